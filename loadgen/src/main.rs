@@ -1,0 +1,2 @@
+//! Benchmarks of Flux.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `flux` program.
+fn main() {}

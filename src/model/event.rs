@@ -1,0 +1,407 @@
+//! The stored form of an event: what the payload of a log record of kind `EVENT` holds.
+//!
+//! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
+//!
+//! ```text
+//! flags u8 | [timestamp i64 LE] | entity_id | event_id | stream | source | [key] | [schema] | [extra]
+//!          | property count | (name | value) ...
+//! ```
+//!
+//! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which is the 16
+//! bytes of its UUID. Property names are stored decoded, ascending by their bytes and unique; values are the
+//! JSON text they arrived in. `extra` holds the other members of the payload as JSON text without the outer
+//! braces, for history; state never looks at it.
+//!
+//! Decoding is total: any bytes give a view or an error. The order of names is checked here so that `state`
+//! may merge without looking again.
+
+use super::varint;
+
+const FLAG_TOMBSTONE: u8 = 1;
+const FLAG_TIMESTAMP: u8 = 1 << 1;
+const FLAG_UUID: u8 = 1 << 2;
+const FLAG_KEY: u8 = 1 << 3;
+const FLAG_SCHEMA: u8 = 1 << 4;
+const FLAG_EXTRA: u8 = 1 << 5;
+const FLAGS_KNOWN: u8 = (1 << 6) - 1;
+
+/// An event's id: made by the server, or as the producer sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventId<'a> {
+    /// Made by the server: a version 7 UUID.
+    Uuid(uuid::Uuid),
+    /// As sent: 1 to 128 bytes.
+    Text(&'a str),
+}
+
+/// One property of an event: a decoded name and the JSON text of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Property<'a> {
+    /// The name, JSON escapes undone.
+    pub name: &'a str,
+    /// The value's JSON text: valid, without a space outside strings.
+    pub value: &'a str,
+}
+
+/// An event that passed every check, ready to be stored. Borrows from the request.
+#[derive(Debug, Clone, Copy)]
+pub struct EventDraft<'a> {
+    /// 1 to 512 bytes, no control characters.
+    pub entity_id: &'a str,
+    /// See [`EventId`].
+    pub event_id: EventId<'a>,
+    /// ASCII `a-z 0-9 .`, at most 256 bytes.
+    pub stream: &'a str,
+    /// 1 to 256 bytes.
+    pub source: &'a str,
+    /// The producer's time in Unix milliseconds, where it sent one.
+    pub timestamp_ms: Option<i64>,
+    /// Metadata, at most 1 KiB.
+    pub key: Option<&'a str>,
+    /// Metadata, at most 1 KiB.
+    pub schema: Option<&'a str>,
+    /// The other members of the payload as JSON text without the outer braces; empty where there are none.
+    pub extra: &'a str,
+    /// The entity is deleted, whatever the properties say.
+    pub tombstone: bool,
+    /// Ascending by name, each name once.
+    pub properties: &'a [Property<'a>],
+}
+
+impl EventDraft<'_> {
+    /// Appends the stored form to `out`. Cost: one copy of the texts.
+    ///
+    /// # Panics
+    /// Where a text is 4 GiB or longer, which the body limits exclude.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let optional = [
+            (FLAG_TOMBSTONE, self.tombstone),
+            (FLAG_TIMESTAMP, self.timestamp_ms.is_some()),
+            (FLAG_UUID, matches!(self.event_id, EventId::Uuid(_))),
+            (FLAG_KEY, self.key.is_some()),
+            (FLAG_SCHEMA, self.schema.is_some()),
+            (FLAG_EXTRA, !self.extra.is_empty()),
+        ];
+        out.push(
+            optional
+                .iter()
+                .filter(|(_, set)| *set)
+                .fold(0, |flags, (flag, _)| flags | flag),
+        );
+        if let Some(timestamp_ms) = self.timestamp_ms {
+            out.extend_from_slice(&timestamp_ms.to_le_bytes());
+        }
+        put_text(out, self.entity_id);
+        match self.event_id {
+            EventId::Uuid(uuid) => out.extend_from_slice(uuid.as_bytes()),
+            EventId::Text(text) => put_text(out, text),
+        }
+        put_text(out, self.stream);
+        put_text(out, self.source);
+        for text in [self.key, self.schema].into_iter().flatten() {
+            put_text(out, text);
+        }
+        if !self.extra.is_empty() {
+            put_text(out, self.extra);
+        }
+        varint::write(out, len_u32(self.properties.len()));
+        for property in self.properties {
+            put_text(out, property.name);
+            put_text(out, property.value);
+        }
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    varint::write(out, len_u32(text.len()));
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("bodies are limited far below 4 GiB")
+}
+
+/// Why stored bytes are no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventDecodeError {
+    /// The bytes end inside a field, or go on after the last.
+    #[error("the stored event ends early or has bytes left over")]
+    Length,
+    /// A flag that this version does not know.
+    #[error("the stored event has unknown flags {flags:#04x}")]
+    Flags {
+        /// The flag byte.
+        flags: u8,
+    },
+    /// A text that is not UTF-8.
+    #[error("the stored event holds text that is not UTF-8")]
+    Utf8,
+    /// Property names out of order or repeated.
+    #[error("the stored event's properties are not in order")]
+    Order,
+}
+
+/// A stored event, decoded in place.
+#[derive(Debug, Clone)]
+pub struct EventView<'a> {
+    /// As in [`EventDraft`].
+    pub entity_id: &'a str,
+    /// As in [`EventDraft`].
+    pub event_id: EventId<'a>,
+    /// As in [`EventDraft`].
+    pub stream: &'a str,
+    /// As in [`EventDraft`].
+    pub source: &'a str,
+    /// As in [`EventDraft`].
+    pub timestamp_ms: Option<i64>,
+    /// As in [`EventDraft`].
+    pub key: Option<&'a str>,
+    /// As in [`EventDraft`].
+    pub schema: Option<&'a str>,
+    /// As in [`EventDraft`].
+    pub extra: &'a str,
+    /// As in [`EventDraft`].
+    pub tombstone: bool,
+    properties: Properties<'a>,
+}
+
+impl<'a> EventView<'a> {
+    /// Decodes `bytes`, checking all of it. Cost: linear, no allocation.
+    ///
+    /// # Errors
+    /// [`EventDecodeError`] where the bytes are not exactly one stored event.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
+        let mut rest = bytes;
+        let (&flags, after) = rest.split_first().ok_or(EventDecodeError::Length)?;
+        rest = after;
+        if flags & !FLAGS_KNOWN != 0 {
+            return Err(EventDecodeError::Flags { flags });
+        }
+        let timestamp_ms = if flags & FLAG_TIMESTAMP == 0 {
+            None
+        } else {
+            Some(i64::from_le_bytes(take(&mut rest)?))
+        };
+        let entity_id = take_text(&mut rest)?;
+        let event_id = if flags & FLAG_UUID == 0 {
+            EventId::Text(take_text(&mut rest)?)
+        } else {
+            EventId::Uuid(uuid::Uuid::from_bytes(take(&mut rest)?))
+        };
+        let stream = take_text(&mut rest)?;
+        let source = take_text(&mut rest)?;
+        let mut optional = |flag| {
+            if flags & flag == 0 {
+                Ok(None)
+            } else {
+                take_text(&mut rest).map(Some)
+            }
+        };
+        let key = optional(FLAG_KEY)?;
+        let schema = optional(FLAG_SCHEMA)?;
+        let extra = optional(FLAG_EXTRA)?.unwrap_or("");
+        Ok(Self {
+            entity_id,
+            event_id,
+            stream,
+            source,
+            timestamp_ms,
+            key,
+            schema,
+            extra,
+            tombstone: flags & FLAG_TOMBSTONE != 0,
+            properties: Properties::check(rest)?,
+        })
+    }
+
+    /// The properties, ascending by name.
+    pub fn properties(&self) -> Properties<'a> {
+        self.properties.clone()
+    }
+}
+
+/// The properties of a stored event, ascending by name. A clone goes on from where the original is.
+#[derive(Debug, Clone)]
+pub struct Properties<'a> {
+    remaining: u32,
+    rest: &'a [u8],
+}
+
+impl<'a> Properties<'a> {
+    /// Walks all of `bytes` once, so that iterating can't fail.
+    fn check(mut bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
+        let remaining = varint::read(&mut bytes).ok_or(EventDecodeError::Length)?;
+        let mut rest = bytes;
+        let mut previous = None;
+        for _ in 0..remaining {
+            let name = take_text(&mut rest)?;
+            take_text(&mut rest)?;
+            if previous.is_some_and(|previous: &str| previous >= name) {
+                return Err(EventDecodeError::Order);
+            }
+            previous = Some(name);
+        }
+        if rest.is_empty() {
+            Ok(Self {
+                remaining,
+                rest: bytes,
+            })
+        } else {
+            Err(EventDecodeError::Length)
+        }
+    }
+}
+
+impl<'a> Iterator for Properties<'a> {
+    type Item = Property<'a>;
+
+    fn next(&mut self) -> Option<Property<'a>> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let name = take_text(&mut self.rest).ok()?;
+        let value = take_text(&mut self.rest).ok()?;
+        Some(Property { name, value })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let remaining = self.remaining as usize;
+        (remaining, Some(remaining))
+    }
+}
+
+impl ExactSizeIterator for Properties<'_> {}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], EventDecodeError> {
+    let (head, tail) = rest
+        .split_first_chunk::<N>()
+        .ok_or(EventDecodeError::Length)?;
+    *rest = tail;
+    Ok(*head)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, EventDecodeError> {
+    let len = varint::read(rest).ok_or(EventDecodeError::Length)? as usize;
+    let (text, tail) = rest.split_at_checked(len).ok_or(EventDecodeError::Length)?;
+    *rest = tail;
+    str::from_utf8(text).or(Err(EventDecodeError::Utf8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROPERTIES: &[Property<'static>] = &[
+        Property {
+            name: "a",
+            value: "22.50",
+        },
+        Property {
+            name: "b\"",
+            value: "{\"x\":[1,2]}",
+        },
+    ];
+
+    fn full() -> EventDraft<'static> {
+        EventDraft {
+            entity_id: "house/room",
+            event_id: EventId::Text("e-1"),
+            stream: "sensors.indoor",
+            source: "agent",
+            timestamp_ms: Some(1_700_000_000_000),
+            key: Some("k"),
+            schema: Some(""),
+            extra: "\"unit\":\"C\"",
+            tombstone: true,
+            properties: PROPERTIES,
+        }
+    }
+
+    fn encoded(draft: &EventDraft<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        draft.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn every_field_comes_back() {
+        let bytes = encoded(&full());
+        let view = EventView::decode(&bytes).unwrap();
+        assert_eq!(view.entity_id, "house/room");
+        assert_eq!(view.event_id, EventId::Text("e-1"));
+        assert_eq!((view.stream, view.source), ("sensors.indoor", "agent"));
+        assert_eq!(view.timestamp_ms, Some(1_700_000_000_000));
+        assert_eq!(
+            (view.key, view.schema, view.extra),
+            (Some("k"), Some(""), "\"unit\":\"C\"")
+        );
+        assert!(view.tombstone);
+        assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
+    }
+
+    #[test]
+    fn absent_fields_cost_nothing() {
+        let uuid = uuid::Uuid::from_u128(7);
+        let draft = EventDraft {
+            event_id: EventId::Uuid(uuid),
+            timestamp_ms: None,
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone: false,
+            properties: &[],
+            ..full()
+        };
+        let bytes = encoded(&draft);
+        assert_eq!(bytes.len(), 1 + (1 + 10) + 16 + (1 + 14) + (1 + 5) + 1);
+        let view = EventView::decode(&bytes).unwrap();
+        assert_eq!(view.event_id, EventId::Uuid(uuid));
+        assert_eq!(
+            (view.timestamp_ms, view.key, view.schema, view.extra),
+            (None, None, None, "")
+        );
+        assert_eq!(view.properties().len(), 0);
+    }
+
+    #[test]
+    fn every_truncation_and_an_extra_byte_are_refused() {
+        let mut bytes = encoded(&full());
+        for len in 0..bytes.len() {
+            assert!(EventView::decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+        bytes.push(0);
+        assert_eq!(
+            EventView::decode(&bytes).unwrap_err(),
+            EventDecodeError::Length
+        );
+    }
+
+    #[test]
+    fn no_byte_can_make_decoding_panic() {
+        let bytes = encoded(&full());
+        for at in 0..bytes.len() {
+            for value in 0..=255 {
+                let mut damaged = bytes.clone();
+                damaged[at] = value;
+                if let Ok(view) = EventView::decode(&damaged) {
+                    assert_eq!(view.properties().count(), view.properties().len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn properties_out_of_order_are_refused() {
+        let backwards = [PROPERTIES[1], PROPERTIES[0]];
+        let twice = [PROPERTIES[0], PROPERTIES[0]];
+        for properties in [&backwards, &twice] {
+            let bytes = encoded(&EventDraft {
+                properties,
+                ..full()
+            });
+            assert_eq!(
+                EventView::decode(&bytes).unwrap_err(),
+                EventDecodeError::Order
+            );
+        }
+    }
+}

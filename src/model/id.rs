@@ -1,0 +1,45 @@
+//! Entity ids and the namespace that an id names.
+
+/// The namespace that belongs to the server itself; nobody else writes to it.
+pub const RESERVED_NAMESPACE: &str = "flux-core";
+
+/// The namespace of an entity id: the text before its first `/`, or `None` for an id without one.
+pub fn namespace_of(entity_id: &str) -> Option<&str> {
+    entity_id.split_once('/').map(|(namespace, _)| namespace)
+}
+
+/// True where the id lies in [`RESERVED_NAMESPACE`].
+pub fn is_reserved(entity_id: &str) -> bool {
+    namespace_of(entity_id) == Some(RESERVED_NAMESPACE)
+}
+
+/// The part of an id that decides its shard: its namespace, or the whole id where it has none, so that a
+/// server without namespaces still uses every core.
+pub fn placement_key(entity_id: &str) -> &str {
+    namespace_of(entity_id).unwrap_or(entity_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespace_is_the_text_before_the_first_slash() {
+        let check = |id, namespace, key| {
+            assert_eq!(namespace_of(id), namespace, "{id}");
+            assert_eq!(placement_key(id), key, "{id}");
+        };
+        check("room", None, "room");
+        check("house/room", Some("house"), "house");
+        check("house/room/1", Some("house"), "house");
+        check("/room", Some(""), "");
+        check("house/", Some("house"), "house");
+    }
+
+    #[test]
+    fn only_the_exact_namespace_is_reserved() {
+        assert!(is_reserved("flux-core/directory"));
+        assert!(!is_reserved("flux-core"));
+        assert!(!is_reserved("flux-core2/directory"));
+    }
+}
