@@ -3,5 +3,15 @@
 //! Read the modules in the order of an event's path: `wire`, `api`, `shard`, `state`, `subscribe`, `server`.
 //! ARCHITECTURE.md has the map.
 
+pub mod api;
+pub mod cli;
+pub mod clock;
 pub mod limits;
 pub mod model;
+pub mod report;
+pub mod server;
+pub mod settings;
+pub mod shard;
+pub mod state;
+pub mod subscribe;
+pub mod wire;

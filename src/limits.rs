@@ -18,6 +18,14 @@ pub const BODY_OTHER_BYTES_MAX: usize = 1024 * 1024;
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// All trailers of one chunked body, bytes. Longer: 431.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Empty lines before a request line that are passed over (RFC 9112 §2.2): clients that end a body with a
+/// spare CRLF send one. More: 400.
+pub const LEADING_EMPTY_LINES_MAX: u8 = 4;
+/// All chunk extensions of one body, bytes: nothing here reads them, and without a bound one-byte chunks with
+/// long extensions would cost a thousand times the body. More: 400.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
+/// One WebSocket message from a client, over all its fragments, bytes. Longer: closed with 1009.
+pub const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of JSON containers, the outermost counted. Deeper: 400.
 pub const JSON_DEPTH_MAX: usize = 128;
 
@@ -38,3 +46,77 @@ pub const PAGE_ENTITIES_MAX: usize = 10_000;
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: usize = 10_000;
+
+/// Bytes of one part of a listing, before the entity that crosses it. Larger parts would keep the core from its
+/// other connections; smaller ones cost a pass of the loop each.
+pub const LIST_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Entities of one part of a listing, for the same reason.
+pub const LIST_CHUNK_ENTITIES_MAX: usize = 1024;
+
+/// Messages that a core's inbox holds. More wait at their sender.
+pub const MAILBOX_MESSAGES_MAX: usize = 8192;
+/// Messages that a core keeps for another whose inbox is full. Beyond it, requests for that core get 503.
+pub const MAILBOX_OVERFLOW_MESSAGES_MAX: usize = 8192;
+/// Writes that wait for the log's next segment. Beyond it: 503.
+pub const STALLED_REQUESTS_MAX: usize = 4096;
+
+/// Requests of one connection that are worked on at once. While as many are unanswered, the connection is not
+/// read, and the client's own sends come to a halt.
+pub const PIPELINE_REQUESTS_MAX: usize = 256;
+/// Bytes of answers that one HTTP connection may owe before it is no longer read.
+pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
+/// Bytes of one `recv`; the buffer is the core's and serves all its connections.
+pub const RECEIVE_BYTES: usize = 64 * 1024;
+/// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
+pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
+/// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
+/// Connections that the kernel holds for a core until it accepts them.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Connections accepted in one pass of the loop, so that a flood of new ones does not starve the old.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// Seconds for a request head, from its first byte. Longer: 408.
+pub const HEAD_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
+/// Seconds that a body may pause. Longer: 408.
+pub const BODY_TIMEOUT_SECONDS_DEFAULT: u64 = 20;
+/// Seconds without a request after which a connection is closed.
+pub const IDLE_TIMEOUT_SECONDS_DEFAULT: u64 = 75;
+/// Seconds that a client may take no byte of what it is owed. Longer: closed.
+pub const WRITE_STALL_SECONDS_MAX: u64 = 60;
+/// Seconds without a byte after which a WebSocket client is pinged.
+pub const WEBSOCKET_PING_SECONDS: u64 = 30;
+/// Seconds after a ping without a byte after which a WebSocket client is taken for dead.
+pub const WEBSOCKET_PONG_SECONDS: u64 = 20;
+/// Seconds that a connection has to close after it was told so.
+pub const CLOSE_SECONDS_MAX: u64 = 5;
+/// Seconds for requests in flight when the server is told to stop; then it flushes and exits.
+pub const SHUTDOWN_SECONDS_MAX: u64 = 5;
+/// Seconds between two `metrics_update` messages.
+pub const METRICS_INTERVAL_SECONDS: u64 = 2;
+/// Seconds for which a connection that published counts as an active publisher.
+pub const PUBLISHER_ACTIVE_SECONDS: u64 = 10;
+/// Seconds between two attempts to prepare a segment after one failed.
+pub const SPARE_RETRY_SECONDS: u64 = 1;
+/// Milliseconds between two looks at everything that depends on time.
+pub const TICK_MS: u64 = 25;
+/// Milliseconds between two flushes in `async` durability: what a power cut may cost.
+pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 50;
+/// Shards that a server may have; an index of one fits a `u16` with room for marks.
+pub const SHARDS_MAX: u16 = 1024;
+
+/// Encoded frames that wait for the socket of one subscriber, bytes: several times a socket's send buffer, so
+/// that only a reader that stalls is noticed. More: its updates are conflated.
+pub const OUTBOX_DIRECT_BYTES_MAX: usize = 256 * 1024;
+/// Heap of what is conflated for one slow subscriber, bytes, keys and tables counted. More: it is closed with
+/// 1013.
+pub const OUTBOX_CONFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Frames conflated for one slow subscriber: bounds the time to deliver them, however small. More: it is closed
+/// with 1013.
+pub const OUTBOX_CONFLATED_ENTRIES_MAX: usize = 65_536;
+/// Subscriptions that one connection may hold at a time; each costs memory on every shard that it concerns.
+/// More: an error message, and the connection stays.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;
+/// Names and frames of one change batch from a shard to a core, bytes: the one that reaches it is the batch's
+/// last. The changes go on in the next batch.
+pub const CHANGE_BATCH_BYTES_MAX: usize = 1024 * 1024;

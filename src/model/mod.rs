@@ -4,9 +4,11 @@
 
 mod event;
 mod id;
+mod pack;
 mod time;
 mod varint;
 
 pub use event::{EventDecodeError, EventDraft, EventId, EventView, Properties, Property};
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_of, placement_key};
+pub use pack::EventPack;
 pub use time::{Rfc3339, Timestamp};

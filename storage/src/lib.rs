@@ -1,1 +1,50 @@
-//! Log.
+//! The log of Flux: per shard, a sequence of preallocated, memory-mapped, CRC-checked segment files.
+//!
+//! ```text
+//! DataDir      the directory, its lock, its generations (one per shard count it was written with)
+//!  ├ SealedLog   a log of an older generation: replayed, never written
+//!  └ LogDir      one shard's log of the newest generation, handed to the shard's thread
+//!     └ Log        append (memory only) → begin_flush → fdatasync by the caller → finish_flush
+//!        ├ Flush     what to fdatasync, in order
+//!        └ SpareJob  prepares the next segment on a helper thread
+//! ```
+//!
+//! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
+//!
+//! Invariants:
+//! - *appended* is not *durable*: a record is durable once a flush that covers it has been finished, or once
+//!   recovery has returned it;
+//! - nothing is ever cut that could have been durable; a log that lacks such a record is refused, unchanged;
+//! - no method waits for the disk unless its documentation says that it blocks.
+//!
+//! This crate knows no runtime, no network and no JSON, and reads no clock: times are arguments.
+
+mod data_dir;
+mod error;
+mod files;
+mod flush;
+mod format;
+mod layout;
+mod lock;
+mod log;
+mod log_dir;
+mod options;
+mod recovery;
+mod region;
+mod sealed;
+mod segment;
+mod sequence;
+mod spare;
+mod watermark;
+
+pub use data_dir::DataDir;
+pub use error::{AppendError, ReplayError, StorageError};
+pub use flush::{Flush, FlushSegment};
+pub use format::record::PAYLOAD_BYTES_MAX;
+pub use log::{Log, LogStats};
+pub use log_dir::LogDir;
+pub use options::LogOptions;
+pub use recovery::{Recovery, TornTail};
+pub use sealed::{SealedGeneration, SealedLog};
+pub use sequence::{Record, Sequence};
+pub use spare::{Spare, SpareJob};

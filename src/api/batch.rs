@@ -1,0 +1,300 @@
+//! A batch's JSON → stored events by shard; and the answer with a verdict for each item (API contract §2).
+//!
+//! The body is walked once: each item is decoded and encoded into the pack of its shard at once. Nothing of it is
+//! handed to a shard before the walk is over, since a body that turns out not to be JSON fails as a whole.
+
+use super::encode;
+use super::error::ApiError;
+use super::event::{Decoded, EventDecoder, EventIds};
+use super::json::{Kind, Scanner, write_string};
+use crate::model::EventPack;
+use crate::wire::http1::write_decimal;
+use std::ops::Range;
+
+/// What one item of a batch came to.
+#[derive(Debug, Clone)]
+enum Item {
+    /// In the pack of `shard`; its answer's text is ready.
+    Packed { shard: u16, answer: Range<usize> },
+    /// Refused; its answer's text is ready.
+    Refused { answer: Range<usize> },
+}
+
+/// A batch, decoded and split by shard.
+#[derive(Debug, Default)]
+pub struct BatchPlan {
+    items: Vec<Item>,
+    /// The answers of all items, each a JSON object, one after the other.
+    answers: Vec<u8>,
+    /// The events of each shard, in request order.
+    pub packs: Vec<EventPack>,
+}
+
+/// What a shard did with its part: it stored the first `stored` events and refused the others for `error`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartOutcome {
+    /// Events stored.
+    pub stored: usize,
+    /// Why the rest was not.
+    pub error: Option<ApiError>,
+}
+
+/// What decoding needs besides the body.
+#[derive(Debug)]
+pub struct BatchContext<'c, P> {
+    /// Reused from request to request.
+    pub decoder: &'c mut EventDecoder,
+    /// Ids for items without one.
+    pub ids: &'c mut EventIds,
+    /// Unix milliseconds.
+    pub now_ms: i64,
+    /// Number of shards.
+    pub shards: usize,
+    /// Entity id → shard.
+    pub place: P,
+}
+
+const EVENTS: ApiError = ApiError::Shape {
+    rule: "`events` must be a non-empty array",
+};
+
+impl BatchPlan {
+    /// Decodes a body.
+    ///
+    /// # Errors
+    /// [`ApiError::Json`] or [`ApiError::Shape`], where the request fails as a whole.
+    pub fn decode<P: Fn(&str) -> u16>(
+        body: &[u8],
+        context: &mut BatchContext<'_, P>,
+    ) -> Result<Self, ApiError> {
+        let mut scanner = Scanner::new(body)?;
+        if scanner.kind()? != Kind::Object {
+            scanner.raw_value()?;
+            scanner.finish()?;
+            return Err(ApiError::Shape {
+                rule: "the body must be a JSON object with `events`",
+            });
+        }
+        let mut plan = Err(EVENTS);
+        let mut scratch = String::new();
+        scanner.begin_object()?;
+        while let Some(key) = scanner.next_key()? {
+            scratch.clear();
+            if key.decode(&mut scratch) != "events" {
+                scanner.raw_value()?;
+            } else if scanner.kind()? == Kind::Array {
+                plan = Self::decode_items(&mut scanner, context);
+                if matches!(plan, Err(ApiError::Json(_))) {
+                    return plan;
+                }
+            } else {
+                scanner.raw_value()?;
+                plan = Err(EVENTS);
+            }
+        }
+        scanner.finish()?;
+        plan
+    }
+
+    fn decode_items<P: Fn(&str) -> u16>(
+        scanner: &mut Scanner<'_>,
+        context: &mut BatchContext<'_, P>,
+    ) -> Result<Self, ApiError> {
+        let mut plan = Self::default();
+        plan.packs.resize_with(context.shards, EventPack::default);
+        scanner.begin_array()?;
+        while scanner.next_element()? {
+            let BatchContext {
+                decoder,
+                ids,
+                now_ms,
+                place,
+                ..
+            } = context;
+            decoder.decode(scanner, ids, *now_ms, |decoded| plan.add(&decoded, place))?;
+        }
+        if plan.items.is_empty() {
+            Err(EVENTS)
+        } else {
+            Ok(plan)
+        }
+    }
+
+    fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> u16) {
+        let start = self.answers.len();
+        match decoded {
+            Decoded::Event(draft) => {
+                let shard = place(draft.entity_id);
+                let pack = self
+                    .packs
+                    .get_mut(usize::from(shard))
+                    .expect("placement is below the shard count");
+                pack.push(|out| draft.encode(out));
+                encode::published(&mut self.answers, draft.event_id, draft.stream);
+                self.items.push(Item::Packed {
+                    shard,
+                    answer: start..self.answers.len(),
+                });
+            }
+            Decoded::Refused {
+                error,
+                event_id,
+                stream,
+            } => {
+                encode::error(&mut self.answers, &error.to_string(), error.code());
+                self.answers.pop();
+                for (name, text) in [("eventId", event_id), ("stream", stream)] {
+                    if let Some(text) = text {
+                        self.answers.push(b',');
+                        write_string(&mut self.answers, name);
+                        self.answers.push(b':');
+                        write_string(&mut self.answers, text);
+                    }
+                }
+                self.answers.push(b'}');
+                self.items.push(Item::Refused {
+                    answer: start..self.answers.len(),
+                });
+            }
+        }
+    }
+
+    /// Items decoded.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Never true for a plan that [`BatchPlan::decode`] gave.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Writes the answer. `outcomes`: one for each shard.
+    pub fn answer(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
+        let stored: usize = outcomes.iter().map(|outcome| outcome.stored).sum();
+        out.extend_from_slice(b"{\"successful\":");
+        write_decimal(out, stored as u64);
+        out.extend_from_slice(b",\"failed\":");
+        write_decimal(out, self.items.len().saturating_sub(stored) as u64);
+        out.extend_from_slice(b",\"results\":[");
+        let mut left: Vec<usize> = outcomes.iter().map(|outcome| outcome.stored).collect();
+        for (index, item) in self.items.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            match item {
+                Item::Refused { answer } => out.extend_from_slice(self.text(answer)),
+                Item::Packed { shard, answer } => {
+                    let shard = usize::from(*shard);
+                    let stored = left.get_mut(shard).and_then(|left| {
+                        *left = left.checked_sub(1)?;
+                        Some(())
+                    });
+                    let error = outcomes
+                        .get(shard)
+                        .and_then(|outcome| outcome.error.as_ref());
+                    match (stored, error) {
+                        (None, Some(error)) => self.not_stored(answer, error, out),
+                        _ => out.extend_from_slice(self.text(answer)),
+                    }
+                }
+            }
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    fn text(&self, answer: &Range<usize>) -> &[u8] {
+        self.answers.get(answer.clone()).unwrap_or_default()
+    }
+
+    /// The answer of an item that its shard refused: the error, and the id and stream of what would have been.
+    fn not_stored(&self, answer: &Range<usize>, error: &ApiError, out: &mut Vec<u8>) {
+        encode::error(out, &error.to_string(), error.code());
+        out.pop();
+        out.push(b',');
+        out.extend_from_slice(self.text(answer).strip_prefix(b"{").unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(body: &str) -> Result<BatchPlan, ApiError> {
+        let mut context = BatchContext {
+            decoder: &mut EventDecoder::default(),
+            ids: &mut EventIds::new(1),
+            now_ms: 1,
+            shards: 2,
+            place: |id: &str| u16::from(id.starts_with('b')),
+        };
+        BatchPlan::decode(body.as_bytes(), &mut context)
+    }
+
+    fn event(id: &str, entity: &str) -> String {
+        format!(
+            r#"{{"eventId":"{id}","stream":"s","source":"a","payload":{{"entity_id":"{entity}","properties":{{}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn answers_come_in_request_order_whatever_the_shard() {
+        let body = format!(
+            r#"{{"events":[{},{},7,{},{{"eventId":"x","stream":"t"}}]}}"#,
+            event("1", "a"),
+            event("2", "b"),
+            event("3", "b2")
+        );
+        let plan = decode(&body).unwrap();
+        assert_eq!(
+            (plan.len(), plan.packs[0].len(), plan.packs[1].len()),
+            (5, 1, 2)
+        );
+        let outcomes = [
+            PartOutcome {
+                stored: 1,
+                error: None,
+            },
+            PartOutcome {
+                stored: 1,
+                error: Some(ApiError::StorageFull),
+            },
+        ];
+        let mut out = Vec::new();
+        plan.answer(&outcomes, &mut out);
+        let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&answer["successful"], &answer["failed"]),
+            (&2.into(), &3.into())
+        );
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!(results[0]["eventId"], "1");
+        assert_eq!(
+            results[1],
+            serde_json::json!({"eventId": "2", "stream": "s"})
+        );
+        assert_eq!(results[2]["code"], "invalid_body");
+        assert_eq!(
+            (&results[3]["code"], &results[3]["eventId"]),
+            (&"storage_full".into(), &"3".into())
+        );
+        assert_eq!(
+            (&results[4]["code"], &results[4]["stream"]),
+            (&"missing_field".into(), &"t".into())
+        );
+    }
+
+    #[test]
+    fn a_body_without_events_fails_as_a_whole() {
+        for body in [
+            "[]",
+            "{}",
+            r#"{"events":[]}"#,
+            r#"{"events":{}}"#,
+            r#"{"events":[1"#,
+            r#"{"events":[1]}x"#,
+        ] {
+            assert_eq!(decode(body).unwrap_err().status(), 400, "{body}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The body of `POST /api/state/entities/delete`, and its answer (API contract §5).
+
+use super::error::ApiError;
+use super::json::{Kind, Scanner, write_string};
+use crate::wire::http1::write_decimal;
+use std::collections::BTreeSet;
+
+/// What a batch delete removes. Exactly one of the three.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeleteFilter {
+    /// Every entity of a namespace.
+    Namespace(Box<str>),
+    /// Every entity whose id begins so.
+    Prefix(Box<str>),
+    /// These, each named once.
+    Ids(Vec<Box<str>>),
+}
+
+const ONE_OF: ApiError = ApiError::Shape {
+    rule: "the body must hold exactly one of `namespace`, `prefix` and `entity_ids`",
+};
+
+/// Parses the body.
+///
+/// # Errors
+/// [`ApiError::Json`], [`ApiError::Shape`] or [`ApiError::InvalidField`].
+pub fn parse(body: &[u8]) -> Result<DeleteFilter, ApiError> {
+    let mut scanner = Scanner::new(body)?;
+    if scanner.kind()? != Kind::Object {
+        scanner.raw_value()?;
+        scanner.finish()?;
+        return Err(ApiError::Shape {
+            rule: "the body must be a JSON object",
+        });
+    }
+    let (mut namespace, mut prefix, mut ids) = (None, None, None);
+    let mut scratch = String::new();
+    scanner.begin_object()?;
+    while let Some(key) = scanner.next_key()? {
+        scratch.clear();
+        match key.decode(&mut scratch) {
+            "namespace" => namespace = Some(text(&mut scanner, "namespace")?),
+            "prefix" => prefix = Some(text(&mut scanner, "prefix")?),
+            "entity_ids" => ids = Some(texts(&mut scanner)?),
+            _ => {
+                scanner.raw_value()?;
+            }
+        }
+    }
+    scanner.finish()?;
+    match (namespace, prefix, ids) {
+        (Some(namespace), None, None) => Ok(DeleteFilter::Namespace(namespace?)),
+        (None, Some(prefix), None) => Ok(DeleteFilter::Prefix(prefix?)),
+        (None, None, Some(ids)) => Ok(DeleteFilter::Ids(ids?)),
+        _ => Err(ONE_OF),
+    }
+}
+
+type Field<T> = Result<T, ApiError>;
+
+/// A non-empty string, or the broken rule; the outer error is for text that is not JSON.
+fn text(scanner: &mut Scanner<'_>, field: &'static str) -> Result<Field<Box<str>>, ApiError> {
+    let invalid = ApiError::InvalidField {
+        field,
+        rule: "a non-empty string",
+    };
+    if scanner.kind()? != Kind::String {
+        scanner.raw_value()?;
+        return Ok(Err(invalid));
+    }
+    let mut scratch = String::new();
+    let text = scanner.string()?.decode(&mut scratch);
+    Ok(if text.is_empty() {
+        Err(invalid)
+    } else {
+        Ok(text.into())
+    })
+}
+
+fn texts(scanner: &mut Scanner<'_>) -> Result<Field<Vec<Box<str>>>, ApiError> {
+    let invalid = ApiError::InvalidField {
+        field: "entity_ids",
+        rule: "a non-empty array of non-empty strings",
+    };
+    if scanner.kind()? != Kind::Array {
+        scanner.raw_value()?;
+        return Ok(Err(invalid));
+    }
+    let mut ids = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut bad = false;
+    scanner.begin_array()?;
+    while scanner.next_element()? {
+        match text(scanner, "entity_ids")? {
+            Ok(id) if seen.insert(id.clone()) => ids.push(id),
+            Ok(_) => {}
+            Err(_) => bad = true,
+        }
+    }
+    Ok(if bad || ids.is_empty() {
+        Err(invalid)
+    } else {
+        Ok(ids)
+    })
+}
+
+/// `{"deleted": n, "failed": m, "errors": ["id: why"]}`.
+pub fn answer(out: &mut Vec<u8>, deleted: usize, errors: &[(Box<str>, String)]) {
+    out.extend_from_slice(b"{\"deleted\":");
+    write_decimal(out, deleted as u64);
+    out.extend_from_slice(b",\"failed\":");
+    write_decimal(out, errors.len() as u64);
+    out.extend_from_slice(b",\"errors\":[");
+    for (index, (id, why)) in errors.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_string(out, &format!("{id}: {why}"));
+    }
+    out.extend_from_slice(b"]}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_filter_is_taken() {
+        let check = |body: &str, expected| assert_eq!(parse(body.as_bytes()).unwrap(), expected);
+        check(
+            r#"{"namespace":"a","x":1}"#,
+            DeleteFilter::Namespace("a".into()),
+        );
+        check(r#"{"prefix":"\u0061/"}"#, DeleteFilter::Prefix("a/".into()));
+        check(
+            r#"{"entity_ids":["b","a","b"]}"#,
+            DeleteFilter::Ids(vec!["b".into(), "a".into()]),
+        );
+        for body in [
+            "{}",
+            "[]",
+            r#"{"namespace":"a","prefix":"b"}"#,
+            r#"{"namespace":""}"#,
+            r#"{"prefix":1}"#,
+            r#"{"entity_ids":[]}"#,
+            r#"{"entity_ids":[""]}"#,
+            r#"{"entity_ids":["a",1]}"#,
+            r#"{"entity_ids":"a"}"#,
+        ] {
+            assert_eq!(parse(body.as_bytes()).unwrap_err().status(), 400, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_answer_names_each_failure() {
+        let mut out = Vec::new();
+        answer(
+            &mut out,
+            2,
+            &[("a\"".into(), "entity not found".to_owned())],
+        );
+        assert_eq!(
+            out,
+            br#"{"deleted":2,"failed":1,"errors":["a\": entity not found"]}"#
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! What goes out as JSON: entities, small answers, WebSocket messages. Everything is appended to a buffer that
+//! its caller reuses.
+
+use super::json::write_string;
+use super::query::Fields;
+use crate::model::{EventId, Timestamp};
+use crate::wire::http1::write_decimal;
+use std::fmt::Write as _;
+
+/// `{"error": …, "code": …}`.
+pub fn error(out: &mut Vec<u8>, message: &str, code: &str) {
+    out.extend_from_slice(b"{\"error\":");
+    write_string(out, message);
+    out.extend_from_slice(b",\"code\":\"");
+    out.extend_from_slice(code.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// The answer to a publish: `{"eventId": …, "stream": …}`.
+pub fn published(out: &mut Vec<u8>, event_id: EventId<'_>, stream: &str) {
+    out.extend_from_slice(b"{\"eventId\":");
+    write_event_id(out, event_id);
+    out.extend_from_slice(b",\"stream\":\"");
+    // A stream holds nothing that JSON escapes.
+    out.extend_from_slice(stream.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// The answer to a delete: `{"entity_id": …, "eventId": …}`.
+pub fn deleted(out: &mut Vec<u8>, entity_id: &str, event_id: EventId<'_>) {
+    out.extend_from_slice(b"{\"entity_id\":");
+    write_string(out, entity_id);
+    out.extend_from_slice(b",\"eventId\":");
+    write_event_id(out, event_id);
+    out.push(b'}');
+}
+
+fn write_event_id(out: &mut Vec<u8>, event_id: EventId<'_>) {
+    match event_id {
+        EventId::Text(text) => write_string(out, text),
+        EventId::Uuid(uuid) => {
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+            uuid.hyphenated().encode_lower(&mut text);
+            out.push(b'"');
+            out.extend_from_slice(&text);
+            out.push(b'"');
+        }
+    }
+}
+
+/// What an entity's JSON says besides its properties.
+#[derive(Debug, Clone, Copy)]
+pub struct EntityHead<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Events applied since it was created.
+    pub version: u64,
+    /// The server's time of its last event.
+    pub last_updated: Timestamp,
+}
+
+/// An entity, with all properties (name and JSON text) or those in `fields`.
+pub fn entity<'p>(
+    out: &mut Vec<u8>,
+    head: EntityHead<'_>,
+    properties: impl Iterator<Item = (&'p str, &'p str)>,
+    fields: Option<&Fields>,
+) {
+    out.extend_from_slice(b"{\"id\":");
+    write_string(out, head.id);
+    out.extend_from_slice(b",\"properties\":{");
+    let mut first = true;
+    for (name, value) in properties {
+        let kept = fields
+            .is_none_or(|fields| fields.binary_search_by(|field| (**field).cmp(name)).is_ok());
+        if !kept {
+            continue;
+        }
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write_string(out, name);
+        out.push(b':');
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.extend_from_slice(b"},\"lastUpdated\":\"");
+    out.extend_from_slice(head.last_updated.rfc3339().as_bytes());
+    out.extend_from_slice(b"\",\"version\":");
+    write_decimal(out, head.version);
+    out.push(b'}');
+}
+
+/// The entity tag of an entity's present state, quotes included (RFC 9110 §8.8.3). `sequence`: of its last event.
+///
+/// The sequence alone would do within one data directory; the time keeps a directory that was wiped and filled
+/// anew from handing out a tag that a client still holds.
+pub fn etag(sequence: u64, last_updated: Timestamp) -> String {
+    let mut tag = String::with_capacity(36);
+    match write!(tag, "\"{sequence:x}-{:x}\"", last_updated.as_micros()) {
+        // A string takes whatever it is given.
+        Ok(()) | Err(_) => tag,
+    }
+}
+
+/// True where an `If-None-Match` field names `tag` (RFC 9110 §13.1.2: weak comparison, `*` matches all).
+pub fn none_match_hits(field: &[u8], tag: &str) -> bool {
+    let text = field.trim_ascii();
+    text == b"*"
+        || text.split(|byte| *byte == b',').any(|candidate| {
+            let candidate = candidate.trim_ascii();
+            candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()
+        })
+}
+
+/// `state_update`: one property of one event.
+pub fn state_update(out: &mut Vec<u8>, update: StateUpdate<'_>) {
+    out.extend_from_slice(b"{\"type\":\"state_update\",\"entity_id\":");
+    write_string(out, update.entity_id);
+    out.extend_from_slice(b",\"property\":");
+    write_string(out, update.property);
+    out.extend_from_slice(b",\"value\":");
+    out.extend_from_slice(update.value.as_bytes());
+    out.extend_from_slice(b",\"timestamp\":\"");
+    out.extend_from_slice(update.time.rfc3339().as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// What a `state_update` says.
+#[derive(Debug, Clone, Copy)]
+pub struct StateUpdate<'a> {
+    /// The entity.
+    pub entity_id: &'a str,
+    /// The property's name, decoded.
+    pub property: &'a str,
+    /// Its value as JSON text.
+    pub value: &'a str,
+    /// The entity's `lastUpdated`.
+    pub time: Timestamp,
+}
+
+/// `entity_deleted`.
+pub fn entity_deleted(out: &mut Vec<u8>, entity_id: &str, time: Timestamp) {
+    out.extend_from_slice(b"{\"type\":\"entity_deleted\",\"entity_id\":");
+    write_string(out, entity_id);
+    out.extend_from_slice(b",\"timestamp\":\"");
+    out.extend_from_slice(time.rfc3339().as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// What a `metrics_update` says, summed over all cores.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Metrics {
+    /// Entities that exist.
+    pub entities: u64,
+    /// Events in the log.
+    pub events: u64,
+    /// Events accepted per second over the last interval, times ten.
+    pub events_per_10_seconds: u64,
+    /// Open WebSocket connections.
+    pub websockets: u64,
+    /// Connections that published within the last ten seconds.
+    pub publishers: u64,
+}
+
+/// `metrics_update`.
+pub fn metrics_update(out: &mut Vec<u8>, metrics: &Metrics, time: Timestamp) {
+    out.extend_from_slice(b"{\"type\":\"metrics_update\",\"timestamp\":\"");
+    out.extend_from_slice(time.rfc3339().as_bytes());
+    out.extend_from_slice(b"\",\"entities\":{\"total\":");
+    write_decimal(out, metrics.entities);
+    out.extend_from_slice(b"},\"events\":{\"total\":");
+    write_decimal(out, metrics.events);
+    out.extend_from_slice(b",\"rate_per_second\":");
+    write_decimal(out, metrics.events_per_10_seconds / 10);
+    out.push(b'.');
+    write_decimal(out, metrics.events_per_10_seconds % 10);
+    out.extend_from_slice(b"},\"websocket\":{\"connections\":");
+    write_decimal(out, metrics.websockets);
+    out.extend_from_slice(b"},\"publishers\":{\"active\":");
+    write_decimal(out, metrics.publishers);
+    out.extend_from_slice(b"}}");
+}
+
+/// The answer of `GET /health`.
+#[derive(Debug, Clone, Copy)]
+pub struct Health {
+    /// Seconds since the process started.
+    pub uptime_seconds: u64,
+    /// Entities that exist.
+    pub entities: u64,
+    /// Shards of this process.
+    pub shards: u64,
+}
+
+/// `{"status":"ok", …}`.
+pub fn health(out: &mut Vec<u8>, health: &Health) {
+    out.extend_from_slice(b"{\"status\":\"ok\",\"version\":\"");
+    out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
+    out.extend_from_slice(b"\",\"uptime_seconds\":");
+    write_decimal(out, health.uptime_seconds);
+    out.extend_from_slice(b",\"entities\":");
+    write_decimal(out, health.entities);
+    out.extend_from_slice(b",\"shards\":");
+    write_decimal(out, health.shards);
+    out.push(b'}');
+}
+
+/// `{"type": <kind>}` with the client's `id` (JSON text) where it sent one: acknowledgements and pongs.
+pub fn answer(out: &mut Vec<u8>, kind: &str, id: Option<&str>) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'"');
+    write_id(out, id);
+    out.push(b'}');
+}
+
+/// A WebSocket error message.
+pub fn error_message(out: &mut Vec<u8>, id: Option<&str>, message: &str, code: &str) {
+    out.extend_from_slice(b"{\"type\":\"error\"");
+    write_id(out, id);
+    out.extend_from_slice(b",\"error\":");
+    write_string(out, message);
+    out.extend_from_slice(b",\"code\":\"");
+    out.extend_from_slice(code.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+fn write_id(out: &mut Vec<u8>, id: Option<&str>) {
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        out.extend_from_slice(id.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn messages_have_the_shapes_of_the_contract() {
+        let time = Timestamp::from_micros(0);
+        assert_eq!(
+            text(|out| error(out, "a \"b\"", "c")),
+            r#"{"error":"a \"b\"","code":"c"}"#
+        );
+        assert_eq!(
+            text(|out| published(out, EventId::Text("e\n"), "s.t")),
+            r#"{"eventId":"e\n","stream":"s.t"}"#
+        );
+        let update = StateUpdate {
+            entity_id: "e",
+            property: "p",
+            value: "[1]",
+            time,
+        };
+        assert_eq!(
+            text(|out| state_update(out, update)),
+            r#"{"type":"state_update","entity_id":"e","property":"p","value":[1],"timestamp":"1970-01-01T00:00:00.000000Z"}"#
+        );
+        let metrics = Metrics {
+            events_per_10_seconds: 125,
+            ..Metrics::default()
+        };
+        assert!(
+            text(|out| metrics_update(out, &metrics, time)).contains(r#""rate_per_second":12.5}"#)
+        );
+        assert_eq!(
+            text(|out| answer(out, "ack", Some("7"))),
+            r#"{"type":"ack","id":7}"#
+        );
+        assert_eq!(text(|out| answer(out, "pong", None)), r#"{"type":"pong"}"#);
+    }
+
+    #[test]
+    fn if_none_match_is_a_list_compared_weakly() {
+        let check = |field: &str, hit| {
+            assert_eq!(none_match_hits(field.as_bytes(), "\"a-1\""), hit, "{field}")
+        };
+        check("\"a-1\"", true);
+        check("W/\"a-1\"", true);
+        check("\"b\", \"a-1\"", true);
+        check("*", true);
+        check("\"a-2\"", false);
+        check("a-1", false);
+    }
+}

@@ -1,0 +1,213 @@
+//! Every refusal that a client can meet: its status, its stable code and its message. The one status table
+//! (API contract §1).
+
+use super::json::JsonError;
+use crate::wire::http1::HttpError;
+use crate::wire::ws::HandshakeError;
+
+/// Why a request was refused.
+///
+/// The client's fault (4xx), ours (500) and "not now" (503) are different variants; nothing outside this file
+/// chooses a status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// The bytes are no acceptable HTTP request.
+    #[error("{0}")]
+    Http(#[from] HttpError),
+    /// The body is not JSON by the contract's rules.
+    #[error("the body is not valid JSON: {0}")]
+    Json(#[from] JsonError),
+    /// The body is JSON of another shape than the route takes.
+    #[error("{rule}")]
+    Shape {
+        /// What the body must be.
+        rule: &'static str,
+    },
+    /// A required field is absent.
+    #[error("missing field `{field}`")]
+    MissingField {
+        /// Its path within the event.
+        field: &'static str,
+    },
+    /// A field breaks its rule.
+    #[error("invalid field `{field}`: {rule}")]
+    InvalidField {
+        /// Its path within the event.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A query parameter breaks its rule.
+    #[error("invalid query parameter `{name}`: {rule}")]
+    InvalidQuery {
+        /// The parameter.
+        name: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A percent escape that is cut off, not hexadecimal, or does not decode to UTF-8.
+    #[error("the {part} is not valid percent-encoded UTF-8")]
+    PercentEncoding {
+        /// The part of the target.
+        part: &'static str,
+    },
+    /// The target names nothing that this server has.
+    #[error("no such route")]
+    NoRoute,
+    /// The path exists, the method does not.
+    #[error("method not allowed; this path takes {allow}")]
+    Method {
+        /// The `Allow` header.
+        allow: &'static str,
+    },
+    /// No entity of that id.
+    #[error("entity not found")]
+    NoEntity,
+    /// A write to the namespace that the server keeps for itself.
+    #[error("namespace `flux-core` is reserved for the server")]
+    Reserved,
+    /// A batch delete that matches more than it may.
+    #[error("the filter matches more than {limit} entities; nothing was deleted")]
+    TooManyMatches {
+        /// `max_batch_delete`.
+        limit: usize,
+    },
+    /// A request to the WebSocket route that is no handshake.
+    #[error("bad WebSocket handshake: {0}")]
+    Handshake(HandshakeError),
+    /// A WebSocket handshake pipelined behind requests that are not answered yet.
+    #[error("a WebSocket handshake must wait for the answers to the requests before it")]
+    UpgradeBehindRequests,
+    /// An unsubscribe from what was not subscribed to.
+    #[error("there is no such subscription on this connection")]
+    NotSubscribed,
+    /// A WebSocket connection holds all the subscriptions it may.
+    #[error("a connection holds at most {limit} subscriptions")]
+    TooManySubscriptions {
+        /// The bound.
+        limit: usize,
+    },
+    /// A connection beyond the bound on connections.
+    #[error("the server has reached its limit of {limit} connections")]
+    TooManyConnections {
+        /// The bound.
+        limit: usize,
+    },
+    /// A head or body that did not arrive in time.
+    #[error("the request {part} did not arrive within {seconds} seconds")]
+    Timeout {
+        /// `head` or `body`.
+        part: &'static str,
+        /// How long the server waited.
+        seconds: u64,
+    },
+    /// No room on the disk for the log's next segment.
+    #[error("the disk is full; the event was not accepted")]
+    StorageFull,
+    /// An earlier write or flush failed; this shard takes no more events until the server is restarted.
+    #[error("storage failed; the server accepts no more events until it is restarted")]
+    StorageFault,
+    /// A mailbox between cores is full.
+    #[error("the server is overloaded; the event was not accepted")]
+    Overloaded,
+    /// The server is stopping.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// Recovery has not finished.
+    #[error("the server is still recovering its log")]
+    NotReady,
+    /// An event that the log can't hold.
+    #[error("the event is larger than a log record may be")]
+    RecordTooLarge,
+}
+
+impl ApiError {
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Http(error) => error.status(),
+            Self::Json(_)
+            | Self::Shape { .. }
+            | Self::MissingField { .. }
+            | Self::InvalidField { .. }
+            | Self::InvalidQuery { .. }
+            | Self::PercentEncoding { .. }
+            | Self::TooManyMatches { .. }
+            | Self::TooManySubscriptions { .. }
+            | Self::NotSubscribed
+            | Self::UpgradeBehindRequests => 400,
+            Self::Reserved => 403,
+            Self::NoRoute | Self::NoEntity => 404,
+            Self::Method { .. } => 405,
+            Self::Timeout { .. } => 408,
+            Self::RecordTooLarge => 413,
+            Self::Handshake(error) => error.status(),
+            Self::TooManyConnections { .. }
+            | Self::StorageFull
+            | Self::StorageFault
+            | Self::Overloaded
+            | Self::ShuttingDown
+            | Self::NotReady => 503,
+        }
+    }
+
+    /// Stable code, `snake_case`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Http(error) => error.code(),
+            Self::Json(_) => "invalid_json",
+            Self::Shape { .. } => "invalid_body",
+            Self::MissingField { .. } => "missing_field",
+            Self::InvalidField { .. } => "invalid_field",
+            Self::NotSubscribed => "not_subscribed",
+            Self::InvalidQuery { .. } => "invalid_query",
+            Self::PercentEncoding { .. } => "invalid_encoding",
+            Self::NoRoute => "not_found",
+            Self::NoEntity => "entity_not_found",
+            Self::Method { .. } => "method_not_allowed",
+            Self::Reserved => "reserved_namespace",
+            Self::TooManyMatches { .. } => "too_many_matches",
+            Self::Handshake(error) => error.code(),
+            Self::UpgradeBehindRequests => "bad_websocket_handshake",
+            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
+            Self::TooManyConnections { .. } => "too_many_connections",
+            Self::Timeout { .. } => "request_timeout",
+            Self::StorageFull => "storage_full",
+            Self::StorageFault => "storage_fault",
+            Self::Overloaded => "overloaded",
+            Self::ShuttingDown => "shutting_down",
+            Self::NotReady => "not_ready",
+            Self::RecordTooLarge => "record_too_large",
+        }
+    }
+
+    /// Seconds after which trying again makes sense, where waiting helps.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        match self {
+            Self::Overloaded | Self::NotReady | Self::TooManyConnections { .. } => Some(1),
+            Self::StorageFull | Self::ShuttingDown => Some(5),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_waiting_helps_says_how_long() {
+        let busy = [
+            ApiError::StorageFull,
+            ApiError::Overloaded,
+            ApiError::ShuttingDown,
+            ApiError::NotReady,
+        ];
+        for error in busy {
+            assert_eq!(error.status(), 503);
+            assert!(error.retry_after_seconds().is_some(), "{error}");
+        }
+        assert_eq!(ApiError::StorageFault.retry_after_seconds(), None);
+    }
+}

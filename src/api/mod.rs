@@ -1,0 +1,27 @@
+//! JSON and HTTP semantics: requests in, commands out; replies in, JSON out. The only place that knows JSON.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `json/` | the scanner over request bodies |
+//! | `route` | method and path → [`Route`] |
+//! | `query` | query parameters of the state reads |
+//! | `event` | one event's JSON → a stored event |
+//! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
+//! | `delete` | the body of a batch delete, and its answer |
+//! | `subscription` | WebSocket messages from clients |
+//! | `encode` | entities, small answers, WebSocket messages to clients |
+//! | `error` | every refusal with its status and code |
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+pub mod batch;
+pub mod delete;
+pub mod encode;
+pub mod error;
+pub mod event;
+pub mod json;
+pub mod query;
+pub mod route;
+pub mod subscription;
+
+pub use error::ApiError;
+pub use route::{Route, route};

@@ -1,0 +1,141 @@
+//! Method and path to [`Route`].
+
+use super::error::ApiError;
+use crate::wire::http1::{Method, percent_decode};
+use std::borrow::Cow;
+
+/// What a request asks for. Paths are compared raw; only an entity id is percent-decoded, so that an id may hold
+/// any character, a slash included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `POST /api/events`
+    Publish,
+    /// `POST /api/events/batch`
+    PublishBatch,
+    /// `GET /api/state/entities`
+    List,
+    /// `GET /api/state/entities/:id`
+    Read(Cow<'a, str>),
+    /// `DELETE /api/state/entities/:id`
+    Delete(Cow<'a, str>),
+    /// `POST /api/state/entities/delete`
+    DeleteBatch,
+    /// `GET /api/ws`
+    WebSocket,
+    /// `GET /health`
+    Health,
+    /// `GET /ready`
+    Ready,
+    /// `OPTIONS` of any path that exists; holds the `Allow` header.
+    Options(&'static str),
+}
+
+const GET: &str = "GET, HEAD, OPTIONS";
+const POST: &str = "POST, OPTIONS";
+const ENTITY: &str = "GET, HEAD, DELETE, OPTIONS";
+const ENTITY_NAMED_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+
+const ENTITIES: &str = "/api/state/entities";
+
+/// Finds the route.
+///
+/// # Errors
+/// [`ApiError::NoRoute`], [`ApiError::Method`] with what the path takes, or [`ApiError::PercentEncoding`] for a
+/// bad entity id.
+pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
+    match path {
+        "/api/events" => fixed(method, Method::Post, Route::Publish),
+        "/api/events/batch" => fixed(method, Method::Post, Route::PublishBatch),
+        ENTITIES => fixed(method, Method::Get, Route::List),
+        "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
+        "/health" => fixed(method, Method::Get, Route::Health),
+        "/ready" => fixed(method, Method::Get, Route::Ready),
+        "*" if method == Method::Options => Ok(Route::Options(ENTITY_NAMED_DELETE)),
+        _ => {
+            let id = path
+                .strip_prefix(ENTITIES)
+                .and_then(|rest| rest.strip_prefix('/'));
+            entity(method, id.ok_or(ApiError::NoRoute)?)
+        }
+    }
+}
+
+/// A path that takes one method, `HEAD` with `GET`, and `OPTIONS`.
+fn fixed(method: Method, taken: Method, route: Route<'static>) -> Result<Route<'static>, ApiError> {
+    let allow = if taken == Method::Get { GET } else { POST };
+    match method {
+        Method::Options => Ok(Route::Options(allow)),
+        Method::Head if taken == Method::Get => Ok(route),
+        _ if method == taken => Ok(route),
+        _ => Err(ApiError::Method { allow }),
+    }
+}
+
+fn entity(method: Method, raw_id: &str) -> Result<Route<'_>, ApiError> {
+    if raw_id.is_empty() {
+        return Err(ApiError::NoRoute);
+    }
+    let allow = if raw_id == "delete" {
+        ENTITY_NAMED_DELETE
+    } else {
+        ENTITY
+    };
+    let id = || percent_decode(raw_id).or(Err(ApiError::PercentEncoding { part: "entity id" }));
+    match method {
+        Method::Get | Method::Head => Ok(Route::Read(id()?)),
+        Method::Delete => Ok(Route::Delete(id()?)),
+        Method::Post if raw_id == "delete" => Ok(Route::DeleteBatch),
+        Method::Options => Ok(Route::Options(allow)),
+        _ => Err(ApiError::Method { allow }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods_find_their_route() {
+        let read = |id: &'static str| Ok(Route::Read(Cow::Borrowed(id)));
+        let check = |method, path, expected: Result<Route<'_>, ApiError>| {
+            assert_eq!(route(method, path), expected, "{method:?} {path}");
+        };
+        check(Method::Post, "/api/events", Ok(Route::Publish));
+        check(
+            Method::Get,
+            "/api/events",
+            Err(ApiError::Method { allow: POST }),
+        );
+        check(Method::Post, "/api/events/", Err(ApiError::NoRoute));
+        check(Method::Head, "/api/state/entities", Ok(Route::List));
+        check(Method::Get, "/api/state/entities/", Err(ApiError::NoRoute));
+        check(Method::Get, "/api/state/entities/a/b", read("a/b"));
+        check(Method::Get, "/api/state/entities/a%2Fb", read("a/b"));
+        check(Method::Get, "/api/state/entities/a+b", read("a+b"));
+        check(Method::Get, "/api/state/entities/delete", read("delete"));
+        check(
+            Method::Post,
+            "/api/state/entities/delete",
+            Ok(Route::DeleteBatch),
+        );
+        check(
+            Method::Put,
+            "/api/state/entities/delete",
+            Err(ApiError::Method {
+                allow: ENTITY_NAMED_DELETE,
+            }),
+        );
+        check(
+            Method::Post,
+            "/api/state/entities/x",
+            Err(ApiError::Method { allow: ENTITY }),
+        );
+        check(Method::Options, "/health", Ok(Route::Options(GET)));
+        check(Method::Get, "/nothing", Err(ApiError::NoRoute));
+        check(
+            Method::Get,
+            "/api/state/entities/%zz",
+            Err(ApiError::PercentEncoding { part: "entity id" }),
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! WebSocket messages from clients (API contract §8).
+
+use super::error::ApiError;
+use super::json::{JsonError, Kind, Scanner};
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Push changes of what the pattern names.
+    Subscribe(Box<str>),
+    /// Take that same subscription back.
+    Unsubscribe(Box<str>),
+    /// Answer with a pong.
+    Ping,
+}
+
+/// A message and the `id` its answer carries, as JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientMessage {
+    /// The client's `id`: a string or a number, JSON text.
+    pub id: Option<Box<str>>,
+    /// What it asks for, or why it can't be understood.
+    pub action: Result<Action, ApiError>,
+}
+
+/// Understands one text message. Never fails as a whole: what is wrong goes back to the client as an answer.
+pub fn parse(message: &str) -> ClientMessage {
+    let mut fields = Fields::default();
+    match fields.read(message) {
+        Ok(()) => {
+            let action = fields.action();
+            ClientMessage {
+                id: fields.id,
+                action,
+            }
+        }
+        Err(error) => ClientMessage {
+            id: None,
+            action: Err(error.into()),
+        },
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    id: Option<Box<str>>,
+    kind: Option<Box<str>>,
+    entity_id: Option<Box<str>>,
+    error: Option<ApiError>,
+}
+
+impl Fields {
+    fn read(&mut self, message: &str) -> Result<(), JsonError> {
+        let mut scanner = Scanner::new(message.as_bytes())?;
+        if scanner.kind()? != Kind::Object {
+            self.error = Some(ApiError::Shape {
+                rule: "a message must be a JSON object",
+            });
+            scanner.raw_value()?;
+            return scanner.finish();
+        }
+        let mut scratch = String::new();
+        scanner.begin_object()?;
+        while let Some(key) = scanner.next_key()? {
+            scratch.clear();
+            match key.decode(&mut scratch) {
+                "id" => self.read_id(&mut scanner)?,
+                "type" => self.kind = self.text(&mut scanner, "type")?,
+                "entity_id" => self.entity_id = self.text(&mut scanner, "entity_id")?,
+                _ => {
+                    scanner.raw_value()?;
+                }
+            }
+        }
+        scanner.finish()
+    }
+
+    fn read_id(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        let value = scanner.raw_value()?;
+        if matches!(value.kind, Kind::String | Kind::Number) {
+            self.id = Some(value.text.into());
+        } else {
+            self.id = None;
+            self.error = Some(ApiError::InvalidField {
+                field: "id",
+                rule: "a string or a number",
+            });
+        }
+        Ok(())
+    }
+
+    fn text(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        field: &'static str,
+    ) -> Result<Option<Box<str>>, JsonError> {
+        if scanner.kind()? == Kind::String {
+            let mut scratch = String::new();
+            return Ok(Some(scanner.string()?.decode(&mut scratch).into()));
+        }
+        scanner.raw_value()?;
+        self.error = Some(ApiError::InvalidField {
+            field,
+            rule: "a string",
+        });
+        Ok(None)
+    }
+
+    fn action(&mut self) -> Result<Action, ApiError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let kind = self
+            .kind
+            .take()
+            .ok_or(ApiError::MissingField { field: "type" })?;
+        let entity_id = self
+            .entity_id
+            .take()
+            .ok_or(ApiError::MissingField { field: "entity_id" });
+        match &*kind {
+            "subscribe" => entity_id.map(Action::Subscribe),
+            "unsubscribe" => entity_id.map(Action::Unsubscribe),
+            "ping" => Ok(Action::Ping),
+            _ => Err(ApiError::InvalidField {
+                field: "type",
+                rule: "one of `subscribe`, `unsubscribe` and `ping`",
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_understood_with_their_id() {
+        let check = |message, id: Option<&str>, action| {
+            let id = id.map(Box::from);
+            assert_eq!(
+                parse(message),
+                ClientMessage {
+                    id,
+                    action: Ok(action)
+                },
+                "{message}"
+            );
+        };
+        check(
+            r#"{"type":"subscribe","entity_id":"a/*"}"#,
+            None,
+            Action::Subscribe("a/*".into()),
+        );
+        check(r#"{"id":7,"type":"ping"}"#, Some("7"), Action::Ping);
+        check(
+            r#"{"type":"unsubscribe","entity_id":"*","id":"x\n"}"#,
+            Some(r#""x\n""#),
+            Action::Unsubscribe("*".into()),
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_understood_is_refused_with_its_id_where_that_is_known() {
+        let check = |message, id: Option<&str>, code| {
+            let parsed = parse(message);
+            assert_eq!(parsed.id.as_deref(), id, "{message}");
+            assert_eq!(parsed.action.unwrap_err().code(), code, "{message}");
+        };
+        check("nonsense", None, "invalid_json");
+        check("[]", None, "invalid_body");
+        check(r#"{"id":1}"#, Some("1"), "missing_field");
+        check(r#"{"id":1,"type":"jump"}"#, Some("1"), "invalid_field");
+        check(r#"{"id":1,"type":"subscribe"}"#, Some("1"), "missing_field");
+        check(r#"{"id":[],"type":"ping"}"#, None, "invalid_field");
+    }
+}

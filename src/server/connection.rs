@@ -1,0 +1,208 @@
+//! One client's connection: its socket, what is being read, what is owed, and when it was last heard of.
+
+use super::responses::Responses;
+use super::websocket::WebSocket;
+use crate::limits;
+use crate::wire::http1::{Phase, RequestReader};
+use std::net::TcpStream;
+
+/// What the connection speaks.
+#[derive(Debug)]
+pub(super) enum Session {
+    /// HTTP/1.1, and what has arrived of the next request.
+    Http(RequestReader),
+    /// WebSocket.
+    WebSocket(Box<WebSocket>),
+}
+
+/// How far a connection is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// It is not.
+    Open,
+    /// It ends when what is owed is sent. Nothing more is read from it.
+    AfterSending,
+    /// Everything is sent and our side is shut down; what still arrives is discarded until the client's side ends,
+    /// so that a reset does not destroy the last answer on its way (RFC 9112 §9.6).
+    Lingering,
+    /// To be dropped now.
+    Now,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The socket, non-blocking.
+    pub(super) socket: TcpStream,
+    /// How often its index was handed out before.
+    pub(super) generation: u32,
+    /// What it speaks.
+    pub(super) session: Session,
+    /// HTTP answers owed. After an upgrade, what was owed before it, and the upgrade's own answer.
+    pub(super) responses: Responses,
+    /// The kernel may have bytes for us.
+    pub(super) readable: bool,
+    /// The kernel took all that we gave it.
+    pub(super) writable: bool,
+    /// The client has shut down its side.
+    pub(super) ended: bool,
+    /// On its way out?
+    pub(super) closing: Closing,
+    /// The socket has refused bytes since a listing last went on.
+    pub(super) stalled: bool,
+    /// In the core's list of connections to write to.
+    pub(super) queued: bool,
+    /// In the core's list of connections with withheld answers.
+    pub(super) gated: bool,
+    /// When a byte last came in, monotonic milliseconds.
+    pub(super) received_ms: u64,
+    /// When the request being read began, or the closing did, monotonic milliseconds.
+    pub(super) began_ms: u64,
+    /// When the socket last took a byte, or began to be owed one.
+    pub(super) sent_ms: u64,
+    /// When it last published; 0: never.
+    pub(super) published_ms: u64,
+}
+
+/// What a look at the clock says about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// Nothing.
+    No,
+    /// A request's head did not arrive in time.
+    Head,
+    /// A request's body did not arrive in time.
+    Body,
+    /// No request for long, no progress in closing, or nothing taken of what is owed: close without a word.
+    Silent,
+}
+
+/// The time limits that apply to a connection, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    /// For a head.
+    pub(super) head_ms: u64,
+    /// Between two reads of a body.
+    pub(super) body_ms: u64,
+    /// Between two requests.
+    pub(super) idle_ms: u64,
+}
+
+impl Connection {
+    /// A new connection.
+    pub(super) fn new(socket: TcpStream, generation: u32, now_ms: u64) -> Self {
+        Self {
+            socket,
+            generation,
+            session: Session::Http(RequestReader::default()),
+            responses: Responses::default(),
+            readable: true,
+            writable: true,
+            ended: false,
+            closing: Closing::Open,
+            stalled: false,
+            queued: false,
+            gated: false,
+            received_ms: now_ms,
+            began_ms: now_ms,
+            sent_ms: now_ms,
+            published_ms: 0,
+        }
+    }
+
+    /// Begins to close: what is owed is still sent.
+    pub(super) fn close_after_sending(&mut self, now_ms: u64) {
+        if self.closing == Closing::Open {
+            self.closing = Closing::AfterSending;
+            self.began_ms = now_ms;
+        }
+    }
+
+    /// Once all is sent on a connection that closes: shuts down our side, and lingers for the client's.
+    pub(super) fn finish_closing(&mut self, now_ms: u64) {
+        if self.closing != Closing::AfterSending || !self.owes_nothing() {
+            return;
+        }
+        if self.ended || self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+            self.closing = Closing::Now;
+        } else {
+            self.closing = Closing::Lingering;
+            self.began_ms = now_ms;
+        }
+    }
+
+    /// The bytes to send next, and whether they are HTTP's: what is owed from before an upgrade goes first.
+    pub(super) fn next_bytes(&self) -> (&[u8], bool) {
+        let http = self.responses.sendable();
+        match &self.session {
+            Session::WebSocket(websocket) if http.is_empty() => (websocket.outbox.pending(), false),
+            _ => (http, true),
+        }
+    }
+
+    /// The socket took `count` of [`Connection::next_bytes`].
+    pub(super) fn advance(&mut self, is_http: bool, count: usize) {
+        if is_http {
+            self.responses.advance(count);
+        } else if let Session::WebSocket(websocket) = &mut self.session {
+            websocket.outbox.advance(count);
+        }
+    }
+
+    /// True while the connection owes so much that it must not be read.
+    pub(super) fn is_paused(&self) -> bool {
+        self.responses.waiting() >= limits::PIPELINE_REQUESTS_MAX
+            || self.responses.pending_bytes() >= limits::RESPONSE_BYTES_PENDING_MAX
+    }
+
+    /// True where nothing is owed to the client.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.owes_no_frames() && self.responses.is_empty()
+    }
+
+    /// What `now_ms` says.
+    pub(super) fn overdue(&self, now_ms: u64, timeouts: Timeouts) -> Overdue {
+        let since = |then: u64| now_ms.saturating_sub(then);
+        let owed = !self.responses.sendable().is_empty() || !self.owes_no_frames();
+        if owed && since(self.sent_ms) > limits::WRITE_STALL_SECONDS_MAX * 1000 {
+            return Overdue::Silent;
+        }
+        if self.closing != Closing::Open {
+            let over = since(self.began_ms) > limits::CLOSE_SECONDS_MAX * 1000;
+            let stuck = over && (self.closing == Closing::Lingering || self.owes_nothing());
+            return if stuck { Overdue::Silent } else { Overdue::No };
+        }
+        let Session::Http(reader) = &self.session else {
+            return Overdue::No;
+        };
+        match reader.phase() {
+            Phase::Head if since(self.began_ms) > timeouts.head_ms => Overdue::Head,
+            Phase::Body if !self.is_paused() && since(self.received_ms) > timeouts.body_ms => {
+                Overdue::Body
+            }
+            Phase::Idle
+                if self.owes_nothing()
+                    && since(self.received_ms.max(self.sent_ms)) > timeouts.idle_ms =>
+            {
+                Overdue::Silent
+            }
+            Phase::Idle | Phase::Head | Phase::Body => Overdue::No,
+        }
+    }
+
+    fn owes_no_frames(&self) -> bool {
+        match &self.session {
+            Session::Http(_) => true,
+            Session::WebSocket(websocket) => websocket.outbox.is_empty(),
+        }
+    }
+
+    /// Gives back heap that an idle connection does not need.
+    pub(super) fn trim(&mut self) {
+        self.responses.trim(limits::IDLE_BUFFER_BYTES_MAX);
+        match &mut self.session {
+            Session::Http(reader) => reader.trim(),
+            Session::WebSocket(websocket) => websocket.trim(),
+        }
+    }
+}

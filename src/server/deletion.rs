@@ -1,0 +1,176 @@
+//! A batch delete on its way: first, for a filter, the ids that match are collected from the shards concerned, and
+//! counted; then each shard deletes its own.
+
+use super::hub::{Answer, CORS_ORIGIN, Hub};
+use super::operation::RequestMeta;
+use crate::api::ApiError;
+use crate::api::delete::{self, DeleteFilter};
+use crate::model::is_reserved;
+use crate::shard::{Reply, ShardRequest, Ticket, place_key};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Deletion {
+    meta: RequestMeta,
+    /// What to delete, by shard.
+    ids: Vec<Vec<Box<str>>>,
+    /// The client named the ids, so that those that do not exist are failures.
+    named: bool,
+    collecting: bool,
+    waiting: usize,
+    deleted: usize,
+    errors: Vec<(Box<str>, String)>,
+}
+
+impl Deletion {
+    /// Starts a deletion whose replies come to `ticket`.
+    ///
+    /// # Errors
+    /// Where nothing is deleted: too many ids, a reserved one, or a shard that can't be asked.
+    pub(super) fn start(
+        hub: &mut Hub,
+        meta: RequestMeta,
+        ticket: Ticket,
+        filter: DeleteFilter,
+    ) -> Result<Self, ApiError> {
+        let mut deletion = Self {
+            meta,
+            ids: vec![Vec::new(); usize::from(hub.shards)],
+            named: false,
+            collecting: true,
+            waiting: 0,
+            deleted: 0,
+            errors: Vec::new(),
+        };
+        let (namespace, prefix) = match filter {
+            DeleteFilter::Ids(ids) => {
+                deletion.named = true;
+                deletion.take_named(hub, ids)?;
+                deletion.delete(hub, ticket);
+                return Ok(deletion);
+            }
+            DeleteFilter::Namespace(namespace) => (Some(namespace), None),
+            DeleteFilter::Prefix(prefix) => (None, Some(prefix)),
+        };
+        let key = namespace
+            .as_deref()
+            .or_else(|| prefix.as_deref()?.split_once('/').map(|(key, _)| key));
+        let shards = match key {
+            None => 0..hub.shards,
+            Some(key) => {
+                let shard = place_key(key, hub.shards);
+                shard..shard + 1
+            }
+        };
+        for shard in shards {
+            let request = ShardRequest::Collect {
+                namespace: namespace.clone(),
+                prefix: prefix.clone(),
+                max: hub.config.batch_delete_max.saturating_add(1),
+            };
+            hub.ask(shard, ticket, request)?;
+            deletion.waiting += 1;
+        }
+        Ok(deletion)
+    }
+
+    fn take_named(&mut self, hub: &Hub, ids: Vec<Box<str>>) -> Result<(), ApiError> {
+        let limit = hub.config.batch_delete_max;
+        if ids.len() > limit {
+            return Err(ApiError::TooManyMatches { limit });
+        }
+        if ids.iter().any(|id| is_reserved(id)) {
+            return Err(ApiError::Reserved);
+        }
+        for id in ids {
+            self.ids[usize::from(hub.place(&id))].push(id);
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, hub: &mut Hub, ticket: Ticket) {
+        self.collecting = false;
+        for shard in 0..hub.shards {
+            let ids = &self.ids[usize::from(shard)];
+            if ids.is_empty() {
+                continue;
+            }
+            let request = ShardRequest::DeleteMany {
+                ids: ids.clone(),
+                done: Vec::new(),
+            };
+            match hub.ask(shard, ticket, request) {
+                Ok(()) => self.waiting += 1,
+                Err(error) => self.settle(shard, &[], Some(&error)),
+            }
+        }
+    }
+
+    /// Takes a shard's reply.
+    ///
+    /// # Errors
+    /// Where nothing was deleted and nothing will be.
+    pub(super) fn take(
+        &mut self,
+        hub: &mut Hub,
+        ticket: Ticket,
+        (from, reply): (u16, Reply),
+    ) -> Result<(), ApiError> {
+        self.waiting = self.waiting.saturating_sub(1);
+        match reply {
+            Reply::Ids(ids) => self.ids[usize::from(from)] = ids,
+            Reply::DeletedMany(done, error) => self.settle(from, &done, error.as_ref()),
+            Reply::Refused(error) if self.collecting => return Err(error),
+            Reply::Refused(error) => self.settle(from, &[], Some(&error)),
+            _ => {}
+        }
+        if self.collecting && self.waiting == 0 {
+            let limit = hub.config.batch_delete_max;
+            if self.ids.iter().map(Vec::len).sum::<usize>() > limit {
+                return Err(ApiError::TooManyMatches { limit });
+            }
+            self.delete(hub, ticket);
+        }
+        Ok(())
+    }
+
+    /// Notes what became of a shard's ids: of the first by `done`, of the rest by `error`.
+    fn settle(&mut self, shard: u16, done: &[bool], error: Option<&ApiError>) {
+        let ids = std::mem::take(&mut self.ids[usize::from(shard)]);
+        for (index, id) in ids.into_iter().enumerate() {
+            match (done.get(index), error) {
+                (Some(true), _) => self.deleted += 1,
+                (Some(false), _) if self.named => {
+                    self.errors.push((id, ApiError::NoEntity.to_string()));
+                }
+                (Some(false), _) | (None, None) => {}
+                (None, Some(error)) => self.errors.push((id, error.to_string())),
+            }
+        }
+    }
+
+    /// True once every shard has answered.
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// For the answer's head.
+    pub(super) fn meta(&self) -> RequestMeta {
+        self.meta
+    }
+
+    /// Writes the answer.
+    pub(super) fn write(&self, hub: &Hub, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        delete::answer(&mut body, self.deleted, &self.errors);
+        hub.write_json(
+            out,
+            self.meta,
+            Answer {
+                status: 200,
+                headers: &[CORS_ORIGIN],
+                body: &body,
+            },
+        );
+    }
+}

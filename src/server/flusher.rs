@@ -1,0 +1,197 @@
+//! The part of a shard's life that waits: flushes through io_uring, and segments prepared on the helper thread.
+//!
+//! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
+//! rides on the next. That is group commit: its size adjusts itself to the load.
+
+use super::hub::Hub;
+use super::runtime::{FlushFile, spawn_blocking};
+use crate::api::ApiError;
+use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
+use crate::shard::Durability;
+use flux_storage::{Flush, FlushSegment, Spare, StorageError};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+type Files = BTreeMap<u64, Rc<FlushFile>>;
+
+/// See the module.
+pub(super) struct Flusher {
+    /// The open files of segments that may still be flushed, by ordinal.
+    files: Files,
+    flush: Option<(Flush, Task<io::Result<Files>>)>,
+    spare: Option<Task<Result<Spare, StorageError>>>,
+    /// When a failed preparation is tried again, monotonic milliseconds.
+    spare_retry_ms: Option<u64>,
+    /// When the last flush was issued, monotonic milliseconds.
+    issued_ms: u64,
+}
+
+impl Flusher {
+    /// Nothing in flight.
+    pub(super) fn new() -> Self {
+        Self {
+            files: Files::new(),
+            flush: None,
+            spare: None,
+            spare_retry_ms: None,
+            issued_ms: 0,
+        }
+    }
+
+    /// True while a flush is in flight.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.flush.is_some()
+    }
+
+    /// True while a flush or a preparation is in flight: the executor has to look at its rings.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.flush.is_some() || self.spare.is_some()
+    }
+
+    /// Issues a flush where one is due, and asks for a segment where one is wanted.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) {
+        let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
+        let Some(shard) = &mut hub.shard else { return };
+        let due = match shard.durability() {
+            Durability::Sync => true,
+            // A tick early, since only ticks look at the clock when nothing else happens.
+            Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
+        };
+        if self.flush.is_none()
+            && due
+            && let Some(flush) = shard.log_mut().begin_flush()
+        {
+            shard.flush_begins();
+            self.issued_ms = now_ms;
+            let task = Box::pin(sync_files(
+                flush.segments().to_vec(),
+                std::mem::take(&mut self.files),
+            ));
+            self.flush = Some((flush, task));
+        }
+        let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
+        if self.spare.is_none()
+            && retry
+            && let Some(job) = shard.log_mut().spare_job()
+        {
+            let allowed = hub.config.allowed_cpus;
+            self.spare_retry_ms = None;
+            self.spare = Some(spawn_blocking(move || {
+                // The helper thread was born on the reactor's core; zeroing segments there would stall it.
+                match rustix::thread::sched_setaffinity(None, &allowed) {
+                    // Where that fails the work is only slower.
+                    Ok(()) | Err(_) => job.run(),
+                }
+            }));
+        }
+    }
+
+    /// Takes what is finished. True where the shard can go on: something became durable, or there is room again.
+    pub(super) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let flushed = self.poll_flush(hub, context);
+        let prepared = self.poll_spare(hub, context);
+        flushed || prepared
+    }
+
+    fn poll_flush(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let Some((_, task)) = &mut self.flush else {
+            return false;
+        };
+        let Poll::Ready(result) = task.as_mut().poll(context) else {
+            return false;
+        };
+        let Some((flush, _)) = self.flush.take() else {
+            return false;
+        };
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        match result {
+            Ok(files) => {
+                self.files = files;
+                shard.log_mut().finish_flush(flush);
+            }
+            Err(error) => {
+                // What the kernel could not write it may have dropped: trying again could succeed and mean
+                // nothing. The shard stops, and says so.
+                crate::report::error(&format!("shard {}: flush failed: {error}", hub.core));
+                shard.log_mut().fail(&error);
+                shard.fail();
+            }
+        }
+        true
+    }
+
+    fn poll_spare(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let Some(task) = &mut self.spare else {
+            return false;
+        };
+        let Poll::Ready(result) = task.as_mut().poll(context) else {
+            return false;
+        };
+        self.spare = None;
+        let (now, now_ms, core) = (hub.now, hub.now_ms, hub.core);
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        match result {
+            Ok(spare) => {
+                shard.log_mut().install_spare(spare);
+                if shard.is_refusing() {
+                    crate::report::info(&format!("shard {core}: there is room for events again"));
+                }
+                shard.resume(now);
+            }
+            Err(error) => {
+                if !shard.is_refusing() {
+                    crate::report::error(&format!(
+                        "shard {core}: no room for the next segment: {error}"
+                    ));
+                }
+                shard.log_mut().spare_failed();
+                shard.refuse(&ApiError::StorageFull);
+                self.spare_retry_ms = Some(now_ms + SPARE_RETRY_SECONDS * 1000);
+            }
+        }
+        true
+    }
+
+    /// Waits for a flush in flight, so that the log may be closed.
+    pub(super) async fn settle(&mut self, hub: &mut Hub) {
+        while self.flush.is_some() {
+            std::future::poll_fn(|context| {
+                if self.poll_flush(hub, context) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+    }
+}
+
+/// Flushes the segments in order and returns the files that stay open: those of segments older than the last are
+/// sealed by now, and with this flush they need no other.
+async fn sync_files(segments: Vec<FlushSegment>, mut files: Files) -> io::Result<Files> {
+    for segment in &segments {
+        let file = match files.get(&segment.ordinal) {
+            Some(file) => Rc::clone(file),
+            None => {
+                let file = Rc::new(FlushFile::open(&segment.path).await?);
+                files.insert(segment.ordinal, Rc::clone(&file));
+                file
+            }
+        };
+        file.flush().await?;
+    }
+    if let Some(last) = segments.last() {
+        files.retain(|ordinal, _| *ordinal >= last.ordinal);
+    }
+    Ok(files)
+}

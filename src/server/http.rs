@@ -1,0 +1,569 @@
+//! HTTP requests → commands for shards, and shards' replies → HTTP answers.
+
+use super::deletion::Deletion;
+use super::hub::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
+use super::listing::{Listing, Progress};
+use super::operation::{BatchInFlight, Operation, RequestMeta};
+use super::responses::Responses;
+use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
+use crate::api::event::Decoded;
+use crate::api::json::Scanner;
+use crate::api::query::{self, ListQuery};
+use crate::api::{ApiError, Route, delete, encode, route};
+use crate::model::{EventId, EventPack, is_reserved};
+use crate::shard::{AppendRefusal, Reply, ShardRequest, Ticket, place};
+use crate::wire::http1::{Field, Head, Request};
+use crate::wire::ws;
+use flux_storage::Sequence;
+
+/// What the connection does after a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Goes on, or closes after its answers where the request said so.
+    Go,
+    /// Goes on, and counts as a publisher.
+    Published,
+    /// Speaks WebSocket from here on.
+    Upgrade {
+        /// It wants `metrics_update` messages.
+        metrics: bool,
+    },
+}
+
+/// The connection that a request came from.
+pub(super) struct Client<'c> {
+    /// Its answers.
+    pub(super) responses: &'c mut Responses,
+    /// Its index on this core.
+    pub(super) index: u32,
+    /// How often that index was handed out.
+    pub(super) generation: u32,
+}
+
+impl Client<'_> {
+    /// The ticket of the slot that is opened next.
+    fn next_ticket(&self) -> Ticket {
+        Ticket {
+            connection: self.index,
+            generation: self.generation,
+            slot: self.responses.next_number(),
+        }
+    }
+}
+
+/// The most bytes that the body of this request may have.
+pub(super) fn body_limit(hub: &Hub, head: &Head<'_>) -> usize {
+    match head.path {
+        "/api/events" => hub.config.body_single_bytes_max,
+        "/api/events/batch" => hub.config.body_batch_bytes_max,
+        _ => crate::limits::BODY_OTHER_BYTES_MAX,
+    }
+}
+
+/// Works on a request; every outcome but an upgrade has its answer, or a slot for it, in the client's responses.
+pub(super) fn serve(hub: &mut Hub, client: &mut Client<'_>, request: &Request<'_>) -> Next {
+    let meta = RequestMeta::of(&request.head);
+    match dispatch(hub, client, request, meta) {
+        Ok(next) => next,
+        Err(error) => {
+            client
+                .responses
+                .push(Sequence::ZERO, |out| hub.write_error(out, meta, &error));
+            Next::Go
+        }
+    }
+}
+
+fn dispatch(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    request: &Request<'_>,
+    meta: RequestMeta,
+) -> Result<Next, ApiError> {
+    let head = &request.head;
+    match route(head.method, head.path)? {
+        Route::Publish => {
+            serving(hub)?;
+            publish(hub, client, request.body, meta)?;
+            return Ok(Next::Published);
+        }
+        Route::PublishBatch => {
+            serving(hub)?;
+            publish_batch(hub, client, request.body, meta)?;
+            return Ok(Next::Published);
+        }
+        Route::List => {
+            let query = ListQuery::parse(head.query)?;
+            let listing = Listing::new(hub, meta, query);
+            client.responses.wait(Operation::List(Box::new(listing)));
+            start_front(hub, client);
+        }
+        Route::Read(id) => read(hub, client, (&id, head), meta)?,
+        Route::Delete(id) => {
+            serving(hub)?;
+            delete_one(hub, client, &id, meta)?;
+        }
+        Route::DeleteBatch => {
+            serving(hub)?;
+            let filter = delete::parse(request.body)?;
+            let deletion = Deletion::start(hub, meta, client.next_ticket(), filter)?;
+            let done = deletion.is_done();
+            let slot = client
+                .responses
+                .wait(Operation::DeleteMany(Box::new(deletion)));
+            if done {
+                finish_deletion(hub, client, slot);
+            }
+        }
+        Route::WebSocket => return upgrade(client, head),
+        Route::Health => health(hub, client, meta),
+        Route::Ready => ready(hub, client, meta)?,
+        Route::Options(allow) => options(hub, client, meta, allow),
+    }
+    Ok(Next::Go)
+}
+
+/// Refuses writes on the way out; a write that was accepted before is finished.
+fn serving(hub: &Hub) -> Result<(), ApiError> {
+    if hub.shared.is_stopping() {
+        Err(ApiError::ShuttingDown)
+    } else {
+        Ok(())
+    }
+}
+
+fn publish(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    body: &[u8],
+    meta: RequestMeta,
+) -> Result<(), ApiError> {
+    let (shards, now) = (hub.shards, hub.now);
+    let Hub {
+        decoder,
+        ids,
+        event,
+        body: answer,
+        ..
+    } = hub;
+    event.clear();
+    answer.clear();
+    let mut scanner = Scanner::new(body)?;
+    let placed = decoder.decode(
+        &mut scanner,
+        ids,
+        now.as_millis(),
+        |decoded| match decoded {
+            Decoded::Event(draft) => {
+                draft.encode(event);
+                encode::published(answer, draft.event_id, draft.stream);
+                Ok(place(draft.entity_id, shards))
+            }
+            Decoded::Refused { error, .. } => Err(error),
+        },
+    )?;
+    scanner.finish()?;
+    let shard = placed?;
+    if shard == hub.core {
+        let own = hub.shard.as_mut().ok_or(ApiError::NotReady)?;
+        match own.publish(now, &hub.event) {
+            Ok(sequence) => {
+                let gate = hub.gate(sequence);
+                client
+                    .responses
+                    .push(gate, |out| write_success(hub, out, meta, &hub.body));
+                return Ok(());
+            }
+            Err(refusal) => {
+                if let Some(error) = own.refusal(refusal) {
+                    return Err(error);
+                }
+                debug_assert_eq!(refusal, AppendRefusal::NotReady, "only this one is a delay");
+            }
+        }
+    }
+    let mut pack = EventPack::default();
+    pack.push(|out| out.extend_from_slice(&hub.event));
+    hub.ask(
+        shard,
+        client.next_ticket(),
+        ShardRequest::Publish { pack, done: 0 },
+    )?;
+    client.responses.wait(Operation::Publish {
+        meta,
+        answer: hub.body.as_slice().into(),
+    });
+    Ok(())
+}
+
+fn write_success(hub: &Hub, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
+    hub.write_json(
+        out,
+        meta,
+        Answer {
+            status: 200,
+            headers: &[CORS_ORIGIN],
+            body,
+        },
+    );
+}
+
+fn publish_batch(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    body: &[u8],
+    meta: RequestMeta,
+) -> Result<(), ApiError> {
+    let shards = hub.shards;
+    let mut context = BatchContext {
+        now_ms: hub.now.as_millis(),
+        decoder: &mut hub.decoder,
+        ids: &mut hub.ids,
+        shards: usize::from(shards),
+        place: |id: &str| place(id, shards),
+    };
+    let mut plan = BatchPlan::decode(body, &mut context)?;
+    let packs = std::mem::take(&mut plan.packs);
+    let outcomes = vec![PartOutcome::default(); packs.len()];
+    let mut batch = BatchInFlight {
+        meta,
+        plan,
+        outcomes,
+        waiting: 0,
+    };
+    let ticket = client.next_ticket();
+    for (shard, pack) in (0..shards).zip(packs) {
+        if pack.is_empty() {
+            continue;
+        }
+        match hub.ask(shard, ticket, ShardRequest::Publish { pack, done: 0 }) {
+            Ok(()) => batch.waiting += 1,
+            Err(error) => batch.outcomes[usize::from(shard)].error = Some(error),
+        }
+    }
+    let done = batch.waiting == 0;
+    let slot = client.responses.wait(Operation::Batch(Box::new(batch)));
+    if done {
+        finish_batch(hub, client, slot);
+    }
+    Ok(())
+}
+
+fn read(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    (id, head): (&str, &Head<'_>),
+    meta: RequestMeta,
+) -> Result<(), ApiError> {
+    let fields = query::parse_read(head.query)?;
+    let if_none_match = match head.if_none_match {
+        Field::One(value) => Some(value),
+        Field::Absent | Field::Repeated => None,
+    };
+    let shard = hub.place(id);
+    if shard != hub.core {
+        let request = ShardRequest::Read {
+            id: id.into(),
+            fields,
+        };
+        hub.ask(shard, client.next_ticket(), request)?;
+        let if_none_match = if_none_match.map(Box::from);
+        client.responses.wait(Operation::Read {
+            meta,
+            if_none_match,
+        });
+        return Ok(());
+    }
+    let own = hub.shard.as_ref().ok_or(ApiError::NotReady)?;
+    hub.body.clear();
+    let (found, gate) = own.engine().read(id, fields.as_ref(), &mut hub.body);
+    let gate = hub.gate(gate);
+    if gate > Sequence::ZERO && own.failed() {
+        return Err(ApiError::StorageFault);
+    }
+    let found = found.map(|answer| (hub.body.as_slice(), answer.etag));
+    client.responses.push(gate, |out| {
+        write_entity(hub, out, meta, (found, if_none_match))
+    });
+    Ok(())
+}
+
+/// Writes the answer to a read: the entity, 304 where the client has it already, or 404.
+fn write_entity(
+    hub: &Hub,
+    out: &mut Vec<u8>,
+    meta: RequestMeta,
+    (found, if_none_match): (Option<(&[u8], String)>, Option<&[u8]>),
+) {
+    let Some((json, etag)) = found else {
+        hub.write_error(out, meta, &ApiError::NoEntity);
+        return;
+    };
+    let headers = [("ETag", etag.as_str()), CORS_ORIGIN, CORS_EXPOSE];
+    let unchanged = if_none_match.is_some_and(|field| encode::none_match_hits(field, &etag));
+    let (status, body) = if unchanged {
+        (304, &[][..])
+    } else {
+        (200, json)
+    };
+    hub.write_json(
+        out,
+        meta,
+        Answer {
+            status,
+            headers: &headers,
+            body,
+        },
+    );
+}
+
+fn delete_one(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    id: &str,
+    meta: RequestMeta,
+) -> Result<(), ApiError> {
+    if is_reserved(id) {
+        return Err(ApiError::Reserved);
+    }
+    let request = ShardRequest::Delete { id: id.into() };
+    hub.ask(hub.place(id), client.next_ticket(), request)?;
+    client.responses.wait(Operation::Delete {
+        meta,
+        id: id.into(),
+    });
+    Ok(())
+}
+
+fn upgrade(client: &mut Client<'_>, head: &Head<'_>) -> Result<Next, ApiError> {
+    let metrics = query::parse_websocket(head.query)?;
+    let accept = ws::accept(head).map_err(ApiError::Handshake)?;
+    if client.responses.waiting() > 0 || client.responses.is_gated() {
+        return Err(ApiError::UpgradeBehindRequests);
+    }
+    client.responses.push(Sequence::ZERO, |out| {
+        ws::write_switching_protocols(out, &accept)
+    });
+    Ok(Next::Upgrade { metrics })
+}
+
+fn health(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) {
+    let mut body = Vec::new();
+    let health = encode::Health {
+        uptime_seconds: hub.now_ms / 1000,
+        entities: hub.shared.metrics().entities,
+        shards: u64::from(hub.shards),
+    };
+    encode::health(&mut body, &health);
+    client
+        .responses
+        .push(Sequence::ZERO, |out| write_success(hub, out, meta, &body));
+}
+
+fn ready(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) -> Result<(), ApiError> {
+    serving(hub)?;
+    if !hub.shared.is_ready() {
+        return Err(ApiError::NotReady);
+    }
+    client.responses.push(Sequence::ZERO, |out| {
+        write_success(hub, out, meta, b"{\"status\":\"ready\"}")
+    });
+    Ok(())
+}
+
+fn options(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta, allow: &'static str) {
+    let headers = [
+        ("Allow", allow),
+        CORS_ORIGIN,
+        (
+            "Access-Control-Allow-Methods",
+            "GET, POST, PUT, DELETE, OPTIONS",
+        ),
+        (
+            "Access-Control-Allow-Headers",
+            "authorization, content-type, if-match, if-none-match",
+        ),
+        CORS_EXPOSE,
+        ("Access-Control-Max-Age", "86400"),
+    ];
+    let answer = Answer {
+        status: 204,
+        headers: &headers,
+        body: &[],
+    };
+    client
+        .responses
+        .push(Sequence::ZERO, |out| hub.write_json(out, meta, answer));
+}
+
+/// Takes a shard's reply to one of the client's requests. False where the connection has to break.
+pub(super) fn on_reply(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    slot: u32,
+    (from, reply): (u16, Reply),
+) -> bool {
+    let ticket = Ticket {
+        connection: client.index,
+        generation: client.generation,
+        slot,
+    };
+    match client.responses.operation(slot) {
+        None => {}
+        Some(Operation::Batch(batch)) => {
+            batch.outcomes[usize::from(from)] = match reply {
+                Reply::Published(outcome) => outcome,
+                Reply::Refused(error) => PartOutcome {
+                    stored: 0,
+                    error: Some(error),
+                },
+                _ => PartOutcome::default(),
+            };
+            batch.waiting -= 1;
+            if batch.waiting == 0 {
+                finish_batch(hub, client, slot);
+            }
+        }
+        Some(Operation::DeleteMany(deletion)) => match deletion.take(hub, ticket, (from, reply)) {
+            Ok(()) if deletion.is_done() => finish_deletion(hub, client, slot),
+            Ok(()) => {}
+            Err(error) => {
+                let meta = deletion.meta();
+                client
+                    .responses
+                    .fill(slot, |out| hub.write_error(out, meta, &error));
+            }
+        },
+        Some(Operation::List(listing)) => {
+            let meta = listing.meta();
+            if let Err(error) = listing.take(from, reply) {
+                if listing.has_begun() {
+                    return false;
+                }
+                client
+                    .responses
+                    .fill(slot, |out| hub.write_error(out, meta, &error));
+            }
+        }
+        Some(Operation::Publish { .. } | Operation::Read { .. } | Operation::Delete { .. }) => {
+            finish_single(hub, client, slot, reply);
+        }
+    }
+    start_front(hub, client)
+}
+
+/// Answers an operation that had one reply to wait for.
+fn finish_single(hub: &Hub, client: &mut Client<'_>, slot: u32, reply: Reply) {
+    let mut text = Vec::new();
+    let Some(operation) = client.responses.operation(slot) else {
+        return;
+    };
+    let out = &mut text;
+    match (&*operation, reply) {
+        (
+            Operation::Publish { meta, answer },
+            Reply::Published(PartOutcome { error: None, .. }),
+        ) => {
+            write_success(hub, out, *meta, answer);
+        }
+        (
+            Operation::Publish { meta, .. },
+            Reply::Published(PartOutcome {
+                error: Some(error), ..
+            }),
+        )
+        | (
+            Operation::Publish { meta, .. }
+            | Operation::Read { meta, .. }
+            | Operation::Delete { meta, .. },
+            Reply::Refused(error),
+        )
+        | (Operation::Delete { meta, .. }, Reply::Deleted(Err(error))) => {
+            hub.write_error(out, *meta, &error);
+        }
+        (
+            Operation::Read {
+                meta,
+                if_none_match,
+            },
+            Reply::Entity(found),
+        ) => {
+            let found = found
+                .as_ref()
+                .map(|(json, etag)| (json.as_slice(), etag.clone()));
+            write_entity(hub, out, *meta, (found, if_none_match.as_deref()));
+        }
+        (Operation::Delete { meta, .. }, Reply::Deleted(Ok(None))) => {
+            hub.write_error(out, *meta, &ApiError::NoEntity);
+        }
+        (Operation::Delete { meta, id }, Reply::Deleted(Ok(Some(event_id)))) => {
+            let mut body = Vec::new();
+            encode::deleted(&mut body, id, EventId::Uuid(event_id));
+            write_success(hub, out, *meta, &body);
+        }
+        _ => return,
+    }
+    client
+        .responses
+        .fill(slot, |out| out.extend_from_slice(&text));
+}
+
+fn finish_batch(hub: &Hub, client: &mut Client<'_>, slot: u32) {
+    let Some(Operation::Batch(batch)) = client.responses.operation(slot) else {
+        return;
+    };
+    let mut body = Vec::new();
+    batch.plan.answer(&batch.outcomes, &mut body);
+    let meta = batch.meta;
+    client
+        .responses
+        .fill(slot, |out| write_success(hub, out, meta, &body));
+}
+
+fn finish_deletion(hub: &Hub, client: &mut Client<'_>, slot: u32) {
+    let Some(Operation::DeleteMany(deletion)) = client.responses.operation(slot) else {
+        return;
+    };
+    let mut text = Vec::new();
+    deletion.write(hub, &mut text);
+    client
+        .responses
+        .fill(slot, |out| out.extend_from_slice(&text));
+}
+
+/// Lets a listing at the front go on, and the one behind it when it is done. False where the connection has to
+/// break.
+pub(super) fn start_front(hub: &mut Hub, client: &mut Client<'_>) -> bool {
+    loop {
+        if client.responses.pending_bytes() >= crate::limits::LIST_CHUNK_BYTES_MAX {
+            return true;
+        }
+        let (index, generation) = (client.index, client.generation);
+        let Some((slot, Operation::List(listing))) = client.responses.front_operation() else {
+            return true;
+        };
+        let ticket = Ticket {
+            connection: index,
+            generation,
+            slot,
+        };
+        let mut out = Vec::new();
+        let before = listing.written();
+        let progress = listing.pump(hub, ticket, &mut out);
+        let moved = listing.written() > before;
+        match progress {
+            Progress::Broken => return false,
+            Progress::Done => client
+                .responses
+                .fill(slot, |bytes| bytes.extend_from_slice(&out)),
+            Progress::Waiting => {
+                client
+                    .responses
+                    .write_front(|bytes| bytes.extend_from_slice(&out));
+                if !moved || out.is_empty() {
+                    return true;
+                }
+            }
+        }
+    }
+}

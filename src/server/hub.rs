@@ -1,0 +1,247 @@
+//! What all connections of a core share: its shard, the way to the others, and buffers.
+
+use super::config::Config;
+use super::operation::RequestMeta;
+use super::shared::Shared;
+use crate::api::event::{EventDecoder, EventIds};
+use crate::api::{ApiError, encode};
+use crate::clock::{self, Monotonic};
+use crate::model::Timestamp;
+use crate::shard::{
+    Durability, Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket, place,
+};
+use crate::subscribe::{Filter, Registry};
+use crate::wire::http1::{BodyLength, ImfFixdate, ResponseHead, imf_fixdate};
+use crate::wire::ws::HandshakeError;
+use flux_storage::{Log, Sequence};
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Hub {
+    /// This core's index, and its shard's.
+    pub(super) core: u16,
+    /// Number of shards.
+    pub(super) shards: u16,
+    /// This core's shard; `None` until its log is replayed.
+    pub(super) shard: Option<Shard<Log>>,
+    /// The way to the other cores.
+    pub(super) postbox: Postbox,
+    /// Which of this core's connections want which entities.
+    pub(super) subscribers: Registry<u32>,
+    /// Reused decoder.
+    pub(super) decoder: EventDecoder,
+    /// Ids of events.
+    pub(super) ids: EventIds,
+    /// Reused: the stored form of the event at hand.
+    pub(super) event: Vec<u8>,
+    /// Reused: the body of the answer at hand.
+    pub(super) body: Vec<u8>,
+    /// What all cores know of each other.
+    pub(super) shared: Arc<Shared>,
+    /// The settings.
+    pub(super) config: Arc<Config>,
+    /// The wall clock, read once per turn.
+    pub(super) now: Timestamp,
+    /// Milliseconds of the monotonic clock, read once per turn.
+    pub(super) now_ms: u64,
+    /// The `Date` of answers.
+    pub(super) date: ImfFixdate,
+    clock: Monotonic,
+}
+
+/// What a core's hub is made of.
+#[derive(Debug)]
+pub(super) struct HubParts {
+    /// The core's index.
+    pub(super) core: u16,
+    /// The way to the other cores.
+    pub(super) postbox: Postbox,
+    /// What all cores know of each other.
+    pub(super) shared: Arc<Shared>,
+    /// The settings.
+    pub(super) config: Arc<Config>,
+    /// For ids.
+    pub(super) seed: u64,
+}
+
+impl Hub {
+    /// A hub whose shard is not there yet.
+    pub(super) fn new(parts: HubParts) -> Self {
+        let mut hub = Self {
+            core: parts.core,
+            shards: u16::try_from(parts.postbox.cores()).expect("SHARDS_MAX fits"),
+            shard: None,
+            postbox: parts.postbox,
+            subscribers: Registry::new(),
+            decoder: EventDecoder::default(),
+            ids: EventIds::new(parts.seed),
+            event: Vec::new(),
+            body: Vec::new(),
+            shared: parts.shared,
+            config: parts.config,
+            now: Timestamp::default(),
+            now_ms: 0,
+            date: [0; 29],
+            clock: Monotonic::start(),
+        };
+        hub.read_clocks();
+        hub
+    }
+
+    /// Reads the clocks for this turn.
+    pub(super) fn read_clocks(&mut self) {
+        let before = self.now.as_micros() / 1_000_000;
+        self.now = clock::now();
+        self.now_ms = self.clock.millis();
+        let seconds = self.now.as_micros() / 1_000_000;
+        if seconds != before {
+            imf_fixdate(seconds, &mut self.date);
+        }
+    }
+
+    /// The shard of an entity.
+    pub(super) fn place(&self, entity_id: &str) -> u16 {
+        place(entity_id, self.shards)
+    }
+
+    /// The shards that a filter concerns.
+    pub(super) fn shards_of(&self, filter: &Filter) -> std::ops::Range<u16> {
+        match filter.concerns_single_placement() {
+            None => 0..self.shards,
+            Some(key) => {
+                let shard = crate::shard::place_key(key, self.shards);
+                shard..shard + 1
+            }
+        }
+    }
+
+    /// The gate of an answer: what is visible already needs none.
+    pub(super) fn gate(&self, sequence: Sequence) -> Sequence {
+        match &self.shard {
+            Some(shard) if sequence > shard.visible() => sequence,
+            _ => Sequence::ZERO,
+        }
+    }
+
+    /// Hands a request to a shard; its reply comes to `ticket`.
+    ///
+    /// # Errors
+    /// Where the shard is not there yet, or the way to it is full.
+    pub(super) fn ask(
+        &mut self,
+        shard: u16,
+        ticket: Ticket,
+        request: ShardRequest,
+    ) -> Result<(), ApiError> {
+        let envelope = Envelope {
+            origin: Origin {
+                core: self.core,
+                ticket,
+            },
+            request,
+        };
+        if shard == self.core {
+            let now = self.now;
+            self.shard
+                .as_mut()
+                .ok_or(ApiError::NotReady)?
+                .request(envelope, now);
+            Ok(())
+        } else if self.postbox.has_room(shard) {
+            self.postbox.send(shard, Message::Request(envelope));
+            Ok(())
+        } else {
+            Err(ApiError::Overloaded)
+        }
+    }
+
+    /// Takes a subscription back at a shard. Never refused: what is not taken back would stay for ever.
+    pub(super) fn unsubscribe(&mut self, shard: u16, ticket: Ticket, filter: Filter) {
+        let request = ShardRequest::Unsubscribe(filter);
+        let envelope = Envelope {
+            origin: Origin {
+                core: self.core,
+                ticket,
+            },
+            request,
+        };
+        if shard != self.core {
+            self.postbox.send(shard, Message::Request(envelope));
+        } else if let Some(own) = &mut self.shard {
+            own.request(envelope, self.now);
+        }
+    }
+
+    /// True where a success waits for the disk.
+    pub(super) fn is_sync(&self) -> bool {
+        self.config.durability == Durability::Sync
+    }
+
+    /// Writes a whole answer with a JSON body.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: Answer<'_>) {
+        let head = ResponseHead {
+            status: answer.status,
+            content_type: (!answer.body.is_empty()).then_some("application/json"),
+            body: if matches!(answer.status, 204 | 304) {
+                BodyLength::None
+            } else {
+                BodyLength::Known(answer.body.len() as u64)
+            },
+            version: meta.version,
+            keep_alive: meta.keep_alive,
+            date: &self.date,
+            headers: answer.headers,
+        };
+        head.write(out);
+        if !meta.head_only {
+            out.extend_from_slice(answer.body);
+        }
+    }
+
+    /// Writes the answer that a refusal deserves.
+    pub(super) fn write_error(&self, out: &mut Vec<u8>, meta: RequestMeta, error: &ApiError) {
+        let mut body = Vec::with_capacity(128);
+        encode::error(&mut body, &error.to_string(), error.code());
+        let retry_after = error
+            .retry_after_seconds()
+            .map(|seconds| seconds.to_string());
+        let mut headers = vec![CORS_ORIGIN];
+        if let Some(seconds) = &retry_after {
+            headers.extend([("Retry-After", seconds.as_str()), CORS_EXPOSE]);
+        }
+        match error {
+            ApiError::Method { allow } => headers.push(("Allow", allow)),
+            ApiError::Handshake(HandshakeError::Version) => {
+                headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
+            }
+            _ => {}
+        }
+        self.write_json(
+            out,
+            meta,
+            Answer {
+                status: error.status(),
+                headers: &headers,
+                body: &body,
+            },
+        );
+    }
+}
+
+/// An answer but for what comes from its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer<'a> {
+    /// HTTP status.
+    pub(super) status: u16,
+    /// Fields besides `Date`, `Content-*` and `Connection`.
+    pub(super) headers: &'a [(&'a str, &'a str)],
+    /// JSON, or nothing.
+    pub(super) body: &'a [u8],
+}
+
+/// Any origin may read any answer (API contract §4).
+pub(super) const CORS_ORIGIN: (&str, &str) = ("Access-Control-Allow-Origin", "*");
+/// The fields that a page may read besides the usual ones.
+pub(super) const CORS_EXPOSE: (&str, &str) =
+    ("Access-Control-Expose-Headers", "etag, link, retry-after");

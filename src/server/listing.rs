@@ -1,0 +1,390 @@
+//! A listing of entities, merged by id from the parts that shards deliver.
+//!
+//! Without a limit it is streamed: a part is asked for when the one before is used up, and written only while the
+//! socket takes bytes, so that a slow reader costs one part per shard and no more. With a limit the page is
+//! gathered first, since its head has to say whether another follows.
+
+use super::hub::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
+use super::operation::RequestMeta;
+use crate::api::ApiError;
+use crate::api::query::ListQuery;
+use crate::limits::{LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX};
+use crate::shard::{Chunk, Reply, ShardRequest, Ticket, place_key};
+use crate::wire::http1::{BodyLength, ResponseHead, Version, write_chunk, write_last_chunk};
+use std::sync::Arc;
+
+/// One shard's part.
+#[derive(Debug)]
+struct Part {
+    shard: u16,
+    chunk: Chunk,
+    /// Entities of `chunk` already written.
+    used: usize,
+    /// A chunk is on its way.
+    asked: bool,
+}
+
+impl Part {
+    fn is_used_up(&self) -> bool {
+        self.used >= self.chunk.ends.len()
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_used_up() && self.chunk.last && !self.asked
+    }
+
+    /// Where the entity at `index` begins in `json` and `ids`.
+    fn start(&self, index: usize) -> (usize, usize) {
+        index
+            .checked_sub(1)
+            .and_then(|before| self.chunk.ends.get(before))
+            .copied()
+            .unwrap_or((0, 0))
+    }
+
+    /// The next entity's id and JSON.
+    fn head(&self) -> Option<(&str, &[u8])> {
+        let (json_end, id_end) = *self.chunk.ends.get(self.used)?;
+        let (json_start, id_start) = self.start(self.used);
+        Some((
+            self.chunk.ids.get(id_start..id_end)?,
+            self.chunk.json.get(json_start..json_end)?,
+        ))
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Listing {
+    meta: RequestMeta,
+    query: Arc<ListQuery>,
+    parts: Vec<Part>,
+    /// The last id written.
+    last_id: Option<Box<str>>,
+    written: usize,
+    /// The page, where there is a limit.
+    page: Vec<u8>,
+    /// The head of a streamed answer is written.
+    begun: bool,
+}
+
+/// How far a listing came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It waits for a part, or for the socket.
+    Waiting,
+    /// It is complete.
+    Done,
+    /// It can't go on after its head was sent: the connection has to break, so that the client sees it.
+    Broken,
+}
+
+impl Listing {
+    /// A listing that has not begun.
+    pub(super) fn new(hub: &Hub, meta: RequestMeta, query: ListQuery) -> Self {
+        let namespace = query.namespace.as_deref();
+        let key =
+            namespace.or_else(|| query.prefix.as_deref()?.split_once('/').map(|(key, _)| key));
+        let shards = match key {
+            None => 0..hub.shards,
+            Some(key) => {
+                let shard = place_key(key, hub.shards);
+                shard..shard + 1
+            }
+        };
+        let part = |shard| Part {
+            shard,
+            chunk: Chunk::default(),
+            used: 0,
+            asked: false,
+        };
+        Self {
+            meta,
+            parts: shards.map(part).collect(),
+            last_id: None,
+            written: 0,
+            page: Vec::new(),
+            begun: false,
+            query: Arc::new(query),
+        }
+    }
+
+    /// For the answer's head.
+    pub(super) fn meta(&self) -> RequestMeta {
+        self.meta
+    }
+
+    /// Entities written so far.
+    pub(super) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// True once its head is on the way: it can no longer fail but by breaking off.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Takes a part from a shard.
+    ///
+    /// # Errors
+    /// Where the shard refused.
+    pub(super) fn take(&mut self, from: u16, reply: Reply) -> Result<(), ApiError> {
+        let Some(part) = self.parts.iter_mut().find(|part| part.shard == from) else {
+            return Ok(());
+        };
+        part.asked = false;
+        match reply {
+            Reply::Chunk(chunk) => {
+                part.chunk = chunk;
+                part.used = 0;
+                Ok(())
+            }
+            Reply::Refused(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Parts that lay here while the socket took nothing are out of date: they are asked for again.
+    pub(super) fn forget_unsent(&mut self) {
+        for part in self.parts.iter_mut().filter(|part| !part.is_used_up()) {
+            part.chunk = Chunk::default();
+            part.used = 0;
+        }
+    }
+
+    /// Writes what there is to `out`, and asks for what is missing.
+    pub(super) fn pump(&mut self, hub: &mut Hub, ticket: Ticket, out: &mut Vec<u8>) -> Progress {
+        let limit = self.query.limit;
+        if self.meta.head_only && limit.is_none() {
+            self.begin(hub, out);
+            return Progress::Done;
+        }
+        let mut text = std::mem::take(&mut hub.body);
+        text.clear();
+        let mut buffer = if limit.is_some() {
+            std::mem::take(&mut self.page)
+        } else {
+            text
+        };
+        let merged = self.merge(hub, ticket, &mut buffer);
+        let progress = match (merged, limit) {
+            (Err(error), _) => self.fail(hub, &error, out),
+            (Ok(Merged::Waiting), Some(_)) => {
+                self.page = std::mem::take(&mut buffer);
+                Progress::Waiting
+            }
+            (Ok(Merged::Complete { more }), Some(_)) => {
+                if self.written == 0 {
+                    buffer.push(b'[');
+                }
+                buffer.push(b']');
+                self.write_page(hub, &buffer, more, out);
+                Progress::Done
+            }
+            (Ok(merged), None) => self.write_stream(hub, &mut buffer, &merged, out),
+        };
+        if limit.is_none() {
+            hub.body = buffer;
+        }
+        progress
+    }
+
+    /// Appends entities to `buffer`, each behind `[` or `,`, until a part is missing, the listing is complete, or
+    /// the buffer holds enough.
+    fn merge(
+        &mut self,
+        hub: &mut Hub,
+        ticket: Ticket,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Merged, ApiError> {
+        loop {
+            self.ask_for_missing(hub, ticket)?;
+            if self
+                .parts
+                .iter()
+                .any(|part| part.is_used_up() && !part.is_done())
+            {
+                return Ok(Merged::Waiting);
+            }
+            let next = self.parts.iter_mut().filter(|part| !part.is_used_up());
+            let Some(part) = next.min_by(|a, b| a.head().map(|h| h.0).cmp(&b.head().map(|h| h.0)))
+            else {
+                return Ok(Merged::Complete { more: false });
+            };
+            let full = match self.query.limit {
+                Some(limit) => self.written >= limit || buffer.len() >= PAGE_BYTES_MAX,
+                None => buffer.len() >= LIST_CHUNK_BYTES_MAX,
+            };
+            if full && self.query.limit.is_some() {
+                return Ok(Merged::Complete { more: true });
+            }
+            if full {
+                return Ok(Merged::Waiting);
+            }
+            if let Some((id, json)) = part.head() {
+                buffer.push(if self.written == 0 { b'[' } else { b',' });
+                buffer.extend_from_slice(json);
+                self.last_id = Some(id.into());
+            }
+            part.used += 1;
+            self.written += 1;
+        }
+    }
+
+    fn ask_for_missing(&mut self, hub: &mut Hub, ticket: Ticket) -> Result<(), ApiError> {
+        for part in &mut self.parts {
+            if part.is_used_up() && !part.chunk.last && !part.asked {
+                let request = ShardRequest::List {
+                    query: Arc::clone(&self.query),
+                    after: self.last_id.clone(),
+                };
+                hub.ask(part.shard, ticket, request)?;
+                part.asked = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, hub: &Hub, error: &ApiError, out: &mut Vec<u8>) -> Progress {
+        if self.begun {
+            return Progress::Broken;
+        }
+        hub.write_error(out, self.meta, error);
+        Progress::Done
+    }
+
+    fn begin(&mut self, hub: &Hub, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let chunked = self.meta.version == Version::Http11;
+        let head = ResponseHead {
+            status: 200,
+            content_type: Some("application/json"),
+            body: if chunked {
+                BodyLength::Chunked
+            } else {
+                BodyLength::UntilClose
+            },
+            version: self.meta.version,
+            keep_alive: self.meta.keep_alive,
+            date: &hub.date,
+            headers: &[CORS_ORIGIN],
+        };
+        head.write(out);
+    }
+
+    fn write_stream(
+        &mut self,
+        hub: &Hub,
+        buffer: &mut Vec<u8>,
+        merged: &Merged,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        let done = matches!(merged, Merged::Complete { .. });
+        if done {
+            buffer.extend_from_slice(if self.written == 0 { b"[]" } else { b"]" });
+        }
+        if buffer.is_empty() {
+            return Progress::Waiting;
+        }
+        self.begin(hub, out);
+        let chunked = self.meta.version == Version::Http11;
+        if chunked {
+            write_chunk(out, buffer);
+        } else {
+            out.extend_from_slice(buffer);
+        }
+        if !done {
+            return Progress::Waiting;
+        }
+        if chunked {
+            write_last_chunk(out);
+        }
+        Progress::Done
+    }
+
+    fn write_page(&self, hub: &Hub, page: &[u8], more: bool, out: &mut Vec<u8>) {
+        let link = if more {
+            self.last_id.as_deref().map(|id| self.next_link(id))
+        } else {
+            None
+        };
+        let mut headers = vec![CORS_ORIGIN];
+        if let Some(link) = &link {
+            headers.extend([("Link", link.as_str()), CORS_EXPOSE]);
+        }
+        hub.write_json(
+            out,
+            self.meta,
+            Answer {
+                status: 200,
+                headers: &headers,
+                body: page,
+            },
+        );
+    }
+
+    /// `Link` to the next page (RFC 8288): the same query, after the last id of this one.
+    fn next_link(&self, last_id: &str) -> String {
+        let mut link = String::from("</api/state/entities?");
+        let fields = self.query.fields.as_ref().map(|fields| fields.join(","));
+        let parameters = [
+            ("namespace", self.query.namespace.as_deref()),
+            ("prefix", self.query.prefix.as_deref()),
+            ("fields", fields.as_deref()),
+        ];
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                link.push_str(name);
+                link.push('=');
+                percent_encode(value, &mut link);
+                link.push('&');
+            }
+        }
+        if let Some(limit) = self.query.limit {
+            link.push_str("limit=");
+            link.push_str(&limit.to_string());
+            link.push('&');
+        }
+        link.push_str("after=");
+        percent_encode(last_id, &mut link);
+        link.push_str(">; rel=\"next\"");
+        link
+    }
+}
+
+/// How far a merge came.
+#[derive(Debug, PartialEq, Eq)]
+enum Merged {
+    /// A part is missing, or the buffer holds enough for now.
+    Waiting,
+    /// There is no more, or no more on this page.
+    Complete { more: bool },
+}
+
+/// Everything but the unreserved characters (RFC 3986 §2.3) as an escape.
+fn percent_encode(text: &str, out: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_cover_all_but_unreserved_characters() {
+        let mut out = String::new();
+        percent_encode("a-Z_0.~ /%&ä", &mut out);
+        assert_eq!(out, "a-Z_0.~%20%2F%25%26%C3%A4");
+    }
+}

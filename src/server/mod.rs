@@ -1,0 +1,39 @@
+//! The server: sockets, cores and what they say to clients. The only part that waits, and the only one that knows
+//! glommio.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `boot` | settings → cores; signals → the end |
+//! | `preflight` | what the machine must offer |
+//! | `core` | one core's loop |
+//! | `hub` | what a core's connections share |
+//! | `connection`, `slots` | one client, and all clients of a core |
+//! | `http`, `responses`, `operation` | requests → shards → answers, in order |
+//! | `listing`, `deletion` | the two requests that take several steps |
+//! | `websocket` | one WebSocket session |
+//! | `flusher` | flushes and segments in preparation |
+//! | `runtime` | all we use of glommio |
+//! | `poller`, `sockets` | epoll, listening, accepting, ticking |
+//! | `shared` | counters that all cores read |
+
+mod boot;
+mod config;
+mod connection;
+mod core;
+mod deletion;
+mod flusher;
+mod http;
+mod hub;
+mod listing;
+mod operation;
+mod poller;
+mod preflight;
+mod responses;
+mod runtime;
+mod shared;
+mod slots;
+mod sockets;
+mod websocket;
+
+pub use boot::{StartError, run};
+pub use preflight::{MissingFeature, default_shards};

@@ -1,0 +1,71 @@
+//! Requests that wait for an answer from a shard, this core's or another's.
+
+use super::deletion::Deletion;
+use super::listing::Listing;
+use crate::api::batch::{BatchPlan, PartOutcome};
+use crate::wire::http1::{Head, Method, Version};
+
+/// What an answer's head needs to know of its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestMeta {
+    /// The client's version.
+    pub(super) version: Version,
+    /// The connection stays open.
+    pub(super) keep_alive: bool,
+    /// `HEAD`: everything but the body.
+    pub(super) head_only: bool,
+}
+
+impl RequestMeta {
+    /// Of a request head.
+    pub(super) fn of(head: &Head<'_>) -> Self {
+        Self {
+            version: head.version,
+            keep_alive: head.keep_alive,
+            head_only: head.method == Method::Head,
+        }
+    }
+
+    /// For an answer to what is no request, after which the connection closes.
+    pub(super) const CLOSING: Self = Self {
+        version: Version::Http11,
+        keep_alive: false,
+        head_only: false,
+    };
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) enum Operation {
+    /// One event went to its shard; `answer` is the body of its success.
+    Publish {
+        meta: RequestMeta,
+        answer: Box<[u8]>,
+    },
+    /// An entity is read on another shard.
+    Read {
+        meta: RequestMeta,
+        if_none_match: Option<Box<[u8]>>,
+    },
+    /// An entity is deleted.
+    Delete { meta: RequestMeta, id: Box<str> },
+    /// A batch is with its shards.
+    Batch(Box<BatchInFlight>),
+    /// A batch delete is with its shards.
+    DeleteMany(Box<Deletion>),
+    /// A listing is gathered or streamed.
+    List(Box<Listing>),
+}
+
+/// A batch, and what its shards have said so far.
+#[derive(Debug)]
+pub(super) struct BatchInFlight {
+    /// For the answer's head.
+    pub(super) meta: RequestMeta,
+    /// The batch.
+    pub(super) plan: BatchPlan,
+    /// One for each shard.
+    pub(super) outcomes: Vec<PartOutcome>,
+    /// Shards that have not answered.
+    pub(super) waiting: usize,
+}

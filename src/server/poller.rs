@@ -1,0 +1,136 @@
+//! Readiness of a core's descriptors: epoll, edge-triggered, each descriptor registered once for its whole life.
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What a readiness event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    /// Connections wait to be accepted.
+    Listener,
+    /// Another core sent a message, or the process is to stop.
+    Wake,
+    /// A tick.
+    Timer,
+    /// A connection, by its index.
+    Connection(u32),
+}
+
+const LISTENER: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+const TIMER: u64 = u64::MAX - 2;
+
+impl Token {
+    fn encode(self) -> EventData {
+        EventData::new_u64(match self {
+            Self::Listener => LISTENER,
+            Self::Wake => WAKE,
+            Self::Timer => TIMER,
+            Self::Connection(index) => u64::from(index),
+        })
+    }
+
+    fn decode(data: EventData) -> Self {
+        match data.u64() {
+            LISTENER => Self::Listener,
+            WAKE => Self::Wake,
+            TIMER => Self::Timer,
+            index => Self::Connection(u32::try_from(index).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// One readiness event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ready {
+    /// What it is about.
+    pub(super) token: Token,
+    /// It may be read, or has ended or failed, which reading will tell.
+    pub(super) readable: bool,
+    /// It may be written.
+    pub(super) writable: bool,
+}
+
+/// An epoll instance and the buffer for its events.
+pub(super) struct Poller {
+    epoll: OwnedFd,
+    events: Vec<Event>,
+}
+
+/// Events taken in one call.
+const EVENTS_MAX: usize = 512;
+
+impl Poller {
+    /// A poller of nothing.
+    ///
+    /// # Errors
+    /// Where the kernel gives no descriptor.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(EVENTS_MAX),
+        })
+    }
+
+    /// Registers a descriptor; closing it takes it out again.
+    ///
+    /// # Errors
+    /// Where the kernel is out of memory or watches.
+    pub(super) fn add(&self, descriptor: impl AsFd, token: Token) -> io::Result<()> {
+        let flags = match token {
+            Token::Connection(_) => {
+                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+            }
+            // Level-triggered: a bounded number is accepted at a time, and the others are reported again.
+            Token::Listener | Token::Wake | Token::Timer => EventFlags::IN,
+        };
+        Ok(epoll::add(&self.epoll, descriptor, token.encode(), flags)?)
+    }
+
+    /// Takes a descriptor out.
+    pub(super) fn remove(&self, descriptor: impl AsFd) {
+        match epoll::delete(&self.epoll, descriptor) {
+            // Not registered is as good as taken out.
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// What is ready now; does not wait.
+    ///
+    /// # Errors
+    /// None in practice; whatever the kernel says.
+    pub(super) fn poll(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        ready.clear();
+        self.events.clear();
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let buffer = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, buffer, Some(&at_once)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let read = EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        let write = EventFlags::OUT | EventFlags::HUP | EventFlags::ERR;
+        for event in &self.events {
+            // The fields of a packed struct are copied out, not referenced.
+            let (data, flags) = (event.data, event.flags);
+            ready.push(Ready {
+                token: Token::decode(data),
+                readable: flags.intersects(read),
+                writable: flags.intersects(write),
+            });
+        }
+        Ok(())
+    }
+
+    /// The descriptor that is readable while anything is ready.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}

@@ -1,0 +1,134 @@
+//! All that Flux uses of glommio, under our own names. No other file of the server names it.
+//!
+//! Sockets do not go through glommio: it polls each of them with a request of its own and a `recv` after it, which
+//! is half the speed of one `epoll_wait` for all of them at low concurrency. What glommio gives is the executor of
+//! each core, and io_uring under it: `fdatasync` without a thread, a parked core that one descriptor wakes, and
+//! helper threads for what blocks.
+
+use futures_lite::AsyncRead;
+use glommio::io::BufferedFile;
+use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
+use std::future::Future;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Memory that an executor registers with io_uring, bytes. Small: only `fdatasync` and polls go through it, and
+/// the default of 10 MiB runs into small limits on locked memory.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+/// Entries of each io_uring. A core has one flush, one poll and a few timers in flight.
+const RING_DEPTH: usize = 64;
+
+/// A running executor; joining it waits for its end.
+pub(super) type Executor = glommio::ExecutorJoinHandle<io::Result<()>>;
+
+/// Starts a thread with an executor, pinned to `cpu`, that runs what `start` makes.
+///
+/// # Errors
+/// Where the thread, its rings or the pinning fail.
+pub(super) fn spawn<F>(
+    name: &str,
+    cpu: usize,
+    start: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<Executor>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(name)
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .spawn(start)
+        .map_err(io_error)
+}
+
+/// Waits for an executor to end.
+///
+/// # Errors
+/// What its future returned, or that its thread panicked.
+pub(super) fn join(executor: Executor) -> io::Result<()> {
+    executor.join().map_err(io_error)?
+}
+
+fn io_error<T>(error: GlommioError<T>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) => error,
+        GlommioError::EnhancedIoError { source, .. } => source,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// A file that is made durable through io_uring.
+#[derive(Debug)]
+pub(super) struct FlushFile {
+    file: BufferedFile,
+}
+
+impl FlushFile {
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    /// Of opening it.
+    pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: BufferedFile::open(path).await.map_err(io_error)?,
+        })
+    }
+
+    /// `fdatasync`.
+    ///
+    /// # Errors
+    /// Of the flush: what was written since the last good one may be lost.
+    pub(super) async fn flush(&self) -> io::Result<()> {
+        self.file.fdatasync().await.map_err(io_error)
+    }
+}
+
+/// Runs what blocks on the core's helper thread.
+pub(super) fn spawn_blocking<R: Send + 'static>(
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Pin<Box<dyn Future<Output = R>>> {
+    Box::pin(glommio::executor().spawn_blocking(job))
+}
+
+/// Lets the executor look at its rings once.
+pub(super) async fn yield_now() {
+    glommio::executor().yield_task_queue_now().await;
+}
+
+/// A wait for a descriptor to become readable, through io_uring.
+///
+/// glommio polls nothing but sockets of its own, so the descriptor (an epoll instance) is dressed as one: a
+/// `TcpStream` begins to poll for reading as soon as it exists, and when the poll returns, the `recv` that follows
+/// fails with `ENOTSOCK`, which is the answer. One `dup` and one `close` per wait, and a core waits only when it
+/// has nothing to do.
+pub(super) struct Readable {
+    stream: glommio::net::TcpStream,
+}
+
+impl Readable {
+    /// Begins to wait for `descriptor`.
+    ///
+    /// # Errors
+    /// Where the process has no descriptor left.
+    pub(super) fn new(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
+        let dressed = std::net::TcpStream::from(descriptor.try_clone_to_owned()?);
+        Ok(Self {
+            stream: socket2::Socket::from(dressed).into(),
+        })
+    }
+}
+
+impl Future for Readable {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut nothing = [0; 1];
+        Pin::new(&mut self.stream)
+            .poll_read(context, &mut nothing)
+            .map(|_| ())
+    }
+}

@@ -1,0 +1,100 @@
+//! The little that all cores know of each other: counters, each written by one core and read by all, and two flags.
+//! Nothing here orders anything; a reader may be a moment behind.
+
+use crate::api::encode::Metrics;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Counters of one core. On cache lines of their own, so that one core's counting does not slow another's.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct CoreCounters {
+    /// Entities of its shard.
+    pub(super) entities: AtomicU64,
+    /// Events in its shard's log, those replayed at start included.
+    pub(super) events: AtomicU64,
+    /// Open connections.
+    pub(super) connections: AtomicU64,
+    /// Of those, WebSocket connections.
+    pub(super) websockets: AtomicU64,
+    /// Connections that published lately.
+    pub(super) publishers: AtomicU64,
+    /// Connections that could not be accepted.
+    pub(super) accept_failures: AtomicU64,
+    /// 1 once its log is replayed.
+    pub(super) ready: AtomicU64,
+    /// 1 once it has ended its connections on the way out.
+    pub(super) drained: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    cores: Box<[CoreCounters]>,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    /// For `cores` cores.
+    pub(super) fn new(cores: usize) -> Self {
+        Self {
+            cores: (0..cores).map(|_| CoreCounters::default()).collect(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The counters of one core.
+    pub(super) fn of(&self, core: u16) -> &CoreCounters {
+        &self.cores[usize::from(core)]
+    }
+
+    fn sum(&self, counter: impl Fn(&CoreCounters) -> &AtomicU64) -> u64 {
+        self.cores
+            .iter()
+            .map(|core| counter(core).load(Relaxed))
+            .sum()
+    }
+
+    /// What `metrics_update` says, but for the rate.
+    pub(super) fn metrics(&self) -> Metrics {
+        Metrics {
+            entities: self.sum(|core| &core.entities),
+            events: self.sum(|core| &core.events),
+            events_per_10_seconds: 0,
+            websockets: self.sum(|core| &core.websockets),
+            publishers: self.sum(|core| &core.publishers),
+        }
+    }
+
+    /// Open connections of all cores.
+    pub(super) fn connections(&self) -> u64 {
+        self.sum(|core| &core.connections)
+    }
+
+    /// True once every core has replayed its log.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sum(|core| &core.ready) == self.cores.len() as u64
+    }
+
+    /// True once every core has ended its connections.
+    pub(super) fn is_drained(&self) -> bool {
+        self.sum(|core| &core.drained) == self.cores.len() as u64
+    }
+
+    /// Counts a connection that could not be accepted; true for the first of many, which is worth a line.
+    pub(super) fn note_accept_failure(&self, core: u16) -> bool {
+        self.of(core)
+            .accept_failures
+            .fetch_add(1, Relaxed)
+            .is_power_of_two()
+    }
+
+    /// Tells every core to stop.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// True once the process is to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+}

@@ -1,0 +1,254 @@
+//! The engine of one shard: decide (may refuse) → append → apply (may not refuse) → match subscribers.
+//!
+//! Plain and synchronous; the log is an argument, time is an argument. `apply` sees nothing but the record, so a
+//! replay of the log gives the state that is live: the simulation holds it to that.
+//!
+//! Every answer comes with a *gate*: the sequence that has to be durable before the answer may be seen, so that
+//! nothing seen can be unseen (API contract §10). The gate of a state that an entity is in is its last event's
+//! sequence; the gate of an absence is the last deletion's, since the engine does not remember what it deleted.
+
+use super::changes::{ChangeCollector, CollectedChanges};
+use super::log::{AppendRefusal, EventLog};
+use super::message::Chunk;
+use super::placement::place;
+use crate::api::encode;
+use crate::api::query::{Fields, ListQuery};
+use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
+use crate::model::{EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved};
+use crate::state::{Applied, Entity, Query, State};
+use crate::subscribe::{Filter, Registry};
+use flux_storage::Sequence;
+
+/// Stream and source of the tombstones that the delete calls make.
+const DELETE_STREAM: &str = "flux.delete";
+const DELETE_SOURCE: &str = "flux";
+
+/// One shard's state, and who watches it.
+#[derive(Debug, Default)]
+pub struct Engine {
+    state: State,
+    /// Time of the last event: time never steps back within a shard, whatever the clock does.
+    last_time: Timestamp,
+    /// Sequence of the last event that removed an entity.
+    last_delete: Sequence,
+    /// Events applied.
+    events: u64,
+    subscribers: Registry<u16>,
+    hits: Vec<u16>,
+    changes: ChangeCollector,
+    tombstone: Vec<u8>,
+}
+
+/// An entity that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadAnswer {
+    /// Its entity tag.
+    pub etag: String,
+}
+
+impl Engine {
+    /// Applies a record of the log at start. `shard` of `shards`: events that another shard owns by now are
+    /// passed over.
+    ///
+    /// # Errors
+    /// Where the record holds no event.
+    pub fn replay(
+        &mut self,
+        record: (Sequence, Timestamp, &[u8]),
+        shard: u16,
+        shards: u16,
+    ) -> Result<(), EventDecodeError> {
+        let (sequence, time, bytes) = record;
+        let event = EventView::decode(bytes)?;
+        if shards == 1 || place(event.entity_id, shards) == shard {
+            self.last_time = self.last_time.max(time);
+            self.events += 1;
+            if self.state.apply(sequence, time, &event) == Applied::Deleted {
+                self.last_delete = sequence;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores one event (encoded by [`EventDraft::encode`]) and applies it.
+    ///
+    /// # Errors
+    /// [`AppendRefusal`], where nothing changed.
+    ///
+    /// # Panics
+    /// Where `bytes` are no event.
+    pub fn publish(
+        &mut self,
+        log: &mut impl EventLog,
+        now: Timestamp,
+        bytes: &[u8],
+    ) -> Result<Sequence, AppendRefusal> {
+        let event = EventView::decode(bytes).expect("EventDraft::encode wrote these bytes");
+        let time = now.max(self.last_time);
+        let sequence = log.append(time.as_micros(), bytes)?;
+        self.last_time = time;
+        self.events += 1;
+        let applied = self.state.apply(sequence, time, &event);
+        match applied {
+            Applied::Deleted => {
+                self.last_delete = sequence;
+                if self.match_subscribers(event.entity_id) {
+                    self.changes.deleted(event.entity_id, time, &self.hits);
+                }
+            }
+            Applied::Created | Applied::Updated => {
+                if self.match_subscribers(event.entity_id) {
+                    self.changes.updated(&event, time, &self.hits);
+                }
+            }
+            Applied::Absent => {}
+        }
+        Ok(sequence)
+    }
+
+    fn match_subscribers(&mut self, entity_id: &str) -> bool {
+        self.hits.clear();
+        if !self.subscribers.is_empty() {
+            self.subscribers.matches(entity_id, &mut self.hits);
+        }
+        !self.hits.is_empty()
+    }
+
+    /// Deletes an entity by a tombstone event with this id. `Ok(None)` where there is nothing to delete.
+    ///
+    /// # Errors
+    /// [`AppendRefusal`], where nothing changed.
+    pub fn delete(
+        &mut self,
+        log: &mut impl EventLog,
+        now: Timestamp,
+        (entity_id, event_id): (&str, uuid::Uuid),
+    ) -> Result<Option<Sequence>, AppendRefusal> {
+        if self.state.get(entity_id).is_none() {
+            return Ok(None);
+        }
+        let mut bytes = std::mem::take(&mut self.tombstone);
+        bytes.clear();
+        let draft = EventDraft {
+            entity_id,
+            event_id: EventId::Uuid(event_id),
+            stream: DELETE_STREAM,
+            source: DELETE_SOURCE,
+            timestamp_ms: None,
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone: true,
+            properties: &[],
+        };
+        draft.encode(&mut bytes);
+        let appended = self.publish(log, now, &bytes);
+        self.tombstone = bytes;
+        appended.map(Some)
+    }
+
+    /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written where there is no such
+    /// entity) and the gate of the answer.
+    pub fn read(
+        &self,
+        id: &str,
+        fields: Option<&Fields>,
+        out: &mut Vec<u8>,
+    ) -> (Option<ReadAnswer>, Sequence) {
+        match self.state.get(id) {
+            None => (None, self.last_delete),
+            Some(entity) => {
+                encode_entity(out, &entity, fields);
+                let etag = encode::etag(entity.sequence().get(), entity.last_updated());
+                (Some(ReadAnswer { etag }), entity.sequence())
+            }
+        }
+    }
+
+    /// The next part of a listing, and its gate. Bounded in entities and bytes, so that one request can't keep the
+    /// core from the others.
+    pub fn list(&self, query: &ListQuery, after: Option<&str>) -> (Chunk, Sequence) {
+        let mut chunk = Chunk {
+            last: true,
+            ..Chunk::default()
+        };
+        let mut gate = self.last_delete;
+        for entity in self.state.list(&state_query(query, after)) {
+            let full = chunk.json.len() >= LIST_CHUNK_BYTES_MAX
+                || chunk.ends.len() >= LIST_CHUNK_ENTITIES_MAX;
+            if full {
+                chunk.last = false;
+                break;
+            }
+            encode_entity(&mut chunk.json, &entity, query.fields.as_ref());
+            chunk.ids.push_str(entity.id());
+            chunk.ends.push((chunk.json.len(), chunk.ids.len()));
+            gate = gate.max(entity.sequence());
+        }
+        (chunk, gate)
+    }
+
+    /// At most `max` ids that match and that a client may delete, ascending.
+    pub fn collect(&self, query: &ListQuery, max: usize) -> Vec<Box<str>> {
+        self.state
+            .list(&state_query(query, None))
+            .map(|entity| entity.id())
+            .filter(|id| !is_reserved(id))
+            .take(max)
+            .map(Box::from)
+            .collect()
+    }
+
+    /// Entities that exist.
+    pub fn entities(&self) -> usize {
+        self.state.len()
+    }
+
+    /// Events of this shard, those replayed included.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The sequence that has to be durable before an absence may be reported.
+    pub fn absence_gate(&self) -> Sequence {
+        self.last_delete
+    }
+
+    /// `core` wants changes that match.
+    pub fn subscribe(&mut self, core: u16, filter: &Filter) {
+        self.subscribers.subscribe(core, filter);
+    }
+
+    /// `core` takes one such subscription back.
+    pub fn unsubscribe(&mut self, core: u16, filter: &Filter) {
+        self.subscribers.unsubscribe(core, filter);
+    }
+
+    /// The changes since the last call that anybody subscribed to.
+    pub fn take_changes(&mut self) -> Option<CollectedChanges> {
+        self.changes.take()
+    }
+
+    /// The state, for comparison in tests.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+}
+
+fn encode_entity(out: &mut Vec<u8>, entity: &Entity<'_>, fields: Option<&Fields>) {
+    let head = encode::EntityHead {
+        id: entity.id(),
+        version: entity.version(),
+        last_updated: entity.last_updated(),
+    };
+    encode::entity(out, head, entity.properties(), fields);
+}
+
+fn state_query<'q>(query: &'q ListQuery, after: Option<&'q str>) -> Query<'q> {
+    Query {
+        namespace: query.namespace.as_deref(),
+        prefix: query.prefix.as_deref(),
+        after: after.or(query.after.as_deref()),
+    }
+}

@@ -1,0 +1,54 @@
+//! The few things an engine asks of its log. A file system, a distributed log or a vector can stand behind it.
+
+use flux_storage::Sequence;
+
+/// The kind of a log record that holds an event.
+pub const RECORD_KIND_EVENT: u8 = 1;
+
+/// Why an append was refused. Nothing was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefusal {
+    /// The active segment is full and the next is not ready yet.
+    #[error("the next segment is not ready")]
+    NotReady,
+    /// An earlier write or flush failed.
+    #[error("the log is closed after an earlier failure")]
+    Closed,
+    /// The record is larger than the log can hold.
+    #[error("the record is too large")]
+    TooLarge,
+}
+
+/// An append-only sequence of records.
+pub trait EventLog {
+    /// Appends one event. It is not durable yet.
+    ///
+    /// # Errors
+    /// [`AppendRefusal`].
+    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRefusal>;
+
+    /// The last sequence appended.
+    fn appended(&self) -> Sequence;
+
+    /// The last sequence that is durable.
+    fn durable(&self) -> Sequence;
+}
+
+impl EventLog for flux_storage::Log {
+    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRefusal> {
+        use flux_storage::AppendError;
+        Self::append(self, RECORD_KIND_EVENT, time_micros, event).map_err(|error| match error {
+            AppendError::SegmentNeeded { .. } => AppendRefusal::NotReady,
+            AppendError::TooLarge { .. } => AppendRefusal::TooLarge,
+            _ => AppendRefusal::Closed,
+        })
+    }
+
+    fn appended(&self) -> Sequence {
+        Self::appended(self)
+    }
+
+    fn durable(&self) -> Sequence {
+        Self::durable(self)
+    }
+}

@@ -1,0 +1,142 @@
+//! What cores say to each other. A message owns all it carries.
+
+use crate::api::ApiError;
+use crate::api::batch::PartOutcome;
+use crate::api::query::Fields;
+use crate::model::EventPack;
+use crate::subscribe::{ChangeBatch, Filter};
+use std::sync::Arc;
+
+/// Whom a reply goes to: a slot of a connection. A connection that is gone, or whose number another has taken
+/// since, is told apart by the generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// Index of the connection on its core.
+    pub connection: u32,
+    /// How often that index was handed out.
+    pub generation: u32,
+    /// The connection's own number for what it waits for.
+    pub slot: u32,
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The core.
+    pub core: u16,
+    /// Whom on that core.
+    pub ticket: Ticket,
+}
+
+/// What is asked of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardRequest {
+    /// Store these events, in order. `done` of them are stored already.
+    Publish {
+        /// The events.
+        pack: EventPack,
+        /// How far an earlier attempt came before the log had to wait for its next segment.
+        done: usize,
+    },
+    /// One entity's JSON.
+    Read {
+        /// Its id.
+        id: Box<str>,
+        /// The properties to keep.
+        fields: Option<Fields>,
+    },
+    /// Delete one entity.
+    Delete {
+        /// Its id.
+        id: Box<str>,
+    },
+    /// Delete these entities, in order. `done` of them are dealt with already.
+    DeleteMany {
+        /// Their ids.
+        ids: Vec<Box<str>>,
+        /// What became of the first of them: true where there was one to delete.
+        done: Vec<bool>,
+    },
+    /// The ids that match, ascending, at most `max`.
+    Collect {
+        /// Exact namespace.
+        namespace: Option<Box<str>>,
+        /// Prefix of the id.
+        prefix: Option<Box<str>>,
+        /// The most ids to return.
+        max: usize,
+    },
+    /// The next entities of a listing.
+    List {
+        /// What to list; `after` is where this shard's part goes on.
+        query: Arc<crate::api::query::ListQuery>,
+        /// Ids after this one only.
+        after: Option<Box<str>>,
+    },
+    /// Tell this core of changes that match.
+    Subscribe(Filter),
+    /// Take one such subscription back. Nobody waits for an answer.
+    Unsubscribe(Filter),
+}
+
+/// A request with its return address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The return address.
+    pub origin: Origin,
+    /// The request.
+    pub request: ShardRequest,
+}
+
+/// A part of a listing: entities as JSON, with their ids so that parts of several shards can be merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// The entities' JSON, one after the other.
+    pub json: Vec<u8>,
+    /// Their ids, one after the other, ascending.
+    pub ids: String,
+    /// For each entity, where its JSON and its id end.
+    pub ends: Vec<(usize, usize)>,
+    /// True where nothing comes after this part.
+    pub last: bool,
+}
+
+/// What a shard answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To `Publish`.
+    Published(PartOutcome),
+    /// To `Read`: the JSON and the entity tag, or `None` where there is no such entity.
+    Entity(Option<(Vec<u8>, String)>),
+    /// To `Delete`: the tombstone's event id, or `None` where there was nothing to delete.
+    Deleted(Result<Option<uuid::Uuid>, ApiError>),
+    /// To `DeleteMany`: for each id whether there was one to delete; shorter than the request where the log
+    /// refused, with why.
+    DeletedMany(Vec<bool>, Option<ApiError>),
+    /// To `Collect`.
+    Ids(Vec<Box<str>>),
+    /// To `List`.
+    Chunk(Chunk),
+    /// To `Subscribe`: it is in force.
+    Subscribed,
+    /// The request never reached its shard.
+    Refused(ApiError),
+}
+
+/// Everything that travels between cores.
+#[derive(Debug)]
+pub enum Message {
+    /// To the core that owns the shard.
+    Request(Envelope),
+    /// Back to the core of the connection.
+    Reply {
+        /// The shard that answers.
+        from: u16,
+        /// Whom.
+        ticket: Ticket,
+        /// What.
+        reply: Reply,
+    },
+    /// To a core with subscribers.
+    Changes(Arc<ChangeBatch>),
+}

@@ -1,0 +1,34 @@
+//! One shard: a log, the state that follows from it, and who wants to know of changes. One owner, plain
+//! synchronous code; the server's loop calls it, and so does a simulator.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `placement` | entity id → shard |
+//! | `message` | what cores say to each other |
+//! | `mailbox` | how they say it: bounded, and waking the other core |
+//! | `log` | the few things an engine asks of its log |
+//! | `engine` | decide → append → apply → match subscribers |
+//! | `changes` | a change → the frames its subscribers get |
+//! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
+//! | `replay` | logs of this and earlier generations → state |
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod changes;
+mod engine;
+mod log;
+mod mailbox;
+mod message;
+mod owner;
+mod placement;
+mod replay;
+#[cfg(test)]
+mod simulation;
+
+pub use changes::CollectedChanges;
+pub use engine::{Engine, ReadAnswer};
+pub use log::{AppendRefusal, EventLog, RECORD_KIND_EVENT};
+pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
+pub use message::{Chunk, Envelope, Message, Origin, Reply, ShardRequest, Ticket};
+pub use owner::{Durability, Shard};
+pub use placement::{place, place_key};
+pub use replay::{ReplayFault, open, replay_record};

@@ -1,0 +1,385 @@
+//! The shard as its core sees it: requests in, replies out when what they say is durable.
+//!
+//! Three queues, each bounded by what its senders may have in flight:
+//!
+//! - *held*: replies whose gate is not visible yet. They go out in the order they were made.
+//! - *stalled*: writes that came while the log's next segment was not ready. They go on, in order, when it is; a
+//!   write that comes while others are stalled joins them, so that order holds.
+//! - changes: gathered until the flush that covers them is issued, then kept until it returns.
+//!
+//! In `sync` durability visible means durable; in `async` it means appended.
+
+use super::changes::CollectedChanges;
+use super::engine::Engine;
+use super::log::{AppendRefusal, EventLog};
+use super::message::{Envelope, Origin, Reply, ShardRequest};
+use crate::api::ApiError;
+use crate::api::batch::PartOutcome;
+use crate::api::event::EventIds;
+use crate::api::query::ListQuery;
+use crate::limits::STALLED_REQUESTS_MAX;
+use crate::model::{EventPack, Timestamp};
+use flux_storage::Sequence;
+use std::collections::VecDeque;
+
+/// What a success promises (API contract §10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The event is on the disk.
+    Sync,
+    /// The event is in the kernel's page cache.
+    Async,
+}
+
+/// A shard: its engine, its log, and what it owes.
+#[derive(Debug)]
+pub struct Shard<L> {
+    engine: Engine,
+    log: L,
+    durability: Durability,
+    ids: EventIds,
+    held: VecDeque<(Sequence, Origin, Reply)>,
+    stalled: VecDeque<Envelope>,
+    /// Why a write is refused while the log can't take one, where waiting would not help.
+    refusal: Option<ApiError>,
+    /// Changes that the flush in flight covers.
+    flushing: Option<CollectedChanges>,
+}
+
+impl<L: EventLog> Shard<L> {
+    /// A shard whose engine has replayed its log. `seed`: for the ids of tombstones.
+    pub fn new(engine: Engine, log: L, durability: Durability, seed: u64) -> Self {
+        Self {
+            engine,
+            log,
+            durability,
+            ids: EventIds::new(seed),
+            held: VecDeque::new(),
+            stalled: VecDeque::new(),
+            refusal: None,
+            flushing: None,
+        }
+    }
+
+    /// What may be seen: everything up to this sequence.
+    pub fn visible(&self) -> Sequence {
+        match self.durability {
+            Durability::Sync => self.log.durable(),
+            Durability::Async => self.log.appended(),
+        }
+    }
+
+    /// The engine, for reads that need no reply.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The log, for flushing.
+    pub fn log(&self) -> &L {
+        &self.log
+    }
+
+    /// The log, at the end.
+    pub fn into_log(self) -> L {
+        self.log
+    }
+
+    /// The log, for flushing.
+    pub fn log_mut(&mut self) -> &mut L {
+        &mut self.log
+    }
+
+    /// Stores one event at once. The caller shows its success when the returned sequence is visible.
+    ///
+    /// # Errors
+    /// [`AppendRefusal::NotReady`] where it has to go the long way, by [`Shard::request`].
+    pub fn publish(&mut self, now: Timestamp, event: &[u8]) -> Result<Sequence, AppendRefusal> {
+        if !self.stalled.is_empty() {
+            return Err(AppendRefusal::NotReady);
+        }
+        self.engine.publish(&mut self.log, now, event)
+    }
+
+    /// Works on a request, or stalls it. Its reply comes out of [`Shard::release`].
+    pub fn request(&mut self, envelope: Envelope, now: Timestamp) {
+        let write = matches!(
+            envelope.request,
+            ShardRequest::Publish { .. }
+                | ShardRequest::Delete { .. }
+                | ShardRequest::DeleteMany { .. }
+        );
+        if write && !self.stalled.is_empty() {
+            self.stall(envelope);
+        } else if let Some(envelope) = self.work(envelope, now) {
+            self.stall(envelope);
+        }
+    }
+
+    fn stall(&mut self, envelope: Envelope) {
+        if let Some(error) = &self.refusal {
+            let reply = refused(envelope.request, error.clone());
+            self.hold(self.log.appended(), envelope.origin, reply);
+        } else if self.stalled.len() >= STALLED_REQUESTS_MAX {
+            let reply = refused(envelope.request, ApiError::Overloaded);
+            self.hold(self.log.appended(), envelope.origin, reply);
+        } else {
+            self.stalled.push_back(envelope);
+        }
+    }
+
+    /// The log may have room again: goes on with what was stalled.
+    pub fn resume(&mut self, now: Timestamp) {
+        if self.failed() {
+            return;
+        }
+        self.refusal = None;
+        while let Some(envelope) = self.stalled.pop_front() {
+            if let Some(envelope) = self.work(envelope, now) {
+                self.stalled.push_front(envelope);
+                return;
+            }
+        }
+    }
+
+    /// The log will have no room for a while, or never again: refuses what is stalled, and every write that does
+    /// not fit, until [`Shard::resume`].
+    pub fn refuse(&mut self, error: &ApiError) {
+        self.refusal = Some(error.clone());
+        while let Some(envelope) = self.stalled.pop_front() {
+            let reply = refused(envelope.request, error.clone());
+            self.hold(self.log.appended(), envelope.origin, reply);
+        }
+    }
+
+    /// A flush failed. What was appended since the last good one will never be durable: nobody may be told that it
+    /// succeeded, and nobody may see it.
+    pub fn fail(&mut self) {
+        self.refuse(&ApiError::StorageFault);
+        self.flushing = None;
+        self.engine.take_changes();
+        let durable = self.visible();
+        for (gate, _, reply) in &mut self.held {
+            if *gate > durable {
+                *gate = durable;
+                *reply = Reply::Refused(ApiError::StorageFault);
+            }
+        }
+    }
+
+    /// True where a failed flush has closed the log for good.
+    pub fn failed(&self) -> bool {
+        self.refusal == Some(ApiError::StorageFault)
+    }
+
+    /// True where writes that need more room are refused.
+    pub fn is_refusing(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// Why a write that got [`AppendRefusal`] fails; `None` where it is only delayed.
+    pub fn refusal(&self, refusal: AppendRefusal) -> Option<ApiError> {
+        match refusal {
+            AppendRefusal::NotReady => self.refusal.clone(),
+            AppendRefusal::Closed => Some(ApiError::StorageFault),
+            AppendRefusal::TooLarge => Some(ApiError::RecordTooLarge),
+        }
+    }
+
+    /// Hands out the replies that may be seen by now.
+    pub fn release(&mut self, mut deliver: impl FnMut(Origin, Reply)) {
+        let visible = self.visible();
+        while let Some((gate, ..)) = self.held.front() {
+            if *gate > visible {
+                break;
+            }
+            if let Some((_, origin, reply)) = self.held.pop_front() {
+                deliver(origin, reply);
+            }
+        }
+    }
+
+    /// True where replies, changes or stalled writes are left.
+    pub fn owes(&self) -> bool {
+        !self.held.is_empty() || !self.stalled.is_empty() || self.flushing.is_some()
+    }
+
+    /// A flush is being issued: the changes so far are covered by it.
+    pub fn flush_begins(&mut self) {
+        debug_assert!(self.flushing.is_none(), "one flush at a time");
+        if self.durability == Durability::Sync {
+            self.flushing = self.engine.take_changes();
+        }
+    }
+
+    /// The changes that may be pushed: of the flush that has returned (`sync`), or all (`async`).
+    pub fn take_changes(&mut self) -> Option<CollectedChanges> {
+        match self.durability {
+            Durability::Sync => self.flushing.take(),
+            Durability::Async => self.engine.take_changes(),
+        }
+    }
+
+    /// Subscribes core 0 to everything.
+    #[cfg(test)]
+    pub(super) fn engine_subscribe_for_test(&mut self) {
+        self.engine.subscribe(0, &crate::subscribe::Filter::All);
+    }
+
+    /// The durability this shard promises.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Gates never fall from one held reply to the next: a reply waits at most for what came before it.
+    fn hold(&mut self, gate: Sequence, origin: Origin, reply: Reply) {
+        if self.failed() && gate > self.visible() {
+            let visible = self.visible();
+            let reply = match reply {
+                Reply::Refused(_) => reply,
+                _ => Reply::Refused(ApiError::StorageFault),
+            };
+            self.held.push_back((visible, origin, reply));
+        } else {
+            self.held.push_back((gate, origin, reply));
+        }
+    }
+
+    /// Gives the envelope back where it has to wait for the log's next segment.
+    fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Option<Envelope> {
+        let (gate, reply) = match request {
+            ShardRequest::Publish { pack, done } => {
+                return self.publish_pack(origin, (pack, done), now);
+            }
+            ShardRequest::DeleteMany { ids, done } => {
+                return self.delete_many(origin, (ids, done), now);
+            }
+            ShardRequest::Delete { id } => match self.delete(&id, now) {
+                Ok((gate, event_id)) => (gate, Reply::Deleted(Ok(event_id))),
+                Err(refusal) => match self.refusal(refusal) {
+                    Some(error) => (Sequence::ZERO, Reply::Deleted(Err(error))),
+                    None => {
+                        return Some(Envelope {
+                            origin,
+                            request: ShardRequest::Delete { id },
+                        });
+                    }
+                },
+            },
+            ShardRequest::Read { id, fields } => {
+                let mut json = Vec::new();
+                let (found, gate) = self.engine.read(&id, fields.as_ref(), &mut json);
+                (gate, Reply::Entity(found.map(|answer| (json, answer.etag))))
+            }
+            ShardRequest::Collect {
+                namespace,
+                prefix,
+                max,
+            } => {
+                let query = ListQuery {
+                    namespace,
+                    prefix,
+                    ..ListQuery::default()
+                };
+                (Sequence::ZERO, Reply::Ids(self.engine.collect(&query, max)))
+            }
+            ShardRequest::List { query, after } => {
+                let (chunk, gate) = self.engine.list(&query, after.as_deref());
+                (gate, Reply::Chunk(chunk))
+            }
+            ShardRequest::Subscribe(filter) => {
+                self.engine.subscribe(origin.core, &filter);
+                (Sequence::ZERO, Reply::Subscribed)
+            }
+            ShardRequest::Unsubscribe(filter) => {
+                self.engine.unsubscribe(origin.core, &filter);
+                return None;
+            }
+        };
+        self.hold(gate, origin, reply);
+        None
+    }
+
+    fn publish_pack(
+        &mut self,
+        origin: Origin,
+        (pack, mut done): (EventPack, usize),
+        now: Timestamp,
+    ) -> Option<Envelope> {
+        let mut refused = None;
+        for event in pack.iter().skip(done) {
+            match self.engine.publish(&mut self.log, now, event) {
+                Ok(_) => done += 1,
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    break;
+                }
+            }
+        }
+        let error = refused.and_then(|refusal| self.refusal(refusal));
+        if refused.is_some() && error.is_none() {
+            return Some(Envelope {
+                origin,
+                request: ShardRequest::Publish { pack, done },
+            });
+        }
+        let reply = Reply::Published(PartOutcome {
+            stored: done,
+            error,
+        });
+        self.hold(self.log.appended(), origin, reply);
+        None
+    }
+
+    fn delete(
+        &mut self,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<(Sequence, Option<uuid::Uuid>), AppendRefusal> {
+        let event_id = self.ids.next(now.as_millis());
+        match self.engine.delete(&mut self.log, now, (id, event_id))? {
+            Some(sequence) => Ok((sequence, Some(event_id))),
+            None => Ok((self.engine.absence_gate(), None)),
+        }
+    }
+
+    fn delete_many(
+        &mut self,
+        origin: Origin,
+        (ids, mut done): (Vec<Box<str>>, Vec<bool>),
+        now: Timestamp,
+    ) -> Option<Envelope> {
+        let mut error = None;
+        while let Some(id) = ids.get(done.len()) {
+            match self.delete(id, now) {
+                Ok((_, event_id)) => done.push(event_id.is_some()),
+                Err(refusal) => {
+                    error = self.refusal(refusal);
+                    if error.is_none() {
+                        let request = ShardRequest::DeleteMany { ids, done };
+                        return Some(Envelope { origin, request });
+                    }
+                    break;
+                }
+            }
+        }
+        self.hold(self.log.appended(), origin, Reply::DeletedMany(done, error));
+        None
+    }
+}
+
+/// The reply that refuses a request; what an earlier attempt stored stays stored and is reported so.
+fn refused(request: ShardRequest, error: ApiError) -> Reply {
+    match request {
+        ShardRequest::Publish { done, .. } => Reply::Published(PartOutcome {
+            stored: done,
+            error: Some(error),
+        }),
+        ShardRequest::DeleteMany { done, .. } => Reply::DeletedMany(done, Some(error)),
+        ShardRequest::Delete { .. } => Reply::Deleted(Err(error)),
+        ShardRequest::Read { .. }
+        | ShardRequest::Collect { .. }
+        | ShardRequest::List { .. }
+        | ShardRequest::Subscribe(_)
+        | ShardRequest::Unsubscribe(_) => Reply::Refused(error),
+    }
+}

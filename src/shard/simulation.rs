@@ -1,0 +1,490 @@
+//! A shard under a seed: random publishes, deletes, reads, flushes that lag, a log that runs out of room, and crashes.
+//!
+//! The model is a map and a list of what was logged. After every step:
+//!
+//! - no reply has come out before what it says was durable, and replies to reads say what the model said when they
+//!   were asked;
+//! - the live state, the model, and a replay of the log are the same;
+//! - after a crash, the state is that of the durable part of the log.
+
+use super::*;
+use crate::api::batch::PartOutcome;
+use crate::api::query::ListQuery;
+use crate::model::{EventDraft, EventId, EventPack, EventView, Property, Timestamp};
+use flux_storage::{Record, Sequence};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// A log in memory that runs out of room now and then.
+#[derive(Debug, Default)]
+struct MemoryLog {
+    records: Vec<(i64, Vec<u8>)>,
+    durable: u64,
+    room: usize,
+}
+
+impl EventLog for MemoryLog {
+    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRefusal> {
+        self.room = self.room.checked_sub(1).ok_or(AppendRefusal::NotReady)?;
+        self.records.push((time_micros, event.to_vec()));
+        Ok(self.appended())
+    }
+
+    fn appended(&self) -> Sequence {
+        Sequence::new(self.records.len() as u64)
+    }
+
+    fn durable(&self) -> Sequence {
+        Sequence::new(self.durable)
+    }
+}
+
+/// Entities as the contract describes them (§3): version and properties.
+type Model = BTreeMap<String, (u64, BTreeMap<String, String>)>;
+
+fn apply_to_model(model: &mut Model, event: &EventView<'_>) {
+    if event.tombstone {
+        model.remove(event.entity_id);
+        return;
+    }
+    let (version, properties) = model.entry(event.entity_id.to_owned()).or_default();
+    *version += 1;
+    for property in event.properties() {
+        properties.insert(property.name.to_owned(), property.value.to_owned());
+    }
+}
+
+fn model_of(records: &[(i64, Vec<u8>)]) -> Model {
+    let mut model = Model::new();
+    for (_, bytes) in records {
+        apply_to_model(&mut model, &EventView::decode(bytes).unwrap());
+    }
+    model
+}
+
+fn dump(engine: &Engine) -> Model {
+    let entities = engine.state().list(&crate::state::Query {
+        namespace: None,
+        prefix: None,
+        after: None,
+    });
+    entities
+        .map(|entity| {
+            let properties = entity
+                .properties()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            (entity.id().to_owned(), (entity.version(), properties))
+        })
+        .collect()
+}
+
+fn replayed(records: &[(i64, Vec<u8>)]) -> Engine {
+    let mut engine = Engine::default();
+    for (index, (time_micros, payload)) in records.iter().enumerate() {
+        let sequence = Sequence::new(index as u64 + 1);
+        let record = Record {
+            sequence,
+            time_micros: *time_micros,
+            kind: RECORD_KIND_EVENT,
+            payload,
+        };
+        replay_record(&mut engine, &record, 0, 1).unwrap();
+    }
+    engine
+}
+
+/// What a reply has to say.
+#[derive(Debug)]
+enum Expected {
+    Stored(usize),
+    Entity(Option<(u64, BTreeMap<String, String>)>),
+    Listed(Vec<String>),
+    Deleted,
+}
+
+struct Simulation {
+    random: fastrand::Rng,
+    shard: Shard<MemoryLog>,
+    model: Model,
+    expected: HashMap<u32, Expected>,
+    next_slot: u32,
+    now: i64,
+}
+
+impl Simulation {
+    fn new(seed: u64, log: MemoryLog) -> Self {
+        let model = model_of(&log.records);
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            shard: Shard::new(replayed(&log.records), log, Durability::Sync, seed),
+            model,
+            expected: HashMap::new(),
+            next_slot: 0,
+            now: 1_000_000,
+        }
+    }
+
+    fn id(&mut self) -> String {
+        format!("n{}/e{}", self.random.u8(..2), self.random.u8(..6))
+    }
+
+    fn event(&mut self, out: &mut Vec<u8>) {
+        let id = self.id();
+        let value = self.random.u16(..).to_string();
+        let names = ["a", "b", "c"];
+        let count = self.random.usize(..=names.len());
+        let properties: Vec<Property<'_>> = names[..count]
+            .iter()
+            .map(|name| Property {
+                name,
+                value: &value,
+            })
+            .collect();
+        let draft = EventDraft {
+            entity_id: &id,
+            event_id: EventId::Text("e"),
+            stream: "s",
+            source: "simulation",
+            timestamp_ms: None,
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone: self.random.u8(..) < 25,
+            properties: &properties,
+        };
+        draft.encode(out);
+    }
+
+    fn ask(&mut self, request: ShardRequest, expected: Expected) {
+        self.next_slot += 1;
+        let ticket = Ticket {
+            connection: 0,
+            generation: 0,
+            slot: self.next_slot,
+        };
+        self.expected.insert(self.next_slot, expected);
+        let before = self.shard.log().records.len();
+        let (now, origin) = (self.now(), Origin { core: 0, ticket });
+        self.shard.request(Envelope { origin, request }, now);
+        self.learn(before);
+    }
+
+    /// The clock mostly goes on, and sometimes steps back.
+    fn now(&mut self) -> Timestamp {
+        self.now += self.random.i64(-50..500);
+        Timestamp::from_micros(self.now)
+    }
+
+    /// Applies to the model what the shard has logged since `before`.
+    fn learn(&mut self, before: usize) {
+        let logged = &self.shard.log().records[before..];
+        for (_, bytes) in logged {
+            apply_to_model(&mut self.model, &EventView::decode(bytes).unwrap());
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.u8(..10) {
+            0..4 => {
+                let mut pack = EventPack::default();
+                for _ in 0..self.random.usize(1..5) {
+                    pack.push(|out| self.event(out));
+                }
+                let count = pack.len();
+                self.ask(
+                    ShardRequest::Publish { pack, done: 0 },
+                    Expected::Stored(count),
+                );
+            }
+            4 => {
+                let id = self.id();
+                self.ask(ShardRequest::Delete { id: id.into() }, Expected::Deleted);
+            }
+            5 => {
+                let id = self.id();
+                let expected = Expected::Entity(self.model.get(&id).cloned());
+                self.ask(
+                    ShardRequest::Read {
+                        id: id.into(),
+                        fields: None,
+                    },
+                    expected,
+                );
+            }
+            6 => {
+                let query = ListQuery {
+                    namespace: Some("n1".into()),
+                    ..ListQuery::default()
+                };
+                let ids = self
+                    .model
+                    .keys()
+                    .filter(|id| id.starts_with("n1/"))
+                    .cloned()
+                    .collect();
+                let request = ShardRequest::List {
+                    query: Arc::new(query),
+                    after: None,
+                };
+                self.ask(request, Expected::Listed(ids));
+            }
+            7 => {
+                self.shard.log_mut().room += self.random.usize(..40);
+                let before = self.shard.log().records.len();
+                let now = self.now();
+                self.shard.resume(now);
+                self.learn(before);
+            }
+            _ => {
+                let appended = self.shard.log().appended().get();
+                let durable = self.shard.log().durable;
+                self.shard.log_mut().durable = self.random.u64(durable..=appended);
+            }
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let durable = self.shard.log().durable as usize;
+        let durable_model = model_of(&self.shard.log().records[..durable]);
+        let mut replies = Vec::new();
+        self.shard
+            .release(|origin, reply| replies.push((origin.ticket.slot, reply)));
+        for (slot, reply) in replies {
+            let expected = self
+                .expected
+                .remove(&slot)
+                .expect("one reply for each request");
+            match (expected, reply) {
+                (Expected::Stored(count), Reply::Published(outcome)) => {
+                    assert_eq!(
+                        outcome,
+                        PartOutcome {
+                            stored: count,
+                            error: None
+                        }
+                    );
+                }
+                (Expected::Entity(expected), Reply::Entity(found)) => {
+                    let version = found.map(|(json, _)| {
+                        serde_json::from_slice::<serde_json::Value>(&json).unwrap()["version"]
+                            .as_u64()
+                            .unwrap()
+                    });
+                    assert_eq!(version, expected.map(|(version, _)| version));
+                }
+                (Expected::Listed(expected), Reply::Chunk(chunk)) => {
+                    assert_eq!(chunk.ids, expected.concat());
+                    assert!(chunk.last);
+                }
+                (Expected::Deleted, Reply::Deleted(Ok(_))) => {}
+                (expected, reply) => panic!("{expected:?} got {reply:?}"),
+            }
+        }
+        assert_eq!(
+            dump(self.shard.engine()),
+            self.model,
+            "live state and model"
+        );
+        assert_eq!(
+            dump(&replayed(&self.shard.log().records)),
+            self.model,
+            "replay and model"
+        );
+        assert_eq!(
+            dump(&replayed(&self.shard.log().records[..durable])),
+            durable_model
+        );
+    }
+
+    /// Loses what is not durable, and starts again.
+    fn crash(self, seed: u64) -> Self {
+        let mut log = self.shard.into_log();
+        log.records.truncate(usize::try_from(log.durable).unwrap());
+        Self::new(seed, log)
+    }
+}
+
+#[test]
+fn live_state_is_the_replay_of_the_log_through_crashes() {
+    for seed in 0..40 {
+        let run = std::panic::catch_unwind(|| {
+            let mut simulation = Simulation::new(seed, MemoryLog::default());
+            for round in 0..4 {
+                for _ in 0..60 {
+                    simulation.step();
+                }
+                simulation = simulation.crash(seed + 1000 * round);
+            }
+        });
+        assert!(run.is_ok(), "failed with seed {seed}");
+    }
+}
+
+fn small_event() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let draft = EventDraft {
+        entity_id: "n/e",
+        event_id: EventId::Text("1"),
+        stream: "s",
+        source: "a",
+        timestamp_ms: None,
+        key: None,
+        schema: None,
+        extra: "",
+        tombstone: false,
+        properties: &[Property {
+            name: "p",
+            value: "1",
+        }],
+    };
+    draft.encode(&mut bytes);
+    bytes
+}
+
+fn shard() -> Shard<MemoryLog> {
+    let log = MemoryLog {
+        room: 1000,
+        ..MemoryLog::default()
+    };
+    Shard::new(Engine::default(), log, Durability::Sync, 1)
+}
+
+fn origin(slot: u32) -> Origin {
+    Origin {
+        core: 0,
+        ticket: Ticket {
+            connection: 0,
+            generation: 0,
+            slot,
+        },
+    }
+}
+
+fn released(shard: &mut Shard<MemoryLog>) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    shard.release(|_, reply| replies.push(reply));
+    replies
+}
+
+fn read() -> ShardRequest {
+    ShardRequest::Read {
+        id: "n/e".into(),
+        fields: None,
+    }
+}
+
+#[test]
+fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
+    let mut shard = shard();
+    let now = Timestamp::from_micros(1);
+    shard.publish(now, &small_event()).unwrap();
+    shard.request(
+        Envelope {
+            origin: origin(1),
+            request: read(),
+        },
+        now,
+    );
+    assert!(released(&mut shard).is_empty(), "the entity is not durable");
+    shard.log_mut().durable = 1;
+    assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
+    shard.request(
+        Envelope {
+            origin: origin(2),
+            request: ShardRequest::Delete { id: "n/e".into() },
+        },
+        now,
+    );
+    shard.request(
+        Envelope {
+            origin: origin(3),
+            request: read(),
+        },
+        now,
+    );
+    assert!(released(&mut shard).is_empty(), "neither is its deletion");
+    shard.log_mut().durable = 2;
+    assert!(matches!(
+        released(&mut shard)[..],
+        [Reply::Deleted(Ok(Some(_))), Reply::Entity(None)]
+    ));
+}
+
+#[test]
+fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
+    let mut shard = shard();
+    let now = Timestamp::from_micros(1);
+    shard.engine_subscribe_for_test();
+    shard.publish(now, &small_event()).unwrap();
+    shard.request(
+        Envelope {
+            origin: origin(1),
+            request: read(),
+        },
+        now,
+    );
+    shard.flush_begins();
+    shard.fail();
+    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
+    assert!(shard.take_changes().is_none());
+    shard.request(
+        Envelope {
+            origin: origin(2),
+            request: read(),
+        },
+        now,
+    );
+    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
+}
+
+#[test]
+fn changes_come_out_only_after_the_flush_that_covers_them() {
+    let mut shard = shard();
+    shard.engine_subscribe_for_test();
+    let now = Timestamp::from_micros(1);
+    shard.publish(now, &small_event()).unwrap();
+    assert!(shard.take_changes().is_none(), "no flush was issued");
+    shard.flush_begins();
+    shard.publish(now, &small_event()).unwrap();
+    let changes = shard.take_changes().expect("the flush has returned");
+    assert_eq!((changes.cores, changes.batches.len()), (vec![0], 1));
+    assert_eq!(
+        changes.batches[0].changes().count(),
+        1,
+        "the second event came after the flush was issued"
+    );
+}
+
+#[test]
+fn refused_writes_say_why_and_leave_the_rest_alone() {
+    let mut shard = shard();
+    shard.log_mut().room = 1;
+    let now = Timestamp::from_micros(1);
+    let mut pack = EventPack::default();
+    for _ in 0..3 {
+        pack.push(|out| out.extend_from_slice(&small_event()));
+    }
+    shard.request(
+        Envelope {
+            origin: origin(1),
+            request: ShardRequest::Publish { pack, done: 0 },
+        },
+        now,
+    );
+    shard.log_mut().durable = 1;
+    assert!(released(&mut shard).is_empty(), "it waits for room");
+    shard.refuse(&crate::api::ApiError::StorageFull);
+    let error = Some(crate::api::ApiError::StorageFull);
+    assert_eq!(
+        released(&mut shard),
+        [Reply::Published(PartOutcome { stored: 1, error })]
+    );
+    shard.log_mut().room = 5;
+    shard.resume(now);
+    assert!(
+        shard.publish(now, &small_event()).is_ok(),
+        "space has come back"
+    );
+}

@@ -1,0 +1,126 @@
+//! A parsed head without its bytes: what was decided, and where the texts lie.
+//!
+//! The reader keeps it while a body arrives in pieces, so that a head is parsed once. Offsets are 16 bits, which
+//! the limit on heads allows, so that a connection stays small.
+
+use super::head::{Field, Framing, Head, Method, Upgrade, Version};
+use crate::limits::HEAD_BYTES_MAX;
+
+const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
+
+/// A part of the head, as offsets from its first byte.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    /// Where `part`, a slice out of `head`, lies in it.
+    pub(super) fn of(part: &[u8], head: &[u8]) -> Self {
+        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        let end = start.wrapping_add(part.len());
+        assert!(end <= head.len() && start <= end, "a part of this head");
+        let narrow = |offset| u16::try_from(offset).expect("heads are at most HEAD_BYTES_MAX");
+        Self {
+            start: narrow(start),
+            end: narrow(end),
+        }
+    }
+
+    fn bytes(self, head: &[u8]) -> &[u8] {
+        head.get(usize::from(self.start)..usize::from(self.end))
+            .unwrap_or_default()
+    }
+
+    fn text(self, head: &[u8]) -> &str {
+        str::from_utf8(self.bytes(head)).unwrap_or_default()
+    }
+}
+
+/// [`Field`] by offsets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum FieldSpan {
+    #[default]
+    Absent,
+    One(Span),
+    Repeated,
+}
+
+impl FieldSpan {
+    pub(super) fn of(field: Field<'_>, head: &[u8]) -> Self {
+        match field {
+            Field::Absent => Self::Absent,
+            Field::One(value) => Self::One(Span::of(value, head)),
+            Field::Repeated => Self::Repeated,
+        }
+    }
+
+    fn view(self, head: &[u8]) -> Field<'_> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::One(span) => Field::One(span.bytes(head)),
+            Self::Repeated => Field::Repeated,
+        }
+    }
+}
+
+/// Everything [`Head`] says, owning nothing of the buffer. Written by `head::parse`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeadIndex {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) framing: Framing,
+    pub(super) keep_alive: bool,
+    pub(super) expect_continue: bool,
+    /// A `Content-Encoding` other than `identity`; an error only where there is a body.
+    pub(super) content_encoding: ContentEncoding,
+    /// Empty for an absolute-form target without a path, which means `/`.
+    pub(super) path: Span,
+    pub(super) query: Option<Span>,
+    pub(super) authorization: FieldSpan,
+    pub(super) if_match: FieldSpan,
+    pub(super) if_none_match: FieldSpan,
+    pub(super) upgrade: UpgradeIndex,
+}
+
+/// [`Upgrade`] by offsets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UpgradeIndex {
+    pub(super) connection: bool,
+    pub(super) websocket: bool,
+    pub(super) version: FieldSpan,
+    pub(super) key: FieldSpan,
+}
+
+/// Whether a body could be read as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContentEncoding {
+    Identity,
+    Unsupported,
+}
+
+impl HeadIndex {
+    /// The head as callers see it; `head` are the bytes that it was parsed from.
+    pub(super) fn view<'a>(&self, head: &'a [u8]) -> Head<'a> {
+        let path = self.path.text(head);
+        Head {
+            method: self.method,
+            path: if path.is_empty() { "/" } else { path },
+            query: self.query.map(|query| query.text(head)),
+            version: self.version,
+            keep_alive: self.keep_alive,
+            framing: self.framing,
+            expect_continue: self.expect_continue,
+            authorization: self.authorization.view(head),
+            if_match: self.if_match.view(head),
+            if_none_match: self.if_none_match.view(head),
+            upgrade: Upgrade {
+                connection: self.upgrade.connection,
+                websocket: self.upgrade.websocket,
+                version: self.upgrade.version.view(head),
+                key: self.upgrade.key.view(head),
+            },
+        }
+    }
+}

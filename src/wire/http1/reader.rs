@@ -1,0 +1,272 @@
+//! The bytes of one connection → its requests, one at a time.
+//!
+//! ```text
+//! Head ──end found, all rules kept──▶ Body ──whole──▶ Request ─┐
+//!  ▲  └──no body, or already here ─────────────────▶ Request ─┤
+//!  └───────────────────────────────────────────────────────────┘      any error ──▶ Failed, for good
+//! ```
+//!
+//! A request lends its bytes from the receive buffer: a body with `Content-Length` is never copied, a chunked
+//! one is decoded in place. What is wrong with the head, its size against the limit included, is said before
+//! the body is waited for (API.md section 1).
+
+use super::HttpError;
+use super::chunked::{ChunkedBody, Decoded};
+use super::head::{self, Framing, Head};
+use super::index::{ContentEncoding, HeadIndex};
+use super::scan::HeadScan;
+use crate::wire::buffer::ReceiveBuffer;
+
+/// What the bytes so far amount to.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// Nothing whole; [`RequestReader::receive`] more.
+    NeedMore,
+    /// The client waits for [`CONTINUE`](super::CONTINUE) before it sends the body: send it, then call `next`
+    /// again. Said once for a request.
+    Continue,
+    /// One request; its bytes are consumed.
+    Request(Request<'a>),
+}
+
+/// A whole request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The head.
+    pub head: Head<'a>,
+    /// The body, transfer coding undone; empty where there is none.
+    pub body: &'a [u8],
+}
+
+/// What the reader waits for, so that the caller can choose a timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing of a request has arrived, or the reader has failed.
+    Idle,
+    /// A head has begun.
+    Head,
+    /// A head is whole and its body is not.
+    Body,
+}
+
+/// Reads the requests of one connection. One per connection.
+#[derive(Debug, Default)]
+pub struct RequestReader {
+    buffer: ReceiveBuffer,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(HeadScan),
+    Body(Body),
+    Failed(HttpError),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head(HeadScan::default())
+    }
+}
+
+/// A request whose head is whole.
+#[derive(Debug, Clone, Copy)]
+struct Body {
+    head: HeadIndex,
+    head_len: usize,
+    progress: Progress,
+    /// The client waits, and has not been told to go on.
+    owes_continue: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Progress {
+    /// A known count of bytes, 0 without a body.
+    Length(usize),
+    Chunked(ChunkedBody),
+}
+
+enum Step {
+    NeedMore,
+    Continue,
+    Whole {
+        head: HeadIndex,
+        head_len: usize,
+        body: Decoded,
+    },
+}
+
+impl RequestReader {
+    /// Appends what the socket gave. Ignored once the reader has failed.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        if !matches!(self.state, State::Failed(_)) {
+            self.buffer.receive(bytes);
+        }
+    }
+
+    /// The next request, or what to do to get one. `body_limit` gives the most bytes that the body of this
+    /// request may have; it is asked once for each request, when the head is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`]: the connection cannot be read on, and every later call gives the same error.
+    pub fn next(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Next<'_>, HttpError> {
+        match self.advance(body_limit) {
+            Ok(Step::NeedMore) => Ok(Next::NeedMore),
+            Ok(Step::Continue) => Ok(Next::Continue),
+            Ok(Step::Whole {
+                head,
+                head_len,
+                body,
+            }) => {
+                self.state = State::default();
+                let bytes = self.buffer.consume(head_len.saturating_add(body.end));
+                let (head_bytes, body_bytes) =
+                    bytes.split_at_checked(head_len).unwrap_or((bytes, b""));
+                Ok(Next::Request(Request {
+                    head: head.view(head_bytes),
+                    body: body_bytes.get(..body.data_len).unwrap_or_default(),
+                }))
+            }
+            Err(error) => {
+                self.buffer.discard();
+                self.state = State::Failed(error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes received that no returned request has consumed.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Gives the heap back where nothing is buffered; for a connection that has become idle.
+    pub fn trim(&mut self) {
+        self.buffer.trim();
+    }
+
+    /// What is being waited for.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Body(_) => Phase::Body,
+            State::Head(_) if self.buffer.len() > 0 => Phase::Head,
+            State::Head(_) | State::Failed(_) => Phase::Idle,
+        }
+    }
+
+    /// All bytes after the last request, for the protocol that follows an upgrade.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        self.buffer.take()
+    }
+
+    fn advance(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Step, HttpError> {
+        match &mut self.state {
+            State::Failed(error) => Err(*error),
+            State::Body(body) => body.advance(&mut self.buffer),
+            State::Head(scan) => {
+                let Some(mut body) = begin(scan, &mut self.buffer, body_limit)? else {
+                    return Ok(Step::NeedMore);
+                };
+                let step = body.advance(&mut self.buffer)?;
+                if !matches!(step, Step::Whole { .. }) {
+                    self.state = State::Body(body);
+                }
+                Ok(step)
+            }
+        }
+    }
+}
+
+/// Finds and judges the next head.
+fn begin(
+    scan: &mut HeadScan,
+    buffer: &mut ReceiveBuffer,
+    body_limit: impl Fn(&Head<'_>) -> usize,
+) -> Result<Option<Body>, HttpError> {
+    while scan.skip_empty_line(buffer.pending())? {
+        buffer.consume(2);
+    }
+    let Some(head_len) = scan.find_end(buffer.pending())? else {
+        return Ok(None);
+    };
+    let bytes = buffer.pending().get(..head_len).unwrap_or_default();
+    let head = head::parse(bytes)?;
+    let progress = body_progress(&head, bytes, body_limit)?;
+    Ok(Some(Body {
+        head,
+        head_len,
+        progress,
+        owes_continue: head.expect_continue,
+    }))
+}
+
+/// How the body will be read, unless its head already forbids it.
+fn body_progress(
+    head: &HeadIndex,
+    bytes: &[u8],
+    body_limit: impl Fn(&Head<'_>) -> usize,
+) -> Result<Progress, HttpError> {
+    if !head.framing.has_body() {
+        return Ok(Progress::Length(0));
+    }
+    let limit = body_limit(&head.view(bytes));
+    let progress = match head.framing {
+        Framing::None => Progress::Length(0),
+        Framing::Chunked => Progress::Chunked(ChunkedBody::new(limit)),
+        Framing::Length(length) => match usize::try_from(length) {
+            Ok(length) if length <= limit => Progress::Length(length),
+            _ => return Err(HttpError::BodyTooLarge { limit }),
+        },
+    };
+    match head.content_encoding {
+        ContentEncoding::Identity => Ok(progress),
+        ContentEncoding::Unsupported => Err(HttpError::ContentEncodingUnsupported),
+    }
+}
+
+impl Body {
+    fn advance(&mut self, buffer: &mut ReceiveBuffer) -> Result<Step, HttpError> {
+        let whole = match &mut self.progress {
+            Progress::Length(length) => {
+                let arrived = buffer.len().saturating_sub(self.head_len);
+                (arrived >= *length).then_some(Decoded {
+                    data_len: *length,
+                    end: *length,
+                })
+            }
+            Progress::Chunked(body) => decode(body, self.head_len, buffer)?,
+        };
+        if let Some(body) = whole {
+            return Ok(Step::Whole {
+                head: self.head,
+                head_len: self.head_len,
+                body,
+            });
+        }
+        if self.owes_continue {
+            self.owes_continue = false;
+            return Ok(Step::Continue);
+        }
+        Ok(Step::NeedMore)
+    }
+}
+
+fn decode(
+    body: &mut ChunkedBody,
+    head_len: usize,
+    buffer: &mut ReceiveBuffer,
+) -> Result<Option<Decoded>, HttpError> {
+    let bytes = buffer.pending_mut().get_mut(head_len..).unwrap_or_default();
+    let whole = body.decode(bytes)?;
+    if whole.is_none() {
+        let (from, to) = body.take_gap();
+        buffer.close_gap(head_len.saturating_add(from), head_len.saturating_add(to));
+    }
+    Ok(whole)
+}
+
+const _: () = assert!(
+    size_of::<RequestReader>() <= 256,
+    "kept for every open connection"
+);

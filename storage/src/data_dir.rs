@@ -1,0 +1,251 @@
+//! The data directory: its lock, and the generations of logs in it.
+//!
+//! A *generation* is a period written with one number of shards. Opening with the same number goes on with the
+//! newest; opening with another seals it and makes a new one, whose sequences come after all older ones:
+//!
+//! ```text
+//! log/000001/000-of-001                    1 ........ 40      sealed
+//! log/000002/000-of-002, 001-of-002        41 .. 57, 41 .. 62 sealed
+//! log/000003/000-of-001                    63 ...             newest
+//! ```
+//!
+//! A generation is made whole under a `.tmp` name and then renamed, so that it is there with all its shards or
+//! not at all. There is no manifest: everything follows from the names and the segment headers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::files;
+use crate::format::header::{Activation, LogId};
+use crate::format::slot::Owner;
+use crate::lock::DirLock;
+use crate::log_dir::LogDir;
+use crate::recovery::recover;
+use crate::sealed::{SealedGeneration, SealedLog};
+use crate::segment::{SegmentPlan, random_identity};
+use crate::watermark::Watermark;
+use crate::{LogOptions, Record, ReplayError, Sequence, StorageError, layout};
+
+/// An open, locked data directory. The lock is held until this and everything taken from it are gone.
+#[derive(Debug)]
+pub struct DataDir {
+    root: Box<Path>,
+    sealed: Vec<SealedGeneration>,
+    /// The newest generation's logs by shard, each until it is taken.
+    logs: Vec<Option<LogDir>>,
+}
+
+impl DataDir {
+    /// Opens the directory for `shard_count` shards, making it where it does not exist. Blocks; where the
+    /// number of shards has changed, for as long as it takes to read the newest generation once.
+    ///
+    /// # Errors
+    ///
+    /// `Locked` where another server has it open; `Missing` or one of the other kinds of damage; `OutOfSpace`,
+    /// `ReadOnly`, `Io`.
+    ///
+    /// # Panics
+    ///
+    /// Where `shard_count` is 0.
+    pub fn open(
+        root: impl AsRef<Path>,
+        shard_count: u32,
+        options: LogOptions,
+    ) -> Result<Self, StorageError> {
+        assert!(shard_count > 0, "a data directory has at least one shard");
+        let root = root.as_ref();
+        files::create_dir_all(root)?;
+        let lock = Arc::new(DirLock::acquire(root)?);
+        let generations = Generations {
+            dir: root.join(layout::LOG_NAME),
+            options,
+            lock,
+        };
+        files::create_dir(&generations.dir)?;
+
+        let mut newest = layout::newest_generation(&generations.dir)?;
+        let found = if newest == 0 {
+            None
+        } else {
+            Some(generations.shard_count(newest)?)
+        };
+        if found != Some(shard_count) {
+            let first = if newest == 0 {
+                Sequence::new(1)
+            } else {
+                generations.seal(newest)?.next()
+            };
+            newest += 1;
+            generations.make(newest, shard_count, first)?;
+        }
+        let sealed = (1..newest).map(|generation| generations.sealed(generation));
+        Ok(Self {
+            root: root.into(),
+            sealed: sealed.collect::<Result<_, _>>()?,
+            logs: generations
+                .logs(newest, shard_count)
+                .into_iter()
+                .map(Some)
+                .collect(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The generations before the newest, oldest first: replay each wholly before the next, and all of them
+    /// before the logs.
+    pub fn sealed_generations(&self) -> &[SealedGeneration] {
+        &self.sealed
+    }
+
+    /// The log of a shard, for its thread to open.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such shard or its log was taken before: a log has one owner.
+    pub fn take_log(&mut self, shard: u32) -> LogDir {
+        let slot = usize::try_from(shard)
+            .ok()
+            .and_then(|shard| self.logs.get_mut(shard));
+        slot.and_then(Option::take)
+            .expect("each shard's log is taken once")
+    }
+}
+
+/// The directory of generations, and what their logs share.
+struct Generations {
+    dir: PathBuf,
+    options: LogOptions,
+    lock: Arc<DirLock>,
+}
+
+impl Generations {
+    fn path(&self, generation: u32) -> PathBuf {
+        self.dir.join(layout::generation_name(generation))
+    }
+
+    fn shard_count(&self, generation: u32) -> Result<u32, StorageError> {
+        layout::shard_count(&self.path(generation))
+    }
+
+    fn logs(&self, generation: u32, shard_count: u32) -> Vec<LogDir> {
+        let log = |shard| {
+            let id = LogId {
+                generation,
+                shard,
+                shard_count,
+            };
+            let dir = self.path(generation).join(layout::shard_name(id)).into();
+            LogDir {
+                dir,
+                id,
+                options: self.options,
+                lock: Arc::clone(&self.lock),
+            }
+        };
+        (0..shard_count).map(log).collect()
+    }
+
+    fn sealed(&self, generation: u32) -> Result<SealedGeneration, StorageError> {
+        let logs = self.logs(generation, self.shard_count(generation)?);
+        let seal = |log: LogDir| SealedLog {
+            dir: log.dir,
+            id: log.id,
+            _lock: log.lock,
+        };
+        Ok(SealedGeneration {
+            generation,
+            logs: logs.into_iter().map(seal).collect(),
+        })
+    }
+
+    /// Recovers every log of a generation and leaves it as it will stay. Returns the last sequence of all.
+    fn seal(&self, generation: u32) -> Result<Sequence, StorageError> {
+        let mut last = Sequence::ZERO;
+        for log in self.logs(generation, self.shard_count(generation)?) {
+            let recovered = recover(&log, ignore).map_err(storage_error)?;
+            let end = recovered.end.position.next.previous();
+            if recovered.spare
+                && let Some(spare) = recovered.files.segments.last()
+            {
+                files::remove(&spare.path, &log.dir)?;
+            }
+            drop(Watermark::open(&log.dir, recovered.files.owner, end)?);
+            last = last.max(end);
+        }
+        Ok(last)
+    }
+
+    /// Makes a generation whose logs begin with `first_sequence`: whole, then named.
+    fn make(
+        &self,
+        generation: u32,
+        shard_count: u32,
+        first_sequence: Sequence,
+    ) -> Result<(), StorageError> {
+        let path = self.path(generation);
+        let unfinished = layout::unfinished(&path);
+        let made = self.fill(
+            &unfinished,
+            LogId {
+                generation,
+                shard: 0,
+                shard_count,
+            },
+            first_sequence,
+        );
+        if made.is_err() {
+            // What it took of a full disk is given back. Where even this fails, opening removes it.
+            files::hint(fs::remove_dir_all(&unfinished));
+        }
+        made?;
+        files::rename(&unfinished, &path, &self.dir)
+    }
+
+    fn fill(&self, path: &Path, id: LogId, first_sequence: Sequence) -> Result<(), StorageError> {
+        files::create_dir(path)?;
+        let durable = first_sequence.previous();
+        for shard in 0..id.shard_count {
+            let log = LogId { shard, ..id };
+            let dir: Arc<Path> = path.join(layout::shard_name(log)).into();
+            files::create_dir(&dir)?;
+            let capacity = self.options.first_capacity();
+            let owner = Owner {
+                log,
+                identity: random_identity(),
+            };
+            let plan = SegmentPlan {
+                dir: Arc::clone(&dir),
+                owner,
+                ordinal: 1,
+                capacity,
+                first_sequence,
+            };
+            plan.create(Some(Activation {
+                base: first_sequence,
+                durable,
+            }))?;
+            drop(Watermark::open(&dir, owner, durable)?);
+        }
+        files::sync_dir(path)
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a visitor may refuse; this one never does"
+)]
+fn ignore(_: Record<'_>) -> Result<(), std::convert::Infallible> {
+    Ok(())
+}
+
+fn storage_error(error: ReplayError<std::convert::Infallible>) -> StorageError {
+    match error {
+        ReplayError::Storage(error) => error,
+        ReplayError::Visit(never) => match never {},
+    }
+}

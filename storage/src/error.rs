@@ -1,0 +1,209 @@
+//! Why the storage refused: one closed enum, told apart by what an operator does next.
+//!
+//! - come back when there is room, or make the directory writable: `OutOfSpace`, `ReadOnly`;
+//! - stop the other server: `Locked`;
+//! - look at the disk, restore a copy: everything about damage. Nothing was modified;
+//! - update the program: `NewerVersion`.
+
+use std::io;
+use std::path::Path;
+
+use crate::Sequence;
+
+/// Why an operation on the data directory failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The operating system refused, for a reason without a variant of its own.
+    #[error("{op} {}: {source}", path.display())]
+    Io {
+        /// What was attempted, as a verb.
+        op: &'static str,
+        /// On which file or directory.
+        path: Box<Path>,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The disk, a quota or the file size limit is exhausted.
+    #[error("{op} {}: no space: {source}", path.display())]
+    OutOfSpace {
+        /// What was attempted, as a verb.
+        op: &'static str,
+        /// On which file or directory.
+        path: Box<Path>,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file system is read-only or the permissions forbid it.
+    #[error("{op} {}: not permitted: {source}", path.display())]
+    ReadOnly {
+        /// What was attempted, as a verb.
+        op: &'static str,
+        /// On which file or directory.
+        path: Box<Path>,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another server holds the data directory.
+    #[error("data directory is in use by another server{}: {}", holder(*pid), path.display())]
+    Locked {
+        /// The lock file.
+        path: Box<Path>,
+        /// The process that holds it, where the lock file says so.
+        pid: Option<u32>,
+    },
+    /// The file does not begin as a segment does.
+    #[error("not a segment file: {}", path.display())]
+    ForeignFile {
+        /// The file.
+        path: Box<Path>,
+    },
+    /// The file was written by a newer program.
+    #[error("segment {} has format version {found}, this program knows up to {known}", path.display())]
+    NewerVersion {
+        /// The file.
+        path: Box<Path>,
+        /// The version in its header.
+        found: u32,
+        /// The newest version that this program reads.
+        known: u32,
+    },
+    /// The file is shorter or longer than its header says, or too short for a header.
+    #[error("segment {} has {found} bytes instead of {expected}", path.display())]
+    WrongSize {
+        /// The file.
+        path: Box<Path>,
+        /// The capacity in its header.
+        expected: u64,
+        /// Its size.
+        found: u64,
+    },
+    /// The file is a segment, but of another place than its path names.
+    #[error("segment {} belongs elsewhere: its header differs in {field}", path.display())]
+    WrongPlace {
+        /// The file.
+        path: Box<Path>,
+        /// The first header field that does not match the path.
+        field: &'static str,
+    },
+    /// A generation, a shard's directory or a segment is missing between others, or the first of them.
+    #[error("missing: {}", path.display())]
+    Missing {
+        /// What should exist.
+        path: Box<Path>,
+    },
+    /// The header's checksum does not match.
+    #[error("header of segment {} is damaged", path.display())]
+    DamagedHeader {
+        /// The file.
+        path: Box<Path>,
+    },
+    /// A record that is known to have been durable is not there.
+    #[error("segment {} is damaged at byte {offset}: no valid record {sequence}, though {durable} was durable", path.display())]
+    DamagedRecord {
+        /// The file.
+        path: Box<Path>,
+        /// Where the record should begin.
+        offset: u64,
+        /// The record that should be there.
+        sequence: Sequence,
+        /// The highest sequence that is known to have been durable.
+        durable: Sequence,
+    },
+    /// Bytes follow the end of a log whose tail was cut when it was sealed.
+    #[error("segment {} is damaged at byte {offset}: bytes after the end of a sealed log", path.display())]
+    DamagedTail {
+        /// The file.
+        path: Box<Path>,
+        /// Where the log ends.
+        offset: u64,
+    },
+    /// An earlier write or flush failed; nothing more is accepted until the data directory is opened again.
+    #[error("log is closed after an earlier failure: {reason}")]
+    Poisoned {
+        /// What failed.
+        reason: Box<str>,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+impl StorageError {
+    /// The variant for what the operating system said.
+    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::OutOfSpace { op, path, source },
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Self::ReadOnly { op, path, source }
+            }
+            _ => Self::Io { op, path, source },
+        }
+    }
+
+    /// True where waiting or making room may help: out of space, or not writable.
+    pub fn is_recoverable(&self) -> bool {
+        matches!(self, Self::OutOfSpace { .. } | Self::ReadOnly { .. })
+    }
+}
+
+/// Why a replay stopped: the storage failed, or the visitor did.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError<E> {
+    /// The log could not be read or recovered.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The visitor refused a record.
+    #[error("record was refused: {0}")]
+    Visit(E),
+}
+
+/// Why a record was not appended. The log is as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The active segment is full and no spare that could hold the record is installed. Append again after
+    /// `Log::install_spare`.
+    #[error("no segment has room for a record of {record_bytes} bytes yet")]
+    SegmentNeeded {
+        /// The record's bytes on disk.
+        record_bytes: usize,
+    },
+    /// The payload is larger than any record may be.
+    #[error("payload of {payload_bytes} bytes is over the limit of {payload_bytes_max}")]
+    TooLarge {
+        /// Its bytes.
+        payload_bytes: usize,
+        /// The bound, [`crate::PAYLOAD_BYTES_MAX`].
+        payload_bytes_max: usize,
+    },
+    /// An earlier write or flush failed; `Log::failure` says what.
+    #[error("log is closed after an earlier failure")]
+    Poisoned,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_told_apart_by_what_helps() {
+        let check = |code, recoverable, variant: &str| {
+            let error =
+                StorageError::io("write", Path::new("/f"), io::Error::from_raw_os_error(code));
+            assert_eq!(error.is_recoverable(), recoverable, "{error:?}");
+            assert!(format!("{error:?}").starts_with(variant), "{error:?}");
+            assert!(error.to_string().starts_with("write /f: "), "{error}");
+        };
+        check(28, true, "OutOfSpace");
+        check(122, true, "OutOfSpace");
+        check(27, true, "OutOfSpace");
+        check(30, true, "ReadOnly");
+        check(13, true, "ReadOnly");
+        check(1, true, "ReadOnly");
+        check(5, false, "Io");
+        check(20, false, "Io");
+    }
+}

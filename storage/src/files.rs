@@ -1,0 +1,132 @@
+//! Files and directories, made durable, with errors that say what was attempted on which path.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{Advice, fadvise};
+
+use crate::StorageError;
+
+/// What one `pwrite` of zeros or one page of a segment is.
+pub(crate) const PAGE_BYTES: usize = 4096;
+/// What one read of a prefetch asks for.
+const PREFETCH_BYTES: usize = 1024 * 1024;
+
+/// Names what was attempted in the error.
+pub(crate) fn at<T>(
+    op: &'static str,
+    path: &Path,
+    result: io::Result<T>,
+) -> Result<T, StorageError> {
+    result.map_err(|source| StorageError::io(op, path, source))
+}
+
+/// Takes note of the result of an advice to the kernel: without it everything works, only slower.
+pub(crate) fn hint<T, E>(result: Result<T, E>) {
+    drop(result);
+}
+
+pub(crate) fn open_read(path: &Path) -> Result<File, StorageError> {
+    at("open", path, File::open(path))
+}
+
+pub(crate) fn open_write(path: &Path) -> Result<File, StorageError> {
+    at(
+        "open",
+        path,
+        OpenOptions::new().read(true).write(true).open(path),
+    )
+}
+
+/// Creates the file, or empties one that a crash left behind.
+pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
+    let options = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .clone();
+    at("create", path, options.open(path))
+}
+
+/// Makes a directory's entries durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), StorageError> {
+    at(
+        "flush directory",
+        path,
+        File::open(path).and_then(|dir| dir.sync_all()),
+    )
+}
+
+pub(crate) fn sync_data(file: &File, path: &Path) -> Result<(), StorageError> {
+    at("flush", path, file.sync_data())
+}
+
+/// Creates a directory whose parent exists, durably; one that exists is left as it is.
+pub(crate) fn create_dir(path: &Path) -> Result<(), StorageError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => at("create directory", path, made)?,
+    }
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// Creates a directory and its missing ancestors, durably.
+pub(crate) fn create_dir_all(path: &Path) -> Result<(), StorageError> {
+    if path.as_os_str().is_empty() || path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create_dir_all(parent)?;
+    }
+    create_dir(path)
+}
+
+/// Gives a finished file or directory its name, durably.
+pub(crate) fn rename(from: &Path, to: &Path, parent: &Path) -> Result<(), StorageError> {
+    at("rename", from, fs::rename(from, to))?;
+    sync_dir(parent)
+}
+
+/// Removes a file, durably.
+pub(crate) fn remove(path: &Path, parent: &Path) -> Result<(), StorageError> {
+    at("remove", path, fs::remove_file(path))?;
+    sync_dir(parent)
+}
+
+/// The names in a directory, ascending; those that are not UTF-8 are none of ours and left out.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
+    let entries = at("list", path, fs::read_dir(path))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = at("list", path, entry)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Reads a file into the page cache in single pages, whatever of it is not there yet.
+///
+/// The kernel's own read-ahead would cache the file in large folios, and a flush writes whole folios: after
+/// it, each flush of a 256-byte record wrote up to a megabyte. A file advised as random is read in single
+/// pages, in large requests all the same.
+pub(crate) fn prefetch(file: &File, path: &Path) -> Result<(), StorageError> {
+    hint(fadvise(file, 0, None, Advice::Random));
+    let mut scratch = vec![0; PREFETCH_BYTES];
+    let mut reader = file;
+    loop {
+        match reader.read(&mut scratch) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(StorageError::io("read", path, error)),
+        }
+    }
+}

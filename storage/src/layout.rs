@@ -1,0 +1,224 @@
+//! The names in a data directory, and which of them are there.
+//!
+//! ```text
+//! <data>/LOCK
+//! <data>/log/000001/000-of-002/00000001.seg
+//!                             /DURABLE
+//! ```
+//!
+//! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::StorageError;
+use crate::files;
+use crate::format::header::LogId;
+
+pub(crate) const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOG_NAME: &str = "log";
+pub(crate) const WATERMARK_NAME: &str = "DURABLE";
+const UNFINISHED: &str = ".tmp";
+const SEGMENT: &str = ".seg";
+
+pub(crate) fn generation_name(generation: u32) -> String {
+    format!("{generation:06}")
+}
+
+pub(crate) fn shard_name(log: LogId) -> String {
+    format!("{:03}-of-{:03}", log.shard, log.shard_count)
+}
+
+pub(crate) fn segment_name(ordinal: u64) -> String {
+    format!("{ordinal:08}{SEGMENT}")
+}
+
+/// The name of a file or directory until it is whole.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    name.into()
+}
+
+/// The generation that this name is of.
+fn parse_generation(name: &str) -> Option<u32> {
+    let number = name.parse().ok()?;
+    (generation_name(number) == name).then_some(number)
+}
+
+/// The shard and shard count that this name is of.
+fn parse_shard(name: &str) -> Option<(u32, u32)> {
+    let (shard, count) = name.split_once("-of-")?;
+    let log = LogId {
+        generation: 0,
+        shard: shard.parse().ok()?,
+        shard_count: count.parse().ok()?,
+    };
+    (shard_name(log) == name).then_some((log.shard, log.shard_count))
+}
+
+/// The ordinal that this name is of.
+fn parse_segment(name: &str) -> Option<u64> {
+    let ordinal = name.strip_suffix(SEGMENT)?.parse().ok()?;
+    (segment_name(ordinal) == name).then_some(ordinal)
+}
+
+/// The number of the newest generation, 0 where there is none. Removes an unfinished one.
+///
+/// # Errors
+///
+/// `Missing` where a generation before the newest is not there.
+pub(crate) fn newest_generation(log_dir: &Path) -> Result<u32, StorageError> {
+    let mut newest = 0;
+    for name in files::names(log_dir)? {
+        if name
+            .strip_suffix(UNFINISHED)
+            .and_then(parse_generation)
+            .is_some()
+        {
+            let path = log_dir.join(&name);
+            files::at("remove unfinished", &path, fs::remove_dir_all(&path))?;
+            files::sync_dir(log_dir)?;
+        }
+        let Some(generation) = parse_generation(&name) else {
+            continue;
+        };
+        if generation != newest + 1 {
+            return Err(missing(log_dir.join(generation_name(newest + 1))));
+        }
+        newest = generation;
+    }
+    Ok(newest)
+}
+
+/// How many shards a generation has.
+///
+/// # Errors
+///
+/// `Missing` where one of them has no directory, `WrongPlace` where directories disagree about their number.
+pub(crate) fn shard_count(generation_dir: &Path) -> Result<u32, StorageError> {
+    let names = files::names(generation_dir)?;
+    let mut shards = names
+        .iter()
+        .filter_map(|name| parse_shard(name).map(|shard| (name, shard)));
+    let Some((_, (_, shard_count))) = shards.clone().next() else {
+        return Err(missing(generation_dir.join("000-of-*")));
+    };
+    if let Some((name, _)) =
+        shards.find(|(_, (shard, count))| *count != shard_count || shard >= count)
+    {
+        let path = generation_dir.join(name).into();
+        return Err(StorageError::WrongPlace {
+            path,
+            field: "shard count",
+        });
+    }
+    for shard in 0..shard_count {
+        let name = shard_name(LogId {
+            generation: 0,
+            shard,
+            shard_count,
+        });
+        if names.binary_search(&name).is_err() {
+            return Err(missing(generation_dir.join(name)));
+        }
+    }
+    Ok(shard_count)
+}
+
+/// How many segments a log has: they are numbered from 1.
+///
+/// # Errors
+///
+/// `Missing` where one before the last is not there, or none is.
+pub(crate) fn segment_count(dir: &Path) -> Result<u64, StorageError> {
+    let mut ordinals: Vec<u64> = files::names(dir)?
+        .iter()
+        .filter_map(|name| parse_segment(name))
+        .collect();
+    ordinals.sort_unstable();
+    let gap = ordinals
+        .iter()
+        .zip(1..)
+        .find(|(found, expected)| *found != expected);
+    match (gap, ordinals.last()) {
+        (None, Some(&last)) => Ok(last),
+        (Some((_, expected)), _) => Err(missing(dir.join(segment_name(expected)))),
+        (None, None) => Err(missing(dir.join(segment_name(1)))),
+    }
+}
+
+/// Removes the segments that a crash left unfinished.
+pub(crate) fn remove_unfinished_segments(dir: &Path) -> Result<(), StorageError> {
+    for name in files::names(dir)? {
+        if name
+            .strip_suffix(UNFINISHED)
+            .and_then(parse_segment)
+            .is_some()
+        {
+            files::remove(&dir.join(&name), dir)?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(path: PathBuf) -> StorageError {
+    StorageError::Missing { path: path.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_our_making_are_taken_for_ours() {
+        assert_eq!(parse_generation("000012"), Some(12));
+        assert_eq!(parse_generation("1000000"), Some(1_000_000));
+        assert_eq!(parse_shard("003-of-016"), Some((3, 16)));
+        assert_eq!(parse_segment("00000007.seg"), Some(7));
+        for name in ["12", "+00012", "000012.tmp", "lost+found", ""] {
+            assert_eq!(parse_generation(name), None, "{name}");
+        }
+        for name in ["3-of-16", "003-of-", "003", "-of-"] {
+            assert_eq!(parse_shard(name), None, "{name}");
+        }
+        for name in ["7.seg", "00000007.seg.tmp", "00000007", "DURABLE"] {
+            assert_eq!(parse_segment(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn gaps_are_refused_with_the_name_of_what_is_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let check = |result: Result<u64, StorageError>, name: &str| {
+            let Err(StorageError::Missing { path }) = result else {
+                panic!("{result:?}")
+            };
+            assert_eq!(*path, *root.path().join(name));
+        };
+        let make = |name: &str| fs::create_dir(root.path().join(name)).unwrap();
+        check(segment_count(root.path()), "00000001.seg");
+        check(shard_count(root.path()).map(u64::from), "000-of-*");
+        make("00000001.seg");
+        assert_eq!(segment_count(root.path()).unwrap(), 1);
+        make("00000003.seg");
+        check(segment_count(root.path()), "00000002.seg");
+        make("000-of-003");
+        make("002-of-003");
+        check(shard_count(root.path()).map(u64::from), "001-of-003");
+        make("001-of-003");
+        assert_eq!(shard_count(root.path()).unwrap(), 3);
+        make("000-of-002");
+        assert!(matches!(
+            shard_count(root.path()),
+            Err(StorageError::WrongPlace { .. })
+        ));
+        assert_eq!(newest_generation(root.path()).unwrap(), 0);
+        make("000001");
+        make("000002.tmp");
+        assert_eq!(newest_generation(root.path()).unwrap(), 1);
+        assert!(!root.path().join("000002.tmp").exists());
+        make("000003");
+        check(newest_generation(root.path()).map(u64::from), "000002");
+    }
+}

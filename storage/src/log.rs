@@ -1,0 +1,524 @@
+//! One shard's log: append to memory, flush in groups, rotate into segments that are ready.
+//!
+//! ```text
+//! append ──→ active segment's mapping          begin_flush ──→ Flush ──→ the caller's fdatasync
+//!    │ full: rotate into the spare             finish_flush: durable advances, the watermark follows
+//!    └ no spare: SegmentNeeded                 fail: nothing is accepted any more
+//!
+//! spare_job ──→ SpareJob, run by a helper thread ──→ install_spare
+//! ```
+//!
+//! Invariants: `durable ≤ appended`; sequences are contiguous; at most one flush and one spare job are out at a
+//! time; the file of a spare in preparation is never the file of an installed one, because a spare that is too
+//! small is given up before a larger one of the same ordinal is asked for.
+//!
+//! A log has one owner and is used from one thread. It does not decide when to flush and bounds nothing but a
+//! record's size: how many bytes may wait for the disk is the shard's decision.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::files::{self, at};
+use crate::flush::{Flush, FlushSegment};
+use crate::format::header::{Activation, HEADER_BYTES};
+use crate::format::record::{PAYLOAD_BYTES_MAX, record_bytes};
+use crate::log_dir::LogDir;
+use crate::recovery::{Position, Recovered, Recovery, recover, walk_segment};
+use crate::region::{ReadRegion, Region};
+use crate::segment::{Segment, SegmentEntry, SegmentPlan};
+use crate::spare::{Spare, SpareJob};
+use crate::watermark::Watermark;
+use crate::{AppendError, Record, ReplayError, Sequence, StorageError};
+
+/// An open log.
+#[derive(Debug)]
+pub struct Log {
+    place: LogDir,
+    first_sequence: Sequence,
+    /// Segments before the active one, oldest first.
+    sealed: Vec<SealedSegment>,
+    /// Those of them that hold records which are not durable, oldest first.
+    undurable: VecDeque<UndurableSegment>,
+    active: Segment,
+    active_base: Sequence,
+    spare: SpareState,
+    /// The largest record that an append has asked a segment for since the last rotation.
+    record_bytes_wanted: usize,
+    /// The mapping of the segment sealed last, for the next spare job to take down.
+    retired: Option<Region>,
+    appended: Sequence,
+    durable: Sequence,
+    is_flushing: bool,
+    watermark: Watermark,
+    /// What failed, once something did.
+    failure: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+struct SealedSegment {
+    entry: SegmentEntry,
+    /// The sequence of its first record.
+    base: Sequence,
+}
+
+#[derive(Debug)]
+struct UndurableSegment {
+    flush: FlushSegment,
+    last: Sequence,
+}
+
+#[derive(Debug)]
+enum SpareState {
+    None,
+    InPreparation,
+    Ready(Box<Segment>),
+}
+
+/// What a log takes on disk, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogStats {
+    /// Segments with records or the active one; the spare is not counted.
+    pub segment_count: usize,
+    /// Bytes of all segment files, the spare's included.
+    pub bytes_on_disk: u64,
+    /// Bytes left in the active segment.
+    pub active_bytes_free: u64,
+    /// Whether a spare is installed.
+    pub has_spare: bool,
+}
+
+impl Log {
+    /// Opens a log: visits every record in order, cuts a torn tail, and makes durable what it visited. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` where the log is damaged, which may show only after many visits, or cannot be read or
+    /// written; `Visit` with the visitor's error, which ends the replay.
+    pub fn open<E>(
+        place: LogDir,
+        visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(Self, Recovery), ReplayError<E>> {
+        let recovered = recover(&place, visit)?;
+        Ok(Self::from_recovered(place, recovered)?)
+    }
+
+    fn from_recovered(
+        place: LogDir,
+        recovered: Recovered,
+    ) -> Result<(Self, Recovery), StorageError> {
+        let Recovered {
+            files,
+            end,
+            spare,
+            recovery,
+        } = recovered;
+        let last = end.position.next.previous();
+        let watermark = Watermark::open(&place.dir, files.owner, last)?;
+        let mut entries = files.segments;
+        let spare = match if spare { entries.pop() } else { None } {
+            Some(entry) => SpareState::Ready(Box::new(map(entry, HEADER_BYTES)?)),
+            None => SpareState::None,
+        };
+        let mut sealed: Vec<SealedSegment> = entries
+            .into_iter()
+            .zip(end.bases)
+            .map(|(entry, base)| SealedSegment { entry, base })
+            .collect();
+        let newest = sealed.pop().expect("a recovered log has a segment");
+        let mut active = map(newest.entry, end.position.offset)?;
+        if active.activation().is_none() {
+            active.activate(Activation {
+                base: newest.base,
+                durable: last,
+            });
+        }
+        let log = Self {
+            place,
+            first_sequence: files.first_sequence,
+            sealed,
+            undurable: VecDeque::new(),
+            active,
+            active_base: newest.base,
+            spare,
+            record_bytes_wanted: 0,
+            retired: None,
+            appended: last,
+            durable: last,
+            is_flushing: false,
+            watermark,
+            failure: None,
+        };
+        Ok((log, recovery))
+    }
+
+    /// Appends a record to memory: not durable until a flush that covers it is finished. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// `SegmentNeeded` where the record has to wait for a spare; `TooLarge`; `Poisoned`. The log is as before.
+    ///
+    /// # Panics
+    ///
+    /// Where the payload is empty.
+    pub fn append(
+        &mut self,
+        kind: u8,
+        time_micros: i64,
+        payload: &[u8],
+    ) -> Result<Sequence, AppendError> {
+        assert!(!payload.is_empty(), "a record has a payload");
+        if self.failure.is_some() {
+            return Err(AppendError::Poisoned);
+        }
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let (payload_bytes, payload_bytes_max) = (payload.len(), PAYLOAD_BYTES_MAX);
+            return Err(AppendError::TooLarge {
+                payload_bytes,
+                payload_bytes_max,
+            });
+        }
+        let record_bytes = record_bytes(payload.len());
+        if record_bytes > self.active.room() {
+            self.rotate(record_bytes)?;
+        }
+        let sequence = self.appended.next();
+        self.active.append(
+            Record {
+                sequence,
+                time_micros,
+                kind,
+                payload,
+            },
+            self.durable,
+        );
+        self.appended = sequence;
+        Ok(sequence)
+    }
+
+    /// The last record's sequence, durable or not.
+    pub fn appended(&self) -> Sequence {
+        self.appended
+    }
+
+    /// The last durable record's sequence.
+    pub fn durable(&self) -> Sequence {
+        self.durable
+    }
+
+    /// What failed, where the log accepts nothing any more.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Begins to flush all that was appended; `None` where all of it is durable, or after a failure.
+    ///
+    /// # Panics
+    ///
+    /// Where a flush is in progress: one at a time.
+    pub fn begin_flush(&mut self) -> Option<Flush> {
+        assert!(!self.is_flushing, "one flush at a time");
+        if self.durable == self.appended || self.failure.is_some() {
+            return None;
+        }
+        self.is_flushing = true;
+        let sealed = self.undurable.iter().map(|segment| segment.flush.clone());
+        // An active segment without a record has nothing to flush: rotation is followed by an append.
+        let segments = sealed
+            .chain(std::iter::once(flush_segment(&self.active)))
+            .collect();
+        Some(Flush {
+            through: self.appended,
+            segments,
+        })
+    }
+
+    /// Every segment of this flush was flushed: what it covers is durable. Does not block. After
+    /// [`Log::fail`] nothing happens.
+    ///
+    /// # Panics
+    ///
+    /// Where no flush is in progress: it is another log's.
+    pub fn finish_flush(&mut self, flush: Flush) {
+        if self.failure.is_some() {
+            return;
+        }
+        assert!(
+            self.is_flushing,
+            "a flush is finished by the log that began it"
+        );
+        let Flush {
+            through,
+            segments: _flushed,
+        } = flush;
+        assert!(self.durable < through && through <= self.appended);
+        self.is_flushing = false;
+        self.durable = through;
+        while self
+            .undurable
+            .front()
+            .is_some_and(|segment| segment.last <= self.durable)
+        {
+            self.undurable.pop_front();
+        }
+        self.watermark.set(self.durable);
+    }
+
+    /// A write or flush failed: what is on the disk is unknown from here on, so nothing more is accepted until
+    /// the data directory is opened again. The first reason stays.
+    pub fn fail(&mut self, reason: &(impl Display + ?Sized)) {
+        self.is_flushing = false;
+        self.failure
+            .get_or_insert_with(|| reason.to_string().into());
+    }
+
+    /// Flushes all that was appended, with plain `fdatasync`. Blocks: for tests, tools and the end.
+    ///
+    /// # Errors
+    ///
+    /// What the flush said, after which the log accepts nothing; `Poisoned` where that was so before.
+    ///
+    /// # Panics
+    ///
+    /// Where a flush is in progress.
+    pub fn flush_blocking(&mut self) -> Result<(), StorageError> {
+        if let Some(reason) = &self.failure {
+            return Err(StorageError::Poisoned {
+                reason: reason.clone(),
+            });
+        }
+        let Some(flush) = self.begin_flush() else {
+            return Ok(());
+        };
+        let flushed = flush.sync_blocking();
+        match &flushed {
+            Ok(()) => self.finish_flush(flush),
+            Err(error) => self.fail(error),
+        }
+        flushed
+    }
+
+    /// The preparation of the next segment, where one is wanted: exactly once until [`Log::install_spare`] or
+    /// [`Log::spare_failed`]. Ask after opening, after every append and after either of those; it costs a
+    /// comparison.
+    pub fn spare_job(&mut self) -> Option<SpareJob> {
+        if !matches!(self.spare, SpareState::None) || self.failure.is_some() {
+            return None;
+        }
+        self.spare = SpareState::InPreparation;
+        let active = &self.active.entry.header;
+        let capacity = self
+            .place
+            .options
+            .next_capacity(active.capacity, self.record_bytes_wanted);
+        let plan = SegmentPlan {
+            dir: Arc::clone(&self.place.dir),
+            owner: self.watermark.owner(),
+            ordinal: active.ordinal + 1,
+            capacity,
+            first_sequence: self.first_sequence,
+        };
+        let lock = Arc::clone(&self.place.lock);
+        Some(SpareJob {
+            plan,
+            retired: self.retired.take(),
+            lock,
+        })
+    }
+
+    /// Takes the segment that a job made. One that has become too small meanwhile is given up, and the next
+    /// [`Log::spare_job`] is for a larger one. Does not block.
+    ///
+    /// # Panics
+    ///
+    /// Where no job was out, or the spare is of another log.
+    pub fn install_spare(&mut self, spare: Spare) {
+        assert!(
+            matches!(self.spare, SpareState::InPreparation),
+            "a spare follows its job"
+        );
+        let Spare { segment } = spare;
+        let (header, active) = (&segment.entry.header, &self.active.entry.header);
+        assert!(header.log == active.log && header.ordinal == active.ordinal + 1);
+        let is_large_enough = segment.room_when_empty() >= self.record_bytes_wanted;
+        self.spare = if is_large_enough {
+            SpareState::Ready(Box::new(segment))
+        } else {
+            self.retired = Some(segment.into_region());
+            SpareState::None
+        };
+    }
+
+    /// A job failed, for example because the disk is full: [`Log::spare_job`] may be asked again. The log goes
+    /// on while the active segment has room.
+    ///
+    /// # Panics
+    ///
+    /// Where no job was out.
+    pub fn spare_failed(&mut self) {
+        assert!(
+            matches!(self.spare, SpareState::InPreparation),
+            "a job fails once"
+        );
+        self.spare = SpareState::None;
+    }
+
+    /// Visits the records from `from` on, in order, up to the last appended; those after [`Log::durable`] are
+    /// not durable yet. Blocks while cold segments are read.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` where a segment cannot be read or a record in it is damaged; `Visit` with the visitor's error,
+    /// which ends the replay.
+    pub fn replay_from<E>(
+        &self,
+        from: Sequence,
+        mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), ReplayError<E>> {
+        let mut visit_from = |record: Record<'_>| {
+            if record.sequence < from {
+                Ok(())
+            } else {
+                visit(record)
+            }
+        };
+        let skipped = self
+            .sealed
+            .partition_point(|segment| segment.base <= from)
+            .saturating_sub(1);
+        let nexts = self
+            .sealed
+            .iter()
+            .map(|segment| segment.base)
+            .skip(1)
+            .chain([self.active_base]);
+        for (segment, next) in self.sealed.iter().zip(nexts).skip(skipped) {
+            if next <= from {
+                continue;
+            }
+            let region = map_sealed(&segment.entry)?;
+            let seed = segment.entry.header.salt.seed();
+            let start = Position {
+                offset: HEADER_BYTES,
+                next: segment.base,
+            };
+            let end = walk_segment(region.bytes(), seed, start, &mut visit_from)
+                .map_err(ReplayError::Visit)?;
+            self.check_end(&segment.entry.path, end, next)?;
+        }
+        let start = Position {
+            offset: HEADER_BYTES,
+            next: self.active_base,
+        };
+        let end = walk_segment(
+            self.active.bytes(),
+            self.active.seed(),
+            start,
+            &mut visit_from,
+        )
+        .map_err(ReplayError::Visit)?;
+        Ok(self.check_end(&self.active.entry.path, end, self.appended.next())?)
+    }
+
+    /// Flushes what is left and leaves the watermark durable. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What the flush said; `Poisoned` where the log had failed.
+    ///
+    /// # Panics
+    ///
+    /// Where a flush is in progress.
+    pub fn close(mut self) -> Result<(), StorageError> {
+        self.flush_blocking()?;
+        self.watermark.settle(self.durable)
+    }
+
+    /// What the log takes on disk. Cost: linear in the number of segments.
+    pub fn stats(&self) -> LogStats {
+        let spare_bytes = match &self.spare {
+            SpareState::Ready(segment) => segment.entry.header.capacity,
+            SpareState::None | SpareState::InPreparation => 0,
+        };
+        let sealed: u64 = self
+            .sealed
+            .iter()
+            .map(|segment| segment.entry.header.capacity)
+            .sum();
+        LogStats {
+            segment_count: self.sealed.len() + 1,
+            bytes_on_disk: sealed + self.active.entry.header.capacity + spare_bytes,
+            active_bytes_free: self.active.room() as u64,
+            has_spare: spare_bytes != 0,
+        }
+    }
+
+    /// Makes the spare the active segment, for a record of so many bytes.
+    #[cold]
+    fn rotate(&mut self, record_bytes: usize) -> Result<(), AppendError> {
+        self.record_bytes_wanted = self.record_bytes_wanted.max(record_bytes);
+        let spare = match std::mem::replace(&mut self.spare, SpareState::None) {
+            SpareState::Ready(spare) if spare.room_when_empty() >= record_bytes => spare,
+            SpareState::Ready(small) => {
+                self.retired = Some(small.into_region());
+                return Err(AppendError::SegmentNeeded { record_bytes });
+            }
+            unready => {
+                self.spare = unready;
+                return Err(AppendError::SegmentNeeded { record_bytes });
+            }
+        };
+        let full = std::mem::replace(&mut self.active, *spare);
+        if self.durable < self.appended {
+            let flush = flush_segment(&full);
+            self.undurable.push_back(UndurableSegment {
+                flush,
+                last: self.appended,
+            });
+        }
+        self.sealed.push(SealedSegment {
+            entry: full.entry.clone(),
+            base: self.active_base,
+        });
+        self.retired = Some(full.into_region());
+        self.active_base = self.appended.next();
+        self.active.activate(Activation {
+            base: self.active_base,
+            durable: self.durable,
+        });
+        self.record_bytes_wanted = 0;
+        Ok(())
+    }
+
+    fn check_end(&self, path: &Path, end: Position, next: Sequence) -> Result<(), StorageError> {
+        if end.next == next {
+            return Ok(());
+        }
+        let (offset, durable) = (end.offset as u64, self.durable);
+        Err(StorageError::DamagedRecord {
+            path: path.into(),
+            offset,
+            sequence: end.next,
+            durable,
+        })
+    }
+}
+
+fn flush_segment(segment: &Segment) -> FlushSegment {
+    FlushSegment {
+        ordinal: segment.entry.header.ordinal,
+        path: Arc::clone(&segment.entry.path),
+        file: Arc::clone(&segment.file),
+    }
+}
+
+fn map(entry: SegmentEntry, end: usize) -> Result<Segment, StorageError> {
+    let file = files::open_write(&entry.path)?;
+    Segment::map(entry, file, end)
+}
+
+fn map_sealed(entry: &SegmentEntry) -> Result<ReadRegion, StorageError> {
+    let file = files::open_read(&entry.path)?;
+    at("map", &entry.path, ReadRegion::map(&file))
+}

@@ -1,0 +1,97 @@
+//! Mapped files: the only `unsafe` of this crate.
+//!
+//! A mapping is sound while nobody else changes the file's bytes or its length. Named facts that the proofs
+//! below rest on:
+//!
+//! - **Lock.** Every mapped file lies in a data directory whose `LOCK` this process holds for as long as any
+//!   `Log`, `LogDir`, `SealedLog` or `SpareJob` of it lives, and no program but Flux writes there. Someone who
+//!   truncates a segment under a running server gets SIGBUS, as with every database that maps its files.
+//! - **One writer.** A [`Region`] of a file is made at most once at a time, by the one owner of its log, and
+//!   every plain write to the file (zeroing, header) ends before it is made.
+//! - **Readers after writers.** A [`ReadRegion`] is made of files that have no region, or one that will not be
+//!   written again (a sealed segment's).
+//! - **Length.** Mapped files are preallocated and never truncated.
+
+#![expect(
+    unsafe_code,
+    reason = "memmap2 cannot know that nobody else changes the file"
+)]
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{Advice, Mmap, MmapMut};
+
+use crate::files::hint;
+
+/// A file mapped for reading and writing by its one owner.
+#[derive(Debug)]
+pub(crate) struct Region {
+    map: MmapMut,
+}
+
+/// A file mapped for reading.
+#[derive(Debug)]
+pub(crate) struct ReadRegion {
+    map: Mmap,
+}
+
+impl Region {
+    /// Maps the whole file, which must be opened for reading and writing.
+    pub(crate) fn map(file: &File) -> io::Result<Self> {
+        // SAFETY: by **Lock** no other process changes the file, by **One writer** this process changes it
+        // only through this mapping, and by **Length** it keeps its size while mapped.
+        let map = unsafe { MmapMut::map_mut(file) }?;
+        // Appends touch pages in turn but a fault must not read around itself: see `files::prefetch`.
+        hint(map.advise(Advice::Random));
+        Ok(Self { map })
+    }
+
+    /// Maps every page now, so that the first store into each finds it present. Blocks while pages are read.
+    pub(crate) fn populate(&self) {
+        hint(self.map.advise(Advice::PopulateRead));
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.map
+    }
+}
+
+impl ReadRegion {
+    /// Maps the whole file.
+    pub(crate) fn map(file: &File) -> io::Result<Self> {
+        // SAFETY: by **Lock** no other process changes the file, by **Readers after writers** this process
+        // does not, and by **Length** it keeps its size while mapped.
+        let map = unsafe { Mmap::map(file) }?;
+        hint(map.advise(Advice::Sequential));
+        Ok(Self { map })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_in_a_region_is_in_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 8192]).unwrap();
+        let mut region = Region::map(&file).unwrap();
+        region.populate();
+        region.bytes_mut()[4096..4100].copy_from_slice(b"flux");
+        drop(region);
+        let mut expected = [7; 8192];
+        expected[4096..4100].copy_from_slice(b"flux");
+        assert_eq!(ReadRegion::map(&file).unwrap().bytes(), expected);
+    }
+}

@@ -1,0 +1,62 @@
+//! The number of a record, and a record as its reader sees it.
+
+use std::fmt;
+
+/// The number of a record in its log: contiguous, from 1 in a new data directory. [`Sequence::ZERO`] is before
+/// every record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(u64);
+
+impl Sequence {
+    /// Before every record: nothing appended, nothing durable.
+    pub const ZERO: Self = Self(0);
+
+    /// The sequence with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The sequence after this one.
+    ///
+    /// # Panics
+    ///
+    /// At `u64::MAX`, which a log reaches after half a million years of a million records a second.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(
+            self.0
+                .checked_add(1)
+                .expect("a log holds fewer than 2^64 records"),
+        )
+    }
+
+    /// The sequence before this one; [`Sequence::ZERO`] stays.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// One record, borrowed from the mapped segment for the length of a visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its number in the log.
+    pub sequence: Sequence,
+    /// The time that the appender gave it, Unix microseconds.
+    pub time_micros: i64,
+    /// What the payload is, in the appender's terms.
+    pub kind: u8,
+    /// The appender's bytes, never empty.
+    pub payload: &'a [u8],
+}

@@ -1,0 +1,88 @@
+//! The `DURABLE` file: how far the log is known to be durable, as a hint.
+//!
+//! Stored into a mapping after every finished flush and left to the kernel to write, so it costs no system call
+//! and may lag behind after a power cut; it never runs ahead. It tells damage of the last records from a torn
+//! tail. Damaged, foreign or missing, it says nothing and is made anew.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::files::{self, at};
+use crate::format::slot::{self, Owner, SLOT_BYTES, SLOT_COUNT, SLOT_STRIDE, WATERMARK_BYTES};
+use crate::layout::WATERMARK_NAME;
+use crate::region::Region;
+use crate::{Sequence, StorageError};
+
+/// A log's mapped watermark file.
+#[derive(Debug)]
+pub(crate) struct Watermark {
+    file: File,
+    path: Box<Path>,
+    region: Region,
+    owner: Owner,
+    /// The slot to write next: not the one written last.
+    turn: usize,
+}
+
+/// What the watermark file of `owner`'s log says, [`Sequence::ZERO`] where it says nothing. Blocks.
+pub(crate) fn read_hint(dir: &Path, owner: Owner) -> Sequence {
+    let mut bytes = [0; WATERMARK_BYTES];
+    let read =
+        File::open(dir.join(WATERMARK_NAME)).and_then(|file| file.read_exact_at(&mut bytes, 0));
+    if read.is_err() {
+        return Sequence::ZERO;
+    }
+    bytes
+        .chunks(SLOT_STRIDE)
+        .filter_map(|slot| slot::decode(slot, owner))
+        .max()
+        .unwrap_or_default()
+}
+
+impl Watermark {
+    /// Opens or makes the file and says `sequence` in both slots, durably. Blocks.
+    pub(crate) fn open(dir: &Path, owner: Owner, sequence: Sequence) -> Result<Self, StorageError> {
+        let path: Box<Path> = dir.join(WATERMARK_NAME).into();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = at("open", &path, options.open(&path))?;
+        let len = at("read size of", &path, file.metadata())?.len();
+        if len != WATERMARK_BYTES as u64 {
+            at("write", &path, file.set_len(0))?;
+            at("write", &path, file.write_all_at(&[0; WATERMARK_BYTES], 0))?;
+            at("flush", &path, file.sync_all())?;
+            files::sync_dir(dir)?;
+        }
+        let region = at("map", &path, Region::map(&file))?;
+        let mut watermark = Self {
+            file,
+            path,
+            region,
+            owner,
+            turn: 0,
+        };
+        watermark.settle(sequence)?;
+        Ok(watermark)
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Says that everything up to `sequence` is durable. Does not block.
+    pub(crate) fn set(&mut self, sequence: Sequence) {
+        let start = self.turn * SLOT_STRIDE;
+        let slot = slot::encode(self.owner, sequence);
+        self.region.bytes_mut()[start..start + SLOT_BYTES].copy_from_slice(&slot);
+        self.turn = (self.turn + 1) % SLOT_COUNT;
+    }
+
+    /// Says so in both slots, and durably: the word that a log is left with. Blocks.
+    pub(crate) fn settle(&mut self, sequence: Sequence) -> Result<(), StorageError> {
+        for _ in 0..SLOT_COUNT {
+            self.set(sequence);
+        }
+        files::sync_data(&self.file, &self.path)
+    }
+}
