@@ -12,7 +12,7 @@ use crate::report;
 use crate::settings::Settings;
 use crate::shard::{self, Inbox, Postbox, Shard};
 use flux_storage::{DataDir, Log, LogDir, LogOptions, StorageError};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -263,6 +263,9 @@ impl CoreStart {
     reason = "the one thread that waits for signals"
 )]
 fn watch_signals(ended: Sender<End>) -> io::Result<()> {
+    // With a handler, a file size limit is an error of the write instead of the end of the process.
+    let exceeded = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, exceeded)?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     std::thread::spawn(move || {
         for _ in signals.forever() {

@@ -50,6 +50,8 @@ pub(super) struct Connection {
     pub(super) closing: Closing,
     /// The socket has refused bytes since a listing last went on.
     pub(super) stalled: bool,
+    /// Reading stopped because too much is owed: goes on when it is sent.
+    pub(super) starved: bool,
     /// In the core's list of connections to write to.
     pub(super) queued: bool,
     /// In the core's list of connections with withheld answers.
@@ -101,6 +103,7 @@ impl Connection {
             ended: false,
             closing: Closing::Open,
             stalled: false,
+            starved: false,
             queued: false,
             gated: false,
             received_ms: now_ms,

@@ -147,6 +147,7 @@ impl Core {
     /// Waits until a descriptor is ready, a flush or a preparation is finished, or the shard is open.
     async fn sleep(&mut self, opening: &mut Opening, opened: &mut bool) -> io::Result<()> {
         if self.hub.postbox.retry() || !self.inbox.fall_asleep() {
+            runtime::yield_now().await;
             return Ok(());
         }
         let mut readable = pin!(Readable::new(self.poller.descriptor())?);
@@ -458,10 +459,12 @@ impl Core {
             self.receive(index, &mut connection);
         }
         self.work(index, &mut connection);
+        let paused = connection.closing == Closing::Open && connection.is_paused();
+        connection.starved |= paused;
         let more = connection.readable
             && !connection.ended
             && connection.closing != Closing::Now
-            && !(connection.closing == Closing::Open && connection.is_paused());
+            && !paused;
         self.connections.put_back(index, connection);
         if more {
             self.to_read.push(index);
@@ -529,7 +532,7 @@ impl Core {
             }
             self.note_gate(index, connection);
         }
-        if connection.ended && connection.closing == Closing::Open {
+        if connection.ended && connection.closing == Closing::Open && !connection.starved {
             if let Session::WebSocket(_) = connection.session {
                 connection.closing = Closing::Now;
             } else {
@@ -542,9 +545,10 @@ impl Core {
 
     fn work_http(&mut self, index: u32, connection: &mut Connection) {
         let generation = connection.generation;
+        connection.starved = false;
         while !connection.is_paused() {
             let Session::Http(reader) = &mut connection.session else {
-                break;
+                return;
             };
             let responses = &mut connection.responses;
             let hub = &mut self.hub;
@@ -585,6 +589,7 @@ impl Core {
                 return;
             }
         }
+        connection.starved = true;
     }
 
     fn upgrade(&mut self, index: u32, connection: &mut Connection, metrics: bool) {
@@ -633,7 +638,6 @@ impl Core {
     }
 
     fn write(&mut self, index: u32, connection: &mut Connection) {
-        let paused = connection.is_paused();
         while connection.writable && connection.closing != Closing::Now {
             let (bytes, is_http) = connection.next_bytes();
             if bytes.is_empty() {
@@ -663,7 +667,7 @@ impl Core {
             connection.stalled = true;
         }
         connection.finish_closing(self.hub.now_ms);
-        if paused && !connection.is_paused() && connection.closing == Closing::Open {
+        if connection.starved && !connection.is_paused() && connection.closing == Closing::Open {
             self.to_read.push(index);
         }
     }

@@ -70,6 +70,12 @@ impl ReceiveBuffer {
         *self = Self::default();
     }
 
+    /// What the buffer holds on to.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// All pending bytes, leaving nothing.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let rest = self.pending().to_vec();
@@ -110,15 +116,8 @@ mod tests {
         let mut buffer = ReceiveBuffer::default();
         buffer.receive(b"xhead-gap-tail");
         buffer.consume(1);
-        buffer.close_gap(4, 9);
-        assert_eq!(
-            buffer.pending(),
-            b"headtail"[..4]
-                .iter()
-                .chain(b"-tail")
-                .copied()
-                .collect::<Vec<_>>()
-        );
+        buffer.close_gap(4, 8);
+        assert_eq!(buffer.pending(), b"head-tail");
         buffer.close_gap(3, 3);
         buffer.close_gap(0, 99);
         assert_eq!(buffer.len(), 9);

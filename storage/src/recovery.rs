@@ -274,26 +274,27 @@ impl LogFiles {
             later_bytes: 0,
             spare: false,
         };
+        // No more records than fit into the segments from the end on.
+        let mut ahead_max = 0_u64;
         for (index, entry) in self.segments.iter().enumerate().skip(end.index()) {
             let region = map(entry)?;
+            let bytes = region.bytes();
             let seed = entry.header.salt.seed();
+            ahead_max = ahead_max.saturating_add(record_count_max(bytes.len()));
             if index == end.index() {
-                let scan = scan(region.bytes(), seed, end.position);
+                let scan = scan(bytes, seed, end.position, ahead_max);
                 durable = durable.max(scan.durable);
                 tail.rest_bytes = scan.used;
                 continue;
             }
-            let scan = scan(
-                region.bytes(),
-                seed,
-                Position {
-                    offset: HEADER_BYTES,
-                    next: from,
-                },
-            );
-            let activation = Activation::decode(region.bytes(), seed);
-            let touched = activation_bytes(region.bytes())
-                .is_some_and(|part| part.iter().any(|&byte| byte != 0));
+            let start = Position {
+                offset: HEADER_BYTES,
+                next: from,
+            };
+            let scan = scan(bytes, seed, start, ahead_max);
+            let activation = Activation::decode(bytes, seed);
+            let touched =
+                activation_bytes(bytes).is_some_and(|part| part.iter().any(|&byte| byte != 0));
             durable = durable
                 .max(scan.durable)
                 .max(activation.map_or(Sequence::ZERO, |part| part.durable));
@@ -303,6 +304,9 @@ impl LogFiles {
                 if activation.is_some_and(|part| part.base == from) {
                     place = (index, HEADER_BYTES);
                 }
+            }
+            if durable >= from {
+                break;
             }
         }
         if durable < from {
@@ -378,6 +382,11 @@ fn record_area(offset: usize) -> u64 {
     offset.saturating_sub(HEADER_BYTES) as u64
 }
 
+/// The most records that a segment of so many bytes holds.
+fn record_count_max(segment_bytes: usize) -> u64 {
+    (segment_bytes / RECORD_BYTES_MIN) as u64
+}
+
 /// What a scan found after a position.
 struct Scan {
     /// The highest sequence that a valid record says was durable.
@@ -388,14 +397,10 @@ struct Scan {
 
 /// Looks for records at every aligned offset from a position on, wherever they are.
 ///
-/// Only sequences that a crash could have left here are looked at closer, so that the cost stays linear:
-/// appended after the expected one, and no more of them than fit into the segments that a log writes ahead.
-fn scan(bytes: &[u8], seed: CrcSeed, position: Position) -> Scan {
+/// Only sequences that could be here are looked at closer, so that the cost stays linear whatever the payloads
+/// are: at least the expected one, and at most `ahead_max` after it.
+fn scan(bytes: &[u8], seed: CrcSeed, position: Position, ahead_max: u64) -> Scan {
     let tail = bytes.get(position.offset..).unwrap_or_default();
-    let ahead_max = record_area(bytes.len())
-        .saturating_mul(LIVE_SEGMENTS_MAX as u64)
-        .checked_div(RECORD_BYTES_MIN as u64)
-        .unwrap_or_default();
     let ahead = |sequence: Sequence| sequence.get().checked_sub(position.next.get());
     let mut found = Scan {
         durable: Sequence::ZERO,

@@ -140,6 +140,7 @@ impl SegmentEntry {
     pub(crate) fn read(dir: &Path, log: LogId, ordinal: u64) -> Result<Self, StorageError> {
         let path: Box<Path> = dir.join(layout::segment_name(ordinal)).into();
         let file = files::open_read(&path)?;
+        files::read_single_pages(&file);
         let found = at("read size of", &path, file.metadata())?.len();
         if found < HEADER_BYTES as u64 {
             return Err(StorageError::WrongSize {

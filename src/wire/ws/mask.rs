@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn every_length_and_alignment_agrees_with_the_definition() {
-        let bytes: Vec<u8> = (0..200_u32).map(|index| (index * 37 % 256) as u8).collect();
+        let bytes: Vec<u8> = (0..200_u8).map(|index| index.wrapping_mul(37)).collect();
         for key in [[0; 4], [1, 2, 3, 4], [0xff, 0x80, 0x7f, 0x01]] {
             for start in 0..9 {
                 for end in start..bytes.len() {

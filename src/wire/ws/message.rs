@@ -126,11 +126,11 @@ impl MessageReader {
 
     /// Bytes received that no returned message has consumed, those of a message being gathered included.
     pub fn buffered(&self) -> usize {
-        let gathering = match self.state {
-            State::Gathering { .. } => self.gathered.len(),
-            State::Ready | State::Closed | State::Failed(_) => 0,
-        };
-        self.buffer.len().saturating_add(gathering)
+        match self.state {
+            State::Ready => self.buffer.len(),
+            State::Gathering { .. } => self.buffer.len().saturating_add(self.gathered.len()),
+            State::Closed | State::Failed(_) => 0,
+        }
     }
 
     /// Gives back the heap that holds nothing pending; for a connection that has become quiet.
@@ -142,6 +142,16 @@ impl MessageReader {
         if !matches!(self.state, State::Gathering { .. }) {
             self.gathered = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+impl MessageReader {
+    /// What both buffers hold on to.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.buffer
+            .heap_bytes()
+            .saturating_add(self.gathered.capacity())
     }
 }
 

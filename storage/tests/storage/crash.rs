@@ -1,0 +1,283 @@
+//! A machine that loses power at any point, simulated on real files.
+//!
+//! A story is one log's life over several crashes. The workload appends records of many sizes, begins and
+//! finishes flushes, and rotates. All the while the test keeps, for each file, its *durable image*: its bytes as
+//! they were when the last finished flush began. At a crash the file becomes that image plus an arbitrary
+//! subset of the 512-byte sectors in which the live file differs, because the kernel writes dirty pages back
+//! whenever it likes and a disk tears writes between sectors. Files exist once their directory entry was
+//! flushed, which the log does before it uses them, so every file that exists at the crash still does.
+//!
+//! After each crash the log is opened and must hold a prefix of what was appended, unaltered, that reaches at
+//! least to the last finished flush. Then the story goes on with that log, so bytes that one crash left behind
+//! would show after the next.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use flux_storage::{Flush, Log, Recovery};
+
+use crate::support::{Chance, Kept, SMALL, Scratch, append, replace};
+
+const SECTOR: usize = 512;
+
+/// How the kernel had got on with writing when the power went.
+#[derive(Debug, Clone, Copy)]
+enum Survival {
+    Nothing,
+    Everything,
+    /// Each sector with one chance in so many of being lost.
+    OneLostIn(u64),
+    /// Each sector with one chance in so many of being written.
+    OneWrittenIn(u64),
+}
+
+#[derive(Debug, Default)]
+struct Images {
+    durable: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+struct Story {
+    scratch: Scratch,
+    chance: Chance,
+    /// In half of the stories most records are of one size: then a new record ends where an old one ended, and
+    /// what is left of the old ones after it would be taken for its successors.
+    usual_bytes: Option<u64>,
+    images: Images,
+    /// What was appended, by sequence from 1.
+    model: Vec<Kept>,
+    /// How many of those must come back.
+    promised: usize,
+}
+
+/// A flush that has begun, and the files as they were then.
+struct Begun {
+    flush: Flush,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Story {
+    fn new(seed: u64) -> Self {
+        let scratch = Scratch::new();
+        let mut chance = Chance::new(seed);
+        let usual_bytes = if chance.one_in(2) {
+            Some(700 + chance.below(900))
+        } else {
+            None
+        };
+        Self {
+            scratch,
+            chance,
+            usual_bytes,
+            images: Images::default(),
+            model: Vec::new(),
+            promised: 0,
+        }
+    }
+
+    /// Opens, compares with the model, works, and loses power; returns the bytes that recovery cut.
+    fn live_once(&mut self) -> u64 {
+        let (mut log, recovery) = self.open();
+        self.images.durable = self.scratch.files().into_iter().collect();
+
+        self.work(&mut log);
+        self.promised = usize::try_from(log.durable().get()).unwrap();
+        drop(log);
+        let survival = match self.chance.below(6) {
+            0 => Survival::Nothing,
+            1 => Survival::Everything,
+            2 => Survival::OneLostIn(20),
+            3 => Survival::OneWrittenIn(10),
+            _ => Survival::OneLostIn(2),
+        };
+        self.lose_power(survival);
+        self.crash_in_recovery();
+        recovery.cut.map_or(0, |torn| torn.bytes)
+    }
+
+    /// Opens the log and compares it with the model. What opening returned is promised from then on.
+    fn open(&mut self) -> (Log, Recovery) {
+        let (log, recovery, records) = self.scratch.open(1, SMALL).unwrap().log();
+        let kept = records.len();
+        assert!(
+            kept >= self.promised,
+            "{} were promised, {kept} came back",
+            self.promised
+        );
+        assert!(kept <= self.model.len(), "records were invented");
+        assert!(records == self.model[..kept], "records were altered");
+        assert_eq!(log.durable(), log.appended());
+        self.model.truncate(kept);
+        self.promised = kept;
+        (log, recovery)
+    }
+
+    /// Appends and flushes for a while.
+    fn work(&mut self, log: &mut Log) {
+        let mut begun: Option<Begun> = None;
+        let steps_max = if self.chance.one_in(2) { 40 } else { 8 };
+        let steps = self.chance.below(steps_max);
+        for _ in 0..steps {
+            match self.chance.below(10) {
+                0..7 => self.append(log),
+                7 | 8 => match begun.take() {
+                    None => begun = self.begin(log),
+                    Some(flush) => self.finish(log, flush),
+                },
+                _ if self.usual_bytes.is_none() => self.prepare_spare(log),
+                _ => {}
+            }
+        }
+    }
+
+    fn append(&mut self, log: &mut Log) {
+        let len = match self.chance.below(20) {
+            0..19 if self.usual_bytes.is_some() => self.usual_bytes.unwrap_or_default(),
+            0 => self.chance.below(20_000),
+            1..5 => self.chance.below(3000),
+            _ => self.chance.below(300),
+        };
+        let payload: Vec<u8> = (0..=len)
+            .map(|_| self.chance.next().to_le_bytes()[0])
+            .collect();
+        self.model.push(append(log, &payload));
+        self.note_new_files();
+    }
+
+    fn prepare_spare(&mut self, log: &mut Log) {
+        if let Some(job) = log.spare_job() {
+            if self.chance.one_in(4) {
+                log.spare_failed();
+                return;
+            }
+            log.install_spare(job.run().unwrap());
+            self.note_new_files();
+        }
+    }
+
+    /// A segment is durable, zeros and all, before it has a name. One that replaces a smaller spare is a new
+    /// file of the same name.
+    fn note_new_files(&mut self) {
+        for path in self.scratch.paths() {
+            let known = self.images.durable.entry(path.clone()).or_default();
+            if known.len() as u64 != fs::metadata(&path).unwrap().len() {
+                let activation_and_records = 512..;
+                *known = fs::read(path).unwrap();
+                known[activation_and_records].fill(0);
+            }
+        }
+    }
+
+    fn begin(&mut self, log: &mut Log) -> Option<Begun> {
+        let flush = log.begin_flush()?;
+        Some(Begun {
+            flush,
+            files: self.scratch.files(),
+        })
+    }
+
+    fn finish(&mut self, log: &mut Log, Begun { flush, files }: Begun) {
+        let flushed: Vec<_> = flush
+            .segments()
+            .iter()
+            .map(|segment| segment.path.to_path_buf())
+            .collect();
+        for (path, bytes) in files {
+            if flushed.contains(&path) {
+                self.images.durable.insert(path, bytes);
+            }
+        }
+        log.finish_flush(flush);
+    }
+
+    fn lose_power(&mut self, survival: Survival) {
+        for (path, live) in self.scratch.files() {
+            let mut image = self.images.durable[&path].clone();
+            assert_eq!(image.len(), live.len(), "{}", path.display());
+            for (old, new) in image.chunks_mut(SECTOR).zip(live.chunks(SECTOR)) {
+                if old != new && self.survives(survival) {
+                    old.copy_from_slice(new);
+                }
+            }
+            replace(&path, &image);
+        }
+    }
+
+    fn survives(&mut self, survival: Survival) -> bool {
+        match survival {
+            Survival::Nothing => false,
+            Survival::Everything => true,
+            Survival::OneLostIn(n) => !self.chance.one_in(n),
+            Survival::OneWrittenIn(n) => self.chance.one_in(n),
+        }
+    }
+
+    /// A crash during recovery changes nothing about what was promised.
+    fn crash_in_recovery(&mut self) {
+        if self.chance.one_in(2) {
+            let crashed = self.scratch.files();
+            drop(self.open());
+            self.interrupt_recovery(&crashed);
+        }
+    }
+
+    /// Undoes an arbitrary part of what recovery wrote: of the zeroing, or all of it. The removal of later
+    /// segments comes first and stays, except that the oldest of them may still be there.
+    fn interrupt_recovery(&mut self, crashed: &[(PathBuf, Vec<u8>)]) {
+        let removed = crashed.iter().filter(|(path, _)| !path.exists());
+        let back = self.chance.below(removed.clone().count() as u64 + 1);
+        for (path, before) in removed.take(usize::try_from(back).unwrap()) {
+            replace(path, before);
+        }
+        for (path, before) in crashed {
+            let mut image = fs::read(path).unwrap_or_default();
+            for (now, before) in image.chunks_mut(SECTOR).zip(before.chunks(SECTOR)) {
+                // Zeroing begins after the removals.
+                if now != before && (back > 0 || self.chance.one_in(2)) {
+                    now.copy_from_slice(before);
+                }
+            }
+            if path.exists() {
+                replace(path, &image);
+            }
+        }
+    }
+}
+
+fn run_story(seed: u64, crashes: u32) -> u64 {
+    let mut story = Story::new(seed);
+    (0..crashes).map(|_| story.live_once()).sum()
+}
+
+/// Runs stories and names the seed of the first that fails.
+fn run_stories(seeds: std::ops::Range<u64>, crashes: u32) {
+    let mut cut_bytes = 0;
+    for seed in seeds {
+        let told = std::panic::catch_unwind(|| run_story(seed, crashes));
+        match told {
+            Ok(bytes) => cut_bytes += bytes,
+            Err(cause) => {
+                let literal = cause.downcast_ref::<&str>().copied();
+                let text = cause
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or(literal);
+                panic!("story with seed {seed}: {}", text.unwrap_or_default());
+            }
+        }
+    }
+    assert!(
+        cut_bytes > 0,
+        "no story had a torn tail: the simulation does not simulate"
+    );
+}
+
+#[test]
+fn nothing_promised_is_lost_and_nothing_is_invented_in_many_short_lives() {
+    run_stories(0..300, 4);
+}
+
+#[test]
+fn nothing_promised_is_lost_and_nothing_is_invented_in_long_lives() {
+    run_stories(1000..1030, 40);
+}

@@ -1,0 +1,12 @@
+//! The log from outside, on real files: how it is used, what a crash leaves, what damage does.
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod directory;
+#[cfg(test)]
+mod log;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,184 @@
+//! What the tests of the storage share: a directory of their own, records to compare, and seeded chance.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flux_storage::{
+    AppendError, DataDir, Log, LogOptions, Record, Recovery, Sequence, StorageError,
+};
+
+/// Segments as small as they get, so that a test has several.
+pub(crate) const SMALL: LogOptions = LogOptions {
+    segment_bytes_initial: 8192,
+    segment_bytes_max: 32 * 1024,
+};
+
+/// A directory that goes with the test; in memory where there is such a file system, where a flush costs
+/// nothing.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    dir: tempfile::TempDir,
+}
+
+/// A record, owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) sequence: Sequence,
+    pub(crate) time_micros: i64,
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A data directory opened for one shard or more.
+#[derive(Debug)]
+pub(crate) struct Opened(pub(crate) DataDir);
+
+impl From<Record<'_>> for Kept {
+    fn from(record: Record<'_>) -> Self {
+        Self {
+            sequence: record.sequence,
+            time_micros: record.time_micros,
+            kind: record.kind,
+            payload: record.payload.to_vec(),
+        }
+    }
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let dir = tempfile::tempdir_in(memory)
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn open(
+        &self,
+        shard_count: u32,
+        options: LogOptions,
+    ) -> Result<Opened, StorageError> {
+        DataDir::open(self.path(), shard_count, options).map(Opened)
+    }
+
+    /// The directory of a shard's log.
+    pub(crate) fn log_dir(&self, generation: u32, shard: u32, shard_count: u32) -> PathBuf {
+        self.path().join(format!(
+            "log/{generation:06}/{shard:03}-of-{shard_count:03}"
+        ))
+    }
+
+    /// The files of the only shard's first generation, by name.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
+        self.paths().into_iter().map(read).collect()
+    }
+
+    /// Where those files are.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.log_dir(1, 0, 1)).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    }
+
+    pub(crate) fn segment_sizes(&self) -> Vec<u64> {
+        let files = self.files().into_iter();
+        let segments = files.filter(|(path, _)| path.extension().is_some());
+        segments.map(|(_, bytes)| bytes.len() as u64).collect()
+    }
+}
+
+impl Opened {
+    /// Opens the only shard's log and collects its records.
+    pub(crate) fn log(mut self) -> (Log, Recovery, Vec<Kept>) {
+        self.shard(0).unwrap()
+    }
+
+    pub(crate) fn shard(&mut self, shard: u32) -> Result<(Log, Recovery, Vec<Kept>), StorageError> {
+        let mut records = Vec::new();
+        let visit = |record: Record<'_>| {
+            records.push(Kept::from(record));
+            Ok(())
+        };
+        let opened = Log::open::<std::convert::Infallible>(self.0.take_log(shard), visit);
+        match opened {
+            Ok((log, recovery)) => Ok((log, recovery, records)),
+            Err(flux_storage::ReplayError::Storage(error)) => Err(error),
+            Err(flux_storage::ReplayError::Visit(never)) => match never {},
+        }
+    }
+}
+
+/// Opens the directory's only log with the default options.
+pub(crate) fn open_log(scratch: &Scratch) -> (Log, Recovery, Vec<Kept>) {
+    scratch.open(1, LogOptions::default()).unwrap().log()
+}
+
+/// Appends a record, making the spare that it may need.
+pub(crate) fn append(log: &mut Log, payload: &[u8]) -> Kept {
+    let number = log.appended().next().get();
+    let kind = number.to_le_bytes()[0];
+    let time_micros = i64::try_from(number).unwrap() * 1000;
+    loop {
+        match log.append(kind, time_micros, payload) {
+            Ok(sequence) => {
+                return Kept {
+                    sequence,
+                    time_micros,
+                    kind,
+                    payload: payload.to_vec(),
+                };
+            }
+            Err(AppendError::SegmentNeeded { .. }) => {
+                let job = log.spare_job().unwrap();
+                log.install_spare(job.run().unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A payload that no other number has.
+pub(crate) fn payload(number: u64, len: usize) -> Vec<u8> {
+    let mut chance = Chance::new(number);
+    (0..len).map(|_| chance.next().to_le_bytes()[0]).collect()
+}
+
+/// Seeded chance (splitmix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// True once in `n`.
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Gives the file these bytes, whatever it was.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) {
+    fs::File::create(path).unwrap().write_all(bytes).unwrap();
+}
