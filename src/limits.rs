@@ -88,7 +88,9 @@ pub const WRITE_STALL_SECONDS_MAX: u64 = 60;
 pub const WEBSOCKET_PING_SECONDS: u64 = 30;
 /// Seconds after a ping without a byte after which a WebSocket client is taken for dead.
 pub const WEBSOCKET_PONG_SECONDS: u64 = 20;
-/// Seconds that a connection has to close after it was told so.
+/// Seconds that the bytes of an HTTP client are still taken, and discarded, after the last answer.
+pub const LINGER_SECONDS_MAX: u64 = 1;
+/// Seconds that a WebSocket client has to answer a close frame.
 pub const CLOSE_SECONDS_MAX: u64 = 5;
 /// Seconds for requests in flight when the server is told to stop; then it flushes and exits.
 pub const SHUTDOWN_SECONDS_MAX: u64 = 5;

@@ -41,9 +41,9 @@ pub struct Settings {
 #[error("invalid {name}: {value:?} is not {rule}")]
 pub struct InvalidSetting {
     /// The variable, or the flag that was given in its place.
-    name: String,
+    name: Box<str>,
     /// What was given.
-    value: String,
+    value: Box<str>,
     /// What it must be.
     rule: &'static str,
 }
@@ -178,7 +178,11 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         };
         match parse(&value) {
             Some(parsed) => Ok(Some(parsed)),
-            None => Err(InvalidSetting { name, value, rule }),
+            None => Err(InvalidSetting {
+                name: name.into(),
+                value: value.into(),
+                rule,
+            }),
         }
     }
 
@@ -194,6 +198,24 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
                 .ok()
                 .filter(|number| digits && bounds.contains(number))
         })
+    }
+
+    /// The settings of auth mode, which this version does not have.
+    fn check_tenancy(&self) -> Result<(), InvalidSetting> {
+        // Tenants are not there yet. To start open where a closed server was asked for would be worse than not to.
+        self.get(
+            "FLUX_AUTH_ENABLED",
+            "supported by this version, only `false` is",
+            |text| parse_bool(text).filter(|enabled| !enabled),
+        )?;
+        // They belong to auth mode; what is written in a unit file is checked all the same.
+        self.get("FLUX_RATE_LIMIT_ENABLED", "`true` or `false`", parse_bool)?;
+        self.number(
+            "FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE",
+            "a positive number",
+            1..=u64::from(u32::MAX),
+        )?;
+        Ok(())
     }
 
     fn size(&self, variable: &str, default: usize) -> Result<usize, InvalidSetting> {
@@ -218,9 +240,11 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 fn parse_bind(text: &str) -> Option<IpAddr> {
     if text == "localhost" {
-        Some(IpAddr::from([127, 0, 0, 1]))
+        Some(LOOPBACK)
     } else {
         text.parse().ok()
     }
@@ -244,19 +268,7 @@ impl Settings {
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSetting> {
         let source = Source { flag, variable };
-        // Tenants are not there yet. To start open where a closed server was asked for would be worse than not to.
-        source.get(
-            "FLUX_AUTH_ENABLED",
-            "supported by this version, only `false` is",
-            |text| parse_bool(text).filter(|enabled| !enabled),
-        )?;
-        // They belong to auth mode; what is written in a unit file is checked all the same.
-        source.get("FLUX_RATE_LIMIT_ENABLED", "`true` or `false`", parse_bool)?;
-        source.number(
-            "FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE",
-            "a positive number",
-            1..=u64::from(u32::MAX),
-        )?;
+        source.check_tenancy()?;
         let port = source.number("PORT", "a port from 0 to 65535", 0..=65_535)?;
         let shards = source.number(
             "FLUX_SHARDS",
@@ -274,7 +286,7 @@ impl Settings {
                 .unwrap_or(3000),
             bind: source
                 .get("FLUX_BIND", "an IP address", parse_bind)?
-                .unwrap_or(IpAddr::from([127, 0, 0, 1])),
+                .unwrap_or(LOOPBACK),
             data_dir: source
                 .get("FLUX_DATA_DIR", "a path", |text| {
                     (!text.is_empty()).then(|| PathBuf::from(text))

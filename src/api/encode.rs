@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn if_none_match_is_a_list_compared_weakly() {
         let check = |field: &str, hit| {
-            assert_eq!(none_match_hits(field.as_bytes(), "\"a-1\""), hit, "{field}")
+            assert_eq!(none_match_hits(field.as_bytes(), "\"a-1\""), hit, "{field}");
         };
         check("\"a-1\"", true);
         check("W/\"a-1\"", true);

@@ -17,7 +17,6 @@ use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -47,14 +46,14 @@ pub enum StartError {
     },
     /// Another server has the data directory.
     #[error("{0}: stop it, or choose another directory with --data-dir")]
-    Locked(StorageError),
+    Locked(Box<StorageError>),
     /// The data directory can't be used.
     #[error("can't use the data directory {}: {source}", path.display())]
     DataDir {
         /// The directory.
-        path: PathBuf,
+        path: Box<std::path::Path>,
         /// What the storage found.
-        source: StorageError,
+        source: Box<StorageError>,
     },
     /// A core ended with an error.
     #[error("{0}")]
@@ -176,10 +175,10 @@ fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError
         })?,
     };
     DataDir::open(path, u32::from(shards), options).map_err(|source| match source {
-        StorageError::Locked { .. } => StartError::Locked(source),
+        StorageError::Locked { .. } => StartError::Locked(Box::new(source)),
         _ => StartError::DataDir {
-            path: path.clone(),
-            source,
+            path: path.as_path().into(),
+            source: Box::new(source),
         },
     })
 }
@@ -211,6 +210,7 @@ impl Drop for EndGuard {
 }
 
 impl CoreStart {
+    #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     fn spawn(self, cpu: usize) -> io::Result<Executor> {
         let name = format!("flux-{}", self.core);
         runtime::spawn(&name, cpu, move || async move {
@@ -220,6 +220,7 @@ impl CoreStart {
         })
     }
 
+    #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     fn build(self) -> io::Result<(Core, Opening)> {
         let Self {
             core,

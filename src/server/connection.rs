@@ -31,6 +31,10 @@ pub(super) enum Closing {
 
 /// See the module.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one socket, not states"
+)]
 pub(super) struct Connection {
     /// The socket, non-blocking.
     pub(super) socket: TcpStream,
@@ -81,6 +85,7 @@ pub(super) enum Overdue {
 
 /// The time limits that apply to a connection, in milliseconds.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "units come last in every name")]
 pub(super) struct Timeouts {
     /// For a head.
     pub(super) head_ms: u64,
@@ -171,7 +176,11 @@ impl Connection {
             return Overdue::Silent;
         }
         if self.closing != Closing::Open {
-            let over = since(self.began_ms) > limits::CLOSE_SECONDS_MAX * 1000;
+            let seconds = match self.session {
+                Session::Http(_) => limits::LINGER_SECONDS_MAX,
+                Session::WebSocket(_) => limits::CLOSE_SECONDS_MAX,
+            };
+            let over = since(self.began_ms) > seconds * 1000;
             let stuck = over && (self.closing == Closing::Lingering || self.owes_nothing());
             return if stuck { Overdue::Silent } else { Overdue::No };
         }

@@ -1,4 +1,4 @@
-//! The part of a shard's life that waits: flushes through io_uring, and segments prepared on the helper thread.
+//! The part of a shard's life that waits: flushes through `io_uring`, and segments prepared on the helper thread.
 //!
 //! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
 //! rides on the next. That is group commit: its size adjusts itself to the load.
@@ -180,13 +180,12 @@ impl Flusher {
 /// sealed by now, and with this flush they need no other.
 async fn sync_files(segments: Vec<FlushSegment>, mut files: Files) -> io::Result<Files> {
     for segment in &segments {
-        let file = match files.get(&segment.ordinal) {
-            Some(file) => Rc::clone(file),
-            None => {
-                let file = Rc::new(FlushFile::open(&segment.path).await?);
-                files.insert(segment.ordinal, Rc::clone(&file));
-                file
-            }
+        let file = if let Some(file) = files.get(&segment.ordinal) {
+            Rc::clone(file)
+        } else {
+            let file = Rc::new(FlushFile::open(&segment.path).await?);
+            files.insert(segment.ordinal, Rc::clone(&file));
+            file
         };
         file.flush().await?;
     }

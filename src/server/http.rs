@@ -283,17 +283,20 @@ fn read(
     }
     let found = found.map(|answer| (hub.body.as_slice(), answer.etag));
     client.responses.push(gate, |out| {
-        write_entity(hub, out, meta, (found, if_none_match))
+        write_entity(hub, out, meta, (found, if_none_match));
     });
     Ok(())
 }
+
+/// An entity's JSON and its tag, and the client's `If-None-Match`.
+type ReadOutcome<'r> = (Option<(&'r [u8], String)>, Option<&'r [u8]>);
 
 /// Writes the answer to a read: the entity, 304 where the client has it already, or 404.
 fn write_entity(
     hub: &Hub,
     out: &mut Vec<u8>,
     meta: RequestMeta,
-    (found, if_none_match): (Option<(&[u8], String)>, Option<&[u8]>),
+    (found, if_none_match): ReadOutcome<'_>,
 ) {
     let Some((json, etag)) = found else {
         hub.write_error(out, meta, &ApiError::NoEntity);
@@ -342,7 +345,7 @@ fn upgrade(client: &mut Client<'_>, head: &Head<'_>) -> Result<Next, ApiError> {
         return Err(ApiError::UpgradeBehindRequests);
     }
     client.responses.push(Sequence::ZERO, |out| {
-        ws::write_switching_protocols(out, &accept)
+        ws::write_switching_protocols(out, &accept);
     });
     Ok(Next::Upgrade { metrics })
 }
@@ -366,7 +369,7 @@ fn ready(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) -> Result<()
         return Err(ApiError::NotReady);
     }
     client.responses.push(Sequence::ZERO, |out| {
-        write_success(hub, out, meta, b"{\"status\":\"ready\"}")
+        write_success(hub, out, meta, b"{\"status\":\"ready\"}");
     });
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! | `boot` | settings → cores; signals → the end |
 //! | `preflight` | what the machine must offer |
 //! | `core` | one core's loop |
+//! | `input`, `output`, `upkeep` | its parts: bytes in, bytes out, and what the clock asks for |
 //! | `hub` | what a core's connections share |
 //! | `connection`, `slots` | one client, and all clients of a core |
 //! | `http`, `responses`, `operation` | requests → shards → answers, in order |
@@ -24,8 +25,10 @@ mod deletion;
 mod flusher;
 mod http;
 mod hub;
+mod input;
 mod listing;
 mod operation;
+mod output;
 mod poller;
 mod preflight;
 mod responses;
@@ -33,6 +36,7 @@ mod runtime;
 mod shared;
 mod slots;
 mod sockets;
+mod upkeep;
 mod websocket;
 
 pub use boot::{StartError, run};

@@ -9,16 +9,16 @@ use std::num::NonZero;
 /// Why a machine can't run the server. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum MissingFeature {
-    /// The kernel has no io_uring.
+    /// The kernel has no `io_uring`.
     #[error("this kernel has no io_uring: Flux needs Linux 5.8 or newer")]
     NoIoUring,
-    /// Something forbids io_uring.
+    /// Something forbids `io_uring`.
     #[error(
         "io_uring is forbidden to this process: allow it in the seccomp profile of the container \
          (Docker: --security-opt seccomp=<profile>), or set sysctl kernel.io_uring_disabled=0"
     )]
     IoUringForbidden,
-    /// The limit on locked memory is too small for io_uring.
+    /// The limit on locked memory is too small for `io_uring`.
     #[error(
         "too little locked memory for io_uring: raise it to 8 MiB (ulimit -l 8192, or LimitMEMLOCK=8M in the unit)"
     )]

@@ -228,7 +228,7 @@ mod tests {
 
     fn push(responses: &mut Responses, gate: u64, text: &str) {
         responses.push(Sequence::new(gate), |out| {
-            out.extend_from_slice(text.as_bytes())
+            out.extend_from_slice(text.as_bytes());
         });
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Sockets do not go through glommio: it polls each of them with a request of its own and a `recv` after it, which
 //! is half the speed of one `epoll_wait` for all of them at low concurrency. What glommio gives is the executor of
-//! each core, and io_uring under it: `fdatasync` without a thread, a parked core that one descriptor wakes, and
+//! each core, and `io_uring` under it: `fdatasync` without a thread, a parked core that one descriptor wakes, and
 //! helper threads for what blocks.
 
 use futures_lite::AsyncRead;
@@ -15,10 +15,10 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Memory that an executor registers with io_uring, bytes. Small: only `fdatasync` and polls go through it, and
+/// Memory that an executor registers with `io_uring`, bytes. Small: only `fdatasync` and polls go through it, and
 /// the default of 10 MiB runs into small limits on locked memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
-/// Entries of each io_uring. A core has one flush, one poll and a few timers in flight.
+/// Entries of each `io_uring`. A core has one flush, one poll and a few timers in flight.
 const RING_DEPTH: usize = 64;
 
 /// A running executor; joining it waits for its end.
@@ -61,7 +61,7 @@ fn io_error<T>(error: GlommioError<T>) -> io::Error {
     }
 }
 
-/// A file that is made durable through io_uring.
+/// A file that is made durable through `io_uring`.
 #[derive(Debug)]
 pub(super) struct FlushFile {
     file: BufferedFile,
@@ -99,7 +99,7 @@ pub(super) async fn yield_now() {
     glommio::executor().yield_task_queue_now().await;
 }
 
-/// A wait for a descriptor to become readable, through io_uring.
+/// A wait for a descriptor to become readable, through `io_uring`.
 ///
 /// glommio polls nothing but sockets of its own, so the descriptor (an epoll instance) is dressed as one: a
 /// `TcpStream` begins to poll for reading as soon as it exists, and when the poll returns, the `recv` that follows

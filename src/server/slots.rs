@@ -3,7 +3,7 @@
 /// Values by index. A value can be taken out, worked with beside the others, and put back.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    entries: Vec<Slot<T>>,
     free: Vec<u32>,
     count: usize,
 }
@@ -17,7 +17,7 @@ struct Slot<T> {
 impl<T> Default for Slots<T> {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
             count: 0,
         }
@@ -28,36 +28,35 @@ impl<T> Slots<T> {
     /// Takes an index for a value that [`Slots::put_back`] brings, and says how often it was taken before. `None`
     /// at 2³² values.
     pub(super) fn reserve(&mut self) -> Option<(u32, u32)> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(self.slots.len()).ok()?;
-                self.slots.push(Slot {
-                    value: None,
-                    generation: 0,
-                });
-                index
-            }
+        let index = if let Some(index) = self.free.pop() {
+            index
+        } else {
+            let index = u32::try_from(self.entries.len()).ok()?;
+            self.entries.push(Slot {
+                value: None,
+                generation: 0,
+            });
+            index
         };
         self.count += 1;
-        Some((index, self.slots.get(index as usize)?.generation))
+        Some((index, self.entries.get(index as usize)?.generation))
     }
 
     /// Takes the value out; the index stays its own.
     pub(super) fn take(&mut self, index: u32) -> Option<Box<T>> {
-        self.slots.get_mut(index as usize)?.value.take()
+        self.entries.get_mut(index as usize)?.value.take()
     }
 
     /// Puts a value under an index that is reserved for it.
     pub(super) fn put_back(&mut self, index: u32, value: Box<T>) {
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.entries.get_mut(index as usize) {
             slot.value = Some(value);
         }
     }
 
     /// Frees an index.
     pub(super) fn release(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.entries.get_mut(index as usize) {
             slot.value = None;
             slot.generation = slot.generation.wrapping_add(1);
             self.free.push(index);
@@ -67,12 +66,12 @@ impl<T> Slots<T> {
 
     /// The value under an index.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.slots.get_mut(index as usize)?.value.as_deref_mut()
+        self.entries.get_mut(index as usize)?.value.as_deref_mut()
     }
 
     /// Every index that may hold a value.
     pub(super) fn indexes(&self) -> std::ops::Range<u32> {
-        0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+        0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
     /// True where no index is taken.

@@ -212,7 +212,7 @@ impl WebSocket {
                 return Err(error);
             }
         }
-        let waiting = u16::try_from(shards.len()).expect("SHARDS_MAX fits");
+        let waiting = shards.end - shards.start;
         hub.subscribers.subscribe(owner.index, &filter);
         self.subscriptions.insert(filter.clone());
         self.pending.push(PendingSubscription {
@@ -234,10 +234,7 @@ impl WebSocket {
         if !self.subscriptions.remove(&filter) {
             return Err(ApiError::NotSubscribed);
         }
-        hub.subscribers.unsubscribe(owner.index, &filter);
-        for shard in hub.shards_of(&filter) {
-            hub.unsubscribe(shard, owner.ticket(0), filter.clone());
-        }
+        take_back(hub, owner, &filter);
         Ok(Done::Now)
     }
 
@@ -271,10 +268,7 @@ impl WebSocket {
                 None => self.acknowledge(id.as_deref()),
                 Some(error) => {
                     if self.subscriptions.remove(&filter) {
-                        hub.subscribers.unsubscribe(owner.index, &filter);
-                        for shard in hub.shards_of(&filter) {
-                            hub.unsubscribe(shard, owner.ticket(0), filter.clone());
-                        }
+                        take_back(hub, owner, &filter);
                     }
                     self.refuse(id.as_deref(), error);
                 }
@@ -285,26 +279,22 @@ impl WebSocket {
     /// Takes every subscription back: the connection ends.
     pub(super) fn leave(&mut self, hub: &mut Hub, owner: Owner) {
         for filter in std::mem::take(&mut self.subscriptions) {
-            hub.subscribers.unsubscribe(owner.index, &filter);
-            for shard in hub.shards_of(&filter) {
-                hub.unsubscribe(shard, owner.ticket(0), filter.clone());
-            }
+            take_back(hub, owner, &filter);
         }
     }
 
     /// Pings a client that was not heard of for long; true where one did not answer that and is taken for dead.
     pub(super) fn is_dead(&mut self, now_ms: u64, received_ms: u64) -> bool {
-        match self.pinged_ms {
-            Some(pinged) => now_ms.saturating_sub(pinged) > limits::WEBSOCKET_PONG_SECONDS * 1000,
-            None => {
-                if now_ms.saturating_sub(received_ms) > limits::WEBSOCKET_PING_SECONDS * 1000 {
-                    self.pinged_ms = Some(now_ms);
-                    let mut frame = Vec::new();
-                    ws::write_ping(&mut frame, b"");
-                    self.owe(&frame);
-                }
-                false
+        if let Some(pinged) = self.pinged_ms {
+            now_ms.saturating_sub(pinged) > limits::WEBSOCKET_PONG_SECONDS * 1000
+        } else {
+            if now_ms.saturating_sub(received_ms) > limits::WEBSOCKET_PING_SECONDS * 1000 {
+                self.pinged_ms = Some(now_ms);
+                let mut frame = Vec::new();
+                ws::write_ping(&mut frame, b"");
+                self.owe(&frame);
             }
+            false
         }
     }
 
@@ -313,6 +303,14 @@ impl WebSocket {
         self.reader.trim();
         self.outbox.trim();
         self.pending.shrink_to_fit();
+    }
+}
+
+/// Takes a subscription back on this core and at every shard that it concerns.
+fn take_back(hub: &mut Hub, owner: Owner, filter: &Filter) {
+    hub.subscribers.unsubscribe(owner.index, filter);
+    for shard in hub.shards_of(filter) {
+        hub.unsubscribe(shard, owner.ticket(0), filter.clone());
     }
 }
 

@@ -77,6 +77,7 @@ impl Engine {
     ///
     /// # Panics
     /// Where `bytes` are no event.
+    #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
     pub fn publish(
         &mut self,
         log: &mut impl EventLog,
@@ -158,7 +159,7 @@ impl Engine {
         match self.state.get(id) {
             None => (None, self.last_delete),
             Some(entity) => {
-                encode_entity(out, &entity, fields);
+                encode_entity(out, entity, fields);
                 let etag = encode::etag(entity.sequence().get(), entity.last_updated());
                 (Some(ReadAnswer { etag }), entity.sequence())
             }
@@ -180,7 +181,7 @@ impl Engine {
                 chunk.last = false;
                 break;
             }
-            encode_entity(&mut chunk.json, &entity, query.fields.as_ref());
+            encode_entity(&mut chunk.json, entity, query.fields.as_ref());
             chunk.ids.push_str(entity.id());
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
             gate = gate.max(entity.sequence());
@@ -236,7 +237,7 @@ impl Engine {
     }
 }
 
-fn encode_entity(out: &mut Vec<u8>, entity: &Entity<'_>, fields: Option<&Fields>) {
+fn encode_entity(out: &mut Vec<u8>, entity: Entity<'_>, fields: Option<&Fields>) {
     let head = encode::EntityHead {
         id: entity.id(),
         version: entity.version(),

@@ -40,7 +40,7 @@ impl EventLog for flux_storage::Log {
         Self::append(self, RECORD_KIND_EVENT, time_micros, event).map_err(|error| match error {
             AppendError::SegmentNeeded { .. } => AppendRefusal::NotReady,
             AppendError::TooLarge { .. } => AppendRefusal::TooLarge,
-            _ => AppendRefusal::Closed,
+            AppendError::Poisoned => AppendRefusal::Closed,
         })
     }
 

@@ -117,6 +117,7 @@ impl Inbox {
 }
 
 impl Outbound {
+    #[expect(clippy::result_large_err, reason = "the message comes back to be kept")]
     fn post(&self, message: Message) -> Result<(), Message> {
         self.mailbox.messages.push(message)?;
         fence(Ordering::SeqCst);

@@ -236,7 +236,13 @@ impl<L: EventLog> Shard<L> {
             let visible = self.visible();
             let reply = match reply {
                 Reply::Refused(_) => reply,
-                _ => Reply::Refused(ApiError::StorageFault),
+                Reply::Published(_)
+                | Reply::Entity(_)
+                | Reply::Deleted(_)
+                | Reply::DeletedMany(..)
+                | Reply::Ids(_)
+                | Reply::Chunk(_)
+                | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
             };
             self.held.push_back((visible, origin, reply));
         } else {

@@ -246,7 +246,7 @@ impl Simulation {
     }
 
     fn check(&mut self) {
-        let durable = self.shard.log().durable as usize;
+        let durable = usize::try_from(self.shard.log().durable).unwrap();
         let durable_model = model_of(&self.shard.log().records[..durable]);
         let mut replies = Vec::new();
         self.shard

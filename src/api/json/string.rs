@@ -39,7 +39,7 @@ impl<'a> JsonStr<'a> {
     }
 
     /// The string's text, escapes undone; allocates only where there is one.
-    pub fn to_cow(&self) -> Cow<'a, str> {
+    pub fn to_cow(self) -> Cow<'a, str> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);
         }

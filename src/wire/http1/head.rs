@@ -122,19 +122,21 @@ pub struct Head<'a> {
     pub upgrade: Upgrade<'a>,
 }
 
-/// Parses one head: the whole of `bytes`, ending with its empty line.
+/// Parses the head at the front of `bytes`, which are at most [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX),
+/// and gives its length.
 ///
 /// # Errors
 ///
-/// Every variant of [`HttpError`] with status 400 but those of chunks, and [`HttpError::TooManyFields`].
-pub(super) fn parse(bytes: &[u8]) -> Result<HeadIndex, HttpError> {
+/// Every variant of [`HttpError`] with status 400 but those of chunks, [`HttpError::TooManyFields`], and
+/// [`HttpError::LineEndMalformed`] where the head is not whole.
+pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
     let mut slots = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(bytes, &mut slots) {
-        Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
-        Ok(_) => return Err(HttpError::LineEndMalformed),
+    let len = match request.parse_with_uninit_headers(bytes, &mut slots) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Err(HttpError::LineEndMalformed),
         Err(error) => return Err(syntax_error(error)),
-    }
+    };
     let method_name = request.method.unwrap_or_default();
     let method = parse_method(method_name);
     let target = request.path.unwrap_or_default();
@@ -153,7 +155,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<HeadIndex, HttpError> {
     }
     fields.check_host(version)?;
     let upgradable = version == Version::Http11;
-    Ok(HeadIndex {
+    let index = HeadIndex {
         method,
         version,
         framing: fields.framing(version)?,
@@ -175,7 +177,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<HeadIndex, HttpError> {
             version: FieldSpan::of(fields.websocket_version, bytes),
             key: FieldSpan::of(fields.websocket_key, bytes),
         },
-    })
+    };
+    Ok((index, len))
 }
 
 fn syntax_error(error: httparse::Error) -> HttpError {

@@ -1,9 +1,9 @@
 //! HTTP/1.1, server side (RFC 9110, RFC 9112), sans-I/O.
 //!
 //! ```text
-//! bytes → reader ─┬─ scan    where the head ends, and that its lines end with CRLF; never looks twice
-//!                 ├─ head    request line and fields → HeadIndex, every rule on them
-//!                 └─ chunked body decoded in place
+//! bytes → reader ─┬─ scan     where the head ends, and that its lines end with CRLF; never looks twice
+//!                 ├─ head     request line and fields → index, every rule on them (host: one of them)
+//!                 └─ chunked  body decoded in place
 //!       → Request → api (target: percent-decoding)  → response → bytes
 //! ```
 //!

@@ -23,6 +23,11 @@ pub(super) struct HeadScan {
 }
 
 impl HeadScan {
+    /// True where no byte of this head was looked at yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// True where `pending` begins with an empty line that belongs to no request; the caller consumes it.
     ///
     /// # Errors
@@ -74,4 +79,17 @@ impl HeadScan {
         }
         Ok(())
     }
+}
+
+/// True where a CR stands before every LF but the first byte. One pass without branches, which the compiler
+/// widens.
+pub(super) fn has_no_bare_line_feed(bytes: &[u8]) -> bool {
+    let followers = bytes.get(1..).unwrap_or_default();
+    let bare = bytes
+        .iter()
+        .zip(followers)
+        .fold(0_u8, |bare, (&before, &byte)| {
+            bare | u8::from(byte == b'\n' && before != b'\r')
+        });
+    bare == 0
 }

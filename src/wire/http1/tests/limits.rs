@@ -139,3 +139,13 @@ fn trailers_are_bounded_together() {
         Some(HttpError::TrailersTooLarge),
     );
 }
+
+#[test]
+fn extensions_do_not_count_towards_trailers() {
+    let size_line = padded("0;{}\r\n", CHUNK_LINE_BYTES_MAX);
+    let trailers = padded("A:{}\r\n", 1024).repeat(TRAILER_BYTES_MAX / 1024);
+    check(
+        &chunked(&[&size_line[..], &trailers, b"\r\n"].concat()),
+        None,
+    );
+}

@@ -1,0 +1,238 @@
+//! Bytes in: accepts, reads, and works on the requests and messages that are whole.
+
+use super::connection::{Closing, Connection, Session};
+use super::core::Core;
+use super::http::{self, Client, Next};
+use super::operation::RequestMeta;
+use super::poller::Token;
+use super::websocket::{After, Owner, WebSocket};
+use crate::api::ApiError;
+use crate::limits;
+use crate::wire::http1::{CONTINUE, Next as Parsed};
+use flux_storage::Sequence;
+use rustix::net::RecvFlags;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Core {
+    pub(super) fn accept(&mut self) {
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            let Some(listener) = &self.listener else {
+                return;
+            };
+            let socket = match super::sockets::accept(listener) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
+                Err(error) => {
+                    // Out of descriptors or memory: the connection waits in the backlog.
+                    if self.hub.shared.note_accept_failure(self.hub.core) {
+                        crate::report::warning(&format!(
+                            "a connection could not be accepted: {error}"
+                        ));
+                    }
+                    return;
+                }
+            };
+            let limit = self.hub.config.connections_max;
+            let over = self.hub.shared.connections() >= limit as u64;
+            let now_ms = self.hub.now_ms;
+            let Some((index, generation)) = self.connections.reserve() else {
+                return;
+            };
+            if self.poller.add(&socket, Token::Connection(index)).is_err() {
+                self.connections.release(index);
+                return;
+            }
+            let mut connection = Box::new(Connection::new(socket, generation, now_ms));
+            if over {
+                let (hub, error) = (&self.hub, ApiError::TooManyConnections { limit });
+                connection.responses.push(Sequence::ZERO, |out| {
+                    hub.write_error(out, RequestMeta::CLOSING, &error);
+                });
+                connection.close_after_sending(now_ms);
+            }
+            self.connections.put_back(index, connection);
+            self.hub
+                .shared
+                .of(self.hub.core)
+                .connections
+                .fetch_add(1, Relaxed);
+            // Its first request is often here already.
+            if over {
+                self.queue_write(index);
+            } else {
+                self.read(index);
+            }
+        }
+    }
+
+    /// Reads once from a connection and works on what came.
+    pub(super) fn read(&mut self, index: u32) {
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        if connection.readable && !(connection.closing == Closing::Open && connection.is_paused()) {
+            self.receive(index, &mut connection);
+        }
+        self.work(index, &mut connection);
+        let paused = connection.closing == Closing::Open && connection.is_paused();
+        connection.starved |= paused;
+        let more = connection.readable
+            && !connection.ended
+            && connection.closing != Closing::Now
+            && !paused;
+        self.connections.put_back(index, connection);
+        if more {
+            self.to_read.push(index);
+        }
+        self.queue_write(index);
+    }
+
+    pub(super) fn receive(&mut self, index: u32, connection: &mut Connection) {
+        let received =
+            rustix::net::recv(&connection.socket, &mut *self.received, RecvFlags::DONTWAIT);
+        let count = match received {
+            Ok((0, _)) => {
+                connection.readable = false;
+                connection.ended = true;
+                return;
+            }
+            Ok((count, _)) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                connection.readable = false;
+                return;
+            }
+            Err(_) => {
+                // Reset by the client: nobody is left to be told anything.
+                connection.closing = Closing::Now;
+                return;
+            }
+        };
+        // A short read of a stream socket has emptied it; more bytes will be a new edge.
+        connection.readable = count == self.received.len();
+        let idle = match &connection.session {
+            Session::Http(reader) => reader.buffered() == 0,
+            Session::WebSocket(_) => false,
+        };
+        if idle {
+            connection.began_ms = self.hub.now_ms;
+        }
+        connection.received_ms = self.hub.now_ms;
+        if connection.closing != Closing::Open {
+            self.discard(index, connection, count);
+            return;
+        }
+        let bytes = self.received.get(..count).unwrap_or_default();
+        match &mut connection.session {
+            Session::Http(reader) => reader.receive(bytes),
+            Session::WebSocket(websocket) => websocket.reader.receive(bytes),
+        }
+    }
+
+    /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is dropped.
+    pub(super) fn discard(&mut self, _index: u32, connection: &mut Connection, count: usize) {
+        if let Session::WebSocket(websocket) = &mut connection.session {
+            websocket
+                .reader
+                .receive(self.received.get(..count).unwrap_or_default());
+            while let Ok(Some(_)) = websocket.reader.next() {}
+        }
+    }
+
+    /// Works on the requests or messages that are whole.
+    pub(super) fn work(&mut self, index: u32, connection: &mut Connection) {
+        if connection.closing == Closing::Open {
+            match &connection.session {
+                Session::Http(_) => self.work_http(index, connection),
+                Session::WebSocket(_) => self.work_websocket(index, connection),
+            }
+            self.note_gate(index, connection);
+        }
+        if connection.ended && connection.closing == Closing::Open && !connection.starved {
+            if let Session::WebSocket(_) = connection.session {
+                connection.closing = Closing::Now;
+            } else {
+                connection.close_after_sending(self.hub.now_ms);
+            }
+        } else if connection.ended && connection.closing == Closing::Lingering {
+            connection.closing = Closing::Now;
+        }
+    }
+
+    pub(super) fn work_http(&mut self, index: u32, connection: &mut Connection) {
+        let generation = connection.generation;
+        connection.starved = false;
+        while !connection.is_paused() {
+            let Session::Http(reader) = &mut connection.session else {
+                return;
+            };
+            let responses = &mut connection.responses;
+            let hub = &mut self.hub;
+            let request = match reader.next(|head| http::body_limit(hub, head)) {
+                Ok(Parsed::NeedMore) => return,
+                Ok(Parsed::Continue) => {
+                    responses.push(Sequence::ZERO, |out| out.extend_from_slice(CONTINUE));
+                    continue;
+                }
+                Ok(Parsed::Request(request)) => request,
+                Err(error) => {
+                    let error = ApiError::Http(error);
+                    responses.push(Sequence::ZERO, |out| {
+                        hub.write_error(out, RequestMeta::CLOSING, &error);
+                    });
+                    connection.close_after_sending(hub.now_ms);
+                    return;
+                }
+            };
+            let keep_alive = request.head.keep_alive;
+            let mut client = Client {
+                responses,
+                index,
+                generation,
+            };
+            let next = http::serve(hub, &mut client, &request);
+            connection.began_ms = hub.now_ms;
+            match next {
+                Next::Go => {}
+                Next::Published => connection.published_ms = hub.now_ms.max(1),
+                Next::Upgrade { metrics } => {
+                    self.upgrade(index, connection, metrics);
+                    return;
+                }
+            }
+            if !keep_alive {
+                connection.close_after_sending(self.hub.now_ms);
+                return;
+            }
+        }
+        connection.starved = true;
+    }
+
+    pub(super) fn upgrade(&mut self, index: u32, connection: &mut Connection, metrics: bool) {
+        let Session::Http(reader) = &mut connection.session else {
+            return;
+        };
+        let rest = reader.take_rest();
+        let mut websocket = Box::new(WebSocket::new(metrics));
+        websocket.reader.receive(&rest);
+        connection.session = Session::WebSocket(websocket);
+        self.hub
+            .shared
+            .of(self.hub.core)
+            .websockets
+            .fetch_add(1, Relaxed);
+        self.work_websocket(index, connection);
+    }
+
+    pub(super) fn work_websocket(&mut self, index: u32, connection: &mut Connection) {
+        let Session::WebSocket(websocket) = &mut connection.session else {
+            return;
+        };
+        let owner = Owner {
+            index,
+            generation: connection.generation,
+        };
+        if websocket.serve(&mut self.hub, owner) == After::Close {
+            connection.close_after_sending(self.hub.now_ms);
+        }
+    }
+}

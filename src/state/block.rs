@@ -1,0 +1,340 @@
+//! The id and the properties of one entity, packed into one text.
+//!
+//! ```text
+//! | id len | id | name len | value len | name | value | name len | value len | name | value | ...
+//! ```
+//!
+//! Properties are ascending by name, each name once, so that an event's properties, which are too, are merged in
+//! one pass. A length is written six bits to a byte, lowest first, with 0x40 set on all bytes but the last: that
+//! makes every byte of it ASCII and the whole block text. So ids, names and values are handed out as text without
+//! being checked again, and without `unsafe`.
+
+use std::mem;
+
+use crate::model::{Properties, Property};
+
+use super::allocation_bytes;
+
+const LEN_BITS: u32 = 6;
+const LEN_MORE: u8 = 1 << LEN_BITS;
+
+/// One entity's id and properties. The default is the block of a free slot and is not to be read.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    text: Box<str>,
+}
+
+/// Where in a block one property lies: offsets into its text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// Where the name starts.
+    pub(super) name: usize,
+    /// Where the name ends and the value starts.
+    pub(super) value: usize,
+    /// Where the value ends and the next property starts.
+    pub(super) end: usize,
+}
+
+impl Span {
+    /// The property that starts at `start`; `None` at the end of `text`.
+    pub(super) fn read(text: &str, start: usize) -> Option<Self> {
+        if start == text.len() {
+            return None;
+        }
+        let (name_len, at) = read_len(text, start);
+        let (value_len, name) = read_len(text, at);
+        let value = name + name_len;
+        Some(Self {
+            name,
+            value,
+            end: value + value_len,
+        })
+    }
+}
+
+impl Block {
+    /// The block of a new entity. What `scratch` held is lost.
+    pub(super) fn new(id: &str, properties: Properties<'_>, scratch: &mut String) -> Self {
+        scratch.clear();
+        write_len(scratch, id.len());
+        scratch.push_str(id);
+        for property in properties {
+            write_property(scratch, property);
+        }
+        Self {
+            text: scratch.as_str().into(),
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        let (len, start) = read_len(&self.text, 0);
+        &self.text[start..start + len]
+    }
+
+    /// The block's text and where in it the first property starts.
+    pub(super) fn properties(&self) -> (&str, usize) {
+        let (len, start) = read_len(&self.text, 0);
+        (&self.text, start + len)
+    }
+
+    /// Replaces and adds `properties`, ascending by name. What `scratch` held is lost.
+    pub(super) fn merge(&mut self, properties: Properties<'_>, scratch: &mut String) {
+        if self.overwrite(properties.clone()) {
+            return;
+        }
+        self.rebuild(properties, scratch);
+        self.text = scratch.as_str().into();
+    }
+
+    /// Replaces values where they lie. Stops and returns false at the first property that is new or whose value
+    /// has another length; to merge all of `properties` once more is right then, since those already replaced
+    /// have the same value again.
+    fn overwrite(&mut self, properties: Properties<'_>) -> bool {
+        let (_, mut at) = self.properties();
+        // Neither conversion allocates or moves the text: its capacity is its length throughout.
+        let mut text = mem::take(&mut self.text).into_string();
+        let mut fits = true;
+        for new in properties {
+            if let Some(span) = find_same_len(&text, at, new) {
+                if text[span.value..span.end] != *new.value {
+                    text.replace_range(span.value..span.end, new.value);
+                }
+                at = span.end;
+            } else {
+                fits = false;
+                break;
+            }
+        }
+        self.text = text.into_boxed_str();
+        fits
+    }
+
+    /// Writes the merged block into `out`.
+    fn rebuild(&self, properties: Properties<'_>, out: &mut String) {
+        out.clear();
+        let (text, mut at) = self.properties();
+        // Everything before it is in `out`; what lies between it and `at` is kept as it is.
+        let mut copied = 0;
+        for new in properties {
+            while let Some(old) = Span::read(text, at) {
+                let name = &text[old.name..old.value];
+                if name < new.name {
+                    at = old.end;
+                    continue;
+                }
+                out.push_str(&text[copied..at]);
+                if name == new.name {
+                    at = old.end;
+                }
+                copied = at;
+                break;
+            }
+            if at == text.len() {
+                out.push_str(&text[copied..]);
+                copied = at;
+            }
+            write_property(out, new);
+        }
+        out.push_str(&text[copied..]);
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        allocation_bytes(self.text.len())
+    }
+}
+
+/// The property named as `new` is, at or after `at`, where its value has the length of the new one.
+fn find_same_len(text: &str, mut at: usize, new: Property<'_>) -> Option<Span> {
+    while let Some(old) = Span::read(text, at) {
+        let name = &text[old.name..old.value];
+        if name == new.name {
+            return (old.end - old.value == new.value.len()).then_some(old);
+        }
+        if name > new.name {
+            return None;
+        }
+        at = old.end;
+    }
+    None
+}
+
+fn write_property(out: &mut String, property: Property<'_>) {
+    write_len(out, property.name.len());
+    write_len(out, property.value.len());
+    out.push_str(property.name);
+    out.push_str(property.value);
+}
+
+fn write_len(out: &mut String, len: usize) {
+    let mut rest = len;
+    while rest >= usize::from(LEN_MORE) {
+        out.push(char::from((rest & 0x3f) as u8 | LEN_MORE));
+        rest >>= LEN_BITS;
+    }
+    out.push(char::from((rest & 0x3f) as u8));
+}
+
+/// The length at `at` and the offset behind it.
+fn read_len(text: &str, at: usize) -> (usize, usize) {
+    let bytes = text.as_bytes();
+    let (mut len, mut shift, mut next) = (0, 0, at);
+    loop {
+        let byte = bytes[next];
+        next += 1;
+        len |= usize::from(byte & !LEN_MORE) << shift;
+        if byte & LEN_MORE == 0 {
+            return (len, next);
+        }
+        shift += LEN_BITS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::EventView;
+
+    use super::super::model_test::encode;
+    use super::*;
+
+    fn properties(block: &Block) -> Vec<(&str, &str)> {
+        let (text, mut at) = block.properties();
+        let mut all = Vec::new();
+        while let Some(span) = Span::read(text, at) {
+            all.push((&text[span.name..span.value], &text[span.value..span.end]));
+            at = span.end;
+        }
+        all
+    }
+
+    #[test]
+    fn lengths_come_back_in_the_bytes_they_need() {
+        for (len, bytes) in [
+            (0, 1),
+            (63, 1),
+            (64, 2),
+            (4095, 2),
+            (4096, 3),
+            (u32::MAX as usize, 6),
+        ] {
+            let mut text = "é".to_owned();
+            write_len(&mut text, len);
+            assert_eq!(text.len(), 2 + bytes);
+            assert_eq!(read_len(&text, 2), (len, text.len()));
+        }
+    }
+
+    #[test]
+    fn merging_replaces_adds_and_keeps() {
+        let check = |old: &[(&str, &str)], new: &[(&str, &str)], expected: &[(&str, &str)]| {
+            let mut scratch = "left over".to_owned();
+            let first = encode("ns/é", old);
+            let first = EventView::decode(&first).unwrap().properties();
+            let mut block = Block::new("ns/é", first, &mut scratch);
+            assert_eq!(properties(&block), old);
+            let second = encode("ns/é", new);
+            block.merge(
+                EventView::decode(&second).unwrap().properties(),
+                &mut scratch,
+            );
+            assert_eq!(block.id(), "ns/é");
+            assert_eq!(properties(&block), expected, "{new:?} onto {old:?}");
+        };
+        let old = &[("b", "10"), ("d", "\"é\""), ("f", "null")][..];
+        check(&[], &[], &[]);
+        check(&[], old, old);
+        check(old, &[], old);
+        check(
+            old,
+            &[("b", "11")],
+            &[("b", "11"), ("d", "\"é\""), ("f", "null")],
+        );
+        check(
+            old,
+            &[("d", "[00]"), ("f", "true")],
+            &[("b", "10"), ("d", "[00]"), ("f", "true")],
+        );
+        check(
+            old,
+            &[("b", "1"), ("f", "22")],
+            &[("b", "1"), ("d", "\"é\""), ("f", "22")],
+        );
+        check(
+            old,
+            &[("a", "1")],
+            &[("a", "1"), ("b", "10"), ("d", "\"é\""), ("f", "null")],
+        );
+        check(
+            old,
+            &[("g", "1")],
+            &[("b", "10"), ("d", "\"é\""), ("f", "null"), ("g", "1")],
+        );
+        check(
+            old,
+            &[
+                ("b", "99"),
+                ("c", "0"),
+                ("e", "0"),
+                ("f", "1"),
+                ("g", "2"),
+                ("h", "3"),
+            ],
+            &[
+                ("b", "99"),
+                ("c", "0"),
+                ("d", "\"é\""),
+                ("e", "0"),
+                ("f", "1"),
+                ("g", "2"),
+                ("h", "3"),
+            ],
+        );
+        check(
+            &[("", "1")],
+            &[("", "2"), ("\0", "3")],
+            &[("", "2"), ("\0", "3")],
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_same_length_but_other_characters_is_replaced_whole() {
+        let mut scratch = String::new();
+        let first = encode("x", &[("a", "\"éé\"")]);
+        let mut block = Block::new(
+            "x",
+            EventView::decode(&first).unwrap().properties(),
+            &mut scratch,
+        );
+        let second = encode("x", &[("a", "\"aéb\"")]);
+        assert!(block.overwrite(EventView::decode(&second).unwrap().properties()));
+        assert_eq!(properties(&block), [("a", "\"aéb\"")]);
+    }
+
+    #[test]
+    fn huge_values_and_thousands_of_properties_are_merged_like_small_ones() {
+        let mut scratch = String::new();
+        let huge = format!("\"{}\"", "x".repeat(10 * 1024 * 1024));
+        let names: Vec<String> = (0..5000)
+            .map(|number| format!("name-{number:05}"))
+            .collect();
+        let old: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "0")).collect();
+        let first = encode("x", &old);
+        let mut block = Block::new(
+            "x",
+            EventView::decode(&first).unwrap().properties(),
+            &mut scratch,
+        );
+        for value in [huge.as_str(), "1", &huge.replace('x', "y")] {
+            let new = [("name-02500", value), ("zz", value)];
+            let second = encode("x", &new);
+            block.merge(
+                EventView::decode(&second).unwrap().properties(),
+                &mut scratch,
+            );
+            let merged = properties(&block);
+            assert_eq!(merged.len(), 5001);
+            assert!(merged[2500] == new[0] && merged[5000] == new[1]);
+            assert_eq!(merged[2499], ("name-02499", "0"));
+            assert_eq!(merged[2501], ("name-02501", "0"));
+        }
+    }
+}
