@@ -15,7 +15,7 @@ use super::slots::Slots;
 use super::websocket::Owner;
 use crate::api::ApiError;
 use crate::limits;
-use crate::shard::{Inbox, Message, Reply, Ticket};
+use crate::shard::{Inbox, Message, Reply, Shard, Ticket};
 use flux_storage::Sequence;
 use std::future::Future;
 use std::io;
@@ -121,7 +121,8 @@ impl Core {
             next.await?;
             self.flusher.start_due(&mut self.hub);
             self.write_all();
-            if busy || !self.to_read.is_empty() || !self.to_write.is_empty() {
+            let replies = self.hub.shard.as_ref().is_some_and(Shard::has_releasable);
+            if busy || replies || !self.to_read.is_empty() || !self.to_write.is_empty() {
                 // The rings are looked at only between polls of this task; without a flush nothing is in them.
                 if self.flusher.is_waiting() || !opened {
                     runtime::yield_now().await;

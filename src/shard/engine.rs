@@ -193,7 +193,7 @@ impl Engine {
     pub fn collect(&self, query: &ListQuery, max: usize) -> Vec<Box<str>> {
         self.state
             .list(&state_query(query, None))
-            .map(|entity| entity.id())
+            .map(Entity::id)
             .filter(|id| !is_reserved(id))
             .take(max)
             .map(Box::from)

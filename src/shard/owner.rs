@@ -198,9 +198,11 @@ impl<L: EventLog> Shard<L> {
         }
     }
 
-    /// True where replies, changes or stalled writes are left.
-    pub fn owes(&self) -> bool {
-        !self.held.is_empty() || !self.stalled.is_empty() || self.flushing.is_some()
+    /// True where [`Shard::release`] would hand out a reply.
+    pub fn has_releasable(&self) -> bool {
+        self.held
+            .front()
+            .is_some_and(|(gate, ..)| *gate <= self.visible())
     }
 
     /// A flush is being issued: the changes so far are covered by it.

@@ -95,15 +95,14 @@ impl Block {
         let mut text = mem::take(&mut self.text).into_string();
         let mut fits = true;
         for new in properties {
-            if let Some(span) = find_same_len(&text, at, new) {
-                if text[span.value..span.end] != *new.value {
-                    text.replace_range(span.value..span.end, new.value);
-                }
-                at = span.end;
-            } else {
+            let Some(span) = find_same_len(&text, at, new) else {
                 fits = false;
                 break;
+            };
+            if text[span.value..span.end] != *new.value {
+                text.replace_range(span.value..span.end, new.value);
             }
+            at = span.end;
         }
         self.text = text.into_boxed_str();
         fits
@@ -166,8 +165,8 @@ fn write_property(out: &mut String, property: Property<'_>) {
 }
 
 fn write_len(out: &mut String, len: usize) {
-    let mut rest = len;
-    while rest >= usize::from(LEN_MORE) {
+    let mut rest = len as u64;
+    while rest >= u64::from(LEN_MORE) {
         out.push(char::from((rest & 0x3f) as u8 | LEN_MORE));
         rest >>= LEN_BITS;
     }

@@ -19,27 +19,27 @@ impl<'s> Entity<'s> {
     }
 
     /// Its id.
-    pub fn id(&self) -> &'s str {
+    pub fn id(self) -> &'s str {
         self.slot.block.id()
     }
 
     /// Events applied to it since it was created, from 1.
-    pub const fn version(&self) -> u64 {
+    pub const fn version(self) -> u64 {
         self.slot.version
     }
 
     /// The server's time of its last event.
-    pub const fn last_updated(&self) -> Timestamp {
+    pub const fn last_updated(self) -> Timestamp {
         self.slot.last_updated
     }
 
     /// The number of its last event in the shard's log.
-    pub const fn sequence(&self) -> Sequence {
+    pub const fn sequence(self) -> Sequence {
         self.slot.sequence
     }
 
     /// Its properties, name and JSON text of the value, ascending by name.
-    pub fn properties(&self) -> EntityProperties<'s> {
+    pub fn properties(self) -> EntityProperties<'s> {
         let (text, first) = self.slot.block.properties();
         EntityProperties { text, next: first }
     }

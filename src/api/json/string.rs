@@ -244,26 +244,29 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
     fn the_word_search_finds_what_a_byte_search_finds() {
-        let fillers = [
+        const FILLERS: &[u8] = &[
             b'a', b' ', 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xa2, 0xdc, 0xff,
         ];
-        for filler in fillers {
-            for special in [0_u8, 1, 0x1f, b'"', b'\\', b'\n'] {
-                for at in 0..24 {
-                    for second in at..24 {
-                        let mut bytes = [filler; 24];
-                        bytes[at] = special;
-                        bytes[second] = special;
-                        assert_eq!(find_special(&bytes, 0), at, "{special} in {filler}");
-                        assert_eq!(find_special(&bytes, at), at);
-                        let expected = if second > at { second } else { 24 };
-                        assert_eq!(find_special(&bytes, at + 1), expected);
-                    }
-                }
+        const SPECIALS: &[u8] = &[0, 1, 0x1f, b'"', b'\\', b'\n'];
+        let check = |filler: u8, special: u8, at: usize| {
+            for second in at..24 {
+                let mut bytes = [filler; 24];
+                (bytes[at], bytes[second]) = (special, special);
+                assert_eq!(find_special(&bytes, 0), at, "{special} in {filler}");
+                assert_eq!(find_special(&bytes, at), at);
+                let expected = if second > at { second } else { 24 };
+                assert_eq!(find_special(&bytes, at + 1), expected);
+            }
+        };
+        for &filler in FILLERS {
+            for &special in SPECIALS {
+                (0..24).for_each(|at| check(filler, special, at));
             }
         }
     }
@@ -272,12 +275,11 @@ mod tests {
     fn every_character_comes_back_however_it_was_escaped() {
         for character in '\0'..=char::MAX {
             let mut units = [0; 2];
-            let escaped: String = character
-                .encode_utf16(&mut units)
-                .iter()
-                .map(|unit| format!("\\u{unit:04X}"))
-                .collect();
-            let body = escaped + "\"";
+            let mut body = String::new();
+            for unit in character.encode_utf16(&mut units) {
+                write!(body, "\\u{unit:04X}").unwrap();
+            }
+            body.push('"');
             let (string, end) = scan(&body, 0).unwrap();
             assert_eq!(end, body.len());
             let mut scratch = String::new();

@@ -1,5 +1,10 @@
 //! The scanner as a whole: tables of what is accepted and refused, and comparison with `serde_json`.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -245,7 +250,7 @@ fn generate(random: &mut Random, depth: usize, out: &mut String) {
     let space = |random: &mut Random| random.pick(&["", "", "", " ", "\n\t", "\r"]);
     match random.below(if depth == 0 { 5 } else { 8 }) {
         0 => out.push_str(random.pick(&["true", "false", "null"])),
-        1 => write!(out, "{}", random.next() as i64 >> random.below(64)).unwrap(),
+        1 => write!(out, "{}", random.next().cast_signed() >> random.below(64)).unwrap(),
         2 => write!(out, "{}", f64::from_bits(random.next() >> 2)).unwrap(),
         3 => out.push_str(random.pick(&[
             "0",

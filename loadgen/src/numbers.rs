@@ -1,0 +1,18 @@
+//! Conversions between counts, indices and ratios, each with its reason in one place.
+
+/// A `u64` made from an index of this process, back as an index.
+///
+/// # Panics
+/// Where `usize` is narrower than 64 bits and the value does not fit; values from outside do not come here.
+pub(crate) fn index(value: u64) -> usize {
+    usize::try_from(value).expect("made from a usize or bounded by one")
+}
+
+/// For ratios and rates that a person reads.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "figures are shown with four digits at most"
+)]
+pub(crate) fn approximate(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,226 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::time::Duration;
+
+/// Load against a running Flux server.
+///
+/// A token for writes in auth mode is read from FLUX_TOKEN (then use --namespaces 1 --namespace <the token's>).
+#[derive(Debug, Parser)]
+#[command(name = "flux-loadgen", version)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publish single events
+    Publish(PublishOptions),
+    /// Publish events in batches
+    Batch(BatchOptions),
+    /// Read single entities
+    Get(GetOptions),
+    /// List entities by namespace
+    List(ListOptions),
+    /// Subscribe over WebSockets and time each event from publisher to watchers
+    Watch(WatchOptions),
+    /// Open connections that do nothing
+    Idle(IdleOptions),
+}
+
+/// Where the load goes, how much of it, and for how long.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadOptions {
+    /// Server
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    pub(crate) url: String,
+    /// Connections (watch: of the publishers)
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) connections: u16,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) pipeline: u16,
+    /// Open loop: requests due each second, over all connections; without it, closed loop
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) rate: Option<u64>,
+    /// Seconds that are measured
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    /// Seconds of the same load before that
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) warmup: Duration,
+    /// Seed of all random choices
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
+    /// Cores of the threads, in turn
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) cpu: Vec<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is written and read.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EntityOptions {
+    /// Entities
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) entities: u64,
+    /// Namespaces that they are spread over; 0: ids without a namespace
+    #[arg(long, default_value_t = 16)]
+    pub(crate) namespaces: u64,
+    /// Name of the namespace, or what the names of several begin with
+    #[arg(long, default_value = "load")]
+    pub(crate) namespace: String,
+    /// Properties of each event; the first is a counter
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) properties: u16,
+    /// Length of the values of the other properties
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) value_bytes: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// Afterwards, read every entity back and compare it with what was acknowledged
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Seconds to wait for the server to be reachable before verifying, for one that was killed and restarted
+    #[arg(long, default_value = "0", value_parser = seconds)]
+    pub(crate) verify_wait: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BatchOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// Events of each batch
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) size: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// Take the entities to be there already
+    #[arg(long)]
+    pub(crate) no_setup: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// Entities of each answer; 0: all of the namespace
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Take the entities to be there already
+    #[arg(long)]
+    pub(crate) no_setup: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// WebSocket connections
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) watchers: u32,
+    /// What each of them subscribes to
+    #[arg(long, value_enum, default_value_t = Filter::All)]
+    pub(crate) filter: Filter,
+    /// Seconds without a message after which missing ones are given up
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) drain: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Filter {
+    /// `*`
+    #[value(name = "*", alias = "all")]
+    All,
+    /// One entity each, in turn
+    PerEntity,
+    /// One namespace each, in turn
+    PerNamespace,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleOptions {
+    /// Server
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    pub(crate) url: String,
+    /// Connections
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+    /// Seconds that they stay open
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    /// What each does before it falls silent
+    #[arg(long, value_enum, default_value_t = Greeting::None)]
+    pub(crate) greeting: Greeting,
+    /// Process id of the server, to tell how much memory a connection takes
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Same as --greeting websocket
+    #[arg(long)]
+    pub(crate) websocket: bool,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Greeting {
+    /// Nothing: a bare TCP connection
+    None,
+    /// One GET of /health
+    Request,
+    /// A WebSocket handshake, without subscriptions or metrics messages
+    Websocket,
+}
+
+/// Parses a number of seconds such as `10` or `0.5`, up to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if !(0.0..=86_400.0).contains(&seconds) {
+        return Err("must be 0 to 86400 seconds".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_whole_or_fractional_and_at_most_a_day() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["-1", "86401", "NaN", "inf", "x"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

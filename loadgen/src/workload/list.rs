@@ -1,0 +1,74 @@
+//! Listings, `GET /api/state/entities`, of one namespace at random.
+
+use super::{Achieved, Ticket, Workload};
+use crate::clock::{Clock, Moment};
+use crate::drive::{self, Plan};
+use crate::entities::Entities;
+use crate::http::Answer;
+use crate::net::Target;
+use crate::options::ListOptions;
+use crate::random::Random;
+use crate::report::Report;
+use crate::setup;
+use anyhow::Result;
+
+/// The listings of one connection.
+#[derive(Debug)]
+struct List {
+    entities: Entities,
+    random: Random,
+    /// What follows the namespace, or the path where there are no namespaces.
+    rest: Vec<u8>,
+}
+
+impl List {
+    fn new(options: &ListOptions, target: &Target, connection: usize) -> Result<Self> {
+        let entities = Entities::new(&options.entities)?;
+        let separator = if entities.namespaces > 0 { '&' } else { '?' };
+        let limit = match options.limit {
+            0 => String::new(),
+            limit => format!("{separator}limit={limit}"),
+        };
+        let rest = target.head(&limit, None);
+        Ok(Self {
+            entities,
+            random: Random::new(options.load.seed, connection),
+            rest,
+        })
+    }
+}
+
+impl Workload for List {
+    const BODY_BYTES_READ: usize = 0;
+
+    fn write_request(&mut self, _due: Moment, out: &mut Vec<u8>) -> Ticket {
+        out.extend_from_slice(b"GET /api/state/entities");
+        if self.entities.namespaces > 0 {
+            out.extend_from_slice(b"?namespace=");
+            self.entities
+                .write_namespace(self.random.below(self.entities.namespaces), out);
+        }
+        out.extend_from_slice(&self.rest);
+        Ticket::default()
+    }
+
+    fn read_answer(&mut self, _ticket: Ticket, _answer: &Answer<'_>) -> Achieved {
+        Achieved::ONE
+    }
+}
+
+/// # Errors
+/// When the server cannot be reached or answers nothing.
+pub(crate) fn run(options: &ListOptions) -> Result<()> {
+    let clock = Clock::start();
+    let target = Target::new(&options.load.url)?;
+    if !options.no_setup {
+        setup::create_entities(&target, &options.entities)?;
+    }
+    let plan = Plan::new(clock, &target, &options.load);
+    let outcome = drive::run(&plan, |connection| List::new(options, &target, connection))?;
+    let mut report = Report::new("list");
+    report.load(&outcome.stats, "requests", options.load.duration);
+    report.print(options.load.json);
+    drive::judge(&outcome.stats)
+}

@@ -1,0 +1,44 @@
+//! What each connection asks, and what the answers must say. One file per subcommand.
+
+pub(crate) mod batch;
+pub(crate) mod event;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod publish;
+
+use crate::clock::Moment;
+use crate::http::Answer;
+
+/// What the sender remembers of a request until its answer comes; what it means is the workload's affair.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ticket {
+    pub(crate) entity: u64,
+    pub(crate) value: u64,
+}
+
+/// What a successful answer achieved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Achieved {
+    pub(crate) units: u64,
+    /// Items of it that were refused.
+    pub(crate) refused: u64,
+}
+
+impl Achieved {
+    pub(crate) const ONE: Self = Self {
+        units: 1,
+        refused: 0,
+    };
+}
+
+/// The requests of one connection.
+pub(crate) trait Workload {
+    /// Bytes at the start of each body that [`Self::read_answer`] looks at.
+    const BODY_BYTES_READ: usize;
+
+    /// Appends the next request, which is due at `due`.
+    fn write_request(&mut self, due: Moment, out: &mut Vec<u8>) -> Ticket;
+
+    /// Takes note of a successful answer. Answers come in the order of the requests.
+    fn read_answer(&mut self, ticket: Ticket, answer: &Answer<'_>) -> Achieved;
+}

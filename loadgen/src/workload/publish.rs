@@ -1,0 +1,114 @@
+//! Single events, `POST /api/events`.
+//!
+//! Each entity belongs to one connection, which therefore knows the last value that the server acknowledged for it;
+//! with `--verify` those values are read back. Values are a counter that starts at the time of the run in
+//! microseconds, so that a value of an earlier run is never taken for one of this.
+
+use super::event::EventText;
+use super::{Achieved, Ticket, Workload};
+use crate::clock::{Clock, Moment, unix_micros};
+use crate::drive::{self, Plan};
+use crate::entities::{COUNTER_DIGITS, Entities, write_digits};
+use crate::http::Answer;
+use crate::net::Target;
+use crate::options::PublishOptions;
+use crate::random::Random;
+use crate::report::Report;
+use crate::verify::{self, Written};
+use anyhow::{Result, bail};
+
+/// The events of one connection.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    head: Vec<u8>,
+    text: EventText,
+    random: Random,
+    /// One for each entity of this connection: number `index * stride + first`.
+    written: Vec<Written>,
+    first: u64,
+    stride: u64,
+    counter: u64,
+}
+
+impl Publish {
+    fn new(options: &PublishOptions, target: &Target, connection: usize) -> Result<Self> {
+        let entities = Entities::new(&options.entities)?;
+        // More connections than entities share them, which `run` refuses where it matters.
+        let stride = u64::from(options.load.connections).min(entities.count);
+        let first = connection as u64 % stride;
+        let share = (entities.count - first).div_ceil(stride);
+        let mut random = Random::new(options.load.seed, connection);
+        let text = EventText::new(entities, &options.entities, &mut random);
+        Ok(Self {
+            head: target.head("POST /api/events", Some(text.len(COUNTER_DIGITS))),
+            text,
+            random,
+            written: vec![Written::default(); crate::numbers::index(share)],
+            first,
+            stride,
+            counter: unix_micros(),
+        })
+    }
+
+    /// What was sent and acknowledged, by entity number.
+    fn written(&self) -> impl Iterator<Item = (u64, Written)> {
+        let numbers = (self.first..).step_by(crate::numbers::index(self.stride));
+        numbers
+            .zip(self.written.iter().copied())
+            .filter(|(_, written)| written.sent > 0)
+    }
+}
+
+impl Workload for Publish {
+    const BODY_BYTES_READ: usize = 0;
+
+    fn write_request(&mut self, _due: Moment, out: &mut Vec<u8>) -> Ticket {
+        let entity = self.random.below(self.written.len() as u64);
+        let number = entity * self.stride + self.first;
+        self.counter += 1;
+        let value = self.counter;
+        out.extend_from_slice(&self.head);
+        self.text
+            .write(number, out, |out| write_digits(value, COUNTER_DIGITS, out));
+        self.written[crate::numbers::index(entity)].sent = value;
+        Ticket { entity, value }
+    }
+
+    fn read_answer(&mut self, ticket: Ticket, _answer: &Answer<'_>) -> Achieved {
+        let written = &mut self.written[crate::numbers::index(ticket.entity)];
+        written.acknowledged = written.acknowledged.max(ticket.value);
+        Achieved::ONE
+    }
+}
+
+/// # Errors
+/// When the server cannot be reached, answers nothing, or verification finds something else than was acknowledged.
+pub(crate) fn run(options: &PublishOptions) -> Result<()> {
+    let clock = Clock::start();
+    let target = Target::new(&options.load.url)?;
+    let connections = u64::from(options.load.connections);
+    if options.verify && options.entities.entities < connections {
+        bail!("--verify needs an entity for each connection: raise --entities to {connections}");
+    }
+    let plan = Plan::new(clock, &target, &options.load);
+    let outcome = drive::run(&plan, |connection| {
+        Publish::new(options, &target, connection)
+    })?;
+    let mut report = Report::new("publish");
+    report.load(&outcome.stats, "requests", options.load.duration);
+    let mut verified = Ok(());
+    if options.verify {
+        let entities = Entities::new(&options.entities)?;
+        let written: Vec<_> = outcome
+            .workloads
+            .iter()
+            .flat_map(Publish::written)
+            .collect();
+        let findings = verify::run(&plan, &entities, &written, options.verify_wait)?;
+        findings.describe(&mut report);
+        verified = findings.judge();
+    }
+    report.print(options.load.json);
+    verified?;
+    drive::judge(&outcome.stats)
+}
