@@ -23,7 +23,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// See the module.
 pub(super) struct Core {
@@ -54,6 +54,15 @@ pub(super) struct Core {
 pub(super) struct MetricsClock {
     pub(super) pushed_ms: u64,
     pub(super) events: u64,
+}
+
+/// Why a core woke up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// A descriptor is ready, or a message is there.
+    Ready,
+    /// Something that was issued is finished.
+    Flushed,
 }
 
 /// What a core is made of.
@@ -104,32 +113,17 @@ impl Core {
     ///
     /// # Errors
     /// Where the log can't be opened or closed, or the kernel refuses what can't be done without.
-    pub(super) async fn run(mut self, mut opening: Opening) -> io::Result<()> {
-        let mut opened = false;
+    pub(super) async fn run(mut self, opening: Opening) -> io::Result<()> {
+        let mut opening = Some(opening);
+        let mut busy = true;
         while !self.is_drained() {
-            let busy = self.turn()?;
-            let next = std::future::poll_fn(|context| {
-                if !opened && let Poll::Ready(shard) = opening.as_mut().poll(context) {
-                    opened = true;
-                    return Poll::Ready(shard.map(|shard| self.open(shard)));
-                }
-                if self.flusher.poll(&mut self.hub, context) {
-                    self.release();
-                }
-                Poll::Ready(Ok(()))
-            });
-            next.await?;
-            self.flusher.start_due(&mut self.hub);
+            self.advance(&mut opening, busy).await?;
             self.write_all();
-            let replies = self.hub.shard.as_ref().is_some_and(Shard::has_releasable);
-            if busy || replies || !self.to_read.is_empty() || !self.to_write.is_empty() {
-                // The rings are looked at only between polls of this task; without a flush nothing is in them.
-                if self.flusher.is_waiting() || !opened {
-                    runtime::yield_now().await;
-                }
-            } else {
-                self.sleep(&mut opening, &mut opened).await?;
+            if !busy && !self.has_work() && self.sleep(&mut opening).await? == Woken::Flushed {
+                // The next flush is issued before anything else: what waits for it waits for the disk.
+                continue;
             }
+            busy = self.turn()?;
         }
         self.flusher.settle(&mut self.hub).await;
         match self.hub.shard.take() {
@@ -138,23 +132,64 @@ impl Core {
         }
     }
 
-    /// Waits until a descriptor is ready, a flush or a preparation is finished, or the shard is open.
-    async fn sleep(&mut self, opening: &mut Opening, opened: &mut bool) -> io::Result<()> {
+    /// Takes what io_uring and the helper thread have finished, and issues what is due.
+    async fn advance(&mut self, opening: &mut Option<Opening>, busy: bool) -> io::Result<()> {
+        let issued = std::future::poll_fn(|context| {
+            Poll::Ready(self.take_finished(opening, context).map(|_| {
+                let issued = self.flusher.start_due(&mut self.hub);
+                // A first poll puts the request into the ring.
+                if issued && self.flusher.poll(&mut self.hub, context) {
+                    self.release();
+                }
+                issued
+            }))
+        });
+        // The executor looks at its rings, and submits what is in them, only between polls of this task. Writing to
+        // sockets comes after: the disk works meanwhile.
+        if issued.await? || (busy && (self.flusher.is_waiting() || opening.is_some())) {
+            runtime::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// True where a flush or a preparation was finished, or the shard was opened.
+    fn take_finished(
+        &mut self,
+        opening: &mut Option<Opening>,
+        context: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        let mut finished = false;
+        if let Some(task) = opening
+            && let Poll::Ready(shard) = task.as_mut().poll(context)
+        {
+            *opening = None;
+            self.open(shard?);
+            finished = true;
+        }
+        if self.flusher.poll(&mut self.hub, context) {
+            self.release();
+            finished = true;
+        }
+        Ok(finished)
+    }
+
+    /// True where there is something to do without waiting.
+    fn has_work(&self) -> bool {
+        let replies = self.hub.shard.as_ref().is_some_and(Shard::has_releasable);
+        replies || !self.to_read.is_empty() || !self.to_write.is_empty()
+    }
+
+    /// Waits until a descriptor is ready, or something that was issued is finished.
+    async fn sleep(&mut self, opening: &mut Option<Opening>) -> io::Result<Woken> {
         if self.hub.postbox.retry() || !self.inbox.fall_asleep() {
             runtime::yield_now().await;
-            return Ok(());
+            return Ok(Woken::Ready);
         }
         let mut readable = pin!(Readable::new(self.poller.descriptor())?);
-        let woken = std::future::poll_fn(|context| {
-            if !*opened && let Poll::Ready(shard) = opening.as_mut().poll(context) {
-                *opened = true;
-                return Poll::Ready(shard.map(|shard| self.open(shard)));
-            }
-            if self.flusher.poll(&mut self.hub, context) {
-                self.release();
-                return Poll::Ready(Ok(()));
-            }
-            readable.as_mut().poll(context).map(Ok)
+        let woken = std::future::poll_fn(|context| match self.take_finished(opening, context) {
+            Ok(false) => readable.as_mut().poll(context).map(|()| Ok(Woken::Ready)),
+            Ok(true) => Poll::Ready(Ok(Woken::Flushed)),
+            Err(error) => Poll::Ready(Err(error)),
         });
         let woken = woken.await;
         self.inbox.wake_up();

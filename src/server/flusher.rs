@@ -53,10 +53,13 @@ impl Flusher {
         self.flush.is_some() || self.spare.is_some()
     }
 
-    /// Issues a flush where one is due, and asks for a segment where one is wanted.
-    pub(super) fn start_due(&mut self, hub: &mut Hub) {
+    /// Issues a flush where one is due, and asks for a segment where one is wanted. True where it did either.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
+        let mut issued = false;
         let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
-        let Some(shard) = &mut hub.shard else { return };
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
         let due = match shard.durability() {
             Durability::Sync => true,
             // A tick early, since only ticks look at the clock when nothing else happens.
@@ -73,6 +76,7 @@ impl Flusher {
                 std::mem::take(&mut self.files),
             ));
             self.flush = Some((flush, task));
+            issued = true;
         }
         let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
         if self.spare.is_none()
@@ -88,7 +92,9 @@ impl Flusher {
                     Ok(()) | Err(_) => job.run(),
                 }
             }));
+            issued = true;
         }
+        issued
     }
 
     /// Takes what is finished. True where the shard can go on: something became durable, or there is room again.
