@@ -67,6 +67,8 @@ pub const PIPELINE_REQUESTS_MAX: usize = 256;
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
+/// Connections served in a row before the kernel's threads get the processor, while a flush is in flight.
+pub const CONNECTIONS_PER_LOAN: usize = 8;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.

@@ -5,6 +5,7 @@ use super::core::Core;
 use super::http::{self, Client};
 use super::operation::Operation;
 use super::websocket::{Owner, SLOW_READER, TRY_AGAIN_LATER};
+use crate::limits;
 use crate::shard::{CollectedChanges, Message};
 use crate::subscribe::ChangeBatch;
 use rustix::net::SendFlags;
@@ -62,7 +63,10 @@ impl Core {
 
     /// Writes once to every connection that is owed something.
     pub(super) fn write_all(&mut self) {
-        for index in std::mem::take(&mut self.to_write) {
+        for (position, index) in std::mem::take(&mut self.to_write).into_iter().enumerate() {
+            if position % limits::CONNECTIONS_PER_LOAN == limits::CONNECTIONS_PER_LOAN - 1 {
+                self.let_the_disk_work();
+            }
             let Some(mut connection) = self.connections.take(index) else {
                 continue;
             };
