@@ -1,7 +1,7 @@
 //! The settings of `flux serve`: from flags and the environment, checked, with their defaults (API contract §11).
 
 use crate::limits;
-use crate::shard::Durability;
+use crate::model::Durability;
 use std::net::IpAddr;
 use std::path::PathBuf;
 

@@ -67,8 +67,8 @@ struct Fields<'a> {
     entity_id: Option<Text<'a>>,
     properties: bool,
     tombstone: bool,
-    /// The first rule that was broken.
-    error: Option<ApiError>,
+    /// The rules that were broken, each with the member that broke it.
+    errors: Vec<(&'static str, ApiError)>,
 }
 
 /// What came of one event.
@@ -191,7 +191,7 @@ fn draft<'t>(
     extra: &'t str,
     properties: &'t [Property<'t>],
 ) -> Result<EventDraft<'t>, ApiError> {
-    if let Some(error) = &fields.error {
+    if let Some((_, error)) = fields.errors.first() {
         return Err(error.clone());
     }
     let required = |text: &'t Option<Text<'_>>, field| {
@@ -315,9 +315,8 @@ impl<'a> Walk<'_, 'a> {
     fn event(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
         if scanner.kind()? != Kind::Object {
             scanner.raw_value()?;
-            self.refuse(ApiError::Shape {
-                rule: "an event must be a JSON object",
-            });
+            let rule = "an event must be a JSON object";
+            self.fields.errors.push(("", ApiError::Shape { rule }));
             return Ok(());
         }
         scanner.begin_object()?;
@@ -349,6 +348,7 @@ impl<'a> Walk<'_, 'a> {
         self.fields.properties = false;
         self.fields.tombstone = false;
         self.fields.payload = true;
+        self.begin_member("payload");
         if scanner.kind()? != Kind::Object {
             scanner.raw_value()?;
             self.invalid("payload", "an object");
@@ -375,6 +375,7 @@ impl<'a> Walk<'_, 'a> {
         self.spans.clear();
         self.fields.tombstone = false;
         self.fields.properties = true;
+        self.begin_member("payload.properties");
         if scanner.kind()? != Kind::Object {
             scanner.raw_value()?;
             self.invalid("payload.properties", "an object");
@@ -428,6 +429,7 @@ impl<'a> Walk<'_, 'a> {
         scanner: &mut Scanner<'a>,
         field: &'static str,
     ) -> Result<Option<Text<'a>>, JsonError> {
+        self.begin_member(field);
         if scanner.kind()? == Kind::String {
             let string = scanner.string()?;
             return Ok(Some(self.text(string)));
@@ -442,6 +444,7 @@ impl<'a> Walk<'_, 'a> {
         scanner: &mut Scanner<'a>,
         field: &'static str,
     ) -> Result<Option<Text<'a>>, JsonError> {
+        self.begin_member(field);
         if scanner.kind()? == Kind::Null {
             scanner.raw_value()?;
             return Ok(None);
@@ -450,6 +453,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn timestamp(&mut self, scanner: &mut Scanner<'a>) -> Result<Option<i64>, JsonError> {
+        self.begin_member("timestamp");
         let value = scanner.raw_value()?;
         if value.kind == Kind::Null {
             return Ok(None);
@@ -467,13 +471,16 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn invalid(&mut self, field: &'static str, rule: &'static str) {
-        self.refuse(ApiError::InvalidField { field, rule });
+        self.fields
+            .errors
+            .push((field, ApiError::InvalidField { field, rule }));
     }
 
-    fn refuse(&mut self, error: ApiError) {
-        if self.fields.error.is_none() {
-            self.fields.error = Some(error);
-        }
+    /// A member comes again: what was wrong with it, or inside it, no longer counts.
+    fn begin_member(&mut self, field: &str) {
+        self.fields
+            .errors
+            .retain(|(broken, _)| !broken.starts_with(field));
     }
 }
 

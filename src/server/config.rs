@@ -1,7 +1,7 @@
 //! The settings a running server works by. How they are given is `cli`'s business.
 
 use super::connection::Timeouts;
-use crate::shard::Durability;
+use crate::model::Durability;
 use rustix::thread::CpuSet;
 
 /// See the module. Built by `boot` from [`crate::settings::Settings`].

@@ -48,7 +48,9 @@ pub(super) struct Connection {
     pub(super) readable: bool,
     /// The kernel took all that we gave it.
     pub(super) writable: bool,
-    /// The client has shut down its side.
+    /// The kernel has said that the client's side is shut down; the end comes after the bytes before it.
+    pub(super) hung_up: bool,
+    /// The end of the client's side was read.
     pub(super) ended: bool,
     /// On its way out?
     pub(super) closing: Closing,
@@ -105,6 +107,7 @@ impl Connection {
             responses: Responses::default(),
             readable: true,
             writable: true,
+            hung_up: false,
             ended: false,
             closing: Closing::Open,
             stalled: false,

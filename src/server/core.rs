@@ -132,7 +132,7 @@ impl Core {
         }
     }
 
-    /// Takes what io_uring and the helper thread have finished, and issues what is due.
+    /// Takes what the rings and the helper thread have finished, and issues what is due.
     async fn advance(&mut self, opening: &mut Option<Opening>, busy: bool) -> io::Result<()> {
         let issued = std::future::poll_fn(|context| {
             Poll::Ready(self.take_finished(opening, context).map(|_| {
@@ -245,6 +245,7 @@ impl Core {
             return;
         };
         connection.readable |= event.readable;
+        connection.hung_up |= event.hung_up;
         if event.writable && !connection.writable {
             connection.writable = true;
             self.queue_write(index);

@@ -7,7 +7,7 @@ use super::hub::Hub;
 use super::runtime::{FlushFile, spawn_blocking};
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
-use crate::shard::Durability;
+use crate::model::Durability;
 use flux_storage::{Flush, FlushSegment, Spare, StorageError};
 use std::collections::BTreeMap;
 use std::future::Future;

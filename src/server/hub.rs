@@ -6,10 +6,8 @@ use super::shared::Shared;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::{ApiError, encode};
 use crate::clock::{self, Monotonic};
-use crate::model::Timestamp;
-use crate::shard::{
-    Durability, Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket, place,
-};
+use crate::model::{Durability, Timestamp};
+use crate::shard::{Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket, place};
 use crate::subscribe::{Filter, Registry};
 use crate::wire::http1::{BodyLength, ImfFixdate, ResponseHead, imf_fixdate};
 use crate::wire::ws::HandshakeError;

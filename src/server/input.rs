@@ -107,8 +107,9 @@ impl Core {
                 return;
             }
         };
-        // A short read of a stream socket has emptied it; more bytes will be a new edge.
-        connection.readable = count == self.received.len();
+        // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is no new edge where
+        // it was reported together with the last bytes.
+        connection.readable = count == self.received.len() || connection.hung_up;
         let idle = match &connection.session {
             Session::Http(reader) => reader.buffered() == 0,
             Session::WebSocket(_) => false,

@@ -45,11 +45,17 @@ impl Token {
 
 /// One readiness event.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the kernel reports any combination of the three"
+)]
 pub(super) struct Ready {
     /// What it is about.
     pub(super) token: Token,
     /// It may be read, or has ended or failed, which reading will tell.
     pub(super) readable: bool,
+    /// The client has shut down its side, or the connection has failed: reading goes on until it says so.
+    pub(super) hung_up: bool,
     /// It may be written.
     pub(super) writable: bool,
 }
@@ -123,6 +129,7 @@ impl Poller {
             ready.push(Ready {
                 token: Token::decode(data),
                 readable: flags.intersects(read),
+                hung_up: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
                 writable: flags.intersects(write),
             });
         }

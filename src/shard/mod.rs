@@ -29,6 +29,6 @@ pub use engine::{Engine, ReadAnswer};
 pub use log::{AppendRefusal, EventLog, RECORD_KIND_EVENT};
 pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
 pub use message::{Chunk, Envelope, Message, Origin, Reply, ShardRequest, Ticket};
-pub use owner::{Durability, Shard};
+pub use owner::Shard;
 pub use placement::{place, place_key};
 pub use replay::{ReplayFault, open, replay_record};

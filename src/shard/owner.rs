@@ -18,18 +18,9 @@ use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
 use crate::api::query::ListQuery;
 use crate::limits::STALLED_REQUESTS_MAX;
-use crate::model::{EventPack, Timestamp};
+use crate::model::{Durability, EventPack, Timestamp};
 use flux_storage::Sequence;
 use std::collections::VecDeque;
-
-/// What a success promises (API contract §10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The event is on the disk.
-    Sync,
-    /// The event is in the kernel's page cache.
-    Async,
-}
 
 /// A shard: its engine, its log, and what it owes.
 #[derive(Debug)]

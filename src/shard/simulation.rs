@@ -10,7 +10,7 @@
 use super::*;
 use crate::api::batch::PartOutcome;
 use crate::api::query::ListQuery;
-use crate::model::{EventDraft, EventId, EventPack, EventView, Property, Timestamp};
+use crate::model::{Durability, EventDraft, EventId, EventPack, EventView, Property, Timestamp};
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,3 @@
-#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
-
 //! The protocols on the socket, without the socket: bytes in, requests and messages out, and back.
 //!
 //! First and last station of every event: `server` reads bytes and hands them to [`http1`] or, after an
@@ -12,6 +10,7 @@
 //! - Work is linear in the bytes received; memory is bounded by what arrived and by `limits`, never by a length
 //!   that the peer only announced.
 //! - No I/O, no clock, no JSON: time and limits are arguments or constants.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod buffer;
 pub mod http1;

@@ -1,3 +1,5 @@
+//! The HTTP codec against its rules, by theme.
+
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "sizes and offsets of test inputs; an overflow fails the test"

@@ -1,0 +1,122 @@
+//! Thousands of connections that say nothing, beside those that work.
+//!
+//! Each takes a descriptor here and one in the server, which is another process: the test uses what the machine's
+//! limit allows, at most 10,000, and says so where that is less than a thousand.
+
+mod support;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use std::net::TcpStream;
+use support::http::{Connection, request};
+use support::server::Server;
+use support::watch::Watcher;
+
+const IDLE_MAX: u64 = 10_000;
+/// Descriptors for everything else: files of the log, pipes, the connections that work.
+const RESERVE: u64 = 500;
+
+/// Raises this process's limit of open files to what is allowed, which the server inherits; gives how many
+/// connections that leaves.
+fn connections_allowed() -> usize {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let wanted = IDLE_MAX + 2 * RESERVE;
+    let granted = hard.map_or(wanted, |hard| hard.min(wanted));
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(granted),
+            maximum: hard,
+        },
+    )
+    .expect("up to the hard limit");
+    let allowed = granted.saturating_sub(RESERVE).min(IDLE_MAX);
+    assert!(
+        allowed >= 100,
+        "a limit of {granted} open files is too low for this test"
+    );
+    usize::try_from(allowed).expect("at most 10,000")
+}
+
+#[test]
+fn idle_connections_leave_the_others_alone() {
+    let count = connections_allowed();
+    for shards in [1, 2] {
+        let server = Server::start(shards);
+        let before = server.resident_bytes();
+        // A third silent from the start, a third within a request, a third after one.
+        let mut idle: Vec<Connection> = Vec::with_capacity(count);
+        for n in 0..count {
+            let mut connection = Connection::try_open(server.port)
+                .unwrap_or_else(|error| panic!("connection {n} with {shards} shards: {error}"));
+            match n % 3 {
+                0 => {}
+                1 => connection.send("GET /hea"),
+                _ => assert_eq!(
+                    connection.request("GET", "/health", "").status,
+                    200,
+                    "connection {n}"
+                ),
+            }
+            idle.push(connection);
+        }
+        let mut watcher = Watcher::connect(&server);
+        watcher.subscribe("busy/*");
+        for n in 0..100 {
+            server.publish("busy/a", &format!(r#"{{"n":{n}}}"#));
+            assert_eq!(server.entity("busy/a").json()["properties"]["n"], n);
+            assert_eq!(
+                watcher.changes(1),
+                [("busy/a".to_owned(), "n".to_owned(), json!(n))]
+            );
+        }
+        let grown = server.resident_bytes().saturating_sub(before);
+        let each = grown / count as u64;
+        assert!(
+            each < 32 * 1024,
+            "an idle connection costs {each} bytes with {shards} shards"
+        );
+        // They were not forgotten: some of each kind go on where they stopped.
+        for (n, connection) in idle.iter_mut().enumerate().step_by(count / 30) {
+            let rest = if n % 3 == 1 {
+                "lth HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()
+            } else {
+                request("GET", "/health", &[], "")
+            };
+            connection.send(rest);
+            assert_eq!(connection.response().status, 200, "connection {n}");
+        }
+    }
+}
+
+#[test]
+fn connections_opened_and_closed_leave_nothing_behind() {
+    let server = Server::start(2);
+    let descriptors = || {
+        let path = format!("/proc/{}/fd", server.pid());
+        std::fs::read_dir(path).expect("the server runs").count()
+    };
+    let round = || {
+        for n in 0..500 {
+            let stream =
+                TcpStream::connect(("127.0.0.1", server.port)).expect("the server accepts");
+            if n % 2 == 0 {
+                drop(std::io::Write::write_all(
+                    &mut (&stream),
+                    b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+                ));
+            }
+        }
+    };
+    round();
+    let at_first = support::wait_for("closed connections to be let go", || {
+        Some(descriptors()).filter(|count| *count < 100)
+    });
+    for _ in 0..4 {
+        round();
+    }
+    support::wait_for("closed connections to be let go", || {
+        (descriptors() <= at_first + 50).then_some(())
+    });
+    assert_eq!(server.get("/health").status, 200);
+}

@@ -1,0 +1,647 @@
+//! The scripts that operators run, as they would type them: `flux.sh` and `host-metrics.sh`.
+//!
+//! What needs a server runs against a real one. What must be seen on the wire (tokens, encodings, calls that this
+//! server may not have) runs against a listener that records one request.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use support::http::percent_encoded;
+use support::server::{Server, free_port};
+use support::{Random, namespace, on_each, quoted};
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts")
+        .join(name)
+}
+
+/// `flux.sh`, told where the server is.
+fn flux(url: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(script("flux.sh"));
+    command
+        .args(arguments)
+        .env("FLUX_URL", url)
+        .env_remove("FLUX_TOKEN")
+        .env_remove("FLUX_ADMIN_TOKEN");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(server: &Server, arguments: &[&str]) -> Output {
+    flux(&server.url(), arguments)
+        .output()
+        .expect("the script runs")
+}
+
+/// Runs a command that must succeed without a complaint; gives what it printed as JSON.
+fn succeed(server: &Server, arguments: &[&str]) -> Value {
+    let output = run(server, arguments);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    assert_eq!(complaint, "", "{arguments:?}");
+    assert!(output.stdout.ends_with(b"\n"), "{arguments:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+/// Insists on an exit code with nothing on standard output; gives the complaint.
+fn complain(output: &Output, code: i32, what: &str) -> String {
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{what}: {complaint}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{what}");
+    assert!(!complaint.is_empty(), "{what} says nothing");
+    complaint
+}
+
+/// What a listener saw of one request.
+#[derive(Debug)]
+struct Recorded {
+    request_line: String,
+    authorization: Option<String>,
+    body: String,
+}
+
+/// Runs `flux.sh` against a listener that answers `{}` to one request.
+fn record(arguments: &[&str], environment: &[(&str, &str)]) -> Recorded {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut command = flux(&format!("http://127.0.0.1:{port}/"), arguments);
+    command
+        .envs(environment.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("the script runs");
+    let (stream, _) = listener.accept().expect("a connection");
+    let recorded = read_request(&stream);
+    let mut answer = &stream;
+    answer
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        .expect("curl reads");
+    let output = child.wait_with_output().expect("the script ends");
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    recorded
+}
+
+fn read_request(stream: &std::net::TcpStream) -> Recorded {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    stream
+        .set_read_timeout(Some(support::PATIENCE))
+        .expect("a socket");
+    let mut reader = BufReader::new(stream);
+    let mut lines: Vec<String> = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a head");
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let header = |name: &str| {
+        let prefix = format!("{name}: ");
+        lines
+            .iter()
+            .find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
+    };
+    let len = header("Content-Length").map_or(0, |len| len.parse::<usize>().expect("a number"));
+    let mut body = vec![0; len];
+    reader.read_exact(&mut body).expect("a body");
+    Recorded {
+        request_line: lines[0].clone(),
+        authorization: header("Authorization"),
+        body: String::from_utf8(body).expect("UTF-8"),
+    }
+}
+
+/// What the README types, `stream source entity_id properties`.
+const PUBLISHED: &str = r#"
+sensors agent-01 dawn-coral/sensor-01 {"temperature":22.5}
+sensors agent-01 dawn-coral/temp-sensor-01 {"temperature":22.5,"unit":"celsius"}
+sensors agent-a dawn-coral/room-101 {"temperature":22.5}
+system monitor dawn-coral/api-gateway {"status":"healthy","uptime":3600}
+sensors plc scada/pump-1 {"rpm":1450}
+test me test/old-entity {}
+"#;
+
+const BATCH: &str = r#"[
+  {"stream":"sensors","source":"agent-01","payload":{"entity_id":"dawn-coral/sensor-01","properties":{"temp":22}}},
+  {"stream":"sensors","source":"agent-01","payload":{"entity_id":"dawn-coral/sensor-02","properties":{"temp":23}}}
+]"#;
+
+#[test]
+fn the_readmes_use_cases_work_as_they_are_typed() {
+    for shards in [1, 2] {
+        // A server of its own: `list` without a filter shows everything.
+        let server = Server::start(shards);
+        assert_eq!(succeed(&server, &["health"])["status"], "ok");
+        let published: Vec<&str> = PUBLISHED.lines().skip(1).collect();
+        for line in &published {
+            let arguments: Vec<&str> = ["publish"].into_iter().chain(line.split(' ')).collect();
+            let answer = succeed(&server, &arguments);
+            assert_eq!(answer["stream"], arguments[1]);
+            assert!(answer["eventId"].is_string(), "{answer}");
+        }
+        let sensor = succeed(&server, &["get", "dawn-coral/temp-sensor-01"]);
+        assert_eq!(
+            sensor["properties"],
+            json!({"temperature": 22.5, "unit": "celsius"})
+        );
+        let count = |arguments: &[&str]| succeed(&server, arguments).as_array().map(Vec::len);
+        assert_eq!(count(&["list"]), Some(published.len()));
+        assert_eq!(count(&["list", "--prefix", "scada/"]), Some(1));
+        assert_eq!(count(&["list", "--namespace", "dawn-coral"]), Some(4));
+        assert_eq!(
+            count(&["list", "--namespace=dawn-coral", "--prefix=dawn-coral/s"]),
+            Some(1)
+        );
+
+        let deleted = succeed(&server, &["delete", "test/old-entity"]);
+        assert_eq!(deleted["entity_id"], "test/old-entity");
+        let complaint = complain(
+            &run(&server, &["delete", "test/old-entity"]),
+            1,
+            "deleting again",
+        );
+        assert!(
+            complaint.contains("not found"),
+            "the server's message: {complaint}"
+        );
+
+        assert_eq!(succeed(&server, &["batch", BATCH])["successful"], 2);
+        assert_eq!(
+            succeed(&server, &["get", "dawn-coral/sensor-02"])["properties"]["temp"],
+            23
+        );
+        let filter = r#"{"prefix":"dawn-coral/sensor-"}"#;
+        assert_eq!(succeed(&server, &["batch-delete", filter])["deleted"], 2);
+    }
+}
+
+#[test]
+fn help_is_printed_where_it_is_asked_for_and_otherwise_a_complaint() {
+    for word in ["help", "--help", "-h"] {
+        let output = flux("http://127.0.0.1:1", &[word])
+            .output()
+            .expect("the script runs");
+        assert!(output.status.success());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let commands = [
+            "health",
+            "publish",
+            "get",
+            "list",
+            "delete",
+            "batch",
+            "batch-delete",
+            "connectors",
+            "admin-config",
+        ];
+        for command in commands
+            .iter()
+            .chain(&["FLUX_URL", "FLUX_TOKEN", "FLUX_ADMIN_TOKEN"])
+        {
+            assert!(text.contains(command), "{command} in {text}");
+        }
+    }
+    complain(
+        &flux("http://127.0.0.1:1", &[])
+            .output()
+            .expect("the script runs"),
+        2,
+        "no command",
+    );
+}
+
+#[test]
+fn arguments_arrive_as_they_were_given() {
+    let hostile = [
+        "plain",
+        "with space",
+        "quote\"d",
+        "back\\slash",
+        "it's",
+        "ünï/漢/😀",
+        "100%",
+        "%2F",
+        "a+b",
+        "a&b=c",
+        "a#b",
+        "a?b",
+        "-dash",
+        "--prefix",
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "*",
+        "a;b|c>d",
+        "{}",
+        "[1-3]",
+        "a//b",
+        "../up",
+        "~",
+        "\\u0041",
+        "&&",
+        "\\n",
+        "\\\\",
+        "tab\there",
+    ];
+    on_each(|server| {
+        let ns = namespace("shell");
+        for text in hostile {
+            let id = format!("{ns}/{text}");
+            let name = quoted(text);
+            let properties = format!(r#"{{{name}:{name},"number":22.50}}"#);
+            if text.contains('\t') {
+                // The server takes no control character in an id; its refusal comes back.
+                let output = run(server, &["publish", "shell", text, &id, &properties]);
+                assert!(complain(&output, 1, text).contains("entity_id"));
+                continue;
+            }
+            succeed(server, &["publish", "shell", text, &id, &properties]);
+            assert_eq!(succeed(server, &["get", &id])["properties"][text], text);
+            assert_eq!(server.entity(&percent_encoded(&id)).status, 200, "{id}");
+            let output = run(server, &["get", &id]);
+            assert!(
+                String::from_utf8_lossy(&output.stdout).contains("22.50"),
+                "digit for digit in a pipe"
+            );
+            assert_eq!(
+                succeed(server, &["list", "--prefix", &id])[0]["id"],
+                id.as_str()
+            );
+            assert_eq!(succeed(server, &["delete", &id])["entity_id"], id.as_str());
+        }
+    });
+}
+
+#[test]
+fn every_byte_of_an_argument_is_escaped_in_json_and_in_paths() {
+    // Everything below U+0100 and one character of each longer form; no argument can hold a NUL.
+    let all: String = (1..=0xff)
+        .filter_map(char::from_u32)
+        .chain("漢😀".chars())
+        .collect();
+    let recorded = record(&["publish", &all, &all, &all, "{}"], &[]);
+    let body: Value = serde_json::from_str(&recorded.body).expect("the body is JSON");
+    assert_eq!(recorded.request_line, "POST /api/events HTTP/1.1");
+    assert_eq!(
+        (&body["stream"], &body["source"]),
+        (&json!(all), &json!(all))
+    );
+    assert_eq!(body["payload"], json!({"entity_id": all, "properties": {}}));
+
+    let encoded = percent_encoded(&all);
+    let path = recorded_target(&record(&["get", &all], &[]));
+    assert_eq!(
+        path,
+        format!("/api/state/entities/{}", encoded.replace("%2F", "/"))
+    );
+    let path = recorded_target(&record(
+        &["list", "--prefix", &all, "--namespace", "-n"],
+        &[],
+    ));
+    assert_eq!(
+        path,
+        format!("/api/state/entities?prefix={encoded}&namespace=-n")
+    );
+}
+
+fn recorded_target(recorded: &Recorded) -> String {
+    recorded
+        .request_line
+        .split(' ')
+        .nth(1)
+        .expect("a target")
+        .to_owned()
+}
+
+#[test]
+fn tokens_go_into_the_header_of_the_calls_they_are_for() {
+    let tokens = [
+        ("FLUX_TOKEN", "ns \"token\" \\ #1"),
+        ("FLUX_ADMIN_TOKEN", "admin'token"),
+    ];
+    let with = |arguments: &[&str]| record(arguments, &tokens).authorization;
+    assert_eq!(
+        with(&["get", "a"]).as_deref(),
+        Some("Bearer ns \"token\" \\ #1")
+    );
+    assert_eq!(
+        with(&["publish", "s", "s", "a", "{}"]).as_deref(),
+        Some("Bearer ns \"token\" \\ #1")
+    );
+    assert_eq!(
+        with(&["admin-config"]).as_deref(),
+        Some("Bearer admin'token")
+    );
+    let change = record(&["admin-config", r#"{"max_batch_delete":5}"#], &tokens);
+    assert_eq!(change.request_line, "PUT /api/admin/config HTTP/1.1");
+    assert_eq!(change.authorization.as_deref(), Some("Bearer admin'token"));
+    assert_eq!(change.body, r#"{"max_batch_delete":5}"#);
+    assert_eq!(record(&["admin-config"], &[]).authorization, None);
+    assert_eq!(
+        record(&["connectors"], &[]).request_line,
+        "GET /api/connectors HTTP/1.1"
+    );
+    let mut command = flux("http://127.0.0.1:1", &["health"]);
+    let output = command
+        .env("FLUX_TOKEN", "a\r\nX: y")
+        .output()
+        .expect("the script runs");
+    complain(&output, 2, "a token that would be two headers");
+}
+
+#[test]
+fn tokens_are_on_no_command_line() {
+    const SECRET: &str = "not-for-other-eyes";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut command = flux(&format!("http://127.0.0.1:{port}"), &["get", "a"]);
+    let mut child = command
+        .env("FLUX_TOKEN", SECRET)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the script runs");
+    // While the request waits for its answer, curl is there to be looked at.
+    let (stream, _) = listener.accept().expect("a connection");
+    let recorded = read_request(&stream);
+    assert_eq!(recorded.authorization, Some(format!("Bearer {SECRET}")));
+    let curl = command_lines()
+        .into_iter()
+        .any(|line| line.contains("curl") && line.contains(&port.to_string()));
+    assert!(curl, "curl is running");
+    let exposed: Vec<String> = command_lines()
+        .into_iter()
+        .filter(|line| line.contains(SECRET))
+        .collect();
+    assert!(exposed.is_empty(), "{exposed:?}");
+    let mut answer = &stream;
+    answer
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        .expect("curl reads");
+    assert!(child.wait().expect("the script ends").success());
+}
+
+fn command_lines() -> Vec<String> {
+    let processes = std::fs::read_dir("/proc")
+        .expect("Linux")
+        .filter_map(Result::ok);
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .collect()
+}
+
+#[test]
+fn wrong_usage_is_refused_before_anything_is_sent() {
+    let table: &[&[&str]] = &[
+        &["nonsense"],
+        &["health", "x"],
+        &["publish"],
+        &["publish", "s", "s", "id"],
+        &["publish", "s", "s", "id", "{}", "x"],
+        &["publish", "s", "s", "", "{}"],
+        &["publish", "s", "s", "id", ""],
+        &["publish", "s", "s", "id", "[]"],
+        &["publish", "s", "s", "id", "1"],
+        &["publish", "s", "s", "id", "nonsense"],
+        &["publish", "s", "s", "id", r#"{"a":1},"x":{"b":2}"#],
+        &["get"],
+        &["get", ""],
+        &["get", "a", "b"],
+        &["list", "x"],
+        &["list", "--prefix"],
+        &["list", "--nonsense", "x"],
+        &["list", "--prefix", "a", "--prefix=b"],
+        &["delete"],
+        &["delete", "a", "b"],
+        &["batch"],
+        &["batch", "{}"],
+        &["batch", "[1,]"],
+        &["batch", "[]", "[]"],
+        &["batch-delete"],
+        &["batch-delete", "[]"],
+        &["batch-delete", r#"{"prefix":"a""#],
+        &["connectors", "x"],
+        &["admin-config", "[]"],
+        &["admin-config", "{}", "{}"],
+    ];
+    // Nobody listens there: an attempt to send would end with 1.
+    let url = format!("http://127.0.0.1:{}", free_port());
+    for arguments in table {
+        let output = flux(&url, arguments).output().expect("the script runs");
+        complain(&output, 2, &format!("{arguments:?}"));
+    }
+    for url in ["nonsense", "ftp://localhost", "-K/etc/passwd", "http://a b"] {
+        complain(
+            &flux(url, &["health"]).output().expect("the script runs"),
+            2,
+            url,
+        );
+    }
+}
+
+#[test]
+fn the_json_checker_agrees_with_a_parser() {
+    const SEED: u64 = 0x5eed_0002;
+    let mut random = Random(SEED);
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let sound = [
+        r#"{"a":[1,-0.5e+10,true,false,null,"x\"\\\/\b\f\n\r\t\u00e9"],"b":{}}"#,
+        "{ \"ü\" : { \"漢\" : [ [ ] , { } , \"😀\" ] } }",
+        r#"{"":"\ud83d\ude00","n":0,"m":12.5E-3,"s":"\u0000"}"#,
+    ];
+    let mut texts: Vec<String> = sound.map(str::to_owned).into();
+    for round in 0..90 {
+        let mut chars: Vec<char> = sound[round % sound.len()].chars().collect();
+        let at = usize::try_from(random.below(chars.len() as u64)).expect("an index");
+        let alphabet: Vec<char> = "{}[]:,\"\\01-+.eEtu \n\t\u{1}aü".chars().collect();
+        let with =
+            alphabet[usize::try_from(random.below(alphabet.len() as u64)).expect("an index")];
+        match random.below(3) {
+            0 => chars[at] = with,
+            1 => chars.insert(at, with),
+            _ => drop(chars.remove(at)),
+        }
+        texts.push(chars.into_iter().collect());
+    }
+    for text in texts {
+        let output = flux(&url, &["batch-delete", &text])
+            .output()
+            .expect("the script runs");
+        let sound = serde_json::from_str::<serde_json::Map<String, Value>>(&text).is_ok();
+        // Sound JSON is sent, to nobody (1); the rest is refused (2).
+        let expected = if sound { 1 } else { 2 };
+        assert_eq!(
+            output.status.code(),
+            Some(expected),
+            "seed {SEED:#x}: {text}"
+        );
+    }
+}
+
+#[test]
+fn failures_are_told_on_standard_error_with_the_exit_code() {
+    on_each(|server| {
+        let absent = format!("{}/absent", namespace("told"));
+        let message = server.entity(&absent).json()["error"]
+            .as_str()
+            .expect("a message")
+            .to_owned();
+        assert!(
+            complain(&run(server, &["get", &absent]), 1, "an absent entity").contains(&message)
+        );
+        let output = run(server, &["publish", "BAD STREAM", "s", &absent, "{}"]);
+        assert!(complain(&output, 1, "a bad stream").contains("stream"));
+        // A batch whose items fail answers 200; the answer is printed, and the exit code tells.
+        let output = run(server, &["batch", "[1]"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&output.stdout).expect("the answer")["failed"],
+            1
+        );
+        assert!(!output.stderr.is_empty());
+    });
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let output = flux(&url, &["health"]).output().expect("the script runs");
+    assert!(
+        complain(&output, 1, "nobody listens").contains(&url),
+        "names the address"
+    );
+}
+
+#[test]
+fn json_is_read_from_standard_input_where_it_is_a_dash() {
+    on_each(|server| {
+        let ns = namespace("stdin");
+        // More than one argument can hold.
+        let events: Vec<String> = (0..3_000)
+            .map(|n| support::event(&format!("{ns}/{n}"), r#"{"n":1}"#))
+            .collect();
+        let mut child = flux(&server.url(), &["batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the script runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin
+            .write_all(format!("[{}]", events.join(",\n")).as_bytes())
+            .expect("the script reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("the script ends");
+        assert!(output.status.success());
+        assert_eq!(
+            serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["successful"],
+            3_000
+        );
+    });
+}
+
+#[test]
+fn host_metrics_publishes_load_memory_and_networks() {
+    for shards in [1, 2] {
+        let server = Server::start(shards);
+        let once = || {
+            let mut command = Command::new(script("host-metrics.sh"));
+            let output = command
+                .arg("--once")
+                .env("FLUX_URL", server.url())
+                .env_remove("FLUX_TOKEN")
+                .output();
+            let output = output.expect("the script runs");
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        once();
+        let listed = succeed(&server, &["list", "--prefix", "host-"]);
+        let listed = listed.as_array().expect("an array");
+        let find = |suffix: &str| {
+            let mut entities = listed.iter();
+            entities.find(|entity| entity["id"].as_str().is_some_and(|id| id.ends_with(suffix)))
+        };
+        let load = find("/load").expect("an entity");
+        let memory = find("/memory").expect("an entity");
+        assert!(
+            load["properties"]["load_1m"].is_number()
+                && load["properties"]["uptime_seconds"].is_number(),
+            "{load}"
+        );
+        assert!(
+            memory["properties"]["total_bytes"].as_u64()
+                > memory["properties"]["available_bytes"].as_u64()
+        );
+        let ns = load["id"]
+            .as_str()
+            .and_then(|id| id.split_once('/'))
+            .expect("a namespace")
+            .0;
+        assert!((6..=32).contains(&ns.len()), "{ns}");
+        assert!(
+            ns.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+            "{ns}"
+        );
+        assert!(
+            find("/network/lo").is_some(),
+            "the loopback interface is there: {listed:?}"
+        );
+        once();
+        assert_eq!(
+            succeed(&server, &["get", &format!("{ns}/load")])["version"],
+            2
+        );
+    }
+}
+
+#[test]
+fn host_metrics_goes_on_while_the_server_is_away_and_ends_cleanly() {
+    let port = free_port();
+    let logs = tempfile::TempDir::new().expect("a temporary directory");
+    let said = logs.path().join("stderr");
+    for signal in ["TERM", "INT"] {
+        let stderr = std::fs::File::create(&said).expect("a file");
+        let mut command = Command::new(script("host-metrics.sh"));
+        command
+            .env("FLUX_URL", format!("http://127.0.0.1:{port}"))
+            .env("INTERVAL", "0.1")
+            .stderr(stderr);
+        let mut child = command.spawn().expect("the script runs");
+        support::wait_for("two complaints", || {
+            let text = std::fs::read_to_string(&said).expect("a file");
+            (text.matches("next try").count() >= 2).then_some(())
+        });
+        let kill = format!("kill -s {signal} {}", child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .expect("a shell")
+                .success()
+        );
+        let status = support::wait_for("the script to end", || child.try_wait().expect("a child"));
+        assert_eq!(status.code(), Some(0), "{signal}");
+    }
+    let once = Command::new(script("host-metrics.sh"))
+        .arg("--once")
+        .env("FLUX_URL", "http://127.0.0.1:1")
+        .output();
+    complain(&once.expect("the script runs"), 1, "once, and nobody there");
+    for interval in ["0", "x", "-1", "", "1e3"] {
+        let output = Command::new(script("host-metrics.sh"))
+            .arg("--twice")
+            .env("INTERVAL", interval)
+            .output();
+        complain(&output.expect("the script runs"), 2, interval);
+    }
+}

@@ -1,0 +1,152 @@
+//! The harness of the integration tests: a real server in a process of its own, and clients that send raw bytes.
+//!
+//! Nothing here uses the code of the server. A test sees what a user sees: a command line, a port, a data directory,
+//! exit codes and standard error. `server` starts and ends processes, `http` is a client that sends exactly the bytes
+//! it is given, `watch` a WebSocket client.
+//!
+//! Most claims hold for any number of cores, so they run against a server of one shard and one of two
+//! ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each test keeps to a
+//! namespace of its own ([`namespace`]).
+
+#![expect(dead_code, reason = "each test file uses its part of the harness")]
+
+pub(crate) mod http;
+pub(crate) mod server;
+pub(crate) mod watch;
+
+use serde_json::Value;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen before it calls it a failure. Far beyond what a loaded machine needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a claim against a server of one shard, then of two.
+pub(crate) fn on_each(claim: impl Fn(&server::Server)) {
+    for shards in [1, 2] {
+        let server = server::shared(shards);
+        let story = Story { server: &server };
+        claim(story.server);
+        assert_eq!(
+            server.get("/health").status,
+            200,
+            "the server lives on with {shards} shards"
+        );
+    }
+}
+
+/// Says what the server said when a claim fails.
+struct Story<'a> {
+    server: &'a server::Server,
+}
+
+impl Drop for Story<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.server.tell();
+        }
+    }
+}
+
+/// A namespace that no other test of this run uses.
+pub(crate) fn namespace(theme: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("{theme}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The time until which a test waits.
+pub(crate) fn deadline() -> Instant {
+    now() + PATIENCE
+}
+
+/// The clock of the tests.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test waits for another process; there is no time to pass in"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Asks again and again, at most [`PATIENCE`] long, until there is an answer.
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = deadline();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(now() < until, "waited in vain for {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A seeded generator (splitmix64): the same numbers on every run.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// A text as JSON, quotes included.
+pub(crate) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// An event of one entity; `properties` is JSON text and goes out as it is.
+pub(crate) fn event(entity_id: &str, properties: &str) -> String {
+    let entity_id = quoted(entity_id);
+    format!(
+        r#"{{"stream":"test.events","source":"tests","payload":{{"entity_id":{entity_id},"properties":{properties}}}}}"#
+    )
+}
+
+/// The body of a batch.
+pub(crate) fn batch(events: &[String]) -> String {
+    format!(r#"{{"events":[{}]}}"#, events.join(","))
+}
+
+/// `snake_case`: what a code must look like where the contract does not name it.
+pub(crate) fn is_snake_case(code: &str) -> bool {
+    code.starts_with(|first: char| first.is_ascii_lowercase())
+        && code
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// RFC 3339 in UTC with microseconds: `2026-01-31T23:59:59.123456Z`.
+pub(crate) fn is_timestamp(text: &str) -> bool {
+    let pattern = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
+    text.len() == pattern.len()
+        && text
+            .bytes()
+            .zip(pattern)
+            .all(|(byte, pattern)| match pattern {
+                b'd' => byte.is_ascii_digit(),
+                _ => byte == *pattern,
+            })
+}
+
+/// A version 7 UUID in its usual form (RFC 9562 §5.7).
+pub(crate) fn is_uuid_v7(text: &str) -> bool {
+    let pattern = b"hhhhhhhh-hhhh-7hhh-vhhh-hhhhhhhhhhhh";
+    text.len() == pattern.len()
+        && text
+            .bytes()
+            .zip(pattern)
+            .all(|(byte, pattern)| match pattern {
+                b'h' => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+                b'v' => matches!(byte, b'8' | b'9' | b'a' | b'b'),
+                _ => byte == *pattern,
+            })
+}
