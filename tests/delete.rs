@@ -176,6 +176,34 @@ fn anything_but_exactly_one_filter_is_400() {
 }
 
 #[test]
+fn of_a_repeated_filter_the_last_counts() {
+    on_each(|server| {
+        let ns = namespace("last");
+        let id = format!("{ns}/a");
+        let table = [
+            format!(r#"{{"prefix":1,"prefix":"{ns}/"}}"#),
+            format!(r#"{{"prefix":"","prefix":"{ns}/"}}"#),
+            format!(r#"{{"entity_ids":[],"entity_ids":["{id}"]}}"#),
+            format!(r#"{{"entity_ids":["nowhere"],"entity_ids":["{id}"]}}"#),
+        ];
+        for body in table {
+            server.publish(&id, "{}");
+            let answer = server.post("/api/state/entities/delete", &body);
+            assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+            assert_eq!(
+                answer.json(),
+                json!({"deleted": 1, "failed": 0, "errors": []}),
+                "{body}"
+            );
+        }
+        let body = format!(r#"{{"prefix":"{ns}/","prefix":1}}"#);
+        server
+            .post("/api/state/entities/delete", &body)
+            .expect_error(400, &body);
+    });
+}
+
+#[test]
 fn more_matches_than_the_limit_are_refused_and_nothing_is_deleted() {
     on_each(|server| {
         let ns = namespace("limit");

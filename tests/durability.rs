@@ -437,6 +437,11 @@ fn bad_settings_end_with_2_and_name_the_setting() {
         ("FLUX_DURABILITY", "SYNC"),
         ("FLUX_BIND", "nonsense"),
         ("FLUX_BIND", "999.1.1.1"),
+        ("FLUX_AUTH_ENABLED", "maybe"),
+        ("FLUX_RATE_LIMIT_ENABLED", "yes"),
+        ("FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE", "0"),
+        ("FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES", "0"),
+        ("FLUX_BODY_SIZE_LIMIT_BATCH_BYTES", "1MB"),
     ];
     for (name, value) in by_environment {
         let output = setup.clone().env(name, value).run(free_port());

@@ -2,9 +2,11 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::http::{percent_encoded, request};
+use support::server::Setup;
 use support::{batch, event, is_snake_case, is_uuid_v7, namespace, on_each, quoted};
+use tempfile::TempDir;
 
 const BODY_SINGLE_BYTES_MAX: usize = 1_048_576;
 const BODY_BATCH_BYTES_MAX: usize = 10_485_760;
@@ -164,7 +166,8 @@ fn drawn(table: &str) -> impl Iterator<Item = &str> {
 fn bad_bodies() -> Vec<Vec<u8>> {
     let sound = event("x/y", r#"{"n":1}"#);
     let with_value = |value: &str| event("x/y", &format!(r#"{{"n":{value}}}"#));
-    let mut texts: Vec<String> = drawn(BAD_VALUES).map(with_value).collect();
+    let mut texts: Vec<String> = Vec::new();
+    texts.extend(drawn(BAD_VALUES).map(with_value));
     texts.extend(drawn(BAD_BODIES).map(str::to_owned));
     texts.extend(["\"\n\"", "\"\t\"", "\"\0\"", "\"\u{1f}\""].map(with_value));
     texts.push(sound[..sound.len() - 1].to_owned());
@@ -179,7 +182,9 @@ fn bad_bodies() -> Vec<Vec<u8>> {
     ];
     texts.extend(frames.map(|(before, after)| format!("{before}{sound}{after}")));
     let mut bodies = Vec::new();
-    bodies.extend(texts.into_iter().map(String::into_bytes));
+    for text in texts {
+        bodies.push(text.into_bytes());
+    }
     for bytes in [
         &b"\xff"[..],
         b"\xc0\x80",
@@ -345,15 +350,47 @@ fn of_repeated_keys_the_last_wins() {
             Value::Null,
             "a value is replaced whole"
         );
-        let body = format!(
-            r#"{{"stream":"BAD","source":"s","payload":{{"entity_id":"{ns}/no","entity_id":"{ns}/yes","properties":1,
-            "properties":{{"n":1}}}},"stream":"good"}}"#
-        );
-        let answer = server.post("/api/events", &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(answer.json()["stream"], "good");
-        assert_eq!(server.entity(&format!("{ns}/yes")).status, 200);
-        assert_eq!(server.entity(&format!("{ns}/no")).status, 404);
+        // Also where an earlier value would be refused.
+        let payload = |first: &str| {
+            let id = quoted(&format!("{ns}/yes"));
+            format!(r#"{{{first},"entity_id":{id},"properties":{{"n":1}}}}"#)
+        };
+        let sound = payload(r#""x":1"#);
+        let table = [
+            format!(r#"{{"stream":"BAD","source":"s","payload":{sound},"stream":"good"}}"#),
+            format!(r#"{{"source":1,"stream":"good","payload":{sound},"source":"s"}}"#),
+            format!(r#"{{"payload":[],"stream":"good","source":"s","payload":{sound}}}"#),
+            format!(
+                r#"{{"timestamp":"x","stream":"good","source":"s","payload":{sound},"timestamp":null}}"#
+            ),
+            format!(
+                r#"{{"stream":"good","source":"s","payload":{}}}"#,
+                payload(r#""entity_id":"other/no""#)
+            ),
+            format!(
+                r#"{{"stream":"good","source":"s","payload":{}}}"#,
+                payload(r#""entity_id":[]"#)
+            ),
+            format!(
+                r#"{{"stream":"good","source":"s","payload":{}}}"#,
+                payload(r#""properties":1"#)
+            ),
+            format!(
+                r#"{{"stream":"good","source":"s","payload":{}}}"#,
+                payload(r#""properties":{"no":1}"#)
+            ),
+        ];
+        for (count, body) in table.iter().enumerate() {
+            let answer = server.post("/api/events", body);
+            assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+            assert_eq!(answer.json()["stream"], "good");
+            let entity = server.entity(&format!("{ns}/yes")).json();
+            assert_eq!(
+                (&entity["version"], &entity["properties"]),
+                (&json!(count + 1), &json!({"n": 1}))
+            );
+        }
+        assert_eq!(server.entity("other/no").status, 404);
     });
 }
 
@@ -635,4 +672,33 @@ fn a_read_that_starts_after_the_answer_sees_the_event() {
             }
         }
     });
+}
+
+#[test]
+fn body_limits_follow_their_settings() {
+    let data_dir = TempDir::new().expect("a temporary directory");
+    let single = event("small/a", r#"{"n":1}"#);
+    let batch_body = batch(&[single.clone(), single.clone()]);
+    let settings = [
+        ("FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES", single.len()),
+        ("FLUX_BODY_SIZE_LIMIT_BATCH_BYTES", batch_body.len()),
+    ];
+    let setup = |shortened: usize| {
+        let setup = Setup::new(data_dir.path(), 1);
+        settings.iter().fold(setup, |setup, (name, len)| {
+            setup.env(name, &(len - shortened).to_string())
+        })
+    };
+    let server = setup(0).start();
+    assert_eq!(server.post("/api/events", &single).status, 200);
+    assert_eq!(server.post("/api/events/batch", &batch_body).status, 200);
+    server.stop();
+    let server = setup(1).start();
+    server
+        .post("/api/events", &single)
+        .expect_error(413, "one byte too many");
+    server
+        .post("/api/events/batch", &batch_body)
+        .expect_error(413, "one byte too many");
+    assert_eq!(server.entity("small/a").json()["version"], 3);
 }

@@ -183,7 +183,7 @@ fn too_long(source: &Source) -> Option<String> {
 
 fn without_header(source: &Source) -> Option<String> {
     (!source.text.starts_with("//! "))
-        .then(|| format!("{}: says nothing of itself in its first line", source.path))
+        .then(|| format!("{}: does not begin with what it is", source.path))
 }
 
 /// Limits without a word about them, and limits that nobody uses.
@@ -222,7 +222,7 @@ fn unexplained(manifest: &str) -> Vec<String> {
         .filter(|line| line.contains('=') && !line.starts_with('#'));
     let explained = |line: &str| {
         line.split_once('#')
-            .is_some_and(|(_, reason)| reason.trim().len() > 3)
+            .is_some_and(|(_, reason)| !reason.trim().is_empty())
     };
     let silent = lines.filter(|line| !explained(line));
     silent.map(|line| format!("no reason: {line}")).collect()

@@ -42,6 +42,9 @@ fn answers_carry_the_id_of_their_message() {
         }
         watcher.send(r#"{"type":"ping"}"#);
         assert_eq!(watcher.next(), json!({"type": "pong"}));
+        // Of repeated keys the last wins.
+        watcher.send(r#"{"type":1,"id":[],"type":"ping","id":"last"}"#);
+        assert_eq!(watcher.next(), json!({"type": "pong", "id": "last"}));
         // Digit for digit, also where a double could not hold it.
         watcher.send(r#"{"type":"ping","id":12345678901234567890123}"#);
         let Message::Text(text) = watcher.socket.read().expect("an answer") else {

@@ -33,6 +33,10 @@ impl Entities {
         if options.namespaces > 10u64.pow(4) {
             bail!("--namespaces must be 0 to {}", 10u64.pow(4));
         }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if options.namespace.is_empty() || !options.namespace.bytes().all(is_plain) {
+            bail!("--namespace must be letters, digits, - and _");
+        }
         Ok(Self {
             count: options.entities,
             namespaces: options.namespaces,

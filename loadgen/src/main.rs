@@ -45,7 +45,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let command = CommandLine::parse().command;
-    net::raise_descriptor_limit();
+    if let Err(error) = net::raise_descriptor_limit() {
+        report::note(&format!("flux-loadgen: {error:#}"));
+    }
     let result = match &command {
         Command::Publish(options) => workload::publish::run(options),
         Command::Batch(options) => workload::batch::run(options),

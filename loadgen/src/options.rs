@@ -3,11 +3,12 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::time::Duration;
 
-/// Load against a running Flux server.
-///
-/// A token for writes in auth mode is read from FLUX_TOKEN (then use --namespaces 1 --namespace <the token's>).
+const TOKEN_HELP: &str = "A token for writes in auth mode is read from FLUX_TOKEN; it fits one namespace, so say \
+    --namespaces 1 --namespace <its name> as well.";
+
+/// Load against a running Flux server
 #[derive(Debug, Parser)]
-#[command(name = "flux-loadgen", version)]
+#[command(name = "flux-loadgen", version, after_help = TOKEN_HELP)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -23,7 +24,7 @@ pub(crate) enum Command {
     Get(GetOptions),
     /// List entities by namespace
     List(ListOptions),
-    /// Subscribe over WebSockets and time each event from publisher to watchers
+    /// Subscribe by WebSocket and time each event from publisher to watchers
     Watch(WatchOptions),
     /// Open connections that do nothing
     Idle(IdleOptions),

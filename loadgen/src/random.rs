@@ -1,4 +1,4 @@
-//! SplitMix64 (Steele, Lea, Flood 2014): the same seed gives the same load.
+//! `SplitMix64` (Steele, Lea, Flood 2014): the same seed gives the same load.
 
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);

@@ -17,7 +17,6 @@ const LATENCY_DIGITS: u8 = 3;
 /// The phases of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Phases {
-    pub(crate) begin: Moment,
     pub(crate) measure_from: Moment,
     /// Nothing is sent from here on.
     pub(crate) measure_until: Moment,
@@ -33,7 +32,6 @@ impl Phases {
         let measure_from = begin + warmup;
         let measure_until = measure_from + duration;
         Self {
-            begin,
             measure_from,
             measure_until,
             give_up: measure_until + GIVE_UP_AFTER,

@@ -133,10 +133,9 @@ fn compare(written: Written, reply: &Reply) -> Finding {
     match value {
         Some(value) if value > written.sent => Finding::Invented,
         Some(value) if value >= written.acknowledged => Finding::Kept,
-        None if written.acknowledged == 0 => Finding::Kept,
-        // An entity that no answer vouches for may still hold what it held before this run.
-        Some(_) if written.acknowledged == 0 => Finding::Kept,
-        Some(_) | None => Finding::Lost,
+        // An entity that no answer vouches for may hold what it held before this run, or nothing.
+        _ if written.acknowledged == 0 => Finding::Kept,
+        _ => Finding::Lost,
     }
 }
 

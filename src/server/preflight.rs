@@ -1,6 +1,7 @@
 //! What a machine has to offer before the server starts, and one line for each thing that is missing.
 
 use super::runtime;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CpuSet;
 use std::io;
@@ -28,27 +29,39 @@ pub enum MissingFeature {
     Other(#[source] io::Error),
 }
 
-/// Starts an executor that does nothing, to see whether the kernel lets it.
+/// Asks the kernel for a ring, and then starts an executor that does nothing, to see whether the kernel lets it.
 ///
 /// # Errors
 /// [`MissingFeature`].
 pub(super) fn check_io_uring(cpu: usize) -> Result<(), MissingFeature> {
-    let probe = runtime::spawn("flux-preflight", cpu, || async { Ok(()) });
-    match probe.and_then(runtime::join) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(
-            match error
-                .raw_os_error()
-                .map(rustix::io::Errno::from_raw_os_error)
-            {
-                Some(rustix::io::Errno::NOSYS) => MissingFeature::NoIoUring,
-                Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
-                    MissingFeature::IoUringForbidden
-                }
-                Some(rustix::io::Errno::NOMEM) => MissingFeature::LockedMemory,
+    if kernel_version(&rustix::system::uname().release().to_string_lossy()) < KERNEL_MIN {
+        return Err(MissingFeature::NoIoUring);
+    }
+    let ring = io_uring::IoUring::new(4).map(drop);
+    let executor = |()| runtime::spawn("flux-preflight", cpu, || async { Ok(()) });
+    ring.and_then(executor)
+        .and_then(runtime::join)
+        .map_err(
+            |error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOSYS) => MissingFeature::NoIoUring,
+                Some(Errno::PERM | Errno::ACCESS) => MissingFeature::IoUringForbidden,
+                Some(Errno::NOMEM) => MissingFeature::LockedMemory,
                 _ => MissingFeature::Other(error),
             },
-        ),
+        )
+}
+
+/// The first kernel whose io_uring has all that glommio asks for.
+const KERNEL_MIN: (u32, u32) = (5, 8);
+
+/// Major and minor version of a kernel release such as `6.18.44-generic`; a release of another form counts as new.
+fn kernel_version(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (u32::MAX, u32::MAX),
     }
 }
 
@@ -84,4 +97,22 @@ pub(super) fn raise_descriptor_limit() -> u64 {
         Err(_) => limit.current,
     };
     now.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_before_5_8_are_refused() {
+        let check = |release, enough| {
+            assert_eq!(kernel_version(release) >= KERNEL_MIN, enough, "{release}")
+        };
+        check("5.4.0-150-generic", false);
+        check("4.19.1", false);
+        check("5.8.0", true);
+        check("5.15.0-1-amd64", true);
+        check("6.18.44-fc", true);
+        check("unknown", true);
+    }
 }

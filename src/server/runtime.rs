@@ -7,7 +7,7 @@
 
 use futures_lite::AsyncRead;
 use glommio::io::BufferedFile;
-use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind};
 use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -56,6 +56,9 @@ pub(super) fn join(executor: Executor) -> io::Result<()> {
 fn io_error<T>(error: GlommioError<T>) -> io::Error {
     match error {
         GlommioError::IoError(error) => error,
+        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(..)) => {
+            rustix::io::Errno::NOMEM.into()
+        }
         GlommioError::EnhancedIoError { source, .. } => source,
         other => io::Error::other(other.to_string()),
     }

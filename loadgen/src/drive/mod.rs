@@ -13,8 +13,9 @@ use crate::options::LoadOptions;
 use crate::report;
 use crate::stats::{Phases, Stats};
 use crate::workload::Workload;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use pace::Pace;
+use std::panic::resume_unwind;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
@@ -162,10 +163,9 @@ impl<'env> Shared<'env> {
     }
 }
 
-fn join<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread
-        .join()
-        .map_err(|_| anyhow!("a load thread panicked"))?
+/// Waits for a thread; its panic becomes ours.
+pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Connection `n` is number `n / threads` of thread `n % threads`.

@@ -190,11 +190,10 @@ fn body_of(mut head: &[u8]) -> Result<Expecting, Malformed> {
                     };
                 }
             }
-            Some(b't' | b'T') => {
-                if value_of(line, b"transfer-encoding:") == Some(b"chunked") {
-                    return Ok(Expecting::ChunkLine);
-                }
+            Some(b't' | b'T') if value_of(line, b"transfer-encoding:") == Some(b"chunked") => {
+                return Ok(Expecting::ChunkLine);
             }
+
             _ => {}
         }
     }

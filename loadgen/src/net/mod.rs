@@ -8,12 +8,15 @@ pub(crate) use link::{Input, LINK_PARTIAL_BYTES_MAX, Link, Received};
 pub(crate) use poller::{Poller, Ready};
 pub(crate) use target::Target;
 
+use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Lets this process hold as many sockets as the system allows it. Where that fails, the soft limit stands, and opening
-/// one socket too many says so.
-pub(crate) fn raise_descriptor_limit() {
+/// Lets this process hold as many sockets as the system allows it.
+///
+/// # Errors
+/// When the system refuses; the limit stays as it was.
+pub(crate) fn raise_descriptor_limit() -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    drop(setrlimit(Resource::Nofile, limit));
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
 }

@@ -62,15 +62,21 @@ impl Target {
     /// Request line and fields, up to and including the empty line. `body_len` is given for requests with a body,
     /// which also carry the token.
     pub(crate) fn head(&self, method_and_path: &str, body_len: Option<usize>) -> Vec<u8> {
-        let mut head = format!("{method_and_path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        let mut fields = String::new();
         if let Some(body_len) = body_len {
-            if let Some(token) = &self.token {
-                head += &format!("Authorization: Bearer {token}\r\n");
-            }
-            head += &format!("Content-Type: application/json\r\nContent-Length: {body_len}\r\n");
+            let authorization = match &self.token {
+                Some(token) => format!("Authorization: Bearer {token}\r\n"),
+                None => String::new(),
+            };
+            fields = format!(
+                "{authorization}Content-Type: application/json\r\nContent-Length: {body_len}\r\n"
+            );
         }
-        head += "\r\n";
-        head.into_bytes()
+        format!(
+            "{method_and_path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n",
+            self.host
+        )
+        .into_bytes()
     }
 
     /// A handshake for a WebSocket on `path` (RFC 6455 §4.1).

@@ -1,0 +1,70 @@
+//! The events of one publisher connection: entity after entity in turn, each marked.
+
+use super::mark::{MARK_LEN, Mark, RunId};
+use crate::clock::Moment;
+use crate::entities::Entities;
+use crate::http::Answer;
+use crate::net::Target;
+use crate::options::EntityOptions;
+use crate::random::Random;
+use crate::workload::event::EventText;
+use crate::workload::{Achieved, Ticket, Workload};
+
+#[derive(Debug)]
+pub(super) struct Publisher {
+    head: Vec<u8>,
+    text: EventText,
+    run: RunId,
+    connection: usize,
+    entity_count: u64,
+    sent_count: u64,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        target: &Target,
+        entities: &Entities,
+        options: &EntityOptions,
+        (run, seed, connection): (RunId, u64, usize),
+    ) -> Self {
+        let mut random = Random::new(seed, connection);
+        let text = EventText::new(entities.clone(), options, &mut random);
+        let head = target.head("POST /api/events", Some(text.len(MARK_LEN)));
+        let entity_count = entities.count;
+        Self {
+            head,
+            text,
+            run,
+            connection,
+            entity_count,
+            sent_count: 0,
+        }
+    }
+
+    /// Events sent, acknowledged or not.
+    pub(super) fn sent_count(&self) -> u64 {
+        self.sent_count
+    }
+}
+
+impl Workload for Publisher {
+    const BODY_BYTES_READ: usize = 0;
+
+    fn write_request(&mut self, due: Moment, out: &mut Vec<u8>) -> Ticket {
+        let mark = Mark {
+            publisher: self.connection,
+            number: self.sent_count,
+            due,
+        };
+        self.sent_count += 1;
+        out.extend_from_slice(&self.head);
+        let entity = mark.number % self.entity_count;
+        self.text
+            .write(entity, out, |out| mark.write(self.run, out));
+        Ticket::default()
+    }
+
+    fn read_answer(&mut self, _ticket: Ticket, _answer: &Answer<'_>) -> Achieved {
+        Achieved::ONE
+    }
+}
