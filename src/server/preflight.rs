@@ -51,7 +51,7 @@ pub(super) fn check_io_uring(cpu: usize) -> Result<(), MissingFeature> {
         )
 }
 
-/// The first kernel whose io_uring has all that glommio asks for.
+/// The first kernel whose `io_uring` has all that glommio asks for.
 const KERNEL_MIN: (u32, u32) = (5, 8);
 
 /// Major and minor version of a kernel release such as `6.18.44-generic`; a release of another form counts as new.

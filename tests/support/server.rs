@@ -216,12 +216,12 @@ impl Server {
         kib.parse::<u64>().expect("a number") * 1024
     }
 
-    /// As a power of the machine would not: kills the process without a word and waits for its end.
+    /// SIGKILL, and waits for the process to be gone.
     pub(crate) fn kill(mut self) {
         self.end();
     }
 
-    /// SIGTERM, without waiting.
+    /// Sends a signal, without waiting for what it does.
     pub(crate) fn signal(&self, signal: &str) {
         let line = format!("kill -s {signal} {}", self.pid());
         let status = Command::new("sh")
@@ -238,7 +238,7 @@ impl Server {
         })
     }
 
-    /// SIGTERM; insists on exit code 0.
+    /// SIGTERM, and waits; insists on exit code 0.
     pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.wait();
