@@ -52,7 +52,7 @@ impl Path {
                     Decoded::Refused { error, .. } => panic!("{error}"),
                 },
             )
-            .unwrap();
+            .expect("valid JSON");
         scanner.finish().expect("nothing follows");
         self.shard.publish(now, event).expect("there is room");
         let head = ResponseHead {

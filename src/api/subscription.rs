@@ -46,16 +46,16 @@ struct Fields {
     id: Option<Box<str>>,
     kind: Option<Box<str>>,
     entity_id: Option<Box<str>>,
-    error: Option<ApiError>,
+    /// The rules that were broken, each with the member that broke it; one that comes again starts afresh.
+    errors: Vec<(&'static str, ApiError)>,
 }
 
 impl Fields {
     fn read(&mut self, message: &str) -> Result<(), JsonError> {
         let mut scanner = Scanner::new(message.as_bytes())?;
         if scanner.kind()? != Kind::Object {
-            self.error = Some(ApiError::Shape {
-                rule: "a message must be a JSON object",
-            });
+            let rule = "a message must be a JSON object";
+            self.errors.push(("", ApiError::Shape { rule }));
             scanner.raw_value()?;
             return scanner.finish();
         }
@@ -76,15 +76,13 @@ impl Fields {
     }
 
     fn read_id(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        self.errors.retain(|(field, _)| *field != "id");
         let value = scanner.raw_value()?;
         if matches!(value.kind, Kind::String | Kind::Number) {
             self.id = Some(value.text.into());
         } else {
             self.id = None;
-            self.error = Some(ApiError::InvalidField {
-                field: "id",
-                rule: "a string or a number",
-            });
+            self.invalid("id", "a string or a number");
         }
         Ok(())
     }
@@ -94,20 +92,23 @@ impl Fields {
         scanner: &mut Scanner<'_>,
         field: &'static str,
     ) -> Result<Option<Box<str>>, JsonError> {
+        self.errors.retain(|(broken, _)| *broken != field);
         if scanner.kind()? == Kind::String {
             let mut scratch = String::new();
             return Ok(Some(scanner.string()?.decode(&mut scratch).into()));
         }
         scanner.raw_value()?;
-        self.error = Some(ApiError::InvalidField {
-            field,
-            rule: "a string",
-        });
+        self.invalid(field, "a string");
         Ok(None)
     }
 
+    fn invalid(&mut self, field: &'static str, rule: &'static str) {
+        self.errors
+            .push((field, ApiError::InvalidField { field, rule }));
+    }
+
     fn action(&mut self) -> Result<Action, ApiError> {
-        if let Some(error) = self.error.take() {
+        if let Some((_, error)) = self.errors.drain(..).next() {
             return Err(error);
         }
         let kind = self
