@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn kernels_before_5_8_are_refused() {
         let check = |release, enough| {
-            assert_eq!(kernel_version(release) >= KERNEL_MIN, enough, "{release}")
+            assert_eq!(kernel_version(release) >= KERNEL_MIN, enough, "{release}");
         };
         check("5.4.0-150-generic", false);
         check("4.19.1", false);
