@@ -29,6 +29,9 @@ pub const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of JSON containers, the outermost counted. Deeper: 400.
 pub const JSON_DEPTH_MAX: usize = 128;
 
+/// Items of one batch: more than valid events fit the default body limit, and a bound on the answer to invalid ones.
+/// More: 400.
+pub const BATCH_ITEMS_MAX: usize = 150_000;
 /// Entity id, bytes. Longer: 400.
 pub const ENTITY_ID_BYTES_MAX: usize = 512;
 /// Event id, bytes. Longer: 400.
@@ -60,9 +63,14 @@ pub const MAILBOX_OVERFLOW_MESSAGES_MAX: usize = 8192;
 /// Writes that wait for the log's next segment. Beyond it: 503.
 pub const STALLED_REQUESTS_MAX: usize = 4096;
 
+/// Bytes of the events in them. Beyond it: 503.
+pub const STALLED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Requests of one connection that are worked on at once. While as many are unanswered, the connection is not
 /// read, and the client's own sends come to a halt.
 pub const PIPELINE_REQUESTS_MAX: usize = 256;
+/// Reads of one connection that other cores work on at once: nobody knows how large their answers are.
+pub const PIPELINE_READS_MAX: usize = 16;
 /// Bytes of answers that one HTTP connection may owe before it is no longer read.
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
@@ -73,6 +81,12 @@ pub const CONNECTIONS_PER_LOAN: usize = 8;
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
+/// Connections beyond the bound that are told so in good order; further ones are told and dropped at once.
+pub const CONNECTIONS_REFUSED_MAX: u64 = 64;
+/// Descriptors besides those of connections: the process's own, and those of each shard (rings, sockets, segments).
+pub const DESCRIPTORS_RESERVED: u64 = 64 + CONNECTIONS_REFUSED_MAX;
+/// See [`DESCRIPTORS_RESERVED`].
+pub const DESCRIPTORS_PER_SHARD: u64 = 24;
 /// Connections that the kernel holds for a core until it accepts them.
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Connections accepted in one pass of the loop, so that a flood of new ones does not starve the old.
@@ -118,6 +132,8 @@ pub const OUTBOX_CONFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Frames conflated for one slow subscriber: bounds the time to deliver them, however small. More: it is closed
 /// with 1013.
 pub const OUTBOX_CONFLATED_ENTRIES_MAX: usize = 65_536;
+/// The `id` of a WebSocket message, bytes of JSON text. Longer: an error message.
+pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 /// Subscriptions that one connection may hold at a time; each costs memory on every shard that it concerns.
 /// More: an error message, and the connection stays.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;

@@ -1,20 +1,26 @@
-//! What the server tells its operator: lines on stderr.
-#![expect(
-    clippy::print_stderr,
-    reason = "this is the one place that writes the log of the process"
-)]
+//! What the server tells its operator: lines on stderr. Where stderr takes none (a full disk, a closed pipe), the
+//! server goes on without.
+
+use std::io::Write;
 
 /// Something the operator should know and need not act on.
 pub fn info(message: &str) {
-    eprintln!("flux: {message}");
+    line("", message);
 }
 
 /// Something that needs a look.
 pub fn warning(message: &str) {
-    eprintln!("flux: warning: {message}");
+    line("warning: ", message);
 }
 
 /// Something that failed.
 pub fn error(message: &str) {
-    eprintln!("flux: error: {message}");
+    line("error: ", message);
+}
+
+fn line(kind: &str, message: &str) {
+    match writeln!(std::io::stderr().lock(), "flux: {kind}{message}") {
+        // There is nobody left to tell.
+        Ok(()) | Err(_) => {}
+    }
 }

@@ -7,6 +7,7 @@ use super::encode;
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::{Kind, Scanner, write_string};
+use crate::limits::BATCH_ITEMS_MAX;
 use crate::model::EventPack;
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
@@ -84,7 +85,7 @@ impl BatchPlan {
                 scanner.raw_value()?;
             } else if scanner.kind()? == Kind::Array {
                 plan = Self::decode_items(&mut scanner, context);
-                if matches!(plan, Err(ApiError::Json(_))) {
+                if plan.is_err() && plan.as_ref().err() != Some(&EVENTS) {
                     return plan;
                 }
             } else {
@@ -104,6 +105,11 @@ impl BatchPlan {
         plan.packs.resize_with(context.shards, EventPack::default);
         scanner.begin_array()?;
         while scanner.next_element()? {
+            if plan.items.len() >= BATCH_ITEMS_MAX {
+                return Err(ApiError::Shape {
+                    rule: "`events` must hold at most 150000 items",
+                });
+            }
             let BatchContext {
                 decoder,
                 ids,
@@ -194,8 +200,10 @@ impl BatchPlan {
                         .get(shard)
                         .and_then(|outcome| outcome.error.as_ref());
                     match (stored, error) {
+                        (Some(()), _) => out.extend_from_slice(self.text(answer)),
                         (None, Some(error)) => self.not_stored(answer, error, out),
-                        _ => out.extend_from_slice(self.text(answer)),
+                        // A shard that stored less than it was given says why; without that nobody may hear success.
+                        (None, None) => self.not_stored(answer, &ApiError::Overloaded, out),
                     }
                 }
             }

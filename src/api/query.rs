@@ -81,6 +81,18 @@ pub fn parse_websocket(query: Option<&str>) -> Result<bool, ApiError> {
     }
 }
 
+/// Checks that every parameter can be decoded, for routes that take none.
+///
+/// # Errors
+/// [`ApiError::PercentEncoding`].
+pub fn check(query: Option<&str>) -> Result<(), ApiError> {
+    if query.is_none() {
+        Ok(())
+    } else {
+        each_parameter(query, |_, _| Ok(()))
+    }
+}
+
 fn each_parameter(
     query: Option<&str>,
     mut take: impl FnMut(&str, &str) -> Result<(), ApiError>,

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::json::{JsonError, Kind, Scanner};
+use crate::limits;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +79,12 @@ impl Fields {
     fn read_id(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
         self.errors.retain(|(field, _)| *field != "id");
         let value = scanner.raw_value()?;
-        if matches!(value.kind, Kind::String | Kind::Number) {
+        let fits = value.text.len() <= limits::MESSAGE_ID_BYTES_MAX;
+        if fits && matches!(value.kind, Kind::String | Kind::Number) {
             self.id = Some(value.text.into());
         } else {
             self.id = None;
-            self.invalid("id", "a string or a number");
+            self.invalid("id", "a string or a number of at most 256 bytes");
         }
         Ok(())
     }

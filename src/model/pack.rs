@@ -24,6 +24,11 @@ impl EventPack {
         self.count as usize
     }
 
+    /// Bytes that the events take here.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// True where there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0

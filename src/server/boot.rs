@@ -8,6 +8,7 @@ use super::preflight::{self, MissingFeature};
 use super::runtime::{self, Executor};
 use super::shared::Shared;
 use super::sockets;
+use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED};
 use crate::report;
 use crate::settings::Settings;
 use crate::shard::{self, Inbox, Postbox, Shard};
@@ -68,9 +69,6 @@ pub enum StartError {
     },
 }
 
-/// Descriptors that are not connections: segments, sockets, rings, with room to spare.
-const DESCRIPTORS_RESERVED: u64 = 256;
-
 /// What ends a server.
 enum End {
     /// SIGTERM or SIGINT.
@@ -91,7 +89,8 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     preflight::check_io_uring(first_cpu)?;
     let descriptors = preflight::raise_descriptor_limit();
     let shards = settings.shards.unwrap_or_else(preflight::default_shards);
-    let connections_max = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_RESERVED))
+    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
+    let connections_max = usize::try_from(descriptors.saturating_sub(reserved))
         .unwrap_or(usize::MAX)
         .clamp(1, settings.connections_max);
     let config = Arc::new(Config {

@@ -162,8 +162,7 @@ impl Connection {
 
     /// True while the connection owes so much that it must not be read.
     pub(super) fn is_paused(&self) -> bool {
-        self.responses.waiting() >= limits::PIPELINE_REQUESTS_MAX
-            || self.responses.pending_bytes() >= limits::RESPONSE_BYTES_PENDING_MAX
+        self.responses.is_full()
     }
 
     /// True where nothing is owed to the client.
@@ -174,8 +173,9 @@ impl Connection {
     /// What `now_ms` says.
     pub(super) fn overdue(&self, now_ms: u64, timeouts: Timeouts) -> Overdue {
         let since = |then: u64| now_ms.saturating_sub(then);
+        // Only a socket that refuses bytes is stalled; any other was written to in the last turn.
         let owed = !self.responses.sendable().is_empty() || !self.owes_no_frames();
-        if owed && since(self.sent_ms) > limits::WRITE_STALL_SECONDS_MAX * 1000 {
+        if owed && !self.writable && since(self.sent_ms) > limits::WRITE_STALL_SECONDS_MAX * 1000 {
             return Overdue::Silent;
         }
         if self.closing != Closing::Open {
@@ -191,7 +191,9 @@ impl Connection {
             return Overdue::No;
         };
         match reader.phase() {
-            Phase::Head if since(self.began_ms) > timeouts.head_ms => Overdue::Head,
+            Phase::Head if !self.is_paused() && since(self.began_ms) > timeouts.head_ms => {
+                Overdue::Head
+            }
             Phase::Body if !self.is_paused() && since(self.received_ms) > timeouts.body_ms => {
                 Overdue::Body
             }

@@ -1,7 +1,7 @@
 //! One core: its connections, its shard, its way to the others, and the loop that serves them all.
 //!
 //! A turn takes what is ready (bytes, messages, a flush that returned), works on all of it, issues one flush for
-//! what was appended, and then writes once to each connection that is owed something. Between turns the core sleeps
+//! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps
 //! in `io_uring` until one of its descriptors or its flush wakes it. Nothing in a turn waits.
 
 use super::connection::{Closing, Connection, Session};
@@ -32,6 +32,10 @@ pub(super) struct Core {
     pub(super) poller: Poller,
     pub(super) timer: OwnedFd,
     pub(super) listener: Option<TcpListener>,
+    /// The listener is not polled: the process was out of descriptors.
+    pub(super) listener_paused: bool,
+    /// When connections that have ended last published, oldest first.
+    pub(super) ended_publishers: std::collections::VecDeque<u64>,
     pub(super) connections: Slots<Connection>,
     pub(super) flusher: Flusher,
     /// Connections that may be owed bytes.
@@ -95,6 +99,8 @@ impl Core {
             poller,
             timer,
             listener: Some(parts.listener),
+            listener_paused: false,
+            ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
             flusher: Flusher::new(),
             to_write: Vec::new(),
@@ -195,7 +201,14 @@ impl Core {
             runtime::yield_now().await;
             return Ok(Woken::Ready);
         }
-        let mut readable = pin!(Readable::new(self.poller.descriptor())?);
+        let Ok(readable) = Readable::new(self.poller.descriptor()) else {
+            // Out of descriptors: looking again and again costs processor time until a connection ends, and nothing
+            // else.
+            self.inbox.wake_up();
+            runtime::yield_now().await;
+            return Ok(Woken::Ready);
+        };
+        let mut readable = pin!(readable);
         let woken = std::future::poll_fn(|context| match self.take_finished(opening, context) {
             Ok(false) => readable.as_mut().poll(context).map(|()| Ok(Woken::Ready)),
             Ok(true) => Poll::Ready(Ok(Woken::Flushed)),

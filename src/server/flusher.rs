@@ -4,14 +4,16 @@
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
 use super::hub::Hub;
-use super::runtime::{FlushFile, spawn_blocking};
+use super::runtime::{FlushFile, pause, spawn_blocking};
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
 use flux_storage::{Flush, FlushSegment, Spare, StorageError};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -182,6 +184,24 @@ impl Flusher {
     }
 }
 
+/// Opens a segment's file. Being out of descriptors or memory passes: what waits for the flush waits a little longer.
+async fn open(path: &Path) -> io::Result<FlushFile> {
+    loop {
+        match FlushFile::open(path).await {
+            Err(error) if is_passing(&error) => pause(OPEN_RETRY_MS).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// Milliseconds between two attempts to open a file.
+const OPEN_RETRY_MS: u64 = 10;
+
+fn is_passing(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
 /// Flushes the segments in order and returns the files that stay open: those of segments older than the last are
 /// sealed by now, and with this flush they need no other.
 async fn sync_files(segments: Vec<FlushSegment>, mut files: Files) -> io::Result<Files> {
@@ -189,7 +209,7 @@ async fn sync_files(segments: Vec<FlushSegment>, mut files: Files) -> io::Result
         let file = if let Some(file) = files.get(&segment.ordinal) {
             Rc::clone(file)
         } else {
-            let file = Rc::new(FlushFile::open(&segment.path).await?);
+            let file = Rc::new(open(&segment.path).await?);
             files.insert(segment.ordinal, Rc::clone(&file));
             file
         };

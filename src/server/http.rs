@@ -12,7 +12,7 @@ use crate::api::query::{self, ListQuery};
 use crate::api::{ApiError, Route, delete, encode, route};
 use crate::model::{EventId, EventPack, is_reserved};
 use crate::shard::{AppendRefusal, Reply, ShardRequest, Ticket, place};
-use crate::wire::http1::{Field, Head, Request};
+use crate::wire::http1::{Field, Head, Request, Version};
 use crate::wire::ws;
 use flux_storage::Sequence;
 
@@ -21,6 +21,8 @@ use flux_storage::Sequence;
 pub(super) enum Next {
     /// Goes on, or closes after its answers where the request said so.
     Go,
+    /// Closes after its answers: the end of the last one is the end of the connection.
+    Last,
     /// Goes on, and counts as a publisher.
     Published,
     /// Speaks WebSocket from here on.
@@ -81,6 +83,7 @@ fn dispatch(
     meta: RequestMeta,
 ) -> Result<Next, ApiError> {
     let head = &request.head;
+    query::check(head.query)?;
     match route(head.method, head.path)? {
         Route::Publish => {
             serving(hub)?;
@@ -94,9 +97,18 @@ fn dispatch(
         }
         Route::List => {
             let query = ListQuery::parse(head.query)?;
+            hub.shard.as_ref().ok_or(ApiError::NotReady)?;
+            let until_close = query.limit.is_none() && head.version == Version::Http10;
+            let meta = RequestMeta {
+                keep_alive: meta.keep_alive && !until_close,
+                ..meta
+            };
             let listing = Listing::new(hub, meta, query);
             client.responses.wait(Operation::List(Box::new(listing)));
             start_front(hub, client);
+            if until_close {
+                return Ok(Next::Last);
+            }
         }
         Route::Read(id) => read(hub, client, (&id, head), meta)?,
         Route::Delete(id) => {
@@ -106,7 +118,9 @@ fn dispatch(
         Route::DeleteBatch => {
             serving(hub)?;
             let filter = delete::parse(request.body)?;
-            let deletion = Deletion::start(hub, meta, client.next_ticket(), filter)?;
+            let ticket = client.next_ticket();
+            let deletion = Deletion::start(hub, meta, ticket, filter)
+                .inspect_err(|_| client.responses.forget_number())?;
             let done = deletion.is_done();
             let slot = client
                 .responses
@@ -115,7 +129,10 @@ fn dispatch(
                 finish_deletion(hub, client, slot);
             }
         }
-        Route::WebSocket => return upgrade(client, head),
+        Route::WebSocket => {
+            serving(hub)?;
+            return upgrade(client, head);
+        }
         Route::Health => health(hub, client, meta),
         Route::Ready => ready(hub, client, meta)?,
         Route::Options(allow) => options(hub, client, meta, allow),
@@ -420,7 +437,7 @@ pub(super) fn on_reply(
                     stored: 0,
                     error: Some(error),
                 },
-                _ => PartOutcome::default(),
+                _ => return true,
             };
             batch.waiting -= 1;
             if batch.waiting == 0 {

@@ -10,7 +10,7 @@ use crate::api::ApiError;
 use crate::limits;
 use crate::wire::http1::{CONTINUE, Next as Parsed};
 use flux_storage::Sequence;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Core {
@@ -29,11 +29,19 @@ impl Core {
                             "a connection could not be accepted: {error}"
                         ));
                     }
+                    // The listener would go on being ready; the next tick looks again.
+                    self.poller.remove(listener);
+                    self.listener_paused = true;
                     return;
                 }
             };
             let limit = self.hub.config.connections_max;
-            let over = self.hub.shared.connections() >= limit as u64;
+            let beyond = self.hub.shared.connections().checked_sub(limit as u64);
+            let over = beyond.is_some();
+            if beyond.is_some_and(|beyond| beyond >= limits::CONNECTIONS_REFUSED_MAX) {
+                self.refuse(&socket);
+                continue;
+            }
             let now_ms = self.hub.now_ms;
             let Some((index, generation)) = self.connections.reserve() else {
                 return;
@@ -65,13 +73,27 @@ impl Core {
         }
     }
 
+    /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
+    fn refuse(&self, socket: &std::net::TcpStream) {
+        let error = ApiError::TooManyConnections {
+            limit: self.hub.config.connections_max,
+        };
+        let mut answer = Vec::new();
+        self.hub
+            .write_error(&mut answer, RequestMeta::CLOSING, &error);
+        match rustix::net::send(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            // Whether it was heard can't be waited for.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
     /// Reads once from a connection and works on what came.
     pub(super) fn read(&mut self, index: u32) {
         let Some(mut connection) = self.connections.take(index) else {
             return;
         };
         if connection.readable && !(connection.closing == Closing::Open && connection.is_paused()) {
-            self.receive(index, &mut connection);
+            self.receive(&mut connection);
         }
         self.work(index, &mut connection);
         let paused = connection.closing == Closing::Open && connection.is_paused();
@@ -87,7 +109,7 @@ impl Core {
         self.queue_write(index);
     }
 
-    pub(super) fn receive(&mut self, index: u32, connection: &mut Connection) {
+    pub(super) fn receive(&mut self, connection: &mut Connection) {
         let received =
             rustix::net::recv(&connection.socket, &mut *self.received, RecvFlags::DONTWAIT);
         let count = match received {
@@ -114,12 +136,12 @@ impl Core {
             Session::Http(reader) => reader.buffered() == 0,
             Session::WebSocket(_) => false,
         };
-        if idle {
+        if idle && connection.closing == Closing::Open {
             connection.began_ms = self.hub.now_ms;
         }
         connection.received_ms = self.hub.now_ms;
         if connection.closing != Closing::Open {
-            self.discard(index, connection, count);
+            self.discard(connection, count);
             return;
         }
         let bytes = self.received.get(..count).unwrap_or_default();
@@ -130,7 +152,7 @@ impl Core {
     }
 
     /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is dropped.
-    pub(super) fn discard(&mut self, _index: u32, connection: &mut Connection, count: usize) {
+    pub(super) fn discard(&mut self, connection: &mut Connection, count: usize) {
         if let Session::WebSocket(websocket) = &mut connection.session {
             websocket
                 .reader
@@ -161,7 +183,11 @@ impl Core {
 
     pub(super) fn work_http(&mut self, index: u32, connection: &mut Connection) {
         let generation = connection.generation;
-        connection.starved = false;
+        if std::mem::take(&mut connection.starved) {
+            // The wait was ours: the client's time begins anew.
+            connection.began_ms = self.hub.now_ms;
+            connection.received_ms = self.hub.now_ms;
+        }
         while !connection.is_paused() {
             let Session::Http(reader) = &mut connection.session else {
                 return;
@@ -184,7 +210,7 @@ impl Core {
                     return;
                 }
             };
-            let keep_alive = request.head.keep_alive;
+            let keep_alive = request.head.keep_alive && !hub.shared.is_stopping();
             let mut client = Client {
                 responses,
                 index,
@@ -194,6 +220,10 @@ impl Core {
             connection.began_ms = hub.now_ms;
             match next {
                 Next::Go => {}
+                Next::Last => {
+                    connection.close_after_sending(self.hub.now_ms);
+                    return;
+                }
                 Next::Published => connection.published_ms = hub.now_ms.max(1),
                 Next::Upgrade { metrics } => {
                     self.upgrade(index, connection, metrics);

@@ -57,6 +57,13 @@ pub(super) enum Operation {
     List(Box<Listing>),
 }
 
+impl Operation {
+    /// True where the answer may be of any size.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::List(_))
+    }
+}
+
 /// A batch, and what its shards have said so far.
 #[derive(Debug)]
 pub(super) struct BatchInFlight {

@@ -149,6 +149,12 @@ impl Core {
             };
             websocket.leave(&mut self.hub, owner);
         }
+        // A producer that connects anew for each event is one all the same; beyond the bound some are not counted.
+        if connection.published_ms > 0
+            && self.ended_publishers.len() < limits::PIPELINE_REQUESTS_MAX
+        {
+            self.ended_publishers.push_back(connection.published_ms);
+        }
         self.poller.remove(&connection.socket);
         self.connections.release(index);
     }

@@ -12,6 +12,7 @@
 //! and a buffer of its own.
 
 use super::operation::Operation;
+use crate::limits;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 
@@ -24,6 +25,10 @@ pub(super) struct Responses {
     /// Ascending by position: from there on, nothing may be sent before the sequence is visible.
     gates: VecDeque<(usize, Sequence)>,
     slots: VecDeque<Slot>,
+    /// Bytes of the answers that are ready in slots.
+    slot_bytes: usize,
+    /// Slots that wait for an answer whose size nobody knows yet.
+    reads: usize,
     next_slot: u32,
 }
 
@@ -48,6 +53,7 @@ impl Responses {
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
+            self.slot_bytes += bytes.len();
             let number = self.take_number();
             self.slots.push_back(Slot {
                 number,
@@ -59,6 +65,7 @@ impl Responses {
     /// Opens a slot for an answer that has to be waited for. Returns its number.
     pub(super) fn wait(&mut self, operation: Operation) -> u32 {
         let number = self.take_number();
+        self.reads += usize::from(operation.is_read());
         self.slots.push_back(Slot {
             number,
             state: SlotState::Waiting(operation),
@@ -101,6 +108,9 @@ impl Responses {
         let Some(index) = self.slots.iter().position(|slot| slot.number == number) else {
             return;
         };
+        if let SlotState::Waiting(operation) = &self.slots[index].state {
+            self.reads -= usize::from(operation.is_read());
+        }
         if index == 0 {
             write(&mut self.bytes);
             self.slots.pop_front();
@@ -108,6 +118,7 @@ impl Responses {
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
+            self.slot_bytes += bytes.len();
             self.slots[index].state = SlotState::Ready {
                 bytes,
                 gate: Sequence::ZERO,
@@ -132,6 +143,7 @@ impl Responses {
             }) = self.slots.pop_front()
             {
                 self.gate(gate);
+                self.slot_bytes -= bytes.len();
                 self.bytes.extend_from_slice(&bytes);
             }
         }
@@ -159,6 +171,8 @@ impl Responses {
         self.bytes.truncate(position);
         self.gates.clear();
         self.slots.clear();
+        self.slot_bytes = 0;
+        self.reads = 0;
         true
     }
 
@@ -186,9 +200,22 @@ impl Responses {
         }
     }
 
-    /// Bytes owed and not sent, withheld ones included.
+    /// Bytes that are next in line and not sent, withheld ones included.
     pub(super) fn pending_bytes(&self) -> usize {
         self.bytes.len() - self.sent
+    }
+
+    /// True while no further request may be taken on: too many wait, or too many bytes.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() >= limits::PIPELINE_REQUESTS_MAX
+            || self.reads >= limits::PIPELINE_READS_MAX
+            || self.pending_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
+    }
+
+    /// Uses up the number that a request was sent out under whose slot was never opened: a late reply to it must not
+    /// find another's.
+    pub(super) fn forget_number(&mut self) {
+        self.take_number();
     }
 
     /// Answers that wait in slots.

@@ -14,6 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Memory that an executor registers with `io_uring`, bytes. Small: only `fdatasync` and polls go through it, and
 /// the default of 10 MiB runs into small limits on locked memory.
@@ -95,6 +96,11 @@ pub(super) fn spawn_blocking<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = R>>> {
     Box::pin(glommio::executor().spawn_blocking(job))
+}
+
+/// Waits, and lets the executor do other things.
+pub(super) async fn pause(milliseconds: u64) {
+    glommio::timer::sleep(Duration::from_millis(milliseconds)).await;
 }
 
 /// Lets the executor look at its rings once.

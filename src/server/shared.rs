@@ -80,11 +80,12 @@ impl Shared {
         self.sum(|core| &core.drained) == self.cores.len() as u64
     }
 
-    /// Counts a connection that could not be accepted; true for the first of many, which is worth a line.
+    /// Counts a connection that could not be accepted; true for the 1st, 2nd, 4th, 8th…, which is worth a line.
     pub(super) fn note_accept_failure(&self, core: u16) -> bool {
         self.of(core)
             .accept_failures
             .fetch_add(1, Relaxed)
+            .wrapping_add(1)
             .is_power_of_two()
     }
 

@@ -4,6 +4,7 @@
 use super::connection::{Closing, Overdue, Session};
 use super::core::{Core, MetricsClock};
 use super::operation::RequestMeta;
+use super::poller::Token;
 use super::websocket::GOING_AWAY;
 use crate::api::{ApiError, encode};
 use crate::limits;
@@ -18,6 +19,11 @@ impl Core {
     pub(super) fn tick(&mut self) {
         super::sockets::acknowledge(&self.timer);
         self.ticks += 1;
+        if std::mem::take(&mut self.listener_paused)
+            && let Some(listener) = &self.listener
+        {
+            self.listener_paused = self.poller.add(listener, Token::Listener).is_err();
+        }
         if self.hub.shared.is_stopping() && self.stopping_ms.is_none() {
             self.begin_stop();
         }
@@ -34,13 +40,21 @@ impl Core {
     pub(super) fn sweep(&mut self) {
         let now_ms = self.hub.now_ms;
         let timeouts = self.hub.config.timeouts;
-        let mut publishers = 0;
+        let active_ms = limits::PUBLISHER_ACTIVE_SECONDS * 1000;
+        while self
+            .ended_publishers
+            .front()
+            .is_some_and(|then| now_ms.saturating_sub(*then) >= active_ms)
+        {
+            self.ended_publishers.pop_front();
+        }
+        let mut publishers = self.ended_publishers.len() as u64;
         for index in self.connections.indexes() {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
             let recent = now_ms.saturating_sub(connection.published_ms);
-            if connection.published_ms > 0 && recent < limits::PUBLISHER_ACTIVE_SECONDS * 1000 {
+            if connection.published_ms > 0 && recent < active_ms {
                 publishers += 1;
             }
             match connection.overdue(now_ms, timeouts) {

@@ -128,7 +128,7 @@ impl WebSocket {
         After::Close
     }
 
-    /// An overflow shows in [`Outbox::overflowed`], which every caller of this looks at before it goes on.
+    /// An overflow shows in [`Outbox::overflowed`]; the next look at the session closes it for that.
     fn owe(&mut self, frame: &[u8]) {
         match self.outbox.push_control(frame) {
             Ok(()) | Err(_) => {}
@@ -178,7 +178,17 @@ impl WebSocket {
         id: Option<Box<str>>,
     ) -> Result<Done, ApiError> {
         let filter = filter(pattern)?;
-        if let Some(pending) = self.pending.iter().find(|pending| pending.filter == filter) {
+        let limit = limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
+        if self.pending.len() >= limit {
+            return Err(ApiError::TooManySubscriptions { limit });
+        }
+        let subscribed = self.subscriptions.contains(&filter);
+        // The last one: an earlier one may have been taken back before it was in force.
+        let pending = self
+            .pending
+            .iter()
+            .rfind(|pending| pending.filter == filter);
+        if subscribed && let Some(pending) = pending {
             // The same subscription again before the first is in force: answered together with it.
             let (slot, waiting) = (pending.slot, pending.waiting);
             self.pending.push(PendingSubscription {
@@ -189,10 +199,9 @@ impl WebSocket {
             });
             return Ok(Done::Later);
         }
-        if self.subscriptions.contains(&filter) {
+        if subscribed {
             return Ok(Done::Now);
         }
-        let limit = limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
         if self.subscriptions.len() >= limit {
             return Err(ApiError::TooManySubscriptions { limit });
         }
@@ -267,7 +276,8 @@ impl WebSocket {
             match &refused {
                 None => self.acknowledge(id.as_deref()),
                 Some(error) => {
-                    if self.subscriptions.remove(&filter) {
+                    let again = self.pending.iter().any(|pending| pending.filter == filter);
+                    if !again && self.subscriptions.remove(&filter) {
                         take_back(hub, owner, &filter);
                     }
                     self.refuse(id.as_deref(), error);

@@ -79,6 +79,17 @@ pub enum ShardRequest {
     Unsubscribe(Filter),
 }
 
+impl ShardRequest {
+    /// Bytes of the events that it carries.
+    pub(super) fn event_bytes(&self) -> usize {
+        if let Self::Publish { pack, .. } = self {
+            pack.byte_len()
+        } else {
+            0
+        }
+    }
+}
+
 /// A request with its return address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {

@@ -17,7 +17,7 @@ use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
 use crate::api::query::ListQuery;
-use crate::limits::STALLED_REQUESTS_MAX;
+use crate::limits::{STALLED_BYTES_MAX, STALLED_REQUESTS_MAX};
 use crate::model::{Durability, EventPack, Timestamp};
 use flux_storage::Sequence;
 use std::collections::VecDeque;
@@ -31,6 +31,8 @@ pub struct Shard<L> {
     ids: EventIds,
     held: VecDeque<(Sequence, Origin, Reply)>,
     stalled: VecDeque<Envelope>,
+    /// Bytes of the events in `stalled`.
+    stalled_bytes: usize,
     /// Why a write is refused while the log can't take one, where waiting would not help.
     refusal: Option<ApiError>,
     /// Changes that the flush in flight covers.
@@ -47,6 +49,7 @@ impl<L: EventLog> Shard<L> {
             ids: EventIds::new(seed),
             held: VecDeque::new(),
             stalled: VecDeque::new(),
+            stalled_bytes: 0,
             refusal: None,
             flushing: None,
         }
@@ -110,10 +113,13 @@ impl<L: EventLog> Shard<L> {
         if let Some(error) = &self.refusal {
             let reply = refused(envelope.request, error.clone());
             self.hold(self.log.appended(), envelope.origin, reply);
-        } else if self.stalled.len() >= STALLED_REQUESTS_MAX {
+        } else if self.stalled.len() >= STALLED_REQUESTS_MAX
+            || self.stalled_bytes >= STALLED_BYTES_MAX
+        {
             let reply = refused(envelope.request, ApiError::Overloaded);
             self.hold(self.log.appended(), envelope.origin, reply);
         } else {
+            self.stalled_bytes += envelope.request.event_bytes();
             self.stalled.push_back(envelope);
         }
     }
@@ -125,17 +131,23 @@ impl<L: EventLog> Shard<L> {
         }
         self.refusal = None;
         while let Some(envelope) = self.stalled.pop_front() {
+            let bytes = envelope.request.event_bytes();
             if let Some(envelope) = self.work(envelope, now) {
                 self.stalled.push_front(envelope);
                 return;
             }
+            self.stalled_bytes = self.stalled_bytes.saturating_sub(bytes);
         }
     }
 
     /// The log will have no room for a while, or never again: refuses what is stalled, and every write that does
     /// not fit, until [`Shard::resume`].
     pub fn refuse(&mut self, error: &ApiError) {
+        if self.failed() {
+            return;
+        }
         self.refusal = Some(error.clone());
+        self.stalled_bytes = 0;
         while let Some(envelope) = self.stalled.pop_front() {
             let reply = refused(envelope.request, error.clone());
             self.hold(self.log.appended(), envelope.origin, reply);
@@ -279,7 +291,10 @@ impl<L: EventLog> Shard<L> {
                     prefix,
                     ..ListQuery::default()
                 };
-                (Sequence::ZERO, Reply::Ids(self.engine.collect(&query, max)))
+                (
+                    self.log.appended(),
+                    Reply::Ids(self.engine.collect(&query, max)),
+                )
             }
             ShardRequest::List { query, after } => {
                 let (chunk, gate) = self.engine.list(&query, after.as_deref());

@@ -1,7 +1,147 @@
-//! x
-use anyhow::Result;
-#[derive(Debug, clap::Args)]
-pub(crate) struct CompareOptions {}
-pub(crate) fn run(_o: &CompareOptions) -> Result<()> {
+//! Servers in turn under the same load, each on the same core with the load on another.
+//!
+//! A figure from one run says little on a machine that does other things, and servers that are measured one after the
+//! other are measured under different conditions. So every round runs all of them, each round begins with another one,
+//! every run has a fresh server on a fresh port and an empty directory, and what is compared is medians over rounds.
+//! The spread is printed beside them: a ratio within it is no difference.
+
+mod figures;
+mod server;
+
+use crate::{affinity, output};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use figures::{Figures, Table};
+use server::{Contender, Server};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// `NAME=COMMAND LINE` of a server, with {port} and {data} in place of its port and directory; several in turn.
+    /// Without any: flux-sync, flux-async, noop-epoll, noop-glommio
+    #[arg(long = "server", value_name = "NAME=COMMAND")]
+    servers: Vec<String>,
+    /// Server that the others are divided by; without it, the last
+    #[arg(long)]
+    baseline: Option<String>,
+    /// Runs of each server
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    rounds: u16,
+    /// Core of the servers
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// Core of the load
+    #[arg(long, default_value_t = 1)]
+    load_cpu: usize,
+    /// Where directories for the servers' data are made: must be on the disk that is to be measured
+    #[arg(long, default_value = ".")]
+    data_root: PathBuf,
+    /// The load generator; without it, the one beside this program
+    #[arg(long)]
+    loadgen: Option<PathBuf>,
+    /// Arguments of the load generator, without --url, --cpu and --json
+    #[arg(last = true, default_values = ["publish", "--connections", "64"])]
+    load: Vec<String>,
+}
+
+/// Runs all rounds and prints the table.
+///
+/// # Errors
+/// When a server does not start, or the load generator fails.
+pub(crate) fn run(options: &CompareOptions) -> Result<()> {
+    let contenders = contenders(options)?;
+    let baseline = match &options.baseline {
+        Some(name) => contenders
+            .iter()
+            .position(|contender| contender.name == *name)
+            .with_context(|| format!("no server is named {name}"))?,
+        None => contenders.len() - 1,
+    };
+    let mut table = Table::new(&contenders);
+    for round in 0..usize::from(options.rounds) {
+        for turn in 0..contenders.len() {
+            let index = (round + turn) % contenders.len();
+            let contender = &contenders[index];
+            let figures = measure(options, contender)
+                .with_context(|| format!("round {} of {}", round + 1, contender.name))?;
+            output::note(&format!(
+                "round {}: {} {:.0} requests/s, p50 {:.1} us, p99 {:.1} us",
+                round + 1,
+                contender.name,
+                figures.requests_per_second,
+                figures.p50_us,
+                figures.p99_us
+            ));
+            table.add(index, figures);
+        }
+    }
+    output::result(&format!("load: {}", options.load.join(" ")));
+    for line in table.lines(baseline) {
+        output::result(&line);
+    }
     Ok(())
+}
+
+fn contenders(options: &CompareOptions) -> Result<Vec<Contender>> {
+    if !options.servers.is_empty() {
+        return options
+            .servers
+            .iter()
+            .map(|text| Contender::parse(text))
+            .collect();
+    }
+    let flux = beside_this_program("flux")?;
+    let bench = beside_this_program("flux-bench")?;
+    let flux_with = |durability| {
+        format!("{flux} --port {{port}} --data-dir {{data}} --shards 1 --durability {durability}")
+    };
+    let noop = |engine| format!("{bench} noop --port {{port}} --engine {engine}");
+    [
+        format!("flux-sync={}", flux_with("sync")),
+        format!("flux-async={}", flux_with("async")),
+        format!("noop-epoll={}", noop("epoll")),
+        format!("noop-glommio={}", noop("glommio")),
+    ]
+    .iter()
+    .map(|text| Contender::parse(text))
+    .collect()
+}
+
+fn beside_this_program(name: &str) -> Result<String> {
+    let path = std::env::current_exe()
+        .context("cannot find this program")?
+        .with_file_name(name);
+    if !path.exists() {
+        bail!("{} does not exist: build it first", path.display());
+    }
+    let path = path.into_os_string().into_string();
+    path.ok().context("the path of this program is not UTF-8")
+}
+
+fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
+    // Children inherit the binding of the thread that starts them.
+    affinity::pin_to(options.server_cpu)?;
+    let server = Server::start(contender, &options.data_root)?;
+    affinity::pin_to(options.load_cpu)?;
+    let loadgen = match &options.loadgen {
+        Some(path) => path.clone(),
+        None => PathBuf::from(beside_this_program("flux-loadgen")?),
+    };
+    let output = Command::new(&loadgen)
+        .args(&options.load)
+        .args(["--url", &format!("http://127.0.0.1:{}", server.port())])
+        .args(["--cpu", &options.load_cpu.to_string(), "--json"])
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", loadgen.display()))?;
+    server.stop()?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "the load generator failed: {}",
+            errors.lines().last().unwrap_or_default()
+        );
+    }
+    Figures::parse(&output.stdout)
 }

@@ -68,7 +68,6 @@ pub(super) fn serve(options: &NoopOptions) -> Result<()> {
 }
 
 impl Server {
-    #[expect(clippy::infinite_loop, reason = "serves until the process is killed")]
     fn run(mut self) -> Result<()> {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
@@ -79,7 +78,7 @@ impl Server {
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept()?,
-                    index => self.turn(usize::try_from(index).expect("an index made here")),
+                    index => self.turn(usize::try_from(index)?),
                 }
             }
         }
@@ -99,7 +98,7 @@ impl Server {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            let data = epoll::EventData::new_u64(u64::try_from(index).expect("usize fits u64"));
+            let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
             let framing = Framing::new();
             self.connections[index] = Some(Connection {

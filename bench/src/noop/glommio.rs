@@ -32,7 +32,7 @@ pub(super) fn serve(options: &NoopOptions) -> Result<()> {
     })
 }
 
-#[expect(clippy::infinite_loop, reason = "serves until the process is killed")]
+/// Ends only with an error.
 async fn accept(listener: &TcpListener) -> Result<()> {
     let answers = Rc::new(Answers::new());
     loop {

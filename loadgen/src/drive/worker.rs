@@ -106,7 +106,7 @@ impl<'a, W: Workload> Worker<'a, W> {
                 self.turn(ready);
             }
         }
-        self.stats.busy.push(usage.share());
+        self.stats.busy.push(usage.share(self.clock.now()));
         Ok(())
     }
 
@@ -355,11 +355,12 @@ impl Usage {
         }
     }
 
-    fn share(&self) -> f64 {
-        if let Self::Known(share) = *self {
-            share
-        } else {
-            0.0
+    /// Of the whole phase, or of what there was of it.
+    fn share(&self, now: Moment) -> f64 {
+        match *self {
+            Self::Before => 0.0,
+            Self::Since { cpu, wall } => busy_share(cpu, now.since(wall)),
+            Self::Known(share) => share,
         }
     }
 }
