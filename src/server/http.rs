@@ -64,7 +64,8 @@ pub(super) fn body_limit(hub: &Hub, head: &Head<'_>) -> usize {
 
 /// Works on a request; every outcome but an upgrade has its answer, or a slot for it, in the client's responses.
 pub(super) fn serve(hub: &mut Hub, client: &mut Client<'_>, request: &Request<'_>) -> Next {
-    let meta = RequestMeta::of(&request.head);
+    let mut meta = RequestMeta::of(&request.head);
+    meta.keep_alive &= !hub.shared.is_stopping();
     match dispatch(hub, client, request, meta) {
         Ok(next) => next,
         Err(error) => {
