@@ -53,6 +53,13 @@ pub(super) struct Core {
     pub(super) stopping_ms: Option<u64>,
 }
 
+/// Gives a list that was worked off back its memory; what has joined `list` meanwhile stays in it.
+pub(super) fn reuse(list: &mut Vec<u32>, mut done: Vec<u32>) {
+    done.clear();
+    done.append(list);
+    *list = done;
+}
+
 /// When metrics were last pushed, and the events that there were then.
 #[derive(Debug, Default)]
 pub(super) struct MetricsClock {
@@ -244,9 +251,11 @@ impl Core {
             }
         }
         self.ready = ready;
-        for index in std::mem::take(&mut self.to_read) {
+        let to_read = std::mem::take(&mut self.to_read);
+        for &index in &to_read {
             self.read(index);
         }
+        reuse(&mut self.to_read, to_read);
         busy |= self.take_messages();
         self.hub.postbox.retry();
         self.release();
@@ -312,7 +321,8 @@ impl Core {
         if let Some(changes) = changes {
             self.publish_changes(&changes);
         }
-        for index in std::mem::take(&mut self.gated) {
+        let gated = std::mem::take(&mut self.gated);
+        for &index in &gated {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
@@ -326,6 +336,7 @@ impl Core {
             }
             self.queue_write(index);
         }
+        reuse(&mut self.gated, gated);
         self.count();
     }
 

@@ -1,7 +1,7 @@
 //! Bytes out: what connections are owed goes to their sockets, changes go to those who watch.
 
 use super::connection::{Closing, Connection, Session};
-use super::core::Core;
+use super::core::{Core, reuse};
 use super::http::{self, Client};
 use super::operation::Operation;
 use super::websocket::{Owner, SLOW_READER, TRY_AGAIN_LATER};
@@ -63,7 +63,8 @@ impl Core {
 
     /// Writes once to every connection that is owed something.
     pub(super) fn write_all(&mut self) {
-        for (position, index) in std::mem::take(&mut self.to_write).into_iter().enumerate() {
+        let to_write = std::mem::take(&mut self.to_write);
+        for (position, &index) in to_write.iter().enumerate() {
             if position % limits::CONNECTIONS_PER_LOAN == limits::CONNECTIONS_PER_LOAN - 1 {
                 self.let_the_disk_work();
             }
@@ -78,6 +79,7 @@ impl Core {
                 self.connections.put_back(index, connection);
             }
         }
+        reuse(&mut self.to_write, to_write);
     }
 
     pub(super) fn write(&mut self, index: u32, connection: &mut Connection) {
