@@ -6,7 +6,7 @@ use super::operation::RequestMeta;
 use crate::api::ApiError;
 use crate::api::delete::{self, DeleteFilter};
 use crate::model::is_reserved;
-use crate::shard::{Reply, ShardRequest, Ticket, place_key};
+use crate::shard::{Reply, ShardRequest, Ticket};
 
 /// See the module.
 #[derive(Debug)]
@@ -52,16 +52,7 @@ impl Deletion {
             DeleteFilter::Namespace(namespace) => (Some(namespace), None),
             DeleteFilter::Prefix(prefix) => (None, Some(prefix)),
         };
-        let key = namespace
-            .as_deref()
-            .or_else(|| prefix.as_deref()?.split_once('/').map(|(key, _)| key));
-        let shards = match key {
-            None => 0..hub.shards,
-            Some(key) => {
-                let shard = place_key(key, hub.shards);
-                shard..shard + 1
-            }
-        };
+        let shards = hub.shards_holding(namespace.as_deref(), prefix.as_deref());
         for shard in shards {
             let request = ShardRequest::Collect {
                 namespace: namespace.clone(),

@@ -6,7 +6,7 @@ use super::shared::Shared;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::{ApiError, encode};
 use crate::clock::{self, Monotonic};
-use crate::model::{Durability, Timestamp};
+use crate::model::{Durability, Timestamp, namespace_of};
 use crate::shard::{Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket, place};
 use crate::subscribe::{Filter, Registry};
 use crate::wire::http1::{BodyLength, ImfFixdate, ResponseHead, imf_fixdate};
@@ -105,7 +105,21 @@ impl Hub {
 
     /// The shards that a filter concerns.
     pub(super) fn shards_of(&self, filter: &Filter) -> std::ops::Range<u16> {
-        match filter.concerns_single_placement() {
+        self.shards_of_key(filter.concerns_single_placement())
+    }
+
+    /// The shards that may hold entities of a namespace, or with a prefix, or any.
+    pub(super) fn shards_holding(
+        &self,
+        namespace: Option<&str>,
+        prefix: Option<&str>,
+    ) -> std::ops::Range<u16> {
+        self.shards_of_key(namespace.or_else(|| namespace_of(prefix?)))
+    }
+
+    /// The shard of a placement key; all of them without one.
+    fn shards_of_key(&self, key: Option<&str>) -> std::ops::Range<u16> {
+        match key {
             None => 0..self.shards,
             Some(key) => {
                 let shard = crate::shard::place_key(key, self.shards);

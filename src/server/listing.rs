@@ -9,7 +9,7 @@ use super::operation::RequestMeta;
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX};
-use crate::shard::{Chunk, Reply, ShardRequest, Ticket, place_key};
+use crate::shard::{Chunk, Reply, ShardRequest, Ticket};
 use crate::wire::http1::{BodyLength, ResponseHead, Version, write_chunk, write_last_chunk};
 use std::sync::Arc;
 
@@ -82,16 +82,7 @@ pub(super) enum Progress {
 impl Listing {
     /// A listing that has not begun.
     pub(super) fn new(hub: &Hub, meta: RequestMeta, query: ListQuery) -> Self {
-        let namespace = query.namespace.as_deref();
-        let key =
-            namespace.or_else(|| query.prefix.as_deref()?.split_once('/').map(|(key, _)| key));
-        let shards = match key {
-            None => 0..hub.shards,
-            Some(key) => {
-                let shard = place_key(key, hub.shards);
-                shard..shard + 1
-            }
-        };
+        let shards = hub.shards_holding(query.namespace.as_deref(), query.prefix.as_deref());
         let part = |shard| Part {
             shard,
             chunk: Chunk::default(),
