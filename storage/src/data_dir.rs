@@ -25,7 +25,7 @@ use crate::recovery::recover;
 use crate::sealed::{SealedGeneration, SealedLog};
 use crate::segment::{SegmentPlan, random_identity};
 use crate::watermark::Watermark;
-use crate::{LogOptions, Record, ReplayError, Sequence, StorageError, layout};
+use crate::{LogOptions, Record, ReplayError, Sequence, StorageError, layout, reserve, retention};
 
 /// An open, locked data directory. The lock is held until this and everything taken from it are gone.
 #[derive(Debug)]
@@ -42,8 +42,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// `Locked` where another server has it open; `Missing` or one of the other kinds of damage; `OutOfSpace`,
-    /// `ReadOnly`, `Io`.
+    /// As for [`DataDir::open_covered`].
     ///
     /// # Panics
     ///
@@ -53,11 +52,33 @@ impl DataDir {
         shard_count: u32,
         options: LogOptions,
     ) -> Result<Self, StorageError> {
+        Self::open_covered(root, shard_count, options, |_| Sequence::ZERO)
+    }
+
+    /// Opens the directory as [`DataDir::open`] does. Where the number of shards has changed, `covered` says of
+    /// each log of the newest generation through which sequence a checkpoint covers it: only what comes after is
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// `Locked` where another server has it open; `Missing` or one of the other kinds of damage;
+    /// `BehindCheckpoint` where a log ends before what `covered` said of it; `OutOfSpace`, `ReadOnly`, `Io`.
+    ///
+    /// # Panics
+    ///
+    /// Where `shard_count` is 0.
+    pub fn open_covered(
+        root: impl AsRef<Path>,
+        shard_count: u32,
+        options: LogOptions,
+        covered: impl FnMut(&LogDir) -> Sequence,
+    ) -> Result<Self, StorageError> {
         assert!(shard_count > 0, "a data directory has at least one shard");
         let root = root.as_ref();
         files::create_dir_all(root)?;
         let lock = Arc::new(DirLock::acquire(root)?);
         let generations = Generations {
+            root: root.into(),
             dir: root.join(layout::LOG_NAME),
             options,
             lock,
@@ -74,7 +95,7 @@ impl DataDir {
             let first = if newest == 0 {
                 Sequence::new(1)
             } else {
-                generations.seal(newest)?.next()
+                generations.seal(newest, covered)?.next()
             };
             newest += 1;
             generations.make(newest, shard_count, first)?;
@@ -96,10 +117,50 @@ impl DataDir {
         &self.root
     }
 
+    /// Where the checkpoints of a shard's log are kept, whether there are any or not.
+    pub fn checkpoint_path(&self, generation: u32, shard: u32, shard_count: u32) -> PathBuf {
+        let log = LogId {
+            generation,
+            shard,
+            shard_count,
+        };
+        layout::checkpoint_path(&self.root, log)
+    }
+
+    /// Where the state is kept that a shard's log begins with, whether there is one or not.
+    pub fn base_path(&self, generation: u32, shard: u32, shard_count: u32) -> PathBuf {
+        let log = LogId {
+            generation,
+            shard,
+            shard_count,
+        };
+        layout::base_path(&self.root, log)
+    }
+
     /// The generations before the newest, oldest first: replay each wholly before the next, and all of them
     /// before the logs.
     pub fn sealed_generations(&self) -> &[SealedGeneration] {
         &self.sealed
+    }
+
+    /// Takes so many bytes of the disk, really written, to be given back when it is full; where they were taken
+    /// before nothing happens. Without them everything works, as long as there is room. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfSpace`, `ReadOnly` or `Io`; nothing is left half made.
+    pub fn make_reserve(&self, bytes: u64) -> Result<(), StorageError> {
+        reserve::make(&self.root, bytes)
+    }
+
+    /// Gives the reserve back, so that what is needed to shut down can be written; false where there was none.
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly` or `Io`.
+    pub fn release_reserve(&self) -> Result<bool, StorageError> {
+        reserve::release(&self.root)
     }
 
     /// The log of a shard, for its thread to open.
@@ -118,6 +179,7 @@ impl DataDir {
 
 /// The directory of generations, and what their logs share.
 struct Generations {
+    root: Arc<Path>,
     dir: PathBuf,
     options: LogOptions,
     lock: Arc<DirLock>,
@@ -141,6 +203,7 @@ impl Generations {
             };
             let dir = self.path(generation).join(layout::shard_name(id)).into();
             LogDir {
+                root: Arc::clone(&self.root),
                 dir,
                 id,
                 options: self.options,
@@ -152,10 +215,14 @@ impl Generations {
 
     fn sealed(&self, generation: u32) -> Result<SealedGeneration, StorageError> {
         let logs = self.logs(generation, self.shard_count(generation)?);
+        for log in &logs {
+            retention::finish(&log.dir, log.id)?;
+        }
         let seal = |log: LogDir| SealedLog {
+            root: log.root,
             dir: log.dir,
             id: log.id,
-            _lock: log.lock,
+            lock: log.lock,
         };
         Ok(SealedGeneration {
             generation,
@@ -164,10 +231,16 @@ impl Generations {
     }
 
     /// Recovers every log of a generation and leaves it as it will stay. Returns the last sequence of all.
-    fn seal(&self, generation: u32) -> Result<Sequence, StorageError> {
+    fn seal(
+        &self,
+        generation: u32,
+        mut covered: impl FnMut(&LogDir) -> Sequence,
+    ) -> Result<Sequence, StorageError> {
         let mut last = Sequence::ZERO;
         for log in self.logs(generation, self.shard_count(generation)?) {
-            let recovered = recover(&log, ignore).map_err(storage_error)?;
+            let covered = covered(&log);
+            let from = (covered > Sequence::ZERO).then(|| covered.next());
+            let recovered = recover(&log, from, ignore).map_err(storage_error)?;
             let end = recovered.end.position.next.previous();
             if recovered.spare
                 && let Some(spare) = recovered.files.segments.last()

@@ -117,6 +117,36 @@ pub enum StorageError {
         /// Where the log ends.
         offset: u64,
     },
+    /// The first segments are not there, and no `HORIZON` file says that retention removed them.
+    #[error("missing: {}, and the HORIZON file beside it {fault}: if retention removed it, `flux log repair` can say so anew from the segments that are left", path.display())]
+    NoHorizon {
+        /// The first segment that is missing.
+        path: Box<Path>,
+        /// Why the `HORIZON` file does not count.
+        fault: &'static str,
+    },
+    /// A checkpoint covers records that are not in the log.
+    #[error("segment {} ends at byte {offset} before record {sequence}, but a checkpoint covers the log through {covered}", path.display())]
+    BehindCheckpoint {
+        /// The file.
+        path: Box<Path>,
+        /// Where the log ends.
+        offset: u64,
+        /// The first record that is missing.
+        sequence: Sequence,
+        /// What the checkpoint covers, and the caller knows to have been durable.
+        covered: Sequence,
+    },
+    /// Records are asked for that retention removed.
+    #[error("records from {from} on are needed, but retention removed those before {first}: {}", path.display())]
+    HistoryRemoved {
+        /// The log's directory.
+        path: Box<Path>,
+        /// The first record that was asked for.
+        from: Sequence,
+        /// The first record that is still there.
+        first: Sequence,
+    },
     /// An earlier write or flush failed; nothing more is accepted until the data directory is opened again.
     #[error("log is closed after an earlier failure: {reason}")]
     Poisoned {

@@ -4,6 +4,9 @@
 //! <data>/LOCK
 //! <data>/log/000001/000-of-002/00000001.seg
 //!                             /DURABLE
+//!                             /HORIZON
+//! <data>/checkpoints/000001/000-of-002/, <data>/base/000001/000-of-002/
+//! <data>/RESERVE
 //! ```
 //!
 //! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
@@ -18,8 +21,13 @@ use crate::format::header::LogId;
 pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) const LOG_NAME: &str = "log";
 pub(crate) const WATERMARK_NAME: &str = "DURABLE";
+pub(crate) const HORIZON_NAME: &str = "HORIZON";
+pub(crate) const RESERVE_NAME: &str = "RESERVE";
+const CHECKPOINTS_NAME: &str = "checkpoints";
+const BASE_NAME: &str = "base";
 const UNFINISHED: &str = ".tmp";
 const SEGMENT: &str = ".seg";
+const INDEX: &str = ".idx";
 
 pub(crate) fn generation_name(generation: u32) -> String {
     format!("{generation:06}")
@@ -31,6 +39,21 @@ pub(crate) fn shard_name(log: LogId) -> String {
 
 pub(crate) fn segment_name(ordinal: u64) -> String {
     format!("{ordinal:08}{SEGMENT}")
+}
+
+/// Where the checkpoints of a shard's log are.
+pub(crate) fn checkpoint_path(root: &Path, log: LogId) -> PathBuf {
+    shard_path(&root.join(CHECKPOINTS_NAME), log)
+}
+
+/// Where the state is that a shard's log begins with.
+pub(crate) fn base_path(root: &Path, log: LogId) -> PathBuf {
+    shard_path(&root.join(BASE_NAME), log)
+}
+
+fn shard_path(dir: &Path, log: LogId) -> PathBuf {
+    dir.join(generation_name(log.generation))
+        .join(shard_name(log))
 }
 
 /// The name of a file or directory until it is whole.
@@ -61,6 +84,12 @@ fn parse_shard(name: &str) -> Option<(u32, u32)> {
 fn parse_segment(name: &str) -> Option<u64> {
     let ordinal = name.strip_suffix(SEGMENT)?.parse().ok()?;
     (segment_name(ordinal) == name).then_some(ordinal)
+}
+
+/// The ordinal of the segment that this name is an index of.
+fn parse_index(name: &str) -> Option<u64> {
+    let ordinal = name.strip_suffix(INDEX)?.parse().ok()?;
+    (format!("{ordinal:08}{INDEX}") == name).then_some(ordinal)
 }
 
 /// The number of the newest generation, 0 where there is none. Removes an unfinished one.
@@ -126,43 +155,64 @@ pub(crate) fn shard_count(generation_dir: &Path) -> Result<u32, StorageError> {
     Ok(shard_count)
 }
 
-/// How many segments a log has: they are numbered from 1.
-///
-/// # Errors
-///
-/// `Missing` where one before the last is not there, or none is.
-pub(crate) fn segment_count(dir: &Path) -> Result<u64, StorageError> {
-    let mut ordinals: Vec<u64> = files::names(dir)?
+/// The ordinals of a log's segments, ascending.
+pub(crate) fn segment_ordinals(dir: &Path) -> Result<Vec<u64>, StorageError> {
+    let names = files::names(dir)?;
+    let mut ordinals: Vec<u64> = names
         .iter()
         .filter_map(|name| parse_segment(name))
         .collect();
     ordinals.sort_unstable();
-    let gap = ordinals
-        .iter()
-        .zip(1..)
-        .find(|(found, expected)| *found != expected);
-    match (gap, ordinals.last()) {
-        (None, Some(&last)) => Ok(last),
-        (Some((_, expected)), _) => Err(missing(dir.join(segment_name(expected)))),
-        (None, None) => Err(missing(dir.join(segment_name(1)))),
+    Ok(ordinals)
+}
+
+/// Checks that ascending ordinals go on one by one from `first`.
+///
+/// # Errors
+///
+/// `Missing` with the first that is not there.
+pub(crate) fn check_contiguous(
+    dir: &Path,
+    ordinals: &[u64],
+    first: u64,
+) -> Result<(), StorageError> {
+    let mut pairs = ordinals.iter().zip(first..);
+    match pairs.find(|(found, expected)| *found != expected) {
+        None => Ok(()),
+        Some((_, expected)) => Err(missing(dir.join(segment_name(expected)))),
     }
 }
 
-/// Removes the segments that a crash left unfinished.
-pub(crate) fn remove_unfinished_segments(dir: &Path) -> Result<(), StorageError> {
+/// Removes the segments before an ordinal and their indexes, oldest first, durably. Returns whether there were
+/// any.
+pub(crate) fn remove_before(dir: &Path, first_ordinal: u64) -> Result<bool, StorageError> {
+    let mut removed = false;
     for name in files::names(dir)? {
-        if name
-            .strip_suffix(UNFINISHED)
-            .and_then(parse_segment)
-            .is_some()
-        {
+        let ordinal = parse_segment(&name).or_else(|| parse_index(&name));
+        if ordinal.is_some_and(|ordinal| ordinal < first_ordinal) {
+            let path = dir.join(&name);
+            files::at("remove", &path, fs::remove_file(&path))?;
+            removed = true;
+        }
+    }
+    if removed {
+        files::sync_dir(dir)?;
+    }
+    Ok(removed)
+}
+
+/// Removes the files that a crash left unfinished.
+pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), StorageError> {
+    for name in files::names(dir)? {
+        let whole = name.strip_suffix(UNFINISHED);
+        if whole.is_some_and(|whole| parse_segment(whole).is_some() || whole == HORIZON_NAME) {
             files::remove(&dir.join(&name), dir)?;
         }
     }
     Ok(())
 }
 
-fn missing(path: PathBuf) -> StorageError {
+pub(crate) fn missing(path: PathBuf) -> StorageError {
     StorageError::Missing { path: path.into() }
 }
 
@@ -176,6 +226,10 @@ mod tests {
         assert_eq!(parse_generation("1000000"), Some(1_000_000));
         assert_eq!(parse_shard("003-of-016"), Some((3, 16)));
         assert_eq!(parse_segment("00000007.seg"), Some(7));
+        assert_eq!(parse_index("00000007.idx"), Some(7));
+        for name in ["7.idx", "00000007.seg", "00000007.idx.tmp"] {
+            assert_eq!(parse_index(name), None, "{name}");
+        }
         for name in ["12", "+00012", "000012.tmp", "lost+found", ""] {
             assert_eq!(parse_generation(name), None, "{name}");
         }
@@ -197,12 +251,19 @@ mod tests {
             assert_eq!(*path, *root.path().join(name));
         };
         let make = |name: &str| fs::create_dir(root.path().join(name)).unwrap();
-        check(segment_count(root.path()), "00000001.seg");
         check(shard_count(root.path()).map(u64::from), "000-of-*");
         make("00000001.seg");
-        assert_eq!(segment_count(root.path()).unwrap(), 1);
         make("00000003.seg");
-        check(segment_count(root.path()), "00000002.seg");
+        let ordinals = segment_ordinals(root.path()).unwrap();
+        assert_eq!(ordinals, [1, 3]);
+        let check_segments = |first, name| {
+            let found = check_contiguous(root.path(), &ordinals, first);
+            check(found.map(|()| 0), name);
+        };
+        check_segments(1, "00000002.seg");
+        check_segments(2, "00000002.seg");
+        check_contiguous(root.path(), &ordinals[..1], 1).unwrap();
+        check_contiguous(root.path(), &[], 7).unwrap();
         make("000-of-003");
         make("002-of-003");
         check(shard_count(root.path()).map(u64::from), "001-of-003");

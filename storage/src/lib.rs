@@ -6,7 +6,8 @@
 //!  └ LogDir      one shard's log of the newest generation, handed to the shard's thread
 //!     └ Log        append (memory only) → begin_flush → fdatasync by the caller → finish_flush
 //!        ├ Flush     what to fdatasync, in order
-//!        └ SpareJob  prepares the next segment on a helper thread
+//!        ├ SpareJob  prepares the next segment on a helper thread
+//!        └ RetireJob removes old segments on a helper thread
 //! ```
 //!
 //! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
@@ -28,9 +29,12 @@ mod layout;
 mod lock;
 mod log;
 mod log_dir;
+mod log_files;
 mod options;
 mod recovery;
 mod region;
+mod reserve;
+mod retention;
 mod sealed;
 mod segment;
 mod sequence;
@@ -40,11 +44,14 @@ mod watermark;
 pub use data_dir::DataDir;
 pub use error::{AppendError, ReplayError, StorageError};
 pub use flush::{Flush, FlushSegment};
+pub use format::horizon::Horizon;
 pub use format::record::PAYLOAD_BYTES_MAX;
+pub use format::slot::Owner;
 pub use log::{Log, LogStats};
-pub use log_dir::LogDir;
+pub use log_dir::{LogDir, LogOrigin};
 pub use options::LogOptions;
 pub use recovery::{Recovery, TornTail};
+pub use retention::{ClosedSegment, Removal, RetireJob, RetirePlan};
 pub use sealed::{SealedGeneration, SealedLog};
 pub use sequence::{Record, Sequence};
 pub use spare::{Spare, SpareJob};

@@ -23,10 +23,13 @@ use std::sync::Arc;
 use crate::files::{self, at};
 use crate::flush::{Flush, FlushSegment};
 use crate::format::header::{Activation, HEADER_BYTES};
+use crate::format::horizon::Horizon;
 use crate::format::record::{PAYLOAD_BYTES_MAX, record_bytes};
+use crate::format::slot::Owner;
 use crate::log_dir::LogDir;
 use crate::recovery::{Position, Recovered, Recovery, recover, walk_segment};
 use crate::region::{ReadRegion, Region};
+use crate::retention::{ClosedSegment, RetireJob, RetirePlan};
 use crate::segment::{Segment, SegmentEntry, SegmentPlan};
 use crate::spare::{Spare, SpareJob};
 use crate::watermark::Watermark;
@@ -36,7 +39,12 @@ use crate::{AppendError, Record, ReplayError, Sequence, StorageError};
 #[derive(Debug)]
 pub struct Log {
     place: LogDir,
+    /// The first sequence that the log ever had: what new segments repeat.
     first_sequence: Sequence,
+    /// What retention removed, if anything.
+    removed: Option<Horizon>,
+    /// Told by whether the job has a clone: a retirement that may still be at work.
+    retirement: Arc<()>,
     /// Segments before the active one, oldest first.
     sealed: Vec<SealedSegment>,
     /// Those of them that hold records which are not durable, oldest first.
@@ -90,7 +98,8 @@ pub struct LogStats {
 }
 
 impl Log {
-    /// Opens a log: visits every record in order, cuts a torn tail, and makes durable what it visited. Blocks.
+    /// Opens a log: visits every record that is still there in order, cuts a torn tail, and makes durable what it
+    /// visited. Where retention removed records ([`LogDir::origin`]) the visits begin after them. Blocks.
     ///
     /// # Errors
     ///
@@ -100,7 +109,24 @@ impl Log {
         place: LogDir,
         visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(Self, Recovery), ReplayError<E>> {
-        let recovered = recover(&place, visit)?;
+        let recovered = recover(&place, None, visit)?;
+        Ok(Self::from_recovered(place, recovered)?)
+    }
+
+    /// Opens a log as [`Log::open`] does, but visits only the records from `from` on. Everything before `from` is
+    /// known to be durable, because a checkpoint covers it; segments before the one that holds `from` are not
+    /// read beyond their headers. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Log::open`]; `BehindCheckpoint` where the log ends before `from - 1`, and `HistoryRemoved` where
+    /// retention removed `from`.
+    pub fn open_from<E>(
+        place: LogDir,
+        from: Sequence,
+        visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(Self, Recovery), ReplayError<E>> {
+        let recovered = recover(&place, Some(from), visit)?;
         Ok(Self::from_recovered(place, recovered)?)
     }
 
@@ -137,6 +163,8 @@ impl Log {
         let log = Self {
             place,
             first_sequence: files.first_sequence,
+            removed: files.removed,
+            retirement: Arc::new(()),
             sealed,
             undurable: VecDeque::new(),
             active,
@@ -195,6 +223,22 @@ impl Log {
         );
         self.appended = sequence;
         Ok(sequence)
+    }
+
+    /// The first record that is still there, or the first to come where there is none.
+    pub fn first_sequence(&self) -> Sequence {
+        self.removed
+            .map_or(self.first_sequence, |horizon| horizon.first_sequence)
+    }
+
+    /// What retention removed, if anything.
+    pub fn removed(&self) -> Option<Horizon> {
+        self.removed
+    }
+
+    /// Whose log it is, as its checkpoints name it.
+    pub fn owner(&self) -> Owner {
+        self.watermark.owner()
     }
 
     /// The last record's sequence, durable or not.
@@ -421,6 +465,76 @@ impl Log {
         Ok(self.check_end(&self.active.entry.path, end, self.appended.next())?)
     }
 
+    /// The segments that may go when a checkpoint covers everything before `below`: closed, durable and wholly
+    /// before it, oldest first. None while a [`RetireJob`] is out. Does not block; linear in their number.
+    pub fn removable(&self, below: Sequence) -> Vec<ClosedSegment> {
+        if Arc::strong_count(&self.retirement) > 1 {
+            return Vec::new();
+        }
+        let below = below.min(self.durable.next());
+        let floor = self.removed.map_or(i64::MIN, |horizon| horizon.time_micros);
+        let following = self.sealed.iter().skip(1);
+        let following = following.map(|segment| (&segment.entry, segment.base));
+        let active = (&self.active.entry, self.active_base);
+        let pairs = self.sealed.iter().zip(following.chain([active]));
+        pairs
+            .take_while(|(_, (_, next))| *next <= below)
+            .map(|(segment, (following, next))| {
+                let first = (&segment.entry, segment.base);
+                ClosedSegment::new(first, (Some(following), next), floor)
+            })
+            .collect()
+    }
+
+    /// Forgets the segments of a plan that was made of [`Log::removable`]. Their files go when the job is run;
+    /// readers that have mapped one go on with it. Does not block.
+    ///
+    /// # Panics
+    ///
+    /// Where the plan is of another log or an earlier job is still out.
+    pub fn retire(&mut self, plan: RetirePlan) -> RetireJob {
+        let horizon = plan.horizon;
+        assert!(plan.owner == self.owner(), "a plan is for its own log");
+        assert!(
+            Arc::strong_count(&self.retirement) == 1,
+            "one retirement at a time"
+        );
+        let is_retired =
+            |segment: &SealedSegment| segment.entry.header.ordinal < horizon.first_ordinal;
+        let count = self.sealed.partition_point(is_retired);
+        let first_kept = self.sealed.get(count).map(|segment| segment.base);
+        let first_kept = first_kept.unwrap_or(self.active_base);
+        assert!(
+            first_kept == horizon.first_sequence && first_kept <= self.durable.next(),
+            "only closed, durable segments are retired"
+        );
+        self.sealed.drain(..count);
+        self.removed = Some(horizon);
+        RetireJob {
+            plan,
+            _retirement: Some(Arc::clone(&self.retirement)),
+            _lock: Arc::clone(&self.place.lock),
+        }
+    }
+
+    /// About how many bytes the records after `sequence` take. Does not block; linear in the number of
+    /// segments after it.
+    pub fn bytes_since(&self, sequence: Sequence) -> u64 {
+        let active_bytes = (self.active.capacity() - self.active.room() - HEADER_BYTES) as u64;
+        let next = self.appended.next();
+        let mut bytes = share(active_bytes, (self.active_base, next), sequence);
+        let mut next = self.active_base;
+        for segment in self.sealed.iter().rev() {
+            if next <= sequence.next() {
+                break;
+            }
+            let room = segment.entry.header.capacity - HEADER_BYTES as u64;
+            bytes += share(room, (segment.base, next), sequence);
+            next = segment.base;
+        }
+        bytes
+    }
+
     /// Flushes what is left and leaves the watermark durable. Blocks.
     ///
     /// # Errors
@@ -503,6 +617,15 @@ impl Log {
             durable,
         })
     }
+}
+
+/// The part of `bytes` that the records after `sequence` take, were all records from `first` to before `next` of
+/// one size.
+fn share(bytes: u64, (first, next): (Sequence, Sequence), sequence: Sequence) -> u64 {
+    let count = next.get().saturating_sub(first.get());
+    let after = next.get().saturating_sub(sequence.next().get()).min(count);
+    let part = u128::from(bytes) * u128::from(after) / u128::from(count.max(1));
+    u64::try_from(part).expect("a part is no larger than the whole")
 }
 
 fn flush_segment(segment: &Segment) -> FlushSegment {

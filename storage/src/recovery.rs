@@ -1,10 +1,12 @@
 //! Opening a log that was left in any state: find its end, tell a torn tail from damage, cut the former.
 //!
 //! ```text
+//! start     the segment that holds the first record asked for; those before it are covered by a checkpoint, so
+//!   ↓         durable, and not read beyond their headers
 //! walk      records in order, each the expected sequence, handed to the visitor
 //!   ↓       the first position without one: expected sequence s
 //! examine   everything after it, for the highest sequence d that was surely durable once
-//!   ↓         the DURABLE file; valid records, which state it; activated headers, which state it
+//!   ↓         the DURABLE and HORIZON files; the checkpoint; valid records and activated headers, which state it
 //!   ↓       d ≥ s: damage, refused, nothing modified
 //! cut       d < s: nobody was ever told of s or anything after it, so all of that goes
 //! ```
@@ -18,6 +20,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,15 +28,15 @@ use crate::files::{self, PAGE_BYTES, at};
 use crate::format::CrcSeed;
 use crate::format::header::{Activation, HEADER_BYTES, LogId, activation_bytes};
 use crate::format::record::{self, RECORD_ALIGN, RECORD_BYTES_MIN, decode, peek_sequence};
-use crate::format::slot::Owner;
 use crate::log_dir::LogDir;
-use crate::region::{ReadRegion, Region};
+use crate::log_files::{LogFiles, map};
+use crate::region::Region;
 use crate::segment::SegmentEntry;
 use crate::watermark;
 use crate::{Record, ReplayError, Sequence, StorageError, layout};
 
 /// Segments at the end of a log that may be appended to or activated: the active one, the spare, and one more
-/// for a crash between them.
+/// for a crash between them. Their bytes are cached in single pages, see [`files::read_single_pages`].
 const LIVE_SEGMENTS_MAX: usize = 3;
 
 /// What opening a log found.
@@ -58,16 +61,6 @@ pub struct TornTail {
     pub bytes: u64,
 }
 
-/// A log's segments, headers checked.
-#[derive(Debug)]
-pub(crate) struct LogFiles {
-    pub(crate) dir: Arc<Path>,
-    pub(crate) owner: Owner,
-    pub(crate) first_sequence: Sequence,
-    /// Never empty; the ordinal is the index plus one.
-    pub(crate) segments: Vec<SegmentEntry>,
-}
-
 /// A position in a segment, and the sequence of the record that belongs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -81,8 +74,19 @@ pub(crate) struct End {
     pub(crate) position: Position,
     /// The first sequence of each segment up to the one with the end, which is the last of these.
     pub(crate) bases: Vec<Sequence>,
-    /// Bytes of all whole records.
-    pub(crate) bytes: u64,
+    /// Records that were visited.
+    records: u64,
+    /// Bytes of those on disk.
+    bytes: u64,
+}
+
+/// What was durable once, by what lies beside the records or by who asks for them.
+#[derive(Debug, Clone, Copy)]
+struct Evidence {
+    /// What the files of the log say.
+    stored: Sequence,
+    /// What a checkpoint covers.
+    covered: Sequence,
 }
 
 /// What follows the end.
@@ -106,38 +110,57 @@ pub(crate) struct Recovered {
     pub(crate) recovery: Recovery,
 }
 
+impl Evidence {
+    fn surely_durable(self) -> Sequence {
+        self.stored.max(self.covered)
+    }
+}
+
 impl End {
+    /// The end of a log without a segment.
+    fn at(next: Sequence) -> Self {
+        Self {
+            position: Position { offset: 0, next },
+            bases: Vec::new(),
+            records: 0,
+            bytes: 0,
+        }
+    }
+
     /// The index of the segment with the end.
     pub(crate) fn index(&self) -> usize {
         self.bases.len().saturating_sub(1)
     }
 }
 
-/// Recovers a log in one pass: visits every record in order, cuts a torn tail, and makes durable what it
-/// visited. Blocks.
+/// Recovers a log in one pass: visits every record from `from` on in order, cuts a torn tail, and makes durable
+/// what it visited. `None` is the first record that is still there. Blocks.
+///
+/// What is before `from` is known to be durable, and the segments before the one that holds it are not read.
 pub(crate) fn recover<E>(
     log: &LogDir,
+    from: Option<Sequence>,
     visit: impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<Recovered, ReplayError<E>> {
-    layout::remove_unfinished_segments(&log.dir)?;
+    layout::remove_unfinished(&log.dir)?;
     let mut files = LogFiles::list(&log.dir, log.id)?;
-    let first_live = files.segments.len().saturating_sub(LIVE_SEGMENTS_MAX);
-    for entry in files.segments.iter().skip(first_live) {
-        files::prefetch(&files::open_read(&entry.path)?, &entry.path)?;
+    if files.segments.is_empty() {
+        let active = files.removed.map_or(1, |horizon| horizon.first_ordinal);
+        return Err(layout::missing(files.dir.join(layout::segment_name(active))).into());
     }
-    let hint = watermark::read_hint(&files.dir, files.owner);
-    let end = files.walk(visit)?;
-    let tail = files.examine(&end, hint)?;
+    let evidence = files.evidence(from);
+    let from = files.checked_from(from)?;
+    let bases = files.bases_through(from)?;
+    files.prefetch_live(bases.len())?;
+    let end = files.walk(from, bases, visit)?;
+    let tail = files.examine(&end, evidence)?;
     let kept = end.bases.len().saturating_add(usize::from(tail.spare));
+    files.remove_leftovers()?;
     files.cut(&end, &tail, kept)?;
     files.segments.truncate(kept);
-    files.make_durable(&end, hint)?;
+    files.make_durable(&end, evidence.surely_durable())?;
     let recovery = Recovery {
-        records: end
-            .position
-            .next
-            .get()
-            .saturating_sub(files.first_sequence.get()),
+        records: end.records,
         bytes: end.bytes,
         cut: files.torn_tail(&end, &tail),
     };
@@ -149,25 +172,31 @@ pub(crate) fn recover<E>(
     })
 }
 
-/// Replays a log that was sealed, and so must end cleanly. Blocks; modifies nothing.
+/// Replays a log that was sealed, from `from` on, or from the first record that is still there. Such a log must
+/// end cleanly. Blocks; modifies nothing.
 pub(crate) fn replay_sealed<E>(
-    dir: &Arc<Path>,
-    id: LogId,
+    (dir, id): (&Arc<Path>, LogId),
+    from: Option<Sequence>,
     visit: impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<(), ReplayError<E>> {
     let files = LogFiles::list(dir, id)?;
-    let hint = watermark::read_hint(&files.dir, files.owner);
-    let end = files.walk(visit)?;
-    let tail = files.examine(&end, hint)?;
-    match files.torn_tail(&end, &tail) {
-        None => Ok(()),
-        Some(torn) => {
-            let path = torn.path.as_ref().into();
-            Err(StorageError::DamagedTail {
-                path,
-                offset: torn.offset,
-            }
-            .into())
+    let first = files.checked_from(from)?;
+    files.walk_sealed((first, files.evidence(from)), visit)?;
+    Ok(())
+}
+
+/// The files of a log that was sealed, and where it ends. Reads the headers and the last segment with records.
+/// Blocks; modifies nothing.
+pub(crate) fn sealed_end(dir: &Arc<Path>, id: LogId) -> Result<(LogFiles, End), StorageError> {
+    let files = LogFiles::list(dir, id)?;
+    let beyond = Sequence::new(u64::MAX);
+    let walked = files.walk_sealed((beyond, files.evidence(None)), |_| Ok(()));
+    match walked {
+        Ok(end) => Ok((files, end)),
+        Err(ReplayError::Storage(error)) => Err(error),
+        Err(ReplayError::Visit(never)) => {
+            let never: Infallible = never;
+            match never {}
         }
     }
 }
@@ -197,77 +226,125 @@ fn expected_record(
 }
 
 impl LogFiles {
-    /// Reads and checks every segment's header.
-    pub(crate) fn list(dir: &Arc<Path>, log: LogId) -> Result<Self, StorageError> {
-        let count = layout::segment_count(dir)?;
-        let first = SegmentEntry::read(dir, log, 1)?;
-        let owner = Owner {
-            log,
-            identity: first.header.identity,
-        };
-        let first_sequence = first.header.first_sequence;
-        let mut segments = vec![first];
-        for ordinal in 2..=count {
-            let entry = SegmentEntry::read(dir, log, ordinal)?;
-            let same_identity = entry.header.identity == owner.identity;
-            if !same_identity || entry.header.first_sequence != first_sequence {
-                let path = entry.path.as_ref().into();
-                let field = if same_identity {
-                    "first sequence"
-                } else {
-                    "identity"
-                };
-                return Err(StorageError::WrongPlace { path, field });
-            }
-            segments.push(entry);
+    /// What is known to have been durable before any record is read, where the caller knows it of everything
+    /// before `from`.
+    fn evidence(&self, from: Option<Sequence>) -> Evidence {
+        let hint = watermark::read_hint(&self.dir, self.owner);
+        Evidence {
+            stored: hint.max(self.first_kept().previous()),
+            covered: from.map_or(Sequence::ZERO, Sequence::previous),
         }
-        Ok(Self {
-            dir: Arc::clone(dir),
-            owner,
-            first_sequence,
-            segments,
-        })
     }
 
-    /// Visits every record from the first on; returns where they end.
+    /// The first record to visit.
+    ///
+    /// # Errors
+    ///
+    /// `HistoryRemoved` where retention removed it.
+    fn checked_from(&self, from: Option<Sequence>) -> Result<Sequence, StorageError> {
+        let first = self.first_kept();
+        match from {
+            Some(from) if from < first && self.removed.is_some() => {
+                let path = self.dir.as_ref().into();
+                Err(StorageError::HistoryRemoved { path, from, first })
+            }
+            from => Ok(from.map_or(first, |from| from.max(first))),
+        }
+    }
+
+    /// Walks from the last segment of which `bases` knows the first sequence, and visits every record from `from`
+    /// on; returns where they end.
     fn walk<E>(
         &self,
+        from: Sequence,
+        mut bases: Vec<Sequence>,
         mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<End, ReplayError<E>> {
+        let start = bases.len().saturating_sub(1);
         let mut position = Position {
             offset: HEADER_BYTES,
-            next: self.first_sequence,
+            next: bases.last().copied().unwrap_or_default(),
         };
-        let mut end = End {
-            position,
-            bases: Vec::new(),
-            bytes: 0,
+        let (mut records, mut bytes) = (0_u64, 0_u64);
+        let mut visit = |record: Record<'_>| {
+            if record.sequence < from {
+                return Ok(());
+            }
+            records = records.saturating_add(1);
+            bytes = bytes.saturating_add(record.bytes_on_disk());
+            visit(record)
         };
-        for entry in &self.segments {
+        let mut end = position;
+        for (index, entry) in self.segments.iter().enumerate().skip(start) {
             let region = map(entry)?;
             let seed = entry.header.salt.seed();
             position.offset = HEADER_BYTES;
-            let is_first = end.bases.is_empty();
-            if !is_first && expected_record(region.bytes(), seed, position).is_none() {
-                break;
+            if index > start {
+                if expected_record(region.bytes(), seed, position).is_none() {
+                    break;
+                }
+                bases.push(position.next);
             }
-            end.bases.push(position.next);
             position = walk_segment(region.bytes(), seed, position, &mut visit)
                 .map_err(ReplayError::Visit)?;
-            end.position = position;
-            end.bytes = end.bytes.saturating_add(record_area(position.offset));
+            end = position;
         }
-        Ok(end)
+        Ok(End {
+            position: end,
+            bases,
+            records,
+            bytes,
+        })
+    }
+
+    /// Walks a log that was sealed, of which nothing may follow the end.
+    fn walk_sealed<E>(
+        &self,
+        (from, evidence): (Sequence, Evidence),
+        visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<End, ReplayError<E>> {
+        if let (true, Some(horizon)) = (self.segments.is_empty(), self.removed) {
+            if evidence.surely_durable() >= horizon.first_sequence {
+                let gone = layout::segment_name(horizon.first_ordinal);
+                return Err(layout::missing(self.dir.join(gone)).into());
+            }
+            return Ok(End::at(horizon.first_sequence));
+        }
+        let end = self.walk(from, self.bases_through(from)?, visit)?;
+        let tail = self.examine(&end, evidence)?;
+        match self.torn_tail(&end, &tail) {
+            None => Ok(end),
+            Some(torn) => {
+                let path = torn.path.as_ref().into();
+                Err(StorageError::DamagedTail {
+                    path,
+                    offset: torn.offset,
+                }
+                .into())
+            }
+        }
+    }
+
+    /// Caches the segments that may be written to in single pages, except those that come before the last of the
+    /// first `known`: a walk does not read them.
+    fn prefetch_live(&self, known: usize) -> Result<(), StorageError> {
+        let first_live = self.segments.len().saturating_sub(LIVE_SEGMENTS_MAX);
+        let start = known.saturating_sub(1);
+        for entry in self.segments.iter().skip(start.max(first_live)) {
+            files::prefetch(&files::open_read(&entry.path)?, &entry.path)?;
+        }
+        Ok(())
     }
 
     /// Looks at everything after the end.
     ///
     /// # Errors
     ///
-    /// `DamagedRecord` where the record that should be at the end was durable once.
-    fn examine(&self, end: &End, hint: Sequence) -> Result<Tail, StorageError> {
+    /// `DamagedRecord` where the record that should be at the end was durable once, `BehindCheckpoint` where only
+    /// the caller knows that it was.
+    fn examine(&self, end: &End, evidence: Evidence) -> Result<Tail, StorageError> {
         let from = end.position.next;
-        let mut durable = hint;
+        let mut durable = evidence.stored;
         let mut place = (end.index(), end.position.offset);
         let mut tail = Tail {
             rest_bytes: 0,
@@ -309,17 +386,35 @@ impl LogFiles {
                 break;
             }
         }
-        if durable < from {
-            return Ok(tail);
-        }
         let (index, offset) = place;
-        let path = self.entry(index).path.as_ref().into();
-        Err(StorageError::DamagedRecord {
-            path,
-            offset: offset as u64,
-            sequence: from,
-            durable,
-        })
+        let path = || self.entry(index).path.as_ref().into();
+        if durable >= from {
+            return Err(StorageError::DamagedRecord {
+                path: path(),
+                offset: offset as u64,
+                sequence: from,
+                durable,
+            });
+        }
+        if evidence.covered >= from {
+            return Err(StorageError::BehindCheckpoint {
+                path: path(),
+                offset: offset as u64,
+                sequence: from,
+                covered: evidence.covered,
+            });
+        }
+        Ok(tail)
+    }
+
+    /// Removes what a crash left below the first segment that retention kept.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), StorageError> {
+        match self.removed {
+            Some(horizon) if self.has_leftovers => {
+                layout::remove_before(&self.dir, horizon.first_ordinal).map(|_| ())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what follows the end, from the back: all segments but the first `kept`, then the torn bytes.
@@ -341,14 +436,14 @@ impl LogFiles {
 
     /// Flushes the segments whose records may be in the page cache only, as after a killed process: a record
     /// that was replayed is a record that readers see.
-    fn make_durable(&self, end: &End, hint: Sequence) -> Result<(), StorageError> {
+    fn make_durable(&self, end: &End, durable: Sequence) -> Result<(), StorageError> {
         let nexts = end
             .bases
             .iter()
             .skip(1)
             .chain(std::iter::once(&end.position.next));
         for (entry, next) in self.segments.iter().zip(nexts) {
-            if next.previous() > hint {
+            if next.previous() > durable {
                 files::sync_data(&files::open_read(&entry.path)?, &entry.path)?;
             }
         }
@@ -370,16 +465,6 @@ impl LogFiles {
             .get(index)
             .expect("an end lies in a segment of the log")
     }
-}
-
-fn map(entry: &SegmentEntry) -> Result<ReadRegion, StorageError> {
-    let file = files::open_read(&entry.path)?;
-    at("map", &entry.path, ReadRegion::map(&file))
-}
-
-/// Bytes of records before an offset.
-fn record_area(offset: usize) -> u64 {
-    offset.saturating_sub(HEADER_BYTES) as u64
 }
 
 /// The most records that a segment of so many bytes holds.

@@ -32,6 +32,8 @@ const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 pub(crate) struct SegmentEntry {
     pub(crate) path: Arc<Path>,
     pub(crate) header: SegmentHeader,
+    /// The activation part, where it was whole when the header was read.
+    pub(crate) activation: Option<Activation>,
 }
 
 /// What a new segment is to be.
@@ -74,6 +76,7 @@ impl SegmentPlan {
             SegmentEntry {
                 path: path.into(),
                 header,
+                activation,
             },
             file,
         ))
@@ -176,6 +179,7 @@ impl SegmentEntry {
         Ok(Self {
             path: path.into(),
             header,
+            activation: Activation::decode(&page, header.salt.seed()),
         })
     }
 }

@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub(crate) mod header;
+pub(crate) mod horizon;
 pub(crate) mod record;
 pub(crate) mod slot;
 

@@ -127,6 +127,11 @@ pub(crate) fn peek_sequence(bytes: &[u8]) -> Option<Sequence> {
     read_u64(bytes, SEQUENCE).map(Sequence::new)
 }
 
+/// Bytes of the record whose head this is, by the head's word alone; `None` where no record begins so.
+pub(crate) fn record_len(head: &[u8; RECORD_HEAD_BYTES]) -> Option<usize> {
+    payload_len(head).map(record_bytes)
+}
+
 fn payload_len(bytes: &[u8]) -> Option<usize> {
     let len = usize::try_from(read_u32(bytes, LEN)?).ok()?;
     (len != 0 && len <= PAYLOAD_BYTES_MAX).then_some(len)

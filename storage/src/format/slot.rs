@@ -30,9 +30,9 @@ const CRC: usize = 32;
 
 const _: () = assert!(CRC + size_of::<u32>() == SLOT_BYTES);
 
-/// Whose watermark it is.
+/// One log of all logs anywhere: what its other files name, so that a copy of another's is not taken for its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner {
+pub struct Owner {
     pub(crate) log: LogId,
     pub(crate) identity: Identity,
 }

@@ -207,7 +207,7 @@ fn a_deleted_segment_is_noticed_unless_it_is_the_spare() {
     };
     check(
         "00000001.seg",
-        |error| matches!(error, StorageError::Missing { path } if path.ends_with("00000001.seg")),
+        |error| matches!(error, StorageError::NoHorizon { path, fault: "is missing" } if path.ends_with("00000001.seg")),
     );
     check(
         "00000002.seg",

@@ -9,4 +9,6 @@ mod directory;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod open_from;
+#[cfg(test)]
 mod support;

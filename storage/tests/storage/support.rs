@@ -1,11 +1,12 @@
 //! What the tests of the storage share: a directory of their own, records to compare, and seeded chance.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    AppendError, DataDir, Log, LogOptions, Record, Recovery, Sequence, StorageError,
+    AppendError, DataDir, Log, LogOptions, Record, Recovery, ReplayError, Sequence, StorageError,
 };
 
 /// Segments as small as they get, so that a test has several.
@@ -101,17 +102,35 @@ impl Opened {
     }
 
     pub(crate) fn shard(&mut self, shard: u32) -> Result<(Log, Recovery, Vec<Kept>), StorageError> {
-        let mut records = Vec::new();
-        let visit = |record: Record<'_>| {
-            records.push(Kept::from(record));
-            Ok(())
-        };
-        let opened = Log::open::<std::convert::Infallible>(self.0.take_log(shard), visit);
-        match opened {
-            Ok((log, recovery)) => Ok((log, recovery, records)),
-            Err(flux_storage::ReplayError::Storage(error)) => Err(error),
-            Err(flux_storage::ReplayError::Visit(never)) => match never {},
-        }
+        let place = self.0.take_log(shard);
+        collect(|visit| Log::open(place, visit))
+    }
+
+    /// Opens the only shard's log from a sequence on.
+    pub(crate) fn log_from(
+        mut self,
+        from: Sequence,
+    ) -> Result<(Log, Recovery, Vec<Kept>), StorageError> {
+        let place = self.0.take_log(0);
+        collect(|visit| Log::open_from(place, from, visit))
+    }
+}
+
+type Visit<'a> = &'a mut dyn FnMut(Record<'_>) -> Result<(), Infallible>;
+
+/// What `open` opens, and the records that it visits.
+fn collect(
+    open: impl FnOnce(Visit<'_>) -> Result<(Log, Recovery), ReplayError<Infallible>>,
+) -> Result<(Log, Recovery, Vec<Kept>), StorageError> {
+    let mut records = Vec::new();
+    let opened = open(&mut |record| {
+        records.push(Kept::from(record));
+        Ok(())
+    });
+    match opened {
+        Ok((log, recovery)) => Ok((log, recovery, records)),
+        Err(ReplayError::Storage(error)) => Err(error),
+        Err(ReplayError::Visit(never)) => match never {},
     }
 }
 
