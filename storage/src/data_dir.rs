@@ -155,7 +155,8 @@ impl Generations {
         let seal = |log: LogDir| SealedLog {
             dir: log.dir,
             id: log.id,
-            _lock: log.lock,
+            index_key: log.options.index_key,
+            lock: log.lock,
         };
         Ok(SealedGeneration {
             generation,

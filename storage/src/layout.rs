@@ -4,6 +4,7 @@
 //! <data>/LOCK
 //! <data>/log/000001/000-of-002/00000001.seg
 //!                             /DURABLE
+//!                             /00000001.idx
 //! ```
 //!
 //! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
@@ -20,6 +21,7 @@ pub(crate) const LOG_NAME: &str = "log";
 pub(crate) const WATERMARK_NAME: &str = "DURABLE";
 const UNFINISHED: &str = ".tmp";
 const SEGMENT: &str = ".seg";
+const INDEX: &str = ".idx";
 
 pub(crate) fn generation_name(generation: u32) -> String {
     format!("{generation:06}")
@@ -31,6 +33,18 @@ pub(crate) fn shard_name(log: LogId) -> String {
 
 pub(crate) fn segment_name(ordinal: u64) -> String {
     format!("{ordinal:08}{SEGMENT}")
+}
+
+/// Where the history index of a segment is.
+pub(crate) fn index_path(segment: &Path) -> PathBuf {
+    segment.with_extension(&INDEX[1..])
+}
+
+/// The name of an index until it is whole; numbered, because two may be in preparation.
+pub(crate) fn unfinished_index(index: &Path, number: u64) -> PathBuf {
+    let mut name = index.as_os_str().to_owned();
+    name.push(format!(".{number}{UNFINISHED}"));
+    name.into()
 }
 
 /// The name of a file or directory until it is whole.
@@ -61,6 +75,15 @@ fn parse_shard(name: &str) -> Option<(u32, u32)> {
 fn parse_segment(name: &str) -> Option<u64> {
     let ordinal = name.strip_suffix(SEGMENT)?.parse().ok()?;
     (segment_name(ordinal) == name).then_some(ordinal)
+}
+
+/// The ordinal of the segment whose index this name is of, and whether the index is whole.
+fn parse_index(name: &str) -> Option<(u64, bool)> {
+    let (ordinal, rest) = name.split_once(INDEX)?;
+    let number = ordinal.parse().ok()?;
+    let is_ours = segment_name(number).strip_suffix(SEGMENT) == Some(ordinal);
+    let is_whole = rest.is_empty();
+    (is_ours && (is_whole || rest.ends_with(UNFINISHED))).then_some((number, is_whole))
 }
 
 /// The number of the newest generation, 0 where there is none. Removes an unfinished one.
@@ -162,6 +185,20 @@ pub(crate) fn remove_unfinished_segments(dir: &Path) -> Result<(), StorageError>
     Ok(())
 }
 
+/// Removes the indexes that a crash left unfinished, and those of segments from an ordinal on: of a segment that
+/// is written to there is none yet.
+pub(crate) fn remove_stale_indexes(dir: &Path, from_ordinal: u64) -> Result<(), StorageError> {
+    for name in files::names(dir)? {
+        let Some((ordinal, is_whole)) = parse_index(&name) else {
+            continue;
+        };
+        if !is_whole || ordinal >= from_ordinal {
+            files::remove(&dir.join(&name), dir)?;
+        }
+    }
+    Ok(())
+}
+
 fn missing(path: PathBuf) -> StorageError {
     StorageError::Missing { path: path.into() }
 }
@@ -176,6 +213,11 @@ mod tests {
         assert_eq!(parse_generation("1000000"), Some(1_000_000));
         assert_eq!(parse_shard("003-of-016"), Some((3, 16)));
         assert_eq!(parse_segment("00000007.seg"), Some(7));
+        assert_eq!(parse_index("00000007.idx"), Some((7, true)));
+        assert_eq!(parse_index("00000007.idx.12.tmp"), Some((7, false)));
+        for name in ["7.idx", "00000007.idx.old", "00000007.seg", "x.idx"] {
+            assert_eq!(parse_index(name), None, "{name}");
+        }
         for name in ["12", "+00012", "000012.tmp", "lost+found", ""] {
             assert_eq!(parse_generation(name), None, "{name}");
         }

@@ -6,7 +6,9 @@
 //!  └ LogDir      one shard's log of the newest generation, handed to the shard's thread
 //!     └ Log        append (memory only) → begin_flush → fdatasync by the caller → finish_flush
 //!        ├ Flush     what to fdatasync, in order
-//!        └ SpareJob  prepares the next segment on a helper thread
+//!        ├ SpareJob  prepares the next segment on a helper thread
+//!        ├ IndexJob  writes the history index of a closed segment on a helper thread
+//!        └ LogReader a snapshot, for looking up and reading history on any thread
 //! ```
 //!
 //! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
@@ -24,11 +26,13 @@ mod error;
 mod files;
 mod flush;
 mod format;
+mod index;
 mod layout;
 mod lock;
 mod log;
 mod log_dir;
 mod options;
+mod reader;
 mod recovery;
 mod region;
 mod sealed;
@@ -41,9 +45,11 @@ pub use data_dir::DataDir;
 pub use error::{AppendError, ReplayError, StorageError};
 pub use flush::{Flush, FlushSegment};
 pub use format::record::PAYLOAD_BYTES_MAX;
+pub use index::{IndexJob, IndexKey};
 pub use log::{Log, LogStats};
 pub use log_dir::LogDir;
 pub use options::LogOptions;
+pub use reader::LogReader;
 pub use recovery::{Recovery, TornTail};
 pub use sealed::{SealedGeneration, SealedLog};
 pub use sequence::{Record, Sequence};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::format::header::LogId;
 use crate::lock::DirLock;
 use crate::recovery::replay_sealed;
-use crate::{Record, ReplayError};
+use crate::{IndexKey, LogReader, Record, ReplayError, StorageError};
 
 /// All logs that were written with one number of shards, before the newest generation.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub struct SealedGeneration {
 pub struct SealedLog {
     pub(crate) dir: Arc<Path>,
     pub(crate) id: LogId,
-    pub(crate) _lock: Arc<DirLock>,
+    pub(crate) index_key: IndexKey,
+    pub(crate) lock: Arc<DirLock>,
 }
 
 impl SealedGeneration {
@@ -57,5 +58,15 @@ impl SealedLog {
         visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), ReplayError<E>> {
         replay_sealed(&self.dir, self.id, visit)
+    }
+
+    /// A reader of its history, for any thread. Blocks: headers are read, and the last segment where it has no
+    /// index.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a header or with the last segment; damage elsewhere shows when it is read.
+    pub fn reader(&self) -> Result<LogReader, StorageError> {
+        LogReader::of_sealed(self)
     }
 }
