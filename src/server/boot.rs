@@ -167,6 +167,7 @@ fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError
         Some(bytes) => LogOptions {
             segment_bytes_initial: bytes.min(LogOptions::default().segment_bytes_initial),
             segment_bytes_max: bytes,
+            ..LogOptions::default()
         },
         None => LogOptions::for_directory(path).map_err(|source| StartError::System {
             attempt: "read the file system's size",

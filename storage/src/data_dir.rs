@@ -222,6 +222,7 @@ impl Generations {
             root: log.root,
             dir: log.dir,
             id: log.id,
+            index_key: log.options.index_key,
             lock: log.lock,
         };
         Ok(SealedGeneration {

@@ -7,6 +7,7 @@
 //!                             /HORIZON
 //! <data>/checkpoints/000001/000-of-002/, <data>/base/000001/000-of-002/
 //! <data>/RESERVE
+//!                             /00000001.idx
 //! ```
 //!
 //! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
@@ -56,6 +57,18 @@ fn shard_path(dir: &Path, log: LogId) -> PathBuf {
         .join(shard_name(log))
 }
 
+/// Where the history index of a segment is.
+pub(crate) fn index_path(segment: &Path) -> PathBuf {
+    segment.with_extension(&INDEX[1..])
+}
+
+/// The name of an index until it is whole; numbered, because two may be in preparation.
+pub(crate) fn unfinished_index(index: &Path, number: u64) -> PathBuf {
+    let mut name = index.as_os_str().to_owned();
+    name.push(format!(".{number}{UNFINISHED}"));
+    name.into()
+}
+
 /// The name of a file or directory until it is whole.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -86,10 +99,13 @@ fn parse_segment(name: &str) -> Option<u64> {
     (segment_name(ordinal) == name).then_some(ordinal)
 }
 
-/// The ordinal of the segment that this name is an index of.
-fn parse_index(name: &str) -> Option<u64> {
-    let ordinal = name.strip_suffix(INDEX)?.parse().ok()?;
-    (format!("{ordinal:08}{INDEX}") == name).then_some(ordinal)
+/// The ordinal of the segment whose index this name is of, and whether the index is whole.
+fn parse_index(name: &str) -> Option<(u64, bool)> {
+    let (ordinal, rest) = name.split_once(INDEX)?;
+    let number = ordinal.parse().ok()?;
+    let is_ours = segment_name(number).strip_suffix(SEGMENT) == Some(ordinal);
+    let is_whole = rest.is_empty();
+    (is_ours && (is_whole || rest.ends_with(UNFINISHED))).then_some((number, is_whole))
 }
 
 /// The number of the newest generation, 0 where there is none. Removes an unfinished one.
@@ -188,7 +204,8 @@ pub(crate) fn check_contiguous(
 pub(crate) fn remove_before(dir: &Path, first_ordinal: u64) -> Result<bool, StorageError> {
     let mut removed = false;
     for name in files::names(dir)? {
-        let ordinal = parse_segment(&name).or_else(|| parse_index(&name));
+        let index = || parse_index(&name).map(|(ordinal, _)| ordinal);
+        let ordinal = parse_segment(&name).or_else(index);
         if ordinal.is_some_and(|ordinal| ordinal < first_ordinal) {
             let path = dir.join(&name);
             files::at("remove", &path, fs::remove_file(&path))?;
@@ -212,6 +229,20 @@ pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Removes the indexes that a crash left unfinished, and those of segments from an ordinal on: of a segment that
+/// is written to there is none yet.
+pub(crate) fn remove_stale_indexes(dir: &Path, from_ordinal: u64) -> Result<(), StorageError> {
+    for name in files::names(dir)? {
+        let Some((ordinal, is_whole)) = parse_index(&name) else {
+            continue;
+        };
+        if !is_whole || ordinal >= from_ordinal {
+            files::remove(&dir.join(&name), dir)?;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn missing(path: PathBuf) -> StorageError {
     StorageError::Missing { path: path.into() }
 }
@@ -226,8 +257,9 @@ mod tests {
         assert_eq!(parse_generation("1000000"), Some(1_000_000));
         assert_eq!(parse_shard("003-of-016"), Some((3, 16)));
         assert_eq!(parse_segment("00000007.seg"), Some(7));
-        assert_eq!(parse_index("00000007.idx"), Some(7));
-        for name in ["7.idx", "00000007.seg", "00000007.idx.tmp"] {
+        assert_eq!(parse_index("00000007.idx"), Some((7, true)));
+        assert_eq!(parse_index("00000007.idx.12.tmp"), Some((7, false)));
+        for name in ["7.idx", "00000007.idx.old", "00000007.seg", "x.idx"] {
             assert_eq!(parse_index(name), None, "{name}");
         }
         for name in ["12", "+00012", "000012.tmp", "lost+found", ""] {

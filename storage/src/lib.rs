@@ -8,6 +8,8 @@
 //!        ├ Flush     what to fdatasync, in order
 //!        ├ SpareJob  prepares the next segment on a helper thread
 //!        └ RetireJob removes old segments on a helper thread
+//!        ├ IndexJob  writes the history index of a closed segment on a helper thread
+//!        └ LogReader a snapshot, for looking up and reading history on any thread
 //! ```
 //!
 //! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
@@ -25,12 +27,14 @@ mod error;
 mod files;
 mod flush;
 mod format;
+mod index;
 mod layout;
 mod lock;
 mod log;
 mod log_dir;
 mod log_files;
 mod options;
+mod reader;
 mod recovery;
 mod region;
 mod reserve;
@@ -47,9 +51,11 @@ pub use flush::{Flush, FlushSegment};
 pub use format::horizon::Horizon;
 pub use format::record::PAYLOAD_BYTES_MAX;
 pub use format::slot::Owner;
+pub use index::{IndexJob, IndexKey};
 pub use log::{Log, LogStats};
 pub use log_dir::{LogDir, LogOrigin};
 pub use options::LogOptions;
+pub use reader::LogReader;
 pub use recovery::{Recovery, TornTail};
 pub use retention::{ClosedSegment, Removal, RetireJob, RetirePlan};
 pub use sealed::{SealedGeneration, SealedLog};

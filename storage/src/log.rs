@@ -6,6 +6,7 @@
 //!    └ no spare: SegmentNeeded                 fail: nothing is accepted any more
 //!
 //! spare_job ──→ SpareJob, run by a helper thread ──→ install_spare
+//! index_job ──→ IndexJob, run by a helper thread        reader ──→ LogReader, for any thread
 //! ```
 //!
 //! Invariants: `durable ≤ appended`; sequences are contiguous; at most one flush and one spare job are out at a
@@ -26,14 +27,21 @@ use crate::format::header::{Activation, HEADER_BYTES};
 use crate::format::horizon::Horizon;
 use crate::format::record::{PAYLOAD_BYTES_MAX, record_bytes};
 use crate::format::slot::Owner;
+use crate::index::{IndexJob, Notes};
 use crate::log_dir::LogDir;
+use crate::reader::{ActiveSnapshot, LogReader};
 use crate::recovery::{Position, Recovered, Recovery, recover, walk_segment};
 use crate::region::{ReadRegion, Region};
 use crate::retention::{ClosedSegment, RetireJob, RetirePlan};
 use crate::segment::{Segment, SegmentEntry, SegmentPlan};
+use crate::sequence::Span;
 use crate::spare::{Spare, SpareJob};
 use crate::watermark::Watermark;
-use crate::{AppendError, Record, ReplayError, Sequence, StorageError};
+use crate::{AppendError, Record, ReplayError, Sequence, StorageError, layout};
+
+/// Closed segments whose index may wait to be written. Each waits for its last flush and for the helper thread
+/// that asks; what does not fit is made by the first reader that needs it.
+const INDEX_JOBS_MAX: usize = 4;
 
 /// An open log.
 #[derive(Debug)]
@@ -45,12 +53,20 @@ pub struct Log {
     removed: Option<Horizon>,
     /// Told by whether the job has a clone: a retirement that may still be at work.
     retirement: Arc<()>,
-    /// Segments before the active one, oldest first.
-    sealed: Vec<SealedSegment>,
+    /// Segments before the active one, oldest first. Shared with readers; changed at a rotation.
+    #[expect(
+        clippy::rc_buffer,
+        reason = "a rotation appends in place where no reader holds the list"
+    )]
+    sealed: Arc<Vec<SealedSegment>>,
     /// Those of them that hold records which are not durable, oldest first.
     undurable: VecDeque<UndurableSegment>,
     active: Segment,
     active_base: Sequence,
+    /// Keys and places of the active segment's records.
+    notes: Notes,
+    /// Those of closed segments without an index file yet, oldest first, at most [`INDEX_JOBS_MAX`].
+    unindexed: VecDeque<IndexJob>,
     spare: SpareState,
     /// The largest record that an append has asked a segment for since the last rotation.
     record_bytes_wanted: usize,
@@ -64,11 +80,12 @@ pub struct Log {
     failure: Option<Box<str>>,
 }
 
-#[derive(Debug)]
-struct SealedSegment {
-    entry: SegmentEntry,
+/// A segment that is not appended to any more.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedSegment {
+    pub(crate) entry: SegmentEntry,
     /// The sequence of its first record.
-    base: Sequence,
+    pub(crate) base: Sequence,
 }
 
 #[derive(Debug)]
@@ -154,6 +171,14 @@ impl Log {
             .collect();
         let newest = sealed.pop().expect("a recovered log has a segment");
         let mut active = map(newest.entry, end.position.offset)?;
+        layout::remove_stale_indexes(&place.dir, active.entry.header.ordinal)?;
+        let start = Position {
+            offset: HEADER_BYTES,
+            next: newest.base,
+        };
+        let index_key = place.options.index_key;
+        let (notes, noted) = Notes::walk(active.bytes(), active.seed(), start, index_key);
+        assert!(noted == end.position, "recovery found the same end");
         if active.activation().is_none() {
             active.activate(Activation {
                 base: newest.base,
@@ -165,10 +190,12 @@ impl Log {
             first_sequence: files.first_sequence,
             removed: files.removed,
             retirement: Arc::new(()),
-            sealed,
+            sealed: Arc::new(sealed),
             undurable: VecDeque::new(),
             active,
             active_base: newest.base,
+            notes,
+            unindexed: VecDeque::new(),
             spare,
             record_bytes_wanted: 0,
             retired: None,
@@ -212,15 +239,15 @@ impl Log {
             self.rotate(record_bytes)?;
         }
         let sequence = self.appended.next();
-        self.active.append(
-            Record {
-                sequence,
-                time_micros,
-                kind,
-                payload,
-            },
-            self.durable,
-        );
+        let record = Record {
+            sequence,
+            time_micros,
+            kind,
+            payload,
+        };
+        let key = self.place.options.index_key.of_record(&record);
+        self.notes.note(key, self.active.end());
+        self.active.append(record, self.durable);
         self.appended = sequence;
         Ok(sequence)
     }
@@ -408,6 +435,46 @@ impl Log {
         self.spare = SpareState::None;
     }
 
+    /// A job that writes the index of a closed segment, where one is to be written. Ask as for
+    /// [`Log::spare_job`], and after a flush: a segment's index is written when all of it is durable.
+    pub fn index_job(&mut self) -> Option<IndexJob> {
+        let oldest = self.unindexed.front()?;
+        let is_durable = oldest.span.next.previous() <= self.durable;
+        if is_durable {
+            self.unindexed.pop_front()
+        } else {
+            None
+        }
+    }
+
+    /// A reader of what is in the log now, up to `through`: whoever shows only what is durable says
+    /// [`Log::durable`]. Does not block; copies at most 48 KiB.
+    pub fn reader(&self, through: Sequence) -> LogReader {
+        let active = ActiveSnapshot {
+            entry: self.active.entry.clone(),
+            span: self.active_span(),
+            end: self.active.end(),
+            notes: self.notes.clone(),
+        };
+        LogReader {
+            closed: Arc::clone(&self.sealed),
+            closed_next: self.active_base,
+            active: Some(active),
+            through: through.min(self.appended),
+            durable: self.durable,
+            removed: self.removed,
+            key: self.place.options.index_key,
+            _lock: Arc::clone(&self.place.lock),
+        }
+    }
+
+    fn active_span(&self) -> Span {
+        Span {
+            base: self.active_base,
+            next: self.appended.next(),
+        }
+    }
+
     /// Visits the records from `from` on, in order, up to the last appended; those after [`Log::durable`] are
     /// not durable yet. Blocks while cold segments are read.
     ///
@@ -508,7 +575,7 @@ impl Log {
             first_kept == horizon.first_sequence && first_kept <= self.durable.next(),
             "only closed, durable segments are retired"
         );
-        self.sealed.drain(..count);
+        Arc::make_mut(&mut self.sealed).drain(..count);
         self.removed = Some(horizon);
         RetireJob {
             plan,
@@ -591,7 +658,17 @@ impl Log {
                 last: self.appended,
             });
         }
-        self.sealed.push(SealedSegment {
+        let job = IndexJob {
+            entry: full.entry.clone(),
+            span: self.active_span(),
+            notes: std::mem::take(&mut self.notes),
+            key: self.place.options.index_key,
+            lock: Arc::clone(&self.place.lock),
+        };
+        if job.key.is_kept() && self.unindexed.len() < INDEX_JOBS_MAX {
+            self.unindexed.push_back(job);
+        }
+        Arc::make_mut(&mut self.sealed).push(SealedSegment {
             entry: full.entry.clone(),
             base: self.active_base,
         });

@@ -1,10 +1,11 @@
-//! How large segments are.
+//! How large segments are, and by what their records are looked up.
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::statvfs;
 
+use crate::IndexKey;
 use crate::files::PAGE_BYTES;
 use crate::format::header::HEADER_BYTES;
 
@@ -14,10 +15,12 @@ const SEGMENT_BYTES_MIN: u64 = (HEADER_BYTES + PAGE_BYTES) as u64;
 const SEGMENT_BYTES_INITIAL_DEFAULT: u64 = 4 * 1024 * 1024;
 /// The largest segment that [`LogOptions::for_directory`] chooses: beyond this nothing gets faster.
 const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
+/// No segment is larger, whatever is asked for: an index counts its places in 32 bits of 8 bytes each.
+const SEGMENT_BYTES_LIMIT: u64 = 16 * 1024 * 1024 * 1024;
 /// A segment of the largest size takes at most this part of its file system.
 const FILE_SYSTEM_PARTS: u64 = 256;
 
-/// How large the segments of a log are. Sizes are rounded up to pages of 4,096 bytes, of which a segment has
+/// How large the segments of a log are, and the keys of its history. Sizes are rounded up to pages of 4,096 bytes, of which a segment has
 /// at least two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
@@ -26,6 +29,8 @@ pub struct LogOptions {
     /// Each segment is twice as large as the one before, up to this. A record that is larger still gets a
     /// segment of its own size.
     pub segment_bytes_max: u64,
+    /// The keys by which the log's history is looked up.
+    pub index_key: IndexKey,
 }
 
 impl Default for LogOptions {
@@ -33,6 +38,7 @@ impl Default for LogOptions {
         Self {
             segment_bytes_initial: SEGMENT_BYTES_INITIAL_DEFAULT,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
+            index_key: IndexKey::NONE,
         }
     }
 }
@@ -76,7 +82,7 @@ impl LogOptions {
 
 fn whole_pages(bytes: u64) -> u64 {
     bytes
-        .max(SEGMENT_BYTES_MIN)
+        .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_LIMIT)
         .next_multiple_of(PAGE_BYTES as u64)
 }
 
@@ -108,6 +114,7 @@ mod tests {
         let options = LogOptions {
             segment_bytes_initial: 1,
             segment_bytes_max: 30_000,
+            ..LogOptions::default()
         };
         assert_eq!(options.first_capacity(), 8192);
         let check = |previous, record_bytes, capacity| {
@@ -122,5 +129,10 @@ mod tests {
         check(32768, 32, 32768);
         check(8192, 40_000, 45056);
         check(45056, 32, 32768);
+        let endless = LogOptions {
+            segment_bytes_max: u64::MAX,
+            ..options
+        };
+        assert_eq!(endless.next_capacity(1 << 40, 32), SEGMENT_BYTES_LIMIT);
     }
 }

@@ -216,7 +216,8 @@ pub(crate) fn walk_segment<E>(
     Ok(position)
 }
 
-fn expected_record(
+/// The record at a position, where it is the one that belongs there.
+pub(crate) fn expected_record(
     bytes: &[u8],
     seed: CrcSeed,
     position: Position,

@@ -4,12 +4,13 @@
 //! below rest on:
 //!
 //! - **Lock.** Every mapped file lies in a data directory whose `LOCK` this process holds for as long as any
-//!   `Log`, `LogDir`, `SealedLog` or `SpareJob` of it lives, and no program but Flux writes there. Someone who
+//!   `Log`, `LogDir`, `LogReader`, `SealedLog` or `SpareJob` of it lives, and no program but Flux writes there. Someone who
 //!   truncates a segment under a running server gets SIGBUS, as with every database that maps its files.
 //! - **One writer.** A [`Region`] of a file is made at most once at a time, by the one owner of its log, and
 //!   every plain write to the file (zeroing, header) ends before it is made.
 //! - **Readers after writers.** A [`ReadRegion`] is made of files that have no region, or one that will not be
-//!   written again (a sealed segment's).
+//!   written again (a sealed segment's), or of the first bytes of a file, before its owner's next record: a
+//!   segment is appended to, and nothing before its end changes once the first record is there.
 //! - **Length.** Mapped files are preallocated and never truncated.
 
 #![expect(
@@ -20,7 +21,7 @@
 use std::fs::File;
 use std::io;
 
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 use crate::files::hint;
 
@@ -68,6 +69,18 @@ impl ReadRegion {
         // does not, and by **Length** it keeps its size while mapped.
         let map = unsafe { Mmap::map(file) }?;
         hint(map.advise(Advice::Sequential));
+        Ok(Self { map })
+    }
+
+    /// Maps the first `len` bytes of the file, which has at least so many, for reads here and there.
+    pub(crate) fn map_prefix(file: &File, len: usize) -> io::Result<Self> {
+        let mut options = MmapOptions::new();
+        options.len(len);
+        // SAFETY: by **Lock** no other process changes the file, by **Readers after writers** this process
+        // does not change its first `len` bytes, and by **Length** it keeps its size while mapped.
+        let map = unsafe { options.map(file) }?;
+        // Reading ahead would cache the active segment in large folios: see `files::prefetch`.
+        hint(map.advise(Advice::Random));
         Ok(Self { map })
     }
 

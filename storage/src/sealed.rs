@@ -7,7 +7,7 @@ use crate::format::header::LogId;
 use crate::lock::DirLock;
 use crate::recovery::{replay_sealed, sealed_end};
 use crate::retention::{ClosedSegment, RetireJob, RetirePlan};
-use crate::{LogOrigin, Record, ReplayError, Sequence, StorageError, layout};
+use crate::{IndexKey, LogOrigin, LogReader, Record, ReplayError, Sequence, StorageError, layout};
 
 /// All logs that were written with one number of shards, before the newest generation.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct SealedLog {
     pub(crate) root: Arc<Path>,
     pub(crate) dir: Arc<Path>,
     pub(crate) id: LogId,
+    pub(crate) index_key: IndexKey,
     pub(crate) lock: Arc<DirLock>,
 }
 
@@ -126,5 +127,15 @@ impl SealedLog {
             _retirement: None,
             _lock: Arc::clone(&self.lock),
         }
+    }
+
+    /// A reader of its history, for any thread. Blocks: headers are read, and the last segment where it has no
+    /// index.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a header or with the last segment; damage elsewhere shows when it is read.
+    pub fn reader(&self) -> Result<LogReader, StorageError> {
+        LogReader::of_sealed(self)
     }
 }

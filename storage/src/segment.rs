@@ -219,6 +219,11 @@ impl Segment {
         self.region.bytes().len()
     }
 
+    /// Offset of the next record.
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
     /// Bytes of the largest record that can still be appended.
     pub(crate) fn room(&self) -> usize {
         self.capacity() - self.end

@@ -44,6 +44,19 @@ impl Sequence {
     }
 }
 
+/// The sequences of a segment's records: from `base` up to `next`, which is not one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) base: Sequence,
+    pub(crate) next: Sequence,
+}
+
+impl Span {
+    pub(crate) fn contains(self, sequence: Sequence) -> bool {
+        self.base <= sequence && sequence < self.next
+    }
+}
+
 impl fmt::Display for Sequence {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)

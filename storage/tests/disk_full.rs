@@ -16,6 +16,7 @@ use flux_storage::{AppendError, DataDir, Log, LogOptions, StorageError};
 const OPTIONS: LogOptions = LogOptions {
     segment_bytes_initial: 64 * 1024,
     segment_bytes_max: 256 * 1024,
+    index_key: flux_storage::IndexKey::NONE,
 };
 /// Where the child finds its directory.
 const DIRECTORY_VARIABLE: &str = "FLUX_STORAGE_TEST_DIRECTORY";

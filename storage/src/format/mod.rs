@@ -1,4 +1,4 @@
-//! The bytes on disk: segment headers, records and watermark slots, as `FORMAT.md` draws them.
+//! The bytes on disk: segment headers, records, watermark slots and history indexes, as `FORMAT.md` draws them.
 //!
 //! Encoding and decoding only: nothing here reads a file, and decoding trusts nothing in the bytes. Every
 //! number is little-endian.
@@ -7,6 +7,7 @@
 
 pub(crate) mod header;
 pub(crate) mod horizon;
+pub(crate) mod index;
 pub(crate) mod record;
 pub(crate) mod slot;
 

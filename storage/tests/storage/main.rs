@@ -7,6 +7,8 @@ mod damage;
 #[cfg(test)]
 mod directory;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod open_from;

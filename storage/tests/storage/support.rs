@@ -13,6 +13,7 @@ use flux_storage::{
 pub(crate) const SMALL: LogOptions = LogOptions {
     segment_bytes_initial: 8192,
     segment_bytes_max: 32 * 1024,
+    index_key: flux_storage::IndexKey::NONE,
 };
 
 /// A directory that goes with the test; in memory where there is such a file system, where a flush costs

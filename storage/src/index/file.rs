@@ -1,0 +1,190 @@
+//! The index of a closed segment on disk: written once, read by blocks.
+//!
+//! Read with `pread` and not through a mapping: the file is a cache, and a look-up must survive whatever happens to
+//! it; a mapping of a file that is cut short ends the process.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{IndexKey, IndexedSegment, Mismatch, Notes};
+use crate::files::{self, at};
+use crate::format::CrcSeed;
+use crate::format::index::{
+    BLOCK_ENTRIES, ENTRY_BYTES, Entry, INDEX_HEAD_BYTES, IndexHead, Place, ROW_BYTES, Row,
+    block_crc,
+};
+use crate::segment::SegmentEntry;
+use crate::sequence::Span;
+use crate::{StorageError, layout};
+
+const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES;
+/// Blocks read at once where a range of keys spans many: 192 KiB.
+const BLOCKS_PER_READ: usize = 64;
+
+/// Makes the names of files in preparation differ: a job and a reader may write the same index at the same time.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// An index file whose head and table check out.
+#[derive(Debug)]
+pub(crate) struct IndexFile {
+    file: File,
+    seed: CrcSeed,
+    span: Span,
+    count: usize,
+    rows: Vec<Row>,
+}
+
+impl IndexFile {
+    /// Opens a segment's index; `None` where it is missing, damaged, of another segment or of other keys.
+    pub(crate) fn open(segment: &SegmentEntry, key: IndexKey) -> Option<Self> {
+        let file = File::open(layout::index_path(&segment.path)).ok()?;
+        let mut head_bytes = [0; INDEX_HEAD_BYTES];
+        file.read_exact_at(&mut head_bytes, 0).ok()?;
+        let head = IndexHead::decode(&head_bytes)?;
+        let header = &segment.header;
+        let is_ours = head.scheme == key.scheme
+            && head.identity == header.identity
+            && head.salt == header.salt
+            && head.ordinal == header.ordinal;
+        let (row_count, bytes) = head.sizes()?;
+        // Before anything is allocated: a table is at most as large as the file.
+        if !is_ours || file.metadata().ok()?.len() != bytes {
+            return None;
+        }
+        let mut table = vec![0; row_count * ROW_BYTES];
+        file.read_exact_at(&mut table, INDEX_HEAD_BYTES as u64)
+            .ok()?;
+        if !head.checks_out(&head_bytes, &table) {
+            return None;
+        }
+        Some(Self {
+            file,
+            seed: header.salt.seed(),
+            span: Span {
+                base: head.base,
+                next: head.next,
+            },
+            count: usize::try_from(head.count).ok()?,
+            rows: Row::decode_all(&table),
+        })
+    }
+
+    /// The sequences that it covers.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    pub(crate) fn mark_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The place of record number `index` times [`BLOCK_ENTRIES`].
+    pub(crate) fn mark(&self, index: usize) -> Place {
+        self.rows.get(index).map_or(Place::END, |row| row.mark)
+    }
+
+    /// The places before `below` of the records whose key is in `keys`, in no order. Reads the blocks that may
+    /// hold such keys; takes four bytes of memory for each record found.
+    pub(crate) fn gather(
+        &self,
+        keys: &RangeInclusive<u64>,
+        below: Place,
+    ) -> Result<Vec<Place>, Mismatch> {
+        let mut found = Vec::new();
+        // The block before the first that begins within the range may end with it.
+        let first = self
+            .rows
+            .partition_point(|row| row.first_key < *keys.start())
+            .saturating_sub(1);
+        let end = self
+            .rows
+            .partition_point(|row| row.first_key <= *keys.end());
+        let rows = self.rows.get(first..end).unwrap_or_default();
+        let mut scratch = Vec::new();
+        for (index, run) in rows.chunks(BLOCKS_PER_READ).enumerate() {
+            let block = first + index * BLOCKS_PER_READ;
+            self.read_blocks(block, run.len(), &mut scratch)?;
+            for (bytes, row) in scratch.chunks(BLOCK_BYTES).zip(run) {
+                if block_crc(self.seed, bytes) != row.crc {
+                    return Err(Mismatch);
+                }
+                let entries = Entry::decode_all(bytes)
+                    .filter(|entry| keys.contains(&entry.key) && entry.place < below);
+                found.extend(entries.map(|entry| entry.place));
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_blocks(
+        &self,
+        first: usize,
+        count: usize,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Mismatch> {
+        let start = first * BLOCK_ENTRIES;
+        let end = self.count.min(start + count * BLOCK_ENTRIES);
+        scratch.resize(end.saturating_sub(start) * ENTRY_BYTES, 0);
+        let offset = INDEX_HEAD_BYTES + self.rows.len() * ROW_BYTES + start * ENTRY_BYTES;
+        let read = self.file.read_exact_at(scratch, offset as u64);
+        read.map_err(|_unreadable| Mismatch)
+    }
+}
+
+/// Writes the index of a segment whose records are these: whole under another name, then renamed over what was
+/// there. Not flushed: a crash may leave anything, and the checksums tell.
+pub(crate) fn write(
+    segment: &IndexedSegment<'_>,
+    notes: &Notes,
+    key: IndexKey,
+) -> Result<(), StorageError> {
+    let path = layout::index_path(&segment.entry.path);
+    let unfinished = layout::unfinished_index(&path, WRITES.fetch_add(1, Ordering::Relaxed));
+    let written = write_as(&unfinished, &path, &encode(segment, notes, key));
+    if written.is_err() {
+        // What it took of a full disk is given back. Where even this fails, opening removes it.
+        files::hint(fs::remove_file(&unfinished));
+    }
+    written
+}
+
+fn write_as(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let mut file = files::create(unfinished)?;
+    at("write", unfinished, file.write_all(bytes))?;
+    at("rename", unfinished, fs::rename(unfinished, path))
+}
+
+fn encode(segment: &IndexedSegment<'_>, notes: &Notes, key: IndexKey) -> Vec<u8> {
+    let header = &segment.entry.header;
+    let seed = header.salt.seed();
+    let mut entries: Vec<Entry> = notes.entries().collect();
+    entries.sort_unstable();
+    let blocks: Vec<u8> = entries.iter().flat_map(|entry| entry.encode()).collect();
+    let rows = blocks
+        .chunks(BLOCK_BYTES)
+        .enumerate()
+        .map(|(index, block)| {
+            let record = index * BLOCK_ENTRIES;
+            let row = Row {
+                first_key: entries[record].key,
+                crc: block_crc(seed, block),
+                mark: notes.place(record),
+            };
+            row.encode()
+        });
+    let table: Vec<u8> = rows.flatten().collect();
+    let head = IndexHead {
+        scheme: key.scheme,
+        identity: header.identity,
+        salt: header.salt,
+        ordinal: header.ordinal,
+        base: segment.span.base,
+        next: segment.span.next,
+        count: entries.len() as u64,
+    };
+    [head.encode(&table).as_slice(), &table, &blocks].concat()
+}

@@ -1,0 +1,48 @@
+//! The index of a segment that was closed, written where nobody waits for it.
+
+use std::sync::Arc;
+
+use super::{IndexKey, IndexedSegment, Notes, file};
+use crate::StorageError;
+use crate::lock::DirLock;
+use crate::segment::SegmentEntry;
+use crate::sequence::Span;
+
+/// Writes the index of a closed segment. Any thread may run it; one that is dropped, or fails, costs the first
+/// reader of that segment a walk through it.
+#[derive(Debug)]
+pub struct IndexJob {
+    pub(crate) entry: SegmentEntry,
+    pub(crate) span: Span,
+    pub(crate) notes: Notes,
+    pub(crate) key: IndexKey,
+    /// Keeps the directory from being opened again while this may still write to it.
+    pub(crate) lock: Arc<DirLock>,
+}
+
+impl IndexJob {
+    /// Records of the segment.
+    pub fn records(&self) -> u64 {
+        self.notes.len() as u64
+    }
+
+    /// Sorts and writes. Takes some 40 bytes of memory for each record meanwhile; waits for no flush.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again, and nothing needs to be done.
+    pub fn run(self) -> Result<(), StorageError> {
+        let Self {
+            entry,
+            span,
+            notes,
+            key,
+            lock: _lock,
+        } = self;
+        let segment = IndexedSegment {
+            entry: &entry,
+            span,
+        };
+        file::write(&segment, &notes, key)
+    }
+}

@@ -1,0 +1,196 @@
+//! The history index: which records of a segment have which key, so that one entity's events are found without
+//! reading everybody's.
+//!
+//! ```text
+//! append ─→ Notes, in memory: key and place of each record of the active segment
+//!              │ rotation                                      reader: a snapshot, full chunks shared
+//!              ↓
+//!           IndexJob, on a helper thread: sorts, writes <ordinal>.idx
+//!              ↓
+//!           IndexFile: read by blocks, each checked           missing, damaged, foreign: the segment is
+//!                                                             walked, which gives Notes again
+//! ```
+//!
+//! Invariants:
+//! - an index file is a cache: it is never flushed, may be deleted, and is believed only as far as its checksums
+//!   and the records that it leads to agree;
+//! - it is written only of a segment whose every record is durable, so that no torn tail is ever cut out of an
+//!   indexed segment and replaced by other records of the same number;
+//! - a key is what [`IndexKey::of`] makes of a record; different things may have the same key, so whoever reads
+//!   compares.
+
+mod file;
+mod job;
+mod newest;
+mod notes;
+
+pub(crate) use file::{IndexFile, write};
+pub use job::IndexJob;
+pub(crate) use newest::Newest;
+pub(crate) use notes::Notes;
+
+use std::ops::RangeInclusive;
+
+use crate::Record;
+use crate::format::CrcSeed;
+use crate::format::index::Place;
+use crate::format::record::{StoredRecord, decode};
+use crate::segment::SegmentEntry;
+use crate::sequence::Span;
+
+/// By which keys the history of a log is looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct IndexKey {
+    /// The number that stands in the index files for this function: another function, another number. 0 is that
+    /// of [`IndexKey::NONE`].
+    pub scheme: u32,
+    /// The key of a record of this kind with this payload. Total: it is asked for every record.
+    pub of: fn(u8, &[u8]) -> u64,
+}
+
+impl IndexKey {
+    /// Every record has key 0, and no index file is written.
+    pub const NONE: Self = Self {
+        scheme: 0,
+        of: |_, _| 0,
+    };
+
+    /// Whether index files are written with these keys.
+    pub(crate) fn is_kept(self) -> bool {
+        self.scheme != Self::NONE.scheme
+    }
+
+    pub(crate) fn of_record(self, record: &Record<'_>) -> u64 {
+        (self.of)(record.kind, record.payload)
+    }
+}
+
+impl PartialEq for IndexKey {
+    /// By the number, which is what the functions are told apart by on disk.
+    fn eq(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+    }
+}
+
+impl Eq for IndexKey {}
+
+/// An index and its segment do not fit each other, or the index can't be read: it has to be made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mismatch;
+
+/// A segment whose records are known by number.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexedSegment<'a> {
+    pub(crate) entry: &'a SegmentEntry,
+    /// Its records.
+    pub(crate) span: Span,
+}
+
+/// What knows the places of a segment's records.
+#[derive(Debug)]
+pub(crate) enum SegmentIndex {
+    File(IndexFile),
+    Notes(Notes),
+}
+
+impl SegmentIndex {
+    /// The places before `below` of the records whose key is in `keys`, in no order.
+    pub(crate) fn gather(
+        &self,
+        keys: &RangeInclusive<u64>,
+        below: Place,
+    ) -> Result<Vec<Place>, Mismatch> {
+        match self {
+            Self::File(file) => file.gather(keys, below),
+            Self::Notes(notes) => Ok(notes.gather(keys, below)),
+        }
+    }
+
+    fn mark_count(&self) -> usize {
+        match self {
+            Self::File(file) => file.mark_count(),
+            Self::Notes(notes) => notes.len(),
+        }
+    }
+
+    fn mark(&self, index: usize) -> Place {
+        match self {
+            Self::File(file) => file.mark(index),
+            Self::Notes(notes) => notes.place(index),
+        }
+    }
+
+    /// The first record in a segment's `bytes` that is not `before` what is looked for; `None` where all are.
+    /// `before` holds for the records up to some point and for none after it. Cost: a binary search over the
+    /// marks, and a walk from one to the next.
+    pub(crate) fn seek<'a>(
+        &self,
+        bytes: &'a [u8],
+        (seed, span): (CrcSeed, Span),
+        before: impl Fn(&Record<'_>) -> bool,
+    ) -> Result<Option<(Place, Record<'a>)>, Mismatch> {
+        let read = |place: Place| -> Result<StoredRecord<'a>, Mismatch> {
+            let stored = bytes
+                .get(place.offset()..)
+                .and_then(|rest| decode(rest, seed));
+            stored
+                .filter(|stored| span.contains(stored.record.sequence))
+                .ok_or(Mismatch)
+        };
+        let passed = try_partition(self.mark_count(), |index| {
+            read(self.mark(index)).map(|stored| before(&stored.record))
+        })?;
+        let mut place = match (passed, self.mark_count()) {
+            (0, 0) => return Ok(None),
+            (passed, _) => self.mark(passed.saturating_sub(1)),
+        };
+        loop {
+            let stored = read(place)?;
+            if !before(&stored.record) {
+                return Ok(Some((place, stored.record)));
+            }
+            if stored.record.sequence.next() == span.next {
+                return Ok(None);
+            }
+            place = Place::of(place.offset() + stored.bytes);
+        }
+    }
+}
+
+/// How many of `count` things come before the first for which `is_before` is false: a binary search that may fail.
+pub(crate) fn try_partition<E>(
+    count: usize,
+    mut is_before: impl FnMut(usize) -> Result<bool, E>,
+) -> Result<usize, E> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low.midpoint(high);
+        if is_before(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_found_wherever_it_is() {
+        for count in 0..20 {
+            for point in 0..=count {
+                let found = try_partition(count, |index| {
+                    Ok::<_, std::convert::Infallible>(index < point)
+                });
+                assert_eq!(found, Ok(point), "of {count}");
+            }
+        }
+        assert_eq!(
+            try_partition(3, |_| Err::<bool, _>(Mismatch)),
+            Err(Mismatch)
+        );
+    }
+}
