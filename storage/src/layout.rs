@@ -4,6 +4,8 @@
 //! <data>/LOCK
 //! <data>/log/000001/000-of-002/00000001.seg
 //!                             /DURABLE
+//! <data>/checkpoints/000001/000-of-002/00000001.layer
+//!                                     /00000002.manifest
 //! ```
 //!
 //! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
@@ -20,6 +22,9 @@ pub(crate) const LOG_NAME: &str = "log";
 pub(crate) const WATERMARK_NAME: &str = "DURABLE";
 const UNFINISHED: &str = ".tmp";
 const SEGMENT: &str = ".seg";
+const LAYER: &str = ".layer";
+const MANIFEST: &str = ".manifest";
+const DAMAGED: &str = ".damaged";
 
 pub(crate) fn generation_name(generation: u32) -> String {
     format!("{generation:06}")
@@ -31,6 +36,21 @@ pub(crate) fn shard_name(log: LogId) -> String {
 
 pub(crate) fn segment_name(ordinal: u64) -> String {
     format!("{ordinal:08}{SEGMENT}")
+}
+
+pub(crate) fn layer_name(number: u64) -> String {
+    format!("{number:08}{LAYER}")
+}
+
+pub(crate) fn manifest_name(number: u64) -> String {
+    format!("{number:08}{MANIFEST}")
+}
+
+/// The name of a file that was found damaged and set aside.
+pub(crate) fn damaged(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DAMAGED);
+    name.into()
 }
 
 /// The name of a file or directory until it is whole.
@@ -61,6 +81,43 @@ fn parse_shard(name: &str) -> Option<(u32, u32)> {
 fn parse_segment(name: &str) -> Option<u64> {
     let ordinal = name.strip_suffix(SEGMENT)?.parse().ok()?;
     (segment_name(ordinal) == name).then_some(ordinal)
+}
+
+/// A file in a directory of checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CheckpointFile {
+    pub(crate) number: u64,
+    pub(crate) kind: CheckpointFileKind,
+}
+
+/// What a file in a directory of checkpoints is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CheckpointFileKind {
+    Layer,
+    Manifest,
+    /// A layer or manifest that is not whole yet.
+    Unfinished,
+    /// A layer or manifest that was set aside.
+    Damaged,
+}
+
+/// The file of a checkpoint that this name is of.
+pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
+    let (rest, outer) = if let Some(rest) = name.strip_suffix(UNFINISHED) {
+        (rest, Some(CheckpointFileKind::Unfinished))
+    } else if let Some(rest) = name.strip_suffix(DAMAGED) {
+        (rest, Some(CheckpointFileKind::Damaged))
+    } else {
+        (name, None)
+    };
+    let (digits, inner) = if let Some(digits) = rest.strip_suffix(LAYER) {
+        (digits, CheckpointFileKind::Layer)
+    } else {
+        (rest.strip_suffix(MANIFEST)?, CheckpointFileKind::Manifest)
+    };
+    let number = digits.parse().ok()?;
+    let kind = outer.unwrap_or(inner);
+    (format!("{number:08}") == digits).then_some(CheckpointFile { number, kind })
 }
 
 /// The number of the newest generation, 0 where there is none. Removes an unfinished one.
@@ -184,6 +241,22 @@ mod tests {
         }
         for name in ["7.seg", "00000007.seg.tmp", "00000007", "DURABLE"] {
             assert_eq!(parse_segment(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_of_checkpoints_are_told_apart_by_their_names() {
+        let check = |name: &str, number: u64, kind: CheckpointFileKind| {
+            let file = CheckpointFile { number, kind };
+            assert_eq!(parse_checkpoint_file(name), Some(file), "{name}");
+        };
+        check("00000007.layer", 7, CheckpointFileKind::Layer);
+        check("00000008.manifest", 8, CheckpointFileKind::Manifest);
+        check("00000007.layer.tmp", 7, CheckpointFileKind::Unfinished);
+        check("00000008.manifest.tmp", 8, CheckpointFileKind::Unfinished);
+        check("100000000.layer.damaged", 100_000_000, CheckpointFileKind::Damaged);
+        for name in ["7.layer", "00000007", "+0000007.layer", ".layer", "00000007.layer.tmp.tmp"] {
+            assert_eq!(parse_checkpoint_file(name), None, "{name}");
         }
     }
 

@@ -7,6 +7,7 @@
 //!     └ Log        append (memory only) → begin_flush → fdatasync by the caller → finish_flush
 //!        ├ Flush     what to fdatasync, in order
 //!        └ SpareJob  prepares the next segment on a helper thread
+//! CheckpointDir  a shard's checkpoints: a stack of mapped layers, written off its thread, published, loaded
 //! ```
 //!
 //! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
@@ -19,6 +20,7 @@
 //!
 //! This crate knows no runtime, no network and no JSON, and reads no clock: times are arguments.
 
+mod checkpoint;
 mod data_dir;
 mod error;
 mod files;
@@ -37,10 +39,17 @@ mod sequence;
 mod spare;
 mod watermark;
 
+pub use checkpoint::{
+    BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
+    LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,
+};
 pub use data_dir::DataDir;
-pub use error::{AppendError, ReplayError, StorageError};
+pub use error::{
+    AppendError, CheckpointError, LayerError, LayerFault, LayerPart, ReplayError, StorageError,
+};
 pub use flush::{Flush, FlushSegment};
 pub use format::record::PAYLOAD_BYTES_MAX;
+pub use format::slot::Owner;
 pub use log::{Log, LogStats};
 pub use log_dir::LogDir;
 pub use options::LogOptions;

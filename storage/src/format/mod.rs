@@ -1,4 +1,4 @@
-//! The bytes on disk: segment headers, records and watermark slots, as `FORMAT.md` draws them.
+//! The bytes on disk: segment headers, records, watermark slots, the ends of layers, as `FORMAT.md` draws them.
 //!
 //! Encoding and decoding only: nothing here reads a file, and decoding trusts nothing in the bytes. Every
 //! number is little-endian.
@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub(crate) mod header;
+pub(crate) mod layer;
 pub(crate) mod record;
 pub(crate) mod slot;
 

@@ -32,7 +32,7 @@ const _: () = assert!(CRC + size_of::<u32>() == SLOT_BYTES);
 
 /// Whose watermark it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner {
+pub struct Owner {
     pub(crate) log: LogId,
     pub(crate) identity: Identity,
 }
