@@ -5,8 +5,10 @@
 //! - look at the disk, restore a copy: everything about damage. Nothing was modified;
 //! - update the program: `NewerVersion`.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Sequence;
 
@@ -212,6 +214,136 @@ pub enum AppendError {
     /// An earlier write or flush failed; `Log::failure` says what.
     #[error("log is closed after an earlier failure")]
     Poisoned,
+}
+
+/// What is wrong with a file of a checkpoint, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} at byte {offset}: {fault}", path.display())]
+pub struct LayerError {
+    /// The layer or manifest.
+    pub path: Arc<Path>,
+    /// Where the part begins that is not as it should be.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub fault: LayerFault,
+}
+
+/// What can be wrong with a file of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LayerFault {
+    /// There is no such file.
+    #[error("file is missing")]
+    Missing,
+    /// The operating system refused to read it: this says nothing of what is in it.
+    #[error("can't be read: {}", io::Error::from_raw_os_error(*.code))]
+    Unreadable {
+        /// The number of the system's error.
+        code: i32,
+    },
+    /// The file is shorter or longer than it says.
+    #[error("file has another size than it should")]
+    WrongSize,
+    /// The file does not begin as its kind does.
+    #[error("not a file of a checkpoint")]
+    Foreign,
+    /// The file was written by a newer program.
+    #[error("format version {0} is newer than this program")]
+    NewerVersion(u32),
+    /// The file was written by a program that lays out the same things differently.
+    #[error("written with another layout")]
+    OtherLayout,
+    /// The file is whole, but of another number, shard or log than its path says.
+    #[error("belongs elsewhere")]
+    WrongPlace,
+    /// The manifest names a layer that is missing or damaged.
+    #[error("names layer {0}, which can't be used")]
+    UnusableLayer(u64),
+    /// The manifest names a layer by whose number there is another one.
+    #[error("names another layer {0} than the one that is there")]
+    OtherLayer(u64),
+    /// The part does not match its checksum.
+    #[error("{0} does not match its checksum")]
+    Checksum(LayerPart),
+    /// The part matches its checksum and makes no sense.
+    #[error("{0} makes no sense")]
+    Contents(LayerPart),
+    /// Bytes between two parts are not zero.
+    #[error("padding is not zero")]
+    Padding,
+    /// An entity's body is not one.
+    #[error("body of an entity is not well formed")]
+    Body,
+}
+
+/// A part of a layer or a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerPart {
+    /// The first bytes of a layer.
+    Header,
+    /// A block of entities.
+    Block,
+    /// A page of the hash index.
+    IndexPage,
+    /// The list of blocks and pages.
+    Footer,
+    /// The last bytes of a layer.
+    Trailer,
+    /// A manifest.
+    Manifest,
+}
+
+impl fmt::Display for LayerPart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Header => "header",
+            Self::Block => "block",
+            Self::IndexPage => "index page",
+            Self::Footer => "footer",
+            Self::Trailer => "trailer",
+            Self::Manifest => "manifest",
+        })
+    }
+}
+
+impl LayerError {
+    /// True where the file is at fault; false where it could not be read, which may pass.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self.fault, LayerFault::Unreadable { .. })
+    }
+}
+
+impl LayerFault {
+    /// What the operating system said, of a file that should be there.
+    pub(crate) fn io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            // The file was shorter than its own size said a moment ago.
+            io::ErrorKind::UnexpectedEof => Self::WrongSize,
+            _ => Self::Unreadable {
+                code: error.raw_os_error().unwrap_or(0),
+            },
+        }
+    }
+}
+
+/// Why a checkpoint was not written or not loaded. What was published before is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The directory or a file of it could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A layer that should be merged, or one that must not be set aside, is damaged or unreadable.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The caller asked to stop.
+    #[error("checkpoint was cancelled")]
+    Cancelled,
+    /// An entity, or the list of all blocks, does not fit into one archive.
+    #[error("{bytes} bytes do not fit into one part of a checkpoint")]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+    },
 }
 
 #[cfg(test)]

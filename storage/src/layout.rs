@@ -5,9 +5,11 @@
 //! <data>/log/000001/000-of-002/00000001.seg
 //!                             /DURABLE
 //!                             /HORIZON
-//! <data>/checkpoints/000001/000-of-002/, <data>/base/000001/000-of-002/
-//! <data>/RESERVE
 //!                             /00000001.idx
+//! <data>/checkpoints/000001/000-of-002/00000001.layer
+//!                                     /00000002.manifest
+//! <data>/base/000001/000-of-002/      likewise
+//! <data>/RESERVE
 //! ```
 //!
 //! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
@@ -29,6 +31,9 @@ const BASE_NAME: &str = "base";
 const UNFINISHED: &str = ".tmp";
 const SEGMENT: &str = ".seg";
 const INDEX: &str = ".idx";
+const LAYER: &str = ".layer";
+const MANIFEST: &str = ".manifest";
+const DAMAGED: &str = ".damaged";
 
 pub(crate) fn generation_name(generation: u32) -> String {
     format!("{generation:06}")
@@ -69,6 +74,21 @@ pub(crate) fn unfinished_index(index: &Path, number: u64) -> PathBuf {
     name.into()
 }
 
+pub(crate) fn layer_name(number: u64) -> String {
+    format!("{number:08}{LAYER}")
+}
+
+pub(crate) fn manifest_name(number: u64) -> String {
+    format!("{number:08}{MANIFEST}")
+}
+
+/// The name of a file that was found damaged and set aside.
+pub(crate) fn damaged(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DAMAGED);
+    name.into()
+}
+
 /// The name of a file or directory until it is whole.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -106,6 +126,43 @@ fn parse_index(name: &str) -> Option<(u64, bool)> {
     let is_ours = segment_name(number).strip_suffix(SEGMENT) == Some(ordinal);
     let is_whole = rest.is_empty();
     (is_ours && (is_whole || rest.ends_with(UNFINISHED))).then_some((number, is_whole))
+}
+
+/// A file in a directory of checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CheckpointFile {
+    pub(crate) number: u64,
+    pub(crate) kind: CheckpointFileKind,
+}
+
+/// What a file in a directory of checkpoints is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CheckpointFileKind {
+    Layer,
+    Manifest,
+    /// A layer or manifest that is not whole yet.
+    Unfinished,
+    /// A layer or manifest that was set aside.
+    Damaged,
+}
+
+/// The file of a checkpoint that this name is of.
+pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
+    let (rest, outer) = if let Some(rest) = name.strip_suffix(UNFINISHED) {
+        (rest, Some(CheckpointFileKind::Unfinished))
+    } else if let Some(rest) = name.strip_suffix(DAMAGED) {
+        (rest, Some(CheckpointFileKind::Damaged))
+    } else {
+        (name, None)
+    };
+    let (digits, inner) = if let Some(digits) = rest.strip_suffix(LAYER) {
+        (digits, CheckpointFileKind::Layer)
+    } else {
+        (rest.strip_suffix(MANIFEST)?, CheckpointFileKind::Manifest)
+    };
+    let number = digits.parse().ok()?;
+    let kind = outer.unwrap_or(inner);
+    (format!("{number:08}") == digits).then_some(CheckpointFile { number, kind })
 }
 
 /// The number of the newest generation, 0 where there is none. Removes an unfinished one.
@@ -270,6 +327,32 @@ mod tests {
         }
         for name in ["7.seg", "00000007.seg.tmp", "00000007", "DURABLE"] {
             assert_eq!(parse_segment(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_of_checkpoints_are_told_apart_by_their_names() {
+        let check = |name: &str, number: u64, kind: CheckpointFileKind| {
+            let file = CheckpointFile { number, kind };
+            assert_eq!(parse_checkpoint_file(name), Some(file), "{name}");
+        };
+        check("00000007.layer", 7, CheckpointFileKind::Layer);
+        check("00000008.manifest", 8, CheckpointFileKind::Manifest);
+        check("00000007.layer.tmp", 7, CheckpointFileKind::Unfinished);
+        check("00000008.manifest.tmp", 8, CheckpointFileKind::Unfinished);
+        check(
+            "100000000.layer.damaged",
+            100_000_000,
+            CheckpointFileKind::Damaged,
+        );
+        for name in [
+            "7.layer",
+            "00000007",
+            "+0000007.layer",
+            ".layer",
+            "00000007.layer.tmp.tmp",
+        ] {
+            assert_eq!(parse_checkpoint_file(name), None, "{name}");
         }
     }
 

@@ -10,6 +10,8 @@
 //!        └ RetireJob removes old segments on a helper thread
 //!        ├ IndexJob  writes the history index of a closed segment on a helper thread
 //!        └ LogReader a snapshot, for looking up and reading history on any thread
+//!        └ SpareJob  prepares the next segment on a helper thread
+//! CheckpointDir  a shard's checkpoints: a stack of mapped layers, written off its thread, published, loaded
 //! ```
 //!
 //! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
@@ -22,6 +24,7 @@
 //!
 //! This crate knows no runtime, no network and no JSON, and reads no clock: times are arguments.
 
+mod checkpoint;
 mod data_dir;
 mod error;
 mod files;
@@ -45,8 +48,14 @@ mod sequence;
 mod spare;
 mod watermark;
 
+pub use checkpoint::{
+    BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
+    LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,
+};
 pub use data_dir::DataDir;
-pub use error::{AppendError, ReplayError, StorageError};
+pub use error::{
+    AppendError, CheckpointError, LayerError, LayerFault, LayerPart, ReplayError, StorageError,
+};
 pub use flush::{Flush, FlushSegment};
 pub use format::horizon::Horizon;
 pub use format::record::PAYLOAD_BYTES_MAX;

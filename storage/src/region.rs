@@ -84,6 +84,16 @@ impl ReadRegion {
         Ok(Self { map })
     }
 
+    /// Says that pages are read in no order, with their neighbours, as the kernel does unless told otherwise.
+    pub(crate) fn expect_any_order(&self) {
+        hint(self.map.advise(Advice::Normal));
+    }
+
+    /// Asks the kernel to read the whole file into memory.
+    pub(crate) fn prefetch(&self) {
+        hint(self.map.advise(Advice::WillNeed));
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
     }

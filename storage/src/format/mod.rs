@@ -1,4 +1,5 @@
 //! The bytes on disk: segment headers, records, watermark slots and history indexes, as `FORMAT.md` draws them.
+//! The bytes on disk: segment headers, records, watermark slots, the ends of layers, as `FORMAT.md` draws them.
 //!
 //! Encoding and decoding only: nothing here reads a file, and decoding trusts nothing in the bytes. Every
 //! number is little-endian.
@@ -8,6 +9,7 @@
 pub(crate) mod header;
 pub(crate) mod horizon;
 pub(crate) mod index;
+pub(crate) mod layer;
 pub(crate) mod record;
 pub(crate) mod slot;
 

@@ -1,0 +1,190 @@
+//! Finding the newest checkpoint that is whole, and setting aside what is not.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::dir::{CheckpointDir, CheckpointKind, name_of};
+use super::layer::Layer;
+use super::manifest::{CheckpointMeta, LayerName, Manifest};
+use super::stack::LayerStack;
+use crate::error::{LayerError, LayerFault};
+use crate::layout::{self, CheckpointFileKind};
+use crate::{CheckpointError, files};
+
+/// Bytes of layers up to which all of them are checked when they are loaded: it costs tenths of a second. Of more,
+/// each block is checked when it is first used.
+pub(super) const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Files set aside to keep, for whoever wants to know what happened to them. Older ones are removed.
+const SET_ASIDE_MAX: usize = 4;
+
+/// A checkpoint that is whole, as far as it was checked.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Its layers.
+    pub stack: LayerStack,
+    /// What it is a checkpoint of.
+    pub meta: CheckpointMeta,
+}
+
+/// What a directory of checkpoints held.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// The newest checkpoint that is whole; `None` where there is none.
+    pub checkpoint: Option<Checkpoint>,
+    /// What was found damaged or foreign on the way to it.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A file that can't be used, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Which file, and what is wrong with it.
+    pub error: LayerError,
+    /// Where it is now; `None` where it could not be renamed and was passed over.
+    pub moved_to: Option<Box<Path>>,
+}
+
+impl CheckpointDir {
+    /// Opens the newest checkpoint that is whole. Blocks, for as long as it takes to check it: layers of 256 MiB
+    /// and more are checked as they are used.
+    ///
+    /// In a directory of [`CheckpointKind::Cache`] what is damaged or foreign on the way to it is renamed to
+    /// `*.damaged`, and temporary files are removed. A [`CheckpointKind::Base`] is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` or `Layer` where something could not be read: that says nothing of the file and nothing is done
+    /// to it. Of a base also where it is damaged.
+    pub fn load(&mut self) -> Result<Load, CheckpointError> {
+        let mut load = Load::default();
+        let list = self.list()?;
+        let numbers = list.iter().map(|(_, file)| file.number);
+        self.next_number = Some(numbers.max().unwrap_or(0) + 1);
+        self.published.clear();
+        for (name, file) in &list {
+            if file.kind == CheckpointFileKind::Unfinished {
+                // Where it can't be removed it is in nobody's way.
+                files::hint(fs::remove_file(self.path.join(name)));
+            }
+        }
+        let mut manifests: Vec<u64> = list
+            .iter()
+            .filter(|(_, file)| file.kind == CheckpointFileKind::Manifest)
+            .map(|(_, file)| file.number)
+            .collect();
+        manifests.sort_unstable_by(|left, right| right.cmp(left));
+        for number in manifests {
+            match self.open_checkpoint(number) {
+                Ok((manifest, checkpoint)) => {
+                    self.published.push(manifest);
+                    load.checkpoint = Some(checkpoint);
+                    break;
+                }
+                Err(failure) => self.put_by(failure, &mut load.set_aside)?,
+            }
+        }
+        if !load.set_aside.is_empty() {
+            self.limit_set_aside();
+        }
+        Ok(load)
+    }
+
+    /// Renames a layer or manifest that was found damaged in use, so that the next `load` does without it.
+    pub fn set_aside(&mut self, error: LayerError) -> SetAside {
+        let to = layout::damaged(&error.path);
+        let moved =
+            fs::rename(&error.path, &to).and_then(|()| fs::File::open(&self.path)?.sync_all());
+        SetAside {
+            error,
+            moved_to: moved.is_ok().then_some(to.into()),
+        }
+    }
+
+    /// Sets aside what could not be opened, or says why that can't be done.
+    fn put_by(
+        &mut self,
+        failure: Unusable,
+        set_aside: &mut Vec<SetAside>,
+    ) -> Result<(), CheckpointError> {
+        for error in failure.layer.into_iter().chain([failure.manifest]) {
+            let error = match error.fault {
+                // The layer was set aside with a manifest that names it, too.
+                LayerFault::Missing => continue,
+                _ => error,
+            };
+            if !error.is_damage() || self.kind == CheckpointKind::Base {
+                return Err(error.into());
+            }
+            set_aside.push(self.set_aside(error));
+        }
+        Ok(())
+    }
+
+    fn open_checkpoint(&self, number: u64) -> Result<(Manifest, Checkpoint), Unusable> {
+        let path = self.manifest_path(number);
+        let manifest = Manifest::read(&path, number, self.owner).map_err(|manifest| Unusable {
+            layer: None,
+            manifest,
+        })?;
+        let unusable = |layer, fault| Unusable {
+            layer,
+            manifest: LayerError {
+                path: Arc::clone(&path),
+                offset: 0,
+                fault,
+            },
+        };
+        let mut layers = Vec::with_capacity(manifest.layers.len());
+        for name in &manifest.layers {
+            let number = name.number;
+            match self.open_layer(name) {
+                Ok(layer) if name_of(&layer) == *name => layers.push(Arc::new(layer)),
+                Ok(_) => return Err(unusable(None, LayerFault::OtherLayer(number))),
+                Err(layer) => return Err(unusable(Some(layer), LayerFault::UnusableLayer(number))),
+            }
+        }
+        let stack = LayerStack::new(self.hasher(), layers);
+        if stack.bytes() <= CHECKED_BYTES_MAX {
+            for layer in stack.layers() {
+                layer.check_all().map_err(|error| {
+                    let number = layer.header().number;
+                    unusable(Some(error), LayerFault::UnusableLayer(number))
+                })?;
+            }
+        }
+        let meta = manifest.meta;
+        Ok((manifest, Checkpoint { stack, meta }))
+    }
+
+    /// Opens a layer that lies where it belongs.
+    pub(super) fn open_layer(&self, name: &LayerName) -> Result<Layer, LayerError> {
+        let layer = Layer::open(self.layer_path(name.number), self.body_check)?;
+        let header = layer.header();
+        if header.number == name.number && header.hash_salt == self.hasher().salt() {
+            Ok(layer)
+        } else {
+            Err(layer.error(0, LayerFault::WrongPlace))
+        }
+    }
+
+    /// Removes the oldest of the files that were set aside, where there are many.
+    fn limit_set_aside(&self) {
+        let Ok(mut list) = self.list() else {
+            return;
+        };
+        list.retain(|(_, file)| file.kind == CheckpointFileKind::Damaged);
+        list.sort_by_key(|(_, file)| file.number);
+        for (name, _) in list.iter().rev().skip(SET_ASIDE_MAX) {
+            // Tried again the next time that something is set aside.
+            files::hint(fs::remove_file(self.path.join(name)));
+        }
+    }
+}
+
+/// Why a checkpoint can't be used.
+struct Unusable {
+    /// The layer that is at fault, if it is one.
+    layer: Option<LayerError>,
+    manifest: LayerError,
+}
