@@ -140,3 +140,16 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;
 /// Names and frames of one change batch from a shard to a core, bytes: the one that reaches it is the batch's
 /// last. The changes go on in the next batch.
 pub const CHANGE_BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Default for the seconds between two checkpoints (`FLUX_CHECKPOINT_SECONDS`). What a start after a crash replays is
+/// at most what came since.
+pub const CHECKPOINT_SECONDS_DEFAULT: u64 = 60;
+/// Default for the bytes of a shard's log at which a checkpoint is taken before its time (`FLUX_CHECKPOINT_BYTES`):
+/// about a second of replay.
+pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// Seconds until a checkpoint that failed, for want of room say, is tried again.
+pub const CHECKPOINT_RETRY_SECONDS: u64 = 10;
+/// Seconds that the last checkpoint may take while the server stops. It is given up then: the log has everything.
+pub const CHECKPOINT_STOP_SECONDS_MAX: u64 = 4;
+/// Seconds between two lines in the log while a shard replays.
+pub const RECOVERY_REPORT_SECONDS: u64 = 2;

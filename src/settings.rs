@@ -34,6 +34,21 @@ pub struct Settings {
     pub body_timeout_seconds: u64,
     /// Seconds between two requests of a connection.
     pub idle_timeout_seconds: u64,
+    /// When checkpoints are taken and history is removed.
+    pub upkeep: StorageUpkeep,
+}
+
+/// When a shard writes a checkpoint, and when it lets go of old history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageUpkeep {
+    /// Seconds after which what changed is written as a checkpoint.
+    pub checkpoint_seconds: u64,
+    /// Bytes of a shard's log after the last checkpoint at which the next is taken.
+    pub checkpoint_bytes: u64,
+    /// Seconds for which history is kept; `None`: for ever.
+    pub retention_seconds: Option<u64>,
+    /// Bytes that the log may take, all shards together; `None`: any number.
+    pub retention_bytes: Option<u64>,
 }
 
 /// A setting that can't be used.
@@ -141,6 +156,26 @@ pub const SETTINGS: &[Setting] = &[
         "idle-timeout-seconds",
         "between two requests [default: 75]",
     ),
+    setting(
+        "FLUX_CHECKPOINT_SECONDS",
+        "checkpoint-seconds",
+        "between two checkpoints of what changed, 1 to 86400 [default: 60]",
+    ),
+    setting(
+        "FLUX_CHECKPOINT_BYTES",
+        "checkpoint-bytes",
+        "of a shard's log at which a checkpoint is taken earlier, at least 65536 [default: 268435456]",
+    ),
+    setting(
+        "FLUX_RETENTION_SECONDS",
+        "retention-seconds",
+        "for which history is kept, 0 for ever [default: 0]",
+    ),
+    setting(
+        "FLUX_RETENTION_BYTES",
+        "retention-bytes",
+        "that the log may take, 0 for any number [default: 0]",
+    ),
 ];
 
 const fn setting(variable: &'static str, flag: &'static str, help: &'static str) -> Setting {
@@ -223,6 +258,32 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(number
             .and_then(|number| usize::try_from(number).ok())
             .unwrap_or(default))
+    }
+
+    fn upkeep(&self) -> Result<StorageUpkeep, InvalidSetting> {
+        let checkpoint_bytes = self.number(
+            "FLUX_CHECKPOINT_BYTES",
+            "a number of at least 65536",
+            65_536..=u64::MAX,
+        )?;
+        let unlimited = |number: Option<u64>| number.filter(|&number| number > 0);
+        Ok(StorageUpkeep {
+            checkpoint_seconds: self.seconds(
+                "FLUX_CHECKPOINT_SECONDS",
+                limits::CHECKPOINT_SECONDS_DEFAULT,
+            )?,
+            checkpoint_bytes: checkpoint_bytes.unwrap_or(limits::CHECKPOINT_BYTES_DEFAULT),
+            retention_seconds: unlimited(self.number(
+                "FLUX_RETENTION_SECONDS",
+                "a number from 0 to 3153600000",
+                0..=3_153_600_000,
+            )?),
+            retention_bytes: unlimited(self.number(
+                "FLUX_RETENTION_BYTES",
+                "a number of bytes",
+                0..=u64::MAX,
+            )?),
+        })
     }
 
     fn seconds(&self, variable: &str, default: u64) -> Result<u64, InvalidSetting> {
@@ -327,6 +388,7 @@ impl Settings {
                 "FLUX_BODY_TIMEOUT_SECONDS",
                 limits::BODY_TIMEOUT_SECONDS_DEFAULT,
             )?,
+            upkeep: source.upkeep()?,
             idle_timeout_seconds: source.seconds(
                 "FLUX_IDLE_TIMEOUT_SECONDS",
                 limits::IDLE_TIMEOUT_SECONDS_DEFAULT,

@@ -108,6 +108,17 @@ pub enum ApiError {
     /// An earlier write or flush failed; this shard takes no more events until the server is restarted.
     #[error("storage failed; the server accepts no more events until it is restarted")]
     StorageFault,
+    /// `GET /ready` while a log is replayed.
+    #[error("recovering: {events} events replayed, {percent} % of the log")]
+    Recovering {
+        /// Events replayed so far, by all shards.
+        events: u64,
+        /// Of the bytes that there are to replay.
+        percent: u64,
+    },
+    /// A checkpoint turned out to be damaged; the state is made anew from the log.
+    #[error("a part of the stored state is damaged; it is being rebuilt from the log")]
+    StateDamaged,
     /// A mailbox between cores is full.
     #[error("the server is overloaded; the event was not accepted")]
     Overloaded,
@@ -146,6 +157,8 @@ impl ApiError {
             Self::TooManyConnections { .. }
             | Self::StorageFull
             | Self::StorageFault
+            | Self::StateDamaged
+            | Self::Recovering { .. }
             | Self::Overloaded
             | Self::ShuttingDown
             | Self::NotReady => 503,
@@ -175,9 +188,10 @@ impl ApiError {
             Self::Timeout { .. } => "request_timeout",
             Self::StorageFull => "storage_full",
             Self::StorageFault => "storage_fault",
+            Self::StateDamaged => "state_damaged",
             Self::Overloaded => "overloaded",
             Self::ShuttingDown => "shutting_down",
-            Self::NotReady => "not_ready",
+            Self::NotReady | Self::Recovering { .. } => "not_ready",
             Self::RecordTooLarge => "record_too_large",
         }
     }
@@ -185,7 +199,11 @@ impl ApiError {
     /// Seconds after which trying again makes sense, where waiting helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::NotReady | Self::TooManyConnections { .. } => Some(1),
+            Self::Overloaded
+            | Self::NotReady
+            | Self::Recovering { .. }
+            | Self::StateDamaged
+            | Self::TooManyConnections { .. } => Some(1),
             Self::StorageFull | Self::ShuttingDown => Some(5),
             _ => None,
         }

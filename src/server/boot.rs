@@ -8,21 +8,31 @@ use super::preflight::{self, MissingFeature};
 use super::runtime::{self, Executor};
 use super::shared::Shared;
 use super::sockets;
-use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED};
+use crate::clock::Monotonic;
+use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
 use crate::report;
 use crate::settings::Settings;
-use crate::shard::{self, Inbox, Postbox, Shard};
-use flux_storage::{DataDir, Log, LogDir, LogOptions, StorageError};
+use crate::shard::{self, Inbox, Postbox, Recovered, RecoveryProgress, Shard};
+use flux_storage::{CheckpointDir, DataDir, Log, LogDir, LogOptions, Sequence, StorageError};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// The shard of a core, replayed.
+/// The shard of a core.
 pub(super) type OpenShard = Shard<Log>;
+
+/// A shard as it comes from the thread that recovers it.
+pub(super) struct Opened {
+    pub(super) shard: OpenShard,
+    pub(super) checkpoints: CheckpointDir,
+    /// What the newest checkpoint covers.
+    pub(super) through: Sequence,
+}
 
 /// Why the server did not start. Each message says what and, where that helps, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -79,35 +89,90 @@ enum End {
 
 /// Runs a server until it is told to stop. Returns when everything is flushed.
 ///
+/// A checkpoint that turns out to be damaged while the server runs ends every connection and starts the server anew
+/// within the process: it recovers as any start does, with what is damaged set aside.
+///
 /// # Errors
 /// [`StartError`]; once it runs, only where a core fails.
 pub fn run(settings: &Settings) -> Result<(), StartError> {
-    let system = |attempt| move |source| StartError::System { attempt, source };
-    let (cpus, allowed) =
-        preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
-    let first_cpu = cpus.first().copied().unwrap_or(0);
-    preflight::check_io_uring(first_cpu)?;
-    let descriptors = preflight::raise_descriptor_limit();
-    let shards = settings.shards.unwrap_or_else(preflight::default_shards);
-    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
-    let connections_max = usize::try_from(descriptors.saturating_sub(reserved))
-        .unwrap_or(usize::MAX)
-        .clamp(1, settings.connections_max);
-    let config = Arc::new(Config {
-        durability: settings.durability,
-        flush_interval_ms: settings.flush_interval_ms,
-        body_single_bytes_max: settings.body_single_bytes_max,
-        body_batch_bytes_max: settings.body_batch_bytes_max,
-        batch_delete_max: crate::limits::BATCH_DELETE_MAX_DEFAULT,
-        connections_max,
-        timeouts: Timeouts {
-            head_ms: settings.head_timeout_seconds * 1000,
-            body_ms: settings.body_timeout_seconds * 1000,
-            idle_ms: settings.idle_timeout_seconds * 1000,
-        },
-        allowed_cpus: allowed,
-    });
+    let (ended, end) = channel();
+    watch_signals(ended.clone()).map_err(system("watch for signals"))?;
+    let machine = Machine::check(settings)?;
     let address = check_port(settings)?;
+    loop {
+        match serve(settings, &machine, address, (&ended, &end))? {
+            Outcome::Stopped => return Ok(()),
+            Outcome::Rebuild => report::warning("starting anew, to rebuild the state from the log"),
+        }
+    }
+}
+
+/// How a server ended that did not fail.
+enum Outcome {
+    /// It was told to.
+    Stopped,
+    /// Its state has to be made anew.
+    Rebuild,
+}
+
+fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { attempt, source }
+}
+
+/// What the machine gives.
+struct Machine {
+    cpus: Vec<usize>,
+    shards: u16,
+    config: Arc<Config>,
+}
+
+impl Machine {
+    fn check(settings: &Settings) -> Result<Self, StartError> {
+        let (cpus, allowed) =
+            preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
+        preflight::check_io_uring(cpus.first().copied().unwrap_or(0))?;
+        let descriptors = preflight::raise_descriptor_limit();
+        let shards = settings.shards.unwrap_or_else(preflight::default_shards);
+        let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
+        let connections_max = usize::try_from(descriptors.saturating_sub(reserved))
+            .unwrap_or(usize::MAX)
+            .clamp(1, settings.connections_max);
+        let config = Arc::new(Config {
+            durability: settings.durability,
+            flush_interval_ms: settings.flush_interval_ms,
+            body_single_bytes_max: settings.body_single_bytes_max,
+            body_batch_bytes_max: settings.body_batch_bytes_max,
+            batch_delete_max: crate::limits::BATCH_DELETE_MAX_DEFAULT,
+            connections_max,
+            timeouts: Timeouts {
+                head_ms: settings.head_timeout_seconds * 1000,
+                body_ms: settings.body_timeout_seconds * 1000,
+                idle_ms: settings.idle_timeout_seconds * 1000,
+            },
+            upkeep: settings.upkeep,
+            allowed_cpus: allowed,
+        });
+        Ok(Self {
+            cpus,
+            shards,
+            config,
+        })
+    }
+
+    /// The processor of a core.
+    fn cpu(&self, core: u16) -> usize {
+        let index = usize::from(core) % self.cpus.len().max(1);
+        self.cpus.get(index).copied().unwrap_or(0)
+    }
+}
+
+fn serve(
+    settings: &Settings,
+    machine: &Machine,
+    address: SocketAddr,
+    (ended, end): (&Sender<End>, &Receiver<End>),
+) -> Result<Outcome, StartError> {
+    let shards = machine.shards;
     let mut data_dir = open_data_dir(settings, shards)?;
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
@@ -116,15 +181,10 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let shared = Arc::new(Shared::new(usize::from(shards)));
     let mailboxes =
         shard::mailboxes(usize::from(shards)).map_err(system("make the cores' mailboxes"))?;
-    let (ended, end) = channel();
     let mut executors = Vec::new();
     for ((core, log), (inbox, postbox)) in (0..shards).zip(logs).zip(mailboxes) {
         let listener =
             sockets::listen(address).map_err(|source| StartError::Listen { address, source })?;
-        let cpu = cpus
-            .get(usize::from(core) % cpus.len().max(1))
-            .copied()
-            .unwrap_or(first_cpu);
         let start = CoreStart {
             core,
             shards,
@@ -134,23 +194,33 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
             listener,
             data_dir: Arc::clone(&data_dir),
             shared: Arc::clone(&shared),
-            config: Arc::clone(&config),
+            config: Arc::clone(&machine.config),
             ended: ended.clone(),
         };
-        executors.push(start.spawn(cpu).map_err(system("start a core's thread"))?);
+        let executor = start.spawn(machine.cpu(core));
+        executors.push(executor.map_err(system("start a core's thread"))?);
     }
-    watch_signals(ended).map_err(system("watch for signals"))?;
     report::info(&format!(
         "version {} listening on http://{address}, {shards} shard{}, data in {}",
         env!("CARGO_PKG_VERSION"),
         if shards == 1 { "" } else { "s" },
         settings.data_dir.display(),
     ));
-    if let Ok(End::Signal) = end.recv() {
+    let mut signalled = matches!(end.recv(), Ok(End::Signal));
+    if signalled {
         report::info("stopping");
     }
     shared.stop();
-    join(executors)
+    join(executors)?;
+    // What is left are the other cores' ends, and perhaps a signal that came meanwhile.
+    while let Ok(event) = end.try_recv() {
+        signalled |= matches!(event, End::Signal);
+    }
+    if shared.is_rebuilding() && !signalled {
+        Ok(Outcome::Rebuild)
+    } else {
+        Ok(Outcome::Stopped)
+    }
 }
 
 fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
@@ -231,6 +301,7 @@ impl CoreStart {
         } = self;
         let seed = RandomState::new().hash_one(core);
         let durability = self.config.durability;
+        let shared = Arc::clone(&self.shared);
         let hub = Hub::new(HubParts {
             core,
             postbox: self.postbox,
@@ -239,16 +310,13 @@ impl CoreStart {
             seed,
         });
         let opening = runtime::spawn_blocking(move || {
-            let opened = shard::open(data_dir.sealed_generations(), log, (core, shards));
-            let (engine, log, recovery) = opened.map_err(io::Error::other)?;
-            if let Some(tail) = &recovery.cut {
-                report::warning(&format!(
-                    "shard {core}: cut {} bytes that no flush had covered off the end of {}",
-                    tail.bytes,
-                    tail.path.display()
-                ));
-            }
-            Ok(Shard::new(engine, log, durability, seed.rotate_left(32)))
+            let recovered = recover(&data_dir, log, (core, shards), &shared)?;
+            let Recovered { engine, log, .. } = recovered;
+            Ok(Opened {
+                shard: Shard::new(engine, log, durability, seed.rotate_left(32)),
+                checkpoints: recovered.checkpoints,
+                through: recovered.through,
+            })
         });
         let parts = CoreParts {
             hub,
@@ -257,6 +325,56 @@ impl CoreStart {
         };
         Ok((Core::new(parts)?, opening))
     }
+}
+
+/// Recovers a core's shard, says what was found, and shows how far it has come.
+fn recover(
+    data_dir: &DataDir,
+    log: LogDir,
+    (core, shards): (u16, u16),
+    shared: &Shared,
+) -> io::Result<Recovered> {
+    let clock = Monotonic::start();
+    let mut reported_seconds = 0;
+    let mut progress = |progress: RecoveryProgress| {
+        shared.of(core).note_recovery(progress);
+        let seconds = clock.millis() / 1000;
+        if seconds >= reported_seconds + RECOVERY_REPORT_SECONDS {
+            reported_seconds = seconds;
+            report::info(&format!(
+                "shard {core}: {} events replayed, {} of {} MiB of its log",
+                progress.events,
+                progress.bytes >> 20,
+                progress.bytes_total >> 20,
+            ));
+        }
+    };
+    let recovered = shard::recover(data_dir, log, (core, shards), &mut progress);
+    let recovered = recovered.map_err(io::Error::other)?;
+    for set_aside in &recovered.set_aside {
+        report::warning(&format!(
+            "shard {core}: checkpoint not used: {}{}; the state is made from the log instead",
+            set_aside.error,
+            match &set_aside.moved_to {
+                Some(path) => format!("; it is kept as {}", path.display()),
+                None => String::new(),
+            }
+        ));
+    }
+    if let Some(tail) = &recovered.recovery.cut {
+        report::warning(&format!(
+            "shard {core}: cut {} bytes that no flush had covered off the end of {}",
+            tail.bytes,
+            tail.path.display()
+        ));
+    }
+    report::info(&format!(
+        "shard {core}: ready after {} ms, {} entities, {} events replayed",
+        clock.millis(),
+        recovered.engine.entities(),
+        shared.of(core).replayed_events.load(Relaxed),
+    ));
+    Ok(recovered)
 }
 
 #[expect(

@@ -2,6 +2,7 @@
 
 use super::connection::Timeouts;
 use crate::model::Durability;
+use crate::settings::StorageUpkeep;
 use rustix::thread::CpuSet;
 
 /// See the module. Built by `boot` from [`crate::settings::Settings`].
@@ -21,6 +22,8 @@ pub(super) struct Config {
     pub(super) connections_max: usize,
     /// When a connection is overdue.
     pub(super) timeouts: Timeouts,
+    /// When checkpoints are taken and history is removed.
+    pub(super) upkeep: StorageUpkeep,
     /// The processors that helper threads may run on.
     pub(super) allowed_cpus: CpuSet,
 }

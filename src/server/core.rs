@@ -4,6 +4,8 @@
 //! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps
 //! in `io_uring` until one of its descriptors or its flush wakes it. Nothing in a turn waits.
 
+use super::boot::Opened;
+use super::checkpointer::{Checkpointer, Finding};
 use super::connection::{Closing, Connection, Session};
 use super::flusher::Flusher;
 use super::http::{self, Client};
@@ -15,8 +17,9 @@ use super::slots::Slots;
 use super::websocket::Owner;
 use crate::api::ApiError;
 use crate::limits;
+use crate::report;
 use crate::shard::{Inbox, Message, Reply, Shard, Ticket};
-use flux_storage::Sequence;
+use flux_storage::{LayerError, Sequence, SetAside};
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -38,6 +41,7 @@ pub(super) struct Core {
     pub(super) ended_publishers: std::collections::VecDeque<u64>,
     pub(super) connections: Slots<Connection>,
     pub(super) flusher: Flusher,
+    checkpointer: Checkpointer,
     /// Connections that may be owed bytes.
     pub(super) to_write: Vec<u32>,
     /// Connections that have more to read than one turn took.
@@ -87,7 +91,7 @@ pub(super) struct CoreParts {
 }
 
 /// The shard of a core, as it comes from the thread that replays its log.
-pub(super) type Opening = Pin<Box<dyn Future<Output = io::Result<super::boot::OpenShard>>>>;
+pub(super) type Opening = Pin<Box<dyn Future<Output = io::Result<Opened>>>>;
 
 impl Core {
     /// A core that is ready to run.
@@ -110,6 +114,7 @@ impl Core {
             ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
             flusher: Flusher::new(),
+            checkpointer: Checkpointer::new(),
             to_write: Vec::new(),
             to_read: Vec::new(),
             gated: Vec::new(),
@@ -139,6 +144,12 @@ impl Core {
             busy = self.turn()?;
         }
         self.flusher.settle(&mut self.hub).await;
+        let Some(shard) = &mut self.hub.shard else {
+            return Ok(());
+        };
+        if !shard.failed() && shard.log_mut().flush_blocking().is_ok() {
+            self.checkpointer.finish(&mut self.hub).await;
+        }
         match self.hub.shard.take() {
             None => Ok(()),
             Some(shard) => shard.into_log().close().map_err(io::Error::other),
@@ -149,7 +160,8 @@ impl Core {
     async fn advance(&mut self, opening: &mut Option<Opening>, busy: bool) -> io::Result<()> {
         let issued = std::future::poll_fn(|context| {
             Poll::Ready(self.take_finished(opening, context).map(|_| {
-                let issued = self.flusher.start_due(&mut self.hub);
+                let mut issued = self.flusher.start_due(&mut self.hub);
+                issued |= self.checkpointer.start_due(&mut self.hub);
                 // A first poll puts the request into the ring.
                 if issued && self.flusher.poll(&mut self.hub, context) {
                     self.release();
@@ -159,11 +171,16 @@ impl Core {
         });
         // The executor looks at its rings, and submits what is in them, only between polls of this task. Writing to
         // sockets comes after: the disk works meanwhile.
-        if issued.await? || (busy && (self.flusher.is_waiting() || opening.is_some())) {
+        if issued.await? || (busy && (self.is_waiting() || opening.is_some())) {
             runtime::yield_now().await;
             self.let_the_disk_work();
         }
         Ok(())
+    }
+
+    /// True while something is in flight that the executor has to look for.
+    fn is_waiting(&self) -> bool {
+        self.flusher.is_waiting() || self.checkpointer.is_waiting()
     }
 
     /// Lends the processor to the kernel's threads while a flush is in flight: the one that carries it out is bound
@@ -188,6 +205,11 @@ impl Core {
             *opening = None;
             self.open(shard?);
             finished = true;
+        }
+        match self.checkpointer.poll(&mut self.hub, context) {
+            Finding::Nothing => {}
+            Finding::Progress => finished = true,
+            Finding::Damaged(error) => self.rebuild(error),
         }
         if self.flusher.poll(&mut self.hub, context) {
             self.release();
@@ -226,11 +248,26 @@ impl Core {
         woken
     }
 
-    fn open(&mut self, shard: super::boot::OpenShard) {
+    fn open(&mut self, opened: Opened) {
         let counters = self.hub.shared.of(self.hub.core);
         counters.ready.store(1, Relaxed);
-        self.hub.shard = Some(shard);
+        self.checkpointer
+            .open(opened.checkpoints, opened.through, self.hub.now_ms);
+        self.hub.shard = Some(opened.shard);
         self.count();
+    }
+
+    /// A layer can't be read: the process starts anew, without it.
+    fn rebuild(&mut self, error: LayerError) {
+        if self.hub.shared.is_stopping() {
+            return;
+        }
+        report::error(&format!("shard {}: damaged: {error}", self.hub.core));
+        let aside = SetAside::of(error);
+        if let Some(path) = aside.moved_to {
+            report::info(&format!("it is kept as {}", path.display()));
+        }
+        self.hub.shared.rebuild();
     }
 
     /// One pass over all that is ready. True where there was anything.
@@ -259,6 +296,11 @@ impl Core {
         busy |= self.take_messages();
         self.hub.postbox.retry();
         self.release();
+        if let Some(shard) = &mut self.hub.shard
+            && let Some(error) = shard.engine_mut().take_damage()
+        {
+            self.rebuild(error);
+        }
         Ok(busy)
     }
 

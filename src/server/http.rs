@@ -11,7 +11,7 @@ use crate::api::json::Scanner;
 use crate::api::query::{self, ListQuery};
 use crate::api::{ApiError, Route, delete, encode, route};
 use crate::model::{EventId, EventPack, is_reserved};
-use crate::shard::{AppendRefusal, Reply, ShardRequest, Ticket, place};
+use crate::shard::{AppendRefusal, Reply, ShardRequest, StateDamaged, Ticket, place};
 use crate::wire::http1::{Field, Head, Request, Version};
 use crate::wire::ws;
 use flux_storage::Sequence;
@@ -292,11 +292,13 @@ fn read(
         });
         return Ok(());
     }
-    let own = hub.shard.as_ref().ok_or(ApiError::NotReady)?;
+    let own = hub.shard.as_mut().ok_or(ApiError::NotReady)?;
     hub.body.clear();
-    let (found, gate) = own.engine().read(id, fields.as_ref(), &mut hub.body);
+    let read = own.engine_mut().read(id, fields.as_ref(), &mut hub.body);
+    let (found, gate) = read.map_err(|StateDamaged| ApiError::StateDamaged)?;
+    let failed = own.failed();
     let gate = hub.gate(gate);
-    if gate > Sequence::ZERO && own.failed() {
+    if gate > Sequence::ZERO && failed {
         return Err(ApiError::StorageFault);
     }
     let found = found.map(|answer| (hub.body.as_slice(), answer.etag));
@@ -384,7 +386,13 @@ fn health(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) {
 fn ready(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) -> Result<(), ApiError> {
     serving(hub)?;
     if !hub.shared.is_ready() {
-        return Err(ApiError::NotReady);
+        let progress = hub.shared.recovery();
+        return Err(ApiError::Recovering {
+            events: progress.events,
+            percent: (progress.bytes.min(progress.bytes_total) * 100)
+                .checked_div(progress.bytes_total)
+                .unwrap_or(0),
+        });
     }
     client.responses.push(Sequence::ZERO, |out| {
         write_success(hub, out, meta, b"{\"status\":\"ready\"}");

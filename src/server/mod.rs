@@ -18,6 +18,7 @@
 //! | `shared` | counters that all cores read |
 
 mod boot;
+mod checkpointer;
 mod config;
 mod connection;
 mod core;
@@ -29,6 +30,7 @@ mod input;
 mod listing;
 mod operation;
 mod output;
+mod pace;
 mod poller;
 mod preflight;
 mod responses;

@@ -2,6 +2,7 @@
 //! Nothing here orders anything; a reader may be a moment behind.
 
 use crate::api::encode::Metrics;
+use crate::shard::RecoveryProgress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Counters of one core. On cache lines of their own, so that one core's counting does not slow another's.
@@ -22,8 +23,22 @@ pub(super) struct CoreCounters {
     pub(super) accept_failures: AtomicU64,
     /// 1 once its log is replayed.
     pub(super) ready: AtomicU64,
+    /// Events replayed so far.
+    pub(super) replayed_events: AtomicU64,
+    /// About the bytes of the log that they take, and that there are to replay.
+    replayed_bytes: AtomicU64,
+    replay_bytes: AtomicU64,
     /// 1 once it has ended its connections on the way out.
     pub(super) drained: AtomicU64,
+}
+
+impl CoreCounters {
+    /// Its shard's recovery has come so far.
+    pub(super) fn note_recovery(&self, progress: RecoveryProgress) {
+        self.replayed_events.store(progress.events, Relaxed);
+        self.replayed_bytes.store(progress.bytes, Relaxed);
+        self.replay_bytes.store(progress.bytes_total, Relaxed);
+    }
 }
 
 /// See the module.
@@ -31,6 +46,8 @@ pub(super) struct CoreCounters {
 pub(super) struct Shared {
     cores: Box<[CoreCounters]>,
     stopping: AtomicBool,
+    /// The state has to be made anew after the stop.
+    rebuilding: AtomicBool,
 }
 
 impl Shared {
@@ -39,6 +56,7 @@ impl Shared {
         Self {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
             stopping: AtomicBool::new(false),
+            rebuilding: AtomicBool::new(false),
         }
     }
 
@@ -75,6 +93,15 @@ impl Shared {
         self.sum(|core| &core.ready) == self.cores.len() as u64
     }
 
+    /// How far the recovery of all shards has come.
+    pub(super) fn recovery(&self) -> RecoveryProgress {
+        RecoveryProgress {
+            events: self.sum(|core| &core.replayed_events),
+            bytes: self.sum(|core| &core.replayed_bytes),
+            bytes_total: self.sum(|core| &core.replay_bytes),
+        }
+    }
+
     /// True once every core has ended its connections.
     pub(super) fn is_drained(&self) -> bool {
         self.sum(|core| &core.drained) == self.cores.len() as u64
@@ -92,6 +119,18 @@ impl Shared {
     /// Tells every core to stop.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Relaxed);
+    }
+
+    /// Tells every core to stop, and the process to start anew. True for the first call.
+    pub(super) fn rebuild(&self) -> bool {
+        let first = !self.rebuilding.swap(true, Relaxed);
+        self.stop();
+        first
+    }
+
+    /// True where the process is to start anew.
+    pub(super) fn is_rebuilding(&self) -> bool {
+        self.rebuilding.load(Relaxed)
     }
 
     /// True once the process is to stop.

@@ -15,9 +15,10 @@ use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::{EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved};
-use crate::state::{Applied, Entity, Query, State};
+use crate::state::{Applied, Entity, Frozen, Query, Replaced, State};
 use crate::subscribe::{Filter, Registry};
-use flux_storage::Sequence;
+use flux_storage::{CheckpointMeta, LayerError, LayerStack, Sequence};
+use std::sync::Arc;
 
 /// Stream and source of the tombstones that the delete calls make.
 const DELETE_STREAM: &str = "flux.delete";
@@ -33,6 +34,8 @@ pub struct Engine {
     last_delete: Sequence,
     /// Events applied.
     events: u64,
+    /// The layer that can't be read, where one was met.
+    damage: Option<LayerError>,
     subscribers: Registry<u16>,
     hits: Vec<u16>,
     changes: ChangeCollector,
@@ -46,28 +49,116 @@ pub struct ReadAnswer {
     pub etag: String,
 }
 
+/// A layer of the state can't be read: [`Engine::take_damage`] says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateDamaged;
+
+/// Why a record can't be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineReplayError {
+    /// It holds no event.
+    #[error(transparent)]
+    Event(#[from] EventDecodeError),
+    /// The layer that may hold its entity is damaged.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+}
+
+/// What a checkpoint is made of: the state at a position of the log.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What changed since the last checkpoint.
+    pub frozen: Arc<Frozen>,
+    /// What the last checkpoint left.
+    pub layers: LayerStack,
+    /// The position, and what else an engine knows there.
+    pub meta: CheckpointMeta,
+}
+
 impl Engine {
+    /// The engine that a checkpoint holds.
+    pub fn from_checkpoint(layers: LayerStack, meta: &CheckpointMeta) -> Self {
+        Self {
+            state: State::from_layers(layers, usize::try_from(meta.entities).unwrap_or(usize::MAX)),
+            last_time: Timestamp::from_micros(meta.time_micros),
+            last_delete: meta.last_delete,
+            events: meta.events,
+            ..Self::default()
+        }
+    }
+
+    /// Freezes the state after the event `through`, for a helper thread to write. Cost: constant.
+    ///
+    /// # Panics
+    /// Where the snapshot before is not settled.
+    pub fn freeze(&mut self, through: Sequence) -> Snapshot {
+        let (frozen, layers) = self.state.freeze();
+        Snapshot {
+            frozen,
+            layers,
+            meta: CheckpointMeta {
+                through,
+                time_micros: self.last_time.as_micros(),
+                events: self.events,
+                entities: self.state.len() as u64,
+                last_delete: self.last_delete,
+            },
+        }
+    }
+
+    /// True while a snapshot is not settled.
+    pub fn is_frozen(&self) -> bool {
+        self.state.is_frozen()
+    }
+
+    /// Goes on over the layers of the checkpoint that was made of the snapshot.
+    pub fn settle(&mut self, layers: LayerStack) -> Replaced {
+        self.state.settle(layers)
+    }
+
+    /// Takes over an entity of an earlier generation, when the number of shards has changed.
+    ///
+    /// # Errors
+    /// Where a layer is damaged.
+    pub fn install(&mut self, entity: Entity<'_>) -> Result<(), LayerError> {
+        self.state.install(entity)
+    }
+
+    /// Takes over what an engine of an earlier generation knew beside its entities. `events`: those of its events
+    /// that count here.
+    pub fn inherit(&mut self, meta: &CheckpointMeta, events: u64) {
+        self.last_time = self.last_time.max(Timestamp::from_micros(meta.time_micros));
+        self.last_delete = self.last_delete.max(meta.last_delete);
+        self.events += events;
+    }
+
     /// Applies a record of the log at start. `shard` of `shards`: events that another shard owns by now are
     /// passed over.
     ///
     /// # Errors
-    /// Where the record holds no event.
+    /// Where the record holds no event, or the layer that may hold its entity is damaged.
     pub fn replay(
         &mut self,
         record: (Sequence, Timestamp, &[u8]),
         shard: u16,
         shards: u16,
-    ) -> Result<(), EventDecodeError> {
+    ) -> Result<(), EngineReplayError> {
         let (sequence, time, bytes) = record;
         let event = EventView::decode(bytes)?;
         if shards == 1 || place(event.entity_id, shards) == shard {
+            let lifted = self.state.lift(event.entity_id)?;
             self.last_time = self.last_time.max(time);
             self.events += 1;
-            if self.state.apply(sequence, time, &event) == Applied::Deleted {
+            if self.state.apply(lifted, (sequence, time), &event) == Applied::Deleted {
                 self.last_delete = sequence;
             }
         }
         Ok(())
+    }
+
+    /// Looks at the entities of events that are about to be replayed or published, for speed alone.
+    pub fn warm(&self, ids: &[&str]) {
+        self.state.warm(ids);
     }
 
     /// Stores one event (encoded by [`EventDraft::encode`]) and applies it.
@@ -86,10 +177,14 @@ impl Engine {
     ) -> Result<Sequence, AppendRefusal> {
         let event = EventView::decode(bytes).expect("EventDraft::encode wrote these bytes");
         let time = now.max(self.last_time);
+        let lifted = match self.state.lift(event.entity_id) {
+            Ok(lifted) => lifted,
+            Err(error) => return Err(self.damaged(error)),
+        };
         let sequence = log.append(time.as_micros(), bytes)?;
         self.last_time = time;
         self.events += 1;
-        let applied = self.state.apply(sequence, time, &event);
+        let applied = self.state.apply(lifted, (sequence, time), &event);
         match applied {
             Applied::Deleted => {
                 self.last_delete = sequence;
@@ -125,8 +220,10 @@ impl Engine {
         now: Timestamp,
         (entity_id, event_id): (&str, uuid::Uuid),
     ) -> Result<Option<Sequence>, AppendRefusal> {
-        if self.state.get(entity_id).is_none() {
-            return Ok(None);
+        match self.state.get(entity_id) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.damaged(error)),
         }
         let mut bytes = std::mem::take(&mut self.tombstone);
         bytes.clear();
@@ -150,31 +247,44 @@ impl Engine {
 
     /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written where there is no such
     /// entity) and the gate of the answer.
+    ///
+    /// # Errors
+    /// Where the layer that may hold it is damaged.
     pub fn read(
-        &self,
+        &mut self,
         id: &str,
         fields: Option<&Fields>,
         out: &mut Vec<u8>,
-    ) -> (Option<ReadAnswer>, Sequence) {
-        match self.state.get(id) {
+    ) -> Result<(Option<ReadAnswer>, Sequence), StateDamaged> {
+        let entity = self.state.get(id);
+        let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+        Ok(match entity {
             None => (None, self.last_delete),
             Some(entity) => {
                 encode_entity(out, entity, fields);
                 let etag = encode::etag(entity.sequence().get(), entity.last_updated());
                 (Some(ReadAnswer { etag }), entity.sequence())
             }
-        }
+        })
     }
 
     /// The next part of a listing, and its gate. Bounded in entities and bytes, so that one request can't keep the
     /// core from the others.
-    pub fn list(&self, query: &ListQuery, after: Option<&str>) -> (Chunk, Sequence) {
+    ///
+    /// # Errors
+    /// Where a layer is damaged.
+    pub fn list(
+        &mut self,
+        query: &ListQuery,
+        after: Option<&str>,
+    ) -> Result<(Chunk, Sequence), StateDamaged> {
         let mut chunk = Chunk {
             last: true,
             ..Chunk::default()
         };
         let mut gate = self.last_delete;
         for entity in self.state.list(&state_query(query, after)) {
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
             let full = chunk.json.len() >= LIST_CHUNK_BYTES_MAX
                 || chunk.ends.len() >= LIST_CHUNK_ENTITIES_MAX;
             if full {
@@ -186,18 +296,39 @@ impl Engine {
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
             gate = gate.max(entity.sequence());
         }
-        (chunk, gate)
+        Ok((chunk, gate))
     }
 
     /// At most `max` ids that match and that a client may delete, ascending.
-    pub fn collect(&self, query: &ListQuery, max: usize) -> Vec<Box<str>> {
-        self.state
-            .list(&state_query(query, None))
-            .map(Entity::id)
-            .filter(|id| !is_reserved(id))
-            .take(max)
-            .map(Box::from)
-            .collect()
+    ///
+    /// # Errors
+    /// Where a layer is damaged.
+    pub fn collect(
+        &mut self,
+        query: &ListQuery,
+        max: usize,
+    ) -> Result<Vec<Box<str>>, StateDamaged> {
+        let mut ids = Vec::new();
+        for entity in self.state.list(&state_query(query, None)) {
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+            if ids.len() == max {
+                break;
+            }
+            if !is_reserved(entity.id()) {
+                ids.push(entity.id().into());
+            }
+        }
+        Ok(ids)
+    }
+
+    fn damaged(&mut self, error: LayerError) -> AppendRefusal {
+        let StateDamaged = note_damage(&mut self.damage, error);
+        AppendRefusal::StateDamaged
+    }
+
+    /// What was found to be damaged since the last call: the state has to be made anew from the log.
+    pub fn take_damage(&mut self) -> Option<LayerError> {
+        self.damage.take()
     }
 
     /// Entities that exist.
@@ -235,6 +366,12 @@ impl Engine {
     pub(super) fn state(&self) -> &State {
         &self.state
     }
+}
+
+/// Keeps the first damage that was met.
+fn note_damage(damage: &mut Option<LayerError>, error: LayerError) -> StateDamaged {
+    damage.get_or_insert(error);
+    StateDamaged
 }
 
 fn encode_entity(out: &mut Vec<u8>, entity: Entity<'_>, fields: Option<&Fields>) {

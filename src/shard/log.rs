@@ -17,6 +17,9 @@ pub enum AppendRefusal {
     /// The record is larger than the log can hold.
     #[error("the record is too large")]
     TooLarge,
+    /// The entity can't be read: a layer of the state is damaged.
+    #[error("the state is damaged")]
+    StateDamaged,
 }
 
 /// An append-only sequence of records.

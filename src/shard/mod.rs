@@ -10,7 +10,8 @@
 //! | `engine` | decide → append → apply → match subscribers |
 //! | `changes` | a change → the frames its subscribers get |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
-//! | `replay` | logs of this and earlier generations → state |
+//! | `replay` | records → state |
+//! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod changes;
@@ -20,15 +21,17 @@ mod mailbox;
 mod message;
 mod owner;
 mod placement;
+mod recovery;
 mod replay;
 #[cfg(test)]
 mod simulation;
 
 pub use changes::CollectedChanges;
-pub use engine::{Engine, ReadAnswer};
+pub use engine::{Engine, EngineReplayError, ReadAnswer, Snapshot, StateDamaged};
 pub use log::{AppendRefusal, EventLog, RECORD_KIND_EVENT};
 pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
 pub use message::{Chunk, Envelope, Message, Origin, Reply, ShardRequest, Ticket};
 pub use owner::Shard;
 pub use placement::{place, place_key};
-pub use replay::{ReplayFault, open, replay_record};
+pub use recovery::{RecoverError, Recovered, RecoveryProgress, recover};
+pub use replay::{ReplayFault, replay_record};

@@ -10,7 +10,7 @@
 //! In `sync` durability visible means durable; in `async` it means appended.
 
 use super::changes::CollectedChanges;
-use super::engine::Engine;
+use super::engine::{Engine, Snapshot, StateDamaged};
 use super::log::{AppendRefusal, EventLog};
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
@@ -63,9 +63,22 @@ impl<L: EventLog> Shard<L> {
         }
     }
 
-    /// The engine, for reads that need no reply.
+    /// The engine, for what needs no reply.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The engine, for reads that need no reply.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Freezes the state as it is now, for a helper thread to write. Cost: constant.
+    ///
+    /// # Panics
+    /// Where the snapshot before is not settled.
+    pub fn freeze(&mut self) -> Snapshot {
+        self.engine.freeze(self.log.appended())
     }
 
     /// The log, for flushing.
@@ -185,6 +198,7 @@ impl<L: EventLog> Shard<L> {
             AppendRefusal::NotReady => self.refusal.clone(),
             AppendRefusal::Closed => Some(ApiError::StorageFault),
             AppendRefusal::TooLarge => Some(ApiError::RecordTooLarge),
+            AppendRefusal::StateDamaged => Some(ApiError::StateDamaged),
         }
     }
 
@@ -278,8 +292,12 @@ impl<L: EventLog> Shard<L> {
             },
             ShardRequest::Read { id, fields } => {
                 let mut json = Vec::new();
-                let (found, gate) = self.engine.read(&id, fields.as_ref(), &mut json);
-                (gate, Reply::Entity(found.map(|answer| (json, answer.etag))))
+                match self.engine.read(&id, fields.as_ref(), &mut json) {
+                    Ok((found, gate)) => {
+                        (gate, Reply::Entity(found.map(|answer| (json, answer.etag))))
+                    }
+                    Err(StateDamaged) => DAMAGED,
+                }
             }
             ShardRequest::Collect {
                 namespace,
@@ -291,14 +309,16 @@ impl<L: EventLog> Shard<L> {
                     prefix,
                     ..ListQuery::default()
                 };
-                (
-                    self.log.appended(),
-                    Reply::Ids(self.engine.collect(&query, max)),
-                )
+                match self.engine.collect(&query, max) {
+                    Ok(ids) => (self.log.appended(), Reply::Ids(ids)),
+                    Err(StateDamaged) => DAMAGED,
+                }
             }
             ShardRequest::List { query, after } => {
-                let (chunk, gate) = self.engine.list(&query, after.as_deref());
-                (gate, Reply::Chunk(chunk))
+                match self.engine.list(&query, after.as_deref()) {
+                    Ok((chunk, gate)) => (gate, Reply::Chunk(chunk)),
+                    Err(StateDamaged) => DAMAGED,
+                }
             }
             ShardRequest::Subscribe(filter) => {
                 self.engine.subscribe(origin.core, &filter);
@@ -380,6 +400,9 @@ impl<L: EventLog> Shard<L> {
         None
     }
 }
+
+/// The answer where a layer of the state can't be read. It is not withheld.
+const DAMAGED: (Sequence, Reply) = (Sequence::ZERO, Reply::Refused(ApiError::StateDamaged));
 
 /// The reply that refuses a request; what an earlier attempt stored stays stored and is reported so.
 fn refused(request: ShardRequest, error: ApiError) -> Reply {

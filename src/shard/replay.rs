@@ -1,9 +1,10 @@
-//! Logs of this and earlier generations → the state of one shard.
+//! Records of a log → the state of one shard.
 
-use super::engine::Engine;
+use super::engine::{Engine, EngineReplayError};
 use super::log::RECORD_KIND_EVENT;
-use crate::model::{EventDecodeError, Timestamp};
-use flux_storage::{Log, LogDir, Record, Recovery, ReplayError, SealedGeneration, Sequence};
+use crate::model::{EventDecodeError, EventView, Timestamp};
+use crate::state::WARM_IDS_MAX;
+use flux_storage::{LayerError, Record, Sequence};
 
 /// Why a log can't be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum ReplayFault {
         /// Its kind.
         kind: u8,
     },
+    /// A layer of the checkpoint that the log is replayed over is damaged.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
 }
 
 /// Applies one record to `engine`; events that another of `shards` shards owns are passed over.
@@ -47,26 +51,91 @@ pub fn replay_record(
     let time = Timestamp::from_micros(record.time_micros);
     engine
         .replay((sequence, time, record.payload), shard, shards)
-        .map_err(|source| ReplayFault::Event { sequence, source })
+        .map_err(|error| match error {
+            EngineReplayError::Event(source) => ReplayFault::Event { sequence, source },
+            EngineReplayError::Layer(error) => ReplayFault::Layer(error),
+        })
 }
 
-/// Opens the log of a shard, and gives its engine the state that all generations add up to. Blocks.
+/// Records that are applied together, so that the cache misses of looking up their entities overlap.
 ///
-/// # Errors
-/// What the storage found, or a [`ReplayFault`].
-pub fn open(
-    sealed: &[SealedGeneration],
-    place: LogDir,
-    (shard, shards): (u16, u16),
-) -> Result<(Engine, Log, Recovery), ReplayError<ReplayFault>> {
-    let mut engine = Engine::default();
-    for generation in sealed {
-        for log in generation.logs() {
-            log.replay(|record| replay_record(&mut engine, &record, shard, shards))?;
-        }
-    }
-    let (log, recovery) = Log::open(place, |record| {
-        replay_record(&mut engine, &record, shard, 1)
-    })?;
-    Ok((engine, log, recovery))
+/// The log hands out records one by one and takes them back, so they are copied: a fraction of what is gained.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<BatchRecord>,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct BatchRecord {
+    sequence: Sequence,
+    time_micros: i64,
+    kind: u8,
+    /// Where its payload ends in the batch's bytes.
+    end: usize,
+}
+
+impl Batch {
+    /// Takes a record in, and applies all where the batch is full.
+    pub(super) fn push(
+        &mut self,
+        target: &mut Target<'_>,
+        record: &Record<'_>,
+    ) -> Result<(), ReplayFault> {
+        self.bytes.extend_from_slice(record.payload);
+        self.records.push(BatchRecord {
+            sequence: record.sequence,
+            time_micros: record.time_micros,
+            kind: record.kind,
+            end: self.bytes.len(),
+        });
+        if self.records.len() == WARM_IDS_MAX {
+            self.apply(target)?;
+        }
+        Ok(())
+    }
+
+    /// Applies what is left.
+    pub(super) fn apply(&mut self, target: &mut Target<'_>) -> Result<(), ReplayFault> {
+        let mut ids = [""; WARM_IDS_MAX];
+        for (id, record) in ids.iter_mut().zip(self.records()) {
+            *id = EventView::entity_id_of(record.payload).unwrap_or_default();
+        }
+        target.engine.warm(&ids[..self.records.len()]);
+        for record in self.records() {
+            replay_record(target.engine, &record, target.shard, target.shards)?;
+        }
+        let bytes = self.bytes.len() + self.records.len() * RECORD_OVERHEAD_BYTES;
+        (target.progress)(self.records.len() as u64, bytes as u64);
+        self.bytes.clear();
+        self.records.clear();
+        Ok(())
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut start = 0;
+        self.records.iter().map(move |record| {
+            let payload = &self.bytes[start..record.end];
+            start = record.end;
+            Record {
+                sequence: record.sequence,
+                time_micros: record.time_micros,
+                kind: record.kind,
+                payload,
+            }
+        })
+    }
+}
+
+/// What records are replayed into.
+pub(super) struct Target<'e> {
+    pub(super) engine: &'e mut Engine,
+    pub(super) shard: u16,
+    /// 1 where all of the log is the shard's own.
+    pub(super) shards: u16,
+    /// Told of the records, and about how many bytes they take in the log, as they are applied.
+    pub(super) progress: &'e mut dyn FnMut(u64, u64),
+}
+
+/// About what a record takes in the log beside its payload.
+const RECORD_OVERHEAD_BYTES: usize = 40;

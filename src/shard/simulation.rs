@@ -70,6 +70,7 @@ fn dump(engine: &Engine) -> Model {
     });
     entities
         .map(|entity| {
+            let entity = entity.unwrap();
             let properties = entity
                 .properties()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))

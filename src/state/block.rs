@@ -66,6 +66,46 @@ impl Block {
         }
     }
 
+    /// The block of an entity whose properties lie packed somewhere else. What `scratch` held is lost.
+    pub(super) fn from_body(id: &str, body: &str, scratch: &mut String) -> Self {
+        scratch.clear();
+        write_len(scratch, id.len());
+        scratch.push_str(id);
+        scratch.push_str(body);
+        Self {
+            text: scratch.as_str().into(),
+        }
+    }
+
+    /// The block of an entity with the same id and no properties.
+    pub(super) fn id_only(&self) -> Self {
+        let (text, end) = self.properties();
+        Self {
+            text: text[..end].into(),
+        }
+    }
+
+    /// Bytes of the text.
+    pub(super) const fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Reads a byte of each cache line of the text's beginning.
+    pub(super) fn touch(&self) -> usize {
+        const LINE_BYTES: usize = 64;
+        const LINES_MAX: usize = 4;
+        let lines = self.text.as_bytes().iter().step_by(LINE_BYTES);
+        lines
+            .take(LINES_MAX)
+            .fold(0, |seen, &byte| seen ^ usize::from(byte))
+    }
+
+    /// The properties, packed: what a layer keeps beside the id.
+    pub(super) fn body(&self) -> &str {
+        let (text, start) = self.properties();
+        &text[start..]
+    }
+
     pub(super) fn id(&self) -> &str {
         let (len, start) = read_len(&self.text, 0);
         &self.text[start..start + len]
@@ -171,6 +211,51 @@ fn write_len(out: &mut String, len: usize) {
         rest >>= LEN_BITS;
     }
     out.push(char::from((rest & 0x3f) as u8));
+}
+
+/// True where `body` is properties packed as this module packs them: asked once of what comes from a file, so that
+/// nothing else has to doubt it.
+pub fn is_packed_body(body: &str) -> bool {
+    let mut at = 0;
+    let mut previous: Option<&str> = None;
+    while at < body.len() {
+        let Some((name_len, next)) = checked_len(body, at) else {
+            return false;
+        };
+        let Some((value_len, name)) = checked_len(body, next) else {
+            return false;
+        };
+        let value = name.saturating_add(name_len);
+        let (Some(name), Some(_)) = (
+            body.get(name..value),
+            body.get(value..value.saturating_add(value_len)),
+        ) else {
+            return false;
+        };
+        if previous.is_some_and(|previous| previous >= name) {
+            return false;
+        }
+        previous = Some(name);
+        at = value + value_len;
+    }
+    true
+}
+
+/// As [`read_len`], of bytes that may be anything.
+fn checked_len(text: &str, at: usize) -> Option<(usize, usize)> {
+    let (mut len, mut shift, mut next) = (0_usize, 0, at);
+    loop {
+        let byte = *text.as_bytes().get(next)?;
+        next += 1;
+        if byte >= 2 * LEN_MORE || shift > 5 * LEN_BITS {
+            return None;
+        }
+        len |= usize::from(byte & !LEN_MORE) << shift;
+        if byte & LEN_MORE == 0 {
+            return Some((len, next));
+        }
+        shift += LEN_BITS;
+    }
 }
 
 /// The length at `at` and the offset behind it.

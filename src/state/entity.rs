@@ -1,6 +1,6 @@
 //! An entity as its readers see it.
 
-use flux_storage::Sequence;
+use flux_storage::{LayerEntity, Sequence};
 
 use crate::model::Timestamp;
 
@@ -10,38 +10,68 @@ use super::slab::Slot;
 /// An entity, borrowed from the state.
 #[derive(Debug, Clone, Copy)]
 pub struct Entity<'s> {
-    slot: &'s Slot,
+    id: &'s str,
+    /// Its properties, packed.
+    body: &'s str,
+    version: u64,
+    last_updated: Timestamp,
+    sequence: Sequence,
 }
 
 impl<'s> Entity<'s> {
-    pub(super) const fn new(slot: &'s Slot) -> Self {
-        Self { slot }
+    /// `None` for a marker.
+    pub(super) fn from_slot(slot: &'s Slot) -> Option<Self> {
+        slot.is_live().then(|| Self {
+            id: slot.block.id(),
+            body: slot.block.body(),
+            version: slot.version(),
+            last_updated: slot.last_updated,
+            sequence: slot.sequence,
+        })
+    }
+
+    /// `None` for a marker.
+    pub(super) fn from_layer(entity: LayerEntity<'s>) -> Option<Self> {
+        entity.body.map(|body| Self {
+            id: entity.id,
+            body,
+            version: entity.version,
+            last_updated: Timestamp::from_micros(entity.time_micros),
+            sequence: entity.sequence,
+        })
     }
 
     /// Its id.
-    pub fn id(self) -> &'s str {
-        self.slot.block.id()
+    pub const fn id(self) -> &'s str {
+        self.id
     }
 
     /// Events applied to it since it was created, from 1.
     pub const fn version(self) -> u64 {
-        self.slot.version
+        self.version
     }
 
     /// The server's time of its last event.
     pub const fn last_updated(self) -> Timestamp {
-        self.slot.last_updated
+        self.last_updated
     }
 
     /// The number of its last event in the shard's log.
     pub const fn sequence(self) -> Sequence {
-        self.slot.sequence
+        self.sequence
+    }
+
+    /// Its properties, packed.
+    pub(super) const fn body(self) -> &'s str {
+        self.body
     }
 
     /// Its properties, name and JSON text of the value, ascending by name.
-    pub fn properties(self) -> EntityProperties<'s> {
-        let (text, first) = self.slot.block.properties();
-        EntityProperties { text, next: first }
+    pub const fn properties(self) -> EntityProperties<'s> {
+        EntityProperties {
+            text: self.body,
+            next: 0,
+        }
     }
 }
 

@@ -1,28 +1,31 @@
 //! The state of one shard: what its events, applied in order, have made of its entities.
 //!
 //! ```text
-//!            hash of the id                    ordered by id
-//!   get ───▶ table of slots       list ──────▶ ordered list of slots
-//!                     └────────▶ slab ◀────────┘
-//!                                 │ sequence, time, version
-//!                                 └▶ block: id and properties, one text on the heap
+//!   active   memory   entities changed since the last checkpoint, and markers of deleted ones
+//!   frozen   memory   while a checkpoint is written: what changed since the one before it
+//!   layers   files    everything older, mapped and read where it lies
 //! ```
 //!
-//! Each entity is held once, in the slab; both indexes hold slot numbers. An update touches the slab alone, so
-//! the ordered list costs nothing until an entity is created or deleted. An ordered map by itself would be
-//! simpler, but would pay a dozen cache misses for each event where the table pays three.
+//! The newest form of an id counts; a read asks from the top down, and an event lifts its entity to the top before
+//! it changes it. A checkpoint *freezes* the active memory, which costs nothing, lets a helper thread write it as
+//! a new layer, and then puts the layers of the new checkpoint in the place of both. So memory follows what
+//! changes, and start-up reads nothing but what changed since the last checkpoint.
 //!
 //! Invariants:
-//! - `apply` is total and deterministic: `replay(log) == live state` for every history. Time and sequence are
-//!   arguments, and nothing that is answered comes from the order of the table, which differs in each process.
-//! - the table and the list hold exactly the slots in use, each once.
+//! - `apply` is total and deterministic: `replay(log) == live state` for every history, wherever checkpoints fell.
+//!   Time and sequence are arguments, and nothing that is answered comes from the order of a table, which differs
+//!   in each process.
+//! - a marker is there only while a layer or the frozen memory holds an older form of its id.
 //!
-//! It decides nothing (an event that is here was accepted) and knows no JSON: values are texts.
+//! It decides nothing (an event that is here was accepted) and knows no JSON: values are texts. It knows nothing
+//! of files: a layer that turns out to be damaged is an error that its caller has to deal with.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod block;
 mod entity;
+mod listing;
+mod memory;
 mod ordered;
 mod query;
 mod slab;
@@ -33,17 +36,23 @@ mod model_test;
 #[cfg(test)]
 mod random;
 
-use flux_storage::Sequence;
+use std::sync::Arc;
+
+use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 
 use crate::model::{EventView, Timestamp};
 
+pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
+pub use listing::Listing;
+pub use memory::{Frozen, FrozenEntities, WARM_IDS_MAX};
 pub use query::Query;
 
 use block::Block;
-use ordered::Ordered;
-use slab::{Slab, Slot};
-use table::Table;
+use listing::Sources;
+use memory::Memory;
+use slab::Slot;
+use table::IdHash;
 
 /// Room for building a block that is kept between events, bytes. A larger one is given back: a single huge
 /// entity should not be paid for twice for ever.
@@ -62,109 +71,258 @@ pub enum Applied {
     Absent,
 }
 
+/// Where the entity of the next event lies: made by [`State::lift`], used up by [`State::apply`].
+#[derive(Debug, Clone, Copy)]
+#[must_use = "an event is lifted to be applied"]
+pub struct Lifted {
+    hash: IdHash,
+    /// Its slot in the active memory, where there is one.
+    slot: Option<u32>,
+}
+
+/// What a new checkpoint has replaced. Dropping it may take long (memory to free, files to unmap): not for a
+/// reactor.
+#[derive(Debug)]
+pub struct Replaced {
+    _frozen: Option<Arc<Frozen>>,
+    _layers: LayerStack,
+}
+
 /// The entities of one shard.
 #[derive(Debug, Default)]
 pub struct State {
-    slab: Slab,
-    table: Table,
-    ordered: Ordered,
+    active: Memory,
+    frozen: Option<Arc<Frozen>>,
+    layers: LayerStack,
+    /// Entities that exist.
+    len: usize,
     scratch: String,
 }
 
 impl State {
+    /// The state that a checkpoint holds, `len` entities.
+    pub fn from_layers(layers: LayerStack, len: usize) -> Self {
+        Self {
+            layers,
+            len,
+            ..Self::default()
+        }
+    }
+
+    /// Looks at the entities of events that are about to be applied, at most [`WARM_IDS_MAX`] of them, so that their
+    /// cache misses overlap. Nothing changes.
+    pub fn warm(&self, ids: &[&str]) {
+        self.active.warm(ids);
+    }
+
+    /// Brings the entity of an event that is about to be applied into the active memory. What is answered does not
+    /// change.
+    ///
+    /// Cost: constant; where the entity was not touched since the last checkpoint, a look-up in each layer and a
+    /// copy.
+    ///
+    /// # Errors
+    /// Where the layer that may hold it is damaged.
+    pub fn lift(&mut self, id: &str) -> Result<Lifted, LayerError> {
+        let hash = self.active.hash(id);
+        if let Some(slot) = self.active.find(hash, id) {
+            return Ok(Lifted {
+                hash,
+                slot: Some(slot),
+            });
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let lifted = self.below(hash, id).map(|found| {
+            found.map(|entity| {
+                let block = Block::from_body(id, entity.body(), &mut scratch);
+                let (last_updated, version) = (entity.last_updated(), entity.version());
+                Slot::lifted(entity.sequence(), last_updated, version, block)
+            })
+        });
+        self.scratch = scratch;
+        let slot = lifted?.map(|entity| self.active.insert(hash, entity));
+        Ok(Lifted { hash, slot })
+    }
+
     /// Applies the next event of the log: `sequence` is its number there, `time` the server's time that the log
-    /// gave it. Never fails, and depends on nothing but its arguments and the events before.
+    /// gave it, `lifted` where its entity lies. Never fails, and depends on nothing but its arguments and the
+    /// events before.
     ///
     /// Cost: constant in the number of entities for an update, logarithmic for a creation or deletion; linear in
     /// the bytes of the entity, without an allocation where every value keeps its length.
-    pub fn apply(&mut self, sequence: Sequence, time: Timestamp, event: &EventView<'_>) -> Applied {
-        let hash = self.table.hash(event.entity_id);
-        let found = self.table.find(hash, |slot| {
-            self.slab.get(slot).block.id() == event.entity_id
-        });
-        let applied = match (found, event.tombstone) {
-            (None, true) => return Applied::Absent,
-            (None, false) => {
-                let slot = self.slab.insert(Slot {
-                    sequence,
-                    last_updated: time,
-                    version: 1,
-                    block: Block::new(event.entity_id, event.properties(), &mut self.scratch),
-                });
-                self.table.insert(hash, slot);
-                let slab = &self.slab;
-                self.ordered
-                    .insert(slot, |other| slab.get(other).block.id() < event.entity_id);
+    pub fn apply(
+        &mut self,
+        lifted: Lifted,
+        (sequence, time): (Sequence, Timestamp),
+        event: &EventView<'_>,
+    ) -> Applied {
+        let Lifted { hash, slot } = lifted;
+        let applied = match slot {
+            None if event.tombstone => Applied::Absent,
+            None => {
+                let block = Block::new(event.entity_id, event.properties(), &mut self.scratch);
+                self.active
+                    .insert(hash, Slot::created(sequence, time, block));
                 Applied::Created
             }
-            (Some(slot), true) => {
-                let slab = &self.slab;
-                self.ordered
-                    .remove(slot, |other| slab.get(other).block.id() < event.entity_id);
-                self.table.remove(hash, slot);
-                self.slab.remove(slot);
-                return Applied::Deleted;
-            }
-            (Some(slot), false) => {
-                let entity = self.slab.get_mut(slot);
-                entity.sequence = sequence;
-                entity.last_updated = time;
-                entity.version += 1;
-                entity.block.merge(event.properties(), &mut self.scratch);
-                Applied::Updated
-            }
+            Some(slot) => self.apply_to(hash, slot, (sequence, time), event),
         };
+        match applied {
+            Applied::Created => self.len += 1,
+            Applied::Deleted => self.len -= 1,
+            Applied::Updated | Applied::Absent => {}
+        }
         if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
             self.scratch = String::new();
         }
         applied
     }
 
+    fn apply_to(
+        &mut self,
+        hash: IdHash,
+        slot: u32,
+        (sequence, time): (Sequence, Timestamp),
+        event: &EventView<'_>,
+    ) -> Applied {
+        let entity = self.active.get_mut(slot);
+        match (entity.is_live(), event.tombstone) {
+            (true, false) => {
+                entity.renew(sequence, time);
+                entity.block.merge(event.properties(), &mut self.scratch);
+                Applied::Updated
+            }
+            (false, false) => {
+                entity.renew(sequence, time);
+                entity.block = Block::new(event.entity_id, event.properties(), &mut self.scratch);
+                Applied::Created
+            }
+            (true, true) => {
+                if entity.is_below() {
+                    entity.become_marker(sequence, time);
+                } else {
+                    self.active.remove(hash, slot);
+                }
+                Applied::Deleted
+            }
+            (false, true) => Applied::Absent,
+        }
+    }
+
+    /// Puts an entity where there is none, as another state had it.
+    ///
+    /// # Errors
+    /// Where the layer that may hold it is damaged.
+    pub fn install(&mut self, entity: Entity<'_>) -> Result<(), LayerError> {
+        let Lifted { hash, slot } = self.lift(entity.id())?;
+        assert!(slot.is_none(), "an entity is installed once");
+        let block = Block::from_body(entity.id(), entity.body(), &mut self.scratch);
+        let slot = Slot::installed(
+            entity.sequence(),
+            entity.last_updated(),
+            entity.version(),
+            block,
+        );
+        self.active.insert(hash, slot);
+        self.len += 1;
+        Ok(())
+    }
+
     /// The entity with this id. Cost: constant.
-    pub fn get(&self, id: &str) -> Option<Entity<'_>> {
-        self.table
-            .find(self.table.hash(id), |slot| {
-                self.slab.get(slot).block.id() == id
-            })
-            .map(|slot| Entity::new(self.slab.get(slot)))
+    ///
+    /// # Errors
+    /// Where the layer that may hold it is damaged.
+    pub fn get(&self, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
+        let hash = self.active.hash(id);
+        match self.active.find(hash, id) {
+            Some(slot) => Ok(Entity::from_slot(self.active.get(slot))),
+            None => self.below(hash, id),
+        }
+    }
+
+    /// The entity as the frozen memory and the layers have it.
+    fn below(&self, hash: IdHash, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
+        if let Some(frozen) = &self.frozen
+            && let Some(slot) = frozen.0.find(hash, id)
+        {
+            return Ok(Entity::from_slot(frozen.0.get(slot)));
+        }
+        if self.layers.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.layers.find(id)?.and_then(Entity::from_layer))
     }
 
     /// Number of entities.
-    pub fn len(&self) -> usize {
-        self.ordered.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// True where there is no entity.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    /// The entities that match all of `query`, ascending by the bytes of their ids. Cost: logarithmic in the
-    /// number of entities to begin with, then constant for each entity taken, however many do not match.
-    pub fn list<'s>(&'s self, query: &Query<'_>) -> impl Iterator<Item = Entity<'s>> + use<'s> {
-        let id = |slot| self.slab.get(slot).block.id();
-        let range = query.scope().map(|scope| {
-            let mut start = self.ordered.seek(|slot| scope.is_after(id(slot)));
-            let end = self.ordered.seek(|slot| !scope.is_before(id(slot)));
-            if let Some(after) = query.after {
-                start = start.max(self.ordered.seek(|slot| id(slot) <= after));
-            }
-            self.ordered.range(start, end)
+    /// The entities that match all of `query`, ascending by the bytes of their ids. Where a layer turns out to be
+    /// damaged, that is the last item. Cost: logarithmic in the number of entities to begin with, then constant for
+    /// each entity taken, however many do not match.
+    pub fn list<'s, 'q>(&'s self, query: &Query<'q>) -> Listing<'s, 'q> {
+        let Some(scope) = query.scope() else {
+            return Listing::empty();
+        };
+        let after = query.after;
+        let layers = (!self.layers.is_empty()).then(|| {
+            self.layers
+                .list(|id| scope.is_after(id) || after.is_some_and(|after| id <= after))
         });
-        range
-            .into_iter()
-            .flatten()
-            .map(|slot| Entity::new(self.slab.get(slot)))
+        let sources = Sources {
+            active: &self.active,
+            frozen: self.frozen.as_deref().map(|frozen| &frozen.0),
+            layers,
+        };
+        Listing::new(sources, scope, after)
+    }
+
+    /// Freezes what changed since the last checkpoint, for a helper thread to write on top of the layers that are
+    /// returned with it. Cost: constant.
+    ///
+    /// # Panics
+    /// Where something is frozen already: one checkpoint at a time.
+    pub fn freeze(&mut self) -> (Arc<Frozen>, LayerStack) {
+        assert!(self.frozen.is_none(), "one checkpoint at a time");
+        let fresh = self.active.sibling();
+        let frozen = Arc::new(Frozen(std::mem::replace(&mut self.active, fresh)));
+        self.frozen = Some(Arc::clone(&frozen));
+        (frozen, self.layers.clone())
+    }
+
+    /// True while what was frozen is not settled.
+    pub const fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Puts the layers of a checkpoint that was written in the place of what was frozen and of the layers before.
+    pub fn settle(&mut self, layers: LayerStack) -> Replaced {
+        Replaced {
+            _frozen: self.frozen.take(),
+            _layers: std::mem::replace(&mut self.layers, layers),
+        }
     }
 
     /// Bytes on the heap, as an allocator of 16-byte steps with an 8-byte header would count them. Cost: linear
-    /// in the number of entities.
+    /// in the number of entities in memory.
     pub fn heap_bytes(&self) -> usize {
-        self.slab.heap_bytes()
-            + self.table.heap_bytes()
-            + self.ordered.heap_bytes()
-            + allocation_bytes(self.scratch.capacity())
+        let frozen = self
+            .frozen
+            .as_ref()
+            .map_or(0, |frozen| frozen.0.heap_bytes());
+        self.active.heap_bytes() + frozen + allocation_bytes(self.scratch.capacity())
     }
+}
+
+/// The entity of a layer, where it is not a marker.
+pub fn entity_of(entity: LayerEntity<'_>) -> Option<Entity<'_>> {
+    Entity::from_layer(entity)
 }
 
 /// What an allocation of `bytes` takes from the heap.

@@ -128,6 +128,16 @@ impl Ordered {
         }
     }
 
+    /// All slots.
+    pub(super) fn all(&self) -> Range<'_> {
+        let start = Position { chunk: 0, index: 0 };
+        let end = Position {
+            chunk: self.chunks.len(),
+            index: 0,
+        };
+        self.range(start, end)
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let chunks: usize = self
             .chunks

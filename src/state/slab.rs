@@ -11,17 +11,92 @@ use super::block::Block;
 /// events wait, and stand half empty afterwards.
 const SLOTS_PER_CHUNK: usize = 1024;
 
-/// One entity.
+/// Set in a slot's `version` where an older form of the entity lies in a layer below.
+const BELOW: u64 = 1 << 63;
+
+/// One entity, or the marker of one that was deleted.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// The number of its last event.
     pub(super) sequence: Sequence,
     /// The time of its last event.
     pub(super) last_updated: Timestamp,
-    /// Events since it was created.
-    pub(super) version: u64,
+    /// Events since it was created, 0 in a marker; with [`BELOW`].
+    version: u64,
     /// Its id and properties. Empty in a slot that is free.
     pub(super) block: Block,
+}
+
+impl Slot {
+    /// A new entity at version 1 that no layer below knows.
+    pub(super) const fn created(sequence: Sequence, last_updated: Timestamp, block: Block) -> Self {
+        Self {
+            sequence,
+            last_updated,
+            version: 1,
+            block,
+        }
+    }
+
+    /// An entity with a past that no layer below knows.
+    pub(super) const fn installed(
+        sequence: Sequence,
+        last_updated: Timestamp,
+        version: u64,
+        block: Block,
+    ) -> Self {
+        Self {
+            sequence,
+            last_updated,
+            version,
+            block,
+        }
+    }
+
+    /// An entity as a layer below has it.
+    pub(super) const fn lifted(
+        sequence: Sequence,
+        last_updated: Timestamp,
+        version: u64,
+        block: Block,
+    ) -> Self {
+        Self {
+            sequence,
+            last_updated,
+            version: version | BELOW,
+            block,
+        }
+    }
+
+    /// Events since it was created; 0 in a marker.
+    pub(super) const fn version(&self) -> u64 {
+        self.version & !BELOW
+    }
+
+    /// False for a marker.
+    pub(super) const fn is_live(&self) -> bool {
+        self.version() != 0
+    }
+
+    /// True where an older form lies in a layer below.
+    pub(super) const fn is_below(&self) -> bool {
+        self.version & BELOW != 0
+    }
+
+    /// One more event.
+    pub(super) const fn renew(&mut self, sequence: Sequence, last_updated: Timestamp) {
+        self.sequence = sequence;
+        self.last_updated = last_updated;
+        self.version += 1;
+    }
+
+    /// The entity is deleted; its id stays to hide what lies below.
+    pub(super) fn become_marker(&mut self, sequence: Sequence, last_updated: Timestamp) {
+        self.sequence = sequence;
+        self.last_updated = last_updated;
+        self.version = BELOW;
+        self.block = self.block.id_only();
+    }
 }
 
 /// Slots by number. A number stays an entity's own until it is removed, and is used again afterwards.

@@ -35,6 +35,14 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Empty, with the same hashes.
+    pub(super) fn sibling(&self) -> Self {
+        Self {
+            pointers: HashTable::new(),
+            builder: self.builder.clone(),
+        }
+    }
+
     pub(super) fn hash(&self, id: &str) -> IdHash {
         IdHash((self.builder.hash_one(id) >> 32) as u32)
     }

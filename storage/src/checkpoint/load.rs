@@ -45,6 +45,19 @@ pub struct SetAside {
     pub moved_to: Option<Box<Path>>,
 }
 
+impl SetAside {
+    /// Renames a layer or manifest that was found damaged, so that the next `load` does without it.
+    pub fn of(error: LayerError) -> Self {
+        let to = layout::damaged(&error.path);
+        let parent = error.path.parent().unwrap_or(&error.path);
+        let moved = fs::rename(&error.path, &to).and_then(|()| fs::File::open(parent)?.sync_all());
+        Self {
+            error,
+            moved_to: moved.is_ok().then_some(to.into()),
+        }
+    }
+}
+
 impl CheckpointDir {
     /// Opens the newest checkpoint that is whole. Blocks, for as long as it takes to check it: layers of 256 MiB
     /// and more are checked as they are used.
@@ -90,17 +103,6 @@ impl CheckpointDir {
         Ok(load)
     }
 
-    /// Renames a layer or manifest that was found damaged in use, so that the next `load` does without it.
-    pub fn set_aside(&mut self, error: LayerError) -> SetAside {
-        let to = layout::damaged(&error.path);
-        let moved =
-            fs::rename(&error.path, &to).and_then(|()| fs::File::open(&self.path)?.sync_all());
-        SetAside {
-            error,
-            moved_to: moved.is_ok().then_some(to.into()),
-        }
-    }
-
     /// Sets aside what could not be opened, or says why that can't be done.
     fn put_by(
         &mut self,
@@ -116,7 +118,7 @@ impl CheckpointDir {
             if !error.is_damage() || self.kind == CheckpointKind::Base {
                 return Err(error.into());
             }
-            set_aside.push(self.set_aside(error));
+            set_aside.push(SetAside::of(error));
         }
         Ok(())
     }

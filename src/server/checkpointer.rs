@@ -1,0 +1,262 @@
+//! A shard's checkpoints: when one is due, what its helper thread does, and what comes of it.
+//!
+//! ```text
+//! Idle ──due──▶ Writing ──▶ Written ──the log is durable that far──▶ Publishing ──▶ Clearing ──▶ Idle
+//!                  └─failed: again after a while, with what was frozen then ──────────────────────┘
+//! ```
+//!
+//! The reactor does nothing that grows with the state: it freezes what changed, and in the end puts the new layers
+//! in the place of the old. What was frozen is freed, and old layers are unmapped, on the helper thread too.
+//!
+//! A checkpoint that fails costs nothing but the room that the next one will save: the log has everything. A layer
+//! that turns out to be damaged is another matter: see [`Finding::Damaged`].
+
+use super::boot::OpenShard;
+use super::hub::Hub;
+use super::pace::Pace;
+use super::runtime::spawn_blocking;
+use crate::limits::{CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX};
+use crate::report;
+use crate::shard::Snapshot;
+use flux_storage::{
+    CheckpointDir, CheckpointError, LayerError, LayerStack, PendingCheckpoint, Sequence,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+type Written = Result<PendingCheckpoint, CheckpointError>;
+type Published = Result<LayerStack, CheckpointError>;
+
+/// See the module.
+pub(super) struct Checkpointer {
+    phase: Phase,
+    /// What is being written, until its layers are in place.
+    snapshot: Option<Snapshot>,
+    /// The last checkpoint covers the log through this.
+    through: Sequence,
+    /// When it was taken, monotonic milliseconds.
+    taken_ms: u64,
+    /// When a failed one is tried again, monotonic milliseconds.
+    retry_ms: Option<u64>,
+    pace: Arc<Pace>,
+}
+
+enum Phase {
+    /// The shard is not open yet.
+    Closed,
+    Idle(CheckpointDir),
+    Writing(Task<(CheckpointDir, Written)>),
+    /// Waits until the log is durable as far as the checkpoint goes.
+    Written(CheckpointDir, PendingCheckpoint),
+    Publishing(Task<(CheckpointDir, Published)>),
+    /// Frees what the checkpoint has replaced.
+    Clearing(Task<CheckpointDir>),
+}
+
+/// What a look at the helper thread found.
+pub(super) enum Finding {
+    /// Nothing new.
+    Nothing,
+    /// A step is finished.
+    Progress,
+    /// A layer can't be read: the state has to be made anew.
+    Damaged(LayerError),
+}
+
+impl Checkpointer {
+    /// For a shard that is not open yet.
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Closed,
+            snapshot: None,
+            through: Sequence::ZERO,
+            taken_ms: 0,
+            retry_ms: None,
+            pace: Arc::new(Pace::new()),
+        }
+    }
+
+    /// The shard is open: its checkpoints lie in `dir`, and the newest covers the log through `through`.
+    pub(super) fn open(&mut self, dir: CheckpointDir, through: Sequence, now_ms: u64) {
+        self.phase = Phase::Idle(dir);
+        self.through = through;
+        self.taken_ms = now_ms;
+    }
+
+    /// The newest checkpoint covers the log through this.
+    pub(super) fn through(&self) -> Sequence {
+        self.through
+    }
+
+    /// True while the helper thread has something to do.
+    pub(super) fn is_waiting(&self) -> bool {
+        match self.phase {
+            Phase::Closed | Phase::Idle(_) | Phase::Written(..) => false,
+            Phase::Writing(_) | Phase::Publishing(_) | Phase::Clearing(_) => true,
+        }
+    }
+
+    /// Begins what is due. True where it did.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
+        let upkeep = hub.config.upkeep;
+        let now_ms = hub.now_ms;
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        match &self.phase {
+            Phase::Idle(_) => {
+                let retry = self.retry_ms.is_none_or(|at| now_ms >= at);
+                let changed = shard.log().appended() > self.through;
+                let late = now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
+                    || shard.log().bytes_since(self.through) >= upkeep.checkpoint_bytes;
+                let due = (changed && late) || self.snapshot.is_some();
+                if retry && due && !shard.failed() {
+                    self.write(shard, now_ms);
+                    return true;
+                }
+                false
+            }
+            Phase::Written(..) => self.publish(shard),
+            Phase::Closed | Phase::Writing(_) | Phase::Publishing(_) | Phase::Clearing(_) => false,
+        }
+    }
+
+    /// Freezes the state, unless an earlier attempt did, and lets the helper thread write it.
+    fn write(&mut self, shard: &mut OpenShard, now_ms: u64) {
+        let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            return;
+        };
+        self.retry_ms = None;
+        self.taken_ms = now_ms;
+        let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
+        let pace = Arc::clone(&self.pace);
+        self.phase = Phase::Writing(spawn_blocking(move || {
+            let Snapshot {
+                frozen,
+                layers,
+                meta,
+            } = snapshot;
+            let mut pacer = pace.pacer();
+            let written = dir.write(frozen.entities(), &layers, meta, &mut |_| pacer.rest());
+            (dir, written)
+        }));
+    }
+
+    /// Names the checkpoint that was written, where the log is durable as far as it goes: a checkpoint must never
+    /// know what the log has lost.
+    fn publish(&mut self, shard: &OpenShard) -> bool {
+        let durable = shard.log().durable();
+        let covered = |snapshot: &Snapshot| snapshot.meta.through <= durable;
+        if !self.snapshot.as_ref().is_some_and(covered) {
+            return false;
+        }
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let Phase::Written(mut dir, pending) = phase else {
+            self.phase = phase;
+            return false;
+        };
+        self.phase = Phase::Publishing(spawn_blocking(move || {
+            let layers = pending.stack().clone();
+            let published = dir.publish(pending).map(|()| layers);
+            (dir, published)
+        }));
+        true
+    }
+
+    /// Takes what is finished.
+    pub(super) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> Finding {
+        match &mut self.phase {
+            Phase::Closed | Phase::Idle(_) | Phase::Written(..) => Finding::Nothing,
+            Phase::Writing(task) => match task.as_mut().poll(context) {
+                Poll::Pending => Finding::Nothing,
+                Poll::Ready((dir, Ok(pending))) => {
+                    self.phase = Phase::Written(dir, pending);
+                    Finding::Progress
+                }
+                Poll::Ready((dir, Err(error))) => self.failed(hub, dir, error),
+            },
+            Phase::Publishing(task) => match task.as_mut().poll(context) {
+                Poll::Pending => Finding::Nothing,
+                Poll::Ready((dir, Ok(layers))) => {
+                    self.settle(hub, dir, layers);
+                    Finding::Progress
+                }
+                Poll::Ready((dir, Err(error))) => self.failed(hub, dir, error),
+            },
+            Phase::Clearing(task) => match task.as_mut().poll(context) {
+                Poll::Pending => Finding::Nothing,
+                Poll::Ready(dir) => {
+                    self.phase = Phase::Idle(dir);
+                    Finding::Progress
+                }
+            },
+        }
+    }
+
+    /// Puts the new layers in place.
+    fn settle(&mut self, hub: &mut Hub, dir: CheckpointDir, layers: LayerStack) {
+        let (Some(shard), Some(snapshot)) = (&mut hub.shard, self.snapshot.take()) else {
+            self.phase = Phase::Idle(dir);
+            return;
+        };
+        self.through = snapshot.meta.through;
+        let replaced = shard.engine_mut().settle(layers);
+        let core = hub.core;
+        self.phase = Phase::Clearing(spawn_blocking(move || {
+            drop((replaced, snapshot));
+            let mut dir = dir;
+            if let Err(error) = dir.remove_unreferenced() {
+                report::warning(&format!(
+                    "shard {core}: old checkpoint not removed: {error}"
+                ));
+            }
+            dir
+        }));
+    }
+
+    fn failed(&mut self, hub: &Hub, dir: CheckpointDir, error: CheckpointError) -> Finding {
+        self.phase = Phase::Idle(dir);
+        if let CheckpointError::Layer(damage) = error {
+            return Finding::Damaged(damage);
+        }
+        if self.retry_ms.is_none() && !matches!(error, CheckpointError::Cancelled) {
+            report::warning(&format!(
+                "shard {}: could not write a checkpoint: {error}; a start would replay more of the log",
+                hub.core
+            ));
+        }
+        self.retry_ms = Some(hub.now_ms + CHECKPOINT_RETRY_SECONDS * 1000);
+        Finding::Progress
+    }
+
+    /// Writes a last checkpoint, so that the next start has nothing to replay, unless it takes too long. Everything
+    /// that was appended is durable.
+    pub(super) async fn finish(&mut self, hub: &mut Hub) {
+        self.pace
+            .hurry_for(Duration::from_secs(CHECKPOINT_STOP_SECONDS_MAX));
+        loop {
+            while self.is_waiting() {
+                let finding = std::future::poll_fn(|context| match self.poll(hub, context) {
+                    Finding::Nothing => Poll::Pending,
+                    finding => Poll::Ready(finding),
+                });
+                if matches!(finding.await, Finding::Damaged(_)) || self.retry_ms.is_some() {
+                    return;
+                }
+            }
+            let Some(shard) = &mut hub.shard else {
+                return;
+            };
+            let is_idle = matches!(self.phase, Phase::Idle(_));
+            if is_idle && shard.log().appended() > self.through && !shard.failed() {
+                self.write(shard, 0);
+            } else if !self.publish(shard) {
+                return;
+            }
+        }
+    }
+}

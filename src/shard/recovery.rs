@@ -1,0 +1,307 @@
+//! A data directory → the state of one shard: the newest checkpoint that is whole, and the log's tail over it.
+//!
+//! ```text
+//! checkpoint, newest, else the older      ┐ whichever is found first covers
+//! base: the state where history begins    ├ the log through some sequence;
+//! earlier generations of logs             ┘ the log is replayed from there
+//! ```
+//!
+//! Where the number of shards has changed, the shards of the new generation share out what the old ones held, and each
+//! keeps its part as its *base*: from then on the older generations are needed for history alone.
+//!
+//! A checkpoint that is damaged or foreign is set aside by its directory, which says so; with all of them gone the
+//! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
+
+use super::engine::{Engine, Snapshot};
+use super::placement::place;
+use super::replay::{Batch, ReplayFault, Target};
+use crate::state::{entity_of, is_packed_body};
+use flux_storage::{
+    Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, Log, LogDir,
+    LogOrigin, Owner, Recovery, ReplayError, SealedLog, Sequence, SetAside, StorageError,
+};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Why a shard can't be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log is damaged or can't be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A record can't be replayed.
+    #[error(transparent)]
+    Replay(#[from] ReplayFault),
+    /// A checkpoint can't be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Nothing holds the state that the removed part of the log led to.
+    #[error(
+        "retention removed the events before {first}, and neither a checkpoint nor the base in {} is whole: restore \
+         a backup", base.display()
+    )]
+    NoBase {
+        /// Where its base should be.
+        base: Box<Path>,
+        /// The first event that is left.
+        first: u64,
+    },
+}
+
+impl From<ReplayError<ReplayFault>> for RecoverError {
+    fn from(error: ReplayError<ReplayFault>) -> Self {
+        match error {
+            ReplayError::Storage(error) => Self::Storage(error),
+            ReplayError::Visit(fault) => Self::Replay(fault),
+        }
+    }
+}
+
+impl From<LayerError> for RecoverError {
+    fn from(error: LayerError) -> Self {
+        Self::Checkpoint(error.into())
+    }
+}
+
+/// How far recovery has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryProgress {
+    /// Events replayed.
+    pub events: u64,
+    /// About the bytes of the log that they take.
+    pub bytes: u64,
+    /// About the bytes that there are to replay; 0 while that is not known.
+    pub bytes_total: u64,
+}
+
+/// A shard that is whole again.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its state.
+    pub engine: Engine,
+    /// Its log, to go on with.
+    pub log: Log,
+    /// What opening the log found.
+    pub recovery: Recovery,
+    /// Where its checkpoints go.
+    pub checkpoints: CheckpointDir,
+    /// What the checkpoint or base covers that the state was taken from.
+    pub through: Sequence,
+    /// Files of checkpoints that can't be used.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// Recovers a shard. Blocks.
+///
+/// # Errors
+/// [`RecoverError`]. Nothing but damaged checkpoints was touched where the log is damaged.
+pub fn recover(
+    data: &DataDir,
+    log: LogDir,
+    (shard, shards): (u16, u16),
+    progress: &mut dyn FnMut(RecoveryProgress),
+) -> Result<Recovered, RecoverError> {
+    let mut attempt = Attempt {
+        shard,
+        shards,
+        so_far: RecoveryProgress::default(),
+        progress,
+        set_aside: Vec::new(),
+    };
+    let origin = log.origin()?;
+    let mut checkpoints = directory(log.checkpoint_path(), origin.owner, CheckpointKind::Cache);
+    let newest = attempt.load(&mut checkpoints, &origin)?;
+    let (mut engine, through) = match newest {
+        Some(checkpoint) => attempt.start_from(checkpoint),
+        None => attempt.begin(data, &log, &origin)?,
+    };
+    attempt.so_far.bytes_total = attempt.so_far.bytes + log.tail_bytes(through.next())?;
+    let mut batch = Batch::default();
+    let (log, recovery) = {
+        let mut report = attempt.reporter();
+        let mut target = Target {
+            engine: &mut engine,
+            shard,
+            shards: 1,
+            progress: &mut report,
+        };
+        let opened = Log::open_from(log, through.next(), |record| {
+            batch.push(&mut target, &record)
+        })?;
+        batch.apply(&mut target)?;
+        opened
+    };
+    Ok(Recovered {
+        engine,
+        log,
+        recovery,
+        checkpoints,
+        through,
+        set_aside: attempt.set_aside,
+    })
+}
+
+fn directory(path: PathBuf, owner: Owner, kind: CheckpointKind) -> CheckpointDir {
+    CheckpointDir::new(path, owner, kind, is_packed_body)
+}
+
+/// One recovery, under way.
+struct Attempt<'p> {
+    shard: u16,
+    shards: u16,
+    so_far: RecoveryProgress,
+    progress: &'p mut dyn FnMut(RecoveryProgress),
+    set_aside: Vec<SetAside>,
+}
+
+impl Attempt<'_> {
+    /// The newest checkpoint of a directory that is whole, and from which the log can be replayed.
+    fn load(
+        &mut self,
+        dir: &mut CheckpointDir,
+        origin: &LogOrigin,
+    ) -> Result<Option<Checkpoint>, RecoverError> {
+        let load = dir.load()?;
+        self.set_aside.extend(load.set_aside);
+        let reaches =
+            |checkpoint: &Checkpoint| checkpoint.meta.through.next() >= origin.first_sequence;
+        Ok(load.checkpoint.filter(reaches))
+    }
+
+    fn start_from(&self, checkpoint: Checkpoint) -> (Engine, Sequence) {
+        let Checkpoint { stack, meta } = checkpoint;
+        stack.prefetch();
+        (Engine::from_checkpoint(stack, &meta), meta.through)
+    }
+
+    /// The state at the beginning of a log that has no checkpoint, and through where it goes.
+    fn begin(
+        &mut self,
+        data: &DataDir,
+        log: &LogDir,
+        origin: &LogOrigin,
+    ) -> Result<(Engine, Sequence), RecoverError> {
+        let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
+        if let Some(checkpoint) = self.load_base(&mut base, origin)? {
+            return Ok(self.start_from(checkpoint));
+        }
+        let through = origin.first_sequence.previous();
+        if data.sealed_generations().is_empty() {
+            return Ok((Engine::default(), through));
+        }
+        let mut engine = self.share_out(data)?;
+        let Snapshot {
+            frozen,
+            layers,
+            meta,
+        } = engine.freeze(through);
+        let pace = &mut |_| ControlFlow::Continue(());
+        let pending = base.write(frozen.entities(), &layers, meta, pace)?;
+        let layers = pending.stack().clone();
+        base.publish(pending)?;
+        drop(engine.settle(layers));
+        Ok((engine, through))
+    }
+
+    /// The base of a log. One that is damaged is done without where it can be made again.
+    fn load_base(
+        &mut self,
+        base: &mut CheckpointDir,
+        origin: &LogOrigin,
+    ) -> Result<Option<Checkpoint>, RecoverError> {
+        let loaded = match self.load(base, origin) {
+            Err(RecoverError::Checkpoint(CheckpointError::Layer(error)))
+                if origin.removed.is_none() && error.is_damage() =>
+            {
+                self.set_aside.push(SetAside::of(error));
+                None
+            }
+            loaded => loaded?,
+        };
+        if loaded.is_none() && origin.removed.is_some() {
+            return Err(RecoverError::NoBase {
+                base: base.path().into(),
+                first: origin.first_sequence.get(),
+            });
+        }
+        Ok(loaded)
+    }
+
+    /// This shard's part of what the earlier generations add up to.
+    fn share_out(&mut self, data: &DataDir) -> Result<Engine, RecoverError> {
+        let generations = data.sealed_generations();
+        let mut engine = Engine::default();
+        let mut batch = Batch::default();
+        let mut first = 0;
+        let mut states = Vec::new();
+        for (index, generation) in generations.iter().enumerate().rev() {
+            let loaded = generation.logs().iter().map(|log| self.load_sealed(log));
+            if let Some(loaded) = loaded.collect::<Result<Option<Vec<_>>, _>>()? {
+                (first, states) = (index, loaded);
+                break;
+            }
+        }
+        for (index, generation) in generations.iter().enumerate().skip(first) {
+            for (position, log) in generation.logs().iter().enumerate() {
+                let state = (index == first).then(|| states.get(position)).flatten();
+                let from = match state {
+                    None => log.origin()?.first_sequence,
+                    Some(state) => self.take_over(&mut engine, log, state)?,
+                };
+                let (shard, shards) = (self.shard, self.shards);
+                let mut report = self.reporter();
+                let mut target = Target {
+                    engine: &mut engine,
+                    shard,
+                    shards,
+                    progress: &mut report,
+                };
+                log.replay_from(from, |record| batch.push(&mut target, &record))?;
+                batch.apply(&mut target)?;
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The state that a log of an earlier generation can be replayed over.
+    fn load_sealed(&mut self, log: &SealedLog) -> Result<Option<Checkpoint>, RecoverError> {
+        let origin = log.origin()?;
+        let mut checkpoints = directory(log.checkpoint_path(), origin.owner, CheckpointKind::Cache);
+        if let Some(checkpoint) = self.load(&mut checkpoints, &origin)? {
+            return Ok(Some(checkpoint));
+        }
+        let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
+        self.load_base(&mut base, &origin)
+    }
+
+    /// Takes over the entities of `state` that are this shard's by now. Returns where the log goes on.
+    fn take_over(
+        &self,
+        engine: &mut Engine,
+        log: &SealedLog,
+        state: &Checkpoint,
+    ) -> Result<Sequence, RecoverError> {
+        let mut cursor = state.stack.list(|_| false);
+        while let Some(entity) = cursor.next()? {
+            if let Some(entity) = entity_of(entity)
+                && place(entity.id(), self.shards) == self.shard
+            {
+                engine.install(entity)?;
+            }
+        }
+        // Who of the new shards counts an old shard's events does not matter, as long as one does.
+        let is_heir = log.shard() % u32::from(self.shards) == u32::from(self.shard);
+        engine.inherit(&state.meta, if is_heir { state.meta.events } else { 0 });
+        Ok(state.meta.through.next())
+    }
+
+    /// Counts what is replayed, and passes it on.
+    fn reporter(&mut self) -> impl FnMut(u64, u64) {
+        let (so_far, progress) = (&mut self.so_far, &mut *self.progress);
+        |events, bytes| {
+            so_far.events += events;
+            so_far.bytes += bytes;
+            progress(*so_far);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The entities of a listing: three ascending sources, of which the newest form of each id counts.
+
+use flux_storage::{LayerEntity, LayerError, StackCursor};
+
+use super::entity::Entity;
+use super::memory::Memory;
+use super::ordered::Range;
+use super::query::Scope;
+use super::slab::Slot;
+
+/// Entities in ascending order of their ids. An error is its last item.
+#[derive(Debug)]
+pub struct Listing<'s, 'q> {
+    state: Progress<'s, 'q>,
+}
+
+#[derive(Debug)]
+enum Progress<'s, 'q> {
+    Under(Box<Merge<'s, 'q>>),
+    Failed(LayerError),
+    Done,
+}
+
+/// The sources, each with its next entity looked at.
+#[derive(Debug)]
+struct Merge<'s, 'q> {
+    active: MemoryCursor<'s>,
+    frozen: Option<MemoryCursor<'s>>,
+    layers: Option<LayersCursor<'s, 'q>>,
+}
+
+/// A memory's slots in a scope, with the next one looked at.
+#[derive(Debug)]
+struct MemoryCursor<'s> {
+    memory: &'s Memory,
+    slots: Range<'s>,
+    next: Option<&'s Slot>,
+}
+
+/// The layers' entities in a scope, with the next one looked at.
+#[derive(Debug)]
+struct LayersCursor<'s, 'q> {
+    cursor: StackCursor<'s>,
+    scope: Scope<'q>,
+    next: Option<LayerEntity<'s>>,
+}
+
+impl<'s> MemoryCursor<'s> {
+    fn new(memory: &'s Memory, scope: &Scope<'_>, after: Option<&str>) -> Self {
+        let mut cursor = Self {
+            memory,
+            slots: memory.range(scope, after),
+            next: None,
+        };
+        cursor.advance();
+        cursor
+    }
+
+    fn advance(&mut self) {
+        self.next = self.slots.next().map(|slot| self.memory.get(slot));
+    }
+
+    fn id(&self) -> Option<&'s str> {
+        self.next.map(|slot| slot.block.id())
+    }
+}
+
+impl LayersCursor<'_, '_> {
+    fn advance(&mut self) -> Result<(), LayerError> {
+        let scope = self.scope;
+        self.next = self
+            .cursor
+            .next()?
+            .filter(|entity| !scope.is_before(entity.id));
+        Ok(())
+    }
+}
+
+/// What a listing reads: the memories, newest first, and a cursor over the layers that stands at its start.
+pub(super) struct Sources<'s> {
+    pub(super) active: &'s Memory,
+    pub(super) frozen: Option<&'s Memory>,
+    pub(super) layers: Option<StackCursor<'s>>,
+}
+
+impl<'s, 'q> Listing<'s, 'q> {
+    /// Nothing.
+    pub(super) const fn empty() -> Self {
+        Self {
+            state: Progress::Done,
+        }
+    }
+
+    pub(super) fn new(sources: Sources<'s>, scope: Scope<'q>, after: Option<&str>) -> Self {
+        let state = match Merge::new(sources, scope, after) {
+            Ok(merge) => Progress::Under(Box::new(merge)),
+            Err(error) => Progress::Failed(error),
+        };
+        Self { state }
+    }
+}
+
+impl<'s, 'q> Merge<'s, 'q> {
+    fn new(
+        sources: Sources<'s>,
+        scope: Scope<'q>,
+        after: Option<&str>,
+    ) -> Result<Self, LayerError> {
+        let layers = match sources.layers {
+            None => None,
+            Some(cursor) => {
+                let mut layers = LayersCursor {
+                    cursor,
+                    scope,
+                    next: None,
+                };
+                layers.advance()?;
+                Some(layers)
+            }
+        };
+        Ok(Self {
+            active: MemoryCursor::new(sources.active, &scope, after),
+            frozen: sources
+                .frozen
+                .map(|memory| MemoryCursor::new(memory, &scope, after)),
+            layers,
+        })
+    }
+
+    /// The newest form of the next id; `None` inside where it is a marker.
+    fn step(&mut self) -> Result<Option<Option<Entity<'s>>>, LayerError> {
+        let active = self.active.id();
+        if self.frozen.is_none() && self.layers.is_none() {
+            let found = self.active.next.map(Entity::from_slot);
+            self.active.advance();
+            return Ok(found);
+        }
+        let frozen = self.frozen.as_ref().and_then(MemoryCursor::id);
+        let layered = self.layers.as_ref().and_then(|layers| layers.next);
+        let layered = layered.map(|entity| entity.id);
+        let Some(lowest) = [active, frozen, layered].into_iter().flatten().min() else {
+            return Ok(None);
+        };
+        let mut found = None;
+        if layered == Some(lowest)
+            && let Some(layers) = &mut self.layers
+        {
+            found = layers.next.and_then(Entity::from_layer);
+            layers.advance()?;
+        }
+        if frozen == Some(lowest)
+            && let Some(cursor) = &mut self.frozen
+        {
+            found = cursor.next.and_then(Entity::from_slot);
+            cursor.advance();
+        }
+        if active == Some(lowest) {
+            found = self.active.next.and_then(Entity::from_slot);
+            self.active.advance();
+        }
+        Ok(Some(found))
+    }
+}
+
+impl<'s> Iterator for Listing<'s, '_> {
+    type Item = Result<Entity<'s>, LayerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Progress::Under(merge) = &mut self.state else {
+                return match std::mem::replace(&mut self.state, Progress::Done) {
+                    Progress::Failed(error) => Some(Err(error)),
+                    Progress::Under(_) | Progress::Done => None,
+                };
+            };
+            match merge.step() {
+                Ok(Some(Some(entity))) => return Some(Ok(entity)),
+                Ok(Some(None)) => {}
+                Ok(None) => self.state = Progress::Done,
+                Err(error) => self.state = Progress::Failed(error),
+            }
+        }
+    }
+}

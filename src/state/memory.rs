@@ -1,0 +1,178 @@
+//! Entities in memory: what changed since the layers below were written.
+//!
+//! ```text
+//!            hash of the id                    ordered by id
+//!   find ──▶ table of slots       range ─────▶ ordered list of slots
+//!                     └────────▶ slab ◀────────┘
+//!                                 │ sequence, time, version
+//!                                 └▶ block: id and properties, one text on the heap
+//! ```
+//!
+//! Each entity is held once, in the slab; both indexes hold slot numbers. An update touches the slab alone, so
+//! the ordered list costs nothing until an entity joins or leaves. An ordered map by itself would be simpler, but
+//! would pay a dozen cache misses for each event where the table pays three.
+//!
+//! An entity that was deleted but still lies in a layer below stays as a *marker*, which hides that older form.
+//!
+//! Invariant: the table and the list hold exactly the slots in use, each once.
+
+use flux_storage::LayerEntity;
+
+use super::ordered::{Ordered, Range};
+use super::query::Scope;
+use super::slab::{Slab, Slot};
+use super::table::{IdHash, Table};
+
+/// Ids that one call of [`Memory::warm`] looks at: a processor core follows some ten cache misses at a time.
+pub const WARM_IDS_MAX: usize = 32;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    slab: Slab,
+    table: Table,
+    ordered: Ordered,
+}
+
+impl Memory {
+    /// Empty, and hashing as `self` does: a hash of the one finds in the other.
+    pub(super) fn sibling(&self) -> Self {
+        Self {
+            table: self.table.sibling(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn hash(&self, id: &str) -> IdHash {
+        self.table.hash(id)
+    }
+
+    /// The slot of this id, be it a marker.
+    pub(super) fn find(&self, hash: IdHash, id: &str) -> Option<u32> {
+        self.table
+            .find(hash, |slot| self.slab.get(slot).block.id() == id)
+    }
+
+    /// Reads what is going to be needed for these ids, one kind of memory after the other: the processor waits for
+    /// many cache misses at once where it would wait for one after the other. Cost: a look-up for each id.
+    pub(super) fn warm(&self, ids: &[&str]) {
+        let mut slots = [None; WARM_IDS_MAX];
+        for (slot, id) in slots.iter_mut().zip(ids) {
+            *slot = self.table.find(self.table.hash(id), |_| true);
+        }
+        let mut seen = 0;
+        for slot in slots.into_iter().flatten() {
+            seen ^= self.slab.get(slot).block.len();
+        }
+        for slot in slots.into_iter().flatten() {
+            seen ^= self.slab.get(slot).block.touch();
+        }
+        // Without a use of what was read, nothing would be.
+        std::hint::black_box(seen);
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &Slot {
+        self.slab.get(slot)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Slot {
+        self.slab.get_mut(slot)
+    }
+
+    /// Adds an entity whose id is not here, and returns its slot.
+    pub(super) fn insert(&mut self, hash: IdHash, entity: Slot) -> u32 {
+        let slot = self.slab.insert(entity);
+        self.table.insert(hash, slot);
+        let slab = &self.slab;
+        let id = slab.get(slot).block.id();
+        self.ordered
+            .insert(slot, |other| slab.get(other).block.id() < id);
+        slot
+    }
+
+    /// Takes out the entity of a slot in use.
+    pub(super) fn remove(&mut self, hash: IdHash, slot: u32) {
+        let slab = &self.slab;
+        let id = slab.get(slot).block.id();
+        self.ordered
+            .remove(slot, |other| slab.get(other).block.id() < id);
+        self.table.remove(hash, slot);
+        self.slab.remove(slot);
+    }
+
+    /// The slots in `scope` whose ids come after `after`, ascending, markers among them. Cost: logarithmic, then
+    /// constant for each slot.
+    pub(super) fn range(&self, scope: &Scope<'_>, after: Option<&str>) -> Range<'_> {
+        let id = |slot| self.slab.get(slot).block.id();
+        let mut start = self.ordered.seek(|slot| scope.is_after(id(slot)));
+        let end = self.ordered.seek(|slot| !scope.is_before(id(slot)));
+        if let Some(after) = after {
+            start = start.max(self.ordered.seek(|slot| id(slot) <= after));
+        }
+        self.ordered.range(start, end)
+    }
+
+    /// Slots in use, markers among them.
+    pub(super) const fn len(&self) -> usize {
+        self.ordered.len()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.slab.heap_bytes() + self.table.heap_bytes() + self.ordered.heap_bytes()
+    }
+}
+
+/// What a checkpoint writes: the entities of a memory that no longer changes.
+#[derive(Debug)]
+pub struct Frozen(pub(super) Memory);
+
+impl Frozen {
+    /// Number of entities and markers.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True where nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, ascending by id, in the form that a layer keeps.
+    pub fn entities(&self) -> FrozenEntities<'_> {
+        FrozenEntities {
+            memory: &self.0,
+            slots: self.0.ordered.all(),
+            left: self.len(),
+        }
+    }
+}
+
+/// The entities of a frozen memory, ascending by id.
+#[derive(Debug)]
+pub struct FrozenEntities<'s> {
+    memory: &'s Memory,
+    slots: Range<'s>,
+    left: usize,
+}
+
+impl<'s> Iterator for FrozenEntities<'s> {
+    type Item = LayerEntity<'s>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let slot = self.memory.slab.get(self.slots.next()?);
+        self.left -= 1;
+        Some(LayerEntity {
+            id: slot.block.id(),
+            version: slot.version(),
+            time_micros: slot.last_updated.as_micros(),
+            sequence: slot.sequence,
+            body: slot.is_live().then(|| slot.block.body()),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for FrozenEntities<'_> {}
