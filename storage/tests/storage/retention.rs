@@ -267,8 +267,9 @@ fn a_crash_at_any_moment_of_a_retirement_leaves_all_or_only_the_rest() {
         for (index, (path, bytes)) in before.iter().take(3).enumerate() {
             if there & (1 << index) != 0 {
                 replace(path, bytes);
-                replace(&path.with_extension("idx"), b"an index");
             }
+            // A helper thread may write the index of a segment that has just been retired.
+            replace(&path.with_extension("idx"), b"an index");
         }
         let (log, found) = reopen(&scratch).unwrap();
         assert!(found == records[9..], "{there:03b}");
