@@ -15,6 +15,7 @@
 //! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::StorageError;
@@ -286,14 +287,14 @@ pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes the indexes that a crash left unfinished, and those of segments from an ordinal on: of a segment that
-/// is written to there is none yet.
-pub(crate) fn remove_stale_indexes(dir: &Path, from_ordinal: u64) -> Result<(), StorageError> {
+/// Removes the indexes that a crash left unfinished, and those of other segments than the `closed`: of a segment
+/// that is written to there is none yet.
+pub(crate) fn remove_stale_indexes(dir: &Path, closed: &Range<u64>) -> Result<(), StorageError> {
     for name in files::names(dir)? {
         let Some((ordinal, is_whole)) = parse_index(&name) else {
             continue;
         };
-        if !is_whole || ordinal >= from_ordinal {
+        if !is_whole || !closed.contains(&ordinal) {
             files::remove(&dir.join(&name), dir)?;
         }
     }

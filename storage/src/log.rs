@@ -171,7 +171,9 @@ impl Log {
             .collect();
         let newest = sealed.pop().expect("a recovered log has a segment");
         let mut active = map(newest.entry, end.position.offset)?;
-        layout::remove_stale_indexes(&place.dir, active.entry.header.ordinal)?;
+        let first_kept = files.removed.map_or(1, |horizon| horizon.first_ordinal);
+        let closed = first_kept..active.entry.header.ordinal;
+        layout::remove_stale_indexes(&place.dir, &closed)?;
         let start = Position {
             offset: HEADER_BYTES,
             next: newest.base,
@@ -576,6 +578,8 @@ impl Log {
             "only closed, durable segments are retired"
         );
         Arc::make_mut(&mut self.sealed).drain(..count);
+        self.unindexed
+            .retain(|job| job.entry.header.ordinal >= horizon.first_ordinal);
         self.removed = Some(horizon);
         RetireJob {
             plan,

@@ -6,7 +6,7 @@
 //! walk      records in order, each the expected sequence, handed to the visitor
 //!   ↓       the first position without one: expected sequence s
 //! examine   everything after it, for the highest sequence d that was surely durable once
-//!   ↓         the DURABLE and HORIZON files; the checkpoint; valid records and activated headers, which state it
+//!   ↓         the DURABLE file; the checkpoint; valid records and activated headers, which state it
 //!   ↓       d ≥ s: damage, refused, nothing modified
 //! cut       d < s: nobody was ever told of s or anything after it, so all of that goes
 //! ```
@@ -83,7 +83,7 @@ pub(crate) struct End {
 /// What was durable once, by what lies beside the records or by who asks for them.
 #[derive(Debug, Clone, Copy)]
 struct Evidence {
-    /// What the files of the log say.
+    /// What the log's own files say.
     stored: Sequence,
     /// What a checkpoint covers.
     covered: Sequence,
@@ -230,9 +230,8 @@ impl LogFiles {
     /// What is known to have been durable before any record is read, where the caller knows it of everything
     /// before `from`.
     fn evidence(&self, from: Option<Sequence>) -> Evidence {
-        let hint = watermark::read_hint(&self.dir, self.owner);
         Evidence {
-            stored: hint.max(self.first_kept().previous()),
+            stored: watermark::read_hint(&self.dir, self.owner),
             covered: from.map_or(Sequence::ZERO, Sequence::previous),
         }
     }

@@ -13,6 +13,7 @@
 //! This module does not know what a checkpoint covers: whoever retires segments holds the state through the last
 //! of them somewhere else, durably.
 
+use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -235,8 +236,11 @@ impl RetireJob {
             ..
         } = &self.plan;
         let announced = match read_horizon(dir)? {
-            HorizonFile::Valid(found, before) => found == *owner && before == *horizon,
-            HorizonFile::Absent | HorizonFile::Damaged => false,
+            // A horizon never goes back, or what a later job removed would look like loss.
+            HorizonFile::Valid(found, before) if found == *owner => {
+                before.first_ordinal >= horizon.first_ordinal
+            }
+            HorizonFile::Valid(..) | HorizonFile::Absent | HorizonFile::Damaged => false,
         };
         if !announced {
             write_horizon(dir, *owner, *horizon)?;
@@ -266,9 +270,15 @@ pub(crate) fn finish(dir: &Arc<Path>, log: LogId) -> Result<(), StorageError> {
 fn write_horizon(dir: &Path, owner: Owner, horizon: Horizon) -> Result<(), StorageError> {
     let path = dir.join(layout::HORIZON_NAME);
     let unfinished = layout::unfinished(&path);
-    let file = files::create(&unfinished)?;
     let bytes = horizon::encode(owner, horizon);
-    at("write", &unfinished, file.write_all_at(&bytes, 0))?;
-    files::sync_data(&file, &unfinished)?;
+    let written = files::create(&unfinished).and_then(|file| {
+        at("write", &unfinished, file.write_all_at(&bytes, 0))?;
+        files::sync_data(&file, &unfinished)
+    });
+    if written.is_err() {
+        // What it took of a full disk is given back. Where even this fails, opening removes it.
+        files::hint(fs::remove_file(&unfinished));
+    }
+    written?;
     files::rename(&unfinished, &path, dir)
 }

@@ -8,7 +8,8 @@
 //! flushed, which the log does before it uses them, so every file that exists at the crash still does.
 //!
 //! After each crash the log is opened and must hold a prefix of what was appended, unaltered, that reaches at
-//! least to the last finished flush. Half of the time it is opened as behind a checkpoint, which covers an
+//! least to the last finished flush. Now and then old segments are retired, and some crashes interrupt that: then
+//! the log begins where the last finished retirement said, whatever became of the files. Half of the time it is opened as behind a checkpoint, which covers an
 //! arbitrary part of what was flushed. Then the story goes on with that log, so bytes that one crash left behind
 //! would show after the next.
 
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use flux_storage::{Flush, Log, Recovery, Sequence};
+use flux_storage::{Flush, Log, Recovery, Removal, RetirePlan, Sequence};
 
 use crate::support::{Chance, Kept, SMALL, Scratch, append, replace};
 
@@ -47,8 +48,12 @@ struct Story {
     images: Images,
     /// What was appended, by sequence from 1.
     model: Vec<Kept>,
-    /// How many of those must come back.
+    /// How many of those must come back, but for the removed.
     promised: usize,
+    /// How many of those retention has removed.
+    removed: usize,
+    /// Files whose removal the crash interrupts.
+    going: Vec<(PathBuf, Vec<u8>)>,
 }
 
 /// A flush that has begun, and the files as they were then.
@@ -73,6 +78,8 @@ impl Story {
             images: Images::default(),
             model: Vec::new(),
             promised: 0,
+            removed: 0,
+            going: Vec::new(),
         }
     }
 
@@ -100,16 +107,18 @@ impl Story {
     ///
     /// In half of the cases a checkpoint covers some of what was promised, and only the rest is visited.
     fn open(&mut self) -> (Log, Recovery) {
-        let mut skipped = 0;
-        if self.chance.one_in(2) {
-            skipped = usize::try_from(self.chance.below(self.promised as u64 + 1)).unwrap();
+        let mut skipped = self.removed;
+        let is_covered = self.chance.one_in(2);
+        if is_covered {
+            let rest = self.chance.below((self.promised - self.removed) as u64 + 1);
+            skipped += usize::try_from(rest).unwrap();
         }
         let opened = self.scratch.open(1, SMALL).unwrap();
-        let (log, recovery, records) = if skipped == 0 {
-            opened.log()
-        } else {
+        let (log, recovery, records) = if is_covered {
             let from = Sequence::new(skipped as u64 + 1);
             opened.log_from(from).unwrap()
+        } else {
+            opened.log()
         };
         let kept = skipped + records.len();
         assert!(
@@ -121,6 +130,7 @@ impl Story {
         assert!(records == self.model[skipped..kept], "records were altered");
         assert_eq!(log.appended().get(), kept as u64);
         assert_eq!(log.durable(), log.appended());
+        assert_eq!(log.first_sequence().get(), self.removed as u64 + 1);
         self.model.truncate(kept);
         self.promised = kept;
         (log, recovery)
@@ -132,6 +142,9 @@ impl Story {
         let steps_max = if self.chance.one_in(2) { 40 } else { 8 };
         let steps = self.chance.below(steps_max);
         for _ in 0..steps {
+            if self.chance.one_in(12) && self.retire(log) {
+                break;
+            }
             match self.chance.below(10) {
                 0..7 => self.append(log),
                 7 | 8 => match begun.take() {
@@ -142,6 +155,37 @@ impl Story {
                 _ => {}
             }
         }
+    }
+
+    /// Removes some of the oldest segments, or only forgets them; true where that is to be interrupted by a
+    /// crash, before it was announced or before the files are gone for good.
+    fn retire(&mut self, log: &mut Log) -> bool {
+        let segments = log.removable(log.durable().next());
+        let excess_bytes = self.chance.below(100_000);
+        let removal = Removal {
+            excess_bytes,
+            before_micros: i64::MIN,
+        };
+        let Some(plan) = RetirePlan::choose(&segments, removal).unwrap() else {
+            return false;
+        };
+        let before = self.scratch.files();
+        let job = log.retire(plan);
+        if self.chance.one_in(4) {
+            return true;
+        }
+        job.run().unwrap();
+        self.removed = usize::try_from(job.horizon().first_sequence.get() - 1).unwrap();
+        let path = self.scratch.log_dir(1, 0, 1).join("HORIZON");
+        self.images
+            .durable
+            .insert(path.clone(), fs::read(path).unwrap());
+        if self.chance.one_in(2) {
+            return false;
+        }
+        let gone = before.into_iter().filter(|(path, _)| !path.exists());
+        self.going = gone.collect();
+        true
     }
 
     fn append(&mut self, log: &mut Log) {
@@ -214,6 +258,11 @@ impl Story {
                 }
             }
             replace(&path, &image);
+        }
+        for (path, bytes) in std::mem::take(&mut self.going) {
+            if self.chance.one_in(2) {
+                replace(&path, &bytes);
+            }
         }
     }
 

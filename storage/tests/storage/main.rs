@@ -13,4 +13,6 @@ mod log;
 #[cfg(test)]
 mod open_from;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod support;

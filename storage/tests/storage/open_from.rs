@@ -101,6 +101,29 @@ fn a_torn_activation_of_a_covered_segment_is_made_up_for_by_its_first_record() {
 }
 
 #[test]
+fn a_segment_that_lost_its_first_record_is_not_gone_on_with() {
+    let scratch = Scratch::new();
+    let (mut log, ..) = scratch.open(1, SMALL).unwrap().log();
+    let mut records: Vec<_> = (1..=3)
+        .map(|number| append(&mut log, &payload(number, 1300)))
+        .collect();
+    log.flush_blocking().unwrap();
+    append(&mut log, &payload(4, 1300));
+    drop(log);
+    let path = segment(&scratch, 2);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..].fill(0);
+    replace(&path, &bytes);
+
+    let (mut log, rest) = open_from(&scratch, 4).unwrap();
+    assert_eq!(rest, []);
+    // Does not fit into the empty segment, which would stay empty between others.
+    records.push(append(&mut log, &payload(4, 50_000)));
+    log.close().unwrap();
+    assert_eq!(open_from(&scratch, 1).unwrap().1, records);
+}
+
+#[test]
 fn damage_after_what_is_covered_is_refused() {
     let (scratch, _) = closed_log();
     let path = segment(&scratch, 4);
