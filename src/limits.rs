@@ -153,3 +153,10 @@ pub const CHECKPOINT_RETRY_SECONDS: u64 = 10;
 pub const CHECKPOINT_STOP_SECONDS_MAX: u64 = 4;
 /// Seconds between two lines in the log while a shard replays.
 pub const RECOVERY_REPORT_SECONDS: u64 = 2;
+/// Seconds between two looks at what retention may remove.
+pub const RETENTION_INTERVAL_SECONDS: u64 = 10;
+/// Segments that one pass of retention removes: a bound on the memory for working them into the base. More go in the
+/// next pass, which follows at once.
+pub const RETENTION_SEGMENTS_MAX: usize = 8;
+/// Bytes of the disk that are held back, so that a server whose disk is full can still shut down in order.
+pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;

@@ -4,12 +4,15 @@ use super::config::Config;
 use super::connection::Timeouts;
 use super::core::{Core, CoreParts, Opening};
 use super::hub::{Hub, HubParts};
+use super::janitor::Janitor;
 use super::preflight::{self, MissingFeature};
 use super::runtime::{self, Executor};
 use super::shared::Shared;
 use super::sockets;
 use crate::clock::Monotonic;
-use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
+use crate::limits::{
+    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
+};
 use crate::report;
 use crate::settings::Settings;
 use crate::shard::{self, Inbox, Postbox, Recovered, RecoveryProgress, Shard};
@@ -30,6 +33,7 @@ pub(super) type OpenShard = Shard<Log>;
 pub(super) struct Opened {
     pub(super) shard: OpenShard,
     pub(super) checkpoints: CheckpointDir,
+    pub(super) base: CheckpointDir,
     /// What the newest checkpoint covers.
     pub(super) through: Sequence,
 }
@@ -131,6 +135,7 @@ impl Machine {
         let (cpus, allowed) =
             preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
         preflight::check_io_uring(cpus.first().copied().unwrap_or(0))?;
+        runtime::set_helper_cpus(allowed);
         let descriptors = preflight::raise_descriptor_limit();
         let shards = settings.shards.unwrap_or_else(preflight::default_shards);
         let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
@@ -150,7 +155,6 @@ impl Machine {
                 idle_ms: settings.idle_timeout_seconds * 1000,
             },
             upkeep: settings.upkeep,
-            allowed_cpus: allowed,
         });
         Ok(Self {
             cpus,
@@ -177,6 +181,9 @@ fn serve(
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
         .collect();
+    if let Err(error) = data_dir.make_reserve(RESERVE_BYTES) {
+        report::warning(&format!("no headroom on the disk: {error}"));
+    }
     let data_dir = Arc::new(data_dir);
     let shared = Arc::new(Shared::new(usize::from(shards)));
     let mailboxes =
@@ -293,12 +300,9 @@ impl CoreStart {
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     fn build(self) -> io::Result<(Core, Opening)> {
         let Self {
-            core,
-            shards,
-            log,
-            data_dir,
-            ..
+            core, shards, log, ..
         } = self;
+        let data_dir = Arc::clone(&self.data_dir);
         let seed = RandomState::new().hash_one(core);
         let durability = self.config.durability;
         let shared = Arc::clone(&self.shared);
@@ -315,10 +319,12 @@ impl CoreStart {
             Ok(Opened {
                 shard: Shard::new(engine, log, durability, seed.rotate_left(32)),
                 checkpoints: recovered.checkpoints,
+                base: recovered.base,
                 through: recovered.through,
             })
         });
         let parts = CoreParts {
+            janitor: Janitor::new(Arc::clone(&self.data_dir)),
             hub,
             inbox: self.inbox,
             listener: self.listener,

@@ -3,7 +3,6 @@
 use super::connection::Timeouts;
 use crate::model::Durability;
 use crate::settings::StorageUpkeep;
-use rustix::thread::CpuSet;
 
 /// See the module. Built by `boot` from [`crate::settings::Settings`].
 #[derive(Debug, Clone)]
@@ -24,6 +23,4 @@ pub(super) struct Config {
     pub(super) timeouts: Timeouts,
     /// When checkpoints are taken and history is removed.
     pub(super) upkeep: StorageUpkeep,
-    /// The processors that helper threads may run on.
-    pub(super) allowed_cpus: CpuSet,
 }

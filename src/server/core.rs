@@ -10,6 +10,7 @@ use super::connection::{Closing, Connection, Session};
 use super::flusher::Flusher;
 use super::http::{self, Client};
 use super::hub::Hub;
+use super::janitor::Janitor;
 use super::operation::RequestMeta;
 use super::poller::{Poller, Ready, Token};
 use super::runtime::{self, Readable};
@@ -42,6 +43,7 @@ pub(super) struct Core {
     pub(super) connections: Slots<Connection>,
     pub(super) flusher: Flusher,
     checkpointer: Checkpointer,
+    janitor: Janitor,
     /// Connections that may be owed bytes.
     pub(super) to_write: Vec<u32>,
     /// Connections that have more to read than one turn took.
@@ -88,6 +90,8 @@ pub(super) struct CoreParts {
     pub(super) inbox: Inbox,
     /// Its listening socket, non-blocking.
     pub(super) listener: TcpListener,
+    /// What looks after its shard's old files.
+    pub(super) janitor: Janitor,
 }
 
 /// The shard of a core, as it comes from the thread that replays its log.
@@ -115,6 +119,7 @@ impl Core {
             connections: Slots::default(),
             flusher: Flusher::new(),
             checkpointer: Checkpointer::new(),
+            janitor: parts.janitor,
             to_write: Vec::new(),
             to_read: Vec::new(),
             gated: Vec::new(),
@@ -147,6 +152,9 @@ impl Core {
         let Some(shard) = &mut self.hub.shard else {
             return Ok(());
         };
+        if shard.is_refusing() {
+            self.janitor.release_reserve(self.hub.core);
+        }
         if !shard.failed() && shard.log_mut().flush_blocking().is_ok() {
             self.checkpointer.finish(&mut self.hub).await;
         }
@@ -162,6 +170,9 @@ impl Core {
             Poll::Ready(self.take_finished(opening, context).map(|_| {
                 let mut issued = self.flusher.start_due(&mut self.hub);
                 issued |= self.checkpointer.start_due(&mut self.hub);
+                issued |= self
+                    .janitor
+                    .start_due(&mut self.hub, self.checkpointer.through());
                 // A first poll puts the request into the ring.
                 if issued && self.flusher.poll(&mut self.hub, context) {
                     self.release();
@@ -180,7 +191,7 @@ impl Core {
 
     /// True while something is in flight that the executor has to look for.
     fn is_waiting(&self) -> bool {
-        self.flusher.is_waiting() || self.checkpointer.is_waiting()
+        self.flusher.is_waiting() || self.checkpointer.is_waiting() || self.janitor.is_waiting()
     }
 
     /// Lends the processor to the kernel's threads while a flush is in flight: the one that carries it out is bound
@@ -206,6 +217,7 @@ impl Core {
             self.open(shard?);
             finished = true;
         }
+        finished |= self.janitor.poll(&mut self.hub, context);
         match self.checkpointer.poll(&mut self.hub, context) {
             Finding::Nothing => {}
             Finding::Progress => finished = true,
@@ -253,6 +265,7 @@ impl Core {
         counters.ready.store(1, Relaxed);
         self.checkpointer
             .open(opened.checkpoints, opened.through, self.hub.now_ms);
+        self.janitor.open(opened.base);
         self.hub.shard = Some(opened.shard);
         self.count();
     }

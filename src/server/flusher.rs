@@ -85,15 +85,8 @@ impl Flusher {
             && retry
             && let Some(job) = shard.log_mut().spare_job()
         {
-            let allowed = hub.config.allowed_cpus;
             self.spare_retry_ms = None;
-            self.spare = Some(spawn_blocking(move || {
-                // The helper thread was born on the reactor's core; zeroing segments there would stall it.
-                match rustix::thread::sched_setaffinity(None, &allowed) {
-                    // Where that fails the work is only slower.
-                    Ok(()) | Err(_) => job.run(),
-                }
-            }));
+            self.spare = Some(spawn_blocking(move || job.run()));
             issued = true;
         }
         issued

@@ -27,6 +27,7 @@ mod flusher;
 mod http;
 mod hub;
 mod input;
+mod janitor;
 mod listing;
 mod operation;
 mod output;

@@ -8,11 +8,13 @@
 use futures_lite::AsyncRead;
 use glommio::io::BufferedFile;
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind};
+use rustix::thread::CpuSet;
 use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ use std::time::Duration;
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Entries of each `io_uring`. A core has one flush, one poll and a few timers in flight.
 const RING_DEPTH: usize = 64;
+
+/// Threads for what blocks, for each core: one prepares segments, which writes wait for in the end; the others may be
+/// busy for long with a checkpoint, old files and history.
+const HELPER_THREADS: usize = 4;
 
 /// A running executor; joining it waits for its end.
 pub(super) type Executor = glommio::ExecutorJoinHandle<io::Result<()>>;
@@ -41,7 +47,7 @@ where
         .name(name)
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(HELPER_THREADS))
         .spawn(start)
         .map_err(io_error)
 }
@@ -91,11 +97,28 @@ impl FlushFile {
     }
 }
 
-/// Runs what blocks on the core's helper thread.
+/// The processors that helper threads may run on. Set once, at start.
+static HELPER_CPUS: OnceLock<CpuSet> = OnceLock::new();
+
+/// Says which processors helper threads may run on.
+pub(super) fn set_helper_cpus(cpus: CpuSet) {
+    HELPER_CPUS.get_or_init(|| cpus);
+}
+
+/// Runs what blocks on one of the core's helper threads.
 pub(super) fn spawn_blocking<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = R>>> {
-    Box::pin(glommio::executor().spawn_blocking(job))
+    Box::pin(glommio::executor().spawn_blocking(move || {
+        // The thread was born on the reactor's core; to work there would stall it.
+        let moved = HELPER_CPUS
+            .get()
+            .map(|cpus| rustix::thread::sched_setaffinity(None, cpus));
+        match moved {
+            // Where that fails the work is only slower.
+            Some(Ok(()) | Err(_)) | None => job(),
+        }
+    }))
 }
 
 /// Waits, and lets the executor do other things.

@@ -28,6 +28,8 @@ pub(super) struct CoreCounters {
     /// About the bytes of the log that they take, and that there are to replay.
     replayed_bytes: AtomicU64,
     replay_bytes: AtomicU64,
+    /// Bytes that its shard's log takes on the disk, as retention last saw them.
+    pub(super) log_bytes: AtomicU64,
     /// 1 once it has ended its connections on the way out.
     pub(super) drained: AtomicU64,
 }
@@ -86,6 +88,11 @@ impl Shared {
     /// Open connections of all cores.
     pub(super) fn connections(&self) -> u64 {
         self.sum(|core| &core.connections)
+    }
+
+    /// Bytes of all shards' logs.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.sum(|core| &core.log_bytes)
     }
 
     /// True once every core has replayed its log.

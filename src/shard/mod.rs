@@ -11,9 +11,11 @@
 //! | `changes` | a change → the frames its subscribers get |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
 //! | `replay` | records → state |
+//! | `base` | the state that a shortened log begins with |
 //! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod base;
 mod changes;
 mod engine;
 mod log;
@@ -26,6 +28,7 @@ mod replay;
 #[cfg(test)]
 mod simulation;
 
+pub use base::advance_base;
 pub use changes::CollectedChanges;
 pub use engine::{Engine, EngineReplayError, ReadAnswer, Snapshot, StateDamaged};
 pub use log::{AppendRefusal, EventLog, RECORD_KIND_EVENT};

@@ -85,6 +85,8 @@ pub struct Recovered {
     pub recovery: Recovery,
     /// Where its checkpoints go.
     pub checkpoints: CheckpointDir,
+    /// Where its base is, or will be once retention needs one.
+    pub base: CheckpointDir,
     /// What the checkpoint or base covers that the state was taken from.
     pub through: Sequence,
     /// Files of checkpoints that can't be used.
@@ -110,10 +112,11 @@ pub fn recover(
     };
     let origin = log.origin()?;
     let mut checkpoints = directory(log.checkpoint_path(), origin.owner, CheckpointKind::Cache);
+    let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
     let newest = attempt.load(&mut checkpoints, &origin)?;
     let (mut engine, through) = match newest {
         Some(checkpoint) => attempt.start_from(checkpoint),
-        None => attempt.begin(data, &log, &origin)?,
+        None => attempt.begin(data, &mut base, &origin)?,
     };
     attempt.so_far.bytes_total = attempt.so_far.bytes + log.tail_bytes(through.next())?;
     let mut batch = Batch::default();
@@ -136,6 +139,7 @@ pub fn recover(
         log,
         recovery,
         checkpoints,
+        base,
         through,
         set_aside: attempt.set_aside,
     })
@@ -178,11 +182,10 @@ impl Attempt<'_> {
     fn begin(
         &mut self,
         data: &DataDir,
-        log: &LogDir,
+        base: &mut CheckpointDir,
         origin: &LogOrigin,
     ) -> Result<(Engine, Sequence), RecoverError> {
-        let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
-        if let Some(checkpoint) = self.load_base(&mut base, origin)? {
+        if let Some(checkpoint) = self.load_base(base, origin)? {
             return Ok(self.start_from(checkpoint));
         }
         let through = origin.first_sequence.previous();

@@ -1,0 +1,285 @@
+//! What a shard's log leaves behind: the history indexes of closed segments are written, old segments are removed.
+//!
+//! Both on helper threads, one job of each kind at a time. Segments go only when a durable checkpoint covers them and
+//! their events are worked into the log's base; see `shard::advance_base`. The generations before the newest belong to
+//! core 0, and go first where bytes have to be saved.
+
+use super::hub::Hub;
+use super::pace::Pace;
+use super::runtime::spawn_blocking;
+use crate::limits::{RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX};
+use crate::report;
+use crate::settings::StorageUpkeep;
+use crate::shard::{RecoverError, advance_base};
+use crate::state::is_packed_body;
+use flux_storage::{
+    CheckpointDir, CheckpointKind, ClosedSegment, DataDir, LogReader, Removal, RetirePlan,
+    SealedLog, Sequence, StorageError,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// See the module.
+pub(super) struct Janitor {
+    data_dir: Arc<DataDir>,
+    /// `None` until the shard is open, and while a job has it.
+    base: Option<CheckpointDir>,
+    index: Option<Task<Result<(), StorageError>>>,
+    choice: Option<Task<(CheckpointDir, Result<Option<RetirePlan>, RecoverError>)>>,
+    removal: Option<Task<Result<(), StorageError>>>,
+    sealed: Option<Task<Result<(), RecoverError>>>,
+    /// When retention is looked at next, monotonic milliseconds.
+    look_ms: u64,
+    pace: Arc<Pace>,
+}
+
+impl Janitor {
+    /// For a shard that is not open yet.
+    pub(super) fn new(data_dir: Arc<DataDir>) -> Self {
+        Self {
+            data_dir,
+            base: None,
+            index: None,
+            choice: None,
+            removal: None,
+            sealed: None,
+            look_ms: 0,
+            pace: Arc::new(Pace::new()),
+        }
+    }
+
+    /// The shard is open.
+    pub(super) fn open(&mut self, base: CheckpointDir) {
+        self.base = Some(base);
+    }
+
+    /// The disk is full and the server stops: what it has to write for that gets the room that was held back.
+    pub(super) fn release_reserve(&self, core: u16) {
+        if let Err(error) = self.data_dir.release_reserve() {
+            report::warning(&format!(
+                "shard {core}: could not give back the reserve: {error}"
+            ));
+        }
+    }
+
+    /// True while a helper thread has something to do.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.index.is_some()
+            || self.choice.is_some()
+            || self.removal.is_some()
+            || self.sealed.is_some()
+    }
+
+    /// Begins what is due. `covered`: a durable checkpoint covers the log through this. True where it did.
+    pub(super) fn start_due(&mut self, hub: &mut Hub, covered: Sequence) -> bool {
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        let mut began = false;
+        if self.index.is_none()
+            && let Some(job) = shard.log_mut().index_job()
+        {
+            self.index = Some(spawn_blocking(move || job.run()));
+            began = true;
+        }
+        let upkeep = hub.config.upkeep;
+        let wanted = upkeep.retention_seconds.is_some() || upkeep.retention_bytes.is_some();
+        if wanted && hub.now_ms >= self.look_ms && !self.is_removing() {
+            self.look_ms = hub.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
+            began |= self.choose(hub, covered);
+            began |= self.choose_sealed(hub);
+        }
+        began
+    }
+
+    fn is_removing(&self) -> bool {
+        self.choice.is_some() || self.removal.is_some() || self.sealed.is_some()
+    }
+
+    /// Looks for segments that may go, and works them into the base.
+    fn choose(&mut self, hub: &mut Hub, covered: Sequence) -> bool {
+        let upkeep = hub.config.upkeep;
+        let (now_micros, shards) = (hub.now.as_micros(), u64::from(hub.shards));
+        let counters = hub.shared.of(hub.core);
+        let Some(shard) = &hub.shard else {
+            return false;
+        };
+        let log = shard.log();
+        let bytes = log.stats().bytes_on_disk;
+        counters.log_bytes.store(bytes, Relaxed);
+        let mut segments = log.removable(covered.next());
+        segments.truncate(RETENTION_SEGMENTS_MAX);
+        if segments.is_empty() {
+            return false;
+        }
+        let quota = upkeep.retention_bytes.map(|bytes| bytes / shards);
+        let removal = removal(
+            upkeep,
+            now_micros,
+            quota.map(|quota| bytes.saturating_sub(quota)),
+        );
+        let reader = log.reader(log.durable());
+        let Some(base) = self.base.take() else {
+            return false;
+        };
+        let pace = Arc::clone(&self.pace);
+        self.choice = Some(spawn_blocking(move || {
+            choose_and_fold(base, &reader, (&segments, removal), &pace)
+        }));
+        true
+    }
+
+    /// The same for earlier generations, which have no owner of their own.
+    fn choose_sealed(&mut self, hub: &Hub) -> bool {
+        if hub.core != 0 || self.data_dir.sealed_generations().is_empty() || !hub.shared.is_ready()
+        {
+            return false;
+        }
+        let (upkeep, now_micros) = (hub.config.upkeep, hub.now.as_micros());
+        let live_bytes = hub.shared.log_bytes();
+        let (data_dir, pace) = (Arc::clone(&self.data_dir), Arc::clone(&self.pace));
+        self.sealed = Some(spawn_blocking(move || {
+            remove_sealed(&data_dir, (upkeep, now_micros), live_bytes, &pace)
+        }));
+        true
+    }
+
+    /// Takes what is finished. True where there was anything.
+    pub(super) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let core = hub.core;
+        let mut finished = false;
+        if let Some(result) = take_ready(&mut self.index, context) {
+            finished = true;
+            if let Err(error) = result {
+                report::warning(&format!(
+                    "shard {core}: history index not written, the first look-up will make it: {error}"
+                ));
+            }
+        }
+        if let Some((base, chosen)) = take_ready(&mut self.choice, context) {
+            finished = true;
+            self.base = Some(base);
+            match (chosen, &mut hub.shard) {
+                (Ok(Some(plan)), Some(shard)) => {
+                    let job = shard.log_mut().retire(plan);
+                    self.removal = Some(spawn_blocking(move || job.run()));
+                    // There may be more than one job takes.
+                    self.look_ms = hub.now_ms;
+                }
+                (Ok(_), _) => {}
+                (Err(error), _) => warn(core, &error),
+            }
+        }
+        if let Some(result) = take_ready(&mut self.removal, context) {
+            finished = true;
+            if let Err(error) = result {
+                warn(core, &error);
+            }
+        }
+        if let Some(result) = take_ready(&mut self.sealed, context) {
+            finished = true;
+            if let Err(error) = result {
+                warn(core, &error);
+            }
+        }
+        finished
+    }
+}
+
+fn warn(core: u16, error: &impl std::fmt::Display) {
+    report::warning(&format!(
+        "shard {core}: could not remove old history: {error}"
+    ));
+}
+
+/// The result of a task that is finished, which is gone then.
+fn take_ready<T>(task: &mut Option<Task<T>>, context: &mut Context<'_>) -> Option<T> {
+    match task.as_mut()?.as_mut().poll(context) {
+        Poll::Pending => None,
+        Poll::Ready(result) => {
+            *task = None;
+            Some(result)
+        }
+    }
+}
+
+/// What the settings say is to go.
+fn removal(upkeep: StorageUpkeep, now_micros: i64, excess_bytes: Option<u64>) -> Removal {
+    let before = upkeep.retention_seconds.map(|seconds| {
+        let micros = i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        now_micros.saturating_sub(micros)
+    });
+    Removal {
+        excess_bytes: excess_bytes.unwrap_or(0),
+        before_micros: before.unwrap_or(i64::MIN),
+    }
+}
+
+/// Chooses segments and works them into the base. The base comes back whatever happens.
+fn choose_and_fold(
+    mut base: CheckpointDir,
+    reader: &LogReader,
+    (segments, removal): (&[ClosedSegment], Removal),
+    pace: &Pace,
+) -> (CheckpointDir, Result<Option<RetirePlan>, RecoverError>) {
+    let mut pacer = pace.pacer();
+    let chosen = RetirePlan::choose(segments, removal)
+        .map_err(RecoverError::from)
+        .and_then(|plan| {
+            if let Some(plan) = &plan {
+                let through = plan.horizon().first_sequence.previous();
+                advance_base(&mut base, reader, through, &mut |_| pacer.rest())?;
+            }
+            Ok(plan)
+        });
+    (base, chosen)
+}
+
+/// Removes from earlier generations what has to go, oldest first.
+fn remove_sealed(
+    data_dir: &DataDir,
+    (upkeep, now_micros): (StorageUpkeep, i64),
+    live_bytes: u64,
+    pace: &Pace,
+) -> Result<(), RecoverError> {
+    let logs = || {
+        let generations = data_dir.sealed_generations().iter();
+        generations.flat_map(|generation| generation.logs())
+    };
+    let mut bytes = live_bytes;
+    for log in logs() {
+        let segments = log.closed_segments()?;
+        bytes += segments.iter().map(|segment| segment.bytes).sum::<u64>();
+    }
+    for log in logs() {
+        let excess = upkeep
+            .retention_bytes
+            .map(|most| bytes.saturating_sub(most));
+        let removal = removal(upkeep, now_micros, excess);
+        bytes -= remove_from(log, removal, pace)?;
+    }
+    Ok(())
+}
+
+/// Removes a part of a log of an earlier generation. Returns the bytes that it freed.
+fn remove_from(log: &SealedLog, removal: Removal, pace: &Pace) -> Result<u64, RecoverError> {
+    let mut segments = log.closed_segments()?;
+    segments.truncate(RETENTION_SEGMENTS_MAX);
+    if segments.is_empty() {
+        return Ok(0);
+    }
+    let owner = log.origin()?.owner;
+    let base = CheckpointDir::new(log.base_path(), owner, CheckpointKind::Base, is_packed_body);
+    let (_, chosen) = choose_and_fold(base, &log.reader()?, (&segments, removal), pace);
+    let Some(plan) = chosen? else {
+        return Ok(0);
+    };
+    let freed = plan.bytes();
+    log.retire(plan).run()?;
+    Ok(freed)
+}

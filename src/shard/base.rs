@@ -1,0 +1,66 @@
+//! The base of a log: the state that its first record is applied to.
+//!
+//! Before retention removes the beginning of a log, what it led to is worked into the base, in the way in which a
+//! checkpoint is written. So the state at any time that is still told of can be had from the base and the log.
+
+use super::engine::{Engine, Snapshot};
+use super::recovery::RecoverError;
+use super::replay::{Batch, Target};
+use flux_storage::{CheckpointDir, LogReader, Pace, Sequence};
+use std::ops::ControlFlow;
+
+/// Works the log through `through` into its base, durably. Where that was done before nothing happens. Blocks, for as
+/// long as reading that part of the log takes; memory: the entities that it changed.
+///
+/// # Errors
+/// [`RecoverError`]; the base is as it was, or advanced.
+pub fn advance_base(
+    base: &mut CheckpointDir,
+    reader: &LogReader,
+    through: Sequence,
+    pace: &mut Pace<'_>,
+) -> Result<(), RecoverError> {
+    let (mut engine, from) = match base.load()?.checkpoint {
+        Some(checkpoint) => {
+            let from = checkpoint.meta.through.next();
+            (
+                Engine::from_checkpoint(checkpoint.stack, &checkpoint.meta),
+                from,
+            )
+        }
+        None if reader.removed().is_some() => {
+            return Err(RecoverError::NoBase {
+                base: base.path().into(),
+                first: reader.first_sequence().get(),
+            });
+        }
+        None => (Engine::default(), reader.first_sequence()),
+    };
+    if from > through {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    let mut target = Target {
+        engine: &mut engine,
+        shard: 0,
+        shards: 1,
+        progress: &mut |_, _| (),
+    };
+    reader.read_forward(from, |record| {
+        if record.sequence > through {
+            return Ok(ControlFlow::Break(()));
+        }
+        batch.push(&mut target, &record)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    batch.apply(&mut target)?;
+    let Snapshot {
+        frozen,
+        layers,
+        meta,
+    } = engine.freeze(through);
+    let pending = base.write(frozen.entities(), &layers, meta, pace)?;
+    base.publish(pending)?;
+    base.remove_unreferenced()?;
+    Ok(())
+}
