@@ -217,6 +217,7 @@ impl Generations {
         let logs = self.logs(generation, self.shard_count(generation)?);
         for log in &logs {
             retention::finish(&log.dir, log.id)?;
+            layout::remove_stale_indexes(&log.dir, &(0..u64::MAX))?;
         }
         let seal = |log: LogDir| SealedLog {
             root: log.root,

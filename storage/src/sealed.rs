@@ -129,8 +129,8 @@ impl SealedLog {
         }
     }
 
-    /// A reader of its history, for any thread. Blocks: headers are read, and the last segment where it has no
-    /// index.
+    /// A reader of its history, for any thread. Blocks: the headers and the last segment are read, so make it once
+    /// and clone it.
     ///
     /// # Errors
     ///

@@ -55,6 +55,10 @@ impl Span {
     pub(crate) fn contains(self, sequence: Sequence) -> bool {
         self.base <= sequence && sequence < self.next
     }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.base == self.next
+    }
 }
 
 impl fmt::Display for Sequence {

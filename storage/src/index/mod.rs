@@ -29,14 +29,15 @@ pub use job::IndexJob;
 pub(crate) use newest::Newest;
 pub(crate) use notes::Notes;
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use crate::Record;
 use crate::format::CrcSeed;
 use crate::format::index::Place;
 use crate::format::record::{StoredRecord, decode};
 use crate::segment::SegmentEntry;
 use crate::sequence::Span;
+use crate::{Record, Sequence};
 
 /// By which keys the history of a log is looked up.
 #[derive(Debug, Clone, Copy)]
@@ -88,12 +89,21 @@ pub(crate) struct IndexedSegment<'a> {
 
 /// What knows the places of a segment's records.
 #[derive(Debug)]
-pub(crate) enum SegmentIndex {
+pub(crate) enum SegmentIndex<'a> {
     File(IndexFile),
-    Notes(Notes),
+    Notes(Cow<'a, Notes>),
 }
 
-impl SegmentIndex {
+/// A record that was looked for by its sequence or time.
+#[derive(Debug)]
+pub(crate) struct Sought<'a> {
+    pub(crate) place: Place,
+    /// The sequence that follows the record before it.
+    pub(crate) expected: Sequence,
+    pub(crate) record: Record<'a>,
+}
+
+impl SegmentIndex<'_> {
     /// The places before `below` of the records whose key is in `keys`, in no order.
     pub(crate) fn gather(
         &self,
@@ -128,7 +138,7 @@ impl SegmentIndex {
         bytes: &'a [u8],
         (seed, span): (CrcSeed, Span),
         before: impl Fn(&Record<'_>) -> bool,
-    ) -> Result<Option<(Place, Record<'a>)>, Mismatch> {
+    ) -> Result<Option<Sought<'a>>, Mismatch> {
         let read = |place: Place| -> Result<StoredRecord<'a>, Mismatch> {
             let stored = bytes
                 .get(place.offset()..)
@@ -140,19 +150,30 @@ impl SegmentIndex {
         let passed = try_partition(self.mark_count(), |index| {
             read(self.mark(index)).map(|stored| before(&stored.record))
         })?;
-        let mut place = match (passed, self.mark_count()) {
-            (0, 0) => return Ok(None),
-            (passed, _) => self.mark(passed.saturating_sub(1)),
-        };
+        if span.is_empty() || self.mark_count() == 0 {
+            return Ok(None);
+        }
+        // The record before the mark that is not passed, so that what follows it is known.
+        let mut place = self.mark(passed.saturating_sub(1));
+        let mut expected = span.base;
         loop {
-            let stored = read(place)?;
-            if !before(&stored.record) {
-                return Ok(Some((place, stored.record)));
+            let StoredRecord {
+                record,
+                bytes: record_len,
+                ..
+            } = read(place)?;
+            if !before(&record) {
+                return Ok(Some(Sought {
+                    place,
+                    expected,
+                    record,
+                }));
             }
-            if stored.record.sequence.next() == span.next {
+            expected = record.sequence.next();
+            if expected == span.next {
                 return Ok(None);
             }
-            place = Place::of(place.offset() + stored.bytes);
+            place = Place::of(place.offset() + record_len);
         }
     }
 }

@@ -7,7 +7,8 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    IndexJob, IndexKey, Log, LogOptions, LogReader, ReplayError, Sequence, StorageError,
+    IndexJob, IndexKey, Log, LogOptions, LogReader, Removal, ReplayError, RetirePlan, Sequence,
+    StorageError,
 };
 
 use crate::support::{Chance, Kept, SMALL, Scratch, append, payload, replace};
@@ -17,34 +18,29 @@ const KEYED: IndexKey = IndexKey {
     scheme: 1,
     of: |_, payload| key(payload),
 };
-/// Other keys under another number.
-const REVERSED: IndexKey = IndexKey {
-    scheme: 2,
-    of: |_, payload| !key(payload),
-};
-const OPTIONS: LogOptions = LogOptions {
+pub(crate) const OPTIONS: LogOptions = LogOptions {
     index_key: KEYED,
     ..SMALL
 };
-const ALL: RangeInclusive<u64> = 0..=u64::MAX;
+pub(crate) const ALL: RangeInclusive<u64> = 0..=u64::MAX;
 
-fn key(payload: &[u8]) -> u64 {
+pub(crate) fn key(payload: &[u8]) -> u64 {
     payload
         .first_chunk()
         .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-fn keyed(key: u64, len: usize) -> Vec<u8> {
+pub(crate) fn keyed(key: u64, len: usize) -> Vec<u8> {
     [&key.to_le_bytes(), payload(key, len).as_slice()].concat()
 }
 
 /// One of 24 keys, in three namespaces.
-fn some_key(chance: &mut Chance) -> u64 {
+pub(crate) fn some_key(chance: &mut Chance) -> u64 {
     chance.below(3) << 32 | chance.below(8)
 }
 
 /// The newest records with a key in `keys` below `before`, at most `count`.
-fn backward(
+pub(crate) fn backward(
     reader: &LogReader,
     keys: RangeInclusive<u64>,
     before: Sequence,
@@ -85,11 +81,14 @@ fn finish(visited: Result<(), ReplayError<Infallible>>) -> Result<(), StorageErr
     }
 }
 
-/// Asks a reader of the first `shown` of these records a few questions of each sort.
-fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Chance, seed: u64) {
-    let shown = usize::try_from(reader.end().get()).unwrap();
-    let shown = &records[..shown];
-    assert_eq!(reader.first_sequence(), Sequence::new(1));
+/// Asks a reader a few questions of each sort, in a log that has these records.
+pub(crate) fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Chance, seed: u64) {
+    let first = records
+        .first()
+        .map_or(Sequence::new(1), |kept| kept.sequence);
+    assert_eq!(reader.first_sequence(), first);
+    let last = reader.end();
+    let shown = &records[..records.partition_point(|kept| kept.sequence <= last)];
     for _ in 0..6 {
         let one = some_key(chance);
         let namespace = chance.below(3) << 32;
@@ -99,7 +98,7 @@ fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Chance, seed:
             2 => one..=one,
             _ => 7..=one % 8,
         };
-        let before = Sequence::new(chance.below(shown.len() as u64 + 4));
+        let before = Sequence::new(chance.below(last.get() + 4));
         let count = usize::try_from(1 + chance.below(300)).unwrap();
         let wanted = |kept: &&Kept| kept.sequence < before && keys.contains(&key(&kept.payload));
         let expected: Vec<_> = shown
@@ -126,7 +125,7 @@ fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Chance, seed:
             "from {before}, seed {seed}"
         );
 
-        let time = chance.below(shown.len() as u64 * 1000 + 2000).cast_signed();
+        let time = chance.below(last.get() * 1000 + 2000).cast_signed();
         let later = shown.iter().find(|kept| kept.time_micros > time);
         let expected = later.map_or_else(|| reader.end().next(), |kept| kept.sequence);
         assert_eq!(
@@ -137,7 +136,7 @@ fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Chance, seed:
     }
 }
 
-fn indexes(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn indexes(dir: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -148,12 +147,12 @@ fn indexes(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn open(scratch: &Scratch) -> Log {
+pub(crate) fn open(scratch: &Scratch) -> Log {
     scratch.open(1, OPTIONS).unwrap().log().0
 }
 
 /// A log of several closed segments, all indexed; its records.
-fn indexed_log(count: u64) -> (Scratch, Log, Vec<Kept>) {
+pub(crate) fn indexed_log(count: u64) -> (Scratch, Log, Vec<Kept>) {
     let scratch = Scratch::new();
     let mut log = open(&scratch);
     let mut chance = Chance::new(count);
@@ -210,11 +209,14 @@ impl Story {
         }
     }
 
-    fn reopen(self) -> Self {
+    fn reopen(mut self) -> Self {
         // A reader holds the directory's lock.
         drop(self.reader);
         self.log.close().unwrap();
-        let log = open(&self.scratch);
+        // As behind a checkpoint: what is before that is not read.
+        let from = Sequence::new(1 + self.chance.below(self.records.len() as u64 + 1));
+        let place = self.scratch.open(1, OPTIONS).unwrap().0.take_log(0);
+        let (log, _) = Log::open_from(place, from, |_| Ok::<_, Infallible>(())).unwrap();
         Self {
             log,
             reader: None,
@@ -260,132 +262,6 @@ fn every_question_is_answered_as_a_list_of_all_records_would() {
         story.check();
         assert!(story.log.stats().segment_count > 2, "seed {seed}");
     }
-}
-
-#[test]
-fn an_index_is_written_once_its_segment_is_durable() {
-    let scratch = Scratch::new();
-    let mut log = open(&scratch);
-    while log.stats().segment_count < 3 {
-        append(&mut log, &keyed(1, 100));
-    }
-    assert!(log.index_job().is_none(), "nothing is durable yet");
-    log.flush_blocking().unwrap();
-    let jobs: Vec<_> = std::iter::from_fn(|| log.index_job()).collect();
-    assert_eq!(jobs.len(), 2);
-    let dir = scratch.log_dir(1, 0, 1);
-    // Nobody's doing: a reader that needs an index before the job is run makes it.
-    backward(&log.reader(log.durable()), 5..=5, Sequence::new(9), 1).unwrap();
-    assert_eq!(names(&dir), ["00000001.idx"]);
-    for job in jobs {
-        assert!(job.records() > 10);
-        job.run().unwrap();
-    }
-    assert_eq!(names(&dir), ["00000001.idx", "00000002.idx"]);
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let name = |path: PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
-    indexes(dir).into_iter().map(name).collect()
-}
-
-#[test]
-fn a_segment_that_is_not_durable_is_answered_from_without_an_index_file() {
-    let scratch = Scratch::new();
-    let mut log = open(&scratch);
-    let mut records = Vec::new();
-    while log.stats().segment_count < 3 {
-        records.push(append(&mut log, &keyed(records.len() as u64 % 5, 100)));
-    }
-    let reader = log.reader(log.appended());
-    check_reader(&reader, &records, &mut Chance::new(1), 1);
-    assert_eq!(names(&scratch.log_dir(1, 0, 1)), [""; 0]);
-}
-
-#[test]
-fn every_changed_byte_of_an_index_gives_the_same_answers_and_a_whole_index_again() {
-    let (scratch, log, records) = indexed_log(300);
-    let path = indexes(&scratch.log_dir(1, 0, 1)).remove(0);
-    let whole = fs::read(&path).unwrap();
-    let reader = log.reader(log.durable());
-    let expected: Vec<_> = records.iter().rev().cloned().collect();
-    for index in 0..whole.len() {
-        let mut changed = whole.clone();
-        changed[index] ^= 1 << (index % 8);
-        replace(&path, &changed);
-        let found = backward(&reader, ALL, Sequence::new(u64::MAX), usize::MAX).unwrap();
-        assert!(found == expected, "byte {index}");
-        assert!(fs::read(&path).unwrap() == whole, "byte {index}");
-    }
-}
-
-#[test]
-fn an_index_cut_short_or_of_another_place_time_or_scheme_gives_the_same_answers() {
-    let (scratch, log, records) = indexed_log(1500);
-    let paths = indexes(&scratch.log_dir(1, 0, 1));
-    let wholes: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
-    assert!(paths.len() > 2);
-    let (other, ..) = indexed_log(1501);
-    let foreign = fs::read(&indexes(&other.log_dir(1, 0, 1))[0]).unwrap();
-    let mut newer = wholes[0].clone();
-    newer[8] += 1;
-    let long = [wholes[0].as_slice(), &[0]].concat();
-    let short = &wholes[0][..wholes[0].len() - 1];
-    let mut chance = Chance::new(3);
-    for bytes in [
-        &[],
-        &wholes[0][..50],
-        short,
-        &long,
-        &wholes[1],
-        &foreign,
-        &newer,
-        &vec![0; wholes[0].len()],
-    ] {
-        replace(&paths[0], bytes);
-        check_reader(&log.reader(log.durable()), &records, &mut chance, 3);
-        backward(&log.reader(log.durable()), ALL, Sequence::new(9), 1).unwrap();
-        assert!(fs::read(&paths[0]).unwrap() == wholes[0]);
-    }
-    drop(log);
-    let options = LogOptions {
-        index_key: REVERSED,
-        ..OPTIONS
-    };
-    let (log, ..) = scratch.open(1, options).unwrap().log();
-    let some = records[700].payload.as_slice();
-    let found = backward(
-        &log.reader(log.durable()),
-        !key(some)..=!key(some),
-        Sequence::new(900),
-        usize::MAX,
-    );
-    let same = |kept: &&Kept| kept.sequence < Sequence::new(900) && key(&kept.payload) == key(some);
-    let expected: Vec<_> = records.iter().rev().filter(same).cloned().collect();
-    assert!(found.unwrap() == expected);
-    assert!(
-        fs::read(&paths[0]).unwrap() != wholes[0],
-        "made anew with the other keys"
-    );
-}
-
-#[test]
-fn an_index_that_cannot_be_written_is_not_missed() {
-    let (scratch, log, records) = indexed_log(900);
-    for path in indexes(&scratch.log_dir(1, 0, 1)) {
-        fs::remove_file(&path).unwrap();
-        // A rename onto a directory fails, whoever runs the test.
-        fs::create_dir(&path).unwrap();
-    }
-    let reader = log.reader(log.durable());
-    for seed in 0..3 {
-        check_reader(&reader, &records, &mut Chance::new(seed), seed);
-    }
-    let left_over = names(&scratch.log_dir(1, 0, 1));
-    assert!(
-        left_over.iter().all(|name| !name.contains("tmp")),
-        "{left_over:?}"
-    );
 }
 
 #[test]
@@ -465,7 +341,7 @@ fn a_sealed_log_is_read_like_an_open_one() {
     let segments = fs::read_dir(&dir).unwrap().count();
     assert_eq!(
         segments,
-        names(&dir).len() * 2 + 1,
+        indexes(&dir).len() * 2 + 1,
         "segments, indexes, DURABLE"
     );
 
@@ -485,21 +361,6 @@ fn an_empty_log_has_no_history() {
     check_reader(&log.reader(log.durable()), &[], &mut Chance::new(1), 1);
     let everything = log.reader(Sequence::new(u64::MAX - 1));
     assert_eq!(everything.end(), Sequence::ZERO);
-}
-
-#[test]
-fn the_indexes_that_a_crash_left_are_removed_where_they_say_nothing() {
-    let (scratch, log, records) = indexed_log(700);
-    let dir = scratch.log_dir(1, 0, 1);
-    let active = log.stats().segment_count;
-    drop(log);
-    let kept = names(&dir);
-    let stale = dir.join(format!("{active:08}.idx"));
-    fs::copy(dir.join(&kept[0]), &stale).unwrap();
-    replace(&dir.join("00000001.idx.7.tmp"), b"half");
-    let log = open(&scratch);
-    assert_eq!(names(&dir), kept);
-    check_reader(&log.reader(log.durable()), &records, &mut Chance::new(1), 1);
 }
 
 #[test]
@@ -595,4 +456,49 @@ fn a_refusal_of_the_visitor_ends_the_reading() {
     assert!(matches!(refusal, Err(ReplayError::Visit(8))), "{refusal:?}");
     let refusal = reader.read_forward(Sequence::new(9), |record| Err(record.sequence.get()));
     assert!(matches!(refusal, Err(ReplayError::Visit(9))), "{refusal:?}");
+}
+
+#[test]
+fn history_that_was_removed_is_told_from_history_that_is_there() {
+    let (scratch, mut log, records) = indexed_log(1500);
+    let before = log.reader(log.durable());
+    let removal = Removal {
+        excess_bytes: 50_000,
+        before_micros: i64::MIN,
+    };
+    let plan = RetirePlan::choose(&log.removable(Sequence::new(u64::MAX)), removal);
+    let plan = plan.unwrap().unwrap();
+    let horizon = plan.horizon();
+    let job = log.retire(plan);
+    check_reader(&before, &records, &mut Chance::new(1), 1);
+    job.run().unwrap();
+    drop(job);
+    let gone = backward(&before, ALL, Sequence::new(u64::MAX), usize::MAX);
+    assert!(
+        matches!(gone, Err(StorageError::Missing { .. })),
+        "{gone:?}"
+    );
+
+    let kept = records
+        .iter()
+        .position(|kept| kept.sequence == horizon.first_sequence);
+    let kept = &records[kept.unwrap()..];
+    assert!(kept.len() > 100 && kept.len() < records.len());
+    let check = |reader: &LogReader| {
+        assert_eq!(reader.removed(), Some(horizon));
+        check_reader(reader, kept, &mut Chance::new(2), 2);
+        let all = backward(reader, ALL, Sequence::new(u64::MAX), usize::MAX).unwrap();
+        assert!(all.iter().rev().eq(kept));
+    };
+    check(&log.reader(log.durable()));
+    drop((before, log));
+    let log = open(&scratch);
+    check(&log.reader(log.durable()));
+    log.close().unwrap();
+    let resharded = scratch.open(2, OPTIONS).unwrap();
+    check(
+        &resharded.0.sealed_generations()[0].logs()[0]
+            .reader()
+            .unwrap(),
+    );
 }

@@ -9,6 +9,8 @@ mod directory;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod index_files;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod open_from;
