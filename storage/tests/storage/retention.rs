@@ -104,7 +104,7 @@ fn only_closed_and_durable_segments_before_the_bound_may_go() {
     log.flush_blocking().unwrap();
     assert_eq!(ordinals(&log, 100), [1, 2, 3, 4, 5, 6]);
     let job = retire(&mut log, 1);
-    assert_eq!(ordinals(&log, 100), [], "while a job is out");
+    assert_eq!(ordinals(&log, 100), [0; 0], "while a job is out");
     drop(job);
     assert_eq!(ordinals(&log, 100), [2, 3, 4, 5, 6]);
 }
