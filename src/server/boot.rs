@@ -251,7 +251,8 @@ fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError
             source,
         })?,
     };
-    DataDir::open(path, u32::from(shards), options).map_err(|source| match source {
+    let opened = DataDir::open_covered(path, u32::from(shards), options, shard::covered);
+    opened.map_err(|source| match source {
         StorageError::Locked { .. } => StartError::Locked(Box::new(source)),
         _ => StartError::DataDir {
             path: path.as_path().into(),

@@ -36,5 +36,5 @@ pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
 pub use message::{Chunk, Envelope, Message, Origin, Reply, ShardRequest, Ticket};
 pub use owner::Shard;
 pub use placement::{place, place_key};
-pub use recovery::{RecoverError, Recovered, RecoveryProgress, recover};
+pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};
 pub use replay::{ReplayFault, replay_record};

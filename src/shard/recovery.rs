@@ -145,6 +145,24 @@ pub fn recover(
     })
 }
 
+/// Through where a log is covered by a checkpoint that is whole; [`Sequence::ZERO`] where there is none. For a log whose
+/// generation is about to be sealed: what is covered need not be read. Blocks.
+pub fn covered(log: &LogDir) -> Sequence {
+    let Ok(origin) = log.origin() else {
+        // Opening the log will say what is wrong with it.
+        return Sequence::ZERO;
+    };
+    let mut dir = directory(log.checkpoint_path(), origin.owner, CheckpointKind::Cache);
+    match dir.load() {
+        Ok(load) => load
+            .checkpoint
+            .map(|checkpoint| checkpoint.meta.through)
+            .filter(|through| through.next() >= origin.first_sequence)
+            .unwrap_or(Sequence::ZERO),
+        Err(_) => Sequence::ZERO,
+    }
+}
+
 fn directory(path: PathBuf, owner: Owner, kind: CheckpointKind) -> CheckpointDir {
     CheckpointDir::new(path, owner, kind, is_packed_body)
 }
