@@ -40,7 +40,11 @@ const LAYERS: &[(&str, &[&str])] = &[
 const RUNTIME_USERS: &[&str] = &["src/server/", "src/shard/", "bench/", "loadgen/"];
 
 /// The files that may touch mapped memory.
-const UNSAFE_USERS: &[&str] = &["storage/src/region.rs", "storage/src/region/"];
+const UNSAFE_USERS: &[&str] = &[
+    "storage/src/region.rs",
+    "storage/src/region/",
+    "storage/src/checkpoint/archive.rs",
+];
 
 /// A file, by its path from the repository's root.
 #[derive(Debug)]

@@ -18,6 +18,7 @@
 //!
 //! This knows nothing of the log. Who publishes waits until the log is durable up to the checkpoint.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,10 +35,11 @@ use crate::format::layer::LayerHeader;
 use crate::format::slot::Owner;
 use crate::layout::{self, CheckpointFile, CheckpointFileKind};
 use crate::segment::random_identity;
-use crate::{CheckpointError, files};
+use crate::{CheckpointError, StorageError, files};
 
-/// Bound on the layers of a checkpoint: a look-up may have to ask each. At the bound the newest layers are merged
-/// although their sizes would not call for it.
+/// Bound on the layers of a checkpoint: a look-up may have to ask each. At the bound the newest layer is taken in
+/// although its size does not call for it, and then whatever its size calls for: that is as much as changed since
+/// there were few layers.
 pub(super) const LAYERS_MAX: usize = 12;
 /// A layer is taken in while it has fewer than this many times the entities gathered so far.
 const GROWTH: u64 = 2;
@@ -137,11 +139,14 @@ impl CheckpointDir {
 
     /// The files of checkpoints in the directory; none where it does not exist.
     pub(super) fn list(&self) -> Result<Vec<(String, CheckpointFile)>, CheckpointError> {
-        if !self.path.exists() {
-            return Ok(Vec::new());
-        }
-        let names = files::names(&self.path)?.into_iter();
-        let parsed = names.filter_map(|name| {
+        let names = match files::names(&self.path) {
+            Ok(names) => names,
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let parsed = names.into_iter().filter_map(|name| {
             let file = layout::parse_checkpoint_file(&name)?;
             Some((name, file))
         });
@@ -253,14 +258,15 @@ impl CheckpointDir {
     ///
     /// Where it was not written by this directory.
     pub fn publish(&mut self, pending: PendingCheckpoint) -> Result<(), CheckpointError> {
-        let layers = pending.stack.layers();
+        let PendingCheckpoint { stack, meta, .. } = pending;
+        let layers = stack.layers();
         let ours = |layer: &Arc<Layer>| layer.path().parent() == Some(&*self.path);
         assert!(layers.iter().all(ours), "layers of another directory");
         files::create_dir_all(&self.path)?;
         let manifest = Manifest {
             number: self.take_number(),
             owner: self.owner,
-            meta: pending.meta,
+            meta,
             layers: layers.iter().map(|layer| name_of(layer)).collect(),
         };
         let path = self.manifest_path(manifest.number);

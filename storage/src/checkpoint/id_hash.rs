@@ -81,7 +81,11 @@ mod tests {
         assert_eq!(hasher.hash("plant/line-1/robot-7").0, GOLDEN[2]);
     }
 
-    const GOLDEN: [u64; 3] = [0, 0, 0];
+    const GOLDEN: [u64; 3] = [
+        0x0ac4_f520_e728_9cb6,
+        0xa0c1_862a_228a_319e,
+        0x4307_f9e5_a1a8_2470,
+    ];
 
     #[test]
     fn ids_that_differ_little_differ_in_every_part_of_the_hash() {

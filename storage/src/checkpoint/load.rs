@@ -94,7 +94,7 @@ impl CheckpointDir {
                     load.checkpoint = Some(checkpoint);
                     break;
                 }
-                Err(failure) => self.put_by(failure, &mut load.set_aside)?,
+                Err(failure) => self.put_by(*failure, &mut load.set_aside)?,
             }
         }
         if !load.set_aside.is_empty() {
@@ -123,19 +123,22 @@ impl CheckpointDir {
         Ok(())
     }
 
-    fn open_checkpoint(&self, number: u64) -> Result<(Manifest, Checkpoint), Unusable> {
+    fn open_checkpoint(&self, number: u64) -> Result<(Manifest, Checkpoint), Box<Unusable>> {
         let path = self.manifest_path(number);
-        let manifest = Manifest::read(&path, number, self.owner).map_err(|manifest| Unusable {
-            layer: None,
-            manifest,
+        let manifest = Manifest::read(&path, number, self.owner).map_err(|manifest| {
+            Box::new(Unusable {
+                layer: None,
+                manifest,
+            })
         })?;
-        let unusable = |layer, fault| Unusable {
-            layer,
-            manifest: LayerError {
-                path: Arc::clone(&path),
+        let unusable = |layer, fault| {
+            let path = Arc::clone(&path);
+            let manifest = LayerError {
+                path,
                 offset: 0,
                 fault,
-            },
+            };
+            Box::new(Unusable { layer, manifest })
         };
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for name in &manifest.layers {

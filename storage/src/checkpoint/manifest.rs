@@ -266,8 +266,8 @@ mod tests {
         assert_eq!(sample().encode().unwrap(), expected);
     }
 
-    const GOLDEN_FINGERPRINT: [u8; 8] = [0; 8];
-    const GOLDEN_CRC: [u8; 4] = [0; 4];
+    const GOLDEN_FINGERPRINT: [u8; 8] = [0xf3, 0x46, 0x67, 0x52, 0x4d, 0x65, 0x0d, 0x51];
+    const GOLDEN_CRC: [u8; 4] = [0xa2, 0x97, 0x41, 0x83];
 
     #[test]
     fn every_changed_bit_and_every_cut_of_a_manifest_is_noticed() {

@@ -107,7 +107,7 @@ impl CheckpointDir {
         for (_, file) in self.list()? {
             match file.kind {
                 CheckpointFileKind::Layer => {
-                    whole.extend(self.verify_layer(file, &mut report, progress))
+                    whole.extend(self.verify_layer(file, &mut report, progress));
                 }
                 CheckpointFileKind::Manifest => manifests.push(file.number),
                 CheckpointFileKind::Unfinished | CheckpointFileKind::Damaged => {}

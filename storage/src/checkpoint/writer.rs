@@ -204,9 +204,16 @@ impl Output<'_, '_> {
     /// Puts zeros up to a multiple of `align`.
     fn pad(&mut self, align: usize) -> Result<(), CheckpointError> {
         const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
-        let past = self.len() % align as u64;
-        let past = usize::try_from(past).expect("less than the alignment");
-        self.put(&ZEROS[..(align - past) % align])
+        let len = self.len();
+        let mut zeros = len.next_multiple_of(align as u64) - len;
+        while zeros > 0 {
+            let now = ZEROS
+                .len()
+                .min(usize::try_from(zeros).unwrap_or(ZEROS.len()));
+            self.put(&ZEROS[..now])?;
+            zeros -= now as u64;
+        }
+        Ok(())
     }
 
     fn write(&mut self) -> Result<(), CheckpointError> {

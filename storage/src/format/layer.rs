@@ -199,9 +199,9 @@ mod tests {
         assert_eq!(TRAILER.encode().as_slice(), trailer);
     }
 
-    const GOLDEN_FINGERPRINT: [u8; 8] = [0; 8];
-    const GOLDEN_HEADER_CRC: [u8; 4] = [0; 4];
-    const GOLDEN_TRAILER_CRC: [u8; 4] = [0; 4];
+    const GOLDEN_FINGERPRINT: [u8; 8] = [0x5a, 0x09, 0x6c, 0xd4, 0xb9, 0xfc, 0xb8, 0xe6];
+    const GOLDEN_HEADER_CRC: [u8; 4] = [0x58, 0x04, 0x82, 0x8c];
+    const GOLDEN_TRAILER_CRC: [u8; 4] = [0xd0, 0x49, 0x2a, 0xd8];
 
     #[test]
     fn every_changed_bit_of_either_is_noticed() {
