@@ -375,6 +375,12 @@ fn recover(
             tail.path.display()
         ));
     }
+    if recovered.engine.lost() > 0 {
+        report::warning(&format!(
+            "shard {core}: {} events are missing, which an earlier `flux log repair` replaced by gaps",
+            recovered.engine.lost()
+        ));
+    }
     report::info(&format!(
         "shard {core}: ready after {} ms, {} entities, {} events replayed",
         clock.millis(),

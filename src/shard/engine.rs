@@ -36,6 +36,8 @@ pub struct Engine {
     events: u64,
     /// The layer that can't be read, where one was met.
     damage: Option<LayerError>,
+    /// Events that an earlier repair of the log gave up, as far as they were come across.
+    lost: u64,
     subscribers: Registry<u16>,
     hits: Vec<u16>,
     changes: ChangeCollector,
@@ -339,6 +341,17 @@ impl Engine {
     /// Events of this shard, those replayed included.
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// A replay has come across a gap of so many events.
+    pub(super) fn note_lost(&mut self, events: u64) {
+        self.lost = self.lost.saturating_add(events);
+    }
+
+    /// Events that a repair of the log gave up, in what was replayed. Each may have been another shard's, where the
+    /// log is older than the number of shards.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// The sequence that has to be durable before an absence may be reported.

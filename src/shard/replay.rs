@@ -31,7 +31,8 @@ pub enum ReplayFault {
     Layer(#[from] LayerError),
 }
 
-/// Applies one record to `engine`; events that another of `shards` shards owns are passed over.
+/// Applies one record to `engine`; events that another of `shards` shards owns are passed over, and so are gaps,
+/// which are counted.
 ///
 /// # Errors
 /// [`ReplayFault`].
@@ -42,6 +43,10 @@ pub fn replay_record(
     shards: u16,
 ) -> Result<(), ReplayFault> {
     let sequence = record.sequence;
+    if let Some(gap) = record.gap() {
+        engine.note_lost(gap.lost());
+        return Ok(());
+    }
     if record.kind != RECORD_KIND_EVENT {
         return Err(ReplayFault::Kind {
             sequence,
@@ -139,3 +144,37 @@ pub(super) struct Target<'e> {
 
 /// About what a record takes in the log beside its payload.
 const RECORD_OVERHEAD_BYTES: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flux_storage::RECORD_KIND_GAP;
+
+    fn replay(kind: u8, payload: &[u8]) -> (Engine, Result<(), ReplayFault>) {
+        let mut engine = Engine::default();
+        let record = Record {
+            sequence: Sequence::new(9),
+            time_micros: 1,
+            kind,
+            payload,
+        };
+        let replayed = replay_record(&mut engine, &record, 0, 1);
+        (engine, replayed)
+    }
+
+    #[test]
+    fn a_gap_is_passed_over_and_counted() {
+        let payload = [5_u64.to_le_bytes(), 9_u64.to_le_bytes()].concat();
+        let (engine, replayed) = replay(RECORD_KIND_GAP, &payload);
+        replayed.unwrap();
+        assert_eq!((engine.lost(), engine.events()), (5, 0));
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_kind_is_refused() {
+        for (kind, payload) in [(2, &b"x"[..]), (RECORD_KIND_GAP, b"x")] {
+            let (_, replayed) = replay(kind, payload);
+            assert!(matches!(replayed, Err(ReplayFault::Kind { .. })), "{kind}");
+        }
+    }
+}

@@ -10,6 +10,8 @@ use crate::StorageError;
 
 /// What one `pwrite` of zeros or one page of a segment is.
 pub(crate) const PAGE_BYTES: usize = 4096;
+/// What the system says of a bad spot of a disk.
+const EIO: i32 = 5;
 /// What one read of a prefetch asks for.
 const PREFETCH_BYTES: usize = 1024 * 1024;
 
@@ -112,6 +114,41 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
     Ok(names)
 }
 
+/// Reads up to `len` bytes of a file, whatever of it the disk still gives: pages that it fails for come out as
+/// zeros, and are counted in bytes.
+pub(crate) fn read_what_is_readable(
+    len: usize,
+    mut read_at: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<(Vec<u8>, u64)> {
+    let mut bytes = vec![0; len];
+    let mut failed = 0_u64;
+    let mut offset = 0;
+    let mut step = PREFETCH_BYTES;
+    while offset < len {
+        let end = offset.saturating_add(step).min(len);
+        match read_at(&mut bytes[offset..end], offset as u64) {
+            Ok(0) => {
+                bytes.truncate(offset);
+                break;
+            }
+            Ok(count) => {
+                offset += count;
+                step = PREFETCH_BYTES;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() != Some(EIO) => return Err(error),
+            // Up to the next page only, to lose no more than the disk did.
+            Err(_) if step > PAGE_BYTES => step = PAGE_BYTES - offset % PAGE_BYTES,
+            Err(_) => {
+                failed += (end - offset) as u64;
+                offset = end;
+                step = PAGE_BYTES;
+            }
+        }
+    }
+    Ok((bytes, failed))
+}
+
 /// Keeps the kernel from reading ahead of what is read from this open file.
 ///
 /// Reading ahead caches the file in large folios, and a flush writes whole folios: each flush of a small record
@@ -133,5 +170,52 @@ pub(crate) fn prefetch(file: &File, path: &Path) -> Result<(), StorageError> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(StorageError::io("read", path, error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_fails_for_comes_out_as_zeros_and_costs_its_page_only() {
+        let len = 3 * PREFETCH_BYTES + 100;
+        let bad = [PAGE_BYTES * 3, PREFETCH_BYTES + 5000, len - 1];
+        let (bytes, failed) = read_what_is_readable(len, |out, offset| {
+            let range =
+                usize::try_from(offset).unwrap()..usize::try_from(offset).unwrap() + out.len();
+            if bad.iter().any(|spot| range.contains(spot)) {
+                return Err(io::Error::from_raw_os_error(EIO));
+            }
+            out.fill(7);
+            Ok(out.len())
+        })
+        .unwrap();
+        let lost: Vec<usize> = (0..len).filter(|&at| bytes[at] == 0).collect();
+        let expected: Vec<usize> = bad
+            .iter()
+            .flat_map(|spot| {
+                let page = spot / PAGE_BYTES * PAGE_BYTES;
+                page..(page + PAGE_BYTES).min(len)
+            })
+            .collect();
+        assert_eq!(lost, expected);
+        assert_eq!(failed, expected.len() as u64);
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_by_now_ends_there() {
+        let (bytes, failed) = read_what_is_readable(100, |out, offset| {
+            let left = 10_usize.saturating_sub(usize::try_from(offset).unwrap());
+            Ok(left.min(out.len()).min(3))
+        })
+        .unwrap();
+        assert_eq!((bytes.len(), failed), (10, 0));
+    }
+
+    #[test]
+    fn other_errors_are_errors() {
+        let read = read_what_is_readable(100, |_, _| Err(io::Error::from_raw_os_error(9)));
+        assert_eq!(read.unwrap_err().raw_os_error(), Some(9));
     }
 }

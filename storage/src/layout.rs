@@ -29,7 +29,7 @@ pub(crate) const HORIZON_NAME: &str = "HORIZON";
 pub(crate) const RESERVE_NAME: &str = "RESERVE";
 const CHECKPOINTS_NAME: &str = "checkpoints";
 const BASE_NAME: &str = "base";
-const UNFINISHED: &str = ".tmp";
+pub(crate) const UNFINISHED: &str = ".tmp";
 const SEGMENT: &str = ".seg";
 const INDEX: &str = ".idx";
 const LAYER: &str = ".layer";
@@ -98,13 +98,13 @@ pub(crate) fn unfinished(path: &Path) -> PathBuf {
 }
 
 /// The generation that this name is of.
-fn parse_generation(name: &str) -> Option<u32> {
+pub(crate) fn parse_generation(name: &str) -> Option<u32> {
     let number = name.parse().ok()?;
     (generation_name(number) == name).then_some(number)
 }
 
 /// The shard and shard count that this name is of.
-fn parse_shard(name: &str) -> Option<(u32, u32)> {
+pub(crate) fn parse_shard(name: &str) -> Option<(u32, u32)> {
     let (shard, count) = name.split_once("-of-")?;
     let log = LogId {
         generation: 0,
@@ -115,7 +115,7 @@ fn parse_shard(name: &str) -> Option<(u32, u32)> {
 }
 
 /// The ordinal that this name is of.
-fn parse_segment(name: &str) -> Option<u64> {
+pub(crate) fn parse_segment(name: &str) -> Option<u64> {
     let ordinal = name.strip_suffix(SEGMENT)?.parse().ok()?;
     (segment_name(ordinal) == name).then_some(ordinal)
 }

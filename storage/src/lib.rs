@@ -40,12 +40,15 @@ mod options;
 mod reader;
 mod recovery;
 mod region;
+mod repair;
 mod reserve;
 mod retention;
 mod sealed;
 mod segment;
 mod sequence;
 mod spare;
+mod survey;
+mod verify;
 mod watermark;
 
 pub use checkpoint::{
@@ -57,6 +60,7 @@ pub use error::{
     AppendError, CheckpointError, LayerError, LayerFault, LayerPart, ReplayError, StorageError,
 };
 pub use flush::{Flush, FlushSegment};
+pub use format::gap::{Gap, RECORD_KIND_GAP};
 pub use format::horizon::Horizon;
 pub use format::record::PAYLOAD_BYTES_MAX;
 pub use format::slot::Owner;
@@ -66,7 +70,11 @@ pub use log_dir::{LogDir, LogOrigin};
 pub use options::LogOptions;
 pub use reader::LogReader;
 pub use recovery::{Recovery, TornTail};
+pub use repair::{Repair, RepairAction, RepairStep};
 pub use retention::{ClosedSegment, Removal, RetireJob, RetirePlan};
 pub use sealed::{SealedGeneration, SealedLog};
 pub use sequence::{Record, Sequence};
 pub use spare::{Spare, SpareJob};
+pub use survey::finding::{Fault, Finding, Severity};
+pub use survey::log::{LogSummary, Mark, Seen};
+pub use verify::{InspectedLog, Inspection, LogReport};

@@ -37,7 +37,7 @@ use crate::segment::{Segment, SegmentEntry, SegmentPlan};
 use crate::sequence::Span;
 use crate::spare::{Spare, SpareJob};
 use crate::watermark::Watermark;
-use crate::{AppendError, Record, ReplayError, Sequence, StorageError, layout};
+use crate::{AppendError, RECORD_KIND_GAP, Record, ReplayError, Sequence, StorageError, layout};
 
 /// Closed segments whose index may wait to be written. Each waits for its last flush and for the helper thread
 /// that asks; what does not fit is made by the first reader that needs it.
@@ -218,7 +218,7 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// Where the payload is empty.
+    /// Where the payload is empty, or the kind is [`RECORD_KIND_GAP`].
     pub fn append(
         &mut self,
         kind: u8,
@@ -226,6 +226,7 @@ impl Log {
         payload: &[u8],
     ) -> Result<Sequence, AppendError> {
         assert!(!payload.is_empty(), "a record has a payload");
+        assert!(kind != RECORD_KIND_GAP, "only a repair makes gaps");
         if self.failure.is_some() {
             return Err(AppendError::Poisoned);
         }

@@ -192,7 +192,7 @@ fn first_record(entry: &SegmentEntry) -> Result<Option<Sequence>, StorageError> 
     let region = map(entry)?;
     let records = region.bytes().get(HEADER_BYTES..).unwrap_or_default();
     let first = decode(records, entry.header.salt.seed());
-    Ok(first.map(|stored| stored.record.sequence))
+    Ok(first.and_then(|stored| stored.record.first()))
 }
 
 /// Maps a segment that nobody writes to.

@@ -211,7 +211,7 @@ pub(crate) fn walk_segment<E>(
     while let Some(stored) = expected_record(bytes, seed, position) {
         visit(stored.record)?;
         position.offset = position.offset.saturating_add(stored.bytes);
-        position.next = position.next.next();
+        position.next = stored.record.sequence.next();
     }
     Ok(position)
 }
@@ -223,7 +223,7 @@ pub(crate) fn expected_record(
     position: Position,
 ) -> Option<record::StoredRecord<'_>> {
     let stored = decode(bytes.get(position.offset..)?, seed)?;
-    (stored.record.sequence == position.next).then_some(stored)
+    (stored.record.first() == Some(position.next)).then_some(stored)
 }
 
 impl LogFiles {
@@ -468,7 +468,7 @@ impl LogFiles {
 }
 
 /// The most records that a segment of so many bytes holds.
-fn record_count_max(segment_bytes: usize) -> u64 {
+pub(crate) fn record_count_max(segment_bytes: usize) -> u64 {
     (segment_bytes / RECORD_BYTES_MIN) as u64
 }
 

@@ -82,7 +82,8 @@ impl SegmentPlan {
         ))
     }
 
-    fn write(
+    /// Makes the file under another name than its own, durably.
+    pub(crate) fn write(
         &self,
         path: &Path,
         activation: Option<Activation>,

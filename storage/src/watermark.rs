@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::files::{self, at};
+use crate::format::Identity;
 use crate::format::slot::{self, Owner, SLOT_BYTES, SLOT_COUNT, SLOT_STRIDE, WATERMARK_BYTES};
 use crate::layout::WATERMARK_NAME;
 use crate::region::Region;
@@ -27,17 +28,26 @@ pub(crate) struct Watermark {
 
 /// What the watermark file of `owner`'s log says, [`Sequence::ZERO`] where it says nothing. Blocks.
 pub(crate) fn read_hint(dir: &Path, owner: Owner) -> Sequence {
+    read_slots(dir, |slot| slot::decode(slot, owner)).unwrap_or_default()
+}
+
+/// Whether the watermark file says anything of `owner`'s log. Blocks.
+pub(crate) fn is_whole(dir: &Path, owner: Owner) -> bool {
+    read_slots(dir, |slot| slot::decode(slot, owner)).is_some()
+}
+
+/// The identity of the log that the watermark file is of, where the file is whole enough to say it. Blocks.
+pub(crate) fn stated_identity(dir: &Path) -> Option<Identity> {
+    let stated = |slot: &[u8]| slot::stated_identity(slot).map(|identity| identity.0);
+    read_slots(dir, stated).map(Identity)
+}
+
+/// The highest of what the slots say.
+fn read_slots<T: Ord>(dir: &Path, decode: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let mut bytes = [0; WATERMARK_BYTES];
-    let read =
-        File::open(dir.join(WATERMARK_NAME)).and_then(|file| file.read_exact_at(&mut bytes, 0));
-    if read.is_err() {
-        return Sequence::ZERO;
-    }
-    bytes
-        .chunks(SLOT_STRIDE)
-        .filter_map(|slot| slot::decode(slot, owner))
-        .max()
-        .unwrap_or_default()
+    let file = File::open(dir.join(WATERMARK_NAME)).ok()?;
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    bytes.chunks(SLOT_STRIDE).filter_map(decode).max()
 }
 
 impl Watermark {

@@ -128,6 +128,13 @@ impl SegmentHeader {
         Self::fields(page).ok_or(HeaderFault::Damaged)
     }
 
+    /// Whether a header of a newer version is one of this version whose version field was changed.
+    pub(crate) fn is_ours_but_for_the_version(page: &[u8; HEADER_BYTES]) -> bool {
+        let mut mended = *page;
+        put(&mut mended, VERSION, FORMAT_VERSION.to_le_bytes());
+        Self::decode(&mended).is_ok()
+    }
+
     fn fields(page: &[u8; HEADER_BYTES]) -> Option<Self> {
         Some(Self {
             log: LogId {
@@ -177,6 +184,22 @@ impl Activation {
 /// The activation part's bytes: all zero until the segment becomes active.
 pub(crate) fn activation_bytes(segment: &[u8]) -> Option<&[u8; ACTIVATION_BYTES]> {
     segment.get(ACTIVATION..)?.first_chunk()
+}
+
+/// The activation part's covered bytes and its checksum.
+pub(crate) fn activation_checksum(part: &[u8; ACTIVATION_BYTES]) -> Option<(&[u8], u32)> {
+    let (covered, _) = part.split_at_checked(ACTIVATION_CRC)?;
+    Some((covered, read_u32(part, ACTIVATION_CRC)?))
+}
+
+/// The salt's bytes in a header that may be damaged.
+pub(crate) fn peek_salt(page: &[u8]) -> Option<Salt> {
+    read_u64(page, SALT).map(Salt)
+}
+
+/// The identity's bytes in a header that may be damaged.
+pub(crate) fn peek_identity(page: &[u8]) -> Option<Identity> {
+    read_u64(page, IDENTITY).map(Identity)
 }
 
 fn activation_crc(part: &[u8; ACTIVATION_BYTES], seed: CrcSeed) -> u32 {

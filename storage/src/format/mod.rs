@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub(crate) mod gap;
 pub(crate) mod header;
 pub(crate) mod horizon;
 pub(crate) mod index;
@@ -35,6 +36,11 @@ pub(crate) struct Identity(pub(crate) u64);
 pub(crate) struct CrcSeed(u32);
 
 impl CrcSeed {
+    /// The seed that is this checksum, where it was derived from the segment's others.
+    pub(crate) fn from_crc(crc: u32) -> Self {
+        Self(crc)
+    }
+
     fn hasher(self) -> crc32fast::Hasher {
         crc32fast::Hasher::new_with_initial(self.0)
     }

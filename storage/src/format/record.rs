@@ -132,6 +132,19 @@ pub(crate) fn record_len(head: &[u8; RECORD_HEAD_BYTES]) -> Option<usize> {
     payload_len(head).map(record_bytes)
 }
 
+/// The bytes that the checksum of a record at the start of `bytes` covers, in order, and that checksum: what the
+/// seed of a segment can be derived from.
+pub(crate) fn checksum_parts(bytes: &[u8]) -> Option<([&[u8]; 3], u32)> {
+    let payload_len = payload_len(bytes)?;
+    let (head, rest) = bytes.split_at_checked(RECORD_HEAD_BYTES)?;
+    let (len, _) = head.split_at_checked(CRC)?;
+    let (_, fields) = head.split_at_checked(SEQUENCE)?;
+    Some((
+        [len, fields, rest.get(..payload_len)?],
+        read_u32(bytes, CRC)?,
+    ))
+}
+
 fn payload_len(bytes: &[u8]) -> Option<usize> {
     let len = usize::try_from(read_u32(bytes, LEN)?).ok()?;
     (len != 0 && len <= PAYLOAD_BYTES_MAX).then_some(len)

@@ -8,7 +8,7 @@
 //! `identity` is the log's, as in the headers of its segments, so that a file from another data directory says nothing
 //! here. A slot that does not check out in every field is no slot; the file is a hint.
 
-use super::{Identity, put, read_u64};
+use super::{Identity, put, read_u32, read_u64};
 use crate::Sequence;
 use crate::format::header::LogId;
 
@@ -56,6 +56,14 @@ pub(crate) fn decode(bytes: &[u8], owner: Owner) -> Option<Sequence> {
     let sequence = Sequence::new(read_u64(slot, SEQUENCE)?);
     // Encoding what it would have to be checks magic, owner and checksum at once.
     (*slot == encode(owner, sequence)).then_some(sequence)
+}
+
+/// The identity in a slot whose checksum holds, whosever it is.
+pub(crate) fn stated_identity(bytes: &[u8]) -> Option<Identity> {
+    let slot = bytes.first_chunk::<SLOT_BYTES>()?;
+    let crc = crc32fast::hash(slot.split_at(CRC).0);
+    let is_whole = slot.starts_with(&MAGIC) && read_u32(slot, CRC) == Some(crc);
+    is_whole.then(|| read_u64(slot, IDENTITY).map(Identity))?
 }
 
 #[cfg(test)]

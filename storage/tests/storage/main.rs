@@ -14,7 +14,10 @@ mod index_files;
 mod log;
 #[cfg(test)]
 mod open_from;
+mod repair;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verify;

@@ -143,7 +143,8 @@ pub(crate) fn open_log(scratch: &Scratch) -> (Log, Recovery, Vec<Kept>) {
 /// Appends a record, making the spare that it may need.
 pub(crate) fn append(log: &mut Log, payload: &[u8]) -> Kept {
     let number = log.appended().next().get();
-    let kind = number.to_le_bytes()[0];
+    // Every kind but the one of gaps.
+    let kind = u8::try_from(number % 255).unwrap();
     let time_micros = i64::try_from(number).unwrap() * 1000;
     loop {
         match log.append(kind, time_micros, payload) {

@@ -1,0 +1,270 @@
+//! One log's files by the places they belong to, from their names and headers.
+//!
+//! A name alone proves nothing: a segment whose header says that it is another segment of this log is taken for
+//! that one, and a file of another log for none. Which log this is follows from most of its headers.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::finding::{Fault, Finding};
+use crate::files::{self, at};
+use crate::format::Identity;
+use crate::format::header::{
+    Activation, FORMAT_VERSION, HEADER_BYTES, HeaderFault, LogId, SegmentHeader,
+};
+use crate::format::slot::Owner;
+use crate::{Sequence, StorageError, layout, watermark};
+
+/// Ordinals that may be missing in a row. A file further away is no part of the log.
+const MISSING_SEGMENTS_MAX: u64 = 1024;
+
+/// Where a log is and what is known of it from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct LogPlace {
+    pub(crate) dir: Arc<Path>,
+    pub(crate) id: LogId,
+    /// Of an older generation: its tail was cut, and nobody writes to it.
+    pub(crate) sealed: bool,
+    /// The sequence that its generation begins with, where that follows from something else than its own files.
+    pub(crate) first_sequence: Option<Sequence>,
+    /// What is known from elsewhere to have been durable.
+    pub(crate) known_durable: Sequence,
+}
+
+/// The place of one segment.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) ordinal: u64,
+    /// Where it should be.
+    pub(crate) path: Box<Path>,
+    /// The file that it is.
+    pub(crate) source: Option<Source>,
+}
+
+/// A file that is a segment of this log, or was one.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) path: Box<Path>,
+    pub(crate) size: u64,
+    /// `None` where it is damaged.
+    pub(crate) header: Option<SegmentHeader>,
+    pub(crate) activation: Option<Activation>,
+    /// What is wrong with the header.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// A log's files.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) place: LogPlace,
+    /// `None` where no file of the log says it.
+    pub(crate) identity: Option<Identity>,
+    /// The sequence of the first record.
+    pub(crate) first_sequence: Sequence,
+    /// What `DURABLE` says.
+    pub(crate) hint: Sequence,
+    /// By ordinal, without a hole; not empty.
+    pub(crate) slots: Vec<Slot>,
+    /// Files that stand where a segment of this log should, and are none.
+    pub(crate) strays: Vec<Box<Path>>,
+    pub(crate) findings: Vec<Finding>,
+    /// A newer program wrote some of it, or where it begins is unknown.
+    pub(crate) is_obscure: bool,
+}
+
+impl Source {
+    pub(crate) fn read(path: &Path) -> Result<Self, StorageError> {
+        let file = files::open_read(path)?;
+        files::read_single_pages(&file);
+        let size = at("read size of", path, file.metadata())?.len();
+        let mut page = [0; HEADER_BYTES];
+        let len = usize::try_from(size).map_or(HEADER_BYTES, |size| size.min(HEADER_BYTES));
+        // What can't be read of a page stays zero, which is damage too.
+        files::hint(file.read_exact_at(&mut page[..len], 0));
+        let (header, fault) = match SegmentHeader::decode(&page) {
+            Ok(header) => (Some(header), None),
+            Err(HeaderFault::Damaged) => (None, Some(Fault::DamagedHeader)),
+            Err(HeaderFault::Foreign) => (None, Some(Fault::NotASegment)),
+            Err(HeaderFault::Newer(_)) if SegmentHeader::is_ours_but_for_the_version(&page) => {
+                (None, Some(Fault::DamagedHeader))
+            }
+            Err(HeaderFault::Newer(found)) => {
+                let known = FORMAT_VERSION;
+                (None, Some(Fault::NewerVersion { found, known }))
+            }
+        };
+        let activation = header.and_then(|header| Activation::decode(&page, header.salt.seed()));
+        Ok(Self {
+            path: path.into(),
+            size,
+            header,
+            activation,
+            fault,
+        })
+    }
+}
+
+impl Listing {
+    /// Lists a log's directory, which may be missing. Blocks; modifies nothing.
+    pub(crate) fn read(place: &LogPlace) -> Result<Self, StorageError> {
+        let names = if place.dir.is_dir() {
+            files::names(&place.dir)?
+        } else {
+            Vec::new()
+        };
+        let mut sources = BTreeMap::new();
+        for ordinal in names.iter().filter_map(|name| layout::parse_segment(name)) {
+            let source = Source::read(&place.dir.join(layout::segment_name(ordinal)))?;
+            sources.insert(ordinal, source);
+        }
+        let identity = identity(place, &sources);
+        let first = sources.values().find_map(|source| {
+            let header = source.header.as_ref()?;
+            (header.log == place.id && Some(header.identity) == identity)
+                .then_some(header.first_sequence)
+        });
+        let first_sequence = first
+            .or(place.first_sequence)
+            .or_else(|| (place.id.generation == 1).then_some(Sequence::new(1)));
+        let mut listing = Self {
+            place: place.clone(),
+            identity,
+            first_sequence: first_sequence.unwrap_or(Sequence::ZERO),
+            hint: Sequence::ZERO,
+            slots: Vec::new(),
+            strays: Vec::new(),
+            findings: Vec::new(),
+            is_obscure: first_sequence.is_none(),
+        };
+        listing.read_hint();
+        listing.note_unfinished(&names);
+        listing.assign(sources);
+        Ok(listing)
+    }
+
+    /// Whose files these are, where they say it.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        let log = self.place.id;
+        self.identity.map(|identity| Owner { log, identity })
+    }
+
+    fn read_hint(&mut self) {
+        let dir = &self.place.dir;
+        let says_something = self.owner().is_some_and(|owner| {
+            self.hint = watermark::read_hint(dir, owner);
+            watermark::is_whole(dir, owner)
+        });
+        if !says_something {
+            let path = self.place.dir.join(layout::WATERMARK_NAME);
+            self.find(&path, Fault::NoWatermark);
+        }
+    }
+
+    fn note_unfinished(&mut self, names: &[String]) {
+        for name in names {
+            let whole = name.strip_suffix(layout::UNFINISHED);
+            if whole.and_then(layout::parse_segment).is_some() {
+                let path = self.place.dir.join(name);
+                self.find(&path, Fault::Unfinished);
+            }
+        }
+    }
+
+    fn find(&mut self, path: &Path, fault: Fault) {
+        self.findings.push(Finding {
+            path: path.into(),
+            offset: None,
+            fault,
+        });
+    }
+
+    /// Gives each file its place.
+    fn assign(&mut self, sources: BTreeMap<u64, Source>) {
+        let mut placed: BTreeMap<u64, Source> = BTreeMap::new();
+        let mut elsewhere = Vec::new();
+        for (ordinal, source) in sources {
+            match self.misplaced(&source, ordinal) {
+                None => {
+                    self.is_obscure |= matches!(source.fault, Some(Fault::NewerVersion { .. }));
+                    placed.insert(ordinal, source);
+                }
+                Some(field) => {
+                    self.find(&source.path, Fault::WrongPlace { field });
+                    elsewhere.push((field, source));
+                }
+            }
+        }
+        for (field, source) in elsewhere {
+            let own = source.header.map(|header| header.ordinal);
+            match own.filter(|_| field == ORDINAL) {
+                Some(ordinal) if !placed.contains_key(&ordinal) => {
+                    placed.insert(ordinal, source);
+                }
+                _ => self.strays.push(source.path),
+            }
+        }
+        let mut next = 1;
+        for (ordinal, source) in placed {
+            if ordinal - next > MISSING_SEGMENTS_MAX {
+                self.find(&source.path, Fault::WrongPlace { field: ORDINAL });
+                self.strays.push(source.path);
+                continue;
+            }
+            let missing = (next..ordinal).map(|ordinal| (ordinal, None));
+            for (ordinal, source) in missing.chain([(ordinal, Some(source))]) {
+                self.slots.push(self.slot(ordinal, source));
+            }
+            next = ordinal + 1;
+        }
+        if self.slots.is_empty() {
+            self.slots.push(self.slot(1, None));
+        }
+    }
+
+    fn slot(&self, ordinal: u64, source: Option<Source>) -> Slot {
+        let path = self.place.dir.join(layout::segment_name(ordinal)).into();
+        Slot {
+            ordinal,
+            path,
+            source,
+        }
+    }
+
+    /// The first header field that says that a segment is not the one of its name. A damaged header says nothing.
+    fn misplaced(&self, source: &Source, ordinal: u64) -> Option<&'static str> {
+        let header = source.header.as_ref()?;
+        let log = self.place.id;
+        let fields = [
+            ("generation", header.log.generation == log.generation),
+            ("shard", header.log.shard == log.shard),
+            ("shard count", header.log.shard_count == log.shard_count),
+            ("identity", Some(header.identity) == self.identity),
+            (
+                "first sequence",
+                header.first_sequence == self.first_sequence,
+            ),
+            (ORDINAL, header.ordinal == ordinal),
+        ];
+        let differs = fields.into_iter().find(|(_, same)| !same);
+        differs.map(|(field, _)| field)
+    }
+}
+
+/// The one field by which a segment of this log can differ from its place.
+const ORDINAL: &str = "ordinal";
+
+/// The identity that most headers of the log state, or its watermark file where none does.
+fn identity(place: &LogPlace, sources: &BTreeMap<u64, Source>) -> Option<Identity> {
+    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    let headers = sources.values().filter_map(|source| source.header);
+    for header in headers.filter(|header| header.log == place.id) {
+        *counts.entry(header.identity.0).or_default() += 1;
+    }
+    let stated = watermark::stated_identity(&place.dir);
+    let most = counts
+        .iter()
+        .max_by_key(|(identity, count)| (**count, stated == Some(Identity(**identity))));
+    most.map(|(identity, _)| Identity(*identity)).or(stated)
+}

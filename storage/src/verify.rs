@@ -1,0 +1,222 @@
+//! Is a data directory whole? What a look at all of it finds, log by log.
+//!
+//! Reads everything and changes nothing, so it may run beside a server. What a server does meanwhile can look like
+//! damage: a segment that filled up between two reads, one that retention removed. So what is found in a directory
+//! in use counts only if a second look finds it too.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use crate::survey::directory::{self, Directory};
+use crate::survey::finding::{Fault, Finding, Severity};
+use crate::survey::listing::LogPlace;
+use crate::survey::log::{self, LogSummary, LogSurvey, Seen, Watch};
+use crate::{Sequence, StorageError};
+
+/// Looks at a log that a server may be writing to.
+const LOOKS_MAX: u32 = 5;
+
+/// A data directory to be looked at.
+#[derive(Debug)]
+pub struct Inspection {
+    root: PathBuf,
+    directory: Directory,
+}
+
+/// One log of a data directory, to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct InspectedLog<'i> {
+    root: &'i Path,
+    place: &'i LogPlace,
+}
+
+/// What a look at a log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogReport {
+    /// What it holds.
+    pub summary: LogSummary,
+    /// In the order of the log.
+    pub findings: Vec<Finding>,
+}
+
+impl LogReport {
+    /// Whether any finding is damage.
+    pub fn is_damaged(&self) -> bool {
+        let is_damage = |finding: &Finding| finding.fault.severity() == Severity::Damage;
+        self.findings.iter().any(is_damage)
+    }
+
+    fn new(survey: LogSurvey) -> Self {
+        Self {
+            summary: survey.summary,
+            findings: survey.findings,
+        }
+    }
+}
+
+impl Inspection {
+    /// Lists the logs of a data directory. Blocks; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` where it holds no logs; `Io`.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let root = root.as_ref().to_path_buf();
+        let directory = Directory::read(&root)?;
+        Ok(Self { root, directory })
+    }
+
+    /// Whether a server has it open now.
+    pub fn is_in_use(&self) -> bool {
+        directory::is_in_use(&self.root)
+    }
+
+    /// What is wrong with the directory itself.
+    pub fn findings(&self) -> &[Finding] {
+        &self.directory.findings
+    }
+
+    /// Its logs, older generations first, those that are missing included.
+    pub fn logs(&self) -> impl Iterator<Item = InspectedLog<'_>> {
+        let root = self.root.as_path();
+        let places = self.directory.places.iter();
+        places.map(move |place| InspectedLog { root, place })
+    }
+
+    /// Bytes of all segments: what a look at everything reads, at least.
+    pub fn bytes(&self) -> u64 {
+        self.logs().map(|log| log.bytes()).sum()
+    }
+}
+
+impl InspectedLog<'_> {
+    /// The generation, from 1.
+    pub fn generation(&self) -> u32 {
+        self.place.id.generation
+    }
+
+    /// The shard, from 0.
+    pub fn shard(&self) -> u32 {
+        self.place.id.shard
+    }
+
+    /// How many shards its generation has.
+    pub fn shard_count(&self) -> u32 {
+        self.place.id.shard_count
+    }
+
+    /// That it begins after all of the generation before, whose reports are `before`.
+    pub fn check_start(&self, before: &[LogReport]) -> Option<Finding> {
+        let previous_last = before
+            .iter()
+            .filter_map(|report| report.summary.last.map(|mark| mark.sequence))
+            .max()?;
+        let found = self.place.first_sequence?;
+        (found <= previous_last).then(|| Finding {
+            path: self.place.dir.as_ref().into(),
+            offset: None,
+            fault: Fault::WrongStart {
+                found,
+                previous_last,
+            },
+        })
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.place.dir
+    }
+
+    /// Bytes of its segment files.
+    pub fn bytes(&self) -> u64 {
+        let entries = std::fs::read_dir(&self.place.dir).into_iter().flatten();
+        let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+        files.map(|file| file.len()).sum()
+    }
+
+    /// Reads all of it. `progress` is told of bytes as they are read. Blocks; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Io` where a file can't be read for another reason than a bad spot of the disk.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<LogReport, StorageError> {
+        let mut previous: Option<LogReport> = None;
+        let mut look = 0;
+        loop {
+            look += 1;
+            let survey = log::survey(
+                self.place,
+                Watch {
+                    from: Sequence::ZERO,
+                    visit: None,
+                    progress,
+                },
+            );
+            let is_last_look = look == LOOKS_MAX;
+            let report = match survey.map(LogReport::new) {
+                // A server removes files that are not needed any more.
+                Err(StorageError::Io { .. }) if self.is_in_use() && !is_last_look => continue,
+                Err(error) => return Err(error),
+                Ok(report) => report,
+            };
+            if !report.is_damaged() || !self.is_in_use() || is_last_look {
+                return Ok(report);
+            }
+            if previous.is_some_and(|previous| damage(&previous) == damage(&report)) {
+                return Ok(report);
+            }
+            previous = Some(report);
+        }
+    }
+
+    /// Shows every record from `from` on, in order, and every place where some are lost, until the visitor breaks.
+    /// Blocks; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`InspectedLog::verify`].
+    pub fn visit(
+        &self,
+        mut from: Sequence,
+        visit: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
+    ) -> Result<LogReport, StorageError> {
+        let mut look = 0;
+        loop {
+            look += 1;
+            let is_last_look = look == LOOKS_MAX;
+            let mut looks_again = false;
+            let start = from;
+            let mut show = |seen: Seen<'_>| {
+                looks_again = match &seen {
+                    Seen::Record(record) => {
+                        from = record.sequence.next();
+                        false
+                    }
+                    Seen::Damage(_) => !is_last_look && self.is_in_use(),
+                };
+                if looks_again {
+                    return ControlFlow::Break(());
+                }
+                visit(seen)
+            };
+            let watch = Watch {
+                from: start,
+                visit: Some(&mut show),
+                progress: &mut |_| {},
+            };
+            let report = log::survey(self.place, watch).map(LogReport::new)?;
+            if !looks_again {
+                return Ok(report);
+            }
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        directory::is_in_use(self.root)
+    }
+}
+
+fn damage(report: &LogReport) -> Vec<&Finding> {
+    let is_damage = |finding: &&Finding| finding.fault.severity() == Severity::Damage;
+    report.findings.iter().filter(is_damage).collect()
+}
