@@ -35,7 +35,7 @@ pub fn deleted(out: &mut Vec<u8>, entity_id: &str, event_id: EventId<'_>) {
     out.push(b'}');
 }
 
-fn write_event_id(out: &mut Vec<u8>, event_id: EventId<'_>) {
+pub(super) fn write_event_id(out: &mut Vec<u8>, event_id: EventId<'_>) {
     match event_id {
         EventId::Text(text) => write_string(out, text),
         EventId::Uuid(uuid) => {

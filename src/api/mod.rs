@@ -10,6 +10,7 @@
 //! | `delete` | the body of a batch delete, and its answer |
 //! | `subscription` | WebSocket messages from clients |
 //! | `encode` | entities, small answers, WebSocket messages to clients |
+//! | `event_encode` | a stored event → the JSON that it was sent as |
 //! | `error` | every refusal with its status and code |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -18,6 +19,7 @@ pub mod delete;
 pub mod encode;
 pub mod error;
 pub mod event;
+pub mod event_encode;
 pub mod json;
 pub mod query;
 pub mod route;
