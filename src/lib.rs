@@ -6,6 +6,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod history;
 pub mod limits;
 pub mod model;
 pub mod report;

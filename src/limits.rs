@@ -47,6 +47,18 @@ pub const PAGE_ENTITIES_MAX: usize = 10_000;
 /// Bytes of one page of a listing: a page is held in memory to know its successor. A page that reaches it ends
 /// early and links to the next.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Events of one page of history. A larger `limit`: 400.
+pub const EVENTS_PAGE_MAX: usize = 500;
+/// Events of one page of history where the request does not say.
+pub const EVENTS_PAGE_DEFAULT: usize = 100;
+/// Events of one entity that are applied to learn what it was at an earlier time: a second of work. More: 400.
+pub const HISTORY_ENTITY_EVENTS_MAX: usize = 500_000;
+/// Events that are read to learn which entities there were at an earlier time: about a second of work. More: 400.
+pub const HISTORY_LIST_EVENTS_MAX: u64 = 2_000_000;
+/// Bytes of events, read newest first, that are kept until they are applied in their order. More: 400.
+pub const HISTORY_EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of the entities of an earlier time that one request may hold in memory. More: 400.
+pub const HISTORY_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: usize = 10_000;
 

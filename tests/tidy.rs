@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("auth", &["limits", "model", "wire"]),
     ("state", &["limits", "model", "wire"]),
     ("subscribe", &["limits", "model", "wire"]),
+    ("history", &["limits", "model", "api", "state"]),
     (
         "shard",
         &[
@@ -32,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "auth",
             "state",
             "subscribe",
+            "history",
         ],
     ),
 ];

@@ -2,6 +2,7 @@
 //! (API contract §1).
 
 use super::json::JsonError;
+use crate::model::Timestamp;
 use crate::wire::http1::HttpError;
 use crate::wire::ws::HandshakeError;
 
@@ -73,6 +74,25 @@ pub enum ApiError {
         /// `max_batch_delete`.
         limit: usize,
     },
+    /// History that retention has removed.
+    #[error("history before {} was removed by retention", from.rfc3339())]
+    HistoryRemoved {
+        /// The earliest time that there is history of.
+        from: Timestamp,
+    },
+    /// An earlier state that takes more work to find than one request may cause.
+    #[error("the state at that time is not to be had within {limit} {unit} of work; {advice}")]
+    HistoryTooLong {
+        /// The bound.
+        limit: u64,
+        /// What it counts.
+        unit: &'static str,
+        /// What to ask for instead.
+        advice: &'static str,
+    },
+    /// Stored history that can't be read: damage or a failing disk.
+    #[error("the stored history can't be read; the server's own messages say why")]
+    HistoryUnreadable,
     /// A request to the WebSocket route that is no handshake.
     #[error("bad WebSocket handshake: {0}")]
     Handshake(HandshakeError),
@@ -145,6 +165,7 @@ impl ApiError {
             | Self::InvalidQuery { .. }
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
+            | Self::HistoryTooLong { .. }
             | Self::TooManySubscriptions { .. }
             | Self::NotSubscribed
             | Self::UpgradeBehindRequests => 400,
@@ -152,6 +173,7 @@ impl ApiError {
             Self::NoRoute | Self::NoEntity => 404,
             Self::Method { .. } => 405,
             Self::Timeout { .. } => 408,
+            Self::HistoryRemoved { .. } => 410,
             Self::RecordTooLarge => 413,
             Self::Handshake(error) => error.status(),
             Self::TooManyConnections { .. }
@@ -159,6 +181,7 @@ impl ApiError {
             | Self::StorageFault
             | Self::StateDamaged
             | Self::Recovering { .. }
+            | Self::HistoryUnreadable
             | Self::Overloaded
             | Self::ShuttingDown
             | Self::NotReady => 503,
@@ -181,6 +204,9 @@ impl ApiError {
             Self::Method { .. } => "method_not_allowed",
             Self::Reserved => "reserved_namespace",
             Self::TooManyMatches { .. } => "too_many_matches",
+            Self::HistoryRemoved { .. } => "history_removed",
+            Self::HistoryTooLong { .. } => "history_too_long",
+            Self::HistoryUnreadable => "history_unreadable",
             Self::Handshake(error) => error.code(),
             Self::UpgradeBehindRequests => "bad_websocket_handshake",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",

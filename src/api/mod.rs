@@ -5,6 +5,8 @@
 //! | `json/` | the scanner over request bodies |
 //! | `route` | method and path → [`Route`] |
 //! | `query` | query parameters of the state reads |
+//! | `history` | query parameters, cursors and events of `GET /api/events` |
+//! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `delete` | the body of a batch delete, and its answer |
@@ -20,10 +22,12 @@ pub mod encode;
 pub mod error;
 pub mod event;
 pub mod event_encode;
+pub mod history;
 pub mod json;
 pub mod query;
 pub mod route;
 pub mod subscription;
+pub mod time;
 
 pub use error::ApiError;
 pub use route::{Route, route};

@@ -1,8 +1,10 @@
 //! Query parameters of the state reads and of the WebSocket route (API contract §4, §8).
 
 use super::error::ApiError;
+use super::time;
 use crate::limits;
-use crate::wire::http1::query_pairs;
+use crate::model::Timestamp;
+use crate::wire::http1::{percent_encode, query_pairs};
 
 /// Which properties an answer keeps: names, ascending.
 pub type Fields = Box<[Box<str>]>;
@@ -20,6 +22,8 @@ pub struct ListQuery {
     pub limit: Option<usize>,
     /// The properties to keep.
     pub fields: Option<Fields>,
+    /// The state as it was at this time; `None` for the present.
+    pub at: Option<Timestamp>,
 }
 
 impl ListQuery {
@@ -30,6 +34,7 @@ impl ListQuery {
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let mut limit: Option<Box<str>> = None;
         let mut fields: Option<Box<str>> = None;
+        let mut at: Option<Box<str>> = None;
         let mut parsed = Self::default();
         each_parameter(query, |name, value| match name {
             "namespace" => once("namespace", &mut parsed.namespace, value),
@@ -37,6 +42,7 @@ impl ListQuery {
             "after" => once("after", &mut parsed.after, value),
             "limit" => once("limit", &mut limit, value),
             "fields" => once("fields", &mut fields, value),
+            "at" => once("at", &mut at, value),
             _ => Ok(()),
         })?;
         for text in [&mut parsed.namespace, &mut parsed.prefix, &mut parsed.after] {
@@ -44,21 +50,65 @@ impl ListQuery {
         }
         parsed.limit = limit.map(|text| parse_limit(&text)).transpose()?;
         parsed.fields = fields.and_then(|text| parse_fields(&text));
+        parsed.at = parse_time("at", at.as_deref())?;
         Ok(parsed)
+    }
+
+    /// `Link` to the next page (RFC 8288): the same query, after the last id of this one.
+    pub fn next_link(&self, last_id: &str) -> String {
+        let mut link = String::from("</api/state/entities?");
+        let fields = self.fields.as_ref().map(|fields| fields.join(","));
+        let limit = self.limit.map(|limit| limit.to_string());
+        let at = self.at.map(|at| at.rfc3339().to_string());
+        let parameters = [
+            ("namespace", self.namespace.as_deref()),
+            ("prefix", self.prefix.as_deref()),
+            ("fields", fields.as_deref()),
+            ("limit", limit.as_deref()),
+            ("at", at.as_deref()),
+        ];
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                link.push_str(name);
+                link.push('=');
+                percent_encode(value, &mut link);
+                link.push('&');
+            }
+        }
+        link.push_str("after=");
+        percent_encode(last_id, &mut link);
+        link.push_str(">; rel=\"next\"");
+        link
     }
 }
 
-/// The `fields` parameter of `GET /api/state/entities/:id`.
-///
-/// # Errors
-/// As [`ListQuery::parse`].
-pub fn parse_read(query: Option<&str>) -> Result<Option<Fields>, ApiError> {
-    let mut fields: Option<Box<str>> = None;
-    each_parameter(query, |name, value| match name {
-        "fields" => once("fields", &mut fields, value),
-        _ => Ok(()),
-    })?;
-    Ok(fields.and_then(|text| parse_fields(&text)))
+/// The parameters of `GET /api/state/entities/:id`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadQuery {
+    /// The properties to keep.
+    pub fields: Option<Fields>,
+    /// The state as it was at this time; `None` for the present.
+    pub at: Option<Timestamp>,
+}
+
+impl ReadQuery {
+    /// Parses the raw query of a target.
+    ///
+    /// # Errors
+    /// As [`ListQuery::parse`].
+    pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
+        let mut fields: Option<Box<str>> = None;
+        let mut at: Option<Box<str>> = None;
+        each_parameter(query, |name, value| match name {
+            "fields" => once("fields", &mut fields, value),
+            "at" => once("at", &mut at, value),
+            _ => Ok(()),
+        })?;
+        Ok(Self {
+            fields: fields.and_then(|text| parse_fields(&text)),
+            at: parse_time("at", at.as_deref())?,
+        })
+    }
 }
 
 /// The `metrics` parameter of `GET /api/ws`; true where it is absent.
@@ -93,7 +143,7 @@ pub fn check(query: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-fn each_parameter(
+pub(super) fn each_parameter(
     query: Option<&str>,
     mut take: impl FnMut(&str, &str) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
@@ -104,7 +154,11 @@ fn each_parameter(
     Ok(())
 }
 
-fn once(name: &'static str, slot: &mut Option<Box<str>>, value: &str) -> Result<(), ApiError> {
+pub(super) fn once(
+    name: &'static str,
+    slot: &mut Option<Box<str>>,
+    value: &str,
+) -> Result<(), ApiError> {
     match slot.replace(value.into()) {
         None => Ok(()),
         Some(_) => Err(ApiError::InvalidQuery {
@@ -112,6 +166,21 @@ fn once(name: &'static str, slot: &mut Option<Box<str>>, value: &str) -> Result<
             rule: "given more than once",
         }),
     }
+}
+
+/// The time of parameter `name`; an empty one is as if absent.
+pub(super) fn parse_time(
+    name: &'static str,
+    text: Option<&str>,
+) -> Result<Option<Timestamp>, ApiError> {
+    let text = text.filter(|text| !text.is_empty());
+    text.map(|text| {
+        time::parse(text).ok_or(ApiError::InvalidQuery {
+            name,
+            rule: time::TIME_RULE,
+        })
+    })
+    .transpose()
 }
 
 fn parse_limit(text: &str) -> Result<usize, ApiError> {
@@ -142,17 +211,36 @@ mod tests {
     #[test]
     fn parameters_are_decoded_and_empty_ones_are_absent() {
         let parsed = ListQuery::parse(Some(
-            "namespace=&prefix=a%2Fb+c&limit=10000&fields=b,a,b&x=1",
+            "namespace=&prefix=a%2Fb+c&limit=10000&fields=b,a,b&at=1&x=1",
         ))
         .unwrap();
         let expected = ListQuery {
             prefix: Some("a/b+c".into()),
             limit: Some(10_000),
             fields: Some(Box::new(["a".into(), "b".into()])),
+            at: Some(Timestamp::from_micros(1000)),
             ..ListQuery::default()
         };
         assert_eq!(parsed, expected);
         assert_eq!(ListQuery::parse(None).unwrap(), ListQuery::default());
+    }
+
+    #[test]
+    fn the_link_names_the_same_query_after_an_id() {
+        let query = ListQuery::parse(Some(
+            "namespace=n&prefix=n/a+&limit=7&fields=a,b&at=2026-01-01T00:00:00.5%2B01:00",
+        ))
+        .unwrap();
+        let link = query.next_link("n/a+ü");
+        let target = link
+            .strip_prefix("</api/state/entities?")
+            .and_then(|rest| rest.strip_suffix(">; rel=\"next\""))
+            .expect(&link);
+        let expected = ListQuery {
+            after: Some("n/a+ü".into()),
+            ..query
+        };
+        assert_eq!(ListQuery::parse(Some(target)), Ok(expected));
     }
 
     #[test]
@@ -164,6 +252,9 @@ mod tests {
             "limit=1.0",
             "limit=%2B1",
             "prefix=a&prefix=a",
+            "at=yesterday",
+            "at=-1",
+            "at=1&at=1",
         ] {
             let error = ListQuery::parse(Some(query)).unwrap_err();
             assert!(
@@ -175,7 +266,8 @@ mod tests {
             ListQuery::parse(Some("x=%f")).unwrap_err(),
             ApiError::PercentEncoding { part: "query" }
         );
-        assert!(parse_read(Some("fields=a&fields=b")).is_err());
+        assert!(ReadQuery::parse(Some("fields=a&fields=b")).is_err());
+        assert!(ReadQuery::parse(Some("at=x")).is_err());
         assert!(!parse_websocket(Some("metrics=false")).unwrap());
         assert!(parse_websocket(None).unwrap());
     }

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 pub enum Route<'a> {
     /// `POST /api/events`
     Publish,
+    /// `GET /api/events`
+    Events,
     /// `POST /api/events/batch`
     PublishBatch,
     /// `GET /api/state/entities`
@@ -32,6 +34,7 @@ pub enum Route<'a> {
 
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
+const EVENTS: &str = "GET, HEAD, POST, OPTIONS";
 const ENTITY: &str = "GET, HEAD, DELETE, OPTIONS";
 const ENTITY_NAMED_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
@@ -44,7 +47,12 @@ const ENTITIES: &str = "/api/state/entities";
 /// bad entity id.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
     match path {
-        "/api/events" => fixed(method, Method::Post, Route::Publish),
+        "/api/events" => match method {
+            Method::Post => Ok(Route::Publish),
+            Method::Get | Method::Head => Ok(Route::Events),
+            Method::Options => Ok(Route::Options(EVENTS)),
+            _ => Err(ApiError::Method { allow: EVENTS }),
+        },
         "/api/events/batch" => fixed(method, Method::Post, Route::PublishBatch),
         ENTITIES => fixed(method, Method::Get, Route::List),
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
@@ -101,9 +109,17 @@ mod tests {
             assert_eq!(route(method, path), expected, "{method:?} {path}");
         };
         check(Method::Post, "/api/events", Ok(Route::Publish));
+        check(Method::Get, "/api/events", Ok(Route::Events));
+        check(Method::Head, "/api/events", Ok(Route::Events));
+        check(Method::Options, "/api/events", Ok(Route::Options(EVENTS)));
+        check(
+            Method::Delete,
+            "/api/events",
+            Err(ApiError::Method { allow: EVENTS }),
+        );
         check(
             Method::Get,
-            "/api/events",
+            "/api/events/batch",
             Err(ApiError::Method { allow: POST }),
         );
         check(Method::Post, "/api/events/", Err(ApiError::NoRoute));

@@ -17,6 +17,9 @@
 
 use super::varint;
 
+/// The kind of a log record that holds an event.
+pub const RECORD_KIND_EVENT: u8 = 1;
+
 const FLAG_TOMBSTONE: u8 = 1;
 const FLAG_TIMESTAMP: u8 = 1 << 1;
 const FLAG_UUID: u8 = 1 << 2;
@@ -363,6 +366,7 @@ mod tests {
             (Some("k"), Some(""), "\"unit\":\"C\"")
         );
         assert!(view.tombstone);
+        assert_eq!(EventView::entity_id_of(&bytes), Some("house/room"));
         assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
     }
 
@@ -382,6 +386,7 @@ mod tests {
         let bytes = encoded(&draft);
         assert_eq!(bytes.len(), 1 + (1 + 10) + 16 + (1 + 14) + (1 + 5) + 1);
         let view = EventView::decode(&bytes).unwrap();
+        assert_eq!(EventView::entity_id_of(&bytes), Some("house/room"));
         assert_eq!(view.event_id, EventId::Uuid(uuid));
         assert_eq!(
             (view.timestamp_ms, view.key, view.schema, view.extra),
@@ -410,7 +415,9 @@ mod tests {
             for value in 0..=255 {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
+                let id = EventView::entity_id_of(&damaged);
                 if let Ok(view) = EventView::decode(&damaged) {
+                    assert_eq!(id, Some(view.entity_id));
                     assert_eq!(view.properties().count(), view.properties().len());
                 }
             }

@@ -1,4 +1,4 @@
-//! The words that all layers share: identifiers, times and the stored form of an event.
+//! The words that all layers share: identifiers, where they are placed, times and the stored form of an event.
 //!
 //! Sits at the bottom of the import graph beside `wire` and `limits`; it knows no JSON, no socket and no file.
 
@@ -6,11 +6,15 @@ mod durability;
 mod event;
 mod id;
 mod pack;
+mod placement;
 mod time;
 mod varint;
 
 pub use durability::Durability;
-pub use event::{EventDecodeError, EventDraft, EventId, EventView, Properties, Property};
+pub use event::{
+    EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
+};
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_of, placement_key};
 pub use pack::EventPack;
+pub use placement::{place, place_key};
 pub use time::{Rfc3339, Timestamp};

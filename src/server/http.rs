@@ -8,7 +8,7 @@ use super::responses::Responses;
 use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
 use crate::api::event::Decoded;
 use crate::api::json::Scanner;
-use crate::api::query::{self, ListQuery};
+use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::{ApiError, Route, delete, encode, route};
 use crate::model::{EventId, EventPack, is_reserved};
 use crate::shard::{AppendRefusal, Reply, ShardRequest, StateDamaged, Ticket, place};
@@ -111,6 +111,7 @@ fn dispatch(
                 return Ok(Next::Last);
             }
         }
+        Route::Events => return Err(ApiError::NoRoute),
         Route::Read(id) => read(hub, client, (&id, head), meta)?,
         Route::Delete(id) => {
             serving(hub)?;
@@ -273,7 +274,7 @@ fn read(
     (id, head): (&str, &Head<'_>),
     meta: RequestMeta,
 ) -> Result<(), ApiError> {
-    let fields = query::parse_read(head.query)?;
+    let ReadQuery { fields, at: _ } = ReadQuery::parse(head.query)?;
     let if_none_match = match head.if_none_match {
         Field::One(value) => Some(value),
         Field::Absent | Field::Repeated => None,

@@ -297,7 +297,7 @@ impl Listing {
 
     fn write_page(&self, hub: &Hub, page: &[u8], more: bool, out: &mut Vec<u8>) {
         let link = if more {
-            self.last_id.as_deref().map(|id| self.next_link(id))
+            self.last_id.as_deref().map(|id| self.query.next_link(id))
         } else {
             None
         };
@@ -315,34 +315,6 @@ impl Listing {
             },
         );
     }
-
-    /// `Link` to the next page (RFC 8288): the same query, after the last id of this one.
-    fn next_link(&self, last_id: &str) -> String {
-        let mut link = String::from("</api/state/entities?");
-        let fields = self.query.fields.as_ref().map(|fields| fields.join(","));
-        let parameters = [
-            ("namespace", self.query.namespace.as_deref()),
-            ("prefix", self.query.prefix.as_deref()),
-            ("fields", fields.as_deref()),
-        ];
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                link.push_str(name);
-                link.push('=');
-                percent_encode(value, &mut link);
-                link.push('&');
-            }
-        }
-        if let Some(limit) = self.query.limit {
-            link.push_str("limit=");
-            link.push_str(&limit.to_string());
-            link.push('&');
-        }
-        link.push_str("after=");
-        percent_encode(last_id, &mut link);
-        link.push_str(">; rel=\"next\"");
-        link
-    }
 }
 
 /// How far a merge came.
@@ -352,30 +324,4 @@ enum Merged {
     Waiting,
     /// There is no more, or no more on this page.
     Complete { more: bool },
-}
-
-/// Everything but the unreserved characters (RFC 3986 §2.3) as an escape.
-fn percent_encode(text: &str, out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_cover_all_but_unreserved_characters() {
-        let mut out = String::new();
-        percent_encode("a-Z_0.~ /%&ä", &mut out);
-        assert_eq!(out, "a-Z_0.~%20%2F%25%26%C3%A4");
-    }
 }

@@ -10,11 +10,12 @@
 use super::changes::{ChangeCollector, CollectedChanges};
 use super::log::{AppendRefusal, EventLog};
 use super::message::Chunk;
-use super::placement::place;
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
-use crate::model::{EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved};
+use crate::model::{
+    EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved, place,
+};
 use crate::state::{Applied, Entity, Frozen, Query, Replaced, State};
 use crate::subscribe::{Filter, Registry};
 use flux_storage::{CheckpointMeta, LayerError, LayerStack, Sequence};

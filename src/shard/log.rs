@@ -1,9 +1,7 @@
 //! The few things an engine asks of its log. A file system, a distributed log or a vector can stand behind it.
 
+use crate::model::RECORD_KIND_EVENT;
 use flux_storage::Sequence;
-
-/// The kind of a log record that holds an event.
-pub const RECORD_KIND_EVENT: u8 = 1;
 
 /// Why an append was refused. Nothing was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,6 @@
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `placement` | entity id → shard |
 //! | `message` | what cores say to each other |
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `log` | the few things an engine asks of its log |
@@ -22,19 +21,18 @@ mod log;
 mod mailbox;
 mod message;
 mod owner;
-mod placement;
 mod recovery;
 mod replay;
 #[cfg(test)]
 mod simulation;
 
+pub use crate::model::{RECORD_KIND_EVENT, place, place_key};
 pub use base::advance_base;
 pub use changes::CollectedChanges;
 pub use engine::{Engine, EngineReplayError, ReadAnswer, Snapshot, StateDamaged};
-pub use log::{AppendRefusal, EventLog, RECORD_KIND_EVENT};
+pub use log::{AppendRefusal, EventLog};
 pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
 pub use message::{Chunk, Envelope, Message, Origin, Reply, ShardRequest, Ticket};
 pub use owner::Shard;
-pub use placement::{place, place_key};
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};
 pub use replay::{ReplayFault, replay_record};

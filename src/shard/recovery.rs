@@ -13,8 +13,8 @@
 //! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
 
 use super::engine::{Engine, Snapshot};
-use super::placement::place;
 use super::replay::{Batch, ReplayFault, Target};
+use crate::model::place;
 use crate::state::{entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, Log, LogDir,

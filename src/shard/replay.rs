@@ -1,8 +1,7 @@
 //! Records of a log → the state of one shard.
 
 use super::engine::{Engine, EngineReplayError};
-use super::log::RECORD_KIND_EVENT;
-use crate::model::{EventDecodeError, EventView, Timestamp};
+use crate::model::{EventDecodeError, EventView, RECORD_KIND_EVENT, Timestamp};
 use crate::state::WARM_IDS_MAX;
 use flux_storage::{LayerError, Record, Sequence};
 

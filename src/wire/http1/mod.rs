@@ -30,4 +30,4 @@ pub use reader::{Next, Phase, Request, RequestReader};
 pub use response::{
     BodyLength, CONTINUE, ResponseHead, reason_phrase, write_chunk, write_decimal, write_last_chunk,
 };
-pub use target::{QueryPairs, TargetError, percent_decode, query_pairs};
+pub use target::{QueryPairs, TargetError, percent_decode, percent_encode, query_pairs};

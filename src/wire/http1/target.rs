@@ -1,4 +1,4 @@
-//! Percent-decoding of paths and queries (RFC 3986 §2.1), for `api`: the codec hands targets on as sent.
+//! Percent escapes of paths and queries (RFC 3986 §2.1), for `api`: the codec hands targets on as sent.
 
 use std::borrow::Cow;
 
@@ -48,6 +48,22 @@ pub fn percent_decode(text: &str) -> Result<Cow<'_, str>, TargetError> {
     String::from_utf8(decoded)
         .map(Cow::Owned)
         .or(Err(TargetError::NotUtf8))
+}
+
+/// Appends `text` to `out` so that it can stand in a path or query: everything but the unreserved characters
+/// (RFC 3986 §2.3) as an escape.
+pub fn percent_encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                let digit = char::from_digit(u32::from(digit), 16).unwrap_or('0');
+                out.push(digit.to_ascii_uppercase());
+            }
+        }
+    }
 }
 
 /// The parameters of a query, decoded, in order; see [`QueryPairs`].
@@ -119,6 +135,14 @@ mod tests {
             percent_decode("/api/events"),
             Ok(Cow::Borrowed(_))
         ));
+    }
+
+    #[test]
+    fn escapes_cover_all_but_unreserved_characters() {
+        let mut out = String::new();
+        percent_encode("a-Z_0.~ /%&+ä", &mut out);
+        assert_eq!(out, "a-Z_0.~%20%2F%25%26%2B%C3%A4");
+        assert_eq!(percent_decode(&out).unwrap(), "a-Z_0.~ /%&+ä");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! keys badly. It is part of the data format: the shard count of a generation decides where a namespace's events
 //! lie, so the vectors in the tests never change.
 
-use crate::model::placement_key;
+use super::id::placement_key;
 
 /// The shard of an id, below `shards`. Ids of one namespace always share theirs.
 ///

@@ -1,0 +1,332 @@
+//! The parameters of `GET /api/events`, its cursors, and the JSON of its events (API contract §9).
+//!
+//! A cursor is 14 characters of base64url over ten bytes: a version, the sequence of the event that the next page
+//! comes before, big-endian, and a check byte. Sequences never change, so a cursor is good across restarts and
+//! changes of the shard count; the check byte tells a cursor that was cut or typed from one that was handed out.
+
+use super::error::ApiError;
+use super::event_encode::event_members;
+use super::query::{each_parameter, once, parse_time};
+use crate::limits;
+use crate::model::{EventView, Timestamp};
+use crate::wire::http1::{percent_encode, write_decimal};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+const CURSOR_VERSION: u8 = 1;
+
+/// Where a page of events goes on: before the event with this sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventCursor(u64);
+
+impl EventCursor {
+    /// The cursor of the event with this sequence.
+    pub const fn new(sequence: u64) -> Self {
+        Self(sequence)
+    }
+
+    /// The sequence.
+    pub const fn sequence(self) -> u64 {
+        self.0
+    }
+
+    /// The text that clients keep.
+    pub fn encode(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.bytes())
+    }
+
+    /// Reads a text that [`EventCursor::encode`] wrote; `None` for any other.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (_, after) = bytes.split_first()?;
+        let cursor = Self(u64::from_be_bytes(*after.first_chunk::<8>()?));
+        (cursor.bytes().as_slice() == bytes.as_slice()).then_some(cursor)
+    }
+
+    fn bytes(self) -> [u8; 10] {
+        let mut bytes = [CURSOR_VERSION; 10];
+        if let Some(middle) = bytes.get_mut(1..9) {
+            middle.copy_from_slice(&self.0.to_be_bytes());
+        }
+        let sum = bytes
+            .iter()
+            .take(9)
+            .fold(0x5a_u8, |sum, byte| sum.rotate_left(3).wrapping_add(*byte));
+        if let Some(last) = bytes.last_mut() {
+            *last = sum;
+        }
+        bytes
+    }
+}
+
+/// The parameters of `GET /api/events`. At least one of `entity` and `namespace` is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsQuery {
+    /// Events of this entity.
+    pub entity: Option<Box<str>>,
+    /// Events of entities of this namespace.
+    pub namespace: Option<Box<str>>,
+    /// Accepted at this time or later.
+    pub since: Option<Timestamp>,
+    /// Accepted at this time or earlier.
+    pub until: Option<Timestamp>,
+    /// Events before this one.
+    pub before: Option<EventCursor>,
+    /// Events of a page, 1 to [`limits::EVENTS_PAGE_MAX`].
+    pub limit: usize,
+}
+
+impl EventsQuery {
+    /// Parses the raw query of a target.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter and where neither `entity` nor `namespace` is
+    /// there; [`ApiError::PercentEncoding`].
+    pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
+        let [
+            mut entity,
+            mut namespace,
+            mut since,
+            mut until,
+            mut before,
+            mut limit,
+        ] = [const { None::<Box<str>> }; 6];
+        each_parameter(query, |name, value| match name {
+            "entity" => once("entity", &mut entity, value),
+            "namespace" => once("namespace", &mut namespace, value),
+            "since" => once("since", &mut since, value),
+            "until" => once("until", &mut until, value),
+            "before" => once("before", &mut before, value),
+            "limit" => once("limit", &mut limit, value),
+            _ => Ok(()),
+        })?;
+        for text in [&mut entity, &mut namespace, &mut before] {
+            text.take_if(|text| text.is_empty());
+        }
+        if entity.is_none() && namespace.is_none() {
+            return Err(ApiError::InvalidQuery {
+                name: "entity",
+                rule: "`entity` or `namespace` is needed",
+            });
+        }
+        Ok(Self {
+            entity,
+            namespace,
+            since: parse_time("since", since.as_deref())?,
+            until: parse_time("until", until.as_deref())?,
+            before: before.map(|text| parse_cursor(&text)).transpose()?,
+            limit: limit.map_or(Ok(limits::EVENTS_PAGE_DEFAULT), |text| parse_limit(&text))?,
+        })
+    }
+
+    /// `Link` to the next page (RFC 8288): the same query, before `cursor`.
+    pub fn next_link(&self, cursor: EventCursor) -> String {
+        let mut link = String::from("</api/events?");
+        let time = |time: Option<Timestamp>| time.map(|time| time.rfc3339().to_string());
+        let (since, until) = (time(self.since), time(self.until));
+        let (limit, before) = (self.limit.to_string(), cursor.encode());
+        let parameters = [
+            ("entity", self.entity.as_deref()),
+            ("namespace", self.namespace.as_deref()),
+            ("since", since.as_deref()),
+            ("until", until.as_deref()),
+            ("limit", Some(limit.as_str())),
+            ("before", Some(before.as_str())),
+        ];
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                if !link.ends_with('?') {
+                    link.push('&');
+                }
+                link.push_str(name);
+                link.push('=');
+                percent_encode(value, &mut link);
+            }
+        }
+        link.push_str(">; rel=\"next\"");
+        link
+    }
+}
+
+fn parse_cursor(text: &str) -> Result<EventCursor, ApiError> {
+    EventCursor::parse(text).ok_or(ApiError::InvalidQuery {
+        name: "before",
+        rule: "a cursor that this server handed out",
+    })
+}
+
+fn parse_limit(text: &str) -> Result<usize, ApiError> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<usize>() {
+        Ok(limit) if digits && (1..=limits::EVENTS_PAGE_MAX).contains(&limit) => Ok(limit),
+        _ => Err(ApiError::InvalidQuery {
+            name: "limit",
+            rule: "a whole number from 1 to 500",
+        }),
+    }
+}
+
+/// One event of a page: as it was sent, with what the server knows of it.
+pub fn stored_event(out: &mut Vec<u8>, sequence: u64, accepted: Timestamp, event: &EventView<'_>) {
+    out.push(b'{');
+    event_members(out, event);
+    out.extend_from_slice(b",\"sequence\":");
+    write_decimal(out, sequence);
+    out.extend_from_slice(b",\"acceptedAt\":\"");
+    out.extend_from_slice(accepted.rfc3339().as_bytes());
+    out.extend_from_slice(b"\",\"cursor\":\"");
+    out.extend_from_slice(EventCursor::new(sequence).encode().as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EventDraft, EventId};
+
+    #[test]
+    fn a_cursor_comes_back_and_nothing_else_is_one() {
+        for sequence in [0, 1, 255, 256, 1 << 40, u64::MAX] {
+            let text = EventCursor::new(sequence).encode();
+            assert_eq!(text.len(), 14);
+            assert_eq!(
+                EventCursor::parse(&text),
+                Some(EventCursor::new(sequence)),
+                "{text}"
+            );
+            for at in 0..text.len() {
+                assert_eq!(EventCursor::parse(&text[..at]), None, "{text} cut to {at}");
+                let mut changed = text.clone().into_bytes();
+                changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+                let changed = String::from_utf8(changed).unwrap();
+                assert_eq!(EventCursor::parse(&changed), None, "{text} as {changed}");
+            }
+        }
+        for text in ["", "0", "AQAAAAAAAAAA==", "garbage!", "ääääääääää"] {
+            assert_eq!(EventCursor::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_empty_ones_are_absent() {
+        let cursor = EventCursor::new(77);
+        let query = format!(
+            "entity=a%2Fb+c&namespace=&since=2026-01-01T02:00:00+02:00&until=1767225600001&before={}&x=1",
+            cursor.encode()
+        );
+        let expected = EventsQuery {
+            entity: Some("a/b+c".into()),
+            namespace: None,
+            since: Some(Timestamp::from_micros(1_767_225_600_000_000)),
+            until: Some(Timestamp::from_micros(1_767_225_600_001_000)),
+            before: Some(cursor),
+            limit: 100,
+        };
+        assert_eq!(EventsQuery::parse(Some(&query)), Ok(expected));
+        let query = EventsQuery::parse(Some(
+            "namespace=n&limit=500&entity=&since=&until=&before=&limit2=0",
+        ))
+        .unwrap();
+        assert_eq!((query.limit, query.entity), (500, None));
+        assert_eq!((query.since, query.until, query.before), (None, None, None));
+    }
+
+    #[test]
+    fn an_offset_is_understood_however_its_plus_arrives() {
+        for plus in ["+", "%2B", "%2b", "%20", " "] {
+            let query = format!("entity=e&since=2026-01-01T02:00:00{plus}02:00");
+            let since = EventsQuery::parse(Some(&query)).unwrap().since;
+            assert_eq!(
+                since,
+                Some(Timestamp::from_micros(1_767_225_600_000_000)),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_and_repeated_parameters_are_refused() {
+        let check = |query: &str, name: &str| match EventsQuery::parse(Some(query)) {
+            Err(ApiError::InvalidQuery { name: found, .. }) => assert_eq!(found, name, "{query}"),
+            other => panic!("{query}: {other:?}"),
+        };
+        check("", "entity");
+        check("limit=1", "entity");
+        check("entity=&namespace=", "entity");
+        for limit in [
+            "0",
+            "501",
+            "",
+            "x",
+            "-1",
+            "+1",
+            "1.0",
+            "99999999999999999999",
+        ] {
+            check(&format!("entity=e&limit={limit}"), "limit");
+        }
+        for time in ["x", "-1", "2026-01-01", "2026-01-01T00:00:00"] {
+            check(&format!("entity=e&since={time}"), "since");
+            check(&format!("entity=e&until={time}"), "until");
+        }
+        check("entity=e&before=1", "before");
+        check("entity=a&entity=b", "entity");
+        check("entity=a&entity=", "entity");
+        check("namespace=a&namespace=a", "namespace");
+        check("entity=a&since=1&since=1", "since");
+        check("entity=a&until=1&until=1", "until");
+        check("entity=a&limit=1&limit=1", "limit");
+        check("entity=a&before=&before=", "before");
+        assert_eq!(
+            EventsQuery::parse(Some("entity=%f")),
+            Err(ApiError::PercentEncoding { part: "query" })
+        );
+    }
+
+    #[test]
+    fn the_link_names_the_same_query_before_a_cursor() {
+        let query = EventsQuery::parse(Some(
+            "namespace=n&entity=n/a&limit=7&since=1&until=2026-01-01T00:00:00Z",
+        ))
+        .unwrap();
+        let link = query.next_link(EventCursor::new(5));
+        let target = link
+            .strip_prefix("</api/events?")
+            .and_then(|rest| rest.strip_suffix(">; rel=\"next\""))
+            .expect(&link);
+        let next = EventsQuery::parse(Some(target)).unwrap();
+        let expected = EventsQuery {
+            before: Some(EventCursor::new(5)),
+            ..query
+        };
+        assert_eq!(next, expected);
+    }
+
+    #[test]
+    fn a_stored_event_says_when_and_as_what_it_was_accepted() {
+        let draft = EventDraft {
+            entity_id: "n/a",
+            event_id: EventId::Text("e"),
+            stream: "s",
+            source: "x",
+            timestamp_ms: Some(7),
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone: false,
+            properties: &[],
+        };
+        let mut bytes = Vec::new();
+        draft.encode(&mut bytes);
+        let mut out = Vec::new();
+        let event = EventView::decode(&bytes).unwrap();
+        stored_event(&mut out, 9, Timestamp::from_micros(1), &event);
+        let cursor = EventCursor::new(9).encode();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!(
+                r#"{{"eventId":"e","stream":"s","source":"x","timestamp":7,"payload":{{"entity_id":"n/a","properties":{{}}}},"sequence":9,"acceptedAt":"1970-01-01T00:00:00.000001Z","cursor":"{cursor}"}}"#
+            )
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! What one request may cost, against a log without end: each bound is met at its number and told with it.
+
+use super::support::Endless;
+use super::{EntityAt, Generation, HistoryError, entity_at, events, list_at};
+use crate::api::history::{EventCursor, EventsQuery};
+use crate::api::query::ListQuery;
+use crate::limits::{
+    HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX, HISTORY_LIST_EVENTS_MAX,
+    HISTORY_STATE_BYTES_MAX, PAGE_BYTES_MAX,
+};
+use crate::model::Timestamp;
+
+const NOW: Timestamp = Timestamp::from_micros(0);
+
+fn generations(log: Endless) -> Vec<Generation<Endless>> {
+    vec![Generation::new([Some(log)])]
+}
+
+fn bound<T>(outcome: Result<T, HistoryError>) -> (u64, &'static str) {
+    match outcome {
+        Err(HistoryError::TooLong { limit, unit, .. }) => (limit, unit),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it is within bounds"),
+    }
+}
+
+#[test]
+fn an_entity_is_told_up_to_a_number_of_events() {
+    let asked = EntityAt {
+        id: "a/1",
+        at: NOW,
+        fields: None,
+    };
+    let most = HISTORY_ENTITY_EVENTS_MAX as u64;
+    let found = entity_at(&generations(Endless::new(&["a/1"], 0, most)), asked);
+    let json = String::from_utf8(found.unwrap().unwrap()).unwrap();
+    assert!(json.ends_with(&format!("\"version\":{most}}}")), "{json}");
+    let found = entity_at(&generations(Endless::new(&["a/1"], 0, most + 1)), asked);
+    assert_eq!(bound(found), (most, "events"));
+}
+
+#[test]
+fn an_entity_is_told_up_to_a_number_of_bytes() {
+    let asked = EntityAt {
+        id: "a/1",
+        at: NOW,
+        fields: None,
+    };
+    let found = entity_at(&generations(Endless::new(&["a/1"], 1 << 20, 65)), asked);
+    let most = HISTORY_EVENT_BYTES_MAX as u64;
+    assert_eq!(bound(found), (most, "bytes of events"));
+}
+
+#[test]
+fn a_listing_reads_up_to_a_number_of_events() {
+    let most = HISTORY_LIST_EVENTS_MAX;
+    let query = ListQuery::default();
+    let log = Endless::new(&["a/1"], 0, most + 1);
+    assert_eq!(
+        bound(list_at(&generations(log), &query, NOW)),
+        (most, "events")
+    );
+    // Too large for a pile, and too long to be read without one.
+    let query = ListQuery {
+        namespace: Some("a".into()),
+        ..query
+    };
+    let log = Endless::new(&["a/1"], 1 << 20, most);
+    assert_eq!(
+        bound(list_at(&generations(log), &query, NOW)),
+        (most, "events")
+    );
+}
+
+#[test]
+fn a_namespace_too_large_for_a_pile_is_read_in_order() {
+    let query = ListQuery {
+        namespace: Some("a".into()),
+        ..ListQuery::default()
+    };
+    let log = Endless::new(&["a/1", "b/1"], 1 << 20, 140);
+    let page = list_at(&generations(log), &query, NOW).unwrap();
+    let json = String::from_utf8(page.json).unwrap();
+    assert!(json.ends_with("\"version\":70}]"), "{}", json.len());
+}
+
+#[test]
+fn a_listing_holds_up_to_a_number_of_bytes() {
+    let ids: Vec<String> = (0..20).map(|number| format!("a/{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let log = Endless::new(&ids, 16 << 20, 20);
+    let found = list_at(&generations(log), &ListQuery::default(), NOW);
+    let most = HISTORY_STATE_BYTES_MAX as u64;
+    assert_eq!(bound(found), (most, "bytes of entities"));
+}
+
+fn query(entity: &str) -> EventsQuery {
+    EventsQuery {
+        entity: Some(entity.into()),
+        namespace: None,
+        since: None,
+        until: None,
+        before: None,
+        limit: 500,
+    }
+}
+
+#[test]
+fn a_page_of_large_events_ends_early_and_leads_on() {
+    let log = Endless::new(&["a/1"], 1 << 20, 20);
+    let page = events(&generations(log), &query("a/1")).unwrap();
+    assert_eq!(page.json.len() >> 20, PAGE_BYTES_MAX >> 20);
+    assert_eq!(page.next, Some(EventCursor::new(13)));
+}
+
+#[test]
+fn ids_that_share_a_key_do_not_keep_a_page_from_ending() {
+    let most = HISTORY_ENTITY_EVENTS_MAX as u64;
+    let log = Endless::new(&["a/1"], 0, most + 7);
+    // The log answers any key, as if the ids collided.
+    let page = events(&generations(log), &query("a/2")).unwrap();
+    assert_eq!(page.json, b"[]");
+    assert_eq!(page.next, Some(EventCursor::new(8)));
+}

@@ -1,0 +1,194 @@
+//! A page of stored events, newest first.
+//!
+//! A namespace's events lie in one log of each generation, and those of a newer generation all come later, so a page
+//! is read from one log after the other, by the log's index. Sequences never change: the next page begins before the
+//! last event of this one, whatever was restarted or resharded meanwhile.
+//!
+//! Where retention removed events, whoever asks for what may have been among them is told so instead of being shown
+//! the rest: with `since`, `until` or `before` below the horizon at once, without them when the last page is behind.
+
+use super::source::after;
+use super::{Base, Generation, HistoryError, PastLog, decode, key};
+use crate::api::history::{EventCursor, EventsQuery, stored_event};
+use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, PAGE_BYTES_MAX};
+use crate::model::{EventView, Timestamp, namespace_of, placement_key};
+use flux_storage::{Record, Sequence};
+use std::ops::{ControlFlow, RangeInclusive};
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsPage {
+    /// The events, a JSON array.
+    pub json: Vec<u8>,
+    /// Where the next page begins; `None` where there is none.
+    pub next: Option<EventCursor>,
+}
+
+/// The page that `query` asks for. `generations`: newest first. Blocks.
+///
+/// # Errors
+/// [`HistoryError`].
+///
+/// # Panics
+/// Where the log of the query's namespace or entity was left out of a generation.
+pub fn events<L: PastLog>(
+    generations: &[Generation<L>],
+    query: &EventsQuery,
+) -> Result<EventsPage, HistoryError> {
+    let Some(scope) = Scope::of(query) else {
+        return Ok(EventsPage {
+            json: b"[]".to_vec(),
+            next: None,
+        });
+    };
+    let mut logs: Vec<&L> = Vec::new();
+    let mut horizon = None;
+    for generation in generations {
+        let log = generation.log_of(scope.placement);
+        logs.push(log);
+        horizon = log.removed();
+        if horizon.is_some() {
+            break;
+        }
+    }
+    if let Some(horizon) = horizon {
+        refuse_below(horizon, query)?;
+    }
+    let mut page = Page::new(query);
+    for log in logs {
+        let mut before = query.before.map_or(Sequence::new(u64::MAX), |cursor| {
+            Sequence::new(cursor.sequence())
+        });
+        if let Some(until) = query.until {
+            before = before.min(log.after_time(until)?);
+        }
+        log.read_backward(scope.keys.clone(), before, &mut |record| page.take(&record))?;
+        if page.end != End::Open {
+            break;
+        }
+    }
+    Ok(page.finish(horizon))
+}
+
+/// Where the events of a query lie.
+struct Scope<'q> {
+    placement: &'q str,
+    keys: RangeInclusive<u64>,
+}
+
+impl<'q> Scope<'q> {
+    /// `None` where no event can match.
+    fn of(query: &'q EventsQuery) -> Option<Self> {
+        match (query.entity.as_deref(), query.namespace.as_deref()) {
+            (Some(entity), namespace) => {
+                let apart = namespace.is_some_and(|name| namespace_of(entity) != Some(name));
+                let key = key::entity_key(entity);
+                (!apart).then(|| Self {
+                    placement: placement_key(entity),
+                    keys: key..=key,
+                })
+            }
+            (None, Some(name)) => Some(Self {
+                placement: name,
+                keys: key::namespace_keys(name),
+            }),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Refuses a query that reaches to what was removed. What was accepted at the horizon's own time may be among it.
+fn refuse_below(horizon: Base, query: &EventsQuery) -> Result<(), HistoryError> {
+    let reaches = |time: Option<Timestamp>| time.is_some_and(|time| time <= horizon.time);
+    let behind = query
+        .before
+        .is_some_and(|cursor| cursor.sequence() <= horizon.through.next().get());
+    if reaches(query.since) || reaches(query.until) || behind {
+        return Err(HistoryError::Removed {
+            from: after(horizon.time),
+        });
+    }
+    Ok(())
+}
+
+/// Why no more is read.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// It is.
+    Open,
+    /// The page is full, or took too long: the next one begins before the last event looked at.
+    Full,
+    /// What comes is before `since`.
+    Since,
+}
+
+/// A page in the making.
+struct Page<'q> {
+    query: &'q EventsQuery,
+    json: Vec<u8>,
+    count: usize,
+    visited: usize,
+    /// The last event that was looked at and belongs to this page or to nobody.
+    last: Option<Sequence>,
+    end: End,
+}
+
+impl<'q> Page<'q> {
+    fn new(query: &'q EventsQuery) -> Self {
+        Self {
+            query,
+            json: Vec::new(),
+            count: 0,
+            visited: 0,
+            last: None,
+            end: End::Open,
+        }
+    }
+
+    fn take(&mut self, record: &Record<'_>) -> Result<ControlFlow<()>, HistoryError> {
+        let time = Timestamp::from_micros(record.time_micros);
+        if self.query.since.is_some_and(|since| time < since) {
+            self.end = End::Since;
+            return Ok(ControlFlow::Break(()));
+        }
+        // Ids that share a key may be many, if somebody chose them so.
+        let exhausted = self.visited >= HISTORY_ENTITY_EVENTS_MAX;
+        let event = decode(record)?;
+        let matches = self.matches(&event);
+        let full = self.count >= self.query.limit || self.json.len() >= PAGE_BYTES_MAX;
+        if exhausted || (matches && full) {
+            self.end = End::Full;
+            return Ok(ControlFlow::Break(()));
+        }
+        if matches {
+            self.json.push(if self.count == 0 { b'[' } else { b',' });
+            stored_event(&mut self.json, record.sequence.get(), time, &event);
+            self.count += 1;
+        }
+        self.visited += 1;
+        self.last = Some(record.sequence);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn matches(&self, event: &EventView<'_>) -> bool {
+        let (entity, namespace) = (&self.query.entity, &self.query.namespace);
+        entity.as_deref().is_none_or(|id| event.entity_id == id)
+            && namespace
+                .as_deref()
+                .is_none_or(|name| namespace_of(event.entity_id) == Some(name))
+    }
+
+    fn finish(mut self, horizon: Option<Base>) -> EventsPage {
+        let next = match self.end {
+            End::Full => self.last,
+            End::Open if self.query.since.is_none() => horizon.map(|base| base.through.next()),
+            End::Open | End::Since => None,
+        };
+        self.json
+            .extend_from_slice(if self.count == 0 { b"[]" } else { b"]" });
+        EventsPage {
+            json: self.json,
+            next: next.map(|sequence| EventCursor::new(sequence.get())),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The entities as they were at an earlier time.
+//!
+//! ```text
+//! generation 3    shard 0: nothing that early ─┐   shard 1: base ── events ──▶ a state
+//! generation 2    shard 0, 1, 2, for the ids of generation 3's shard 0:
+//!                          base ── events of generation 2 ── events of generation 3 ──▶ a state
+//! ```
+//!
+//! For each log of the newest generation the newest stored state is taken that is not too new, and the events since are
+//! applied to it. A log without one goes on in the generation before: the same ids lie there in other logs, and each
+//! of those gives a state to which the newer events of its ids are applied. The page is what comes first of all these
+//! states, which are made one after the other, so that only one of them is in memory.
+//!
+//! Within a namespace the index finds the events, newest first; they are piled up and applied in their order. Without
+//! one, or where the pile grows too high, the log is read from the base on.
+
+use super::page::Page;
+use super::pile::Pile;
+use super::source::{Shards, base_at, refuse_removed};
+use super::{Base, Generation, HistoryError, PastLog, apply, decode, encode_entity, key};
+use crate::api::query::ListQuery;
+use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
+use crate::model::{EventView, Timestamp, namespace_of, place_key};
+use crate::state::{Query, State};
+use flux_storage::Sequence;
+use std::ops::ControlFlow;
+
+/// Bytes of events after which the state's size is looked at, which costs a walk over it.
+const MEASURE_EVERY_BYTES: usize = HISTORY_STATE_BYTES_MAX / 16;
+
+/// A page of entities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntitiesPage {
+    /// The entities, a JSON array.
+    pub json: Vec<u8>,
+    /// The last id, where another page follows.
+    pub next: Option<Box<str>>,
+}
+
+/// The page that `query` asks for, of the state at `at`; events accepted at exactly that time count. `generations`:
+/// newest first. Blocks.
+///
+/// # Errors
+/// [`HistoryError`].
+///
+/// # Panics
+/// Where a log that the query concerns was left out of a generation.
+pub fn list_at<L: PastLog>(
+    generations: &[Generation<L>],
+    query: &ListQuery,
+    at: Timestamp,
+) -> Result<EntitiesPage, HistoryError> {
+    let prefix = query.prefix.as_deref();
+    let mut listing = Listing {
+        query,
+        at,
+        namespace: query.namespace.as_deref().or_else(|| namespace_of(prefix?)),
+        page: Page::new(query.limit.unwrap_or(PAGE_ENTITIES_MAX)),
+        events: 0,
+    };
+    listing.descend(generations, &Path::default())?;
+    Ok(listing.page.finish())
+}
+
+/// Events of a log: after the first sequence, before the second.
+#[derive(Debug)]
+struct Piece<'a, L> {
+    log: &'a L,
+    after: Sequence,
+    end: Sequence,
+}
+
+impl<L> Clone for Piece<'_, L> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<L: PastLog> Piece<'_, L> {
+    /// How many, at most.
+    fn len(&self) -> u64 {
+        let first = self.log.first_sequence().max(self.after.next());
+        self.end.get().saturating_sub(first.get())
+    }
+}
+
+/// The way from the newest generation down to a stored state.
+struct Path<'a, L> {
+    /// What has to be applied to that state, newest first.
+    pieces: Vec<Piece<'a, L>>,
+    /// The ids that this way is about: those that all of these hold.
+    placed: Vec<Shards>,
+}
+
+impl<L> Default for Path<'_, L> {
+    fn default() -> Self {
+        Self {
+            pieces: Vec::new(),
+            placed: Vec::new(),
+        }
+    }
+}
+
+impl<'a, L> Path<'a, L> {
+    fn with(&self, piece: Option<Piece<'a, L>>, placed: Option<Shards>) -> Self {
+        let mut path = Self {
+            pieces: self.pieces.clone(),
+            placed: self.placed.clone(),
+        };
+        path.pieces.extend(piece);
+        path.placed.extend(placed);
+        path
+    }
+
+    fn holds(&self, id: &str) -> bool {
+        self.placed.iter().all(|shards| shards.hold(id))
+    }
+}
+
+/// A listing in the making.
+struct Listing<'q> {
+    query: &'q ListQuery,
+    at: Timestamp,
+    /// Where all that matches lies in one.
+    namespace: Option<&'q str>,
+    page: Page,
+    /// Events read so far.
+    events: u64,
+}
+
+impl Listing<'_> {
+    /// Lists the ids of `path` from what `generations`, newest first, hold of them.
+    fn descend<'a, L: PastLog>(
+        &mut self,
+        generations: &'a [Generation<L>],
+        path: &Path<'a, L>,
+    ) -> Result<(), HistoryError> {
+        let Some((generation, older)) = generations.split_first() else {
+            return Ok(());
+        };
+        let count = generation.shards();
+        let shards = match self.namespace {
+            Some(name) => {
+                let shard = place_key(name, count);
+                shard..=shard
+            }
+            None => 0..=count - 1,
+        };
+        let everything = shards.clone().count();
+        // Shards that have nothing this early go on together, so that the older logs are read once for all of them.
+        let mut silent: Vec<u16> = Vec::new();
+        for shard in shards {
+            let log = generation.log(shard);
+            let base = base_at(log, self.at);
+            let piece = Piece {
+                log,
+                after: base.map_or(Sequence::ZERO, |base| base.through),
+                end: log.after_time(self.at)?,
+            };
+            if base.is_none() {
+                refuse_removed(log)?;
+            }
+            if base.is_none() && !older.is_empty() && piece.len() == 0 {
+                silent.push(shard);
+                continue;
+            }
+            let only = || Shards::new(count, &[shard]);
+            if base.is_some() || older.is_empty() {
+                // The ids of a log are its own; only newer logs have to be told.
+                let placed = (!path.pieces.is_empty() || !path.placed.is_empty()).then(only);
+                self.list((log, base), &path.with(Some(piece), placed))?;
+            } else {
+                self.descend(older, &path.with(Some(piece), Some(only())))?;
+            }
+        }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let placed = (silent.len() < everything).then(|| Shards::new(count, &silent));
+        self.descend(older, &path.with(None, placed))
+    }
+
+    /// Lists the ids of `path`, from a stored state of a log or from nothing.
+    fn list<L: PastLog>(
+        &mut self,
+        (log, base): (&L, Option<Base>),
+        path: &Path<'_, L>,
+    ) -> Result<(), HistoryError> {
+        let mut past = Past {
+            state: base.map_or_else(|| Ok(State::default()), |base| log.state(base))?,
+            unmeasured: 0,
+            advice: self.advice(),
+        };
+        for piece in path.pieces.iter().rev() {
+            self.apply(&mut past, path, piece)?;
+        }
+        let query = Query {
+            namespace: self.query.namespace.as_deref(),
+            prefix: self.query.prefix.as_deref(),
+            after: self.query.after.as_deref(),
+        };
+        let mut json = Vec::new();
+        for entity in past.state.list(&query) {
+            let entity = entity?;
+            if !path.holds(entity.id()) {
+                continue;
+            }
+            json.clear();
+            encode_entity(&mut json, entity, self.query.fields.as_ref());
+            if !self.page.offer(entity.id(), &json) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the events of a piece that can show in the page.
+    fn apply<L: PastLog>(
+        &mut self,
+        past: &mut Past,
+        path: &Path<'_, L>,
+        piece: &Piece<'_, L>,
+    ) -> Result<(), HistoryError> {
+        if piece.len() == 0 {
+            return Ok(());
+        }
+        if let Some(name) = self.namespace
+            && let Some(pile) = self.pile(name, path, piece)?
+        {
+            return pile.unpile(|sequence, time, event| past.apply(sequence, time, event));
+        }
+        self.charge(piece.len())?;
+        let from = piece.after.next();
+        piece.log.read_forward(from, &mut |record| {
+            if record.sequence >= piece.end {
+                return Ok(ControlFlow::Break(()));
+            }
+            let event = decode(&record)?;
+            if self.is_asked_for(event.entity_id) && path.holds(event.entity_id) {
+                let time = Timestamp::from_micros(record.time_micros);
+                past.apply(record.sequence, time, &event)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The events of a piece within a namespace, by the index. `None` where they are too large to keep.
+    fn pile<L: PastLog>(
+        &mut self,
+        namespace: &str,
+        path: &Path<'_, L>,
+        piece: &Piece<'_, L>,
+    ) -> Result<Option<Pile>, HistoryError> {
+        let mut pile = Pile::default();
+        let mut fits = true;
+        let keys = key::namespace_keys(namespace);
+        piece.log.read_backward(keys, piece.end, &mut |record| {
+            if record.sequence <= piece.after {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.charge(1)?;
+            let event = decode(&record)?;
+            if self.is_asked_for(event.entity_id) && path.holds(event.entity_id) {
+                fits = pile.push(&record);
+            }
+            Ok(if fits {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })?;
+        Ok(fits.then_some(pile))
+    }
+
+    fn is_asked_for(&self, id: &str) -> bool {
+        let ListQuery {
+            namespace,
+            prefix,
+            after,
+            ..
+        } = self.query;
+        let within = namespace
+            .as_deref()
+            .is_none_or(|name| namespace_of(id) == Some(name));
+        within
+            && prefix
+                .as_deref()
+                .is_none_or(|prefix| id.starts_with(prefix))
+            && after.as_deref().is_none_or(|after| id > after)
+    }
+
+    fn charge(&mut self, events: u64) -> Result<(), HistoryError> {
+        self.events = self.events.saturating_add(events);
+        if self.events <= HISTORY_LIST_EVENTS_MAX {
+            return Ok(());
+        }
+        Err(HistoryError::TooLong {
+            limit: HISTORY_LIST_EVENTS_MAX,
+            unit: "events",
+            advice: self.advice(),
+        })
+    }
+
+    fn advice(&self) -> &'static str {
+        if self.namespace.is_some() {
+            "ask for entities by their ids"
+        } else {
+            "ask for one `namespace`, or a `prefix` within one"
+        }
+    }
+}
+
+/// A state of the past, watched for its size.
+struct Past {
+    state: State,
+    /// Bytes of events since its size was last looked at.
+    unmeasured: usize,
+    advice: &'static str,
+}
+
+impl Past {
+    fn apply(
+        &mut self,
+        sequence: Sequence,
+        time: Timestamp,
+        event: &EventView<'_>,
+    ) -> Result<(), HistoryError> {
+        apply(&mut self.state, (sequence, time), event)?;
+        let properties = event.properties();
+        self.unmeasured += properties
+            .map(|property| property.name.len() + property.value.len())
+            .fold(event.entity_id.len(), |sum, len| sum + len);
+        if self.unmeasured < MEASURE_EVERY_BYTES {
+            return Ok(());
+        }
+        self.unmeasured = 0;
+        if self.state.heap_bytes() <= HISTORY_STATE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(HistoryError::TooLong {
+            limit: HISTORY_STATE_BYTES_MAX as u64,
+            unit: "bytes of entities",
+            advice: self.advice,
+        })
+    }
+}

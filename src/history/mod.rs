@@ -1,0 +1,176 @@
+//! The past: stored events, and the state as it was, read from logs on a helper thread.
+//!
+//! ```text
+//!   events      walk back by key ───────────────────────────────▶ a page of events, newest first
+//!   entity_at   walk back by key to the entity's beginning ─┐
+//!   list_at     the events since a stored state            ─┴─▶ State::apply, oldest first ──▶ JSON
+//! ```
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `source` | what is read: logs of all generations, and the states stored beside them |
+//! | `key` | under which key a log's index finds an event |
+//! | `events` | a page of events |
+//! | `entity` | one entity at an earlier time |
+//! | `list` | the entities at an earlier time |
+//! | `pile` | events read newest first, to be applied oldest first |
+//! | `page` | the first entities of several listings |
+//!
+//! The state at a time is what `State::apply`, the engine's own, makes of the events up to and including that time:
+//! there is no second set of rules. Times are those at which the server accepted the events.
+//!
+//! Everything here is plain and synchronous; it blocks on cold files, so it never runs on a core. What one request may
+//! cost is bounded in `limits`.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+#[cfg(test)]
+mod bounds_test;
+mod entity;
+mod events;
+mod key;
+mod list;
+#[cfg(test)]
+mod model_test;
+mod page;
+mod pile;
+mod source;
+#[cfg(test)]
+mod support;
+
+pub use entity::{EntityAt, entity_at};
+pub use events::{EventsPage, events};
+pub use key::record_key;
+pub use list::{EntitiesPage, list_at};
+pub use source::{Base, Generation, PastLog, Visit};
+
+use crate::api::query::Fields;
+use crate::api::{ApiError, encode};
+use crate::model::{EventDecodeError, EventView, RECORD_KIND_EVENT, Timestamp};
+use crate::state::{Entity, State};
+use flux_storage::{LayerError, Record, ReplayError, Sequence, StorageError};
+
+/// Why the past can't be told.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The storage failed or is damaged.
+    #[error("{0}")]
+    Storage(#[source] Box<StorageError>),
+    /// A stored state is damaged.
+    #[error("{0}")]
+    Layer(#[source] Box<LayerError>),
+    /// A record holds no event that this version can read.
+    #[error("record {sequence} holds no event that this version can read: {source}")]
+    Event {
+        /// The record.
+        sequence: Sequence,
+        /// What is wrong with it.
+        #[source]
+        source: EventDecodeError,
+    },
+    /// A record is of a kind that this version does not know.
+    #[error("record {sequence} is of kind {kind}, which this version does not know")]
+    Kind {
+        /// The record.
+        sequence: Sequence,
+        /// Its kind.
+        kind: u8,
+    },
+    /// Retention has removed what would have to be read.
+    #[error("history before {} was removed by retention", from.rfc3339())]
+    Removed {
+        /// The earliest time that there is history of.
+        from: Timestamp,
+    },
+    /// It takes more work than one request may cause.
+    #[error("it takes more than {limit} {unit}")]
+    TooLong {
+        /// The bound.
+        limit: u64,
+        /// What it counts.
+        unit: &'static str,
+        /// What to ask for instead.
+        advice: &'static str,
+    },
+}
+
+impl From<StorageError> for HistoryError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(Box::new(error))
+    }
+}
+
+impl From<LayerError> for HistoryError {
+    fn from(error: LayerError) -> Self {
+        Self::Layer(Box::new(error))
+    }
+}
+
+impl From<ReplayError<Self>> for HistoryError {
+    fn from(error: ReplayError<Self>) -> Self {
+        match error {
+            ReplayError::Storage(error) => error.into(),
+            ReplayError::Visit(error) => error,
+        }
+    }
+}
+
+impl HistoryError {
+    /// What the client is told. A fault of ours is told in general terms; it belongs into the server's own messages.
+    pub fn answer(&self) -> ApiError {
+        match *self {
+            Self::Removed { from } => ApiError::HistoryRemoved { from },
+            Self::TooLong {
+                limit,
+                unit,
+                advice,
+            } => ApiError::HistoryTooLong {
+                limit,
+                unit,
+                advice,
+            },
+            Self::Storage(_) | Self::Layer(_) | Self::Event { .. } | Self::Kind { .. } => {
+                ApiError::HistoryUnreadable
+            }
+        }
+    }
+
+    /// True where the fault is in the server's storage and not in the request.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Storage(_) | Self::Layer(_) | Self::Event { .. } | Self::Kind { .. }
+        )
+    }
+}
+
+/// The event of a record.
+fn decode<'r>(record: &Record<'r>) -> Result<EventView<'r>, HistoryError> {
+    let sequence = record.sequence;
+    if record.kind != RECORD_KIND_EVENT {
+        return Err(HistoryError::Kind {
+            sequence,
+            kind: record.kind,
+        });
+    }
+    EventView::decode(record.payload).map_err(|source| HistoryError::Event { sequence, source })
+}
+
+/// Applies the next event to a state.
+fn apply(
+    state: &mut State,
+    (sequence, time): (Sequence, Timestamp),
+    event: &EventView<'_>,
+) -> Result<(), HistoryError> {
+    let lifted = state.lift(event.entity_id)?;
+    state.apply(lifted, (sequence, time), event);
+    Ok(())
+}
+
+fn encode_entity(out: &mut Vec<u8>, entity: Entity<'_>, fields: Option<&Fields>) {
+    let head = encode::EntityHead {
+        id: entity.id(),
+        version: entity.version(),
+        last_updated: entity.last_updated(),
+    };
+    encode::entity(out, head, entity.properties(), fields);
+}

@@ -1,0 +1,180 @@
+//! What history is read from: the logs of all generations, and the states stored beside them.
+//!
+//! ```text
+//! generation 2   shard 0 of 3   [base]─events──────▶   [checkpoint]─events─▶ now
+//!                shard 1 of 3   [base]─events──────▶
+//!                shard 2 of 3   [base]─events──────▶
+//! generation 1   shard 0 of 2   ─────────events─▶│       a namespace's events lie in one log of each generation, and
+//!                shard 1 of 2   [base]───events─▶│       those of a newer generation are all later
+//! ```
+//!
+//! A *base* is any stored state of a log: that at its beginning, that at the horizon where retention removed what was
+//! before, or a checkpoint. It saves reading what is before it. A log without a base goes on in the older generation,
+//! where its entities lie in one log or several.
+
+use super::HistoryError;
+use crate::model::{Timestamp, place, place_key, placement_key};
+use crate::state::State;
+use flux_storage::{Record, Sequence};
+use std::ops::{ControlFlow, RangeInclusive};
+
+/// What is called for each record; a break ends the reading.
+pub type Visit<'v> = &'v mut dyn FnMut(Record<'_>) -> Result<ControlFlow<()>, HistoryError>;
+
+/// A stored state of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// The last event that it holds.
+    pub through: Sequence,
+    /// The time of that event, and of none that it holds a later one.
+    pub time: Timestamp,
+}
+
+/// A log as it was at a moment. It may be appended to meanwhile; a reader sees none of that.
+pub trait PastLog {
+    /// The first event that is there, or would be.
+    fn first_sequence(&self) -> Sequence;
+
+    /// The last event that retention removed, and its time; `None` where it removed nothing.
+    fn removed(&self) -> Option<Base>;
+
+    /// The states stored of this log, ascending.
+    fn bases(&self) -> &[Base];
+
+    /// The state that one of [`PastLog::bases`] is, to apply events to.
+    ///
+    /// # Errors
+    /// [`HistoryError::Storage`].
+    fn state(&self, base: Base) -> Result<State, HistoryError>;
+
+    /// The first event that was accepted after `time`, or what comes after the last.
+    ///
+    /// # Errors
+    /// [`HistoryError::Storage`].
+    fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError>;
+
+    /// Visits the events with a key in `keys` before `before`, newest first.
+    ///
+    /// # Errors
+    /// [`HistoryError::Storage`], or the visitor's.
+    fn read_backward(
+        &self,
+        keys: RangeInclusive<u64>,
+        before: Sequence,
+        visit: Visit<'_>,
+    ) -> Result<(), HistoryError>;
+
+    /// Visits all events from `from` on, in order.
+    ///
+    /// # Errors
+    /// As [`PastLog::read_backward`].
+    fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError>;
+}
+
+/// The logs that were written with one number of shards; those that a request does not concern may be absent.
+#[derive(Debug)]
+pub struct Generation<L> {
+    logs: Box<[Option<L>]>,
+}
+
+impl<L> Generation<L> {
+    /// By shard, one for each that the generation has.
+    ///
+    /// # Panics
+    /// Where there is none, or more than a `u16` counts.
+    pub fn new(logs: impl IntoIterator<Item = Option<L>>) -> Self {
+        let logs: Box<[Option<L>]> = logs.into_iter().collect();
+        let count = u16::try_from(logs.len()).expect("shards are counted by a u16");
+        assert!(count > 0, "a generation has shards");
+        Self { logs }
+    }
+
+    /// How many shards it has.
+    pub(super) fn shards(&self) -> u16 {
+        u16::try_from(self.logs.len()).expect("asserted when it was made")
+    }
+
+    /// The log of a shard.
+    ///
+    /// # Panics
+    /// Where it was left out, though the request concerns it.
+    pub(super) fn log(&self, shard: u16) -> &L {
+        self.logs[usize::from(shard)]
+            .as_ref()
+            .expect("every log that a request concerns is there")
+    }
+
+    /// The log that holds a placement key's events.
+    ///
+    /// # Panics
+    /// As [`Generation::log`].
+    pub(super) fn log_of(&self, key: &str) -> &L {
+        self.log(place_key(key, self.shards()))
+    }
+
+    /// The log that holds an entity's events.
+    ///
+    /// # Panics
+    /// As [`Generation::log`].
+    pub(super) fn log_of_entity(&self, id: &str) -> &L {
+        self.log_of(placement_key(id))
+    }
+}
+
+/// Some shards of a generation, to tell which ids are theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shards {
+    count: u16,
+    chosen: Box<[bool]>,
+}
+
+impl Shards {
+    /// `chosen` of `count` shards.
+    pub(super) fn new(count: u16, chosen: &[u16]) -> Self {
+        let is_chosen = |shard: u16| chosen.contains(&shard);
+        Self {
+            count,
+            chosen: (0..count).map(is_chosen).collect(),
+        }
+    }
+
+    /// True where the id is placed on one of them.
+    pub(super) fn hold(&self, id: &str) -> bool {
+        self.chosen[usize::from(place(id, self.count))]
+    }
+}
+
+/// The newest stored state of `log` that holds nothing later than `at`.
+pub(super) fn base_at(log: &impl PastLog, at: Timestamp) -> Option<Base> {
+    log.bases()
+        .iter()
+        .rev()
+        .find(|base| base.time <= at)
+        .copied()
+}
+
+/// The refusal where a state is asked for that retention took away with its events.
+///
+/// # Errors
+/// [`HistoryError::Removed`] where anything was removed of `log`.
+pub(super) fn refuse_removed(log: &impl PastLog) -> Result<(), HistoryError> {
+    let Some(removed) = log.removed() else {
+        return Ok(());
+    };
+    let first = log.bases().first().copied();
+    let from = first.map_or_else(|| after(removed.time), |base| base.time);
+    Err(HistoryError::Removed { from })
+}
+
+/// The moment after a time.
+pub(super) fn after(time: Timestamp) -> Timestamp {
+    Timestamp::from_micros(time.as_micros().saturating_add(1))
+}
+
+#[cfg(test)]
+impl<L> Generation<L> {
+    /// Its logs, to change them.
+    pub(super) fn logs_mut(&mut self) -> impl Iterator<Item = &mut L> {
+        self.logs.iter_mut().flatten()
+    }
+}
