@@ -74,6 +74,9 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+/// The variable that says where the data lies.
+pub const DATA_DIR_VARIABLE: &str = "FLUX_DATA_DIR";
+
 /// All settings that stand on a command line, in the order in which they are shown.
 pub const SETTINGS: &[Setting] = &[
     setting(
@@ -87,7 +90,7 @@ pub const SETTINGS: &[Setting] = &[
         "address to listen on [default: 127.0.0.1]",
     ),
     setting(
-        "FLUX_DATA_DIR",
+        DATA_DIR_VARIABLE,
         "data-dir",
         "where the data lies [default: ./flux-data]",
     ),
@@ -253,6 +256,12 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(())
     }
 
+    fn data_dir(&self) -> Result<PathBuf, InvalidSetting> {
+        let parse = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let found = self.get(DATA_DIR_VARIABLE, "a path", parse)?;
+        Ok(found.unwrap_or_else(|| PathBuf::from("./flux-data")))
+    }
+
     fn size(&self, variable: &str, default: usize) -> Result<usize, InvalidSetting> {
         let number = self.number(variable, "a number from 1 to 268435456", 1..=BODY_BYTES_MAX)?;
         Ok(number
@@ -320,6 +329,17 @@ fn parse_durability(text: &str) -> Option<Durability> {
 }
 
 impl Settings {
+    /// Reads and checks the data directory alone: all that a tool needs of the settings.
+    ///
+    /// # Errors
+    /// Where it can't be used.
+    pub fn read_data_dir(
+        flag: &impl Fn(&str) -> Option<String>,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) -> Result<PathBuf, InvalidSetting> {
+        Source { flag, variable }.data_dir()
+    }
+
     /// Reads and checks all settings. `flag` and `variable` look one up by name.
     ///
     /// # Errors
@@ -348,11 +368,7 @@ impl Settings {
             bind: source
                 .get("FLUX_BIND", "an IP address", parse_bind)?
                 .unwrap_or(LOOPBACK),
-            data_dir: source
-                .get("FLUX_DATA_DIR", "a path", |text| {
-                    (!text.is_empty()).then(|| PathBuf::from(text))
-                })?
-                .unwrap_or_else(|| PathBuf::from("./flux-data")),
+            data_dir: source.data_dir()?,
             shards: shards.and_then(|shards| u16::try_from(shards).ok()),
             durability: source
                 .get("FLUX_DURABILITY", "`sync` or `async`", parse_durability)?

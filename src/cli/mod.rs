@@ -1,9 +1,14 @@
 //! The command line: arguments → subcommand → exit code.
 
+mod log;
+mod progress;
+
 use crate::report;
 use crate::server;
-use crate::settings::{SETTINGS, Settings};
+use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A setting or argument can't be used.
@@ -35,6 +40,7 @@ fn command() -> Command {
                 .about("Start the server (also: flux alone)")
                 .args(settings()),
         )
+        .subcommand(log::command())
 }
 
 /// Runs the program with these arguments, the first of which is its name.
@@ -48,13 +54,20 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
             };
         }
         Err(error) => {
-            // The first line names the argument; the rest is usage that `--help` shows better.
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            report::error(line.strip_prefix("error: ").unwrap_or(line));
+            // The first line names the argument; the rest is usage that `--help` shows better. Who named no
+            // subcommand wants to see which there are.
+            let lines = match error.kind() {
+                ErrorKind::MissingSubcommand => text.trim_end(),
+                _ => text.lines().next().unwrap_or_default(),
+            };
+            report::error(lines.strip_prefix("error: ").unwrap_or(lines));
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if let Some(matches) = matches.subcommand_matches("log") {
+        return log::run(matches);
+    }
     let serve = matches.subcommand_matches("serve").unwrap_or(&matches);
     match read_settings(serve) {
         Err(error) => {
@@ -71,21 +84,31 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the environment is read once, here"
-)]
 fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {
     let flag = |name: &str| matches.get_one::<String>(name).cloned();
-    let mut not_text = None;
     for setting in SETTINGS {
-        if let Err(std::env::VarError::NotUnicode(_)) = std::env::var(setting.variable) {
-            not_text = Some(setting.variable);
-        }
+        variable(setting.variable)?;
     }
-    if let Some(variable) = not_text {
-        return Err(format!("invalid {variable}: it is not UTF-8"));
-    }
-    let variable = |name: &str| std::env::var(name).ok();
+    let variable = |name: &str| variable(name).unwrap_or_default();
     Settings::read(&flag, &variable).map_err(|error| error.to_string())
+}
+
+/// The data directory that a tool is to work on: the one that a server with this flag and environment would use.
+fn data_dir(matches: &ArgMatches) -> Result<PathBuf, String> {
+    let flag = |name: &str| matches.get_one::<String>(name).cloned();
+    variable(DATA_DIR_VARIABLE)?;
+    let variable = |name: &str| variable(name).unwrap_or_default();
+    Settings::read_data_dir(&flag, &variable).map_err(|error| error.to_string())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read here only"
+)]
+fn variable(name: &str) -> Result<Option<String>, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(format!("invalid {name}: it is not UTF-8")),
+    }
 }
