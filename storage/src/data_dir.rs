@@ -85,6 +85,7 @@ impl DataDir {
         };
         files::create_dir(&generations.dir)?;
 
+        layout::remove_unfinished_generation(&generations.dir)?;
         let mut newest = layout::newest_generation(&generations.dir)?;
         let found = if newest == 0 {
             None

@@ -306,6 +306,11 @@ impl fmt::Display for LayerPart {
 }
 
 impl LayerError {
+    /// True where there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.fault == LayerFault::Missing
+    }
+
     /// True where the file is at fault; false where it could not be read, which may pass.
     pub fn is_damage(&self) -> bool {
         !matches!(self.fault, LayerFault::Unreadable { .. })

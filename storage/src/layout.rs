@@ -27,8 +27,8 @@ pub(crate) const LOG_NAME: &str = "log";
 pub(crate) const WATERMARK_NAME: &str = "DURABLE";
 pub(crate) const HORIZON_NAME: &str = "HORIZON";
 pub(crate) const RESERVE_NAME: &str = "RESERVE";
-const CHECKPOINTS_NAME: &str = "checkpoints";
-const BASE_NAME: &str = "base";
+pub(crate) const CHECKPOINTS_NAME: &str = "checkpoints";
+pub(crate) const BASE_NAME: &str = "base";
 pub(crate) const UNFINISHED: &str = ".tmp";
 const SEGMENT: &str = ".seg";
 const INDEX: &str = ".idx";
@@ -166,7 +166,49 @@ pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
     (format!("{number:08}") == digits).then_some(CheckpointFile { number, kind })
 }
 
-/// The number of the newest generation, 0 where there is none. Removes an unfinished one.
+/// Whether a path below a data directory is one of a file that belongs to a log, its base or its checkpoints.
+pub(crate) fn is_data_path(path: &str) -> bool {
+    let mut parts = path.split('/');
+    let (Some(kind), Some(generation), Some(shard), Some(name), None) = (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) else {
+        return false;
+    };
+    let is_named = match kind {
+        LOG_NAME => {
+            [WATERMARK_NAME, HORIZON_NAME].contains(&name)
+                || parse_segment(name).is_some()
+                || parse_index(name).is_some_and(|(_, is_whole)| is_whole)
+        }
+        CHECKPOINTS_NAME | BASE_NAME => parse_checkpoint_file(name).is_some_and(|file| {
+            matches!(
+                file.kind,
+                CheckpointFileKind::Layer | CheckpointFileKind::Manifest
+            )
+        }),
+        _ => false,
+    };
+    is_named && parse_generation(generation).is_some() && parse_shard(shard).is_some()
+}
+
+/// Removes a generation that a crash left unfinished.
+pub(crate) fn remove_unfinished_generation(log_dir: &Path) -> Result<(), StorageError> {
+    for name in files::names(log_dir)? {
+        let whole = name.strip_suffix(UNFINISHED);
+        if whole.and_then(parse_generation).is_some() {
+            let path = log_dir.join(&name);
+            files::at("remove unfinished", &path, fs::remove_dir_all(&path))?;
+            files::sync_dir(log_dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// The number of the newest generation, 0 where there is none.
 ///
 /// # Errors
 ///
@@ -174,15 +216,6 @@ pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
 pub(crate) fn newest_generation(log_dir: &Path) -> Result<u32, StorageError> {
     let mut newest = 0;
     for name in files::names(log_dir)? {
-        if name
-            .strip_suffix(UNFINISHED)
-            .and_then(parse_generation)
-            .is_some()
-        {
-            let path = log_dir.join(&name);
-            files::at("remove unfinished", &path, fs::remove_dir_all(&path))?;
-            files::sync_dir(log_dir)?;
-        }
         let Some(generation) = parse_generation(&name) else {
             continue;
         };
@@ -394,6 +427,7 @@ mod tests {
         make("000001");
         make("000002.tmp");
         assert_eq!(newest_generation(root.path()).unwrap(), 1);
+        remove_unfinished_generation(root.path()).unwrap();
         assert!(!root.path().join("000002.tmp").exists());
         make("000003");
         check(newest_generation(root.path()).map(u64::from), "000002");

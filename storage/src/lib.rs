@@ -12,6 +12,8 @@
 //!        └ LogReader a snapshot, for looking up and reading history on any thread
 //!        └ SpareJob  prepares the next segment on a helper thread
 //! CheckpointDir  a shard's checkpoints: a stack of mapped layers, written off its thread, published, loaded
+//! DataView     a data directory as it is read beside its server, without the lock
+//! backup, restore
 //! ```
 //!
 //! `FORMAT.md` draws every byte, says what each crash leaves behind and what recovery makes of it.
@@ -24,6 +26,8 @@
 //!
 //! This crate knows no runtime, no network and no JSON, and reads no clock: times are arguments.
 
+mod backup;
+mod beside;
 mod checkpoint;
 mod data_dir;
 mod error;
@@ -51,6 +55,11 @@ mod survey;
 mod verify;
 mod watermark;
 
+pub use backup::{
+    BackupError, BackupOptions, BackupSummary, CopyProgress, Difference, LogPosition, backup,
+    restore,
+};
+pub use beside::{DataView, LogView, is_overtaken};
 pub use checkpoint::{
     BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
     LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,

@@ -45,7 +45,7 @@ pub(crate) struct LogFiles {
 }
 
 /// What a log's `HORIZON` file is worth.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HorizonFile {
     Absent,
     Damaged,

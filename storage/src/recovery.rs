@@ -473,18 +473,18 @@ pub(crate) fn record_count_max(segment_bytes: usize) -> u64 {
 }
 
 /// What a scan found after a position.
-struct Scan {
+pub(crate) struct Scan {
     /// The highest sequence that a valid record says was durable.
-    durable: Sequence,
+    pub(crate) durable: Sequence,
     /// Bytes up to the last that is not zero.
-    used: usize,
+    pub(crate) used: usize,
 }
 
 /// Looks for records at every aligned offset from a position on, wherever they are.
 ///
 /// Only sequences that could be here are looked at closer, so that the cost stays linear whatever the payloads
 /// are: at least the expected one, and at most `ahead_max` after it.
-fn scan(bytes: &[u8], seed: CrcSeed, position: Position, ahead_max: u64) -> Scan {
+pub(crate) fn scan(bytes: &[u8], seed: CrcSeed, position: Position, ahead_max: u64) -> Scan {
     let tail = bytes.get(position.offset..).unwrap_or_default();
     let ahead = |sequence: Sequence| sequence.get().checked_sub(position.next.get());
     let mut found = Scan {

@@ -267,7 +267,11 @@ pub(crate) fn finish(dir: &Arc<Path>, log: LogId) -> Result<(), StorageError> {
 }
 
 /// Gives the directory its `HORIZON` file, whole and durable.
-fn write_horizon(dir: &Path, owner: Owner, horizon: Horizon) -> Result<(), StorageError> {
+pub(crate) fn write_horizon(
+    dir: &Path,
+    owner: Owner,
+    horizon: Horizon,
+) -> Result<(), StorageError> {
     let path = dir.join(layout::HORIZON_NAME);
     let unfinished = layout::unfinished(&path);
     let bytes = horizon::encode(owner, horizon);

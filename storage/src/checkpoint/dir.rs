@@ -35,7 +35,7 @@ use crate::format::layer::LayerHeader;
 use crate::format::slot::Owner;
 use crate::layout::{self, CheckpointFile, CheckpointFileKind};
 use crate::segment::random_identity;
-use crate::{CheckpointError, StorageError, files};
+use crate::{CheckpointError, LayerError, StorageError, files};
 
 /// Bound on the layers of a checkpoint: a look-up may have to ask each. At the bound the newest layer is taken in
 /// although its size does not call for it, and then whatever its size calls for: that is as much as changed since
@@ -123,6 +123,39 @@ impl CheckpointDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whose checkpoints these are.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// What becomes of its files.
+    pub(crate) fn kind(&self) -> CheckpointKind {
+        self.kind
+    }
+
+    /// The numbers of the manifests that are there, newest first. Blocks.
+    pub(crate) fn manifests(&self) -> Result<Vec<u64>, CheckpointError> {
+        let list = self.list()?.into_iter();
+        let mut numbers: Vec<u64> = list
+            .filter(|(_, file)| file.kind == CheckpointFileKind::Manifest)
+            .map(|(_, file)| file.number)
+            .collect();
+        numbers.sort_unstable_by(|left, right| right.cmp(left));
+        Ok(numbers)
+    }
+
+    /// The files that make up a checkpoint, its manifest last, and what it is a checkpoint of. Blocks.
+    pub(crate) fn files_of(
+        &self,
+        number: u64,
+    ) -> Result<(Vec<Arc<Path>>, CheckpointMeta), LayerError> {
+        let path = self.manifest_path(number);
+        let manifest = Manifest::read(&path, number, self.owner)?;
+        let layers = manifest.layers.iter();
+        let paths = layers.map(|layer| self.layer_path(layer.number));
+        Ok((paths.chain([path]).collect(), manifest.meta))
     }
 
     pub(super) fn hasher(&self) -> IdHasher {

@@ -81,13 +81,7 @@ impl CheckpointDir {
                 files::hint(fs::remove_file(self.path.join(name)));
             }
         }
-        let mut manifests: Vec<u64> = list
-            .iter()
-            .filter(|(_, file)| file.kind == CheckpointFileKind::Manifest)
-            .map(|(_, file)| file.number)
-            .collect();
-        manifests.sort_unstable_by(|left, right| right.cmp(left));
-        for number in manifests {
+        for number in self.manifests()? {
             match self.open_checkpoint(number) {
                 Ok((manifest, checkpoint)) => {
                     self.published.push(manifest);

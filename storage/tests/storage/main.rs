@@ -1,6 +1,8 @@
 //! The log from outside, on real files: how it is used, what a crash leaves, what damage does.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod damage;
@@ -14,6 +16,7 @@ mod index_files;
 mod log;
 #[cfg(test)]
 mod open_from;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod retention;

@@ -1,0 +1,170 @@
+//! A data directory as it can be read beside the server that writes to it: without its lock, changing nothing.
+//!
+//! ```text
+//! DataView   the logs that there are, older generations first
+//!  └ LogView   one log: where its base and checkpoints are, and its records as far as they are whole
+//!     └ walk     segment by segment, read (never mapped), each record checked
+//! ```
+//!
+//! What makes this possible is that nothing is ever rewritten: a segment is only appended to, everything else is
+//! replaced whole. A record that is half written fails its checksum and ends the view; whatever was acknowledged
+//! before the reading began is in it. Retention may remove a segment under the reader's hands: that is an error, and
+//! [`is_overtaken`] tells it from damage, so that the caller can begin again.
+//!
+//! Files are read and not mapped, because bytes of a mapping may not change under a reference.
+
+mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::format::header::LogId;
+use crate::log_files::LogFiles;
+use crate::{LogOrigin, Record, ReplayError, Sequence, StorageError, layout, watermark};
+
+pub(crate) use walk::{LogEnd, ReadSegment, walk};
+
+/// The logs of a data directory, as they are found.
+#[derive(Debug)]
+pub struct DataView {
+    logs: Vec<LogView>,
+}
+
+/// One log, read beside whoever writes to it.
+#[derive(Debug, Clone)]
+pub struct LogView {
+    pub(crate) root: Arc<Path>,
+    pub(crate) dir: Arc<Path>,
+    pub(crate) id: LogId,
+}
+
+impl DataView {
+    /// Lists the logs. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` where `root` holds no log, or where one is missing; `Io`.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let root: Arc<Path> = root.as_ref().into();
+        let log_dir = root.join(layout::LOG_NAME);
+        if !log_dir.is_dir() {
+            return Err(layout::missing(log_dir));
+        }
+        let newest = layout::newest_generation(&log_dir)?;
+        if newest == 0 {
+            return Err(layout::missing(log_dir.join(layout::generation_name(1))));
+        }
+        let mut logs = Vec::new();
+        for generation in 1..=newest {
+            let dir = log_dir.join(layout::generation_name(generation));
+            let shard_count = layout::shard_count(&dir)?;
+            logs.extend((0..shard_count).map(|shard| {
+                let id = LogId {
+                    generation,
+                    shard,
+                    shard_count,
+                };
+                LogView {
+                    root: Arc::clone(&root),
+                    dir: dir.join(layout::shard_name(id)).into(),
+                    id,
+                }
+            }));
+        }
+        Ok(Self { logs })
+    }
+
+    /// The logs, older generations first, by shard. Every record of a generation comes before every record of the
+    /// next; those of one generation's shards have no order among each other.
+    pub fn logs(&self) -> &[LogView] {
+        &self.logs
+    }
+}
+
+impl LogView {
+    /// The generation, from 1.
+    pub fn generation(&self) -> u32 {
+        self.id.generation
+    }
+
+    /// The shard, from 0.
+    pub fn shard(&self) -> u32 {
+        self.id.shard
+    }
+
+    /// How many shards its generation has.
+    pub fn shard_count(&self) -> u32 {
+        self.id.shard_count
+    }
+
+    /// Where its checkpoints are kept.
+    pub fn checkpoint_path(&self) -> PathBuf {
+        layout::checkpoint_path(&self.root, self.id)
+    }
+
+    /// Where the state is kept that it begins with.
+    pub fn base_path(&self) -> PathBuf {
+        layout::base_path(&self.root, self.id)
+    }
+
+    /// Where the log begins and whose it is, from names and headers. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the names or the headers.
+    pub fn origin(&self) -> Result<LogOrigin, StorageError> {
+        LogOrigin::read(&self.dir, self.id)
+    }
+
+    /// Bytes of its segments. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the names or the headers.
+    pub fn bytes(&self) -> Result<u64, StorageError> {
+        let files = LogFiles::list(&self.dir, self.id)?;
+        Ok(files.segments.iter().map(|it| it.header.capacity).sum())
+    }
+
+    /// Visits the records from `from` on in order, as far as they are whole; returns the last sequence of the log.
+    /// Takes memory for one segment. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` where the log is damaged or can't be read, or was overtaken by retention ([`is_overtaken`]);
+    /// `Visit` with the visitor's error, which ends the reading.
+    pub fn replay_from<E>(
+        &self,
+        from: Sequence,
+        mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<Sequence, ReplayError<E>> {
+        let files = LogFiles::list(&self.dir, self.id)?;
+        let durable = watermark::read_hint(&files.dir, files.owner);
+        let end = walk(&files, durable, |segment| {
+            let skips = |record: &Record<'_>| record.sequence < from;
+            segment
+                .visit(|record| {
+                    if skips(&record) {
+                        Ok(())
+                    } else {
+                        visit(record)
+                    }
+                })
+                .map_err(ReplayError::Visit)
+        })?;
+        Ok(end.next.previous())
+    }
+}
+
+/// Whether an error can come from a server that removed or replaced a file in the meantime. Where it comes again, it
+/// does not.
+pub fn is_overtaken(error: &StorageError) -> bool {
+    match error {
+        StorageError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        StorageError::Missing { .. }
+        | StorageError::NoHorizon { .. }
+        | StorageError::WrongSize { .. } => true,
+        _ => false,
+    }
+}
