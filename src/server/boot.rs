@@ -294,7 +294,7 @@ impl CoreStart {
         runtime::spawn(&name, cpu, move || async move {
             let _ended = EndGuard(self.ended.clone());
             let (core, opening) = self.build()?;
-            core.run(opening).await
+            Box::pin(core.run(opening)).await
         })
     }
 

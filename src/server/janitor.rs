@@ -14,7 +14,7 @@ use crate::shard::{RecoverError, advance_base};
 use crate::state::is_packed_body;
 use flux_storage::{
     CheckpointDir, CheckpointKind, ClosedSegment, DataDir, LogReader, Removal, RetirePlan,
-    SealedLog, Sequence, StorageError,
+    SealedGeneration, SealedLog, Sequence, StorageError,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -24,13 +24,16 @@ use std::task::{Context, Poll};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
+/// The base, and what it was advanced for.
+type Choice = (CheckpointDir, Result<Option<RetirePlan>, RecoverError>);
+
 /// See the module.
 pub(super) struct Janitor {
     data_dir: Arc<DataDir>,
     /// `None` until the shard is open, and while a job has it.
     base: Option<CheckpointDir>,
     index: Option<Task<Result<(), StorageError>>>,
-    choice: Option<Task<(CheckpointDir, Result<Option<RetirePlan>, RecoverError>)>>,
+    choice: Option<Task<Choice>>,
     removal: Option<Task<Result<(), StorageError>>>,
     sealed: Option<Task<Result<(), RecoverError>>>,
     /// When retention is looked at next, monotonic milliseconds.
@@ -226,7 +229,7 @@ fn choose_and_fold(
     reader: &LogReader,
     (segments, removal): (&[ClosedSegment], Removal),
     pace: &Pace,
-) -> (CheckpointDir, Result<Option<RetirePlan>, RecoverError>) {
+) -> Choice {
     let mut pacer = pace.pacer();
     let chosen = RetirePlan::choose(segments, removal)
         .map_err(RecoverError::from)
@@ -249,7 +252,7 @@ fn remove_sealed(
 ) -> Result<(), RecoverError> {
     let logs = || {
         let generations = data_dir.sealed_generations().iter();
-        generations.flat_map(|generation| generation.logs())
+        generations.flat_map(SealedGeneration::logs)
     };
     let mut bytes = live_bytes;
     for log in logs() {

@@ -57,6 +57,10 @@ impl Pace {
 
 impl Pacer<'_> {
     /// Rests for as long as the job has worked since the last rest. `Break`: it has to end.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "on a helper thread, whose rest is the point"
+    )]
     pub(super) fn rest(&mut self) -> ControlFlow<()> {
         let now_micros = self.pace.clock.micros();
         let until_micros = self.pace.hurry_until_micros.load(Relaxed);

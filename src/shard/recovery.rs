@@ -115,7 +115,7 @@ pub fn recover(
     let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
     let newest = attempt.load(&mut checkpoints, &origin)?;
     let (mut engine, through) = match newest {
-        Some(checkpoint) => attempt.start_from(checkpoint),
+        Some(checkpoint) => start_from(checkpoint),
         None => attempt.begin(data, &mut base, &origin)?,
     };
     attempt.so_far.bytes_total = attempt.so_far.bytes + log.tail_bytes(through.next())?;
@@ -167,6 +167,12 @@ fn directory(path: PathBuf, owner: Owner, kind: CheckpointKind) -> CheckpointDir
     CheckpointDir::new(path, owner, kind, is_packed_body)
 }
 
+fn start_from(checkpoint: Checkpoint) -> (Engine, Sequence) {
+    let Checkpoint { stack, meta } = checkpoint;
+    stack.prefetch();
+    (Engine::from_checkpoint(stack, &meta), meta.through)
+}
+
 /// One recovery, under way.
 struct Attempt<'p> {
     shard: u16,
@@ -190,12 +196,6 @@ impl Attempt<'_> {
         Ok(load.checkpoint.filter(reaches))
     }
 
-    fn start_from(&self, checkpoint: Checkpoint) -> (Engine, Sequence) {
-        let Checkpoint { stack, meta } = checkpoint;
-        stack.prefetch();
-        (Engine::from_checkpoint(stack, &meta), meta.through)
-    }
-
     /// The state at the beginning of a log that has no checkpoint, and through where it goes.
     fn begin(
         &mut self,
@@ -204,7 +204,7 @@ impl Attempt<'_> {
         origin: &LogOrigin,
     ) -> Result<(Engine, Sequence), RecoverError> {
         if let Some(checkpoint) = self.load_base(base, origin)? {
-            return Ok(self.start_from(checkpoint));
+            return Ok(start_from(checkpoint));
         }
         let through = origin.first_sequence.previous();
         if data.sealed_generations().is_empty() {

@@ -127,38 +127,55 @@ impl<'s, 'q> Merge<'s, 'q> {
         })
     }
 
-    /// The newest form of the next id; `None` inside where it is a marker.
-    fn step(&mut self) -> Result<Option<Option<Entity<'s>>>, LayerError> {
-        let active = self.active.id();
+    /// The next entity.
+    fn next(&mut self) -> Result<Option<Entity<'s>>, LayerError> {
         if self.frozen.is_none() && self.layers.is_none() {
-            let found = self.active.next.map(Entity::from_slot);
-            self.active.advance();
-            return Ok(found);
+            while let Some(slot) = self.active.next {
+                self.active.advance();
+                // A marker may outlive what it hides: the last layer may be gone.
+                if let Some(entity) = Entity::from_slot(slot) {
+                    return Ok(Some(entity));
+                }
+            }
+            return Ok(None);
         }
+        while let Some(id) = self.lowest() {
+            let found = self.take(id)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The lowest id that a source goes on with.
+    fn lowest(&self) -> Option<&'s str> {
         let frozen = self.frozen.as_ref().and_then(MemoryCursor::id);
         let layered = self.layers.as_ref().and_then(|layers| layers.next);
         let layered = layered.map(|entity| entity.id);
-        let Some(lowest) = [active, frozen, layered].into_iter().flatten().min() else {
-            return Ok(None);
-        };
+        [self.active.id(), frozen, layered]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Goes past an id in every source. Returns its newest form, where that is no marker.
+    fn take(&mut self, id: &str) -> Result<Option<Entity<'s>>, LayerError> {
         let mut found = None;
-        if layered == Some(lowest)
-            && let Some(layers) = &mut self.layers
+        if let Some(layers) = &mut self.layers
+            && let Some(entity) = layers.next
+            && entity.id == id
         {
-            found = layers.next.and_then(Entity::from_layer);
+            found = Entity::from_layer(entity);
             layers.advance()?;
         }
-        if frozen == Some(lowest)
-            && let Some(cursor) = &mut self.frozen
-        {
-            found = cursor.next.and_then(Entity::from_slot);
-            cursor.advance();
+        for cursor in self.frozen.iter_mut().chain([&mut self.active]) {
+            if cursor.id() == Some(id) {
+                found = cursor.next.and_then(Entity::from_slot);
+                cursor.advance();
+            }
         }
-        if active == Some(lowest) {
-            found = self.active.next.and_then(Entity::from_slot);
-            self.active.advance();
-        }
-        Ok(Some(found))
+        Ok(found)
     }
 }
 
@@ -166,19 +183,19 @@ impl<'s> Iterator for Listing<'s, '_> {
     type Item = Result<Entity<'s>, LayerError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let Progress::Under(merge) = &mut self.state else {
-                return match std::mem::replace(&mut self.state, Progress::Done) {
+        let next = match &mut self.state {
+            Progress::Under(merge) => merge.next().transpose(),
+            Progress::Failed(_) | Progress::Done => {
+                let state = std::mem::replace(&mut self.state, Progress::Done);
+                return match state {
                     Progress::Failed(error) => Some(Err(error)),
                     Progress::Under(_) | Progress::Done => None,
                 };
-            };
-            match merge.step() {
-                Ok(Some(Some(entity))) => return Some(Ok(entity)),
-                Ok(Some(None)) => {}
-                Ok(None) => self.state = Progress::Done,
-                Err(error) => self.state = Progress::Failed(error),
             }
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.state = Progress::Done;
         }
+        next
     }
 }

@@ -15,7 +15,7 @@
 //! - `apply` is total and deterministic: `replay(log) == live state` for every history, wherever checkpoints fell.
 //!   Time and sequence are arguments, and nothing that is answered comes from the order of a table, which differs
 //!   in each process.
-//! - a marker is there only while a layer or the frozen memory holds an older form of its id.
+//! - an entity that a layer or the frozen memory holds and that was deleted since has a marker above it.
 //!
 //! It decides nothing (an event that is here was accepted) and knows no JSON: values are texts. It knows nothing
 //! of files: a layer that turns out to be damaged is an error that its caller has to deal with.

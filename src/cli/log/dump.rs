@@ -148,7 +148,7 @@ pub(super) fn run(data_dir: &Path, filter: Filter) -> Result<Outcome, ToolError>
             break;
         }
         let from = dump.filter.from;
-        let report = log.visit(from, &mut |seen| dump.see(log, seen))?;
+        let report = log.visit(from, &mut |seen| dump.see(log, &seen))?;
         if let Some(error) = dump.failure.take() {
             return Err(error.into());
         }
@@ -183,7 +183,7 @@ impl<W: Write> Dump<W> {
         }
     }
 
-    fn see(&mut self, log: InspectedLog<'_>, seen: Seen<'_>) -> ControlFlow<()> {
+    fn see(&mut self, log: InspectedLog<'_>, seen: &Seen<'_>) -> ControlFlow<()> {
         match seen {
             // What is wrong is named when this log's part of the dump is over.
             Seen::Damage(finding) => {
@@ -194,7 +194,7 @@ impl<W: Write> Dump<W> {
                     ControlFlow::Break(())
                 }
             }
-            Seen::Record(record) => self.record(log, &record),
+            Seen::Record(record) => self.record(log, record),
         }
     }
 

@@ -70,9 +70,10 @@ fn check(data_dir: &Path, aside: &Path) -> Result<(), ToolError> {
         }
     }
     let is_damage = |finding: &flux_storage::Finding| finding.fault.severity() == Severity::Damage;
-    match inspection.findings().iter().any(is_damage) {
-        true => Err(ToolError::StillDamaged(aside.display().to_string())),
-        false => Ok(()),
+    if inspection.findings().iter().any(is_damage) {
+        Err(ToolError::StillDamaged(aside.display().to_string()))
+    } else {
+        Ok(())
     }
 }
 
