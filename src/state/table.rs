@@ -8,8 +8,8 @@ use super::allocation_bytes;
 
 /// The hash of an id, in the width that is stored.
 ///
-/// Stored beside each slot so that growing the table, which moves every entry while events wait, reads none of
-/// the entities: at a million of them growing takes 17 ms, and a cache miss for each would be added to that.
+/// Stored beside each slot so that growing a part of the table, which moves its entries while events wait, reads none
+/// of the entities: a cache miss for each would be added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdHash(u32);
 
@@ -18,7 +18,16 @@ impl IdHash {
     const fn spread(self) -> u64 {
         (self.0 as u64) << 32 | self.0 as u64
     }
+
+    /// The part of the table, by bits that neither takes: those above the buckets of 65,536 entries, below the tag.
+    const fn part(self) -> usize {
+        (self.0 >> 16) as usize % PARTS
+    }
 }
+
+/// Parts of a table, each of which grows by itself. Growing one table of a million entries took 17 ms, in which events
+/// waited; growing a part of as many entities takes a tenth of one.
+const PARTS: usize = 256;
 
 #[derive(Debug, Clone, Copy)]
 struct Pointer {
@@ -27,20 +36,31 @@ struct Pointer {
 }
 
 /// Slots by the hash of their ids. Knows no ids: whoever asks compares them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
-    pointers: HashTable<Pointer>,
+    /// [`PARTS`] of them.
+    parts: Box<[HashTable<Pointer>]>,
     /// Seeded per process, so that ids can't be chosen to collide.
     builder: DefaultHashBuilder,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::new(DefaultHashBuilder::default())
+    }
+}
+
 impl Table {
+    fn new(builder: DefaultHashBuilder) -> Self {
+        Self {
+            parts: (0..PARTS).map(|_| HashTable::new()).collect(),
+            builder,
+        }
+    }
+
     /// Empty, with the same hashes.
     pub(super) fn sibling(&self) -> Self {
-        Self {
-            pointers: HashTable::new(),
-            builder: self.builder.clone(),
-        }
+        Self::new(self.builder.clone())
     }
 
     pub(super) fn hash(&self, id: &str) -> IdHash {
@@ -49,7 +69,7 @@ impl Table {
 
     /// The slot of this hash for which `is_it` holds.
     pub(super) fn find(&self, hash: IdHash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.pointers
+        self.parts[hash.part()]
             .find(hash.spread(), |pointer| {
                 pointer.hash == hash && is_it(pointer.slot)
             })
@@ -58,10 +78,9 @@ impl Table {
 
     /// Adds a slot that is not in the table.
     pub(super) fn insert(&mut self, hash: IdHash, slot: u32) {
-        self.pointers
-            .insert_unique(hash.spread(), Pointer { hash, slot }, |pointer| {
-                pointer.hash.spread()
-            });
+        self.parts[hash.part()].insert_unique(hash.spread(), Pointer { hash, slot }, |pointer| {
+            pointer.hash.spread()
+        });
     }
 
     /// Removes a slot that is in the table.
@@ -69,13 +88,18 @@ impl Table {
     /// # Panics
     /// Where it is not.
     pub(super) fn remove(&mut self, hash: IdHash, slot: u32) {
-        self.pointers
+        self.parts[hash.part()]
             .find_entry(hash.spread(), |pointer| pointer.slot == slot)
             .expect("every slot in use is in the table")
             .remove();
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        allocation_bytes(self.pointers.allocation_size())
+        let parts: usize = self
+            .parts
+            .iter()
+            .map(|part| allocation_bytes(part.allocation_size()))
+            .sum();
+        parts + allocation_bytes(PARTS * size_of::<HashTable<Pointer>>())
     }
 }
