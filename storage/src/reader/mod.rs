@@ -13,7 +13,7 @@
 //! needed, one at a time.
 //!
 //! Invariants: every record that is shown was decoded with its checksum, has a sequence of its segment and, where
-//! it was looked up, a key that was asked for. An index that leads elsewhere is made anew once, from the segment;
+//! it was looked up, a key that was asked for. Gaps are passed over: there is nothing to show. An index that leads elsewhere is made anew once, from the segment;
 //! what does not fit then is damage.
 
 mod part;
@@ -91,8 +91,9 @@ impl LogReader {
         &self,
         keys: RangeInclusive<u64>,
         before: Sequence,
-        mut visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+        visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), ReplayError<E>> {
+        let mut visit = passing_over_gaps(visit);
         let before = before.min(self.through.next());
         let wanted = Wanted { keys, before };
         if wanted.keys.is_empty() {
@@ -118,8 +119,9 @@ impl LogReader {
     pub fn read_forward<E>(
         &self,
         from: Sequence,
-        mut visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+        visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), ReplayError<E>> {
+        let mut visit = passing_over_gaps(visit);
         for part in (0..self.part_count()).filter_map(|index| self.part(index)) {
             if part.span.next <= from || part.span.is_empty() {
                 continue;
@@ -212,5 +214,14 @@ impl LogReader {
             key: self.key,
             durable: self.durable,
         })
+    }
+}
+
+fn passing_over_gaps<E>(
+    mut visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+) -> impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E> {
+    move |record| match record.gap() {
+        Some(_) => Ok(ControlFlow::Continue(())),
+        None => visit(record),
     }
 }

@@ -2,9 +2,12 @@
 //! sequence, and says how many are gone; and the originals lie aside.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use flux_storage::{LogOptions, RECORD_KIND_GAP, Record, Repair, RepairAction, StorageError};
+use flux_storage::{
+    Log, LogOptions, RECORD_KIND_GAP, Record, Repair, RepairAction, Sequence, StorageError,
+};
 
 use crate::support::{Chance, Kept, SMALL, Scratch, append, payload, replace};
 use crate::verify::look;
@@ -387,6 +390,76 @@ fn a_log_goes_on_after_its_repair() {
     let (records, lost) = check_contiguous(&reopen(&scratch).unwrap(), "the gap itself");
     assert_eq!(lost, records_in(2, &(4096..8192)));
     assert_eq!(records.len(), again.len() - 1);
+}
+
+#[test]
+fn a_reader_passes_over_gaps() {
+    let (scratch, records) = closed_log();
+    for (ordinal, offset) in [(1, 4096 + 30), (2, 8100)] {
+        let path = scratch.log_dir(1, 0, 1).join(format!("{ordinal:08}.seg"));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[offset - 40..offset].fill(0x77);
+        replace(&path, &bytes);
+    }
+    fs::remove_file(scratch.log_dir(1, 0, 1).join("00000003.seg")).unwrap();
+    repair(&scratch, "three gaps");
+    let (log, _, found) = scratch.open(1, SMALL).unwrap().log();
+    let (kept, lost) = check_contiguous(&found, "three gaps");
+    assert!(lost.contains(&RECORDS) && lost.len() >= 3 && !kept.is_empty());
+    assert!(kept.iter().all(|record| records.contains(record)));
+    let reader = log.reader(log.durable());
+    for bound in 0..=RECORDS + 1 {
+        let mut forward = Vec::new();
+        let read =
+            reader.read_forward::<std::convert::Infallible>(Sequence::new(bound), |record| {
+                forward.push(Kept::from(record));
+                Ok(ControlFlow::Continue(()))
+            });
+        read.unwrap();
+        let from = kept.iter().filter(|record| record.sequence.get() >= bound);
+        assert!(forward.iter().eq(from), "from {bound}");
+        let mut backward = Vec::new();
+        let all = 0..=u64::MAX;
+        let read =
+            reader.read_backward::<std::convert::Infallible>(all, Sequence::new(bound), |record| {
+                backward.push(Kept::from(record));
+                Ok(ControlFlow::Continue(()))
+            });
+        read.unwrap();
+        let before = kept
+            .iter()
+            .rev()
+            .filter(|record| record.sequence.get() < bound);
+        assert!(backward.iter().eq(before), "before {bound}");
+    }
+}
+
+#[test]
+fn a_repaired_log_opens_behind_any_checkpoint() {
+    let (scratch, _) = closed_log();
+    let path = scratch.log_dir(1, 0, 1).join("00000002.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..5800].fill(0);
+    replace(&path, &bytes);
+    repair(&scratch, "the head of the second segment");
+    let found = reopen(&scratch).unwrap();
+    let (_, lost) = check_contiguous(&found, "the head of the second segment");
+    assert!(lost.len() >= 2, "{lost:?}");
+    for from in 1..=RECORDS + 1 {
+        let mut data = scratch.open(1, SMALL).unwrap();
+        let mut visited = Vec::new();
+        let opened = Log::open_from::<std::convert::Infallible>(
+            data.0.take_log(0),
+            Sequence::new(from),
+            |record| {
+                visited.push(Kept::from(record));
+                Ok(())
+            },
+        );
+        assert_eq!(opened.unwrap().0.appended().get(), RECORDS);
+        let expected = found.iter().filter(|record| record.sequence.get() >= from);
+        assert!(visited.iter().eq(expected), "from {from}");
+    }
 }
 
 #[test]
