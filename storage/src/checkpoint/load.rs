@@ -124,7 +124,7 @@ impl CheckpointDir {
             for layer in checkpoint.stack.layers() {
                 layer.check_all().map_err(|error| {
                     let fault = LayerFault::UnusableLayer(layer.header().number);
-                    self.unusable(number, Some(error), fault)
+                    Box::new(self.unusable(number, Some(error), fault))
                 })?;
             }
         }
@@ -145,7 +145,7 @@ impl CheckpointDir {
         })?;
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for name in &manifest.layers {
-            let unusable = |layer, fault| self.unusable(number, layer, fault);
+            let unusable = |layer, fault| Box::new(self.unusable(number, layer, fault));
             match self.open_layer(name) {
                 Ok(layer) if name_of(&layer) == *name => layers.push(Arc::new(layer)),
                 Ok(_) => return Err(unusable(None, LayerFault::OtherLayer(name.number))),
@@ -160,15 +160,15 @@ impl CheckpointDir {
         Ok((manifest, Checkpoint { stack, meta }))
     }
 
-    fn unusable(&self, number: u64, layer: Option<LayerError>, fault: LayerFault) -> Box<Unusable> {
-        Box::new(Unusable {
+    fn unusable(&self, number: u64, layer: Option<LayerError>, fault: LayerFault) -> Unusable {
+        Unusable {
             layer,
             manifest: LayerError {
                 path: self.manifest_path(number),
                 offset: 0,
                 fault,
             },
-        })
+        }
     }
 
     /// Opens a layer that lies where it belongs.

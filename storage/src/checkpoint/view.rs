@@ -61,7 +61,6 @@ impl CheckpointView {
 mod tests {
     use super::super::testing::*;
     use super::super::{CheckpointKind, LayerStack};
-    use std::fs;
 
     #[test]
     fn a_view_shows_the_newest_checkpoint_and_touches_nothing() {
@@ -80,11 +79,12 @@ mod tests {
         for round in 1..=4 {
             let changed = numbered(10 * round, round);
             stack = checkpoint(&mut dir, &changed, &stack, round).unwrap();
-            fs::write(place.path().join("00000099.layer.tmp"), "unfinished").unwrap();
-            let before = names(place.path());
+            let mut before = files(place.path());
+            before.insert("00000099.layer.tmp".into(), b"unfinished".to_vec());
+            put_files(place.path(), &before);
             let newest = view.newest().unwrap().expect("one was published");
             assert_eq!(newest.meta, meta(round));
-            assert_eq!(names(place.path()), before);
+            assert!(files(place.path()) == before);
             opened.push((changed, newest));
         }
         for (changed, checkpoint) in &opened {
@@ -101,19 +101,24 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let mut dir = loaded(place.path());
         checkpoint(&mut dir, &numbered(10, 1), &LayerStack::default(), 1).unwrap();
-        let layer = names(place.path())
-            .split(' ')
-            .find(|name| name.ends_with(".layer"))
-            .map(|name| place.path().join(name))
-            .unwrap();
-        let bytes = fs::read(&layer).unwrap();
-        fs::write(&layer, &bytes[..bytes.len() / 2]).unwrap();
-        let before = names(place.path());
-        assert!(dir.view().newest().is_err());
-        fs::remove_file(&layer).unwrap();
-        assert!(dir.view().newest().is_err());
-        fs::write(&layer, &bytes).unwrap();
+        let whole = files(place.path());
+        for name in whole.keys() {
+            let mut damaged = whole.clone();
+            damaged
+                .entry(name.clone())
+                .and_modify(|bytes| bytes.truncate(bytes.len() / 2));
+            put_files(place.path(), &damaged);
+            assert!(dir.view().newest().is_err(), "{name} cut short");
+            assert!(files(place.path()) == damaged);
+        }
+        let is_layer = |name: &str| name.contains("layer");
+        let without = whole
+            .clone()
+            .into_iter()
+            .filter(|(name, _)| !is_layer(name));
+        put_files(place.path(), &without.collect());
+        assert!(dir.view().newest().is_err(), "the layer is gone");
+        put_files(place.path(), &whole);
         assert!(dir.view().newest().unwrap().is_some());
-        assert_eq!(names(place.path()), before);
     }
 }
