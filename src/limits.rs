@@ -59,6 +59,9 @@ pub const HISTORY_LIST_EVENTS_MAX: u64 = 2_000_000;
 pub const HISTORY_EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of the entities of an earlier time that one request may hold in memory. More: 400.
 pub const HISTORY_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Readers of logs that the requests of one core hold, each up to 48 KiB: a request about the past takes one, or one
+/// for each shard. More: 503.
+pub const HISTORY_READERS_MAX: usize = 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: usize = 10_000;
 

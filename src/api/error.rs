@@ -139,6 +139,9 @@ pub enum ApiError {
     /// A checkpoint turned out to be damaged; the state is made anew from the log.
     #[error("a part of the stored state is damaged; it is being rebuilt from the log")]
     StateDamaged,
+    /// As many requests of this kind as there may be are being worked on.
+    #[error("the server is busy with other requests about the past")]
+    Busy,
     /// A mailbox between cores is full.
     #[error("the server is overloaded; the event was not accepted")]
     Overloaded,
@@ -183,6 +186,7 @@ impl ApiError {
             | Self::Recovering { .. }
             | Self::HistoryUnreadable
             | Self::Overloaded
+            | Self::Busy
             | Self::ShuttingDown
             | Self::NotReady => 503,
         }
@@ -215,7 +219,7 @@ impl ApiError {
             Self::StorageFull => "storage_full",
             Self::StorageFault => "storage_fault",
             Self::StateDamaged => "state_damaged",
-            Self::Overloaded => "overloaded",
+            Self::Overloaded | Self::Busy => "overloaded",
             Self::ShuttingDown => "shutting_down",
             Self::NotReady | Self::Recovering { .. } => "not_ready",
             Self::RecordTooLarge => "record_too_large",
@@ -226,6 +230,7 @@ impl ApiError {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Overloaded
+            | Self::Busy
             | Self::NotReady
             | Self::Recovering { .. }
             | Self::StateDamaged
@@ -245,6 +250,7 @@ mod tests {
         let busy = [
             ApiError::StorageFull,
             ApiError::Overloaded,
+            ApiError::Busy,
             ApiError::ShuttingDown,
             ApiError::NotReady,
         ];

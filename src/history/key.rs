@@ -9,14 +9,17 @@
 //! So an entity's events share one key, and a namespace's a range of keys. Ids without a namespace share the upper
 //! half 0. Keys may collide: whoever reads by them compares the ids.
 //!
-//! Keys lie in index files, which are rebuilt where a record does not have the key that they name; another hash
-//! would cost that, no more. It is computed for every event that is appended, which is why it takes eight bytes at a
+//! Keys lie in index files, which are rebuilt where they were made in another way; another hash would cost that and
+//! another [`KEY_SCHEME`], no more. It is computed for every event that is appended, which is why it takes eight bytes at a
 //! time.
 
 use crate::model::{EventView, RECORD_KIND_EVENT, namespace_of};
 use std::ops::RangeInclusive;
 
 const LOWER: u64 = 0xffff_ffff;
+
+/// The number of this way to make keys, as index files know it. Another way, another number.
+pub const KEY_SCHEME: u32 = 1;
 
 /// The key of an entity's events.
 pub(super) fn entity_key(id: &str) -> u64 {

@@ -9,6 +9,8 @@
 //! | file | job |
 //! | --- | --- |
 //! | `source` | what is read: logs of all generations, and the states stored beside them |
+//! | `files` | the same, on the disk |
+//! | `archive` | a data directory, opened for one request after another |
 //! | `key` | under which key a log's index finds an event |
 //! | `events` | a page of events |
 //! | `entity` | one entity at an earlier time |
@@ -23,10 +25,12 @@
 //! cost is bounded in `limits`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod archive;
 #[cfg(test)]
 mod bounds_test;
 mod entity;
 mod events;
+mod files;
 mod key;
 mod list;
 #[cfg(test)]
@@ -37,9 +41,11 @@ mod source;
 #[cfg(test)]
 mod support;
 
+pub use archive::{Archive, Asked, Told};
 pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
-pub use key::record_key;
+pub use files::LiveLog;
+pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
 pub use source::{Base, Generation, PastLog, Visit};
 
@@ -47,7 +53,7 @@ use crate::api::query::Fields;
 use crate::api::{ApiError, encode};
 use crate::model::{EventDecodeError, EventView, RECORD_KIND_EVENT, Timestamp};
 use crate::state::{Entity, State};
-use flux_storage::{LayerError, Record, ReplayError, Sequence, StorageError};
+use flux_storage::{CheckpointError, LayerError, Record, ReplayError, Sequence, StorageError};
 
 /// Why the past can't be told.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +61,10 @@ pub enum HistoryError {
     /// The storage failed or is damaged.
     #[error("{0}")]
     Storage(#[source] Box<StorageError>),
-    /// A stored state is damaged.
+    /// The state that a log begins with can't be opened.
+    #[error("{0}")]
+    Base(#[source] Box<CheckpointError>),
+    /// A part of a stored state can't be read.
     #[error("{0}")]
     Layer(#[source] Box<LayerError>),
     /// A record holds no event that this version can read.
@@ -81,6 +90,9 @@ pub enum HistoryError {
         /// The earliest time that there is history of.
         from: Timestamp,
     },
+    /// Nobody waits for the answer any more: the server stops.
+    #[error("the server is shutting down")]
+    Stopped,
     /// It takes more work than one request may cause.
     #[error("it takes more than {limit} {unit}")]
     TooLong {
@@ -102,6 +114,12 @@ impl From<StorageError> for HistoryError {
 impl From<LayerError> for HistoryError {
     fn from(error: LayerError) -> Self {
         Self::Layer(Box::new(error))
+    }
+}
+
+impl From<CheckpointError> for HistoryError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Base(Box::new(error))
     }
 }
 
@@ -128,18 +146,30 @@ impl HistoryError {
                 unit,
                 advice,
             },
-            Self::Storage(_) | Self::Layer(_) | Self::Event { .. } | Self::Kind { .. } => {
-                ApiError::HistoryUnreadable
-            }
+            Self::Stopped => ApiError::ShuttingDown,
+            Self::Storage(_)
+            | Self::Base(_)
+            | Self::Layer(_)
+            | Self::Event { .. }
+            | Self::Kind { .. } => ApiError::HistoryUnreadable,
         }
+    }
+
+    /// True where retention removed a file after it was looked for: with new readers there may be an answer.
+    pub fn is_moved(&self) -> bool {
+        matches!(self, Self::Storage(error) if matches!(**error, StorageError::Missing { .. }))
     }
 
     /// True where the fault is in the server's storage and not in the request.
     pub fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::Storage(_) | Self::Layer(_) | Self::Event { .. } | Self::Kind { .. }
-        )
+        match self {
+            Self::Storage(_)
+            | Self::Base(_)
+            | Self::Layer(_)
+            | Self::Event { .. }
+            | Self::Kind { .. } => true,
+            Self::Removed { .. } | Self::TooLong { .. } | Self::Stopped => false,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::connection::Timeouts;
 use super::core::{Core, CoreParts, Opening};
+use super::historian::Historian;
 use super::hub::{Hub, HubParts};
 use super::janitor::Janitor;
 use super::preflight::{self, MissingFeature};
@@ -10,13 +11,16 @@ use super::runtime::{self, Executor};
 use super::shared::Shared;
 use super::sockets;
 use crate::clock::Monotonic;
+use crate::history::{KEY_SCHEME, record_key};
 use crate::limits::{
     DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
 };
 use crate::report;
 use crate::settings::Settings;
 use crate::shard::{self, Inbox, Postbox, Recovered, RecoveryProgress, Shard};
-use flux_storage::{CheckpointDir, DataDir, Log, LogDir, LogOptions, Sequence, StorageError};
+use flux_storage::{
+    CheckpointDir, DataDir, IndexKey, Log, LogDir, LogOptions, Sequence, StorageError,
+};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
@@ -240,7 +244,7 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
 
 fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {
     let path = &settings.data_dir;
-    let options = match settings.segment_bytes {
+    let sizes = match settings.segment_bytes {
         Some(bytes) => LogOptions {
             segment_bytes_initial: bytes.min(LogOptions::default().segment_bytes_initial),
             segment_bytes_max: bytes,
@@ -250,6 +254,13 @@ fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError
             attempt: "read the file system's size",
             source,
         })?,
+    };
+    let options = LogOptions {
+        index_key: IndexKey {
+            scheme: KEY_SCHEME,
+            of: record_key,
+        },
+        ..sizes
     };
     let opened = DataDir::open_covered(path, u32::from(shards), options, shard::covered);
     opened.map_err(|source| match source {
@@ -318,7 +329,8 @@ impl CoreStart {
             let recovered = recover(&data_dir, log, (core, shards), &shared)?;
             let Recovered { engine, log, .. } = recovered;
             Ok(Opened {
-                shard: Shard::new(engine, log, durability, seed.rotate_left(32)),
+                shard: Shard::new(engine, log, durability, seed.rotate_left(32))
+                    .with_base(recovered.base.view()),
                 checkpoints: recovered.checkpoints,
                 base: recovered.base,
                 through: recovered.through,
@@ -326,6 +338,7 @@ impl CoreStart {
         });
         let parts = CoreParts {
             janitor: Janitor::new(Arc::clone(&self.data_dir)),
+            historian: Historian::new(&self.data_dir),
             hub,
             inbox: self.inbox,
             listener: self.listener,

@@ -8,6 +8,7 @@ use super::boot::Opened;
 use super::checkpointer::{Checkpointer, Finding};
 use super::connection::{Closing, Connection, Session};
 use super::flusher::Flusher;
+use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
 use super::hub::Hub;
 use super::janitor::Janitor;
@@ -44,6 +45,7 @@ pub(super) struct Core {
     pub(super) flusher: Flusher,
     checkpointer: Checkpointer,
     janitor: Janitor,
+    historian: Historian,
     /// Connections that may be owed bytes.
     pub(super) to_write: Vec<u32>,
     /// Connections that have more to read than one turn took.
@@ -92,6 +94,16 @@ pub(super) struct CoreParts {
     pub(super) listener: TcpListener,
     /// What looks after its shard's old files.
     pub(super) janitor: Janitor,
+    /// What reads the past.
+    pub(super) historian: Historian,
+}
+
+/// What a connection has waited for.
+enum Delivery<'d> {
+    /// A shard's reply.
+    Reply(u16, Reply),
+    /// What the historian found.
+    Outcome(&'d Outcome),
 }
 
 /// The shard of a core, as it comes from the thread that replays its log.
@@ -120,6 +132,7 @@ impl Core {
             flusher: Flusher::new(),
             checkpointer: Checkpointer::new(),
             janitor: parts.janitor,
+            historian: parts.historian,
             to_write: Vec::new(),
             to_read: Vec::new(),
             gated: Vec::new(),
@@ -148,6 +161,7 @@ impl Core {
             }
             busy = self.turn()?;
         }
+        self.historian.finish().await;
         self.flusher.settle(&mut self.hub).await;
         let Some(shard) = &mut self.hub.shard else {
             return Ok(());
@@ -173,6 +187,7 @@ impl Core {
                 issued |= self
                     .janitor
                     .start_due(&mut self.hub, self.checkpointer.through());
+                issued |= self.historian.start_due(&mut self.hub);
                 // A first poll puts the request into the ring.
                 if issued && self.flusher.poll(&mut self.hub, context) {
                     self.release();
@@ -191,7 +206,10 @@ impl Core {
 
     /// True while something is in flight that the executor has to look for.
     fn is_waiting(&self) -> bool {
-        self.flusher.is_waiting() || self.checkpointer.is_waiting() || self.janitor.is_waiting()
+        self.flusher.is_waiting()
+            || self.checkpointer.is_waiting()
+            || self.janitor.is_waiting()
+            || self.historian.is_waiting()
     }
 
     /// Lends the processor to the kernel's threads while a flush is in flight: the one that carries it out is bound
@@ -218,6 +236,11 @@ impl Core {
             finished = true;
         }
         finished |= self.janitor.poll(&mut self.hub, context);
+        let told: Vec<_> = self.historian.poll(context).collect();
+        for (ticket, outcome) in told {
+            self.deliver(ticket, Delivery::Outcome(&outcome));
+            finished = true;
+        }
         match self.checkpointer.poll(&mut self.hub, context) {
             Finding::Nothing => {}
             Finding::Progress => finished = true,
@@ -353,7 +376,7 @@ impl Core {
                     from,
                     ticket,
                     reply,
-                } => self.deliver(from, ticket, reply),
+                } => self.deliver(ticket, Delivery::Reply(from, reply)),
                 Message::Changes(batch) => self.fan_out(&batch),
             }
         }
@@ -412,7 +435,7 @@ impl Core {
 
     fn reply(&mut self, core: u16, ticket: Ticket, reply: Reply) {
         if core == self.hub.core {
-            self.deliver(core, ticket, reply);
+            self.deliver(ticket, Delivery::Reply(core, reply));
         } else {
             self.hub.postbox.send(
                 core,
@@ -425,7 +448,7 @@ impl Core {
         }
     }
 
-    fn deliver(&mut self, from: u16, ticket: Ticket, reply: Reply) {
+    fn deliver(&mut self, ticket: Ticket, delivery: Delivery<'_>) {
         let index = ticket.connection;
         let Some(mut connection) = self.connections.take(index) else {
             return;
@@ -440,11 +463,21 @@ impl Core {
                         index,
                         generation,
                     };
-                    http::on_reply(&mut self.hub, &mut client, ticket.slot, (from, reply))
+                    let slot = ticket.slot;
+                    match delivery {
+                        Delivery::Reply(from, reply) => {
+                            http::on_reply(&mut self.hub, &mut client, slot, (from, reply))
+                        }
+                        Delivery::Outcome(outcome) => {
+                            http::on_outcome(&mut self.hub, &mut client, slot, outcome)
+                        }
+                    }
                 }
                 Session::WebSocket(websocket) => {
-                    let owner = Owner { index, generation };
-                    websocket.on_reply(&mut self.hub, owner, ticket.slot, &reply);
+                    if let Delivery::Reply(_, reply) = delivery {
+                        let owner = Owner { index, generation };
+                        websocket.on_reply(&mut self.hub, owner, ticket.slot, &reply);
+                    }
                     true
                 }
             };

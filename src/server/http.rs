@@ -1,15 +1,19 @@
 //! HTTP requests → commands for shards, and shards' replies → HTTP answers.
 
 use super::deletion::Deletion;
+use super::historian::Outcome;
 use super::hub::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
 use super::listing::{Listing, Progress};
 use super::operation::{BatchInFlight, Operation, RequestMeta};
+use super::past::PastRequest;
 use super::responses::Responses;
 use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
 use crate::api::event::Decoded;
+use crate::api::history::EventsQuery;
 use crate::api::json::Scanner;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::{ApiError, Route, delete, encode, route};
+use crate::history::Asked;
 use crate::model::{EventId, EventPack, is_reserved};
 use crate::shard::{AppendRefusal, Reply, ShardRequest, StateDamaged, Ticket, place};
 use crate::wire::http1::{Field, Head, Request, Version};
@@ -98,6 +102,10 @@ fn dispatch(
         }
         Route::List => {
             let query = ListQuery::parse(head.query)?;
+            if let Some(at) = query.at.filter(|at| *at < hub.now) {
+                past(hub, client, meta, Asked::List { query, at })?;
+                return Ok(Next::Go);
+            }
             hub.shard.as_ref().ok_or(ApiError::NotReady)?;
             let until_close = query.limit.is_none() && head.version == Version::Http10;
             let meta = RequestMeta {
@@ -111,7 +119,10 @@ fn dispatch(
                 return Ok(Next::Last);
             }
         }
-        Route::Events => return Err(ApiError::NoRoute),
+        Route::Events => {
+            let asked = Asked::Events(EventsQuery::parse(head.query)?);
+            past(hub, client, meta, asked)?;
+        }
         Route::Read(id) => read(hub, client, (&id, head), meta)?,
         Route::Delete(id) => {
             serving(hub)?;
@@ -274,7 +285,11 @@ fn read(
     (id, head): (&str, &Head<'_>),
     meta: RequestMeta,
 ) -> Result<(), ApiError> {
-    let ReadQuery { fields, at: _ } = ReadQuery::parse(head.query)?;
+    let ReadQuery { fields, at } = ReadQuery::parse(head.query)?;
+    if let Some(at) = at.filter(|at| *at < hub.now) {
+        let id = id.into();
+        return past(hub, client, meta, Asked::Entity { id, at, fields });
+    }
     let if_none_match = match head.if_none_match {
         Field::One(value) => Some(value),
         Field::Absent | Field::Repeated => None,
@@ -339,6 +354,20 @@ fn write_entity(
             body,
         },
     );
+}
+
+/// Begins a request about the past.
+fn past(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    meta: RequestMeta,
+    asked: Asked,
+) -> Result<(), ApiError> {
+    let ticket = client.next_ticket();
+    let request = PastRequest::start(hub, meta, ticket, asked)
+        .inspect_err(|_| client.responses.forget_number())?;
+    client.responses.wait(Operation::Past(Box::new(request)));
+    Ok(())
 }
 
 fn delete_one(
@@ -475,9 +504,40 @@ pub(super) fn on_reply(
                     .fill(slot, |out| hub.write_error(out, meta, &error));
             }
         }
+        Some(Operation::Past(request)) => {
+            let meta = request.meta();
+            if let Err(error) = request.take(hub, ticket, (from, reply)) {
+                client
+                    .responses
+                    .fill(slot, |out| hub.write_error(out, meta, &error));
+            }
+        }
         Some(Operation::Publish { .. } | Operation::Read { .. } | Operation::Delete { .. }) => {
             finish_single(hub, client, slot, reply);
         }
+    }
+    start_front(hub, client)
+}
+
+/// Takes what the historian found for one of the client's requests. False where the connection has to break.
+pub(super) fn on_outcome(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    slot: u32,
+    outcome: &Outcome,
+) -> bool {
+    let ticket = Ticket {
+        connection: client.index,
+        generation: client.generation,
+        slot,
+    };
+    let mut text = Vec::new();
+    if let Some(Operation::Past(request)) = client.responses.operation(slot)
+        && request.finish(hub, ticket, outcome, &mut text)
+    {
+        client
+            .responses
+            .fill(slot, |out| out.extend_from_slice(&text));
     }
     start_front(hub, client)
 }

@@ -1,6 +1,7 @@
 //! What all connections of a core share: its shard, the way to the others, and buffers.
 
 use super::config::Config;
+use super::historian::Desk;
 use super::operation::RequestMeta;
 use super::shared::Shared;
 use crate::api::event::{EventDecoder, EventIds};
@@ -35,6 +36,8 @@ pub(super) struct Hub {
     pub(super) event: Vec<u8>,
     /// Reused: the body of the answer at hand.
     pub(super) body: Vec<u8>,
+    /// Requests about the past that wait for a helper thread.
+    pub(super) past: Desk,
     /// What all cores know of each other.
     pub(super) shared: Arc<Shared>,
     /// The settings.
@@ -76,6 +79,7 @@ impl Hub {
             ids: EventIds::new(parts.seed),
             event: Vec::new(),
             body: Vec::new(),
+            past: Desk::default(),
             shared: parts.shared,
             config: parts.config,
             now: Timestamp::default(),

@@ -11,6 +11,7 @@
 //! | `connection`, `slots` | one client, and all clients of a core |
 //! | `http`, `responses`, `operation` | requests → shards → answers, in order |
 //! | `listing`, `deletion` | the two requests that take several steps |
+//! | `past`, `historian` | requests about the past, and the helper threads that read it |
 //! | `websocket` | one WebSocket session |
 //! | `flusher` | flushes and segments in preparation |
 //! | `runtime` | all we use of glommio |
@@ -24,6 +25,7 @@ mod connection;
 mod core;
 mod deletion;
 mod flusher;
+mod historian;
 mod http;
 mod hub;
 mod input;
@@ -32,6 +34,7 @@ mod listing;
 mod operation;
 mod output;
 mod pace;
+mod past;
 mod poller;
 mod preflight;
 mod responses;

@@ -2,6 +2,7 @@
 
 use super::deletion::Deletion;
 use super::listing::Listing;
+use super::past::PastRequest;
 use crate::api::batch::{BatchPlan, PartOutcome};
 use crate::wire::http1::{Head, Method, Version};
 
@@ -55,12 +56,14 @@ pub(super) enum Operation {
     DeleteMany(Box<Deletion>),
     /// A listing is gathered or streamed.
     List(Box<Listing>),
+    /// The past is looked up.
+    Past(Box<PastRequest>),
 }
 
 impl Operation {
     /// True where the answer may be of any size.
     pub(super) fn is_read(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::List(_))
+        matches!(self, Self::Read { .. } | Self::List(_) | Self::Past(_))
     }
 }
 

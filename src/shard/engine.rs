@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::state::{Applied, Entity, Frozen, Query, Replaced, State};
 use crate::subscribe::{Filter, Registry};
-use flux_storage::{CheckpointMeta, LayerError, LayerStack, Sequence};
+use flux_storage::{Checkpoint, CheckpointMeta, LayerError, LayerStack, Sequence};
 use std::sync::Arc;
 
 /// Stream and source of the tombstones that the delete calls make.
@@ -35,6 +35,10 @@ pub struct Engine {
     last_delete: Sequence,
     /// Events applied.
     events: u64,
+    /// The checkpoint that the state's layers are.
+    checkpoint: Option<CheckpointMeta>,
+    /// What becomes it when the snapshot is settled.
+    freezing: Option<CheckpointMeta>,
     /// The layer that can't be read, where one was met.
     damage: Option<LayerError>,
     /// Events that an earlier repair of the log gave up, as far as they were come across.
@@ -86,6 +90,7 @@ impl Engine {
             last_time: Timestamp::from_micros(meta.time_micros),
             last_delete: meta.last_delete,
             events: meta.events,
+            checkpoint: Some(*meta),
             ..Self::default()
         }
     }
@@ -96,16 +101,18 @@ impl Engine {
     /// Where the snapshot before is not settled.
     pub fn freeze(&mut self, through: Sequence) -> Snapshot {
         let (frozen, layers) = self.state.freeze();
+        let meta = CheckpointMeta {
+            through,
+            time_micros: self.last_time.as_micros(),
+            events: self.events,
+            entities: self.state.len() as u64,
+            last_delete: self.last_delete,
+        };
+        self.freezing = Some(meta);
         Snapshot {
             frozen,
             layers,
-            meta: CheckpointMeta {
-                through,
-                time_micros: self.last_time.as_micros(),
-                events: self.events,
-                entities: self.state.len() as u64,
-                last_delete: self.last_delete,
-            },
+            meta,
         }
     }
 
@@ -116,7 +123,14 @@ impl Engine {
 
     /// Goes on over the layers of the checkpoint that was made of the snapshot.
     pub fn settle(&mut self, layers: LayerStack) -> Replaced {
+        self.checkpoint = self.freezing.take();
         self.state.settle(layers)
+    }
+
+    /// The newest checkpoint, where the state lies over one.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let stack = self.state.layers().clone();
+        self.checkpoint.map(|meta| Checkpoint { stack, meta })
     }
 
     /// Takes over an entity of an earlier generation, when the number of shards has changed.

@@ -1,7 +1,7 @@
 //! The few things an engine asks of its log. A file system, a distributed log or a vector can stand behind it.
 
 use crate::model::RECORD_KIND_EVENT;
-use flux_storage::Sequence;
+use flux_storage::{LogReader, Sequence};
 
 /// Why an append was refused. Nothing was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,9 @@ pub trait EventLog {
 
     /// The last sequence that is durable.
     fn durable(&self) -> Sequence;
+
+    /// What another thread can read of it, up to `through`; `None` of a log that keeps no history.
+    fn reader(&self, through: Sequence) -> Option<LogReader>;
 }
 
 impl EventLog for flux_storage::Log {
@@ -51,5 +54,9 @@ impl EventLog for flux_storage::Log {
 
     fn durable(&self) -> Sequence {
         Self::durable(self)
+    }
+
+    fn reader(&self, through: Sequence) -> Option<LogReader> {
+        Some(Self::reader(self, through))
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::query::Fields;
+use crate::history::LiveLog;
 use crate::model::EventPack;
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub enum ShardRequest {
         /// Ids after this one only.
         after: Option<Box<str>>,
     },
+    /// What another thread needs to read this shard's past.
+    Past,
     /// Tell this core of changes that match.
     Subscribe(Filter),
     /// Take one such subscription back. Nobody waits for an answer.
@@ -128,6 +131,8 @@ pub enum Reply {
     Ids(Vec<Box<str>>),
     /// To `List`.
     Chunk(Chunk),
+    /// To `Past`: the log through the last event so far, which is durable by the time that this arrives.
+    Past(Box<LiveLog>),
     /// To `Subscribe`: it is in force.
     Subscribed,
     /// The request never reached its shard.

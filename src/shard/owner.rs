@@ -17,9 +17,10 @@ use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
 use crate::api::query::ListQuery;
+use crate::history::LiveLog;
 use crate::limits::{STALLED_BYTES_MAX, STALLED_REQUESTS_MAX};
 use crate::model::{Durability, EventPack, Timestamp};
-use flux_storage::Sequence;
+use flux_storage::{CheckpointView, Sequence};
 use std::collections::VecDeque;
 
 /// A shard: its engine, its log, and what it owes.
@@ -37,6 +38,8 @@ pub struct Shard<L> {
     refusal: Option<ApiError>,
     /// Changes that the flush in flight covers.
     flushing: Option<CollectedChanges>,
+    /// Where the log's base is, for those who read its past.
+    base: Option<CheckpointView>,
 }
 
 impl<L: EventLog> Shard<L> {
@@ -52,6 +55,16 @@ impl<L: EventLog> Shard<L> {
             stalled_bytes: 0,
             refusal: None,
             flushing: None,
+            base: None,
+        }
+    }
+
+    /// Says where the log's base is, without which nobody can read its past.
+    #[must_use]
+    pub fn with_base(self, base: CheckpointView) -> Self {
+        Self {
+            base: Some(base),
+            ..self
         }
     }
 
@@ -261,6 +274,7 @@ impl<L: EventLog> Shard<L> {
                 | Reply::DeletedMany(..)
                 | Reply::Ids(_)
                 | Reply::Chunk(_)
+                | Reply::Past(_)
                 | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
             };
             self.held.push_back((visible, origin, reply));
@@ -320,6 +334,7 @@ impl<L: EventLog> Shard<L> {
                     Err(StateDamaged) => DAMAGED,
                 }
             }
+            ShardRequest::Past => self.past(),
             ShardRequest::Subscribe(filter) => {
                 self.engine.subscribe(origin.core, &filter);
                 (Sequence::ZERO, Reply::Subscribed)
@@ -331,6 +346,28 @@ impl<L: EventLog> Shard<L> {
         };
         self.hold(gate, origin, reply);
         None
+    }
+
+    /// What is read of this shard's past. It includes what was accepted just now, so it waits for that to be visible;
+    /// a log that has failed is told of as far as it is durable.
+    fn past(&self) -> (Sequence, Reply) {
+        let through = if self.failed() {
+            self.visible()
+        } else {
+            self.log.appended()
+        };
+        let reader = self.log.reader(through);
+        match reader.zip(self.base.clone()) {
+            None => (Sequence::ZERO, Reply::Refused(ApiError::HistoryUnreadable)),
+            Some((reader, base)) => {
+                let live = LiveLog {
+                    reader,
+                    base,
+                    checkpoint: self.engine.checkpoint(),
+                };
+                (through, Reply::Past(Box::new(live)))
+            }
+        }
     }
 
     fn publish_pack(
@@ -416,6 +453,7 @@ fn refused(request: ShardRequest, error: ApiError) -> Reply {
         ShardRequest::Read { .. }
         | ShardRequest::Collect { .. }
         | ShardRequest::List { .. }
+        | ShardRequest::Past
         | ShardRequest::Subscribe(_)
         | ShardRequest::Unsubscribe(_) => Reply::Refused(error),
     }

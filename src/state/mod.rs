@@ -296,6 +296,11 @@ impl State {
         (frozen, self.layers.clone())
     }
 
+    /// The layers under what is in memory.
+    pub const fn layers(&self) -> &LayerStack {
+        &self.layers
+    }
+
     /// True while what was frozen is not settled.
     pub const fn is_frozen(&self) -> bool {
         self.frozen.is_some()

@@ -62,7 +62,7 @@ pub use backup::{
 pub use beside::{DataView, LogView, is_overtaken};
 pub use checkpoint::{
     BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
-    LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,
+    CheckpointView, LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,
 };
 pub use data_dir::DataDir;
 pub use error::{

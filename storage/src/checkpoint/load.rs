@@ -117,7 +117,25 @@ impl CheckpointDir {
         Ok(())
     }
 
+    /// Opens a checkpoint and checks all of it, where it is not large.
     fn open_checkpoint(&self, number: u64) -> Result<(Manifest, Checkpoint), Box<Unusable>> {
+        let (manifest, checkpoint) = self.open_unchecked(number)?;
+        if checkpoint.stack.bytes() <= CHECKED_BYTES_MAX {
+            for layer in checkpoint.stack.layers() {
+                layer.check_all().map_err(|error| {
+                    let fault = LayerFault::UnusableLayer(layer.header().number);
+                    Box::new(self.unusable(number, Some(error), fault))
+                })?;
+            }
+        }
+        Ok((manifest, checkpoint))
+    }
+
+    /// Opens a checkpoint, of which each block is checked when it is first used.
+    pub(super) fn open_unchecked(
+        &self,
+        number: u64,
+    ) -> Result<(Manifest, Checkpoint), Box<Unusable>> {
         let path = self.manifest_path(number);
         let manifest = Manifest::read(&path, number, self.owner).map_err(|manifest| {
             Box::new(Unusable {
@@ -125,35 +143,32 @@ impl CheckpointDir {
                 manifest,
             })
         })?;
-        let unusable = |layer, fault| {
-            let path = Arc::clone(&path);
-            let manifest = LayerError {
-                path,
-                offset: 0,
-                fault,
-            };
-            Box::new(Unusable { layer, manifest })
-        };
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for name in &manifest.layers {
-            let number = name.number;
+            let unusable = |layer, fault| Box::new(self.unusable(number, layer, fault));
             match self.open_layer(name) {
                 Ok(layer) if name_of(&layer) == *name => layers.push(Arc::new(layer)),
-                Ok(_) => return Err(unusable(None, LayerFault::OtherLayer(number))),
-                Err(layer) => return Err(unusable(Some(layer), LayerFault::UnusableLayer(number))),
+                Ok(_) => return Err(unusable(None, LayerFault::OtherLayer(name.number))),
+                Err(layer) => {
+                    let fault = LayerFault::UnusableLayer(name.number);
+                    return Err(unusable(Some(layer), fault));
+                }
             }
         }
         let stack = LayerStack::new(self.hasher(), layers);
-        if stack.bytes() <= CHECKED_BYTES_MAX {
-            for layer in stack.layers() {
-                layer.check_all().map_err(|error| {
-                    let number = layer.header().number;
-                    unusable(Some(error), LayerFault::UnusableLayer(number))
-                })?;
-            }
-        }
         let meta = manifest.meta;
         Ok((manifest, Checkpoint { stack, meta }))
+    }
+
+    fn unusable(&self, number: u64, layer: Option<LayerError>, fault: LayerFault) -> Unusable {
+        Unusable {
+            layer,
+            manifest: LayerError {
+                path: self.manifest_path(number),
+                offset: 0,
+                fault,
+            },
+        }
     }
 
     /// Opens a layer that lies where it belongs.
@@ -182,8 +197,15 @@ impl CheckpointDir {
 }
 
 /// Why a checkpoint can't be used.
-struct Unusable {
+pub(super) struct Unusable {
     /// The layer that is at fault, if it is one.
     layer: Option<LayerError>,
     manifest: LayerError,
+}
+
+impl Unusable {
+    /// What is at fault.
+    pub(super) fn into_error(self) -> LayerError {
+        self.layer.unwrap_or(self.manifest)
+    }
 }

@@ -30,6 +30,7 @@ mod load;
 mod manifest;
 mod stack;
 mod verify;
+mod view;
 mod writer;
 
 #[cfg(test)]
@@ -48,4 +49,5 @@ pub use load::{Checkpoint, Load, SetAside};
 pub use manifest::CheckpointMeta;
 pub use stack::LayerStack;
 pub use verify::CheckpointReport;
+pub use view::CheckpointView;
 pub use writer::Pace;

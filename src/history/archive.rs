@@ -1,0 +1,227 @@
+//! The logs and stored states of a data directory, opened for one request after another.
+//!
+//! The newest generation's logs belong to their shards, which hand out readers of what they hold at the moment. The
+//! earlier generations belong to nobody: they are opened here. What was opened is kept for the next request; it is
+//! opened anew where retention has removed something of it meanwhile.
+
+use super::files::{FileLog, LiveLog, base_of};
+use super::{
+    EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events, list_at,
+};
+use crate::api::history::EventsQuery;
+use crate::api::query::{Fields, ListQuery};
+use crate::model::{Timestamp, namespace_of, place_key, placement_key};
+use crate::state::is_packed_body;
+use flux_storage::{
+    Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What is asked of the past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// A page of events.
+    Events(EventsQuery),
+    /// An entity at a time.
+    Entity {
+        /// Its id.
+        id: Box<str>,
+        /// The time.
+        at: Timestamp,
+        /// The properties to keep.
+        fields: Option<Fields>,
+    },
+    /// A page of the entities at a time.
+    List {
+        /// Which.
+        query: ListQuery,
+        /// The time.
+        at: Timestamp,
+    },
+}
+
+impl Asked {
+    /// The placement key of all that it concerns; `None` where that may lie on any shard.
+    pub fn placement(&self) -> Option<&str> {
+        match self {
+            Self::Entity { id, .. } => Some(placement_key(id)),
+            Self::Events(query) => {
+                let entity = query.entity.as_deref().map(placement_key);
+                entity.or(query.namespace.as_deref())
+            }
+            Self::List { query, .. } => query
+                .namespace
+                .as_deref()
+                .or_else(|| namespace_of(query.prefix.as_deref()?)),
+        }
+    }
+}
+
+/// What the past says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// To [`Asked::Events`].
+    Events(EventsPage),
+    /// To [`Asked::Entity`]: its JSON, or `None` where there was none.
+    Entity(Option<Vec<u8>>),
+    /// To [`Asked::List`].
+    List(EntitiesPage),
+}
+
+/// See the module. Used by one thread at a time.
+#[derive(Debug)]
+pub struct Archive {
+    data: Arc<DataDir>,
+    /// Set where the server stops and nobody waits for an answer any more.
+    stop: Arc<AtomicBool>,
+    /// The bases of the newest generation's logs, by shard.
+    bases: BTreeMap<u16, Option<Checkpoint>>,
+    /// The logs of earlier generations, by generation and shard.
+    sealed: BTreeMap<(u32, u16), Sealed>,
+}
+
+/// A log of an earlier generation.
+#[derive(Debug)]
+struct Sealed {
+    reader: LogReader,
+    /// The state that it begins with, where there is one.
+    base: Option<Checkpoint>,
+    /// Somebody has looked for it.
+    base_known: bool,
+}
+
+impl Archive {
+    /// Of a data directory; nothing is opened yet.
+    pub fn new(data: Arc<DataDir>, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            data,
+            stop,
+            bases: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+        }
+    }
+
+    /// Answers a request. `live`: by shard, the logs of the newest generation that it concerns. Blocks.
+    ///
+    /// # Errors
+    /// [`HistoryError`]; [`HistoryError::is_moved`] where the request should be made anew, with new readers.
+    pub fn tell(&mut self, asked: &Asked, live: &[Option<LiveLog>]) -> Result<Told, HistoryError> {
+        match self.attempt(asked, live) {
+            Err(error) if error.is_moved() => {
+                self.sealed.clear();
+                self.attempt(asked, live)
+            }
+            told => told,
+        }
+    }
+
+    fn attempt(&mut self, asked: &Asked, live: &[Option<LiveLog>]) -> Result<Told, HistoryError> {
+        let generations = self.open(asked, live)?;
+        Ok(match asked {
+            Asked::Events(query) => Told::Events(events(&generations, query)?),
+            Asked::Entity { id, at, fields } => {
+                let asked = EntityAt {
+                    id,
+                    at: *at,
+                    fields: fields.as_ref(),
+                };
+                Told::Entity(entity_at(&generations, asked)?)
+            }
+            Asked::List { query, at } => Told::List(list_at(&generations, query, *at)?),
+        })
+    }
+
+    /// All logs that a request concerns, newest generation first.
+    fn open(
+        &mut self,
+        asked: &Asked,
+        live: &[Option<LiveLog>],
+    ) -> Result<Vec<Generation<FileLog>>, HistoryError> {
+        let needs_state = !matches!(asked, Asked::Events(_));
+        let mut newest = Vec::with_capacity(live.len());
+        for (shard, log) in (0..).zip(live) {
+            let log = log
+                .as_ref()
+                .map(|log| self.open_live(shard, log, needs_state));
+            newest.push(log.transpose()?);
+        }
+        let mut generations = vec![Generation::new(newest)];
+        let data = Arc::clone(&self.data);
+        for generation in data.sealed_generations().iter().rev() {
+            generations.push(self.open_sealed(generation, asked.placement(), needs_state)?);
+        }
+        Ok(generations)
+    }
+
+    fn open_live(
+        &mut self,
+        shard: u16,
+        log: &LiveLog,
+        needs_state: bool,
+    ) -> Result<FileLog, HistoryError> {
+        let mut stored = Vec::new();
+        if needs_state {
+            let known = self.bases.get(&shard);
+            // Retention advances the base before it removes what leads to it.
+            let covers = |base: &Option<Checkpoint>| match base {
+                Some(base) => base.meta.through.next() >= log.reader.first_sequence(),
+                None => log.reader.removed().is_none(),
+            };
+            if !known.is_some_and(covers) {
+                self.bases.insert(shard, base_of(&log.reader, &log.base)?);
+            }
+            stored.extend(self.bases.get(&shard).cloned().flatten());
+            stored.extend(log.checkpoint.clone());
+        }
+        Ok(FileLog::new(log.reader.clone(), stored, &self.stop))
+    }
+
+    fn open_sealed(
+        &mut self,
+        generation: &SealedGeneration,
+        placement: Option<&str>,
+        needs_state: bool,
+    ) -> Result<Generation<FileLog>, HistoryError> {
+        let count = u16::try_from(generation.logs().len()).unwrap_or(u16::MAX);
+        let only = placement.map(|key| place_key(key, count));
+        let mut logs = Vec::with_capacity(generation.logs().len());
+        for (shard, log) in (0..).zip(generation.logs()) {
+            let concerned = only.is_none_or(|only| only == shard);
+            let opened = concerned.then(|| {
+                let place = (generation.generation(), shard);
+                self.open_sealed_log(place, log, needs_state)
+            });
+            logs.push(opened.transpose()?);
+        }
+        Ok(Generation::new(logs))
+    }
+
+    fn open_sealed_log(
+        &mut self,
+        place: (u32, u16),
+        log: &SealedLog,
+        needs_state: bool,
+    ) -> Result<FileLog, HistoryError> {
+        let mut sealed = match self.sealed.remove(&place) {
+            Some(sealed) => sealed,
+            None => Sealed {
+                reader: log.reader()?,
+                base: None,
+                base_known: false,
+            },
+        };
+        if needs_state && !sealed.base_known {
+            let owner = log.origin()?.owner;
+            let dir =
+                CheckpointDir::new(log.base_path(), owner, CheckpointKind::Base, is_packed_body);
+            sealed.base = base_of(&sealed.reader, &dir.view())?;
+            sealed.base_known = true;
+        }
+        let base = sealed.base.iter().cloned().collect();
+        let opened = FileLog::new(sealed.reader.clone(), base, &self.stop);
+        self.sealed.insert(place, sealed);
+        Ok(opened)
+    }
+}

@@ -1,0 +1,130 @@
+//! A log on the disk with the states stored of it, as [`PastLog`] asks for them.
+
+use super::{Base, HistoryError, PastLog, Visit};
+use crate::model::Timestamp;
+use crate::state::State;
+use flux_storage::{Checkpoint, CheckpointError, CheckpointView, LogReader, Record, Sequence};
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What a shard hands out of its own log, for another thread to read.
+#[derive(Debug, Clone)]
+pub struct LiveLog {
+    /// The log as it is now.
+    pub reader: LogReader,
+    /// Where its base is, once there is one.
+    pub base: CheckpointView,
+    /// Its newest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// The base of a log, where it has one. One that is damaged is done without where the log tells everything itself.
+///
+/// # Errors
+/// Where it can't be read, or is needed and damaged.
+pub(super) fn base_of(
+    reader: &LogReader,
+    view: &CheckpointView,
+) -> Result<Option<Checkpoint>, HistoryError> {
+    match view.newest() {
+        Err(CheckpointError::Layer(error)) if reader.removed().is_none() && error.is_damage() => {
+            Ok(None)
+        }
+        newest => Ok(newest?),
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct FileLog {
+    reader: LogReader,
+    /// Ascending, as `bases`.
+    stored: Vec<Checkpoint>,
+    bases: Vec<Base>,
+    stop: Arc<AtomicBool>,
+}
+
+impl FileLog {
+    /// A log with the states stored of it.
+    pub(super) fn new(
+        reader: LogReader,
+        mut stored: Vec<Checkpoint>,
+        stop: &Arc<AtomicBool>,
+    ) -> Self {
+        stored.sort_by_key(|checkpoint| checkpoint.meta.through);
+        let base = |checkpoint: &Checkpoint| Base {
+            through: checkpoint.meta.through,
+            time: Timestamp::from_micros(checkpoint.meta.time_micros),
+        };
+        Self {
+            reader,
+            bases: stored.iter().map(base).collect(),
+            stored,
+            stop: Arc::clone(stop),
+        }
+    }
+
+    /// `visit`, until nobody waits for an answer any more.
+    fn watched<'v>(
+        &self,
+        visit: Visit<'v>,
+    ) -> impl FnMut(Record<'_>) -> Result<ControlFlow<()>, HistoryError> + use<'v> {
+        let stop = Arc::clone(&self.stop);
+        move |record| {
+            if stop.load(Relaxed) {
+                Err(HistoryError::Stopped)
+            } else {
+                visit(record)
+            }
+        }
+    }
+}
+
+impl PastLog for FileLog {
+    fn first_sequence(&self) -> Sequence {
+        self.reader.first_sequence()
+    }
+
+    fn removed(&self) -> Option<Base> {
+        let horizon = self.reader.removed()?;
+        (horizon.time_micros > i64::MIN).then_some(Base {
+            through: horizon.first_sequence.previous(),
+            time: Timestamp::from_micros(horizon.time_micros),
+        })
+    }
+
+    fn bases(&self) -> &[Base] {
+        &self.bases
+    }
+
+    fn state(&self, base: Base) -> Result<State, HistoryError> {
+        let found = self
+            .stored
+            .iter()
+            .find(|checkpoint| checkpoint.meta.through == base.through);
+        Ok(found.map_or_else(State::default, |checkpoint| {
+            let len = usize::try_from(checkpoint.meta.entities).unwrap_or(usize::MAX);
+            State::from_layers(checkpoint.stack.clone(), len)
+        }))
+    }
+
+    fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError> {
+        Ok(self.reader.after_time(time.as_micros())?)
+    }
+
+    fn read_backward(
+        &self,
+        keys: RangeInclusive<u64>,
+        before: Sequence,
+        visit: Visit<'_>,
+    ) -> Result<(), HistoryError> {
+        Ok(self
+            .reader
+            .read_backward(keys, before, self.watched(visit))?)
+    }
+
+    fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError> {
+        Ok(self.reader.read_forward(from, self.watched(visit))?)
+    }
+}
