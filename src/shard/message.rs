@@ -116,7 +116,7 @@ pub struct Chunk {
 }
 
 /// What a shard answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Reply {
     /// To `Publish`.
     Published(PartOutcome),
