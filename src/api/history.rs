@@ -166,10 +166,13 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
     }
 }
 
-/// One event of a page: as it was sent, with what the server knows of it.
+/// One event of a page: as it was sent, with what the server knows of it. An event that was sent without a timestamp has
+/// the server's (API contract §2).
 pub fn stored_event(out: &mut Vec<u8>, sequence: u64, accepted: Timestamp, event: &EventView<'_>) {
+    let mut event = event.clone();
+    event.timestamp_ms.get_or_insert(accepted.as_millis());
     out.push(b'{');
-    event_members(out, event);
+    event_members(out, &event);
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, sequence);
     out.extend_from_slice(b",\"acceptedAt\":\"");
@@ -316,17 +319,25 @@ mod tests {
             tombstone: false,
             properties: &[],
         };
-        let mut bytes = Vec::new();
-        draft.encode(&mut bytes);
-        let mut out = Vec::new();
-        let event = EventView::decode(&bytes).unwrap();
-        stored_event(&mut out, 9, Timestamp::from_micros(1), &event);
-        let cursor = EventCursor::new(9).encode();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            format!(
-                r#"{{"eventId":"e","stream":"s","source":"x","timestamp":7,"payload":{{"entity_id":"n/a","properties":{{}}}},"sequence":9,"acceptedAt":"1970-01-01T00:00:00.000001Z","cursor":"{cursor}"}}"#
-            )
-        );
+        let check = |timestamp_ms, shown| {
+            let mut bytes = Vec::new();
+            let draft = EventDraft {
+                timestamp_ms,
+                ..draft.clone()
+            };
+            draft.encode(&mut bytes);
+            let mut out = Vec::new();
+            let event = EventView::decode(&bytes).unwrap();
+            stored_event(&mut out, 9, Timestamp::from_micros(5001), &event);
+            let cursor = EventCursor::new(9).encode();
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!(
+                    r#"{{"eventId":"e","stream":"s","source":"x","timestamp":{shown},"payload":{{"entity_id":"n/a","properties":{{}}}},"sequence":9,"acceptedAt":"1970-01-01T00:00:00.005001Z","cursor":"{cursor}"}}"#
+                )
+            );
+        };
+        check(Some(7), 7);
+        check(None, 5);
     }
 }
