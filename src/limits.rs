@@ -169,7 +169,9 @@ pub const CHECKPOINT_STOP_SECONDS_MAX: u64 = 4;
 /// Seconds between two lines in the log while a shard replays.
 pub const RECOVERY_REPORT_SECONDS: u64 = 2;
 /// Seconds between two looks at what retention may remove.
-pub const RETENTION_INTERVAL_SECONDS: u64 = 10;
+pub const RETENTION_INTERVAL_SECONDS: u64 = 1;
+/// The same for earlier generations, whose files are looked at anew each time.
+pub const SEALED_RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Segments that one pass of retention removes: a bound on the memory for working them into the base. More go in the
 /// next pass, which follows at once.
 pub const RETENTION_SEGMENTS_MAX: usize = 8;

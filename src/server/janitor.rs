@@ -7,7 +7,9 @@
 use super::hub::Hub;
 use super::pace::Pace;
 use super::runtime::spawn_blocking;
-use crate::limits::{RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX};
+use crate::limits::{
+    RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
+};
 use crate::report;
 use crate::settings::StorageUpkeep;
 use crate::shard::{RecoverError, advance_base};
@@ -38,6 +40,8 @@ pub(super) struct Janitor {
     sealed: Option<Task<Result<(), RecoverError>>>,
     /// When retention is looked at next, monotonic milliseconds.
     look_ms: u64,
+    /// The same for earlier generations.
+    look_sealed_ms: u64,
     pace: Arc<Pace>,
 }
 
@@ -52,6 +56,7 @@ impl Janitor {
             removal: None,
             sealed: None,
             look_ms: 0,
+            look_sealed_ms: 0,
             pace: Arc::new(Pace::new()),
         }
     }
@@ -143,6 +148,7 @@ impl Janitor {
         {
             return false;
         }
+        self.look_sealed_ms = hub.now_ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
         let (upkeep, now_micros) = (hub.config.upkeep, hub.now.as_micros());
         let live_bytes = hub.shared.log_bytes();
         let (data_dir, pace) = (Arc::clone(&self.data_dir), Arc::clone(&self.pace));
