@@ -323,7 +323,7 @@ mod tests {
             let mut bytes = Vec::new();
             let draft = EventDraft {
                 timestamp_ms,
-                ..draft.clone()
+                ..draft
             };
             draft.encode(&mut bytes);
             let mut out = Vec::new();

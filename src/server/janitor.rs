@@ -144,7 +144,10 @@ impl Janitor {
 
     /// The same for earlier generations, which have no owner of their own.
     fn choose_sealed(&mut self, hub: &Hub) -> bool {
-        if hub.core != 0 || self.data_dir.sealed_generations().is_empty() || !hub.shared.is_ready()
+        if hub.core != 0
+            || hub.now_ms < self.look_sealed_ms
+            || self.data_dir.sealed_generations().is_empty()
+            || !hub.shared.is_ready()
         {
             return false;
         }
