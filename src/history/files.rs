@@ -74,6 +74,9 @@ impl FileLog {
         move |record| {
             if stop.load(Relaxed) {
                 Err(HistoryError::Stopped)
+            } else if record.gap().is_some() {
+                // What a repair gave up on: there is nothing to show, and the state went on without it.
+                Ok(ControlFlow::Continue(()))
             } else {
                 visit(record)
             }

@@ -25,8 +25,8 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 const RING_DEPTH: usize = 64;
 
 /// Threads for what blocks, for each core: one prepares segments, which writes wait for in the end; the others may be
-/// busy for long with a checkpoint, old files and history.
-const HELPER_THREADS: usize = 4;
+/// busy for long with a checkpoint, an index, old files of this and earlier generations, events and earlier states.
+const HELPER_THREADS: usize = 8;
 
 /// A running executor; joining it waits for its end.
 pub(super) type Executor = glommio::ExecutorJoinHandle<io::Result<()>>;
