@@ -1,7 +1,7 @@
 //! One entity as it was at an earlier time.
 //!
-//! Its events are read newest first, from that time back to its beginning: a tombstone, a stored state, or the first
-//! event of all. Then they are applied in their order. The walk has to reach the beginning, since only from there
+//! Its events are read newest first, from that time back to its beginning: a tombstone, an imported entity, a stored state,
+//! or the first event of all. Then they are applied in their order. The walk has to reach the beginning, since only from there
 //! `version` can be counted.
 
 use super::pile::Pile;
@@ -73,7 +73,7 @@ struct Walk<'q> {
     pile: Pile,
     /// Events looked at, those of ids with the same key included.
     visited: usize,
-    /// The last event on the pile is a tombstone: nothing before it matters.
+    /// The last record on the pile is where the entity begins: nothing before it matters.
     born: bool,
 }
 
@@ -94,14 +94,14 @@ impl Walk<'_> {
             if self.visited > HISTORY_ENTITY_EVENTS_MAX {
                 return Err(too_long(HISTORY_ENTITY_EVENTS_MAX, "events"));
             }
-            let event = decode(&record)?;
-            if event.entity_id != self.id {
+            let change = decode(&record)?;
+            let Some(change) = change.filter(|change| change.entity_id() == self.id) else {
                 return Ok(ControlFlow::Continue(()));
-            }
+            };
             if !self.pile.push(&record) {
                 return Err(too_long(HISTORY_EVENT_BYTES_MAX, "bytes of events"));
             }
-            self.born = event.tombstone;
+            self.born = change.is_beginning();
             Ok(if self.born {
                 ControlFlow::Break(())
             } else {

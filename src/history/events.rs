@@ -11,7 +11,7 @@ use super::source::after;
 use super::{Base, Generation, HistoryError, PastLog, decode, key};
 use crate::api::history::{EventCursor, EventsQuery, stored_event};
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, PAGE_BYTES_MAX};
-use crate::model::{EventView, Timestamp, namespace_of, placement_key};
+use crate::model::{EventView, StoredChange, Timestamp, namespace_of, placement_key};
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -153,14 +153,16 @@ impl<'q> Page<'q> {
         }
         // Ids that share a key may be many, if somebody chose them so.
         let exhausted = self.visited >= HISTORY_ENTITY_EVENTS_MAX;
-        let event = decode(record)?;
-        let matches = self.matches(&event);
+        let event = match decode(record)? {
+            Some(StoredChange::Event(event)) => Some(event).filter(|event| self.matches(event)),
+            Some(StoredChange::Entity(_)) | None => None,
+        };
         let full = self.count >= self.query.limit || self.json.len() >= PAGE_BYTES_MAX;
-        if exhausted || (matches && full) {
+        if exhausted || (event.is_some() && full) {
             self.end = End::Full;
             return Ok(ControlFlow::Break(()));
         }
-        if matches {
+        if let Some(event) = event {
             self.json.push(if self.count == 0 { b'[' } else { b',' });
             stored_event(&mut self.json, record.sequence.get(), time, &event);
             self.count += 1;

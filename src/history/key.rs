@@ -13,7 +13,7 @@
 //! another [`KEY_SCHEME`], no more. It is computed for every event that is appended, which is why it takes eight bytes at a
 //! time.
 
-use crate::model::{EventView, RECORD_KIND_EVENT, namespace_of};
+use crate::model::{StoredChange, namespace_of};
 use std::ops::RangeInclusive;
 
 const LOWER: u64 = 0xffff_ffff;
@@ -33,12 +33,9 @@ pub(super) fn namespace_keys(namespace: &str) -> RangeInclusive<u64> {
     first..=first | LOWER
 }
 
-/// The key of a record: 0 for what is no event.
+/// The key of a record: that of its entity, 0 where it has none.
 pub fn record_key(kind: u8, payload: &[u8]) -> u64 {
-    if kind != RECORD_KIND_EVENT {
-        return 0;
-    }
-    EventView::entity_id_of(payload).map_or(0, entity_key)
+    StoredChange::entity_id_of(kind, payload).map_or(0, entity_key)
 }
 
 fn namespace_part(namespace: &str) -> u64 {
@@ -65,6 +62,7 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RECORD_KIND_EVENT;
     use std::collections::BTreeSet;
 
     #[test]
@@ -89,9 +87,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_has_the_key_0() {
+    fn what_has_no_entity_has_the_key_0() {
         assert_eq!(record_key(RECORD_KIND_EVENT, &[]), 0);
-        assert_eq!(record_key(2, b"\0\x01a"), 0);
+        assert_eq!(record_key(3, b"\0\x01a"), 0);
         assert_eq!(record_key(RECORD_KIND_EVENT, b"\0\x01a"), entity_key("a"));
     }
 }

@@ -20,7 +20,7 @@ use super::source::{Shards, base_at, refuse_removed};
 use super::{Base, Generation, HistoryError, PastLog, apply, decode, encode_entity, key};
 use crate::api::query::ListQuery;
 use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
-use crate::model::{EventView, Timestamp, namespace_of, place_key};
+use crate::model::{StoredChange, Timestamp, namespace_of, place_key};
 use crate::state::{Query, State};
 use flux_storage::Sequence;
 use std::ops::ControlFlow;
@@ -227,7 +227,7 @@ impl Listing<'_> {
         if let Some(name) = self.namespace
             && let Some(pile) = self.pile(name, path, piece)?
         {
-            return pile.unpile(|sequence, time, event| past.apply(sequence, time, event));
+            return pile.unpile(|sequence, time, change| past.apply(sequence, time, change));
         }
         self.charge(piece.len())?;
         let from = piece.after.next();
@@ -235,10 +235,12 @@ impl Listing<'_> {
             if record.sequence >= piece.end {
                 return Ok(ControlFlow::Break(()));
             }
-            let event = decode(&record)?;
-            if self.is_asked_for(event.entity_id) && path.holds(event.entity_id) {
+            if let Some(change) = decode(&record)?
+                && self.is_asked_for(change.entity_id())
+                && path.holds(change.entity_id())
+            {
                 let time = Timestamp::from_micros(record.time_micros);
-                past.apply(record.sequence, time, &event)?;
+                past.apply(record.sequence, time, &change)?;
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -259,8 +261,10 @@ impl Listing<'_> {
                 return Ok(ControlFlow::Break(()));
             }
             self.charge(1)?;
-            let event = decode(&record)?;
-            if self.is_asked_for(event.entity_id) && path.holds(event.entity_id) {
+            if let Some(change) = decode(&record)?
+                && self.is_asked_for(change.entity_id())
+                && path.holds(change.entity_id())
+            {
                 fits = pile.push(&record);
             }
             Ok(if fits {
@@ -323,13 +327,13 @@ impl Past {
         &mut self,
         sequence: Sequence,
         time: Timestamp,
-        event: &EventView<'_>,
+        change: &StoredChange<'_>,
     ) -> Result<(), HistoryError> {
-        apply(&mut self.state, (sequence, time), event)?;
-        let properties = event.properties();
+        apply(&mut self.state, (sequence, time), change)?;
+        let properties = change.properties();
         self.unmeasured += properties
             .map(|property| property.name.len() + property.value.len())
-            .fold(event.entity_id.len(), |sum, len| sum + len);
+            .fold(change.entity_id().len(), |sum, len| sum + len);
         if self.unmeasured < MEASURE_EVERY_BYTES {
             return Ok(());
         }

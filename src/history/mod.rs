@@ -51,7 +51,7 @@ pub use source::{Base, Generation, PastLog, Visit};
 
 use crate::api::query::Fields;
 use crate::api::{ApiError, encode};
-use crate::model::{EventDecodeError, EventView, RECORD_KIND_EVENT, Timestamp};
+use crate::model::{EventDecodeError, StoredChange, Timestamp};
 use crate::state::{Entity, State};
 use flux_storage::{CheckpointError, LayerError, Record, ReplayError, Sequence, StorageError};
 
@@ -173,26 +173,30 @@ impl HistoryError {
     }
 }
 
-/// The event of a record.
-fn decode<'r>(record: &Record<'r>) -> Result<EventView<'r>, HistoryError> {
-    let sequence = record.sequence;
-    if record.kind != RECORD_KIND_EVENT {
-        return Err(HistoryError::Kind {
-            sequence,
-            kind: record.kind,
-        });
+/// What a record did to the state; `None` for a gap, which a repair left where records are lost.
+fn decode<'r>(record: &Record<'r>) -> Result<Option<StoredChange<'r>>, HistoryError> {
+    let (sequence, kind) = (record.sequence, record.kind);
+    if record.gap().is_some() {
+        return Ok(None);
     }
-    EventView::decode(record.payload).map_err(|source| HistoryError::Event { sequence, source })
+    match StoredChange::decode(kind, record.payload) {
+        Ok(Some(change)) => Ok(Some(change)),
+        Ok(None) => Err(HistoryError::Kind { sequence, kind }),
+        Err(source) => Err(HistoryError::Event { sequence, source }),
+    }
 }
 
-/// Applies the next event to a state.
+/// Applies the next change to a state.
 fn apply(
     state: &mut State,
     (sequence, time): (Sequence, Timestamp),
-    event: &EventView<'_>,
+    change: &StoredChange<'_>,
 ) -> Result<(), HistoryError> {
-    let lifted = state.lift(event.entity_id)?;
-    state.apply(lifted, (sequence, time), event);
+    let lifted = state.lift(change.entity_id())?;
+    match change {
+        StoredChange::Event(event) => state.apply(lifted, (sequence, time), event),
+        StoredChange::Entity(entity) => state.replace(lifted, sequence, entity),
+    };
     Ok(())
 }
 

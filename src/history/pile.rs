@@ -1,8 +1,8 @@
 //! Events that were read newest first, kept until they are applied oldest first.
 
-use super::{HistoryError, apply};
+use super::{HistoryError, apply, decode};
 use crate::limits::HISTORY_EVENT_BYTES_MAX;
-use crate::model::{EventView, Timestamp};
+use crate::model::{StoredChange, Timestamp};
 use crate::state::State;
 use flux_storage::{Record, Sequence};
 
@@ -17,6 +17,7 @@ pub(super) struct Pile {
 struct Entry {
     sequence: Sequence,
     time: Timestamp,
+    kind: u8,
     /// Where its payload begins; it ends where that of the entry before it on the pile, or the buffer, ends.
     start: usize,
 }
@@ -31,6 +32,7 @@ impl Pile {
         self.entries.push(Entry {
             sequence: record.sequence,
             time: Timestamp::from_micros(record.time_micros),
+            kind: record.kind,
             start,
         });
         self.bytes.extend_from_slice(record.payload);
@@ -40,19 +42,24 @@ impl Pile {
     /// Calls `apply` for each event, oldest first.
     ///
     /// # Errors
-    /// That of `apply`, or [`HistoryError::Event`].
+    /// That of `apply`, [`HistoryError::Event`] or [`HistoryError::Kind`].
     pub(super) fn unpile(
         self,
-        mut apply: impl FnMut(Sequence, Timestamp, &EventView<'_>) -> Result<(), HistoryError>,
+        mut apply: impl FnMut(Sequence, Timestamp, &StoredChange<'_>) -> Result<(), HistoryError>,
     ) -> Result<(), HistoryError> {
         let mut rest = self.bytes.as_slice();
         for entry in self.entries.iter().rev() {
             let (below, payload) = rest.split_at(entry.start);
             rest = below;
-            let sequence = entry.sequence;
-            let event = EventView::decode(payload)
-                .map_err(|source| HistoryError::Event { sequence, source })?;
-            apply(sequence, entry.time, &event)?;
+            let record = Record {
+                sequence: entry.sequence,
+                time_micros: entry.time.as_micros(),
+                kind: entry.kind,
+                payload,
+            };
+            if let Some(change) = decode(&record)? {
+                apply(entry.sequence, entry.time, &change)?;
+            }
         }
         Ok(())
     }
@@ -62,6 +69,6 @@ impl Pile {
     /// # Errors
     /// [`HistoryError::Event`], [`HistoryError::Layer`].
     pub(super) fn apply_to(self, state: &mut State) -> Result<(), HistoryError> {
-        self.unpile(|sequence, time, event| apply(state, (sequence, time), event))
+        self.unpile(|sequence, time, change| apply(state, (sequence, time), change))
     }
 }

@@ -1,7 +1,9 @@
 //! For tests: random histories of several generations, and logs of them in memory.
 
 use super::{Base, Generation, HistoryError, PastLog, Visit, key};
-use crate::model::{EventDraft, EventId, EventView, Property, RECORD_KIND_EVENT, Timestamp, place};
+use crate::model::{
+    EventDraft, EventId, EventView, Property, RECORD_KIND_EVENT, StoredChange, Timestamp, place,
+};
 use crate::state::State;
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
@@ -48,7 +50,7 @@ impl Stored {
             Sequence::new(self.sequence),
             Timestamp::from_micros(self.time),
         );
-        super::apply(state, (sequence, time), &event).unwrap();
+        super::apply(state, (sequence, time), &StoredChange::Event(event)).unwrap();
     }
 }
 

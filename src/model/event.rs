@@ -115,7 +115,7 @@ impl EventDraft<'_> {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     varint::write(out, len_u32(text.len()));
     out.extend_from_slice(text.as_bytes());
 }
@@ -140,6 +140,12 @@ pub enum EventDecodeError {
     /// A text that is not UTF-8.
     #[error("the stored event holds text that is not UTF-8")]
     Utf8,
+    /// A version that no entity can have.
+    #[error("the stored entity has version {version}")]
+    Version {
+        /// The version.
+        version: u64,
+    },
     /// Property names out of order or repeated.
     #[error("the stored event's properties are not in order")]
     Order,
@@ -261,7 +267,7 @@ pub struct Properties<'a> {
 
 impl<'a> Properties<'a> {
     /// Walks all of `bytes` once, so that iterating can't fail.
-    fn check(mut bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
+    pub(super) fn check(mut bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let remaining = varint::read(&mut bytes).ok_or(EventDecodeError::Length)?;
         let mut rest = bytes;
         let mut previous = None;
@@ -302,7 +308,7 @@ impl<'a> Iterator for Properties<'a> {
 
 impl ExactSizeIterator for Properties<'_> {}
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], EventDecodeError> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], EventDecodeError> {
     let (head, tail) = rest
         .split_first_chunk::<N>()
         .ok_or(EventDecodeError::Length)?;
@@ -310,7 +316,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], EventDecodeError> {
     Ok(*head)
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, EventDecodeError> {
+pub(super) fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, EventDecodeError> {
     let len = varint::read(rest).ok_or(EventDecodeError::Length)? as usize;
     let (text, tail) = rest.split_at_checked(len).ok_or(EventDecodeError::Length)?;
     *rest = tail;

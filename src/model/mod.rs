@@ -3,6 +3,7 @@
 //! Sits at the bottom of the import graph beside `wire` and `limits`; it knows no JSON, no socket and no file.
 
 mod durability;
+mod entity;
 mod event;
 mod id;
 mod pack;
@@ -11,6 +12,7 @@ mod time;
 mod varint;
 
 pub use durability::Durability;
+pub use entity::{EntityDraft, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX};
 pub use event::{
     EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
 };

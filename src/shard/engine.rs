@@ -14,7 +14,7 @@ use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::{
-    EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved, place,
+    EntityView, EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved, place,
 };
 use crate::state::{Applied, Entity, Frozen, Query, Replaced, State};
 use crate::subscribe::{Filter, Registry};
@@ -169,6 +169,26 @@ impl Engine {
             if self.state.apply(lifted, (sequence, time), &event) == Applied::Deleted {
                 self.last_delete = sequence;
             }
+        }
+        Ok(())
+    }
+
+    /// Applies a record of the log that holds an entity, at start. `shard` of `shards` as for [`Engine::replay`].
+    ///
+    /// # Errors
+    /// Where the record holds no entity, or the layer that may hold an older form of it is damaged.
+    pub fn replay_entity(
+        &mut self,
+        record: (Sequence, Timestamp, &[u8]),
+        shard: u16,
+        shards: u16,
+    ) -> Result<(), EngineReplayError> {
+        let (sequence, time, bytes) = record;
+        let entity = EntityView::decode(bytes)?;
+        if shards == 1 || place(entity.id, shards) == shard {
+            let lifted = self.state.lift(entity.id)?;
+            self.last_time = self.last_time.max(time);
+            self.state.replace(lifted, sequence, &entity);
         }
         Ok(())
     }

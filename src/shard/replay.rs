@@ -1,7 +1,9 @@
 //! Records of a log → the state of one shard.
 
 use super::engine::{Engine, EngineReplayError};
-use crate::model::{EventDecodeError, EventView, RECORD_KIND_EVENT, Timestamp};
+use crate::model::{
+    EventDecodeError, RECORD_KIND_ENTITY, RECORD_KIND_EVENT, StoredChange, Timestamp,
+};
 use crate::state::WARM_IDS_MAX;
 use flux_storage::{LayerError, Record, Sequence};
 
@@ -46,19 +48,17 @@ pub fn replay_record(
         engine.note_lost(gap.lost());
         return Ok(());
     }
-    if record.kind != RECORD_KIND_EVENT {
-        return Err(ReplayFault::Kind {
-            sequence,
-            kind: record.kind,
-        });
-    }
     let time = Timestamp::from_micros(record.time_micros);
-    engine
-        .replay((sequence, time, record.payload), shard, shards)
-        .map_err(|error| match error {
-            EngineReplayError::Event(source) => ReplayFault::Event { sequence, source },
-            EngineReplayError::Layer(error) => ReplayFault::Layer(error),
-        })
+    let bytes = (sequence, time, record.payload);
+    let replayed = match record.kind {
+        RECORD_KIND_EVENT => engine.replay(bytes, shard, shards),
+        RECORD_KIND_ENTITY => engine.replay_entity(bytes, shard, shards),
+        kind => return Err(ReplayFault::Kind { sequence, kind }),
+    };
+    replayed.map_err(|error| match error {
+        EngineReplayError::Event(source) => ReplayFault::Event { sequence, source },
+        EngineReplayError::Layer(error) => ReplayFault::Layer(error),
+    })
 }
 
 /// Records that are applied together, so that the cache misses of looking up their entities overlap.
@@ -103,7 +103,7 @@ impl Batch {
     pub(super) fn apply(&mut self, target: &mut Target<'_>) -> Result<(), ReplayFault> {
         let mut ids = [""; WARM_IDS_MAX];
         for (id, record) in ids.iter_mut().zip(self.records()) {
-            *id = EventView::entity_id_of(record.payload).unwrap_or_default();
+            *id = StoredChange::entity_id_of(record.kind, record.payload).unwrap_or_default();
         }
         target.engine.warm(&ids[..self.records.len()]);
         for record in self.records() {
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_record_of_an_unknown_kind_is_refused() {
-        for (kind, payload) in [(2, &b"x"[..]), (RECORD_KIND_GAP, b"x")] {
+        for (kind, payload) in [(3, &b"x"[..]), (RECORD_KIND_GAP, b"x")] {
             let (_, replayed) = replay(kind, payload);
             assert!(matches!(replayed, Err(ReplayFault::Kind { .. })), "{kind}");
         }

@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 
-use crate::model::{EventView, Timestamp};
+use crate::model::{EntityView, EventView, Timestamp};
 
 pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
@@ -226,6 +226,33 @@ impl State {
         self.active.insert(hash, slot);
         self.len += 1;
         Ok(())
+    }
+
+    /// Puts an entity in the place of whatever is there under its id, as the record `sequence` of the log says;
+    /// `lifted`: where that lies.
+    pub fn replace(
+        &mut self,
+        lifted: Lifted,
+        sequence: Sequence,
+        entity: &EntityView<'_>,
+    ) -> Applied {
+        let block = Block::new(entity.id, entity.properties(), &mut self.scratch);
+        let slot = Slot::installed(sequence, entity.last_updated, entity.version, block);
+        match lifted.slot {
+            Some(found) => {
+                let found = self.active.get_mut(found);
+                let was_live = found.is_live();
+                found.become_installed(slot);
+                if was_live {
+                    return Applied::Updated;
+                }
+            }
+            None => {
+                self.active.insert(lifted.hash, slot);
+            }
+        }
+        self.len += 1;
+        Applied::Created
     }
 
     /// The entity with this id. Cost: constant.

@@ -83,6 +83,13 @@ impl Slot {
         self.version & BELOW != 0
     }
 
+    /// The entity is as another state had it.
+    pub(super) fn become_installed(&mut self, other: Self) {
+        let below = self.version & BELOW;
+        *self = other;
+        self.version |= below;
+    }
+
     /// One more event.
     pub(super) const fn renew(&mut self, sequence: Sequence, last_updated: Timestamp) {
         self.sequence = sequence;

@@ -59,7 +59,7 @@ pub use backup::{
     BackupError, BackupOptions, BackupSummary, CopyProgress, Difference, LogPosition, backup,
     restore,
 };
-pub use beside::{DataView, LogView, is_overtaken};
+pub use beside::{DataView, LogCursor, LogView, is_overtaken};
 pub use checkpoint::{
     BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
     CheckpointView, LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,

@@ -3,7 +3,8 @@
 //! ```text
 //! DataView   the logs that there are, older generations first
 //!  └ LogView   one log: where its base and checkpoints are, and its records as far as they are whole
-//!     └ walk     segment by segment, read (never mapped), each record checked
+//!     ├ walk       whole segments, for copying
+//!     └ LogCursor  record by record, for merging several logs
 //! ```
 //!
 //! What makes this possible is that nothing is ever rewritten: a segment is only appended to, everything else is
@@ -13,6 +14,7 @@
 //!
 //! Files are read and not mapped, because bytes of a mapping may not change under a reference.
 
+mod cursor;
 mod walk;
 
 use std::io;
@@ -21,8 +23,9 @@ use std::sync::Arc;
 
 use crate::format::header::LogId;
 use crate::log_files::LogFiles;
-use crate::{LogOrigin, Record, ReplayError, Sequence, StorageError, layout, watermark};
+use crate::{LogOrigin, StorageError, layout};
 
+pub use cursor::LogCursor;
 pub(crate) use walk::{LogEnd, ReadSegment, walk};
 
 /// The logs of a data directory, as they are found.
@@ -127,33 +130,13 @@ impl LogView {
         Ok(files.segments.iter().map(|it| it.header.capacity).sum())
     }
 
-    /// Visits the records from `from` on in order, as far as they are whole; returns the last sequence of the log.
-    /// Takes memory for one segment. Blocks.
+    /// Its records, one by one from the first that is still there. Blocks while the names and headers are read.
     ///
     /// # Errors
     ///
-    /// `Storage` where the log is damaged or can't be read, or was overtaken by retention ([`is_overtaken`]);
-    /// `Visit` with the visitor's error, which ends the reading.
-    pub fn replay_from<E>(
-        &self,
-        from: Sequence,
-        mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
-    ) -> Result<Sequence, ReplayError<E>> {
-        let files = LogFiles::list(&self.dir, self.id)?;
-        let durable = watermark::read_hint(&files.dir, files.owner);
-        let end = walk(&files, durable, |segment| {
-            let skips = |record: &Record<'_>| record.sequence < from;
-            segment
-                .visit(|record| {
-                    if skips(&record) {
-                        Ok(())
-                    } else {
-                        visit(record)
-                    }
-                })
-                .map_err(ReplayError::Visit)
-        })?;
-        Ok(end.next.previous())
+    /// What is wrong with the names or the headers.
+    pub fn cursor(&self) -> Result<LogCursor, StorageError> {
+        LogCursor::open(&self.dir, self.id)
     }
 }
 

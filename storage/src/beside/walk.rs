@@ -21,7 +21,7 @@ use crate::format::record::{RECORD_HEAD_BYTES, record_len};
 use crate::log_files::LogFiles;
 use crate::recovery::{Position, expected_record, record_count_max, scan, walk_segment};
 use crate::segment::SegmentEntry;
-use crate::{Record, ReplayError, Sequence, StorageError};
+use crate::{ReplayError, Sequence, StorageError};
 
 /// How often a segment is looked at before a missing record is called damage.
 const LOOKS: usize = 2;
@@ -32,8 +32,6 @@ pub(crate) struct ReadSegment<'a> {
     pub(crate) entry: &'a SegmentEntry,
     /// All of the file, as it was read.
     pub(crate) bytes: &'a mut [u8],
-    /// Where its first record is.
-    start: Position,
     /// Where its whole records end.
     pub(crate) end: Position,
     /// No segment follows it.
@@ -47,18 +45,6 @@ pub(crate) struct LogEnd {
     pub(crate) next: Sequence,
     /// The time of the last record, `None` where there is none any more.
     pub(crate) time_micros: Option<i64>,
-}
-
-impl ReadSegment<'_> {
-    /// Visits its records.
-    pub(crate) fn visit<E>(
-        &self,
-        mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let bytes = self.bytes.get(..self.end.offset).unwrap_or_default();
-        walk_segment(bytes, self.entry.header.salt.seed(), self.start, &mut visit)?;
-        Ok(())
-    }
 }
 
 /// Reads a log segment by segment. `durable` is what is known to have been durable before the reading began. Takes
@@ -83,12 +69,19 @@ pub(crate) fn walk<E>(
         return Ok(end);
     };
     loop {
-        let mut look = Look::begin(files, ordinal, end.next, &mut bytes)?;
+        let start = Position {
+            offset: HEADER_BYTES,
+            next: end.next,
+        };
+        let entry = read_entry(files, ordinal)?;
+        bytes.clear();
+        bytes.resize(capacity(&entry), 0);
+        read_at(&entry.path, &mut bytes, 0)?;
+        let mut look = Look::begin(entry, start, &mut bytes);
         let following: Vec<u64> = ordinals.clone().collect();
         let is_last = look.settle(files, &following, durable)?;
         let mut segment = ReadSegment {
             entry: &look.entry,
-            start: look.start,
             end: look.end,
             bytes: look.bytes,
             is_last,
@@ -104,38 +97,25 @@ pub(crate) fn walk<E>(
 }
 
 /// A segment that is being looked at.
-struct Look<'a> {
+pub(super) struct Look<'a> {
     entry: SegmentEntry,
-    bytes: &'a mut Vec<u8>,
-    start: Position,
-    end: Position,
+    /// All of the file, of which only what is after the position that it began with is looked at.
+    bytes: &'a mut [u8],
+    pub(super) end: Position,
     last_micros: Option<i64>,
 }
 
 impl<'a> Look<'a> {
-    fn begin(
-        files: &LogFiles,
-        ordinal: u64,
-        next: Sequence,
-        bytes: &'a mut Vec<u8>,
-    ) -> Result<Self, StorageError> {
-        let entry = read_entry(files, ordinal)?;
-        let start = Position {
-            offset: HEADER_BYTES,
-            next,
-        };
-        bytes.clear();
-        bytes.resize(capacity(&entry), 0);
-        read_at(&entry.path, bytes, 0)?;
+    /// Walks as far as records are whole.
+    pub(super) fn begin(entry: SegmentEntry, start: Position, bytes: &'a mut [u8]) -> Self {
         let mut look = Self {
             entry,
             bytes,
-            start,
             end: start,
             last_micros: None,
         };
         look.walk();
-        Ok(look)
+        look
     }
 
     /// Walks on from where the whole records ended.
@@ -152,7 +132,7 @@ impl<'a> Look<'a> {
     }
 
     /// Finds out what the end of the records is; true where it is the log's. `following` are the later segments.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         files: &LogFiles,
         following: &[u64],
@@ -216,7 +196,7 @@ impl<'a> Look<'a> {
 }
 
 /// Reads the header of a segment as it is now: a spare may have been replaced since it was listed.
-fn read_entry(files: &LogFiles, ordinal: u64) -> Result<SegmentEntry, StorageError> {
+pub(super) fn read_entry(files: &LogFiles, ordinal: u64) -> Result<SegmentEntry, StorageError> {
     let entry = SegmentEntry::read(&files.dir, files.owner.log, ordinal)?;
     if entry.header.identity == files.owner.identity {
         return Ok(entry);
@@ -249,13 +229,13 @@ fn begins_with(files: &LogFiles, ordinal: u64, next: Sequence) -> Result<bool, S
     Ok(expected_record(&bytes, entry.header.salt.seed(), start).is_some())
 }
 
-fn read_at(path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), StorageError> {
+pub(super) fn read_at(path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), StorageError> {
     let file = files::open_read(path)?;
     files::read_single_pages(&file);
     at("read", path, file.read_exact_at(bytes, offset))
 }
 
 /// Bytes of the file, which the header's reader has held to the file's size.
-fn capacity(entry: &SegmentEntry) -> usize {
+pub(super) fn capacity(entry: &SegmentEntry) -> usize {
     usize::try_from(entry.header.capacity).expect("a file of the system fits its addresses")
 }

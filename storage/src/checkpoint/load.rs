@@ -97,6 +97,21 @@ impl CheckpointDir {
         Ok(load)
     }
 
+    /// Opens the newest checkpoint that there is, changing nothing: a server may be writing to the directory.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. A part of it that is missing may have been replaced meanwhile.
+    pub fn view(&self) -> Result<Option<Checkpoint>, CheckpointError> {
+        let Some(number) = self.manifests()?.first().copied() else {
+            return Ok(None);
+        };
+        match self.open_checkpoint(number) {
+            Ok((_, checkpoint)) => Ok(Some(checkpoint)),
+            Err(failure) => Err(failure.layer.unwrap_or(failure.manifest).into()),
+        }
+    }
+
     /// Sets aside what could not be opened, or says why that can't be done.
     fn put_by(
         &mut self,
