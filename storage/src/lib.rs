@@ -27,6 +27,9 @@
 mod checkpoint;
 mod data_dir;
 mod error;
+mod fault;
+#[cfg(test)]
+mod fault_test;
 mod files;
 mod flush;
 mod format;

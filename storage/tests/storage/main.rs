@@ -14,6 +14,7 @@ mod index_files;
 mod log;
 #[cfg(test)]
 mod open_from;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod retention;
