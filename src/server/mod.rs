@@ -13,6 +13,7 @@
 //! | `listing`, `deletion` | the two requests that take several steps |
 //! | `websocket` | one WebSocket session |
 //! | `flusher` | flushes and segments in preparation |
+//! | `headroom` | the room on the disk that is held back |
 //! | `runtime` | all we use of glommio |
 //! | `poller`, `sockets` | epoll, listening, accepting, ticking |
 //! | `shared` | counters that all cores read |
@@ -24,6 +25,7 @@ mod connection;
 mod core;
 mod deletion;
 mod flusher;
+mod headroom;
 mod http;
 mod hub;
 mod input;
