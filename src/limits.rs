@@ -177,3 +177,5 @@ pub const SEALED_RETENTION_INTERVAL_SECONDS: u64 = 10;
 pub const RETENTION_SEGMENTS_MAX: usize = 8;
 /// Bytes of the disk that are held back, so that a server whose disk is full can still shut down in order.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
+/// Seconds between two attempts to hold them back again.
+pub const RESERVE_INTERVAL_SECONDS: u64 = 10;

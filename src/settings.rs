@@ -51,6 +51,13 @@ pub struct StorageUpkeep {
     pub retention_bytes: Option<u64>,
 }
 
+impl StorageUpkeep {
+    /// True where history is ever removed.
+    pub fn has_retention(self) -> bool {
+        self.retention_seconds.is_some() || self.retention_bytes.is_some()
+    }
+}
+
 /// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {name}: {value:?} is not {rule}")]

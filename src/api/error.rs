@@ -122,11 +122,29 @@ pub enum ApiError {
         /// How long the server waited.
         seconds: u64,
     },
-    /// No room on the disk for the log's next segment.
-    #[error("the disk is full; the event was not accepted")]
+    /// No room on the disk for the log's next segment, or none that this user may take.
+    #[error(
+        "the server's disk is full, or its quota used up; the event was not accepted. \
+         Events are accepted again once there is room"
+    )]
     StorageFull,
+    /// The data directory can't be written.
+    #[error(
+        "the server's data directory is read-only; the event was not accepted. \
+         Events are accepted again once it is writable"
+    )]
+    StorageReadOnly,
+    /// The disk refuses to make the log's next segment, for another reason.
+    #[error(
+        "the server's disk reports errors; the event was not accepted. \
+         Events are accepted again once the disk takes them"
+    )]
+    StorageUnavailable,
     /// An earlier write or flush failed; this shard takes no more events until the server is restarted.
-    #[error("storage failed; the server accepts no more events until it is restarted")]
+    #[error(
+        "the server's disk failed while it stored events; this part of the data accepts no more \
+         until the server is restarted"
+    )]
     StorageFault,
     /// `GET /ready` while a log is replayed.
     #[error("recovering: {events} events replayed, {percent} % of the log")]
@@ -181,6 +199,8 @@ impl ApiError {
             Self::Handshake(error) => error.status(),
             Self::TooManyConnections { .. }
             | Self::StorageFull
+            | Self::StorageReadOnly
+            | Self::StorageUnavailable
             | Self::StorageFault
             | Self::StateDamaged
             | Self::Recovering { .. }
@@ -217,6 +237,8 @@ impl ApiError {
             Self::TooManyConnections { .. } => "too_many_connections",
             Self::Timeout { .. } => "request_timeout",
             Self::StorageFull => "storage_full",
+            Self::StorageReadOnly => "storage_read_only",
+            Self::StorageUnavailable => "storage_unavailable",
             Self::StorageFault => "storage_fault",
             Self::StateDamaged => "state_damaged",
             Self::Overloaded | Self::Busy => "overloaded",
@@ -235,7 +257,10 @@ impl ApiError {
             | Self::Recovering { .. }
             | Self::StateDamaged
             | Self::TooManyConnections { .. } => Some(1),
-            Self::StorageFull | Self::ShuttingDown => Some(5),
+            Self::StorageFull
+            | Self::StorageReadOnly
+            | Self::StorageUnavailable
+            | Self::ShuttingDown => Some(5),
             _ => None,
         }
     }
@@ -249,6 +274,8 @@ mod tests {
     fn whatever_waiting_helps_says_how_long() {
         let busy = [
             ApiError::StorageFull,
+            ApiError::StorageReadOnly,
+            ApiError::StorageUnavailable,
             ApiError::Overloaded,
             ApiError::Busy,
             ApiError::ShuttingDown,

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::connection::Timeouts;
 use super::core::{Core, CoreParts, Opening};
+use super::headroom::Headroom;
 use super::historian::Historian;
 use super::hub::{Hub, HubParts};
 use super::janitor::Janitor;
@@ -185,7 +186,8 @@ fn serve(
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
         .collect();
-    if let Err(error) = data_dir.make_reserve(RESERVE_BYTES) {
+    let reserved = data_dir.make_reserve(RESERVE_BYTES);
+    if let Err(error) = &reserved {
         report::warning(&format!("no headroom on the disk: {error}"));
     }
     let data_dir = Arc::new(data_dir);
@@ -203,6 +205,7 @@ fn serve(
             inbox,
             postbox,
             listener,
+            holds_reserve: reserved.is_ok() || core > 0,
             data_dir: Arc::clone(&data_dir),
             shared: Arc::clone(&shared),
             config: Arc::clone(&machine.config),
@@ -281,6 +284,8 @@ struct CoreStart {
     postbox: Postbox,
     listener: TcpListener,
     data_dir: Arc<DataDir>,
+    /// False where the core is to make the reserve once there is room.
+    holds_reserve: bool,
     shared: Arc<Shared>,
     config: Arc<Config>,
     ended: Sender<End>,
@@ -337,8 +342,11 @@ impl CoreStart {
             })
         });
         let parts = CoreParts {
-            janitor: Janitor::new(Arc::clone(&self.data_dir)),
             historian: Historian::new(&self.data_dir),
+            janitor: Janitor::new(
+                Arc::clone(&self.data_dir),
+                Headroom::new(self.data_dir, self.holds_reserve),
+            ),
             hub,
             inbox: self.inbox,
             listener: self.listener,

@@ -20,6 +20,7 @@ use crate::report;
 use crate::shard::Snapshot;
 use flux_storage::{
     CheckpointDir, CheckpointError, LayerError, LayerStack, PendingCheckpoint, Sequence,
+    StorageError,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -42,6 +43,8 @@ pub(super) struct Checkpointer {
     taken_ms: u64,
     /// When a failed one is tried again, monotonic milliseconds.
     retry_ms: Option<u64>,
+    /// Why the last attempt failed, until one succeeds.
+    failure: Option<Failure>,
     pace: Arc<Pace>,
 }
 
@@ -55,6 +58,14 @@ enum Phase {
     Publishing(Task<(CheckpointDir, Published)>),
     /// Frees what the checkpoint has replaced.
     Clearing(Task<CheckpointDir>),
+}
+
+/// What a failed checkpoint is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// The disk is full.
+    NoRoom,
+    Other,
 }
 
 /// What a look at the helper thread found.
@@ -76,6 +87,7 @@ impl Checkpointer {
             through: Sequence::ZERO,
             taken_ms: 0,
             retry_ms: None,
+            failure: None,
             pace: Arc::new(Pace::new()),
         }
     }
@@ -100,9 +112,15 @@ impl Checkpointer {
         }
     }
 
+    /// True where the last attempt failed because the disk is full.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.failure == Some(Failure::NoRoom)
+    }
+
     /// Begins what is due. True where it did.
     pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
         let upkeep = hub.config.upkeep;
+        let has_retention = upkeep.has_retention();
         let now_ms = hub.now_ms;
         let Some(shard) = &mut hub.shard else {
             return false;
@@ -111,7 +129,9 @@ impl Checkpointer {
             Phase::Idle(_) => {
                 let retry = self.retry_ms.is_none_or(|at| now_ms >= at);
                 let changed = shard.log().appended() > self.through;
-                let late = now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
+                // Retention makes room only where a checkpoint covers what goes.
+                let late = (has_retention && shard.is_refusing())
+                    || now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
                     || shard.log().bytes_since(self.through) >= upkeep.checkpoint_bytes;
                 let due = (changed && late) || self.snapshot.is_some();
                 if retry && due && !shard.failed() {
@@ -204,6 +224,7 @@ impl Checkpointer {
             return;
         };
         self.through = snapshot.meta.through;
+        self.failure = None;
         let replaced = shard.engine_mut().settle(layers);
         let core = hub.core;
         self.phase = Phase::Clearing(spawn_blocking(move || {
@@ -223,11 +244,18 @@ impl Checkpointer {
         if let CheckpointError::Layer(damage) = error {
             return Finding::Damaged(damage);
         }
-        if self.retry_ms.is_none() && !matches!(error, CheckpointError::Cancelled) {
-            report::warning(&format!(
-                "shard {}: could not write a checkpoint: {error}; a start would replay more of the log",
-                hub.core
-            ));
+        if !matches!(error, CheckpointError::Cancelled) {
+            let failure = match error {
+                CheckpointError::Storage(StorageError::OutOfSpace { .. }) => Failure::NoRoom,
+                _ => Failure::Other,
+            };
+            if self.failure.replace(failure) != Some(failure) {
+                report::warning(&format!(
+                    "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
+                     is tried again every {CHECKPOINT_RETRY_SECONDS} s",
+                    hub.core
+                ));
+            }
         }
         self.retry_ms = Some(hub.now_ms + CHECKPOINT_RETRY_SECONDS * 1000);
         Finding::Progress

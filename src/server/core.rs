@@ -11,7 +11,7 @@ use super::flusher::Flusher;
 use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
 use super::hub::Hub;
-use super::janitor::Janitor;
+use super::janitor::{Covered, Janitor};
 use super::operation::RequestMeta;
 use super::poller::{Poller, Ready, Token};
 use super::runtime::{self, Readable};
@@ -166,8 +166,8 @@ impl Core {
         let Some(shard) = &mut self.hub.shard else {
             return Ok(());
         };
-        if shard.is_refusing() {
-            self.janitor.release_reserve(self.hub.core);
+        if shard.is_refusing() || self.checkpointer.lacks_room() {
+            self.janitor.release_reserve();
         }
         if !shard.failed() && shard.log_mut().flush_blocking().is_ok() {
             self.checkpointer.finish(&mut self.hub).await;
@@ -184,10 +184,12 @@ impl Core {
             Poll::Ready(self.take_finished(opening, context).map(|_| {
                 let mut issued = self.flusher.start_due(&mut self.hub);
                 issued |= self.checkpointer.start_due(&mut self.hub);
-                issued |= self
-                    .janitor
-                    .start_due(&mut self.hub, self.checkpointer.through());
                 issued |= self.historian.start_due(&mut self.hub);
+                let covered = Covered {
+                    through: self.checkpointer.through(),
+                    lacks_room: self.checkpointer.lacks_room(),
+                };
+                issued |= self.janitor.start_due(&mut self.hub, covered);
                 // A first poll puts the request into the ring.
                 if issued && self.flusher.poll(&mut self.hub, context) {
                     self.release();

@@ -144,18 +144,22 @@ impl Flusher {
             Ok(spare) => {
                 shard.log_mut().install_spare(spare);
                 if shard.is_refusing() {
-                    crate::report::info(&format!("shard {core}: there is room for events again"));
+                    crate::report::info(&format!(
+                        "shard {core}: the next segment is ready, events are accepted again"
+                    ));
                 }
                 shard.resume(now);
             }
             Err(error) => {
-                if !shard.is_refusing() {
+                let refusal = refusal(&error);
+                if !shard.refuses_with(&refusal) {
                     crate::report::error(&format!(
-                        "shard {core}: no room for the next segment: {error}"
+                        "shard {core}: can't prepare the next segment: {error}; events are refused when this one \
+                         is full, and it is tried again every {SPARE_RETRY_SECONDS} s"
                     ));
                 }
                 shard.log_mut().spare_failed();
-                shard.refuse(&ApiError::StorageFull);
+                shard.refuse(&refusal);
                 self.spare_retry_ms = Some(now_ms + SPARE_RETRY_SECONDS * 1000);
             }
         }
@@ -174,6 +178,15 @@ impl Flusher {
             })
             .await;
         }
+    }
+}
+
+/// What clients are told while there is no next segment.
+fn refusal(error: &StorageError) -> ApiError {
+    match error {
+        StorageError::OutOfSpace { .. } => ApiError::StorageFull,
+        StorageError::ReadOnly { .. } => ApiError::StorageReadOnly,
+        _ => ApiError::StorageUnavailable,
     }
 }
 

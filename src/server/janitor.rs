@@ -4,6 +4,7 @@
 //! their events are worked into the log's base; see `shard::advance_base`. The generations before the newest belong to
 //! core 0, and go first where bytes have to be saved.
 
+use super::headroom::Headroom;
 use super::hub::Hub;
 use super::pace::Pace;
 use super::runtime::spawn_blocking;
@@ -15,8 +16,8 @@ use crate::settings::StorageUpkeep;
 use crate::shard::{RecoverError, advance_base};
 use crate::state::is_packed_body;
 use flux_storage::{
-    CheckpointDir, CheckpointKind, ClosedSegment, DataDir, LogReader, Removal, RetirePlan,
-    SealedGeneration, SealedLog, Sequence, StorageError,
+    CheckpointDir, CheckpointError, CheckpointKind, ClosedSegment, DataDir, LogReader, Removal,
+    RetirePlan, SealedGeneration, SealedLog, Sequence, StorageError,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -42,14 +43,48 @@ pub(super) struct Janitor {
     look_ms: u64,
     /// The same for earlier generations.
     look_sealed_ms: u64,
+    headroom: Headroom,
+    /// Why retention failed the last time, until it succeeds.
+    failure: Option<Failure>,
     pace: Arc<Pace>,
 }
 
+/// What failed retention is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// The disk is full.
+    NoRoom,
+    Other,
+}
+
+impl From<&RecoverError> for Failure {
+    fn from(error: &RecoverError) -> Self {
+        match error {
+            RecoverError::Storage(StorageError::OutOfSpace { .. })
+            | RecoverError::Checkpoint(CheckpointError::Storage(StorageError::OutOfSpace {
+                ..
+            })) => Self::NoRoom,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a janitor has to know of its shard's checkpoints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Covered {
+    /// A durable checkpoint covers the log through this.
+    pub(super) through: Sequence,
+    /// The next one could not be written because the disk is full.
+    pub(super) lacks_room: bool,
+}
+
 impl Janitor {
-    /// For a shard that is not open yet.
-    pub(super) fn new(data_dir: Arc<DataDir>) -> Self {
+    /// For a shard that is not open yet. `headroom`: what is held back on the disk.
+    pub(super) fn new(data_dir: Arc<DataDir>, headroom: Headroom) -> Self {
         Self {
             data_dir,
+            headroom,
+            failure: None,
             base: None,
             index: None,
             choice: None,
@@ -67,12 +102,8 @@ impl Janitor {
     }
 
     /// The disk is full and the server stops: what it has to write for that gets the room that was held back.
-    pub(super) fn release_reserve(&self, core: u16) {
-        if let Err(error) = self.data_dir.release_reserve() {
-            report::warning(&format!(
-                "shard {core}: could not give back the reserve: {error}"
-            ));
-        }
+    pub(super) fn release_reserve(&self) {
+        self.headroom.give_back_blocking();
     }
 
     /// True while a helper thread has something to do.
@@ -81,10 +112,11 @@ impl Janitor {
             || self.choice.is_some()
             || self.removal.is_some()
             || self.sealed.is_some()
+            || self.headroom.is_waiting()
     }
 
-    /// Begins what is due. `covered`: a durable checkpoint covers the log through this. True where it did.
-    pub(super) fn start_due(&mut self, hub: &mut Hub, covered: Sequence) -> bool {
+    /// Begins what is due. True where it did.
+    pub(super) fn start_due(&mut self, hub: &mut Hub, covered: Covered) -> bool {
         let Some(shard) = &mut hub.shard else {
             return false;
         };
@@ -95,11 +127,12 @@ impl Janitor {
             self.index = Some(spawn_blocking(move || job.run()));
             began = true;
         }
-        let upkeep = hub.config.upkeep;
-        let wanted = upkeep.retention_seconds.is_some() || upkeep.retention_bytes.is_some();
+        let wanted = hub.config.upkeep.has_retention();
+        let lacks_room = covered.lacks_room || self.failure == Some(Failure::NoRoom);
+        began |= self.headroom.start_due(wanted && lacks_room, hub.now_ms);
         if wanted && hub.now_ms >= self.look_ms && !self.is_removing() {
             self.look_ms = hub.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
-            began |= self.choose(hub, covered);
+            began |= self.choose(hub, covered.through);
             began |= self.choose_sealed(hub);
         }
         began
@@ -121,7 +154,11 @@ impl Janitor {
         let bytes = log.stats().bytes_on_disk;
         counters.log_bytes.store(bytes, Relaxed);
         let mut segments = log.removable(covered.next());
-        segments.truncate(RETENTION_SEGMENTS_MAX);
+        segments.truncate(match self.failure {
+            // The less goes at a time, the less room it takes to work it into the base.
+            Some(Failure::NoRoom) => 1,
+            Some(Failure::Other) | None => RETENTION_SEGMENTS_MAX,
+        });
         if segments.is_empty() {
             return false;
         }
@@ -164,7 +201,7 @@ impl Janitor {
     /// Takes what is finished. True where there was anything.
     pub(super) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
         let core = hub.core;
-        let mut finished = false;
+        let mut finished = self.headroom.poll(hub.now_ms, context);
         if let Some(result) = take_ready(&mut self.index, context) {
             finished = true;
             if let Err(error) = result {
@@ -184,29 +221,33 @@ impl Janitor {
                     self.look_ms = hub.now_ms;
                 }
                 (Ok(_), _) => {}
-                (Err(error), _) => warn(core, &error),
+                (Err(error), _) => self.note(core, Err(error)),
             }
         }
         if let Some(result) = take_ready(&mut self.removal, context) {
             finished = true;
-            if let Err(error) = result {
-                warn(core, &error);
-            }
+            self.note(core, result.map_err(RecoverError::from));
         }
         if let Some(result) = take_ready(&mut self.sealed, context) {
             finished = true;
-            if let Err(error) = result {
-                warn(core, &error);
-            }
+            self.note(core, result);
         }
         finished
     }
-}
 
-fn warn(core: u16, error: &impl std::fmt::Display) {
-    report::warning(&format!(
-        "shard {core}: could not remove old history: {error}"
-    ));
+    /// Takes note of how retention went, and says so where it is news.
+    fn note(&mut self, core: u16, result: Result<(), RecoverError>) {
+        let failure = result.as_ref().err().map(Failure::from);
+        let before = std::mem::replace(&mut self.failure, failure);
+        if let Err(error) = result
+            && before != failure
+        {
+            report::warning(&format!(
+                "shard {core}: could not remove old history: {error}; it is tried again every \
+                 {RETENTION_INTERVAL_SECONDS} s"
+            ));
+        }
+    }
 }
 
 /// The result of a task that is finished, which is gone then.

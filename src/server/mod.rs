@@ -14,6 +14,7 @@
 //! | `past`, `historian` | requests about the past, and the helper threads that read it |
 //! | `websocket` | one WebSocket session |
 //! | `flusher` | flushes and segments in preparation |
+//! | `headroom` | the room on the disk that is held back |
 //! | `runtime` | all we use of glommio |
 //! | `poller`, `sockets` | epoll, listening, accepting, ticking |
 //! | `shared` | counters that all cores read |
@@ -25,6 +26,7 @@ mod connection;
 mod core;
 mod deletion;
 mod flusher;
+mod headroom;
 mod historian;
 mod http;
 mod hub;

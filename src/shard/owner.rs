@@ -205,6 +205,11 @@ impl<L: EventLog> Shard<L> {
         self.refusal.is_some()
     }
 
+    /// True where writes that need more room are refused with this error.
+    pub fn refuses_with(&self, error: &ApiError) -> bool {
+        self.refusal.as_ref() == Some(error)
+    }
+
     /// Why a write that got [`AppendRefusal`] fails; `None` where it is only delayed.
     pub fn refusal(&self, refusal: AppendRefusal) -> Option<ApiError> {
         match refusal {

@@ -1,12 +1,17 @@
 //! Files and directories, made durable, with errors that say what was attempted on which path.
+//!
+//! Whatever changes a file goes through here, and each operation is a place where a crash or a full or failing disk
+//! may strike: see `fault`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, fstatvfs};
 
 use crate::StorageError;
+use crate::fault::step;
 
 /// What one `pwrite` of zeros or one page of a segment is.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -43,6 +48,7 @@ pub(crate) fn open_write(path: &Path) -> Result<File, StorageError> {
 
 /// Creates the file, or empties one that a crash left behind.
 pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
+    step("create", path)?;
     let options = OpenOptions::new()
         .read(true)
         .write(true)
@@ -52,8 +58,52 @@ pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
     at("create", path, options.open(path))
 }
 
+/// Opens a file for reading and writing, making it where it does not exist.
+pub(crate) fn open_or_create(path: &Path) -> Result<File, StorageError> {
+    step("open", path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    at("open", path, options.open(path))
+}
+
+/// Writes all of the bytes at an offset. `op` is what an error calls it.
+pub(crate) fn write_at(
+    op: &'static str,
+    (file, path): (&File, &Path),
+    bytes: &[u8],
+    offset: u64,
+) -> Result<(), StorageError> {
+    step(op, path)?;
+    at(op, path, file.write_all_at(bytes, offset))
+}
+
+/// Refuses where the file system says that it has not so many bytes left, whoever asks. What it says of a quota or
+/// of a shared pool may be more than there is: writing tells.
+///
+/// # Errors
+///
+/// `OutOfSpace`.
+pub(crate) fn expect_room(file: &File, path: &Path, bytes: u64) -> Result<(), StorageError> {
+    const OP: &str = "find room for";
+    step(OP, path)?;
+    match fstatvfs(file) {
+        // A file system without a size does not count its blocks.
+        Ok(stat) if stat.f_blocks > 0 && stat.f_bfree.saturating_mul(stat.f_frsize) < bytes => Err(
+            StorageError::io(OP, path, io::ErrorKind::StorageFull.into()),
+        ),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes a file as long as this.
+pub(crate) fn set_len(file: &File, path: &Path, len: u64) -> Result<(), StorageError> {
+    step("set the size of", path)?;
+    at("set the size of", path, file.set_len(len))
+}
+
 /// Makes a directory's entries durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StorageError> {
+    step("flush directory", path)?;
     at(
         "flush directory",
         path,
@@ -62,11 +112,16 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), StorageError> {
 }
 
 pub(crate) fn sync_data(file: &File, path: &Path) -> Result<(), StorageError> {
+    step("flush", path)?;
     at("flush", path, file.sync_data())
 }
 
 /// Creates a directory whose parent exists, durably; one that exists is left as it is.
 pub(crate) fn create_dir(path: &Path) -> Result<(), StorageError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    step("create directory", path)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => at("create directory", path, made)?,
@@ -91,14 +146,32 @@ pub(crate) fn create_dir_all(path: &Path) -> Result<(), StorageError> {
 
 /// Gives a finished file or directory its name, durably.
 pub(crate) fn rename(from: &Path, to: &Path, parent: &Path) -> Result<(), StorageError> {
-    at("rename", from, fs::rename(from, to))?;
+    rename_undurably(from, to)?;
     sync_dir(parent)
+}
+
+/// Gives a file its name, which a crash may undo.
+pub(crate) fn rename_undurably(from: &Path, to: &Path) -> Result<(), StorageError> {
+    step("rename", from)?;
+    at("rename", from, fs::rename(from, to))
 }
 
 /// Removes a file, durably.
 pub(crate) fn remove(path: &Path, parent: &Path) -> Result<(), StorageError> {
-    at("remove", path, fs::remove_file(path))?;
+    remove_undurably(path)?;
     sync_dir(parent)
+}
+
+/// Removes a file; not durable before the directory is flushed.
+pub(crate) fn remove_undurably(path: &Path) -> Result<(), StorageError> {
+    step("remove", path)?;
+    at("remove", path, fs::remove_file(path))
+}
+
+/// Removes a file that was not finished: what it took of a full disk is given back. Where even this fails, whoever
+/// opens the directory next removes it.
+pub(crate) fn discard(path: &Path) {
+    hint(remove_undurably(path));
 }
 
 /// The names in a directory, ascending; those that are not UTF-8 are none of ours and left out.

@@ -299,7 +299,7 @@ pub(crate) fn remove_before(dir: &Path, first_ordinal: u64) -> Result<bool, Stor
         let ordinal = parse_segment(&name).or_else(index);
         if ordinal.is_some_and(|ordinal| ordinal < first_ordinal) {
             let path = dir.join(&name);
-            files::at("remove", &path, fs::remove_file(&path))?;
+            files::remove_undurably(&path)?;
             removed = true;
         }
     }

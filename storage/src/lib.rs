@@ -31,6 +31,9 @@ mod beside;
 mod checkpoint;
 mod data_dir;
 mod error;
+mod fault;
+#[cfg(test)]
+mod fault_test;
 mod files;
 mod flush;
 mod format;

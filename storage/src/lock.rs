@@ -4,12 +4,12 @@
 //! file is for the error message only. Everything that may still write to the directory shares the lock, so
 //! that the directory cannot be opened again while, for example, a spare segment is being prepared in it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::fs::{File, TryLockError};
+use std::io::Read;
 use std::path::Path;
 
 use crate::StorageError;
-use crate::files::at;
+use crate::files;
 use crate::layout::LOCK_NAME;
 
 /// A process id in decimal is shorter than this.
@@ -29,9 +29,7 @@ impl DirLock {
     /// `Locked` where another open data directory holds it.
     pub(crate) fn acquire(root: &Path) -> Result<Self, StorageError> {
         let path = root.join(LOCK_NAME);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = at("open", &path, options.open(&path))?;
+        let file = files::open_or_create(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -42,8 +40,10 @@ impl DirLock {
             }
             Err(TryLockError::Error(error)) => return Err(StorageError::io("lock", &path, error)),
         }
-        at("write", &path, file.set_len(0))?;
-        at("write", &path, writeln!(file, "{}", std::process::id()))?;
+        // Over what was there, which a full disk has room for. Without it an error message says less.
+        let pid = format!("{}\n", std::process::id());
+        let written = files::write_at("write", (&file, &path), pid.as_bytes(), 0);
+        files::hint(written.and_then(|()| files::set_len(&file, &path, pid.len() as u64)));
         Ok(Self { _file: file })
     }
 }

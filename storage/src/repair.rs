@@ -16,7 +16,6 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -239,13 +238,13 @@ fn repair_log(survey: &LogSurvey, aside: &Path) -> Result<(), StorageError> {
         }
     }
     for (unfinished, path) in made {
-        at("rename", &unfinished, fs::rename(&unfinished, path))?;
+        files::rename_undurably(&unfinished, path)?;
         drop_index(path, aside)?;
     }
     // From the end to the front, so that a crash in between leaves no hole.
     for step in steps.iter().rev() {
         if step.action == RepairAction::SetAside {
-            at("remove", &step.path, fs::remove_file(&step.path))?;
+            files::remove_undurably(&step.path)?;
             drop_index(&step.path, aside)?;
         }
     }
@@ -273,7 +272,7 @@ fn drop_index(segment: &Path, aside: &Path) -> Result<(), StorageError> {
         return Ok(());
     }
     keep(&index, aside)?;
-    at("remove", &index, fs::remove_file(&index))
+    files::remove_undurably(&index)
 }
 
 /// The time that a gap gets: that of the record before it, so that times never fall within a log.
@@ -328,7 +327,7 @@ fn remake(
     // Page by page, as the zeros below them were: see `segment`.
     for (index, page) in records.chunks(PAGE_BYTES).enumerate() {
         let offset = (HEADER_BYTES + index * PAGE_BYTES) as u64;
-        at("write", &path, file.write_all_at(page, offset))?;
+        files::write_at("write", (&file, &path), page, offset)?;
     }
     files::sync_data(&file, &path)?;
     Ok(path)

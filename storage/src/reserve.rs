@@ -4,15 +4,13 @@
 //! to go. The reserve is given back then, and made again when there is room.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::StorageError;
-use crate::files::{self, at};
+use crate::files;
 use crate::layout::{self, RESERVE_NAME};
+use crate::{StorageError, fault};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -24,10 +22,14 @@ pub(crate) fn make(root: &Path, bytes: u64) -> Result<(), StorageError> {
     }
     release(root)?;
     let unfinished = layout::unfinished(&path);
-    let made = files::create(&unfinished).and_then(|file| fill(&file, &unfinished, bytes));
+    let made = files::create(&unfinished).and_then(|file| {
+        // Not the last room: the log has better use for it.
+        files::expect_room(&file, &unfinished, bytes.saturating_mul(2))?;
+        fill(&file, &unfinished, bytes)
+    });
     if made.is_err() {
         // A part of a reserve would only make the disk fuller.
-        files::hint(fs::remove_file(&unfinished));
+        files::discard(&unfinished);
     }
     made?;
     files::rename(&unfinished, &path, root)
@@ -36,6 +38,7 @@ pub(crate) fn make(root: &Path, bytes: u64) -> Result<(), StorageError> {
 /// Takes the space, and writes to all of it: what is only promised may still be refused on a disk that shares
 /// its blocks, and a run of zeros may take none.
 fn fill(file: &File, path: &Path, bytes: u64) -> Result<(), StorageError> {
+    fault::step("reserve space in", path)?;
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
         Err(error) => return Err(StorageError::io("reserve space in", path, error.into())),
@@ -45,7 +48,7 @@ fn fill(file: &File, path: &Path, bytes: u64) -> Result<(), StorageError> {
     while offset < bytes {
         scramble(&mut chunk, offset);
         let len = usize::try_from(bytes - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
-        at("write", path, file.write_all_at(&chunk[..len], offset))?;
+        files::write_at("write", (file, path), &chunk[..len], offset)?;
         offset += len as u64;
     }
     files::sync_data(file, path)
@@ -66,15 +69,12 @@ fn scramble(chunk: &mut [u8], seed: u64) {
 /// Gives the space back; false where there was no reserve. Blocks.
 pub(crate) fn release(root: &Path) -> Result<bool, StorageError> {
     let path = root.join(RESERVE_NAME);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        removed => {
-            at("remove", &path, removed)?;
-            // A file system may keep removed blocks from use until the removal is durable.
-            files::sync_dir(root)?;
-            Ok(true)
-        }
+    if !path.exists() {
+        return Ok(false);
     }
+    // A file system may keep removed blocks from use until the removal is durable.
+    files::remove(&path, root)?;
+    Ok(true)
 }
 
 #[cfg(test)]

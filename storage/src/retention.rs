@@ -13,7 +13,6 @@
 //! This module does not know what a checkpoint covers: whoever retires segments holds the state through the last
 //! of them somewhere else, durably.
 
-use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -276,12 +275,11 @@ pub(crate) fn write_horizon(
     let unfinished = layout::unfinished(&path);
     let bytes = horizon::encode(owner, horizon);
     let written = files::create(&unfinished).and_then(|file| {
-        at("write", &unfinished, file.write_all_at(&bytes, 0))?;
+        files::write_at("write", (&file, &unfinished), &bytes, 0)?;
         files::sync_data(&file, &unfinished)
     });
     if written.is_err() {
-        // What it took of a full disk is given back. Where even this fails, opening removes it.
-        files::hint(fs::remove_file(&unfinished));
+        files::discard(&unfinished);
     }
     written?;
     files::rename(&unfinished, &path, dir)

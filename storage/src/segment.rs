@@ -5,7 +5,7 @@
 //! 1 MiB, after zeroing by single pages 4 KiB. `fallocate` would leave blocks that each first write has to
 //! convert, through the file system's journal.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -65,13 +65,14 @@ impl SegmentPlan {
     ) -> Result<(SegmentEntry, File), StorageError> {
         let path = self.dir.join(layout::segment_name(self.ordinal));
         let unfinished = layout::unfinished(&path);
-        let made = self.write(&unfinished, activation);
+        let made = self.write(&unfinished, activation).and_then(|made| {
+            files::rename(&unfinished, &path, &self.dir)?;
+            Ok(made)
+        });
         if made.is_err() {
-            // What it took of a full disk is given back. Where even this fails, opening removes it.
-            files::hint(fs::remove_file(&unfinished));
+            files::discard(&unfinished);
         }
         let (header, file) = made?;
-        files::rename(&unfinished, &path, &self.dir)?;
         Ok((
             SegmentEntry {
                 path: path.into(),
@@ -89,12 +90,15 @@ impl SegmentPlan {
         activation: Option<Activation>,
     ) -> Result<(SegmentHeader, File), StorageError> {
         let file = files::create(path)?;
+        // Tried every second while a disk is full: writing until it refuses would wear it out, and take from
+        // others the room that there is.
+        files::expect_room(&file, path, self.capacity)?;
         let zeros = [0; PAGE_BYTES];
         for offset in (0..self.capacity).step_by(PAGE_BYTES) {
             if offset % ZERO_BYTES_PER_FLUSH == 0 && offset != 0 {
                 files::sync_data(&file, path)?;
             }
-            at("write zeros to", path, file.write_all_at(&zeros, offset))?;
+            files::write_at("write zeros to", (&file, path), &zeros, offset)?;
         }
         let header = SegmentHeader {
             log: self.owner.log,
@@ -110,7 +114,7 @@ impl SegmentPlan {
         if let Some(activation) = activation {
             activation.encode(&mut page, header.salt.seed());
         }
-        at("write header of", path, file.write_all_at(&page, 0))?;
+        files::write_at("write header of", (&file, path), &page, 0)?;
         files::sync_data(&file, path)?;
         Ok((header, file))
     }

@@ -4,7 +4,7 @@
 //! and may lag behind after a power cut; it never runs ahead. It tells damage of the last records from a torn
 //! tail. Damaged, foreign or missing, it says nothing and is made anew.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -54,14 +54,12 @@ impl Watermark {
     /// Opens or makes the file and says `sequence` in both slots, durably. Blocks.
     pub(crate) fn open(dir: &Path, owner: Owner, sequence: Sequence) -> Result<Self, StorageError> {
         let path: Box<Path> = dir.join(WATERMARK_NAME).into();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = at("open", &path, options.open(&path))?;
+        let file = files::open_or_create(&path)?;
         let len = at("read size of", &path, file.metadata())?.len();
         if len != WATERMARK_BYTES as u64 {
-            at("write", &path, file.set_len(0))?;
-            at("write", &path, file.write_all_at(&[0; WATERMARK_BYTES], 0))?;
-            at("flush", &path, file.sync_all())?;
+            files::set_len(&file, &path, 0)?;
+            files::write_at("write", (&file, &path), &[0; WATERMARK_BYTES], 0)?;
+            files::sync_data(&file, &path)?;
             files::sync_dir(dir)?;
         }
         let region = at("map", &path, Region::map(&file))?;

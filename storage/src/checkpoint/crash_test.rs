@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::disk::fault::{self, Plan};
 use super::testing::{
     Entities, checkpoint, contents, dir_at, files, live, loaded, meta, names, numbered, put_files,
 };
 use super::{CheckpointDir, LayerStack};
+use crate::fault::{self, Plan};
 use crate::{CheckpointError, StorageError};
 
 const NO_SPACE: i32 = 28;

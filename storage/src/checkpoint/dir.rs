@@ -23,7 +23,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cursor::StackCursor;
-use super::disk;
 use super::entity::{BodyCheck, LayerEntity};
 use super::id_hash::IdHasher;
 use super::layer::Layer;
@@ -233,15 +232,15 @@ impl CheckpointDir {
                 .and_then(|writer| merge.run(changed, taken, writer))
                 .and_then(|records| {
                     if records > 0 {
-                        disk::rename(&unfinished, &path, &self.path)?;
+                        files::rename(&unfinished, &path, &self.path)?;
                     } else {
-                        disk::remove(&unfinished)?;
+                        files::remove_undurably(&unfinished)?;
                     }
                     Ok(records)
                 });
             if written.is_err() {
                 // Gives back what it took of a full disk. Where even this fails, loading removes it.
-                files::hint(disk::remove(&unfinished));
+                files::discard(&unfinished);
             }
             if written? > 0 {
                 let layer = Layer::open(path, self.body_check)?;
@@ -305,14 +304,14 @@ impl CheckpointDir {
         let path = self.manifest_path(manifest.number);
         let unfinished = layout::unfinished(&path);
         let bytes = manifest.encode()?;
-        let flushed = disk::create(&unfinished).and_then(|file| {
-            disk::write(&file, &unfinished, &bytes, 0)?;
-            disk::sync(&file, &unfinished)
+        let flushed = files::create(&unfinished).and_then(|file| {
+            files::write_at("write", (&file, &unfinished), &bytes, 0)?;
+            files::sync_data(&file, &unfinished)
         });
-        let named = flushed.and_then(|()| disk::rename(&unfinished, &path, &self.path));
+        let named = flushed.and_then(|()| files::rename(&unfinished, &path, &self.path));
         if named.is_err() {
             // As above: nothing is lost where this fails, too.
-            files::hint(disk::remove(&unfinished));
+            files::discard(&unfinished);
         }
         named?;
         self.published.push(manifest);
@@ -343,11 +342,11 @@ impl CheckpointDir {
             for (name, _) in &names {
                 let path = self.path.join(name);
                 let len = path.metadata().map_or(0, |metadata| metadata.len());
-                disk::remove(&path)?;
+                files::remove_undurably(&path)?;
                 freed += len;
             }
             if !names.is_empty() {
-                disk::sync_dir(&self.path)?;
+                files::sync_dir(&self.path)?;
             }
         }
         Ok(freed)

@@ -1,6 +1,5 @@
 //! Finding the newest checkpoint that is whole, and setting aside what is not.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,7 +49,7 @@ impl SetAside {
     pub fn of(error: LayerError) -> Self {
         let to = layout::damaged(&error.path);
         let parent = error.path.parent().unwrap_or(&error.path);
-        let moved = fs::rename(&error.path, &to).and_then(|()| fs::File::open(parent)?.sync_all());
+        let moved = files::rename(&error.path, &to, parent);
         Self {
             error,
             moved_to: moved.is_ok().then_some(to.into()),
@@ -78,7 +77,7 @@ impl CheckpointDir {
         for (name, file) in &list {
             if file.kind == CheckpointFileKind::Unfinished {
                 // Where it can't be removed it is in nobody's way.
-                files::hint(fs::remove_file(self.path.join(name)));
+                files::discard(&self.path.join(name));
             }
         }
         for number in self.manifests()? {
@@ -95,21 +94,6 @@ impl CheckpointDir {
             self.limit_set_aside();
         }
         Ok(load)
-    }
-
-    /// Opens the newest checkpoint that there is, changing nothing: a server may be writing to the directory.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it. A part of it that is missing may have been replaced meanwhile.
-    pub fn view(&self) -> Result<Option<Checkpoint>, CheckpointError> {
-        let Some(number) = self.manifests()?.first().copied() else {
-            return Ok(None);
-        };
-        match self.open_checkpoint(number) {
-            Ok((_, checkpoint)) => Ok(Some(checkpoint)),
-            Err(failure) => Err(failure.layer.unwrap_or(failure.manifest).into()),
-        }
     }
 
     /// Sets aside what could not be opened, or says why that can't be done.
@@ -206,7 +190,7 @@ impl CheckpointDir {
         list.sort_by_key(|(_, file)| file.number);
         for (name, _) in list.iter().rev().skip(SET_ASIDE_MAX) {
             // Tried again the next time that something is set aside.
-            files::hint(fs::remove_file(self.path.join(name)));
+            files::discard(&self.path.join(name));
         }
     }
 }

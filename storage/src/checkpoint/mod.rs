@@ -20,7 +20,6 @@ mod bits;
 mod block;
 mod cursor;
 mod dir;
-mod disk;
 mod entity;
 mod footer;
 mod id_hash;

@@ -14,13 +14,12 @@ use std::path::Path;
 use rkyv::util::AlignedVec;
 
 use super::block::{BlockBuilder, PART_ALIGN, archived};
-use super::disk;
 use super::entity::LayerEntity;
 use super::footer::{StoredBlockPlace, StoredFooter};
 use super::id_hash::IdHasher;
 use super::index::{IndexBuilder, PAGE_BYTES, Place};
-use crate::CheckpointError;
 use crate::format::layer::{LayerHeader, LayerTrailer};
+use crate::{CheckpointError, files};
 
 /// Bytes of one write: large enough to be cheap, small enough that resting after each is felt.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -70,7 +69,7 @@ impl<'a, 'p> LayerWriter<'a, 'p> {
         pace: &'a mut Pace<'p>,
     ) -> Result<Self, CheckpointError> {
         let mut output = Output {
-            file: disk::create(path)?,
+            file: files::create(path)?,
             path,
             buffer: Vec::with_capacity(WRITE_BYTES),
             written: 0,
@@ -217,12 +216,12 @@ impl Output<'_, '_> {
     }
 
     fn write(&mut self) -> Result<(), CheckpointError> {
-        disk::write(&self.file, self.path, &self.buffer, self.written)?;
+        files::write_at("write", (&self.file, self.path), &self.buffer, self.written)?;
         let bytes = self.buffer.len();
         self.written += bytes as u64;
         self.buffer.clear();
         if self.written - self.synced >= SYNC_BYTES {
-            disk::sync(&self.file, self.path)?;
+            files::sync_data(&self.file, self.path)?;
             self.synced = self.written;
         }
         match (self.pace)(bytes) {
@@ -235,6 +234,6 @@ impl Output<'_, '_> {
         if !self.buffer.is_empty() {
             self.write()?;
         }
-        Ok(disk::sync(&self.file, self.path)?)
+        Ok(files::sync_data(&self.file, self.path)?)
     }
 }

@@ -3,15 +3,14 @@
 //! Read with `pread` and not through a mapping: the file is a cache, and a look-up must survive whatever happens to
 //! it; a mapping of a file that is cut short ends the process.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{IndexKey, IndexedSegment, Mismatch, Notes};
-use crate::files::{self, at};
+use crate::files;
 use crate::format::CrcSeed;
 use crate::format::index::{
     BLOCK_ENTRIES, ENTRY_BYTES, Entry, INDEX_HEAD_BYTES, IndexHead, Place, ROW_BYTES, Row,
@@ -146,16 +145,15 @@ pub(crate) fn write(
     let unfinished = layout::unfinished_index(&path, WRITES.fetch_add(1, Ordering::Relaxed));
     let written = write_as(&unfinished, &path, &encode(segment, notes, key));
     if written.is_err() {
-        // What it took of a full disk is given back. Where even this fails, opening removes it.
-        files::hint(fs::remove_file(&unfinished));
+        files::discard(&unfinished);
     }
     written
 }
 
 fn write_as(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let mut file = files::create(unfinished)?;
-    at("write", unfinished, file.write_all(bytes))?;
-    at("rename", unfinished, fs::rename(unfinished, path))
+    let file = files::create(unfinished)?;
+    files::write_at("write", (&file, unfinished), bytes, 0)?;
+    files::rename_undurably(unfinished, path)
 }
 
 fn encode(segment: &IndexedSegment<'_>, notes: &Notes, key: IndexKey) -> Vec<u8> {

@@ -1,0 +1,103 @@
+//! The room on the disk that is held back, while the server runs.
+//!
+//! Retention writes before it removes: a checkpoint that covers what goes, the base that it is worked into, the
+//! horizon. On a full disk the reserve is what they are written into; once something was removed it is made again.
+//! Where nothing is ever removed the reserve stays for the end: see [`Headroom::give_back_blocking`].
+
+use super::runtime::spawn_blocking;
+use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
+use crate::report;
+use flux_storage::{DataDir, StorageError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// See the module.
+pub(super) struct Headroom {
+    data_dir: Arc<DataDir>,
+    state: State,
+    /// When the reserve may be made again, monotonic milliseconds.
+    look_ms: u64,
+}
+
+type Task = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
+
+enum State {
+    /// It is there, as far as this core has to do with it.
+    Held,
+    GivingBack(Task),
+    /// This core has given it back, or found at start that there was no room for it.
+    Gone,
+    Making(Task),
+}
+
+impl Headroom {
+    /// `is_held`: false where this core is to make it, once there is room.
+    pub(super) fn new(data_dir: Arc<DataDir>, is_held: bool) -> Self {
+        Self {
+            data_dir,
+            state: if is_held { State::Held } else { State::Gone },
+            look_ms: 0,
+        }
+    }
+
+    /// True while a helper thread has something to do.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::GivingBack(_) | State::Making(_))
+    }
+
+    /// Gives the reserve back where it is held and `is_needed`; makes it again where it is not. True where it began
+    /// to do either.
+    pub(super) fn start_due(&mut self, is_needed: bool, now_ms: u64) -> bool {
+        let data_dir = Arc::clone(&self.data_dir);
+        match self.state {
+            State::Held if is_needed => {
+                self.state = State::GivingBack(spawn_blocking(move || {
+                    if data_dir.release_reserve()? {
+                        report::warning(&format!(
+                            "the disk is full: {} MiB of headroom given to what retention has to write",
+                            RESERVE_BYTES >> 20
+                        ));
+                    }
+                    Ok(())
+                }));
+                true
+            }
+            State::Gone if !is_needed && now_ms >= self.look_ms => {
+                self.look_ms = now_ms + RESERVE_INTERVAL_SECONDS * 1000;
+                let make = move || data_dir.make_reserve(RESERVE_BYTES);
+                self.state = State::Making(spawn_blocking(make));
+                true
+            }
+            State::Held | State::GivingBack(_) | State::Gone | State::Making(_) => false,
+        }
+    }
+
+    /// Takes what is finished. True where there was anything.
+    pub(super) fn poll(&mut self, now_ms: u64, context: &mut Context<'_>) -> bool {
+        let (task, is_making) = match &mut self.state {
+            State::Held | State::Gone => return false,
+            State::GivingBack(task) => (task, false),
+            State::Making(task) => (task, true),
+        };
+        let Poll::Ready(result) = task.as_mut().poll(context) else {
+            return false;
+        };
+        self.look_ms = now_ms + RESERVE_INTERVAL_SECONDS * 1000;
+        self.state = match result {
+            Ok(()) if is_making => State::Held,
+            // Without room for it it is tried again, which needs no word: the start or the giving back had one.
+            Ok(()) | Err(_) => State::Gone,
+        };
+        true
+    }
+
+    /// The disk is full and the server stops: what it has to write for that gets the room. Blocks for as long as the
+    /// removal of a file takes.
+    pub(super) fn give_back_blocking(&self) {
+        if let Err(error) = self.data_dir.release_reserve() {
+            report::warning(&format!("could not give back the reserve: {error}"));
+        }
+    }
+}
