@@ -118,7 +118,7 @@ fn check_past(server: &Server, begun: &Value) {
             return Some(page);
         };
         let next = link.trim_start_matches('<').split('>').next();
-        target = next.expect("a link").to_owned();
+        next.expect("a link").clone_into(&mut target);
         None
     });
     last.expect_error(410, "the page after the last");
