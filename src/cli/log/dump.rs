@@ -11,6 +11,7 @@ use crate::api::{event_encode, time};
 use crate::model::{EventView, Timestamp, namespace_of};
 use crate::report;
 use crate::shard::RECORD_KIND_EVENT;
+use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use flux_storage::{
     Fault, Finding, InspectedLog, Inspection, LogReport, Record, Seen, Sequence, Severity,
@@ -130,7 +131,7 @@ struct Dump<W: Write> {
 }
 
 pub(super) fn run(data_dir: &Path, filter: Filter) -> Result<Outcome, ToolError> {
-    let inspection = Inspection::open(data_dir)?;
+    let inspection = Inspection::open(data_dir, is_packed_body)?;
     let mut dump = Dump {
         filter,
         out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),
