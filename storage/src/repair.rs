@@ -26,14 +26,17 @@ use crate::format::header::{Activation, HEADER_BYTES};
 use crate::format::record::{encode, record_bytes};
 use crate::format::slot::Owner;
 use crate::lock::DirLock;
+use crate::retention::write_horizon;
 use crate::segment::{SegmentPlan, random_identity};
+use crate::survey::caches;
 use crate::survey::content::visit_run;
 use crate::survey::directory::Directory;
 use crate::survey::finding::{Finding, Severity};
 use crate::survey::listing::Slot;
 use crate::survey::load::read_file;
-use crate::survey::log::{self, Item, LogSurvey, SegmentSurvey, Verdict, Watch};
-use crate::{Record, Sequence, StorageError, layout};
+use crate::survey::log::{Item, LogSurvey, SegmentSurvey, Verdict, Watch};
+use crate::survey::walk;
+use crate::{BodyCheck, Horizon, Record, Sequence, StorageError, layout};
 
 /// A repair that has been planned and not begun. Holds the directory's lock.
 #[derive(Debug)]
@@ -67,6 +70,11 @@ pub enum RepairAction {
     },
     /// A file of no use where it is goes aside.
     SetAside,
+    /// The file is written that says what retention removed.
+    WriteHorizon {
+        /// What it says.
+        horizon: Horizon,
+    },
 }
 
 impl Repair {
@@ -77,13 +85,14 @@ impl Repair {
     /// `Locked` where a server has the directory open; `Missing` where it holds no logs; `Io`.
     pub fn plan(
         root: impl AsRef<Path>,
+        body_check: BodyCheck,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, StorageError> {
         let root = root.as_ref().to_path_buf();
         // Where there is no log there is nothing to lock either.
-        Directory::read(&root)?;
+        Directory::read(&root, body_check)?;
         let lock = DirLock::acquire(&root)?;
-        let directory = Directory::read(&root)?;
+        let directory = Directory::read(&root, body_check)?;
         let mut repair = Self {
             _lock: lock,
             root,
@@ -102,7 +111,9 @@ impl Repair {
                 visit: None,
                 progress,
             };
-            log::survey(place, watch)
+            let mut survey = walk::survey(place, watch)?;
+            caches::check(&mut survey, progress)?;
+            Ok(survey)
         });
         surveys.collect()
     }
@@ -126,7 +137,18 @@ impl Repair {
 
     /// What [`Repair::run`] would do, in its order.
     pub fn steps(&self) -> Vec<RepairStep> {
-        self.logs.iter().flat_map(steps).collect()
+        let useless = |log: &LogSurvey| {
+            let paths = log.useless.clone().into_iter();
+            paths.map(|path| RepairStep {
+                path,
+                action: RepairAction::SetAside,
+            })
+        };
+        let steps = self
+            .logs
+            .iter()
+            .map(|log| steps(log).into_iter().chain(useless(log)));
+        steps.flatten().collect()
     }
 
     /// Does it. `aside` is a directory that does not exist yet, in the data directory; originals go there, under
@@ -150,6 +172,7 @@ impl Repair {
             let dir = &survey.listing.place.dir;
             let below = dir.strip_prefix(&self.root).unwrap_or(dir);
             repair_log(survey, &aside.join(below))?;
+            set_aside_useless(survey, (&self.root, aside))?;
         }
         Ok(())
     }
@@ -195,6 +218,12 @@ fn steps(survey: &LogSurvey) -> Vec<RepairStep> {
             }
         })
         .collect();
+    if let Some(horizon) = survey.listing.lost_horizon {
+        steps.push(RepairStep {
+            path: survey.listing.place.dir.join(layout::HORIZON_NAME).into(),
+            action: RepairAction::WriteHorizon { horizon },
+        });
+    }
     let made: Vec<&Path> = steps.iter().map(|step| &*step.path).collect();
     let aside: Vec<RepairStep> = removed(survey)
         .into_iter()
@@ -206,6 +235,22 @@ fn steps(survey: &LogSurvey) -> Vec<RepairStep> {
         .collect();
     steps.extend(aside);
     steps
+}
+
+/// Moves files outside of the log out of the way.
+fn set_aside_useless(
+    survey: &LogSurvey,
+    (root, aside): (&Path, &Path),
+) -> Result<(), StorageError> {
+    for path in &survey.useless {
+        let Some(dir) = path.parent() else { continue };
+        let to = aside.join(dir.strip_prefix(root).unwrap_or(dir));
+        files::create_dir_all(&to)?;
+        keep(path, &to)?;
+        files::sync_dir(&to)?;
+        files::remove(path, dir)?;
+    }
+    Ok(())
 }
 
 fn repair_log(survey: &LogSurvey, aside: &Path) -> Result<(), StorageError> {
@@ -224,6 +269,13 @@ fn repair_log(survey: &LogSurvey, aside: &Path) -> Result<(), StorageError> {
         log: survey.listing.place.id,
         identity: random_identity(),
     });
+    if let Some(horizon) = survey.listing.lost_horizon {
+        let path = dir.join(layout::HORIZON_NAME);
+        if path.exists() {
+            keep(&path, aside)?;
+        }
+        write_horizon(dir, owner, horizon)?;
+    }
     let mut made = Vec::new();
     // A gap before all that is left gets the time of the first record after it.
     let mut clock = Clock {

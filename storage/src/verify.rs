@@ -4,14 +4,17 @@
 //! damage: a segment that filled up between two reads, one that retention removed. So what is found in a directory
 //! in use counts only if a second look finds it too.
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::survey::caches;
 use crate::survey::directory::{self, Directory};
 use crate::survey::finding::{Fault, Finding, Severity};
 use crate::survey::listing::LogPlace;
-use crate::survey::log::{self, LogSummary, LogSurvey, Seen, Watch};
-use crate::{Sequence, StorageError};
+use crate::survey::log::{LogSummary, LogSurvey, Seen, Watch};
+use crate::survey::walk;
+use crate::{BodyCheck, Sequence, StorageError};
 
 /// Looks at a log that a server may be writing to.
 const LOOKS_MAX: u32 = 5;
@@ -55,14 +58,15 @@ impl LogReport {
 }
 
 impl Inspection {
-    /// Lists the logs of a data directory. Blocks; changes nothing.
+    /// Lists the logs of a data directory. `body_check` is asked of the entities in checkpoints. Blocks; changes
+    /// nothing.
     ///
     /// # Errors
     ///
     /// `Missing` where it holds no logs; `Io`.
-    pub fn open(root: impl AsRef<Path>) -> Result<Self, StorageError> {
+    pub fn open(root: impl AsRef<Path>, body_check: BodyCheck) -> Result<Self, StorageError> {
         let root = root.as_ref().to_path_buf();
-        let directory = Directory::read(&root)?;
+        let directory = Directory::read(&root, body_check)?;
         Ok(Self { root, directory })
     }
 
@@ -83,7 +87,7 @@ impl Inspection {
         places.map(move |place| InspectedLog { root, place })
     }
 
-    /// Bytes of all segments: what a look at everything reads, at least.
+    /// Bytes of all files: what a look at everything reads, about.
     pub fn bytes(&self) -> u64 {
         self.logs().map(|log| log.bytes()).sum()
     }
@@ -127,10 +131,13 @@ impl InspectedLog<'_> {
         &self.place.dir
     }
 
-    /// Bytes of its segment files.
+    /// Bytes of its files, those of its checkpoints included.
     pub fn bytes(&self) -> u64 {
-        let entries = std::fs::read_dir(&self.place.dir).into_iter().flatten();
-        let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+        let dirs = [&*self.place.dir, &self.place.checkpoints, &self.place.base];
+        let entries = dirs.into_iter().filter_map(|dir| fs::read_dir(dir).ok());
+        let files = entries
+            .flatten()
+            .filter_map(|entry| entry.ok()?.metadata().ok());
         files.map(|file| file.len()).sum()
     }
 
@@ -144,14 +151,15 @@ impl InspectedLog<'_> {
         let mut look = 0;
         loop {
             look += 1;
-            let survey = log::survey(
-                self.place,
-                Watch {
-                    from: Sequence::ZERO,
-                    visit: None,
-                    progress,
-                },
-            );
+            let watch = Watch {
+                from: Sequence::ZERO,
+                visit: None,
+                progress,
+            };
+            let survey = walk::survey(self.place, watch).and_then(|mut survey| {
+                caches::check(&mut survey, progress)?;
+                Ok(survey)
+            });
             let is_last_look = look == LOOKS_MAX;
             let report = match survey.map(LogReport::new) {
                 // A server removes files that are not needed any more.
@@ -204,7 +212,7 @@ impl InspectedLog<'_> {
                 visit: Some(&mut show),
                 progress: &mut |_| {},
             };
-            let report = log::survey(self.place, watch).map(LogReport::new)?;
+            let report = walk::survey(self.place, watch).map(LogReport::new)?;
             if !looks_again {
                 return Ok(report);
             }

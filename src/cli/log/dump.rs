@@ -4,13 +4,14 @@
 //! {"shard":0,"generation":1,"sequence":7,"time":"2026-01-31T12:00:00.000000Z","event":{…}}
 //! ```
 //!
-//! Shard by shard within a generation, generation by generation. Events on stdout, everything else on stderr.
+//! Shard by shard within a generation, generation by generation. An entity that an import stored without its events
+//! stands as `"entity":{…}` in an event's place. Events on stdout, everything else on stderr.
 
 use super::{Outcome, ToolError, finding_line};
-use crate::api::{event_encode, time};
-use crate::model::{EventView, Timestamp, namespace_of};
+use crate::api::{encode, event_encode, time};
+use crate::model::{StoredChange, Timestamp, namespace_of};
 use crate::report;
-use crate::shard::RECORD_KIND_EVENT;
+use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use flux_storage::{
     Fault, Finding, InspectedLog, Inspection, LogReport, Record, Seen, Sequence, Severity,
@@ -110,8 +111,7 @@ impl Filter {
         }
     }
 
-    fn wants(&self, event: &EventView<'_>) -> bool {
-        let id = event.entity_id;
+    fn wants(&self, id: &str) -> bool {
         let is_entity = self.entity.as_ref().is_none_or(|entity| entity == id);
         let namespace = self.namespace.as_deref();
         is_entity && namespace.is_none_or(|namespace| namespace_of(id) == Some(namespace))
@@ -130,7 +130,7 @@ struct Dump<W: Write> {
 }
 
 pub(super) fn run(data_dir: &Path, filter: Filter) -> Result<Outcome, ToolError> {
-    let inspection = Inspection::open(data_dir)?;
+    let inspection = Inspection::open(data_dir, is_packed_body)?;
     let mut dump = Dump {
         filter,
         out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),
@@ -199,6 +199,13 @@ impl<W: Write> Dump<W> {
     }
 
     fn record(&mut self, log: InspectedLog<'_>, record: &Record<'_>) -> ControlFlow<()> {
+        // Neither sequences nor times fall within a log.
+        if record.sequence > self.filter.to || record.time_micros > self.filter.until_micros {
+            return ControlFlow::Break(());
+        }
+        if record.time_micros < self.filter.since_micros {
+            return ControlFlow::Continue(());
+        }
         if let Some(gap) = record.gap() {
             report::warning(&format!(
                 "shard {}: records {} to {} were given up by an earlier repair",
@@ -208,34 +215,23 @@ impl<W: Write> Dump<W> {
             ));
             return ControlFlow::Continue(());
         }
-        // Neither sequences nor times fall within a log.
-        if record.sequence > self.filter.to || record.time_micros > self.filter.until_micros {
-            return ControlFlow::Break(());
-        }
-        if record.time_micros < self.filter.since_micros {
-            return ControlFlow::Continue(());
-        }
-        let event = EventView::decode(record.payload);
-        let event = match event {
-            Ok(event) if record.kind == RECORD_KIND_EVENT => event,
-            _ => {
-                report::error(&format!(
-                    "shard {}: record {} holds no event that this version can read",
-                    log.shard(),
-                    record.sequence
-                ));
-                self.damaged = true;
-                return if self.filter.skips_damage {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                };
-            }
+        let Ok(Some(change)) = StoredChange::decode(record.kind, record.payload) else {
+            report::error(&format!(
+                "shard {}: record {} holds nothing that this version can read",
+                log.shard(),
+                record.sequence
+            ));
+            self.damaged = true;
+            return if self.filter.skips_damage {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            };
         };
-        if !self.filter.wants(&event) {
+        if !self.filter.wants(change.entity_id()) {
             return ControlFlow::Continue(());
         }
-        match self.write(log, record, &event) {
+        match self.write(log, record, &change) {
             Ok(()) if self.is_full() => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -249,21 +245,33 @@ impl<W: Write> Dump<W> {
         &mut self,
         log: InspectedLog<'_>,
         record: &Record<'_>,
-        event: &EventView<'_>,
+        change: &StoredChange<'_>,
     ) -> io::Result<()> {
-        if self.is_full() {
-            return Ok(());
-        }
         self.line.clear();
         let time = Timestamp::from_micros(record.time_micros).rfc3339();
         write!(
             self.line,
-            r#"{{"shard":{},"generation":{},"sequence":{},"time":"{time}","event":"#,
+            r#"{{"shard":{},"generation":{},"sequence":{},"time":"{time}","#,
             log.shard(),
             log.generation(),
             record.sequence
         )?;
-        event_encode::event(&mut self.line, event);
+        match change {
+            StoredChange::Event(event) => {
+                self.line.extend_from_slice(b"\"event\":");
+                event_encode::event(&mut self.line, event);
+            }
+            StoredChange::Entity(entity) => {
+                self.line.extend_from_slice(b"\"entity\":");
+                let head = encode::EntityHead {
+                    id: entity.id,
+                    version: entity.version,
+                    last_updated: entity.last_updated,
+                };
+                let properties = entity.properties().map(|it| (it.name, it.value));
+                encode::entity(&mut self.line, head, properties, None);
+            }
+        }
         self.line.extend_from_slice(b"}\n");
         self.written += 1;
         self.out.write_all(&self.line)

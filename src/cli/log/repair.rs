@@ -3,6 +3,7 @@
 use super::{Outcome, ToolError, finding_line};
 use crate::cli::progress::Progress;
 use crate::clock;
+use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use flux_storage::{Gap, Inspection, Repair, RepairAction, RepairStep, Severity};
 use std::io::{self, Write};
@@ -22,8 +23,11 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(data_dir: &Path, matches: &ArgMatches) -> Result<Outcome, ToolError> {
-    let mut progress = Progress::new("reading", Inspection::open(data_dir)?.bytes());
-    let repair = Repair::plan(data_dir, &mut |bytes| progress.add(bytes))?;
+    let mut progress = Progress::new(
+        "reading",
+        Inspection::open(data_dir, is_packed_body)?.bytes(),
+    );
+    let repair = Repair::plan(data_dir, is_packed_body, &mut |bytes| progress.add(bytes))?;
     let mut out = io::stdout().lock();
     for finding in repair.findings() {
         writeln!(out, "{}", finding_line(finding))?;
@@ -62,7 +66,7 @@ pub(super) fn run(data_dir: &Path, matches: &ArgMatches) -> Result<Outcome, Tool
 
 /// What was repaired is looked at once more.
 fn check(data_dir: &Path, aside: &Path) -> Result<(), ToolError> {
-    let inspection = Inspection::open(data_dir)?;
+    let inspection = Inspection::open(data_dir, is_packed_body)?;
     let mut progress = Progress::new("checking", inspection.bytes());
     for log in inspection.logs() {
         if log.verify(&mut |bytes| progress.add(bytes))?.is_damaged() {
@@ -81,6 +85,10 @@ fn step_text(step: &RepairStep) -> String {
     let path = step.path.display();
     match &step.action {
         RepairAction::SetAside => format!("set aside {path}"),
+        RepairAction::WriteHorizon { horizon } => format!(
+            "write {path}, which says that the log begins with record {}",
+            horizon.first_sequence
+        ),
         RepairAction::Remake {
             from,
             records,

@@ -2,6 +2,7 @@
 
 use super::{Outcome, ToolError, finding_line, summary_text};
 use crate::cli::progress::Progress;
+use crate::state::is_packed_body;
 use clap::Command;
 use flux_storage::{Finding, Inspection, LogReport, Severity};
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(data_dir: &Path) -> Result<Outcome, ToolError> {
-    let inspection = Inspection::open(data_dir)?;
+    let inspection = Inspection::open(data_dir, is_packed_body)?;
     let mut out = io::stdout().lock();
     if inspection.is_in_use() {
         writeln!(

@@ -3,7 +3,7 @@
 use super::dir::{CheckpointDir, name_of};
 use super::index;
 use super::layer::Layer;
-use super::manifest::{LayerName, Manifest};
+use super::manifest::{CheckpointMeta, LayerName, Manifest};
 use crate::CheckpointError;
 use crate::error::{LayerError, LayerFault, LayerPart};
 use crate::layout::{CheckpointFile, CheckpointFileKind};
@@ -91,6 +91,23 @@ impl Layer {
 }
 
 impl CheckpointDir {
+    /// What the newest manifest says that is whole itself, whatever its layers are like. It was published when the
+    /// log was durable that far. Modifies nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory can't be listed.
+    pub(crate) fn newest_meta(&self) -> Result<Option<CheckpointMeta>, CheckpointError> {
+        let files = self.list()?.into_iter().map(|(_, file)| file);
+        let manifests = files.filter(|file| file.kind == CheckpointFileKind::Manifest);
+        let mut numbers: Vec<u64> = manifests.map(|file| file.number).collect();
+        numbers.sort_unstable();
+        Ok(numbers.into_iter().rev().find_map(|number| {
+            let manifest = Manifest::read(&self.manifest_path(number), number, self.owner);
+            manifest.ok().map(|manifest| manifest.meta)
+        }))
+    }
+
     /// Reads every manifest and every layer and says what is wrong with them; modifies nothing, and may run
     /// beside a server. `progress` is told the bytes as they are read. Blocks.
     ///

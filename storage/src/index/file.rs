@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{IndexKey, IndexedSegment, Mismatch, Notes};
 use crate::files;
 use crate::format::CrcSeed;
+use crate::format::header::SegmentHeader;
 use crate::format::index::{
     BLOCK_ENTRIES, ENTRY_BYTES, Entry, INDEX_HEAD_BYTES, IndexHead, Place, ROW_BYTES, Row,
     block_crc,
@@ -40,12 +41,29 @@ pub(crate) struct IndexFile {
 impl IndexFile {
     /// Opens a segment's index; `None` where it is missing, damaged, of another segment or of other keys.
     pub(crate) fn open(segment: &SegmentEntry, key: IndexKey) -> Option<Self> {
-        let file = File::open(layout::index_path(&segment.path)).ok()?;
+        Self::open_of(&segment.path, &segment.header, |scheme| {
+            scheme == key.scheme
+        })
+    }
+
+    /// Whether a segment's index, by whatever keys, is whole and covers just these sequences. Reads all of it.
+    pub(crate) fn is_whole(segment: &Path, header: &SegmentHeader, span: Span) -> bool {
+        Self::open_of(segment, header, |_| true).is_some_and(|file| {
+            let found = file.gather(&(0..=u64::MAX), Place::END);
+            file.span == span && found.is_ok_and(|places| places.len() == file.count)
+        })
+    }
+
+    fn open_of(
+        segment: &Path,
+        header: &SegmentHeader,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Option<Self> {
+        let file = File::open(layout::index_path(segment)).ok()?;
         let mut head_bytes = [0; INDEX_HEAD_BYTES];
         file.read_exact_at(&mut head_bytes, 0).ok()?;
         let head = IndexHead::decode(&head_bytes)?;
-        let header = &segment.header;
-        let is_ours = head.scheme == key.scheme
+        let is_ours = is_wanted(head.scheme)
             && head.identity == header.identity
             && head.salt == header.salt
             && head.ordinal == header.ordinal;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::finding::{Fault, Finding};
 use super::listing::{LogPlace, Source};
 use crate::format::header::LogId;
-use crate::{Sequence, StorageError, files, layout};
+use crate::{BodyCheck, Sequence, StorageError, files, layout};
 
 /// The logs of a data directory, those that should be there included.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Directory {
     /// # Errors
     ///
     /// `Missing` where `root` holds no logs at all; `Io`.
-    pub(crate) fn read(root: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn read(root: &Path, body_check: BodyCheck) -> Result<Self, StorageError> {
         let log_dir = root.join(layout::LOG_NAME);
         if !log_dir.is_dir() {
             let path = log_dir.into();
@@ -54,7 +54,8 @@ impl Directory {
             }
             expected = generation + 1;
             let dir = log_dir.join(layout::generation_name(generation));
-            directory.add_generation(&dir, generation, generation < newest)?;
+            let is_sealed = generation < newest;
+            directory.add_generation((root, body_check), (&dir, generation, is_sealed))?;
         }
         directory.carry_ends();
         Ok(directory)
@@ -70,9 +71,8 @@ impl Directory {
 
     fn add_generation(
         &mut self,
-        dir: &Path,
-        generation: u32,
-        sealed: bool,
+        (root, body_check): (&Path, BodyCheck),
+        (dir, generation, sealed): (&Path, u32, bool),
     ) -> Result<(), StorageError> {
         let names = files::names(dir)?;
         let shards = names.iter().filter_map(|name| layout::parse_shard(name));
@@ -105,6 +105,9 @@ impl Directory {
                 sealed,
                 first_sequence,
                 known_durable: Sequence::ZERO,
+                checkpoints: layout::checkpoint_path(root, id),
+                base: layout::base_path(root, id),
+                body_check,
             }));
         Ok(())
     }

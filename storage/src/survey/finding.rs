@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::Sequence;
+use crate::{LayerFault, Sequence};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +94,23 @@ pub enum Fault {
     NoWatermark,
     /// A file or directory that a crash left unfinished.
     Unfinished,
+    /// `HORIZON` is missing or damaged, though the first segments are gone.
+    NoHorizon,
+    /// `HORIZON` is damaged, and nothing was removed.
+    UselessHorizon,
+    /// Retention removed the beginning of a log, and the state that it led to is not there.
+    NoBase,
+    /// A file of a checkpoint is damaged or another's.
+    Checkpoint(LayerFault),
+    /// A file of the state that a log begins with is damaged or another's.
+    Base {
+        /// What is wrong with it.
+        fault: LayerFault,
+        /// Whether what it was made from was removed since.
+        is_last: bool,
+    },
+    /// The history index of a segment does not fit it.
+    StaleIndex,
     /// An earlier repair gave these records up.
     RepairedGap {
         /// How many, in all of this log.
@@ -109,7 +126,13 @@ impl Fault {
             | Self::StrayBytes { .. }
             | Self::NoWatermark
             | Self::Unfinished
-            | Self::RepairedGap { .. } => Severity::Notice,
+            | Self::UselessHorizon
+            | Self::StaleIndex
+            | Self::RepairedGap { .. }
+            // Another version of this program wrote it, and makes nothing of it.
+            | Self::Checkpoint(LayerFault::NewerVersion(_) | LayerFault::OtherLayout) => {
+                Severity::Notice
+            }
             Self::Missing
             | Self::NotASegment
             | Self::NewerVersion { .. }
@@ -120,6 +143,10 @@ impl Fault {
             | Self::Lost { .. }
             | Self::NoRecords
             | Self::DamagedTail { .. }
+            | Self::NoHorizon
+            | Self::NoBase
+            | Self::Checkpoint(_)
+            | Self::Base { .. }
             | Self::WrongStart { .. } => Severity::Damage,
         }
     }
@@ -154,7 +181,20 @@ impl Fault {
                 "no record is affected; damage of the very last records would pass for a torn tail"
             }
             Self::Unfinished => "a crash or a full disk left it; it holds nothing that is needed",
-            Self::RepairedGap { .. } => "those events are in no state and no history",
+            Self::NoHorizon => {
+                "nobody can tell what retention removed from what is lost; a server refuses to start"
+            }
+            Self::UselessHorizon => "nothing was removed, so it is not needed",
+            Self::NoBase | Self::Base { is_last: true, .. } => {
+                "the state at the beginning of what is left of this log is lost"
+            }
+            Self::Checkpoint(_) | Self::Base { .. } => {
+                "nothing is lost: a server makes the state from the log instead"
+            }
+            Self::StaleIndex => "nothing is lost: it is made anew when it is needed",
+            Self::RepairedGap { .. } => {
+                "those events are in no history, nor in a state made from the log"
+            }
         }
     }
 
@@ -165,18 +205,25 @@ impl Fault {
             Self::Unreadable { .. } => {
                 "copy the directory to another disk, then restore a backup or run `flux log repair`"
             }
-            Self::WrongStart { .. } | Self::NoRecords => "restore a backup",
+            Self::WrongStart { .. }
+            | Self::NoRecords
+            | Self::NoBase
+            | Self::Base { is_last: true, .. } => "restore a backup",
+            Self::Checkpoint(_) | Self::Base { .. } => {
+                "check the disk; a server or `flux log repair` sets it aside"
+            }
+            Self::UselessHorizon | Self::StaleIndex | Self::RepairedGap { .. } => "nothing",
             Self::TornTail { .. } => "nothing: a server cuts them when it starts",
             Self::NoWatermark => "nothing: a server makes it anew when it starts",
             Self::Unfinished => "nothing: a server removes it when it starts",
             Self::StrayBytes { .. } => "check the disk",
-            Self::RepairedGap { .. } => "nothing",
             Self::Missing
             | Self::NotASegment
             | Self::WrongSize { .. }
             | Self::WrongPlace { .. }
             | Self::DamagedHeader
             | Self::Lost { .. }
+            | Self::NoHorizon
             | Self::DamagedTail { .. } => "restore a backup, or run `flux log repair`",
         }
     }
@@ -228,6 +275,13 @@ impl fmt::Display for Fault {
                 )
             }
             Self::NoWatermark => formatter.write_str("missing or damaged"),
+            Self::NoHorizon => {
+                formatter.write_str("missing or damaged, though first segments are gone")
+            }
+            Self::UselessHorizon => formatter.write_str("damaged"),
+            Self::NoBase => formatter.write_str("no state for the removed beginning of the log"),
+            Self::Checkpoint(fault) | Self::Base { fault, .. } => write!(formatter, "{fault}"),
+            Self::StaleIndex => formatter.write_str("does not fit its segment"),
             Self::Unfinished => formatter.write_str("unfinished"),
             Self::RepairedGap { lost } => {
                 write!(

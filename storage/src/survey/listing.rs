@@ -5,17 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::content::Plausible;
 use super::finding::{Fault, Finding};
+use super::load::Loaded;
 use crate::files::{self, at};
 use crate::format::Identity;
 use crate::format::header::{
     Activation, FORMAT_VERSION, HEADER_BYTES, HeaderFault, LogId, SegmentHeader,
 };
 use crate::format::slot::Owner;
-use crate::{Sequence, StorageError, layout, watermark};
+use crate::layout::HORIZON_NAME;
+use crate::log_files::{HorizonFile, read_horizon};
+use crate::{
+    BodyCheck, CheckpointDir, CheckpointError, CheckpointKind, CheckpointMeta, Horizon, Sequence,
+    StorageError, layout, watermark,
+};
 
 /// Ordinals that may be missing in a row. A file further away is no part of the log.
 const MISSING_SEGMENTS_MAX: u64 = 1024;
@@ -31,6 +38,22 @@ pub(crate) struct LogPlace {
     pub(crate) first_sequence: Option<Sequence>,
     /// What is known from elsewhere to have been durable.
     pub(crate) known_durable: Sequence,
+    /// Where its checkpoints are.
+    pub(crate) checkpoints: PathBuf,
+    /// Where the state is that it begins with.
+    pub(crate) base: PathBuf,
+    pub(crate) body_check: BodyCheck,
+}
+
+impl LogPlace {
+    /// The directories of its checkpoints and of its base.
+    pub(crate) fn checkpoint_dirs(&self, owner: Owner) -> [CheckpointDir; 2] {
+        let dirs = [
+            (&self.checkpoints, CheckpointKind::Cache),
+            (&self.base, CheckpointKind::Base),
+        ];
+        dirs.map(|(path, kind)| CheckpointDir::new(path, owner, kind, self.body_check))
+    }
 }
 
 /// The place of one segment.
@@ -55,6 +78,15 @@ pub(crate) struct Source {
     pub(crate) fault: Option<Fault>,
 }
 
+/// What a log's `HORIZON` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HorizonWord {
+    Given,
+    /// The log has its first segment.
+    NotNeeded,
+    Lost,
+}
+
 /// A log's files.
 #[derive(Debug)]
 pub(crate) struct Listing {
@@ -65,7 +97,11 @@ pub(crate) struct Listing {
     pub(crate) first_sequence: Sequence,
     /// What `DURABLE` says.
     pub(crate) hint: Sequence,
-    /// By ordinal, without a hole; not empty.
+    /// What retention removed, by a `HORIZON` that is whole.
+    pub(crate) removed: Option<Horizon>,
+    /// What it must have removed, where that file is lost.
+    pub(crate) lost_horizon: Option<Horizon>,
+    /// By ordinal, without a hole. Empty only where retention removed all of a log that is not written to.
     pub(crate) slots: Vec<Slot>,
     /// Files that stand where a segment of this log should, and are none.
     pub(crate) strays: Vec<Box<Path>>,
@@ -133,15 +169,141 @@ impl Listing {
             identity,
             first_sequence: first_sequence.unwrap_or(Sequence::ZERO),
             hint: Sequence::ZERO,
+            removed: None,
+            lost_horizon: None,
             slots: Vec::new(),
             strays: Vec::new(),
             findings: Vec::new(),
             is_obscure: first_sequence.is_none(),
         };
-        listing.read_hint();
         listing.note_unfinished(&names);
+        let horizon = listing.read_horizon(sources.keys().next().copied())?;
+        listing.read_hint();
+        let base = listing.read_manifests()?;
+        if horizon == HorizonWord::Lost
+            && let Some(base) = base
+        {
+            listing.lost_horizon = Some(listing.horizon_by(base, &sources)?);
+        }
+        listing.note_base(base);
         listing.assign(sources);
         Ok(listing)
+    }
+
+    /// The place of the first segment, and its first sequence.
+    pub(crate) fn start(&self) -> (u64, Sequence) {
+        let horizon = self.removed.or(self.lost_horizon);
+        horizon.map_or((1, self.first_sequence), |horizon| {
+            (horizon.first_ordinal, horizon.first_sequence)
+        })
+    }
+
+    /// Reads `HORIZON`, and says what it is worth. `lowest`: the first segment that is there.
+    fn read_horizon(&mut self, lowest: Option<u64>) -> Result<HorizonWord, StorageError> {
+        let dir = Arc::clone(&self.place.dir);
+        let path = dir.join(HORIZON_NAME);
+        let found = if dir.is_dir() {
+            read_horizon(&dir)?
+        } else {
+            HorizonFile::Absent
+        };
+        if let HorizonFile::Valid(owner, horizon) = found
+            && owner.log == self.place.id
+            && self
+                .identity
+                .is_none_or(|identity| identity == owner.identity)
+        {
+            self.identity = Some(owner.identity);
+            self.removed = Some(horizon);
+            if self.is_obscure {
+                self.first_sequence = horizon.first_sequence;
+                self.is_obscure = false;
+            }
+            return Ok(HorizonWord::Given);
+        }
+        let is_there = !matches!(found, HorizonFile::Absent);
+        if lowest == Some(1) {
+            if is_there {
+                self.find(&path, Fault::UselessHorizon);
+            }
+            return Ok(HorizonWord::NotNeeded);
+        }
+        if lowest.is_some() || is_there {
+            self.find(&path, Fault::NoHorizon);
+        }
+        Ok(HorizonWord::Lost)
+    }
+
+    /// What the base says, which like a checkpoint is evidence of what was durable.
+    fn read_manifests(&mut self) -> Result<Option<CheckpointMeta>, StorageError> {
+        let Some(owner) = self.owner() else {
+            return Ok(None);
+        };
+        let mut newest = None;
+        for dir in self.place.checkpoint_dirs(owner) {
+            newest = match dir.newest_meta() {
+                Ok(meta) => meta,
+                Err(CheckpointError::Storage(error)) => return Err(error),
+                Err(_) => None,
+            };
+            let through = newest.map_or(Sequence::ZERO, |meta| meta.through);
+            self.place.known_durable = self.place.known_durable.max(through);
+        }
+        // The base is the last of the two.
+        Ok(newest)
+    }
+
+    /// Where a log begins whose `HORIZON` is lost: with its first segment, if that goes on where the base ends; else
+    /// before it, as what is between is lost.
+    fn horizon_by(
+        &self,
+        base: CheckpointMeta,
+        sources: &BTreeMap<u64, Source>,
+    ) -> Result<Horizon, StorageError> {
+        let after_base = Horizon {
+            first_ordinal: 1,
+            first_sequence: base.through.next(),
+            time_micros: base.time_micros,
+        };
+        let Some((&ordinal, source)) = sources.iter().next() else {
+            return Ok(after_base);
+        };
+        let plausible = Plausible {
+            lowest: self.first_sequence,
+            highest: Sequence::new(u64::MAX >> 1),
+        };
+        let loaded = Loaded::read_source(source, self.identity, plausible)?;
+        let run = loaded.content.runs.first();
+        let stated = source.activation.map(|activation| activation.base);
+        let first = stated.or_else(|| run.map(|run| run.first));
+        Ok(match (first, run) {
+            // Nothing that was kept is earlier than the first that was.
+            (Some(first), Some(run)) if first <= after_base.first_sequence => Horizon {
+                first_ordinal: ordinal,
+                first_sequence: first,
+                time_micros: run.first_micros,
+            },
+            (Some(first), None) if first <= after_base.first_sequence => Horizon {
+                first_ordinal: ordinal,
+                first_sequence: first,
+                ..after_base
+            },
+            _ => Horizon {
+                first_ordinal: ordinal.saturating_sub(1).max(1),
+                ..after_base
+            },
+        })
+    }
+
+    /// Notes where nothing is left of the state that a log begins with.
+    fn note_base(&mut self, base: Option<CheckpointMeta>) {
+        let (_, first) = self.start();
+        let reaches = |meta: CheckpointMeta| meta.through.next() >= first;
+        if first > self.first_sequence && !base.is_some_and(reaches) {
+            let path = self.place.base.clone();
+            self.find(&path, Fault::NoBase);
+            self.is_obscure = true;
+        }
     }
 
     /// Whose files these are, where they say it.
@@ -165,7 +327,8 @@ impl Listing {
     fn note_unfinished(&mut self, names: &[String]) {
         for name in names {
             let whole = name.strip_suffix(layout::UNFINISHED);
-            if whole.and_then(layout::parse_segment).is_some() {
+            let is_ours = |name| layout::parse_segment(name).is_some() || name == HORIZON_NAME;
+            if whole.is_some_and(is_ours) {
                 let path = self.place.dir.join(name);
                 self.find(&path, Fault::Unfinished);
             }
@@ -184,7 +347,13 @@ impl Listing {
     fn assign(&mut self, sources: BTreeMap<u64, Source>) {
         let mut placed: BTreeMap<u64, Source> = BTreeMap::new();
         let mut elsewhere = Vec::new();
+        let (first, first_sequence) = self.start();
         for (ordinal, source) in sources {
+            if ordinal < first {
+                // A crash interrupted their removal.
+                self.find(&source.path, Fault::Unfinished);
+                continue;
+            }
             match self.misplaced(&source, ordinal) {
                 None => {
                     self.is_obscure |= matches!(source.fault, Some(Fault::NewerVersion { .. }));
@@ -205,7 +374,7 @@ impl Listing {
                 _ => self.strays.push(source.path),
             }
         }
-        let mut next = 1;
+        let mut next = first;
         for (ordinal, source) in placed {
             if ordinal - next > MISSING_SEGMENTS_MAX {
                 self.find(&source.path, Fault::WrongPlace { field: ORDINAL });
@@ -218,8 +387,10 @@ impl Listing {
             }
             next = ordinal + 1;
         }
-        if self.slots.is_empty() {
-            self.slots.push(self.slot(1, None));
+        let nothing_is_left = self.place.sealed && self.removed.is_some();
+        let durable = self.hint.max(self.place.known_durable);
+        if self.slots.is_empty() && (durable >= first_sequence || !nothing_is_left) {
+            self.slots.push(self.slot(first, None));
         }
     }
 

@@ -40,6 +40,20 @@ impl Loaded {
                 ..Self::default()
             });
         };
+        let mut loaded = Self::read_source(source, identity, plausible)?;
+        if source.header.is_some() && source.path != slot.path {
+            // Told already, of the file that it is; what is at this name is another matter.
+            loaded.faults.push(Fault::Missing);
+        }
+        Ok(loaded)
+    }
+
+    /// Reads a file, wherever it belongs. Blocks.
+    pub(crate) fn read_source(
+        source: &Source,
+        identity: Option<Identity>,
+        plausible: Plausible,
+    ) -> Result<Self, StorageError> {
         let (bytes, failed) = read_file(&source.path, source.size)?;
         let mut loaded = Self {
             bytes,
@@ -58,10 +72,6 @@ impl Loaded {
                         expected: header.capacity,
                         found: source.size,
                     });
-                }
-                if source.path != slot.path {
-                    // Told already, of the file that it is; what is at this name is another matter.
-                    loaded.faults.push(Fault::Missing);
                 }
             }
             None => loaded.salvage(source, identity, plausible),

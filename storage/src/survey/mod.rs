@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! directory the logs that there are
-//! listing    names and headers → which file is which segment of which log
+//! listing   names and headers → which file is which segment of which log
 //! content   a segment's bytes → runs of valid records, and holes
 //! salvage   the checksum seed of a segment whose header is damaged
-//! log       runs and holes of all segments, judged: damage or torn tail
+//! walk      runs and holes of all segments, judged: damage or torn tail
+//! log       what comes out of that, by segment and in all
+//! caches    what goes along with a log: checkpoints, base, indexes
 //! finding   what is said about it
 //! ```
 //!
 //! Verification, dump and repair all rest on it, so they agree about what a log holds. It modifies nothing and needs
 //! no lock.
 
+pub(crate) mod caches;
 pub(crate) mod content;
 pub(crate) mod directory;
 pub(crate) mod finding;
@@ -19,3 +22,4 @@ pub(crate) mod listing;
 pub(crate) mod load;
 pub(crate) mod log;
 mod salvage;
+pub(crate) mod walk;

@@ -19,6 +19,8 @@ mod open_from;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod repair_base;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod support;

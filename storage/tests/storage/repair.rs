@@ -54,7 +54,7 @@ fn repair(scratch: &Scratch, story: &str) -> usize {
         fs::remove_dir_all(&aside).unwrap();
     }
     let before = scratch.files();
-    let repair = Repair::plan(scratch.path(), &mut |_| {}).unwrap();
+    let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
     assert!(repair.is_possible(), "{story}");
     assert!(scratch.files() == before, "{story}: a plan changed files");
     let steps = repair.steps();
@@ -517,7 +517,7 @@ fn a_missing_shard_of_several_becomes_an_empty_one() {
     }
     drop(data);
     fs::remove_dir_all(scratch.log_dir(1, 1, 2)).unwrap();
-    let plan = Repair::plan(scratch.path(), &mut |_| {}).unwrap();
+    let plan = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
     let is_made = |action: &RepairAction| matches!(action, RepairAction::Remake { from: None, .. });
     assert!(plan.steps().iter().all(|step| is_made(&step.action)));
     plan.run(&scratch.path().join("repair-1")).unwrap();
@@ -536,18 +536,18 @@ fn what_can_not_be_repaired_is_refused() {
     let crc = crc32fast::hash(&newer[..80]).to_le_bytes();
     newer[80..84].copy_from_slice(&crc);
     replace(&path, &newer);
-    let plan = Repair::plan(scratch.path(), &mut |_| {}).unwrap();
+    let plan = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
     assert_eq!((plan.is_needed(), plan.is_possible()), (true, false));
     drop(plan);
     replace(&path, &whole);
     drop(scratch.open(2, SMALL).unwrap());
     fs::remove_dir_all(scratch.path().join("log/000001")).unwrap();
-    let plan = Repair::plan(scratch.path(), &mut |_| {}).unwrap();
+    let plan = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
     assert_eq!((plan.is_needed(), plan.is_possible()), (true, false));
-    let error = Repair::plan(scratch.path(), &mut |_| {}).unwrap_err();
+    let error = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap_err();
     assert!(matches!(error, StorageError::Locked { .. }), "{error}");
     drop(plan);
-    let nowhere = Repair::plan(scratch.path().join("nowhere"), &mut |_| {}).unwrap_err();
+    let nowhere = Repair::plan(scratch.path().join("nowhere"), |_| true, &mut |_| {}).unwrap_err();
     assert!(matches!(nowhere, StorageError::Missing { .. }), "{nowhere}");
     assert!(!scratch.path().join("nowhere").exists());
 }

@@ -11,7 +11,7 @@ use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
 /// Looks at the only log of a directory, which nothing is changed by.
 pub(crate) fn look(scratch: &Scratch) -> LogReport {
     let before = scratch.files();
-    let inspection = Inspection::open(scratch.path()).unwrap();
+    let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
     let log = inspection.logs().next().unwrap();
     let report = log.verify(&mut |_| {}).unwrap();
     assert!(scratch.files() == before, "looking changed a file");
@@ -48,7 +48,7 @@ fn a_log_in_use_is_whole_at_every_moment() {
     let (mut log, ..) = data.shard(0).unwrap();
     for number in 1..=60 {
         append(&mut log, &payload(number, 700));
-        let inspection = Inspection::open(scratch.path()).unwrap();
+        let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
         assert!(inspection.is_in_use());
         let report = look(&scratch);
         assert_eq!(faults(&report), []);
@@ -58,7 +58,11 @@ fn a_log_in_use_is_whole_at_every_moment() {
         }
     }
     drop((data, log));
-    assert!(!Inspection::open(scratch.path()).unwrap().is_in_use());
+    assert!(
+        !Inspection::open(scratch.path(), |_| true)
+            .unwrap()
+            .is_in_use()
+    );
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn every_generation_and_shard_is_looked_at() {
             log.close().unwrap();
         }
     }
-    let inspection = Inspection::open(scratch.path()).unwrap();
+    let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
     assert_eq!(inspection.findings(), []);
     let places: Vec<_> = inspection
         .logs()
@@ -119,7 +123,7 @@ fn missing_generations_and_shards_are_named() {
         let path = scratch.path().join("log").join(name);
         let away = scratch.path().join("away");
         fs::rename(&path, &away).unwrap();
-        let inspection = Inspection::open(scratch.path()).unwrap();
+        let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
         let reports = inspection
             .logs()
             .map(|log| log.verify(&mut |_| {}).unwrap());
@@ -136,8 +140,8 @@ fn missing_generations_and_shards_are_named() {
     check("000002/001-of-002");
     check("000003/000-of-003");
     fs::rename(scratch.path().join("log"), scratch.path().join("away")).unwrap();
-    assert!(Inspection::open(scratch.path()).is_err());
-    assert!(Inspection::open(scratch.path().join("nowhere")).is_err());
+    assert!(Inspection::open(scratch.path(), |_| true).is_err());
+    assert!(Inspection::open(scratch.path().join("nowhere"), |_| true).is_err());
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn a_visit_starts_where_it_is_told_and_ends_where_it_likes() {
         .map(|number| append(&mut log, &payload(number, 700)))
         .collect();
     log.close().unwrap();
-    let inspection = Inspection::open(scratch.path()).unwrap();
+    let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
     let log = inspection.logs().next().unwrap();
     for from in 0..=31_u64 {
         for count in [1, 3, 100] {
