@@ -2,13 +2,15 @@
 # Every figure of bench/RESULTS.md. Servers on core 0 with one shard, load on core 1; see bench/README.md for what the
 # columns mean.
 #
-#   bench/figures.sh [compare] [watch] [idle] [stall] [replay]      default: all of them
+#   bench/figures.sh [compare] [watch] [idle] [stall] [storage] [start] [checkpoint] [history] [replay]
 #
-# ROUNDS (3) and SECONDS_EACH (4) of each comparison. Data lies below target/, so that flushes reach the disk of the
-# checkout and not a file system in memory.
+# Without names, all of them; `replay` is a part of `start`. ROUNDS (3) and SECONDS_EACH (4) of each comparison; MILLIONS
+# (10) of entities in the larger of the two sets that `start` and `checkpoint` share, and of events in that of `history`.
+# Data lies below target/, so that flushes reach the disk of the checkout and not a file system in memory; of ten
+# millions it takes 5 GB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-4}
+rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-4} millions=${MILLIONS:-10}
 cargo build --release --quiet --workspace
 bin=$PWD/target/release
 data=$(mktemp -d "$PWD/target/figures.XXXXXX")
@@ -24,8 +26,8 @@ stop() {
   fi
 }
 
-# start <directory>: Flux in sync durability; $server is its process
-start() {
+# serve <directory>: Flux in sync durability; $server is its process
+serve() {
   port=$((port + 1))
   FLUX_SHARDS=1 taskset -c 0 "$bin/flux" --port "$port" --data-dir "$data/$1" 2>>"$data/log" &
   server=$!
@@ -50,7 +52,7 @@ compare() {
   printf '\n'
   versus -- publish --connections 64 --pipeline 16 --properties 3 --duration "$seconds"
   printf '\n'
-  start get
+  serve get
   load get --connections 64 --entities 1000 --duration "$seconds" --cpu 1
   stop
 }
@@ -58,18 +60,18 @@ compare() {
 watch() {
   for watchers in 10 100 1000; do
     printf '\n%s watchers of everything, 1,000 events a second\n' "$watchers"
-    start "watch$watchers"
+    serve "watch$watchers"
     load watch --watchers "$watchers" --rate 1000 --filter '*' --duration "$seconds" --cpu 1
     stop
   done
 }
 
 idle() {
-  start idle
+  serve idle
   printf '\nidle HTTP connections\n'
   load idle --count 10000 --greeting request --duration 3 --pid "$server"
   stop
-  start idle
+  serve idle
   printf '\nidle WebSocket connections\n'
   load idle --count 10000 --greeting websocket --duration 3 --pid "$server"
   stop
@@ -77,7 +79,7 @@ idle() {
 
 # The longest wait of a request that costs nothing, once a millisecond, while 64 connections publish.
 stall() {
-  start stall
+  serve stall
   load publish --connections 64 --properties 3 --duration "$((seconds + 4))" --warmup 0 --cpu 1 >"$data/load" &
   local publishing=$!
   sleep 1
@@ -87,16 +89,59 @@ stall() {
   stop
 }
 
-replay() {
-  start replay
-  load batch --size 1000 --connections 4 --properties 3 --entities 100000 --duration 10 --warmup 0 --cpu 1 --json >"$data/load"
-  stop
-  printf '\nfilled for 10 s: %s\n' "$(cat "$data/load")"
-  local before
-  before=$(date +%s%N)
-  start replay
-  printf 'from start to ready: %s ms\n' "$((($(date +%s%N) - before) / 1000000))"
+# filled <directory> <entities> <events>: makes a data directory of so many, unless an earlier figure did.
+filled() {
+  [ -d "$data/$1" ] && return
+  serve "$1"
+  load fill --entities "$2" --events "$3" --properties 3 --cpu 1 --json
   stop
 }
 
-for what in ${*:-compare watch idle stall replay}; do "$what"; done
+# The log by itself, in one process.
+storage() {
+  printf '\nthe log by itself\n'
+  "$bin/flux-bench" storage --data-root "$data"
+}
+
+# From exec to the first correct answer, and memory: over a checkpoint, then from the log alone.
+start() {
+  local count
+  for count in 1000000 "${millions}000000"; do
+    printf '\nstart with %s entities\n' "$count"
+    filled "$count" "$count" "$count"
+    "$bin/flux-bench" start --data "$data/$count" --entities "$count"
+  done
+  replay
+}
+
+replay() {
+  printf '\nstart from the log alone: 5,000,000 events of 100,000 entities\n'
+  filled tail 100000 5000000
+  rm -r "$data/tail/checkpoints"
+  "$bin/flux-bench" start --data "$data/tail" --entities 100000 --cycles 50 --warm --rounds 1
+  rm -r "$data/tail"
+}
+
+# What a checkpoint writes, and what those notice who read and publish meanwhile.
+checkpoint() {
+  local count
+  printf '\na checkpoint of a million new entities\n'
+  "$bin/flux-bench" stall --data "$data/stall" --entities 1000000 --fill --checkpoint-seconds 10 --duration 15
+  rm -r "$data/stall"
+  for count in 1000000 "${millions}000000"; do
+    printf '\ncheckpoints of what changes among %s entities\n' "$count"
+    filled "$count" "$count" "$count"
+    "$bin/flux-bench" changed --data "$data/$count" --entities "$count"
+    "$bin/flux-bench" stall --data "$data/$count" --entities "$count" --checkpoint-seconds 2 --duration 10
+  done
+}
+
+# The last hundred events of one entity, spread over all of the log.
+history() {
+  printf '\nhistory: %s,000,000 events of %s entities in turn\n' "$millions" "${millions}0000"
+  filled history "${millions}0000" "${millions}000000"
+  "$bin/flux-bench" history --data "$data/history" --entities "${millions}0000"
+  rm -r "$data/history"
+}
+
+for what in ${*:-compare watch idle stall storage start checkpoint history}; do "$what"; done

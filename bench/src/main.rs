@@ -1,11 +1,36 @@
-//! `flux-bench`: yardsticks for Flux. `noop` is a server that does nothing but HTTP, so that what Flux itself
-//! costs can be told from what its runtime and the kernel cost; `compare` runs servers in turn under one load
-//! and prints medians.
+//! `flux-bench`: yardsticks for Flux.
+//!
+//! ```text
+//! noop      a server that does nothing but HTTP: what the runtime and the kernel cost without Flux
+//! compare   servers in turn under one load, and medians
+//! storage   the log by itself: append, flush, replay
+//! start     from exec to the first correct answer, and the memory then
+//! stall     requests beside a checkpoint and without
+//! changed   what a checkpoint writes when little changed
+//! history   one entity's last events in a long log
+//! evict     puts files out of the page cache
+//! ```
+//!
+//! Nothing here asserts a figure: they are for people, and for comparing one build with another.
 
 mod affinity;
+mod cache;
+mod changed;
+mod clock;
 mod compare;
+mod entities;
+mod flux;
+mod history;
+mod http;
 mod noop;
+mod numbers;
 mod output;
+mod programs;
+mod random;
+mod server;
+mod stall;
+mod start;
+mod storage;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -18,12 +43,30 @@ enum Command {
     Noop(noop::NoopOptions),
     /// Run servers in turn under the same load and print medians
     Compare(compare::CompareOptions),
+    /// Append to a log, flush it and replay it, without a server
+    Storage(storage::StorageOptions),
+    /// Start a server and time the first correct answer
+    Start(start::StartOptions),
+    /// Time requests beside a checkpoint and without
+    Stall(stall::StallOptions),
+    /// Tell what a checkpoint writes when few entities changed
+    Changed(changed::ChangedOptions),
+    /// Time the look-up of one entity's last events
+    History(history::HistoryOptions),
+    /// Put a directory's files out of the page cache
+    Evict(cache::EvictOptions),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Noop(options) => noop::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Storage(options) => storage::run(&options),
+        Command::Start(options) => start::run(&options),
+        Command::Stall(options) => stall::run(&options),
+        Command::Changed(options) => changed::run(&options),
+        Command::History(options) => history::run(&options),
+        Command::Evict(options) => cache::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

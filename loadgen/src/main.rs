@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Publish(options) => workload::publish::run(options),
         Command::Batch(options) => workload::batch::run(options),
+        Command::Fill(options) => workload::fill::run(options),
         Command::Get(options) => workload::get::run(options),
         Command::List(options) => workload::list::run(options),
         Command::Watch(options) => watch::run(options),

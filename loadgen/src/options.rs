@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Publish(PublishOptions),
     /// Publish events in batches
     Batch(BatchOptions),
+    /// Create entities, or a given number of events of them, as fast as the server takes them
+    Fill(FillOptions),
     /// Read single entities
     Get(GetOptions),
     /// List entities by namespace
@@ -108,6 +110,30 @@ pub(crate) struct BatchOptions {
     /// Events of each batch
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) size: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FillOptions {
+    /// Server
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// Events, of the entities in turn; without it, one of each
+    #[arg(long)]
+    pub(crate) events: Option<u64>,
+    /// Connections, each with a batch in flight
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) connections: u16,
+    /// Events of each batch
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) size: u16,
+    /// Core
+    #[arg(long)]
+    pub(crate) cpu: Vec<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

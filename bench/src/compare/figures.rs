@@ -1,6 +1,6 @@
 //! What the load generator measured, and medians of it.
 
-use super::server::Contender;
+use super::contender::Contender;
 use anyhow::{Context, Result};
 use serde_json::Value;
 

@@ -5,14 +5,16 @@
 //! every run has a fresh server on a fresh port and an empty directory, and what is compared is medians over rounds.
 //! The spread is printed beside them: a ratio within it is no difference.
 
+mod contender;
 mod figures;
-mod server;
 
+use crate::programs::beside_this_program;
+use crate::server::{Server, free_port};
 use crate::{affinity, output};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use contender::Contender;
 use figures::{Figures, Table};
-use server::{Contender, Server};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -108,21 +110,18 @@ fn contenders(options: &CompareOptions) -> Result<Vec<Contender>> {
     .collect()
 }
 
-fn beside_this_program(name: &str) -> Result<String> {
-    let path = std::env::current_exe()
-        .context("cannot find this program")?
-        .with_file_name(name);
-    if !path.exists() {
-        bail!("{} does not exist: build it first", path.display());
-    }
-    let path = path.into_os_string().into_string();
-    path.ok().context("the path of this program is not UTF-8")
-}
-
 fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
     // Children inherit the binding of the thread that starts them.
     affinity::pin_to(options.server_cpu)?;
-    let server = Server::start(contender, &options.data_root)?;
+    // Dropped after the server, and with it the server's data.
+    let directory = tempfile::Builder::new()
+        .prefix("flux-compare-")
+        .tempdir_in(&options.data_root)
+        .with_context(|| format!("cannot make a directory in {}", options.data_root.display()))?;
+    let port = free_port()?;
+    let mut command = contender.command(port, &directory.path().join("data"))?;
+    let mut server = Server::spawn(&mut command, port, directory.path().join("stderr"))?;
+    server.wait_until_it_accepts()?;
     affinity::pin_to(options.load_cpu)?;
     let loadgen = match &options.loadgen {
         Some(path) => path.clone(),

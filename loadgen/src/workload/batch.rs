@@ -46,6 +46,11 @@ impl Batch {
         })
     }
 
+    /// The next event's first property is `value`, and each further one's is one more.
+    pub(crate) fn count_from(&mut self, value: u64) {
+        self.counter = value - 1;
+    }
+
     /// Appends a batch of the events for which `number` gives the entity.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, mut number: impl FnMut(&mut Random) -> u64) {
         out.extend_from_slice(&self.head);

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod event;
+pub(crate) mod fill;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod publish;
