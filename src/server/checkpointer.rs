@@ -14,7 +14,7 @@
 use super::boot::OpenShard;
 use super::hub::Hub;
 use super::pace::Pace;
-use super::runtime::spawn_blocking;
+use super::runtime::spawn_background;
 use crate::limits::{CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX};
 use crate::report;
 use crate::shard::Snapshot;
@@ -154,7 +154,7 @@ impl Checkpointer {
         self.taken_ms = now_ms;
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
         let pace = Arc::clone(&self.pace);
-        self.phase = Phase::Writing(spawn_blocking(move || {
+        self.phase = Phase::Writing(spawn_background(move || {
             let Snapshot {
                 frozen,
                 layers,
@@ -179,7 +179,7 @@ impl Checkpointer {
             self.phase = phase;
             return false;
         };
-        self.phase = Phase::Publishing(spawn_blocking(move || {
+        self.phase = Phase::Publishing(spawn_background(move || {
             let layers = pending.stack().clone();
             let published = dir.publish(pending).map(|()| layers);
             (dir, published)
@@ -227,7 +227,7 @@ impl Checkpointer {
         self.failure = None;
         let replaced = shard.engine_mut().settle(layers);
         let core = hub.core;
-        self.phase = Phase::Clearing(spawn_blocking(move || {
+        self.phase = Phase::Clearing(spawn_background(move || {
             drop((replaced, snapshot));
             let mut dir = dir;
             if let Err(error) = dir.remove_unreferenced() {

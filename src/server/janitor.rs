@@ -7,7 +7,7 @@
 use super::headroom::Headroom;
 use super::hub::Hub;
 use super::pace::Pace;
-use super::runtime::spawn_blocking;
+use super::runtime::spawn_background;
 use crate::limits::{
     RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
 };
@@ -124,7 +124,7 @@ impl Janitor {
         if self.index.is_none()
             && let Some(job) = shard.log_mut().index_job()
         {
-            self.index = Some(spawn_blocking(move || job.run()));
+            self.index = Some(spawn_background(move || job.run()));
             began = true;
         }
         let wanted = hub.config.upkeep.has_retention();
@@ -173,7 +173,7 @@ impl Janitor {
             return false;
         };
         let pace = Arc::clone(&self.pace);
-        self.choice = Some(spawn_blocking(move || {
+        self.choice = Some(spawn_background(move || {
             choose_and_fold(base, &reader, (&segments, removal), &pace)
         }));
         true
@@ -192,7 +192,7 @@ impl Janitor {
         let (upkeep, now_micros) = (hub.config.upkeep, hub.now.as_micros());
         let live_bytes = hub.shared.log_bytes();
         let (data_dir, pace) = (Arc::clone(&self.data_dir), Arc::clone(&self.pace));
-        self.sealed = Some(spawn_blocking(move || {
+        self.sealed = Some(spawn_background(move || {
             remove_sealed(&data_dir, (upkeep, now_micros), live_bytes, &pace)
         }));
         true
@@ -216,7 +216,7 @@ impl Janitor {
             match (chosen, &mut hub.shard) {
                 (Ok(Some(plan)), Some(shard)) => {
                     let job = shard.log_mut().retire(plan);
-                    self.removal = Some(spawn_blocking(move || job.run()));
+                    self.removal = Some(spawn_background(move || job.run()));
                     // There may be more than one job takes.
                     self.look_ms = hub.now_ms;
                 }

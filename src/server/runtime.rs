@@ -121,6 +121,31 @@ pub(super) fn spawn_blocking<R: Send + 'static>(
     }))
 }
 
+/// How much the threads of long work give way to the reactors: at this they have a tenth of a processor that a reactor
+/// keeps busy, and a reactor that wakes up takes it from them at once.
+const BACKGROUND_NICE: i32 = 10;
+
+/// Runs what may take long, as [`spawn_blocking`] does, but on a thread of its own that gives way to the reactors. A
+/// helper thread could not take its priority back for the next job.
+pub(super) fn spawn_background<R: Send + 'static>(
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Pin<Box<dyn Future<Output = R>>> {
+    spawn_blocking(move || {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                match rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+                    // Of this thread alone, on Linux. Where it fails the reactors notice the work more.
+                    Ok(()) | Err(_) => job(),
+                }
+            });
+            match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    })
+}
+
 /// Waits, and lets the executor do other things.
 pub(super) async fn pause(milliseconds: u64) {
     glommio::timer::sleep(Duration::from_millis(milliseconds)).await;
