@@ -212,9 +212,11 @@ impl InspectedLog<'_> {
                 visit: Some(&mut show),
                 progress: &mut |_| {},
             };
-            let report = walk::survey(self.place, watch).map(LogReport::new)?;
-            if !looks_again {
-                return Ok(report);
+            match walk::survey(self.place, watch).map(LogReport::new) {
+                // A server removes files that are not needed any more.
+                Err(StorageError::Io { .. }) if !is_last_look && self.is_in_use() => {}
+                report if !looks_again => return report,
+                Ok(_) | Err(_) => {}
             }
         }
     }
