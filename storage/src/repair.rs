@@ -32,7 +32,7 @@ use crate::survey::caches;
 use crate::survey::content::visit_run;
 use crate::survey::directory::Directory;
 use crate::survey::finding::{Finding, Severity};
-use crate::survey::listing::Slot;
+use crate::survey::listing::{Slot, Usage};
 use crate::survey::load::read_file;
 use crate::survey::log::{Item, LogSurvey, SegmentSurvey, Verdict, Watch};
 use crate::survey::walk;
@@ -107,6 +107,7 @@ impl Repair {
         let places = self.directory.places.iter();
         let surveys = places.map(|place| {
             let watch = Watch {
+                usage: Usage::AtRest,
                 from: Sequence::ZERO,
                 visit: None,
                 progress,
