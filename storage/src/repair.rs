@@ -32,7 +32,7 @@ use crate::survey::caches;
 use crate::survey::content::visit_run;
 use crate::survey::directory::Directory;
 use crate::survey::finding::{Finding, Severity};
-use crate::survey::listing::Slot;
+use crate::survey::listing::{Slot, Usage};
 use crate::survey::load::read_file;
 use crate::survey::log::{Item, LogSurvey, SegmentSurvey, Verdict, Watch};
 use crate::survey::walk;
@@ -107,6 +107,7 @@ impl Repair {
         let places = self.directory.places.iter();
         let surveys = places.map(|place| {
             let watch = Watch {
+                usage: Usage::AtRest,
                 from: Sequence::ZERO,
                 visit: None,
                 progress,
@@ -264,32 +265,26 @@ fn repair_log(survey: &LogSurvey, aside: &Path) -> Result<(), StorageError> {
     for path in removed(survey) {
         keep(path, aside)?;
     }
+    let horizon_path = dir.join(layout::HORIZON_NAME);
+    if survey.listing.lost_horizon.is_some() && horizon_path.exists() {
+        keep(&horizon_path, aside)?;
+    }
     files::sync_dir(aside)?;
     let owner = survey.listing.owner().unwrap_or_else(|| Owner {
         log: survey.listing.place.id,
         identity: random_identity(),
     });
     if let Some(horizon) = survey.listing.lost_horizon {
-        let path = dir.join(layout::HORIZON_NAME);
-        if path.exists() {
-            keep(&path, aside)?;
-        }
         write_horizon(dir, owner, horizon)?;
     }
-    let mut made = Vec::new();
-    // A gap before all that is left gets the time of the first record after it.
-    let mut clock = Clock {
-        last_micros: survey.summary.first.map_or(0, |mark| mark.time_micros),
-    };
-    for (slot, segment) in segments(survey) {
-        if segment.verdict == Verdict::Remake {
-            made.push((remake(survey, (slot, segment), (owner, clock))?, &slot.path));
-        }
-        for item in &segment.items {
-            clock.pass(item);
+    let made = make_all(survey, owner);
+    if made.is_err() {
+        // What it took of a full disk is given back. Where even this fails, opening removes it.
+        for (slot, _) in segments(survey) {
+            files::hint(fs::remove_file(layout::unfinished(&slot.path)));
         }
     }
-    for (unfinished, path) in made {
+    for (unfinished, path) in made? {
         files::rename_undurably(&unfinished, path)?;
         drop_index(path, aside)?;
     }
@@ -302,6 +297,27 @@ fn repair_log(survey: &LogSurvey, aside: &Path) -> Result<(), StorageError> {
     }
     files::sync_dir(aside)?;
     files::sync_dir(dir)
+}
+
+/// Makes the segments that have to be made anew, under temporary names, which it returns with their own.
+fn make_all(survey: &LogSurvey, owner: Owner) -> Result<Vec<(PathBuf, &Path)>, StorageError> {
+    let mut made = Vec::new();
+    // A gap before all that is left gets the time of the first record after it.
+    let mut clock = Clock {
+        last_micros: survey.summary.first.map_or(0, |mark| mark.time_micros),
+    };
+    for (slot, segment) in segments(survey) {
+        if segment.verdict == Verdict::Remake {
+            made.push((
+                remake(survey, (slot, segment), (owner, clock))?,
+                &*slot.path,
+            ));
+        }
+        for item in &segment.items {
+            clock.pass(item);
+        }
+    }
+    Ok(made)
 }
 
 /// Gives a file a second name in the directory aside, or copies it where the file system has one name for a file.

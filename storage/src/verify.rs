@@ -1,8 +1,8 @@
 //! Is a data directory whole? What a look at all of it finds, log by log.
 //!
-//! Reads everything and changes nothing, so it may run beside a server. What a server does meanwhile can look like
-//! damage: a segment that filled up between two reads, one that retention removed. So what is found in a directory
-//! in use counts only if a second look finds it too.
+//! Reads everything and changes nothing, so it may run beside a server. Of a log in use, only what was durable when the
+//! look began can be missed. What else a server does meanwhile, as removing a file between two reads, can still look like
+//! damage; so what is found in a directory in use counts only if a second look finds it too.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::survey::caches;
 use crate::survey::directory::{self, Directory};
 use crate::survey::finding::{Fault, Finding, Severity};
-use crate::survey::listing::LogPlace;
+use crate::survey::listing::{LogPlace, Usage};
 use crate::survey::log::{LogSummary, LogSurvey, Seen, Watch};
 use crate::survey::walk;
 use crate::{BodyCheck, Sequence, StorageError};
@@ -152,6 +152,7 @@ impl InspectedLog<'_> {
         loop {
             look += 1;
             let watch = Watch {
+                usage: self.usage(),
                 from: Sequence::ZERO,
                 visit: None,
                 progress,
@@ -208,14 +209,25 @@ impl InspectedLog<'_> {
                 visit(seen)
             };
             let watch = Watch {
+                usage: self.usage(),
                 from: start,
                 visit: Some(&mut show),
                 progress: &mut |_| {},
             };
-            let report = walk::survey(self.place, watch).map(LogReport::new)?;
-            if !looks_again {
-                return Ok(report);
+            match walk::survey(self.place, watch).map(LogReport::new) {
+                // A server removes files that are not needed any more.
+                Err(StorageError::Io { .. }) if !is_last_look && self.is_in_use() => {}
+                report if !looks_again => return report,
+                Ok(_) | Err(_) => {}
             }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        if self.is_in_use() {
+            Usage::InUse
+        } else {
+            Usage::AtRest
         }
     }
 

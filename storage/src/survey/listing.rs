@@ -78,6 +78,34 @@ pub(crate) struct Source {
     pub(crate) fault: Option<Fault>,
 }
 
+/// Whether anybody writes to a log while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    AtRest,
+    InUse,
+}
+
+/// What `DURABLE` said before anything else was read.
+#[derive(Debug, Clone, Copy)]
+struct Early {
+    identity: Option<Identity>,
+    hint: Sequence,
+}
+
+impl Early {
+    fn read(place: &LogPlace) -> Self {
+        let log = place.id;
+        let identity = watermark::stated_identity(&place.dir);
+        let owner = identity.map(|identity| Owner { log, identity });
+        Self {
+            identity,
+            hint: owner.map_or(Sequence::ZERO, |owner| {
+                watermark::read_hint(&place.dir, owner)
+            }),
+        }
+    }
+}
+
 /// What a log's `HORIZON` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HorizonWord {
@@ -144,7 +172,11 @@ impl Source {
 
 impl Listing {
     /// Lists a log's directory, which may be missing. Blocks; modifies nothing.
-    pub(crate) fn read(place: &LogPlace) -> Result<Self, StorageError> {
+    ///
+    /// Of a log in use, what was durable is read before anything else, so that all of it must be found in what is
+    /// read after.
+    pub(crate) fn read(place: &LogPlace, usage: Usage) -> Result<Self, StorageError> {
+        let early = Early::read(place);
         let names = if place.dir.is_dir() {
             files::names(&place.dir)?
         } else {
@@ -178,8 +210,8 @@ impl Listing {
         };
         listing.note_unfinished(&names);
         let horizon = listing.read_horizon(sources.keys().next().copied())?;
-        listing.read_hint();
-        let base = listing.read_manifests()?;
+        listing.take_hint(early);
+        let base = listing.read_manifests(usage)?;
         if horizon == HorizonWord::Lost
             && let Some(base) = base
         {
@@ -234,8 +266,9 @@ impl Listing {
         Ok(HorizonWord::Lost)
     }
 
-    /// What the base says, which like a checkpoint is evidence of what was durable.
-    fn read_manifests(&mut self) -> Result<Option<CheckpointMeta>, StorageError> {
+    /// What the base says, which like a checkpoint is evidence of what was durable: unless a server goes on making
+    /// checkpoints.
+    fn read_manifests(&mut self, usage: Usage) -> Result<Option<CheckpointMeta>, StorageError> {
         let Some(owner) = self.owner() else {
             return Ok(None);
         };
@@ -247,7 +280,9 @@ impl Listing {
                 Err(_) => None,
             };
             let through = newest.map_or(Sequence::ZERO, |meta| meta.through);
-            self.place.known_durable = self.place.known_durable.max(through);
+            if usage == Usage::AtRest {
+                self.place.known_durable = self.place.known_durable.max(through);
+            }
         }
         // The base is the last of the two.
         Ok(newest)
@@ -312,14 +347,18 @@ impl Listing {
         self.identity.map(|identity| Owner { log, identity })
     }
 
-    fn read_hint(&mut self) {
+    fn take_hint(&mut self, early: Early) {
+        let Some(owner) = self.owner() else {
+            return;
+        };
         let dir = &self.place.dir;
-        let says_something = self.owner().is_some_and(|owner| {
-            self.hint = watermark::read_hint(dir, owner);
-            watermark::is_whole(dir, owner)
-        });
-        if !says_something {
-            let path = self.place.dir.join(layout::WATERMARK_NAME);
+        self.hint = if early.identity == self.identity {
+            early.hint
+        } else {
+            watermark::read_hint(dir, owner)
+        };
+        if !watermark::is_whole(dir, owner) {
+            let path = dir.join(layout::WATERMARK_NAME);
             self.find(&path, Fault::NoWatermark);
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::content::Run;
 use super::finding::Finding;
-use super::listing::Listing;
+use super::listing::{Listing, Usage};
 use crate::format::CrcSeed;
 use crate::format::gap::Gap;
 use crate::{Record, Sequence};
@@ -87,6 +87,7 @@ pub(crate) type Visit<'v> = &'v mut dyn FnMut(Seen<'_>) -> ControlFlow<()>;
 
 /// What to look at and whom to tell.
 pub(crate) struct Watch<'v> {
+    pub(crate) usage: Usage,
     /// Records before this one are of no interest; segments that hold none after are not read.
     pub(crate) from: Sequence,
     /// Shown every record from there on. Without one, records are counted only.

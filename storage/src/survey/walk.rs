@@ -5,7 +5,8 @@
 //! the torn tail, and ends the log. Nothing is modified. The result says what each segment should hold, which is
 //! what a repair makes of it.
 //!
-//! Files are read, not mapped: a server may be writing to them.
+//! Files are read, not mapped: a server may be writing to them. Then only what was durable before the survey began is
+//! missed where it is not found; everything after it is the end that the log happened to have.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -13,7 +14,7 @@ use std::ops::ControlFlow;
 
 use super::content::{self, Plausible, Run};
 use super::finding::{Fault, Finding};
-use super::listing::{Listing, LogPlace};
+use super::listing::{Listing, LogPlace, Usage};
 use super::load::Loaded;
 use super::log::{Item, LogSummary, LogSurvey, Mark, Seen, SegmentSurvey, Verdict, Watch};
 use crate::format::gap::Gap;
@@ -39,17 +40,20 @@ struct Walk<'v> {
     durable: Option<Sequence>,
     /// No record of this log can have a higher sequence.
     highest: Sequence,
+    /// Segments at the beginning that are not looked at.
+    skipped: usize,
 }
 
 /// Surveys a log. Blocks while all of it is read.
 pub(crate) fn survey(place: &LogPlace, watch: Watch<'_>) -> Result<LogSurvey, StorageError> {
-    let mut listing = Listing::read(place)?;
+    let mut listing = Listing::read(place, watch.usage)?;
     let (_, next) = listing.start();
     let mut walk = Walk {
         watch,
         seen_durable: Sequence::ZERO,
         durable: None,
         highest: highest(&listing),
+        skipped: 0,
         survey: LogSurvey {
             findings: std::mem::take(&mut listing.findings),
             is_obscure: listing.is_obscure,
@@ -87,9 +91,9 @@ fn highest(listing: &Listing) -> Sequence {
 
 impl Walk<'_> {
     fn run(&mut self) -> Result<Option<Ended>, StorageError> {
-        let skipped = self.skip();
+        self.skipped = self.skip();
         for index in 0..self.survey.listing.slots.len() {
-            if index < skipped {
+            if index < self.skipped {
                 self.push(&Loaded::default());
             } else if let ControlFlow::Break(ended) = self.segment(index)? {
                 return Ok(Some(ended));
@@ -309,6 +313,10 @@ impl Walk<'_> {
             return Ok(durable);
         }
         let listing = &self.survey.listing;
+        if self.watch.usage == Usage::InUse {
+            // Records that come later say what became durable after these were read.
+            return Ok(listing.hint.max(listing.place.known_durable));
+        }
         let sources = listing.slots.iter().filter_map(|slot| slot.source.as_ref());
         let stated = sources.filter_map(|source| source.activation);
         let mut durable = stated
@@ -380,7 +388,9 @@ impl Walk<'_> {
                 tail_bytes = tail_bytes.saturating_add(rest);
                 continue;
             }
-            let fault = if segment.items.is_empty() {
+            let fault = if index < self.skipped {
+                continue;
+            } else if segment.items.is_empty() {
                 survey.is_obscure = true;
                 Fault::NoRecords
             } else if rest > 0 && !segment.is_faulty {

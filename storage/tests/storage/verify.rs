@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flux_storage::{Fault, Inspection, LogReport, Seen, Sequence, Severity};
 
@@ -63,6 +64,47 @@ fn a_log_in_use_is_whole_at_every_moment() {
             .unwrap()
             .is_in_use()
     );
+}
+
+#[test]
+fn a_log_is_whole_while_it_is_written() {
+    const LOOKS: usize = 30;
+    let scratch = Scratch::new();
+    let mut data = scratch.open(1, SMALL).unwrap();
+    let (mut log, ..) = data.shard(0).unwrap();
+    let done = AtomicBool::new(false);
+    let path = scratch.path();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) && number < 20_000 {
+                number += 1;
+                append(&mut log, &payload(number, 300));
+                if number % 50 == 0 {
+                    log.flush_blocking().unwrap();
+                }
+            }
+            number
+        });
+        for look in 0..LOOKS {
+            let inspection = Inspection::open(&path, |_| true).unwrap();
+            let inspected = inspection.logs().next().unwrap();
+            let report = inspected.verify(&mut |_| {}).unwrap();
+            assert!(!report.is_damaged(), "look {look}: {:?}", report.findings);
+            let mut next = 1;
+            let mut visit = |seen: Seen<'_>| {
+                let Seen::Record(record) = seen else {
+                    panic!("look {look}: {seen:?}")
+                };
+                assert_eq!(record.sequence.get(), next, "look {look}");
+                next += 1;
+                ControlFlow::Continue(())
+            };
+            inspected.visit(Sequence::ZERO, &mut visit).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(writer.join().unwrap() > 1000, "it was written to meanwhile");
+    });
 }
 
 #[test]
@@ -168,7 +210,8 @@ fn a_visit_starts_where_it_is_told_and_ends_where_it_likes() {
                     ControlFlow::Continue(())
                 }
             };
-            log.visit(Sequence::new(from), &mut visit).unwrap();
+            let report = log.visit(Sequence::new(from), &mut visit).unwrap();
+            assert_eq!(faults(&report), []);
             let skipped = usize::try_from(from.saturating_sub(1)).unwrap();
             let expected = records.iter().skip(skipped).take(count);
             assert!(found.iter().eq(expected), "{count} from {from}");
