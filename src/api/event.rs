@@ -170,7 +170,7 @@ fn is_tombstone(property: &Property<'_>) -> bool {
 }
 
 /// Ascending by name; of equal names the last in the body wins (stable sort keeps their order).
-fn sort_and_keep_last(properties: &mut Vec<Property<'_>>) {
+pub(super) fn sort_and_keep_last(properties: &mut Vec<Property<'_>>) {
     let sorted = properties.is_sorted_by(|a, b| a.name < b.name);
     if !sorted {
         properties.sort_by(|a, b| a.name.cmp(b.name));

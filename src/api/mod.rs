@@ -13,6 +13,7 @@
 //! | `subscription` | WebSocket messages from clients |
 //! | `encode` | entities, small answers, WebSocket messages to clients |
 //! | `event_encode` | a stored event → the JSON that it was sent as |
+//! | `line` | lines of an export, both ways |
 //! | `error` | every refusal with its status and code |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -24,6 +25,7 @@ pub mod event;
 pub mod event_encode;
 pub mod history;
 pub mod json;
+pub mod line;
 pub mod query;
 pub mod route;
 pub mod subscription;

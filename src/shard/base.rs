@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 /// long as reading that part of the log takes; memory: the entities that it changed.
 ///
 /// # Errors
-/// [`RecoverError`]; the base is as it was, or advanced.
+/// [`RecoverError`]; the base is as it was, or advanced. `NoBase` where the log does not begin with nothing and its
+/// base is gone: without it, nothing can be worked in.
 pub fn advance_base(
     base: &mut CheckpointDir,
     reader: &LogReader,
@@ -28,7 +29,8 @@ pub fn advance_base(
                 from,
             )
         }
-        None if reader.removed().is_some() => {
+        // What lies before it can't be left out: retention removed it, or it is in earlier generations.
+        None if reader.removed().is_some() || reader.first_sequence() > Sequence::new(1) => {
             return Err(RecoverError::NoBase {
                 base: base.path().into(),
                 first: reader.first_sequence().get(),

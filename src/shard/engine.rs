@@ -373,6 +373,11 @@ impl Engine {
         self.state.len()
     }
 
+    /// Says how many events there were so far, where replaying counted those that are not its own to count.
+    pub(super) fn correct_events(&mut self, events: u64) {
+        self.events = events;
+    }
+
     /// Events of this shard, those replayed included.
     pub fn events(&self) -> u64 {
         self.events

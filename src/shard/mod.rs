@@ -22,6 +22,8 @@ mod mailbox;
 mod message;
 mod owner;
 mod recovery;
+#[cfg(test)]
+mod recovery_test;
 mod replay;
 #[cfg(test)]
 mod simulation;

@@ -18,7 +18,8 @@ use crate::model::place;
 use crate::state::{entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, Log, LogDir,
-    LogOrigin, Owner, Recovery, ReplayError, SealedLog, Sequence, SetAside, StorageError,
+    LogOrigin, Owner, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence, SetAside,
+    StorageError,
 };
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -173,6 +174,13 @@ fn start_from(checkpoint: Checkpoint) -> (Engine, Sequence) {
     (Engine::from_checkpoint(stack, &meta), meta.through)
 }
 
+fn no_base(path: &Path, origin: &LogOrigin) -> RecoverError {
+    RecoverError::NoBase {
+        base: path.into(),
+        first: origin.first_sequence.get(),
+    }
+}
+
 /// One recovery, under way.
 struct Attempt<'p> {
     shard: u16,
@@ -240,10 +248,7 @@ impl Attempt<'_> {
             loaded => loaded?,
         };
         if loaded.is_none() && origin.removed.is_some() {
-            return Err(RecoverError::NoBase {
-                base: base.path().into(),
-                first: origin.first_sequence.get(),
-            });
+            return Err(no_base(base.path(), origin));
         }
         Ok(loaded)
     }
@@ -253,23 +258,18 @@ impl Attempt<'_> {
         let generations = data.sealed_generations();
         let mut engine = Engine::default();
         let mut batch = Batch::default();
-        let mut first = 0;
-        let mut states = Vec::new();
-        for (index, generation) in generations.iter().enumerate().rev() {
-            let loaded = generation.logs().iter().map(|log| self.load_sealed(log));
-            if let Some(loaded) = loaded.collect::<Result<Option<Vec<_>>, _>>()? {
-                (first, states) = (index, loaded);
-                break;
-            }
-        }
+        let (first, states) = self.newest_states(generations)?;
         for (index, generation) in generations.iter().enumerate().skip(first) {
             for (position, log) in generation.logs().iter().enumerate() {
-                let state = (index == first).then(|| states.get(position)).flatten();
+                let is_heir = self.is_heir(log.shard(), &generations[index + 1..]);
+                let state = states.get(position).filter(|_| index == first);
+                let state = state.and_then(Option::as_ref);
                 let from = match state {
                     None => log.origin()?.first_sequence,
-                    Some(state) => self.take_over(&mut engine, log, state)?,
+                    Some(state) => self.take_over(&mut engine, state, is_heir)?,
                 };
                 let (shard, shards) = (self.shard, self.shards);
+                let mut events = engine.events();
                 let mut report = self.reporter();
                 let mut target = Target {
                     engine: &mut engine,
@@ -277,11 +277,42 @@ impl Attempt<'_> {
                     shards,
                     progress: &mut report,
                 };
-                log.replay_from(from, |record| batch.push(&mut target, &record))?;
+                log.replay_from(from, |record| {
+                    events += u64::from(is_heir);
+                    batch.push(&mut target, &record)
+                })?;
                 batch.apply(&mut target)?;
+                engine.correct_events(events);
             }
         }
         Ok(engine)
+    }
+
+    /// The newest generation whose logs can be replayed without the generations before it, and the state that each
+    /// of its logs is replayed over. The first generation begins with nothing.
+    fn newest_states(
+        &mut self,
+        generations: &[SealedGeneration],
+    ) -> Result<(usize, Vec<Option<Checkpoint>>), RecoverError> {
+        for (index, generation) in generations.iter().enumerate().rev() {
+            let states = generation.logs().iter().map(|log| self.load_sealed(log));
+            let states = states.collect::<Result<Vec<_>, _>>()?;
+            let Some(lacking) = states.iter().position(Option::is_none) else {
+                return Ok((index, states));
+            };
+            if index == 0 {
+                return Ok((index, states));
+            }
+            // Older generations lead to the beginning of this one, where it is still there.
+            for log in generation.logs() {
+                let origin = log.origin()?;
+                if origin.removed.is_some() {
+                    let lacking = generation.logs().get(lacking).unwrap_or(log);
+                    return Err(no_base(&lacking.base_path(), &origin));
+                }
+            }
+        }
+        Ok((0, Vec::new()))
     }
 
     /// The state that a log of an earlier generation can be replayed over.
@@ -295,12 +326,22 @@ impl Attempt<'_> {
         self.load_base(&mut base, &origin)
     }
 
+    /// True where the events of an old shard's log are this shard's to count. Who of the new shards counts them does
+    /// not matter, as long as it is one, and the same one by whichever checkpoints each of them came here: so it
+    /// follows from the shard counts of the generations since.
+    fn is_heir(&self, shard: u32, since: &[SealedGeneration]) -> bool {
+        let counts = since.iter().map(|generation| generation.logs().len());
+        let counts = counts.filter_map(|count| u32::try_from(count).ok());
+        let heir = counts.fold(shard, |shard, count| shard % count.max(1));
+        heir % u32::from(self.shards) == u32::from(self.shard)
+    }
+
     /// Takes over the entities of `state` that are this shard's by now. Returns where the log goes on.
     fn take_over(
         &self,
         engine: &mut Engine,
-        log: &SealedLog,
         state: &Checkpoint,
+        is_heir: bool,
     ) -> Result<Sequence, RecoverError> {
         let mut cursor = state.stack.list(|_| false);
         while let Some(entity) = cursor.next()? {
@@ -310,8 +351,6 @@ impl Attempt<'_> {
                 engine.install(entity)?;
             }
         }
-        // Who of the new shards counts an old shard's events does not matter, as long as one does.
-        let is_heir = log.shard() % u32::from(self.shards) == u32::from(self.shard);
         engine.inherit(&state.meta, if is_heir { state.meta.events } else { 0 });
         Ok(state.meta.through.next())
     }

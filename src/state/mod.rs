@@ -32,6 +32,8 @@ mod slab;
 mod table;
 
 #[cfg(test)]
+mod layers_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod random;

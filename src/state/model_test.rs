@@ -12,7 +12,7 @@ pub(super) fn encode(id: &str, properties: &[(&str, &str)]) -> Vec<u8> {
     encode_event(id, properties, false)
 }
 
-fn encode_event(id: &str, properties: &[(&str, &str)], tombstone: bool) -> Vec<u8> {
+pub(super) fn encode_event(id: &str, properties: &[(&str, &str)], tombstone: bool) -> Vec<u8> {
     let properties: Vec<_> = properties
         .iter()
         .map(|&(name, value)| Property { name, value })
@@ -35,18 +35,23 @@ fn encode_event(id: &str, properties: &[(&str, &str)], tombstone: bool) -> Vec<u
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ModelEntity {
-    version: u64,
+pub(super) struct ModelEntity {
+    pub(super) version: u64,
     time: Timestamp,
     sequence: Sequence,
-    properties: BTreeMap<String, String>,
+    pub(super) properties: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Model(BTreeMap<String, ModelEntity>);
+pub(super) struct Model(BTreeMap<String, ModelEntity>);
 
 impl Model {
-    fn apply(&mut self, sequence: Sequence, time: Timestamp, event: &EventView<'_>) -> Applied {
+    pub(super) fn apply(
+        &mut self,
+        sequence: Sequence,
+        time: Timestamp,
+        event: &EventView<'_>,
+    ) -> Applied {
         if event.tombstone {
             let removed = self.0.remove(event.entity_id);
             return removed.map_or(Applied::Absent, |_| Applied::Deleted);
@@ -72,7 +77,11 @@ impl Model {
         }
     }
 
-    fn list(&self, query: &Query<'_>) -> Vec<(String, ModelEntity)> {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn list(&self, query: &Query<'_>) -> Vec<(String, ModelEntity)> {
         self.0
             .iter()
             .filter(|(id, _)| {
@@ -87,7 +96,7 @@ impl Model {
     }
 }
 
-fn seen(entity: Entity<'_>) -> (String, ModelEntity) {
+pub(super) fn seen(entity: Entity<'_>) -> (String, ModelEntity) {
     let properties: Vec<_> = entity.properties().collect();
     assert!(properties.is_sorted_by(|left, right| left.0 < right.0));
     let model = ModelEntity {
@@ -107,12 +116,17 @@ fn seen_ok(entity: Result<Entity<'_>, LayerError>) -> (String, ModelEntity) {
 }
 
 /// Applies an event as the engine does.
-fn step(state: &mut State, sequence: Sequence, time: Timestamp, event: &EventView<'_>) -> Applied {
+pub(super) fn step(
+    state: &mut State,
+    sequence: Sequence,
+    time: Timestamp,
+    event: &EventView<'_>,
+) -> Applied {
     let lifted = state.lift(event.entity_id).unwrap();
     state.apply(lifted, (sequence, time), event)
 }
 
-fn dump(state: &State) -> Vec<(String, ModelEntity)> {
+pub(super) fn dump(state: &State) -> Vec<(String, ModelEntity)> {
     state.list(&Query::default()).map(seen_ok).collect()
 }
 
@@ -153,7 +167,7 @@ fn random_event(random: &mut Random) -> Vec<u8> {
     encode_event(&random_id(random), &properties, random.below(4) == 0)
 }
 
-fn check_query(state: &State, model: &Model, random: &mut Random) {
+pub(super) fn check_query(state: &State, model: &Model, random: &mut Random) {
     let (prefix, after) = (random_id(random), random_id(random));
     let end = (0..=prefix.len())
         .filter(|&end| prefix.is_char_boundary(end))
@@ -172,7 +186,7 @@ fn check_query(state: &State, model: &Model, random: &mut Random) {
 }
 
 /// A history: the stored form, sequence and time of each of its events.
-fn random_history(random: &mut Random) -> Vec<(Sequence, Timestamp, Vec<u8>)> {
+pub(super) fn random_history(random: &mut Random) -> Vec<(Sequence, Timestamp, Vec<u8>)> {
     let mut micros = 0;
     (1..=2000)
         .map(|number| {
@@ -231,7 +245,7 @@ fn a_replayed_history_leaves_the_state_that_was_live() {
     }
 }
 
-fn apply(state: &mut State, number: u64, bytes: &[u8]) -> Applied {
+pub(super) fn apply(state: &mut State, number: u64, bytes: &[u8]) -> Applied {
     let time = Timestamp::from_micros(i64::try_from(number).unwrap());
     step(
         state,

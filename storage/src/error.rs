@@ -176,6 +176,20 @@ impl StorageError {
         }
     }
 
+    /// True where something stored is damaged or gone, as against: could not be read or written.
+    pub fn is_damage(&self) -> bool {
+        !matches!(
+            self,
+            Self::Io { .. }
+                | Self::OutOfSpace { .. }
+                | Self::ReadOnly { .. }
+                | Self::Locked { .. }
+                | Self::NewerVersion { .. }
+                | Self::HistoryRemoved { .. }
+                | Self::Poisoned { .. }
+        )
+    }
+
     /// True where waiting or making room may help: out of space, or not writable.
     pub fn is_recoverable(&self) -> bool {
         matches!(self, Self::OutOfSpace { .. } | Self::ReadOnly { .. })

@@ -191,13 +191,7 @@ impl BackupError {
     /// Whether something that should be copied is damaged, as against: could not be copied.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Storage(error) => !matches!(
-                error,
-                StorageError::Io { .. }
-                    | StorageError::OutOfSpace { .. }
-                    | StorageError::ReadOnly { .. }
-                    | StorageError::Locked { .. }
-            ),
+            Self::Storage(error) => error.is_damage(),
             Self::DamagedBase(_)
             | Self::NoBase { .. }
             | Self::DamagedList { .. }

@@ -1,0 +1,647 @@
+//! Shards on a real data directory, under a seed: events, flushes, checkpoints, retention, and then an end (orderly,
+//! killed, or a power cut that loses what was not flushed), perhaps with another number of shards afterwards, and
+//! perhaps with somebody at work on the files of the checkpoints meanwhile.
+//!
+//! After every start the state is the model's, entity for entity: version, properties, time and sequence. Where
+//! files of checkpoints were tampered with, a start may be refused instead, if the state can't be made from anything
+//! else; the refusal names a file of the directory, and with that file put back the state is the model's again.
+
+use super::recovery::{RecoverError, Recovered, RecoveryProgress, recover};
+use super::{Engine, Snapshot, advance_base, place};
+use crate::model::{EventDraft, EventId, EventView, Property, Timestamp};
+use crate::state::{Query, is_packed_body};
+use flux_storage::{
+    CheckpointDir, CheckpointKind, DataDir, Log, LogOptions, PendingCheckpoint, Removal,
+    RetirePlan, Sequence, StorageError,
+};
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const OPTIONS: LogOptions = LogOptions {
+    segment_bytes_initial: 8192,
+    segment_bytes_max: 16384,
+    index_key: flux_storage::IndexKey::NONE,
+};
+
+/// An entity: version, time, sequence, properties.
+type ModelEntity = (u64, i64, u64, BTreeMap<String, String>);
+type Model = BTreeMap<String, ModelEntity>;
+
+/// One event as it was accepted.
+#[derive(Debug, Clone)]
+struct Accepted {
+    shard: u16,
+    sequence: Sequence,
+    time_micros: i64,
+    bytes: Vec<u8>,
+}
+
+fn apply_to_model(model: &mut Model, accepted: &Accepted) {
+    let event = EventView::decode(&accepted.bytes).unwrap();
+    if event.tombstone {
+        model.remove(event.entity_id);
+        return;
+    }
+    let entity = model.entry(event.entity_id.to_owned()).or_default();
+    entity.0 += 1;
+    entity.1 = accepted.time_micros;
+    entity.2 = accepted.sequence.get();
+    for property in event.properties() {
+        let (name, value) = (property.name.to_owned(), property.value.to_owned());
+        entity.3.insert(name, value);
+    }
+}
+
+fn dump(engine: &Engine, into: &mut Model) {
+    for entity in engine.state().list(&Query::default()) {
+        let entity = entity.unwrap();
+        let properties = entity.properties();
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (time, sequence) = (entity.last_updated().as_micros(), entity.sequence().get());
+        let seen = (entity.version(), time, sequence, properties.collect());
+        let before = into.insert(entity.id().to_owned(), seen);
+        assert!(before.is_none(), "{} is in two shards", entity.id());
+    }
+}
+
+/// A shard that runs.
+struct Running {
+    engine: Engine,
+    log: Log,
+    checkpoints: CheckpointDir,
+    base: CheckpointDir,
+    pending: Option<PendingCheckpoint>,
+    /// What a durable checkpoint covers.
+    covered: Sequence,
+    /// Where its log is, and how that was when it was last flushed.
+    log_path: PathBuf,
+    flushed: Image,
+}
+
+/// The files of a directory.
+type Image = Vec<(PathBuf, Vec<u8>)>;
+
+fn image(path: &Path) -> Image {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(path) else {
+        return files;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(image(&path));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            files.push((path, bytes));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Makes a directory what it was.
+fn restore(path: &Path, image: &Image) {
+    if path.exists() {
+        fs::remove_dir_all(path).unwrap();
+    }
+    for (path, bytes) in image {
+        put(path, bytes);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test that tampers with files")]
+fn put(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn keep_going(_: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+impl Running {
+    fn publish(&mut self, now: Timestamp, bytes: &[u8]) -> Sequence {
+        if let Ok(sequence) = self.engine.publish(&mut self.log, now, bytes) {
+            return sequence;
+        }
+        let spare = self.log.spare_job().unwrap().run().unwrap();
+        self.log.install_spare(spare);
+        self.engine.publish(&mut self.log, now, bytes).unwrap()
+    }
+
+    fn flush(&mut self) {
+        self.log.flush_blocking().unwrap();
+        self.flushed = image(&self.log_path);
+    }
+
+    /// Freezes and writes, unless a checkpoint is pending. It may cover what is not durable.
+    fn begin_checkpoint(&mut self) {
+        if self.pending.is_some() || self.engine.is_frozen() {
+            return;
+        }
+        let Snapshot {
+            frozen,
+            layers,
+            meta,
+        } = self.engine.freeze(self.log.appended());
+        let written = self
+            .checkpoints
+            .write(frozen.entities(), &layers, meta, &mut keep_going);
+        self.pending = Some(written.unwrap());
+    }
+
+    /// Publishes the pending checkpoint where the log is durable that far.
+    fn finish_checkpoint(&mut self) {
+        let durable = self.log.durable();
+        let Some(pending) = self.pending.take_if(|it| it.meta().through <= durable) else {
+            return;
+        };
+        let layers = pending.stack().clone();
+        self.covered = pending.meta().through;
+        self.checkpoints.publish(pending).unwrap();
+        drop(self.engine.settle(layers));
+        self.checkpoints.remove_unreferenced().unwrap();
+    }
+
+    /// Removes old segments, as the server does. `crash`: it ends before the first file goes.
+    fn retire(&mut self, count: usize, crash: bool) -> Result<(), RecoverError> {
+        self.flush();
+        let mut segments = self.log.removable(self.covered.next());
+        segments.truncate(count);
+        let everything = Removal {
+            excess_bytes: u64::MAX,
+            before_micros: i64::MIN,
+        };
+        let Some(plan) = RetirePlan::choose(&segments, everything).unwrap() else {
+            return Ok(());
+        };
+        let reader = self.log.reader(self.log.durable());
+        let through = plan.horizon().first_sequence.previous();
+        advance_base(&mut self.base, &reader, through, &mut keep_going)?;
+        if !crash {
+            self.log.retire(plan).run().unwrap();
+        }
+        self.flush();
+        Ok(())
+    }
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Orderly,
+    Killed,
+    PowerCut,
+}
+
+struct Simulation {
+    random: fastrand::Rng,
+    /// Few of them leave shards without events.
+    namespaces: u8,
+    dir: TempDir,
+    data: DataDir,
+    shards: Vec<Running>,
+    /// Files of checkpoints may not be what they were.
+    tampered: bool,
+    /// What is in the log since the start, in order.
+    accepted: Vec<Accepted>,
+    /// The state at the start.
+    before: Model,
+    /// Events, those of earlier runs included.
+    events: u64,
+    now: i64,
+}
+
+/// What opening the directory gave.
+struct Opened {
+    data: DataDir,
+    shards: Vec<Running>,
+    /// Events that were replayed.
+    replayed: u64,
+    /// The same for a start from nothing but the newest checkpoints.
+    tail: u64,
+}
+
+/// What a start says that is refused.
+fn story(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
+
+fn open(path: &Path, shards: u16) -> Result<Opened, String> {
+    let storage = |error: StorageError| story(&error);
+    let mut data = DataDir::open(path, u32::from(shards), OPTIONS).map_err(storage)?;
+    let mut opened = Vec::new();
+    let (mut replayed, mut tail) = (0, 0);
+    for shard in 0..shards {
+        let log = data.take_log(u32::from(shard));
+        let name = format!("{:06}/{shard:03}-of-{shards:03}", log.generation());
+        let log_path = path.join("log").join(name);
+        let mut last = RecoveryProgress::default();
+        let recovered = recover(&data, log, (shard, shards), &mut |progress| {
+            assert!(progress.events >= last.events && progress.bytes >= last.bytes);
+            last = progress;
+        });
+        let Recovered {
+            engine,
+            log,
+            checkpoints,
+            base,
+            through,
+            ..
+        } = recovered.map_err(|error| story(&error))?;
+        assert!(engine.absence_gate() <= log.appended());
+        replayed += last.events;
+        tail += log.appended().get() - through.get();
+        opened.push(Running {
+            engine,
+            checkpoints,
+            base,
+            pending: None,
+            covered: through,
+            flushed: image(&log_path),
+            log_path,
+            log,
+        });
+    }
+    Ok(Opened {
+        data,
+        shards: opened,
+        replayed,
+        tail,
+    })
+}
+
+impl Simulation {
+    fn new(seed: u64, shards: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = open(dir.path(), shards).unwrap();
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            namespaces: 1,
+            dir,
+            data: opened.data,
+            shards: opened.shards,
+            tampered: false,
+            accepted: Vec::new(),
+            before: Model::new(),
+            events: 0,
+            now: 1_000_000,
+        }
+    }
+
+    fn shard_count(&self) -> u16 {
+        u16::try_from(self.shards.len()).unwrap()
+    }
+
+    fn event(&mut self) -> (u16, Vec<u8>) {
+        let namespace = self.random.u8(..self.namespaces);
+        let id = format!("n{namespace}/e{}", self.random.u8(..9));
+        let value = format!("\"{}\"", "x".repeat(self.random.usize(..200)));
+        let names = ["a", "b", "c"];
+        let properties: Vec<_> = names[..self.random.usize(..=names.len())]
+            .iter()
+            .map(|name| Property {
+                name,
+                value: &value,
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        EventDraft {
+            entity_id: &id,
+            event_id: EventId::Text("e"),
+            stream: "s",
+            source: "simulation",
+            timestamp_ms: None,
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone: self.random.u8(..5) == 0,
+            properties: &properties,
+        }
+        .encode(&mut bytes);
+        (place(&id, self.shard_count()), bytes)
+    }
+
+    fn publish(&mut self) {
+        let (shard, bytes) = self.event();
+        self.now += self.random.i64(0..500);
+        let running = &mut self.shards[usize::from(shard)];
+        let sequence = running.publish(Timestamp::from_micros(self.now), &bytes);
+        self.accepted.push(Accepted {
+            shard,
+            sequence,
+            time_micros: self.now,
+            bytes,
+        });
+    }
+
+    fn step(&mut self, retention: bool) {
+        let any = self.random.usize(..self.shards.len());
+        match self.random.u8(..40) {
+            0..=31 => self.publish(),
+            32..=34 => self.shards[any].flush(),
+            35 | 36 => self.shards[any].begin_checkpoint(),
+            37 | 38 => self.shards[any].finish_checkpoint(),
+            _ if retention => {
+                let (count, crash) = (self.random.usize(1..4), self.random.u8(..4) == 0);
+                let retired = self.shards[any].retire(count, crash);
+                self.excuse(retired);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing is removed where the base that has to take it in was tampered with.
+    fn excuse(&self, retired: Result<(), RecoverError>) {
+        if !self.tampered {
+            retired.unwrap();
+        }
+    }
+
+    /// Removes history of earlier generations.
+    fn retire_sealed(&mut self) {
+        for generation in self.data.sealed_generations() {
+            for log in generation.logs() {
+                if self.random.bool() {
+                    continue;
+                }
+                let segments = log.closed_segments().unwrap();
+                let everything = Removal {
+                    excess_bytes: self.random.u64(..40_000),
+                    before_micros: i64::MIN,
+                };
+                let Some(plan) = RetirePlan::choose(&segments, everything).unwrap() else {
+                    continue;
+                };
+                let (path, owner) = (log.base_path(), log.origin().unwrap().owner);
+                let mut base =
+                    CheckpointDir::new(path, owner, CheckpointKind::Base, is_packed_body);
+                let through = plan.horizon().first_sequence.previous();
+                let reader = log.reader().unwrap();
+                let advanced = advance_base(&mut base, &reader, through, &mut keep_going);
+                let is_whole = advanced.is_ok();
+                self.excuse(advanced);
+                if is_whole {
+                    log.retire(plan).run().unwrap();
+                }
+            }
+        }
+    }
+
+    /// Ends the run, and says what has to be there after the next start.
+    fn end(mut self, end: End) -> Stopped {
+        let mut durable = Vec::new();
+        for running in self.shards {
+            if end == End::Orderly {
+                durable.push(running.log.appended());
+                running.log.close().unwrap();
+            } else {
+                durable.push(match end {
+                    End::PowerCut => running.log.durable(),
+                    End::Orderly | End::Killed => running.log.appended(),
+                });
+                drop(running.log);
+                if end == End::PowerCut {
+                    restore(&running.log_path, &running.flushed);
+                }
+            }
+        }
+        drop(self.data);
+        for accepted in &self.accepted {
+            if accepted.sequence <= durable[usize::from(accepted.shard)] {
+                apply_to_model(&mut self.before, accepted);
+                self.events += 1;
+            }
+        }
+        Stopped {
+            random: self.random,
+            dir: self.dir,
+            tampered: self.tampered,
+            model: self.before,
+            events: self.events,
+            now: self.now,
+        }
+    }
+}
+
+/// A data directory that nobody has open, and what is in it.
+struct Stopped {
+    random: fastrand::Rng,
+    dir: TempDir,
+    tampered: bool,
+    model: Model,
+    events: u64,
+    now: i64,
+}
+
+impl Stopped {
+    /// Starts, and insists on the state and the number of events.
+    fn start(self, shards: u16) -> Result<(Simulation, u64, u64), (Self, String)> {
+        let opened = match open(self.dir.path(), shards) {
+            Ok(opened) => opened,
+            Err(story) => return Err((self, story)),
+        };
+        let mut found = Model::new();
+        for running in &opened.shards {
+            dump(&running.engine, &mut found);
+        }
+        let differs = |id: &&String| found.get(*id) != self.model.get(*id);
+        if let Some(id) = found.keys().chain(self.model.keys()).find(differs) {
+            let (found, model) = (found.get(id), self.model.get(id));
+            panic!("{id}: found {found:?} instead of {model:?}");
+        }
+        let entities: usize = opened.shards.iter().map(|it| it.engine.entities()).sum();
+        assert_eq!(entities, self.model.len());
+        let events: u64 = opened.shards.iter().map(|it| it.engine.events()).sum();
+        assert_eq!(events, self.events, "events of all shards");
+        let simulation = Simulation {
+            random: self.random,
+            namespaces: 1,
+            dir: self.dir,
+            data: opened.data,
+            shards: opened.shards,
+            tampered: self.tampered,
+            accepted: Vec::new(),
+            before: self.model,
+            events: self.events,
+            now: self.now,
+        };
+        Ok((simulation, opened.replayed, opened.tail))
+    }
+
+    fn must_start(self, shards: u16) -> (Simulation, u64, u64) {
+        self.start(shards)
+            .unwrap_or_else(|(_, story)| panic!("{story}"))
+    }
+
+    /// The files of checkpoints and bases.
+    fn files(&self) -> Vec<PathBuf> {
+        let parts = ["checkpoints", "base"].map(|part| image(&self.dir.path().join(part)));
+        parts.concat().into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// Does something to one or a few files of checkpoints. Says what.
+    fn tamper(&mut self) -> String {
+        let files = self.files();
+        let mut done = String::new();
+        if files.is_empty() {
+            return done;
+        }
+        for _ in 0..self.random.usize(1..4) {
+            let path = &files[self.random.usize(..files.len())];
+            let other = &files[self.random.usize(..files.len())];
+            let (Ok(mut bytes), Ok(others)) = (fs::read(path), fs::read(other)) else {
+                continue;
+            };
+            let at = self.random.usize(..bytes.len().max(1));
+            let what = match self.random.u8(..7) {
+                0 => "delete",
+                1 => "delete all of the directory of",
+                2 => "swap with another",
+                3 => "replace by another",
+                4 => "cut short",
+                5 => "zero a part of",
+                _ => "flip a bit of",
+            };
+            done = format!(
+                "{done}{what} {} at {at} ({}); ",
+                path.display(),
+                other.display()
+            );
+            match what {
+                "delete" => fs::remove_file(path).unwrap(),
+                "delete all of the directory of" => {
+                    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+                }
+                "swap with another" => {
+                    put(path, &others);
+                    put(other, &bytes);
+                }
+                "replace by another" => put(path, &others),
+                "cut short" => put(path, &bytes[..at]),
+                "zero a part of" => {
+                    let end = bytes.len().min(at + 512);
+                    bytes[at..end].fill(0);
+                    put(path, &bytes);
+                }
+                _ => {
+                    bytes[at] ^= 1 << self.random.u8(..8);
+                    put(path, &bytes);
+                }
+            }
+        }
+        done
+    }
+
+    /// Starts over files that were tampered with: right, or refused and then right with the files put back.
+    fn start_tampered(mut self, shards: u16) -> Simulation {
+        let [checkpoints, base] = ["checkpoints", "base"].map(|part| self.dir.path().join(part));
+        let images = [image(&checkpoints), image(&base)];
+        let done = self.tamper();
+        self.tampered |= !done.is_empty();
+        let root = self.dir.path().display().to_string();
+        match self.start(shards) {
+            Ok((simulation, ..)) => simulation,
+            Err((stopped, story)) => {
+                assert!(story.contains(&root), "after {done}: no file in: {story}");
+                restore(&checkpoints, &images[0]);
+                restore(&base, &images[1]);
+                stopped.must_start(shards).0
+            }
+        }
+    }
+}
+
+/// What a simulation may do beside publishing and ending.
+#[derive(Debug, Clone, Copy)]
+struct Story {
+    retention: bool,
+    tampering: bool,
+}
+
+fn simulate(
+    seed: u64,
+    Story {
+        retention,
+        tampering,
+    }: Story,
+) {
+    let mut shards = 1 + u16::try_from(seed % 4).unwrap();
+    let mut simulation = Simulation::new(seed, shards);
+    for _ in 0..8 {
+        simulation.namespaces = 1 + u8::try_from(seed % 9).unwrap();
+        for _ in 0..simulation.random.usize(..250) {
+            simulation.step(retention);
+        }
+        if retention && simulation.random.u8(..3) == 0 {
+            simulation.retire_sealed();
+        }
+        let end = [End::Orderly, End::Killed, End::PowerCut][simulation.random.usize(..3)];
+        let before = shards;
+        if simulation.random.bool() {
+            shards = simulation.random.u16(1..4);
+        }
+        let stopped = simulation.end(end);
+        if tampering {
+            simulation = stopped.start_tampered(shards);
+        } else {
+            let (started, replayed, tail) = stopped.must_start(shards);
+            if shards == before {
+                assert_eq!(replayed, tail, "nothing but the tail is replayed");
+            }
+            simulation = started;
+        }
+    }
+}
+
+fn simulate_all(seeds: std::ops::Range<u64>, story: Story) {
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| simulate(seed, story));
+        assert!(run.is_ok(), "failed with seed {seed}, {story:?}");
+    }
+}
+
+#[test]
+fn a_start_finds_the_state_that_the_log_leads_to_wherever_checkpoints_fell() {
+    let story = Story {
+        retention: false,
+        tampering: false,
+    };
+    simulate_all(0..12, story);
+}
+
+#[test]
+fn a_start_finds_the_same_state_after_history_was_removed() {
+    let story = Story {
+        retention: true,
+        tampering: false,
+    };
+    simulate_all(100..160, story);
+}
+
+#[test]
+fn damaged_checkpoints_cost_time_and_never_the_state() {
+    let story = Story {
+        retention: false,
+        tampering: true,
+    };
+    simulate_all(200..216, story);
+}
+
+#[test]
+fn damaged_checkpoints_over_removed_history_are_done_without_or_named() {
+    let story = Story {
+        retention: true,
+        tampering: true,
+    };
+    simulate_all(300..324, story);
+}
