@@ -179,3 +179,8 @@ pub const RETENTION_SEGMENTS_MAX: usize = 8;
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two attempts to hold them back again.
 pub const RESERVE_INTERVAL_SECONDS: u64 = 10;
+/// One line of an import, bytes: an event of the largest body that can be set, and room for what the line says besides.
+/// Longer: the import ends.
+pub const IMPORT_LINE_BYTES_MAX: usize = 257 * 1024 * 1024;
+/// Bytes that an import appends to a log between two flushes.
+pub const IMPORT_FLUSH_BYTES: usize = 16 * 1024 * 1024;

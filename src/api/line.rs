@@ -105,7 +105,7 @@ impl LineDecoder {
         let mut scanner = Scanner::new(line)?;
         let store = |decoded: Decoded<'_>| match decoded {
             Decoded::Event(draft) => {
-                with_uuid(draft).encode(out);
+                with_uuid(&draft).encode(out);
                 Ok(())
             }
             Decoded::Refused { error, .. } => Err(error),
@@ -120,9 +120,9 @@ impl LineDecoder {
 }
 
 /// The draft, its id kept as the UUID that it is where it is one: half the bytes, and written out the same.
-fn with_uuid(draft: EventDraft<'_>) -> EventDraft<'_> {
+fn with_uuid<'a>(draft: &EventDraft<'a>) -> EventDraft<'a> {
     let EventId::Text(text) = draft.event_id else {
-        return draft;
+        return *draft;
     };
     let uuid = uuid::Uuid::try_parse(text).ok();
     let same = uuid.filter(|uuid| {
@@ -131,7 +131,7 @@ fn with_uuid(draft: EventDraft<'_>) -> EventDraft<'_> {
     });
     EventDraft {
         event_id: same.map_or(draft.event_id, EventId::Uuid),
-        ..draft
+        ..*draft
     }
 }
 
@@ -192,10 +192,9 @@ fn entity(text: &str, out: &mut Vec<u8>) -> Result<Timestamp, LineError> {
     let version = version.ok_or_else(|| missing("entity.version"))?;
     let last_updated = last_updated.ok_or_else(|| missing("entity.lastUpdated"))?;
     let properties = properties.ok_or_else(|| missing("entity.properties"))?;
-    check_entity_id(&id).or(Err(invalid(
-        "entity.id",
-        "1 to 512 bytes without control characters",
-    )))?;
+    if check_entity_id(&id).is_err() {
+        return Err(invalid("entity.id", "1 to 512 bytes without control characters").into());
+    }
     if is_reserved(&id) {
         return Err(ApiError::Reserved.into());
     }

@@ -1,5 +1,8 @@
 //! The command line: arguments → subcommand → exit code.
 
+mod backup;
+mod export;
+mod import;
 mod log;
 mod progress;
 
@@ -15,6 +18,8 @@ use std::process::ExitCode;
 const EXIT_USAGE: u8 = 2;
 /// The server could not start, or a core failed.
 const EXIT_FAILURE: u8 = 1;
+/// Something stored is damaged or gone.
+const EXIT_DAMAGE: u8 = 3;
 
 fn command() -> Command {
     let settings = || {
@@ -41,6 +46,9 @@ fn command() -> Command {
                 .args(settings()),
         )
         .subcommand(log::command())
+        .subcommands(backup::commands())
+        .subcommand(export::command())
+        .subcommand(import::command())
 }
 
 /// Runs the program with these arguments, the first of which is its name.
@@ -65,8 +73,13 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    if let Some(matches) = matches.subcommand_matches("log") {
-        return log::run(matches);
+    match matches.subcommand() {
+        Some(("log", matches)) => return log::run(matches),
+        Some(("backup", matches)) => return backup::backup(matches),
+        Some(("restore", matches)) => return backup::restore(matches),
+        Some(("export", matches)) => return export::run(matches),
+        Some(("import", matches)) => return import::run(matches),
+        Some(_) | None => {}
     }
     let serve = matches.subcommand_matches("serve").unwrap_or(&matches);
     match read_settings(serve) {
@@ -82,6 +95,18 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
             }
         },
     }
+}
+
+fn usage(error: &str) -> ExitCode {
+    report::error(error);
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn data_dir_arg() -> Arg {
+    Arg::new("data-dir")
+        .long("data-dir")
+        .value_name("DIRECTORY")
+        .help("where the data lies [env: FLUX_DATA_DIR] [default: ./flux-data]")
 }
 
 fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {

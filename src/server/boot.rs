@@ -27,6 +27,7 @@ use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -71,7 +72,7 @@ pub enum StartError {
     #[error("can't use the data directory {}: {source}", path.display())]
     DataDir {
         /// The directory.
-        path: Box<std::path::Path>,
+        path: Box<Path>,
         /// What the storage found.
         source: Box<StorageError>,
     },
@@ -246,8 +247,19 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
 }
 
 fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {
-    let path = &settings.data_dir;
-    let sizes = match settings.segment_bytes {
+    open_sized(&settings.data_dir, settings.segment_bytes, shards)
+}
+
+/// Opens a data directory as a server with default settings would, for a tool that appends to it.
+///
+/// # Errors
+/// `Locked`, `DataDir`, `System`.
+pub fn open_for_import(path: &Path, shards: u16) -> Result<DataDir, StartError> {
+    open_sized(path, None, shards)
+}
+
+fn open_sized(path: &Path, segment_bytes: Option<u64>, shards: u16) -> Result<DataDir, StartError> {
+    let sizes = match segment_bytes {
         Some(bytes) => LogOptions {
             segment_bytes_initial: bytes.min(LogOptions::default().segment_bytes_initial),
             segment_bytes_max: bytes,
@@ -269,7 +281,7 @@ fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError
     opened.map_err(|source| match source {
         StorageError::Locked { .. } => StartError::Locked(Box::new(source)),
         _ => StartError::DataDir {
-            path: path.as_path().into(),
+            path: path.into(),
             source: Box::new(source),
         },
     })

@@ -47,5 +47,5 @@ mod sockets;
 mod upkeep;
 mod websocket;
 
-pub use boot::{StartError, run};
+pub use boot::{StartError, open_for_import, run};
 pub use preflight::{MissingFeature, default_shards};

@@ -368,6 +368,11 @@ impl Engine {
         self.damage.take()
     }
 
+    /// The time of the last event.
+    pub fn last_time(&self) -> Timestamp {
+        self.last_time
+    }
+
     /// Entities that exist.
     pub fn entities(&self) -> usize {
         self.state.len()

@@ -175,14 +175,14 @@ impl Running {
             excess_bytes: u64::MAX,
             before_micros: i64::MIN,
         };
-        let Some(plan) = RetirePlan::choose(&segments, everything).unwrap() else {
+        let Some(plan) = RetirePlan::choose(&segments, everything)? else {
             return Ok(());
         };
         let reader = self.log.reader(self.log.durable());
         let through = plan.horizon().first_sequence.previous();
         advance_base(&mut self.base, &reader, through, &mut keep_going)?;
         if !crash {
-            self.log.retire(plan).run().unwrap();
+            self.log.retire(plan).run()?;
         }
         self.flush();
         Ok(())
@@ -445,10 +445,10 @@ struct Stopped {
 
 impl Stopped {
     /// Starts, and insists on the state and the number of events.
-    fn start(self, shards: u16) -> Result<(Simulation, u64, u64), (Self, String)> {
+    fn start(self, shards: u16) -> Result<(Simulation, u64, u64), Box<(Self, String)>> {
         let opened = match open(self.dir.path(), shards) {
             Ok(opened) => opened,
-            Err(story) => return Err((self, story)),
+            Err(story) => return Err(Box::new((self, story))),
         };
         let mut found = Model::new();
         for running in &opened.shards {
@@ -480,7 +480,7 @@ impl Stopped {
 
     fn must_start(self, shards: u16) -> (Simulation, u64, u64) {
         self.start(shards)
-            .unwrap_or_else(|(_, story)| panic!("{story}"))
+            .unwrap_or_else(|stopped| panic!("{}", stopped.1))
     }
 
     /// The files of checkpoints and bases.
@@ -551,7 +551,8 @@ impl Stopped {
         let root = self.dir.path().display().to_string();
         match self.start(shards) {
             Ok((simulation, ..)) => simulation,
-            Err((stopped, story)) => {
+            Err(failed) => {
+                let (stopped, story) = *failed;
                 assert!(story.contains(&root), "after {done}: no file in: {story}");
                 restore(&checkpoints, &images[0]);
                 restore(&base, &images[1]);

@@ -12,17 +12,14 @@ mod dump;
 mod repair;
 mod verify;
 
-use super::{EXIT_FAILURE, EXIT_USAGE, data_dir};
+use super::{EXIT_DAMAGE, EXIT_FAILURE, EXIT_USAGE, data_dir, data_dir_arg, usage};
 use crate::model::Timestamp;
 use crate::report;
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use flux_storage::{Finding, LogSummary, Mark, Severity, StorageError};
 use std::fmt::Write as _;
 use std::io;
 use std::process::ExitCode;
-
-/// Something stored is damaged or gone.
-const EXIT_DAMAGE: u8 = 3;
 
 /// Why a tool did not come to an end.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +56,6 @@ pub(super) fn command() -> Command {
         .subcommand(repair::command().arg(data_dir_arg()))
 }
 
-fn data_dir_arg() -> Arg {
-    Arg::new("data-dir")
-        .long("data-dir")
-        .value_name("DIRECTORY")
-        .help("where the data lies [env: FLUX_DATA_DIR] [default: ./flux-data]")
-}
-
 /// Runs what the command line says.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let Some((name, matches)) = matches.subcommand() else {
@@ -95,11 +85,6 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
-}
-
-fn usage(error: &str) -> ExitCode {
-    report::error(error);
-    ExitCode::from(EXIT_USAGE)
 }
 
 /// One line about a finding.

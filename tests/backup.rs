@@ -1,0 +1,326 @@
+//! A data directory copied beside its server, made again from the copy, and moved as JSON lines.
+//!
+//! The claims: a backup made under load holds everything that was acknowledged before it began, and nothing that was
+//! never sent; a damaged one is refused by name; an export imported anywhere, into any number of shards, gives the
+//! same state, to the digit, the version and the microsecond.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use support::server::{FLUX, Server, Setup};
+use support::{batch, event, wait_for};
+use tempfile::TempDir;
+
+fn flux(arguments: &[&str]) -> Output {
+    Command::new(FLUX)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("flux runs")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of the tests is text")
+}
+
+#[track_caller]
+fn succeed(arguments: &[&str]) -> Output {
+    let output = flux(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+    output
+}
+
+#[track_caller]
+fn refuse(arguments: &[&str], code: i32, with: &str) {
+    let output = flux(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(said.contains(with), "{said}");
+}
+
+fn setup(dir: &Path, shards: u32) -> Setup {
+    Setup::new(dir, shards)
+        .env("FLUX_SEGMENT_BYTES", "65536")
+        .env("FLUX_CHECKPOINT_SECONDS", "1")
+}
+
+/// A history with everything that an event can have.
+fn fill(server: &Server) {
+    for number in 0..300 {
+        server.publish(
+            &format!("n{}/e{}", number % 5, number % 20),
+            &format!(
+                r#"{{"n":{number},"v":22.50,"big":12345678901234567890123,"t":"é\"{number}"}}"#
+            ),
+        );
+    }
+    for number in 0..10 {
+        server.publish(
+            &format!("alone-{number}"),
+            r#"{"nested":{"a":[1,{"b":null}]}}"#,
+        );
+    }
+    let answer = server.post(
+        "/api/events",
+        r#"{"eventId":"my id","stream":"a.b","source":"s","timestamp":5,"key":"k","schema":"x",
+            "payload":{"entity_id":"n1/full","properties":{"z":1e2},"note":{"kept":1.0}}}"#,
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for id in ["n0/e0", "alone-3"] {
+        assert_eq!(
+            server
+                .request("DELETE", &format!("/api/state/entities/{id}"), "")
+                .status,
+            200
+        );
+    }
+    server.publish("alone-3", r#"{"again":true}"#);
+}
+
+fn state(server: &Server) -> Value {
+    server.get("/api/state/entities").json()
+}
+
+/// The lines of an export without what its place in a log says, sorted.
+fn lines(export: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(export).expect("an export is UTF-8");
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let mut line: Value = serde_json::from_str(line).expect("each line is JSON");
+            line.as_object_mut()
+                .expect("each line is an object")
+                .remove("sequence");
+            line.to_string()
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn an_export_imported_into_any_number_of_shards_gives_the_same_state() {
+    let root = TempDir::new().expect("a temporary directory");
+    let first = root.path().join("first");
+    let server = setup(&first, 2).start();
+    fill(&server);
+    let before = state(&server);
+    // Beside the running server.
+    let export = succeed(&["export", "--data-dir", text(&first)]).stdout;
+    server.stop();
+    let file = root.path().join("events.jsonl");
+    fs::File::create(&file)
+        .and_then(|mut out| std::io::Write::write_all(&mut out, &export))
+        .expect("a file in a fresh directory");
+    for shards in 1..=3 {
+        let copy = root.path().join(format!("copy-{shards}"));
+        let count = shards.to_string();
+        succeed(&[
+            "import",
+            "--data-dir",
+            text(&copy),
+            "--shards",
+            &count,
+            text(&file),
+        ]);
+        let again = succeed(&["export", "--data-dir", text(&copy)]).stdout;
+        assert_eq!(lines(&again), lines(&export), "{shards} shards");
+        let server = setup(&copy, shards).start();
+        assert_eq!(state(&server), before, "{shards} shards");
+        server.stop();
+        refuse(
+            &["export", "--data-dir", text(&copy), "--output", text(&file)],
+            1,
+            "exists",
+        );
+    }
+}
+
+#[test]
+fn what_retention_left_is_exported_as_entities_and_imported_whole() {
+    let root = TempDir::new().expect("a temporary directory");
+    let first = root.path().join("first");
+    let server = setup(&first, 1)
+        .env("FLUX_RETENTION_BYTES", "200000")
+        .start();
+    fill(&server);
+    wait_for("retention to remove the beginning", || {
+        let events: Vec<String> = (0..200)
+            .map(|number| event("busy/1", &format!(r#"{{"n":{number},"p":"{:100}"}}"#, 0)))
+            .collect();
+        server.post("/api/events/batch", &batch(&events));
+        first
+            .join("log/000001/000-of-001/HORIZON")
+            .exists()
+            .then_some(())
+    });
+    let before = state(&server);
+    server.stop();
+    let export = succeed(&["export", "--data-dir", text(&first)]).stdout;
+    assert!(
+        lines(&export)
+            .iter()
+            .any(|line| line.starts_with(r#"{"acceptedAt":"#) && line.contains(r#""entity":{"#))
+    );
+    let file = root.path().join("events.jsonl");
+    fs::File::create(&file)
+        .and_then(|mut out| std::io::Write::write_all(&mut out, &export))
+        .expect("a file in a fresh directory");
+    let copy = root.path().join("copy");
+    succeed(&[
+        "import",
+        "--data-dir",
+        text(&copy),
+        "--shards",
+        "2",
+        text(&file),
+    ]);
+    let server = setup(&copy, 2).start();
+    assert_eq!(state(&server), before);
+}
+
+#[test]
+fn a_bad_line_ends_an_import_by_its_number_or_is_passed_over() {
+    let root = TempDir::new().expect("a temporary directory");
+    let (file, data) = (root.path().join("lines"), root.path().join("data"));
+    let good = |id: &str| event(id, r#"{"a":1}"#);
+    let content = [good("a"), "{\"stream\":1}".into(), good("b")].join("\n");
+    fs::File::create(&file)
+        .and_then(|mut out| std::io::Write::write_all(&mut out, content.as_bytes()))
+        .expect("a file in a fresh directory");
+    refuse(
+        &["import", "--data-dir", text(&data), text(&file)],
+        1,
+        "line 2",
+    );
+    succeed(&[
+        "import",
+        "--data-dir",
+        text(&data),
+        "--skip-bad",
+        text(&file),
+    ]);
+    let server = Setup::new(&data, 1).start();
+    assert_eq!(server.entity("a").json()["version"], 2);
+    assert_eq!(server.entity("b").json()["version"], 1);
+    refuse(
+        &["import", "--data-dir", text(&data), text(&file)],
+        1,
+        "use",
+    );
+}
+
+/// Publishes numbered events of one entity until it is told to stop, and says what was acknowledged.
+fn produce(server: &Server, producer: usize, (stop, acknowledged): (&AtomicBool, &AtomicU64)) {
+    let mut connection = server.connect();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let properties =
+            (number + 1..=number + 20).map(|number| format!(r#"{{"n":{number},"p":"{:50}"}}"#, 0));
+        let events: Vec<String> = properties
+            .map(|properties| event(&format!("p{producer}/e"), &properties))
+            .collect();
+        number += 20;
+        let answer = connection.request("POST", "/api/events/batch", &batch(&events));
+        assert_eq!(answer.status, 200);
+        acknowledged.store(number, Ordering::SeqCst);
+    }
+}
+
+/// Stops the producers, however the test goes.
+struct Stopper<'s>(&'s AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_backup_under_load_holds_what_was_acknowledged_before_it() {
+    let root = TempDir::new().expect("a temporary directory");
+    let data = root.path().join("data");
+    let server = setup(&data, 2)
+        .env("FLUX_CHECKPOINT_BYTES", "65536")
+        .env("FLUX_RETENTION_BYTES", "600000")
+        .start();
+    let (stop, acknowledged) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 4]);
+    std::thread::scope(|scope| {
+        let _stopper = Stopper(&stop);
+        for (producer, acknowledged) in acknowledged.iter().enumerate() {
+            let (server, stop) = (&server, &stop);
+            scope.spawn(move || produce(server, producer, (stop, acknowledged)));
+        }
+        for round in 0..5 {
+            wait_for("some more events", || {
+                let least = acknowledged
+                    .iter()
+                    .map(|it| it.load(Ordering::SeqCst))
+                    .min();
+                (least > Some(1000 * (round + 1))).then_some(())
+            });
+            let before: Vec<u64> = acknowledged
+                .iter()
+                .map(|it| it.load(Ordering::SeqCst))
+                .collect();
+            let copy = root.path().join(format!("backup-{round}"));
+            succeed(&["backup", "--data-dir", text(&data), text(&copy)]);
+            let after: Vec<u64> = acknowledged
+                .iter()
+                .map(|it| it.load(Ordering::SeqCst) + 20)
+                .collect();
+            let restored = root.path().join(format!("restored-{round}"));
+            succeed(&["restore", "--data-dir", text(&restored), text(&copy)]);
+            let shards = [2, 1, 3][usize::try_from(round % 3).expect("a small number")];
+            let second = setup(&restored, shards).start();
+            for (producer, (before, after)) in before.iter().zip(&after).enumerate() {
+                let entity = second.entity(&format!("p{producer}/e")).json();
+                let number = entity["properties"]["n"].as_u64().expect("a number");
+                assert!(
+                    (*before..=*after).contains(&number),
+                    "{before} {number} {after}"
+                );
+                assert_eq!(entity["version"], number);
+            }
+            second.kill();
+        }
+    });
+}
+
+#[test]
+fn a_damaged_backup_and_a_used_target_are_refused() {
+    let root = TempDir::new().expect("a temporary directory");
+    let (data, copy) = (root.path().join("data"), root.path().join("copy"));
+    let server = setup(&data, 1).start();
+    fill(&server);
+    server.stop();
+    succeed(&["backup", "--data-dir", text(&data), text(&copy)]);
+    refuse(
+        &["backup", "--data-dir", text(&data), text(&copy)],
+        1,
+        "not an empty directory",
+    );
+    refuse(
+        &["restore", "--data-dir", text(&data), text(&copy)],
+        1,
+        "not an empty directory",
+    );
+    let segment = copy.join("log/000001/000-of-001/00000001.seg");
+    let mut bytes = fs::read(&segment).expect("a segment in the backup");
+    bytes[5000] ^= 1;
+    fs::File::create(&segment)
+        .and_then(|mut out| std::io::Write::write_all(&mut out, &bytes))
+        .expect("the segment is written");
+    let target = root.path().join("target");
+    refuse(
+        &["restore", "--data-dir", text(&target), text(&copy)],
+        3,
+        "00000001.seg",
+    );
+    assert!(!target.exists());
+}
