@@ -170,7 +170,8 @@ pub const CHECKPOINT_STOP_SECONDS_MAX: u64 = 4;
 pub const RECOVERY_REPORT_SECONDS: u64 = 2;
 /// Seconds between two looks at what retention may remove.
 pub const RETENTION_INTERVAL_SECONDS: u64 = 1;
-/// The same for earlier generations, whose files are looked at anew each time.
+/// The same for earlier generations, whose files are looked at anew each time. After a pass that removed something the
+/// next one follows at once.
 pub const SEALED_RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Segments that one pass of retention removes: a bound on the memory for working them into the base. More go in the
 /// next pass, which follows at once.

@@ -247,7 +247,6 @@ fn a_backup_under_load_holds_what_was_acknowledged_before_it() {
     let data = root.path().join("data");
     let server = setup(&data, 2)
         .env("FLUX_CHECKPOINT_BYTES", "65536")
-        .env("FLUX_RETENTION_BYTES", "4000000")
         .start();
     let (stop, acknowledged) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 4]);
     std::thread::scope(|scope| {

@@ -38,7 +38,8 @@ pub(super) struct Janitor {
     index: Option<Task<Result<(), StorageError>>>,
     choice: Option<Task<Choice>>,
     removal: Option<Task<Result<(), StorageError>>>,
-    sealed: Option<Task<Result<(), RecoverError>>>,
+    /// What it freed, bytes.
+    sealed: Option<Task<Result<u64, RecoverError>>>,
     /// When retention is looked at next, monotonic milliseconds.
     look_ms: u64,
     /// The same for earlier generations.
@@ -230,7 +231,11 @@ impl Janitor {
         }
         if let Some(result) = take_ready(&mut self.sealed, context) {
             finished = true;
-            self.note(core, result);
+            if result.as_ref().is_ok_and(|freed| *freed > 0) {
+                // There may be more than one pass takes.
+                self.look_sealed_ms = hub.now_ms;
+            }
+            self.note(core, result.map(|_| ()));
         }
         finished
     }
@@ -293,13 +298,13 @@ fn choose_and_fold(
     (base, chosen)
 }
 
-/// Removes from earlier generations what has to go, oldest first.
+/// Removes from earlier generations what has to go, oldest first. Returns the bytes that it freed.
 fn remove_sealed(
     data_dir: &DataDir,
     (upkeep, now_micros): (StorageUpkeep, i64),
     live_bytes: u64,
     pace: &Pace,
-) -> Result<(), RecoverError> {
+) -> Result<u64, RecoverError> {
     let logs = || {
         let generations = data_dir.sealed_generations().iter();
         generations.flat_map(SealedGeneration::logs)
@@ -309,6 +314,7 @@ fn remove_sealed(
         let segments = log.closed_segments()?;
         bytes += segments.iter().map(|segment| segment.bytes).sum::<u64>();
     }
+    let before = bytes;
     for log in logs() {
         let excess = upkeep
             .retention_bytes
@@ -316,7 +322,7 @@ fn remove_sealed(
         let removal = removal(upkeep, now_micros, excess);
         bytes -= remove_from(log, removal, pace)?;
     }
-    Ok(())
+    Ok(before - bytes)
 }
 
 /// Removes a part of a log of an earlier generation. Returns the bytes that it freed.

@@ -184,7 +184,6 @@ impl StorageError {
                 | Self::OutOfSpace { .. }
                 | Self::ReadOnly { .. }
                 | Self::Locked { .. }
-                | Self::NewerVersion { .. }
                 | Self::HistoryRemoved { .. }
                 | Self::Poisoned { .. }
         )

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often a log is copied while files of it vanish. Retention removes a few segments and then nothing for a while.
-const TRIES: usize = 50;
+const TRIES: usize = 5;
 
 /// Copies the data directory `root`, which a server may be writing to, to `target`, which must not exist or be empty.
 /// Everything that was durable when this began is in the copy. Takes memory for one segment. Blocks.
