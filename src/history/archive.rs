@@ -59,6 +59,16 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The time whose state it asks for.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Events(_) => None,
+            Self::Entity { at, .. } | Self::List { at, .. } => Some(*at),
+        }
+    }
+}
+
 /// What the past says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -139,30 +149,29 @@ impl Archive {
         asked: &Asked,
         live: &[Option<LiveLog>],
     ) -> Result<Vec<Generation<FileLog>>, HistoryError> {
-        let needs_state = !matches!(asked, Asked::Events(_));
+        let at = asked.at();
         let mut newest = Vec::with_capacity(live.len());
         for (shard, log) in (0..).zip(live) {
-            let log = log
-                .as_ref()
-                .map(|log| self.open_live(shard, log, needs_state));
+            let log = log.as_ref().map(|log| self.open_live(shard, log, at));
             newest.push(log.transpose()?);
         }
         let mut generations = vec![Generation::new(newest)];
         let data = Arc::clone(&self.data);
         for generation in data.sealed_generations().iter().rev() {
-            generations.push(self.open_sealed(generation, asked.placement(), needs_state)?);
+            generations.push(self.open_sealed(generation, asked.placement(), at.is_some())?);
         }
         Ok(generations)
     }
 
+    /// A log of the newest generation, with the states that lead to `at`.
     fn open_live(
         &mut self,
         shard: u16,
         log: &LiveLog,
-        needs_state: bool,
+        at: Option<Timestamp>,
     ) -> Result<FileLog, HistoryError> {
         let mut stored = Vec::new();
-        if needs_state {
+        if let Some(at) = at {
             let known = self.bases.get(&shard);
             // Retention advances the base before it removes what leads to it.
             let covers = |base: &Option<Checkpoint>| match base {
@@ -170,10 +179,18 @@ impl Archive {
                 None => log.reader.removed().is_none(),
             };
             if !known.is_some_and(covers) {
-                self.bases.insert(shard, base_of(&log.reader, &log.base)?);
+                let base = base_of(&log.reader, &log.states.base)?;
+                self.bases.insert(shard, base);
             }
             stored.extend(self.bases.get(&shard).cloned().flatten());
-            stored.extend(log.checkpoint.clone());
+            match &log.checkpoint {
+                Some(newest) if newest.meta.time_micros <= at.as_micros() => {
+                    stored.push(newest.clone());
+                }
+                // An older one may be early enough.
+                Some(_) => stored.extend(log.states.checkpoints.all()?),
+                None => {}
+            }
         }
         Ok(FileLog::new(log.reader.clone(), stored, &self.stop))
     }

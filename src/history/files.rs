@@ -13,10 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub struct LiveLog {
     /// The log as it is now.
     pub reader: LogReader,
-    /// Where its base is, once there is one.
-    pub base: CheckpointView,
-    /// Its newest checkpoint.
+    /// The states stored of it.
+    pub states: StoredStates,
+    /// The newest of its checkpoints, opened.
     pub checkpoint: Option<Checkpoint>,
+}
+
+/// Where the states stored of a log are.
+#[derive(Debug, Clone)]
+pub struct StoredStates {
+    /// The state that it begins with, once there is one.
+    pub base: CheckpointView,
+    /// Its checkpoints.
+    pub checkpoints: CheckpointView,
 }
 
 /// The base of a log, where it has one. One that is damaged is done without where the log tells everything itself.

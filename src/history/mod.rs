@@ -44,7 +44,7 @@ mod support;
 pub use archive::{Archive, Asked, Told};
 pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
-pub use files::LiveLog;
+pub use files::{LiveLog, StoredStates};
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
 pub use source::{Base, Generation, PastLog, Visit};

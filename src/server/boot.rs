@@ -12,7 +12,7 @@ use super::runtime::{self, Executor};
 use super::shared::Shared;
 use super::sockets;
 use crate::clock::Monotonic;
-use crate::history::{KEY_SCHEME, record_key};
+use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
     DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
 };
@@ -346,8 +346,12 @@ impl CoreStart {
             let recovered = recover(&data_dir, log, (core, shards), &shared)?;
             let Recovered { engine, log, .. } = recovered;
             Ok(Opened {
-                shard: Shard::new(engine, log, durability, seed.rotate_left(32))
-                    .with_base(recovered.base.view()),
+                shard: Shard::new(engine, log, durability, seed.rotate_left(32)).with_states(
+                    StoredStates {
+                        base: recovered.base.view(),
+                        checkpoints: recovered.checkpoints.view(),
+                    },
+                ),
                 checkpoints: recovered.checkpoints,
                 base: recovered.base,
                 through: recovered.through,

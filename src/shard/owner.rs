@@ -17,10 +17,10 @@ use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
 use crate::api::query::ListQuery;
-use crate::history::LiveLog;
+use crate::history::{LiveLog, StoredStates};
 use crate::limits::{STALLED_BYTES_MAX, STALLED_REQUESTS_MAX};
 use crate::model::{Durability, EventPack, Timestamp};
-use flux_storage::{CheckpointView, Sequence};
+use flux_storage::Sequence;
 use std::collections::VecDeque;
 
 /// A shard: its engine, its log, and what it owes.
@@ -38,8 +38,8 @@ pub struct Shard<L> {
     refusal: Option<ApiError>,
     /// Changes that the flush in flight covers.
     flushing: Option<CollectedChanges>,
-    /// Where the log's base is, for those who read its past.
-    base: Option<CheckpointView>,
+    /// Where the log's stored states are, for those who read its past.
+    states: Option<StoredStates>,
 }
 
 impl<L: EventLog> Shard<L> {
@@ -55,15 +55,15 @@ impl<L: EventLog> Shard<L> {
             stalled_bytes: 0,
             refusal: None,
             flushing: None,
-            base: None,
+            states: None,
         }
     }
 
-    /// Says where the log's base is, without which nobody can read its past.
+    /// Says where the log's stored states are, without which nobody can read its past.
     #[must_use]
-    pub fn with_base(self, base: CheckpointView) -> Self {
+    pub fn with_states(self, states: StoredStates) -> Self {
         Self {
-            base: Some(base),
+            states: Some(states),
             ..self
         }
     }
@@ -362,12 +362,12 @@ impl<L: EventLog> Shard<L> {
             self.log.appended()
         };
         let reader = self.log.reader(through);
-        match reader.zip(self.base.clone()) {
+        match reader.zip(self.states.clone()) {
             None => (Sequence::ZERO, Reply::Refused(ApiError::HistoryUnreadable)),
-            Some((reader, base)) => {
+            Some((reader, states)) => {
                 let live = LiveLog {
                     reader,
-                    base,
+                    states,
                     checkpoint: self.engine.checkpoint(),
                 };
                 (through, Reply::Past(Box::new(live)))

@@ -48,12 +48,31 @@ impl CheckpointView {
         }
     }
 
+    /// Every checkpoint that can be opened, newest first. Each of its blocks is checked when it is first used. Blocks
+    /// while files are opened.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` where the directory can't be read. A checkpoint that can't be opened is passed over: it may have
+    /// been removed a moment ago.
+    pub fn all(&self) -> Result<Vec<Checkpoint>, CheckpointError> {
+        let mut numbers = self.numbers()?;
+        numbers.sort_unstable_by(|left, right| right.cmp(left));
+        let open = |number| self.dir.open_unchecked(number).ok();
+        let opened = numbers.into_iter().filter_map(open);
+        Ok(opened.map(|(_, checkpoint)| checkpoint).collect())
+    }
+
     fn newest_number(&self) -> Result<Option<u64>, CheckpointError> {
+        Ok(self.numbers()?.into_iter().max())
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>, CheckpointError> {
         let list = self.dir.list()?;
         let manifests = list
             .iter()
             .filter(|(_, file)| file.kind == CheckpointFileKind::Manifest);
-        Ok(manifests.map(|(_, file)| file.number).max())
+        Ok(manifests.map(|(_, file)| file.number).collect())
     }
 }
 
@@ -94,6 +113,34 @@ mod tests {
                 "what was opened stays readable"
             );
         }
+    }
+
+    #[test]
+    fn all_checkpoints_that_are_whole_are_shown_newest_first() {
+        let place = tempfile::tempdir().unwrap();
+        let mut dir = loaded(place.path());
+        let view = dir.view();
+        assert!(view.all().unwrap().is_empty());
+        let mut stack = LayerStack::default();
+        let shown = || -> Vec<u64> {
+            let all = view.all().unwrap();
+            all.iter()
+                .map(|checkpoint| checkpoint.meta.through.get())
+                .collect()
+        };
+        for (round, expected) in [(1, vec![1]), (2, vec![2, 1]), (3, vec![3, 2])] {
+            stack = checkpoint(&mut dir, &numbered(5, round), &stack, round).unwrap();
+            assert_eq!(shown(), expected);
+        }
+        let mut files = files(place.path());
+        let newest = files
+            .keys()
+            .rfind(|name| name.contains("manifest"))
+            .unwrap()
+            .clone();
+        files.insert(newest, b"damaged".to_vec());
+        put_files(place.path(), &files);
+        assert_eq!(shown(), [2]);
     }
 
     #[test]
