@@ -45,7 +45,7 @@ fn idle_connections_leave_the_others_alone() {
     let count = connections_allowed();
     for shards in [1, 2] {
         let server = Server::start(shards);
-        let before = server.resident_bytes();
+        let before = server.memory_bytes();
         // A third silent from the start, a third within a request, a third after one.
         let mut idle: Vec<Connection> = Vec::with_capacity(count);
         for n in 0..count {
@@ -72,7 +72,7 @@ fn idle_connections_leave_the_others_alone() {
                 [("busy/a".to_owned(), "n".to_owned(), json!(n))]
             );
         }
-        let grown = server.resident_bytes().saturating_sub(before);
+        let grown = server.memory_bytes().saturating_sub(before);
         let each = grown / count as u64;
         assert!(
             each < 32 * 1024,

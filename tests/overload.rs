@@ -96,7 +96,7 @@ fn pipelined_reads_of_large_entities_wait_in_the_client() {
         for id in &ids {
             server.publish(id, &format!(r#"{{"pad":"{pad}"}}"#));
         }
-        let before = server.resident_bytes();
+        let before = server.memory_bytes();
         let mut greedy: Vec<Connection> = (0..4).map(|_| server.connect()).collect();
         for connection in &mut greedy {
             for number in 0..250 {
@@ -109,7 +109,7 @@ fn pipelined_reads_of_large_entities_wait_in_the_client() {
             assert_eq!(server.get("/health").status, 200);
             server.publish(&format!("{ns}/tick"), "{}");
         }
-        let grown = server.resident_bytes().saturating_sub(before);
+        let grown = server.memory_bytes().saturating_sub(before);
         assert!(
             grown < 200_000_000,
             "{grown} bytes for a thousand answers nobody reads"

@@ -481,7 +481,7 @@ fn a_reader_that_stops_slows_nobody_and_costs_no_memory() {
         let target = format!("/api/state/entities?prefix={ns}-");
         let whole = server.get(&target).body.len();
         assert!(whole > ENTITIES * text.len());
-        let before = server.resident_bytes();
+        let before = server.memory_bytes();
         let mut stopped: Vec<Connection> = Vec::new();
         for _ in 0..READERS {
             let mut connection = server.connect();
@@ -492,7 +492,7 @@ fn a_reader_that_stops_slows_nobody_and_costs_no_memory() {
             server.publish(&format!("{ns}-other/a"), &format!(r#"{{"n":{n}}}"#));
         }
         // Streaming holds a bounded piece for each reader, not the answer: 8 MB times 20 would show.
-        let grown = server.resident_bytes().saturating_sub(before);
+        let grown = server.memory_bytes().saturating_sub(before);
         let answers = (whole * READERS) as u64;
         assert!(
             grown < answers / 2,

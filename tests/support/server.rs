@@ -204,13 +204,13 @@ impl Server {
         drop(std::io::stderr().write_all(story.as_bytes()));
     }
 
-    /// Resident memory in bytes.
-    pub(crate) fn resident_bytes(&self) -> u64 {
+    /// Memory of its own, bytes: without the pages of mapped files, which the kernel takes back when it needs them.
+    pub(crate) fn memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("the server runs");
         let line = status
             .lines()
-            .find(|line| line.starts_with("VmRSS:"))
+            .find(|line| line.starts_with("RssAnon:"))
             .expect("a running process has memory");
         let kib = line.split_whitespace().nth(1).expect("a figure in KiB");
         kib.parse::<u64>().expect("a number") * 1024
