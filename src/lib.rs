@@ -4,8 +4,10 @@
 //! ARCHITECTURE.md has the map.
 
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod history;
 pub mod limits;
 pub mod model;

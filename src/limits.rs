@@ -9,9 +9,11 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one request. More: 431.
 pub const HEADER_COUNT_MAX: usize = 64;
 /// Default bound on the body of one event, bytes (`FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES`). Longer: 413.
-pub const BODY_SINGLE_BYTES_DEFAULT: usize = 1024 * 1024;
+pub const BODY_SINGLE_BYTES_DEFAULT: u32 = 1024 * 1024;
 /// Default bound on the body of a batch, bytes (`FLUX_BODY_SIZE_LIMIT_BATCH_BYTES`). Longer: 413.
-pub const BODY_BATCH_BYTES_DEFAULT: usize = 10 * 1024 * 1024;
+pub const BODY_BATCH_BYTES_DEFAULT: u32 = 10 * 1024 * 1024;
+/// The largest that either can be set to: a batch of one event must fit a log record.
+pub const BODY_BYTES_SETTABLE_MAX: u32 = 256 * 1024 * 1024;
 /// Bound on every other body, bytes. Longer: 413.
 pub const BODY_OTHER_BYTES_MAX: usize = 1024 * 1024;
 /// Chunk-size line and its extensions, and each trailer line, bytes (RFC 9112 §7.1). Longer: 400.
@@ -63,7 +65,11 @@ pub const HISTORY_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// for each shard. More: 503.
 pub const HISTORY_READERS_MAX: usize = 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
-pub const BATCH_DELETE_MAX_DEFAULT: usize = 10_000;
+pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
+/// The largest that it can be set to: their ids are held in memory, and a shard deletes its part in one go.
+pub const BATCH_DELETE_SETTABLE_MAX: u32 = 100_000;
+/// Entities that are deleted in one go where a namespace is purged.
+pub const PURGE_ENTITIES_MAX: usize = 1_000;
 
 /// Bytes of one part of a listing, before the entity that crosses it. Larger parts would keep the core from its
 /// other connections; smaller ones cost a pass of the loop each.
@@ -95,7 +101,12 @@ pub const CONNECTIONS_PER_LOAN: usize = 8;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.
-pub const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
+pub const CONNECTIONS_MAX_DEFAULT: u32 = 65_536;
+/// The largest that either bound on connections can be set to.
+pub const CONNECTIONS_SETTABLE_MAX: u32 = 1_000_000;
+/// Connections from one address, by default: generous, since everyone behind a proxy shares one. Beyond it: 429 and
+/// closed.
+pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 65_536;
 /// Connections beyond the bound that are told so in good order; further ones are told and dropped at once.
 pub const CONNECTIONS_REFUSED_MAX: u64 = 64;
 /// Descriptors besides those of connections: the process's own, and those of each shard (rings, sockets, segments).
@@ -152,6 +163,16 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 /// Subscriptions that one connection may hold at a time; each costs memory on every shard that it concerns.
 /// More: an error message, and the connection stays.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;
+/// Subscriptions of all connections, by default; about 200 bytes each on each shard concerned. More: an error message.
+pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
+/// Subscriptions of the connections from one address, by default. More: an error message, and the connection stays.
+pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
+/// Events that a namespace may publish in a minute, by default, in auth mode. More: 429.
+pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
+/// Control calls (namespaces, configuration) that wait their turn. More: 503.
+pub const CONTROL_CALLS_MAX: usize = 1_024;
+/// Names that the server tries before it gives up finding a free one for a namespace.
+pub const NAME_ATTEMPTS_MAX: usize = 64;
 /// Names and frames of one change batch from a shard to a core, bytes: the one that reaches it is the batch's
 /// last. The changes go on in the next batch.
 pub const CHANGE_BATCH_BYTES_MAX: usize = 1024 * 1024;

@@ -1,7 +1,7 @@
 //! The settings of `flux serve`: from flags and the environment, checked, with their defaults (API contract §11).
 
 use crate::limits;
-use crate::model::Durability;
+use crate::model::{ConfigPatch, Durability};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -22,12 +22,14 @@ pub struct Settings {
     pub flush_interval_ms: u64,
     /// Bytes of a full-grown log segment; `None`: chosen by the size of the file system.
     pub segment_bytes: Option<u64>,
-    /// The body of one event, bytes.
-    pub body_single_bytes_max: usize,
-    /// The body of a batch, bytes.
-    pub body_batch_bytes_max: usize,
-    /// Connections of the process.
-    pub connections_max: usize,
+    /// Writes need a token.
+    pub auth: bool,
+    /// The operator's token.
+    pub admin_token: Option<Secret>,
+    /// What the environment says of the configuration: what is stored goes before it.
+    pub configured: ConfigPatch,
+    /// What flags say of it: they go before what is stored.
+    pub overriding: ConfigPatch,
     /// Seconds for a request head.
     pub head_timeout_seconds: u64,
     /// Seconds that a body may pause.
@@ -36,6 +38,23 @@ pub struct Settings {
     pub idle_timeout_seconds: u64,
     /// When checkpoints are taken and history is removed.
     pub upkeep: StorageUpkeep,
+}
+
+/// A secret that the server was started with. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// The secret.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// When a shard writes a checkpoint, and when it lets go of old history.
@@ -60,14 +79,26 @@ impl StorageUpkeep {
 
 /// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {name}: {value:?} is not {rule}")]
-pub struct InvalidSetting {
-    /// The variable, or the flag that was given in its place.
-    name: Box<str>,
-    /// What was given.
-    value: Box<str>,
-    /// What it must be.
-    rule: &'static str,
+#[non_exhaustive]
+pub enum InvalidSetting {
+    /// It breaks its rule.
+    #[error("invalid {name}: {value:?} is not {rule}")]
+    Value {
+        /// The variable, or the flag that was given in its place.
+        name: Box<str>,
+        /// What was given.
+        value: Box<str>,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A secret can't be used. What it is is not shown.
+    #[error("invalid {name}: {problem}")]
+    Secret {
+        /// The variable.
+        name: Box<str>,
+        /// What is wrong with it.
+        problem: Box<str>,
+    },
 }
 
 /// One setting: its variable and its flag.
@@ -147,9 +178,29 @@ pub const SETTINGS: &[Setting] = &[
         "bytes of a full-grown log segment, 65536 to 1073741824 [default: by the size of the file system]",
     ),
     setting(
+        "FLUX_MAX_BATCH_DELETE",
+        "max-batch-delete",
+        "entities that one batch delete may match [default: 10000]",
+    ),
+    setting(
         "FLUX_CONNECTIONS_MAX",
         "connections-max",
         "open connections [default: 65536]",
+    ),
+    setting(
+        "FLUX_CONNECTIONS_PER_ADDRESS_MAX",
+        "connections-per-address-max",
+        "open connections from one address [default: 65536]",
+    ),
+    setting(
+        "FLUX_SUBSCRIPTIONS_MAX",
+        "subscriptions-max",
+        "subscriptions of all connections [default: 4000000]",
+    ),
+    setting(
+        "FLUX_SUBSCRIPTIONS_PER_ADDRESS_MAX",
+        "subscriptions-per-address-max",
+        "subscriptions from one address [default: 1000000]",
     ),
     setting(
         "FLUX_HEAD_TIMEOUT_SECONDS",
@@ -196,9 +247,6 @@ const fn setting(variable: &'static str, flag: &'static str, help: &'static str)
     }
 }
 
-/// The largest body limit that can be set, bytes: a batch of one event must fit a log record.
-const BODY_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
 /// Where settings are looked up: the flag where it was given, else the variable where it is not empty.
 struct Source<'s, F, V> {
     flag: &'s F,
@@ -223,7 +271,7 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         };
         match parse(&value) {
             Some(parsed) => Ok(Some(parsed)),
-            None => Err(InvalidSetting {
+            None => Err(InvalidSetting::Value {
                 name: name.into(),
                 value: value.into(),
                 rule,
@@ -245,35 +293,101 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         })
     }
 
-    /// The settings of auth mode, which this version does not have.
-    fn check_tenancy(&self) -> Result<(), InvalidSetting> {
-        // Tenants are not there yet. To start open where a closed server was asked for would be worse than not to.
-        self.get(
-            "FLUX_AUTH_ENABLED",
-            "supported by this version, only `false` is",
-            |text| parse_bool(text).filter(|enabled| !enabled),
-        )?;
-        // They belong to auth mode; what is written in a unit file is checked all the same.
-        self.get("FLUX_RATE_LIMIT_ENABLED", "`true` or `false`", parse_bool)?;
-        self.number(
-            "FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE",
-            "a positive number",
-            1..=u64::from(u32::MAX),
-        )?;
-        Ok(())
-    }
-
     fn data_dir(&self) -> Result<PathBuf, InvalidSetting> {
         let parse = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let found = self.get(DATA_DIR_VARIABLE, "a path", parse)?;
         Ok(found.unwrap_or_else(|| PathBuf::from("./flux-data")))
     }
 
-    fn size(&self, variable: &str, default: usize) -> Result<usize, InvalidSetting> {
-        let number = self.number(variable, "a number from 1 to 268435456", 1..=BODY_BYTES_MAX)?;
-        Ok(number
-            .and_then(|number| usize::try_from(number).ok())
-            .unwrap_or(default))
+    /// A number that fits a `u32`.
+    fn number32(
+        &self,
+        variable: &str,
+        rule: &'static str,
+        max: u32,
+    ) -> Result<Option<u32>, InvalidSetting> {
+        let number = self.number(variable, rule, 1..=u64::from(max))?;
+        Ok(number.and_then(|number| u32::try_from(number).ok()))
+    }
+
+    /// What can also be changed while the server runs.
+    fn config(&self) -> Result<ConfigPatch, InvalidSetting> {
+        let connections = "a number from 1 to 1000000";
+        let size = "a number from 1 to 268435456";
+        let positive = "a positive number below 4294967296";
+        Ok(ConfigPatch {
+            rate_limit_enabled: self.get("FLUX_RATE_LIMIT_ENABLED", BOOLEAN, parse_bool)?,
+            rate_limit_per_namespace_per_minute: self.number32(
+                "FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE",
+                positive,
+                u32::MAX,
+            )?,
+            body_size_limit_single_bytes: self.number32(
+                "FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES",
+                size,
+                limits::BODY_BYTES_SETTABLE_MAX,
+            )?,
+            body_size_limit_batch_bytes: self.number32(
+                "FLUX_BODY_SIZE_LIMIT_BATCH_BYTES",
+                size,
+                limits::BODY_BYTES_SETTABLE_MAX,
+            )?,
+            max_batch_delete: self.number32(
+                "FLUX_MAX_BATCH_DELETE",
+                "a number from 1 to 100000",
+                limits::BATCH_DELETE_SETTABLE_MAX,
+            )?,
+            max_connections: self.number32(
+                "FLUX_CONNECTIONS_MAX",
+                connections,
+                limits::CONNECTIONS_SETTABLE_MAX,
+            )?,
+            max_connections_per_address: self.number32(
+                "FLUX_CONNECTIONS_PER_ADDRESS_MAX",
+                connections,
+                limits::CONNECTIONS_SETTABLE_MAX,
+            )?,
+            max_subscriptions: self.number32("FLUX_SUBSCRIPTIONS_MAX", positive, u32::MAX)?,
+            max_subscriptions_per_address: self.number32(
+                "FLUX_SUBSCRIPTIONS_PER_ADDRESS_MAX",
+                positive,
+                u32::MAX,
+            )?,
+        })
+    }
+
+    /// A secret: from its variable, or from the file that `…_FILE` names. Never from the command line.
+    fn secret(&self, variable: &str) -> Result<Option<Secret>, InvalidSetting> {
+        let given = |name: &str| (self.variable)(name).filter(|text| !text.is_empty());
+        let file_variable = format!("{variable}_FILE");
+        let refused = |name: &str, problem: String| InvalidSetting::Secret {
+            name: name.into(),
+            problem: problem.into(),
+        };
+        let (name, text) = match (given(variable), given(&file_variable)) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                let problem = format!("{variable} is set as well; set one of them");
+                return Err(refused(&file_variable, problem));
+            }
+            (Some(text), None) => (variable, text),
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) => (&*file_variable, text),
+                Err(error) => {
+                    return Err(refused(
+                        &file_variable,
+                        format!("can't read {path}: {error}"),
+                    ));
+                }
+            },
+        };
+        // A file ends with a line break; a token that a header can't carry could never be sent.
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "a secret is visible ASCII characters without spaces".to_owned();
+            return Err(refused(name, problem));
+        }
+        Ok(Some(Secret(text.into())))
     }
 
     fn upkeep(&self) -> Result<StorageUpkeep, InvalidSetting> {
@@ -308,6 +422,8 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
             .unwrap_or(default))
     }
 }
+
+const BOOLEAN: &str = "`true` or `false`";
 
 fn parse_bool(text: &str) -> Option<bool> {
     match text {
@@ -356,18 +472,23 @@ impl Settings {
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSetting> {
         let source = Source { flag, variable };
-        source.check_tenancy()?;
         let port = source.number("PORT", "a port from 0 to 65535", 0..=65_535)?;
         let shards = source.number(
             "FLUX_SHARDS",
             "a number from 1 to 1024",
             1..=u64::from(limits::SHARDS_MAX),
         )?;
-        let connections_max = source.number(
-            "FLUX_CONNECTIONS_MAX",
-            "a number from 1 to 1000000",
-            1..=1_000_000,
-        )?;
+        let none = |_: &str| None;
+        let (flags, environment) = (
+            Source {
+                flag,
+                variable: &none,
+            },
+            Source {
+                flag: &none,
+                variable,
+            },
+        );
         Ok(Self {
             port: port
                 .and_then(|port| u16::try_from(port).ok())
@@ -392,17 +513,12 @@ impl Settings {
                 "a number from 65536 to 1073741824",
                 65_536..=1_073_741_824,
             )?,
-            body_single_bytes_max: source.size(
-                "FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES",
-                limits::BODY_SINGLE_BYTES_DEFAULT,
-            )?,
-            body_batch_bytes_max: source.size(
-                "FLUX_BODY_SIZE_LIMIT_BATCH_BYTES",
-                limits::BODY_BATCH_BYTES_DEFAULT,
-            )?,
-            connections_max: connections_max
-                .and_then(|count| usize::try_from(count).ok())
-                .unwrap_or(limits::CONNECTIONS_MAX_DEFAULT),
+            auth: source
+                .get("FLUX_AUTH_ENABLED", BOOLEAN, parse_bool)?
+                .unwrap_or(false),
+            admin_token: source.secret("FLUX_ADMIN_TOKEN")?,
+            configured: environment.config()?,
+            overriding: flags.config()?,
             head_timeout_seconds: source.seconds(
                 "FLUX_HEAD_TIMEOUT_SECONDS",
                 limits::HEAD_TIMEOUT_SECONDS_DEFAULT,
@@ -457,11 +573,50 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_comes_from_its_variable_or_a_file_and_is_never_shown() {
+        let given = read(&[], &[("FLUX_ADMIN_TOKEN", "s3cret")]).unwrap();
+        assert_eq!(given.admin_token.as_ref().unwrap().reveal(), "s3cret");
+        assert!(!format!("{given:?}").contains("s3cret"));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"fr0m-file\r\n").unwrap();
+        let path = path.to_str().unwrap();
+        let given = read(&[], &[("FLUX_ADMIN_TOKEN_FILE", path)]).unwrap();
+        assert_eq!(given.admin_token.unwrap().reveal(), "fr0m-file");
+        let both = [
+            ("FLUX_ADMIN_TOKEN", "s3cret"),
+            ("FLUX_ADMIN_TOKEN_FILE", path),
+        ];
+        let error = read(&[], &both).unwrap_err().to_string();
+        assert!(error.contains("FLUX_ADMIN_TOKEN_FILE") && !error.contains("s3cret"));
+        let error = read(&[], &[("FLUX_ADMIN_TOKEN", "s3cret word")]);
+        assert!(!error.unwrap_err().to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn flags_and_environment_of_the_configuration_are_told_apart() {
+        let rate = "FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE";
+        let flags = [("rate-limit-per-namespace-per-minute", "5")];
+        let given = read(&flags, &[(rate, "7"), ("FLUX_MAX_BATCH_DELETE", "3")]).unwrap();
+        let of = |patch: &ConfigPatch| patch.rate_limit_per_namespace_per_minute;
+        assert_eq!(
+            (of(&given.overriding), of(&given.configured)),
+            (Some(5), Some(7))
+        );
+        assert_eq!(given.configured.max_batch_delete, Some(3));
+        assert_eq!(given.overriding.max_batch_delete, None);
+    }
+
+    #[test]
     fn what_can_not_be_used_is_named() {
         let check = |variable: &str, value: &str| {
             let error = read(&[], &[(variable, value)]).unwrap_err().to_string();
             assert!(error.contains(variable) && !error.contains('\n'), "{error}");
         };
+        check("FLUX_ADMIN_TOKEN", "two words");
+        check("FLUX_ADMIN_TOKEN_FILE", "/nowhere/at/all");
+        check("FLUX_SUBSCRIPTIONS_MAX", "0");
         check("PORT", "65536");
         check("PORT", "+1");
         check("FLUX_BIND", "nowhere");
@@ -469,7 +624,6 @@ mod tests {
         check("FLUX_SHARDS", "1025");
         check("FLUX_DURABILITY", "SYNC");
         check("FLUX_AUTH_ENABLED", "yes");
-        check("FLUX_AUTH_ENABLED", "true");
         check("FLUX_RATE_LIMIT_ENABLED", "on");
         check("FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES", "0");
         check("FLUX_SEGMENT_BYTES", "1");

@@ -51,7 +51,7 @@ pub struct BatchContext<'c, P> {
     pub now_ms: i64,
     /// Number of shards.
     pub shards: usize,
-    /// Entity id → shard.
+    /// Entity id → shard, or why the item is refused.
     pub place: P,
 }
 
@@ -64,7 +64,7 @@ impl BatchPlan {
     ///
     /// # Errors
     /// [`ApiError::Json`] or [`ApiError::Shape`], where the request fails as a whole.
-    pub fn decode<P: Fn(&str) -> u16>(
+    pub fn decode<P: Fn(&str) -> Result<u16, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
@@ -97,7 +97,7 @@ impl BatchPlan {
         plan
     }
 
-    fn decode_items<P: Fn(&str) -> u16>(
+    fn decode_items<P: Fn(&str) -> Result<u16, ApiError>>(
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
@@ -126,11 +126,22 @@ impl BatchPlan {
         }
     }
 
-    fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> u16) {
+    fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> Result<u16, ApiError>) {
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft) => {
-                let shard = place(draft.entity_id);
+                let shard = match place(draft.entity_id) {
+                    Ok(shard) => shard,
+                    Err(error) => {
+                        encode::published(&mut self.answers, draft.event_id, draft.stream);
+                        let named = self.answers.split_off(start);
+                        refused_item(&mut self.answers, &named, &error);
+                        self.items.push(Item::Refused {
+                            answer: start..self.answers.len(),
+                        });
+                        return;
+                    }
+                };
                 let pack = self
                     .packs
                     .get_mut(usize::from(shard))
@@ -201,9 +212,9 @@ impl BatchPlan {
                         .and_then(|outcome| outcome.error.as_ref());
                     match (stored, error) {
                         (Some(()), _) => out.extend_from_slice(self.text(answer)),
-                        (None, Some(error)) => self.not_stored(answer, error, out),
+                        (None, Some(error)) => refused_item(out, self.text(answer), error),
                         // A shard that stored less than it was given says why; without that nobody may hear success.
-                        (None, None) => self.not_stored(answer, &ApiError::Overloaded, out),
+                        (None, None) => refused_item(out, self.text(answer), &ApiError::Overloaded),
                     }
                 }
             }
@@ -214,14 +225,15 @@ impl BatchPlan {
     fn text(&self, answer: &Range<usize>) -> &[u8] {
         self.answers.get(answer.clone()).unwrap_or_default()
     }
+}
 
-    /// The answer of an item that its shard refused: the error, and the id and stream of what would have been.
-    fn not_stored(&self, answer: &Range<usize>, error: &ApiError, out: &mut Vec<u8>) {
-        encode::error(out, &error.to_string(), error.code());
-        out.pop();
-        out.push(b',');
-        out.extend_from_slice(self.text(answer).strip_prefix(b"{").unwrap_or_default());
-    }
+/// The answer of an item that was refused: the error, and the id and stream of what would have been (`named`: the
+/// answer of its success).
+fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
+    encode::error(out, &error.to_string(), error.code());
+    out.pop();
+    out.push(b',');
+    out.extend_from_slice(named.strip_prefix(b"{").unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -234,7 +246,7 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |id: &str| u16::from(id.starts_with('b')),
+            place: |id: &str| Ok(u16::from(id.starts_with('b'))),
         };
         BatchPlan::decode(body.as_bytes(), &mut context)
     }

@@ -68,6 +68,44 @@ pub enum ApiError {
     /// A write to the namespace that the server keeps for itself.
     #[error("namespace `flux-core` is reserved for the server")]
     Reserved,
+    /// Auth mode: a write, or an operator's call, without a token.
+    #[error("this call needs `Authorization: Bearer <token>`")]
+    TokenMissing,
+    /// An `Authorization` that holds no bearer token.
+    #[error("the `Authorization` header must be sent once, as `Bearer <token>`")]
+    TokenMalformed,
+    /// A token that nobody has.
+    #[error("the token is not known; it may have been replaced or its namespace deleted")]
+    TokenUnknown,
+    /// A token that is not that of the namespace.
+    #[error("the token does not own this namespace")]
+    NotOwner,
+    /// A namespace's token where the operator's is needed.
+    #[error("this call needs the operator's token")]
+    AdminOnly,
+    /// A call of the operator at a server that has none.
+    #[error(
+        "this call needs an operator's token, and the server was started without FLUX_ADMIN_TOKEN"
+    )]
+    AdminDisabled,
+    /// Auth mode: an entity id that lies in no namespace.
+    #[error("invalid entity id: with tokens in force it must be `<namespace>/<name>`")]
+    NamespaceRequired,
+    /// No namespace of that name.
+    #[error("namespace not found")]
+    NoNamespace,
+    /// A name that somebody has.
+    #[error("the name is taken")]
+    NamespaceTaken,
+    /// A name that nobody has, with entities left in it.
+    #[error("the name is not registered, but entities are left in it; another name is free")]
+    NamespaceNotEmpty,
+    /// A namespace has used up its rate.
+    #[error("the namespace has used up its rate limit; the event was not accepted")]
+    RateLimited {
+        /// Seconds until a token is there.
+        seconds: u32,
+    },
     /// A batch delete that matches more than it may.
     #[error("the filter matches more than {limit} entities; nothing was deleted")]
     TooManyMatches {
@@ -112,7 +150,21 @@ pub enum ApiError {
     #[error("the server has reached its limit of {limit} connections")]
     TooManyConnections {
         /// The bound.
-        limit: usize,
+        limit: u32,
+    },
+    /// A connection beyond the bound on those from one address.
+    #[error("there are {limit} connections from this address, as many as one may have")]
+    TooManyFromAddress {
+        /// The bound.
+        limit: u32,
+    },
+    /// A subscription beyond the bound on those of all connections, or of one address.
+    #[error("{holder} at most {limit} subscriptions")]
+    SubscriptionsExhausted {
+        /// Who holds them, and the verb.
+        holder: &'static str,
+        /// The bound.
+        limit: u32,
     },
     /// A head or body that did not arrive in time.
     #[error("the request {part} did not arrive within {seconds} seconds")]
@@ -189,13 +241,18 @@ impl ApiError {
             | Self::HistoryTooLong { .. }
             | Self::TooManySubscriptions { .. }
             | Self::NotSubscribed
+            | Self::SubscriptionsExhausted { .. }
+            | Self::NamespaceRequired
             | Self::UpgradeBehindRequests => 400,
-            Self::Reserved => 403,
-            Self::NoRoute | Self::NoEntity => 404,
+            Self::TokenMissing | Self::TokenMalformed | Self::TokenUnknown => 401,
+            Self::Reserved | Self::NotOwner | Self::AdminOnly | Self::AdminDisabled => 403,
+            Self::NoRoute | Self::NoEntity | Self::NoNamespace => 404,
             Self::Method { .. } => 405,
             Self::Timeout { .. } => 408,
+            Self::NamespaceTaken | Self::NamespaceNotEmpty => 409,
             Self::HistoryRemoved { .. } => 410,
             Self::RecordTooLarge => 413,
+            Self::RateLimited { .. } | Self::TooManyFromAddress { .. } => 429,
             Self::Handshake(error) => error.status(),
             Self::TooManyConnections { .. }
             | Self::StorageFull
@@ -226,15 +283,30 @@ impl ApiError {
             Self::NoRoute => "not_found",
             Self::NoEntity => "entity_not_found",
             Self::Method { .. } => "method_not_allowed",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => "token_malformed",
+            Self::TokenUnknown => "token_unknown",
             Self::Reserved => "reserved_namespace",
+            Self::NotOwner => "not_namespace_owner",
+            Self::AdminOnly => "admin_only",
+            Self::AdminDisabled => "admin_disabled",
+            Self::NamespaceRequired => "namespace_required",
+            Self::NoNamespace => "namespace_not_found",
+            Self::NamespaceTaken => "namespace_taken",
+            Self::NamespaceNotEmpty => "namespace_not_empty",
+            Self::RateLimited { .. } => "rate_limited",
             Self::TooManyMatches { .. } => "too_many_matches",
             Self::HistoryRemoved { .. } => "history_removed",
             Self::HistoryTooLong { .. } => "history_too_long",
             Self::HistoryUnreadable => "history_unreadable",
             Self::Handshake(error) => error.code(),
             Self::UpgradeBehindRequests => "bad_websocket_handshake",
-            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
-            Self::TooManyConnections { .. } => "too_many_connections",
+            Self::TooManySubscriptions { .. } | Self::SubscriptionsExhausted { .. } => {
+                "too_many_subscriptions"
+            }
+            Self::TooManyConnections { .. } | Self::TooManyFromAddress { .. } => {
+                "too_many_connections"
+            }
             Self::Timeout { .. } => "request_timeout",
             Self::StorageFull => "storage_full",
             Self::StorageReadOnly => "storage_read_only",
@@ -256,7 +328,9 @@ impl ApiError {
             | Self::NotReady
             | Self::Recovering { .. }
             | Self::StateDamaged
-            | Self::TooManyConnections { .. } => Some(1),
+            | Self::TooManyConnections { .. }
+            | Self::TooManyFromAddress { .. } => Some(1),
+            Self::RateLimited { seconds } => Some(*seconds),
             Self::StorageFull
             | Self::StorageReadOnly
             | Self::StorageUnavailable

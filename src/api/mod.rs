@@ -9,6 +9,7 @@
 //! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
+//! | `namespaces`, `config` | bodies and answers of the operator's calls |
 //! | `delete` | the body of a batch delete, and its answer |
 //! | `subscription` | WebSocket messages from clients |
 //! | `encode` | entities, small answers, WebSocket messages to clients |
@@ -18,6 +19,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod batch;
+pub mod config;
 pub mod delete;
 pub mod encode;
 pub mod error;
@@ -26,6 +28,7 @@ pub mod event_encode;
 pub mod history;
 pub mod json;
 pub mod line;
+pub mod namespaces;
 pub mod query;
 pub mod route;
 pub mod subscription;

@@ -183,7 +183,7 @@ pub(super) fn parse_time(
     .transpose()
 }
 
-fn parse_limit(text: &str) -> Result<usize, ApiError> {
+pub(super) fn parse_limit(text: &str) -> Result<usize, ApiError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<usize>() {
         Ok(limit) if digits && (1..=limits::PAGE_ENTITIES_MAX).contains(&limit) => Ok(limit),

@@ -28,8 +28,29 @@ pub enum Route<'a> {
     Health,
     /// `GET /ready`
     Ready,
+    /// About namespaces or the configuration.
+    Control(ControlRoute<'a>),
     /// `OPTIONS` of any path that exists; holds the `Allow` header.
     Options(&'static str),
+}
+
+/// What a request asks for that is about namespaces or the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlRoute<'a> {
+    /// `POST /api/namespaces`
+    Register,
+    /// `GET /api/namespaces`
+    List,
+    /// `GET /api/namespaces/:name`
+    Show(Cow<'a, str>),
+    /// `DELETE /api/namespaces/:name`
+    Delete(Cow<'a, str>),
+    /// `POST /api/namespaces/:name/token`
+    ReplaceToken(Cow<'a, str>),
+    /// `GET /api/admin/config`
+    Config,
+    /// `PUT /api/admin/config`
+    Configure,
 }
 
 const GET: &str = "GET, HEAD, OPTIONS";
@@ -38,6 +59,9 @@ const EVENTS: &str = "GET, HEAD, POST, OPTIONS";
 const ENTITY: &str = "GET, HEAD, DELETE, OPTIONS";
 const ENTITY_NAMED_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
+const CONFIG: &str = "GET, HEAD, PUT, OPTIONS";
+
+const NAMESPACES: &str = "/api/namespaces";
 const ENTITIES: &str = "/api/state/entities";
 
 /// Finds the route.
@@ -58,12 +82,25 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
         "/health" => fixed(method, Method::Get, Route::Health),
         "/ready" => fixed(method, Method::Get, Route::Ready),
+        NAMESPACES => match method {
+            Method::Post => Ok(Route::Control(ControlRoute::Register)),
+            Method::Get | Method::Head => Ok(Route::Control(ControlRoute::List)),
+            Method::Options => Ok(Route::Options(EVENTS)),
+            _ => Err(ApiError::Method { allow: EVENTS }),
+        },
+        "/api/admin/config" => match method {
+            Method::Put => Ok(Route::Control(ControlRoute::Configure)),
+            Method::Get | Method::Head => Ok(Route::Control(ControlRoute::Config)),
+            Method::Options => Ok(Route::Options(CONFIG)),
+            _ => Err(ApiError::Method { allow: CONFIG }),
+        },
         "*" if method == Method::Options => Ok(Route::Options(ENTITY_NAMED_DELETE)),
         _ => {
-            let id = path
-                .strip_prefix(ENTITIES)
-                .and_then(|rest| rest.strip_prefix('/'));
-            entity(method, id.ok_or(ApiError::NoRoute)?)
+            let below = |folder| path.strip_prefix(folder)?.strip_prefix('/');
+            match below(NAMESPACES) {
+                Some(name) => namespace(method, name),
+                None => entity(method, below(ENTITIES).ok_or(ApiError::NoRoute)?),
+            }
         }
     }
 }
@@ -76,6 +113,36 @@ fn fixed(method: Method, taken: Method, route: Route<'static>) -> Result<Route<'
         Method::Head if taken == Method::Get => Ok(route),
         _ if method == taken => Ok(route),
         _ => Err(ApiError::Method { allow }),
+    }
+}
+
+/// True of a path that is there in auth mode only.
+pub fn is_of_namespaces(path: &str) -> bool {
+    let rest = path.strip_prefix(NAMESPACES);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn namespace(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
+    let (raw_name, call) = match rest.split_once('/') {
+        None => (rest, None),
+        Some((name, call)) => (name, Some(call)),
+    };
+    if raw_name.is_empty() || call.is_some_and(|call| call != "token") {
+        return Err(ApiError::NoRoute);
+    }
+    let name = || {
+        percent_decode(raw_name).or(Err(ApiError::PercentEncoding {
+            part: "namespace's name",
+        }))
+    };
+    match (method, call) {
+        (Method::Post, Some(_)) => Ok(Route::Control(ControlRoute::ReplaceToken(name()?))),
+        (Method::Options, Some(_)) => Ok(Route::Options(POST)),
+        (_, Some(_)) => Err(ApiError::Method { allow: POST }),
+        (Method::Get | Method::Head, None) => Ok(Route::Control(ControlRoute::Show(name()?))),
+        (Method::Delete, None) => Ok(Route::Control(ControlRoute::Delete(name()?))),
+        (Method::Options, None) => Ok(Route::Options(ENTITY)),
+        (_, None) => Err(ApiError::Method { allow: ENTITY }),
     }
 }
 
@@ -102,12 +169,73 @@ fn entity(method: Method, raw_id: &str) -> Result<Route<'_>, ApiError> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "each row makes its own")]
+    fn check(method: Method, path: &str, expected: Result<Route<'_>, ApiError>) {
+        assert_eq!(route(method, path), expected, "{method:?} {path}");
+    }
+
+    #[test]
+    fn calls_of_namespaces_and_of_the_operator_find_their_route() {
+        let name = || Cow::Borrowed("abc");
+        check(
+            Method::Post,
+            "/api/namespaces",
+            Ok(Route::Control(ControlRoute::Register)),
+        );
+        check(
+            Method::Get,
+            "/api/namespaces",
+            Ok(Route::Control(ControlRoute::List)),
+        );
+        check(
+            Method::Get,
+            "/api/namespaces/abc",
+            Ok(Route::Control(ControlRoute::Show(name()))),
+        );
+        check(
+            Method::Delete,
+            "/api/namespaces/a%62c",
+            Ok(Route::Control(ControlRoute::Delete(name()))),
+        );
+        check(
+            Method::Post,
+            "/api/namespaces/abc/token",
+            Ok(Route::Control(ControlRoute::ReplaceToken(name()))),
+        );
+        check(
+            Method::Get,
+            "/api/namespaces/abc/token",
+            Err(ApiError::Method { allow: POST }),
+        );
+        check(
+            Method::Put,
+            "/api/namespaces/abc",
+            Err(ApiError::Method { allow: ENTITY }),
+        );
+        for path in [
+            "/api/namespaces/",
+            "/api/namespaces/abc/",
+            "/api/namespaces/a/b",
+            "/api/namespacesx",
+        ] {
+            check(Method::Get, path, Err(ApiError::NoRoute));
+        }
+        check(
+            Method::Put,
+            "/api/admin/config",
+            Ok(Route::Control(ControlRoute::Configure)),
+        );
+        check(
+            Method::Post,
+            "/api/admin/config",
+            Err(ApiError::Method { allow: CONFIG }),
+        );
+        assert!(is_of_namespaces("/api/namespaces/x") && !is_of_namespaces("/api/namespacesx"));
+    }
+
     #[test]
     fn paths_and_methods_find_their_route() {
         let read = |id: &'static str| Ok(Route::Read(Cow::Borrowed(id)));
-        let check = |method, path, expected: Result<Route<'_>, ApiError>| {
-            assert_eq!(route(method, path), expected, "{method:?} {path}");
-        };
         check(Method::Post, "/api/events", Ok(Route::Publish));
         check(Method::Get, "/api/events", Ok(Route::Events));
         check(Method::Head, "/api/events", Ok(Route::Events));

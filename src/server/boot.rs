@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::connection::Timeouts;
+use super::control::Controller;
 use super::core::{Core, CoreParts, Opening};
 use super::headroom::Headroom;
 use super::historian::Historian;
@@ -11,11 +12,14 @@ use super::preflight::{self, MissingFeature};
 use super::runtime::{self, Executor};
 use super::shared::Shared;
 use super::sockets;
+use crate::auth::TokenHash;
 use crate::clock::Monotonic;
+use crate::control::{CONTROL_NAME, ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
     DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
 };
+use crate::model::RuntimeConfig;
 use crate::report;
 use crate::settings::Settings;
 use crate::shard::{self, Inbox, Postbox, Recovered, RecoveryProgress, Shard};
@@ -76,6 +80,14 @@ pub enum StartError {
         /// What the storage found.
         source: Box<StorageError>,
     },
+    /// The control log can't be used.
+    #[error("can't use the control log {}: {source}", path.display())]
+    Control {
+        /// Its directory.
+        path: Box<Path>,
+        /// What is wrong with it.
+        source: Box<ControlError>,
+    },
     /// A core ended with an error.
     #[error("{0}")]
     Core(String),
@@ -108,6 +120,12 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let (ended, end) = channel();
     watch_signals(ended.clone()).map_err(system("watch for signals"))?;
     let machine = Machine::check(settings)?;
+    if settings.admin_token.is_none() {
+        report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
+        if settings.auth {
+            report::warning("without FLUX_ADMIN_TOKEN anyone may register a namespace");
+        }
+    }
     let address = check_port(settings)?;
     loop {
         match serve(settings, &machine, address, (&ended, &end))? {
@@ -145,16 +163,16 @@ impl Machine {
         let descriptors = preflight::raise_descriptor_limit();
         let shards = settings.shards.unwrap_or_else(preflight::default_shards);
         let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
-        let connections_max = usize::try_from(descriptors.saturating_sub(reserved))
-            .unwrap_or(usize::MAX)
-            .clamp(1, settings.connections_max);
+        let connections_possible = descriptors.saturating_sub(reserved).max(1);
         let config = Arc::new(Config {
             durability: settings.durability,
             flush_interval_ms: settings.flush_interval_ms,
-            body_single_bytes_max: settings.body_single_bytes_max,
-            body_batch_bytes_max: settings.body_batch_bytes_max,
-            batch_delete_max: crate::limits::BATCH_DELETE_MAX_DEFAULT,
-            connections_max,
+            connections_possible: u32::try_from(connections_possible).unwrap_or(u32::MAX),
+            auth: settings.auth,
+            admin: settings
+                .admin_token
+                .as_ref()
+                .map(|token| TokenHash::of(token.reveal().as_bytes())),
             timeouts: Timeouts {
                 head_ms: settings.head_timeout_seconds * 1000,
                 body_ms: settings.body_timeout_seconds * 1000,
@@ -191,6 +209,12 @@ fn serve(
     if let Err(error) = &reserved {
         report::warning(&format!("no headroom on the disk: {error}"));
     }
+    let (store, registry) = open_control(settings)?;
+    let runtime = RuntimeConfig::default()
+        .with(&settings.configured)
+        .with(registry.config())
+        .with(&settings.overriding);
+    let mut store = Some(store);
     let data_dir = Arc::new(data_dir);
     let shared = Arc::new(Shared::new(usize::from(shards)));
     let mailboxes =
@@ -210,6 +234,9 @@ fn serve(
             data_dir: Arc::clone(&data_dir),
             shared: Arc::clone(&shared),
             config: Arc::clone(&machine.config),
+            runtime,
+            registry: registry.clone(),
+            control: store.take(),
             ended: ended.clone(),
         };
         let executor = start.spawn(machine.cpu(core));
@@ -243,6 +270,13 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
     sockets::probe(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken { address },
         _ => StartError::Listen { address, source },
+    })
+}
+
+fn open_control(settings: &Settings) -> Result<(ControlStore, Registry), StartError> {
+    ControlStore::open(&settings.data_dir).map_err(|source| StartError::Control {
+        path: settings.data_dir.join(CONTROL_NAME).into(),
+        source: Box::new(source),
     })
 }
 
@@ -300,6 +334,10 @@ struct CoreStart {
     holds_reserve: bool,
     shared: Arc<Shared>,
     config: Arc<Config>,
+    runtime: RuntimeConfig,
+    registry: Registry,
+    /// Core 0's.
+    control: Option<ControlStore>,
     ended: Sender<End>,
 }
 
@@ -340,6 +378,8 @@ impl CoreStart {
             postbox: self.postbox,
             shared: self.shared,
             config: self.config,
+            runtime: self.runtime,
+            registry: self.registry,
             seed,
         });
         let opening = runtime::spawn_blocking(move || {
@@ -359,6 +399,7 @@ impl CoreStart {
         });
         let parts = CoreParts {
             historian: Historian::new(&self.data_dir),
+            controller: Controller::new(self.control),
             janitor: Janitor::new(
                 Arc::clone(&self.data_dir),
                 Headroom::new(self.data_dir, self.holds_reserve),

@@ -155,13 +155,8 @@ impl Checkpointer {
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
         let pace = Arc::clone(&self.pace);
         self.phase = Phase::Writing(spawn_background(move || {
-            let Snapshot {
-                frozen,
-                layers,
-                meta,
-            } = snapshot;
             let mut pacer = pace.pacer();
-            let written = dir.write(frozen.entities(), &layers, meta, &mut |_| pacer.rest());
+            let written = snapshot.write(&mut dir, &mut |_| pacer.rest());
             (dir, written)
         }));
     }

@@ -1,6 +1,7 @@
 //! The settings a running server works by. How they are given is `cli`'s business.
 
 use super::connection::Timeouts;
+use crate::auth::TokenHash;
 use crate::model::Durability;
 use crate::settings::StorageUpkeep;
 
@@ -11,14 +12,12 @@ pub(super) struct Config {
     pub(super) durability: Durability,
     /// Milliseconds between two flushes in `async` durability.
     pub(super) flush_interval_ms: u64,
-    /// The body of one event, bytes.
-    pub(super) body_single_bytes_max: usize,
-    /// The body of a batch, bytes.
-    pub(super) body_batch_bytes_max: usize,
-    /// Entities that one batch delete may match.
-    pub(super) batch_delete_max: usize,
-    /// Connections of the process.
-    pub(super) connections_max: usize,
+    /// Connections that the process has descriptors for.
+    pub(super) connections_possible: u32,
+    /// Writes need a token.
+    pub(super) auth: bool,
+    /// What is kept of the operator's token.
+    pub(super) admin: Option<TokenHash>,
     /// When a connection is overdue.
     pub(super) timeouts: Timeouts,
     /// When checkpoints are taken and history is removed.

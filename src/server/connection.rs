@@ -4,7 +4,7 @@ use super::responses::Responses;
 use super::websocket::WebSocket;
 use crate::limits;
 use crate::wire::http1::{Phase, RequestReader};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 
 /// What the connection speaks.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) enum Closing {
 pub(super) struct Connection {
     /// The socket, non-blocking.
     pub(super) socket: TcpStream,
+    /// Where it comes from, where it was counted for that.
+    pub(super) address: Option<IpAddr>,
     /// How often its index was handed out before.
     pub(super) generation: u32,
     /// What it speaks.
@@ -102,6 +104,7 @@ impl Connection {
     pub(super) fn new(socket: TcpStream, generation: u32, now_ms: u64) -> Self {
         Self {
             socket,
+            address: None,
             generation,
             session: Session::Http(RequestReader::default()),
             responses: Responses::default(),

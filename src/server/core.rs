@@ -7,6 +7,7 @@
 use super::boot::Opened;
 use super::checkpointer::{Checkpointer, Finding};
 use super::connection::{Closing, Connection, Session};
+use super::control::Controller;
 use super::flusher::Flusher;
 use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
@@ -20,7 +21,7 @@ use super::websocket::Owner;
 use crate::api::ApiError;
 use crate::limits;
 use crate::report;
-use crate::shard::{Inbox, Message, Reply, Shard, Ticket};
+use crate::shard::{ControlMessage, Inbox, Message, Reply, Shard, Ticket};
 use flux_storage::{LayerError, Sequence, SetAside};
 use std::future::Future;
 use std::io;
@@ -46,6 +47,7 @@ pub(super) struct Core {
     checkpointer: Checkpointer,
     janitor: Janitor,
     historian: Historian,
+    controller: Controller,
     /// Connections that may be owed bytes.
     pub(super) to_write: Vec<u32>,
     /// Connections that have more to read than one turn took.
@@ -96,6 +98,8 @@ pub(super) struct CoreParts {
     pub(super) janitor: Janitor,
     /// What reads the past.
     pub(super) historian: Historian,
+    /// What carries out control calls.
+    pub(super) controller: Controller,
 }
 
 /// What a connection has waited for.
@@ -114,6 +118,7 @@ impl Core {
     ///
     /// # Errors
     /// Where the kernel gives no descriptors.
+    #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     pub(super) fn new(parts: CoreParts) -> io::Result<Self> {
         let poller = Poller::new()?;
         let timer = super::sockets::timer(limits::TICK_MS)?;
@@ -133,6 +138,7 @@ impl Core {
             checkpointer: Checkpointer::new(),
             janitor: parts.janitor,
             historian: parts.historian,
+            controller: parts.controller,
             to_write: Vec::new(),
             to_read: Vec::new(),
             gated: Vec::new(),
@@ -162,6 +168,7 @@ impl Core {
             busy = self.turn()?;
         }
         self.historian.finish().await;
+        self.controller.finish(&mut self.hub).await;
         self.flusher.settle(&mut self.hub).await;
         let Some(shard) = &mut self.hub.shard else {
             return Ok(());
@@ -185,6 +192,7 @@ impl Core {
                 let mut issued = self.flusher.start_due(&mut self.hub);
                 issued |= self.checkpointer.start_due(&mut self.hub);
                 issued |= self.historian.start_due(&mut self.hub);
+                issued |= self.controller.start_due(&mut self.hub);
                 let covered = Covered {
                     through: self.checkpointer.through(),
                     lacks_room: self.checkpointer.lacks_room(),
@@ -212,6 +220,7 @@ impl Core {
             || self.checkpointer.is_waiting()
             || self.janitor.is_waiting()
             || self.historian.is_waiting()
+            || self.controller.is_waiting()
     }
 
     /// Lends the processor to the kernel's threads while a flush is in flight: the one that carries it out is bound
@@ -238,6 +247,8 @@ impl Core {
             finished = true;
         }
         finished |= self.janitor.poll(&mut self.hub, context);
+        finished |= self.controller.poll(&mut self.hub, context);
+        self.answer_control_calls();
         let told: Vec<_> = self.historian.poll(context).collect();
         for (ticket, outcome) in told {
             self.deliver(ticket, Delivery::Outcome(&outcome));
@@ -292,6 +303,7 @@ impl Core {
             .open(opened.checkpoints, opened.through, self.hub.now_ms);
         self.janitor.open(opened.base);
         self.hub.shard = Some(opened.shard);
+        self.hub.acquaint_shard();
         self.count();
     }
 
@@ -380,9 +392,35 @@ impl Core {
                     reply,
                 } => self.deliver(ticket, Delivery::Reply(from, reply)),
                 Message::Changes(batch) => self.fan_out(&batch),
+                Message::Control(message) => self.take_control(message),
             }
         }
         busy
+    }
+
+    fn take_control(&mut self, message: ControlMessage) {
+        match message {
+            ControlMessage::Ask { origin, command } => {
+                if let Err(error) = self.hub.take_control_call(origin, command) {
+                    self.reply(origin.core, origin.ticket, Reply::Refused(error));
+                }
+            }
+            ControlMessage::Apply(change) => {
+                self.hub.apply(&change);
+                let done = Message::Control(ControlMessage::Applied);
+                self.hub.postbox.send(0, done);
+            }
+            ControlMessage::Applied => {
+                self.controller.applied();
+                self.answer_control_calls();
+            }
+        }
+    }
+
+    fn answer_control_calls(&mut self) {
+        for (origin, reply) in std::mem::take(&mut self.controller.answers) {
+            self.reply(origin.core, origin.ticket, reply);
+        }
     }
 
     /// Sends out what the shard may show by now: replies, changes, and answers that were withheld.

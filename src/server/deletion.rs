@@ -1,10 +1,12 @@
 //! A batch delete on its way: first, for a filter, the ids that match are collected from the shards concerned, and
 //! counted; then each shard deletes its own.
 
+use super::access::denied;
 use super::hub::{Answer, CORS_ORIGIN, Hub};
 use super::operation::RequestMeta;
 use crate::api::ApiError;
 use crate::api::delete::{self, DeleteFilter};
+use crate::auth::Access;
 use crate::model::is_reserved;
 use crate::shard::{Reply, ShardRequest, Ticket};
 
@@ -20,6 +22,12 @@ pub(super) struct Deletion {
     waiting: usize,
     deleted: usize,
     errors: Vec<(Box<str>, String)>,
+    access: Access,
+}
+
+/// Entities that one batch delete may match.
+fn limit(hub: &Hub) -> usize {
+    usize::try_from(hub.runtime.max_batch_delete).unwrap_or(usize::MAX)
 }
 
 impl Deletion {
@@ -31,7 +39,7 @@ impl Deletion {
         hub: &mut Hub,
         meta: RequestMeta,
         ticket: Ticket,
-        filter: DeleteFilter,
+        (filter, access): (DeleteFilter, Access),
     ) -> Result<Self, ApiError> {
         let mut deletion = Self {
             meta,
@@ -41,6 +49,7 @@ impl Deletion {
             waiting: 0,
             deleted: 0,
             errors: Vec::new(),
+            access,
         };
         let (namespace, prefix) = match filter {
             DeleteFilter::Ids(ids) => {
@@ -57,7 +66,7 @@ impl Deletion {
             let request = ShardRequest::Collect {
                 namespace: namespace.clone(),
                 prefix: prefix.clone(),
-                max: hub.config.batch_delete_max.saturating_add(1),
+                max: limit(hub).saturating_add(1),
             };
             hub.ask(shard, ticket, request)?;
             deletion.waiting += 1;
@@ -66,12 +75,15 @@ impl Deletion {
     }
 
     fn take_named(&mut self, hub: &Hub, ids: Vec<Box<str>>) -> Result<(), ApiError> {
-        let limit = hub.config.batch_delete_max;
+        let limit = limit(hub);
         if ids.len() > limit {
             return Err(ApiError::TooManyMatches { limit });
         }
         if ids.iter().any(|id| is_reserved(id)) {
             return Err(ApiError::Reserved);
+        }
+        for id in &ids {
+            self.access.may_delete(id).map_err(denied)?;
         }
         for id in ids {
             self.ids[usize::from(hub.place(&id))].push(id);
@@ -89,6 +101,7 @@ impl Deletion {
             let request = ShardRequest::DeleteMany {
                 ids: ids.clone(),
                 done: Vec::new(),
+                payer: self.access.payer(),
             };
             match hub.ask(shard, ticket, request) {
                 Ok(()) => self.waiting += 1,
@@ -116,9 +129,13 @@ impl Deletion {
             _ => {}
         }
         if self.collecting && self.waiting == 0 {
-            let limit = hub.config.batch_delete_max;
+            let limit = limit(hub);
             if self.ids.iter().map(Vec::len).sum::<usize>() > limit {
                 return Err(ApiError::TooManyMatches { limit });
+            }
+            let mut ids = self.ids.iter().flatten();
+            if ids.any(|id| self.access.may_delete(id).is_err()) {
+                return Err(ApiError::NotOwner);
             }
             self.delete(hub, ticket);
         }

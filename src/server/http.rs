@@ -1,9 +1,11 @@
 //! HTTP requests → commands for shards, and shards' replies → HTTP answers.
 
+use super::access::denied;
 use super::deletion::Deletion;
 use super::historian::Outcome;
 use super::hub::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
 use super::listing::{Listing, Progress};
+use super::namespaces::{self, ControlCall};
 use super::operation::{BatchInFlight, Operation, RequestMeta};
 use super::past::PastRequest;
 use super::responses::Responses;
@@ -12,7 +14,8 @@ use crate::api::event::Decoded;
 use crate::api::history::EventsQuery;
 use crate::api::json::Scanner;
 use crate::api::query::{self, ListQuery, ReadQuery};
-use crate::api::{ApiError, Route, delete, encode, route};
+use crate::api::route::{ControlRoute, is_of_namespaces};
+use crate::api::{ApiError, Route, config, delete, encode, route};
 use crate::history::Asked;
 use crate::model::{EventId, EventPack, is_reserved};
 use crate::shard::{AppendRefusal, Reply, ShardRequest, StateDamaged, Ticket, place};
@@ -59,11 +62,12 @@ impl Client<'_> {
 
 /// The most bytes that the body of this request may have.
 pub(super) fn body_limit(hub: &Hub, head: &Head<'_>) -> usize {
-    match head.path {
-        "/api/events" => hub.config.body_single_bytes_max,
-        "/api/events/batch" => hub.config.body_batch_bytes_max,
-        _ => crate::limits::BODY_OTHER_BYTES_MAX,
-    }
+    let limit = match head.path {
+        "/api/events" => hub.runtime.body_size_limit_single_bytes,
+        "/api/events/batch" => hub.runtime.body_size_limit_batch_bytes,
+        _ => return crate::limits::BODY_OTHER_BYTES_MAX,
+    };
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Works on a request; every outcome but an upgrade has its answer, or a slot for it, in the client's responses.
@@ -89,15 +93,18 @@ fn dispatch(
 ) -> Result<Next, ApiError> {
     let head = &request.head;
     query::check(head.query)?;
+    if !hub.config.auth && is_of_namespaces(head.path) {
+        return Err(ApiError::NoRoute);
+    }
     match route(head.method, head.path)? {
         Route::Publish => {
             serving(hub)?;
-            publish(hub, client, request.body, meta)?;
+            publish(hub, client, request, meta)?;
             return Ok(Next::Published);
         }
         Route::PublishBatch => {
             serving(hub)?;
-            publish_batch(hub, client, request.body, meta)?;
+            publish_batch(hub, client, request, meta)?;
             return Ok(Next::Published);
         }
         Route::List => {
@@ -126,22 +133,13 @@ fn dispatch(
         Route::Read(id) => read(hub, client, (&id, head), meta)?,
         Route::Delete(id) => {
             serving(hub)?;
-            delete_one(hub, client, &id, meta)?;
+            delete_one(hub, client, (&id, head), meta)?;
         }
         Route::DeleteBatch => {
             serving(hub)?;
-            let filter = delete::parse(request.body)?;
-            let ticket = client.next_ticket();
-            let deletion = Deletion::start(hub, meta, ticket, filter)
-                .inspect_err(|_| client.responses.forget_number())?;
-            let done = deletion.is_done();
-            let slot = client
-                .responses
-                .wait(Operation::DeleteMany(Box::new(deletion)));
-            if done {
-                finish_deletion(hub, client, slot);
-            }
+            delete_many(hub, client, request, meta)?;
         }
+        Route::Control(route) => control(hub, client, (request, route), meta)?,
         Route::WebSocket => {
             serving(hub)?;
             return upgrade(client, head);
@@ -165,9 +163,11 @@ fn serving(hub: &Hub) -> Result<(), ApiError> {
 fn publish(
     hub: &mut Hub,
     client: &mut Client<'_>,
-    body: &[u8],
+    request: &Request<'_>,
     meta: RequestMeta,
 ) -> Result<(), ApiError> {
+    let access = hub.access(&request.head)?;
+    let payer = access.payer();
     let (shards, now) = (hub.shards, hub.now);
     let Hub {
         decoder,
@@ -178,13 +178,14 @@ fn publish(
     } = hub;
     event.clear();
     answer.clear();
-    let mut scanner = Scanner::new(body)?;
+    let mut scanner = Scanner::new(request.body)?;
     let placed = decoder.decode(
         &mut scanner,
         ids,
         now.as_millis(),
         |decoded| match decoded {
             Decoded::Event(draft) => {
+                access.may_publish(draft.entity_id).map_err(denied)?;
                 draft.encode(event);
                 encode::published(answer, draft.event_id, draft.stream);
                 Ok(place(draft.entity_id, shards))
@@ -196,7 +197,7 @@ fn publish(
     let shard = placed?;
     if shard == hub.core {
         let own = hub.shard.as_mut().ok_or(ApiError::NotReady)?;
-        match own.publish(now, &hub.event) {
+        match own.publish(now, &hub.event, payer.as_ref()) {
             Ok(sequence) => {
                 let gate = hub.gate(sequence);
                 client
@@ -217,7 +218,11 @@ fn publish(
     hub.ask(
         shard,
         client.next_ticket(),
-        ShardRequest::Publish { pack, done: 0 },
+        ShardRequest::Publish {
+            pack,
+            done: 0,
+            payer,
+        },
     )?;
     client.responses.wait(Operation::Publish {
         meta,
@@ -241,18 +246,22 @@ fn write_success(hub: &Hub, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
 fn publish_batch(
     hub: &mut Hub,
     client: &mut Client<'_>,
-    body: &[u8],
+    request: &Request<'_>,
     meta: RequestMeta,
 ) -> Result<(), ApiError> {
+    let access = hub.access(&request.head)?;
     let shards = hub.shards;
     let mut context = BatchContext {
         now_ms: hub.now.as_millis(),
         decoder: &mut hub.decoder,
         ids: &mut hub.ids,
         shards: usize::from(shards),
-        place: |id: &str| place(id, shards),
+        place: |id: &str| {
+            access.may_publish(id).map_err(denied)?;
+            Ok(place(id, shards))
+        },
     };
-    let mut plan = BatchPlan::decode(body, &mut context)?;
+    let mut plan = BatchPlan::decode(request.body, &mut context)?;
     let packs = std::mem::take(&mut plan.packs);
     let outcomes = vec![PartOutcome::default(); packs.len()];
     let mut batch = BatchInFlight {
@@ -266,7 +275,12 @@ fn publish_batch(
         if pack.is_empty() {
             continue;
         }
-        match hub.ask(shard, ticket, ShardRequest::Publish { pack, done: 0 }) {
+        let request = ShardRequest::Publish {
+            pack,
+            done: 0,
+            payer: access.payer(),
+        };
+        match hub.ask(shard, ticket, request) {
             Ok(()) => batch.waiting += 1,
             Err(error) => batch.outcomes[usize::from(shard)].error = Some(error),
         }
@@ -373,18 +387,84 @@ fn past(
 fn delete_one(
     hub: &mut Hub,
     client: &mut Client<'_>,
-    id: &str,
+    (id, head): (&str, &Head<'_>),
     meta: RequestMeta,
 ) -> Result<(), ApiError> {
+    let access = hub.access(head)?;
     if is_reserved(id) {
         return Err(ApiError::Reserved);
     }
-    let request = ShardRequest::Delete { id: id.into() };
+    access.may_delete(id).map_err(denied)?;
+    let request = ShardRequest::Delete {
+        id: id.into(),
+        payer: access.payer(),
+    };
     hub.ask(hub.place(id), client.next_ticket(), request)?;
     client.responses.wait(Operation::Delete {
         meta,
         id: id.into(),
     });
+    Ok(())
+}
+
+fn delete_many(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    request: &Request<'_>,
+    meta: RequestMeta,
+) -> Result<(), ApiError> {
+    let access = hub.access(&request.head)?;
+    let filter = delete::parse(request.body)?;
+    let ticket = client.next_ticket();
+    let deletion = Deletion::start(hub, meta, ticket, (filter, access))
+        .inspect_err(|_| client.responses.forget_number())?;
+    let done = deletion.is_done();
+    let slot = client
+        .responses
+        .wait(Operation::DeleteMany(Box::new(deletion)));
+    if done {
+        finish_deletion(hub, client, slot);
+    }
+    Ok(())
+}
+
+/// Begins a call about namespaces or the configuration.
+fn control(
+    hub: &mut Hub,
+    client: &mut Client<'_>,
+    (request, route): (&Request<'_>, ControlRoute<'_>),
+    meta: RequestMeta,
+) -> Result<(), ApiError> {
+    serving(hub)?;
+    let (head, body) = (&request.head, request.body);
+    let ticket = client.next_ticket();
+    let begun = match route {
+        ControlRoute::Register => ControlCall::register(hub, (head, body), meta, ticket),
+        ControlRoute::List => ControlCall::list(hub, head, meta, ticket),
+        ControlRoute::Show(name) => ControlCall::show(hub, &name, meta, ticket),
+        ControlRoute::Delete(name) => ControlCall::delete(hub, (head, &name), meta, ticket),
+        ControlRoute::ReplaceToken(name) => {
+            ControlCall::replace_token(hub, (head, &name), meta, ticket)
+        }
+        ControlRoute::Configure => ControlCall::configure(hub, (head, body), meta, ticket),
+        ControlRoute::Config => {
+            let mut body = Vec::new();
+            config::encode(&mut body, &hub.runtime);
+            client
+                .responses
+                .push(Sequence::ZERO, |out| write_success(hub, out, meta, &body));
+            return Ok(());
+        }
+    };
+    let call = begun.inspect_err(|_| client.responses.forget_number())?;
+    let mut out = Vec::new();
+    let progress = call.begin(hub, &mut out);
+    let slot = client.responses.wait(Operation::Control(Box::new(call)));
+    if let namespaces::Progress::Done = progress {
+        client
+            .responses
+            .fill(slot, |bytes| bytes.extend_from_slice(&out));
+    }
     Ok(())
 }
 
@@ -502,6 +582,19 @@ pub(super) fn on_reply(
                 client
                     .responses
                     .fill(slot, |out| hub.write_error(out, meta, &error));
+            }
+        }
+        Some(Operation::Control(call)) => {
+            let meta = call.meta();
+            let mut text = Vec::new();
+            match call.take(hub, ticket, (from, reply), &mut text) {
+                Ok(namespaces::Progress::Waiting) => {}
+                Ok(namespaces::Progress::Done) => client
+                    .responses
+                    .fill(slot, |out| out.extend_from_slice(&text)),
+                Err(error) => client
+                    .responses
+                    .fill(slot, |out| hub.write_error(out, meta, &error)),
             }
         }
         Some(Operation::Past(request)) => {

@@ -7,12 +7,14 @@ use super::shared::Shared;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::{ApiError, encode};
 use crate::clock::{self, Monotonic};
-use crate::model::{Durability, Timestamp, namespace_of};
+use crate::control::{self, Command};
+use crate::model::{Durability, RuntimeConfig, Timestamp, namespace_of};
 use crate::shard::{Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket, place};
 use crate::subscribe::{Filter, Registry};
 use crate::wire::http1::{BodyLength, ImfFixdate, ResponseHead, imf_fixdate};
 use crate::wire::ws::HandshakeError;
 use flux_storage::{Log, Sequence};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// See the module.
@@ -42,6 +44,12 @@ pub(super) struct Hub {
     pub(super) shared: Arc<Shared>,
     /// The settings.
     pub(super) config: Arc<Config>,
+    /// The configuration in force.
+    pub(super) runtime: RuntimeConfig,
+    /// The namespaces.
+    pub(super) registry: control::Registry,
+    /// Control calls of this core's connections, where this core is the one that carries them out.
+    pub(super) control_calls: VecDeque<(Origin, Command)>,
     /// The wall clock, read once per turn.
     pub(super) now: Timestamp,
     /// Milliseconds of the monotonic clock, read once per turn.
@@ -62,6 +70,10 @@ pub(super) struct HubParts {
     pub(super) shared: Arc<Shared>,
     /// The settings.
     pub(super) config: Arc<Config>,
+    /// The configuration in force.
+    pub(super) runtime: RuntimeConfig,
+    /// The namespaces.
+    pub(super) registry: control::Registry,
     /// For ids.
     pub(super) seed: u64,
 }
@@ -82,6 +94,9 @@ impl Hub {
             past: Desk::default(),
             shared: parts.shared,
             config: parts.config,
+            runtime: parts.runtime,
+            registry: parts.registry,
+            control_calls: VecDeque::new(),
             now: Timestamp::default(),
             now_ms: 0,
             date: [0; 29],
@@ -96,6 +111,9 @@ impl Hub {
         let before = self.now.as_micros() / 1_000_000;
         self.now = clock::now();
         self.now_ms = self.clock.millis();
+        if let Some(shard) = &mut self.shard {
+            shard.limiter_mut().advance(self.now_ms);
+        }
         let seconds = self.now.as_micros() / 1_000_000;
         if seconds != before {
             imf_fixdate(seconds, &mut self.date);
@@ -227,6 +245,10 @@ impl Hub {
             headers.extend([("Retry-After", seconds.as_str()), CORS_EXPOSE]);
         }
         match error {
+            // RFC 9110 §11.6.1: a 401 says what would do.
+            ApiError::TokenMissing | ApiError::TokenMalformed | ApiError::TokenUnknown => {
+                headers.push(("WWW-Authenticate", "Bearer realm=\"flux\""));
+            }
             ApiError::Method { allow } => headers.push(("Allow", allow)),
             ApiError::Handshake(HandshakeError::Version) => {
                 headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);

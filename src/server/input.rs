@@ -3,8 +3,10 @@
 use super::connection::{Closing, Connection, Session};
 use super::core::Core;
 use super::http::{self, Client, Next};
+use super::hub::Hub;
 use super::operation::RequestMeta;
 use super::poller::Token;
+use super::tally::Exhausted;
 use super::websocket::{After, Owner, WebSocket};
 use crate::api::ApiError;
 use crate::limits;
@@ -35,9 +37,8 @@ impl Core {
                     return;
                 }
             };
-            let limit = self.hub.config.connections_max;
-            let beyond = self.hub.shared.connections().checked_sub(limit as u64);
-            let over = beyond.is_some();
+            let limit = self.connections_max();
+            let beyond = self.hub.shared.connections().checked_sub(u64::from(limit));
             if beyond.is_some_and(|beyond| beyond >= limits::CONNECTIONS_REFUSED_MAX) {
                 self.refuse(&socket);
                 continue;
@@ -51,8 +52,13 @@ impl Core {
                 return;
             }
             let mut connection = Box::new(Connection::new(socket, generation, now_ms));
-            if over {
-                let (hub, error) = (&self.hub, ApiError::TooManyConnections { limit });
+            let refused = match beyond {
+                Some(_) => Some(ApiError::TooManyConnections { limit }),
+                None => self.count_address(&mut connection),
+            };
+            let over = refused.is_some();
+            if let Some(error) = refused {
+                let hub = &self.hub;
                 connection.responses.push(Sequence::ZERO, |out| {
                     hub.write_error(out, RequestMeta::CLOSING, &error);
                 });
@@ -73,10 +79,32 @@ impl Core {
         }
     }
 
+    /// Connections of the process: those that were configured, as far as there are descriptors.
+    fn connections_max(&self) -> u32 {
+        let Hub {
+            runtime, config, ..
+        } = &self.hub;
+        runtime.max_connections.min(config.connections_possible)
+    }
+
+    /// Counts a connection for its address. Why it is refused, where the address has too many.
+    fn count_address(&self, connection: &mut Connection) -> Option<ApiError> {
+        // Of a client that is gone again there is no address.
+        let address = connection.socket.peer_addr().ok()?.ip();
+        let limit = self.hub.runtime.max_connections_per_address;
+        match self.hub.shared.connected.add(address, limit) {
+            Ok(()) => {
+                connection.address = Some(address);
+                None
+            }
+            Err(Exhausted) => Some(ApiError::TooManyFromAddress { limit }),
+        }
+    }
+
     /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
     fn refuse(&self, socket: &std::net::TcpStream) {
         let error = ApiError::TooManyConnections {
-            limit: self.hub.config.connections_max,
+            limit: self.connections_max(),
         };
         let mut answer = Vec::new();
         self.hub
@@ -243,7 +271,7 @@ impl Core {
             return;
         };
         let rest = reader.take_rest();
-        let mut websocket = Box::new(WebSocket::new(metrics));
+        let mut websocket = Box::new(WebSocket::new(metrics, connection.address));
         websocket.reader.receive(&rest);
         connection.session = Session::WebSocket(websocket);
         self.hub

@@ -11,18 +11,23 @@
 //! | `connection`, `slots` | one client, and all clients of a core |
 //! | `http`, `responses`, `operation` | requests → shards → answers, in order |
 //! | `listing`, `deletion` | the two requests that take several steps |
+//! | `access` | who sends a request |
+//! | `control`, `namespaces` | the control plane, and the calls that go to it |
 //! | `past`, `historian` | requests about the past, and the helper threads that read it |
 //! | `websocket` | one WebSocket session |
 //! | `flusher` | flushes and segments in preparation |
 //! | `headroom` | the room on the disk that is held back |
 //! | `runtime` | all we use of glommio |
 //! | `poller`, `sockets` | epoll, listening, accepting, ticking |
+//! | `tally` | what clients hold, by address |
 //! | `shared` | counters that all cores read |
 
+mod access;
 mod boot;
 mod checkpointer;
 mod config;
 mod connection;
+mod control;
 mod core;
 mod deletion;
 mod flusher;
@@ -33,6 +38,7 @@ mod hub;
 mod input;
 mod janitor;
 mod listing;
+mod namespaces;
 mod operation;
 mod output;
 mod pace;
@@ -44,6 +50,7 @@ mod runtime;
 mod shared;
 mod slots;
 mod sockets;
+mod tally;
 mod upkeep;
 mod websocket;
 

@@ -2,6 +2,7 @@
 
 use super::deletion::Deletion;
 use super::listing::Listing;
+use super::namespaces::ControlCall;
 use super::past::PastRequest;
 use crate::api::batch::{BatchPlan, PartOutcome};
 use crate::wire::http1::{Head, Method, Version};
@@ -56,6 +57,8 @@ pub(super) enum Operation {
     DeleteMany(Box<Deletion>),
     /// A listing is gathered or streamed.
     List(Box<Listing>),
+    /// A call about namespaces or the configuration.
+    Control(Box<ControlCall>),
     /// The past is looked up.
     Past(Box<PastRequest>),
 }

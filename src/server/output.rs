@@ -143,6 +143,9 @@ impl Core {
     pub(super) fn end(&mut self, index: u32, mut connection: Connection) {
         let counters = self.hub.shared.of(self.hub.core);
         counters.connections.fetch_sub(1, Relaxed);
+        if let Some(address) = connection.address {
+            self.hub.shared.connected.remove(address);
+        }
         if let Session::WebSocket(websocket) = &mut connection.session {
             counters.websockets.fetch_sub(1, Relaxed);
             let owner = Owner {

@@ -1,6 +1,7 @@
 //! The little that all cores know of each other: counters, each written by one core and read by all, and two flags.
 //! Nothing here orders anything; a reader may be a moment behind.
 
+use super::tally::Tally;
 use crate::api::encode::Metrics;
 use crate::shard::RecoveryProgress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,8 @@ pub(super) struct CoreCounters {
     pub(super) connections: AtomicU64,
     /// Of those, WebSocket connections.
     pub(super) websockets: AtomicU64,
+    /// Subscriptions of its connections.
+    pub(super) subscriptions: AtomicU64,
     /// Connections that published lately.
     pub(super) publishers: AtomicU64,
     /// Connections that could not be accepted.
@@ -47,6 +50,10 @@ impl CoreCounters {
 #[derive(Debug)]
 pub(super) struct Shared {
     cores: Box<[CoreCounters]>,
+    /// Connections by address.
+    pub(super) connected: Tally,
+    /// Subscriptions by address.
+    pub(super) subscribed: Tally,
     stopping: AtomicBool,
     /// The state has to be made anew after the stop.
     rebuilding: AtomicBool,
@@ -57,6 +64,8 @@ impl Shared {
     pub(super) fn new(cores: usize) -> Self {
         Self {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
+            connected: Tally::new(),
+            subscribed: Tally::new(),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
         }
@@ -88,6 +97,11 @@ impl Shared {
     /// Open connections of all cores.
     pub(super) fn connections(&self) -> u64 {
         self.sum(|core| &core.connections)
+    }
+
+    /// Subscriptions of all connections.
+    pub(super) fn subscriptions(&self) -> u64 {
+        self.sum(|core| &core.subscriptions)
     }
 
     /// Bytes of all shards' logs.

@@ -4,6 +4,7 @@
 //! arrive before that belong to it already.
 
 use super::hub::Hub;
+use super::tally::Exhausted;
 use crate::api::subscription::{Action, ClientMessage, parse};
 use crate::api::{ApiError, encode};
 use crate::limits;
@@ -11,6 +12,8 @@ use crate::shard::{Reply, ShardRequest, Ticket};
 use crate::subscribe::{Filter, Outbox, OutboxLimits};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Close code of a server that stops (RFC 6455 §7.4.1).
 pub(super) const GOING_AWAY: u16 = 1001;
@@ -28,6 +31,8 @@ pub(super) struct WebSocket {
     /// It wants `metrics_update` messages.
     pub(super) metrics: bool,
     subscriptions: BTreeSet<Filter>,
+    /// Where the client is.
+    address: Option<IpAddr>,
     pending: Vec<PendingSubscription>,
     next_slot: u32,
     /// When it was last pinged without having been heard of since, monotonic milliseconds.
@@ -73,12 +78,13 @@ pub(super) enum After {
 
 impl WebSocket {
     /// A session without subscriptions.
-    pub(super) fn new(metrics: bool) -> Self {
+    pub(super) fn new(metrics: bool, address: Option<IpAddr>) -> Self {
         Self {
             reader: MessageReader::default(),
             outbox: Outbox::new(OutboxLimits::default()),
             metrics,
             subscriptions: BTreeSet::new(),
+            address,
             pending: Vec::new(),
             next_slot: 0,
             pinged_ms: None,
@@ -205,6 +211,7 @@ impl WebSocket {
         if self.subscriptions.len() >= limit {
             return Err(ApiError::TooManySubscriptions { limit });
         }
+        self.count(hub)?;
         self.next_slot = self.next_slot.wrapping_add(1);
         let slot = self.next_slot;
         let shards = hub.shards_of(&filter);
@@ -218,6 +225,7 @@ impl WebSocket {
                 for shard in shards.take(asked) {
                     hub.unsubscribe(shard, owner.ticket(slot), filter.clone());
                 }
+                self.discount(hub);
                 return Err(error);
             }
         }
@@ -243,8 +251,39 @@ impl WebSocket {
         if !self.subscriptions.remove(&filter) {
             return Err(ApiError::NotSubscribed);
         }
+        self.discount(hub);
         take_back(hub, owner, &filter);
         Ok(Done::Now)
+    }
+
+    /// Counts one more subscription, of all connections and of the client's address.
+    fn count(&self, hub: &Hub) -> Result<(), ApiError> {
+        let limit = hub.runtime.max_subscriptions;
+        if hub.shared.subscriptions() >= u64::from(limit) {
+            let holder = "all connections together hold";
+            return Err(ApiError::SubscriptionsExhausted { holder, limit });
+        }
+        let limit = hub.runtime.max_subscriptions_per_address;
+        let added = match self.address {
+            None => Ok(()),
+            Some(address) => hub.shared.subscribed.add(address, limit),
+        };
+        added.map_err(|Exhausted| ApiError::SubscriptionsExhausted {
+            holder: "the connections from one address hold",
+            limit,
+        })?;
+        let counters = hub.shared.of(hub.core);
+        counters.subscriptions.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Counts one less.
+    fn discount(&self, hub: &Hub) {
+        let counters = hub.shared.of(hub.core);
+        counters.subscriptions.fetch_sub(1, Relaxed);
+        if let Some(address) = self.address {
+            hub.shared.subscribed.remove(address);
+        }
     }
 
     /// Takes a shard's word that a subscription is in force there, or that it can't be.
@@ -278,6 +317,7 @@ impl WebSocket {
                 Some(error) => {
                     let again = self.pending.iter().any(|pending| pending.filter == filter);
                     if !again && self.subscriptions.remove(&filter) {
+                        self.discount(hub);
                         take_back(hub, owner, &filter);
                     }
                     self.refuse(id.as_deref(), error);
@@ -289,6 +329,7 @@ impl WebSocket {
     /// Takes every subscription back: the connection ends.
     pub(super) fn leave(&mut self, hub: &mut Hub, owner: Owner) {
         for filter in std::mem::take(&mut self.subscriptions) {
+            self.discount(hub);
             take_back(hub, owner, &filter);
         }
     }

@@ -3,7 +3,7 @@
 //! Before retention removes the beginning of a log, what it led to is worked into the base, in the way in which a
 //! checkpoint is written. So the state at any time that is still told of can be had from the base and the log.
 
-use super::engine::{Engine, Snapshot};
+use super::engine::Engine;
 use super::recovery::RecoverError;
 use super::replay::{Batch, Target};
 use flux_storage::{CheckpointDir, LogReader, Pace, Sequence};
@@ -25,7 +25,7 @@ pub fn advance_base(
         Some(checkpoint) => {
             let from = checkpoint.meta.through.next();
             (
-                Engine::from_checkpoint(checkpoint.stack, &checkpoint.meta),
+                Engine::from_checkpoint(checkpoint.stack, &checkpoint.meta)?,
                 from,
             )
         }
@@ -56,12 +56,7 @@ pub fn advance_base(
         Ok(ControlFlow::Continue(()))
     })?;
     batch.apply(&mut target)?;
-    let Snapshot {
-        frozen,
-        layers,
-        meta,
-    } = engine.freeze(through);
-    let pending = base.write(frozen.entities(), &layers, meta, pace)?;
+    let pending = engine.freeze(through).write(base, pace)?;
     base.publish(pending)?;
     base.remove_unreferenced()?;
     Ok(())

@@ -9,16 +9,19 @@
 
 use super::changes::{ChangeCollector, CollectedChanges};
 use super::log::{AppendRefusal, EventLog};
-use super::message::Chunk;
+use super::message::{Chunk, Holding};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::{
     EntityView, EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved, place,
 };
-use crate::state::{Applied, Entity, Frozen, Query, Replaced, State};
+use crate::state::{Applied, Entity, Frozen, Names, NamesView, Query, Replaced, State};
 use crate::subscribe::{Filter, Registry};
-use flux_storage::{Checkpoint, CheckpointMeta, LayerError, LayerStack, Sequence};
+use flux_storage::{
+    Checkpoint, CheckpointDir, CheckpointError, CheckpointMeta, LayerError, LayerStack, Pace,
+    PendingCheckpoint, Sequence,
+};
 use std::sync::Arc;
 
 /// Stream and source of the tombstones that the delete calls make.
@@ -29,6 +32,11 @@ const DELETE_SOURCE: &str = "flux";
 #[derive(Debug, Default)]
 pub struct Engine {
     state: State,
+    names: Names,
+    /// The names as the layers keep them.
+    names_kept: NamesView,
+    /// What becomes that when the snapshot is settled.
+    names_freezing: NamesView,
     /// Time of the last event: time never steps back within a shard, whatever the clock does.
     last_time: Timestamp,
     /// Sequence of the last event that removed an entity.
@@ -80,19 +88,69 @@ pub struct Snapshot {
     pub layers: LayerStack,
     /// The position, and what else an engine knows there.
     pub meta: CheckpointMeta,
+    names: NamesView,
+    /// The names as `layers` keep them.
+    names_before: NamesView,
 }
+
+impl Snapshot {
+    /// Writes it as a checkpoint, not to be published before the log is durable that far. Blocks.
+    ///
+    /// # Errors
+    /// As for [`CheckpointDir::write`].
+    pub fn write(
+        &self,
+        dir: &mut CheckpointDir,
+        pace: &mut Pace<'_>,
+    ) -> Result<PendingCheckpoint, CheckpointError> {
+        let names = self.names.changes_since(&self.names_before);
+        let records = Records {
+            len: names.len() + self.frozen.len(),
+            records: names.records().chain(self.frozen.entities()),
+        };
+        dir.write(records, &self.layers, self.meta, pace)
+    }
+}
+
+/// Records of which it is known how many there are.
+struct Records<I> {
+    records: I,
+    len: usize,
+}
+
+impl<I: Iterator> Iterator for Records<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        let next = self.records.next();
+        self.len = self.len.saturating_sub(usize::from(next.is_some()));
+        next
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len, Some(self.len))
+    }
+}
+
+impl<I: Iterator> ExactSizeIterator for Records<I> {}
 
 impl Engine {
     /// The engine that a checkpoint holds.
-    pub fn from_checkpoint(layers: LayerStack, meta: &CheckpointMeta) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where a layer is damaged.
+    pub fn from_checkpoint(layers: LayerStack, meta: &CheckpointMeta) -> Result<Self, LayerError> {
+        let names = Names::from_layers(&layers)?;
+        Ok(Self {
+            names_kept: names.view(),
+            names,
             state: State::from_layers(layers, usize::try_from(meta.entities).unwrap_or(usize::MAX)),
             last_time: Timestamp::from_micros(meta.time_micros),
             last_delete: meta.last_delete,
             events: meta.events,
             checkpoint: Some(*meta),
             ..Self::default()
-        }
+        })
     }
 
     /// Freezes the state after the event `through`, for a helper thread to write. Cost: constant.
@@ -109,10 +167,13 @@ impl Engine {
             last_delete: self.last_delete,
         };
         self.freezing = Some(meta);
+        self.names_freezing = self.names.view();
         Snapshot {
             frozen,
             layers,
             meta,
+            names: self.names_freezing.clone(),
+            names_before: self.names_kept.clone(),
         }
     }
 
@@ -124,6 +185,7 @@ impl Engine {
     /// Goes on over the layers of the checkpoint that was made of the snapshot.
     pub fn settle(&mut self, layers: LayerStack) -> Replaced {
         self.checkpoint = self.freezing.take();
+        self.names_kept = std::mem::take(&mut self.names_freezing);
         self.state.settle(layers)
     }
 
@@ -133,7 +195,27 @@ impl Engine {
         self.checkpoint.map(|meta| Checkpoint { stack, meta })
     }
 
-    /// Takes over an entity of an earlier generation, when the number of shards has changed.
+    /// What a namespace holds.
+    pub fn holding(&self, namespace: &str) -> Holding {
+        let entry = self.names.get(namespace).filter(|entry| entry.entities > 0);
+        entry.map_or_else(Holding::default, |entry| Holding {
+            entities: entry.entities,
+            last_updated: Some(entry.last_updated),
+        })
+    }
+
+    /// The namespaces.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// The namespaces.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Takes over an entity of an earlier generation, when the number of shards has changed. Its namespace is counted by
+    /// itself.
     ///
     /// # Errors
     /// Where a layer is damaged.
@@ -166,7 +248,9 @@ impl Engine {
             let lifted = self.state.lift(event.entity_id)?;
             self.last_time = self.last_time.max(time);
             self.events += 1;
-            if self.state.apply(lifted, (sequence, time), &event) == Applied::Deleted {
+            let applied = self.state.apply(lifted, (sequence, time), &event);
+            self.names.count(event.entity_id, applied, time);
+            if applied == Applied::Deleted {
                 self.last_delete = sequence;
             }
         }
@@ -188,7 +272,8 @@ impl Engine {
         if shards == 1 || place(entity.id, shards) == shard {
             let lifted = self.state.lift(entity.id)?;
             self.last_time = self.last_time.max(time);
-            self.state.replace(lifted, sequence, &entity);
+            let applied = self.state.replace(lifted, sequence, &entity);
+            self.names.count(entity.id, applied, entity.last_updated);
         }
         Ok(())
     }
@@ -222,6 +307,7 @@ impl Engine {
         self.last_time = time;
         self.events += 1;
         let applied = self.state.apply(lifted, (sequence, time), &event);
+        self.names.count(event.entity_id, applied, time);
         match applied {
             Applied::Deleted => {
                 self.last_delete = sequence;
@@ -247,6 +333,17 @@ impl Engine {
         !self.hits.is_empty()
     }
 
+    /// Whether there is such an entity.
+    ///
+    /// # Errors
+    /// [`AppendRefusal::StateDamaged`].
+    pub fn has(&mut self, entity_id: &str) -> Result<bool, AppendRefusal> {
+        match self.state.get(entity_id) {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) => Err(self.damaged(error)),
+        }
+    }
+
     /// Deletes an entity by a tombstone event with this id. `Ok(None)` where there is nothing to delete.
     ///
     /// # Errors
@@ -257,10 +354,8 @@ impl Engine {
         now: Timestamp,
         (entity_id, event_id): (&str, uuid::Uuid),
     ) -> Result<Option<Sequence>, AppendRefusal> {
-        match self.state.get(entity_id) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(None),
-            Err(error) => return Err(self.damaged(error)),
+        if !self.has(entity_id)? {
+            return Ok(None);
         }
         let mut bytes = std::mem::take(&mut self.tombstone);
         bytes.clear();

@@ -18,6 +18,12 @@ pub enum AppendRefusal {
     /// The entity can't be read: a layer of the state is damaged.
     #[error("the state is damaged")]
     StateDamaged,
+    /// The namespace has used up its rate.
+    #[error("the namespace has used up its rate")]
+    RateLimited {
+        /// Seconds until it may go on.
+        seconds: u32,
+    },
 }
 
 /// An append-only sequence of records.

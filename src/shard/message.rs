@@ -3,8 +3,10 @@
 use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::query::Fields;
+use crate::auth::OwnedNamespace;
+use crate::control::{Change, Command};
 use crate::history::LiveLog;
-use crate::model::EventPack;
+use crate::model::{EventPack, Timestamp};
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub enum ShardRequest {
         pack: EventPack,
         /// How far an earlier attempt came before the log had to wait for its next segment.
         done: usize,
+        /// Whose rate they count against.
+        payer: Option<OwnedNamespace>,
     },
     /// One entity's JSON.
     Read {
@@ -50,6 +54,8 @@ pub enum ShardRequest {
     Delete {
         /// Its id.
         id: Box<str>,
+        /// Whose rate it counts against.
+        payer: Option<OwnedNamespace>,
     },
     /// Delete these entities, in order. `done` of them are dealt with already.
     DeleteMany {
@@ -57,6 +63,8 @@ pub enum ShardRequest {
         ids: Vec<Box<str>>,
         /// What became of the first of them: true where there was one to delete.
         done: Vec<bool>,
+        /// Whose rate they count against.
+        payer: Option<OwnedNamespace>,
     },
     /// The ids that match, ascending, at most `max`.
     Collect {
@@ -74,6 +82,8 @@ pub enum ShardRequest {
         /// Ids after this one only.
         after: Option<Box<str>>,
     },
+    /// What these namespaces hold.
+    Namespaces(Box<[Box<str>]>),
     /// What another thread needs to read this shard's past.
     Past,
     /// Tell this core of changes that match.
@@ -115,6 +125,31 @@ pub struct Chunk {
     pub last: bool,
 }
 
+/// What a namespace holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Entities.
+    pub entities: u64,
+    /// The time of its last event; `None` where it holds nothing.
+    pub last_updated: Option<Timestamp>,
+}
+
+/// What cores say to each other about the control plane. Core 0 owns it.
+#[derive(Debug, Clone)]
+pub enum ControlMessage {
+    /// To core 0: do this.
+    Ask {
+        /// Who asks.
+        origin: Origin,
+        /// What.
+        command: Command,
+    },
+    /// From core 0: this is durable; it is in force from now on.
+    Apply(Arc<Change>),
+    /// To core 0: it is in force here.
+    Applied,
+}
+
 /// What a shard answers.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -131,6 +166,10 @@ pub enum Reply {
     Ids(Vec<Box<str>>),
     /// To `List`.
     Chunk(Chunk),
+    /// To `Namespaces`, in the same order.
+    Namespaces(Vec<Holding>),
+    /// To a control call: it is in force on every core.
+    Controlled,
     /// To `Past`: the log through the last event so far, which is durable by the time that this arrives.
     Past(Box<LiveLog>),
     /// To `Subscribe`: it is in force.
@@ -155,4 +194,6 @@ pub enum Message {
     },
     /// To a core with subscribers.
     Changes(Arc<ChangeBatch>),
+    /// About the control plane.
+    Control(ControlMessage),
 }

@@ -34,7 +34,9 @@ pub use changes::CollectedChanges;
 pub use engine::{Engine, EngineReplayError, ReadAnswer, Snapshot, StateDamaged};
 pub use log::{AppendRefusal, EventLog};
 pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
-pub use message::{Chunk, Envelope, Message, Origin, Reply, ShardRequest, Ticket};
+pub use message::{
+    Chunk, ControlMessage, Envelope, Holding, Message, Origin, Reply, ShardRequest, Ticket,
+};
 pub use owner::Shard;
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};
 pub use replay::{ReplayFault, replay_record};

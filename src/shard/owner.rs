@@ -17,6 +17,7 @@ use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
 use crate::api::query::ListQuery;
+use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::history::{LiveLog, StoredStates};
 use crate::limits::{STALLED_BYTES_MAX, STALLED_REQUESTS_MAX};
 use crate::model::{Durability, EventPack, Timestamp};
@@ -40,6 +41,7 @@ pub struct Shard<L> {
     flushing: Option<CollectedChanges>,
     /// Where the log's stored states are, for those who read its past.
     states: Option<StoredStates>,
+    limiter: RateLimiter,
 }
 
 impl<L: EventLog> Shard<L> {
@@ -56,6 +58,7 @@ impl<L: EventLog> Shard<L> {
             refusal: None,
             flushing: None,
             states: None,
+            limiter: RateLimiter::new(),
         }
     }
 
@@ -109,15 +112,46 @@ impl<L: EventLog> Shard<L> {
         &mut self.log
     }
 
-    /// Stores one event at once. The caller shows its success when the returned sequence is visible.
+    /// The rates of this shard's namespaces.
+    pub fn limiter_mut(&mut self) -> &mut RateLimiter {
+        &mut self.limiter
+    }
+
+    /// Stores one event at once, at the expense of `payer`. The caller shows its success when the returned sequence is
+    /// visible.
     ///
     /// # Errors
     /// [`AppendRefusal::NotReady`] where it has to go the long way, by [`Shard::request`].
-    pub fn publish(&mut self, now: Timestamp, event: &[u8]) -> Result<Sequence, AppendRefusal> {
+    pub fn publish(
+        &mut self,
+        now: Timestamp,
+        event: &[u8],
+        payer: Option<&OwnedNamespace>,
+    ) -> Result<Sequence, AppendRefusal> {
         if !self.stalled.is_empty() {
             return Err(AppendRefusal::NotReady);
         }
-        self.engine.publish(&mut self.log, now, event)
+        self.store(now, event, payer)
+    }
+
+    /// Stores one event. What is refused costs its namespace nothing.
+    fn store(
+        &mut self,
+        now: Timestamp,
+        event: &[u8],
+        payer: Option<&OwnedNamespace>,
+    ) -> Result<Sequence, AppendRefusal> {
+        self.check_rate(payer)?;
+        let sequence = self.engine.publish(&mut self.log, now, event)?;
+        if let Some(payer) = payer {
+            self.limiter.take(payer.as_str());
+        }
+        Ok(sequence)
+    }
+
+    fn check_rate(&mut self, payer: Option<&OwnedNamespace>) -> Result<(), AppendRefusal> {
+        let checked = payer.map_or(Ok(()), |payer| self.limiter.check(payer.as_str()));
+        checked.map_err(|RateLimited { seconds }| AppendRefusal::RateLimited { seconds })
     }
 
     /// Works on a request, or stalls it. Its reply comes out of [`Shard::release`].
@@ -217,6 +251,7 @@ impl<L: EventLog> Shard<L> {
             AppendRefusal::Closed => Some(ApiError::StorageFault),
             AppendRefusal::TooLarge => Some(ApiError::RecordTooLarge),
             AppendRefusal::StateDamaged => Some(ApiError::StateDamaged),
+            AppendRefusal::RateLimited { seconds } => Some(ApiError::RateLimited { seconds }),
         }
     }
 
@@ -280,6 +315,8 @@ impl<L: EventLog> Shard<L> {
                 | Reply::Ids(_)
                 | Reply::Chunk(_)
                 | Reply::Past(_)
+                | Reply::Namespaces(_)
+                | Reply::Controlled
                 | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
             };
             self.held.push_back((visible, origin, reply));
@@ -291,20 +328,20 @@ impl<L: EventLog> Shard<L> {
     /// Gives the envelope back where it has to wait for the log's next segment.
     fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Option<Envelope> {
         let (gate, reply) = match request {
-            ShardRequest::Publish { pack, done } => {
-                return self.publish_pack(origin, (pack, done), now);
+            ShardRequest::Publish { pack, done, payer } => {
+                return self.publish_pack(origin, (pack, done, payer), now);
             }
-            ShardRequest::DeleteMany { ids, done } => {
-                return self.delete_many(origin, (ids, done), now);
+            ShardRequest::DeleteMany { ids, done, payer } => {
+                return self.delete_many(origin, (ids, done, payer), now);
             }
-            ShardRequest::Delete { id } => match self.delete(&id, now) {
+            ShardRequest::Delete { id, payer } => match self.delete(&id, payer.as_ref(), now) {
                 Ok((gate, event_id)) => (gate, Reply::Deleted(Ok(event_id))),
                 Err(refusal) => match self.refusal(refusal) {
                     Some(error) => (Sequence::ZERO, Reply::Deleted(Err(error))),
                     None => {
                         return Some(Envelope {
                             origin,
-                            request: ShardRequest::Delete { id },
+                            request: ShardRequest::Delete { id, payer },
                         });
                     }
                 },
@@ -338,6 +375,10 @@ impl<L: EventLog> Shard<L> {
                     Ok((chunk, gate)) => (gate, Reply::Chunk(chunk)),
                     Err(StateDamaged) => DAMAGED,
                 }
+            }
+            ShardRequest::Namespaces(names) => {
+                let held = names.iter().map(|name| self.engine.holding(name));
+                (self.log.appended(), Reply::Namespaces(held.collect()))
             }
             ShardRequest::Past => self.past(),
             ShardRequest::Subscribe(filter) => {
@@ -378,12 +419,12 @@ impl<L: EventLog> Shard<L> {
     fn publish_pack(
         &mut self,
         origin: Origin,
-        (pack, mut done): (EventPack, usize),
+        (pack, mut done, payer): (EventPack, usize, Option<OwnedNamespace>),
         now: Timestamp,
     ) -> Option<Envelope> {
         let mut refused = None;
         for event in pack.iter().skip(done) {
-            match self.engine.publish(&mut self.log, now, event) {
+            match self.store(now, event, payer.as_ref()) {
                 Ok(_) => done += 1,
                 Err(refusal) => {
                     refused = Some(refusal);
@@ -395,7 +436,7 @@ impl<L: EventLog> Shard<L> {
         if refused.is_some() && error.is_none() {
             return Some(Envelope {
                 origin,
-                request: ShardRequest::Publish { pack, done },
+                request: ShardRequest::Publish { pack, done, payer },
             });
         }
         let reply = Reply::Published(PartOutcome {
@@ -409,11 +450,21 @@ impl<L: EventLog> Shard<L> {
     fn delete(
         &mut self,
         id: &str,
+        payer: Option<&OwnedNamespace>,
         now: Timestamp,
     ) -> Result<(Sequence, Option<uuid::Uuid>), AppendRefusal> {
+        let checked = self.check_rate(payer);
+        if checked.is_err() && self.engine.has(id)? {
+            checked?;
+        }
         let event_id = self.ids.next(now.as_millis());
         match self.engine.delete(&mut self.log, now, (id, event_id))? {
-            Some(sequence) => Ok((sequence, Some(event_id))),
+            Some(sequence) => {
+                if let Some(payer) = payer {
+                    self.limiter.take(payer.as_str());
+                }
+                Ok((sequence, Some(event_id)))
+            }
             None => Ok((self.engine.absence_gate(), None)),
         }
     }
@@ -421,17 +472,17 @@ impl<L: EventLog> Shard<L> {
     fn delete_many(
         &mut self,
         origin: Origin,
-        (ids, mut done): (Vec<Box<str>>, Vec<bool>),
+        (ids, mut done, payer): (Vec<Box<str>>, Vec<bool>, Option<OwnedNamespace>),
         now: Timestamp,
     ) -> Option<Envelope> {
         let mut error = None;
         while let Some(id) = ids.get(done.len()) {
-            match self.delete(id, now) {
+            match self.delete(id, payer.as_ref(), now) {
                 Ok((_, event_id)) => done.push(event_id.is_some()),
                 Err(refusal) => {
                     error = self.refusal(refusal);
                     if error.is_none() {
-                        let request = ShardRequest::DeleteMany { ids, done };
+                        let request = ShardRequest::DeleteMany { ids, done, payer };
                         return Some(Envelope { origin, request });
                     }
                     break;
@@ -459,6 +510,7 @@ fn refused(request: ShardRequest, error: ApiError) -> Reply {
         | ShardRequest::Collect { .. }
         | ShardRequest::List { .. }
         | ShardRequest::Past
+        | ShardRequest::Namespaces(_)
         | ShardRequest::Subscribe(_)
         | ShardRequest::Unsubscribe(_) => Reply::Refused(error),
     }

@@ -12,10 +12,10 @@
 //! A checkpoint that is damaged or foreign is set aside by its directory, which says so; with all of them gone the
 //! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
 
-use super::engine::{Engine, Snapshot};
+use super::engine::Engine;
 use super::replay::{Batch, ReplayFault, Target};
-use crate::model::place;
-use crate::state::{entity_of, is_packed_body};
+use crate::model::{Timestamp, place, place_key};
+use crate::state::{bookkept, entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, Log, LogDir,
     LogOrigin, Owner, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence, SetAside,
@@ -98,6 +98,7 @@ pub struct Recovered {
 ///
 /// # Errors
 /// [`RecoverError`]. Nothing but damaged checkpoints was touched where the log is damaged.
+#[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
 pub fn recover(
     data: &DataDir,
     log: LogDir,
@@ -114,9 +115,8 @@ pub fn recover(
     let origin = log.origin()?;
     let mut checkpoints = directory(log.checkpoint_path(), origin.owner, CheckpointKind::Cache);
     let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
-    let newest = attempt.load(&mut checkpoints, &origin)?;
-    let (mut engine, through) = match newest {
-        Some(checkpoint) => start_from(checkpoint),
+    let (mut engine, through) = match attempt.start(&mut checkpoints, &origin)? {
+        Some(started) => started,
         None => attempt.begin(data, &mut base, &origin)?,
     };
     attempt.so_far.bytes_total = attempt.so_far.bytes + log.tail_bytes(through.next())?;
@@ -168,10 +168,10 @@ fn directory(path: PathBuf, owner: Owner, kind: CheckpointKind) -> CheckpointDir
     CheckpointDir::new(path, owner, kind, is_packed_body)
 }
 
-fn start_from(checkpoint: Checkpoint) -> (Engine, Sequence) {
+fn start_from(checkpoint: Checkpoint) -> Result<(Engine, Sequence), LayerError> {
     let Checkpoint { stack, meta } = checkpoint;
     stack.prefetch();
-    (Engine::from_checkpoint(stack, &meta), meta.through)
+    Ok((Engine::from_checkpoint(stack, &meta)?, meta.through))
 }
 
 fn no_base(path: &Path, origin: &LogOrigin) -> RecoverError {
@@ -204,6 +204,31 @@ impl Attempt<'_> {
         Ok(load.checkpoint.filter(reaches))
     }
 
+    /// The state that the newest checkpoint holds that is whole, and through where it goes.
+    fn start(
+        &mut self,
+        checkpoints: &mut CheckpointDir,
+        origin: &LogOrigin,
+    ) -> Result<Option<(Engine, Sequence)>, RecoverError> {
+        loop {
+            let Some(checkpoint) = self.load(checkpoints, origin)? else {
+                return Ok(None);
+            };
+            match start_from(checkpoint) {
+                // A large layer is not checked as a whole before it is used. Set aside, it is not found again.
+                Err(error) if error.is_damage() => {
+                    let aside = SetAside::of(error);
+                    let is_moved = aside.moved_to.is_some();
+                    self.set_aside.push(aside);
+                    if !is_moved {
+                        return Ok(None);
+                    }
+                }
+                started => return Ok(Some(started?)),
+            }
+        }
+    }
+
     /// The state at the beginning of a log that has no checkpoint, and through where it goes.
     fn begin(
         &mut self,
@@ -212,20 +237,15 @@ impl Attempt<'_> {
         origin: &LogOrigin,
     ) -> Result<(Engine, Sequence), RecoverError> {
         if let Some(checkpoint) = self.load_base(base, origin)? {
-            return Ok(start_from(checkpoint));
+            return Ok(start_from(checkpoint)?);
         }
         let through = origin.first_sequence.previous();
         if data.sealed_generations().is_empty() {
             return Ok((Engine::default(), through));
         }
         let mut engine = self.share_out(data)?;
-        let Snapshot {
-            frozen,
-            layers,
-            meta,
-        } = engine.freeze(through);
         let pace = &mut |_| ControlFlow::Continue(());
-        let pending = base.write(frozen.entities(), &layers, meta, pace)?;
+        let pending = engine.freeze(through).write(base, pace)?;
         let layers = pending.stack().clone();
         base.publish(pending)?;
         drop(engine.settle(layers));
@@ -345,7 +365,12 @@ impl Attempt<'_> {
     ) -> Result<Sequence, RecoverError> {
         let mut cursor = state.stack.list(|_| false);
         while let Some(entity) = cursor.next()? {
-            if let Some(entity) = entity_of(entity)
+            if let Some(name) = bookkept(entity.id) {
+                if entity.body.is_some() && place_key(name, self.shards) == self.shard {
+                    let time = Timestamp::from_micros(entity.time_micros);
+                    engine.names_mut().install(name, entity.version, time);
+                }
+            } else if let Some(entity) = entity_of(entity)
                 && place(entity.id(), self.shards) == self.shard
             {
                 engine.install(entity)?;

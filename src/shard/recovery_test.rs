@@ -7,7 +7,7 @@
 //! else; the refusal names a file of the directory, and with that file put back the state is the model's again.
 
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, recover};
-use super::{Engine, Snapshot, advance_base, place};
+use super::{Engine, advance_base, place};
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp};
 use crate::state::{Query, is_packed_body};
 use flux_storage::{
@@ -142,14 +142,8 @@ impl Running {
         if self.pending.is_some() || self.engine.is_frozen() {
             return;
         }
-        let Snapshot {
-            frozen,
-            layers,
-            meta,
-        } = self.engine.freeze(self.log.appended());
-        let written = self
-            .checkpoints
-            .write(frozen.entities(), &layers, meta, &mut keep_going);
+        let snapshot = self.engine.freeze(self.log.appended());
+        let written = snapshot.write(&mut self.checkpoints, &mut keep_going);
         self.pending = Some(written.unwrap());
     }
 

@@ -198,13 +198,23 @@ impl Simulation {
                 }
                 let count = pack.len();
                 self.ask(
-                    ShardRequest::Publish { pack, done: 0 },
+                    ShardRequest::Publish {
+                        pack,
+                        done: 0,
+                        payer: None,
+                    },
                     Expected::Stored(count),
                 );
             }
             4 => {
                 let id = self.id();
-                self.ask(ShardRequest::Delete { id: id.into() }, Expected::Deleted);
+                self.ask(
+                    ShardRequest::Delete {
+                        id: id.into(),
+                        payer: None,
+                    },
+                    Expected::Deleted,
+                );
             }
             5 => {
                 let id = self.id();
@@ -384,7 +394,7 @@ fn read() -> ShardRequest {
 fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
     let mut shard = shard();
     let now = Timestamp::from_micros(1);
-    shard.publish(now, &small_event()).unwrap();
+    shard.publish(now, &small_event(), None).unwrap();
     shard.request(
         Envelope {
             origin: origin(1),
@@ -398,7 +408,10 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
     shard.request(
         Envelope {
             origin: origin(2),
-            request: ShardRequest::Delete { id: "n/e".into() },
+            request: ShardRequest::Delete {
+                id: "n/e".into(),
+                payer: None,
+            },
         },
         now,
     );
@@ -422,7 +435,7 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
     let mut shard = shard();
     let now = Timestamp::from_micros(1);
     shard.engine_subscribe_for_test();
-    shard.publish(now, &small_event()).unwrap();
+    shard.publish(now, &small_event(), None).unwrap();
     shard.request(
         Envelope {
             origin: origin(1),
@@ -449,10 +462,10 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     let mut shard = shard();
     shard.engine_subscribe_for_test();
     let now = Timestamp::from_micros(1);
-    shard.publish(now, &small_event()).unwrap();
+    shard.publish(now, &small_event(), None).unwrap();
     assert!(shard.take_changes().is_none(), "no flush was issued");
     shard.flush_begins();
-    shard.publish(now, &small_event()).unwrap();
+    shard.publish(now, &small_event(), None).unwrap();
     let changes = shard.take_changes().expect("the flush has returned");
     assert_eq!((changes.cores, changes.batches.len()), (vec![0], 1));
     assert_eq!(
@@ -474,7 +487,11 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     shard.request(
         Envelope {
             origin: origin(1),
-            request: ShardRequest::Publish { pack, done: 0 },
+            request: ShardRequest::Publish {
+                pack,
+                done: 0,
+                payer: None,
+            },
         },
         now,
     );
@@ -490,7 +507,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     shard.log_mut().room = 5;
     shard.resume(now);
     assert!(
-        shard.publish(now, &small_event()).is_ok(),
+        shard.publish(now, &small_event(), None).is_ok(),
         "space has come back"
     );
 }

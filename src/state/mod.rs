@@ -26,6 +26,7 @@ mod block;
 mod entity;
 mod listing;
 mod memory;
+mod names;
 mod ordered;
 mod query;
 mod slab;
@@ -48,6 +49,7 @@ pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
 pub use listing::Listing;
 pub use memory::{Frozen, FrozenEntities, WARM_IDS_MAX};
+pub use names::{NameChanges, NameEntry, Names, NamesView, bookkept};
 pub use query::Query;
 
 use block::Block;
@@ -301,8 +303,11 @@ impl State {
         };
         let after = query.after;
         let layers = (!self.layers.is_empty()).then(|| {
-            self.layers
-                .list(|id| scope.is_after(id) || after.is_some_and(|after| id <= after))
+            self.layers.list(|id| {
+                bookkept(id).is_some()
+                    || scope.is_after(id)
+                    || after.is_some_and(|after| id <= after)
+            })
         });
         let sources = Sources {
             active: &self.active,

@@ -1,0 +1,299 @@
+//! A change of the control plane ⇄ the payload of its log record (drawn in `storage/FORMAT.md`).
+//!
+//! ```text
+//! 1 | id | name | token hash, 32 bytes | created i64 LE        registered
+//! 2 | name | token hash, 32 bytes                               token replaced
+//! 3 | name                                                      deleted
+//! 4 | (setting u8 | value u32 LE) ...                           configured
+//! ```
+//!
+//! A text is its length in one byte and its bytes.
+
+use super::names::check_name;
+use super::registry::Namespace;
+use crate::auth::TokenHash;
+use crate::model::{ConfigPatch, Timestamp};
+
+/// The kind of a log record that holds a change.
+pub const RECORD_KIND_CONTROL: u8 = 3;
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A namespace was registered.
+    Registered(Namespace),
+    /// A namespace has another token from now on.
+    TokenReplaced {
+        /// The namespace.
+        name: Box<str>,
+        /// What is kept of the new token.
+        token: TokenHash,
+    },
+    /// A namespace was deleted.
+    Deleted {
+        /// The namespace.
+        name: Box<str>,
+    },
+    /// The configuration was changed.
+    Configured(ConfigPatch),
+}
+
+/// Why bytes are no change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeDecodeError {
+    /// They end too early.
+    #[error("it is cut off")]
+    Truncated,
+    /// More follows than belongs to it.
+    #[error("bytes follow its end")]
+    Excess,
+    /// A newer version wrote it.
+    #[error("its kind {0} is not known to this version of flux")]
+    Kind(u8),
+    /// A newer version wrote it.
+    #[error("it sets {0}, which is not known to this version of flux")]
+    Setting(u8),
+    /// A setting has a value that it can't have.
+    #[error("setting {0} has a value that it can't have")]
+    Value(u8),
+    /// A text is no name or id.
+    #[error("it holds a name or id that can't be one")]
+    Text,
+}
+
+const REGISTERED: u8 = 1;
+const TOKEN_REPLACED: u8 = 2;
+const DELETED: u8 = 3;
+const CONFIGURED: u8 = 4;
+
+/// The number of the one setting that is no number.
+const RATE_LIMIT_ENABLED: u8 = 1;
+
+impl Change {
+    /// Appends the stored form to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Registered(namespace) => {
+                out.push(REGISTERED);
+                put_text(out, &namespace.id);
+                put_text(out, &namespace.name);
+                out.extend_from_slice(&namespace.token.to_bytes());
+                out.extend_from_slice(&namespace.created.as_micros().to_le_bytes());
+            }
+            Self::TokenReplaced { name, token } => {
+                out.push(TOKEN_REPLACED);
+                put_text(out, name);
+                out.extend_from_slice(&token.to_bytes());
+            }
+            Self::Deleted { name } => {
+                out.push(DELETED);
+                put_text(out, name);
+            }
+            Self::Configured(patch) => {
+                out.push(CONFIGURED);
+                let mut patch = *patch;
+                if let Some(enabled) = patch.rate_limit_enabled {
+                    out.push(RATE_LIMIT_ENABLED);
+                    out.extend_from_slice(&u32::from(enabled).to_le_bytes());
+                }
+                for (setting, value) in numbers(&mut patch) {
+                    if let Some(value) = value {
+                        out.push(setting);
+                        out.extend_from_slice(&value.to_le_bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decodes a payload.
+    ///
+    /// # Errors
+    /// [`ChangeDecodeError`] where the bytes are not exactly one change.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ChangeDecodeError> {
+        let rest = &mut &*bytes;
+        let [kind] = take(rest)?;
+        let change = match kind {
+            REGISTERED => {
+                let id = take_text(rest)?;
+                let is_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+                if id.is_empty() || !id.bytes().all(is_id) {
+                    return Err(ChangeDecodeError::Text);
+                }
+                Self::Registered(Namespace {
+                    id: id.into(),
+                    name: take_name(rest)?,
+                    token: TokenHash::from_bytes(take(rest)?),
+                    created: Timestamp::from_micros(i64::from_le_bytes(take(rest)?)),
+                })
+            }
+            TOKEN_REPLACED => Self::TokenReplaced {
+                name: take_name(rest)?,
+                token: TokenHash::from_bytes(take(rest)?),
+            },
+            DELETED => Self::Deleted {
+                name: take_name(rest)?,
+            },
+            CONFIGURED => Self::Configured(take_settings(rest)?),
+            kind => return Err(ChangeDecodeError::Kind(kind)),
+        };
+        if rest.is_empty() {
+            Ok(change)
+        } else {
+            Err(ChangeDecodeError::Excess)
+        }
+    }
+}
+
+/// The settings that are numbers of at least 1, each with its number in the stored form.
+fn numbers(patch: &mut ConfigPatch) -> [(u8, &mut Option<u32>); 8] {
+    [
+        (2, &mut patch.rate_limit_per_namespace_per_minute),
+        (3, &mut patch.body_size_limit_single_bytes),
+        (4, &mut patch.body_size_limit_batch_bytes),
+        (5, &mut patch.max_batch_delete),
+        (6, &mut patch.max_connections),
+        (7, &mut patch.max_connections_per_address),
+        (8, &mut patch.max_subscriptions),
+        (9, &mut patch.max_subscriptions_per_address),
+    ]
+}
+
+fn take_settings(rest: &mut &[u8]) -> Result<ConfigPatch, ChangeDecodeError> {
+    let mut patch = ConfigPatch::default();
+    while !rest.is_empty() {
+        let [setting] = take(rest)?;
+        let value = u32::from_le_bytes(take(rest)?);
+        if setting == RATE_LIMIT_ENABLED {
+            patch.rate_limit_enabled = match value {
+                0 => Some(false),
+                1 => Some(true),
+                _ => return Err(ChangeDecodeError::Value(setting)),
+            };
+            continue;
+        }
+        let mut numbers = numbers(&mut patch).into_iter();
+        let known = numbers.find(|(number, _)| *number == setting);
+        let (_, field) = known.ok_or(ChangeDecodeError::Setting(setting))?;
+        if value == 0 {
+            return Err(ChangeDecodeError::Value(setting));
+        }
+        *field = Some(value);
+    }
+    Ok(patch)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.push(u8::try_from(text.len()).expect("names and ids are short"));
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], ChangeDecodeError> {
+    let (taken, left) = rest
+        .split_first_chunk::<N>()
+        .ok_or(ChangeDecodeError::Truncated)?;
+    *rest = left;
+    Ok(*taken)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, ChangeDecodeError> {
+    let [len] = take(rest)?;
+    let (text, left) = rest
+        .split_at_checked(usize::from(len))
+        .ok_or(ChangeDecodeError::Truncated)?;
+    *rest = left;
+    std::str::from_utf8(text).or(Err(ChangeDecodeError::Text))
+}
+
+fn take_name(rest: &mut &[u8]) -> Result<Box<str>, ChangeDecodeError> {
+    let name = take_text(rest)?;
+    check_name(name).or(Err(ChangeDecodeError::Text))?;
+    Ok(name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes() -> Vec<(Change, Vec<u8>)> {
+        let token = TokenHash::from_bytes([7; 32]);
+        let registered = Change::Registered(Namespace {
+            id: "ns_1".into(),
+            name: "abc".into(),
+            token,
+            created: Timestamp::from_micros(0x0102),
+        });
+        let replaced = Change::TokenReplaced {
+            name: "abc".into(),
+            token,
+        };
+        let deleted = Change::Deleted { name: "abc".into() };
+        let configured = Change::Configured(ConfigPatch {
+            rate_limit_enabled: Some(false),
+            body_size_limit_batch_bytes: Some(0x0102_0304),
+            max_subscriptions_per_address: Some(1),
+            ..ConfigPatch::default()
+        });
+        vec![
+            (
+                registered,
+                [
+                    b"\x01\x04ns_1\x03abc".as_slice(),
+                    &[7; 32],
+                    b"\x02\x01\0\0\0\0\0\0",
+                ]
+                .concat(),
+            ),
+            (replaced, [b"\x02\x03abc".as_slice(), &[7; 32]].concat()),
+            (deleted, b"\x03\x03abc".to_vec()),
+            (
+                configured,
+                b"\x04\x01\0\0\0\0\x04\x04\x03\x02\x01\x09\x01\0\0\0".to_vec(),
+            ),
+            (Change::Configured(ConfigPatch::default()), b"\x04".to_vec()),
+        ]
+    }
+
+    #[test]
+    fn the_stored_form_never_changes() {
+        for (change, bytes) in changes() {
+            let mut out = Vec::new();
+            change.encode(&mut out);
+            assert_eq!(out, bytes, "{change:?}");
+            assert_eq!(Change::decode(&bytes), Ok(change));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_has_more_is_refused() {
+        for (change, bytes) in changes() {
+            for len in 0..bytes.len() {
+                let cut = Change::decode(&bytes[..len]);
+                // A configuration that lacks its last settings is whole.
+                assert!(
+                    cut.is_err() || matches!(change, Change::Configured(_)),
+                    "{change:?} {len}"
+                );
+            }
+            let longer = [&*bytes, b"\x01"].concat();
+            assert!(Change::decode(&longer).is_err(), "{change:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let check = |bytes: &[u8], expected| {
+            assert_eq!(Change::decode(bytes), Err(expected), "{bytes:?}");
+        };
+        check(b"", ChangeDecodeError::Truncated);
+        check(b"\x05", ChangeDecodeError::Kind(5));
+        check(b"\x04\x0a\x01\0\0\0", ChangeDecodeError::Setting(10));
+        check(b"\x04\x01\x02\0\0\0", ChangeDecodeError::Value(1));
+        check(b"\x04\x02\0\0\0\0", ChangeDecodeError::Value(2));
+        check(b"\x03\x02ab", ChangeDecodeError::Text);
+        check(b"\x03\x03a/b", ChangeDecodeError::Text);
+        check(b"\x03\x03\xff\xff\xff", ChangeDecodeError::Text);
+        check(b"\x03\x03abcd", ChangeDecodeError::Excess);
+    }
+}

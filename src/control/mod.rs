@@ -1,0 +1,25 @@
+//! The control plane: namespaces with the hashes of their tokens, and the configuration that was set while running.
+//!
+//! Its changes are records of a log of their own with one writer (core 0); its current value is a [`Registry`], of
+//! which every core has its own.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `change` | a change ⇄ its stored form |
+//! | `registry` | the current value |
+//! | `command` | a call → a change, or a refusal |
+//! | `names` | the rule for names, and names that the server makes up |
+//! | `store` | the log |
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+pub mod change;
+pub mod command;
+pub mod names;
+pub mod registry;
+pub mod store;
+
+pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
+pub use command::{Command, CommandRefusal};
+pub use names::{NameRule, automatic_name, check_name};
+pub use registry::{Namespace, Registry};
+pub use store::{CONTROL_NAME, ControlError, ControlStore};

@@ -1,0 +1,173 @@
+//! The current value of the control plane, as each core has it.
+
+use super::change::Change;
+use crate::auth::TokenHash;
+use crate::model::{ConfigPatch, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// A registered namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// `ns_…`, never given twice.
+    pub id: Box<str>,
+    /// 3 to 32 of `a-z 0-9 - _`.
+    pub name: Box<str>,
+    /// What is kept of its token.
+    pub token: TokenHash,
+    /// When it was registered.
+    pub created: Timestamp,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    namespaces: BTreeMap<Arc<str>, Namespace>,
+    owners: HashMap<TokenHash, Arc<str>>,
+    config: ConfigPatch,
+}
+
+impl Registry {
+    /// Applies a change. What makes no sense, such as a token for a name that nobody has, changes nothing.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Registered(namespace) => {
+                let name: Arc<str> = (*namespace.name).into();
+                if !self.namespaces.contains_key(&name) {
+                    self.owners.insert(namespace.token, Arc::clone(&name));
+                    self.namespaces.insert(name, namespace.clone());
+                }
+            }
+            Change::TokenReplaced { name, token } => {
+                if let Some(namespace) = self.namespaces.get_mut(&**name) {
+                    let owner = self.owners.remove(&namespace.token);
+                    namespace.token = *token;
+                    self.owners
+                        .insert(*token, owner.unwrap_or_else(|| (**name).into()));
+                }
+            }
+            Change::Deleted { name } => {
+                if let Some(namespace) = self.namespaces.remove(&**name) {
+                    self.owners.remove(&namespace.token);
+                }
+            }
+            Change::Configured(patch) => self.config = self.config.then(*patch),
+        }
+    }
+
+    /// The namespace of this name.
+    pub fn get(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// The namespace that this token owns.
+    pub fn owner_of(&self, token: &TokenHash) -> Option<&Namespace> {
+        self.namespaces.get(self.owners.get(token)?)
+    }
+
+    /// Namespaces by name, those after `after`.
+    pub fn list(&self, after: Option<&str>) -> impl Iterator<Item = &Namespace> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self
+            .namespaces
+            .range::<str, (Bound<&str>, Bound<&str>)>((start, Bound::Unbounded));
+        range.map(|(_, namespace)| namespace)
+    }
+
+    /// Number of namespaces.
+    pub fn len(&self) -> usize {
+        self.namespaces.len()
+    }
+
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
+    /// What was configured while the server ran.
+    pub fn config(&self) -> &ConfigPatch {
+        &self.config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: u64) -> TokenHash {
+        TokenHash::of(&number.to_le_bytes())
+    }
+
+    #[test]
+    fn a_registry_is_what_its_changes_made_of_it() {
+        let mut seed = 7_u64;
+        let mut random = move || {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            seed >> 33
+        };
+        let mut registry = Registry::default();
+        let mut model: BTreeMap<String, u64> = BTreeMap::new();
+        for token in 0..5_000_u64 {
+            let name = format!("ns-{}", random() % 40);
+            let change = match random() % 4 {
+                0 | 1 => {
+                    model.entry(name.clone()).or_insert(token);
+                    Change::Registered(Namespace {
+                        id: format!("ns_{token}").into(),
+                        name: name.into(),
+                        token: hash(token),
+                        created: Timestamp::default(),
+                    })
+                }
+                2 => {
+                    if let Some(known) = model.get_mut(&name) {
+                        *known = token;
+                    }
+                    Change::TokenReplaced {
+                        name: name.into(),
+                        token: hash(token),
+                    }
+                }
+                _ => {
+                    model.remove(&name);
+                    Change::Deleted { name: name.into() }
+                }
+            };
+            registry.apply(&change);
+            assert_eq!(registry.owners.len(), model.len(), "one token each");
+        }
+        let names: Vec<_> = registry.list(None).map(|it| it.name.to_string()).collect();
+        assert_eq!(names, model.keys().cloned().collect::<Vec<_>>());
+        for (name, token) in &model {
+            let owner = registry.owner_of(&hash(*token)).map(|it| &*it.name);
+            assert_eq!(owner, Some(name.as_str()));
+        }
+        let after = registry.list(Some("ns-2")).next().map(|it| &*it.name);
+        assert_eq!(
+            after,
+            model
+                .range("ns-20".to_owned()..)
+                .next()
+                .map(|(name, _)| name.as_str())
+        );
+        let living = (0..5_000).filter(|it| registry.owner_of(&hash(*it)).is_some());
+        assert_eq!(living.count(), model.len(), "every other token is dead");
+    }
+
+    #[test]
+    fn configurations_add_up() {
+        let mut registry = Registry::default();
+        for (rate, batch) in [(Some(5), None), (None, Some(7)), (Some(6), None)] {
+            registry.apply(&Change::Configured(ConfigPatch {
+                rate_limit_per_namespace_per_minute: rate,
+                max_batch_delete: batch,
+                ..ConfigPatch::default()
+            }));
+        }
+        let config = registry.config();
+        assert_eq!(config.rate_limit_per_namespace_per_minute, Some(6));
+        assert_eq!(config.max_batch_delete, Some(7));
+        assert_eq!(config.rate_limit_enabled, None);
+    }
+}
