@@ -169,6 +169,10 @@ pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
 pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
 /// Events that a namespace may publish in a minute, by default, in auth mode. More: 429.
 pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
+/// Namespaces that `flux-core/directory` lists: those that were updated last.
+pub const DIRECTORY_NAMESPACES_MAX: usize = 1_000;
+/// Milliseconds between two looks at a shard for `flux-core/directory`, which is at most a second behind.
+pub const DIRECTORY_INTERVAL_MS: u64 = 400;
 /// Control calls (namespaces, configuration) that wait their turn. More: 503.
 pub const CONTROL_CALLS_MAX: usize = 1_024;
 /// Names that the server tries before it gives up finding a free one for a namespace.

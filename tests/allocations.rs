@@ -54,7 +54,7 @@ impl Path {
             )
             .expect("valid JSON");
         scanner.finish().expect("nothing follows");
-        self.shard.publish(now, event).expect("there is room");
+        self.shard.publish(now, event, None).expect("there is room");
         let head = ResponseHead {
             status: 200,
             content_type: Some("application/json"),

@@ -82,8 +82,8 @@ fn fill(server: &Server) {
     server.publish("alone-3", r#"{"again":true}"#);
 }
 
-fn state(server: &Server) -> Value {
-    server.get("/api/state/entities").json()
+fn state(server: &Server) -> Vec<Value> {
+    server.entities()
 }
 
 /// The lines of an export without what its place in a log says, sorted.

@@ -8,7 +8,7 @@
 
 mod support;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -170,13 +170,6 @@ fn async_events_survive_kills_with_two_shards() {
     survives_kills("async", 2);
 }
 
-/// Everything a reader can see.
-fn everything(server: &Server) -> Vec<Value> {
-    let answer = server.get("/api/state/entities");
-    assert_eq!(answer.status, 200);
-    answer.json().as_array().expect("an array").clone()
-}
-
 fn fill(server: &Server) {
     let events: Vec<String> = (0..500)
         .map(|n| {
@@ -209,14 +202,14 @@ fn sigterm_and_sigint_end_with_0_and_keep_everything() {
         let setup = Setup::new(data_dir.path(), shards).durability(durability);
         let mut server = setup.start();
         fill(&server);
-        let before = everything(&server);
+        let before = server.entities();
         // An idle connection does not hold the server back.
         let _idle = server.connect();
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0), "{signal}: {}", server.said());
         let server = setup.start();
         assert_eq!(
-            everything(&server),
+            server.entities(),
             before,
             "{signal}, {durability}, {shards} shards"
         );
@@ -284,11 +277,11 @@ fn the_number_of_shards_may_change_and_nothing_is_lost() {
     let data_dir = TempDir::new().expect("a temporary directory");
     let first = Setup::new(data_dir.path(), 1).start();
     fill(&first);
-    let mut expected = everything(&first);
+    let mut expected = first.entities();
     first.stop();
     for (round, shards) in [2, 3, 1, 2].into_iter().enumerate() {
         let server = Setup::new(data_dir.path(), shards).start();
-        assert_eq!(everything(&server), expected, "with {shards} shards");
+        assert_eq!(server.entities(), expected, "with {shards} shards");
         assert_eq!(server.get("/health").json()["shards"], shards);
         // A namespace's order goes on across the change.
         for id in ["ns-3/3", "ns-4/4", "bare-5"] {
@@ -301,7 +294,7 @@ fn the_number_of_shards_may_change_and_nothing_is_lost() {
             );
             assert!(after["lastUpdated"].as_str() >= before["lastUpdated"].as_str());
         }
-        expected = everything(&server);
+        expected = server.entities();
         // Orderly and not.
         if round % 2 == 0 {
             server.kill();
@@ -309,10 +302,7 @@ fn the_number_of_shards_may_change_and_nothing_is_lost() {
             server.stop();
         }
     }
-    assert_eq!(
-        everything(&Setup::new(data_dir.path(), 1).start()),
-        expected
-    );
+    assert_eq!(Setup::new(data_dir.path(), 1).start().entities(), expected);
 }
 
 #[test]

@@ -157,11 +157,11 @@ fn checkpoints_deleted_after_retention_come_back_from_the_base() {
     server.publish("busy/0", r#"{"n":0}"#);
     let begun = server.entity("early/one").json();
     let last = publish_until_shortened(&server, dir.path(), 0);
-    let before = server.get("/api/state/entities").json();
+    let before = server.entities();
     server.stop();
     fs::remove_dir_all(dir.path().join("checkpoints")).expect("checkpoints are there");
     let server = setup.start();
-    assert_eq!(server.get("/api/state/entities").json(), before);
+    assert_eq!(server.entities(), before);
     assert_eq!(server.entity("early/one").json(), begun);
     server.stop();
 
@@ -218,7 +218,7 @@ fn earlier_generations_go_as_well() {
             .collect();
         first.post("/api/events/batch", &batch(&events));
     }
-    let before = first.get("/api/state/entities").json();
+    let before = first.entities();
     first.stop();
     let second = setup(dir.path(), 2)
         .env("FLUX_RETENTION_BYTES", "1000")
@@ -227,8 +227,8 @@ fn earlier_generations_go_as_well() {
     wait_for("the old generation's segments to go", || {
         files(&old, ".seg").is_empty().then_some(())
     });
-    assert_eq!(second.get("/api/state/entities").json(), before);
+    assert_eq!(second.entities(), before);
     second.kill();
     let third = setup(dir.path(), 3).start();
-    assert_eq!(third.get("/api/state/entities").json(), before);
+    assert_eq!(third.entities(), before);
 }

@@ -9,6 +9,7 @@
 //! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
+//! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
 //! | `delete` | the body of a batch delete, and its answer |
 //! | `subscription` | WebSocket messages from clients |
@@ -21,6 +22,7 @@
 pub mod batch;
 pub mod config;
 pub mod delete;
+pub mod directory;
 pub mod encode;
 pub mod error;
 pub mod event;

@@ -120,12 +120,6 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let (ended, end) = channel();
     watch_signals(ended.clone()).map_err(system("watch for signals"))?;
     let machine = Machine::check(settings)?;
-    if settings.admin_token.is_none() {
-        report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
-        if settings.auth {
-            report::warning("without FLUX_ADMIN_TOKEN anyone may register a namespace");
-        }
-    }
     let address = check_port(settings)?;
     loop {
         match serve(settings, &machine, address, (&ended, &end))? {
@@ -248,6 +242,7 @@ fn serve(
         if shards == 1 { "" } else { "s" },
         settings.data_dir.display(),
     ));
+    report_operator(settings);
     let mut signalled = matches!(end.recv(), Ok(End::Signal));
     if signalled {
         report::info("stopping");
@@ -262,6 +257,19 @@ fn serve(
         Ok(Outcome::Rebuild)
     } else {
         Ok(Outcome::Stopped)
+    }
+}
+
+/// Says what nobody can do without an operator's token.
+fn report_operator(settings: &Settings) {
+    if settings.admin_token.is_none() {
+        if settings.auth {
+            report::warning(
+                "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
+            );
+        } else {
+            report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
+        }
     }
 }
 

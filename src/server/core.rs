@@ -8,6 +8,7 @@ use super::boot::Opened;
 use super::checkpointer::{Checkpointer, Finding};
 use super::connection::{Closing, Connection, Session};
 use super::control::Controller;
+use super::directory::Directory;
 use super::flusher::Flusher;
 use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
@@ -48,6 +49,7 @@ pub(super) struct Core {
     janitor: Janitor,
     historian: Historian,
     controller: Controller,
+    pub(super) directory: Directory,
     /// Connections that may be owed bytes.
     pub(super) to_write: Vec<u32>,
     /// Connections that have more to read than one turn took.
@@ -121,6 +123,7 @@ impl Core {
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     pub(super) fn new(parts: CoreParts) -> io::Result<Self> {
         let poller = Poller::new()?;
+        let shards = parts.hub.shards;
         let timer = super::sockets::timer(limits::TICK_MS)?;
         poller.add(&parts.listener, Token::Listener)?;
         poller.add(parts.inbox.wake_descriptor(), Token::Wake)?;
@@ -139,6 +142,7 @@ impl Core {
             janitor: parts.janitor,
             historian: parts.historian,
             controller: parts.controller,
+            directory: Directory::new(shards),
             to_write: Vec::new(),
             to_read: Vec::new(),
             gated: Vec::new(),
@@ -193,6 +197,7 @@ impl Core {
                 issued |= self.checkpointer.start_due(&mut self.hub);
                 issued |= self.historian.start_due(&mut self.hub);
                 issued |= self.controller.start_due(&mut self.hub);
+                issued |= self.directory.start_due();
                 let covered = Covered {
                     through: self.checkpointer.through(),
                     lacks_room: self.checkpointer.lacks_room(),
@@ -221,6 +226,7 @@ impl Core {
             || self.janitor.is_waiting()
             || self.historian.is_waiting()
             || self.controller.is_waiting()
+            || self.directory.is_waiting()
     }
 
     /// Lends the processor to the kernel's threads while a flush is in flight: the one that carries it out is bound
@@ -249,6 +255,7 @@ impl Core {
         finished |= self.janitor.poll(&mut self.hub, context);
         finished |= self.controller.poll(&mut self.hub, context);
         self.answer_control_calls();
+        finished |= self.directory.poll(&mut self.hub, context);
         let told: Vec<_> = self.historian.poll(context).collect();
         for (ticket, outcome) in told {
             self.deliver(ticket, Delivery::Outcome(&outcome));
@@ -304,6 +311,7 @@ impl Core {
         self.janitor.open(opened.base);
         self.hub.shard = Some(opened.shard);
         self.hub.acquaint_shard();
+        self.directory.look(&mut self.hub);
         self.count();
     }
 
@@ -393,6 +401,7 @@ impl Core {
                 } => self.deliver(ticket, Delivery::Reply(from, reply)),
                 Message::Changes(batch) => self.fan_out(&batch),
                 Message::Control(message) => self.take_control(message),
+                Message::Census { from, census } => self.directory.take(from, census),
             }
         }
         busy

@@ -13,6 +13,7 @@
 //! | `listing`, `deletion` | the two requests that take several steps |
 //! | `access` | who sends a request |
 //! | `control`, `namespaces` | the control plane, and the calls that go to it |
+//! | `directory` | the upkeep of `flux-core/directory` |
 //! | `past`, `historian` | requests about the past, and the helper threads that read it |
 //! | `websocket` | one WebSocket session |
 //! | `flusher` | flushes and segments in preparation |
@@ -30,6 +31,7 @@ mod connection;
 mod control;
 mod core;
 mod deletion;
+mod directory;
 mod flusher;
 mod headroom;
 mod historian;

@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) connected: Tally,
     /// Subscriptions by address.
     pub(super) subscribed: Tally,
+    /// The directory was made.
+    pub(super) has_directory: AtomicBool,
     stopping: AtomicBool,
     /// The state has to be made anew after the stop.
     rebuilding: AtomicBool,
@@ -66,6 +68,7 @@ impl Shared {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
             connected: Tally::new(),
             subscribed: Tally::new(),
+            has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
         }
@@ -109,9 +112,9 @@ impl Shared {
         self.sum(|core| &core.log_bytes)
     }
 
-    /// True once every core has replayed its log.
+    /// True once every core has replayed its log, and the directory says what that came to.
     pub(super) fn is_ready(&self) -> bool {
-        self.sum(|core| &core.ready) == self.cores.len() as u64
+        self.sum(|core| &core.ready) == self.cores.len() as u64 && self.has_directory.load(Relaxed)
     }
 
     /// How far the recovery of all shards has come.

@@ -27,6 +27,7 @@ impl Core {
         if self.hub.shared.is_stopping() && self.stopping_ms.is_none() {
             self.begin_stop();
         }
+        self.directory.look(&mut self.hub);
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.sweep();
         }

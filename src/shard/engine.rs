@@ -8,13 +8,15 @@
 //! sequence; the gate of an absence is the last deletion's, since the engine does not remember what it deleted.
 
 use super::changes::{ChangeCollector, CollectedChanges};
+use super::kept::Kept;
 use super::log::{AppendRefusal, EventLog};
 use super::message::{Chunk, Holding};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::{
-    EntityView, EventDecodeError, EventDraft, EventId, EventView, Timestamp, is_reserved, place,
+    EntityView, EventDecodeError, EventDraft, EventId, EventView, Property, Timestamp, is_reserved,
+    place,
 };
 use crate::state::{Applied, Entity, Frozen, Names, NamesView, Query, Replaced, State};
 use crate::subscribe::{Filter, Registry};
@@ -32,6 +34,7 @@ const DELETE_SOURCE: &str = "flux";
 #[derive(Debug, Default)]
 pub struct Engine {
     state: State,
+    kept: Box<Kept>,
     names: Names,
     /// The names as the layers keep them.
     names_kept: NamesView,
@@ -388,14 +391,18 @@ impl Engine {
         fields: Option<&Fields>,
         out: &mut Vec<u8>,
     ) -> Result<(Option<ReadAnswer>, Sequence), StateDamaged> {
-        let entity = self.state.get(id);
+        let entity = if is_reserved(id) {
+            self.kept.get(id)
+        } else {
+            self.state.get(id)
+        };
         let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
         Ok(match entity {
             None => (None, self.last_delete),
             Some(entity) => {
                 encode_entity(out, entity, fields);
                 let etag = encode::etag(entity.sequence().get(), entity.last_updated());
-                (Some(ReadAnswer { etag }), entity.sequence())
+                (Some(ReadAnswer { etag }), gate_of(entity))
             }
         })
     }
@@ -415,7 +422,9 @@ impl Engine {
             ..Chunk::default()
         };
         let mut gate = self.last_delete;
-        for entity in self.state.list(&state_query(query, after)) {
+        let query_of_state = state_query(query, after);
+        let others = self.state.list(&query_of_state);
+        for entity in self.kept.merged(&query_of_state, others) {
             let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
             let full = chunk.json.len() >= LIST_CHUNK_BYTES_MAX
                 || chunk.ends.len() >= LIST_CHUNK_ENTITIES_MAX;
@@ -426,7 +435,7 @@ impl Engine {
             encode_entity(&mut chunk.json, entity, query.fields.as_ref());
             chunk.ids.push_str(entity.id());
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
-            gate = gate.max(entity.sequence());
+            gate = gate.max(gate_of(entity));
         }
         Ok((chunk, gate))
     }
@@ -509,6 +518,24 @@ impl Engine {
         self.subscribers.unsubscribe(core, filter);
     }
 
+    /// Gives an entity of the server's own these properties, ascending by name.
+    ///
+    /// # Errors
+    /// Never, as long as what is kept lies in memory.
+    pub fn keep(
+        &mut self,
+        id: &str,
+        properties: &[Property<'_>],
+        now: Timestamp,
+    ) -> Result<(), LayerError> {
+        self.kept.set((id, properties), now, &mut self.subscribers)
+    }
+
+    /// The changes of what the server keeps itself, since the last call, that anybody subscribed to.
+    pub fn take_kept_changes(&mut self) -> Option<CollectedChanges> {
+        self.kept.take_changes()
+    }
+
     /// The changes since the last call that anybody subscribed to.
     pub fn take_changes(&mut self) -> Option<CollectedChanges> {
         self.changes.take()
@@ -525,6 +552,15 @@ impl Engine {
 fn note_damage(damage: &mut Option<LayerError>, error: LayerError) -> StateDamaged {
     damage.get_or_insert(error);
     StateDamaged
+}
+
+/// What has to be durable before this entity may be seen. The server's own says only what is.
+fn gate_of(entity: Entity<'_>) -> Sequence {
+    if is_reserved(entity.id()) {
+        Sequence::ZERO
+    } else {
+        entity.sequence()
+    }
 }
 
 fn encode_entity(out: &mut Vec<u8>, entity: Entity<'_>, fields: Option<&Fields>) {

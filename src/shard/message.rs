@@ -7,6 +7,7 @@ use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
 use crate::history::LiveLog;
 use crate::model::{EventPack, Timestamp};
+use crate::state::NamesView;
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
 
@@ -134,6 +135,15 @@ pub struct Holding {
     pub last_updated: Option<Timestamp>,
 }
 
+/// What a shard holds, by namespace.
+#[derive(Debug, Clone)]
+pub struct Census {
+    /// Entities, with and without a namespace.
+    pub entities: u64,
+    /// Its namespaces.
+    pub names: NamesView,
+}
+
 /// What cores say to each other about the control plane. Core 0 owns it.
 #[derive(Debug, Clone)]
 pub enum ControlMessage {
@@ -196,4 +206,11 @@ pub enum Message {
     Changes(Arc<ChangeBatch>),
     /// About the control plane.
     Control(ControlMessage),
+    /// To the core that keeps the directory.
+    Census {
+        /// The shard.
+        from: u16,
+        /// What it holds.
+        census: Census,
+    },
 }

@@ -7,6 +7,7 @@
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `log` | the few things an engine asks of its log |
 //! | `engine` | decide → append → apply → match subscribers |
+//! | `kept` | entities that the server keeps itself |
 //! | `changes` | a change → the frames its subscribers get |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
 //! | `replay` | records → state |
@@ -17,6 +18,7 @@
 mod base;
 mod changes;
 mod engine;
+mod kept;
 mod log;
 mod mailbox;
 mod message;
@@ -35,7 +37,7 @@ pub use engine::{Engine, EngineReplayError, ReadAnswer, Snapshot, StateDamaged};
 pub use log::{AppendRefusal, EventLog};
 pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
 pub use message::{
-    Chunk, ControlMessage, Envelope, Holding, Message, Origin, Reply, ShardRequest, Ticket,
+    Census, Chunk, ControlMessage, Envelope, Holding, Message, Origin, Reply, ShardRequest, Ticket,
 };
 pub use owner::Shard;
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};

@@ -79,6 +79,11 @@ impl<L: EventLog> Shard<L> {
         }
     }
 
+    /// The last event's sequence, durable or not.
+    pub fn appended(&self) -> Sequence {
+        self.log.appended()
+    }
+
     /// The engine, for what needs no reply.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -289,6 +294,7 @@ impl<L: EventLog> Shard<L> {
             Durability::Sync => self.flushing.take(),
             Durability::Async => self.engine.take_changes(),
         }
+        .or_else(|| self.engine.take_kept_changes())
     }
 
     /// Subscribes core 0 to everything.

@@ -39,6 +39,8 @@ pub struct Names {
     chunks: Vec<Arc<Chunk>>,
     places: HashMap<Arc<str>, u32>,
     free: Vec<u32>,
+    /// Changes of what is registered.
+    registrations: u64,
     /// The place of the last event's namespace: the next event is often of the same.
     last: u32,
 }
@@ -119,8 +121,14 @@ impl Names {
             if let Some(entry) = self.entry_mut(place) {
                 entry.registered = registered;
             }
+            self.registrations += 1;
             self.drop_unused(place);
         }
+    }
+
+    /// Changes of what is registered, so far.
+    pub const fn registrations(&self) -> u64 {
+        self.registrations
     }
 
     /// What is known of a namespace.

@@ -2,6 +2,7 @@
 
 use super::http::{Connection, Response};
 use super::{event, wait_for};
+use serde_json::Value;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -189,6 +190,19 @@ impl Server {
     /// The state of an entity whose id needs no encoding.
     pub(crate) fn entity(&self, entity_id: &str) -> Response {
         self.get(&format!("/api/state/entities/{entity_id}"))
+    }
+
+    /// Every entity that clients made, without the server's own.
+    pub(crate) fn entities(&self) -> Vec<Value> {
+        let answer = self.get("/api/state/entities");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let all = answer.json().as_array().expect("an array").clone();
+        let is_own = |entity: &Value| {
+            entity["id"]
+                .as_str()
+                .is_some_and(|id| id.starts_with("flux-core/"))
+        };
+        all.into_iter().filter(|entity| !is_own(entity)).collect()
     }
 
     /// What it wrote on standard error so far.
