@@ -11,10 +11,14 @@
 //!
 //! A generation is made whole under a `.tmp` name and then renamed, so that it is there with all its shards or
 //! not at all. There is no manifest: everything follows from the names and the segment headers.
+//!
+//! Beside them is the control log, in `control/`: one for the whole directory, of no generation, so that no change of
+//! the number of shards touches it. It is made when it is first asked for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::files;
 use crate::format::header::{Activation, LogId};
@@ -30,10 +34,12 @@ use crate::{LogOptions, Record, ReplayError, Sequence, StorageError, layout, res
 /// An open, locked data directory. The lock is held until this and everything taken from it are gone.
 #[derive(Debug)]
 pub struct DataDir {
-    root: Box<Path>,
+    root: Arc<Path>,
+    lock: Arc<DirLock>,
     sealed: Vec<SealedGeneration>,
     /// The newest generation's logs by shard, each until it is taken.
     logs: Vec<Option<LogDir>>,
+    is_control_taken: AtomicBool,
 }
 
 impl DataDir {
@@ -81,7 +87,7 @@ impl DataDir {
             root: root.into(),
             dir: root.join(layout::LOG_NAME),
             options,
-            lock,
+            lock: Arc::clone(&lock),
         };
         files::create_dir(&generations.dir)?;
 
@@ -104,12 +110,14 @@ impl DataDir {
         let sealed = (1..newest).map(|generation| generations.sealed(generation));
         Ok(Self {
             root: root.into(),
+            lock,
             sealed: sealed.collect::<Result<_, _>>()?,
             logs: generations
                 .logs(newest, shard_count)
                 .into_iter()
                 .map(Some)
                 .collect(),
+            is_control_taken: AtomicBool::new(false),
         })
     }
 
@@ -136,6 +144,11 @@ impl DataDir {
             shard_count,
         };
         layout::base_path(&self.root, log)
+    }
+
+    /// Where the control log is kept, whether there is one or not.
+    pub fn control_path(&self) -> PathBuf {
+        self.root.join(layout::CONTROL_NAME)
     }
 
     /// The generations before the newest, oldest first: replay each wholly before the next, and all of them
@@ -176,6 +189,84 @@ impl DataDir {
         slot.and_then(Option::take)
             .expect("each shard's log is taken once")
     }
+
+    /// The control log, for its owner to open: made where it does not exist, as in a directory of a program that knew
+    /// none. The number of shards does not concern it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfSpace`, `ReadOnly` or `Io`; nothing is left half made, and it can be asked for again.
+    ///
+    /// # Panics
+    ///
+    /// Where it was taken before: a log has one owner.
+    pub fn take_control_log(&self, options: LogOptions) -> Result<LogDir, StorageError> {
+        let dir = self.control_path();
+        make_control(&self.root, &dir, options)?;
+        let was_taken = self.is_control_taken.swap(true, Ordering::Relaxed);
+        assert!(!was_taken, "the control log is taken once");
+        Ok(LogDir {
+            root: Arc::clone(&self.root),
+            dir: dir.into(),
+            id: LogId::CONTROL,
+            options,
+            lock: Arc::clone(&self.lock),
+        })
+    }
+}
+
+/// Makes the control log where there is none: whole, then named.
+fn make_control(root: &Path, dir: &Path, options: LogOptions) -> Result<(), StorageError> {
+    let unfinished = layout::unfinished(dir);
+    if unfinished.exists() {
+        files::at(
+            "remove unfinished",
+            &unfinished,
+            fs::remove_dir_all(&unfinished),
+        )?;
+        files::sync_dir(root)?;
+    }
+    if dir.exists() {
+        return Ok(());
+    }
+    let made = make_log(
+        &unfinished.as_path().into(),
+        LogId::CONTROL,
+        (options, Sequence::new(1)),
+    );
+    if made.is_err() {
+        // What it took of a full disk is given back. Where even this fails, the next attempt removes it.
+        files::hint(fs::remove_dir_all(&unfinished));
+    }
+    made?;
+    files::rename(&unfinished, dir, root)
+}
+
+/// Makes a log with its first segment.
+fn make_log(
+    dir: &Arc<Path>,
+    log: LogId,
+    (options, first_sequence): (LogOptions, Sequence),
+) -> Result<(), StorageError> {
+    files::create_dir(dir)?;
+    let durable = first_sequence.previous();
+    let owner = Owner {
+        log,
+        identity: random_identity(),
+    };
+    let plan = SegmentPlan {
+        dir: Arc::clone(dir),
+        owner,
+        ordinal: 1,
+        capacity: options.first_capacity(),
+        first_sequence,
+    };
+    plan.create(Some(Activation {
+        base: first_sequence,
+        durable,
+    }))?;
+    drop(Watermark::open(dir, owner, durable)?);
+    Ok(())
 }
 
 /// The directory of generations, and what their logs share.
@@ -284,28 +375,10 @@ impl Generations {
 
     fn fill(&self, path: &Path, id: LogId, first_sequence: Sequence) -> Result<(), StorageError> {
         files::create_dir(path)?;
-        let durable = first_sequence.previous();
         for shard in 0..id.shard_count {
             let log = LogId { shard, ..id };
-            let dir: Arc<Path> = path.join(layout::shard_name(log)).into();
-            files::create_dir(&dir)?;
-            let capacity = self.options.first_capacity();
-            let owner = Owner {
-                log,
-                identity: random_identity(),
-            };
-            let plan = SegmentPlan {
-                dir: Arc::clone(&dir),
-                owner,
-                ordinal: 1,
-                capacity,
-                first_sequence,
-            };
-            plan.create(Some(Activation {
-                base: first_sequence,
-                durable,
-            }))?;
-            drop(Watermark::open(&dir, owner, durable)?);
+            let dir = path.join(layout::shard_name(log)).into();
+            make_log(&dir, log, (self.options, first_sequence))?;
         }
         files::sync_dir(path)
     }

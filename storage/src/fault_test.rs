@@ -355,6 +355,74 @@ fn tell_all(lives_before: usize, plan: impl Fn(usize) -> Plan) -> usize {
     passes
 }
 
+/// Makes a control log and stores one change in it. Tells how far it came, with what refused.
+fn store_change(data: &DataDir) -> (u64, Result<(), StorageError>) {
+    let place = match data.take_control_log(OPTIONS) {
+        Ok(place) => place,
+        Err(error) => return (0, Err(error)),
+    };
+    match Log::open::<Infallible>(place, |_| Ok(())) {
+        Err(crate::ReplayError::Storage(error)) => (0, Err(error)),
+        Err(crate::ReplayError::Visit(never)) => match never {},
+        Ok((mut log, _)) => {
+            log.append(3, 0, b"change").unwrap();
+            let stored = log.flush_blocking();
+            let next = log.append(3, 0, b"more");
+            assert_eq!(stored.is_err(), next == Err(AppendError::Poisoned));
+            (u64::from(stored.is_ok()), stored)
+        }
+    }
+}
+
+/// Tells of a control log that is made and written to; false where it ended before the plan struck.
+fn tell_of_control(plan: Plan) -> bool {
+    let (Plan::FailOnce(passes, code) | Plan::FailFrom(passes, code)) = plan else {
+        unreachable!("the story is of refusals");
+    };
+    let context = format!("control log, {plan:?}");
+    let root = scratch();
+    let data = DataDir::open(root.path(), 1, OPTIONS).unwrap();
+    fault::order(plan);
+    let (acknowledged, stored) = store_change(&data);
+    let operations = fault::operations();
+    let Some(struck) = operations.get(passes) else {
+        assert!(stored.is_ok(), "{context}");
+        return false;
+    };
+    let error = stored.expect_err(&context);
+    check_refusal(&error, code, struck, &context);
+    drop(data);
+
+    let data = DataDir::open(root.path(), 1, OPTIONS).unwrap();
+    let place = data.take_control_log(OPTIONS).unwrap();
+    let (log, recovery) = Log::open::<Infallible>(place, |_| Ok(())).unwrap();
+    assert!(recovery.records >= acknowledged, "{context}");
+    log.close().unwrap();
+    let left = unfinished(root.path());
+    assert!(left.is_empty(), "{context}: {left:?}");
+    true
+}
+
+#[test]
+fn a_control_log_is_there_whole_or_not_at_all_whatever_is_refused() {
+    for code in [EIO, ENOSPC, EROFS] {
+        for once in [true, false] {
+            let mut passes = 0;
+            let plan = |passes| {
+                if once {
+                    Plan::FailOnce(passes, code)
+                } else {
+                    Plan::FailFrom(passes, code)
+                }
+            };
+            while tell_of_control(plan(passes)) {
+                passes += 1;
+            }
+            assert!(passes > 8, "only {passes} operations");
+        }
+    }
+}
+
 #[test]
 fn one_refused_operation_costs_nothing_that_was_acknowledged() {
     for code in [EIO, ENOSPC, EDQUOT, EROFS] {

@@ -9,6 +9,8 @@
 //! <data>/checkpoints/000001/000-of-002/00000001.layer
 //!                                     /00000002.manifest
 //! <data>/base/000001/000-of-002/      likewise
+//! <data>/control/00000001.seg
+//!                /DURABLE
 //! <data>/RESERVE
 //! ```
 //!
@@ -24,6 +26,7 @@ use crate::format::header::LogId;
 
 pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) const LOG_NAME: &str = "log";
+pub(crate) const CONTROL_NAME: &str = "control";
 pub(crate) const WATERMARK_NAME: &str = "DURABLE";
 pub(crate) const HORIZON_NAME: &str = "HORIZON";
 pub(crate) const RESERVE_NAME: &str = "RESERVE";
@@ -166,8 +169,14 @@ pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
     (format!("{number:08}") == digits).then_some(CheckpointFile { number, kind })
 }
 
-/// Whether a path below a data directory is one of a file that belongs to a log, its base or its checkpoints.
+/// Whether a path below a data directory is one of a file that belongs to a log, its base or its checkpoints, or to
+/// the control log.
 pub(crate) fn is_data_path(path: &str) -> bool {
+    if let Some(name) = path.strip_prefix(CONTROL_NAME)
+        && let Some(name) = name.strip_prefix('/')
+    {
+        return name == WATERMARK_NAME || parse_segment(name).is_some();
+    }
     let mut parts = path.split('/');
     let (Some(kind), Some(generation), Some(shard), Some(name), None) = (
         parts.next(),
@@ -361,6 +370,28 @@ mod tests {
         }
         for name in ["7.seg", "00000007.seg.tmp", "00000007", "DURABLE"] {
             assert_eq!(parse_segment(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_paths_of_files_that_a_backup_holds_are_taken_for_data() {
+        for path in ["control/00000001.seg", "control/DURABLE"] {
+            assert!(is_data_path(path), "{path}");
+        }
+        for path in [
+            "control",
+            "control/",
+            "controls/00000001.seg",
+            "control00000001.seg",
+            "control//00000001.seg",
+            "control/1.seg",
+            "control/HORIZON",
+            "control/00000001.seg.tmp",
+            "control/../00000001.seg",
+            "control/000001/00000001.seg",
+            "control/00000001.layer",
+        ] {
+            assert!(!is_data_path(path), "{path}");
         }
     }
 

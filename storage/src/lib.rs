@@ -3,6 +3,7 @@
 //! ```text
 //! DataDir      the directory, its lock, its generations (one per shard count it was written with)
 //!  ├ SealedLog   a log of an older generation: replayed, never written
+//!  ├ LogDir      the control log, of no shard and no generation: DataDir::take_control_log
 //!  └ LogDir      one shard's log of the newest generation, handed to the shard's thread
 //!     └ Log        append (memory only) → begin_flush → fdatasync by the caller → finish_flush
 //!        ├ Flush     what to fdatasync, in order

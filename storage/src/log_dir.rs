@@ -1,4 +1,4 @@
-//! One shard's log, not opened yet: what its thread needs to open it.
+//! A log, not opened yet: what its thread needs to open it.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::log_files::LogFiles;
 use crate::segment::SegmentEntry;
 use crate::{LogOptions, Sequence, StorageError, layout};
 
-/// One shard's log of the newest generation. `Send`, so that the shard's thread opens and recovers it.
+/// One shard's log of the newest generation, or the control log. `Send`, so that its thread opens and recovers it.
 #[derive(Debug)]
 pub struct LogDir {
     pub(crate) root: Arc<Path>,
@@ -35,7 +35,7 @@ pub struct LogOrigin {
 }
 
 impl LogDir {
-    /// The generation, from 1.
+    /// The generation, from 1; 0 of the control log.
     pub fn generation(&self) -> u32 {
         self.id.generation
     }
@@ -45,7 +45,7 @@ impl LogDir {
         self.id.shard
     }
 
-    /// How many shards its generation has.
+    /// How many shards its generation has; 0 of the control log.
     pub fn shard_count(&self) -> u32 {
         self.id.shard_count
     }

@@ -80,7 +80,7 @@ impl Inspection {
         &self.directory.findings
     }
 
-    /// Its logs, older generations first, those that are missing included.
+    /// Its logs, older generations first, those that are missing included; the control log last.
     pub fn logs(&self) -> impl Iterator<Item = InspectedLog<'_>> {
         let root = self.root.as_path();
         let places = self.directory.places.iter();
@@ -94,7 +94,12 @@ impl Inspection {
 }
 
 impl InspectedLog<'_> {
-    /// The generation, from 1.
+    /// Whether it is the control log, whose records are no events.
+    pub fn is_control(&self) -> bool {
+        self.place.id.is_control()
+    }
+
+    /// The generation, from 1; 0 of the control log.
     pub fn generation(&self) -> u32 {
         self.place.id.generation
     }
@@ -104,13 +109,16 @@ impl InspectedLog<'_> {
         self.place.id.shard
     }
 
-    /// How many shards its generation has.
+    /// How many shards its generation has; 0 of the control log.
     pub fn shard_count(&self) -> u32 {
         self.place.id.shard_count
     }
 
-    /// That it begins after all of the generation before, whose reports are `before`.
+    /// That it begins after all of the generation before, whose reports are `before`. The control log comes after none.
     pub fn check_start(&self, before: &[LogReport]) -> Option<Finding> {
+        if self.is_control() {
+            return None;
+        }
         let previous_last = before
             .iter()
             .filter_map(|report| report.summary.last.map(|mark| mark.sequence))

@@ -39,6 +39,7 @@ pub fn backup(
         layout::LOG_NAME,
         layout::CHECKPOINTS_NAME,
         layout::BASE_NAME,
+        layout::CONTROL_NAME,
     ]
     .iter()
     .map(|name| copy::bytes_below(&root.join(name)))
@@ -59,7 +60,9 @@ pub fn backup(
         },
         left_out: Vec::new(),
     };
-    for log in view.logs() {
+    // The control log comes last. So whatever an event was allowed by is in the copy, and what is in the copy beyond that
+    // allows what has not happened yet; the other way round a namespace would be in it without its owner.
+    for log in view.logs().iter().chain(view.control()) {
         let position = backup.copy_log(log)?;
         backup.list.logs.push(position);
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! backup     log by log: HORIZON ─→ base ─→ checkpoint ─→ segments up to the last whole record ─→ HORIZON unchanged?
+//!    │           the control log after all others
 //!    │           into <target>.partial/data, flushed, renamed
 //!    └─ BACKUP   every file with its length and checksum, every log with the position through which it goes
 //! restore    BACKUP ─→ each file compared while it is copied ─→ renamed
@@ -43,11 +44,11 @@ pub struct BackupOptions {
 /// Through where a copy of a log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPosition {
-    /// The generation, from 1.
+    /// The generation, from 1; 0 of the control log.
     pub generation: u32,
     /// The shard, from 0.
     pub shard: u32,
-    /// How many shards its generation has.
+    /// How many shards its generation has; 0 of the control log.
     pub shard_count: u32,
     /// The last record in the copy.
     pub through: Sequence,
@@ -55,12 +56,19 @@ pub struct LogPosition {
     pub time_micros: Option<i64>,
 }
 
+impl LogPosition {
+    /// Whether it is the control log's.
+    pub fn is_control(&self) -> bool {
+        self.shard_count == 0
+    }
+}
+
 /// What a backup holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackupSummary {
     /// When it was made, Unix microseconds.
     pub time_micros: i64,
-    /// Its logs, older generations first.
+    /// Its logs, older generations first, the control log last.
     pub logs: Vec<LogPosition>,
     /// How many files.
     pub files: u64,

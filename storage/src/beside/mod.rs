@@ -1,7 +1,7 @@
 //! A data directory as it can be read beside the server that writes to it: without its lock, changing nothing.
 //!
 //! ```text
-//! DataView   the logs that there are, older generations first
+//! DataView   the logs that there are, older generations first, and the control log
 //!  └ LogView   one log: where its base and checkpoints are, and its records as far as they are whole
 //!     ├ walk       whole segments, for copying
 //!     └ LogCursor  record by record, for merging several logs
@@ -32,6 +32,7 @@ pub(crate) use walk::{LogEnd, ReadSegment, walk};
 #[derive(Debug)]
 pub struct DataView {
     logs: Vec<LogView>,
+    control: Option<LogView>,
 }
 
 /// One log, read beside whoever writes to it.
@@ -75,7 +76,13 @@ impl DataView {
                 }
             }));
         }
-        Ok(Self { logs })
+        let dir = root.join(layout::CONTROL_NAME);
+        let control = dir.is_dir().then(|| LogView {
+            root,
+            dir: dir.into(),
+            id: LogId::CONTROL,
+        });
+        Ok(Self { logs, control })
     }
 
     /// The logs, older generations first, by shard. Every record of a generation comes before every record of the
@@ -83,10 +90,15 @@ impl DataView {
     pub fn logs(&self) -> &[LogView] {
         &self.logs
     }
+
+    /// The control log, where there is one: it belongs to no generation, and its records are no events.
+    pub fn control(&self) -> Option<&LogView> {
+        self.control.as_ref()
+    }
 }
 
 impl LogView {
-    /// The generation, from 1.
+    /// The generation, from 1; 0 of the control log.
     pub fn generation(&self) -> u32 {
         self.id.generation
     }
@@ -96,7 +108,7 @@ impl LogView {
         self.id.shard
     }
 
-    /// How many shards its generation has.
+    /// How many shards its generation has; 0 of the control log.
     pub fn shard_count(&self) -> u32 {
         self.id.shard_count
     }

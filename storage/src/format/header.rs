@@ -42,12 +42,25 @@ const ACTIVATION_BYTES: usize = 20;
 const _: () = assert!(STATIC_BYTES <= ACTIVATION);
 const _: () = assert!(ACTIVATION + ACTIVATION_BYTES <= HEADER_BYTES);
 
-/// Which log a segment belongs to: a shard of a generation.
+/// Which log a segment belongs to: a shard of a generation, or [`LogId::CONTROL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogId {
     pub(crate) generation: u32,
     pub(crate) shard: u32,
     pub(crate) shard_count: u32,
+}
+
+impl LogId {
+    /// The control log, which is no shard's: generations and shard counts begin with 1.
+    pub(crate) const CONTROL: Self = Self {
+        generation: 0,
+        shard: 0,
+        shard_count: 0,
+    };
+
+    pub(crate) fn is_control(self) -> bool {
+        self == Self::CONTROL
+    }
 }
 
 /// The static part of a segment's header.

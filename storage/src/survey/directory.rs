@@ -11,7 +11,7 @@ use crate::{BodyCheck, Sequence, StorageError, files, layout};
 /// The logs of a data directory, those that should be there included.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    /// Generation by generation, by shard.
+    /// Generation by generation, by shard; the control log last.
     pub(crate) places: Vec<LogPlace>,
     pub(crate) findings: Vec<Finding>,
     /// A generation is missing.
@@ -58,7 +58,31 @@ impl Directory {
             directory.add_generation((root, body_check), (&dir, generation, is_sealed))?;
         }
         directory.carry_ends();
+        directory.add_control(root, body_check);
         Ok(directory)
+    }
+
+    /// The control log, where there is one: after all others, since nothing follows from it for them.
+    fn add_control(&mut self, root: &Path, body_check: BodyCheck) {
+        let dir = root.join(layout::CONTROL_NAME);
+        let unfinished = layout::unfinished(&dir);
+        if unfinished.exists() {
+            self.find(&unfinished, Fault::Unfinished);
+        }
+        if dir.is_dir() {
+            let id = LogId::CONTROL;
+            self.places.push(LogPlace {
+                dir: dir.into(),
+                id,
+                sealed: false,
+                first_sequence: Some(Sequence::new(1)),
+                known_durable: Sequence::ZERO,
+                // It has neither, so there is nothing at these paths.
+                checkpoints: layout::checkpoint_path(root, id),
+                base: layout::base_path(root, id),
+                body_check,
+            });
+        }
     }
 
     fn find(&mut self, path: &Path, fault: Fault) {
