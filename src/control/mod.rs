@@ -22,4 +22,4 @@ pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
 pub use command::{Command, CommandRefusal};
 pub use names::{NameRule, automatic_name, check_name};
 pub use registry::{Namespace, Registry};
-pub use store::{CONTROL_NAME, ControlError, ControlStore};
+pub use store::{ControlError, ControlStore};

@@ -1,6 +1,12 @@
-//! The log of the control plane: `<data>/control`, a data directory of its own with one log (`storage/FORMAT.md`).
+//! The control log: one for a data directory, whatever its shards (`storage/FORMAT.md`, section 10).
 //!
-//! Its changes are few and small, so they are written and flushed one at a time, on a helper thread.
+//! ```text
+//! append ──▶ record in the mapped segment ──▶ flush ──▶ next segment prepared, if it is due
+//! ```
+//!
+//! Changes are few and small, so they are written and flushed one at a time, on a helper thread. What a change says is
+//! applied by the caller once it is stored. A record that is not known is refused when the log is opened: half of a
+//! control plane would give a namespace to whoever asks for it next.
 
 use super::change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
 use super::registry::Registry;
@@ -8,15 +14,11 @@ use crate::model::Timestamp;
 use flux_storage::{
     AppendError, DataDir, Log, LogOptions, Record, ReplayError, Sequence, StorageError,
 };
-use std::path::Path;
-
-/// Where it lies in the data directory.
-pub const CONTROL_NAME: &str = "control";
 
 /// Bytes of its first segment; a registration takes about 150.
 const SEGMENT_BYTES_INITIAL: u64 = 64 * 1024;
 /// Bytes of the largest.
-const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 256 * 1024;
 
 /// Why the control plane can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +50,7 @@ pub struct ControlStore {
     log: Log,
     last_time: Timestamp,
     payload: Vec<u8>,
-    /// Holds the directory's lock.
-    _dir: DataDir,
+    lost: u64,
 }
 
 impl ControlStore {
@@ -57,18 +58,25 @@ impl ControlStore {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub fn open(data_dir: &Path) -> Result<(Self, Registry), ControlError> {
+    ///
+    /// # Panics
+    /// Where it was opened before: it has one owner.
+    pub fn open(data: &DataDir) -> Result<(Self, Registry), ControlError> {
         let options = LogOptions {
             segment_bytes_initial: SEGMENT_BYTES_INITIAL,
             segment_bytes_max: SEGMENT_BYTES_MAX,
             ..LogOptions::default()
         };
-        let mut dir = DataDir::open(data_dir.join(CONTROL_NAME), 1, options)?;
+        let place = data.take_control_log(options)?;
         let mut registry = Registry::default();
         let mut last_time = Timestamp::default();
-        let opened = Log::open(dir.take_log(0), |record| {
+        let mut lost = 0_u64;
+        let opened = Log::open(place, |record| {
             last_time = last_time.max(Timestamp::from_micros(record.time_micros));
-            registry.apply(&decode(&record)?);
+            match record.gap() {
+                Some(gap) => lost = lost.saturating_add(gap.lost()),
+                None => registry.apply(&decode(&record)?),
+            }
             Ok(())
         });
         let (log, _) = opened.map_err(|error| match error {
@@ -79,10 +87,21 @@ impl ControlStore {
             log,
             last_time,
             payload: Vec::new(),
-            _dir: dir,
+            lost,
         };
         store.prepare();
         Ok((store, registry))
+    }
+
+    /// Changes that an earlier repair gave up. Among them may be deletions and replaced tokens, so what they took away may
+    /// be there again; whoever starts the server is to be told.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// True where a failed flush has closed the log for good.
+    pub fn has_failed(&self) -> bool {
+        self.log.failure().is_some()
     }
 
     /// Stores a change. When this returns it is on the disk. Blocks.
@@ -168,6 +187,7 @@ mod tests {
     use crate::auth::TokenHash;
     use crate::control::Namespace;
     use crate::model::ConfigPatch;
+    use std::path::Path;
 
     fn registered(number: u32) -> Change {
         Change::Registered(Namespace {
@@ -178,28 +198,58 @@ mod tests {
         })
     }
 
+    /// One change of every kind, and some more, as the `number` says.
+    fn change(number: u32) -> Change {
+        match number % 10 {
+            7 => Change::TokenReplaced {
+                name: format!("name-{}", number.saturating_sub(3)).into(),
+                token: TokenHash::of(&(u64::from(number) << 32).to_le_bytes()),
+            },
+            8 => Change::Deleted {
+                name: format!("name-{}", number.saturating_sub(3)).into(),
+            },
+            9 => Change::Configured(ConfigPatch {
+                max_batch_delete: Some(number),
+                ..ConfigPatch::default()
+            }),
+            _ => registered(number),
+        }
+    }
+
+    fn namespaces(registry: &Registry) -> Vec<Namespace> {
+        registry.list(None).cloned().collect()
+    }
+
+    /// Opens the control log of a directory with so many shards.
+    fn open(path: &Path, shards: u32) -> Result<(ControlStore, Registry), ControlError> {
+        let data = DataDir::open(path, shards, LogOptions::default())?;
+        ControlStore::open(&data)
+    }
+
+    fn segments(path: &Path) -> usize {
+        let names = std::fs::read_dir(path.join("control")).unwrap();
+        let paths = names.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|it| it == "seg"))
+            .count()
+    }
+
     #[test]
-    fn what_was_stored_is_there_when_it_is_opened_again() {
+    fn what_was_stored_is_there_when_it_is_opened_again_with_any_number_of_shards() {
         let dir = tempfile::tempdir().unwrap();
         let mut expected = Registry::default();
-        // Enough for several segments; the store is closed in order only every other time.
+        // The store is closed in order only every other time.
         for round in 0..6 {
-            let (mut store, registry) = ControlStore::open(dir.path()).unwrap();
-            let names =
-                |registry: &Registry| -> Vec<Namespace> { registry.list(None).cloned().collect() };
-            assert_eq!(names(&registry), names(&expected), "round {round}");
+            let (mut store, registry) = open(dir.path(), 1 + round % 3).unwrap();
+            assert_eq!(
+                namespaces(&registry),
+                namespaces(&expected),
+                "round {round}"
+            );
             assert_eq!(registry.config(), expected.config());
+            assert_eq!(store.lost(), 0);
             for number in 0..400 {
-                let change = match number % 10 {
-                    8 => Change::Deleted {
-                        name: format!("name-{}", number - 3).into(),
-                    },
-                    9 => Change::Configured(ConfigPatch {
-                        max_batch_delete: Some(round * 1000 + number),
-                        ..ConfigPatch::default()
-                    }),
-                    _ => registered(round * 1000 + number),
-                };
+                let change = change(round * 1000 + number);
                 store.append(Timestamp::from_micros(1), &change).unwrap();
                 expected.apply(&change);
             }
@@ -207,16 +257,43 @@ mod tests {
                 store.close().unwrap();
             }
         }
+        assert!(segments(dir.path()) > 2, "it went through several segments");
+    }
+
+    #[test]
+    fn a_backup_holds_every_change_and_gives_it_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let [data, copy, restored] = ["data", "copy", "restored"].map(|name| dir.path().join(name));
+        let (mut store, mut expected) = open(&data, 2).unwrap();
+        for number in 0..900 {
+            let change = change(number);
+            store.append(Timestamp::from_micros(5), &change).unwrap();
+            expected.apply(&change);
+        }
+        let options = flux_storage::BackupOptions {
+            body_check: |_| true,
+            time_micros: 0,
+        };
+        // Beside the open store.
+        let summary = flux_storage::backup(&data, &copy, options, &mut |_| {}).unwrap();
+        let position = summary.logs.last().unwrap();
+        assert!(position.is_control() && position.through.get() == 900);
+        flux_storage::restore(&copy, &restored, &mut |_| {}).unwrap();
+        for (path, shards) in [(copy, 2), (restored, 1)] {
+            let (_, registry) = open(&path, shards).unwrap();
+            assert_eq!(namespaces(&registry), namespaces(&expected));
+            assert_eq!(registry.config(), expected.config());
+        }
     }
 
     #[test]
     fn records_of_another_log_are_refused_by_their_number() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = ControlStore::open(dir.path()).unwrap();
+        let (mut store, _) = open(dir.path(), 1).unwrap();
         store.append(Timestamp::default(), &registered(1)).unwrap();
         store.log.append(1, 0, b"an event").unwrap();
         store.close().unwrap();
-        let error = ControlStore::open(dir.path()).unwrap_err().to_string();
+        let error = open(dir.path(), 1).unwrap_err().to_string();
         assert_eq!(
             error,
             "record 2 of the control log is of kind 1, which does not belong there"
@@ -226,13 +303,72 @@ mod tests {
     #[test]
     fn a_record_of_a_newer_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = ControlStore::open(dir.path()).unwrap();
+        let (mut store, _) = open(dir.path(), 1).unwrap();
         store.log.append(RECORD_KIND_CONTROL, 0, b"\x63").unwrap();
         store.close().unwrap();
-        let error = ControlStore::open(dir.path()).unwrap_err().to_string();
+        let error = open(dir.path(), 1).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "record 1 of the control log: its kind 99 is not known to this version of flux"
+        );
+    }
+
+    #[test]
+    fn after_a_failed_flush_nothing_more_is_stored_until_it_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path(), 1).unwrap();
+        store.append(Timestamp::default(), &registered(1)).unwrap();
+        assert!(!store.has_failed());
+        store.log.fail("flush: input/output error");
+        assert!(store.has_failed());
+        for number in 2..4 {
+            let refused = store.append(Timestamp::default(), &registered(number));
+            let error = refused.unwrap_err();
+            assert!(
+                matches!(&error, StorageError::Poisoned { reason } if reason.contains("input/output")),
+                "{error}"
+            );
+        }
+        drop(store);
+        let (mut store, registry) = open(dir.path(), 1).unwrap();
+        assert_eq!(registry.len(), 1);
+        store.append(Timestamp::default(), &registered(2)).unwrap();
+    }
+
+    #[test]
+    fn changes_that_a_repair_gave_up_are_counted_and_the_rest_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path(), 1).unwrap();
+        for number in 1..=5 {
+            store
+                .append(Timestamp::default(), &registered(number))
+                .unwrap();
+        }
+        store.close().unwrap();
+        damage(&dir.path().join("control/00000001.seg"), b"name-3");
+        let error = open(dir.path(), 1).unwrap_err().to_string();
         assert!(
-            error.contains("record 1") && error.contains("kind 99"),
+            error.contains("control/00000001.seg is damaged at byte"),
             "{error}"
         );
+        let repair = flux_storage::Repair::plan(dir.path(), |_| true, &mut |_| {}).unwrap();
+        assert!(repair.is_needed() && repair.is_possible());
+        repair.run(&dir.path().join("repair-1")).unwrap();
+        let (mut store, registry) = open(dir.path(), 1).unwrap();
+        assert_eq!(store.lost(), 1);
+        let names: Vec<&str> = registry.list(None).map(|it| &*it.name).collect();
+        assert_eq!(names, ["name-1", "name-2", "name-4", "name-5"]);
+        store.append(Timestamp::default(), &registered(6)).unwrap();
+    }
+
+    /// Changes one byte of the record that holds these.
+    fn damage(path: &Path, text: &[u8]) {
+        use std::os::unix::fs::FileExt as _;
+        let bytes = std::fs::read(path).unwrap();
+        let found = bytes.windows(text.len()).position(|window| window == text);
+        let found = found.expect("the change is stored");
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let offset = u64::try_from(found).unwrap();
+        file.write_all_at(&[bytes[found] ^ 1], offset).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::sockets;
 use crate::auth::TokenHash;
 use crate::clock::Monotonic;
-use crate::control::{CONTROL_NAME, ControlError, ControlStore, Registry};
+use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
     DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
@@ -203,7 +203,14 @@ fn serve(
     if let Err(error) = &reserved {
         report::warning(&format!("no headroom on the disk: {error}"));
     }
-    let (store, registry) = open_control(settings)?;
+    let (store, registry) = open_control(&data_dir)?;
+    if store.lost() > 0 {
+        report::warning(&format!(
+            "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
+             took away may be in force again",
+            store.lost()
+        ));
+    }
     let runtime = RuntimeConfig::default()
         .with(&settings.configured)
         .with(registry.config())
@@ -281,9 +288,9 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
     })
 }
 
-fn open_control(settings: &Settings) -> Result<(ControlStore, Registry), StartError> {
-    ControlStore::open(&settings.data_dir).map_err(|source| StartError::Control {
-        path: settings.data_dir.join(CONTROL_NAME).into(),
+fn open_control(data_dir: &DataDir) -> Result<(ControlStore, Registry), StartError> {
+    ControlStore::open(data_dir).map_err(|source| StartError::Control {
+        path: data_dir.control_path().into(),
         source: Box::new(source),
     })
 }
