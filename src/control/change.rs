@@ -4,10 +4,10 @@
 //! 1 | id | name | token hash, 32 bytes | created i64 LE        registered
 //! 2 | name | token hash, 32 bytes                               token replaced
 //! 3 | name                                                      deleted
-//! 4 | (setting u8 | value u32 LE) ...                           configured
+//! 4 | count u8 | (setting u8 | value u32 LE) ...                configured
 //! ```
 //!
-//! A text is its length in one byte and its bytes.
+//! A text is its length in one byte and its bytes. Settings ascend by their numbers, each once.
 
 use super::names::check_name;
 use super::registry::Namespace;
@@ -54,6 +54,9 @@ pub enum ChangeDecodeError {
     /// A newer version wrote it.
     #[error("it sets {0}, which is not known to this version of flux")]
     Setting(u8),
+    /// Settings do not ascend.
+    #[error("setting {0} stands where it can't stand")]
+    Order(u8),
     /// A setting has a value that it can't have.
     #[error("setting {0} has a value that it can't have")]
     Value(u8),
@@ -92,16 +95,24 @@ impl Change {
             }
             Self::Configured(patch) => {
                 out.push(CONFIGURED);
+                let count_at = out.len();
+                out.push(0);
                 let mut patch = *patch;
+                let mut count = 0_u8;
                 if let Some(enabled) = patch.rate_limit_enabled {
                     out.push(RATE_LIMIT_ENABLED);
                     out.extend_from_slice(&u32::from(enabled).to_le_bytes());
+                    count = count.saturating_add(1);
                 }
                 for (setting, value) in numbers(&mut patch) {
                     if let Some(value) = value {
                         out.push(setting);
                         out.extend_from_slice(&value.to_le_bytes());
+                        count = count.saturating_add(1);
                     }
+                }
+                if let Some(place) = out.get_mut(count_at) {
+                    *place = count;
                 }
             }
         }
@@ -162,8 +173,14 @@ fn numbers(patch: &mut ConfigPatch) -> [(u8, &mut Option<u32>); 8] {
 
 fn take_settings(rest: &mut &[u8]) -> Result<ConfigPatch, ChangeDecodeError> {
     let mut patch = ConfigPatch::default();
-    while !rest.is_empty() {
+    let [count] = take(rest)?;
+    let mut before = 0;
+    for _ in 0..count {
         let [setting] = take(rest)?;
+        if setting <= before {
+            return Err(ChangeDecodeError::Order(setting));
+        }
+        before = setting;
         let value = u32::from_le_bytes(take(rest)?);
         if setting == RATE_LIMIT_ENABLED {
             patch.rate_limit_enabled = match value {
@@ -249,9 +266,12 @@ mod tests {
             (deleted, b"\x03\x03abc".to_vec()),
             (
                 configured,
-                b"\x04\x01\0\0\0\0\x04\x04\x03\x02\x01\x09\x01\0\0\0".to_vec(),
+                b"\x04\x03\x01\0\0\0\0\x04\x04\x03\x02\x01\x09\x01\0\0\0".to_vec(),
             ),
-            (Change::Configured(ConfigPatch::default()), b"\x04".to_vec()),
+            (
+                Change::Configured(ConfigPatch::default()),
+                b"\x04\0".to_vec(),
+            ),
         ]
     }
 
@@ -270,15 +290,63 @@ mod tests {
         for (change, bytes) in changes() {
             for len in 0..bytes.len() {
                 let cut = Change::decode(&bytes[..len]);
-                // A configuration that lacks its last settings is whole.
-                assert!(
-                    cut.is_err() || matches!(change, Change::Configured(_)),
-                    "{change:?} {len}"
-                );
+                assert_eq!(cut, Err(ChangeDecodeError::Truncated), "{change:?} {len}");
             }
             let longer = [&*bytes, b"\x01"].concat();
-            assert!(Change::decode(&longer).is_err(), "{change:?}");
+            let decoded = Change::decode(&longer);
+            assert_eq!(decoded, Err(ChangeDecodeError::Excess), "{change:?}");
         }
+    }
+
+    #[test]
+    fn every_setting_comes_back_under_its_number() {
+        for setting in 1..=9_u8 {
+            let bytes = [4, 1, setting, 1, 0, 0, 0];
+            let change = Change::decode(&bytes).unwrap();
+            let mut out = Vec::new();
+            change.encode(&mut out);
+            assert_eq!(out, bytes);
+            let Change::Configured(patch) = change else {
+                panic!("{change:?}");
+            };
+            let values = [
+                patch.rate_limit_enabled.map(u32::from),
+                patch.rate_limit_per_namespace_per_minute,
+                patch.body_size_limit_single_bytes,
+                patch.body_size_limit_batch_bytes,
+                patch.max_batch_delete,
+                patch.max_connections,
+                patch.max_connections_per_address,
+                patch.max_subscriptions,
+                patch.max_subscriptions_per_address,
+            ];
+            for (value, number) in values.into_iter().zip(1..) {
+                assert_eq!(value, (number == setting).then_some(1), "setting {setting}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_one_change_or_refused() {
+        let mut seed = 0x2545_f491_u64;
+        let mut accepted = 0_u32;
+        for _ in 0..20_000 {
+            for (_, mut bytes) in changes() {
+                seed = seed
+                    .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                    .wrapping_add(0x1405_7b7e_f767_814f);
+                let [at, flip, ..] = (seed >> 16).to_le_bytes().map(usize::from);
+                let at = at % bytes.len();
+                bytes[at] ^= u8::try_from(flip).unwrap();
+                if let Ok(change) = Change::decode(&bytes) {
+                    let mut again = Vec::new();
+                    change.encode(&mut again);
+                    assert_eq!(again, bytes, "a change has one stored form");
+                    accepted = accepted.saturating_add(1);
+                }
+            }
+        }
+        assert!(accepted > 1_000, "{accepted}");
     }
 
     #[test]
@@ -288,12 +356,27 @@ mod tests {
         };
         check(b"", ChangeDecodeError::Truncated);
         check(b"\x05", ChangeDecodeError::Kind(5));
-        check(b"\x04\x0a\x01\0\0\0", ChangeDecodeError::Setting(10));
-        check(b"\x04\x01\x02\0\0\0", ChangeDecodeError::Value(1));
-        check(b"\x04\x02\0\0\0\0", ChangeDecodeError::Value(2));
+        check(b"\x04\x01\x0a\x01\0\0\0", ChangeDecodeError::Setting(10));
+        check(b"\x04\x01\x01\x02\0\0\0", ChangeDecodeError::Value(1));
+        check(b"\x04\x01\x02\0\0\0\0", ChangeDecodeError::Value(2));
+        check(b"\x04\x01\0\x01\0\0\0", ChangeDecodeError::Order(0));
+        let twice = b"\x04\x02\x05\x01\0\0\0\x05\x01\0\0\0";
+        check(twice, ChangeDecodeError::Order(5));
         check(b"\x03\x02ab", ChangeDecodeError::Text);
         check(b"\x03\x03a/b", ChangeDecodeError::Text);
         check(b"\x03\x03\xff\xff\xff", ChangeDecodeError::Text);
         check(b"\x03\x03abcd", ChangeDecodeError::Excess);
+    }
+
+    #[test]
+    fn no_change_shows_a_token_hash() {
+        let digits = format!("{:?}", [7_u8; 32]);
+        for (change, _) in changes() {
+            let shown = format!("{change:?}");
+            assert!(
+                !shown.contains(&digits) && !shown.contains("7, 7"),
+                "{shown}"
+            );
+        }
     }
 }
