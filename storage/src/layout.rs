@@ -26,7 +26,8 @@ use crate::format::header::LogId;
 
 pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) const LOG_NAME: &str = "log";
-pub(crate) const CONTROL_NAME: &str = "control";
+/// The directory of the control log, in a data directory.
+pub const CONTROL_NAME: &str = "control";
 pub(crate) const WATERMARK_NAME: &str = "DURABLE";
 pub(crate) const HORIZON_NAME: &str = "HORIZON";
 pub(crate) const RESERVE_NAME: &str = "RESERVE";

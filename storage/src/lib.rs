@@ -78,6 +78,7 @@ pub use format::horizon::Horizon;
 pub use format::record::PAYLOAD_BYTES_MAX;
 pub use format::slot::Owner;
 pub use index::{IndexJob, IndexKey};
+pub use layout::CONTROL_NAME;
 pub use log::{Log, LogStats};
 pub use log_dir::{LogDir, LogOrigin};
 pub use options::LogOptions;

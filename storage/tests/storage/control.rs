@@ -315,3 +315,36 @@ fn a_backup_taken_beside_its_owner_holds_it_and_a_changed_byte_of_it_is_refused(
     );
     assert!(!again.exists());
 }
+
+#[test]
+fn a_control_log_that_lost_all_its_files_is_refused_and_found() {
+    for keeps_watermark in [true, false] {
+        let (scratch, _) = closed_control();
+        for (path, _) in files(&control_dir(&scratch)) {
+            if !(keeps_watermark && path.ends_with("DURABLE")) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let error = reopen(&scratch.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("control/00000001.seg"),
+            "{error}"
+        );
+        assert!(look(&scratch.path()).is_damaged());
+        let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
+        assert!(repair.is_possible());
+        repair.run(&scratch.path().join("repair-1")).unwrap();
+        let kinds: Vec<u8> = reopen(&scratch.path())
+            .unwrap()
+            .into_iter()
+            .map(|it| it.kind)
+            .collect();
+        // Without `DURABLE` nothing says how much there was.
+        let expected: &[u8] = if keeps_watermark {
+            &[RECORD_KIND_GAP]
+        } else {
+            &[]
+        };
+        assert_eq!(kinds, expected);
+    }
+}
