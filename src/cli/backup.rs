@@ -101,6 +101,13 @@ fn tell(summary: &BackupSummary) {
         let time = log.time_micros.map_or(String::new(), |micros| {
             format!(", {}", Timestamp::from_micros(micros).rfc3339())
         });
+        if log.is_control() {
+            report::info(&format!(
+                "control log: through change {}{time}",
+                log.through.get()
+            ));
+            continue;
+        }
         report::info(&format!(
             "generation {}, shard {} of {}: through event {}{time}",
             log.generation,

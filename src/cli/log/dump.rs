@@ -6,6 +6,8 @@
 //!
 //! Shard by shard within a generation, generation by generation. An entity that an import stored without its events
 //! stands as `"entity":{…}` in an event's place. Events on stdout, everything else on stderr.
+//!
+//! The control log is left out: it holds no events but hashes of tokens, which are to be seen by nobody.
 
 use super::{Outcome, ToolError, finding_line};
 use crate::api::{encode, event_encode, time};
@@ -29,7 +31,7 @@ pub(super) fn command() -> Command {
     };
     let number = |name, value, help| text(name, value, help).value_parser(value_parser!(u64));
     Command::new("dump")
-        .about("Write the stored events as JSON lines; a server may be running")
+        .about("Write the stored events as JSON lines, without the control log; a server may be running")
         .args([
             text("entity", "ID", "only events of this entity"),
             text("namespace", "NAMESPACE", "only events of this namespace"),
@@ -143,7 +145,7 @@ pub(super) fn run(data_dir: &Path, filter: Filter) -> Result<Outcome, ToolError>
         report::warning(&finding_line(finding));
         dump.damaged |= finding.fault.severity() == Severity::Damage;
     }
-    for log in inspection.logs() {
+    for log in inspection.logs().filter(|log| !log.is_control()) {
         if dump.is_full() || dump.stops_for_damage() {
             break;
         }

@@ -1,4 +1,4 @@
-//! `flux log`: tools over the log of a data directory (docs/OPERATIONS.md).
+//! `flux log`: tools over the logs of a data directory (docs/OPERATIONS.md).
 //!
 //! | subcommand | job | the server |
 //! | --- | --- | --- |
@@ -16,7 +16,7 @@ use super::{EXIT_DAMAGE, EXIT_FAILURE, EXIT_USAGE, data_dir, data_dir_arg, usage
 use crate::model::Timestamp;
 use crate::report;
 use clap::{ArgMatches, Command};
-use flux_storage::{Finding, LogSummary, Mark, Severity, StorageError};
+use flux_storage::{Finding, InspectedLog, LogSummary, Mark, Severity, StorageError};
 use std::fmt::Write as _;
 use std::io;
 use std::process::ExitCode;
@@ -94,6 +94,19 @@ fn finding_line(finding: &Finding) -> String {
         Severity::Damage => "damage",
     };
     format!("{severity}: {finding}")
+}
+
+/// Which log it is, in words.
+fn place_text(log: InspectedLog<'_>) -> String {
+    if log.is_control() {
+        return "control log".to_owned();
+    }
+    format!(
+        "generation {}, shard {} of {}",
+        log.generation(),
+        log.shard(),
+        log.shard_count()
+    )
 }
 
 /// What a log holds, in words.

@@ -5,7 +5,7 @@ use crate::cli::progress::Progress;
 use crate::clock;
 use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use flux_storage::{Gap, Inspection, Repair, RepairAction, RepairStep, Severity};
+use flux_storage::{CONTROL_NAME, Gap, Inspection, Repair, RepairAction, RepairStep, Severity};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -61,7 +61,26 @@ pub(super) fn run(data_dir: &Path, matches: &ArgMatches) -> Result<Outcome, Tool
     repair.run(&aside)?;
     check(data_dir, &aside)?;
     writeln!(out, "repaired; the originals are in {}", aside.display())?;
+    if gives_up_changes(&steps, data_dir) {
+        writeln!(
+            out,
+            "changes of the control log were given up, perhaps a deletion or a replaced token: list the namespaces, and \
+             replace the tokens of those in doubt"
+        )?;
+    }
     Ok(Outcome::Whole)
+}
+
+/// Whether records of the control log are lost, or may be: a segment of which nothing is left may have held some.
+fn gives_up_changes(steps: &[RepairStep], data_dir: &Path) -> bool {
+    let control = data_dir.join(CONTROL_NAME);
+    steps.iter().any(|step| {
+        let gives_up = matches!(
+            &step.action,
+            RepairAction::Remake { from, gaps, .. } if from.is_none() || !gaps.is_empty()
+        );
+        gives_up && step.path.starts_with(&control)
+    })
 }
 
 /// What was repaired is looked at once more.

@@ -1,6 +1,6 @@
 //! `flux log verify`: reads everything and says what is damaged.
 
-use super::{Outcome, ToolError, finding_line, summary_text};
+use super::{Outcome, ToolError, finding_line, place_text, summary_text};
 use crate::cli::progress::Progress;
 use crate::state::is_packed_body;
 use clap::Command;
@@ -41,13 +41,8 @@ pub(super) fn run(data_dir: &Path) -> Result<Outcome, ToolError> {
             before = std::mem::take(&mut current);
         }
         let report: LogReport = log.verify(&mut |bytes| progress.add(bytes))?;
-        let place = format!(
-            "generation {}, shard {} of {}",
-            log.generation(),
-            log.shard(),
-            log.shard_count()
-        );
-        writeln!(out, "{place}: {}", summary_text(&report.summary))?;
+        let summary = summary_text(&report.summary);
+        writeln!(out, "{}: {summary}", place_text(log))?;
         let start = log.check_start(&before);
         for finding in report.findings.iter().chain(&start) {
             tell(&mut out, finding)?;
