@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["limits", "model"]),
     ("settings", &["limits", "model"]),
     ("api", &["limits", "model", "wire"]),
-    ("auth", &["limits", "model", "wire"]),
+    ("auth", &["limits", "model"]),
     ("control", &["limits", "model", "auth"]),
     ("state", &["limits", "model", "wire"]),
     ("subscribe", &["limits", "model", "wire"]),
@@ -49,6 +49,9 @@ const UNSAFE_USERS: &[&str] = &[
     "storage/src/region/",
     "storage/src/checkpoint/archive.rs",
 ];
+
+/// The files that may see what a token's hash is made of: where it is compared, and where it is stored.
+const HASH_READERS: &[&str] = &["src/auth/token.rs", "src/control/change.rs"];
 
 /// A file, by its path from the repository's root.
 #[derive(Debug)]
@@ -168,6 +171,60 @@ fn misplaced(source: &Source, word: &str, places: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// Where the server compares secrets otherwise than in constant time, or shows them: the bytes of a `TokenHash` taken out
+/// of it, a revealed token held against something, an equality or a text of secrets that a derive would make.
+fn exposed_secrets(source: &Source) -> Vec<String> {
+    if !source.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let compares =
+        |line: &str| line.contains("reveal()") && ["==", "!="].iter().any(|it| line.contains(it));
+    let mut complaints = misplaced(source, "to_bytes", HASH_READERS);
+    let lines: Vec<(usize, &str)> = code_lines(&source.text).collect();
+    let mut derived = "";
+    for &(number, line) in &lines {
+        if source.path != "src/auth/token.rs" && compares(line) {
+            complaints.push(format!(
+                "{}:{number}: a token is compared as text",
+                source.path
+            ));
+        }
+        let names = ["Token", "TokenHash"];
+        let is_secret = line.contains("struct ") && words(line).any(|word| names.contains(&word));
+        if is_secret
+            && ["PartialEq", "Debug"]
+                .iter()
+                .any(|it| words(derived).any(|word| word == *it))
+        {
+            complaints.push(format!(
+                "{}:{number}: {} {}",
+                source.path,
+                derived.trim(),
+                line.trim()
+            ));
+        }
+        // Attributes stand between a derive and what it is for.
+        if line.trim_start().starts_with("#[derive(") {
+            derived = line;
+        } else if !line.trim().is_empty() && !line.trim_start().starts_with("#[") {
+            derived = "";
+        }
+    }
+    complaints
+}
+
+/// Where the operator's token is taken from the environment. Text that only mentions the variable is no such place.
+fn reads_admin_token(source: &Source) -> Vec<String> {
+    if !source.path.starts_with("src/") || source.path == "src/settings.rs" {
+        return Vec::new();
+    }
+    let names = ["\"FLUX_ADMIN_TOKEN\"", "\"FLUX_ADMIN_TOKEN_FILE\""];
+    code_lines(&source.text)
+        .filter(|(_, line)| names.iter().any(|name| line.contains(name)))
+        .map(|(number, _)| format!("{}:{number}: the operator's token is read", source.path))
+        .collect()
+}
+
 fn left_behind(source: &Source) -> Vec<String> {
     // In parts, so that this file does not complain of itself.
     let marks = [
@@ -262,6 +319,8 @@ fn imports_go_down_only() {
         ("src/subscribe/mod.rs", "use crate::state;"),
         ("src/shard/engine.rs", "use crate::server::core;"),
         ("src/limits.rs", "use crate::model;"),
+        ("src/auth/token.rs", "use crate::wire::http1::Head;"),
+        ("src/control/store.rs", "use crate::state::State;"),
     ];
     for (path, text) in examples {
         assert_eq!(upward_imports(&bad(path, text)).len(), 1, "{path}: {text}");
@@ -340,6 +399,71 @@ fn memory_is_touched_in_the_mapped_region_only() {
         .flat_map(|source| misplaced(source, "unsafe", UNSAFE_USERS))
         .collect();
     check("unsafe code stays in the region", &complaints);
+}
+
+#[test]
+fn secrets_are_compared_in_constant_time_and_not_shown() {
+    for (path, text) in [
+        (
+            "src/server/access.rs",
+            "if hash.to_bytes() == other.to_bytes() {",
+        ),
+        (
+            "src/control/registry.rs",
+            "let key = namespace.token.to_bytes();",
+        ),
+        ("src/server/http.rs", "if token.reveal() == presented {"),
+        (
+            "src/auth/token.rs",
+            "#[derive(Clone, PartialEq)]\npub struct TokenHash([u8; 32]);",
+        ),
+        (
+            "src/auth/token.rs",
+            "#[derive(Debug)]\n#[must_use]\npub struct Token(Box<str>);",
+        ),
+    ] {
+        assert_eq!(exposed_secrets(&bad(path, text)).len(), 1, "{path}: {text}");
+    }
+    for (path, text) in [
+        ("src/server/access.rs", "if hash == known.token {"),
+        (
+            "src/control/change.rs",
+            "out.extend_from_slice(&token.to_bytes());",
+        ),
+        ("src/server/http.rs", "answer.push_str(token.reveal());"),
+        (
+            "src/auth/token.rs",
+            "#[derive(Debug)]\npub struct Other;\npub struct Token(Box<str>);",
+        ),
+        ("storage/src/a.rs", "let bytes = sequence.to_bytes();"),
+    ] {
+        check("a sound example", &exposed_secrets(&bad(path, text)));
+    }
+    let token = read("src/auth/token.rs");
+    assert!(
+        token.contains("ct_eq"),
+        "hashes are compared in constant time"
+    );
+    let all = sources();
+    check(
+        "secrets are compared in constant time and not shown",
+        &all.iter().flat_map(exposed_secrets).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn the_operators_token_is_read_in_the_settings_only() {
+    let text = "let token = source.secret(\"FLUX_ADMIN_TOKEN\")?;";
+    assert_eq!(reads_admin_token(&bad("src/server/boot.rs", text)).len(), 1);
+    let mention = "report::info(\"FLUX_ADMIN_TOKEN is not set\");";
+    for (path, text) in [("src/settings.rs", text), ("src/server/boot.rs", mention)] {
+        check("a sound example", &reads_admin_token(&bad(path, text)));
+    }
+    let all = sources();
+    check(
+        "the operator's token is read in the settings only",
+        &all.iter().flat_map(reads_admin_token).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
