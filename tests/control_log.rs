@@ -108,7 +108,7 @@ fn the_tools_count_changes_and_show_none_of_them() {
     stored(&data, 3);
     let said = told(&flux(&["log", "verify"], &data), 0);
     assert!(said.contains("control log: 3 records"), "{said}");
-    assert!(said.contains("no damage"), "{said}");
+    assert!(said.contains("1 logs, 0 records: no damage"), "{said}");
     for arguments in [&["log", "dump"][..], &["export"]] {
         let output = flux(arguments, &data);
         told(&output, 0);
@@ -129,6 +129,7 @@ fn damage_is_named_and_a_repair_says_what_may_be_in_force_again() {
     let said = told(&flux(&["log", "verify"], &data), 3);
     assert!(said.contains("control/00000001.seg at byte"), "{said}");
     assert!(said.contains("record 4 is lost"), "{said}");
+    assert!(said.contains("0 records: 1 finding of damage"), "{said}");
     let said = told(&flux(&["log", "repair"], &data), 3);
     assert!(said.contains("nothing was changed"), "{said}");
     assert!(!said.contains("given up, perhaps"), "{said}");

@@ -47,8 +47,11 @@ pub(super) fn run(data_dir: &Path) -> Result<Outcome, ToolError> {
         for finding in report.findings.iter().chain(&start) {
             tell(&mut out, finding)?;
         }
-        logs += 1;
-        records += report.summary.records;
+        // What is added up is events; the control log has none, and its damage counts like all other.
+        if !log.is_control() {
+            logs += 1;
+            records += report.summary.records;
+        }
         current.push(report);
     }
     let verdict = match damaged {
