@@ -1,8 +1,8 @@
 //! A data directory copied beside its server, made again from the copy, and moved as JSON lines.
 //!
 //! The claims: a backup made under load holds everything that was acknowledged before it began, and nothing that was
-//! never sent; a damaged one is refused by name; an export imported anywhere, into any number of shards, gives the
-//! same state, to the digit, the version and the microsecond.
+//! never sent, with namespaces and tokens as they were; a damaged one is refused by name; an export imported anywhere,
+//! into any number of shards, gives the same state, to the digit, the version and the microsecond.
 
 mod support;
 
@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use support::http::{answered, request};
 use support::server::{FLUX, Server, Setup};
 use support::{batch, event, wait_for};
 use tempfile::TempDir;
@@ -322,4 +323,49 @@ fn a_damaged_backup_and_a_used_target_are_refused() {
         "00000001.seg",
     );
     assert!(!target.exists());
+}
+
+/// Publishes an event about `house/door` with this token.
+fn publish_with(server: &Server, token: &str) -> u16 {
+    let field = format!("Authorization: Bearer {token}");
+    let body = event("house/door", r#"{"open":true}"#);
+    let request = request("POST", "/api/events", &[&field], &body);
+    answered(server, request.as_bytes(), "an event").status
+}
+
+#[test]
+fn a_restored_server_knows_the_namespaces_the_tokens_and_the_dead_ones_too() {
+    let root = TempDir::new().expect("a temporary directory");
+    let [data, copy, restored] = ["data", "copy", "restored"].map(|name| root.path().join(name));
+    let with_auth = |dir: &Path, shards| setup(dir, shards).env("FLUX_AUTH_ENABLED", "true");
+    let server = with_auth(&data, 2).start();
+    let answer = server.post("/api/namespaces", r#"{"name":"house"}"#);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let old = answer.json()["token"].as_str().expect("a token").to_owned();
+    let field = format!("Authorization: Bearer {old}");
+    let rotation = request("POST", "/api/namespaces/house/token", &[&field], "");
+    let answer = answered(&server, rotation.as_bytes(), "a rotation");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let new = answer.json()["token"].as_str().expect("a token").to_owned();
+    let namespace = server.get("/api/namespaces/house").json();
+    // Beside the running server.
+    succeed(&["backup", "--data-dir", text(&data), text(&copy)]);
+    let used = [&old, &new].map(|token| publish_with(&server, token));
+    assert_eq!(used, [401, 200]);
+    server.kill();
+
+    succeed(&["restore", "--data-dir", text(&restored), text(&copy)]);
+    for shards in [1, 3] {
+        let server = with_auth(&restored, shards).start();
+        let before = server.get("/api/namespaces/house").json();
+        assert_eq!(before["namespaceId"], namespace["namespaceId"]);
+        assert_eq!(before["createdAt"], namespace["createdAt"]);
+        assert_eq!(
+            server.post("/api/namespaces", r#"{"name":"house"}"#).status,
+            409
+        );
+        let used = [&old, &new].map(|token| publish_with(&server, token));
+        assert_eq!(used, [401, 200], "{shards} shards");
+        server.stop();
+    }
 }
