@@ -36,6 +36,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+/// Where the logs of a data directory lie.
+const LOG_NAME: &str = "log";
+
 /// The shard of a core.
 pub(super) type OpenShard = Shard<Log>;
 
@@ -87,6 +90,15 @@ pub enum StartError {
         path: Box<Path>,
         /// What is wrong with it.
         source: Box<ControlError>,
+    },
+    /// The control log is gone.
+    #[error(
+        "missing: {}: without it no namespace has an owner; restore a backup, or start once with FLUX_AUTH_ENABLED=false \
+         to begin without namespaces", path.display()
+    )]
+    NoControl {
+        /// Where it should be.
+        path: Box<Path>,
     },
     /// A core ended with an error.
     #[error("{0}")]
@@ -195,6 +207,7 @@ fn serve(
     (ended, end): (&Sender<End>, &Receiver<End>),
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
+    let is_new = !settings.data_dir.join(LOG_NAME).is_dir();
     let mut data_dir = open_data_dir(settings, shards)?;
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
@@ -203,14 +216,7 @@ fn serve(
     if let Err(error) = &reserved {
         report::warning(&format!("no headroom on the disk: {error}"));
     }
-    let (store, registry) = open_control(&data_dir)?;
-    if store.lost() > 0 {
-        report::warning(&format!(
-            "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
-             took away may be in force again",
-            store.lost()
-        ));
-    }
+    let (store, registry) = open_control(settings, &data_dir, is_new)?;
     let runtime = RuntimeConfig::default()
         .with(&settings.configured)
         .with(registry.config())
@@ -288,11 +294,36 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
     })
 }
 
-fn open_control(data_dir: &DataDir) -> Result<(ControlStore, Registry), StartError> {
-    ControlStore::open(data_dir).map_err(|source| StartError::Control {
-        path: data_dir.control_path().into(),
+/// Opens the control log. One that is missing is made anew, but not where tokens are in force: nobody would own what is
+/// in the data directory.
+fn open_control(
+    settings: &Settings,
+    data_dir: &DataDir,
+    is_new: bool,
+) -> Result<(ControlStore, Registry), StartError> {
+    let path = data_dir.control_path();
+    if !is_new && !path.is_dir() {
+        if settings.auth {
+            return Err(StartError::NoControl { path: path.into() });
+        }
+        report::warning(&format!(
+            "{} is missing and is made anew: no namespace is registered, nothing is configured",
+            path.display()
+        ));
+    }
+    let opened = ControlStore::open(data_dir);
+    let (store, registry) = opened.map_err(|source| StartError::Control {
+        path: path.into(),
         source: Box::new(source),
-    })
+    })?;
+    if store.lost() > 0 {
+        report::warning(&format!(
+            "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
+             took away may be in force again",
+            store.lost()
+        ));
+    }
+    Ok((store, registry))
 }
 
 fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {

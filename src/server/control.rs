@@ -6,6 +6,7 @@
 //!
 //! So whoever has an answer finds it in force on every core, and after any crash.
 
+use super::flusher::refusal;
 use super::hub::Hub;
 use super::runtime::spawn_blocking;
 use crate::api::ApiError;
@@ -107,8 +108,12 @@ impl Controller {
         };
         if let Err(error) = result {
             report::warning(&format!("a control call was not stored: {error}"));
-            self.answers
-                .push((origin, Reply::Refused(not_stored(&error))));
+            let refused = if store.has_failed() {
+                ApiError::StorageFault
+            } else {
+                refusal(&error)
+            };
+            self.answers.push((origin, Reply::Refused(refused)));
             self.phase = Phase::Idle(store);
             return true;
         }
@@ -265,14 +270,5 @@ fn refused(refusal: CommandRefusal) -> ApiError {
         CommandRefusal::Taken => ApiError::NamespaceTaken,
         CommandRefusal::Unknown => ApiError::NoNamespace,
         CommandRefusal::TokenDead => ApiError::TokenUnknown,
-    }
-}
-
-fn not_stored(error: &StorageError) -> ApiError {
-    match error {
-        StorageError::OutOfSpace { .. } => ApiError::StorageFull,
-        StorageError::ReadOnly { .. } => ApiError::StorageReadOnly,
-        StorageError::Poisoned { .. } => ApiError::StorageFault,
-        _ => ApiError::StorageUnavailable,
     }
 }

@@ -181,8 +181,8 @@ impl Flusher {
     }
 }
 
-/// What clients are told while there is no next segment.
-fn refusal(error: &StorageError) -> ApiError {
+/// What clients are told while there is no room for what they want stored.
+pub(super) fn refusal(error: &StorageError) -> ApiError {
     match error {
         StorageError::OutOfSpace { .. } => ApiError::StorageFull,
         StorageError::ReadOnly { .. } => ApiError::StorageReadOnly,

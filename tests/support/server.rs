@@ -1,6 +1,6 @@
 //! A Flux server in a process of its own.
 
-use super::http::{Connection, Response};
+use super::http::{Connection, Response, request};
 use super::{event, wait_for};
 use serde_json::Value;
 use std::fs::File;
@@ -165,6 +165,21 @@ impl Server {
     /// One request on a connection of its own.
     pub(crate) fn request(&self, method: &str, target: &str, body: &str) -> Response {
         self.connect().request(method, target, body)
+    }
+
+    /// One request with a token (none where it is empty) on a connection of its own.
+    pub(crate) fn with_token(
+        &self,
+        (method, target): (&str, &str),
+        token: &str,
+        body: &str,
+    ) -> Response {
+        let field = format!("Authorization: Bearer {token}");
+        let fields = [field.as_str()];
+        let fields = if token.is_empty() { &[][..] } else { &fields };
+        let mut connection = self.connect();
+        connection.send(request(method, target, fields, body));
+        connection.response()
     }
 
     pub(crate) fn get(&self, target: &str) -> Response {
