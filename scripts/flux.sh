@@ -26,6 +26,11 @@ readonly USAGE='usage: flux.sh <command> [arguments]
   batch-delete <filter>                              delete by {"namespace": N}, {"prefix": P} or {"entity_ids": [...]}
   connectors                                         connectors and their status
   admin-config [<changes>]                           show the configuration, or change it by a JSON object
+  namespace create [<name>]                          register a namespace; prints its token, this once
+  namespace show <name>                              a namespace and how many entities it holds
+  namespace list                                     all namespaces
+  namespace rotate <name>                            give it another token; prints it, and the old one is dead
+  namespace delete <name> [--purge]                  delete it, with --purge its entities too
   help                                               this text
 
 A JSON argument of - is read from standard input.
@@ -33,7 +38,7 @@ A JSON argument of - is read from standard input.
 environment:
   FLUX_URL          the server (default http://localhost:3000)
   FLUX_TOKEN        a namespace token, where the server asks for one
-  FLUX_ADMIN_TOKEN  the admin token, for admin-config'
+  FLUX_ADMIN_TOKEN  the operator'\''s token, for admin-config, for namespaces, and for deleting where FLUX_TOKEN is not set'
 
 fail() {
   printf 'flux.sh: %s\n' "$1" >&2
@@ -258,7 +263,7 @@ send() {
   ANSWER=$WORK/answer
   : >"$ANSWER"
   local -a options=(--silent --show-error --globoff --path-as-is --connect-timeout 5 --speed-time 60 --speed-limit 1
-    --output "$ANSWER" --write-out '%{http_code}' --request "$method")
+    --output "$ANSWER" --dump-header "$WORK/head" --write-out '%{http_code}' --request "$method")
   if (($# > 3)); then
     options+=(--header 'Content-Type: application/json' --data-binary @-)
   fi
@@ -270,13 +275,26 @@ send() {
   report "$status"
 }
 
+# advice <status>: what may help.
+advice() {
+  local seconds
+  case $1 in
+    401) printf '; set FLUX_TOKEN to the token of the namespace, or FLUX_ADMIN_TOKEN for what only the operator may do' ;;
+    403) printf '; the token in the environment does not allow this' ;;
+    429)
+      seconds=$(awk 'tolower($1) == "retry-after:" && $2 ~ /^[0-9]+/ { print $2 + 0; exit }' "$WORK/head")
+      printf '; try again in %s s' "${seconds:-60}"
+      ;;
+  esac
+}
+
 # report <status>: the answer on standard output, or the server's message on standard error.
 report() {
   local why
   if [[ $1 != 2?? ]]; then
     why=$(member_of "$ANSWER" error)
     # A message may quote an id: no control character of it reaches the terminal.
-    fail "${why//[[:cntrl:]]/?}${why:+ }(HTTP $1)"
+    fail "${why//[[:cntrl:]]/?}${why:+ }(HTTP $1)$(advice "$1")"
   fi
   if [[ -t 1 ]] && command -v jq >/dev/null 2>&1; then
     jq . "$ANSWER" 2>/dev/null || cat -- "$ANSWER"
@@ -316,7 +334,7 @@ one_entity() {
   expect_count "$1" $(($# - 2)) 1 1
   expect_text 'the entity id' "$3"
   percent_encode "$3" /
-  send "${FLUX_TOKEN-}" "$2" "/api/state/entities/$ENCODED"
+  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" "$2" "/api/state/entities/$ENCODED"
 }
 
 list() {
@@ -354,7 +372,7 @@ batch_delete() {
   expect_count batch-delete $# 1 1
   json_argument "$1"
   expect_json 'the filter' object "$JSON"
-  send "${FLUX_TOKEN-}" POST /api/state/entities/delete "$JSON"
+  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST /api/state/entities/delete "$JSON"
   report_failed_items
 }
 
@@ -367,6 +385,46 @@ admin_config() {
   json_argument "$1"
   expect_json 'the configuration' object "$JSON"
   send "${FLUX_ADMIN_TOKEN-}" PUT /api/admin/config "$JSON"
+}
+
+# on_namespace <command> <token> <method> <what follows the name> <arguments…>
+on_namespace() {
+  expect_count "namespace $1" $(($# - 4)) 1 1
+  expect_text 'the name' "$5"
+  percent_encode "$5" ''
+  send "$2" "$3" "/api/namespaces/$ENCODED$4"
+}
+
+namespace() {
+  (($# > 0)) || refuse 'namespace: create, show, list, rotate or delete? see flux.sh help'
+  local command=$1 purge=
+  shift
+  case $command in
+    create)
+      expect_count 'namespace create' $# 0 1
+      if (($# == 0)); then
+        send "${FLUX_ADMIN_TOKEN-}" POST /api/namespaces '{}'
+        return
+      fi
+      json_string "$1"
+      expect_json 'the name' '' "$STRING"
+      send "${FLUX_ADMIN_TOKEN-}" POST /api/namespaces "{\"name\":$STRING}"
+      ;;
+    show) on_namespace show '' GET '' "$@" ;;
+    list)
+      expect_count 'namespace list' $# 0 0
+      send "${FLUX_ADMIN_TOKEN-}" GET /api/namespaces
+      ;;
+    rotate) on_namespace rotate "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST /token "$@" ;;
+    delete)
+      if (($# == 2)) && [[ $2 == --purge ]]; then
+        purge='?purge=true'
+        set -- "$1"
+      fi
+      on_namespace delete "${FLUX_ADMIN_TOKEN-}" DELETE "$purge" "$@"
+      ;;
+    *) refuse "namespace: unknown command $command; see flux.sh help" ;;
+  esac
 }
 
 main() {
@@ -392,6 +450,7 @@ main() {
       send "${FLUX_TOKEN-}" GET /api/connectors
       ;;
     admin-config) admin_config "$@" ;;
+    namespace) namespace "$@" ;;
     help | --help | -h) printf '%s\n' "$USAGE" ;;
     *) refuse "unknown command $command; see flux.sh help" ;;
   esac

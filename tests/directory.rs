@@ -79,7 +79,7 @@ fn it_counts_what_there_is_through_kills_restarts_and_other_numbers_of_shards() 
                         0 => format!("bare-{}", number % 40),
                         _ => format!("n{}/{}", number % 30, number % 7),
                     };
-                    let properties = if number % 3 == 0 {
+                    let properties = if number.is_multiple_of(3) {
                         r#"{"__deleted__":true}"#.to_owned()
                     } else {
                         format!(r#"{{"n":{number},"pad":"{}"}}"#, "x".repeat(200))

@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::http::percent_encoded;
-use support::server::{Server, free_port};
+use support::server::{Server, Setup, free_port};
 use support::{Random, namespace, on_each, quoted};
 
 fn script(name: &str) -> PathBuf {
@@ -647,5 +647,80 @@ fn host_metrics_goes_on_while_the_server_is_away_and_ends_cleanly() {
             .env("INTERVAL", interval)
             .output();
         complain(&output.expect("the script runs"), 2, interval);
+    }
+}
+
+#[test]
+fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let server = Setup::new(dir.path(), 2)
+        .env("FLUX_AUTH_ENABLED", "true")
+        .env("FLUX_ADMIN_TOKEN", "op-secret")
+        .start();
+    let run_as = |environment: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = flux(&server.url(), arguments);
+        command.envs(environment.iter().copied());
+        command.output().expect("the script runs")
+    };
+    let ask = |environment: &[(&str, &str)], arguments: &[&str]| -> Value {
+        let output = run_as(environment, arguments);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    };
+    let operator: &[(&str, &str)] = &[("FLUX_ADMIN_TOKEN", "op-secret")];
+    let made = ask(operator, &["namespace", "create", "house"]);
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let owner: &[(&str, &str)] = &[("FLUX_TOKEN", &token)];
+    assert!(ask(operator, &["namespace", "create"])["name"].is_string());
+    let event = ["publish", "sensors", "me", "house/room", r#"{"t":1}"#];
+    ask(owner, &event);
+    assert_eq!(ask(&[], &["namespace", "show", "house"])["entityCount"], 1);
+    let listed = ask(operator, &["namespace", "list"]);
+    assert_eq!(listed["namespaces"].as_array().map(Vec::len), Some(2));
+
+    let said = complain(&run_as(&[], &event), 1, "no token");
+    assert!(
+        said.contains("HTTP 401") && said.contains("FLUX_TOKEN"),
+        "{said}"
+    );
+    let foreign = ["publish", "sensors", "me", "other/room", "{}"];
+    let said = complain(&run_as(owner, &foreign), 1, "another's namespace");
+    assert!(
+        said.contains("HTTP 403") && said.contains("does not allow"),
+        "{said}"
+    );
+    ask(
+        operator,
+        &[
+            "admin-config",
+            r#"{"rate_limit_per_namespace_per_minute":1}"#,
+        ],
+    );
+    ask(owner, &event);
+    let said = complain(&run_as(owner, &event), 1, "over the rate");
+    assert!(
+        said.contains("HTTP 429") && said.contains("try again in 60 s"),
+        "{said}"
+    );
+
+    let rotated = ask(owner, &["namespace", "rotate", "house"]);
+    assert_ne!(rotated["token"], made["token"]);
+    complain(
+        &run_as(owner, &["namespace", "rotate", "house"]),
+        1,
+        "a dead token",
+    );
+    ask(operator, &["namespace", "delete", "house", "--purge"]);
+    complain(&run_as(&[], &["namespace", "show", "house"]), 1, "deleted");
+    assert_eq!(server.entities().len(), 0);
+    for wrong in [
+        &["namespace"][..],
+        &["namespace", "make"],
+        &["namespace", "show"],
+        &["namespace", "create", "a", "b"],
+        &["namespace", "delete", "a", "--purge", "b"],
+    ] {
+        complain(&run_as(operator, wrong), 2, &format!("{wrong:?}"));
     }
 }
