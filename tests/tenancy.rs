@@ -188,7 +188,7 @@ fn an_authorization_field_that_is_anything_else_is_401() {
     fields.push(format!("Bearer {token}x"));
     fields.push(format!("Bearer {}", &token[..token.len() - 1]));
     fields.push(format!("Bearer {}", token.to_uppercase()));
-    fields.push(format!("{token}"));
+    fields.push(token.clone());
     fields.push(format!("Bearer {}", "y".repeat(7000)));
     for _ in 0..200 {
         let mut field = format!("Bearer {token}").into_bytes();
@@ -220,41 +220,38 @@ fn an_authorization_field_that_is_anything_else_is_401() {
     assert_eq!(connection.response().status, 200, "the scheme in any case");
 }
 
+const REGISTER: (&str, &str) = ("POST", "/api/namespaces");
+
 #[test]
-fn namespaces_are_registered_shown_listed_and_deleted() {
+fn a_registration_that_breaks_a_rule_is_refused() {
+    let (server, _dir) = start(1);
+    let token = register(&server, "house");
+    for (token, body, expected) in [
+        (NOBODY, "{}", 401),
+        (UNKNOWN, "{}", 401),
+        (&*token, "{}", 403),
+        (ADMIN, "[]", 400),
+        (ADMIN, r#"{"name":"ab"}"#, 400),
+        (ADMIN, r#"{"name":"UPPER"}"#, 400),
+        (ADMIN, r#"{"name":7}"#, 400),
+        (ADMIN, r#"{"name":"flux-core"}"#, 403),
+        (ADMIN, r#"{"name":"house"}"#, 409),
+    ] {
+        let answer = server.with_token(REGISTER, token, body);
+        answer.expect_error(expected, body);
+    }
+}
+
+#[test]
+fn namespaces_are_shown_to_all_and_listed_for_the_operator() {
     for shards in [1, 2] {
         let (server, _dir) = start(shards);
-        let call = ("POST", "/api/namespaces");
-        for (token, body, expected) in [
-            (NOBODY, "{}", 401),
-            (UNKNOWN, "{}", 401),
-            (ADMIN, "[]", 400),
-            (ADMIN, r#"{"name":"ab"}"#, 400),
-            (ADMIN, r#"{"name":"UPPER"}"#, 400),
-            (ADMIN, r#"{"name":7}"#, 400),
-            (ADMIN, r#"{"name":"flux-core"}"#, 403),
-        ] {
-            let answer = server.with_token(call, token, body);
-            answer.expect_error(expected, body);
-        }
-        let made_up = server.with_token(call, ADMIN, "").json();
+        let made_up = server.with_token(REGISTER, ADMIN, "").json();
         let name = made_up["name"].as_str().expect("a name").to_owned();
-        assert!(
-            name.contains('-')
-                && made_up["namespaceId"]
-                    .as_str()
-                    .expect("an id")
-                    .starts_with("ns_")
-        );
+        let id = made_up["namespaceId"].as_str().expect("an id");
+        assert!(name.contains('-') && id.starts_with("ns_"), "{made_up}");
         let token = token_of(&made_up);
         assert_eq!(publish(&server, &token, &format!("{name}/a")), 200);
-        let again = json!({ "name": name }).to_string();
-        server
-            .with_token(call, ADMIN, &again)
-            .expect_error(409, "a name that is taken");
-        server
-            .with_token(call, &token, "{}")
-            .expect_error(403, "a namespace's token");
         for n in 0..5 {
             register(&server, &format!("zoo-{n}"));
         }
@@ -263,19 +260,17 @@ fn namespaces_are_registered_shown_listed_and_deleted() {
         assert_eq!(shown["namespaceId"], made_up["namespaceId"]);
         assert!(shown["createdAt"].is_string() && shown.get("token").is_none());
         assert_eq!(server.get("/api/namespaces/nobody").status, 404);
+
         let list = ("GET", "/api/namespaces");
-        server
-            .with_token(list, NOBODY, "")
-            .expect_error(401, "a list");
-        server
-            .with_token(list, &token, "")
-            .expect_error(403, "a list");
+        for (token, expected) in [(NOBODY, 401), (UNKNOWN, 401), (&*token, 403)] {
+            let answer = server.with_token(list, token, "");
+            answer.expect_error(expected, "a list");
+        }
         let all = server.with_token(list, ADMIN, "").json();
         let names = |answer: &Value| -> Vec<String> {
             let listed = answer["namespaces"].as_array().expect("an array").iter();
-            listed
-                .map(|it| it["name"].as_str().expect("a name").to_owned())
-                .collect()
+            let names = listed.map(|it| it["name"].as_str().expect("a name"));
+            names.map(str::to_owned).collect()
         };
         assert_eq!(names(&all).len(), 6);
         assert!(names(&all).is_sorted() && !all.to_string().contains("token"));
@@ -284,39 +279,41 @@ fn namespaces_are_registered_shown_listed_and_deleted() {
         assert_eq!(names(&page.json()), ["zoo-2", "zoo-3"]);
         let link = page.header("link").expect("there is more");
         assert!(link.contains("limit=2&after=zoo-3"), "{link}");
+    }
+}
 
-        let target = format!("/api/namespaces/{name}");
-        server
-            .with_token(("DELETE", &target), &token, "")
-            .expect_error(403, "its own token");
-        assert_eq!(
-            server.with_token(("DELETE", &target), ADMIN, "").status,
-            204
-        );
-        server
-            .with_token(("DELETE", &target), ADMIN, "")
-            .expect_error(404, "again");
-        assert_eq!(publish(&server, &token, &format!("{name}/b")), 401);
-        assert_eq!(
-            server.entity(&format!("{name}/a")).status,
-            200,
-            "entities stay"
-        );
-        server
-            .with_token(call, ADMIN, &again)
-            .expect_error(409, "entities are left in it");
-        let left = json!({ "namespace": name }).to_string();
+#[test]
+fn a_deleted_namespace_leaves_its_entities_unless_they_are_purged() {
+    for shards in [1, 2] {
+        let (server, _dir) = start(shards);
+        let token = register(&server, "house");
+        assert_eq!(publish(&server, &token, "house/a"), 200);
+        let delete = ("DELETE", "/api/namespaces/house");
+        for (token, expected) in [(NOBODY, 401), (UNKNOWN, 401), (&*token, 403)] {
+            let answer = server.with_token(delete, token, "");
+            answer.expect_error(expected, "a deletion");
+        }
+        assert_eq!(server.with_token(delete, ADMIN, "").status, 204);
+        let again = server.with_token(delete, ADMIN, "");
+        again.expect_error(404, "it is gone");
+        assert_eq!(publish(&server, &token, "house/b"), 401);
+        assert_eq!(server.entity("house/a").status, 200, "entities stay");
+        let body = r#"{"name":"house"}"#;
+        let refused = server.with_token(REGISTER, ADMIN, body);
+        refused.expect_error(409, "entities are left in it");
+        let left = json!({"namespace": "house"}).to_string();
         let cleared = server.with_token(("POST", "/api/state/entities/delete"), ADMIN, &left);
         assert_eq!(cleared.json()["deleted"], 1);
-        let anew = token_of(&server.with_token(call, ADMIN, &again).json());
-        let events: Vec<String> = (0..2_500)
-            .map(|n| event(&format!("{name}/{n}"), "{}"))
-            .collect();
-        let answer = server.with_token(("POST", "/api/events/batch"), &anew, &batch(&events));
+
+        let token = register(&server, "house");
+        let ids = (0..2_500).map(|n| event(&format!("house/{n}"), "{}"));
+        let events = batch(&ids.collect::<Vec<_>>());
+        let answer = server.with_token(("POST", "/api/events/batch"), &token, &events);
         assert_eq!(answer.json()["successful"], 2_500);
-        let purge = format!("{target}?purge=true");
-        assert_eq!(server.with_token(("DELETE", &purge), ADMIN, "").status, 204);
+        let purge = ("DELETE", "/api/namespaces/house?purge=true");
+        assert_eq!(server.with_token(purge, ADMIN, "").status, 204);
         assert_eq!(server.entities().len(), 0, "purged");
+        register(&server, "house");
     }
 }
 
@@ -401,26 +398,7 @@ fn after_the_answer_no_write_with_the_old_token_is_accepted_on_any_core() {
             let writers: Vec<_> = (0..6)
                 .map(|writer| {
                     let id = format!("{name}/{writer}");
-                    scope.spawn(move || {
-                        let mut connection = server.connect();
-                        let field = format!("Authorization: Bearer {token}");
-                        let mut accepted = 0;
-                        loop {
-                            let was_dead = is_dead.load(Ordering::SeqCst);
-                            let body = event(&id, "{}");
-                            let fields = [&*field];
-                            connection.send(request("POST", "/api/events", &fields, &body));
-                            match connection.response().status {
-                                200 => {
-                                    assert!(!was_dead, "accepted after the answer");
-                                    accepted += 1;
-                                }
-                                401 if was_dead => return accepted,
-                                401 => {}
-                                other => panic!("{other}"),
-                            }
-                        }
-                    })
+                    scope.spawn(move || write_until_refused(server, token, &id, is_dead))
                 })
                 .collect();
             wait_for("some events", || {
@@ -442,6 +420,27 @@ fn after_the_answer_no_write_with_the_old_token_is_accepted_on_any_core() {
                 assert!(accepted > 0, "each published before");
             }
         });
+    }
+}
+
+/// Publishes until the token, which was answered to be dead, is refused. Gives how often it was accepted.
+fn write_until_refused(server: &Server, token: &str, id: &str, is_dead: &AtomicBool) -> u32 {
+    let mut connection = server.connect();
+    let field = format!("Authorization: Bearer {token}");
+    let mut accepted = 0;
+    loop {
+        let was_dead = is_dead.load(Ordering::SeqCst);
+        let body = event(id, "{}");
+        connection.send(request("POST", "/api/events", &[&field], &body));
+        match connection.response().status {
+            200 => {
+                assert!(!was_dead, "accepted after the answer");
+                accepted += 1;
+            }
+            401 if was_dead => return accepted,
+            401 => {}
+            other => panic!("{other}"),
+        }
     }
 }
 
