@@ -55,11 +55,11 @@ pub enum ControlRoute<'a> {
 
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
-const EVENTS: &str = "GET, HEAD, POST, OPTIONS";
-const ENTITY: &str = "GET, HEAD, DELETE, OPTIONS";
-const ENTITY_NAMED_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+const GET_AND_POST: &str = "GET, HEAD, POST, OPTIONS";
+const GET_AND_DELETE: &str = "GET, HEAD, DELETE, OPTIONS";
+const GET_POST_AND_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
-const CONFIG: &str = "GET, HEAD, PUT, OPTIONS";
+const GET_AND_PUT: &str = "GET, HEAD, PUT, OPTIONS";
 
 const NAMESPACES: &str = "/api/namespaces";
 const ENTITIES: &str = "/api/state/entities";
@@ -74,8 +74,10 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         "/api/events" => match method {
             Method::Post => Ok(Route::Publish),
             Method::Get | Method::Head => Ok(Route::Events),
-            Method::Options => Ok(Route::Options(EVENTS)),
-            _ => Err(ApiError::Method { allow: EVENTS }),
+            Method::Options => Ok(Route::Options(GET_AND_POST)),
+            _ => Err(ApiError::Method {
+                allow: GET_AND_POST,
+            }),
         },
         "/api/events/batch" => fixed(method, Method::Post, Route::PublishBatch),
         ENTITIES => fixed(method, Method::Get, Route::List),
@@ -85,16 +87,18 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         NAMESPACES => match method {
             Method::Post => Ok(Route::Control(ControlRoute::Register)),
             Method::Get | Method::Head => Ok(Route::Control(ControlRoute::List)),
-            Method::Options => Ok(Route::Options(EVENTS)),
-            _ => Err(ApiError::Method { allow: EVENTS }),
+            Method::Options => Ok(Route::Options(GET_AND_POST)),
+            _ => Err(ApiError::Method {
+                allow: GET_AND_POST,
+            }),
         },
         "/api/admin/config" => match method {
             Method::Put => Ok(Route::Control(ControlRoute::Configure)),
             Method::Get | Method::Head => Ok(Route::Control(ControlRoute::Config)),
-            Method::Options => Ok(Route::Options(CONFIG)),
-            _ => Err(ApiError::Method { allow: CONFIG }),
+            Method::Options => Ok(Route::Options(GET_AND_PUT)),
+            _ => Err(ApiError::Method { allow: GET_AND_PUT }),
         },
-        "*" if method == Method::Options => Ok(Route::Options(ENTITY_NAMED_DELETE)),
+        "*" if method == Method::Options => Ok(Route::Options(GET_POST_AND_DELETE)),
         _ => {
             let below = |folder| path.strip_prefix(folder)?.strip_prefix('/');
             match below(NAMESPACES) {
@@ -141,8 +145,10 @@ fn namespace(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
         (_, Some(_)) => Err(ApiError::Method { allow: POST }),
         (Method::Get | Method::Head, None) => Ok(Route::Control(ControlRoute::Show(name()?))),
         (Method::Delete, None) => Ok(Route::Control(ControlRoute::Delete(name()?))),
-        (Method::Options, None) => Ok(Route::Options(ENTITY)),
-        (_, None) => Err(ApiError::Method { allow: ENTITY }),
+        (Method::Options, None) => Ok(Route::Options(GET_AND_DELETE)),
+        (_, None) => Err(ApiError::Method {
+            allow: GET_AND_DELETE,
+        }),
     }
 }
 
@@ -151,9 +157,9 @@ fn entity(method: Method, raw_id: &str) -> Result<Route<'_>, ApiError> {
         return Err(ApiError::NoRoute);
     }
     let allow = if raw_id == "delete" {
-        ENTITY_NAMED_DELETE
+        GET_POST_AND_DELETE
     } else {
-        ENTITY
+        GET_AND_DELETE
     };
     let id = || percent_decode(raw_id).or(Err(ApiError::PercentEncoding { part: "entity id" }));
     match method {
@@ -210,7 +216,9 @@ mod tests {
         check(
             Method::Put,
             "/api/namespaces/abc",
-            Err(ApiError::Method { allow: ENTITY }),
+            Err(ApiError::Method {
+                allow: GET_AND_DELETE,
+            }),
         );
         for path in [
             "/api/namespaces/",
@@ -228,7 +236,7 @@ mod tests {
         check(
             Method::Post,
             "/api/admin/config",
-            Err(ApiError::Method { allow: CONFIG }),
+            Err(ApiError::Method { allow: GET_AND_PUT }),
         );
         assert!(is_of_namespaces("/api/namespaces/x") && !is_of_namespaces("/api/namespacesx"));
     }
@@ -239,11 +247,17 @@ mod tests {
         check(Method::Post, "/api/events", Ok(Route::Publish));
         check(Method::Get, "/api/events", Ok(Route::Events));
         check(Method::Head, "/api/events", Ok(Route::Events));
-        check(Method::Options, "/api/events", Ok(Route::Options(EVENTS)));
+        check(
+            Method::Options,
+            "/api/events",
+            Ok(Route::Options(GET_AND_POST)),
+        );
         check(
             Method::Delete,
             "/api/events",
-            Err(ApiError::Method { allow: EVENTS }),
+            Err(ApiError::Method {
+                allow: GET_AND_POST,
+            }),
         );
         check(
             Method::Get,
@@ -266,13 +280,15 @@ mod tests {
             Method::Put,
             "/api/state/entities/delete",
             Err(ApiError::Method {
-                allow: ENTITY_NAMED_DELETE,
+                allow: GET_POST_AND_DELETE,
             }),
         );
         check(
             Method::Post,
             "/api/state/entities/x",
-            Err(ApiError::Method { allow: ENTITY }),
+            Err(ApiError::Method {
+                allow: GET_AND_DELETE,
+            }),
         );
         check(Method::Options, "/health", Ok(Route::Options(GET)));
         check(Method::Get, "/nothing", Err(ApiError::NoRoute));
