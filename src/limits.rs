@@ -189,6 +189,8 @@ pub const CHECKPOINT_SECONDS_DEFAULT: u64 = 60;
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// Seconds until a checkpoint that failed, for want of room say, is tried again.
 pub const CHECKPOINT_RETRY_SECONDS: u64 = 10;
+/// The same after the first failure in a row: room may have been made for it at once.
+pub const CHECKPOINT_FIRST_RETRY_SECONDS: u64 = 1;
 /// Seconds that the last checkpoint may take while the server stops. It is given up then: the log has everything.
 pub const CHECKPOINT_STOP_SECONDS_MAX: u64 = 4;
 /// Seconds between two lines in the log while a shard replays.
@@ -201,7 +203,8 @@ pub const SEALED_RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Segments that one pass of retention removes: a bound on the memory for working them into the base. More go in the
 /// next pass, which follows at once.
 pub const RETENTION_SEGMENTS_MAX: usize = 8;
-/// Bytes of the disk that are held back, so that a server whose disk is full can still shut down in order.
+/// Bytes of the disk that are held back, so that a server whose disk is full can still shut down in order, and so that
+/// retention can make room on it.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two attempts to hold them back again.
 pub const RESERVE_INTERVAL_SECONDS: u64 = 10;

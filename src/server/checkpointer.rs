@@ -15,7 +15,9 @@ use super::boot::OpenShard;
 use super::hub::Hub;
 use super::pace::Pace;
 use super::runtime::spawn_background;
-use crate::limits::{CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX};
+use crate::limits::{
+    CHECKPOINT_FIRST_RETRY_SECONDS, CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX,
+};
 use crate::report;
 use crate::shard::Snapshot;
 use flux_storage::{
@@ -239,12 +241,16 @@ impl Checkpointer {
         if let CheckpointError::Layer(damage) = error {
             return Finding::Damaged(damage);
         }
+        let mut retry_seconds = CHECKPOINT_RETRY_SECONDS;
         if !matches!(error, CheckpointError::Cancelled) {
             let failure = match error {
                 CheckpointError::Storage(StorageError::OutOfSpace { .. }) => Failure::NoRoom,
                 _ => Failure::Other,
             };
-            if self.failure.replace(failure) != Some(failure) {
+            let is_news = self.failure.replace(failure) != Some(failure);
+            if is_news {
+                // Where retention may follow, the disk's reserve is given to it by then.
+                retry_seconds = CHECKPOINT_FIRST_RETRY_SECONDS;
                 report::warning(&format!(
                     "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
                      is tried again every {CHECKPOINT_RETRY_SECONDS} s",
@@ -252,7 +258,7 @@ impl Checkpointer {
                 ));
             }
         }
-        self.retry_ms = Some(hub.now_ms + CHECKPOINT_RETRY_SECONDS * 1000);
+        self.retry_ms = Some(hub.now_ms + retry_seconds * 1000);
         Finding::Progress
     }
 

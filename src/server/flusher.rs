@@ -86,6 +86,7 @@ impl Flusher {
             && let Some(job) = shard.log_mut().spare_job()
         {
             self.spare_retry_ms = None;
+            let job = job.leaving(hub.shared.bytes_for_retention());
             self.spare = Some(spawn_blocking(move || job.run()));
             issued = true;
         }

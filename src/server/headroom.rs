@@ -2,8 +2,10 @@
 //!
 //! Retention writes before it removes: a checkpoint that covers what goes, the base that it is worked into, the
 //! horizon. On a full disk the reserve is what they are written into; once something was removed it is made again.
+//! Until then no log takes that room for its next segment: under load it would be gone before retention looks.
 //! Where nothing is ever removed the reserve stays for the end: see [`Headroom::give_back_blocking`].
 
+use super::hub::Hub;
 use super::runtime::spawn_blocking;
 use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
 use crate::report;
@@ -27,7 +29,7 @@ enum State {
     /// It is there, as far as this core has to do with it.
     Held,
     GivingBack(Task),
-    /// This core has given it back, or found at start that there was no room for it.
+    /// This core has given it to retention, or found at start that there was no room for it.
     Gone,
     Making(Task),
 }
@@ -47,35 +49,30 @@ impl Headroom {
         matches!(self.state, State::GivingBack(_) | State::Making(_))
     }
 
-    /// Gives the reserve back where it is held and `is_needed`; makes it again where it is not. True where it began
-    /// to do either.
-    pub(super) fn start_due(&mut self, is_needed: bool, now_ms: u64) -> bool {
-        let data_dir = Arc::clone(&self.data_dir);
-        match self.state {
-            State::Held if is_needed => {
-                self.state = State::GivingBack(spawn_blocking(move || {
-                    if data_dir.release_reserve()? {
-                        report::warning(&format!(
-                            "the disk is full: {} MiB of headroom given to what retention has to write",
-                            RESERVE_BYTES >> 20
-                        ));
-                    }
-                    Ok(())
-                }));
-                true
-            }
-            State::Gone if !is_needed && now_ms >= self.look_ms => {
-                self.look_ms = now_ms + RESERVE_INTERVAL_SECONDS * 1000;
-                let make = move || data_dir.make_reserve(RESERVE_BYTES);
-                self.state = State::Making(spawn_blocking(make));
-                true
-            }
-            State::Held | State::GivingBack(_) | State::Gone | State::Making(_) => false,
+    /// Gives the reserve to retention where `is_needed`; makes it again where it is not. True where it began to do
+    /// either.
+    pub(super) fn start_due(&mut self, is_needed: bool, hub: &Hub) -> bool {
+        let is_due = match self.state {
+            State::Held => is_needed,
+            // Also where it is needed: another core may have made again what this one gave.
+            State::Gone => hub.now_ms >= self.look_ms,
+            State::GivingBack(_) | State::Making(_) => false,
+        };
+        if !is_due {
+            return false;
         }
+        let data_dir = Arc::clone(&self.data_dir);
+        self.state = if is_needed {
+            hub.shared.set_reserve_given(true);
+            State::GivingBack(spawn_blocking(move || give(&data_dir)))
+        } else {
+            State::Making(spawn_blocking(move || data_dir.make_reserve(RESERVE_BYTES)))
+        };
+        true
     }
 
     /// Takes what is finished. True where there was anything.
-    pub(super) fn poll(&mut self, now_ms: u64, context: &mut Context<'_>) -> bool {
+    pub(super) fn poll(&mut self, hub: &Hub, context: &mut Context<'_>) -> bool {
         let (task, is_making) = match &mut self.state {
             State::Held | State::Gone => return false,
             State::GivingBack(task) => (task, false),
@@ -84,9 +81,12 @@ impl Headroom {
         let Poll::Ready(result) = task.as_mut().poll(context) else {
             return false;
         };
-        self.look_ms = now_ms + RESERVE_INTERVAL_SECONDS * 1000;
+        self.look_ms = hub.now_ms + RESERVE_INTERVAL_SECONDS * 1000;
         self.state = match result {
-            Ok(()) if is_making => State::Held,
+            Ok(()) if is_making => {
+                hub.shared.set_reserve_given(false);
+                State::Held
+            }
             // Without room for it it is tried again, which needs no word: the start or the giving back had one.
             Ok(()) | Err(_) => State::Gone,
         };
@@ -100,4 +100,14 @@ impl Headroom {
             report::warning(&format!("could not give back the reserve: {error}"));
         }
     }
+}
+
+fn give(data_dir: &DataDir) -> Result<(), StorageError> {
+    if data_dir.release_reserve()? {
+        report::warning(&format!(
+            "the disk is full: {} MiB of headroom given to what retention has to write",
+            RESERVE_BYTES >> 20
+        ));
+    }
+    Ok(())
 }

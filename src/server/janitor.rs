@@ -130,7 +130,7 @@ impl Janitor {
         }
         let wanted = hub.config.upkeep.has_retention();
         let lacks_room = covered.lacks_room || self.failure == Some(Failure::NoRoom);
-        began |= self.headroom.start_due(wanted && lacks_room, hub.now_ms);
+        began |= self.headroom.start_due(wanted && lacks_room, hub);
         if wanted && hub.now_ms >= self.look_ms && !self.is_removing() {
             self.look_ms = hub.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
             began |= self.choose(hub, covered.through);
@@ -202,7 +202,7 @@ impl Janitor {
     /// Takes what is finished. True where there was anything.
     pub(super) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
         let core = hub.core;
-        let mut finished = self.headroom.poll(hub.now_ms, context);
+        let mut finished = self.headroom.poll(hub, context);
         if let Some(result) = take_ready(&mut self.index, context) {
             finished = true;
             if let Err(error) = result {

@@ -1,8 +1,9 @@
-//! The little that all cores know of each other: counters, each written by one core and read by all, and two flags.
+//! The little that all cores know of each other: counters, each written by one core and read by all, and three flags.
 //! Nothing here orders anything; a reader may be a moment behind.
 
 use super::tally::Tally;
 use crate::api::encode::Metrics;
+use crate::limits::RESERVE_BYTES;
 use crate::shard::RecoveryProgress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     /// The state has to be made anew after the stop.
     rebuilding: AtomicBool,
+    /// The disk's reserve was given to retention and is not held again yet.
+    reserve_given: AtomicBool,
 }
 
 impl Shared {
@@ -71,6 +74,7 @@ impl Shared {
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
+            reserve_given: AtomicBool::new(false),
         }
     }
 
@@ -138,6 +142,20 @@ impl Shared {
             .fetch_add(1, Relaxed)
             .wrapping_add(1)
             .is_power_of_two()
+    }
+
+    /// The disk's reserve is given to retention, or held again.
+    pub(super) fn set_reserve_given(&self, given: bool) {
+        self.reserve_given.store(given, Relaxed);
+    }
+
+    /// Bytes of the disk that no log may take for its next segment: what retention was given.
+    pub(super) fn bytes_for_retention(&self) -> u64 {
+        if self.reserve_given.load(Relaxed) {
+            RESERVE_BYTES
+        } else {
+            0
+        }
     }
 
     /// Tells every core to stop.

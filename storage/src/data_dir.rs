@@ -260,6 +260,7 @@ fn make_log(
         ordinal: 1,
         capacity: options.first_capacity(),
         first_sequence,
+        leave_bytes: 0,
     };
     plan.create(Some(Activation {
         base: first_sequence,

@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, fadvise, fstatvfs};
+use rustix::fs::{Advice, StatVfs, fadvise, fstatvfs};
+use rustix::process::geteuid;
 
 use crate::StorageError;
 use crate::fault::step;
@@ -17,6 +18,8 @@ use crate::fault::step;
 pub(crate) const PAGE_BYTES: usize = 4096;
 /// What the system says of a bad spot of a disk.
 const EIO: i32 = 5;
+/// What looking for room is called in an error.
+const FIND_ROOM: &str = "find room for";
 /// What one read of a prefetch asks for.
 const PREFETCH_BYTES: usize = 1024 * 1024;
 
@@ -84,13 +87,42 @@ pub(crate) fn write_at(
 ///
 /// `OutOfSpace`.
 pub(crate) fn expect_room(file: &File, path: &Path, bytes: u64) -> Result<(), StorageError> {
-    const OP: &str = "find room for";
-    step(OP, path)?;
-    match fstatvfs(file) {
+    step(FIND_ROOM, path)?;
+    refuse_without(fstatvfs(file).map(|stat| (stat.f_bfree, stat)), path, bytes)
+}
+
+/// The same, of what this process may take: what a file system holds back for the superuser is no room for others.
+///
+/// # Errors
+///
+/// `OutOfSpace`.
+pub(crate) fn expect_own_room(file: &File, path: &Path, bytes: u64) -> Result<(), StorageError> {
+    step(FIND_ROOM, path)?;
+    let stat = fstatvfs(file).map(|stat| {
+        let blocks = if geteuid().is_root() {
+            stat.f_bfree
+        } else {
+            stat.f_bavail
+        };
+        (blocks, stat)
+    });
+    refuse_without(stat, path, bytes)
+}
+
+fn refuse_without(
+    stat: rustix::io::Result<(u64, StatVfs)>,
+    path: &Path,
+    bytes: u64,
+) -> Result<(), StorageError> {
+    match stat {
         // A file system without a size does not count its blocks.
-        Ok(stat) if stat.f_blocks > 0 && stat.f_bfree.saturating_mul(stat.f_frsize) < bytes => Err(
-            StorageError::io(OP, path, io::ErrorKind::StorageFull.into()),
-        ),
+        Ok((blocks, stat)) if stat.f_blocks > 0 && blocks.saturating_mul(stat.f_frsize) < bytes => {
+            Err(StorageError::io(
+                FIND_ROOM,
+                path,
+                io::ErrorKind::StorageFull.into(),
+            ))
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -392,6 +392,7 @@ impl Log {
             ordinal: active.ordinal + 1,
             capacity,
             first_sequence: self.first_sequence,
+            leave_bytes: 0,
         };
         let lock = Arc::clone(&self.place.lock);
         Some(SpareJob {

@@ -378,6 +378,7 @@ fn remake(
         ordinal: slot.ordinal,
         capacity: capacity.max(needed).next_multiple_of(PAGE_BYTES as u64),
         first_sequence: survey.listing.first_sequence,
+        leave_bytes: 0,
     };
     let activation = Activation {
         base: segment.base,

@@ -44,6 +44,8 @@ pub(crate) struct SegmentPlan {
     pub(crate) ordinal: u64,
     pub(crate) capacity: u64,
     pub(crate) first_sequence: Sequence,
+    /// Bytes of the disk that must be left when it is made; 0 where it may be the last.
+    pub(crate) leave_bytes: u64,
 }
 
 /// A mapped segment, active or about to be.
@@ -93,6 +95,10 @@ impl SegmentPlan {
         // Tried every second while a disk is full: writing until it refuses would wear it out, and take from
         // others the room that there is.
         files::expect_room(&file, path, self.capacity)?;
+        if self.leave_bytes > 0 {
+            let wanted = self.capacity.saturating_add(self.leave_bytes);
+            files::expect_own_room(&file, path, wanted)?;
+        }
         let zeros = [0; PAGE_BYTES];
         for offset in (0..self.capacity).step_by(PAGE_BYTES) {
             if offset % ZERO_BYTES_PER_FLUSH == 0 && offset != 0 {

@@ -35,6 +35,12 @@ impl SpareJob {
         self.plan.capacity
     }
 
+    /// Makes it only where so many bytes of the disk are left then, whatever for.
+    pub fn leaving(mut self, bytes: u64) -> Self {
+        self.plan.leave_bytes = bytes;
+        self
+    }
+
     /// Makes the segment. Blocks for as long as the disk takes to write it.
     ///
     /// # Errors
@@ -52,5 +58,31 @@ impl SpareJob {
         Ok(Spare {
             segment: Segment::map(entry, file, HEADER_BYTES)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use crate::{DataDir, IndexKey, Log, LogOptions};
+
+    const OPTIONS: LogOptions = LogOptions {
+        segment_bytes_initial: 8192,
+        segment_bytes_max: 8192,
+        index_key: IndexKey::NONE,
+    };
+
+    #[test]
+    fn a_segment_that_would_leave_too_little_of_the_disk_is_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let mut data = DataDir::open(root.path(), 1, OPTIONS).unwrap();
+        let (mut log, _) = Log::open::<Infallible>(data.take_log(0), |_| Ok(())).unwrap();
+        let job = log.spare_job().unwrap().leaving(1 << 62);
+        let error = job.run().unwrap_err();
+        assert!(error.is_recoverable(), "{error}");
+        log.spare_failed();
+        let job = log.spare_job().unwrap().leaving(4096);
+        log.install_spare(job.run().unwrap());
     }
 }

@@ -1,5 +1,6 @@
 //! A Flux server in a process of its own.
 
+use super::disk::Disk;
 use super::http::{Connection, Response, request};
 use super::{event, wait_for};
 use serde_json::Value;
@@ -22,6 +23,8 @@ const ATTEMPTS: usize = 5;
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     data_dir: PathBuf,
+    /// What the command line begins with, before the program.
+    launcher: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -31,10 +34,19 @@ impl Setup {
     pub(crate) fn new(data_dir: &Path, shards: u32) -> Self {
         let setup = Self {
             data_dir: data_dir.into(),
+            launcher: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
         };
         setup.env("FLUX_SHARDS", &shards.to_string())
+    }
+
+    /// A server whose data directory is on a disk of its own.
+    pub(crate) fn on(disk: &Disk, shards: u32) -> Self {
+        Self {
+            launcher: disk.launcher(),
+            ..Self::new(&disk.path().join("data"), shards)
+        }
     }
 
     pub(crate) fn arg(mut self, argument: &str) -> Self {
@@ -53,7 +65,9 @@ impl Setup {
 
     /// The command, with nothing of this process's settings in it.
     pub(crate) fn command(&self, port: u16) -> Command {
-        let mut command = Command::new(FLUX);
+        let mut words = self.launcher.iter().map(String::as_str).chain([FLUX]);
+        let mut command = Command::new(words.next().unwrap_or(FLUX));
+        command.args(words);
         for (name, _) in std::env::vars_os() {
             if name == "PORT" || name.to_string_lossy().starts_with("FLUX_") {
                 command.env_remove(name);
