@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::server::{Server, Setup};
 use support::watch::Watcher;
-use support::{Random, batch, event, wait_for};
+use support::{Random, batch, event, files, wait_for};
 use tempfile::TempDir;
 
 fn setup(dir: &Path, shards: u32) -> Setup {
@@ -18,28 +18,8 @@ fn setup(dir: &Path, shards: u32) -> Setup {
         .env("FLUX_CHECKPOINT_BYTES", "65536")
 }
 
-/// The files of checkpoints with this ending.
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut left = vec![dir.join("checkpoints")];
-    while let Some(dir) = left.pop() {
-        let Ok(entries) = fs::read_dir(dir) else {
-            continue;
-        };
-        for path in entries.map(|entry| entry.expect("an entry").path()) {
-            if path.is_dir() {
-                left.push(path);
-            } else if path.to_string_lossy().ends_with(ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 fn manifests(dir: &Path) -> Vec<PathBuf> {
-    files(dir, ".manifest")
+    files(&dir.join("checkpoints"), ".manifest")
 }
 
 /// Publishes events of many entities, some of them deletions.
@@ -116,7 +96,7 @@ fn without_checkpoints_the_state_comes_from_the_log_and_the_file_is_named() {
     }
     let before = server.entities();
     server.stop();
-    let mut newest = files(dir.path(), ".layer");
+    let mut newest = files(&dir.path().join("checkpoints"), ".layer");
     newest.extend(manifests(dir.path()));
     assert!(newest.len() >= 2, "{newest:?}");
     for path in newest {
@@ -236,7 +216,7 @@ fn watchers_do_not_notice_and_files_stay_few() {
             "two, and one that takes over"
         );
     }
-    assert!(files(dir.path(), ".layer").len() <= 24);
+    assert!(files(&dir.path().join("checkpoints"), ".layer").len() <= 24);
     assert_eq!(
         server.entity("early/one").json(),
         early,

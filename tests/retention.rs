@@ -9,9 +9,9 @@ mod support;
 
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use support::server::{Server, Setup};
-use support::{batch, event, wait_for};
+use support::{batch, event, files, wait_for};
 use tempfile::TempDir;
 
 /// Bytes that the log may take.
@@ -22,23 +22,6 @@ fn setup(dir: &Path, shards: u32) -> Setup {
         .env("FLUX_SEGMENT_BYTES", "65536")
         .env("FLUX_CHECKPOINT_SECONDS", "1")
         .env("FLUX_CHECKPOINT_BYTES", "65536")
-}
-
-/// The files below a directory with this name or ending.
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(dir) else {
-        return found;
-    };
-    for entry in entries {
-        let path = entry.expect("an entry of a directory").path();
-        if path.is_dir() {
-            found.extend(files(&path, ending));
-        } else if path.to_string_lossy().ends_with(ending) {
-            found.push(path);
-        }
-    }
-    found
 }
 
 fn log_bytes(dir: &Path) -> u64 {

@@ -11,13 +11,11 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
 use support::disk::{Disk, Kind, say};
 use support::http::Response;
 use support::server::{Server, Setup, free_port};
 use support::watch::Watcher;
-use support::{batch, event, wait_for};
+use support::{batch, event, files, wait_for};
 
 const EVERY_KIND: &[Kind] = &[Kind::Ext4, Kind::Tmpfs, Kind::Limit];
 /// The kinds that are a file system.
@@ -139,20 +137,6 @@ impl Ledger {
 fn count_said(server: &Server, what: &str) -> usize {
     let said = server.said();
     said.lines().filter(|line| line.contains(what)).count()
-}
-
-/// Files below a directory with this ending.
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten() {
-        let path = entry.expect("an entry of a directory").path();
-        if path.is_dir() {
-            found.extend(files(&path, ending));
-        } else if path.to_string_lossy().ends_with(ending) {
-            found.push(path);
-        }
-    }
-    found
 }
 
 /// Everything that needs no room.

@@ -3,6 +3,7 @@
 //! The body is walked once: each item is decoded and encoded into the pack of its shard at once. Nothing of it is
 //! handed to a shard before the walk is over, since a body that turns out not to be JSON fails as a whole.
 
+use super::body;
 use super::encode;
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
@@ -68,17 +69,9 @@ impl BatchPlan {
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
-        let mut scanner = Scanner::new(body)?;
-        if scanner.kind()? != Kind::Object {
-            scanner.raw_value()?;
-            scanner.finish()?;
-            return Err(ApiError::Shape {
-                rule: "the body must be a JSON object with `events`",
-            });
-        }
+        let mut scanner = body::object(body, "the body must be a JSON object with `events`")?;
         let mut plan = Err(EVENTS);
         let mut scratch = String::new();
-        scanner.begin_object()?;
         while let Some(key) = scanner.next_key()? {
             scratch.clear();
             if key.decode(&mut scratch) != "events" {

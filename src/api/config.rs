@@ -1,7 +1,8 @@
 //! The body and the answer of `/api/admin/config` (API contract §7).
 
+use super::body;
 use super::error::ApiError;
-use super::json::{Kind, Scanner, write_string};
+use super::json::write_string;
 use crate::limits::{BATCH_DELETE_SETTABLE_MAX, BODY_BYTES_SETTABLE_MAX, CONNECTIONS_SETTABLE_MAX};
 use crate::model::{ConfigPatch, RuntimeConfig};
 use crate::wire::http1::write_decimal;
@@ -86,18 +87,10 @@ const NUMBERS: &[NumberMember] = &[
 /// [`ApiError::Json`], [`ApiError::Shape`], or [`ApiError::InvalidField`] for a member that there is none of, or whose
 /// value it can't have.
 pub fn parse(body: &[u8]) -> Result<ConfigPatch, ApiError> {
-    let mut scanner = Scanner::new(body)?;
-    if scanner.kind()? != Kind::Object {
-        scanner.raw_value()?;
-        scanner.finish()?;
-        return Err(ApiError::Shape {
-            rule: "the body must be a JSON object",
-        });
-    }
+    let mut scanner = body::object(body, "the body must be a JSON object")?;
     let mut patch = ConfigPatch::default();
     let mut refusal = None;
     let mut scratch = String::new();
-    scanner.begin_object()?;
     while let Some(key) = scanner.next_key()? {
         scratch.clear();
         let name = key.decode(&mut scratch);

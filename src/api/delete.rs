@@ -1,5 +1,6 @@
 //! The body of `POST /api/state/entities/delete`, and its answer (API contract §5).
 
+use super::body;
 use super::error::ApiError;
 use super::json::{Kind, Scanner, write_string};
 use crate::wire::http1::write_decimal;
@@ -25,17 +26,9 @@ const ONE_OF: ApiError = ApiError::Shape {
 /// # Errors
 /// [`ApiError::Json`], [`ApiError::Shape`] or [`ApiError::InvalidField`].
 pub fn parse(body: &[u8]) -> Result<DeleteFilter, ApiError> {
-    let mut scanner = Scanner::new(body)?;
-    if scanner.kind()? != Kind::Object {
-        scanner.raw_value()?;
-        scanner.finish()?;
-        return Err(ApiError::Shape {
-            rule: "the body must be a JSON object",
-        });
-    }
+    let mut scanner = body::object(body, "the body must be a JSON object")?;
     let (mut namespace, mut prefix, mut ids) = (None, None, None);
     let mut scratch = String::new();
-    scanner.begin_object()?;
     while let Some(key) = scanner.next_key()? {
         scratch.clear();
         match key.decode(&mut scratch) {

@@ -20,6 +20,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod batch;
+mod body;
 pub mod config;
 pub mod delete;
 pub mod directory;

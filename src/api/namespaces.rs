@@ -1,7 +1,8 @@
 //! Bodies and answers of `/api/namespaces` (API contract §6).
 
+use super::body;
 use super::error::ApiError;
-use super::json::{Kind, Scanner, write_string};
+use super::json::{Kind, write_string};
 use super::query::{each_parameter, once, parse_limit};
 use crate::model::Timestamp;
 use crate::wire::http1::{percent_encode, write_decimal};
@@ -14,17 +15,9 @@ pub fn parse_registration(body: &[u8]) -> Result<Option<Box<str>>, ApiError> {
     if body.is_empty() {
         return Ok(None);
     }
-    let mut scanner = Scanner::new(body)?;
-    if scanner.kind()? != Kind::Object {
-        scanner.raw_value()?;
-        scanner.finish()?;
-        return Err(ApiError::Shape {
-            rule: "the body must be a JSON object, or absent",
-        });
-    }
+    let mut scanner = body::object(body, "the body must be a JSON object, or absent")?;
     let mut name = Ok(None);
     let mut scratch = String::new();
-    scanner.begin_object()?;
     while let Some(key) = scanner.next_key()? {
         scratch.clear();
         if key.decode(&mut scratch) != "name" {

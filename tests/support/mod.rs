@@ -16,6 +16,7 @@ pub(crate) mod server;
 pub(crate) mod watch;
 
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,21 @@ impl Drop for Story<'_> {
 pub(crate) fn namespace(theme: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("{theme}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The files below a directory whose names end so, none where it is not there.
+pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.expect("an entry of a directory").path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// The time until which a test waits.
