@@ -219,10 +219,15 @@ impl Hub {
         self.registry.apply(change);
         match change {
             Change::Registered(namespace) => self.note_registered(&namespace.name, true),
-            Change::TokenReplaced { .. } => {}
+            Change::TokenReplaced { name, .. } => {
+                if let Some(shard) = &mut self.shard {
+                    shard.revoke(name);
+                }
+            }
             Change::Deleted { name } => {
                 self.note_registered(name, false);
                 if let Some(shard) = &mut self.shard {
+                    shard.revoke(name);
                     shard.limiter_mut().forget(name);
                 }
             }

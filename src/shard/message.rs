@@ -94,6 +94,22 @@ pub enum ShardRequest {
 }
 
 impl ShardRequest {
+    /// Whose rate it counts against, and whose token it came with.
+    pub(super) fn payer(&self) -> Option<OwnedNamespace> {
+        match self {
+            Self::Publish { payer, .. }
+            | Self::Delete { payer, .. }
+            | Self::DeleteMany { payer, .. } => *payer,
+            Self::Read { .. }
+            | Self::Collect { .. }
+            | Self::List { .. }
+            | Self::Namespaces(_)
+            | Self::Past
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_) => None,
+        }
+    }
+
     /// Bytes of the events that it carries.
     pub(super) fn event_bytes(&self) -> usize {
         if let Self::Publish { pack, .. } = self {

@@ -205,6 +205,22 @@ impl<L: EventLog> Shard<L> {
         }
     }
 
+    /// A namespace's token is dead: what it sent and still waits for room is refused.
+    pub fn revoke(&mut self, namespace: &str) {
+        let waiting = std::mem::take(&mut self.stalled);
+        for envelope in waiting {
+            let payer = envelope.request.payer();
+            if payer.is_some_and(|payer| payer.as_str() == namespace) {
+                let bytes = envelope.request.event_bytes();
+                self.stalled_bytes = self.stalled_bytes.saturating_sub(bytes);
+                let reply = refused(envelope.request, ApiError::TokenUnknown);
+                self.hold(self.log.appended(), envelope.origin, reply);
+            } else {
+                self.stalled.push_back(envelope);
+            }
+        }
+    }
+
     /// The log will have no room for a while, or never again: refuses what is stalled, and every write that does
     /// not fit, until [`Shard::resume`].
     pub fn refuse(&mut self, error: &ApiError) {

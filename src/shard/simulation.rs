@@ -8,8 +8,10 @@
 //! - after a crash, the state is that of the durable part of the log.
 
 use super::*;
+use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::query::ListQuery;
+use crate::auth::OwnedNamespace;
 use crate::model::{Durability, EventDraft, EventId, EventPack, EventView, Property, Timestamp};
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
@@ -497,8 +499,8 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     );
     shard.log_mut().durable = 1;
     assert!(released(&mut shard).is_empty(), "it waits for room");
-    shard.refuse(&crate::api::ApiError::StorageFull);
-    let error = Some(crate::api::ApiError::StorageFull);
+    shard.refuse(&ApiError::StorageFull);
+    let error = Some(ApiError::StorageFull);
     let replies = released(&mut shard);
     let [Reply::Published(outcome)] = replies.as_slice() else {
         panic!("{replies:?}")
@@ -510,4 +512,40 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
         shard.publish(now, &small_event(), None).is_ok(),
         "space has come back"
     );
+}
+
+#[test]
+fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
+    let mut shard = shard();
+    let now = Timestamp::from_micros(1);
+    shard.log_mut().room = 0;
+    for (slot, owner) in [(1, "house"), (2, "garden"), (3, "house")] {
+        let mut pack = EventPack::default();
+        pack.push(|out| out.extend_from_slice(&small_event()));
+        let request = ShardRequest::Publish {
+            pack,
+            done: 0,
+            payer: OwnedNamespace::new(owner),
+        };
+        let origin = origin(slot);
+        shard.request(Envelope { origin, request }, now);
+    }
+    shard.revoke("house");
+    shard.log_mut().room = 1000;
+    shard.resume(now);
+    shard.log_mut().durable = shard.log().appended().get();
+    let mut told = Vec::new();
+    shard.release(|origin, reply| told.push((origin.ticket.slot, reply)));
+    let is_refused = |reply: &Reply| {
+        let Reply::Published(outcome) = reply else {
+            panic!("{reply:?}");
+        };
+        outcome.error == Some(ApiError::TokenUnknown)
+    };
+    let told: Vec<_> = told
+        .iter()
+        .map(|(slot, reply)| (*slot, is_refused(reply)))
+        .collect();
+    assert_eq!(told, [(1, true), (3, true), (2, false)]);
+    assert_eq!(shard.appended().get(), 1, "the other's is stored");
 }
