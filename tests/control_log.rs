@@ -13,11 +13,20 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::PoisonError;
 use tempfile::TempDir;
 
 const FLUX: &str = env!("CARGO_BIN_EXE_flux");
 /// Where the child finds its directory.
 const DIRECTORY_VARIABLE: &str = "FLUX_TEST_DIRECTORY";
+
+/// These tests open data directories in this process and start others. A process that is being started holds all that
+/// this one has locked until it is its own, so one test at a time.
+#[expect(
+    clippy::disallowed_types,
+    reason = "tests, which are threads of one process"
+)]
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
@@ -82,6 +91,7 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn namespaces_survive_a_backup_and_its_restoration() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let root = scratch();
     let [data, copy, restored] = ["data", "copy", "restored"].map(|name| root.path().join(name));
     stored(&data, 700);
@@ -103,6 +113,7 @@ fn namespaces_survive_a_backup_and_its_restoration() {
 
 #[test]
 fn the_tools_count_changes_and_show_none_of_them() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let root = scratch();
     let data = root.path().join("data");
     stored(&data, 3);
@@ -118,6 +129,7 @@ fn the_tools_count_changes_and_show_none_of_them() {
 
 #[test]
 fn damage_is_named_and_a_repair_says_what_may_be_in_force_again() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let root = scratch();
     let data = root.path().join("data");
     stored(&data, 5);
@@ -159,6 +171,7 @@ fn limit_files(bytes: Option<u64>) {
 
 #[test]
 fn a_full_disk_refuses_changes_until_there_is_room_again() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(dir) = std::env::var_os(DIRECTORY_VARIABLE) else {
         let dir = scratch();
         let output = Command::new("sh")
@@ -205,6 +218,7 @@ fn a_full_disk_refuses_changes_until_there_is_room_again() {
 
 #[test]
 fn a_control_log_of_which_nothing_is_left_does_not_come_back_in_silence() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let root = scratch();
     let data = root.path().join("data");
     stored(&data, 5);
