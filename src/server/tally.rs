@@ -3,15 +3,15 @@
 //!
 //! A word is 40 bits of the address's hash, under a key that nobody outside knows, and a count of 24 bits. One whose
 //! count is 0 is free. Two cores that count an address for the first time in the same instant may take a word each; then
-//! the bound holds for each of them. An address that finds no free word is not bounded: there are four times as many
+//! the bound holds for each of them. An address that finds no free word is not bounded: there are twice as many
 //! words as connections by default.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Words of a table: 2 MiB, of which the kernel gives only what is used.
-const WORDS: usize = 256 * 1024;
+/// Words of a table: 1 MiB.
+const WORDS: usize = 128 * 1024;
 /// Words that one address may lie in, from where its hash points to.
 const PROBES: usize = 32;
 const COUNT_BITS: u32 = 24;
