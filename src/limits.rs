@@ -173,6 +173,8 @@ pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
 pub const DIRECTORY_NAMESPACES_MAX: usize = 1_000;
 /// Milliseconds between two looks at a shard for `flux-core/directory`, which is at most a second behind.
 pub const DIRECTORY_INTERVAL_MS: u64 = 500;
+/// Namespaces whose counts are asked for in one go.
+pub const NAMESPACES_PER_SLICE: usize = 1_000;
 /// Control calls (namespaces, configuration) that wait their turn. More: 503.
 pub const CONTROL_CALLS_MAX: usize = 1_024;
 /// Names that the server tries before it gives up finding a free one for a namespace.

@@ -283,6 +283,44 @@ fn namespaces_are_shown_to_all_and_listed_for_the_operator() {
 }
 
 #[test]
+fn a_long_list_of_namespaces_is_whole_and_in_order() {
+    let (server, _dir) = start(2);
+    let mut connection = server.connect();
+    let field = format!("Authorization: Bearer {ADMIN}");
+    let mut token = String::new();
+    for n in 0..2_300 {
+        let body = format!(r#"{{"name":"n{n:04}"}}"#);
+        connection.send(request("POST", "/api/namespaces", &[&field], &body));
+        token = token_of(&connection.response().json());
+    }
+    assert_eq!(publish(&server, &token, "n2299/a"), 200);
+    let all = server.with_token(("GET", "/api/namespaces"), ADMIN, "");
+    assert!(all.header("link").is_none());
+    let all = all.json();
+    let all = all["namespaces"].as_array().expect("an array");
+    for (n, shown) in all.iter().enumerate() {
+        assert_eq!(shown["name"], format!("n{n:04}"));
+        assert_eq!(shown["entityCount"], u64::from(n == 2_299));
+    }
+    assert_eq!(all.len(), 2_300);
+    for (limit, more) in [
+        (1_000, true),
+        (1_500, true),
+        (2_299, true),
+        (2_300, false),
+        (9_000, false),
+    ] {
+        let target = format!("/api/namespaces?limit={limit}");
+        let page = server.with_token(("GET", &target), ADMIN, "");
+        let shown = page.json()["namespaces"].as_array().map(Vec::len);
+        assert_eq!(shown, Some(limit.min(2_300)));
+        assert_eq!(page.header("link").is_some(), more, "{limit}");
+    }
+    let beyond = server.with_token(("GET", "/api/namespaces?after=zzz"), ADMIN, "");
+    assert_eq!(beyond.json(), json!({"namespaces": []}));
+}
+
+#[test]
 fn a_deleted_namespace_leaves_its_entities_unless_they_are_purged() {
     for shards in [1, 2] {
         let (server, _dir) = start(shards);

@@ -40,7 +40,7 @@ impl Core {
             let limit = self.connections_max();
             let beyond = self.hub.shared.connections().checked_sub(u64::from(limit));
             if beyond.is_some_and(|beyond| beyond >= limits::CONNECTIONS_REFUSED_MAX) {
-                self.refuse(&socket);
+                self.refuse(&socket, &ApiError::TooManyConnections { limit });
                 continue;
             }
             let now_ms = self.hub.now_ms;
@@ -56,6 +56,15 @@ impl Core {
                 Some(_) => Some(ApiError::TooManyConnections { limit }),
                 None => self.count_address(&mut connection),
             };
+            if let Some(error) = &refused
+                && beyond.is_none()
+                && self.hub.shared.connections() >= u64::from(limit / 2)
+            {
+                // To see one address's off in good order must not take the place of the others.
+                self.refuse(&connection.socket, error);
+                self.connections.release(index);
+                continue;
+            }
             let over = refused.is_some();
             if let Some(error) = refused {
                 let hub = &self.hub;
@@ -102,13 +111,10 @@ impl Core {
     }
 
     /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
-    fn refuse(&self, socket: &std::net::TcpStream) {
-        let error = ApiError::TooManyConnections {
-            limit: self.connections_max(),
-        };
+    fn refuse(&self, socket: &std::net::TcpStream, error: &ApiError) {
         let mut answer = Vec::new();
         self.hub
-            .write_error(&mut answer, RequestMeta::CLOSING, &error);
+            .write_error(&mut answer, RequestMeta::CLOSING, error);
         match rustix::net::send(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             // Whether it was heard can't be waited for.
             Ok(_) | Err(_) => {}

@@ -12,7 +12,7 @@
 //! | `http`, `responses`, `operation` | requests → shards → answers, in order |
 //! | `listing`, `deletion` | the two requests that take several steps |
 //! | `access` | who sends a request |
-//! | `control`, `namespaces` | the control plane, and the calls that go to it |
+//! | `control`, `namespaces`, `namespace_page` | the control plane, and the calls that go to it |
 //! | `directory` | the upkeep of `flux-core/directory` |
 //! | `past`, `historian` | requests about the past, and the helper threads that read it |
 //! | `websocket` | one WebSocket session |
@@ -40,6 +40,7 @@ mod hub;
 mod input;
 mod janitor;
 mod listing;
+mod namespace_page;
 mod namespaces;
 mod operation;
 mod output;

@@ -1,14 +1,15 @@
 //! Calls about namespaces and the configuration: those that take several steps, across cores.
 
 use super::access::Operator;
-use super::hub::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
+use super::hub::{Answer, CORS_ORIGIN, Hub};
+use super::namespace_page::NamespacePage;
 use super::operation::RequestMeta;
-use crate::api::namespaces::{self, NamespacesQuery, ShownNamespace};
+use crate::api::namespaces::{self, NamespacesQuery};
 use crate::api::{ApiError, config};
 use crate::auth::Token;
 use crate::control::{Command, NameRule, Namespace, automatic_name, check_name};
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
-use crate::model::{ConfigPatch, RESERVED_NAMESPACE, Timestamp};
+use crate::model::{ConfigPatch, RESERVED_NAMESPACE};
 use crate::shard::{Holding, Reply, ShardRequest, Ticket, place_key};
 use crate::wire::http1::Head;
 
@@ -37,7 +38,7 @@ enum Step {
     Purging {
         name: Box<str>,
     },
-    Showing(Page),
+    Showing(NamespacePage),
     Configuring,
 }
 
@@ -47,44 +48,6 @@ struct Registration {
     token: Token,
     /// The server chose the name; so many that it chose were taken.
     attempts: Option<usize>,
-}
-
-/// Namespaces that are to be shown.
-#[derive(Debug)]
-struct Page {
-    shown: Vec<Shown>,
-    /// Those whose counts each shard was asked for, in its order.
-    asked: Vec<Vec<usize>>,
-    waiting: usize,
-    form: Form,
-}
-
-/// How they are shown.
-#[derive(Debug)]
-enum Form {
-    /// One, alone.
-    Single,
-    /// A list, with the way to its next page.
-    List { link: Option<String> },
-}
-
-#[derive(Debug)]
-struct Shown {
-    id: Box<str>,
-    name: Box<str>,
-    created: Timestamp,
-    entities: u64,
-}
-
-impl Shown {
-    fn of(namespace: &Namespace) -> Self {
-        Self {
-            id: namespace.id.clone(),
-            name: namespace.name.clone(),
-            created: namespace.created,
-            entities: 0,
-        }
-    }
 }
 
 /// What became of a call.
@@ -219,9 +182,10 @@ impl ControlCall {
         meta: RequestMeta,
         ticket: Ticket,
     ) -> Result<Self, ApiError> {
-        let known = hub.registry.get(name).ok_or(ApiError::NoNamespace)?;
-        let shown = vec![Shown::of(known)];
-        Self::page(hub, (shown, Form::Single), meta, ticket)
+        Ok(Self {
+            meta,
+            step: Step::Showing(NamespacePage::one(hub, name, ticket)?),
+        })
     }
 
     /// `GET /api/namespaces`.
@@ -239,43 +203,9 @@ impl ControlCall {
         if operator == Operator::No {
             return Err(ApiError::AdminOnly);
         }
-        let limit = query.limit.unwrap_or(usize::MAX);
-        let mut found = hub.registry.list(query.after.as_deref());
-        let shown: Vec<Shown> = found.by_ref().take(limit).map(Shown::of).collect();
-        let more = found.next().is_some();
-        drop(found);
-        let last = shown.last().filter(|_| more);
-        let link = last.map(|last| query.next_link(&last.name));
-        Self::page(hub, (shown, Form::List { link }), meta, ticket)
-    }
-
-    fn page(
-        hub: &mut Hub,
-        (shown, form): (Vec<Shown>, Form),
-        meta: RequestMeta,
-        ticket: Ticket,
-    ) -> Result<Self, ApiError> {
-        let mut asked = vec![Vec::new(); usize::from(hub.shards)];
-        for (index, shown) in shown.iter().enumerate() {
-            asked[usize::from(place_key(&shown.name, hub.shards))].push(index);
-        }
-        let mut waiting = 0;
-        for (shard, indexes) in (0..).zip(&asked) {
-            if !indexes.is_empty() {
-                let names = indexes.iter().map(|index| shown[*index].name.clone());
-                hub.ask(shard, ticket, ShardRequest::Namespaces(names.collect()))?;
-                waiting += 1;
-            }
-        }
-        let page = Page {
-            shown,
-            asked,
-            waiting,
-            form,
-        };
         Ok(Self {
             meta,
-            step: Step::Showing(page),
+            step: Step::Showing(NamespacePage::list(hub, query, ticket)?),
         })
     }
 
@@ -303,7 +233,7 @@ impl ControlCall {
     /// Where nothing has to be waited for, writes the answer.
     pub(super) fn begin(&self, hub: &Hub, out: &mut Vec<u8>) -> Progress {
         match &self.step {
-            Step::Showing(page) if page.waiting == 0 => {
+            Step::Showing(page) if page.is_done() => {
                 page.write(hub, self.meta, out);
                 Progress::Done
             }
@@ -369,7 +299,7 @@ impl ControlCall {
                 return Ok(Progress::Done);
             }
             (Step::Showing(mut page), Reply::Namespaces(held)) => {
-                page.note(from, &held);
+                page.take(hub, ticket, (from, &held))?;
                 self.step = Step::Showing(page);
                 return Ok(self.begin(hub, out));
             }
@@ -440,49 +370,6 @@ impl Registration {
         }
         self.look(hub, ticket)?;
         Ok(Step::Looking(self))
-    }
-}
-
-impl Page {
-    /// Takes a shard's counts.
-    fn note(&mut self, shard: u16, held: &[Holding]) {
-        self.waiting = self.waiting.saturating_sub(1);
-        for (index, held) in self.asked[usize::from(shard)].iter().zip(held) {
-            self.shown[*index].entities = held.entities;
-        }
-    }
-
-    fn write(&self, hub: &Hub, meta: RequestMeta, out: &mut Vec<u8>) {
-        let mut body = Vec::new();
-        let is_list = matches!(self.form, Form::List { .. });
-        if is_list {
-            body.extend_from_slice(b"{\"namespaces\":[");
-        }
-        for (index, shown) in self.shown.iter().enumerate() {
-            if index > 0 {
-                body.push(b',');
-            }
-            let shown = ShownNamespace {
-                id: &shown.id,
-                name: &shown.name,
-                created: shown.created,
-                entities: shown.entities,
-            };
-            namespaces::namespace(&mut body, shown);
-        }
-        if is_list {
-            body.extend_from_slice(b"]}");
-        }
-        let mut headers = vec![CORS_ORIGIN];
-        if let Form::List { link: Some(link) } = &self.form {
-            headers.extend([("Link", link.as_str()), CORS_EXPOSE]);
-        }
-        let answer = Answer {
-            status: 200,
-            headers: &headers,
-            body: &body,
-        };
-        hub.write_json(out, meta, answer);
     }
 }
 
