@@ -27,6 +27,7 @@ mod drive;
 mod entities;
 mod http;
 mod idle;
+mod keys;
 mod net;
 mod numbers;
 mod options;
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
         Command::Fill(options) => workload::fill::run(options),
         Command::Get(options) => workload::get::run(options),
         Command::List(options) => workload::list::run(options),
+        Command::Mix(options) => workload::mix::run(options),
+        Command::Ramp(options) => workload::ramp::run(options),
         Command::Watch(options) => watch::run(options),
         Command::Idle(options) => idle::run(options),
     };

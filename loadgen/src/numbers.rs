@@ -16,3 +16,13 @@ pub(crate) fn index(value: u64) -> usize {
 pub(crate) fn approximate(value: u64) -> f64 {
     value as f64
 }
+
+/// The whole part of what is not negative and below 2^53.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "only the fraction is cut off; a negative value would become 0"
+)]
+pub(crate) fn floor(value: f64) -> u64 {
+    value as u64
+}

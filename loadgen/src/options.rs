@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Get(GetOptions),
     /// List entities by namespace
     List(ListOptions),
+    /// Publish, read and list in given proportions
+    Mix(MixOptions),
+    /// Find the highest rate of an open loop that keeps a given latency
+    Ramp(RampOptions),
     /// Subscribe by WebSocket and time each event from publisher to watchers
     Watch(WatchOptions),
     /// Open connections that do nothing
@@ -85,6 +89,17 @@ pub(crate) struct EntityOptions {
     /// Length of the values of the other properties
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub(crate) value_bytes: u32,
+    /// Which entities are chosen how often
+    #[arg(long, value_enum, default_value_t = Skew::Uniform)]
+    pub(crate) skew: Skew,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Skew {
+    /// All alike
+    Uniform,
+    /// A few get most of it, with the exponent 0.99. Where connections have entities of their own, a few of each
+    Zipfian,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +177,57 @@ pub(crate) struct ListOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct MixOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// So many of the sum of all three are single events
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) publish: u64,
+    /// So many are reads of one entity
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) get: u64,
+    /// So many are listings of one namespace
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) list: u64,
+    /// Entities of each listing; 0: all of the namespace
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Take the entities to be there already
+    #[arg(long)]
+    pub(crate) no_setup: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RampOptions {
+    /// What each rate is tried with
+    #[arg(value_enum, default_value_t = RampOf::Publish)]
+    pub(crate) of: RampOf,
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) entities: EntityOptions,
+    /// The 99th percentile that is still good, milliseconds from when a request was due
+    #[arg(long, default_value = "5", value_parser = milliseconds)]
+    pub(crate) p99_ms: Duration,
+    /// The first rate, requests a second over all connections
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) from: u64,
+    /// Take the entities to be there already
+    #[arg(long)]
+    pub(crate) no_setup: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RampOf {
+    /// Single events
+    Publish,
+    /// Reads of single entities
+    Get,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WatchOptions {
     #[command(flatten)]
     pub(crate) load: LoadOptions,
@@ -231,6 +297,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err("must be 0 to 86400 seconds".to_owned());
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Parses a number of milliseconds such as `5` or `0.5`, above 0 and up to a minute.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let milliseconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if !(milliseconds > 0.0 && milliseconds <= 60_000.0) {
+        return Err("must be above 0 and at most 60000 milliseconds".to_owned());
+    }
+    Duration::try_from_secs_f64(milliseconds / 1_000.0).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

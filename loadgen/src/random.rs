@@ -19,6 +19,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// Uniform in `0..1`, in steps of 2^-53.
+    pub(crate) fn unit(&mut self) -> f64 {
+        crate::numbers::approximate(self.next() >> 11) / crate::numbers::approximate(1 << 53)
+    }
+
     /// Uniform in `0..bound`, by multiplication: the bias of at most `bound` in 2^64 does not matter here.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(bound);

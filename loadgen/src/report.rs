@@ -88,6 +88,10 @@ impl Report {
         }
         self.rate("body_bytes_per_second", stats.body_bytes, duration);
         self.latencies("", &stats.latency);
+        for (kind, latency) in &stats.by_kind {
+            self.rate(&format!("{kind}_per_second"), latency.len(), duration);
+            self.latencies(&format!("{kind}_"), latency);
+        }
         if !stats.lateness.is_empty() {
             self.latency("sent_late_p99_us", stats.lateness.value_at_quantile(0.99));
             self.latency("sent_late_max_us", stats.lateness.max());

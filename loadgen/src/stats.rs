@@ -62,6 +62,8 @@ pub(crate) fn new_histogram() -> Histogram<u64> {
 pub(crate) struct Stats {
     /// From when a request was due to the read of its answer; successes only.
     pub(crate) latency: Histogram<u64>,
+    /// The same for each of the workload's kinds of requests, with its name.
+    pub(crate) by_kind: Vec<(&'static str, Histogram<u64>)>,
     /// Open loop: from when a request was due to when it was sent.
     pub(crate) lateness: Histogram<u64>,
     /// Requests that succeeded.
@@ -85,9 +87,12 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn new() -> Self {
+    /// `kinds`: the workload's.
+    pub(crate) fn new(kinds: &[&'static str]) -> Self {
+        let by_kind = kinds.iter().map(|&kind| (kind, new_histogram())).collect();
         Self {
             latency: new_histogram(),
+            by_kind,
             lateness: new_histogram(),
             requests: 0,
             units: 0,
@@ -105,6 +110,10 @@ impl Stats {
         self.latency
             .add(&other.latency)
             .expect("all histograms have the same bounds");
+        for ((_, sum), (_, latency)) in self.by_kind.iter_mut().zip(&other.by_kind) {
+            sum.add(latency)
+                .expect("all histograms have the same bounds");
+        }
         self.lateness
             .add(&other.lateness)
             .expect("all histograms have the same bounds");

@@ -169,8 +169,8 @@ pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Connection `n` is number `n / threads` of thread `n % threads`.
-fn merge<W>(results: Vec<Outcome<W>>) -> Outcome<W> {
-    let mut stats = Stats::new();
+fn merge<W: Workload>(results: Vec<Outcome<W>>) -> Outcome<W> {
+    let mut stats = Stats::new(W::KINDS);
     let mut by_thread = Vec::new();
     for result in results {
         stats.add(&result.stats);

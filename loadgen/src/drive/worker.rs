@@ -75,7 +75,7 @@ impl<'a, W: Workload> Worker<'a, W> {
             open_count: count,
             phases: Phases::new(now, Duration::ZERO, Duration::ZERO),
             pace: Pace::Closed,
-            stats: Stats::new(),
+            stats: Stats::new(W::KINDS),
             progress,
         })
     }
@@ -310,9 +310,11 @@ impl<W: Workload> Channel<W> {
             turn.units += achieved.units;
             stats.items_refused += achieved.refused;
             if phases.is_measured(request.due) {
-                stats
-                    .latency
-                    .saturating_record(now.nanos_since(request.due));
+                let nanos = now.nanos_since(request.due);
+                stats.latency.saturating_record(nanos);
+                if let Some((_, latency)) = stats.by_kind.get_mut(request.ticket.kind) {
+                    latency.saturating_record(nanos);
+                }
             }
             if phases.is_measured(now) {
                 stats.requests += 1;

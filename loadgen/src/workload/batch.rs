@@ -6,6 +6,7 @@ use crate::clock::{Clock, Moment, unix_micros};
 use crate::drive::{self, Plan};
 use crate::entities::{COUNTER_DIGITS, Entities, write_digits};
 use crate::http::Answer;
+use crate::keys::Keys;
 use crate::net::Target;
 use crate::options::{BatchOptions, EntityOptions};
 use crate::random::Random;
@@ -19,7 +20,7 @@ pub(crate) struct Batch {
     head: Vec<u8>,
     text: EventText,
     random: Random,
-    entity_count: u64,
+    keys: Keys,
     size: u64,
     counter: u64,
 }
@@ -33,14 +34,14 @@ impl Batch {
         (seed, connection): (u64, usize),
     ) -> Result<Self> {
         let entities = Entities::new(options)?;
-        let entity_count = entities.count;
+        let keys = Keys::new(entities.count, options.skew);
         let mut random = Random::new(seed, connection);
         let text = EventText::new(entities, options, &mut random);
         Ok(Self {
             head: target.head("POST /api/events/batch", Some(body_len(&text, size))),
             text,
             random,
-            entity_count,
+            keys,
             size,
             counter: unix_micros(),
         })
@@ -89,8 +90,8 @@ impl Workload for Batch {
     const BODY_BYTES_READ: usize = 64;
 
     fn write_request(&mut self, _due: Moment, out: &mut Vec<u8>) -> Ticket {
-        let entity_count = self.entity_count;
-        self.write(out, |random| random.below(entity_count));
+        let keys = self.keys.clone();
+        self.write(out, |random| keys.pick(random));
         Ticket::default()
     }
 

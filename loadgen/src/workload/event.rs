@@ -67,6 +67,7 @@ pub(crate) mod tests {
             namespace: "load".to_owned(),
             properties: 3,
             value_bytes: 4,
+            skew: crate::options::Skew::Uniform,
         }
     }
 

@@ -5,8 +5,9 @@ use crate::clock::{Clock, Moment};
 use crate::drive::{self, Plan};
 use crate::entities::Entities;
 use crate::http::Answer;
+use crate::keys::Keys;
 use crate::net::Target;
-use crate::options::GetOptions;
+use crate::options::{EntityOptions, GetOptions};
 use crate::random::Random;
 use crate::report::Report;
 use crate::setup;
@@ -14,11 +15,29 @@ use anyhow::Result;
 
 /// The reads of one connection: entities at random.
 #[derive(Debug)]
-struct Get {
+pub(crate) struct Get {
     entities: Entities,
+    keys: Keys,
     random: Random,
     /// What follows the id.
     rest: Vec<u8>,
+}
+
+impl Get {
+    /// `seed` and `connection` tell apart the random choices of several.
+    pub(crate) fn new(
+        options: &EntityOptions,
+        target: &Target,
+        (seed, connection): (u64, usize),
+    ) -> Result<Self> {
+        let entities = Entities::new(options)?;
+        Ok(Self {
+            keys: Keys::new(entities.count, options.skew),
+            entities,
+            random: Random::new(seed, connection),
+            rest: request_rest(target),
+        })
+    }
 }
 
 /// What precedes the id.
@@ -40,7 +59,7 @@ impl Workload for Get {
     const BODY_BYTES_READ: usize = 0;
 
     fn write_request(&mut self, _due: Moment, out: &mut Vec<u8>) -> Ticket {
-        let number = self.random.below(self.entities.count);
+        let number = self.keys.pick(&mut self.random);
         write_request(&self.entities, number, &self.rest, out);
         Ticket::default()
     }
@@ -55,17 +74,12 @@ impl Workload for Get {
 pub(crate) fn run(options: &GetOptions) -> Result<()> {
     let clock = Clock::start();
     let target = Target::new(&options.load.url)?;
-    let entities = Entities::new(&options.entities)?;
     if !options.no_setup {
         setup::create_entities(&target, &options.entities)?;
     }
     let plan = Plan::new(clock, &target, &options.load);
     let outcome = drive::run(&plan, |connection| {
-        Ok(Get {
-            entities: entities.clone(),
-            random: Random::new(options.load.seed, connection),
-            rest: request_rest(&target),
-        })
+        Get::new(&options.entities, &target, (options.load.seed, connection))
     })?;
     let mut report = Report::new("get");
     report.load(&outcome.stats, "requests", options.load.duration);

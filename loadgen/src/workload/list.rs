@@ -6,7 +6,7 @@ use crate::drive::{self, Plan};
 use crate::entities::Entities;
 use crate::http::Answer;
 use crate::net::Target;
-use crate::options::ListOptions;
+use crate::options::{EntityOptions, ListOptions};
 use crate::random::Random;
 use crate::report::Report;
 use crate::setup;
@@ -14,7 +14,7 @@ use anyhow::Result;
 
 /// The listings of one connection.
 #[derive(Debug)]
-struct List {
+pub(crate) struct List {
     entities: Entities,
     random: Random,
     /// What follows the namespace, or the path where there are no namespaces.
@@ -22,17 +22,23 @@ struct List {
 }
 
 impl List {
-    fn new(options: &ListOptions, target: &Target, connection: usize) -> Result<Self> {
-        let entities = Entities::new(&options.entities)?;
+    /// `limit`: entities of each answer, 0 for all. `seed` and `connection` tell apart the random choices of several.
+    pub(crate) fn new(
+        options: &EntityOptions,
+        limit: u32,
+        target: &Target,
+        (seed, connection): (u64, usize),
+    ) -> Result<Self> {
+        let entities = Entities::new(options)?;
         let separator = if entities.namespaces > 0 { '&' } else { '?' };
-        let limit = match options.limit {
+        let limit = match limit {
             0 => String::new(),
             limit => format!("{separator}limit={limit}"),
         };
         let rest = target.head(&limit, None);
         Ok(Self {
             entities,
-            random: Random::new(options.load.seed, connection),
+            random: Random::new(seed, connection),
             rest,
         })
     }
@@ -66,7 +72,10 @@ pub(crate) fn run(options: &ListOptions) -> Result<()> {
         setup::create_entities(&target, &options.entities)?;
     }
     let plan = Plan::new(clock, &target, &options.load);
-    let outcome = drive::run(&plan, |connection| List::new(options, &target, connection))?;
+    let outcome = drive::run(&plan, |connection| {
+        let stream = (options.load.seed, connection);
+        List::new(&options.entities, options.limit, &target, stream)
+    })?;
     let mut report = Report::new("list");
     report.load(&outcome.stats, "requests", options.load.duration);
     report.print(options.load.json);

@@ -5,7 +5,9 @@ pub(crate) mod event;
 pub(crate) mod fill;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod mix;
 pub(crate) mod publish;
+pub(crate) mod ramp;
 
 use crate::clock::Moment;
 use crate::http::Answer;
@@ -15,6 +17,8 @@ use crate::http::Answer;
 pub(crate) struct Ticket {
     pub(crate) entity: u64,
     pub(crate) value: u64,
+    /// Which of [`Workload::KINDS`] it is.
+    pub(crate) kind: usize,
 }
 
 /// What a successful answer achieved.
@@ -36,6 +40,9 @@ impl Achieved {
 pub(crate) trait Workload {
     /// Bytes at the start of each body that [`Self::read_answer`] looks at.
     const BODY_BYTES_READ: usize;
+
+    /// Names of the kinds of requests whose latencies are told apart; none where there is one kind.
+    const KINDS: &'static [&'static str] = &[];
 
     /// Appends the next request, which is due at `due`.
     fn write_request(&mut self, due: Moment, out: &mut Vec<u8>) -> Ticket;

@@ -10,8 +10,9 @@ use crate::clock::{Clock, Moment, unix_micros};
 use crate::drive::{self, Plan};
 use crate::entities::{COUNTER_DIGITS, Entities, write_digits};
 use crate::http::Answer;
+use crate::keys::Keys;
 use crate::net::Target;
-use crate::options::PublishOptions;
+use crate::options::{EntityOptions, LoadOptions, PublishOptions};
 use crate::random::Random;
 use crate::report::Report;
 use crate::verify::{self, Written};
@@ -27,18 +28,24 @@ pub(crate) struct Publish {
     written: Vec<Written>,
     first: u64,
     stride: u64,
+    keys: Keys,
     counter: u64,
 }
 
 impl Publish {
-    fn new(options: &PublishOptions, target: &Target, connection: usize) -> Result<Self> {
-        let entities = Entities::new(&options.entities)?;
+    pub(crate) fn new(
+        load: &LoadOptions,
+        options: &EntityOptions,
+        target: &Target,
+        connection: usize,
+    ) -> Result<Self> {
+        let entities = Entities::new(options)?;
         // More connections than entities share them, which `run` refuses where it matters.
-        let stride = u64::from(options.load.connections).min(entities.count);
+        let stride = u64::from(load.connections).min(entities.count);
         let first = connection as u64 % stride;
         let share = (entities.count - first).div_ceil(stride);
-        let mut random = Random::new(options.load.seed, connection);
-        let text = EventText::new(entities, &options.entities, &mut random);
+        let mut random = Random::new(load.seed, connection);
+        let text = EventText::new(entities, options, &mut random);
         Ok(Self {
             head: target.head("POST /api/events", Some(text.len(COUNTER_DIGITS))),
             text,
@@ -46,6 +53,7 @@ impl Publish {
             written: vec![Written::default(); crate::numbers::index(share)],
             first,
             stride,
+            keys: Keys::new(share, options.skew),
             counter: unix_micros(),
         })
     }
@@ -63,7 +71,7 @@ impl Workload for Publish {
     const BODY_BYTES_READ: usize = 0;
 
     fn write_request(&mut self, _due: Moment, out: &mut Vec<u8>) -> Ticket {
-        let entity = self.random.below(self.written.len() as u64);
+        let entity = self.keys.pick(&mut self.random);
         let number = entity * self.stride + self.first;
         self.counter += 1;
         let value = self.counter;
@@ -71,7 +79,11 @@ impl Workload for Publish {
         self.text
             .write(number, out, |out| write_digits(value, COUNTER_DIGITS, out));
         self.written[crate::numbers::index(entity)].sent = value;
-        Ticket { entity, value }
+        Ticket {
+            entity,
+            value,
+            ..Ticket::default()
+        }
     }
 
     fn read_answer(&mut self, ticket: Ticket, _answer: &Answer<'_>) -> Achieved {
@@ -92,7 +104,7 @@ pub(crate) fn run(options: &PublishOptions) -> Result<()> {
     }
     let plan = Plan::new(clock, &target, &options.load);
     let outcome = drive::run(&plan, |connection| {
-        Publish::new(options, &target, connection)
+        Publish::new(&options.load, &options.entities, &target, connection)
     })?;
     let mut report = Report::new("publish");
     report.load(&outcome.stats, "requests", options.load.duration);
