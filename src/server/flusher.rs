@@ -4,6 +4,7 @@
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
 use super::hub::Hub;
+use super::pace::Pace;
 use super::runtime::{FlushFile, pause, spawn_blocking};
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
@@ -13,9 +14,11 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -27,6 +30,8 @@ pub(super) struct Flusher {
     files: Files,
     flush: Option<(Flush, Task<io::Result<Files>>)>,
     spare: Option<Task<Result<Spare, StorageError>>>,
+    /// How fast the helper thread may prepare it.
+    pace: Arc<Pace>,
     /// When a failed preparation is tried again, monotonic milliseconds.
     spare_retry_ms: Option<u64>,
     /// When the last flush was issued, monotonic milliseconds.
@@ -40,6 +45,7 @@ impl Flusher {
             files: Files::new(),
             flush: None,
             spare: None,
+            pace: Arc::new(Pace::new()),
             spare_retry_ms: None,
             issued_ms: 0,
         }
@@ -80,6 +86,9 @@ impl Flusher {
             self.flush = Some((flush, task));
             issued = true;
         }
+        if self.spare.is_some() && shard.log_mut().is_spare_urgent() {
+            self.pace.hurry();
+        }
         let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
         if self.spare.is_none()
             && retry
@@ -87,7 +96,15 @@ impl Flusher {
         {
             self.spare_retry_ms = None;
             let job = job.leaving(hub.shared.bytes_for_retention());
-            self.spare = Some(spawn_blocking(move || job.run()));
+            self.pace = Arc::new(Pace::new());
+            let pace = Arc::clone(&self.pace);
+            self.spare = Some(spawn_blocking(move || {
+                let mut pacer = pace.pacer();
+                // However long it takes, it is wanted.
+                job.run_with_rests(&mut || match pacer.rest() {
+                    ControlFlow::Continue(()) | ControlFlow::Break(()) => {}
+                })
+            }));
             issued = true;
         }
         issued
@@ -169,6 +186,8 @@ impl Flusher {
 
     /// Waits for a flush in flight, so that the log may be closed.
     pub(super) async fn settle(&mut self, hub: &mut Hub) {
+        // The thread ends before the process does.
+        self.pace.hurry();
         while self.flush.is_some() {
             std::future::poll_fn(|context| {
                 if self.poll_flush(hub, context) {

@@ -46,6 +46,11 @@ impl Pace {
         self.hurry_until_micros.store(until, Relaxed);
     }
 
+    /// From now on without rest.
+    pub(super) fn hurry(&self) {
+        self.hurry_until_micros.store(u64::MAX, Relaxed);
+    }
+
     /// A job begins.
     pub(super) fn pacer(&self) -> Pacer<'_> {
         Pacer {

@@ -262,10 +262,11 @@ fn make_log(
         first_sequence,
         leave_bytes: 0,
     };
-    plan.create(Some(Activation {
+    let activation = Activation {
         base: first_sequence,
         durable,
-    }))?;
+    };
+    plan.create(Some(activation), &mut || {})?;
     drop(Watermark::open(dir, owner, durable)?);
     Ok(())
 }

@@ -425,6 +425,12 @@ impl Log {
         };
     }
 
+    /// A spare is in preparation, and half of the active segment is used up: who makes it should not rest.
+    pub fn is_spare_urgent(&self) -> bool {
+        matches!(self.spare, SpareState::InPreparation)
+            && self.active.room() < self.active.capacity() / 2
+    }
+
     /// A job failed, for example because the disk is full: [`Log::spare_job`] may be asked again. The log goes
     /// on while the active segment has room.
     ///

@@ -387,7 +387,7 @@ fn remake(
             .map_or(Sequence::ZERO, |activation| activation.durable),
     };
     let path = layout::unfinished(&slot.path);
-    let (header, file) = plan.write(&path, Some(activation))?;
+    let (header, file) = plan.write(&path, Some(activation), &mut || {})?;
     let records = records(&original, segment, header.salt.seed(), clock);
     assert!(
         records.len() == record_bytes,

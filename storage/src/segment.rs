@@ -21,9 +21,9 @@ use crate::format::{CrcSeed, Identity, Salt};
 use crate::region::Region;
 use crate::{Record, Sequence, StorageError, layout};
 
-/// Zeros written between two flushes of a file in preparation. One flush of the whole file would make the
-/// flushes of the live segments wait behind it.
-const ZERO_BYTES_PER_FLUSH: u64 = 4 * 1024 * 1024;
+/// Zeros written between two flushes of a file in preparation, after each of which its maker may rest. A flush of a live
+/// segment waits behind what is being written: with 4 MiB it took 12 to 19 ms, with this 1 to 2.
+const ZERO_BYTES_PER_FLUSH: u64 = 256 * 1024;
 
 const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 
@@ -60,14 +60,16 @@ pub(crate) struct Segment {
 }
 
 impl SegmentPlan {
-    /// Makes the file: whole and durable before it gets its name, which is durable when this returns. Blocks.
+    /// Makes the file: whole and durable before it gets its name, which is durable when this returns. Blocks, and calls
+    /// `rest` between the parts of its work.
     pub(crate) fn create(
         &self,
         activation: Option<Activation>,
+        rest: &mut dyn FnMut(),
     ) -> Result<(SegmentEntry, File), StorageError> {
         let path = self.dir.join(layout::segment_name(self.ordinal));
         let unfinished = layout::unfinished(&path);
-        let made = self.write(&unfinished, activation).and_then(|made| {
+        let made = self.write(&unfinished, activation, rest).and_then(|made| {
             files::rename(&unfinished, &path, &self.dir)?;
             Ok(made)
         });
@@ -85,11 +87,12 @@ impl SegmentPlan {
         ))
     }
 
-    /// Makes the file under another name than its own, durably.
+    /// Makes the file under another name than its own, durably, and calls `rest` between the parts of its work.
     pub(crate) fn write(
         &self,
         path: &Path,
         activation: Option<Activation>,
+        rest: &mut dyn FnMut(),
     ) -> Result<(SegmentHeader, File), StorageError> {
         let file = files::create(path)?;
         // Tried every second while a disk is full: writing until it refuses would wear it out, and take from
@@ -103,6 +106,7 @@ impl SegmentPlan {
         for offset in (0..self.capacity).step_by(PAGE_BYTES) {
             if offset % ZERO_BYTES_PER_FLUSH == 0 && offset != 0 {
                 files::sync_data(&file, path)?;
+                rest();
             }
             files::write_at("write zeros to", (&file, path), &zeros, offset)?;
         }

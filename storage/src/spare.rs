@@ -45,16 +45,26 @@ impl SpareJob {
     ///
     /// # Errors
     ///
+    /// Those of [`SpareJob::run_with_rests`].
+    pub fn run(self) -> Result<Spare, StorageError> {
+        self.run_with_rests(&mut || {})
+    }
+
+    /// Makes the segment, and calls `rest` after every quarter of a megabyte that has reached the disk: whoever waits
+    /// there has the disk to others. Blocks.
+    ///
+    /// # Errors
+    ///
     /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again. Tell the log
     /// (`Log::spare_failed`), and ask it for another job when it is time to try again.
-    pub fn run(self) -> Result<Spare, StorageError> {
+    pub fn run_with_rests(self, rest: &mut dyn FnMut()) -> Result<Spare, StorageError> {
         let Self {
             plan,
             retired,
             lock: _lock,
         } = self;
         drop(retired);
-        let (entry, file) = plan.create(None)?;
+        let (entry, file) = plan.create(None, rest)?;
         Ok(Spare {
             segment: Segment::map(entry, file, HEADER_BYTES)?,
         })
