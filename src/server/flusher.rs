@@ -9,7 +9,7 @@ use super::runtime::{FlushFile, pause, spawn_blocking};
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
-use flux_storage::{Flush, FlushSegment, Spare, StorageError};
+use flux_storage::{Flush, FlushSegment, Haste, Spare, SpareJob, StorageError};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -98,13 +98,7 @@ impl Flusher {
             let job = job.leaving(hub.shared.bytes_for_retention());
             self.pace = Arc::new(Pace::new());
             let pace = Arc::clone(&self.pace);
-            self.spare = Some(spawn_blocking(move || {
-                let mut pacer = pace.pacer();
-                // However long it takes, it is wanted.
-                job.run_with_rests(&mut || match pacer.rest() {
-                    ControlFlow::Continue(()) | ControlFlow::Break(()) => {}
-                })
-            }));
+            self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
             issued = true;
         }
         issued
@@ -199,6 +193,16 @@ impl Flusher {
             .await;
         }
     }
+}
+
+/// The helper thread's part.
+fn prepare(job: SpareJob, pace: &Pace) -> Result<Spare, StorageError> {
+    let mut pacer = pace.pacer();
+    job.run_with_rests(&mut || match pacer.rest() {
+        // A rest that asks for an end is none: however long it takes, the segment is wanted.
+        ControlFlow::Continue(()) | ControlFlow::Break(()) if pace.is_hurried() => Haste::Hurries,
+        ControlFlow::Continue(()) | ControlFlow::Break(()) => Haste::Rests,
+    })
 }
 
 /// What clients are told while there is no room for what they want stored.

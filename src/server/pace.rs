@@ -51,6 +51,11 @@ impl Pace {
         self.hurry_until_micros.store(u64::MAX, Relaxed);
     }
 
+    /// True where nobody is to rest.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.hurry_until_micros.load(Relaxed) > 0
+    }
+
     /// A job begins.
     pub(super) fn pacer(&self) -> Pacer<'_> {
         Pacer {

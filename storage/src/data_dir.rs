@@ -27,7 +27,7 @@ use crate::lock::DirLock;
 use crate::log_dir::LogDir;
 use crate::recovery::recover;
 use crate::sealed::{SealedGeneration, SealedLog};
-use crate::segment::{SegmentPlan, random_identity};
+use crate::segment::{Haste, SegmentPlan, random_identity};
 use crate::watermark::Watermark;
 use crate::{LogOptions, Record, ReplayError, Sequence, StorageError, layout, reserve, retention};
 
@@ -266,7 +266,7 @@ fn make_log(
         base: first_sequence,
         durable,
     };
-    plan.create(Some(activation), &mut || {})?;
+    plan.create(Some(activation), &mut || Haste::Hurries)?;
     drop(Watermark::open(dir, owner, durable)?);
     Ok(())
 }

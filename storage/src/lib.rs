@@ -87,6 +87,7 @@ pub use recovery::{Recovery, TornTail};
 pub use repair::{Repair, RepairAction, RepairStep};
 pub use retention::{ClosedSegment, Removal, RetireJob, RetirePlan};
 pub use sealed::{SealedGeneration, SealedLog};
+pub use segment::Haste;
 pub use sequence::{Record, Sequence};
 pub use spare::{Spare, SpareJob};
 pub use survey::finding::{Fault, Finding, Severity};

@@ -425,10 +425,11 @@ impl Log {
         };
     }
 
-    /// A spare is in preparation, and half of the active segment is used up: who makes it should not rest.
+    /// A spare is in preparation, and an eighth of the active segment is used up: at the pace of the last events it may
+    /// be wanted soon, and who makes it should not rest.
     pub fn is_spare_urgent(&self) -> bool {
         matches!(self.spare, SpareState::InPreparation)
-            && self.active.room() < self.active.capacity() / 2
+            && self.active.room() < self.active.capacity() / 8 * 7
     }
 
     /// A job failed, for example because the disk is full: [`Log::spare_job`] may be asked again. The log goes

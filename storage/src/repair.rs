@@ -27,7 +27,7 @@ use crate::format::record::{encode, record_bytes};
 use crate::format::slot::Owner;
 use crate::lock::DirLock;
 use crate::retention::write_horizon;
-use crate::segment::{SegmentPlan, random_identity};
+use crate::segment::{Haste, SegmentPlan, random_identity};
 use crate::survey::caches;
 use crate::survey::content::visit_run;
 use crate::survey::directory::Directory;
@@ -387,7 +387,7 @@ fn remake(
             .map_or(Sequence::ZERO, |activation| activation.durable),
     };
     let path = layout::unfinished(&slot.path);
-    let (header, file) = plan.write(&path, Some(activation), &mut || {})?;
+    let (header, file) = plan.write(&path, Some(activation), &mut || Haste::Hurries)?;
     let records = records(&original, segment, header.salt.seed(), clock);
     assert!(
         records.len() == record_bytes,

@@ -10,7 +10,7 @@ use crate::StorageError;
 use crate::format::header::HEADER_BYTES;
 use crate::lock::DirLock;
 use crate::region::Region;
-use crate::segment::{Segment, SegmentPlan};
+use crate::segment::{Haste, Segment, SegmentPlan};
 
 /// The preparation of a log's next segment.
 #[derive(Debug)]
@@ -47,17 +47,17 @@ impl SpareJob {
     ///
     /// Those of [`SpareJob::run_with_rests`].
     pub fn run(self) -> Result<Spare, StorageError> {
-        self.run_with_rests(&mut || {})
+        self.run_with_rests(&mut || Haste::Hurries)
     }
 
-    /// Makes the segment, and calls `rest` after every quarter of a megabyte that has reached the disk: whoever waits
-    /// there has the disk to others. Blocks.
+    /// Makes the segment, and calls `rest` after every part that has reached the disk: who waits there leaves the disk to
+    /// others. Blocks.
     ///
     /// # Errors
     ///
     /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again. Tell the log
     /// (`Log::spare_failed`), and ask it for another job when it is time to try again.
-    pub fn run_with_rests(self, rest: &mut dyn FnMut()) -> Result<Spare, StorageError> {
+    pub fn run_with_rests(self, rest: &mut dyn FnMut() -> Haste) -> Result<Spare, StorageError> {
         let Self {
             plan,
             retired,
