@@ -75,7 +75,7 @@ impl SpareJob {
 mod tests {
     use std::convert::Infallible;
 
-    use crate::{DataDir, IndexKey, Log, LogOptions};
+    use crate::{DataDir, Haste, IndexKey, Log, LogOptions};
 
     const OPTIONS: LogOptions = LogOptions {
         segment_bytes_initial: 8192,
@@ -94,5 +94,28 @@ mod tests {
         log.spare_failed();
         let job = log.spare_job().unwrap().leaving(4096);
         log.install_spare(job.run().unwrap());
+    }
+
+    #[test]
+    fn a_segment_is_made_in_parts_with_rests_until_its_maker_hurries() {
+        let root = tempfile::tempdir().unwrap();
+        let megabyte = LogOptions {
+            segment_bytes_initial: 1 << 20,
+            segment_bytes_max: 1 << 20,
+            index_key: IndexKey::NONE,
+        };
+        let mut data = DataDir::open(root.path(), 1, megabyte).unwrap();
+        let (mut log, _) = Log::open::<Infallible>(data.take_log(0), |_| Ok(())).unwrap();
+        for (haste, parts) in [(Haste::Rests, 3), (Haste::Hurries, 1)] {
+            let mut rests = 0;
+            let job = log.spare_job().unwrap();
+            let spare = job.run_with_rests(&mut || {
+                rests += 1;
+                haste
+            });
+            assert_eq!(rests, parts, "{haste:?}");
+            drop(spare.unwrap());
+            log.spare_failed();
+        }
     }
 }
