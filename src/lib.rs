@@ -7,6 +7,7 @@ pub mod api;
 pub mod auth;
 pub mod cli;
 pub mod clock;
+pub mod connectors;
 pub mod control;
 pub mod history;
 pub mod limits;

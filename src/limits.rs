@@ -215,3 +215,32 @@ pub const RESERVE_INTERVAL_SECONDS: u64 = 10;
 pub const IMPORT_LINE_BYTES_MAX: usize = 257 * 1024 * 1024;
 /// Bytes that an import appends to a log between two flushes.
 pub const IMPORT_FLUSH_BYTES: usize = 16 * 1024 * 1024;
+
+/// Credential of a connector, bytes. Longer: 400.
+pub const CREDENTIAL_BYTES_MAX: usize = 4096;
+/// Address of an HTTP source, bytes. Longer: 400.
+pub const SOURCE_URL_BYTES_MAX: usize = 2048;
+/// Properties that an HTTP source takes, and headers that it sends. More: 400.
+pub const SOURCE_MEMBERS_MAX: usize = 256;
+/// Seconds between two polls of an HTTP source, at least and at most.
+pub const POLL_SECONDS: std::ops::RangeInclusive<u32> = 5..=86_400;
+/// Seconds between two polls of a built-in connector.
+pub const POLL_SECONDS_BUILT_IN: u32 = 60;
+/// Seconds that one request of a poll may take, redirects included.
+pub const POLL_REQUEST_SECONDS: u64 = 10;
+/// Bytes of one answer to a poll. More: the poll fails.
+pub const POLL_ANSWER_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Redirects that one request of a poll follows.
+pub const POLL_REDIRECTS_MAX: u32 = 5;
+/// Events that one poll publishes; what is left of what it found waits for the next.
+pub const POLL_EVENTS_MAX: usize = 1_000;
+/// Entities that one poll may find. More: it fails.
+pub const POLL_ENTITIES_MAX: usize = 10_000;
+/// Requests of one poll. Pages beyond wait for nobody: the poll fails.
+pub const POLL_REQUESTS_MAX: u32 = 1_000;
+/// Polls in flight at a time; others wait for their turn.
+pub const POLLS_IN_FLIGHT_MAX: usize = 64;
+/// Seconds that failures put the next poll off for at most, where the interval is not longer.
+pub const POLL_BACKOFF_SECONDS_MAX: u64 = 3600;
+/// Seconds that a `Retry-After` puts the next poll off for at most.
+pub const POLL_RETRY_AFTER_SECONDS_MAX: u64 = 86_400;

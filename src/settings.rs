@@ -2,8 +2,11 @@
 
 use crate::limits;
 use crate::model::{ConfigPatch, Durability};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use zeroize::Zeroizing;
 
 /// Everything a server can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,12 @@ pub struct Settings {
     pub auth: bool,
     /// The operator's token.
     pub admin_token: Option<Secret>,
+    /// What connectors' credentials are encrypted with: 32 bytes as base64.
+    pub encryption_key: Option<Secret>,
+    /// In auth mode, connectors may reach loopback and private addresses all the same.
+    pub connectors_allow_private: bool,
+    /// GitHub's REST API.
+    pub github_url: url::Url,
     /// What the environment says of the configuration: what is stored goes before it.
     pub configured: ConfigPatch,
     /// What flags say of it: they go before what is stored.
@@ -237,6 +246,16 @@ pub const SETTINGS: &[Setting] = &[
         "retention-bytes",
         "that the log may take, 0 for any number [default: 0]",
     ),
+    setting(
+        "FLUX_CONNECTORS_ALLOW_PRIVATE",
+        "connectors-allow-private",
+        "true or false; in auth mode, lets connectors reach loopback and private addresses [default: false]",
+    ),
+    setting(
+        "FLUX_GITHUB_URL",
+        "github-url",
+        "GitHub's REST API [default: https://api.github.com]",
+    ),
 ];
 
 const fn setting(variable: &'static str, flag: &'static str, help: &'static str) -> Setting {
@@ -390,6 +409,23 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(Some(Secret(text.into())))
     }
 
+    fn encryption_key(&self) -> Result<Option<Secret>, InvalidSetting> {
+        const VARIABLE: &str = "FLUX_ENCRYPTION_KEY";
+        let key = self.secret(VARIABLE)?;
+        let is_key = |key: &Secret| {
+            let bytes = STANDARD.decode(key.reveal()).map(Zeroizing::new);
+            bytes.is_ok_and(|bytes| bytes.len() == ENCRYPTION_KEY_BYTES)
+        };
+        if key.as_ref().is_some_and(|key| !is_key(key)) {
+            return Err(InvalidSetting::Secret {
+                name: VARIABLE.into(),
+                problem: "it must be 32 bytes as base64, such as `openssl rand -base64 32` makes"
+                    .into(),
+            });
+        }
+        Ok(key)
+    }
+
     fn upkeep(&self) -> Result<StorageUpkeep, InvalidSetting> {
         let checkpoint_bytes = self.number(
             "FLUX_CHECKPOINT_BYTES",
@@ -431,6 +467,15 @@ fn parse_bool(text: &str) -> Option<bool> {
         "false" | "0" => Some(false),
         _ => None,
     }
+}
+
+const GITHUB_URL: &str = "https://api.github.com";
+/// For AES-256.
+const ENCRYPTION_KEY_BYTES: usize = 32;
+
+fn parse_url(text: &str) -> Option<url::Url> {
+    let url = url::Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -517,6 +562,14 @@ impl Settings {
                 .get("FLUX_AUTH_ENABLED", BOOLEAN, parse_bool)?
                 .unwrap_or(false),
             admin_token: source.secret("FLUX_ADMIN_TOKEN")?,
+            encryption_key: source.encryption_key()?,
+            connectors_allow_private: source
+                .get("FLUX_CONNECTORS_ALLOW_PRIVATE", BOOLEAN, parse_bool)?
+                .unwrap_or(false),
+            github_url: match source.get("FLUX_GITHUB_URL", "an http or https URL", parse_url)? {
+                Some(url) => url,
+                None => parse_url(GITHUB_URL).expect("it is a URL"),
+            },
             configured: environment.config()?,
             overriding: flags.config()?,
             head_timeout_seconds: source.seconds(
@@ -627,6 +680,10 @@ mod tests {
         check("FLUX_RATE_LIMIT_ENABLED", "on");
         check("FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES", "0");
         check("FLUX_SEGMENT_BYTES", "1");
+        check("FLUX_ENCRYPTION_KEY", "c2hvcnQ=");
+        check("FLUX_ENCRYPTION_KEY", "no-base64");
+        check("FLUX_CONNECTORS_ALLOW_PRIVATE", "maybe");
+        check("FLUX_GITHUB_URL", "api.github.com");
         let error = read(&[("shards", "x")], &[]).unwrap_err().to_string();
         assert!(error.contains("--shards"), "{error}");
     }

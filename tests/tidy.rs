@@ -38,6 +38,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "history",
         ],
     ),
+    (
+        "connectors",
+        &[
+            "limits", "model", "clock", "report", "api", "auth", "control", "shard",
+        ],
+    ),
 ];
 
 /// Where the runtime may be named: the thin layer over it, and the programs that measure it.

@@ -100,6 +100,32 @@ pub enum ApiError {
     /// A name that nobody has, with entities left in it.
     #[error("the name is not registered, but entities are left in it; another name is free")]
     NamespaceNotEmpty,
+    /// No connector of that name, or another namespace's.
+    #[error("connector not found")]
+    NoConnector,
+    /// A connector without a credential.
+    #[error("the connector has no credential")]
+    NoCredential,
+    /// A name that another connector of the same owner has.
+    #[error("a connector of that name exists")]
+    ConnectorTaken,
+    /// A connector that can't be removed.
+    #[error("the connector is built in and can't be removed; remove its token to stop it")]
+    ConnectorBuiltIn,
+    /// As many connectors as there may be.
+    #[error("there are as many connectors as there may be")]
+    TooManyConnectors,
+    /// A connector's definition breaks a rule.
+    #[error("invalid field `{field}`: {rule}")]
+    InvalidDefinition {
+        /// Its path within the definition.
+        field: Box<str>,
+        /// What it must be.
+        rule: Box<str>,
+    },
+    /// A credential can't be encrypted without a key.
+    #[error("no credential can be stored: the server was started without FLUX_ENCRYPTION_KEY")]
+    EncryptionKeyMissing,
     /// A namespace has used up its rate.
     #[error("the namespace has used up its rate limit; the event was not accepted")]
     RateLimited {
@@ -235,6 +261,8 @@ impl ApiError {
             | Self::Shape { .. }
             | Self::MissingField { .. }
             | Self::InvalidField { .. }
+            | Self::InvalidDefinition { .. }
+            | Self::TooManyConnectors
             | Self::InvalidQuery { .. }
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
@@ -245,11 +273,19 @@ impl ApiError {
             | Self::NamespaceRequired
             | Self::UpgradeBehindRequests => 400,
             Self::TokenMissing | Self::TokenMalformed | Self::TokenUnknown => 401,
-            Self::Reserved | Self::NotOwner | Self::AdminOnly | Self::AdminDisabled => 403,
-            Self::NoRoute | Self::NoEntity | Self::NoNamespace => 404,
+            Self::Reserved
+            | Self::NotOwner
+            | Self::AdminOnly
+            | Self::AdminDisabled
+            | Self::ConnectorBuiltIn => 403,
+            Self::NoRoute
+            | Self::NoEntity
+            | Self::NoNamespace
+            | Self::NoConnector
+            | Self::NoCredential => 404,
             Self::Method { .. } => 405,
             Self::Timeout { .. } => 408,
-            Self::NamespaceTaken | Self::NamespaceNotEmpty => 409,
+            Self::NamespaceTaken | Self::NamespaceNotEmpty | Self::ConnectorTaken => 409,
             Self::HistoryRemoved { .. } => 410,
             Self::RecordTooLarge => 413,
             Self::RateLimited { .. } | Self::TooManyFromAddress { .. } => 429,
@@ -262,6 +298,7 @@ impl ApiError {
             | Self::StateDamaged
             | Self::Recovering { .. }
             | Self::HistoryUnreadable
+            | Self::EncryptionKeyMissing
             | Self::Overloaded
             | Self::Busy
             | Self::ShuttingDown
@@ -276,7 +313,13 @@ impl ApiError {
             Self::Json(_) => "invalid_json",
             Self::Shape { .. } => "invalid_body",
             Self::MissingField { .. } => "missing_field",
-            Self::InvalidField { .. } => "invalid_field",
+            Self::InvalidField { .. } | Self::InvalidDefinition { .. } => "invalid_field",
+            Self::NoConnector => "connector_not_found",
+            Self::NoCredential => "credential_not_found",
+            Self::ConnectorTaken => "connector_taken",
+            Self::ConnectorBuiltIn => "connector_built_in",
+            Self::TooManyConnectors => "too_many_connectors",
+            Self::EncryptionKeyMissing => "encryption_key_missing",
             Self::NotSubscribed => "not_subscribed",
             Self::InvalidQuery { .. } => "invalid_query",
             Self::PercentEncoding { .. } => "invalid_encoding",

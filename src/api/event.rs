@@ -273,7 +273,11 @@ fn check_len(
     }
 }
 
-fn check_stream(stream: &str) -> Result<(), ApiError> {
+/// The rule for streams.
+///
+/// # Errors
+/// [`ApiError::InvalidField`].
+pub fn check_stream(stream: &str) -> Result<(), ApiError> {
     let characters = stream
         .bytes()
         .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.'));

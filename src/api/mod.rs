@@ -11,6 +11,7 @@
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
+//! | `connectors` | answers of the calls about connectors |
 //! | `delete` | the body of a batch delete, and its answer |
 //! | `subscription` | WebSocket messages from clients |
 //! | `encode` | entities, small answers, WebSocket messages to clients |
@@ -22,6 +23,7 @@
 pub mod batch;
 mod body;
 pub mod config;
+pub mod connectors;
 pub mod delete;
 pub mod directory;
 pub mod encode;

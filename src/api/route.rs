@@ -51,6 +51,25 @@ pub enum ControlRoute<'a> {
     Config,
     /// `PUT /api/admin/config`
     Configure,
+    /// About connectors.
+    Connectors(ConnectorRoute<'a>),
+}
+
+/// What a request asks for that is about connectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectorRoute<'a> {
+    /// `GET /api/connectors`
+    List,
+    /// `POST /api/connectors`
+    Define,
+    /// `GET /api/connectors/:name`
+    Show(Cow<'a, str>),
+    /// `DELETE /api/connectors/:name`
+    Remove(Cow<'a, str>),
+    /// `POST /api/connectors/:name/token`
+    StoreToken(Cow<'a, str>),
+    /// `DELETE /api/connectors/:name/token`
+    RemoveToken(Cow<'a, str>),
 }
 
 const GET: &str = "GET, HEAD, OPTIONS";
@@ -59,8 +78,10 @@ const GET_AND_POST: &str = "GET, HEAD, POST, OPTIONS";
 const GET_AND_DELETE: &str = "GET, HEAD, DELETE, OPTIONS";
 const GET_POST_AND_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
+const POST_AND_DELETE: &str = "POST, DELETE, OPTIONS";
 const GET_AND_PUT: &str = "GET, HEAD, PUT, OPTIONS";
 
+const CONNECTORS: &str = "/api/connectors";
 const NAMESPACES: &str = "/api/namespaces";
 const ENTITIES: &str = "/api/state/entities";
 
@@ -84,14 +105,12 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
         "/health" => fixed(method, Method::Get, Route::Health),
         "/ready" => fixed(method, Method::Get, Route::Ready),
-        NAMESPACES => match method {
-            Method::Post => Ok(Route::Control(ControlRoute::Register)),
-            Method::Get | Method::Head => Ok(Route::Control(ControlRoute::List)),
-            Method::Options => Ok(Route::Options(GET_AND_POST)),
-            _ => Err(ApiError::Method {
-                allow: GET_AND_POST,
-            }),
-        },
+        NAMESPACES => collection(method, ControlRoute::Register, ControlRoute::List),
+        CONNECTORS => collection(
+            method,
+            ControlRoute::Connectors(ConnectorRoute::Define),
+            ControlRoute::Connectors(ConnectorRoute::List),
+        ),
         "/api/admin/config" => match method {
             Method::Put => Ok(Route::Control(ControlRoute::Configure)),
             Method::Get | Method::Head => Ok(Route::Control(ControlRoute::Config)),
@@ -101,9 +120,12 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         "*" if method == Method::Options => Ok(Route::Options(GET_POST_AND_DELETE)),
         _ => {
             let below = |folder| path.strip_prefix(folder)?.strip_prefix('/');
-            match below(NAMESPACES) {
-                Some(name) => namespace(method, name),
-                None => entity(method, below(ENTITIES).ok_or(ApiError::NoRoute)?),
+            if let Some(name) = below(NAMESPACES) {
+                namespace(method, name)
+            } else if let Some(name) = below(CONNECTORS) {
+                connector(method, name)
+            } else {
+                entity(method, below(ENTITIES).ok_or(ApiError::NoRoute)?)
             }
         }
     }
@@ -126,30 +148,72 @@ pub fn is_of_namespaces(path: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn namespace(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
-    let (raw_name, call) = match rest.split_once('/') {
-        None => (rest, None),
-        Some((name, call)) => (name, Some(call)),
+/// A path that takes a new member, and lists all.
+fn collection(
+    method: Method,
+    add: ControlRoute<'static>,
+    list: ControlRoute<'static>,
+) -> Result<Route<'static>, ApiError> {
+    match method {
+        Method::Post => Ok(Route::Control(add)),
+        Method::Get | Method::Head => Ok(Route::Control(list)),
+        Method::Options => Ok(Route::Options(GET_AND_POST)),
+        _ => Err(ApiError::Method {
+            allow: GET_AND_POST,
+        }),
+    }
+}
+
+/// The name in `:name` or `:name/token`, and which of the two it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Member,
+    Token,
+}
+
+fn member<'a>(rest: &'a str, part: &'static str) -> Result<(Cow<'a, str>, Of), ApiError> {
+    let (raw_name, of) = match rest.split_once('/') {
+        None => (rest, Of::Member),
+        Some((name, "token")) => (name, Of::Token),
+        Some(_) => return Err(ApiError::NoRoute),
     };
-    if raw_name.is_empty() || call.is_some_and(|call| call != "token") {
+    if raw_name.is_empty() {
         return Err(ApiError::NoRoute);
     }
-    let name = || {
-        percent_decode(raw_name).or(Err(ApiError::PercentEncoding {
-            part: "namespace's name",
-        }))
-    };
-    match (method, call) {
-        (Method::Post, Some(_)) => Ok(Route::Control(ControlRoute::ReplaceToken(name()?))),
-        (Method::Options, Some(_)) => Ok(Route::Options(POST)),
-        (_, Some(_)) => Err(ApiError::Method { allow: POST }),
-        (Method::Get | Method::Head, None) => Ok(Route::Control(ControlRoute::Show(name()?))),
-        (Method::Delete, None) => Ok(Route::Control(ControlRoute::Delete(name()?))),
-        (Method::Options, None) => Ok(Route::Options(GET_AND_DELETE)),
-        (_, None) => Err(ApiError::Method {
+    let name = percent_decode(raw_name).or(Err(ApiError::PercentEncoding { part }))?;
+    Ok((name, of))
+}
+
+fn namespace(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
+    let (name, of) = member(rest, "namespace's name")?;
+    match (method, of) {
+        (Method::Post, Of::Token) => Ok(Route::Control(ControlRoute::ReplaceToken(name))),
+        (Method::Options, Of::Token) => Ok(Route::Options(POST)),
+        (_, Of::Token) => Err(ApiError::Method { allow: POST }),
+        (Method::Get | Method::Head, Of::Member) => Ok(Route::Control(ControlRoute::Show(name))),
+        (Method::Delete, Of::Member) => Ok(Route::Control(ControlRoute::Delete(name))),
+        (Method::Options, Of::Member) => Ok(Route::Options(GET_AND_DELETE)),
+        (_, Of::Member) => Err(ApiError::Method {
             allow: GET_AND_DELETE,
         }),
     }
+}
+
+fn connector(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
+    let (name, of) = member(rest, "connector's name")?;
+    let allow = match of {
+        Of::Member => GET_AND_DELETE,
+        Of::Token => POST_AND_DELETE,
+    };
+    let route = match (method, of) {
+        (Method::Get | Method::Head, Of::Member) => ConnectorRoute::Show(name),
+        (Method::Delete, Of::Member) => ConnectorRoute::Remove(name),
+        (Method::Post, Of::Token) => ConnectorRoute::StoreToken(name),
+        (Method::Delete, Of::Token) => ConnectorRoute::RemoveToken(name),
+        (Method::Options, _) => return Ok(Route::Options(allow)),
+        _ => return Err(ApiError::Method { allow }),
+    };
+    Ok(Route::Control(ControlRoute::Connectors(route)))
 }
 
 fn entity(method: Method, raw_id: &str) -> Result<Route<'_>, ApiError> {

@@ -5,14 +5,21 @@
 //! 2 | name | token hash, 32 bytes                               token replaced
 //! 3 | name                                                      deleted
 //! 4 | count u8 | (setting u8 | value u32 LE) ...                configured
+//! 5 | owner | name | definition, long text                      connector defined
+//! 6 | owner | name                                              connector removed, and its credential
+//! 7 | owner | name | sealed credential, long text               credential stored
+//! 8 | owner | name                                              credential removed
 //! ```
 //!
-//! A text is its length in one byte and its bytes. Settings ascend by their numbers, each once.
+//! A text is its length in one byte and its bytes; a long one has two bytes of length, little-endian. Settings ascend by
+//! their numbers, each once. An owner is a namespace, or empty where the server runs without tokens.
 
+use super::connectors::{ConnectorId, DEFINITION_BYTES_MAX, SEALED_BYTES_MAX, Sealed};
 use super::names::check_name;
 use super::registry::Namespace;
 use crate::auth::TokenHash;
 use crate::model::{ConfigPatch, Timestamp};
+use std::sync::Arc;
 
 /// The kind of a log record that holds a change.
 pub const RECORD_KIND_CONTROL: u8 = 3;
@@ -36,6 +43,24 @@ pub enum Change {
     },
     /// The configuration was changed.
     Configured(ConfigPatch),
+    /// A connector was defined.
+    ConnectorDefined {
+        /// Which.
+        id: ConnectorId,
+        /// What it polls, as `connectors` writes and reads it.
+        definition: Arc<str>,
+    },
+    /// A connector was removed, with its credential.
+    ConnectorRemoved(ConnectorId),
+    /// A connector has this credential from now on.
+    CredentialStored {
+        /// Which.
+        id: ConnectorId,
+        /// The credential, encrypted.
+        sealed: Sealed,
+    },
+    /// A connector has no credential any more.
+    CredentialRemoved(ConnectorId),
 }
 
 /// Why bytes are no change.
@@ -63,12 +88,19 @@ pub enum ChangeDecodeError {
     /// A text is no name or id.
     #[error("it holds a name or id that can't be one")]
     Text,
+    /// The definition or credential of a connector has a length that it can't have.
+    #[error("it holds a connector's definition or credential of {0} bytes, which can't be")]
+    Length(u16),
 }
 
 const REGISTERED: u8 = 1;
 const TOKEN_REPLACED: u8 = 2;
 const DELETED: u8 = 3;
 const CONFIGURED: u8 = 4;
+const CONNECTOR_DEFINED: u8 = 5;
+const CONNECTOR_REMOVED: u8 = 6;
+const CREDENTIAL_STORED: u8 = 7;
+const CREDENTIAL_REMOVED: u8 = 8;
 
 /// The number of the one setting that is no number.
 const RATE_LIMIT_ENABLED: u8 = 1;
@@ -93,28 +125,17 @@ impl Change {
                 out.push(DELETED);
                 put_text(out, name);
             }
-            Self::Configured(patch) => {
-                out.push(CONFIGURED);
-                let count_at = out.len();
-                out.push(0);
-                let mut patch = *patch;
-                let mut count = 0_u8;
-                if let Some(enabled) = patch.rate_limit_enabled {
-                    out.push(RATE_LIMIT_ENABLED);
-                    out.extend_from_slice(&u32::from(enabled).to_le_bytes());
-                    count = count.saturating_add(1);
-                }
-                for (setting, value) in numbers(&mut patch) {
-                    if let Some(value) = value {
-                        out.push(setting);
-                        out.extend_from_slice(&value.to_le_bytes());
-                        count = count.saturating_add(1);
-                    }
-                }
-                if let Some(place) = out.get_mut(count_at) {
-                    *place = count;
-                }
+            Self::Configured(patch) => put_settings(out, *patch),
+            Self::ConnectorDefined { id, definition } => {
+                put_connector(out, CONNECTOR_DEFINED, id);
+                put_long(out, definition.as_bytes());
             }
+            Self::ConnectorRemoved(id) => put_connector(out, CONNECTOR_REMOVED, id),
+            Self::CredentialStored { id, sealed } => {
+                put_connector(out, CREDENTIAL_STORED, id);
+                put_long(out, sealed.as_bytes());
+            }
+            Self::CredentialRemoved(id) => put_connector(out, CREDENTIAL_REMOVED, id),
         }
     }
 
@@ -147,6 +168,18 @@ impl Change {
                 name: take_name(rest)?,
             },
             CONFIGURED => Self::Configured(take_settings(rest)?),
+            CONNECTOR_DEFINED => Self::ConnectorDefined {
+                id: take_connector(rest)?,
+                definition: std::str::from_utf8(take_long(rest, DEFINITION_BYTES_MAX)?)
+                    .or(Err(ChangeDecodeError::Text))?
+                    .into(),
+            },
+            CONNECTOR_REMOVED => Self::ConnectorRemoved(take_connector(rest)?),
+            CREDENTIAL_STORED => Self::CredentialStored {
+                id: take_connector(rest)?,
+                sealed: Sealed::new(take_long(rest, SEALED_BYTES_MAX)?),
+            },
+            CREDENTIAL_REMOVED => Self::CredentialRemoved(take_connector(rest)?),
             kind => return Err(ChangeDecodeError::Kind(kind)),
         };
         if rest.is_empty() {
@@ -169,6 +202,28 @@ fn numbers(patch: &mut ConfigPatch) -> [(u8, &mut Option<u32>); 8] {
         (8, &mut patch.max_subscriptions),
         (9, &mut patch.max_subscriptions_per_address),
     ]
+}
+
+fn put_settings(out: &mut Vec<u8>, mut patch: ConfigPatch) {
+    out.push(CONFIGURED);
+    let count_at = out.len();
+    out.push(0);
+    let mut count = 0_u8;
+    if let Some(enabled) = patch.rate_limit_enabled {
+        out.push(RATE_LIMIT_ENABLED);
+        out.extend_from_slice(&u32::from(enabled).to_le_bytes());
+        count = count.saturating_add(1);
+    }
+    for (setting, value) in numbers(&mut patch) {
+        if let Some(value) = value {
+            out.push(setting);
+            out.extend_from_slice(&value.to_le_bytes());
+            count = count.saturating_add(1);
+        }
+    }
+    if let Some(place) = out.get_mut(count_at) {
+        *place = count;
+    }
 }
 
 fn take_settings(rest: &mut &[u8]) -> Result<ConfigPatch, ChangeDecodeError> {
@@ -206,6 +261,18 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+fn put_connector(out: &mut Vec<u8>, kind: u8, id: &ConnectorId) {
+    out.push(kind);
+    put_text(out, &id.owner);
+    put_text(out, &id.name);
+}
+
+fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u16::try_from(bytes.len()).expect("definitions and credentials are bounded");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], ChangeDecodeError> {
     let (taken, left) = rest
         .split_first_chunk::<N>()
@@ -229,9 +296,39 @@ fn take_name(rest: &mut &[u8]) -> Result<Box<str>, ChangeDecodeError> {
     Ok(name.into())
 }
 
+fn take_connector(rest: &mut &[u8]) -> Result<ConnectorId, ChangeDecodeError> {
+    let owner = take_text(rest)?;
+    if !owner.is_empty() {
+        check_name(owner).or(Err(ChangeDecodeError::Text))?;
+    }
+    Ok(ConnectorId {
+        owner: owner.into(),
+        name: take_name(rest)?,
+    })
+}
+
+fn take_long<'a>(rest: &mut &'a [u8], max: usize) -> Result<&'a [u8], ChangeDecodeError> {
+    let len = u16::from_le_bytes(take(rest)?);
+    if len == 0 || usize::from(len) > max {
+        return Err(ChangeDecodeError::Length(len));
+    }
+    let (taken, left) = rest
+        .split_at_checked(usize::from(len))
+        .ok_or(ChangeDecodeError::Truncated)?;
+    *rest = left;
+    Ok(taken)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn connector(owner: &str) -> ConnectorId {
+        ConnectorId {
+            owner: owner.into(),
+            name: "weather".into(),
+        }
+    }
 
     fn changes() -> Vec<(Change, Vec<u8>)> {
         let token = TokenHash::from_bytes([7; 32]);
@@ -271,6 +368,28 @@ mod tests {
             (
                 Change::Configured(ConfigPatch::default()),
                 b"\x04\0".to_vec(),
+            ),
+            (
+                Change::ConnectorDefined {
+                    id: connector("house"),
+                    definition: "{}".into(),
+                },
+                b"\x05\x05house\x07weather\x02\0{}".to_vec(),
+            ),
+            (
+                Change::ConnectorRemoved(connector("")),
+                b"\x06\0\x07weather".to_vec(),
+            ),
+            (
+                Change::CredentialStored {
+                    id: connector("house"),
+                    sealed: Sealed::new(&[7; 3]),
+                },
+                b"\x07\x05house\x07weather\x03\0\x07\x07\x07".to_vec(),
+            ),
+            (
+                Change::CredentialRemoved(connector("house")),
+                b"\x08\x05house\x07weather".to_vec(),
             ),
         ]
     }
@@ -355,7 +474,12 @@ mod tests {
             assert_eq!(Change::decode(bytes), Err(expected), "{bytes:?}");
         };
         check(b"", ChangeDecodeError::Truncated);
-        check(b"\x05", ChangeDecodeError::Kind(5));
+        check(b"\x09", ChangeDecodeError::Kind(9));
+        check(b"\x05\0\x03abc\0\0", ChangeDecodeError::Length(0));
+        let long = [&b"\x05\0\x03abc\xff\xff"[..], &vec![b'x'; 0xffff]].concat();
+        check(&long, ChangeDecodeError::Length(0xffff));
+        check(b"\x06\x02ab\x03abc", ChangeDecodeError::Text);
+        check(b"\x06\0\0", ChangeDecodeError::Text);
         check(b"\x04\x01\x0a\x01\0\0\0", ChangeDecodeError::Setting(10));
         check(b"\x04\x01\x01\x02\0\0\0", ChangeDecodeError::Value(1));
         check(b"\x04\x01\x02\0\0\0\0", ChangeDecodeError::Value(2));

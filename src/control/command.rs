@@ -1,9 +1,11 @@
 //! What is asked of the control plane, and what its current value makes of that.
 
 use super::change::Change;
+use super::connectors::{CONNECTORS_MAX, CONNECTORS_PER_OWNER_MAX, ConnectorId, Sealed};
 use super::registry::{Namespace, Registry};
 use crate::auth::TokenHash;
 use crate::model::ConfigPatch;
+use std::sync::Arc;
 
 /// A call that changes the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,24 @@ pub enum Command {
     },
     /// Change the configuration.
     Configure(ConfigPatch),
+    /// Define a connector.
+    DefineConnector {
+        /// Which.
+        id: ConnectorId,
+        /// What it polls.
+        definition: Arc<str>,
+    },
+    /// Remove a connector.
+    RemoveConnector(ConnectorId),
+    /// Give a connector a credential.
+    StoreCredential {
+        /// Which.
+        id: ConnectorId,
+        /// The credential, encrypted.
+        sealed: Sealed,
+    },
+    /// Take a connector's credential away.
+    RemoveCredential(ConnectorId),
 }
 
 /// Why a call changes nothing.
@@ -37,6 +57,16 @@ pub enum CommandRefusal {
     Unknown,
     /// The token of whoever asks was replaced meanwhile.
     TokenDead,
+    /// The owner has a connector of that name.
+    ConnectorTaken,
+    /// The owner has no connector of that name.
+    NoConnector,
+    /// It can't be removed.
+    BuiltIn,
+    /// It has no credential.
+    NoCredential,
+    /// There are as many connectors as there may be.
+    TooManyConnectors,
 }
 
 impl Registry {
@@ -62,6 +92,50 @@ impl Registry {
                 None => Err(CommandRefusal::Unknown),
             },
             Command::Configure(patch) => Ok(Change::Configured(patch)),
+            Command::DefineConnector { id, definition } => {
+                self.check_owner(&id)?;
+                let connectors = self.connectors();
+                if id.is_built_in() || connectors.get(&id).is_some() {
+                    return Err(CommandRefusal::ConnectorTaken);
+                }
+                let of_owner = connectors.of(&id.owner).count();
+                if of_owner >= CONNECTORS_PER_OWNER_MAX || connectors.len() >= CONNECTORS_MAX {
+                    return Err(CommandRefusal::TooManyConnectors);
+                }
+                Ok(Change::ConnectorDefined { id, definition })
+            }
+            Command::RemoveConnector(id) => {
+                if id.is_built_in() {
+                    return Err(CommandRefusal::BuiltIn);
+                }
+                match self.connectors().get(&id) {
+                    Some(_) => Ok(Change::ConnectorRemoved(id)),
+                    None => Err(CommandRefusal::NoConnector),
+                }
+            }
+            Command::StoreCredential { id, sealed } => {
+                self.check_owner(&id)?;
+                if !id.is_built_in() && self.connectors().get(&id).is_none() {
+                    return Err(CommandRefusal::NoConnector);
+                }
+                Ok(Change::CredentialStored { id, sealed })
+            }
+            Command::RemoveCredential(id) => match self.connectors().get(&id) {
+                Some(connector) if connector.credential.is_some() => {
+                    Ok(Change::CredentialRemoved(id))
+                }
+                None if !id.is_built_in() => Err(CommandRefusal::NoConnector),
+                Some(_) | None => Err(CommandRefusal::NoCredential),
+            },
+        }
+    }
+
+    /// A namespace may have been deleted since its token was looked at.
+    fn check_owner(&self, id: &ConnectorId) -> Result<(), CommandRefusal> {
+        if id.owner.is_empty() || self.get(&id.owner).is_some() {
+            Ok(())
+        } else {
+            Err(CommandRefusal::Unknown)
         }
     }
 }
@@ -70,6 +144,68 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::model::Timestamp;
+
+    #[test]
+    fn connectors_are_defined_once_for_each_owner_and_end_with_their_namespace() {
+        let id = |owner: &str, name: &str| ConnectorId {
+            owner: owner.into(),
+            name: name.into(),
+        };
+        let define = |id| Command::DefineConnector {
+            id,
+            definition: "{}".into(),
+        };
+        let store = |id| Command::StoreCredential {
+            id,
+            sealed: Sealed::new(b"sealed"),
+        };
+        let mut registry = Registry::default();
+        let run = |registry: &mut Registry, command| {
+            registry
+                .decide(command)
+                .map(|change| registry.apply(&change))
+        };
+        let weather = id("", "weather");
+        assert_eq!(run(&mut registry, define(weather.clone())), Ok(()));
+        let taken = Err(CommandRefusal::ConnectorTaken);
+        assert_eq!(run(&mut registry, define(weather.clone())), taken);
+        assert_eq!(run(&mut registry, define(id("", "github"))), taken);
+        let stranger = define(id("house", "weather"));
+        let unknown = Err(CommandRefusal::Unknown);
+        assert_eq!(run(&mut registry, stranger.clone()), unknown);
+        let namespace = Namespace {
+            id: "ns_1".into(),
+            name: "house".into(),
+            token: TokenHash::of(b"token"),
+            created: Timestamp::default(),
+        };
+        run(&mut registry, Command::Register(namespace)).unwrap();
+        assert_eq!(run(&mut registry, stranger), Ok(()));
+        let none = Err(CommandRefusal::NoConnector);
+        assert_eq!(run(&mut registry, store(id("house", "nothing"))), none);
+        assert_eq!(run(&mut registry, store(id("house", "github"))), Ok(()));
+        assert_eq!(registry.connectors().of("house").count(), 2);
+        let remove = |id| Command::RemoveCredential(id);
+        let missing = Err(CommandRefusal::NoCredential);
+        assert_eq!(run(&mut registry, remove(weather.clone())), missing);
+        assert_eq!(run(&mut registry, remove(id("", "github"))), missing);
+        assert_eq!(run(&mut registry, remove(id("", "nothing"))), none);
+        assert_eq!(run(&mut registry, store(weather.clone())), Ok(()));
+        assert_eq!(run(&mut registry, remove(weather.clone())), Ok(()));
+        let built_in = Command::RemoveConnector(id("house", "github"));
+        assert_eq!(run(&mut registry, built_in), Err(CommandRefusal::BuiltIn));
+        let delete = Command::Delete {
+            name: "house".into(),
+        };
+        assert_eq!(run(&mut registry, delete), Ok(()));
+        let left: Vec<_> = registry.connectors().iter().map(|(id, _)| id).collect();
+        assert_eq!(left, [&weather]);
+        assert_eq!(
+            run(&mut registry, Command::RemoveConnector(weather)),
+            Ok(())
+        );
+        assert!(registry.connectors().is_empty());
+    }
 
     #[test]
     fn of_two_that_replace_one_token_the_second_is_refused() {

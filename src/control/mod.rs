@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `change` | a change ⇄ its stored form |
 //! | `registry` | the current value |
+//! | `connectors` | the part of it that is about connectors |
 //! | `command` | a call → a change, or a refusal |
 //! | `names` | the rule for names, and names that the server makes up |
 //! | `store` | the log |
@@ -14,12 +15,14 @@
 
 pub mod change;
 pub mod command;
+pub mod connectors;
 pub mod names;
 pub mod registry;
 pub mod store;
 
 pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
 pub use command::{Command, CommandRefusal};
+pub use connectors::{ConnectorId, Connectors, Sealed, StoredConnector};
 pub use names::{NameRule, automatic_name, check_name};
 pub use registry::{Namespace, Registry};
 pub use store::{ControlError, ControlStore};

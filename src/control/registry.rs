@@ -1,6 +1,7 @@
 //! The current value of the control plane, as each core has it.
 
 use super::change::Change;
+use super::connectors::Connectors;
 use crate::auth::TokenHash;
 use crate::model::{ConfigPatch, Timestamp};
 use std::collections::{BTreeMap, HashMap};
@@ -26,11 +27,13 @@ pub struct Registry {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     owners: HashMap<TokenHash, Arc<str>>,
     config: ConfigPatch,
+    connectors: Connectors,
 }
 
 impl Registry {
     /// Applies a change. What makes no sense, such as a token for a name that nobody has, changes nothing.
     pub fn apply(&mut self, change: &Change) {
+        self.connectors.apply(change);
         match change {
             Change::Registered(namespace) => {
                 let name: Arc<str> = (*namespace.name).into();
@@ -53,6 +56,10 @@ impl Registry {
                 }
             }
             Change::Configured(patch) => self.config = self.config.then(*patch),
+            Change::ConnectorDefined { .. }
+            | Change::ConnectorRemoved(_)
+            | Change::CredentialStored { .. }
+            | Change::CredentialRemoved(_) => {}
         }
     }
 
@@ -83,6 +90,11 @@ impl Registry {
     /// True where there is none.
     pub fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
+    }
+
+    /// The connectors.
+    pub fn connectors(&self) -> &Connectors {
+        &self.connectors
     }
 
     /// What was configured while the server ran.

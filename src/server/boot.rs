@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::connection::Timeouts;
+use super::connectors_thread::ConnectorsThread;
 use super::control::Controller;
 use super::core::{Core, CoreParts, Opening};
 use super::headroom::Headroom;
@@ -14,6 +15,7 @@ use super::shared::Shared;
 use super::sockets;
 use crate::auth::TokenHash;
 use crate::clock::Monotonic;
+use crate::connectors::{EncryptionKey, SupervisorParts};
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
@@ -179,6 +181,10 @@ impl Machine {
                 .admin_token
                 .as_ref()
                 .map(|token| TokenHash::of(token.reveal().as_bytes())),
+            encryption_key: settings
+                .encryption_key
+                .as_ref()
+                .and_then(|key| EncryptionKey::parse(key.reveal())),
             timeouts: Timeouts {
                 head_ms: settings.head_timeout_seconds * 1000,
                 body_ms: settings.body_timeout_seconds * 1000,
@@ -217,15 +223,18 @@ fn serve(
         report::warning(&format!("no headroom on the disk: {error}"));
     }
     let (store, registry) = open_control(settings, &data_dir, is_new)?;
-    let runtime = RuntimeConfig::default()
-        .with(&settings.configured)
-        .with(registry.config())
-        .with(&settings.overriding);
+    let runtime = configured(settings, &registry);
     let mut store = Some(store);
     let data_dir = Arc::new(data_dir);
     let shared = Arc::new(Shared::new(usize::from(shards)));
-    let mailboxes =
-        shard::mailboxes(usize::from(shards)).map_err(system("make the cores' mailboxes"))?;
+    let mut mailboxes =
+        shard::mailboxes(usize::from(shards) + 1).map_err(system("make the cores' mailboxes"))?;
+    let connectors = start_connectors(
+        (settings, machine),
+        mailboxes.pop(),
+        (&registry, &shared),
+        ended.clone(),
+    )?;
     let mut executors = Vec::new();
     for ((core, log), (inbox, postbox)) in (0..shards).zip(logs).zip(mailboxes) {
         let listener =
@@ -262,6 +271,8 @@ fn serve(
     }
     shared.stop();
     join(executors)?;
+    // After the cores, which may wait for its answers.
+    connectors.end().map_err(system("run connectors"))?;
     // What is left are the other cores' ends, and perhaps a signal that came meanwhile.
     while let Ok(event) = end.try_recv() {
         signalled |= matches!(event, End::Signal);
@@ -271,6 +282,37 @@ fn serve(
     } else {
         Ok(Outcome::Stopped)
     }
+}
+
+/// The configuration that a server begins with.
+fn configured(settings: &Settings, registry: &Registry) -> RuntimeConfig {
+    RuntimeConfig::default()
+        .with(&settings.configured)
+        .with(registry.config())
+        .with(&settings.overriding)
+}
+
+/// Starts the thread of connectors, which is the last member of the mailboxes.
+fn start_connectors(
+    (settings, machine): (&Settings, &Machine),
+    mailbox: Option<(Inbox, Postbox)>,
+    (registry, shared): (&Registry, &Arc<Shared>),
+    ended: Sender<End>,
+) -> Result<ConnectorsThread, StartError> {
+    let shared = Arc::clone(shared);
+    let parts = mailbox.map(|(inbox, postbox)| SupervisorParts {
+        core: machine.shards,
+        inbox,
+        postbox,
+        registry: registry.clone(),
+        key: machine.config.encryption_key.clone(),
+        auth: settings.auth,
+        allow_private: settings.connectors_allow_private,
+        github: settings.github_url.clone(),
+        is_ready: Box::new(move || shared.is_ready() && !shared.is_stopping()),
+    });
+    let started = ConnectorsThread::start(parts, EndGuard(ended));
+    started.map_err(system("start the connectors' thread"))
 }
 
 /// Says what nobody can do without an operator's token.

@@ -2,6 +2,7 @@
 
 use super::connection::Timeouts;
 use crate::auth::TokenHash;
+use crate::connectors::EncryptionKey;
 use crate::model::Durability;
 use crate::settings::StorageUpkeep;
 
@@ -18,6 +19,8 @@ pub(super) struct Config {
     pub(super) auth: bool,
     /// What is kept of the operator's token.
     pub(super) admin: Option<TokenHash>,
+    /// What connectors' credentials are encrypted with.
+    pub(super) encryption_key: Option<EncryptionKey>,
     /// When a connection is overdue.
     pub(super) timeouts: Timeouts,
     /// When checkpoints are taken and history is removed.

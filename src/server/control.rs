@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! decide ──▶ store and flush (helper thread) ──▶ apply here ──▶ tell every core ──all have applied it──▶ answer
+//!                                                               and the supervisor of connectors
 //! ```
 //!
 //! So whoever has an answer finds it in force on every core, and after any crash.
@@ -118,13 +119,14 @@ impl Controller {
             return true;
         }
         hub.apply(&change);
-        for core in (0..hub.shards).filter(|core| *core != hub.core) {
+        // The supervisor of connectors, behind the cores, learns of everything as they do.
+        for core in (0..=hub.shards).filter(|core| *core != hub.core) {
             let message = ControlMessage::Apply(Arc::clone(&change));
             hub.postbox.send(core, Message::Control(message));
         }
         self.phase = Phase::Telling {
             store,
-            waiting: hub.shards.saturating_sub(1),
+            waiting: hub.shards,
             origin,
         };
         self.finish_telling();
@@ -235,6 +237,11 @@ impl Hub {
                 self.runtime = self.runtime.with(patch);
                 self.configure_shard();
             }
+            // The business of their supervisor.
+            Change::ConnectorDefined { .. }
+            | Change::ConnectorRemoved(_)
+            | Change::CredentialStored { .. }
+            | Change::CredentialRemoved(_) => {}
         }
     }
 
@@ -275,5 +282,10 @@ fn refused(refusal: CommandRefusal) -> ApiError {
         CommandRefusal::Taken => ApiError::NamespaceTaken,
         CommandRefusal::Unknown => ApiError::NoNamespace,
         CommandRefusal::TokenDead => ApiError::TokenUnknown,
+        CommandRefusal::ConnectorTaken => ApiError::ConnectorTaken,
+        CommandRefusal::NoConnector => ApiError::NoConnector,
+        CommandRefusal::BuiltIn => ApiError::ConnectorBuiltIn,
+        CommandRefusal::NoCredential => ApiError::NoCredential,
+        CommandRefusal::TooManyConnectors => ApiError::TooManyConnectors,
     }
 }

@@ -402,6 +402,8 @@ impl Core {
                 Message::Changes(batch) => self.fan_out(&batch),
                 Message::Control(message) => self.take_control(message),
                 Message::Census { from, census } => self.directory.take(from, census),
+                // The supervisor's, which is no core.
+                Message::Connectors(_) => {}
             }
         }
         busy

@@ -447,6 +447,9 @@ fn control(
             ControlCall::replace_token(hub, (head, &name), meta, ticket)
         }
         ControlRoute::Configure => ControlCall::configure(hub, (head, body), meta, ticket),
+        ControlRoute::Connectors(route) => {
+            ControlCall::connectors(hub, (head, body), route, (meta, ticket))
+        }
         ControlRoute::Config => {
             let mut body = Vec::new();
             config::encode(&mut body, &hub.runtime);

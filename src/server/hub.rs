@@ -83,7 +83,9 @@ impl Hub {
     pub(super) fn new(parts: HubParts) -> Self {
         let mut hub = Self {
             core: parts.core,
-            shards: u16::try_from(parts.postbox.cores()).expect("SHARDS_MAX fits"),
+            // The last member of the mailboxes is the supervisor of connectors.
+            shards: u16::try_from(parts.postbox.cores().saturating_sub(1))
+                .expect("SHARDS_MAX fits"),
             shard: None,
             postbox: parts.postbox,
             subscribers: Registry::new(),

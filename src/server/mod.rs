@@ -28,6 +28,8 @@ mod boot;
 mod checkpointer;
 mod config;
 mod connection;
+mod connectors;
+mod connectors_thread;
 mod control;
 mod core;
 mod deletion;

@@ -1,10 +1,12 @@
 //! Calls about namespaces and the configuration: those that take several steps, across cores.
 
 use super::access::Operator;
+use super::connectors::ConnectorCall;
 use super::hub::{Answer, CORS_ORIGIN, Hub};
 use super::namespace_page::NamespacePage;
 use super::operation::RequestMeta;
 use crate::api::namespaces::{self, NamespacesQuery};
+use crate::api::route::ConnectorRoute;
 use crate::api::{ApiError, config};
 use crate::auth::Token;
 use crate::control::{Command, NameRule, Namespace, automatic_name, check_name};
@@ -40,6 +42,7 @@ enum Step {
     },
     Showing(NamespacePage),
     Configuring,
+    Connectors(ConnectorCall),
 }
 
 #[derive(Debug)]
@@ -230,6 +233,22 @@ impl ControlCall {
         })
     }
 
+    /// What is under `/api/connectors`.
+    ///
+    /// # Errors
+    /// Where it comes to nothing.
+    pub(super) fn connectors(
+        hub: &mut Hub,
+        request: (&Head<'_>, &[u8]),
+        route: ConnectorRoute<'_>,
+        (meta, ticket): (RequestMeta, Ticket),
+    ) -> Result<Self, ApiError> {
+        Ok(Self {
+            meta,
+            step: Step::Connectors(ConnectorCall::start(hub, request, route, ticket)?),
+        })
+    }
+
     /// Where nothing has to be waited for, writes the answer.
     pub(super) fn begin(&self, hub: &Hub, out: &mut Vec<u8>) -> Progress {
         match &self.step {
@@ -254,6 +273,11 @@ impl ControlCall {
     ) -> Result<Progress, ApiError> {
         let step = std::mem::replace(&mut self.step, Step::Configuring);
         match (step, reply) {
+            (Step::Connectors(mut call), reply) => {
+                let progress = call.take(hub, (ticket, self.meta), reply, out)?;
+                self.step = Step::Connectors(call);
+                return Ok(progress);
+            }
             (Step::Looking(registration), Reply::Namespaces(held)) => {
                 self.step = registration.looked(hub, ticket, &held)?;
             }

@@ -125,6 +125,14 @@ pub(super) fn spawn_blocking<R: Send + 'static>(
 /// keeps busy, and a reactor that wakes up takes it from them at once.
 const BACKGROUND_NICE: i32 = 10;
 
+/// Makes the calling thread give way to the reactors.
+pub(super) fn give_way() {
+    match rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+        // Of this thread alone, on Linux. Where it fails the reactors notice the work more.
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// Runs what may take long, as [`spawn_blocking`] does, but on a thread of its own that gives way to the reactors. A
 /// helper thread could not take its priority back for the next job.
 pub(super) fn spawn_background<R: Send + 'static>(
@@ -133,10 +141,8 @@ pub(super) fn spawn_background<R: Send + 'static>(
     spawn_blocking(move || {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                match rustix::process::setpriority_process(None, BACKGROUND_NICE) {
-                    // Of this thread alone, on Linux. Where it fails the reactors notice the work more.
-                    Ok(()) | Err(_) => job(),
-                }
+                give_way();
+                job()
             });
             match thread.join() {
                 Ok(result) => result,

@@ -2,6 +2,7 @@
 
 use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
+use crate::api::connectors::ShownConnector;
 use crate::api::query::Fields;
 use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
@@ -176,6 +177,17 @@ pub enum ControlMessage {
     Applied,
 }
 
+/// To the supervisor of connectors: what is known of them?
+#[derive(Debug, Clone)]
+pub struct ConnectorsAsked {
+    /// Who asks.
+    pub origin: Origin,
+    /// Whose connectors; `None`: everybody's.
+    pub owner: Option<Box<str>>,
+    /// The one of this name; `None`: all.
+    pub name: Option<Box<str>>,
+}
+
 /// What a shard answers.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -200,6 +212,8 @@ pub enum Reply {
     Past(Box<LiveLog>),
     /// To `Subscribe`: it is in force.
     Subscribed,
+    /// To [`ConnectorsAsked`].
+    Connectors(Vec<ShownConnector>),
     /// The request never reached its shard.
     Refused(ApiError),
 }
@@ -222,6 +236,8 @@ pub enum Message {
     Changes(Arc<ChangeBatch>),
     /// About the control plane.
     Control(ControlMessage),
+    /// To the supervisor of connectors.
+    Connectors(ConnectorsAsked),
     /// To the core that keeps the directory.
     Census {
         /// The shard.

@@ -37,7 +37,8 @@ pub use engine::{Engine, EngineReplayError, ReadAnswer, Snapshot, StateDamaged};
 pub use log::{AppendRefusal, EventLog};
 pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
 pub use message::{
-    Census, Chunk, ControlMessage, Envelope, Holding, Message, Origin, Reply, ShardRequest, Ticket,
+    Census, Chunk, ConnectorsAsked, ControlMessage, Envelope, Holding, Message, Origin, Reply,
+    ShardRequest, Ticket,
 };
 pub use owner::Shard;
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};

@@ -343,6 +343,7 @@ impl<L: EventLog> Shard<L> {
                 | Reply::Past(_)
                 | Reply::Namespaces(_)
                 | Reply::Controlled
+                | Reply::Connectors(_)
                 | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
             };
             self.held.push_back((visible, origin, reply));

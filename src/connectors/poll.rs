@@ -1,0 +1,184 @@
+//! One poll, from the credential to the events.
+
+use super::credential::{self, EncryptionKey};
+use super::definition::Auth;
+use super::exchange::{PollError, Source, Step};
+use super::fetch::{Credential, Fetcher, Reach};
+use super::publisher::Publisher;
+use crate::clock;
+use crate::control::{ConnectorId, Sealed};
+use crate::limits::POLL_REQUESTS_MAX;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderValue};
+use zeroize::Zeroizing;
+
+/// Characters of an error that are shown.
+const ERROR_CHARACTERS_MAX: usize = 500;
+
+/// All that the polls of one connector need. It travels into each poll, and back when that ends.
+pub(super) struct Polling {
+    /// Whose it is, and which.
+    pub(super) id: ConnectorId,
+    /// What is polled.
+    pub(super) source: Box<dyn Source>,
+    /// Where findings go.
+    pub(super) publisher: Publisher,
+    /// How the source wants the credential.
+    pub(super) auth: Auth,
+    /// The credential as it is stored.
+    pub(super) sealed: Option<Sealed>,
+    /// What decrypts it.
+    pub(super) key: Option<EncryptionKey>,
+    /// Where its requests may go.
+    pub(super) reach: Reach,
+}
+
+/// How a poll ended.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Events published.
+    pub(super) events: u64,
+    /// Why it failed, or part of it.
+    pub(super) error: Option<PollError>,
+}
+
+impl Polling {
+    /// Polls once.
+    pub(super) async fn run(&mut self, fetcher: &Fetcher) -> Outcome {
+        let secret = match self.secret() {
+            Ok(secret) => secret,
+            Err(error) => {
+                return Outcome {
+                    events: 0,
+                    error: Some(error),
+                };
+            }
+        };
+        let mut outcome = self.run_with(fetcher, secret.as_deref()).await;
+        if let Some(error) = &mut outcome.error {
+            error.message = presentable(&error.message, secret.as_deref());
+        }
+        outcome
+    }
+
+    async fn run_with(&mut self, fetcher: &Fetcher, secret: Option<&Vec<u8>>) -> Outcome {
+        let gathered = match self.credential(secret) {
+            Ok(credential) => self.gather(fetcher, &credential).await,
+            Err(error) => Err(error),
+        };
+        let findings = match gathered {
+            Ok(findings) => findings,
+            Err(error) => {
+                return Outcome {
+                    events: 0,
+                    error: Some(error),
+                };
+            }
+        };
+        let published = self.publisher.publish(findings).await;
+        if published.error.is_none() && !published.more {
+            self.source.commit();
+        }
+        Outcome {
+            events: published.events,
+            error: published.error,
+        }
+    }
+
+    async fn gather(
+        &mut self,
+        fetcher: &Fetcher,
+        credential: &Credential,
+    ) -> Result<Vec<super::exchange::Finding>, PollError> {
+        let mut answer = None;
+        for _ in 0..=POLL_REQUESTS_MAX {
+            let micros = clock::now().as_micros();
+            let now_seconds = u64::try_from(micros).unwrap_or(0).div_euclid(1_000_000);
+            match self.source.step(answer.take(), now_seconds)? {
+                Step::Done(findings) => return Ok(findings),
+                Step::Ask(request) => {
+                    answer = Some(fetcher.fetch(&request, credential, self.reach).await?);
+                }
+            }
+        }
+        Err(PollError::new(format!(
+            "there are more than {POLL_REQUESTS_MAX} pages"
+        )))
+    }
+
+    /// The credential in the clear, where the source wants one. Erased when it is dropped.
+    fn secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, PollError> {
+        if self.auth == Auth::None {
+            return Ok(None);
+        }
+        let (Some(key), Some(sealed)) = (&self.key, &self.sealed) else {
+            return Err(PollError::new(
+                "the stored token can't be decrypted: the server was started without FLUX_ENCRYPTION_KEY",
+            ));
+        };
+        let opened = credential::open(key, &self.id, sealed);
+        opened
+            .map(Some)
+            .map_err(|error| PollError::new(error.to_string()))
+    }
+
+    /// The header that proves who asks. Its memory is erased with its last copy; those that the HTTP client makes while it
+    /// sends are its own.
+    fn credential(&self, secret: Option<&Vec<u8>>) -> Result<Credential, PollError> {
+        let Some(secret) = secret else {
+            return Ok(None);
+        };
+        let (name, scheme) = match &self.auth {
+            Auth::None => return Ok(None),
+            Auth::Bearer => (AUTHORIZATION, &b"Bearer "[..]),
+            Auth::Header(name) => (name.clone(), &b""[..]),
+        };
+        let mut text = Zeroizing::new(Vec::with_capacity(
+            scheme.len().saturating_add(secret.len()),
+        ));
+        text.extend_from_slice(scheme);
+        text.extend_from_slice(secret);
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))
+            .ok()
+            .ok_or_else(|| PollError::new("the stored token can't stand in a header"))?;
+        value.set_sensitive(true);
+        Ok(Some((name, value)))
+    }
+}
+
+/// A message that can be shown: one line of bounded length, without the credential, whatever the source answered.
+fn presentable(message: &str, secret: Option<&Vec<u8>>) -> String {
+    let secret = secret.and_then(|it| std::str::from_utf8(it).ok());
+    let hidden = match secret.filter(|it| !it.is_empty()) {
+        Some(secret) => message.replace(secret, "[token]"),
+        None => message.to_owned(),
+    };
+    let printable = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    hidden
+        .chars()
+        .take(ERROR_CHARACTERS_MAX)
+        .map(printable)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_without_the_credential() {
+        let secret = b"s3cret".to_vec();
+        let shown = presentable("bad token s3cret\nand more", Some(&secret));
+        assert_eq!(shown, "bad token [token] and more");
+        assert_eq!(
+            presentable(&"x".repeat(9_999), None).len(),
+            ERROR_CHARACTERS_MAX
+        );
+    }
+}

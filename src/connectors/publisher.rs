@@ -1,0 +1,333 @@
+//! What a poll found → events about what differs from the last time → the shards, as any producer's batch.
+//!
+//! What was published last is remembered as a hash for each entity. Of an entity that is not remembered, after a restart
+//! most of all, the state says whether there is anything new.
+
+use super::exchange::{Finding, PollError};
+use crate::api::ApiError;
+use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
+use crate::api::event::{EventDecoder, EventIds};
+use crate::auth::{Access, Denied};
+use crate::clock;
+use crate::limits::{POLL_ENTITIES_MAX, POLL_EVENTS_MAX};
+use crate::model::{Timestamp, place};
+use crate::shard::{Envelope, Message, Origin, Postbox, Reply, ShardRequest, Ticket};
+use serde_json::{Map, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::rc::Rc;
+use tokio::sync::oneshot;
+
+/// Events that go to the shards at a time, so that no other producer waits for a thousand of them.
+const CHUNK_EVENTS: usize = 100;
+/// Bytes of their JSON at which fewer go.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// The way to the shards, for all polls together.
+#[derive(Debug)]
+pub(super) struct Shards {
+    postbox: RefCell<Postbox>,
+    waiting: RefCell<HashMap<u32, oneshot::Sender<Reply>>>,
+    next_slot: RefCell<u32>,
+    /// This thread's place among the members of the mailboxes.
+    core: u16,
+    /// Number of shards.
+    count: u16,
+}
+
+impl Shards {
+    /// `core`: this thread's place among the members of the mailboxes, behind those of the shards.
+    pub(super) fn new(postbox: Postbox, core: u16) -> Self {
+        Self {
+            postbox: RefCell::new(postbox),
+            waiting: RefCell::default(),
+            next_slot: RefCell::new(0),
+            core,
+            count: core,
+        }
+    }
+
+    /// This thread's place among the members of the mailboxes.
+    pub(super) fn core(&self) -> u16 {
+        self.core
+    }
+
+    /// Sends what is owed to a core.
+    pub(super) fn send(&self, core: u16, message: Message) {
+        self.postbox.borrow_mut().send(core, message);
+    }
+
+    /// Sends again what had no room. True where some of it still has none.
+    pub(super) fn retry(&self) -> bool {
+        self.postbox.borrow_mut().retry()
+    }
+
+    /// A shard's reply has come.
+    pub(super) fn deliver(&self, ticket: Ticket, reply: Reply) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&ticket.slot) {
+            match waiting.send(reply) {
+                // The poll that asked was ended meanwhile.
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    async fn ask(&self, shard: u16, request: ShardRequest) -> Reply {
+        let Some(reply) = self.post(shard, request) else {
+            return Reply::Refused(ApiError::Overloaded);
+        };
+        reply
+            .await
+            .unwrap_or(Reply::Refused(ApiError::ShuttingDown))
+    }
+
+    fn post(&self, shard: u16, request: ShardRequest) -> Option<oneshot::Receiver<Reply>> {
+        let mut postbox = self.postbox.borrow_mut();
+        if !postbox.has_room(shard) {
+            return None;
+        }
+        let slot = {
+            let mut next = self.next_slot.borrow_mut();
+            *next = next.wrapping_add(1);
+            *next
+        };
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().insert(slot, sender);
+        let origin = Origin {
+            core: self.core,
+            ticket: Ticket {
+                connection: 0,
+                generation: 0,
+                slot,
+            },
+        };
+        postbox.send(shard, Message::Request(Envelope { origin, request }));
+        Some(receiver)
+    }
+}
+
+/// What became of a poll's findings.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// Events that the shards have acknowledged.
+    pub(super) events: u64,
+    /// Why something was not published.
+    pub(super) error: Option<PollError>,
+    /// Something is left for the next poll.
+    pub(super) more: bool,
+}
+
+/// Publishes for one connector.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    shards: Rc<Shards>,
+    access: Access,
+    stream: Box<str>,
+    source: Box<str>,
+    decoder: EventDecoder,
+    ids: EventIds,
+    /// Hash of an entity's id → hash of the properties that were published last.
+    last: HashMap<u64, u64>,
+    hasher: RandomState,
+}
+
+impl Publisher {
+    /// `access`: what the connector's owner may write. `name`: the connector's.
+    pub(super) fn new(shards: Rc<Shards>, access: Access, stream: &str, name: &str) -> Self {
+        Self {
+            shards,
+            access,
+            stream: stream.into(),
+            source: format!("connector/{name}").into(),
+            decoder: EventDecoder::default(),
+            ids: EventIds::new(fastrand::u64(..)),
+            last: HashMap::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Publishes what is new.
+    pub(super) async fn publish(&mut self, findings: Vec<Finding>) -> Published {
+        let mut done = Published::default();
+        if self.last.len() > POLL_ENTITIES_MAX.saturating_mul(2) {
+            // Of what is forgotten the state is asked again.
+            self.last.clear();
+        }
+        let mut news = Vec::new();
+        for finding in findings {
+            match self.news(finding).await {
+                Ok(Some(item)) => news.push(item),
+                Ok(None) => {}
+                Err(error) => {
+                    done.error = Some(of_server(&error));
+                    return done;
+                }
+            }
+        }
+        done.more = news.len() > POLL_EVENTS_MAX;
+        news.truncate(POLL_EVENTS_MAX);
+        let mut rest = news.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0_usize;
+            let fits = |item: &&News| {
+                let is_first = bytes == 0;
+                bytes = bytes.saturating_add(item.event.len());
+                is_first || bytes <= CHUNK_BYTES
+            };
+            let count = rest.iter().take(CHUNK_EVENTS).take_while(fits).count();
+            let (chunk, behind) = rest.split_at(count.max(1));
+            let goes_on = self.publish_chunk(chunk, &mut done).await;
+            if !goes_on {
+                break;
+            }
+            rest = behind;
+        }
+        done
+    }
+
+    /// `None` where nothing is new.
+    async fn news(&mut self, finding: Finding) -> Result<Option<News>, ApiError> {
+        let id_hash = self.hasher.hash_one(&finding.entity_id);
+        let content_hash = self
+            .hasher
+            .hash_one(Value::Object(finding.properties.clone()).to_string());
+        match self.last.get(&id_hash) {
+            Some(known) if *known == content_hash => return Ok(None),
+            Some(_) => {}
+            None => {
+                if self.is_in_state(&finding).await? {
+                    self.last.insert(id_hash, content_hash);
+                    return Ok(None);
+                }
+            }
+        }
+        let event = serde_json::json!({
+            "stream": &*self.stream,
+            "source": &*self.source,
+            "payload": {"entity_id": finding.entity_id, "properties": finding.properties},
+        });
+        Ok(Some(News {
+            id_hash,
+            content_hash,
+            event: event.to_string(),
+        }))
+    }
+
+    /// Whether the state says all of this already.
+    async fn is_in_state(&self, finding: &Finding) -> Result<bool, ApiError> {
+        let request = ShardRequest::Read {
+            id: finding.entity_id.as_str().into(),
+            fields: None,
+        };
+        let shard = place(&finding.entity_id, self.shards.count);
+        match self.shards.ask(shard, request).await {
+            Reply::Entity(Some((json, _))) => {
+                let entity: Value = serde_json::from_slice(&json).unwrap_or_default();
+                let known = entity.get("properties").and_then(Value::as_object);
+                Ok(known.is_some_and(|known| holds(known, &finding.properties)))
+            }
+            Reply::Refused(error) => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// True where the next chunk may follow.
+    async fn publish_chunk(&mut self, chunk: &[News], done: &mut Published) -> bool {
+        let events: Vec<&str> = chunk.iter().map(|item| item.event.as_str()).collect();
+        let body = format!("{{\"events\":[{}]}}", events.join(","));
+        let access = self.access;
+        let count = self.shards.count;
+        let now: Timestamp = clock::now();
+        let mut context = BatchContext {
+            now_ms: now.as_millis(),
+            decoder: &mut self.decoder,
+            ids: &mut self.ids,
+            shards: usize::from(count),
+            place: |id: &str| {
+                access.may_publish(id).map_err(|denied| match denied {
+                    Denied::NoNamespace => ApiError::NamespaceRequired,
+                    Denied::NotOwner => ApiError::NotOwner,
+                })?;
+                Ok(place(id, count))
+            },
+        };
+        let mut plan = match BatchPlan::decode(body.as_bytes(), &mut context) {
+            Ok(plan) => plan,
+            Err(error) => {
+                done.error = Some(of_server(&error));
+                return false;
+            }
+        };
+        let packs = std::mem::take(&mut plan.packs);
+        let mut outcomes = vec![PartOutcome::default(); packs.len()];
+        for ((shard, pack), outcome) in (0..count).zip(packs).zip(&mut outcomes) {
+            if pack.is_empty() {
+                continue;
+            }
+            let request = ShardRequest::Publish {
+                pack,
+                done: 0,
+                payer: access.payer(),
+            };
+            match self.shards.ask(shard, request).await {
+                Reply::Published(part) => *outcome = part,
+                Reply::Refused(error) => outcome.error = Some(error),
+                _ => outcome.error = Some(ApiError::Overloaded),
+            }
+        }
+        let mut answer = Vec::new();
+        plan.answer(&outcomes, &mut answer);
+        self.note(chunk, &answer, done);
+        match outcomes.iter().find_map(|outcome| outcome.error.as_ref()) {
+            Some(error) => {
+                done.error = Some(of_server(error));
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Takes the verdict on each event.
+    fn note(&mut self, chunk: &[News], answer: &[u8], done: &mut Published) {
+        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+        let results = answer.get("results").and_then(Value::as_array);
+        for (item, result) in chunk.iter().zip(results.into_iter().flatten()) {
+            match result.get("error") {
+                None => {
+                    self.last.insert(item.id_hash, item.content_hash);
+                    done.events = done.events.saturating_add(1);
+                }
+                Some(error) if done.error.is_none() => {
+                    let error = error.as_str().unwrap_or_default();
+                    done.error = Some(PollError::new(format!("an event was refused: {error}")));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// An event that is to be published.
+#[derive(Debug)]
+struct News {
+    id_hash: u64,
+    content_hash: u64,
+    event: String,
+}
+
+/// A refusal of our own: it says itself when to try again.
+fn of_server(error: &ApiError) -> PollError {
+    PollError {
+        message: format!("publishing failed: {error}"),
+        retry_after: error
+            .retry_after_seconds()
+            .map(|seconds| std::time::Duration::from_secs(seconds.into())),
+    }
+}
+
+fn holds(known: &Map<String, Value>, found: &Map<String, Value>) -> bool {
+    found
+        .iter()
+        .all(|(name, value)| known.get(name) == Some(value))
+}

@@ -1,0 +1,135 @@
+//! What the control plane keeps of connectors: their definitions and their credentials, as bytes that others read.
+
+use super::change::Change;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes of the longest definition as it is stored.
+pub const DEFINITION_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the longest credential as it is stored.
+pub const SEALED_BYTES_MAX: usize = 8 * 1024;
+/// Connectors of one owner. More are refused.
+pub const CONNECTORS_PER_OWNER_MAX: usize = 2_000;
+/// Connectors of all owners together. More are refused.
+pub const CONNECTORS_MAX: usize = 10_000;
+
+/// The connectors that every owner has without defining them.
+pub const BUILT_IN: &[&str] = &["github"];
+
+/// Whose connector, and which.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectorId {
+    /// A namespace; empty for the one owner of a server without tokens.
+    pub owner: Box<str>,
+    /// 3 to 32 of `a-z 0-9 - _`, once for each owner.
+    pub name: Box<str>,
+}
+
+impl ConnectorId {
+    /// True for what every owner has.
+    pub fn is_built_in(&self) -> bool {
+        BUILT_IN.contains(&&*self.name)
+    }
+}
+
+/// An encrypted credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(Arc<[u8]>);
+
+impl Sealed {
+    /// Of what the encryption gave.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// To be stored, or decrypted.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealed")
+    }
+}
+
+/// What is known of one connector.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredConnector {
+    /// What it polls; `None` for one that is built in.
+    pub definition: Option<Arc<str>>,
+    /// Its credential.
+    pub credential: Option<Sealed>,
+}
+
+/// All connectors. One that is built in is here only while it has a credential.
+#[derive(Debug, Clone, Default)]
+pub struct Connectors {
+    all: BTreeMap<ConnectorId, StoredConnector>,
+}
+
+impl Connectors {
+    /// Applies a change. What makes no sense, such as a credential for a connector that nobody defined, changes nothing.
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::ConnectorDefined { id, definition } => {
+                let connector = self.all.entry(id.clone()).or_default();
+                connector.definition = Some(Arc::clone(definition));
+            }
+            Change::ConnectorRemoved(id) => {
+                self.all.remove(id);
+            }
+            Change::CredentialStored { id, sealed } => {
+                if id.is_built_in() || self.all.contains_key(id) {
+                    let connector = self.all.entry(id.clone()).or_default();
+                    connector.credential = Some(sealed.clone());
+                }
+            }
+            Change::CredentialRemoved(id) => {
+                if let Some(connector) = self.all.get_mut(id) {
+                    connector.credential = None;
+                    if connector.definition.is_none() {
+                        self.all.remove(id);
+                    }
+                }
+            }
+            Change::Deleted { name } => self.all.retain(|id, _| id.owner != *name),
+            Change::Registered(_) | Change::TokenReplaced { .. } | Change::Configured(_) => {}
+        }
+    }
+
+    /// What is known of one.
+    pub fn get(&self, id: &ConnectorId) -> Option<&StoredConnector> {
+        self.all.get(id)
+    }
+
+    /// All of one owner, by name.
+    pub fn of<'c>(
+        &'c self,
+        owner: &'c str,
+    ) -> impl Iterator<Item = (&'c ConnectorId, &'c StoredConnector)> {
+        let first = ConnectorId {
+            owner: owner.into(),
+            name: "".into(),
+        };
+        let from = self.all.range(first..);
+        from.take_while(move |(id, _)| *id.owner == *owner)
+    }
+
+    /// All, by owner and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&ConnectorId, &StoredConnector)> {
+        self.all.iter()
+    }
+
+    /// Number of connectors.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
