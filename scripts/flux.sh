@@ -25,6 +25,11 @@ readonly USAGE='usage: flux.sh <command> [arguments]
   batch <events>                                     publish a JSON array of events
   batch-delete <filter>                              delete by {"namespace": N}, {"prefix": P} or {"entity_ids": [...]}
   connectors                                         connectors and their status
+  connectors show <name>                             one connector, with its last poll and error
+  connectors add <definition>                        define an HTTP source by a JSON object
+  connectors remove <name>                           remove a defined source and its token
+  connectors token <name> [--remove]                 store a token, read from FLUX_CONNECTOR_TOKEN or standard input
+                                                     and never from the command line; or remove it
   admin-config [<changes>]                           show the configuration, or change it by a JSON object
   namespace create [<name>]                          register a namespace; prints its token, this once
   namespace show <name>                              a namespace and how many entities it holds
@@ -38,7 +43,9 @@ A JSON argument of - is read from standard input.
 environment:
   FLUX_URL          the server (default http://localhost:3000)
   FLUX_TOKEN        a namespace token, where the server asks for one
-  FLUX_ADMIN_TOKEN  the operator'\''s token, for admin-config, for namespaces, and for deleting where FLUX_TOKEN is not set'
+  FLUX_ADMIN_TOKEN  the operator'\''s token, for admin-config, for namespaces, for deleting where FLUX_TOKEN is not set, and
+                    to see all connectors where FLUX_TOKEN is not set
+  FLUX_CONNECTOR_TOKEN  the token that `connectors token` stores'
 
 fail() {
   printf 'flux.sh: %s\n' "$1" >&2
@@ -427,6 +434,63 @@ namespace() {
   esac
 }
 
+# on_connector <command> <method> <what follows the name> <arguments…>
+on_connector() {
+  expect_count "connectors $1" $(($# - 3)) 1 1
+  expect_text 'the name' "$4"
+  percent_encode "$4" ''
+  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" "$2" "/api/connectors/$ENCODED$3"
+}
+
+# Reads the token of a connector, without showing it, and stores it.
+store_connector_token() {
+  local token=${FLUX_CONNECTOR_TOKEN-}
+  expect_count 'connectors token' $# 1 1
+  expect_text 'the name' "$1"
+  if [[ -z $token && -t 0 ]]; then
+    printf 'token of %s: ' "$1" >&2
+    IFS= read -rs token || true
+    printf '\n' >&2
+  elif [[ -z $token ]] && IFS= read -r -d '' token; then
+    refuse 'standard input holds a NUL byte'
+  fi
+  # A file and a pipe end with a line break, which is no part of it.
+  token=${token%$'\n'}
+  token=${token%$'\r'}
+  expect_text 'the token (from FLUX_CONNECTOR_TOKEN or standard input)' "$token"
+  json_string "$token"
+  expect_json 'the token' '' "$STRING"
+  percent_encode "$1" ''
+  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST "/api/connectors/$ENCODED/token" "{\"token\":$STRING}"
+}
+
+connectors() {
+  if (($# == 0)); then
+    send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" GET /api/connectors
+    return
+  fi
+  local command=$1
+  shift
+  case $command in
+    show) on_connector show GET '' "$@" ;;
+    add)
+      expect_count 'connectors add' $# 1 1
+      json_argument "$1"
+      expect_json 'the definition' object "$JSON"
+      send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST /api/connectors "$JSON"
+      ;;
+    remove) on_connector remove DELETE '' "$@" ;;
+    token)
+      if (($# == 2)) && [[ $2 == --remove ]]; then
+        on_connector token DELETE /token "$1"
+      else
+        store_connector_token "$@"
+      fi
+      ;;
+    *) refuse "connectors: unknown command $command; see flux.sh help" ;;
+  esac
+}
+
 main() {
   (($# > 0)) || {
     printf '%s\n' "$USAGE" >&2
@@ -445,10 +509,7 @@ main() {
     delete) one_entity delete DELETE "$@" ;;
     batch) batch "$@" ;;
     batch-delete) batch_delete "$@" ;;
-    connectors)
-      expect_count connectors $# 0 0
-      send "${FLUX_TOKEN-}" GET /api/connectors
-      ;;
+    connectors) connectors "$@" ;;
     admin-config) admin_config "$@" ;;
     namespace) namespace "$@" ;;
     help | --help | -h) printf '%s\n' "$USAGE" ;;

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use support::connectors::KEY;
 use support::http::percent_encoded;
 use support::server::{Server, Setup, free_port};
 use support::{Random, namespace, on_each, quoted};
@@ -391,6 +392,64 @@ fn tokens_are_on_no_command_line() {
     assert!(child.wait().expect("the script ends").success());
 }
 
+#[test]
+fn connectors_are_run_from_the_command_line_and_their_tokens_are_not_on_it() {
+    const SECRET: &str = "s3cret \\ \"token\"";
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let setup = Setup::new(dir.path(), 1).env("FLUX_ENCRYPTION_KEY", KEY);
+    let server = setup.start();
+    let definition = json!({
+        "name": "weather", "url": "http://127.0.0.1:1/", "poll_interval_seconds": 60, "entity_id": "weather",
+        "auth": {"type": "bearer"},
+    });
+    let defined = succeed(&server, &["connectors", "add", &definition.to_string()]);
+    assert_eq!(defined["status"], "not_configured");
+    assert_eq!(
+        succeed(&server, &["connectors"])["connectors"][1]["name"],
+        "weather"
+    );
+    let store = |stdin: Option<&str>, environment: &[(&str, &str)]| {
+        let mut command = flux(&server.url(), &["connectors", "token", "weather"]);
+        command.envs(environment.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the script runs");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        // Where the environment has it, nobody reads.
+        drop(pipe.write_all(stdin.unwrap_or_default().as_bytes()));
+        drop(pipe);
+        let output = child.wait_with_output().expect("the script ends");
+        assert!(output.status.success(), "{stdin:?}");
+        assert_eq!(output.stdout, b"{\"success\":true}\n");
+    };
+    store(Some(&format!("{SECRET}\n")), &[]);
+    assert_eq!(
+        succeed(&server, &["connectors", "show", "weather"])["enabled"],
+        true
+    );
+    let removed = succeed(&server, &["connectors", "token", "weather", "--remove"]);
+    assert_eq!(removed["success"], true);
+    store(None, &[("FLUX_CONNECTOR_TOKEN", SECRET)]);
+    let removed = run(&server, &["connectors", "remove", "weather"]);
+    assert!(removed.status.success());
+    let gone = run(&server, &["connectors", "show", "weather"]);
+    let complaint = complain(&gone, 1, "a connector that is gone");
+    assert!(
+        complaint.contains("connector not found (HTTP 404)"),
+        "{complaint}"
+    );
+    let built_in = run(&server, &["connectors", "remove", "github"]);
+    complain(&built_in, 1, "a built-in connector");
+    let token = [("FLUX_CONNECTOR_TOKEN", SECRET), ("FLUX_TOKEN", "own")];
+    let recorded = record(&["connectors", "token", "a/b"], &token);
+    assert_eq!(
+        recorded.request_line,
+        "POST /api/connectors/a%2Fb/token HTTP/1.1"
+    );
+    assert_eq!(recorded.authorization.as_deref(), Some("Bearer own"));
+    let body: Value = serde_json::from_str(&recorded.body).expect("JSON");
+    assert_eq!(body, json!({ "token": SECRET }));
+}
+
 fn command_lines() -> Vec<String> {
     let processes = std::fs::read_dir("/proc")
         .expect("Linux")
@@ -432,6 +491,14 @@ fn wrong_usage_is_refused_before_anything_is_sent() {
         &["batch-delete", "[]"],
         &["batch-delete", r#"{"prefix":"a""#],
         &["connectors", "x"],
+        &["connectors", "show"],
+        &["connectors", "show", "a", "b"],
+        &["connectors", "add"],
+        &["connectors", "add", "[]"],
+        &["connectors", "remove", ""],
+        &["connectors", "token"],
+        &["connectors", "token", "weather", "s3cret"],
+        &["connectors", "token", "weather"],
         &["admin-config", "[]"],
         &["admin-config", "{}", "{}"],
     ];

@@ -167,8 +167,14 @@ mod tests {
             &mut source(json!({})),
             r#"{"city":"Bern","t":22.50,"tags":["a"]}"#,
         );
-        let expected = json!({"city": "Bern", "t": 22.5, "tags": ["a"]});
-        assert_eq!(found.unwrap(), [("weather/Bern".to_owned(), expected)]);
+        let found = found.unwrap();
+        assert_eq!(found[0].0, "weather/Bern");
+        let properties = r#"{"city":"Bern","t":22.50,"tags":["a"]}"#;
+        assert_eq!(
+            found[0].1.to_string(),
+            properties,
+            "numbers digit for digit"
+        );
     }
 
     #[test]

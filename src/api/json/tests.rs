@@ -386,11 +386,22 @@ fn raw_members_put_together_again_parse_equal() {
     }
 }
 
+/// True where every number is one that a double can come near to.
+fn is_in_range(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_f64().is_some_and(f64::is_finite),
+        Value::Array(items) => items.iter().all(is_in_range),
+        Value::Object(members) => members.values().all(is_in_range),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}
+
 /// Documents near valid ones: the verdicts must agree.
 ///
 /// Where the rules differ by intent, the generator stays away: nesting is shallow, and no number comes near the
 /// edge of a double's range except by way of an exponent that mutation lengthened, where both compare with the
-/// same infinity. `serde_json` reads into `Value`, so it too looks into every string.
+/// same infinity. `serde_json` reads into `Value`, so it too looks into every string. It keeps numbers as they are
+/// written, so whether they are in range is asked of what it read.
 #[test]
 fn mutated_documents_are_judged_as_serde_json_judges_them() {
     const BYTES: &[u8] = b"\"\\{}[]:,0123456789-+.eE \t\n\r/ubtfn\x00\x1f\x7f\x80\xc3\xa9\xff";
@@ -411,6 +422,7 @@ fn mutated_documents_are_judged_as_serde_json_judges_them() {
             }
         }
         let expected = serde_json::from_slice::<Value>(&body).ok();
+        let expected = expected.filter(is_in_range);
         let shown = String::from_utf8_lossy(&body);
         assert_eq!(
             pass(&body).is_ok(),
