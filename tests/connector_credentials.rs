@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::json;
+use std::io::Write as _;
 use support::connectors::{KEY, define, definition, show, store, wait_for_status};
 use support::server::{Server, Setup};
 use support::source::{Answer, Source, json as answer_json};
@@ -409,6 +410,35 @@ fn github_answer(target: &str, port: u16) -> Answer {
         ),
         _ => limited(),
     }
+}
+
+#[test]
+fn tls_goes_by_the_certificates_that_the_system_trusts() {
+    let dir = TempDir::new().unwrap();
+    let (source, certificate) = Source::start_tls(|_| answer_json(r#"{"city":"Bern"}"#));
+    let trusted = dir.path().join("trusted.pem");
+    std::fs::File::create_new(&trusted)
+        .and_then(|mut file| file.write_all(certificate.as_bytes()))
+        .expect("a file");
+    let url = |host: &str| format!("https://{host}:{}/", source.port);
+    let data = dir.path().join("data");
+    let server = Setup::new(&data, 1).start();
+    define(&server, &definition("secure", &url("localhost")));
+    let error = wait_for_status(&server, "secure", "error");
+    let error = error["last_error"].as_str().unwrap();
+    assert!(error.contains("certificate"), "{error}");
+    server.kill();
+    // Where the system's store has it, it is good; but not for another name.
+    let server = Setup::new(&data, 1)
+        .env("SSL_CERT_FILE", trusted.to_str().unwrap())
+        .start();
+    wait_for_status(&server, "secure", "running");
+    assert_eq!(server.entity("secure/Bern").status, 200);
+    define(&server, &definition("other-name", &url("127.0.0.1")));
+    let error = wait_for_status(&server, "other-name", "error");
+    let error = error["last_error"].as_str().unwrap();
+    assert!(error.contains("certificate"), "{error}");
+    server.stop();
 }
 
 /// GitHub for one good token, and one that has used up its rate.

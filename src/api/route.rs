@@ -55,6 +55,13 @@ pub enum ControlRoute<'a> {
     Connectors(ConnectorRoute<'a>),
 }
 
+impl ControlRoute<'_> {
+    /// True where the body holds a secret.
+    pub fn brings_secret(&self) -> bool {
+        matches!(self, Self::Connectors(ConnectorRoute::StoreToken(_)))
+    }
+}
+
 /// What a request asks for that is about connectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectorRoute<'a> {

@@ -32,6 +32,8 @@ pub(super) enum Next {
     Last,
     /// Goes on, and counts as a publisher.
     Published,
+    /// Goes on; the request's bytes are to be overwritten.
+    Secret,
     /// Speaks WebSocket from here on.
     Upgrade {
         /// It wants `metrics_update` messages.
@@ -139,7 +141,17 @@ fn dispatch(
             serving(hub)?;
             delete_many(hub, client, request, meta)?;
         }
-        Route::Control(route) => control(hub, client, (request, route), meta)?,
+        Route::Control(route) => {
+            let is_secret = route.brings_secret();
+            if let Err(error) = control(hub, client, (request, route), meta) {
+                client
+                    .responses
+                    .push(Sequence::ZERO, |out| hub.write_error(out, meta, &error));
+            }
+            if is_secret {
+                return Ok(Next::Secret);
+            }
+        }
         Route::WebSocket => {
             serving(hub)?;
             return upgrade(client, head);

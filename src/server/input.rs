@@ -14,6 +14,7 @@ use crate::wire::http1::{CONTINUE, Next as Parsed};
 use flux_storage::Sequence;
 use rustix::net::{RecvFlags, SendFlags};
 use std::sync::atomic::Ordering::Relaxed;
+use zeroize::Zeroize as _;
 
 impl Core {
     pub(super) fn accept(&mut self) {
@@ -257,6 +258,10 @@ impl Core {
                 Next::Last => {
                     connection.close_after_sending(self.hub.now_ms);
                     return;
+                }
+                Next::Secret => {
+                    reader.wipe_consumed();
+                    self.received.zeroize();
                 }
                 Next::Published => connection.published_ms = hub.now_ms.max(1),
                 Next::Upgrade { metrics } => {

@@ -4,6 +4,8 @@
 //! hundred times. Bytes move only when more arrive and at least as many were consumed as remain, which keeps
 //! the total moved below the total received and the buffer below twice what is pending (and `Vec`'s growth).
 
+use zeroize::Zeroize as _;
+
 /// A growing window of received bytes. `start <= bytes.len()` always.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveBuffer {
@@ -56,6 +58,14 @@ impl ReceiveBuffer {
         let removed = to.saturating_sub(from);
         self.bytes
             .truncate(self.bytes.len().saturating_sub(removed));
+    }
+
+    /// Overwrites what was consumed, which may have been secret.
+    pub(super) fn wipe_consumed(&mut self) {
+        self.bytes
+            .get_mut(..self.start)
+            .unwrap_or_default()
+            .zeroize();
     }
 
     /// Gives the heap back where nothing is pending.
@@ -121,6 +131,16 @@ mod tests {
         buffer.close_gap(3, 3);
         buffer.close_gap(0, 99);
         assert_eq!(buffer.len(), 9);
+    }
+
+    #[test]
+    fn what_was_consumed_can_be_overwritten() {
+        let mut buffer = ReceiveBuffer::default();
+        buffer.receive(b"secret and more");
+        buffer.consume(6);
+        buffer.wipe_consumed();
+        assert_eq!(buffer.bytes, b"\0\0\0\0\0\0 and more");
+        assert_eq!(buffer.pending(), b" and more");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! An HTTP server to be polled: each request goes to a function of the test, and is remembered.
 
 use super::wait_for;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::cell::RefCell;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -48,19 +50,50 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// Over plain TCP.
+    pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_with(answer, |stream| stream)
+    }
+
+    /// Over TLS, by the name `localhost`; with its certificate, which nobody has signed, as PEM.
+    pub(crate) fn start_tls(
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let made = made.expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .and_then(|it| {
+                    it.with_no_client_auth()
+                        .with_single_cert(vec![made.cert.der().clone()], key)
+                });
+        let config = Arc::new(config.expect("a configuration"));
+        let source = Self::start_with(answer, move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            StreamOwned::new(connection, stream)
+        });
+        (source, made.cert.pem())
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "a server of a test, one thread for each connection"
     )]
-    pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    fn start_with<S: Read + Write + Send + 'static>(
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        accept: impl Fn(TcpStream) -> S + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (sender, arrivals) = channel();
         let answer = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let stream = accept(stream);
                 let (answer, sender) = (Arc::clone(&answer), sender.clone());
-                std::thread::spawn(move || serve(&stream, &*answer, &sender));
+                std::thread::spawn(move || serve(stream, &*answer, &sender));
             }
         });
         Self {
@@ -94,14 +127,14 @@ impl Source {
     }
 }
 
-fn serve(stream: &TcpStream, answer: &dyn Fn(&Asked) -> Answer, sender: &Sender<Asked>) {
+fn serve(stream: impl Read + Write, answer: &dyn Fn(&Asked) -> Answer, sender: &Sender<Asked>) {
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         let answer = answer(&asked);
         if sender.send(asked).is_err() {
             return;
         }
-        let mut out = stream;
+        let out = reader.get_mut();
         let sent = match answer {
             Answer::Http(status, lines, body) => {
                 let lines = lines
@@ -129,7 +162,7 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Asked) -> Answer, sender: &Sender<
     }
 }
 
-fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
+fn read(reader: &mut BufReader<impl Read>) -> Option<Asked> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();

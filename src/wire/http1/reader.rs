@@ -120,6 +120,11 @@ impl RequestReader {
         }
     }
 
+    /// Overwrites the bytes of requests that were returned: one of them was secret.
+    pub fn wipe_consumed(&mut self) {
+        self.buffer.wipe_consumed();
+    }
+
     /// Bytes received that no returned request has consumed.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
