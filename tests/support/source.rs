@@ -62,13 +62,12 @@ impl Source {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
         let made = made.expect("a certificate");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
-        let config =
-            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .and_then(|it| {
-                    it.with_no_client_auth()
-                        .with_single_cert(vec![made.cert.der().clone()], key)
-                });
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the usual versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key);
         let config = Arc::new(config.expect("a configuration"));
         let source = Self::start_with(answer, move |stream| {
             let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
