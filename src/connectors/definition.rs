@@ -16,10 +16,9 @@ use url::Url;
 
 const STREAM_DEFAULT: &str = "connectors";
 
-/// Members that a definition may have. `type` can only be `http`: what the calls show may be sent back.
+/// The members of a definition; what else there is is ignored, and not stored.
 const MEMBERS: &[&str] = &[
     "name",
-    "type",
     "url",
     "poll_interval_seconds",
     "entity_id",
@@ -93,10 +92,11 @@ pub fn parse_definition(body: &[u8], owner: &str) -> Result<(HttpDefinition, Arc
     let shape = ApiError::Shape {
         rule: "the body must be a JSON object that defines a connector",
     };
-    let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
+    let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
         return Err(shape);
     };
     let definition = read(&members, owner)?;
+    members.retain(|name, _| MEMBERS.contains(&name.as_str()));
     let text = Value::Object(members).to_string();
     if text.len() > DEFINITION_BYTES_MAX {
         return Err(ApiError::Shape {
@@ -114,17 +114,8 @@ fn invalid(field: impl Into<Box<str>>, rule: impl Into<Box<str>>) -> ApiError {
 }
 
 fn read(members: &Map<String, Value>, owner: &str) -> Result<HttpDefinition, ApiError> {
-    if let Some(unknown) = members.keys().find(|it| !MEMBERS.contains(&it.as_str())) {
-        return Err(invalid(
-            unknown.as_str(),
-            "no member of a connector's definition",
-        ));
-    }
     let name = required_text(members, "name")?;
     check_name(name).map_err(|NameRule| invalid("name", NameRule::TEXT))?;
-    if text(members, "type")?.is_some_and(|kind| kind != "http") {
-        return Err(invalid("type", "can only be `http`"));
-    }
     let url = read_url(required_text(members, "url")?)?;
     let stream = text(members, "stream")?.unwrap_or(STREAM_DEFAULT);
     check_stream(stream)?;
@@ -315,7 +306,7 @@ mod tests {
         assert_eq!(&*definition.stream, "connectors");
         assert_eq!((definition.items, definition.auth), (None, Auth::None));
         let full = json!({
-            "name": "weather", "type": "http", "url": "https://example.org/a?b=c#d", "poll_interval_seconds": 86400,
+            "name": "weather", "type": "http", "comment": [1], "url": "https://example.org/a?b=c#d", "poll_interval_seconds": 86400,
             "entity_id": "house/{/city}", "stream": "a.b", "items": "/list", "properties": {"t": "/temp", "all": ""},
             "auth": {"type": "header", "header": "X-Api-Key"}, "headers": {"Accept-Language": "de"},
         });
@@ -330,6 +321,7 @@ mod tests {
         assert_eq!(stored, same);
         assert_eq!(again.properties, definition.properties);
         assert!(!text.contains(": "), "it is minified: {text}");
+        assert!(!stored.contains("comment"), "{stored}");
     }
 
     fn check(field: &str, value: Value) {
@@ -412,8 +404,6 @@ mod tests {
             "headers.Authorization",
             json!({"Authorization": "Bearer x"}),
         );
-        check("type", json!("github"));
-        check("proprties", json!({}));
     }
 
     #[test]
