@@ -109,8 +109,9 @@ pub const CONNECTIONS_SETTABLE_MAX: u32 = 1_000_000;
 pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 65_536;
 /// Connections beyond the bound that are told so in good order; further ones are told and dropped at once.
 pub const CONNECTIONS_REFUSED_MAX: u64 = 64;
-/// Descriptors besides those of connections: the process's own, and those of each shard (rings, sockets, segments).
-pub const DESCRIPTORS_RESERVED: u64 = 64 + CONNECTIONS_REFUSED_MAX;
+/// Descriptors besides those of connections: the process's own, those of polls with what they keep open for a moment, and
+/// those of each shard (rings, sockets, segments).
+pub const DESCRIPTORS_RESERVED: u64 = 64 + CONNECTIONS_REFUSED_MAX + 2 * POLLS_IN_FLIGHT_MAX as u64;
 /// See [`DESCRIPTORS_RESERVED`].
 pub const DESCRIPTORS_PER_SHARD: u64 = 24;
 /// Connections that the kernel holds for a core until it accepts them.

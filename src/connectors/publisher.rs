@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Events that go to the shards at a time, so that no other producer waits for a thousand of them.
 const CHUNK_EVENTS: usize = 100;
@@ -30,6 +30,8 @@ pub(super) struct Shards {
     postbox: RefCell<Postbox>,
     waiting: RefCell<HashMap<u32, oneshot::Sender<Reply>>>,
     next_slot: RefCell<u32>,
+    /// Told where a poll has left a message that had no room.
+    crowded: Notify,
     /// This thread's place among the members of the mailboxes.
     core: u16,
     /// Number of shards.
@@ -43,6 +45,7 @@ impl Shards {
             postbox: RefCell::new(postbox),
             waiting: RefCell::default(),
             next_slot: RefCell::new(0),
+            crowded: Notify::new(),
             core,
             count: core,
         }
@@ -61,6 +64,11 @@ impl Shards {
     /// Sends again what had no room. True where some of it still has none.
     pub(super) fn retry(&self) -> bool {
         self.postbox.borrow_mut().retry()
+    }
+
+    /// Waits until a poll has left a message that had no room, for somebody to [`Shards::retry`].
+    pub(super) async fn crowded(&self) {
+        self.crowded.notified().await;
     }
 
     /// A shard's reply has come.
@@ -103,6 +111,9 @@ impl Shards {
             },
         };
         postbox.send(shard, Message::Request(Envelope { origin, request }));
+        if postbox.retry() {
+            self.crowded.notify_one();
+        }
         Some(receiver)
     }
 }

@@ -459,6 +459,7 @@ async fn serve(
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let (mut supervisor, inbox, is_ready) = Supervisor::new(parts);
+    let shards = Rc::clone(&supervisor.shards);
     loop {
         for _ in 0..MAILBOX_MESSAGES_MAX {
             let Some(message) = inbox.take() else { break };
@@ -492,6 +493,7 @@ async fn serve(
             Some(ended) = supervisor.tasks.join_next(), if !supervisor.tasks.is_empty() => {
                 supervisor.end(ended.ok());
             }
+            () = shards.crowded() => {}
             () = pause, if next_ms.is_some() => {}
         }
         inbox.wake_up();
