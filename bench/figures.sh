@@ -3,6 +3,7 @@
 # columns mean.
 #
 #   bench/figures.sh [compare] [watch] [idle] [stall] [storage] [start] [checkpoint] [history] [replay]
+#                     [connectors]
 #
 # Without names, all of them; `replay` is a part of `start`. ROUNDS (3) and SECONDS_EACH (4) of each comparison; MILLIONS
 # (10) of entities in the larger of the two sets that `start` and `checkpoint` share, and of events in that of `history`.
@@ -144,4 +145,30 @@ history() {
   rm -r "$data/history"
 }
 
-for what in ${*:-compare watch idle stall storage start checkpoint history}; do "$what"; done
+# What those notice who publish while a thousand sources are polled, a hundred a second. The source shares the load's core.
+connectors() {
+  local count round source_port=$((port + 20000)) number definition
+  "$bin/flux-bench" noop --engine epoll --cpu 1 --port "$source_port" >"$data/log" &
+  local source=$!
+  for round in $(seq "$rounds"); do
+    for count in 0 1000; do
+      printf '\n5,000 events a second from 16 connections, beside %s connectors (round %s)\n' "$count" "$round"
+      serve "connectors$round-$count"
+      for number in $(seq "$count"); do
+        definition="{\"name\":\"source-$number\",\"url\":\"http://127.0.0.1:$source_port/$number\","
+        printf 'next\nurl = "http://127.0.0.1:%s/api/connectors"\noutput = "/dev/null"\ndata = "%s"\n' "$port" \
+          "$(sed 's/"/\\"/g' <<<"$definition\"poll_interval_seconds\":10,\"entity_id\":\"source/$number\"}")"
+      done >"$data/curl"
+      if [ "$count" -gt 0 ]; then
+        curl -s --config "$data/curl"
+        sleep 2
+      fi
+      load publish --connections 16 --properties 3 --rate 5000 --duration "$seconds" --cpu 1
+      curl -s "http://127.0.0.1:$port/api/connectors" | grep -o '"status":"running"' | wc -l
+      stop
+    done
+  done
+  kill "$source"
+}
+
+for what in ${*:-compare watch idle stall storage start checkpoint history connectors}; do "$what"; done
