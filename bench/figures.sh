@@ -16,8 +16,8 @@ cargo build --release --quiet --workspace
 bin=$PWD/target/release
 data=$(mktemp -d "$PWD/target/figures.XXXXXX")
 port=$((10000 + RANDOM % 20000)) # below the ports that the kernel gives to clients
-server=
-trap 'stop; rm -rf "$data"' EXIT
+server= source=
+trap 'stop; [ -z "$source" ] || kill "$source"; rm -rf "$data"' EXIT
 
 stop() {
   if [ -n "$server" ]; then
@@ -149,7 +149,7 @@ history() {
 connectors() {
   local count round source_port=$((port + 20000)) number definition
   "$bin/flux-bench" noop --engine epoll --cpu 1 --port "$source_port" >"$data/log" &
-  local source=$!
+  source=$!
   for round in $(seq "$rounds"); do
     for count in 0 1000; do
       printf '\n5,000 events a second from 16 connections, beside %s connectors (round %s)\n' "$count" "$round"
@@ -164,11 +164,12 @@ connectors() {
         sleep 2
       fi
       load publish --connections 16 --properties 3 --rate 5000 --duration "$seconds" --cpu 1
-      curl -s "http://127.0.0.1:$port/api/connectors" | grep -o '"status":"running"' | wc -l
+      curl -s "http://127.0.0.1:$port/api/connectors" | grep -o '"status":"running"' | wc -l || true
       stop
     done
   done
   kill "$source"
+  source=
 }
 
 for what in ${*:-compare watch idle stall storage start checkpoint history connectors}; do "$what"; done
