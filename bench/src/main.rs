@@ -3,6 +3,7 @@
 //! ```text
 //! noop      a server that does nothing but HTTP: what the runtime and the kernel cost without Flux
 //! compare   servers in turn under one load, and medians
+//! peer      load for Redis and NATS, by which `compare` measures them
 //! storage   the log by itself: append, flush, replay
 //! start     from exec to the first correct answer, and the memory then
 //! stall     requests beside a checkpoint and without
@@ -25,6 +26,7 @@ mod http;
 mod noop;
 mod numbers;
 mod output;
+mod peer;
 mod programs;
 mod random;
 mod server;
@@ -43,6 +45,8 @@ enum Command {
     Noop(noop::NoopOptions),
     /// Run servers in turn under the same load and print medians
     Compare(compare::CompareOptions),
+    /// Load a server that speaks another protocol, and print figures as JSON
+    Peer(peer::PeerOptions),
     /// Append to a log, flush it and replay it, without a server
     Storage(storage::StorageOptions),
     /// Start a server and time the first correct answer
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Noop(options) => noop::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Peer(options) => peer::run(&options),
         Command::Storage(options) => storage::run(&options),
         Command::Start(options) => start::run(&options),
         Command::Stall(options) => stall::run(&options),

@@ -12,6 +12,13 @@ pub(super) struct Contender {
     words: Vec<String>,
 }
 
+/// The peers that Debian has: its servers, as durable as they can be told to be and as they are by default.
+pub(super) const PEERS: &[&str] = &[
+    "redis-always=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes --appendfsync always",
+    "redis-everysec=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes --appendfsync everysec",
+    "nats=nats-server --addr 127.0.0.1 --port {port} --jetstream --store_dir {data}",
+];
+
 impl Contender {
     /// From `name=command line`; words are separated by spaces, there is no quoting.
     ///
@@ -29,6 +36,15 @@ impl Contender {
             name: name.to_owned(),
             words,
         })
+    }
+
+    /// What its server speaks besides HTTP, by the name of the program.
+    pub(super) fn protocol(&self) -> Option<&'static str> {
+        match self.words[0].rsplit('/').next() {
+            Some("redis-server") => Some("redis"),
+            Some("nats-server") => Some("nats"),
+            _ => None,
+        }
     }
 
     pub(super) fn command(&self, port: u16, data: &Path) -> Result<Command> {
@@ -56,6 +72,17 @@ mod tests {
         assert_eq!(command.get_program(), "prog");
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments, ["--listen=127.0.0.1:4000", "/d/x"]);
+    }
+
+    #[test]
+    fn peers_are_known_by_their_programs() {
+        let protocols: Vec<_> = PEERS
+            .iter()
+            .map(|text| Contender::parse(text).unwrap().protocol())
+            .collect();
+        assert_eq!(protocols, [Some("redis"), Some("redis"), Some("nats")]);
+        let flux = Contender::parse("a=target/release/flux --port {port}").unwrap();
+        assert_eq!(flux.protocol(), None);
     }
 
     #[test]

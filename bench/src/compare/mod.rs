@@ -13,7 +13,7 @@ use crate::server::{Server, free_port};
 use crate::{affinity, output};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use contender::Contender;
+use contender::{Contender, PEERS};
 use figures::{Figures, Table};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -24,6 +24,9 @@ pub(crate) struct CompareOptions {
     /// Without any: flux-sync, flux-async, noop-epoll, noop-glommio
     #[arg(long = "server", value_name = "NAME=COMMAND")]
     servers: Vec<String>,
+    /// Also redis-server and nats-server, which have to be installed; for `publish` loads
+    #[arg(long)]
+    peers: bool,
     /// Server that the others are divided by; without it, the last
     #[arg(long)]
     baseline: Option<String>,
@@ -86,13 +89,22 @@ pub(crate) fn run(options: &CompareOptions) -> Result<()> {
 }
 
 fn contenders(options: &CompareOptions) -> Result<Vec<Contender>> {
-    if !options.servers.is_empty() {
-        return options
-            .servers
-            .iter()
-            .map(|text| Contender::parse(text))
-            .collect();
+    let peers = PEERS.iter().filter(|_| options.peers);
+    let mut all: Vec<Contender> = peers
+        .map(|text| Contender::parse(text))
+        .collect::<Result<_>>()?;
+    if options.servers.is_empty() {
+        all.extend(ours()?);
+    } else {
+        for text in &options.servers {
+            all.push(Contender::parse(text)?);
+        }
     }
+    Ok(all)
+}
+
+/// What takes part where nothing else is named.
+fn ours() -> Result<Vec<Contender>> {
     let flux = beside_this_program("flux")?;
     let bench = beside_this_program("flux-bench")?;
     let flux_with = |durability| {
@@ -119,7 +131,12 @@ fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
         .tempdir_in(&options.data_root)
         .with_context(|| format!("cannot make a directory in {}", options.data_root.display()))?;
     let port = free_port()?;
-    let mut command = contender.command(port, &directory.path().join("data"))?;
+    let data = directory.path().join("data");
+    if contender.protocol().is_some() {
+        // Flux makes its own.
+        std::fs::create_dir(&data)?;
+    }
+    let mut command = contender.command(port, &data)?;
     let mut server = Server::spawn(&mut command, port, directory.path().join("stderr"))?;
     server.wait_until_it_accepts()?;
     affinity::pin_to(options.load_cpu)?;
@@ -127,13 +144,32 @@ fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
         Some(path) => path.clone(),
         None => PathBuf::from(beside_this_program("flux-loadgen")?),
     };
-    let output = Command::new(&loadgen)
-        .args(&options.load)
-        .args(["--url", &format!("http://127.0.0.1:{}", server.port())])
-        .args(["--cpu", &options.load_cpu.to_string(), "--json"])
+    let address = format!("127.0.0.1:{}", server.port());
+    let mut command = match contender.protocol() {
+        None => {
+            let mut command = Command::new(&loadgen);
+            command
+                .args(&options.load)
+                .args(["--url", &format!("http://{address}"), "--json"]);
+            command
+        }
+        Some(protocol) => {
+            let (workload, shape) = options.load.split_first().context("no load")?;
+            if workload != "publish" {
+                bail!("{} takes `publish` loads only", contender.name);
+            }
+            let mut command = Command::new(beside_this_program("flux-bench")?);
+            command
+                .args(["peer", protocol, "--address", &address])
+                .args(shape);
+            command
+        }
+    };
+    let output = command
+        .args(["--cpu", &options.load_cpu.to_string()])
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot run {}", loadgen.display()))?;
+        .context("cannot run the load generator")?;
     server.stop()?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
