@@ -363,6 +363,7 @@ impl Supervisor {
     fn end(&mut self, ended: Option<(u64, Box<Polling>, Outcome)>) {
         self.timetable.end();
         let Some((number, polling, outcome)) = ended else {
+            self.make_anew_what_broke();
             return;
         };
         let Some(id) = self.numbers.get(&number) else {
@@ -381,6 +382,34 @@ impl Supervisor {
         let delay_ms = entry.pace.next_ms(ended, fastrand::u64(..));
         let due_ms = self.clock.millis().saturating_add(delay_ms);
         self.timetable.set(number, due_ms);
+    }
+}
+
+impl Supervisor {
+    /// A poll that panicked has taken its connector's parts along: they are made anew, for the next time.
+    fn make_anew_what_broke(&mut self) {
+        let is_lost = |entry: &Entry| {
+            let task = entry.in_flight.as_ref();
+            entry.polling.is_none() && task.is_some_and(AbortHandle::is_finished)
+        };
+        let lost = self.entries.iter().filter(|(_, entry)| is_lost(entry));
+        let lost: Vec<(ConnectorId, u64)> = lost
+            .map(|(id, entry)| (id.clone(), entry.history.events))
+            .collect();
+        for (id, events) in lost {
+            let history = History {
+                last_poll: Some(clock::now()),
+                last_error: Some("the server failed at this poll; its own messages say why".into()),
+                works: false,
+                events,
+            };
+            self.refresh(&id, history);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                let delay_ms = entry.pace.next_ms(Ended::Badly(None), fastrand::u64(..));
+                let due_ms = self.clock.millis().saturating_add(delay_ms);
+                self.timetable.set(entry.number, due_ms);
+            }
+        }
     }
 }
 
