@@ -11,7 +11,7 @@ pub(super) struct Figures {
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
     p99_9_us: f64,
-    failures: f64,
+    pub(super) failures: f64,
     /// Share of its core that the load generator used.
     generator_busy: f64,
 }

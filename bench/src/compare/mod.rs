@@ -170,6 +170,7 @@ fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
         .stdin(Stdio::null())
         .output()
         .context("cannot run the load generator")?;
+    let words = server.words();
     server.stop()?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -178,5 +179,14 @@ fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
             errors.lines().last().unwrap_or_default()
         );
     }
-    Figures::parse(&output.stdout)
+    let figures = Figures::parse(&output.stdout)?;
+    if figures.failures > 0.0 {
+        output::note(&format!(
+            "{} refused {:.0} requests; it said last: {}",
+            contender.name,
+            figures.failures,
+            words.lines().last().unwrap_or("nothing")
+        ));
+    }
+    Ok(figures)
 }
