@@ -33,9 +33,8 @@ pub(super) struct Shards {
     /// Told where a poll has left a message that had no room.
     crowded: Notify,
     /// This thread's place among the members of the mailboxes.
+    /// They are the members before it, so this is also their number.
     core: u16,
-    /// Number of shards.
-    count: u16,
 }
 
 impl Shards {
@@ -47,7 +46,6 @@ impl Shards {
             next_slot: RefCell::new(0),
             crowded: Notify::new(),
             core,
-            count: core,
         }
     }
 
@@ -200,9 +198,7 @@ impl Publisher {
     /// `None` where nothing is new.
     async fn news(&mut self, finding: Finding) -> Result<Option<News>, ApiError> {
         let id_hash = self.hasher.hash_one(&finding.entity_id);
-        let content_hash = self
-            .hasher
-            .hash_one(Value::Object(finding.properties.clone()).to_string());
+        let content_hash = self.hasher.hash_one(&finding.properties);
         match self.last.get(&id_hash) {
             Some(known) if *known == content_hash => return Ok(None),
             Some(_) => {}
@@ -231,7 +227,7 @@ impl Publisher {
             id: finding.entity_id.as_str().into(),
             fields: None,
         };
-        let shard = place(&finding.entity_id, self.shards.count);
+        let shard = place(&finding.entity_id, self.shards.core);
         match self.shards.ask(shard, request).await {
             Reply::Entity(Some((json, _))) => {
                 let entity: Value = serde_json::from_slice(&json).unwrap_or_default();
@@ -248,7 +244,7 @@ impl Publisher {
         let events: Vec<&str> = chunk.iter().map(|item| item.event.as_str()).collect();
         let body = format!("{{\"events\":[{}]}}", events.join(","));
         let access = self.access;
-        let count = self.shards.count;
+        let count = self.shards.core;
         let now: Timestamp = clock::now();
         let mut context = BatchContext {
             now_ms: now.as_millis(),
