@@ -27,20 +27,20 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with microseconds: `2026-01-31T23:59:59.000001Z`, always 27 bytes for years 0 to 9999.
     pub fn rfc3339(self) -> Rfc3339 {
-        let (days, micros) = (
-            self.0.div_euclid(MICROS_PER_SECOND * SECONDS_PER_DAY),
-            self.0.rem_euclid(MICROS_PER_SECOND * SECONDS_PER_DAY),
-        );
-        let (year, month, day) = civil_from_days(days);
-        let seconds = micros / MICROS_PER_SECOND;
+        let seconds_total = self.0.div_euclid(MICROS_PER_SECOND);
+        let micros = self.0.rem_euclid(MICROS_PER_SECOND);
+        let seconds = seconds_total.rem_euclid(SECONDS_PER_DAY);
+        let date = digits(date_number(seconds_total.div_euclid(SECONDS_PER_DAY)));
+        let time = digits(seconds / 3600 * 10_000 + seconds / 60 % 60 * 100 + seconds % 60);
+        let fraction = digits(micros);
         let mut text = *b"0000-00-00T00:00:00.000000Z";
-        put(&mut text, 0, 4, year);
-        put(&mut text, 5, 2, month);
-        put(&mut text, 8, 2, day);
-        put(&mut text, 11, 2, seconds / 3600);
-        put(&mut text, 14, 2, seconds / 60 % 60);
-        put(&mut text, 17, 2, seconds % 60);
-        put(&mut text, 20, 6, micros % MICROS_PER_SECOND);
+        text[..4].copy_from_slice(&date[..4]);
+        text[5..7].copy_from_slice(&date[4..6]);
+        text[8..10].copy_from_slice(&date[6..]);
+        text[11..13].copy_from_slice(&time[2..4]);
+        text[14..16].copy_from_slice(&time[4..6]);
+        text[17..19].copy_from_slice(&time[6..]);
+        text[20..26].copy_from_slice(&fraction[2..]);
         Rfc3339(text)
     }
 }
@@ -62,33 +62,40 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// Writes `value` as `width` decimal digits at `at`; higher digits are dropped.
-fn put(text: &mut [u8; 27], at: usize, width: usize, value: i64) {
-    let mut rest = value.unsigned_abs();
-    for slot in text[at..at + width].iter_mut().rev() {
-        *slot = b'0' + u8::try_from(rest % 10).expect("a digit");
-        rest /= 10;
-    }
+/// The last eight decimal digits of `value`, which is not negative; all at once, since listings write a time for each
+/// entity. Halves, then quarters, then digits lie side by side in one word and are divided by one multiplication.
+fn digits(value: i64) -> [u8; 8] {
+    let value = value.unsigned_abs() % 100_000_000;
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - 100 * hundreds) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    let ones = tens | ((twos - 10 * tens) << 8);
+    (ones + 0x3030_3030_3030_3030).to_le_bytes()
 }
 
-/// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar, by counting in
-/// 400-year eras that begin on 1 March, so that the leap day is the last of its year.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day)
+/// The date so many days after 1970-01-01, in the proleptic Gregorian calendar, as the number YYYYMMDD.
+///
+/// Years begin on 1 March, so that the leap day is the last of its year; centuries, years and months are found by
+/// multiplications (Neri, Schneider: Euclidean affine functions and their application to calendar algorithms, 2022).
+fn date_number(days: i64) -> i64 {
+    /// Days from 0000-03-01 to 1970-01-01.
+    const EPOCH_DAY: i64 = 719_468;
+    const ERA_DAYS: i64 = 146_097;
+    const ERA_YEARS: i64 = 400;
+    let shifted = days + EPOCH_DAY;
+    let quarter_days = 4 * shifted.rem_euclid(ERA_DAYS) + 3;
+    let century = quarter_days / ERA_DAYS;
+    // The year of the century in the upper half, and how much of it is over in the lower.
+    let year_part = 2_939_745 * ((quarter_days % ERA_DAYS) | 3);
+    let year_of_century = year_part >> 32;
+    let day_of_year = (year_part & 0xffff_ffff) / 2_939_745 / 4;
+    let month_part = 2141 * day_of_year + 197_913;
+    let (month, day) = (month_part >> 16, (month_part & 0xffff) / 2141 + 1);
+    let next_year = i64::from(day_of_year >= 306);
+    let year =
+        shifted.div_euclid(ERA_DAYS) * ERA_YEARS + 100 * century + year_of_century + next_year;
+    year * 10_000 + (month - 12 * next_year) * 100 + day
 }
 
 #[cfg(test)]
@@ -107,6 +114,36 @@ mod tests {
         check(951_868_799_999_999, "2000-02-29T23:59:59.999999Z");
         check(4_107_542_400_000_000, "2100-03-01T00:00:00.000000Z");
         check(1_795_463_408_123_456, "2026-11-23T19:50:08.123456Z");
+    }
+
+    #[test]
+    fn every_day_of_ten_thousand_years_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (0, 1, 1);
+        // 0000-01-01 is 719,528 days before 1970-01-01, and 9999-12-31 is 2,932,896 after it.
+        for days in -719_528..=2_932_896 {
+            assert_eq!(date_number(days), year * 10_000 + month * 100 + day);
+            let leaps = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 => 28 + i64::from(leaps),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > last {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn digits_are_the_last_eight() {
+        for value in (0..100_000_000).step_by(997) {
+            assert_eq!(digits(value), *format!("{value:08}").as_bytes());
+        }
+        assert_eq!(digits(123_456_789), *b"23456789");
     }
 
     #[test]

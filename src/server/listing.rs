@@ -42,14 +42,37 @@ impl Part {
             .unwrap_or((0, 0))
     }
 
-    /// The next entity's id and JSON.
-    fn head(&self) -> Option<(&str, &[u8])> {
-        let (json_end, id_end) = *self.chunk.ends.get(self.used)?;
-        let (json_start, id_start) = self.start(self.used);
-        Some((
-            self.chunk.ids.get(id_start..id_end)?,
-            self.chunk.json.get(json_start..json_end)?,
-        ))
+    /// The id of the entity at `index`.
+    fn id(&self, index: usize) -> Option<&str> {
+        let (_, end) = *self.chunk.ends.get(index)?;
+        self.chunk.ids.get(self.start(index).1..end)
+    }
+
+    /// The id of the next entity.
+    fn head(&self) -> Option<&str> {
+        self.id(self.used)
+    }
+
+    /// How many entities may be taken in one piece: those before `other`, at most `count_max`, and all but the last of
+    /// them within `room` bytes.
+    fn run(&self, other: Option<&str>, count_max: usize, room: usize) -> usize {
+        let start = self.start(self.used).0;
+        let rest = self.chunk.ends.get(self.used..).unwrap_or_default();
+        let within = rest.partition_point(|&(end, _)| end - start < room) + 1;
+        let count = within.min(count_max).min(rest.len());
+        match other {
+            None => count,
+            Some(other) => (0..count)
+                .position(|index| self.id(self.used + index).is_none_or(|id| id > other))
+                .unwrap_or(count),
+        }
+    }
+
+    /// Appends the next `count` entities to `buffer`.
+    fn take_run(&mut self, count: usize, buffer: &mut Vec<u8>) {
+        let (start, end) = (self.start(self.used).0, self.start(self.used + count).0);
+        buffer.extend_from_slice(self.chunk.json.get(start..end).unwrap_or_default());
+        self.used += count;
     }
 }
 
@@ -180,8 +203,8 @@ impl Listing {
         progress
     }
 
-    /// Appends entities to `buffer`, each behind `[` or `,`, until a part is missing, the listing is complete, or
-    /// the buffer holds enough.
+    /// Appends entities to `buffer`, in runs of one part, each entity behind `[` or `,`, until a part is missing, the
+    /// listing is complete, or the buffer holds enough.
     fn merge(
         &mut self,
         hub: &mut Hub,
@@ -197,28 +220,36 @@ impl Listing {
             {
                 return Ok(Merged::Waiting);
             }
-            let next = self.parts.iter_mut().filter(|part| !part.is_used_up());
-            let Some(part) = next.min_by(|a, b| a.head().map(|h| h.0).cmp(&b.head().map(|h| h.0)))
-            else {
+            let mut heads: Vec<(&str, usize)> = (self.parts.iter().enumerate())
+                .filter_map(|(index, part)| Some((part.head()?, index)))
+                .collect();
+            heads.sort_unstable();
+            let Some(&(_, first)) = heads.first() else {
                 return Ok(Merged::Complete { more: false });
             };
-            let full = match self.query.limit {
-                Some(limit) => self.written >= limit || buffer.len() >= PAGE_BYTES_MAX,
-                None => buffer.len() >= LIST_CHUNK_BYTES_MAX,
+            let other = heads.get(1).map(|head| head.0);
+            let (count_max, bytes_max) = match self.query.limit {
+                Some(limit) => (limit - self.written, PAGE_BYTES_MAX),
+                None => (usize::MAX, LIST_CHUNK_BYTES_MAX),
             };
-            if full && self.query.limit.is_some() {
-                return Ok(Merged::Complete { more: true });
+            let room = bytes_max.saturating_sub(buffer.len());
+            if count_max == 0 || room == 0 {
+                return Ok(match self.query.limit {
+                    Some(_) => Merged::Complete { more: true },
+                    None => Merged::Waiting,
+                });
             }
-            if full {
-                return Ok(Merged::Waiting);
+            let count = self.parts[first].run(other, count_max, room);
+            let at = buffer.len();
+            let part = &mut self.parts[first];
+            part.take_run(count, buffer);
+            if self.written == 0
+                && let Some(comma) = buffer.get_mut(at)
+            {
+                *comma = b'[';
             }
-            if let Some((id, json)) = part.head() {
-                buffer.push(if self.written == 0 { b'[' } else { b',' });
-                buffer.extend_from_slice(json);
-                self.last_id = Some(id.into());
-            }
-            part.used += 1;
-            self.written += 1;
+            self.last_id = part.id(part.used - 1).map(Box::from);
+            self.written += count;
         }
     }
 

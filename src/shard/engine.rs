@@ -432,6 +432,7 @@ impl Engine {
                 chunk.last = false;
                 break;
             }
+            chunk.json.push(b',');
             encode_entity(&mut chunk.json, entity, query.fields.as_ref());
             chunk.ids.push_str(entity.id());
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));

@@ -133,7 +133,7 @@ pub struct Envelope {
 /// A part of a listing: entities as JSON, with their ids so that parts of several shards can be merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// The entities' JSON, one after the other.
+    /// The entities' JSON, each behind a comma.
     pub json: Vec<u8>,
     /// Their ids, one after the other, ascending.
     pub ids: String,
