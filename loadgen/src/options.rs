@@ -249,7 +249,7 @@ pub(crate) enum Filter {
     /// `*`
     #[value(name = "*", alias = "all")]
     All,
-    /// One entity each, in turn
+    /// One entity each, spread over all of them
     PerEntity,
     /// One namespace each, in turn
     PerNamespace,

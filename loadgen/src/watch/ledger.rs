@@ -1,7 +1,7 @@
 //! What one watcher must see, and what it saw.
 //!
-//! A publisher's event `n` concerns entity `n mod E`, in namespace `n mod K` (E is a multiple of K). A watcher of
-//! everything thus expects, of each publisher and namespace, the numbers `k, k+K, k+2K, …`; one of a single namespace
+//! A publisher's event `n` concerns entity `n mod E`, in namespace `n mod K` (E is a multiple of K); publishers start at
+//! numbers of their own, spread over the entities, and so are watched entities. A watcher of everything thus expects, of each publisher and namespace, the numbers `k, k+K, k+2K, …`; one of a single namespace
 //! or entity expects one such row. Within a row numbers must grow by the stride: a jump leaves missing numbers behind,
 //! and a number that comes later than one behind it is out of order if it was missing, else repeated.
 
@@ -24,8 +24,12 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    /// What watcher number `watcher` subscribes to.
-    pub(super) fn new(filter: Filter, entities: &Entities, watcher: u64) -> Self {
+    /// What watcher number `watcher` of `watchers` subscribes to.
+    pub(super) fn new(
+        filter: Filter,
+        entities: &Entities,
+        (watcher, watchers): (u64, u64),
+    ) -> Self {
         // Without namespaces order is promised for each entity only.
         let groups = if entities.namespaces > 0 {
             entities.namespaces
@@ -39,7 +43,8 @@ impl Interest {
                 only: None,
             },
             Filter::PerEntity => {
-                let entity = watcher % entities.count;
+                let apart = (entities.count / watchers.max(1)).max(1);
+                let entity = watcher * apart % entities.count;
                 Self {
                     pattern: entities.id(entity),
                     stride: entities.count,
@@ -79,8 +84,11 @@ impl Interest {
         }
     }
 
-    fn first_of_row(&self, row: usize) -> u64 {
-        self.only.unwrap_or(row as u64)
+    /// The first number of a row that is not below `start`.
+    fn first_of_row(&self, row: usize, start: u64) -> u64 {
+        let remainder = self.only.unwrap_or(row as u64);
+        let passed = start.saturating_sub(remainder).div_ceil(self.stride);
+        remainder + passed * self.stride
     }
 }
 
@@ -112,20 +120,26 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Ledger {
     interest: Interest,
-    /// The next number of each row, publisher by publisher.
+    /// The first number of each row, publisher by publisher.
+    first: Vec<u64>,
+    /// The next number of each row.
     next: Vec<u64>,
     missing: HashSet<(usize, u64)>,
     tally: Tally,
 }
 
 impl Ledger {
-    pub(super) fn new(interest: Interest, publisher_count: usize) -> Self {
+    /// `starts`: each publisher's first number.
+    pub(super) fn new(interest: Interest, starts: impl IntoIterator<Item = u64>) -> Self {
         let rows = interest.rows_per_publisher();
-        let first = (0..rows).map(|row| interest.first_of_row(row));
-        let next = (0..publisher_count).flat_map(|_| first.clone()).collect();
+        let mut first = Vec::new();
+        for start in starts {
+            first.extend((0..rows).map(|row| interest.first_of_row(row, start)));
+        }
         Self {
             interest,
-            next,
+            next: first.clone(),
+            first,
             missing: HashSet::new(),
             tally: Tally::default(),
         }
@@ -160,14 +174,14 @@ impl Ledger {
         }
     }
 
-    /// Whether all of what publishers sent, by publisher, has been seen.
-    pub(super) fn is_complete(&self, sent: &[u64]) -> bool {
-        self.tally.received >= self.expected(sent)
+    /// Whether all of what publishers sent has been seen. `ends`: the number behind the last, by publisher.
+    pub(super) fn is_complete(&self, ends: &[u64]) -> bool {
+        self.tally.received >= self.expected(ends)
     }
 
-    /// The counts, given what publishers sent.
-    pub(super) fn close(&self, sent: &[u64]) -> Tally {
-        let expected = self.expected(sent);
+    /// The counts, given the number behind each publisher's last.
+    pub(super) fn close(&self, ends: &[u64]) -> Tally {
+        let expected = self.expected(ends);
         let lost = expected.saturating_sub(self.tally.received);
         Tally {
             expected,
@@ -176,14 +190,13 @@ impl Ledger {
         }
     }
 
-    fn expected(&self, sent: &[u64]) -> u64 {
+    fn expected(&self, ends: &[u64]) -> u64 {
         let rows = self.interest.rows_per_publisher();
-        let of_row = |sent: u64, row| {
-            sent.saturating_sub(self.interest.first_of_row(row))
-                .div_ceil(self.interest.stride)
-        };
-        sent.iter()
-            .map(|&sent| (0..rows).map(|row| of_row(sent, row)).sum::<u64>())
+        let of_row =
+            |end: u64, first: &u64| end.saturating_sub(*first).div_ceil(self.interest.stride);
+        ends.iter()
+            .zip(self.first.chunks_exact(rows))
+            .map(|(&end, first)| first.iter().map(|first| of_row(end, first)).sum::<u64>())
             .sum()
     }
 }
@@ -195,11 +208,15 @@ mod tests {
 
     /// Ten entities in two namespaces.
     fn interest(filter: Filter, watcher: u64) -> Interest {
-        Interest::new(filter, &Entities::new(&test_options()).unwrap(), watcher)
+        Interest::new(
+            filter,
+            &Entities::new(&test_options()).unwrap(),
+            (watcher, 10),
+        )
     }
 
     fn tally(interest: &Interest, seen: &[u64], sent: u64) -> Tally {
-        let mut ledger = Ledger::new(interest.clone(), 1);
+        let mut ledger = Ledger::new(interest.clone(), [0]);
         for &number in seen {
             ledger.see(0, number);
         }
@@ -256,7 +273,7 @@ mod tests {
 
     #[test]
     fn publishers_are_followed_apart() {
-        let mut ledger = Ledger::new(interest(Filter::PerNamespace, 0), 2);
+        let mut ledger = Ledger::new(interest(Filter::PerNamespace, 0), [0, 0]);
         for (publisher, number) in [(0, 0), (2, 0), (1, 0), (1, 2), (0, 2)] {
             assert!(!ledger.is_complete(&[3, 3]));
             ledger.see(publisher, number);
@@ -269,5 +286,36 @@ mod tests {
         };
         assert!(ledger.is_complete(&[3, 3]));
         assert_eq!(ledger.close(&[3, 3]), expected);
+    }
+
+    #[test]
+    fn publishers_start_anywhere() {
+        let seen = |filter, numbers: &[u64], ends: &[u64]| {
+            let mut ledger = Ledger::new(interest(filter, 3), [5, 12]);
+            for &number in numbers {
+                ledger.see(1, number);
+            }
+            ledger.close(ends)
+        };
+        let faultless = |expected, received| Tally {
+            expected,
+            received,
+            lost: expected - received,
+            ..Tally::default()
+        };
+        // The first publisher sent 5 to 24, the second 12 to 13.
+        assert_eq!(seen(Filter::All, &[12, 13], &[25, 14]), faultless(22, 2));
+        assert_eq!(seen(Filter::PerEntity, &[13], &[25, 14]), faultless(3, 1));
+        assert_eq!(seen(Filter::PerNamespace, &[], &[5, 12]), faultless(0, 0));
+    }
+
+    #[test]
+    fn watched_entities_are_spread() {
+        let entities = Entities::new(&test_options()).unwrap();
+        let pattern = |watcher| Interest::new(Filter::PerEntity, &entities, (watcher, 3)).pattern;
+        assert_eq!(
+            [0, 1, 2].map(pattern),
+            [0, 3, 6].map(|number| entities.id(number))
+        );
     }
 }

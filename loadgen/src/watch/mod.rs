@@ -47,8 +47,8 @@ struct Stage {
     /// A watcher thread has failed: publishing to the others would say nothing.
     failed: AtomicBool,
 
-    /// Events sent by each publisher connection, once they are done.
-    sent: OnceLock<Vec<u64>>,
+    /// The number behind each publisher connection's last event, once they are done.
+    ends: OnceLock<Vec<u64>>,
 }
 
 /// # Errors
@@ -69,7 +69,7 @@ pub(crate) fn run(options: &WatchOptions) -> Result<()> {
         run: RunId::new(),
         ready: AtomicUsize::new(0),
         failed: AtomicBool::new(false),
-        sent: OnceLock::new(),
+        ends: OnceLock::new(),
     };
     let session = Session {
         plan: &plan,
@@ -79,7 +79,9 @@ pub(crate) fn run(options: &WatchOptions) -> Result<()> {
     };
     let (published, watched) = play(session, |connection| {
         let stream = (stage.run, load.seed, connection);
-        Ok(Publisher::new(&target, &entities, &entity_options, stream))
+        let start = start(&entities, connection as u64, load.connections);
+        let publisher = Publisher::new(&target, &entities, &entity_options, (stream, start));
+        Ok(publisher)
     })?;
     let tally = describe(
         options,
@@ -122,15 +124,11 @@ where
             report::note(&format!("{} watchers are subscribed", options.watchers));
             Some(drive::run(plan, make_publisher))
         };
-        let sent = match &published {
-            Some(Ok(outcome)) => outcome
-                .workloads
-                .iter()
-                .map(Publisher::sent_count)
-                .collect(),
+        let ends = match &published {
+            Some(Ok(outcome)) => outcome.workloads.iter().map(Publisher::end).collect(),
             _ => Vec::new(),
         };
-        stage.sent.get_or_init(|| sent);
+        stage.ends.get_or_init(|| ends);
         let mut watched = Watched::new();
         for thread in threads {
             watched.add(&drive::join(thread)?);
@@ -140,6 +138,16 @@ where
             None => bail!("the watchers could not be set up"),
         }
     })
+}
+
+/// The number that each of `connections` publishers starts at: spread over the entities, so that all are visited even
+/// where no publisher comes round.
+fn starts(entities: &Entities, connections: u16) -> impl Iterator<Item = u64> {
+    (0..u64::from(connections)).map(move |connection| start(entities, connection, connections))
+}
+
+fn start(entities: &Entities, connection: u64, connections: u16) -> u64 {
+    connection * entities.count / u64::from(connections.max(1))
 }
 
 fn describe(options: &WatchOptions, published: &Stats, watched: &Watched, rate: u64) -> Tally {

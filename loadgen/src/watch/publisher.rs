@@ -1,4 +1,4 @@
-//! The events of one publisher connection: entity after entity in turn, each marked.
+//! The events of one publisher connection: entity after entity in turn, each marked, and numbered from where it starts.
 
 use super::mark::{MARK_LEN, Mark, RunId};
 use crate::clock::Moment;
@@ -17,7 +17,7 @@ pub(super) struct Publisher {
     run: RunId,
     connection: usize,
     entity_count: u64,
-    sent_count: u64,
+    next: u64,
 }
 
 impl Publisher {
@@ -25,7 +25,7 @@ impl Publisher {
         target: &Target,
         entities: &Entities,
         options: &EntityOptions,
-        (run, seed, connection): (RunId, u64, usize),
+        ((run, seed, connection), start): ((RunId, u64, usize), u64),
     ) -> Self {
         let mut random = Random::new(seed, connection);
         let text = EventText::new(entities.clone(), options, &mut random);
@@ -37,13 +37,13 @@ impl Publisher {
             run,
             connection,
             entity_count,
-            sent_count: 0,
+            next: start,
         }
     }
 
-    /// Events sent, acknowledged or not.
-    pub(super) fn sent_count(&self) -> u64 {
-        self.sent_count
+    /// The number behind the last event sent, acknowledged or not.
+    pub(super) fn end(&self) -> u64 {
+        self.next
     }
 }
 
@@ -53,10 +53,10 @@ impl Workload for Publisher {
     fn write_request(&mut self, due: Moment, out: &mut Vec<u8>) -> Ticket {
         let mark = Mark {
             publisher: self.connection,
-            number: self.sent_count,
+            number: self.next,
             due,
         };
-        self.sent_count += 1;
+        self.next += 1;
         out.extend_from_slice(&self.head);
         let entity = mark.number % self.entity_count;
         self.text

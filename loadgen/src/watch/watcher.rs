@@ -74,8 +74,8 @@ impl Watched {
         self.busy.extend(&other.busy);
     }
 
-    fn close(&mut self, ledger: &Ledger, sent: &[u64]) {
-        let tally = ledger.close(sent);
+    fn close(&mut self, ledger: &Ledger, ends: &[u64]) {
+        let tally = ledger.close(ends);
         self.tally.add(&tally);
         self.worst_lost = self.worst_lost.max(tally.lost);
         self.with_losses += u64::from(tally.lost > 0);
@@ -136,7 +136,11 @@ impl<'a> Crowd<'a> {
         let poller = Poller::new()?;
         let mut watchers = Vec::new();
         for number in (index as u64..u64::from(options.watchers)).step_by(count) {
-            let interest = Interest::new(options.filter, entities, number);
+            let interest = Interest::new(
+                options.filter,
+                entities,
+                (number, u64::from(options.watchers)),
+            );
             let stream = ws::open(plan.target, PATH)
                 .with_context(|| format!("cannot open watcher {number}"))?;
             let mut link = Link::adopt(stream, &poller, watchers.len())?;
@@ -146,7 +150,7 @@ impl<'a> Crowd<'a> {
             );
             write_text(&subscription, link.output());
             link.flush(&poller)?;
-            let ledger = Ledger::new(interest, usize::from(plan.load.connections));
+            let ledger = Ledger::new(interest, super::starts(entities, plan.load.connections));
             watchers.push(Watcher {
                 link: Some(link),
                 subscribed: false,
@@ -191,7 +195,7 @@ impl<'a> Crowd<'a> {
         let mut done_at = None;
         loop {
             self.turn()?;
-            let Some(sent) = self.session.stage.sent.get() else {
+            let Some(ends) = self.session.stage.ends.get() else {
                 continue;
             };
             let now = clock.now();
@@ -200,19 +204,19 @@ impl<'a> Crowd<'a> {
             }
             let done_at = *done_at.get_or_insert(now);
             let quiet_since = self.last_message.max(done_at);
-            if self.is_complete(sent) || now.since(quiet_since) >= self.session.options.drain {
+            if self.is_complete(ends) || now.since(quiet_since) >= self.session.options.drain {
                 for watcher in &self.watchers {
-                    self.watched.close(&watcher.ledger, sent);
+                    self.watched.close(&watcher.ledger, ends);
                 }
                 return Ok(());
             }
         }
     }
 
-    fn is_complete(&self, sent: &[u64]) -> bool {
+    fn is_complete(&self, ends: &[u64]) -> bool {
         self.watchers
             .iter()
-            .all(|watcher| watcher.link.is_none() || watcher.ledger.is_complete(sent))
+            .all(|watcher| watcher.link.is_none() || watcher.ledger.is_complete(ends))
     }
 
     fn turn(&mut self) -> Result<()> {
