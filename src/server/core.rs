@@ -447,9 +447,6 @@ impl Core {
         for (origin, reply) in replies {
             self.reply(origin.core, origin.ticket, reply);
         }
-        if let Some(changes) = changes {
-            self.publish_changes(&changes);
-        }
         let gated = std::mem::take(&mut self.gated);
         for &index in &gated {
             let Some(connection) = self.connections.get_mut(index) else {
@@ -466,6 +463,10 @@ impl Core {
             self.queue_write(index);
         }
         reuse(&mut self.gated, gated);
+        // After those who published: one answer delays the watchers less than many updates would delay it.
+        if let Some(changes) = changes {
+            self.publish_changes(&changes);
+        }
         self.count();
     }
 
