@@ -3,10 +3,11 @@
 # columns mean.
 #
 #   bench/figures.sh [compare] [watch] [idle] [stall] [storage] [start] [checkpoint] [history] [replay]
-#                     [connectors]
+#                     [connectors] [list] [few] [sizes] [shards] [overload] [steady]
 #
 # Without names, all of them; `replay` is a part of `start`. ROUNDS (3) and SECONDS_EACH (4) of each comparison; MILLIONS
-# (10) of entities in the larger of the two sets that `start` and `checkpoint` share, and of events in that of `history`.
+# (10) of entities in the larger of the sets that `start`, `checkpoint` and `sizes` use, and of events in that of
+# `history`; MINUTES (10) and RATE (46000) of `steady`.
 # Data lies below target/, so that flushes reach the disk of the checkout and not a file system in memory; of ten
 # millions it takes 5 GB.
 set -euo pipefail
@@ -27,10 +28,11 @@ stop() {
   fi
 }
 
-# serve <directory>: Flux in sync durability; $server is its process
+# serve <directory>: Flux in sync durability; $server is its process. SHARDS (1), on as many cores.
 serve() {
   port=$((port + 1))
-  FLUX_SHARDS=1 taskset -c 0 "$bin/flux" --port "$port" --data-dir "$data/$1" 2>>"$data/log" &
+  local shards=${SHARDS:-1}
+  taskset -c "0-$((shards - 1))" "$bin/flux" --port "$port" --data-dir "$data/$1" --shards "$shards" 2>>"$data/log" &
   server=$!
   until curl -sf -o /dev/null "http://127.0.0.1:$port/ready"; do
     kill -0 "$server" 2>/dev/null || { tail -1 "$data/log" >&2; exit 1; }
@@ -172,4 +174,83 @@ connectors() {
   source=
 }
 
-for what in ${*:-compare watch idle stall storage start checkpoint history connectors}; do "$what"; done
+# Whole listings.
+list() {
+  serve list
+  printf '\nlist of 10,000 entities, 4 connections\n'
+  load list --connections 4 --namespaces 1 --entities 10000 --limit 0 --properties 3 --duration "$seconds" --cpu 1
+  stop
+}
+
+# Few connections.
+few() {
+  local connections
+  for connections in 1 2 4 8 16; do
+    printf '\n'
+    versus -- publish --connections "$connections" --properties 3 --duration "$seconds"
+  done
+}
+
+# What an event and a read cost among few entities and among many.
+sizes() {
+  local count round
+  for count in 10000 "${MILLIONS:-10}000000"; do
+    serve "sizes$count"
+    load fill --entities "$count" --properties 3 --cpu 1 --json
+    grep RssAnon "/proc/$server/status"
+    for round in $(seq "$rounds"); do
+      printf '\n%s entities (round %s)\n' "$count" "$round"
+      load publish --connections 64 --entities "$count" --properties 3 --duration "$seconds" --cpu 1
+      load get --connections 64 --entities "$count" --no-setup --duration "$seconds" --cpu 1
+    done
+    stop
+    rm -r "$data/sizes$count"
+  done
+}
+
+# Processor time for each event, with load and server on both cores: one shard, two with a namespace each, two with one
+# namespace that both cores' connections want.
+shards() {
+  local count namespaces ticks rate
+  for count in 1 2; do
+    for namespaces in 1 2; do
+      SHARDS=$count serve "shards$count-$namespaces"
+      ticks=$(awk '{print $14 + $15}' "/proc/$server/stat")
+      rate=$("$bin/flux-loadgen" publish --namespaces "$namespaces" --connections 64 --threads 2 --properties 3 --warmup 0 \
+        --duration "$seconds" --url "http://127.0.0.1:$port" 2>/dev/null | awk '/requests_per_second/ {print $2}')
+      awk -v before="$ticks" -v rate="$rate" -v shards="$count" -v namespaces="$namespaces" -v seconds="$seconds" \
+        '{printf "%d shards, %d namespaces: %d/s, %.1f us of processor each\n", shards, namespaces, rate,
+          ($14 + $15 - before) * 10000 / rate / seconds}' "/proc/$server/stat"
+      stop
+    done
+  done
+}
+
+# Twice what a closed loop of as many connections gets.
+overload() {
+  local best
+  serve overload
+  best=$(load publish --connections 64 --properties 3 --duration "$seconds" --cpu 1 | awk '/requests_per_second/ {print $2}')
+  grep RssAnon "/proc/$server/status"
+  printf '\nbest %s/s; offered twice of it\n' "$best"
+  load publish --connections 64 --properties 3 --duration "$seconds" --rate "$((best * 2))" --cpu 1 || true
+  grep RssAnon "/proc/$server/status"
+  stop
+}
+
+# An even load for long: its latencies, and every half minute the processor time, memory and descriptors of the server.
+steady() {
+  local publishing
+  serve steady
+  load publish --connections 64 --properties 3 --rate "${RATE:-46000}" --duration "$((${MINUTES:-10} * 60))" --cpu 1 &
+  publishing=$!
+  while sleep 30 && kill -0 "$publishing" 2>/dev/null; do
+    printf '%s ticks, %s descriptors, %s\n' "$(awk '{print $14 + $15}' "/proc/$server/stat")" \
+      "$(find "/proc/$server/fd" | wc -l)" "$(grep RssAnon "/proc/$server/status")"
+  done
+  wait "$publishing"
+  stop
+}
+
+every="compare watch idle stall storage start checkpoint history connectors list few sizes shards overload steady"
+for what in ${*:-$every}; do "$what"; done

@@ -5,7 +5,7 @@
 
 use super::hub::Hub;
 use super::pace::Pace;
-use super::runtime::{FlushFile, pause, spawn_blocking};
+use super::runtime::{FlushFile, pause, spawn_blocking, when_woken};
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
@@ -79,7 +79,7 @@ impl Flusher {
         {
             shard.flush_begins();
             self.issued_ms = now_ms;
-            let task = Box::pin(sync_files(
+            let task = when_woken(sync_files(
                 flush.segments().to_vec(),
                 std::mem::take(&mut self.files),
             ));

@@ -53,8 +53,8 @@ impl Part {
         self.id(self.used)
     }
 
-    /// How many entities may be taken in one piece: those before `other`, at most `count_max`, and all but the last of
-    /// them within `room` bytes.
+    /// How many entities may be taken in one piece, the next at least: those before `other`, at most `count_max`, and all
+    /// but the last of them within `room` bytes.
     fn run(&self, other: Option<&str>, count_max: usize, room: usize) -> usize {
         let start = self.start(self.used).0;
         let rest = self.chunk.ends.get(self.used..).unwrap_or_default();
@@ -62,8 +62,8 @@ impl Part {
         let count = within.min(count_max).min(rest.len());
         match other {
             None => count,
-            Some(other) => (0..count)
-                .position(|index| self.id(self.used + index).is_none_or(|id| id > other))
+            Some(other) => (1..count)
+                .find(|index| self.id(self.used + index).is_none_or(|id| id > other))
                 .unwrap_or(count),
         }
     }

@@ -14,8 +14,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::OnceLock;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 /// Memory that an executor registers with `io_uring`, bytes. Small: only `fdatasync` and polls go through it, and
@@ -109,7 +110,7 @@ pub(super) fn set_helper_cpus(cpus: CpuSet) {
 pub(super) fn spawn_blocking<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = R>>> {
-    Box::pin(glommio::executor().spawn_blocking(move || {
+    when_woken(glommio::executor().spawn_blocking(move || {
         // The thread was born on the reactor's core; to work there would stall it.
         let moved = HELPER_CPUS
             .get()
@@ -150,6 +151,48 @@ pub(super) fn spawn_background<R: Send + 'static>(
             }
         })
     })
+}
+
+/// What [`when_woken`] gives glommio in the place of the task's waker.
+#[derive(Debug)]
+struct Bell {
+    rung: AtomicBool,
+    task: OnceLock<Waker>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// A future that may be polled any number of times, by one task: only where it was woken is `future` itself polled.
+///
+/// glommio keeps a waker for each poll of a request in flight, and panics at the 32,768th of a task. A core polls what it
+/// waits for in each turn, so a checkpoint of some seconds would end it.
+pub(super) fn when_woken<T>(
+    future: impl Future<Output = T> + 'static,
+) -> Pin<Box<dyn Future<Output = T>>> {
+    let bell = Arc::new(Bell {
+        rung: AtomicBool::new(true),
+        task: OnceLock::new(),
+    });
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut future = Box::pin(future);
+    Box::pin(std::future::poll_fn(move |context| {
+        if !bell.rung.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        bell.task.get_or_init(|| context.waker().clone());
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    }))
 }
 
 /// Waits, and lets the executor do other things.
@@ -193,5 +236,28 @@ impl Future for Readable {
         Pin::new(&mut self.stream)
             .poll_read(context, &mut nothing)
             .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_job_may_be_polled_any_number_of_times() {
+        let executor = spawn("polls", 0, || async {
+            let (end, ended) = mpsc::channel();
+            let mut job = spawn_blocking(move || ended.recv());
+            for _ in 0..100_000 {
+                let polled =
+                    std::future::poll_fn(|context| Poll::Ready(job.as_mut().poll(context)));
+                assert!(polled.await.is_pending());
+            }
+            end.send("done").unwrap();
+            assert_eq!(job.await, Ok("done"));
+            Ok(())
+        });
+        join(executor.unwrap()).unwrap();
     }
 }
