@@ -96,6 +96,12 @@ pub const PIPELINE_READS_MAX: usize = 16;
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
+/// Microseconds for which a flush is put off for those whom the last one answered, while others keep the core busy: about
+/// what answering and reading two hundred clients takes. Then it covers those who are back.
+pub const GATHERING_MICROS_MAX: u64 = 1500;
+/// Microseconds, in all, for which a core looks out for them while nothing is ready: what it takes to wake a client that
+/// slept, and a fifth of what a flush takes. Then the flush goes.
+pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;
 /// Connections served in a row before the kernel's threads get the processor, while a flush is in flight.
 pub const CONNECTIONS_PER_LOAN: usize = 8;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.

@@ -166,8 +166,9 @@ impl Core {
             self.advance(&mut opening, busy).await?;
             self.write_all();
             if !busy && !self.has_work() && self.sleep(&mut opening).await? == Woken::Flushed {
-                // The next flush is issued before anything else: what waits for it waits for the disk.
-                continue;
+                // Who was waiting for it is answered before anything else.
+                self.hub.read_clocks();
+                self.write_all();
             }
             busy = self.turn()?;
         }
@@ -276,7 +277,10 @@ impl Core {
     /// True where there is something to do without waiting.
     fn has_work(&self) -> bool {
         let replies = self.hub.shard.as_ref().is_some_and(Shard::has_releasable);
-        replies || !self.to_read.is_empty() || !self.to_write.is_empty()
+        replies
+            || !self.to_read.is_empty()
+            || !self.to_write.is_empty()
+            || self.flusher.is_gathering()
     }
 
     /// Waits until a descriptor is ready, or something that was issued is finished.
@@ -359,6 +363,8 @@ impl Core {
         {
             self.rebuild(error);
         }
+        let found_any = busy || !self.to_read.is_empty();
+        self.flusher.note_turn(found_any, self.hub.now_micros);
         Ok(busy)
     }
 

@@ -3,6 +3,7 @@
 //! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
+use super::gathering::Gathering;
 use super::hub::Hub;
 use super::pace::Pace;
 use super::runtime::{FlushFile, pause, spawn_blocking, when_woken};
@@ -29,6 +30,8 @@ pub(super) struct Flusher {
     /// The open files of segments that may still be flushed, by ordinal.
     files: Files,
     flush: Option<(Flush, Task<io::Result<Files>>)>,
+    /// Whom the next flush is put off for.
+    gathering: Gathering,
     spare: Option<Task<Result<Spare, StorageError>>>,
     /// How fast the helper thread may prepare it.
     pace: Arc<Pace>,
@@ -44,6 +47,7 @@ impl Flusher {
         Self {
             files: Files::new(),
             flush: None,
+            gathering: Gathering::default(),
             spare: None,
             pace: Arc::new(Pace::new()),
             spare_retry_ms: None,
@@ -54,6 +58,16 @@ impl Flusher {
     /// True while a flush is in flight.
     pub(super) fn is_flushing(&self) -> bool {
         self.flush.is_some()
+    }
+
+    /// True while a flush is put off: the core is not to sleep.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.gathering.is_on()
+    }
+
+    /// Notes whether the turn that began then found anything to do: a flush is put off only while others come.
+    pub(super) fn note_turn(&mut self, found_any: bool, now_micros: u64) {
+        self.gathering.note_turn(found_any, now_micros);
     }
 
     /// True while a flush or a preparation is in flight: the executor has to look at its rings.
@@ -69,7 +83,7 @@ impl Flusher {
             return false;
         };
         let due = match shard.durability() {
-            Durability::Sync => true,
+            Durability::Sync => !self.gathering.goes_on(shard.appended(), hub.now_micros),
             // A tick early, since only ticks look at the clock when nothing else happens.
             Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
         };
@@ -127,7 +141,11 @@ impl Flusher {
         match result {
             Ok(files) => {
                 self.files = files;
+                let before = shard.log().durable();
                 shard.log_mut().finish_flush(flush);
+                let flushed = shard.log().durable().get() - before.get();
+                self.gathering
+                    .begin(flushed, shard.appended(), hub.now_micros);
             }
             Err(error) => {
                 // What the kernel could not write it may have dropped: trying again could succeed and mean

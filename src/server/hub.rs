@@ -54,6 +54,8 @@ pub(super) struct Hub {
     pub(super) now: Timestamp,
     /// Milliseconds of the monotonic clock, read once per turn.
     pub(super) now_ms: u64,
+    /// The same in microseconds.
+    pub(super) now_micros: u64,
     /// The `Date` of answers.
     pub(super) date: ImfFixdate,
     clock: Monotonic,
@@ -101,6 +103,7 @@ impl Hub {
             control_calls: VecDeque::new(),
             now: Timestamp::default(),
             now_ms: 0,
+            now_micros: 0,
             date: [0; 29],
             clock: Monotonic::start(),
         };
@@ -112,7 +115,8 @@ impl Hub {
     pub(super) fn read_clocks(&mut self) {
         let before = self.now.as_micros() / 1_000_000;
         self.now = clock::now();
-        self.now_ms = self.clock.millis();
+        self.now_micros = self.clock.micros();
+        self.now_ms = self.now_micros / 1000;
         if let Some(shard) = &mut self.shard {
             shard.limiter_mut().advance(self.now_ms);
         }

@@ -35,6 +35,7 @@ mod core;
 mod deletion;
 mod directory;
 mod flusher;
+mod gathering;
 mod headroom;
 mod historian;
 mod http;
