@@ -102,8 +102,6 @@ pub const GATHERING_MICROS_MAX: u64 = 1500;
 /// Microseconds, in all, for which a core looks out for them while nothing is ready: what it takes to wake a client that
 /// slept, and a fifth of what a flush takes. Then the flush goes.
 pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;
-/// Connections served in a row before the kernel's threads get the processor, while a flush is in flight.
-pub const CONNECTIONS_PER_LOAN: usize = 8;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.

@@ -223,9 +223,11 @@ impl Checkpointer {
         self.through = snapshot.meta.through;
         self.failure = None;
         let replaced = shard.engine_mut().settle(layers);
-        let core = hub.core;
+        let (core, pace) = (hub.core, Arc::clone(&self.pace));
         self.phase = Phase::Clearing(spawn_background(move || {
-            drop((replaced, snapshot));
+            drop(snapshot);
+            let mut pacer = pace.pacer();
+            replaced.give_back(&mut || pacer.rest_and_go_on());
             let mut dir = dir;
             if let Err(error) = dir.remove_unreferenced() {
                 report::warning(&format!(

@@ -215,7 +215,6 @@ impl Core {
         // sockets comes after: the disk works meanwhile.
         if issued.await? || (busy && (self.is_waiting() || opening.is_some())) {
             runtime::yield_now().await;
-            self.let_the_disk_work();
         }
         Ok(())
     }
@@ -228,15 +227,6 @@ impl Core {
             || self.historian.is_waiting()
             || self.controller.is_waiting()
             || self.directory.is_waiting()
-    }
-
-    /// Lends the processor to the kernel's threads while a flush is in flight: the one that carries it out is bound
-    /// to this core, and gets it only when the executor sleeps or yields. It needs tens of microseconds twice; with
-    /// them in time, the disk works while this core does. Without anybody waiting it is a cheap system call.
-    pub(super) fn let_the_disk_work(&self) {
-        if self.flusher.is_flushing() {
-            rustix::thread::sched_yield();
-        }
     }
 
     /// True where a flush or a preparation was finished, or the shard was opened.
@@ -338,10 +328,7 @@ impl Core {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.poll(&mut ready)?;
         let mut busy = !ready.is_empty();
-        for (index, event) in ready.iter().enumerate() {
-            if index % limits::CONNECTIONS_PER_LOAN == limits::CONNECTIONS_PER_LOAN - 1 {
-                self.let_the_disk_work();
-            }
+        for event in &ready {
             match event.token {
                 Token::Listener => self.accept(),
                 Token::Wake => self.inbox.wake_up(),

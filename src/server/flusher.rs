@@ -5,17 +5,16 @@
 
 use super::gathering::Gathering;
 use super::hub::Hub;
-use super::pace::Pace;
 use super::runtime::{FlushFile, pause, spawn_blocking, when_woken};
+use super::spare_pace::SparePace;
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
-use flux_storage::{Flush, FlushSegment, Haste, Spare, SpareJob, StorageError};
+use flux_storage::{Flush, FlushSegment, Spare, SpareJob, StorageError};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,8 +32,8 @@ pub(super) struct Flusher {
     /// Whom the next flush is put off for.
     gathering: Gathering,
     spare: Option<Task<Result<Spare, StorageError>>>,
-    /// How fast the helper thread may prepare it.
-    pace: Arc<Pace>,
+    /// How fast the helper thread prepares it.
+    pace: Arc<SparePace>,
     /// When a failed preparation is tried again, monotonic milliseconds.
     spare_retry_ms: Option<u64>,
     /// When the last flush was issued, monotonic milliseconds.
@@ -49,7 +48,7 @@ impl Flusher {
             flush: None,
             gathering: Gathering::default(),
             spare: None,
-            pace: Arc::new(Pace::new()),
+            pace: Arc::default(),
             spare_retry_ms: None,
             issued_ms: 0,
         }
@@ -100,8 +99,8 @@ impl Flusher {
             self.flush = Some((flush, task));
             issued = true;
         }
-        if self.spare.is_some() && shard.log_mut().is_spare_urgent() {
-            self.pace.hurry();
+        if self.spare.is_some() {
+            self.pace.note_used(shard.log().active_used_permille());
         }
         let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
         if self.spare.is_none()
@@ -110,7 +109,7 @@ impl Flusher {
         {
             self.spare_retry_ms = None;
             let job = job.leaving(hub.shared.bytes_for_retention());
-            self.pace = Arc::new(Pace::new());
+            self.pace = Arc::default();
             let pace = Arc::clone(&self.pace);
             self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
             issued = true;
@@ -214,13 +213,9 @@ impl Flusher {
 }
 
 /// The helper thread's part.
-fn prepare(job: SpareJob, pace: &Pace) -> Result<Spare, StorageError> {
-    let mut pacer = pace.pacer();
-    job.run_with_rests(&mut || match pacer.rest() {
-        // A rest that asks for an end is none: however long it takes, the segment is wanted.
-        ControlFlow::Continue(()) | ControlFlow::Break(()) if pace.is_hurried() => Haste::Hurries,
-        ControlFlow::Continue(()) | ControlFlow::Break(()) => Haste::Rests,
-    })
+fn prepare(job: SpareJob, pace: &SparePace) -> Result<Spare, StorageError> {
+    let all = job.segment_bytes();
+    job.run_with_rests(&mut |made| pace.rest(made, all))
 }
 
 /// What clients are told while there is no room for what they want stored.

@@ -125,7 +125,11 @@ impl Janitor {
         if self.index.is_none()
             && let Some(job) = shard.log_mut().index_job()
         {
-            self.index = Some(spawn_background(move || job.run()));
+            let pace = Arc::clone(&self.pace);
+            self.index = Some(spawn_background(move || {
+                let mut pacer = pace.pacer();
+                job.run_with_rests(&mut || pacer.rest_and_go_on())
+            }));
             began = true;
         }
         let wanted = hub.config.upkeep.has_retention();

@@ -56,6 +56,7 @@ mod runtime;
 mod shared;
 mod slots;
 mod sockets;
+mod spare_pace;
 mod tally;
 mod upkeep;
 mod websocket;

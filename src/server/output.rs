@@ -64,10 +64,7 @@ impl Core {
     /// Writes once to every connection that is owed something.
     pub(super) fn write_all(&mut self) {
         let to_write = std::mem::take(&mut self.to_write);
-        for (position, &index) in to_write.iter().enumerate() {
-            if position % limits::CONNECTIONS_PER_LOAN == limits::CONNECTIONS_PER_LOAN - 1 {
-                self.let_the_disk_work();
-            }
+        for &index in &to_write {
             let Some(mut connection) = self.connections.take(index) else {
                 continue;
             };

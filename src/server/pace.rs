@@ -46,16 +46,6 @@ impl Pace {
         self.hurry_until_micros.store(until, Relaxed);
     }
 
-    /// From now on without rest.
-    pub(super) fn hurry(&self) {
-        self.hurry_until_micros.store(u64::MAX, Relaxed);
-    }
-
-    /// True where nobody is to rest.
-    pub(super) fn is_hurried(&self) -> bool {
-        self.hurry_until_micros.load(Relaxed) > 0
-    }
-
     /// A job begins.
     pub(super) fn pacer(&self) -> Pacer<'_> {
         Pacer {
@@ -66,6 +56,13 @@ impl Pace {
 }
 
 impl Pacer<'_> {
+    /// The same for a job that goes on however long it takes.
+    pub(super) fn rest_and_go_on(&mut self) {
+        match self.rest() {
+            ControlFlow::Continue(()) | ControlFlow::Break(()) => {}
+        }
+    }
+
     /// Rests for as long as the job has worked since the last rest. `Break`: it has to end.
     #[expect(
         clippy::disallowed_methods,

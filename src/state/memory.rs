@@ -43,6 +43,11 @@ impl Memory {
         }
     }
 
+    /// Drops it bit by bit, with a call of `rest` after each.
+    pub(super) fn give_back(self, rest: &mut dyn FnMut()) {
+        self.slab.give_back(rest);
+    }
+
     pub(super) fn hash(&self, id: &str) -> IdHash {
         self.table.hash(id)
     }

@@ -88,8 +88,17 @@ pub struct Lifted {
 /// reactor.
 #[derive(Debug)]
 pub struct Replaced {
-    _frozen: Option<Arc<Frozen>>,
+    frozen: Option<Arc<Frozen>>,
     _layers: LayerStack,
+}
+
+impl Replaced {
+    /// Gives its memory back, where nobody else holds it, and calls `rest` after each fraction of a millisecond of work.
+    pub fn give_back(self, rest: &mut dyn FnMut()) {
+        if let Some(Frozen(memory)) = self.frozen.and_then(Arc::into_inner) {
+            memory.give_back(rest);
+        }
+    }
 }
 
 /// The entities of one shard.
@@ -343,7 +352,7 @@ impl State {
     /// Puts the layers of a checkpoint that was written in the place of what was frozen and of the layers before.
     pub fn settle(&mut self, layers: LayerStack) -> Replaced {
         Replaced {
-            _frozen: self.frozen.take(),
+            frozen: self.frozen.take(),
             _layers: std::mem::replace(&mut self.layers, layers),
         }
     }

@@ -143,6 +143,14 @@ impl Slab {
         self.free.push(slot);
     }
 
+    /// Drops the entities a chunk at a time, with a call of `rest` after each.
+    pub(super) fn give_back(self, rest: &mut dyn FnMut()) {
+        for chunk in self.chunks {
+            drop(chunk);
+            rest();
+        }
+    }
+
     /// The entity in a slot that is in use.
     pub(super) fn get(&self, slot: u32) -> &Slot {
         &self.chunks[slot as usize / SLOTS_PER_CHUNK][slot as usize % SLOTS_PER_CHUNK]

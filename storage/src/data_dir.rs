@@ -266,7 +266,7 @@ fn make_log(
         base: first_sequence,
         durable,
     };
-    plan.create(Some(activation), &mut || Haste::Hurries)?;
+    plan.create(Some(activation), &mut |_| Haste::Hurries)?;
     drop(Watermark::open(dir, owner, durable)?);
     Ok(())
 }

@@ -425,11 +425,11 @@ impl Log {
         };
     }
 
-    /// A spare is in preparation, and an eighth of the active segment is used up: at the pace of the last events it may
-    /// be wanted soon, and who makes it should not rest.
-    pub fn is_spare_urgent(&self) -> bool {
-        matches!(self.spare, SpareState::InPreparation)
-            && self.active.room() < self.active.capacity() / 8 * 7
+    /// How much of the active segment is used, in thousandths: when the next one will be wanted.
+    pub fn active_used_permille(&self) -> u32 {
+        let capacity = self.active.capacity();
+        let used = (capacity - self.active.room()) as u128 * 1000 / capacity as u128;
+        u32::try_from(used).unwrap_or(1000)
     }
 
     /// A job failed, for example because the disk is full: [`Log::spare_job`] may be asked again. The log goes

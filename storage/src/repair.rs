@@ -387,7 +387,7 @@ fn remake(
             .map_or(Sequence::ZERO, |activation| activation.durable),
     };
     let path = layout::unfinished(&slot.path);
-    let (header, file) = plan.write(&path, Some(activation), &mut || Haste::Hurries)?;
+    let (header, file) = plan.write(&path, Some(activation), &mut |_| Haste::Hurries)?;
     let records = records(&original, segment, header.salt.seed(), clock);
     assert!(
         records.len() == record_bytes,

@@ -37,8 +37,8 @@ pub enum Haste {
     Hurries,
 }
 
-/// Called between the parts of the work.
-pub(crate) type Rest<'r> = dyn FnMut() -> Haste + 'r;
+/// Called between the parts of the work, with the bytes that are made.
+pub(crate) type Rest<'r> = dyn FnMut(u64) -> Haste + 'r;
 
 impl Haste {
     const fn bytes_per_flush(self) -> u64 {
@@ -131,7 +131,7 @@ impl SegmentPlan {
         for offset in (0..self.capacity).step_by(PAGE_BYTES) {
             if offset >= flush_at {
                 files::sync_data(&file, path)?;
-                flush_at = offset + rest().bytes_per_flush();
+                flush_at = offset + rest(offset).bytes_per_flush();
             }
             files::write_at("write zeros to", (&file, path), &zeros, offset)?;
         }

@@ -47,17 +47,17 @@ impl SpareJob {
     ///
     /// Those of [`SpareJob::run_with_rests`].
     pub fn run(self) -> Result<Spare, StorageError> {
-        self.run_with_rests(&mut || Haste::Hurries)
+        self.run_with_rests(&mut |_| Haste::Hurries)
     }
 
-    /// Makes the segment, and calls `rest` after every part that has reached the disk: who waits there leaves the disk to
-    /// others. Blocks.
+    /// Makes the segment, and calls `rest` after every part that has reached the disk, with the bytes made so far: who waits
+    /// there leaves the disk to others. Blocks.
     ///
     /// # Errors
     ///
     /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again. Tell the log
     /// (`Log::spare_failed`), and ask it for another job when it is time to try again.
-    pub fn run_with_rests(self, rest: &mut dyn FnMut() -> Haste) -> Result<Spare, StorageError> {
+    pub fn run_with_rests(self, rest: &mut dyn FnMut(u64) -> Haste) -> Result<Spare, StorageError> {
         let Self {
             plan,
             retired,
@@ -109,7 +109,7 @@ mod tests {
         for (haste, parts) in [(Haste::Rests, 3), (Haste::Hurries, 1)] {
             let mut rests = 0;
             let job = log.spare_job().unwrap();
-            let spare = job.run_with_rests(&mut || {
+            let spare = job.run_with_rests(&mut |_| {
                 rests += 1;
                 haste
             });

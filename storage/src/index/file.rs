@@ -3,6 +3,9 @@
 //! Read with `pread` and not through a mapping: the file is a cache, and a look-up must survive whatever happens to
 //! it; a mapping of a file that is cut short ends the process.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
@@ -24,6 +27,9 @@ use crate::{StorageError, layout};
 const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 /// Blocks read at once where a range of keys spans many: 192 KiB.
 const BLOCKS_PER_READ: usize = 64;
+
+/// Blocks written at once: a fraction of a millisecond of merging.
+const BLOCKS_PER_WRITE: usize = 16;
 
 /// Makes the names of files in preparation differ: a job and a reader may write the same index at the same time.
 static WRITES: AtomicU64 = AtomicU64::new(0);
@@ -153,46 +159,63 @@ impl IndexFile {
 }
 
 /// Writes the index of a segment whose records are these: whole under another name, then renamed over what was
-/// there. Not flushed: a crash may leave anything, and the checksums tell.
+/// there. Not flushed: a crash may leave anything, and the checksums tell. Calls `rest` after each fraction of a
+/// millisecond of work.
 pub(crate) fn write(
     segment: &IndexedSegment<'_>,
     notes: &Notes,
     key: IndexKey,
+    rest: &mut dyn FnMut(),
 ) -> Result<(), StorageError> {
     let path = layout::index_path(&segment.entry.path);
     let unfinished = layout::unfinished_index(&path, WRITES.fetch_add(1, Ordering::Relaxed));
-    let written = write_as(&unfinished, &path, &encode(segment, notes, key));
+    let written = write_as(&unfinished, (segment, notes, key), rest)
+        .and_then(|()| files::rename_undurably(&unfinished, &path));
     if written.is_err() {
         files::discard(&unfinished);
     }
     written
 }
 
-fn write_as(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let file = files::create(unfinished)?;
-    files::write_at("write", (&file, unfinished), bytes, 0)?;
-    files::rename_undurably(unfinished, path)
-}
-
-fn encode(segment: &IndexedSegment<'_>, notes: &Notes, key: IndexKey) -> Vec<u8> {
+/// Runs of the notes are sorted and then merged, so that both can be done bit by bit.
+fn write_as(
+    path: &Path,
+    (segment, notes, key): (&IndexedSegment<'_>, &Notes, IndexKey),
+    rest: &mut dyn FnMut(),
+) -> Result<(), StorageError> {
     let header = &segment.entry.header;
     let seed = header.salt.seed();
-    let mut entries: Vec<Entry> = notes.entries().collect();
-    entries.sort_unstable();
-    let blocks: Vec<u8> = entries.iter().flat_map(|entry| entry.encode()).collect();
-    let rows = blocks
-        .chunks(BLOCK_BYTES)
-        .enumerate()
-        .map(|(index, block)| {
-            let record = index * BLOCK_ENTRIES;
-            let row = Row {
-                first_key: entries[record].key,
-                crc: block_crc(seed, block),
-                mark: notes.place(record),
-            };
-            row.encode()
-        });
-    let table: Vec<u8> = rows.flatten().collect();
+    let runs = notes.runs().map(|run| {
+        let mut run: Vec<Entry> = run.collect();
+        run.sort_unstable();
+        rest();
+        run
+    });
+    let mut entries = Merged::new(runs.collect());
+    let file = files::create(path)?;
+    let rows = notes.len().div_ceil(BLOCK_ENTRIES);
+    let mut offset = INDEX_HEAD_BYTES + rows * ROW_BYTES;
+    let mut table = Vec::with_capacity(rows * ROW_BYTES);
+    let mut blocks = Vec::with_capacity(BLOCKS_PER_WRITE * BLOCK_BYTES);
+    for row in 0..rows {
+        let start = blocks.len();
+        let block = entries.by_ref().take(BLOCK_ENTRIES);
+        blocks.extend(block.flat_map(Entry::encode));
+        let block = blocks.get(start..).unwrap_or_default();
+        let row = Row {
+            first_key: Entry::decode_all(block).next().map_or(0, |first| first.key),
+            crc: block_crc(seed, block),
+            mark: notes.place(row * BLOCK_ENTRIES),
+        };
+        table.extend(row.encode());
+        if blocks.len() >= BLOCKS_PER_WRITE * BLOCK_BYTES {
+            files::write_at("write", (&file, path), &blocks, offset as u64)?;
+            offset += blocks.len();
+            blocks.clear();
+            rest();
+        }
+    }
+    files::write_at("write", (&file, path), &blocks, offset as u64)?;
     let head = IndexHead {
         scheme: key.scheme,
         identity: header.identity,
@@ -200,7 +223,64 @@ fn encode(segment: &IndexedSegment<'_>, notes: &Notes, key: IndexKey) -> Vec<u8>
         ordinal: header.ordinal,
         base: segment.span.base,
         next: segment.span.next,
-        count: entries.len() as u64,
+        count: notes.len() as u64,
     };
-    [head.encode(&table).as_slice(), &table, &blocks].concat()
+    let beginning = [head.encode(&table).as_slice(), &table].concat();
+    files::write_at("write", (&file, path), &beginning, 0)
+}
+
+/// Several ascending runs as one.
+struct Merged {
+    /// The next entry of each run, the run's number, and how many of it came before.
+    heads: BinaryHeap<Reverse<(Entry, usize, usize)>>,
+    runs: Vec<Vec<Entry>>,
+}
+
+impl Merged {
+    fn new(runs: Vec<Vec<Entry>>) -> Self {
+        let first = |(number, run): (usize, &Vec<Entry>)| Some(Reverse((*run.first()?, number, 0)));
+        Self {
+            heads: runs.iter().enumerate().filter_map(first).collect(),
+            runs,
+        }
+    }
+}
+
+impl Iterator for Merged {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let mut head = self.heads.peek_mut()?;
+        let Reverse((entry, number, before)) = *head;
+        let following = before + 1;
+        match self.runs.get(number).and_then(|run| run.get(following)) {
+            Some(&next) => *head = Reverse((next, number, following)),
+            None => {
+                PeekMut::pop(head);
+            }
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_runs_are_all_their_entries_ascending() {
+        let run = |step: usize, count: usize| -> Vec<Entry> {
+            let entry = |number: usize| Entry {
+                key: (number * step % 97) as u64,
+                place: Place::of(number * step * 8),
+            };
+            let mut run: Vec<_> = (1..=count).map(entry).collect();
+            run.sort_unstable();
+            run
+        };
+        let runs = vec![run(3, 100), Vec::new(), run(5, 1), run(7, 300)];
+        let mut expected: Vec<_> = runs.iter().flatten().copied().collect();
+        expected.sort_unstable();
+        assert_eq!(Merged::new(runs).collect::<Vec<_>>(), expected);
+    }
 }

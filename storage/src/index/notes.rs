@@ -102,12 +102,17 @@ impl Notes {
 
     /// What was noted, in the records' order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.runs().flatten()
+    }
+
+    /// The same in runs of at most [`CHUNK_NOTES`].
+    pub(crate) fn runs(&self) -> impl Iterator<Item = impl Iterator<Item = Entry>> {
         let chunks = self
             .full
             .iter()
             .map(AsRef::as_ref)
             .chain(std::iter::once(&self.last));
-        chunks.flat_map(|chunk| {
+        chunks.map(|chunk| {
             let pairs = chunk.keys.iter().zip(&chunk.places);
             pairs.map(|(&key, &place)| Entry { key, place })
         })

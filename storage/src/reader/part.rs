@@ -238,7 +238,7 @@ impl Part<'_> {
                 span: self.span,
             };
             // A directory that can't be written to costs the next reader the same walk.
-            files::hint(index::write(&segment, &notes, self.key));
+            files::hint(index::write(&segment, &notes, self.key, &mut || {}));
         }
         Ok(SegmentIndex::Notes(Cow::Owned(notes)))
     }
