@@ -24,6 +24,7 @@ use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointMeta, LayerError, LayerStack, Pace,
     PendingCheckpoint, Sequence,
 };
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Stream and source of the tombstones that the delete calls make.
@@ -107,9 +108,13 @@ impl Snapshot {
         pace: &mut Pace<'_>,
     ) -> Result<PendingCheckpoint, CheckpointError> {
         let names = self.names.changes_since(&self.names_before);
+        let entities = self.frozen.entities(&mut || match pace(0) {
+            // One that has to end is told so again when it writes.
+            ControlFlow::Continue(()) | ControlFlow::Break(()) => {}
+        });
         let records = Records {
             len: names.len() + self.frozen.len(),
-            records: names.records().chain(self.frozen.entities()),
+            records: names.records().chain(entities),
         };
         dir.write(records, &self.layers, self.meta, pace)
     }

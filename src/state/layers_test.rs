@@ -85,7 +85,7 @@ impl Stack {
         let (frozen, layers, meta) = self.frozen.as_ref().unwrap();
         let pace = &mut |_| std::ops::ControlFlow::Continue(());
         self.checkpoints
-            .write(frozen.entities(), layers, *meta, pace)
+            .write(frozen.entities(&mut || {}), layers, *meta, pace)
             .unwrap()
     }
 
@@ -257,7 +257,7 @@ fn a_checkpoint_that_is_never_written_costs_nothing_but_memory() {
     for _ in 0..3 {
         let written = stack
             .checkpoints
-            .write(frozen.entities(), layers, *meta, pace);
+            .write(frozen.entities(&mut || {}), layers, *meta, pace);
         assert!(written.is_err());
     }
     for number in 2..100 {

@@ -1,4 +1,7 @@
 //! The entities of a listing: three ascending sources, of which the newest form of each id counts.
+//!
+//! What a memory has lifted from a source below it is not among its own ascending slots: its id comes from below, and the
+//! memory is asked for it.
 
 use flux_storage::{LayerEntity, LayerError, StackCursor};
 
@@ -7,6 +10,7 @@ use super::memory::Memory;
 use super::ordered::Range;
 use super::query::Scope;
 use super::slab::Slot;
+use super::table::IdHash;
 
 /// Entities in ascending order of their ids. An error is its last item.
 #[derive(Debug)]
@@ -62,6 +66,20 @@ impl<'s> MemoryCursor<'s> {
 
     fn id(&self) -> Option<&'s str> {
         self.next.map(|slot| slot.block.id())
+    }
+
+    /// The slot of an id that this memory or a source below it goes on with; goes past it.
+    fn take(&mut self, hash: IdHash, id: &str) -> Option<&'s Slot> {
+        if self.id() == Some(id) {
+            let found = self.next;
+            self.advance();
+            return found;
+        }
+        if !self.memory.has_lifted() {
+            return None;
+        }
+        let slot = self.memory.find(hash, id)?;
+        Some(self.memory.get(slot))
     }
 }
 
@@ -161,21 +179,21 @@ impl<'s, 'q> Merge<'s, 'q> {
 
     /// Goes past an id in every source. Returns its newest form, where that is no marker.
     fn take(&mut self, id: &str) -> Result<Option<Entity<'s>>, LayerError> {
-        let mut found = None;
+        let mut newest = None;
         if let Some(layers) = &mut self.layers
             && let Some(entity) = layers.next
             && entity.id == id
         {
-            found = Entity::from_layer(entity);
+            newest = Entity::from_layer(entity);
             layers.advance()?;
         }
+        let hash = self.active.memory.hash(id);
         for cursor in self.frozen.iter_mut().chain([&mut self.active]) {
-            if cursor.id() == Some(id) {
-                found = cursor.next.and_then(Entity::from_slot);
-                cursor.advance();
+            if let Some(slot) = cursor.take(hash, id) {
+                newest = Entity::from_slot(slot);
             }
         }
-        Ok(found)
+        Ok(newest)
     }
 }
 

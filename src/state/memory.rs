@@ -12,11 +12,13 @@
 //! the ordered list costs nothing until an entity joins or leaves. An ordered map by itself would be simpler, but
 //! would pay a dozen cache misses for each event where the table pays three.
 //!
+//! An entity that was *lifted* from a layer below is not in the ordered list: whoever lists meets its id in that layer, and
+//! looks here for what counts. To keep those in order too cost a quarter of each first event after a checkpoint.
+//!
 //! An entity that was deleted but still lies in a layer below stays as a *marker*, which hides that older form.
 //!
-//! Invariant: the table and the list hold exactly the slots in use, each once.
-
-use flux_storage::LayerEntity;
+//! Invariants: the table holds exactly the slots in use, each once, and the list those of them that were not lifted; what was
+//! lifted is in a layer below, as long as there is this memory.
 
 use super::ordered::{Ordered, Range};
 use super::query::Scope;
@@ -31,7 +33,10 @@ pub const WARM_IDS_MAX: usize = 32;
 pub(super) struct Memory {
     slab: Slab,
     table: Table,
+    /// Those that were not lifted.
     ordered: Ordered,
+    /// Those that were.
+    lifted: usize,
 }
 
 impl Memory {
@@ -86,8 +91,13 @@ impl Memory {
 
     /// Adds an entity whose id is not here, and returns its slot.
     pub(super) fn insert(&mut self, hash: IdHash, entity: Slot) -> u32 {
+        let is_lifted = entity.is_below();
         let slot = self.slab.insert(entity);
         self.table.insert(hash, slot);
+        if is_lifted {
+            self.lifted += 1;
+            return slot;
+        }
         let slab = &self.slab;
         let id = slab.get(slot).block.id();
         self.ordered
@@ -95,7 +105,7 @@ impl Memory {
         slot
     }
 
-    /// Takes out the entity of a slot in use.
+    /// Takes out the entity of a slot in use, which was not lifted.
     pub(super) fn remove(&mut self, hash: IdHash, slot: u32) {
         let slab = &self.slab;
         let id = slab.get(slot).block.id();
@@ -105,8 +115,8 @@ impl Memory {
         self.slab.remove(slot);
     }
 
-    /// The slots in `scope` whose ids come after `after`, ascending, markers among them. Cost: logarithmic, then
-    /// constant for each slot.
+    /// The slots in `scope` whose ids come after `after`, ascending, without those that were lifted. Cost: logarithmic,
+    /// then constant for each slot.
     pub(super) fn range(&self, scope: &Scope<'_>, after: Option<&str>) -> Range<'_> {
         let id = |slot| self.slab.get(slot).block.id();
         let mut start = self.ordered.seek(|slot| scope.is_after(id(slot)));
@@ -117,67 +127,28 @@ impl Memory {
         self.ordered.range(start, end)
     }
 
+    /// All slots that were not lifted, ascending by id.
+    pub(super) fn in_order(&self) -> Range<'_> {
+        self.ordered.all()
+    }
+
+    /// All slots that were lifted, in no order.
+    pub(super) fn lifted(&self) -> impl Iterator<Item = u32> {
+        let slots = self.slab.iter();
+        slots.filter_map(|(number, slot)| slot.is_below().then_some(number))
+    }
+
+    /// True where some were lifted: where a layer below has an id, what counts may be here.
+    pub(super) const fn has_lifted(&self) -> bool {
+        self.lifted > 0
+    }
+
     /// Slots in use, markers among them.
     pub(super) const fn len(&self) -> usize {
-        self.ordered.len()
+        self.ordered.len() + self.lifted
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
         self.slab.heap_bytes() + self.table.heap_bytes() + self.ordered.heap_bytes()
     }
 }
-
-/// What a checkpoint writes: the entities of a memory that no longer changes.
-#[derive(Debug)]
-pub struct Frozen(pub(super) Memory);
-
-impl Frozen {
-    /// Number of entities and markers.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// True where nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All of them, ascending by id, in the form that a layer keeps.
-    pub fn entities(&self) -> FrozenEntities<'_> {
-        FrozenEntities {
-            memory: &self.0,
-            slots: self.0.ordered.all(),
-            left: self.len(),
-        }
-    }
-}
-
-/// The entities of a frozen memory, ascending by id.
-#[derive(Debug)]
-pub struct FrozenEntities<'s> {
-    memory: &'s Memory,
-    slots: Range<'s>,
-    left: usize,
-}
-
-impl<'s> Iterator for FrozenEntities<'s> {
-    type Item = LayerEntity<'s>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.memory.slab.get(self.slots.next()?);
-        self.left -= 1;
-        Some(LayerEntity {
-            id: slot.block.id(),
-            version: slot.version(),
-            time_micros: slot.last_updated.as_micros(),
-            sequence: slot.sequence,
-            body: slot.is_live().then(|| slot.block.body()),
-        })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for FrozenEntities<'_> {}

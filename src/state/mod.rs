@@ -24,6 +24,7 @@
 
 mod block;
 mod entity;
+mod frozen;
 mod listing;
 mod memory;
 mod names;
@@ -47,8 +48,9 @@ use crate::model::{EntityView, EventView, Timestamp};
 
 pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
+pub use frozen::{Frozen, FrozenEntities};
 pub use listing::Listing;
-pub use memory::{Frozen, FrozenEntities, WARM_IDS_MAX};
+pub use memory::WARM_IDS_MAX;
 pub use names::{NameChanges, NameEntry, Names, NamesView, bookkept};
 pub use query::Query;
 

@@ -143,6 +143,11 @@ impl Slab {
         self.free.push(slot);
     }
 
+    /// All slots with their numbers, free ones among them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        (0..).zip(self.chunks.iter().flatten())
+    }
+
     /// Drops the entities a chunk at a time, with a call of `rest` after each.
     pub(super) fn give_back(self, rest: &mut dyn FnMut()) {
         for chunk in self.chunks {

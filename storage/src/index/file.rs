@@ -3,9 +3,6 @@
 //! Read with `pread` and not through a mapping: the file is a cache, and a look-up must survive whatever happens to
 //! it; a mapping of a file that is cut short ends the process.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
@@ -22,7 +19,7 @@ use crate::format::index::{
 };
 use crate::segment::SegmentEntry;
 use crate::sequence::Span;
-use crate::{StorageError, layout};
+use crate::{MergedRuns, StorageError, layout};
 
 const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 /// Blocks read at once where a range of keys spans many: 192 KiB.
@@ -189,9 +186,9 @@ fn write_as(
         let mut run: Vec<Entry> = run.collect();
         run.sort_unstable();
         rest();
-        run
+        run.into_iter()
     });
-    let mut entries = Merged::new(runs.collect());
+    let mut entries = MergedRuns::new(runs.collect());
     let file = files::create(path)?;
     let rows = notes.len().div_ceil(BLOCK_ENTRIES);
     let mut offset = INDEX_HEAD_BYTES + rows * ROW_BYTES;
@@ -227,60 +224,4 @@ fn write_as(
     };
     let beginning = [head.encode(&table).as_slice(), &table].concat();
     files::write_at("write", (&file, path), &beginning, 0)
-}
-
-/// Several ascending runs as one.
-struct Merged {
-    /// The next entry of each run, the run's number, and how many of it came before.
-    heads: BinaryHeap<Reverse<(Entry, usize, usize)>>,
-    runs: Vec<Vec<Entry>>,
-}
-
-impl Merged {
-    fn new(runs: Vec<Vec<Entry>>) -> Self {
-        let first = |(number, run): (usize, &Vec<Entry>)| Some(Reverse((*run.first()?, number, 0)));
-        Self {
-            heads: runs.iter().enumerate().filter_map(first).collect(),
-            runs,
-        }
-    }
-}
-
-impl Iterator for Merged {
-    type Item = Entry;
-
-    fn next(&mut self) -> Option<Entry> {
-        let mut head = self.heads.peek_mut()?;
-        let Reverse((entry, number, before)) = *head;
-        let following = before + 1;
-        match self.runs.get(number).and_then(|run| run.get(following)) {
-            Some(&next) => *head = Reverse((next, number, following)),
-            None => {
-                PeekMut::pop(head);
-            }
-        }
-        Some(entry)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn merged_runs_are_all_their_entries_ascending() {
-        let run = |step: usize, count: usize| -> Vec<Entry> {
-            let entry = |number: usize| Entry {
-                key: (number * step % 97) as u64,
-                place: Place::of(number * step * 8),
-            };
-            let mut run: Vec<_> = (1..=count).map(entry).collect();
-            run.sort_unstable();
-            run
-        };
-        let runs = vec![run(3, 100), Vec::new(), run(5, 1), run(7, 300)];
-        let mut expected: Vec<_> = runs.iter().flatten().copied().collect();
-        expected.sort_unstable();
-        assert_eq!(Merged::new(runs).collect::<Vec<_>>(), expected);
-    }
 }
