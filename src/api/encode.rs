@@ -5,7 +5,6 @@ use super::json::write_string;
 use super::query::Fields;
 use crate::model::{EventId, Timestamp};
 use crate::wire::http1::write_decimal;
-use std::fmt::Write as _;
 
 /// `{"error": …, "code": …}`.
 pub fn error(out: &mut Vec<u8>, message: &str, code: &str) {
@@ -97,9 +96,20 @@ pub fn entity<'p>(
 /// anew from handing out a tag that a client still holds.
 pub fn etag(sequence: u64, last_updated: Timestamp) -> String {
     let mut tag = String::with_capacity(36);
-    match write!(tag, "\"{sequence:x}-{:x}\"", last_updated.as_micros()) {
-        // A string takes whatever it is given.
-        Ok(()) | Err(_) => tag,
+    tag.push('"');
+    push_hex(&mut tag, sequence);
+    tag.push('-');
+    push_hex(&mut tag, last_updated.as_micros().cast_unsigned());
+    tag.push('"');
+    tag
+}
+
+/// Appends a number in hexadecimal, without leading zeros.
+fn push_hex(out: &mut String, value: u64) {
+    let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
+    for index in (0..digits).rev() {
+        let nibble = (value >> (index * 4)) & 0xf;
+        out.push(char::from_digit(u32::try_from(nibble).unwrap_or(0), 16).unwrap_or('0'));
     }
 }
 

@@ -214,7 +214,7 @@ fn publish(
                 let gate = hub.gate(sequence);
                 client
                     .responses
-                    .push(gate, |out| write_success(hub, out, meta, &hub.body));
+                    .push(gate, |out| hub.write_success(out, meta, &hub.body));
                 return Ok(());
             }
             Err(refusal) => {
@@ -241,18 +241,6 @@ fn publish(
         answer: hub.body.as_slice().into(),
     });
     Ok(())
-}
-
-fn write_success(hub: &Hub, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
-    hub.write_json(
-        out,
-        meta,
-        Answer {
-            status: 200,
-            headers: &[CORS_ORIGIN],
-            body,
-        },
-    );
 }
 
 fn publish_batch(
@@ -364,20 +352,18 @@ fn write_entity(
         hub.write_error(out, meta, &ApiError::NoEntity);
         return;
     };
-    let headers = [("ETag", etag.as_str()), CORS_ORIGIN, CORS_EXPOSE];
-    let unchanged = if_none_match.is_some_and(|field| encode::none_match_hits(field, &etag));
-    let (status, body) = if unchanged {
-        (304, &[][..])
-    } else {
-        (200, json)
-    };
+    if !if_none_match.is_some_and(|field| encode::none_match_hits(field, &etag)) {
+        hub.write_entity(out, meta, (json, &etag));
+        return;
+    }
+    let headers = &[("ETag", etag.as_str()), CORS_ORIGIN, CORS_EXPOSE];
     hub.write_json(
         out,
         meta,
         Answer {
-            status,
-            headers: &headers,
-            body,
+            status: 304,
+            headers,
+            body: &[],
         },
     );
 }
@@ -467,7 +453,7 @@ fn control(
             config::encode(&mut body, &hub.runtime);
             client
                 .responses
-                .push(Sequence::ZERO, |out| write_success(hub, out, meta, &body));
+                .push(Sequence::ZERO, |out| hub.write_success(out, meta, &body));
             return Ok(());
         }
     };
@@ -505,7 +491,7 @@ fn health(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) {
     encode::health(&mut body, &health);
     client
         .responses
-        .push(Sequence::ZERO, |out| write_success(hub, out, meta, &body));
+        .push(Sequence::ZERO, |out| hub.write_success(out, meta, &body));
 }
 
 fn ready(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) -> Result<(), ApiError> {
@@ -520,7 +506,7 @@ fn ready(hub: &mut Hub, client: &mut Client<'_>, meta: RequestMeta) -> Result<()
         });
     }
     client.responses.push(Sequence::ZERO, |out| {
-        write_success(hub, out, meta, b"{\"status\":\"ready\"}");
+        hub.write_success(out, meta, b"{\"status\":\"ready\"}");
     });
     Ok(())
 }
@@ -662,7 +648,7 @@ fn finish_single(hub: &Hub, client: &mut Client<'_>, slot: u32, reply: Reply) {
             Operation::Publish { meta, answer },
             Reply::Published(PartOutcome { error: None, .. }),
         ) => {
-            write_success(hub, out, *meta, answer);
+            hub.write_success(out, *meta, answer);
         }
         (
             Operation::Publish { meta, .. },
@@ -697,7 +683,7 @@ fn finish_single(hub: &Hub, client: &mut Client<'_>, slot: u32, reply: Reply) {
         (Operation::Delete { meta, id }, Reply::Deleted(Ok(Some(event_id)))) => {
             let mut body = Vec::new();
             encode::deleted(&mut body, id, EventId::Uuid(event_id));
-            write_success(hub, out, *meta, &body);
+            hub.write_success(out, *meta, &body);
         }
         _ => return,
     }
@@ -715,7 +701,7 @@ fn finish_batch(hub: &Hub, client: &mut Client<'_>, slot: u32) {
     let meta = batch.meta;
     client
         .responses
-        .fill(slot, |out| write_success(hub, out, meta, &body));
+        .fill(slot, |out| hub.write_success(out, meta, &body));
 }
 
 fn finish_deletion(hub: &Hub, client: &mut Client<'_>, slot: u32) {

@@ -11,7 +11,9 @@ use crate::control::{self, Command};
 use crate::model::{Durability, RuntimeConfig, Timestamp, namespace_of};
 use crate::shard::{Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket, place};
 use crate::subscribe::{Filter, Registry};
-use crate::wire::http1::{BodyLength, ImfFixdate, ResponseHead, imf_fixdate};
+use crate::wire::http1::{
+    BodyLength, ImfFixdate, PreparedHead, ResponseHead, Version, imf_fixdate,
+};
 use crate::wire::ws::HandshakeError;
 use flux_storage::{Log, Sequence};
 use std::collections::VecDeque;
@@ -58,6 +60,8 @@ pub(super) struct Hub {
     pub(super) now_micros: u64,
     /// The `Date` of answers.
     pub(super) date: ImfFixdate,
+    /// The heads of most answers of this second.
+    heads: Heads,
     clock: Monotonic,
 }
 
@@ -105,6 +109,7 @@ impl Hub {
             now_ms: 0,
             now_micros: 0,
             date: [0; 29],
+            heads: Heads::default(),
             clock: Monotonic::start(),
         };
         hub.read_clocks();
@@ -123,6 +128,7 @@ impl Hub {
         let seconds = self.now.as_micros() / 1_000_000;
         if seconds != before {
             imf_fixdate(seconds, &mut self.date);
+            self.heads = Heads::new(&self.date);
         }
     }
 
@@ -218,6 +224,50 @@ impl Hub {
         self.config.durability == Durability::Sync
     }
 
+    /// Writes a success.
+    pub(super) fn write_success(&self, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
+        if meta.is_plain() && !body.is_empty() {
+            self.heads.success.write(out, body.len() as u64, &[]);
+            out.extend_from_slice(body);
+            return;
+        }
+        let headers = &[CORS_ORIGIN];
+        self.write_json(
+            out,
+            meta,
+            Answer {
+                status: 200,
+                headers,
+                body,
+            },
+        );
+    }
+
+    /// Writes an entity that was asked for.
+    pub(super) fn write_entity(
+        &self,
+        out: &mut Vec<u8>,
+        meta: RequestMeta,
+        (json, etag): (&[u8], &str),
+    ) {
+        let etag = ("ETag", etag);
+        if meta.is_plain() {
+            self.heads.entity.write(out, json.len() as u64, &[etag]);
+            out.extend_from_slice(json);
+            return;
+        }
+        let headers = &[etag, CORS_ORIGIN, CORS_EXPOSE];
+        self.write_json(
+            out,
+            meta,
+            Answer {
+                status: 200,
+                headers,
+                body: json,
+            },
+        );
+    }
+
     /// Writes a whole answer with a JSON body.
     pub(super) fn write_json(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: Answer<'_>) {
         let head = ResponseHead {
@@ -270,6 +320,35 @@ impl Hub {
                 body: &body,
             },
         );
+    }
+}
+
+/// Heads of answers to HTTP/1.1 on connections that stay open.
+#[derive(Debug, Default)]
+struct Heads {
+    success: PreparedHead,
+    /// But for its tag.
+    entity: PreparedHead,
+}
+
+impl Heads {
+    fn new(date: &ImfFixdate) -> Self {
+        let prepare = |headers: &[(&str, &str)]| {
+            let head = ResponseHead {
+                status: 200,
+                content_type: Some("application/json"),
+                body: BodyLength::Known(0),
+                version: Version::Http11,
+                keep_alive: true,
+                date,
+                headers,
+            };
+            head.prepare()
+        };
+        Self {
+            success: prepare(&[CORS_ORIGIN]),
+            entity: prepare(&[CORS_ORIGIN, CORS_EXPOSE]),
+        }
     }
 }
 

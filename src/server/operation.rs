@@ -28,6 +28,11 @@ impl RequestMeta {
         }
     }
 
+    /// True of an answer with its body, to HTTP/1.1, on a connection that stays open.
+    pub(super) fn is_plain(self) -> bool {
+        self.version == Version::Http11 && self.keep_alive && !self.head_only
+    }
+
     /// For an answer to what is no request, after which the connection closes.
     pub(super) const CLOSING: Self = Self {
         version: Version::Http11,

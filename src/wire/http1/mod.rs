@@ -28,6 +28,7 @@ pub use error::HttpError;
 pub use head::{Field, Framing, Head, Method, Upgrade, Version};
 pub use reader::{Next, Phase, Request, RequestReader};
 pub use response::{
-    BodyLength, CONTINUE, ResponseHead, reason_phrase, write_chunk, write_decimal, write_last_chunk,
+    BodyLength, CONTINUE, PreparedHead, ResponseHead, reason_phrase, write_chunk, write_decimal,
+    write_last_chunk,
 };
 pub use target::{QueryPairs, TargetError, percent_decode, percent_encode, query_pairs};

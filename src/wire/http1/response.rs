@@ -53,6 +53,30 @@ impl ResponseHead<'_> {
             self.body != BodyLength::Chunked || self.version == Version::Http11,
             "HTTP/1.0 has no chunks"
         );
+        self.write_start(out);
+        match self.body {
+            BodyLength::Known(length) => write_length(out, length),
+            BodyLength::Chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
+            BodyLength::UntilClose | BodyLength::None => {}
+        }
+        self.write_end(out);
+    }
+
+    /// The head of answers that differ in the length of their body, which is known, and in fields of their own. `body` is
+    /// not looked at.
+    ///
+    /// # Panics
+    ///
+    /// As [`ResponseHead::write`].
+    pub fn prepare(&self) -> PreparedHead {
+        let (mut start, mut end) = (Vec::new(), Vec::new());
+        self.write_start(&mut start);
+        self.write_end(&mut end);
+        PreparedHead { start, end }
+    }
+
+    /// What comes before the length of the body.
+    fn write_start(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         self.write_status(out);
         out.extend_from_slice(b"\r\nDate: ");
@@ -61,30 +85,17 @@ impl ResponseHead<'_> {
             out.extend_from_slice(b"\r\nContent-Type: ");
             write_value(out, content_type);
         }
-        match self.body {
-            BodyLength::Known(length) => {
-                out.extend_from_slice(b"\r\nContent-Length: ");
-                write_decimal(out, length);
-            }
-            BodyLength::Chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
-            BodyLength::UntilClose | BodyLength::None => {}
-        }
+    }
+
+    /// What comes after it, the empty line included.
+    fn write_end(&self, out: &mut Vec<u8>) {
         let keep_alive = self.keep_alive && self.body != BodyLength::UntilClose;
         match (self.version, keep_alive) {
             (Version::Http11, true) => {}
             (Version::Http10, true) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
             (_, false) => out.extend_from_slice(b"\r\nConnection: close"),
         }
-        for (name, value) in self.headers {
-            assert!(
-                !name.is_empty() && name.bytes().all(is_token_byte),
-                "field names are tokens: {name:?}"
-            );
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            write_value(out, value);
-        }
+        write_fields(out, self.headers);
         out.extend_from_slice(b"\r\n\r\n");
     }
 
@@ -97,6 +108,45 @@ impl ResponseHead<'_> {
         write_decimal(out, u64::from(self.status));
         out.push(b' ');
         out.extend_from_slice(reason_phrase(self.status).as_bytes());
+    }
+}
+
+/// A head of which all but the body's length was written once, see [`ResponseHead::prepare`].
+#[derive(Debug, Clone, Default)]
+pub struct PreparedHead {
+    start: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl PreparedHead {
+    /// Appends the head of an answer with such a body and these fields besides. Cost: three copies.
+    ///
+    /// # Panics
+    ///
+    /// A field name that is no token.
+    pub fn write(&self, out: &mut Vec<u8>, body_bytes: u64, headers: &[(&str, &str)]) {
+        out.extend_from_slice(&self.start);
+        write_length(out, body_bytes);
+        write_fields(out, headers);
+        out.extend_from_slice(&self.end);
+    }
+}
+
+fn write_length(out: &mut Vec<u8>, body_bytes: u64) {
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    write_decimal(out, body_bytes);
+}
+
+fn write_fields(out: &mut Vec<u8>, headers: &[(&str, &str)]) {
+    for (name, value) in headers {
+        assert!(
+            !name.is_empty() && name.bytes().all(is_token_byte),
+            "field names are tokens: {name:?}"
+        );
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        write_value(out, value);
     }
 }
 
