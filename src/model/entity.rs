@@ -75,7 +75,7 @@ impl<'a> EntityView<'a> {
             id,
             version,
             last_updated,
-            properties: Properties::check(rest)?,
+            properties: Properties::decode(rest)?,
         })
     }
 

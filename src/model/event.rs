@@ -181,6 +181,17 @@ impl<'a> EventView<'a> {
     /// # Errors
     /// [`EventDecodeError`] where the bytes are not exactly one stored event.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
+        let event = Self::decode_encoded(bytes)?;
+        event.properties.check()?;
+        Ok(event)
+    }
+
+    /// The same of bytes that [`EventDraft::encode`] wrote just now: its properties are taken to be whole and in order, and
+    /// are not walked through.
+    ///
+    /// # Errors
+    /// [`EventDecodeError`] where the bytes before the properties are not a stored event's.
+    pub fn decode_encoded(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let Start {
             flags,
             timestamp_ms,
@@ -214,7 +225,7 @@ impl<'a> EventView<'a> {
             schema,
             extra,
             tombstone: flags & FLAG_TOMBSTONE != 0,
-            properties: Properties::check(rest)?,
+            properties: Properties::read(rest)?,
         })
     }
 
@@ -266,12 +277,24 @@ pub struct Properties<'a> {
 }
 
 impl<'a> Properties<'a> {
-    /// Walks all of `bytes` once, so that iterating can't fail.
-    pub(super) fn check(mut bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
-        let remaining = varint::read(&mut bytes).ok_or(EventDecodeError::Length)?;
-        let mut rest = bytes;
+    /// The properties that begin here, unchecked.
+    fn read(mut rest: &'a [u8]) -> Result<Self, EventDecodeError> {
+        let remaining = varint::read(&mut rest).ok_or(EventDecodeError::Length)?;
+        Ok(Self { remaining, rest })
+    }
+
+    /// Those that `bytes` are, checked.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
+        let properties = Self::read(bytes)?;
+        properties.check()?;
+        Ok(properties)
+    }
+
+    /// Walks through all of them once, so that iterating can't fail.
+    fn check(&self) -> Result<(), EventDecodeError> {
+        let mut rest = self.rest;
         let mut previous = None;
-        for _ in 0..remaining {
+        for _ in 0..self.remaining {
             let name = take_text(&mut rest)?;
             take_text(&mut rest)?;
             if previous.is_some_and(|previous: &str| previous >= name) {
@@ -280,10 +303,7 @@ impl<'a> Properties<'a> {
             previous = Some(name);
         }
         if rest.is_empty() {
-            Ok(Self {
-                remaining,
-                rest: bytes,
-            })
+            Ok(())
         } else {
             Err(EventDecodeError::Length)
         }

@@ -12,7 +12,16 @@ pub(super) fn write(out: &mut Vec<u8>, mut value: u32) {
 }
 
 /// Takes one value off the front of `input`; `None` where it is cut off or does not fit 32 bits.
+#[inline]
 pub(super) fn read(input: &mut &[u8]) -> Option<u32> {
+    if let [byte @ ..0x80, rest @ ..] = *input {
+        *input = rest;
+        return Some(u32::from(*byte));
+    }
+    read_longer(input)
+}
+
+fn read_longer(input: &mut &[u8]) -> Option<u32> {
     let mut value = 0_u32;
     for shift in [0, 7, 14, 21, 28] {
         let (&byte, rest) = input.split_first()?;

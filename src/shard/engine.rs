@@ -305,7 +305,7 @@ impl Engine {
         now: Timestamp,
         bytes: &[u8],
     ) -> Result<Sequence, AppendRefusal> {
-        let event = EventView::decode(bytes).expect("EventDraft::encode wrote these bytes");
+        let event = EventView::decode_encoded(bytes).expect("EventDraft::encode wrote these bytes");
         let time = now.max(self.last_time);
         let lifted = match self.state.lift(event.entity_id) {
             Ok(lifted) => lifted,
