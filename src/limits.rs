@@ -99,6 +99,8 @@ pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// Microseconds for which a flush is put off for those whom the last one answered, while others keep the core busy: about
 /// what answering and reading two hundred clients takes. Then it covers those who are back.
 pub const GATHERING_MICROS_MAX: u64 = 1500;
+/// Microseconds for which a core that found nothing to do looks again before it sleeps: about what sleeping and waking cost.
+pub const LOOKOUT_MICROS_MAX: u64 = 30;
 /// Microseconds, in all, for which a core looks out for them while nothing is ready: what it takes to wake a client that
 /// slept, and a fifth of what a flush takes. Then the flush goes.
 pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;

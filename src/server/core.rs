@@ -14,6 +14,7 @@ use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
 use super::hub::Hub;
 use super::janitor::{Covered, Janitor};
+use super::lookout::Lookout;
 use super::operation::RequestMeta;
 use super::poller::{Poller, Ready, Token};
 use super::runtime::{self, Readable};
@@ -45,6 +46,7 @@ pub(super) struct Core {
     pub(super) ended_publishers: std::collections::VecDeque<u64>,
     pub(super) connections: Slots<Connection>,
     pub(super) flusher: Flusher,
+    lookout: Lookout,
     checkpointer: Checkpointer,
     janitor: Janitor,
     historian: Historian,
@@ -138,6 +140,7 @@ impl Core {
             ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
             flusher: Flusher::new(),
+            lookout: Lookout::default(),
             checkpointer: Checkpointer::new(),
             janitor: parts.janitor,
             historian: parts.historian,
@@ -165,12 +168,19 @@ impl Core {
         while !self.is_drained() {
             self.advance(&mut opening, busy).await?;
             self.write_all();
-            if !busy && !self.has_work() && self.sleep(&mut opening).await? == Woken::Flushed {
+            if !busy
+                && !self.has_work()
+                && !self.looks_again()
+                && self.sleep(&mut opening).await? == Woken::Flushed
+            {
                 // Who was waiting for it is answered before anything else.
                 self.hub.read_clocks();
                 self.write_all();
             }
             busy = self.turn()?;
+            if busy {
+                self.lookout.found();
+            }
         }
         self.historian.finish().await;
         self.controller.finish(&mut self.hub).await;
@@ -262,6 +272,11 @@ impl Core {
             finished = true;
         }
         Ok(finished)
+    }
+
+    /// True where the core is better awake though there is nothing to do. What is in flight needs its processor.
+    fn looks_again(&mut self) -> bool {
+        !self.is_waiting() && self.lookout.looks_again(self.hub.now_micros)
     }
 
     /// True where there is something to do without waiting.

@@ -43,6 +43,7 @@ mod hub;
 mod input;
 mod janitor;
 mod listing;
+mod lookout;
 mod namespace_page;
 mod namespaces;
 mod operation;
