@@ -4,7 +4,7 @@
 use super::json::write_string;
 use super::query::Fields;
 use crate::model::{EventId, Timestamp};
-use crate::wire::http1::write_decimal;
+use crate::wire::http1::{write_decimal, write_hex};
 
 /// `{"error": …, "code": …}`.
 pub fn error(out: &mut Vec<u8>, message: &str, code: &str) {
@@ -95,22 +95,13 @@ pub fn entity<'p>(
 /// The sequence alone would do within one data directory; the time keeps a directory that was wiped and filled
 /// anew from handing out a tag that a client still holds.
 pub fn etag(sequence: u64, last_updated: Timestamp) -> String {
-    let mut tag = String::with_capacity(36);
-    tag.push('"');
-    push_hex(&mut tag, sequence);
-    tag.push('-');
-    push_hex(&mut tag, last_updated.as_micros().cast_unsigned());
-    tag.push('"');
-    tag
-}
-
-/// Appends a number in hexadecimal, without leading zeros.
-fn push_hex(out: &mut String, value: u64) {
-    let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
-    for index in (0..digits).rev() {
-        let nibble = (value >> (index * 4)) & 0xf;
-        out.push(char::from_digit(u32::try_from(nibble).unwrap_or(0), 16).unwrap_or('0'));
-    }
+    let mut tag = Vec::with_capacity(36);
+    tag.push(b'"');
+    write_hex(&mut tag, sequence);
+    tag.push(b'-');
+    write_hex(&mut tag, last_updated.as_micros().cast_unsigned());
+    tag.push(b'"');
+    String::from_utf8(tag).expect("digits are ASCII")
 }
 
 /// True where an `If-None-Match` field names `tag` (RFC 9110 §13.1.2: weak comparison, `*` matches all).

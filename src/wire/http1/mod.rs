@@ -29,6 +29,6 @@ pub use head::{Field, Framing, Head, Method, Upgrade, Version};
 pub use reader::{Next, Phase, Request, RequestReader};
 pub use response::{
     BodyLength, CONTINUE, PreparedHead, ResponseHead, reason_phrase, write_chunk, write_decimal,
-    write_last_chunk,
+    write_hex, write_last_chunk,
 };
 pub use target::{QueryPairs, TargetError, percent_decode, percent_encode, query_pairs};

@@ -202,7 +202,7 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if data.is_empty() {
         return;
     }
-    write_hex(out, data.len());
+    write_hex(out, data.len() as u64);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
@@ -229,12 +229,13 @@ pub fn write_decimal(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
-fn write_hex(out: &mut Vec<u8>, value: usize) {
-    let digits_len = (usize::BITS.saturating_sub(value.leading_zeros()))
+/// Appends `value` in hexadecimal.
+pub fn write_hex(out: &mut Vec<u8>, value: u64) {
+    let digits_len = (u64::BITS.saturating_sub(value.leading_zeros()))
         .div_ceil(4)
         .max(1);
     for index in (0..digits_len).rev() {
-        let nibble = (value >> index.saturating_mul(4)) & 0xf;
+        let nibble = usize::try_from((value >> index.saturating_mul(4)) & 0xf).unwrap_or(0);
         out.push(b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0'));
     }
 }
