@@ -3,11 +3,11 @@
 # columns mean.
 #
 #   bench/figures.sh [compare] [watch] [idle] [stall] [storage] [start] [checkpoint] [history] [replay]
-#                     [connectors] [list] [few] [sizes] [shards] [overload] [steady]
+#                     [connectors] [list] [few] [sizes] [shards] [overload] [steady] [targets]
 #
 # Without names, all of them; `replay` is a part of `start`. ROUNDS (3) and SECONDS_EACH (4) of each comparison; MILLIONS
 # (10) of entities in the larger of the sets that `start`, `checkpoint` and `sizes` use, and of events in that of
-# `history`; MINUTES (10) and RATE (46000) of `steady`.
+# `history`; MINUTES (10) and RATE (46000) of `steady`. `targets` needs redis-server and nats-server.
 # Data lies below target/, so that flushes reach the disk of the checkout and not a file system in memory; of ten
 # millions it takes 5 GB.
 set -euo pipefail
@@ -252,5 +252,37 @@ steady() {
   stop
 }
 
-every="compare watch idle stall storage start checkpoint history connectors list few sizes shards overload steady"
+# Beside Redis and NATS, one by one, pipelined and in batches; reads; many watchers.
+targets() {
+  local connections batch watchers flux='target/release/flux --port {port} --data-dir {data} --shards 1'
+  for connections in 16 64 256; do
+    printf '\n'
+    versus --peers -- publish --connections "$connections" --properties 3 --duration "$seconds"
+  done
+  printf '\n'
+  versus --peers -- publish --connections 64 --pipeline 16 --properties 3 --duration "$seconds"
+  for batch in "1000 --connections 4" "100 --connections 32"; do
+    printf '\n'
+    # shellcheck disable=SC2086 # a size and an option
+    versus --server "flux-sync=$flux" --server "flux-async=$flux --durability async" \
+      -- batch --size $batch --properties 3 --duration "$seconds"
+  done
+  printf '\n'
+  serve targets-get
+  load get --connections 64 --entities 1000 --duration "$seconds" --cpu 1
+  stop
+  printf '\n100 watchers of everything, 5,000 events a second\n'
+  serve targets-all
+  load watch --watchers 100 --filter '*' --rate 5000 --properties 3 --duration "$seconds" --cpu 1
+  stop
+  for watchers in 1000 1; do
+    printf '\n%s watchers of one of 100,000 entities each, 50,000 events a second\n' "$watchers"
+    serve "targets-$watchers"
+    load watch --watchers "$watchers" --filter per-entity --entities 100000 --connections 64 --rate 50000 --properties 3 \
+      --duration "$seconds" --cpu 1
+    stop
+  done
+}
+
+every="compare watch idle stall storage start checkpoint history connectors list few sizes shards overload steady targets"
 for what in ${*:-$every}; do "$what"; done

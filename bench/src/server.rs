@@ -1,5 +1,6 @@
 //! A server that this program starts, waits for, and stops; it ends no process but its own child.
 
+use crate::http::Client;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -53,6 +54,24 @@ impl Server {
             "the server does not accept connections: {}",
             self.last_words()
         )
+    }
+
+    /// Returns when an HTTP server no longer answers 503: one that accepts connections may still be opening its data, and
+    /// refuses what is published meanwhile.
+    ///
+    /// # Errors
+    /// When it has ended, or is not ready for twenty seconds.
+    pub(crate) fn wait_until_it_is_ready(&mut self) -> Result<()> {
+        self.wait_until_it_accepts()?;
+        for _ in 0..LOOKS_MAX {
+            let answered = Client::connect(self.port).and_then(|mut client| client.get("/ready"));
+            if answered.is_ok_and(|reply| reply.status != 503) {
+                return Ok(());
+            }
+            self.check_it_runs()?;
+            std::thread::park_timeout(PAUSE);
+        }
+        bail!("the server is not ready: {}", self.last_words())
     }
 
     /// # Errors

@@ -174,7 +174,6 @@ impl Core {
                 && self.sleep(&mut opening).await? == Woken::Flushed
             {
                 // Who was waiting for it is answered before anything else.
-                self.hub.read_clocks();
                 self.write_all();
             }
             busy = self.turn()?;

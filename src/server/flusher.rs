@@ -142,9 +142,11 @@ impl Flusher {
                 self.files = files;
                 let before = shard.log().durable();
                 shard.log_mut().finish_flush(flush);
-                let flushed = shard.log().durable().get() - before.get();
-                self.gathering
-                    .begin(flushed, shard.appended(), hub.now_micros);
+                if shard.durability() == Durability::Sync {
+                    let flushed = shard.log().durable().get() - before.get();
+                    self.gathering
+                        .begin(flushed, shard.appended(), hub.now_micros);
+                }
             }
             Err(error) => {
                 // What the kernel could not write it may have dropped: trying again could succeed and mean

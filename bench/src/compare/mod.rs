@@ -138,7 +138,10 @@ fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
     }
     let mut command = contender.command(port, &data)?;
     let mut server = Server::spawn(&mut command, port, directory.path().join("stderr"))?;
-    server.wait_until_it_accepts()?;
+    match contender.protocol() {
+        None => server.wait_until_it_is_ready()?,
+        Some(_) => server.wait_until_it_accepts()?,
+    }
     affinity::pin_to(options.load_cpu)?;
     let loadgen = match &options.loadgen {
         Some(path) => path.clone(),
