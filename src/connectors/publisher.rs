@@ -59,12 +59,12 @@ impl Shards {
         self.postbox.borrow_mut().send(core, message);
     }
 
-    /// Sends again what had no room. True where some of it still has none.
-    pub(super) fn retry(&self) -> bool {
-        self.postbox.borrow_mut().retry()
+    /// Sends what was kept. True where some of it has no room yet.
+    pub(super) fn deliver_kept(&self) -> bool {
+        self.postbox.borrow_mut().deliver()
     }
 
-    /// Waits until a poll has left a message that had no room, for somebody to [`Shards::retry`].
+    /// Waits until a poll has left a message that had no room, for somebody to [`Shards::deliver_kept`].
     pub(super) async fn crowded(&self) {
         self.crowded.notified().await;
     }
@@ -109,7 +109,7 @@ impl Shards {
             },
         };
         postbox.send(shard, Message::Request(Envelope { origin, request }));
-        if postbox.retry() {
+        if postbox.deliver() {
             self.crowded.notify_one();
         }
         Some(receiver)

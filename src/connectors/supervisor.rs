@@ -502,7 +502,7 @@ async fn serve(
             let wait_ms = due_ms.saturating_sub(supervisor.clock.millis());
             if is_ready { wait_ms } else { LOOK_AGAIN_MS }
         });
-        let next_ms = if supervisor.shards.retry() {
+        let next_ms = if supervisor.shards.deliver_kept() {
             Some(LOOK_AGAIN_MS)
         } else {
             next_ms

@@ -1,8 +1,8 @@
 //! One core: its connections, its shard, its way to the others, and the loop that serves them all.
 //!
 //! A turn takes what is ready (bytes, messages, a flush that returned), works on all of it, issues one flush for
-//! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps
-//! in `io_uring` until one of its descriptors or its flush wakes it. Nothing in a turn waits.
+//! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps in its
+//! epoll: other cores, the flush and the helper threads wake it there too. Nothing in a turn waits.
 
 use super::boot::Opened;
 use super::checkpointer::{Checkpointer, Finding};
@@ -16,8 +16,8 @@ use super::hub::Hub;
 use super::janitor::{Covered, Janitor};
 use super::lookout::Lookout;
 use super::operation::RequestMeta;
-use super::poller::{Poller, Ready, Token};
-use super::runtime::{self, Readable};
+use super::poller::{Patience, Poller, Ready, Token};
+use super::runtime;
 use super::slots::Slots;
 use super::websocket::Owner;
 use crate::api::ApiError;
@@ -29,7 +29,7 @@ use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
@@ -81,15 +81,6 @@ pub(super) struct MetricsClock {
     pub(super) events: u64,
 }
 
-/// Why a core woke up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woken {
-    /// A descriptor is ready, or a message is there.
-    Ready,
-    /// Something that was issued is finished.
-    Flushed,
-}
-
 /// What a core is made of.
 pub(super) struct CoreParts {
     /// What its connections share.
@@ -131,6 +122,7 @@ impl Core {
         poller.add(parts.inbox.wake_descriptor(), Token::Wake)?;
         poller.add(&timer, Token::Timer)?;
         Ok(Self {
+            flusher: Flusher::start(parts.hub.core)?,
             hub: parts.hub,
             inbox: parts.inbox,
             poller,
@@ -139,7 +131,6 @@ impl Core {
             listener_paused: false,
             ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
-            flusher: Flusher::new(),
             lookout: Lookout::default(),
             checkpointer: Checkpointer::new(),
             janitor: parts.janitor,
@@ -164,19 +155,36 @@ impl Core {
     /// Where the log can't be opened or closed, or the kernel refuses what can't be done without.
     pub(super) async fn run(mut self, opening: Opening) -> io::Result<()> {
         let mut opening = Some(opening);
+        let waker = self.inbox.waker();
+        let mut context = Context::from_waker(&waker);
+        runtime::sleep_exactly();
+        let mut ticks = self.ticks;
         let mut busy = true;
         while !self.is_drained() {
-            self.advance(&mut opening, busy).await?;
-            self.write_all();
-            if !busy
-                && !self.has_work()
-                && !self.looks_again()
-                && self.sleep(&mut opening).await? == Woken::Flushed
-            {
-                // Who was waiting for it is answered before anything else.
-                self.write_all();
+            self.take_finished(&mut opening, &mut context)?;
+            if self.start_due() || self.ticks != ticks {
+                ticks = self.ticks;
+                runtime::yield_now().await;
             }
-            busy = self.turn()?;
+            self.send_all();
+            let patience = if busy {
+                Patience::None
+            } else {
+                self.patience()
+            };
+            if patience == Patience::None {
+                self.wait(patience)?;
+            } else {
+                // What is finished from here on wakes the core.
+                if !self.take_finished(&mut opening, &mut context)? {
+                    self.wait(patience)?;
+                    self.take_finished(&mut opening, &mut context)?;
+                }
+                self.inbox.wake_up();
+                // Who was waiting for a flush is answered before anything else.
+                self.send_all();
+            }
+            busy = self.turn();
             if busy {
                 self.lookout.found();
             }
@@ -199,36 +207,28 @@ impl Core {
         }
     }
 
-    /// Takes what the rings and the helper thread have finished, and issues what is due.
-    async fn advance(&mut self, opening: &mut Option<Opening>, busy: bool) -> io::Result<()> {
-        let issued = std::future::poll_fn(|context| {
-            Poll::Ready(self.take_finished(opening, context).map(|_| {
-                let mut issued = self.flusher.start_due(&mut self.hub);
-                issued |= self.checkpointer.start_due(&mut self.hub);
-                issued |= self.historian.start_due(&mut self.hub);
-                issued |= self.controller.start_due(&mut self.hub);
-                issued |= self.directory.start_due();
-                let covered = Covered {
-                    through: self.checkpointer.through(),
-                    lacks_room: self.checkpointer.lacks_room(),
-                };
-                issued |= self.janitor.start_due(&mut self.hub, covered);
-                // A first poll puts the request into the ring.
-                if issued && self.flusher.poll(&mut self.hub, context) {
-                    self.release();
-                }
-                issued
-            }))
-        });
-        // The executor looks at its rings, and submits what is in them, only between polls of this task. Writing to
-        // sockets comes after: the disk works meanwhile.
-        if issued.await? || (busy && (self.is_waiting() || opening.is_some())) {
-            runtime::yield_now().await;
-        }
-        Ok(())
+    /// Issues what is due. True where a helper thread is to get a job.
+    fn start_due(&mut self) -> bool {
+        let mut issued = self.flusher.start_due(&mut self.hub);
+        issued |= self.checkpointer.start_due(&mut self.hub);
+        issued |= self.historian.start_due(&mut self.hub);
+        issued |= self.controller.start_due(&mut self.hub);
+        issued |= self.directory.start_due();
+        let covered = Covered {
+            through: self.checkpointer.through(),
+            lacks_room: self.checkpointer.lacks_room(),
+        };
+        issued |= self.janitor.start_due(&mut self.hub, covered);
+        issued
     }
 
-    /// True while something is in flight that the executor has to look for.
+    /// To other cores and to clients: what they are owed.
+    fn send_all(&mut self) {
+        self.hub.postbox.deliver();
+        self.write_all();
+    }
+
+    /// True while another thread works for this core.
     fn is_waiting(&self) -> bool {
         self.flusher.is_waiting()
             || self.checkpointer.is_waiting()
@@ -273,6 +273,24 @@ impl Core {
         Ok(finished)
     }
 
+    /// How long the core may sleep; where it may, it has said that it must be woken.
+    fn patience(&mut self) -> Patience {
+        if self.has_work() || self.hub.postbox.deliver() {
+            return Patience::None;
+        }
+        let patience = match self.flusher.patience_micros() {
+            Some(_) if self.lookout.looks_again(self.hub.now_micros) => return Patience::None,
+            Some(micros) => Patience::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
+            None if self.looks_again() => return Patience::None,
+            None => Patience::Endless,
+        };
+        if self.inbox.fall_asleep() {
+            patience
+        } else {
+            Patience::None
+        }
+    }
+
     /// True where the core is better awake though there is nothing to do. What is in flight needs its processor.
     fn looks_again(&mut self) -> bool {
         !self.is_waiting() && self.lookout.looks_again(self.hub.now_micros)
@@ -281,34 +299,7 @@ impl Core {
     /// True where there is something to do without waiting.
     fn has_work(&self) -> bool {
         let replies = self.hub.shard.as_ref().is_some_and(Shard::has_releasable);
-        replies
-            || !self.to_read.is_empty()
-            || !self.to_write.is_empty()
-            || self.flusher.is_gathering()
-    }
-
-    /// Waits until a descriptor is ready, or something that was issued is finished.
-    async fn sleep(&mut self, opening: &mut Option<Opening>) -> io::Result<Woken> {
-        if self.hub.postbox.retry() || !self.inbox.fall_asleep() {
-            runtime::yield_now().await;
-            return Ok(Woken::Ready);
-        }
-        let Ok(readable) = Readable::new(self.poller.descriptor()) else {
-            // Out of descriptors: looking again and again costs processor time until a connection ends, and nothing
-            // else.
-            self.inbox.wake_up();
-            runtime::yield_now().await;
-            return Ok(Woken::Ready);
-        };
-        let mut readable = pin!(readable);
-        let woken = std::future::poll_fn(|context| match self.take_finished(opening, context) {
-            Ok(false) => readable.as_mut().poll(context).map(|()| Ok(Woken::Ready)),
-            Ok(true) => Poll::Ready(Ok(Woken::Flushed)),
-            Err(error) => Poll::Ready(Err(error)),
-        });
-        let woken = woken.await;
-        self.inbox.wake_up();
-        woken
+        replies || !self.to_read.is_empty() || !self.to_write.is_empty()
     }
 
     fn open(&mut self, opened: Opened) {
@@ -336,16 +327,29 @@ impl Core {
         self.hub.shared.rebuild();
     }
 
-    /// One pass over all that is ready. True where there was anything.
-    fn turn(&mut self) -> io::Result<bool> {
+    /// Sees what is ready, and what time it is.
+    fn wait(&mut self, patience: Patience) -> io::Result<()> {
+        if patience == Patience::None {
+            self.poller.poll(&mut self.ready, patience)?;
+            self.hub.read_clocks();
+            return Ok(());
+        }
+        let since_micros = self.hub.monotonic_micros();
+        self.poller.poll(&mut self.ready, patience)?;
         self.hub.read_clocks();
-        let mut ready = std::mem::take(&mut self.ready);
-        self.poller.poll(&mut ready)?;
+        self.flusher
+            .note_sleep(self.hub.now_micros.saturating_sub(since_micros));
+        Ok(())
+    }
+
+    /// One pass over all that is ready. True where there was anything.
+    fn turn(&mut self) -> bool {
+        let ready = std::mem::take(&mut self.ready);
         let mut busy = !ready.is_empty();
         for event in &ready {
             match event.token {
                 Token::Listener => self.accept(),
-                Token::Wake => self.inbox.wake_up(),
+                Token::Wake => self.inbox.take_wakes(),
                 Token::Timer => self.tick(),
                 Token::Connection(index) => self.on_ready(index, *event),
             }
@@ -357,16 +361,13 @@ impl Core {
         }
         reuse(&mut self.to_read, to_read);
         busy |= self.take_messages();
-        self.hub.postbox.retry();
         self.release();
         if let Some(shard) = &mut self.hub.shard
             && let Some(error) = shard.engine_mut().take_damage()
         {
             self.rebuild(error);
         }
-        let found_any = busy || !self.to_read.is_empty();
-        self.flusher.note_turn(found_any, self.hub.now_micros);
-        Ok(busy)
+        busy
     }
 
     fn on_ready(&mut self, index: u32, event: Ready) {

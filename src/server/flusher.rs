@@ -1,34 +1,29 @@
-//! The part of a shard's life that waits: flushes through `io_uring`, and segments prepared on the helper thread.
+//! The part of a shard's life that waits: flushes on their thread, and segments prepared on a helper thread.
 //!
 //! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
+use super::flush_thread::{FlushThread, Flushed};
 use super::gathering::Gathering;
 use super::hub::Hub;
-use super::runtime::{FlushFile, pause, spawn_blocking, when_woken};
+use super::runtime::spawn_blocking;
 use super::spare_pace::SparePace;
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
-use flux_storage::{Flush, FlushSegment, Spare, SpareJob, StorageError};
-use rustix::io::Errno;
-use std::collections::BTreeMap;
+use flux_storage::{Flush, Spare, SpareJob, StorageError};
 use std::future::Future;
 use std::io;
-use std::path::Path;
-use std::pin::Pin;
-use std::rc::Rc;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
-type Files = BTreeMap<u64, Rc<FlushFile>>;
 
 /// See the module.
 pub(super) struct Flusher {
-    /// The open files of segments that may still be flushed, by ordinal.
-    files: Files,
-    flush: Option<(Flush, Task<io::Result<Files>>)>,
+    thread: FlushThread,
+    flush: Option<(Flush, Flushed)>,
     /// Whom the next flush is put off for.
     gathering: Gathering,
     spare: Option<Task<Result<Spare, StorageError>>>,
@@ -42,16 +37,19 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// Nothing in flight.
-    pub(super) fn new() -> Self {
-        Self {
-            files: Files::new(),
+    ///
+    /// # Errors
+    /// Where the system has no thread left.
+    pub(super) fn start(core: u16) -> io::Result<Self> {
+        Ok(Self {
+            thread: FlushThread::start(core)?,
             flush: None,
             gathering: Gathering::default(),
             spare: None,
             pace: Arc::default(),
             spare_retry_ms: None,
             issued_ms: 0,
-        }
+        })
     }
 
     /// True while a flush is in flight.
@@ -59,22 +57,23 @@ impl Flusher {
         self.flush.is_some()
     }
 
-    /// True while a flush is put off: the core is not to sleep.
-    pub(super) fn is_gathering(&self) -> bool {
-        self.gathering.is_on()
+    /// How long the core may sleep for those whom a flush is put off for; `None` where none is.
+    pub(super) fn patience_micros(&self) -> Option<u64> {
+        self.gathering.patience_micros()
     }
 
-    /// Notes whether the turn that began then found anything to do: a flush is put off only while others come.
-    pub(super) fn note_turn(&mut self, found_any: bool, now_micros: u64) {
-        self.gathering.note_turn(found_any, now_micros);
+    /// The core has slept.
+    pub(super) fn note_sleep(&mut self, micros: u64) {
+        self.gathering.note_sleep(micros);
     }
 
-    /// True while a flush or a preparation is in flight: the executor has to look at its rings.
+    /// True while a flush or a preparation is in flight.
     pub(super) fn is_waiting(&self) -> bool {
         self.flush.is_some() || self.spare.is_some()
     }
 
-    /// Issues a flush where one is due, and asks for a segment where one is wanted. True where it did either.
+    /// Issues a flush where one is due, and asks for a segment where one is wanted. True where a helper thread is to get
+    /// a job.
     pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
         let mut issued = false;
         let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
@@ -92,12 +91,8 @@ impl Flusher {
         {
             shard.flush_begins();
             self.issued_ms = now_ms;
-            let task = when_woken(sync_files(
-                flush.segments().to_vec(),
-                std::mem::take(&mut self.files),
-            ));
-            self.flush = Some((flush, task));
-            issued = true;
+            let flushed = self.thread.flush(flush.segments().to_vec());
+            self.flush = Some((flush, flushed));
         }
         if self.spare.is_some() {
             self.pace.note_used(shard.log().active_used_permille());
@@ -125,10 +120,10 @@ impl Flusher {
     }
 
     fn poll_flush(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
-        let Some((_, task)) = &mut self.flush else {
+        let Some((_, flushed)) = &mut self.flush else {
             return false;
         };
-        let Poll::Ready(result) = task.as_mut().poll(context) else {
+        let Poll::Ready(result) = pin!(flushed).poll(context) else {
             return false;
         };
         let Some((flush, _)) = self.flush.take() else {
@@ -137,9 +132,9 @@ impl Flusher {
         let Some(shard) = &mut hub.shard else {
             return false;
         };
-        match result {
-            Ok(files) => {
-                self.files = files;
+        let ended = |_| Err(io::Error::other("the thread that flushes has ended"));
+        match result.unwrap_or_else(ended) {
+            Ok(()) => {
                 let before = shard.log().durable();
                 shard.log_mut().finish_flush(flush);
                 if shard.durability() == Durability::Sync {
@@ -227,41 +222,4 @@ pub(super) fn refusal(error: &StorageError) -> ApiError {
         StorageError::ReadOnly { .. } => ApiError::StorageReadOnly,
         _ => ApiError::StorageUnavailable,
     }
-}
-
-/// Opens a segment's file. Being out of descriptors or memory passes: what waits for the flush waits a little longer.
-async fn open(path: &Path) -> io::Result<FlushFile> {
-    loop {
-        match FlushFile::open(path).await {
-            Err(error) if is_passing(&error) => pause(OPEN_RETRY_MS).await,
-            opened => return opened,
-        }
-    }
-}
-
-/// Milliseconds between two attempts to open a file.
-const OPEN_RETRY_MS: u64 = 10;
-
-fn is_passing(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
-}
-
-/// Flushes the segments in order and returns the files that stay open: those of segments older than the last are
-/// sealed by now, and with this flush they need no other.
-async fn sync_files(segments: Vec<FlushSegment>, mut files: Files) -> io::Result<Files> {
-    for segment in &segments {
-        let file = if let Some(file) = files.get(&segment.ordinal) {
-            Rc::clone(file)
-        } else {
-            let file = Rc::new(open(&segment.path).await?);
-            files.insert(segment.ordinal, Rc::clone(&file));
-            file
-        };
-        file.flush().await?;
-    }
-    if let Some(last) = segments.last() {
-        files.retain(|ordinal, _| *ordinal >= last.ordinal);
-    }
-    Ok(files)
 }

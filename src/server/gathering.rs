@@ -8,8 +8,8 @@
 //! A client that has its answer sends its next event some microseconds later. A flush issued the moment the one before
 //! returns covers only those who came meanwhile, so clients fall into two groups that take turns at the disk. So the core
 //! first answers, and reads what is ready, until as many events are there as the flush covered and left waiting. When
-//! nothing more is ready the flush goes (after looking for [`GATHERING_QUIET_MICROS_MAX`], since a client that sleeps has to
-//! be woken first), and where others keep the core busy it goes after [`GATHERING_MICROS_MAX`].
+//! nothing more is ready it waits for more, [`GATHERING_QUIET_MICROS_MAX`] in all, and where others keep it busy the flush
+//! goes after [`GATHERING_MICROS_MAX`]. It sleeps while it waits: the clients may need its processor to come back.
 //!
 //! So a client alone waits no longer than before, nor do those who come at times of their own. An event that comes while no
 //! flush has just returned is flushed at once. Pure: sequences and times are arguments.
@@ -30,10 +30,8 @@ struct Awaited {
     all_back: Sequence,
     /// It ends then.
     until_micros: u64,
-    /// How long nothing was ready, in all.
+    /// How long the core has slept for them, in all.
     quiet_micros: u64,
-    /// Nothing was ready at this time, when the core last looked.
-    quiet_since_micros: Option<u64>,
 }
 
 impl Gathering {
@@ -43,7 +41,6 @@ impl Gathering {
             all_back: Sequence::new(appended.get().saturating_add(flushed)),
             until_micros: now_micros.saturating_add(GATHERING_MICROS_MAX),
             quiet_micros: 0,
-            quiet_since_micros: None,
         });
     }
 
@@ -55,25 +52,21 @@ impl Gathering {
         self.awaited.is_some()
     }
 
-    /// True while somebody is awaited: the core is not to sleep.
-    pub(super) fn is_on(&self) -> bool {
-        self.awaited.is_some()
+    /// How long the core may sleep for those who are awaited; `None` where nobody is.
+    pub(super) fn patience_micros(&self) -> Option<u64> {
+        self.awaited
+            .map(|awaited| GATHERING_QUIET_MICROS_MAX - awaited.quiet_micros)
     }
 
-    /// Notes whether the turn that began then found anything to do. Too many that did not, and nobody is awaited any more.
-    pub(super) fn note_turn(&mut self, found_any: bool, now_micros: u64) {
-        let Some(awaited) = &mut self.awaited else {
-            return;
-        };
-        if let Some(since_micros) = awaited.quiet_since_micros.take() {
-            awaited.quiet_micros += now_micros.saturating_sub(since_micros);
-        }
-        if !found_any {
-            awaited.quiet_since_micros = Some(now_micros);
-        }
-        if awaited.quiet_micros >= GATHERING_QUIET_MICROS_MAX {
-            self.awaited = None;
-        }
+    /// The core has slept. Too long in all, and nobody is awaited any more.
+    pub(super) fn note_sleep(&mut self, micros: u64) {
+        self.awaited = self.awaited.and_then(|awaited| {
+            let quiet_micros = awaited.quiet_micros.saturating_add(micros);
+            (quiet_micros < GATHERING_QUIET_MICROS_MAX).then_some(Awaited {
+                quiet_micros,
+                ..awaited
+            })
+        });
     }
 }
 
@@ -94,41 +87,46 @@ mod tests {
         assert!(gathering.goes_on(Sequence::new(21), 1));
         assert!(gathering.goes_on(Sequence::new(28), 2));
         assert!(!gathering.goes_on(Sequence::new(29), 3));
-        assert!(!gathering.is_on());
+        assert_eq!(gathering.patience_micros(), None);
     }
 
     #[test]
     fn others_that_keep_the_core_busy_do_not_put_it_off_for_longer_than_the_bound() {
         let mut gathering = begun(1000);
         let end = 1000 + GATHERING_MICROS_MAX;
-        gathering.note_turn(true, end - 1);
         assert!(gathering.goes_on(Sequence::new(21), end - 1));
         assert!(!gathering.goes_on(Sequence::new(21), end));
     }
 
     #[test]
-    fn turns_that_find_nothing_put_it_off_only_for_a_moment_in_all() {
+    fn the_core_sleeps_for_them_only_for_a_moment_in_all() {
         let mut gathering = begun(0);
         let half = GATHERING_QUIET_MICROS_MAX / 2;
-        gathering.note_turn(false, 100);
-        gathering.note_turn(true, 100 + half);
-        gathering.note_turn(true, 500);
+        assert_eq!(
+            gathering.patience_micros(),
+            Some(GATHERING_QUIET_MICROS_MAX)
+        );
+        gathering.note_sleep(half);
         assert!(
             gathering.goes_on(Sequence::new(22), 500),
             "busy time does not count"
         );
-        gathering.note_turn(false, 600);
-        gathering.note_turn(false, 599 + half);
-        assert!(gathering.is_on());
-        gathering.note_turn(false, 600 + half);
-        assert!(!gathering.is_on());
-        assert!(!gathering.goes_on(Sequence::new(22), 601 + half));
+        assert_eq!(
+            gathering.patience_micros(),
+            Some(GATHERING_QUIET_MICROS_MAX - half)
+        );
+        gathering.note_sleep(GATHERING_QUIET_MICROS_MAX - half - 1);
+        assert_eq!(gathering.patience_micros(), Some(1));
+        gathering.note_sleep(1);
+        assert_eq!(gathering.patience_micros(), None);
+        assert!(!gathering.goes_on(Sequence::new(22), 501));
     }
 
     #[test]
     fn an_event_that_comes_out_of_nowhere_is_flushed_at_once() {
         let mut gathering = Gathering::default();
-        gathering.note_turn(false, 0);
+        gathering.note_sleep(0);
         assert!(!gathering.goes_on(Sequence::new(1), 0));
+        assert_eq!(gathering.patience_micros(), None);
     }
 }

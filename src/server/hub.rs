@@ -132,6 +132,11 @@ impl Hub {
         }
     }
 
+    /// Microseconds of the monotonic clock at this moment.
+    pub(super) fn monotonic_micros(&self) -> u64 {
+        self.clock.micros()
+    }
+
     /// The shard of an entity.
     pub(super) fn place(&self, entity_id: &str) -> u16 {
         place(entity_id, self.shards)

@@ -34,6 +34,7 @@ mod control;
 mod core;
 mod deletion;
 mod directory;
+mod flush_thread;
 mod flusher;
 mod gathering;
 mod headroom;

@@ -4,7 +4,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What a readiness event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,17 @@ pub(super) struct Ready {
     pub(super) writable: bool,
 }
 
+/// Whether to wait until something is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// What is ready now, or nothing.
+    None,
+    /// Until something is ready, at most so many microseconds.
+    Micros(u32),
+    /// Until something is ready.
+    Endless,
+}
+
 /// An epoll instance and the buffer for its events.
 pub(super) struct Poller {
     epoll: OwnedFd,
@@ -104,19 +115,24 @@ impl Poller {
         }
     }
 
-    /// What is ready now; does not wait.
+    /// What is ready.
     ///
     /// # Errors
     /// None in practice; whatever the kernel says.
-    pub(super) fn poll(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+    pub(super) fn poll(&mut self, ready: &mut Vec<Ready>, patience: Patience) -> io::Result<()> {
         ready.clear();
         self.events.clear();
-        let at_once = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
+        let micros = match patience {
+            Patience::None => Some(0),
+            Patience::Micros(micros) => Some(micros),
+            Patience::Endless => None,
         };
+        let timeout = micros.map(|micros| Timespec {
+            tv_sec: i64::from(micros / 1_000_000),
+            tv_nsec: i64::from(micros % 1_000_000) * 1000,
+        });
         let buffer = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, buffer, Some(&at_once)) {
+        match epoll::wait(&self.epoll, buffer, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -134,10 +150,5 @@ impl Poller {
             });
         }
         Ok(())
-    }
-
-    /// The descriptor that is readable while anything is ready.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
     }
 }

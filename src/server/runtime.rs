@@ -1,28 +1,25 @@
 //! All that Flux uses of glommio, under our own names. No other file of the server names it.
 //!
-//! Sockets do not go through glommio: it polls each of them with a request of its own and a `recv` after it, which
-//! is half the speed of one `epoll_wait` for all of them at low concurrency. What glommio gives is the executor of
-//! each core, and `io_uring` under it: `fdatasync` without a thread, a parked core that one descriptor wakes, and
-//! helper threads for what blocks.
+//! What glommio gives is the executor of each core, on a thread that is pinned to it, and helper threads for what blocks.
+//! Sockets do not go through it: it polls each of them with a request of its own and a `recv` after it, which is half the
+//! speed of one `epoll_wait` for all of them at low concurrency. Nor does a core sleep in it: two of its rings are armed and
+//! disarmed for each sleep, and a `membarrier` interrupts every other core, which costs four times what `epoll_wait` does.
+//! So a core sleeps in its epoll, and whatever it waits for wakes it through a descriptor there.
 
-use futures_lite::AsyncRead;
-use glommio::io::BufferedFile;
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind};
 use rustix::thread::CpuSet;
 use std::future::Future;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::num::NonZero;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::sync::OnceLock;
+use tokio::sync::oneshot;
 
-/// Memory that an executor registers with `io_uring`, bytes. Small: only `fdatasync` and polls go through it, and
-/// the default of 10 MiB runs into small limits on locked memory.
+/// Memory that an executor registers with `io_uring`, bytes. Small: nothing but its own notes goes through it, and the
+/// default of 10 MiB runs into small limits on locked memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
-/// Entries of each `io_uring`. A core has one flush, one poll and a few timers in flight.
+/// Entries of each `io_uring`.
 const RING_DEPTH: usize = 64;
 
 /// Threads for what blocks, for each core: one prepares segments, which writes wait for in the end; the others may be
@@ -72,32 +69,6 @@ fn io_error<T>(error: GlommioError<T>) -> io::Error {
     }
 }
 
-/// A file that is made durable through `io_uring`.
-#[derive(Debug)]
-pub(super) struct FlushFile {
-    file: BufferedFile,
-}
-
-impl FlushFile {
-    /// Opens an existing file.
-    ///
-    /// # Errors
-    /// Of opening it.
-    pub(super) async fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: BufferedFile::open(path).await.map_err(io_error)?,
-        })
-    }
-
-    /// `fdatasync`.
-    ///
-    /// # Errors
-    /// Of the flush: what was written since the last good one may be lost.
-    pub(super) async fn flush(&self) -> io::Result<()> {
-        self.file.fdatasync().await.map_err(io_error)
-    }
-}
-
 /// The processors that helper threads may run on. Set once, at start.
 static HELPER_CPUS: OnceLock<CpuSet> = OnceLock::new();
 
@@ -106,20 +77,49 @@ pub(super) fn set_helper_cpus(cpus: CpuSet) {
     HELPER_CPUS.get_or_init(|| cpus);
 }
 
-/// Runs what blocks on one of the core's helper threads.
+/// Lets the calling thread, which was born on a core, run elsewhere too: to work there stalls the core.
+pub(super) fn leave_core() {
+    let moved = HELPER_CPUS
+        .get()
+        .map(|cpus| rustix::thread::sched_setaffinity(None, cpus));
+    match moved {
+        // Where that fails the work is only slower.
+        Some(Ok(()) | Err(_)) | None => {}
+    }
+}
+
+/// Lets sleeps of the calling thread end within a microsecond of their time; usually it is 50.
+pub(super) fn sleep_exactly() {
+    match rustix::thread::set_current_timer_slack(NonZero::new(1000)) {
+        // Where that fails flushes are put off for longer.
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Runs what blocks on one of the core's helper threads. The thread gets it when the core has next let the executor work
+/// ([`yield_now`]). The future may be polled with any waker, any number of times; it panics where the job did.
 pub(super) fn spawn_blocking<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = R>>> {
-    when_woken(glommio::executor().spawn_blocking(move || {
-        // The thread was born on the reactor's core; to work there would stall it.
-        let moved = HELPER_CPUS
-            .get()
-            .map(|cpus| rustix::thread::sched_setaffinity(None, cpus));
-        match moved {
-            // Where that fails the work is only slower.
-            Some(Ok(()) | Err(_)) | None => job(),
+    let (sender, receiver) = oneshot::channel();
+    // glommio's own future keeps a waker for each poll, and panics at the 32,768th of a task.
+    let handed_over = glommio::executor().spawn_blocking(move || {
+        leave_core();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(job));
+        match sender.send(result) {
+            // Nobody waits for it any more.
+            Ok(()) | Err(_) => {}
         }
-    }))
+    });
+    glommio::spawn_local(handed_over).detach();
+    Box::pin(async move {
+        match receiver.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // The executor is gone, and with it whoever could wait.
+            Err(_) => std::future::pending().await,
+        }
+    })
 }
 
 /// How much the threads of long work give way to the reactors: at this they have a tenth of a processor that a reactor
@@ -153,102 +153,23 @@ pub(super) fn spawn_background<R: Send + 'static>(
     })
 }
 
-/// What [`when_woken`] gives glommio in the place of the task's waker.
-#[derive(Debug)]
-struct Bell {
-    rung: AtomicBool,
-    task: OnceLock<Waker>,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        if let Some(task) = self.task.get() {
-            task.wake_by_ref();
-        }
-    }
-}
-
-/// A future that may be polled any number of times, by one task: only where it was woken is `future` itself polled.
-///
-/// glommio keeps a waker for each poll of a request in flight, and panics at the 32,768th of a task. A core polls what it
-/// waits for in each turn, so a checkpoint of some seconds would end it.
-pub(super) fn when_woken<T>(
-    future: impl Future<Output = T> + 'static,
-) -> Pin<Box<dyn Future<Output = T>>> {
-    let bell = Arc::new(Bell {
-        rung: AtomicBool::new(true),
-        task: OnceLock::new(),
-    });
-    let waker = Waker::from(Arc::clone(&bell));
-    let mut future = Box::pin(future);
-    Box::pin(std::future::poll_fn(move |context| {
-        if !bell.rung.swap(false, Ordering::AcqRel) {
-            return Poll::Pending;
-        }
-        bell.task.get_or_init(|| context.waker().clone());
-        future.as_mut().poll(&mut Context::from_waker(&waker))
-    }))
-}
-
-/// Waits, and lets the executor do other things.
-pub(super) async fn pause(milliseconds: u64) {
-    glommio::timer::sleep(Duration::from_millis(milliseconds)).await;
-}
-
-/// Lets the executor look at its rings once.
+/// Lets the executor hand jobs to helper threads, and take them back.
 pub(super) async fn yield_now() {
     glommio::executor().yield_task_queue_now().await;
-}
-
-/// A wait for a descriptor to become readable, through `io_uring`.
-///
-/// glommio polls nothing but sockets of its own, so the descriptor (an epoll instance) is dressed as one: a
-/// `TcpStream` begins to poll for reading as soon as it exists, and when the poll returns, the `recv` that follows
-/// fails with `ENOTSOCK`, which is the answer. One `dup` and one `close` per wait, and a core waits only when it
-/// has nothing to do.
-pub(super) struct Readable {
-    stream: glommio::net::TcpStream,
-}
-
-impl Readable {
-    /// Begins to wait for `descriptor`.
-    ///
-    /// # Errors
-    /// Where the process has no descriptor left.
-    pub(super) fn new(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
-        let dressed = std::net::TcpStream::from(descriptor.try_clone_to_owned()?);
-        Ok(Self {
-            stream: socket2::Socket::from(dressed).into(),
-        })
-    }
-}
-
-impl Future for Readable {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut nothing = [0; 1];
-        Pin::new(&mut self.stream)
-            .poll_read(context, &mut nothing)
-            .map(|_| ())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::task::Poll;
 
     #[test]
     fn a_job_may_be_polled_any_number_of_times() {
         let executor = spawn("polls", 0, || async {
             let (end, ended) = mpsc::channel();
             let mut job = spawn_blocking(move || ended.recv());
+            yield_now().await;
             for _ in 0..100_000 {
                 let polled =
                     std::future::poll_fn(|context| Poll::Ready(job.as_mut().poll(context)));

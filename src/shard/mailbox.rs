@@ -7,7 +7,10 @@
 //! Messages of one sender arrive in the order they were sent.
 //!
 //! The descriptor is written only when its owner said that it is about to sleep: under load a message costs no
-//! system call.
+//! system call. A sender keeps what it sends until [`Postbox::deliver`] or until [`DELIVERY_MESSAGES`] are there, so that
+//! who sleeps is woken once for all of them, and finds them all.
+//!
+//! Other threads that work for a core wake it in the same way, by [`Inbox::waker`].
 
 use super::message::Message;
 use crate::limits::{MAILBOX_MESSAGES_MAX, MAILBOX_OVERFLOW_MESSAGES_MAX};
@@ -18,6 +21,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::task::{Wake, Waker};
+
+/// Messages for one core that are sent at once, without waiting for more.
+const DELIVERY_MESSAGES: usize = 32;
 
 #[derive(Debug)]
 struct Mailbox {
@@ -33,7 +40,7 @@ pub struct Inbox {
     mailbox: Arc<Mailbox>,
 }
 
-/// All sending ends of one core, and what the other cores had no room for.
+/// All sending ends of one core, and what is not sent yet or had no room.
 #[derive(Debug)]
 pub struct Postbox {
     outbound: Vec<Outbound>,
@@ -43,7 +50,8 @@ pub struct Postbox {
 #[derive(Debug)]
 pub struct Outbound {
     mailbox: Arc<Mailbox>,
-    overflow: VecDeque<Message>,
+    /// What is to be sent, oldest first.
+    kept: VecDeque<Message>,
 }
 
 /// One inbox and one postbox for each of `cores` cores.
@@ -64,7 +72,7 @@ pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, Postbox)>> {
             .iter()
             .map(|mailbox| Outbound {
                 mailbox: Arc::clone(mailbox),
-                overflow: VecDeque::new(),
+                kept: VecDeque::new(),
             })
             .collect(),
     };
@@ -81,6 +89,29 @@ pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, Postbox)>> {
         .collect())
 }
 
+impl Mailbox {
+    /// Wakes the owner where it sleeps; what it is to find was written before.
+    fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            match rustix::io::write(&self.wake, &1_u64.to_le_bytes()) {
+                // The counter can only be full where nobody has read it: then it is readable anyway.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
 impl Inbox {
     /// The oldest message.
     pub fn take(&self) -> Option<Message> {
@@ -92,24 +123,35 @@ impl Inbox {
         self.mailbox.wake.as_fd()
     }
 
+    /// What wakes the owner when something else than a message is there for it. It has to look for that between
+    /// [`Inbox::fall_asleep`] and sleeping.
+    pub fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.mailbox))
+    }
+
     /// Announces that the owner will wait for [`Inbox::wake_descriptor`]. False where a message is there already
     /// and it must not wait.
     pub fn fall_asleep(&self) -> bool {
         self.mailbox.asleep.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `post`: either the sender sees `asleep`, or this sees the message.
+        // Pairs with the fence in `ring`: either that sees `asleep`, or this sees the message.
         fence(Ordering::SeqCst);
         if self.mailbox.messages.is_empty() {
             return true;
         }
-        self.mailbox.asleep.store(false, Ordering::Relaxed);
+        self.wake_up();
         false
     }
 
-    /// After waking, for whatever reason.
+    /// After waking, for whatever reason. Where it was [`Inbox::wake_descriptor`], that stays readable until
+    /// [`Inbox::take_wakes`].
     pub fn wake_up(&self) {
         self.mailbox.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Makes [`Inbox::wake_descriptor`] wait for the next wake.
+    pub fn take_wakes(&self) {
         let mut count = [0; 8];
-        // Would block where another descriptor was the reason: nothing to take back then.
+        // Would block where nobody has woken: nothing to take back then.
         match rustix::io::read(&self.mailbox.wake, &mut count) {
             Ok(_) | Err(_) => {}
         }
@@ -117,36 +159,24 @@ impl Inbox {
 }
 
 impl Outbound {
-    #[expect(clippy::result_large_err, reason = "the message comes back to be kept")]
-    fn post(&self, message: Message) -> Result<(), Message> {
-        self.mailbox.messages.push(message)?;
-        fence(Ordering::SeqCst);
-        if self.mailbox.asleep.load(Ordering::Relaxed)
-            && self.mailbox.asleep.swap(false, Ordering::Relaxed)
-        {
-            match rustix::io::write(&self.mailbox.wake, &1_u64.to_le_bytes()) {
-                // The counter can only be full where nobody has read it: then it is readable anyway.
-                Ok(_) | Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     fn send(&mut self, message: Message) {
-        if !self.overflow.is_empty() {
-            self.overflow.push_back(message);
-        } else if let Err(message) = self.post(message) {
-            self.overflow.push_back(message);
+        self.kept.push_back(message);
+        if self.kept.len() >= DELIVERY_MESSAGES {
+            self.deliver();
         }
     }
 
-    fn retry(&mut self) {
-        while let Some(message) = self.overflow.pop_front() {
-            if let Err(message) = self.post(message) {
-                self.overflow.push_front(message);
+    fn deliver(&mut self) {
+        if self.kept.is_empty() {
+            return;
+        }
+        while let Some(message) = self.kept.pop_front() {
+            if let Err(message) = self.mailbox.messages.push(message) {
+                self.kept.push_front(message);
                 break;
             }
         }
+        self.mailbox.ring();
     }
 }
 
@@ -156,7 +186,8 @@ impl Postbox {
         self.outbound.len()
     }
 
-    /// Sends to `core`; never fails. Replies and changes are owed and always kept; see [`Postbox::has_room`].
+    /// Sends to `core`, with the next [`Postbox::deliver`] at the latest; never fails. Replies and changes are owed and
+    /// always kept; see [`Postbox::has_room`].
     ///
     /// # Panics
     /// Where there is no such core.
@@ -169,15 +200,15 @@ impl Postbox {
     /// # Panics
     /// Where there is no such core.
     pub fn has_room(&self, core: u16) -> bool {
-        self.outbound[usize::from(core)].overflow.len() < MAILBOX_OVERFLOW_MESSAGES_MAX
+        self.outbound[usize::from(core)].kept.len() < MAILBOX_OVERFLOW_MESSAGES_MAX
     }
 
-    /// Sends again what had no room. True where some of it still has none.
-    pub fn retry(&mut self) -> bool {
+    /// Sends what was kept. True where some of it has no room yet.
+    pub fn deliver(&mut self) -> bool {
         let mut waiting = false;
         for outbound in &mut self.outbound {
-            outbound.retry();
-            waiting |= !outbound.overflow.is_empty();
+            outbound.deliver();
+            waiting |= !outbound.kept.is_empty();
         }
         waiting
     }
@@ -217,16 +248,16 @@ mod tests {
         for number in 0..total {
             sender.send(1, reply(number));
         }
-        assert!(sender.retry(), "the inbox holds only its bound");
+        assert!(sender.deliver(), "the inbox holds only its bound");
         let mut expected = 0;
         while expected < total {
             while let Some(message) = receiver.take() {
                 assert_eq!(slot(&message), expected);
                 expected += 1;
             }
-            sender.retry();
+            sender.deliver();
         }
-        assert!(!sender.retry());
+        assert!(!sender.deliver());
     }
 
     #[test]
@@ -248,14 +279,45 @@ mod tests {
         assert!(inbox.fall_asleep());
         sender.send(0, reply(1));
         let mut count = [0; 8];
+        assert!(
+            rustix::io::read(inbox.wake_descriptor(), &mut count).is_err(),
+            "not sent yet"
+        );
+        assert!(!sender.deliver());
         assert_eq!(rustix::io::read(inbox.wake_descriptor(), &mut count), Ok(8));
         assert!(!inbox.fall_asleep());
         assert!(inbox.take().is_some());
         inbox.wake_up();
         sender.send(0, reply(2));
+        assert!(!sender.deliver());
         assert!(
             rustix::io::read(inbox.wake_descriptor(), &mut count).is_err(),
             "awake: no system call"
         );
+    }
+    #[test]
+    fn many_messages_are_on_their_way_without_being_told() {
+        let mut ends = mailboxes(1).unwrap();
+        let (inbox, mut sender) = ends.remove(0);
+        for number in 0..u32::try_from(DELIVERY_MESSAGES).unwrap() {
+            assert!(inbox.take().is_none(), "at {number}");
+            sender.send(0, reply(number));
+        }
+        assert!(inbox.take().is_some());
+    }
+
+    #[test]
+    fn another_thread_wakes_a_sleeper_and_nobody_else() {
+        let mut ends = mailboxes(1).unwrap();
+        let (inbox, _) = ends.remove(0);
+        let waker = inbox.waker();
+        let mut count = [0; 8];
+        waker.wake_by_ref();
+        assert!(rustix::io::read(inbox.wake_descriptor(), &mut count).is_err());
+        assert!(inbox.fall_asleep());
+        std::thread::scope(|scope| {
+            scope.spawn(|| waker.wake());
+        });
+        assert_eq!(rustix::io::read(inbox.wake_descriptor(), &mut count), Ok(8));
     }
 }
