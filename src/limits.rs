@@ -96,6 +96,9 @@ pub const PIPELINE_READS_MAX: usize = 16;
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
+/// Entities of a shard from which on a core looks ahead at which of them are going to be asked for: fewer are in the
+/// processor's cache.
+pub const FORESIGHT_ENTITIES_MIN: usize = 4096;
 /// Microseconds for which a flush is put off for those whom the last one answered, while others keep the core busy: about
 /// what answering and reading two hundred clients takes. Then it covers those who are back.
 pub const GATHERING_MICROS_MAX: u64 = 1500;

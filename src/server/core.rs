@@ -10,6 +10,7 @@ use super::connection::{Closing, Connection, Session};
 use super::control::Controller;
 use super::directory::Directory;
 use super::flusher::Flusher;
+use super::foresight::Foresight;
 use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
 use super::hub::Hub;
@@ -47,6 +48,7 @@ pub(super) struct Core {
     pub(super) connections: Slots<Connection>,
     pub(super) flusher: Flusher,
     lookout: Lookout,
+    pub(super) foresight: Foresight,
     checkpointer: Checkpointer,
     janitor: Janitor,
     historian: Historian,
@@ -132,6 +134,7 @@ impl Core {
             ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
             lookout: Lookout::default(),
+            foresight: Foresight::default(),
             checkpointer: Checkpointer::new(),
             janitor: parts.janitor,
             historian: parts.historian,
@@ -356,9 +359,7 @@ impl Core {
         }
         self.ready = ready;
         let to_read = std::mem::take(&mut self.to_read);
-        for &index in &to_read {
-            self.read(index);
-        }
+        self.read_all(&to_read);
         reuse(&mut self.to_read, to_read);
         busy |= self.take_messages();
         self.release();
@@ -381,7 +382,7 @@ impl Core {
             self.queue_write(index);
         }
         if event.readable {
-            self.read(index);
+            self.to_read.push(index);
         }
     }
 

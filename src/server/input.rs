@@ -2,6 +2,7 @@
 
 use super::connection::{Closing, Connection, Session};
 use super::core::Core;
+use super::foresight::Guesses;
 use super::http::{self, Client, Next};
 use super::hub::Hub;
 use super::operation::RequestMeta;
@@ -10,6 +11,7 @@ use super::tally::Exhausted;
 use super::websocket::{After, Owner, WebSocket};
 use crate::api::ApiError;
 use crate::limits;
+use crate::state::WARM_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed};
 use flux_storage::Sequence;
 use rustix::net::{RecvFlags, SendFlags};
@@ -84,7 +86,7 @@ impl Core {
             if over {
                 self.queue_write(index);
             } else {
-                self.read(index);
+                self.read_all(&[index]);
             }
         }
     }
@@ -122,14 +124,56 @@ impl Core {
         }
     }
 
-    /// Reads once from a connection and works on what came.
-    pub(super) fn read(&mut self, index: u32) {
+    /// Reads once from each of these connections and works on what came.
+    pub(super) fn read_all(&mut self, indices: &[u32]) {
+        for group in indices.chunks(WARM_IDS_MAX) {
+            for &index in group {
+                self.receive_from(index);
+            }
+            self.look_ahead(group);
+            for &index in group {
+                self.work_on(index);
+            }
+        }
+    }
+
+    /// Tells the state which entities what has arrived is going to ask for, where that pays.
+    fn look_ahead(&self, group: &[u32]) {
+        let Some(shard) = &self.hub.shard else {
+            return;
+        };
+        if shard.engine().entities() < limits::FORESIGHT_ENTITIES_MIN {
+            return;
+        }
+        let mut guesses = Guesses::default();
+        for &index in group {
+            let session = self.connections.get(index).map(|found| &found.session);
+            if let Some(Session::Http(reader)) = session
+                && !guesses.is_full()
+            {
+                self.foresight.guess(reader.pending(), &mut guesses);
+            }
+        }
+        // A look-up alone is no faster for having been made twice.
+        if guesses.ids().len() > 1 {
+            shard.engine().warm(guesses.ids());
+        }
+    }
+
+    fn receive_from(&mut self, index: u32) {
         let Some(mut connection) = self.connections.take(index) else {
             return;
         };
         if connection.readable && !(connection.closing == Closing::Open && connection.is_paused()) {
             self.receive(&mut connection);
         }
+        self.connections.put_back(index, connection);
+    }
+
+    fn work_on(&mut self, index: u32) {
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
         self.work(index, &mut connection);
         let paused = connection.closing == Closing::Open && connection.is_paused();
         connection.starved |= paused;

@@ -36,6 +36,7 @@ mod deletion;
 mod directory;
 mod flush_thread;
 mod flusher;
+mod foresight;
 mod gathering;
 mod headroom;
 mod historian;

@@ -65,6 +65,11 @@ impl<T> Slots<T> {
     }
 
     /// The value under an index.
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        self.entries.get(index as usize)?.value.as_deref()
+    }
+
+    /// The value under an index.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         self.entries.get_mut(index as usize)?.value.as_deref_mut()
     }

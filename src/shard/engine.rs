@@ -286,7 +286,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at the entities of events that are about to be replayed or published, for speed alone.
+    /// Looks at entities that are about to be changed or read, for speed alone.
     pub fn warm(&self, ids: &[&str]) {
         self.state.warm(ids);
     }

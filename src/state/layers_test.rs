@@ -136,6 +136,7 @@ fn any_history(seed: u64, checkpoint_odds: usize) {
     let history = random_history(&mut random);
     for (index, (sequence, time, bytes)) in history.iter().enumerate() {
         let event = EventView::decode(bytes).unwrap();
+        stack.state.warm(&[event.entity_id, "absent", ""]);
         let applied = step(&mut stack.state, *sequence, *time, &event);
         stack.last = *sequence;
         assert_eq!(

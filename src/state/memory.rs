@@ -24,9 +24,7 @@ use super::ordered::{Ordered, Range};
 use super::query::Scope;
 use super::slab::{Slab, Slot};
 use super::table::{IdHash, Table};
-
-/// Ids that one call of [`Memory::warm`] looks at: a processor core follows some ten cache misses at a time.
-pub const WARM_IDS_MAX: usize = 32;
+use flux_storage::WARM_IDS_MAX;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -64,8 +62,9 @@ impl Memory {
     }
 
     /// Reads what is going to be needed for these ids, one kind of memory after the other: the processor waits for
-    /// many cache misses at once where it would wait for one after the other. Cost: a look-up for each id.
-    pub(super) fn warm(&self, ids: &[&str]) {
+    /// many cache misses at once where it would wait for one after the other. Cost: a look-up for each id. How many
+    /// are here, but for a few that only look so.
+    pub(super) fn warm(&self, ids: &[&str]) -> usize {
         let mut slots = [None; WARM_IDS_MAX];
         for (slot, id) in slots.iter_mut().zip(ids) {
             *slot = self.table.find(self.table.hash(id), |_| true);
@@ -79,6 +78,7 @@ impl Memory {
         }
         // Without a use of what was read, nothing would be.
         std::hint::black_box(seen);
+        slots.into_iter().flatten().count()
     }
 
     pub(super) fn get(&self, slot: u32) -> &Slot {

@@ -42,6 +42,7 @@ mod random;
 
 use std::sync::Arc;
 
+pub use flux_storage::WARM_IDS_MAX;
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 
 use crate::model::{EntityView, EventView, Timestamp};
@@ -50,7 +51,6 @@ pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
 pub use frozen::{Frozen, FrozenEntities};
 pub use listing::Listing;
-pub use memory::WARM_IDS_MAX;
 pub use names::{NameChanges, NameEntry, Names, NamesView, bookkept};
 pub use query::Query;
 
@@ -124,10 +124,16 @@ impl State {
         }
     }
 
-    /// Looks at the entities of events that are about to be applied, at most [`WARM_IDS_MAX`] of them, so that their
-    /// cache misses overlap. Nothing changes.
+    /// Looks at entities that are about to be changed or read, at most [`WARM_IDS_MAX`] of them, so that their cache
+    /// misses overlap. Nothing changes.
     pub fn warm(&self, ids: &[&str]) {
-        self.active.warm(ids);
+        let mut found = self.active.warm(ids);
+        if let Some(frozen) = &self.frozen {
+            found += frozen.0.warm(ids);
+        }
+        if found < ids.len() {
+            self.layers.warm(ids);
+        }
     }
 
     /// Brings the entity of an event that is about to be applied into the active memory. What is answered does not

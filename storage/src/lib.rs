@@ -68,6 +68,7 @@ pub use beside::{DataView, LogCursor, LogView, is_overtaken};
 pub use checkpoint::{
     BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
     CheckpointView, LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,
+    WARM_IDS_MAX,
 };
 pub use data_dir::DataDir;
 pub use error::{

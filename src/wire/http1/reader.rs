@@ -130,6 +130,11 @@ impl RequestReader {
         self.buffer.len()
     }
 
+    /// The bytes received that no returned request has consumed.
+    pub fn pending(&self) -> &[u8] {
+        self.buffer.pending()
+    }
+
     /// Gives the heap back where nothing is buffered; for a connection that has become idle.
     pub fn trim(&mut self) {
         self.buffer.trim();

@@ -23,13 +23,16 @@ use super::bits::AtomicBits;
 use super::block::{ArchivedStoredBlock, ArchivedStoredEntity, PART_ALIGN};
 use super::entity::{BodyCheck, LayerEntity};
 use super::id_hash::IdHash;
-use super::index::{self, Page, Search, Spot};
+use super::index::{Page, Place, Search, Spot};
 use crate::error::{LayerError, LayerFault, LayerPart};
 use crate::format::layer::{LAYER_HEADER_BYTES, LAYER_TRAILER_BYTES, LayerHeader, LayerTrailer};
 use crate::region::ReadRegion;
 
 /// Bytes of one read of what is about to be touched for the first time.
 const TOUCH_BYTES: usize = 8 * 1024;
+
+/// Ids that one look ahead is for ([`super::LayerStack::warm`]): a processor core follows some ten cache misses at a time.
+pub const WARM_IDS_MAX: usize = 32;
 
 /// An open layer. Readers of several threads may share it.
 #[derive(Debug)]
@@ -133,10 +136,39 @@ impl Layer {
         }
     }
 
+    /// Reads what is going to be needed for the entities of these hashes, one kind of memory after the other, so that the
+    /// cache misses of the one overlap. Of what was not checked yet nothing is read. The result means nothing.
+    pub(super) fn warm(&self, hashes: &[IdHash]) -> usize {
+        let mut places = [None; WARM_IDS_MAX];
+        for (place, hash) in places.iter_mut().zip(hashes) {
+            let spot = Spot::of(*hash, self.page_count());
+            if self.checked_pages.get(spot.page) {
+                let page = self.page(spot.page).ok();
+                *place = page.and_then(|page| Search::new(page, spot).next());
+            }
+        }
+        let mut entities = [None; WARM_IDS_MAX];
+        for (entity, place) in entities.iter_mut().zip(places) {
+            let found = place.and_then(|Place { block, slot }| {
+                let block = self.mapped.checked_block(usize::try_from(block).ok()?)?;
+                block.entities().get(usize::from(slot))
+            });
+            *entity = found;
+        }
+        let mut seen = 0;
+        for entity in entities.into_iter().flatten() {
+            seen ^= entity.id().len();
+        }
+        for entity in entities.into_iter().flatten() {
+            seen ^= usize::from(entity.id().as_bytes().first().copied().unwrap_or(0));
+        }
+        seen
+    }
+
     fn entity_at(
         &self,
         page: usize,
-        place: index::Place,
+        place: Place,
     ) -> Result<&ArchivedStoredEntity<'static>, LayerError> {
         let block = usize::try_from(place.block).unwrap_or(usize::MAX);
         let entity = if block < self.block_count() {

@@ -45,6 +45,10 @@ fn existing(entities: &Entities) -> Entities {
 fn check_same(stack: &LayerStack, model: &Entities, random: &mut Random, context: &str) {
     let listed = contents(stack).unwrap();
     assert_eq!(existing(&listed), existing(model), "{context}");
+    // Looking ahead changes nothing, of whatever ids and however many of them.
+    let ids: Vec<&str> = model.keys().map(String::as_str).collect();
+    stack.warm(&ids);
+    stack.warm(&["", "absent"]);
     for (id, owned) in model {
         let found = stack.find(id).unwrap();
         match (found, &owned.body) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::cursor::StackCursor;
 use super::entity::LayerEntity;
-use super::id_hash::IdHasher;
-use super::layer::Layer;
+use super::id_hash::{IdHash, IdHasher};
+use super::layer::{Layer, WARM_IDS_MAX};
 use crate::LayerError;
 
 /// An immutable stack of layers. Cheap to clone, and shared between threads; the files stay mapped until the last
@@ -49,6 +49,26 @@ impl LayerStack {
             }
         }
         Ok(None)
+    }
+
+    /// Reads what [`LayerStack::find`] is going to need for these ids, the first [`WARM_IDS_MAX`] of them: the processor
+    /// waits for many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for
+    /// the first time by it.
+    pub fn warm(&self, ids: &[&str]) {
+        if self.layers.is_empty() {
+            return;
+        }
+        let mut hashes = [IdHash(0); WARM_IDS_MAX];
+        for (hash, id) in hashes.iter_mut().zip(ids) {
+            *hash = self.hasher.hash(id);
+        }
+        let hashes = &hashes[..ids.len().min(WARM_IDS_MAX)];
+        let seen = self
+            .layers
+            .iter()
+            .fold(0, |seen, layer| seen ^ layer.warm(hashes));
+        // Without a use of what was read, nothing would be.
+        std::hint::black_box(seen);
     }
 
     /// The entities from the first id on for which `is_before` is false: ascending, the newest of each id,
