@@ -28,11 +28,13 @@ stop() {
   fi
 }
 
-# serve <directory>: Flux in sync durability; $server is its process. SHARDS (1), on as many cores.
+# serve <directory> [option…]: Flux in sync durability; $server is its process. SHARDS (1), on as many cores.
 serve() {
   port=$((port + 1))
-  local shards=${SHARDS:-1}
-  taskset -c "0-$((shards - 1))" "$bin/flux" --port "$port" --data-dir "$data/$1" --shards "$shards" 2>>"$data/log" &
+  local shards=${SHARDS:-1} directory=$1
+  shift
+  taskset -c "0-$((shards - 1))" "$bin/flux" --port "$port" --data-dir "$data/$directory" --shards "$shards" "$@" \
+    2>>"$data/log" &
   server=$!
   until curl -sf -o /dev/null "http://127.0.0.1:$port/ready"; do
     kill -0 "$server" 2>/dev/null || { tail -1 "$data/log" >&2; exit 1; }
@@ -211,20 +213,30 @@ sizes() {
 # Processor time for each event, with load and server on both cores: one shard, two with a namespace each, two with one
 # namespace that both cores' connections want.
 shards() {
-  local count namespaces ticks rate
-  for count in 1 2; do
-    for namespaces in 1 2; do
-      SHARDS=$count serve "shards$count-$namespaces"
-      ticks=$(awk '{print $14 + $15}' "/proc/$server/stat")
-      rate=$("$bin/flux-loadgen" publish --namespaces "$namespaces" --connections 64 --threads 2 --properties 3 --warmup 0 \
-        --duration "$seconds" --url "http://127.0.0.1:$port" 2>/dev/null | awk '/requests_per_second/ {print $2}')
-      awk -v before="$ticks" -v rate="$rate" -v shards="$count" -v namespaces="$namespaces" -v seconds="$seconds" \
-        '{printf "%d shards, %d namespaces: %d/s, %.1f us of processor each\n", shards, namespaces, rate,
-          ($14 + $15 - before) * 10000 / rate / seconds}' "/proc/$server/stat"
-      stop
+  local durability connections count namespaces ticks machine rate
+  for durability in async sync; do
+    for connections in 64 256; do
+      for count in 1 2; do
+        for namespaces in 1 2; do
+          SHARDS=$count serve "shards$durability$connections-$count-$namespaces" --durability "$durability"
+          ticks=$(awk '{print $14 + $15}' "/proc/$server/stat")
+          machine=$(busy)
+          rate=$("$bin/flux-loadgen" publish --namespaces "$namespaces" --connections "$connections" --threads 2 --properties 3 \
+            --warmup 0 --duration "$seconds" --url "http://127.0.0.1:$port" 2>/dev/null | awk '/requests_per_second/ {print $2}')
+          awk -v before="$ticks" -v machine="$(($(busy) - machine))" -v rate="$rate" -v seconds="$seconds" \
+            -v what="$durability, $connections connections, $count shards, $namespaces namespaces" \
+            '{each = 10000 / rate / seconds
+              printf "%s: %d/s, %.1f us of processor each, with the load and the kernel %.1f us\n", what, rate,
+                ($14 + $15 - before) * each, machine * each}' "/proc/$server/stat"
+          stop
+        done
+      done
     done
   done
 }
+
+# Ticks that the processors were busy: all but idle and waiting.
+busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8}' /proc/stat; }
 
 # Twice what a closed loop of as many connections gets.
 overload() {

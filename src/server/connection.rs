@@ -62,6 +62,8 @@ pub(super) struct Connection {
     pub(super) starved: bool,
     /// In the core's list of connections to write to.
     pub(super) queued: bool,
+    /// In the core's list of connections to read from.
+    pub(super) queued_read: bool,
     /// In the core's list of connections with withheld answers.
     pub(super) gated: bool,
     /// When a byte last came in, monotonic milliseconds.
@@ -116,11 +118,19 @@ impl Connection {
             stalled: false,
             starved: false,
             queued: false,
+            queued_read: false,
             gated: false,
             received_ms: now_ms,
             began_ms: now_ms,
             sent_ms: now_ms,
             published_ms: 0,
+        }
+    }
+
+    /// Puts it, under its index, on the list of connections to read from, once.
+    pub(super) fn queue_read(&mut self, index: u32, to_read: &mut Vec<u32>) {
+        if !std::mem::replace(&mut self.queued_read, true) {
+            to_read.push(index);
         }
     }
 

@@ -163,14 +163,18 @@ impl Core {
         runtime::sleep_exactly();
         let mut ticks = self.ticks;
         let mut busy = true;
+        // The job that opens the shard waits to be handed over.
+        let mut finished = true;
         while !self.is_drained() {
-            self.take_finished(&mut opening, &mut context)?;
-            if self.start_due() || self.ticks != ticks {
+            finished |= self.take_finished(&mut opening, &mut context)?;
+            if self.start_due() || finished || self.ticks != ticks {
                 ticks = self.ticks;
                 runtime::yield_now().await;
             }
+            busy |= std::mem::take(&mut finished);
             self.send_all();
             let patience = if busy {
+                self.flusher.note_work();
                 Patience::None
             } else {
                 self.patience()
@@ -179,9 +183,10 @@ impl Core {
                 self.wait(patience)?;
             } else {
                 // What is finished from here on wakes the core.
-                if !self.take_finished(&mut opening, &mut context)? {
+                finished = self.take_finished(&mut opening, &mut context)?;
+                if !finished {
                     self.wait(patience)?;
-                    self.take_finished(&mut opening, &mut context)?;
+                    finished = self.take_finished(&mut opening, &mut context)?;
                 }
                 self.inbox.wake_up();
                 // Who was waiting for a flush is answered before anything else.
@@ -194,6 +199,7 @@ impl Core {
         }
         self.historian.finish().await;
         self.controller.finish(&mut self.hub).await;
+        self.hub.postbox.deliver();
         self.flusher.settle(&mut self.hub).await;
         let Some(shard) = &mut self.hub.shard else {
             return Ok(());
@@ -257,6 +263,7 @@ impl Core {
         }
         finished |= self.janitor.poll(&mut self.hub, context);
         finished |= self.controller.poll(&mut self.hub, context);
+        finished |= !self.controller.answers.is_empty();
         self.answer_control_calls();
         finished |= self.directory.poll(&mut self.hub, context);
         let told: Vec<_> = self.historian.poll(context).collect();
@@ -332,16 +339,12 @@ impl Core {
 
     /// Sees what is ready, and what time it is.
     fn wait(&mut self, patience: Patience) -> io::Result<()> {
-        if patience == Patience::None {
-            self.poller.poll(&mut self.ready, patience)?;
-            self.hub.read_clocks();
-            return Ok(());
-        }
         let since_micros = self.hub.monotonic_micros();
         self.poller.poll(&mut self.ready, patience)?;
         self.hub.read_clocks();
+        let found = !self.ready.is_empty();
         self.flusher
-            .note_sleep(self.hub.now_micros.saturating_sub(since_micros));
+            .note_wait(since_micros, self.hub.now_micros, found);
         Ok(())
     }
 
@@ -354,7 +357,9 @@ impl Core {
                 Token::Listener => self.accept(),
                 Token::Wake => self.inbox.take_wakes(),
                 Token::Timer => self.tick(),
-                Token::Connection(index) => self.on_ready(index, *event),
+                Token::Connection { index, generation } => {
+                    self.on_ready((index, generation), *event);
+                }
             }
         }
         self.ready = ready;
@@ -371,18 +376,23 @@ impl Core {
         busy
     }
 
-    fn on_ready(&mut self, index: u32, event: Ready) {
+    fn on_ready(&mut self, (index, generation): (u32, u32), event: Ready) {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
+        // Another's, which has ended since.
+        if connection.generation != generation {
+            return;
+        }
         connection.readable |= event.readable;
         connection.hung_up |= event.hung_up;
-        if event.writable && !connection.writable {
-            connection.writable = true;
-            self.queue_write(index);
-        }
+        let writable_again = event.writable && !connection.writable;
+        connection.writable |= event.writable;
         if event.readable {
-            self.to_read.push(index);
+            connection.queue_read(index, &mut self.to_read);
+        }
+        if writable_again {
+            self.queue_write(index);
         }
     }
 

@@ -62,9 +62,14 @@ impl Flusher {
         self.gathering.patience_micros()
     }
 
-    /// The core has slept.
-    pub(super) fn note_sleep(&mut self, micros: u64) {
-        self.gathering.note_sleep(micros);
+    /// The core had nothing to do and waited from then on; whether it found something.
+    pub(super) fn note_wait(&mut self, since_micros: u64, now_micros: u64, found: bool) {
+        self.gathering.note_wait(since_micros, now_micros, found);
+    }
+
+    /// The core had something to do.
+    pub(super) fn note_work(&mut self) {
+        self.gathering.note_work();
     }
 
     /// True while a flush or a preparation is in flight.

@@ -9,7 +9,8 @@
 //! returns covers only those who came meanwhile, so clients fall into two groups that take turns at the disk. So the core
 //! first answers, and reads what is ready, until as many events are there as the flush covered and left waiting. When
 //! nothing more is ready it waits for more, [`GATHERING_QUIET_MICROS_MAX`] in all, and where others keep it busy the flush
-//! goes after [`GATHERING_MICROS_MAX`]. It sleeps while it waits: the clients may need its processor to come back.
+//! goes after [`GATHERING_MICROS_MAX`]. Where looking for them is in vain ([`super::lookout`]) it sleeps meanwhile: the clients
+//! may need its processor to come back.
 //!
 //! So a client alone waits no longer than before, nor do those who come at times of their own. An event that comes while no
 //! flush has just returned is flushed at once. Pure: sequences and times are arguments.
@@ -30,8 +31,10 @@ struct Awaited {
     all_back: Sequence,
     /// It ends then.
     until_micros: u64,
-    /// How long the core has slept for them, in all.
+    /// How long the core has waited for them with nothing to do, in all.
     quiet_micros: u64,
+    /// Nothing was ready at this time, when the core last waited, and nothing was done since.
+    quiet_since_micros: Option<u64>,
 }
 
 impl Gathering {
@@ -41,6 +44,7 @@ impl Gathering {
             all_back: Sequence::new(appended.get().saturating_add(flushed)),
             until_micros: now_micros.saturating_add(GATHERING_MICROS_MAX),
             quiet_micros: 0,
+            quiet_since_micros: None,
         });
     }
 
@@ -58,15 +62,26 @@ impl Gathering {
             .map(|awaited| GATHERING_QUIET_MICROS_MAX - awaited.quiet_micros)
     }
 
-    /// The core has slept. Too long in all, and nobody is awaited any more.
-    pub(super) fn note_sleep(&mut self, micros: u64) {
+    /// The core had nothing to do and waited from `since_micros` on, be it for no time. Too long in all, and nobody is
+    /// awaited any more.
+    pub(super) fn note_wait(&mut self, since_micros: u64, now_micros: u64, found: bool) {
         self.awaited = self.awaited.and_then(|awaited| {
-            let quiet_micros = awaited.quiet_micros.saturating_add(micros);
+            let since_micros = awaited.quiet_since_micros.unwrap_or(since_micros);
+            let waited_micros = now_micros.saturating_sub(since_micros);
+            let quiet_micros = awaited.quiet_micros.saturating_add(waited_micros);
             (quiet_micros < GATHERING_QUIET_MICROS_MAX).then_some(Awaited {
                 quiet_micros,
+                quiet_since_micros: (!found).then_some(now_micros),
                 ..awaited
             })
         });
+    }
+
+    /// The core had something to do.
+    pub(super) fn note_work(&mut self) {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.quiet_since_micros = None;
+        }
     }
 }
 
@@ -99,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn the_core_sleeps_for_them_only_for_a_moment_in_all() {
+    fn the_core_waits_for_them_only_for_a_moment_in_all() {
         let mut gathering = begun(0);
         let half = GATHERING_QUIET_MICROS_MAX / 2;
         assert_eq!(
             gathering.patience_micros(),
             Some(GATHERING_QUIET_MICROS_MAX)
         );
-        gathering.note_sleep(half);
+        gathering.note_wait(100, 100 + half, true);
         assert!(
             gathering.goes_on(Sequence::new(22), 500),
             "busy time does not count"
@@ -115,17 +130,21 @@ mod tests {
             gathering.patience_micros(),
             Some(GATHERING_QUIET_MICROS_MAX - half)
         );
-        gathering.note_sleep(GATHERING_QUIET_MICROS_MAX - half - 1);
+        let rest = GATHERING_QUIET_MICROS_MAX - half;
+        gathering.note_wait(600, 600 + rest - 2, false);
+        gathering.note_work();
+        gathering.note_wait(800, 801, false);
         assert_eq!(gathering.patience_micros(), Some(1));
-        gathering.note_sleep(1);
+        // Between two waits that found nothing the core did nothing either.
+        gathering.note_wait(802, 802, false);
         assert_eq!(gathering.patience_micros(), None);
-        assert!(!gathering.goes_on(Sequence::new(22), 501));
+        assert!(!gathering.goes_on(Sequence::new(22), 803));
     }
 
     #[test]
     fn an_event_that_comes_out_of_nowhere_is_flushed_at_once() {
         let mut gathering = Gathering::default();
-        gathering.note_sleep(0);
+        gathering.note_wait(0, 0, false);
         assert!(!gathering.goes_on(Sequence::new(1), 0));
         assert_eq!(gathering.patience_micros(), None);
     }

@@ -50,7 +50,11 @@ impl Core {
             let Some((index, generation)) = self.connections.reserve() else {
                 return;
             };
-            if self.poller.add(&socket, Token::Connection(index)).is_err() {
+            if self
+                .poller
+                .add(&socket, Token::Connection { index, generation })
+                .is_err()
+            {
                 self.connections.release(index);
                 return;
             }
@@ -164,6 +168,7 @@ impl Core {
         let Some(mut connection) = self.connections.take(index) else {
             return;
         };
+        connection.queued_read = false;
         if connection.readable && !(connection.closing == Closing::Open && connection.is_paused()) {
             self.receive(&mut connection);
         }
@@ -181,10 +186,10 @@ impl Core {
             && !connection.ended
             && connection.closing != Closing::Now
             && !paused;
-        self.connections.put_back(index, connection);
         if more {
-            self.to_read.push(index);
+            connection.queue_read(index, &mut self.to_read);
         }
+        self.connections.put_back(index, connection);
         self.queue_write(index);
     }
 

@@ -110,7 +110,7 @@ impl Core {
         }
         connection.finish_closing(self.hub.now_ms);
         if connection.starved && !connection.is_paused() && connection.closing == Closing::Open {
-            self.to_read.push(index);
+            connection.queue_read(index, &mut self.to_read);
         }
     }
 

@@ -15,8 +15,13 @@ pub(super) enum Token {
     Wake,
     /// A tick.
     Timer,
-    /// A connection, by its index.
-    Connection(u32),
+    /// A connection.
+    Connection {
+        /// Its index on this core.
+        index: u32,
+        /// How often that index was handed out.
+        generation: u32,
+    },
 }
 
 const LISTENER: u64 = u64::MAX;
@@ -29,7 +34,9 @@ impl Token {
             Self::Listener => LISTENER,
             Self::Wake => WAKE,
             Self::Timer => TIMER,
-            Self::Connection(index) => u64::from(index),
+            Self::Connection { index, generation } => {
+                u64::from(generation) << 32 | u64::from(index)
+            }
         })
     }
 
@@ -38,7 +45,10 @@ impl Token {
             LISTENER => Self::Listener,
             WAKE => Self::Wake,
             TIMER => Self::Timer,
-            index => Self::Connection(u32::try_from(index).unwrap_or(u32::MAX)),
+            number => Self::Connection {
+                index: u32::try_from(number & u64::from(u32::MAX)).unwrap_or(u32::MAX),
+                generation: u32::try_from(number >> 32).unwrap_or(u32::MAX),
+            },
         }
     }
 }
@@ -98,7 +108,7 @@ impl Poller {
     /// Where the kernel is out of memory or watches.
     pub(super) fn add(&self, descriptor: impl AsFd, token: Token) -> io::Result<()> {
         let flags = match token {
-            Token::Connection(_) => {
+            Token::Connection { .. } => {
                 EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
             }
             // Level-triggered: a bounded number is accepted at a time, and the others are reported again.

@@ -11,7 +11,7 @@ use std::num::NonZero;
 #[derive(Debug, thiserror::Error)]
 pub enum MissingFeature {
     /// The kernel has no `io_uring`.
-    #[error("this kernel has no io_uring: Flux needs Linux 5.8 or newer")]
+    #[error("this kernel has no io_uring: Flux needs Linux 5.11 or newer")]
     NoIoUring,
     /// Something forbids `io_uring`.
     #[error(
@@ -51,8 +51,8 @@ pub(super) fn check_io_uring(cpu: usize) -> Result<(), MissingFeature> {
         )
 }
 
-/// The first kernel whose `io_uring` has all that glommio asks for.
-const KERNEL_MIN: (u32, u32) = (5, 8);
+/// The first kernel that has `epoll_pwait2`, and an `io_uring` with all that glommio asks for.
+const KERNEL_MIN: (u32, u32) = (5, 11);
 
 /// Major and minor version of a kernel release such as `6.18.44-generic`; a release of another form counts as new.
 fn kernel_version(release: &str) -> (u32, u32) {
@@ -104,13 +104,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_before_5_8_are_refused() {
+    fn kernels_before_5_11_are_refused() {
         let check = |release, enough| {
             assert_eq!(kernel_version(release) >= KERNEL_MIN, enough, "{release}");
         };
         check("5.4.0-150-generic", false);
         check("4.19.1", false);
-        check("5.8.0", true);
+        check("5.10.0-28-amd64", false);
+        check("5.11.0", true);
         check("5.15.0-1-amd64", true);
         check("6.18.44-fc", true);
         check("unknown", true);
