@@ -102,11 +102,12 @@ pub const FORESIGHT_ENTITIES_MIN: usize = 4096;
 /// Microseconds for which a flush is put off for those whom the last one answered, while others keep the core busy: about
 /// what answering and reading two hundred clients takes. Then it covers those who are back.
 pub const GATHERING_MICROS_MAX: u64 = 1500;
-/// Microseconds for which a core that found nothing to do looks again before it sleeps: about what sleeping and waking cost.
-pub const LOOKOUT_MICROS_MAX: u64 = 30;
 /// Microseconds, in all, for which a core waits for them while nothing is ready: what it takes to wake a client that
 /// slept, and a fifth of what a flush takes. Then the flush goes.
 pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;
+/// Microseconds for which a core that found nothing to do looks again before it sleeps: a few times what sleeping and waking
+/// cost. As long as it waits for clients, so that it does not sleep for the rest of that and then once more.
+pub const LOOKOUT_MICROS_MAX: u64 = GATHERING_QUIET_MICROS_MAX;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.

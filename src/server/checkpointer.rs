@@ -119,13 +119,13 @@ impl Checkpointer {
         self.failure == Some(Failure::NoRoom)
     }
 
-    /// Begins what is due. True where it did.
-    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
+    /// Begins what is due.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) {
         let upkeep = hub.config.upkeep;
         let has_retention = upkeep.has_retention();
         let now_ms = hub.now_ms;
         let Some(shard) = &mut hub.shard else {
-            return false;
+            return;
         };
         match &self.phase {
             Phase::Idle(_) => {
@@ -138,12 +138,12 @@ impl Checkpointer {
                 let due = (changed && late) || self.snapshot.is_some();
                 if retry && due && !shard.failed() {
                     self.write(shard, now_ms);
-                    return true;
                 }
-                false
             }
-            Phase::Written(..) => self.publish(shard),
-            Phase::Closed | Phase::Writing(_) | Phase::Publishing(_) | Phase::Clearing(_) => false,
+            Phase::Written(..) => {
+                self.publish(shard);
+            }
+            Phase::Closed | Phase::Writing(_) | Phase::Publishing(_) | Phase::Clearing(_) => {}
         }
     }
 

@@ -62,10 +62,10 @@ impl Controller {
         matches!(self.phase, Phase::Storing { .. })
     }
 
-    /// Begins the next call. True where there was one.
-    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
+    /// Begins the next call.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) {
         if !matches!(self.phase, Phase::Idle(_)) {
-            return false;
+            return;
         }
         while let Some((origin, command)) = hub.control_calls.pop_front() {
             match hub.registry.decide(command) {
@@ -75,7 +75,7 @@ impl Controller {
                 Ok(change) => {
                     let phase = std::mem::replace(&mut self.phase, Phase::None);
                     let Phase::Idle(mut store) = phase else {
-                        return false;
+                        return;
                     };
                     let change = Arc::new(change);
                     let (now, stored) = (hub.now, Arc::clone(&change));
@@ -88,11 +88,10 @@ impl Controller {
                         change,
                         origin,
                     };
-                    return true;
+                    return;
                 }
             }
         }
-        false
     }
 
     /// Takes a change that is durable. True where there was one.

@@ -163,16 +163,15 @@ impl Core {
         runtime::sleep_exactly();
         let mut ticks = self.ticks;
         let mut busy = true;
-        // The job that opens the shard waits to be handed over.
-        let mut finished = true;
         while !self.is_drained() {
-            finished |= self.take_finished(&mut opening, &mut context)?;
-            if self.start_due() || finished || self.ticks != ticks {
+            busy |= self.take_finished(&mut opening, &mut context)?;
+            self.start_due();
+            // A tick: helper threads have little to give back, and nobody waits for it.
+            if runtime::take_job_waits() || self.ticks != ticks {
                 ticks = self.ticks;
                 runtime::yield_now().await;
             }
-            busy |= std::mem::take(&mut finished);
-            self.send_all();
+            busy |= self.send_all();
             let patience = if busy {
                 self.flusher.note_work();
                 Patience::None
@@ -183,10 +182,9 @@ impl Core {
                 self.wait(patience)?;
             } else {
                 // What is finished from here on wakes the core.
-                finished = self.take_finished(&mut opening, &mut context)?;
-                if !finished {
+                if !self.take_finished(&mut opening, &mut context)? {
                     self.wait(patience)?;
-                    finished = self.take_finished(&mut opening, &mut context)?;
+                    self.take_finished(&mut opening, &mut context)?;
                 }
                 self.inbox.wake_up();
                 // Who was waiting for a flush is answered before anything else.
@@ -216,25 +214,25 @@ impl Core {
         }
     }
 
-    /// Issues what is due. True where a helper thread is to get a job.
-    fn start_due(&mut self) -> bool {
-        let mut issued = self.flusher.start_due(&mut self.hub);
-        issued |= self.checkpointer.start_due(&mut self.hub);
-        issued |= self.historian.start_due(&mut self.hub);
-        issued |= self.controller.start_due(&mut self.hub);
-        issued |= self.directory.start_due();
+    /// Issues what is due.
+    fn start_due(&mut self) {
+        self.flusher.start_due(&mut self.hub);
+        self.checkpointer.start_due(&mut self.hub);
+        self.historian.start_due(&mut self.hub);
+        self.controller.start_due(&mut self.hub);
+        self.directory.start_due();
         let covered = Covered {
             through: self.checkpointer.through(),
             lacks_room: self.checkpointer.lacks_room(),
         };
-        issued |= self.janitor.start_due(&mut self.hub, covered);
-        issued
+        self.janitor.start_due(&mut self.hub, covered);
     }
 
-    /// To other cores and to clients: what they are owed.
-    fn send_all(&mut self) {
-        self.hub.postbox.deliver();
+    /// To other cores and to clients: what they are owed. True where another core has no room for all of it.
+    fn send_all(&mut self) -> bool {
+        let crowded = self.hub.postbox.deliver();
         self.write_all();
+        crowded
     }
 
     /// True while another thread works for this core.
@@ -285,7 +283,7 @@ impl Core {
 
     /// How long the core may sleep; where it may, it has said that it must be woken.
     fn patience(&mut self) -> Patience {
-        if self.has_work() || self.hub.postbox.deliver() {
+        if self.has_work() {
             return Patience::None;
         }
         let patience = match self.flusher.patience_micros() {

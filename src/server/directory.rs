@@ -98,15 +98,14 @@ impl Directory {
         }
     }
 
-    /// Begins to count where something came since. True where it did.
-    pub(super) fn start_due(&mut self) -> bool {
+    /// Begins to count where something came since.
+    pub(super) fn start_due(&mut self) {
         if !self.changed || self.task.is_some() || self.parts.iter().any(Option::is_none) {
-            return false;
+            return;
         }
         self.changed = false;
         let parts: Vec<Census> = self.parts.iter().flatten().cloned().collect();
         self.task = Some(spawn_blocking(move || count(&parts)));
-        true
     }
 
     /// Takes what was counted. True where there was anything.

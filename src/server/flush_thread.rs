@@ -59,7 +59,7 @@ impl FlushThread {
     pub(super) fn flush(&self, segments: Vec<FlushSegment>) -> Flushed {
         let (done, flushed) = oneshot::channel();
         match self.requests.send(Request { segments, done }) {
-            // Where the thread has panicked, so does the receiver know by the sender that was dropped.
+            // Where the thread has panicked the sender is dropped here, which the receiver tells of.
             Ok(()) | Err(_) => {}
         }
         flushed

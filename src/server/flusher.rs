@@ -77,13 +77,11 @@ impl Flusher {
         self.flush.is_some() || self.spare.is_some()
     }
 
-    /// Issues a flush where one is due, and asks for a segment where one is wanted. True where a helper thread is to get
-    /// a job.
-    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
-        let mut issued = false;
+    /// Issues a flush where one is due, and asks for a segment where one is wanted.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) {
         let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
         let Some(shard) = &mut hub.shard else {
-            return false;
+            return;
         };
         let due = match shard.durability() {
             Durability::Sync => !self.gathering.goes_on(shard.appended(), hub.now_micros),
@@ -112,9 +110,7 @@ impl Flusher {
             self.pace = Arc::default();
             let pace = Arc::clone(&self.pace);
             self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
-            issued = true;
         }
-        issued
     }
 
     /// Takes what is finished. True where the shard can go on: something became durable, or there is room again.

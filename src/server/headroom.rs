@@ -49,9 +49,8 @@ impl Headroom {
         matches!(self.state, State::GivingBack(_) | State::Making(_))
     }
 
-    /// Gives the reserve to retention where `is_needed`; makes it again where it is not. True where it began to do
-    /// either.
-    pub(super) fn start_due(&mut self, is_needed: bool, hub: &Hub) -> bool {
+    /// Gives the reserve to retention where `is_needed`; makes it again where it is not.
+    pub(super) fn start_due(&mut self, is_needed: bool, hub: &Hub) {
         let is_due = match self.state {
             State::Held => is_needed,
             // Also where it is needed: another core may have made again what this one gave.
@@ -59,7 +58,7 @@ impl Headroom {
             State::GivingBack(_) | State::Making(_) => false,
         };
         if !is_due {
-            return false;
+            return;
         }
         let data_dir = Arc::clone(&self.data_dir);
         self.state = if is_needed {
@@ -68,7 +67,6 @@ impl Headroom {
         } else {
             State::Making(spawn_blocking(move || data_dir.make_reserve(RESERVE_BYTES)))
         };
-        true
     }
 
     /// Takes what is finished. True where there was anything.

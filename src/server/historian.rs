@@ -123,8 +123,8 @@ impl Historian {
         self.events.running.is_some() || self.states.running.is_some()
     }
 
-    /// Lets the helper threads begin what they can. True where they did.
-    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
+    /// Lets the helper threads begin what they can.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) {
         for job in hub.past.jobs.drain(..) {
             let line = match *job.asked {
                 Asked::Events(_) => &mut self.events,
@@ -132,8 +132,8 @@ impl Historian {
             };
             line.waiting.push_back(job);
         }
-        let events = self.events.start();
-        self.states.start() || events
+        self.events.start();
+        self.states.start();
     }
 
     /// Takes what is finished.
@@ -158,12 +158,12 @@ impl Historian {
 }
 
 impl Line {
-    fn start(&mut self) -> bool {
+    fn start(&mut self) {
         if self.running.is_some() || self.waiting.is_empty() {
-            return false;
+            return;
         }
         let (Some(mut archive), Some(job)) = (self.archive.take(), self.waiting.pop_front()) else {
-            return false;
+            return;
         };
         let Job {
             ticket,
@@ -180,7 +180,6 @@ impl Line {
             task,
             _readers: readers,
         });
-        true
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Option<(Ticket, Outcome)> {

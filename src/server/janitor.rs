@@ -116,12 +116,11 @@ impl Janitor {
             || self.headroom.is_waiting()
     }
 
-    /// Begins what is due. True where it did.
-    pub(super) fn start_due(&mut self, hub: &mut Hub, covered: Covered) -> bool {
+    /// Begins what is due.
+    pub(super) fn start_due(&mut self, hub: &mut Hub, covered: Covered) {
         let Some(shard) = &mut hub.shard else {
-            return false;
+            return;
         };
-        let mut began = false;
         if self.index.is_none()
             && let Some(job) = shard.log_mut().index_job()
         {
@@ -130,17 +129,15 @@ impl Janitor {
                 let mut pacer = pace.pacer();
                 job.run_with_rests(&mut || pacer.rest_and_go_on())
             }));
-            began = true;
         }
         let wanted = hub.config.upkeep.has_retention();
         let lacks_room = covered.lacks_room || self.failure == Some(Failure::NoRoom);
-        began |= self.headroom.start_due(wanted && lacks_room, hub);
+        self.headroom.start_due(wanted && lacks_room, hub);
         if wanted && hub.now_ms >= self.look_ms && !self.is_removing() {
             self.look_ms = hub.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
-            began |= self.choose(hub, covered.through);
-            began |= self.choose_sealed(hub);
+            self.choose(hub, covered.through);
+            self.choose_sealed(hub);
         }
-        began
     }
 
     fn is_removing(&self) -> bool {
@@ -148,12 +145,12 @@ impl Janitor {
     }
 
     /// Looks for segments that may go, and works them into the base.
-    fn choose(&mut self, hub: &mut Hub, covered: Sequence) -> bool {
+    fn choose(&mut self, hub: &mut Hub, covered: Sequence) {
         let upkeep = hub.config.upkeep;
         let (now_micros, shards) = (hub.now.as_micros(), u64::from(hub.shards));
         let counters = hub.shared.of(hub.core);
         let Some(shard) = &hub.shard else {
-            return false;
+            return;
         };
         let log = shard.log();
         let bytes = log.stats().bytes_on_disk;
@@ -165,7 +162,7 @@ impl Janitor {
             Some(Failure::Other) | None => RETENTION_SEGMENTS_MAX,
         });
         if segments.is_empty() {
-            return false;
+            return;
         }
         let quota = upkeep.retention_bytes.map(|bytes| bytes / shards);
         let removal = removal(
@@ -175,23 +172,22 @@ impl Janitor {
         );
         let reader = log.reader(log.durable());
         let Some(base) = self.base.take() else {
-            return false;
+            return;
         };
         let pace = Arc::clone(&self.pace);
         self.choice = Some(spawn_background(move || {
             choose_and_fold(base, &reader, (&segments, removal), &pace)
         }));
-        true
     }
 
     /// The same for earlier generations, which have no owner of their own.
-    fn choose_sealed(&mut self, hub: &Hub) -> bool {
+    fn choose_sealed(&mut self, hub: &Hub) {
         if hub.core != 0
             || hub.now_ms < self.look_sealed_ms
             || self.data_dir.sealed_generations().is_empty()
             || !hub.shared.is_ready()
         {
-            return false;
+            return;
         }
         self.look_sealed_ms = hub.now_ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
         let (upkeep, now_micros) = (hub.config.upkeep, hub.now.as_micros());
@@ -200,7 +196,6 @@ impl Janitor {
         self.sealed = Some(spawn_background(move || {
             remove_sealed(&data_dir, (upkeep, now_micros), live_bytes, &pace)
         }));
-        true
     }
 
     /// Takes what is finished. True where there was anything.

@@ -10,8 +10,8 @@ use std::num::NonZero;
 /// Why a machine can't run the server. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum MissingFeature {
-    /// The kernel has no `io_uring`.
-    #[error("this kernel has no io_uring: Flux needs Linux 5.11 or newer")]
+    /// The kernel is older than what is asked for, or was built without `io_uring`.
+    #[error("this kernel is too old, or has no io_uring: Flux needs Linux 5.11 or newer")]
     NoIoUring,
     /// Something forbids `io_uring`.
     #[error(
