@@ -197,7 +197,7 @@ few() {
 sizes() {
   local count round
   for count in 10000 "${MILLIONS:-10}000000"; do
-    serve "sizes$count"
+    serve "sizes$count" --durability async
     load fill --entities "$count" --properties 3 --cpu 1 --json
     grep RssAnon "/proc/$server/status"
     for round in $(seq "$rounds"); do
