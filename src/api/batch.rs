@@ -26,7 +26,7 @@ enum Item {
 #[derive(Debug, Default)]
 pub struct BatchPlan {
     items: Vec<Item>,
-    /// The answers of all items, each a JSON object, one after the other.
+    /// The answers of all items, each a JSON object, with commas between.
     answers: Vec<u8>,
     /// The events of each shard, in request order.
     pub packs: Vec<EventPack>,
@@ -56,6 +56,9 @@ pub struct BatchContext<'c, P> {
     pub place: P,
 }
 
+/// At most so many bytes of an answer are around its items.
+const ANSWER_FRAME_BYTES: usize = 64;
+
 const EVENTS: ApiError = ApiError::Shape {
     rule: "`events` must be a non-empty array",
 };
@@ -77,7 +80,7 @@ impl BatchPlan {
             if key.decode(&mut scratch) != "events" {
                 scanner.raw_value()?;
             } else if scanner.kind()? == Kind::Array {
-                plan = Self::decode_items(&mut scanner, context);
+                plan = Self::decode_items(&mut scanner, context, body.len());
                 if plan.is_err() && plan.as_ref().err() != Some(&EVENTS) {
                     return plan;
                 }
@@ -93,9 +96,14 @@ impl BatchPlan {
     fn decode_items<P: Fn(&str) -> Result<u16, ApiError>>(
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
+        body_len: usize,
     ) -> Result<Self, ApiError> {
         let mut plan = Self::default();
-        plan.packs.resize_with(context.shards, EventPack::default);
+        // An event is shorter as it is stored than as it came, and what is answered of a small one is half of it.
+        plan.answers.reserve(body_len / 2);
+        let pack_len = body_len.checked_div(context.shards).unwrap_or_default();
+        plan.packs
+            .resize_with(context.shards, || EventPack::with_capacity(pack_len));
         scanner.begin_array()?;
         while scanner.next_element()? {
             if plan.items.len() >= BATCH_ITEMS_MAX {
@@ -120,6 +128,9 @@ impl BatchPlan {
     }
 
     fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> Result<u16, ApiError>) {
+        if !self.items.is_empty() {
+            self.answers.push(b',');
+        }
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft) => {
@@ -181,12 +192,22 @@ impl BatchPlan {
 
     /// Writes the answer. `outcomes`: one for each shard.
     pub fn answer(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
+        out.reserve(self.answers.len().saturating_add(ANSWER_FRAME_BYTES));
         let stored: usize = outcomes.iter().map(|outcome| outcome.stored).sum();
         out.extend_from_slice(b"{\"successful\":");
         write_decimal(out, stored as u64);
         out.extend_from_slice(b",\"failed\":");
         write_decimal(out, self.items.len().saturating_sub(stored) as u64);
         out.extend_from_slice(b",\"results\":[");
+        if stored == self.items.len() {
+            out.extend_from_slice(&self.answers);
+        } else {
+            self.answer_each(outcomes, out);
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    fn answer_each(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
         let mut left: Vec<usize> = outcomes.iter().map(|outcome| outcome.stored).collect();
         for (index, item) in self.items.iter().enumerate() {
             if index > 0 {
@@ -212,7 +233,6 @@ impl BatchPlan {
                 }
             }
         }
-        out.extend_from_slice(b"]}");
     }
 
     fn text(&self, answer: &Range<usize>) -> &[u8] {

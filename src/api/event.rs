@@ -6,6 +6,7 @@
 //! the body still has to be JSON, and the other items still have to be found.
 
 use super::error::ApiError;
+use super::event_member::{EventMember, PayloadMember};
 use super::json::{JsonError, JsonStr, Kind, RawValue, Scanner, minify};
 use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
@@ -307,6 +308,16 @@ pub fn check_entity_id(id: &str) -> Result<(), ApiError> {
     })
 }
 
+/// What comes next in an object.
+enum Member<'a, M> {
+    /// A member that it is known to have.
+    Known(M),
+    /// Another, with this key.
+    Other(JsonStr<'a>),
+    /// Its end.
+    None,
+}
+
 /// The walk over one event.
 struct Walk<'d, 'a> {
     scratch: &'d mut String,
@@ -324,24 +335,54 @@ impl<'a> Walk<'_, 'a> {
             return Ok(());
         }
         scanner.begin_object()?;
-        while let Some(key) = scanner.next_key()? {
-            let name = self.text(key);
-            match name.resolve(self.scratch) {
-                "eventId" => {
-                    self.fields.event_id = self.optional_string(scanner, "eventId")?;
-                }
-                "stream" => self.fields.stream = self.required_string(scanner, "stream")?,
-                "source" => self.fields.source = self.required_string(scanner, "source")?,
-                "timestamp" => self.fields.timestamp_ms = self.timestamp(scanner)?,
-                "key" => self.fields.key = self.optional_string(scanner, "key")?,
-                "schema" => self.fields.schema = self.optional_string(scanner, "schema")?,
-                "payload" => self.payload(scanner)?,
-                _ => {
+        loop {
+            let known = scanner.known_key(EventMember::by_looks);
+            match self.member(known, scanner, EventMember::of)? {
+                Member::Known(member) => self.event_member(member, scanner)?,
+                Member::Other(_) => {
                     scanner.raw_value()?;
                 }
+                Member::None => return Ok(()),
             }
         }
+    }
+
+    #[inline]
+    fn event_member(
+        &mut self,
+        member: EventMember,
+        scanner: &mut Scanner<'a>,
+    ) -> Result<(), JsonError> {
+        match member {
+            EventMember::EventId => {
+                self.fields.event_id = self.optional_string(scanner, "eventId")?;
+            }
+            EventMember::Stream => self.fields.stream = self.required_string(scanner, "stream")?,
+            EventMember::Source => self.fields.source = self.required_string(scanner, "source")?,
+            EventMember::Timestamp => self.fields.timestamp_ms = self.timestamp(scanner)?,
+            EventMember::Key => self.fields.key = self.optional_string(scanner, "key")?,
+            EventMember::Schema => self.fields.schema = self.optional_string(scanner, "schema")?,
+            EventMember::Payload => self.payload(scanner)?,
+        }
         Ok(())
+    }
+
+    /// The next member of an object: `known`, where its looks told, or by the name of the next key.
+    #[inline]
+    fn member<M>(
+        &mut self,
+        known: Option<M>,
+        scanner: &mut Scanner<'a>,
+        of: impl FnOnce(&str) -> Option<M>,
+    ) -> Result<Member<'a, M>, JsonError> {
+        if let Some(member) = known {
+            return Ok(Member::Known(member));
+        }
+        let Some(key) = scanner.next_key()? else {
+            return Ok(Member::None);
+        };
+        let name = self.text(key);
+        Ok(of(name.resolve(self.scratch)).map_or(Member::Other(key), Member::Known))
     }
 
     fn payload(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
@@ -359,20 +400,20 @@ impl<'a> Walk<'_, 'a> {
             return Ok(());
         }
         scanner.begin_object()?;
-        while let Some(key) = scanner.next_key()? {
-            let name = self.text(key);
-            match name.resolve(self.scratch) {
-                "entity_id" => {
+        loop {
+            let known = scanner.known_key(PayloadMember::by_looks);
+            match self.member(known, scanner, PayloadMember::of)? {
+                Member::Known(PayloadMember::EntityId) => {
                     self.fields.entity_id = self.required_string(scanner, "payload.entity_id")?;
                 }
-                "properties" => self.properties(scanner)?,
-                _ => {
+                Member::Known(PayloadMember::Properties) => self.properties(scanner)?,
+                Member::Other(key) => {
                     let value = scanner.raw_value()?;
                     self.keep_extra(key, &value);
                 }
+                Member::None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn properties(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
@@ -434,8 +475,7 @@ impl<'a> Walk<'_, 'a> {
         field: &'static str,
     ) -> Result<Option<Text<'a>>, JsonError> {
         self.begin_member(field);
-        if scanner.kind()? == Kind::String {
-            let string = scanner.string()?;
+        if let Some(string) = scanner.string_or_other()? {
             return Ok(Some(self.text(string)));
         }
         scanner.raw_value()?;
@@ -482,9 +522,11 @@ impl<'a> Walk<'_, 'a> {
 
     /// A member comes again: what was wrong with it, or inside it, no longer counts.
     fn begin_member(&mut self, field: &str) {
-        self.fields
-            .errors
-            .retain(|(broken, _)| !broken.starts_with(field));
+        if !self.fields.errors.is_empty() {
+            self.fields
+                .errors
+                .retain(|(broken, _)| !broken.starts_with(field));
+        }
     }
 }
 
@@ -539,6 +581,35 @@ mod tests {
             );
         })
         .unwrap();
+    }
+
+    #[test]
+    fn members_are_told_however_their_names_are_written() {
+        let plain = r#"{"eventId":"e","stream":"s","source":"a","timestamp":5,"key":"k","schema":"c","payload":{"entity_id":"x","properties":{"a":1},"stream":7}}"#;
+        let spelled = plain
+            .replace("\"stream\"", "\"str\\u0065am\"")
+            .replace("\"payload\"", "\"p\\u0061yload\"")
+            .replace("\"entity_id\"", "\"entity\\u005fid\"")
+            .replace("\"properties\"", "\"\\u0070roperties\"");
+        for json in [
+            plain.to_owned(),
+            plain.replace(',', ", ").replace("\":", "\": "),
+            plain.replace(',', "  ,\n\t").replace("\":", "\" :\r\n"),
+            spelled,
+        ] {
+            decode(&json, |decoded| {
+                let Decoded::Event(draft) = decoded else {
+                    panic!("{json} gave {decoded:?}")
+                };
+                assert_eq!(draft.event_id, EventId::Text("e"), "{json}");
+                assert_eq!((draft.stream, draft.source), ("s", "a"), "{json}");
+                assert_eq!(draft.timestamp_ms, Some(5), "{json}");
+                assert_eq!((draft.key, draft.schema), (Some("k"), Some("c")), "{json}");
+                assert_eq!((draft.entity_id, draft.properties.len()), ("x", 1));
+                assert!(draft.extra.ends_with(":7"), "{json}: {}", draft.extra);
+            })
+            .unwrap();
+        }
     }
 
     #[test]

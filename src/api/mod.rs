@@ -8,6 +8,7 @@
 //! | `history` | query parameters, cursors and events of `GET /api/events` |
 //! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
+//! | `event_member` | the names of an event's members |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
@@ -30,6 +31,7 @@ pub mod encode;
 pub mod error;
 pub mod event;
 pub mod event_encode;
+mod event_member;
 pub mod history;
 pub mod json;
 pub mod line;

@@ -210,7 +210,10 @@ impl Target {
                 number: lines.number,
                 source,
             })?;
-        let id = StoredChange::entity_id_of(line.kind, &self.payload).unwrap_or_default();
+        let id = StoredChange::entity_id_of(line.kind, &self.payload);
+        let id = id
+            .and_then(|id| str::from_utf8(id).ok())
+            .unwrap_or_default();
         let shard = usize::from(place(id, self.shards));
         let Some(shard) = self.logs.get_mut(shard) else {
             return Ok(());

@@ -13,7 +13,7 @@
 //! another [`KEY_SCHEME`], no more. It is computed for every event that is appended, which is why it takes eight bytes at a
 //! time.
 
-use crate::model::{StoredChange, namespace_of};
+use crate::model::{StoredChange, namespace_bytes_of};
 use std::ops::RangeInclusive;
 
 const LOWER: u64 = 0xffff_ffff;
@@ -23,23 +23,27 @@ pub const KEY_SCHEME: u32 = 1;
 
 /// The key of an entity's events.
 pub(super) fn entity_key(id: &str) -> u64 {
-    let upper = namespace_of(id).map_or(0, namespace_part);
-    upper | (hash(id.as_bytes()) & LOWER)
+    key_of(id.as_bytes())
+}
+
+fn key_of(id: &[u8]) -> u64 {
+    let upper = namespace_bytes_of(id).map_or(0, namespace_part);
+    upper | (hash(id) & LOWER)
 }
 
 /// The keys of a namespace's events.
 pub(super) fn namespace_keys(namespace: &str) -> RangeInclusive<u64> {
-    let first = namespace_part(namespace);
+    let first = namespace_part(namespace.as_bytes());
     first..=first | LOWER
 }
 
 /// The key of a record: that of its entity, 0 where it has none.
 pub fn record_key(kind: u8, payload: &[u8]) -> u64 {
-    StoredChange::entity_id_of(kind, payload).map_or(0, entity_key)
+    StoredChange::entity_id_of(kind, payload).map_or(0, key_of)
 }
 
-fn namespace_part(namespace: &str) -> u64 {
-    hash(namespace.as_bytes()) & !LOWER
+fn namespace_part(namespace: &[u8]) -> u64 {
+    hash(namespace) & !LOWER
 }
 
 /// Eight bytes at a time, each multiplied to 128 bits and folded: every bit of the input reaches both halves.
@@ -50,11 +54,18 @@ fn hash(bytes: &[u8]) -> u64 {
         let (low, high) = ((wide & u128::from(u64::MAX)), wide >> 64);
         u64::try_from(low ^ high).unwrap_or(0)
     };
+    let step = |state, word| fold(state ^ u64::from_le_bytes(word)).rotate_left(29);
+    let (words, rest) = bytes.as_chunks::<8>();
     let mut state = fold(FACTOR ^ bytes.len() as u64);
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        state = fold(state ^ u64::from_le_bytes(word)).rotate_left(29);
+    for word in words {
+        state = step(state, *word);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        state = step(state, last);
     }
     fold(state ^ FACTOR)
 }
@@ -62,7 +73,7 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RECORD_KIND_EVENT;
+    use crate::model::{RECORD_KIND_EVENT, namespace_of};
     use std::collections::BTreeSet;
 
     #[test]

@@ -9,7 +9,7 @@
 //! `flux import` writes such records where the events that made an entity are not there any more. One puts the entity
 //! into the state as it says, whatever was there under its id; it is no event and shows in no history.
 
-use super::event::{Properties, Property, put_text, take, take_text};
+use super::event::{Properties, Property, put_text, take, take_bytes, take_text};
 use super::{EventDecodeError, EventView, Timestamp, varint};
 
 /// The kind of a log record that holds an entity.
@@ -84,9 +84,9 @@ impl<'a> EntityView<'a> {
         self.properties.clone()
     }
 
-    fn id_of(mut bytes: &'a [u8]) -> Option<&'a str> {
+    fn id_of(mut bytes: &'a [u8]) -> Option<&'a [u8]> {
         take::<16>(&mut bytes).ok()?;
-        take_text(&mut bytes).ok()
+        take_bytes(&mut bytes).ok()
     }
 }
 
@@ -115,8 +115,9 @@ impl<'a> StoredChange<'a> {
         }
     }
 
-    /// The entity of a record whose other fields are not looked at. `None` where there is none. Cost: constant.
-    pub fn entity_id_of(kind: u8, payload: &'a [u8]) -> Option<&'a str> {
+    /// The entity of a record whose other fields are not looked at, and whether it is text neither. `None` where there is
+    /// none. Cost: constant.
+    pub fn entity_id_of(kind: u8, payload: &'a [u8]) -> Option<&'a [u8]> {
         match kind {
             super::RECORD_KIND_EVENT => EventView::entity_id_of(payload),
             RECORD_KIND_ENTITY => EntityView::id_of(payload),
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(view.last_updated, Timestamp::from_micros(-2));
         assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
         let id = StoredChange::entity_id_of(RECORD_KIND_ENTITY, &bytes);
-        assert_eq!(id, Some("house/room"));
+        assert_eq!(id, Some(&b"house/room"[..]));
         assert!(StoredChange::decode(3, &bytes).unwrap().is_none());
     }
 

@@ -18,7 +18,7 @@ pub use entity::{EntityDraft, EntityView, RECORD_KIND_ENTITY, StoredChange, VERS
 pub use event::{
     EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
 };
-pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_of, placement_key};
+pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
 pub use pack::EventPack;
 pub use placement::{place, place_key};
 pub use time::{Rfc3339, Timestamp};

@@ -8,6 +8,14 @@ pub struct EventPack {
 }
 
 impl EventPack {
+    /// An empty one with room for events of so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            count: 0,
+        }
+    }
+
     /// Appends the event that `encode` writes.
     pub fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();

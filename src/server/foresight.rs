@@ -18,10 +18,10 @@ pub(super) struct Foresight {
     path: Finder<'static>,
 }
 
-/// The ids that were guessed.
+/// The ids that were guessed and not yet looked up.
 #[derive(Debug, Default)]
 pub(super) struct Guesses<'b> {
-    ids: [&'b str; WARM_IDS_MAX],
+    ids: [&'b [u8]; WARM_IDS_MAX],
     len: usize,
 }
 
@@ -35,27 +35,30 @@ impl Default for Foresight {
 }
 
 impl<'b> Guesses<'b> {
-    /// What was guessed so far.
-    pub(super) fn ids(&self) -> &[&'b str] {
-        self.ids.get(..self.len).unwrap_or_default()
-    }
-
-    /// True where no more is of use.
-    pub(super) fn is_full(&self) -> bool {
-        self.len == WARM_IDS_MAX
-    }
-
-    fn push(&mut self, id: &'b [u8]) {
-        if let (Ok(id), Some(place)) = (str::from_utf8(id), self.ids.get_mut(self.len)) {
+    /// Adds an id, and hands them over where they are as many as are looked up side by side.
+    pub(super) fn push(&mut self, id: &'b [u8], warm: impl FnOnce(&[&'b [u8]])) {
+        if let Some(place) = self.ids.get_mut(self.len) {
             *place = id;
             self.len += 1;
         }
+        if self.len == WARM_IDS_MAX {
+            self.finish(warm);
+        }
+    }
+
+    /// Hands over what is left.
+    pub(super) fn finish(&mut self, warm: impl FnOnce(&[&'b [u8]])) {
+        // A look-up alone is no faster for having been made twice.
+        if self.len > 1 {
+            warm(self.ids.get(..self.len).unwrap_or_default());
+        }
+        self.len = 0;
     }
 }
 
 impl Foresight {
     /// Guesses from what has arrived on one connection.
-    pub(super) fn guess<'b>(&self, pending: &'b [u8], guesses: &mut Guesses<'b>) {
+    pub(super) fn guess<'b>(&self, pending: &'b [u8], mut found: impl FnMut(&'b [u8])) {
         if pending.len() > PENDING_BYTES_MAX {
             return;
         }
@@ -64,7 +67,7 @@ impl Foresight {
                 for at in self.member.find_iter(pending) {
                     let rest = pending.get(at + self.member.needle().len()..);
                     if let Some(id) = rest.and_then(member_value) {
-                        guesses.push(id);
+                        found(id);
                     }
                 }
             }
@@ -74,7 +77,7 @@ impl Foresight {
                     if let Some(id) =
                         rest.and_then(|rest| until(rest, |byte| b" ?".contains(&byte)))
                     {
-                        guesses.push(id);
+                        found(id);
                     }
                 }
             }
@@ -104,9 +107,11 @@ mod tests {
     use super::*;
 
     fn guessed(pending: &str) -> Vec<&str> {
-        let mut guesses = Guesses::default();
-        Foresight::default().guess(pending.as_bytes(), &mut guesses);
-        guesses.ids().to_vec()
+        let mut ids = Vec::new();
+        Foresight::default().guess(pending.as_bytes(), |id| {
+            ids.push(str::from_utf8(id).unwrap());
+        });
+        ids
     }
 
     #[test]
@@ -141,8 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_guessed_than_is_of_use() {
-        let many = format!("P{}", "\"entity_id\":\"a\"".repeat(100));
-        assert_eq!(guessed(&many).len(), WARM_IDS_MAX);
+    fn all_that_was_guessed_is_looked_up_in_groups_but_for_one_alone() {
+        let groups = |count: usize| {
+            let ids: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+            let (mut guesses, mut groups) = (Guesses::default(), Vec::new());
+            for id in &ids {
+                guesses.push(id.as_bytes(), |ids| groups.push(ids.len()));
+            }
+            guesses.finish(|ids| groups.push(ids.len()));
+            groups
+        };
+        assert_eq!(groups(0), [0; 0]);
+        assert_eq!(groups(1), [0; 0]);
+        assert_eq!(groups(2), [2]);
+        assert_eq!(groups(2 * WARM_IDS_MAX + 1), [WARM_IDS_MAX; 2]);
+        assert_eq!(groups(WARM_IDS_MAX + 3), [WARM_IDS_MAX, 3]);
     }
 }

@@ -150,18 +150,15 @@ impl Core {
             return;
         }
         let mut guesses = Guesses::default();
+        let warm = |ids: &[&[u8]]| shard.engine().warm(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);
-            if let Some(Session::Http(reader)) = session
-                && !guesses.is_full()
-            {
-                self.foresight.guess(reader.pending(), &mut guesses);
+            if let Some(Session::Http(reader)) = session {
+                self.foresight
+                    .guess(reader.pending(), |id| guesses.push(id, warm));
             }
         }
-        // A look-up alone is no faster for having been made twice.
-        if guesses.ids().len() > 1 {
-            shard.engine().warm(guesses.ids());
-        }
+        guesses.finish(warm);
     }
 
     fn receive_from(&mut self, index: u32) {

@@ -287,7 +287,7 @@ impl Engine {
     }
 
     /// Looks at entities that are about to be changed or read, for speed alone.
-    pub fn warm(&self, ids: &[&str]) {
+    pub fn warm(&self, ids: &[&[u8]]) {
         self.state.warm(ids);
     }
 

@@ -448,7 +448,7 @@ impl<L: EventLog> Shard<L> {
         if events.len() < WARM_EVENTS_MIN {
             return;
         }
-        let mut ids = [""; WARM_IDS_MAX];
+        let mut ids = [&[][..]; WARM_IDS_MAX];
         for (id, event) in ids.iter_mut().zip(events) {
             *id = StoredChange::entity_id_of(RECORD_KIND_EVENT, event).unwrap_or_default();
         }

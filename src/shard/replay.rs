@@ -101,7 +101,7 @@ impl Batch {
 
     /// Applies what is left.
     pub(super) fn apply(&mut self, target: &mut Target<'_>) -> Result<(), ReplayFault> {
-        let mut ids = [""; WARM_IDS_MAX];
+        let mut ids = [&[][..]; WARM_IDS_MAX];
         for (id, record) in ids.iter_mut().zip(self.records()) {
             *id = StoredChange::entity_id_of(record.kind, record.payload).unwrap_or_default();
         }

@@ -136,7 +136,9 @@ fn any_history(seed: u64, checkpoint_odds: usize) {
     let history = random_history(&mut random);
     for (index, (sequence, time, bytes)) in history.iter().enumerate() {
         let event = EventView::decode(bytes).unwrap();
-        stack.state.warm(&[event.entity_id, "absent", ""]);
+        stack
+            .state
+            .warm(&[event.entity_id.as_bytes(), b"absent", b""]);
         let applied = step(&mut stack.state, *sequence, *time, &event);
         stack.last = *sequence;
         assert_eq!(

@@ -52,7 +52,7 @@ impl Memory {
     }
 
     pub(super) fn hash(&self, id: &str) -> IdHash {
-        self.table.hash(id)
+        self.table.hash(id.as_bytes())
     }
 
     /// The slot of this id, be it a marker.
@@ -64,7 +64,7 @@ impl Memory {
     /// Reads what is going to be needed for these ids, one kind of memory after the other: the processor waits for
     /// many cache misses at once where it would wait for one after the other. Cost: a look-up for each id. How many
     /// are here, but for a few that only look so.
-    pub(super) fn warm(&self, ids: &[&str]) -> usize {
+    pub(super) fn warm(&self, ids: &[&[u8]]) -> usize {
         let mut slots = [None; WARM_IDS_MAX];
         for (slot, id) in slots.iter_mut().zip(ids) {
             *slot = self.table.find(self.table.hash(id), |_| true);

@@ -126,7 +126,7 @@ impl State {
 
     /// Looks at entities that are about to be changed or read, at most [`WARM_IDS_MAX`] of them, so that their cache
     /// misses overlap. Nothing changes.
-    pub fn warm(&self, ids: &[&str]) {
+    pub fn warm(&self, ids: &[&[u8]]) {
         let mut found = self.active.warm(ids);
         if let Some(frozen) = &self.frozen {
             found += frozen.0.warm(ids);

@@ -9,6 +9,7 @@
 use super::Applied;
 use crate::model::{RESERVED_NAMESPACE, Timestamp, namespace_of};
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
+use hashbrown::DefaultHashBuilder;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ type Chunk = Vec<Option<NameEntry>>;
 #[derive(Debug, Default)]
 pub struct Names {
     chunks: Vec<Arc<Chunk>>,
-    places: HashMap<Arc<str>, u32>,
+    places: HashMap<Arc<str>, u32, DefaultHashBuilder>,
     free: Vec<u32>,
     /// Changes of what is registered.
     registrations: u64,

@@ -1,6 +1,6 @@
 //! Point access: the hash of an id to its slot.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher as _};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -63,8 +63,11 @@ impl Table {
         Self::new(self.builder.clone())
     }
 
-    pub(super) fn hash(&self, id: &str) -> IdHash {
-        IdHash((self.builder.hash_one(id) >> 32) as u32)
+    pub(super) fn hash(&self, id: &[u8]) -> IdHash {
+        // Without the length or the end that `Hash` adds, which keep apart what is hashed one after the other.
+        let mut hasher = self.builder.build_hasher();
+        hasher.write(id);
+        IdHash((hasher.finish() >> 32) as u32)
     }
 
     /// The slot of this hash for which `is_it` holds.

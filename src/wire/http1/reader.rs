@@ -14,6 +14,7 @@ use super::HttpError;
 use super::chunked::{ChunkedBody, Decoded};
 use super::head::{self, Framing, Head};
 use super::index::{ContentEncoding, HeadIndex};
+use super::known::KnownHead;
 use super::scan::{HeadScan, has_no_bare_line_feed};
 use crate::limits::REQUEST_LINE_BYTES_MAX;
 use crate::wire::buffer::ReceiveBuffer;
@@ -55,6 +56,7 @@ pub enum Phase {
 pub struct RequestReader {
     buffer: ReceiveBuffer,
     state: State,
+    known: Option<Box<KnownHead>>,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,9 @@ impl RequestReader {
 
     /// Overwrites the bytes of requests that were returned: one of them was secret.
     pub fn wipe_consumed(&mut self) {
+        if let Some(known) = self.known.take() {
+            known.wipe();
+        }
         self.buffer.wipe_consumed();
     }
 
@@ -137,6 +142,7 @@ impl RequestReader {
 
     /// Gives the heap back where nothing is buffered; for a connection that has become idle.
     pub fn trim(&mut self) {
+        self.known = None;
         self.buffer.trim();
     }
 
@@ -156,7 +162,7 @@ impl RequestReader {
 
     fn advance(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Step, HttpError> {
         if let State::Head(scan) = &mut self.state
-            && let Some(body) = begin(scan, &mut self.buffer, body_limit)?
+            && let Some(body) = begin(scan, &mut self.buffer, &mut self.known, body_limit)?
         {
             self.state = State::Body(body);
         }
@@ -188,13 +194,14 @@ impl RequestReader {
 fn begin(
     scan: &mut HeadScan,
     buffer: &mut ReceiveBuffer,
+    known: &mut Option<Box<KnownHead>>,
     body_limit: impl Fn(&Head<'_>) -> usize,
 ) -> Result<Option<Body>, HttpError> {
     while scan.skip_empty_line(buffer.pending())? {
         buffer.consume(2);
     }
     let pending = buffer.pending();
-    let (head, head_len) = match parse_at_once(scan, pending) {
+    let (head, head_len) = match parse_at_once(scan, pending, known) {
         Some(parsed) => parsed,
         None => match scan.find_end(pending)? {
             Some(len) => head::parse(pending.get(..len).unwrap_or_default())?,
@@ -215,13 +222,26 @@ fn begin(
 /// Nearly every head is one, and skipping the search saves a tenth of a small request's instructions. Whatever
 /// is unusual goes the long way, so that errors do not depend on how the bytes were split. Within the length of
 /// a request line no limit on lengths can be broken.
-fn parse_at_once(scan: &HeadScan, pending: &[u8]) -> Option<(HeadIndex, usize)> {
+fn parse_at_once(
+    scan: &HeadScan,
+    pending: &[u8],
+    known: &mut Option<Box<KnownHead>>,
+) -> Option<(HeadIndex, usize)> {
     if !scan.is_fresh() {
         return None;
     }
+    let recognised = known.as_ref().and_then(|known| known.recognise(pending));
+    if recognised.is_some() {
+        return recognised;
+    }
     let window = pending.get(..REQUEST_LINE_BYTES_MAX).unwrap_or(pending);
     let (head, len) = head::parse(window).ok()?;
-    has_no_bare_line_feed(window.get(..len)?).then_some((head, len))
+    let bytes = window.get(..len)?;
+    if !has_no_bare_line_feed(bytes) {
+        return None;
+    }
+    KnownHead::remember(known, bytes, &head);
+    Some((head, len))
 }
 
 /// How the body will be read, unless its head already forbids it.

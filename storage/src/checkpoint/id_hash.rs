@@ -33,8 +33,9 @@ impl IdHasher {
         self.salt
     }
 
-    pub(crate) fn hash(self, id: &str) -> IdHash {
-        let (words, rest) = id.as_bytes().as_chunks::<8>();
+    pub(crate) fn hash(self, id: impl AsRef<[u8]>) -> IdHash {
+        let id = id.as_ref();
+        let (words, rest) = id.as_chunks::<8>();
         let mut hash = self.salt;
         for word in words {
             hash = fold(hash ^ u64::from_le_bytes(*word), MIX);
@@ -93,7 +94,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         let mut tops = [0_u32; 64];
         for number in 0..64_000 {
-            let hash = hasher.hash(&format!("fleet/robot-{number}")).0;
+            let hash = hasher.hash(format!("fleet/robot-{number}")).0;
             assert!(seen.insert(hash), "{number}");
             tops[usize::try_from(hash >> 58).unwrap()] += 1;
         }

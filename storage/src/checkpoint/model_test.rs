@@ -46,9 +46,9 @@ fn check_same(stack: &LayerStack, model: &Entities, random: &mut Random, context
     let listed = contents(stack).unwrap();
     assert_eq!(existing(&listed), existing(model), "{context}");
     // Looking ahead changes nothing, of whatever ids and however many of them.
-    let ids: Vec<&str> = model.keys().map(String::as_str).collect();
+    let ids: Vec<&[u8]> = model.keys().map(String::as_bytes).collect();
     stack.warm(&ids);
-    stack.warm(&["", "absent"]);
+    stack.warm(&[b"", b"absent"]);
     for (id, owned) in model {
         let found = stack.find(id).unwrap();
         match (found, &owned.body) {

@@ -54,7 +54,7 @@ impl LayerStack {
     /// Reads what [`LayerStack::find`] is going to need for these ids, the first [`WARM_IDS_MAX`] of them: the processor
     /// waits for many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for
     /// the first time by it.
-    pub fn warm(&self, ids: &[&str]) {
+    pub fn warm(&self, ids: &[&[u8]]) {
         if self.layers.is_empty() {
             return;
         }

@@ -196,8 +196,9 @@ fn write_as(
     let mut blocks = Vec::with_capacity(BLOCKS_PER_WRITE * BLOCK_BYTES);
     for row in 0..rows {
         let start = blocks.len();
-        let block = entries.by_ref().take(BLOCK_ENTRIES);
-        blocks.extend(block.flat_map(Entry::encode));
+        for entry in entries.by_ref().take(BLOCK_ENTRIES) {
+            blocks.extend_from_slice(&entry.encode());
+        }
         let block = blocks.get(start..).unwrap_or_default();
         let row = Row {
             first_key: Entry::decode_all(block).next().map_or(0, |first| first.key),

@@ -1,0 +1,140 @@
+//! The members of an event and of its payload, told by their names.
+//!
+//! Of names that are expected the first eight bytes tell which it is: one comparison of a word where comparing texts
+//! would take several calls. `by_looks` does that for names as nearly everybody writes them; `of` knows all of them.
+
+/// A member of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventMember {
+    EventId,
+    Stream,
+    Source,
+    Timestamp,
+    Key,
+    Schema,
+    Payload,
+}
+
+/// A member of an event's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PayloadMember {
+    EntityId,
+    Properties,
+}
+
+impl EventMember {
+    /// The member of this name.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "eventId" => Self::EventId,
+            "stream" => Self::Stream,
+            "source" => Self::Source,
+            "timestamp" => Self::Timestamp,
+            "key" => Self::Key,
+            "schema" => Self::Schema,
+            "payload" => Self::Payload,
+            _ => return None,
+        })
+    }
+
+    /// The member that `text` begins with, as a name in quotes, and the bytes of that. May miss one.
+    #[inline]
+    pub(super) fn by_looks(text: &[u8]) -> Option<(Self, usize)> {
+        const EVENT_ID: u64 = word(*b"\"eventId");
+        const STREAM: u64 = word(*b"\"stream\"");
+        const SOURCE: u64 = word(*b"\"source\"");
+        const TIMESTAMP: u64 = word(*b"\"timesta");
+        const SCHEMA: u64 = word(*b"\"schema\"");
+        const PAYLOAD: u64 = word(*b"\"payload");
+        let (first, rest) = text.split_first_chunk::<WORD_BYTES>()?;
+        match word(*first) {
+            STREAM => Some((Self::Stream, WORD_BYTES)),
+            SOURCE => Some((Self::Source, WORD_BYTES)),
+            PAYLOAD => ends(Self::Payload, rest, b"\""),
+            EVENT_ID => ends(Self::EventId, rest, b"\""),
+            TIMESTAMP => ends(Self::Timestamp, rest, b"mp\""),
+            SCHEMA => Some((Self::Schema, WORD_BYTES)),
+            _ => None,
+        }
+    }
+}
+
+impl PayloadMember {
+    /// The member of this name.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "entity_id" => Self::EntityId,
+            "properties" => Self::Properties,
+            _ => return None,
+        })
+    }
+
+    /// As [`EventMember::by_looks`].
+    #[inline]
+    pub(super) fn by_looks(text: &[u8]) -> Option<(Self, usize)> {
+        const ENTITY_ID: u64 = word(*b"\"entity_");
+        const PROPERTIES: u64 = word(*b"\"propert");
+        let (first, rest) = text.split_first_chunk::<WORD_BYTES>()?;
+        match word(*first) {
+            ENTITY_ID => ends(Self::EntityId, rest, b"id\""),
+            PROPERTIES => ends(Self::Properties, rest, b"ies\""),
+            _ => None,
+        }
+    }
+}
+
+const WORD_BYTES: usize = 8;
+
+const fn word(bytes: [u8; WORD_BYTES]) -> u64 {
+    u64::from_le_bytes(bytes)
+}
+
+#[inline]
+fn ends<M, const N: usize>(member: M, rest: &[u8], end: &[u8; N]) -> Option<(M, usize)> {
+    rest.starts_with(end)
+        .then_some((member, WORD_BYTES.wrapping_add(N)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_and_names_tell_the_same() {
+        let names = [
+            "eventId",
+            "stream",
+            "source",
+            "timestamp",
+            "schema",
+            "payload",
+            "key",
+            "entity_id",
+            "properties",
+        ];
+        for name in names {
+            let text = format!("\"{name}\":1,     ");
+            let expected = name.len() + 2;
+            if let Some(member) = EventMember::of(name)
+                && member != EventMember::Key
+            {
+                let seen = EventMember::by_looks(text.as_bytes());
+                assert_eq!(seen, Some((member, expected)), "{name}");
+            }
+            if let Some(member) = PayloadMember::of(name) {
+                let seen = PayloadMember::by_looks(text.as_bytes());
+                assert_eq!(seen, Some((member, expected)), "{name}");
+            }
+            // A longer name, a shorter one, another, and one that is cut off are no member.
+            for other in [
+                format!("\"{name}s\":1,    "),
+                format!("\"{}\":1,      ", name.split_at(name.len() - 1).0),
+                format!("\"{}_\":1,     ", name.split_at(name.len() - 1).0),
+                format!("\"{name}"),
+            ] {
+                assert_eq!(EventMember::by_looks(other.as_bytes()), None, "{other}");
+                assert_eq!(PayloadMember::by_looks(other.as_bytes()), None, "{other}");
+            }
+        }
+    }
+}
