@@ -1,5 +1,6 @@
 //! Points in time, and their text form in responses.
 
+use std::cell::Cell;
 use std::fmt;
 
 /// Microseconds since the Unix epoch, UTC. Never read from a clock here: `clock` makes them.
@@ -30,7 +31,7 @@ impl Timestamp {
         let seconds_total = self.0.div_euclid(MICROS_PER_SECOND);
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
         let seconds = seconds_total.rem_euclid(SECONDS_PER_DAY);
-        let date = digits(date_number(seconds_total.div_euclid(SECONDS_PER_DAY)));
+        let date = date_digits(seconds_total.div_euclid(SECONDS_PER_DAY));
         let time = digits(seconds / 3600 * 10_000 + seconds / 60 % 60 * 100 + seconds % 60);
         let fraction = digits(micros);
         let mut text = *b"0000-00-00T00:00:00.000000Z";
@@ -72,6 +73,23 @@ fn digits(value: i64) -> [u8; 8] {
     let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
     let ones = tens | ((twos - 10 * tens) << 8);
     (ones + 0x3030_3030_3030_3030).to_le_bytes()
+}
+
+thread_local! {
+    /// A day, and its digits.
+    static LAST_DAY: Cell<(i64, [u8; 8])> = const { Cell::new((0, *b"19700101")) };
+}
+
+/// The digits YYYYMMDD of the date so many days after 1970-01-01. The day that was asked for last is remembered: the times of
+/// a listing, and those of now, are nearly all of one.
+fn date_digits(days: i64) -> [u8; 8] {
+    let (last, date) = LAST_DAY.get();
+    if last == days {
+        return date;
+    }
+    let date = digits(date_number(days));
+    LAST_DAY.set((days, date));
+    date
 }
 
 /// The date so many days after 1970-01-01, in the proleptic Gregorian calendar, as the number YYYYMMDD.

@@ -27,6 +27,9 @@ use flux_storage::{
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+/// Room for the entity with which a part of a listing reaches its size.
+const LIST_CHUNK_SLACK_BYTES: usize = 1024;
+
 /// Stream and source of the tombstones that the delete calls make.
 const DELETE_STREAM: &str = "flux.delete";
 const DELETE_SOURCE: &str = "flux";
@@ -423,6 +426,7 @@ impl Engine {
         after: Option<&str>,
     ) -> Result<(Chunk, Sequence), StateDamaged> {
         let mut chunk = Chunk {
+            json: Vec::with_capacity(LIST_CHUNK_BYTES_MAX + LIST_CHUNK_SLACK_BYTES),
             last: true,
             ..Chunk::default()
         };
