@@ -193,13 +193,30 @@ few() {
   done
 }
 
-# What an event and a read cost among few entities and among many.
+# Waits until the server has nothing to do: no checkpoint is being written.
+quiet() {
+  local before after
+  before=-1000
+  while after=$(awk '{print $14 + $15}' "/proc/$server/stat"); [ $((after - before)) -gt 5 ]; do
+    before=$after
+    sleep 2
+  done
+}
+
+# What an event and a read cost among few entities and among many: reads alone, then after events, which cause checkpoints.
 sizes() {
   local count round
   for count in 10000 "${MILLIONS:-10}000000"; do
     serve "sizes$count" --durability async
     load fill --entities "$count" --properties 3 --cpu 1 --json
     grep RssAnon "/proc/$server/status"
+    quiet
+    # Once over all of them, so that what the checkpoint wrote is in memory.
+    load get --connections 64 --entities "$count" --no-setup --duration 10 --cpu 1 >/dev/null
+    for round in $(seq "$rounds"); do
+      printf '\n%s entities, nothing is written (round %s)\n' "$count" "$round"
+      load get --connections 64 --entities "$count" --no-setup --duration "$seconds" --cpu 1
+    done
     for round in $(seq "$rounds"); do
       printf '\n%s entities (round %s)\n' "$count" "$round"
       load publish --connections 64 --entities "$count" --properties 3 --duration "$seconds" --cpu 1

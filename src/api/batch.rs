@@ -56,6 +56,9 @@ pub struct BatchContext<'c, P> {
     pub place: P,
 }
 
+/// A longer batch is not made room for beyond this, bytes.
+const RESERVED_BYTES_MAX: usize = 1024 * 1024;
+
 /// At most so many bytes of an answer are around its items.
 const ANSWER_FRAME_BYTES: usize = 64;
 
@@ -73,40 +76,46 @@ impl BatchPlan {
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
         let mut scanner = body::object(body, "the body must be a JSON object with `events`")?;
-        let mut plan = Err(EVENTS);
+        let mut plan = Self::default();
+        plan.packs.resize_with(context.shards, EventPack::default);
+        let mut decoded = Err(EVENTS);
         let mut scratch = String::new();
         while let Some(key) = scanner.next_key()? {
             scratch.clear();
             if key.decode(&mut scratch) != "events" {
                 scanner.raw_value()?;
             } else if scanner.kind()? == Kind::Array {
-                plan = Self::decode_items(&mut scanner, context, body.len());
-                if plan.is_err() && plan.as_ref().err() != Some(&EVENTS) {
-                    return plan;
+                decoded = plan.decode_items(&mut scanner, context, body.len());
+                if let Err(error) = &decoded
+                    && *error != EVENTS
+                {
+                    return Err(error.clone());
                 }
             } else {
                 scanner.raw_value()?;
-                plan = Err(EVENTS);
+                decoded = Err(EVENTS);
             }
         }
         scanner.finish()?;
-        plan
+        decoded.map(|()| plan)
     }
 
+    /// Decodes the array of events. Of a repeated one the last counts, so what an earlier one left is forgotten.
     fn decode_items<P: Fn(&str) -> Result<u16, ApiError>>(
+        &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
         body_len: usize,
-    ) -> Result<Self, ApiError> {
-        let mut plan = Self::default();
-        // An event is shorter as it is stored than as it came, and what is answered of a small one is half of it.
-        plan.answers.reserve(body_len / 2);
-        let pack_len = body_len.checked_div(context.shards).unwrap_or_default();
-        plan.packs
-            .resize_with(context.shards, || EventPack::with_capacity(pack_len));
+    ) -> Result<(), ApiError> {
+        self.items.clear();
+        self.answers.clear();
+        self.packs.iter_mut().for_each(EventPack::clear);
         scanner.begin_array()?;
         while scanner.next_element()? {
-            if plan.items.len() >= BATCH_ITEMS_MAX {
+            if self.items.is_empty() {
+                self.reserve(body_len);
+            }
+            if self.items.len() >= BATCH_ITEMS_MAX {
                 return Err(ApiError::Shape {
                     rule: "`events` must hold at most 150000 items",
                 });
@@ -118,12 +127,23 @@ impl BatchPlan {
                 place,
                 ..
             } = context;
-            decoder.decode(scanner, ids, *now_ms, |decoded| plan.add(&decoded, place))?;
+            decoder.decode(scanner, ids, *now_ms, |decoded| self.add(&decoded, place))?;
         }
-        if plan.items.is_empty() {
+        if self.items.is_empty() {
             Err(EVENTS)
         } else {
-            Ok(plan)
+            Ok(())
+        }
+    }
+
+    /// Makes room for what a body of small events, spread evenly, comes to: stored they are shorter than sent, and the answer
+    /// is about half as long. Others grow as they go.
+    fn reserve(&mut self, body_len: usize) {
+        let len = body_len.min(RESERVED_BYTES_MAX);
+        self.answers.reserve(len / 2);
+        let pack_len = len.checked_div(self.packs.len()).unwrap_or_default();
+        for pack in &mut self.packs {
+            pack.reserve(pack_len);
         }
     }
 
@@ -318,6 +338,31 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_stored_whole_is_answered_in_request_order() {
+        let body = format!(
+            r#"{{"events":[{}],"events":[{},{},{}]}}"#,
+            event("0", "a"),
+            event("1", "b"),
+            event("2", "a"),
+            event("3", "b2")
+        );
+        let plan = decode(&body).unwrap();
+        assert_eq!((plan.packs[0].len(), plan.packs[1].len()), (1, 2));
+        let outcomes = [1, 2].map(|stored| PartOutcome {
+            stored,
+            error: None,
+        });
+        let mut out = Vec::new();
+        plan.answer(&outcomes, &mut out);
+        let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let result = |id: &str| serde_json::json!({"eventId": id, "stream": "s"});
+        let expected = serde_json::json!({
+            "successful": 3, "failed": 0, "results": [result("1"), result("2"), result("3")]
+        });
+        assert_eq!(answer, expected);
+    }
+
+    #[test]
     fn a_body_without_events_fails_as_a_whole() {
         for body in [
             "[]",
@@ -326,6 +371,8 @@ mod tests {
             r#"{"events":{}}"#,
             r#"{"events":[1"#,
             r#"{"events":[1]}x"#,
+            r#"{"events":[1],"events":[]}"#,
+            r#"{"events":[1],"events":7}"#,
         ] {
             assert_eq!(decode(body).unwrap_err().status(), 400, "{body}");
         }

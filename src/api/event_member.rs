@@ -1,7 +1,8 @@
 //! The members of an event and of its payload, told by their names.
 //!
-//! Of names that are expected the first eight bytes tell which it is: one comparison of a word where comparing texts
-//! would take several calls. `by_looks` does that for names as nearly everybody writes them; `of` knows all of them.
+//! Of names that are expected the first eight bytes, the opening quote among them, tell which it is: one comparison of a word
+//! where comparing texts would take several calls. `by_looks` does that for names as nearly everybody writes them, but for
+//! `key`, which is shorter than a word; `of` knows all of them.
 
 /// A member of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,7 @@ fn ends<M, const N: usize>(member: M, rest: &[u8], end: &[u8; N]) -> Option<(M, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::json::Scanner;
 
     #[test]
     fn looks_and_names_tell_the_same() {
@@ -136,5 +138,52 @@ mod tests {
                 assert_eq!(PayloadMember::by_looks(other.as_bytes()), None, "{other}");
             }
         }
+    }
+
+    /// Walks an object by scanning, and asks before each key what its looks tell: the same, or nothing.
+    fn check(text: &str) -> usize {
+        let (mut told, mut name) = (0_usize, String::new());
+        let Ok(mut scanner) = Scanner::new(text.as_bytes()) else {
+            return 0;
+        };
+        if scanner.begin_object().is_err() {
+            return 0;
+        }
+        loop {
+            let mut by_looks = scanner.clone();
+            let known = by_looks.known_key(EventMember::by_looks);
+            let before = scanner.offset();
+            let next = scanner.next_key();
+            if known.is_some() {
+                told = told.wrapping_add(1);
+                let key = next.unwrap().expect("a key was seen");
+                assert_eq!(known, EventMember::of(key.decode(&mut name)), "{text}");
+                assert_eq!(by_looks.offset(), scanner.offset(), "{text}");
+                // What follows is read in the same way.
+                assert_eq!(by_looks.raw_value(), scanner.clone().raw_value(), "{text}");
+            } else {
+                assert_eq!(by_looks.offset(), before, "{text}");
+            }
+            if !matches!(next, Ok(Some(_))) || scanner.raw_value().is_err() {
+                return told;
+            }
+        }
+    }
+
+    #[test]
+    fn scanning_finds_what_the_looks_tell_in_whole_and_damaged_texts() {
+        let plain = r#"{"eventId":"e","stream":"s","source" :"a", "timestamp":5,  "schema":null,"payload":{"stream":1},"key":"k"}"#;
+        let mut told = check(plain);
+        assert_eq!(told, 4);
+        for at in 0..=plain.len() {
+            told += check(&plain[..at]);
+            for piece in [",", " ", "\"", ":", "}", "\\", "\"stream\":", "\n"] {
+                let (before, after) = plain.split_at(at);
+                told += check(&format!("{before}{piece}{after}"));
+                let after = after.get(1..).unwrap_or_default();
+                told += check(&format!("{before}{piece}{after}"));
+            }
+        }
+        assert!(told > 1_000, "{told}");
     }
 }

@@ -98,6 +98,29 @@ mod tests {
     }
 
     #[test]
+    fn keys_have_these_values() {
+        let keys = [
+            "",
+            "a",
+            "house/room",
+            "a/b",
+            "12345678",
+            "fleet/robot-00000017/arm",
+        ];
+        assert_eq!(keys.map(entity_key), GOLDEN);
+    }
+
+    /// Index files hold them: another value wants another [`KEY_SCHEME`].
+    const GOLDEN: [u64; 6] = [
+        0x0000_0000_84a0_3abb,
+        0x0000_0000_5422_dd0c,
+        0x515e_631a_fb8b_94da,
+        0xe9aa_442a_53c0_6eec,
+        0x0000_0000_50a6_e5d6,
+        0x4e4b_e036_64e2_4917,
+    ];
+
+    #[test]
     fn what_has_no_entity_has_the_key_0() {
         assert_eq!(record_key(RECORD_KIND_EVENT, &[]), 0);
         assert_eq!(record_key(3, b"\0\x01a"), 0);

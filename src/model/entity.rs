@@ -115,8 +115,8 @@ impl<'a> StoredChange<'a> {
         }
     }
 
-    /// The entity of a record whose other fields are not looked at, and whether it is text neither. `None` where there is
-    /// none. Cost: constant.
+    /// The bytes of the entity id of a record. Nothing else is looked at, and they are not checked to be UTF-8. `None` where
+    /// there is none. Cost: constant.
     pub fn entity_id_of(kind: u8, payload: &'a [u8]) -> Option<&'a [u8]> {
         match kind {
             super::RECORD_KIND_EVENT => EventView::entity_id_of(payload),

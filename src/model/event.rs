@@ -187,7 +187,7 @@ impl<'a> EventView<'a> {
     }
 
     /// The same of bytes that [`EventDraft::encode`] wrote just now: its properties are taken to be whole and in order, and
-    /// are not walked through.
+    /// are not looked at one by one.
     ///
     /// # Errors
     /// [`EventDecodeError`] where the bytes before the properties are not a stored event's.
@@ -230,8 +230,8 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// The entity of an event whose other fields are not looked at, and whether it is text neither. `None` where there is
-    /// no event. Cost: constant.
+    /// The bytes of the entity id of an event. Nothing else is looked at, and they are not checked to be UTF-8. `None` where
+    /// there is no event. Cost: constant.
     pub fn entity_id_of(bytes: &'a [u8]) -> Option<&'a [u8]> {
         Start::decode(bytes).ok().map(|start| start.entity_id)
     }
@@ -320,7 +320,7 @@ impl<'a> Texts<'a> {
 }
 
 impl<'a> Properties<'a> {
-    /// The properties that begin here, unchecked.
+    /// The properties that begin here; neither their order nor their lengths are checked.
     fn read(mut rest: &'a [u8]) -> Result<Self, EventDecodeError> {
         let remaining = varint::read(&mut rest).ok_or(EventDecodeError::Length)?;
         Ok(Self {

@@ -8,12 +8,9 @@ pub struct EventPack {
 }
 
 impl EventPack {
-    /// An empty one with room for events of so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            count: 0,
-        }
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
     }
 
     /// Appends the event that `encode` writes.

@@ -7,9 +7,14 @@
 use crate::limits::ENTITY_ID_BYTES_MAX;
 use crate::state::WARM_IDS_MAX;
 use memchr::memmem::Finder;
+use std::ops::ControlFlow;
 
 /// Bytes of one connection that are looked at. Whoever has sent more has sent a batch, which looks ahead by itself.
 const PENDING_BYTES_MAX: usize = 8 * 1024;
+
+/// Ids that are looked up ahead of the work on a group of connections. What belongs to more would have left the cache before it
+/// is used; and nobody waits for long because somebody sent many.
+const GUESSES_MAX: usize = 16 * WARM_IDS_MAX;
 
 /// Finds ids in requests.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(super) struct Foresight {
 pub(super) struct Guesses<'b> {
     ids: [&'b [u8]; WARM_IDS_MAX],
     len: usize,
+    /// Those that were handed over.
+    done: usize,
 }
 
 impl Default for Foresight {
@@ -35,8 +42,8 @@ impl Default for Foresight {
 }
 
 impl<'b> Guesses<'b> {
-    /// Adds an id, and hands them over where they are as many as are looked up side by side.
-    pub(super) fn push(&mut self, id: &'b [u8], warm: impl FnOnce(&[&'b [u8]])) {
+    /// Adds an id, and hands them over where they are as many as are looked up side by side. `Break` where no more is of use.
+    pub(super) fn push(&mut self, id: &'b [u8], warm: impl FnOnce(&[&'b [u8]])) -> ControlFlow<()> {
         if let Some(place) = self.ids.get_mut(self.len) {
             *place = id;
             self.len += 1;
@@ -44,6 +51,16 @@ impl<'b> Guesses<'b> {
         if self.len == WARM_IDS_MAX {
             self.finish(warm);
         }
+        if self.is_enough() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// True where no more is of use.
+    pub(super) fn is_enough(&self) -> bool {
+        self.done >= GUESSES_MAX
     }
 
     /// Hands over what is left.
@@ -52,13 +69,18 @@ impl<'b> Guesses<'b> {
         if self.len > 1 {
             warm(self.ids.get(..self.len).unwrap_or_default());
         }
+        self.done += self.len;
         self.len = 0;
     }
 }
 
 impl Foresight {
-    /// Guesses from what has arrived on one connection.
-    pub(super) fn guess<'b>(&self, pending: &'b [u8], mut found: impl FnMut(&'b [u8])) {
+    /// Guesses from what has arrived on one connection, until `found` has enough.
+    pub(super) fn guess<'b>(
+        &self,
+        pending: &'b [u8],
+        mut found: impl FnMut(&'b [u8]) -> ControlFlow<()>,
+    ) {
         if pending.len() > PENDING_BYTES_MAX {
             return;
         }
@@ -66,8 +88,10 @@ impl Foresight {
             Some(b'P') => {
                 for at in self.member.find_iter(pending) {
                     let rest = pending.get(at + self.member.needle().len()..);
-                    if let Some(id) = rest.and_then(member_value) {
-                        found(id);
+                    if let Some(id) = rest.and_then(member_value)
+                        && found(id).is_break()
+                    {
+                        return;
                     }
                 }
             }
@@ -76,8 +100,9 @@ impl Foresight {
                     let rest = pending.get(at + self.path.needle().len()..);
                     if let Some(id) =
                         rest.and_then(|rest| until(rest, |byte| b" ?".contains(&byte)))
+                        && found(id).is_break()
                     {
-                        found(id);
+                        return;
                     }
                 }
             }
@@ -110,6 +135,7 @@ mod tests {
         let mut ids = Vec::new();
         Foresight::default().guess(pending.as_bytes(), |id| {
             ids.push(str::from_utf8(id).unwrap());
+            ControlFlow::Continue(())
         });
         ids
     }
@@ -151,11 +177,15 @@ mod tests {
             let ids: Vec<String> = (0..count).map(|number| number.to_string()).collect();
             let (mut guesses, mut groups) = (Guesses::default(), Vec::new());
             for id in &ids {
-                guesses.push(id.as_bytes(), |ids| groups.push(ids.len()));
+                let more = guesses.push(id.as_bytes(), |ids| groups.push(ids.len()));
+                if more.is_break() {
+                    break;
+                }
             }
             guesses.finish(|ids| groups.push(ids.len()));
             groups
         };
+        assert_eq!(groups(2 * GUESSES_MAX), [WARM_IDS_MAX; 16]);
         assert_eq!(groups(0), [0; 0]);
         assert_eq!(groups(1), [0; 0]);
         assert_eq!(groups(2), [2]);

@@ -12,7 +12,7 @@ use super::websocket::{After, Owner, WebSocket};
 use crate::api::ApiError;
 use crate::limits;
 use crate::state::WARM_IDS_MAX;
-use crate::wire::http1::{CONTINUE, Next as Parsed};
+use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
 use flux_storage::Sequence;
 use rustix::net::{RecvFlags, SendFlags};
 use std::sync::atomic::Ordering::Relaxed;
@@ -153,7 +153,11 @@ impl Core {
         let warm = |ids: &[&[u8]]| shard.engine().warm(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);
-            if let Some(Session::Http(reader)) = session {
+            // A body that comes in pieces was guessed from when its head came.
+            if let Some(Session::Http(reader)) = session
+                && reader.phase() == Phase::Head
+                && !guesses.is_enough()
+            {
                 self.foresight
                     .guess(reader.pending(), |id| guesses.push(id, warm));
             }

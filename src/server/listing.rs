@@ -72,7 +72,7 @@ impl Part {
     fn take_run(&mut self, count: usize, buffer: &mut Vec<u8>) {
         let (start, end) = (self.start(self.used).0, self.start(self.used + count).0);
         if buffer.is_empty() && start == 0 && end == self.chunk.json.len() {
-            std::mem::swap(buffer, &mut self.chunk.json);
+            *buffer = std::mem::take(&mut self.chunk.json);
         } else {
             buffer.extend_from_slice(self.chunk.json.get(start..end).unwrap_or_default());
         }

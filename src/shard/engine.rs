@@ -27,8 +27,9 @@ use flux_storage::{
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Room for the entity with which a part of a listing reaches its size.
-const LIST_CHUNK_SLACK_BYTES: usize = 1024;
+/// Room for the entity with which a part of a listing reaches its size, where it is not a large one, and for each of a small
+/// page.
+const LIST_ENTITY_BYTES: usize = 1024;
 
 /// Stream and source of the tombstones that the delete calls make.
 const DELETE_STREAM: &str = "flux.delete";
@@ -426,7 +427,6 @@ impl Engine {
         after: Option<&str>,
     ) -> Result<(Chunk, Sequence), StateDamaged> {
         let mut chunk = Chunk {
-            json: Vec::with_capacity(LIST_CHUNK_BYTES_MAX + LIST_CHUNK_SLACK_BYTES),
             last: true,
             ..Chunk::default()
         };
@@ -440,6 +440,13 @@ impl Engine {
             if full {
                 chunk.last = false;
                 break;
+            }
+            if chunk.ends.is_empty() {
+                let page = query.limit.unwrap_or(usize::MAX);
+                let room = page.saturating_mul(LIST_ENTITY_BYTES);
+                chunk
+                    .json
+                    .reserve(room.min(LIST_CHUNK_BYTES_MAX + LIST_ENTITY_BYTES));
             }
             chunk.json.push(b',');
             encode_entity(&mut chunk.json, entity, query.fields.as_ref());

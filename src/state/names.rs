@@ -38,6 +38,7 @@ type Chunk = Vec<Option<NameEntry>>;
 #[derive(Debug, Default)]
 pub struct Names {
     chunks: Vec<Arc<Chunk>>,
+    /// By a hash that is seeded in each process, as in `table`: looked up for every event.
     places: HashMap<Arc<str>, u32, DefaultHashBuilder>,
     free: Vec<u32>,
     /// Changes of what is registered.

@@ -68,7 +68,7 @@ pub struct RawValue<'a> {
 
 /// A walk over one JSON document.
 ///
-/// Every method skips white space first. After an error the scanner is not to be used further, except after
+/// Every method but [`known_key`](Self::known_key) skips white space first. After an error the scanner is not to be used further, except after
 /// [`JsonError::Kind`], which consumes nothing. Calls in an order that the document's structure does not have
 /// (a key asked of an array) give an error, never a panic.
 #[derive(Debug, Clone)]
@@ -179,7 +179,8 @@ impl<'a> Scanner<'a> {
 
     /// Consumes the object's next key, as [`next_key`](Self::next_key) does, where `known` knows it by its looks: from the
     /// text that begins with the key's opening quote it says which it is and how many bytes it takes, quotes included.
-    /// `None` where it does not, or where there is more space than one before the key: nothing is consumed then.
+    /// `None` where it does not, and where there is any white space besides one space before the key: nothing is consumed then, and
+    /// `next_key` tells what comes.
     ///
     /// A key that is expected is recognised in a fraction of the time that it takes to scan any key and to compare it with
     /// the names that are expected.

@@ -83,6 +83,7 @@ pub(super) struct HeadIndex {
     pub(super) expect_continue: bool,
     /// A `Content-Encoding` other than `identity`; an error only where there is a body.
     pub(super) content_encoding: ContentEncoding,
+    /// Where its digits lie, for `known`.
     pub(super) content_length: FieldSpan,
     /// Empty for an absolute-form target without a path, which means `/`.
     pub(super) path: Span,

@@ -56,6 +56,7 @@ pub enum Phase {
 pub struct RequestReader {
     buffer: ReceiveBuffer,
     state: State,
+    /// The last head that came with a length; `begin` writes and reads it.
     known: Option<Box<KnownHead>>,
 }
 
@@ -140,7 +141,7 @@ impl RequestReader {
         self.buffer.pending()
     }
 
-    /// Gives the heap back where nothing is buffered; for a connection that has become idle.
+    /// Forgets the last head, and gives the buffer back where nothing is in it; for a connection that has become idle.
     pub fn trim(&mut self) {
         self.known = None;
         self.buffer.trim();
