@@ -142,15 +142,15 @@ impl Core {
     }
 
     /// Tells the state which entities what has arrived is going to ask for, where that pays.
-    fn look_ahead(&self, group: &[u32]) {
-        let Some(shard) = &self.hub.shard else {
+    fn look_ahead(&mut self, group: &[u32]) {
+        let Some(shard) = &mut self.hub.shard else {
             return;
         };
         if shard.engine().entities() < limits::FORESIGHT_ENTITIES_MIN {
             return;
         }
         let mut guesses = Guesses::default();
-        let warm = |ids: &[&[u8]]| shard.engine().warm(ids);
+        let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);
             // A body that comes in pieces was guessed from when its head came.
@@ -159,10 +159,10 @@ impl Core {
                 && !guesses.is_enough()
             {
                 self.foresight
-                    .guess(reader.pending(), |id| guesses.push(id, warm));
+                    .guess(reader.pending(), |id| guesses.push(id, &mut warm));
             }
         }
-        guesses.finish(warm);
+        guesses.finish(&mut warm);
     }
 
     fn receive_from(&mut self, index: u32) {

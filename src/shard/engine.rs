@@ -291,7 +291,7 @@ impl Engine {
     }
 
     /// Looks at entities that are about to be changed or read, for speed alone.
-    pub fn warm(&self, ids: &[&[u8]]) {
+    pub fn warm(&mut self, ids: &[&[u8]]) {
         self.state.warm(ids);
     }
 

@@ -444,7 +444,7 @@ impl<L: EventLog> Shard<L> {
     }
 
     /// Lets the cache misses of looking up these events' entities overlap, where there are enough of them to gain by it.
-    fn warm(&self, events: &[&[u8]]) {
+    fn warm(&mut self, events: &[&[u8]]) {
         if events.len() < WARM_EVENTS_MIN {
             return;
         }

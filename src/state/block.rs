@@ -100,6 +100,11 @@ impl Block {
             .fold(0, |seen, &byte| seen ^ usize::from(byte))
     }
 
+    /// Reads the text's first byte.
+    pub(super) fn touch_start(&self) -> usize {
+        self.text.as_bytes().first().map_or(0, |&byte| byte.into())
+    }
+
     /// The properties, packed: what a layer keeps beside the id.
     pub(super) fn body(&self) -> &str {
         let (text, start) = self.properties();

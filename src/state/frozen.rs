@@ -1,6 +1,6 @@
 //! What a checkpoint writes: the entities of a memory that no longer changes.
 
-use flux_storage::{LayerEntity, MergedRuns};
+use flux_storage::{LayerEntity, MergedRuns, WARM_IDS_MAX};
 
 use super::memory::Memory;
 use super::ordered::Range;
@@ -29,7 +29,7 @@ impl Frozen {
         let memory = &self.0;
         let mut runs = vec![Run {
             memory,
-            slots: RunSlots::Ordered(memory.in_order()),
+            slots: RunSlots::Ordered(Ahead::new(memory.in_order())),
         }];
         let mut lifted = memory.lifted().peekable();
         while lifted.peek().is_some() {
@@ -66,8 +66,39 @@ struct Run<'s> {
 
 #[derive(Debug)]
 enum RunSlots<'s> {
-    Ordered(Range<'s>),
+    Ordered(Ahead<'s>),
     Lifted(std::vec::IntoIter<u32>),
+}
+
+/// Slots in order, whose entities are read some ahead: they lie anywhere, and so their cache misses overlap.
+#[derive(Debug)]
+struct Ahead<'s> {
+    slots: Range<'s>,
+    /// Those that were read, of which the first `taken` were taken.
+    read: Vec<u32>,
+    taken: usize,
+}
+
+impl<'s> Ahead<'s> {
+    fn new(slots: Range<'s>) -> Self {
+        Self {
+            slots,
+            read: Vec::with_capacity(WARM_IDS_MAX),
+            taken: 0,
+        }
+    }
+
+    fn next(&mut self, memory: &Memory) -> Option<u32> {
+        if self.taken == self.read.len() {
+            self.read.clear();
+            self.read.extend(self.slots.by_ref().take(WARM_IDS_MAX));
+            self.taken = 0;
+            memory.touch(self.read.iter().copied());
+        }
+        let slot = self.read.get(self.taken).copied();
+        self.taken += usize::from(slot.is_some());
+        slot
+    }
 }
 
 impl<'s> Iterator for Run<'s> {
@@ -75,7 +106,7 @@ impl<'s> Iterator for Run<'s> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let slot = match &mut self.slots {
-            RunSlots::Ordered(slots) => slots.next(),
+            RunSlots::Ordered(slots) => slots.next(self.memory),
             RunSlots::Lifted(slots) => slots.next(),
         }?;
         Some((self.memory.get(slot).block.id(), slot))

@@ -20,11 +20,14 @@
 //! Invariants: the table holds exactly the slots in use, each once, and the list those of them that were not lifted; what was
 //! lifted is in a layer below, as long as there is this memory.
 
-use super::ordered::{Ordered, Range};
+use super::ordered::{Ordered, Position, Range};
 use super::query::Scope;
 use super::slab::{Slab, Slot};
 use super::table::{IdHash, Table};
 use flux_storage::WARM_IDS_MAX;
+
+/// Entities of a memory from which on their order is looked up ahead: that of fewer is in the processor's cache.
+const EXPECTED_FROM: usize = 10_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ pub(super) struct Memory {
     ordered: Ordered,
     /// Those that were.
     lifted: usize,
+    /// Where entities that may be added next belonged when that was looked up.
+    expected: Vec<(IdHash, Position)>,
 }
 
 impl Memory {
@@ -61,24 +66,51 @@ impl Memory {
             .find(hash, |slot| self.slab.get(slot).block.id() == id)
     }
 
-    /// Reads what is going to be needed for these ids, one kind of memory after the other: the processor waits for
-    /// many cache misses at once where it would wait for one after the other. Cost: a look-up for each id. How many
-    /// are here, but for a few that only look so.
-    pub(super) fn warm(&self, ids: &[&[u8]]) -> usize {
-        let mut slots = [None; WARM_IDS_MAX];
-        for (slot, id) in slots.iter_mut().zip(ids) {
-            *slot = self.table.find(self.table.hash(id), |_| true);
+    /// Reads what is going to be needed for these ids, at most [`WARM_IDS_MAX`], one kind of memory after the other: the
+    /// processor waits for many cache misses at once where it would wait for one after the other. Cost: a look-up for each
+    /// id. Brings those that are not here to the front and returns them; a few may only look as if they were.
+    pub(super) fn warm<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
+        let mut slots = [0; WARM_IDS_MAX];
+        let (mut found, mut missing) = (0, 0);
+        for number in 0..ids.len() {
+            if let Some(slot) = self.table.find(self.table.hash(ids[number]), |_| true) {
+                slots[found] = slot;
+                found += 1;
+            } else {
+                ids.swap(missing, number);
+                missing += 1;
+            }
         }
-        let mut seen = 0;
-        for slot in slots.into_iter().flatten() {
-            seen ^= self.slab.get(slot).block.len();
+        self.touch(slots[..found].iter().copied());
+        &mut ids[..missing]
+    }
+
+    /// Looks up side by side where new entities with these ids, at most [`WARM_IDS_MAX`], belong.
+    pub(super) fn expect(&mut self, ids: &[&[u8]]) {
+        self.expected.clear();
+        if self.ordered.len() < EXPECTED_FROM {
+            return;
         }
-        for slot in slots.into_iter().flatten() {
-            seen ^= self.slab.get(slot).block.touch();
-        }
+        let mut places = [Position::default(); WARM_IDS_MAX];
+        let places = &mut places[..ids.len()];
+        let touch = |slots: &[u32]| {
+            let texts = slots.iter().map(|&slot| &self.slab.get(slot).block);
+            let seen = texts.clone().fold(0, |seen, block| seen ^ block.len());
+            std::hint::black_box(texts.fold(seen, |seen, block| seen ^ block.touch_start()));
+        };
+        let before = |number: usize, slot| self.slab.get(slot).block.id().as_bytes() < ids[number];
+        self.ordered.seek_all(places, touch, before);
+        let hashes = ids.iter().map(|id| self.table.hash(id));
+        self.expected.extend(hashes.zip(places.iter().copied()));
+    }
+
+    /// Reads these entities' slots, and then their blocks' beginnings.
+    pub(super) fn touch(&self, slots: impl Iterator<Item = u32> + Clone) {
+        let blocks = slots.map(|slot| &self.slab.get(slot).block);
+        let mut seen = blocks.clone().fold(0, |seen, block| seen ^ block.len());
+        seen ^= blocks.fold(0, |seen, block| seen ^ block.touch());
         // Without a use of what was read, nothing would be.
         std::hint::black_box(seen);
-        slots.into_iter().flatten().count()
     }
 
     pub(super) fn get(&self, slot: u32) -> &Slot {
@@ -100,8 +132,11 @@ impl Memory {
         }
         let slab = &self.slab;
         let id = slab.get(slot).block.id();
-        self.ordered
-            .insert(slot, |other| slab.get(other).block.id() < id);
+        let before = |other| slab.get(other).block.id() < id;
+        let expected = self.expected.iter().find(|(of, _)| *of == hash);
+        let place = expected.and_then(|&(_, place)| self.ordered.near(place, before));
+        let place = place.unwrap_or_else(|| self.ordered.seek(before));
+        self.ordered.insert(place, slot);
         slot
     }
 

@@ -126,14 +126,16 @@ impl State {
 
     /// Looks at entities that are about to be changed or read, at most [`WARM_IDS_MAX`] of them, so that their cache
     /// misses overlap. Nothing changes.
-    pub fn warm(&self, ids: &[&[u8]]) {
-        let mut found = self.active.warm(ids);
+    pub fn warm(&mut self, ids: &[&[u8]]) {
+        let mut missing = [&[][..]; WARM_IDS_MAX];
+        let count = ids.len().min(WARM_IDS_MAX);
+        missing[..count].copy_from_slice(&ids[..count]);
+        let mut missing = self.active.warm(&mut missing[..count]);
         if let Some(frozen) = &self.frozen {
-            found += frozen.0.warm(ids);
+            missing = frozen.0.warm(missing);
         }
-        if found < ids.len() {
-            self.layers.warm(ids);
-        }
+        missing = self.layers.warm(missing);
+        self.active.expect(missing);
     }
 
     /// Brings the entity of an event that is about to be applied into the active memory. What is answered does not

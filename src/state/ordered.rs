@@ -10,6 +10,7 @@
 //! Invariant: no chunk is empty, and none is longer than [`CHUNK_SLOTS_MAX`].
 
 use super::allocation_bytes;
+use flux_storage::WARM_IDS_MAX;
 
 /// A longer chunk would cost more to insert into: 2 KiB are moved in tens of nanoseconds.
 const CHUNK_SLOTS_MAX: usize = 512;
@@ -19,7 +20,7 @@ const CHUNK_SLOTS_FEW: usize = CHUNK_SLOTS_MAX / 4;
 const CHUNK_SLOTS_JOINED: usize = CHUNK_SLOTS_MAX / 4 * 3;
 
 /// A place in the list: before the slot at `index` of a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     chunk: usize,
     /// At most the chunk's length, which is the same place as the start of the next chunk.
@@ -27,7 +28,7 @@ pub(super) struct Position {
 }
 
 /// Slots in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ordered {
     chunks: Vec<Vec<u32>>,
     len: usize,
@@ -52,10 +53,89 @@ impl Ordered {
         Position { chunk, index }
     }
 
-    /// Puts `slot` behind all for which `before` holds.
-    pub(super) fn insert(&mut self, slot: u32, before: impl Fn(u32) -> bool) {
+    /// [`Ordered::seek`] for each of `positions`, at most [`WARM_IDS_MAX`], a step of each at a time: what is compared is
+    /// handed to `touch` first, so that the cache misses overlap. `before` is asked with the number of the position.
+    pub(super) fn seek_all(
+        &self,
+        positions: &mut [Position],
+        touch: impl Fn(&[u32]),
+        before: impl Fn(usize, u32) -> bool,
+    ) {
+        let mut probed = [0; WARM_IDS_MAX];
+        let probed = &mut probed[..positions.len()];
+        positions.fill(Position { chunk: 0, index: 0 });
+        let mut len = self.chunks.len();
+        while len > 1 {
+            let half = len / 2;
+            for (slot, at) in probed.iter_mut().zip(&*positions) {
+                *slot = self.chunks[at.chunk + half][0];
+            }
+            touch(probed);
+            for (number, (at, &mut slot)) in positions.iter_mut().zip(&mut *probed).enumerate() {
+                at.chunk += if before(number, slot) { half } else { 0 };
+            }
+            len -= half;
+        }
+        let mut left = [0; WARM_IDS_MAX];
+        for (left, at) in left.iter_mut().zip(&*positions) {
+            *left = self.chunks.get(at.chunk).map_or(0, Vec::len);
+        }
+        while left.iter().any(|&left| left > 0) {
+            for (number, (slot, at)) in probed.iter_mut().zip(&*positions).enumerate() {
+                let chunk = &self.chunks[at.chunk];
+                *slot = chunk[(at.index + left[number] / 2).min(chunk.len() - 1)];
+            }
+            touch(probed);
+            for (number, (at, &mut slot)) in positions.iter_mut().zip(&mut *probed).enumerate() {
+                let half = left[number] / 2;
+                if left[number] > 0 && before(number, slot) {
+                    at.index += half + 1;
+                    left[number] -= half + 1;
+                } else {
+                    left[number] = half;
+                }
+            }
+        }
+    }
+
+    /// The place behind all slots for which `before` holds, where it is `position` or a little behind it: some that were
+    /// sought together with it may have been inserted since. Cost: two calls of `before`, and one for each of those.
+    pub(super) fn near(
+        &self,
+        position: Position,
+        before: impl Fn(u32) -> bool,
+    ) -> Option<Position> {
+        let Position { chunk, index } = position;
+        let slots = self.chunks.get(chunk)?;
+        // At a chunk's start the one before it would have to be looked at too.
+        if !before(*slots.get(index.checked_sub(1)?)?) {
+            return None;
+        }
+        let mut following = slots[index..].iter();
+        if let Some(step) = following
+            .by_ref()
+            .take(WARM_IDS_MAX)
+            .position(|&slot| !before(slot))
+        {
+            return Some(Position {
+                chunk,
+                index: index + step,
+            });
+        }
+        let is_last = self
+            .chunks
+            .get(chunk + 1)
+            .is_none_or(|next| !before(next[0]));
+        (is_last && following.len() == 0).then_some(Position {
+            chunk,
+            index: slots.len(),
+        })
+    }
+
+    /// Puts `slot` into its place.
+    pub(super) fn insert(&mut self, place: Position, slot: u32) {
         self.len += 1;
-        let Position { chunk, index } = self.seek(before);
+        let Position { chunk, index } = place;
         let Some(slots) = self.chunks.get_mut(chunk) else {
             self.chunks.push(vec![slot]);
             return;
@@ -184,7 +264,7 @@ mod tests {
     use super::*;
 
     fn insert(ordered: &mut Ordered, slot: u32) {
-        ordered.insert(slot, |other| other < slot);
+        ordered.insert(ordered.seek(|other| other < slot), slot);
     }
 
     fn all(ordered: &Ordered) -> Vec<u32> {
@@ -202,6 +282,62 @@ mod tests {
                 .iter()
                 .all(|chunk| (1..=CHUNK_SLOTS_MAX).contains(&chunk.len()))
         );
+    }
+
+    /// Looks for the places of some slots at once, and inserts those that are not there.
+    fn check_seeking_ahead(ordered: &mut Ordered, random: &mut Random, ids: usize) {
+        let start = random.below(ids);
+        let is_near = random.below(2) == 0;
+        let slot = |_| {
+            if is_near {
+                start + random.below(40)
+            } else {
+                random.below(ids)
+            }
+        };
+        let sought: Vec<u32> = (0..WARM_IDS_MAX)
+            .map(slot)
+            .map(|slot| u32::try_from(slot).unwrap())
+            .collect();
+        let touched = Cell::new(0);
+        let mut places = [Position::default(); WARM_IDS_MAX];
+        ordered.seek_all(
+            &mut places,
+            |slots| touched.set(touched.get() + slots.len()),
+            |number, slot| slot < sought[number],
+        );
+        assert!(touched.get() <= WARM_IDS_MAX * 20);
+        for (&slot, place) in sought.iter().zip(places) {
+            assert_eq!(place, ordered.seek(|other| other < slot));
+        }
+        for (slot, place) in sought.into_iter().zip(places) {
+            let expected = ordered.seek(|other| other < slot);
+            let near = ordered.near(place, |other| other < slot);
+            assert!(
+                near.is_none_or(|near| near == expected),
+                "{near:?} {expected:?}"
+            );
+            if !all(ordered).contains(&slot) {
+                ordered.insert(expected, slot);
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_is_still_found_when_others_were_inserted_before_it() {
+        let mut ordered = Ordered::default();
+        for slot in 0..1000 {
+            insert(&mut ordered, slot * 100);
+        }
+        for ids in [[5010, 5020, 5030], [99_910, 99_920, 99_930]] {
+            let mut places = [Position::default(); 3];
+            ordered.seek_all(&mut places, |_| {}, |number, slot| slot < ids[number]);
+            for (id, place) in ids.into_iter().zip(places) {
+                let near = ordered.near(place, |slot| slot < id);
+                assert_eq!(near, Some(ordered.seek(|slot| slot < id)));
+                ordered.insert(near.unwrap(), id);
+            }
+        }
     }
 
     /// Slots stand for their own ids here.
@@ -222,6 +358,7 @@ mod tests {
                 }
                 if step % 500 == 0 {
                     check_chunks(&ordered);
+                    check_seeking_ahead(&mut ordered.clone(), &mut random, ids);
                     let (low, high) = (slot / 2, slot);
                     let (start, end) = (ordered.seek(|it| it < low), ordered.seek(|it| it <= high));
                     assert!(

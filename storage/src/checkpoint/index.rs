@@ -151,11 +151,16 @@ pub(super) fn places(page: &Page) -> impl Iterator<Item = Place> {
         .map(unpack)
 }
 
+/// Entries that are put into their places together, so that the cache misses of reaching those overlap.
+const WAITING_MAX: usize = 32;
+
 /// An index being made: 12.8 bytes of memory per expected entity.
 #[derive(Debug)]
 pub(super) struct IndexBuilder {
     pages: usize,
     entries: Vec<u64>,
+    /// In the order in which they came; at most [`WAITING_MAX`].
+    waiting: Vec<(Spot, Place)>,
 }
 
 impl IndexBuilder {
@@ -166,11 +171,32 @@ impl IndexBuilder {
         Self {
             pages,
             entries: vec![0; pages * PAGE_ENTRIES],
+            waiting: Vec::with_capacity(WAITING_MAX),
         }
     }
 
     pub(super) fn insert(&mut self, hash: IdHash, place: Place) {
-        let spot = Spot::of(hash, self.pages);
+        self.waiting.push((Spot::of(hash, self.pages), place));
+        if self.waiting.len() == WAITING_MAX {
+            self.put_waiting();
+        }
+    }
+
+    fn put_waiting(&mut self) {
+        let buckets = self
+            .waiting
+            .iter()
+            .map(|(spot, _)| self.entries[spot.page * PAGE_ENTRIES + spot.bucket * BUCKET_ENTRIES]);
+        // Without a use of what was read, nothing would be.
+        std::hint::black_box(buckets.fold(0, |seen, entry| seen ^ entry));
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for (spot, place) in waiting.drain(..) {
+            self.put(spot, place);
+        }
+        self.waiting = waiting;
+    }
+
+    fn put(&mut self, spot: Spot, place: Place) {
         let start = spot.page * PAGE_ENTRIES;
         let page = &mut self.entries[start..start + PAGE_ENTRIES];
         for bucket in spot.buckets() {
@@ -184,7 +210,8 @@ impl IndexBuilder {
     }
 
     /// The bytes of each page in turn.
-    pub(super) fn pages(&self) -> impl Iterator<Item = Page> {
+    pub(super) fn pages(&mut self) -> impl Iterator<Item = Page> {
+        self.put_waiting();
         self.entries.chunks_exact(PAGE_ENTRIES).map(|entries| {
             let mut page = [0; PAGE_BYTES];
             let slots = page.as_chunks_mut::<ENTRY_BYTES>().0.iter_mut();

@@ -136,33 +136,37 @@ impl Layer {
         }
     }
 
-    /// Reads what is going to be needed for the entities of these hashes, one kind of memory after the other, so that the
-    /// cache misses of the one overlap. Of what was not checked yet nothing is read. The result means nothing.
-    pub(super) fn warm(&self, hashes: &[IdHash]) -> usize {
-        let mut places = [None; WARM_IDS_MAX];
-        for (place, hash) in places.iter_mut().zip(hashes) {
-            let spot = Spot::of(*hash, self.page_count());
-            if self.checked_pages.get(spot.page) {
-                let page = self.page(spot.page).ok();
-                *place = page.and_then(|page| Search::new(page, spot).next());
+    /// Reads what is going to be needed for the entities of these hashes, at most [`WARM_IDS_MAX`], one kind of memory
+    /// after the other, so that the cache misses of the one overlap. Of what was not checked yet nothing is read. Brings
+    /// those that were not found to the front, with what belongs to them, and returns how many they are.
+    pub(super) fn warm<T>(&self, hashes: &mut [(IdHash, T)]) -> usize {
+        let mut places = [Place { block: 0, slot: 0 }; WARM_IDS_MAX];
+        let (mut found, mut missing) = (0, 0);
+        for number in 0..hashes.len() {
+            let spot = Spot::of(hashes[number].0, self.page_count());
+            let is_checked = self.checked_pages.get(spot.page);
+            let page = is_checked.then(|| self.page(spot.page).ok()).flatten();
+            if let Some(place) = page.and_then(|page| Search::new(page, spot).next()) {
+                places[found] = place;
+                found += 1;
+            } else {
+                hashes.swap(missing, number);
+                missing += 1;
             }
         }
         let mut entities = [None; WARM_IDS_MAX];
-        for (entity, place) in entities.iter_mut().zip(places) {
-            let found = place.and_then(|Place { block, slot }| {
-                let block = self.mapped.checked_block(usize::try_from(block).ok()?)?;
-                block.entities().get(usize::from(slot))
-            });
-            *entity = found;
+        for (entity, Place { block, slot }) in entities.iter_mut().zip(&places[..found]) {
+            let block = usize::try_from(*block).unwrap_or(usize::MAX);
+            let block = self.mapped.checked_block(block);
+            *entity = block.and_then(|block| block.entities().get(usize::from(*slot)));
         }
-        let mut seen = 0;
-        for entity in entities.into_iter().flatten() {
-            seen ^= entity.id().len();
-        }
-        for entity in entities.into_iter().flatten() {
-            seen ^= usize::from(entity.id().as_bytes().first().copied().unwrap_or(0));
-        }
-        seen
+        let entities = entities.into_iter().flatten();
+        let lens = entities.clone().map(|entity| entity.id().len());
+        let starts = entities.map(|entity| entity.id().as_bytes().first().copied().unwrap_or(0));
+        // Without a use of what was read, nothing would be.
+        std::hint::black_box(lens.fold(0, |seen, len| seen ^ len));
+        std::hint::black_box(starts.fold(0, |seen, start| seen ^ start));
+        missing
     }
 
     fn entity_at(

@@ -6,7 +6,8 @@ use super::testing::{
     meta, names, numbered, view,
 };
 use super::{CheckpointDir, CheckpointKind, LayerStack};
-use crate::{CheckpointError, Sequence};
+use crate::{CheckpointError, Sequence, WARM_IDS_MAX};
+use std::collections::BTreeSet;
 
 /// A random change of up to `count` entities of a few hundred, a third of them deletions.
 fn change(random: &mut Random, version: u64) -> Entities {
@@ -46,9 +47,15 @@ fn check_same(stack: &LayerStack, model: &Entities, random: &mut Random, context
     let listed = contents(stack).unwrap();
     assert_eq!(existing(&listed), existing(model), "{context}");
     // Looking ahead changes nothing, of whatever ids and however many of them.
-    let ids: Vec<&[u8]> = model.keys().map(String::as_bytes).collect();
-    stack.warm(&ids);
-    stack.warm(&[b"", b"absent"]);
+    let mut ids: Vec<&[u8]> = model.keys().map(String::as_bytes).collect();
+    for ids in ids.chunks_mut(WARM_IDS_MAX) {
+        let before = BTreeSet::from_iter(ids.to_vec());
+        let missing = stack.warm(ids).to_vec();
+        assert!(missing.iter().all(|id| before.contains(id)));
+        assert_eq!(BTreeSet::from_iter(ids.to_vec()), before);
+    }
+    let mut absent: [&[u8]; 2] = [b"", b"absent"];
+    stack.warm(&mut absent);
     for (id, owned) in model {
         let found = stack.find(id).unwrap();
         match (found, &owned.body) {

@@ -51,24 +51,31 @@ impl LayerStack {
         Ok(None)
     }
 
-    /// Reads what [`LayerStack::find`] is going to need for these ids, the first [`WARM_IDS_MAX`] of them: the processor
-    /// waits for many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for
-    /// the first time by it.
-    pub fn warm(&self, ids: &[&[u8]]) {
+    /// Reads what [`LayerStack::find`] is going to need for these ids, at most [`WARM_IDS_MAX`]: the processor waits for
+    /// many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for the first
+    /// time by it. Brings those that were not found to the front and returns them: a few may only look as if they were
+    /// here, and what was not checked yet is not found.
+    ///
+    /// # Panics
+    ///
+    /// With more ids than that.
+    pub fn warm<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
         if self.layers.is_empty() {
-            return;
+            return ids;
         }
-        let mut hashes = [IdHash(0); WARM_IDS_MAX];
-        for (hash, id) in hashes.iter_mut().zip(ids) {
-            *hash = self.hasher.hash(id);
+        let mut hashed = [(IdHash(0), &[][..]); WARM_IDS_MAX];
+        let hashed = &mut hashed[..ids.len()];
+        for (entry, id) in hashed.iter_mut().zip(&*ids) {
+            *entry = (self.hasher.hash(id), *id);
         }
-        let hashes = &hashes[..ids.len().min(WARM_IDS_MAX)];
-        let seen = self
-            .layers
-            .iter()
-            .fold(0, |seen, layer| seen ^ layer.warm(hashes));
-        // Without a use of what was read, nothing would be.
-        std::hint::black_box(seen);
+        let mut missing = hashed.len();
+        for layer in self.layers.iter() {
+            missing = layer.warm(&mut hashed[..missing]);
+        }
+        for (place, (_, id)) in ids.iter_mut().zip(hashed) {
+            *place = id;
+        }
+        &mut ids[..missing]
     }
 
     /// The entities from the first id on for which `is_before` is false: ascending, the newest of each id,
