@@ -198,8 +198,14 @@ pub const CHANGE_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// at most what came since.
 pub const CHECKPOINT_SECONDS_DEFAULT: u64 = 60;
 /// Default for the bytes of a shard's log at which a checkpoint is taken before its time (`FLUX_CHECKPOINT_BYTES`):
-/// about a second of replay.
+/// two to three seconds of replay.
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// Bytes a second from which on a log grows too fast for checkpoints that give way to events: beside a core that is never
+/// idle such a one writes some 25 MB of changes a second, and what a start replays would have no bound.
+pub const CHECKPOINT_FAST_BYTES_PER_SECOND: u64 = 20 * 1024 * 1024;
+/// How many times the bytes at which a checkpoint is taken the log of such a shard has to be beyond the last one for the
+/// next to be taken. Beyond as many it takes its share of the processor, however fast the log grows.
+pub const CHECKPOINT_BEHIND_FACTOR: u64 = 2;
 /// Seconds until a checkpoint that failed, for want of room say, is tried again.
 pub const CHECKPOINT_RETRY_SECONDS: u64 = 10;
 /// The same after the first failure in a row: room may have been made for it at once.

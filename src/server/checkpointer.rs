@@ -8,15 +8,19 @@
 //! The reactor does nothing that grows with the state: it freezes what changed, and in the end puts the new layers
 //! in the place of the old. What was frozen is freed, and old layers are unmapped, on the helper thread too.
 //!
+//! It gives way to events, unless it is behind them: beside a core that is never idle it has a tenth of the processor
+//! then, and what a start has to replay would grow without bound. One that is behind takes its share.
+//!
 //! A checkpoint that fails costs nothing but the room that the next one will save: the log has everything. A layer
 //! that turns out to be damaged is another matter: see [`Finding::Damaged`].
 
 use super::boot::OpenShard;
 use super::hub::Hub;
 use super::pace::Pace;
-use super::runtime::spawn_background;
+use super::runtime::{spawn_background, spawn_blocking};
 use crate::limits::{
-    CHECKPOINT_FIRST_RETRY_SECONDS, CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX,
+    CHECKPOINT_BEHIND_FACTOR, CHECKPOINT_FAST_BYTES_PER_SECOND, CHECKPOINT_FIRST_RETRY_SECONDS,
+    CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX,
 };
 use crate::report;
 use crate::shard::Snapshot;
@@ -47,6 +51,8 @@ pub(super) struct Checkpointer {
     retry_ms: Option<u64>,
     /// Why the last attempt failed, until one succeeds.
     failure: Option<Failure>,
+    /// The last one began late, and does not give way to events.
+    is_behind: bool,
     pace: Arc<Pace>,
 }
 
@@ -90,6 +96,7 @@ impl Checkpointer {
             taken_ms: 0,
             retry_ms: None,
             failure: None,
+            is_behind: false,
             pace: Arc::new(Pace::new()),
         }
     }
@@ -131,13 +138,17 @@ impl Checkpointer {
             Phase::Idle(_) => {
                 let retry = self.retry_ms.is_none_or(|at| now_ms >= at);
                 let changed = shard.log().appended() > self.through;
+                let tail = Tail {
+                    bytes: shard.log().bytes_since(self.through),
+                    ms: now_ms.saturating_sub(self.taken_ms),
+                };
                 // Retention makes room only where a checkpoint covers what goes.
                 let late = (has_retention && shard.is_refusing())
                     || now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
-                    || shard.log().bytes_since(self.through) >= upkeep.checkpoint_bytes;
+                    || tail.is_long(upkeep.checkpoint_bytes);
                 let due = (changed && late) || self.snapshot.is_some();
                 if retry && due && !shard.failed() {
-                    self.write(shard, now_ms);
+                    self.write(shard, upkeep.checkpoint_bytes, now_ms);
                 }
             }
             Phase::Written(..) => {
@@ -148,19 +159,30 @@ impl Checkpointer {
     }
 
     /// Freezes the state, unless an earlier attempt did, and lets the helper thread write it.
-    fn write(&mut self, shard: &mut OpenShard, now_ms: u64) {
+    fn write(&mut self, shard: &mut OpenShard, checkpoint_bytes: u64, now_ms: u64) {
         let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
+        let tail_bytes = shard.log().bytes_since(self.through);
+        self.is_behind = tail_bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes;
         self.retry_ms = None;
         self.taken_ms = now_ms;
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
         let pace = Arc::clone(&self.pace);
-        self.phase = Phase::Writing(spawn_background(move || {
+        self.phase = Phase::Writing(self.spawn(move || {
             let mut pacer = pace.pacer();
             let written = snapshot.write(&mut dir, &mut |_| pacer.rest());
             (dir, written)
         }));
+    }
+
+    /// Runs a step of a checkpoint.
+    fn spawn<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Task<R> {
+        if self.is_behind {
+            spawn_blocking(job)
+        } else {
+            spawn_background(job)
+        }
     }
 
     /// Names the checkpoint that was written, where the log is durable as far as it goes: a checkpoint must never
@@ -176,7 +198,7 @@ impl Checkpointer {
             self.phase = phase;
             return false;
         };
-        self.phase = Phase::Publishing(spawn_background(move || {
+        self.phase = Phase::Publishing(self.spawn(move || {
             let layers = pending.stack().clone();
             let published = dir.publish(pending).map(|()| layers);
             (dir, published)
@@ -224,7 +246,7 @@ impl Checkpointer {
         self.failure = None;
         let replaced = shard.engine_mut().settle(layers);
         let (core, pace) = (hub.core, Arc::clone(&self.pace));
-        self.phase = Phase::Clearing(spawn_background(move || {
+        self.phase = Phase::Clearing(self.spawn(move || {
             drop(snapshot);
             let mut pacer = pace.pacer();
             replaced.give_back(&mut || pacer.rest_and_go_on());
@@ -284,10 +306,45 @@ impl Checkpointer {
             };
             let is_idle = matches!(self.phase, Phase::Idle(_));
             if is_idle && shard.log().appended() > self.through && !shard.failed() {
-                self.write(shard, 0);
+                self.write(shard, hub.config.upkeep.checkpoint_bytes, 0);
             } else if !self.publish(shard) {
                 return;
             }
         }
+    }
+}
+
+/// What the log has grown by since the last checkpoint.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    bytes: u64,
+    ms: u64,
+}
+
+impl Tail {
+    /// True where a checkpoint is due because of its bytes.
+    const fn is_long(self, checkpoint_bytes: u64) -> bool {
+        let is_fast = self.bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > self.ms;
+        // Each checkpoint has to bring the same entities into memory again: where it can't give way to events anyway,
+        // fewer of them cost less.
+        let factor = if is_fast { CHECKPOINT_BEHIND_FACTOR } else { 1 };
+        self.bytes / factor >= checkpoint_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_grows_fast_gets_a_checkpoint_later() {
+        const MIB: u64 = 1024 * 1024;
+        let is_long = |bytes, ms| Tail { bytes, ms }.is_long(256 * MIB);
+        assert!(!is_long(255 * MIB, 1_000_000));
+        assert!(is_long(256 * MIB, 13_000));
+        assert!(!is_long(256 * MIB, 12_000));
+        assert!(!is_long(511 * MIB, 12_000));
+        assert!(is_long(512 * MIB, 12_000));
+        assert!(is_long(u64::MAX, 0));
     }
 }
