@@ -204,7 +204,7 @@ pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// idle such a one writes some 25 MB of changes a second, and what a start replays would have no bound.
 pub const CHECKPOINT_FAST_BYTES_PER_SECOND: u64 = 20 * 1024 * 1024;
 /// How many times the bytes at which a checkpoint is taken the log of such a shard has to be beyond the last one for the
-/// next to be taken. Beyond as many it takes its share of the processor, however fast the log grows.
+/// next to be taken. One that is begun beyond as many does not give way, however fast the log grows.
 pub const CHECKPOINT_BEHIND_FACTOR: u64 = 2;
 /// Seconds until a checkpoint that failed, for want of room say, is tried again.
 pub const CHECKPOINT_RETRY_SECONDS: u64 = 10;

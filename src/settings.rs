@@ -234,7 +234,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "FLUX_CHECKPOINT_BYTES",
         "checkpoint-bytes",
-        "of a shard's log at which a checkpoint is taken earlier, at least 65536 [default: 268435456]",
+        "of a shard's log at which a checkpoint is taken earlier, at twice as many where it grows by more than 20 MiB a second; at least 65536 [default: 268435456]",
     ),
     setting(
         "FLUX_RETENTION_SECONDS",

@@ -9,7 +9,8 @@
 //! in the place of the old. What was frozen is freed, and old layers are unmapped, on the helper thread too.
 //!
 //! It gives way to events, unless it is behind them: beside a core that is never idle it has a tenth of the processor
-//! then, and what a start has to replay would grow without bound. One that is behind takes its share.
+//! then, and what a start has to replay would grow without bound. One that is begun late does not give way, but for the rests
+//! that every helper takes ([`super::pace`]).
 //!
 //! A checkpoint that fails costs nothing but the room that the next one will save: the log has everything. A layer
 //! that turns out to be damaged is another matter: see [`Finding::Damaged`].
@@ -45,8 +46,10 @@ pub(super) struct Checkpointer {
     snapshot: Option<Snapshot>,
     /// The last checkpoint covers the log through this.
     through: Sequence,
-    /// When it was taken, monotonic milliseconds.
+    /// When it was taken, or the shard opened, monotonic milliseconds.
     taken_ms: u64,
+    /// How far the log went then.
+    taken_at: Sequence,
     /// When a failed one is tried again, monotonic milliseconds.
     retry_ms: Option<u64>,
     /// Why the last attempt failed, until one succeeds.
@@ -94,6 +97,7 @@ impl Checkpointer {
             snapshot: None,
             through: Sequence::ZERO,
             taken_ms: 0,
+            taken_at: Sequence::ZERO,
             retry_ms: None,
             failure: None,
             is_behind: false,
@@ -101,11 +105,18 @@ impl Checkpointer {
         }
     }
 
-    /// The shard is open: its checkpoints lie in `dir`, and the newest covers the log through `through`.
-    pub(super) fn open(&mut self, dir: CheckpointDir, through: Sequence, now_ms: u64) {
+    /// The shard is open, and its log goes as far as `appended`: its checkpoints lie in `dir`, and the newest covers the log
+    /// through `through`.
+    pub(super) fn open(
+        &mut self,
+        dir: CheckpointDir,
+        (through, appended): (Sequence, Sequence),
+        now_ms: u64,
+    ) {
         self.phase = Phase::Idle(dir);
         self.through = through;
         self.taken_ms = now_ms;
+        self.taken_at = appended;
     }
 
     /// The newest checkpoint covers the log through this.
@@ -138,10 +149,7 @@ impl Checkpointer {
             Phase::Idle(_) => {
                 let retry = self.retry_ms.is_none_or(|at| now_ms >= at);
                 let changed = shard.log().appended() > self.through;
-                let tail = Tail {
-                    bytes: shard.log().bytes_since(self.through),
-                    ms: now_ms.saturating_sub(self.taken_ms),
-                };
+                let tail = self.tail(shard, now_ms);
                 // Retention makes room only where a checkpoint covers what goes.
                 let late = (has_retention && shard.is_refusing())
                     || now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
@@ -163,10 +171,10 @@ impl Checkpointer {
         let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
-        let tail_bytes = shard.log().bytes_since(self.through);
-        self.is_behind = tail_bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes;
+        self.is_behind = self.tail(shard, now_ms).is_behind(checkpoint_bytes);
         self.retry_ms = None;
         self.taken_ms = now_ms;
+        self.taken_at = shard.log().appended();
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
         let pace = Arc::clone(&self.pace);
         self.phase = Phase::Writing(self.spawn(move || {
@@ -174,6 +182,14 @@ impl Checkpointer {
             let written = snapshot.write(&mut dir, &mut |_| pacer.rest());
             (dir, written)
         }));
+    }
+
+    fn tail(&self, shard: &OpenShard, now_ms: u64) -> Tail {
+        Tail {
+            bytes: shard.log().bytes_since(self.through),
+            grown_bytes: shard.log().bytes_since(self.taken_at),
+            grown_ms: now_ms.saturating_sub(self.taken_ms),
+        }
     }
 
     /// Runs a step of a checkpoint.
@@ -314,21 +330,35 @@ impl Checkpointer {
     }
 }
 
-/// What the log has grown by since the last checkpoint.
+/// What a start would have to replay.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     bytes: u64,
-    ms: u64,
+    /// By how much it has grown since a checkpoint was begun last, or the shard opened.
+    grown_bytes: u64,
+    /// How long ago that was.
+    grown_ms: u64,
 }
 
 impl Tail {
     /// True where a checkpoint is due because of its bytes.
     const fn is_long(self, checkpoint_bytes: u64) -> bool {
-        let is_fast = self.bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > self.ms;
-        // Each checkpoint has to bring the same entities into memory again: where it can't give way to events anyway,
-        // fewer of them cost less.
-        let factor = if is_fast { CHECKPOINT_BEHIND_FACTOR } else { 1 };
-        self.bytes / factor >= checkpoint_bytes
+        // Each checkpoint makes the next events bring the same entities into memory again: where none could keep up while it
+        // gives way, fewer of them cost less.
+        if self.is_fast() {
+            self.is_behind(checkpoint_bytes)
+        } else {
+            self.bytes >= checkpoint_bytes
+        }
+    }
+
+    /// True where a checkpoint that is begun is not to give way.
+    const fn is_behind(self, checkpoint_bytes: u64) -> bool {
+        self.bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes
+    }
+
+    const fn is_fast(self) -> bool {
+        self.grown_bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > self.grown_ms
     }
 }
 
@@ -336,15 +366,53 @@ impl Tail {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
+    const DUE: u64 = 256 * MIB;
+
     #[test]
     fn a_log_that_grows_fast_gets_a_checkpoint_later() {
-        const MIB: u64 = 1024 * 1024;
-        let is_long = |bytes, ms| Tail { bytes, ms }.is_long(256 * MIB);
+        let is_long = |bytes, grown_ms| {
+            let grown_bytes = bytes;
+            let tail = Tail {
+                bytes,
+                grown_bytes,
+                grown_ms,
+            };
+            tail.is_long(DUE)
+        };
         assert!(!is_long(255 * MIB, 1_000_000));
         assert!(is_long(256 * MIB, 13_000));
         assert!(!is_long(256 * MIB, 12_000));
         assert!(!is_long(511 * MIB, 12_000));
         assert!(is_long(512 * MIB, 12_000));
         assert!(is_long(u64::MAX, 0));
+    }
+
+    #[test]
+    fn what_a_start_has_just_replayed_is_no_growth() {
+        let mut tail = Tail {
+            bytes: 300 * MIB,
+            grown_bytes: 0,
+            grown_ms: 0,
+        };
+        assert!(tail.is_long(DUE));
+        tail.grown_bytes = 30 * MIB;
+        tail.grown_ms = 1000;
+        assert!(!tail.is_long(DUE));
+    }
+
+    #[test]
+    fn a_checkpoint_gives_way_unless_it_is_begun_late() {
+        let is_behind = |bytes| {
+            let (grown_bytes, grown_ms) = (0, 60_000);
+            Tail {
+                bytes,
+                grown_bytes,
+                grown_ms,
+            }
+            .is_behind(DUE)
+        };
+        assert!(!is_behind(511 * MIB));
+        assert!(is_behind(512 * MIB));
     }
 }

@@ -313,8 +313,9 @@ impl Core {
     fn open(&mut self, opened: Opened) {
         let counters = self.hub.shared.of(self.hub.core);
         counters.ready.store(1, Relaxed);
+        let covered = (opened.through, opened.shard.log().appended());
         self.checkpointer
-            .open(opened.checkpoints, opened.through, self.hub.now_ms);
+            .open(opened.checkpoints, covered, self.hub.now_ms);
         self.janitor.open(opened.base);
         self.hub.shard = Some(opened.shard);
         self.hub.acquaint_shard();

@@ -2,7 +2,8 @@
 //!
 //! Looking up one of millions of entities is a chain of cache misses. Told of many ids at once, the state follows their
 //! chains side by side; so the core first receives from all who are ready, guesses the ids, and then works on the requests.
-//! A guess reads a few bytes where they usually are. A wrong one costs a look-up and changes nothing.
+//! A guess reads a few bytes where they usually are. A wrong one costs a look-up, and a search for the place of a new entity, and
+//! changes no answer.
 
 use crate::limits::ENTITY_ID_BYTES_MAX;
 use crate::state::WARM_IDS_MAX;

@@ -25,9 +25,12 @@ use super::query::Scope;
 use super::slab::{Slab, Slot};
 use super::table::{IdHash, Table};
 use flux_storage::WARM_IDS_MAX;
+use std::collections::VecDeque;
 
 /// Entities of a memory from which on their order is looked up ahead: that of fewer is in the processor's cache.
-const EXPECTED_FROM: usize = 10_000;
+const EXPECTED_FROM: usize = if cfg!(test) { 20 } else { 10_000 };
+/// Places that are kept for entities to come: a core looks as far ahead.
+const EXPECTED_MAX: usize = 16 * WARM_IDS_MAX;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -39,7 +42,7 @@ pub(super) struct Memory {
     /// Those that were.
     lifted: usize,
     /// Where entities that may be added next belonged when that was looked up.
-    expected: Vec<(IdHash, Position)>,
+    expected: VecDeque<(IdHash, Position)>,
 }
 
 impl Memory {
@@ -68,7 +71,7 @@ impl Memory {
 
     /// Reads what is going to be needed for these ids, at most [`WARM_IDS_MAX`], one kind of memory after the other: the
     /// processor waits for many cache misses at once where it would wait for one after the other. Cost: a look-up for each
-    /// id. Brings those that are not here to the front and returns them; a few may only look as if they were.
+    /// id. Brings those that are not here to the front and returns them; of a few that are not it may seem that they are.
     pub(super) fn warm<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
         let mut slots = [0; WARM_IDS_MAX];
         let (mut found, mut missing) = (0, 0);
@@ -87,9 +90,11 @@ impl Memory {
 
     /// Looks up side by side where new entities with these ids, at most [`WARM_IDS_MAX`], belong.
     pub(super) fn expect(&mut self, ids: &[&[u8]]) {
-        self.expected.clear();
         if self.ordered.len() < EXPECTED_FROM {
             return;
+        }
+        if self.expected.len() + ids.len() > EXPECTED_MAX {
+            self.expected.clear();
         }
         let mut places = [Position::default(); WARM_IDS_MAX];
         let places = &mut places[..ids.len()];
@@ -133,8 +138,12 @@ impl Memory {
         let slab = &self.slab;
         let id = slab.get(slot).block.id();
         let before = |other| slab.get(other).block.id() < id;
-        let expected = self.expected.iter().find(|(of, _)| *of == hash);
-        let place = expected.and_then(|&(_, place)| self.ordered.near(place, before));
+        let expected = self.expected.iter().position(|(of, _)| *of == hash);
+        let place = expected.and_then(|number| {
+            // Entities are added in the order in which they were expected: those before are not to come any more.
+            let (_, place) = self.expected.drain(..=number).next_back()?;
+            self.ordered.near(place, before)
+        });
         let place = place.unwrap_or_else(|| self.ordered.seek(before));
         self.ordered.insert(place, slot);
         slot

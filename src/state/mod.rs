@@ -125,7 +125,7 @@ impl State {
     }
 
     /// Looks at entities that are about to be changed or read, at most [`WARM_IDS_MAX`] of them, so that their cache
-    /// misses overlap. Nothing changes.
+    /// misses overlap, and keeps where those that are nowhere would belong. No answer depends on it.
     pub fn warm(&mut self, ids: &[&[u8]]) {
         let mut missing = [&[][..]; WARM_IDS_MAX];
         let count = ids.len().min(WARM_IDS_MAX);

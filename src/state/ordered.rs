@@ -99,7 +99,8 @@ impl Ordered {
     }
 
     /// The place behind all slots for which `before` holds, where it is `position` or a little behind it: some that were
-    /// sought together with it may have been inserted since. Cost: two calls of `before`, and one for each of those.
+    /// sought together with it may have been inserted since. Cost: two calls of `before`, and one for each of those; where a
+    /// chunk was split since, up to [`WARM_IDS_MAX`] and `None`.
     pub(super) fn near(
         &self,
         position: Position,
@@ -132,7 +133,7 @@ impl Ordered {
         })
     }
 
-    /// Puts `slot` into its place.
+    /// Puts `slot` at `place`, which is its place.
     pub(super) fn insert(&mut self, place: Position, slot: u32) {
         self.len += 1;
         let Position { chunk, index } = place;

@@ -53,8 +53,8 @@ impl LayerStack {
 
     /// Reads what [`LayerStack::find`] is going to need for these ids, at most [`WARM_IDS_MAX`]: the processor waits for
     /// many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for the first
-    /// time by it. Brings those that were not found to the front and returns them: a few may only look as if they were
-    /// here, and what was not checked yet is not found.
+    /// time by it. Brings those that were not found to the front and returns them: of a few that are not here it may seem
+    /// that they are, and what was not checked yet is not found.
     ///
     /// # Panics
     ///
