@@ -3,11 +3,11 @@
 # columns mean.
 #
 #   bench/figures.sh [compare] [watch] [idle] [stall] [storage] [start] [checkpoint] [history] [replay]
-#                     [connectors] [list] [few] [sizes] [shards] [overload] [steady] [targets]
+#                     [connectors] [list] [few] [sizes] [creation] [shards] [overload] [steady] [targets]
 #
 # Without names, all of them; `replay` is a part of `start`. ROUNDS (3) and SECONDS_EACH (4) of each comparison; MILLIONS
-# (10) of entities in the larger of the sets that `start`, `checkpoint` and `sizes` use, and of events in that of
-# `history`; MINUTES (10) and RATE (46000) of `steady`. `targets` needs redis-server and nats-server.
+# (10) of entities in the larger of the sets that `start`, `checkpoint`, `sizes` and `creation` use, and of events in that
+# of `history`; MINUTES (10) and RATE (46000) of `steady`. `targets` needs redis-server and nats-server.
 # Data lies below target/, so that flushes reach the disk of the checkout and not a file system in memory; of ten
 # millions it takes 5 GB.
 set -euo pipefail
@@ -256,6 +256,34 @@ shards() {
 busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8}' /proc/stat; }
 
 # Twice what a closed loop of as many connections gets.
+# What a start replays after `kill -9`; the server's options follow the directory.
+killed() {
+  kill -9 "$server"
+  wait "$server" 2>/dev/null || true
+  serve "$@"
+  tail -1 "$data/log"
+  stop
+  rm -r "${data:?}/$1"
+}
+
+# New entities whose ids come in no order; then millions of them written without a pause, checkpoints beside it.
+creation() {
+  local work never="--checkpoint-bytes 1000000000000 --checkpoint-seconds 86400"
+  for work in "batch --size 1000 --connections 16" "publish --connections 64"; do
+    printf '\nnew entities, any of %s million: %s\n' "$millions" "$work"
+    # shellcheck disable=SC2086 # words are options
+    serve creation --durability async $never
+    # shellcheck disable=SC2086
+    load $work --entities "${millions}000000" --properties 3 --warmup 0 --duration "$((2 * seconds))" --cpu 1
+    killed creation --durability async
+  done
+  printf '\n%s million entities created, then batches for 20 s\n' "$millions"
+  serve creation --durability async
+  load fill --entities "${millions}000000" --properties 3 --cpu 1 --json
+  load batch --size 1000 --connections 4 --entities "${millions}000000" --properties 3 --warmup 0 --duration 20 --cpu 1
+  killed creation --durability async
+}
+
 overload() {
   local best
   serve overload
@@ -313,5 +341,5 @@ targets() {
   done
 }
 
-every="compare watch idle stall storage start checkpoint history connectors list few sizes shards overload steady targets"
+every="compare watch idle stall storage start checkpoint history connectors list few sizes creation shards overload steady targets"
 for what in ${*:-$every}; do "$what"; done
