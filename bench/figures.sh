@@ -255,7 +255,6 @@ shards() {
 # Ticks that the processors were busy: all but idle and waiting.
 busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8}' /proc/stat; }
 
-# Twice what a closed loop of as many connections gets.
 # What a start replays after `kill -9`; the server's options follow the directory.
 killed() {
   kill -9 "$server"
@@ -284,6 +283,7 @@ creation() {
   killed creation --durability async
 }
 
+# Twice what a closed loop of as many connections gets.
 overload() {
   local best
   serve overload

@@ -149,11 +149,10 @@ impl Checkpointer {
             Phase::Idle(_) => {
                 let retry = self.retry_ms.is_none_or(|at| now_ms >= at);
                 let changed = shard.log().appended() > self.through;
-                let tail = self.tail(shard, now_ms);
                 // Retention makes room only where a checkpoint covers what goes.
                 let late = (has_retention && shard.is_refusing())
                     || now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
-                    || tail.is_long(upkeep.checkpoint_bytes);
+                    || self.is_long(shard, upkeep.checkpoint_bytes, now_ms);
                 let due = (changed && late) || self.snapshot.is_some();
                 if retry && due && !shard.failed() {
                     self.write(shard, upkeep.checkpoint_bytes, now_ms);
@@ -171,7 +170,7 @@ impl Checkpointer {
         let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
-        self.is_behind = self.tail(shard, now_ms).is_behind(checkpoint_bytes);
+        self.is_behind = is_behind(shard.log().bytes_since(self.through), checkpoint_bytes);
         self.retry_ms = None;
         self.taken_ms = now_ms;
         self.taken_at = shard.log().appended();
@@ -184,12 +183,16 @@ impl Checkpointer {
         }));
     }
 
-    fn tail(&self, shard: &OpenShard, now_ms: u64) -> Tail {
-        Tail {
-            bytes: shard.log().bytes_since(self.through),
-            grown_bytes: shard.log().bytes_since(self.taken_at),
-            grown_ms: now_ms.saturating_sub(self.taken_ms),
-        }
+    /// True where a checkpoint is due because of the bytes that a start would have to replay.
+    fn is_long(&self, shard: &OpenShard, checkpoint_bytes: u64, now_ms: u64) -> bool {
+        let tail_bytes = shard.log().bytes_since(self.through);
+        let grows_fast = || {
+            let grown_bytes = shard.log().bytes_since(self.taken_at);
+            is_fast(grown_bytes, now_ms.saturating_sub(self.taken_ms))
+        };
+        // Each checkpoint makes the next events bring the same entities into memory again: where none could keep up while it
+        // gives way, fewer of them cost less.
+        tail_bytes >= checkpoint_bytes && (is_behind(tail_bytes, checkpoint_bytes) || !grows_fast())
     }
 
     /// Runs a step of a checkpoint.
@@ -330,36 +333,14 @@ impl Checkpointer {
     }
 }
 
-/// What a start would have to replay.
-#[derive(Debug, Clone, Copy)]
-struct Tail {
-    bytes: u64,
-    /// By how much it has grown since a checkpoint was begun last, or the shard opened.
-    grown_bytes: u64,
-    /// How long ago that was.
-    grown_ms: u64,
+/// True where a checkpoint that is begun is not to give way, of a log that is so far beyond the last one.
+const fn is_behind(tail_bytes: u64, checkpoint_bytes: u64) -> bool {
+    tail_bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes
 }
 
-impl Tail {
-    /// True where a checkpoint is due because of its bytes.
-    const fn is_long(self, checkpoint_bytes: u64) -> bool {
-        // Each checkpoint makes the next events bring the same entities into memory again: where none could keep up while it
-        // gives way, fewer of them cost less.
-        if self.is_fast() {
-            self.is_behind(checkpoint_bytes)
-        } else {
-            self.bytes >= checkpoint_bytes
-        }
-    }
-
-    /// True where a checkpoint that is begun is not to give way.
-    const fn is_behind(self, checkpoint_bytes: u64) -> bool {
-        self.bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes
-    }
-
-    const fn is_fast(self) -> bool {
-        self.grown_bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > self.grown_ms
-    }
+/// True where a checkpoint that gives way might not keep up with a log that has grown by so much in this time.
+const fn is_fast(grown_bytes: u64, grown_ms: u64) -> bool {
+    grown_bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > grown_ms
 }
 
 #[cfg(test)]
@@ -367,52 +348,19 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
-    const DUE: u64 = 256 * MIB;
-
-    #[test]
-    fn a_log_that_grows_fast_gets_a_checkpoint_later() {
-        let is_long = |bytes, grown_ms| {
-            let grown_bytes = bytes;
-            let tail = Tail {
-                bytes,
-                grown_bytes,
-                grown_ms,
-            };
-            tail.is_long(DUE)
-        };
-        assert!(!is_long(255 * MIB, 1_000_000));
-        assert!(is_long(256 * MIB, 13_000));
-        assert!(!is_long(256 * MIB, 12_000));
-        assert!(!is_long(511 * MIB, 12_000));
-        assert!(is_long(512 * MIB, 12_000));
-        assert!(is_long(u64::MAX, 0));
-    }
-
-    #[test]
-    fn what_a_start_has_just_replayed_is_no_growth() {
-        let mut tail = Tail {
-            bytes: 300 * MIB,
-            grown_bytes: 0,
-            grown_ms: 0,
-        };
-        assert!(tail.is_long(DUE));
-        tail.grown_bytes = 30 * MIB;
-        tail.grown_ms = 1000;
-        assert!(!tail.is_long(DUE));
-    }
 
     #[test]
     fn a_checkpoint_gives_way_unless_it_is_begun_late() {
-        let is_behind = |bytes| {
-            let (grown_bytes, grown_ms) = (0, 60_000);
-            Tail {
-                bytes,
-                grown_bytes,
-                grown_ms,
-            }
-            .is_behind(DUE)
-        };
-        assert!(!is_behind(511 * MIB));
-        assert!(is_behind(512 * MIB));
+        assert!(!is_behind(511 * MIB, 256 * MIB));
+        assert!(is_behind(512 * MIB, 256 * MIB));
+        assert!(is_behind(u64::MAX, 256 * MIB));
+    }
+
+    #[test]
+    fn a_log_grows_fast_by_more_than_its_bytes_a_second() {
+        assert!(!is_fast(256 * MIB, 13_000));
+        assert!(is_fast(256 * MIB, 12_000));
+        // A shard that has just opened has not grown, however much it replayed.
+        assert!(!is_fast(0, 0));
     }
 }

@@ -6,16 +6,12 @@
 //! changes no answer.
 
 use crate::limits::ENTITY_ID_BYTES_MAX;
-use crate::state::WARM_IDS_MAX;
+use crate::state::{AHEAD_IDS_MAX, WARM_IDS_MAX};
 use memchr::memmem::Finder;
 use std::ops::ControlFlow;
 
 /// Bytes of one connection that are looked at. Whoever has sent more has sent a batch, which looks ahead by itself.
 const PENDING_BYTES_MAX: usize = 8 * 1024;
-
-/// Ids that are looked up ahead of the work on a group of connections. What belongs to more would have left the cache before it
-/// is used; and nobody waits for long because somebody sent many.
-const GUESSES_MAX: usize = 16 * WARM_IDS_MAX;
 
 /// Finds ids in requests.
 #[derive(Debug)]
@@ -59,9 +55,9 @@ impl<'b> Guesses<'b> {
         }
     }
 
-    /// True where no more is of use.
+    /// True where no more is of use, and nobody is to wait because somebody sent many.
     pub(super) fn is_enough(&self) -> bool {
-        self.done >= GUESSES_MAX
+        self.done >= AHEAD_IDS_MAX
     }
 
     /// Hands over what is left.
@@ -186,7 +182,7 @@ mod tests {
             guesses.finish(|ids| groups.push(ids.len()));
             groups
         };
-        assert_eq!(groups(2 * GUESSES_MAX), [WARM_IDS_MAX; 16]);
+        assert_eq!(groups(2 * AHEAD_IDS_MAX), [WARM_IDS_MAX; 16]);
         assert_eq!(groups(0), [0; 0]);
         assert_eq!(groups(1), [0; 0]);
         assert_eq!(groups(2), [2]);

@@ -20,6 +20,7 @@
 //! Invariants: the table holds exactly the slots in use, each once, and the list those of them that were not lifted; what was
 //! lifted is in a layer below, as long as there is this memory.
 
+use super::AHEAD_IDS_MAX;
 use super::ordered::{Ordered, Position, Range};
 use super::query::Scope;
 use super::slab::{Slab, Slot};
@@ -29,8 +30,6 @@ use std::collections::VecDeque;
 
 /// Entities of a memory from which on their order is looked up ahead: that of fewer is in the processor's cache.
 const EXPECTED_FROM: usize = if cfg!(test) { 20 } else { 10_000 };
-/// Places that are kept for entities to come: a core looks as far ahead.
-const EXPECTED_MAX: usize = 16 * WARM_IDS_MAX;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -41,7 +40,7 @@ pub(super) struct Memory {
     ordered: Ordered,
     /// Those that were.
     lifted: usize,
-    /// Where entities that may be added next belonged when that was looked up.
+    /// Where entities that may be added next belonged when that was looked up; at most [`AHEAD_IDS_MAX`].
     expected: VecDeque<(IdHash, Position)>,
 }
 
@@ -93,7 +92,7 @@ impl Memory {
         if self.ordered.len() < EXPECTED_FROM {
             return;
         }
-        if self.expected.len() + ids.len() > EXPECTED_MAX {
+        if self.expected.len() + ids.len() > AHEAD_IDS_MAX {
             self.expected.clear();
         }
         let mut places = [Position::default(); WARM_IDS_MAX];

@@ -60,6 +60,10 @@ use memory::Memory;
 use slab::Slot;
 use table::IdHash;
 
+/// Ids that it pays to look at ahead of the work on them, in groups of [`WARM_IDS_MAX`]: what belongs to more would have left the
+/// processor's cache before it is used.
+pub const AHEAD_IDS_MAX: usize = 16 * WARM_IDS_MAX;
+
 /// Room for building a block that is kept between events, bytes. A larger one is given back: a single huge
 /// entity should not be paid for twice for ever.
 const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
