@@ -395,25 +395,64 @@ fn retention_frees_a_full_disk_by_itself_under_load() {
     }
 }
 
-/// The kernel's own answer to an error of `ext4`: it ends the journal and makes the disk read-only, so that the next
-/// flush fails.
+/// Lets the disk fail: the kernel's own answer to an error of `ext4` is to end the journal and make the disk read-only, so
+/// that what comes next can't be written. False where that could not be had.
+fn fail(disk: &mut Disk) -> bool {
+    let trigger = "DEV=$(findmnt -n -o SOURCE \"$DISK\"); \
+        echo failing > /sys/fs/ext4/${DEV##*/}/trigger_fs_error";
+    let failed = disk.run(trigger);
+    if let Err(why) = &failed {
+        say(&format!(
+            "an error of the disk could not be had here: {why}"
+        ));
+    }
+    failed.is_ok()
+}
+
 #[test]
-fn a_failed_flush_stops_acknowledgements_until_the_disk_is_mended_and_the_server_restarted() {
+fn what_cannot_be_written_is_acknowledged_to_nobody_in_async_either() {
+    Disk::each(DISK_MIB, &[Kind::Ext4], |disk| {
+        let server = setup(disk, 2).durability("async").start();
+        let mut ledger = Ledger::default();
+        ledger.publish(&server, ENTITIES);
+        if !fail(disk) {
+            return;
+        }
+        // The first events of each shard find out. Their connections are closed, or told.
+        let mut closed = 0;
+        for number in 0..NAMESPACES * 4 {
+            let doubted = event(&format!("doubt-{number}/it"), "{}");
+            let answer = server
+                .connect()
+                .try_request("POST", "/api/events", &doubted);
+            match answer {
+                Ok(answer) => assert_eq!(
+                    answer.expect_error(503, "an event that can't be written"),
+                    "storage_fault"
+                ),
+                Err(_) => closed += 1,
+            }
+        }
+        assert!(closed <= 2, "{closed} without an answer");
+        assert_eq!(count_said(&server, ": append to "), 2, "{}", server.said());
+        // What was accepted before is still served.
+        ledger.check(&server);
+    });
+}
+
+#[test]
+fn a_failed_write_stops_acknowledgements_until_the_disk_is_mended_and_the_server_restarted() {
     Disk::each(DISK_MIB, &[Kind::Ext4], |disk| {
         let mut server = setup(disk, 1).start();
         let mut ledger = Ledger::default();
         ledger.publish(&server, ENTITIES);
-        let trigger = "DEV=$(findmnt -n -o SOURCE \"$DISK\"); \
-            echo failing > /sys/fs/ext4/${DEV##*/}/trigger_fs_error";
-        if let Err(why) = disk.run(trigger) {
-            return say(&format!(
-                "an error of the disk could not be had here: {why}"
-            ));
+        if !fail(disk) {
+            return;
         }
         // One event in doubt, of which nobody is told anything; and then none that is taken.
         let doubted = server.post("/api/events", &event("doubt/it", "{}"));
         assert_eq!(
-            doubted.expect_error(503, "an event that no flush covers"),
+            doubted.expect_error(503, "an event that can't be written"),
             "storage_fault"
         );
         ledger.publish_until_refused((&server, disk), "storage_fault");
@@ -425,7 +464,7 @@ fn a_failed_flush_stops_acknowledgements_until_the_disk_is_mended_and_the_server
         );
         let mut watcher = Watcher::connect(&server);
         check_reads(&server, &ledger, &mut watcher);
-        assert_eq!(count_said(&server, "flush failed"), 1, "{}", server.said());
+        assert_eq!(count_said(&server, ": append to "), 1, "{}", server.said());
         drop(watcher);
         server.signal("TERM");
         let status = server.wait();

@@ -9,7 +9,7 @@ use super::checkpointer::{Checkpointer, Finding};
 use super::connection::{Closing, Connection, Session};
 use super::control::Controller;
 use super::directory::Directory;
-use super::flusher::Flusher;
+use super::flusher::{self, Flusher};
 use super::foresight::Foresight;
 use super::historian::{Historian, Outcome};
 use super::http::{self, Client};
@@ -23,6 +23,7 @@ use super::slots::Slots;
 use super::websocket::Owner;
 use crate::api::ApiError;
 use crate::limits;
+use crate::model::Durability;
 use crate::report;
 use crate::shard::{ControlMessage, Inbox, Message, Reply, Shard, Ticket};
 use flux_storage::{LayerError, Sequence, SetAside};
@@ -216,6 +217,7 @@ impl Core {
 
     /// Issues what is due.
     fn start_due(&mut self) {
+        self.write_out();
         self.flusher.start_due(&mut self.hub);
         self.checkpointer.start_due(&mut self.hub);
         self.historian.start_due(&mut self.hub);
@@ -228,8 +230,29 @@ impl Core {
         self.janitor.start_due(&mut self.hub, covered);
     }
 
+    /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed process
+    /// does not lose what it acknowledged. In `sync` flushes write.
+    fn write_out(&mut self) {
+        let Some(shard) = &mut self.hub.shard else {
+            return;
+        };
+        if shard.durability() == Durability::Sync || shard.failed() {
+            return;
+        }
+        if let Err(error) = shard.log_mut().write_out() {
+            flusher::stop(self.hub.core, shard, &error);
+            // Nobody knows which of the answers that wait there tell of what is lost.
+            for &index in &self.to_write {
+                if let Some(connection) = self.connections.get_mut(index) {
+                    connection.closing = Closing::Now;
+                }
+            }
+        }
+    }
+
     /// To other cores and to clients: what they are owed. True where another core has no room for all of it.
     fn send_all(&mut self) -> bool {
+        self.write_out();
         let crowded = self.hub.postbox.deliver();
         self.write_all();
         crowded
@@ -454,6 +477,7 @@ impl Core {
 
     /// Sends out what the shard may show by now: replies, changes, and answers that were withheld.
     pub(super) fn release(&mut self) {
+        self.write_out();
         let withheld = self.flusher.is_flushing() && self.hub.is_sync();
         let Some(shard) = &mut self.hub.shard else {
             return;

@@ -11,7 +11,9 @@ use super::spare_pace::SparePace;
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
-use flux_storage::{Flush, Spare, SpareJob, StorageError};
+use crate::shard::Shard;
+use flux_storage::{Flush, Log, Spare, SpareJob, StorageError};
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -88,14 +90,17 @@ impl Flusher {
             // A tick early, since only ticks look at the clock when nothing else happens.
             Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
         };
-        if self.flush.is_none()
-            && due
-            && let Some(flush) = shard.log_mut().begin_flush()
-        {
-            shard.flush_begins();
-            self.issued_ms = now_ms;
-            let flushed = self.thread.flush(flush.segments().to_vec());
-            self.flush = Some((flush, flushed));
+        if self.flush.is_none() && due && !shard.failed() {
+            match shard.log_mut().begin_flush() {
+                Ok(Some(flush)) => {
+                    shard.flush_begins();
+                    self.issued_ms = now_ms;
+                    let flushed = self.thread.flush(flush.segments().to_vec());
+                    self.flush = Some((flush, flushed));
+                }
+                Ok(None) => {}
+                Err(error) => stop(hub.core, shard, &error),
+            }
         }
         if self.spare.is_some() {
             self.pace.note_used(shard.log().active_used_permille());
@@ -145,11 +150,8 @@ impl Flusher {
                 }
             }
             Err(error) => {
-                // What the kernel could not write it may have dropped: trying again could succeed and mean
-                // nothing. The shard stops, and says so.
-                crate::report::error(&format!("shard {}: flush failed: {error}", hub.core));
                 shard.log_mut().fail(&error);
-                shard.fail();
+                stop(hub.core, shard, &format_args!("flush failed: {error}"));
             }
         }
         true
@@ -208,6 +210,13 @@ impl Flusher {
             .await;
         }
     }
+}
+
+/// The log has failed. What the kernel could not write it may have dropped: trying again could succeed and mean nothing. So
+/// the shard stops, and says so.
+pub(super) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
+    crate::report::error(&format!("shard {core}: {error}"));
+    shard.fail();
 }
 
 /// The helper thread's part.

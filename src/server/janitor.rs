@@ -149,10 +149,10 @@ impl Janitor {
         let upkeep = hub.config.upkeep;
         let (now_micros, shards) = (hub.now.as_micros(), u64::from(hub.shards));
         let counters = hub.shared.of(hub.core);
-        let Some(shard) = &hub.shard else {
+        let Some(shard) = &mut hub.shard else {
             return;
         };
-        let log = shard.log();
+        let log = shard.log_mut();
         let bytes = log.stats().bytes_on_disk;
         counters.log_bytes.store(bytes, Relaxed);
         let mut segments = log.removable(covered.next());

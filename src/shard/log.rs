@@ -37,11 +37,14 @@ pub trait EventLog {
     /// The last sequence appended.
     fn appended(&self) -> Sequence;
 
+    /// The last sequence that a killed process does not lose.
+    fn written(&self) -> Sequence;
+
     /// The last sequence that is durable.
     fn durable(&self) -> Sequence;
 
     /// What another thread can read of it, up to `through`; `None` of a log that keeps no history.
-    fn reader(&self, through: Sequence) -> Option<LogReader>;
+    fn reader(&mut self, through: Sequence) -> Option<LogReader>;
 }
 
 impl EventLog for flux_storage::Log {
@@ -58,11 +61,15 @@ impl EventLog for flux_storage::Log {
         Self::appended(self)
     }
 
+    fn written(&self) -> Sequence {
+        Self::written(self)
+    }
+
     fn durable(&self) -> Sequence {
         Self::durable(self)
     }
 
-    fn reader(&self, through: Sequence) -> Option<LogReader> {
+    fn reader(&mut self, through: Sequence) -> Option<LogReader> {
         Some(Self::reader(self, through))
     }
 }

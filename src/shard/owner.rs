@@ -7,7 +7,7 @@
 //!   write that comes while others are stalled joins them, so that order holds.
 //! - changes: gathered until the flush that covers them is issued, then kept until it returns.
 //!
-//! In `sync` durability visible means durable; in `async` it means appended.
+//! In `sync` durability visible means durable; in `async` it means appended, which the core writes before it tells anybody.
 
 use super::changes::CollectedChanges;
 use super::engine::{Engine, Snapshot, StateDamaged};
@@ -79,6 +79,7 @@ impl<L: EventLog> Shard<L> {
     pub fn visible(&self) -> Sequence {
         match self.durability {
             Durability::Sync => self.log.durable(),
+            Durability::Async if self.failed() => self.log.written(),
             Durability::Async => self.log.appended(),
         }
     }
@@ -239,8 +240,8 @@ impl<L: EventLog> Shard<L> {
         }
     }
 
-    /// A flush failed. What was appended since the last good one will never be durable: nobody may be told that it
-    /// succeeded, and nobody may see it.
+    /// Writing or a flush failed. What was appended since the last good flush will never be durable: nobody may be told that
+    /// it succeeded, and nobody may see it. In `async` that holds for what could not be written.
     pub fn fail(&mut self) {
         self.refuse(&ApiError::StorageFault);
         self.flushing = None;
@@ -254,7 +255,7 @@ impl<L: EventLog> Shard<L> {
         }
     }
 
-    /// True where a failed flush has closed the log for good.
+    /// True where a failed write or flush has closed the log for good.
     pub fn failed(&self) -> bool {
         self.refusal == Some(ApiError::StorageFault)
     }
@@ -423,7 +424,7 @@ impl<L: EventLog> Shard<L> {
 
     /// What is read of this shard's past. It includes what was accepted just now, so it waits for that to be visible;
     /// a log that has failed is told of as far as it is durable.
-    fn past(&self) -> (Sequence, Reply) {
+    fn past(&mut self) -> (Sequence, Reply) {
         let through = if self.failed() {
             self.visible()
         } else {

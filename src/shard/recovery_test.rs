@@ -394,14 +394,17 @@ impl Simulation {
     /// Ends the run, and says what has to be there after the next start.
     fn end(mut self, end: End) -> Stopped {
         let mut durable = Vec::new();
-        for running in self.shards {
+        for mut running in self.shards {
+            if self.random.bool() {
+                running.log.write_out().unwrap();
+            }
             if end == End::Orderly {
                 durable.push(running.log.appended());
                 running.log.close().unwrap();
             } else {
                 durable.push(match end {
                     End::PowerCut => running.log.durable(),
-                    End::Orderly | End::Killed => running.log.appended(),
+                    End::Orderly | End::Killed => running.log.written(),
                 });
                 drop(running.log);
                 if end == End::PowerCut {

@@ -22,6 +22,8 @@ use std::sync::Arc;
 struct MemoryLog {
     records: Vec<(i64, Vec<u8>)>,
     durable: u64,
+    /// Records at the end that the kernel does not have.
+    unwritten: u64,
     room: usize,
 }
 
@@ -40,7 +42,11 @@ impl EventLog for MemoryLog {
         Sequence::new(self.durable)
     }
 
-    fn reader(&self, _: Sequence) -> Option<flux_storage::LogReader> {
+    fn written(&self) -> Sequence {
+        Sequence::new(self.appended().get() - self.unwritten)
+    }
+
+    fn reader(&mut self, _: Sequence) -> Option<flux_storage::LogReader> {
         None
     }
 }
@@ -456,6 +462,34 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
         },
         now,
     );
+    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
+}
+
+#[test]
+fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_either() {
+    let log = MemoryLog {
+        room: 1000,
+        ..MemoryLog::default()
+    };
+    let mut shard = Shard::new(Engine::default(), log, Durability::Async, 1);
+    let now = Timestamp::from_micros(1);
+    let ask = |shard: &mut Shard<MemoryLog>| {
+        let envelope = Envelope {
+            origin: origin(1),
+            request: read(),
+        };
+        shard.request(envelope, now);
+    };
+    shard.publish(now, &small_event(), None).unwrap();
+    ask(&mut shard);
+    assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
+    shard.publish(now, &small_event(), None).unwrap();
+    shard.log_mut().unwritten = 1;
+    ask(&mut shard);
+    shard.fail();
+    assert_eq!(shard.visible(), Sequence::new(1));
+    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
+    ask(&mut shard);
     assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
 }
 

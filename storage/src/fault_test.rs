@@ -4,7 +4,7 @@
 //! flushed, segments are prepared and indexed, checkpoints written and published, old segments retired. It is told
 //! for each operation that it takes, on an empty directory and on one that had a life before, with each error that a
 //! full, limited, failing or read-only disk gives. Told is also how it ends: the fault goes away, and the log goes on
-//! as if nothing had been, unless a flush had failed; then it takes nothing more until it is opened again. Opened
+//! as if nothing had been, unless writing records or a flush had failed; then it takes nothing more until it is opened again. Opened
 //! again, it has every record that a flush had covered, and checkpoints that it can stand behind.
 
 use std::convert::Infallible;
@@ -219,7 +219,7 @@ impl Life {
             return false;
         }
         assert_eq!(open.log.append(1, 0, &[1]), Err(AppendError::Poisoned));
-        assert!(open.log.begin_flush().is_none() && open.log.spare_job().is_none());
+        assert!(open.log.begin_flush().is_err() && open.log.spare_job().is_none());
         assert_eq!(open.log.durable(), self.acknowledged, "{context}");
         true
     }
@@ -325,10 +325,11 @@ fn tell(plan: Plan, lives_before: usize) -> bool {
         assert!(life.refusals.len() <= 1, "{context}: {:?}", life.refusals);
     }
 
-    let is_flush = struck.0 == "flush" && layout::parse_segment(&struck.1).is_some();
+    let is_of_records = matches!(struck.0, "activate" | "append to" | "flush")
+        && layout::parse_segment(&struck.1).is_some();
     let stopped = life.recover(&context);
     if matches!(plan, Plan::FailOnce(..)) {
-        assert_eq!(stopped, is_flush && life.open.is_some(), "{context}");
+        assert_eq!(stopped, is_of_records && life.open.is_some(), "{context}");
     }
     promised = promised.max(life.acknowledged);
     let published = life.published;
@@ -353,6 +354,43 @@ fn tell_all(lives_before: usize, plan: impl Fn(usize) -> Plan) -> usize {
         passes += 1;
     }
     passes
+}
+
+#[test]
+fn readers_of_a_log_that_could_not_be_written_see_what_was() {
+    let root = scratch();
+    let mut data = DataDir::open(root.path(), 1, OPTIONS).unwrap();
+    let (mut log, _) = Log::open::<Infallible>(data.take_log(0), |_| Ok(())).unwrap();
+    let append = |log: &mut Log| {
+        log.append(1, 0, &payload(log.appended().next())).unwrap();
+    };
+    append(&mut log);
+    log.flush_blocking().unwrap();
+    append(&mut log);
+    log.write_out().unwrap();
+    append(&mut log);
+    fault::order(Plan::FailOnce(0, EIO));
+    let reader = log.reader(log.appended());
+    fault::operations();
+    let mut next = Some(Sequence::new(1));
+    let shown = reader.read_forward::<()>(Sequence::ZERO, |record| {
+        check(&record, &mut next);
+        Ok(ControlFlow::Continue(()))
+    });
+    shown.unwrap();
+    assert_eq!(
+        (reader.end(), next),
+        (Sequence::new(2), Some(Sequence::new(3)))
+    );
+    let mut found = 0;
+    let shown = reader.read_backward::<()>(0..=u64::MAX, Sequence::new(9), |_| {
+        found += 1;
+        Ok(ControlFlow::Continue(()))
+    });
+    shown.unwrap();
+    assert_eq!(found, 2);
+    assert!(log.failure().is_some() && log.write_out().is_err());
+    assert_eq!(log.append(1, 0, &[1]), Err(AppendError::Poisoned));
 }
 
 /// Makes a control log and stores one change in it. Tells how far it came, with what refused.

@@ -80,6 +80,23 @@ pub(crate) fn write_at(
     at(op, path, file.write_all_at(bytes, offset))
 }
 
+/// Zeroes what is not zero from an offset on, page by page, so that untouched pages are not written.
+pub(crate) fn zero_from((file, path): (&File, &Path), mut offset: u64) -> Result<(), StorageError> {
+    let mut page = [0; PAGE_BYTES];
+    loop {
+        let left = PAGE_BYTES - usize::try_from(offset % PAGE_BYTES as u64).unwrap_or_default();
+        let count = at("read", path, file.read_at(&mut page[..left], offset))?;
+        if count == 0 {
+            return Ok(());
+        }
+        if page[..count].iter().any(|&byte| byte != 0) {
+            page.fill(0);
+            write_at("write zeros to", (file, path), &page[..count], offset)?;
+        }
+        offset += count as u64;
+    }
+}
+
 /// Refuses where the file system says that it has not so many bytes left, whoever asks. What it says of a quota or
 /// of a shared pool may be more than there is: writing tells.
 ///
@@ -256,8 +273,9 @@ pub(crate) fn read_what_is_readable(
 
 /// Keeps the kernel from reading ahead of what is read from this open file.
 ///
-/// Reading ahead caches the file in large folios, and a flush writes whole folios: each flush of a small record
-/// wrote 64 KiB after the file had been read plainly, 4 KiB after it had been read like this (ext4, Linux 6.18).
+/// Reading ahead caches the file in large folios, and where the file system does not know which pages of a folio were
+/// written, a flush writes all of it: for each small record 64 KiB after the file had been read plainly, 4 KiB after it
+/// had been read like this (ext4, Linux 6.18, records stored into a mapping).
 /// A file advised as random is cached in single pages; large reads are large requests to the disk all the same.
 pub(crate) fn read_single_pages(file: &File) {
     hint(fadvise(file, 0, None, Advice::Random));

@@ -1,14 +1,15 @@
-//! The log of Flux: per shard, a sequence of preallocated, memory-mapped, CRC-checked segment files.
+//! The log of Flux: per shard, a sequence of preallocated, CRC-checked segment files, written in groups and
+//! mapped for reading.
 //!
 //! ```text
 //! DataDir      the directory, its lock, its generations (one per shard count it was written with)
 //!  ├ SealedLog   a log of an older generation: replayed, never written
 //!  ├ LogDir      the control log, of no shard and no generation: DataDir::take_control_log
 //!  └ LogDir      one shard's log of the newest generation, handed to the shard's thread
-//!     └ Log        append (memory only) → begin_flush → fdatasync by the caller → finish_flush
+//!     └ Log        append (memory only) → write_out (the kernel has it)
+//!     │            → begin_flush → fdatasync by the caller → finish_flush
 //!        ├ Flush     what to fdatasync, in order
-//!        ├ SpareJob  prepares the next segment on a helper thread
-//!        └ RetireJob removes old segments on a helper thread
+//!        ├ RetireJob removes old segments on a helper thread
 //!        ├ IndexJob  writes the history index of a closed segment on a helper thread
 //!        └ LogReader a snapshot, for looking up and reading history on any thread
 //!        └ SpareJob  prepares the next segment on a helper thread

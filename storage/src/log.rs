@@ -1,7 +1,7 @@
-//! One shard's log: append to memory, flush in groups, rotate into segments that are ready.
+//! One shard's log: append to memory, write and flush in groups, rotate into segments that are ready.
 //!
 //! ```text
-//! append ──→ active segment's mapping          begin_flush ──→ Flush ──→ the caller's fdatasync
+//! append ──→ active segment ──→ write_out      begin_flush ──→ Flush ──→ the caller's fdatasync
 //!    │ full: rotate into the spare             finish_flush: durable advances, the watermark follows
 //!    └ no spare: SegmentNeeded                 fail: nothing is accepted any more
 //!
@@ -9,7 +9,7 @@
 //! index_job ──→ IndexJob, run by a helper thread        reader ──→ LogReader, for any thread
 //! ```
 //!
-//! Invariants: `durable ≤ appended`; sequences are contiguous; at most one flush and one spare job are out at a
+//! Invariants: `durable ≤ written ≤ appended`; sequences are contiguous; at most one flush and one spare job are out at a
 //! time; the file of a spare in preparation is never the file of an installed one, because a spare that is too
 //! small is given up before a larger one of the same ordinal is asked for.
 //!
@@ -31,9 +31,9 @@ use crate::index::{IndexJob, Notes};
 use crate::log_dir::LogDir;
 use crate::reader::{ActiveSnapshot, LogReader};
 use crate::recovery::{Position, Recovered, Recovery, recover, walk_segment};
-use crate::region::{ReadRegion, Region};
+use crate::region::ReadRegion;
 use crate::retention::{ClosedSegment, RetireJob, RetirePlan};
-use crate::segment::{Segment, SegmentEntry, SegmentPlan};
+use crate::segment::{BUFFER_BYTES, Segment, SegmentEntry, SegmentPlan};
 use crate::sequence::Span;
 use crate::spare::{Spare, SpareJob};
 use crate::watermark::Watermark;
@@ -70,9 +70,9 @@ pub struct Log {
     spare: SpareState,
     /// The largest record that an append has asked a segment for since the last rotation.
     record_bytes_wanted: usize,
-    /// The mapping of the segment sealed last, for the next spare job to take down.
-    retired: Option<Region>,
     appended: Sequence,
+    /// What the kernel has: a killed process does not lose it.
+    written: Sequence,
     durable: Sequence,
     is_flushing: bool,
     watermark: Watermark,
@@ -161,7 +161,7 @@ impl Log {
         let watermark = Watermark::open(&place.dir, files.owner, last)?;
         let mut entries = files.segments;
         let spare = match if spare { entries.pop() } else { None } {
-            Some(entry) => SpareState::Ready(Box::new(map(entry, HEADER_BYTES)?)),
+            Some(entry) => SpareState::Ready(Box::new(reopen(entry, HEADER_BYTES)?)),
             None => SpareState::None,
         };
         let mut sealed: Vec<SealedSegment> = entries
@@ -170,7 +170,7 @@ impl Log {
             .map(|(entry, base)| SealedSegment { entry, base })
             .collect();
         let newest = sealed.pop().expect("a recovered log has a segment");
-        let mut active = map(newest.entry, end.position.offset)?;
+        let mut active = reopen(newest.entry, end.position.offset)?;
         let first_kept = files.removed.map_or(1, |horizon| horizon.first_ordinal);
         let closed = first_kept..active.entry.header.ordinal;
         layout::remove_stale_indexes(&place.dir, &closed)?;
@@ -179,9 +179,11 @@ impl Log {
             next: newest.base,
         };
         let index_key = place.options.index_key;
-        let (notes, noted) = Notes::walk(active.bytes(), active.seed(), start, index_key);
+        active.gather_in(Vec::with_capacity(BUFFER_BYTES));
+        let region = active.map_written()?;
+        let (notes, noted) = Notes::walk(region.bytes(), active.seed(), start, index_key);
         assert!(noted == end.position, "recovery found the same end");
-        if active.activation().is_none() {
+        if active.entry.activation.is_none() {
             active.activate(Activation {
                 base: newest.base,
                 durable: last,
@@ -200,8 +202,8 @@ impl Log {
             unindexed: VecDeque::new(),
             spare,
             record_bytes_wanted: 0,
-            retired: None,
             appended: last,
+            written: last,
             durable: last,
             is_flushing: false,
             watermark,
@@ -210,11 +212,13 @@ impl Log {
         Ok((log, recovery))
     }
 
-    /// Appends a record to memory: not durable until a flush that covers it is finished. Does not block.
+    /// Appends a record to memory: gone with the process until [`Log::write_out`], and not durable until a flush that
+    /// covers it is finished. Writes what waits already where it is much.
     ///
     /// # Errors
     ///
-    /// `SegmentNeeded` where the record has to wait for a spare; `TooLarge`; `Poisoned`. The log is as before.
+    /// `SegmentNeeded` where the record has to wait for a spare; `TooLarge`; `Poisoned`, also where writing fails now
+    /// ([`Log::failure`]). The record is not appended.
     ///
     /// # Panics
     ///
@@ -236,6 +240,9 @@ impl Log {
                 payload_bytes,
                 payload_bytes_max,
             });
+        }
+        if self.active.is_full_of_pending() {
+            self.write_out_or_fail()?;
         }
         let record_bytes = record_bytes(payload.len());
         if record_bytes > self.active.room() {
@@ -281,20 +288,60 @@ impl Log {
         self.durable
     }
 
+    /// The last sequence that a killed process does not lose.
+    pub fn written(&self) -> Sequence {
+        self.written
+    }
+
+    /// Hands all that was appended to the kernel, so that a killed process does not lose it. What was written before is not
+    /// written again. Waits for the disk only where the kernel wants less memory to wait for it.
+    ///
+    /// # Errors
+    ///
+    /// What writing said, after which the log accepts nothing; `Poisoned` where that was so before.
+    pub fn write_out(&mut self) -> Result<(), StorageError> {
+        if let Some(reason) = &self.failure {
+            return Err(StorageError::Poisoned {
+                reason: reason.clone(),
+            });
+        }
+        if self.written < self.appended {
+            match self.active.write_out() {
+                Ok(()) => self.written = self.appended,
+                Err(error) => {
+                    self.fail(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// For an append that needs it first.
+    fn write_out_or_fail(&mut self) -> Result<(), AppendError> {
+        self.write_out()
+            .map_err(|_told_by_failure| AppendError::Poisoned)
+    }
+
     /// What failed, where the log accepts nothing any more.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
-    /// Begins to flush all that was appended; `None` where all of it is durable, or after a failure.
+    /// Writes all that was appended, and begins to flush it; `None` where all of it is durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::write_out`].
     ///
     /// # Panics
     ///
     /// Where a flush is in progress: one at a time.
-    pub fn begin_flush(&mut self) -> Option<Flush> {
+    pub fn begin_flush(&mut self) -> Result<Option<Flush>, StorageError> {
         assert!(!self.is_flushing, "one flush at a time");
-        if self.durable == self.appended || self.failure.is_some() {
-            return None;
+        self.write_out()?;
+        if self.durable == self.appended {
+            return Ok(None);
         }
         self.is_flushing = true;
         let sealed = self.undurable.iter().map(|segment| segment.flush.clone());
@@ -302,10 +349,10 @@ impl Log {
         let segments = sealed
             .chain(std::iter::once(flush_segment(&self.active)))
             .collect();
-        Some(Flush {
+        Ok(Some(Flush {
             through: self.appended,
             segments,
-        })
+        }))
     }
 
     /// Every segment of this flush was flushed: what it covers is durable. Does not block. After
@@ -351,18 +398,13 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What the flush said, after which the log accepts nothing; `Poisoned` where that was so before.
+    /// What writing or the flush said, after which the log accepts nothing; `Poisoned` where that was so before.
     ///
     /// # Panics
     ///
     /// Where a flush is in progress.
     pub fn flush_blocking(&mut self) -> Result<(), StorageError> {
-        if let Some(reason) = &self.failure {
-            return Err(StorageError::Poisoned {
-                reason: reason.clone(),
-            });
-        }
-        let Some(flush) = self.begin_flush() else {
+        let Some(flush) = self.begin_flush()? else {
             return Ok(());
         };
         let flushed = flush.sync_blocking();
@@ -395,11 +437,7 @@ impl Log {
             leave_bytes: 0,
         };
         let lock = Arc::clone(&self.place.lock);
-        Some(SpareJob {
-            plan,
-            retired: self.retired.take(),
-            lock,
-        })
+        Some(SpareJob { plan, lock })
     }
 
     /// Takes the segment that a job made. One that has become too small meanwhile is given up, and the next
@@ -420,7 +458,6 @@ impl Log {
         self.spare = if is_large_enough {
             SpareState::Ready(Box::new(segment))
         } else {
-            self.retired = Some(segment.into_region());
             SpareState::None
         };
     }
@@ -459,19 +496,28 @@ impl Log {
     }
 
     /// A reader of what is in the log now, up to `through`: whoever shows only what is durable says
-    /// [`Log::durable`]. Does not block; copies at most 48 KiB.
-    pub fn reader(&self, through: Sequence) -> LogReader {
+    /// [`Log::durable`]. Writes what was appended, since readers read the file; where that fails they are shown less, and
+    /// the log accepts nothing any more. Copies at most 48 KiB.
+    pub fn reader(&mut self, through: Sequence) -> LogReader {
+        // Told by `failure`.
+        files::hint(self.write_out());
+        let span = Span {
+            base: self.active_base,
+            next: self.written.next(),
+        };
+        let mut notes = self.notes.clone();
+        notes.truncate(span.count());
         let active = ActiveSnapshot {
             entry: self.active.entry.clone(),
-            span: self.active_span(),
-            end: self.active.end(),
-            notes: self.notes.clone(),
+            span,
+            end: self.active.written(),
+            notes,
         };
         LogReader {
             closed: Arc::clone(&self.sealed),
             closed_next: self.active_base,
             active: Some(active),
-            through: through.min(self.appended),
+            through: through.min(self.written),
             durable: self.durable,
             removed: self.removed,
             key: self.place.options.index_key,
@@ -491,13 +537,14 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// `Storage` where a segment cannot be read or a record in it is damaged; `Visit` with the visitor's error,
-    /// which ends the replay.
+    /// `Storage` where what was appended can't be written, a segment cannot be read or a record in it is damaged; `Visit`
+    /// with the visitor's error, which ends the replay.
     pub fn replay_from<E>(
-        &self,
+        &mut self,
         from: Sequence,
         mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), ReplayError<E>> {
+        self.write_out()?;
         let mut visit_from = |record: Record<'_>| {
             if record.sequence < from {
                 Ok(())
@@ -533,13 +580,9 @@ impl Log {
             offset: HEADER_BYTES,
             next: self.active_base,
         };
-        let end = walk_segment(
-            self.active.bytes(),
-            self.active.seed(),
-            start,
-            &mut visit_from,
-        )
-        .map_err(ReplayError::Visit)?;
+        let region = self.active.map_written()?;
+        let end = walk_segment(region.bytes(), self.active.seed(), start, &mut visit_from)
+            .map_err(ReplayError::Visit)?;
         Ok(self.check_end(&self.active.entry.path, end, self.appended.next())?)
     }
 
@@ -654,8 +697,8 @@ impl Log {
         self.record_bytes_wanted = self.record_bytes_wanted.max(record_bytes);
         let spare = match std::mem::replace(&mut self.spare, SpareState::None) {
             SpareState::Ready(spare) if spare.room_when_empty() >= record_bytes => spare,
-            SpareState::Ready(small) => {
-                self.retired = Some(small.into_region());
+            // Given up where it is small.
+            SpareState::Ready(_) => {
                 return Err(AppendError::SegmentNeeded { record_bytes });
             }
             unready => {
@@ -663,6 +706,7 @@ impl Log {
                 return Err(AppendError::SegmentNeeded { record_bytes });
             }
         };
+        self.write_out_or_fail()?;
         let full = std::mem::replace(&mut self.active, *spare);
         if self.durable < self.appended {
             let flush = flush_segment(&full);
@@ -685,7 +729,7 @@ impl Log {
             entry: full.entry.clone(),
             base: self.active_base,
         });
-        self.retired = Some(full.into_region());
+        self.active.gather_in(full.into_buffer());
         self.active_base = self.appended.next();
         self.active.activate(Activation {
             base: self.active_base,
@@ -726,9 +770,9 @@ fn flush_segment(segment: &Segment) -> FlushSegment {
     }
 }
 
-fn map(entry: SegmentEntry, end: usize) -> Result<Segment, StorageError> {
+fn reopen(entry: SegmentEntry, end: usize) -> Result<Segment, StorageError> {
     let file = files::open_write(&entry.path)?;
-    Segment::map(entry, file, end)
+    Ok(Segment::new(entry, file, end))
 }
 
 fn map_sealed(entry: &SegmentEntry) -> Result<ReadRegion, StorageError> {

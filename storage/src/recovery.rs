@@ -24,13 +24,12 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::files::{self, PAGE_BYTES, at};
+use crate::files;
 use crate::format::CrcSeed;
 use crate::format::header::{Activation, HEADER_BYTES, LogId, activation_bytes};
 use crate::format::record::{self, RECORD_ALIGN, RECORD_BYTES_MIN, decode, peek_sequence};
 use crate::log_dir::LogDir;
 use crate::log_files::{LogFiles, map};
-use crate::region::Region;
 use crate::segment::SegmentEntry;
 use crate::watermark;
 use crate::{Record, ReplayError, Sequence, StorageError, layout};
@@ -427,10 +426,7 @@ impl LogFiles {
         }
         let entry = self.entry(end.index());
         let file = files::open_write(&entry.path)?;
-        let mut region = at("map", &entry.path, Region::map(&file))?;
-        if let Some(rest) = region.bytes_mut().get_mut(end.position.offset..) {
-            zero(rest);
-        }
+        files::zero_from((&file, &entry.path), end.position.offset as u64)?;
         files::sync_data(&file, &entry.path)
     }
 
@@ -511,13 +507,4 @@ pub(crate) fn scan(bytes: &[u8], seed: CrcSeed, position: Position, ahead_max: u
         found.used = tail.len().saturating_sub(rest.len());
     }
     found
-}
-
-/// Zeroes what is not zero, page by page, so that untouched pages are not written.
-fn zero(bytes: &mut [u8]) {
-    for page in bytes.chunks_mut(PAGE_BYTES) {
-        if page.iter().any(|&byte| byte != 0) {
-            page.fill(0);
-        }
-    }
 }

@@ -6,11 +6,11 @@
 //! - **Lock.** Every mapped file lies in a data directory whose `LOCK` this process holds for as long as any
 //!   `Log`, `LogDir`, `LogReader`, `SealedLog` or `SpareJob` of it lives, and no program but Flux writes there. Someone who
 //!   truncates a segment under a running server gets SIGBUS, as with every database that maps its files.
-//! - **One writer.** A [`Region`] of a file is made at most once at a time, by the one owner of its log, and
-//!   every plain write to the file (zeroing, header) ends before it is made.
-//! - **Readers after writers.** A [`ReadRegion`] is made of files that have no region, or one that will not be
-//!   written again (a sealed segment's), or of the first bytes of a file, before its owner's next record: a
-//!   segment is appended to, and nothing before its end changes once the first record is there.
+//! - **One writer.** A [`Region`] is made of a watermark file, or of a segment for one append, at most once at a time, by
+//!   the one owner of its log, and no plain write to the file goes on beside it.
+//! - **Readers after writers.** A [`ReadRegion`] is made of files that will not be written again (a sealed segment), or
+//!   of the first bytes of a file, before its owner's next record: a segment is appended to, and nothing
+//!   before its end changes once the first record is there. Recovery, which cuts, has taken its regions down by then.
 //! - **Length.** Mapped files are preallocated and never truncated.
 
 #![expect(
@@ -43,18 +43,7 @@ impl Region {
         // SAFETY: by **Lock** no other process changes the file, by **One writer** this process changes it
         // only through this mapping, and by **Length** it keeps its size while mapped.
         let map = unsafe { MmapMut::map_mut(file) }?;
-        // Appends touch pages in turn but a fault must not read around itself: see `files::prefetch`.
-        hint(map.advise(Advice::Random));
         Ok(Self { map })
-    }
-
-    /// Maps every page now, so that the first store into each finds it present. Blocks while pages are read.
-    pub(crate) fn populate(&self) {
-        hint(self.map.advise(Advice::PopulateRead));
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
@@ -110,7 +99,6 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 8192]).unwrap();
         let mut region = Region::map(&file).unwrap();
-        region.populate();
         region.bytes_mut()[4096..4100].copy_from_slice(b"flux");
         drop(region);
         let mut expected = [7; 8192];

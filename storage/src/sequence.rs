@@ -59,6 +59,11 @@ impl Span {
     pub(crate) fn is_empty(self) -> bool {
         self.base == self.next
     }
+
+    /// How many sequences it holds.
+    pub(crate) fn count(self) -> usize {
+        usize::try_from(self.next.get() - self.base.get()).unwrap_or(usize::MAX)
+    }
 }
 
 impl fmt::Display for Sequence {
@@ -67,7 +72,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// One record, borrowed from the mapped segment for the length of a visit.
+/// One record, borrowed from a mapped segment for the length of a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its number in the log.

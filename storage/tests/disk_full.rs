@@ -27,9 +27,10 @@ fn open(path: &Path) -> (Log, u64) {
     (log, recovery.records)
 }
 
-/// Runs a test of this program with files limited to `limit_kib`, in a directory of its own.
-fn run_limited(test: &str, limit_kib: u32) -> tempfile::TempDir {
+/// Runs a test of this program with files limited to `limit_kib`, in a directory of its own that was prepared.
+fn run_limited(test: &str, limit_kib: u32, prepare: impl FnOnce(&Path)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
     // `ulimit -f` counts 512-byte blocks in a POSIX shell.
     let script = format!(
         "trap '' XFSZ; ulimit -f {}; exec \"$0\" --exact {test}",
@@ -59,6 +60,7 @@ fn a_full_disk_stops_appends_when_the_segment_is_full_and_goes_on_when_there_is_
         let dir = run_limited(
             "a_full_disk_stops_appends_when_the_segment_is_full_and_goes_on_when_there_is_room",
             100,
+            |_| {},
         );
         // There is room now; what was durable is there, and the log goes on.
         let (mut log, records) = open(dir.path());
@@ -103,11 +105,39 @@ fn a_full_disk_stops_appends_when_the_segment_is_full_and_goes_on_when_there_is_
 }
 
 #[test]
+fn a_limit_on_files_is_none_on_what_a_segment_has() {
+    let Some(dir) = child_directory() else {
+        let dir = run_limited("a_limit_on_files_is_none_on_what_a_segment_has", 8, |dir| {
+            open(dir).0.close().unwrap();
+        });
+        assert_eq!(open(dir.path()).1, 60);
+        return;
+    };
+    let (mut log, _) = open(&dir);
+    while log.append(1, 0, &[7; 985]).is_ok() {
+        if log.appended().get().is_multiple_of(9) {
+            log.flush_blocking().unwrap();
+        }
+    }
+    log.flush_blocking().unwrap();
+    assert_eq!((log.durable().get(), log.failure()), (60, None));
+    let mut count = 0;
+    log.replay_from::<()>(log.first_sequence(), |record| {
+        count += 1;
+        assert_eq!(record.payload, [7; 985]);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(count, 60);
+}
+
+#[test]
 fn a_full_disk_refuses_a_new_directory_and_leaves_nothing_half_made() {
     let Some(dir) = child_directory() else {
         let dir = run_limited(
             "a_full_disk_refuses_a_new_directory_and_leaves_nothing_half_made",
             32,
+            |_| {},
         );
         assert_eq!(open(dir.path()).1, 0);
         return;

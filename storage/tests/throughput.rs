@@ -85,7 +85,7 @@ fn an_entity_and_a_namespace_are_looked_up_and_the_cost_is_printed() {
         }
     }
     log.flush_blocking().unwrap();
-    let look_up = |keys: std::ops::RangeInclusive<u64>| {
+    let mut look_up = |keys: std::ops::RangeInclusive<u64>| {
         let begun = Instant::now();
         let reader = log.reader(log.durable());
         let snapshot = begun.elapsed();

@@ -166,8 +166,13 @@ impl SegmentHeader {
 }
 
 impl Activation {
-    /// Writes the activation part into a segment.
-    pub(crate) fn encode(self, segment: &mut [u8], seed: CrcSeed) {
+    /// Writes the activation part into a segment's header.
+    pub(crate) fn encode(self, page: &mut [u8], seed: CrcSeed) {
+        put(page, ACTIVATION, self.encoded(seed).1);
+    }
+
+    /// The offset of the activation part in a segment, and its bytes.
+    pub(crate) fn encoded(self, seed: CrcSeed) -> (usize, [u8; ACTIVATION_BYTES]) {
         let mut part = [0; ACTIVATION_BYTES];
         put(&mut part, ACTIVATION_BASE, self.base.get().to_le_bytes());
         put(
@@ -177,7 +182,7 @@ impl Activation {
         );
         let crc = activation_crc(&part, seed);
         put(&mut part, ACTIVATION_CRC, crc.to_le_bytes());
-        put(segment, ACTIVATION, part);
+        (ACTIVATION, part)
     }
 
     /// Reads the activation part; `None` where the segment was never active or the part is torn.

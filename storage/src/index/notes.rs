@@ -78,6 +78,20 @@ impl Notes {
         self.full.len() * CHUNK_NOTES + self.last.keys.len()
     }
 
+    /// Forgets all but the first `len` records.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        while self.len() > len {
+            if self.last.keys.is_empty()
+                && let Some(chunk) = self.full.pop()
+            {
+                self.last = Arc::unwrap_or_clone(chunk);
+            }
+            let left = len.saturating_sub(self.full.len() * CHUNK_NOTES);
+            self.last.keys.truncate(left);
+            self.last.places.truncate(left);
+        }
+    }
+
     /// The place of record number `index`, from 0.
     ///
     /// # Panics
@@ -166,6 +180,23 @@ mod tests {
         assert_eq!(snapshot.len(), 2 * CHUNK_NOTES + 7);
         assert!(Arc::ptr_eq(&snapshot.full[0], &notes.full[0]));
         assert!(Arc::ptr_eq(&snapshot.full[1], &notes.full[1]));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_the_end() {
+        let all = notes(2 * CHUNK_NOTES + 7);
+        let end = all.len();
+        for len in [end, end - 1, 2 * CHUNK_NOTES, 2 * CHUNK_NOTES - 1, 5, 0] {
+            let mut notes = all.clone();
+            notes.truncate(len);
+            assert_eq!(notes.len(), len);
+            assert!(notes.entries().eq(all.entries().take(len)), "{len}");
+            notes.note(3, 8);
+            assert_eq!(notes.len(), len + 1);
+        }
+        let mut notes = all;
+        notes.truncate(end + 1);
+        assert_eq!(notes.len(), end);
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn a_copy_of_an_open_log_holds_what_was_appended_and_opens() {
         let scratch = Scratch::new();
         let (mut log, ..) = scratch.open(1, EQUAL).unwrap().log();
         let expected = fill(&mut log, count);
+        log.write_out().unwrap();
         let summary = back_up(&scratch, &target(&scratch)).unwrap();
         let position = summary.logs[0];
         assert_eq!(
@@ -396,6 +397,7 @@ fn what_a_killed_backup_left_is_replaced_and_nothing_else_ever_is() {
     let scratch = Scratch::new();
     let (mut log, ..) = scratch.open(1, EQUAL).unwrap().log();
     let all = fill(&mut log, 5);
+    log.write_out().unwrap();
     let copy = target(&scratch);
     let partial = copy.with_file_name("copy.partial");
 

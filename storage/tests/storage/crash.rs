@@ -1,7 +1,7 @@
 //! A machine that loses power at any point, simulated on real files.
 //!
-//! A story is one log's life over several crashes. The workload appends records of many sizes, begins and
-//! finishes flushes, and rotates. All the while the test keeps, for each file, its *durable image*: its bytes as
+//! A story is one log's life over several crashes. The workload appends records of many sizes, writes them out, begins
+//! and finishes flushes, and rotates. All the while the test keeps, for each file, its *durable image*: its bytes as
 //! they were when the last finished flush began. At a crash the file becomes that image plus an arbitrary
 //! subset of the 512-byte sectors in which the live file differs, because the kernel writes dirty pages back
 //! whenever it likes and a disk tears writes between sectors. Files exist once their directory entry was
@@ -145,8 +145,9 @@ impl Story {
             if self.chance.one_in(12) && self.retire(log) {
                 break;
             }
-            match self.chance.below(10) {
+            match self.chance.below(11) {
                 0..7 => self.append(log),
+                10 => log.write_out().unwrap(),
                 7 | 8 => match begun.take() {
                     None => begun = self.begin(log),
                     Some(flush) => self.finish(log, flush),
@@ -227,7 +228,7 @@ impl Story {
     }
 
     fn begin(&mut self, log: &mut Log) -> Option<Begun> {
-        let flush = log.begin_flush()?;
+        let flush = log.begin_flush().unwrap()?;
         Some(Begun {
             flush,
             files: self.scratch.files(),

@@ -337,6 +337,7 @@ fn a_torn_tail_is_cut_at_the_last_whole_record_and_reported() {
     log.flush_blocking().unwrap();
     append(&mut log, &[7; 200]);
     append(&mut log, &[8; 200]);
+    log.write_out().unwrap();
     drop(log);
     let path = first_segment(&scratch);
     let mut bytes = fs::read(&path).unwrap();

@@ -102,6 +102,8 @@ fn another_number_of_shards_keeps_every_record_and_their_order() {
                 own.extend((0..count).map(|number| append(&mut log, &payload(number, 500))));
                 if visit == 0 {
                     log.close().unwrap();
+                } else {
+                    log.write_out().unwrap();
                 }
             }
             let own = &expected[first_own..];

@@ -266,7 +266,7 @@ fn every_question_is_answered_as_a_list_of_all_records_would() {
 
 #[test]
 fn damage_is_told_with_file_and_offset_and_only_to_who_reads_it() {
-    let (scratch, log, records) = indexed_log(900);
+    let (scratch, mut log, records) = indexed_log(900);
     let path = scratch.log_dir(1, 0, 1).join("00000002.seg");
     let mut bytes = fs::read(&path).unwrap();
     let (offset, victim) = records
@@ -357,7 +357,7 @@ fn a_sealed_log_is_read_like_an_open_one() {
 #[test]
 fn an_empty_log_has_no_history() {
     let scratch = Scratch::new();
-    let log = open(&scratch);
+    let mut log = open(&scratch);
     check_reader(&log.reader(log.durable()), &[], &mut Chance::new(1), 1);
     let everything = log.reader(Sequence::new(u64::MAX - 1));
     assert_eq!(everything.end(), Sequence::ZERO);
@@ -450,7 +450,7 @@ fn a_look_up_reads_the_segments_that_hold_what_it_looks_for_and_no_others() {
 
 #[test]
 fn a_refusal_of_the_visitor_ends_the_reading() {
-    let (_scratch, log, _) = indexed_log(50);
+    let (_scratch, mut log, _) = indexed_log(50);
     let reader = log.reader(log.durable());
     let refusal = reader.read_backward(ALL, Sequence::new(9), |record| Err(record.sequence.get()));
     assert!(matches!(refusal, Err(ReplayError::Visit(8))), "{refusal:?}");
@@ -492,7 +492,7 @@ fn history_that_was_removed_is_told_from_history_that_is_there() {
     };
     check(&log.reader(log.durable()));
     drop((before, log));
-    let log = open(&scratch);
+    let mut log = open(&scratch);
     check(&log.reader(log.durable()));
     log.close().unwrap();
     let resharded = scratch.open(2, OPTIONS).unwrap();

@@ -58,7 +58,7 @@ fn a_segment_that_is_not_durable_is_answered_from_without_an_index_file() {
 
 #[test]
 fn every_changed_byte_of_an_index_gives_the_same_answers_and_a_whole_index_again() {
-    let (scratch, log, records) = indexed_log(300);
+    let (scratch, mut log, records) = indexed_log(300);
     let path = indexes(&scratch.log_dir(1, 0, 1)).remove(0);
     let whole = fs::read(&path).unwrap();
     let reader = log.reader(log.durable());
@@ -75,7 +75,7 @@ fn every_changed_byte_of_an_index_gives_the_same_answers_and_a_whole_index_again
 
 #[test]
 fn an_index_cut_short_or_of_another_place_time_or_scheme_gives_the_same_answers() {
-    let (scratch, log, records) = indexed_log(1500);
+    let (scratch, mut log, records) = indexed_log(1500);
     let paths = indexes(&scratch.log_dir(1, 0, 1));
     let wholes: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(paths.len() > 2);
@@ -106,7 +106,7 @@ fn an_index_cut_short_or_of_another_place_time_or_scheme_gives_the_same_answers(
         index_key: REVERSED,
         ..OPTIONS
     };
-    let (log, ..) = scratch.open(1, options).unwrap().log();
+    let (mut log, ..) = scratch.open(1, options).unwrap().log();
     let some = records[700].payload.as_slice();
     let found = backward(
         &log.reader(log.durable()),
@@ -125,7 +125,7 @@ fn an_index_cut_short_or_of_another_place_time_or_scheme_gives_the_same_answers(
 
 #[test]
 fn an_index_that_cannot_be_written_is_not_missed() {
-    let (scratch, log, records) = indexed_log(900);
+    let (scratch, mut log, records) = indexed_log(900);
     for path in indexes(&scratch.log_dir(1, 0, 1)) {
         fs::remove_file(&path).unwrap();
         // A rename onto a directory fails, whoever runs the test.
@@ -152,7 +152,7 @@ fn the_indexes_that_a_crash_left_are_removed_where_they_say_nothing() {
     let stale = dir.join(format!("{active:08}.idx"));
     fs::copy(dir.join(&kept[0]), &stale).unwrap();
     replace(&dir.join("00000001.idx.7.tmp"), b"half");
-    let log = open(&scratch);
+    let mut log = open(&scratch);
     assert_eq!(names(&dir), kept);
     check_reader(&log.reader(log.durable()), &records, &mut Chance::new(1), 1);
 }

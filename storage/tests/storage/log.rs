@@ -19,7 +19,7 @@ fn what_was_flushed_comes_back_in_order() {
     assert_eq!(log.durable(), Sequence::ZERO);
     log.flush_blocking().unwrap();
     assert_eq!(log.durable(), Sequence::new(200));
-    assert!(log.begin_flush().is_none(), "all is durable");
+    assert!(log.begin_flush().unwrap().is_none(), "all is durable");
     log.close().unwrap();
 
     let (log, recovery, records) = open_log(&scratch);
@@ -35,14 +35,35 @@ fn a_log_dropped_without_a_flush_keeps_what_the_kernel_has() {
     let expected: Vec<_> = (1..=50)
         .map(|number| append(&mut log, &payload(number, 99)))
         .collect();
+    assert_eq!(log.written(), Sequence::ZERO);
+    log.write_out().unwrap();
+    assert_eq!(log.written(), log.appended());
+    append(&mut log, b"in memory only");
     drop(log);
     let (log, _, records) = open_log(&scratch);
     assert_eq!(records, expected);
     assert_eq!(
-        log.durable(),
-        log.appended(),
+        (log.written(), log.durable()),
+        (log.appended(), log.appended()),
         "recovery makes durable what it returns"
     );
+}
+
+#[test]
+fn what_waits_to_be_written_is_bounded() {
+    let scratch = Scratch::new();
+    let (mut log, ..) = open_log(&scratch);
+    let bytes = 64 * 1024;
+    let mut most = 0;
+    for number in 1..=20 {
+        append(&mut log, &payload(number, bytes));
+        most = most.max(log.appended().get() - log.written().get());
+    }
+    assert_eq!(most, 2, "128 KiB, and what an append adds to that");
+    // One that is larger than the bound waits alone.
+    append(&mut log, &payload(21, 40 * bytes));
+    append(&mut log, b"after it");
+    assert_eq!(log.written(), Sequence::new(21));
 }
 
 #[test]
@@ -51,17 +72,17 @@ fn a_flush_covers_what_was_appended_before_it_began() {
     let (mut log, ..) = open_log(&scratch);
     append(&mut log, b"one");
     append(&mut log, b"two");
-    let flush = log.begin_flush().unwrap();
+    let flush = log.begin_flush().unwrap().unwrap();
     append(&mut log, b"three");
     assert_eq!(flush.through(), Sequence::new(2));
     flush.sync_blocking().unwrap();
     assert_eq!(log.durable(), Sequence::ZERO);
     log.finish_flush(flush);
     assert_eq!(log.durable(), Sequence::new(2));
-    let flush = log.begin_flush().unwrap();
+    let flush = log.begin_flush().unwrap().unwrap();
     assert_eq!(flush.through(), Sequence::new(3));
     log.finish_flush(flush);
-    assert!(log.begin_flush().is_none());
+    assert!(log.begin_flush().unwrap().is_none());
 }
 
 #[test]
@@ -90,7 +111,7 @@ fn a_full_segment_asks_for_a_spare_once_and_goes_on_with_it() {
     log.install_spare(job_again.run().unwrap());
     assert!(log.spare_job().is_none());
     assert_eq!(log.append(1, 0, &record), Ok(Sequence::new(4)));
-    assert_eq!(log.begin_flush().unwrap().segments().len(), 2);
+    assert_eq!(log.begin_flush().unwrap().unwrap().segments().len(), 2);
     assert!(log.spare_job().is_some(), "the spare is used up");
 }
 
@@ -166,14 +187,14 @@ fn after_a_failure_nothing_is_accepted_until_the_directory_is_opened_again() {
     let scratch = Scratch::new();
     let (mut log, ..) = open_log(&scratch);
     append(&mut log, b"kept");
-    let flush = log.begin_flush().unwrap();
+    let flush = log.begin_flush().unwrap().unwrap();
     log.fail("the disk is on fire");
     log.fail("and so is the house");
     log.finish_flush(flush);
     assert_eq!(log.durable(), Sequence::ZERO);
     assert_eq!(log.failure(), Some("the disk is on fire"));
     assert_eq!(log.append(1, 0, b"more"), Err(AppendError::Poisoned));
-    assert!(log.begin_flush().is_none() && log.spare_job().is_none());
+    assert!(log.begin_flush().is_err() && log.spare_job().is_none());
     assert!(matches!(
         log.flush_blocking(),
         Err(StorageError::Poisoned { .. })

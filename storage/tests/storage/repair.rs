@@ -434,7 +434,7 @@ fn a_reader_passes_over_gaps() {
     }
     fs::remove_file(scratch.log_dir(1, 0, 1).join("00000003.seg")).unwrap();
     repair(&scratch, "three gaps");
-    let (log, _, found) = scratch.open(1, SMALL).unwrap().log();
+    let (mut log, _, found) = scratch.open(1, SMALL).unwrap().log();
     let (kept, lost) = check_contiguous(&found, "three gaps");
     assert!(lost.contains(&RECORDS) && lost.len() >= 3 && !kept.is_empty());
     assert!(kept.iter().all(|record| records.contains(record)));

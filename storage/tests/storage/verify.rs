@@ -49,6 +49,7 @@ fn a_log_in_use_is_whole_at_every_moment() {
     let (mut log, ..) = data.shard(0).unwrap();
     for number in 1..=60 {
         append(&mut log, &payload(number, 700));
+        log.write_out().unwrap();
         let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
         assert!(inspection.is_in_use());
         let report = look(&scratch);
@@ -114,6 +115,7 @@ fn a_torn_tail_is_no_damage() {
     append(&mut log, &payload(1, 100));
     log.flush_blocking().unwrap();
     append(&mut log, &payload(2, 100));
+    log.write_out().unwrap();
     drop(log);
     let path = scratch.log_dir(1, 0, 1).join("00000001.seg");
     let mut bytes = fs::read(&path).unwrap();
