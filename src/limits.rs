@@ -105,6 +105,9 @@ pub const GATHERING_MICROS_MAX: u64 = 1500;
 /// Microseconds, in all, for which a core waits for them while nothing is ready: what it takes to wake a client that
 /// slept, and a fifth of what a flush takes. Then the flush goes.
 pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;
+/// The same where clients send again as soon as they are answered, and some were answered through other cores: two messages
+/// more each way, and the other core may flush meanwhile. About what a flush takes.
+pub const GATHERING_PATIENT_MICROS_MAX: u64 = 200;
 /// Microseconds for which a core that found nothing to do looks again before it sleeps: a few times what sleeping and waking
 /// cost. As long as it waits for clients, so that it does not sleep for the rest of that and then once more.
 pub const LOOKOUT_MICROS_MAX: u64 = GATHERING_QUIET_MICROS_MAX;

@@ -20,5 +20,5 @@ pub use event::{
 };
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
 pub use pack::EventPack;
-pub use placement::{place, place_key};
+pub use placement::{place, place_bytes, place_key};
 pub use time::{Rfc3339, Timestamp};

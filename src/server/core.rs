@@ -18,6 +18,7 @@ use super::janitor::{Covered, Janitor};
 use super::lookout::Lookout;
 use super::operation::RequestMeta;
 use super::poller::{Patience, Poller, Ready, Token};
+use super::returns::Returns;
 use super::runtime;
 use super::slots::Slots;
 use super::websocket::Owner;
@@ -25,7 +26,7 @@ use crate::api::ApiError;
 use crate::limits;
 use crate::model::Durability;
 use crate::report;
-use crate::shard::{ControlMessage, Inbox, Message, Reply, Shard, Ticket};
+use crate::shard::{ControlMessage, Inbox, Message, Origin, Reply, Shard, Ticket};
 use flux_storage::{LayerError, Sequence, SetAside};
 use std::future::Future;
 use std::io;
@@ -50,6 +51,7 @@ pub(super) struct Core {
     pub(super) flusher: Flusher,
     lookout: Lookout,
     pub(super) foresight: Foresight,
+    pub(super) returns: Returns,
     checkpointer: Checkpointer,
     janitor: Janitor,
     historian: Historian,
@@ -62,6 +64,10 @@ pub(super) struct Core {
     /// Connections with answers that wait for a flush.
     pub(super) gated: Vec<u32>,
     pub(super) ready: Vec<Ready>,
+    /// Reused: messages at hand.
+    pub(super) messages: Vec<Message>,
+    /// Reused: replies at hand.
+    replies: Vec<(Origin, Reply)>,
     pub(super) hits: Vec<u32>,
     pub(super) received: Box<[u8]>,
     pub(super) ticks: u64,
@@ -136,6 +142,7 @@ impl Core {
             connections: Slots::default(),
             lookout: Lookout::default(),
             foresight: Foresight::default(),
+            returns: Returns::default(),
             checkpointer: Checkpointer::new(),
             janitor: parts.janitor,
             historian: parts.historian,
@@ -145,6 +152,8 @@ impl Core {
             to_read: Vec::new(),
             gated: Vec::new(),
             ready: Vec::new(),
+            messages: Vec::new(),
+            replies: Vec::new(),
             hits: Vec::new(),
             received: vec![0; limits::RECEIVE_BYTES].into(),
             ticks: 0,
@@ -157,6 +166,7 @@ impl Core {
     ///
     /// # Errors
     /// Where the log can't be opened or closed, or the kernel refuses what can't be done without.
+    #[expect(clippy::large_stack_frames, reason = "once for each core")]
     pub(super) async fn run(mut self, opening: Opening) -> io::Result<()> {
         let mut opening = Some(opening);
         let waker = self.inbox.waker();
@@ -298,7 +308,9 @@ impl Core {
             Finding::Damaged(error) => self.rebuild(error),
         }
         if self.flusher.poll(&mut self.hub, context) {
-            self.release();
+            if self.release() && self.returns.take() {
+                self.flusher.be_patient();
+            }
             finished = true;
         }
         Ok(finished)
@@ -411,6 +423,10 @@ impl Core {
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
         if event.readable {
+            let answered_micros = std::mem::take(&mut connection.answered_micros);
+            if answered_micros > 0 {
+                self.returns.received(answered_micros, self.hub.now_micros);
+            }
             connection.queue_read(index, &mut self.to_read);
         }
         if writable_again {
@@ -418,36 +434,28 @@ impl Core {
         }
     }
 
-    fn take_messages(&mut self) -> bool {
-        let mut busy = false;
-        // Bounded, so that a busy neighbour does not keep this core from its own connections.
-        for _ in 0..limits::MAILBOX_MESSAGES_MAX {
-            let Some(message) = self.inbox.take() else {
-                break;
-            };
-            busy = true;
-            match message {
-                Message::Request(envelope) => {
-                    if let Some(shard) = &mut self.hub.shard {
-                        shard.request(envelope, self.hub.now);
-                    } else {
-                        let reply = Reply::Refused(ApiError::NotReady);
-                        self.reply(envelope.origin.core, envelope.origin.ticket, reply);
-                    }
+    /// Works on what another core has sent.
+    pub(super) fn work_on_message(&mut self, message: Message) {
+        match message {
+            Message::Request(envelope) => {
+                if let Some(shard) = &mut self.hub.shard {
+                    shard.request(envelope, self.hub.now);
+                } else {
+                    let reply = Reply::Refused(ApiError::NotReady);
+                    self.reply(envelope.origin.core, envelope.origin.ticket, reply);
                 }
-                Message::Reply {
-                    from,
-                    ticket,
-                    reply,
-                } => self.deliver(ticket, Delivery::Reply(from, reply)),
-                Message::Changes(batch) => self.fan_out(&batch),
-                Message::Control(message) => self.take_control(message),
-                Message::Census { from, census } => self.directory.take(from, census),
-                // The supervisor's, which is no core.
-                Message::Connectors(_) => {}
             }
+            Message::Reply {
+                from,
+                ticket,
+                reply,
+            } => self.deliver(ticket, Delivery::Reply(from, reply)),
+            Message::Changes(batch) => self.fan_out(&batch),
+            Message::Control(message) => self.take_control(message),
+            Message::Census { from, census } => self.directory.take(from, census),
+            // The supervisor's, which is no core.
+            Message::Connectors(_) => {}
         }
-        busy
     }
 
     fn take_control(&mut self, message: ControlMessage) {
@@ -475,20 +483,27 @@ impl Core {
         }
     }
 
-    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld.
-    pub(super) fn release(&mut self) {
+    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld. True where some went to other
+    /// cores.
+    pub(super) fn release(&mut self) -> bool {
         self.write_out();
         let withheld = self.flusher.is_flushing() && self.hub.is_sync();
         let Some(shard) = &mut self.hub.shard else {
-            return;
+            return false;
         };
-        let mut replies = Vec::new();
-        shard.release(|origin, reply| replies.push((origin, reply)));
+        let own = self.hub.core;
+        let mut replies = std::mem::take(&mut self.replies);
+        let mut told_others = false;
+        shard.release(|origin, reply| {
+            told_others |= origin.core != own;
+            replies.push((origin, reply));
+        });
         let changes = if withheld { None } else { shard.take_changes() };
         let (visible, failed) = (shard.visible(), shard.failed());
-        for (origin, reply) in replies {
+        for (origin, reply) in replies.drain(..) {
             self.reply(origin.core, origin.ticket, reply);
         }
+        self.replies = replies;
         let gated = std::mem::take(&mut self.gated);
         for &index in &gated {
             let Some(connection) = self.connections.get_mut(index) else {
@@ -510,6 +525,7 @@ impl Core {
             self.publish_changes(&changes);
         }
         self.count();
+        told_others
     }
 
     /// What this connection was to be told will never be durable: it is told so, and closed.

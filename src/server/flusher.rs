@@ -69,6 +69,11 @@ impl Flusher {
         self.gathering.note_wait(since_micros, now_micros, found);
     }
 
+    /// Those whom the last flush answered come back, and not by the shortest way.
+    pub(super) fn be_patient(&mut self) {
+        self.gathering.be_patient();
+    }
+
     /// The core had something to do.
     pub(super) fn note_work(&mut self) {
         self.gathering.note_work();

@@ -6,6 +6,7 @@
 //! changes no answer.
 
 use crate::limits::ENTITY_ID_BYTES_MAX;
+use crate::model::place_bytes;
 use crate::state::{AHEAD_IDS_MAX, WARM_IDS_MAX};
 use memchr::memmem::Finder;
 use std::ops::ControlFlow;
@@ -27,6 +28,8 @@ pub(super) struct Guesses<'b> {
     len: usize,
     /// Those that were handed over.
     done: usize,
+    /// Only ids of this shard of so many are of use; all of them where that is not said.
+    shard: Option<(u16, u16)>,
 }
 
 impl Default for Foresight {
@@ -39,8 +42,21 @@ impl Default for Foresight {
 }
 
 impl<'b> Guesses<'b> {
+    /// For one shard of so many.
+    pub(super) fn for_shard(shard: u16, shards: u16) -> Self {
+        Self {
+            shard: (shards > 1).then_some((shard, shards)),
+            ..Self::default()
+        }
+    }
+
     /// Adds an id, and hands them over where they are as many as are looked up side by side. `Break` where no more is of use.
     pub(super) fn push(&mut self, id: &'b [u8], warm: impl FnOnce(&[&'b [u8]])) -> ControlFlow<()> {
+        if let Some((shard, shards)) = self.shard
+            && place_bytes(id, shards) != shard
+        {
+            return ControlFlow::Continue(());
+        }
         if let Some(place) = self.ids.get_mut(self.len) {
             *place = id;
             self.len += 1;
@@ -127,6 +143,7 @@ fn until(rest: &[u8], is_end: impl Fn(u8) -> bool) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::place;
 
     fn guessed(pending: &str) -> Vec<&str> {
         let mut ids = Vec::new();
@@ -166,6 +183,19 @@ mod tests {
         }
         let long = format!("POST {{\"entity_id\":\"{}\"}}", "x".repeat(600));
         assert_eq!(guessed(&long), [""; 0]);
+    }
+
+    #[test]
+    fn what_other_shards_hold_is_not_looked_up() {
+        let ids: Vec<String> = (0..12).map(|number| format!("n{number}/e")).collect();
+        let (mut guesses, mut found) = (Guesses::for_shard(1, 3), Vec::new());
+        for id in &ids {
+            assert!(guesses.push(id.as_bytes(), |_| {}).is_continue());
+        }
+        guesses.finish(|ids| found.extend(ids.iter().map(|id| id.to_vec())));
+        let own = ids.iter().filter(|id| place(id, 3) == 1);
+        assert!(own.map(String::as_bytes).eq(&found));
+        assert!(found.len() > 1, "{found:?}");
     }
 
     #[test]

@@ -12,10 +12,15 @@
 //! goes after [`GATHERING_MICROS_MAX`]. Where looking for them is in vain ([`super::lookout`]) it sleeps meanwhile: the clients
 //! may need its processor to come back.
 //!
+//! Clients that were answered through another core come back through it, and it may flush just then. So where some were, and
+//! clients send again as soon as they are answered ([`super::returns`]), it waits for [`GATHERING_PATIENT_MICROS_MAX`].
+//!
 //! So a client alone waits no longer than before, nor do those who come at times of their own. An event that comes while no
 //! flush has just returned is flushed at once. Pure: sequences and times are arguments.
 
-use crate::limits::{GATHERING_MICROS_MAX, GATHERING_QUIET_MICROS_MAX};
+use crate::limits::{
+    GATHERING_MICROS_MAX, GATHERING_PATIENT_MICROS_MAX, GATHERING_QUIET_MICROS_MAX,
+};
 use flux_storage::Sequence;
 
 /// See the module.
@@ -31,8 +36,8 @@ struct Awaited {
     all_back: Sequence,
     /// It ends then.
     until_micros: u64,
-    /// How long the core has waited for them with nothing to do, in all.
-    quiet_micros: u64,
+    /// How long the core may yet wait for them with nothing to do.
+    left_micros: u64,
     /// Nothing was ready at this time, when the core last waited, and nothing was done since.
     quiet_since_micros: Option<u64>,
 }
@@ -43,9 +48,16 @@ impl Gathering {
         self.awaited = Some(Awaited {
             all_back: Sequence::new(appended.get().saturating_add(flushed)),
             until_micros: now_micros.saturating_add(GATHERING_MICROS_MAX),
-            quiet_micros: 0,
+            left_micros: GATHERING_QUIET_MICROS_MAX,
             quiet_since_micros: None,
         });
+    }
+
+    /// Those who are awaited come back by way of another core: it waits for longer.
+    pub(super) fn be_patient(&mut self) {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.left_micros = GATHERING_PATIENT_MICROS_MAX;
+        }
     }
 
     /// True while a flush is to be put off. Once it is not, it stays so until the next one has returned.
@@ -58,23 +70,22 @@ impl Gathering {
 
     /// How long the core may sleep for those who are awaited; `None` where nobody is.
     pub(super) fn patience_micros(&self) -> Option<u64> {
-        self.awaited
-            .map(|awaited| GATHERING_QUIET_MICROS_MAX - awaited.quiet_micros)
+        self.awaited.map(|awaited| awaited.left_micros)
     }
 
     /// The core had nothing to do and waited from `since_micros` on, be it for no time. Too long in all, and nobody is
     /// awaited any more.
     pub(super) fn note_wait(&mut self, since_micros: u64, now_micros: u64, found: bool) {
-        self.awaited = self.awaited.and_then(|awaited| {
-            let since_micros = awaited.quiet_since_micros.unwrap_or(since_micros);
-            let waited_micros = now_micros.saturating_sub(since_micros);
-            let quiet_micros = awaited.quiet_micros.saturating_add(waited_micros);
-            (quiet_micros < GATHERING_QUIET_MICROS_MAX).then_some(Awaited {
-                quiet_micros,
-                quiet_since_micros: (!found).then_some(now_micros),
-                ..awaited
-            })
-        });
+        let Some(awaited) = &mut self.awaited else {
+            return;
+        };
+        let since_micros = awaited.quiet_since_micros.unwrap_or(since_micros);
+        let waited_micros = now_micros.saturating_sub(since_micros);
+        awaited.left_micros = awaited.left_micros.saturating_sub(waited_micros);
+        awaited.quiet_since_micros = (!found).then_some(now_micros);
+        if awaited.left_micros == 0 {
+            self.awaited = None;
+        }
     }
 
     /// The core had something to do.
@@ -139,6 +150,25 @@ mod tests {
         gathering.note_wait(802, 802, false);
         assert_eq!(gathering.patience_micros(), None);
         assert!(!gathering.goes_on(Sequence::new(22), 803));
+    }
+
+    #[test]
+    fn it_waits_for_longer_where_that_is_asked_for() {
+        let mut gathering = begun(0);
+        gathering.be_patient();
+        assert_eq!(
+            gathering.patience_micros(),
+            Some(GATHERING_PATIENT_MICROS_MAX)
+        );
+        gathering.note_wait(0, GATHERING_PATIENT_MICROS_MAX - 1, true);
+        assert!(gathering.goes_on(Sequence::new(28), 1000));
+        gathering.note_wait(1000, 1001, false);
+        assert!(!gathering.goes_on(Sequence::new(28), 1001));
+        gathering.be_patient();
+        assert!(
+            !gathering.goes_on(Sequence::new(28), 1001),
+            "nobody is awaited"
+        );
     }
 
     #[test]

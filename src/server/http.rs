@@ -226,6 +226,7 @@ fn publish(
         }
     }
     let mut pack = EventPack::default();
+    pack.reserve(size_of::<u32>() + hub.event.len());
     pack.push(|out| out.extend_from_slice(&hub.event));
     hub.ask(
         shard,

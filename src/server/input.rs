@@ -11,9 +11,10 @@ use super::tally::Exhausted;
 use super::websocket::{After, Owner, WebSocket};
 use crate::api::ApiError;
 use crate::limits;
+use crate::shard::{Message, Shard};
 use crate::state::WARM_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
-use flux_storage::Sequence;
+use flux_storage::{Log, Sequence};
 use rustix::net::{RecvFlags, SendFlags};
 use std::sync::atomic::Ordering::Relaxed;
 use zeroize::Zeroize as _;
@@ -143,13 +144,10 @@ impl Core {
 
     /// Tells the state which entities what has arrived is going to ask for, where that pays.
     fn look_ahead(&mut self, group: &[u32]) {
-        let Some(shard) = &mut self.hub.shard else {
+        let mut guesses = Guesses::for_shard(self.hub.core, self.hub.shards);
+        let Some(shard) = with_many_entities(&mut self.hub.shard) else {
             return;
         };
-        if shard.engine().entities() < limits::FORESIGHT_ENTITIES_MIN {
-            return;
-        }
-        let mut guesses = Guesses::default();
         let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);
@@ -163,6 +161,45 @@ impl Core {
             }
         }
         guesses.finish(&mut warm);
+    }
+
+    /// The same for what other cores ask.
+    fn look_ahead_at(&mut self, messages: &[Message]) {
+        let Some(shard) = with_many_entities(&mut self.hub.shard) else {
+            return;
+        };
+        let mut guesses = Guesses::default();
+        let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
+        for message in messages {
+            if let Message::Request(envelope) = message
+                && let Some(id) = envelope.request.entity_id()
+                && guesses.push(id, &mut warm).is_break()
+            {
+                break;
+            }
+        }
+        guesses.finish(&mut warm);
+    }
+
+    /// Works on what other cores have sent. True where there was anything.
+    pub(super) fn take_messages(&mut self) -> bool {
+        let mut group = std::mem::take(&mut self.messages);
+        let mut left = limits::MAILBOX_MESSAGES_MAX;
+        // Bounded, so that a busy neighbour does not keep this core from its own connections.
+        while left > 0 {
+            let inbox = &self.inbox;
+            group.extend(std::iter::from_fn(|| inbox.take()).take(WARM_IDS_MAX.min(left)));
+            if group.is_empty() {
+                break;
+            }
+            left -= group.len();
+            self.look_ahead_at(&group);
+            group
+                .drain(..)
+                .for_each(|message| self.work_on_message(message));
+        }
+        self.messages = group;
+        left < limits::MAILBOX_MESSAGES_MAX
     }
 
     fn receive_from(&mut self, index: u32) {
@@ -355,4 +392,10 @@ impl Core {
             connection.close_after_sending(self.hub.now_ms);
         }
     }
+}
+
+/// A shard of so many entities that looking ahead pays.
+fn with_many_entities(shard: &mut Option<Shard<Log>>) -> Option<&mut Shard<Log>> {
+    let shard = shard.as_mut()?;
+    (shard.engine().entities() >= limits::FORESIGHT_ENTITIES_MIN).then_some(shard)
 }

@@ -55,6 +55,7 @@ mod past;
 mod poller;
 mod preflight;
 mod responses;
+mod returns;
 mod runtime;
 mod shared;
 mod slots;

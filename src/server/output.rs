@@ -96,6 +96,8 @@ impl Core {
             ) {
                 Ok(count) => {
                     connection.sent_ms = self.hub.now_ms;
+                    connection.answered_micros = self.hub.now_micros;
+                    self.returns.answered();
                     connection.writable = count == wanted;
                     connection.advance(is_http, count);
                 }

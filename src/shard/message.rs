@@ -7,7 +7,7 @@ use crate::api::query::Fields;
 use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
 use crate::history::LiveLog;
-use crate::model::{EventPack, Timestamp};
+use crate::model::{EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp};
 use crate::state::NamesView;
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
@@ -102,6 +102,24 @@ impl ShardRequest {
             | Self::Delete { payer, .. }
             | Self::DeleteMany { payer, .. } => *payer,
             Self::Read { .. }
+            | Self::Collect { .. }
+            | Self::List { .. }
+            | Self::Namespaces(_)
+            | Self::Past
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_) => None,
+        }
+    }
+
+    /// The bytes of the id of the entity that it concerns, which nobody has looked at; `None` where it concerns none or several.
+    pub fn entity_id(&self) -> Option<&[u8]> {
+        match self {
+            Self::Publish { pack, .. } if pack.len() == 1 => {
+                StoredChange::entity_id_of(RECORD_KIND_EVENT, pack.iter().next()?)
+            }
+            Self::Read { id, .. } | Self::Delete { id, .. } => Some(id.as_bytes()),
+            Self::Publish { .. }
+            | Self::DeleteMany { .. }
             | Self::Collect { .. }
             | Self::List { .. }
             | Self::Namespaces(_)

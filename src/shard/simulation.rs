@@ -583,3 +583,21 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
     assert_eq!(told, [(1, true), (3, true), (2, false)]);
     assert_eq!(shard.appended().get(), 1, "the other's is stored");
 }
+
+#[test]
+fn a_request_about_one_entity_names_it() {
+    let publish = |events: usize| {
+        let mut pack = EventPack::default();
+        (0..events).for_each(|_| pack.push(|out| out.extend_from_slice(&small_event())));
+        ShardRequest::Publish {
+            pack,
+            done: 0,
+            payer: None,
+        }
+    };
+    assert_eq!(publish(1).entity_id(), Some(&b"n/e"[..]));
+    assert_eq!(read().entity_id(), Some(&b"n/e"[..]));
+    for request in [publish(0), publish(2), ShardRequest::Past] {
+        assert_eq!(request.entity_id(), None);
+    }
+}

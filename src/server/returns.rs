@@ -1,0 +1,66 @@
+//! Whether this core's clients send again as soon as they are answered, or at times of their own.
+//!
+//! What a client sends soon after an answer on its connection follows from that answer, most of the time; who sends at times
+//! of his own hits such a moment by chance. Pure: times are arguments, monotonic microseconds.
+
+/// A request that comes so soon after an answer follows from it: about what answering and reading a hundred clients takes.
+const AT_ONCE_MICROS: u64 = 600;
+
+/// What happened since [`Returns::take`] was last asked.
+#[derive(Debug, Default)]
+pub(super) struct Returns {
+    answered: u32,
+    returned: u32,
+}
+
+impl Returns {
+    /// A client was sent something.
+    pub(super) fn answered(&mut self) {
+        self.answered += 1;
+    }
+
+    /// A client that was sent something then has sent the first bytes since.
+    pub(super) fn received(&mut self, answered_micros: u64, now_micros: u64) {
+        if now_micros.saturating_sub(answered_micros) <= AT_ONCE_MICROS {
+            self.returned += 1;
+        }
+    }
+
+    /// Whether most of those who were answered since this was last asked came back at once.
+    pub(super) fn take(&mut self) -> bool {
+        let Self { answered, returned } = std::mem::take(self);
+        answered > 0 && u64::from(returned) * 4 >= u64::from(answered) * 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many are answered, and so many of them send again after so long.
+    fn most_return(answered: u32, returned: u32, micros: u64) -> bool {
+        let mut returns = Returns::default();
+        (0..answered).for_each(|_| returns.answered());
+        (0..returned).for_each(|_| returns.received(1000, 1000 + micros));
+        returns.take()
+    }
+
+    #[test]
+    fn those_who_come_back_at_once_are_told_from_those_who_do_not() {
+        assert!(most_return(8, 8, 5));
+        assert!(most_return(8, 6, AT_ONCE_MICROS));
+        assert!(!most_return(8, 5, 5), "a few by chance");
+        assert!(!most_return(8, 8, AT_ONCE_MICROS + 1));
+        assert!(!most_return(0, 0, 0), "nobody was answered");
+    }
+
+    #[test]
+    fn each_time_it_is_about_what_happened_since() {
+        let mut returns = Returns::default();
+        returns.answered();
+        returns.received(1, 2);
+        assert!(returns.take());
+        returns.answered();
+        assert!(!returns.take());
+    }
+}
