@@ -109,7 +109,7 @@ pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;
 /// more each way, and the other core may flush meanwhile. About what a flush takes.
 pub const GATHERING_PATIENT_MICROS_MAX: u64 = 200;
 /// Microseconds for which a core that found nothing to do looks again before it sleeps: a few times what sleeping and waking
-/// cost. As long as it waits for clients, so that it does not sleep for the rest of that and then once more.
+/// cost. As long as it usually waits for clients, so that it does not sleep for the rest of that and then once more.
 pub const LOOKOUT_MICROS_MAX: u64 = GATHERING_QUIET_MICROS_MAX;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;

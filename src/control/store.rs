@@ -1,7 +1,7 @@
 //! The control log: one for a data directory, whatever its shards (`storage/FORMAT.md`, section 10).
 //!
 //! ```text
-//! append ──▶ record in the mapped segment ──▶ flush ──▶ next segment prepared, if it is due
+//! append ──▶ record written to the segment ──▶ flush ──▶ next segment prepared, if it is due
 //! ```
 //!
 //! Changes are few and small, so they are written and flushed one at a time, on a helper thread. What a change says is
@@ -99,7 +99,7 @@ impl ControlStore {
         self.lost
     }
 
-    /// True where a failed flush has closed the log for good.
+    /// True where a failed write or flush has closed the log for good.
     pub fn has_failed(&self) -> bool {
         self.log.failure().is_some()
     }
@@ -107,8 +107,8 @@ impl ControlStore {
     /// Stores a change. When this returns it is on the disk. Blocks.
     ///
     /// # Errors
-    /// Where it is not stored: `OutOfSpace`, `ReadOnly` and `Io` pass when their reason does; after a failed flush
-    /// every call is `Poisoned`.
+    /// Where it is not stored. Unless the log has failed ([`ControlStore::has_failed`]) `OutOfSpace`, `ReadOnly` and `Io` pass
+    /// when their reason does; then every call after it is `Poisoned`.
     pub fn append(&mut self, now: Timestamp, change: &Change) -> Result<(), StorageError> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();

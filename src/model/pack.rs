@@ -8,6 +8,14 @@ pub struct EventPack {
 }
 
 impl EventPack {
+    /// One event.
+    pub fn of(event: &[u8]) -> Self {
+        let mut pack = Self::default();
+        pack.reserve(size_of::<u32>() + event.len());
+        pack.push(|out| out.extend_from_slice(event));
+        pack
+    }
+
     /// Makes room for so many bytes more.
     pub fn reserve(&mut self, bytes: usize) {
         self.bytes.reserve(bytes);

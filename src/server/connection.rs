@@ -72,8 +72,8 @@ pub(super) struct Connection {
     pub(super) began_ms: u64,
     /// When the socket last took a byte, or began to be owed one.
     pub(super) sent_ms: u64,
-    /// When it was last sent to, monotonic microseconds; 0 where something came in since.
-    pub(super) answered_micros: u64,
+    /// When it was last answered over HTTP, monotonic microseconds; `None` where something came in since.
+    pub(super) answered_micros: Option<u64>,
     /// When it last published; 0: never.
     pub(super) published_ms: u64,
 }
@@ -125,7 +125,7 @@ impl Connection {
             received_ms: now_ms,
             began_ms: now_ms,
             sent_ms: now_ms,
-            answered_micros: 0,
+            answered_micros: None,
             published_ms: 0,
         }
     }

@@ -228,7 +228,9 @@ impl Core {
     /// Issues what is due.
     fn start_due(&mut self) {
         self.write_out();
-        self.flusher.start_due(&mut self.hub);
+        if self.flusher.start_due(&mut self.hub) {
+            self.release();
+        }
         self.checkpointer.start_due(&mut self.hub);
         self.historian.start_due(&mut self.hub);
         self.controller.start_due(&mut self.hub);
@@ -240,8 +242,8 @@ impl Core {
         self.janitor.start_due(&mut self.hub, covered);
     }
 
-    /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed process
-    /// does not lose what it acknowledged. In `sync` flushes write.
+    /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed
+    /// process does not lose what it acknowledged. In `sync` flushes write.
     fn write_out(&mut self) {
         let Some(shard) = &mut self.hub.shard else {
             return;
@@ -308,7 +310,8 @@ impl Core {
             Finding::Damaged(error) => self.rebuild(error),
         }
         if self.flusher.poll(&mut self.hub, context) {
-            if self.release() && self.returns.take() {
+            let (told_others, return_at_once) = (self.release(), self.returns.take());
+            if told_others && return_at_once {
                 self.flusher.be_patient();
             }
             finished = true;
@@ -423,10 +426,8 @@ impl Core {
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
         if event.readable {
-            let answered_micros = std::mem::take(&mut connection.answered_micros);
-            if answered_micros > 0 {
-                self.returns.received(answered_micros, self.hub.now_micros);
-            }
+            self.returns
+                .received(&mut connection.answered_micros, self.hub.now_micros);
             connection.queue_read(index, &mut self.to_read);
         }
         if writable_again {
@@ -483,8 +484,8 @@ impl Core {
         }
     }
 
-    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld. True where some went to other
-    /// cores.
+    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld. True where some went to
+    /// other cores.
     pub(super) fn release(&mut self) -> bool {
         self.write_out();
         let withheld = self.flusher.is_flushing() && self.hub.is_sync();

@@ -84,18 +84,20 @@ impl Flusher {
         self.flush.is_some() || self.spare.is_some()
     }
 
-    /// Issues a flush where one is due, and asks for a segment where one is wanted.
-    pub(super) fn start_due(&mut self, hub: &mut Hub) {
+    /// Issues a flush where one is due, and asks for a segment where one is wanted. True where the log has failed just now,
+    /// and those who wait are to be told.
+    pub(super) fn start_due(&mut self, hub: &mut Hub) -> bool {
         let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
         let Some(shard) = &mut hub.shard else {
-            return;
+            return false;
         };
         let due = match shard.durability() {
             Durability::Sync => !self.gathering.goes_on(shard.appended(), hub.now_micros),
             // A tick early, since only ticks look at the clock when nothing else happens.
             Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
         };
-        if self.flush.is_none() && due && !shard.failed() {
+        let had_failed = shard.failed();
+        if self.flush.is_none() && due && !had_failed {
             match shard.log_mut().begin_flush() {
                 Ok(Some(flush)) => {
                     shard.flush_begins();
@@ -121,6 +123,7 @@ impl Flusher {
             let pace = Arc::clone(&self.pace);
             self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
         }
+        shard.failed() && !had_failed
     }
 
     /// Takes what is finished. True where the shard can go on: something became durable, or there is room again.

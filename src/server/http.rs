@@ -225,9 +225,7 @@ fn publish(
             }
         }
     }
-    let mut pack = EventPack::default();
-    pack.reserve(size_of::<u32>() + hub.event.len());
-    pack.push(|out| out.extend_from_slice(&hub.event));
+    let pack = EventPack::of(&hub.event);
     hub.ask(
         shard,
         client.next_ticket(),

@@ -96,8 +96,10 @@ impl Core {
             ) {
                 Ok(count) => {
                     connection.sent_ms = self.hub.now_ms;
-                    connection.answered_micros = self.hub.now_micros;
-                    self.returns.answered();
+                    if is_http {
+                        self.returns
+                            .answered(&mut connection.answered_micros, self.hub.now_micros);
+                    }
                     connection.writable = count == wanted;
                     connection.advance(is_http, count);
                 }

@@ -1,7 +1,7 @@
-//! Whether this core's clients send again as soon as they are answered, or at times of their own.
+//! Whether this core's HTTP clients send again as soon as they are answered, or at times of their own.
 //!
 //! What a client sends soon after an answer on its connection follows from that answer, most of the time; who sends at times
-//! of his own hits such a moment by chance. Pure: times are arguments, monotonic microseconds.
+//! of his own hits such a moment by chance. It is a guess from this core's connections at all of them. Pure: times are arguments, monotonic microseconds.
 
 /// A request that comes so soon after an answer follows from it: about what answering and reading a hundred clients takes.
 const AT_ONCE_MICROS: u64 = 600;
@@ -14,14 +14,19 @@ pub(super) struct Returns {
 }
 
 impl Returns {
-    /// A client was sent something.
-    pub(super) fn answered(&mut self) {
-        self.answered += 1;
+    /// A client is answered, which was last answered then or has come back since.
+    pub(super) fn answered(&mut self, last_micros: &mut Option<u64>, now_micros: u64) {
+        if last_micros.replace(now_micros).is_none() {
+            self.answered += 1;
+        }
     }
 
-    /// A client that was sent something then has sent the first bytes since.
-    pub(super) fn received(&mut self, answered_micros: u64, now_micros: u64) {
-        if now_micros.saturating_sub(answered_micros) <= AT_ONCE_MICROS {
+    /// Something came in from a client.
+    pub(super) fn received(&mut self, last_micros: &mut Option<u64>, now_micros: u64) {
+        let since_micros = last_micros
+            .take()
+            .map(|last| now_micros.saturating_sub(last));
+        if since_micros.is_some_and(|micros| micros <= AT_ONCE_MICROS) {
             self.returned += 1;
         }
     }
@@ -37,11 +42,18 @@ impl Returns {
 mod tests {
     use super::*;
 
-    /// So many are answered, and so many of them send again after so long.
-    fn most_return(answered: u32, returned: u32, micros: u64) -> bool {
+    /// So many are answered, twice, and so many of them send again, twice, after so long.
+    fn most_return(answered: usize, returned: usize, micros: u64) -> bool {
         let mut returns = Returns::default();
-        (0..answered).for_each(|_| returns.answered());
-        (0..returned).for_each(|_| returns.received(1000, 1000 + micros));
+        let mut clients = vec![None; answered];
+        for client in &mut clients {
+            returns.answered(client, 1);
+            returns.answered(client, 1000);
+        }
+        for client in &mut clients[..returned] {
+            returns.received(client, 1000 + micros);
+            returns.received(client, 1000 + micros);
+        }
         returns.take()
     }
 
@@ -57,10 +69,12 @@ mod tests {
     #[test]
     fn each_time_it_is_about_what_happened_since() {
         let mut returns = Returns::default();
-        returns.answered();
-        returns.received(1, 2);
+        let mut client = None;
+        returns.received(&mut client, 1);
+        returns.answered(&mut client, 1);
+        returns.received(&mut client, 2);
         assert!(returns.take());
-        returns.answered();
+        returns.answered(&mut client, 3);
         assert!(!returns.take());
     }
 }

@@ -9,8 +9,8 @@ pub enum AppendRefusal {
     /// The active segment is full and the next is not ready yet.
     #[error("the next segment is not ready")]
     NotReady,
-    /// An earlier write or flush failed.
-    #[error("the log is closed after an earlier failure")]
+    /// A write or flush failed, now or earlier.
+    #[error("the log is closed after a failure")]
     Closed,
     /// The record is larger than the log can hold.
     #[error("the record is too large")]

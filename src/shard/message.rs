@@ -111,7 +111,8 @@ impl ShardRequest {
         }
     }
 
-    /// The bytes of the id of the entity that it concerns, which nobody has looked at; `None` where it concerns none or several.
+    /// The bytes of the id of the entity that it concerns, which nobody has looked at; `None` where it concerns none or
+    /// several.
     pub fn entity_id(&self) -> Option<&[u8]> {
         match self {
             Self::Publish { pack, .. } if pack.len() == 1 => {

@@ -224,8 +224,8 @@ pub enum AppendError {
         /// The bound, [`crate::PAYLOAD_BYTES_MAX`].
         payload_bytes_max: usize,
     },
-    /// An earlier write or flush failed; `Log::failure` says what.
-    #[error("log is closed after an earlier failure")]
+    /// A write or flush failed, now or earlier; `Log::failure` says what.
+    #[error("log is closed after a failure")]
     Poisoned,
 }
 

@@ -4,8 +4,8 @@
 //! flushed, segments are prepared and indexed, checkpoints written and published, old segments retired. It is told
 //! for each operation that it takes, on an empty directory and on one that had a life before, with each error that a
 //! full, limited, failing or read-only disk gives. Told is also how it ends: the fault goes away, and the log goes on
-//! as if nothing had been, unless writing records or a flush had failed; then it takes nothing more until it is opened again. Opened
-//! again, it has every record that a flush had covered, and checkpoints that it can stand behind.
+//! as if nothing had been, unless writing records or a flush had failed; then it takes nothing more until it is opened
+//! again. Opened again, it has every record that a flush had covered, and checkpoints that it can stand behind.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -372,6 +372,8 @@ fn readers_of_a_log_that_could_not_be_written_see_what_was() {
     fault::order(Plan::FailOnce(0, EIO));
     let reader = log.reader(log.appended());
     fault::operations();
+    let noted = reader.active.as_ref().map(|active| active.notes.len());
+    assert_eq!(noted, Some(2));
     let mut next = Some(Sequence::new(1));
     let shown = reader.read_forward::<()>(Sequence::ZERO, |record| {
         check(&record, &mut next);
@@ -391,6 +393,23 @@ fn readers_of_a_log_that_could_not_be_written_see_what_was() {
     assert_eq!(found, 2);
     assert!(log.failure().is_some() && log.write_out().is_err());
     assert_eq!(log.append(1, 0, &[1]), Err(AppendError::Poisoned));
+}
+
+#[test]
+fn a_flush_that_is_out_covers_what_it_began_with_when_a_later_write_fails() {
+    let root = scratch();
+    let mut data = DataDir::open(root.path(), 1, OPTIONS).unwrap();
+    let (mut log, _) = Log::open::<Infallible>(data.take_log(0), |_| Ok(())).unwrap();
+    log.append(1, 0, &[1]).unwrap();
+    let flush = log.begin_flush().unwrap().unwrap();
+    log.append(1, 0, &[2]).unwrap();
+    fault::order(Plan::FailOnce(0, EIO));
+    log.write_out().unwrap_err();
+    fault::operations();
+    flush.sync_blocking().unwrap();
+    log.finish_flush(flush);
+    assert_eq!(log.durable(), Sequence::new(1));
+    assert!(log.begin_flush().is_err() && log.close().is_err());
 }
 
 /// Makes a control log and stores one change in it. Tells how far it came, with what refused.

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 use crate::StorageError;
 use crate::fault::step;
 
-/// What one `pwrite` of zeros or one page of a segment is.
+/// A page of a file.
 pub(crate) const PAGE_BYTES: usize = 4096;
 /// What the system says of a bad spot of a disk.
 const EIO: i32 = 5;
@@ -82,13 +82,16 @@ pub(crate) fn write_at(
 
 /// Zeroes what is not zero from an offset on, page by page, so that untouched pages are not written.
 pub(crate) fn zero_from((file, path): (&File, &Path), mut offset: u64) -> Result<(), StorageError> {
+    read_single_pages(file);
     let mut page = [0; PAGE_BYTES];
     loop {
         let left = PAGE_BYTES - usize::try_from(offset % PAGE_BYTES as u64).unwrap_or_default();
-        let count = at("read", path, file.read_at(&mut page[..left], offset))?;
-        if count == 0 {
-            return Ok(());
-        }
+        let count = match file.read_at(&mut page[..left], offset) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(StorageError::io("read", path, error)),
+        };
         if page[..count].iter().any(|&byte| byte != 0) {
             page.fill(0);
             write_at("write zeros to", (file, path), &page[..count], offset)?;

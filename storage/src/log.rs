@@ -9,12 +9,12 @@
 //! index_job ──→ IndexJob, run by a helper thread        reader ──→ LogReader, for any thread
 //! ```
 //!
-//! Invariants: `durable ≤ written ≤ appended`; sequences are contiguous; at most one flush and one spare job are out at a
-//! time; the file of a spare in preparation is never the file of an installed one, because a spare that is too
+//! Invariants: `durable ≤ written ≤ appended`; sequences are contiguous; at most one flush and one spare job are out
+//! at a time; the file of a spare in preparation is never the file of an installed one, because a spare that is too
 //! small is given up before a larger one of the same ordinal is asked for.
 //!
-//! A log has one owner and is used from one thread. It does not decide when to flush and bounds nothing but a
-//! record's size: how many bytes may wait for the disk is the shard's decision.
+//! A log has one owner and is used from one thread. It does not decide when to flush: how many bytes may wait for the disk
+//! is the shard's decision. What may wait in memory is bounded here.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -180,14 +180,18 @@ impl Log {
         };
         let index_key = place.options.index_key;
         active.gather_in(Vec::with_capacity(BUFFER_BYTES));
-        let region = active.map_written()?;
-        let (notes, noted) = Notes::walk(region.bytes(), active.seed(), start, index_key);
+        let (notes, noted) = {
+            let region = active.map_written()?;
+            Notes::walk(region.bytes(), active.seed(), start, index_key)
+        };
         assert!(noted == end.position, "recovery found the same end");
         if active.entry.activation.is_none() {
             active.activate(Activation {
                 base: newest.base,
                 durable: last,
             });
+            // Before anybody reads what is behind it.
+            active.write_out()?;
         }
         let log = Self {
             place,
@@ -306,13 +310,12 @@ impl Log {
             });
         }
         if self.written < self.appended {
-            match self.active.write_out() {
-                Ok(()) => self.written = self.appended,
-                Err(error) => {
-                    self.fail(&error);
-                    return Err(error);
-                }
+            if let Err(error) = self.active.write_out() {
+                // A flush that is out was begun before: what it covers is in the file.
+                self.failure = Some(error.to_string().into());
+                return Err(error);
             }
+            self.written = self.appended;
         }
         Ok(())
     }
@@ -355,14 +358,14 @@ impl Log {
         }))
     }
 
-    /// Every segment of this flush was flushed: what it covers is durable. Does not block. After
-    /// [`Log::fail`] nothing happens.
+    /// Every segment of this flush was flushed: what it covers is durable, also where writing something else has failed
+    /// meanwhile. Does not block. After [`Log::fail`] nothing happens.
     ///
     /// # Panics
     ///
     /// Where no flush is in progress: it is another log's.
     pub fn finish_flush(&mut self, flush: Flush) {
-        if self.failure.is_some() {
+        if self.failure.is_some() && !self.is_flushing {
             return;
         }
         assert!(
@@ -501,16 +504,16 @@ impl Log {
     pub fn reader(&mut self, through: Sequence) -> LogReader {
         // Told by `failure`.
         files::hint(self.write_out());
-        let span = Span {
-            base: self.active_base,
-            next: self.written.next(),
-        };
+        let end = self.active.written();
         let mut notes = self.notes.clone();
-        notes.truncate(span.count());
+        notes.cut(end);
         let active = ActiveSnapshot {
             entry: self.active.entry.clone(),
-            span,
-            end: self.active.written(),
+            span: Span {
+                base: self.active_base,
+                next: self.written.next(),
+            },
+            end,
             notes,
         };
         LogReader {
@@ -522,13 +525,6 @@ impl Log {
             removed: self.removed,
             key: self.place.options.index_key,
             _lock: Arc::clone(&self.place.lock),
-        }
-    }
-
-    fn active_span(&self) -> Span {
-        Span {
-            base: self.active_base,
-            next: self.appended.next(),
         }
     }
 
@@ -662,7 +658,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What the flush said; `Poisoned` where the log had failed.
+    /// What writing or the flush said; `Poisoned` where the log had failed.
     ///
     /// # Panics
     ///
@@ -717,7 +713,10 @@ impl Log {
         }
         let job = IndexJob {
             entry: full.entry.clone(),
-            span: self.active_span(),
+            span: Span {
+                base: self.active_base,
+                next: self.appended.next(),
+            },
             notes: std::mem::take(&mut self.notes),
             key: self.place.options.index_key,
             lock: Arc::clone(&self.place.lock),

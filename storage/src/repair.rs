@@ -393,7 +393,7 @@ fn remake(
         records.len() == record_bytes,
         "a locked file stays as it was surveyed"
     );
-    // Page by page, as the zeros below them were: see `segment`.
+    // In small writes, which the page cache keeps in small folios: see `segment`.
     for (index, page) in records.chunks(PAGE_BYTES).enumerate() {
         let offset = (HEADER_BYTES + index * PAGE_BYTES) as u64;
         files::write_at("write", (&file, &path), page, offset)?;

@@ -143,7 +143,7 @@ impl ClosedSegment {
 }
 
 /// The time of a segment's first record, `None` where it has none. By plain reads, because the segment may be
-/// the active one, which its log has mapped for writing.
+/// the active one, which its log goes on writing.
 fn first_record_time(entry: &SegmentEntry) -> Result<Option<i64>, StorageError> {
     let file = files::open_read(&entry.path)?;
     files::read_single_pages(&file);

@@ -6,14 +6,15 @@
 //!                                     ╰─ write_out ──╯
 //! ```
 //!
-//! Records are gathered in memory and written by one `pwrite`, which a flush begins with. They used to be stored into a
-//! mapping. But before a dirty page is written to the disk, the kernel takes the right to write it out of every mapping,
-//! which interrupts each processor that this process runs on, page by page: with two, a flush of 230 KB took 1,240 µs and
-//! 1,000 of a processor's, and after a write takes 270 and 50. And the first store into each page was a page fault.
+//! Records are gathered in memory and written by one `pwrite`, with which a flush begins. To store them into a mapping
+//! costs no system call but more: before the kernel writes a dirty page to the disk it takes the right to store out of
+//! every mapping, which interrupts each processor that this process runs on, page by page. With two, a flush of 230 KB
+//! takes 1,240 µs and 1,000 of a processor's then, and after a write 270 and 50. The first store into each page is a page
+//! fault besides.
 //!
 //! How it is zeroed decides what a flush costs, too. The page cache keeps what was written by one `pwrite` in one folio.
-//! Small ones cost more of the processor's time: 4 to 9 µs a page by writes of 4 KiB, 2 to 3 by 16 KiB. From large ones some
-//! file systems write all of a folio for a record of 256 bytes. `fallocate` would leave blocks that each first write has to
+//! Small ones cost more of the processor's time: 4 to 9 µs a page by writes of 4 KiB, 2 to 3 by 16 KiB. From large ones
+//! some file systems write all of a folio for a record of 256 bytes. `fallocate` would leave blocks that each first write has to
 //! convert, through the file system's journal.
 
 use std::fs::File;
@@ -105,7 +106,7 @@ pub(crate) struct Segment {
     /// The records after it.
     pending: Vec<u8>,
     /// The activation part, where it is to be written along with them.
-    activation: Option<Activation>,
+    activation_pending: Option<Activation>,
 }
 
 impl SegmentPlan {
@@ -273,7 +274,7 @@ impl Segment {
             usize::try_from(entry.header.capacity).expect("a segment fits the address space");
         assert!(end >= HEADER_BYTES && end <= capacity);
         Self {
-            activation: None,
+            activation_pending: None,
             entry,
             file: Arc::new(file),
             seed,
@@ -331,7 +332,7 @@ impl Segment {
 
     /// Stores the activation part along with the next records; their flush makes it durable.
     pub(crate) fn activate(&mut self, activation: Activation) {
-        self.activation = Some(activation);
+        self.activation_pending = Some(activation);
     }
 
     /// Whether so many records wait to be written that they are to be before another joins them.
@@ -370,10 +371,10 @@ impl Segment {
 
     /// Writes what waits for it. After an error nobody knows how much of it is in the file.
     pub(crate) fn write_out(&mut self) -> Result<(), StorageError> {
-        if let Some(activation) = self.activation {
+        if let Some(activation) = self.activation_pending {
             let (offset, part) = activation.encoded(self.seed);
             self.write("activate", &part, offset)?;
-            self.activation = None;
+            self.activation_pending = None;
         }
         self.write("append to", &self.pending, self.written)?;
         self.written += self.pending.len();

@@ -59,11 +59,6 @@ impl Span {
     pub(crate) fn is_empty(self) -> bool {
         self.base == self.next
     }
-
-    /// How many sequences it holds.
-    pub(crate) fn count(self) -> usize {
-        usize::try_from(self.next.get() - self.base.get()).unwrap_or(usize::MAX)
-    }
 }
 
 impl fmt::Display for Sequence {

@@ -78,18 +78,23 @@ impl Notes {
         self.full.len() * CHUNK_NOTES + self.last.keys.len()
     }
 
-    /// Forgets all but the first `len` records.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        while self.len() > len {
-            if self.last.keys.is_empty()
-                && let Some(chunk) = self.full.pop()
-            {
-                self.last = Arc::unwrap_or_clone(chunk);
-            }
-            let left = len.saturating_sub(self.full.len() * CHUNK_NOTES);
-            self.last.keys.truncate(left);
-            self.last.places.truncate(left);
+    /// Forgets the records from an offset on.
+    pub(crate) fn cut(&mut self, end: usize) {
+        let end = Place::of(end);
+        while self.len() > 0 && self.place(self.len() - 1) >= end {
+            self.pop();
         }
+    }
+
+    /// Forgets the last record.
+    fn pop(&mut self) {
+        if self.last.keys.is_empty()
+            && let Some(chunk) = self.full.pop()
+        {
+            self.last = Arc::unwrap_or_clone(chunk);
+        }
+        self.last.keys.pop();
+        self.last.places.pop();
     }
 
     /// The place of record number `index`, from 0.
@@ -188,14 +193,14 @@ mod tests {
         let end = all.len();
         for len in [end, end - 1, 2 * CHUNK_NOTES, 2 * CHUNK_NOTES - 1, 5, 0] {
             let mut notes = all.clone();
-            notes.truncate(len);
+            notes.cut(4096 + len * 32);
             assert_eq!(notes.len(), len);
             assert!(notes.entries().eq(all.entries().take(len)), "{len}");
             notes.note(3, 8);
             assert_eq!(notes.len(), len + 1);
         }
         let mut notes = all;
-        notes.truncate(end + 1);
+        notes.cut(4096 + (end + 1) * 32);
         assert_eq!(notes.len(), end);
     }
 

@@ -1,6 +1,6 @@
 //! A log as its shard uses it: append, flush, rotate, close, open again.
 
-use crate::support::{SMALL, Scratch, append, open_log, payload};
+use crate::support::{SMALL, Scratch, append, open_log, payload, replace};
 use flux_storage::{AppendError, DataDir, Log, LogOptions, ReplayError, Sequence, StorageError};
 
 #[test]
@@ -47,6 +47,25 @@ fn a_log_dropped_without_a_flush_keeps_what_the_kernel_has() {
         (log.appended(), log.appended()),
         "recovery makes durable what it returns"
     );
+}
+
+#[test]
+fn a_torn_activation_part_is_made_again_when_the_log_is_opened() {
+    let scratch = Scratch::new();
+    let (mut log, ..) = open_log(&scratch);
+    let first = append(&mut log, b"first");
+    log.close().unwrap();
+    let path = scratch.log_dir(1, 0, 1).join("00000001.seg");
+    let whole = std::fs::read(&path).unwrap();
+    let mut torn = whole.clone();
+    torn[512..4096].fill(0);
+    assert!(torn != whole);
+    replace(&path, &torn);
+    let (log, _, records) = open_log(&scratch);
+    assert_eq!(records, [first]);
+    let made = std::fs::read(&path).unwrap();
+    assert!(made[512..4096] != torn[512..4096]);
+    log.close().unwrap();
 }
 
 #[test]
