@@ -107,8 +107,8 @@ impl ControlStore {
     /// Stores a change. When this returns it is on the disk. Blocks.
     ///
     /// # Errors
-    /// Where it is not stored. Unless the log has failed ([`ControlStore::has_failed`]) `OutOfSpace`, `ReadOnly` and `Io` pass
-    /// when their reason does; then every call after it is `Poisoned`.
+    /// Where it is not stored. `OutOfSpace`, `ReadOnly` and `Io` pass when their reason does, unless the log has failed
+    /// ([`ControlStore::has_failed`]): then every call after it is `Poisoned`.
     pub fn append(&mut self, now: Timestamp, change: &Change) -> Result<(), StorageError> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();

@@ -15,8 +15,8 @@
 //! Clients that were answered through another core come back through it, and it may flush just then. So where some were, and
 //! clients send again as soon as they are answered ([`super::returns`]), it waits for [`GATHERING_PATIENT_MICROS_MAX`].
 //!
-//! So a client alone waits no longer than before, nor do those who come at times of their own. An event that comes while no
-//! flush has just returned is flushed at once. Pure: sequences and times are arguments.
+//! So a client alone waits no longer than without, nor do those who come at times of their own where they are the most. An
+//! event that comes while no flush has just returned is flushed at once. Pure: sequences and times are arguments.
 
 use crate::limits::{
     GATHERING_MICROS_MAX, GATHERING_PATIENT_MICROS_MAX, GATHERING_QUIET_MICROS_MAX,

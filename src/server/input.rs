@@ -144,10 +144,10 @@ impl Core {
 
     /// Tells the state which entities what has arrived is going to ask for, where that pays.
     fn look_ahead(&mut self, group: &[u32]) {
-        let mut guesses = Guesses::for_shard(self.hub.core, self.hub.shards);
         let Some(shard) = with_many_entities(&mut self.hub.shard) else {
             return;
         };
+        let mut guesses = Guesses::for_shard(self.hub.core, self.hub.shards);
         let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);

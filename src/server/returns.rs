@@ -1,7 +1,8 @@
 //! Whether this core's HTTP clients send again as soon as they are answered, or at times of their own.
 //!
-//! What a client sends soon after an answer on its connection follows from that answer, most of the time; who sends at times
-//! of his own hits such a moment by chance. It is a guess from this core's connections at all of them. Pure: times are arguments, monotonic microseconds.
+//! What a client sends soon after an answer on its connection follows from that answer, most of the time; who sends at
+//! times of his own hits such a moment by chance. It is a guess from this core's connections at those of the others.
+//! Pure: times are arguments, monotonic microseconds.
 
 /// A request that comes so soon after an answer follows from it: about what answering and reading a hundred clients takes.
 const AT_ONCE_MICROS: u64 = 600;

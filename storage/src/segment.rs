@@ -14,8 +14,8 @@
 //!
 //! How it is zeroed decides what a flush costs, too. The page cache keeps what was written by one `pwrite` in one folio.
 //! Small ones cost more of the processor's time: 4 to 9 µs a page by writes of 4 KiB, 2 to 3 by 16 KiB. From large ones
-//! some file systems write all of a folio for a record of 256 bytes. `fallocate` would leave blocks that each first write has to
-//! convert, through the file system's journal.
+//! some file systems write all of a folio for a record of 256 bytes. `fallocate` would leave blocks that each first
+//! write has to convert, through the file system's journal.
 
 use std::fs::File;
 use std::io;
