@@ -337,9 +337,12 @@ fn a_directory_that_turns_read_only_refuses_events_and_takes_them_again_when_it_
         ledger.publish(&server, ENTITIES);
         let mut watcher = Watcher::connect(&server);
         watcher.subscribe("again*");
-        let log = "LOG=$DISK/data/log/000001/000-of-001";
+        let log = "LOG=$DISK/data/log/000001/000-of-001 ASIDE=$IMAGE.aside";
+        // Made aside, where the server can't have opened a file for writing, which would forbid it. A mount of a
+        // read-only mount is read-only from its first moment.
         disk.run(&format!(
-            "{log}; mount --bind \"$LOG\" \"$LOG\" && mount -o remount,bind,ro \"$LOG\""
+            "{log}; mkdir \"$ASIDE\" && mount --bind \"$LOG\" \"$ASIDE\" \
+             && mount -o remount,bind,ro \"$ASIDE\" && mount --bind \"$ASIDE\" \"$LOG\""
         ))
         .expect("a bind mount");
         ledger.publish_until_refused((&server, disk), "storage_read_only");
@@ -347,7 +350,7 @@ fn a_directory_that_turns_read_only_refuses_events_and_takes_them_again_when_it_
         assert_eq!(count_said(&server, "can't prepare"), 1, "{}", server.said());
 
         // Lazily, since the server flushes files that it has opened by way of this mount.
-        disk.run(&format!("{log}; umount -l \"$LOG\""))
+        disk.run(&format!("{log}; umount -l \"$LOG\" && umount \"$ASIDE\""))
             .expect("a mount");
         check_accepting(&server, &mut ledger, &mut watcher);
         ledger.check(&server);

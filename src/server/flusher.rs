@@ -221,9 +221,11 @@ impl Flusher {
 }
 
 /// The log has failed. What the kernel could not write it may have dropped: trying again could succeed and mean nothing. So
-/// the shard stops, and says so.
+/// the shard stops, and says so once: a flush that was out when a write failed fails of the same cause.
 pub(super) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
-    crate::report::error(&format!("shard {core}: {error}"));
+    if !shard.failed() {
+        crate::report::error(&format!("shard {core}: {error}"));
+    }
     shard.fail();
 }
 
