@@ -72,10 +72,15 @@ impl Memory {
     /// processor waits for many cache misses at once where it would wait for one after the other. Cost: a look-up for each
     /// id. Brings those that are not here to the front and returns them; of a few that are not it may seem that they are.
     pub(super) fn warm<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
+        // All hashes first: the less there is to do between two look-ups, the more of them are under way.
+        let mut hashes = [IdHash::default(); WARM_IDS_MAX];
+        for (hash, id) in hashes.iter_mut().zip(&*ids) {
+            *hash = self.table.hash(id);
+        }
         let mut slots = [0; WARM_IDS_MAX];
         let (mut found, mut missing) = (0, 0);
-        for number in 0..ids.len() {
-            if let Some(slot) = self.table.find(self.table.hash(ids[number]), |_| true) {
+        for (number, hash) in hashes.iter().enumerate().take(ids.len()) {
+            if let Some(slot) = self.table.find(*hash, |_| true) {
                 slots[found] = slot;
                 found += 1;
             } else {

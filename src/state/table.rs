@@ -10,7 +10,7 @@ use super::allocation_bytes;
 ///
 /// Stored beside each slot so that growing a part of the table, which moves its entries while events wait, reads none
 /// of the entities: a cache miss for each would be added to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdHash(u32);
 
 impl IdHash {

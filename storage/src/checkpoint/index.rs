@@ -72,6 +72,11 @@ impl Spot {
         }
     }
 
+    /// The first byte of where the search begins.
+    pub(super) fn first_byte(self, page: &Page) -> u8 {
+        page[self.bucket * BUCKET_ENTRIES * ENTRY_BYTES]
+    }
+
     /// The buckets in the order in which they are searched.
     fn buckets(self) -> impl Iterator<Item = usize> {
         (0..PAGE_BUCKETS).map(move |step| (self.bucket + step) % PAGE_BUCKETS)

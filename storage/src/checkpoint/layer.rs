@@ -13,7 +13,7 @@
 //! `FORMAT.md` tabulates the bytes.
 
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{BitXor, Range};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +44,12 @@ pub(super) struct Layer {
     mapped: MappedLayer,
     checked_pages: AtomicBits,
     body_check: BodyCheck,
+}
+
+/// Reads them all, each without waiting for the one before.
+fn touch_each<T: Default + BitXor<Output = T>>(read: impl Iterator<Item = T>) {
+    // Without a use of what was read, nothing would be.
+    std::hint::black_box(read.fold(T::default(), |seen, read| seen ^ read));
 }
 
 /// A fault and where it is, until the file's path is put to it.
@@ -137,35 +143,48 @@ impl Layer {
     }
 
     /// Reads what is going to be needed for the entities of these hashes, at most [`WARM_IDS_MAX`], one kind of memory
-    /// after the other, so that the cache misses of the one overlap. Of what was not checked yet nothing is read. Brings
-    /// those that were not found to the front, with what belongs to them, and returns how many they are.
+    /// after the other, so that the cache misses of the one overlap: no pass decides anything by what it waits for. Of
+    /// what was not checked yet nothing is read. Brings those that were not found to the front, with what belongs to
+    /// them, and returns how many they are.
     pub(super) fn warm<T>(&self, hashes: &mut [(IdHash, T)]) -> usize {
-        let mut places = [Place { block: 0, slot: 0 }; WARM_IDS_MAX];
-        let (mut found, mut missing) = (0, 0);
-        for number in 0..hashes.len() {
-            let spot = Spot::of(hashes[number].0, self.page_count());
+        let mut pages = [None; WARM_IDS_MAX];
+        for (page, (hash, _)) in pages.iter_mut().zip(&*hashes) {
+            let spot = Spot::of(*hash, self.page_count());
             let is_checked = self.checked_pages.get(spot.page);
-            let page = is_checked.then(|| self.page(spot.page).ok()).flatten();
-            if let Some(place) = page.and_then(|page| Search::new(page, spot).next()) {
-                places[found] = place;
+            let checked = is_checked.then(|| self.page(spot.page).ok()).flatten();
+            *page = checked.map(|page| (page, spot));
+        }
+        touch_each(
+            pages
+                .iter()
+                .flatten()
+                .map(|(page, spot)| spot.first_byte(page)),
+        );
+        let mut blocks = [None; WARM_IDS_MAX];
+        let (mut found, mut missing) = (0, 0);
+        for (number, page) in pages.iter().enumerate().take(hashes.len()) {
+            if let Some(place) = page.and_then(|(page, spot)| Search::new(page, spot).next()) {
+                let block = usize::try_from(place.block).unwrap_or(usize::MAX);
+                blocks[found] = self
+                    .mapped
+                    .checked_block(block)
+                    .map(|block| (block, usize::from(place.slot)));
                 found += 1;
             } else {
                 hashes.swap(missing, number);
                 missing += 1;
             }
         }
-        let mut entities = [None; WARM_IDS_MAX];
-        for (entity, Place { block, slot }) in entities.iter_mut().zip(&places[..found]) {
-            let block = usize::try_from(*block).unwrap_or(usize::MAX);
-            let block = self.mapped.checked_block(block);
-            *entity = block.and_then(|block| block.entities().get(usize::from(*slot)));
-        }
-        let entities = entities.into_iter().flatten();
-        let lens = entities.clone().map(|entity| entity.id().len());
-        let starts = entities.map(|entity| entity.id().as_bytes().first().copied().unwrap_or(0));
-        // Without a use of what was read, nothing would be.
-        std::hint::black_box(lens.fold(0, |seen, len| seen ^ len));
-        std::hint::black_box(starts.fold(0, |seen, start| seen ^ start));
+        let blocks = blocks.iter().flatten();
+        touch_each(blocks.clone().map(|(block, _)| block.entities().len()));
+        let entities = blocks.filter_map(|(block, slot)| block.entities().get(*slot));
+        touch_each(entities.clone().map(|entity| entity.id().len()));
+        touch_each(entities.map(|entity| {
+            // A body follows its id, so these are its last line and its first.
+            let body = entity.view().body.unwrap_or_default();
+            let ends = (entity.id().as_bytes().first(), body.as_bytes().last());
+            ends.0.copied().unwrap_or(0) ^ ends.1.copied().unwrap_or(0)
+        }));
         missing
     }
 
