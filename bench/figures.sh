@@ -28,12 +28,12 @@ stop() {
   fi
 }
 
-# serve <directory> [option…]: Flux in sync durability; $server is its process. SHARDS (1), on as many cores.
+# serve <directory> [option…]: Flux in sync durability; $server is its process. SHARDS (1), on as many cores or on CPUS.
 serve() {
   port=$((port + 1))
   local shards=${SHARDS:-1} directory=$1
   shift
-  taskset -c "0-$((shards - 1))" "$bin/flux" --port "$port" --data-dir "$data/$directory" --shards "$shards" "$@" \
+  taskset -c "${CPUS:-0-$((shards - 1))}" "$bin/flux" --port "$port" --data-dir "$data/$directory" --shards "$shards" "$@" \
     2>>"$data/log" &
   server=$!
   until curl -sf -o /dev/null "http://127.0.0.1:$port/ready"; do
@@ -235,7 +235,7 @@ shards() {
     for connections in 64 256; do
       for count in 1 2; do
         for namespaces in 1 2; do
-          SHARDS=$count serve "shards$durability$connections-$count-$namespaces" --durability "$durability"
+          CPUS=0-1 SHARDS=$count serve "shards$durability$connections-$count-$namespaces" --durability "$durability"
           ticks=$(awk '{print $14 + $15}' "/proc/$server/stat")
           machine=$(busy)
           rate=$("$bin/flux-loadgen" publish --namespaces "$namespaces" --connections "$connections" --threads 2 --properties 3 \

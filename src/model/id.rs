@@ -18,7 +18,8 @@ pub fn namespace_bytes_of(entity_id: &[u8]) -> Option<&[u8]> {
 
 /// True where the id lies in [`RESERVED_NAMESPACE`].
 pub fn is_reserved(entity_id: &str) -> bool {
-    namespace_of(entity_id) == Some(RESERVED_NAMESPACE)
+    let rest = entity_id.strip_prefix(RESERVED_NAMESPACE);
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The part of an id that decides its shard: its namespace, or the whole id where it has none, so that a

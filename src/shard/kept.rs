@@ -89,10 +89,14 @@ impl<'s> Iterator for Merged<'s, '_> {
     type Item = Result<Entity<'s>, LayerError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let comes_first = match (self.kept.peek(), self.others.peek()) {
-            (Some(Ok(kept)), Some(Ok(other))) => kept.id() < other.id(),
-            (Some(_), None) => true,
-            _ => false,
+        // Mostly there are none, or they are passed: the others are then handed on without a look at them.
+        let Some(kept) = self.kept.peek() else {
+            return self.others.next();
+        };
+        let comes_first = match (kept, self.others.peek()) {
+            (Ok(kept), Some(Ok(other))) => kept.id() < other.id(),
+            (_, None) => true,
+            (Err(_), _) | (_, Some(Err(_))) => false,
         };
         if comes_first {
             self.kept.next()

@@ -12,6 +12,9 @@ use super::query::Scope;
 use super::slab::Slot;
 use super::table::IdHash;
 
+/// Slots that a cursor reads side by side.
+const AHEAD_MAX: usize = 16;
+
 /// Entities in ascending order of their ids. An error is its last item.
 #[derive(Debug)]
 pub struct Listing<'s, 'q> {
@@ -33,11 +36,17 @@ struct Merge<'s, 'q> {
     layers: Option<LayersCursor<'s, 'q>>,
 }
 
-/// A memory's slots in a scope, with the next one looked at.
+/// A memory's slots in a scope, with the next one looked at, and some after it read: neighbours by id lie anywhere in memory,
+/// and the cache misses of several overlap.
 #[derive(Debug)]
 struct MemoryCursor<'s> {
     memory: &'s Memory,
     slots: Range<'s>,
+    /// Slots that were read, up to this one of them.
+    ahead: [u32; AHEAD_MAX],
+    len: usize,
+    /// Of those, the ones that are gone past.
+    done: usize,
     next: Option<&'s Slot>,
 }
 
@@ -54,6 +63,9 @@ impl<'s> MemoryCursor<'s> {
         let mut cursor = Self {
             memory,
             slots: memory.range(scope, after),
+            ahead: [0; AHEAD_MAX],
+            len: 0,
+            done: 0,
             next: None,
         };
         cursor.advance();
@@ -61,7 +73,24 @@ impl<'s> MemoryCursor<'s> {
     }
 
     fn advance(&mut self) {
-        self.next = self.slots.next().map(|slot| self.memory.get(slot));
+        if self.done == self.len {
+            self.look_ahead();
+        }
+        let slot = self.ahead[..self.len].get(self.done);
+        self.next = slot.map(|&slot| self.memory.get(slot));
+        self.done += 1;
+    }
+
+    /// Reads the next slots: few at first, since a page may be short.
+    fn look_ahead(&mut self) {
+        let count = (2 * self.len).clamp(2, AHEAD_MAX);
+        self.len = 0;
+        self.done = 0;
+        for (place, slot) in self.ahead.iter_mut().zip(self.slots.by_ref().take(count)) {
+            *place = slot;
+            self.len += 1;
+        }
+        self.memory.touch(self.ahead[..self.len].iter().copied());
     }
 
     fn id(&self) -> Option<&'s str> {

@@ -176,6 +176,14 @@ pub(super) fn find_special(bytes: &[u8], start: usize) -> usize {
         }
         at = at.wrapping_add(8);
     }
+    // The last word overlaps what was looked at, where there is a whole one: no byte of that is special.
+    if at.wrapping_sub(start) >= 8
+        && let Some(word) = bytes.last_chunk::<8>()
+    {
+        let found = special_bytes(u64::from_le_bytes(*word));
+        let clear = (found.trailing_zeros() >> 3) as usize;
+        return bytes.len().wrapping_sub(8).wrapping_add(clear);
+    }
     while bytes.get(at).is_some_and(|&byte| !is_special(byte)) {
         at = at.wrapping_add(1);
     }
