@@ -42,10 +42,9 @@ struct Merge<'s, 'q> {
 struct MemoryCursor<'s> {
     memory: &'s Memory,
     slots: Range<'s>,
-    /// Slots that were read, up to this one of them.
+    /// Slots that were read, `len` of them, of which the first `done` were looked at.
     ahead: [u32; AHEAD_MAX],
     len: usize,
-    /// Of those, the ones that are gone past.
     done: usize,
     next: Option<&'s Slot>,
 }
