@@ -1,9 +1,9 @@
 //! What a checkpoint writes: the entities of a memory that no longer changes.
 
-use flux_storage::{LayerEntity, MergedRuns, WARM_IDS_MAX};
+use flux_storage::{LayerEntity, MergedRuns};
 
+use super::ahead::Ahead;
 use super::memory::Memory;
-use super::ordered::Range;
 
 /// Lifted slots that are sorted at a time: about half a millisecond's work, most of it cache misses.
 const RUN_SLOTS: usize = 1024;
@@ -29,7 +29,7 @@ impl Frozen {
         let memory = &self.0;
         let mut runs = vec![Run {
             memory,
-            slots: RunSlots::Ordered(Ahead::new(memory.in_order())),
+            slots: RunSlots::Ordered(Ahead::new(memory, memory.in_order())),
         }];
         let mut lifted = memory.lifted().peekable();
         while lifted.peek().is_some() {
@@ -70,43 +70,12 @@ enum RunSlots<'s> {
     Lifted(std::vec::IntoIter<u32>),
 }
 
-/// Slots in order, whose entities are read some ahead: they lie anywhere, and so their cache misses overlap.
-#[derive(Debug)]
-struct Ahead<'s> {
-    slots: Range<'s>,
-    /// Those that were read, of which the first `taken` were taken.
-    read: Vec<u32>,
-    taken: usize,
-}
-
-impl<'s> Ahead<'s> {
-    fn new(slots: Range<'s>) -> Self {
-        Self {
-            slots,
-            read: Vec::with_capacity(WARM_IDS_MAX),
-            taken: 0,
-        }
-    }
-
-    fn next(&mut self, memory: &Memory) -> Option<u32> {
-        if self.taken == self.read.len() {
-            self.read.clear();
-            self.read.extend(self.slots.by_ref().take(WARM_IDS_MAX));
-            self.taken = 0;
-            memory.touch(self.read.iter().copied());
-        }
-        let slot = self.read.get(self.taken).copied();
-        self.taken += usize::from(slot.is_some());
-        slot
-    }
-}
-
 impl<'s> Iterator for Run<'s> {
     type Item = (&'s str, u32);
 
     fn next(&mut self) -> Option<Self::Item> {
         let slot = match &mut self.slots {
-            RunSlots::Ordered(slots) => slots.next(self.memory),
+            RunSlots::Ordered(slots) => slots.next(),
             RunSlots::Lifted(slots) => slots.next(),
         }?;
         Some((self.memory.get(slot).block.id(), slot))

@@ -5,15 +5,12 @@
 
 use flux_storage::{LayerEntity, LayerError, StackCursor};
 
+use super::ahead::Ahead;
 use super::entity::Entity;
 use super::memory::Memory;
-use super::ordered::Range;
 use super::query::Scope;
 use super::slab::Slot;
 use super::table::IdHash;
-
-/// Slots that a cursor reads side by side.
-const AHEAD_MAX: usize = 16;
 
 /// Entities in ascending order of their ids. An error is its last item.
 #[derive(Debug)]
@@ -36,16 +33,11 @@ struct Merge<'s, 'q> {
     layers: Option<LayersCursor<'s, 'q>>,
 }
 
-/// A memory's slots in a scope, with the next one looked at, and some after it read: neighbours by id lie anywhere in memory,
-/// and the cache misses of several overlap.
+/// A memory's slots in a scope, with the next one looked at.
 #[derive(Debug)]
 struct MemoryCursor<'s> {
     memory: &'s Memory,
-    slots: Range<'s>,
-    /// Slots that were read, `len` of them, of which the first `done` were looked at.
-    ahead: [u32; AHEAD_MAX],
-    len: usize,
-    done: usize,
+    slots: Ahead<'s>,
     next: Option<&'s Slot>,
 }
 
@@ -61,10 +53,7 @@ impl<'s> MemoryCursor<'s> {
     fn new(memory: &'s Memory, scope: &Scope<'_>, after: Option<&str>) -> Self {
         let mut cursor = Self {
             memory,
-            slots: memory.range(scope, after),
-            ahead: [0; AHEAD_MAX],
-            len: 0,
-            done: 0,
+            slots: Ahead::new(memory, memory.range(scope, after)),
             next: None,
         };
         cursor.advance();
@@ -72,24 +61,7 @@ impl<'s> MemoryCursor<'s> {
     }
 
     fn advance(&mut self) {
-        if self.done == self.len {
-            self.look_ahead();
-        }
-        let slot = self.ahead[..self.len].get(self.done);
-        self.next = slot.map(|&slot| self.memory.get(slot));
-        self.done += 1;
-    }
-
-    /// Reads the next slots: few at first, since a page may be short.
-    fn look_ahead(&mut self) {
-        let count = (2 * self.len).clamp(2, AHEAD_MAX);
-        self.len = 0;
-        self.done = 0;
-        for (place, slot) in self.ahead.iter_mut().zip(self.slots.by_ref().take(count)) {
-            *place = slot;
-            self.len += 1;
-        }
-        self.memory.touch(self.ahead[..self.len].iter().copied());
+        self.next = self.slots.next().map(|slot| self.memory.get(slot));
     }
 
     fn id(&self) -> Option<&'s str> {

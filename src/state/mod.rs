@@ -22,6 +22,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod ahead;
 mod block;
 mod entity;
 mod frozen;
