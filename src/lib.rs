@@ -5,15 +5,21 @@
 
 pub mod api;
 pub mod auth;
+mod background;
+pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod connectors;
 pub mod control;
+pub mod engine;
+mod front;
 pub mod history;
 pub mod limits;
+pub mod log;
 pub mod model;
+mod reactor;
 pub mod report;
-pub mod server;
+mod service;
 pub mod settings;
 pub mod shard;
 pub mod state;

@@ -4,8 +4,9 @@
 use flux::api::encode;
 use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
+use flux::engine::Engine;
 use flux::model::{Durability, Timestamp};
-use flux::shard::{Engine, Shard};
+use flux::shard::Shard;
 use flux::wire::http1::{BodyLength, Next, RequestReader, ResponseHead, Version};
 use flux_storage::{DataDir, Log, LogOptions};
 

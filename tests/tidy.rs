@@ -24,6 +24,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["limits", "model", "wire"]),
     ("subscribe", &["limits", "model", "wire"]),
     ("history", &["limits", "model", "api", "state"]),
+    ("log", &["limits", "model"]),
+    (
+        "engine",
+        &[
+            "limits",
+            "model",
+            "wire",
+            "api",
+            "log",
+            "state",
+            "subscribe",
+        ],
+    ),
     (
         "shard",
         &[
@@ -33,6 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "api",
             "auth",
             "control",
+            "log",
+            "engine",
             "state",
             "subscribe",
             "history",
@@ -47,7 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Where the runtime may be named: the thin layer over it, and the programs that measure it.
-const RUNTIME_USERS: &[&str] = &["src/server/", "src/shard/", "bench/", "loadgen/"];
+const RUNTIME_USERS: &[&str] = &["src/reactor/", "bench/", "loadgen/"];
 
 /// The files that may touch mapped memory.
 const UNSAFE_USERS: &[&str] = &[
@@ -323,7 +338,7 @@ fn imports_go_down_only() {
             "use crate::{limits, subscribe::Filter};",
         ),
         ("src/subscribe/mod.rs", "use crate::state;"),
-        ("src/shard/engine.rs", "use crate::server::core;"),
+        ("src/engine/mod.rs", "use crate::reactor::core;"),
         ("src/limits.rs", "use crate::model;"),
         ("src/auth/token.rs", "use crate::wire::http1::Head;"),
         ("src/control/store.rs", "use crate::state::State;"),
@@ -333,10 +348,10 @@ fn imports_go_down_only() {
     }
     for (path, text) in [
         (
-            "src/shard/engine.rs",
+            "src/engine/mod.rs",
             "use crate::{limits, state, subscribe};",
         ),
-        ("src/server/core.rs", "use crate::shard;"),
+        ("src/reactor/core.rs", "use crate::shard;"),
         ("src/api/mod.rs", "//! The counterpart of crate::state."),
         ("storage/src/log.rs", "use crate::segment;"),
     ] {
@@ -359,7 +374,7 @@ fn the_runtime_is_named_in_its_thin_layer_only() {
     );
     assert_eq!(
         misplaced(
-            &bad("src/server/runtime.rs", "use glommio::Task;"),
+            &bad("src/reactor/runtime.rs", "use glommio::Task;"),
             "glommio",
             RUNTIME_USERS
         )
@@ -411,14 +426,14 @@ fn memory_is_touched_in_the_mapped_region_only() {
 fn secrets_are_compared_in_constant_time_and_not_shown() {
     for (path, text) in [
         (
-            "src/server/access.rs",
+            "src/service/access.rs",
             "if hash.to_bytes() == other.to_bytes() {",
         ),
         (
             "src/control/registry.rs",
             "let key = namespace.token.to_bytes();",
         ),
-        ("src/server/http.rs", "if token.reveal() == presented {"),
+        ("src/front/http.rs", "if token.reveal() == presented {"),
         (
             "src/auth/token.rs",
             "#[derive(Clone, PartialEq)]\npub struct TokenHash([u8; 32]);",
@@ -431,12 +446,12 @@ fn secrets_are_compared_in_constant_time_and_not_shown() {
         assert_eq!(exposed_secrets(&bad(path, text)).len(), 1, "{path}: {text}");
     }
     for (path, text) in [
-        ("src/server/access.rs", "if hash == known.token {"),
+        ("src/service/access.rs", "if hash == known.token {"),
         (
             "src/control/change.rs",
             "out.extend_from_slice(&token.to_bytes());",
         ),
-        ("src/server/http.rs", "answer.push_str(token.reveal());"),
+        ("src/front/http.rs", "answer.push_str(token.reveal());"),
         (
             "src/auth/token.rs",
             "#[derive(Debug)]\npub struct Other;\npub struct Token(Box<str>);",
@@ -460,9 +475,9 @@ fn secrets_are_compared_in_constant_time_and_not_shown() {
 #[test]
 fn the_operators_token_is_read_in_the_settings_only() {
     let text = "let token = source.secret(\"FLUX_ADMIN_TOKEN\")?;";
-    assert_eq!(reads_admin_token(&bad("src/server/boot.rs", text)).len(), 1);
+    assert_eq!(reads_admin_token(&bad("src/boot/serve.rs", text)).len(), 1);
     let mention = "report::info(\"FLUX_ADMIN_TOKEN is not set\");";
-    for (path, text) in [("src/settings.rs", text), ("src/server/boot.rs", mention)] {
+    for (path, text) in [("src/settings.rs", text), ("src/boot/serve.rs", mention)] {
         check("a sound example", &reads_admin_token(&bad(path, text)));
     }
     let all = sources();

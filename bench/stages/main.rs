@@ -7,9 +7,10 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
+use flux::engine::Engine;
 use flux::limits::BODY_SINGLE_BYTES_DEFAULT;
+use flux::log::{AppendRefusal, EventLog};
 use flux::model::{RECORD_KIND_EVENT, Timestamp};
-use flux::shard::{AppendRefusal, Engine, EventLog};
 use flux::subscribe::{ChangeBatch, ChangeBatchBuilder, Filter, Outbox, OutboxLimits, Registry};
 use flux::wire::http1::{self, BodyLength, RequestReader, ResponseHead, Version, imf_fixdate};
 use flux::wire::ws::MessageReader;

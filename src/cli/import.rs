@@ -5,11 +5,11 @@
 
 use super::{EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::api::line::{LineDecoder, LineError};
+use crate::boot;
 use crate::clock;
 use crate::limits::{IMPORT_FLUSH_BYTES, IMPORT_LINE_BYTES_MAX, SHARDS_MAX};
 use crate::model::{StoredChange, Timestamp, place};
 use crate::report;
-use crate::server;
 use crate::shard::{self, RecoverError};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use flux_storage::{AppendError, DataView, Log, LogView, StorageError};
@@ -27,7 +27,7 @@ enum ImportError {
     #[error(transparent)]
     Recover(#[from] RecoverError),
     #[error("can't use the data directory: {0}")]
-    Open(#[from] server::StartError),
+    Open(#[from] boot::StartError),
     #[error("can't append: {0}")]
     Append(#[from] AppendError),
     #[error("can't read the lines: {0}")]
@@ -105,7 +105,7 @@ fn import(matches: &ArgMatches, data_dir: &Path, told: &mut Told) -> Result<(), 
     let found = found.and_then(|view| view.logs().last().map(LogView::shard_count));
     let found = found.and_then(|count| u16::try_from(count).ok());
     let shards = matches.get_one::<u16>("shards").copied().or(found);
-    let mut target = Target::open(data_dir, shards.unwrap_or_else(server::default_shards))?;
+    let mut target = Target::open(data_dir, shards.unwrap_or_else(boot::default_shards))?;
     let mut lines = Lines {
         input: BufReader::new(input),
         line: Vec::new(),
@@ -183,7 +183,7 @@ struct ShardLog {
 impl Target {
     /// Opens the directory, whose logs are recovered as at the start of a server.
     fn open(data_dir: &Path, shards: u16) -> Result<Self, ImportError> {
-        let mut data = server::open_for_import(data_dir, shards)?;
+        let mut data = boot::open_for_import(data_dir, shards)?;
         let mut logs = Vec::new();
         for number in 0..shards {
             let log = data.take_log(u32::from(number));

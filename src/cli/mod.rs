@@ -6,8 +6,8 @@ mod import;
 mod log;
 mod progress;
 
+use crate::boot;
 use crate::report;
-use crate::server;
 use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
@@ -87,7 +87,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
             report::error(&error);
             ExitCode::from(EXIT_USAGE)
         }
-        Ok(settings) => match server::run(&settings) {
+        Ok(settings) => match boot::run(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 report::error(&error.to_string());

@@ -3,9 +3,8 @@
 //! Before retention removes the beginning of a log, what it led to is worked into the base, in the way in which a
 //! checkpoint is written. So the state at any time that is still told of can be had from the base and the log.
 
-use super::engine::Engine;
 use super::recovery::RecoverError;
-use super::replay::{Batch, Target};
+use crate::engine::{Batch, Engine, Target};
 use flux_storage::{CheckpointDir, LogReader, Pace, Sequence};
 use std::ops::ControlFlow;
 

@@ -6,8 +6,9 @@ use crate::api::connectors::ShownConnector;
 use crate::api::query::Fields;
 use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
+use crate::engine::{Chunk, Holding};
 use crate::history::LiveLog;
-use crate::model::{EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp};
+use crate::model::{EventPack, RECORD_KIND_EVENT, StoredChange};
 use crate::state::NamesView;
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
@@ -147,28 +148,6 @@ pub struct Envelope {
     pub origin: Origin,
     /// The request.
     pub request: ShardRequest,
-}
-
-/// A part of a listing: entities as JSON, with their ids so that parts of several shards can be merged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chunk {
-    /// The entities' JSON, each behind a comma.
-    pub json: Vec<u8>,
-    /// Their ids, one after the other, ascending.
-    pub ids: String,
-    /// For each entity, where its JSON and its id end.
-    pub ends: Vec<(usize, usize)>,
-    /// True where nothing comes after this part.
-    pub last: bool,
-}
-
-/// What a namespace holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Holding {
-    /// Entities.
-    pub entities: u64,
-    /// The time of its last event; `None` where it holds nothing.
-    pub last_updated: Option<Timestamp>,
 }
 
 /// What a shard holds, by namespace.

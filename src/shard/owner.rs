@@ -9,17 +9,16 @@
 //!
 //! In `sync` durability visible means durable; in `async` it means appended, which the core writes before it tells anybody.
 
-use super::changes::CollectedChanges;
-use super::engine::{Engine, Snapshot, StateDamaged};
-use super::log::{AppendRefusal, EventLog};
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
 use crate::api::query::ListQuery;
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
+use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
 use crate::history::{LiveLog, StoredStates};
 use crate::limits::{STALLED_BYTES_MAX, STALLED_REQUESTS_MAX};
+use crate::log::{AppendRefusal, EventLog};
 use crate::model::{Durability, EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp};
 use crate::state::WARM_IDS_MAX;
 use flux_storage::Sequence;

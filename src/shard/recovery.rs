@@ -12,8 +12,7 @@
 //! A checkpoint that is damaged or foreign is set aside by its directory, which says so; with all of them gone the
 //! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
 
-use super::engine::Engine;
-use super::replay::{Batch, ReplayFault, Target};
+use crate::engine::{Batch, Engine, ReplayFault, Target};
 use crate::model::{Timestamp, place, place_key};
 use crate::state::{bookkept, entity_of, is_packed_body};
 use flux_storage::{

@@ -6,9 +6,10 @@
 //! files of checkpoints were tampered with, a start may be refused instead, if the state can't be made from anything
 //! else; the refusal names a file of the directory, and with that file put back the state is the model's again.
 
+use super::advance_base;
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, recover};
-use super::{Engine, advance_base, place};
-use crate::model::{EventDraft, EventId, EventView, Property, Timestamp};
+use crate::engine::Engine;
+use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place};
 use crate::state::{Query, is_packed_body};
 use flux_storage::{
     CheckpointDir, CheckpointKind, DataDir, Log, LogOptions, PendingCheckpoint, Removal,

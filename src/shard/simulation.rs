@@ -12,7 +12,11 @@ use crate::api::ApiError;
 use crate::api::batch::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
-use crate::model::{Durability, EventDraft, EventId, EventPack, EventView, Property, Timestamp};
+use crate::engine::{Engine, replay_record};
+use crate::log::{AppendRefusal, EventLog};
+use crate::model::{
+    Durability, EventDraft, EventId, EventPack, EventView, Property, RECORD_KIND_EVENT, Timestamp,
+};
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,0 +1,245 @@
+//! The part of a shard's life that waits: flushes on their thread, and segments prepared on a helper thread.
+//!
+//! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
+//! rides on the next. That is group commit: its size adjusts itself to the load.
+
+use super::flush_thread::{FlushThread, Flushed};
+use super::segment_pace::SparePace;
+use crate::api::ApiError;
+use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
+use crate::model::Durability;
+use crate::reactor::group_commit::Gathering;
+use crate::reactor::runtime::spawn_blocking;
+use crate::service::context::Hub;
+use crate::shard::Shard;
+use flux_storage::{Flush, Log, Spare, SpareJob, StorageError};
+use std::fmt::Display;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// See the module.
+pub(crate) struct Flusher {
+    thread: FlushThread,
+    flush: Option<(Flush, Flushed)>,
+    /// Whom the next flush is put off for.
+    gathering: Gathering,
+    spare: Option<Task<Result<Spare, StorageError>>>,
+    /// How fast the helper thread prepares it.
+    pace: Arc<SparePace>,
+    /// When a failed preparation is tried again, monotonic milliseconds.
+    spare_retry_ms: Option<u64>,
+    /// When the last flush was issued, monotonic milliseconds.
+    issued_ms: u64,
+}
+
+impl Flusher {
+    /// Nothing in flight.
+    ///
+    /// # Errors
+    /// Where the system has no thread left.
+    pub(crate) fn start(core: u16) -> io::Result<Self> {
+        Ok(Self {
+            thread: FlushThread::start(core)?,
+            flush: None,
+            gathering: Gathering::default(),
+            spare: None,
+            pace: Arc::default(),
+            spare_retry_ms: None,
+            issued_ms: 0,
+        })
+    }
+
+    /// True while a flush is in flight.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flush.is_some()
+    }
+
+    /// How long the core may sleep for those whom a flush is put off for; `None` where none is.
+    pub(crate) fn patience_micros(&self) -> Option<u64> {
+        self.gathering.patience_micros()
+    }
+
+    /// The core had nothing to do and waited from then on; whether it found something.
+    pub(crate) fn note_wait(&mut self, since_micros: u64, now_micros: u64, found: bool) {
+        self.gathering.note_wait(since_micros, now_micros, found);
+    }
+
+    /// Those whom the last flush answered come back, and not by the shortest way.
+    pub(crate) fn be_patient(&mut self) {
+        self.gathering.be_patient();
+    }
+
+    /// The core had something to do.
+    pub(crate) fn note_work(&mut self) {
+        self.gathering.note_work();
+    }
+
+    /// True while a flush or a preparation is in flight.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.flush.is_some() || self.spare.is_some()
+    }
+
+    /// Issues a flush where one is due, and asks for a segment where one is wanted. True where the log has failed just now,
+    /// and those who wait are to be told.
+    pub(crate) fn start_due(&mut self, hub: &mut Hub) -> bool {
+        let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        let due = match shard.durability() {
+            Durability::Sync => !self.gathering.goes_on(shard.appended(), hub.now_micros),
+            // A tick early, since only ticks look at the clock when nothing else happens.
+            Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
+        };
+        let had_failed = shard.failed();
+        if self.flush.is_none() && due && !had_failed {
+            match shard.log_mut().begin_flush() {
+                Ok(Some(flush)) => {
+                    shard.flush_begins();
+                    self.issued_ms = now_ms;
+                    let flushed = self.thread.flush(flush.segments().to_vec());
+                    self.flush = Some((flush, flushed));
+                }
+                Ok(None) => {}
+                Err(error) => stop(hub.core, shard, &error),
+            }
+        }
+        if self.spare.is_some() {
+            self.pace.note_used(shard.log().active_used_permille());
+        }
+        let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
+        if self.spare.is_none()
+            && retry
+            && let Some(job) = shard.log_mut().spare_job()
+        {
+            self.spare_retry_ms = None;
+            let job = job.leaving(hub.shared.bytes_for_retention());
+            self.pace = Arc::default();
+            let pace = Arc::clone(&self.pace);
+            self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
+        }
+        shard.failed() && !had_failed
+    }
+
+    /// Takes what is finished. True where the shard can go on: something became durable, or there is room again.
+    pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let flushed = self.poll_flush(hub, context);
+        let prepared = self.poll_spare(hub, context);
+        flushed || prepared
+    }
+
+    fn poll_flush(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let Some((_, flushed)) = &mut self.flush else {
+            return false;
+        };
+        let Poll::Ready(result) = pin!(flushed).poll(context) else {
+            return false;
+        };
+        let Some((flush, _)) = self.flush.take() else {
+            return false;
+        };
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        let ended = |_| Err(io::Error::other("the thread that flushes has ended"));
+        match result.unwrap_or_else(ended) {
+            Ok(()) => {
+                let before = shard.log().durable();
+                shard.log_mut().finish_flush(flush);
+                if shard.durability() == Durability::Sync {
+                    let flushed = shard.log().durable().get() - before.get();
+                    self.gathering
+                        .begin(flushed, shard.appended(), hub.now_micros);
+                }
+            }
+            Err(error) => {
+                shard.log_mut().fail(&error);
+                stop(hub.core, shard, &format_args!("flush failed: {error}"));
+            }
+        }
+        true
+    }
+
+    fn poll_spare(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+        let Some(task) = &mut self.spare else {
+            return false;
+        };
+        let Poll::Ready(result) = task.as_mut().poll(context) else {
+            return false;
+        };
+        self.spare = None;
+        let (now, now_ms, core) = (hub.now, hub.now_ms, hub.core);
+        let Some(shard) = &mut hub.shard else {
+            return false;
+        };
+        match result {
+            Ok(spare) => {
+                shard.log_mut().install_spare(spare);
+                if shard.is_refusing() {
+                    crate::report::info(&format!(
+                        "shard {core}: the next segment is ready, events are accepted again"
+                    ));
+                }
+                shard.resume(now);
+            }
+            Err(error) => {
+                let refusal = refusal(&error);
+                if !shard.refuses_with(&refusal) {
+                    crate::report::error(&format!(
+                        "shard {core}: can't prepare the next segment: {error}; events are refused when this one \
+                         is full, and it is tried again every {SPARE_RETRY_SECONDS} s"
+                    ));
+                }
+                shard.log_mut().spare_failed();
+                shard.refuse(&refusal);
+                self.spare_retry_ms = Some(now_ms + SPARE_RETRY_SECONDS * 1000);
+            }
+        }
+        true
+    }
+
+    /// Waits for a flush in flight, so that the log may be closed.
+    pub(crate) async fn settle(&mut self, hub: &mut Hub) {
+        // The thread ends before the process does.
+        self.pace.hurry();
+        while self.flush.is_some() {
+            std::future::poll_fn(|context| {
+                if self.poll_flush(hub, context) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+    }
+}
+
+/// The log has failed. What the kernel could not write it may have dropped: trying again could succeed and mean nothing. So
+/// the shard stops, and says so once: a flush that was out when a write failed fails of the same cause.
+pub(crate) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
+    if !shard.failed() {
+        crate::report::error(&format!("shard {core}: {error}"));
+    }
+    shard.fail();
+}
+
+/// The helper thread's part.
+fn prepare(job: SpareJob, pace: &SparePace) -> Result<Spare, StorageError> {
+    let all = job.segment_bytes();
+    job.run_with_rests(&mut |made| pace.rest(made, all))
+}
+
+/// What clients are told while there is no room for what they want stored.
+pub(crate) fn refusal(error: &StorageError) -> ApiError {
+    match error {
+        StorageError::OutOfSpace { .. } => ApiError::StorageFull,
+        StorageError::ReadOnly { .. } => ApiError::StorageReadOnly,
+        _ => ApiError::StorageUnavailable,
+    }
+}

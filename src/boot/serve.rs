@@ -1,0 +1,588 @@
+//! From settings to a running server, and from a signal to its end.
+
+use super::config::Config;
+use super::connectors_thread::ConnectorsThread;
+use super::preflight::{self, MissingFeature};
+use crate::auth::TokenHash;
+use crate::background::ballast::Headroom;
+use crate::background::control::Controller;
+use crate::background::history::Historian;
+use crate::background::retention::Janitor;
+use crate::clock::Monotonic;
+use crate::connectors::{EncryptionKey, SupervisorParts};
+use crate::control::{ControlError, ControlStore, Registry};
+use crate::history::{KEY_SCHEME, StoredStates, record_key};
+use crate::limits::{
+    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
+};
+use crate::model::RuntimeConfig;
+use crate::reactor::connection::Timeouts;
+use crate::reactor::event_loop::{Core, CoreParts, Opening};
+use crate::reactor::runtime::{self, Executor};
+use crate::reactor::sockets;
+use crate::report;
+use crate::service::context::{Hub, HubParts};
+use crate::service::counters::Shared;
+use crate::settings::Settings;
+use crate::shard::{self, Inbox, Postbox, Recovered, RecoveryProgress, Shard};
+use flux_storage::{
+    CheckpointDir, DataDir, IndexKey, Log, LogDir, LogOptions, Sequence, StorageError,
+};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Where the logs of a data directory lie.
+const LOG_NAME: &str = "log";
+
+/// The shard of a core.
+pub(crate) type OpenShard = Shard<Log>;
+
+/// A shard as it comes from the thread that recovers it.
+pub(crate) struct Opened {
+    pub(crate) shard: OpenShard,
+    pub(crate) checkpoints: CheckpointDir,
+    pub(crate) base: CheckpointDir,
+    /// What the newest checkpoint covers.
+    pub(crate) through: Sequence,
+}
+
+/// Why the server did not start. Each message says what and, where that helps, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The machine lacks something.
+    #[error(transparent)]
+    Machine(#[from] MissingFeature),
+    /// The port is taken.
+    #[error("{address} is in use by another program: stop it, or choose another port with --port")]
+    PortTaken {
+        /// Address and port.
+        address: SocketAddr,
+    },
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// Address and port.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another server has the data directory.
+    #[error("{0}: stop it, or choose another directory with --data-dir")]
+    Locked(Box<StorageError>),
+    /// The data directory can't be used.
+    #[error("can't use the data directory {}: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: Box<Path>,
+        /// What the storage found.
+        source: Box<StorageError>,
+    },
+    /// The control log can't be used.
+    #[error("can't use the control log {}: {source}", path.display())]
+    Control {
+        /// Its directory.
+        path: Box<Path>,
+        /// What is wrong with it.
+        source: Box<ControlError>,
+    },
+    /// The control log is gone.
+    #[error(
+        "missing: {}: without it no namespace has an owner; restore a backup, or start once with FLUX_AUTH_ENABLED=false \
+         to begin without namespaces", path.display()
+    )]
+    NoControl {
+        /// Where it should be.
+        path: Box<Path>,
+    },
+    /// A core ended with an error.
+    #[error("{0}")]
+    Core(String),
+    /// The operating system refused something that the server can't do without.
+    #[error("can't {attempt}: {source}")]
+    System {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// What ends a server.
+enum End {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// A core's executor has returned.
+    Core,
+}
+
+/// Runs a server until it is told to stop. Returns when everything is flushed.
+///
+/// A checkpoint that turns out to be damaged while the server runs ends every connection and starts the server anew
+/// within the process: it recovers as any start does, with what is damaged set aside.
+///
+/// # Errors
+/// [`StartError`]; once it runs, only where a core fails.
+pub fn run(settings: &Settings) -> Result<(), StartError> {
+    let (ended, end) = channel();
+    watch_signals(ended.clone()).map_err(system("watch for signals"))?;
+    let machine = Machine::check(settings)?;
+    let address = check_port(settings)?;
+    loop {
+        match serve(settings, &machine, address, (&ended, &end))? {
+            Outcome::Stopped => return Ok(()),
+            Outcome::Rebuild => report::warning("starting anew, to rebuild the state from the log"),
+        }
+    }
+}
+
+/// How a server ended that did not fail.
+enum Outcome {
+    /// It was told to.
+    Stopped,
+    /// Its state has to be made anew.
+    Rebuild,
+}
+
+fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { attempt, source }
+}
+
+/// What the machine gives.
+struct Machine {
+    cpus: Vec<usize>,
+    shards: u16,
+    config: Arc<Config>,
+}
+
+impl Machine {
+    fn check(settings: &Settings) -> Result<Self, StartError> {
+        let (cpus, allowed) =
+            preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
+        preflight::check_io_uring(cpus.first().copied().unwrap_or(0))?;
+        runtime::set_helper_cpus(allowed);
+        let descriptors = preflight::raise_descriptor_limit();
+        let shards = settings.shards.unwrap_or_else(preflight::default_shards);
+        let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
+        let connections_possible = descriptors.saturating_sub(reserved).max(1);
+        let config = Arc::new(Config {
+            durability: settings.durability,
+            flush_interval_ms: settings.flush_interval_ms,
+            connections_possible: u32::try_from(connections_possible).unwrap_or(u32::MAX),
+            auth: settings.auth,
+            admin: settings
+                .admin_token
+                .as_ref()
+                .map(|token| TokenHash::of(token.reveal().as_bytes())),
+            encryption_key: settings
+                .encryption_key
+                .as_ref()
+                .and_then(|key| EncryptionKey::parse(key.reveal())),
+            timeouts: Timeouts {
+                head_ms: settings.head_timeout_seconds * 1000,
+                body_ms: settings.body_timeout_seconds * 1000,
+                idle_ms: settings.idle_timeout_seconds * 1000,
+            },
+            upkeep: settings.upkeep,
+        });
+        Ok(Self {
+            cpus,
+            shards,
+            config,
+        })
+    }
+
+    /// The processor of a core.
+    fn cpu(&self, core: u16) -> usize {
+        let index = usize::from(core) % self.cpus.len().max(1);
+        self.cpus.get(index).copied().unwrap_or(0)
+    }
+}
+
+fn serve(
+    settings: &Settings,
+    machine: &Machine,
+    address: SocketAddr,
+    (ended, end): (&Sender<End>, &Receiver<End>),
+) -> Result<Outcome, StartError> {
+    let shards = machine.shards;
+    let is_new = !settings.data_dir.join(LOG_NAME).is_dir();
+    let mut data_dir = open_data_dir(settings, shards)?;
+    let logs: Vec<LogDir> = (0..u32::from(shards))
+        .map(|shard| data_dir.take_log(shard))
+        .collect();
+    let reserved = data_dir.make_reserve(RESERVE_BYTES);
+    if let Err(error) = &reserved {
+        report::warning(&format!("no headroom on the disk: {error}"));
+    }
+    let (store, registry) = open_control(settings, &data_dir, is_new)?;
+    let runtime = configured(settings, &registry);
+    let mut store = Some(store);
+    let data_dir = Arc::new(data_dir);
+    let shared = Arc::new(Shared::new(usize::from(shards)));
+    let mut mailboxes =
+        shard::mailboxes(usize::from(shards) + 1).map_err(system("make the cores' mailboxes"))?;
+    let connectors = start_connectors(
+        (settings, machine),
+        mailboxes.pop(),
+        (&registry, &shared),
+        ended.clone(),
+    )?;
+    let mut executors = Vec::new();
+    for ((core, log), (inbox, postbox)) in (0..shards).zip(logs).zip(mailboxes) {
+        let listener =
+            sockets::listen(address).map_err(|source| StartError::Listen { address, source })?;
+        let start = CoreStart {
+            core,
+            shards,
+            log,
+            inbox,
+            postbox,
+            listener,
+            holds_reserve: reserved.is_ok() || core > 0,
+            data_dir: Arc::clone(&data_dir),
+            shared: Arc::clone(&shared),
+            config: Arc::clone(&machine.config),
+            runtime,
+            registry: registry.clone(),
+            control: store.take(),
+            ended: ended.clone(),
+        };
+        let executor = start.spawn(machine.cpu(core));
+        executors.push(executor.map_err(system("start a core's thread"))?);
+    }
+    report::info(&format!(
+        "version {} listening on http://{address}, {shards} shard{}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        if shards == 1 { "" } else { "s" },
+        settings.data_dir.display(),
+    ));
+    report_operator(settings);
+    let mut signalled = matches!(end.recv(), Ok(End::Signal));
+    if signalled {
+        report::info("stopping");
+    }
+    shared.stop();
+    join(executors)?;
+    // After the cores, which may wait for its answers.
+    connectors.end().map_err(system("run connectors"))?;
+    // What is left are the other cores' ends, and perhaps a signal that came meanwhile.
+    while let Ok(event) = end.try_recv() {
+        signalled |= matches!(event, End::Signal);
+    }
+    if shared.is_rebuilding() && !signalled {
+        Ok(Outcome::Rebuild)
+    } else {
+        Ok(Outcome::Stopped)
+    }
+}
+
+/// The configuration that a server begins with.
+fn configured(settings: &Settings, registry: &Registry) -> RuntimeConfig {
+    RuntimeConfig::default()
+        .with(&settings.configured)
+        .with(registry.config())
+        .with(&settings.overriding)
+}
+
+/// Starts the thread of connectors, which is the last member of the mailboxes.
+fn start_connectors(
+    (settings, machine): (&Settings, &Machine),
+    mailbox: Option<(Inbox, Postbox)>,
+    (registry, shared): (&Registry, &Arc<Shared>),
+    ended: Sender<End>,
+) -> Result<ConnectorsThread, StartError> {
+    let shared = Arc::clone(shared);
+    let parts = mailbox.map(|(inbox, postbox)| SupervisorParts {
+        core: machine.shards,
+        inbox,
+        postbox,
+        registry: registry.clone(),
+        key: machine.config.encryption_key.clone(),
+        auth: settings.auth,
+        allow_private: settings.connectors_allow_private,
+        github: settings.github_url.clone(),
+        is_ready: Box::new(move || shared.is_ready() && !shared.is_stopping()),
+    });
+    let started = ConnectorsThread::start(parts, EndGuard(ended));
+    started.map_err(system("start the connectors' thread"))
+}
+
+/// Says what nobody can do without an operator's token.
+fn report_operator(settings: &Settings) {
+    if settings.admin_token.is_none() {
+        if settings.auth {
+            report::warning(
+                "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
+            );
+        } else {
+            report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
+        }
+    }
+}
+
+fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
+    let address = SocketAddr::new(settings.bind, settings.port);
+    sockets::probe(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken { address },
+        _ => StartError::Listen { address, source },
+    })
+}
+
+/// Opens the control log. One that is missing is made anew, but not where tokens are in force: nobody would own what is
+/// in the data directory.
+fn open_control(
+    settings: &Settings,
+    data_dir: &DataDir,
+    is_new: bool,
+) -> Result<(ControlStore, Registry), StartError> {
+    let path = data_dir.control_path();
+    if !is_new && !path.is_dir() {
+        if settings.auth {
+            return Err(StartError::NoControl { path: path.into() });
+        }
+        report::warning(&format!(
+            "{} is missing and is made anew: no namespace is registered, nothing is configured",
+            path.display()
+        ));
+    }
+    let opened = ControlStore::open(data_dir);
+    let (store, registry) = opened.map_err(|source| StartError::Control {
+        path: path.into(),
+        source: Box::new(source),
+    })?;
+    if store.lost() > 0 {
+        report::warning(&format!(
+            "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
+             took away may be in force again",
+            store.lost()
+        ));
+    }
+    Ok((store, registry))
+}
+
+fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {
+    open_sized(&settings.data_dir, settings.segment_bytes, shards)
+}
+
+/// Opens a data directory as a server with default settings would, for a tool that appends to it.
+///
+/// # Errors
+/// `Locked`, `DataDir`, `System`.
+pub fn open_for_import(path: &Path, shards: u16) -> Result<DataDir, StartError> {
+    open_sized(path, None, shards)
+}
+
+fn open_sized(path: &Path, segment_bytes: Option<u64>, shards: u16) -> Result<DataDir, StartError> {
+    let sizes = match segment_bytes {
+        Some(bytes) => LogOptions {
+            segment_bytes_initial: bytes.min(LogOptions::default().segment_bytes_initial),
+            segment_bytes_max: bytes,
+            ..LogOptions::default()
+        },
+        None => LogOptions::for_directory(path).map_err(|source| StartError::System {
+            attempt: "read the file system's size",
+            source,
+        })?,
+    };
+    let options = LogOptions {
+        index_key: IndexKey {
+            scheme: KEY_SCHEME,
+            of: record_key,
+        },
+        ..sizes
+    };
+    let opened = DataDir::open_covered(path, u32::from(shards), options, shard::covered);
+    opened.map_err(|source| match source {
+        StorageError::Locked { .. } => StartError::Locked(Box::new(source)),
+        _ => StartError::DataDir {
+            path: path.into(),
+            source: Box::new(source),
+        },
+    })
+}
+
+/// What a core's thread is started with.
+struct CoreStart {
+    core: u16,
+    shards: u16,
+    log: LogDir,
+    inbox: Inbox,
+    postbox: Postbox,
+    listener: TcpListener,
+    data_dir: Arc<DataDir>,
+    /// False where the core is to make the reserve once there is room.
+    holds_reserve: bool,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    runtime: RuntimeConfig,
+    registry: Registry,
+    /// Core 0's.
+    control: Option<ControlStore>,
+    ended: Sender<End>,
+}
+
+/// Says that a core has ended, however it did.
+struct EndGuard(Sender<End>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        match self.0.send(End::Core) {
+            // Nobody waits any more: the process is ending.
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+impl CoreStart {
+    #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
+    fn spawn(self, cpu: usize) -> io::Result<Executor> {
+        let name = format!("flux-{}", self.core);
+        runtime::spawn(&name, cpu, move || async move {
+            let _ended = EndGuard(self.ended.clone());
+            let (core, opening) = self.build()?;
+            Box::pin(core.run(opening)).await
+        })
+    }
+
+    #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
+    fn build(self) -> io::Result<(Core, Opening)> {
+        let Self {
+            core, shards, log, ..
+        } = self;
+        let data_dir = Arc::clone(&self.data_dir);
+        let seed = RandomState::new().hash_one(core);
+        let durability = self.config.durability;
+        let shared = Arc::clone(&self.shared);
+        let hub = Hub::new(HubParts {
+            core,
+            postbox: self.postbox,
+            shared: self.shared,
+            config: self.config,
+            runtime: self.runtime,
+            registry: self.registry,
+            seed,
+        });
+        let opening = runtime::spawn_blocking(move || {
+            let recovered = recover(&data_dir, log, (core, shards), &shared)?;
+            let Recovered { engine, log, .. } = recovered;
+            Ok(Opened {
+                shard: Shard::new(engine, log, durability, seed.rotate_left(32)).with_states(
+                    StoredStates {
+                        base: recovered.base.view(),
+                        checkpoints: recovered.checkpoints.view(),
+                    },
+                ),
+                checkpoints: recovered.checkpoints,
+                base: recovered.base,
+                through: recovered.through,
+            })
+        });
+        let parts = CoreParts {
+            historian: Historian::new(&self.data_dir),
+            controller: Controller::new(self.control),
+            janitor: Janitor::new(
+                Arc::clone(&self.data_dir),
+                Headroom::new(self.data_dir, self.holds_reserve),
+            ),
+            hub,
+            inbox: self.inbox,
+            listener: self.listener,
+        };
+        Ok((Core::new(parts)?, opening))
+    }
+}
+
+/// Recovers a core's shard, says what was found, and shows how far it has come.
+fn recover(
+    data_dir: &DataDir,
+    log: LogDir,
+    (core, shards): (u16, u16),
+    shared: &Shared,
+) -> io::Result<Recovered> {
+    let clock = Monotonic::start();
+    let mut reported_seconds = 0;
+    let mut progress = |progress: RecoveryProgress| {
+        shared.of(core).note_recovery(progress);
+        let seconds = clock.millis() / 1000;
+        if seconds >= reported_seconds + RECOVERY_REPORT_SECONDS {
+            reported_seconds = seconds;
+            report::info(&format!(
+                "shard {core}: {} events replayed, {} of {} MiB of its log",
+                progress.events,
+                progress.bytes >> 20,
+                progress.bytes_total >> 20,
+            ));
+        }
+    };
+    let recovered = shard::recover(data_dir, log, (core, shards), &mut progress);
+    let recovered = recovered.map_err(io::Error::other)?;
+    for set_aside in &recovered.set_aside {
+        report::warning(&format!(
+            "shard {core}: checkpoint not used: {}{}; the state is made from the log instead",
+            set_aside.error,
+            match &set_aside.moved_to {
+                Some(path) => format!("; it is kept as {}", path.display()),
+                None => String::new(),
+            }
+        ));
+    }
+    if let Some(tail) = &recovered.recovery.cut {
+        report::warning(&format!(
+            "shard {core}: cut {} bytes that no flush had covered off the end of {}",
+            tail.bytes,
+            tail.path.display()
+        ));
+    }
+    if recovered.engine.lost() > 0 {
+        report::warning(&format!(
+            "shard {core}: {} events are missing, which an earlier `flux log repair` replaced by gaps",
+            recovered.engine.lost()
+        ));
+    }
+    report::info(&format!(
+        "shard {core}: ready after {} ms, {} entities, {} events replayed",
+        clock.millis(),
+        recovered.engine.entities(),
+        shared.of(core).replayed_events.load(Relaxed),
+    ));
+    Ok(recovered)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one thread that waits for signals"
+)]
+fn watch_signals(ended: Sender<End>) -> io::Result<()> {
+    // With a handler, a file size limit is an error of the write instead of the end of the process.
+    let exceeded = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, exceeded)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if ended.send(End::Signal).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn join(executors: Vec<Executor>) -> Result<(), StartError> {
+    let mut first = Ok(());
+    for (core, executor) in executors.into_iter().enumerate() {
+        if let Err(error) = runtime::join(executor)
+            && first.is_ok()
+        {
+            first = Err(StartError::Core(format!("shard {core}: {error}")));
+        }
+    }
+    first
+}

@@ -1,0 +1,25 @@
+//! What the engine answers: parts of listings and what namespaces hold.
+
+use crate::model::Timestamp;
+
+/// A part of a listing: entities as JSON, with their ids so that parts of several shards can be merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// The entities' JSON, each behind a comma.
+    pub json: Vec<u8>,
+    /// Their ids, one after the other, ascending.
+    pub ids: String,
+    /// For each entity, where its JSON and its id end.
+    pub ends: Vec<(usize, usize)>,
+    /// True where nothing comes after this part.
+    pub last: bool,
+}
+
+/// What a namespace holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Entities.
+    pub entities: u64,
+    /// The time of its last event; `None` where it holds nothing.
+    pub last_updated: Option<Timestamp>,
+}

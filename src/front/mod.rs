@@ -1,0 +1,5 @@
+//! Protocols: bytes to calls, outcomes to bytes.
+
+pub(crate) mod http;
+pub(crate) mod responses;
+pub(crate) mod websocket;

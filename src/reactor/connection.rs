@@ -1,0 +1,241 @@
+//! One client's connection: its socket, what is being read, what is owed, and when it was last heard of.
+
+use crate::front::responses::Responses;
+use crate::front::websocket::WebSocket;
+use crate::limits;
+use crate::wire::http1::{Phase, RequestReader};
+use std::net::{IpAddr, TcpStream};
+
+/// What the connection speaks.
+#[derive(Debug)]
+pub(crate) enum Session {
+    /// HTTP/1.1, and what has arrived of the next request.
+    Http(RequestReader),
+    /// WebSocket.
+    WebSocket(Box<WebSocket>),
+}
+
+/// How far a connection is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It is not.
+    Open,
+    /// It ends when what is owed is sent. Nothing more is read from it.
+    AfterSending,
+    /// Everything is sent and our side is shut down; what still arrives is discarded until the client's side ends,
+    /// so that a reset does not destroy the last answer on its way (RFC 9112 §9.6).
+    Lingering,
+    /// To be dropped now.
+    Now,
+}
+
+/// See the module.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one socket, not states"
+)]
+pub(crate) struct Connection {
+    /// The socket, non-blocking.
+    pub(crate) socket: TcpStream,
+    /// Where it comes from, where it was counted for that.
+    pub(crate) address: Option<IpAddr>,
+    /// How often its index was handed out before.
+    pub(crate) generation: u32,
+    /// What it speaks.
+    pub(crate) session: Session,
+    /// HTTP answers owed. After an upgrade, what was owed before it, and the upgrade's own answer.
+    pub(crate) responses: Responses,
+    /// The kernel may have bytes for us.
+    pub(crate) readable: bool,
+    /// The kernel took all that we gave it.
+    pub(crate) writable: bool,
+    /// The kernel has said that the client's side is shut down; the end comes after the bytes before it.
+    pub(crate) hung_up: bool,
+    /// The end of the client's side was read.
+    pub(crate) ended: bool,
+    /// On its way out?
+    pub(crate) closing: Closing,
+    /// The socket has refused bytes since a listing last went on.
+    pub(crate) stalled: bool,
+    /// Reading stopped because too much is owed: goes on when it is sent.
+    pub(crate) starved: bool,
+    /// In the core's list of connections to write to.
+    pub(crate) queued: bool,
+    /// In the core's list of connections to read from.
+    pub(crate) queued_read: bool,
+    /// In the core's list of connections with withheld answers.
+    pub(crate) gated: bool,
+    /// When a byte last came in, monotonic milliseconds.
+    pub(crate) received_ms: u64,
+    /// When the request being read began, or the closing did, monotonic milliseconds.
+    pub(crate) began_ms: u64,
+    /// When the socket last took a byte, or began to be owed one.
+    pub(crate) sent_ms: u64,
+    /// When it was last answered over HTTP, monotonic microseconds; `None` where something came in since.
+    pub(crate) answered_micros: Option<u64>,
+    /// When it last published; 0: never.
+    pub(crate) published_ms: u64,
+}
+
+/// What a look at the clock says about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// Nothing.
+    No,
+    /// A request's head did not arrive in time.
+    Head,
+    /// A request's body did not arrive in time.
+    Body,
+    /// No request for long, no progress in closing, or nothing taken of what is owed: close without a word.
+    Silent,
+}
+
+/// The time limits that apply to a connection, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "units come last in every name")]
+pub(crate) struct Timeouts {
+    /// For a head.
+    pub(crate) head_ms: u64,
+    /// Between two reads of a body.
+    pub(crate) body_ms: u64,
+    /// Between two requests.
+    pub(crate) idle_ms: u64,
+}
+
+impl Connection {
+    /// A new connection.
+    pub(crate) fn new(socket: TcpStream, generation: u32, now_ms: u64) -> Self {
+        Self {
+            socket,
+            address: None,
+            generation,
+            session: Session::Http(RequestReader::default()),
+            responses: Responses::default(),
+            readable: true,
+            writable: true,
+            hung_up: false,
+            ended: false,
+            closing: Closing::Open,
+            stalled: false,
+            starved: false,
+            queued: false,
+            queued_read: false,
+            gated: false,
+            received_ms: now_ms,
+            began_ms: now_ms,
+            sent_ms: now_ms,
+            answered_micros: None,
+            published_ms: 0,
+        }
+    }
+
+    /// Puts it, under its index, on the list of connections to read from, once.
+    pub(crate) fn queue_read(&mut self, index: u32, to_read: &mut Vec<u32>) {
+        if !std::mem::replace(&mut self.queued_read, true) {
+            to_read.push(index);
+        }
+    }
+
+    /// Begins to close: what is owed is still sent.
+    pub(crate) fn close_after_sending(&mut self, now_ms: u64) {
+        if self.closing == Closing::Open {
+            self.closing = Closing::AfterSending;
+            self.began_ms = now_ms;
+        }
+    }
+
+    /// Once all is sent on a connection that closes: shuts down our side, and lingers for the client's.
+    pub(crate) fn finish_closing(&mut self, now_ms: u64) {
+        if self.closing != Closing::AfterSending || !self.owes_nothing() {
+            return;
+        }
+        if self.ended || self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+            self.closing = Closing::Now;
+        } else {
+            self.closing = Closing::Lingering;
+            self.began_ms = now_ms;
+        }
+    }
+
+    /// The bytes to send next, and whether they are HTTP's: what is owed from before an upgrade goes first.
+    pub(crate) fn next_bytes(&self) -> (&[u8], bool) {
+        let http = self.responses.sendable();
+        match &self.session {
+            Session::WebSocket(websocket) if http.is_empty() => (websocket.outbox.pending(), false),
+            _ => (http, true),
+        }
+    }
+
+    /// The socket took `count` of [`Connection::next_bytes`].
+    pub(crate) fn advance(&mut self, is_http: bool, count: usize) {
+        if is_http {
+            self.responses.advance(count);
+        } else if let Session::WebSocket(websocket) = &mut self.session {
+            websocket.outbox.advance(count);
+        }
+    }
+
+    /// True while the connection owes so much that it must not be read.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.responses.is_full()
+    }
+
+    /// True where nothing is owed to the client.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.owes_no_frames() && self.responses.is_empty()
+    }
+
+    /// What `now_ms` says.
+    pub(crate) fn overdue(&self, now_ms: u64, timeouts: Timeouts) -> Overdue {
+        let since = |then: u64| now_ms.saturating_sub(then);
+        // Only a socket that refuses bytes is stalled; any other was written to in the last turn.
+        let owed = !self.responses.sendable().is_empty() || !self.owes_no_frames();
+        if owed && !self.writable && since(self.sent_ms) > limits::WRITE_STALL_SECONDS_MAX * 1000 {
+            return Overdue::Silent;
+        }
+        if self.closing != Closing::Open {
+            let seconds = match self.session {
+                Session::Http(_) => limits::LINGER_SECONDS_MAX,
+                Session::WebSocket(_) => limits::CLOSE_SECONDS_MAX,
+            };
+            let over = since(self.began_ms) > seconds * 1000;
+            let stuck = over && (self.closing == Closing::Lingering || self.owes_nothing());
+            return if stuck { Overdue::Silent } else { Overdue::No };
+        }
+        let Session::Http(reader) = &self.session else {
+            return Overdue::No;
+        };
+        match reader.phase() {
+            Phase::Head if !self.is_paused() && since(self.began_ms) > timeouts.head_ms => {
+                Overdue::Head
+            }
+            Phase::Body if !self.is_paused() && since(self.received_ms) > timeouts.body_ms => {
+                Overdue::Body
+            }
+            Phase::Idle
+                if self.owes_nothing()
+                    && since(self.received_ms.max(self.sent_ms)) > timeouts.idle_ms =>
+            {
+                Overdue::Silent
+            }
+            Phase::Idle | Phase::Head | Phase::Body => Overdue::No,
+        }
+    }
+
+    fn owes_no_frames(&self) -> bool {
+        match &self.session {
+            Session::Http(_) => true,
+            Session::WebSocket(websocket) => websocket.outbox.is_empty(),
+        }
+    }
+
+    /// Gives back heap that an idle connection does not need.
+    pub(crate) fn trim(&mut self) {
+        self.responses.trim(limits::IDLE_BUFFER_BYTES_MAX);
+        match &mut self.session {
+            Session::Http(reader) => reader.trim(),
+            Session::WebSocket(websocket) => websocket.trim(),
+        }
+    }
+}

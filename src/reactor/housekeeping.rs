@@ -1,0 +1,172 @@
+//! What a core does by the clock: it looks for connections that are overdue, pushes metrics, and stops when it is told
+//! to.
+
+use super::connection::{Closing, Overdue, Session};
+use super::event_loop::{Core, MetricsClock};
+use super::poller::Token;
+use crate::api::{ApiError, encode};
+use crate::front::websocket::GOING_AWAY;
+use crate::limits;
+use crate::service::pending::RequestMeta;
+use crate::wire::ws::write_text;
+use flux_storage::Sequence;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How often connections are looked at for being overdue, in ticks.
+const SWEEP_TICKS: u64 = 20;
+
+impl Core {
+    pub(crate) fn tick(&mut self) {
+        super::sockets::acknowledge(&self.timer);
+        self.ticks += 1;
+        if std::mem::take(&mut self.listener_paused)
+            && let Some(listener) = &self.listener
+        {
+            self.listener_paused = self.poller.add(listener, Token::Listener).is_err();
+        }
+        if self.hub.shared.is_stopping() && self.stopping_ms.is_none() {
+            self.begin_stop();
+        }
+        self.directory.look(&mut self.hub);
+        if self.ticks.is_multiple_of(SWEEP_TICKS) {
+            self.sweep();
+        }
+        let since = self.hub.now_ms.saturating_sub(self.metrics.pushed_ms);
+        if since >= limits::METRICS_INTERVAL_SECONDS * 1000 {
+            self.push_metrics(since);
+        }
+    }
+
+    /// Looks at every connection for what is overdue.
+    pub(crate) fn sweep(&mut self) {
+        let now_ms = self.hub.now_ms;
+        let timeouts = self.hub.config.timeouts;
+        let active_ms = limits::PUBLISHER_ACTIVE_SECONDS * 1000;
+        while self
+            .ended_publishers
+            .front()
+            .is_some_and(|then| now_ms.saturating_sub(*then) >= active_ms)
+        {
+            self.ended_publishers.pop_front();
+        }
+        let mut publishers = self.ended_publishers.len() as u64;
+        for index in self.connections.indexes() {
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            let recent = now_ms.saturating_sub(connection.published_ms);
+            if connection.published_ms > 0 && recent < active_ms {
+                publishers += 1;
+            }
+            match connection.overdue(now_ms, timeouts) {
+                Overdue::No => {}
+                Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
+                Overdue::Body => self.time_out(index, "body", timeouts.body_ms),
+                Overdue::Silent => connection.closing = Closing::Now,
+            }
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            if let Session::WebSocket(websocket) = &mut connection.session
+                && connection.closing == Closing::Open
+                && websocket.is_dead(now_ms, connection.received_ms)
+            {
+                connection.closing = Closing::Now;
+            }
+            if connection.owes_nothing() {
+                connection.trim();
+            }
+            self.queue_write(index);
+        }
+        self.hub
+            .shared
+            .of(self.hub.core)
+            .publishers
+            .store(publishers, Relaxed);
+    }
+
+    pub(crate) fn time_out(&mut self, index: u32, part: &'static str, after_ms: u64) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let (hub, error) = (
+            &self.hub,
+            ApiError::Timeout {
+                part,
+                seconds: after_ms / 1000,
+            },
+        );
+        connection.responses.push(Sequence::ZERO, |out| {
+            hub.write_error(out, RequestMeta::CLOSING, &error);
+        });
+        connection.close_after_sending(hub.now_ms);
+    }
+
+    pub(crate) fn push_metrics(&mut self, since_ms: u64) {
+        let mut metrics = self.hub.shared.metrics();
+        let accepted = metrics.events.saturating_sub(self.metrics.events);
+        metrics.events_per_10_seconds = accepted.saturating_mul(10_000) / since_ms.max(1);
+        let first = self.metrics.pushed_ms == 0;
+        self.metrics = MetricsClock {
+            pushed_ms: self.hub.now_ms,
+            events: metrics.events,
+        };
+        if first {
+            metrics.events_per_10_seconds = 0;
+        }
+        let (mut text, mut frame) = (Vec::new(), Vec::new());
+        encode::metrics_update(&mut text, &metrics, self.hub.now);
+        write_text(&mut frame, &text);
+        for index in self.connections.indexes() {
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            let Session::WebSocket(websocket) = &mut connection.session else {
+                continue;
+            };
+            if websocket.metrics && connection.closing == Closing::Open {
+                if websocket.outbox.push_metrics(&frame).is_err() {
+                    self.drop_slow_reader(index);
+                }
+                self.queue_write(index);
+            }
+        }
+    }
+
+    /// Stops accepting; every connection ends when what it is owed is sent.
+    pub(crate) fn begin_stop(&mut self) {
+        self.stopping_ms = Some(self.hub.now_ms);
+        if let Some(listener) = self.listener.take() {
+            self.poller.remove(&listener);
+        }
+        for index in self.connections.indexes() {
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            let idle = connection.owes_nothing();
+            match &mut connection.session {
+                Session::WebSocket(websocket) => {
+                    websocket.close(GOING_AWAY, "the server is shutting down");
+                    connection.close_after_sending(self.hub.now_ms);
+                }
+                // A request that has begun to arrive is still answered.
+                Session::Http(reader) if reader.buffered() > 0 && idle => {}
+                Session::Http(_) if idle => connection.closing = Closing::Now,
+                Session::Http(_) => connection.close_after_sending(self.hub.now_ms),
+            }
+            self.queue_write(index);
+        }
+    }
+
+    /// True once the core may end: told to stop, and no connection of any core is left, or time is up.
+    pub(crate) fn is_drained(&mut self) -> bool {
+        let Some(since) = self.stopping_ms else {
+            return false;
+        };
+        let late = self.hub.now_ms.saturating_sub(since) > limits::SHUTDOWN_SECONDS_MAX * 1000;
+        if self.connections.is_empty() || late {
+            self.hub.shared.of(self.hub.core).drained.store(1, Relaxed);
+        }
+        late || self.hub.shared.is_drained()
+    }
+}

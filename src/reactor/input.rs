@@ -1,0 +1,401 @@
+//! Bytes in: accepts, reads, and works on the requests and messages that are whole.
+
+use super::connection::{Closing, Connection, Session};
+use super::event_loop::Core;
+use super::poller::Token;
+use super::prefetch::Guesses;
+use crate::api::ApiError;
+use crate::front::http::{self, Client, Next};
+use crate::front::websocket::{After, Owner, WebSocket};
+use crate::limits;
+use crate::service::address_limiter::Exhausted;
+use crate::service::context::Hub;
+use crate::service::pending::RequestMeta;
+use crate::shard::{Message, Shard};
+use crate::state::WARM_IDS_MAX;
+use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
+use flux_storage::{Log, Sequence};
+use rustix::net::{RecvFlags, SendFlags};
+use std::sync::atomic::Ordering::Relaxed;
+use zeroize::Zeroize as _;
+
+impl Core {
+    pub(crate) fn accept(&mut self) {
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            let Some(listener) = &self.listener else {
+                return;
+            };
+            let socket = match super::sockets::accept(listener) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
+                Err(error) => {
+                    // Out of descriptors or memory: the connection waits in the backlog.
+                    if self.hub.shared.note_accept_failure(self.hub.core) {
+                        crate::report::warning(&format!(
+                            "a connection could not be accepted: {error}"
+                        ));
+                    }
+                    // The listener would go on being ready; the next tick looks again.
+                    self.poller.remove(listener);
+                    self.listener_paused = true;
+                    return;
+                }
+            };
+            let limit = self.connections_max();
+            let beyond = self.hub.shared.connections().checked_sub(u64::from(limit));
+            if beyond.is_some_and(|beyond| beyond >= limits::CONNECTIONS_REFUSED_MAX) {
+                self.refuse(&socket, &ApiError::TooManyConnections { limit });
+                continue;
+            }
+            let now_ms = self.hub.now_ms;
+            let Some((index, generation)) = self.connections.reserve() else {
+                return;
+            };
+            if self
+                .poller
+                .add(&socket, Token::Connection { index, generation })
+                .is_err()
+            {
+                self.connections.release(index);
+                return;
+            }
+            let mut connection = Box::new(Connection::new(socket, generation, now_ms));
+            let refused = match beyond {
+                Some(_) => Some(ApiError::TooManyConnections { limit }),
+                None => self.count_address(&mut connection),
+            };
+            if let Some(error) = &refused
+                && beyond.is_none()
+                && self.hub.shared.connections() >= u64::from(limit / 2)
+            {
+                // To see one address's off in good order must not take the place of the others.
+                self.refuse(&connection.socket, error);
+                self.connections.release(index);
+                continue;
+            }
+            let over = refused.is_some();
+            if let Some(error) = refused {
+                let hub = &self.hub;
+                connection.responses.push(Sequence::ZERO, |out| {
+                    hub.write_error(out, RequestMeta::CLOSING, &error);
+                });
+                connection.close_after_sending(now_ms);
+            }
+            self.connections.put_back(index, connection);
+            self.hub
+                .shared
+                .of(self.hub.core)
+                .connections
+                .fetch_add(1, Relaxed);
+            // Its first request is often here already.
+            if over {
+                self.queue_write(index);
+            } else {
+                self.read_all(&[index]);
+            }
+        }
+    }
+
+    /// Connections of the process: those that were configured, as far as there are descriptors.
+    fn connections_max(&self) -> u32 {
+        let Hub {
+            runtime, config, ..
+        } = &self.hub;
+        runtime.max_connections.min(config.connections_possible)
+    }
+
+    /// Counts a connection for its address. Why it is refused, where the address has too many.
+    fn count_address(&self, connection: &mut Connection) -> Option<ApiError> {
+        // Of a client that is gone again there is no address.
+        let address = connection.socket.peer_addr().ok()?.ip();
+        let limit = self.hub.runtime.max_connections_per_address;
+        match self.hub.shared.connected.add(address, limit) {
+            Ok(()) => {
+                connection.address = Some(address);
+                None
+            }
+            Err(Exhausted) => Some(ApiError::TooManyFromAddress { limit }),
+        }
+    }
+
+    /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
+    fn refuse(&self, socket: &std::net::TcpStream, error: &ApiError) {
+        let mut answer = Vec::new();
+        self.hub
+            .write_error(&mut answer, RequestMeta::CLOSING, error);
+        match rustix::net::send(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            // Whether it was heard can't be waited for.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Reads once from each of these connections and works on what came.
+    pub(crate) fn read_all(&mut self, indices: &[u32]) {
+        for group in indices.chunks(WARM_IDS_MAX) {
+            for &index in group {
+                self.receive_from(index);
+            }
+            self.look_ahead(group);
+            for &index in group {
+                self.work_on(index);
+            }
+        }
+    }
+
+    /// Tells the state which entities what has arrived is going to ask for, where that pays.
+    fn look_ahead(&mut self, group: &[u32]) {
+        let Some(shard) = with_many_entities(&mut self.hub.shard) else {
+            return;
+        };
+        let mut guesses = Guesses::for_shard(self.hub.core, self.hub.shards);
+        let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
+        for &index in group {
+            let session = self.connections.get(index).map(|found| &found.session);
+            // A body that comes in pieces was guessed from when its head came.
+            if let Some(Session::Http(reader)) = session
+                && reader.phase() == Phase::Head
+                && !guesses.is_enough()
+            {
+                self.foresight
+                    .guess(reader.pending(), |id| guesses.push(id, &mut warm));
+            }
+        }
+        guesses.finish(&mut warm);
+    }
+
+    /// The same for what other cores ask.
+    fn look_ahead_at(&mut self, messages: &[Message]) {
+        let Some(shard) = with_many_entities(&mut self.hub.shard) else {
+            return;
+        };
+        let mut guesses = Guesses::default();
+        let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
+        for message in messages {
+            if let Message::Request(envelope) = message
+                && let Some(id) = envelope.request.entity_id()
+                && guesses.push(id, &mut warm).is_break()
+            {
+                break;
+            }
+        }
+        guesses.finish(&mut warm);
+    }
+
+    /// Works on what other cores have sent. True where there was anything.
+    pub(crate) fn take_messages(&mut self) -> bool {
+        let mut group = std::mem::take(&mut self.messages);
+        let mut left = limits::MAILBOX_MESSAGES_MAX;
+        // Bounded, so that a busy neighbour does not keep this core from its own connections.
+        while left > 0 {
+            let inbox = &self.inbox;
+            group.extend(std::iter::from_fn(|| inbox.take()).take(WARM_IDS_MAX.min(left)));
+            if group.is_empty() {
+                break;
+            }
+            left -= group.len();
+            self.look_ahead_at(&group);
+            group
+                .drain(..)
+                .for_each(|message| self.work_on_message(message));
+        }
+        self.messages = group;
+        left < limits::MAILBOX_MESSAGES_MAX
+    }
+
+    fn receive_from(&mut self, index: u32) {
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        connection.queued_read = false;
+        if connection.readable && !(connection.closing == Closing::Open && connection.is_paused()) {
+            self.receive(&mut connection);
+        }
+        self.connections.put_back(index, connection);
+    }
+
+    fn work_on(&mut self, index: u32) {
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        self.work(index, &mut connection);
+        let paused = connection.closing == Closing::Open && connection.is_paused();
+        connection.starved |= paused;
+        let more = connection.readable
+            && !connection.ended
+            && connection.closing != Closing::Now
+            && !paused;
+        if more {
+            connection.queue_read(index, &mut self.to_read);
+        }
+        self.connections.put_back(index, connection);
+        self.queue_write(index);
+    }
+
+    pub(crate) fn receive(&mut self, connection: &mut Connection) {
+        let received =
+            rustix::net::recv(&connection.socket, &mut *self.received, RecvFlags::DONTWAIT);
+        let count = match received {
+            Ok((0, _)) => {
+                connection.readable = false;
+                connection.ended = true;
+                return;
+            }
+            Ok((count, _)) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                connection.readable = false;
+                return;
+            }
+            Err(_) => {
+                // Reset by the client: nobody is left to be told anything.
+                connection.closing = Closing::Now;
+                return;
+            }
+        };
+        // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is no new edge where
+        // it was reported together with the last bytes.
+        connection.readable = count == self.received.len() || connection.hung_up;
+        let idle = match &connection.session {
+            Session::Http(reader) => reader.buffered() == 0,
+            Session::WebSocket(_) => false,
+        };
+        if idle && connection.closing == Closing::Open {
+            connection.began_ms = self.hub.now_ms;
+        }
+        connection.received_ms = self.hub.now_ms;
+        if connection.closing != Closing::Open {
+            self.discard(connection, count);
+            return;
+        }
+        let bytes = self.received.get(..count).unwrap_or_default();
+        match &mut connection.session {
+            Session::Http(reader) => reader.receive(bytes),
+            Session::WebSocket(websocket) => websocket.reader.receive(bytes),
+        }
+    }
+
+    /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is dropped.
+    pub(crate) fn discard(&mut self, connection: &mut Connection, count: usize) {
+        if let Session::WebSocket(websocket) = &mut connection.session {
+            websocket
+                .reader
+                .receive(self.received.get(..count).unwrap_or_default());
+            while let Ok(Some(_)) = websocket.reader.next() {}
+        }
+    }
+
+    /// Works on the requests or messages that are whole.
+    pub(crate) fn work(&mut self, index: u32, connection: &mut Connection) {
+        if connection.closing == Closing::Open {
+            match &connection.session {
+                Session::Http(_) => self.work_http(index, connection),
+                Session::WebSocket(_) => self.work_websocket(index, connection),
+            }
+            self.note_gate(index, connection);
+        }
+        if connection.ended && connection.closing == Closing::Open && !connection.starved {
+            if let Session::WebSocket(_) = connection.session {
+                connection.closing = Closing::Now;
+            } else {
+                connection.close_after_sending(self.hub.now_ms);
+            }
+        } else if connection.ended && connection.closing == Closing::Lingering {
+            connection.closing = Closing::Now;
+        }
+    }
+
+    pub(crate) fn work_http(&mut self, index: u32, connection: &mut Connection) {
+        let generation = connection.generation;
+        if std::mem::take(&mut connection.starved) {
+            // The wait was ours: the client's time begins anew.
+            connection.began_ms = self.hub.now_ms;
+            connection.received_ms = self.hub.now_ms;
+        }
+        while !connection.is_paused() {
+            let Session::Http(reader) = &mut connection.session else {
+                return;
+            };
+            let responses = &mut connection.responses;
+            let hub = &mut self.hub;
+            let request = match reader.next(|head| http::body_limit(hub, head)) {
+                Ok(Parsed::NeedMore) => return,
+                Ok(Parsed::Continue) => {
+                    responses.push(Sequence::ZERO, |out| out.extend_from_slice(CONTINUE));
+                    continue;
+                }
+                Ok(Parsed::Request(request)) => request,
+                Err(error) => {
+                    let error = ApiError::Http(error);
+                    responses.push(Sequence::ZERO, |out| {
+                        hub.write_error(out, RequestMeta::CLOSING, &error);
+                    });
+                    connection.close_after_sending(hub.now_ms);
+                    return;
+                }
+            };
+            let keep_alive = request.head.keep_alive && !hub.shared.is_stopping();
+            let mut client = Client {
+                responses,
+                index,
+                generation,
+            };
+            let next = http::serve(hub, &mut client, &request);
+            connection.began_ms = hub.now_ms;
+            match next {
+                Next::Go => {}
+                Next::Last => {
+                    connection.close_after_sending(self.hub.now_ms);
+                    return;
+                }
+                Next::Secret => {
+                    reader.wipe_consumed();
+                    self.received.zeroize();
+                }
+                Next::Published => connection.published_ms = hub.now_ms.max(1),
+                Next::Upgrade { metrics } => {
+                    self.upgrade(index, connection, metrics);
+                    return;
+                }
+            }
+            if !keep_alive {
+                connection.close_after_sending(self.hub.now_ms);
+                return;
+            }
+        }
+        connection.starved = true;
+    }
+
+    pub(crate) fn upgrade(&mut self, index: u32, connection: &mut Connection, metrics: bool) {
+        let Session::Http(reader) = &mut connection.session else {
+            return;
+        };
+        let rest = reader.take_rest();
+        let mut websocket = Box::new(WebSocket::new(metrics, connection.address));
+        websocket.reader.receive(&rest);
+        connection.session = Session::WebSocket(websocket);
+        self.hub
+            .shared
+            .of(self.hub.core)
+            .websockets
+            .fetch_add(1, Relaxed);
+        self.work_websocket(index, connection);
+    }
+
+    pub(crate) fn work_websocket(&mut self, index: u32, connection: &mut Connection) {
+        let Session::WebSocket(websocket) = &mut connection.session else {
+            return;
+        };
+        let owner = Owner {
+            index,
+            generation: connection.generation,
+        };
+        if websocket.serve(&mut self.hub, owner) == After::Close {
+            connection.close_after_sending(self.hub.now_ms);
+        }
+    }
+}
+
+/// A shard of so many entities that looking ahead pays.
+fn with_many_entities(shard: &mut Option<Shard<Log>>) -> Option<&mut Shard<Log>> {
+    let shard = shard.as_mut()?;
+    (shard.engine().entities() >= limits::FORESIGHT_ENTITIES_MIN).then_some(shard)
+}

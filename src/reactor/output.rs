@@ -1,0 +1,168 @@
+//! Bytes out: what connections are owed goes to their sockets, changes go to those who watch.
+
+use super::connection::{Closing, Connection, Session};
+use super::event_loop::{Core, reuse};
+use crate::engine::CollectedChanges;
+use crate::front::http::{self, Client};
+use crate::front::websocket::{Owner, SLOW_READER, TRY_AGAIN_LATER};
+use crate::limits;
+use crate::service::pending::Operation;
+use crate::shard::Message;
+use crate::subscribe::ChangeBatch;
+use rustix::net::SendFlags;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Core {
+    pub(crate) fn publish_changes(&mut self, changes: &CollectedChanges) {
+        for batch in &changes.batches {
+            for &core in &changes.cores {
+                if core == self.hub.core {
+                    self.fan_out(batch);
+                } else {
+                    self.hub
+                        .postbox
+                        .send(core, Message::Changes(Arc::clone(batch)));
+                }
+            }
+        }
+    }
+
+    /// Gives each change to the connections that want it.
+    pub(crate) fn fan_out(&mut self, batch: &ChangeBatch) {
+        let mut hits = std::mem::take(&mut self.hits);
+        for change in batch.changes() {
+            self.hub.subscribers.matches(change.entity_id(), &mut hits);
+            for &index in &hits {
+                let Some(connection) = self.connections.get_mut(index) else {
+                    continue;
+                };
+                let Session::WebSocket(websocket) = &mut connection.session else {
+                    continue;
+                };
+                let owed = websocket.outbox.is_empty();
+                if websocket.outbox.push_change(change).is_err() {
+                    self.drop_slow_reader(index);
+                } else if owed {
+                    connection.sent_ms = self.hub.now_ms;
+                }
+                self.queue_write(index);
+            }
+        }
+        self.hits = hits;
+    }
+
+    pub(crate) fn drop_slow_reader(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        if let Session::WebSocket(websocket) = &mut connection.session {
+            websocket.close(TRY_AGAIN_LATER, SLOW_READER);
+            connection.close_after_sending(self.hub.now_ms);
+        }
+    }
+
+    /// Writes once to every connection that is owed something.
+    pub(crate) fn write_all(&mut self) {
+        let to_write = std::mem::take(&mut self.to_write);
+        for &index in &to_write {
+            let Some(mut connection) = self.connections.take(index) else {
+                continue;
+            };
+            connection.queued = false;
+            self.write(index, &mut connection);
+            if connection.closing == Closing::Now {
+                self.end(index, *connection);
+            } else {
+                self.connections.put_back(index, connection);
+            }
+        }
+        reuse(&mut self.to_write, to_write);
+    }
+
+    pub(crate) fn write(&mut self, index: u32, connection: &mut Connection) {
+        while connection.writable && connection.closing != Closing::Now {
+            let (bytes, is_http) = connection.next_bytes();
+            if bytes.is_empty() {
+                if !self.refill(index, connection) {
+                    break;
+                }
+                continue;
+            }
+            let wanted = bytes.len();
+            match rustix::net::send(
+                &connection.socket,
+                bytes,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
+                Ok(count) => {
+                    connection.sent_ms = self.hub.now_ms;
+                    if is_http {
+                        self.returns
+                            .answered(&mut connection.answered_micros, self.hub.now_micros);
+                    }
+                    connection.writable = count == wanted;
+                    connection.advance(is_http, count);
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                    connection.writable = false;
+                }
+                Err(_) => connection.closing = Closing::Now,
+            }
+        }
+        if !connection.writable {
+            connection.stalled = true;
+        }
+        connection.finish_closing(self.hub.now_ms);
+        if connection.starved && !connection.is_paused() && connection.closing == Closing::Open {
+            connection.queue_read(index, &mut self.to_read);
+        }
+    }
+
+    /// Lets a listing go on that waited for the socket. True where there is something to write again.
+    pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection) -> bool {
+        if connection.responses.waiting() == 0 {
+            return false;
+        }
+        if std::mem::take(&mut connection.stalled)
+            && let Some((_, Operation::List(listing))) = connection.responses.front_operation()
+        {
+            listing.forget_unsent();
+        }
+        let generation = connection.generation;
+        let mut client = Client {
+            responses: &mut connection.responses,
+            index,
+            generation,
+        };
+        if !http::start_front(&mut self.hub, &mut client) {
+            connection.closing = Closing::Now;
+        }
+        self.note_gate(index, connection);
+        !connection.responses.sendable().is_empty()
+    }
+
+    pub(crate) fn end(&mut self, index: u32, mut connection: Connection) {
+        let counters = self.hub.shared.of(self.hub.core);
+        counters.connections.fetch_sub(1, Relaxed);
+        if let Some(address) = connection.address {
+            self.hub.shared.connected.remove(address);
+        }
+        if let Session::WebSocket(websocket) = &mut connection.session {
+            counters.websockets.fetch_sub(1, Relaxed);
+            let owner = Owner {
+                index,
+                generation: connection.generation,
+            };
+            websocket.leave(&mut self.hub, owner);
+        }
+        // A producer that connects anew for each event is one all the same; beyond the bound some are not counted.
+        if connection.published_ms > 0
+            && self.ended_publishers.len() < limits::PIPELINE_REQUESTS_MAX
+        {
+            self.ended_publishers.push_back(connection.published_ms);
+        }
+        self.poller.remove(&connection.socket);
+        self.connections.release(index);
+    }
+}

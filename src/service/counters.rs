@@ -1,0 +1,182 @@
+//! The little that all cores know of each other: counters, each written by one core and read by all, and three flags.
+//! Nothing here orders anything; a reader may be a moment behind.
+
+use super::address_limiter::Tally;
+use crate::api::encode::Metrics;
+use crate::limits::RESERVE_BYTES;
+use crate::shard::RecoveryProgress;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Counters of one core. On cache lines of their own, so that one core's counting does not slow another's.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CoreCounters {
+    /// Entities of its shard.
+    pub(crate) entities: AtomicU64,
+    /// Events in its shard's log, those replayed at start included.
+    pub(crate) events: AtomicU64,
+    /// Open connections.
+    pub(crate) connections: AtomicU64,
+    /// Of those, WebSocket connections.
+    pub(crate) websockets: AtomicU64,
+    /// Subscriptions of its connections.
+    pub(crate) subscriptions: AtomicU64,
+    /// Connections that published lately.
+    pub(crate) publishers: AtomicU64,
+    /// Connections that could not be accepted.
+    pub(crate) accept_failures: AtomicU64,
+    /// 1 once its log is replayed.
+    pub(crate) ready: AtomicU64,
+    /// Events replayed so far.
+    pub(crate) replayed_events: AtomicU64,
+    /// About the bytes of the log that they take, and that there are to replay.
+    replayed_bytes: AtomicU64,
+    replay_bytes: AtomicU64,
+    /// Bytes that its shard's log takes on the disk, as retention last saw them.
+    pub(crate) log_bytes: AtomicU64,
+    /// 1 once it has ended its connections on the way out.
+    pub(crate) drained: AtomicU64,
+}
+
+impl CoreCounters {
+    /// Its shard's recovery has come so far.
+    pub(crate) fn note_recovery(&self, progress: RecoveryProgress) {
+        self.replayed_events.store(progress.events, Relaxed);
+        self.replayed_bytes.store(progress.bytes, Relaxed);
+        self.replay_bytes.store(progress.bytes_total, Relaxed);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    cores: Box<[CoreCounters]>,
+    /// Connections by address.
+    pub(crate) connected: Tally,
+    /// Subscriptions by address.
+    pub(crate) subscribed: Tally,
+    /// The directory was made.
+    pub(crate) has_directory: AtomicBool,
+    stopping: AtomicBool,
+    /// The state has to be made anew after the stop.
+    rebuilding: AtomicBool,
+    /// The disk's reserve was given to retention and is not held again yet.
+    reserve_given: AtomicBool,
+}
+
+impl Shared {
+    /// For `cores` cores.
+    pub(crate) fn new(cores: usize) -> Self {
+        Self {
+            cores: (0..cores).map(|_| CoreCounters::default()).collect(),
+            connected: Tally::new(),
+            subscribed: Tally::new(),
+            has_directory: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            rebuilding: AtomicBool::new(false),
+            reserve_given: AtomicBool::new(false),
+        }
+    }
+
+    /// The counters of one core.
+    pub(crate) fn of(&self, core: u16) -> &CoreCounters {
+        &self.cores[usize::from(core)]
+    }
+
+    fn sum(&self, counter: impl Fn(&CoreCounters) -> &AtomicU64) -> u64 {
+        self.cores
+            .iter()
+            .map(|core| counter(core).load(Relaxed))
+            .sum()
+    }
+
+    /// What `metrics_update` says, but for the rate.
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics {
+            entities: self.sum(|core| &core.entities),
+            events: self.sum(|core| &core.events),
+            events_per_10_seconds: 0,
+            websockets: self.sum(|core| &core.websockets),
+            publishers: self.sum(|core| &core.publishers),
+        }
+    }
+
+    /// Open connections of all cores.
+    pub(crate) fn connections(&self) -> u64 {
+        self.sum(|core| &core.connections)
+    }
+
+    /// Subscriptions of all connections.
+    pub(crate) fn subscriptions(&self) -> u64 {
+        self.sum(|core| &core.subscriptions)
+    }
+
+    /// Bytes of all shards' logs.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.sum(|core| &core.log_bytes)
+    }
+
+    /// True once every core has replayed its log, and the directory says what that came to.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sum(|core| &core.ready) == self.cores.len() as u64 && self.has_directory.load(Relaxed)
+    }
+
+    /// How far the recovery of all shards has come.
+    pub(crate) fn recovery(&self) -> RecoveryProgress {
+        RecoveryProgress {
+            events: self.sum(|core| &core.replayed_events),
+            bytes: self.sum(|core| &core.replayed_bytes),
+            bytes_total: self.sum(|core| &core.replay_bytes),
+        }
+    }
+
+    /// True once every core has ended its connections.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.sum(|core| &core.drained) == self.cores.len() as u64
+    }
+
+    /// Counts a connection that could not be accepted; true for the 1st, 2nd, 4th, 8th…, which is worth a line.
+    pub(crate) fn note_accept_failure(&self, core: u16) -> bool {
+        self.of(core)
+            .accept_failures
+            .fetch_add(1, Relaxed)
+            .wrapping_add(1)
+            .is_power_of_two()
+    }
+
+    /// The disk's reserve is given to retention, or held again.
+    pub(crate) fn set_reserve_given(&self, given: bool) {
+        self.reserve_given.store(given, Relaxed);
+    }
+
+    /// Bytes of the disk that no log may take for its next segment: what retention was given.
+    pub(crate) fn bytes_for_retention(&self) -> u64 {
+        if self.reserve_given.load(Relaxed) {
+            RESERVE_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// Tells every core to stop.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Tells every core to stop, and the process to start anew. True for the first call.
+    pub(crate) fn rebuild(&self) -> bool {
+        let first = !self.rebuilding.swap(true, Relaxed);
+        self.stop();
+        first
+    }
+
+    /// True where the process is to start anew.
+    pub(crate) fn is_rebuilding(&self) -> bool {
+        self.rebuilding.load(Relaxed)
+    }
+
+    /// True once the process is to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+}

@@ -1,0 +1,190 @@
+//! Namespaces that are to be shown with what they hold: one, or a list. The list is gathered a slice at a time, so that
+//! however many there are no core is kept from its other work.
+
+use super::context::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
+use super::pending::RequestMeta;
+use crate::api::ApiError;
+use crate::api::namespaces::{self, NamespacesQuery, ShownNamespace};
+use crate::control::Namespace;
+use crate::engine::Holding;
+use crate::limits::NAMESPACES_PER_SLICE;
+use crate::model::Timestamp;
+use crate::model::place_key;
+use crate::shard::{ShardRequest, Ticket};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct NamespacePage {
+    /// What was asked for; `None`: one alone.
+    query: Option<NamespacesQuery>,
+    /// How many more may be shown.
+    left: usize,
+    /// Those whose counts are awaited.
+    slice: Vec<Shown>,
+    /// Which of them each shard was asked for, in its order.
+    asked: Vec<Vec<usize>>,
+    waiting: usize,
+    /// The JSON of those before, separated by commas.
+    body: Vec<u8>,
+    /// The way to the next page.
+    link: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    id: Box<str>,
+    name: Box<str>,
+    created: Timestamp,
+    entities: u64,
+}
+
+impl Shown {
+    fn of(namespace: &Namespace) -> Self {
+        Self {
+            id: namespace.id.clone(),
+            name: namespace.name.clone(),
+            created: namespace.created,
+            entities: 0,
+        }
+    }
+}
+
+impl NamespacePage {
+    /// One, alone.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or its shard can't be asked.
+    pub(crate) fn one(hub: &mut Hub, name: &str, ticket: Ticket) -> Result<Self, ApiError> {
+        let known = hub.registry.get(name).ok_or(ApiError::NoNamespace)?;
+        let mut page = Self::empty(None, 1);
+        page.slice.push(Shown::of(known));
+        page.ask(hub, ticket)?;
+        Ok(page)
+    }
+
+    /// A list.
+    ///
+    /// # Errors
+    /// Where a shard can't be asked.
+    pub(crate) fn list(
+        hub: &mut Hub,
+        query: NamespacesQuery,
+        ticket: Ticket,
+    ) -> Result<Self, ApiError> {
+        let after = query.after.clone();
+        let left = query.limit.unwrap_or(usize::MAX);
+        let mut page = Self::empty(Some(query), left);
+        page.go_on(hub, after.as_deref(), ticket)?;
+        Ok(page)
+    }
+
+    fn empty(query: Option<NamespacesQuery>, left: usize) -> Self {
+        Self {
+            query,
+            left,
+            slice: Vec::new(),
+            asked: Vec::new(),
+            waiting: 0,
+            body: Vec::new(),
+            link: None,
+        }
+    }
+
+    /// True once everything is known that the answer says.
+    pub(crate) fn is_done(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Takes the next slice of a list, after this name, and asks what it holds.
+    fn go_on(
+        &mut self,
+        hub: &mut Hub,
+        after: Option<&str>,
+        ticket: Ticket,
+    ) -> Result<(), ApiError> {
+        let count = self.left.min(NAMESPACES_PER_SLICE);
+        let mut found = hub.registry.list(after);
+        self.slice = found.by_ref().take(count).map(Shown::of).collect();
+        let has_more = found.next().is_some();
+        drop(found);
+        self.left -= self.slice.len();
+        if let (Some(query), Some(last)) = (&self.query, self.slice.last())
+            && self.left == 0
+            && has_more
+        {
+            self.link = Some(query.next_link(&last.name));
+        }
+        self.ask(hub, ticket)
+    }
+
+    fn ask(&mut self, hub: &mut Hub, ticket: Ticket) -> Result<(), ApiError> {
+        self.asked = vec![Vec::new(); usize::from(hub.shards)];
+        for (index, shown) in self.slice.iter().enumerate() {
+            self.asked[usize::from(place_key(&shown.name, hub.shards))].push(index);
+        }
+        for (shard, indexes) in (0..).zip(&self.asked) {
+            if !indexes.is_empty() {
+                let names = indexes.iter().map(|index| self.slice[*index].name.clone());
+                hub.ask(shard, ticket, ShardRequest::Namespaces(names.collect()))?;
+                self.waiting += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a shard's counts, and goes on where the slice is known.
+    ///
+    /// # Errors
+    /// Where a shard can't be asked for the next.
+    pub(crate) fn take(
+        &mut self,
+        hub: &mut Hub,
+        ticket: Ticket,
+        (shard, held): (u16, &[Holding]),
+    ) -> Result<(), ApiError> {
+        self.waiting = self.waiting.saturating_sub(1);
+        for (index, held) in self.asked[usize::from(shard)].iter().zip(held) {
+            self.slice[*index].entities = held.entities;
+        }
+        if self.waiting > 0 {
+            return Ok(());
+        }
+        for shown in &self.slice {
+            if !self.body.is_empty() {
+                self.body.push(b',');
+            }
+            let shown = ShownNamespace {
+                id: &shown.id,
+                name: &shown.name,
+                created: shown.created,
+                entities: shown.entities,
+            };
+            namespaces::namespace(&mut self.body, shown);
+        }
+        match self.slice.pop() {
+            Some(last) if self.query.is_some() && self.left > 0 => {
+                self.go_on(hub, Some(&last.name), ticket)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the answer.
+    pub(crate) fn write(&self, hub: &Hub, meta: RequestMeta, out: &mut Vec<u8>) {
+        let listed = [b"{\"namespaces\":[", &*self.body, b"]}"].concat();
+        let mut headers = vec![CORS_ORIGIN];
+        if let Some(link) = &self.link {
+            headers.extend([("Link", link.as_str()), CORS_EXPOSE]);
+        }
+        let answer = Answer {
+            status: 200,
+            headers: &headers,
+            body: if self.query.is_some() {
+                &listed
+            } else {
+                &self.body
+            },
+        };
+        hub.write_json(out, meta, answer);
+    }
+}
