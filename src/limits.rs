@@ -82,10 +82,10 @@ pub const MAILBOX_MESSAGES_MAX: usize = 8192;
 /// Messages that a core keeps for another whose inbox is full. Beyond it, requests for that core get 503.
 pub const MAILBOX_OVERFLOW_MESSAGES_MAX: usize = 8192;
 /// Writes that wait for the log's next segment. Beyond it: 503.
-pub const STALLED_REQUESTS_MAX: usize = 4096;
+pub const DEFERRED_WRITES_MAX: usize = 4096;
 
 /// Bytes of the events in them. Beyond it: 503.
-pub const STALLED_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const DEFERRED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Requests of one connection that are worked on at once. While as many are unanswered, the connection is not
 /// read, and the client's own sends come to a halt.
@@ -98,19 +98,19 @@ pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// Entities of a shard from which on a core looks ahead at which of them are going to be asked for: fewer are in the
 /// processor's cache.
-pub const FORESIGHT_ENTITIES_MIN: usize = 4096;
+pub const PREFETCH_ENTITIES_MIN: usize = 4096;
 /// Microseconds for which a flush is put off for those whom the last one answered, while others keep the core busy: about
 /// what answering and reading two hundred clients takes. Then it covers those who are back.
-pub const GATHERING_MICROS_MAX: u64 = 1500;
+pub const GROUP_COMMIT_DELAY_MICROS_MAX: u64 = 1500;
 /// Microseconds, in all, for which a core waits for them while nothing is ready: what it takes to wake a client that
 /// slept, and a fifth of what a flush takes. Then the flush goes.
-pub const GATHERING_QUIET_MICROS_MAX: u64 = 40;
+pub const GROUP_COMMIT_IDLE_MICROS_MAX: u64 = 40;
 /// The same where clients send again as soon as they are answered, and some were answered through other cores: two messages
 /// more each way, and the other core may flush meanwhile. About what a flush takes.
-pub const GATHERING_PATIENT_MICROS_MAX: u64 = 200;
+pub const GROUP_COMMIT_REMOTE_MICROS_MAX: u64 = 200;
 /// Microseconds for which a core that found nothing to do looks again before it sleeps: a few times what sleeping and waking
 /// cost. As long as it usually waits for clients, so that it does not sleep for the rest of that and then once more.
-pub const LOOKOUT_MICROS_MAX: u64 = GATHERING_QUIET_MICROS_MAX;
+pub const SPIN_MICROS_MAX: u64 = GROUP_COMMIT_IDLE_MICROS_MAX;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.

@@ -9,7 +9,7 @@ use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
 use flux::engine::Engine;
 use flux::limits::BODY_SINGLE_BYTES_DEFAULT;
-use flux::log::{AppendRefusal, EventLog};
+use flux::log::{AppendRejection, EventLog};
 use flux::model::{RECORD_KIND_EVENT, Timestamp};
 use flux::subscribe::{ChangeBatch, ChangeBatchBuilder, Filter, Outbox, OutboxLimits, Registry};
 use flux::wire::http1::{self, BodyLength, RequestReader, ResponseHead, Version, imf_fixdate};
@@ -77,7 +77,7 @@ fn shuffled(bound: u64) -> impl FnMut() -> u64 {
 struct NoLog(u64);
 
 impl EventLog for NoLog {
-    fn append(&mut self, _: i64, _: &[u8]) -> Result<Sequence, AppendRefusal> {
+    fn append(&mut self, _: i64, _: &[u8]) -> Result<Sequence, AppendRejection> {
         self.0 += 1;
         Ok(Sequence::new(self.0))
     }

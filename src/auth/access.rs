@@ -73,7 +73,7 @@ impl Access {
     }
 
     /// The namespace whose rate limit a write counts against.
-    pub fn payer(&self) -> Option<OwnedNamespace> {
+    pub fn charged(&self) -> Option<OwnedNamespace> {
         match self {
             Self::Open | Self::Admin => None,
             Self::Owner(own) => Some(*own),

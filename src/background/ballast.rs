@@ -3,7 +3,7 @@
 //! Retention writes before it removes: a checkpoint that covers what goes, the base that it is worked into, the
 //! horizon. On a full disk the reserve is what they are written into; once something was removed it is made again.
 //! Until then no log takes that room for its next segment: under load it would be gone before retention looks.
-//! Where nothing is ever removed the reserve stays for the end: see [`Headroom::give_back_blocking`].
+//! Where nothing is ever removed the reserve stays for the end: see [`Ballast::give_back_blocking`].
 
 use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
 use crate::reactor::runtime::spawn_blocking;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// See the module.
-pub(crate) struct Headroom {
+pub(crate) struct Ballast {
     data_dir: Arc<DataDir>,
     state: State,
     /// When the reserve may be made again, monotonic milliseconds.
@@ -34,7 +34,7 @@ enum State {
     Making(Task),
 }
 
-impl Headroom {
+impl Ballast {
     /// `is_held`: false where this core is to make it, once there is room.
     pub(crate) fn new(data_dir: Arc<DataDir>, is_held: bool) -> Self {
         Self {

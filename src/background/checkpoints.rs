@@ -177,8 +177,8 @@ impl Checkpointer {
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
         let pace = Arc::clone(&self.pace);
         self.phase = Phase::Writing(self.spawn(move || {
-            let mut pacer = pace.pacer();
-            let written = snapshot.write(&mut dir, &mut |_| pacer.rest());
+            let mut throttled = pace.throttled();
+            let written = snapshot.write(&mut dir, &mut |_| throttled.rest());
             (dir, written)
         }));
     }
@@ -267,8 +267,8 @@ impl Checkpointer {
         let (core, pace) = (hub.core, Arc::clone(&self.pace));
         self.phase = Phase::Clearing(self.spawn(move || {
             drop(snapshot);
-            let mut pacer = pace.pacer();
-            replaced.give_back(&mut || pacer.rest_and_go_on());
+            let mut throttled = pace.throttled();
+            replaced.give_back(&mut || throttled.rest_and_go_on());
             let mut dir = dir;
             if let Err(error) = dir.remove_unreferenced() {
                 report::warning(&format!(

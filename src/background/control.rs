@@ -9,12 +9,12 @@
 
 use super::flush::refusal;
 use crate::api::ApiError;
-use crate::control::{Change, Command, CommandRefusal, ControlStore};
+use crate::control::{Change, Command, CommandRejection, ControlStore};
 use crate::limits::CONTROL_CALLS_MAX;
 use crate::reactor::runtime::spawn_blocking;
 use crate::report;
 use crate::service::context::Hub;
-use crate::shard::{ControlMessage, Message, Origin, Reply, Ticket};
+use crate::shard::{ControlMessage, Message, Origin, Reply, RequestId};
 use flux_storage::StorageError;
 use std::future::Future;
 use std::pin::Pin;
@@ -121,7 +121,7 @@ impl Controller {
         // The supervisor of connectors, behind the cores, learns of everything as they do.
         for core in (0..=hub.shards).filter(|core| *core != hub.core) {
             let message = ControlMessage::Apply(Arc::clone(&change));
-            hub.postbox.send(core, Message::Control(message));
+            hub.sender.send(core, Message::Control(message));
         }
         self.phase = Phase::Telling {
             store,
@@ -183,19 +183,23 @@ impl Hub {
     ///
     /// # Errors
     /// Where too many wait.
-    pub(crate) fn ask_control(&mut self, ticket: Ticket, command: Command) -> Result<(), ApiError> {
+    pub(crate) fn ask_control(
+        &mut self,
+        request_id: RequestId,
+        command: Command,
+    ) -> Result<(), ApiError> {
         let origin = Origin {
             core: self.core,
-            ticket,
+            request_id,
         };
         if self.core == 0 {
             return self.take_control_call(origin, command);
         }
-        if !self.postbox.has_room(0) {
+        if !self.sender.has_room(0) {
             return Err(ApiError::Overloaded);
         }
         let message = ControlMessage::Ask { origin, command };
-        self.postbox.send(0, Message::Control(message));
+        self.sender.send(0, Message::Control(message));
         Ok(())
     }
 
@@ -251,7 +255,7 @@ impl Hub {
         if let Some(shard) = &mut self.shard {
             for namespace in self.registry.list(None) {
                 if crate::model::place_key(&namespace.name, shards) == core {
-                    let names = shard.engine_mut().names_mut();
+                    let names = shard.engine_mut().namespaces_mut();
                     names.set_registered(&namespace.name, true);
                 }
             }
@@ -270,21 +274,21 @@ impl Hub {
         if crate::model::place_key(name, self.shards) == self.core
             && let Some(shard) = &mut self.shard
         {
-            let names = shard.engine_mut().names_mut();
+            let names = shard.engine_mut().namespaces_mut();
             names.set_registered(name, registered);
         }
     }
 }
 
-fn refused(refusal: CommandRefusal) -> ApiError {
+fn refused(refusal: CommandRejection) -> ApiError {
     match refusal {
-        CommandRefusal::Taken => ApiError::NamespaceTaken,
-        CommandRefusal::Unknown => ApiError::NoNamespace,
-        CommandRefusal::TokenDead => ApiError::TokenUnknown,
-        CommandRefusal::ConnectorTaken => ApiError::ConnectorTaken,
-        CommandRefusal::NoConnector => ApiError::NoConnector,
-        CommandRefusal::BuiltIn => ApiError::ConnectorBuiltIn,
-        CommandRefusal::NoCredential => ApiError::NoCredential,
-        CommandRefusal::TooManyConnectors => ApiError::TooManyConnectors,
+        CommandRejection::Taken => ApiError::NamespaceTaken,
+        CommandRejection::Unknown => ApiError::NoNamespace,
+        CommandRejection::TokenDead => ApiError::TokenUnknown,
+        CommandRejection::ConnectorTaken => ApiError::ConnectorTaken,
+        CommandRejection::NoConnector => ApiError::NoConnector,
+        CommandRejection::BuiltIn => ApiError::ConnectorBuiltIn,
+        CommandRejection::NoCredential => ApiError::NoCredential,
+        CommandRejection::TooManyConnectors => ApiError::TooManyConnectors,
     }
 }

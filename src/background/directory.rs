@@ -12,7 +12,7 @@ use crate::model::{Property, RESERVED_NAMESPACE};
 use crate::reactor::runtime::spawn_blocking;
 use crate::report;
 use crate::service::context::Hub;
-use crate::shard::{Census, Message};
+use crate::shard::{Message, ShardStatistics};
 use crate::state::NameEntry;
 use flux_storage::Sequence;
 use std::future::Future;
@@ -27,9 +27,9 @@ pub(crate) struct Directory {
     /// When it is looked at next, monotonic milliseconds.
     look_ms: u64,
     /// A view that is not durable yet, and what it waits for.
-    pending: Option<(Sequence, Census)>,
+    pending: Option<(Sequence, ShardStatistics)>,
     /// Of the core that owns the entity: the newest view of each shard.
-    parts: Vec<Option<Census>>,
+    parts: Vec<Option<ShardStatistics>>,
     /// Some of them came since the last count.
     changed: bool,
     task: Option<Pin<Box<dyn Future<Output = Page>>>>,
@@ -73,28 +73,29 @@ impl Directory {
             let now = (engine.events(), engine.names().registrations());
             if self.seen != Some(now) {
                 self.seen = Some(now);
-                let census = Census {
+                let statistics = ShardStatistics {
                     entities: engine.entities() as u64,
                     names: engine.names().view(),
                 };
-                self.pending = Some((shard.appended(), census));
+                self.pending = Some((shard.appended(), statistics));
             }
         }
-        if let Some((_, census)) = self.pending.take_if(|(gate, _)| *gate <= shard.visible()) {
+        if let Some((_, statistics)) = self.pending.take_if(|(gate, _)| *gate <= shard.visible()) {
             let owner = place_key(RESERVED_NAMESPACE, hub.shards);
             if owner == hub.core {
-                self.take(hub.core, census);
+                self.take(hub.core, statistics);
             } else {
                 let from = hub.core;
-                hub.postbox.send(owner, Message::Census { from, census });
+                hub.sender
+                    .send(owner, Message::ShardStatistics { from, statistics });
             }
         }
     }
 
     /// A shard's view has come to the core that owns the entity.
-    pub(crate) fn take(&mut self, shard: u16, census: Census) {
+    pub(crate) fn take(&mut self, shard: u16, statistics: ShardStatistics) {
         if let Some(part) = self.parts.get_mut(usize::from(shard)) {
-            *part = Some(census);
+            *part = Some(statistics);
             self.changed = true;
         }
     }
@@ -105,7 +106,7 @@ impl Directory {
             return;
         }
         self.changed = false;
-        let parts: Vec<Census> = self.parts.iter().flatten().cloned().collect();
+        let parts: Vec<ShardStatistics> = self.parts.iter().flatten().cloned().collect();
         self.task = Some(spawn_blocking(move || count(&parts)));
     }
 
@@ -147,7 +148,7 @@ impl Directory {
     }
 }
 
-fn count(parts: &[Census]) -> Page {
+fn count(parts: &[ShardStatistics]) -> Page {
     let entries = parts.iter().flat_map(|part| part.names.entries());
     let mut listed: Vec<&NameEntry> = entries.collect();
     let total_namespaces = listed.len();

@@ -4,11 +4,11 @@
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
 use super::flush_thread::{FlushThread, Flushed};
-use super::segment_pace::SparePace;
+use super::segment_throttle::SegmentThrottle;
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
-use crate::reactor::group_commit::Gathering;
+use crate::reactor::group_commit_delay::GroupCommitDelay;
 use crate::reactor::runtime::spawn_blocking;
 use crate::service::context::Hub;
 use crate::shard::Shard;
@@ -27,10 +27,10 @@ pub(crate) struct Flusher {
     thread: FlushThread,
     flush: Option<(Flush, Flushed)>,
     /// Whom the next flush is put off for.
-    gathering: Gathering,
+    group_commit_delay: GroupCommitDelay,
     spare: Option<Task<Result<Spare, StorageError>>>,
     /// How fast the helper thread prepares it.
-    pace: Arc<SparePace>,
+    pace: Arc<SegmentThrottle>,
     /// When a failed preparation is tried again, monotonic milliseconds.
     spare_retry_ms: Option<u64>,
     /// When the last flush was issued, monotonic milliseconds.
@@ -46,7 +46,7 @@ impl Flusher {
         Ok(Self {
             thread: FlushThread::start(core)?,
             flush: None,
-            gathering: Gathering::default(),
+            group_commit_delay: GroupCommitDelay::default(),
             spare: None,
             pace: Arc::default(),
             spare_retry_ms: None,
@@ -60,23 +60,24 @@ impl Flusher {
     }
 
     /// How long the core may sleep for those whom a flush is put off for; `None` where none is.
-    pub(crate) fn patience_micros(&self) -> Option<u64> {
-        self.gathering.patience_micros()
+    pub(crate) fn timeout_micros(&self) -> Option<u64> {
+        self.group_commit_delay.timeout_micros()
     }
 
     /// The core had nothing to do and waited from then on; whether it found something.
     pub(crate) fn note_wait(&mut self, since_micros: u64, now_micros: u64, found: bool) {
-        self.gathering.note_wait(since_micros, now_micros, found);
+        self.group_commit_delay
+            .note_wait(since_micros, now_micros, found);
     }
 
     /// Those whom the last flush answered come back, and not by the shortest way.
     pub(crate) fn be_patient(&mut self) {
-        self.gathering.be_patient();
+        self.group_commit_delay.be_patient();
     }
 
     /// The core had something to do.
     pub(crate) fn note_work(&mut self) {
-        self.gathering.note_work();
+        self.group_commit_delay.note_work();
     }
 
     /// True while a flush or a preparation is in flight.
@@ -92,7 +93,9 @@ impl Flusher {
             return false;
         };
         let due = match shard.durability() {
-            Durability::Sync => !self.gathering.goes_on(shard.appended(), hub.now_micros),
+            Durability::Sync => !self
+                .group_commit_delay
+                .goes_on(shard.appended(), hub.now_micros),
             // A tick early, since only ticks look at the clock when nothing else happens.
             Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
         };
@@ -153,7 +156,7 @@ impl Flusher {
                 shard.log_mut().finish_flush(flush);
                 if shard.durability() == Durability::Sync {
                     let flushed = shard.log().durable().get() - before.get();
-                    self.gathering
+                    self.group_commit_delay
                         .begin(flushed, shard.appended(), hub.now_micros);
                 }
             }
@@ -230,7 +233,7 @@ pub(crate) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
 }
 
 /// The helper thread's part.
-fn prepare(job: SpareJob, pace: &SparePace) -> Result<Spare, StorageError> {
+fn prepare(job: SpareJob, pace: &SegmentThrottle) -> Result<Spare, StorageError> {
     let all = job.segment_bytes();
     job.run_with_rests(&mut |made| pace.rest(made, all))
 }

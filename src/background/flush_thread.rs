@@ -42,7 +42,7 @@ impl FlushThread {
         std::thread::Builder::new()
             .name(format!("flux-flush-{core}"))
             .spawn(move || {
-                runtime::leave_core();
+                runtime::unpin();
                 let mut files = Files::default();
                 while let Ok(Request { segments, done }) = received.recv() {
                     match done.send(files.flush(&segments)) {

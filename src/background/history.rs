@@ -5,11 +5,11 @@
 //! for one request is kept for the next of its line.
 
 use crate::api::ApiError;
-use crate::history::{Archive, Asked, HistoryError, LiveLog, Told};
+use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog, ReaderCache};
 use crate::limits::HISTORY_READERS_MAX;
 use crate::reactor::runtime::spawn_blocking;
 use crate::service::context::Hub;
-use crate::shard::Ticket;
+use crate::shard::RequestId;
 use flux_storage::DataDir;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 /// What came of a job.
-pub(crate) type Outcome = Result<Told, HistoryError>;
+pub(crate) type Outcome = Result<HistoryResult, HistoryError>;
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -29,9 +29,9 @@ type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 #[derive(Debug)]
 pub(crate) struct Job {
     /// Whom the outcome goes to.
-    pub(crate) ticket: Ticket,
+    pub(crate) request_id: RequestId,
     /// The request.
-    pub(crate) asked: Arc<Asked>,
+    pub(crate) asked: Arc<HistoryQuery>,
     /// By shard, the logs that it concerns.
     pub(crate) logs: Vec<Option<LiveLog>>,
     /// Counted until it is done.
@@ -40,7 +40,7 @@ pub(crate) struct Job {
 
 /// Where a core's connections leave their jobs.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
+pub(crate) struct HistoryQueue {
     jobs: VecDeque<Job>,
     readers: Rc<Cell<usize>>,
 }
@@ -58,7 +58,7 @@ impl Drop for Readers {
     }
 }
 
-impl Desk {
+impl HistoryQueue {
     /// Admits a request that takes `count` readers.
     ///
     /// # Errors
@@ -82,32 +82,32 @@ impl Desk {
 }
 
 /// See the module.
-pub(crate) struct Historian {
-    events: Line,
-    states: Line,
+pub(crate) struct HistoryWorker {
+    events: WorkerQueue,
+    states: WorkerQueue,
     stop: Arc<AtomicBool>,
 }
 
 /// Jobs that are done one after the other.
-struct Line {
+struct WorkerQueue {
     /// `None` while a job has it.
-    archive: Option<Archive>,
+    reader_cache: Option<ReaderCache>,
     waiting: VecDeque<Job>,
     running: Option<Running>,
 }
 
 struct Running {
-    ticket: Ticket,
-    task: Task<(Archive, Outcome)>,
+    request_id: RequestId,
+    task: Task<(ReaderCache, Outcome)>,
     _readers: Rc<Readers>,
 }
 
-impl Historian {
+impl HistoryWorker {
     /// For a data directory.
     pub(crate) fn new(data_dir: &Arc<DataDir>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let line = || Line {
-            archive: Some(Archive::new(Arc::clone(data_dir), Arc::clone(&stop))),
+        let line = || WorkerQueue {
+            reader_cache: Some(ReaderCache::new(Arc::clone(data_dir), Arc::clone(&stop))),
             waiting: VecDeque::new(),
             running: None,
         };
@@ -127,8 +127,8 @@ impl Historian {
     pub(crate) fn start_due(&mut self, hub: &mut Hub) {
         for job in hub.past.jobs.drain(..) {
             let line = match *job.asked {
-                Asked::Events(_) => &mut self.events,
-                Asked::Entity { .. } | Asked::List { .. } => &mut self.states,
+                HistoryQuery::Events(_) => &mut self.events,
+                HistoryQuery::Entity { .. } | HistoryQuery::List { .. } => &mut self.states,
             };
             line.waiting.push_back(job);
         }
@@ -140,7 +140,7 @@ impl Historian {
     pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
-    ) -> impl Iterator<Item = (Ticket, Outcome)> {
+    ) -> impl Iterator<Item = (RequestId, Outcome)> {
         let events = self.events.poll(context);
         events.into_iter().chain(self.states.poll(context))
     }
@@ -157,39 +157,41 @@ impl Historian {
     }
 }
 
-impl Line {
+impl WorkerQueue {
     fn start(&mut self) {
         if self.running.is_some() || self.waiting.is_empty() {
             return;
         }
-        let (Some(mut archive), Some(job)) = (self.archive.take(), self.waiting.pop_front()) else {
+        let (Some(mut reader_cache), Some(job)) =
+            (self.reader_cache.take(), self.waiting.pop_front())
+        else {
             return;
         };
         let Job {
-            ticket,
+            request_id,
             asked,
             logs,
             readers,
         } = job;
         let task = spawn_blocking(move || {
-            let outcome = archive.tell(&asked, &logs);
-            (archive, outcome)
+            let outcome = reader_cache.tell(&asked, &logs);
+            (reader_cache, outcome)
         });
         self.running = Some(Running {
-            ticket,
+            request_id,
             task,
             _readers: readers,
         });
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Option<(Ticket, Outcome)> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Option<(RequestId, Outcome)> {
         let running = self.running.as_mut()?;
-        let Poll::Ready((archive, outcome)) = running.task.as_mut().poll(context) else {
+        let Poll::Ready((reader_cache, outcome)) = running.task.as_mut().poll(context) else {
             return None;
         };
-        let ticket = running.ticket;
-        self.archive = Some(archive);
+        let request_id = running.request_id;
+        self.reader_cache = Some(reader_cache);
         self.running = None;
-        Some((ticket, outcome))
+        Some((request_id, outcome))
     }
 }

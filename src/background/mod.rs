@@ -9,4 +9,4 @@ pub(crate) mod flush_thread;
 pub(crate) mod history;
 pub(crate) mod pace;
 pub(crate) mod retention;
-pub(crate) mod segment_pace;
+pub(crate) mod segment_throttle;

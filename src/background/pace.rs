@@ -24,7 +24,7 @@ pub(crate) struct Pace {
 
 /// One job's sense of time.
 #[derive(Debug)]
-pub(crate) struct Pacer<'p> {
+pub(crate) struct ThrottledJob<'p> {
     pace: &'p Pace,
     /// When it last went to work.
     since_micros: u64,
@@ -47,15 +47,15 @@ impl Pace {
     }
 
     /// A job begins.
-    pub(crate) fn pacer(&self) -> Pacer<'_> {
-        Pacer {
+    pub(crate) fn throttled(&self) -> ThrottledJob<'_> {
+        ThrottledJob {
             pace: self,
             since_micros: self.clock.micros(),
         }
     }
 }
 
-impl Pacer<'_> {
+impl ThrottledJob<'_> {
     /// The same for a job that goes on however long it takes.
     pub(crate) fn rest_and_go_on(&mut self) {
         match self.rest() {
@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn a_job_rests_until_it_is_hurried_and_ends_when_its_time_is_up() {
         let pace = Pace::new();
-        let mut pacer = pace.pacer();
-        assert_eq!(pacer.rest(), ControlFlow::Continue(()));
+        let mut throttled = pace.throttled();
+        assert_eq!(throttled.rest(), ControlFlow::Continue(()));
         pace.hurry_for(Duration::from_secs(3600));
-        assert_eq!(pacer.rest(), ControlFlow::Continue(()));
+        assert_eq!(throttled.rest(), ControlFlow::Continue(()));
         pace.hurry_for(Duration::ZERO);
-        while pacer.rest() == ControlFlow::Continue(()) {}
+        while throttled.rest() == ControlFlow::Continue(()) {}
     }
 }

@@ -4,7 +4,7 @@
 //! their events are worked into the log's base; see `shard::advance_base`. The generations before the newest belong to
 //! core 0, and go first where bytes have to be saved.
 
-use super::ballast::Headroom;
+use super::ballast::Ballast;
 use super::pace::Pace;
 use crate::limits::{
     RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
@@ -31,7 +31,7 @@ type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 type Choice = (CheckpointDir, Result<Option<RetirePlan>, RecoverError>);
 
 /// See the module.
-pub(crate) struct Janitor {
+pub(crate) struct Retention {
     data_dir: Arc<DataDir>,
     /// `None` until the shard is open, and while a job has it.
     base: Option<CheckpointDir>,
@@ -44,7 +44,7 @@ pub(crate) struct Janitor {
     look_ms: u64,
     /// The same for earlier generations.
     look_sealed_ms: u64,
-    headroom: Headroom,
+    ballast: Ballast,
     /// Why retention failed the last time, until it succeeds.
     failure: Option<Failure>,
     pace: Arc<Pace>,
@@ -79,12 +79,12 @@ pub(crate) struct Covered {
     pub(crate) lacks_room: bool,
 }
 
-impl Janitor {
+impl Retention {
     /// For a shard that is not open yet. `headroom`: what is held back on the disk.
-    pub(crate) fn new(data_dir: Arc<DataDir>, headroom: Headroom) -> Self {
+    pub(crate) fn new(data_dir: Arc<DataDir>, ballast: Ballast) -> Self {
         Self {
             data_dir,
-            headroom,
+            ballast,
             failure: None,
             base: None,
             index: None,
@@ -104,7 +104,7 @@ impl Janitor {
 
     /// The disk is full and the server stops: what it has to write for that gets the room that was held back.
     pub(crate) fn release_reserve(&self) {
-        self.headroom.give_back_blocking();
+        self.ballast.give_back_blocking();
     }
 
     /// True while a helper thread has something to do.
@@ -113,7 +113,7 @@ impl Janitor {
             || self.choice.is_some()
             || self.removal.is_some()
             || self.sealed.is_some()
-            || self.headroom.is_waiting()
+            || self.ballast.is_waiting()
     }
 
     /// Begins what is due.
@@ -126,13 +126,13 @@ impl Janitor {
         {
             let pace = Arc::clone(&self.pace);
             self.index = Some(spawn_background(move || {
-                let mut pacer = pace.pacer();
-                job.run_with_rests(&mut || pacer.rest_and_go_on())
+                let mut throttled = pace.throttled();
+                job.run_with_rests(&mut || throttled.rest_and_go_on())
             }));
         }
         let wanted = hub.config.upkeep.has_retention();
         let lacks_room = covered.lacks_room || self.failure == Some(Failure::NoRoom);
-        self.headroom.start_due(wanted && lacks_room, hub);
+        self.ballast.start_due(wanted && lacks_room, hub);
         if wanted && hub.now_ms >= self.look_ms && !self.is_removing() {
             self.look_ms = hub.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
             self.choose(hub, covered.through);
@@ -201,7 +201,7 @@ impl Janitor {
     /// Takes what is finished. True where there was anything.
     pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
         let core = hub.core;
-        let mut finished = self.headroom.poll(hub, context);
+        let mut finished = self.ballast.poll(hub, context);
         if let Some(result) = take_ready(&mut self.index, context) {
             finished = true;
             if let Err(error) = result {
@@ -284,13 +284,13 @@ fn choose_and_fold(
     (segments, removal): (&[ClosedSegment], Removal),
     pace: &Pace,
 ) -> Choice {
-    let mut pacer = pace.pacer();
+    let mut throttled = pace.throttled();
     let chosen = RetirePlan::choose(segments, removal)
         .map_err(RecoverError::from)
         .and_then(|plan| {
             if let Some(plan) = &plan {
                 let through = plan.horizon().first_sequence.previous();
-                advance_base(&mut base, reader, through, &mut |_| pacer.rest())?;
+                advance_base(&mut base, reader, through, &mut |_| throttled.rest())?;
             }
             Ok(plan)
         });

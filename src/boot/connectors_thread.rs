@@ -24,7 +24,7 @@ impl ConnectorsThread {
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             let _guard = guard;
-            runtime::give_way();
+            runtime::lower_priority();
             parts.map_or(Ok(()), |parts| Supervisor::run(parts, stopped))
         };
         let thread = std::thread::Builder::new().name("flux-connectors".to_owned());

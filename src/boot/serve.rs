@@ -4,10 +4,10 @@ use super::config::Config;
 use super::connectors_thread::ConnectorsThread;
 use super::preflight::{self, MissingFeature};
 use crate::auth::TokenHash;
-use crate::background::ballast::Headroom;
+use crate::background::ballast::Ballast;
 use crate::background::control::Controller;
-use crate::background::history::Historian;
-use crate::background::retention::Janitor;
+use crate::background::history::HistoryWorker;
+use crate::background::retention::Retention;
 use crate::clock::Monotonic;
 use crate::connectors::{EncryptionKey, SupervisorParts};
 use crate::control::{ControlError, ControlStore, Registry};
@@ -24,7 +24,7 @@ use crate::report;
 use crate::service::context::{Hub, HubParts};
 use crate::service::counters::Shared;
 use crate::settings::Settings;
-use crate::shard::{self, Inbox, Postbox, Recovered, RecoveryProgress, Shard};
+use crate::shard::{self, Inbox, MailboxSender, Recovered, RecoveryProgress, Shard};
 use flux_storage::{
     CheckpointDir, DataDir, IndexKey, Log, LogDir, LogOptions, Sequence, StorageError,
 };
@@ -236,7 +236,7 @@ fn serve(
         ended.clone(),
     )?;
     let mut executors = Vec::new();
-    for ((core, log), (inbox, postbox)) in (0..shards).zip(logs).zip(mailboxes) {
+    for ((core, log), (inbox, sender)) in (0..shards).zip(logs).zip(mailboxes) {
         let listener =
             sockets::listen(address).map_err(|source| StartError::Listen { address, source })?;
         let start = CoreStart {
@@ -244,7 +244,7 @@ fn serve(
             shards,
             log,
             inbox,
-            postbox,
+            sender,
             listener,
             holds_reserve: reserved.is_ok() || core > 0,
             data_dir: Arc::clone(&data_dir),
@@ -295,15 +295,15 @@ fn configured(settings: &Settings, registry: &Registry) -> RuntimeConfig {
 /// Starts the thread of connectors, which is the last member of the mailboxes.
 fn start_connectors(
     (settings, machine): (&Settings, &Machine),
-    mailbox: Option<(Inbox, Postbox)>,
+    mailbox: Option<(Inbox, MailboxSender)>,
     (registry, shared): (&Registry, &Arc<Shared>),
     ended: Sender<End>,
 ) -> Result<ConnectorsThread, StartError> {
     let shared = Arc::clone(shared);
-    let parts = mailbox.map(|(inbox, postbox)| SupervisorParts {
+    let parts = mailbox.map(|(inbox, sender)| SupervisorParts {
         core: machine.shards,
         inbox,
-        postbox,
+        sender,
         registry: registry.clone(),
         key: machine.config.encryption_key.clone(),
         auth: settings.auth,
@@ -415,7 +415,7 @@ struct CoreStart {
     shards: u16,
     log: LogDir,
     inbox: Inbox,
-    postbox: Postbox,
+    sender: MailboxSender,
     listener: TcpListener,
     data_dir: Arc<DataDir>,
     /// False where the core is to make the reserve once there is room.
@@ -463,7 +463,7 @@ impl CoreStart {
         let shared = Arc::clone(&self.shared);
         let hub = Hub::new(HubParts {
             core,
-            postbox: self.postbox,
+            sender: self.sender,
             shared: self.shared,
             config: self.config,
             runtime: self.runtime,
@@ -486,11 +486,11 @@ impl CoreStart {
             })
         });
         let parts = CoreParts {
-            historian: Historian::new(&self.data_dir),
+            history_worker: HistoryWorker::new(&self.data_dir),
             controller: Controller::new(self.control),
-            janitor: Janitor::new(
+            retention: Retention::new(
                 Arc::clone(&self.data_dir),
-                Headroom::new(self.data_dir, self.holds_reserve),
+                Ballast::new(self.data_dir, self.holds_reserve),
             ),
             hub,
             inbox: self.inbox,

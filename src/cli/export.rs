@@ -88,12 +88,12 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 
 /// What was written.
 #[derive(Debug, Default)]
-struct Told {
+struct HistoryResult {
     events: u64,
     entities: u64,
 }
 
-fn export(data_dir: &Path, output: Option<&PathBuf>) -> Result<Told, ExportError> {
+fn export(data_dir: &Path, output: Option<&PathBuf>) -> Result<HistoryResult, ExportError> {
     let view = DataView::open(data_dir)?;
     let file = output.map(File::create_new).transpose()?;
     let mut writer = Writer {
@@ -101,7 +101,7 @@ fn export(data_dir: &Path, output: Option<&PathBuf>) -> Result<Told, ExportError
             Some(file) => Box::new(BufWriter::new(file)),
             None => Box::new(BufWriter::new(io::stdout().lock())),
         },
-        told: Told::default(),
+        told: HistoryResult::default(),
     };
     let bytes = view.logs().iter().map(LogView::bytes);
     let mut progress = Progress::new("exporting", bytes.sum::<Result<u64, _>>()?);
@@ -177,7 +177,7 @@ impl<'b> Stream<'b> {
 
 struct Writer<'f> {
     out: Box<dyn Write + 'f>,
-    told: Told,
+    told: HistoryResult,
 }
 
 impl Writer<'_> {

@@ -70,7 +70,7 @@ pub(super) fn command() -> Command {
 
 /// How many lines became of what.
 #[derive(Debug, Default, Clone, Copy)]
-struct Told {
+struct HistoryResult {
     taken: u64,
     skipped: u64,
 }
@@ -80,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         Ok(data_dir) => data_dir,
         Err(error) => return usage(&error),
     };
-    let mut told = Told::default();
+    let mut told = HistoryResult::default();
     let imported = import(matches, &data_dir, &mut told);
     report::info(&format!(
         "{} lines imported, {} passed over",
@@ -95,7 +95,11 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn import(matches: &ArgMatches, data_dir: &Path, told: &mut Told) -> Result<(), ImportError> {
+fn import(
+    matches: &ArgMatches,
+    data_dir: &Path,
+    told: &mut HistoryResult,
+) -> Result<(), ImportError> {
     let name = matches.get_one::<PathBuf>("file");
     let input: Box<dyn Read> = match name {
         Some(path) if path.as_os_str() != "-" => Box::new(File::open(path)?),

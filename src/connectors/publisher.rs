@@ -11,7 +11,7 @@ use crate::auth::{Access, Denied};
 use crate::clock;
 use crate::limits::{POLL_ENTITIES_MAX, POLL_EVENTS_MAX};
 use crate::model::{Timestamp, place};
-use crate::shard::{Envelope, Message, Origin, Postbox, Reply, ShardRequest, Ticket};
+use crate::shard::{Envelope, MailboxSender, Message, Origin, Reply, RequestId, ShardRequest};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// The way to the shards, for all polls together.
 #[derive(Debug)]
 pub(super) struct Shards {
-    postbox: RefCell<Postbox>,
+    sender: RefCell<MailboxSender>,
     waiting: RefCell<HashMap<u32, oneshot::Sender<Reply>>>,
     next_slot: RefCell<u32>,
     /// Told where a poll has left a message that had no room.
@@ -39,9 +39,9 @@ pub(super) struct Shards {
 
 impl Shards {
     /// `core`: this thread's place among the members of the mailboxes, behind those of the shards.
-    pub(super) fn new(postbox: Postbox, core: u16) -> Self {
+    pub(super) fn new(sender: MailboxSender, core: u16) -> Self {
         Self {
-            postbox: RefCell::new(postbox),
+            sender: RefCell::new(sender),
             waiting: RefCell::default(),
             next_slot: RefCell::new(0),
             crowded: Notify::new(),
@@ -56,12 +56,12 @@ impl Shards {
 
     /// Sends what is owed to a core.
     pub(super) fn send(&self, core: u16, message: Message) {
-        self.postbox.borrow_mut().send(core, message);
+        self.sender.borrow_mut().send(core, message);
     }
 
     /// Sends what was kept. True where some of it has no room yet.
     pub(super) fn deliver_kept(&self) -> bool {
-        self.postbox.borrow_mut().deliver()
+        self.sender.borrow_mut().deliver()
     }
 
     /// Waits until a poll has left a message that had no room, for somebody to [`Shards::deliver_kept`].
@@ -70,8 +70,8 @@ impl Shards {
     }
 
     /// A shard's reply has come.
-    pub(super) fn deliver(&self, ticket: Ticket, reply: Reply) {
-        if let Some(waiting) = self.waiting.borrow_mut().remove(&ticket.slot) {
+    pub(super) fn deliver(&self, request_id: RequestId, reply: Reply) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&request_id.slot) {
             match waiting.send(reply) {
                 // The poll that asked was ended meanwhile.
                 Ok(()) | Err(_) => {}
@@ -89,8 +89,8 @@ impl Shards {
     }
 
     fn post(&self, shard: u16, request: ShardRequest) -> Option<oneshot::Receiver<Reply>> {
-        let mut postbox = self.postbox.borrow_mut();
-        if !postbox.has_room(shard) {
+        let mut sender = self.sender.borrow_mut();
+        if !sender.has_room(shard) {
             return None;
         }
         let slot = {
@@ -98,18 +98,18 @@ impl Shards {
             *next = next.wrapping_add(1);
             *next
         };
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.borrow_mut().insert(slot, sender);
+        let (reply, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().insert(slot, reply);
         let origin = Origin {
             core: self.core,
-            ticket: Ticket {
+            request_id: RequestId {
                 connection: 0,
                 generation: 0,
                 slot,
             },
         };
-        postbox.send(shard, Message::Request(Envelope { origin, request }));
-        if postbox.deliver() {
+        sender.send(shard, Message::Request(Envelope { origin, request }));
+        if sender.deliver() {
             self.crowded.notify_one();
         }
         Some(receiver)
@@ -275,7 +275,7 @@ impl Publisher {
             let request = ShardRequest::Publish {
                 pack,
                 done: 0,
-                payer: access.payer(),
+                charged: access.charged(),
             };
             match self.shards.ask(shard, request).await {
                 Reply::Published(part) => *outcome = part,

@@ -20,7 +20,7 @@ use crate::control::{Change, ConnectorId, Registry, StoredConnector};
 use crate::limits::{MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN};
 use crate::model::Timestamp;
 use crate::report;
-use crate::shard::{ConnectorsAsked, ControlMessage, Inbox, Message, Postbox, Reply};
+use crate::shard::{ConnectorsAsked, ControlMessage, Inbox, MailboxSender, Message, Reply};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ pub struct SupervisorParts {
     /// What the cores send it.
     pub inbox: Inbox,
     /// The way to the cores.
-    pub postbox: Postbox,
+    pub sender: MailboxSender,
     /// What the control plane knows so far.
     pub registry: Registry,
     /// What credentials are encrypted with.
@@ -139,7 +139,7 @@ impl Supervisor {
     fn new(parts: SupervisorParts) -> (Self, Inbox, Box<dyn Fn() -> bool + Send>) {
         let mut supervisor = Self {
             registry: parts.registry,
-            shards: Rc::new(Shards::new(parts.postbox, parts.core)),
+            shards: Rc::new(Shards::new(parts.sender, parts.core)),
             key: parts.key,
             auth: parts.auth,
             allow_private: parts.allow_private,
@@ -269,18 +269,20 @@ impl Supervisor {
                 let done = Message::Control(ControlMessage::Applied);
                 self.shards.send(0, done);
             }
-            Message::Reply { ticket, reply, .. } => self.shards.deliver(ticket, reply),
+            Message::Reply {
+                request_id, reply, ..
+            } => self.shards.deliver(request_id, reply),
             Message::Connectors(asked) => self.answer(&asked),
             // Nobody sends these here.
             Message::Request(envelope) => {
                 let reply = Message::Reply {
                     from: envelope.origin.core,
-                    ticket: envelope.origin.ticket,
+                    request_id: envelope.origin.request_id,
                     reply: Reply::Refused(ApiError::NotReady),
                 };
                 self.shards.send(envelope.origin.core, reply);
             }
-            Message::Changes(_) | Message::Control(_) | Message::Census { .. } => {}
+            Message::Changes(_) | Message::Control(_) | Message::ShardStatistics { .. } => {}
         }
     }
 
@@ -325,7 +327,7 @@ impl Supervisor {
         }
         let reply = Message::Reply {
             from: self.shards.core(),
-            ticket: asked.origin.ticket,
+            request_id: asked.origin.request_id,
             reply: Reply::Connectors(shown),
         };
         self.shards.send(asked.origin.core, reply);

@@ -50,7 +50,7 @@ pub enum Command {
 
 /// Why a call changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommandRefusal {
+pub enum CommandRejection {
     /// Somebody has the name.
     Taken,
     /// Nobody has the name.
@@ -73,50 +73,50 @@ impl Registry {
     /// What a call comes to.
     ///
     /// # Errors
-    /// [`CommandRefusal`].
-    pub fn decide(&self, command: Command) -> Result<Change, CommandRefusal> {
+    /// [`CommandRejection`].
+    pub fn decide(&self, command: Command) -> Result<Change, CommandRejection> {
         match command {
             Command::Register(namespace) => match self.get(&namespace.name) {
-                Some(_) => Err(CommandRefusal::Taken),
+                Some(_) => Err(CommandRejection::Taken),
                 None => Ok(Change::Registered(namespace)),
             },
             Command::ReplaceToken { name, by, token } => {
-                let known = self.get(&name).ok_or(CommandRefusal::Unknown)?;
+                let known = self.get(&name).ok_or(CommandRejection::Unknown)?;
                 if by.is_some_and(|by| by != known.token) {
-                    return Err(CommandRefusal::TokenDead);
+                    return Err(CommandRejection::TokenDead);
                 }
                 Ok(Change::TokenReplaced { name, token })
             }
             Command::Delete { name } => match self.get(&name) {
                 Some(_) => Ok(Change::Deleted { name }),
-                None => Err(CommandRefusal::Unknown),
+                None => Err(CommandRejection::Unknown),
             },
             Command::Configure(patch) => Ok(Change::Configured(patch)),
             Command::DefineConnector { id, definition } => {
                 self.check_owner(&id)?;
                 let connectors = self.connectors();
                 if id.is_built_in() || connectors.get(&id).is_some() {
-                    return Err(CommandRefusal::ConnectorTaken);
+                    return Err(CommandRejection::ConnectorTaken);
                 }
                 let of_owner = connectors.of(&id.owner).count();
                 if of_owner >= CONNECTORS_PER_OWNER_MAX || connectors.len() >= CONNECTORS_MAX {
-                    return Err(CommandRefusal::TooManyConnectors);
+                    return Err(CommandRejection::TooManyConnectors);
                 }
                 Ok(Change::ConnectorDefined { id, definition })
             }
             Command::RemoveConnector(id) => {
                 if id.is_built_in() {
-                    return Err(CommandRefusal::BuiltIn);
+                    return Err(CommandRejection::BuiltIn);
                 }
                 match self.connectors().get(&id) {
                     Some(_) => Ok(Change::ConnectorRemoved(id)),
-                    None => Err(CommandRefusal::NoConnector),
+                    None => Err(CommandRejection::NoConnector),
                 }
             }
             Command::StoreCredential { id, sealed } => {
                 self.check_owner(&id)?;
                 if !id.is_built_in() && self.connectors().get(&id).is_none() {
-                    return Err(CommandRefusal::NoConnector);
+                    return Err(CommandRejection::NoConnector);
                 }
                 Ok(Change::CredentialStored { id, sealed })
             }
@@ -124,18 +124,18 @@ impl Registry {
                 Some(connector) if connector.credential.is_some() => {
                     Ok(Change::CredentialRemoved(id))
                 }
-                None if !id.is_built_in() => Err(CommandRefusal::NoConnector),
-                Some(_) | None => Err(CommandRefusal::NoCredential),
+                None if !id.is_built_in() => Err(CommandRejection::NoConnector),
+                Some(_) | None => Err(CommandRejection::NoCredential),
             },
         }
     }
 
     /// A namespace may have been deleted since its token was looked at.
-    fn check_owner(&self, id: &ConnectorId) -> Result<(), CommandRefusal> {
+    fn check_owner(&self, id: &ConnectorId) -> Result<(), CommandRejection> {
         if id.owner.is_empty() || self.get(&id.owner).is_some() {
             Ok(())
         } else {
-            Err(CommandRefusal::Unknown)
+            Err(CommandRejection::Unknown)
         }
     }
 }
@@ -167,11 +167,11 @@ mod tests {
         };
         let weather = id("", "weather");
         assert_eq!(run(&mut registry, define(weather.clone())), Ok(()));
-        let taken = Err(CommandRefusal::ConnectorTaken);
+        let taken = Err(CommandRejection::ConnectorTaken);
         assert_eq!(run(&mut registry, define(weather.clone())), taken);
         assert_eq!(run(&mut registry, define(id("", "github"))), taken);
         let stranger = define(id("house", "weather"));
-        let unknown = Err(CommandRefusal::Unknown);
+        let unknown = Err(CommandRejection::Unknown);
         assert_eq!(run(&mut registry, stranger.clone()), unknown);
         let namespace = Namespace {
             id: "ns_1".into(),
@@ -181,19 +181,19 @@ mod tests {
         };
         run(&mut registry, Command::Register(namespace)).unwrap();
         assert_eq!(run(&mut registry, stranger), Ok(()));
-        let none = Err(CommandRefusal::NoConnector);
+        let none = Err(CommandRejection::NoConnector);
         assert_eq!(run(&mut registry, store(id("house", "nothing"))), none);
         assert_eq!(run(&mut registry, store(id("house", "github"))), Ok(()));
         assert_eq!(registry.connectors().of("house").count(), 2);
         let remove = |id| Command::RemoveCredential(id);
-        let missing = Err(CommandRefusal::NoCredential);
+        let missing = Err(CommandRejection::NoCredential);
         assert_eq!(run(&mut registry, remove(weather.clone())), missing);
         assert_eq!(run(&mut registry, remove(id("", "github"))), missing);
         assert_eq!(run(&mut registry, remove(id("", "nothing"))), none);
         assert_eq!(run(&mut registry, store(weather.clone())), Ok(()));
         assert_eq!(run(&mut registry, remove(weather.clone())), Ok(()));
         let built_in = Command::RemoveConnector(id("house", "github"));
-        assert_eq!(run(&mut registry, built_in), Err(CommandRefusal::BuiltIn));
+        assert_eq!(run(&mut registry, built_in), Err(CommandRejection::BuiltIn));
         let delete = Command::Delete {
             name: "house".into(),
         };
@@ -227,17 +227,17 @@ mod tests {
         let old = hash("old");
         assert_eq!(
             registry.decide(replace(None, old)),
-            Err(CommandRefusal::Unknown)
+            Err(CommandRejection::Unknown)
         );
         registry.apply(&registry.decide(register(old)).unwrap());
         assert_eq!(
             registry.decide(register(hash("x"))),
-            Err(CommandRefusal::Taken)
+            Err(CommandRejection::Taken)
         );
         let first = registry.decide(replace(Some(old), hash("first"))).unwrap();
         registry.apply(&first);
         let second = registry.decide(replace(Some(old), hash("second")));
-        assert_eq!(second, Err(CommandRefusal::TokenDead));
+        assert_eq!(second, Err(CommandRejection::TokenDead));
         assert!(registry.decide(replace(None, hash("operator's"))).is_ok());
     }
 }

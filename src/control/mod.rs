@@ -21,7 +21,7 @@ pub mod registry;
 pub mod store;
 
 pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
-pub use command::{Command, CommandRefusal};
+pub use command::{Command, CommandRejection};
 pub use connectors::{ConnectorId, Connectors, Sealed, StoredConnector};
 pub use names::{NameRule, automatic_name, check_name};
 pub use registry::{Namespace, Registry};

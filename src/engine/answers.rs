@@ -17,7 +17,7 @@ pub struct Chunk {
 
 /// What a namespace holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Holding {
+pub struct NamespaceCounts {
     /// Entities.
     pub entities: u64,
     /// The time of its last event; `None` where it holds nothing.

@@ -12,7 +12,7 @@ mod changes;
 mod replay;
 mod system_entities;
 
-pub use answers::{Chunk, Holding};
+pub use answers::{Chunk, NamespaceCounts};
 pub use changes::CollectedChanges;
 pub(crate) use replay::{Batch, Target};
 pub use replay::{ReplayFault, replay_record};
@@ -20,12 +20,14 @@ pub use replay::{ReplayFault, replay_record};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
-use crate::log::{AppendRefusal, EventLog};
+use crate::log::{AppendRejection, EventLog};
 use crate::model::{
     EntityView, EventDecodeError, EventDraft, EventId, EventView, Property, Timestamp, is_reserved,
     place,
 };
-use crate::state::{Applied, Entity, Frozen, Names, NamesView, Query, Replaced, State};
+use crate::state::{
+    Applied, Entity, Frozen, NamespaceStatistics, NamespaceStatisticsView, Query, Replaced, State,
+};
 use crate::subscribe::{Filter, Registry};
 use changes::ChangeCollector;
 use flux_storage::{
@@ -34,7 +36,7 @@ use flux_storage::{
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use system_entities::Kept;
+use system_entities::SystemEntities;
 
 /// Room for the entity with which a part of a listing reaches its size, where it is not a large one, and for each of a small
 /// page.
@@ -48,12 +50,12 @@ const DELETE_SOURCE: &str = "flux";
 #[derive(Debug, Default)]
 pub struct Engine {
     state: State,
-    kept: Box<Kept>,
-    names: Names,
+    kept: Box<SystemEntities>,
+    names: NamespaceStatistics,
     /// The names as the layers keep them.
-    names_kept: NamesView,
+    names_kept: NamespaceStatisticsView,
     /// What becomes that when the snapshot is settled.
-    names_freezing: NamesView,
+    names_freezing: NamespaceStatisticsView,
     /// Time of the last event: time never steps back within a shard, whatever the clock does.
     last_time: Timestamp,
     /// Sequence of the last event that removed an entity.
@@ -105,9 +107,9 @@ pub struct Snapshot {
     pub layers: LayerStack,
     /// The position, and what else an engine knows there.
     pub meta: CheckpointMeta,
-    names: NamesView,
+    names: NamespaceStatisticsView,
     /// The names as `layers` keep them.
-    names_before: NamesView,
+    names_before: NamespaceStatisticsView,
 }
 
 impl Snapshot {
@@ -161,7 +163,7 @@ impl Engine {
     /// # Errors
     /// Where a layer is damaged.
     pub fn from_checkpoint(layers: LayerStack, meta: &CheckpointMeta) -> Result<Self, LayerError> {
-        let names = Names::from_layers(&layers)?;
+        let names = NamespaceStatistics::from_layers(&layers)?;
         Ok(Self {
             names_kept: names.view(),
             names,
@@ -217,21 +219,21 @@ impl Engine {
     }
 
     /// What a namespace holds.
-    pub fn holding(&self, namespace: &str) -> Holding {
+    pub fn namespace_counts(&self, namespace: &str) -> NamespaceCounts {
         let entry = self.names.get(namespace).filter(|entry| entry.entities > 0);
-        entry.map_or_else(Holding::default, |entry| Holding {
+        entry.map_or_else(NamespaceCounts::default, |entry| NamespaceCounts {
             entities: entry.entities,
             last_updated: Some(entry.last_updated),
         })
     }
 
     /// The namespaces.
-    pub fn names_mut(&mut self) -> &mut Names {
+    pub fn namespaces_mut(&mut self) -> &mut NamespaceStatistics {
         &mut self.names
     }
 
     /// The namespaces.
-    pub fn names(&self) -> &Names {
+    pub fn names(&self) -> &NamespaceStatistics {
         &self.names
     }
 
@@ -266,10 +268,10 @@ impl Engine {
         let (sequence, time, bytes) = record;
         let event = EventView::decode(bytes)?;
         if shards == 1 || place(event.entity_id, shards) == shard {
-            let lifted = self.state.lift(event.entity_id)?;
+            let promoted = self.state.promote(event.entity_id)?;
             self.last_time = self.last_time.max(time);
             self.events += 1;
-            let applied = self.state.apply(lifted, (sequence, time), &event);
+            let applied = self.state.apply(promoted, (sequence, time), &event);
             self.names.count(event.entity_id, applied, time);
             if applied == Applied::Deleted {
                 self.last_delete = sequence;
@@ -291,23 +293,23 @@ impl Engine {
         let (sequence, time, bytes) = record;
         let entity = EntityView::decode(bytes)?;
         if shards == 1 || place(entity.id, shards) == shard {
-            let lifted = self.state.lift(entity.id)?;
+            let promoted = self.state.promote(entity.id)?;
             self.last_time = self.last_time.max(time);
-            let applied = self.state.replace(lifted, sequence, &entity);
+            let applied = self.state.replace(promoted, sequence, &entity);
             self.names.count(entity.id, applied, entity.last_updated);
         }
         Ok(())
     }
 
     /// Looks at entities that are about to be changed or read, for speed alone.
-    pub fn warm(&mut self, ids: &[&[u8]]) {
-        self.state.warm(ids);
+    pub fn prefetch(&mut self, ids: &[&[u8]]) {
+        self.state.prefetch(ids);
     }
 
     /// Stores one event (encoded by [`EventDraft::encode`]) and applies it.
     ///
     /// # Errors
-    /// [`AppendRefusal`], where nothing changed.
+    /// [`AppendRejection`], where nothing changed.
     ///
     /// # Panics
     /// Where `bytes` are no event.
@@ -317,17 +319,17 @@ impl Engine {
         log: &mut impl EventLog,
         now: Timestamp,
         bytes: &[u8],
-    ) -> Result<Sequence, AppendRefusal> {
+    ) -> Result<Sequence, AppendRejection> {
         let event = EventView::decode_encoded(bytes).expect("EventDraft::encode wrote these bytes");
         let time = now.max(self.last_time);
-        let lifted = match self.state.lift(event.entity_id) {
-            Ok(lifted) => lifted,
+        let promoted = match self.state.promote(event.entity_id) {
+            Ok(promoted) => promoted,
             Err(error) => return Err(self.damaged(error)),
         };
         let sequence = log.append(time.as_micros(), bytes)?;
         self.last_time = time;
         self.events += 1;
-        let applied = self.state.apply(lifted, (sequence, time), &event);
+        let applied = self.state.apply(promoted, (sequence, time), &event);
         self.names.count(event.entity_id, applied, time);
         match applied {
             Applied::Deleted => {
@@ -357,8 +359,8 @@ impl Engine {
     /// Whether there is such an entity.
     ///
     /// # Errors
-    /// [`AppendRefusal::StateDamaged`].
-    pub fn has(&mut self, entity_id: &str) -> Result<bool, AppendRefusal> {
+    /// [`AppendRejection::StateDamaged`].
+    pub fn has(&mut self, entity_id: &str) -> Result<bool, AppendRejection> {
         match self.state.get(entity_id) {
             Ok(found) => Ok(found.is_some()),
             Err(error) => Err(self.damaged(error)),
@@ -368,13 +370,13 @@ impl Engine {
     /// Deletes an entity by a tombstone event with this id. `Ok(None)` where there is nothing to delete.
     ///
     /// # Errors
-    /// [`AppendRefusal`], where nothing changed.
+    /// [`AppendRejection`], where nothing changed.
     pub fn delete(
         &mut self,
         log: &mut impl EventLog,
         now: Timestamp,
         (entity_id, event_id): (&str, uuid::Uuid),
-    ) -> Result<Option<Sequence>, AppendRefusal> {
+    ) -> Result<Option<Sequence>, AppendRejection> {
         if !self.has(entity_id)? {
             return Ok(None);
         }
@@ -488,9 +490,9 @@ impl Engine {
         Ok(ids)
     }
 
-    fn damaged(&mut self, error: LayerError) -> AppendRefusal {
+    fn damaged(&mut self, error: LayerError) -> AppendRejection {
         let StateDamaged = note_damage(&mut self.damage, error);
-        AppendRefusal::StateDamaged
+        AppendRejection::StateDamaged
     }
 
     /// What was found to be damaged since the last call: the state has to be made anew from the log.
@@ -558,7 +560,7 @@ impl Engine {
     }
 
     /// The changes of what the server keeps itself, since the last call, that anybody subscribed to.
-    pub fn take_kept_changes(&mut self) -> Option<CollectedChanges> {
+    pub fn take_system_changes(&mut self) -> Option<CollectedChanges> {
         self.kept.take_changes()
     }
 

@@ -4,7 +4,7 @@ use super::{Engine, EngineReplayError};
 use crate::model::{
     EventDecodeError, RECORD_KIND_ENTITY, RECORD_KIND_EVENT, StoredChange, Timestamp,
 };
-use crate::state::WARM_IDS_MAX;
+use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::{LayerError, Record, Sequence};
 
 /// Why a log can't be replayed.
@@ -93,7 +93,7 @@ impl Batch {
             kind: record.kind,
             end: self.bytes.len(),
         });
-        if self.records.len() == WARM_IDS_MAX {
+        if self.records.len() == PREFETCH_GROUP_IDS_MAX {
             self.apply(target)?;
         }
         Ok(())
@@ -101,11 +101,11 @@ impl Batch {
 
     /// Applies what is left.
     pub(crate) fn apply(&mut self, target: &mut Target<'_>) -> Result<(), ReplayFault> {
-        let mut ids = [&[][..]; WARM_IDS_MAX];
+        let mut ids = [&[][..]; PREFETCH_GROUP_IDS_MAX];
         for (id, record) in ids.iter_mut().zip(self.records()) {
             *id = StoredChange::entity_id_of(record.kind, record.payload).unwrap_or_default();
         }
-        target.engine.warm(&ids[..self.records.len()]);
+        target.engine.prefetch(&ids[..self.records.len()]);
         for record in self.records() {
             replay_record(target.engine, &record, target.shard, target.shards)?;
         }

@@ -12,7 +12,7 @@ use std::iter::Peekable;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct SystemEntities {
     state: State,
     /// Changes so far: what their entity tags are made of.
     changes: Sequence,
@@ -20,7 +20,7 @@ pub(super) struct Kept {
     event: Vec<u8>,
 }
 
-impl Kept {
+impl SystemEntities {
     /// Gives an entity these properties, ascending by name; its others stay as they are.
     #[expect(clippy::unwrap_in_result, reason = "a bug of ours, not an outcome")]
     pub(super) fn set(
@@ -46,8 +46,8 @@ impl Kept {
         draft.encode(&mut self.event);
         let event = EventView::decode(&self.event).expect("EventDraft::encode wrote these bytes");
         self.changes = self.changes.next();
-        let lifted = self.state.lift(id)?;
-        self.state.apply(lifted, (self.changes, time), &event);
+        let promoted = self.state.promote(id)?;
+        self.state.apply(promoted, (self.changes, time), &event);
         let mut cores = Vec::new();
         subscribers.matches(id, &mut cores);
         if !cores.is_empty() {
@@ -79,7 +79,7 @@ impl Kept {
     }
 }
 
-/// See [`Kept::merged`].
+/// See [`SystemEntities::merged`].
 pub(super) struct Merged<'s, 'q> {
     kept: Peekable<Listing<'s, 'q>>,
     others: Peekable<Listing<'s, 'q>>,

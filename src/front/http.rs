@@ -10,18 +10,18 @@ use crate::api::route::{ControlRoute, is_of_namespaces};
 use crate::api::{ApiError, Route, config, delete, encode, route};
 use crate::background::history::Outcome;
 use crate::engine::StateDamaged;
-use crate::history::Asked;
-use crate::log::AppendRefusal;
+use crate::history::HistoryQuery;
+use crate::log::AppendRejection;
 use crate::model::place;
 use crate::model::{EventId, EventPack, is_reserved};
 use crate::service::access::denied;
 use crate::service::context::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
 use crate::service::delete::Deletion;
-use crate::service::history::PastRequest;
+use crate::service::history::HistoryRequest;
 use crate::service::list::{Listing, Progress};
 use crate::service::namespaces::{self, ControlCall};
-use crate::service::pending::{BatchInFlight, Operation, RequestMeta};
-use crate::shard::{Reply, ShardRequest, Ticket};
+use crate::service::pending::{BatchInFlight, PendingRequest, RequestMeta};
+use crate::shard::{Reply, RequestId, ShardRequest};
 use crate::wire::http1::{Field, Head, Request, Version};
 use crate::wire::ws;
 use flux_storage::Sequence;
@@ -56,8 +56,8 @@ pub(crate) struct Client<'c> {
 
 impl Client<'_> {
     /// The ticket of the slot that is opened next.
-    fn next_ticket(&self) -> Ticket {
-        Ticket {
+    fn next_request_id(&self) -> RequestId {
+        RequestId {
             connection: self.index,
             generation: self.generation,
             slot: self.responses.next_number(),
@@ -115,7 +115,7 @@ fn dispatch(
         Route::List => {
             let query = ListQuery::parse(head.query)?;
             if let Some(at) = query.at.filter(|at| *at < hub.now) {
-                past(hub, client, meta, Asked::List { query, at })?;
+                past(hub, client, meta, HistoryQuery::List { query, at })?;
                 return Ok(Next::Go);
             }
             hub.shard.as_ref().ok_or(ApiError::NotReady)?;
@@ -125,14 +125,16 @@ fn dispatch(
                 ..meta
             };
             let listing = Listing::new(hub, meta, query);
-            client.responses.wait(Operation::List(Box::new(listing)));
+            client
+                .responses
+                .wait(PendingRequest::List(Box::new(listing)));
             start_front(hub, client);
             if until_close {
                 return Ok(Next::Last);
             }
         }
         Route::Events => {
-            let asked = Asked::Events(EventsQuery::parse(head.query)?);
+            let asked = HistoryQuery::Events(EventsQuery::parse(head.query)?);
             past(hub, client, meta, asked)?;
         }
         Route::Read(id) => read(hub, client, (&id, head), meta)?,
@@ -182,7 +184,7 @@ fn publish(
     meta: RequestMeta,
 ) -> Result<(), ApiError> {
     let access = hub.access(&request.head)?;
-    let payer = access.payer();
+    let charged = access.charged();
     let (shards, now) = (hub.shards, hub.now);
     let Hub {
         decoder,
@@ -212,7 +214,7 @@ fn publish(
     let shard = placed?;
     if shard == hub.core {
         let own = hub.shard.as_mut().ok_or(ApiError::NotReady)?;
-        match own.publish(now, &hub.event, payer.as_ref()) {
+        match own.publish(now, &hub.event, charged.as_ref()) {
             Ok(sequence) => {
                 let gate = hub.gate(sequence);
                 client
@@ -224,21 +226,25 @@ fn publish(
                 if let Some(error) = own.refusal(refusal) {
                     return Err(error);
                 }
-                debug_assert_eq!(refusal, AppendRefusal::NotReady, "only this one is a delay");
+                debug_assert_eq!(
+                    refusal,
+                    AppendRejection::NotReady,
+                    "only this one is a delay"
+                );
             }
         }
     }
     let pack = EventPack::of(&hub.event);
     hub.ask(
         shard,
-        client.next_ticket(),
+        client.next_request_id(),
         ShardRequest::Publish {
             pack,
             done: 0,
-            payer,
+            charged,
         },
     )?;
-    client.responses.wait(Operation::Publish {
+    client.responses.wait(PendingRequest::Publish {
         meta,
         answer: hub.body.as_slice().into(),
     });
@@ -272,7 +278,7 @@ fn publish_batch(
         outcomes,
         waiting: 0,
     };
-    let ticket = client.next_ticket();
+    let request_id = client.next_request_id();
     for (shard, pack) in (0..shards).zip(packs) {
         if pack.is_empty() {
             continue;
@@ -280,15 +286,17 @@ fn publish_batch(
         let request = ShardRequest::Publish {
             pack,
             done: 0,
-            payer: access.payer(),
+            charged: access.charged(),
         };
-        match hub.ask(shard, ticket, request) {
+        match hub.ask(shard, request_id, request) {
             Ok(()) => batch.waiting += 1,
             Err(error) => batch.outcomes[usize::from(shard)].error = Some(error),
         }
     }
     let done = batch.waiting == 0;
-    let slot = client.responses.wait(Operation::Batch(Box::new(batch)));
+    let slot = client
+        .responses
+        .wait(PendingRequest::Batch(Box::new(batch)));
     if done {
         finish_batch(hub, client, slot);
     }
@@ -304,7 +312,7 @@ fn read(
     let ReadQuery { fields, at } = ReadQuery::parse(head.query)?;
     if let Some(at) = at.filter(|at| *at < hub.now) {
         let id = id.into();
-        return past(hub, client, meta, Asked::Entity { id, at, fields });
+        return past(hub, client, meta, HistoryQuery::Entity { id, at, fields });
     }
     let if_none_match = match head.if_none_match {
         Field::One(value) => Some(value),
@@ -316,9 +324,9 @@ fn read(
             id: id.into(),
             fields,
         };
-        hub.ask(shard, client.next_ticket(), request)?;
+        hub.ask(shard, client.next_request_id(), request)?;
         let if_none_match = if_none_match.map(Box::from);
-        client.responses.wait(Operation::Read {
+        client.responses.wait(PendingRequest::Read {
             meta,
             if_none_match,
         });
@@ -375,12 +383,14 @@ fn past(
     hub: &mut Hub,
     client: &mut Client<'_>,
     meta: RequestMeta,
-    asked: Asked,
+    asked: HistoryQuery,
 ) -> Result<(), ApiError> {
-    let ticket = client.next_ticket();
-    let request = PastRequest::start(hub, meta, ticket, asked)
+    let request_id = client.next_request_id();
+    let request = HistoryRequest::start(hub, meta, request_id, asked)
         .inspect_err(|_| client.responses.forget_number())?;
-    client.responses.wait(Operation::Past(Box::new(request)));
+    client
+        .responses
+        .wait(PendingRequest::Past(Box::new(request)));
     Ok(())
 }
 
@@ -397,10 +407,10 @@ fn delete_one(
     access.may_delete(id).map_err(denied)?;
     let request = ShardRequest::Delete {
         id: id.into(),
-        payer: access.payer(),
+        charged: access.charged(),
     };
-    hub.ask(hub.place(id), client.next_ticket(), request)?;
-    client.responses.wait(Operation::Delete {
+    hub.ask(hub.place(id), client.next_request_id(), request)?;
+    client.responses.wait(PendingRequest::Delete {
         meta,
         id: id.into(),
     });
@@ -415,13 +425,13 @@ fn delete_many(
 ) -> Result<(), ApiError> {
     let access = hub.access(&request.head)?;
     let filter = delete::parse(request.body)?;
-    let ticket = client.next_ticket();
-    let deletion = Deletion::start(hub, meta, ticket, (filter, access))
+    let request_id = client.next_request_id();
+    let deletion = Deletion::start(hub, meta, request_id, (filter, access))
         .inspect_err(|_| client.responses.forget_number())?;
     let done = deletion.is_done();
     let slot = client
         .responses
-        .wait(Operation::DeleteMany(Box::new(deletion)));
+        .wait(PendingRequest::DeleteMany(Box::new(deletion)));
     if done {
         finish_deletion(hub, client, slot);
     }
@@ -437,18 +447,18 @@ fn control(
 ) -> Result<(), ApiError> {
     serving(hub)?;
     let (head, body) = (&request.head, request.body);
-    let ticket = client.next_ticket();
+    let request_id = client.next_request_id();
     let begun = match route {
-        ControlRoute::Register => ControlCall::register(hub, (head, body), meta, ticket),
-        ControlRoute::List => ControlCall::list(hub, head, meta, ticket),
-        ControlRoute::Show(name) => ControlCall::show(hub, &name, meta, ticket),
-        ControlRoute::Delete(name) => ControlCall::delete(hub, (head, &name), meta, ticket),
+        ControlRoute::Register => ControlCall::register(hub, (head, body), meta, request_id),
+        ControlRoute::List => ControlCall::list(hub, head, meta, request_id),
+        ControlRoute::Show(name) => ControlCall::show(hub, &name, meta, request_id),
+        ControlRoute::Delete(name) => ControlCall::delete(hub, (head, &name), meta, request_id),
         ControlRoute::ReplaceToken(name) => {
-            ControlCall::replace_token(hub, (head, &name), meta, ticket)
+            ControlCall::replace_token(hub, (head, &name), meta, request_id)
         }
-        ControlRoute::Configure => ControlCall::configure(hub, (head, body), meta, ticket),
+        ControlRoute::Configure => ControlCall::configure(hub, (head, body), meta, request_id),
         ControlRoute::Connectors(route) => {
-            ControlCall::connectors(hub, (head, body), route, (meta, ticket))
+            ControlCall::connectors(hub, (head, body), route, (meta, request_id))
         }
         ControlRoute::Config => {
             let mut body = Vec::new();
@@ -462,7 +472,9 @@ fn control(
     let call = begun.inspect_err(|_| client.responses.forget_number())?;
     let mut out = Vec::new();
     let progress = call.begin(hub, &mut out);
-    let slot = client.responses.wait(Operation::Control(Box::new(call)));
+    let slot = client
+        .responses
+        .wait(PendingRequest::Control(Box::new(call)));
     if let namespaces::Progress::Done = progress {
         client
             .responses
@@ -545,14 +557,14 @@ pub(crate) fn on_reply(
     slot: u32,
     (from, reply): (u16, Reply),
 ) -> bool {
-    let ticket = Ticket {
+    let request_id = RequestId {
         connection: client.index,
         generation: client.generation,
         slot,
     };
     match client.responses.operation(slot) {
         None => {}
-        Some(Operation::Batch(batch)) => {
+        Some(PendingRequest::Batch(batch)) => {
             batch.outcomes[usize::from(from)] = match reply {
                 Reply::Published(outcome) => outcome,
                 Reply::Refused(error) => PartOutcome {
@@ -566,17 +578,19 @@ pub(crate) fn on_reply(
                 finish_batch(hub, client, slot);
             }
         }
-        Some(Operation::DeleteMany(deletion)) => match deletion.take(hub, ticket, (from, reply)) {
-            Ok(()) if deletion.is_done() => finish_deletion(hub, client, slot),
-            Ok(()) => {}
-            Err(error) => {
-                let meta = deletion.meta();
-                client
-                    .responses
-                    .fill(slot, |out| hub.write_error(out, meta, &error));
+        Some(PendingRequest::DeleteMany(deletion)) => {
+            match deletion.take(hub, request_id, (from, reply)) {
+                Ok(()) if deletion.is_done() => finish_deletion(hub, client, slot),
+                Ok(()) => {}
+                Err(error) => {
+                    let meta = deletion.meta();
+                    client
+                        .responses
+                        .fill(slot, |out| hub.write_error(out, meta, &error));
+                }
             }
-        },
-        Some(Operation::List(listing)) => {
+        }
+        Some(PendingRequest::List(listing)) => {
             let meta = listing.meta();
             if let Err(error) = listing.take(from, reply) {
                 if listing.has_begun() {
@@ -587,10 +601,10 @@ pub(crate) fn on_reply(
                     .fill(slot, |out| hub.write_error(out, meta, &error));
             }
         }
-        Some(Operation::Control(call)) => {
+        Some(PendingRequest::Control(call)) => {
             let meta = call.meta();
             let mut text = Vec::new();
-            match call.take(hub, ticket, (from, reply), &mut text) {
+            match call.take(hub, request_id, (from, reply), &mut text) {
                 Ok(namespaces::Progress::Waiting) => {}
                 Ok(namespaces::Progress::Done) => client
                     .responses
@@ -600,15 +614,19 @@ pub(crate) fn on_reply(
                     .fill(slot, |out| hub.write_error(out, meta, &error)),
             }
         }
-        Some(Operation::Past(request)) => {
+        Some(PendingRequest::Past(request)) => {
             let meta = request.meta();
-            if let Err(error) = request.take(hub, ticket, (from, reply)) {
+            if let Err(error) = request.take(hub, request_id, (from, reply)) {
                 client
                     .responses
                     .fill(slot, |out| hub.write_error(out, meta, &error));
             }
         }
-        Some(Operation::Publish { .. } | Operation::Read { .. } | Operation::Delete { .. }) => {
+        Some(
+            PendingRequest::Publish { .. }
+            | PendingRequest::Read { .. }
+            | PendingRequest::Delete { .. },
+        ) => {
             finish_single(hub, client, slot, reply);
         }
     }
@@ -622,14 +640,14 @@ pub(crate) fn on_outcome(
     slot: u32,
     outcome: &Outcome,
 ) -> bool {
-    let ticket = Ticket {
+    let request_id = RequestId {
         connection: client.index,
         generation: client.generation,
         slot,
     };
     let mut text = Vec::new();
-    if let Some(Operation::Past(request)) = client.responses.operation(slot)
-        && request.finish(hub, ticket, outcome, &mut text)
+    if let Some(PendingRequest::Past(request)) = client.responses.operation(slot)
+        && request.finish(hub, request_id, outcome, &mut text)
     {
         client
             .responses
@@ -647,28 +665,28 @@ fn finish_single(hub: &Hub, client: &mut Client<'_>, slot: u32, reply: Reply) {
     let out = &mut text;
     match (&*operation, reply) {
         (
-            Operation::Publish { meta, answer },
+            PendingRequest::Publish { meta, answer },
             Reply::Published(PartOutcome { error: None, .. }),
         ) => {
             hub.write_success(out, *meta, answer);
         }
         (
-            Operation::Publish { meta, .. },
+            PendingRequest::Publish { meta, .. },
             Reply::Published(PartOutcome {
                 error: Some(error), ..
             }),
         )
         | (
-            Operation::Publish { meta, .. }
-            | Operation::Read { meta, .. }
-            | Operation::Delete { meta, .. },
+            PendingRequest::Publish { meta, .. }
+            | PendingRequest::Read { meta, .. }
+            | PendingRequest::Delete { meta, .. },
             Reply::Refused(error),
         )
-        | (Operation::Delete { meta, .. }, Reply::Deleted(Err(error))) => {
+        | (PendingRequest::Delete { meta, .. }, Reply::Deleted(Err(error))) => {
             hub.write_error(out, *meta, &error);
         }
         (
-            Operation::Read {
+            PendingRequest::Read {
                 meta,
                 if_none_match,
             },
@@ -679,10 +697,10 @@ fn finish_single(hub: &Hub, client: &mut Client<'_>, slot: u32, reply: Reply) {
                 .map(|(json, etag)| (json.as_slice(), etag.clone()));
             write_entity(hub, out, *meta, (found, if_none_match.as_deref()));
         }
-        (Operation::Delete { meta, .. }, Reply::Deleted(Ok(None))) => {
+        (PendingRequest::Delete { meta, .. }, Reply::Deleted(Ok(None))) => {
             hub.write_error(out, *meta, &ApiError::NoEntity);
         }
-        (Operation::Delete { meta, id }, Reply::Deleted(Ok(Some(event_id)))) => {
+        (PendingRequest::Delete { meta, id }, Reply::Deleted(Ok(Some(event_id)))) => {
             let mut body = Vec::new();
             encode::deleted(&mut body, id, EventId::Uuid(event_id));
             hub.write_success(out, *meta, &body);
@@ -695,7 +713,7 @@ fn finish_single(hub: &Hub, client: &mut Client<'_>, slot: u32, reply: Reply) {
 }
 
 fn finish_batch(hub: &Hub, client: &mut Client<'_>, slot: u32) {
-    let Some(Operation::Batch(batch)) = client.responses.operation(slot) else {
+    let Some(PendingRequest::Batch(batch)) = client.responses.operation(slot) else {
         return;
     };
     let mut body = Vec::new();
@@ -707,7 +725,7 @@ fn finish_batch(hub: &Hub, client: &mut Client<'_>, slot: u32) {
 }
 
 fn finish_deletion(hub: &Hub, client: &mut Client<'_>, slot: u32) {
-    let Some(Operation::DeleteMany(deletion)) = client.responses.operation(slot) else {
+    let Some(PendingRequest::DeleteMany(deletion)) = client.responses.operation(slot) else {
         return;
     };
     let mut text = Vec::new();
@@ -725,17 +743,17 @@ pub(crate) fn start_front(hub: &mut Hub, client: &mut Client<'_>) -> bool {
             return true;
         }
         let (index, generation) = (client.index, client.generation);
-        let Some((slot, Operation::List(listing))) = client.responses.front_operation() else {
+        let Some((slot, PendingRequest::List(listing))) = client.responses.front_pending() else {
             return true;
         };
-        let ticket = Ticket {
+        let request_id = RequestId {
             connection: index,
             generation,
             slot,
         };
         let mut out = Vec::new();
         let before = listing.written();
-        let progress = listing.pump(hub, ticket, &mut out);
+        let progress = listing.pump(hub, request_id, &mut out);
         let moved = listing.written() > before;
         match progress {
             Progress::Broken => return false,

@@ -12,7 +12,7 @@
 //! and a buffer of its own.
 
 use crate::limits;
-use crate::service::pending::Operation;
+use crate::service::pending::PendingRequest;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 
@@ -40,7 +40,7 @@ struct Slot {
 
 #[derive(Debug)]
 enum SlotState {
-    Waiting(Operation),
+    Waiting(PendingRequest),
     Ready { bytes: Vec<u8>, gate: Sequence },
 }
 
@@ -63,7 +63,7 @@ impl Responses {
     }
 
     /// Opens a slot for an answer that has to be waited for. Returns its number.
-    pub(crate) fn wait(&mut self, operation: Operation) -> u32 {
+    pub(crate) fn wait(&mut self, operation: PendingRequest) -> u32 {
         let number = self.take_number();
         self.reads += usize::from(operation.is_read());
         self.slots.push_back(Slot {
@@ -84,7 +84,7 @@ impl Responses {
     }
 
     /// The operation that waits in a slot.
-    pub(crate) fn operation(&mut self, number: u32) -> Option<&mut Operation> {
+    pub(crate) fn operation(&mut self, number: u32) -> Option<&mut PendingRequest> {
         self.slots
             .iter_mut()
             .find(|slot| slot.number == number)
@@ -95,7 +95,7 @@ impl Responses {
     }
 
     /// The operation at the front, where the oldest unanswered request waits, and its slot.
-    pub(crate) fn front_operation(&mut self) -> Option<(u32, &mut Operation)> {
+    pub(crate) fn front_pending(&mut self) -> Option<(u32, &mut PendingRequest)> {
         let Slot { number, state } = self.slots.front_mut()?;
         match state {
             SlotState::Waiting(operation) => Some((*number, operation)),
@@ -259,8 +259,8 @@ mod tests {
         });
     }
 
-    fn waiting() -> Operation {
-        Operation::Delete {
+    fn waiting() -> PendingRequest {
+        PendingRequest::Delete {
             meta: RequestMeta::CLOSING,
             id: "x".into(),
         }

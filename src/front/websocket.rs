@@ -8,7 +8,7 @@ use crate::api::{ApiError, encode};
 use crate::limits;
 use crate::service::address_limiter::Exhausted;
 use crate::service::context::Hub;
-use crate::shard::{Reply, ShardRequest, Ticket};
+use crate::shard::{Reply, RequestId, ShardRequest};
 use crate::subscribe::{Filter, Outbox, OutboxLimits};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text};
 use std::collections::BTreeSet;
@@ -58,8 +58,8 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    fn ticket(self, slot: u32) -> Ticket {
-        Ticket {
+    fn request_id(self, slot: u32) -> RequestId {
+        RequestId {
             connection: self.index,
             generation: self.generation,
             slot,
@@ -218,12 +218,12 @@ impl WebSocket {
         for (asked, shard) in (0..).zip(shards.clone()) {
             let asking = hub.ask(
                 shard,
-                owner.ticket(slot),
+                owner.request_id(slot),
                 ShardRequest::Subscribe(filter.clone()),
             );
             if let Err(error) = asking {
                 for shard in shards.take(asked) {
-                    hub.unsubscribe(shard, owner.ticket(slot), filter.clone());
+                    hub.unsubscribe(shard, owner.request_id(slot), filter.clone());
                 }
                 self.discount(hub);
                 return Err(error);
@@ -361,7 +361,7 @@ impl WebSocket {
 fn take_back(hub: &mut Hub, owner: Owner, filter: &Filter) {
     hub.subscribers.unsubscribe(owner.index, filter);
     for shard in hub.shards_of(filter) {
-        hub.unsubscribe(shard, owner.ticket(0), filter.clone());
+        hub.unsubscribe(shard, owner.request_id(0), filter.clone());
     }
 }
 

@@ -4,7 +4,7 @@
 //! or the first event of all. Then they are applied in their order. The walk has to reach the beginning, since only from there
 //! `version` can be counted.
 
-use super::pile::Pile;
+use super::event_buffer::EventBuffer;
 use super::source::{base_at, refuse_removed};
 use super::{Generation, HistoryError, PastLog, decode, encode_entity, key};
 use crate::api::query::Fields;
@@ -40,7 +40,7 @@ pub fn entity_at<L: PastLog>(
 ) -> Result<Option<Vec<u8>>, HistoryError> {
     let mut walk = Walk {
         id: asked.id,
-        pile: Pile::default(),
+        event_buffer: EventBuffer::default(),
         visited: 0,
         born: false,
     };
@@ -59,7 +59,7 @@ pub fn entity_at<L: PastLog>(
         }
         refuse_removed(log)?;
     }
-    walk.pile.apply_to(&mut state)?;
+    walk.event_buffer.apply_to(&mut state)?;
     Ok(state.get(asked.id)?.map(|entity| {
         let mut json = Vec::new();
         encode_entity(&mut json, entity, asked.fields);
@@ -70,7 +70,7 @@ pub fn entity_at<L: PastLog>(
 /// The way back through an entity's events.
 struct Walk<'q> {
     id: &'q str,
-    pile: Pile,
+    event_buffer: EventBuffer,
     /// Events looked at, those of ids with the same key included.
     visited: usize,
     /// The last record on the pile is where the entity begins: nothing before it matters.
@@ -98,7 +98,7 @@ impl Walk<'_> {
             let Some(change) = change.filter(|change| change.entity_id() == self.id) else {
                 return Ok(ControlFlow::Continue(()));
             };
-            if !self.pile.push(&record) {
+            if !self.event_buffer.push(&record) {
                 return Err(too_long(HISTORY_EVENT_BYTES_MAX, "bytes of events"));
             }
             self.born = change.is_beginning();

@@ -14,8 +14,8 @@
 //! Within a namespace the index finds the events, newest first; they are piled up and applied in their order. Without
 //! one, or where the pile grows too high, the log is read from the base on.
 
+use super::event_buffer::EventBuffer;
 use super::page::Page;
-use super::pile::Pile;
 use super::source::{Shards, base_at, refuse_removed};
 use super::{Base, Generation, HistoryError, PastLog, apply, decode, encode_entity, key};
 use crate::api::query::ListQuery;
@@ -225,9 +225,10 @@ impl Listing<'_> {
             return Ok(());
         }
         if let Some(name) = self.namespace
-            && let Some(pile) = self.pile(name, path, piece)?
+            && let Some(event_buffer) = self.event_buffer(name, path, piece)?
         {
-            return pile.unpile(|sequence, time, change| past.apply(sequence, time, change));
+            return event_buffer
+                .unpile(|sequence, time, change| past.apply(sequence, time, change));
         }
         self.charge(piece.len())?;
         let from = piece.after.next();
@@ -247,13 +248,13 @@ impl Listing<'_> {
     }
 
     /// The events of a piece within a namespace, by the index. `None` where they are too large to keep.
-    fn pile<L: PastLog>(
+    fn event_buffer<L: PastLog>(
         &mut self,
         namespace: &str,
         path: &Path<'_, L>,
         piece: &Piece<'_, L>,
-    ) -> Result<Option<Pile>, HistoryError> {
-        let mut pile = Pile::default();
+    ) -> Result<Option<EventBuffer>, HistoryError> {
+        let mut event_buffer = EventBuffer::default();
         let mut fits = true;
         let keys = key::namespace_keys(namespace);
         piece.log.read_backward(keys, piece.end, &mut |record| {
@@ -265,7 +266,7 @@ impl Listing<'_> {
                 && self.is_asked_for(change.entity_id())
                 && path.holds(change.entity_id())
             {
-                fits = pile.push(&record);
+                fits = event_buffer.push(&record);
             }
             Ok(if fits {
                 ControlFlow::Continue(())
@@ -273,7 +274,7 @@ impl Listing<'_> {
                 ControlFlow::Break(())
             })
         })?;
-        Ok(fits.then_some(pile))
+        Ok(fits.then_some(event_buffer))
     }
 
     fn is_asked_for(&self, id: &str) -> bool {

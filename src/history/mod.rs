@@ -25,10 +25,10 @@
 //! cost is bounded in `limits`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-mod archive;
 #[cfg(test)]
 mod bounds_test;
 mod entity;
+mod event_buffer;
 mod events;
 mod files;
 mod key;
@@ -36,17 +36,17 @@ mod list;
 #[cfg(test)]
 mod model_test;
 mod page;
-mod pile;
+mod reader_cache;
 mod source;
 #[cfg(test)]
 mod support;
 
-pub use archive::{Archive, Asked, Told};
 pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
 pub use files::{LiveLog, StoredStates};
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
+pub use reader_cache::{HistoryQuery, HistoryResult, ReaderCache};
 pub use source::{Base, Generation, PastLog, Visit};
 
 use crate::api::query::Fields;
@@ -192,10 +192,10 @@ fn apply(
     (sequence, time): (Sequence, Timestamp),
     change: &StoredChange<'_>,
 ) -> Result<(), HistoryError> {
-    let lifted = state.lift(change.entity_id())?;
+    let promoted = state.promote(change.entity_id())?;
     match change {
-        StoredChange::Event(event) => state.apply(lifted, (sequence, time), event),
-        StoredChange::Entity(entity) => state.replace(lifted, sequence, entity),
+        StoredChange::Event(event) => state.apply(promoted, (sequence, time), event),
+        StoredChange::Entity(entity) => state.replace(promoted, sequence, entity),
     };
     Ok(())
 }

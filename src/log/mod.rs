@@ -5,7 +5,7 @@ use flux_storage::{LogReader, Sequence};
 
 /// Why an append was refused. Nothing was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AppendRefusal {
+pub enum AppendRejection {
     /// The active segment is full and the next is not ready yet.
     #[error("the next segment is not ready")]
     NotReady,
@@ -31,8 +31,8 @@ pub trait EventLog {
     /// Appends one event. It is not durable yet.
     ///
     /// # Errors
-    /// [`AppendRefusal`].
-    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRefusal>;
+    /// [`AppendRejection`].
+    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection>;
 
     /// The last sequence appended.
     fn appended(&self) -> Sequence;
@@ -48,12 +48,12 @@ pub trait EventLog {
 }
 
 impl EventLog for flux_storage::Log {
-    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRefusal> {
+    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection> {
         use flux_storage::AppendError;
         Self::append(self, RECORD_KIND_EVENT, time_micros, event).map_err(|error| match error {
-            AppendError::SegmentNeeded { .. } => AppendRefusal::NotReady,
-            AppendError::TooLarge { .. } => AppendRefusal::TooLarge,
-            AppendError::Poisoned => AppendRefusal::Closed,
+            AppendError::SegmentNeeded { .. } => AppendRejection::NotReady,
+            AppendError::TooLarge { .. } => AppendRejection::TooLarge,
+            AppendError::Poisoned => AppendRejection::Closed,
         })
     }
 

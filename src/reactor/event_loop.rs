@@ -4,20 +4,20 @@
 //! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps in its
 //! epoll: other cores, the flush and the helper threads wake it there too. Nothing in a turn waits.
 
+use super::closed_loop::ClosedLoopDetector;
 use super::connection::{Closing, Connection, Session};
-use super::poller::{Patience, Poller, Ready, Token};
-use super::prefetch::Foresight;
-use super::returns::Returns;
+use super::poller::{PollTimeout, Poller, Ready, Token};
+use super::prefetch::Prefetcher;
 use super::runtime;
 use super::slots::Slots;
-use super::spin::Lookout;
+use super::spin::SpinBeforePark;
 use crate::api::ApiError;
 use crate::background::checkpoints::{Checkpointer, Finding};
 use crate::background::control::Controller;
 use crate::background::directory::Directory;
 use crate::background::flush::{self, Flusher};
-use crate::background::history::{Historian, Outcome};
-use crate::background::retention::{Covered, Janitor};
+use crate::background::history::{HistoryWorker, Outcome};
+use crate::background::retention::{Covered, Retention};
 use crate::boot::serve::Opened;
 use crate::front::http::{self, Client};
 use crate::front::websocket::Owner;
@@ -26,7 +26,7 @@ use crate::model::Durability;
 use crate::report;
 use crate::service::context::Hub;
 use crate::service::pending::RequestMeta;
-use crate::shard::{ControlMessage, Inbox, Message, Origin, Reply, Shard, Ticket};
+use crate::shard::{ControlMessage, Inbox, Message, Origin, Reply, RequestId, Shard};
 use flux_storage::{LayerError, Sequence, SetAside};
 use std::future::Future;
 use std::io;
@@ -49,12 +49,12 @@ pub(crate) struct Core {
     pub(crate) ended_publishers: std::collections::VecDeque<u64>,
     pub(crate) connections: Slots<Connection>,
     pub(crate) flusher: Flusher,
-    lookout: Lookout,
-    pub(crate) foresight: Foresight,
-    pub(crate) returns: Returns,
+    spin: SpinBeforePark,
+    pub(crate) prefetcher: Prefetcher,
+    pub(crate) closed_loop: ClosedLoopDetector,
     checkpointer: Checkpointer,
-    janitor: Janitor,
-    historian: Historian,
+    retention: Retention,
+    history_worker: HistoryWorker,
     controller: Controller,
     pub(crate) directory: Directory,
     /// Connections that may be owed bytes.
@@ -99,9 +99,9 @@ pub(crate) struct CoreParts {
     /// Its listening socket, non-blocking.
     pub(crate) listener: TcpListener,
     /// What looks after its shard's old files.
-    pub(crate) janitor: Janitor,
+    pub(crate) retention: Retention,
     /// What reads the past.
-    pub(crate) historian: Historian,
+    pub(crate) history_worker: HistoryWorker,
     /// What carries out control calls.
     pub(crate) controller: Controller,
 }
@@ -140,12 +140,12 @@ impl Core {
             listener_paused: false,
             ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
-            lookout: Lookout::default(),
-            foresight: Foresight::default(),
-            returns: Returns::default(),
+            spin: SpinBeforePark::default(),
+            prefetcher: Prefetcher::default(),
+            closed_loop: ClosedLoopDetector::default(),
             checkpointer: Checkpointer::new(),
-            janitor: parts.janitor,
-            historian: parts.historian,
+            retention: parts.retention,
+            history_worker: parts.history_worker,
             controller: parts.controller,
             directory: Directory::new(shards),
             to_write: Vec::new(),
@@ -183,18 +183,18 @@ impl Core {
                 runtime::yield_now().await;
             }
             busy |= self.send_all();
-            let patience = if busy {
+            let poll_timeout = if busy {
                 self.flusher.note_work();
-                Patience::None
+                PollTimeout::None
             } else {
-                self.patience()
+                self.poll_timeout()
             };
-            if patience == Patience::None {
-                self.wait(patience)?;
+            if poll_timeout == PollTimeout::None {
+                self.wait(poll_timeout)?;
             } else {
                 // What is finished from here on wakes the core.
                 if !self.take_finished(&mut opening, &mut context)? {
-                    self.wait(patience)?;
+                    self.wait(poll_timeout)?;
                     self.take_finished(&mut opening, &mut context)?;
                 }
                 self.inbox.wake_up();
@@ -203,18 +203,18 @@ impl Core {
             }
             busy = self.turn();
             if busy {
-                self.lookout.found();
+                self.spin.found();
             }
         }
-        self.historian.finish().await;
+        self.history_worker.finish().await;
         self.controller.finish(&mut self.hub).await;
-        self.hub.postbox.deliver();
+        self.hub.sender.deliver();
         self.flusher.settle(&mut self.hub).await;
         let Some(shard) = &mut self.hub.shard else {
             return Ok(());
         };
         if shard.is_refusing() || self.checkpointer.lacks_room() {
-            self.janitor.release_reserve();
+            self.retention.release_reserve();
         }
         if !shard.failed() && shard.log_mut().flush_blocking().is_ok() {
             self.checkpointer.finish(&mut self.hub).await;
@@ -232,14 +232,14 @@ impl Core {
             self.release();
         }
         self.checkpointer.start_due(&mut self.hub);
-        self.historian.start_due(&mut self.hub);
+        self.history_worker.start_due(&mut self.hub);
         self.controller.start_due(&mut self.hub);
         self.directory.start_due();
         let covered = Covered {
             through: self.checkpointer.through(),
             lacks_room: self.checkpointer.lacks_room(),
         };
-        self.janitor.start_due(&mut self.hub, covered);
+        self.retention.start_due(&mut self.hub, covered);
     }
 
     /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed
@@ -265,7 +265,7 @@ impl Core {
     /// To other cores and to clients: what they are owed. True where another core has no room for all of it.
     fn send_all(&mut self) -> bool {
         self.write_out();
-        let crowded = self.hub.postbox.deliver();
+        let crowded = self.hub.sender.deliver();
         self.write_all();
         crowded
     }
@@ -274,8 +274,8 @@ impl Core {
     fn is_waiting(&self) -> bool {
         self.flusher.is_waiting()
             || self.checkpointer.is_waiting()
-            || self.janitor.is_waiting()
-            || self.historian.is_waiting()
+            || self.retention.is_waiting()
+            || self.history_worker.is_waiting()
             || self.controller.is_waiting()
             || self.directory.is_waiting()
     }
@@ -294,14 +294,14 @@ impl Core {
             self.open(shard?);
             finished = true;
         }
-        finished |= self.janitor.poll(&mut self.hub, context);
+        finished |= self.retention.poll(&mut self.hub, context);
         finished |= self.controller.poll(&mut self.hub, context);
         finished |= !self.controller.answers.is_empty();
         self.answer_control_calls();
         finished |= self.directory.poll(&mut self.hub, context);
-        let told: Vec<_> = self.historian.poll(context).collect();
-        for (ticket, outcome) in told {
-            self.deliver(ticket, Delivery::Outcome(&outcome));
+        let told: Vec<_> = self.history_worker.poll(context).collect();
+        for (request_id, outcome) in told {
+            self.deliver(request_id, Delivery::Outcome(&outcome));
             finished = true;
         }
         match self.checkpointer.poll(&mut self.hub, context) {
@@ -310,7 +310,7 @@ impl Core {
             Finding::Damaged(error) => self.rebuild(error),
         }
         if self.flusher.poll(&mut self.hub, context) {
-            let (told_others, return_at_once) = (self.release(), self.returns.take());
+            let (told_others, return_at_once) = (self.release(), self.closed_loop.take());
             if told_others && return_at_once {
                 self.flusher.be_patient();
             }
@@ -320,26 +320,26 @@ impl Core {
     }
 
     /// How long the core may sleep; where it may, it has said that it must be woken.
-    fn patience(&mut self) -> Patience {
+    fn poll_timeout(&mut self) -> PollTimeout {
         if self.has_work() {
-            return Patience::None;
+            return PollTimeout::None;
         }
-        let patience = match self.flusher.patience_micros() {
-            Some(_) if self.lookout.looks_again(self.hub.now_micros) => return Patience::None,
-            Some(micros) => Patience::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
-            None if self.looks_again() => return Patience::None,
-            None => Patience::Endless,
+        let poll_timeout = match self.flusher.timeout_micros() {
+            Some(_) if self.spin.keeps_spinning(self.hub.now_micros) => return PollTimeout::None,
+            Some(micros) => PollTimeout::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
+            None if self.keeps_spinning() => return PollTimeout::None,
+            None => PollTimeout::Endless,
         };
         if self.inbox.fall_asleep() {
-            patience
+            poll_timeout
         } else {
-            Patience::None
+            PollTimeout::None
         }
     }
 
     /// True where the core is better awake though there is nothing to do. What is in flight needs its processor.
-    fn looks_again(&mut self) -> bool {
-        !self.is_waiting() && self.lookout.looks_again(self.hub.now_micros)
+    fn keeps_spinning(&mut self) -> bool {
+        !self.is_waiting() && self.spin.keeps_spinning(self.hub.now_micros)
     }
 
     /// True where there is something to do without waiting.
@@ -354,7 +354,7 @@ impl Core {
         let covered = (opened.through, opened.shard.log().appended());
         self.checkpointer
             .open(opened.checkpoints, covered, self.hub.now_ms);
-        self.janitor.open(opened.base);
+        self.retention.open(opened.base);
         self.hub.shard = Some(opened.shard);
         self.hub.acquaint_shard();
         self.directory.look(&mut self.hub);
@@ -375,9 +375,9 @@ impl Core {
     }
 
     /// Sees what is ready, and what time it is.
-    fn wait(&mut self, patience: Patience) -> io::Result<()> {
+    fn wait(&mut self, poll_timeout: PollTimeout) -> io::Result<()> {
         let since_micros = self.hub.monotonic_micros();
-        self.poller.poll(&mut self.ready, patience)?;
+        self.poller.poll(&mut self.ready, poll_timeout)?;
         self.hub.read_clocks();
         let found = !self.ready.is_empty();
         self.flusher
@@ -426,7 +426,7 @@ impl Core {
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
         if event.readable {
-            self.returns
+            self.closed_loop
                 .received(&mut connection.answered_micros, self.hub.now_micros);
             connection.queue_read(index, &mut self.to_read);
         }
@@ -443,17 +443,17 @@ impl Core {
                     shard.request(envelope, self.hub.now);
                 } else {
                     let reply = Reply::Refused(ApiError::NotReady);
-                    self.reply(envelope.origin.core, envelope.origin.ticket, reply);
+                    self.reply(envelope.origin.core, envelope.origin.request_id, reply);
                 }
             }
             Message::Reply {
                 from,
-                ticket,
+                request_id,
                 reply,
-            } => self.deliver(ticket, Delivery::Reply(from, reply)),
+            } => self.deliver(request_id, Delivery::Reply(from, reply)),
             Message::Changes(batch) => self.fan_out(&batch),
             Message::Control(message) => self.take_control(message),
-            Message::Census { from, census } => self.directory.take(from, census),
+            Message::ShardStatistics { from, statistics } => self.directory.take(from, statistics),
             // The supervisor's, which is no core.
             Message::Connectors(_) => {}
         }
@@ -463,13 +463,13 @@ impl Core {
         match message {
             ControlMessage::Ask { origin, command } => {
                 if let Err(error) = self.hub.take_control_call(origin, command) {
-                    self.reply(origin.core, origin.ticket, Reply::Refused(error));
+                    self.reply(origin.core, origin.request_id, Reply::Refused(error));
                 }
             }
             ControlMessage::Apply(change) => {
                 self.hub.apply(&change);
                 let done = Message::Control(ControlMessage::Applied);
-                self.hub.postbox.send(0, done);
+                self.hub.sender.send(0, done);
             }
             ControlMessage::Applied => {
                 self.controller.applied();
@@ -480,7 +480,7 @@ impl Core {
 
     fn answer_control_calls(&mut self) {
         for (origin, reply) in std::mem::take(&mut self.controller.answers) {
-            self.reply(origin.core, origin.ticket, reply);
+            self.reply(origin.core, origin.request_id, reply);
         }
     }
 
@@ -502,7 +502,7 @@ impl Core {
         let changes = if withheld { None } else { shard.take_changes() };
         let (visible, failed) = (shard.visible(), shard.failed());
         for (origin, reply) in replies.drain(..) {
-            self.reply(origin.core, origin.ticket, reply);
+            self.reply(origin.core, origin.request_id, reply);
         }
         self.replies = replies;
         let gated = std::mem::take(&mut self.gated);
@@ -544,28 +544,28 @@ impl Core {
         }
     }
 
-    fn reply(&mut self, core: u16, ticket: Ticket, reply: Reply) {
+    fn reply(&mut self, core: u16, request_id: RequestId, reply: Reply) {
         if core == self.hub.core {
-            self.deliver(ticket, Delivery::Reply(core, reply));
+            self.deliver(request_id, Delivery::Reply(core, reply));
         } else {
-            self.hub.postbox.send(
+            self.hub.sender.send(
                 core,
                 Message::Reply {
                     from: self.hub.core,
-                    ticket,
+                    request_id,
                     reply,
                 },
             );
         }
     }
 
-    fn deliver(&mut self, ticket: Ticket, delivery: Delivery<'_>) {
-        let index = ticket.connection;
+    fn deliver(&mut self, request_id: RequestId, delivery: Delivery<'_>) {
+        let index = request_id.connection;
         let Some(mut connection) = self.connections.take(index) else {
             return;
         };
         let generation = connection.generation;
-        if generation == ticket.generation {
+        if generation == request_id.generation {
             let intact = match &mut connection.session {
                 Session::Http(_) => {
                     let responses = &mut connection.responses;
@@ -574,7 +574,7 @@ impl Core {
                         index,
                         generation,
                     };
-                    let slot = ticket.slot;
+                    let slot = request_id.slot;
                     match delivery {
                         Delivery::Reply(from, reply) => {
                             http::on_reply(&mut self.hub, &mut client, slot, (from, reply))
@@ -587,7 +587,7 @@ impl Core {
                 Session::WebSocket(websocket) => {
                     if let Delivery::Reply(_, reply) = delivery {
                         let owner = Owner { index, generation };
-                        websocket.on_reply(&mut self.hub, owner, ticket.slot, &reply);
+                        websocket.on_reply(&mut self.hub, owner, request_id.slot, &reply);
                     }
                     true
                 }

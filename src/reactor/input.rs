@@ -3,7 +3,7 @@
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::poller::Token;
-use super::prefetch::Guesses;
+use super::prefetch::PrefetchIds;
 use crate::api::ApiError;
 use crate::front::http::{self, Client, Next};
 use crate::front::websocket::{After, Owner, WebSocket};
@@ -12,7 +12,7 @@ use crate::service::address_limiter::Exhausted;
 use crate::service::context::Hub;
 use crate::service::pending::RequestMeta;
 use crate::shard::{Message, Shard};
-use crate::state::WARM_IDS_MAX;
+use crate::state::PREFETCH_GROUP_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
 use flux_storage::{Log, Sequence};
 use rustix::net::{RecvFlags, SendFlags};
@@ -131,11 +131,11 @@ impl Core {
 
     /// Reads once from each of these connections and works on what came.
     pub(crate) fn read_all(&mut self, indices: &[u32]) {
-        for group in indices.chunks(WARM_IDS_MAX) {
+        for group in indices.chunks(PREFETCH_GROUP_IDS_MAX) {
             for &index in group {
                 self.receive_from(index);
             }
-            self.look_ahead(group);
+            self.prefetch(group);
             for &index in group {
                 self.work_on(index);
             }
@@ -143,42 +143,42 @@ impl Core {
     }
 
     /// Tells the state which entities what has arrived is going to ask for, where that pays.
-    fn look_ahead(&mut self, group: &[u32]) {
+    fn prefetch(&mut self, group: &[u32]) {
         let Some(shard) = with_many_entities(&mut self.hub.shard) else {
             return;
         };
-        let mut guesses = Guesses::for_shard(self.hub.core, self.hub.shards);
-        let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
+        let mut prefetch_ids = PrefetchIds::for_shard(self.hub.core, self.hub.shards);
+        let mut prefetch = |ids: &[&[u8]]| shard.engine_mut().prefetch(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);
             // A body that comes in pieces was guessed from when its head came.
             if let Some(Session::Http(reader)) = session
                 && reader.phase() == Phase::Head
-                && !guesses.is_enough()
+                && !prefetch_ids.is_enough()
             {
-                self.foresight
-                    .guess(reader.pending(), |id| guesses.push(id, &mut warm));
+                self.prefetcher
+                    .guess(reader.pending(), |id| prefetch_ids.push(id, &mut prefetch));
             }
         }
-        guesses.finish(&mut warm);
+        prefetch_ids.finish(&mut prefetch);
     }
 
     /// The same for what other cores ask.
-    fn look_ahead_at(&mut self, messages: &[Message]) {
+    fn prefetch_for_messages(&mut self, messages: &[Message]) {
         let Some(shard) = with_many_entities(&mut self.hub.shard) else {
             return;
         };
-        let mut guesses = Guesses::default();
-        let mut warm = |ids: &[&[u8]]| shard.engine_mut().warm(ids);
+        let mut prefetch_ids = PrefetchIds::default();
+        let mut prefetch = |ids: &[&[u8]]| shard.engine_mut().prefetch(ids);
         for message in messages {
             if let Message::Request(envelope) = message
                 && let Some(id) = envelope.request.entity_id()
-                && guesses.push(id, &mut warm).is_break()
+                && prefetch_ids.push(id, &mut prefetch).is_break()
             {
                 break;
             }
         }
-        guesses.finish(&mut warm);
+        prefetch_ids.finish(&mut prefetch);
     }
 
     /// Works on what other cores have sent. True where there was anything.
@@ -188,12 +188,13 @@ impl Core {
         // Bounded, so that a busy neighbour does not keep this core from its own connections.
         while left > 0 {
             let inbox = &self.inbox;
-            group.extend(std::iter::from_fn(|| inbox.take()).take(WARM_IDS_MAX.min(left)));
+            group
+                .extend(std::iter::from_fn(|| inbox.take()).take(PREFETCH_GROUP_IDS_MAX.min(left)));
             if group.is_empty() {
                 break;
             }
             left -= group.len();
-            self.look_ahead_at(&group);
+            self.prefetch_for_messages(&group);
             group
                 .drain(..)
                 .for_each(|message| self.work_on_message(message));
@@ -397,5 +398,5 @@ impl Core {
 /// A shard of so many entities that looking ahead pays.
 fn with_many_entities(shard: &mut Option<Shard<Log>>) -> Option<&mut Shard<Log>> {
     let shard = shard.as_mut()?;
-    (shard.engine().entities() >= limits::FORESIGHT_ENTITIES_MIN).then_some(shard)
+    (shard.engine().entities() >= limits::PREFETCH_ENTITIES_MIN).then_some(shard)
 }

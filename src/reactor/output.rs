@@ -6,7 +6,7 @@ use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
 use crate::front::websocket::{Owner, SLOW_READER, TRY_AGAIN_LATER};
 use crate::limits;
-use crate::service::pending::Operation;
+use crate::service::pending::PendingRequest;
 use crate::shard::Message;
 use crate::subscribe::ChangeBatch;
 use rustix::net::SendFlags;
@@ -21,7 +21,7 @@ impl Core {
                     self.fan_out(batch);
                 } else {
                     self.hub
-                        .postbox
+                        .sender
                         .send(core, Message::Changes(Arc::clone(batch)));
                 }
             }
@@ -98,7 +98,7 @@ impl Core {
                 Ok(count) => {
                     connection.sent_ms = self.hub.now_ms;
                     if is_http {
-                        self.returns
+                        self.closed_loop
                             .answered(&mut connection.answered_micros, self.hub.now_micros);
                     }
                     connection.writable = count == wanted;
@@ -125,7 +125,7 @@ impl Core {
             return false;
         }
         if std::mem::take(&mut connection.stalled)
-            && let Some((_, Operation::List(listing))) = connection.responses.front_operation()
+            && let Some((_, PendingRequest::List(listing))) = connection.responses.front_pending()
         {
             listing.forget_unsent();
         }

@@ -72,7 +72,7 @@ pub(crate) struct Ready {
 
 /// Whether to wait until something is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum PollTimeout {
     /// What is ready now, or nothing.
     None,
     /// Until something is ready, at most so many microseconds.
@@ -129,13 +129,17 @@ impl Poller {
     ///
     /// # Errors
     /// None in practice; whatever the kernel says.
-    pub(crate) fn poll(&mut self, ready: &mut Vec<Ready>, patience: Patience) -> io::Result<()> {
+    pub(crate) fn poll(
+        &mut self,
+        ready: &mut Vec<Ready>,
+        poll_timeout: PollTimeout,
+    ) -> io::Result<()> {
         ready.clear();
         self.events.clear();
-        let micros = match patience {
-            Patience::None => Some(0),
-            Patience::Micros(micros) => Some(micros),
-            Patience::Endless => None,
+        let micros = match poll_timeout {
+            PollTimeout::None => Some(0),
+            PollTimeout::Micros(micros) => Some(micros),
+            PollTimeout::Endless => None,
         };
         let timeout = micros.map(|micros| Timespec {
             tv_sec: i64::from(micros / 1_000_000),

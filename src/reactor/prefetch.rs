@@ -7,7 +7,7 @@
 
 use crate::limits::ENTITY_ID_BYTES_MAX;
 use crate::model::place_bytes;
-use crate::state::{AHEAD_IDS_MAX, WARM_IDS_MAX};
+use crate::state::{PREFETCH_GROUP_IDS_MAX, PREFETCH_IDS_MAX};
 use memchr::memmem::Finder;
 use std::ops::ControlFlow;
 
@@ -16,15 +16,15 @@ const PENDING_BYTES_MAX: usize = 8 * 1024;
 
 /// Finds ids in requests.
 #[derive(Debug)]
-pub(crate) struct Foresight {
+pub(crate) struct Prefetcher {
     member: Finder<'static>,
     path: Finder<'static>,
 }
 
 /// The ids that were guessed and not yet looked up.
 #[derive(Debug, Default)]
-pub(crate) struct Guesses<'b> {
-    ids: [&'b [u8]; WARM_IDS_MAX],
+pub(crate) struct PrefetchIds<'b> {
+    ids: [&'b [u8]; PREFETCH_GROUP_IDS_MAX],
     len: usize,
     /// Those that were handed over.
     done: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Guesses<'b> {
     shard: Option<(u16, u16)>,
 }
 
-impl Default for Foresight {
+impl Default for Prefetcher {
     fn default() -> Self {
         Self {
             member: Finder::new("\"entity_id\""),
@@ -41,7 +41,7 @@ impl Default for Foresight {
     }
 }
 
-impl<'b> Guesses<'b> {
+impl<'b> PrefetchIds<'b> {
     /// For one shard of so many.
     pub(crate) fn for_shard(shard: u16, shards: u16) -> Self {
         Self {
@@ -51,7 +51,11 @@ impl<'b> Guesses<'b> {
     }
 
     /// Adds an id, and hands them over where they are as many as are looked up side by side. `Break` where no more is of use.
-    pub(crate) fn push(&mut self, id: &'b [u8], warm: impl FnOnce(&[&'b [u8]])) -> ControlFlow<()> {
+    pub(crate) fn push(
+        &mut self,
+        id: &'b [u8],
+        prefetch: impl FnOnce(&[&'b [u8]]),
+    ) -> ControlFlow<()> {
         if let Some((shard, shards)) = self.shard
             && place_bytes(id, shards) != shard
         {
@@ -61,8 +65,8 @@ impl<'b> Guesses<'b> {
             *place = id;
             self.len += 1;
         }
-        if self.len == WARM_IDS_MAX {
-            self.finish(warm);
+        if self.len == PREFETCH_GROUP_IDS_MAX {
+            self.finish(prefetch);
         }
         if self.is_enough() {
             ControlFlow::Break(())
@@ -73,21 +77,21 @@ impl<'b> Guesses<'b> {
 
     /// True where no more is of use, and nobody is to wait because somebody sent many.
     pub(crate) fn is_enough(&self) -> bool {
-        self.done >= AHEAD_IDS_MAX
+        self.done >= PREFETCH_IDS_MAX
     }
 
     /// Hands over what is left.
-    pub(crate) fn finish(&mut self, warm: impl FnOnce(&[&'b [u8]])) {
+    pub(crate) fn finish(&mut self, prefetch: impl FnOnce(&[&'b [u8]])) {
         // A look-up alone is no faster for having been made twice.
         if self.len > 1 {
-            warm(self.ids.get(..self.len).unwrap_or_default());
+            prefetch(self.ids.get(..self.len).unwrap_or_default());
         }
         self.done += self.len;
         self.len = 0;
     }
 }
 
-impl Foresight {
+impl Prefetcher {
     /// Guesses from what has arrived on one connection, until `found` has enough.
     pub(crate) fn guess<'b>(
         &self,
@@ -147,7 +151,7 @@ mod tests {
 
     fn guessed(pending: &str) -> Vec<&str> {
         let mut ids = Vec::new();
-        Foresight::default().guess(pending.as_bytes(), |id| {
+        Prefetcher::default().guess(pending.as_bytes(), |id| {
             ids.push(str::from_utf8(id).unwrap());
             ControlFlow::Continue(())
         });
@@ -188,11 +192,11 @@ mod tests {
     #[test]
     fn what_other_shards_hold_is_not_looked_up() {
         let ids: Vec<String> = (0..12).map(|number| format!("n{number}/e")).collect();
-        let (mut guesses, mut found) = (Guesses::for_shard(1, 3), Vec::new());
+        let (mut prefetch_ids, mut found) = (PrefetchIds::for_shard(1, 3), Vec::new());
         for id in &ids {
-            assert!(guesses.push(id.as_bytes(), |_| {}).is_continue());
+            assert!(prefetch_ids.push(id.as_bytes(), |_| {}).is_continue());
         }
-        guesses.finish(|ids| found.extend(ids.iter().map(|id| id.to_vec())));
+        prefetch_ids.finish(|ids| found.extend(ids.iter().map(|id| id.to_vec())));
         let own = ids.iter().filter(|id| place(id, 3) == 1);
         assert!(own.map(String::as_bytes).eq(&found));
         assert!(found.len() > 1, "{found:?}");
@@ -202,21 +206,27 @@ mod tests {
     fn all_that_was_guessed_is_looked_up_in_groups_but_for_one_alone() {
         let groups = |count: usize| {
             let ids: Vec<String> = (0..count).map(|number| number.to_string()).collect();
-            let (mut guesses, mut groups) = (Guesses::default(), Vec::new());
+            let (mut prefetch_ids, mut groups) = (PrefetchIds::default(), Vec::new());
             for id in &ids {
-                let more = guesses.push(id.as_bytes(), |ids| groups.push(ids.len()));
+                let more = prefetch_ids.push(id.as_bytes(), |ids| groups.push(ids.len()));
                 if more.is_break() {
                     break;
                 }
             }
-            guesses.finish(|ids| groups.push(ids.len()));
+            prefetch_ids.finish(|ids| groups.push(ids.len()));
             groups
         };
-        assert_eq!(groups(2 * AHEAD_IDS_MAX), [WARM_IDS_MAX; 16]);
+        assert_eq!(groups(2 * PREFETCH_IDS_MAX), [PREFETCH_GROUP_IDS_MAX; 16]);
         assert_eq!(groups(0), [0; 0]);
         assert_eq!(groups(1), [0; 0]);
         assert_eq!(groups(2), [2]);
-        assert_eq!(groups(2 * WARM_IDS_MAX + 1), [WARM_IDS_MAX; 2]);
-        assert_eq!(groups(WARM_IDS_MAX + 3), [WARM_IDS_MAX, 3]);
+        assert_eq!(
+            groups(2 * PREFETCH_GROUP_IDS_MAX + 1),
+            [PREFETCH_GROUP_IDS_MAX; 2]
+        );
+        assert_eq!(
+            groups(PREFETCH_GROUP_IDS_MAX + 3),
+            [PREFETCH_GROUP_IDS_MAX, 3]
+        );
     }
 }

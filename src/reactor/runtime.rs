@@ -79,7 +79,7 @@ pub(crate) fn set_helper_cpus(cpus: CpuSet) {
 }
 
 /// Lets the calling thread, which was born on a core, run elsewhere too: to work there stalls the core.
-pub(crate) fn leave_core() {
+pub(crate) fn unpin() {
     let moved = HELPER_CPUS
         .get()
         .map(|cpus| rustix::thread::sched_setaffinity(None, cpus));
@@ -115,7 +115,7 @@ pub(crate) fn spawn_blocking<R: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     // glommio's own future keeps a waker for each poll, and panics at the 32,768th of a task.
     let handed_over = glommio::executor().spawn_blocking(move || {
-        leave_core();
+        unpin();
         let result = std::panic::catch_unwind(AssertUnwindSafe(job));
         match sender.send(result) {
             // Nobody waits for it any more.
@@ -139,7 +139,7 @@ pub(crate) fn spawn_blocking<R: Send + 'static>(
 const BACKGROUND_NICE: i32 = 10;
 
 /// Makes the calling thread give way to the reactors.
-pub(crate) fn give_way() {
+pub(crate) fn lower_priority() {
     match rustix::process::setpriority_process(None, BACKGROUND_NICE) {
         // Of this thread alone, on Linux. Where it fails the reactors notice the work more.
         Ok(()) | Err(_) => {}
@@ -154,7 +154,7 @@ pub(crate) fn spawn_background<R: Send + 'static>(
     spawn_blocking(move || {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                give_way();
+                lower_priority();
                 job()
             });
             match thread.join() {

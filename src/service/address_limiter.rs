@@ -19,7 +19,7 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct AddressLimiter {
     words: Box<[AtomicU64]>,
     key: RandomState,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Tally {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exhausted;
 
-impl Tally {
+impl AddressLimiter {
     pub(crate) fn new() -> Self {
         Self {
             words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_bound() {
-        let tally = Tally::new();
+        let tally = AddressLimiter::new();
         for number in 0..10_000 {
             for _ in 0..3 {
                 assert_eq!(tally.add(address(number), 3), Ok(()));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_free() {
-        let tally = Tally::new();
+        let tally = AddressLimiter::new();
         for round in 0..20_u32 {
             for number in 0..50_000 {
                 assert_eq!(tally.add(address(round * 100_000 + number), 1), Ok(()));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_client_and_a_mapped_address_the_ipv4_one() {
-        let tally = Tally::new();
+        let tally = AddressLimiter::new();
         let parse = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(tally.add(parse("2001:db8:1:2::1"), 1), Ok(()));
         assert_eq!(tally.add(parse("2001:db8:1:2:ffff::9"), 1), Err(Exhausted));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn cores_count_together() {
-        let tally = Tally::new();
+        let tally = AddressLimiter::new();
         let work = || {
             for of in (0..20_000).map(|round| address(round % 10)) {
                 if tally.add(of, 1_000).is_ok() {

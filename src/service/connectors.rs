@@ -9,7 +9,7 @@ use crate::api::route::ConnectorRoute;
 use crate::auth::Access;
 use crate::connectors::{parse_definition, seal};
 use crate::control::{Command, ConnectorId};
-use crate::shard::{ConnectorsAsked, Message, Origin, Reply, Ticket};
+use crate::shard::{ConnectorsAsked, Message, Origin, Reply, RequestId};
 use crate::wire::http1::Head;
 
 /// A call on its way: what it waits for.
@@ -81,7 +81,7 @@ impl ConnectorCall {
         hub: &mut Hub,
         (head, body): (&Head<'_>, &[u8]),
         route: ConnectorRoute<'_>,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let whose = Whose::of(hub, head)?;
         let id = |whose: Whose, name: &str| {
@@ -94,13 +94,13 @@ impl ConnectorCall {
             ConnectorRoute::List => {
                 let owner = whose.any();
                 let with_owner = owner.is_none();
-                hub.ask_connectors(ticket, owner, None)?;
+                hub.ask_connectors(request_id, owner, None)?;
                 Ok(Self::Listing { with_owner })
             }
             ConnectorRoute::Show(name) => {
                 let owner = whose.any();
                 let with_owner = owner.is_none();
-                hub.ask_connectors(ticket, owner, Some(name.into()))?;
+                hub.ask_connectors(request_id, owner, Some(name.into()))?;
                 Ok(Self::Showing {
                     status: 200,
                     with_owner,
@@ -117,11 +117,11 @@ impl ConnectorCall {
                     id: id.clone(),
                     definition: text,
                 };
-                hub.ask_control(ticket, command)?;
+                hub.ask_control(request_id, command)?;
                 Ok(Self::Defining(id))
             }
             ConnectorRoute::Remove(name) => {
-                hub.ask_control(ticket, Command::RemoveConnector(id(whose, &name)?))?;
+                hub.ask_control(request_id, Command::RemoveConnector(id(whose, &name)?))?;
                 Ok(Self::Removing)
             }
             ConnectorRoute::StoreToken(name) => {
@@ -134,11 +134,11 @@ impl ConnectorCall {
                 let key = key.ok_or(ApiError::EncryptionKeyMissing)?;
                 // Without randomness there is nothing to be done but to try again.
                 let sealed = seal(key, &id, &token).or(Err(ApiError::Overloaded))?;
-                hub.ask_control(ticket, Command::StoreCredential { id, sealed })?;
+                hub.ask_control(request_id, Command::StoreCredential { id, sealed })?;
                 Ok(Self::Changing)
             }
             ConnectorRoute::RemoveToken(name) => {
-                hub.ask_control(ticket, Command::RemoveCredential(id(whose, &name)?))?;
+                hub.ask_control(request_id, Command::RemoveCredential(id(whose, &name)?))?;
                 Ok(Self::Changing)
             }
         }
@@ -151,7 +151,7 @@ impl ConnectorCall {
     pub(crate) fn take(
         &mut self,
         hub: &mut Hub,
-        (ticket, meta): (Ticket, RequestMeta),
+        (request_id, meta): (RequestId, RequestMeta),
         reply: Reply,
         out: &mut Vec<u8>,
     ) -> Result<Progress, ApiError> {
@@ -169,7 +169,7 @@ impl ConnectorCall {
             }
             (Self::Defining(id), Reply::Controlled) => {
                 let owner = Some(id.owner.clone());
-                hub.ask_connectors(ticket, owner, Some(id.name.clone()))?;
+                hub.ask_connectors(request_id, owner, Some(id.name.clone()))?;
                 *self = Self::Showing {
                     status: 201,
                     with_owner: false,
@@ -212,23 +212,23 @@ impl Hub {
     /// Where it is too far behind.
     fn ask_connectors(
         &mut self,
-        ticket: Ticket,
+        request_id: RequestId,
         owner: Option<Box<str>>,
         name: Option<Box<str>>,
     ) -> Result<(), ApiError> {
         let supervisor = self.shards;
-        if !self.postbox.has_room(supervisor) {
+        if !self.sender.has_room(supervisor) {
             return Err(ApiError::Overloaded);
         }
         let asked = ConnectorsAsked {
             origin: Origin {
                 core: self.core,
-                ticket,
+                request_id,
             },
             owner,
             name,
         };
-        self.postbox.send(supervisor, Message::Connectors(asked));
+        self.sender.send(supervisor, Message::Connectors(asked));
         Ok(())
     }
 }

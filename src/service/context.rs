@@ -4,13 +4,13 @@ use super::counters::Shared;
 use super::pending::RequestMeta;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::{ApiError, encode};
-use crate::background::history::Desk;
+use crate::background::history::HistoryQueue;
 use crate::boot::config::Config;
 use crate::clock::{self, Monotonic};
 use crate::control::{self, Command};
 use crate::model::place;
 use crate::model::{Durability, RuntimeConfig, Timestamp, namespace_of};
-use crate::shard::{Envelope, Message, Origin, Postbox, Shard, ShardRequest, Ticket};
+use crate::shard::{Envelope, MailboxSender, Message, Origin, RequestId, Shard, ShardRequest};
 use crate::subscribe::{Filter, Registry};
 use crate::wire::http1::{
     BodyLength, ImfFixdate, PreparedHead, ResponseHead, Version, imf_fixdate,
@@ -30,7 +30,7 @@ pub(crate) struct Hub {
     /// This core's shard; `None` until its log is replayed.
     pub(crate) shard: Option<Shard<Log>>,
     /// The way to the other cores.
-    pub(crate) postbox: Postbox,
+    pub(crate) sender: MailboxSender,
     /// Which of this core's connections want which entities.
     pub(crate) subscribers: Registry<u32>,
     /// Reused decoder.
@@ -42,7 +42,7 @@ pub(crate) struct Hub {
     /// Reused: the body of the answer at hand.
     pub(crate) body: Vec<u8>,
     /// Requests about the past that wait for a helper thread.
-    pub(crate) past: Desk,
+    pub(crate) past: HistoryQueue,
     /// What all cores know of each other.
     pub(crate) shared: Arc<Shared>,
     /// The settings.
@@ -72,7 +72,7 @@ pub(crate) struct HubParts {
     /// The core's index.
     pub(crate) core: u16,
     /// The way to the other cores.
-    pub(crate) postbox: Postbox,
+    pub(crate) sender: MailboxSender,
     /// What all cores know of each other.
     pub(crate) shared: Arc<Shared>,
     /// The settings.
@@ -91,16 +91,15 @@ impl Hub {
         let mut hub = Self {
             core: parts.core,
             // The last member of the mailboxes is the supervisor of connectors.
-            shards: u16::try_from(parts.postbox.cores().saturating_sub(1))
-                .expect("SHARDS_MAX fits"),
+            shards: u16::try_from(parts.sender.cores().saturating_sub(1)).expect("SHARDS_MAX fits"),
             shard: None,
-            postbox: parts.postbox,
+            sender: parts.sender,
             subscribers: Registry::new(),
             decoder: EventDecoder::default(),
             ids: EventIds::new(parts.seed),
             event: Vec::new(),
             body: Vec::new(),
-            past: Desk::default(),
+            past: HistoryQueue::default(),
             shared: parts.shared,
             config: parts.config,
             runtime: parts.runtime,
@@ -183,13 +182,13 @@ impl Hub {
     pub(crate) fn ask(
         &mut self,
         shard: u16,
-        ticket: Ticket,
+        request_id: RequestId,
         request: ShardRequest,
     ) -> Result<(), ApiError> {
         let envelope = Envelope {
             origin: Origin {
                 core: self.core,
-                ticket,
+                request_id,
             },
             request,
         };
@@ -200,8 +199,8 @@ impl Hub {
                 .ok_or(ApiError::NotReady)?
                 .request(envelope, now);
             Ok(())
-        } else if self.postbox.has_room(shard) {
-            self.postbox.send(shard, Message::Request(envelope));
+        } else if self.sender.has_room(shard) {
+            self.sender.send(shard, Message::Request(envelope));
             Ok(())
         } else {
             Err(ApiError::Overloaded)
@@ -209,17 +208,17 @@ impl Hub {
     }
 
     /// Takes a subscription back at a shard. Never refused: what is not taken back would stay for ever.
-    pub(crate) fn unsubscribe(&mut self, shard: u16, ticket: Ticket, filter: Filter) {
+    pub(crate) fn unsubscribe(&mut self, shard: u16, request_id: RequestId, filter: Filter) {
         let request = ShardRequest::Unsubscribe(filter);
         let envelope = Envelope {
             origin: Origin {
                 core: self.core,
-                ticket,
+                request_id,
             },
             request,
         };
         if shard != self.core {
-            self.postbox.send(shard, Message::Request(envelope));
+            self.sender.send(shard, Message::Request(envelope));
         } else if let Some(own) = &mut self.shard {
             own.request(envelope, self.now);
         }

@@ -1,7 +1,7 @@
 //! The little that all cores know of each other: counters, each written by one core and read by all, and three flags.
 //! Nothing here orders anything; a reader may be a moment behind.
 
-use super::address_limiter::Tally;
+use super::address_limiter::AddressLimiter;
 use crate::api::encode::Metrics;
 use crate::limits::RESERVE_BYTES;
 use crate::shard::RecoveryProgress;
@@ -52,9 +52,9 @@ impl CoreCounters {
 pub(crate) struct Shared {
     cores: Box<[CoreCounters]>,
     /// Connections by address.
-    pub(crate) connected: Tally,
+    pub(crate) connected: AddressLimiter,
     /// Subscriptions by address.
-    pub(crate) subscribed: Tally,
+    pub(crate) subscribed: AddressLimiter,
     /// The directory was made.
     pub(crate) has_directory: AtomicBool,
     stopping: AtomicBool,
@@ -69,8 +69,8 @@ impl Shared {
     pub(crate) fn new(cores: usize) -> Self {
         Self {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
-            connected: Tally::new(),
-            subscribed: Tally::new(),
+            connected: AddressLimiter::new(),
+            subscribed: AddressLimiter::new(),
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),

@@ -8,7 +8,7 @@ use crate::api::ApiError;
 use crate::api::delete::{self, DeleteFilter};
 use crate::auth::Access;
 use crate::model::is_reserved;
-use crate::shard::{Reply, ShardRequest, Ticket};
+use crate::shard::{Reply, RequestId, ShardRequest};
 
 /// See the module.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Deletion {
     pub(crate) fn start(
         hub: &mut Hub,
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
         (filter, access): (DeleteFilter, Access),
     ) -> Result<Self, ApiError> {
         let mut deletion = Self {
@@ -55,7 +55,7 @@ impl Deletion {
             DeleteFilter::Ids(ids) => {
                 deletion.named = true;
                 deletion.take_named(hub, ids)?;
-                deletion.delete(hub, ticket);
+                deletion.delete(hub, request_id);
                 return Ok(deletion);
             }
             DeleteFilter::Namespace(namespace) => (Some(namespace), None),
@@ -68,7 +68,7 @@ impl Deletion {
                 prefix: prefix.clone(),
                 max: limit(hub).saturating_add(1),
             };
-            hub.ask(shard, ticket, request)?;
+            hub.ask(shard, request_id, request)?;
             deletion.waiting += 1;
         }
         Ok(deletion)
@@ -91,7 +91,7 @@ impl Deletion {
         Ok(())
     }
 
-    fn delete(&mut self, hub: &mut Hub, ticket: Ticket) {
+    fn delete(&mut self, hub: &mut Hub, request_id: RequestId) {
         self.collecting = false;
         for shard in 0..hub.shards {
             let ids = &self.ids[usize::from(shard)];
@@ -101,9 +101,9 @@ impl Deletion {
             let request = ShardRequest::DeleteMany {
                 ids: ids.clone(),
                 done: Vec::new(),
-                payer: self.access.payer(),
+                charged: self.access.charged(),
             };
-            match hub.ask(shard, ticket, request) {
+            match hub.ask(shard, request_id, request) {
                 Ok(()) => self.waiting += 1,
                 Err(error) => self.settle(shard, &[], Some(&error)),
             }
@@ -117,7 +117,7 @@ impl Deletion {
     pub(crate) fn take(
         &mut self,
         hub: &mut Hub,
-        ticket: Ticket,
+        request_id: RequestId,
         (from, reply): (u16, Reply),
     ) -> Result<(), ApiError> {
         self.waiting = self.waiting.saturating_sub(1);
@@ -137,7 +137,7 @@ impl Deletion {
             if ids.any(|id| self.access.may_delete(id).is_err()) {
                 return Err(ApiError::NotOwner);
             }
-            self.delete(hub, ticket);
+            self.delete(hub, request_id);
         }
         Ok(())
     }

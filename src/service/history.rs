@@ -11,10 +11,10 @@ use super::context::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
 use super::pending::RequestMeta;
 use crate::api::ApiError;
 use crate::background::history::{Job, Outcome, Readers};
-use crate::history::{Asked, HistoryError, LiveLog, Told};
+use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog};
 use crate::model::place_key;
 use crate::report;
-use crate::shard::{Reply, ShardRequest, Ticket};
+use crate::shard::{Reply, RequestId, ShardRequest};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ const ATTEMPTS_MAX: u8 = 4;
 
 /// A request about the past on its way.
 #[derive(Debug)]
-pub(crate) struct PastRequest {
+pub(crate) struct HistoryRequest {
     meta: RequestMeta,
-    asked: Arc<Asked>,
+    asked: Arc<HistoryQuery>,
     /// By shard; those that it does not concern stay empty.
     logs: Vec<Option<LiveLog>>,
     /// Shards that have not answered.
@@ -34,7 +34,7 @@ pub(crate) struct PastRequest {
     readers: Rc<Readers>,
 }
 
-impl PastRequest {
+impl HistoryRequest {
     /// Begins a request whose replies come to `ticket`.
     ///
     /// # Errors
@@ -42,8 +42,8 @@ impl PastRequest {
     pub(crate) fn start(
         hub: &mut Hub,
         meta: RequestMeta,
-        ticket: Ticket,
-        asked: Asked,
+        request_id: RequestId,
+        asked: HistoryQuery,
     ) -> Result<Self, ApiError> {
         let mut request = Self {
             meta,
@@ -53,18 +53,18 @@ impl PastRequest {
             readers: hub.past.admit(concerned(hub, &asked).len())?,
             asked: Arc::new(asked),
         };
-        request.ask(hub, ticket)?;
+        request.ask(hub, request_id)?;
         Ok(request)
     }
 
-    fn ask(&mut self, hub: &mut Hub, ticket: Ticket) -> Result<(), ApiError> {
+    fn ask(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
         self.attempts += 1;
         self.logs = Vec::new();
         self.logs.resize_with(usize::from(hub.shards), || None);
         let shards = concerned(hub, &self.asked);
         self.waiting = shards.len();
         for shard in shards {
-            hub.ask(shard, ticket, ShardRequest::Past)?;
+            hub.ask(shard, request_id, ShardRequest::Past)?;
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl PastRequest {
     pub(crate) fn take(
         &mut self,
         hub: &mut Hub,
-        ticket: Ticket,
+        request_id: RequestId,
         (from, reply): (u16, Reply),
     ) -> Result<(), ApiError> {
         match reply {
@@ -98,7 +98,7 @@ impl PastRequest {
         }
         if self.waiting == 0 {
             hub.past.give(Job {
-                ticket,
+                request_id,
                 asked: Arc::clone(&self.asked),
                 logs: std::mem::take(&mut self.logs),
                 readers: Rc::clone(&self.readers),
@@ -111,7 +111,7 @@ impl PastRequest {
     pub(crate) fn finish(
         &mut self,
         hub: &mut Hub,
-        ticket: Ticket,
+        request_id: RequestId,
         outcome: &Outcome,
         out: &mut Vec<u8>,
     ) -> bool {
@@ -121,7 +121,7 @@ impl PastRequest {
                 return true;
             }
             Err(error) if error.is_moved() && self.attempts < ATTEMPTS_MAX => {
-                match self.ask(hub, ticket) {
+                match self.ask(hub, request_id) {
                     Ok(()) => return false,
                     Err(error) => error,
                 }
@@ -135,22 +135,22 @@ impl PastRequest {
         true
     }
 
-    fn write(&self, hub: &Hub, told: &Told, out: &mut Vec<u8>) {
+    fn write(&self, hub: &Hub, told: &HistoryResult, out: &mut Vec<u8>) {
         let (json, link) = match (told, &*self.asked) {
-            (Told::Entity(None), _) => {
+            (HistoryResult::Entity(None), _) => {
                 hub.write_error(out, self.meta, &ApiError::NoEntity);
                 return;
             }
-            (Told::Entity(Some(json)), _) => (json, None),
-            (Told::Events(page), Asked::Events(query)) => {
+            (HistoryResult::Entity(Some(json)), _) => (json, None),
+            (HistoryResult::Events(page), HistoryQuery::Events(query)) => {
                 (&page.json, page.next.map(|next| query.next_link(next)))
             }
-            (Told::List(page), Asked::List { query, .. }) => {
+            (HistoryResult::List(page), HistoryQuery::List { query, .. }) => {
                 let next = page.next.as_deref();
                 (&page.json, next.map(|id| query.next_link(id)))
             }
-            (Told::Events(page), _) => (&page.json, None),
-            (Told::List(page), _) => (&page.json, None),
+            (HistoryResult::Events(page), _) => (&page.json, None),
+            (HistoryResult::List(page), _) => (&page.json, None),
         };
         let mut headers = vec![CORS_ORIGIN];
         if let Some(link) = &link {
@@ -166,7 +166,7 @@ impl PastRequest {
 }
 
 /// The shards of the newest generation that a request concerns.
-fn concerned(hub: &Hub, asked: &Asked) -> std::ops::Range<u16> {
+fn concerned(hub: &Hub, asked: &HistoryQuery) -> std::ops::Range<u16> {
     match asked.placement() {
         None => 0..hub.shards,
         Some(key) => {

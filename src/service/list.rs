@@ -10,7 +10,7 @@ use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::engine::Chunk;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX};
-use crate::shard::{Reply, ShardRequest, Ticket};
+use crate::shard::{Reply, RequestId, ShardRequest};
 use crate::wire::http1::{BodyLength, ResponseHead, Version, write_chunk, write_last_chunk};
 use std::sync::Arc;
 
@@ -172,7 +172,12 @@ impl Listing {
     }
 
     /// Writes what there is to `out`, and asks for what is missing.
-    pub(crate) fn pump(&mut self, hub: &mut Hub, ticket: Ticket, out: &mut Vec<u8>) -> Progress {
+    pub(crate) fn pump(
+        &mut self,
+        hub: &mut Hub,
+        request_id: RequestId,
+        out: &mut Vec<u8>,
+    ) -> Progress {
         let limit = self.query.limit;
         if self.meta.head_only && limit.is_none() {
             self.begin(hub, out);
@@ -185,7 +190,7 @@ impl Listing {
         } else {
             text
         };
-        let merged = self.merge(hub, ticket, &mut buffer);
+        let merged = self.merge(hub, request_id, &mut buffer);
         let progress = match (merged, limit) {
             (Err(error), _) => self.fail(hub, &error, out),
             (Ok(Merged::Waiting), Some(_)) => {
@@ -213,11 +218,11 @@ impl Listing {
     fn merge(
         &mut self,
         hub: &mut Hub,
-        ticket: Ticket,
+        request_id: RequestId,
         buffer: &mut Vec<u8>,
     ) -> Result<Merged, ApiError> {
         loop {
-            self.ask_for_missing(hub, ticket)?;
+            self.ask_for_missing(hub, request_id)?;
             if self
                 .parts
                 .iter()
@@ -258,14 +263,14 @@ impl Listing {
         }
     }
 
-    fn ask_for_missing(&mut self, hub: &mut Hub, ticket: Ticket) -> Result<(), ApiError> {
+    fn ask_for_missing(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
         for part in &mut self.parts {
             if part.is_used_up() && !part.chunk.last && !part.asked {
                 let request = ShardRequest::List {
                     query: Arc::clone(&self.query),
                     after: self.last_id.clone(),
                 };
-                hub.ask(part.shard, ticket, request)?;
+                hub.ask(part.shard, request_id, request)?;
                 part.asked = true;
             }
         }

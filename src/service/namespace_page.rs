@@ -6,11 +6,11 @@ use super::pending::RequestMeta;
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery, ShownNamespace};
 use crate::control::Namespace;
-use crate::engine::Holding;
+use crate::engine::NamespaceCounts;
 use crate::limits::NAMESPACES_PER_SLICE;
 use crate::model::Timestamp;
 use crate::model::place_key;
-use crate::shard::{ShardRequest, Ticket};
+use crate::shard::{RequestId, ShardRequest};
 
 /// See the module.
 #[derive(Debug)]
@@ -54,11 +54,11 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where there is none of that name, or its shard can't be asked.
-    pub(crate) fn one(hub: &mut Hub, name: &str, ticket: Ticket) -> Result<Self, ApiError> {
+    pub(crate) fn one(hub: &mut Hub, name: &str, request_id: RequestId) -> Result<Self, ApiError> {
         let known = hub.registry.get(name).ok_or(ApiError::NoNamespace)?;
         let mut page = Self::empty(None, 1);
         page.slice.push(Shown::of(known));
-        page.ask(hub, ticket)?;
+        page.ask(hub, request_id)?;
         Ok(page)
     }
 
@@ -69,12 +69,12 @@ impl NamespacePage {
     pub(crate) fn list(
         hub: &mut Hub,
         query: NamespacesQuery,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let after = query.after.clone();
         let left = query.limit.unwrap_or(usize::MAX);
         let mut page = Self::empty(Some(query), left);
-        page.go_on(hub, after.as_deref(), ticket)?;
+        page.go_on(hub, after.as_deref(), request_id)?;
         Ok(page)
     }
 
@@ -100,7 +100,7 @@ impl NamespacePage {
         &mut self,
         hub: &mut Hub,
         after: Option<&str>,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<(), ApiError> {
         let count = self.left.min(NAMESPACES_PER_SLICE);
         let mut found = hub.registry.list(after);
@@ -114,10 +114,10 @@ impl NamespacePage {
         {
             self.link = Some(query.next_link(&last.name));
         }
-        self.ask(hub, ticket)
+        self.ask(hub, request_id)
     }
 
-    fn ask(&mut self, hub: &mut Hub, ticket: Ticket) -> Result<(), ApiError> {
+    fn ask(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
         self.asked = vec![Vec::new(); usize::from(hub.shards)];
         for (index, shown) in self.slice.iter().enumerate() {
             self.asked[usize::from(place_key(&shown.name, hub.shards))].push(index);
@@ -125,7 +125,7 @@ impl NamespacePage {
         for (shard, indexes) in (0..).zip(&self.asked) {
             if !indexes.is_empty() {
                 let names = indexes.iter().map(|index| self.slice[*index].name.clone());
-                hub.ask(shard, ticket, ShardRequest::Namespaces(names.collect()))?;
+                hub.ask(shard, request_id, ShardRequest::Namespaces(names.collect()))?;
                 self.waiting += 1;
             }
         }
@@ -139,8 +139,8 @@ impl NamespacePage {
     pub(crate) fn take(
         &mut self,
         hub: &mut Hub,
-        ticket: Ticket,
-        (shard, held): (u16, &[Holding]),
+        request_id: RequestId,
+        (shard, held): (u16, &[NamespaceCounts]),
     ) -> Result<(), ApiError> {
         self.waiting = self.waiting.saturating_sub(1);
         for (index, held) in self.asked[usize::from(shard)].iter().zip(held) {
@@ -163,7 +163,7 @@ impl NamespacePage {
         }
         match self.slice.pop() {
             Some(last) if self.query.is_some() && self.left > 0 => {
-                self.go_on(hub, Some(&last.name), ticket)
+                self.go_on(hub, Some(&last.name), request_id)
             }
             _ => Ok(()),
         }

@@ -10,11 +10,11 @@ use crate::api::route::ConnectorRoute;
 use crate::api::{ApiError, config};
 use crate::auth::Token;
 use crate::control::{Command, NameRule, Namespace, automatic_name, check_name};
-use crate::engine::Holding;
+use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
 use crate::model::place_key;
 use crate::model::{ConfigPatch, RESERVED_NAMESPACE};
-use crate::shard::{Reply, ShardRequest, Ticket};
+use crate::shard::{Reply, RequestId, ShardRequest};
 use crate::wire::http1::Head;
 
 /// A call on its way.
@@ -78,7 +78,7 @@ impl ControlCall {
         hub: &mut Hub,
         (head, body): (&Head<'_>, &[u8]),
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let operator = match hub.config.admin {
             Some(_) => hub.operator(head)?,
@@ -109,7 +109,7 @@ impl ControlCall {
             token,
             attempts: name.is_none().then_some(0),
         };
-        registration.look(hub, ticket)?;
+        registration.look(hub, request_id)?;
         Ok(Self {
             meta,
             step: Step::Looking(registration),
@@ -124,14 +124,14 @@ impl ControlCall {
         hub: &mut Hub,
         (head, name): (&Head<'_>, &str),
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let access = hub.access(head)?;
         if name == RESERVED_NAMESPACE {
             return Err(ApiError::Reserved);
         }
         let known = hub.registry.get(name).ok_or(ApiError::NoNamespace)?;
-        let by = match access.payer() {
+        let by = match access.charged() {
             None => None,
             Some(own) if own.as_str() == name => Some(known.token),
             Some(_) => return Err(ApiError::NotOwner),
@@ -143,7 +143,7 @@ impl ControlCall {
             by,
             token: token.hash(),
         };
-        hub.ask_control(ticket, command)?;
+        hub.ask_control(request_id, command)?;
         Ok(Self {
             meta,
             step: Step::Replacing { id, name, token },
@@ -158,7 +158,7 @@ impl ControlCall {
         hub: &mut Hub,
         (head, name): (&Head<'_>, &str),
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let operator = hub.operator(head)?;
         let purge = namespaces::parse_purge(head.query)?;
@@ -170,7 +170,7 @@ impl ControlCall {
         }
         let known = hub.registry.get(name).ok_or(ApiError::NoNamespace)?;
         let name = known.name.clone();
-        hub.ask_control(ticket, Command::Delete { name: name.clone() })?;
+        hub.ask_control(request_id, Command::Delete { name: name.clone() })?;
         Ok(Self {
             meta,
             step: Step::Deleting { name, purge },
@@ -185,11 +185,11 @@ impl ControlCall {
         hub: &mut Hub,
         name: &str,
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         Ok(Self {
             meta,
-            step: Step::Showing(NamespacePage::one(hub, name, ticket)?),
+            step: Step::Showing(NamespacePage::one(hub, name, request_id)?),
         })
     }
 
@@ -201,7 +201,7 @@ impl ControlCall {
         hub: &mut Hub,
         head: &Head<'_>,
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let operator = hub.operator(head)?;
         let query = NamespacesQuery::parse(head.query)?;
@@ -210,7 +210,7 @@ impl ControlCall {
         }
         Ok(Self {
             meta,
-            step: Step::Showing(NamespacePage::list(hub, query, ticket)?),
+            step: Step::Showing(NamespacePage::list(hub, query, request_id)?),
         })
     }
 
@@ -222,13 +222,13 @@ impl ControlCall {
         hub: &mut Hub,
         (head, body): (&Head<'_>, &[u8]),
         meta: RequestMeta,
-        ticket: Ticket,
+        request_id: RequestId,
     ) -> Result<Self, ApiError> {
         if hub.operator(head)? == Operator::No {
             return Err(ApiError::TokenUnknown);
         }
         let patch: ConfigPatch = config::parse(body)?;
-        hub.ask_control(ticket, Command::Configure(patch))?;
+        hub.ask_control(request_id, Command::Configure(patch))?;
         Ok(Self {
             meta,
             step: Step::Configuring,
@@ -243,11 +243,11 @@ impl ControlCall {
         hub: &mut Hub,
         request: (&Head<'_>, &[u8]),
         route: ConnectorRoute<'_>,
-        (meta, ticket): (RequestMeta, Ticket),
+        (meta, request_id): (RequestMeta, RequestId),
     ) -> Result<Self, ApiError> {
         Ok(Self {
             meta,
-            step: Step::Connectors(ConnectorCall::start(hub, request, route, ticket)?),
+            step: Step::Connectors(ConnectorCall::start(hub, request, route, request_id)?),
         })
     }
 
@@ -269,24 +269,24 @@ impl ControlCall {
     pub(crate) fn take(
         &mut self,
         hub: &mut Hub,
-        ticket: Ticket,
+        request_id: RequestId,
         (from, reply): (u16, Reply),
         out: &mut Vec<u8>,
     ) -> Result<Progress, ApiError> {
         let step = std::mem::replace(&mut self.step, Step::Configuring);
         match (step, reply) {
             (Step::Connectors(mut call), reply) => {
-                let progress = call.take(hub, (ticket, self.meta), reply, out)?;
+                let progress = call.take(hub, (request_id, self.meta), reply, out)?;
                 self.step = Step::Connectors(call);
                 return Ok(progress);
             }
             (Step::Looking(registration), Reply::Namespaces(held)) => {
-                self.step = registration.looked(hub, ticket, &held)?;
+                self.step = registration.looked(hub, request_id, &held)?;
             }
             (Step::Registering(mut registration), Reply::Refused(ApiError::NamespaceTaken))
                 if registration.attempts.is_some() =>
             {
-                registration.look(hub, ticket)?;
+                registration.look(hub, request_id)?;
                 self.step = Step::Looking(registration);
             }
             (_, Reply::Refused(error))
@@ -307,16 +307,16 @@ impl ControlCall {
                     prefix: None,
                     max: PURGE_ENTITIES_MAX,
                 };
-                hub.ask(place_key(&name, hub.shards), ticket, request)?;
+                hub.ask(place_key(&name, hub.shards), request_id, request)?;
                 self.step = Step::Purging { name };
             }
             (Step::Purging { name }, Reply::Ids(ids)) if !ids.is_empty() => {
                 let request = ShardRequest::DeleteMany {
                     ids,
                     done: Vec::new(),
-                    payer: None,
+                    charged: None,
                 };
-                hub.ask(from, ticket, request)?;
+                hub.ask(from, request_id, request)?;
                 self.step = Step::Purging { name };
             }
             (Step::Purging { .. }, Reply::Ids(_))
@@ -325,7 +325,7 @@ impl ControlCall {
                 return Ok(Progress::Done);
             }
             (Step::Showing(mut page), Reply::Namespaces(held)) => {
-                page.take(hub, ticket, (from, &held))?;
+                page.take(hub, request_id, (from, &held))?;
                 self.step = Step::Showing(page);
                 return Ok(self.begin(hub, out));
             }
@@ -364,7 +364,7 @@ impl ControlCall {
 
 impl Registration {
     /// Asks what the name holds; where the server chooses the name, for one that is not registered.
-    fn look(&mut self, hub: &mut Hub, ticket: Ticket) -> Result<(), ApiError> {
+    fn look(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
         if let Some(attempts) = &mut self.attempts {
             loop {
                 if *attempts >= NAME_ATTEMPTS_MAX {
@@ -382,19 +382,24 @@ impl Registration {
         }
         let name = self.namespace.name.clone();
         let shard = place_key(&name, hub.shards);
-        hub.ask(shard, ticket, ShardRequest::Namespaces([name].into()))
+        hub.ask(shard, request_id, ShardRequest::Namespaces([name].into()))
     }
 
     /// The name holds this: the next step.
-    fn looked(mut self, hub: &mut Hub, ticket: Ticket, held: &[Holding]) -> Result<Step, ApiError> {
+    fn looked(
+        mut self,
+        hub: &mut Hub,
+        request_id: RequestId,
+        held: &[NamespaceCounts],
+    ) -> Result<Step, ApiError> {
         if held.iter().all(|held| held.entities == 0) {
-            hub.ask_control(ticket, Command::Register(self.namespace.clone()))?;
+            hub.ask_control(request_id, Command::Register(self.namespace.clone()))?;
             return Ok(Step::Registering(self));
         }
         if self.attempts.is_none() {
             return Err(ApiError::NamespaceNotEmpty);
         }
-        self.look(hub, ticket)?;
+        self.look(hub, request_id)?;
         Ok(Step::Looking(self))
     }
 }

@@ -1,7 +1,7 @@
 //! Requests that wait for an answer from a shard, this core's or another's.
 
 use super::delete::Deletion;
-use super::history::PastRequest;
+use super::history::HistoryRequest;
 use super::list::Listing;
 use super::namespaces::ControlCall;
 use crate::api::batch::{BatchPlan, PartOutcome};
@@ -43,7 +43,7 @@ impl RequestMeta {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(crate) enum Operation {
+pub(crate) enum PendingRequest {
     /// One event went to its shard; `answer` is the body of its success.
     Publish {
         meta: RequestMeta,
@@ -65,10 +65,10 @@ pub(crate) enum Operation {
     /// A call about namespaces or the configuration.
     Control(Box<ControlCall>),
     /// The past is looked up.
-    Past(Box<PastRequest>),
+    Past(Box<HistoryRequest>),
 }
 
-impl Operation {
+impl PendingRequest {
     /// True where the answer may be of any size.
     pub(crate) fn is_read(&self) -> bool {
         matches!(self, Self::Read { .. } | Self::List(_) | Self::Past(_))

@@ -7,7 +7,7 @@
 //! Messages of one sender arrive in the order they were sent.
 //!
 //! The descriptor is written only when its owner said that it is about to sleep: under load a message costs no
-//! system call. A sender keeps what it sends until [`Postbox::deliver`] or until [`DELIVERY_MESSAGES`] are there, so that
+//! system call. A sender keeps what it sends until [`MailboxSender::deliver`] or until [`DELIVERY_MESSAGES`] are there, so that
 //! who sleeps is woken once for all of them, and finds them all.
 //!
 //! Other threads that work for a core wake it in the same way, by [`Inbox::waker`].
@@ -42,7 +42,7 @@ pub struct Inbox {
 
 /// All sending ends of one core, and what is not sent yet or had no room.
 #[derive(Debug)]
-pub struct Postbox {
+pub struct MailboxSender {
     outbound: Vec<Outbound>,
 }
 
@@ -58,7 +58,7 @@ pub struct Outbound {
 ///
 /// # Errors
 /// Where an event descriptor can't be made.
-pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, Postbox)>> {
+pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, MailboxSender)>> {
     let mut all = Vec::with_capacity(cores);
     for _ in 0..cores {
         all.push(Arc::new(Mailbox {
@@ -67,7 +67,7 @@ pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, Postbox)>> {
             asleep: AtomicBool::new(false),
         }));
     }
-    let postbox = || Postbox {
+    let sender = || MailboxSender {
         outbound: all
             .iter()
             .map(|mailbox| Outbound {
@@ -83,7 +83,7 @@ pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, Postbox)>> {
                 Inbox {
                     mailbox: Arc::clone(mailbox),
                 },
-                postbox(),
+                sender(),
             )
         })
         .collect())
@@ -180,14 +180,14 @@ impl Outbound {
     }
 }
 
-impl Postbox {
+impl MailboxSender {
     /// Number of cores, this one included.
     pub fn cores(&self) -> usize {
         self.outbound.len()
     }
 
-    /// Sends to `core`, with the next [`Postbox::deliver`] at the latest; never fails. Replies and changes are owed and
-    /// always kept; see [`Postbox::has_room`].
+    /// Sends to `core`, with the next [`MailboxSender::deliver`] at the latest; never fails. Replies and changes are owed and
+    /// always kept; see [`MailboxSender::has_room`].
     ///
     /// # Panics
     /// Where there is no such core.
@@ -216,27 +216,27 @@ impl Postbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Reply, Ticket};
+    use super::super::message::{Reply, RequestId};
     use super::*;
 
     fn reply(slot: u32) -> Message {
-        let ticket = Ticket {
+        let request_id = RequestId {
             connection: 0,
             generation: 0,
             slot,
         };
         Message::Reply {
             from: 0,
-            ticket,
+            request_id,
             reply: Reply::Subscribed,
         }
     }
 
     fn slot(message: &Message) -> u32 {
-        let Message::Reply { ticket, .. } = message else {
+        let Message::Reply { request_id, .. } = message else {
             panic!("{message:?}")
         };
-        ticket.slot
+        request_id.slot
     }
 
     #[test]

@@ -6,17 +6,17 @@ use crate::api::connectors::ShownConnector;
 use crate::api::query::Fields;
 use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
-use crate::engine::{Chunk, Holding};
+use crate::engine::{Chunk, NamespaceCounts};
 use crate::history::LiveLog;
 use crate::model::{EventPack, RECORD_KIND_EVENT, StoredChange};
-use crate::state::NamesView;
+use crate::state::NamespaceStatisticsView;
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
 
 /// Whom a reply goes to: a slot of a connection. A connection that is gone, or whose number another has taken
 /// since, is told apart by the generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ticket {
+pub struct RequestId {
     /// Index of the connection on its core.
     pub connection: u32,
     /// How often that index was handed out.
@@ -31,7 +31,7 @@ pub struct Origin {
     /// The core.
     pub core: u16,
     /// Whom on that core.
-    pub ticket: Ticket,
+    pub request_id: RequestId,
 }
 
 /// What is asked of a shard.
@@ -44,7 +44,7 @@ pub enum ShardRequest {
         /// How far an earlier attempt came before the log had to wait for its next segment.
         done: usize,
         /// Whose rate they count against.
-        payer: Option<OwnedNamespace>,
+        charged: Option<OwnedNamespace>,
     },
     /// One entity's JSON.
     Read {
@@ -58,7 +58,7 @@ pub enum ShardRequest {
         /// Its id.
         id: Box<str>,
         /// Whose rate it counts against.
-        payer: Option<OwnedNamespace>,
+        charged: Option<OwnedNamespace>,
     },
     /// Delete these entities, in order. `done` of them are dealt with already.
     DeleteMany {
@@ -67,7 +67,7 @@ pub enum ShardRequest {
         /// What became of the first of them: true where there was one to delete.
         done: Vec<bool>,
         /// Whose rate they count against.
-        payer: Option<OwnedNamespace>,
+        charged: Option<OwnedNamespace>,
     },
     /// The ids that match, ascending, at most `max`.
     Collect {
@@ -97,11 +97,11 @@ pub enum ShardRequest {
 
 impl ShardRequest {
     /// Whose rate it counts against, and whose token it came with.
-    pub(super) fn payer(&self) -> Option<OwnedNamespace> {
+    pub(super) fn charged(&self) -> Option<OwnedNamespace> {
         match self {
-            Self::Publish { payer, .. }
-            | Self::Delete { payer, .. }
-            | Self::DeleteMany { payer, .. } => *payer,
+            Self::Publish { charged, .. }
+            | Self::Delete { charged, .. }
+            | Self::DeleteMany { charged, .. } => *charged,
             Self::Read { .. }
             | Self::Collect { .. }
             | Self::List { .. }
@@ -152,11 +152,11 @@ pub struct Envelope {
 
 /// What a shard holds, by namespace.
 #[derive(Debug, Clone)]
-pub struct Census {
+pub struct ShardStatistics {
     /// Entities, with and without a namespace.
     pub entities: u64,
     /// Its namespaces.
-    pub names: NamesView,
+    pub names: NamespaceStatisticsView,
 }
 
 /// What cores say to each other about the control plane. Core 0 owns it.
@@ -203,7 +203,7 @@ pub enum Reply {
     /// To `List`.
     Chunk(Chunk),
     /// To `Namespaces`, in the same order.
-    Namespaces(Vec<Holding>),
+    Namespaces(Vec<NamespaceCounts>),
     /// To a control call: it is in force on every core.
     Controlled,
     /// To `Past`: the log through the last event so far, which is durable by the time that this arrives.
@@ -226,7 +226,7 @@ pub enum Message {
         /// The shard that answers.
         from: u16,
         /// Whom.
-        ticket: Ticket,
+        request_id: RequestId,
         /// What.
         reply: Reply,
     },
@@ -237,10 +237,10 @@ pub enum Message {
     /// To the supervisor of connectors.
     Connectors(ConnectorsAsked),
     /// To the core that keeps the directory.
-    Census {
+    ShardStatistics {
         /// The shard.
         from: u16,
         /// What it holds.
-        census: Census,
+        statistics: ShardStatistics,
     },
 }

@@ -21,9 +21,10 @@ mod recovery_test;
 mod simulation;
 
 pub use base::advance_base;
-pub use mailbox::{Inbox, Outbound, Postbox, mailboxes};
+pub use mailbox::{Inbox, MailboxSender, Outbound, mailboxes};
 pub use message::{
-    Census, ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, ShardRequest, Ticket,
+    ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, RequestId, ShardRequest,
+    ShardStatistics,
 };
 pub use owner::Shard;
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};

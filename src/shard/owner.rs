@@ -2,9 +2,9 @@
 //!
 //! Three queues, each bounded by what its senders may have in flight:
 //!
-//! - *held*: replies whose gate is not visible yet. They go out in the order they were made.
-//! - *stalled*: writes that came while the log's next segment was not ready. They go on, in order, when it is; a
-//!   write that comes while others are stalled joins them, so that order holds.
+//! - *pending_replies*: replies whose gate is not visible yet. They go out in the order they were made.
+//! - *deferred_writes*: writes that came while the log's next segment was not ready. They go on, in order, when it is; a
+//!   write that comes while others are deferred_writes joins them, so that order holds.
 //! - changes: gathered until the flush that covers them is issued, then kept until it returns.
 //!
 //! In `sync` durability visible means durable; in `async` it means appended, which the core writes before it tells anybody.
@@ -17,15 +17,15 @@ use crate::api::query::ListQuery;
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
 use crate::history::{LiveLog, StoredStates};
-use crate::limits::{STALLED_BYTES_MAX, STALLED_REQUESTS_MAX};
-use crate::log::{AppendRefusal, EventLog};
+use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX};
+use crate::log::{AppendRejection, EventLog};
 use crate::model::{Durability, EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp};
-use crate::state::WARM_IDS_MAX;
+use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 
 /// Events of one message from which on looking at all their entities first pays.
-const WARM_EVENTS_MIN: usize = 4;
+const PREFETCH_EVENTS_MIN: usize = 4;
 
 /// A shard: its engine, its log, and what it owes.
 #[derive(Debug)]
@@ -34,10 +34,10 @@ pub struct Shard<L> {
     log: L,
     durability: Durability,
     ids: EventIds,
-    held: VecDeque<(Sequence, Origin, Reply)>,
-    stalled: VecDeque<Envelope>,
-    /// Bytes of the events in `stalled`.
-    stalled_bytes: usize,
+    pending_replies: VecDeque<(Sequence, Origin, Reply)>,
+    deferred_writes: VecDeque<Envelope>,
+    /// Bytes of the events in `deferred_writes`.
+    deferred_bytes: usize,
     /// Why a write is refused while the log can't take one, where waiting would not help.
     refusal: Option<ApiError>,
     /// Changes that the flush in flight covers.
@@ -55,9 +55,9 @@ impl<L: EventLog> Shard<L> {
             log,
             durability,
             ids: EventIds::new(seed),
-            held: VecDeque::new(),
-            stalled: VecDeque::new(),
-            stalled_bytes: 0,
+            pending_replies: VecDeque::new(),
+            deferred_writes: VecDeque::new(),
+            deferred_bytes: 0,
             refusal: None,
             flushing: None,
             states: None,
@@ -130,17 +130,17 @@ impl<L: EventLog> Shard<L> {
     /// visible.
     ///
     /// # Errors
-    /// [`AppendRefusal::NotReady`] where it has to go the long way, by [`Shard::request`].
+    /// [`AppendRejection::NotReady`] where it has to go the long way, by [`Shard::request`].
     pub fn publish(
         &mut self,
         now: Timestamp,
         event: &[u8],
-        payer: Option<&OwnedNamespace>,
-    ) -> Result<Sequence, AppendRefusal> {
-        if !self.stalled.is_empty() {
-            return Err(AppendRefusal::NotReady);
+        charged: Option<&OwnedNamespace>,
+    ) -> Result<Sequence, AppendRejection> {
+        if !self.deferred_writes.is_empty() {
+            return Err(AppendRejection::NotReady);
         }
-        self.store(now, event, payer)
+        self.store(now, event, charged)
     }
 
     /// Stores one event. What is refused costs its namespace nothing.
@@ -148,19 +148,19 @@ impl<L: EventLog> Shard<L> {
         &mut self,
         now: Timestamp,
         event: &[u8],
-        payer: Option<&OwnedNamespace>,
-    ) -> Result<Sequence, AppendRefusal> {
-        self.check_rate(payer)?;
+        charged: Option<&OwnedNamespace>,
+    ) -> Result<Sequence, AppendRejection> {
+        self.check_rate(charged)?;
         let sequence = self.engine.publish(&mut self.log, now, event)?;
-        if let Some(payer) = payer {
-            self.limiter.take(payer.as_str());
+        if let Some(charged) = charged {
+            self.limiter.take(charged.as_str());
         }
         Ok(sequence)
     }
 
-    fn check_rate(&mut self, payer: Option<&OwnedNamespace>) -> Result<(), AppendRefusal> {
-        let checked = payer.map_or(Ok(()), |payer| self.limiter.check(payer.as_str()));
-        checked.map_err(|RateLimited { seconds }| AppendRefusal::RateLimited { seconds })
+    fn check_rate(&mut self, charged: Option<&OwnedNamespace>) -> Result<(), AppendRejection> {
+        let checked = charged.map_or(Ok(()), |charged| self.limiter.check(charged.as_str()));
+        checked.map_err(|RateLimited { seconds }| AppendRejection::RateLimited { seconds })
     }
 
     /// Works on a request, or stalls it. Its reply comes out of [`Shard::release`].
@@ -171,7 +171,7 @@ impl<L: EventLog> Shard<L> {
                 | ShardRequest::Delete { .. }
                 | ShardRequest::DeleteMany { .. }
         );
-        if write && !self.stalled.is_empty() {
+        if write && !self.deferred_writes.is_empty() {
             self.stall(envelope);
         } else if let Some(envelope) = self.work(envelope, now) {
             self.stall(envelope);
@@ -182,58 +182,58 @@ impl<L: EventLog> Shard<L> {
         if let Some(error) = &self.refusal {
             let reply = refused(envelope.request, error.clone());
             self.hold(self.log.appended(), envelope.origin, reply);
-        } else if self.stalled.len() >= STALLED_REQUESTS_MAX
-            || self.stalled_bytes >= STALLED_BYTES_MAX
+        } else if self.deferred_writes.len() >= DEFERRED_WRITES_MAX
+            || self.deferred_bytes >= DEFERRED_BYTES_MAX
         {
             let reply = refused(envelope.request, ApiError::Overloaded);
             self.hold(self.log.appended(), envelope.origin, reply);
         } else {
-            self.stalled_bytes += envelope.request.event_bytes();
-            self.stalled.push_back(envelope);
+            self.deferred_bytes += envelope.request.event_bytes();
+            self.deferred_writes.push_back(envelope);
         }
     }
 
-    /// The log may have room again: goes on with what was stalled.
+    /// The log may have room again: goes on with what was deferred_writes.
     pub fn resume(&mut self, now: Timestamp) {
         if self.failed() {
             return;
         }
         self.refusal = None;
-        while let Some(envelope) = self.stalled.pop_front() {
+        while let Some(envelope) = self.deferred_writes.pop_front() {
             let bytes = envelope.request.event_bytes();
             if let Some(envelope) = self.work(envelope, now) {
-                self.stalled.push_front(envelope);
+                self.deferred_writes.push_front(envelope);
                 return;
             }
-            self.stalled_bytes = self.stalled_bytes.saturating_sub(bytes);
+            self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
         }
     }
 
     /// A namespace's token is dead: what it sent and still waits for room is refused.
     pub fn revoke(&mut self, namespace: &str) {
-        let waiting = std::mem::take(&mut self.stalled);
+        let waiting = std::mem::take(&mut self.deferred_writes);
         for envelope in waiting {
-            let payer = envelope.request.payer();
-            if payer.is_some_and(|payer| payer.as_str() == namespace) {
+            let charged = envelope.request.charged();
+            if charged.is_some_and(|charged| charged.as_str() == namespace) {
                 let bytes = envelope.request.event_bytes();
-                self.stalled_bytes = self.stalled_bytes.saturating_sub(bytes);
+                self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
                 let reply = refused(envelope.request, ApiError::TokenUnknown);
                 self.hold(self.log.appended(), envelope.origin, reply);
             } else {
-                self.stalled.push_back(envelope);
+                self.deferred_writes.push_back(envelope);
             }
         }
     }
 
-    /// The log will have no room for a while, or never again: refuses what is stalled, and every write that does
+    /// The log will have no room for a while, or never again: refuses what is deferred_writes, and every write that does
     /// not fit, until [`Shard::resume`].
     pub fn refuse(&mut self, error: &ApiError) {
         if self.failed() {
             return;
         }
         self.refusal = Some(error.clone());
-        self.stalled_bytes = 0;
-        while let Some(envelope) = self.stalled.pop_front() {
+        self.deferred_bytes = 0;
+        while let Some(envelope) = self.deferred_writes.pop_front() {
             let reply = refused(envelope.request, error.clone());
             self.hold(self.log.appended(), envelope.origin, reply);
         }
@@ -246,7 +246,7 @@ impl<L: EventLog> Shard<L> {
         self.flushing = None;
         self.engine.take_changes();
         let durable = self.visible();
-        for (gate, _, reply) in &mut self.held {
+        for (gate, _, reply) in &mut self.pending_replies {
             if *gate > durable {
                 *gate = durable;
                 *reply = Reply::Refused(ApiError::StorageFault);
@@ -269,25 +269,25 @@ impl<L: EventLog> Shard<L> {
         self.refusal.as_ref() == Some(error)
     }
 
-    /// Why a write that got [`AppendRefusal`] fails; `None` where it is only delayed.
-    pub fn refusal(&self, refusal: AppendRefusal) -> Option<ApiError> {
+    /// Why a write that got [`AppendRejection`] fails; `None` where it is only delayed.
+    pub fn refusal(&self, refusal: AppendRejection) -> Option<ApiError> {
         match refusal {
-            AppendRefusal::NotReady => self.refusal.clone(),
-            AppendRefusal::Closed => Some(ApiError::StorageFault),
-            AppendRefusal::TooLarge => Some(ApiError::RecordTooLarge),
-            AppendRefusal::StateDamaged => Some(ApiError::StateDamaged),
-            AppendRefusal::RateLimited { seconds } => Some(ApiError::RateLimited { seconds }),
+            AppendRejection::NotReady => self.refusal.clone(),
+            AppendRejection::Closed => Some(ApiError::StorageFault),
+            AppendRejection::TooLarge => Some(ApiError::RecordTooLarge),
+            AppendRejection::StateDamaged => Some(ApiError::StateDamaged),
+            AppendRejection::RateLimited { seconds } => Some(ApiError::RateLimited { seconds }),
         }
     }
 
     /// Hands out the replies that may be seen by now.
     pub fn release(&mut self, mut deliver: impl FnMut(Origin, Reply)) {
         let visible = self.visible();
-        while let Some((gate, ..)) = self.held.front() {
+        while let Some((gate, ..)) = self.pending_replies.front() {
             if *gate > visible {
                 break;
             }
-            if let Some((_, origin, reply)) = self.held.pop_front() {
+            if let Some((_, origin, reply)) = self.pending_replies.pop_front() {
                 deliver(origin, reply);
             }
         }
@@ -295,7 +295,7 @@ impl<L: EventLog> Shard<L> {
 
     /// True where [`Shard::release`] would hand out a reply.
     pub fn has_releasable(&self) -> bool {
-        self.held
+        self.pending_replies
             .front()
             .is_some_and(|(gate, ..)| *gate <= self.visible())
     }
@@ -314,7 +314,7 @@ impl<L: EventLog> Shard<L> {
             Durability::Sync => self.flushing.take(),
             Durability::Async => self.engine.take_changes(),
         }
-        .or_else(|| self.engine.take_kept_changes())
+        .or_else(|| self.engine.take_system_changes())
     }
 
     /// Subscribes core 0 to everything.
@@ -328,7 +328,7 @@ impl<L: EventLog> Shard<L> {
         self.durability
     }
 
-    /// Gates never fall from one held reply to the next: a reply waits at most for what came before it.
+    /// Gates never fall from one pending_replies reply to the next: a reply waits at most for what came before it.
     fn hold(&mut self, gate: Sequence, origin: Origin, reply: Reply) {
         if self.failed() && gate > self.visible() {
             let visible = self.visible();
@@ -346,29 +346,33 @@ impl<L: EventLog> Shard<L> {
                 | Reply::Connectors(_)
                 | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
             };
-            self.held.push_back((visible, origin, reply));
+            self.pending_replies.push_back((visible, origin, reply));
         } else {
-            self.held.push_back((gate, origin, reply));
+            self.pending_replies.push_back((gate, origin, reply));
         }
     }
 
     /// Gives the envelope back where it has to wait for the log's next segment.
     fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Option<Envelope> {
         let (gate, reply) = match request {
-            ShardRequest::Publish { pack, done, payer } => {
-                return self.publish_pack(origin, (pack, done, payer), now);
+            ShardRequest::Publish {
+                pack,
+                done,
+                charged,
+            } => {
+                return self.publish_pack(origin, (pack, done, charged), now);
             }
-            ShardRequest::DeleteMany { ids, done, payer } => {
-                return self.delete_many(origin, (ids, done, payer), now);
+            ShardRequest::DeleteMany { ids, done, charged } => {
+                return self.delete_many(origin, (ids, done, charged), now);
             }
-            ShardRequest::Delete { id, payer } => match self.delete(&id, payer.as_ref(), now) {
+            ShardRequest::Delete { id, charged } => match self.delete(&id, charged.as_ref(), now) {
                 Ok((gate, event_id)) => (gate, Reply::Deleted(Ok(event_id))),
                 Err(refusal) => match self.refusal(refusal) {
                     Some(error) => (Sequence::ZERO, Reply::Deleted(Err(error))),
                     None => {
                         return Some(Envelope {
                             origin,
-                            request: ShardRequest::Delete { id, payer },
+                            request: ShardRequest::Delete { id, charged },
                         });
                     }
                 },
@@ -404,8 +408,11 @@ impl<L: EventLog> Shard<L> {
                 }
             }
             ShardRequest::Namespaces(names) => {
-                let held = names.iter().map(|name| self.engine.holding(name));
-                (self.log.appended(), Reply::Namespaces(held.collect()))
+                let pending_replies = names.iter().map(|name| self.engine.namespace_counts(name));
+                (
+                    self.log.appended(),
+                    Reply::Namespaces(pending_replies.collect()),
+                )
             }
             ShardRequest::Past => self.past(),
             ShardRequest::Subscribe(filter) => {
@@ -444,15 +451,15 @@ impl<L: EventLog> Shard<L> {
     }
 
     /// Lets the cache misses of looking up these events' entities overlap, where there are enough of them to gain by it.
-    fn warm(&mut self, events: &[&[u8]]) {
-        if events.len() < WARM_EVENTS_MIN {
+    fn prefetch(&mut self, events: &[&[u8]]) {
+        if events.len() < PREFETCH_EVENTS_MIN {
             return;
         }
-        let mut ids = [&[][..]; WARM_IDS_MAX];
+        let mut ids = [&[][..]; PREFETCH_GROUP_IDS_MAX];
         for (id, event) in ids.iter_mut().zip(events) {
             *id = StoredChange::entity_id_of(RECORD_KIND_EVENT, event).unwrap_or_default();
         }
-        self.engine.warm(&ids[..events.len()]);
+        self.engine.prefetch(&ids[..events.len()]);
     }
 
     /// Stores the events of a pack after the first `done`, in order, and counts them there.
@@ -460,19 +467,19 @@ impl<L: EventLog> Shard<L> {
         &mut self,
         pack: &EventPack,
         done: &mut usize,
-        (payer, now): (Option<OwnedNamespace>, Timestamp),
-    ) -> Result<(), AppendRefusal> {
+        (charged, now): (Option<OwnedNamespace>, Timestamp),
+    ) -> Result<(), AppendRejection> {
         let mut events = pack.iter().skip(*done);
-        let mut group = [&[][..]; WARM_IDS_MAX];
+        let mut group = [&[][..]; PREFETCH_GROUP_IDS_MAX];
         loop {
             let mut count = 0;
             for (place, event) in group.iter_mut().zip(&mut events) {
                 *place = event;
                 count += 1;
             }
-            self.warm(&group[..count]);
+            self.prefetch(&group[..count]);
             for event in &group[..count] {
-                self.store(now, event, payer.as_ref())?;
+                self.store(now, event, charged.as_ref())?;
                 *done += 1;
             }
             if count < group.len() {
@@ -484,15 +491,19 @@ impl<L: EventLog> Shard<L> {
     fn publish_pack(
         &mut self,
         origin: Origin,
-        (pack, mut done, payer): (EventPack, usize, Option<OwnedNamespace>),
+        (pack, mut done, charged): (EventPack, usize, Option<OwnedNamespace>),
         now: Timestamp,
     ) -> Option<Envelope> {
-        let refused = self.store_all(&pack, &mut done, (payer, now)).err();
+        let refused = self.store_all(&pack, &mut done, (charged, now)).err();
         let error = refused.and_then(|refusal| self.refusal(refusal));
         if refused.is_some() && error.is_none() {
             return Some(Envelope {
                 origin,
-                request: ShardRequest::Publish { pack, done, payer },
+                request: ShardRequest::Publish {
+                    pack,
+                    done,
+                    charged,
+                },
             });
         }
         let reply = Reply::Published(PartOutcome {
@@ -506,18 +517,18 @@ impl<L: EventLog> Shard<L> {
     fn delete(
         &mut self,
         id: &str,
-        payer: Option<&OwnedNamespace>,
+        charged: Option<&OwnedNamespace>,
         now: Timestamp,
-    ) -> Result<(Sequence, Option<uuid::Uuid>), AppendRefusal> {
-        let checked = self.check_rate(payer);
+    ) -> Result<(Sequence, Option<uuid::Uuid>), AppendRejection> {
+        let checked = self.check_rate(charged);
         if checked.is_err() && self.engine.has(id)? {
             checked?;
         }
         let event_id = self.ids.next(now.as_millis());
         match self.engine.delete(&mut self.log, now, (id, event_id))? {
             Some(sequence) => {
-                if let Some(payer) = payer {
-                    self.limiter.take(payer.as_str());
+                if let Some(charged) = charged {
+                    self.limiter.take(charged.as_str());
                 }
                 Ok((sequence, Some(event_id)))
             }
@@ -528,17 +539,17 @@ impl<L: EventLog> Shard<L> {
     fn delete_many(
         &mut self,
         origin: Origin,
-        (ids, mut done, payer): (Vec<Box<str>>, Vec<bool>, Option<OwnedNamespace>),
+        (ids, mut done, charged): (Vec<Box<str>>, Vec<bool>, Option<OwnedNamespace>),
         now: Timestamp,
     ) -> Option<Envelope> {
         let mut error = None;
         while let Some(id) = ids.get(done.len()) {
-            match self.delete(id, payer.as_ref(), now) {
+            match self.delete(id, charged.as_ref(), now) {
                 Ok((_, event_id)) => done.push(event_id.is_some()),
                 Err(refusal) => {
                     error = self.refusal(refusal);
                     if error.is_none() {
-                        let request = ShardRequest::DeleteMany { ids, done, payer };
+                        let request = ShardRequest::DeleteMany { ids, done, charged };
                         return Some(Envelope { origin, request });
                     }
                     break;

@@ -367,7 +367,7 @@ impl Attempt<'_> {
             if let Some(name) = bookkept(entity.id) {
                 if entity.body.is_some() && place_key(name, self.shards) == self.shard {
                     let time = Timestamp::from_micros(entity.time_micros);
-                    engine.names_mut().install(name, entity.version, time);
+                    engine.namespaces_mut().install(name, entity.version, time);
                 }
             } else if let Some(entity) = entity_of(entity)
                 && place(entity.id(), self.shards) == self.shard

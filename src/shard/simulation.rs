@@ -13,7 +13,7 @@ use crate::api::batch::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
 use crate::engine::{Engine, replay_record};
-use crate::log::{AppendRefusal, EventLog};
+use crate::log::{AppendRejection, EventLog};
 use crate::model::{
     Durability, EventDraft, EventId, EventPack, EventView, Property, RECORD_KIND_EVENT, Timestamp,
 };
@@ -32,8 +32,8 @@ struct MemoryLog {
 }
 
 impl EventLog for MemoryLog {
-    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRefusal> {
-        self.room = self.room.checked_sub(1).ok_or(AppendRefusal::NotReady)?;
+    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection> {
+        self.room = self.room.checked_sub(1).ok_or(AppendRejection::NotReady)?;
         self.records.push((time_micros, event.to_vec()));
         Ok(self.appended())
     }
@@ -175,14 +175,20 @@ impl Simulation {
 
     fn ask(&mut self, request: ShardRequest, expected: Expected) {
         self.next_slot += 1;
-        let ticket = Ticket {
+        let request_id = RequestId {
             connection: 0,
             generation: 0,
             slot: self.next_slot,
         };
         self.expected.insert(self.next_slot, expected);
         let before = self.shard.log().records.len();
-        let (now, origin) = (self.now(), Origin { core: 0, ticket });
+        let (now, origin) = (
+            self.now(),
+            Origin {
+                core: 0,
+                request_id,
+            },
+        );
         self.shard.request(Envelope { origin, request }, now);
         self.learn(before);
     }
@@ -213,7 +219,7 @@ impl Simulation {
                     ShardRequest::Publish {
                         pack,
                         done: 0,
-                        payer: None,
+                        charged: None,
                     },
                     Expected::Stored(count),
                 );
@@ -223,7 +229,7 @@ impl Simulation {
                 self.ask(
                     ShardRequest::Delete {
                         id: id.into(),
-                        payer: None,
+                        charged: None,
                     },
                     Expected::Deleted,
                 );
@@ -277,7 +283,7 @@ impl Simulation {
         let durable_model = model_of(&self.shard.log().records[..durable]);
         let mut replies = Vec::new();
         self.shard
-            .release(|origin, reply| replies.push((origin.ticket.slot, reply)));
+            .release(|origin, reply| replies.push((origin.request_id.slot, reply)));
         for (slot, reply) in replies {
             let expected = self
                 .expected
@@ -381,7 +387,7 @@ fn shard() -> Shard<MemoryLog> {
 fn origin(slot: u32) -> Origin {
     Origin {
         core: 0,
-        ticket: Ticket {
+        request_id: RequestId {
             connection: 0,
             generation: 0,
             slot,
@@ -422,7 +428,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
             origin: origin(2),
             request: ShardRequest::Delete {
                 id: "n/e".into(),
-                payer: None,
+                charged: None,
             },
         },
         now,
@@ -530,7 +536,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
             request: ShardRequest::Publish {
                 pack,
                 done: 0,
-                payer: None,
+                charged: None,
             },
         },
         now,
@@ -563,7 +569,7 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
         let request = ShardRequest::Publish {
             pack,
             done: 0,
-            payer: OwnedNamespace::new(owner),
+            charged: OwnedNamespace::new(owner),
         };
         let origin = origin(slot);
         shard.request(Envelope { origin, request }, now);
@@ -573,7 +579,7 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
     shard.resume(now);
     shard.log_mut().durable = shard.log().appended().get();
     let mut told = Vec::new();
-    shard.release(|origin, reply| told.push((origin.ticket.slot, reply)));
+    shard.release(|origin, reply| told.push((origin.request_id.slot, reply)));
     let is_refused = |reply: &Reply| {
         let Reply::Published(outcome) = reply else {
             panic!("{reply:?}");
@@ -596,7 +602,7 @@ fn a_request_about_one_entity_names_it() {
         ShardRequest::Publish {
             pack,
             done: 0,
-            payer: None,
+            charged: None,
         }
     };
     assert_eq!(publish(1).entity_id(), Some(&b"n/e"[..]));

@@ -1,7 +1,7 @@
 //! Slots in order, whose entities are read some ahead: neighbours by id lie anywhere in memory, and the cache misses of
 //! several overlap.
 
-use flux_storage::WARM_IDS_MAX;
+use flux_storage::PREFETCH_GROUP_IDS_MAX;
 
 use super::memory::Memory;
 use super::ordered::Range;
@@ -12,7 +12,7 @@ pub(super) struct Ahead<'s> {
     memory: &'s Memory,
     slots: Range<'s>,
     /// Slots whose entities were read, `len` of them, of which the first `taken` were taken.
-    read: [u32; WARM_IDS_MAX],
+    read: [u32; PREFETCH_GROUP_IDS_MAX],
     len: usize,
     taken: usize,
 }
@@ -23,7 +23,7 @@ impl<'s> Ahead<'s> {
         Self {
             memory,
             slots,
-            read: [0; WARM_IDS_MAX],
+            read: [0; PREFETCH_GROUP_IDS_MAX],
             len: 0,
             taken: 0,
         }
@@ -31,7 +31,7 @@ impl<'s> Ahead<'s> {
 
     /// Reads the next ones: few at first, since a page may be short.
     fn read_on(&mut self) {
-        let count = (2 * self.len).clamp(2, WARM_IDS_MAX);
+        let count = (2 * self.len).clamp(2, PREFETCH_GROUP_IDS_MAX);
         (self.len, self.taken) = (0, 0);
         for (place, slot) in self.read.iter_mut().zip(self.slots.by_ref().take(count)) {
             *place = slot;

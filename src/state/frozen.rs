@@ -31,13 +31,13 @@ impl Frozen {
             memory,
             slots: RunSlots::Ordered(Ahead::new(memory, memory.in_order())),
         }];
-        let mut lifted = memory.lifted().peekable();
-        while lifted.peek().is_some() {
-            let mut slots: Vec<u32> = lifted.by_ref().take(RUN_SLOTS).collect();
+        let mut promoted = memory.promoted().peekable();
+        while promoted.peek().is_some() {
+            let mut slots: Vec<u32> = promoted.by_ref().take(RUN_SLOTS).collect();
             slots.sort_unstable_by_key(|&slot| memory.get(slot).block.id());
             runs.push(Run {
                 memory,
-                slots: RunSlots::Lifted(slots.into_iter()),
+                slots: RunSlots::Promoted(slots.into_iter()),
             });
             rest();
         }
@@ -67,7 +67,7 @@ struct Run<'s> {
 #[derive(Debug)]
 enum RunSlots<'s> {
     Ordered(Ahead<'s>),
-    Lifted(std::vec::IntoIter<u32>),
+    Promoted(std::vec::IntoIter<u32>),
 }
 
 impl<'s> Iterator for Run<'s> {
@@ -76,7 +76,7 @@ impl<'s> Iterator for Run<'s> {
     fn next(&mut self) -> Option<Self::Item> {
         let slot = match &mut self.slots {
             RunSlots::Ordered(slots) => slots.next(),
-            RunSlots::Lifted(slots) => slots.next(),
+            RunSlots::Promoted(slots) => slots.next(),
         }?;
         Some((self.memory.get(slot).block.id(), slot))
     }

@@ -20,12 +20,12 @@
 //! Invariants: the table holds exactly the slots in use, each once, and the list those of them that were not lifted; what was
 //! lifted is in a layer below, as long as there is this memory.
 
-use super::AHEAD_IDS_MAX;
+use super::PREFETCH_IDS_MAX;
 use super::ordered::{Ordered, Position, Range};
 use super::query::Scope;
 use super::slab::{Slab, Slot};
 use super::table::{IdHash, Table};
-use flux_storage::WARM_IDS_MAX;
+use flux_storage::PREFETCH_GROUP_IDS_MAX;
 use std::collections::VecDeque;
 
 /// Entities of a memory from which on their order is looked up ahead: that of fewer is in the processor's cache.
@@ -39,8 +39,8 @@ pub(super) struct Memory {
     /// Those that were not lifted.
     ordered: Ordered,
     /// Those that were.
-    lifted: usize,
-    /// Where entities that may be added next belonged when that was looked up; at most [`AHEAD_IDS_MAX`].
+    promoted: usize,
+    /// Where entities that may be added next belonged when that was looked up; at most [`PREFETCH_IDS_MAX`].
     expected: VecDeque<(IdHash, Position)>,
 }
 
@@ -68,16 +68,16 @@ impl Memory {
             .find(hash, |slot| self.slab.get(slot).block.id() == id)
     }
 
-    /// Reads what is going to be needed for these ids, at most [`WARM_IDS_MAX`], one kind of memory after the other: the
+    /// Reads what is going to be needed for these ids, at most [`PREFETCH_GROUP_IDS_MAX`], one kind of memory after the other: the
     /// processor waits for many cache misses at once where it would wait for one after the other. Cost: a look-up for each
     /// id. Brings those that are not here to the front and returns them; of a few that are not it may seem that they are.
-    pub(super) fn warm<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
+    pub(super) fn prefetch<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
         // All hashes first: the less there is to do between two look-ups, the more of them are under way.
-        let mut hashes = [IdHash::default(); WARM_IDS_MAX];
+        let mut hashes = [IdHash::default(); PREFETCH_GROUP_IDS_MAX];
         for (hash, id) in hashes.iter_mut().zip(&*ids) {
             *hash = self.table.hash(id);
         }
-        let mut slots = [0; WARM_IDS_MAX];
+        let mut slots = [0; PREFETCH_GROUP_IDS_MAX];
         let (mut found, mut missing) = (0, 0);
         for (number, hash) in hashes.iter().enumerate().take(ids.len()) {
             if let Some(slot) = self.table.find(*hash, |_| true) {
@@ -92,15 +92,15 @@ impl Memory {
         &mut ids[..missing]
     }
 
-    /// Looks up side by side where new entities with these ids, at most [`WARM_IDS_MAX`], belong.
+    /// Looks up side by side where new entities with these ids, at most [`PREFETCH_GROUP_IDS_MAX`], belong.
     pub(super) fn expect(&mut self, ids: &[&[u8]]) {
         if self.ordered.len() < EXPECTED_FROM {
             return;
         }
-        if self.expected.len() + ids.len() > AHEAD_IDS_MAX {
+        if self.expected.len() + ids.len() > PREFETCH_IDS_MAX {
             self.expected.clear();
         }
-        let mut places = [Position::default(); WARM_IDS_MAX];
+        let mut places = [Position::default(); PREFETCH_GROUP_IDS_MAX];
         let places = &mut places[..ids.len()];
         let touch = |slots: &[u32]| {
             let texts = slots.iter().map(|&slot| &self.slab.get(slot).block);
@@ -136,7 +136,7 @@ impl Memory {
         let slot = self.slab.insert(entity);
         self.table.insert(hash, slot);
         if is_lifted {
-            self.lifted += 1;
+            self.promoted += 1;
             return slot;
         }
         let slab = &self.slab;
@@ -181,19 +181,19 @@ impl Memory {
     }
 
     /// All slots that were lifted, in no order.
-    pub(super) fn lifted(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn promoted(&self) -> impl Iterator<Item = u32> {
         let slots = self.slab.iter();
         slots.filter_map(|(number, slot)| slot.is_below().then_some(number))
     }
 
     /// True where some were lifted: where a layer below has an id, what counts may be here.
     pub(super) const fn has_lifted(&self) -> bool {
-        self.lifted > 0
+        self.promoted > 0
     }
 
     /// Slots in use, markers among them.
     pub(super) const fn len(&self) -> usize {
-        self.ordered.len() + self.lifted
+        self.ordered.len() + self.promoted
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

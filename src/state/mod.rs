@@ -43,7 +43,7 @@ mod random;
 
 use std::sync::Arc;
 
-pub use flux_storage::WARM_IDS_MAX;
+pub use flux_storage::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 
 use crate::model::{EntityView, EventView, Timestamp};
@@ -52,7 +52,7 @@ pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
 pub use frozen::{Frozen, FrozenEntities};
 pub use listing::Listing;
-pub use names::{NameChanges, NameEntry, Names, NamesView, bookkept};
+pub use names::{NameChanges, NameEntry, NamespaceStatistics, NamespaceStatisticsView, bookkept};
 pub use query::Query;
 
 use block::Block;
@@ -61,9 +61,9 @@ use memory::Memory;
 use slab::Slot;
 use table::IdHash;
 
-/// Ids that it pays to look at ahead of the work on them, in groups of [`WARM_IDS_MAX`]: what belongs to more would have left the
+/// Ids that it pays to look at ahead of the work on them, in groups of [`PREFETCH_GROUP_IDS_MAX`]: what belongs to more would have left the
 /// processor's cache before it is used.
-pub const AHEAD_IDS_MAX: usize = 16 * WARM_IDS_MAX;
+pub const PREFETCH_IDS_MAX: usize = 16 * PREFETCH_GROUP_IDS_MAX;
 
 /// Room for building a block that is kept between events, bytes. A larger one is given back: a single huge
 /// entity should not be paid for twice for ever.
@@ -82,10 +82,10 @@ pub enum Applied {
     Absent,
 }
 
-/// Where the entity of the next event lies: made by [`State::lift`], used up by [`State::apply`].
+/// Where the entity of the next event lies: made by [`State::promote`], used up by [`State::apply`].
 #[derive(Debug, Clone, Copy)]
 #[must_use = "an event is lifted to be applied"]
-pub struct Lifted {
+pub struct Promoted {
     hash: IdHash,
     /// Its slot in the active memory, where there is one.
     slot: Option<u32>,
@@ -129,15 +129,15 @@ impl State {
         }
     }
 
-    /// Looks at entities that are about to be changed or read, at most [`WARM_IDS_MAX`] of them, so that their cache
+    /// Looks at entities that are about to be changed or read, at most [`PREFETCH_GROUP_IDS_MAX`] of them, so that their cache
     /// misses overlap, and keeps where those that are nowhere would belong. No answer depends on it.
-    pub fn warm(&mut self, ids: &[&[u8]]) {
-        let mut missing = [&[][..]; WARM_IDS_MAX];
-        let count = ids.len().min(WARM_IDS_MAX);
+    pub fn prefetch(&mut self, ids: &[&[u8]]) {
+        let mut missing = [&[][..]; PREFETCH_GROUP_IDS_MAX];
+        let count = ids.len().min(PREFETCH_GROUP_IDS_MAX);
         missing[..count].copy_from_slice(&ids[..count]);
-        let mut missing = self.active.warm(&mut missing[..count]);
+        let mut missing = self.active.prefetch(&mut missing[..count]);
         if let Some(frozen) = &self.frozen {
-            missing = frozen.0.warm(missing);
+            missing = frozen.0.prefetch(missing);
         }
         missing = self.layers.warm(missing);
         self.active.expect(missing);
@@ -151,25 +151,25 @@ impl State {
     ///
     /// # Errors
     /// Where the layer that may hold it is damaged.
-    pub fn lift(&mut self, id: &str) -> Result<Lifted, LayerError> {
+    pub fn promote(&mut self, id: &str) -> Result<Promoted, LayerError> {
         let hash = self.active.hash(id);
         if let Some(slot) = self.active.find(hash, id) {
-            return Ok(Lifted {
+            return Ok(Promoted {
                 hash,
                 slot: Some(slot),
             });
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let lifted = self.below(hash, id).map(|found| {
+        let promoted = self.below(hash, id).map(|found| {
             found.map(|entity| {
                 let block = Block::from_body(id, entity.body(), &mut scratch);
                 let (last_updated, version) = (entity.last_updated(), entity.version());
-                Slot::lifted(entity.sequence(), last_updated, version, block)
+                Slot::promoted(entity.sequence(), last_updated, version, block)
             })
         });
         self.scratch = scratch;
-        let slot = lifted?.map(|entity| self.active.insert(hash, entity));
-        Ok(Lifted { hash, slot })
+        let slot = promoted?.map(|entity| self.active.insert(hash, entity));
+        Ok(Promoted { hash, slot })
     }
 
     /// Applies the next event of the log: `sequence` is its number there, `time` the server's time that the log
@@ -180,11 +180,11 @@ impl State {
     /// the bytes of the entity, without an allocation where every value keeps its length.
     pub fn apply(
         &mut self,
-        lifted: Lifted,
+        promoted: Promoted,
         (sequence, time): (Sequence, Timestamp),
         event: &EventView<'_>,
     ) -> Applied {
-        let Lifted { hash, slot } = lifted;
+        let Promoted { hash, slot } = promoted;
         let applied = match slot {
             None if event.tombstone => Applied::Absent,
             None => {
@@ -242,7 +242,7 @@ impl State {
     /// # Errors
     /// Where the layer that may hold it is damaged.
     pub fn install(&mut self, entity: Entity<'_>) -> Result<(), LayerError> {
-        let Lifted { hash, slot } = self.lift(entity.id())?;
+        let Promoted { hash, slot } = self.promote(entity.id())?;
         assert!(slot.is_none(), "an entity is installed once");
         let block = Block::from_body(entity.id(), entity.body(), &mut self.scratch);
         let slot = Slot::installed(
@@ -260,13 +260,13 @@ impl State {
     /// `lifted`: where that lies.
     pub fn replace(
         &mut self,
-        lifted: Lifted,
+        promoted: Promoted,
         sequence: Sequence,
         entity: &EntityView<'_>,
     ) -> Applied {
         let block = Block::new(entity.id, entity.properties(), &mut self.scratch);
         let slot = Slot::installed(sequence, entity.last_updated, entity.version, block);
-        match lifted.slot {
+        match promoted.slot {
             Some(found) => {
                 let found = self.active.get_mut(found);
                 let was_live = found.is_live();
@@ -276,7 +276,7 @@ impl State {
                 }
             }
             None => {
-                self.active.insert(lifted.hash, slot);
+                self.active.insert(promoted.hash, slot);
             }
         }
         self.len += 1;

@@ -122,8 +122,8 @@ pub(super) fn step(
     time: Timestamp,
     event: &EventView<'_>,
 ) -> Applied {
-    let lifted = state.lift(event.entity_id).unwrap();
-    state.apply(lifted, (sequence, time), event)
+    let promoted = state.promote(event.entity_id).unwrap();
+    state.apply(promoted, (sequence, time), event)
 }
 
 pub(super) fn dump(state: &State) -> Vec<(String, ModelEntity)> {

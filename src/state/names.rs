@@ -1,7 +1,7 @@
 //! The namespaces of one shard: how many entities each holds, and when it last changed.
 //!
 //! Every event counts for its namespace here, so the count is exact and costs no look at the entities. Entries lie in
-//! chunks that are copied when they change while somebody else holds them: a [`NamesView`] of all of them costs a
+//! chunks that are copied when they change while somebody else holds them: a [`NamespaceStatisticsView`] of all of them costs a
 //! reference each chunk, whatever is in them, and is a consistent picture for as long as it is held.
 //!
 //! An entry is there while it holds entities or its name is registered.
@@ -36,7 +36,7 @@ type Chunk = Vec<Option<NameEntry>>;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct NamespaceStatistics {
     chunks: Vec<Arc<Chunk>>,
     /// By a hash that is seeded in each process, as in `table`: looked up for every event.
     places: HashMap<Arc<str>, u32, DefaultHashBuilder>,
@@ -49,11 +49,11 @@ pub struct Names {
 
 /// All entries as they were at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct NamesView {
+pub struct NamespaceStatisticsView {
     chunks: Vec<Arc<Chunk>>,
 }
 
-impl Names {
+impl NamespaceStatistics {
     /// What the layers of a checkpoint keep. Cost: linear in the number of namespaces.
     ///
     /// # Errors
@@ -139,8 +139,8 @@ impl Names {
     }
 
     /// All of them as they are now. Cost: a reference for each chunk.
-    pub fn view(&self) -> NamesView {
-        NamesView {
+    pub fn view(&self) -> NamespaceStatisticsView {
+        NamespaceStatisticsView {
             chunks: self.chunks.clone(),
         }
     }
@@ -209,7 +209,7 @@ fn split(place: u32) -> (usize, usize) {
     (place / CHUNK_ENTRIES, place % CHUNK_ENTRIES)
 }
 
-impl NamesView {
+impl NamespaceStatisticsView {
     /// All entries, in no order.
     pub fn entries(&self) -> impl Iterator<Item = &NameEntry> {
         self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn counts_follow_the_events_and_views_stay_as_they_were() {
-        let mut names = Names::default();
+        let mut names = NamespaceStatistics::default();
         let mut model: BTreeMap<String, (u64, i64)> = BTreeMap::new();
         let mut stored: BTreeMap<String, (u64, i64)> = BTreeMap::new();
         let mut before = names.view();
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_registered_name_stays_when_it_is_empty() {
-        let mut names = Names::default();
+        let mut names = NamespaceStatistics::default();
         names.set_registered("abc", true);
         names.count("abc/x", Applied::Created, at(1));
         names.count("abc/x", Applied::Deleted, at(2));
@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn nothing_is_copied_unless_somebody_looks() {
-        let mut names = Names::default();
+        let mut names = NamespaceStatistics::default();
         names.count("abc/x", Applied::Created, at(1));
         let chunk = Arc::as_ptr(&names.chunks[0]);
         names.count("abc/x", Applied::Updated, at(2));

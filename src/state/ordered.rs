@@ -10,7 +10,7 @@
 //! Invariant: no chunk is empty, and none is longer than [`CHUNK_SLOTS_MAX`].
 
 use super::allocation_bytes;
-use flux_storage::WARM_IDS_MAX;
+use flux_storage::PREFETCH_GROUP_IDS_MAX;
 
 /// A longer chunk would cost more to insert into: 2 KiB are moved in tens of nanoseconds.
 const CHUNK_SLOTS_MAX: usize = 512;
@@ -53,7 +53,7 @@ impl Ordered {
         Position { chunk, index }
     }
 
-    /// [`Ordered::seek`] for each of `positions`, at most [`WARM_IDS_MAX`], a step of each at a time: what is compared is
+    /// [`Ordered::seek`] for each of `positions`, at most [`PREFETCH_GROUP_IDS_MAX`], a step of each at a time: what is compared is
     /// handed to `touch` first, so that the cache misses overlap. `before` is asked with the number of the position.
     pub(super) fn seek_all(
         &self,
@@ -61,7 +61,7 @@ impl Ordered {
         touch: impl Fn(&[u32]),
         before: impl Fn(usize, u32) -> bool,
     ) {
-        let mut probed = [0; WARM_IDS_MAX];
+        let mut probed = [0; PREFETCH_GROUP_IDS_MAX];
         let probed = &mut probed[..positions.len()];
         positions.fill(Position { chunk: 0, index: 0 });
         let mut len = self.chunks.len();
@@ -76,7 +76,7 @@ impl Ordered {
             }
             len -= half;
         }
-        let mut left = [0; WARM_IDS_MAX];
+        let mut left = [0; PREFETCH_GROUP_IDS_MAX];
         for (left, at) in left.iter_mut().zip(&*positions) {
             *left = self.chunks.get(at.chunk).map_or(0, Vec::len);
         }
@@ -100,7 +100,7 @@ impl Ordered {
 
     /// The place behind all slots for which `before` holds, where it is `position` or a little behind it: some that were
     /// sought together with it may have been inserted since. Cost: two calls of `before`, and one for each of those; where a
-    /// chunk was split since, up to [`WARM_IDS_MAX`] and `None`.
+    /// chunk was split since, up to [`PREFETCH_GROUP_IDS_MAX`] and `None`.
     pub(super) fn near(
         &self,
         position: Position,
@@ -115,7 +115,7 @@ impl Ordered {
         let mut following = slots[index..].iter();
         if let Some(step) = following
             .by_ref()
-            .take(WARM_IDS_MAX)
+            .take(PREFETCH_GROUP_IDS_MAX)
             .position(|&slot| !before(slot))
         {
             return Some(Position {
@@ -296,18 +296,18 @@ mod tests {
                 random.below(ids)
             }
         };
-        let sought: Vec<u32> = (0..WARM_IDS_MAX)
+        let sought: Vec<u32> = (0..PREFETCH_GROUP_IDS_MAX)
             .map(slot)
             .map(|slot| u32::try_from(slot).unwrap())
             .collect();
         let touched = Cell::new(0);
-        let mut places = [Position::default(); WARM_IDS_MAX];
+        let mut places = [Position::default(); PREFETCH_GROUP_IDS_MAX];
         ordered.seek_all(
             &mut places,
             |slots| touched.set(touched.get() + slots.len()),
             |number, slot| slot < sought[number],
         );
-        assert!(touched.get() <= WARM_IDS_MAX * 20);
+        assert!(touched.get() <= PREFETCH_GROUP_IDS_MAX * 20);
         for (&slot, place) in sought.iter().zip(places) {
             assert_eq!(place, ordered.seek(|other| other < slot));
         }

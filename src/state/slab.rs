@@ -54,7 +54,7 @@ impl Slot {
     }
 
     /// An entity as a layer below has it.
-    pub(super) const fn lifted(
+    pub(super) const fn promoted(
         sequence: Sequence,
         last_updated: Timestamp,
         version: u64,

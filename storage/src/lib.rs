@@ -68,8 +68,8 @@ pub use backup::{
 pub use beside::{DataView, LogCursor, LogView, is_overtaken};
 pub use checkpoint::{
     BodyCheck, Checkpoint, CheckpointDir, CheckpointKind, CheckpointMeta, CheckpointReport,
-    CheckpointView, LayerEntity, LayerStack, Load, Pace, PendingCheckpoint, SetAside, StackCursor,
-    WARM_IDS_MAX,
+    CheckpointView, LayerEntity, LayerStack, Load, PREFETCH_GROUP_IDS_MAX, Pace, PendingCheckpoint,
+    SetAside, StackCursor,
 };
 pub use data_dir::DataDir;
 pub use error::{

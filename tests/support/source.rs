@@ -11,14 +11,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A request that arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct HistoryQuery {
     /// Path and query.
     pub(crate) target: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
 }
 
-impl Asked {
+impl HistoryQuery {
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter();
@@ -45,19 +45,19 @@ pub(crate) fn json(body: &str) -> Answer {
 /// A running source; its threads end with the process.
 pub(crate) struct Source {
     pub(crate) port: u16,
-    arrivals: Receiver<Asked>,
-    seen: RefCell<Vec<Asked>>,
+    arrivals: Receiver<HistoryQuery>,
+    seen: RefCell<Vec<HistoryQuery>>,
 }
 
 impl Source {
     /// Over plain TCP.
-    pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static) -> Self {
         Self::start_with(answer, |stream| stream)
     }
 
     /// Over TLS, by the name `localhost`; with its certificate, which nobody has signed, as PEM.
     pub(crate) fn start_tls(
-        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static,
     ) -> (Self, String) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
         let made = made.expect("a certificate");
@@ -81,7 +81,7 @@ impl Source {
         reason = "a server of a test, one thread for each connection"
     )]
     fn start_with<S: Read + Write + Send + 'static>(
-        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static,
         accept: impl Fn(TcpStream) -> S + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// All requests so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<HistoryQuery> {
         let mut seen = self.seen.borrow_mut();
         seen.extend(self.arrivals.try_iter());
         seen.clone()
@@ -126,7 +126,11 @@ impl Source {
     }
 }
 
-fn serve(stream: impl Read + Write, answer: &dyn Fn(&Asked) -> Answer, sender: &Sender<Asked>) {
+fn serve(
+    stream: impl Read + Write,
+    answer: &dyn Fn(&HistoryQuery) -> Answer,
+    sender: &Sender<HistoryQuery>,
+) {
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         let answer = answer(&asked);
@@ -161,7 +165,7 @@ fn serve(stream: impl Read + Write, answer: &dyn Fn(&Asked) -> Answer, sender: &
     }
 }
 
-fn read(reader: &mut BufReader<impl Read>) -> Option<Asked> {
+fn read(reader: &mut BufReader<impl Read>) -> Option<HistoryQuery> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -175,7 +179,7 @@ fn read(reader: &mut BufReader<impl Read>) -> Option<Asked> {
     }
     let target = lines.first()?.split(' ').nth(1)?.to_owned();
     let pairs = lines.iter().filter_map(|line| line.split_once(": "));
-    Some(Asked {
+    Some(HistoryQuery {
         target,
         headers: pairs
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))

@@ -39,7 +39,7 @@ enum State {
     #[default]
     Ready,
     /// Inside a fragmented message of which this many bytes, from its first, are known to be UTF-8.
-    Gathering {
+    GroupCommitDelay {
         valid: usize,
     },
     /// The client has closed; what it sends after that is dropped (§5.5.1).
@@ -58,7 +58,7 @@ struct Frame {
 impl MessageReader {
     /// Appends what the socket gave. Ignored once the client has closed or the reader has failed.
     pub fn receive(&mut self, bytes: &[u8]) {
-        if matches!(self.state, State::Ready | State::Gathering { .. }) {
+        if matches!(self.state, State::Ready | State::GroupCommitDelay { .. }) {
             self.buffer.receive(bytes);
         }
     }
@@ -128,7 +128,7 @@ impl MessageReader {
     pub fn buffered(&self) -> usize {
         match self.state {
             State::Ready => self.buffer.len(),
-            State::Gathering { .. } => self.buffer.len().saturating_add(self.gathered.len()),
+            State::GroupCommitDelay { .. } => self.buffer.len().saturating_add(self.gathered.len()),
             State::Closed | State::Failed(_) => 0,
         }
     }
@@ -139,7 +139,7 @@ impl MessageReader {
             self.buffer.discard();
         }
         self.buffer.trim();
-        if !matches!(self.state, State::Gathering { .. }) {
+        if !matches!(self.state, State::GroupCommitDelay { .. }) {
             self.gathered = Vec::new();
         }
     }
@@ -161,9 +161,9 @@ fn find_frame(
     buffer: &ReceiveBuffer,
     gathered_len: usize,
 ) -> Result<Option<Frame>, WsError> {
-    let gathering = match state {
+    let group_commit_delay = match state {
         State::Ready => None,
-        State::Gathering { .. } => Some(gathered_len),
+        State::GroupCommitDelay { .. } => Some(gathered_len),
         State::Closed => return Ok(None),
         State::Failed(error) => return Err(*error),
     };
@@ -171,7 +171,7 @@ fn find_frame(
     let Some(start) = FrameStart::parse(pending)? else {
         return Ok(None);
     };
-    let held = match (start.opcode, gathering) {
+    let held = match (start.opcode, group_commit_delay) {
         (Opcode::Text | Opcode::Binary, Some(_)) => return Err(WsError::MessageInterrupted),
         (Opcode::Binary, None) => return Err(WsError::Binary),
         (Opcode::Continuation, None) => return Err(WsError::UnexpectedContinuation),
@@ -219,7 +219,7 @@ fn gather(
     is_final: bool,
 ) -> Result<State, WsError> {
     let valid = match state {
-        State::Gathering { valid } => valid,
+        State::GroupCommitDelay { valid } => valid,
         State::Ready | State::Closed | State::Failed(_) => {
             gathered.clear();
             0
@@ -236,7 +236,7 @@ fn gather(
     Ok(if is_final {
         State::Ready
     } else {
-        State::Gathering {
+        State::GroupCommitDelay {
             valid: valid.saturating_add(fresh),
         }
     })

@@ -32,7 +32,7 @@ use crate::region::ReadRegion;
 const TOUCH_BYTES: usize = 8 * 1024;
 
 /// Ids that one look ahead is for ([`super::LayerStack::warm`]): a processor core follows some ten cache misses at a time.
-pub const WARM_IDS_MAX: usize = 32;
+pub const PREFETCH_GROUP_IDS_MAX: usize = 32;
 
 /// An open layer. Readers of several threads may share it.
 #[derive(Debug)]
@@ -142,12 +142,12 @@ impl Layer {
         }
     }
 
-    /// Reads what is going to be needed for the entities of these hashes, at most [`WARM_IDS_MAX`], one kind of memory
+    /// Reads what is going to be needed for the entities of these hashes, at most [`PREFETCH_GROUP_IDS_MAX`], one kind of memory
     /// after the other, so that the cache misses of the one overlap: no pass decides anything by what it waits for. Of
     /// what was not checked yet nothing is read. Brings those that were not found to the front, with what belongs to
     /// them, and returns how many they are.
     pub(super) fn warm<T>(&self, hashes: &mut [(IdHash, T)]) -> usize {
-        let mut pages = [None; WARM_IDS_MAX];
+        let mut pages = [None; PREFETCH_GROUP_IDS_MAX];
         for (page, (hash, _)) in pages.iter_mut().zip(&*hashes) {
             let spot = Spot::of(*hash, self.page_count());
             let is_checked = self.checked_pages.get(spot.page);
@@ -160,7 +160,7 @@ impl Layer {
                 .flatten()
                 .map(|(page, spot)| spot.first_byte(page)),
         );
-        let mut blocks = [None; WARM_IDS_MAX];
+        let mut blocks = [None; PREFETCH_GROUP_IDS_MAX];
         let (mut found, mut missing) = (0, 0);
         for (number, page) in pages.iter().enumerate().take(hashes.len()) {
             if let Some(place) = page.and_then(|(page, spot)| Search::new(page, spot).next()) {

@@ -44,7 +44,7 @@ mod testing;
 pub use cursor::StackCursor;
 pub use dir::{CheckpointDir, CheckpointKind, PendingCheckpoint};
 pub use entity::{BodyCheck, LayerEntity};
-pub use layer::WARM_IDS_MAX;
+pub use layer::PREFETCH_GROUP_IDS_MAX;
 pub use load::{Checkpoint, Load, SetAside};
 pub use manifest::CheckpointMeta;
 pub use stack::LayerStack;

@@ -6,7 +6,7 @@ use super::testing::{
     meta, names, numbered, view,
 };
 use super::{CheckpointDir, CheckpointKind, LayerStack};
-use crate::{CheckpointError, Sequence, WARM_IDS_MAX};
+use crate::{CheckpointError, PREFETCH_GROUP_IDS_MAX, Sequence};
 use std::collections::BTreeSet;
 
 /// A random change of up to `count` entities of a few hundred, a third of them deletions.
@@ -50,7 +50,7 @@ fn check_looking_ahead(stack: &LayerStack, model: &Entities, context: &str) {
     let mut ids: Vec<&[u8]> = ids.collect();
     let before: BTreeSet<&[u8]> = ids.iter().copied().collect();
     let mut missing = BTreeSet::new();
-    for ids in ids.chunks_mut(WARM_IDS_MAX) {
+    for ids in ids.chunks_mut(PREFETCH_GROUP_IDS_MAX) {
         missing.extend(stack.warm(ids).iter().copied());
     }
     assert_eq!(

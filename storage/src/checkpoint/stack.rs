@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cursor::StackCursor;
 use super::entity::LayerEntity;
 use super::id_hash::{IdHash, IdHasher};
-use super::layer::{Layer, WARM_IDS_MAX};
+use super::layer::{Layer, PREFETCH_GROUP_IDS_MAX};
 use crate::LayerError;
 
 /// An immutable stack of layers. Cheap to clone, and shared between threads; the files stay mapped until the last
@@ -51,7 +51,7 @@ impl LayerStack {
         Ok(None)
     }
 
-    /// Reads what [`LayerStack::find`] is going to need for these ids, at most [`WARM_IDS_MAX`]: the processor waits for
+    /// Reads what [`LayerStack::find`] is going to need for these ids, at most [`PREFETCH_GROUP_IDS_MAX`]: the processor waits for
     /// many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for the first
     /// time by it. Brings those that were not found to the front and returns them: of a few that are not here it may seem
     /// that they are, and what was not checked yet is not found.
@@ -63,7 +63,7 @@ impl LayerStack {
         if self.layers.is_empty() {
             return ids;
         }
-        let mut hashed = [(IdHash(0), &[][..]); WARM_IDS_MAX];
+        let mut hashed = [(IdHash(0), &[][..]); PREFETCH_GROUP_IDS_MAX];
         let hashed = &mut hashed[..ids.len()];
         for (entry, id) in hashed.iter_mut().zip(&*ids) {
             *entry = (self.hasher.hash(id), *id);

@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 
 /// What is asked of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum HistoryQuery {
     /// A page of events.
     Events(EventsQuery),
     /// An entity at a time.
@@ -42,7 +42,7 @@ pub enum Asked {
     },
 }
 
-impl Asked {
+impl HistoryQuery {
     /// The placement key of all that it concerns; `None` where that may lie on any shard.
     pub fn placement(&self) -> Option<&str> {
         match self {
@@ -59,7 +59,7 @@ impl Asked {
     }
 }
 
-impl Asked {
+impl HistoryQuery {
     /// The time whose state it asks for.
     fn at(&self) -> Option<Timestamp> {
         match self {
@@ -71,18 +71,18 @@ impl Asked {
 
 /// What the past says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// To [`Asked::Events`].
+pub enum HistoryResult {
+    /// To [`HistoryQuery::Events`].
     Events(EventsPage),
-    /// To [`Asked::Entity`]: its JSON, or `None` where there was none.
+    /// To [`HistoryQuery::Entity`]: its JSON, or `None` where there was none.
     Entity(Option<Vec<u8>>),
-    /// To [`Asked::List`].
+    /// To [`HistoryQuery::List`].
     List(EntitiesPage),
 }
 
 /// See the module. Used by one thread at a time.
 #[derive(Debug)]
-pub struct Archive {
+pub struct ReaderCache {
     data: Arc<DataDir>,
     /// Set where the server stops and nobody waits for an answer any more.
     stop: Arc<AtomicBool>,
@@ -102,7 +102,7 @@ struct Sealed {
     base_known: bool,
 }
 
-impl Archive {
+impl ReaderCache {
     /// Of a data directory; nothing is opened yet.
     pub fn new(data: Arc<DataDir>, stop: Arc<AtomicBool>) -> Self {
         Self {
@@ -117,7 +117,11 @@ impl Archive {
     ///
     /// # Errors
     /// [`HistoryError`]; [`HistoryError::is_moved`] where the request should be made anew, with new readers.
-    pub fn tell(&mut self, asked: &Asked, live: &[Option<LiveLog>]) -> Result<Told, HistoryError> {
+    pub fn tell(
+        &mut self,
+        asked: &HistoryQuery,
+        live: &[Option<LiveLog>],
+    ) -> Result<HistoryResult, HistoryError> {
         match self.attempt(asked, live) {
             Err(error) if error.is_moved() => {
                 self.sealed.clear();
@@ -127,26 +131,32 @@ impl Archive {
         }
     }
 
-    fn attempt(&mut self, asked: &Asked, live: &[Option<LiveLog>]) -> Result<Told, HistoryError> {
+    fn attempt(
+        &mut self,
+        asked: &HistoryQuery,
+        live: &[Option<LiveLog>],
+    ) -> Result<HistoryResult, HistoryError> {
         let generations = self.open(asked, live)?;
         Ok(match asked {
-            Asked::Events(query) => Told::Events(events(&generations, query)?),
-            Asked::Entity { id, at, fields } => {
+            HistoryQuery::Events(query) => HistoryResult::Events(events(&generations, query)?),
+            HistoryQuery::Entity { id, at, fields } => {
                 let asked = EntityAt {
                     id,
                     at: *at,
                     fields: fields.as_ref(),
                 };
-                Told::Entity(entity_at(&generations, asked)?)
+                HistoryResult::Entity(entity_at(&generations, asked)?)
             }
-            Asked::List { query, at } => Told::List(list_at(&generations, query, *at)?),
+            HistoryQuery::List { query, at } => {
+                HistoryResult::List(list_at(&generations, query, *at)?)
+            }
         })
     }
 
     /// All logs that a request concerns, newest generation first.
     fn open(
         &mut self,
-        asked: &Asked,
+        asked: &HistoryQuery,
         live: &[Option<LiveLog>],
     ) -> Result<Vec<Generation<FileLog>>, HistoryError> {
         let at = asked.at();

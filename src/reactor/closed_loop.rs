@@ -7,14 +7,14 @@
 /// A request that comes so soon after an answer follows from it: about what answering and reading a hundred clients takes.
 const AT_ONCE_MICROS: u64 = 600;
 
-/// What happened since [`Returns::take`] was last asked.
+/// What happened since [`ClosedLoopDetector::take`] was last asked.
 #[derive(Debug, Default)]
-pub(crate) struct Returns {
+pub(crate) struct ClosedLoopDetector {
     answered: u32,
     returned: u32,
 }
 
-impl Returns {
+impl ClosedLoopDetector {
     /// A client is answered, which was last answered then or has come back since.
     pub(crate) fn answered(&mut self, last_micros: &mut Option<u64>, now_micros: u64) {
         if last_micros.replace(now_micros).is_none() {
@@ -45,7 +45,7 @@ mod tests {
 
     /// So many are answered, twice, and so many of them send again, twice, after so long.
     fn most_return(answered: usize, returned: usize, micros: u64) -> bool {
-        let mut returns = Returns::default();
+        let mut returns = ClosedLoopDetector::default();
         let mut clients = vec![None; answered];
         for client in &mut clients {
             returns.answered(client, 1);
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn each_time_it_is_about_what_happened_since() {
-        let mut returns = Returns::default();
+        let mut returns = ClosedLoopDetector::default();
         let mut client = None;
         returns.received(&mut client, 1);
         returns.answered(&mut client, 1);

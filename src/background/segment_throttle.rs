@@ -18,12 +18,12 @@ const RESTS_MAX: u32 = 20;
 
 /// What a reactor tells the thread that makes its next segment.
 #[derive(Debug, Default)]
-pub(crate) struct SparePace {
+pub(crate) struct SegmentThrottle {
     /// How much of the active segment is used.
     used_permille: AtomicU32,
 }
 
-impl SparePace {
+impl SegmentThrottle {
     /// So much of the active segment is used, in thousandths.
     pub(crate) fn note_used(&self, permille: u32) {
         self.used_permille.store(permille, Relaxed);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn it_is_made_even_where_nothing_is_published() {
-        let pace = SparePace::default();
+        let pace = SegmentThrottle::default();
         assert_eq!(pace.rest(1, 1000), Haste::Rests);
         pace.hurry();
         assert_eq!(pace.rest(1, 1000), Haste::Hurries);

@@ -8,7 +8,7 @@ use flux_storage::{Record, Sequence};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Pile {
+pub(super) struct EventBuffer {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
@@ -22,7 +22,7 @@ struct Entry {
     start: usize,
 }
 
-impl Pile {
+impl EventBuffer {
     /// Puts an event on the pile. False where it would hold more than [`HISTORY_EVENT_BYTES_MAX`], and does not.
     pub(super) fn push(&mut self, record: &Record<'_>) -> bool {
         let start = self.bytes.len();
