@@ -59,6 +59,39 @@ const LAYERS: &[(&str, &[&str])] = &[
             "limits", "model", "clock", "report", "api", "auth", "control", "shard",
         ],
     ),
+    (
+        "service",
+        &[
+            "limits",
+            "model",
+            "report",
+            "api",
+            "auth",
+            "control",
+            "log",
+            "engine",
+            "history",
+            "subscribe",
+            "shard",
+            "connectors",
+            "background",
+        ],
+    ),
+    (
+        "front",
+        &[
+            "limits",
+            "model",
+            "wire",
+            "api",
+            "history",
+            "log",
+            "subscribe",
+            "shard",
+            "background",
+            "service",
+        ],
+    ),
 ];
 
 /// Where the runtime may be named: the thin layer over it, and the programs that measure it.

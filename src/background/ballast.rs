@@ -5,10 +5,10 @@
 //! Until then no log takes that room for its next segment: under load it would be gone before retention looks.
 //! Where nothing is ever removed the reserve stays for the end: see [`Ballast::give_back_blocking`].
 
+use super::Turn;
 use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
 use crate::reactor::runtime::spawn_blocking;
 use crate::report;
-use crate::service::context::Hub;
 use flux_storage::{DataDir, StorageError};
 use std::future::Future;
 use std::pin::Pin;
@@ -50,11 +50,11 @@ impl Ballast {
     }
 
     /// Gives the reserve to retention where `is_needed`; makes it again where it is not.
-    pub(crate) fn start_due(&mut self, is_needed: bool, hub: &Hub) {
+    pub(crate) fn start_due(&mut self, is_needed: bool, turn: &Turn<'_>) {
         let is_due = match self.state {
             State::Held => is_needed,
             // Also where it is needed: another core may have made again what this one gave.
-            State::Gone => hub.now_ms >= self.look_ms,
+            State::Gone => turn.now_ms >= self.look_ms,
             State::GivingBack(_) | State::Making(_) => false,
         };
         if !is_due {
@@ -62,7 +62,7 @@ impl Ballast {
         }
         let data_dir = Arc::clone(&self.data_dir);
         self.state = if is_needed {
-            hub.shared.set_reserve_given(true);
+            turn.counters.set_reserve_given(true);
             State::GivingBack(spawn_blocking(move || give(&data_dir)))
         } else {
             State::Making(spawn_blocking(move || data_dir.make_reserve(RESERVE_BYTES)))
@@ -70,7 +70,7 @@ impl Ballast {
     }
 
     /// Takes what is finished. True where there was anything.
-    pub(crate) fn poll(&mut self, hub: &Hub, context: &mut Context<'_>) -> bool {
+    pub(crate) fn poll(&mut self, turn: &Turn<'_>, context: &mut Context<'_>) -> bool {
         let (task, is_making) = match &mut self.state {
             State::Held | State::Gone => return false,
             State::GivingBack(task) => (task, false),
@@ -79,10 +79,10 @@ impl Ballast {
         let Poll::Ready(result) = task.as_mut().poll(context) else {
             return false;
         };
-        self.look_ms = hub.now_ms + RESERVE_INTERVAL_SECONDS * 1000;
+        self.look_ms = turn.now_ms + RESERVE_INTERVAL_SECONDS * 1000;
         self.state = match result {
             Ok(()) if is_making => {
-                hub.shared.set_reserve_given(false);
+                turn.counters.set_reserve_given(false);
                 State::Held
             }
             // Without room for it it is tried again, which needs no word: the start or the giving back had one.

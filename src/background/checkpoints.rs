@@ -15,8 +15,8 @@
 //! A checkpoint that fails costs nothing but the room that the next one will save: the log has everything. A layer
 //! that turns out to be damaged is another matter: see [`Finding::Damaged`].
 
+use super::Turn;
 use super::pace::Pace;
-use crate::boot::serve::OpenShard;
 use crate::engine::Snapshot;
 use crate::limits::{
     CHECKPOINT_BEHIND_FACTOR, CHECKPOINT_FAST_BYTES_PER_SECOND, CHECKPOINT_FIRST_RETRY_SECONDS,
@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::reactor::runtime::{spawn_background, spawn_blocking};
 use crate::report;
-use crate::service::context::Hub;
+use crate::shard::LocalShard;
 use flux_storage::{
     CheckpointDir, CheckpointError, LayerError, LayerStack, PendingCheckpoint, Sequence,
     StorageError,
@@ -138,11 +138,11 @@ impl Checkpointer {
     }
 
     /// Begins what is due.
-    pub(crate) fn start_due(&mut self, hub: &mut Hub) {
-        let upkeep = hub.config.upkeep;
+    pub(crate) fn start_due(&mut self, turn: &mut Turn<'_>) {
+        let upkeep = turn.config.upkeep;
         let has_retention = upkeep.has_retention();
-        let now_ms = hub.now_ms;
-        let Some(shard) = &mut hub.shard else {
+        let now_ms = turn.now_ms;
+        let Some(shard) = turn.shard else {
             return;
         };
         match &self.phase {
@@ -166,7 +166,7 @@ impl Checkpointer {
     }
 
     /// Freezes the state, unless an earlier attempt did, and lets the helper thread write it.
-    fn write(&mut self, shard: &mut OpenShard, checkpoint_bytes: u64, now_ms: u64) {
+    fn write(&mut self, shard: &mut LocalShard, checkpoint_bytes: u64, now_ms: u64) {
         let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
@@ -184,7 +184,7 @@ impl Checkpointer {
     }
 
     /// True where a checkpoint is due because of the bytes that a start would have to replay.
-    fn is_long(&self, shard: &OpenShard, checkpoint_bytes: u64, now_ms: u64) -> bool {
+    fn is_long(&self, shard: &LocalShard, checkpoint_bytes: u64, now_ms: u64) -> bool {
         let tail_bytes = shard.log().bytes_since(self.through);
         let grows_fast = || {
             let grown_bytes = shard.log().bytes_since(self.taken_at);
@@ -206,7 +206,7 @@ impl Checkpointer {
 
     /// Names the checkpoint that was written, where the log is durable as far as it goes: a checkpoint must never
     /// know what the log has lost.
-    fn publish(&mut self, shard: &OpenShard) -> bool {
+    fn publish(&mut self, shard: &LocalShard) -> bool {
         let durable = shard.log().durable();
         let covered = |snapshot: &Snapshot| snapshot.meta.through <= durable;
         if !self.snapshot.as_ref().is_some_and(covered) {
@@ -226,7 +226,7 @@ impl Checkpointer {
     }
 
     /// Takes what is finished.
-    pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> Finding {
+    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> Finding {
         match &mut self.phase {
             Phase::Closed | Phase::Idle(_) | Phase::Written(..) => Finding::Nothing,
             Phase::Writing(task) => match task.as_mut().poll(context) {
@@ -235,15 +235,15 @@ impl Checkpointer {
                     self.phase = Phase::Written(dir, pending);
                     Finding::Progress
                 }
-                Poll::Ready((dir, Err(error))) => self.failed(hub, dir, error),
+                Poll::Ready((dir, Err(error))) => self.failed(turn, dir, error),
             },
             Phase::Publishing(task) => match task.as_mut().poll(context) {
                 Poll::Pending => Finding::Nothing,
                 Poll::Ready((dir, Ok(layers))) => {
-                    self.settle(hub, dir, layers);
+                    self.settle(turn, dir, layers);
                     Finding::Progress
                 }
-                Poll::Ready((dir, Err(error))) => self.failed(hub, dir, error),
+                Poll::Ready((dir, Err(error))) => self.failed(turn, dir, error),
             },
             Phase::Clearing(task) => match task.as_mut().poll(context) {
                 Poll::Pending => Finding::Nothing,
@@ -256,15 +256,15 @@ impl Checkpointer {
     }
 
     /// Puts the new layers in place.
-    fn settle(&mut self, hub: &mut Hub, dir: CheckpointDir, layers: LayerStack) {
-        let (Some(shard), Some(snapshot)) = (&mut hub.shard, self.snapshot.take()) else {
+    fn settle(&mut self, turn: &mut Turn<'_>, dir: CheckpointDir, layers: LayerStack) {
+        let (Some(shard), Some(snapshot)) = (turn.shard.as_mut(), self.snapshot.take()) else {
             self.phase = Phase::Idle(dir);
             return;
         };
         self.through = snapshot.meta.through;
         self.failure = None;
         let replaced = shard.engine_mut().settle(layers);
-        let (core, pace) = (hub.core, Arc::clone(&self.pace));
+        let (core, pace) = (turn.core, Arc::clone(&self.pace));
         self.phase = Phase::Clearing(self.spawn(move || {
             drop(snapshot);
             let mut throttled = pace.throttled();
@@ -279,7 +279,7 @@ impl Checkpointer {
         }));
     }
 
-    fn failed(&mut self, hub: &Hub, dir: CheckpointDir, error: CheckpointError) -> Finding {
+    fn failed(&mut self, turn: &Turn<'_>, dir: CheckpointDir, error: CheckpointError) -> Finding {
         self.phase = Phase::Idle(dir);
         if let CheckpointError::Layer(damage) = error {
             return Finding::Damaged(damage);
@@ -297,22 +297,22 @@ impl Checkpointer {
                 report::warning(&format!(
                     "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
                      is tried again every {CHECKPOINT_RETRY_SECONDS} s",
-                    hub.core
+                    turn.core
                 ));
             }
         }
-        self.retry_ms = Some(hub.now_ms + retry_seconds * 1000);
+        self.retry_ms = Some(turn.now_ms + retry_seconds * 1000);
         Finding::Progress
     }
 
     /// Writes a last checkpoint, so that the next start has nothing to replay, unless it takes too long. Everything
     /// that was appended is durable.
-    pub(crate) async fn finish(&mut self, hub: &mut Hub) {
+    pub(crate) async fn finish(&mut self, turn: &mut Turn<'_>) {
         self.pace
             .hurry_for(Duration::from_secs(CHECKPOINT_STOP_SECONDS_MAX));
         loop {
             while self.is_waiting() {
-                let finding = std::future::poll_fn(|context| match self.poll(hub, context) {
+                let finding = std::future::poll_fn(|context| match self.poll(turn, context) {
                     Finding::Nothing => Poll::Pending,
                     finding => Poll::Ready(finding),
                 });
@@ -320,12 +320,12 @@ impl Checkpointer {
                     return;
                 }
             }
-            let Some(shard) = &mut hub.shard else {
+            let Some(shard) = turn.shard else {
                 return;
             };
             let is_idle = matches!(self.phase, Phase::Idle(_));
             if is_idle && shard.log().appended() > self.through && !shard.failed() {
-                self.write(shard, hub.config.upkeep.checkpoint_bytes, 0);
+                self.write(shard, turn.config.upkeep.checkpoint_bytes, 0);
             } else if !self.publish(shard) {
                 return;
             }

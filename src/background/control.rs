@@ -9,13 +9,13 @@
 
 use super::flush::refusal;
 use crate::api::ApiError;
-use crate::control::{Change, Command, CommandRejection, ControlStore};
-use crate::limits::CONTROL_CALLS_MAX;
+use crate::control::{Change, Command, CommandRejection, ControlStore, Registry};
+use crate::model::Timestamp;
 use crate::reactor::runtime::spawn_blocking;
 use crate::report;
-use crate::service::context::Hub;
-use crate::shard::{ControlMessage, Message, Origin, Reply, RequestId};
+use crate::shard::{Origin, Reply};
 use flux_storage::StorageError;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +28,17 @@ pub(crate) struct Controller {
     phase: Phase,
     /// Answers that are due.
     pub(crate) answers: Vec<(Origin, Reply)>,
+}
+
+/// What a look at the helper thread found.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// Nothing new.
+    Nothing,
+    /// A change could not be stored; its answer is due.
+    Failed,
+    /// A change is durable. The controller waits to hear that every core has applied it.
+    Durable(Arc<Change>),
 }
 
 enum Phase {
@@ -63,12 +74,17 @@ impl Controller {
     }
 
     /// Begins the next call.
-    pub(crate) fn start_due(&mut self, hub: &mut Hub) {
+    pub(crate) fn start_due(
+        &mut self,
+        calls: &mut VecDeque<(Origin, Command)>,
+        registry: &Registry,
+        now: Timestamp,
+    ) {
         if !matches!(self.phase, Phase::Idle(_)) {
             return;
         }
-        while let Some((origin, command)) = hub.control_calls.pop_front() {
-            match hub.registry.decide(command) {
+        while let Some((origin, command)) = calls.pop_front() {
+            match registry.decide(command) {
                 Err(refusal) => self
                     .answers
                     .push((origin, Reply::Refused(refused(refusal)))),
@@ -78,7 +94,7 @@ impl Controller {
                         return;
                     };
                     let change = Arc::new(change);
-                    let (now, stored) = (hub.now, Arc::clone(&change));
+                    let stored = Arc::clone(&change);
                     let task = spawn_blocking(move || {
                         let result = store.append(now, &stored);
                         (store, result)
@@ -94,17 +110,18 @@ impl Controller {
         }
     }
 
-    /// Takes a change that is durable. True where there was one.
-    pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+    /// Takes what is finished: a change that is durable is to be put into force on every core, and the supervisor of
+    /// connectors learns of it as they do.
+    pub(crate) fn poll(&mut self, cores: u16, context: &mut Context<'_>) -> Polled {
         let Phase::Storing { task, .. } = &mut self.phase else {
-            return false;
+            return Polled::Nothing;
         };
         let Poll::Ready((store, result)) = task.as_mut().poll(context) else {
-            return false;
+            return Polled::Nothing;
         };
         let phase = std::mem::replace(&mut self.phase, Phase::None);
         let Phase::Storing { change, origin, .. } = phase else {
-            return false;
+            return Polled::Nothing;
         };
         if let Err(error) = result {
             report::warning(&format!("a control call was not stored: {error}"));
@@ -115,24 +132,17 @@ impl Controller {
             };
             self.answers.push((origin, Reply::Refused(refused)));
             self.phase = Phase::Idle(store);
-            return true;
-        }
-        hub.apply(&change);
-        // The supervisor of connectors, behind the cores, learns of everything as they do.
-        for core in (0..=hub.shards).filter(|core| *core != hub.core) {
-            let message = ControlMessage::Apply(Arc::clone(&change));
-            hub.sender.send(core, Message::Control(message));
+            return Polled::Failed;
         }
         self.phase = Phase::Telling {
             store,
-            waiting: hub.shards,
+            waiting: cores,
             origin,
         };
-        self.finish_telling();
-        true
+        Polled::Durable(change)
     }
 
-    /// Another core has applied the change.
+    /// A core, perhaps this one, has applied the change.
     pub(crate) fn applied(&mut self) {
         if let Phase::Telling { waiting, .. } = &mut self.phase {
             *waiting = waiting.saturating_sub(1);
@@ -155,14 +165,11 @@ impl Controller {
     }
 
     /// Finishes what is on its way to the disk, and closes the log.
-    pub(crate) async fn finish(&mut self, hub: &mut Hub) {
+    pub(crate) async fn finish(&mut self) {
         while self.is_waiting() {
-            std::future::poll_fn(|context| {
-                if self.poll(hub, context) {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
+            std::future::poll_fn(|context| match self.poll(0, context) {
+                Polled::Nothing => Poll::Pending,
+                Polled::Failed | Polled::Durable(_) => Poll::Ready(()),
             })
             .await;
         }
@@ -173,109 +180,6 @@ impl Controller {
                 }
             }
             Phase::None | Phase::Storing { .. } => {}
-        }
-    }
-}
-
-impl Hub {
-    /// Asks for a change of the control plane. The reply comes to `ticket`: [`Reply::Controlled`] when it is in force
-    /// on every core.
-    ///
-    /// # Errors
-    /// Where too many wait.
-    pub(crate) fn ask_control(
-        &mut self,
-        request_id: RequestId,
-        command: Command,
-    ) -> Result<(), ApiError> {
-        let origin = Origin {
-            core: self.core,
-            request_id,
-        };
-        if self.core == 0 {
-            return self.take_control_call(origin, command);
-        }
-        if !self.sender.has_room(0) {
-            return Err(ApiError::Overloaded);
-        }
-        let message = ControlMessage::Ask { origin, command };
-        self.sender.send(0, Message::Control(message));
-        Ok(())
-    }
-
-    /// Takes a call to be carried out on this core.
-    ///
-    /// # Errors
-    /// Where too many wait.
-    pub(crate) fn take_control_call(
-        &mut self,
-        origin: Origin,
-        command: Command,
-    ) -> Result<(), ApiError> {
-        if self.control_calls.len() >= CONTROL_CALLS_MAX {
-            return Err(ApiError::Overloaded);
-        }
-        self.control_calls.push_back((origin, command));
-        Ok(())
-    }
-
-    /// Puts a change into force on this core.
-    pub(crate) fn apply(&mut self, change: &Change) {
-        self.registry.apply(change);
-        match change {
-            Change::Registered(namespace) => self.note_registered(&namespace.name, true),
-            Change::TokenReplaced { name, .. } => {
-                if let Some(shard) = &mut self.shard {
-                    shard.revoke(name);
-                }
-            }
-            Change::Deleted { name } => {
-                self.note_registered(name, false);
-                if let Some(shard) = &mut self.shard {
-                    shard.revoke(name);
-                    shard.limiter_mut().forget(name);
-                }
-            }
-            Change::Configured(patch) => {
-                self.runtime = self.runtime.with(patch);
-                self.configure_shard();
-            }
-            // The business of their supervisor.
-            Change::ConnectorDefined { .. }
-            | Change::ConnectorRemoved(_)
-            | Change::CredentialStored { .. }
-            | Change::CredentialRemoved(_) => {}
-        }
-    }
-
-    /// Tells a shard that was just opened what the control plane knows.
-    pub(crate) fn acquaint_shard(&mut self) {
-        self.configure_shard();
-        let (core, shards) = (self.core, self.shards);
-        if let Some(shard) = &mut self.shard {
-            for namespace in self.registry.list(None) {
-                if crate::model::place_key(&namespace.name, shards) == core {
-                    let names = shard.engine_mut().namespaces_mut();
-                    names.set_registered(&namespace.name, true);
-                }
-            }
-        }
-    }
-
-    fn configure_shard(&mut self) {
-        let enabled = self.config.auth && self.runtime.rate_limit_enabled;
-        let per_minute = self.runtime.rate_limit_per_namespace_per_minute;
-        if let Some(shard) = &mut self.shard {
-            shard.limiter_mut().configure(enabled, per_minute);
-        }
-    }
-
-    fn note_registered(&mut self, name: &str, registered: bool) {
-        if crate::model::place_key(name, self.shards) == self.core
-            && let Some(shard) = &mut self.shard
-        {
-            let names = shard.engine_mut().namespaces_mut();
-            names.set_registered(name, registered);
         }
     }
 }

@@ -5,16 +5,15 @@
 //! the core that owns `flux-core`: counts and lists on a helper thread ──▶ its shard keeps the entity
 //! ```
 
+use super::Turn;
 use crate::api::directory::{DIRECTORY_ID, Listed, namespaces};
 use crate::limits::{DIRECTORY_INTERVAL_MS, DIRECTORY_NAMESPACES_MAX};
 use crate::model::place_key;
-use crate::model::{Property, RESERVED_NAMESPACE};
+use crate::model::{CommitPoint, CommitQueue, Property, RESERVED_NAMESPACE};
 use crate::reactor::runtime::spawn_blocking;
 use crate::report;
-use crate::service::context::Hub;
-use crate::shard::{Message, ShardStatistics};
+use crate::shard::{MailboxSender, Message, ShardStatistics};
 use crate::state::NameEntry;
-use flux_storage::Sequence;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,7 +26,7 @@ pub(crate) struct Directory {
     /// When it is looked at next, monotonic milliseconds.
     look_ms: u64,
     /// A view that is not durable yet, and what it waits for.
-    pending: Option<(Sequence, ShardStatistics)>,
+    pending: CommitQueue<ShardStatistics>,
     /// Of the core that owns the entity: the newest view of each shard.
     parts: Vec<Option<ShardStatistics>>,
     /// Some of them came since the last count.
@@ -49,7 +48,7 @@ impl Directory {
         Self {
             seen: None,
             look_ms: 0,
-            pending: None,
+            pending: CommitQueue::default(),
             parts: vec![None; usize::from(shards)],
             changed: false,
             task: None,
@@ -63,12 +62,12 @@ impl Directory {
     }
 
     /// Takes a view of this core's shard where one is due, and passes it on once it is durable.
-    pub(crate) fn look(&mut self, hub: &mut Hub) {
-        let Some(shard) = &hub.shard else {
+    pub(crate) fn look(&mut self, turn: &Turn<'_>, sender: &mut MailboxSender) {
+        let Some(shard) = &*turn.shard else {
             return;
         };
-        if self.pending.is_none() && hub.now_ms >= self.look_ms {
-            self.look_ms = hub.now_ms + DIRECTORY_INTERVAL_MS;
+        if self.pending.is_empty() && turn.now_ms >= self.look_ms {
+            self.look_ms = turn.now_ms + DIRECTORY_INTERVAL_MS;
             let engine = shard.engine();
             let now = (engine.events(), engine.names().registrations());
             if self.seen != Some(now) {
@@ -77,17 +76,17 @@ impl Directory {
                     entities: engine.entities() as u64,
                     names: engine.names().view(),
                 };
-                self.pending = Some((shard.appended(), statistics));
+                let point = CommitPoint::at(shard.appended());
+                self.pending.push(point, statistics);
             }
         }
-        if let Some((_, statistics)) = self.pending.take_if(|(gate, _)| *gate <= shard.visible()) {
-            let owner = place_key(RESERVED_NAMESPACE, hub.shards);
-            if owner == hub.core {
-                self.take(hub.core, statistics);
+        if let Some(statistics) = self.pending.pop_due(shard.visible()) {
+            let owner = place_key(RESERVED_NAMESPACE, turn.shards);
+            if owner == turn.core {
+                self.take(turn.core, statistics);
             } else {
-                let from = hub.core;
-                hub.sender
-                    .send(owner, Message::ShardStatistics { from, statistics });
+                let from = turn.core;
+                sender.send(owner, Message::ShardStatistics { from, statistics });
             }
         }
     }
@@ -111,7 +110,7 @@ impl Directory {
     }
 
     /// Takes what was counted. True where there was anything.
-    pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
         let Some(task) = &mut self.task else {
             return false;
         };
@@ -119,11 +118,11 @@ impl Directory {
             return false;
         };
         self.task = None;
-        self.keep(hub, page);
+        self.keep(turn, page);
         true
     }
 
-    fn keep(&mut self, hub: &mut Hub, page: Page) {
+    fn keep(&mut self, turn: &mut Turn<'_>, page: Page) {
         let members = |page: &Page| {
             [
                 ("namespaces", page.namespaces.clone()),
@@ -136,15 +135,15 @@ impl Directory {
         let properties: Vec<Property<'_>> = changed
             .map(|(_, (name, value))| Property { name, value })
             .collect();
-        let now = hub.now;
-        if let Some(shard) = &mut hub.shard
+        let now = turn.now;
+        if let Some(shard) = turn.shard
             && !properties.is_empty()
             && let Err(error) = shard.engine_mut().keep(DIRECTORY_ID, &properties, now)
         {
             report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
         }
         self.shown = page;
-        hub.shared.has_directory.store(true, Relaxed);
+        turn.counters.has_directory.store(true, Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 //! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
+use super::Turn;
 use super::flush_thread::{FlushThread, Flushed};
 use super::segment_throttle::SegmentThrottle;
 use crate::api::ApiError;
@@ -10,7 +11,6 @@ use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
 use crate::model::Durability;
 use crate::reactor::group_commit_delay::GroupCommitDelay;
 use crate::reactor::runtime::spawn_blocking;
-use crate::service::context::Hub;
 use crate::shard::Shard;
 use flux_storage::{Flush, Log, Spare, SpareJob, StorageError};
 use std::fmt::Display;
@@ -54,11 +54,6 @@ impl Flusher {
         })
     }
 
-    /// True while a flush is in flight.
-    pub(crate) fn is_flushing(&self) -> bool {
-        self.flush.is_some()
-    }
-
     /// How long the core may sleep for those whom a flush is put off for; `None` where none is.
     pub(crate) fn timeout_micros(&self) -> Option<u64> {
         self.group_commit_delay.timeout_micros()
@@ -87,15 +82,15 @@ impl Flusher {
 
     /// Issues a flush where one is due, and asks for a segment where one is wanted. True where the log has failed just now,
     /// and those who wait are to be told.
-    pub(crate) fn start_due(&mut self, hub: &mut Hub) -> bool {
-        let (now_ms, interval_ms) = (hub.now_ms, hub.config.flush_interval_ms);
-        let Some(shard) = &mut hub.shard else {
+    pub(crate) fn start_due(&mut self, turn: &mut Turn<'_>) -> bool {
+        let (now_ms, interval_ms) = (turn.now_ms, turn.config.flush_interval_ms);
+        let Some(shard) = turn.shard else {
             return false;
         };
         let due = match shard.durability() {
             Durability::Sync => !self
                 .group_commit_delay
-                .goes_on(shard.appended(), hub.now_micros),
+                .goes_on(shard.appended(), turn.now_micros),
             // A tick early, since only ticks look at the clock when nothing else happens.
             Durability::Async => now_ms >= self.issued_ms + interval_ms.saturating_sub(TICK_MS),
         };
@@ -109,7 +104,7 @@ impl Flusher {
                     self.flush = Some((flush, flushed));
                 }
                 Ok(None) => {}
-                Err(error) => stop(hub.core, shard, &error),
+                Err(error) => stop(turn.core, shard, &error),
             }
         }
         if self.spare.is_some() {
@@ -121,7 +116,7 @@ impl Flusher {
             && let Some(job) = shard.log_mut().spare_job()
         {
             self.spare_retry_ms = None;
-            let job = job.leaving(hub.shared.bytes_for_retention());
+            let job = job.leaving(turn.counters.bytes_for_retention());
             self.pace = Arc::default();
             let pace = Arc::clone(&self.pace);
             self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
@@ -130,13 +125,13 @@ impl Flusher {
     }
 
     /// Takes what is finished. True where the shard can go on: something became durable, or there is room again.
-    pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
-        let flushed = self.poll_flush(hub, context);
-        let prepared = self.poll_spare(hub, context);
+    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
+        let flushed = self.poll_flush(turn, context);
+        let prepared = self.poll_spare(turn, context);
         flushed || prepared
     }
 
-    fn poll_flush(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+    fn poll_flush(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
         let Some((_, flushed)) = &mut self.flush else {
             return false;
         };
@@ -146,7 +141,7 @@ impl Flusher {
         let Some((flush, _)) = self.flush.take() else {
             return false;
         };
-        let Some(shard) = &mut hub.shard else {
+        let Some(shard) = turn.shard else {
             return false;
         };
         let ended = |_| Err(io::Error::other("the thread that flushes has ended"));
@@ -157,18 +152,18 @@ impl Flusher {
                 if shard.durability() == Durability::Sync {
                     let flushed = shard.log().durable().get() - before.get();
                     self.group_commit_delay
-                        .begin(flushed, shard.appended(), hub.now_micros);
+                        .begin(flushed, shard.appended(), turn.now_micros);
                 }
             }
             Err(error) => {
                 shard.log_mut().fail(&error);
-                stop(hub.core, shard, &format_args!("flush failed: {error}"));
+                stop(turn.core, shard, &format_args!("flush failed: {error}"));
             }
         }
         true
     }
 
-    fn poll_spare(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
+    fn poll_spare(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
         let Some(task) = &mut self.spare else {
             return false;
         };
@@ -176,8 +171,8 @@ impl Flusher {
             return false;
         };
         self.spare = None;
-        let (now, now_ms, core) = (hub.now, hub.now_ms, hub.core);
-        let Some(shard) = &mut hub.shard else {
+        let (now, now_ms, core) = (turn.now, turn.now_ms, turn.core);
+        let Some(shard) = turn.shard else {
             return false;
         };
         match result {
@@ -207,12 +202,12 @@ impl Flusher {
     }
 
     /// Waits for a flush in flight, so that the log may be closed.
-    pub(crate) async fn settle(&mut self, hub: &mut Hub) {
+    pub(crate) async fn settle(&mut self, turn: &mut Turn<'_>) {
         // The thread ends before the process does.
         self.pace.hurry();
         while self.flush.is_some() {
             std::future::poll_fn(|context| {
-                if self.poll_flush(hub, context) {
+                if self.poll_flush(turn, context) {
                     Poll::Ready(())
                 } else {
                     Poll::Pending

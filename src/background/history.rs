@@ -8,7 +8,6 @@ use crate::api::ApiError;
 use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog, ReaderCache};
 use crate::limits::HISTORY_READERS_MAX;
 use crate::reactor::runtime::spawn_blocking;
-use crate::service::context::Hub;
 use crate::shard::RequestId;
 use flux_storage::DataDir;
 use std::cell::Cell;
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 /// What came of a job.
-pub(crate) type Outcome = Result<HistoryResult, HistoryError>;
+pub(crate) type JobResult = Result<HistoryResult, HistoryError>;
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -31,7 +30,7 @@ pub(crate) struct Job {
     /// Whom the outcome goes to.
     pub(crate) request_id: RequestId,
     /// The request.
-    pub(crate) asked: Arc<HistoryQuery>,
+    pub(crate) query: Arc<HistoryQuery>,
     /// By shard, the logs that it concerns.
     pub(crate) logs: Vec<Option<LiveLog>>,
     /// Counted until it is done.
@@ -76,7 +75,7 @@ impl HistoryQueue {
     }
 
     /// Takes a job in.
-    pub(crate) fn give(&mut self, job: Job) {
+    pub(crate) fn push(&mut self, job: Job) {
         self.jobs.push_back(job);
     }
 }
@@ -98,7 +97,7 @@ struct WorkerQueue {
 
 struct Running {
     request_id: RequestId,
-    task: Task<(ReaderCache, Outcome)>,
+    task: Task<(ReaderCache, JobResult)>,
     _readers: Rc<Readers>,
 }
 
@@ -124,9 +123,9 @@ impl HistoryWorker {
     }
 
     /// Lets the helper threads begin what they can.
-    pub(crate) fn start_due(&mut self, hub: &mut Hub) {
-        for job in hub.past.jobs.drain(..) {
-            let line = match *job.asked {
+    pub(crate) fn start_due(&mut self, queue: &mut HistoryQueue) {
+        for job in queue.jobs.drain(..) {
+            let line = match *job.query {
                 HistoryQuery::Events(_) => &mut self.events,
                 HistoryQuery::Entity { .. } | HistoryQuery::List { .. } => &mut self.states,
             };
@@ -140,7 +139,7 @@ impl HistoryWorker {
     pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
-    ) -> impl Iterator<Item = (RequestId, Outcome)> {
+    ) -> impl Iterator<Item = (RequestId, JobResult)> {
         let events = self.events.poll(context);
         events.into_iter().chain(self.states.poll(context))
     }
@@ -169,12 +168,12 @@ impl WorkerQueue {
         };
         let Job {
             request_id,
-            asked,
+            query,
             logs,
             readers,
         } = job;
         let task = spawn_blocking(move || {
-            let outcome = reader_cache.tell(&asked, &logs);
+            let outcome = reader_cache.tell(&query, &logs);
             (reader_cache, outcome)
         });
         self.running = Some(Running {
@@ -184,7 +183,7 @@ impl WorkerQueue {
         });
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Option<(RequestId, Outcome)> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Option<(RequestId, JobResult)> {
         let running = self.running.as_mut()?;
         let Poll::Ready((reader_cache, outcome)) = running.task.as_mut().poll(context) else {
             return None;

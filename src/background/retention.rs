@@ -4,6 +4,7 @@
 //! their events are worked into the log's base; see `shard::advance_base`. The generations before the newest belong to
 //! core 0, and go first where bytes have to be saved.
 
+use super::Turn;
 use super::ballast::Ballast;
 use super::pace::Pace;
 use crate::limits::{
@@ -11,7 +12,6 @@ use crate::limits::{
 };
 use crate::reactor::runtime::spawn_background;
 use crate::report;
-use crate::service::context::Hub;
 use crate::settings::StorageUpkeep;
 use crate::shard::{RecoverError, advance_base};
 use crate::state::is_packed_body;
@@ -117,8 +117,8 @@ impl Retention {
     }
 
     /// Begins what is due.
-    pub(crate) fn start_due(&mut self, hub: &mut Hub, covered: Covered) {
-        let Some(shard) = &mut hub.shard else {
+    pub(crate) fn start_due(&mut self, turn: &mut Turn<'_>, covered: Covered) {
+        let Some(shard) = turn.shard else {
             return;
         };
         if self.index.is_none()
@@ -130,13 +130,13 @@ impl Retention {
                 job.run_with_rests(&mut || throttled.rest_and_go_on())
             }));
         }
-        let wanted = hub.config.upkeep.has_retention();
+        let wanted = turn.config.upkeep.has_retention();
         let lacks_room = covered.lacks_room || self.failure == Some(Failure::NoRoom);
-        self.ballast.start_due(wanted && lacks_room, hub);
-        if wanted && hub.now_ms >= self.look_ms && !self.is_removing() {
-            self.look_ms = hub.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
-            self.choose(hub, covered.through);
-            self.choose_sealed(hub);
+        self.ballast.start_due(wanted && lacks_room, turn);
+        if wanted && turn.now_ms >= self.look_ms && !self.is_removing() {
+            self.look_ms = turn.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
+            self.choose(turn, covered.through);
+            self.choose_sealed(turn);
         }
     }
 
@@ -145,11 +145,11 @@ impl Retention {
     }
 
     /// Looks for segments that may go, and works them into the base.
-    fn choose(&mut self, hub: &mut Hub, covered: Sequence) {
-        let upkeep = hub.config.upkeep;
-        let (now_micros, shards) = (hub.now.as_micros(), u64::from(hub.shards));
-        let counters = hub.shared.of(hub.core);
-        let Some(shard) = &mut hub.shard else {
+    fn choose(&mut self, turn: &mut Turn<'_>, covered: Sequence) {
+        let upkeep = turn.config.upkeep;
+        let (now_micros, shards) = (turn.now.as_micros(), u64::from(turn.shards));
+        let counters = turn.counters.of(turn.core);
+        let Some(shard) = turn.shard else {
             return;
         };
         let log = shard.log_mut();
@@ -181,17 +181,17 @@ impl Retention {
     }
 
     /// The same for earlier generations, which have no owner of their own.
-    fn choose_sealed(&mut self, hub: &Hub) {
-        if hub.core != 0
-            || hub.now_ms < self.look_sealed_ms
+    fn choose_sealed(&mut self, turn: &Turn<'_>) {
+        if turn.core != 0
+            || turn.now_ms < self.look_sealed_ms
             || self.data_dir.sealed_generations().is_empty()
-            || !hub.shared.is_ready()
+            || !turn.counters.is_ready()
         {
             return;
         }
-        self.look_sealed_ms = hub.now_ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
-        let (upkeep, now_micros) = (hub.config.upkeep, hub.now.as_micros());
-        let live_bytes = hub.shared.log_bytes();
+        self.look_sealed_ms = turn.now_ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
+        let (upkeep, now_micros) = (turn.config.upkeep, turn.now.as_micros());
+        let live_bytes = turn.counters.log_bytes();
         let (data_dir, pace) = (Arc::clone(&self.data_dir), Arc::clone(&self.pace));
         self.sealed = Some(spawn_background(move || {
             remove_sealed(&data_dir, (upkeep, now_micros), live_bytes, &pace)
@@ -199,9 +199,9 @@ impl Retention {
     }
 
     /// Takes what is finished. True where there was anything.
-    pub(crate) fn poll(&mut self, hub: &mut Hub, context: &mut Context<'_>) -> bool {
-        let core = hub.core;
-        let mut finished = self.ballast.poll(hub, context);
+    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
+        let core = turn.core;
+        let mut finished = self.ballast.poll(turn, context);
         if let Some(result) = take_ready(&mut self.index, context) {
             finished = true;
             if let Err(error) = result {
@@ -213,12 +213,12 @@ impl Retention {
         if let Some((base, chosen)) = take_ready(&mut self.choice, context) {
             finished = true;
             self.base = Some(base);
-            match (chosen, &mut hub.shard) {
+            match (chosen, turn.shard.as_mut()) {
                 (Ok(Some(plan)), Some(shard)) => {
                     let job = shard.log_mut().retire(plan);
                     self.removal = Some(spawn_background(move || job.run()));
                     // There may be more than one job takes.
-                    self.look_ms = hub.now_ms;
+                    self.look_ms = turn.now_ms;
                 }
                 (Ok(_), _) => {}
                 (Err(error), _) => self.note(core, Err(error)),
@@ -232,7 +232,7 @@ impl Retention {
             finished = true;
             if result.as_ref().is_ok_and(|freed| *freed > 0) {
                 // There may be more than one pass takes.
-                self.look_sealed_ms = hub.now_ms;
+                self.look_sealed_ms = turn.now_ms;
             }
             self.note(core, result.map(|_| ()));
         }

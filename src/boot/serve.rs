@@ -1,9 +1,9 @@
 //! From settings to a running server, and from a signal to its end.
 
-use super::config::Config;
 use super::connectors_thread::ConnectorsThread;
 use super::preflight::{self, MissingFeature};
 use crate::auth::TokenHash;
+use crate::background::BackgroundConfig;
 use crate::background::ballast::Ballast;
 use crate::background::control::Controller;
 use crate::background::history::HistoryWorker;
@@ -15,19 +15,18 @@ use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
     DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
 };
-use crate::model::RuntimeConfig;
+use crate::model::{Durability, RuntimeConfig};
+use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
-use crate::reactor::event_loop::{Core, CoreParts, Opening};
+use crate::reactor::event_loop::{Core, CoreParts, Opened, Opening};
 use crate::reactor::runtime::{self, Executor};
 use crate::reactor::sockets;
 use crate::report;
-use crate::service::context::{Hub, HubParts};
-use crate::service::counters::Shared;
+use crate::service::{Context, ContextParts, Tenants};
 use crate::settings::Settings;
+use crate::shard::Counters;
 use crate::shard::{self, Inbox, MailboxSender, Recovered, RecoveryProgress, Shard};
-use flux_storage::{
-    CheckpointDir, DataDir, IndexKey, Log, LogDir, LogOptions, Sequence, StorageError,
-};
+use flux_storage::{DataDir, IndexKey, LogDir, LogOptions, StorageError};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
@@ -40,18 +39,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Where the logs of a data directory lie.
 const LOG_NAME: &str = "log";
-
-/// The shard of a core.
-pub(crate) type OpenShard = Shard<Log>;
-
-/// A shard as it comes from the thread that recovers it.
-pub(crate) struct Opened {
-    pub(crate) shard: OpenShard,
-    pub(crate) checkpoints: CheckpointDir,
-    pub(crate) base: CheckpointDir,
-    /// What the newest checkpoint covers.
-    pub(crate) through: Sequence,
-}
 
 /// Why the server did not start. Each message says what and, where that helps, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +146,15 @@ fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
 struct Machine {
     cpus: Vec<usize>,
     shards: u16,
-    config: Arc<Config>,
+    config: Arc<CoreConfig>,
+    /// What a success promises.
+    durability: Durability,
+    /// Writes need a token.
+    auth: bool,
+    /// What is kept of the operator's token.
+    admin: Option<TokenHash>,
+    /// What connectors' credentials are encrypted with.
+    encryption_key: Option<EncryptionKey>,
 }
 
 impl Machine {
@@ -172,31 +167,42 @@ impl Machine {
         let shards = settings.shards.unwrap_or_else(preflight::default_shards);
         let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
         let connections_possible = descriptors.saturating_sub(reserved).max(1);
-        let config = Arc::new(Config {
-            durability: settings.durability,
-            flush_interval_ms: settings.flush_interval_ms,
+        let config = Arc::new(CoreConfig {
             connections_possible: u32::try_from(connections_possible).unwrap_or(u32::MAX),
-            auth: settings.auth,
-            admin: settings
-                .admin_token
-                .as_ref()
-                .map(|token| TokenHash::of(token.reveal().as_bytes())),
-            encryption_key: settings
-                .encryption_key
-                .as_ref()
-                .and_then(|key| EncryptionKey::parse(key.reveal())),
             timeouts: Timeouts {
                 head_ms: settings.head_timeout_seconds * 1000,
                 body_ms: settings.body_timeout_seconds * 1000,
                 idle_ms: settings.idle_timeout_seconds * 1000,
             },
-            upkeep: settings.upkeep,
+            background: BackgroundConfig {
+                flush_interval_ms: settings.flush_interval_ms,
+                upkeep: settings.upkeep,
+            },
         });
+        let (admin, key) = (&settings.admin_token, &settings.encryption_key);
         Ok(Self {
             cpus,
             shards,
             config,
+            durability: settings.durability,
+            auth: settings.auth,
+            admin: admin
+                .as_ref()
+                .map(|token| TokenHash::of(token.reveal().as_bytes())),
+            encryption_key: key
+                .as_ref()
+                .and_then(|key| EncryptionKey::parse(key.reveal())),
         })
+    }
+
+    /// Who may do what at the start.
+    fn tenants(&self, settings: &Settings, registry: &Registry) -> Tenants {
+        Tenants {
+            auth: self.auth,
+            admin: self.admin,
+            registry: registry.clone(),
+            runtime: configured(settings, registry),
+        }
     }
 
     /// The processor of a core.
@@ -223,16 +229,16 @@ fn serve(
         report::warning(&format!("no headroom on the disk: {error}"));
     }
     let (store, registry) = open_control(settings, &data_dir, is_new)?;
-    let runtime = configured(settings, &registry);
+    let tenants = machine.tenants(settings, &registry);
     let mut store = Some(store);
     let data_dir = Arc::new(data_dir);
-    let shared = Arc::new(Shared::new(usize::from(shards)));
+    let counters = Arc::new(Counters::new(usize::from(shards)));
     let mut mailboxes =
         shard::mailboxes(usize::from(shards) + 1).map_err(system("make the cores' mailboxes"))?;
     let connectors = start_connectors(
         (settings, machine),
         mailboxes.pop(),
-        (&registry, &shared),
+        (&registry, &counters),
         ended.clone(),
     )?;
     let mut executors = Vec::new();
@@ -248,10 +254,11 @@ fn serve(
             listener,
             holds_reserve: reserved.is_ok() || core > 0,
             data_dir: Arc::clone(&data_dir),
-            shared: Arc::clone(&shared),
+            counters: Arc::clone(&counters),
             config: Arc::clone(&machine.config),
-            runtime,
-            registry: registry.clone(),
+            durability: machine.durability,
+            tenants: tenants.clone(),
+            encryption_key: machine.encryption_key.clone(),
             control: store.take(),
             ended: ended.clone(),
         };
@@ -269,7 +276,7 @@ fn serve(
     if signalled {
         report::info("stopping");
     }
-    shared.stop();
+    counters.stop();
     join(executors)?;
     // After the cores, which may wait for its answers.
     connectors.end().map_err(system("run connectors"))?;
@@ -277,7 +284,7 @@ fn serve(
     while let Ok(event) = end.try_recv() {
         signalled |= matches!(event, End::Signal);
     }
-    if shared.is_rebuilding() && !signalled {
+    if counters.is_rebuilding() && !signalled {
         Ok(Outcome::Rebuild)
     } else {
         Ok(Outcome::Stopped)
@@ -296,20 +303,20 @@ fn configured(settings: &Settings, registry: &Registry) -> RuntimeConfig {
 fn start_connectors(
     (settings, machine): (&Settings, &Machine),
     mailbox: Option<(Inbox, MailboxSender)>,
-    (registry, shared): (&Registry, &Arc<Shared>),
+    (registry, counters): (&Registry, &Arc<Counters>),
     ended: Sender<End>,
 ) -> Result<ConnectorsThread, StartError> {
-    let shared = Arc::clone(shared);
+    let counters = Arc::clone(counters);
     let parts = mailbox.map(|(inbox, sender)| SupervisorParts {
         core: machine.shards,
         inbox,
         sender,
         registry: registry.clone(),
-        key: machine.config.encryption_key.clone(),
+        key: machine.encryption_key.clone(),
         auth: settings.auth,
         allow_private: settings.connectors_allow_private,
         github: settings.github_url.clone(),
-        is_ready: Box::new(move || shared.is_ready() && !shared.is_stopping()),
+        is_ready: Box::new(move || counters.is_ready() && !counters.is_stopping()),
     });
     let started = ConnectorsThread::start(parts, EndGuard(ended));
     started.map_err(system("start the connectors' thread"))
@@ -420,10 +427,11 @@ struct CoreStart {
     data_dir: Arc<DataDir>,
     /// False where the core is to make the reserve once there is room.
     holds_reserve: bool,
-    shared: Arc<Shared>,
-    config: Arc<Config>,
-    runtime: RuntimeConfig,
-    registry: Registry,
+    counters: Arc<Counters>,
+    config: Arc<CoreConfig>,
+    durability: Durability,
+    tenants: Tenants,
+    encryption_key: Option<EncryptionKey>,
     /// Core 0's.
     control: Option<ControlStore>,
     ended: Sender<End>,
@@ -459,19 +467,19 @@ impl CoreStart {
         } = self;
         let data_dir = Arc::clone(&self.data_dir);
         let seed = RandomState::new().hash_one(core);
-        let durability = self.config.durability;
-        let shared = Arc::clone(&self.shared);
-        let hub = Hub::new(HubParts {
+        let durability = self.durability;
+        let counters = Arc::clone(&self.counters);
+        let context = Context::new(ContextParts {
             core,
+            shards,
             sender: self.sender,
-            shared: self.shared,
-            config: self.config,
-            runtime: self.runtime,
-            registry: self.registry,
+            tenants: self.tenants,
+            counters: self.counters,
+            encryption_key: self.encryption_key,
             seed,
         });
         let opening = runtime::spawn_blocking(move || {
-            let recovered = recover(&data_dir, log, (core, shards), &shared)?;
+            let recovered = recover(&data_dir, log, (core, shards), &counters)?;
             let Recovered { engine, log, .. } = recovered;
             Ok(Opened {
                 shard: Shard::new(engine, log, durability, seed.rotate_left(32)).with_states(
@@ -492,7 +500,8 @@ impl CoreStart {
                 Arc::clone(&self.data_dir),
                 Ballast::new(self.data_dir, self.holds_reserve),
             ),
-            hub,
+            context,
+            config: self.config,
             inbox: self.inbox,
             listener: self.listener,
         };
@@ -505,12 +514,12 @@ fn recover(
     data_dir: &DataDir,
     log: LogDir,
     (core, shards): (u16, u16),
-    shared: &Shared,
+    counters: &Counters,
 ) -> io::Result<Recovered> {
     let clock = Monotonic::start();
     let mut reported_seconds = 0;
     let mut progress = |progress: RecoveryProgress| {
-        shared.of(core).note_recovery(progress);
+        counters.of(core).note_recovery(progress);
         let seconds = clock.millis() / 1000;
         if seconds >= reported_seconds + RECOVERY_REPORT_SECONDS {
             reported_seconds = seconds;
@@ -551,7 +560,7 @@ fn recover(
         "shard {core}: ready after {} ms, {} entities, {} events replayed",
         clock.millis(),
         recovered.engine.entities(),
-        shared.of(core).replayed_events.load(Relaxed),
+        counters.of(core).replayed_events.load(Relaxed),
     ));
     Ok(recovered)
 }

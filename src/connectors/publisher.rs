@@ -71,7 +71,7 @@ impl Shards {
 
     /// A shard's reply has come.
     pub(super) fn deliver(&self, request_id: RequestId, reply: Reply) {
-        if let Some(waiting) = self.waiting.borrow_mut().remove(&request_id.slot) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&request_id.serial) {
             match waiting.send(reply) {
                 // The poll that asked was ended meanwhile.
                 Ok(()) | Err(_) => {}
@@ -105,7 +105,7 @@ impl Shards {
             request_id: RequestId {
                 connection: 0,
                 generation: 0,
-                slot,
+                serial: slot,
             },
         };
         sender.send(shard, Message::Request(Envelope { origin, request }));

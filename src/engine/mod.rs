@@ -3,9 +3,9 @@
 //! Plain and synchronous; the log is an argument, time is an argument. `apply` sees nothing but the record, so a
 //! replay of the log gives the state that is live: the simulation holds it to that.
 //!
-//! Every answer comes with a *gate*: the sequence that has to be durable before the answer may be seen, so that
-//! nothing seen can be unseen (API contract §10). The gate of a state that an entity is in is its last event's
-//! sequence; the gate of an absence is the last deletion's, since the engine does not remember what it deleted.
+//! Every answer comes with its commit point: what must be durable before the answer may be seen, so that nothing seen
+//! can be unseen (API contract §10). That of an entity's state is its last event; that of an absence is the last
+//! deletion, since the engine does not remember what it deleted.
 
 mod answers;
 mod changes;
@@ -22,8 +22,8 @@ use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::log::{AppendRejection, EventLog};
 use crate::model::{
-    EntityView, EventDecodeError, EventDraft, EventId, EventView, Property, Timestamp, is_reserved,
-    place,
+    CommitPoint, EntityView, EventDecodeError, EventDraft, EventId, EventView, Property, Timestamp,
+    is_reserved, place,
 };
 use crate::state::{
     Applied, Entity, Frozen, NamespaceStatistics, NamespaceStatisticsView, Query, Replaced, State,
@@ -401,7 +401,7 @@ impl Engine {
     }
 
     /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written where there is no such
-    /// entity) and the gate of the answer.
+    /// entity) and the commit point of the answer.
     ///
     /// # Errors
     /// Where the layer that may hold it is damaged.
@@ -410,7 +410,7 @@ impl Engine {
         id: &str,
         fields: Option<&Fields>,
         out: &mut Vec<u8>,
-    ) -> Result<(Option<ReadAnswer>, Sequence), StateDamaged> {
+    ) -> Result<(Option<ReadAnswer>, CommitPoint), StateDamaged> {
         let entity = if is_reserved(id) {
             self.kept.get(id)
         } else {
@@ -418,16 +418,16 @@ impl Engine {
         };
         let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
         Ok(match entity {
-            None => (None, self.last_delete),
+            None => (None, CommitPoint::at(self.last_delete)),
             Some(entity) => {
                 encode_entity(out, entity, fields);
                 let etag = encode::etag(entity.sequence().get(), entity.last_updated());
-                (Some(ReadAnswer { etag }), gate_of(entity))
+                (Some(ReadAnswer { etag }), commit_point_of(entity))
             }
         })
     }
 
-    /// The next part of a listing, and its gate. Bounded in entities and bytes, so that one request can't keep the
+    /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one request can't keep the
     /// core from the others.
     ///
     /// # Errors
@@ -436,12 +436,12 @@ impl Engine {
         &mut self,
         query: &ListQuery,
         after: Option<&str>,
-    ) -> Result<(Chunk, Sequence), StateDamaged> {
+    ) -> Result<(Chunk, CommitPoint), StateDamaged> {
         let mut chunk = Chunk {
             last: true,
             ..Chunk::default()
         };
-        let mut gate = self.last_delete;
+        let mut point = CommitPoint::at(self.last_delete);
         let query_of_state = state_query(query, after);
         let others = self.state.list(&query_of_state);
         for entity in self.kept.merged(&query_of_state, others) {
@@ -463,9 +463,9 @@ impl Engine {
             encode_entity(&mut chunk.json, entity, query.fields.as_ref());
             chunk.ids.push_str(entity.id());
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
-            gate = gate.max(gate_of(entity));
+            point = point.max(commit_point_of(entity));
         }
-        Ok((chunk, gate))
+        Ok((chunk, point))
     }
 
     /// At most `max` ids that match and that a client may delete, ascending.
@@ -531,9 +531,9 @@ impl Engine {
         self.lost
     }
 
-    /// The sequence that has to be durable before an absence may be reported.
-    pub fn absence_gate(&self) -> Sequence {
-        self.last_delete
+    /// What must be durable before an absence may be reported.
+    pub fn absence_point(&self) -> CommitPoint {
+        CommitPoint::at(self.last_delete)
     }
 
     /// `core` wants changes that match.
@@ -583,11 +583,11 @@ fn note_damage(damage: &mut Option<LayerError>, error: LayerError) -> StateDamag
 }
 
 /// What has to be durable before this entity may be seen. The server's own says only what is.
-fn gate_of(entity: Entity<'_>) -> Sequence {
+fn commit_point_of(entity: Entity<'_>) -> CommitPoint {
     if is_reserved(entity.id()) {
-        Sequence::ZERO
+        CommitPoint::NONE
     } else {
-        entity.sequence()
+        CommitPoint::at(entity.sequence())
     }
 }
 

@@ -1,5 +1,12 @@
-//! Protocols: bytes to calls, outcomes to bytes.
+//! Protocols, one folder each: bytes ↔ calls and outcomes of the service.
+//!
+//! A front decodes what it received into a call, begins it, and writes the outcome in its own form, in its own order,
+//! once the outcome's commit point is reached. It must not know a socket, another front, or what a shard does.
+//!
+//! | folder | job |
+//! | --- | --- |
+//! | `http` | HTTP/1.1: requests, and answers in the order of their requests |
+//! | `ws` | WebSocket: messages, subscriptions, and the frames that a client gets |
 
 pub(crate) mod http;
-pub(crate) mod responses;
-pub(crate) mod websocket;
+pub(crate) mod ws;

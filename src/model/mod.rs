@@ -2,6 +2,7 @@
 //!
 //! Sits at the bottom of the import graph beside `wire` and `limits`; it knows no JSON, no socket and no file.
 
+mod commit;
 mod config;
 mod durability;
 mod entity;
@@ -12,6 +13,7 @@ mod placement;
 mod time;
 mod varint;
 
+pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use durability::Durability;
 pub use entity::{EntityDraft, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX};

@@ -1,9 +1,10 @@
 //! One client's connection: its socket, what is being read, what is owed, and when it was last heard of.
 
-use crate::front::responses::Responses;
-use crate::front::websocket::WebSocket;
+use crate::front::http::Answers;
+use crate::front::ws::WebSocket;
 use crate::limits;
 use crate::wire::http1::{Phase, RequestReader};
+use flux_storage::Sequence;
 use std::net::{IpAddr, TcpStream};
 
 /// What the connection speaks.
@@ -45,7 +46,7 @@ pub(crate) struct Connection {
     /// What it speaks.
     pub(crate) session: Session,
     /// HTTP answers owed. After an upgrade, what was owed before it, and the upgrade's own answer.
-    pub(crate) responses: Responses,
+    pub(crate) answers: Answers,
     /// The kernel may have bytes for us.
     pub(crate) readable: bool,
     /// The kernel took all that we gave it.
@@ -111,7 +112,7 @@ impl Connection {
             address: None,
             generation,
             session: Session::Http(RequestReader::default()),
-            responses: Responses::default(),
+            answers: Answers::default(),
             readable: true,
             writable: true,
             hung_up: false,
@@ -160,7 +161,7 @@ impl Connection {
 
     /// The bytes to send next, and whether they are HTTP's: what is owed from before an upgrade goes first.
     pub(crate) fn next_bytes(&self) -> (&[u8], bool) {
-        let http = self.responses.sendable();
+        let http = self.answers.sendable();
         match &self.session {
             Session::WebSocket(websocket) if http.is_empty() => (websocket.outbox.pending(), false),
             _ => (http, true),
@@ -170,7 +171,7 @@ impl Connection {
     /// The socket took `count` of [`Connection::next_bytes`].
     pub(crate) fn advance(&mut self, is_http: bool, count: usize) {
         if is_http {
-            self.responses.advance(count);
+            self.answers.advance(count);
         } else if let Session::WebSocket(websocket) = &mut self.session {
             websocket.outbox.advance(count);
         }
@@ -178,19 +179,37 @@ impl Connection {
 
     /// True while the connection owes so much that it must not be read.
     pub(crate) fn is_paused(&self) -> bool {
-        self.responses.is_full()
+        self.answers.is_full()
+    }
+
+    /// True if an answer is withheld until it is durable.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.answers.is_gated()
+            || match &self.session {
+                Session::Http(_) => false,
+                Session::WebSocket(websocket) => websocket.is_gated(),
+            }
+    }
+
+    /// Lets go of the answers that may be seen now. True if one remains withheld.
+    pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
+        let remains = self.answers.open_gates(visible);
+        match &mut self.session {
+            Session::Http(_) => remains,
+            Session::WebSocket(websocket) => websocket.open_gates(visible) || remains,
+        }
     }
 
     /// True where nothing is owed to the client.
     pub(crate) fn owes_nothing(&self) -> bool {
-        self.owes_no_frames() && self.responses.is_empty()
+        self.owes_no_frames() && self.answers.is_empty()
     }
 
     /// What `now_ms` says.
     pub(crate) fn overdue(&self, now_ms: u64, timeouts: Timeouts) -> Overdue {
         let since = |then: u64| now_ms.saturating_sub(then);
         // Only a socket that refuses bytes is stalled; any other was written to in the last turn.
-        let owed = !self.responses.sendable().is_empty() || !self.owes_no_frames();
+        let owed = !self.answers.sendable().is_empty() || !self.owes_no_frames();
         if owed && !self.writable && since(self.sent_ms) > limits::WRITE_STALL_SECONDS_MAX * 1000 {
             return Overdue::Silent;
         }
@@ -232,7 +251,7 @@ impl Connection {
 
     /// Gives back heap that an idle connection does not need.
     pub(crate) fn trim(&mut self) {
-        self.responses.trim(limits::IDLE_BUFFER_BYTES_MAX);
+        self.answers.trim(limits::IDLE_BUFFER_BYTES_MAX);
         match &mut self.session {
             Session::Http(reader) => reader.trim(),
             Session::WebSocket(websocket) => websocket.trim(),

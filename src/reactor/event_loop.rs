@@ -5,40 +5,48 @@
 //! epoll: other cores, the flush and the helper threads wake it there too. Nothing in a turn waits.
 
 use super::closed_loop::ClosedLoopDetector;
-use super::connection::{Closing, Connection, Session};
+use super::config::CoreConfig;
+use super::connection::{Closing, Connection};
+use super::delivery::Delivery;
 use super::poller::{PollTimeout, Poller, Ready, Token};
 use super::prefetch::Prefetcher;
 use super::runtime;
 use super::slots::Slots;
 use super::spin::SpinBeforePark;
-use crate::api::ApiError;
+use crate::background::Turn;
 use crate::background::checkpoints::{Checkpointer, Finding};
-use crate::background::control::Controller;
+use crate::background::control::{Controller, Polled};
 use crate::background::directory::Directory;
 use crate::background::flush::{self, Flusher};
-use crate::background::history::{HistoryWorker, Outcome};
+use crate::background::history::HistoryWorker;
 use crate::background::retention::{Covered, Retention};
-use crate::boot::serve::Opened;
-use crate::front::http::{self, Client};
-use crate::front::websocket::Owner;
+use crate::clock::{self, Monotonic};
+use crate::front::http::AnswerWriter;
 use crate::limits;
 use crate::model::Durability;
 use crate::report;
-use crate::service::context::Hub;
-use crate::service::pending::RequestMeta;
-use crate::shard::{ControlMessage, Inbox, Message, Origin, Reply, RequestId, Shard};
-use flux_storage::{LayerError, Sequence, SetAside};
+use crate::service::{Context, control};
+use crate::shard::{Inbox, LocalShard, Message, Origin, Reply, Shard};
+use flux_storage::{CheckpointDir, LayerError, Log, Sequence, SetAside};
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 /// See the module.
 pub(crate) struct Core {
-    pub(crate) hub: Hub,
+    pub(crate) context: Context<Log>,
+    pub(crate) writer: AnswerWriter,
+    pub(crate) config: Arc<CoreConfig>,
+    clock: Monotonic,
+    /// The monotonic clock, milliseconds, read once per turn.
+    pub(crate) now_ms: u64,
+    /// The same in microseconds.
+    pub(crate) now_micros: u64,
     pub(crate) inbox: Inbox,
     pub(crate) poller: Poller,
     pub(crate) timer: OwnedFd,
@@ -52,10 +60,10 @@ pub(crate) struct Core {
     spin: SpinBeforePark,
     pub(crate) prefetcher: Prefetcher,
     pub(crate) closed_loop: ClosedLoopDetector,
-    checkpointer: Checkpointer,
-    retention: Retention,
-    history_worker: HistoryWorker,
-    controller: Controller,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) retention: Retention,
+    pub(crate) history_worker: HistoryWorker,
+    pub(crate) controller: Controller,
     pub(crate) directory: Directory,
     /// Connections that may be owed bytes.
     pub(crate) to_write: Vec<u32>,
@@ -67,7 +75,7 @@ pub(crate) struct Core {
     /// Reused: messages at hand.
     pub(crate) messages: Vec<Message>,
     /// Reused: replies at hand.
-    replies: Vec<(Origin, Reply)>,
+    pub(crate) replies: Vec<(Origin, Reply)>,
     pub(crate) hits: Vec<u32>,
     pub(crate) received: Box<[u8]>,
     pub(crate) ticks: u64,
@@ -92,8 +100,10 @@ pub(crate) struct MetricsClock {
 
 /// What a core is made of.
 pub(crate) struct CoreParts {
-    /// What its connections share.
-    pub(crate) hub: Hub,
+    /// What its shard and its way to the others offer to calls.
+    pub(crate) context: Context<Log>,
+    /// The settings.
+    pub(crate) config: Arc<CoreConfig>,
     /// What the other cores send it.
     pub(crate) inbox: Inbox,
     /// Its listening socket, non-blocking.
@@ -106,12 +116,36 @@ pub(crate) struct CoreParts {
     pub(crate) controller: Controller,
 }
 
-/// What a connection has waited for.
-enum Delivery<'d> {
-    /// A shard's reply.
-    Reply(u16, Reply),
-    /// What the historian found.
-    Outcome(&'d Outcome),
+/// What background work is given of the core.
+fn turn<'c>(
+    context: &'c mut Context<Log>,
+    config: &'c CoreConfig,
+    (now_ms, now_micros): (u64, u64),
+) -> Turn<'c> {
+    let router = &mut context.router;
+    Turn {
+        core: router.core,
+        shards: router.shards,
+        shard: &mut router.shard,
+        now: router.now,
+        now_ms,
+        now_micros,
+        counters: &context.counters,
+        config: &config.background,
+    }
+}
+
+/// A shard as it comes from the thread that recovers it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The shard.
+    pub(crate) shard: LocalShard,
+    /// Its checkpoints.
+    pub(crate) checkpoints: CheckpointDir,
+    /// The state that its log begins with.
+    pub(crate) base: CheckpointDir,
+    /// What the newest checkpoint covers.
+    pub(crate) through: Sequence,
 }
 
 /// The shard of a core, as it comes from the thread that replays its log.
@@ -125,14 +159,19 @@ impl Core {
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     pub(crate) fn new(parts: CoreParts) -> io::Result<Self> {
         let poller = Poller::new()?;
-        let shards = parts.hub.shards;
+        let shards = parts.context.router.shards;
         let timer = super::sockets::timer(limits::TICK_MS)?;
         poller.add(&parts.listener, Token::Listener)?;
         poller.add(parts.inbox.wake_descriptor(), Token::Wake)?;
         poller.add(&timer, Token::Timer)?;
-        Ok(Self {
-            flusher: Flusher::start(parts.hub.core)?,
-            hub: parts.hub,
+        let mut core = Self {
+            writer: AnswerWriter::default(),
+            config: parts.config,
+            clock: Monotonic::start(),
+            now_ms: 0,
+            now_micros: 0,
+            flusher: Flusher::start(parts.context.router.core)?,
+            context: parts.context,
             inbox: parts.inbox,
             poller,
             timer,
@@ -159,7 +198,22 @@ impl Core {
             ticks: 0,
             metrics: MetricsClock::default(),
             stopping_ms: None,
-        })
+        };
+        core.read_clocks();
+        Ok(core)
+    }
+
+    /// Reads the clocks for this turn.
+    fn read_clocks(&mut self) {
+        let now = clock::now();
+        self.now_micros = self.clock.micros();
+        self.now_ms = self.now_micros / 1000;
+        self.context.router.now = now;
+        self.context.uptime_ms = self.now_ms;
+        if let Some(shard) = &mut self.context.router.shard {
+            shard.limiter_mut().advance(self.now_ms);
+        }
+        self.writer.set_time(now.as_micros() / 1_000_000);
     }
 
     /// Serves until the process is to stop, then flushes and closes the log.
@@ -170,7 +224,7 @@ impl Core {
     pub(crate) async fn run(mut self, opening: Opening) -> io::Result<()> {
         let mut opening = Some(opening);
         let waker = self.inbox.waker();
-        let mut context = Context::from_waker(&waker);
+        let mut context = task::Context::from_waker(&waker);
         runtime::sleep_exactly();
         let mut ticks = self.ticks;
         let mut busy = true;
@@ -207,19 +261,31 @@ impl Core {
             }
         }
         self.history_worker.finish().await;
-        self.controller.finish(&mut self.hub).await;
-        self.hub.sender.deliver();
-        self.flusher.settle(&mut self.hub).await;
-        let Some(shard) = &mut self.hub.shard else {
+        self.controller.finish().await;
+        self.context.router.sender.deliver();
+        self.flusher
+            .settle(&mut turn(
+                &mut self.context,
+                &self.config,
+                (self.now_ms, self.now_micros),
+            ))
+            .await;
+        let Some(shard) = &mut self.context.router.shard else {
             return Ok(());
         };
         if shard.is_refusing() || self.checkpointer.lacks_room() {
             self.retention.release_reserve();
         }
         if !shard.failed() && shard.log_mut().flush_blocking().is_ok() {
-            self.checkpointer.finish(&mut self.hub).await;
+            self.checkpointer
+                .finish(&mut turn(
+                    &mut self.context,
+                    &self.config,
+                    (self.now_ms, self.now_micros),
+                ))
+                .await;
         }
-        match self.hub.shard.take() {
+        match self.context.router.shard.take() {
             None => Ok(()),
             Some(shard) => shard.into_log().close().map_err(io::Error::other),
         }
@@ -228,31 +294,54 @@ impl Core {
     /// Issues what is due.
     fn start_due(&mut self) {
         self.write_out();
-        if self.flusher.start_due(&mut self.hub) {
+        let failed_now = self.flusher.start_due(&mut turn(
+            &mut self.context,
+            &self.config,
+            (self.now_ms, self.now_micros),
+        ));
+        if failed_now {
             self.release();
         }
-        self.checkpointer.start_due(&mut self.hub);
-        self.history_worker.start_due(&mut self.hub);
-        self.controller.start_due(&mut self.hub);
+        self.checkpointer.start_due(&mut turn(
+            &mut self.context,
+            &self.config,
+            (self.now_ms, self.now_micros),
+        ));
+        self.history_worker.start_due(&mut self.context.history);
+        let Context {
+            control_calls,
+            tenants,
+            router,
+            ..
+        } = &mut self.context;
+        self.controller
+            .start_due(control_calls, &tenants.registry, router.now);
         self.directory.start_due();
         let covered = Covered {
             through: self.checkpointer.through(),
             lacks_room: self.checkpointer.lacks_room(),
         };
-        self.retention.start_due(&mut self.hub, covered);
+        self.retention.start_due(
+            &mut turn(
+                &mut self.context,
+                &self.config,
+                (self.now_ms, self.now_micros),
+            ),
+            covered,
+        );
     }
 
     /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed
     /// process does not lose what it acknowledged. In `sync` flushes write.
-    fn write_out(&mut self) {
-        let Some(shard) = &mut self.hub.shard else {
+    pub(crate) fn write_out(&mut self) {
+        let Some(shard) = &mut self.context.router.shard else {
             return;
         };
         if shard.durability() == Durability::Sync || shard.failed() {
             return;
         }
         if let Err(error) = shard.log_mut().write_out() {
-            flush::stop(self.hub.core, shard, &error);
+            flush::stop(self.context.router.core, shard, &error);
             // Nobody knows which of the answers that wait there tell of what is lost.
             for &index in &self.to_write {
                 if let Some(connection) = self.connections.get_mut(index) {
@@ -265,7 +354,7 @@ impl Core {
     /// To other cores and to clients: what they are owed. True where another core has no room for all of it.
     fn send_all(&mut self) -> bool {
         self.write_out();
-        let crowded = self.hub.sender.deliver();
+        let crowded = self.context.router.sender.deliver();
         self.write_all();
         crowded
     }
@@ -284,7 +373,7 @@ impl Core {
     fn take_finished(
         &mut self,
         opening: &mut Option<Opening>,
-        context: &mut Context<'_>,
+        context: &mut task::Context<'_>,
     ) -> io::Result<bool> {
         let mut finished = false;
         if let Some(task) = opening
@@ -294,22 +383,57 @@ impl Core {
             self.open(shard?);
             finished = true;
         }
-        finished |= self.retention.poll(&mut self.hub, context);
-        finished |= self.controller.poll(&mut self.hub, context);
+        finished |= self.retention.poll(
+            &mut turn(
+                &mut self.context,
+                &self.config,
+                (self.now_ms, self.now_micros),
+            ),
+            context,
+        );
+        match self.controller.poll(self.context.router.shards, context) {
+            Polled::Nothing => {}
+            Polled::Failed => finished = true,
+            Polled::Durable(change) => {
+                finished = true;
+                self.put_into_force(&change);
+            }
+        }
         finished |= !self.controller.answers.is_empty();
         self.answer_control_calls();
-        finished |= self.directory.poll(&mut self.hub, context);
+        finished |= self.directory.poll(
+            &mut turn(
+                &mut self.context,
+                &self.config,
+                (self.now_ms, self.now_micros),
+            ),
+            context,
+        );
         let told: Vec<_> = self.history_worker.poll(context).collect();
-        for (request_id, outcome) in told {
-            self.deliver(request_id, Delivery::Outcome(&outcome));
+        for (request_id, result) in told {
+            self.deliver(request_id, Delivery::History(result));
             finished = true;
         }
-        match self.checkpointer.poll(&mut self.hub, context) {
+        match self.checkpointer.poll(
+            &mut turn(
+                &mut self.context,
+                &self.config,
+                (self.now_ms, self.now_micros),
+            ),
+            context,
+        ) {
             Finding::Nothing => {}
             Finding::Progress => finished = true,
             Finding::Damaged(error) => self.rebuild(error),
         }
-        if self.flusher.poll(&mut self.hub, context) {
+        if self.flusher.poll(
+            &mut turn(
+                &mut self.context,
+                &self.config,
+                (self.now_ms, self.now_micros),
+            ),
+            context,
+        ) {
             let (told_others, return_at_once) = (self.release(), self.closed_loop.take());
             if told_others && return_at_once {
                 self.flusher.be_patient();
@@ -325,7 +449,7 @@ impl Core {
             return PollTimeout::None;
         }
         let poll_timeout = match self.flusher.timeout_micros() {
-            Some(_) if self.spin.keeps_spinning(self.hub.now_micros) => return PollTimeout::None,
+            Some(_) if self.spin.keeps_spinning(self.now_micros) => return PollTimeout::None,
             Some(micros) => PollTimeout::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
             None if self.keeps_spinning() => return PollTimeout::None,
             None => PollTimeout::Endless,
@@ -339,49 +463,56 @@ impl Core {
 
     /// True where the core is better awake though there is nothing to do. What is in flight needs its processor.
     fn keeps_spinning(&mut self) -> bool {
-        !self.is_waiting() && self.spin.keeps_spinning(self.hub.now_micros)
+        !self.is_waiting() && self.spin.keeps_spinning(self.now_micros)
     }
 
     /// True where there is something to do without waiting.
     fn has_work(&self) -> bool {
-        let replies = self.hub.shard.as_ref().is_some_and(Shard::has_releasable);
+        let replies = self
+            .context
+            .router
+            .shard
+            .as_ref()
+            .is_some_and(Shard::has_releasable);
         replies || !self.to_read.is_empty() || !self.to_write.is_empty()
     }
 
     fn open(&mut self, opened: Opened) {
-        let counters = self.hub.shared.of(self.hub.core);
+        let counters = self.context.counters.of(self.context.router.core);
         counters.ready.store(1, Relaxed);
         let covered = (opened.through, opened.shard.log().appended());
         self.checkpointer
-            .open(opened.checkpoints, covered, self.hub.now_ms);
+            .open(opened.checkpoints, covered, self.now_ms);
         self.retention.open(opened.base);
-        self.hub.shard = Some(opened.shard);
-        self.hub.acquaint_shard();
-        self.directory.look(&mut self.hub);
+        self.context.router.shard = Some(opened.shard);
+        control::acquaint_shard(&mut self.context);
+        self.look_for_directory();
         self.count();
     }
 
     /// A layer can't be read: the process starts anew, without it.
     fn rebuild(&mut self, error: LayerError) {
-        if self.hub.shared.is_stopping() {
+        if self.context.counters.is_stopping() {
             return;
         }
-        report::error(&format!("shard {}: damaged: {error}", self.hub.core));
+        report::error(&format!(
+            "shard {}: damaged: {error}",
+            self.context.router.core
+        ));
         let aside = SetAside::of(error);
         if let Some(path) = aside.moved_to {
             report::info(&format!("it is kept as {}", path.display()));
         }
-        self.hub.shared.rebuild();
+        self.context.counters.rebuild();
     }
 
     /// Sees what is ready, and what time it is.
     fn wait(&mut self, poll_timeout: PollTimeout) -> io::Result<()> {
-        let since_micros = self.hub.monotonic_micros();
+        let since_micros = self.clock.micros();
         self.poller.poll(&mut self.ready, poll_timeout)?;
-        self.hub.read_clocks();
+        self.read_clocks();
         let found = !self.ready.is_empty();
-        self.flusher
-            .note_wait(since_micros, self.hub.now_micros, found);
+        self.flusher.note_wait(since_micros, self.now_micros, found);
         Ok(())
     }
 
@@ -405,7 +536,7 @@ impl Core {
         reuse(&mut self.to_read, to_read);
         busy |= self.take_messages();
         self.release();
-        if let Some(shard) = &mut self.hub.shard
+        if let Some(shard) = &mut self.context.router.shard
             && let Some(error) = shard.engine_mut().take_damage()
         {
             self.rebuild(error);
@@ -427,7 +558,7 @@ impl Core {
         connection.writable |= event.writable;
         if event.readable {
             self.closed_loop
-                .received(&mut connection.answered_micros, self.hub.now_micros);
+                .received(&mut connection.answered_micros, self.now_micros);
             connection.queue_read(index, &mut self.to_read);
         }
         if writable_again {
@@ -435,193 +566,12 @@ impl Core {
         }
     }
 
-    /// Works on what another core has sent.
-    pub(crate) fn work_on_message(&mut self, message: Message) {
-        match message {
-            Message::Request(envelope) => {
-                if let Some(shard) = &mut self.hub.shard {
-                    shard.request(envelope, self.hub.now);
-                } else {
-                    let reply = Reply::Refused(ApiError::NotReady);
-                    self.reply(envelope.origin.core, envelope.origin.request_id, reply);
-                }
-            }
-            Message::Reply {
-                from,
-                request_id,
-                reply,
-            } => self.deliver(request_id, Delivery::Reply(from, reply)),
-            Message::Changes(batch) => self.fan_out(&batch),
-            Message::Control(message) => self.take_control(message),
-            Message::ShardStatistics { from, statistics } => self.directory.take(from, statistics),
-            // The supervisor's, which is no core.
-            Message::Connectors(_) => {}
-        }
-    }
-
-    fn take_control(&mut self, message: ControlMessage) {
-        match message {
-            ControlMessage::Ask { origin, command } => {
-                if let Err(error) = self.hub.take_control_call(origin, command) {
-                    self.reply(origin.core, origin.request_id, Reply::Refused(error));
-                }
-            }
-            ControlMessage::Apply(change) => {
-                self.hub.apply(&change);
-                let done = Message::Control(ControlMessage::Applied);
-                self.hub.sender.send(0, done);
-            }
-            ControlMessage::Applied => {
-                self.controller.applied();
-                self.answer_control_calls();
-            }
-        }
-    }
-
-    fn answer_control_calls(&mut self) {
-        for (origin, reply) in std::mem::take(&mut self.controller.answers) {
-            self.reply(origin.core, origin.request_id, reply);
-        }
-    }
-
-    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld. True where some went to
-    /// other cores.
-    pub(crate) fn release(&mut self) -> bool {
-        self.write_out();
-        let withheld = self.flusher.is_flushing() && self.hub.is_sync();
-        let Some(shard) = &mut self.hub.shard else {
-            return false;
-        };
-        let own = self.hub.core;
-        let mut replies = std::mem::take(&mut self.replies);
-        let mut told_others = false;
-        shard.release(|origin, reply| {
-            told_others |= origin.core != own;
-            replies.push((origin, reply));
-        });
-        let changes = if withheld { None } else { shard.take_changes() };
-        let (visible, failed) = (shard.visible(), shard.failed());
-        for (origin, reply) in replies.drain(..) {
-            self.reply(origin.core, origin.request_id, reply);
-        }
-        self.replies = replies;
-        let gated = std::mem::take(&mut self.gated);
-        for &index in &gated {
-            let Some(connection) = self.connections.get_mut(index) else {
-                continue;
-            };
-            if failed {
-                connection.gated = false;
-                self.fail_gated(index);
-            } else if connection.responses.open_gates(visible) {
-                self.gated.push(index);
-            } else {
-                connection.gated = false;
-            }
-            self.queue_write(index);
-        }
-        reuse(&mut self.gated, gated);
-        // After those who published: one answer delays the watchers less than many updates would delay it.
-        if let Some(changes) = changes {
-            self.publish_changes(&changes);
-        }
-        self.count();
-        told_others
-    }
-
-    /// What this connection was to be told will never be durable: it is told so, and closed.
-    fn fail_gated(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        if connection.responses.drop_gated() {
-            let hub = &self.hub;
-            let error = ApiError::StorageFault;
-            connection.responses.push(Sequence::ZERO, |out| {
-                hub.write_error(out, RequestMeta::CLOSING, &error);
-            });
-            connection.close_after_sending(self.hub.now_ms);
-        }
-    }
-
-    fn reply(&mut self, core: u16, request_id: RequestId, reply: Reply) {
-        if core == self.hub.core {
-            self.deliver(request_id, Delivery::Reply(core, reply));
-        } else {
-            self.hub.sender.send(
-                core,
-                Message::Reply {
-                    from: self.hub.core,
-                    request_id,
-                    reply,
-                },
-            );
-        }
-    }
-
-    fn deliver(&mut self, request_id: RequestId, delivery: Delivery<'_>) {
-        let index = request_id.connection;
-        let Some(mut connection) = self.connections.take(index) else {
-            return;
-        };
-        let generation = connection.generation;
-        if generation == request_id.generation {
-            let intact = match &mut connection.session {
-                Session::Http(_) => {
-                    let responses = &mut connection.responses;
-                    let mut client = Client {
-                        responses,
-                        index,
-                        generation,
-                    };
-                    let slot = request_id.slot;
-                    match delivery {
-                        Delivery::Reply(from, reply) => {
-                            http::on_reply(&mut self.hub, &mut client, slot, (from, reply))
-                        }
-                        Delivery::Outcome(outcome) => {
-                            http::on_outcome(&mut self.hub, &mut client, slot, outcome)
-                        }
-                    }
-                }
-                Session::WebSocket(websocket) => {
-                    if let Delivery::Reply(_, reply) = delivery {
-                        let owner = Owner { index, generation };
-                        websocket.on_reply(&mut self.hub, owner, request_id.slot, &reply);
-                    }
-                    true
-                }
-            };
-            if !intact {
-                connection.closing = Closing::Now;
-            }
-            self.note_gate(index, &mut connection);
-        }
-        self.connections.put_back(index, connection);
-        self.queue_write(index);
-    }
-
-    /// Puts a connection with withheld answers on the list that a flush goes through.
-    pub(crate) fn note_gate(&mut self, index: u32, connection: &mut Connection) {
-        if connection.responses.is_gated() && !connection.gated {
-            connection.gated = true;
-            self.gated.push(index);
-        }
-    }
-
-    pub(crate) fn queue_write(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(index)
-            && !connection.queued
-        {
-            connection.queued = true;
-            self.to_write.push(index);
-        }
-    }
-
     /// Brings the counters that other cores read up to date.
     pub(crate) fn count(&self) {
-        let Some(shard) = &self.hub.shard else { return };
-        let counters = self.hub.shared.of(self.hub.core);
+        let Some(shard) = &self.context.router.shard else {
+            return;
+        };
+        let counters = self.context.counters.of(self.context.router.core);
         counters
             .entities
             .store(shard.engine().entities() as u64, Relaxed);

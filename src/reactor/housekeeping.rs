@@ -5,11 +5,11 @@ use super::connection::{Closing, Overdue, Session};
 use super::event_loop::{Core, MetricsClock};
 use super::poller::Token;
 use crate::api::{ApiError, encode};
-use crate::front::websocket::GOING_AWAY;
+use crate::front::http::RequestMeta;
+use crate::front::ws::GOING_AWAY;
 use crate::limits;
-use crate::service::pending::RequestMeta;
+use crate::model::CommitPoint;
 use crate::wire::ws::write_text;
-use flux_storage::Sequence;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How often connections are looked at for being overdue, in ticks.
@@ -24,14 +24,14 @@ impl Core {
         {
             self.listener_paused = self.poller.add(listener, Token::Listener).is_err();
         }
-        if self.hub.shared.is_stopping() && self.stopping_ms.is_none() {
+        if self.context.counters.is_stopping() && self.stopping_ms.is_none() {
             self.begin_stop();
         }
-        self.directory.look(&mut self.hub);
+        self.look_for_directory();
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.sweep();
         }
-        let since = self.hub.now_ms.saturating_sub(self.metrics.pushed_ms);
+        let since = self.now_ms.saturating_sub(self.metrics.pushed_ms);
         if since >= limits::METRICS_INTERVAL_SECONDS * 1000 {
             self.push_metrics(since);
         }
@@ -39,8 +39,8 @@ impl Core {
 
     /// Looks at every connection for what is overdue.
     pub(crate) fn sweep(&mut self) {
-        let now_ms = self.hub.now_ms;
-        let timeouts = self.hub.config.timeouts;
+        let now_ms = self.now_ms;
+        let timeouts = self.config.timeouts;
         let active_ms = limits::PUBLISHER_ACTIVE_SECONDS * 1000;
         while self
             .ended_publishers
@@ -78,9 +78,9 @@ impl Core {
             }
             self.queue_write(index);
         }
-        self.hub
-            .shared
-            .of(self.hub.core)
+        self.context
+            .counters
+            .of(self.context.router.core)
             .publishers
             .store(publishers, Relaxed);
     }
@@ -89,33 +89,31 @@ impl Core {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
-        let (hub, error) = (
-            &self.hub,
-            ApiError::Timeout {
-                part,
-                seconds: after_ms / 1000,
-            },
-        );
-        connection.responses.push(Sequence::ZERO, |out| {
-            hub.write_error(out, RequestMeta::CLOSING, &error);
+        let error = ApiError::Timeout {
+            part,
+            seconds: after_ms / 1000,
+        };
+        let writer = &self.writer;
+        connection.answers.push(CommitPoint::NONE, |out| {
+            writer.error(out, RequestMeta::CLOSING, &error);
         });
-        connection.close_after_sending(hub.now_ms);
+        connection.close_after_sending(self.now_ms);
     }
 
     pub(crate) fn push_metrics(&mut self, since_ms: u64) {
-        let mut metrics = self.hub.shared.metrics();
+        let mut metrics = self.context.counters.metrics();
         let accepted = metrics.events.saturating_sub(self.metrics.events);
         metrics.events_per_10_seconds = accepted.saturating_mul(10_000) / since_ms.max(1);
         let first = self.metrics.pushed_ms == 0;
         self.metrics = MetricsClock {
-            pushed_ms: self.hub.now_ms,
+            pushed_ms: self.now_ms,
             events: metrics.events,
         };
         if first {
             metrics.events_per_10_seconds = 0;
         }
         let (mut text, mut frame) = (Vec::new(), Vec::new());
-        encode::metrics_update(&mut text, &metrics, self.hub.now);
+        encode::metrics_update(&mut text, &metrics, self.context.router.now);
         write_text(&mut frame, &text);
         for index in self.connections.indexes() {
             let Some(connection) = self.connections.get_mut(index) else {
@@ -135,7 +133,7 @@ impl Core {
 
     /// Stops accepting; every connection ends when what it is owed is sent.
     pub(crate) fn begin_stop(&mut self) {
-        self.stopping_ms = Some(self.hub.now_ms);
+        self.stopping_ms = Some(self.now_ms);
         if let Some(listener) = self.listener.take() {
             self.poller.remove(&listener);
         }
@@ -147,12 +145,12 @@ impl Core {
             match &mut connection.session {
                 Session::WebSocket(websocket) => {
                     websocket.close(GOING_AWAY, "the server is shutting down");
-                    connection.close_after_sending(self.hub.now_ms);
+                    connection.close_after_sending(self.now_ms);
                 }
                 // A request that has begun to arrive is still answered.
                 Session::Http(reader) if reader.buffered() > 0 && idle => {}
                 Session::Http(_) if idle => connection.closing = Closing::Now,
-                Session::Http(_) => connection.close_after_sending(self.hub.now_ms),
+                Session::Http(_) => connection.close_after_sending(self.now_ms),
             }
             self.queue_write(index);
         }
@@ -163,10 +161,14 @@ impl Core {
         let Some(since) = self.stopping_ms else {
             return false;
         };
-        let late = self.hub.now_ms.saturating_sub(since) > limits::SHUTDOWN_SECONDS_MAX * 1000;
+        let late = self.now_ms.saturating_sub(since) > limits::SHUTDOWN_SECONDS_MAX * 1000;
         if self.connections.is_empty() || late {
-            self.hub.shared.of(self.hub.core).drained.store(1, Relaxed);
+            self.context
+                .counters
+                .of(self.context.router.core)
+                .drained
+                .store(1, Relaxed);
         }
-        late || self.hub.shared.is_drained()
+        late || self.context.counters.is_drained()
     }
 }

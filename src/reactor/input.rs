@@ -5,17 +5,18 @@ use super::event_loop::Core;
 use super::poller::Token;
 use super::prefetch::PrefetchIds;
 use crate::api::ApiError;
-use crate::front::http::{self, Client, Next};
-use crate::front::websocket::{After, Owner, WebSocket};
+use crate::front::http::{self, Client, Next, RequestMeta};
+use crate::front::ws::{After, WebSocket};
 use crate::limits;
-use crate::service::address_limiter::Exhausted;
-use crate::service::context::Hub;
-use crate::service::pending::RequestMeta;
+use crate::model::CommitPoint;
+use crate::service::subscribe::Subscriber;
+use crate::shard::Exhausted;
 use crate::shard::{Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
-use flux_storage::{Log, Sequence};
+use flux_storage::Log;
 use rustix::net::{RecvFlags, SendFlags};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
 use zeroize::Zeroize as _;
 
@@ -30,7 +31,11 @@ impl Core {
                 Ok(None) => return,
                 Err(error) => {
                     // Out of descriptors or memory: the connection waits in the backlog.
-                    if self.hub.shared.note_accept_failure(self.hub.core) {
+                    if self
+                        .context
+                        .counters
+                        .note_accept_failure(self.context.router.core)
+                    {
                         crate::report::warning(&format!(
                             "a connection could not be accepted: {error}"
                         ));
@@ -41,75 +46,79 @@ impl Core {
                     return;
                 }
             };
-            let limit = self.connections_max();
-            let beyond = self.hub.shared.connections().checked_sub(u64::from(limit));
-            if beyond.is_some_and(|beyond| beyond >= limits::CONNECTIONS_REFUSED_MAX) {
-                self.refuse(&socket, &ApiError::TooManyConnections { limit });
-                continue;
-            }
-            let now_ms = self.hub.now_ms;
-            let Some((index, generation)) = self.connections.reserve() else {
-                return;
-            };
-            if self
-                .poller
-                .add(&socket, Token::Connection { index, generation })
-                .is_err()
-            {
-                self.connections.release(index);
-                return;
-            }
-            let mut connection = Box::new(Connection::new(socket, generation, now_ms));
-            let refused = match beyond {
-                Some(_) => Some(ApiError::TooManyConnections { limit }),
-                None => self.count_address(&mut connection),
-            };
-            if let Some(error) = &refused
-                && beyond.is_none()
-                && self.hub.shared.connections() >= u64::from(limit / 2)
-            {
-                // To see one address's off in good order must not take the place of the others.
-                self.refuse(&connection.socket, error);
-                self.connections.release(index);
-                continue;
-            }
-            let over = refused.is_some();
-            if let Some(error) = refused {
-                let hub = &self.hub;
-                connection.responses.push(Sequence::ZERO, |out| {
-                    hub.write_error(out, RequestMeta::CLOSING, &error);
-                });
-                connection.close_after_sending(now_ms);
-            }
-            self.connections.put_back(index, connection);
-            self.hub
-                .shared
-                .of(self.hub.core)
-                .connections
-                .fetch_add(1, Relaxed);
-            // Its first request is often here already.
-            if over {
-                self.queue_write(index);
-            } else {
-                self.read_all(&[index]);
-            }
+            self.admit(socket);
+        }
+    }
+
+    /// Takes a connection in, or tells it why there is no room for it.
+    fn admit(&mut self, socket: TcpStream) {
+        let limit = self.connections_max();
+        let beyond = self
+            .context
+            .counters
+            .connections()
+            .checked_sub(u64::from(limit));
+        let too_many = ApiError::TooManyConnections { limit };
+        if beyond.is_some_and(|beyond| beyond >= limits::CONNECTIONS_REFUSED_MAX) {
+            self.refuse(&socket, &too_many);
+            return;
+        }
+        let now_ms = self.now_ms;
+        let Some((index, generation)) = self.connections.reserve() else {
+            return;
+        };
+        let token = Token::Connection { index, generation };
+        if self.poller.add(&socket, token).is_err() {
+            self.connections.release(index);
+            return;
+        }
+        let mut connection = Box::new(Connection::new(socket, generation, now_ms));
+        let refused = match beyond {
+            Some(_) => Some(too_many),
+            None => self.count_address(&mut connection),
+        };
+        if let Some(error) = &refused
+            && beyond.is_none()
+            && self.context.counters.connections() >= u64::from(limit / 2)
+        {
+            // To see one address's off in good order must not take the place of the others.
+            self.refuse(&connection.socket, error);
+            self.connections.release(index);
+            return;
+        }
+        let is_refused = refused.is_some();
+        if let Some(error) = refused {
+            let writer = &self.writer;
+            connection.answers.push(CommitPoint::NONE, |out| {
+                writer.error(out, RequestMeta::CLOSING, &error);
+            });
+            connection.close_after_sending(now_ms);
+        }
+        self.connections.put_back(index, connection);
+        let own = self.context.counters.of(self.context.router.core);
+        own.connections.fetch_add(1, Relaxed);
+        // Its first request is often here already.
+        if is_refused {
+            self.queue_write(index);
+        } else {
+            self.read_all(&[index]);
         }
     }
 
     /// Connections of the process: those that were configured, as far as there are descriptors.
     fn connections_max(&self) -> u32 {
-        let Hub {
-            runtime, config, ..
-        } = &self.hub;
-        runtime.max_connections.min(config.connections_possible)
+        let runtime = &self.context.tenants.runtime;
+        runtime
+            .max_connections
+            .min(self.config.connections_possible)
     }
 
     /// Counts a connection for its address. Why it is refused, where the address has too many.
     fn count_address(&self, connection: &mut Connection) -> Option<ApiError> {
         // Of a client that is gone again there is no address.
         let address = connection.socket.peer_addr().ok()?.ip();
-        let limit = self.hub.runtime.max_connections_per_address;
-        match self.hub.shared.connected.add(address, limit) {
+        let limit = self.context.tenants.runtime.max_connections_per_address;
+        match self.context.counters.connected.add(address, limit) {
             Ok(()) => {
                 connection.address = Some(address);
                 None
@@ -119,10 +128,9 @@ impl Core {
     }
 
     /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
-    fn refuse(&self, socket: &std::net::TcpStream, error: &ApiError) {
+    fn refuse(&self, socket: &TcpStream, error: &ApiError) {
         let mut answer = Vec::new();
-        self.hub
-            .write_error(&mut answer, RequestMeta::CLOSING, error);
+        self.writer.error(&mut answer, RequestMeta::CLOSING, error);
         match rustix::net::send(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             // Whether it was heard can't be waited for.
             Ok(_) | Err(_) => {}
@@ -144,10 +152,11 @@ impl Core {
 
     /// Tells the state which entities what has arrived is going to ask for, where that pays.
     fn prefetch(&mut self, group: &[u32]) {
-        let Some(shard) = with_many_entities(&mut self.hub.shard) else {
+        let Some(shard) = with_many_entities(&mut self.context.router.shard) else {
             return;
         };
-        let mut prefetch_ids = PrefetchIds::for_shard(self.hub.core, self.hub.shards);
+        let mut prefetch_ids =
+            PrefetchIds::for_shard(self.context.router.core, self.context.router.shards);
         let mut prefetch = |ids: &[&[u8]]| shard.engine_mut().prefetch(ids);
         for &index in group {
             let session = self.connections.get(index).map(|found| &found.session);
@@ -165,7 +174,7 @@ impl Core {
 
     /// The same for what other cores ask.
     fn prefetch_for_messages(&mut self, messages: &[Message]) {
-        let Some(shard) = with_many_entities(&mut self.hub.shard) else {
+        let Some(shard) = with_many_entities(&mut self.context.router.shard) else {
             return;
         };
         let mut prefetch_ids = PrefetchIds::default();
@@ -260,9 +269,9 @@ impl Core {
             Session::WebSocket(_) => false,
         };
         if idle && connection.closing == Closing::Open {
-            connection.began_ms = self.hub.now_ms;
+            connection.began_ms = self.now_ms;
         }
-        connection.received_ms = self.hub.now_ms;
+        connection.received_ms = self.now_ms;
         if connection.closing != Closing::Open {
             self.discard(connection, count);
             return;
@@ -297,7 +306,7 @@ impl Core {
             if let Session::WebSocket(_) = connection.session {
                 connection.closing = Closing::Now;
             } else {
-                connection.close_after_sending(self.hub.now_ms);
+                connection.close_after_sending(self.now_ms);
             }
         } else if connection.ended && connection.closing == Closing::Lingering {
             connection.closing = Closing::Now;
@@ -308,57 +317,57 @@ impl Core {
         let generation = connection.generation;
         if std::mem::take(&mut connection.starved) {
             // The wait was ours: the client's time begins anew.
-            connection.began_ms = self.hub.now_ms;
-            connection.received_ms = self.hub.now_ms;
+            connection.began_ms = self.now_ms;
+            connection.received_ms = self.now_ms;
         }
         while !connection.is_paused() {
             let Session::Http(reader) = &mut connection.session else {
                 return;
             };
-            let responses = &mut connection.responses;
-            let hub = &mut self.hub;
-            let request = match reader.next(|head| http::body_limit(hub, head)) {
+            let answers = &mut connection.answers;
+            let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
+            let request = match reader.next(|head| http::body_limit(context, head)) {
                 Ok(Parsed::NeedMore) => return,
                 Ok(Parsed::Continue) => {
-                    responses.push(Sequence::ZERO, |out| out.extend_from_slice(CONTINUE));
+                    answers.push(CommitPoint::NONE, |out| out.extend_from_slice(CONTINUE));
                     continue;
                 }
                 Ok(Parsed::Request(request)) => request,
                 Err(error) => {
                     let error = ApiError::Http(error);
-                    responses.push(Sequence::ZERO, |out| {
-                        hub.write_error(out, RequestMeta::CLOSING, &error);
+                    answers.push(CommitPoint::NONE, |out| {
+                        writer.error(out, RequestMeta::CLOSING, &error);
                     });
-                    connection.close_after_sending(hub.now_ms);
+                    connection.close_after_sending(now_ms);
                     return;
                 }
             };
-            let keep_alive = request.head.keep_alive && !hub.shared.is_stopping();
+            let keep_alive = request.head.keep_alive && !context.counters.is_stopping();
             let mut client = Client {
-                responses,
+                answers,
                 index,
                 generation,
             };
-            let next = http::serve(hub, &mut client, &request);
-            connection.began_ms = hub.now_ms;
+            let next = http::serve(context, writer, &mut client, &request);
+            connection.began_ms = now_ms;
             match next {
                 Next::Go => {}
                 Next::Last => {
-                    connection.close_after_sending(self.hub.now_ms);
+                    connection.close_after_sending(self.now_ms);
                     return;
                 }
                 Next::Secret => {
                     reader.wipe_consumed();
                     self.received.zeroize();
                 }
-                Next::Published => connection.published_ms = hub.now_ms.max(1),
+                Next::Published => connection.published_ms = now_ms.max(1),
                 Next::Upgrade { metrics } => {
                     self.upgrade(index, connection, metrics);
                     return;
                 }
             }
             if !keep_alive {
-                connection.close_after_sending(self.hub.now_ms);
+                connection.close_after_sending(self.now_ms);
                 return;
             }
         }
@@ -373,9 +382,9 @@ impl Core {
         let mut websocket = Box::new(WebSocket::new(metrics, connection.address));
         websocket.reader.receive(&rest);
         connection.session = Session::WebSocket(websocket);
-        self.hub
-            .shared
-            .of(self.hub.core)
+        self.context
+            .counters
+            .of(self.context.router.core)
             .websockets
             .fetch_add(1, Relaxed);
         self.work_websocket(index, connection);
@@ -385,12 +394,12 @@ impl Core {
         let Session::WebSocket(websocket) = &mut connection.session else {
             return;
         };
-        let owner = Owner {
+        let subscriber = Subscriber {
             index,
             generation: connection.generation,
         };
-        if websocket.serve(&mut self.hub, owner) == After::Close {
-            connection.close_after_sending(self.hub.now_ms);
+        if websocket.serve(&mut self.context, subscriber) == After::Close {
+            connection.close_after_sending(self.now_ms);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One core's loop.
 
 pub(crate) mod closed_loop;
+pub(crate) mod config;
 pub(crate) mod connection;
+pub(crate) mod delivery;
 pub(crate) mod event_loop;
 pub(crate) mod group_commit_delay;
 pub(crate) mod housekeeping;

@@ -4,9 +4,9 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
-use crate::front::websocket::{Owner, SLOW_READER, TRY_AGAIN_LATER};
+use crate::front::ws::{SLOW_READER, TRY_AGAIN_LATER};
 use crate::limits;
-use crate::service::pending::PendingRequest;
+use crate::service::subscribe::Subscriber;
 use crate::shard::Message;
 use crate::subscribe::ChangeBatch;
 use rustix::net::SendFlags;
@@ -17,10 +17,11 @@ impl Core {
     pub(crate) fn publish_changes(&mut self, changes: &CollectedChanges) {
         for batch in &changes.batches {
             for &core in &changes.cores {
-                if core == self.hub.core {
+                if core == self.context.router.core {
                     self.fan_out(batch);
                 } else {
-                    self.hub
+                    self.context
+                        .router
                         .sender
                         .send(core, Message::Changes(Arc::clone(batch)));
                 }
@@ -32,7 +33,9 @@ impl Core {
     pub(crate) fn fan_out(&mut self, batch: &ChangeBatch) {
         let mut hits = std::mem::take(&mut self.hits);
         for change in batch.changes() {
-            self.hub.subscribers.matches(change.entity_id(), &mut hits);
+            self.context
+                .subscribers
+                .matches(change.entity_id(), &mut hits);
             for &index in &hits {
                 let Some(connection) = self.connections.get_mut(index) else {
                     continue;
@@ -44,7 +47,7 @@ impl Core {
                 if websocket.outbox.push_change(change).is_err() {
                     self.drop_slow_reader(index);
                 } else if owed {
-                    connection.sent_ms = self.hub.now_ms;
+                    connection.sent_ms = self.now_ms;
                 }
                 self.queue_write(index);
             }
@@ -58,7 +61,7 @@ impl Core {
         };
         if let Session::WebSocket(websocket) = &mut connection.session {
             websocket.close(TRY_AGAIN_LATER, SLOW_READER);
-            connection.close_after_sending(self.hub.now_ms);
+            connection.close_after_sending(self.now_ms);
         }
     }
 
@@ -96,10 +99,10 @@ impl Core {
                 SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
             ) {
                 Ok(count) => {
-                    connection.sent_ms = self.hub.now_ms;
+                    connection.sent_ms = self.now_ms;
                     if is_http {
                         self.closed_loop
-                            .answered(&mut connection.answered_micros, self.hub.now_micros);
+                            .answered(&mut connection.answered_micros, self.now_micros);
                     }
                     connection.writable = count == wanted;
                     connection.advance(is_http, count);
@@ -113,7 +116,7 @@ impl Core {
         if !connection.writable {
             connection.stalled = true;
         }
-        connection.finish_closing(self.hub.now_ms);
+        connection.finish_closing(self.now_ms);
         if connection.starved && !connection.is_paused() && connection.closing == Closing::Open {
             connection.queue_read(index, &mut self.to_read);
         }
@@ -121,40 +124,38 @@ impl Core {
 
     /// Lets a listing go on that waited for the socket. True where there is something to write again.
     pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection) -> bool {
-        if connection.responses.waiting() == 0 {
+        if connection.answers.waiting() == 0 {
             return false;
         }
-        if std::mem::take(&mut connection.stalled)
-            && let Some((_, PendingRequest::List(listing))) = connection.responses.front_pending()
-        {
-            listing.forget_unsent();
+        if std::mem::take(&mut connection.stalled) {
+            connection.answers.forget_unsent();
         }
         let generation = connection.generation;
         let mut client = Client {
-            responses: &mut connection.responses,
+            answers: &mut connection.answers,
             index,
             generation,
         };
-        if !http::start_front(&mut self.hub, &mut client) {
+        if !http::advance_front(&mut self.context, &self.writer, &mut client) {
             connection.closing = Closing::Now;
         }
         self.note_gate(index, connection);
-        !connection.responses.sendable().is_empty()
+        !connection.answers.sendable().is_empty()
     }
 
     pub(crate) fn end(&mut self, index: u32, mut connection: Connection) {
-        let counters = self.hub.shared.of(self.hub.core);
+        let counters = self.context.counters.of(self.context.router.core);
         counters.connections.fetch_sub(1, Relaxed);
         if let Some(address) = connection.address {
-            self.hub.shared.connected.remove(address);
+            self.context.counters.connected.remove(address);
         }
         if let Session::WebSocket(websocket) = &mut connection.session {
             counters.websockets.fetch_sub(1, Relaxed);
-            let owner = Owner {
+            let subscriber = Subscriber {
                 index,
                 generation: connection.generation,
             };
-            websocket.leave(&mut self.hub, owner);
+            websocket.leave(&mut self.context, subscriber);
         }
         // A producer that connects anew for each event is one all the same; beyond the bound some are not counted.
         if connection.published_ms > 0

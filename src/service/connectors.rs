@@ -1,24 +1,23 @@
-//! Calls about connectors: what changes them goes through the control plane, what shows them asks their supervisor.
+//! Connectors and their credentials: what changes them goes through the control plane, what shows them asks their
+//! supervisor.
 
-use super::context::{Answer, CORS_ORIGIN, Hub};
-use super::namespaces::Progress;
-use super::pending::RequestMeta;
+use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::connectors::{ShownConnector, parse_namespace, parse_token, write_list};
 use crate::api::route::ConnectorRoute;
 use crate::auth::Access;
 use crate::connectors::{parse_definition, seal};
 use crate::control::{Command, ConnectorId};
+use crate::log::EventLog;
 use crate::shard::{ConnectorsAsked, Message, Origin, Reply, RequestId};
-use crate::wire::http1::Head;
 
 /// A call on its way: what it waits for.
 #[derive(Debug)]
-pub(crate) enum ConnectorCall {
+pub(crate) enum PendingConnector {
     /// The state of all connectors that whoever asks may see.
     Listing { with_owner: bool },
     /// The state of one.
-    Showing { status: u16, with_owner: bool },
+    Showing { created: bool, with_owner: bool },
     /// A definition to be in force.
     Defining(ConnectorId),
     /// A connector to be gone.
@@ -41,9 +40,13 @@ const NAME_THE_OWNER: ApiError = ApiError::InvalidQuery {
 };
 
 impl Whose {
-    fn of(hub: &Hub, head: &Head<'_>) -> Result<Self, ApiError> {
-        let access = hub.access(head)?;
-        let named = parse_namespace(head.query)?;
+    fn of<L>(
+        context: &Context<L>,
+        caller: &Caller<'_>,
+        query: Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let access = context.tenants.access(&caller.credentials)?;
+        let named = parse_namespace(query)?;
         match (access, named) {
             (Access::Open, _) => Ok(Self::Of("".into())),
             (Access::Owner(own), named) => match named {
@@ -51,7 +54,7 @@ impl Whose {
                 Some(_) | None => Ok(Self::Of(own.as_str().into())),
             },
             (Access::Admin, None) => Ok(Self::Everybodys),
-            (Access::Admin, Some(name)) => match hub.registry.get(&name) {
+            (Access::Admin, Some(name)) => match context.tenants.registry.get(&name) {
                 Some(_) => Ok(Self::Of(name)),
                 None => Err(ApiError::NoNamespace),
             },
@@ -72,18 +75,38 @@ impl Whose {
     }
 }
 
-impl ConnectorCall {
-    /// Begins a call.
-    ///
-    /// # Errors
-    /// Where it comes to nothing.
-    pub(crate) fn start(
-        hub: &mut Hub,
-        (head, body): (&Head<'_>, &[u8]),
-        route: ConnectorRoute<'_>,
-        request_id: RequestId,
+/// What one call asks for.
+#[derive(Debug)]
+pub(crate) struct ConnectorCall<'c> {
+    /// What, and of which connector.
+    pub(crate) route: ConnectorRoute<'c>,
+    /// The raw query, which may name the namespace that is meant.
+    pub(crate) query: Option<&'c str>,
+    /// The JSON that came with it.
+    pub(crate) body: &'c [u8],
+}
+
+/// Begins a call.
+///
+/// # Errors
+/// If it comes to nothing.
+pub(crate) fn begin<L: EventLog>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    call: ConnectorCall<'_>,
+) -> Result<Begun, ApiError> {
+    let pending = PendingConnector::start(context, caller, call)?;
+    Ok(Begun::Waiting(Pending::Connectors(Box::new(pending))))
+}
+
+impl PendingConnector {
+    fn start<L: EventLog>(
+        context: &mut Context<L>,
+        caller: &Caller<'_>,
+        ConnectorCall { route, query, body }: ConnectorCall<'_>,
     ) -> Result<Self, ApiError> {
-        let whose = Whose::of(hub, head)?;
+        let whose = Whose::of(context, caller, query)?;
+        let request_id = caller.request_id;
         let id = |whose: Whose, name: &str| {
             Ok::<_, ApiError>(ConnectorId {
                 owner: whose.one()?,
@@ -94,15 +117,15 @@ impl ConnectorCall {
             ConnectorRoute::List => {
                 let owner = whose.any();
                 let with_owner = owner.is_none();
-                hub.ask_connectors(request_id, owner, None)?;
+                ask_supervisor(context, request_id, owner, None)?;
                 Ok(Self::Listing { with_owner })
             }
             ConnectorRoute::Show(name) => {
                 let owner = whose.any();
                 let with_owner = owner.is_none();
-                hub.ask_connectors(request_id, owner, Some(name.into()))?;
+                ask_supervisor(context, request_id, owner, Some(name.into()))?;
                 Ok(Self::Showing {
-                    status: 200,
+                    created: false,
                     with_owner,
                 })
             }
@@ -117,72 +140,91 @@ impl ConnectorCall {
                     id: id.clone(),
                     definition: text,
                 };
-                hub.ask_control(request_id, command)?;
+                control::ask(context, request_id, command)?;
                 Ok(Self::Defining(id))
             }
             ConnectorRoute::Remove(name) => {
-                hub.ask_control(request_id, Command::RemoveConnector(id(whose, &name)?))?;
+                control::ask(
+                    context,
+                    request_id,
+                    Command::RemoveConnector(id(whose, &name)?),
+                )?;
                 Ok(Self::Removing)
             }
             ConnectorRoute::StoreToken(name) => {
                 let id = id(whose, &name)?;
-                if !id.is_built_in() && hub.registry.connectors().get(&id).is_none() {
+                if !id.is_built_in() && context.tenants.registry.connectors().get(&id).is_none() {
                     return Err(ApiError::NoConnector);
                 }
                 let token = parse_token(body)?;
-                let key = hub.config.encryption_key.as_ref();
+                let key = context.encryption_key.as_ref();
                 let key = key.ok_or(ApiError::EncryptionKeyMissing)?;
                 // Without randomness there is nothing to be done but to try again.
                 let sealed = seal(key, &id, &token).or(Err(ApiError::Overloaded))?;
-                hub.ask_control(request_id, Command::StoreCredential { id, sealed })?;
+                control::ask(context, request_id, Command::StoreCredential { id, sealed })?;
                 Ok(Self::Changing)
             }
             ConnectorRoute::RemoveToken(name) => {
-                hub.ask_control(request_id, Command::RemoveCredential(id(whose, &name)?))?;
+                control::ask(
+                    context,
+                    request_id,
+                    Command::RemoveCredential(id(whose, &name)?),
+                )?;
                 Ok(Self::Changing)
             }
         }
     }
 
-    /// Takes a reply; writes the answer where it was the last.
+    /// Takes a reply.
     ///
     /// # Errors
-    /// Where the call comes to nothing.
-    pub(crate) fn take(
+    /// If the call comes to nothing.
+    pub(super) fn resume<L: EventLog>(
         &mut self,
-        hub: &mut Hub,
-        (request_id, meta): (RequestId, RequestMeta),
+        context: &mut Context<L>,
+        request_id: RequestId,
         reply: Reply,
-        out: &mut Vec<u8>,
-    ) -> Result<Progress, ApiError> {
+    ) -> Result<Option<Outcome>, ApiError> {
+        let answer = &mut context.answer;
         match (&*self, reply) {
-            (_, Reply::Refused(error)) => return Err(error),
+            (_, Reply::Refused(error)) => Err(error),
             (Self::Listing { with_owner }, Reply::Connectors(all)) => {
-                let mut body = Vec::new();
-                write_list(&mut body, &all, *with_owner);
-                write(hub, meta, (200, &body), out);
+                answer.clear();
+                write_list(answer, &all, *with_owner);
+                Ok(Some(Outcome::Done))
             }
-            (Self::Showing { status, with_owner }, Reply::Connectors(found)) => {
-                let mut body = Vec::new();
-                one(&found, *with_owner)?.write_detail(&mut body, *with_owner);
-                write(hub, meta, (*status, &body), out);
+            (
+                Self::Showing {
+                    created,
+                    with_owner,
+                },
+                Reply::Connectors(found),
+            ) => {
+                answer.clear();
+                one(&found, *with_owner)?.write_detail(answer, *with_owner);
+                Ok(Some(if *created {
+                    Outcome::Created
+                } else {
+                    Outcome::Done
+                }))
             }
             (Self::Defining(id), Reply::Controlled) => {
                 let owner = Some(id.owner.clone());
-                hub.ask_connectors(request_id, owner, Some(id.name.clone()))?;
+                ask_supervisor(context, request_id, owner, Some(id.name.clone()))?;
                 *self = Self::Showing {
-                    status: 201,
+                    created: true,
                     with_owner: false,
                 };
-                return Ok(Progress::Waiting);
+                Ok(None)
             }
-            (Self::Removing, Reply::Controlled) => write(hub, meta, (204, b""), out),
+            (Self::Removing, Reply::Controlled) => Ok(Some(Outcome::Empty)),
             (Self::Changing, Reply::Controlled) => {
-                write(hub, meta, (200, b"{\"success\":true}"), out);
+                answer.clear();
+                answer.extend_from_slice(b"{\"success\":true}");
+                Ok(Some(Outcome::Done))
             }
-            _ => return Ok(Progress::Waiting),
+            _ => Ok(None),
         }
-        Ok(Progress::Done)
     }
 }
 
@@ -196,39 +238,30 @@ fn one(found: &[ShownConnector], with_owner: bool) -> Result<&ShownConnector, Ap
     }
 }
 
-fn write(hub: &Hub, meta: RequestMeta, (status, body): (u16, &[u8]), out: &mut Vec<u8>) {
-    let answer = Answer {
-        status,
-        headers: &[CORS_ORIGIN],
-        body,
-    };
-    hub.write_json(out, meta, answer);
-}
-
-impl Hub {
-    /// Asks the supervisor of connectors what it knows; [`Reply::Connectors`] comes to `ticket`.
-    ///
-    /// # Errors
-    /// Where it is too far behind.
-    fn ask_connectors(
-        &mut self,
-        request_id: RequestId,
-        owner: Option<Box<str>>,
-        name: Option<Box<str>>,
-    ) -> Result<(), ApiError> {
-        let supervisor = self.shards;
-        if !self.sender.has_room(supervisor) {
-            return Err(ApiError::Overloaded);
-        }
-        let asked = ConnectorsAsked {
-            origin: Origin {
-                core: self.core,
-                request_id,
-            },
-            owner,
-            name,
-        };
-        self.sender.send(supervisor, Message::Connectors(asked));
-        Ok(())
+/// Asks the supervisor of connectors what it knows; [`Reply::Connectors`] comes to `request_id`.
+///
+/// # Errors
+/// [`ApiError::Overloaded`] if it is too far behind.
+fn ask_supervisor<L: EventLog>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    owner: Option<Box<str>>,
+    name: Option<Box<str>>,
+) -> Result<(), ApiError> {
+    let router = &mut context.router;
+    // It is the member of the mailboxes behind those of the shards.
+    let supervisor = router.shards;
+    if !router.sender.has_room(supervisor) {
+        return Err(ApiError::Overloaded);
     }
+    let asked = ConnectorsAsked {
+        origin: Origin {
+            core: router.core,
+            request_id,
+        },
+        owner,
+        name,
+    };
+    router.sender.send(supervisor, Message::Connectors(asked));
+    Ok(())
 }

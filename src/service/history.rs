@@ -1,31 +1,29 @@
 //! Requests about the past: events, and the state as it was.
 //!
 //! ```text
-//! request ─▶ ask the shards concerned for readers of their logs ─▶ all there ─▶ a job for the historian ─▶ answer
+//! request ─▶ ask the shards concerned for readers of their logs ─▶ all there ─▶ a job for the history worker ─▶ result
 //! ```
 //!
-//! A shard hands out its reader when what it read so far is visible, so that an answer never shows what may be lost,
+//! A shard hands out its reader when what it read so far is visible, so that a result never shows what may be lost,
 //! and shows what was acknowledged before the request.
 
-use super::context::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
-use super::pending::RequestMeta;
+use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
-use crate::background::history::{Job, Outcome, Readers};
+use crate::background::history::{Job, JobResult, Readers};
 use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog};
-use crate::model::place_key;
+use crate::log::EventLog;
 use crate::report;
 use crate::shard::{Reply, RequestId, ShardRequest};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// How often a request is begun anew because retention removed a file that it was about to read.
+/// How often a request begins anew because retention removed a file that it was about to read.
 const ATTEMPTS_MAX: u8 = 4;
 
 /// A request about the past on its way.
 #[derive(Debug)]
-pub(crate) struct HistoryRequest {
-    meta: RequestMeta,
-    asked: Arc<HistoryQuery>,
+pub(crate) struct PendingHistory {
+    query: Arc<HistoryQuery>,
     /// By shard; those that it does not concern stay empty.
     logs: Vec<Option<LiveLog>>,
     /// Shards that have not answered.
@@ -34,150 +32,126 @@ pub(crate) struct HistoryRequest {
     readers: Rc<Readers>,
 }
 
-impl HistoryRequest {
-    /// Begins a request whose replies come to `ticket`.
-    ///
-    /// # Errors
-    /// Where too much of the past is read already, or a shard can't be asked.
-    pub(crate) fn start(
-        hub: &mut Hub,
-        meta: RequestMeta,
-        request_id: RequestId,
-        asked: HistoryQuery,
-    ) -> Result<Self, ApiError> {
-        let mut request = Self {
-            meta,
-            logs: Vec::new(),
-            waiting: 0,
-            attempts: 0,
-            readers: hub.past.admit(concerned(hub, &asked).len())?,
-            asked: Arc::new(asked),
-        };
-        request.ask(hub, request_id)?;
-        Ok(request)
-    }
+/// Begins a request about the past.
+///
+/// # Errors
+/// If too much of the past is read already, or a shard can't be asked.
+pub(crate) fn begin<L: EventLog>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    query: HistoryQuery,
+) -> Result<Begun, ApiError> {
+    let concerned = context.router.shards_of_key(query.placement());
+    let mut request = PendingHistory {
+        logs: Vec::new(),
+        waiting: 0,
+        attempts: 0,
+        readers: context.history.admit(concerned.len())?,
+        query: Arc::new(query),
+    };
+    request.ask(context, caller.request_id)?;
+    Ok(Begun::Waiting(Pending::History(Box::new(request))))
+}
 
-    fn ask(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
+/// Gives the history worker's result to the call that waits for it. `None`: it has begun anew.
+pub(crate) fn finish<L: EventLog>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    pending: &mut Pending,
+    result: JobResult,
+) -> Option<Outcome> {
+    let Pending::History(request) = pending else {
+        return None;
+    };
+    let error = match result {
+        Ok(found) => return Some(request.outcome(context, found)),
+        Err(error) if error.is_moved() && request.attempts < ATTEMPTS_MAX => {
+            match request.ask(context, request_id) {
+                Ok(()) => return None,
+                Err(error) => error,
+            }
+        }
+        Err(error) => {
+            report_fault(&error);
+            error.answer()
+        }
+    };
+    Some(Outcome::Failed(error))
+}
+
+impl PendingHistory {
+    fn ask<L: EventLog>(
+        &mut self,
+        context: &mut Context<L>,
+        request_id: RequestId,
+    ) -> Result<(), ApiError> {
         self.attempts += 1;
         self.logs = Vec::new();
-        self.logs.resize_with(usize::from(hub.shards), || None);
-        let shards = concerned(hub, &self.asked);
+        let router = &mut context.router;
+        self.logs.resize_with(usize::from(router.shards), || None);
+        let shards = router.shards_of_key(self.query.placement());
         self.waiting = shards.len();
         for shard in shards {
-            hub.ask(shard, request_id, ShardRequest::Past)?;
+            router.ask(shard, request_id, ShardRequest::Past)?;
         }
         Ok(())
     }
 
-    /// For the answer's head.
-    pub(crate) fn meta(&self) -> RequestMeta {
-        self.meta
-    }
-
-    /// Takes a shard's reply; with the last of them the historian gets to work.
+    /// Takes a shard's reply; with the last of them the history worker gets to work.
     ///
     /// # Errors
-    /// Where the shard refused.
-    pub(crate) fn take(
+    /// If the shard rejected the request.
+    pub(super) fn resume<L: EventLog>(
         &mut self,
-        hub: &mut Hub,
+        context: &mut Context<L>,
         request_id: RequestId,
         (from, reply): (u16, Reply),
-    ) -> Result<(), ApiError> {
+    ) -> Result<Option<Outcome>, ApiError> {
         match reply {
             Reply::Past(log) => {
-                if let Some(slot) = self.logs.get_mut(usize::from(from))
-                    && slot.is_none()
+                if let Some(place) = self.logs.get_mut(usize::from(from))
+                    && place.is_none()
                 {
-                    *slot = Some(*log);
+                    *place = Some(*log);
                     self.waiting -= 1;
                 }
             }
             Reply::Refused(error) => return Err(error),
-            _ => return Ok(()),
+            _ => return Ok(None),
         }
         if self.waiting == 0 {
-            hub.past.give(Job {
+            context.history.push(Job {
                 request_id,
-                asked: Arc::clone(&self.asked),
+                query: Arc::clone(&self.query),
                 logs: std::mem::take(&mut self.logs),
                 readers: Rc::clone(&self.readers),
             });
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Writes the answer that an outcome is; false where the request has begun anew.
-    pub(crate) fn finish(
-        &mut self,
-        hub: &mut Hub,
-        request_id: RequestId,
-        outcome: &Outcome,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let error = match outcome {
-            Ok(told) => {
-                self.write(hub, told, out);
-                return true;
-            }
-            Err(error) if error.is_moved() && self.attempts < ATTEMPTS_MAX => {
-                match self.ask(hub, request_id) {
-                    Ok(()) => return false,
-                    Err(error) => error,
-                }
-            }
-            Err(error) => {
-                note(error);
-                error.answer()
-            }
-        };
-        hub.write_error(out, self.meta, &error);
-        true
-    }
-
-    fn write(&self, hub: &Hub, told: &HistoryResult, out: &mut Vec<u8>) {
-        let (json, link) = match (told, &*self.asked) {
-            (HistoryResult::Entity(None), _) => {
-                hub.write_error(out, self.meta, &ApiError::NoEntity);
-                return;
-            }
+    fn outcome<L>(&self, context: &mut Context<L>, found: HistoryResult) -> Outcome {
+        let (json, next) = match (found, &*self.query) {
+            (HistoryResult::Entity(None), _) => return Outcome::Failed(ApiError::NoEntity),
             (HistoryResult::Entity(Some(json)), _) => (json, None),
             (HistoryResult::Events(page), HistoryQuery::Events(query)) => {
-                (&page.json, page.next.map(|next| query.next_link(next)))
+                let next = page.next.map(|next| query.next_link(next));
+                (page.json, next)
             }
             (HistoryResult::List(page), HistoryQuery::List { query, .. }) => {
-                let next = page.next.as_deref();
-                (&page.json, next.map(|id| query.next_link(id)))
+                let next = page.next.as_deref().map(|id| query.next_link(id));
+                (page.json, next)
             }
-            (HistoryResult::Events(page), _) => (&page.json, None),
-            (HistoryResult::List(page), _) => (&page.json, None),
+            (HistoryResult::Events(page), _) => (page.json, None),
+            (HistoryResult::List(page), _) => (page.json, None),
         };
-        let mut headers = vec![CORS_ORIGIN];
-        if let Some(link) = &link {
-            headers.extend([("Link", link.as_str()), CORS_EXPOSE]);
-        }
-        let answer = Answer {
-            status: 200,
-            headers: &headers,
-            body: json,
-        };
-        hub.write_json(out, self.meta, answer);
-    }
-}
-
-/// The shards of the newest generation that a request concerns.
-fn concerned(hub: &Hub, asked: &HistoryQuery) -> std::ops::Range<u16> {
-    match asked.placement() {
-        None => 0..hub.shards,
-        Some(key) => {
-            let shard = place_key(key, hub.shards);
-            shard..shard + 1
-        }
+        context.answer = json;
+        Outcome::Page { next }
     }
 }
 
 /// A fault of ours is the operator's to know.
-fn note(error: &HistoryError) {
+fn report_fault(error: &HistoryError) {
     if error.is_fault() {
         report::error(&format!("history can't be read: {error}"));
     }

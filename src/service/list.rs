@@ -1,17 +1,17 @@
-//! A listing of entities, merged by id from the parts that shards deliver.
+//! Listing entities, merged by id from the parts that shards deliver.
 //!
-//! Without a limit it is streamed: a part is asked for when the one before is used up, and written only while the
-//! socket takes bytes, so that a slow reader costs one part per shard and no more. With a limit the page is
-//! gathered first, since its head has to say whether another follows.
+//! With a limit the page is gathered first, since its outcome says whether another follows. Without one the listing is
+//! handed out in parts: its front asks for the next part only while the socket takes bytes, so a slow reader costs one
+//! part per shard and no more, and each entity is current when it is sent.
 
-use super::context::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
-use super::pending::RequestMeta;
+use super::{Begun, Caller, Context, Outcome, Pending, history};
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::engine::Chunk;
+use crate::history::HistoryQuery;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX};
-use crate::shard::{Reply, RequestId, ShardRequest};
-use crate::wire::http1::{BodyLength, ResponseHead, Version, write_chunk, write_last_chunk};
+use crate::log::EventLog;
+use crate::shard::{Reply, RequestId, Router, ShardRequest};
 use std::sync::Arc;
 
 /// One shard's part.
@@ -84,33 +84,49 @@ impl Part {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    meta: RequestMeta,
     query: Arc<ListQuery>,
     parts: Vec<Part>,
-    /// The last id written.
+    /// The last id handed out.
     last_id: Option<Box<str>>,
-    written: usize,
-    /// The page, where there is a limit.
+    count: usize,
+    /// The page so far, if there is a limit.
     page: Vec<u8>,
-    /// The head of a streamed answer is written.
-    begun: bool,
 }
 
 /// How far a listing came.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// It waits for a part, or for the socket.
+pub(crate) enum ListStep {
+    /// It waits for a shard. The JSON in [`Context::answer`], if any, is its next part.
     Waiting,
-    /// It is complete.
-    Done,
-    /// It can't go on after its head was sent: the connection has to break, so that the client sees it.
-    Broken,
+    /// The JSON in [`Context::answer`] is its next part; more can be had at once.
+    Part,
+    /// The JSON in [`Context::answer`] is its last part.
+    Last,
+    /// The page is gathered.
+    Page(Outcome),
+}
+
+/// Begins a listing of entities, as they are or as they were. One of the present always waits: its front calls
+/// [`Listing::advance`].
+///
+/// # Errors
+/// If this core's shard is not there yet, or the past can't be asked.
+pub(crate) fn begin<L: EventLog>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    query: ListQuery,
+) -> Result<Begun, ApiError> {
+    if let Some(at) = query.at.filter(|at| *at < context.router.now) {
+        return history::begin(context, caller, HistoryQuery::List { query, at });
+    }
+    context.router.shard.as_ref().ok_or(ApiError::NotReady)?;
+    let listing = Listing::new(&context.router, query);
+    Ok(Begun::Waiting(Pending::List(Box::new(listing))))
 }
 
 impl Listing {
-    /// A listing that has not begun.
-    pub(crate) fn new(hub: &Hub, meta: RequestMeta, query: ListQuery) -> Self {
-        let shards = hub.shards_holding(query.namespace.as_deref(), query.prefix.as_deref());
+    fn new<L: EventLog>(router: &Router<L>, query: ListQuery) -> Self {
+        let shards = router.shards_holding(query.namespace.as_deref(), query.prefix.as_deref());
         let part = |shard| Part {
             shard,
             chunk: Chunk::default(),
@@ -118,36 +134,24 @@ impl Listing {
             asked: false,
         };
         Self {
-            meta,
             parts: shards.map(part).collect(),
             last_id: None,
-            written: 0,
+            count: 0,
             page: Vec::new(),
-            begun: false,
             query: Arc::new(query),
         }
     }
 
-    /// For the answer's head.
-    pub(crate) fn meta(&self) -> RequestMeta {
-        self.meta
-    }
-
-    /// Entities written so far.
-    pub(crate) fn written(&self) -> usize {
-        self.written
-    }
-
-    /// True once its head is on the way: it can no longer fail but by breaking off.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun
+    /// True if it is a page, which is answered as a whole.
+    pub(crate) fn is_page(&self) -> bool {
+        self.query.limit.is_some()
     }
 
     /// Takes a part from a shard.
     ///
     /// # Errors
-    /// Where the shard refused.
-    pub(crate) fn take(&mut self, from: u16, reply: Reply) -> Result<(), ApiError> {
+    /// If the shard rejected the request.
+    pub(super) fn take(&mut self, from: u16, reply: Reply) -> Result<(), ApiError> {
         let Some(part) = self.parts.iter_mut().find(|part| part.shard == from) else {
             return Ok(());
         };
@@ -163,7 +167,7 @@ impl Listing {
         }
     }
 
-    /// Parts that lay here while the socket took nothing are out of date: they are asked for again.
+    /// Forgets the parts that lay here while the socket took nothing: they are out of date, and are asked for again.
     pub(crate) fn forget_unsent(&mut self) {
         for part in self.parts.iter_mut().filter(|part| !part.is_used_up()) {
             part.chunk = Chunk::default();
@@ -171,58 +175,60 @@ impl Listing {
         }
     }
 
-    /// Writes what there is to `out`, and asks for what is missing.
-    pub(crate) fn pump(
+    /// Goes on as far as it can, and asks for what is missing.
+    ///
+    /// # Errors
+    /// If a shard can't be asked.
+    pub(crate) fn advance<L: EventLog>(
         &mut self,
-        hub: &mut Hub,
+        context: &mut Context<L>,
         request_id: RequestId,
-        out: &mut Vec<u8>,
-    ) -> Progress {
-        let limit = self.query.limit;
-        if self.meta.head_only && limit.is_none() {
-            self.begin(hub, out);
-            return Progress::Done;
-        }
-        let mut text = std::mem::take(&mut hub.body);
-        text.clear();
-        let mut buffer = if limit.is_some() {
+    ) -> Result<ListStep, ApiError> {
+        context.answer.clear();
+        let mut buffer = if self.is_page() {
             std::mem::take(&mut self.page)
         } else {
-            text
+            std::mem::take(&mut context.answer)
         };
-        let merged = self.merge(hub, request_id, &mut buffer);
-        let progress = match (merged, limit) {
-            (Err(error), _) => self.fail(hub, &error, out),
-            (Ok(Merged::Waiting), Some(_)) => {
-                self.page = std::mem::take(&mut buffer);
-                Progress::Waiting
-            }
-            (Ok(Merged::Complete { more }), Some(_)) => {
-                if self.written == 0 {
-                    buffer.push(b'[');
-                }
-                buffer.push(b']');
-                self.write_page(hub, &buffer, more, out);
-                Progress::Done
-            }
-            (Ok(merged), None) => self.write_stream(hub, &mut buffer, &merged, out),
+        let before = self.count;
+        let merged = self.merge(&mut context.router, request_id, &mut buffer);
+        let complete = match &merged {
+            Ok(Merged::Complete { more }) => Some(*more),
+            Ok(Merged::Waiting) | Err(_) => None,
         };
-        if limit.is_none() {
-            hub.body = buffer;
+        if complete.is_some() {
+            let end: &[u8] = if self.count == 0 { b"[]" } else { b"]" };
+            buffer.extend_from_slice(end);
         }
-        progress
+        let is_page = self.is_page();
+        if is_page && complete.is_none() {
+            self.page = buffer;
+        } else {
+            context.answer = buffer;
+        }
+        merged?;
+        Ok(match complete {
+            Some(more) if is_page => {
+                let next = self.last_id.as_deref().filter(|_| more);
+                let next = next.map(|id| self.query.next_link(id));
+                ListStep::Page(Outcome::Page { next })
+            }
+            Some(_) => ListStep::Last,
+            None if self.count > before && !is_page => ListStep::Part,
+            None => ListStep::Waiting,
+        })
     }
 
     /// Appends entities to `buffer`, in runs of one part, each entity behind `[` or `,`, until a part is missing, the
     /// listing is complete, or the buffer holds enough.
-    fn merge(
+    fn merge<L: EventLog>(
         &mut self,
-        hub: &mut Hub,
+        router: &mut Router<L>,
         request_id: RequestId,
         buffer: &mut Vec<u8>,
     ) -> Result<Merged, ApiError> {
         loop {
-            self.ask_for_missing(hub, request_id)?;
+            self.ask_for_missing(router, request_id)?;
             if self
                 .parts
                 .iter()
@@ -239,7 +245,7 @@ impl Listing {
             };
             let other = heads.get(1).map(|head| head.0);
             let (count_max, bytes_max) = match self.query.limit {
-                Some(limit) => (limit - self.written, PAGE_BYTES_MAX),
+                Some(limit) => (limit - self.count, PAGE_BYTES_MAX),
                 None => (usize::MAX, LIST_CHUNK_BYTES_MAX),
             };
             let room = bytes_max.saturating_sub(buffer.len());
@@ -253,108 +259,32 @@ impl Listing {
             let at = buffer.len();
             let part = &mut self.parts[first];
             part.take_run(count, buffer);
-            if self.written == 0
+            if self.count == 0
                 && let Some(comma) = buffer.get_mut(at)
             {
                 *comma = b'[';
             }
             self.last_id = part.id(part.used - 1).map(Box::from);
-            self.written += count;
+            self.count += count;
         }
     }
 
-    fn ask_for_missing(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
+    fn ask_for_missing<L: EventLog>(
+        &mut self,
+        router: &mut Router<L>,
+        request_id: RequestId,
+    ) -> Result<(), ApiError> {
         for part in &mut self.parts {
             if part.is_used_up() && !part.chunk.last && !part.asked {
                 let request = ShardRequest::List {
                     query: Arc::clone(&self.query),
                     after: self.last_id.clone(),
                 };
-                hub.ask(part.shard, request_id, request)?;
+                router.ask(part.shard, request_id, request)?;
                 part.asked = true;
             }
         }
         Ok(())
-    }
-
-    fn fail(&self, hub: &Hub, error: &ApiError, out: &mut Vec<u8>) -> Progress {
-        if self.begun {
-            return Progress::Broken;
-        }
-        hub.write_error(out, self.meta, error);
-        Progress::Done
-    }
-
-    fn begin(&mut self, hub: &Hub, out: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.begun, true) {
-            return;
-        }
-        let chunked = self.meta.version == Version::Http11;
-        let head = ResponseHead {
-            status: 200,
-            content_type: Some("application/json"),
-            body: if chunked {
-                BodyLength::Chunked
-            } else {
-                BodyLength::UntilClose
-            },
-            version: self.meta.version,
-            keep_alive: self.meta.keep_alive,
-            date: &hub.date,
-            headers: &[CORS_ORIGIN],
-        };
-        head.write(out);
-    }
-
-    fn write_stream(
-        &mut self,
-        hub: &Hub,
-        buffer: &mut Vec<u8>,
-        merged: &Merged,
-        out: &mut Vec<u8>,
-    ) -> Progress {
-        let done = matches!(merged, Merged::Complete { .. });
-        if done {
-            buffer.extend_from_slice(if self.written == 0 { b"[]" } else { b"]" });
-        }
-        if buffer.is_empty() {
-            return Progress::Waiting;
-        }
-        self.begin(hub, out);
-        let chunked = self.meta.version == Version::Http11;
-        if chunked {
-            write_chunk(out, buffer);
-        } else {
-            out.extend_from_slice(buffer);
-        }
-        if !done {
-            return Progress::Waiting;
-        }
-        if chunked {
-            write_last_chunk(out);
-        }
-        Progress::Done
-    }
-
-    fn write_page(&self, hub: &Hub, page: &[u8], more: bool, out: &mut Vec<u8>) {
-        let link = if more {
-            self.last_id.as_deref().map(|id| self.query.next_link(id))
-        } else {
-            None
-        };
-        let mut headers = vec![CORS_ORIGIN];
-        if let Some(link) = &link {
-            headers.extend([("Link", link.as_str()), CORS_EXPOSE]);
-        }
-        hub.write_json(
-            out,
-            self.meta,
-            Answer {
-                status: 200,
-                headers: &headers,
-                body: page,
-            },
-        );
     }
 }
 

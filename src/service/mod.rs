@@ -1,13 +1,159 @@
-//! What Flux does, without a protocol.
+//! What Flux does, without a protocol: one file for each thing that a client can ask for.
+//!
+//! ```text
+//! front: bytes → call ─▶ begin(context, caller, call) ─▶ Done(outcome, commit point) ─▶ front: outcome → bytes
+//!                                  │
+//!                                  └▶ Waiting(pending) ── each reply: resume ──▶ Done(outcome) or still waiting
+//! ```
+//!
+//! Plain synchronous code: it takes a core's [`Context`] and returns; replies of other shards come back through
+//! [`resume`]. The JSON of an outcome stands in [`Context::answer`]. It must not know what a protocol's bytes look
+//! like, which socket a caller has, or in which order answers leave.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `context` | what a core offers to every call |
+//! | `caller` | who calls: where replies go, and what was presented as proof |
+//! | `tenants` | namespaces and the configuration in force: who may write what |
+//! | `publish` | one event, or a batch |
+//! | `read` | one entity |
+//! | `list` | entities, as a page or in parts |
+//! | `delete` | one entity |
+//! | `delete_many` | entities by filter |
+//! | `history` | events, and the state as it was |
+//! | `subscribe` | the subscriptions of one connection |
+//! | `control` | changes of the control plane: asking for one, and putting it into force |
+//! | `namespaces` | namespaces and their tokens |
+//! | `namespace_page` | namespaces with what they hold |
+//! | `config` | the runtime configuration |
+//! | `connectors` | connectors and their credentials |
+//! | `status` | health and readiness |
 
-pub(crate) mod access;
-pub(crate) mod address_limiter;
+mod caller;
+pub(crate) mod config;
 pub(crate) mod connectors;
-pub(crate) mod context;
-pub(crate) mod counters;
+mod context;
+pub(crate) mod control;
 pub(crate) mod delete;
+pub(crate) mod delete_many;
 pub(crate) mod history;
 pub(crate) mod list;
-pub(crate) mod namespace_page;
+mod namespace_page;
 pub(crate) mod namespaces;
-pub(crate) mod pending;
+pub(crate) mod publish;
+pub(crate) mod read;
+pub(crate) mod status;
+pub(crate) mod subscribe;
+mod tenants;
+
+pub(crate) use caller::{Caller, Credentials};
+pub(crate) use context::{Context, ContextParts};
+pub(crate) use tenants::Tenants;
+
+use crate::api::ApiError;
+use crate::log::EventLog;
+use crate::model::CommitPoint;
+use crate::shard::{Reply, RequestId};
+
+/// What a call came to. Where it has JSON, that stands in [`Context::answer`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is done; the JSON says what.
+    Done,
+    /// Something was made; the JSON describes it.
+    Created,
+    /// It is done; the JSON holds a secret that nobody may cache.
+    Secret,
+    /// It is done, and there is nothing to say.
+    Empty,
+    /// The JSON is an entity.
+    Entity {
+        /// Its entity tag.
+        etag: String,
+    },
+    /// The JSON is a page.
+    Page {
+        /// Where the next page is, as a `Link`; `None` after the last.
+        next: Option<String>,
+    },
+    /// It is refused, or failed.
+    Failed(ApiError),
+}
+
+/// How far a call came when it began.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// It is over. Nobody may see the outcome before the commit point is reached.
+    Done(Outcome, CommitPoint),
+    /// It waits for replies, which come to its request id.
+    Waiting(Pending),
+}
+
+impl Begun {
+    /// An outcome that depends on nothing that is not durable.
+    pub(crate) const fn at_once(outcome: Outcome) -> Self {
+        Self::Done(outcome, CommitPoint::NONE)
+    }
+}
+
+impl From<ApiError> for Begun {
+    fn from(error: ApiError) -> Self {
+        Self::at_once(Outcome::Failed(error))
+    }
+}
+
+/// A call that waits for replies.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// One event is with its shard.
+    Publish(publish::PendingEvent),
+    /// A batch is with its shards.
+    Batch(Box<publish::PendingBatch>),
+    /// An entity is read on another shard.
+    Read,
+    /// An entity is deleted.
+    Delete(delete::PendingDelete),
+    /// Entities are deleted by filter.
+    DeleteMany(Box<delete_many::PendingDeletes>),
+    /// A listing is gathered, or handed out in parts.
+    List(Box<list::Listing>),
+    /// Events, or the state as it was, are looked up.
+    History(Box<history::PendingHistory>),
+    /// Namespaces or their tokens.
+    Namespaces(Box<namespaces::PendingNamespace>),
+    /// The configuration is changed.
+    Configure,
+    /// Connectors or their credentials.
+    Connectors(Box<connectors::PendingConnector>),
+}
+
+impl Pending {
+    /// True if the answer may be of any size.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Read | Self::List(_) | Self::History(_))
+    }
+}
+
+/// Gives a reply to the call that waits for it. `None`: it waits for more. What a reply says is durable already, so an
+/// outcome may be seen at once.
+pub(crate) fn resume<L: EventLog>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    pending: &mut Pending,
+    (from, reply): (u16, Reply),
+) -> Option<Outcome> {
+    let resumed = match pending {
+        Pending::Publish(event) => publish::resume(context, event, reply),
+        Pending::Batch(batch) => Ok(batch.resume(context, (from, reply))),
+        Pending::Read => read::resume(context, reply),
+        Pending::Delete(delete) => delete::resume(context, delete, reply),
+        Pending::DeleteMany(deletes) => deletes.resume(context, request_id, (from, reply)),
+        // Its front asks for the next part itself.
+        Pending::List(listing) => listing.take(from, reply).map(|()| None),
+        Pending::History(history) => history.resume(context, request_id, (from, reply)),
+        Pending::Namespaces(call) => call.resume(context, request_id, (from, reply)),
+        Pending::Configure => config::resume(context, reply),
+        Pending::Connectors(call) => call.resume(context, request_id, reply),
+    };
+    resumed.unwrap_or_else(|error| Some(Outcome::Failed(error)))
+}

@@ -1,15 +1,14 @@
-//! Namespaces that are to be shown with what they hold: one, or a list. The list is gathered a slice at a time, so that
-//! however many there are no core is kept from its other work.
+//! Namespaces with what they hold: one, or a list. The list is gathered a slice at a time, so that however many there
+//! are, no core is kept from its other work.
 
-use super::context::{Answer, CORS_EXPOSE, CORS_ORIGIN, Hub};
-use super::pending::RequestMeta;
+use super::{Context, Outcome};
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery, ShownNamespace};
 use crate::control::Namespace;
 use crate::engine::NamespaceCounts;
 use crate::limits::NAMESPACES_PER_SLICE;
-use crate::model::Timestamp;
-use crate::model::place_key;
+use crate::log::EventLog;
+use crate::model::{Timestamp, place_key};
 use crate::shard::{RequestId, ShardRequest};
 
 /// See the module.
@@ -54,11 +53,19 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where there is none of that name, or its shard can't be asked.
-    pub(crate) fn one(hub: &mut Hub, name: &str, request_id: RequestId) -> Result<Self, ApiError> {
-        let known = hub.registry.get(name).ok_or(ApiError::NoNamespace)?;
+    pub(super) fn one<L: EventLog>(
+        context: &mut Context<L>,
+        name: &str,
+        request_id: RequestId,
+    ) -> Result<Self, ApiError> {
+        let known = context
+            .tenants
+            .registry
+            .get(name)
+            .ok_or(ApiError::NoNamespace)?;
         let mut page = Self::empty(None, 1);
         page.slice.push(Shown::of(known));
-        page.ask(hub, request_id)?;
+        page.ask(context, request_id)?;
         Ok(page)
     }
 
@@ -66,15 +73,15 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where a shard can't be asked.
-    pub(crate) fn list(
-        hub: &mut Hub,
+    pub(super) fn list<L: EventLog>(
+        context: &mut Context<L>,
         query: NamespacesQuery,
         request_id: RequestId,
     ) -> Result<Self, ApiError> {
         let after = query.after.clone();
         let left = query.limit.unwrap_or(usize::MAX);
         let mut page = Self::empty(Some(query), left);
-        page.go_on(hub, after.as_deref(), request_id)?;
+        page.go_on(context, after.as_deref(), request_id)?;
         Ok(page)
     }
 
@@ -91,19 +98,19 @@ impl NamespacePage {
     }
 
     /// True once everything is known that the answer says.
-    pub(crate) fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.waiting == 0
     }
 
     /// Takes the next slice of a list, after this name, and asks what it holds.
-    fn go_on(
+    fn go_on<L: EventLog>(
         &mut self,
-        hub: &mut Hub,
+        context: &mut Context<L>,
         after: Option<&str>,
         request_id: RequestId,
     ) -> Result<(), ApiError> {
         let count = self.left.min(NAMESPACES_PER_SLICE);
-        let mut found = hub.registry.list(after);
+        let mut found = context.tenants.registry.list(after);
         self.slice = found.by_ref().take(count).map(Shown::of).collect();
         let has_more = found.next().is_some();
         drop(found);
@@ -114,18 +121,24 @@ impl NamespacePage {
         {
             self.link = Some(query.next_link(&last.name));
         }
-        self.ask(hub, request_id)
+        self.ask(context, request_id)
     }
 
-    fn ask(&mut self, hub: &mut Hub, request_id: RequestId) -> Result<(), ApiError> {
-        self.asked = vec![Vec::new(); usize::from(hub.shards)];
+    fn ask<L: EventLog>(
+        &mut self,
+        context: &mut Context<L>,
+        request_id: RequestId,
+    ) -> Result<(), ApiError> {
+        self.asked = vec![Vec::new(); usize::from(context.router.shards)];
         for (index, shown) in self.slice.iter().enumerate() {
-            self.asked[usize::from(place_key(&shown.name, hub.shards))].push(index);
+            self.asked[usize::from(place_key(&shown.name, context.router.shards))].push(index);
         }
         for (shard, indexes) in (0..).zip(&self.asked) {
             if !indexes.is_empty() {
                 let names = indexes.iter().map(|index| self.slice[*index].name.clone());
-                hub.ask(shard, request_id, ShardRequest::Namespaces(names.collect()))?;
+                context
+                    .router
+                    .ask(shard, request_id, ShardRequest::Namespaces(names.collect()))?;
                 self.waiting += 1;
             }
         }
@@ -136,9 +149,9 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where a shard can't be asked for the next.
-    pub(crate) fn take(
+    pub(super) fn take<L: EventLog>(
         &mut self,
-        hub: &mut Hub,
+        context: &mut Context<L>,
         request_id: RequestId,
         (shard, held): (u16, &[NamespaceCounts]),
     ) -> Result<(), ApiError> {
@@ -163,28 +176,22 @@ impl NamespacePage {
         }
         match self.slice.pop() {
             Some(last) if self.query.is_some() && self.left > 0 => {
-                self.go_on(hub, Some(&last.name), request_id)
+                self.go_on(context, Some(&last.name), request_id)
             }
             _ => Ok(()),
         }
     }
 
-    /// Writes the answer.
-    pub(crate) fn write(&self, hub: &Hub, meta: RequestMeta, out: &mut Vec<u8>) {
-        let listed = [b"{\"namespaces\":[", &*self.body, b"]}"].concat();
-        let mut headers = vec![CORS_ORIGIN];
-        if let Some(link) = &self.link {
-            headers.extend([("Link", link.as_str()), CORS_EXPOSE]);
+    /// What it came to.
+    pub(super) fn finish<L>(self, context: &mut Context<L>) -> Outcome {
+        context.answer.clear();
+        if self.query.is_some() {
+            context.answer.extend_from_slice(b"{\"namespaces\":[");
+            context.answer.extend_from_slice(&self.body);
+            context.answer.extend_from_slice(b"]}");
+        } else {
+            context.answer.extend_from_slice(&self.body);
         }
-        let answer = Answer {
-            status: 200,
-            headers: &headers,
-            body: if self.query.is_some() {
-                &listed
-            } else {
-                &self.body
-            },
-        };
-        hub.write_json(out, meta, answer);
+        Outcome::Page { next: self.link }
     }
 }

@@ -223,7 +223,7 @@ mod tests {
         let request_id = RequestId {
             connection: 0,
             generation: 0,
-            slot,
+            serial: slot,
         };
         Message::Reply {
             from: 0,
@@ -236,7 +236,7 @@ mod tests {
         let Message::Reply { request_id, .. } = message else {
             panic!("{message:?}")
         };
-        request_id.slot
+        request_id.serial
     }
 
     #[test]

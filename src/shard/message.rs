@@ -22,7 +22,7 @@ pub struct RequestId {
     /// How often that index was handed out.
     pub generation: u32,
     /// The connection's own number for what it waits for.
-    pub slot: u32,
+    pub serial: u32,
 }
 
 /// Where a request came from.

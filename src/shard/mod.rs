@@ -6,25 +6,36 @@
 //! | `message` | what cores say to each other |
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
+//! | `router` | the way from a core to every shard |
+//! | `counters`, `address_limiter` | the little that cores share |
 //! | `base` | the state that a shortened log begins with |
 //! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod address_limiter;
 mod base;
+mod counters;
 mod mailbox;
 mod message;
 mod owner;
 mod recovery;
 #[cfg(test)]
 mod recovery_test;
+mod router;
 #[cfg(test)]
 mod simulation;
 
+pub(crate) use address_limiter::Exhausted;
 pub use base::advance_base;
+pub(crate) use counters::Counters;
 pub use mailbox::{Inbox, MailboxSender, Outbound, mailboxes};
 pub use message::{
     ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, RequestId, ShardRequest,
     ShardStatistics,
 };
 pub use owner::Shard;
+pub use router::Router;
+
+/// A shard over the log in segment files.
+pub type LocalShard = Shard<flux_storage::Log>;
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};

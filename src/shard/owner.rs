@@ -2,10 +2,10 @@
 //!
 //! Three queues, each bounded by what its senders may have in flight:
 //!
-//! - *pending_replies*: replies whose gate is not visible yet. They go out in the order they were made.
-//! - *deferred_writes*: writes that came while the log's next segment was not ready. They go on, in order, when it is; a
-//!   write that comes while others are deferred_writes joins them, so that order holds.
-//! - changes: gathered until the flush that covers them is issued, then kept until it returns.
+//! - *pending replies*: those whose commit point is not reached yet. They go out in the order they were made.
+//! - *deferred writes*: writes that came while the log's next segment was not ready. They go on, in order, when it is; a
+//!   write that comes while others are deferred joins them, so that order holds.
+//! - *pending changes*: those whose commit point is not reached yet.
 //!
 //! In `sync` durability visible means durable; in `async` it means appended, which the core writes before it tells anybody.
 
@@ -19,7 +19,9 @@ use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
 use crate::history::{LiveLog, StoredStates};
 use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX};
 use crate::log::{AppendRejection, EventLog};
-use crate::model::{Durability, EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp};
+use crate::model::{
+    CommitPoint, CommitQueue, Durability, EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp,
+};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
@@ -34,14 +36,14 @@ pub struct Shard<L> {
     log: L,
     durability: Durability,
     ids: EventIds,
-    pending_replies: VecDeque<(Sequence, Origin, Reply)>,
+    pending_replies: CommitQueue<(Origin, Reply)>,
     deferred_writes: VecDeque<Envelope>,
-    /// Bytes of the events in `deferred_writes`.
+    /// Bytes of the events in `deferred writes`.
     deferred_bytes: usize,
     /// Why a write is refused while the log can't take one, where waiting would not help.
     refusal: Option<ApiError>,
-    /// Changes that the flush in flight covers.
-    flushing: Option<CollectedChanges>,
+    /// Changes that flushes in flight cover.
+    pending_changes: CommitQueue<CollectedChanges>,
     /// Where the log's stored states are, for those who read its past.
     states: Option<StoredStates>,
     limiter: RateLimiter,
@@ -55,11 +57,11 @@ impl<L: EventLog> Shard<L> {
             log,
             durability,
             ids: EventIds::new(seed),
-            pending_replies: VecDeque::new(),
+            pending_replies: CommitQueue::default(),
             deferred_writes: VecDeque::new(),
             deferred_bytes: 0,
             refusal: None,
-            flushing: None,
+            pending_changes: CommitQueue::default(),
             states: None,
             limiter: RateLimiter::new(),
         }
@@ -81,6 +83,11 @@ impl<L: EventLog> Shard<L> {
             Durability::Async if self.failed() => self.log.written(),
             Durability::Async => self.log.appended(),
         }
+    }
+
+    /// The commit point of all that was appended so far.
+    fn last_point(&self) -> CommitPoint {
+        CommitPoint::at(self.log.appended())
     }
 
     /// The last event's sequence, durable or not.
@@ -181,19 +188,19 @@ impl<L: EventLog> Shard<L> {
     fn stall(&mut self, envelope: Envelope) {
         if let Some(error) = &self.refusal {
             let reply = refused(envelope.request, error.clone());
-            self.hold(self.log.appended(), envelope.origin, reply);
+            self.hold(self.last_point(), envelope.origin, reply);
         } else if self.deferred_writes.len() >= DEFERRED_WRITES_MAX
             || self.deferred_bytes >= DEFERRED_BYTES_MAX
         {
             let reply = refused(envelope.request, ApiError::Overloaded);
-            self.hold(self.log.appended(), envelope.origin, reply);
+            self.hold(self.last_point(), envelope.origin, reply);
         } else {
             self.deferred_bytes += envelope.request.event_bytes();
             self.deferred_writes.push_back(envelope);
         }
     }
 
-    /// The log may have room again: goes on with what was deferred_writes.
+    /// The log may have room again: goes on with what was deferred.
     pub fn resume(&mut self, now: Timestamp) {
         if self.failed() {
             return;
@@ -218,14 +225,14 @@ impl<L: EventLog> Shard<L> {
                 let bytes = envelope.request.event_bytes();
                 self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
                 let reply = refused(envelope.request, ApiError::TokenUnknown);
-                self.hold(self.log.appended(), envelope.origin, reply);
+                self.hold(self.last_point(), envelope.origin, reply);
             } else {
                 self.deferred_writes.push_back(envelope);
             }
         }
     }
 
-    /// The log will have no room for a while, or never again: refuses what is deferred_writes, and every write that does
+    /// The log will have no room for a while, or never again: refuses what is deferred, and every write that does
     /// not fit, until [`Shard::resume`].
     pub fn refuse(&mut self, error: &ApiError) {
         if self.failed() {
@@ -235,7 +242,7 @@ impl<L: EventLog> Shard<L> {
         self.deferred_bytes = 0;
         while let Some(envelope) = self.deferred_writes.pop_front() {
             let reply = refused(envelope.request, error.clone());
-            self.hold(self.log.appended(), envelope.origin, reply);
+            self.hold(self.last_point(), envelope.origin, reply);
         }
     }
 
@@ -243,12 +250,12 @@ impl<L: EventLog> Shard<L> {
     /// it succeeded, and nobody may see it. In `async` that holds for what could not be written.
     pub fn fail(&mut self) {
         self.refuse(&ApiError::StorageFault);
-        self.flushing = None;
+        self.pending_changes.clear();
         self.engine.take_changes();
         let durable = self.visible();
-        for (gate, _, reply) in &mut self.pending_replies {
-            if *gate > durable {
-                *gate = durable;
+        for (point, (_, reply)) in self.pending_replies.iter_mut() {
+            if !point.is_reached(durable) {
+                *point = CommitPoint::NONE;
                 *reply = Reply::Refused(ApiError::StorageFault);
             }
         }
@@ -270,8 +277,8 @@ impl<L: EventLog> Shard<L> {
     }
 
     /// Why a write that got [`AppendRejection`] fails; `None` where it is only delayed.
-    pub fn refusal(&self, refusal: AppendRejection) -> Option<ApiError> {
-        match refusal {
+    pub fn rejection(&self, rejection: AppendRejection) -> Option<ApiError> {
+        match rejection {
             AppendRejection::NotReady => self.refusal.clone(),
             AppendRejection::Closed => Some(ApiError::StorageFault),
             AppendRejection::TooLarge => Some(ApiError::RecordTooLarge),
@@ -283,35 +290,30 @@ impl<L: EventLog> Shard<L> {
     /// Hands out the replies that may be seen by now.
     pub fn release(&mut self, mut deliver: impl FnMut(Origin, Reply)) {
         let visible = self.visible();
-        while let Some((gate, ..)) = self.pending_replies.front() {
-            if *gate > visible {
-                break;
-            }
-            if let Some((_, origin, reply)) = self.pending_replies.pop_front() {
-                deliver(origin, reply);
-            }
+        while let Some((origin, reply)) = self.pending_replies.pop_due(visible) {
+            deliver(origin, reply);
         }
     }
 
     /// True where [`Shard::release`] would hand out a reply.
     pub fn has_releasable(&self) -> bool {
-        self.pending_replies
-            .front()
-            .is_some_and(|(gate, ..)| *gate <= self.visible())
+        self.pending_replies.is_due(self.visible())
     }
 
     /// A flush is being issued: the changes so far are covered by it.
     pub fn flush_begins(&mut self) {
-        debug_assert!(self.flushing.is_none(), "one flush at a time");
-        if self.durability == Durability::Sync {
-            self.flushing = self.engine.take_changes();
+        if self.durability == Durability::Sync
+            && let Some(changes) = self.engine.take_changes()
+        {
+            let point = self.last_point();
+            self.pending_changes.push(point, changes);
         }
     }
 
-    /// The changes that may be pushed: of the flush that has returned (`sync`), or all (`async`).
+    /// The oldest changes that may be pushed now.
     pub fn take_changes(&mut self) -> Option<CollectedChanges> {
         match self.durability {
-            Durability::Sync => self.flushing.take(),
+            Durability::Sync => self.pending_changes.pop_due(self.visible()),
             Durability::Async => self.engine.take_changes(),
         }
         .or_else(|| self.engine.take_system_changes())
@@ -328,10 +330,9 @@ impl<L: EventLog> Shard<L> {
         self.durability
     }
 
-    /// Gates never fall from one pending_replies reply to the next: a reply waits at most for what came before it.
-    fn hold(&mut self, gate: Sequence, origin: Origin, reply: Reply) {
-        if self.failed() && gate > self.visible() {
-            let visible = self.visible();
+    /// Commit points never fall from one pending reply to the next: a reply waits at most for what came before it.
+    fn hold(&mut self, point: CommitPoint, origin: Origin, reply: Reply) {
+        if self.failed() && !point.is_reached(self.visible()) {
             let reply = match reply {
                 Reply::Refused(_) => reply,
                 Reply::Published(_)
@@ -346,15 +347,16 @@ impl<L: EventLog> Shard<L> {
                 | Reply::Connectors(_)
                 | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
             };
-            self.pending_replies.push_back((visible, origin, reply));
+            self.pending_replies
+                .push(CommitPoint::NONE, (origin, reply));
         } else {
-            self.pending_replies.push_back((gate, origin, reply));
+            self.pending_replies.push(point, (origin, reply));
         }
     }
 
     /// Gives the envelope back where it has to wait for the log's next segment.
     fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Option<Envelope> {
-        let (gate, reply) = match request {
+        let (point, reply) = match request {
             ShardRequest::Publish {
                 pack,
                 done,
@@ -366,9 +368,9 @@ impl<L: EventLog> Shard<L> {
                 return self.delete_many(origin, (ids, done, charged), now);
             }
             ShardRequest::Delete { id, charged } => match self.delete(&id, charged.as_ref(), now) {
-                Ok((gate, event_id)) => (gate, Reply::Deleted(Ok(event_id))),
-                Err(refusal) => match self.refusal(refusal) {
-                    Some(error) => (Sequence::ZERO, Reply::Deleted(Err(error))),
+                Ok((point, event_id)) => (point, Reply::Deleted(Ok(event_id))),
+                Err(refusal) => match self.rejection(refusal) {
+                    Some(error) => (CommitPoint::NONE, Reply::Deleted(Err(error))),
                     None => {
                         return Some(Envelope {
                             origin,
@@ -380,9 +382,10 @@ impl<L: EventLog> Shard<L> {
             ShardRequest::Read { id, fields } => {
                 let mut json = Vec::new();
                 match self.engine.read(&id, fields.as_ref(), &mut json) {
-                    Ok((found, gate)) => {
-                        (gate, Reply::Entity(found.map(|answer| (json, answer.etag))))
-                    }
+                    Ok((found, point)) => (
+                        point,
+                        Reply::Entity(found.map(|answer| (json, answer.etag))),
+                    ),
                     Err(StateDamaged) => DAMAGED,
                 }
             }
@@ -397,40 +400,37 @@ impl<L: EventLog> Shard<L> {
                     ..ListQuery::default()
                 };
                 match self.engine.collect(&query, max) {
-                    Ok(ids) => (self.log.appended(), Reply::Ids(ids)),
+                    Ok(ids) => (self.last_point(), Reply::Ids(ids)),
                     Err(StateDamaged) => DAMAGED,
                 }
             }
             ShardRequest::List { query, after } => {
                 match self.engine.list(&query, after.as_deref()) {
-                    Ok((chunk, gate)) => (gate, Reply::Chunk(chunk)),
+                    Ok((chunk, point)) => (point, Reply::Chunk(chunk)),
                     Err(StateDamaged) => DAMAGED,
                 }
             }
             ShardRequest::Namespaces(names) => {
-                let pending_replies = names.iter().map(|name| self.engine.namespace_counts(name));
-                (
-                    self.log.appended(),
-                    Reply::Namespaces(pending_replies.collect()),
-                )
+                let counts = names.iter().map(|name| self.engine.namespace_counts(name));
+                (self.last_point(), Reply::Namespaces(counts.collect()))
             }
             ShardRequest::Past => self.past(),
             ShardRequest::Subscribe(filter) => {
                 self.engine.subscribe(origin.core, &filter);
-                (Sequence::ZERO, Reply::Subscribed)
+                (CommitPoint::NONE, Reply::Subscribed)
             }
             ShardRequest::Unsubscribe(filter) => {
                 self.engine.unsubscribe(origin.core, &filter);
                 return None;
             }
         };
-        self.hold(gate, origin, reply);
+        self.hold(point, origin, reply);
         None
     }
 
     /// What is read of this shard's past. It includes what was accepted just now, so it waits for that to be visible;
     /// a log that has failed is told of as far as it is durable.
-    fn past(&mut self) -> (Sequence, Reply) {
+    fn past(&mut self) -> (CommitPoint, Reply) {
         let through = if self.failed() {
             self.visible()
         } else {
@@ -438,14 +438,17 @@ impl<L: EventLog> Shard<L> {
         };
         let reader = self.log.reader(through);
         match reader.zip(self.states.clone()) {
-            None => (Sequence::ZERO, Reply::Refused(ApiError::HistoryUnreadable)),
+            None => (
+                CommitPoint::NONE,
+                Reply::Refused(ApiError::HistoryUnreadable),
+            ),
             Some((reader, states)) => {
                 let live = LiveLog {
                     reader,
                     states,
                     checkpoint: self.engine.checkpoint(),
                 };
-                (through, Reply::Past(Box::new(live)))
+                (CommitPoint::at(through), Reply::Past(Box::new(live)))
             }
         }
     }
@@ -495,7 +498,7 @@ impl<L: EventLog> Shard<L> {
         now: Timestamp,
     ) -> Option<Envelope> {
         let refused = self.store_all(&pack, &mut done, (charged, now)).err();
-        let error = refused.and_then(|refusal| self.refusal(refusal));
+        let error = refused.and_then(|refusal| self.rejection(refusal));
         if refused.is_some() && error.is_none() {
             return Some(Envelope {
                 origin,
@@ -510,7 +513,7 @@ impl<L: EventLog> Shard<L> {
             stored: done,
             error,
         });
-        self.hold(self.log.appended(), origin, reply);
+        self.hold(self.last_point(), origin, reply);
         None
     }
 
@@ -519,7 +522,7 @@ impl<L: EventLog> Shard<L> {
         id: &str,
         charged: Option<&OwnedNamespace>,
         now: Timestamp,
-    ) -> Result<(Sequence, Option<uuid::Uuid>), AppendRejection> {
+    ) -> Result<(CommitPoint, Option<uuid::Uuid>), AppendRejection> {
         let checked = self.check_rate(charged);
         if checked.is_err() && self.engine.has(id)? {
             checked?;
@@ -530,9 +533,9 @@ impl<L: EventLog> Shard<L> {
                 if let Some(charged) = charged {
                     self.limiter.take(charged.as_str());
                 }
-                Ok((sequence, Some(event_id)))
+                Ok((CommitPoint::at(sequence), Some(event_id)))
             }
-            None => Ok((self.engine.absence_gate(), None)),
+            None => Ok((self.engine.absence_point(), None)),
         }
     }
 
@@ -547,7 +550,7 @@ impl<L: EventLog> Shard<L> {
             match self.delete(id, charged.as_ref(), now) {
                 Ok((_, event_id)) => done.push(event_id.is_some()),
                 Err(refusal) => {
-                    error = self.refusal(refusal);
+                    error = self.rejection(refusal);
                     if error.is_none() {
                         let request = ShardRequest::DeleteMany { ids, done, charged };
                         return Some(Envelope { origin, request });
@@ -556,13 +559,13 @@ impl<L: EventLog> Shard<L> {
                 }
             }
         }
-        self.hold(self.log.appended(), origin, Reply::DeletedMany(done, error));
+        self.hold(self.last_point(), origin, Reply::DeletedMany(done, error));
         None
     }
 }
 
 /// The answer where a layer of the state can't be read. It is not withheld.
-const DAMAGED: (Sequence, Reply) = (Sequence::ZERO, Reply::Refused(ApiError::StateDamaged));
+const DAMAGED: (CommitPoint, Reply) = (CommitPoint::NONE, Reply::Refused(ApiError::StateDamaged));
 
 /// The reply that refuses a request; what an earlier attempt stored stays stored and is reported so.
 fn refused(request: ShardRequest, error: ApiError) -> Reply {

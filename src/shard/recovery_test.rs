@@ -253,7 +253,7 @@ fn open(path: &Path, shards: u16) -> Result<Opened, String> {
             through,
             ..
         } = recovered.map_err(|error| story(&error))?;
-        assert!(engine.absence_gate() <= log.appended());
+        assert!(engine.absence_point().is_reached(log.appended()));
         replayed += last.events;
         tail += log.appended().get() - through.get();
         opened.push(Running {

@@ -178,7 +178,7 @@ impl Simulation {
         let request_id = RequestId {
             connection: 0,
             generation: 0,
-            slot: self.next_slot,
+            serial: self.next_slot,
         };
         self.expected.insert(self.next_slot, expected);
         let before = self.shard.log().records.len();
@@ -283,7 +283,7 @@ impl Simulation {
         let durable_model = model_of(&self.shard.log().records[..durable]);
         let mut replies = Vec::new();
         self.shard
-            .release(|origin, reply| replies.push((origin.request_id.slot, reply)));
+            .release(|origin, reply| replies.push((origin.request_id.serial, reply)));
         for (slot, reply) in replies {
             let expected = self
                 .expected
@@ -390,7 +390,7 @@ fn origin(slot: u32) -> Origin {
         request_id: RequestId {
             connection: 0,
             generation: 0,
-            slot,
+            serial: slot,
         },
     }
 }
@@ -512,6 +512,8 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     assert!(shard.take_changes().is_none(), "no flush was issued");
     shard.flush_begins();
     shard.publish(now, &small_event(), None).unwrap();
+    assert!(shard.take_changes().is_none(), "the flush has not returned");
+    shard.log_mut().durable = 1;
     let changes = shard.take_changes().expect("the flush has returned");
     assert_eq!((changes.cores, changes.batches.len()), (vec![0], 1));
     assert_eq!(
@@ -579,7 +581,7 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
     shard.resume(now);
     shard.log_mut().durable = shard.log().appended().get();
     let mut told = Vec::new();
-    shard.release(|origin, reply| told.push((origin.request_id.slot, reply)));
+    shard.release(|origin, reply| told.push((origin.request_id.serial, reply)));
     let is_refused = |reply: &Reply| {
         let Reply::Published(outcome) = reply else {
             panic!("{reply:?}");

@@ -49,7 +49,7 @@ impl CoreCounters {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Counters {
     cores: Box<[CoreCounters]>,
     /// Connections by address.
     pub(crate) connected: AddressLimiter,
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     reserve_given: AtomicBool,
 }
 
-impl Shared {
+impl Counters {
     /// For `cores` cores.
     pub(crate) fn new(cores: usize) -> Self {
         Self {
@@ -116,9 +116,14 @@ impl Shared {
         self.sum(|core| &core.log_bytes)
     }
 
+    /// True once every core has replayed its log.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.sum(|core| &core.ready) == self.cores.len() as u64
+    }
+
     /// True once every core has replayed its log, and the directory says what that came to.
     pub(crate) fn is_ready(&self) -> bool {
-        self.sum(|core| &core.ready) == self.cores.len() as u64 && self.has_directory.load(Relaxed)
+        self.is_replayed() && self.has_directory.load(Relaxed)
     }
 
     /// How far the recovery of all shards has come.

@@ -1,115 +1,126 @@
-//! What one HTTP connection is owed, in the order of its requests.
+//! The answers of one HTTP connection, in the order of its requests.
 //!
 //! ```text
 //! sent │ may be sent           │ withheld                  │ behind an answer that another core works on
 //! ─────┼───────────────────────┼───────────────────────────┼────────────────────────────────────────────
 //! bytes│ 200 {..} 404 {..}     │ 200 {..} 200 {..}         │ slots: Waiting, Ready, Ready
-//!                              ^ gate: durable to 71
+//!                              ^ commit point: durable to 71
 //! ```
 //!
-//! An answer that is known at once goes straight into `bytes`; where what it says is not durable yet, a gate
-//! withholds it and all behind it until it is. Only behind an answer that has to be waited for does one get a slot
-//! and a buffer of its own.
+//! An answer that is known at once goes straight into `bytes`. If what it says is not durable yet, its commit point
+//! withholds it and all behind it. An answer that is not known yet, and each one behind it, gets a slot; those that are
+//! known have a buffer of their own there.
 
+use super::call::HttpCall;
 use crate::limits;
-use crate::service::pending::PendingRequest;
+use crate::model::{CommitPoint, CommitQueue};
+use crate::service::Pending;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 
 /// The answers of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Responses {
+pub(crate) struct Answers {
     bytes: Vec<u8>,
     /// Bytes at the front of `bytes` that the socket has taken.
     sent: usize,
-    /// Ascending by position: from there on, nothing may be sent before the sequence is visible.
-    gates: VecDeque<(usize, Sequence)>,
+    /// Positions in `bytes`, ascending: from there on, nothing may be sent before the commit point is reached.
+    gates: CommitQueue<usize>,
     slots: VecDeque<Slot>,
     /// Bytes of the answers that are ready in slots.
     slot_bytes: usize,
     /// Slots that wait for an answer whose size nobody knows yet.
     reads: usize,
-    next_slot: u32,
+    last_serial: u32,
 }
 
 #[derive(Debug)]
 struct Slot {
-    number: u32,
+    serial: u32,
     state: SlotState,
 }
 
 #[derive(Debug)]
 enum SlotState {
-    Waiting(PendingRequest),
-    Ready { bytes: Vec<u8>, gate: Sequence },
+    Waiting(HttpCall),
+    Ready { bytes: Vec<u8>, point: CommitPoint },
 }
 
-impl Responses {
-    /// Appends an answer that `write` writes, to be seen when `gate` is visible ([`Sequence::ZERO`]: at once).
-    pub(crate) fn push(&mut self, gate: Sequence, write: impl FnOnce(&mut Vec<u8>)) {
+impl Answers {
+    /// Appends an answer that `write` writes, to be seen when `point` is reached.
+    pub(crate) fn push(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
         if self.slots.is_empty() {
-            self.gate(gate);
+            self.withhold(point);
             write(&mut self.bytes);
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
             self.slot_bytes += bytes.len();
-            let number = self.take_number();
+            let serial = self.take_serial();
             self.slots.push_back(Slot {
-                number,
-                state: SlotState::Ready { bytes, gate },
+                serial,
+                state: SlotState::Ready { bytes, point },
             });
         }
     }
 
-    /// Opens a slot for an answer that has to be waited for. Returns its number.
-    pub(crate) fn wait(&mut self, operation: PendingRequest) -> u32 {
-        let number = self.take_number();
-        self.reads += usize::from(operation.is_read());
+    /// Opens a slot for an answer that is not known yet. Returns its serial.
+    pub(super) fn wait(&mut self, call: HttpCall) -> u32 {
+        let serial = self.take_serial();
+        self.reads += usize::from(call.pending.is_read());
         self.slots.push_back(Slot {
-            number,
-            state: SlotState::Waiting(operation),
+            serial,
+            state: SlotState::Waiting(call),
         });
-        number
+        serial
     }
 
-    fn take_number(&mut self) -> u32 {
-        self.next_slot = self.next_slot.wrapping_add(1);
-        self.next_slot
+    fn take_serial(&mut self) -> u32 {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        self.last_serial
     }
 
-    /// The number that the next [`Responses::wait`] returns.
-    pub(crate) fn next_number(&self) -> u32 {
-        self.next_slot.wrapping_add(1)
+    /// The serial that the next [`Answers::wait`] returns.
+    pub(super) fn next_serial(&self) -> u32 {
+        self.last_serial.wrapping_add(1)
     }
 
-    /// The operation that waits in a slot.
-    pub(crate) fn operation(&mut self, number: u32) -> Option<&mut PendingRequest> {
+    /// The call that waits in a slot.
+    pub(super) fn call(&mut self, serial: u32) -> Option<&mut HttpCall> {
         self.slots
             .iter_mut()
-            .find(|slot| slot.number == number)
+            .find(|slot| slot.serial == serial)
             .and_then(|slot| match &mut slot.state {
-                SlotState::Waiting(operation) => Some(operation),
+                SlotState::Waiting(call) => Some(call),
                 SlotState::Ready { .. } => None,
             })
     }
 
-    /// The operation at the front, where the oldest unanswered request waits, and its slot.
-    pub(crate) fn front_pending(&mut self) -> Option<(u32, &mut PendingRequest)> {
-        let Slot { number, state } = self.slots.front_mut()?;
+    /// The oldest unanswered call, if nothing before it is left to answer, and its serial.
+    pub(super) fn front_call(&mut self) -> Option<(u32, &mut HttpCall)> {
+        let Slot { serial, state } = self.slots.front_mut()?;
         match state {
-            SlotState::Waiting(operation) => Some((*number, operation)),
+            SlotState::Waiting(call) => Some((*serial, call)),
             SlotState::Ready { .. } => None,
         }
     }
 
+    /// The socket took nothing for a while: what the listing at the front has gathered is out of date.
+    pub(crate) fn forget_unsent(&mut self) {
+        if let Some((_, call)) = self.front_call()
+            && let Pending::List(listing) = &mut call.pending
+        {
+            listing.forget_unsent();
+        }
+    }
+
     /// Answers a slot. Everything that no longer waits behind it moves on.
-    pub(crate) fn fill(&mut self, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(index) = self.slots.iter().position(|slot| slot.number == number) else {
+    pub(super) fn fill(&mut self, serial: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(index) = self.slots.iter().position(|slot| slot.serial == serial) else {
             return;
         };
-        if let SlotState::Waiting(operation) = &self.slots[index].state {
-            self.reads -= usize::from(operation.is_read());
+        if let SlotState::Waiting(call) = &self.slots[index].state {
+            self.reads -= usize::from(call.pending.is_read());
         }
         if index == 0 {
             write(&mut self.bytes);
@@ -121,13 +132,13 @@ impl Responses {
             self.slot_bytes += bytes.len();
             self.slots[index].state = SlotState::Ready {
                 bytes,
-                gate: Sequence::ZERO,
+                point: CommitPoint::NONE,
             };
         }
     }
 
     /// Writes a part of the answer at the front; it stays there.
-    pub(crate) fn write_front(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn write_front(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
     }
 
@@ -138,34 +149,32 @@ impl Responses {
         }) = self.slots.front()
         {
             if let Some(Slot {
-                state: SlotState::Ready { bytes, gate },
+                state: SlotState::Ready { bytes, point },
                 ..
             }) = self.slots.pop_front()
             {
-                self.gate(gate);
+                self.withhold(point);
                 self.slot_bytes -= bytes.len();
                 self.bytes.extend_from_slice(&bytes);
             }
         }
     }
 
-    fn gate(&mut self, gate: Sequence) {
-        if gate > Sequence::ZERO {
-            self.gates.push_back((self.bytes.len(), gate));
+    fn withhold(&mut self, point: CommitPoint) {
+        if point > CommitPoint::NONE {
+            self.gates.push(point, self.bytes.len());
         }
     }
 
     /// Opens the gates that `visible` has reached. True where one remains.
     pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
-        while self.gates.front().is_some_and(|(_, gate)| *gate <= visible) {
-            self.gates.pop_front();
-        }
+        while self.gates.pop_due(visible).is_some() {}
         !self.gates.is_empty()
     }
 
     /// Drops every answer that is withheld. True where there was one.
     pub(crate) fn drop_gated(&mut self) -> bool {
-        let Some((position, _)) = self.gates.pop_front() else {
+        let Some(position) = self.gates.pop_failed() else {
             return false;
         };
         self.bytes.truncate(position);
@@ -181,7 +190,7 @@ impl Responses {
         let end = self
             .gates
             .front()
-            .map_or(self.bytes.len(), |(position, _)| *position);
+            .map_or(self.bytes.len(), |position| *position);
         self.bytes.get(self.sent..end).unwrap_or_default()
     }
 
@@ -193,7 +202,7 @@ impl Responses {
             self.sent = 0;
         } else if self.sent >= COMPACT_BYTES {
             self.bytes.drain(..self.sent);
-            for (position, _) in &mut self.gates {
+            for (_, position) in self.gates.iter_mut() {
                 *position -= self.sent;
             }
             self.sent = 0;
@@ -214,8 +223,8 @@ impl Responses {
 
     /// Uses up the number that a request was sent out under whose slot was never opened: a late reply to it must not
     /// find another's.
-    pub(crate) fn forget_number(&mut self) {
-        self.take_number();
+    pub(super) fn skip_serial(&mut self) {
+        self.take_serial();
     }
 
     /// Answers that wait in slots.
@@ -250,70 +259,72 @@ const COMPACT_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::call::RequestMeta;
     use super::*;
-    use crate::service::pending::RequestMeta;
 
-    fn push(responses: &mut Responses, gate: u64, text: &str) {
-        responses.push(Sequence::new(gate), |out| {
+    fn push(answers: &mut Answers, gate: u64, text: &str) {
+        answers.push(CommitPoint::at(Sequence::new(gate)), |out| {
             out.extend_from_slice(text.as_bytes());
         });
     }
 
-    fn waiting() -> PendingRequest {
-        PendingRequest::Delete {
+    fn waiting() -> HttpCall {
+        HttpCall {
             meta: RequestMeta::CLOSING,
-            id: "x".into(),
+            if_none_match: None,
+            has_begun: false,
+            pending: Pending::Read,
         }
     }
 
-    fn send_all(responses: &mut Responses) -> String {
-        let text = String::from_utf8(responses.sendable().to_vec()).unwrap();
-        responses.advance(text.len());
+    fn send_all(answers: &mut Answers) -> String {
+        let text = String::from_utf8(answers.sendable().to_vec()).unwrap();
+        answers.advance(text.len());
         text
     }
 
     #[test]
     fn a_gate_withholds_its_answer_and_all_behind_it() {
-        let mut responses = Responses::default();
-        push(&mut responses, 0, "a");
-        push(&mut responses, 5, "b");
-        push(&mut responses, 0, "c");
-        push(&mut responses, 6, "d");
-        assert_eq!(send_all(&mut responses), "a");
-        assert!(responses.open_gates(Sequence::new(5)));
-        assert_eq!(send_all(&mut responses), "bc");
-        assert!(!responses.open_gates(Sequence::new(6)));
-        assert_eq!(send_all(&mut responses), "d");
-        assert!(responses.is_empty());
+        let mut answers = Answers::default();
+        push(&mut answers, 0, "a");
+        push(&mut answers, 5, "b");
+        push(&mut answers, 0, "c");
+        push(&mut answers, 6, "d");
+        assert_eq!(send_all(&mut answers), "a");
+        assert!(answers.open_gates(Sequence::new(5)));
+        assert_eq!(send_all(&mut answers), "bc");
+        assert!(!answers.open_gates(Sequence::new(6)));
+        assert_eq!(send_all(&mut answers), "d");
+        assert!(answers.is_empty());
     }
 
     #[test]
     fn answers_leave_in_the_order_of_their_requests() {
-        let mut responses = Responses::default();
-        push(&mut responses, 0, "a");
-        let first = responses.wait(waiting());
-        push(&mut responses, 7, "c");
-        let second = responses.wait(waiting());
-        responses.fill(second, |out| out.push(b'd'));
-        assert_eq!(send_all(&mut responses), "a");
-        responses.fill(first, |out| out.push(b'b'));
+        let mut answers = Answers::default();
+        push(&mut answers, 0, "a");
+        let first = answers.wait(waiting());
+        push(&mut answers, 7, "c");
+        let second = answers.wait(waiting());
+        answers.fill(second, |out| out.push(b'd'));
+        assert_eq!(send_all(&mut answers), "a");
+        answers.fill(first, |out| out.push(b'b'));
         assert_eq!(
-            send_all(&mut responses),
+            send_all(&mut answers),
             "b",
             "c is not durable yet, and d waits behind it"
         );
-        responses.open_gates(Sequence::new(7));
-        assert_eq!(send_all(&mut responses), "cd");
+        answers.open_gates(Sequence::new(7));
+        assert_eq!(send_all(&mut answers), "cd");
     }
 
     #[test]
     fn dropping_what_is_withheld_keeps_what_may_be_sent() {
-        let mut responses = Responses::default();
-        push(&mut responses, 0, "a");
-        push(&mut responses, 3, "b");
-        assert!(responses.drop_gated());
-        push(&mut responses, 0, "x");
-        assert_eq!(send_all(&mut responses), "ax");
-        assert!(!responses.drop_gated());
+        let mut answers = Answers::default();
+        push(&mut answers, 0, "a");
+        push(&mut answers, 3, "b");
+        assert!(answers.drop_gated());
+        push(&mut answers, 0, "x");
+        assert_eq!(send_all(&mut answers), "ax");
+        assert!(!answers.drop_gated());
     }
 }

@@ -1,0 +1,51 @@
+//! A request that waits for its outcome, and what its answer needs to know of it.
+
+use crate::service::Pending;
+use crate::wire::http1::{Head, Method, Version};
+
+/// What an answer's head needs to know of its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestMeta {
+    /// The client's version.
+    pub(super) version: Version,
+    /// The connection stays open.
+    pub(super) keep_alive: bool,
+    /// `HEAD`: everything but the body.
+    pub(super) head_only: bool,
+}
+
+impl RequestMeta {
+    /// Of a request head.
+    pub(super) fn of(head: &Head<'_>) -> Self {
+        Self {
+            version: head.version,
+            keep_alive: head.keep_alive,
+            head_only: head.method == Method::Head,
+        }
+    }
+
+    /// True of an answer with its body, to HTTP/1.1, on a connection that stays open.
+    pub(super) fn is_plain(self) -> bool {
+        self.version == Version::Http11 && self.keep_alive && !self.head_only
+    }
+
+    /// For an answer to what is no request, after which the connection closes.
+    pub(crate) const CLOSING: Self = Self {
+        version: Version::Http11,
+        keep_alive: false,
+        head_only: false,
+    };
+}
+
+/// A request that waits for its outcome.
+#[derive(Debug)]
+pub(super) struct HttpCall {
+    /// For the answer's head.
+    pub(super) meta: RequestMeta,
+    /// The client's `If-None-Match`.
+    pub(super) if_none_match: Option<Box<[u8]>>,
+    /// A part of its answer is written: it can no longer fail but by breaking the connection.
+    pub(super) has_begun: bool,
+    /// What it waits for.
+    pub(super) pending: Pending,
+}

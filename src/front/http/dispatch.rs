@@ -1,0 +1,303 @@
+//! Requests → calls of the service, and what becomes of them → answers.
+
+use super::answers::Answers;
+use super::call::{HttpCall, RequestMeta};
+use super::listing::advance_front;
+use super::writer::AnswerWriter;
+use crate::api::history::EventsQuery;
+use crate::api::query::{self, ListQuery, ReadQuery};
+use crate::api::route::{ControlRoute, is_of_namespaces};
+use crate::api::{ApiError, Route, route};
+use crate::background::history::JobResult;
+use crate::history::HistoryQuery;
+use crate::log::EventLog;
+use crate::model::CommitPoint;
+use crate::service::connectors::ConnectorCall;
+use crate::service::{
+    self, Begun, Caller, Context, Credentials, Outcome, Pending, config, connectors, delete,
+    delete_many, history, list, namespaces, publish, read, status,
+};
+use crate::shard::{Reply, RequestId};
+use crate::wire::http1::{Field, Head, Request, Version};
+use crate::wire::ws;
+
+/// What the connection does after a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Goes on, or closes after its answers if the request said so.
+    Go,
+    /// Closes after its answers: the end of the last one is the end of the connection.
+    Last,
+    /// Goes on, and counts as a publisher.
+    Published,
+    /// Goes on; the request's bytes are to be overwritten.
+    Secret,
+    /// Speaks WebSocket from here on.
+    Upgrade {
+        /// It wants `metrics_update` messages.
+        metrics: bool,
+    },
+}
+
+/// The connection that a request came from.
+pub(crate) struct Client<'c> {
+    /// Its answers.
+    pub(crate) answers: &'c mut Answers,
+    /// Its index on this core.
+    pub(crate) index: u32,
+    /// How often that index was handed out.
+    pub(crate) generation: u32,
+}
+
+impl Client<'_> {
+    /// The id of the request with this serial.
+    fn request_id(&self, serial: u32) -> RequestId {
+        RequestId {
+            connection: self.index,
+            generation: self.generation,
+            serial,
+        }
+    }
+
+    /// Who sends the request that is worked on.
+    fn caller<'r>(&self, head: &Head<'r>) -> Caller<'r> {
+        Caller {
+            request_id: self.request_id(self.answers.next_serial()),
+            credentials: match head.authorization {
+                Field::Absent => Credentials::None,
+                Field::Repeated => Credentials::Ambiguous,
+                Field::One(value) => Credentials::Authorization(value),
+            },
+        }
+    }
+}
+
+/// The most bytes that the body of this request may have.
+pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
+    let limit = match head.path {
+        "/api/events" => context.tenants.runtime.body_size_limit_single_bytes,
+        "/api/events/batch" => context.tenants.runtime.body_size_limit_batch_bytes,
+        _ => return crate::limits::BODY_OTHER_BYTES_MAX,
+    };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// Works on a request. Unless it is an upgrade, its answer, or a slot for it, is in the client's answers then.
+pub(crate) fn serve<L: EventLog>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    request: &Request<'_>,
+) -> Next {
+    let head = &request.head;
+    let mut meta = RequestMeta::of(head);
+    meta.keep_alive &= !context.counters.is_stopping();
+    match dispatch(context, writer, client, (request, meta)) {
+        Ok(next) => next,
+        Err(error) => {
+            // A shard may have been asked: a late reply must not find the next request.
+            client.answers.skip_serial();
+            client.answers.push(CommitPoint::NONE, |out| {
+                writer.error(out, meta, &error);
+            });
+            Next::Go
+        }
+    }
+}
+
+fn dispatch<L: EventLog>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (request, mut meta): (&Request<'_>, RequestMeta),
+) -> Result<Next, ApiError> {
+    let Request { head, body } = request;
+    query::check(head.query)?;
+    if !context.tenants.auth && is_of_namespaces(head.path) {
+        return Err(ApiError::NoRoute);
+    }
+    let caller = client.caller(head);
+    let mut next = Next::Go;
+    let begun = match route(head.method, head.path)? {
+        Route::Publish => {
+            next = Next::Published;
+            publish::begin(context, &caller, body)?
+        }
+        Route::PublishBatch => {
+            next = Next::Published;
+            publish::begin_batch(context, &caller, body)?
+        }
+        Route::List => {
+            let query = ListQuery::parse(head.query)?;
+            if query.limit.is_none() && query.at.is_none() && head.version == Version::Http10 {
+                // The end of the connection is the end of the answer.
+                meta.keep_alive = false;
+                next = Next::Last;
+            }
+            list::begin(context, &caller, query)?
+        }
+        Route::Events => {
+            let query = HistoryQuery::Events(EventsQuery::parse(head.query)?);
+            history::begin(context, &caller, query)?
+        }
+        Route::Read(id) => {
+            let query = ReadQuery::parse(head.query)?;
+            read::begin(context, &caller, (&id, query))?
+        }
+        Route::Delete(id) => delete::begin(context, &caller, &id)?,
+        Route::DeleteBatch => delete_many::begin(context, &caller, body)?,
+        Route::Control(route) => {
+            // The body is overwritten even if the call is rejected.
+            let is_secret = route.brings_secret();
+            let begun = control(context, &caller, (request, route));
+            if is_secret {
+                next = Next::Secret;
+            }
+            begun.unwrap_or_else(|error| {
+                client.answers.skip_serial();
+                error.into()
+            })
+        }
+        Route::WebSocket => return upgrade(context, client, head),
+        Route::Health => status::health(context),
+        Route::Ready => status::ready(context)?,
+        Route::Options(allow) => {
+            client.answers.push(CommitPoint::NONE, |out| {
+                writer.options(out, meta, allow);
+            });
+            return Ok(next);
+        }
+    };
+    take(context, writer, client, (meta, head, begun));
+    Ok(next)
+}
+
+/// Begins a call about namespaces, the configuration or connectors.
+fn control<L: EventLog>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (request, route): (&Request<'_>, ControlRoute<'_>),
+) -> Result<Begun, ApiError> {
+    context.check_serving()?;
+    let (query, body) = (request.head.query, request.body);
+    match route {
+        ControlRoute::Register => namespaces::register(context, caller, body),
+        ControlRoute::List => namespaces::list(context, caller, query),
+        ControlRoute::Show(name) => namespaces::show(context, caller, &name),
+        ControlRoute::Delete(name) => namespaces::delete(context, caller, (&name, query)),
+        ControlRoute::ReplaceToken(name) => namespaces::replace_token(context, caller, &name),
+        ControlRoute::Configure => config::change(context, caller, body),
+        ControlRoute::Config => Ok(config::show(context)),
+        ControlRoute::Connectors(route) => {
+            let call = ConnectorCall { route, query, body };
+            connectors::begin(context, caller, call)
+        }
+    }
+}
+
+/// Answers a call that is over, and opens a slot for one that waits.
+fn take<L: EventLog>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (meta, head, begun): (RequestMeta, &Head<'_>, Begun),
+) {
+    let if_none_match = match head.if_none_match {
+        Field::One(value) => Some(value),
+        Field::Absent | Field::Repeated => None,
+    };
+    match begun {
+        Begun::Done(outcome, point) => {
+            let json = &context.answer;
+            client.answers.push(point, |out| {
+                writer.outcome(out, (meta, if_none_match), (&outcome, json));
+            });
+            context.trim_answer();
+        }
+        Begun::Waiting(pending) => {
+            let is_listing = matches!(pending, Pending::List(_));
+            client.answers.wait(HttpCall {
+                meta,
+                if_none_match: if_none_match.map(Box::from),
+                has_begun: false,
+                pending,
+            });
+            if is_listing {
+                advance_front(context, writer, client);
+            }
+        }
+    }
+}
+
+fn upgrade<L: EventLog>(
+    context: &Context<L>,
+    client: &mut Client<'_>,
+    head: &Head<'_>,
+) -> Result<Next, ApiError> {
+    context.check_serving()?;
+    let metrics = query::parse_websocket(head.query)?;
+    let accept = ws::accept(head).map_err(ApiError::Handshake)?;
+    // A client whose subscriptions fail would wait for ever on a connection that stays.
+    context.check_ready()?;
+    if client.answers.waiting() > 0 || client.answers.is_gated() {
+        return Err(ApiError::UpgradeBehindRequests);
+    }
+    client.answers.push(CommitPoint::NONE, |out| {
+        ws::write_switching_protocols(out, &accept);
+    });
+    Ok(Next::Upgrade { metrics })
+}
+
+/// Takes a shard's reply to one of the client's requests. False if the connection has to break.
+pub(crate) fn on_reply<L: EventLog>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (serial, from, reply): (u32, u16, Reply),
+) -> bool {
+    let request_id = client.request_id(serial);
+    if let Some(call) = client.answers.call(serial) {
+        let outcome = service::resume(context, request_id, &mut call.pending, (from, reply));
+        if call.has_begun && outcome.is_some() {
+            return false;
+        }
+        finish(context, writer, client, (serial, outcome));
+    }
+    advance_front(context, writer, client)
+}
+
+/// Takes what the history worker found for one of the client's requests. False if the connection has to break.
+pub(crate) fn on_history<L: EventLog>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (serial, result): (u32, JobResult),
+) -> bool {
+    let request_id = client.request_id(serial);
+    if let Some(call) = client.answers.call(serial) {
+        let outcome = history::finish(context, request_id, &mut call.pending, result);
+        finish(context, writer, client, (serial, outcome));
+    }
+    advance_front(context, writer, client)
+}
+
+/// Answers a call that waited, if it is over.
+fn finish<L>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (serial, outcome): (u32, Option<Outcome>),
+) {
+    let Some(outcome) = outcome else {
+        return;
+    };
+    let Some(call) = client.answers.call(serial) else {
+        return;
+    };
+    let (meta, if_none_match) = (call.meta, call.if_none_match.take());
+    let json = &context.answer;
+    client.answers.fill(serial, |out| {
+        writer.outcome(out, (meta, if_none_match.as_deref()), (&outcome, json));
+    });
+    context.trim_answer();
+}

@@ -1,0 +1,136 @@
+//! Arrays that are sent in parts: a listing at the front of the answers goes on while the socket takes bytes.
+
+use super::call::{HttpCall, RequestMeta};
+use super::dispatch::Client;
+use super::writer::AnswerWriter;
+use crate::api::ApiError;
+use crate::limits::LIST_CHUNK_BYTES_MAX;
+use crate::log::EventLog;
+use crate::service::list::ListStep;
+use crate::service::{Context, Outcome, Pending};
+
+/// What the front of the answers does next.
+enum Action {
+    /// It waits for a shard.
+    Wait,
+    /// The connection has to break: its listing can't go on, and its head was sent.
+    Break,
+    /// Write this and go on.
+    Write(Piece),
+}
+
+/// What is written of a listing.
+enum Piece {
+    /// The head alone, to `HEAD`.
+    Head,
+    /// A part, behind the head if it is the first, and the end if it is the last.
+    Part { is_first: bool, is_last: bool },
+    /// A whole answer.
+    Outcome(Outcome),
+}
+
+/// Lets a listing at the front of the answers go on, and the one behind it when it is done. False if the connection
+/// has to break.
+pub(crate) fn advance_front<L: EventLog>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+) -> bool {
+    loop {
+        if client.answers.pending_bytes() >= LIST_CHUNK_BYTES_MAX {
+            return true;
+        }
+        let (index, generation) = (client.index, client.generation);
+        let Some((serial, call)) = client.answers.front_call() else {
+            return true;
+        };
+        let request_id = crate::shard::RequestId {
+            connection: index,
+            generation,
+            serial,
+        };
+        let meta = call.meta;
+        match advance(context, request_id, call) {
+            Action::Wait => return true,
+            Action::Break => return false,
+            Action::Write(Piece::Part {
+                is_first,
+                is_last: false,
+            }) => {
+                let json = &context.answer;
+                client
+                    .answers
+                    .write_front(|out| write_part(writer, out, meta, (is_first, json)));
+            }
+            Action::Write(piece) => {
+                let json = &context.answer;
+                client
+                    .answers
+                    .fill(serial, |out| write_end(writer, out, meta, (&piece, json)));
+            }
+        }
+        context.trim_answer();
+    }
+}
+
+fn advance<L: EventLog>(
+    context: &mut Context<L>,
+    request_id: crate::shard::RequestId,
+    call: &mut HttpCall,
+) -> Action {
+    let Pending::List(listing) = &mut call.pending else {
+        return Action::Wait;
+    };
+    if call.meta.head_only && !listing.is_page() {
+        return Action::Write(Piece::Head);
+    }
+    let is_first = !call.has_begun;
+    let step = match listing.advance(context, request_id) {
+        Ok(step) => step,
+        Err(error) => return failed(is_first, error),
+    };
+    let is_last = match step {
+        ListStep::Waiting => return Action::Wait,
+        ListStep::Page(outcome) => return Action::Write(Piece::Outcome(outcome)),
+        ListStep::Part => false,
+        ListStep::Last => true,
+    };
+    call.has_begun = true;
+    Action::Write(Piece::Part { is_first, is_last })
+}
+
+fn failed(is_first: bool, error: ApiError) -> Action {
+    if is_first {
+        Action::Write(Piece::Outcome(Outcome::Failed(error)))
+    } else {
+        Action::Break
+    }
+}
+
+fn write_part(
+    writer: &AnswerWriter,
+    out: &mut Vec<u8>,
+    meta: RequestMeta,
+    (is_first, json): (bool, &[u8]),
+) {
+    if is_first {
+        writer.array_head(out, meta);
+    }
+    AnswerWriter::array_part(out, meta, json);
+}
+
+fn write_end(
+    writer: &AnswerWriter,
+    out: &mut Vec<u8>,
+    meta: RequestMeta,
+    (piece, json): (&Piece, &[u8]),
+) {
+    match piece {
+        Piece::Head => writer.array_head(out, meta),
+        Piece::Part { is_first, .. } => {
+            write_part(writer, out, meta, (*is_first, json));
+            AnswerWriter::array_end(out, meta);
+        }
+        Piece::Outcome(outcome) => writer.outcome(out, (meta, None), (outcome, json)),
+    }
+}

@@ -1,0 +1,21 @@
+//! The HTTP/1.1 front: requests → calls of the service, outcomes → answers in the order of their requests.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `dispatch` | method and path → the call; its outcome → an answer, or a slot for one |
+//! | `call` | a request that waits for its outcome |
+//! | `listing` | arrays that are sent in parts |
+//! | `answers` | the answers of one connection, in order |
+//! | `writer` | an outcome → status, fields and body |
+
+mod answers;
+mod call;
+mod dispatch;
+mod listing;
+mod writer;
+
+pub(crate) use answers::Answers;
+pub(crate) use call::RequestMeta;
+pub(crate) use dispatch::{Client, Next, body_limit, on_history, on_reply, serve};
+pub(crate) use listing::advance_front;
+pub(crate) use writer::AnswerWriter;

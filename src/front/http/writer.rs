@@ -1,0 +1,283 @@
+//! Outcomes → HTTP answers: status, fields and body.
+
+use super::call::RequestMeta;
+use crate::api::{ApiError, encode};
+use crate::service::Outcome;
+use crate::wire::http1::{
+    BodyLength, ImfFixdate, PreparedHead, ResponseHead, Version, imf_fixdate, write_chunk,
+    write_last_chunk,
+};
+use crate::wire::ws::HandshakeError;
+
+/// Writes the answers of one core.
+#[derive(Debug)]
+pub(crate) struct AnswerWriter {
+    /// The `Date` of answers.
+    date: ImfFixdate,
+    /// The second that it says.
+    seconds: i64,
+    /// The heads of most answers of this second.
+    heads: Heads,
+}
+
+impl Default for AnswerWriter {
+    fn default() -> Self {
+        Self {
+            date: [0; 29],
+            seconds: i64::MIN,
+            heads: Heads::default(),
+        }
+    }
+}
+
+impl AnswerWriter {
+    /// The time is so many seconds after the epoch.
+    pub(crate) fn set_time(&mut self, seconds: i64) {
+        if seconds != self.seconds {
+            self.seconds = seconds;
+            imf_fixdate(seconds, &mut self.date);
+            self.heads = Heads::new(&self.date);
+        }
+    }
+
+    /// Writes what a call came to; `json`: what the service put beside it.
+    pub(super) fn outcome(
+        &self,
+        out: &mut Vec<u8>,
+        (meta, if_none_match): (RequestMeta, Option<&[u8]>),
+        (outcome, json): (&Outcome, &[u8]),
+    ) {
+        let answer = |status, headers| Answer {
+            status,
+            headers,
+            body: json,
+        };
+        match outcome {
+            Outcome::Done => self.success(out, meta, json),
+            Outcome::Created => self.json(out, meta, answer(201, &[CORS_ORIGIN])),
+            Outcome::Secret => {
+                // RFC 9111 §5.2.2.5: a secret is not for caches.
+                let headers = &[("Cache-Control", "no-store"), CORS_ORIGIN];
+                self.json(out, meta, answer(200, headers));
+            }
+            Outcome::Empty => self.empty(out, meta, (204, &[CORS_ORIGIN])),
+            Outcome::Entity { etag } => {
+                if if_none_match.is_some_and(|field| encode::none_match_hits(field, etag)) {
+                    let headers = &[("ETag", etag.as_str()), CORS_ORIGIN, CORS_EXPOSE];
+                    self.empty(out, meta, (304, headers));
+                } else {
+                    self.entity(out, meta, (json, etag));
+                }
+            }
+            Outcome::Page { next: None } => self.json(out, meta, answer(200, &[CORS_ORIGIN])),
+            Outcome::Page { next: Some(link) } => {
+                let headers = &[CORS_ORIGIN, ("Link", link.as_str()), CORS_EXPOSE];
+                self.json(out, meta, answer(200, headers));
+            }
+            Outcome::Failed(error) => self.error(out, meta, error),
+        }
+    }
+
+    /// Writes an answer without a body.
+    fn empty(&self, out: &mut Vec<u8>, meta: RequestMeta, (status, headers): (u16, Fields<'_>)) {
+        let body = &[];
+        let answer = Answer {
+            status,
+            headers,
+            body,
+        };
+        self.json(out, meta, answer);
+    }
+
+    /// Writes the head of an array that is sent in parts.
+    pub(super) fn array_head(&self, out: &mut Vec<u8>, meta: RequestMeta) {
+        let head = ResponseHead {
+            status: 200,
+            content_type: Some("application/json"),
+            body: match meta.version {
+                Version::Http11 => BodyLength::Chunked,
+                Version::Http10 => BodyLength::UntilClose,
+            },
+            version: meta.version,
+            keep_alive: meta.keep_alive,
+            date: &self.date,
+            headers: &[CORS_ORIGIN],
+        };
+        head.write(out);
+    }
+
+    /// Writes a part of such an array.
+    pub(super) fn array_part(out: &mut Vec<u8>, meta: RequestMeta, json: &[u8]) {
+        match meta.version {
+            Version::Http11 => write_chunk(out, json),
+            Version::Http10 => out.extend_from_slice(json),
+        }
+    }
+
+    /// Ends such an array, whose last part is written.
+    pub(super) fn array_end(out: &mut Vec<u8>, meta: RequestMeta) {
+        if meta.version == Version::Http11 {
+            write_last_chunk(out);
+        }
+    }
+
+    /// Writes the answer to `OPTIONS` of a path that takes these methods.
+    pub(super) fn options(&self, out: &mut Vec<u8>, meta: RequestMeta, allow: &str) {
+        let headers = [
+            ("Allow", allow),
+            CORS_ORIGIN,
+            (
+                "Access-Control-Allow-Methods",
+                "GET, POST, PUT, DELETE, OPTIONS",
+            ),
+            (
+                "Access-Control-Allow-Headers",
+                "authorization, content-type, if-match, if-none-match",
+            ),
+            CORS_EXPOSE,
+            ("Access-Control-Max-Age", "86400"),
+        ];
+        self.empty(out, meta, (204, &headers));
+    }
+
+    /// Writes a success.
+    pub(super) fn success(&self, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
+        if meta.is_plain() && !body.is_empty() {
+            self.heads.success.write(out, body.len() as u64, &[]);
+            out.extend_from_slice(body);
+            return;
+        }
+        let headers = &[CORS_ORIGIN];
+        self.json(
+            out,
+            meta,
+            Answer {
+                status: 200,
+                headers,
+                body,
+            },
+        );
+    }
+
+    /// Writes an entity that was asked for.
+    fn entity(&self, out: &mut Vec<u8>, meta: RequestMeta, (json, etag): (&[u8], &str)) {
+        let etag = ("ETag", etag);
+        if meta.is_plain() {
+            self.heads.entity.write(out, json.len() as u64, &[etag]);
+            out.extend_from_slice(json);
+            return;
+        }
+        let headers = &[etag, CORS_ORIGIN, CORS_EXPOSE];
+        self.json(
+            out,
+            meta,
+            Answer {
+                status: 200,
+                headers,
+                body: json,
+            },
+        );
+    }
+
+    /// Writes a whole answer with a JSON body.
+    fn json(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: Answer<'_>) {
+        let head = ResponseHead {
+            status: answer.status,
+            content_type: (!answer.body.is_empty()).then_some("application/json"),
+            body: if matches!(answer.status, 204 | 304) {
+                BodyLength::None
+            } else {
+                BodyLength::Known(answer.body.len() as u64)
+            },
+            version: meta.version,
+            keep_alive: meta.keep_alive,
+            date: &self.date,
+            headers: answer.headers,
+        };
+        head.write(out);
+        if !meta.head_only {
+            out.extend_from_slice(answer.body);
+        }
+    }
+
+    /// Writes the answer that a rejection deserves.
+    pub(crate) fn error(&self, out: &mut Vec<u8>, meta: RequestMeta, error: &ApiError) {
+        let mut body = Vec::with_capacity(128);
+        encode::error(&mut body, &error.to_string(), error.code());
+        let retry_after = error
+            .retry_after_seconds()
+            .map(|seconds| seconds.to_string());
+        let mut headers = vec![CORS_ORIGIN];
+        if let Some(seconds) = &retry_after {
+            headers.extend([("Retry-After", seconds.as_str()), CORS_EXPOSE]);
+        }
+        match error {
+            // RFC 9110 §11.6.1: a 401 says what would do.
+            ApiError::TokenMissing | ApiError::TokenMalformed | ApiError::TokenUnknown => {
+                headers.push(("WWW-Authenticate", "Bearer realm=\"flux\""));
+            }
+            ApiError::Method { allow } => headers.push(("Allow", allow)),
+            ApiError::Handshake(HandshakeError::Version) => {
+                headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
+            }
+            _ => {}
+        }
+        self.json(
+            out,
+            meta,
+            Answer {
+                status: error.status(),
+                headers: &headers,
+                body: &body,
+            },
+        );
+    }
+}
+
+/// Heads of answers to HTTP/1.1 on connections that stay open.
+#[derive(Debug, Default)]
+struct Heads {
+    success: PreparedHead,
+    /// But for its tag.
+    entity: PreparedHead,
+}
+
+impl Heads {
+    fn new(date: &ImfFixdate) -> Self {
+        let prepare = |headers: &[(&str, &str)]| {
+            let head = ResponseHead {
+                status: 200,
+                content_type: Some("application/json"),
+                body: BodyLength::Known(0),
+                version: Version::Http11,
+                keep_alive: true,
+                date,
+                headers,
+            };
+            head.prepare()
+        };
+        Self {
+            success: prepare(&[CORS_ORIGIN]),
+            entity: prepare(&[CORS_ORIGIN, CORS_EXPOSE]),
+        }
+    }
+}
+
+/// Header fields, by name and value.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+/// An answer but for what comes from its request.
+#[derive(Debug, Clone, Copy)]
+struct Answer<'a> {
+    /// HTTP status.
+    status: u16,
+    /// Fields besides `Date`, `Content-*` and `Connection`.
+    headers: Fields<'a>,
+    /// JSON, or nothing.
+    body: &'a [u8],
+}
+
+/// Any origin may read any answer (API contract §4).
+const CORS_ORIGIN: (&str, &str) = ("Access-Control-Allow-Origin", "*");
+/// The fields that a page may read besides the usual ones.
+const CORS_EXPOSE: (&str, &str) = ("Access-Control-Expose-Headers", "etag, link, retry-after");

@@ -1,0 +1,241 @@
+//! What other cores, the shard and the helpers have for this core's connections: messages, replies, changes, and the
+//! answers that commit points withheld.
+
+use super::connection::{Closing, Connection, Session};
+use super::event_loop::{Core, reuse};
+use crate::api::ApiError;
+use crate::background::Turn;
+use crate::background::history::JobResult;
+use crate::control::Change;
+use crate::engine::CollectedChanges;
+use crate::front::http::{self, Client, RequestMeta};
+use crate::model::CommitPoint;
+use crate::service::control;
+use crate::service::subscribe::Subscriber;
+use crate::shard::{ControlMessage, Message, Reply, RequestId};
+use std::sync::Arc;
+
+/// What a connection has waited for.
+pub(crate) enum Delivery {
+    /// A shard's reply.
+    Reply(u16, Reply),
+    /// What the history worker found.
+    History(JobResult),
+}
+
+impl Core {
+    /// Works on what another core has sent.
+    pub(crate) fn work_on_message(&mut self, message: Message) {
+        match message {
+            Message::Request(envelope) => {
+                if let Some(shard) = &mut self.context.router.shard {
+                    shard.request(envelope, self.context.router.now);
+                } else {
+                    let reply = Reply::Refused(ApiError::NotReady);
+                    self.reply(envelope.origin.core, envelope.origin.request_id, reply);
+                }
+            }
+            Message::Reply {
+                from,
+                request_id,
+                reply,
+            } => self.deliver(request_id, Delivery::Reply(from, reply)),
+            Message::Changes(batch) => self.fan_out(&batch),
+            Message::Control(message) => self.take_control(message),
+            Message::ShardStatistics { from, statistics } => self.directory.take(from, statistics),
+            // The supervisor's, which is no core.
+            Message::Connectors(_) => {}
+        }
+    }
+
+    fn take_control(&mut self, message: ControlMessage) {
+        match message {
+            ControlMessage::Ask { origin, command } => {
+                if let Err(error) = control::enqueue(&mut self.context, origin, command) {
+                    self.reply(origin.core, origin.request_id, Reply::Refused(error));
+                }
+            }
+            ControlMessage::Apply(change) => {
+                control::apply(&mut self.context, &change);
+                let done = Message::Control(ControlMessage::Applied);
+                self.context.router.sender.send(0, done);
+            }
+            ControlMessage::Applied => {
+                self.controller.applied();
+                self.answer_control_calls();
+            }
+        }
+    }
+
+    /// Passes on this core's part of the directory if it is due.
+    pub(crate) fn look_for_directory(&mut self) {
+        let router = &mut self.context.router;
+        let turn = Turn {
+            core: router.core,
+            shards: router.shards,
+            shard: &mut router.shard,
+            now: router.now,
+            now_ms: self.now_ms,
+            now_micros: self.now_micros,
+            counters: &self.context.counters,
+            config: &self.config.background,
+        };
+        self.directory.look(&turn, &mut router.sender);
+    }
+
+    /// Puts a durable change into force here, and tells every other core and the supervisor of connectors.
+    pub(crate) fn put_into_force(&mut self, change: &Arc<Change>) {
+        control::apply(&mut self.context, change);
+        let router = &mut self.context.router;
+        for member in (0..=router.shards).filter(|member| *member != router.core) {
+            let message = ControlMessage::Apply(Arc::clone(change));
+            router.sender.send(member, Message::Control(message));
+        }
+        self.controller.applied();
+    }
+
+    pub(crate) fn answer_control_calls(&mut self) {
+        for (origin, reply) in std::mem::take(&mut self.controller.answers) {
+            self.reply(origin.core, origin.request_id, reply);
+        }
+    }
+
+    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld. True where some went to
+    /// other cores.
+    pub(crate) fn release(&mut self) -> bool {
+        self.write_out();
+        let Some(shard) = &mut self.context.router.shard else {
+            return false;
+        };
+        let own = self.context.router.core;
+        let mut replies = std::mem::take(&mut self.replies);
+        let mut told_others = false;
+        shard.release(|origin, reply| {
+            told_others |= origin.core != own;
+            replies.push((origin, reply));
+        });
+        let changes: Vec<CollectedChanges> = std::iter::from_fn(|| shard.take_changes()).collect();
+        let (visible, failed) = (shard.visible(), shard.failed());
+        for (origin, reply) in replies.drain(..) {
+            self.reply(origin.core, origin.request_id, reply);
+        }
+        self.replies = replies;
+        let gated = std::mem::take(&mut self.gated);
+        for &index in &gated {
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            if failed {
+                connection.gated = false;
+                self.fail_gated(index);
+            } else if connection.open_gates(visible) {
+                self.gated.push(index);
+            } else {
+                connection.gated = false;
+            }
+            self.queue_write(index);
+        }
+        reuse(&mut self.gated, gated);
+        // After those who published: one answer delays the watchers less than many updates would delay it.
+        for changes in &changes {
+            self.publish_changes(changes);
+        }
+        self.count();
+        told_others
+    }
+
+    /// What this connection was to be told will never be durable: it is told so, and closed.
+    fn fail_gated(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let error = ApiError::StorageFault;
+        if let Session::WebSocket(websocket) = &mut connection.session
+            && websocket.is_gated()
+        {
+            websocket.fail_gated(&error);
+            connection.close_after_sending(self.now_ms);
+        }
+        if connection.answers.drop_gated() {
+            let writer = &self.writer;
+            connection.answers.push(CommitPoint::NONE, |out| {
+                writer.error(out, RequestMeta::CLOSING, &error);
+            });
+            connection.close_after_sending(self.now_ms);
+        }
+    }
+
+    pub(crate) fn reply(&mut self, core: u16, request_id: RequestId, reply: Reply) {
+        if core == self.context.router.core {
+            self.deliver(request_id, Delivery::Reply(core, reply));
+        } else {
+            self.context.router.sender.send(
+                core,
+                Message::Reply {
+                    from: self.context.router.core,
+                    request_id,
+                    reply,
+                },
+            );
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, request_id: RequestId, delivery: Delivery) {
+        let index = request_id.connection;
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        let generation = connection.generation;
+        if generation == request_id.generation {
+            let (context, writer) = (&mut self.context, &self.writer);
+            let serial = request_id.serial;
+            let intact = match &mut connection.session {
+                Session::Http(_) => {
+                    let mut client = Client {
+                        answers: &mut connection.answers,
+                        index,
+                        generation,
+                    };
+                    match delivery {
+                        Delivery::Reply(from, reply) => {
+                            http::on_reply(context, writer, &mut client, (serial, from, reply))
+                        }
+                        Delivery::History(result) => {
+                            http::on_history(context, writer, &mut client, (serial, result))
+                        }
+                    }
+                }
+                Session::WebSocket(websocket) => {
+                    if let Delivery::Reply(_, reply) = delivery {
+                        let subscriber = Subscriber { index, generation };
+                        websocket.on_reply(context, subscriber, (serial, &reply));
+                    }
+                    true
+                }
+            };
+            if !intact {
+                connection.closing = Closing::Now;
+            }
+            self.note_gate(index, &mut connection);
+        }
+        self.connections.put_back(index, connection);
+        self.queue_write(index);
+    }
+
+    /// Puts a connection with withheld answers on the list that a flush goes through.
+    pub(crate) fn note_gate(&mut self, index: u32, connection: &mut Connection) {
+        if connection.is_gated() && !connection.gated {
+            connection.gated = true;
+            self.gated.push(index);
+        }
+    }
+
+    pub(crate) fn queue_write(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.to_write.push(index);
+        }
+    }
+}

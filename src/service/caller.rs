@@ -1,0 +1,41 @@
+//! Who calls: where replies go, and what was presented as proof.
+
+use crate::api::ApiError;
+use crate::auth::{TokenHash, bearer};
+use crate::shard::RequestId;
+
+/// The sender of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'c> {
+    /// Where replies to this call go.
+    pub(crate) request_id: RequestId,
+    /// What it presents.
+    pub(crate) credentials: Credentials<'c>,
+}
+
+/// What a caller presents. It is looked at only where a token is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Credentials<'c> {
+    /// Nothing.
+    None,
+    /// More than one token, of which nobody knows which is meant.
+    Ambiguous,
+    /// The value of an `Authorization` field (RFC 6750 §2.1), not looked at yet.
+    Authorization(&'c [u8]),
+}
+
+impl Credentials<'_> {
+    /// The hash of the presented token.
+    ///
+    /// # Errors
+    /// [`ApiError::TokenMissing`], [`ApiError::TokenMalformed`].
+    pub(crate) fn token(&self) -> Result<TokenHash, ApiError> {
+        match self {
+            Self::None => Err(ApiError::TokenMissing),
+            Self::Ambiguous => Err(ApiError::TokenMalformed),
+            Self::Authorization(value) => bearer(value)
+                .map(TokenHash::of)
+                .ok_or(ApiError::TokenMalformed),
+        }
+    }
+}

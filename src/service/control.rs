@@ -1,0 +1,114 @@
+//! Changes of the control plane: asking the core that carries them out, and putting them into force on this one.
+
+use super::Context;
+use crate::api::ApiError;
+use crate::control::{Change, Command};
+use crate::limits::CONTROL_CALLS_MAX;
+use crate::log::EventLog;
+use crate::model::place_key;
+use crate::shard::{ControlMessage, Message, Origin, RequestId};
+
+/// The core that carries out control calls.
+const CONTROL_CORE: u16 = 0;
+
+/// Asks for a change. [`Reply::Controlled`](crate::shard::Reply::Controlled) comes to `request_id` when it is in force
+/// on every core.
+///
+/// # Errors
+/// [`ApiError::Overloaded`] if too many wait.
+pub(super) fn ask<L: EventLog>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    command: Command,
+) -> Result<(), ApiError> {
+    let origin = Origin {
+        core: context.router.core,
+        request_id,
+    };
+    if context.router.core == CONTROL_CORE {
+        return enqueue(context, origin, command);
+    }
+    if !context.router.sender.has_room(CONTROL_CORE) {
+        return Err(ApiError::Overloaded);
+    }
+    let message = Message::Control(ControlMessage::Ask { origin, command });
+    context.router.sender.send(CONTROL_CORE, message);
+    Ok(())
+}
+
+/// Takes a call to be carried out on this core.
+///
+/// # Errors
+/// [`ApiError::Overloaded`] if too many wait.
+pub(crate) fn enqueue<L: EventLog>(
+    context: &mut Context<L>,
+    origin: Origin,
+    command: Command,
+) -> Result<(), ApiError> {
+    if context.control_calls.len() >= CONTROL_CALLS_MAX {
+        return Err(ApiError::Overloaded);
+    }
+    context.control_calls.push_back((origin, command));
+    Ok(())
+}
+
+/// Puts a change into force on this core.
+pub(crate) fn apply<L: EventLog>(context: &mut Context<L>, change: &Change) {
+    context.tenants.registry.apply(change);
+    match change {
+        Change::Registered(namespace) => note_registered(context, &namespace.name, true),
+        Change::TokenReplaced { name, .. } => {
+            if let Some(shard) = &mut context.router.shard {
+                shard.revoke(name);
+            }
+        }
+        Change::Deleted { name } => {
+            note_registered(context, name, false);
+            if let Some(shard) = &mut context.router.shard {
+                shard.revoke(name);
+                shard.limiter_mut().forget(name);
+            }
+        }
+        Change::Configured(patch) => {
+            context.tenants.runtime = context.tenants.runtime.with(patch);
+            configure_shard(context);
+        }
+        // The business of their supervisor.
+        Change::ConnectorDefined { .. }
+        | Change::ConnectorRemoved(_)
+        | Change::CredentialStored { .. }
+        | Change::CredentialRemoved(_) => {}
+    }
+}
+
+/// Tells a shard that was just opened what the control plane knows.
+pub(crate) fn acquaint_shard<L: EventLog>(context: &mut Context<L>) {
+    configure_shard(context);
+    let (core, shards) = (context.router.core, context.router.shards);
+    if let Some(shard) = &mut context.router.shard {
+        for namespace in context.tenants.registry.list(None) {
+            if place_key(&namespace.name, shards) == core {
+                let names = shard.engine_mut().namespaces_mut();
+                names.set_registered(&namespace.name, true);
+            }
+        }
+    }
+}
+
+fn configure_shard<L: EventLog>(context: &mut Context<L>) {
+    let enabled = context.tenants.auth && context.tenants.runtime.rate_limit_enabled;
+    let per_minute = context.tenants.runtime.rate_limit_per_namespace_per_minute;
+    if let Some(shard) = &mut context.router.shard {
+        shard.limiter_mut().configure(enabled, per_minute);
+    }
+}
+
+fn note_registered<L: EventLog>(context: &mut Context<L>, name: &str, registered: bool) {
+    let router = &mut context.router;
+    if place_key(name, router.shards) == router.core
+        && let Some(shard) = &mut router.shard
+    {
+        let names = shard.engine_mut().namespaces_mut();
+        names.set_registered(name, registered);
+    }
+}

@@ -1,0 +1,182 @@
+//! Deleting entities by filter: for a prefix or a namespace, the ids that match are collected from the shards concerned
+//! and counted first; then each shard deletes its own.
+
+use super::tenants::denied;
+use super::{Begun, Caller, Context, Outcome, Pending, Tenants};
+use crate::api::ApiError;
+use crate::api::delete::{self, DeleteFilter};
+use crate::auth::Access;
+use crate::log::EventLog;
+use crate::model::is_reserved;
+use crate::shard::{Reply, RequestId, ShardRequest};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PendingDeletes {
+    /// What to delete, by shard.
+    ids: Vec<Vec<Box<str>>>,
+    /// The client named the ids, so that those that do not exist are failures.
+    named: bool,
+    collecting: bool,
+    waiting: usize,
+    deleted: usize,
+    errors: Vec<(Box<str>, String)>,
+    access: Access,
+}
+
+/// Entities that one batch delete may match.
+fn limit(tenants: &Tenants) -> usize {
+    usize::try_from(tenants.runtime.max_batch_delete).unwrap_or(usize::MAX)
+}
+
+/// Deletes what the filter in the JSON `body` names.
+///
+/// # Errors
+/// If nothing is deleted: no filter, too many ids, a reserved one, or a shard that can't be asked.
+pub(crate) fn begin<L: EventLog>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    body: &[u8],
+) -> Result<Begun, ApiError> {
+    context.check_serving()?;
+    let access = context.tenants.access(&caller.credentials)?;
+    let filter = delete::parse(body)?;
+    let deletes = PendingDeletes::start(context, caller.request_id, (filter, access))?;
+    if deletes.waiting == 0 {
+        return Ok(Begun::at_once(deletes.finish(context)));
+    }
+    Ok(Begun::Waiting(Pending::DeleteMany(Box::new(deletes))))
+}
+
+impl PendingDeletes {
+    fn start<L: EventLog>(
+        context: &mut Context<L>,
+        request_id: RequestId,
+        (filter, access): (DeleteFilter, Access),
+    ) -> Result<Self, ApiError> {
+        let mut deletes = Self {
+            ids: vec![Vec::new(); usize::from(context.router.shards)],
+            named: false,
+            collecting: true,
+            waiting: 0,
+            deleted: 0,
+            errors: Vec::new(),
+            access,
+        };
+        let (namespace, prefix) = match filter {
+            DeleteFilter::Ids(ids) => {
+                deletes.named = true;
+                deletes.take_named(context, ids)?;
+                deletes.delete(context, request_id);
+                return Ok(deletes);
+            }
+            DeleteFilter::Namespace(namespace) => (Some(namespace), None),
+            DeleteFilter::Prefix(prefix) => (None, Some(prefix)),
+        };
+        let router = &mut context.router;
+        let shards = router.shards_holding(namespace.as_deref(), prefix.as_deref());
+        for shard in shards {
+            let request = ShardRequest::Collect {
+                namespace: namespace.clone(),
+                prefix: prefix.clone(),
+                max: limit(&context.tenants).saturating_add(1),
+            };
+            router.ask(shard, request_id, request)?;
+            deletes.waiting += 1;
+        }
+        Ok(deletes)
+    }
+
+    fn take_named<L: EventLog>(
+        &mut self,
+        context: &Context<L>,
+        ids: Vec<Box<str>>,
+    ) -> Result<(), ApiError> {
+        let limit = limit(&context.tenants);
+        if ids.len() > limit {
+            return Err(ApiError::TooManyMatches { limit });
+        }
+        if ids.iter().any(|id| is_reserved(id)) {
+            return Err(ApiError::Reserved);
+        }
+        for id in &ids {
+            self.access.may_delete(id).map_err(denied)?;
+        }
+        for id in ids {
+            self.ids[usize::from(context.router.place(&id))].push(id);
+        }
+        Ok(())
+    }
+
+    fn delete<L: EventLog>(&mut self, context: &mut Context<L>, request_id: RequestId) {
+        self.collecting = false;
+        for shard in 0..context.router.shards {
+            let ids = &self.ids[usize::from(shard)];
+            if ids.is_empty() {
+                continue;
+            }
+            let request = ShardRequest::DeleteMany {
+                ids: ids.clone(),
+                done: Vec::new(),
+                charged: self.access.charged(),
+            };
+            match context.router.ask(shard, request_id, request) {
+                Ok(()) => self.waiting += 1,
+                Err(error) => self.record(shard, &[], Some(&error)),
+            }
+        }
+    }
+
+    /// Takes a shard's reply.
+    ///
+    /// # Errors
+    /// If nothing was deleted and nothing will be.
+    pub(super) fn resume<L: EventLog>(
+        &mut self,
+        context: &mut Context<L>,
+        request_id: RequestId,
+        (from, reply): (u16, Reply),
+    ) -> Result<Option<Outcome>, ApiError> {
+        self.waiting = self.waiting.saturating_sub(1);
+        match reply {
+            Reply::Ids(ids) => self.ids[usize::from(from)] = ids,
+            Reply::DeletedMany(done, error) => self.record(from, &done, error.as_ref()),
+            Reply::Refused(error) if self.collecting => return Err(error),
+            Reply::Refused(error) => self.record(from, &[], Some(&error)),
+            _ => {}
+        }
+        if self.collecting && self.waiting == 0 {
+            let limit = limit(&context.tenants);
+            if self.ids.iter().map(Vec::len).sum::<usize>() > limit {
+                return Err(ApiError::TooManyMatches { limit });
+            }
+            let mut ids = self.ids.iter().flatten();
+            if ids.any(|id| self.access.may_delete(id).is_err()) {
+                return Err(ApiError::NotOwner);
+            }
+            self.delete(context, request_id);
+        }
+        Ok((self.waiting == 0).then(|| self.finish(context)))
+    }
+
+    /// Notes what became of a shard's ids: of the first by `done`, of the rest by `error`.
+    fn record(&mut self, shard: u16, done: &[bool], error: Option<&ApiError>) {
+        let ids = std::mem::take(&mut self.ids[usize::from(shard)]);
+        for (index, id) in ids.into_iter().enumerate() {
+            match (done.get(index), error) {
+                (Some(true), _) => self.deleted += 1,
+                (Some(false), _) if self.named => {
+                    self.errors.push((id, ApiError::NoEntity.to_string()));
+                }
+                (Some(false), _) | (None, None) => {}
+                (None, Some(error)) => self.errors.push((id, error.to_string())),
+            }
+        }
+    }
+
+    fn finish<L>(&self, context: &mut Context<L>) -> Outcome {
+        context.answer.clear();
+        delete::answer(&mut context.answer, self.deleted, &self.errors);
+        Outcome::Done
+    }
+}

@@ -1,0 +1,74 @@
+//! Namespaces and the configuration in force on this core: who may write what. A look-up by the token's hash in the
+//! core's own registry; nothing is shared with other cores.
+
+use super::Credentials;
+use crate::api::ApiError;
+use crate::auth::{Access, Denied, OwnedNamespace, TokenHash};
+use crate::control::Registry;
+use crate::model::RuntimeConfig;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenants {
+    /// Writes need a token.
+    pub(crate) auth: bool,
+    /// What is kept of the operator's token.
+    pub(crate) admin: Option<TokenHash>,
+    /// The namespaces.
+    pub(crate) registry: Registry,
+    /// The configuration in force.
+    pub(crate) runtime: RuntimeConfig,
+}
+
+/// Whether a token was the operator's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operator {
+    Yes,
+    /// It is a namespace's.
+    No,
+}
+
+impl Tenants {
+    /// What a caller may write.
+    ///
+    /// # Errors
+    /// In auth mode, if it presents no token that somebody has.
+    pub(crate) fn access(&self, credentials: &Credentials<'_>) -> Result<Access, ApiError> {
+        if !self.auth {
+            return Ok(Access::Open);
+        }
+        let token = credentials.token()?;
+        if self.admin == Some(token) {
+            return Ok(Access::Admin);
+        }
+        let owner = self.registry.owner_of(&token);
+        owner
+            .and_then(|namespace| OwnedNamespace::new(&namespace.name))
+            .map(Access::Owner)
+            .ok_or(ApiError::TokenUnknown)
+    }
+
+    /// Whether the operator calls.
+    ///
+    /// # Errors
+    /// If the server has no operator's token, or the caller presents none that somebody has.
+    pub(crate) fn operator(&self, credentials: &Credentials<'_>) -> Result<Operator, ApiError> {
+        let admin = self.admin.ok_or(ApiError::AdminDisabled)?;
+        let token = credentials.token()?;
+        if token == admin {
+            Ok(Operator::Yes)
+        } else if self.auth && self.registry.owner_of(&token).is_some() {
+            Ok(Operator::No)
+        } else {
+            Err(ApiError::TokenUnknown)
+        }
+    }
+}
+
+/// The rejection of a write.
+pub(crate) fn denied(denied: Denied) -> ApiError {
+    match denied {
+        Denied::NoNamespace => ApiError::NamespaceRequired,
+        Denied::NotOwner => ApiError::NotOwner,
+    }
+}
