@@ -99,8 +99,7 @@ const RUNTIME_USERS: &[&str] = &["src/reactor/", "bench/", "loadgen/"];
 
 /// The files that may touch mapped memory.
 const UNSAFE_USERS: &[&str] = &[
-    "storage/src/region.rs",
-    "storage/src/region/",
+    "storage/src/disk/region.rs",
     "storage/src/checkpoint/archive.rs",
 ];
 
@@ -431,7 +430,7 @@ fn memory_is_touched_in_the_mapped_region_only() {
     );
     assert_eq!(
         misplaced(
-            &bad("storage/src/region.rs", example),
+            &bad("storage/src/disk/region.rs", example),
             "unsafe",
             UNSAFE_USERS
         )

@@ -89,8 +89,8 @@ fn append_one(log: &mut Log, payload: &[u8]) -> Result<Sequence> {
 
 /// Does what helper threads do in the server.
 fn prepare(log: &mut Log) -> Result<()> {
-    if let Some(job) = log.spare_job() {
-        log.install_spare(job.run()?);
+    if let Some(job) = log.next_segment_job() {
+        log.install_next_segment(job.run()?);
     }
     while let Some(job) = log.index_job() {
         job.run()?;

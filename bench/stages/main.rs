@@ -218,9 +218,9 @@ fn append(log: &mut Log, event: &[u8]) {
             matches!(error, AppendError::SegmentNeeded { .. }),
             "{error}"
         );
-        if let Some(job) = log.spare_job() {
+        if let Some(job) = log.next_segment_job() {
             let spare = job.run().expect("room on the disk");
-            log.install_spare(spare);
+            log.install_next_segment(spare);
         }
     }
 }

@@ -65,7 +65,7 @@ impl Ballast {
             turn.counters.set_reserve_given(true);
             State::GivingBack(spawn_blocking(move || give(&data_dir)))
         } else {
-            State::Making(spawn_blocking(move || data_dir.make_reserve(RESERVE_BYTES)))
+            State::Making(spawn_blocking(move || data_dir.make_ballast(RESERVE_BYTES)))
         };
     }
 
@@ -94,14 +94,14 @@ impl Ballast {
     /// The disk is full and the server stops: what it has to write for that gets the room. Blocks for as long as the
     /// removal of a file takes.
     pub(crate) fn give_back_blocking(&self) {
-        if let Err(error) = self.data_dir.release_reserve() {
+        if let Err(error) = self.data_dir.release_ballast() {
             report::warning(&format!("could not give back the reserve: {error}"));
         }
     }
 }
 
 fn give(data_dir: &DataDir) -> Result<(), StorageError> {
-    if data_dir.release_reserve()? {
+    if data_dir.release_ballast()? {
         report::warning(&format!(
             "the disk is full: {} MiB of headroom given to what retention has to write",
             RESERVE_BYTES >> 20

@@ -12,7 +12,7 @@ use crate::model::Durability;
 use crate::reactor::group_commit_delay::GroupCommitDelay;
 use crate::reactor::runtime::spawn_blocking;
 use crate::shard::Shard;
-use flux_storage::{Flush, Log, Spare, SpareJob, StorageError};
+use flux_storage::{Flush, Log, NextSegment, NextSegmentJob, StorageError};
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -28,7 +28,7 @@ pub(crate) struct Flusher {
     flush: Option<(Flush, Flushed)>,
     /// Whom the next flush is put off for.
     group_commit_delay: GroupCommitDelay,
-    spare: Option<Task<Result<Spare, StorageError>>>,
+    spare: Option<Task<Result<NextSegment, StorageError>>>,
     /// How fast the helper thread prepares it.
     pace: Arc<SegmentThrottle>,
     /// When a failed preparation is tried again, monotonic milliseconds.
@@ -113,7 +113,7 @@ impl Flusher {
         let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
         if self.spare.is_none()
             && retry
-            && let Some(job) = shard.log_mut().spare_job()
+            && let Some(job) = shard.log_mut().next_segment_job()
         {
             self.spare_retry_ms = None;
             let job = job.leaving(turn.counters.bytes_for_retention());
@@ -177,7 +177,7 @@ impl Flusher {
         };
         match result {
             Ok(spare) => {
-                shard.log_mut().install_spare(spare);
+                shard.log_mut().install_next_segment(spare);
                 if shard.is_refusing() {
                     crate::report::info(&format!(
                         "shard {core}: the next segment is ready, events are accepted again"
@@ -193,7 +193,7 @@ impl Flusher {
                          is full, and it is tried again every {SPARE_RETRY_SECONDS} s"
                     ));
                 }
-                shard.log_mut().spare_failed();
+                shard.log_mut().next_segment_failed();
                 shard.refuse(&refusal);
                 self.spare_retry_ms = Some(now_ms + SPARE_RETRY_SECONDS * 1000);
             }
@@ -228,9 +228,9 @@ pub(crate) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
 }
 
 /// The helper thread's part.
-fn prepare(job: SpareJob, pace: &SegmentThrottle) -> Result<Spare, StorageError> {
+fn prepare(job: NextSegmentJob, pace: &SegmentThrottle) -> Result<NextSegment, StorageError> {
     let all = job.segment_bytes();
-    job.run_with_rests(&mut |made| pace.rest(made, all))
+    job.run_throttled(&mut |made| pace.rest(made, all))
 }
 
 /// What clients are told while there is no room for what they want stored.

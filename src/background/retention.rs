@@ -127,7 +127,7 @@ impl Retention {
             let pace = Arc::clone(&self.pace);
             self.index = Some(spawn_background(move || {
                 let mut throttled = pace.throttled();
-                job.run_with_rests(&mut || throttled.rest_and_go_on())
+                job.run_throttled(&mut || throttled.rest_and_go_on())
             }));
         }
         let wanted = turn.config.upkeep.has_retention();
@@ -289,7 +289,7 @@ fn choose_and_fold(
         .map_err(RecoverError::from)
         .and_then(|plan| {
             if let Some(plan) = &plan {
-                let through = plan.horizon().first_sequence.previous();
+                let through = plan.log_start().first_sequence.previous();
                 advance_base(&mut base, reader, through, &mut |_| throttled.rest())?;
             }
             Ok(plan)

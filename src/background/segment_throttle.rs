@@ -5,7 +5,7 @@
 //! time to spare. Who makes it rests while it is ahead, and goes on slowly where nothing is published at all. Where it can't
 //! keep up, the parts become large: events would soon have no place to go.
 
-use flux_storage::Haste;
+use flux_storage::WriteSpeed;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -39,24 +39,24 @@ impl SegmentThrottle {
         clippy::disallowed_methods,
         reason = "on a helper thread, whose rest is the point"
     )]
-    pub(crate) fn rest(&self, made: u64, all: u64) -> Haste {
+    pub(crate) fn rest(&self, made: u64, all: u64) -> WriteSpeed {
         for _ in 0..RESTS_MAX {
             match due(self.used_permille.load(Relaxed), made, all) {
                 Some(haste) => return haste,
                 None => std::thread::sleep(REST),
             }
         }
-        Haste::Rests
+        WriteSpeed::Throttled
     }
 }
 
 /// Whether the next part is due, and how it is to be made.
-fn due(used_permille: u32, made: u64, all: u64) -> Option<Haste> {
+fn due(used_permille: u32, made: u64, all: u64) -> Option<WriteSpeed> {
     if used_permille >= URGENT_PERMILLE {
-        return Some(Haste::Hurries);
+        return Some(WriteSpeed::Full);
     }
     let wanted = u128::from(all) * u128::from(used_permille) * 2 / 1000;
-    (u128::from(made) < wanted).then_some(Haste::Rests)
+    (u128::from(made) < wanted).then_some(WriteSpeed::Throttled)
 }
 
 #[cfg(test)]
@@ -73,18 +73,18 @@ mod tests {
             );
         };
         check(0, 1, None);
-        check(100, 199, Some(Haste::Rests));
+        check(100, 199, Some(WriteSpeed::Throttled));
         check(100, 200, None);
-        check(500, 999, Some(Haste::Rests));
-        check(URGENT_PERMILLE, 1, Some(Haste::Hurries));
+        check(500, 999, Some(WriteSpeed::Throttled));
+        check(URGENT_PERMILLE, 1, Some(WriteSpeed::Full));
         assert_eq!(due(400, u64::MAX, u64::MAX), None, "no overflow");
     }
 
     #[test]
     fn it_is_made_even_where_nothing_is_published() {
         let pace = SegmentThrottle::default();
-        assert_eq!(pace.rest(1, 1000), Haste::Rests);
+        assert_eq!(pace.rest(1, 1000), WriteSpeed::Throttled);
         pace.hurry();
-        assert_eq!(pace.rest(1, 1000), Haste::Hurries);
+        assert_eq!(pace.rest(1, 1000), WriteSpeed::Full);
     }
 }

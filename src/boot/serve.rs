@@ -224,7 +224,7 @@ fn serve(
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
         .collect();
-    let reserved = data_dir.make_reserve(RESERVE_BYTES);
+    let reserved = data_dir.make_ballast(RESERVE_BYTES);
     if let Err(error) = &reserved {
         report::warning(&format!("no headroom on the disk: {error}"));
     }
@@ -533,11 +533,11 @@ fn recover(
     };
     let recovered = shard::recover(data_dir, log, (core, shards), &mut progress);
     let recovered = recovered.map_err(io::Error::other)?;
-    for set_aside in &recovered.set_aside {
+    for quarantined in &recovered.quarantined {
         report::warning(&format!(
             "shard {core}: checkpoint not used: {}{}; the state is made from the log instead",
-            set_aside.error,
-            match &set_aside.moved_to {
+            quarantined.error,
+            match &quarantined.moved_to {
                 Some(path) => format!("; it is kept as {}", path.display()),
                 None => String::new(),
             }

@@ -12,7 +12,7 @@ use crate::model::{StoredChange, Timestamp, place};
 use crate::report;
 use crate::shard::{self, RecoverError};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use flux_storage::{AppendError, DataView, Log, LogView, StorageError};
+use flux_storage::{AppendError, DataView, Log, StorageError};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, Read};
@@ -106,7 +106,7 @@ fn import(
         _ => Box::new(io::stdin().lock()),
     };
     let found = DataView::open(data_dir).ok();
-    let found = found.and_then(|view| view.logs().last().map(LogView::shard_count));
+    let found = found.and_then(|view| view.logs().last().map(|log| log.shard_count()));
     let found = found.and_then(|count| u16::try_from(count).ok());
     let shards = matches.get_one::<u16>("shards").copied().or(found);
     let mut target = Target::open(data_dir, shards.unwrap_or_else(boot::default_shards))?;
@@ -253,11 +253,11 @@ impl ShardLog {
 
     /// What a server has its helper thread do.
     fn make_room(&mut self) -> Result<(), StorageError> {
-        if let Some(job) = self.log.spare_job() {
+        if let Some(job) = self.log.next_segment_job() {
             match job.run() {
-                Ok(spare) => self.log.install_spare(spare),
+                Ok(spare) => self.log.install_next_segment(spare),
                 Err(error) => {
-                    self.log.spare_failed();
+                    self.log.next_segment_failed();
                     return Err(error);
                 }
             }

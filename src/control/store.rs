@@ -148,16 +148,16 @@ impl ControlStore {
     }
 
     fn make_spare(&mut self) -> Result<(), StorageError> {
-        let Some(job) = self.log.spare_job() else {
+        let Some(job) = self.log.next_segment_job() else {
             return Ok(());
         };
         match job.run() {
             Ok(spare) => {
-                self.log.install_spare(spare);
+                self.log.install_next_segment(spare);
                 Ok(())
             }
             Err(error) => {
-                self.log.spare_failed();
+                self.log.next_segment_failed();
                 Err(error)
             }
         }

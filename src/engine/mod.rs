@@ -31,8 +31,8 @@ use crate::state::{
 use crate::subscribe::{Filter, Registry};
 use changes::ChangeCollector;
 use flux_storage::{
-    Checkpoint, CheckpointDir, CheckpointError, CheckpointMeta, LayerError, LayerStack, Pace,
-    PendingCheckpoint, Sequence,
+    Checkpoint, CheckpointDir, CheckpointError, CheckpointMeta, CheckpointThrottle, LayerError,
+    LayerStack, PendingCheckpoint, Sequence,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ impl Snapshot {
     pub fn write(
         &self,
         dir: &mut CheckpointDir,
-        pace: &mut Pace<'_>,
+        pace: &mut CheckpointThrottle<'_>,
     ) -> Result<PendingCheckpoint, CheckpointError> {
         let names = self.names.changes_since(&self.names_before);
         let entities = self.frozen.entities(&mut || match pace(0) {

@@ -27,7 +27,7 @@ use crate::model::Durability;
 use crate::report;
 use crate::service::{Context, control};
 use crate::shard::{Inbox, LocalShard, Message, Origin, Reply, Shard};
-use flux_storage::{CheckpointDir, LayerError, Log, Sequence, SetAside};
+use flux_storage::{CheckpointDir, LayerError, Log, Quarantined, Sequence};
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -499,7 +499,7 @@ impl Core {
             "shard {}: damaged: {error}",
             self.context.router.core
         ));
-        let aside = SetAside::of(error);
+        let aside = Quarantined::of(error);
         if let Some(path) = aside.moved_to {
             report::info(&format!("it is kept as {}", path.display()));
         }

@@ -5,7 +5,7 @@
 
 use super::recovery::RecoverError;
 use crate::engine::{Batch, Engine, Target};
-use flux_storage::{CheckpointDir, LogReader, Pace, Sequence};
+use flux_storage::{CheckpointDir, CheckpointThrottle, LogReader, Sequence};
 use std::ops::ControlFlow;
 
 /// Works the log through `through` into its base, durably. Where that was done before nothing happens. Blocks, for as
@@ -18,7 +18,7 @@ pub fn advance_base(
     base: &mut CheckpointDir,
     reader: &LogReader,
     through: Sequence,
-    pace: &mut Pace<'_>,
+    pace: &mut CheckpointThrottle<'_>,
 ) -> Result<(), RecoverError> {
     let (mut engine, from) = match base.load()?.checkpoint {
         Some(checkpoint) => {

@@ -17,7 +17,7 @@ use crate::model::{Timestamp, place, place_key};
 use crate::state::{bookkept, entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, Log, LogDir,
-    LogOrigin, Owner, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence, SetAside,
+    LogOrigin, Owner, Quarantined, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence,
     StorageError,
 };
 use std::ops::ControlFlow;
@@ -90,7 +90,7 @@ pub struct Recovered {
     /// What the checkpoint or base covers that the state was taken from.
     pub through: Sequence,
     /// Files of checkpoints that can't be used.
-    pub set_aside: Vec<SetAside>,
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// Recovers a shard. Blocks.
@@ -109,7 +109,7 @@ pub fn recover(
         shards,
         so_far: RecoveryProgress::default(),
         progress,
-        set_aside: Vec::new(),
+        quarantined: Vec::new(),
     };
     let origin = log.origin()?;
     let mut checkpoints = directory(log.checkpoint_path(), origin.owner, CheckpointKind::Cache);
@@ -141,7 +141,7 @@ pub fn recover(
         checkpoints,
         base,
         through,
-        set_aside: attempt.set_aside,
+        quarantined: attempt.quarantined,
     })
 }
 
@@ -169,7 +169,7 @@ fn directory(path: PathBuf, owner: Owner, kind: CheckpointKind) -> CheckpointDir
 
 fn start_from(checkpoint: Checkpoint) -> Result<(Engine, Sequence), LayerError> {
     let Checkpoint { stack, meta } = checkpoint;
-    stack.prefetch();
+    stack.prefetch_files();
     Ok((Engine::from_checkpoint(stack, &meta)?, meta.through))
 }
 
@@ -186,7 +186,7 @@ struct Attempt<'p> {
     shards: u16,
     so_far: RecoveryProgress,
     progress: &'p mut dyn FnMut(RecoveryProgress),
-    set_aside: Vec<SetAside>,
+    quarantined: Vec<Quarantined>,
 }
 
 impl Attempt<'_> {
@@ -197,7 +197,7 @@ impl Attempt<'_> {
         origin: &LogOrigin,
     ) -> Result<Option<Checkpoint>, RecoverError> {
         let load = dir.load()?;
-        self.set_aside.extend(load.set_aside);
+        self.quarantined.extend(load.quarantined);
         let reaches =
             |checkpoint: &Checkpoint| checkpoint.meta.through.next() >= origin.first_sequence;
         Ok(load.checkpoint.filter(reaches))
@@ -216,9 +216,9 @@ impl Attempt<'_> {
             match start_from(checkpoint) {
                 // A large layer is not checked as a whole before it is used. Set aside, it is not found again.
                 Err(error) if error.is_damage() => {
-                    let aside = SetAside::of(error);
-                    let is_moved = aside.moved_to.is_some();
-                    self.set_aside.push(aside);
+                    let quarantined = Quarantined::of(error);
+                    let is_moved = quarantined.moved_to.is_some();
+                    self.quarantined.push(quarantined);
                     if !is_moved {
                         return Ok(None);
                     }
@@ -261,7 +261,7 @@ impl Attempt<'_> {
             Err(RecoverError::Checkpoint(CheckpointError::Layer(error)))
                 if origin.removed.is_none() && error.is_damage() =>
             {
-                self.set_aside.push(SetAside::of(error));
+                self.quarantined.push(Quarantined::of(error));
                 None
             }
             loaded => loaded?,

@@ -128,8 +128,8 @@ impl Running {
         if let Ok(sequence) = self.engine.publish(&mut self.log, now, bytes) {
             return sequence;
         }
-        let spare = self.log.spare_job().unwrap().run().unwrap();
-        self.log.install_spare(spare);
+        let spare = self.log.next_segment_job().unwrap().run().unwrap();
+        self.log.install_next_segment(spare);
         self.engine.publish(&mut self.log, now, bytes).unwrap()
     }
 
@@ -174,7 +174,7 @@ impl Running {
             return Ok(());
         };
         let reader = self.log.reader(self.log.durable());
-        let through = plan.horizon().first_sequence.previous();
+        let through = plan.log_start().first_sequence.previous();
         advance_base(&mut self.base, &reader, through, &mut keep_going)?;
         if !crash {
             self.log.retire(plan).run()?;
@@ -380,7 +380,7 @@ impl Simulation {
                 let (path, owner) = (log.base_path(), log.origin().unwrap().owner);
                 let mut base =
                     CheckpointDir::new(path, owner, CheckpointKind::Base, is_packed_body);
-                let through = plan.horizon().first_sequence.previous();
+                let through = plan.log_start().first_sequence.previous();
                 let reader = log.reader().unwrap();
                 let advanced = advance_base(&mut base, &reader, through, &mut keep_going);
                 let is_whole = advanced.is_ok();

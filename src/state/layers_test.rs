@@ -108,7 +108,7 @@ impl Stack {
         self.checkpoints = self.files.checkpoints();
         self.frozen = None;
         let load = self.checkpoints.load().unwrap();
-        assert_eq!(load.set_aside, []);
+        assert_eq!(load.quarantined, []);
         let Some(checkpoint) = load.checkpoint else {
             self.state = State::default();
             return Sequence::ZERO;

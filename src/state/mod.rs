@@ -139,7 +139,7 @@ impl State {
         if let Some(frozen) = &self.frozen {
             missing = frozen.0.prefetch(missing);
         }
-        missing = self.layers.warm(missing);
+        missing = self.layers.prefetch_ids(missing);
         self.active.expect(missing);
     }
 

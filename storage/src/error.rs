@@ -121,7 +121,7 @@ pub enum StorageError {
     },
     /// The first segments are not there, and no `HORIZON` file says that retention removed them.
     #[error("missing: {}, and the HORIZON file beside it {fault}: if retention removed it, `flux log repair` can say so anew from the segments that are left", path.display())]
-    NoHorizon {
+    NoLogStart {
         /// The first segment that is missing.
         path: Box<Path>,
         /// Why the `HORIZON` file does not count.
@@ -210,7 +210,7 @@ pub enum ReplayError<E> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The active segment is full and no spare that could hold the record is installed. Append again after
-    /// `Log::install_spare`.
+    /// `Log::install_next_segment`.
     #[error("no segment has room for a record of {record_bytes} bytes yet")]
     SegmentNeeded {
         /// The record's bytes on disk.

@@ -12,11 +12,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::checkpoint::{CheckpointDir, CheckpointKind, CheckpointMeta, LayerEntity, LayerStack};
-use crate::fault::{self, Plan};
+use crate::disk::faults::{self, Plan};
+use crate::disk::layout;
 use crate::format::header::HEADER_BYTES;
 use crate::{
     AppendError, CheckpointError, DataDir, IndexKey, Log, LogOptions, Record, Removal, RetirePlan,
-    Sequence, StorageError, layout,
+    Sequence, StorageError,
 };
 
 const EIO: i32 = 5;
@@ -87,7 +88,7 @@ impl Life {
         let Some(mut data) = life.note(opened) else {
             return life;
         };
-        let reserved = data.make_reserve(RESERVE_BYTES);
+        let reserved = data.make_ballast(RESERVE_BYTES);
         life.note(reserved);
         let mut next = None;
         let opened = Log::open::<Infallible>(data.take_log(0), |record| {
@@ -108,7 +109,7 @@ impl Life {
                 body == "{}"
             });
         let load = checkpoints.load().unwrap();
-        assert_eq!(load.set_aside, []);
+        assert_eq!(load.quarantined, []);
         let found = load.checkpoint;
         life.published = found.as_ref().map_or(Sequence::ZERO, |it| it.meta.through);
         assert!(
@@ -130,10 +131,10 @@ impl Life {
             return;
         };
         for turn in 1..=APPENDS {
-            if let Some(job) = open.log.spare_job() {
+            if let Some(job) = open.log.next_segment_job() {
                 match self.note(job.run()) {
-                    Some(spare) => open.log.install_spare(spare),
-                    None => open.log.spare_failed(),
+                    Some(next_segment) => open.log.install_next_segment(next_segment),
+                    None => open.log.next_segment_failed(),
                 }
             }
             match open.log.append(1, 0, &payload(open.log.appended().next())) {
@@ -219,7 +220,7 @@ impl Life {
             return false;
         }
         assert_eq!(open.log.append(1, 0, &[1]), Err(AppendError::Poisoned));
-        assert!(open.log.begin_flush().is_err() && open.log.spare_job().is_none());
+        assert!(open.log.begin_flush().is_err() && open.log.next_segment_job().is_none());
         assert_eq!(open.log.durable(), self.acknowledged, "{context}");
         true
     }
@@ -229,7 +230,7 @@ impl Life {
         let Some(Open { data, log, .. }) = self.open else {
             return;
         };
-        data.release_reserve().unwrap();
+        data.release_ballast().unwrap();
         let failed = log.failure().is_some();
         assert_eq!(log.close().is_err(), failed, "{context}");
     }
@@ -307,10 +308,10 @@ fn tell(plan: Plan, lives_before: usize) -> bool {
         life.end(&context);
     }
 
-    fault::order(plan);
+    faults::order(plan);
     let mut life = Life::begin(root.path());
     life.work();
-    let operations = fault::operations();
+    let operations = faults::operations();
     let Some(struck) = operations.get(passes) else {
         assert!(life.refusals.is_empty(), "{context}");
         return false;
@@ -369,10 +370,13 @@ fn readers_of_a_log_that_could_not_be_written_see_what_was() {
     append(&mut log);
     log.write_out().unwrap();
     append(&mut log);
-    fault::order(Plan::FailOnce(0, EIO));
+    faults::order(Plan::FailOnce(0, EIO));
     let reader = log.reader(log.appended());
-    fault::operations();
-    let noted = reader.active.as_ref().map(|active| active.notes.len());
+    faults::operations();
+    let noted = reader
+        .active
+        .as_ref()
+        .map(|active| active.index_builder.len());
     assert_eq!(noted, Some(2));
     let mut next = Some(Sequence::new(1));
     let shown = reader.read_forward::<()>(Sequence::ZERO, |record| {
@@ -403,9 +407,9 @@ fn a_flush_that_is_out_covers_what_it_began_with_when_a_later_write_fails() {
     log.append(1, 0, &[1]).unwrap();
     let flush = log.begin_flush().unwrap().unwrap();
     log.append(1, 0, &[2]).unwrap();
-    fault::order(Plan::FailOnce(0, EIO));
+    faults::order(Plan::FailOnce(0, EIO));
     log.write_out().unwrap_err();
-    fault::operations();
+    faults::operations();
     flush.sync_blocking().unwrap();
     log.finish_flush(flush);
     assert_eq!(log.durable(), Sequence::new(1));
@@ -439,9 +443,9 @@ fn tell_of_control(plan: Plan) -> bool {
     let context = format!("control log, {plan:?}");
     let root = scratch();
     let data = DataDir::open(root.path(), 1, OPTIONS).unwrap();
-    fault::order(plan);
+    faults::order(plan);
     let (acknowledged, stored) = store_change(&data);
-    let operations = fault::operations();
+    let operations = faults::operations();
     let Some(struck) = operations.get(passes) else {
         assert!(stored.is_ok(), "{context}");
         return false;

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::format::record::record_bytes;
-
 /// The number of a record in its log: contiguous, from 1 in a new data directory. [`Sequence::ZERO`] is before
 /// every record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,11 +76,4 @@ pub struct Record<'a> {
     pub kind: u8,
     /// The appender's bytes, never empty.
     pub payload: &'a [u8],
-}
-
-impl Record<'_> {
-    /// Bytes that it takes in its segment.
-    pub fn bytes_on_disk(&self) -> u64 {
-        record_bytes(self.payload.len()) as u64
-    }
 }

@@ -65,14 +65,14 @@ fn a_full_disk_stops_appends_when_the_segment_is_full_and_goes_on_when_there_is_
         // There is room now; what was durable is there, and the log goes on.
         let (mut log, records) = open(dir.path());
         assert_eq!(records, 60);
-        let job = log.spare_job().unwrap();
-        log.install_spare(job.run().unwrap());
+        let job = log.next_segment_job().unwrap();
+        log.install_next_segment(job.run().unwrap());
         log.append(1, 0, &[7; 2000]).unwrap();
         return log.close().unwrap();
     };
     let (mut log, _) = open(&dir);
     for _ in 0..3 {
-        let error = log.spare_job().unwrap().run().unwrap_err();
+        let error = log.next_segment_job().unwrap().run().unwrap_err();
         assert!(
             matches!(
                 error,
@@ -84,7 +84,7 @@ fn a_full_disk_stops_appends_when_the_segment_is_full_and_goes_on_when_there_is_
             "{error}"
         );
         assert!(error.is_recoverable());
-        log.spare_failed();
+        log.next_segment_failed();
     }
     while log.append(1, 0, &[7; 985]).is_ok() {}
     assert_eq!(log.appended().get(), 60, "1016 bytes each in 60 KiB");

@@ -74,8 +74,8 @@ fn an_entity_and_a_namespace_are_looked_up_and_the_cost_is_printed() {
     for number in 0..COUNT {
         payload[..8].copy_from_slice(&(number % KEYS).to_le_bytes());
         while let Err(AppendError::SegmentNeeded { .. }) = log.append(1, 0, &payload) {
-            let job = log.spare_job().unwrap();
-            log.install_spare(job.run().unwrap());
+            let job = log.next_segment_job().unwrap();
+            log.install_next_segment(job.run().unwrap());
             log.flush_blocking().unwrap();
         }
         if let Some(job) = log.index_job() {

@@ -16,7 +16,7 @@ use crate::report;
 use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use flux_storage::{
-    Fault, Finding, InspectedLog, Inspection, LogReport, Record, Seen, Sequence, Severity,
+    Fault, InspectedLog, Inspection, LogReport, Record, ScrubFinding, Seen, Sequence, Severity,
 };
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -106,7 +106,7 @@ impl Filter {
     }
 
     /// False for a loss of records that were not asked for.
-    fn concerns(&self, finding: &Finding) -> bool {
+    fn concerns(&self, finding: &ScrubFinding) -> bool {
         match finding.fault {
             Fault::Lost { first, last } => first <= self.to && last >= self.from,
             _ => true,

@@ -16,7 +16,7 @@ use super::{EXIT_DAMAGE, EXIT_FAILURE, EXIT_USAGE, data_dir, data_dir_arg, usage
 use crate::model::Timestamp;
 use crate::report;
 use clap::{ArgMatches, Command};
-use flux_storage::{Finding, InspectedLog, LogSummary, Mark, Severity, StorageError};
+use flux_storage::{InspectedLog, LogSummary, Mark, ScrubFinding, Severity, StorageError};
 use std::fmt::Write as _;
 use std::io;
 use std::process::ExitCode;
@@ -88,7 +88,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 /// One line about a finding.
-fn finding_line(finding: &Finding) -> String {
+fn finding_line(finding: &ScrubFinding) -> String {
     let severity = match finding.fault.severity() {
         Severity::Notice => "notice",
         Severity::Damage => "damage",

@@ -92,7 +92,8 @@ fn check(data_dir: &Path, aside: &Path) -> Result<(), ToolError> {
             return Err(ToolError::StillDamaged(aside.display().to_string()));
         }
     }
-    let is_damage = |finding: &flux_storage::Finding| finding.fault.severity() == Severity::Damage;
+    let is_damage =
+        |finding: &flux_storage::ScrubFinding| finding.fault.severity() == Severity::Damage;
     if inspection.findings().iter().any(is_damage) {
         Err(ToolError::StillDamaged(aside.display().to_string()))
     } else {
@@ -103,10 +104,10 @@ fn check(data_dir: &Path, aside: &Path) -> Result<(), ToolError> {
 fn step_text(step: &RepairStep) -> String {
     let path = step.path.display();
     match &step.action {
-        RepairAction::SetAside => format!("set aside {path}"),
-        RepairAction::WriteHorizon { horizon } => format!(
+        RepairAction::Quarantine => format!("set aside {path}"),
+        RepairAction::WriteLogStart { log_start } => format!(
             "write {path}, which says that the log begins with record {}",
-            horizon.first_sequence
+            log_start.first_sequence
         ),
         RepairAction::Remake {
             from,

@@ -4,7 +4,7 @@ use super::{Outcome, ToolError, finding_line, place_text, summary_text};
 use crate::cli::progress::Progress;
 use crate::state::is_packed_body;
 use clap::Command;
-use flux_storage::{Finding, Inspection, LogReport, Severity};
+use flux_storage::{Inspection, LogReport, ScrubFinding, Severity};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub(super) fn run(data_dir: &Path) -> Result<Outcome, ToolError> {
         )?;
     }
     let mut damaged = 0;
-    let mut tell = |out: &mut dyn Write, finding: &Finding| {
+    let mut tell = |out: &mut dyn Write, finding: &ScrubFinding| {
         damaged += u64::from(finding.fault.severity() == Severity::Damage);
         writeln!(out, "{}", finding_line(finding))
     };

@@ -23,8 +23,8 @@ use rkyv::rancor::Failure;
 use super::bits::AtomicBits;
 use super::block::ArchivedStoredBlock;
 use super::footer::ArchivedStoredFooter;
+use crate::disk::region::ReadRegion;
 use crate::error::{LayerFault, LayerPart};
-use crate::region::ReadRegion;
 
 /// A mapped layer whose footer was checked, and the blocks that were.
 #[derive(Debug)]

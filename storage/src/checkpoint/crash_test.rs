@@ -10,7 +10,7 @@ use super::testing::{
     Entities, checkpoint, contents, dir_at, files, live, loaded, meta, names, numbered, put_files,
 };
 use super::{CheckpointDir, LayerStack};
-use crate::fault::{self, Plan};
+use crate::disk::faults::{self, Plan};
 use crate::{CheckpointError, StorageError};
 
 const NO_SPACE: i32 = 28;
@@ -56,7 +56,7 @@ fn reopened(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> (CheckpointDir, L
 /// Loads the directory: the number of the checkpoint that came back, with the right contents.
 fn load(path: &Path, context: &str) -> u64 {
     let load = dir_at(path).load().unwrap();
-    assert_eq!(load.set_aside, [], "{context}");
+    assert_eq!(load.quarantined, [], "{context}");
     let found = load.checkpoint.unwrap();
     let through = found.meta.through.get();
     assert_eq!(found.meta, meta(through), "{context}");
@@ -70,9 +70,9 @@ fn files_are_flushed_before_they_are_named_and_named_before_others_go() {
     let root = tempfile::tempdir().unwrap();
     let (mut dir, stack) = reopened(root.path(), &before());
     let [_, middle, new] = stories();
-    fault::order(Plan::Pass);
+    faults::order(Plan::Pass);
     checkpoint(&mut dir, &changes(&middle, &new), &stack, 3).unwrap();
-    let operations: Vec<String> = fault::operations()
+    let operations: Vec<String> = faults::operations()
         .into_iter()
         .map(|(op, name)| {
             let directory = root.path().file_name().unwrap().to_str().unwrap();
@@ -111,9 +111,9 @@ fn a_crash_between_any_two_operations_leaves_one_checkpoint_or_the_other() {
         let context = format!("crash after {passes} operations");
         let root = tempfile::tempdir().unwrap();
         let (mut dir, stack) = reopened(root.path(), &files);
-        fault::order(Plan::Crash(passes));
+        faults::order(Plan::Crash(passes));
         let result = checkpoint(&mut dir, &changed, &stack, 3);
-        fault::order(Plan::Pass);
+        faults::order(Plan::Pass);
         seen.push(load(root.path(), &context));
 
         // Life goes on, and nothing stays behind.
@@ -144,9 +144,9 @@ fn an_operation_that_the_disk_refuses_leaves_the_old_checkpoint_and_no_partial_f
         let context = format!("error {code} after {passes} operations");
         let root = tempfile::tempdir().unwrap();
         let (mut dir, stack) = reopened(root.path(), &files);
-        fault::order(Plan::FailOnce(passes, code));
+        faults::order(Plan::FailOnce(passes, code));
         let result = checkpoint(&mut dir, &changed, &stack, 3);
-        fault::order(Plan::Pass);
+        faults::order(Plan::Pass);
         let Err(error) = result else {
             assert!(passes == 15, "{context}");
             break;

@@ -141,14 +141,14 @@ impl<'a> StackCursor<'a> {
         match first.cursor.next() {
             Ok(Some(entity)) => {
                 first.entity = entity;
-                self.settle_first();
+                self.sift_first();
             }
             Ok(None) => drop(self.heads.remove(0)),
             Err(failure) => self.fail(failure),
         }
     }
 
-    fn settle_first(&mut self) {
+    fn sift_first(&mut self) {
         let mut index = 1;
         while index < self.heads.len() {
             let [moved, other] = [&self.heads[index - 1], &self.heads[index]];

@@ -62,10 +62,13 @@ fn load_of(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> (Option<u64>, Vec<
         assert_eq!(&contents(&found.stack).unwrap(), expected);
         through
     });
-    let errors = load.set_aside.into_iter().map(|aside| {
-        let moved = aside.moved_to.expect("what is damaged is renamed");
-        assert!(moved.exists() && !aside.error.path.exists(), "{moved:?}");
-        aside.error
+    let errors = load.quarantined.into_iter().map(|quarantine| {
+        let moved = quarantine.moved_to.expect("what is damaged is renamed");
+        assert!(
+            moved.exists() && !quarantine.error.path.exists(),
+            "{moved:?}"
+        );
+        quarantine.error
     });
     (through, errors.collect())
 }
@@ -297,19 +300,19 @@ fn what_is_damaged_is_set_aside_and_the_checkpoint_before_it_comes_back() {
     let files = two_checkpoints(&root.path().join("made"));
     let path = root.path().join("damaged");
     assert_eq!(load_of(&path, &files), (Some(2), vec![]));
-    let check = |damaged: &str, through: Option<u64>, aside: &[&str]| {
+    let check = |damaged: &str, through: Option<u64>, quarantine: &[&str]| {
         let bytes = &files[damaged];
         for offset in (0..bytes.len()).step_by(bytes.len() / 20) {
             let mut files = files.clone();
             files.get_mut(damaged).unwrap()[offset] ^= 0x10;
             let (found, errors) = load_of(&path, &files);
             assert_eq!(found, through, "{damaged} byte {offset}");
-            assert_eq!(names_of(&errors), aside, "{damaged} byte {offset}");
+            assert_eq!(names_of(&errors), quarantine, "{damaged} byte {offset}");
         }
         let mut files = files.clone();
         files.remove(damaged);
         let (found, errors) = load_of(&path, &files);
-        let mut gone: Vec<String> = aside.iter().map(|name| (*name).to_owned()).collect();
+        let mut gone: Vec<String> = quarantine.iter().map(|name| (*name).to_owned()).collect();
         gone.retain(|name| name != damaged);
         assert_eq!(
             (found, names_of(&errors)),
@@ -451,9 +454,9 @@ fn checkpoints_of_another_log_are_not_taken_for_its_own() {
         let load = dir.load().unwrap();
         assert!(load.checkpoint.is_none());
         let faults: Vec<_> = load
-            .set_aside
+            .quarantined
             .iter()
-            .map(|aside| aside.error.fault)
+            .map(|quarantine| quarantine.error.fault)
             .collect();
         assert_eq!(faults, [LayerFault::WrongPlace; 2], "{owner:?}");
     }
@@ -486,7 +489,7 @@ fn what_can_not_be_read_is_an_error_and_stays_where_it_is() {
 }
 
 fn names_in(path: &Path) -> Vec<String> {
-    crate::files::names(path).unwrap()
+    crate::disk::files::names(path).unwrap()
 }
 
 #[test]
@@ -542,7 +545,7 @@ fn load_of_many(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> (Option<u64>,
     let load = dir_at(path).load().unwrap();
     (
         load.checkpoint.map(|found| found.meta.through.get()),
-        load.set_aside.len(),
+        load.quarantined.len(),
     )
 }
 

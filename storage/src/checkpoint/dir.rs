@@ -28,13 +28,14 @@ use super::id_hash::IdHasher;
 use super::layer::Layer;
 use super::manifest::{CheckpointMeta, LayerName, Manifest};
 use super::stack::LayerStack;
-use super::writer::{LayerWriter, Pace};
+use super::writer::{CheckpointThrottle, LayerWriter};
+use crate::disk::files;
+use crate::disk::layout::{self, CheckpointFile, CheckpointFileKind};
+use crate::disk::random::random_identity;
 use crate::format::Identity;
 use crate::format::layer::LayerHeader;
 use crate::format::slot::Owner;
-use crate::layout::{self, CheckpointFile, CheckpointFileKind};
-use crate::segment::random_identity;
-use crate::{CheckpointError, LayerError, StorageError, files};
+use crate::{CheckpointError, LayerError, StorageError};
 
 /// Bound on the layers of a checkpoint: a look-up may have to ask each. At the bound the newest layer is taken in
 /// although its size does not call for it, and then whatever its size calls for: that is as much as changed since
@@ -195,12 +196,12 @@ impl CheckpointDir {
 
     /// Writes a layer of `changed`, the entities that changed since `stack` (ascending by id, `None` bodies for
     /// those deleted), merged with the layers of `stack` that it takes in, and flushes it. What `stack` came
-    /// from may be another directory; its layers are copied then. Blocks, for as long as it takes; `pace` is
+    /// from may be another directory; its layers are copied then. Blocks, for as long as it takes; `throttle` is
     /// asked after about every 256 KiB.
     ///
     /// # Errors
     ///
-    /// `Storage` where the disk refuses, `Layer` where a layer that is taken in is damaged, `Cancelled` by `pace`,
+    /// `Storage` where the disk refuses, `Layer` where a layer that is taken in is damaged, `Cancelled` by `throttle`,
     /// `TooLarge`. What was written is removed again.
     ///
     /// # Panics
@@ -211,7 +212,7 @@ impl CheckpointDir {
         changed: impl ExactSizeIterator<Item = LayerEntity<'a>>,
         stack: &LayerStack,
         meta: CheckpointMeta,
-        pace: &mut Pace<'_>,
+        throttle: &mut CheckpointThrottle<'_>,
     ) -> Result<PendingCheckpoint, CheckpointError> {
         let merge = self.plan(changed.len() as u64, stack);
         let (taken, kept) = stack.layers().split_at(merge.taken);
@@ -228,16 +229,17 @@ impl CheckpointDir {
                 hash_salt: self.hasher().salt(),
             };
             let hasher = self.hasher();
-            let written = LayerWriter::create(&unfinished, header, hasher, merge.expected, pace)
-                .and_then(|writer| merge.run(changed, taken, writer))
-                .and_then(|records| {
-                    if records > 0 {
-                        files::rename(&unfinished, &path, &self.path)?;
-                    } else {
-                        files::remove_undurably(&unfinished)?;
-                    }
-                    Ok(records)
-                });
+            let written =
+                LayerWriter::create(&unfinished, header, hasher, merge.expected, throttle)
+                    .and_then(|writer| merge.run(changed, taken, writer))
+                    .and_then(|records| {
+                        if records > 0 {
+                            files::rename(&unfinished, &path, &self.path)?;
+                        } else {
+                            files::remove_undurably(&unfinished)?;
+                        }
+                        Ok(records)
+                    });
             if written.is_err() {
                 // Gives back what it took of a full disk. Where even this fails, loading removes it.
                 files::discard(&unfinished);

@@ -161,14 +161,14 @@ const WAITING_MAX: usize = 32;
 
 /// An index being made: 12.8 bytes of memory per expected entity.
 #[derive(Debug)]
-pub(super) struct IndexBuilder {
+pub(super) struct HashIndexBuilder {
     pages: usize,
     entries: Vec<u64>,
     /// In the order in which they came; at most [`WAITING_MAX`].
     waiting: Vec<(Spot, Place)>,
 }
 
-impl IndexBuilder {
+impl HashIndexBuilder {
     /// For at most so many entities; more find room until pages are full, and then cost a search by order.
     pub(super) fn new(expected: u64) -> Self {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn an_entry_has_these_bytes() {
         let hash = IdHash(0x8000_0000_0020_0001);
-        let mut builder = IndexBuilder::new(1);
+        let mut builder = HashIndexBuilder::new(1);
         builder.insert(hash, Place { block: 4, slot: 3 });
         let page = builder.pages().next().unwrap();
         let mut expected = [0; PAGE_BYTES];
@@ -264,7 +264,7 @@ mod tests {
     fn what_was_inserted_is_found_in_a_page_filled_to_the_last_entry() {
         let hash = |number: u64| IdHash(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for count in [0, 1, 320, 511, 512] {
-            let mut builder = IndexBuilder::new(1);
+            let mut builder = HashIndexBuilder::new(1);
             for number in 0..count {
                 builder.insert(hash(number.into()), place(number));
             }
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn ids_with_the_same_hash_are_all_found_until_the_page_is_full() {
         let hash = IdHash(u64::MAX);
-        let mut builder = IndexBuilder::new(1);
+        let mut builder = HashIndexBuilder::new(1);
         for number in 0..600 {
             builder.insert(hash, place(number));
         }

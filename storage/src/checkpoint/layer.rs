@@ -24,14 +24,14 @@ use super::block::{ArchivedStoredBlock, ArchivedStoredEntity, PART_ALIGN};
 use super::entity::{BodyCheck, LayerEntity};
 use super::id_hash::IdHash;
 use super::index::{Page, Place, Search, Spot};
+use crate::disk::region::ReadRegion;
 use crate::error::{LayerError, LayerFault, LayerPart};
 use crate::format::layer::{LAYER_HEADER_BYTES, LAYER_TRAILER_BYTES, LayerHeader, LayerTrailer};
-use crate::region::ReadRegion;
 
 /// Bytes of one read of what is about to be touched for the first time.
-const TOUCH_BYTES: usize = 8 * 1024;
+const PROBE_BYTES: usize = 8 * 1024;
 
-/// Ids that one look ahead is for ([`super::LayerStack::warm`]): a processor core follows some ten cache misses at a time.
+/// Ids that one look ahead is for ([`super::LayerStack::prefetch_ids`]): a processor core follows some ten cache misses at a time.
 pub const PREFETCH_GROUP_IDS_MAX: usize = 32;
 
 /// An open layer. Readers of several threads may share it.
@@ -47,7 +47,7 @@ pub(super) struct Layer {
 }
 
 /// Reads them all, each without waiting for the one before.
-fn touch_each<T: Default + BitXor<Output = T>>(read: impl Iterator<Item = T>) {
+fn prefetch_each<T: Default + BitXor<Output = T>>(read: impl Iterator<Item = T>) {
     // Without a use of what was read, nothing would be.
     std::hint::black_box(read.fold(T::default(), |seen, read| seen ^ read));
 }
@@ -117,7 +117,7 @@ impl Layer {
     }
 
     /// Asks the kernel to read all of it. Does not wait.
-    pub(super) fn prefetch(&self) {
+    pub(super) fn prefetch_file(&self) {
         self.mapped.region().prefetch();
     }
 
@@ -146,7 +146,7 @@ impl Layer {
     /// after the other, so that the cache misses of the one overlap: no pass decides anything by what it waits for. Of
     /// what was not checked yet nothing is read. Brings those that were not found to the front, with what belongs to
     /// them, and returns how many they are.
-    pub(super) fn warm<T>(&self, hashes: &mut [(IdHash, T)]) -> usize {
+    pub(super) fn prefetch_ids<T>(&self, hashes: &mut [(IdHash, T)]) -> usize {
         let mut pages = [None; PREFETCH_GROUP_IDS_MAX];
         for (page, (hash, _)) in pages.iter_mut().zip(&*hashes) {
             let spot = Spot::of(*hash, self.page_count());
@@ -154,7 +154,7 @@ impl Layer {
             let checked = is_checked.then(|| self.page(spot.page).ok()).flatten();
             *page = checked.map(|page| (page, spot));
         }
-        touch_each(
+        prefetch_each(
             pages
                 .iter()
                 .flatten()
@@ -176,10 +176,10 @@ impl Layer {
             }
         }
         let blocks = blocks.iter().flatten();
-        touch_each(blocks.clone().map(|(block, _)| block.entities().len()));
+        prefetch_each(blocks.clone().map(|(block, _)| block.entities().len()));
         let entities = blocks.filter_map(|(block, slot)| block.entities().get(*slot));
-        touch_each(entities.clone().map(|entity| entity.id().len()));
-        touch_each(entities.map(|entity| {
+        prefetch_each(entities.clone().map(|entity| entity.id().len()));
+        prefetch_each(entities.map(|entity| {
             // A body follows its id, so these are its last line and its first.
             let body = entity.view().body.unwrap_or_default();
             let ends = (entity.id().as_bytes().first(), body.as_bytes().last());
@@ -255,7 +255,7 @@ impl Layer {
             return Err(self.error(0, contents));
         };
         let start = block.bytes.start;
-        self.touch(start..block.padding.end)?;
+        self.probe(start..block.padding.end)?;
         let bytes = self.mapped.bytes();
         let fault = if crc32fast::hash(&bytes[block.bytes]) != block.crc {
             Some(LayerFault::Checksum(LayerPart::Block))
@@ -290,7 +290,7 @@ impl Layer {
 
     #[cold]
     fn check_page(&self, range: Range<usize>, crc: u32) -> Result<(), LayerError> {
-        self.touch(range.clone())?;
+        self.probe(range.clone())?;
         let start = range.start;
         if crc32fast::hash(&self.mapped.bytes()[range]) == crc {
             Ok(())
@@ -299,8 +299,8 @@ impl Layer {
         }
     }
 
-    fn touch(&self, range: Range<usize>) -> Result<(), LayerError> {
-        touch(&self.file, range).map_err(|(offset, fault)| LayerError {
+    fn probe(&self, range: Range<usize>) -> Result<(), LayerError> {
+        probe(&self.file, range).map_err(|(offset, fault)| LayerError {
             path: Arc::clone(&self.path),
             offset,
             fault,
@@ -345,13 +345,13 @@ fn open_file(file: &File) -> Faulty<(LayerHeader, LayerTrailer, MappedLayer)> {
     else {
         return Err((0, LayerFault::WrongSize));
     };
-    touch(file, 0..LAYER_HEADER_BYTES)?;
-    touch(file, trailer_offset..len)?;
+    probe(file, 0..LAYER_HEADER_BYTES)?;
+    probe(file, trailer_offset..len)?;
     let region = ReadRegion::map(file).map_err(|error| (0, LayerFault::io(&error)))?;
-    region.expect_any_order();
+    region.advise_any_order();
     let (header, trailer) = ends(region.bytes(), trailer_offset)?;
     let footer = footer_range(trailer, trailer_offset)?;
-    touch(file, footer.start..trailer_offset)?;
+    probe(file, footer.start..trailer_offset)?;
     let start = footer.start as u64;
     let bytes = region.bytes();
     if crc32fast::hash(&bytes[footer.clone()]) != trailer.footer_crc {
@@ -397,11 +397,11 @@ fn footer_range(trailer: LayerTrailer, trailer_offset: usize) -> Faulty<Range<us
 }
 
 /// Reads a range of the file into the page cache, so that touching its mapping afterwards doesn't fail.
-fn touch(file: &File, range: Range<usize>) -> Faulty<()> {
-    let mut scratch = [0; TOUCH_BYTES];
+fn probe(file: &File, range: Range<usize>) -> Faulty<()> {
+    let mut scratch = [0; PROBE_BYTES];
     let mut offset = range.start;
     while offset < range.end {
-        let len = (range.end - offset).min(TOUCH_BYTES);
+        let len = (range.end - offset).min(PROBE_BYTES);
         file.read_exact_at(&mut scratch[..len], offset as u64)
             .map_err(|error| (offset as u64, LayerFault::io(&error)))?;
         offset += len;

@@ -1,4 +1,4 @@
-//! Finding the newest checkpoint that is whole, and setting aside what is not.
+//! ScrubFinding the newest checkpoint that is whole, and setting aside what is not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use super::dir::{CheckpointDir, CheckpointKind, name_of};
 use super::layer::Layer;
 use super::manifest::{CheckpointMeta, LayerName, Manifest};
 use super::stack::LayerStack;
+use crate::CheckpointError;
+use crate::disk::files;
+use crate::disk::layout::{self, CheckpointFileKind};
 use crate::error::{LayerError, LayerFault};
-use crate::layout::{self, CheckpointFileKind};
-use crate::{CheckpointError, files};
 
 /// Bytes of layers up to which all of them are checked when they are loaded: it costs tenths of a second. Of more,
 /// each block is checked when it is first used.
 pub(super) const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Files set aside to keep, for whoever wants to know what happened to them. Older ones are removed.
-const SET_ASIDE_MAX: usize = 4;
+const QUARANTINED_MAX: usize = 4;
 
 /// A checkpoint that is whole, as far as it was checked.
 #[derive(Debug, Clone)]
@@ -32,19 +33,19 @@ pub struct Load {
     /// The newest checkpoint that is whole; `None` where there is none.
     pub checkpoint: Option<Checkpoint>,
     /// What was found damaged or foreign on the way to it.
-    pub set_aside: Vec<SetAside>,
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// A file that can't be used, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
+pub struct Quarantined {
     /// Which file, and what is wrong with it.
     pub error: LayerError,
     /// Where it is now; `None` where it could not be renamed and was passed over.
     pub moved_to: Option<Box<Path>>,
 }
 
-impl SetAside {
+impl Quarantined {
     /// Renames a layer or manifest that was found damaged, so that the next `load` does without it.
     pub fn of(error: LayerError) -> Self {
         let to = layout::damaged(&error.path);
@@ -87,20 +88,20 @@ impl CheckpointDir {
                     load.checkpoint = Some(checkpoint);
                     break;
                 }
-                Err(failure) => self.put_by(*failure, &mut load.set_aside)?,
+                Err(failure) => self.quarantine(*failure, &mut load.quarantined)?,
             }
         }
-        if !load.set_aside.is_empty() {
-            self.limit_set_aside();
+        if !load.quarantined.is_empty() {
+            self.limit_quarantined();
         }
         Ok(load)
     }
 
     /// Sets aside what could not be opened, or says why that can't be done.
-    fn put_by(
+    fn quarantine(
         &mut self,
         failure: Unusable,
-        set_aside: &mut Vec<SetAside>,
+        quarantined: &mut Vec<Quarantined>,
     ) -> Result<(), CheckpointError> {
         for error in failure.layer.into_iter().chain([failure.manifest]) {
             let error = match error.fault {
@@ -111,7 +112,7 @@ impl CheckpointDir {
             if !error.is_damage() || self.kind == CheckpointKind::Base {
                 return Err(error.into());
             }
-            set_aside.push(SetAside::of(error));
+            quarantined.push(Quarantined::of(error));
         }
         Ok(())
     }
@@ -182,13 +183,13 @@ impl CheckpointDir {
     }
 
     /// Removes the oldest of the files that were set aside, where there are many.
-    fn limit_set_aside(&self) {
+    fn limit_quarantined(&self) {
         let Ok(mut list) = self.list() else {
             return;
         };
         list.retain(|(_, file)| file.kind == CheckpointFileKind::Damaged);
         list.sort_by_key(|(_, file)| file.number);
-        for (name, _) in list.iter().rev().skip(SET_ASIDE_MAX) {
+        for (name, _) in list.iter().rev().skip(QUARANTINED_MAX) {
             // Tried again the next time that something is set aside.
             files::discard(&self.path.join(name));
         }

@@ -51,7 +51,7 @@ fn check_looking_ahead(stack: &LayerStack, model: &Entities, context: &str) {
     let before: BTreeSet<&[u8]> = ids.iter().copied().collect();
     let mut missing = BTreeSet::new();
     for ids in ids.chunks_mut(PREFETCH_GROUP_IDS_MAX) {
-        missing.extend(stack.warm(ids).iter().copied());
+        missing.extend(stack.prefetch_ids(ids).iter().copied());
     }
     assert_eq!(
         ids.into_iter().collect::<BTreeSet<_>>(),
@@ -115,7 +115,7 @@ fn a_stack_holds_what_the_map_holds_through_writes_merges_and_loads() {
             if random.below(3) == 0 {
                 dir = dir_at(&path);
                 let load = dir.load().unwrap();
-                assert_eq!(load.set_aside, [], "{context}");
+                assert_eq!(load.quarantined, [], "{context}");
                 let found = load.checkpoint.unwrap();
                 assert_eq!(found.meta, meta(step), "{context}");
                 stack = found.stack;

@@ -59,7 +59,7 @@ impl LayerStack {
     /// # Panics
     ///
     /// With more ids than that.
-    pub fn warm<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
+    pub fn prefetch_ids<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
         if self.layers.is_empty() {
             return ids;
         }
@@ -70,7 +70,7 @@ impl LayerStack {
         }
         let mut missing = hashed.len();
         for layer in self.layers.iter() {
-            missing = layer.warm(&mut hashed[..missing]);
+            missing = layer.prefetch_ids(&mut hashed[..missing]);
         }
         for (place, (_, id)) in ids.iter_mut().zip(hashed) {
             *place = id;
@@ -87,8 +87,8 @@ impl LayerStack {
 
     /// Asks the kernel to read all layers into memory. Not for a reactor: asking takes as long as it takes to
     /// queue the reads.
-    pub fn prefetch(&self) {
-        self.layers.iter().for_each(|layer| layer.prefetch());
+    pub fn prefetch_files(&self) {
+        self.layers.iter().for_each(|layer| layer.prefetch_file());
     }
 
     /// Bytes of all layers on disk.

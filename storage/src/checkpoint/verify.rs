@@ -5,8 +5,8 @@ use super::index;
 use super::layer::Layer;
 use super::manifest::{CheckpointMeta, LayerName, Manifest};
 use crate::CheckpointError;
+use crate::disk::layout::{CheckpointFile, CheckpointFileKind};
 use crate::error::{LayerError, LayerFault, LayerPart};
-use crate::layout::{CheckpointFile, CheckpointFileKind};
 
 /// What was read, and what is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

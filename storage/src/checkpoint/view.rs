@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::dir::CheckpointDir;
 use super::load::Checkpoint;
 use crate::CheckpointError;
-use crate::layout::CheckpointFileKind;
+use crate::disk::layout::CheckpointFileKind;
 
 /// A directory of checkpoints, for reading. `Send` and cheap to clone.
 #[derive(Debug, Clone)]

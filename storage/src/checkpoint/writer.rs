@@ -17,9 +17,10 @@ use super::block::{BlockBuilder, PART_ALIGN, archived};
 use super::entity::LayerEntity;
 use super::footer::{StoredBlockPlace, StoredFooter};
 use super::id_hash::IdHasher;
-use super::index::{IndexBuilder, PAGE_BYTES, Place};
+use super::index::{HashIndexBuilder, PAGE_BYTES, Place};
+use crate::CheckpointError;
+use crate::disk::files;
 use crate::format::layer::{LayerHeader, LayerTrailer};
-use crate::{CheckpointError, files};
 
 /// Bytes of one write: large enough to be cheap, small enough that resting after each is felt.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -28,7 +29,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Asked after about every 256 KiB, with the bytes written since: to rest before it returns, or to stop.
-pub type Pace<'a> = dyn FnMut(usize) -> ControlFlow<()> + 'a;
+pub type CheckpointThrottle<'a> = dyn FnMut(usize) -> ControlFlow<()> + 'a;
 
 /// A layer being written.
 pub(super) struct LayerWriter<'a, 'p> {
@@ -39,7 +40,7 @@ pub(super) struct LayerWriter<'a, 'p> {
     archive: AlignedVec<PART_ALIGN>,
     blocks: Vec<StoredBlockPlace>,
     first_ids: Vec<Box<str>>,
-    index: IndexBuilder,
+    index: HashIndexBuilder,
     /// The last id of the blocks that went out.
     last_id: String,
     records: u64,
@@ -55,7 +56,7 @@ struct Output<'a, 'p> {
     written: u64,
     /// Bytes of the file that were flushed.
     synced: u64,
-    pace: &'a mut Pace<'p>,
+    throttle: &'a mut CheckpointThrottle<'p>,
 }
 
 impl<'a, 'p> LayerWriter<'a, 'p> {
@@ -66,7 +67,7 @@ impl<'a, 'p> LayerWriter<'a, 'p> {
         header: LayerHeader,
         hasher: IdHasher,
         expected: u64,
-        pace: &'a mut Pace<'p>,
+        throttle: &'a mut CheckpointThrottle<'p>,
     ) -> Result<Self, CheckpointError> {
         let mut output = Output {
             file: files::create(path)?,
@@ -74,7 +75,7 @@ impl<'a, 'p> LayerWriter<'a, 'p> {
             buffer: Vec::with_capacity(WRITE_BYTES),
             written: 0,
             synced: 0,
-            pace,
+            throttle,
         };
         output.put(&header.encode())?;
         Ok(Self {
@@ -85,7 +86,7 @@ impl<'a, 'p> LayerWriter<'a, 'p> {
             archive: AlignedVec::new(),
             blocks: Vec::new(),
             first_ids: Vec::new(),
-            index: IndexBuilder::new(expected),
+            index: HashIndexBuilder::new(expected),
             last_id: String::new(),
             records: 0,
             tombstones: 0,
@@ -224,7 +225,7 @@ impl Output<'_, '_> {
             files::sync_data(&self.file, self.path)?;
             self.synced = self.written;
         }
-        match (self.pace)(bytes) {
+        match (self.throttle)(bytes) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(CheckpointError::Cancelled),
         }

@@ -1,5 +1,15 @@
-//! The bytes on disk: segment headers, records, watermark slots and history indexes, as `FORMAT.md` draws them.
-//! The bytes on disk: segment headers, records, watermark slots, the ends of layers, as `FORMAT.md` draws them.
+//! The bytes on disk, as `FORMAT.md` draws them.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `header` | the first page of a segment |
+//! | `record` | one record |
+//! | `gap` | a record that stands for lost ones |
+//! | `walk` | the records of a segment, one after the other |
+//! | `slot` | one slot of the `DURABLE` file |
+//! | `log_start` | the `HORIZON` file |
+//! | `index` | the history index of a segment |
+//! | `layer` | the ends of a checkpoint's layer |
 //!
 //! Encoding and decoding only: nothing here reads a file, and decoding trusts nothing in the bytes. Every
 //! number is little-endian.
@@ -8,11 +18,12 @@
 
 pub(crate) mod gap;
 pub(crate) mod header;
-pub(crate) mod horizon;
 pub(crate) mod index;
 pub(crate) mod layer;
+pub(crate) mod log_start;
 pub(crate) mod record;
 pub(crate) mod slot;
+pub(crate) mod walk;
 
 /// A segment's random number. Every checksum in the segment starts from it, so that bytes which another
 /// segment left behind are never taken for this one's.

@@ -166,6 +166,13 @@ fn checksum(seed: CrcSeed, head: &[u8; RECORD_HEAD_BYTES], payload: &[u8]) -> u3
     hasher.finalize()
 }
 
+impl Record<'_> {
+    /// Bytes that it takes in its segment.
+    pub fn bytes_on_disk(&self) -> u64 {
+        record_bytes(self.payload.len()) as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Salt;

@@ -9,17 +9,19 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{IndexKey, IndexedSegment, Mismatch, Notes};
-use crate::files;
+use super::MergedRuns;
+use super::{IndexBuilder, IndexKey, IndexedSegment, Mismatch};
+use crate::StorageError;
+use crate::disk::files;
+use crate::disk::layout;
+use crate::disk::segment_file::SegmentEntry;
 use crate::format::CrcSeed;
 use crate::format::header::SegmentHeader;
 use crate::format::index::{
     BLOCK_ENTRIES, ENTRY_BYTES, Entry, INDEX_HEAD_BYTES, IndexHead, Place, ROW_BYTES, Row,
     block_crc,
 };
-use crate::segment::SegmentEntry;
 use crate::sequence::Span;
-use crate::{MergedRuns, StorageError, layout};
 
 const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 /// Blocks read at once where a range of keys spans many: 192 KiB.
@@ -160,13 +162,13 @@ impl IndexFile {
 /// millisecond of work.
 pub(crate) fn write(
     segment: &IndexedSegment<'_>,
-    notes: &Notes,
+    builder: &IndexBuilder,
     key: IndexKey,
-    rest: &mut dyn FnMut(),
+    throttle: &mut dyn FnMut(),
 ) -> Result<(), StorageError> {
     let path = layout::index_path(&segment.entry.path);
     let unfinished = layout::unfinished_index(&path, WRITES.fetch_add(1, Ordering::Relaxed));
-    let written = write_as(&unfinished, (segment, notes, key), rest)
+    let written = write_as(&unfinished, (segment, builder, key), throttle)
         .and_then(|()| files::rename_undurably(&unfinished, &path));
     if written.is_err() {
         files::discard(&unfinished);
@@ -177,20 +179,20 @@ pub(crate) fn write(
 /// Runs of the notes are sorted and then merged, so that both can be done bit by bit.
 fn write_as(
     path: &Path,
-    (segment, notes, key): (&IndexedSegment<'_>, &Notes, IndexKey),
-    rest: &mut dyn FnMut(),
+    (segment, builder, key): (&IndexedSegment<'_>, &IndexBuilder, IndexKey),
+    throttle: &mut dyn FnMut(),
 ) -> Result<(), StorageError> {
     let header = &segment.entry.header;
     let seed = header.salt.seed();
-    let runs = notes.runs().map(|run| {
+    let runs = builder.runs().map(|run| {
         let mut run: Vec<Entry> = run.collect();
         run.sort_unstable();
-        rest();
+        throttle();
         run.into_iter()
     });
     let mut entries = MergedRuns::new(runs.collect());
     let file = files::create(path)?;
-    let rows = notes.len().div_ceil(BLOCK_ENTRIES);
+    let rows = builder.len().div_ceil(BLOCK_ENTRIES);
     let mut offset = INDEX_HEAD_BYTES + rows * ROW_BYTES;
     let mut table = Vec::with_capacity(rows * ROW_BYTES);
     let mut blocks = Vec::with_capacity(BLOCKS_PER_WRITE * BLOCK_BYTES);
@@ -203,14 +205,14 @@ fn write_as(
         let row = Row {
             first_key: Entry::decode_all(block).next().map_or(0, |first| first.key),
             crc: block_crc(seed, block),
-            mark: notes.place(row * BLOCK_ENTRIES),
+            mark: builder.place(row * BLOCK_ENTRIES),
         };
         table.extend(row.encode());
         if blocks.len() >= BLOCKS_PER_WRITE * BLOCK_BYTES {
             files::write_at("write", (&file, path), &blocks, offset as u64)?;
             offset += blocks.len();
             blocks.clear();
-            rest();
+            throttle();
         }
     }
     files::write_at("write", (&file, path), &blocks, offset as u64)?;
@@ -221,7 +223,7 @@ fn write_as(
         ordinal: header.ordinal,
         base: segment.span.base,
         next: segment.span.next,
-        count: notes.len() as u64,
+        count: builder.len() as u64,
     };
     let beginning = [head.encode(&table).as_slice(), &table].concat();
     files::write_at("write", (&file, path), &beginning, 0)

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{IndexKey, IndexedSegment, Notes, file};
+use super::{IndexBuilder, IndexKey, IndexedSegment, file};
 use crate::StorageError;
-use crate::lock::DirLock;
-use crate::segment::SegmentEntry;
+use crate::disk::lock::DirLock;
+use crate::disk::segment_file::SegmentEntry;
 use crate::sequence::Span;
 
 /// Writes the index of a closed segment. Any thread may run it; one that is dropped, or fails, costs the first
@@ -14,7 +14,7 @@ use crate::sequence::Span;
 pub struct IndexJob {
     pub(crate) entry: SegmentEntry,
     pub(crate) span: Span,
-    pub(crate) notes: Notes,
+    pub(crate) index_builder: IndexBuilder,
     pub(crate) key: IndexKey,
     /// Keeps the directory from being opened again while this may still write to it.
     pub(crate) lock: Arc<DirLock>,
@@ -23,16 +23,16 @@ pub struct IndexJob {
 impl IndexJob {
     /// Records of the segment.
     pub fn records(&self) -> u64 {
-        self.notes.len() as u64
+        self.index_builder.len() as u64
     }
 
     /// Sorts and writes. Takes some 30 bytes of memory for each record meanwhile; waits for no flush.
     ///
     /// # Errors
     ///
-    /// Those of [`IndexJob::run_with_rests`].
+    /// Those of [`IndexJob::run_throttled`].
     pub fn run(self) -> Result<(), StorageError> {
-        self.run_with_rests(&mut || {})
+        self.run_throttled(&mut || {})
     }
 
     /// The same, and calls `rest` after each fraction of a millisecond of work: who waits there leaves the processor to
@@ -41,11 +41,11 @@ impl IndexJob {
     /// # Errors
     ///
     /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again, and nothing needs to be done.
-    pub fn run_with_rests(self, rest: &mut dyn FnMut()) -> Result<(), StorageError> {
+    pub fn run_throttled(self, throttle: &mut dyn FnMut()) -> Result<(), StorageError> {
         let Self {
             entry,
             span,
-            notes,
+            index_builder,
             key,
             lock: _lock,
         } = self;
@@ -53,6 +53,6 @@ impl IndexJob {
             entry: &entry,
             span,
         };
-        file::write(&segment, &notes, key, rest)
+        file::write(&segment, &index_builder, key, throttle)
     }
 }

@@ -2,13 +2,13 @@
 //! reading everybody's.
 //!
 //! ```text
-//! append ─→ Notes, in memory: key and place of each record of the active segment
+//! append ─→ IndexBuilder, in memory: key and place of each record of the active segment
 //!              │ rotation                                      reader: a snapshot, full chunks shared
 //!              ↓
 //!           IndexJob, on a helper thread: sorts, writes <ordinal>.idx
 //!              ↓
 //!           IndexFile: read by blocks, each checked           missing, damaged, foreign: the segment is
-//!                                                             walked, which gives Notes again
+//!                                                             walked, which gives IndexBuilder again
 //! ```
 //!
 //! Invariants:
@@ -19,23 +19,25 @@
 //! - a key is what [`IndexKey::of`] makes of a record; different things may have the same key, so whoever reads
 //!   compares.
 
+mod builder;
 mod file;
 mod job;
+mod merged_runs;
 mod newest;
-mod notes;
 
+pub(crate) use builder::IndexBuilder;
 pub(crate) use file::{IndexFile, write};
 pub use job::IndexJob;
+pub use merged_runs::MergedRuns;
 pub(crate) use newest::Newest;
-pub(crate) use notes::Notes;
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use crate::disk::segment_file::SegmentEntry;
 use crate::format::CrcSeed;
 use crate::format::index::Place;
 use crate::format::record::{StoredRecord, decode};
-use crate::segment::SegmentEntry;
 use crate::sequence::Span;
 use crate::{Record, Sequence};
 
@@ -91,7 +93,7 @@ pub(crate) struct IndexedSegment<'a> {
 #[derive(Debug)]
 pub(crate) enum SegmentIndex<'a> {
     File(IndexFile),
-    Notes(Cow<'a, Notes>),
+    Memory(Cow<'a, IndexBuilder>),
 }
 
 /// A record that was looked for by its sequence or time.
@@ -112,21 +114,21 @@ impl SegmentIndex<'_> {
     ) -> Result<Vec<Place>, Mismatch> {
         match self {
             Self::File(file) => file.gather(keys, below),
-            Self::Notes(notes) => Ok(notes.gather(keys, below)),
+            Self::Memory(builder) => Ok(builder.gather(keys, below)),
         }
     }
 
     fn mark_count(&self) -> usize {
         match self {
             Self::File(file) => file.mark_count(),
-            Self::Notes(notes) => notes.len(),
+            Self::Memory(builder) => builder.len(),
         }
     }
 
     fn mark(&self, index: usize) -> Place {
         match self {
             Self::File(file) => file.mark(index),
-            Self::Notes(notes) => notes.place(index),
+            Self::Memory(builder) => builder.place(index),
         }
     }
 

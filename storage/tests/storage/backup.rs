@@ -111,7 +111,7 @@ fn retire(scratch: &Scratch, log: &mut Log, count: usize) {
         before_micros: i64::MIN,
     };
     let plan = RetirePlan::choose(&segments, removal).unwrap().unwrap();
-    publish_base(scratch, log, plan.horizon().first_sequence);
+    publish_base(scratch, log, plan.log_start().first_sequence);
     log.retire(plan).run().unwrap();
 }
 
@@ -275,15 +275,15 @@ fn a_log_that_retention_keeps_removing_is_given_up_and_nothing_is_left() {
     let (mut log, ..) = scratch.open(1, EQUAL).unwrap().log();
     fill(&mut log, 75);
     log.flush_blocking().unwrap();
-    let mut horizons = 0;
+    let mut log_starts = 0;
     let result = backup(&scratch.path(), &target(&scratch), OPTIONS, &mut |at| {
-        if at.path.ends_with("00000014.seg") && horizons < 10 {
-            horizons += 1;
+        if at.path.ends_with("00000014.seg") && log_starts < 10 {
+            log_starts += 1;
             retire(&scratch, &mut log, 1);
         }
     });
     assert!(matches!(result, Err(BackupError::Overtaken { .. })));
-    assert_eq!(horizons, 10);
+    assert_eq!(log_starts, 10);
     no_copy_is_left(&scratch);
     let summary = back_up(&scratch, &target(&scratch)).unwrap();
     assert_eq!(summary.logs[0].through, log.appended());

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    BackupOptions, DataDir, DataView, Fault, InspectedLog, Inspection, Log, LogOptions, LogReport,
+    BackupOptions, DataDir, DataView, Fault, Inspection, Log, LogOptions, LogReport,
     RECORD_KIND_GAP, Repair, Sequence, StorageError, backup, restore,
 };
 
@@ -61,8 +61,8 @@ fn closed_control() -> (Scratch, Vec<Kept>) {
         kept
     });
     let records = records.collect();
-    let job = log.spare_job().unwrap();
-    log.install_spare(job.run().unwrap());
+    let job = log.next_segment_job().unwrap();
+    log.install_next_segment(job.run().unwrap());
     log.close().unwrap();
     let names: Vec<_> = files(&control_dir(&scratch))
         .into_iter()
@@ -78,7 +78,7 @@ fn closed_control() -> (Scratch, Vec<Kept>) {
 /// What a look at the control log finds.
 fn look(path: &Path) -> LogReport {
     let inspection = Inspection::open(path, |_| true).unwrap();
-    let control = inspection.logs().find(InspectedLog::is_control).unwrap();
+    let control = inspection.logs().find(|log| log.is_control()).unwrap();
     assert!(control.check_start(&[]).is_none());
     control.verify(&mut |_| {}).unwrap()
 }
@@ -239,7 +239,7 @@ fn segments_of_a_shard_and_of_the_control_log_are_not_taken_for_each_other() {
     replace(&control, &of_shard);
     check(reopen(&scratch.path()), &control);
     let report = look(&scratch.path());
-    let misplaced = |it: &flux_storage::Finding| matches!(it.fault, Fault::WrongPlace { .. });
+    let misplaced = |it: &flux_storage::ScrubFinding| matches!(it.fault, Fault::WrongPlace { .. });
     assert!(report.findings.iter().any(misplaced), "{report:?}");
 
     replace(&control, &of_control);
@@ -258,9 +258,9 @@ fn a_repair_keeps_what_can_be_read_and_the_originals() {
     let shard_before = scratch.files();
     let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
     assert!(repair.is_needed() && repair.is_possible());
-    let aside = scratch.path().join("repair-1");
-    repair.run(&aside).unwrap();
-    assert!(fs::read(aside.join("control/00000001.seg")).unwrap() == bytes);
+    let quarantine = scratch.path().join("repair-1");
+    repair.run(&quarantine).unwrap();
+    assert!(fs::read(quarantine.join("control/00000001.seg")).unwrap() == bytes);
     assert!(scratch.files() == shard_before, "the shard's log was whole");
     assert!(!look(&scratch.path()).is_damaged());
     let found = reopen(&scratch.path()).unwrap();

@@ -176,7 +176,7 @@ impl Story {
             return true;
         }
         job.run().unwrap();
-        self.removed = usize::try_from(job.horizon().first_sequence.get() - 1).unwrap();
+        self.removed = usize::try_from(job.log_start().first_sequence.get() - 1).unwrap();
         let path = self.scratch.log_dir(1, 0, 1).join("HORIZON");
         self.images
             .durable
@@ -204,12 +204,12 @@ impl Story {
     }
 
     fn prepare_spare(&mut self, log: &mut Log) {
-        if let Some(job) = log.spare_job() {
+        if let Some(job) = log.next_segment_job() {
             if self.chance.one_in(4) {
-                log.spare_failed();
+                log.next_segment_failed();
                 return;
             }
-            log.install_spare(job.run().unwrap());
+            log.install_next_segment(job.run().unwrap());
             self.note_new_files();
         }
     }

@@ -20,8 +20,8 @@ fn closed_log() -> (Scratch, Vec<Kept>) {
         .map(|number| append(&mut log, &payload(number, 1300 + 7)))
         .collect();
     records.push(append(&mut log, &payload(4, 145)));
-    let job = log.spare_job().unwrap();
-    log.install_spare(job.run().unwrap());
+    let job = log.next_segment_job().unwrap();
+    log.install_next_segment(job.run().unwrap());
     log.close().unwrap();
     assert_eq!(scratch.segment_sizes(), [8192, 8192, 8192]);
     (scratch, records)
@@ -207,7 +207,7 @@ fn a_deleted_segment_is_noticed_unless_it_is_the_spare() {
     };
     check(
         "00000001.seg",
-        |error| matches!(error, StorageError::NoHorizon { path, fault: "is missing" } if path.ends_with("00000001.seg")),
+        |error| matches!(error, StorageError::NoLogStart { path, fault: "is missing" } if path.ends_with("00000001.seg")),
     );
     check(
         "00000002.seg",

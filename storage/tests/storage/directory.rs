@@ -27,7 +27,7 @@ fn a_second_server_is_refused_with_the_process_id_of_the_first() {
     let (mut log, ..) = data.shard(1).unwrap();
     drop(data);
     check_locked("a log");
-    let job = log.spare_job().unwrap();
+    let job = log.next_segment_job().unwrap();
     drop(log);
     check_locked("a spare job, which may still write");
     drop(job);
@@ -159,8 +159,8 @@ fn a_torn_tail_is_cut_before_its_generation_is_sealed() {
     append(&mut log, b"whole");
     log.flush_blocking().unwrap();
     append(&mut log, &[7; 100]);
-    let job = log.spare_job().unwrap();
-    log.install_spare(job.run().unwrap());
+    let job = log.next_segment_job().unwrap();
+    log.install_next_segment(job.run().unwrap());
     drop(log);
     let path = scratch.log_dir(1, 0, 1).join("00000001.seg");
     let mut bytes = fs::read(&path).unwrap();

@@ -427,8 +427,8 @@ fn a_look_up_reads_the_segments_that_hold_what_it_looks_for_and_no_others() {
         .map(|ordinal| scratch.log_dir(1, 0, 1).join(format!("{ordinal:08}.seg")));
     let mut touched = 0;
     for path in segments {
-        let aside = path.with_extension("aside");
-        fs::rename(&path, &aside).unwrap();
+        let quarantine = path.with_extension("aside");
+        fs::rename(&path, &quarantine).unwrap();
         let found = backward(
             &reader,
             u64::MAX / 2..=u64::MAX / 2,
@@ -443,7 +443,7 @@ fn a_look_up_reads_the_segments_that_hold_what_it_looks_for_and_no_others() {
             }
             Err(error) => panic!("{error}"),
         }
-        fs::rename(&aside, &path).unwrap();
+        fs::rename(&quarantine, &path).unwrap();
     }
     assert!((1..=4).contains(&touched), "{touched} of {segment_count}");
 }
@@ -468,7 +468,7 @@ fn history_that_was_removed_is_told_from_history_that_is_there() {
     };
     let plan = RetirePlan::choose(&log.removable(Sequence::new(u64::MAX)), removal);
     let plan = plan.unwrap().unwrap();
-    let horizon = plan.horizon();
+    let log_start = plan.log_start();
     let job = log.retire(plan);
     check_reader(&before, &records, &mut Chance::new(1), 1);
     job.run().unwrap();
@@ -481,11 +481,11 @@ fn history_that_was_removed_is_told_from_history_that_is_there() {
 
     let kept = records
         .iter()
-        .position(|kept| kept.sequence == horizon.first_sequence);
+        .position(|kept| kept.sequence == log_start.first_sequence);
     let kept = &records[kept.unwrap()..];
     assert!(kept.len() > 100 && kept.len() < records.len());
     let check = |reader: &LogReader| {
-        assert_eq!(reader.removed(), Some(horizon));
+        assert_eq!(reader.removed(), Some(log_start));
         check_reader(reader, kept, &mut Chance::new(2), 2);
         let all = backward(reader, ALL, Sequence::new(u64::MAX), usize::MAX).unwrap();
         assert!(all.iter().rev().eq(kept));

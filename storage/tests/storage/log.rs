@@ -121,17 +121,17 @@ fn a_full_segment_asks_for_a_spare_once_and_goes_on_with_it() {
     assert_eq!(log.append(1, 0, &record), needed);
     assert_eq!(log.appended(), Sequence::new(3));
 
-    let job = log.spare_job().unwrap();
-    assert!(log.spare_job().is_none());
+    let job = log.next_segment_job().unwrap();
+    assert!(log.next_segment_job().is_none());
     assert_eq!(log.append(1, 0, &record), needed);
-    log.spare_failed();
-    let job_again = log.spare_job().unwrap();
+    log.next_segment_failed();
+    let job_again = log.next_segment_job().unwrap();
     drop(job);
-    log.install_spare(job_again.run().unwrap());
-    assert!(log.spare_job().is_none());
+    log.install_next_segment(job_again.run().unwrap());
+    assert!(log.next_segment_job().is_none());
     assert_eq!(log.append(1, 0, &record), Ok(Sequence::new(4)));
     assert_eq!(log.begin_flush().unwrap().unwrap().segments().len(), 2);
-    assert!(log.spare_job().is_some(), "the spare is used up");
+    assert!(log.next_segment_job().is_some(), "the spare is used up");
 }
 
 #[test]
@@ -161,23 +161,23 @@ fn segments_grow_and_an_oversized_record_gets_its_own() {
 fn a_spare_that_is_too_small_is_replaced_by_a_larger_one() {
     let scratch = Scratch::new();
     let (mut log, ..) = scratch.open(1, SMALL).unwrap().log();
-    let small = log.spare_job().unwrap();
+    let small = log.next_segment_job().unwrap();
     assert_eq!(small.segment_bytes(), 16384);
     let large = payload(1, 50_000);
     assert!(log.append(1, 0, &large).is_err());
     // The job that was already out comes back too small for the record that asks now.
-    log.install_spare(small.run().unwrap());
-    let job = log.spare_job().unwrap();
+    log.install_next_segment(small.run().unwrap());
+    let job = log.next_segment_job().unwrap();
     assert_eq!(job.segment_bytes(), 57344);
-    log.install_spare(job.run().unwrap());
+    log.install_next_segment(job.run().unwrap());
     assert_eq!(log.append(1, 0, &large), Ok(Sequence::new(1)));
 
     // An installed spare is given up as well.
-    let job = log.spare_job().unwrap();
-    log.install_spare(job.run().unwrap());
+    let job = log.next_segment_job().unwrap();
+    log.install_next_segment(job.run().unwrap());
     assert!(log.append(1, 0, &large).is_err());
-    let job = log.spare_job().unwrap();
-    log.install_spare(job.run().unwrap());
+    let job = log.next_segment_job().unwrap();
+    log.install_next_segment(job.run().unwrap());
     assert_eq!(log.append(1, 0, &large), Ok(Sequence::new(2)));
     log.close().unwrap();
     let (_, _, records) = scratch.open(1, SMALL).unwrap().log();
@@ -213,7 +213,7 @@ fn after_a_failure_nothing_is_accepted_until_the_directory_is_opened_again() {
     assert_eq!(log.durable(), Sequence::ZERO);
     assert_eq!(log.failure(), Some("the disk is on fire"));
     assert_eq!(log.append(1, 0, b"more"), Err(AppendError::Poisoned));
-    assert!(log.begin_flush().is_err() && log.spare_job().is_none());
+    assert!(log.begin_flush().is_err() && log.next_segment_job().is_none());
     assert!(matches!(
         log.flush_blocking(),
         Err(StorageError::Poisoned { .. })

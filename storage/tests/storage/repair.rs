@@ -35,8 +35,8 @@ fn closed_log() -> (Scratch, Vec<Kept>) {
             kept
         })
         .collect();
-    let job = log.spare_job().unwrap();
-    log.install_spare(job.run().unwrap());
+    let job = log.next_segment_job().unwrap();
+    log.install_next_segment(job.run().unwrap());
     log.close().unwrap();
     assert_eq!(scratch.segment_sizes(), [8192; 4]);
     (scratch, records)
@@ -49,9 +49,9 @@ fn reopen(scratch: &Scratch) -> Result<Vec<Kept>, StorageError> {
 
 /// Repairs, and returns the number of steps that it took.
 fn repair(scratch: &Scratch, story: &str) -> usize {
-    let aside = scratch.path().join("repair-1");
-    if aside.exists() {
-        fs::remove_dir_all(&aside).unwrap();
+    let quarantine = scratch.path().join("repair-1");
+    if quarantine.exists() {
+        fs::remove_dir_all(&quarantine).unwrap();
     }
     let before = scratch.files();
     let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
@@ -59,14 +59,18 @@ fn repair(scratch: &Scratch, story: &str) -> usize {
     assert!(scratch.files() == before, "{story}: a plan changed files");
     let steps = repair.steps();
     assert_eq!(repair.is_needed(), !steps.is_empty(), "{story}: {steps:?}");
-    repair.run(&aside).unwrap();
+    repair.run(&quarantine).unwrap();
     let log = Path::new("log/000001/000-of-001");
     let is_whole = |path: &Path| path.extension().is_none_or(|it| it != "tmp");
     for (path, bytes) in before.iter().filter(|(path, _)| is_whole(path)) {
         let is_kept = fs::read(path).is_ok_and(|now| now == *bytes);
-        let kept = aside.join(log).join(path.file_name().unwrap());
-        let is_aside = fs::read(&kept).is_ok_and(|kept| kept == *bytes);
-        assert!(is_kept || is_aside, "{story}: {} is lost", path.display());
+        let kept = quarantine.join(log).join(path.file_name().unwrap());
+        let is_quarantined = fs::read(&kept).is_ok_and(|kept| kept == *bytes);
+        assert!(
+            is_kept || is_quarantined,
+            "{story}: {} is lost",
+            path.display()
+        );
     }
     steps.len()
 }

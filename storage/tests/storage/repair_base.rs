@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    CheckpointDir, CheckpointKind, CheckpointMeta, Fault, Finding, IndexKey, LayerEntity,
-    LayerStack, LogOptions, Record, Removal, Repair, RetirePlan, Sequence, Severity, StorageError,
+    CheckpointDir, CheckpointKind, CheckpointMeta, Fault, IndexKey, LayerEntity, LayerStack,
+    LogOptions, Record, Removal, Repair, RetirePlan, ScrubFinding, Sequence, Severity,
+    StorageError,
 };
 
 use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
@@ -96,7 +97,7 @@ fn repair(scratch: &Scratch) {
 }
 
 fn damage_of(scratch: &Scratch) -> Vec<Fault> {
-    let is_damage = |finding: &Finding| finding.fault.severity() == Severity::Damage;
+    let is_damage = |finding: &ScrubFinding| finding.fault.severity() == Severity::Damage;
     let findings = look(scratch).findings.into_iter().filter(is_damage);
     findings.map(|finding| finding.fault).collect()
 }
@@ -143,18 +144,18 @@ fn a_lost_horizon_is_made_anew_from_the_base() {
         damage(&path(&scratch, "HORIZON"));
         assert!(matches!(
             reopen(&scratch),
-            Err(StorageError::NoHorizon { .. })
+            Err(StorageError::NoLogStart { .. })
         ));
-        assert_eq!(damage_of(&scratch), [Fault::NoHorizon]);
+        assert_eq!(damage_of(&scratch), [Fault::NoLogStart]);
         repair(&scratch);
         assert_eq!(reopen(&scratch).unwrap(), records);
         let mut data = scratch.open(1, OPTIONS).unwrap();
-        let horizon = data.0.take_log(0).origin().unwrap().removed.unwrap();
+        let log_start = data.0.take_log(0).origin().unwrap().removed.unwrap();
         assert_eq!(
-            (horizon.first_ordinal, horizon.first_sequence.get()),
+            (log_start.first_ordinal, log_start.first_sequence.get()),
             (4, 10)
         );
-        assert_eq!(horizon.time_micros, records[0].time_micros);
+        assert_eq!(log_start.time_micros, records[0].time_micros);
     };
     check(&|path| fs::remove_file(path).unwrap());
     check(&|path| replace(path, b""));
@@ -232,8 +233,8 @@ fn a_damaged_checkpoint_is_set_aside() {
         repair(&scratch);
         assert!(!path.exists());
         let below = path.strip_prefix(scratch.path()).unwrap();
-        let aside = scratch.path().join("repair-1").join(below);
-        assert_eq!(fs::read(aside).unwrap(), damaged);
+        let quarantine = scratch.path().join("repair-1").join(below);
+        assert_eq!(fs::read(quarantine).unwrap(), damaged);
         assert_eq!(reopen(&scratch).unwrap(), records);
     }
 }

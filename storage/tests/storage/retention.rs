@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use flux_storage::{
-    ClosedSegment, DataDir, Horizon, Log, LogOptions, Removal, RetireJob, RetirePlan,
+    ClosedSegment, DataDir, Log, LogOptions, LogStart, Removal, RetireJob, RetirePlan,
     SealedGeneration, Sequence, StorageError,
 };
 
@@ -52,7 +52,7 @@ fn retired_log() -> (Scratch, Vec<Kept>) {
     (scratch, records.split_off(9))
 }
 
-fn horizon_path(scratch: &Scratch) -> PathBuf {
+fn log_start_path(scratch: &Scratch) -> PathBuf {
     scratch.log_dir(1, 0, 1).join("HORIZON")
 }
 
@@ -113,21 +113,21 @@ fn only_closed_and_durable_segments_before_the_bound_may_go() {
 fn segments_go_by_age_or_by_bytes_and_never_out_of_order() {
     let (_scratch, log, _) = log_of(4);
     let segments = log.removable(Sequence::new(u64::MAX));
-    let check = |excess_bytes: u64, before_micros: i64, expected: Option<Horizon>| {
+    let check = |excess_bytes: u64, before_micros: i64, expected: Option<LogStart>| {
         let removal = Removal {
             excess_bytes,
             before_micros,
         };
         let plan = RetirePlan::choose(&segments, removal).unwrap();
-        let found = plan.as_ref().map(RetirePlan::horizon);
+        let found = plan.as_ref().map(RetirePlan::log_start);
         assert_eq!(found, expected, "{removal:?}");
-        let bytes = expected.map_or(0, |horizon| (horizon.first_ordinal - 1) * 8192);
+        let bytes = expected.map_or(0, |log_start| (log_start.first_ordinal - 1) * 8192);
         assert_eq!(plan.map_or(0, |plan| plan.bytes()), bytes, "{removal:?}");
     };
     // The record of sequence n has time 1000 n; a segment's time is that of the record after it.
-    let horizon = |count: u64| {
+    let log_start = |count: u64| {
         let first_sequence = Sequence::new(count * PER_SEGMENT + 1);
-        Some(Horizon {
+        Some(LogStart {
             first_ordinal: count + 1,
             first_sequence,
             time_micros: i64::try_from(first_sequence.get() * 1000).unwrap(),
@@ -135,16 +135,16 @@ fn segments_go_by_age_or_by_bytes_and_never_out_of_order() {
     };
     check(0, i64::MIN, None);
     check(0, 4000, None);
-    check(0, 4001, horizon(1));
-    check(0, 7000, horizon(1));
-    check(0, 7001, horizon(2));
-    check(0, i64::MAX, horizon(4));
-    check(1, i64::MIN, horizon(1));
-    check(8192, i64::MIN, horizon(1));
-    check(8193, i64::MIN, horizon(2));
-    check(8192, 7001, horizon(2));
-    check(16384, 4001, horizon(2));
-    check(u64::MAX, i64::MIN, horizon(4));
+    check(0, 4001, log_start(1));
+    check(0, 7000, log_start(1));
+    check(0, 7001, log_start(2));
+    check(0, i64::MAX, log_start(4));
+    check(1, i64::MIN, log_start(1));
+    check(8192, i64::MIN, log_start(1));
+    check(8193, i64::MIN, log_start(2));
+    check(8192, 7001, log_start(2));
+    check(16384, 4001, log_start(2));
+    check(u64::MAX, i64::MIN, log_start(4));
     assert_eq!(
         RetirePlan::choose(
             &[],
@@ -163,10 +163,10 @@ fn a_log_forgets_what_is_retired_and_goes_on() {
     let (scratch, mut log, mut records) = log_of(5);
     assert_eq!((log.first_sequence().get(), log.removed()), (1, None));
     let job = retire(&mut log, 2);
-    let horizon = job.horizon();
+    let log_start = job.log_start();
     assert_eq!(
         (log.first_sequence().get(), log.removed()),
-        (7, Some(horizon))
+        (7, Some(log_start))
     );
     job.run().unwrap();
     job.run().unwrap();
@@ -198,7 +198,7 @@ fn a_log_forgets_what_is_retired_and_goes_on() {
     assert_eq!(rest, records[6..]);
     assert_eq!(
         (log.first_sequence().get(), log.removed()),
-        (7, Some(horizon))
+        (7, Some(log_start))
     );
 
     retire(&mut log, 3).run().unwrap();
@@ -242,7 +242,7 @@ fn a_crash_at_any_moment_of_a_retirement_leaves_all_or_only_the_rest() {
     retire(&mut log, 3).run().unwrap();
     log.close().unwrap();
     let after = scratch.files();
-    let announced = fs::read(horizon_path(&scratch)).unwrap();
+    let announced = fs::read(log_start_path(&scratch)).unwrap();
     let back_to = |files: &[(PathBuf, Vec<u8>)]| {
         for path in scratch.paths() {
             fs::remove_file(path).unwrap();
@@ -377,13 +377,13 @@ fn damage_is_refused_above_the_horizon_and_harmless_below() {
 #[test]
 fn a_log_whose_beginning_is_missing_needs_its_horizon() {
     let (scratch, rest) = retired_log();
-    let path = horizon_path(&scratch);
+    let path = log_start_path(&scratch);
     let bytes = fs::read(&path).unwrap();
     let check_refused = |story: &str, expected: &str| {
         let before = scratch.files();
         let error = reopen(&scratch).unwrap_err();
         assert!(
-            matches!(&error, StorageError::NoHorizon { path, fault }
+            matches!(&error, StorageError::NoLogStart { path, fault }
                 if **path == *segment(&scratch, 1) && *fault == expected),
             "{story}: {error}"
         );
@@ -410,7 +410,7 @@ fn a_log_whose_beginning_is_missing_needs_its_horizon() {
         check_refused("both copies", "is damaged");
     }
     let (other, _) = retired_log();
-    replace(&path, &fs::read(horizon_path(&other)).unwrap());
+    replace(&path, &fs::read(log_start_path(&other)).unwrap());
     check_refused("of another log", "is another log's");
     replace(&path, &bytes);
     assert_eq!(reopen(&scratch).unwrap().1, rest);
@@ -420,10 +420,10 @@ fn a_log_whose_beginning_is_missing_needs_its_horizon() {
 fn a_stale_horizon_is_refused_by_the_first_segment_that_it_says_is_there() {
     let (scratch, mut log, _) = log_of(5);
     retire(&mut log, 1).run().unwrap();
-    let stale = fs::read(horizon_path(&scratch)).unwrap();
+    let stale = fs::read(log_start_path(&scratch)).unwrap();
     retire(&mut log, 2).run().unwrap();
     log.close().unwrap();
-    replace(&horizon_path(&scratch), &stale);
+    replace(&log_start_path(&scratch), &stale);
     let error = reopen(&scratch).unwrap_err();
     assert!(
         matches!(&error, StorageError::Missing { path } if **path == *segment(&scratch, 2)),
@@ -439,9 +439,9 @@ fn a_damaged_horizon_does_no_harm_where_nothing_was_removed() {
     for bytes in [
         Vec::new(),
         vec![7; 1024],
-        fs::read(horizon_path(&other)).unwrap(),
+        fs::read(log_start_path(&other)).unwrap(),
     ] {
-        replace(&horizon_path(&scratch), &bytes);
+        replace(&log_start_path(&scratch), &bytes);
         let (log, found) = reopen(&scratch).unwrap();
         assert_eq!(found, records);
         assert_eq!(log.removed(), None);
@@ -562,12 +562,12 @@ fn a_reserve_is_made_and_given_back() {
     let scratch = Scratch::new();
     let data = DataDir::open(scratch.path(), 1, EQUAL).unwrap();
     let path = scratch.path().join("RESERVE");
-    data.make_reserve(1 << 20).unwrap();
+    data.make_ballast(1 << 20).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20);
     drop(data);
     let data = DataDir::open(scratch.path(), 1, EQUAL).unwrap();
-    data.make_reserve(1 << 20).unwrap();
-    assert!(data.release_reserve().unwrap());
+    data.make_ballast(1 << 20).unwrap();
+    assert!(data.release_ballast().unwrap());
     assert!(!path.exists());
-    assert!(!data.release_reserve().unwrap());
+    assert!(!data.release_ballast().unwrap());
 }

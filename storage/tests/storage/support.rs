@@ -157,8 +157,8 @@ pub(crate) fn append(log: &mut Log, payload: &[u8]) -> Kept {
                 };
             }
             Err(AppendError::SegmentNeeded { .. }) => {
-                let job = log.spare_job().unwrap();
-                log.install_spare(job.run().unwrap());
+                let job = log.next_segment_job().unwrap();
+                log.install_next_segment(job.run().unwrap());
             }
             Err(error) => panic!("{error}"),
         }

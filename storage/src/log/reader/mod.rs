@@ -1,0 +1,204 @@
+//! Reading a log's history on any thread: newest first by key, oldest first from a sequence, and by time.
+//!
+//! ```text
+//! Log::reader, SealedLog::reader ──→ LogReader: which segments there are and where the last one ends
+//!
+//! read_backward   segment by segment from the newest: index → places of the keys → records
+//! read_forward    segment by segment from the one with the sequence, record by record
+//! after_time      binary search over the first records of the segments, then within one
+//! ```
+//!
+//! A reader is a snapshot: it shows neither what is appended later nor what comes after its `through`, and it
+//! goes on reading while the log is appended to, rotated and closed. Segments are opened and mapped when they are
+//! needed, one at a time.
+//!
+//! Invariants: every record that is shown was decoded with its checksum, has a sequence of its segment and, where
+//! it was looked up, a key that was asked for. Gaps are passed over: there is nothing to show. An index that leads elsewhere is made anew once, from the segment;
+//! what does not fit then is damage.
+
+mod part;
+
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+
+use crate::disk::lock::DirLock;
+use crate::disk::segment_file::SegmentEntry;
+use crate::index::{IndexBuilder, IndexKey, try_partition};
+use crate::log::log_files::SealedSegment;
+use crate::sequence::Span;
+use crate::{LogStart, Record, ReplayError, Sequence, StorageError};
+use part::{Part, Wanted, whole};
+
+/// A snapshot of a log for reading. `Send`: it is made by the log's owner and used on a helper thread.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    /// What retention had removed then.
+    pub(crate) removed: Option<LogStart>,
+    /// Segments that are not appended to, oldest first.
+    #[expect(clippy::rc_buffer, reason = "the log's own list, shared")]
+    pub(crate) closed: Arc<Vec<SealedSegment>>,
+    /// The sequence after the last of them.
+    pub(crate) closed_next: Sequence,
+    pub(crate) active: Option<ActiveSnapshot>,
+    /// The last sequence that is shown.
+    pub(crate) through: Sequence,
+    /// Up to here nothing can be cut any more, so that an index of it stays right.
+    pub(crate) durable: Sequence,
+    pub(crate) key: IndexKey,
+    /// Keeps the directory from being opened by another while its files may be mapped.
+    pub(crate) _lock: Arc<DirLock>,
+}
+
+/// The active segment as it is now.
+#[derive(Debug, Clone)]
+pub(crate) struct ActiveSnapshot {
+    pub(crate) entry: SegmentEntry,
+    pub(crate) span: Span,
+    /// Offset after its last record: what is before it does not change any more.
+    pub(crate) end: usize,
+    pub(crate) index_builder: IndexBuilder,
+}
+
+impl LogReader {
+    /// The first record that is still there, or the sequence that the first will have.
+    pub fn first_sequence(&self) -> Sequence {
+        self.part(0).map_or(self.closed_next, |part| part.span.base)
+    }
+
+    /// What retention had removed when the reader was made, if anything.
+    pub fn removed(&self) -> Option<LogStart> {
+        self.removed
+    }
+
+    /// The last sequence that is shown; the one before [`LogReader::first_sequence`] where none is.
+    pub fn end(&self) -> Sequence {
+        self.through
+    }
+
+    /// Visits the records whose key is in `keys` and whose sequence is lower than `before`, newest first, until
+    /// the visitor breaks. Blocks.
+    ///
+    /// Cost: for each segment from the newest on, a look into its index; for each record that is visited, a read
+    /// of its page. A range of keys takes four bytes of memory for each record that it has in one segment.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` where a segment can't be read or a record in it is damaged, `Missing` where retention has removed
+    /// it since the reader was made; `Visit` with the visitor's error, which ends the reading.
+    pub fn read_backward<E>(
+        &self,
+        keys: RangeInclusive<u64>,
+        before: Sequence,
+        visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), ReplayError<E>> {
+        let mut visit = passing_over_gaps(visit);
+        let before = before.min(self.through.next());
+        let wanted = Wanted { keys, before };
+        if wanted.keys.is_empty() {
+            return Ok(());
+        }
+        let parts = (0..self.part_count()).rev();
+        for part in parts.filter_map(|index| self.part(index)) {
+            if part.span.base >= before {
+                continue;
+            }
+            if part.visit_newest(&wanted, &mut visit)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the records from `from` on, in order, until the visitor breaks. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LogReader::read_backward`].
+    pub fn read_forward<E>(
+        &self,
+        from: Sequence,
+        visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), ReplayError<E>> {
+        let mut visit = passing_over_gaps(visit);
+        for part in (0..self.part_count()).filter_map(|index| self.part(index)) {
+            if part.span.next <= from || part.span.is_empty() {
+                continue;
+            }
+            if part.span.base > self.through {
+                break;
+            }
+            let shown = Span {
+                base: from,
+                next: self.through.next(),
+            };
+            if part.visit_forward(shown, &mut visit)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first sequence whose record is later than a time, or the one after [`LogReader::end`] where none is.
+    /// Times must not fall within the log. Blocks; reads a few pages of a few segments.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a segment that had to be read.
+    pub fn after_time(&self, time_micros: i64) -> Result<Sequence, StorageError> {
+        let none = self.through.next();
+        let shown = |part: &Part<'_>| !part.span.is_empty() && part.span.base <= self.through;
+        let parts: Vec<Part<'_>> = (0..self.part_count())
+            .filter_map(|index| self.part(index))
+            .filter(shown)
+            .collect();
+        let early = try_partition(parts.len(), |index| {
+            parts[index].first_time().map(|first| first <= time_micros)
+        })?;
+        let Some(part) = early.checked_sub(1).and_then(|last| parts.get(last)) else {
+            return Ok(parts.first().map_or(none, |part| part.span.base));
+        };
+        let later = part.first_not(|record| record.time_micros <= time_micros)?;
+        // The next segment, if there is one, begins later than the time.
+        Ok(later.unwrap_or(part.span.next).min(none))
+    }
+
+    fn part_count(&self) -> usize {
+        self.closed.len() + usize::from(self.active.is_some())
+    }
+
+    /// A segment, by its place among those of the reader.
+    fn part(&self, index: usize) -> Option<Part<'_>> {
+        let Some(closed) = self.closed.get(index) else {
+            let active = self.active.as_ref()?;
+            return (index == self.closed.len()).then_some(Part {
+                entry: &active.entry,
+                span: active.span,
+                len: active.end,
+                index_builder: Some(&active.index_builder),
+                key: self.key,
+                durable: self.durable,
+            });
+        };
+        let after = self.closed.get(index + 1);
+        Some(Part {
+            entry: &closed.entry,
+            span: Span {
+                base: closed.base,
+                next: after.map_or(self.closed_next, |after| after.base),
+            },
+            len: whole(&closed.entry),
+            index_builder: None,
+            key: self.key,
+            durable: self.durable,
+        })
+    }
+}
+
+fn passing_over_gaps<E>(
+    mut visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+) -> impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E> {
+    move |record| match record.gap() {
+        Some(_) => Ok(ControlFlow::Continue(())),
+        None => visit(record),
+    }
+}

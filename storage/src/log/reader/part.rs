@@ -1,0 +1,293 @@
+//! One segment of a reader: its index, at hand or made anew, and the records that it leads to.
+//!
+//! ```text
+//! index at hand: notes of the active segment, or the file     ─→ places ─→ records, each checked
+//!    leads astray, or there is none                                           │ not what the index said
+//!       ↓                                                                     ↓
+//! made anew from the segment, and written where that lasts    ─→ places ─→ records; what does not fit is damage
+//! ```
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::ops::{ControlFlow, RangeInclusive};
+
+use crate::disk::files::{self, at};
+use crate::disk::region::ReadRegion;
+use crate::disk::segment_file::SegmentEntry;
+use crate::format::CrcSeed;
+use crate::format::header::HEADER_BYTES;
+use crate::format::index::Place;
+use crate::format::record::decode;
+use crate::format::walk::{Position, walk_segment};
+use crate::index::{
+    self, IndexBuilder, IndexFile, IndexKey, IndexedSegment, Mismatch, Newest, SegmentIndex, Sought,
+};
+use crate::sequence::Span;
+use crate::{Record, ReplayError, Sequence, StorageError};
+
+/// A segment as a reader knows it.
+#[derive(Debug, Clone)]
+pub(super) struct Part<'a> {
+    pub(super) entry: &'a SegmentEntry,
+    /// Its records.
+    pub(super) span: Span,
+    /// Bytes that may be mapped.
+    pub(super) len: usize,
+    /// Of the active segment.
+    pub(super) index_builder: Option<&'a IndexBuilder>,
+    pub(super) key: IndexKey,
+    /// Up to here nothing can be cut any more.
+    pub(super) durable: Sequence,
+}
+
+/// What is looked for backward.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) keys: RangeInclusive<u64>,
+    pub(super) before: Sequence,
+}
+
+/// How far the places of one index led.
+enum Led {
+    /// Through all of them.
+    ToTheEnd,
+    /// To a record that the visitor stopped at.
+    ToAStop,
+    /// To something that is not what the index says, at this offset.
+    Astray(usize),
+}
+
+/// Why a walk through a segment ended before its end.
+enum Stop<E> {
+    Visitor,
+    Refused(E),
+    NotShown,
+}
+
+impl Part<'_> {
+    /// Visits what is wanted of this segment, newest first.
+    pub(super) fn visit_newest<E>(
+        &self,
+        wanted: &Wanted,
+        visit: &mut impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, ReplayError<E>> {
+        let mut below = Place::END;
+        if let Some(index) = self.index_at_hand() {
+            match self.follow(&index, (wanted, &mut below), visit)? {
+                Led::ToTheEnd => return Ok(ControlFlow::Continue(())),
+                Led::ToAStop => return Ok(ControlFlow::Break(())),
+                Led::Astray(_) => {}
+            }
+        }
+        // What was visited before the index led astray lies at `below` and after it.
+        let index = self.index_anew()?;
+        match self.follow(&index, (wanted, &mut below), visit)? {
+            Led::ToTheEnd => Ok(ControlFlow::Continue(())),
+            Led::ToAStop => Ok(ControlFlow::Break(())),
+            Led::Astray(offset) => Err(self.damaged(offset, self.span.base).into()),
+        }
+    }
+
+    /// Visits the records that an index leads to below a place, which goes along.
+    fn follow<E>(
+        &self,
+        index: &SegmentIndex<'_>,
+        (wanted, below): (&Wanted, &mut Place),
+        visit: &mut impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<Led, ReplayError<E>> {
+        let Ok(places) = index.gather(&wanted.keys, *below) else {
+            return Ok(Led::Astray(HEADER_BYTES));
+        };
+        if places.is_empty() {
+            return Ok(Led::ToTheEnd);
+        }
+        let region = self.map()?;
+        let bytes = region.bytes();
+        let mut bound = *below;
+        if wanted.before < self.span.next {
+            let is_before = |record: &Record<'_>| record.sequence < wanted.before;
+            match index.seek(bytes, (self.seed(), self.span), is_before) {
+                Ok(Some(sought)) => bound = bound.min(sought.place),
+                Ok(None) | Err(Mismatch) => return Ok(Led::Astray(HEADER_BYTES)),
+            }
+        }
+        let places = places.into_iter().filter(|&place| place < bound);
+        for place in Newest::new(places.collect()) {
+            let record = self.record_at(bytes, place.offset());
+            let Some(record) = record.filter(|record| self.is_wanted(record, wanted)) else {
+                return Ok(Led::Astray(place.offset()));
+            };
+            *below = place;
+            if visit(record).map_err(ReplayError::Visit)?.is_break() {
+                return Ok(Led::ToAStop);
+            }
+        }
+        Ok(Led::ToTheEnd)
+    }
+
+    fn is_wanted(&self, record: &Record<'_>, wanted: &Wanted) -> bool {
+        self.span.contains(record.sequence)
+            && record.sequence < wanted.before
+            && wanted.keys.contains(&self.key.of_record(record))
+    }
+
+    /// Visits the records of this segment that are in `shown`, in order.
+    pub(super) fn visit_forward<E>(
+        &self,
+        shown: Span,
+        visit: &mut impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, ReplayError<E>> {
+        let region = self.map()?;
+        let start = self.start(region.bytes(), shown.base);
+        let mut visit_shown = |record: Record<'_>| {
+            if record.sequence >= shown.next {
+                return Err(Stop::NotShown);
+            }
+            if record.sequence < shown.base {
+                return Ok(());
+            }
+            match visit(record) {
+                Ok(ControlFlow::Continue(())) => Ok(()),
+                Ok(ControlFlow::Break(())) => Err(Stop::Visitor),
+                Err(refusal) => Err(Stop::Refused(refusal)),
+            }
+        };
+        match walk_segment(region.bytes(), self.seed(), start, &mut visit_shown) {
+            Ok(end) if end.next == self.span.next => Ok(ControlFlow::Continue(())),
+            Ok(end) => Err(self.damaged(end.offset, end.next).into()),
+            Err(Stop::Visitor | Stop::NotShown) => Ok(ControlFlow::Break(())),
+            Err(Stop::Refused(refusal)) => Err(ReplayError::Visit(refusal)),
+        }
+    }
+
+    /// Where a walk to `from` starts: there, where an index at hand knows, else with the segment.
+    fn start(&self, bytes: &[u8], from: Sequence) -> Position {
+        let index = if from > self.span.base {
+            self.index_at_hand()
+        } else {
+            None
+        };
+        let sought = index.and_then(|index| {
+            let is_before = |record: &Record<'_>| record.sequence < from;
+            let sought = index.seek(bytes, (self.seed(), self.span), is_before);
+            sought.ok().flatten()
+        });
+        sought.map_or_else(
+            || self.beginning(),
+            |sought| Position {
+                offset: sought.place.offset(),
+                next: sought.expected,
+            },
+        )
+    }
+
+    fn beginning(&self) -> Position {
+        Position {
+            offset: HEADER_BYTES,
+            next: self.span.base,
+        }
+    }
+
+    /// The sequence of the first record that is not before what is looked for; `None` where all are.
+    pub(super) fn first_not(
+        &self,
+        is_before: impl Fn(&Record<'_>) -> bool,
+    ) -> Result<Option<Sequence>, StorageError> {
+        let region = self.map()?;
+        let seek = |index: &SegmentIndex<'_>| {
+            let sought = index.seek(region.bytes(), (self.seed(), self.span), &is_before)?;
+            Ok::<_, Mismatch>(sought.map(|sought: Sought<'_>| sought.record.sequence))
+        };
+        if let Some(Ok(sequence)) = self.index_at_hand().as_ref().map(seek) {
+            return Ok(sequence);
+        }
+        seek(&self.index_anew()?).map_err(|Mismatch| self.damaged(HEADER_BYTES, self.span.base))
+    }
+
+    /// The time of its first record.
+    pub(super) fn first_time(&self) -> Result<i64, StorageError> {
+        let region = self.map()?;
+        let first = self.record_at(region.bytes(), HEADER_BYTES);
+        first
+            .map(|record| record.time_micros)
+            .ok_or_else(|| self.damaged(HEADER_BYTES, self.span.base))
+    }
+
+    /// The index that is in memory or on disk.
+    fn index_at_hand(&self) -> Option<SegmentIndex<'_>> {
+        if let Some(index_builder) = self.index_builder {
+            return Some(SegmentIndex::Memory(Cow::Borrowed(index_builder)));
+        }
+        IndexFile::open(self.entry, self.key)
+            .filter(|file| file.span() == self.span)
+            .map(SegmentIndex::File)
+    }
+
+    /// The index made from the segment, and written where that lasts.
+    fn index_anew(&self) -> Result<SegmentIndex<'static>, StorageError> {
+        let region = self.map()?;
+        let (builder, end) =
+            IndexBuilder::walk(region.bytes(), self.seed(), self.beginning(), self.key);
+        if end.next != self.span.next {
+            return Err(self.damaged(end.offset, end.next));
+        }
+        let is_closed = self.index_builder.is_none();
+        if is_closed && self.key.is_kept() && self.span.next.previous() <= self.durable {
+            let segment = IndexedSegment {
+                entry: self.entry,
+                span: self.span,
+            };
+            // A directory that can't be written to costs the next reader the same walk.
+            files::hint(index::write(&segment, &builder, self.key, &mut || {}));
+        }
+        Ok(SegmentIndex::Memory(Cow::Owned(builder)))
+    }
+
+    fn seed(&self) -> CrcSeed {
+        self.entry.header.salt.seed()
+    }
+
+    /// The record at an offset, whatever its sequence.
+    fn record_at<'b>(&self, bytes: &'b [u8], offset: usize) -> Option<Record<'b>> {
+        let stored = decode(bytes.get(offset..)?, self.seed())?;
+        Some(stored.record)
+    }
+
+    /// Maps what may be read of it.
+    fn map(&self) -> Result<ReadRegion, StorageError> {
+        let path = &self.entry.path;
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = path.as_ref().into();
+                return Err(StorageError::Missing { path });
+            }
+            opened => at("open", path, opened)?,
+        };
+        let found = at("read size of", path, file.metadata())?.len();
+        let expected = self.entry.header.capacity;
+        if found != expected {
+            return Err(StorageError::WrongSize {
+                path: path.as_ref().into(),
+                expected,
+                found,
+            });
+        }
+        at("map", path, ReadRegion::map_prefix(&file, self.len))
+    }
+
+    /// This segment without the record that should be at an offset.
+    fn damaged(&self, offset: usize, sequence: Sequence) -> StorageError {
+        StorageError::DamagedRecord {
+            path: self.entry.path.as_ref().into(),
+            offset: offset as u64,
+            sequence,
+            durable: self.durable,
+        }
+    }
+}
+
+/// Bytes of a whole segment.
+pub(super) fn whole(entry: &SegmentEntry) -> usize {
+    usize::try_from(entry.header.capacity).expect("an offset of a file that is mapped fits")
+}

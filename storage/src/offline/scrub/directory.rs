@@ -1,0 +1,188 @@
+//! A data directory's logs, listed without changing anything and without its lock.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::finding::{Fault, ScrubFinding};
+use super::listing::{ScrubPlace, Source};
+use crate::disk::{files, layout};
+use crate::format::header::LogId;
+use crate::log::place::LogPlace;
+use crate::{BodyCheck, Sequence, StorageError};
+
+/// The logs of a data directory, those that should be there included.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// Generation by generation, by shard; the control log last.
+    pub(crate) places: Vec<ScrubPlace>,
+    pub(crate) findings: Vec<ScrubFinding>,
+    /// A generation is missing.
+    pub(crate) is_obscure: bool,
+}
+
+impl Directory {
+    /// Lists the directory. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` where `root` holds no logs at all; `Io`.
+    pub(crate) fn read(root: &Path, body_check: BodyCheck) -> Result<Self, StorageError> {
+        let log_dir = root.join(layout::LOG_NAME);
+        if !log_dir.is_dir() {
+            let path = log_dir.into();
+            return Err(StorageError::Missing { path });
+        }
+        let mut directory = Self {
+            places: Vec::new(),
+            findings: Vec::new(),
+            is_obscure: false,
+        };
+        let mut generations = Vec::new();
+        for name in files::names(&log_dir)? {
+            let whole = name.strip_suffix(layout::UNFINISHED);
+            if whole.and_then(layout::parse_generation).is_some() {
+                directory.find(&log_dir.join(&name), Fault::Unfinished);
+            }
+            generations.extend(layout::parse_generation(&name).filter(|number| *number > 0));
+        }
+        let newest = generations.iter().copied().max().unwrap_or(0);
+        generations.sort_unstable();
+        let mut expected = 1;
+        for generation in generations {
+            if generation != expected {
+                let path = log_dir.join(layout::generation_name(expected));
+                directory.find(&path, Fault::Missing);
+                directory.is_obscure = true;
+            }
+            expected = generation + 1;
+            let dir = log_dir.join(layout::generation_name(generation));
+            let is_sealed = generation < newest;
+            directory.add_generation((root, body_check), (&dir, generation, is_sealed))?;
+        }
+        directory.carry_ends();
+        directory.add_control(root, body_check);
+        Ok(directory)
+    }
+
+    /// The control log, where there is one: after all others, since nothing follows from it for them.
+    fn add_control(&mut self, root: &Path, body_check: BodyCheck) {
+        let dir = root.join(layout::CONTROL_NAME);
+        let unfinished = layout::unfinished(&dir);
+        if unfinished.exists() {
+            self.find(&unfinished, Fault::Unfinished);
+        }
+        if dir.is_dir() {
+            let id = LogId::CONTROL;
+            self.places.push(ScrubPlace {
+                log: LogPlace {
+                    root: root.into(),
+                    dir: dir.into(),
+                    id,
+                },
+                sealed: false,
+                first_sequence: Some(Sequence::new(1)),
+                known_durable: Sequence::ZERO,
+                body_check,
+            });
+        }
+    }
+
+    fn find(&mut self, path: &Path, fault: Fault) {
+        self.findings.push(ScrubFinding {
+            path: path.into(),
+            offset: None,
+            fault,
+        });
+    }
+
+    fn add_generation(
+        &mut self,
+        (root, body_check): (&Path, BodyCheck),
+        (dir, generation, sealed): (&Path, u32, bool),
+    ) -> Result<(), StorageError> {
+        let names = files::names(dir)?;
+        let shards = names.iter().filter_map(|name| layout::parse_shard(name));
+        // The most that any of them says: one directory more is found missing sooner than one is overlooked.
+        let Some(shard_count) = shards.map(|(_, count)| count).max() else {
+            self.find(&dir.join("000-of-*"), Fault::Missing);
+            self.is_obscure = true;
+            return Ok(());
+        };
+        for name in &names {
+            let found = layout::parse_shard(name);
+            if found.is_some_and(|(shard, count)| count != shard_count || shard >= count) {
+                let field = "shard count";
+                self.find(&dir.join(name), Fault::WrongPlace { field });
+                self.is_obscure = true;
+            }
+        }
+        let ids = (0..shard_count).map(|shard| LogId {
+            generation,
+            shard,
+            shard_count,
+        });
+        let dirs = ids.map(|id| (id, dir.join(layout::shard_name(id))));
+        let dirs: Vec<(LogId, PathBuf)> = dirs.collect();
+        let first_sequence = stated_start(&dirs)?;
+        self.places
+            .extend(dirs.into_iter().map(|(id, dir)| ScrubPlace {
+                log: LogPlace {
+                    root: root.into(),
+                    dir: dir.into(),
+                    id,
+                },
+                sealed,
+                first_sequence,
+                known_durable: Sequence::ZERO,
+                body_check,
+            }));
+        Ok(())
+    }
+
+    /// The generation after one says where that ended. Where it has one log only, it is that log that did.
+    fn carry_ends(&mut self) {
+        let starts: Vec<(u32, Option<Sequence>)> = self
+            .places
+            .iter()
+            .map(|place| (place.log.id.generation, place.first_sequence))
+            .collect();
+        for place in &mut self.places {
+            let next = place.log.id.generation + 1;
+            let start = starts.iter().find(|(generation, _)| *generation == next);
+            if let Some((_, Some(first))) = start
+                && place.log.id.shard_count == 1
+            {
+                place.known_durable = first.previous();
+            }
+        }
+    }
+}
+
+/// The sequence that all logs of a generation begin with, by the first header that says it.
+fn stated_start(dirs: &[(LogId, PathBuf)]) -> Result<Option<Sequence>, StorageError> {
+    for (id, dir) in dirs {
+        if !dir.is_dir() {
+            continue;
+        }
+        for ordinal in files::names(dir)?
+            .iter()
+            .filter_map(|name| layout::parse_segment(name))
+        {
+            let source = Source::read(&dir.join(layout::segment_name(ordinal)))?;
+            let header = source.header.filter(|header| header.log == *id);
+            if let Some(header) = header {
+                return Ok(Some(header.first_sequence));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a server has the directory open. The look takes and returns the lock, so a server that starts in that
+/// very instant is refused.
+pub(crate) fn is_in_use(root: &Path) -> bool {
+    let Ok(file) = File::open(root.join(layout::LOCK_NAME)) else {
+        return false;
+    };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
