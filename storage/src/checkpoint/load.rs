@@ -1,4 +1,4 @@
-//! ScrubFinding the newest checkpoint that is whole, and setting aside what is not.
+//! Finding the newest checkpoint that is whole, and setting aside what is not.
 
 use std::path::Path;
 use std::sync::Arc;

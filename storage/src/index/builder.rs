@@ -49,7 +49,7 @@ impl Chunk {
 }
 
 impl IndexBuilder {
-    /// IndexBuilder the next record. Allocates once per chunk.
+    /// Adds the next record. Allocates once per chunk.
     pub(crate) fn push(&mut self, key: u64, offset: usize) {
         self.last.keys.push(key);
         self.last.places.push(Place::of(offset));
@@ -58,7 +58,7 @@ impl IndexBuilder {
         }
     }
 
-    /// IndexBuilder the records in a segment's `bytes` from a position on; returns where they end.
+    /// Adds the records in a segment's `bytes` from a position on; returns where they end.
     pub(crate) fn walk(
         bytes: &[u8],
         seed: CrcSeed,
