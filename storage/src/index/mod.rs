@@ -1,5 +1,5 @@
-//! The history index: which records of a segment have which key, so that one entity's events are found without
-//! reading everybody's.
+//! The history index: which records of a segment have which key, so that reading one entity's events does not
+//! read all others.
 //!
 //! ```text
 //! append ─→ IndexBuilder, in memory: key and place of each record of the active segment
@@ -8,16 +8,25 @@
 //!           IndexJob, on a helper thread: sorts, writes <ordinal>.idx
 //!              ↓
 //!           IndexFile: read by blocks, each checked           missing, damaged, foreign: the segment is
-//!                                                             walked, which gives IndexBuilder again
+//!                                                             walked, which fills an IndexBuilder again
 //! ```
 //!
+//! | file | |
+//! | --- | --- |
+//! | `builder` | the index of the active segment, in memory |
+//! | `file` | the index file of a closed segment: reading and writing |
+//! | `job` | writing an index file on a helper thread |
+//! | `merged_runs` | several sorted runs as one |
+//! | `newest` | places in descending order, sorted only as far as they are taken |
+//!
 //! Invariants:
-//! - an index file is a cache: it is never flushed, may be deleted, and is believed only as far as its checksums
-//!   and the records that it leads to agree;
-//! - it is written only of a segment whose every record is durable, so that no torn tail is ever cut out of an
-//!   indexed segment and replaced by other records of the same number;
-//! - a key is what [`IndexKey::of`] makes of a record; different things may have the same key, so whoever reads
-//!   compares.
+//! - an index file is a cache: it is never flushed and may be deleted. A reader checks its checksums and every
+//!   record that it leads to;
+//! - it is written only if every record of its segment is durable, so that no torn tail is ever cut out of an
+//!   indexed segment and replaced by other records with the same sequences;
+//! - a key is the result of [`IndexKey::of`]. Different ids may have the same key, so readers compare ids.
+//!
+//! This folder must not know an open log.
 
 mod builder;
 mod file;

@@ -15,6 +15,8 @@ mod history;
 #[cfg(test)]
 mod index_files;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod open_from;

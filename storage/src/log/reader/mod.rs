@@ -1,20 +1,24 @@
 //! Reading a log's history on any thread: newest first by key, oldest first from a sequence, and by time.
 //!
 //! ```text
-//! Log::reader, SealedLog::reader ──→ LogReader: which segments there are and where the last one ends
+//! Log::reader, SealedLog::reader ──→ LogReader: the segments, and where the last one ends
 //!
 //! read_backward   segment by segment from the newest: index → places of the keys → records
 //! read_forward    segment by segment from the one with the sequence, record by record
 //! after_time      binary search over the first records of the segments, then within one
 //! ```
 //!
-//! A reader is a snapshot: it shows neither what is appended later nor what comes after its `through`, and it
-//! goes on reading while the log is appended to, rotated and closed. Segments are opened and mapped when they are
-//! needed, one at a time.
+//! | file | |
+//! | --- | --- |
+//! | `part` | one segment of a reader: its index and its records |
 //!
-//! Invariants: every record that is shown was decoded with its checksum, has a sequence of its segment and, where
-//! it was looked up, a key that was asked for. Gaps are passed over: there is nothing to show. An index that leads elsewhere is made anew once, from the segment;
-//! what does not fit then is damage.
+//! A reader is a snapshot: it shows neither what is appended later nor what comes after its `through`. It goes on
+//! reading while the log is appended to, rotated and closed. Segments are opened and mapped when they are needed,
+//! one at a time.
+//!
+//! Invariants: every record that is shown passed its checksum, has a sequence of its segment and, for a look-up by
+//! key, a key that was asked for. Gaps are skipped. If an index leads to anything else, the reader builds the
+//! index again from the segment once; what does not fit then is damage.
 
 mod part;
 

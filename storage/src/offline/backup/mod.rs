@@ -1,23 +1,31 @@
-//! Copies of a data directory: made beside the server that writes to it, checked, and put back.
+//! Copies of a data directory: made while its server writes to it, checked, and restored.
 //!
 //! ```text
 //! backup     log by log: HORIZON ─→ base ─→ checkpoint ─→ segments up to the last whole record ─→ HORIZON unchanged?
 //!    │           the control log after all others
 //!    │           into <target>.partial/data, flushed, renamed
-//!    └─ BACKUP   every file with its length and checksum, every log with the position through which it goes
+//!    └─ BACKUP   every file with its length and checksum, every log with its last sequence
 //! restore    BACKUP ─→ each file compared while it is copied ─→ renamed
 //! ```
 //!
-//! No lock of the server's is taken and nothing is asked of it, because its files are only appended to or replaced
-//! whole. The order of copying is what makes the result consistent: a base and a checkpoint name only what is durable
-//! in the log, so a log that is copied after them reaches at least as far. Where retention was faster (`HORIZON` has
-//! changed, or a file is gone) the log is copied again.
+//! | file | |
+//! | --- | --- |
+//! | `log` | copying one log, its base and its newest checkpoint |
+//! | `copy` | copying one file, with length and checksum |
+//! | `list` | the `BACKUP` file |
+//! | `target` | the directory that a copy is made in |
+//! | `restore` | making a data directory of a backup |
 //!
-//! A generation that a server begins meanwhile is not in the copy: without it, the copy is the directory as it was
-//! a moment before.
+//! The backup takes no lock and asks the server nothing, because files are only appended to or replaced whole. The
+//! order of copying makes the result consistent: a base and a checkpoint name only what is durable in the log, so
+//! a log that is copied after them reaches at least as far. If retention removed something meanwhile (`HORIZON`
+//! has changed, or a file is gone), the log is copied again.
 //!
-//! A backup is itself a valid data directory: its logs end with a whole record, `DURABLE` says so, and what follows
-//! is zero.
+//! A generation that a server begins during the backup is not in the copy: the copy is the directory as it was a
+//! moment before.
+//!
+//! A backup is itself a valid data directory: its logs end with a whole record, `DURABLE` says so, and all bytes
+//! after that are zero.
 
 mod copy;
 mod list;

@@ -1,18 +1,23 @@
-//! A data directory as it can be read beside the server that writes to it: without its lock, changing nothing.
+//! A data directory as it can be read while its server writes to it: without the lock, changing nothing.
 //!
 //! ```text
-//! DataView   the logs that there are, older generations first, and the control log
-//!  └ LogView   one log: where its base and checkpoints are, and its records as far as they are whole
+//! DataView     the logs that exist, older generations first, and the control log
+//!  └ LogView     one log: its base, its checkpoints, and its records up to the last whole one
 //!     ├ walk       whole segments, for copying
 //!     └ LogCursor  record by record, for merging several logs
 //! ```
 //!
-//! What makes this possible is that nothing is ever rewritten: a segment is only appended to, everything else is
-//! replaced whole. A record that is half written fails its checksum and ends the view; whatever was acknowledged
-//! before the reading began is in it. Retention may remove a segment under the reader's hands: that is an error, and
-//! [`is_overtaken`] tells it from damage, so that the caller can begin again.
+//! | file | |
+//! | --- | --- |
+//! | `cursor` | the records of one log, one by one |
+//! | `walk` | the records of one log, segment by segment |
 //!
-//! Files are read and not mapped, because bytes of a mapping may not change under a reference.
+//! This works because nothing is ever rewritten: a segment is only appended to, and every other file is replaced
+//! whole. A half-written record fails its checksum and ends the view. Whatever was acknowledged before the
+//! reading began is in it. Retention may remove a segment while it is read: that is an error, and
+//! [`is_overtaken`] tells it from damage, so that the caller can start again.
+//!
+//! Files are read and not mapped, because mapped bytes may not change under a reference.
 
 mod cursor;
 mod walk;
