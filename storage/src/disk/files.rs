@@ -3,9 +3,9 @@
 //! Whatever changes a file goes through here, and each operation is a place where a crash or a full or failing disk
 //! may strike: see `fault`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Advice, StatVfs, fadvise, fstatvfs};
@@ -16,6 +16,11 @@ use crate::disk::faults::step;
 
 /// A page of a file.
 pub(crate) const PAGE_BYTES: usize = 4096;
+/// The permissions of a new file: for its owner alone, because events, token hashes and sealed credentials are in
+/// them. What exists keeps its permissions, which an operator may have chosen.
+const FILE_MODE: u32 = 0o600;
+/// The permissions of a new directory.
+const DIR_MODE: u32 = 0o700;
 /// What the system says of a bad spot of a disk.
 const EIO: i32 = 5;
 /// What looking for room is called in an error.
@@ -52,13 +57,9 @@ pub(crate) fn open_write(path: &Path) -> Result<File, StorageError> {
 /// Creates the file, or empties one that a crash left behind.
 pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
     step("create", path)?;
-    let options = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .clone();
-    at("create", path, options.open(path))
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    at("create", path, options.mode(FILE_MODE).open(path))
 }
 
 /// Opens a file for reading and writing, making it where it does not exist.
@@ -66,7 +67,7 @@ pub(crate) fn open_or_create(path: &Path) -> Result<File, StorageError> {
     step("open", path)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    at("open", path, options.open(path))
+    at("open", path, options.mode(FILE_MODE).open(path))
 }
 
 /// Writes all of the bytes at an offset. `op` is what an error calls it.
@@ -168,13 +169,18 @@ pub(crate) fn sync_data(file: &File, path: &Path) -> Result<(), StorageError> {
     at("flush", path, file.sync_data())
 }
 
+/// Creates a directory that does not exist, for its owner alone; not durable before its parent is flushed.
+pub(crate) fn new_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(DIR_MODE).create(path)
+}
+
 /// Creates a directory whose parent exists, durably; one that exists is left as it is.
 pub(crate) fn create_dir(path: &Path) -> Result<(), StorageError> {
     if path.is_dir() {
         return Ok(());
     }
     step("create directory", path)?;
-    match fs::create_dir(path) {
+    match new_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => at("create directory", path, made)?,
     }

@@ -169,7 +169,7 @@ impl Repair {
         if self.steps().is_empty() {
             return Ok(());
         }
-        at("create directory", quarantine, fs::create_dir(quarantine))?;
+        at("create directory", quarantine, files::new_dir(quarantine))?;
         files::sync_dir(&self.root)?;
         for scrub in &self.logs {
             let dir = &scrub.listing.place.log.dir;

@@ -1,9 +1,14 @@
 //! The data directory: its lock, its generations, and directories that cannot be used.
 
 use std::fs;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use flux_storage::{DataDir, Log, LogOptions, SealedLog, StorageError};
+use flux_storage::{
+    BackupOptions, CheckpointDir, CheckpointKind, CheckpointMeta, DataDir, LayerEntity, LayerStack,
+    Log, LogOptions, SealedLog, Sequence, StorageError, backup,
+};
 
 use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
 
@@ -256,4 +261,67 @@ fn missing_ancestors_of_the_directory_are_made() {
     let deep = scratch.path().join("a/b/c");
     let data = DataDir::open(&deep, 1, SMALL).unwrap();
     assert_eq!(data.path(), deep);
+}
+
+/// What others may do with each file below a directory, itself included: those that anybody but the owner may use.
+fn open_to_others(path: &Path, found: &mut Vec<PathBuf>) {
+    let metadata = fs::metadata(path).unwrap();
+    if metadata.permissions().mode() & 0o077 != 0 {
+        found.push(path.to_owned());
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            open_to_others(&entry.unwrap().path(), found);
+        }
+    }
+}
+
+#[test]
+fn what_is_made_is_for_its_owner_alone() {
+    let scratch = Scratch::new();
+    let root = scratch.path().join("new/data");
+    let mut data = DataDir::open(&root, 1, SMALL).unwrap();
+    data.make_ballast(8192).unwrap();
+    let place = data.take_log(0);
+    let (checkpoints, owner) = (place.checkpoint_path(), place.origin().unwrap().owner);
+    let (mut log, _) = Log::open::<()>(place, |_| Ok(())).unwrap();
+    for number in 0..20 {
+        append(&mut log, &payload(number, 1000));
+    }
+    log.flush_blocking().unwrap();
+    drop(data.take_control_log(SMALL).unwrap());
+    let mut dir = CheckpointDir::new(checkpoints, owner, CheckpointKind::Cache, |_| true);
+    dir.load().unwrap();
+    let entity = LayerEntity {
+        id: "a",
+        version: 1,
+        time_micros: 1,
+        sequence: Sequence::new(1),
+        body: Some("1"),
+    };
+    let meta = CheckpointMeta {
+        through: Sequence::new(1),
+        time_micros: 1,
+        events: 1,
+        entities: 1,
+        last_delete: Sequence::ZERO,
+    };
+    let pending = dir.write(
+        std::iter::once(entity),
+        &LayerStack::default(),
+        meta,
+        &mut |_| ControlFlow::Continue(()),
+    );
+    dir.publish(pending.unwrap()).unwrap();
+    log.close().unwrap();
+    let copy = scratch.path().join("copy");
+    let options = BackupOptions {
+        body_check: |_| true,
+        time_micros: 0,
+    };
+    backup(&root, &copy, options, &mut |_| {}).unwrap();
+    let mut found = Vec::new();
+    open_to_others(&scratch.path().join("new"), &mut found);
+    open_to_others(&copy, &mut found);
+    assert_eq!(found, Vec::<PathBuf>::new());
 }

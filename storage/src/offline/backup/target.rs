@@ -43,7 +43,7 @@ impl Target {
         unfinished_name.push(SUFFIX);
         let unfinished = path.with_file_name(unfinished_name);
         files::create_dir_all(parent(&unfinished))?;
-        let is_ours = match fs::create_dir(&unfinished) {
+        let is_ours = match files::new_dir(&unfinished) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 unfinished.join(MARK).is_file() || is_empty(&unfinished)?
