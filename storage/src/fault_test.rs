@@ -108,7 +108,9 @@ impl Life {
             CheckpointDir::new(path, log.owner(), CheckpointKind::Cache, |body| {
                 body == "{}"
             });
-        let load = checkpoints.load().unwrap();
+        let Some(load) = life.note_checkpoint(checkpoints.load()) else {
+            return life;
+        };
         assert_eq!(load.quarantined, []);
         let found = load.checkpoint;
         life.published = found.as_ref().map_or(Sequence::ZERO, |it| it.meta.through);
@@ -355,6 +357,44 @@ fn tell_all(lives_before: usize, plan: impl Fn(usize) -> Plan) -> usize {
         passes += 1;
     }
     passes
+}
+
+/// A process may be killed between making a name and flushing the directory that holds it. What the next start builds
+/// on that name would go with it in a power cut.
+#[test]
+fn a_start_flushes_the_directories_that_it_relies_on() {
+    let scratch = scratch();
+    let mut life = Life::begin(scratch.path());
+    life.work();
+    drop(life);
+    drop(
+        DataDir::open(scratch.path(), 1, OPTIONS)
+            .unwrap()
+            .take_control_log(OPTIONS),
+    );
+    faults::order(Plan::Pass);
+    let data = DataDir::open(scratch.path(), 1, OPTIONS).unwrap();
+    let control = data.take_control_log(OPTIONS).unwrap();
+    drop(Log::open::<Infallible>(control, |_| Ok(())).unwrap());
+    drop(data);
+    drop(Life::begin(scratch.path()));
+    let operations = faults::operations();
+    let root = scratch.path().file_name().unwrap().to_string_lossy();
+    for name in [
+        &root,
+        "log",
+        "000001",
+        "000-of-001",
+        "control",
+        "checkpoints",
+    ] {
+        let is_flush = |(op, of): &(&str, String)| *op == "flush directory" && *of == name;
+        assert!(operations.iter().any(is_flush), "{name}: {operations:?}");
+    }
+    let flushes = operations
+        .iter()
+        .filter(|(op, of)| *op == "flush directory" && of == "000-of-001");
+    assert!(flushes.count() >= 2, "the log's and the checkpoints'");
 }
 
 #[test]

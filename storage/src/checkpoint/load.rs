@@ -72,6 +72,10 @@ impl CheckpointDir {
     pub fn load(&mut self) -> Result<Load, CheckpointError> {
         let mut load = Load::default();
         let list = self.list()?;
+        if !list.is_empty() {
+            // A killed process may have named a manifest without flushing its name.
+            files::sync_dir(&self.path)?;
+        }
         let numbers = list.iter().map(|(_, file)| file.number);
         self.next_number = Some(numbers.max().unwrap_or(0) + 1);
         self.published.clear();

@@ -205,6 +205,25 @@ pub(crate) fn is_data_path(path: &str) -> bool {
     is_named && parse_generation(generation).is_some() && parse_shard(shard).is_some()
 }
 
+/// Flushes the entries of the directories in which a server makes names: the data directory, and below it those of
+/// logs, checkpoints and bases down to their generations. A killed process may have made a name without flushing it;
+/// what is built on such a name would go with it in a power cut. Blocks.
+pub(crate) fn sync_names(root: &Path) -> Result<(), StorageError> {
+    files::sync_dir(root)?;
+    for kind in [LOG_NAME, CHECKPOINTS_NAME, BASE_NAME] {
+        let dir = root.join(kind);
+        if !dir.is_dir() {
+            continue;
+        }
+        files::sync_dir(&dir)?;
+        let names = files::names(&dir)?;
+        for name in names.iter().filter(|name| parse_generation(name).is_some()) {
+            files::sync_dir(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a generation that a crash left unfinished.
 pub(crate) fn remove_unfinished_generation(log_dir: &Path) -> Result<(), StorageError> {
     for name in files::names(log_dir)? {

@@ -93,6 +93,7 @@ impl DataDir {
             options,
             lock: Arc::clone(&lock),
         };
+        layout::sync_names(root)?;
         files::create_dir(&generations.dir)?;
 
         layout::remove_unfinished_generation(&generations.dir)?;

@@ -136,6 +136,8 @@ pub(crate) fn recover<E>(
     visit: impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<Recovered, ReplayError<E>> {
     layout::remove_unfinished(&log.dir)?;
+    // A killed process may have left names that are not durable: see `layout::sync_names`.
+    files::sync_dir(&log.dir)?;
     let mut files = LogFiles::list(&log.dir, log.id)?;
     if files.segments.is_empty() {
         let active = files.removed.map_or(1, |log_start| log_start.first_ordinal);
