@@ -3,6 +3,7 @@
 //! ```text
 //! noop      a server that does nothing but HTTP: what the runtime and the kernel cost without Flux
 //! compare   servers in turn under one load, and medians
+//! pair      two builds in turn under several loads, and the ratios of new to old
 //! peer      load for Redis and NATS, by which `compare` measures them
 //! storage   the log by itself: append, flush, replay
 //! start     from exec to the first correct answer, and the memory then
@@ -26,6 +27,7 @@ mod http;
 mod noop;
 mod numbers;
 mod output;
+mod pair;
 mod peer;
 mod programs;
 mod random;
@@ -33,6 +35,8 @@ mod server;
 mod stall;
 mod start;
 mod storage;
+mod trial;
+mod work;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -45,6 +49,8 @@ enum Command {
     Noop(noop::NoopOptions),
     /// Run servers in turn under the same load and print medians
     Compare(compare::CompareOptions),
+    /// Run two builds in turn and print the ratios of the new one to the old one
+    Pair(pair::PairOptions),
     /// Load a server that speaks another protocol, and print figures as JSON
     Peer(peer::PeerOptions),
     /// Append to a log, flush it and replay it, without a server
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Noop(options) => noop::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Pair(options) => pair::run(&options),
         Command::Peer(options) => peer::run(&options),
         Command::Storage(options) => storage::run(&options),
         Command::Start(options) => start::run(&options),

@@ -4,10 +4,10 @@ use crate::client::Client;
 use crate::clock::{self, Clock};
 use crate::net::Target;
 use crate::options::{Greeting, IdleOptions};
+use crate::process::resident_bytes;
 use crate::report::{self, Report};
 use crate::ws;
-use anyhow::{Context, Result, bail};
-use std::fs;
+use anyhow::{Result, bail};
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -109,32 +109,5 @@ fn is_open(connection: &mut TcpStream) -> bool {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         }
-    }
-}
-
-/// Memory of a process that is in RAM, from `/proc`.
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    parse_resident_bytes(&status).with_context(|| format!("no VmRSS in {path}"))
-}
-
-fn parse_resident_bytes(status: &str) -> Option<u64> {
-    let value = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resident_memory_is_read_from_the_status_of_a_process() {
-        let status = "Name:\tflux\nVmPeak:\t  99 kB\nVmRSS:\t    1234 kB\nThreads:\t2\n";
-        assert_eq!(parse_resident_bytes(status), Some(1234 * 1024));
-        assert_eq!(parse_resident_bytes("Name:\tflux\n"), None);
     }
 }

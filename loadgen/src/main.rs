@@ -7,6 +7,7 @@
 //! watch     WebSocket subscribers, and one publisher whose events they time and count
 //! idle      connections that do nothing
 //! verify    reads back what was acknowledged
+//! process   memory and processor time of the server, from /proc
 //! report    the only module that prints
 //! net, http, ws   sockets and the few bytes of protocol that a client needs
 //! ```
@@ -31,6 +32,7 @@ mod keys;
 mod net;
 mod numbers;
 mod options;
+mod process;
 mod random;
 mod report;
 mod setup;

@@ -66,6 +66,9 @@ pub(crate) struct LoadOptions {
     /// Cores of the threads, in turn
     #[arg(long, value_delimiter = ',')]
     pub(crate) cpu: Vec<usize>,
+    /// Process of the server, on this machine: report its processor time for each event or request
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,

@@ -86,6 +86,13 @@ impl Report {
         if unit != "requests" {
             self.rate(&format!("{unit}_per_second"), stats.units, duration);
         }
+        if let Some(cpu) = stats.server_cpu
+            && stats.units > 0
+        {
+            let each = cpu.as_secs_f64() * 1e6 / approximate(stats.units);
+            let unit = unit.trim_end_matches('s');
+            self.ratio(&format!("server_us_per_{unit}"), each);
+        }
         self.rate("body_bytes_per_second", stats.body_bytes, duration);
         self.latencies("", &stats.latency);
         for (kind, latency) in &stats.by_kind {

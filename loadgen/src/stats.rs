@@ -84,6 +84,8 @@ pub(crate) struct Stats {
     pub(crate) unsent: u64,
     /// Share of one core that each thread used in the measured time.
     pub(crate) busy: Vec<f64>,
+    /// Processor time of the server in the measured time, where its process was named.
+    pub(crate) server_cpu: Option<Duration>,
 }
 
 impl Stats {
@@ -103,6 +105,7 @@ impl Stats {
             unanswered: 0,
             unsent: 0,
             busy: Vec::new(),
+            server_cpu: None,
         }
     }
 
@@ -130,6 +133,8 @@ impl Stats {
         self.unanswered += other.unanswered;
         self.unsent += other.unsent;
         self.busy.extend(&other.busy);
+        // Every thread measured the same server over the same time.
+        self.server_cpu = self.server_cpu.max(other.server_cpu);
     }
 
     /// Requests that did not succeed, for whatever reason.

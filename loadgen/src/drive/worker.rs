@@ -8,6 +8,7 @@ use super::{Outcome, Plan, Progress, busy_share};
 use crate::clock::{Clock, Moment, thread_cpu_time};
 use crate::http::AnswerReader;
 use crate::net::{Input, LINK_PARTIAL_BYTES_MAX, Link, Poller, Ready, Received};
+use crate::process;
 use crate::stats::{Phases, Stats};
 use crate::workload::{Ticket, Workload};
 use anyhow::Result;
@@ -44,6 +45,7 @@ pub(super) struct Worker<'a, W> {
     open_count: usize,
     phases: Phases,
     pace: Pace,
+    usage: Usage,
     stats: Stats,
     progress: &'a Progress,
 }
@@ -75,6 +77,7 @@ impl<'a, W: Workload> Worker<'a, W> {
             open_count: count,
             phases: Phases::new(now, Duration::ZERO, Duration::ZERO),
             pace: Pace::Closed,
+            usage: Usage::new(plan.load.server_pid)?,
             stats: Stats::new(W::KINDS),
             progress,
         })
@@ -84,7 +87,6 @@ impl<'a, W: Workload> Worker<'a, W> {
     pub(super) fn run(&mut self, phases: Phases, pace: Pace) -> Result<()> {
         self.phases = phases;
         self.pace = pace;
-        let mut usage = Usage::Before;
         if matches!(self.pace, Pace::Closed) {
             for index in 0..self.channels.len() {
                 self.refill(index, self.clock.now());
@@ -94,7 +96,7 @@ impl<'a, W: Workload> Worker<'a, W> {
         loop {
             self.send_due();
             let now = self.clock.now();
-            usage.follow(now, &phases);
+            self.usage.follow(now, &phases);
             if self.is_finished(now) {
                 break;
             }
@@ -106,7 +108,9 @@ impl<'a, W: Workload> Worker<'a, W> {
                 self.turn(ready);
             }
         }
-        self.stats.busy.push(usage.share(self.clock.now()));
+        let used = self.usage.result(self.clock.now());
+        self.stats.busy.push(used.share);
+        self.stats.server_cpu = used.server;
         Ok(())
     }
 
@@ -333,36 +337,71 @@ impl<W: Workload> Channel<W> {
     }
 }
 
-/// Processor time over the measured phase.
+/// Follows processor time over the measured phase: of this thread, and of the server if its process
+/// is known.
 #[derive(Debug)]
-enum Usage {
-    Before,
-    Since { cpu: Duration, wall: Moment },
-    Known(f64),
+struct Usage {
+    server_pid: Option<u32>,
+    begin: Option<Sample>,
+    used: Option<Used>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    wall: Moment,
+    cpu: Duration,
+    /// `None` once the server has ended.
+    server: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    /// Share of a core that this thread used.
+    share: f64,
+    server: Option<Duration>,
 }
 
 impl Usage {
+    /// # Errors
+    /// When there is no such process.
+    fn new(server_pid: Option<u32>) -> Result<Self> {
+        server_pid.map(process::cpu_time).transpose()?;
+        Ok(Self {
+            server_pid,
+            begin: None,
+            used: None,
+        })
+    }
+
     fn follow(&mut self, now: Moment, phases: &Phases) {
-        match *self {
-            Self::Before if now >= phases.measure_from => {
-                *self = Self::Since {
-                    cpu: thread_cpu_time(),
-                    wall: now,
-                };
-            }
-            Self::Since { cpu, wall } if now >= phases.measure_until => {
-                *self = Self::Known(busy_share(cpu, now.since(wall)));
-            }
-            _ => {}
+        if self.begin.is_none() && now >= phases.measure_from {
+            self.begin = Some(self.sample(now));
+        } else if self.used.is_none() && now >= phases.measure_until {
+            self.used = Some(self.since_begin(now));
         }
     }
 
     /// Of the whole phase, or of what there was of it.
-    fn share(&self, now: Moment) -> f64 {
-        match *self {
-            Self::Before => 0.0,
-            Self::Since { cpu, wall } => busy_share(cpu, now.since(wall)),
-            Self::Known(share) => share,
+    fn result(&self, now: Moment) -> Used {
+        self.used.unwrap_or_else(|| self.since_begin(now))
+    }
+
+    fn since_begin(&self, now: Moment) -> Used {
+        let Some(begin) = self.begin else {
+            return Used::default();
+        };
+        let server = self.sample(now).server.zip(begin.server);
+        Used {
+            share: busy_share(begin.cpu, now.since(begin.wall)),
+            server: server.map(|(after, before)| after.saturating_sub(before)),
+        }
+    }
+
+    fn sample(&self, now: Moment) -> Sample {
+        Sample {
+            wall: now,
+            cpu: thread_cpu_time(),
+            server: self.server_pid.and_then(|pid| process::cpu_time(pid).ok()),
         }
     }
 }

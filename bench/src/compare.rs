@@ -5,18 +5,12 @@
 //! every run has a fresh server on a fresh port and an empty directory, and what is compared is medians over rounds.
 //! The spread is printed beside them: a ratio within it is no difference.
 
-mod contender;
-mod figures;
-
+use crate::output;
 use crate::programs::beside_this_program;
-use crate::server::{Server, free_port};
-use crate::{affinity, output};
-use anyhow::{Context, Result, bail};
+use crate::trial::{Contender, Figures, PEERS, Spread, Trial};
+use anyhow::{Context, Result};
 use clap::Args;
-use contender::{Contender, PEERS};
-use figures::{Figures, Table};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareOptions {
@@ -33,12 +27,12 @@ pub(crate) struct CompareOptions {
     /// Runs of each server
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     rounds: u16,
-    /// Core of the servers
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// Core of the load
-    #[arg(long, default_value_t = 1)]
-    load_cpu: usize,
+    /// Cores of the servers
+    #[arg(long, default_value = "0", value_delimiter = ',')]
+    server_cpu: Vec<usize>,
+    /// Cores of the load
+    #[arg(long, default_value = "1", value_delimiter = ',')]
+    load_cpu: Vec<usize>,
     /// Where directories for the servers' data are made: must be on the disk that is to be measured
     #[arg(long, default_value = ".")]
     data_root: PathBuf,
@@ -63,12 +57,20 @@ pub(crate) fn run(options: &CompareOptions) -> Result<()> {
             .with_context(|| format!("no server is named {name}"))?,
         None => contenders.len() - 1,
     };
+    let trial = Trial {
+        server_cpus: options.server_cpu.clone(),
+        load_cpus: options.load_cpu.clone(),
+        data_root: options.data_root.clone(),
+        loadgen: options.loadgen.clone(),
+        load: options.load.clone(),
+    };
     let mut table = Table::new(&contenders);
     for round in 0..usize::from(options.rounds) {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
             let contender = &contenders[index];
-            let figures = measure(options, contender)
+            let figures = trial
+                .run(contender)
                 .with_context(|| format!("round {} of {}", round + 1, contender.name))?;
             output::note(&format!(
                 "round {}: {} {:.0} requests/s, p50 {:.1} us, p99 {:.1} us",
@@ -122,74 +124,94 @@ fn ours() -> Result<Vec<Contender>> {
     .collect()
 }
 
-fn measure(options: &CompareOptions, contender: &Contender) -> Result<Figures> {
-    // Children inherit the binding of the thread that starts them.
-    affinity::pin_to(options.server_cpu)?;
-    // Dropped after the server, and with it the server's data.
-    let directory = tempfile::Builder::new()
-        .prefix("flux-compare-")
-        .tempdir_in(&options.data_root)
-        .with_context(|| format!("cannot make a directory in {}", options.data_root.display()))?;
-    let port = free_port()?;
-    let data = directory.path().join("data");
-    if contender.protocol().is_some() {
-        // Flux makes its own.
-        std::fs::create_dir(&data)?;
+/// All runs, by contender.
+#[derive(Debug)]
+struct Table {
+    rows: Vec<(String, Vec<Figures>)>,
+}
+
+impl Table {
+    fn new(contenders: &[Contender]) -> Self {
+        let rows = contenders
+            .iter()
+            .map(|contender| (contender.name.clone(), Vec::new()))
+            .collect();
+        Self { rows }
     }
-    let mut command = contender.command(port, &data)?;
-    let mut server = Server::spawn(&mut command, port, directory.path().join("stderr"))?;
-    match contender.protocol() {
-        None => server.wait_until_it_is_ready()?,
-        Some(_) => server.wait_until_it_accepts()?,
+
+    fn add(&mut self, contender: usize, figures: Figures) {
+        self.rows[contender].1.push(figures);
     }
-    affinity::pin_to(options.load_cpu)?;
-    let loadgen = match &options.loadgen {
-        Some(path) => path.clone(),
-        None => PathBuf::from(beside_this_program("flux-loadgen")?),
-    };
-    let address = format!("127.0.0.1:{}", server.port());
-    let mut command = match contender.protocol() {
-        None => {
-            let mut command = Command::new(&loadgen);
-            command
-                .args(&options.load)
-                .args(["--url", &format!("http://{address}"), "--json"]);
-            command
+
+    /// A head and one line for each contender. Every one has at least one run.
+    fn lines(&self, baseline: usize) -> Vec<String> {
+        let (baseline_name, runs) = &self.rows[baseline];
+        let baseline_rate = median(runs, |run| run.requests_per_second);
+        let mut lines = vec![format!(
+            "{:14} {:>10} {:>21} {:>8} {:>9} {:>9} {:>9} {:>9} {:>8} {:>6}",
+            "median",
+            "requests/s",
+            "lowest to highest",
+            "ratio",
+            "server us",
+            "p50 us",
+            "p99 us",
+            "p99.9 us",
+            "failures",
+            "busy"
+        )];
+        for (name, runs) in &self.rows {
+            let rates = runs.iter().map(|run| run.requests_per_second);
+            let rate = Spread::of(rates).expect("every contender ran");
+            let server = Spread::of(runs.iter().filter_map(|run| run.server_us));
+            lines.push(format!(
+                "{name:14} {:>10.0} {:>21} {:>8.2} {:>9} {:>9.1} {:>9.1} {:>9.1} {:>8} {:>6.2}",
+                rate.median,
+                format!("{:.0} to {:.0}", rate.lowest, rate.highest),
+                rate.median / baseline_rate,
+                server.map_or_else(|| "-".to_owned(), |us| format!("{:.2}", us.median)),
+                median(runs, |run| run.p50_us),
+                median(runs, |run| run.p99_us),
+                median(runs, |run| run.p99_9_us),
+                runs.iter().map(|run| run.failures).sum::<f64>(),
+                median(runs, |run| run.generator_busy),
+            ));
         }
-        Some(protocol) => {
-            let (workload, shape) = options.load.split_first().context("no load")?;
-            if workload != "publish" {
-                bail!("{} takes `publish` loads only", contender.name);
-            }
-            let mut command = Command::new(beside_this_program("flux-bench")?);
-            command
-                .args(["peer", protocol, "--address", &address])
-                .args(shape);
-            command
-        }
-    };
-    let output = command
-        .args(["--cpu", &options.load_cpu.to_string()])
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run the load generator")?;
-    let words = server.words();
-    server.stop()?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "the load generator failed: {}",
-            errors.lines().last().unwrap_or_default()
+        lines.push(format!(
+            "ratio: requests/s to those of {baseline_name}; server: its processor time for each \
+             event or request; busy: core of the load"
+        ));
+        lines
+    }
+}
+
+fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
+    Spread::of(runs.iter().map(figure)).map_or(0.0, |spread| spread.median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_to_the_baseline() {
+        let contenders = [
+            Contender::parse("a=x {port}").unwrap(),
+            Contender::parse("b=x {port}").unwrap(),
+        ];
+        let mut table = Table::new(&contenders);
+        table.add(0, Figures::example(50.0, None));
+        table.add(1, Figures::example(200.0, None));
+        let lines = table.lines(1);
+        assert!(
+            lines[1].starts_with("a ") && lines[1].contains(" 0.25 "),
+            "{}",
+            lines[1]
+        );
+        assert!(
+            lines[2].starts_with("b ") && lines[2].contains(" 1.00 "),
+            "{}",
+            lines[2]
         );
     }
-    let figures = Figures::parse(&output.stdout)?;
-    if figures.failures > 0.0 {
-        output::note(&format!(
-            "{} refused {:.0} requests; it said last: {}",
-            contender.name,
-            figures.failures,
-            words.lines().last().unwrap_or("nothing")
-        ));
-    }
-    Ok(figures)
 }

@@ -6,16 +6,18 @@ use std::process::{Command, Stdio};
 
 /// A server that takes part.
 #[derive(Debug)]
-pub(super) struct Contender {
-    pub(super) name: String,
+pub(crate) struct Contender {
+    pub(crate) name: String,
     /// Program and arguments, with `{port}` and `{data}`.
     words: Vec<String>,
 }
 
 /// The peers that Debian has: its servers, as durable as they can be told to be and as they are by default.
-pub(super) const PEERS: &[&str] = &[
-    "redis-always=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes --appendfsync always",
-    "redis-everysec=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes --appendfsync everysec",
+pub(crate) const PEERS: &[&str] = &[
+    "redis-always=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes \
+     --appendfsync always",
+    "redis-everysec=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes \
+     --appendfsync everysec",
     "nats=nats-server --addr 127.0.0.1 --port {port} --jetstream --store_dir {data}",
 ];
 
@@ -24,7 +26,7 @@ impl Contender {
     ///
     /// # Errors
     /// When either part is missing, or the command has no `{port}`.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let Some((name, command)) = text.split_once('=') else {
             bail!("a server is given as NAME=COMMAND, not {text:?}");
         };
@@ -39,7 +41,7 @@ impl Contender {
     }
 
     /// What its server speaks besides HTTP, by the name of the program.
-    pub(super) fn protocol(&self) -> Option<&'static str> {
+    pub(crate) fn protocol(&self) -> Option<&'static str> {
         match self.words[0].rsplit('/').next() {
             Some("redis-server") => Some("redis"),
             Some("nats-server") => Some("nats"),
@@ -47,7 +49,7 @@ impl Contender {
         }
     }
 
-    pub(super) fn command(&self, port: u16, data: &Path) -> Result<Command> {
+    pub(crate) fn command(&self, port: u16, data: &Path) -> Result<Command> {
         let data = data.to_str().context("the path of the data is not UTF-8")?;
         let port = port.to_string();
         let fill = |word: &String| word.replace("{port}", &port).replace("{data}", data);
