@@ -5,9 +5,9 @@
 //! every run has a fresh server on a fresh port and an empty directory, and what is compared is medians over rounds.
 //! The spread is printed beside them: a ratio within it is no difference.
 
-use crate::output;
 use crate::programs::beside_this_program;
 use crate::trial::{Contender, Figures, PEERS, Spread, Trial};
+use crate::{output, work};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -108,20 +108,15 @@ fn contenders(options: &CompareOptions) -> Result<Vec<Contender>> {
 /// What takes part where nothing else is named.
 fn ours() -> Result<Vec<Contender>> {
     let flux = beside_this_program("flux")?;
-    let bench = beside_this_program("flux-bench")?;
     let flux_with = |durability| {
         format!("{flux} --port {{port}} --data-dir {{data}} --shards 1 --durability {durability}")
     };
-    let noop = |engine| format!("{bench} noop --port {{port}} --engine {engine}");
-    [
-        format!("flux-sync={}", flux_with("sync")),
-        format!("flux-async={}", flux_with("async")),
-        format!("noop-epoll={}", noop("epoll")),
-        format!("noop-glommio={}", noop("glommio")),
-    ]
-    .iter()
-    .map(|text| Contender::parse(text))
-    .collect()
+    Ok(vec![
+        Contender::parse(&format!("flux-sync={}", flux_with("sync")))?,
+        Contender::parse(&format!("flux-async={}", flux_with("async")))?,
+        work::noop("epoll")?,
+        work::noop("glommio")?,
+    ])
 }
 
 /// All runs, by contender.

@@ -4,6 +4,7 @@
 //! noop      a server that does nothing but HTTP: what the runtime and the kernel cost without Flux
 //! compare   servers in turn under one load, and medians
 //! pair      two builds in turn under several loads, and the ratios of new to old
+//! table     the page of figures: Flux, a no-op server and Redis under every load
 //! peer      load for Redis and NATS, by which `compare` measures them
 //! storage   the log by itself: append, flush, replay
 //! start     from exec to the first correct answer, and the memory then
@@ -24,6 +25,7 @@ mod entities;
 mod flux;
 mod history;
 mod http;
+mod machine;
 mod noop;
 mod numbers;
 mod output;
@@ -35,6 +37,7 @@ mod server;
 mod stall;
 mod start;
 mod storage;
+mod table;
 mod trial;
 mod work;
 
@@ -51,6 +54,8 @@ enum Command {
     Compare(compare::CompareOptions),
     /// Run two builds in turn and print the ratios of the new one to the old one
     Pair(pair::PairOptions),
+    /// Run Flux, a no-op server and Redis under every load and print a table in Markdown
+    Table(table::TableOptions),
     /// Load a server that speaks another protocol, and print figures as JSON
     Peer(peer::PeerOptions),
     /// Append to a log, flush it and replay it, without a server
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
         Command::Noop(options) => noop::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Pair(options) => pair::run(&options),
+        Command::Table(options) => table::run(&options),
         Command::Peer(options) => peer::run(&options),
         Command::Storage(options) => storage::run(&options),
         Command::Start(options) => start::run(&options),

@@ -7,7 +7,7 @@
 use crate::output;
 use crate::trial::{Figures, Spread, Trial};
 use crate::work::{PAIRED, Work};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -23,11 +23,11 @@ pub(crate) struct PairOptions {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pairs: u16,
     /// Seconds that each run is measured
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    seconds: u32,
     /// Seconds of the same load before that
-    #[arg(long, default_value_t = 0.5)]
-    warmup: f64,
+    #[arg(long, default_value_t = 1)]
+    warmup: u32,
     /// Where directories for the servers' data are made: must be on the disk that is to be measured
     #[arg(long, default_value = ".")]
     data_root: PathBuf,
@@ -38,29 +38,53 @@ pub(crate) struct PairOptions {
 /// # Errors
 /// When a load is not known, a server does not start, or the load generator fails.
 pub(crate) fn run(options: &PairOptions) -> Result<()> {
-    let works = if options.rows.is_empty() {
-        PAIRED.to_vec()
-    } else {
-        let named = options.rows.iter().map(|name| Work::named(name));
-        named.collect::<Result<_>>()?
-    };
+    let rows = rows(&options.rows)?;
     output::result(&format!(
-        "{:18} {:>10} {:>10} {:>21} {:>8} {:>8} {:>21}",
-        "", "old /s", "new /s", "new/old", "old us", "new us", "new/old"
+        "{:19} {:>10} {:>10} {:>21} {:>8} {:>8} {:>21} {:>6}",
+        "", "old /s", "new /s", "new/old", "old us", "new us", "new/old", "others"
     ));
-    for work in &works {
-        let pairs = measure(options, work).with_context(|| work.name.to_owned())?;
-        output::result(&line(work.name, &pairs));
+    for row in &rows {
+        let pairs = measure(options, row).with_context(|| row.name.to_owned())?;
+        output::result(&line(row.name, &pairs));
     }
     output::result(
         "/s: events or requests a second; us: processor time of the server for each of them; \
-         medians, ratios with their lowest and highest",
+         medians, ratios with their lowest and highest; others: share of the machine that neither \
+         server nor load used",
     );
     Ok(())
 }
 
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    work: &'static Work,
+    durability: &'static str,
+}
+
+/// The rows of those names; of none, all.
+fn rows(names: &[String]) -> Result<Vec<Row>> {
+    let known: Vec<&str> = PAIRED.iter().map(|(name, ..)| *name).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no row is named {name}; there are {}", known.join(", "));
+    }
+    PAIRED
+        .iter()
+        .filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name))
+        .map(|&(name, work, durability)| {
+            let work = Work::named(work)?;
+            Ok(Row {
+                name,
+                work,
+                durability,
+            })
+        })
+        .collect()
+}
+
 /// Figures of the old and of the new build, pair by pair.
-fn measure(options: &PairOptions, work: &Work) -> Result<Vec<(Figures, Figures)>> {
+fn measure(options: &PairOptions, row: &Row) -> Result<Vec<(Figures, Figures)>> {
+    let work = row.work;
     let (server_cpus, load_cpus) = work.cpus();
     let trial = Trial {
         server_cpus,
@@ -69,8 +93,8 @@ fn measure(options: &PairOptions, work: &Work) -> Result<Vec<(Figures, Figures)>
         loadgen: None,
         load: work.load(options.seconds, options.warmup),
     };
-    let old = work.flux("old", &options.old)?;
-    let new = work.flux("new", &options.new)?;
+    let old = work.flux("old", &options.old, row.durability)?;
+    let new = work.flux("new", &options.new, row.durability)?;
     let mut pairs = Vec::new();
     for pair in 0..options.pairs {
         let figures = if pair.is_multiple_of(2) {
@@ -82,7 +106,7 @@ fn measure(options: &PairOptions, work: &Work) -> Result<Vec<(Figures, Figures)>
         };
         pairs.push(figures);
         output::note(&line(
-            &format!("{} {}/{}", work.name, pair + 1, options.pairs),
+            &format!("{} {}/{}", row.name, pair + 1, options.pairs),
             &[figures],
         ));
     }
@@ -92,10 +116,13 @@ fn measure(options: &PairOptions, work: &Work) -> Result<Vec<(Figures, Figures)>
 fn line(name: &str, pairs: &[(Figures, Figures)]) -> String {
     let rate = |figures: &Figures| Some(figures.events_per_second);
     let server = |figures: &Figures| figures.server_us;
+    let others = pairs.iter().map(|(old, new)| old.others.max(new.others));
+    let others = Spread::of(others).map_or(0.0, |spread| spread.median);
     format!(
-        "{name:18} {} {}",
+        "{name:19} {} {} {:>6}",
         compared(pairs, rate, (10, 0)),
-        compared(pairs, server, (8, 3))
+        compared(pairs, server, (8, 3)),
+        format!("{:.0} %", others * 100.0)
     )
 }
 
@@ -159,6 +186,20 @@ mod tests {
     fn what_a_load_does_not_measure_is_left_out() {
         let line = line("a", &[(example(100.0, None), example(50.0, None))]);
         assert!(line.contains(" 0.500 (0.500..0.500)"), "{line}");
-        assert!(line.ends_with('-'), "{line}");
+        assert!(line.ends_with("-    0 %"), "{line}");
+    }
+
+    #[test]
+    fn rows_are_chosen_by_name() {
+        let chosen = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            rows(&names).map(|rows| rows.iter().map(|row| row.name).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&[]).unwrap().len(), PAIRED.len());
+        assert_eq!(
+            chosen(&["get-64", "sync-64"]).unwrap(),
+            ["sync-64", "get-64"]
+        );
+        assert!(chosen(&["sync-64", "sync"]).is_err());
     }
 }

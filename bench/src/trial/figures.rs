@@ -19,6 +19,9 @@ pub(crate) struct Figures {
     pub(crate) failures: f64,
     /// Share of its core that the load generator used.
     pub(crate) generator_busy: f64,
+    /// Share of all processors that was used by neither server nor load, from the start of the
+    /// server to its end.
+    pub(crate) others: f64,
 }
 
 impl Figures {
@@ -44,6 +47,7 @@ impl Figures {
             server_us: server_us.or_else(|| value["server_us_per_request"].as_f64()),
             failures: number("failures")?,
             generator_busy: number("generator_busiest_thread")?,
+            others: 0.0,
         })
     }
 }
@@ -62,6 +66,7 @@ impl Figures {
             server_us,
             failures: 0.0,
             generator_busy: 0.5,
+            others: 0.0,
         }
     }
 }

@@ -14,6 +14,7 @@ mod figures;
 pub(crate) use contender::{Contender, PEERS};
 pub(crate) use figures::{Figures, Spread};
 
+use crate::machine::Machine;
 use crate::programs::beside_this_program;
 use crate::server::{Server, free_port};
 use crate::{affinity, output};
@@ -38,6 +39,7 @@ impl Trial {
     /// # Errors
     /// When the server does not start, or the load fails.
     pub(crate) fn run(&self, contender: &Contender) -> Result<Figures> {
+        let machine = Machine::watch()?;
         // Dropped after the server, and with it the server's data.
         let directory = tempfile::Builder::new()
             .prefix("flux-compare-")
@@ -59,7 +61,8 @@ impl Trial {
                 errors.lines().last().unwrap_or_default()
             );
         }
-        let figures = Figures::parse(&output.stdout)?;
+        let mut figures = Figures::parse(&output.stdout)?;
+        figures.others = machine.others()?;
         if figures.failures > 0.0 {
             output::note(&format!(
                 "{} refused {:.0} requests; it said last: {}",
