@@ -1,4 +1,4 @@
-//! The page cache, and putting files out of it, so that they come from the disk.
+//! Evicts files from the page cache, so that the next read comes from the disk.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -18,9 +18,9 @@ pub(crate) fn run(options: &EvictOptions) -> Result<()> {
     evict(&options.directory)
 }
 
-/// Puts every file below `directory` out of the page cache. The kernel keeps pages that a process has mapped, so
-/// whoever uses the files must have ended; it needs no rights beyond reading them. What the host of a virtual machine
-/// keeps in its own memory is out of reach.
+/// Evicts every file below `directory` from the page cache. The kernel keeps pages that a process
+/// has mapped, so the server must have ended. The host of a virtual machine may still have the
+/// files in its own memory.
 ///
 /// # Errors
 /// When a file cannot be opened or flushed.

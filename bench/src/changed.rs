@@ -1,8 +1,8 @@
 //! What a checkpoint writes when few of many entities changed.
 //!
-//! Each round sets some entities, spread over all, and waits for the checkpoint that follows. What it wrote is the
-//! files that it left: a checkpoint writes each of them once. A round that takes in the layers of earlier rounds
-//! writes more, so there are several.
+//! Each round sets some entities, spread over all, and waits for the checkpoint that follows. What
+//! it wrote is the files that it left: a checkpoint writes each of them once. A round that takes in
+//! the layers of earlier rounds writes more, so there are several.
 
 use crate::flux::{Flux, FluxOptions};
 use crate::numbers::{Times, approximate, mebibytes};

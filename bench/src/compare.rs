@@ -1,9 +1,10 @@
 //! Servers in turn under the same load, each on the same core with the load on another.
 //!
-//! A figure from one run says little on a machine that does other things, and servers that are measured one after the
-//! other are measured under different conditions. So every round runs all of them, each round begins with another one,
-//! every run has a fresh server on a fresh port and an empty directory, and what is compared is medians over rounds.
-//! The spread is printed beside them: a ratio within it is no difference.
+//! A figure from one run says little on a machine that does other things, and servers that are
+//! measured one after the other are measured under different conditions. So every round runs all of
+//! them, each round begins with another one, every run has a fresh server on a fresh port and an
+//! empty directory, and what is compared is medians over rounds. The spread is printed beside them:
+//! a ratio within it is no difference.
 
 use crate::programs::beside_this_program;
 use crate::trial::{Contender, Figures, PEERS, Spread, Trial};
@@ -14,8 +15,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareOptions {
-    /// `NAME=COMMAND LINE` of a server, with {port} and {data} in place of its port and directory; several in turn.
-    /// Without any: flux-sync, flux-async, noop-epoll, noop-glommio
+    /// `NAME=COMMAND LINE` of a server, with {port} and {data} in place of its port and directory;
+    /// several in turn. Without any: flux-sync, flux-async, noop-epoll, noop-glommio
     #[arg(long = "server", value_name = "NAME=COMMAND")]
     servers: Vec<String>,
     /// Also redis-server and nats-server, which have to be installed; for `publish` loads
@@ -105,7 +106,7 @@ fn contenders(options: &CompareOptions) -> Result<Vec<Contender>> {
     Ok(all)
 }
 
-/// What takes part where nothing else is named.
+/// What takes part if the command line names no server.
 fn ours() -> Result<Vec<Contender>> {
     let flux = beside_this_program("flux")?;
     let flux_with = |durability| {

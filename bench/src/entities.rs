@@ -1,4 +1,5 @@
-//! The entities of `flux-loadgen fill` with its defaults: their ids, and a value by which each is known.
+//! The entities of `flux-loadgen fill` with its defaults: their ids, and a value by which each is
+//! known.
 
 /// Namespaces that they are spread over.
 const NAMESPACES: u64 = 16;
@@ -10,13 +11,14 @@ pub(crate) fn id(number: u64) -> String {
     format!("load-{:04}/e-{number:08}", number % NAMESPACES)
 }
 
-/// What an answer holds where the filler's event `number` set the entity last: where each was set once, events are
-/// numbered as entities are.
+/// What an answer holds if the filler's event `number` set the entity last. If the filler set each
+/// entity once, the number of the event is that of the entity.
 pub(crate) fn mark(event_number: u64) -> String {
     format!("\"p0\":{}", VALUE_FIRST + event_number)
 }
 
-/// A batch of events that set each of `numbers` to the value that it has already, so that nothing is lost by it.
+/// A batch of events that set each of `numbers` to the value that it has already, so that nothing
+/// is lost by it.
 pub(crate) fn batch(numbers: impl Iterator<Item = u64>) -> String {
     let events: Vec<String> = numbers.map(event).collect();
     format!("{{\"events\":[{}]}}", events.join(","))

@@ -84,8 +84,8 @@ impl Flux {
         Ok(Self { server, clock })
     }
 
-    /// Asks for `path` until it is answered with 200. Returns the answer and when it came, nanoseconds since the
-    /// server's process was made.
+    /// Asks for `path` until it is answered with 200. Returns the answer and when it came,
+    /// nanoseconds since the server's process was made.
     ///
     /// # Errors
     /// When the server ends, says something else than that it is busy, or takes two minutes.

@@ -1,7 +1,8 @@
 //! How long it takes to find one entity's last events in a long log.
 //!
-//! Each look-up is a `GET /api/events?entity=…&limit=…` of its own entity. *Cold*: the server was started with its
-//! files out of the page cache, so records and indexes come from the disk; *warm*: the same look-ups again.
+//! Each look-up is a `GET /api/events?entity=…&limit=…` of its own entity. *Cold*: the server was
+//! started with its files out of the page cache, so records and indexes come from the disk; *warm*:
+//! the same look-ups again.
 
 use crate::cache::evict;
 use crate::clock::Clock;
@@ -65,7 +66,7 @@ struct Lookups {
     events: usize,
 }
 
-/// `None` where the server has no history to ask for.
+/// `None` if the server has no history.
 fn look_up_all(client: &mut Client, options: &HistoryOptions) -> Result<Option<Lookups>> {
     let mut lookups = Lookups {
         nanos: Vec::new(),

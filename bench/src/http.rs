@@ -103,8 +103,8 @@ fn post(path: &str, body: &str) -> String {
     )
 }
 
-/// The answer at the start of `bytes`, and its length; `None` while it is not whole. One of unknown length must be the
-/// last that is asked for.
+/// The answer at the start of `bytes`, and its length; `None` while it is not whole. One of unknown
+/// length must be the last that is asked for.
 fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>> {
     const END_OF_CHUNKS: &[u8] = b"\r\n0\r\n\r\n";
     let Some(head_len) = memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4) else {

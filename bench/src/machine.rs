@@ -1,4 +1,4 @@
-//! How busy the machine was with something else: a figure that others disturbed is worth little.
+//! How busy the machine was with other programs, which tells whether a figure was disturbed.
 
 use anyhow::{Context, Result};
 use std::fs;
@@ -13,7 +13,7 @@ struct Ticks {
     own: u64,
 }
 
-/// From its making until it is asked.
+/// Watches the machine from [`Machine::watch`] to [`Machine::others`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Machine {
     begin: Ticks,
@@ -21,18 +21,18 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// # Errors
-    /// When `/proc` does not tell.
+    /// When `/proc` cannot be read.
     pub(crate) fn watch() -> Result<Self> {
         Ok(Self {
             begin: Ticks::now()?,
         })
     }
 
-    /// The share of all processors that was neither idle nor used by this program and by those that
-    /// it has waited for. Threads of the kernel and interrupts count as others.
+    /// The share of all processors that other programs used. The programs that this one started
+    /// count as its own once they have ended; threads of the kernel and interrupts count as others.
     ///
     /// # Errors
-    /// When `/proc` does not tell.
+    /// When `/proc` cannot be read.
     pub(crate) fn others(self) -> Result<f64> {
         Ok(Ticks::now()?.others_since(self.begin))
     }
@@ -56,7 +56,7 @@ impl Ticks {
             .take(4)
             .collect();
         Some(Self {
-            // What guests used, the last two, is in the first two already.
+            // The last two, time of guests, are part of the first two.
             all: times.iter().take(8).sum(),
             idle: times.get(3)? + times.get(4)?,
             own: own.iter().sum(),

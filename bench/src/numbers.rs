@@ -44,7 +44,8 @@ impl Times {
         self.sorted.len()
     }
 
-    /// The smallest value that at least `permille` of a thousand do not exceed; 0 where there is none.
+    /// The smallest value that at least `permille` of a thousand values do not exceed; 0 if there
+    /// are no values.
     pub(crate) fn quantile(&self, permille: usize) -> u64 {
         let rank = (self.sorted.len() * permille).div_ceil(1000);
         let at = self.sorted.get(rank.saturating_sub(1));

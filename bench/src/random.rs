@@ -16,7 +16,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Uniform in `0..bound`, by multiplication: the bias of at most `bound` in 2^64 does not matter here.
+    /// Uniform in `0..bound`, by multiplication: the bias of at most `bound` in 2^64 does not
+    /// matter here.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(bound);
         u64::try_from(product >> 64).expect("the upper half of a 128-bit product")

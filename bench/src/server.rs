@@ -24,7 +24,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command`, which is told `port`, with its stderr in the new file `log`. Does not wait for it.
+    /// Starts `command`, which is told `port`, with its stderr in the new file `log`. Does not wait
+    /// for it.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -56,8 +57,8 @@ impl Server {
         )
     }
 
-    /// Returns when an HTTP server no longer answers 503: one that accepts connections may still be opening its data, and
-    /// refuses what is published meanwhile.
+    /// Returns when an HTTP server no longer answers 503: one that accepts connections may still be
+    /// opening its data, and refuses what is published meanwhile.
     ///
     /// # Errors
     /// When it has ended, or is not ready for twenty seconds.
@@ -119,14 +120,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both do nothing for a child that has been waited for; a failure leaves nothing to be done.
+        // Both do nothing for a child that has been waited for; a failure leaves nothing to be
+        // done.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// A port that was free a moment ago; a new one for every server, as the sockets of a killed `io_uring` process
-/// outlive it for a while.
+/// A port that was free a moment ago; a new one for every server, as the sockets of a killed
+/// `io_uring` process outlive it for a while.
 pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     Ok(listener.local_addr()?.port())

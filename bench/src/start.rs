@@ -1,9 +1,10 @@
 //! How long a start takes, and how much memory the server has then.
 //!
-//! The time is from before the server's process is made to the first answer to `GET /api/state/entities/…` that holds
-//! what the entity was created with. It is asked for without pause, over a new connection each time the port refuses
-//! or the server is busy, so it is what a client sees that cannot wait. *Warm*: the data lies in the page cache, as
-//! after a restart. *Cold*: it was put out of it, as after a reboot; the program itself was not.
+//! The time begins before the server's process is made. It ends with the first answer to `GET
+//! /api/state/entities/…` that holds what the entity was created with. This program asks without
+//! pause, over a new connection whenever the port refuses or the server is busy. *Warm*: the data
+//! is in the page cache, as after a restart. *Cold*: the data was evicted from it, as after a
+//! reboot, but the program itself was not.
 
 use crate::cache::evict;
 use crate::clock::Clock;

@@ -1,8 +1,9 @@
-//! The log by itself, in this process: what an append, a flush and a replay cost without a server around them.
+//! The log by itself, in this process: what an append, a flush and a replay cost without a server
+//! around them.
 //!
-//! Appends go to memory; the time that the next segment takes to be prepared, which is a helper thread's work in the
-//! server, is not counted, nor are flushes. A flush is one `fdatasync` after a group of appends. Replay is opening the
-//! log, which checks every record and hands it out; nothing is made of them.
+//! Appends go to the page cache. Their time excludes flushes and the preparation of segments, which
+//! helper threads do in the server. A flush is one `fdatasync` after a group of appends. Replay
+//! opens the log, which checks every record and returns it; no state is built from the records.
 
 use crate::cache::evict;
 use crate::clock::Clock;
@@ -76,7 +77,7 @@ fn open(path: &Path) -> Result<Log> {
     Ok(log)
 }
 
-/// Appends a record; where it needs a segment, prepares that first.
+/// Appends a record; prepares the next segment first if the record needs it.
 fn append_one(log: &mut Log, payload: &[u8]) -> Result<Sequence> {
     match log.append(1, 0, payload) {
         Err(AppendError::SegmentNeeded { .. }) => {

@@ -1,5 +1,5 @@
-//! The page of figures: every load of [`WORKS`] against Flux in both durabilities, a no-op server on
-//! the same runtime, and Redis, in turn and on the same cores; printed as a table in Markdown.
+//! The page of figures: every load of [`WORKS`] against Flux in both durabilities, a no-op server
+//! on the same runtime, and Redis, in turn and on the same cores; printed as a table in Markdown.
 
 use crate::output;
 use crate::programs::beside_this_program;

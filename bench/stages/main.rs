@@ -1,7 +1,9 @@
-//! What each stage of an event's path costs by itself, in the order of the path; `cargo bench --bench stages`.
+//! What each stage of an event's path costs by itself, in the order of the path; `cargo bench
+//! --bench stages`.
 //!
-//! Each is measured alone and warm, so the sum is less than what a server spends: sockets, cache misses between the stages
-//! and everything that waits are not in it. Entities are taken in an order that the processor can't foresee.
+//! Each stage is measured alone and warm. The sum is less than what a server spends, because it
+//! has no sockets, no waiting, and no cache misses between the stages. The order of the entities is
+//! one that the processor cannot predict.
 #![expect(missing_docs, reason = "criterion's macros make functions")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -252,7 +254,7 @@ fn storage(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Owes all changes to whom they match, and has them taken at once.
+/// Queues each change for the subscribers that it matches, and empties their outboxes at once.
 fn owe(
     batch: &ChangeBatch,
     registry: &Registry<u32>,

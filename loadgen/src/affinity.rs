@@ -1,10 +1,12 @@
-//! What a measuring thread asks of the scheduler: a core of its own, and timers that fire when they are due.
+//! What a measuring thread asks of the scheduler: a core of its own, and timers that fire when they
+//! are due.
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 use std::num::NonZeroU64;
 
-/// Binds the calling thread to the core that `cpus` names for it; with an empty list the scheduler decides.
+/// Binds the calling thread to the core that `cpus` names for it; with an empty list the scheduler
+/// decides.
 ///
 /// # Errors
 /// When the core does not exist or is closed to this process.

@@ -55,7 +55,8 @@ impl Client {
     }
 
     /// # Errors
-    /// When the connection ends before a whole answer has come, or thirty seconds pass without a byte of it.
+    /// When the connection ends before a whole answer has come, or thirty seconds pass without a
+    /// byte of it.
     pub(crate) fn receive(&mut self) -> Result<Reply> {
         loop {
             let mut input = &self.buffer[self.start..self.end];

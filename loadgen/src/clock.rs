@@ -1,5 +1,5 @@
-//! The only reader of time: one monotonic origin for all threads, so that a time taken by a publisher can be
-//! subtracted from one taken by a watcher.
+//! The only reader of time: one monotonic origin for all threads, so that a time taken by a
+//! publisher can be subtracted from one taken by a watcher.
 
 use std::ops::Add;
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
-//! The entities that a run writes and reads: numbered, spread over namespaces, with ids of one length.
+//! The entities that a run writes and reads: numbered, spread over namespaces, with ids of one
+//! length.
 //!
-//! Entity `n` is `<namespace>-<n mod K>/e-<n>`, digits padded to a fixed width, so that every request of a workload
-//! has the same length and its head can be written once. With one namespace the name stands alone, so that a token
-//! for it fits; with none the id is `e-<n>`.
+//! Entity `n` is `<namespace>-<n mod K>/e-<n>`, digits padded to a fixed width, so that every
+//! request of a workload has the same length and its head can be written once. With one namespace
+//! the name stands alone, so that a token for it fits; with none the id is `e-<n>`.
 
 use crate::options::EntityOptions;
 use anyhow::{Result, bail};

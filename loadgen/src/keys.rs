@@ -8,7 +8,8 @@ use crate::random::Random;
 const THETA: f64 = 0.99;
 /// So many terms of a sum are added one by one; of the others the integral is taken.
 const TERMS_MAX: u64 = 10_000;
-/// A prime beyond every count of entities: multiplied by it, ranks become numbers that are not neighbours.
+/// A prime beyond every count of entities: multiplied by it, ranks become numbers that are not
+/// neighbours.
 const SCATTER: u64 = 2_654_435_761;
 
 /// A choice among `0..count`.
@@ -39,8 +40,8 @@ impl Keys {
     }
 }
 
-/// Ranks whose frequency falls with the power [`THETA`] of the rank, without a table (Gray et al., "Quickly generating
-/// billion-record synthetic databases", 1994, §4).
+/// Ranks whose frequency falls with the power [`THETA`] of the rank, without a table (Gray et al.,
+/// "Quickly generating billion-record synthetic databases", 1994, §4).
 #[derive(Clone, Debug)]
 struct Zipfian {
     count: f64,
@@ -110,7 +111,8 @@ mod tests {
         let mut found = frequencies(count, Skew::Zipfian, picks);
         found.sort_unstable_by(|a, b| b.cmp(a));
         let expected = |rank: u64| approximate(picks) / approximate(rank).powf(THETA) / zeta(count);
-        // The first two are exact, the others come from an approximation that is good for sums of neighbours.
+        // The first two are exact, the others come from an approximation that is good for sums of
+        // neighbours.
         for rank in [1, 2] {
             let (found, expected) = (approximate(found[rank - 1]), expected(rank as u64));
             assert!(

@@ -12,14 +12,15 @@
 //! net, http, ws   sockets and the few bytes of protocol that a client needs
 //! ```
 //!
-//! Two disciplines, and what their figures mean. **Closed loop**: each connection sends its next request when it has
-//! the answer to an earlier one; the throughput is the most that this many clients can get, and the latency is that of
-//! a server as busy as they can make it. **Open loop** (`--rate`): requests are due at fixed times whatever the
-//! server does, and latency counts from when a request was due, not from when it could be sent; a server that stalls
-//! therefore shows the wait of everyone who would have come meanwhile (no coordinated omission).
+//! Two disciplines, and what their figures mean. **Closed loop**: each connection sends its next
+//! request when it has the answer to an earlier one; the throughput is the most that this many
+//! clients can get, and the latency is that of a server as busy as they can make it. **Open loop**
+//! (`--rate`): requests are due at fixed times whatever the server does, and latency counts from
+//! when a request was due, not from when it could be sent; a server that stalls therefore shows the
+//! wait of everyone who would have come meanwhile (no coordinated omission).
 //!
-//! A figure is about the server only while the generator has time to spare: the report says how busy each of its
-//! threads was, and warns above 90 %.
+//! A figure is about the server only while the generator has time to spare: the report says how
+//! busy each of its threads was, and warns above 90 %.
 
 mod affinity;
 mod client;

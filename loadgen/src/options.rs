@@ -101,7 +101,8 @@ pub(crate) struct EntityOptions {
 pub(crate) enum Skew {
     /// All alike
     Uniform,
-    /// A few get most of it, with the exponent 0.99. Where connections have entities of their own, a few of each
+    /// A few get most of it, with the exponent 0.99. Where connections have entities of their own,
+    /// a few of each
     Zipfian,
 }
 
@@ -114,7 +115,8 @@ pub(crate) struct PublishOptions {
     /// Afterwards, read every entity back and compare it with what was acknowledged
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Seconds to wait for the server to be reachable before verifying, for one that was killed and restarted
+    /// Seconds to wait for the server to be reachable before verifying, for one that was killed and
+    /// restarted
     #[arg(long, default_value = "0", value_parser = seconds)]
     pub(crate) verify_wait: Duration,
 }

@@ -14,7 +14,7 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     parse_resident_bytes(&status).with_context(|| format!("no VmRSS in {path}"))
 }
 
-/// Processor time that all threads of a process have used, those that ended included.
+/// Processor time that all threads of a process have used, ended threads included.
 ///
 /// The kernel rounds it to ticks, of 10 ms on most machines, so that over two seconds of a busy
 /// core it is off by half a percent at most.

@@ -1,4 +1,5 @@
-//! What the user sees: results on stdout, as a table or as one JSON object; progress and errors on stderr.
+//! What the user sees: results on stdout, as a table or as one JSON object; progress and errors on
+//! stderr.
 
 #![expect(
     clippy::print_stdout,

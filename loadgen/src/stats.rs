@@ -1,7 +1,8 @@
 //! What one thread measured, and its sum over threads.
 //!
-//! Latencies are those of requests that were due within the measured time; throughput counts answers that arrived
-//! within it. Requests before and after load the server but are in no figure, except that failures always are.
+//! Latencies are those of requests that were due within the measured time; throughput counts
+//! answers that arrived within it. Requests before and after load the server but are in no figure,
+//! except that failures always are.
 
 use crate::clock::Moment;
 use hdrhistogram::Histogram;

@@ -1,5 +1,5 @@
-//! Reads back what was written: the value of each entity must be the last one acknowledged, or a later one that was
-//! sent and whose answer did not come.
+//! Reads back what was written: the value of each entity must be the last one acknowledged, or a
+//! later one that was sent and whose answer did not come.
 
 use crate::client::{Client, Reply};
 use crate::clock;

@@ -1,8 +1,10 @@
-//! The no-op server on epoll: one thread, level-triggered readiness, one `recv` and one `send` per turn.
+//! The no-op server on epoll: one thread, level-triggered readiness, one `recv` and one `send` per
+//! turn.
 //!
-//! Level-triggered, because a `recv` that leaves the buffer unfilled has emptied the socket: there is no second call
-//! to learn so, as edge-triggering would need. A write that the socket does not take whole closes the connection:
-//! a client that does not read its answers is no part of the measurement.
+//! Level-triggered, because a `recv` that leaves the buffer unfilled has emptied the socket: there
+//! is no second call to learn so, as edge-triggering would need. A write that the socket does not
+//! take whole closes the connection: a client that does not read its answers is no part of the
+//! measurement.
 
 use super::{Answers, NoopOptions, READ_BYTES, framing::Framing};
 use crate::affinity;

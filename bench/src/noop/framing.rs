@@ -1,8 +1,8 @@
 //! Where requests end in a stream of bytes.
 //!
-//! A head ends at an empty line; a body is as long as `Content-Length` says, and is skipped, not kept. An incomplete
-//! head must be offered again from its first byte, with more bytes behind it; a body may arrive in any pieces.
-//! Chunked bodies are not understood: our load generator sends none.
+//! A head ends at an empty line; a body is as long as `Content-Length` says, and is skipped, not
+//! kept. An incomplete head must be offered again from its first byte, with more bytes behind it; a
+//! body may arrive in any pieces. Chunked bodies are not understood: our load generator sends none.
 
 use memchr::{memchr, memmem};
 

@@ -1,8 +1,8 @@
 //! The no-op server on glommio: one executor, one task per connection.
 //!
-//! glommio tries each `recv` and `send` directly and asks the ring only for readiness, so a request costs one of
-//! each plus its share of `io_uring_enter`. The preemption timer is set far away, as no task here runs long: the
-//! default re-arms it every 100 ms.
+//! glommio tries each `recv` and `send` directly and asks the ring only for readiness, so a request
+//! costs one of each plus its share of `io_uring_enter`. The preemption timer is set far away, as
+//! no task here runs long: the default re-arms it every 100 ms.
 
 use super::{Answers, NoopOptions, READ_BYTES, framing::Framing, framing::HEAD_BYTES_MAX};
 use anyhow::{Result, anyhow};
@@ -13,8 +13,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Registered memory for file I/O, bytes: this server has none, and the default of 10 MiB needs a raised
-/// `RLIMIT_MEMLOCK`.
+/// Registered memory for file I/O, bytes: this server has none, and the default of 10 MiB needs a
+/// raised `RLIMIT_MEMLOCK`.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
 pub(super) fn serve(options: &NoopOptions) -> Result<()> {

@@ -1,13 +1,15 @@
 //! A server that does nothing but HTTP: the ceiling that a real one is measured against.
 //!
-//! Both engines do the same work for each read: find the ends of the requests it completed (`framing`), and answer
-//! all of them with one write of a fixed body. They parse no header but `Content-Length`, check nothing, and keep
-//! connections open until the peer closes. What is left is the price of the kernel, of the runtime, and of moving
-//! bytes.
+//! Both engines do the same work for each read: find the ends of the requests it completed
+//! (`framing`), and answer all of them with one write of a fixed body. They parse no header but
+//! `Content-Length`, check nothing, and keep connections open until the peer closes. What is left
+//! is the price of the kernel, of the runtime, and of moving bytes.
 //!
-//! - `glommio`: the runtime of Flux, used as its documentation suggests. Its figure is what Flux could reach if
-//!   events cost nothing.
-//! - `epoll`: the classic readiness loop, to know what the runtime itself costs.
+//! | file | job |
+//! | --- | --- |
+//! | `glommio` | Flux's runtime: what Flux could reach if events cost nothing |
+//! | `epoll` | the classic readiness loop: what the runtime itself costs |
+//! | `framing` | where requests end |
 
 mod epoll;
 mod framing;
@@ -63,7 +65,8 @@ pub(crate) fn run(options: &NoopOptions) -> Result<()> {
     }
 }
 
-/// As many copies of the answer as one read can ask for, so that any number of answers is one slice of it.
+/// As many copies of the answer as one read can ask for, so that any number of answers is one slice
+/// of it.
 #[derive(Debug)]
 struct Answers {
     bytes: Vec<u8>,

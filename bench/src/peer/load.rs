@@ -1,5 +1,6 @@
-//! The closed loop: each connection sends its requests together, waits for all acknowledgements, and begins anew. Latency
-//! is that of the last acknowledgement, which at a depth of one is that of the request.
+//! The closed loop: each connection sends its requests together, waits for all acknowledgements,
+//! and begins anew. Latency is that of the last acknowledgement, which at a depth of one is that of
+//! the request.
 
 use super::{Dialect, Shape};
 use crate::clock::Clock;

@@ -1,5 +1,6 @@
-//! Load for other programs' protocols, as `flux-loadgen` makes it for HTTP: so many connections, each with so many
-//! requests in flight, that write three properties of an entity and wait for the acknowledgement.
+//! Load for other programs' protocols, as `flux-loadgen` makes it for HTTP: so many connections,
+//! each with so many requests in flight, that write three properties of an entity and wait for the
+//! acknowledgement.
 //!
 //! | file | job |
 //! | --- | --- |
@@ -68,16 +69,17 @@ pub(super) trait Dialect {
     /// Called once for each connection, and blocks until the server knows it.
     ///
     /// # Errors
-    /// Where the server refuses.
+    /// When the server refuses.
     fn greet(&self, stream: &mut std::net::TcpStream, connection: usize) -> Result<()>;
 
     /// Appends a connection's request that writes an entity; `value` differs from the one before.
     fn request(&self, out: &mut Vec<u8>, connection: usize, entity: u64, value: u64);
 
-    /// Takes whole acknowledgements off the beginning of what came in: bytes consumed, and how many there were.
+    /// Takes whole acknowledgements off the beginning of what came in: bytes consumed, and how many
+    /// there were.
     ///
     /// # Errors
-    /// Where one of them is a refusal.
+    /// When one of them is a refusal.
     fn acknowledged(&self, input: &[u8]) -> Result<(usize, usize)>;
 }
 

@@ -1,5 +1,5 @@
-//! NATS: publishing to a `JetStream` with an inbox for the acknowledgement (docs.nats.io, client protocol and the
-//! `JetStream` wire API).
+//! NATS: publishing to a `JetStream` with an inbox for the acknowledgement (docs.nats.io, client
+//! protocol and the `JetStream` wire API).
 
 use super::Dialect;
 use anyhow::{Context, Result, bail};
@@ -42,7 +42,8 @@ impl Nats {
 impl Dialect for Nats {
     fn greet(&self, stream: &mut TcpStream, connection: usize) -> Result<()> {
         stream.write_all(CONNECT)?;
-        // An answer goes to all who subscribed to its subject, so each connection has one of its own.
+        // An answer goes to all who subscribed to its subject, so each connection has one of its
+        // own.
         let subscribe = format!("SUB _INBOX.{connection} 1\r\nPING\r\n");
         stream.write_all(subscribe.as_bytes())?;
         let mut reader = BufReader::new(&*stream);

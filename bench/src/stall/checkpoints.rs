@@ -1,5 +1,5 @@
-//! Checkpoints as they show in their directory: files appear under temporary names, then under their own, and a
-//! manifest completes a checkpoint (`storage/FORMAT.md`).
+//! Checkpoints as they show in their directory: files appear under temporary names, then under
+//! their own, and a manifest completes a checkpoint (`storage/FORMAT.md`).
 
 use std::collections::BTreeMap;
 use std::fs;

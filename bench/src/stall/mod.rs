@@ -1,12 +1,19 @@
-//! What a checkpoint costs those who use the server meanwhile.
+//! How much slower requests are while the server writes a checkpoint.
 //!
-//! Reads and single publishes are due at fixed times, over a connection each; beside them a writer sends batches, so
-//! that there is something to write. All the while the directory of checkpoints is watched. Each request belongs to
-//! the time in which it was due: *beside a checkpoint*, from its first file to its manifest and a little longer, as
-//! its memory is freed then; or *without*. Latency counts from when a request was due; what of it is the lateness
-//! of this program, which shares a core with its writer, stands in a column of its own.
+//! Reads and single publishes are due at fixed times, each over its own connection. A writer sends
+//! batches meanwhile, so that checkpoints have something to write. This program watches the
+//! directory of checkpoints and counts each request as *beside a checkpoint* or *without*, by the
+//! time at which it was due. A checkpoint lasts from its first file until shortly after its
+//! manifest, because the server frees its memory then. Latency counts from when a request was due.
+//! This program shares a core with its writer; its own lateness has a column of its own.
 //!
-//! The server, its helper threads included, has one core: the worst place for both.
+//! The server and its helper threads share one core, which is the worst case for both.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `checkpoints` | what the directory of checkpoints shows |
+//! | `windows` | when checkpoints were written |
+//! | `probe` | requests at fixed times, and their latencies |
 
 pub(crate) mod checkpoints;
 mod probe;

@@ -37,7 +37,8 @@ pub(super) struct Answer {
     pub(super) late: u64,
 }
 
-/// Sends each request when it is due, or as soon as the one before it is answered; those of random entities.
+/// Sends each request when it is due, or as soon as the one before it is answered; those of random
+/// entities.
 ///
 /// # Errors
 /// When one is refused.

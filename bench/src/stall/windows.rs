@@ -6,7 +6,8 @@ use crate::numbers::MILLISECOND;
 
 /// Between looks at the directory.
 const LOOK_INTERVAL: u64 = MILLISECOND;
-/// Around what the directory shows: the state is frozen before the first file, and freed behind the last.
+/// Around what the directory shows: the state is frozen before the first file, and freed behind the
+/// last.
 const MARGIN: u64 = 20 * MILLISECOND;
 
 /// One checkpoint; times of the clock in nanoseconds.

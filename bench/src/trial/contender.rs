@@ -12,7 +12,8 @@ pub(crate) struct Contender {
     words: Vec<String>,
 }
 
-/// The peers that Debian has: its servers, as durable as they can be told to be and as they are by default.
+/// The peers that Debian has: its servers, as durable as they can be told to be and as they are by
+/// default.
 pub(crate) const PEERS: &[&str] = &[
     "redis-always=redis-server --port {port} --bind 127.0.0.1 --dir {data} --appendonly yes \
      --appendfsync always",

@@ -1,7 +1,8 @@
 //! Threads that keep requests in flight.
 //!
-//! Connections are dealt to the threads in turn; each thread has its own poller, its own statistics and, in an open
-//! loop, its own part of the schedule. Nothing is shared but a counter for the progress line.
+//! Connections are dealt to the threads in turn; each thread has its own poller, its own statistics
+//! and, in an open loop, its own part of the schedule. Nothing is shared but a counter for the
+//! progress line.
 
 mod pace;
 mod worker;
@@ -58,11 +59,12 @@ struct Progress {
     failed: AtomicU64,
 }
 
-/// Runs one workload per connection through warm-up and measurement, made by `make_workload` from its number.
+/// Runs one workload per connection through warm-up and measurement, made by `make_workload` from
+/// its number.
 ///
 /// # Errors
-/// When a connection cannot be opened, or a thread cannot do what it was told. Failures of single requests are in the
-/// statistics.
+/// When a connection cannot be opened, or a thread cannot do what it was told. Failures of single
+/// requests are in the statistics.
 pub(crate) fn run<W, F>(plan: &Plan<'_>, make_workload: F) -> Result<Outcome<W>>
 where
     W: Workload + Send,
@@ -99,7 +101,8 @@ where
     Ok(merge(results))
 }
 
-/// A run in which nothing succeeded is an error: the caller's script should not take its figures for figures.
+/// A run in which nothing succeeded is an error: the caller's script should not take its figures
+/// for figures.
 ///
 /// # Errors
 /// When no request succeeded in the measured time.

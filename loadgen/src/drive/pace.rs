@@ -14,7 +14,8 @@ pub(super) enum Pace {
 }
 
 impl Pace {
-    /// One thread's part, `(index, count)`, of a schedule of `rate` requests a second from `begin` on.
+    /// One thread's part, `(index, count)`, of a schedule of `rate` requests a second from `begin`
+    /// on.
     pub(super) fn open(begin: Moment, rate: u64, (index, count): (usize, usize)) -> Self {
         assert!(rate > 0 && index < count);
         Self::Open(Schedule {

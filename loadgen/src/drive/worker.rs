@@ -1,7 +1,8 @@
 //! One thread's loop: wait for answers, time them, send what is due next.
 //!
-//! Per connection and turn: one `recv`, one reading of the clock, one `send`. The time of the `recv` is the end of the
-//! requests that it answers and, in a closed loop, the start of those that follow.
+//! A turn of one connection is one `recv`, one reading of the clock and one `send`. The time of the
+//! `recv` ends the requests that it answers. In a closed loop it also begins the requests that
+//! follow.
 
 use super::pace::Pace;
 use super::{Outcome, Plan, Progress, busy_share};

@@ -1,8 +1,9 @@
 //! Where answers end in a stream of bytes, and what they begin with.
 //!
-//! Status line, `Content-Length` and `Transfer-Encoding: chunked` (RFC 9112 §6, §7.1); nothing else of a head is
-//! looked at. Bodies are not gathered but counted: only the first bytes that the workload asked for are kept. An
-//! incomplete head or chunk-size line stays unconsumed and must be offered again with more behind it.
+//! Status line, `Content-Length` and `Transfer-Encoding: chunked` (RFC 9112 §6, §7.1); nothing else
+//! of a head is looked at. Bodies are not gathered but counted: only the first bytes that the
+//! workload asked for are kept. An incomplete head or chunk-size line stays unconsumed and must be
+//! offered again with more behind it.
 
 use memchr::{memchr, memmem};
 
@@ -181,7 +182,8 @@ impl AnswerReader {
 fn body_of(mut head: &[u8]) -> Result<Expecting, Malformed> {
     let mut expecting = Expecting::Body { left: 0 };
     while let Some(line) = take_line(&mut head) {
-        // Both names begin with a letter that few others do: most lines are passed by at their first byte.
+        // Both names begin with a letter that few others do: most lines are passed by at their
+        // first byte.
         match line.first() {
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length:") {

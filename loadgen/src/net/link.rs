@@ -1,7 +1,9 @@
-//! One non-blocking connection: what is still to be sent, and the incomplete end of what was received.
+//! One non-blocking connection: what is still to be sent, and the incomplete end of what was
+//! received.
 //!
-//! Reads go into a buffer that the thread's links share ([`Input`]), so that thousands of them cost the cache one
-//! buffer; only an incomplete message is kept per link, and copied back before the next read.
+//! Reads go into a buffer that the thread's links share ([`Input`]), so that thousands of them cost
+//! the cache one buffer; only an incomplete message is kept per link, and copied back before the
+//! next read.
 
 use super::{Poller, Target};
 use anyhow::Result;
@@ -13,7 +15,8 @@ use std::net::TcpStream;
 /// Bytes of one read, without what is kept.
 const READ_BYTES: usize = 192 * 1024;
 
-/// Longest incomplete message that a link keeps, bytes. A peer that sends a longer one is taken to be broken.
+/// Longest incomplete message that a link keeps, bytes. A peer that sends a longer one is taken to
+/// be broken.
 pub(crate) const LINK_PARTIAL_BYTES_MAX: usize = 64 * 1024;
 
 /// The read buffer of one thread.
@@ -29,7 +32,8 @@ impl Input {
 /// What a read brought.
 #[derive(Debug)]
 pub(crate) enum Received<'a> {
-    /// All that has arrived and was not kept out of it: the incomplete end from before, then new bytes.
+    /// All that has arrived and was not kept out of it: the incomplete end from before, then new
+    /// bytes.
     Bytes(&'a [u8]),
     /// Nothing yet.
     Nothing,

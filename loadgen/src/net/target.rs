@@ -19,7 +19,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Takes the token from `FLUX_TOKEN`: a secret on a command line is seen by every user of the machine.
+    /// Takes the token from `FLUX_TOKEN`: a secret on a command line is seen by every user of the
+    /// machine.
     ///
     /// # Errors
     /// When `url` is not `http://host[:port]`, the host is unknown, or the token is not text.
@@ -59,8 +60,8 @@ impl Target {
         })
     }
 
-    /// Request line and fields, up to and including the empty line. `body_len` is given for requests with a body,
-    /// which also carry the token.
+    /// Request line and fields, up to and including the empty line. `body_len` is given for
+    /// requests with a body, which also carry the token.
     pub(crate) fn head(&self, method_and_path: &str, body_len: Option<usize>) -> Vec<u8> {
         let mut fields = String::new();
         if let Some(body_len) = body_len {

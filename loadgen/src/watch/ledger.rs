@@ -1,15 +1,18 @@
 //! What one watcher must see, and what it saw.
 //!
-//! A publisher's event `n` concerns entity `n mod E`, in namespace `n mod K` (E is a multiple of K); publishers start at
-//! numbers of their own, spread over the entities, and so are watched entities. A watcher of everything thus expects, of each publisher and namespace, the numbers `k, k+K, k+2K, …`; one of a single namespace
-//! or entity expects one such row. Within a row numbers must grow by the stride: a jump leaves missing numbers behind,
-//! and a number that comes later than one behind it is out of order if it was missing, else repeated.
+//! A publisher's event `n` concerns entity `n mod E`, in namespace `n mod K` (E is a multiple of
+//! K); publishers start at numbers of their own, spread over the entities, and so are watched
+//! entities. A watcher of everything thus expects, of each publisher and namespace, the numbers `k,
+//! k+K, k+2K, …`; one of a single namespace or entity expects one such row. Within a row numbers
+//! must grow by the stride: a jump leaves missing numbers behind, and a number that comes later
+//! than one behind it is out of order if it was missing, else repeated.
 
 use crate::entities::Entities;
 use crate::options::Filter;
 use std::collections::HashSet;
 
-/// Missing numbers that one watcher remembers one by one. Beyond that they count as lost even if they come late.
+/// Missing numbers that one watcher remembers one by one. Beyond that they count as lost even if
+/// they come late.
 const MISSING_MAX: usize = 1_000_000;
 
 /// What a watcher subscribes to.
@@ -174,7 +177,8 @@ impl Ledger {
         }
     }
 
-    /// Whether all of what publishers sent has been seen. `ends`: the number behind the last, by publisher.
+    /// Whether all of what publishers sent has been seen. `ends`: the number behind the last, by
+    /// publisher.
     pub(super) fn is_complete(&self, ends: &[u64]) -> bool {
         self.tally.received >= self.expected(ends)
     }

@@ -1,7 +1,7 @@
 //! The value that an event of a watch run carries: `"lg<run>-<publisher>-<number>-<due>"`.
 //!
-//! It has one length, and begins with the run's own id, so that it can be found in a message without parsing it, and no
-//! value of an earlier run is taken for one of this.
+//! It has one length, and begins with the run's own id, so that it can be found in a message
+//! without parsing it, and no value of an earlier run is taken for one of this.
 
 use crate::clock::{Moment, unix_micros};
 use crate::entities::write_digits;

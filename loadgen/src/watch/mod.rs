@@ -1,14 +1,14 @@
-//! Subscribers: how long an event takes from its publisher to everyone who watches, and whether each sees all of them,
-//! once and in order.
+//! Subscribers: how long an event takes from its publisher to everyone who watches, and whether
+//! each sees all of them, once and in order.
 //!
-//! Every event's first property says who sent it, as which of his events, and when it was due (`mark`). Watchers read
-//! that back out of the updates. As entity and namespace follow from the number of an event, a watcher knows which
-//! numbers it must see next (`ledger`). Order is checked as the server promises it: among the events of one publisher
-//! connection in one namespace.
+//! Every event's first property says who sent it, as which of his events, and when it was due
+//! (`mark`). Watchers read that back out of the updates. As entity and namespace follow from the
+//! number of an event, a watcher knows which numbers it must see next (`ledger`). Order is checked
+//! as the server promises it: among the events of one publisher connection in one namespace.
 //!
-//! The publishers start when all subscriptions are acknowledged. They keep to a schedule, so the latency counts from
-//! when an event was due. Watchers run on threads of their own until nothing is missing, or nothing has come for
-//! `--drain` seconds.
+//! The publishers start when all subscriptions are acknowledged. They keep to a schedule, so the
+//! latency counts from when an event was due. Watchers run on threads of their own until nothing is
+//! missing, or nothing has come for `--drain` seconds.
 
 mod ledger;
 mod mark;
@@ -140,8 +140,8 @@ where
     })
 }
 
-/// The number that each of `connections` publishers starts at: spread over the entities, so that all are visited even
-/// where no publisher comes round.
+/// The number that each of `connections` publishers starts at: spread over the entities, so that
+/// all are visited even where no publisher comes round.
 fn starts(entities: &Entities, connections: u16) -> impl Iterator<Item = u64> {
     (0..u64::from(connections)).map(move |connection| start(entities, connection, connections))
 }

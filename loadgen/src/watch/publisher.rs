@@ -1,4 +1,5 @@
-//! The events of one publisher connection: entity after entity in turn, each marked, and numbered from where it starts.
+//! The events of one publisher connection: entity after entity in turn, each marked, and numbered
+//! from where it starts.
 
 use super::mark::{MARK_LEN, Mark, RunId};
 use crate::clock::Moment;

@@ -185,7 +185,8 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Reads until the publishers are done and nothing is missing, or nothing has come for long enough.
+    /// Reads until the publishers are done and nothing is missing, or nothing has come for long
+    /// enough.
     fn watch(&mut self) -> Result<()> {
         let clock = self.session.plan.clock;
         let begin = clock.now();

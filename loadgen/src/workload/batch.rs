@@ -1,4 +1,5 @@
-//! Events in batches, `POST /api/events/batch`; what counts is the events that the server says it took.
+//! Events in batches, `POST /api/events/batch`; what counts is the events that the server says it
+//! took.
 
 use super::event::EventText;
 use super::{Achieved, Ticket, Workload};

@@ -7,7 +7,8 @@ use crate::random::Random;
 const BEFORE_ID: &[u8] = br#"{"stream":"load","source":"loadgen","payload":{"entity_id":""#;
 const BEFORE_VALUE: &[u8] = br#"","properties":{"p0":"#;
 
-/// Writes events of one connection. Every event has the same length, given that every first value has.
+/// Writes events of one connection. Every event has the same length, given that every first value
+/// has.
 #[derive(Debug)]
 pub(crate) struct EventText {
     entities: Entities,
@@ -16,8 +17,8 @@ pub(crate) struct EventText {
 }
 
 impl EventText {
-    /// The other values are random letters, the same in every event: the server keeps and copies them, and looks at
-    /// their bytes, but not at what they say.
+    /// The other values are random letters, the same in every event: the server keeps and copies
+    /// them, and looks at their bytes, but not at what they say.
     pub(crate) fn new(entities: Entities, options: &EntityOptions, random: &mut Random) -> Self {
         let mut after_value = Vec::new();
         for property in 1..options.properties {
@@ -34,7 +35,8 @@ impl EventText {
         }
     }
 
-    /// Appends the event that sets entity `number`; `write_value` appends the JSON text of the first property.
+    /// Appends the event that sets entity `number`; `write_value` appends the JSON text of the
+    /// first property.
     pub(crate) fn write(
         &self,
         number: u64,

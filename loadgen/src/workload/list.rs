@@ -22,7 +22,8 @@ pub(crate) struct List {
 }
 
 impl List {
-    /// `limit`: entities of each answer, 0 for all. `seed` and `connection` tell apart the random choices of several.
+    /// `limit`: entities of each answer, 0 for all. `seed` and `connection` tell apart the random
+    /// choices of several.
     pub(crate) fn new(
         options: &EntityOptions,
         limit: u32,

@@ -12,7 +12,8 @@ pub(crate) mod ramp;
 use crate::clock::Moment;
 use crate::http::Answer;
 
-/// What the sender remembers of a request until its answer comes; what it means is the workload's affair.
+/// What the sender remembers of a request until its answer comes; what it means is the workload's
+/// affair.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ticket {
     pub(crate) entity: u64,

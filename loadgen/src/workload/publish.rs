@@ -1,8 +1,9 @@
 //! Single events, `POST /api/events`.
 //!
-//! Each entity belongs to one connection, which therefore knows the last value that the server acknowledged for it;
-//! with `--verify` those values are read back. Values are a counter that starts at the time of the run in
-//! microseconds, so that a value of an earlier run is never taken for one of this.
+//! Each entity belongs to one connection, which therefore knows the last value that the server
+//! acknowledged for it; with `--verify` those values are read back. Values are a counter that
+//! starts at the time of the run in microseconds, so that a value of an earlier run is never taken
+//! for one of this.
 
 use super::event::EventText;
 use super::{Achieved, Ticket, Workload};
@@ -94,7 +95,8 @@ impl Workload for Publish {
 }
 
 /// # Errors
-/// When the server cannot be reached, answers nothing, or verification finds something else than was acknowledged.
+/// When the server cannot be reached, answers nothing, or verification finds something else than
+/// was acknowledged.
 pub(crate) fn run(options: &PublishOptions) -> Result<()> {
     let clock = Clock::start();
     let target = Target::new(&options.load.url)?;

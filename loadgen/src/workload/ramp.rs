@@ -1,7 +1,8 @@
 //! The highest rate of an open loop at which the 99th percentile stays within a bound.
 //!
-//! Rates grow by half until one fails; then the gap between the last that held and the first that failed is halved
-//! until it is a twentieth. Each rate is tried for the time that `--warmup` and `--duration` give it.
+//! Rates grow by half until one fails; then the gap between the last that held and the first that
+//! failed is halved until it is a twentieth. Each rate is tried for the time that `--warmup` and
+//! `--duration` give it.
 
 use super::Workload;
 use super::get::Get;
@@ -40,7 +41,7 @@ impl Search {
         }
     }
 
-    /// The rate tried last held or not. True where another is to be tried.
+    /// Takes whether the last rate held, and returns whether to try another.
     fn learn(&mut self, holds: bool) -> bool {
         if holds {
             self.held = Some(self.next);

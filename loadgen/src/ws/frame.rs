@@ -1,11 +1,13 @@
 //! Frames (RFC 6455 §5.2): bytes ↔ whole, unfragmented messages.
 //!
-//! A server's frames are not masked; ours are, as they must be, with a key of zeros: masking protects proxies from
-//! pages that choose the bytes, and here there are neither. An incomplete frame stays unconsumed.
+//! A server's frames are not masked; ours are, as they must be, with a key of zeros: masking
+//! protects proxies from pages that choose the bytes, and here there are neither. An incomplete
+//! frame stays unconsumed.
 
 use anyhow::{Result, bail};
 
-/// Longest payload that is accepted, bytes: what a link keeps of an incomplete message, less the header.
+/// Longest payload that is accepted, bytes: what a link keeps of an incomplete message, less the
+/// header.
 const PAYLOAD_BYTES_MAX: usize = 60 * 1024;
 
 /// Length codes for a 16-bit and a 64-bit length behind the header.

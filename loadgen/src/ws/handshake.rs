@@ -1,7 +1,7 @@
 //! The opening handshake (RFC 6455 §4.1), blocking.
 //!
-//! The key is the example of the RFC, every time: a nonce protects against caches between client and server, and there
-//! are none here.
+//! The key is the example of the RFC, every time: a nonce protects against caches between client
+//! and server, and there are none here.
 
 use crate::net::Target;
 use anyhow::{Context, Result, bail};
@@ -19,8 +19,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens a WebSocket on `path`. The server must not send before it is asked: a frame right behind the handshake is
-/// taken for an error, as this reads no further than the head.
+/// Opens a WebSocket on `path`. The server must not send before it is asked: a frame right behind
+/// the handshake is taken for an error, as this reads no further than the head.
 ///
 /// # Errors
 /// When the server cannot be reached or does not upgrade.

@@ -1,4 +1,5 @@
-//! The part of RFC 6455 that a client of small text messages needs: the opening handshake and whole frames.
+//! The part of RFC 6455 that a client of small text messages needs: the opening handshake and whole
+//! frames.
 
 mod frame;
 mod handshake;
