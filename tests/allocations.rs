@@ -5,10 +5,10 @@ use flux::api::encode;
 use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
 use flux::engine::Engine;
+use flux::log::MemoryLog;
 use flux::model::{Durability, Timestamp};
 use flux::shard::Shard;
 use flux::wire::http1::{BodyLength, Next, RequestReader, ResponseHead, Version};
-use flux_storage::{DataDir, Log, LogOptions};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -18,7 +18,7 @@ struct Path {
     reader: RequestReader,
     decoder: EventDecoder,
     ids: EventIds,
-    shard: Shard<Log>,
+    shard: Shard<MemoryLog>,
     event: Vec<u8>,
     body: Vec<u8>,
     answers: Vec<u8>,
@@ -84,12 +84,7 @@ fn request(entity: usize, value: usize) -> Vec<u8> {
 
 #[test]
 fn publishing_to_known_entities_allocates_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut data_dir = DataDir::open(dir.path(), 1, LogOptions::default()).unwrap();
-    let open = Log::open(data_dir.take_log(0), |_| {
-        Ok::<(), std::convert::Infallible>(())
-    });
-    let (log, _) = open.unwrap();
+    let log = MemoryLog::with_capacity(2000, 1 << 20);
     let mut path = Path {
         reader: RequestReader::default(),
         decoder: EventDecoder::default(),

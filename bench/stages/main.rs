@@ -11,12 +11,12 @@ use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
 use flux::engine::Engine;
 use flux::limits::BODY_SINGLE_BYTES_DEFAULT;
-use flux::log::{AppendRejection, EventLog};
+use flux::log::MemoryLog;
 use flux::model::{RECORD_KIND_EVENT, Timestamp};
 use flux::subscribe::{ChangeBatch, ChangeBatchBuilder, Filter, Outbox, OutboxLimits, Registry};
 use flux::wire::http1::{self, BodyLength, RequestReader, ResponseHead, Version, imf_fixdate};
 use flux::wire::ws::MessageReader;
-use flux_storage::{AppendError, DataDir, Log, LogOptions, LogReader, Sequence};
+use flux_storage::{AppendError, DataDir, Log, LogOptions, Sequence};
 use std::hint::black_box;
 use tempfile::TempDir;
 
@@ -71,33 +71,6 @@ fn shuffled(bound: u64) -> impl FnMut() -> u64 {
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(0x1405_7b7e_f767_814f);
         (seed >> 33) % bound
-    }
-}
-
-/// A log that takes everything and keeps nothing: what is left is the engine.
-#[derive(Debug, Default)]
-struct NoLog(u64);
-
-impl EventLog for NoLog {
-    fn append(&mut self, _: i64, _: &[u8]) -> Result<Sequence, AppendRejection> {
-        self.0 += 1;
-        Ok(Sequence::new(self.0))
-    }
-
-    fn appended(&self) -> Sequence {
-        Sequence::new(self.0)
-    }
-
-    fn durable(&self) -> Sequence {
-        Sequence::new(self.0)
-    }
-
-    fn written(&self) -> Sequence {
-        Sequence::new(self.0)
-    }
-
-    fn reader(&mut self, _: Sequence) -> Option<LogReader> {
-        None
     }
 }
 
@@ -166,7 +139,7 @@ fn codecs(criterion: &mut Criterion) {
 fn engine(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine");
     for count in ENTITIES {
-        let (mut engine, mut log) = (Engine::default(), NoLog::default());
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::discarding());
         let events: Vec<Vec<u8>> = (0..count).map(stored).collect();
         for event in &events {
             engine

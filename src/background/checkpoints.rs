@@ -22,6 +22,7 @@ use crate::limits::{
     CHECKPOINT_BEHIND_FACTOR, CHECKPOINT_FAST_BYTES_PER_SECOND, CHECKPOINT_FIRST_RETRY_SECONDS,
     CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX,
 };
+use crate::log::Log;
 use crate::reactor::runtime::{spawn_background, spawn_blocking};
 use crate::report;
 use crate::shard::LocalShard;

@@ -4,15 +4,16 @@
 //! rides on the next. That is group commit: its size adjusts itself to the load.
 
 use super::Turn;
-use super::flush_thread::{FlushThread, Flushed};
+use super::flush_thread::{FlushThread, PendingFlush};
 use super::segment_throttle::SegmentThrottle;
 use crate::api::ApiError;
 use crate::limits::{SPARE_RETRY_SECONDS, TICK_MS};
+use crate::log::{LocalLog, Log, NextSegmentJob};
 use crate::model::Durability;
 use crate::reactor::group_commit_delay::GroupCommitDelay;
 use crate::reactor::runtime::spawn_blocking;
 use crate::shard::Shard;
-use flux_storage::{Flush, Log, NextSegment, NextSegmentJob, StorageError};
+use flux_storage::StorageError;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+type NextSegment = <LocalLog as Log>::NextSegment;
 
 /// See the module.
 pub(crate) struct Flusher {
-    thread: FlushThread,
-    flush: Option<(Flush, Flushed)>,
+    thread: FlushThread<LocalLog>,
+    flush: Option<PendingFlush<LocalLog>>,
     /// Whom the next flush is put off for.
     group_commit_delay: GroupCommitDelay,
     spare: Option<Task<Result<NextSegment, StorageError>>>,
@@ -100,23 +102,23 @@ impl Flusher {
                 Ok(Some(flush)) => {
                     shard.flush_begins();
                     self.issued_ms = now_ms;
-                    let flushed = self.thread.flush(flush.segments().to_vec());
-                    self.flush = Some((flush, flushed));
+                    self.flush = Some(self.thread.flush(flush));
                 }
                 Ok(None) => {}
                 Err(error) => stop(turn.core, shard, &error),
             }
         }
         if self.spare.is_some() {
-            self.pace.note_used(shard.log().active_used_permille());
+            self.pace.note_used(shard.log().segment_used_permille());
         }
         let retry = self.spare_retry_ms.is_none_or(|at| now_ms >= at);
         if self.spare.is_none()
             && retry
-            && let Some(job) = shard.log_mut().next_segment_job()
+            && let Some(job) = shard
+                .log_mut()
+                .next_segment_job(turn.counters.bytes_for_retention())
         {
             self.spare_retry_ms = None;
-            let job = job.leaving(turn.counters.bytes_for_retention());
             self.pace = Arc::default();
             let pace = Arc::clone(&self.pace);
             self.spare = Some(spawn_blocking(move || prepare(job, &pace)));
@@ -132,21 +134,19 @@ impl Flusher {
     }
 
     fn poll_flush(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
-        let Some((_, flushed)) = &mut self.flush else {
+        let Some(flushed) = &mut self.flush else {
             return false;
         };
         let Poll::Ready(result) = pin!(flushed).poll(context) else {
             return false;
         };
-        let Some((flush, _)) = self.flush.take() else {
-            return false;
-        };
+        self.flush = None;
         let Some(shard) = turn.shard else {
             return false;
         };
         let ended = |_| Err(io::Error::other("the thread that flushes has ended"));
         match result.unwrap_or_else(ended) {
-            Ok(()) => {
+            Ok(flush) => {
                 let before = shard.log().durable();
                 shard.log_mut().finish_flush(flush);
                 if shard.durability() == Durability::Sync {
@@ -220,7 +220,7 @@ impl Flusher {
 
 /// The log has failed. What the kernel could not write it may have dropped: trying again could succeed and mean nothing. So
 /// the shard stops, and says so once: a flush that was out when a write failed fails of the same cause.
-pub(crate) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
+pub(crate) fn stop(core: u16, shard: &mut Shard<LocalLog>, error: &dyn Display) {
     if !shard.failed() {
         crate::report::error(&format!("shard {core}: {error}"));
     }
@@ -228,9 +228,12 @@ pub(crate) fn stop(core: u16, shard: &mut Shard<Log>, error: &dyn Display) {
 }
 
 /// The helper thread's part.
-fn prepare(job: NextSegmentJob, pace: &SegmentThrottle) -> Result<NextSegment, StorageError> {
-    let all = job.segment_bytes();
-    job.run_throttled(&mut |made| pace.rest(made, all))
+fn prepare(
+    job: NextSegmentJob<NextSegment>,
+    pace: &SegmentThrottle,
+) -> Result<NextSegment, StorageError> {
+    let all = job.bytes();
+    job.run(&mut |made| pace.rest(made, all))
 }
 
 /// What clients are told while there is no room for what they want stored.

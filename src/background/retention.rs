@@ -10,14 +10,15 @@ use super::pace::Pace;
 use crate::limits::{
     RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
 };
+use crate::log::{LocalLog, Log, Removal, RetentionPlan};
 use crate::reactor::runtime::spawn_background;
 use crate::report;
 use crate::settings::StorageUpkeep;
 use crate::shard::{RecoverError, advance_base};
 use crate::state::is_packed_body;
 use flux_storage::{
-    CheckpointDir, CheckpointError, CheckpointKind, ClosedSegment, DataDir, LogReader, Removal,
-    RetirePlan, SealedGeneration, SealedLog, Sequence, StorageError,
+    CheckpointDir, CheckpointError, CheckpointKind, DataDir, LogReader, RetirePlan,
+    SealedGeneration, SealedLog, Sequence, StorageError,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -28,7 +29,7 @@ use std::task::{Context, Poll};
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// The base, and what it was advanced for.
-type Choice = (CheckpointDir, Result<Option<RetirePlan>, RecoverError>);
+type Choice<P> = (CheckpointDir, Result<Option<P>, RecoverError>);
 
 /// See the module.
 pub(crate) struct Retention {
@@ -36,7 +37,7 @@ pub(crate) struct Retention {
     /// `None` until the shard is open, and while a job has it.
     base: Option<CheckpointDir>,
     index: Option<Task<Result<(), StorageError>>>,
-    choice: Option<Task<Choice>>,
+    choice: Option<Task<Choice<<LocalLog as Log>::RetentionPlan>>>,
     removal: Option<Task<Result<(), StorageError>>>,
     /// What it freed, bytes.
     sealed: Option<Task<Result<u64, RecoverError>>>,
@@ -127,7 +128,7 @@ impl Retention {
             let pace = Arc::clone(&self.pace);
             self.index = Some(spawn_background(move || {
                 let mut throttled = pace.throttled();
-                job.run_throttled(&mut || throttled.rest_and_go_on())
+                job.run(&mut || throttled.rest_and_go_on())
             }));
         }
         let wanted = turn.config.upkeep.has_retention();
@@ -153,30 +154,30 @@ impl Retention {
             return;
         };
         let log = shard.log_mut();
-        let bytes = log.stats().bytes_on_disk;
+        let bytes = log.bytes_stored();
         counters.log_bytes.store(bytes, Relaxed);
-        let mut segments = log.removable(covered.next());
-        segments.truncate(match self.failure {
+        let count_max = match self.failure {
             // The less goes at a time, the less room it takes to work it into the base.
             Some(Failure::NoRoom) => 1,
             Some(Failure::Other) | None => RETENTION_SEGMENTS_MAX,
-        });
-        if segments.is_empty() {
+        };
+        let durable = log.durable();
+        let removable = log.removable(covered.next(), count_max);
+        let Some((choice, reader)) = removable.zip(log.reader(durable)) else {
             return;
-        }
+        };
         let quota = upkeep.retention_bytes.map(|bytes| bytes / shards);
         let removal = removal(
             upkeep,
             now_micros,
             quota.map(|quota| bytes.saturating_sub(quota)),
         );
-        let reader = log.reader(log.durable());
         let Some(base) = self.base.take() else {
             return;
         };
         let pace = Arc::clone(&self.pace);
         self.choice = Some(spawn_background(move || {
-            choose_and_fold(base, &reader, (&segments, removal), &pace)
+            choose_and_fold(base, &reader, || choice.choose(removal), &pace)
         }));
     }
 
@@ -278,22 +279,20 @@ fn removal(upkeep: StorageUpkeep, now_micros: i64, excess_bytes: Option<u64>) ->
 }
 
 /// Chooses segments and works them into the base. The base comes back whatever happens.
-fn choose_and_fold(
+fn choose_and_fold<P: RetentionPlan>(
     mut base: CheckpointDir,
     reader: &LogReader,
-    (segments, removal): (&[ClosedSegment], Removal),
+    choose: impl FnOnce() -> Result<Option<P>, StorageError>,
     pace: &Pace,
-) -> Choice {
+) -> Choice<P> {
     let mut throttled = pace.throttled();
-    let chosen = RetirePlan::choose(segments, removal)
-        .map_err(RecoverError::from)
-        .and_then(|plan| {
-            if let Some(plan) = &plan {
-                let through = plan.log_start().first_sequence.previous();
-                advance_base(&mut base, reader, through, &mut |_| throttled.rest())?;
-            }
-            Ok(plan)
-        });
+    let chosen = choose().map_err(RecoverError::from).and_then(|plan| {
+        if let Some(plan) = &plan {
+            let through = plan.first_kept().previous();
+            advance_base(&mut base, reader, through, &mut |_| throttled.rest())?;
+        }
+        Ok(plan)
+    });
     (base, chosen)
 }
 
@@ -333,7 +332,8 @@ fn remove_from(log: &SealedLog, removal: Removal, pace: &Pace) -> Result<u64, Re
     }
     let owner = log.origin()?.owner;
     let base = CheckpointDir::new(log.base_path(), owner, CheckpointKind::Base, is_packed_body);
-    let (_, chosen) = choose_and_fold(base, &log.reader()?, (&segments, removal), pace);
+    let choose = || RetirePlan::choose(&segments, removal);
+    let (_, chosen) = choose_and_fold(base, &log.reader()?, choose, pace);
     let Some(plan) = chosen? else {
         return Ok(0);
     };

@@ -193,7 +193,7 @@ impl Target {
             let log = data.take_log(u32::from(number));
             let recovered = shard::recover(&data, log, (number, shards), &mut |_| ())?;
             logs.push(ShardLog {
-                log: recovered.log,
+                log: recovered.log.into_storage(),
                 last_time: recovered.engine.last_time(),
                 unflushed_bytes: 0,
             });

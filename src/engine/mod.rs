@@ -20,7 +20,7 @@ pub use replay::{ReplayFault, replay_record};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
-use crate::log::{AppendRejection, EventLog};
+use crate::log::{AppendRejection, Log};
 use crate::model::{
     CommitPoint, EntityView, EventDecodeError, EventDraft, EventId, EventView, Property, Timestamp,
     is_reserved, place,
@@ -316,7 +316,7 @@ impl Engine {
     #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
     pub fn publish(
         &mut self,
-        log: &mut impl EventLog,
+        log: &mut impl Log,
         now: Timestamp,
         bytes: &[u8],
     ) -> Result<Sequence, AppendRejection> {
@@ -373,7 +373,7 @@ impl Engine {
     /// [`AppendRejection`], where nothing changed.
     pub fn delete(
         &mut self,
-        log: &mut impl EventLog,
+        log: &mut impl Log,
         now: Timestamp,
         (entity_id, event_id): (&str, uuid::Uuid),
     ) -> Result<Option<Sequence>, AppendRejection> {

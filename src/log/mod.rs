@@ -1,7 +1,33 @@
-//! The few things an engine asks of its log. A file system, a distributed log or a vector can stand behind it.
+//! The log of a shard, behind a trait: an append-only sequence of records that becomes durable in groups.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `local` | the log of one machine, over the segment files of `flux_storage` |
+//! | `memory` | a log in memory that fails, lags and loses by seed, for simulations and tests |
+//! | `jobs` | what a log asks helper threads to do |
+//!
+//! ```text
+//! append ──▶ appended ──write_out──▶ written ──begin_flush──▶ Flush ──▶ Flusher, on its own thread
+//!                                                               finish_flush ──▶ durable
+//! ```
+//!
+//! Invariants of every log: sequences are contiguous from 1; `durable ≤ written ≤ appended`; at most one flush
+//! is in progress; what is not durable can be taken back. Code above this folder knows no file of a log.
 
-use crate::model::RECORD_KIND_EVENT;
-use flux_storage::{LogReader, Sequence};
+mod jobs;
+mod local;
+mod memory;
+
+pub use flux_storage::{Removal, WriteSpeed};
+pub use jobs::{IndexJob, NextSegmentJob, RetentionChoice, RetireJob};
+pub use local::{LocalFlusher, LocalLog};
+pub use memory::{
+    Faults, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, MemorySegment, NoPlan,
+};
+
+use flux_storage::{LogReader, Record, ReplayError, Sequence, StorageError};
+use std::fmt::{Debug, Display};
+use std::io;
 
 /// Why an append was refused. Nothing was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +52,22 @@ pub enum AppendRejection {
     },
 }
 
-/// An append-only sequence of records.
-pub trait EventLog {
+/// An append-only sequence of records, owned by one shard and used from one thread. No method waits for the disk
+/// unless its documentation says that it blocks.
+pub trait Log: Debug + Sized + 'static {
+    /// A flush that was begun: what is to be made durable.
+    type Flush: Debug + Send + 'static;
+    /// What makes it durable.
+    type Flusher: Flusher<Flush = Self::Flush>;
+    /// Room for more records, prepared before it is needed.
+    type NextSegment: Debug + Send + 'static;
+    /// What retention will remove.
+    type RetentionPlan: RetentionPlan;
+
     /// Appends one event. It is not durable yet.
     ///
     /// # Errors
-    /// [`AppendRejection`].
+    /// `NotReady`, `Closed` or `TooLarge`.
     fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection>;
 
     /// The last sequence appended.
@@ -43,33 +79,134 @@ pub trait EventLog {
     /// The last sequence that is durable.
     fn durable(&self) -> Sequence;
 
-    /// What another thread can read of it, up to `through`; `None` of a log that keeps no history.
+    /// Makes all that was appended written.
+    ///
+    /// # Errors
+    /// Why it could not. The log accepts nothing more.
+    fn write_out(&mut self) -> Result<(), StorageError>;
+
+    /// Writes all that was appended, and begins to flush it; `None` if all of it is durable.
+    ///
+    /// # Errors
+    /// Those of [`Log::write_out`].
+    ///
+    /// # Panics
+    /// If a flush is in progress.
+    fn begin_flush(&mut self) -> Result<Option<Self::Flush>, StorageError>;
+
+    /// A flush has succeeded: what it covers is durable. After [`Log::fail`] nothing happens.
+    ///
+    /// # Panics
+    /// If no flush is in progress.
+    fn finish_flush(&mut self, flush: Self::Flush);
+
+    /// A write or flush failed: nobody knows what is on the disk, so the log accepts nothing more.
+    fn fail(&mut self, reason: &dyn Display);
+
+    /// Visits the records from `from` on, in order, up to the last appended. Blocks.
+    ///
+    /// # Errors
+    /// `Storage` if a record can't be read; `Visit` with the visitor's error, which ends the replay.
+    fn replay_from<E>(
+        &mut self,
+        from: Sequence,
+        visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), ReplayError<E>>;
+
+    /// A snapshot up to `through` for other threads to read; `None` of a log that keeps no history.
     fn reader(&mut self, through: Sequence) -> Option<LogReader>;
+
+    /// About how many bytes the records after `sequence` take.
+    fn bytes_since(&self, sequence: Sequence) -> u64;
+
+    /// Bytes that the log takes where it is stored.
+    fn bytes_stored(&self) -> u64;
+
+    /// Flushes what is left, and leaves the log in order. Blocks.
+    ///
+    /// # Errors
+    /// Why it could not, now or earlier.
+    ///
+    /// # Panics
+    /// If a flush is in progress.
+    fn close(self) -> Result<(), StorageError>;
+
+    /// Flushes all that was appended. Blocks: for the end.
+    ///
+    /// # Errors
+    /// Why it could not, now or earlier.
+    ///
+    /// # Panics
+    /// If a flush is in progress.
+    fn flush_blocking(&mut self) -> Result<(), StorageError> {
+        let Some(flush) = self.begin_flush()? else {
+            return Ok(());
+        };
+        match Self::Flusher::default().flush(&flush) {
+            Ok(()) => {
+                self.finish_flush(flush);
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(StorageError::Poisoned {
+                    reason: error.to_string().into(),
+                })
+            }
+        }
+    }
+
+    /// The preparation of the next segment, if one is wanted: once until [`Log::install_next_segment`] or
+    /// [`Log::next_segment_failed`]. It leaves `leave_bytes` of the disk free. Costs a comparison.
+    fn next_segment_job(&mut self, leave_bytes: u64) -> Option<NextSegmentJob<Self::NextSegment>>;
+
+    /// Takes the segment that a job has prepared.
+    ///
+    /// # Panics
+    /// If no job was out.
+    fn install_next_segment(&mut self, segment: Self::NextSegment);
+
+    /// The job failed: another may be asked for.
+    ///
+    /// # Panics
+    /// If no job was out.
+    fn next_segment_failed(&mut self);
+
+    /// How much of the active segment is used, in thousandths.
+    fn segment_used_permille(&self) -> u32;
+
+    /// A job that writes the history index of a part that is closed and durable, if there is one.
+    fn index_job(&mut self) -> Option<IndexJob>;
+
+    /// What retention may remove of the records before `below`, at most `count_max` segments. `None` if that is
+    /// nothing, or an earlier [`RetireJob`] is out.
+    fn removable(
+        &self,
+        below: Sequence,
+        count_max: usize,
+    ) -> Option<RetentionChoice<Self::RetentionPlan>>;
+
+    /// Forgets what a plan removes. It goes when the job is run.
+    ///
+    /// # Panics
+    /// If the plan is another log's, or an earlier job is out.
+    fn retire(&mut self, plan: Self::RetentionPlan) -> RetireJob;
 }
 
-impl EventLog for flux_storage::Log {
-    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection> {
-        use flux_storage::AppendError;
-        Self::append(self, RECORD_KIND_EVENT, time_micros, event).map_err(|error| match error {
-            AppendError::SegmentNeeded { .. } => AppendRejection::NotReady,
-            AppendError::TooLarge { .. } => AppendRejection::TooLarge,
-            AppendError::Poisoned => AppendRejection::Closed,
-        })
-    }
+/// The part of a log that waits for the disk, on a thread of its own. It lives as long as the thread.
+pub trait Flusher: Default + Send + 'static {
+    /// What it makes durable.
+    type Flush;
 
-    fn appended(&self) -> Sequence {
-        Self::appended(self)
-    }
+    /// Makes it durable. Blocks.
+    ///
+    /// # Errors
+    /// What the disk said. The log must be told by [`Log::fail`].
+    fn flush(&mut self, flush: &Self::Flush) -> io::Result<()>;
+}
 
-    fn written(&self) -> Sequence {
-        Self::written(self)
-    }
-
-    fn durable(&self) -> Sequence {
-        Self::durable(self)
-    }
-
-    fn reader(&mut self, through: Sequence) -> Option<LogReader> {
-        Some(Self::reader(self, through))
-    }
+/// The first records of a log, as retention will remove them.
+pub trait RetentionPlan: Debug + Send + 'static {
+    /// The first record that is left.
+    fn first_kept(&self) -> Sequence;
 }

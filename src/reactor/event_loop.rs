@@ -23,11 +23,12 @@ use crate::background::retention::{Covered, Retention};
 use crate::clock::{self, Monotonic};
 use crate::front::http::AnswerWriter;
 use crate::limits;
+use crate::log::{LocalLog, Log};
 use crate::model::Durability;
 use crate::report;
 use crate::service::{Context, control};
 use crate::shard::{Inbox, LocalShard, Message, Origin, Reply, Shard};
-use flux_storage::{CheckpointDir, LayerError, Log, Quarantined, Sequence};
+use flux_storage::{CheckpointDir, LayerError, Quarantined, Sequence};
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -39,7 +40,7 @@ use std::task::{self, Poll};
 
 /// See the module.
 pub(crate) struct Core {
-    pub(crate) context: Context<Log>,
+    pub(crate) context: Context<LocalLog>,
     pub(crate) writer: AnswerWriter,
     pub(crate) config: Arc<CoreConfig>,
     clock: Monotonic,
@@ -101,7 +102,7 @@ pub(crate) struct MetricsClock {
 /// What a core is made of.
 pub(crate) struct CoreParts {
     /// What its shard and its way to the others offer to calls.
-    pub(crate) context: Context<Log>,
+    pub(crate) context: Context<LocalLog>,
     /// The settings.
     pub(crate) config: Arc<CoreConfig>,
     /// What the other cores send it.
@@ -118,7 +119,7 @@ pub(crate) struct CoreParts {
 
 /// What background work is given of the core.
 fn turn<'c>(
-    context: &'c mut Context<Log>,
+    context: &'c mut Context<LocalLog>,
     config: &'c CoreConfig,
     (now_ms, now_micros): (u64, u64),
 ) -> Turn<'c> {

@@ -8,13 +8,13 @@ use crate::api::ApiError;
 use crate::front::http::{self, Client, Next, RequestMeta};
 use crate::front::ws::{After, WebSocket};
 use crate::limits;
+use crate::log::LocalLog;
 use crate::model::CommitPoint;
 use crate::service::subscribe::Subscriber;
 use crate::shard::Exhausted;
 use crate::shard::{Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
-use flux_storage::Log;
 use rustix::net::{RecvFlags, SendFlags};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
@@ -405,7 +405,7 @@ impl Core {
 }
 
 /// A shard of so many entities that looking ahead pays.
-fn with_many_entities(shard: &mut Option<Shard<Log>>) -> Option<&mut Shard<Log>> {
+fn with_many_entities(shard: &mut Option<Shard<LocalLog>>) -> Option<&mut Shard<LocalLog>> {
     let shard = shard.as_mut()?;
     (shard.engine().entities() >= limits::PREFETCH_ENTITIES_MIN).then_some(shard)
 }

@@ -4,11 +4,11 @@ use super::tenants::Operator;
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::{ApiError, config};
 use crate::control::Command;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::shard::Reply;
 
 /// Shows the configuration in force.
-pub(crate) fn show<L: EventLog>(context: &mut Context<L>) -> Begun {
+pub(crate) fn show<L: Log>(context: &mut Context<L>) -> Begun {
     Begun::at_once(encoded(context))
 }
 
@@ -16,7 +16,7 @@ pub(crate) fn show<L: EventLog>(context: &mut Context<L>) -> Begun {
 ///
 /// # Errors
 /// If it stays as it is.
-pub(crate) fn change<L: EventLog>(
+pub(crate) fn change<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],

@@ -8,7 +8,7 @@ use crate::api::route::ConnectorRoute;
 use crate::auth::Access;
 use crate::connectors::{parse_definition, seal};
 use crate::control::{Command, ConnectorId};
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::shard::{ConnectorsAsked, Message, Origin, Reply, RequestId};
 
 /// A call on its way: what it waits for.
@@ -90,7 +90,7 @@ pub(crate) struct ConnectorCall<'c> {
 ///
 /// # Errors
 /// If it comes to nothing.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     call: ConnectorCall<'_>,
@@ -100,7 +100,7 @@ pub(crate) fn begin<L: EventLog>(
 }
 
 impl PendingConnector {
-    fn start<L: EventLog>(
+    fn start<L: Log>(
         context: &mut Context<L>,
         caller: &Caller<'_>,
         ConnectorCall { route, query, body }: ConnectorCall<'_>,
@@ -179,7 +179,7 @@ impl PendingConnector {
     ///
     /// # Errors
     /// If the call comes to nothing.
-    pub(super) fn resume<L: EventLog>(
+    pub(super) fn resume<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -242,7 +242,7 @@ fn one(found: &[ShownConnector], with_owner: bool) -> Result<&ShownConnector, Ap
 ///
 /// # Errors
 /// [`ApiError::Overloaded`] if it is too far behind.
-fn ask_supervisor<L: EventLog>(
+fn ask_supervisor<L: Log>(
     context: &mut Context<L>,
     request_id: RequestId,
     owner: Option<Box<str>>,

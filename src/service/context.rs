@@ -7,7 +7,7 @@ use crate::api::event::{EventDecoder, EventIds};
 use crate::background::history::HistoryQueue;
 use crate::connectors::EncryptionKey;
 use crate::control::Command;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::shard::{Counters, MailboxSender, Origin, Router};
 use crate::subscribe::Registry;
 use std::collections::VecDeque;
@@ -64,7 +64,7 @@ pub(crate) struct ContextParts {
     pub(crate) seed: u64,
 }
 
-impl<L: EventLog> Context<L> {
+impl<L: Log> Context<L> {
     /// A context whose shard is not there yet.
     pub(crate) fn new(parts: ContextParts) -> Self {
         Self {

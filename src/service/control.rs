@@ -4,7 +4,7 @@ use super::Context;
 use crate::api::ApiError;
 use crate::control::{Change, Command};
 use crate::limits::CONTROL_CALLS_MAX;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::place_key;
 use crate::shard::{ControlMessage, Message, Origin, RequestId};
 
@@ -16,7 +16,7 @@ const CONTROL_CORE: u16 = 0;
 ///
 /// # Errors
 /// [`ApiError::Overloaded`] if too many wait.
-pub(super) fn ask<L: EventLog>(
+pub(super) fn ask<L: Log>(
     context: &mut Context<L>,
     request_id: RequestId,
     command: Command,
@@ -40,7 +40,7 @@ pub(super) fn ask<L: EventLog>(
 ///
 /// # Errors
 /// [`ApiError::Overloaded`] if too many wait.
-pub(crate) fn enqueue<L: EventLog>(
+pub(crate) fn enqueue<L: Log>(
     context: &mut Context<L>,
     origin: Origin,
     command: Command,
@@ -53,7 +53,7 @@ pub(crate) fn enqueue<L: EventLog>(
 }
 
 /// Puts a change into force on this core.
-pub(crate) fn apply<L: EventLog>(context: &mut Context<L>, change: &Change) {
+pub(crate) fn apply<L: Log>(context: &mut Context<L>, change: &Change) {
     context.tenants.registry.apply(change);
     match change {
         Change::Registered(namespace) => note_registered(context, &namespace.name, true),
@@ -82,7 +82,7 @@ pub(crate) fn apply<L: EventLog>(context: &mut Context<L>, change: &Change) {
 }
 
 /// Tells a shard that was just opened what the control plane knows.
-pub(crate) fn acquaint_shard<L: EventLog>(context: &mut Context<L>) {
+pub(crate) fn acquaint_shard<L: Log>(context: &mut Context<L>) {
     configure_shard(context);
     let (core, shards) = (context.router.core, context.router.shards);
     if let Some(shard) = &mut context.router.shard {
@@ -95,7 +95,7 @@ pub(crate) fn acquaint_shard<L: EventLog>(context: &mut Context<L>) {
     }
 }
 
-fn configure_shard<L: EventLog>(context: &mut Context<L>) {
+fn configure_shard<L: Log>(context: &mut Context<L>) {
     let enabled = context.tenants.auth && context.tenants.runtime.rate_limit_enabled;
     let per_minute = context.tenants.runtime.rate_limit_per_namespace_per_minute;
     if let Some(shard) = &mut context.router.shard {
@@ -103,7 +103,7 @@ fn configure_shard<L: EventLog>(context: &mut Context<L>) {
     }
 }
 
-fn note_registered<L: EventLog>(context: &mut Context<L>, name: &str, registered: bool) {
+fn note_registered<L: Log>(context: &mut Context<L>, name: &str, registered: bool) {
     let router = &mut context.router;
     if place_key(name, router.shards) == router.core
         && let Some(shard) = &mut router.shard

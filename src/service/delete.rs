@@ -3,7 +3,7 @@
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::{ApiError, encode};
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::{EventId, is_reserved};
 use crate::shard::{Reply, ShardRequest};
 
@@ -17,7 +17,7 @@ pub(crate) struct PendingDelete {
 ///
 /// # Errors
 /// If nothing is deleted.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     id: &str,

@@ -6,7 +6,7 @@ use super::{Begun, Caller, Context, Outcome, Pending, Tenants};
 use crate::api::ApiError;
 use crate::api::delete::{self, DeleteFilter};
 use crate::auth::Access;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::is_reserved;
 use crate::shard::{Reply, RequestId, ShardRequest};
 
@@ -33,7 +33,7 @@ fn limit(tenants: &Tenants) -> usize {
 ///
 /// # Errors
 /// If nothing is deleted: no filter, too many ids, a reserved one, or a shard that can't be asked.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],
@@ -49,7 +49,7 @@ pub(crate) fn begin<L: EventLog>(
 }
 
 impl PendingDeletes {
-    fn start<L: EventLog>(
+    fn start<L: Log>(
         context: &mut Context<L>,
         request_id: RequestId,
         (filter, access): (DeleteFilter, Access),
@@ -87,7 +87,7 @@ impl PendingDeletes {
         Ok(deletes)
     }
 
-    fn take_named<L: EventLog>(
+    fn take_named<L: Log>(
         &mut self,
         context: &Context<L>,
         ids: Vec<Box<str>>,
@@ -108,7 +108,7 @@ impl PendingDeletes {
         Ok(())
     }
 
-    fn delete<L: EventLog>(&mut self, context: &mut Context<L>, request_id: RequestId) {
+    fn delete<L: Log>(&mut self, context: &mut Context<L>, request_id: RequestId) {
         self.collecting = false;
         for shard in 0..context.router.shards {
             let ids = &self.ids[usize::from(shard)];
@@ -131,7 +131,7 @@ impl PendingDeletes {
     ///
     /// # Errors
     /// If nothing was deleted and nothing will be.
-    pub(super) fn resume<L: EventLog>(
+    pub(super) fn resume<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,

@@ -11,7 +11,7 @@ use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::background::history::{Job, JobResult, Readers};
 use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog};
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::report;
 use crate::shard::{Reply, RequestId, ShardRequest};
 use std::rc::Rc;
@@ -36,7 +36,7 @@ pub(crate) struct PendingHistory {
 ///
 /// # Errors
 /// If too much of the past is read already, or a shard can't be asked.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     query: HistoryQuery,
@@ -54,7 +54,7 @@ pub(crate) fn begin<L: EventLog>(
 }
 
 /// Gives the history worker's result to the call that waits for it. `None`: it has begun anew.
-pub(crate) fn finish<L: EventLog>(
+pub(crate) fn finish<L: Log>(
     context: &mut Context<L>,
     request_id: RequestId,
     pending: &mut Pending,
@@ -80,7 +80,7 @@ pub(crate) fn finish<L: EventLog>(
 }
 
 impl PendingHistory {
-    fn ask<L: EventLog>(
+    fn ask<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -101,7 +101,7 @@ impl PendingHistory {
     ///
     /// # Errors
     /// If the shard rejected the request.
-    pub(super) fn resume<L: EventLog>(
+    pub(super) fn resume<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,

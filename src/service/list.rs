@@ -10,7 +10,7 @@ use crate::api::query::ListQuery;
 use crate::engine::Chunk;
 use crate::history::HistoryQuery;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX};
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::shard::{Reply, RequestId, Router, ShardRequest};
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ pub(crate) enum ListStep {
 ///
 /// # Errors
 /// If this core's shard is not there yet, or the past can't be asked.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     query: ListQuery,
@@ -125,7 +125,7 @@ pub(crate) fn begin<L: EventLog>(
 }
 
 impl Listing {
-    fn new<L: EventLog>(router: &Router<L>, query: ListQuery) -> Self {
+    fn new<L: Log>(router: &Router<L>, query: ListQuery) -> Self {
         let shards = router.shards_holding(query.namespace.as_deref(), query.prefix.as_deref());
         let part = |shard| Part {
             shard,
@@ -179,7 +179,7 @@ impl Listing {
     ///
     /// # Errors
     /// If a shard can't be asked.
-    pub(crate) fn advance<L: EventLog>(
+    pub(crate) fn advance<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -221,7 +221,7 @@ impl Listing {
 
     /// Appends entities to `buffer`, in runs of one part, each entity behind `[` or `,`, until a part is missing, the
     /// listing is complete, or the buffer holds enough.
-    fn merge<L: EventLog>(
+    fn merge<L: Log>(
         &mut self,
         router: &mut Router<L>,
         request_id: RequestId,
@@ -269,7 +269,7 @@ impl Listing {
         }
     }
 
-    fn ask_for_missing<L: EventLog>(
+    fn ask_for_missing<L: Log>(
         &mut self,
         router: &mut Router<L>,
         request_id: RequestId,

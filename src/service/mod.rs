@@ -51,7 +51,7 @@ pub(crate) use context::{Context, ContextParts};
 pub(crate) use tenants::Tenants;
 
 use crate::api::ApiError;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::shard::{Reply, RequestId};
 
@@ -136,7 +136,7 @@ impl Pending {
 
 /// Gives a reply to the call that waits for it. `None`: it waits for more. What a reply says is durable already, so an
 /// outcome may be seen at once.
-pub(crate) fn resume<L: EventLog>(
+pub(crate) fn resume<L: Log>(
     context: &mut Context<L>,
     request_id: RequestId,
     pending: &mut Pending,

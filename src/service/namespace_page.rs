@@ -7,7 +7,7 @@ use crate::api::namespaces::{self, NamespacesQuery, ShownNamespace};
 use crate::control::Namespace;
 use crate::engine::NamespaceCounts;
 use crate::limits::NAMESPACES_PER_SLICE;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::{Timestamp, place_key};
 use crate::shard::{RequestId, ShardRequest};
 
@@ -53,7 +53,7 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where there is none of that name, or its shard can't be asked.
-    pub(super) fn one<L: EventLog>(
+    pub(super) fn one<L: Log>(
         context: &mut Context<L>,
         name: &str,
         request_id: RequestId,
@@ -73,7 +73,7 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where a shard can't be asked.
-    pub(super) fn list<L: EventLog>(
+    pub(super) fn list<L: Log>(
         context: &mut Context<L>,
         query: NamespacesQuery,
         request_id: RequestId,
@@ -103,7 +103,7 @@ impl NamespacePage {
     }
 
     /// Takes the next slice of a list, after this name, and asks what it holds.
-    fn go_on<L: EventLog>(
+    fn go_on<L: Log>(
         &mut self,
         context: &mut Context<L>,
         after: Option<&str>,
@@ -124,7 +124,7 @@ impl NamespacePage {
         self.ask(context, request_id)
     }
 
-    fn ask<L: EventLog>(
+    fn ask<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -149,7 +149,7 @@ impl NamespacePage {
     ///
     /// # Errors
     /// Where a shard can't be asked for the next.
-    pub(super) fn take<L: EventLog>(
+    pub(super) fn take<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,

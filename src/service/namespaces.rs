@@ -9,7 +9,7 @@ use crate::auth::Token;
 use crate::control::{Command, NameRule, Namespace, automatic_name, check_name};
 use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::{RESERVED_NAMESPACE, place_key};
 use crate::shard::{Reply, RequestId, ShardRequest};
 
@@ -64,7 +64,7 @@ fn waiting(call: PendingNamespace) -> Begun {
 ///
 /// # Errors
 /// If nothing is registered.
-pub(crate) fn register<L: EventLog>(
+pub(crate) fn register<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],
@@ -107,7 +107,7 @@ pub(crate) fn register<L: EventLog>(
 ///
 /// # Errors
 /// If the token stays as it is.
-pub(crate) fn replace_token<L: EventLog>(
+pub(crate) fn replace_token<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     name: &str,
@@ -137,7 +137,7 @@ pub(crate) fn replace_token<L: EventLog>(
 ///
 /// # Errors
 /// If it is not deleted.
-pub(crate) fn delete<L: EventLog>(
+pub(crate) fn delete<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     (name, query): (&str, Option<&str>),
@@ -160,7 +160,7 @@ pub(crate) fn delete<L: EventLog>(
 ///
 /// # Errors
 /// If there is none of that name.
-pub(crate) fn show<L: EventLog>(
+pub(crate) fn show<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     name: &str,
@@ -173,7 +173,7 @@ pub(crate) fn show<L: EventLog>(
 ///
 /// # Errors
 /// If somebody else asks, or the query is wrong.
-pub(crate) fn list<L: EventLog>(
+pub(crate) fn list<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     query: Option<&str>,
@@ -187,7 +187,7 @@ pub(crate) fn list<L: EventLog>(
     Ok(showing(context, page))
 }
 
-fn showing<L: EventLog>(context: &mut Context<L>, page: NamespacePage) -> Begun {
+fn showing<L: Log>(context: &mut Context<L>, page: NamespacePage) -> Begun {
     if page.is_done() {
         return Begun::at_once(page.finish(context));
     }
@@ -204,7 +204,7 @@ impl PendingNamespace {
     ///
     /// # Errors
     /// If the call ends without having done what it asked for.
-    pub(super) fn resume<L: EventLog>(
+    pub(super) fn resume<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -268,7 +268,7 @@ impl PendingNamespace {
 
 impl Registration {
     /// Asks what the name holds; if the server chooses the name, for one that is not registered.
-    fn look<L: EventLog>(
+    fn look<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -296,7 +296,7 @@ impl Registration {
     }
 
     /// The name holds this: the next step.
-    fn looked<L: EventLog>(
+    fn looked<L: Log>(
         mut self,
         context: &mut Context<L>,
         request_id: RequestId,

@@ -6,7 +6,7 @@ use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
 use crate::api::event::Decoded;
 use crate::api::json::Scanner;
 use crate::api::{ApiError, encode};
-use crate::log::{AppendRejection, EventLog};
+use crate::log::{AppendRejection, Log};
 use crate::model::{EventPack, place};
 use crate::shard::{Reply, ShardRequest};
 
@@ -30,7 +30,7 @@ pub(crate) struct PendingBatch {
 ///
 /// # Errors
 /// If nothing is stored.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],
@@ -120,7 +120,7 @@ pub(super) fn resume<L>(
 ///
 /// # Errors
 /// If the batch fails as a whole; nothing of it is stored then.
-pub(crate) fn begin_batch<L: EventLog>(
+pub(crate) fn begin_batch<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],

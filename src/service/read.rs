@@ -5,7 +5,7 @@ use crate::api::ApiError;
 use crate::api::query::ReadQuery;
 use crate::engine::StateDamaged;
 use crate::history::HistoryQuery;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::shard::{Reply, ShardRequest};
 
@@ -13,7 +13,7 @@ use crate::shard::{Reply, ShardRequest};
 ///
 /// # Errors
 /// If it can't be read; that there is none is an outcome.
-pub(crate) fn begin<L: EventLog>(
+pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     (id, query): (&str, ReadQuery),

@@ -2,10 +2,10 @@
 
 use super::{Begun, Context, Outcome};
 use crate::api::{ApiError, encode};
-use crate::log::EventLog;
+use crate::log::Log;
 
 /// What the process is and holds: answered as long as it serves.
-pub(crate) fn health<L: EventLog>(context: &mut Context<L>) -> Begun {
+pub(crate) fn health<L: Log>(context: &mut Context<L>) -> Begun {
     let health = encode::Health {
         uptime_seconds: context.uptime_ms / 1000,
         entities: context.counters.metrics().entities,
@@ -20,7 +20,7 @@ pub(crate) fn health<L: EventLog>(context: &mut Context<L>) -> Begun {
 ///
 /// # Errors
 /// [`ApiError::ShuttingDown`], [`ApiError::Recovering`] with how far the replay has come.
-pub(crate) fn ready<L: EventLog>(context: &mut Context<L>) -> Result<Begun, ApiError> {
+pub(crate) fn ready<L: Log>(context: &mut Context<L>) -> Result<Begun, ApiError> {
     context.check_serving()?;
     if !context.counters.is_ready() {
         let progress = context.counters.recovery();

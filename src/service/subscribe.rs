@@ -6,7 +6,7 @@
 use super::Context;
 use crate::api::ApiError;
 use crate::limits;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::shard::{Exhausted, Reply, RequestId, ShardRequest};
 use crate::subscribe::Filter;
 use std::collections::BTreeSet;
@@ -77,7 +77,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If nothing is subscribed: a bad pattern, a bound, or a shard that can't be asked.
-    pub(crate) fn subscribe<L: EventLog>(
+    pub(crate) fn subscribe<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -125,7 +125,7 @@ impl Subscriptions {
 
     /// Asks every shard concerned; if one can't be asked, takes the subscription back at those before it. Returns how
     /// many will answer.
-    fn ask_shards<L: EventLog>(
+    fn ask_shards<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -151,7 +151,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) fn unsubscribe<L: EventLog>(
+    pub(crate) fn unsubscribe<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -168,7 +168,7 @@ impl Subscriptions {
 
     /// Takes a shard's word that a subscription is in force there, or that it can't be. Returns the messages that can be
     /// answered now.
-    pub(crate) fn resume<L: EventLog>(
+    pub(crate) fn resume<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -210,7 +210,7 @@ impl Subscriptions {
     }
 
     /// Takes every subscription back: the connection ends.
-    pub(crate) fn leave<L: EventLog>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
+    pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
         for filter in std::mem::take(&mut self.filters) {
             self.discount(context);
             take_back(context, subscriber, &filter);
@@ -255,7 +255,7 @@ impl Subscriptions {
 }
 
 /// Takes a subscription back on this core and at every shard that it concerns.
-fn take_back<L: EventLog>(context: &mut Context<L>, subscriber: Subscriber, filter: &Filter) {
+fn take_back<L: Log>(context: &mut Context<L>, subscriber: Subscriber, filter: &Filter) {
     context.subscribers.unsubscribe(subscriber.index, filter);
     let request_id = subscriber.request_id(0);
     for shard in context.router.shards_of(filter) {

@@ -37,5 +37,5 @@ pub use owner::Shard;
 pub use router::Router;
 
 /// A shard over the log in segment files.
-pub type LocalShard = Shard<flux_storage::Log>;
+pub type LocalShard = Shard<crate::log::LocalLog>;
 pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};

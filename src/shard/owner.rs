@@ -18,7 +18,7 @@ use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
 use crate::history::{LiveLog, StoredStates};
 use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX};
-use crate::log::{AppendRejection, EventLog};
+use crate::log::{AppendRejection, Log};
 use crate::model::{
     CommitPoint, CommitQueue, Durability, EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp,
 };
@@ -49,7 +49,7 @@ pub struct Shard<L> {
     limiter: RateLimiter,
 }
 
-impl<L: EventLog> Shard<L> {
+impl<L: Log> Shard<L> {
     /// A shard whose engine has replayed its log. `seed`: for the ids of tombstones.
     pub fn new(engine: Engine, log: L, durability: Durability, seed: u64) -> Self {
         Self {

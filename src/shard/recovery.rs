@@ -13,10 +13,11 @@
 //! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
 
 use crate::engine::{Batch, Engine, ReplayFault, Target};
+use crate::log::LocalLog;
 use crate::model::{Timestamp, place, place_key};
 use crate::state::{bookkept, entity_of, is_packed_body};
 use flux_storage::{
-    Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, Log, LogDir,
+    Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, LogDir,
     LogOrigin, Owner, Quarantined, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence,
     StorageError,
 };
@@ -80,7 +81,7 @@ pub struct Recovered {
     /// Its state.
     pub engine: Engine,
     /// Its log, to go on with.
-    pub log: Log,
+    pub log: LocalLog,
     /// What opening the log found.
     pub recovery: Recovery,
     /// Where its checkpoints go.
@@ -128,7 +129,7 @@ pub fn recover(
             shards: 1,
             progress: &mut report,
         };
-        let opened = Log::open_from(log, through.next(), |record| {
+        let opened = LocalLog::open_from(log, through.next(), |record| {
             batch.push(&mut target, &record)
         })?;
         batch.apply(&mut target)?;

@@ -9,11 +9,12 @@
 use super::advance_base;
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, recover};
 use crate::engine::Engine;
+use crate::log::{LocalLog, Log as _, Removal, RetentionPlan as _, WriteSpeed};
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place};
 use crate::state::{Query, is_packed_body};
 use flux_storage::{
-    CheckpointDir, CheckpointKind, DataDir, Log, LogOptions, PendingCheckpoint, Removal,
-    RetirePlan, Sequence, StorageError,
+    CheckpointDir, CheckpointKind, DataDir, LogOptions, PendingCheckpoint, RetirePlan, Sequence,
+    StorageError,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,7 +72,7 @@ fn dump(engine: &Engine, into: &mut Model) {
 /// A shard that runs.
 struct Running {
     engine: Engine,
-    log: Log,
+    log: LocalLog,
     checkpoints: CheckpointDir,
     base: CheckpointDir,
     pending: Option<PendingCheckpoint>,
@@ -128,8 +129,9 @@ impl Running {
         if let Ok(sequence) = self.engine.publish(&mut self.log, now, bytes) {
             return sequence;
         }
-        let spare = self.log.next_segment_job().unwrap().run().unwrap();
-        self.log.install_next_segment(spare);
+        let job = self.log.next_segment_job(0).unwrap();
+        let segment = job.run(&mut |_| WriteSpeed::Full).unwrap();
+        self.log.install_next_segment(segment);
         self.engine.publish(&mut self.log, now, bytes).unwrap()
     }
 
@@ -164,17 +166,18 @@ impl Running {
     /// Removes old segments, as the server does. `crash`: it ends before the first file goes.
     fn retire(&mut self, count: usize, crash: bool) -> Result<(), RecoverError> {
         self.flush();
-        let mut segments = self.log.removable(self.covered.next());
-        segments.truncate(count);
         let everything = Removal {
             excess_bytes: u64::MAX,
             before_micros: i64::MIN,
         };
-        let Some(plan) = RetirePlan::choose(&segments, everything)? else {
+        let Some(removable) = self.log.removable(self.covered.next(), count) else {
             return Ok(());
         };
-        let reader = self.log.reader(self.log.durable());
-        let through = plan.log_start().first_sequence.previous();
+        let Some(plan) = removable.choose(everything)? else {
+            return Ok(());
+        };
+        let reader = self.log.reader(self.log.durable()).unwrap();
+        let through = plan.first_kept().previous();
         advance_base(&mut self.base, &reader, through, &mut keep_going)?;
         if !crash {
             self.log.retire(plan).run()?;

@@ -3,7 +3,7 @@
 use super::message::{Envelope, Message, Origin, RequestId, ShardRequest};
 use super::{MailboxSender, Shard};
 use crate::api::ApiError;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::{CommitPoint, Timestamp, namespace_of, place, place_key};
 use crate::subscribe::Filter;
 use flux_storage::Sequence;
@@ -24,7 +24,7 @@ pub struct Router<L> {
     pub now: Timestamp,
 }
 
-impl<L: EventLog> Router<L> {
+impl<L: Log> Router<L> {
     /// A router whose own shard is not there yet.
     pub fn new(core: u16, shards: u16, sender: MailboxSender) -> Self {
         Self {

@@ -13,46 +13,65 @@ use crate::api::batch::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
 use crate::engine::{Engine, replay_record};
-use crate::log::{AppendRejection, EventLog};
+use crate::log::{
+    Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
+};
 use crate::model::{
     Durability, EventDraft, EventId, EventPack, EventView, Property, RECORD_KIND_EVENT, Timestamp,
 };
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// A log in memory that runs out of room now and then.
-#[derive(Debug, Default)]
-struct MemoryLog {
-    records: Vec<(i64, Vec<u8>)>,
-    durable: u64,
-    /// Records at the end that the kernel does not have.
-    unwritten: u64,
-    room: usize,
+/// A record's time and payload.
+type Records = Vec<(i64, Box<[u8]>)>;
+
+/// All that a shard's log holds, written or not.
+fn records(shard: &mut Shard<MemoryLog>) -> Records {
+    let mut records = Records::new();
+    let visited = shard.log_mut().replay_from(Sequence::ZERO, |record| {
+        records.push((record.time_micros, record.payload.into()));
+        Ok::<(), Infallible>(())
+    });
+    visited.unwrap();
+    records
 }
 
-impl EventLog for MemoryLog {
-    fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection> {
-        self.room = self.room.checked_sub(1).ok_or(AppendRejection::NotReady)?;
-        self.records.push((time_micros, event.to_vec()));
-        Ok(self.appended())
-    }
+/// Flushes all that a shard's log holds.
+fn flush(shard: &mut Shard<MemoryLog>) {
+    shard.log_mut().flush_blocking().unwrap();
+}
 
-    fn appended(&self) -> Sequence {
-        Sequence::new(self.records.len() as u64)
+/// Prepares the next segment, if one is wanted, and goes on with what waits for it.
+fn make_room(shard: &mut Shard<MemoryLog>, now: Timestamp) {
+    if let Some(job) = shard.log_mut().next_segment_job(0) {
+        let segment = job.run(&mut |_| WriteSpeed::Full).unwrap();
+        shard.log_mut().install_next_segment(segment);
     }
+    shard.resume(now);
+}
 
-    fn durable(&self) -> Sequence {
-        Sequence::new(self.durable)
+/// Segments of so many records.
+fn segments(records: RangeInclusive<u64>) -> Faults {
+    Faults {
+        segment_records: Some(records),
+        ..Faults::default()
     }
+}
 
-    fn written(&self) -> Sequence {
-        Sequence::new(self.appended().get() - self.unwritten)
-    }
+/// A log whose first segment has room for so many records, and each further one for 1,000.
+fn log_with_room(records: u64) -> MemoryLog {
+    let disk = MemoryDisk::new(1, segments(records..=records));
+    let log = open(disk.clone());
+    disk.set_faults(segments(1000..=1000));
+    log
+}
 
-    fn reader(&mut self, _: Sequence) -> Option<flux_storage::LogReader> {
-        None
-    }
+fn open(disk: MemoryDisk) -> MemoryLog {
+    let Ok(log) = MemoryLog::open(disk, |_| Ok::<(), Infallible>(()));
+    log
 }
 
 /// Entities as the contract describes them (§3): version and properties.
@@ -70,7 +89,7 @@ fn apply_to_model(model: &mut Model, event: &EventView<'_>) {
     }
 }
 
-fn model_of(records: &[(i64, Vec<u8>)]) -> Model {
+fn model_of(records: &[(i64, Box<[u8]>)]) -> Model {
     let mut model = Model::new();
     for (_, bytes) in records {
         apply_to_model(&mut model, &EventView::decode(bytes).unwrap());
@@ -96,7 +115,7 @@ fn dump(engine: &Engine) -> Model {
         .collect()
 }
 
-fn replayed(records: &[(i64, Vec<u8>)]) -> Engine {
+fn replayed(records: &[(i64, Box<[u8]>)]) -> Engine {
     let mut engine = Engine::default();
     for (index, (time_micros, payload)) in records.iter().enumerate() {
         let sequence = Sequence::new(index as u64 + 1);
@@ -123,6 +142,8 @@ enum Expected {
 struct Simulation {
     random: fastrand::Rng,
     shard: Shard<MemoryLog>,
+    /// The flush in progress.
+    flush: Option<MemoryFlush>,
     model: Model,
     expected: HashMap<u32, Expected>,
     next_slot: u32,
@@ -130,11 +151,13 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64, log: MemoryLog) -> Self {
-        let model = model_of(&log.records);
+    fn new(seed: u64, disk: MemoryDisk) -> Self {
+        let stored = disk.records();
+        let model = model_of(&stored);
         Self {
             random: fastrand::Rng::with_seed(seed),
-            shard: Shard::new(replayed(&log.records), log, Durability::Sync, seed),
+            shard: Shard::new(replayed(&stored), open(disk), Durability::Sync, seed),
+            flush: None,
             model,
             expected: HashMap::new(),
             next_slot: 0,
@@ -181,7 +204,7 @@ impl Simulation {
             serial: self.next_slot,
         };
         self.expected.insert(self.next_slot, expected);
-        let before = self.shard.log().records.len();
+        let before = records(&mut self.shard).len();
         let (now, origin) = (
             self.now(),
             Origin {
@@ -201,8 +224,8 @@ impl Simulation {
 
     /// Applies to the model what the shard has logged since `before`.
     fn learn(&mut self, before: usize) {
-        let logged = &self.shard.log().records[before..];
-        for (_, bytes) in logged {
+        let logged = records(&mut self.shard);
+        for (_, bytes) in &logged[before..] {
             apply_to_model(&mut self.model, &EventView::decode(bytes).unwrap());
         }
     }
@@ -263,24 +286,26 @@ impl Simulation {
                 self.ask(request, Expected::Listed(ids));
             }
             7 => {
-                self.shard.log_mut().room += self.random.usize(..40);
-                let before = self.shard.log().records.len();
+                let before = records(&mut self.shard).len();
                 let now = self.now();
-                self.shard.resume(now);
+                make_room(&mut self.shard, now);
                 self.learn(before);
             }
-            _ => {
-                let appended = self.shard.log().appended().get();
-                let durable = self.shard.log().durable;
-                self.shard.log_mut().durable = self.random.u64(durable..=appended);
-            }
+            _ => match self.flush.take() {
+                None => self.flush = self.shard.log_mut().begin_flush().unwrap(),
+                Some(flush) => {
+                    MemoryFlusher.flush(&flush).unwrap();
+                    self.shard.log_mut().finish_flush(flush);
+                }
+            },
         }
         self.check();
     }
 
     fn check(&mut self) {
-        let durable = usize::try_from(self.shard.log().durable).unwrap();
-        let durable_model = model_of(&self.shard.log().records[..durable]);
+        let durable = usize::try_from(self.shard.log().durable().get()).unwrap();
+        let logged = records(&mut self.shard);
+        let durable_model = model_of(&logged[..durable]);
         let mut replies = Vec::new();
         self.shard
             .release(|origin, reply| replies.push((origin.request_id.serial, reply)));
@@ -320,22 +345,22 @@ impl Simulation {
             self.model,
             "live state and model"
         );
-        assert_eq!(
-            dump(&replayed(&self.shard.log().records)),
-            self.model,
-            "replay and model"
-        );
-        assert_eq!(
-            dump(&replayed(&self.shard.log().records[..durable])),
-            durable_model
-        );
+        assert_eq!(dump(&replayed(&logged)), self.model, "replay and model");
+        assert_eq!(dump(&replayed(&logged[..durable])), durable_model);
     }
 
     /// Loses what is not durable, and starts again.
-    fn crash(self, seed: u64) -> Self {
-        let mut log = self.shard.into_log();
-        log.records.truncate(usize::try_from(log.durable).unwrap());
-        Self::new(seed, log)
+    fn crash(mut self, seed: u64) -> Self {
+        let logged = records(&mut self.shard);
+        let log = self.shard.into_log();
+        let disk = log.disk().clone();
+        let durable = log.durable().get();
+        drop(log);
+        disk.cut_power();
+        let left = disk.records();
+        assert!(left.len() as u64 >= durable, "nothing durable is lost");
+        assert_eq!(left, logged[..left.len()], "the log is cut at its end");
+        Self::new(seed, disk)
     }
 }
 
@@ -343,7 +368,7 @@ impl Simulation {
 fn live_state_is_the_replay_of_the_log_through_crashes() {
     for seed in 0..40 {
         let run = std::panic::catch_unwind(|| {
-            let mut simulation = Simulation::new(seed, MemoryLog::default());
+            let mut simulation = Simulation::new(seed, MemoryDisk::new(seed, segments(1..=40)));
             for round in 0..4 {
                 for _ in 0..60 {
                     simulation.step();
@@ -377,10 +402,10 @@ fn small_event() -> Vec<u8> {
 }
 
 fn shard() -> Shard<MemoryLog> {
-    let log = MemoryLog {
-        room: 1000,
-        ..MemoryLog::default()
-    };
+    shard_over(MemoryLog::new())
+}
+
+fn shard_over(log: MemoryLog) -> Shard<MemoryLog> {
     Shard::new(Engine::default(), log, Durability::Sync, 1)
 }
 
@@ -421,7 +446,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
         now,
     );
     assert!(released(&mut shard).is_empty(), "the entity is not durable");
-    shard.log_mut().durable = 1;
+    flush(&mut shard);
     assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
     shard.request(
         Envelope {
@@ -441,7 +466,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
         now,
     );
     assert!(released(&mut shard).is_empty(), "neither is its deletion");
-    shard.log_mut().durable = 2;
+    flush(&mut shard);
     assert!(matches!(
         released(&mut shard)[..],
         [Reply::Deleted(Ok(Some(_))), Reply::Entity(None)]
@@ -477,11 +502,7 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
 
 #[test]
 fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_either() {
-    let log = MemoryLog {
-        room: 1000,
-        ..MemoryLog::default()
-    };
-    let mut shard = Shard::new(Engine::default(), log, Durability::Async, 1);
+    let mut shard = Shard::new(Engine::default(), MemoryLog::new(), Durability::Async, 1);
     let now = Timestamp::from_micros(1);
     let ask = |shard: &mut Shard<MemoryLog>| {
         let envelope = Envelope {
@@ -491,10 +512,10 @@ fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_eith
         shard.request(envelope, now);
     };
     shard.publish(now, &small_event(), None).unwrap();
+    shard.log_mut().write_out().unwrap();
     ask(&mut shard);
     assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
     shard.publish(now, &small_event(), None).unwrap();
-    shard.log_mut().unwritten = 1;
     ask(&mut shard);
     shard.fail();
     assert_eq!(shard.visible(), Sequence::new(1));
@@ -510,10 +531,11 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     let now = Timestamp::from_micros(1);
     shard.publish(now, &small_event(), None).unwrap();
     assert!(shard.take_changes().is_none(), "no flush was issued");
+    let flush = shard.log_mut().begin_flush().unwrap().expect("one event");
     shard.flush_begins();
     shard.publish(now, &small_event(), None).unwrap();
     assert!(shard.take_changes().is_none(), "the flush has not returned");
-    shard.log_mut().durable = 1;
+    shard.log_mut().finish_flush(flush);
     let changes = shard.take_changes().expect("the flush has returned");
     assert_eq!((changes.cores, changes.batches.len()), (vec![0], 1));
     assert_eq!(
@@ -525,8 +547,7 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
 
 #[test]
 fn refused_writes_say_why_and_leave_the_rest_alone() {
-    let mut shard = shard();
-    shard.log_mut().room = 1;
+    let mut shard = shard_over(log_with_room(1));
     let now = Timestamp::from_micros(1);
     let mut pack = EventPack::default();
     for _ in 0..3 {
@@ -543,7 +564,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
         },
         now,
     );
-    shard.log_mut().durable = 1;
+    flush(&mut shard);
     assert!(released(&mut shard).is_empty(), "it waits for room");
     shard.refuse(&ApiError::StorageFull);
     let error = Some(ApiError::StorageFull);
@@ -552,8 +573,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
         panic!("{replies:?}")
     };
     assert_eq!(*outcome, PartOutcome { stored: 1, error });
-    shard.log_mut().room = 5;
-    shard.resume(now);
+    make_room(&mut shard, now);
     assert!(
         shard.publish(now, &small_event(), None).is_ok(),
         "space has come back"
@@ -562,9 +582,8 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
 
 #[test]
 fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
-    let mut shard = shard();
+    let mut shard = shard_over(log_with_room(0));
     let now = Timestamp::from_micros(1);
-    shard.log_mut().room = 0;
     for (slot, owner) in [(1, "house"), (2, "garden"), (3, "house")] {
         let mut pack = EventPack::default();
         pack.push(|out| out.extend_from_slice(&small_event()));
@@ -577,9 +596,8 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
         shard.request(Envelope { origin, request }, now);
     }
     shard.revoke("house");
-    shard.log_mut().room = 1000;
-    shard.resume(now);
-    shard.log_mut().durable = shard.log().appended().get();
+    make_room(&mut shard, now);
+    flush(&mut shard);
     let mut told = Vec::new();
     shard.release(|origin, reply| told.push((origin.request_id.serial, reply)));
     let is_refused = |reply: &Reply| {

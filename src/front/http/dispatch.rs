@@ -10,7 +10,7 @@ use crate::api::route::{ControlRoute, is_of_namespaces};
 use crate::api::{ApiError, Route, route};
 use crate::background::history::JobResult;
 use crate::history::HistoryQuery;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::{
@@ -83,7 +83,7 @@ pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
 }
 
 /// Works on a request. Unless it is an upgrade, its answer, or a slot for it, is in the client's answers then.
-pub(crate) fn serve<L: EventLog>(
+pub(crate) fn serve<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -105,7 +105,7 @@ pub(crate) fn serve<L: EventLog>(
     }
 }
 
-fn dispatch<L: EventLog>(
+fn dispatch<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -173,7 +173,7 @@ fn dispatch<L: EventLog>(
 }
 
 /// Begins a call about namespaces, the configuration or connectors.
-fn control<L: EventLog>(
+fn control<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     (request, route): (&Request<'_>, ControlRoute<'_>),
@@ -196,7 +196,7 @@ fn control<L: EventLog>(
 }
 
 /// Answers a call that is over, and opens a slot for one that waits.
-fn take<L: EventLog>(
+fn take<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -229,7 +229,7 @@ fn take<L: EventLog>(
     }
 }
 
-fn upgrade<L: EventLog>(
+fn upgrade<L: Log>(
     context: &Context<L>,
     client: &mut Client<'_>,
     head: &Head<'_>,
@@ -249,7 +249,7 @@ fn upgrade<L: EventLog>(
 }
 
 /// Takes a shard's reply to one of the client's requests. False if the connection has to break.
-pub(crate) fn on_reply<L: EventLog>(
+pub(crate) fn on_reply<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -267,7 +267,7 @@ pub(crate) fn on_reply<L: EventLog>(
 }
 
 /// Takes what the history worker found for one of the client's requests. False if the connection has to break.
-pub(crate) fn on_history<L: EventLog>(
+pub(crate) fn on_history<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,

@@ -5,7 +5,7 @@ use super::dispatch::Client;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
 use crate::limits::LIST_CHUNK_BYTES_MAX;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::service::list::ListStep;
 use crate::service::{Context, Outcome, Pending};
 
@@ -31,7 +31,7 @@ enum Piece {
 
 /// Lets a listing at the front of the answers go on, and the one behind it when it is done. False if the connection
 /// has to break.
-pub(crate) fn advance_front<L: EventLog>(
+pub(crate) fn advance_front<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -73,7 +73,7 @@ pub(crate) fn advance_front<L: EventLog>(
     }
 }
 
-fn advance<L: EventLog>(
+fn advance<L: Log>(
     context: &mut Context<L>,
     request_id: crate::shard::RequestId,
     call: &mut HttpCall,

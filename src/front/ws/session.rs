@@ -6,7 +6,7 @@
 use crate::api::subscription::{Action, ClientMessage, parse};
 use crate::api::{ApiError, encode};
 use crate::limits;
-use crate::log::EventLog;
+use crate::log::Log;
 use crate::model::{CommitPoint, CommitQueue};
 use crate::service::Context;
 use crate::service::subscribe::{InForce, Subscriber, Subscriptions};
@@ -66,7 +66,7 @@ impl WebSocket {
     }
 
     /// Works on what has arrived.
-    pub(crate) fn serve<L: EventLog>(
+    pub(crate) fn serve<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -150,7 +150,7 @@ impl WebSocket {
         self.close(INTERNAL_ERROR, &error.to_string())
     }
 
-    fn act<L: EventLog>(
+    fn act<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -194,7 +194,7 @@ impl WebSocket {
     }
 
     /// Takes a shard's reply to one of the session's requests.
-    pub(crate) fn on_reply<L: EventLog>(
+    pub(crate) fn on_reply<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
@@ -209,7 +209,7 @@ impl WebSocket {
     }
 
     /// Takes every subscription back: the connection ends.
-    pub(crate) fn leave<L: EventLog>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
+    pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
         self.subscriptions.leave(context, subscriber);
     }
 
