@@ -1,51 +1,218 @@
 #!/usr/bin/env bash
-# A command line for a Flux server: bash, curl and awk, nothing else. `flux.sh help` lists the commands.
+# A command line for a Flux server. It needs bash, curl, awk and the basic file tools. `flux.sh help` lists the
+# commands, `flux.sh <command> --help` explains one of them.
 #
-# Whatever an argument holds arrives as it was given: strings are escaped as JSON, ids and filters are
-# percent-encoded byte by byte. JSON arguments are checked before anything is sent, always by the checker below,
-# so that a mistake is reported alike on every machine, with or without jq or python. Tokens go to curl through a
-# file descriptor, because every user of the machine can read a command line.
+# Arguments arrive as they were given: strings are escaped as JSON; ids and filters are percent-encoded byte by byte.
+# JSON arguments are checked before anything is sent. Tokens go to curl through a file descriptor, because every user
+# of a machine can read command lines.
 #
-# On a terminal the answer is laid out by jq where that is installed; in a pipe it is the server's bytes, since jq
-# may rewrite numbers that Flux keeps digit for digit.
+# In a pipe the output is the bytes of the server. On a terminal it is laid out by the awk program PRETTY below and
+# not by jq, because jq before 1.7 changes numbers: it shows 23.50 as 23.5.
 #
-# Exit codes: 0 done; 1 the server refused (wholly, or an item of a batch) or cannot be reached; 2 wrong usage,
-# nothing was sent.
+# Exit codes: 0 done; 1 the server refused (the call, or an item of a batch) or cannot be reached; 2 wrong usage or a
+# missing tool, and nothing was sent.
 # shellcheck disable=SC1003 # '\\' is a backslash, not an attempt to quote a quote
 set -euo pipefail
-export LC_ALL=C # bytes, not characters: lengths, ranges and encodings below count on it
+export LC_ALL=C # bytes, not characters: lengths, ranges and encodings below depend on it
 
+# shellcheck disable=SC2016 # the backticks are text
 readonly USAGE='usage: flux.sh <command> [arguments]
 
-  health                                             the server'\''s health
-  publish <stream> <source> <entity_id> <properties> publish an event; properties are a JSON object
-  get <entity_id>                                    the state of an entity
-  list [--prefix P] [--namespace N]                  entities, all or those that match
-  delete <entity_id>                                 delete an entity
-  batch <events>                                     publish a JSON array of events
-  batch-delete <filter>                              delete by {"namespace": N}, {"prefix": P} or {"entity_ids": [...]}
-  connectors                                         connectors and their status
-  connectors show <name>                             one connector, with its last poll and error
-  connectors add <definition>                        define an HTTP source by a JSON object
-  connectors remove <name>                           remove a defined source and its token
-  connectors token <name> [--remove]                 store a token, read from FLUX_CONNECTOR_TOKEN or standard input
-                                                     and never from the command line; or remove it
-  admin-config [<changes>]                           show the configuration, or change it by a JSON object
-  namespace create [<name>]                          register a namespace; prints its token, this once
-  namespace show <name>                              a namespace and how many entities it holds
-  namespace list                                     all namespaces
-  namespace rotate <name>                            give it another token; prints it, and the old one is dead
-  namespace delete <name> [--purge]                  delete it, with --purge its entities too
-  help                                               this text
+  health                                   the health of the server
+  publish <stream> <source> <id> <json>    publish an event: an entity and its properties
+  batch <json>                             publish an array of events
+  get <id>                                 the state of an entity
+  list                                     entities, by prefix or namespace, in pages, in the past
+  history <id>                             the stored events of an entity or of a namespace
+  watch [<id> | <prefix>*]                 print every change, until it is stopped
+  delete <id>                              delete an entity
+  batch-delete <json>                      delete a namespace, a prefix or a list of entities
+  connectors [show|add|remove|token]       the sources that the server polls
+  admin-config [<json>]                    show or change the configuration of the server
+  namespace create|show|list|rotate|delete namespaces and their tokens
+  help [<command>]                         this text, or how to use a command (also: <command> --help)
 
 A JSON argument of - is read from standard input.
 
 environment:
-  FLUX_URL          the server (default http://localhost:3000)
-  FLUX_TOKEN        a namespace token, where the server asks for one
-  FLUX_ADMIN_TOKEN  the operator'\''s token, for admin-config, for namespaces, for deleting where FLUX_TOKEN is not set, and
-                    to see all connectors where FLUX_TOKEN is not set
-  FLUX_CONNECTOR_TOKEN  the token that `connectors token` stores'
+  FLUX_URL              the server (default http://localhost:3000)
+  FLUX_TOKEN            the token of a namespace, if the server asks for one
+  FLUX_ADMIN_TOKEN      the token of the operator: for admin-config and namespace, and for deleting and connectors if
+                        FLUX_TOKEN is not set
+  FLUX_CONNECTOR_TOKEN  the credential that `connectors token` stores'
+
+# explain <command>: how to use it, with an example.
+explain() {
+  local text
+  case $1 in
+    health) text='usage: flux.sh health
+
+Prints the version, the uptime, the number of entities and the number of shards.
+
+example:
+  flux.sh health' ;;
+    publish) text='usage: flux.sh publish <stream> <source> <entity_id> <properties>
+
+Publishes one event. It is durable when this returns. <properties> is a JSON object (- reads it from standard input):
+its members replace those of the entity, others stay. Numbers are kept digit for digit.
+  <stream>     what kind of event it is: a-z, 0-9 and dots
+  <source>     who publishes it
+  <entity_id>  the entity; the part before the first / is its namespace
+
+example:
+  flux.sh publish sensors agent-01 dawn-coral/sensor-01 '\''{"temperature":22.50}'\''' ;;
+    batch) text='usage: flux.sh batch <events>
+
+Publishes a JSON array of events (- reads it from standard input). Each item is accepted or refused by itself; the exit
+code is 1 if any was refused.
+
+examples:
+  flux.sh batch - <events.json
+  flux.sh batch '\''[{"stream":"s","source":"me","payload":{"entity_id":"dawn-coral/a","properties":{"n":1}}}]'\''' ;;
+    get) text='usage: flux.sh get <entity_id> [--at <time>] [--fields <a,b>]
+
+Prints the state of an entity.
+  --at <time>     as it was at that time: RFC 3339 or Unix milliseconds
+  --fields <a,b>  only these properties
+
+example:
+  flux.sh get dawn-coral/sensor-01 --fields temperature' ;;
+    list) text='usage: flux.sh list [--prefix <p>] [--namespace <n>] [--limit <n>] [--after <id>] [--at <time>] [--fields <a,b>]
+
+Prints entities as a JSON array, ordered by id.
+  --prefix <p>     ids that begin so
+  --namespace <n>  ids of that namespace
+  --limit <n>      at most so many (1 to 10000); if there are more, standard error names the --after of the next page
+  --after <id>     begin behind this id
+  --at <time>      as they were at that time: RFC 3339 or Unix milliseconds; at most 10000 a page
+  --fields <a,b>   only these properties
+
+example:
+  flux.sh list --namespace dawn-coral --limit 10 --fields temperature' ;;
+    history) text='usage: flux.sh history [<entity_id>] [--namespace <n>] [--since <time>] [--until <time>] [--limit <n>] [--before <cursor>]
+
+Prints the stored events of an entity or of a namespace as a JSON array, newest first.
+  --since <time>, --until <time>  accepted between these, both included: RFC 3339 or Unix milliseconds
+  --limit <n>                     at most so many (1 to 500, default 100); if there are more, standard error names the
+                                  --before of the next page
+  --before <cursor>               the events before this place
+
+examples:
+  flux.sh history dawn-coral/sensor-01 --limit 5
+  flux.sh history --namespace dawn-coral --since 2026-01-31T12:00:00Z' ;;
+    watch) text='usage: flux.sh watch [<entity_id> | <prefix>* | *] [--interval <seconds>]
+
+Prints one line of JSON for each entity and then for each change, until it is stopped (Ctrl-C):
+  {"type":"entity","entity_id":…,"whole":true,"properties":…,"timestamp":…,"version":…}
+  {"type":"entity_deleted","entity_id":…}
+It asks the server once in an interval (default 1 second) and prints what differs. Of several changes within one
+interval it shows the last. A prefix is listed whole each time. Programs that must see every change use the WebSocket
+(GET /api/ws).
+
+examples:
+  flux.sh watch dawn-coral/sensor-01
+  flux.sh watch '\''dawn-coral/*'\'' --interval 0.5' ;;
+    delete) text='usage: flux.sh delete <entity_id>
+
+Deletes an entity. Its history stays.
+
+example:
+  flux.sh delete dawn-coral/sensor-01' ;;
+    batch-delete) text='usage: flux.sh batch-delete <filter>
+
+Deletes the entities that a JSON object names (- reads it from standard input): {"namespace": n}, {"prefix": p} or
+{"entity_ids": [...]}. The exit code is 1 if any of them could not be deleted.
+
+example:
+  flux.sh batch-delete '\''{"prefix":"dawn-coral/"}'\''' ;;
+    connectors) text='usage: flux.sh connectors
+       flux.sh connectors show <name>
+       flux.sh connectors add <definition>
+       flux.sh connectors remove <name>
+       flux.sh connectors token <name> [--remove]
+
+Without arguments: the sources that the server polls, and their status. Each subcommand has a --help.
+
+example:
+  flux.sh connectors' ;;
+    'connectors show') text='usage: flux.sh connectors show <name>
+
+Prints a connector with its last poll and its last error.
+
+example:
+  flux.sh connectors show github' ;;
+    'connectors add') text='usage: flux.sh connectors add <definition>
+
+Defines an HTTP source by a JSON object (- reads it from standard input). docs/CONNECTORS.md has its members.
+
+example:
+  flux.sh connectors add '\''{"name":"weather","url":"http://127.0.0.1:8001/now.json","poll_interval_seconds":5,"entity_id":"weather/now"}'\''' ;;
+    'connectors remove') text='usage: flux.sh connectors remove <name>
+
+Removes a defined source and its credential. Its entities stay.
+
+example:
+  flux.sh connectors remove weather' ;;
+    'connectors token') text='usage: flux.sh connectors token <name> [--remove]
+
+Stores the credential of a connector, or removes it. It is read from FLUX_CONNECTOR_TOKEN, else from standard input,
+else it is asked for; never from the command line, which every user of the machine can read.
+
+examples:
+  flux.sh connectors token github <token-file
+  flux.sh connectors token github --remove' ;;
+    admin-config) text='usage: flux.sh admin-config [<changes>]
+
+Shows the configuration, or changes members of it by a JSON object (- reads it from standard input). A change needs
+FLUX_ADMIN_TOKEN.
+
+examples:
+  flux.sh admin-config
+  flux.sh admin-config '\''{"max_batch_delete":5000}'\''' ;;
+    namespace) text='usage: flux.sh namespace create [<name>]
+       flux.sh namespace show <name>
+       flux.sh namespace list
+       flux.sh namespace rotate <name>
+       flux.sh namespace delete <name> [--purge]
+
+Namespaces and their tokens, on a server that runs with FLUX_AUTH_ENABLED=true. Each subcommand has a --help.
+
+example:
+  flux.sh namespace list' ;;
+    'namespace create') text='usage: flux.sh namespace create [<name>]
+
+Registers a namespace and prints its token, this once. Without a name the server makes one up.
+
+example:
+  flux.sh namespace create weather' ;;
+    'namespace show') text='usage: flux.sh namespace show <name>
+
+Prints a namespace and how many entities it holds.
+
+example:
+  flux.sh namespace show weather' ;;
+    'namespace list') text='usage: flux.sh namespace list
+
+Prints all namespaces. It needs FLUX_ADMIN_TOKEN.
+
+example:
+  flux.sh namespace list' ;;
+    'namespace rotate') text='usage: flux.sh namespace rotate <name>
+
+Gives the namespace another token and prints it. The old token is dead when this returns.
+
+example:
+  flux.sh namespace rotate weather' ;;
+    'namespace delete') text='usage: flux.sh namespace delete <name> [--purge]
+
+Deletes a namespace and its token. Its entities stay, unless --purge deletes them too. It needs FLUX_ADMIN_TOKEN.
+
+example:
+  flux.sh namespace delete weather --purge' ;;
+    *) refuse "no such command: $1; see flux.sh help" ;;
+  esac
+  printf '%s\n' "$text"
+}
 
 fail() {
   printf 'flux.sh: %s\n' "$1" >&2
@@ -57,10 +224,18 @@ refuse() {
   exit 2
 }
 
+# expect_tools: names the first tool that is missing. Help needs none of them.
+expect_tools() {
+  local tool
+  for tool in curl awk mktemp cat tail rm; do
+    command -v "$tool" >/dev/null 2>&1 || refuse "$tool is not installed; flux.sh needs curl, awk, mktemp, cat, tail and rm"
+  done
+}
+
 # expect_count <command> <given> <least> <most>
 expect_count() {
   if (($2 < $3 || $2 > $4)); then
-    refuse "$1: wrong number of arguments ($2); see flux.sh help"
+    refuse "$1: wrong number of arguments ($2); see flux.sh $1 --help"
   fi
 }
 
@@ -68,9 +243,9 @@ expect_text() {
   [[ -n $2 ]] || refuse "$1 must not be empty"
 }
 
-# Reads JSON (RFC 8259) from standard input. Without `member`: exits 0 where it is one value of type `want`, else
-# prints why not and exits 1. With `member`: prints that member of the outermost object, strings decoded.
-# One pass, character by character; no token but white space spans lines, so lines are read one at a time.
+# Reads JSON (RFC 8259) from standard input. Without `member`: exits 0 if it is one value of type `want`; otherwise
+# prints what is wrong and exits 1. With `member`: prints that member of the outermost object, strings decoded.
+# It goes character by character. No token but white space spans lines, so it reads one line at a time.
 # shellcheck disable=SC2016 # $0 is awk's
 readonly JSON_READER='
 function bad(why) { if (member == "") print why " (line " NR ", column " at ")"; failed = 1; exit 1 }
@@ -193,6 +368,90 @@ END {
   if (want != "" && top != want) { print "it must be an " want ", not " (top == "null" ? top : (top ~ /^[ao]/ ? "an " : "a ") top); exit 1 }
 }'
 
+# The programs below read JSON of the server. A record ends at a quote (RS), so records are by turns what is outside
+# of strings, given to outside(), and the text of a string as it is written, given to string(). Neither needs memory
+# for more than one string, and no number is changed.
+# shellcheck disable=SC2016 # $0 is awk's
+readonly SPLIT_AT_QUOTES='
+BEGIN { RS = "\""; ORS = "" }
+!in_string { outside($0); in_string = 1; text = ""; next }
+{
+  text = text $0
+  # After an odd number of backslashes the quote belongs to the text.
+  if (match($0, /\\+$/) && RLENGTH % 2) { text = text "\""; next }
+  string(text)
+  in_string = 0
+}'
+
+# Lays JSON out for a terminal. Strings keep their text, but for control characters beyond ASCII (C1) and DEL, which
+# a terminal may obey: they are shown as escapes. The server escapes those below U+0020.
+readonly PRETTY='
+BEGIN { for (i = 128; i < 160; i++) BYTE[sprintf("%c", i)] = i }
+function new_line(    i) { print "\n"; for (i = 0; i < depth; i++) print "  " }
+function begin_value() { if (on_new_line) new_line(); on_new_line = 0 }
+function outside(text,    i, c) {
+  for (i = 1; (c = substr(text, i, 1)) != ""; i++) {
+    if (c ~ /[ \t\r\n]/) continue
+    if (c == "{" || c == "[") { begin_value(); print c; depth++; on_new_line = 1 }
+    else if (c == "}" || c == "]") { depth--; if (!on_new_line) new_line(); on_new_line = 0; print c }
+    else if (c == ",") { print c; on_new_line = 1 }
+    else if (c == ":") print ": "
+    else { begin_value(); print c }
+  }
+}
+function string(text,    code) {
+  begin_value()
+  print "\""
+  while (match(text, /\177|\302[\200-\237]/)) {
+    code = RLENGTH == 1 ? 127 : BYTE[substr(text, RSTART + 1, 1)]
+    print substr(text, 1, RSTART - 1) sprintf("\\u%04x", code)
+    text = substr(text, RSTART + RLENGTH)
+  }
+  print text "\""
+}
+END { print "\n" }'
+
+# Reads an entity or an array of them. Prints a line for each: its id as JSON, a tab, and the message of a live stream
+# that tells its whole state. `level` is the depth at which the members of an entity are.
+readonly ENTITY_MESSAGES='
+function end_member() {
+  if (key == "id") id = value
+  else if (key != "") rest = rest ",\"" (key == "lastUpdated" ? "timestamp" : key) "\":" value
+  key = value = ""
+}
+function outside(text,    i, c) {
+  for (i = 1; (c = substr(text, i, 1)) != ""; i++) {
+    if (c ~ /[ \t\r\n]/) continue
+    if (c == "{" || c == "[") {
+      if (depth == 0) level = c == "{" ? 1 : 2
+      if (++depth == level) { id = rest = ""; want_key = 1 }
+      else if (depth > level) value = value c
+    }
+    else if (c == "}" || c == "]") {
+      if (depth == level && c == "}") { end_member(); print id "\t{\"type\":\"entity\",\"entity_id\":" id ",\"whole\":true" rest "}\n" }
+      else if (depth > level) value = value c
+      depth--
+    }
+    else if (depth < level) continue
+    else if (depth == level && c == ",") { end_member(); want_key = 1 }
+    else if (depth == level && c == ":") want_key = 0
+    else value = value c
+  }
+}
+function string(text) {
+  if (depth == level && want_key) key = text
+  else value = value "\"" text "\""
+}'
+
+# Compares two outputs of ENTITY_MESSAGES and prints the messages that lead from the first to the second.
+# shellcheck disable=SC2016 # $1 is awk's
+readonly DIFFERENCES='
+BEGIN { FS = "\t" }
+round == "before" { before[$1] = $2; next }
+!($1 in before) || before[$1] != $2 { print $2 }
+{ delete before[$1] }
+END { for (id in before) print "{\"type\":\"entity_deleted\",\"entity_id\":" id "}" }'
+
 # expect_json <name> <wanted type or empty> <text>
 expect_json() {
   local why
@@ -201,12 +460,17 @@ expect_json() {
   fi
 }
 
-# member_of <file> <name>: a member of the JSON object in the file, empty where it has none.
+# member_of <file> <name>: a member of the JSON object in the file, empty if it has none.
 member_of() {
   awk -v want= -v member="$2" "$JSON_READER" <"$1" 2>/dev/null || true
 }
 
-# json_argument <given>: sets JSON to the argument, or to standard input where it is `-`.
+# header_of <name in lower case>: the value of a header of the answer, empty if it has none.
+header_of() {
+  awk -v name="$1:" 'tolower($1) == name { sub(/\r$/, ""); sub(/^[^ ]* */, ""); print; exit }' "$WORK/head"
+}
+
+# json_argument <given>: sets JSON to the argument, or to standard input if it is `-`.
 json_argument() {
   JSON=$1
   if [[ $1 == - ]] && IFS= read -r -d '' JSON; then
@@ -241,7 +505,7 @@ percent_encode() {
       ENCODED+=$char
     else
       printf -v char '%d' "'$char"
-      # Bytes from 0x80 on come out negative from some versions of bash.
+      # Some versions of bash make bytes from 0x80 on negative.
       printf -v char '%%%02X' "$((char & 255))"
       ENCODED+=$char
     fi
@@ -257,65 +521,157 @@ authorization() {
   printf 'header = "Authorization: Bearer %s"\n' "$token"
 }
 
-# send <token> <method> <path> [<body>]: prints the answer, or what went wrong.
-send() {
-  local token=$1 method=$2 path=$3 status why
-  local url=${FLUX_URL:-http://localhost:3000}
-  [[ $url =~ ^https?://[^[:space:][:cntrl:]]+$ ]] || refuse "FLUX_URL is not an http or https address: $url"
-  [[ $token != *[[:cntrl:]]* ]] || refuse 'the token holds a control character'
-  while [[ $url == */ ]]; do url=${url%/}; done
+# choose_token <whose>: sets TOKEN, TOKEN_NAME (the variable that it came from) and TOKEN_WANTED (for messages).
+#   namespace  the token of a namespace
+#   operator   that of the operator
+#   either     that of a namespace if there is one, else that of the operator
+#   none       no token
+choose_token() {
+  TOKEN='' TOKEN_NAME='' TOKEN_WANTED=''
+  case $1 in
+    namespace) TOKEN_NAME=FLUX_TOKEN TOKEN_WANTED='FLUX_TOKEN to the token of the namespace' ;;
+    operator) TOKEN_NAME=FLUX_ADMIN_TOKEN TOKEN_WANTED="FLUX_ADMIN_TOKEN to the operator's token" ;;
+    either)
+      TOKEN_NAME=FLUX_TOKEN
+      [[ -n ${FLUX_TOKEN-} || -z ${FLUX_ADMIN_TOKEN-} ]] || TOKEN_NAME=FLUX_ADMIN_TOKEN
+      TOKEN_WANTED="FLUX_TOKEN to the token of the namespace, or FLUX_ADMIN_TOKEN to the operator's"
+      ;;
+  esac
+  [[ -z $TOKEN_NAME ]] || TOKEN=${!TOKEN_NAME-}
+  [[ $TOKEN != *[[:cntrl:]]* ]] || refuse "$TOKEN_NAME holds a control character"
+}
+
+# prepare <whose token>: what every request needs.
+prepare() {
+  URL=${FLUX_URL:-http://localhost:3000}
+  [[ $URL =~ ^https?://[^[:space:][:cntrl:]]+$ ]] || refuse "FLUX_URL is not an http or https address: $URL"
+  while [[ $URL == */ ]]; do URL=${URL%/}; done
+  choose_token "$1"
+  ETAG=
   # Answers may be larger than memory: a file takes them. Global, so that the trap still sees it.
   WORK=$(mktemp -d) || fail 'no temporary directory could be made'
   trap 'rm -rf -- "$WORK"' EXIT
   ANSWER=$WORK/answer
-  : >"$ANSWER"
-  local -a options=(--silent --show-error --globoff --path-as-is --connect-timeout 5 --speed-time 60 --speed-limit 1
-    --output "$ANSWER" --dump-header "$WORK/head" --write-out '%{http_code}' --request "$method")
-  if (($# > 3)); then
-    options+=(--header 'Content-Type: application/json' --data-binary @-)
-  fi
-  # `-q` leaves ~/.curlrc out of it. The last line of standard error is curl's own reason.
-  if ! status=$(printf '%s' "${4-}" | curl -q "${options[@]}" --config <(authorization "$token") --url "$url$path" 2>"$WORK/reason"); then
-    why=$(tail -n 1 "$WORK/reason")
-    fail "no answer from $url: ${why#curl: }"
-  fi
-  report "$status"
 }
 
-# advice <status>: what may help.
+# request <method> <path> [<body>]: sets STATUS; the answer is in the files ANSWER and $WORK/head. If there is no
+# answer it fails and sets WHY. If ETAG is set, an answer with the same tag is 304.
+request() {
+  local -a options=(--silent --show-error --globoff --path-as-is --connect-timeout 5 --speed-time 60 --speed-limit 1
+    --output "$ANSWER" --dump-header "$WORK/head" --write-out '%{http_code}' --request "$1")
+  : >"$ANSWER"
+  if (($# > 2)); then
+    options+=(--header 'Content-Type: application/json' --data-binary @-)
+  fi
+  if [[ -n $ETAG ]]; then
+    options+=(--header "If-None-Match: $ETAG")
+  fi
+  # `-q` ignores ~/.curlrc. The last line of standard error is curl's own reason.
+  if ! STATUS=$(printf '%s' "${3-}" | curl -q "${options[@]}" --config <(authorization "$TOKEN") --url "$URL$2" 2>"$WORK/reason"); then
+    WHY=$(tail -n 1 "$WORK/reason")
+    WHY="no answer from $URL: ${WHY#curl: }"
+    return 1
+  fi
+}
+
+# refusal: sets WHY to the message of the server and to what may help.
+refusal() {
+  WHY=$(member_of "$ANSWER" error)
+  # A message may quote an id: none of its control characters reaches the terminal.
+  WHY="${WHY//[[:cntrl:]]/?}${WHY:+ }(HTTP $STATUS)$(advice)"
+}
+
+# advice: what may help, by the status and by the token that was sent.
 advice() {
   local seconds
-  case $1 in
-    401) printf '; set FLUX_TOKEN to the token of the namespace, or FLUX_ADMIN_TOKEN for what only the operator may do' ;;
-    403) printf '; the token in the environment does not allow this' ;;
+  case $STATUS in
+    401 | 403)
+      case $(member_of "$ANSWER" code) in
+        # Refused to everyone: no token helps.
+        admin_disabled | reserved_namespace | connector_built_in | origin_refused | host_refused) return 0 ;;
+      esac
+      if [[ -z $TOKEN ]]; then
+        printf '; no token was sent%s' "${TOKEN_WANTED:+: set $TOKEN_WANTED}"
+      elif [[ $STATUS == 401 ]]; then
+        printf '; the server does not accept the token in %s' "$TOKEN_NAME"
+      else
+        printf '; the token in %s does not allow this' "$TOKEN_NAME"
+      fi
+      ;;
     429)
-      seconds=$(awk 'tolower($1) == "retry-after:" && $2 ~ /^[0-9]+/ { print $2 + 0; exit }' "$WORK/head")
-      printf '; try again in %s s' "${seconds:-60}"
+      seconds=$(header_of retry-after)
+      [[ $seconds =~ ^[0-9]+$ ]] || seconds=60
+      printf '; try again in %s s' "$seconds"
       ;;
   esac
 }
 
-# report <status>: the answer on standard output, or the server's message on standard error.
-report() {
-  local why
-  if [[ $1 != 2?? ]]; then
-    why=$(member_of "$ANSWER" error)
-    # A message may quote an id: no control character of it reaches the terminal.
-    fail "${why//[[:cntrl:]]/?}${why:+ }(HTTP $1)$(advice "$1")"
+# send <whose token> <method> <path> [<body>]: prints the answer; fails with what went wrong.
+send() {
+  prepare "$1"
+  shift
+  request "$@" || fail "$WHY"
+  if [[ $STATUS != 2?? ]]; then
+    refusal
+    fail "$WHY"
   fi
-  if [[ -t 1 ]] && command -v jq >/dev/null 2>&1; then
-    jq . "$ANSWER" 2>/dev/null || cat -- "$ANSWER"
+  print_answer
+}
+
+print_answer() {
+  local first=
+  IFS= read -r -n 1 first <"$ANSWER" || true
+  if [[ -t 1 && ($first == '{' || $first == '[') ]]; then
+    awk "$PRETTY$SPLIT_AT_QUOTES" <"$ANSWER"
   else
     cat -- "$ANSWER"
     [[ -z $(tail -c 1 "$ANSWER") ]] || echo
   fi
 }
 
-# The items of a batch fail one by one under a status of 200: say so, for scripts that look only at the exit code.
+# announce_next_page <option>: names the option that asks for the next page, on standard error, if there is one.
+announce_next_page() {
+  local link next
+  link=$(header_of link)
+  [[ $link =~ [?\&]"${1#--}"=([^\&\>]*) ]] || return 0
+  next=${BASH_REMATCH[1]}
+  # Percent escapes become bytes. The server escapes a backslash too, so `%b` sees no other escapes.
+  printf -v next '%b' "${next//\%/\\x}"
+  printf 'flux.sh: there are more; the next page: %s %q\n' "$1" "$next" >&2
+}
+
+# The items of a batch fail one by one under a status of 200: the exit code tells scripts.
 report_failed_items() {
   local failed
   failed=$(member_of "$ANSWER" failed)
   [[ -z $failed || $failed == 0 ]] || fail "$failed of the items failed"
+}
+
+# read_options <command> <known options, a space around each> <arguments…>: reads `--name value` and `--name=value`.
+# Adds them to QUERY, and sets INTERVAL.
+read_options() {
+  local command=$1 known=$2 name value seen=' '
+  shift 2
+  while (($# > 0)); do
+    name=${1%%=*}
+    [[ $name =~ ^--[a-z]+$ && $known == *" $name "* ]] || refuse "$command: unknown argument $1; see flux.sh $command --help"
+    [[ $seen != *" $name "* ]] || refuse "$command: $name is given twice"
+    seen+="$name "
+    if [[ $1 == --*=* ]]; then
+      value=${1#*=}
+    else
+      (($# > 1)) || refuse "$command: $name needs a value; see flux.sh $command --help"
+      shift
+      value=$1
+    fi
+    shift
+    if [[ $name == --interval ]]; then
+      INTERVAL=$value
+    else
+      percent_encode "$value" "$([[ $name != --fields ]] || printf ,)"
+      QUERY+="${QUERY:+&}${name#--}=$ENCODED"
+    fi
+  done
 }
 
 publish() {
@@ -331,70 +687,145 @@ publish() {
   json_string "$3"
   entity_id=$STRING
   local event="{\"stream\":$stream,\"source\":$source,\"payload\":{\"entity_id\":$entity_id,\"properties\":$JSON}}"
-  # The properties are fine by now; the other arguments may still hold text that is not UTF-8.
+  # The properties were checked; the other arguments may still hold text that is not UTF-8.
   expect_json 'the event' object "$event"
-  send "${FLUX_TOKEN-}" POST /api/events "$event"
+  send namespace POST /api/events "$event"
 }
 
-# one_entity <command> <method> <arguments…>
-one_entity() {
-  expect_count "$1" $(($# - 2)) 1 1
-  expect_text 'the entity id' "$3"
-  percent_encode "$3" /
-  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" "$2" "/api/state/entities/$ENCODED"
+get() {
+  local path
+  (($# > 0)) || refuse 'get: which entity? see flux.sh get --help'
+  expect_text 'the entity id' "$1"
+  percent_encode "$1" /
+  path=/api/state/entities/$ENCODED
+  shift
+  QUERY=
+  read_options get ' --at --fields ' "$@"
+  send either GET "$path${QUERY:+?}$QUERY"
 }
 
 list() {
-  local query='' name seen=' '
-  while (($# > 0)); do
-    name=$1
-    shift
-    case $name in
-      --prefix=* | --namespace=*)
-        set -- "${name#*=}" "$@"
-        name=${name%%=*}
-        ;;
-      --prefix | --namespace) ;;
-      *) refuse "list: unknown argument $name; see flux.sh help" ;;
-    esac
-    (($# > 0)) || refuse "list: $name needs a value"
-    [[ $seen != *" $name "* ]] || refuse "list: $name is given twice"
-    seen+="$name "
+  QUERY=
+  read_options list ' --prefix --namespace --limit --after --at --fields ' "$@"
+  send namespace GET "/api/state/entities${QUERY:+?}$QUERY"
+  announce_next_page --after
+}
+
+history_of() {
+  QUERY=
+  if (($# > 0)) && [[ $1 != --* ]]; then
+    expect_text 'the entity id' "$1"
     percent_encode "$1" ''
-    query+="${query:+&}${name#--}=$ENCODED"
+    QUERY=entity=$ENCODED
     shift
+  fi
+  read_options history ' --namespace --since --until --limit --before ' "$@"
+  [[ $QUERY =~ (^|&)(entity|namespace)= ]] || refuse 'history: of which entity or --namespace? see flux.sh history --help'
+  send namespace GET "/api/events?$QUERY"
+  announce_next_page --before
+}
+
+watch() {
+  local pattern='*'
+  INTERVAL=1
+  if (($# > 0)) && [[ $1 != --* ]]; then
+    expect_text 'the entity id' "$1"
+    pattern=$1
+    shift
+  fi
+  read_options watch ' --interval ' "$@"
+  [[ $INTERVAL =~ ^[0-9]{1,5}(\.[0-9]{1,3})?$ && $INTERVAL =~ [1-9] ]] || refuse "watch: --interval is not a number of seconds above 0: $INTERVAL"
+  command -v sleep >/dev/null 2>&1 || refuse 'sleep is not installed; flux.sh watch needs it'
+  prepare namespace
+  follow "$pattern"
+}
+
+# follow <pattern>: prints the messages of a live stream that match, one a line, and never returns. This one polls. A
+# server-sent stream sends the same messages, so one request for it can take the place of this function.
+follow() {
+  local path entity=false answered=false complained=false
+  if [[ $1 == *'*' ]]; then
+    percent_encode "${1%\*}" ''
+    path=/api/state/entities${ENCODED:+?prefix=}$ENCODED
+  else
+    percent_encode "$1" /
+    path=/api/state/entities/$ENCODED
+    entity=true
+  fi
+  : >"$WORK/before"
+  while true; do
+    if poll "$path" "$entity"; then
+      answered=true complained=false
+    elif ! $answered; then
+      fail "$WHY"
+    elif ! $complained; then
+      printf 'flux.sh: %s; asking again every %s s\n' "$WHY" "$INTERVAL" >&2
+      complained=true
+    fi
+    sleep "$INTERVAL"
   done
-  send "${FLUX_TOKEN-}" GET "/api/state/entities${query:+?}$query"
+}
+
+# poll <path> <is one entity>: one question to the server; prints what differs from the last. Fails and sets WHY.
+poll() {
+  request GET "$1" || return 1
+  case $STATUS in
+    304) return 0 ;;
+    2??) ETAG=$(header_of etag) ;;
+    404)
+      # An entity that is not there is a state like any other; a path that is not there is not.
+      if ! $2 || [[ $(member_of "$ANSWER" code) != entity_not_found ]]; then
+        refusal
+        return 1
+      fi
+      ETAG=
+      : >"$ANSWER"
+      ;;
+    *)
+      refusal
+      return 1
+      ;;
+  esac
+  awk "$ENTITY_MESSAGES$SPLIT_AT_QUOTES" <"$ANSWER" >"$WORK/now" || fail 'the answer could not be read'
+  awk "$DIFFERENCES" round=before "$WORK/before" round=now "$WORK/now" || exit 1
+  cat -- "$WORK/now" >"$WORK/before"
 }
 
 batch() {
   expect_count batch $# 1 1
   json_argument "$1"
   expect_json 'the batch' array "$JSON"
-  send "${FLUX_TOKEN-}" POST /api/events/batch "{\"events\":$JSON}"
+  send namespace POST /api/events/batch "{\"events\":$JSON}"
   report_failed_items
+}
+
+delete() {
+  expect_count delete $# 1 1
+  expect_text 'the entity id' "$1"
+  percent_encode "$1" /
+  send either DELETE "/api/state/entities/$ENCODED"
 }
 
 batch_delete() {
   expect_count batch-delete $# 1 1
   json_argument "$1"
   expect_json 'the filter' object "$JSON"
-  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST /api/state/entities/delete "$JSON"
+  send either POST /api/state/entities/delete "$JSON"
   report_failed_items
 }
 
 admin_config() {
   expect_count admin-config $# 0 1
   if (($# == 0)); then
-    send "${FLUX_ADMIN_TOKEN-}" GET /api/admin/config
+    send operator GET /api/admin/config
     return
   fi
   json_argument "$1"
   expect_json 'the configuration' object "$JSON"
-  send "${FLUX_ADMIN_TOKEN-}" PUT /api/admin/config "$JSON"
+  send operator PUT /api/admin/config "$JSON"
 }
 
-# on_namespace <command> <token> <method> <what follows the name> <arguments…>
+# on_namespace <command> <whose token> <method> <what follows the name> <arguments…>
 on_namespace() {
   expect_count "namespace $1" $(($# - 4)) 1 1
   expect_text 'the name' "$5"
@@ -403,34 +834,34 @@ on_namespace() {
 }
 
 namespace() {
-  (($# > 0)) || refuse 'namespace: create, show, list, rotate or delete? see flux.sh help'
+  (($# > 0)) || refuse 'namespace: create, show, list, rotate or delete? see flux.sh namespace --help'
   local command=$1 purge=
   shift
   case $command in
     create)
       expect_count 'namespace create' $# 0 1
       if (($# == 0)); then
-        send "${FLUX_ADMIN_TOKEN-}" POST /api/namespaces '{}'
+        send operator POST /api/namespaces '{}'
         return
       fi
       json_string "$1"
       expect_json 'the name' '' "$STRING"
-      send "${FLUX_ADMIN_TOKEN-}" POST /api/namespaces "{\"name\":$STRING}"
+      send operator POST /api/namespaces "{\"name\":$STRING}"
       ;;
-    show) on_namespace show '' GET '' "$@" ;;
+    show) on_namespace show none GET '' "$@" ;;
     list)
       expect_count 'namespace list' $# 0 0
-      send "${FLUX_ADMIN_TOKEN-}" GET /api/namespaces
+      send operator GET /api/namespaces
       ;;
-    rotate) on_namespace rotate "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST /token "$@" ;;
+    rotate) on_namespace rotate either POST /token "$@" ;;
     delete)
       if (($# == 2)) && [[ $2 == --purge ]]; then
         purge='?purge=true'
         set -- "$1"
       fi
-      on_namespace delete "${FLUX_ADMIN_TOKEN-}" DELETE "$purge" "$@"
+      on_namespace delete operator DELETE "$purge" "$@"
       ;;
-    *) refuse "namespace: unknown command $command; see flux.sh help" ;;
+    *) refuse "namespace: unknown command $command; see flux.sh namespace --help" ;;
   esac
 }
 
@@ -439,10 +870,10 @@ on_connector() {
   expect_count "connectors $1" $(($# - 3)) 1 1
   expect_text 'the name' "$4"
   percent_encode "$4" ''
-  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" "$2" "/api/connectors/$ENCODED$3"
+  send either "$2" "/api/connectors/$ENCODED$3"
 }
 
-# Reads the token of a connector, without showing it, and stores it.
+# Reads the credential of a connector, without showing it, and stores it.
 store_connector_token() {
   local token=${FLUX_CONNECTOR_TOKEN-}
   expect_count 'connectors token' $# 1 1
@@ -461,12 +892,12 @@ store_connector_token() {
   json_string "$token"
   expect_json 'the token' '' "$STRING"
   percent_encode "$1" ''
-  send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST "/api/connectors/$ENCODED/token" "{\"token\":$STRING}"
+  send either POST "/api/connectors/$ENCODED/token" "{\"token\":$STRING}"
 }
 
 connectors() {
   if (($# == 0)); then
-    send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" GET /api/connectors
+    send either GET /api/connectors
     return
   fi
   local command=$1
@@ -477,7 +908,7 @@ connectors() {
       expect_count 'connectors add' $# 1 1
       json_argument "$1"
       expect_json 'the definition' object "$JSON"
-      send "${FLUX_TOKEN:-${FLUX_ADMIN_TOKEN-}}" POST /api/connectors "$JSON"
+      send either POST /api/connectors "$JSON"
       ;;
     remove) on_connector remove DELETE '' "$@" ;;
     token)
@@ -487,8 +918,21 @@ connectors() {
         store_connector_token "$@"
       fi
       ;;
-    *) refuse "connectors: unknown command $command; see flux.sh help" ;;
+    *) refuse "connectors: unknown command $command; see flux.sh connectors --help" ;;
   esac
+}
+
+health() {
+  expect_count health $# 0 0
+  send namespace GET /health
+}
+
+# asks_for_help <arguments…>: sets HELP to the command that `<command> [<subcommand>] --help` asks about.
+asks_for_help() {
+  HELP=$1
+  [[ ${2-} != --help && ${2-} != -h ]] || return 0
+  HELP="$1 ${2-}"
+  [[ $1 == connectors || $1 == namespace ]] && [[ ${3-} == --help || ${3-} == -h ]]
 }
 
 main() {
@@ -497,22 +941,28 @@ main() {
     exit 2
   }
   local command=$1
-  shift
   case $command in
-    health)
-      expect_count health $# 0 0
-      send "${FLUX_TOKEN-}" GET /health
+    help | --help | -h)
+      shift
+      if (($# > 0)); then
+        explain "$*"
+      else
+        printf '%s\n' "$USAGE"
+      fi
+      return
       ;;
-    publish) publish "$@" ;;
-    get) one_entity get GET "$@" ;;
-    list) list "$@" ;;
-    delete) one_entity delete DELETE "$@" ;;
-    batch) batch "$@" ;;
+  esac
+  if asks_for_help "$@"; then
+    explain "$HELP"
+    return
+  fi
+  shift
+  expect_tools
+  case $command in
+    health | publish | get | list | watch | delete | batch | connectors | namespace) "$command" "$@" ;;
+    history) history_of "$@" ;;
     batch-delete) batch_delete "$@" ;;
-    connectors) connectors "$@" ;;
     admin-config) admin_config "$@" ;;
-    namespace) namespace "$@" ;;
-    help | --help | -h) printf '%s\n' "$USAGE" ;;
     *) refuse "unknown command $command; see flux.sh help" ;;
   esac
 }

@@ -1,37 +1,65 @@
 #!/usr/bin/env bash
-# Publishes this machine's load, memory, disks and network interfaces as entities of a Flux server:
+# Publishes this machine's load, memory, disks and network interfaces as entities of a Flux server; `--help` says how.
 #
-#   host-<name>/load   host-<name>/memory   host-<name>/disk/<device>   host-<name>/network/<interface>
-#
-# The figures are the kernel's own (/proc), counters as counters since boot: whoever watches can take differences over
-# any interval, and nothing is lost when a round is. A round is one batch through flux.sh, beside this file.
-#
-# usage: host-metrics.sh [--once]
-#
-# environment: INTERVAL (seconds between rounds, default 5), FLUX_NAMESPACE (default host-<host name>), and FLUX_URL
-# and FLUX_TOKEN as for flux.sh. While the server is away it says so and goes on; SIGINT and SIGTERM end it with 0.
+# The figures are those of the kernel (/proc). Counters stay counters since boot, so a reader can take differences over
+# any interval and loses nothing if a round is lost. A round is one batch, sent through flux.sh beside this file.
 set -euo pipefail
 export LC_ALL=C
 
+# shellcheck disable=SC2016 # `kill` is text
+readonly USAGE='usage: host-metrics.sh [--once]
+
+Publishes the load, memory, disks and network interfaces of this machine, every 5 seconds until it is stopped, as
+
+  host-<name>/load   host-<name>/memory   host-<name>/disk/<device>   host-<name>/network/<interface>
+
+  --once   one round only; the exit code says whether it was accepted
+
+environment:
+  INTERVAL        seconds between rounds (default 5)
+  FLUX_NAMESPACE  the namespace of the entities (default host-<host name>)
+  FLUX_URL        the server (default http://localhost:3000)
+  FLUX_TOKEN      the token of the namespace, if the server asks for one
+
+While the server is away it says so and goes on. Ctrl-C stops it, and in the background `kill`; both end it with 0.
+
+example:
+  host-metrics.sh & metrics=$!
+  kill "$metrics"'
+
 readonly STREAM=host.metrics
 readonly INTERVAL=${INTERVAL:-5}
-FLUX="$(dirname -- "${BASH_SOURCE[0]}")/flux.sh"
-readonly FLUX
 
-usage() {
-  printf 'host-metrics.sh: %s\nusage: [INTERVAL=seconds] host-metrics.sh [--once]\n' "$1" >&2
+complain() {
+  printf 'host-metrics.sh: %s\n' "$1" >&2
+}
+
+refuse() {
+  complain "$1; see host-metrics.sh --help"
   exit 2
+}
+
+# beside <name>: sets BESIDE to the path of a file beside this script, also if symbolic links lead to this script.
+beside() {
+  local file=${BASH_SOURCE[0]}
+  if [[ -L $file ]]; then
+    command -v readlink >/dev/null 2>&1 || refuse 'readlink is not installed; it finds the script behind a symbolic link'
+    file=$(readlink -f -- "$file")
+  fi
+  BESIDE=./$1
+  [[ $file != */* ]] || BESIDE=${file%/*}/$1
 }
 
 # A name that is a namespace too: lower case, digits and dashes, at most 32 bytes.
 namespace() {
   local name
-  name=$(cat /proc/sys/kernel/hostname)
-  name=$(printf 'host-%s' "$name" | tr '[:upper:]' '[:lower:]' | tr -c 'a-z0-9-' '-')
+  name=$(</proc/sys/kernel/hostname)
+  name=host-${name,,}
+  name=${name//[!a-z0-9-]/-}
   printf '%s' "${name:0:32}"
 }
 
-# One batch as JSON, from the files of /proc. Numbers are passed on as text or computed below 2^53, exactly.
+# One batch as JSON, from the files of /proc. Numbers are passed on as text, or computed exactly, below 2^53.
 sample() {
   awk -v namespace="$1" -v stream="$STREAM" '
     function quoted(text) { gsub(/["\\]/, "\\\\&", text); return "\"" text "\"" }
@@ -47,7 +75,7 @@ sample() {
       event("load", "\"load_1m\":" $1 ",\"load_5m\":" $2 ",\"load_15m\":" $3 ",\"tasks_running\":" tasks[1] ",\"tasks\":" tasks[2] ",\"uptime_seconds\":" uptime)
     }
     FILENAME == "/proc/meminfo" { sub(/:$/, "", $1); memory[$1] = bytes($2, 1024) }
-    # Loop devices and RAM disks are other devices seen again; a device that never did anything is an empty slot.
+    # Loop devices and RAM disks show other devices again. A device that never did anything is an empty slot.
     FILENAME == "/proc/diskstats" && $3 !~ /^(loop|ram|zram)[0-9]/ && $4 + $8 > 0 {
       event("disk/" $3, "\"reads\":" $4 ",\"read_bytes\":" bytes($6, 512) ",\"writes\":" $8 ",\"written_bytes\":" bytes($10, 512) ",\"in_flight\":" $12 ",\"busy_ms\":" $13)
     }
@@ -71,11 +99,21 @@ once=false
 case $#:${1-} in
   0:) ;;
   1:--once) once=true ;;
-  *) usage 'unknown arguments' ;;
+  1:--help | 1:-h)
+    printf '%s\n' "$USAGE"
+    exit
+    ;;
+  *) refuse 'unknown arguments' ;;
 esac
-[[ $INTERVAL =~ ^[0-9]{1,5}(\.[0-9]{1,3})?$ && $INTERVAL =~ [1-9] ]] || usage "INTERVAL is not a number of seconds above 0: $INTERVAL"
+[[ $INTERVAL =~ ^[0-9]{1,5}(\.[0-9]{1,3})?$ && $INTERVAL =~ [1-9] ]] || refuse "INTERVAL is not a number of seconds above 0: $INTERVAL"
+for tool in awk sleep; do
+  command -v "$tool" >/dev/null 2>&1 || refuse "$tool is not installed"
+done
+beside flux.sh
+FLUX=$BESIDE
+[[ -x $FLUX ]] || refuse "there is no flux.sh beside it: $FLUX"
 
-# A container may hide some of these; what is there is published. Uptime comes first, for the load to carry it.
+# A container may hide some of these files. Uptime comes first, because the entity of the load carries it.
 READABLE=()
 for file in /proc/uptime /proc/loadavg /proc/meminfo /proc/diskstats /proc/net/dev; do
   [[ -r $file ]] && READABLE+=("$file")
@@ -87,7 +125,7 @@ if $once; then
   exit
 fi
 
-# bash runs a trap only between commands: what takes time runs in the background, and `wait` is interrupted at once.
+# bash runs a trap only between commands. So slow commands run in the background, and a signal interrupts `wait`.
 child=
 stop() {
   [[ -z $child ]] || kill "$child" 2>/dev/null || true
@@ -98,7 +136,7 @@ trap stop INT TERM
 while true; do
   publish "$name" &
   child=$!
-  wait "$child" || printf 'host-metrics.sh: nothing published, next try in %s s\n' "$INTERVAL" >&2
+  wait "$child" || complain "nothing published, next try in $INTERVAL s"
   sleep "$INTERVAL" &
   child=$!
   wait "$child" || true

@@ -1,126 +1,19 @@
-//! The scripts that operators run, as they would type them: `flux.sh` and `host-metrics.sh`.
+//! `flux.sh`: publishing, deleting, tokens, arguments and exit codes.
 //!
-//! What needs a server runs against a real one. What must be seen on the wire (tokens, encodings, calls that this
-//! server may not have) runs against a listener that records one request.
+//! Most tests run against a real server. Tests of what goes over the wire (tokens, encodings) run against a listener
+//! that records one request.
 
 mod support;
 
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use support::connectors::KEY;
 use support::http::percent_encoded;
+use support::script::{Recorded, complain, flux, read_request, record, run, succeed};
 use support::server::{Server, Setup, free_port};
 use support::{Random, namespace, on_each, quoted};
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("scripts")
-        .join(name)
-}
-
-/// `flux.sh`, told where the server is.
-fn flux(url: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(script("flux.sh"));
-    command
-        .args(arguments)
-        .env("FLUX_URL", url)
-        .env_remove("FLUX_TOKEN")
-        .env_remove("FLUX_ADMIN_TOKEN");
-    command.stdin(Stdio::null());
-    command
-}
-
-fn run(server: &Server, arguments: &[&str]) -> Output {
-    flux(&server.url(), arguments)
-        .output()
-        .expect("the script runs")
-}
-
-/// Runs a command that must succeed without a complaint; gives what it printed as JSON.
-fn succeed(server: &Server, arguments: &[&str]) -> Value {
-    let output = run(server, arguments);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {complaint}");
-    assert_eq!(complaint, "", "{arguments:?}");
-    assert!(output.stdout.ends_with(b"\n"), "{arguments:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
-}
-
-/// Insists on an exit code with nothing on standard output; gives the complaint.
-fn complain(output: &Output, code: i32, what: &str) -> String {
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{what}: {complaint}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{what}");
-    assert!(!complaint.is_empty(), "{what} says nothing");
-    complaint
-}
-
-/// What a listener saw of one request.
-#[derive(Debug)]
-struct Recorded {
-    request_line: String,
-    authorization: Option<String>,
-    body: String,
-}
-
-/// Runs `flux.sh` against a listener that answers `{}` to one request.
-fn record(arguments: &[&str], environment: &[(&str, &str)]) -> Recorded {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let mut command = flux(&format!("http://127.0.0.1:{port}/"), arguments);
-    command
-        .envs(environment.iter().copied())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = command.spawn().expect("the script runs");
-    let (stream, _) = listener.accept().expect("a connection");
-    let recorded = read_request(&stream);
-    let mut answer = &stream;
-    answer
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        .expect("curl reads");
-    let output = child.wait_with_output().expect("the script ends");
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    recorded
-}
-
-fn read_request(stream: &std::net::TcpStream) -> Recorded {
-    use std::io::{BufRead as _, BufReader, Read as _};
-    stream
-        .set_read_timeout(Some(support::PATIENCE))
-        .expect("a socket");
-    let mut reader = BufReader::new(stream);
-    let mut lines: Vec<String> = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).expect("a head");
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let header = |name: &str| {
-        let prefix = format!("{name}: ");
-        lines
-            .iter()
-            .find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
-    };
-    let len = header("Content-Length").map_or(0, |len| len.parse::<usize>().expect("a number"));
-    let mut body = vec![0; len];
-    reader.read_exact(&mut body).expect("a body");
-    Recorded {
-        request_line: lines[0].clone(),
-        authorization: header("Authorization"),
-        body: String::from_utf8(body).expect("UTF-8"),
-    }
-}
 
 /// What the README types, `stream source entity_id properties`.
 const PUBLISHED: &str = r#"
@@ -611,110 +504,6 @@ fn json_is_read_from_standard_input_where_it_is_a_dash() {
             3_000
         );
     });
-}
-
-#[test]
-fn host_metrics_publishes_load_memory_and_networks() {
-    for shards in [1, 2] {
-        let server = Server::start(shards);
-        let once = || {
-            let mut command = Command::new(script("host-metrics.sh"));
-            let output = command
-                .arg("--once")
-                .env("FLUX_URL", server.url())
-                .env_remove("FLUX_TOKEN")
-                .output();
-            let output = output.expect("the script runs");
-            assert!(
-                output.status.success(),
-                "{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        };
-        once();
-        let listed = succeed(&server, &["list", "--prefix", "host-"]);
-        let listed = listed.as_array().expect("an array");
-        let find = |suffix: &str| {
-            let mut entities = listed.iter();
-            entities.find(|entity| entity["id"].as_str().is_some_and(|id| id.ends_with(suffix)))
-        };
-        let load = find("/load").expect("an entity");
-        let memory = find("/memory").expect("an entity");
-        assert!(
-            load["properties"]["load_1m"].is_number()
-                && load["properties"]["uptime_seconds"].is_number(),
-            "{load}"
-        );
-        assert!(
-            memory["properties"]["total_bytes"].as_u64()
-                > memory["properties"]["available_bytes"].as_u64()
-        );
-        let ns = load["id"]
-            .as_str()
-            .and_then(|id| id.split_once('/'))
-            .expect("a namespace")
-            .0;
-        assert!((6..=32).contains(&ns.len()), "{ns}");
-        assert!(
-            ns.chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
-            "{ns}"
-        );
-        assert!(
-            find("/network/lo").is_some(),
-            "the loopback interface is there: {listed:?}"
-        );
-        once();
-        assert_eq!(
-            succeed(&server, &["get", &format!("{ns}/load")])["version"],
-            2
-        );
-    }
-}
-
-#[test]
-fn host_metrics_goes_on_while_the_server_is_away_and_ends_cleanly() {
-    let port = free_port();
-    let logs = tempfile::TempDir::new().expect("a temporary directory");
-    let said = logs.path().join("stderr");
-    for signal in ["TERM", "INT"] {
-        let stderr = std::fs::File::create(&said).expect("a file");
-        // A shell can't catch what was ignored when it began, as SIGINT is in whatever a shell runs in the background.
-        let mut command = Command::new("env");
-        command
-            .arg("--default-signal=INT,TERM")
-            .arg(script("host-metrics.sh"))
-            .env("FLUX_URL", format!("http://127.0.0.1:{port}"))
-            .env("INTERVAL", "0.1")
-            .stderr(stderr);
-        let mut child = command.spawn().expect("the script runs");
-        support::wait_for("two complaints", || {
-            let text = std::fs::read_to_string(&said).expect("a file");
-            (text.matches("next try").count() >= 2).then_some(())
-        });
-        let kill = format!("kill -s {signal} {}", child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .expect("a shell")
-                .success()
-        );
-        let status = support::wait_for("the script to end", || child.try_wait().expect("a child"));
-        assert_eq!(status.code(), Some(0), "{signal}");
-    }
-    let once = Command::new(script("host-metrics.sh"))
-        .arg("--once")
-        .env("FLUX_URL", "http://127.0.0.1:1")
-        .output();
-    complain(&once.expect("the script runs"), 1, "once, and nobody there");
-    for interval in ["0", "x", "-1", "", "1e3"] {
-        let output = Command::new(script("host-metrics.sh"))
-            .arg("--twice")
-            .env("INTERVAL", interval)
-            .output();
-        complain(&output.expect("the script runs"), 2, interval);
-    }
 }
 
 #[test]

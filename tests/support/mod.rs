@@ -14,6 +14,7 @@
 pub(crate) mod connectors;
 pub(crate) mod disk;
 pub(crate) mod http;
+pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod watch;

@@ -91,6 +91,11 @@ impl Setup {
         panic!("no server after {ATTEMPTS} attempts, each on another port");
     }
 
+    /// Starts the server on a port that another server has just left.
+    pub(crate) fn start_on(&self, port: u16) -> Server {
+        wait_for("the port to be free", || self.attempt(port))
+    }
+
     /// Runs a command line that is expected to end by itself.
     pub(crate) fn run(&self, port: u16) -> Output {
         let mut child = self
