@@ -12,10 +12,10 @@ use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Between opening the connections and reading the server's memory: it may still be accepting.
+/// Pause before the server's memory is read, because the server may still be accepting.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// A line of progress for so many connections.
+/// Connections between two lines of progress.
 const PROGRESS_CONNECTIONS: usize = 1_000;
 
 /// # Errors
@@ -62,7 +62,7 @@ pub(crate) fn run(options: &IdleOptions) -> Result<()> {
     Ok(())
 }
 
-/// Opens connections until one fails, which the second value tells.
+/// Opens connections until one fails; the second value is that failure.
 fn open_all(
     target: &Target,
     greeting: Greeting,

@@ -2,11 +2,11 @@
 
 use crate::numbers::{approximate, floor};
 use crate::options::Skew;
-use crate::random::Random;
+use fastrand::Rng;
 
 /// The exponent of the distribution: that of the usual benchmarks of key-value stores.
 const THETA: f64 = 0.99;
-/// So many terms of a sum are added one by one; of the others the integral is taken.
+/// Number of terms of a sum that are added one by one. An integral stands for the others.
 const TERMS_MAX: u64 = 10_000;
 /// A prime beyond every count of entities: multiplied by it, ranks become numbers that are not
 /// neighbours.
@@ -31,11 +31,11 @@ impl Keys {
         }
     }
 
-    pub(crate) fn pick(&self, random: &mut Random) -> u64 {
+    pub(crate) fn pick(&self, random: &mut Rng) -> u64 {
         match &self.zipfian {
-            None => random.below(self.count),
+            None => random.u64(..self.count),
             // The most wanted entity is number 0, the next ones lie all over.
-            Some(zipfian) => zipfian.rank(random.unit()).min(self.count - 1) * SCATTER % self.count,
+            Some(zipfian) => zipfian.rank(random.f64()).min(self.count - 1) * SCATTER % self.count,
         }
     }
 }
@@ -97,7 +97,7 @@ mod tests {
 
     fn frequencies(count: u64, skew: Skew, picks: u64) -> Vec<u64> {
         let keys = Keys::new(count, skew);
-        let mut random = Random::new(7, 0);
+        let mut random = crate::random::stream(7, 0);
         let mut frequencies = vec![0; crate::numbers::index(count)];
         for _ in 0..picks {
             frequencies[crate::numbers::index(keys.pick(&mut random))] += 1;
@@ -140,7 +140,7 @@ mod tests {
         for count in [1, 2, 3, 10, 1_000_003, 100_000_000] {
             for skew in [Skew::Uniform, Skew::Zipfian] {
                 let keys = Keys::new(count, skew);
-                let mut random = Random::new(count, 1);
+                let mut random = crate::random::stream(count, 1);
                 assert!((0..10_000).all(|_| keys.pick(&mut random) < count));
             }
         }

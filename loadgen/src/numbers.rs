@@ -3,8 +3,8 @@
 /// A `u64` made from an index of this process, back as an index.
 ///
 /// # Panics
-/// Where `usize` is narrower than 64 bits and the value does not fit; values from outside do not
-/// come here.
+/// If `usize` is narrower than 64 bits and the value does not fit. Values from outside do not come
+/// here.
 pub(crate) fn index(value: u64) -> usize {
     usize::try_from(value).expect("made from a usize or bounded by one")
 }

@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Idle(IdleOptions),
 }
 
-/// Where the load goes, how much of it, and for how long.
+/// The server, the amount of load, and its duration.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadOptions {
     /// Server
@@ -101,8 +101,8 @@ pub(crate) struct EntityOptions {
 pub(crate) enum Skew {
     /// All alike
     Uniform,
-    /// A few get most of it, with the exponent 0.99. Where connections have entities of their own,
-    /// a few of each
+    /// A few entities get most of the load, with the exponent 0.99; a few of each connection if
+    /// connections have entities of their own
     Zipfian,
 }
 
@@ -162,7 +162,7 @@ pub(crate) struct GetOptions {
     pub(crate) load: LoadOptions,
     #[command(flatten)]
     pub(crate) entities: EntityOptions,
-    /// Take the entities to be there already
+    /// Assume that the entities exist
     #[arg(long)]
     pub(crate) no_setup: bool,
 }
@@ -176,7 +176,7 @@ pub(crate) struct ListOptions {
     /// Entities of each answer; 0: all of the namespace
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: u32,
-    /// Take the entities to be there already
+    /// Assume that the entities exist
     #[arg(long)]
     pub(crate) no_setup: bool,
 }
@@ -187,19 +187,19 @@ pub(crate) struct MixOptions {
     pub(crate) load: LoadOptions,
     #[command(flatten)]
     pub(crate) entities: EntityOptions,
-    /// So many of the sum of all three are single events
+    /// Share of single events, of the sum of the three shares
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) publish: u64,
-    /// So many are reads of one entity
+    /// Share of reads of one entity
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) get: u64,
-    /// So many are listings of one namespace
+    /// Share of listings of one namespace
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) list: u64,
     /// Entities of each listing; 0: all of the namespace
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: u32,
-    /// Take the entities to be there already
+    /// Assume that the entities exist
     #[arg(long)]
     pub(crate) no_setup: bool,
 }
@@ -219,7 +219,7 @@ pub(crate) struct RampOptions {
     /// The first rate, requests a second over all connections
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) from: u64,
-    /// Take the entities to be there already
+    /// Assume that the entities exist
     #[arg(long)]
     pub(crate) no_setup: bool,
 }

@@ -13,7 +13,8 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// Share of a core above which a thread's figures are about itself.
+/// Share of a core above which the figures of a thread are those of the generator, not of the
+/// server.
 const BUSY_WARNING: f64 = 0.9;
 
 /// One line on stderr.
@@ -46,7 +47,7 @@ impl Report {
         self.row(key, grouped(count), Value::from(count));
     }
 
-    /// A count that is worth a line only where it is not 0; it is always in the JSON.
+    /// A count that the table shows only if it is not 0. The JSON always has it.
     pub(crate) fn fault(&mut self, key: &str, count: u64) {
         if count == 0 {
             self.values.insert(key.to_owned(), Value::from(count));

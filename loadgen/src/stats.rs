@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Longest latency that is told apart, nanoseconds: ten minutes. Longer ones count as this.
+/// Longest latency that is measured, nanoseconds: ten minutes. Longer ones count as this.
 const LATENCY_NANOS_MAX: u64 = 600 * 1_000_000_000;
 
 /// Three digits: a value is off by at most 0.1 %.
@@ -69,7 +69,7 @@ pub(crate) struct Stats {
     pub(crate) lateness: Histogram<u64>,
     /// Requests that succeeded.
     pub(crate) requests: u64,
-    /// What they achieved: events, or requests where each is one.
+    /// What they achieved: events, or requests if a request has no events.
     pub(crate) units: u64,
     /// Bytes of their bodies.
     pub(crate) body_bytes: u64,
@@ -138,7 +138,7 @@ impl Stats {
         self.server_cpu = self.server_cpu.max(other.server_cpu);
     }
 
-    /// Requests that did not succeed, for whatever reason.
+    /// Requests that did not succeed, for any reason.
     pub(crate) fn failures(&self) -> u64 {
         self.refused.values().sum::<u64>() + self.unanswered + self.unsent
     }

@@ -28,7 +28,7 @@ pub(crate) struct Written {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+enum Verdict {
     Kept,
     /// An acknowledged value is gone.
     Lost,
@@ -36,15 +36,15 @@ enum Finding {
     Invented,
 }
 
-/// How many entities were found how.
+/// How many entities got which verdict.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Findings {
+pub(crate) struct Verification {
     kept: u64,
     lost: u64,
     invented: u64,
 }
 
-impl Findings {
+impl Verification {
     pub(crate) fn describe(&self, report: &mut Report) {
         report.count("verified_kept", self.kept);
         report.count("verified_lost", self.lost);
@@ -64,11 +64,11 @@ impl Findings {
         Ok(())
     }
 
-    fn count(&mut self, finding: Finding) {
-        match finding {
-            Finding::Kept => self.kept += 1,
-            Finding::Lost => self.lost += 1,
-            Finding::Invented => self.invented += 1,
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Kept => self.kept += 1,
+            Verdict::Lost => self.lost += 1,
+            Verdict::Invented => self.invented += 1,
         }
     }
 }
@@ -82,11 +82,11 @@ pub(crate) fn run(
     entities: &Entities,
     written: &[(u64, Written)],
     patience: Duration,
-) -> Result<Findings> {
+) -> Result<Verification> {
     report::note(&format!("verifying {} entities", written.len()));
     let mut client = connect_when_ready(plan, patience)?;
     let rest = get::request_rest(plan.target);
-    let mut findings = Findings::default();
+    let mut verification = Verification::default();
     let mut requests = Vec::new();
     for group in written.chunks(READS_IN_FLIGHT) {
         requests.clear();
@@ -96,14 +96,15 @@ pub(crate) fn run(
         client.send(&requests)?;
         for &(number, written) in group {
             let reply = client.receive()?;
-            let finding = compare(written, &reply);
-            findings.count(finding);
-            if finding != Finding::Kept && findings.lost + findings.invented <= EXAMPLES_MAX {
-                describe(finding, &entities.id(number), written, &reply);
+            let verdict = compare(written, &reply);
+            verification.count(verdict);
+            if verdict != Verdict::Kept && verification.lost + verification.invented <= EXAMPLES_MAX
+            {
+                describe(verdict, &entities.id(number), written, &reply);
             }
         }
     }
-    Ok(findings)
+    Ok(verification)
 }
 
 fn connect_when_ready(plan: &Plan<'_>, patience: Duration) -> Result<Client> {
@@ -124,24 +125,24 @@ fn connect_when_ready(plan: &Plan<'_>, patience: Duration) -> Result<Client> {
     }
 }
 
-fn compare(written: Written, reply: &Reply) -> Finding {
+fn compare(written: Written, reply: &Reply) -> Verdict {
     let value = if reply.status == 200 {
         member(&reply.body, "p0")
     } else {
         None
     };
     match value {
-        Some(value) if value > written.sent => Finding::Invented,
-        Some(value) if value >= written.acknowledged => Finding::Kept,
-        // An entity that no answer vouches for may hold what it held before this run, or nothing.
-        _ if written.acknowledged == 0 => Finding::Kept,
-        _ => Finding::Lost,
+        Some(value) if value > written.sent => Verdict::Invented,
+        Some(value) if value >= written.acknowledged => Verdict::Kept,
+        // No answer acknowledged a value of this entity, so it may have its former state, or none.
+        _ if written.acknowledged == 0 => Verdict::Kept,
+        _ => Verdict::Lost,
     }
 }
 
-fn describe(finding: Finding, id: &str, written: Written, reply: &Reply) {
+fn describe(verdict: Verdict, id: &str, written: Written, reply: &Reply) {
     report::note(&format!(
-        "{finding:?}: {id}: acknowledged {}, sent up to {}, read {} {}",
+        "{verdict:?}: {id}: acknowledged {}, sent up to {}, read {} {}",
         written.acknowledged,
         written.sent,
         reply.status,
@@ -170,13 +171,13 @@ mod tests {
                 "{acknowledged} {status} {body}"
             );
         };
-        check(10, 200, r#"{"properties":{"p0":10}}"#, Finding::Kept);
-        check(10, 200, r#"{"properties":{"p0":20}}"#, Finding::Kept);
-        check(10, 200, r#"{"properties":{"p0":9}}"#, Finding::Lost);
-        check(10, 200, r#"{"properties":{"p0":21}}"#, Finding::Invented);
-        check(10, 200, r#"{"properties":{}}"#, Finding::Lost);
-        check(10, 404, r#"{"error":"p0"}"#, Finding::Lost);
-        check(0, 404, "{}", Finding::Kept);
-        check(0, 200, r#"{"properties":{"p0":5}}"#, Finding::Kept);
+        check(10, 200, r#"{"properties":{"p0":10}}"#, Verdict::Kept);
+        check(10, 200, r#"{"properties":{"p0":20}}"#, Verdict::Kept);
+        check(10, 200, r#"{"properties":{"p0":9}}"#, Verdict::Lost);
+        check(10, 200, r#"{"properties":{"p0":21}}"#, Verdict::Invented);
+        check(10, 200, r#"{"properties":{}}"#, Verdict::Lost);
+        check(10, 404, r#"{"error":"p0"}"#, Verdict::Lost);
+        check(0, 404, "{}", Verdict::Kept);
+        check(0, 200, r#"{"properties":{"p0":5}}"#, Verdict::Kept);
     }
 }

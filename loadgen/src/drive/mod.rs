@@ -44,17 +44,18 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What came of a run.
+/// The statistics and the workloads of a run that has ended.
 #[derive(Debug)]
-pub(crate) struct Outcome<W> {
+pub(crate) struct RunResult<W> {
     pub(crate) stats: Stats,
     /// One for each connection, by its number.
     pub(crate) workloads: Vec<W>,
 }
 
-/// Counts of one thread that the progress line sums, written by it after each turn.
+/// What one thread has done so far. The thread writes it after each turn, the progress line reads
+/// it.
 #[derive(Debug, Default)]
-struct Progress {
+struct ThreadCounts {
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
@@ -65,7 +66,7 @@ struct Progress {
 /// # Errors
 /// When a connection cannot be opened, or a thread cannot do what it was told. Failures of single
 /// requests are in the statistics.
-pub(crate) fn run<W, F>(plan: &Plan<'_>, make_workload: F) -> Result<Outcome<W>>
+pub(crate) fn run<W, F>(plan: &Plan<'_>, make_workload: F) -> Result<RunResult<W>>
 where
     W: Workload + Send,
     F: Fn(usize) -> Result<W> + Sync,
@@ -80,7 +81,7 @@ where
             .collect();
         links.push(workloads?);
     }
-    let progress: Vec<_> = (0..thread_count).map(|_| Progress::default()).collect();
+    let progress: Vec<_> = (0..thread_count).map(|_| ThreadCounts::default()).collect();
     let running = AtomicU64::new(thread_count as u64);
     let ready = Barrier::new(thread_count);
     let shared = Shared {
@@ -101,8 +102,7 @@ where
     Ok(merge(results))
 }
 
-/// A run in which nothing succeeded is an error: the caller's script should not take its figures
-/// for figures.
+/// Refuses a run in which nothing succeeded, so that no script uses its figures.
 ///
 /// # Errors
 /// When no request succeeded in the measured time.
@@ -119,7 +119,7 @@ struct Shared<'a> {
     thread_count: usize,
     /// Threads that have not ended.
     running: &'a AtomicU64,
-    /// Passed when every thread has its connections.
+    /// Every thread passes it when its connections are open.
     ready: &'a Barrier,
 }
 
@@ -127,9 +127,9 @@ impl<'env> Shared<'env> {
     fn spawn<'scope, W: Workload + Send + 'scope>(
         self,
         scope: &'scope Scope<'scope, 'env>,
-        (thread_index, progress): (usize, &'env Progress),
+        (thread_index, progress): (usize, &'env ThreadCounts),
         workloads: Vec<W>,
-    ) -> Result<ScopedJoinHandle<'scope, Result<Outcome<W>>>> {
+    ) -> Result<ScopedJoinHandle<'scope, Result<RunResult<W>>>> {
         Builder::new()
             .name(format!("load-{thread_index}"))
             .spawn_scoped(scope, move || {
@@ -143,19 +143,19 @@ impl<'env> Shared<'env> {
     fn work<W: Workload>(
         self,
         thread_index: usize,
-        progress: &Progress,
+        progress: &ThreadCounts,
         workloads: Vec<W>,
-    ) -> Result<Outcome<W>> {
+    ) -> Result<RunResult<W>> {
         let load = self.plan.load;
         let opened = affinity::settle(&load.cpu, thread_index)
             .and_then(|()| Worker::open(self.plan, workloads, progress));
-        // Also passed by a thread that failed, or the others would wait for it for ever.
+        // A thread that failed passes too: the others wait for it.
         self.ready.wait();
         let mut worker = opened?;
         let begin = self.plan.clock.now();
         let phases = Phases::new(begin, load.warmup, load.duration);
         worker.run(phases, self.pace(thread_index, begin))?;
-        Ok(worker.into_outcome())
+        Ok(worker.into_result())
     }
 
     fn pace(self, thread_index: usize, begin: Moment) -> Pace {
@@ -172,7 +172,7 @@ pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Connection `n` is number `n / threads` of thread `n % threads`.
-fn merge<W: Workload>(results: Vec<Outcome<W>>) -> Outcome<W> {
+fn merge<W: Workload>(results: Vec<RunResult<W>>) -> RunResult<W> {
     let mut stats = Stats::new(W::KINDS);
     let mut by_thread = Vec::new();
     for result in results {
@@ -183,7 +183,7 @@ fn merge<W: Workload>(results: Vec<Outcome<W>>) -> Outcome<W> {
     while let Some(row) = next_row(&mut by_thread) {
         workloads.extend(row);
     }
-    Outcome { stats, workloads }
+    RunResult { stats, workloads }
 }
 
 fn next_row<W>(by_thread: &mut [std::vec::IntoIter<W>]) -> Option<Vec<W>> {
@@ -192,19 +192,19 @@ fn next_row<W>(by_thread: &mut [std::vec::IntoIter<W>]) -> Option<Vec<W>> {
 }
 
 /// Writes a line each second until all threads have ended.
-fn show_progress(plan: &Plan<'_>, progress: &[Progress], running: &AtomicU64) {
+fn show_progress(plan: &Plan<'_>, progress: &[ThreadCounts], running: &AtomicU64) {
     let begin = plan.clock.now();
     let mut before = 0;
     let mut next_line = begin + PROGRESS_INTERVAL;
     while running.load(Ordering::Acquire) > 0 {
-        // Short enough that the end of the run is not noticed late.
+        // Short, so that the end of the run is noticed soon.
         std::thread::park_timeout(Duration::from_millis(20));
         let now = plan.clock.now();
         if now < next_line {
             continue;
         }
         next_line = next_line + PROGRESS_INTERVAL;
-        let sum = |count: fn(&Progress) -> &AtomicU64| -> u64 {
+        let sum = |count: fn(&ThreadCounts) -> &AtomicU64| -> u64 {
             progress
                 .iter()
                 .map(|progress| count(progress).load(Ordering::Relaxed))

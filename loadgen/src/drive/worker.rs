@@ -5,7 +5,7 @@
 //! follow.
 
 use super::pace::Pace;
-use super::{Outcome, Plan, Progress, busy_share};
+use super::{Plan, RunResult, ThreadCounts, busy_share};
 use crate::clock::{Clock, Moment, thread_cpu_time};
 use crate::http::AnswerReader;
 use crate::net::{Input, LINK_PARTIAL_BYTES_MAX, Link, Poller, Ready, Received};
@@ -48,12 +48,16 @@ pub(super) struct Worker<'a, W> {
     pace: Pace,
     usage: Usage,
     stats: Stats,
-    progress: &'a Progress,
+    progress: &'a ThreadCounts,
 }
 
 impl<'a, W: Workload> Worker<'a, W> {
     /// Opens a connection for each workload.
-    pub(super) fn open(plan: &Plan<'_>, workloads: Vec<W>, progress: &'a Progress) -> Result<Self> {
+    pub(super) fn open(
+        plan: &Plan<'_>,
+        workloads: Vec<W>,
+        progress: &'a ThreadCounts,
+    ) -> Result<Self> {
         let poller = Poller::new()?;
         let mut channels = Vec::new();
         for (index, workload) in workloads.into_iter().enumerate() {
@@ -115,7 +119,7 @@ impl<'a, W: Workload> Worker<'a, W> {
         Ok(())
     }
 
-    pub(super) fn into_outcome(mut self) -> Outcome<W> {
+    pub(super) fn into_result(mut self) -> RunResult<W> {
         self.stats.unanswered += self.in_flight_count as u64;
         if let Pace::Open(schedule) = &mut self.pace {
             while schedule.due() < self.phases.measure_until {
@@ -128,7 +132,7 @@ impl<'a, W: Workload> Worker<'a, W> {
             .into_iter()
             .map(|channel| channel.workload)
             .collect();
-        Outcome {
+        RunResult {
             stats: self.stats,
             workloads,
         }

@@ -165,7 +165,7 @@ impl AnswerReader {
         left - body.len()
     }
 
-    /// As [`Self::take`], where the last two bytes are a line break.
+    /// Like [`Self::take`]; the last two bytes are a line break.
     fn take_chunk(&mut self, input: &mut &[u8], left: usize) -> usize {
         let data_left = self.take(input, left.saturating_sub(2));
         if data_left > 0 {
@@ -182,8 +182,7 @@ impl AnswerReader {
 fn body_of(mut head: &[u8]) -> Result<Expecting, Malformed> {
     let mut expecting = Expecting::Body { left: 0 };
     while let Some(line) = take_line(&mut head) {
-        // Both names begin with a letter that few others do: most lines are passed by at their
-        // first byte.
+        // Few names begin with these letters, so the first byte decides for most lines.
         match line.first() {
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length:") {

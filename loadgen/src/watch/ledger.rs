@@ -2,8 +2,8 @@
 //!
 //! A publisher's event `n` concerns entity `n mod E`, in namespace `n mod K` (E is a multiple of
 //! K); publishers start at numbers of their own, spread over the entities, and so are watched
-//! entities. A watcher of everything thus expects, of each publisher and namespace, the numbers `k,
-//! k+K, k+2K, …`; one of a single namespace or entity expects one such row. Within a row numbers
+//! entities. A watcher of everything expects the numbers `k, k+K, k+2K, …` of each publisher and
+//! namespace. A watcher of a single namespace or entity expects one such row. Within a row numbers
 //! must grow by the stride: a jump leaves missing numbers behind, and a number that comes later
 //! than one behind it is out of order if it was missing, else repeated.
 
@@ -148,7 +148,7 @@ impl Ledger {
         }
     }
 
-    /// An event has been seen.
+    /// Records an event that was seen.
     pub(super) fn see(&mut self, publisher: usize, number: u64) {
         let rows = self.interest.rows_per_publisher();
         let row = self

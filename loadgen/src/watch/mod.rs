@@ -1,8 +1,8 @@
 //! Subscribers: how long an event takes from its publisher to everyone who watches, and whether
 //! each sees all of them, once and in order.
 //!
-//! Every event's first property says who sent it, as which of his events, and when it was due
-//! (`mark`). Watchers read that back out of the updates. As entity and namespace follow from the
+//! Every event's first property says which publisher sent it, as which of its events, and when it
+//! was due (`mark`). Watchers read that from the updates. As entity and namespace follow from the
 //! number of an event, a watcher knows which numbers it must see next (`ledger`). Order is checked
 //! as the server promises it: among the events of one publisher connection in one namespace.
 //!
@@ -32,10 +32,10 @@ use std::thread::{Builder, scope};
 use std::time::Duration;
 use watcher::{Session, Watched};
 
-/// Events a second where `--rate` is not given: a rate is what makes latencies comparable.
+/// Events a second without `--rate`. Latencies can be compared only at the same rate.
 const RATE_DEFAULT: u64 = 1_000;
 
-/// Looks at whether all subscriptions are acknowledged this often.
+/// Pause between checks whether all subscriptions are acknowledged.
 const READY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What publishers and watchers share.
@@ -44,7 +44,7 @@ struct Stage {
     run: RunId,
     /// Watcher threads whose subscriptions are in force, or that have failed.
     ready: AtomicUsize,
-    /// A watcher thread has failed: publishing to the others would say nothing.
+    /// A watcher thread has failed, so the run is of no use.
     failed: AtomicBool,
 
     /// The number behind each publisher connection's last event, once they are done.
@@ -140,8 +140,8 @@ where
     })
 }
 
-/// The number that each of `connections` publishers starts at: spread over the entities, so that
-/// all are visited even where no publisher comes round.
+/// The number at which each of `connections` publishers starts. They are spread over the entities,
+/// so that every entity gets events even if no publisher visits all of them.
 fn starts(entities: &Entities, connections: u16) -> impl Iterator<Item = u64> {
     (0..u64::from(connections)).map(move |connection| start(entities, connection, connections))
 }

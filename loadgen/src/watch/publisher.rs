@@ -7,7 +7,6 @@ use crate::entities::Entities;
 use crate::http::Answer;
 use crate::net::Target;
 use crate::options::EntityOptions;
-use crate::random::Random;
 use crate::workload::event::EventText;
 use crate::workload::{Achieved, Ticket, Workload};
 
@@ -28,7 +27,7 @@ impl Publisher {
         options: &EntityOptions,
         ((run, seed, connection), start): ((RunId, u64, usize), u64),
     ) -> Self {
-        let mut random = Random::new(seed, connection);
+        let mut random = crate::random::stream(seed, connection);
         let text = EventText::new(entities.clone(), options, &mut random);
         let head = target.head("POST /api/events", Some(text.len(MARK_LEN)));
         let entity_count = entities.count;

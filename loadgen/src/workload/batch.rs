@@ -10,9 +10,9 @@ use crate::http::Answer;
 use crate::keys::Keys;
 use crate::net::Target;
 use crate::options::{BatchOptions, EntityOptions};
-use crate::random::Random;
 use crate::report::Report;
 use anyhow::Result;
+use fastrand::Rng;
 use memchr::memmem;
 
 /// The batches of one connection.
@@ -20,7 +20,7 @@ use memchr::memmem;
 pub(crate) struct Batch {
     head: Vec<u8>,
     text: EventText,
-    random: Random,
+    random: Rng,
     keys: Keys,
     size: u64,
     counter: u64,
@@ -36,7 +36,7 @@ impl Batch {
     ) -> Result<Self> {
         let entities = Entities::new(options)?;
         let keys = Keys::new(entities.count, options.skew);
-        let mut random = Random::new(seed, connection);
+        let mut random = crate::random::stream(seed, connection);
         let text = EventText::new(entities, options, &mut random);
         Ok(Self {
             head: target.head("POST /api/events/batch", Some(body_len(&text, size))),
@@ -54,7 +54,7 @@ impl Batch {
     }
 
     /// Appends a batch of the events for which `number` gives the entity.
-    pub(crate) fn write(&mut self, out: &mut Vec<u8>, mut number: impl FnMut(&mut Random) -> u64) {
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, mut number: impl FnMut(&mut Rng) -> u64) {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(BODY_START);
         for item in 0..self.size {
@@ -135,7 +135,7 @@ mod tests {
             let target = Target::new("http://127.0.0.1:1").unwrap();
             let mut batch = Batch::new(&test_options(), size, &target, (1, 0)).unwrap();
             let mut out = Vec::new();
-            batch.write(&mut out, |random| random.below(10));
+            batch.write(&mut out, |random| random.u64(..10));
             let head_len = batch.head.len();
             let head = String::from_utf8(out[..head_len].to_vec()).unwrap();
             let body_len = out.len() - head_len;

@@ -2,7 +2,7 @@
 
 use crate::entities::Entities;
 use crate::options::EntityOptions;
-use crate::random::Random;
+use fastrand::Rng;
 
 const BEFORE_ID: &[u8] = br#"{"stream":"load","source":"loadgen","payload":{"entity_id":""#;
 const BEFORE_VALUE: &[u8] = br#"","properties":{"p0":"#;
@@ -19,12 +19,12 @@ pub(crate) struct EventText {
 impl EventText {
     /// The other values are random letters, the same in every event: the server keeps and copies
     /// them, and looks at their bytes, but not at what they say.
-    pub(crate) fn new(entities: Entities, options: &EntityOptions, random: &mut Random) -> Self {
+    pub(crate) fn new(entities: Entities, options: &EntityOptions, random: &mut Rng) -> Self {
         let mut after_value = Vec::new();
         for property in 1..options.properties {
             after_value.extend_from_slice(format!(r#","p{property}":""#).as_bytes());
             for _ in 0..options.value_bytes {
-                after_value.push(b"abcdefghijklmnop"[crate::numbers::index(random.below(16))]);
+                after_value.push(b"abcdefghijklmnop"[crate::numbers::index(random.u64(..16))]);
             }
             after_value.push(b'"');
         }
@@ -77,7 +77,7 @@ pub(crate) mod tests {
     fn an_event_is_json_of_the_promised_length() {
         let options = test_options();
         let entities = Entities::new(&options).unwrap();
-        let text = EventText::new(entities, &options, &mut Random::new(1, 0));
+        let text = EventText::new(entities, &options, &mut crate::random::stream(1, 0));
         let mut event = Vec::new();
         text.write(7, &mut event, |out| out.extend_from_slice(b"123"));
         assert_eq!(event.len(), text.len(3));

@@ -1,8 +1,9 @@
 //! A given number of events in batches, entities in turn: what a benchmark starts from.
 //!
 //! Entity `n` is set by event `n`, by event `n + entities` and so on, and the first property of
-//! each event is its number after 10^15: whoever reads an entity knows what it must say. One thread
-//! keeps a batch in flight on each connection, so that the server always has one to work on.
+//! each event is its number after 10^15, so a reader of an entity knows the value that it must
+//! have. One thread keeps a batch in flight on each connection, so that the server always has one
+//! to work on.
 
 use super::batch::{Batch, member};
 use crate::affinity;

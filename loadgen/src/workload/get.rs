@@ -8,17 +8,17 @@ use crate::http::Answer;
 use crate::keys::Keys;
 use crate::net::Target;
 use crate::options::{EntityOptions, GetOptions};
-use crate::random::Random;
 use crate::report::Report;
 use crate::setup;
 use anyhow::Result;
+use fastrand::Rng;
 
 /// The reads of one connection: entities at random.
 #[derive(Debug)]
 pub(crate) struct Get {
     entities: Entities,
     keys: Keys,
-    random: Random,
+    random: Rng,
     /// What follows the id.
     rest: Vec<u8>,
 }
@@ -34,7 +34,7 @@ impl Get {
         Ok(Self {
             keys: Keys::new(entities.count, options.skew),
             entities,
-            random: Random::new(seed, connection),
+            random: crate::random::stream(seed, connection),
             rest: request_rest(target),
         })
     }

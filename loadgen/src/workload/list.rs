@@ -7,17 +7,17 @@ use crate::entities::Entities;
 use crate::http::Answer;
 use crate::net::Target;
 use crate::options::{EntityOptions, ListOptions};
-use crate::random::Random;
 use crate::report::Report;
 use crate::setup;
 use anyhow::Result;
+use fastrand::Rng;
 
 /// The listings of one connection.
 #[derive(Debug)]
 pub(crate) struct List {
     entities: Entities,
-    random: Random,
-    /// What follows the namespace, or the path where there are no namespaces.
+    random: Rng,
+    /// What follows the namespace, or the path if there are no namespaces.
     rest: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl List {
         let rest = target.head(&limit, None);
         Ok(Self {
             entities,
-            random: Random::new(seed, connection),
+            random: crate::random::stream(seed, connection),
             rest,
         })
     }
@@ -53,7 +53,7 @@ impl Workload for List {
         if self.entities.namespaces > 0 {
             out.extend_from_slice(b"?namespace=");
             self.entities
-                .write_namespace(self.random.below(self.entities.namespaces), out);
+                .write_namespace(self.random.u64(..self.entities.namespaces), out);
         }
         out.extend_from_slice(&self.rest);
         Ticket::default()

@@ -9,10 +9,10 @@ use crate::drive::{self, Plan};
 use crate::http::Answer;
 use crate::net::Target;
 use crate::options::MixOptions;
-use crate::random::Random;
 use crate::report::Report;
 use crate::setup;
 use anyhow::{Result, bail};
+use fastrand::Rng;
 
 const PUBLISH: usize = 0;
 const GET: usize = 1;
@@ -27,7 +27,7 @@ struct Mix {
     publish: Publish,
     get: Get,
     list: List,
-    random: Random,
+    random: Rng,
     shares: Shares,
 }
 
@@ -40,8 +40,8 @@ struct Shares {
 }
 
 impl Shares {
-    fn kind(self, random: &mut Random) -> usize {
-        let drawn = random.below(self.publish + self.get + self.list);
+    fn kind(self, random: &mut Rng) -> usize {
+        let drawn = random.u64(..self.publish + self.get + self.list);
         if drawn < self.publish {
             PUBLISH
         } else if drawn < self.publish + self.get {
@@ -59,7 +59,7 @@ impl Mix {
             publish: Publish::new(&options.load, entities, target, connection)?,
             get: Get::new(entities, target, stream)?,
             list: List::new(entities, options.limit, target, stream)?,
-            random: Random::new(options.load.seed, CHOICE_STREAM + connection),
+            random: crate::random::stream(options.load.seed, CHOICE_STREAM + connection),
             shares: Shares {
                 publish: options.publish,
                 get: options.get,
@@ -122,7 +122,7 @@ mod tests {
             get: 8,
             list: 1,
         };
-        let mut random = Random::new(3, 0);
+        let mut random = crate::random::stream(3, 0);
         let mut drawn = [0_u64; 3];
         for _ in 0..100_000 {
             drawn[shares.kind(&mut random)] += 1;
@@ -139,7 +139,7 @@ mod tests {
             get: 1,
             list: 0,
         };
-        let mut random = Random::new(3, 0);
+        let mut random = crate::random::stream(3, 0);
         assert!((0..1000).all(|_| shares.kind(&mut random) == GET));
     }
 }

@@ -12,8 +12,8 @@ pub(crate) mod ramp;
 use crate::clock::Moment;
 use crate::http::Answer;
 
-/// What the sender remembers of a request until its answer comes; what it means is the workload's
-/// affair.
+/// What the sender remembers of a request until its answer comes; only the workload knows what it
+/// means.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ticket {
     pub(crate) entity: u64,
@@ -42,7 +42,7 @@ pub(crate) trait Workload {
     /// Bytes at the start of each body that [`Self::read_answer`] looks at.
     const BODY_BYTES_READ: usize;
 
-    /// Names of the kinds of requests whose latencies are told apart; none where there is one kind.
+    /// Names of the kinds of requests whose latencies are told apart; none if there is one kind.
     const KINDS: &'static [&'static str] = &[];
 
     /// Appends the next request, which is due at `due`.

@@ -14,17 +14,17 @@ use crate::http::Answer;
 use crate::keys::Keys;
 use crate::net::Target;
 use crate::options::{EntityOptions, LoadOptions, PublishOptions};
-use crate::random::Random;
 use crate::report::Report;
 use crate::verify::{self, Written};
 use anyhow::{Result, bail};
+use fastrand::Rng;
 
 /// The events of one connection.
 #[derive(Debug)]
 pub(crate) struct Publish {
     head: Vec<u8>,
     text: EventText,
-    random: Random,
+    random: Rng,
     /// One for each entity of this connection: number `index * stride + first`.
     written: Vec<Written>,
     first: u64,
@@ -41,11 +41,12 @@ impl Publish {
         connection: usize,
     ) -> Result<Self> {
         let entities = Entities::new(options)?;
-        // More connections than entities share them, which `run` refuses where it matters.
+        // If there are more connections than entities, connections share entities; `run` refuses
+        // that with `--verify`.
         let stride = u64::from(load.connections).min(entities.count);
         let first = connection as u64 % stride;
         let share = (entities.count - first).div_ceil(stride);
-        let mut random = Random::new(load.seed, connection);
+        let mut random = crate::random::stream(load.seed, connection);
         let text = EventText::new(entities, options, &mut random);
         Ok(Self {
             head: target.head("POST /api/events", Some(text.len(COUNTER_DIGITS))),
@@ -118,9 +119,9 @@ pub(crate) fn run(options: &PublishOptions) -> Result<()> {
             .iter()
             .flat_map(Publish::written)
             .collect();
-        let findings = verify::run(&plan, &entities, &written, options.verify_wait)?;
-        findings.describe(&mut report);
-        verified = findings.judge();
+        let verification = verify::run(&plan, &entities, &written, options.verify_wait)?;
+        verification.describe(&mut report);
+        verified = verification.judge();
     }
     report.print(options.load.json);
     verified?;

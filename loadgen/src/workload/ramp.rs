@@ -18,13 +18,13 @@ use crate::stats::Stats;
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-/// A rate holds only where so much of it was answered in the measured time.
+/// Share of a rate that must be answered in the measured time, or the rate does not hold.
 const ANSWERED_SHARE_MIN: f64 = 0.95;
 
-/// No server is tried with more requests a second.
+/// Highest rate that is tried, requests a second.
 const RATE_MAX: u64 = 100_000_000;
 
-/// What rate is next, from what came of those before.
+/// Chooses the next rate from the results of those before.
 #[derive(Debug)]
 struct Search {
     next: u64,

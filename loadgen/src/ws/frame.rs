@@ -28,7 +28,7 @@ pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
-    /// With the status code, 1005 where there is none (§7.4.1).
+    /// With the status code; 1005 if there is none (§7.4.1).
     Close(u16),
 }
 
