@@ -2,13 +2,14 @@
 
 mod support;
 
+use fastrand::Rng;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::server::{Server, Setup};
 use support::watch::Watcher;
-use support::{Random, batch, event, files, wait_for};
+use support::{batch, event, files, wait_for};
 use tempfile::TempDir;
 
 fn setup(dir: &Path, shards: u32) -> Setup {
@@ -23,10 +24,10 @@ fn manifests(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Publishes events of many entities, some of them deletions.
-fn churn(server: &Server, random: &mut Random, events: usize) {
+fn churn(server: &Server, random: &mut Rng, events: usize) {
     let events: Vec<String> = (0..events)
         .map(|_| {
-            let number = random.below(1 << 30);
+            let number = random.u64(..1 << 30);
             let id = format!("n{}/{}", number % 17, number % 211);
             let text = "x".repeat(usize::try_from(number % 300).expect("it fits"));
             match number % 6 {
@@ -55,7 +56,7 @@ fn a_start_replays_what_came_since_the_last_checkpoint() {
     for shards in [1, 2] {
         let dir = TempDir::new().expect("a temporary directory");
         let server = setup(dir.path(), shards).start();
-        let mut random = Random(7);
+        let mut random = Rng::with_seed(7);
         for _ in 0..4 {
             churn(&server, &mut random, 2_000);
         }
@@ -90,7 +91,7 @@ fn a_start_replays_what_came_since_the_last_checkpoint() {
 fn without_checkpoints_the_state_comes_from_the_log_and_the_file_is_named() {
     let dir = TempDir::new().expect("a temporary directory");
     let server = setup(dir.path(), 1).start();
-    let mut random = Random(11);
+    let mut random = Rng::with_seed(11);
     for _ in 0..3 {
         churn(&server, &mut random, 1_500);
     }
@@ -201,7 +202,7 @@ fn watchers_do_not_notice_and_files_stay_few() {
     let early = server.entity("early/one").json();
     let mut watcher = Watcher::connect(&server);
     watcher.subscribe("live/a");
-    let mut random = Random(3);
+    let mut random = Rng::with_seed(3);
     let mut seen = std::collections::BTreeSet::new();
     let mut number = 0;
     while seen.len() < 12 {

@@ -8,6 +8,7 @@
 
 mod support;
 
+use fastrand::Rng;
 use serde_json::json;
 use std::fs;
 use std::net::TcpListener;
@@ -16,7 +17,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::http::Connection;
 use support::server::{Server, Setup, free_port};
-use support::{Random, batch, event, wait_for};
+use support::{batch, event, wait_for};
 use tempfile::TempDir;
 
 const PRODUCERS: usize = 4;
@@ -50,13 +51,13 @@ fn produce(
     mut progress: Progress,
     total: &AtomicUsize,
 ) -> Progress {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let Ok(mut connection) = Connection::try_open(port) else {
         return progress;
     };
     loop {
-        let count = if random.below(4) == 0 {
-            1 + random.below(20)
+        let count = if random.u64(..4) == 0 {
+            1 + random.u64(..20)
         } else {
             1
         };

@@ -3,11 +3,12 @@
 
 mod support;
 
+use fastrand::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use support::http::{Response, percent_encoded};
 use support::server::{Server, Setup};
-use support::{Random, batch, event, namespace, on_each, wait_for};
+use support::{batch, event, namespace, on_each, wait_for};
 use tempfile::TempDir;
 
 /// What was seen of an id: when its state changed, and to what.
@@ -23,14 +24,14 @@ const IDS: &[&str] = &["a/1", "a/2", "ab/1", "b/1", "b/2/x", "room", "hall", "c/
 
 impl Witness {
     /// Publishes a random event and remembers what came of it.
-    fn publish(&mut self, server: &Server, random: &mut Random) {
+    fn publish(&mut self, server: &Server, random: &mut Rng) {
         let id = pick(random, IDS);
-        let properties = match random.below(8) {
+        let properties = match random.u64(..8) {
             0 => r#"{"__deleted__":true}"#.to_owned(),
             1 => "{}".to_owned(),
             // Large, so that the log goes through several segments.
             2 => format!(r#"{{"large":"{}"}}"#, "x".repeat(20_000)),
-            _ => format!(r#"{{"p{}":{}.50}}"#, random.below(3), random.below(1000)),
+            _ => format!(r#"{{"p{}":{}.50}}"#, random.u64(..3), random.u64(..1000)),
         };
         let answer = server.publish(id, &properties);
         let events = self.events.entry(id.to_owned()).or_default();
@@ -106,8 +107,8 @@ fn check_entity(server: &Server, id: &str, at: &str, expected: Option<&Value>) {
     }
 }
 
-fn pick<'t>(random: &mut Random, from: &[&'t str]) -> &'t str {
-    from[usize::try_from(random.below(from.len() as u64)).expect("an index")]
+fn pick<'t>(random: &mut Rng, from: &[&'t str]) -> &'t str {
+    from[random.usize(..from.len())]
 }
 
 fn text(value: &Value) -> String {
@@ -145,7 +146,7 @@ fn code(answer: &Response) -> String {
 #[test]
 fn the_past_is_told_as_it_was_through_restarts_kills_and_other_shard_counts() {
     let data_dir = TempDir::new().expect("a temporary directory");
-    let mut random = Random(42);
+    let mut random = Rng::with_seed(42);
     let mut witness = Witness::default();
     for (round, shards) in [1, 3, 3, 2].into_iter().enumerate() {
         let server = Setup::new(data_dir.path(), shards)

@@ -3,9 +3,10 @@
 
 mod support;
 
+use fastrand::Rng;
 use support::http::{Connection, answered, chunked, publish_request, request};
 use support::server::Server;
-use support::{Random, event, namespace, on_each};
+use support::{event, namespace, on_each};
 
 /// What a client may send in one request head and still be served.
 const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
@@ -304,10 +305,10 @@ fn mutated_requests_never_end_the_process() {
                 r#"{"prefix":"nothing/"}"#,
             ),
         ];
-        let mut random = Random(SEED);
+        let mut random = Rng::with_seed(SEED);
         for round in 0..400 {
             let mut bytes = valid[round % valid.len()].clone().into_bytes();
-            for _ in 0..=random.below(4) {
+            for _ in 0..=random.u64(..4) {
                 mutate(&mut bytes, &mut random);
             }
             let Ok(mut connection) = Connection::try_open(server.port) else {
@@ -330,11 +331,10 @@ fn mutated_requests_never_end_the_process() {
     });
 }
 
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    let len = bytes.len() as u64;
-    let at = usize::try_from(random.below(len)).expect("an index");
-    let byte = u8::try_from(random.below(256)).expect("below 256");
-    match random.below(5) {
+fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
+    let at = random.usize(..bytes.len());
+    let byte = random.u8(..);
+    match random.u64(..5) {
         0 => bytes[at] = byte,
         1 => bytes.insert(at, byte),
         2 => bytes.truncate(at.max(1)),

@@ -5,6 +5,7 @@
 
 mod support;
 
+use fastrand::Rng;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -13,7 +14,7 @@ use support::connectors::KEY;
 use support::http::percent_encoded;
 use support::script::{Recorded, complain, flux, read_request, record, run, succeed};
 use support::server::{Server, Setup, free_port};
-use support::{Random, namespace, on_each, quoted};
+use support::{namespace, on_each, quoted};
 
 /// What the README types, `stream source entity_id properties`.
 const PUBLISHED: &str = r#"
@@ -413,7 +414,7 @@ fn wrong_usage_is_refused_before_anything_is_sent() {
 #[test]
 fn the_json_checker_agrees_with_a_parser() {
     const SEED: u64 = 0x5eed_0002;
-    let mut random = Random(SEED);
+    let mut random = Rng::with_seed(SEED);
     let url = format!("http://127.0.0.1:{}", free_port());
     let sound = [
         r#"{"a":[1,-0.5e+10,true,false,null,"x\"\\\/\b\f\n\r\t\u00e9"],"b":{}}"#,
@@ -423,11 +424,10 @@ fn the_json_checker_agrees_with_a_parser() {
     let mut texts: Vec<String> = sound.map(str::to_owned).into();
     for round in 0..90 {
         let mut chars: Vec<char> = sound[round % sound.len()].chars().collect();
-        let at = usize::try_from(random.below(chars.len() as u64)).expect("an index");
+        let at = random.usize(..chars.len());
         let alphabet: Vec<char> = "{}[]:,\"\\01-+.eEtu \n\t\u{1}aü".chars().collect();
-        let with =
-            alphabet[usize::try_from(random.below(alphabet.len() as u64)).expect("an index")];
-        match random.below(3) {
+        let with = alphabet[random.usize(..alphabet.len())];
+        match random.u64(..3) {
             0 => chars[at] = with,
             1 => chars.insert(at, with),
             _ => drop(chars.remove(at)),
