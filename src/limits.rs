@@ -152,7 +152,9 @@ pub const CLOSE_SECONDS_MAX: u64 = 5;
 pub const SHUTDOWN_SECONDS_MAX: u64 = 5;
 /// Seconds between two `metrics_update` messages.
 pub const METRICS_INTERVAL_SECONDS: u64 = 2;
-/// Seconds for which a connection that published counts as an active publisher.
+/// Distinct sources that `publishers.active` counts at most.
+pub const ACTIVE_SOURCES_MAX: usize = 10_000;
+/// Seconds for which a source that published counts as an active publisher.
 pub const PUBLISHER_ACTIVE_SECONDS: u64 = 10;
 /// Seconds between two attempts to prepare a segment after one failed.
 pub const SPARE_RETRY_SECONDS: u64 = 1;

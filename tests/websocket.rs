@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::server::Server;
+use support::server::{Server, Setup};
 use support::watch::Watcher;
 use support::{batch, event, is_snake_case, is_timestamp, namespace, on_each};
 use tungstenite::Message;
@@ -378,6 +378,28 @@ fn metrics_come_by_themselves_unless_turned_off() {
         silent.send(r#"{"type":"ping"}"#);
         assert_eq!(silent.next_of_any_type(), json!({"type": "pong"}));
     });
+}
+
+#[test]
+fn publishers_are_counted_by_their_source_and_not_by_their_connections() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let server = Setup::new(directory.path(), 2).start();
+    let mut watcher = Watcher::connect_to(&server, "/api/ws");
+    for n in 0..7 {
+        let source = ["one", "two"][n % 2];
+        let body = format!(
+            r#"{{"stream":"s","source":"{source}","payload":{{"entity_id":"n{n}/a","properties":{{}}}}}}"#
+        );
+        let answer = server.connect().request("POST", "/api/events", &body);
+        assert_eq!(answer.status, 200);
+    }
+    let mut counts = Vec::new();
+    while counts.last() != Some(&Some(2)) {
+        let metrics = watcher.next_of_any_type();
+        counts.push(metrics["publishers"]["active"].as_u64());
+        assert!(counts.len() < 6, "{counts:?}");
+    }
+    assert!(counts.iter().all(|count| *count <= Some(2)), "{counts:?}");
 }
 
 #[test]

@@ -210,6 +210,19 @@ impl BatchPlan {
         self.items.is_empty()
     }
 
+    /// Why the server could take no item of the batch now, if that is so: every item was sound, none was stored, and each
+    /// shard says 503. The request fails as a whole then, so that a client which retries on 503 loses nothing.
+    pub fn unavailable(&self, outcomes: &[PartOutcome]) -> Option<ApiError> {
+        let is_sound = |item: &Item| matches!(item, Item::Packed { .. });
+        if !self.items.iter().all(is_sound) || outcomes.iter().any(|part| part.stored > 0) {
+            return None;
+        }
+        let mut errors = outcomes.iter().filter_map(|part| part.error.as_ref());
+        let first = errors.next()?;
+        let all = first.status() == 503 && errors.all(|error| error.status() == 503);
+        all.then(|| first.clone())
+    }
+
     /// Writes the answer. `outcomes`: one for each shard.
     pub fn answer(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
         out.reserve(self.answers.len().saturating_add(ANSWER_FRAME_BYTES));

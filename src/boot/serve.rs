@@ -510,6 +510,7 @@ impl CoreStart {
 }
 
 /// Recovers a core's shard, says what was found, and shows how far it has come.
+#[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
 fn recover(
     data_dir: &DataDir,
     log: LogDir,

@@ -9,11 +9,13 @@
 
 mod answers;
 mod changes;
+mod recent_sources;
 mod replay;
 mod system_entities;
 
 pub use answers::{Chunk, NamespaceCounts};
 pub use changes::CollectedChanges;
+pub use recent_sources::SourceHashes;
 pub(crate) use replay::{Batch, Target};
 pub use replay::{ReplayFault, replay_record};
 
@@ -34,6 +36,7 @@ use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointMeta, CheckpointThrottle, LayerError,
     LayerStack, PendingCheckpoint, Sequence,
 };
+use recent_sources::RecentSources;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use system_entities::SystemEntities;
@@ -74,6 +77,7 @@ pub struct Engine {
     hits: Vec<u16>,
     changes: ChangeCollector,
     tombstone: Vec<u8>,
+    sources: RecentSources,
 }
 
 /// An entity that was found.
@@ -329,6 +333,9 @@ impl Engine {
         let sequence = log.append(time.as_micros(), bytes)?;
         self.last_time = time;
         self.events += 1;
+        if event.stream != DELETE_STREAM {
+            self.sources.note(event.source);
+        }
         let applied = self.state.apply(promoted, (sequence, time), &event);
         self.names.count(event.entity_id, applied, time);
         match applied {
@@ -346,6 +353,11 @@ impl Engine {
             Applied::Absent => {}
         }
         Ok(sequence)
+    }
+
+    /// The sources of the events that were stored since the last call.
+    pub fn take_sources(&mut self) -> SourceHashes {
+        self.sources.take()
     }
 
     fn match_subscribers(&mut self, entity_id: &str) -> bool {

@@ -75,8 +75,6 @@ pub(crate) struct Connection {
     pub(crate) sent_ms: u64,
     /// When it was last answered over HTTP, monotonic microseconds; `None` where something came in since.
     pub(crate) answered_micros: Option<u64>,
-    /// When it last published; 0: never.
-    pub(crate) published_ms: u64,
 }
 
 /// What a look at the clock says about a connection.
@@ -127,7 +125,6 @@ impl Connection {
             began_ms: now_ms,
             sent_ms: now_ms,
             answered_micros: None,
-            published_ms: 0,
         }
     }
 

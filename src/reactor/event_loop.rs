@@ -54,8 +54,6 @@ pub(crate) struct Core {
     pub(crate) listener: Option<TcpListener>,
     /// The listener is not polled: the process was out of descriptors.
     pub(crate) listener_paused: bool,
-    /// When connections that have ended last published, oldest first.
-    pub(crate) ended_publishers: std::collections::VecDeque<u64>,
     pub(crate) connections: Slots<Connection>,
     pub(crate) flusher: Flusher,
     spin: SpinBeforePark,
@@ -178,7 +176,6 @@ impl Core {
             timer,
             listener: Some(parts.listener),
             listener_paused: false,
-            ended_publishers: std::collections::VecDeque::new(),
             connections: Slots::default(),
             spin: SpinBeforePark::default(),
             prefetcher: Prefetcher::default(),

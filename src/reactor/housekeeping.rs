@@ -41,23 +41,17 @@ impl Core {
     pub(crate) fn sweep(&mut self) {
         let now_ms = self.now_ms;
         let timeouts = self.config.timeouts;
-        let active_ms = limits::PUBLISHER_ACTIVE_SECONDS * 1000;
-        while self
-            .ended_publishers
-            .front()
-            .is_some_and(|then| now_ms.saturating_sub(*then) >= active_ms)
-        {
-            self.ended_publishers.pop_front();
+        if let Some(shard) = &mut self.context.router.shard {
+            let counters = &self.context.counters;
+            let active = counters
+                .sources
+                .note(&shard.engine_mut().take_sources(), now_ms);
+            counters.publishers.store(active, Relaxed);
         }
-        let mut publishers = self.ended_publishers.len() as u64;
         for index in self.connections.indexes() {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
-            let recent = now_ms.saturating_sub(connection.published_ms);
-            if connection.published_ms > 0 && recent < active_ms {
-                publishers += 1;
-            }
             match connection.overdue(now_ms, timeouts) {
                 Overdue::No => {}
                 Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
@@ -78,11 +72,6 @@ impl Core {
             }
             self.queue_write(index);
         }
-        self.context
-            .counters
-            .of(self.context.router.core)
-            .publishers
-            .store(publishers, Relaxed);
     }
 
     pub(crate) fn time_out(&mut self, index: u32, part: &'static str, after_ms: u64) {

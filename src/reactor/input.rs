@@ -360,7 +360,6 @@ impl Core {
                     reader.wipe_consumed();
                     self.received.zeroize();
                 }
-                Next::Published => connection.published_ms = now_ms.max(1),
                 Next::Upgrade { metrics } => {
                     self.upgrade(index, connection, metrics);
                     return;

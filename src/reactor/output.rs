@@ -5,7 +5,6 @@ use super::event_loop::{Core, reuse};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
 use crate::front::ws::{SLOW_READER, TRY_AGAIN_LATER};
-use crate::limits;
 use crate::service::subscribe::Subscriber;
 use crate::shard::Message;
 use crate::subscribe::ChangeBatch;
@@ -156,12 +155,6 @@ impl Core {
                 generation: connection.generation,
             };
             websocket.leave(&mut self.context, subscriber);
-        }
-        // A producer that connects anew for each event is one all the same; beyond the bound some are not counted.
-        if connection.published_ms > 0
-            && self.ended_publishers.len() < limits::PIPELINE_REQUESTS_MAX
-        {
-            self.ended_publishers.push_back(connection.published_ms);
         }
         self.poller.remove(&connection.socket);
         self.connections.release(index);

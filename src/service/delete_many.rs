@@ -20,7 +20,7 @@ pub(crate) struct PendingDeletes {
     collecting: bool,
     waiting: usize,
     deleted: usize,
-    errors: Vec<(Box<str>, String)>,
+    errors: Vec<(Box<str>, ApiError)>,
     access: Access,
 }
 
@@ -166,17 +166,30 @@ impl PendingDeletes {
             match (done.get(index), error) {
                 (Some(true), _) => self.deleted += 1,
                 (Some(false), _) if self.named => {
-                    self.errors.push((id, ApiError::NoEntity.to_string()));
+                    self.errors.push((id, ApiError::NoEntity));
                 }
                 (Some(false), _) | (None, None) => {}
-                (None, Some(error)) => self.errors.push((id, error.to_string())),
+                (None, Some(error)) => self.errors.push((id, error.clone())),
             }
         }
     }
 
+    /// What became of each entity; one failure of the whole if the server could delete none of them now.
     fn finish<L>(&self, context: &mut Context<L>) -> Outcome {
+        let is_unavailable = |(_, error): &(_, ApiError)| error.status() == 503;
+        if let Some((_, first)) = self.errors.first()
+            && self.deleted == 0
+            && self.errors.iter().all(is_unavailable)
+        {
+            return Outcome::Failed(first.clone());
+        }
+        let errors: Vec<(Box<str>, String)> = self
+            .errors
+            .iter()
+            .map(|(id, error)| (id.clone(), error.to_string()))
+            .collect();
         context.answer.clear();
-        delete::answer(&mut context.answer, self.deleted, &self.errors);
+        delete::answer(&mut context.answer, self.deleted, &errors);
         Outcome::Done
     }
 }

@@ -127,7 +127,6 @@ pub(crate) fn begin_batch<L: Log>(
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
-    context.check_ready()?;
     let shards = context.router.shards;
     let mut decoding = BatchContext {
         now_ms: context.router.now.as_millis(),
@@ -185,8 +184,11 @@ impl PendingBatch {
         (self.waiting == 0).then(|| self.finish(context))
     }
 
-    /// The verdict on each event, and the errors of the shards that stored less than they were given.
+    /// The verdict on each item; one failure of the whole if the server could take none of them now.
     fn finish<L>(&self, context: &mut Context<L>) -> Outcome {
+        if let Some(error) = self.plan.unavailable(&self.outcomes) {
+            return Outcome::Failed(error);
+        }
         context.answer.clear();
         self.plan.answer(&self.outcomes, &mut context.answer);
         Outcome::Done

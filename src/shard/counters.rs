@@ -1,6 +1,7 @@
 //! The little that all cores know of each other: counters, each written by one core and read by all, and three flags.
 //! Nothing here orders anything; a reader may be a moment behind.
 
+use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
 use crate::api::encode::Metrics;
 use crate::limits::RESERVE_BYTES;
@@ -21,8 +22,6 @@ pub(crate) struct CoreCounters {
     pub(crate) websockets: AtomicU64,
     /// Subscriptions of its connections.
     pub(crate) subscriptions: AtomicU64,
-    /// Connections that published lately.
-    pub(crate) publishers: AtomicU64,
     /// Connections that could not be accepted.
     pub(crate) accept_failures: AtomicU64,
     /// 1 once its log is replayed.
@@ -55,6 +54,10 @@ pub(crate) struct Counters {
     pub(crate) connected: AddressLimiter,
     /// Subscriptions by address.
     pub(crate) subscribed: AddressLimiter,
+    /// Sources that published lately, by name.
+    pub(crate) sources: ActiveSources,
+    /// How many those are, as a core last counted them.
+    pub(crate) publishers: AtomicU64,
     /// The directory was made.
     pub(crate) has_directory: AtomicBool,
     stopping: AtomicBool,
@@ -71,6 +74,8 @@ impl Counters {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
             connected: AddressLimiter::new(),
             subscribed: AddressLimiter::new(),
+            sources: ActiveSources::default(),
+            publishers: AtomicU64::new(0),
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
@@ -97,7 +102,7 @@ impl Counters {
             events: self.sum(|core| &core.events),
             events_per_10_seconds: 0,
             websockets: self.sum(|core| &core.websockets),
-            publishers: self.sum(|core| &core.publishers),
+            publishers: self.publishers.load(Relaxed),
         }
     }
 

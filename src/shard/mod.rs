@@ -7,11 +7,12 @@
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
 //! | `router` | the way from a core to every shard |
-//! | `counters`, `address_limiter` | the little that cores share |
+//! | `counters`, `address_limiter`, `active_sources` | the little that cores share |
 //! | `base` | the state that a shortened log begins with |
 //! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod active_sources;
 mod address_limiter;
 mod base;
 mod counters;

@@ -28,8 +28,6 @@ pub(crate) enum Next {
     Go,
     /// Closes after its answers: the end of the last one is the end of the connection.
     Last,
-    /// Goes on, and counts as a publisher.
-    Published,
     /// Goes on; the request's bytes are to be overwritten.
     Secret,
     /// Speaks WebSocket from here on.
@@ -119,14 +117,8 @@ fn dispatch<L: Log>(
     let caller = client.caller(head);
     let mut next = Next::Go;
     let begun = match route(head.method, head.path)? {
-        Route::Publish => {
-            next = Next::Published;
-            publish::begin(context, &caller, body)?
-        }
-        Route::PublishBatch => {
-            next = Next::Published;
-            publish::begin_batch(context, &caller, body)?
-        }
+        Route::Publish => publish::begin(context, &caller, body)?,
+        Route::PublishBatch => publish::begin_batch(context, &caller, body)?,
         Route::List => {
             let query = ListQuery::parse(head.query)?;
             if query.limit.is_none() && query.at.is_none() && head.version == Version::Http10 {
