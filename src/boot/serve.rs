@@ -37,9 +37,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Where the logs of a data directory lie.
-const LOG_NAME: &str = "log";
-
 /// Why the server did not start. Each message says what and, where that helps, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -219,7 +216,6 @@ fn serve(
     (ended, end): (&Sender<End>, &Receiver<End>),
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
-    let is_new = !settings.data_dir.join(LOG_NAME).is_dir();
     let mut data_dir = open_data_dir(settings, shards)?;
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
@@ -228,7 +224,7 @@ fn serve(
     if let Err(error) = &reserved {
         report::warning(&format!("no headroom on the disk: {error}"));
     }
-    let (store, registry) = open_control(settings, &data_dir, is_new)?;
+    let (store, registry) = open_control(settings, &data_dir)?;
     let tenants = machine.tenants(settings, &registry);
     let mut store = Some(store);
     let data_dir = Arc::new(data_dir);
@@ -348,10 +344,9 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
 fn open_control(
     settings: &Settings,
     data_dir: &DataDir,
-    is_new: bool,
 ) -> Result<(ControlStore, Registry), StartError> {
     let path = data_dir.control_path();
-    if !is_new && !path.is_dir() {
+    if data_dir.lacks_control().map_err(unusable(settings))? {
         if settings.auth {
             return Err(StartError::NoControl { path: path.into() });
         }
@@ -373,6 +368,14 @@ fn open_control(
         ));
     }
     Ok((store, registry))
+}
+
+/// For what is wrong with the data directory.
+fn unusable(settings: &Settings) -> impl Fn(StorageError) -> StartError {
+    |source| StartError::DataDir {
+        path: settings.data_dir.as_path().into(),
+        source: Box::new(source),
+    }
 }
 
 fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {

@@ -93,6 +93,20 @@ pub enum StorageError {
         /// What should exist.
         path: Box<Path>,
     },
+    /// The log is gone, though something that was made after it is there.
+    #[error("missing: {}, though {} is there: is a volume not mounted? Nothing was changed; to begin with nothing, remove the rest of the data directory too", path.display(), evidence.display())]
+    LogGone {
+        /// What should exist.
+        path: Box<Path>,
+        /// What shows that it did.
+        evidence: Box<Path>,
+    },
+    /// The log was made in another data directory.
+    #[error("the log in {} was made in another data directory than the rest of this one", path.display())]
+    ForeignLog {
+        /// The log's directory.
+        path: Box<Path>,
+    },
     /// The header's checksum does not match.
     #[error("header of segment {} is damaged", path.display())]
     DamagedHeader {

@@ -359,6 +359,29 @@ fn tell_all(lives_before: usize, plan: impl Fn(usize) -> Plan) -> usize {
     passes
 }
 
+#[test]
+fn a_first_start_goes_on_wherever_the_one_before_was_cut_off() {
+    let start = |root: &Path| {
+        let data = DataDir::open(root, 1, OPTIONS)?;
+        assert!(!data.lacks_control()?, "nothing was ever acknowledged");
+        drop(data.take_control_log(OPTIONS)?);
+        Ok::<(), StorageError>(())
+    };
+    let mut passes = 0;
+    loop {
+        let scratch = scratch();
+        faults::order(Plan::Crash(passes));
+        let cut_off = start(scratch.path());
+        drop(faults::operations());
+        start(scratch.path()).unwrap_or_else(|error| panic!("after {passes} operations: {error}"));
+        if cut_off.is_ok() {
+            break;
+        }
+        passes += 1;
+    }
+    assert!(passes > 20, "{passes} operations");
+}
+
 /// A process may be killed between making a name and flushing the directory that holds it. What the next start builds
 /// on that name would go with it in a power cut.
 #[test]

@@ -214,6 +214,20 @@ pub(crate) fn rename_undurably(from: &Path, to: &Path) -> Result<(), StorageErro
     at("rename", from, fs::rename(from, to))
 }
 
+/// Gives a small file these contents, whole and durable, whatever was there before.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let unfinished = super::layout::unfinished(path);
+    let written = create(&unfinished).and_then(|file| {
+        write_at("write", (&file, &unfinished), bytes, 0)?;
+        sync_data(&file, &unfinished)
+    });
+    if written.is_err() {
+        discard(&unfinished);
+    }
+    written?;
+    rename(&unfinished, path, path.parent().unwrap_or(path))
+}
+
 /// Removes a file, durably.
 pub(crate) fn remove(path: &Path, parent: &Path) -> Result<(), StorageError> {
     remove_undurably(path)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/LOCK
+//! <data>/WORLD
 //! <data>/log/000001/000-of-002/00000001.seg
 //!                             /DURABLE
 //!                             /HORIZON
@@ -24,6 +25,7 @@ use crate::StorageError;
 use crate::disk::files;
 use crate::format::header::LogId;
 
+pub(crate) const WORLD_NAME: &str = "WORLD";
 pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) const LOG_NAME: &str = "log";
 /// The directory of the control log, in a data directory.
@@ -171,8 +173,11 @@ pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
 }
 
 /// Whether a path below a data directory is one of a file that belongs to a log, its base or its checkpoints, or to
-/// the control log.
+/// the control log, or the `WORLD` file.
 pub(crate) fn is_data_path(path: &str) -> bool {
+    if path == WORLD_NAME {
+        return true;
+    }
     if let Some(name) = path.strip_prefix(CONTROL_NAME)
         && let Some(name) = name.strip_prefix('/')
     {
@@ -254,6 +259,37 @@ pub(crate) fn newest_generation(log_dir: &Path) -> Result<u32, StorageError> {
         newest = generation;
     }
     Ok(newest)
+}
+
+/// Checks that nothing is there that was made after a log of a later generation than the `newest` that is there:
+/// such a log is gone, for example because its volume is not mounted. To begin a new one in its place would bury it.
+/// Blocks.
+///
+/// # Errors
+///
+/// `LogGone` with the first generation that is missing.
+pub(crate) fn check_not_gone(root: &Path, newest: u32) -> Result<(), StorageError> {
+    let mut evidence = Vec::new();
+    if newest == 0 {
+        let made_later = [WORLD_NAME, CONTROL_NAME].map(|name| root.join(name));
+        evidence.extend(made_later.into_iter().filter(|path| path.exists()));
+    }
+    for kind in [CHECKPOINTS_NAME, BASE_NAME] {
+        let dir = root.join(kind);
+        if !dir.is_dir() {
+            continue;
+        }
+        let names = files::names(&dir)?.into_iter();
+        let later = names.filter(|name| parse_generation(name).is_some_and(|it| it > newest));
+        evidence.extend(later.map(|name| dir.join(name)));
+    }
+    match evidence.into_iter().next() {
+        None => Ok(()),
+        Some(evidence) => Err(StorageError::LogGone {
+            path: root.join(LOG_NAME).join(generation_name(newest + 1)).into(),
+            evidence: evidence.into(),
+        }),
+    }
 }
 
 /// How many shards a generation has.
@@ -395,11 +431,12 @@ mod tests {
 
     #[test]
     fn only_paths_of_files_that_a_backup_holds_are_taken_for_data() {
-        for path in ["control/00000001.seg", "control/DURABLE"] {
+        for path in ["control/00000001.seg", "control/DURABLE", "WORLD"] {
             assert!(is_data_path(path), "{path}");
         }
         for path in [
             "control",
+            "WORLD/a",
             "control/",
             "controls/00000001.seg",
             "control00000001.seg",

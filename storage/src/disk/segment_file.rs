@@ -1,5 +1,6 @@
 //! A segment file as it is found: its path and its checked header, and its bytes mapped for reading.
 
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::StorageError;
 use crate::format::header::{
     Activation, FORMAT_VERSION, HEADER_BYTES, HeaderFault, LogId, SegmentHeader,
 };
+use crate::format::world::{self, World};
 
 /// A segment file that exists and whose header is known.
 #[derive(Debug, Clone)]
@@ -82,6 +84,19 @@ fn misplaced(header: &SegmentHeader, log: LogId, ordinal: u64) -> Option<&'stati
         .into_iter()
         .find(|(_, same)| !same)
         .map(|(field, _)| field)
+}
+
+/// The world that a segment file names; `None` if it names none, or its header is damaged. Blocks.
+pub(crate) fn stated_world(path: &Path) -> Result<Option<World>, StorageError> {
+    let file = files::open_read(path)?;
+    files::read_single_pages(&file);
+    let mut page = [0; HEADER_BYTES];
+    match file.read_exact_at(&mut page, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => at("read header of", path, read)?,
+    }
+    let header = SegmentHeader::decode(&page).ok();
+    Ok(header.and_then(|header| world::decode_in_segment(&page, header.identity)))
 }
 
 /// Maps a segment that nobody writes to.

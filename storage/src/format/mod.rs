@@ -6,6 +6,7 @@
 //! | `record` | one record |
 //! | `gap` | a record that stands for lost ones |
 //! | `walk` | the records of a segment, one after the other |
+//! | `world` | the `WORLD` file, and its part in a segment |
 //! | `slot` | one slot of the `DURABLE` file |
 //! | `log_start` | the `HORIZON` file |
 //! | `index` | the history index of a segment |
@@ -24,6 +25,7 @@ pub(crate) mod log_start;
 pub(crate) mod record;
 pub(crate) mod slot;
 pub(crate) mod walk;
+pub(crate) mod world;
 
 /// A segment's random number. Every checksum in the segment starts from it, so that bytes which another
 /// segment left behind are never taken for this one's.

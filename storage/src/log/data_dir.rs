@@ -16,6 +16,7 @@
 //! the number of shards touches it. It is made when it is first asked for.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +25,10 @@ use crate::disk::files;
 use crate::disk::lock::DirLock;
 use crate::disk::random::random_identity;
 use crate::disk::{ballast, layout};
-use crate::format::header::{Activation, LogId};
+use crate::format::header::{Activation, HEADER_BYTES, LogId};
+use crate::format::record::RECORD_HEAD_BYTES;
 use crate::format::slot::Owner;
+use crate::format::world::{World, WorldFile};
 use crate::log::log_dir::LogDir;
 use crate::log::place::LogPlace;
 use crate::log::recovery::recover;
@@ -33,12 +36,14 @@ use crate::log::retention;
 use crate::log::sealed::{SealedGeneration, SealedLog};
 use crate::log::segment::{SegmentPlan, WriteSpeed};
 use crate::log::watermark::Watermark;
+use crate::log::world_file;
 use crate::{LogOptions, Record, ReplayError, Sequence, StorageError};
 
 /// An open, locked data directory. The lock is held until this and everything taken from it are gone.
 #[derive(Debug)]
 pub struct DataDir {
     root: Arc<Path>,
+    world: World,
     lock: Arc<DirLock>,
     sealed: Vec<SealedGeneration>,
     /// The newest generation's logs by shard, each until it is taken.
@@ -87,17 +92,24 @@ impl DataDir {
         let root = root.as_ref();
         files::create_dir_all(root)?;
         let lock = Arc::new(DirLock::acquire(root)?);
+        layout::sync_names(root)?;
+        let dir = root.join(layout::LOG_NAME);
+        let mut newest = if dir.is_dir() {
+            layout::newest_generation(&dir)?
+        } else {
+            0
+        };
+        layout::check_not_gone(root, newest)?;
+        files::create_dir(&dir)?;
+        layout::remove_unfinished_generation(&dir)?;
+        let stated = world_file::read(root)?;
         let generations = Generations {
+            world: world_file::of_logs(stated, &log_dirs(root, newest)?)?,
             root: root.into(),
-            dir: root.join(layout::LOG_NAME),
+            dir,
             options,
             lock: Arc::clone(&lock),
         };
-        layout::sync_names(root)?;
-        files::create_dir(&generations.dir)?;
-
-        layout::remove_unfinished_generation(&generations.dir)?;
-        let mut newest = layout::newest_generation(&generations.dir)?;
         let found = if newest == 0 {
             None
         } else {
@@ -112,9 +124,17 @@ impl DataDir {
             newest += 1;
             generations.make(newest, shard_count, first)?;
         }
+        if stated.is_none() {
+            let file = WorldFile {
+                world: generations.world,
+                has_control: root.join(layout::CONTROL_NAME).is_dir(),
+            };
+            world_file::write(root, file)?;
+        }
         let sealed = (1..newest).map(|generation| generations.sealed(generation));
         Ok(Self {
             root: root.into(),
+            world: generations.world,
             lock,
             sealed: sealed.collect::<Result<_, _>>()?,
             logs: generations
@@ -149,6 +169,28 @@ impl DataDir {
             shard_count,
         };
         layout::base_path(&self.root, log)
+    }
+
+    /// Whether the control log is missing although there was one, or although there are records whose namespaces it
+    /// would name the owners of. False at a first start that was cut off before it made one. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the names or the headers of a log.
+    pub fn lacks_control(&self) -> Result<bool, StorageError> {
+        if self.control_path().is_dir() {
+            return Ok(false);
+        }
+        if !self.sealed.is_empty() || world_file::read(&self.root)?.is_some_and(|it| it.has_control)
+        {
+            return Ok(true);
+        }
+        for dir in log_dirs(&self.root, 1)? {
+            if !is_untouched(&dir)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where the control log is kept, whether there is one or not.
@@ -207,7 +249,19 @@ impl DataDir {
     /// Where it was taken before: a log has one owner.
     pub fn take_control_log(&self, options: LogOptions) -> Result<LogDir, StorageError> {
         let dir = self.control_path();
-        make_control(&self.root, &dir, options)?;
+        make_control(&self.root, &dir, (options, self.world))?;
+        if let Some(file) = world_file::read(&self.root)?
+            && !file.has_control
+        {
+            let has_control = true;
+            world_file::write(
+                &self.root,
+                WorldFile {
+                    has_control,
+                    ..file
+                },
+            )?;
+        }
         let was_taken = self.is_control_taken.swap(true, Ordering::Relaxed);
         assert!(!was_taken, "the control log is taken once");
         let place = LogPlace {
@@ -217,14 +271,39 @@ impl DataDir {
         };
         Ok(LogDir {
             place,
+            world: self.world,
             options,
             lock: Arc::clone(&self.lock),
         })
     }
 }
 
+/// The directories of all logs, those of generations up to `newest` and the control log.
+fn log_dirs(root: &Path, newest: u32) -> Result<Vec<PathBuf>, StorageError> {
+    let log_dir = root.join(layout::LOG_NAME);
+    let mut dirs = Vec::new();
+    for generation in 1..=newest {
+        let dir = log_dir.join(layout::generation_name(generation));
+        let shard_count = layout::shard_count(&dir)?;
+        dirs.extend((0..shard_count).map(|shard| {
+            dir.join(layout::shard_name(LogId {
+                generation,
+                shard,
+                shard_count,
+            }))
+        }));
+    }
+    let control = root.join(layout::CONTROL_NAME);
+    dirs.extend(control.is_dir().then_some(control));
+    Ok(dirs)
+}
+
 /// Makes the control log where there is none: whole, then named.
-fn make_control(root: &Path, dir: &Path, options: LogOptions) -> Result<(), StorageError> {
+fn make_control(
+    root: &Path,
+    dir: &Path,
+    (options, world): (LogOptions, World),
+) -> Result<(), StorageError> {
     let unfinished = layout::unfinished(dir);
     if unfinished.exists() {
         files::at(
@@ -239,7 +318,7 @@ fn make_control(root: &Path, dir: &Path, options: LogOptions) -> Result<(), Stor
     }
     let made = make_log(
         &unfinished.as_path().into(),
-        LogId::CONTROL,
+        (LogId::CONTROL, world),
         (options, Sequence::new(1)),
     );
     if made.is_err() {
@@ -250,10 +329,22 @@ fn make_control(root: &Path, dir: &Path, options: LogOptions) -> Result<(), Stor
     files::rename(&unfinished, dir, root)
 }
 
+/// Whether a log has its first segment only, and no record in it.
+fn is_untouched(dir: &Path) -> Result<bool, StorageError> {
+    if layout::segment_ordinals(dir)? != [1] {
+        return Ok(false);
+    }
+    let path = dir.join(layout::segment_name(1));
+    let mut head = [0; RECORD_HEAD_BYTES];
+    let read = files::open_read(&path)?.read_exact_at(&mut head, HEADER_BYTES as u64);
+    files::at("read", &path, read)?;
+    Ok(head.iter().all(|&byte| byte == 0))
+}
+
 /// Makes a log with its first segment.
 fn make_log(
     dir: &Arc<Path>,
-    log: LogId,
+    (log, world): (LogId, World),
     (options, first_sequence): (LogOptions, Sequence),
 ) -> Result<(), StorageError> {
     files::create_dir(dir)?;
@@ -265,6 +356,7 @@ fn make_log(
     let plan = SegmentPlan {
         dir: Arc::clone(dir),
         owner,
+        world,
         ordinal: 1,
         capacity: options.first_capacity(),
         first_sequence,
@@ -283,6 +375,7 @@ fn make_log(
 struct Generations {
     root: Arc<Path>,
     dir: PathBuf,
+    world: World,
     options: LogOptions,
     lock: Arc<DirLock>,
 }
@@ -311,6 +404,7 @@ impl Generations {
             };
             LogDir {
                 place,
+                world: self.world,
                 options: self.options,
                 lock: Arc::clone(&self.lock),
             }
@@ -389,7 +483,7 @@ impl Generations {
         for shard in 0..id.shard_count {
             let log = LogId { shard, ..id };
             let dir = path.join(layout::shard_name(log)).into();
-            make_log(&dir, log, (self.options, first_sequence))?;
+            make_log(&dir, (log, self.world), (self.options, first_sequence))?;
         }
         files::sync_dir(path)
     }

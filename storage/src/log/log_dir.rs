@@ -8,6 +8,7 @@ use crate::disk::files::{self, PAGE_BYTES, at};
 use crate::disk::lock::DirLock;
 use crate::disk::segment_file::SegmentEntry;
 use crate::format::header::HEADER_BYTES;
+use crate::format::world::World;
 use crate::log::log_files::LogFiles;
 use crate::log::place::LogPlace;
 use crate::{LogOptions, Sequence, StorageError};
@@ -16,6 +17,8 @@ use crate::{LogOptions, Sequence, StorageError};
 #[derive(Debug)]
 pub struct LogDir {
     pub(crate) place: LogPlace,
+    /// The world that new segments name.
+    pub(crate) world: World,
     pub(crate) options: LogOptions,
     pub(crate) lock: Arc<DirLock>,
 }

@@ -49,15 +49,5 @@ pub(crate) fn write_log_start(
     log_start: LogStart,
 ) -> Result<(), StorageError> {
     let path = dir.join(layout::LOG_START_NAME);
-    let unfinished = layout::unfinished(&path);
-    let bytes = log_start::encode(owner, log_start);
-    let written = files::create(&unfinished).and_then(|file| {
-        files::write_at("write", (&file, &unfinished), &bytes, 0)?;
-        files::sync_data(&file, &unfinished)
-    });
-    if written.is_err() {
-        files::discard(&unfinished);
-    }
-    written?;
-    files::rename(&unfinished, &path, dir)
+    files::replace(&path, &log_start::encode(owner, log_start))
 }

@@ -8,6 +8,7 @@
 //! | `log_files` | a log's segment files as they are found, headers checked |
 //! | `log_start_file` | the `HORIZON` file: what retention removed |
 //! | `watermark` | the `DURABLE` file: how far the log is durable |
+//! | `world_file` | the `WORLD` file: which logs belong together |
 //! | `recovery` | finding the end of a log, and cutting a torn tail |
 //! | `open_log` | an open log: append, write, flush, rotate |
 //! | `segment` | the active segment, and making new ones |
@@ -35,3 +36,4 @@ pub(crate) mod retention;
 pub(crate) mod sealed;
 pub(crate) mod segment;
 pub(crate) mod watermark;
+pub(crate) mod world_file;

@@ -429,6 +429,7 @@ impl Log {
         let plan = SegmentPlan {
             dir: Arc::clone(&self.place.dir),
             owner: self.watermark.owner(),
+            world: self.place.world,
             ordinal: active.ordinal + 1,
             capacity,
             first_sequence: self.first_sequence,

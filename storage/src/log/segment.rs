@@ -31,6 +31,7 @@ use crate::disk::segment_file::SegmentEntry;
 use crate::format::header::{Activation, HEADER_BYTES, SegmentHeader};
 use crate::format::record::{self, record_bytes};
 use crate::format::slot::Owner;
+use crate::format::world::{self, World};
 use crate::format::{CrcSeed, Salt};
 use crate::{Record, Sequence, StorageError};
 
@@ -78,6 +79,8 @@ const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 pub(crate) struct SegmentPlan {
     pub(crate) dir: Arc<Path>,
     pub(crate) owner: Owner,
+    /// The world that the segment names.
+    pub(crate) world: World,
     pub(crate) ordinal: u64,
     pub(crate) capacity: u64,
     pub(crate) first_sequence: Sequence,
@@ -167,6 +170,7 @@ impl SegmentPlan {
         };
         let mut page = [0; HEADER_BYTES];
         header.encode(&mut page);
+        world::encode_in_segment(self.world, header.identity, &mut page);
         if let Some(activation) = activation {
             activation.encode(&mut page, header.salt.seed());
         }

@@ -22,12 +22,13 @@ use std::sync::Arc;
 use crate::disk::files::{self, PAGE_BYTES, at};
 use crate::disk::layout;
 use crate::disk::lock::DirLock;
-use crate::disk::random::random_identity;
+use crate::disk::random::{random_identity, random_world};
 use crate::format::CrcSeed;
 use crate::format::gap::{Gap, RECORD_KIND_GAP};
 use crate::format::header::{Activation, HEADER_BYTES};
 use crate::format::record::{encode, record_bytes};
 use crate::format::slot::Owner;
+use crate::format::world::World;
 use crate::log::log_start_file::write_log_start;
 use crate::log::segment::{SegmentPlan, WriteSpeed};
 use crate::offline::scrub::caches;
@@ -171,10 +172,11 @@ impl Repair {
         }
         at("create directory", quarantine, files::new_dir(quarantine))?;
         files::sync_dir(&self.root)?;
+        let world = self.directory.world.unwrap_or_else(random_world);
         for scrub in &self.logs {
             let dir = &scrub.listing.place.log.dir;
             let below = dir.strip_prefix(&self.root).unwrap_or(dir);
-            repair_log(scrub, &quarantine.join(below))?;
+            repair_log((scrub, world), &quarantine.join(below))?;
             quarantine_useless(scrub, (&self.root, quarantine))?;
         }
         Ok(())
@@ -262,7 +264,7 @@ fn quarantine_useless(
     Ok(())
 }
 
-fn repair_log(scrub: &LogScrub, quarantine: &Path) -> Result<(), StorageError> {
+fn repair_log((scrub, world): (&LogScrub, World), quarantine: &Path) -> Result<(), StorageError> {
     let steps = steps(scrub);
     if steps.is_empty() {
         return Ok(());
@@ -285,7 +287,7 @@ fn repair_log(scrub: &LogScrub, quarantine: &Path) -> Result<(), StorageError> {
     if let Some(log_start) = scrub.listing.lost_log_start {
         write_log_start(dir, owner, log_start)?;
     }
-    let made = make_all(scrub, owner);
+    let made = make_all(scrub, (owner, world));
     if made.is_err() {
         // What it took of a full disk is given back. Where even this fails, opening removes it.
         for (slot, _) in segments(scrub) {
@@ -308,7 +310,10 @@ fn repair_log(scrub: &LogScrub, quarantine: &Path) -> Result<(), StorageError> {
 }
 
 /// Makes the segments that have to be made anew, under temporary names, which it returns with their own.
-fn make_all(scrub: &LogScrub, owner: Owner) -> Result<Vec<(PathBuf, &Path)>, StorageError> {
+fn make_all(
+    scrub: &LogScrub,
+    (owner, world): (Owner, World),
+) -> Result<Vec<(PathBuf, &Path)>, StorageError> {
     let mut made = Vec::new();
     // A gap before all that is left gets the time of the first record after it.
     let mut clock = Clock {
@@ -316,7 +321,10 @@ fn make_all(scrub: &LogScrub, owner: Owner) -> Result<Vec<(PathBuf, &Path)>, Sto
     };
     for (slot, segment) in segments(scrub) {
         if segment.verdict == Verdict::Remake {
-            made.push((remake(scrub, (slot, segment), (owner, clock))?, &*slot.path));
+            made.push((
+                remake(scrub, (slot, segment), (owner, world, clock))?,
+                &*slot.path,
+            ));
         }
         for item in &segment.items {
             clock.pass(item);
@@ -366,7 +374,7 @@ impl Clock {
 fn remake(
     scrub: &LogScrub,
     (slot, segment): (&Slot, &SegmentScrub),
-    (owner, clock): (Owner, Clock),
+    (owner, world, clock): (Owner, World, Clock),
 ) -> Result<PathBuf, StorageError> {
     let source = slot.source.as_ref();
     let original = match source {
@@ -380,6 +388,7 @@ fn remake(
     let plan = SegmentPlan {
         dir: Arc::clone(&scrub.listing.place.log.dir),
         owner,
+        world,
         ordinal: slot.ordinal,
         capacity: capacity.max(needed).next_multiple_of(PAGE_BYTES as u64),
         first_sequence: scrub.listing.first_sequence,

@@ -30,3 +30,5 @@ mod retention;
 mod support;
 #[cfg(test)]
 mod verify;
+#[cfg(test)]
+mod world;

@@ -68,6 +68,11 @@ pub fn backup(
         let position = backup.copy_log(log)?;
         backup.list.logs.push(position);
     }
+    // After the logs, which it speaks of.
+    let world = root.join(layout::WORLD_NAME);
+    if world.exists() {
+        backup.copy_file(&world)?;
+    }
     backup
         .target
         .write(list::NAME, backup.list.encode().as_bytes())?;

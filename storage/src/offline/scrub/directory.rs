@@ -2,12 +2,15 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::finding::{Fault, ScrubFinding};
 use super::listing::{ScrubPlace, Source};
 use crate::disk::{files, layout};
 use crate::format::header::LogId;
+use crate::format::world::World;
 use crate::log::place::LogPlace;
+use crate::log::world_file;
 use crate::{BodyCheck, Sequence, StorageError};
 
 /// The logs of a data directory, those that should be there included.
@@ -16,7 +19,9 @@ pub(crate) struct Directory {
     /// Generation by generation, by shard; the control log last.
     pub(crate) places: Vec<ScrubPlace>,
     pub(crate) findings: Vec<ScrubFinding>,
-    /// A generation is missing.
+    /// The world that the directory belongs to, if anything names it.
+    pub(crate) world: Option<World>,
+    /// A generation is missing, or a log is another directory's.
     pub(crate) is_obscure: bool,
 }
 
@@ -29,10 +34,13 @@ impl Directory {
     pub(crate) fn read(root: &Path, body_check: BodyCheck) -> Result<Self, StorageError> {
         let log_dir = root.join(layout::LOG_NAME);
         if !log_dir.is_dir() {
+            layout::check_not_gone(root, 0)?;
             let path = log_dir.into();
             return Err(StorageError::Missing { path });
         }
+        let stated = world_file::read(root)?.map(|file| file.world);
         let mut directory = Self {
+            world: stated,
             places: Vec::new(),
             findings: Vec::new(),
             is_obscure: false,
@@ -59,8 +67,16 @@ impl Directory {
             let is_sealed = generation < newest;
             directory.add_generation((root, body_check), (&dir, generation, is_sealed))?;
         }
+        match layout::check_not_gone(root, newest) {
+            Err(StorageError::LogGone { path, .. }) => {
+                directory.find(&path, Fault::Missing);
+                directory.is_obscure = true;
+            }
+            checked => checked?,
+        }
         directory.carry_ends();
         directory.add_control(root, body_check);
+        directory.compare_worlds();
         Ok(directory)
     }
 
@@ -84,6 +100,23 @@ impl Directory {
                 known_durable: Sequence::ZERO,
                 body_check,
             });
+        }
+    }
+
+    /// Finds the logs that name another world than the `WORLD` file, or than the first log if there is no such file.
+    fn compare_worlds(&mut self) {
+        let mut foreign = Vec::new();
+        for place in &self.places {
+            // A log that can't be read is reported when it is scrubbed.
+            let named = world_file::of_log(&place.log.dir).ok().flatten();
+            let Some(named) = named else { continue };
+            if *self.world.get_or_insert(named) != named {
+                foreign.push(Arc::clone(&place.log.dir));
+            }
+        }
+        for dir in foreign {
+            self.find(&dir, Fault::ForeignLog);
+            self.is_obscure = true;
         }
     }
 

@@ -94,6 +94,8 @@ pub enum Fault {
     NoWatermark,
     /// A file or directory that a crash left unfinished.
     Unfinished,
+    /// The log was made in another data directory.
+    ForeignLog,
     /// `HORIZON` is missing or damaged, though the first segments are gone.
     NoLogStart,
     /// `HORIZON` is damaged, and nothing was removed.
@@ -147,6 +149,7 @@ impl Fault {
             | Self::NoBase
             | Self::Checkpoint(_)
             | Self::Base { .. }
+            | Self::ForeignLog
             | Self::WrongStart { .. } => Severity::Damage,
         }
     }
@@ -171,6 +174,9 @@ impl Fault {
             }
             Self::NoRecords | Self::DamagedTail { .. } => {
                 "no acknowledged event is known to be missing, but a server refuses to start"
+            }
+            Self::ForeignLog => {
+                "its records are not this data directory's, and a server refuses to start"
             }
             Self::WrongStart { .. } => "this log and the generation before do not belong together",
             Self::TornTail { .. } => {
@@ -204,6 +210,9 @@ impl Fault {
             Self::NewerVersion { .. } => "use the program that wrote it, or a newer one",
             Self::Unreadable { .. } => {
                 "copy the directory to another disk, then restore a backup or run `flux log repair`"
+            }
+            Self::ForeignLog => {
+                "put the log of this data directory back in its place, or restore a backup"
             }
             Self::WrongStart { .. }
             | Self::NoRecords
@@ -274,6 +283,7 @@ impl fmt::Display for Fault {
                     "{bytes} bytes after the last record of a closed segment"
                 )
             }
+            Self::ForeignLog => formatter.write_str("made in another data directory"),
             Self::NoWatermark => formatter.write_str("missing or damaged"),
             Self::NoLogStart => {
                 formatter.write_str("missing or damaged, though first segments are gone")
