@@ -11,6 +11,7 @@ set -euo pipefail
 [ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-2} millions=${MILLIONS:-10}
+build=$(git describe --always --dirty)
 cargo build --release --quiet --locked --workspace
 bin=$PWD/target/release
 data=$(mktemp -d "$PWD/target/figures.XXXXXX")
@@ -44,9 +45,9 @@ memory() { grep RssAnon "/proc/$server/status"; }
 
 # Every load against Flux, the no-op server and Redis in turn.
 table() {
-  printf 'Build %s, %s; %s, %s cores, Linux %s, %s; %s runs of %s s.\n\n' "$(git describe --always --dirty)" \
+  printf 'Build %s, %s; %s, %s cores, Linux %s, %s; %s runs of %s s.\n\n' "$build" \
     "$(date -u '+%Y-%m-%d %H:%M')" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" "$(nproc)" \
-    "$(uname -r)" "$(stat -f -c %T "$data")" "$rounds" "$seconds"
+    "$(uname -r)" "$(df --output=fstype "$data" | tail -1)" "$rounds" "$seconds"
   "$bin/flux-bench" table --rounds "$rounds" --seconds "$seconds" --data-root "$data" "$@"
 }
 

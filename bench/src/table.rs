@@ -109,12 +109,21 @@ fn measure(options: &TableOptions, work: &Work) -> Result<Runs> {
         loadgen: None,
         load: work.load(options.seconds, options.warmup),
     };
+    // The no-op server has no entities, and needs none.
+    let mut noop_trial = trial.clone();
+    if work.kind == Kind::Get {
+        noop_trial.load.push("--no-setup".to_owned());
+    }
     let columns = columns(work.kind);
     let mut runs: Runs = columns.iter().map(|&column| (column, Vec::new())).collect();
     for round in 0..usize::from(options.rounds) {
         for turn in 0..columns.len() {
             let index = (round + turn) % columns.len();
             let contender = contender(columns[index], work)?;
+            let trial = match columns[index] {
+                Column::Noop => &noop_trial,
+                _ => &trial,
+            };
             let figures = trial
                 .run(&contender)
                 .with_context(|| contender.name.clone())?;
