@@ -1,5 +1,5 @@
-//! The hot path allocates nothing per event: request bytes → request → stored event → log → state → answer, with
-//! buffers that are reused from one event to the next.
+//! The hot path allocates nothing per event: request bytes → request → stored event → log → state →
+//! answer, with buffers that are reused from one event to the next.
 
 use flux::api::encode;
 use flux::api::event::{Decoded, EventDecoder, EventIds};
@@ -13,7 +13,7 @@ use flux::wire::http1::{BodyLength, Next, RequestReader, ResponseHead, Version};
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// What one core keeps between events.
+/// The buffers that one core keeps from one event to the next.
 struct Path {
     reader: RequestReader,
     decoder: EventDecoder,

@@ -1,8 +1,9 @@
-//! A data directory copied beside its server, made again from the copy, and moved as JSON lines.
+//! Backup beside a running server, restore, export and import.
 //!
-//! The claims: a backup made under load holds everything that was acknowledged before it began, and nothing that was
-//! never sent, with namespaces and tokens as they were; a damaged one is refused by name; an export imported anywhere,
-//! into any number of shards, gives the same state, to the digit, the version and the microsecond.
+//! The claims: a backup made under load holds everything that was acknowledged before it began, and
+//! nothing that was never sent, with namespaces and tokens as they were; a damaged backup is
+//! refused with the name of the file; an export that is imported into any number of shards gives
+//! the same state, to the digit, the version and the microsecond.
 
 mod support;
 
@@ -87,7 +88,7 @@ fn state(server: &Server) -> Vec<Value> {
     server.entities()
 }
 
-/// The lines of an export without what its place in a log says, sorted.
+/// The lines of an export, sorted, without the members that depend on the place in a log.
 fn lines(export: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(export).expect("an export is UTF-8");
     let mut lines: Vec<String> = text
@@ -216,7 +217,8 @@ fn a_bad_line_ends_an_import_by_its_number_or_is_passed_over() {
     );
 }
 
-/// Publishes numbered events of one entity until it is told to stop, and says what was acknowledged.
+/// Publishes numbered events of one entity until it is told to stop. Returns the last acknowledged
+/// number.
 fn produce(server: &Server, producer: usize, (stop, acknowledged): (&AtomicBool, &AtomicU64)) {
     let mut connection = server.connect();
     let mut number = 0;
@@ -233,7 +235,7 @@ fn produce(server: &Server, producer: usize, (stop, acknowledged): (&AtomicBool,
     }
 }
 
-/// Stops the producers, however the test goes.
+/// Stops the producers, also if the test fails.
 struct Stopper<'s>(&'s AtomicBool);
 
 impl Drop for Stopper<'_> {

@@ -1,4 +1,5 @@
-//! Checkpoints from outside: what they save at a start, what is left without them, and that nobody notices them.
+//! Checkpoints as a user sees them: starts replay less, nothing depends on them, and they disturb
+//! nobody.
 
 mod support;
 
@@ -40,7 +41,7 @@ fn churn(server: &Server, random: &mut Rng, events: usize) {
     assert_eq!(answer["failed"], 0);
 }
 
-/// Events that the last start replayed, by what the server said.
+/// Events that the last start replayed, from the server's messages.
 fn replayed(server: &Server) -> u64 {
     let said = server.said();
     let lines = said.lines().filter(|line| line.contains(": ready after"));
@@ -115,7 +116,7 @@ fn without_checkpoints_the_state_comes_from_the_log_and_the_file_is_named() {
                 .expect("a name")
                 .to_string_lossy()
                 .into_owned();
-            // One that a newer manifest does not need is not looked at.
+            // The server does not read a checkpoint that a newer manifest does not need.
             let said = server.said();
             let is_told = said.contains("checkpoint not used") && said.contains(&name);
             assert!(is_told || replayed(&server) == 0, "{said}");
@@ -181,7 +182,7 @@ fn nothing_acknowledged_is_lost_when_the_server_dies_beside_a_checkpoint() {
     assert!(acknowledged.iter().all(|last| *last > 0));
 }
 
-/// Counts up in one entity until the server is gone; `last` is what it acknowledged.
+/// Counts up in one entity until the server is gone; `last` is the last acknowledged number.
 fn write_until(server: &Server, writer: usize, last: &mut u64, is_over: &AtomicBool) {
     let mut connection = server.connect();
     let (id, text) = (format!("writer-{writer}/a"), "y".repeat(500));

@@ -1,7 +1,9 @@
-//! Connectors with credentials and owners: who sees them, where they may go, and that no secret gets out.
+//! Connectors with credentials and owners: who sees them, which addresses they may reach, and that
+//! no secret leaks.
 //!
-//! The story: credentials are looked for wherever they must not be; the server is killed and started again with other
-//! keys; tenants try each other's connectors and the server's own network; GitHub is played by a server of the test.
+//! The tests search for credentials in every place where they must not be, kill the server and
+//! start it with other keys, and let tenants try each other's connectors and the server's own
+//! network. A server of the test plays GitHub.
 
 mod support;
 
@@ -70,7 +72,7 @@ fn the_credential_stays_with_its_host() {
     );
 }
 
-/// True where these bytes stand in any file below a directory.
+/// Whether any file below a directory contains these bytes.
 fn is_stored(dir: &TempDir, text: &str) -> bool {
     files(dir.path(), "").iter().any(|path| {
         let bytes = std::fs::read(path).unwrap_or_default();
@@ -82,7 +84,7 @@ fn memmem(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
-/// All that a server says of its connectors, and to its operator.
+/// All that a server says about its connectors to clients and to its operator.
 fn shown(server: &Server) -> String {
     let list = server.get("/api/connectors");
     let one = server.get("/api/connectors/closed");
@@ -91,7 +93,7 @@ fn shown(server: &Server) -> String {
 
 const SECRET: &str = "s3cret-do-not-show";
 
-/// A source whose `/closed` wants the secret, and repeats what it gets instead.
+/// A source whose `/closed` asks for the secret. If it gets another one, it sends that back.
 fn guarded_source() -> Source {
     Source::start(|asked| match asked.header("authorization") {
         Some(value) if value == format!("Bearer {SECRET}") => answer_json(r#"{"city":"Bern"}"#),
@@ -224,7 +226,7 @@ fn with_tokens(dir: &TempDir) -> Setup {
         .env("FLUX_ENCRYPTION_KEY", KEY)
 }
 
-/// The names that a list of connectors shows to whoever has the token.
+/// The names in the list of connectors that a token gets.
 fn names(server: &Server, token: &str, query: &str) -> Vec<String> {
     let target = format!("/api/connectors{query}");
     let listed = server.with_token(("GET", &target), token, "").json();
@@ -287,7 +289,7 @@ fn with_tokens_in_force_a_connector_belongs_to_its_namespace() {
     for id in ["house/weather/Bern", "garden/weather/Bern"] {
         wait_for(id, || (server.entity(id).status == 200).then_some(()));
     }
-    // With its namespace a connector is gone, and a new owner does not get it.
+    // A connector is deleted with its namespace; a new owner of the name does not get it.
     let deleted = server.with_token(("DELETE", "/api/namespaces/house?purge=true"), ADMIN, "");
     assert_eq!(deleted.status, 204);
     assert_eq!(names(&server, ADMIN, ""), ["weather"]);
@@ -428,7 +430,7 @@ fn tls_goes_by_the_certificates_that_the_system_trusts() {
     let error = error["last_error"].as_str().unwrap();
     assert!(error.contains("certificate"), "{error}");
     server.kill();
-    // Where the system's store has it, it is good; but not for another name.
+    // A certificate in the system's store is accepted, but not for another name.
     let server = Setup::new(&data, 1)
         .env("SSL_CERT_FILE", trusted.to_str().unwrap())
         .start();
@@ -441,7 +443,7 @@ fn tls_goes_by_the_certificates_that_the_system_trusts() {
     server.stop();
 }
 
-/// GitHub for one good token, and one that has used up its rate.
+/// GitHub, with one good token and one that has used up its rate.
 fn github() -> Source {
     Source::start(move |asked| {
         let host = asked.header("host").unwrap_or_default();

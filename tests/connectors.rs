@@ -1,6 +1,7 @@
-//! Connectors: what is polled becomes entities, and whatever goes wrong stays with the connector that it went wrong for.
+//! Connectors: polled items become entities, and a fault of one connector does not affect the
+//! others.
 //!
-//! The story: servers of the test's own are polled by a real one. They answer well, badly, or not at all.
+//! A real server polls sources of the test, which answer well, badly or not at all.
 
 mod support;
 
@@ -81,8 +82,8 @@ fn what_is_polled_becomes_entities_and_an_unchanged_poll_publishes_nothing() {
     });
 }
 
-/// Method, target, body, status and code of refused calls, beside a connector `weather` that wants a credential, on a
-/// server without a key.
+/// Method, target, body, status and code of refused calls, beside a connector `weather` that wants
+/// a credential, on a server without a key.
 const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
     ("POST", "", "DEFINITION", 409, "connector_taken"),
     ("POST", "", "BUILT-IN", 409, "connector_taken"),
@@ -156,7 +157,7 @@ fn every_call_answers_as_the_contract_says() {
     assert_eq!(server.get("/api/connectors").json(), all);
 }
 
-/// What each misbehaving source is asked for, and a part of the error that it leads to.
+/// The path of each misbehaving source, and a part of the error that it causes.
 const MISBEHAVING: &[(&str, &str)] = &[
     ("/slow", "did not answer within 10 seconds"),
     ("/drip", "did not answer within 10 seconds"),
@@ -219,7 +220,7 @@ fn a_source_that_misbehaves_says_so_and_harms_no_other() {
         }
         assert_eq!(define(&server, &definition).status, 201);
     }
-    // TLS against what speaks none, nobody at all, and a name that is none.
+    // TLS to a server without TLS, a port without a listener, and a name that does not resolve.
     let more = [
         (
             "bad-tls",

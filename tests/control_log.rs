@@ -1,8 +1,10 @@
-//! The control log as the tools see it, and on a disk without room. Namespaces that were stored survive a backup and its
-//! restoration; verify counts them; dump and export show none of them; damage is named, and a repair says what to do.
+//! The control log: with the offline tools, and on a full disk. Namespaces survive a backup and its
+//! restore. `verify` counts them; `dump` and `export` leave them out. Damage is named, and a repair
+//! says what to do.
 //!
-//! A full disk is played by a limit on the size of files. The limit is a process's, so that story runs this program
-//! again, under a shell that lets the kernel return the error instead of a signal.
+//! A limit on the size of files plays the full disk. The limit belongs to a process, so that test
+//! runs this program again, under a shell that makes the kernel return an error in place of a
+//! signal.
 
 use flux::auth::TokenHash;
 use flux::control::{Change, ControlStore, Namespace, Registry};
@@ -17,11 +19,11 @@ use std::sync::PoisonError;
 use tempfile::TempDir;
 
 const FLUX: &str = env!("CARGO_BIN_EXE_flux");
-/// Where the child finds its directory.
+/// The variable that names the child's directory.
 const DIRECTORY_VARIABLE: &str = "FLUX_TEST_DIRECTORY";
 
-/// These tests open data directories in this process and start others. A process that is being started holds all that
-/// this one has locked until it is its own, so one test at a time.
+/// Tests run one at a time. They open data directories in this process and also start servers, and
+/// a child holds this process's locks between fork and exec.
 #[expect(
     clippy::disallowed_types,
     reason = "tests, which are threads of one process"

@@ -1,4 +1,4 @@
-//! `flux-core/directory`: what the server says of all namespaces.
+//! `flux-core/directory`: the server's own entity about all namespaces.
 
 mod support;
 
@@ -32,7 +32,7 @@ fn listed(properties: &Value) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Waits until the directory says what listing everything says.
+/// Waits until the directory agrees with a list of everything.
 fn agrees(server: &Server) -> Value {
     wait_for("the directory to be right", || {
         let shown = directory(server);
@@ -96,7 +96,7 @@ fn it_counts_what_there_is_through_kills_restarts_and_other_numbers_of_shards() 
         } else {
             server.stop();
         }
-        // The time of a namespace's last event may have been behind, its count not.
+        // The time of a namespace's last event may be late; its count may not.
         let server = setup(shards).start();
         let again = directory(&server);
         assert_eq!(
@@ -221,7 +221,8 @@ fn of_many_namespaces_it_lists_the_thousand_that_changed_last() {
     assert_eq!(shown["total_namespaces"], 1_500);
     let listed = listed(&shown);
     assert_eq!(listed.len(), 1_000);
-    // Batches go to both shards, which give their own times; the oldest are surely not among them.
+    // Batches go to both shards, each with its own times. The oldest namespaces are certainly not
+    // listed.
     assert!((0..500).all(|n| listed.contains_key(&format!("n{n:04}"))));
 }
 

@@ -1,10 +1,10 @@
-//! What an acknowledgement is worth: kills under load, orderly ends, restarts, and starts that must be refused
-//! (API contract §10, §11).
+//! What an acknowledgement guarantees: kills under load, shutdowns, restarts, and starts that must
+//! be refused (API contract §10, §11).
 //!
-//! The story of the kill tests: several producers publish over their own connections, singly and in batches, each
-//! noting what was acknowledged. In the middle of it the process is killed with SIGKILL. After a restart every
-//! acknowledged event is there, in order, and no entity shows anything that was never sent. This is repeated on the
-//! same data directory, so that a log that has been recovered before is recovered again.
+//! In the kill tests, several producers publish over their own connections, one by one and in
+//! batches, and record what was acknowledged. Meanwhile the process is killed with SIGKILL. After a
+//! restart every acknowledged event is there, in order, and no entity has a value that was never
+//! sent. This is repeated on the same data directory, so that a recovered log is recovered again.
 
 mod support;
 
@@ -24,7 +24,7 @@ const PRODUCERS: usize = 4;
 /// Acknowledged events after which the server is killed, while the producers go on.
 const ACKNOWLEDGED_BEFORE_KILL: usize = 400;
 
-/// What one producer knows: the number of its last event that was acknowledged, and of its last that was sent.
+/// One producer's record: the number of its last acknowledged event and of its last sent event.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     acknowledged: u64,
@@ -35,7 +35,8 @@ fn id_of(producer: usize) -> String {
     format!("producer-{producer}/counter")
 }
 
-/// The n-th event of a producer. Each number is a property too: a lost event shows even when later ones arrive.
+/// The n-th event of a producer. Each number is also a property, so a lost event shows even if
+/// later ones arrive.
 fn numbered(producer: usize, n: u64) -> String {
     event(
         &id_of(producer),
@@ -77,7 +78,7 @@ fn produce(
     }
 }
 
-/// Checks a producer's entity after a restart and gives the number of its last event.
+/// Checks a producer's entity after a restart and returns the number of its last event.
 fn check(server: &Server, producer: usize, progress: Progress, story: &str) -> u64 {
     let answer = server.entity(&id_of(producer));
     if progress.acknowledged == 0 && answer.status == 404 {
@@ -115,7 +116,7 @@ fn survives_kills(durability: &str, shards: u32) {
         let story = format!("{durability}, {shards} shards, round {round}");
         let server = setup.start();
         for (producer, progress) in progress.iter_mut().enumerate() {
-            // What was sent without an answer may have happened or not: from here on the log decides.
+            // An event without an answer may be stored or not; from here on the log decides.
             let last = check(&server, producer, *progress, &story);
             *progress = Progress {
                 acknowledged: last,
@@ -204,7 +205,7 @@ fn sigterm_and_sigint_end_with_0_and_keep_everything() {
         let mut server = setup.start();
         fill(&server);
         let before = server.entities();
-        // An idle connection does not hold the server back.
+        // An idle connection does not delay the shutdown.
         let _idle = server.connect();
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0), "{signal}: {}", server.said());
@@ -284,7 +285,7 @@ fn the_number_of_shards_may_change_and_nothing_is_lost() {
         let server = Setup::new(data_dir.path(), shards).start();
         assert_eq!(server.entities(), expected, "with {shards} shards");
         assert_eq!(server.get("/health").json()["shards"], shards);
-        // A namespace's order goes on across the change.
+        // The order of a namespace continues across the change.
         for id in ["ns-3/3", "ns-4/4", "bare-5"] {
             let before = server.entity(id).json();
             server.publish(id, &format!(r#"{{"round":{round}}}"#));
@@ -329,7 +330,7 @@ fn an_etag_from_before_a_restart_still_names_its_state_or_none() {
     assert_ne!(before, after);
 }
 
-/// Insists on an exit code and one line on standard error; gives the line.
+/// Expects an exit code and one line on standard error; returns the line.
 fn refused_to_start(output: &Output, code: i32, what: &str) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{what}: {said}");

@@ -1,5 +1,6 @@
-//! The past from outside: stored events, and the state as it was (API contract §9). What the server said while it
-//! happened is remembered here, and asked for again after checkpoints, restarts, kills and changes of the shard count.
+//! History as a user sees it: stored events, and the state as it was (API contract §9). The tests
+//! record the server's answers, and ask again after checkpoints, restarts, kills and changes of the
+//! number of shards.
 
 mod support;
 
@@ -11,7 +12,7 @@ use support::server::{Server, Setup};
 use support::{batch, event, namespace, on_each, wait_for};
 use tempfile::TempDir;
 
-/// What was seen of an id: when its state changed, and to what.
+/// The record of every id: when its state changed, and to what.
 #[derive(Debug, Default)]
 struct Witness {
     /// By id: the moment, and the entity from then on.
@@ -23,13 +24,13 @@ struct Witness {
 const IDS: &[&str] = &["a/1", "a/2", "ab/1", "b/1", "b/2/x", "room", "hall", "c/1"];
 
 impl Witness {
-    /// Publishes a random event and remembers what came of it.
+    /// Publishes a random event and records its effect.
     fn publish(&mut self, server: &Server, random: &mut Rng) {
         let id = pick(random, IDS);
         let properties = match random.u64(..8) {
             0 => r#"{"__deleted__":true}"#.to_owned(),
             1 => "{}".to_owned(),
-            // Large, so that the log goes through several segments.
+            // Large, so that the log fills several segments.
             2 => format!(r#"{{"large":"{}"}}"#, "x".repeat(20_000)),
             _ => format!(r#"{{"p{}":{}.50}}"#, random.u64(..3), random.u64(..1000)),
         };
@@ -63,7 +64,7 @@ impl Witness {
         moments
     }
 
-    /// Holds the server to all of it.
+    /// Compares the server's history with the whole record.
     fn check(&self, server: &Server) {
         for (id, events) in &self.events {
             let told = all_events(server, &format!("entity={id}&limit=7"));
@@ -240,7 +241,7 @@ fn pages_follow_each_other_without_a_gap_or_a_repeat() {
                 .is_some_and(|names| names.contains("link")),
             "pages may read the link"
         );
-        // An event's own cursor leads to what came before it.
+        // The cursor of an event leads to the events before it.
         let third = text(&array(&first)[2]["cursor"]);
         let before = all_events(server, &format!("namespace={name}&before={third}"));
         assert_eq!(numbers(&before), all[3..]);
@@ -425,7 +426,7 @@ fn what_retention_removed_is_410_and_the_rest_is_told() {
                 "{target}"
             );
         }
-        // Whoever pages back to the end is told that it is not the beginning.
+        // The last page says that older history was removed.
         let mut target = "/api/events?namespace=n&limit=500".to_owned();
         let mut told = 0;
         let end = loop {
@@ -438,7 +439,8 @@ fn what_retention_removed_is_410_and_the_rest_is_told() {
         };
         assert_eq!(end.status, 410, "{}", end.text());
         assert!(0 < told && told < published, "{told} of {published}");
-        // From the time that the refusal names on, there is an answer, unless retention has removed more meanwhile.
+        // A query from the time in the refusal on is answered, unless retention has removed more
+        // meanwhile.
         let kept = wait_for("an answer from the time that is named", || {
             let refusal = server.get(&format!("/api/state/entities/n/old?at={born}"));
             let message = text(&refusal.json()["error"]);

@@ -72,7 +72,8 @@ fn host_metrics_goes_on_while_the_server_is_away_and_ends_cleanly() {
     let said = logs.path().join("stderr");
     for signal in ["TERM", "INT"] {
         let stderr = std::fs::File::create(&said).expect("a file");
-        // A shell can't catch what was ignored when it began, as SIGINT is in whatever a shell runs in the background.
+        // A shell can't catch what was ignored when it began, as SIGINT is in whatever a shell runs
+        // in the background.
         let mut command = Command::new("env");
         command
             .arg("--default-signal=INT,TERM")

@@ -1,4 +1,5 @@
-//! HTTP/1.1 as raw bytes: what is answered, how, and in which order (API contract §1, §4, RFC 9110, RFC 9112).
+//! HTTP/1.1 as raw bytes: what is answered, how, and in which order (API contract §1, §4, RFC 9110,
+//! RFC 9112).
 
 mod support;
 
@@ -53,7 +54,8 @@ fn pipelined_requests_are_answered_in_their_order() {
         let mut writer = connection.stream.try_clone().expect("a second handle");
         let mut connection = connection;
         std::thread::scope(|scope| {
-            // Answers are read meanwhile: a server may stop taking requests while nobody takes its answers.
+            // Answers are read meanwhile, because a server may stop reading requests while a client
+            // does not read its answers.
             scope.spawn(move || {
                 std::io::Write::write_all(&mut writer, requests.as_bytes()).expect("all is taken");
             });
@@ -117,7 +119,7 @@ fn chunked_bodies_are_read_as_rfc_9112_draws_them() {
             connection.send(chunked(&id, chunks, trailers));
             let answer = connection.response();
             assert_eq!(answer.status, 200, "{what}: {}", answer.text());
-            // The connection is at the next request's first byte.
+            // The server has consumed exactly this request.
             let read = connection.request("GET", &format!("/api/state/entities/{id}"), "");
             assert_eq!(read.json()["properties"]["n"], 1, "{what}");
         }
@@ -136,7 +138,7 @@ fn expect_100_continue_is_answered_before_the_body_is_sent() {
         connection.send(body);
         assert_eq!(connection.response().status, 200);
 
-        // A body that will be refused is not asked for.
+        // The server does not ask for a body that it will refuse.
         let head = "POST /api/events HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n";
         connection.send(head);
         connection
@@ -315,7 +317,7 @@ fn any_origin_may_read_answers_refusals_and_the_headers_it_needs() {
         let ns = namespace("cors");
         server.publish(&format!("{ns}/a"), "{}");
         server.publish(&format!("{ns}/b"), "{}");
-        // Those whose answers carry such a header expose it.
+        // An answer with such a header exposes it.
         let exposing = [
             format!("/api/state/entities/{ns}/a"),
             format!("/api/state/entities?namespace={ns}&limit=1"),

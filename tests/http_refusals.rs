@@ -1,4 +1,4 @@
-//! HTTP/1.1 as raw bytes: what is refused, where the bounds are, and that no input ends the process (API contract §1,
+//! HTTP/1.1 as raw bytes: refusals, limits, and that no input ends the process (API contract §1,
 //! RFC 9112).
 
 mod support;
@@ -8,13 +8,13 @@ use support::http::{Connection, answered, chunked, publish_request, request};
 use support::server::Server;
 use support::{event, namespace, on_each};
 
-/// What a client may send in one request head and still be served.
+/// A request head of the largest size that is served.
 const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADER_COUNT_MAX: usize = 64;
 
-/// Sends bytes on a connection of their own and insists on a refusal, after which the server closes: where one
-/// request is malformed, nobody knows where the next begins.
+/// Sends bytes on a new connection and expects a refusal, after which the server closes: behind a
+/// malformed request nobody knows where the next one begins.
 fn refused(server: &Server, bytes: &[u8], status: u16, what: &str) {
     let mut connection = server.connect();
     connection.send_what_it_takes(bytes);
@@ -32,7 +32,7 @@ fn request_lines_and_heads_are_bounded() {
             let padding = len - "GET / HTTP/1.1".len();
             format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(padding))
         };
-        // Whether the limit counts the line's own end is left open: two bytes.
+        // The limit may or may not count the two bytes that end the line.
         let longest = answered(
             server,
             line(REQUEST_LINE_BYTES_MAX - 2).as_bytes(),
@@ -113,7 +113,8 @@ fn a_body_over_its_limit_is_refused_from_its_announcement_alone() {
             let answer = answered(server, head.as_bytes(), target);
             answer.expect_error(413, &format!("{target} with {len} bytes"));
         }
-        // Chunks announce nothing: counted as they come, the sum refused.
+        // Chunks do not announce the length of the body. The server counts them and refuses the
+        // sum.
         let mut bytes = request("POST", "/api/events", &["Transfer-Encoding: chunked"], "");
         for _ in 0..=16 {
             bytes += "10000\r\n";
@@ -124,8 +125,8 @@ fn a_body_over_its_limit_is_refused_from_its_announcement_alone() {
     });
 }
 
-/// Malformed requests, one a line after a name. CR LF is drawn as ⏎, a lone LF as ↓, a lone CR as ← and NUL
-/// as ␀; `POST` is the beginning of a request that has a body.
+/// Malformed requests, one in a line, behind a name. CR LF is drawn as ⏎, a lone LF as ↓, a lone CR
+/// as ← and NUL as ␀; `POST` is the beginning of a request that has a body.
 const MALFORMED: &str = r"
 no Host: GET /health HTTP/1.1⏎⏎
 two Hosts: GET /health HTTP/1.1⏎Host: a⏎Host: a⏎⏎
@@ -244,7 +245,7 @@ fn a_body_cut_short_leaves_no_trace() {
         let ns = namespace("cut");
         let whole = publish_request(&format!("{ns}/length"), &[]);
         let lengths = whole.replace("\r\n\r\n", "9\r\n\r\n");
-        // Valid JSON as far as it came: only the framing knows that the end is missing.
+        // What arrived is valid JSON; only the framing shows that the end is missing.
         let truncated = [
             lengths.as_str(),
             &whole[..whole.len() - 1],
@@ -315,11 +316,11 @@ fn mutated_requests_never_end_the_process() {
                 panic!("seed {SEED:#x}, round {round}: the server is gone");
             };
             connection.send_what_it_takes(&bytes);
-            // A server that waits for more, for good reason, then learns that there is none.
+            // The end of input tells a server that waits for more bytes that there are none.
             drop(connection.stream.shutdown(std::net::Shutdown::Write));
             if let Ok(answer) = connection.try_response() {
                 let text = String::from_utf8_lossy(&bytes);
-                // 408 would mean that the end of what the client sends went unnoticed.
+                // 408 would mean that the server did not notice the end of input.
                 let fair = !matches!(answer.status, 408 | 500);
                 assert!(
                     fair,

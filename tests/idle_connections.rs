@@ -1,7 +1,7 @@
-//! Thousands of connections that say nothing, beside those that work.
+//! Thousands of idle connections beside active ones.
 //!
-//! Each takes a descriptor here and one in the server, which is another process: the test uses what the machine's
-//! limit allows, at most 10,000, and says so where that is less than a thousand.
+//! Each connection takes one descriptor in this process and one in the server. The test opens as
+//! many as the machine allows, at most 10,000, and says so if that is less than a thousand.
 
 mod support;
 
@@ -18,8 +18,8 @@ const IDLE_MAX: u64 = 10_000;
 /// Descriptors for everything else: files of the log, pipes, the connections that work.
 const RESERVE: u64 = 500;
 
-/// Raises this process's limit of open files to what is allowed, which the server inherits; gives how many
-/// connections that leaves.
+/// Raises this process's limit of open files as far as allowed; the server inherits it. Returns the
+/// number of connections that leaves.
 fn connections_allowed() -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
     let wanted = IDLE_MAX + 2 * RESERVE;
@@ -78,11 +78,11 @@ fn idle_connections_leave_the_others_alone() {
             each < 32 * 1024,
             "an idle connection costs {each} bytes with {shards} shards"
         );
-        // They were not forgotten: some of each kind go on where they stopped.
+        // Some of each kind go on from where they stopped.
         for (n, connection) in idle.iter_mut().enumerate().step_by(count / 30) {
             if n % 3 == 1 {
                 connection.send_what_it_takes("lth HTTP/1.1\r\nHost: a\r\n\r\n");
-                // On a slow machine the head that was begun may have taken too long by now.
+                // On a slow machine the head may have timed out by now.
                 let answer = connection.response();
                 assert!(
                     matches!(answer.status, 200 | 408),
@@ -165,7 +165,7 @@ fn a_connection_without_requests_is_closed_without_a_word() {
     let mut silent = server.connect();
     let mut used = server.connect();
     assert_eq!(used.request("GET", "/health", "").status, 200);
-    // A WebSocket is meant to be silent: no idle time ends it.
+    // The idle timeout does not end a silent WebSocket.
     let mut watcher = Watcher::connect(&server);
     watcher.subscribe("late/a");
     silent.expect_closed();
@@ -182,7 +182,7 @@ fn connections_beyond_the_bound_are_refused_and_the_others_served() {
     let data_dir = TempDir::new().expect("a temporary directory");
     let server = server_with(&data_dir, "FLUX_CONNECTIONS_MAX", "8");
     let mut held: Vec<Connection> = Vec::new();
-    // The one that asked whether the server is ready may still count.
+    // The connection that asked whether the server is ready may still count.
     wait_for("all places to be taken", || {
         let mut connection = server.connect();
         let taken = connection

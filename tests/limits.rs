@@ -1,4 +1,5 @@
-//! What an operator bounds while the server runs: rates of namespaces, sizes, connections and subscriptions.
+//! Limits that an operator sets while the server runs: rates of namespaces, sizes, connections,
+//! subscriptions.
 
 mod support;
 
@@ -72,7 +73,7 @@ fn the_configuration_is_taken_whole_or_not_at_all() {
     assert_eq!(server.get(CONFIG).json(), before);
     let answer = configure(&server, &json!({"body_size_limit_single_bytes": 300}));
     assert_eq!(answer.json()["body_size_limit_single_bytes"], 300);
-    // Connections come to either core.
+    // Each connection may be on either core.
     for n in 0..20 {
         let large = event("a/b", &format!(r#"{{"x":"{}"}}"#, "x".repeat(400)));
         server
@@ -113,7 +114,7 @@ fn one_namespace_over_its_rate_does_not_touch_the_other() {
         let mut accepted = 0;
         let mut limited = None;
         for _ in 0..100 {
-            // A connection each: they come to either core, and are counted together.
+            // Each on its own connection, which may be on either core; they are counted together.
             let answer = publish(&server, &greedy, "greedy/a");
             match answer.status {
                 200 => accepted += 1,
@@ -147,7 +148,8 @@ fn a_batch_takes_what_fits_and_deletions_cost_what_they_delete() {
     let server = setup(&dir, 2).start();
     let token = register(&server, "house");
     configure(&server, &json!({"rate_limit_per_namespace_per_minute": 10}));
-    // A refused call, an item that is refused for another reason, and what is not there cost nothing.
+    // A refused call, an item that is refused for another reason, and a deletion of nothing cost
+    // nothing.
     assert_eq!(publish(&server, &token, "other/a").status, 403);
     let gone = ("DELETE", "/api/state/entities/house/none");
     assert_eq!(server.with_token(gone, &token, "").status, 404);
@@ -194,7 +196,7 @@ fn connections_and_subscriptions_are_bounded_by_address_and_in_all() {
     for shards in [1, 2] {
         let dir = TempDir::new().expect("a temporary directory");
         let server = setup(&dir, shards).start();
-        // The connection that configures stays: no other call would be let in.
+        // The connection that configures stays open, because no other would be accepted.
         let mut operator = server.connect();
         let mut put = |patch: Value| {
             let field = format!("Authorization: Bearer {ADMIN}");

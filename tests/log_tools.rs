@@ -1,5 +1,5 @@
-//! `flux log`: what verify, dump and repair print, the codes they end with, and that a server goes on with what a
-//! repair leaves. Each test damages the files of a server that was stopped, as a disk would.
+//! `flux log`: the output and exit codes of verify, dump and repair, and that a server starts on a
+//! repaired log. Each test damages the files of a stopped server, like a failing disk.
 
 mod support;
 
@@ -34,7 +34,7 @@ fn command(data_dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it, insists on its exit code and gives what it printed on standard output.
+/// Runs it, expects this exit code and returns its standard output.
 fn log(data_dir: &Path, arguments: &[&str], code: i32) -> String {
     let output = command(data_dir, arguments).output().expect("flux starts");
     told(&output, code, arguments)
@@ -58,7 +58,7 @@ fn dump(data_dir: &Path, arguments: &[&str]) -> Vec<Value> {
         .collect()
 }
 
-/// A data directory in which a server with so many shards stored these events, and was stopped.
+/// A data directory in which a server with `shards` shards stored these events and was stopped.
 fn stored(shards: u32, events: &[String]) -> (TempDir, Setup) {
     let data_dir = TempDir::new().expect("a temporary directory");
     let setup = Setup::new(data_dir.path(), shards);
@@ -75,7 +75,8 @@ fn publish(server: &Server, events: &[String]) {
     }
 }
 
-/// Ten events of each of three entities, numbered, with a name that no random byte of a record looks like.
+/// Ten events of each of three entities, numbered, with a name that no random byte of a record
+/// looks like.
 fn numbered() -> Vec<String> {
     let numbers = (0..10).flat_map(|number| {
         ["a/x", "a/y", "b"]

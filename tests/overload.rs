@@ -1,4 +1,4 @@
-//! What a client that means harm, or a machine without room, can cost: a bounded amount, and never the process.
+//! Hostile clients and exhausted machines cost a bounded amount and never end the process.
 
 mod support;
 
@@ -16,7 +16,7 @@ fn a_flood_of_connections_beyond_the_descriptor_limit_leaves_the_server_serving(
     let setup = Setup::new(&dir.path().join("data"), 2);
     let port = free_port();
     let command = setup.command(port);
-    // The limit is the server's alone: this process keeps its own.
+    // The limit is set for the server only.
     let mut limited = std::process::Command::new("sh");
     limited.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\""]);
     limited
@@ -104,7 +104,7 @@ fn pipelined_reads_of_large_entities_wait_in_the_client() {
                 connection.send(request("GET", &target, &[], ""));
             }
         }
-        // Each is answered by the time that one which came later is.
+        // Each is answered before a connection that came later.
         for _ in 0..50 {
             assert_eq!(server.get("/health").status, 200);
             server.publish(&format!("{ns}/tick"), "{}");

@@ -1,4 +1,5 @@
-//! Publishing: every rule of an event's fields, what is kept as it was sent, batches (API contract §2).
+//! Publishing: the rules of an event's fields, values that come back as they were sent, batches
+//! (API contract §2).
 
 mod support;
 
@@ -12,7 +13,7 @@ const BODY_SINGLE_BYTES_MAX: usize = 1_048_576;
 const BODY_BATCH_BYTES_MAX: usize = 10_485_760;
 const DEPTH_MAX: usize = 128;
 
-/// The members of a sound event about `id`, one of them replaced, or added where it is none of them.
+/// The members of a valid event about `id`, with one member replaced or added.
 fn event_with(id: &str, member: &str, value: &str) -> String {
     let payload = format!(r#"{{"entity_id":{},"properties":{{"n":1}}}}"#, quoted(id));
     let sound = [
@@ -74,8 +75,9 @@ fn an_event_is_accepted_with_all_its_fields_and_with_the_least() {
     });
 }
 
-/// Values that a member of an event must not have, with ` | ` between them. `absent` leaves the member out, `long N` is a
-/// string of N characters, `id X` and `properties X` a payload that is sound but for that.
+/// Values that a member of an event must not have, with ` | ` between them. `absent` leaves the
+/// member out, `long N` is a string of N characters, `id X` and `properties X` a payload that is
+/// otherwise valid.
 const BAD_FIELDS: &str = r#"
 eventId: 1 | {} | [] | true | long 129
 stream: absent | null | 1 | "" | ".a" | "a." | "a..b" | "." | "A" | "a b" | "a-b" | "a_b" | "a/b" | "ä" | "a\u0000"
@@ -143,12 +145,12 @@ fn the_message_names_the_field() {
     });
 }
 
-/// Bodies that are no event's JSON.
+/// Bodies that are not the JSON of an event.
 const BAD_BODIES: &str = r#"
  | null | [] | 1 | "event" | true | { | } | {}{} | nonsense | {'a':1} | {a:1} | {,}
 "#;
 
-/// What must not stand where a value is expected.
+/// Texts that are not a JSON value.
 const BAD_VALUES: &str = r#"
  | 01 | 1. | .5 | +1 | - | 1e | 0x1 | 1_000 | NaN | Infinity | 1e309 | -1e400 | tru | nul | True | [1,] | [,1] | [1 2]
 {"a":1,} | {"a"} | {"a" 1} | {1:1} | "\x" | "\u12" | "\ud800" | "\ud800\u0041" | "\udc00" | "\ud800\ud800" | " | "\" | 'a'
@@ -350,7 +352,7 @@ fn of_repeated_keys_the_last_wins() {
             Value::Null,
             "a value is replaced whole"
         );
-        // Also where an earlier value would be refused.
+        // Also if an earlier value would be refused.
         let payload = |first: &str| {
             let id = quoted(&format!("{ns}/yes"));
             format!(r#"{{{first},"entity_id":{id},"properties":{{"n":1}}}}"#)
@@ -439,7 +441,7 @@ fn bodies_are_accepted_to_the_last_byte_of_their_limit() {
         ));
         connection.response().expect_error(413, "one byte too many");
 
-        // An item of a batch is bounded only by the batch.
+        // Only the limit of the batch applies to an item.
         let batch_of = |len: usize| {
             let frame = batch(&[event(&id, r#"{"v":""}"#)]).len();
             batch(&[event(
@@ -608,7 +610,7 @@ fn a_batch_as_a_whole_is_refused_only_where_it_is_no_batch() {
                 .post("/api/events/batch", body)
                 .expect_error(400, body);
         }
-        // A fault at the very end spoils what came before it.
+        // A fault at the very end refuses the whole body.
         let body = format!(r#"{{"events":[{},{{"a":1.}}]}}"#, event(&id, "{}"));
         server
             .post("/api/events/batch", &body)

@@ -32,7 +32,8 @@ fn the_first_minute_works_when_it_is_pasted_as_a_whole() {
     for there in ["cargo build --release\n", "./target/release/flux &", watch] {
         assert!(pasted.contains(there), "{there} in {pasted}");
     }
-    // The binary of this test in place of a release build; an end to the watching in place of Ctrl-C.
+    // The binary of this test in place of a release build; an end to the watching in place of
+    // Ctrl-C.
     let typed = pasted
         .replace("cargo build --release\n", "")
         .replace("./target/release/flux", FLUX)

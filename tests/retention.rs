@@ -1,9 +1,9 @@
-//! Old history goes, state stays.
+//! Retention removes old history; state stays.
 //!
-//! The story: a server with tiny segments and a small allowance for its log. One entity is published once, at the
-//! beginning; others are published over and over until the log has lost its beginning. Then the state is what it
-//! would be without retention, who asks for what was removed is told so, and what is left of the past can be had, by
-//! whole restarts and by a kill.
+//! The server has tiny segments and a small allowance for its log. One entity is published once, at
+//! the beginning; others are published over and over until the log has lost its beginning. Then the
+//! state is as without retention, queries for removed history are refused as such, and the rest of
+//! history is there, also after restarts and a kill.
 
 mod support;
 
@@ -36,12 +36,13 @@ fn is_shortened(dir: &Path) -> bool {
     !files(&dir.join("log"), "HORIZON").is_empty()
 }
 
-/// Publishes rounds of events of one namespace until the log has lost its beginning and is within its allowance.
-/// Returns the last number published.
+/// Publishes rounds of events of one namespace until the log has lost its beginning and is within
+/// its allowance. Returns the last number published.
 fn publish_until_shortened(server: &Server, dir: &Path, mut number: u64) -> u64 {
     wait_for("retention to remove the beginning", || {
         if number > 8000 {
-            // Retention gives way to publishers, and these here would outrun it where others want the processor too.
+            // Retention gives way to publishers. On a busy machine these publishers would outrun
+            // it.
             std::thread::park_timeout(Duration::from_millis(50));
         }
         let events: Vec<String> = (0..400)
@@ -62,7 +63,7 @@ fn publish_until_shortened(server: &Server, dir: &Path, mut number: u64) -> u64 
     number
 }
 
-/// What the busy entities must be after `last` events.
+/// The state of the busy entities after `last` events.
 fn check_busy(server: &Server, last: u64) {
     let listed = server.get("/api/state/entities?namespace=busy").json();
     let entities = listed.as_array().expect("an array");
@@ -91,14 +92,14 @@ fn check_past(server: &Server, begun: &Value) {
     server
         .get(&format!("/api/state/entities?at={early}"))
         .expect_error(410, "a listing before the horizon");
-    // Its only event is gone, but what it led to is part of the base.
+    // Its only event is removed, but the base has its effect.
     let newest = server.get("/api/events?namespace=busy&limit=1").json();
     let recent = newest[0]["acceptedAt"].as_str().expect("a time");
     let then = server.get(&format!("/api/state/entities/early/one?at={recent}"));
     assert_eq!(then.json(), *begun, "an entity after the horizon");
     let listed = server.get(&format!("/api/state/entities?prefix=early&at={recent}"));
     assert_eq!(listed.json(), json!([begun]));
-    // Whoever pages to the end is told that it is not the beginning.
+    // The last page says that older history was removed.
     let mut target = "/api/events?entity=busy/1&limit=500".to_owned();
     let last = wait_for("the last page", || {
         let page = server.get(&target);
@@ -153,7 +154,7 @@ fn checkpoints_deleted_after_retention_come_back_from_the_base() {
     assert_eq!(server.entity("early/one").json(), begun);
     server.stop();
 
-    // Without the base, too, the beginning is gone for good: that is said, not guessed.
+    // Without the base, the state at the log's start is lost; the server says so.
     fs::remove_dir_all(dir.path().join("checkpoints")).expect("checkpoints are there");
     fs::remove_dir_all(dir.path().join("base")).expect("a base is there");
     let refused = setup.run(support::server::free_port());

@@ -1,7 +1,7 @@
 //! `flux.sh`: publishing, deleting, tokens, arguments and exit codes.
 //!
-//! Most tests run against a real server. Tests of what goes over the wire (tokens, encodings) run against a listener
-//! that records one request.
+//! Most tests run against a real server. Tests of what goes over the wire (tokens, encodings) run
+//! against a listener that records one request.
 
 mod support;
 
@@ -180,7 +180,7 @@ fn arguments_arrive_as_they_were_given() {
 
 #[test]
 fn every_byte_of_an_argument_is_escaped_in_json_and_in_paths() {
-    // Everything below U+0100 and one character of each longer form; no argument can hold a NUL.
+    // Everything below U+0100 and one character of each longer form. No argument can hold a NUL.
     let all: String = (1..=0xff)
         .filter_map(char::from_u32)
         .chain("漢😀".chars())
@@ -266,7 +266,7 @@ fn tokens_are_on_no_command_line() {
         .stdout(Stdio::null())
         .spawn()
         .expect("the script runs");
-    // While the request waits for its answer, curl is there to be looked at.
+    // curl runs while the request waits for its answer.
     let (stream, _) = listener.accept().expect("a connection");
     let recorded = read_request(&stream);
     assert_eq!(recorded.authorization, Some(format!("Bearer {SECRET}")));
@@ -308,7 +308,7 @@ fn connectors_are_run_from_the_command_line_and_their_tokens_are_not_on_it() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the script runs");
         let mut pipe = child.stdin.take().expect("a pipe");
-        // Where the environment has it, nobody reads.
+        // The script does not read if the environment has the token.
         drop(pipe.write_all(stdin.unwrap_or_default().as_bytes()));
         drop(pipe);
         let output = child.wait_with_output().expect("the script ends");
@@ -439,7 +439,7 @@ fn the_json_checker_agrees_with_a_parser() {
             .output()
             .expect("the script runs");
         let sound = serde_json::from_str::<serde_json::Map<String, Value>>(&text).is_ok();
-        // Sound JSON is sent, to nobody (1); the rest is refused (2).
+        // Valid JSON is sent, and nobody listens (1). The rest is refused (2).
         let expected = if sound { 1 } else { 2 };
         assert_eq!(
             output.status.code(),
@@ -462,7 +462,7 @@ fn failures_are_told_on_standard_error_with_the_exit_code() {
         );
         let output = run(server, &["publish", "BAD STREAM", "s", &absent, "{}"]);
         assert!(complain(&output, 1, "a bad stream").contains("stream"));
-        // A batch whose items fail answers 200; the answer is printed, and the exit code tells.
+        // A batch with failed items is 200. The answer is printed, and the exit code is 1.
         let output = run(server, &["batch", "[1]"]);
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(
@@ -483,7 +483,7 @@ fn failures_are_told_on_standard_error_with_the_exit_code() {
 fn json_is_read_from_standard_input_where_it_is_a_dash() {
     on_each(|server| {
         let ns = namespace("stdin");
-        // More than one argument can hold.
+        // Too long for an argument.
         let events: Vec<String> = (0..3_000)
             .map(|n| support::event(&format!("{ns}/{n}"), r#"{"n":1}"#))
             .collect();

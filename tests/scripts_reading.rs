@@ -1,4 +1,5 @@
-//! `flux.sh`: help, messages, the terminal, and the commands that read: `get`, `list`, `history`, `watch`.
+//! `flux.sh`: help, messages, the terminal, and the commands that read: `get`, `list`, `history`,
+//! `watch`.
 
 mod support;
 

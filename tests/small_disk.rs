@@ -1,11 +1,12 @@
-//! Full, read-only and failing disks, seen from outside.
+//! Full, read-only and failing disks, as a user sees them.
 //!
-//! The story: a server with tiny segments on a small disk of its own. Something takes all the room, or makes the disk
-//! read-only, or lets it fail. Publishers are told the truth: what was accepted is there after every restart, with its
-//! exact version, and what was refused is nowhere. Everything else goes on, and events are accepted again when the disk
-//! takes them.
+//! The server has tiny segments on a small disk of its own. A test fills the disk, makes it
+//! read-only, or makes it fail. What was accepted is there after every restart, with its exact
+//! version; what was refused is nowhere. Everything else goes on, and events are accepted again
+//! when the disk accepts them.
 //!
-//! `ext4` and `tmpfs` are mounted where the machine permits it; the limit on file sizes is there on every machine.
+//! `ext4` and `tmpfs` are mounted if the machine permits it. The limit on file sizes works on every
+//! machine.
 
 mod support;
 
@@ -20,7 +21,7 @@ use support::{batch, event, files, wait_for};
 const EVERY_KIND: &[Kind] = &[Kind::Ext4, Kind::Tmpfs, Kind::Limit];
 /// The kinds that are a file system.
 const MOUNTED: &[Kind] = &[Kind::Ext4, Kind::Tmpfs];
-/// Room for the reserve, twice, and some segments.
+/// Room for twice the reserve and some segments.
 const DISK_MIB: u32 = 16;
 /// Namespaces of a ledger: enough that each of two shards has several.
 const NAMESPACES: u64 = 8;
@@ -56,7 +57,7 @@ impl Ledger {
         *entry = (number, entry.1 + 1);
     }
 
-    /// Publishes one event; gives the refusal.
+    /// Publishes one event; returns the refusal, if any.
     fn try_publish(&mut self, server: &Server) -> Option<Response> {
         let (entity, properties) = self.next();
         let answer = server.post("/api/events", &event(&entity, &properties));
@@ -91,8 +92,8 @@ impl Ledger {
         });
     }
 
-    /// Publishes a batch with an event of each namespace and takes note of what was accepted; gives the codes of the
-    /// rest.
+    /// Publishes a batch with an event of each namespace and records what was accepted. Returns the
+    /// codes of the rest.
     fn publish_batch(&mut self, server: &Server) -> Vec<String> {
         let first = self.number + 1;
         let events: Vec<String> = (0..NAMESPACES * 4)
@@ -115,7 +116,7 @@ impl Ledger {
         codes
     }
 
-    /// Insists that the state is what was accepted, no more and no less.
+    /// Expects the state to be exactly what was accepted.
     fn check(&self, server: &Server) {
         let listed = server.get("/api/state/entities?prefix=full-").json();
         let found: BTreeMap<String, (u64, u64)> = listed
@@ -139,7 +140,7 @@ fn count_said(server: &Server, what: &str) -> usize {
     said.lines().filter(|line| line.contains(what)).count()
 }
 
-/// Everything that needs no room.
+/// Checks everything that needs no room.
 fn check_reads(server: &Server, ledger: &Ledger, watcher: &mut Watcher) {
     ledger.check(server);
     let (entity, (number, count)) = ledger.accepted.iter().next().expect("an entity");
@@ -161,9 +162,9 @@ fn check_reads(server: &Server, ledger: &Ledger, watcher: &mut Watcher) {
     watcher.unsubscribe(entity);
 }
 
-/// There is room: events are accepted again, by each shard, and subscribers see them.
+/// With room again, each shard accepts events, and subscribers see them.
 fn check_accepting(server: &Server, ledger: &mut Ledger, watcher: &mut Watcher) {
-    // As large as those that were refused: a smaller one may find room when they do not.
+    // As large as the refused ones: a smaller event may fit when they do not.
     let value = "x".repeat(1000);
     for namespace in 0..NAMESPACES {
         let id = format!("again-{namespace}/e");
@@ -217,13 +218,14 @@ fn a_checkpoint_without_room_is_said_once_disturbs_nothing_and_comes_when_there_
         ledger.publish_until_refused((&server, disk), "storage_full");
         let warning = "could not write a checkpoint";
         wait_for("the warning", || {
-            // A checkpoint may find room in what was given back since; then the next one, of more, does not.
+            // A checkpoint may fit in space that was freed since. Then the next, larger one does
+            // not.
             disk.fill(&server);
             drop(ledger.try_publish(&server));
             (count_said(&server, warning) > 0).then_some(())
         });
 
-        // Six pushes are twelve seconds: every retry, of checkpoints and of segments, has had its turn.
+        // Six metrics messages take twelve seconds, longer than any pause between two attempts.
         let mut watcher = Watcher::connect_to(&server, "/api/ws");
         for _ in 0..6 {
             while watcher.next_of_any_type()["type"] != "metrics_update" {}
@@ -287,7 +289,7 @@ fn what_needs_a_new_log_refuses_to_start_on_a_full_disk_and_says_why_in_one_line
         server.kill();
         disk.fill_up();
         check_refused(&setup(disk, 2), "no space");
-        // As it was, it serves; with room it takes the other number.
+        // With the former number of shards it serves. With room it starts with the other number.
         ledger.check(&setup(disk, 1).start());
         disk.free_up();
         ledger.check(&setup(disk, 2).start());
@@ -327,8 +329,8 @@ fn check_refused(setup: &Setup, reason: &str) {
     );
 }
 
-/// While a server runs nobody can make its disk read-only, because files are open for writing. A read-only mount on top
-/// of the log's directory refuses the same operations.
+/// While a server runs nobody can make its disk read-only, because files are open for writing. A
+/// read-only mount on top of the log's directory refuses the same operations.
 #[test]
 fn a_directory_that_turns_read_only_refuses_events_and_takes_them_again_when_it_is_writable() {
     Disk::each(DISK_MIB, MOUNTED, |disk| {
@@ -338,7 +340,7 @@ fn a_directory_that_turns_read_only_refuses_events_and_takes_them_again_when_it_
         let mut watcher = Watcher::connect(&server);
         watcher.subscribe("again*");
         let log = "LOG=$DISK/data/log/000001/000-of-001 ASIDE=$IMAGE.aside";
-        // Made aside, where the server can't have opened a file for writing, which would forbid it. A mount of a
+        // The mount is made elsewhere, because open files would forbid it here. A mount of a
         // read-only mount is read-only from its first moment.
         disk.run(&format!(
             "{log}; mkdir \"$ASIDE\" && mount --bind \"$LOG\" \"$ASIDE\" \
@@ -349,7 +351,7 @@ fn a_directory_that_turns_read_only_refuses_events_and_takes_them_again_when_it_
         check_reads(&server, &ledger, &mut watcher);
         assert_eq!(count_said(&server, "can't prepare"), 1, "{}", server.said());
 
-        // Lazily, since the server flushes files that it has opened by way of this mount.
+        // Lazily, because the server flushes files that it opened through this mount.
         disk.run(&format!("{log}; umount -l \"$LOG\" && umount \"$ASIDE\""))
             .expect("a mount");
         check_accepting(&server, &mut ledger, &mut watcher);
@@ -360,7 +362,8 @@ fn a_directory_that_turns_read_only_refuses_events_and_takes_them_again_when_it_
     });
 }
 
-/// Publishers do not let up, so that whatever is given to retention would be gone at once if the log took it.
+/// Publishers go on, so space that is freed for retention would be gone at once if the log could
+/// take it.
 #[test]
 fn retention_frees_a_full_disk_by_itself_under_load() {
     for shards in [1, 2] {
@@ -398,8 +401,9 @@ fn retention_frees_a_full_disk_by_itself_under_load() {
     }
 }
 
-/// Lets the disk fail: the kernel's own answer to an error of `ext4` is to end the journal and make the disk read-only, so
-/// that what comes next can't be written. False where that could not be had.
+/// Lets the disk fail: the kernel's own answer to an error of `ext4` is to end the journal and make
+/// the disk read-only, so that what comes next can't be written. False if the machine does not
+/// permit that.
 fn fail(disk: &mut Disk) -> bool {
     let trigger = "DEV=$(findmnt -n -o SOURCE \"$DISK\"); \
         echo failing > /sys/fs/ext4/${DEV##*/}/trigger_fs_error";
@@ -421,7 +425,8 @@ fn what_cannot_be_written_is_acknowledged_to_nobody_in_async_either() {
         if !fail(disk) {
             return;
         }
-        // The first events of each shard find out. Their connections are closed, or told.
+        // The first events of each shard meet the fault: they are refused, or their connections
+        // closed.
         let mut closed = 0;
         for number in 0..NAMESPACES * 4 {
             let doubted = event(&format!("doubt-{number}/it"), "{}");
@@ -439,7 +444,7 @@ fn what_cannot_be_written_is_acknowledged_to_nobody_in_async_either() {
         assert!(closed <= 2, "{closed} without an answer");
         let found_out = count_said(&server, ": append to ") + count_said(&server, ": flush failed");
         assert_eq!(found_out, 2, "{}", server.said());
-        // What was accepted before is still served.
+        // Events from before are still served.
         ledger.check(&server);
     });
 }
@@ -453,7 +458,7 @@ fn a_failed_write_stops_acknowledgements_until_the_disk_is_mended_and_the_server
         if !fail(disk) {
             return;
         }
-        // One event in doubt, of which nobody is told anything; and then none that is taken.
+        // One event is in doubt and gets no answer. After it none is accepted.
         let doubted = server.post("/api/events", &event("doubt/it", "{}"));
         assert_eq!(
             doubted.expect_error(503, "an event that can't be written"),

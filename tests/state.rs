@@ -1,4 +1,4 @@
-//! State: how it follows from events, and how it is read (API contract §3, §4).
+//! State: how it follows from events, and how to read it (API contract §3, §4).
 
 mod support;
 
@@ -130,7 +130,7 @@ fn a_tombstone_removes_the_entity_and_a_later_event_begins_anew() {
         assert_eq!(entity.json()["version"], 1);
         assert_eq!(entity.json()["properties"], json!({"new": 1}));
         assert_ne!(etag(&entity), before);
-        // A tombstone of what is not there is an event like any other.
+        // A tombstone of an absent entity is an event like any other.
         server.publish(&format!("{ns}/never"), r#"{"__deleted__":true}"#);
         assert_eq!(server.entity(&format!("{ns}/never")).status, 404);
     });
@@ -355,7 +355,7 @@ fn pages_cover_every_entity_once_across_shards() {
             }
             assert_eq!(found, all, "limit {limit}");
         }
-        // `after` need not exist, and is exclusive where it does.
+        // `after` need not exist; if it does, it is excluded.
         let after = percent_encoded(&all[10]);
         assert_eq!(
             ids(&list(
@@ -493,14 +493,14 @@ fn a_reader_that_stops_slows_nobody_and_costs_no_memory() {
         for n in 0..50 {
             server.publish(&format!("{ns}-other/a"), &format!(r#"{{"n":{n}}}"#));
         }
-        // Streaming holds a bounded piece for each reader, not the answer: 8 MB times 20 would show.
+        // The server holds a bounded piece for each reader; 20 whole answers of 8 MB would show.
         let grown = server.memory_bytes().saturating_sub(before);
         let answers = (whole * READERS) as u64;
         assert!(
             grown < answers / 2,
             "memory grew by {grown} bytes; the answers have {answers}"
         );
-        // Each is whole and current when it is sent; nothing is lost for having waited.
+        // Each entity is whole and current when it is sent, also after the wait.
         let mut connection = stopped.remove(0);
         assert_eq!(ids(&connection.response()).len(), ENTITIES + 1);
     });

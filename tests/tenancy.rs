@@ -1,8 +1,8 @@
-//! Many tenants on one server: who may write what, and when that changes.
+//! Tenants on one server: who may write what, and when that changes.
 //!
-//! The story: an operator starts a server with tokens in force, strangers get namespaces of their own, and each call is
-//! tried with every kind of token there is. Tokens are replaced and namespaces deleted while their owners publish; the
-//! server is killed after each control call.
+//! An operator starts a server with tokens in force, tenants get namespaces, and each call is tried
+//! with every kind of token. Tokens are replaced and namespaces deleted while their owners publish.
+//! The server is killed after each control call.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn start(shards: u32) -> (Server, TempDir) {
     (setup(&dir, shards).start(), dir)
 }
 
-/// Registers a namespace; gives its token.
+/// Registers a namespace; returns its token.
 fn register(server: &Server, name: &str) -> String {
     let body = json!({ "name": name }).to_string();
     let answer = server.with_token(("POST", "/api/namespaces"), ADMIN, &body);
@@ -69,7 +69,8 @@ fn every_write_is_for_the_owner_alone() {
         assert_eq!(deleted.status, 204);
         let replaced = own.clone();
         let own = replace_token(&server, "house", &own);
-        // Who, and what comes of a publish, of an item of a batch (0: of the whole), of a deletion, of a batch delete.
+        // Who, and the status of a publish, of an item of a batch (0: of the whole), of a deletion,
+        // of a batch delete.
         let matrix = [
             (NOBODY, 401, 0, 401, 401),
             (UNKNOWN, 401, 0, 401, 401),
@@ -138,7 +139,7 @@ fn reads_stay_open_and_ids_must_lie_in_a_namespace() {
         assert_eq!(server.with_token(call, ADMIN, "").status, 404, "{id}");
     }
     assert_eq!(publish(&server, &token, "flux-core/x"), 403);
-    // A filter that matches what is another's deletes nothing.
+    // A filter that matches another namespace's entity deletes nothing.
     let other = register(&server, "houseboat");
     assert_eq!(publish(&server, &other, "houseboat/room"), 200);
     let body = json!({"prefix": "house"}).to_string();
@@ -461,7 +462,7 @@ fn after_the_answer_no_write_with_the_old_token_is_accepted_on_any_core() {
     }
 }
 
-/// Publishes until the token, which was answered to be dead, is refused. Gives how often it was accepted.
+/// Publishes with a replaced token until it is refused. Returns how often it was accepted.
 fn write_until_refused(server: &Server, token: &str, id: &str, is_dead: &AtomicBool) -> u32 {
     let mut connection = server.connect();
     let field = format!("Authorization: Bearer {token}");

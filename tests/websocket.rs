@@ -1,5 +1,5 @@
-//! Live updates over WebSocket: subscriptions, what is pushed and in which order, and clients that do not read (API
-//! contract §8).
+//! Live updates over WebSocket: subscriptions, pushes and their order, clients that do not read
+//! (API contract §8).
 
 mod support;
 
@@ -45,7 +45,7 @@ fn answers_carry_the_id_of_their_message() {
         // Of repeated keys the last wins.
         watcher.send(r#"{"type":1,"id":[],"type":"ping","id":"last"}"#);
         assert_eq!(watcher.next(), json!({"type": "pong", "id": "last"}));
-        // Digit for digit, also where a double could not hold it.
+        // Digit for digit, also beyond the precision of a double.
         watcher.send(r#"{"type":"ping","id":12345678901234567890123}"#);
         let Message::Text(text) = watcher.socket.read().expect("an answer") else {
             panic!("no text")
@@ -116,7 +116,7 @@ fn subscriptions_are_exact_by_prefix_or_to_everything() {
         ];
         for (pattern, expected) in table {
             let mut watcher = Watcher::connect(server);
-            // The end of what is looked at, in the same namespace and therefore pushed after the rest.
+            // Marks the end: it is in the same namespace, so it is pushed after the rest.
             let end = id("end");
             watcher.subscribe(&end);
             watcher.subscribe(&pattern);
@@ -130,7 +130,7 @@ fn subscriptions_are_exact_by_prefix_or_to_everything() {
                 if push["entity_id"] == end.as_str() {
                     break;
                 }
-                // Other tests publish meanwhile, which `*` sees.
+                // Other tests publish meanwhile, and `*` gets their events.
                 if push["entity_id"]
                     .as_str()
                     .is_some_and(|id| id.starts_with(&format!("{ns}/")))
@@ -259,7 +259,7 @@ fn several_matching_subscriptions_push_a_change_once() {
             watcher.changes(5),
             (0..5).map(|n| change(&id, "n", n)).collect::<Vec<_>>()
         );
-        // Each is taken back by itself; what is left still pushes.
+        // Unsubscribing removes one subscription; the others still push.
         for pattern in &patterns[1..4] {
             watcher.unsubscribe(pattern);
         }
@@ -280,7 +280,7 @@ fn unsubscribing_takes_back_that_same_subscription_only() {
         let id = format!("{ns}/a");
         let mut watcher = Watcher::connect(server);
         watcher.subscribe(&format!("{ns}/*"));
-        // Never subscribed to: whatever is answered, the other subscription stands.
+        // Never subscribed to. Whatever the answer is, the other subscription stays.
         for pattern in [id.clone(), "*".to_owned(), format!("{ns}*")] {
             watcher.send(&json!({"type": "unsubscribe", "entity_id": pattern}).to_string());
             watcher.send(&json!({"type": "ping", "id": pattern}).to_string());
@@ -424,7 +424,7 @@ fn a_client_that_never_reads_harms_nobody_and_costs_bounded_memory() {
     const ROUNDS: usize = 40;
     const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
     for shards in [1, 2] {
-        // A server of its own: its memory is measured.
+        // A server of its own, because its memory is measured.
         let server = Server::start(shards);
         let text = "x".repeat(2_000);
         let mut deaf: Vec<Watcher> = (0..8).map(|_| Watcher::connect(&server)).collect();
@@ -433,7 +433,7 @@ fn a_client_that_never_reads_harms_nobody_and_costs_bounded_memory() {
         }
         let mut reader = Watcher::connect(&server);
         reader.subscribe("marker/a");
-        // Everything that a first pass allocates is there before the measurement: log segments, state, buffers.
+        // A first pass allocates segments, state and buffers before the measurement.
         let publish = |round: usize| {
             for part in 0..4 {
                 let id = |n: usize| format!("deaf-{part}/{n}");
@@ -458,7 +458,7 @@ fn a_client_that_never_reads_harms_nobody_and_costs_bounded_memory() {
                 "a reader is served on time"
             );
         }
-        // 39 rounds of 1.6 MB for each of 8 deaf clients are 500 MB.
+        // 39 rounds of 1.6 MB for each of 8 clients that do not read are 500 MB.
         let grown = server.memory_bytes().saturating_sub(before);
         assert!(
             grown < MEMORY_BYTES_MAX,
@@ -470,7 +470,8 @@ fn a_client_that_never_reads_harms_nobody_and_costs_bounded_memory() {
     }
 }
 
-/// Reads until the newest value of one property comes, or until the server says that it closed for falling behind.
+/// Reads until the newest value of one property comes, or until the server says that it closed for
+/// falling behind.
 fn newest_or_closed(watcher: &mut Watcher, newest: usize) {
     let newest = format!("{newest}x");
     loop {

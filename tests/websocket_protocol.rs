@@ -1,4 +1,5 @@
-//! WebSocket as bytes: the handshake, frames and their faults, the closing handshake (API contract §8, RFC 6455).
+//! WebSocket as bytes: the handshake, frames and their faults, the closing handshake (API contract
+//! §8, RFC 6455).
 
 mod support;
 
@@ -40,7 +41,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends raw bytes over an open WebSocket and gives the code with which the server closes.
+/// Sends raw bytes over an open WebSocket and returns the server's close code.
 fn closed_after(server: &Server, bytes: &[u8]) -> u16 {
     let mut watcher = Watcher::connect(server);
     // The server may close before it has read all of it.
@@ -289,7 +290,7 @@ fn a_close_is_answered_with_the_same_code_and_the_connection_ends() {
             watcher.socket.read(),
             Err(Error::ConnectionClosed | Error::AlreadyClosed)
         ));
-        // Without a code, answered without one.
+        // A close without a code is answered without one.
         assert!(matches!(
             closed_after(server, &frame(0x88, b"")),
             1000 | 1005

@@ -1,4 +1,4 @@
-//! Calls about connectors, as tests make them.
+//! Calls about connectors that several tests make.
 
 use super::http::Response;
 use super::server::Server;

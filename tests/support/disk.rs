@@ -1,9 +1,10 @@
-//! A small disk of a test's own, that can be filled, taken away, and made to fail.
+//! A small disk for a test, which can be filled, made read-only, and made to fail.
 //!
-//! Where the machine permits, the disk is a file system in a mount namespace that nobody else sees: `ext4` in a loop
-//! device, `tmpfs` in memory. A process holds the namespace and carries out mounts in it; servers are started
-//! inside. Where no mount is permitted there is a limit on the size of a server's files, which the kernel answers
-//! with `EFBIG`, the same story to a log as a full disk. Which of them a test could not have, it says.
+//! If the machine permits it, the disk is a file system in a mount namespace of its own: `ext4` in
+//! a loop device, `tmpfs` in memory. A process holds the namespace and mounts in it; servers start
+//! inside. If mounts are not permitted, a limit on the size of the server's files takes its place:
+//! the kernel answers with `EFBIG`, which a log treats like a full disk. A test says which kinds it
+//! could not have.
 
 use super::server::Server;
 use super::wait_for;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
-/// What a disk is.
+/// The kinds of disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ext4,
@@ -23,11 +24,11 @@ pub(crate) enum Kind {
     Limit,
 }
 
-/// Bytes that a file may have where a limit plays the full disk: less than any segment of these tests, and more than
-/// what a server says.
+/// Size of a file at which the limit plays the full disk: less than any segment of these tests,
+/// more than the server's messages.
 const LIMITED_FILE_BYTES: u64 = 32 * 1024;
 
-/// See the module. Gone when dropped, together with what is in it; drop the servers on it before.
+/// See the module. Dropping it removes the disk and its files; drop the servers on it first.
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) kind: Kind,
@@ -35,7 +36,7 @@ pub(crate) struct Disk {
     dir: TempDir,
 }
 
-/// The process that holds the namespace: a shell that runs what it is told.
+/// The shell that holds the namespace and runs commands in it.
 #[derive(Debug)]
 struct Holder {
     shell: Child,
@@ -45,7 +46,7 @@ struct Holder {
 }
 
 impl Disk {
-    /// A disk of so many MiB, or why there is none of that kind.
+    /// A disk of that many MiB, or the reason why this kind is not available.
     pub(crate) fn new(kind: Kind, mib: u32) -> Result<Self, String> {
         let dir = TempDir::new().map_err(|error| error.to_string())?;
         fs::create_dir(dir.path().join("disk")).map_err(|error| error.to_string())?;
@@ -87,13 +88,14 @@ impl Disk {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// A disk of each kind that this machine permits. What it does not permit is said, and there is always one.
+    /// A disk of each kind that this machine permits, at least one. Says which kinds it does not
+    /// permit.
     pub(crate) fn each(mib: u32, kinds: &[Kind], claim: impl Fn(&mut Self) + Sync) {
         let tell = |kind| match Self::new(kind, mib) {
             Ok(mut disk) => claim(&mut disk),
             Err(why) => say(&format!("{kind:?} could not be had here: {why}")),
         };
-        // Side by side, since most of what these claims take is waiting.
+        // Side by side, because these tests mostly wait.
         std::thread::scope(|scope| {
             for kind in kinds {
                 scope.spawn(|| tell(*kind));
@@ -106,7 +108,7 @@ impl Disk {
         self.run("mount -o loop,errors=remount-ro \"$IMAGE\" \"$DISK\"")
     }
 
-    /// Unmounts it, when no server uses it any more.
+    /// Unmounts it; no server may use it any more.
     pub(crate) fn unmount(&mut self) {
         wait_for("the disk to be idle", || self.run("umount \"$DISK\"").ok());
     }
@@ -128,7 +130,7 @@ impl Disk {
         }
     }
 
-    /// What a server's command line begins with so that it runs where the disk is.
+    /// The beginning of a command line that runs a server in the namespace of the disk.
     pub(crate) fn launcher(&self) -> Vec<String> {
         let Some(holder) = &self.holder else {
             return Vec::new();
@@ -142,7 +144,8 @@ impl Disk {
         words.into_iter().map(str::to_owned).collect()
     }
 
-    /// Runs a line of shell in the namespace, with the disk's root in `$DISK` and its image in `$IMAGE`.
+    /// Runs a line of shell in the namespace, with the disk's root in `$DISK` and its image in
+    /// `$IMAGE`.
     pub(crate) fn run(&mut self, line: &str) -> Result<(), String> {
         let dir = self.dir.path().to_owned();
         let holder = self.holder.as_mut().ok_or("no namespace")?;
@@ -152,7 +155,7 @@ impl Disk {
         ))
     }
 
-    /// Takes all the room that is left. A server may give some back itself, so this can be repeated.
+    /// Fills the disk. A server may free some space again, so this can be repeated.
     pub(crate) fn fill(&self, server: &Server) {
         if self.kind == Kind::Limit {
             limit(server, Some(LIMITED_FILE_BYTES));
@@ -161,7 +164,7 @@ impl Disk {
         }
     }
 
-    /// The same without a server; a limit has nothing to limit then.
+    /// The same without a server; the limit on file sizes does nothing then.
     pub(crate) fn fill_up(&self) {
         let filler = File::options()
             .create(true)
@@ -172,11 +175,11 @@ impl Disk {
             let block = vec![0xff; bytes];
             while (&filler).write_all(&block).is_ok() {}
         }
-        // What a file system has promised and not placed yet counts as well.
+        // Space that the file system has promised and not allocated yet counts as well.
         filler.sync_all().expect("written bytes have their place");
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub(crate) fn free(&self, server: &Server) {
         if self.kind == Kind::Limit {
             limit(server, None);
@@ -195,7 +198,8 @@ impl Disk {
     }
 }
 
-/// Limits the size of the files of a running server, which the kernel lets anyone do to their own processes.
+/// Limits the size of the files of a running server. The kernel permits that for one's own
+/// processes.
 fn limit(server: &Server, bytes: Option<u64>) {
     let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
     let limits = Rlimit {
@@ -233,7 +237,7 @@ impl Holder {
     }
 
     fn run(&mut self, line: &str) -> Result<(), String> {
-        // One line of answer: how it ended, and what it said.
+        // The answer is one line: the exit code and the output.
         let order = format!("said=$( {{ {line}; }} 2>&1 </dev/null ); echo \"$?\" $said\n");
         let mut answer = String::new();
         self.orders
@@ -251,7 +255,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Both fail only where it has ended already. The namespace and its mounts go with it.
+        // Both fail only if it has ended already. The namespace and its mounts end with it.
         drop(self.shell.kill());
         drop(self.shell.wait());
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
-/// A connection and what arrived on it beyond the answers read so far.
+/// A connection, and the bytes that arrived behind the answers read so far.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
@@ -42,13 +42,14 @@ impl Connection {
             .expect("the server takes the bytes");
     }
 
-    /// Sends what a server may refuse before it has read all of it.
+    /// Sends bytes of which the server may refuse the rest.
     pub(crate) fn send_what_it_takes(&mut self, bytes: impl AsRef<[u8]>) {
-        // The answer, read next, is what counts; a server that has closed already fails this write.
+        // This write fails if the server has closed already; only the answer, which is read next,
+        // counts.
         drop(self.stream.write_all(bytes.as_ref()));
     }
 
-    /// No more bytes will come from this side.
+    /// Closes the sending side of the connection.
     pub(crate) fn finish_sending(&self) {
         self.stream
             .shutdown(Shutdown::Write)
@@ -91,8 +92,8 @@ impl Connection {
         self.take(len).expect("so many bytes")
     }
 
-    /// Insists that the server closes and sends nothing more. A reset counts: the server may have closed with bytes
-    /// of ours unread.
+    /// Expects the server to close and to send nothing more. A reset counts, because the server may
+    /// have closed before it read all bytes.
     pub(crate) fn expect_closed(&mut self) {
         assert!(
             self.received.is_empty(),
@@ -182,7 +183,7 @@ impl Connection {
 }
 
 impl Response {
-    /// A header's value; where it is repeated, the first.
+    /// The value of a header; if it is repeated, the first.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -200,7 +201,7 @@ impl Response {
         })
     }
 
-    /// Insists on an error of that status with a message and a code, as every refusal has; gives its code.
+    /// Expects an error with this status, a message and a code; returns the code.
     pub(crate) fn expect_error(&self, status: u16, what: &str) -> String {
         assert_eq!(self.status, status, "{what}: {}", self.text());
         assert_eq!(
@@ -221,7 +222,7 @@ impl Response {
     }
 }
 
-/// A request; a body brings its `Content-Length`.
+/// A request; with a body it has a `Content-Length`.
 pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for header in headers {
@@ -259,7 +260,7 @@ pub(crate) fn chunked(entity_id: &str, chunks: &str, trailers: &str) -> String {
     format!("{head}{chunks}0\r\n{trailers}\r\n")
 }
 
-/// What is answered to bytes on a connection of their own.
+/// The answer to these bytes on a new connection.
 pub(crate) fn answered(server: &Server, bytes: &[u8], what: &str) -> Response {
     let mut connection = server.connect();
     connection.send(bytes);

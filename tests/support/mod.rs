@@ -1,13 +1,15 @@
-//! The harness of the integration tests: a real server in a process of its own, and clients that send raw bytes.
+//! The harness of the integration tests: a real server in a process of its own, and clients that
+//! send raw bytes.
 //!
-//! Nothing here uses the code of the server. A test sees what a user sees: a command line, a port, a data directory,
-//! exit codes and standard error. `server` starts and ends processes, `http` is a client that sends exactly the bytes
-//! it is given, `watch` a WebSocket client, `disk` a small disk that can be filled, `source` a server to
-//! be polled and `connectors` the calls that have it polled.
+//! Nothing here uses the code of the server. A test sees what a user sees: a command line, a port,
+//! a data directory, exit codes and standard error. `server` starts and ends processes, `http` is a
+//! client that sends exactly the bytes it is given, `watch` a WebSocket client, `disk` a small disk
+//! that can be filled, `source` a server to be polled, `connectors` the calls that define
+//! connectors, and `script` runs the scripts.
 //!
-//! Most claims hold for any number of cores, so they run against a server of one shard and one of two
-//! ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each test keeps to a
-//! namespace of its own ([`namespace`]).
+//! Most claims hold for any number of cores, so they run against a server of one shard and one of
+//! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
+//! test keeps to a namespace of its own ([`namespace`]).
 
 #![expect(dead_code, reason = "each test file uses its part of the harness")]
 
@@ -24,10 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen before it calls it a failure. Far beyond what a loaded machine needs.
+/// How long a test waits before it fails. Far more than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs a claim against a server of one shard, then of two.
+/// Runs a test against a server with one shard, then with two.
 pub(crate) fn on_each(claim: impl Fn(&server::Server)) {
     for shards in [1, 2] {
         let server = server::shared(shards);
@@ -41,7 +43,7 @@ pub(crate) fn on_each(claim: impl Fn(&server::Server)) {
     }
 }
 
-/// Says what the server said when a claim fails.
+/// Prints the server's messages if a test fails.
 struct Story<'a> {
     server: &'a server::Server,
 }
@@ -60,7 +62,7 @@ pub(crate) fn namespace(theme: &str) -> String {
     format!("{theme}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The files below a directory whose names end so, none where it is not there.
+/// The files below a directory whose names end with `ending`; none if there is no such directory.
 pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten() {
@@ -119,7 +121,7 @@ pub(crate) fn batch(events: &[String]) -> String {
     format!(r#"{{"events":[{}]}}"#, events.join(","))
 }
 
-/// `snake_case`: what a code must look like where the contract does not name it.
+/// `snake_case`: the form of a code that the contract does not name.
 pub(crate) fn is_snake_case(code: &str) -> bool {
     code.starts_with(|first: char| first.is_ascii_lowercase())
         && code

@@ -13,7 +13,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// `flux.sh`, told where the server is.
+/// `flux.sh` for the server at `url`.
 pub(crate) fn flux(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(script("flux.sh"));
     command
@@ -31,7 +31,7 @@ pub(crate) fn run(server: &Server, arguments: &[&str]) -> Output {
         .expect("the script runs")
 }
 
-/// Runs a command that must succeed without a complaint; gives what it printed as JSON.
+/// Runs a command that must succeed with nothing on standard error; returns its output as JSON.
 pub(crate) fn succeed(server: &Server, arguments: &[&str]) -> Value {
     let output = run(server, arguments);
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -41,7 +41,7 @@ pub(crate) fn succeed(server: &Server, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON on standard output")
 }
 
-/// Insists on an exit code with nothing on standard output; gives the complaint.
+/// Expects an exit code and nothing on standard output; returns standard error.
 pub(crate) fn complain(output: &Output, code: i32, what: &str) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{what}: {complaint}");
@@ -50,7 +50,7 @@ pub(crate) fn complain(output: &Output, code: i32, what: &str) -> String {
     complaint
 }
 
-/// What a listener saw of one request.
+/// One request, as a listener received it.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub(crate) request_line: String,

@@ -16,10 +16,10 @@ use tempfile::TempDir;
 /// The program under test.
 pub(crate) const FLUX: &str = env!("CARGO_BIN_EXE_flux");
 
-/// Starts before giving up, where another process took the port first.
+/// Attempts to start, each with another port, if another process takes the port first.
 const ATTEMPTS: usize = 5;
 
-/// How a server is to be started.
+/// The settings of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     data_dir: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// A server on `data_dir` with so many shards; every other setting is the default.
+    /// A server on `data_dir` with `shards` shards; every other setting is the default.
     pub(crate) fn new(data_dir: &Path, shards: u32) -> Self {
         let setup = Self {
             data_dir: data_dir.into(),
@@ -63,7 +63,7 @@ impl Setup {
         self.env("FLUX_DURABILITY", durability)
     }
 
-    /// The command, with nothing of this process's settings in it.
+    /// The command, without the settings in this process's environment.
     pub(crate) fn command(&self, port: u16) -> Command {
         let mut words = self.launcher.iter().map(String::as_str).chain([FLUX]);
         let mut command = Command::new(words.next().unwrap_or(FLUX));
@@ -186,7 +186,7 @@ impl Server {
         self.connect().request(method, target, body)
     }
 
-    /// One request with a token (none where it is empty) on a connection of its own.
+    /// One request with a token (none if it is empty) on a connection of its own.
     pub(crate) fn with_token(
         &self,
         (method, target): (&str, &str),
@@ -209,7 +209,7 @@ impl Server {
         self.request("POST", target, body)
     }
 
-    /// Publishes and insists on success; `properties` is JSON text.
+    /// Publishes and expects success; `properties` is JSON text.
     pub(crate) fn publish(&self, entity_id: &str, properties: &str) -> Response {
         let answer = self.post("/api/events", &event(entity_id, properties));
         assert_eq!(
@@ -239,12 +239,12 @@ impl Server {
         all.into_iter().filter(|entity| !is_own(entity)).collect()
     }
 
-    /// What it wrote on standard error so far.
+    /// Its standard error so far.
     pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.stderr).unwrap_or_default()).into_owned()
     }
 
-    /// Shows that with a failed test.
+    /// Prints its standard error, for a failed test.
     pub(crate) fn tell(&self) {
         let said = self.said();
         let story = format!("the server on port {} said:\n{said}\n", self.port);
@@ -252,7 +252,8 @@ impl Server {
         drop(std::io::stderr().write_all(story.as_bytes()));
     }
 
-    /// Memory of its own, bytes: without the pages of mapped files, which the kernel takes back when it needs them.
+    /// Anonymous memory, bytes. The kernel can reclaim the pages of mapped files, so they do not
+    /// count.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("the server runs");
@@ -269,7 +270,7 @@ impl Server {
         self.end();
     }
 
-    /// Sends a signal, without waiting for what it does.
+    /// Sends a signal and does not wait for its effect.
     pub(crate) fn signal(&self, signal: &str) {
         let line = format!("kill -s {signal} {}", self.pid());
         let status = Command::new("sh")
@@ -286,7 +287,7 @@ impl Server {
         })
     }
 
-    /// SIGTERM, and waits; insists on exit code 0.
+    /// SIGTERM; waits and expects exit code 0.
     pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.wait();
@@ -299,7 +300,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        // Both fail only where the process has ended already, which is what they are for.
+        // Both fail only if the process has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -314,7 +315,7 @@ impl Drop for Server {
     }
 }
 
-/// The server of so many shards that the tests running now share. It ends with the last of them.
+/// The server with `shards` shards that the running tests share. It ends with the last of them.
 #[expect(
     clippy::disallowed_types,
     reason = "tests are threads and share a process; no core of a server is involved"
@@ -334,7 +335,8 @@ pub(crate) fn shared(shards: u32) -> Arc<Server> {
     server
 }
 
-/// A port that nobody listens on, below the range from which the kernel takes the ports of outgoing connections.
+/// A port that nobody listens on, below the range from which the kernel takes the ports of outgoing
+/// connections.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 12_000;
     const COUNT: u16 = 18_000;

@@ -1,4 +1,4 @@
-//! An HTTP server to be polled: each request goes to a function of the test, and is remembered.
+//! An HTTP server to be polled. It records each request, and a function of the test answers it.
 
 use super::wait_for;
 use rustls::pki_types::PrivateKeyDer;
@@ -26,7 +26,7 @@ impl HistoryQuery {
     }
 }
 
-/// What is sent for a request.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     /// Status, header lines and body.
@@ -55,7 +55,7 @@ impl Source {
         Self::start_with(answer, |stream| stream)
     }
 
-    /// Over TLS, by the name `localhost`; with its certificate, which nobody has signed, as PEM.
+    /// Over TLS, by the name `localhost`; also returns its self-signed certificate as PEM.
     pub(crate) fn start_tls(
         answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static,
     ) -> (Self, String) {
@@ -118,7 +118,7 @@ impl Source {
         self.asked().iter().filter(|it| it.target == target).count()
     }
 
-    /// Waits until a target was asked for so often in all.
+    /// Waits until there were this many requests for a target in all.
     pub(crate) fn wait_for(&self, target: &str, times: usize) {
         wait_for(&format!("{times} polls of {target}"), || {
             (self.count(target) >= times).then_some(())
@@ -153,7 +153,7 @@ fn serve(
                 )
             }
             Answer::Raw(bytes) => {
-                // The client may end it before it has all.
+                // The client may close before it has read everything.
                 drop(out.write_all(&bytes));
                 return;
             }

@@ -1,4 +1,4 @@
-//! A WebSocket client: what a dashboard or an agent sees.
+//! A WebSocket client, as a dashboard or an agent has it.
 
 use super::server::Server;
 use super::{PATIENCE, deadline, now};
@@ -31,12 +31,12 @@ impl Watcher {
         Self { socket, next_id: 0 }
     }
 
-    /// Subscribes and waits until that is in force.
+    /// Subscribes and waits for the acknowledgement.
     pub(crate) fn subscribe(&mut self, pattern: &str) {
         self.ask("subscribe", pattern);
     }
 
-    /// Unsubscribes and waits until that is in force.
+    /// Unsubscribes and waits for the acknowledgement.
     pub(crate) fn unsubscribe(&mut self, pattern: &str) {
         self.ask("unsubscribe", pattern);
     }
@@ -47,7 +47,7 @@ impl Watcher {
             .expect("the server takes messages");
     }
 
-    /// The next message that is no pushed metrics.
+    /// The next message other than metrics.
     pub(crate) fn next(&mut self) -> Value {
         loop {
             let message = self.next_of_any_type();
@@ -82,7 +82,7 @@ impl Watcher {
             .collect()
     }
 
-    /// Reads on until the server closes; gives the close code, or 1006 where there was none.
+    /// Reads until the server closes; returns the close code, or 1006 if there was none.
     pub(crate) fn close_code(&mut self) -> u16 {
         let until = deadline();
         while now() < until {

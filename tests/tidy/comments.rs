@@ -32,7 +32,6 @@ const UNFINISHED: &[&str] = &[
     "src/subscribe/",
     "src/wire/",
     "storage/",
-    "tests/",
 ];
 
 /// Phrases that use a clause for what the field has a noun for, or *where* for a condition.
