@@ -99,18 +99,15 @@ pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// Entities of a shard from which on a core looks ahead at which of them are going to be asked for: fewer are in the
 /// processor's cache.
 pub const PREFETCH_ENTITIES_MIN: usize = 4096;
-/// Microseconds for which a flush is put off for those whom the last one answered, while others keep the core busy: about
-/// what answering and reading two hundred clients takes. Then it covers those who are back.
+/// Microseconds for which a flush is put off for the clients that the last one answered, while others keep the core
+/// busy: about what answering and reading two hundred clients takes. Then it covers those that are back.
 pub const GROUP_COMMIT_DELAY_MICROS_MAX: u64 = 1500;
-/// Microseconds, in all, for which a core waits for them while nothing is ready: what it takes to wake a client that
+/// Microseconds, in all, for which a core sleeps for them while nothing is ready: what it takes to wake a client that
 /// slept, and a fifth of what a flush takes. Then the flush goes.
 pub const GROUP_COMMIT_IDLE_MICROS_MAX: u64 = 40;
-/// The same where clients send again as soon as they are answered, and some were answered through other cores: two messages
-/// more each way, and the other core may flush meanwhile. About what a flush takes.
+/// The same if some clients were answered through other cores: two messages more each way, and the other core may
+/// flush meanwhile. About what a flush takes.
 pub const GROUP_COMMIT_REMOTE_MICROS_MAX: u64 = 200;
-/// Microseconds for which a core that found nothing to do looks again before it sleeps: a few times what sleeping and waking
-/// cost. As long as it usually waits for clients, so that it does not sleep for the rest of that and then once more.
-pub const SPIN_MICROS_MAX: u64 = GROUP_COMMIT_IDLE_MICROS_MAX;
 /// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.

@@ -1,111 +1,201 @@
-//! The room on the disk that is held back, while the server runs.
+//! Room on the disk that the server holds back while it runs, as a file of [`RESERVE_BYTES`].
 //!
-//! Retention writes before it removes: a checkpoint that covers what goes, the base that it is worked into, the
-//! horizon. On a full disk the reserve is what they are written into; once something was removed it is made again.
-//! Until then no log takes that room for its next segment: under load it would be gone before retention looks.
-//! Where nothing is ever removed the reserve stays for the end: see [`Ballast::give_back_blocking`].
+//! Retention writes before it removes: a checkpoint that covers what goes, the base that it is worked into, the log's
+//! start. On a full disk the ballast is what they are written into; once something was removed it is made again.
+//! Until then no log takes that room for its next segment ([`Ballast::withheld_bytes`]): under load it would be gone
+//! before retention looks. If nothing is ever removed the ballast stays for the shutdown
+//! ([`Ballast::release_blocking`]).
+//!
+//! All that is decided about the file is here; storage only makes and removes it.
 
-use super::Turn;
+use super::Moment;
+use super::job::{Jobs, Lane, WorkerResult};
 use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
-use crate::reactor::runtime::spawn_blocking;
 use crate::report;
 use flux_storage::{DataDir, StorageError};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// See the module.
+/// The file. One for the process.
+#[derive(Debug)]
 pub(crate) struct Ballast {
     data_dir: Arc<DataDir>,
-    state: State,
-    /// When the reserve may be made again, monotonic milliseconds.
-    look_ms: u64,
-}
-
-type Task = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
-
-enum State {
-    /// It is there, as far as this core has to do with it.
-    Held,
-    GivingBack(Task),
-    /// This core has given it to retention, or found at start that there was no room for it.
-    Gone,
-    Making(Task),
+    /// There was room for it at start.
+    was_made: bool,
+    /// It was released to retention and is not held again yet.
+    is_released: AtomicBool,
 }
 
 impl Ballast {
-    /// `is_held`: false where this core is to make it, once there is room.
-    pub(crate) fn new(data_dir: Arc<DataDir>, is_held: bool) -> Self {
+    /// Makes the file unless it is there. Without room for it, core 0 tries again later. Blocks.
+    pub(crate) fn make(data_dir: Arc<DataDir>) -> Self {
+        let made = data_dir.make_ballast(RESERVE_BYTES);
+        if let Err(error) = &made {
+            report::warning(&format!("no headroom on the disk: {error}"));
+        }
         Self {
             data_dir,
-            state: if is_held { State::Held } else { State::Gone },
-            look_ms: 0,
+            was_made: made.is_ok(),
+            is_released: AtomicBool::new(false),
         }
     }
 
-    /// True while a helper thread has something to do.
-    pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.state, State::GivingBack(_) | State::Making(_))
-    }
-
-    /// Gives the reserve to retention where `is_needed`; makes it again where it is not.
-    pub(crate) fn start_due(&mut self, is_needed: bool, turn: &Turn<'_>) {
-        let is_due = match self.state {
-            State::Held => is_needed,
-            // Also where it is needed: another core may have made again what this one gave.
-            State::Gone => turn.now_ms >= self.look_ms,
-            State::GivingBack(_) | State::Making(_) => false,
-        };
-        if !is_due {
-            return;
-        }
-        let data_dir = Arc::clone(&self.data_dir);
-        self.state = if is_needed {
-            turn.counters.set_reserve_given(true);
-            State::GivingBack(spawn_blocking(move || give(&data_dir)))
+    /// Bytes of the disk that no log may take for its next segment.
+    pub(crate) fn withheld_bytes(&self) -> u64 {
+        if self.is_released.load(Relaxed) {
+            RESERVE_BYTES
         } else {
-            State::Making(spawn_blocking(move || data_dir.make_ballast(RESERVE_BYTES)))
-        };
-    }
-
-    /// Takes what is finished. True where there was anything.
-    pub(crate) fn poll(&mut self, turn: &Turn<'_>, context: &mut Context<'_>) -> bool {
-        let (task, is_making) = match &mut self.state {
-            State::Held | State::Gone => return false,
-            State::GivingBack(task) => (task, false),
-            State::Making(task) => (task, true),
-        };
-        let Poll::Ready(result) = task.as_mut().poll(context) else {
-            return false;
-        };
-        self.look_ms = turn.now_ms + RESERVE_INTERVAL_SECONDS * 1000;
-        self.state = match result {
-            Ok(()) if is_making => {
-                turn.counters.set_reserve_given(false);
-                State::Held
-            }
-            // Without room for it it is tried again, which needs no word: the start or the giving back had one.
-            Ok(()) | Err(_) => State::Gone,
-        };
-        true
+            0
+        }
     }
 
     /// The disk is full and the server stops: what it has to write for that gets the room. Blocks for as long as the
     /// removal of a file takes.
-    pub(crate) fn give_back_blocking(&self) {
+    pub(crate) fn release_blocking(&self) {
         if let Err(error) = self.data_dir.release_ballast() {
             report::warning(&format!("could not give back the reserve: {error}"));
         }
     }
+
+    fn release(&self) -> Result<(), StorageError> {
+        if self.data_dir.release_ballast()? {
+            report::warning(&format!(
+                "the disk is full: {} MiB of headroom given to what retention has to write",
+                RESERVE_BYTES >> 20
+            ));
+        }
+        Ok(())
+    }
 }
 
-fn give(data_dir: &DataDir) -> Result<(), StorageError> {
-    if data_dir.release_ballast()? {
-        report::warning(&format!(
-            "the disk is full: {} MiB of headroom given to what retention has to write",
-            RESERVE_BYTES >> 20
-        ));
+/// One core's use of the ballast.
+#[derive(Debug)]
+pub(crate) struct BallastUse {
+    ballast: Arc<Ballast>,
+    state: State,
+    /// When it may be made again, monotonic milliseconds.
+    retry_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It is there, as far as this core has to do with it.
+    Held,
+    /// A helper thread removes it.
+    Releasing,
+    /// This core has released it, or there was no room for it at start.
+    Released,
+    /// A helper thread makes it.
+    Making,
+}
+
+impl BallastUse {
+    /// `core`: 0 makes at the first opportunity what there was no room for at start.
+    pub(crate) fn new(ballast: Arc<Ballast>, core: u16) -> Self {
+        let state = if ballast.was_made || core > 0 {
+            State::Held
+        } else {
+            State::Released
+        };
+        Self {
+            ballast,
+            state,
+            retry_ms: 0,
+        }
     }
-    Ok(())
+
+    /// Releases the ballast if retention needs it; makes it again if not.
+    pub(crate) fn start_due(&mut self, is_needed: bool, now: Moment, jobs: &mut Jobs) {
+        let is_due = match self.state {
+            State::Held => is_needed,
+            // Also if it is needed: another core may have made again what this one released.
+            State::Released => now.ms >= self.retry_ms,
+            State::Releasing | State::Making => false,
+        };
+        if !is_due {
+            return;
+        }
+        let ballast = Arc::clone(&self.ballast);
+        if is_needed {
+            self.state = State::Releasing;
+            ballast.is_released.store(true, Relaxed);
+            jobs.push(Lane::Ballast, move || {
+                WorkerResult::Ballast(ballast.release())
+            });
+        } else {
+            self.state = State::Making;
+            jobs.push(Lane::Ballast, move || {
+                WorkerResult::Ballast(ballast.data_dir.make_ballast(RESERVE_BYTES))
+            });
+        }
+    }
+
+    /// A helper thread has released or made it.
+    pub(crate) fn on_result(&mut self, result: &Result<(), StorageError>, now: Moment) {
+        self.retry_ms = now.ms + RESERVE_INTERVAL_SECONDS * 1000;
+        if self.state == State::Making && result.is_ok() {
+            self.ballast.is_released.store(false, Relaxed);
+            self.state = State::Held;
+        } else {
+            // Without room for it, it is tried again, which needs no word: start or release had one.
+            self.state = State::Released;
+        }
+    }
+
+    /// See [`Ballast::release_blocking`].
+    pub(crate) fn release_blocking(&self) {
+        self.ballast.release_blocking();
+    }
+
+    /// See [`Ballast::withheld_bytes`].
+    pub(crate) fn withheld_bytes(&self) -> u64 {
+        self.ballast.withheld_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flux_storage::LogOptions;
+
+    const SECOND: u64 = 1000;
+
+    fn at(seconds: u64) -> Moment {
+        Moment {
+            ms: seconds * SECOND,
+            ..Moment::default()
+        }
+    }
+
+    fn ballast(directory: &tempfile::TempDir) -> Arc<Ballast> {
+        let data_dir = DataDir::open(directory.path(), 1, LogOptions::default()).unwrap();
+        Arc::new(Ballast::make(Arc::new(data_dir)))
+    }
+
+    /// Runs what is due and gives it its result. False: nothing was due.
+    fn step(state: &mut BallastUse, is_needed: bool, now: Moment) -> bool {
+        let mut jobs = Jobs::default();
+        state.start_due(is_needed, now, &mut jobs);
+        let results: Vec<_> = jobs.drain().map(|job| (job.run)()).collect();
+        for result in &results {
+            let WorkerResult::Ballast(result) = result else {
+                panic!("another's result");
+            };
+            state.on_result(result, now);
+        }
+        !results.is_empty()
+    }
+
+    #[test]
+    fn retention_gets_the_ballast_and_no_log_gets_its_room_until_it_is_held_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = BallastUse::new(ballast(&directory), 0);
+        assert!(!step(&mut state, false, at(0)));
+        assert!(step(&mut state, true, at(1)));
+        assert_eq!(state.withheld_bytes(), RESERVE_BYTES);
+        assert!(!step(&mut state, false, at(2)), "too early");
+        assert!(step(&mut state, false, at(1 + RESERVE_INTERVAL_SECONDS)));
+        assert_eq!(state.withheld_bytes(), 0);
+        assert!(step(&mut state, true, at(60)), "and once more");
+    }
 }

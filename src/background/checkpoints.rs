@@ -1,8 +1,8 @@
 //! A shard's checkpoints: when one is due, what its helper thread does, and what comes of it.
 //!
 //! ```text
-//! Idle ──due──▶ Writing ──▶ Written ──the log is durable that far──▶ Publishing ──▶ Clearing ──▶ Idle
-//!                  └─failed: again after a while, with what was frozen then ──────────────────────┘
+//! Idle ──due──▶ write ──▶ Written ──the log is durable that far──▶ publish ──▶ clear ──▶ Idle
+//!                └─failed: again after a while, with what was frozen then ──────────────────┘
 //! ```
 //!
 //! The reactor does nothing that grows with the state: it freezes what changed, and in the end puts the new layers
@@ -10,38 +10,42 @@
 //!
 //! It gives way to events, unless it is behind them: beside a core that is never idle it has a tenth of the processor
 //! then, and what a start has to replay would grow without bound. One that is begun late does not give way, but for the rests
-//! that every helper takes ([`super::pace`]).
+//! that every helper takes ([`super::throttle`]).
 //!
 //! A checkpoint that fails costs nothing but the room that the next one will save: the log has everything. A layer
-//! that turns out to be damaged is another matter: see [`Finding::Damaged`].
+//! that turns out to be damaged is another matter: see [`Checkpointer::on_result`].
 
-use super::Turn;
-use super::pace::Pace;
+use super::Moment;
+use super::job::{Jobs, Lane, WorkerResult};
+use super::throttle::Throttle;
 use crate::engine::Snapshot;
 use crate::limits::{
     CHECKPOINT_BEHIND_FACTOR, CHECKPOINT_FAST_BYTES_PER_SECOND, CHECKPOINT_FIRST_RETRY_SECONDS,
-    CHECKPOINT_RETRY_SECONDS, CHECKPOINT_STOP_SECONDS_MAX,
+    CHECKPOINT_RETRY_SECONDS,
 };
 use crate::log::Log;
-use crate::reactor::runtime::{spawn_background, spawn_blocking};
 use crate::report;
+use crate::settings::StorageUpkeep;
 use crate::shard::LocalShard;
 use flux_storage::{
     CheckpointDir, CheckpointError, LayerError, LayerStack, PendingCheckpoint, Sequence,
     StorageError,
 };
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-type Task<T> = Pin<Box<dyn Future<Output = T>>>;
-type Written = Result<PendingCheckpoint, CheckpointError>;
-type Published = Result<LayerStack, CheckpointError>;
+/// What a helper thread has done for a checkpoint.
+pub(crate) enum CheckpointResult {
+    /// The layers are written.
+    Written(CheckpointDir, Result<PendingCheckpoint, CheckpointError>),
+    /// They are named.
+    Published(CheckpointDir, Result<LayerStack, CheckpointError>),
+    /// What they replaced is freed.
+    Cleared(CheckpointDir),
+}
 
 /// See the module.
 pub(crate) struct Checkpointer {
+    core: u16,
     phase: Phase,
     /// What is being written, until its layers are in place.
     snapshot: Option<Snapshot>,
@@ -57,19 +61,17 @@ pub(crate) struct Checkpointer {
     failure: Option<Failure>,
     /// The last one began late, and does not give way to events.
     is_behind: bool,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
 }
 
 enum Phase {
     /// The shard is not open yet.
     Closed,
     Idle(CheckpointDir),
-    Writing(Task<(CheckpointDir, Written)>),
+    /// A helper thread has the directory.
+    Working,
     /// Waits until the log is durable as far as the checkpoint goes.
     Written(CheckpointDir, PendingCheckpoint),
-    Publishing(Task<(CheckpointDir, Published)>),
-    /// Frees what the checkpoint has replaced.
-    Clearing(Task<CheckpointDir>),
 }
 
 /// What a failed checkpoint is taken for.
@@ -80,20 +82,11 @@ enum Failure {
     Other,
 }
 
-/// What a look at the helper thread found.
-pub(crate) enum Finding {
-    /// Nothing new.
-    Nothing,
-    /// A step is finished.
-    Progress,
-    /// A layer can't be read: the state has to be made anew.
-    Damaged(LayerError),
-}
-
 impl Checkpointer {
     /// For a shard that is not open yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(core: u16, throttle: Arc<Throttle>) -> Self {
         Self {
+            core,
             phase: Phase::Closed,
             snapshot: None,
             through: Sequence::ZERO,
@@ -102,7 +95,7 @@ impl Checkpointer {
             retry_ms: None,
             failure: None,
             is_behind: false,
-            pace: Arc::new(Pace::new()),
+            throttle,
         }
     }
 
@@ -112,11 +105,11 @@ impl Checkpointer {
         &mut self,
         dir: CheckpointDir,
         (through, appended): (Sequence, Sequence),
-        now_ms: u64,
+        now: Moment,
     ) {
         self.phase = Phase::Idle(dir);
         self.through = through;
-        self.taken_ms = now_ms;
+        self.taken_ms = now.ms;
         self.taken_at = appended;
     }
 
@@ -127,165 +120,173 @@ impl Checkpointer {
 
     /// True while the helper thread has something to do.
     pub(crate) fn is_waiting(&self) -> bool {
-        match self.phase {
-            Phase::Closed | Phase::Idle(_) | Phase::Written(..) => false,
-            Phase::Writing(_) | Phase::Publishing(_) | Phase::Clearing(_) => true,
-        }
+        matches!(self.phase, Phase::Working)
     }
 
-    /// True where the last attempt failed because the disk is full.
+    /// True if the last attempt failed because the disk is full.
     pub(crate) fn lacks_room(&self) -> bool {
         self.failure == Some(Failure::NoRoom)
     }
 
     /// Begins what is due.
-    pub(crate) fn start_due(&mut self, turn: &mut Turn<'_>) {
-        let upkeep = turn.config.upkeep;
-        let has_retention = upkeep.has_retention();
-        let now_ms = turn.now_ms;
-        let Some(shard) = turn.shard else {
-            return;
-        };
+    pub(crate) fn start_due(
+        &mut self,
+        shard: &mut LocalShard,
+        (now, upkeep): (Moment, StorageUpkeep),
+        jobs: &mut Jobs,
+    ) {
         match &self.phase {
             Phase::Idle(_) => {
-                let retry = self.retry_ms.is_none_or(|at| now_ms >= at);
+                let retry = self.retry_ms.is_none_or(|at| now.ms >= at);
                 let changed = shard.log().appended() > self.through;
                 // Retention makes room only where a checkpoint covers what goes.
-                let late = (has_retention && shard.is_refusing())
-                    || now_ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
-                    || self.is_long(shard, upkeep.checkpoint_bytes, now_ms);
+                let late = (upkeep.has_retention() && shard.is_refusing())
+                    || now.ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
+                    || self.is_long(shard, upkeep.checkpoint_bytes, now);
                 let due = (changed && late) || self.snapshot.is_some();
                 if retry && due && !shard.failed() {
-                    self.write(shard, upkeep.checkpoint_bytes, now_ms);
+                    self.write(shard, (now, upkeep.checkpoint_bytes), jobs);
                 }
             }
             Phase::Written(..) => {
-                self.publish(shard);
+                self.publish(shard, jobs);
             }
-            Phase::Closed | Phase::Writing(_) | Phase::Publishing(_) | Phase::Clearing(_) => {}
+            Phase::Closed | Phase::Working => {}
         }
     }
 
     /// Freezes the state, unless an earlier attempt did, and lets the helper thread write it.
-    fn write(&mut self, shard: &mut LocalShard, checkpoint_bytes: u64, now_ms: u64) {
-        let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+    fn write(
+        &mut self,
+        shard: &mut LocalShard,
+        (now, checkpoint_bytes): (Moment, u64),
+        jobs: &mut Jobs,
+    ) {
+        let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Working) else {
             return;
         };
         self.is_behind = is_behind(shard.log().bytes_since(self.through), checkpoint_bytes);
         self.retry_ms = None;
-        self.taken_ms = now_ms;
+        self.taken_ms = now.ms;
         self.taken_at = shard.log().appended();
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
-        let pace = Arc::clone(&self.pace);
-        self.phase = Phase::Writing(self.spawn(move || {
-            let mut throttled = pace.throttled();
-            let written = snapshot.write(&mut dir, &mut |_| throttled.rest());
-            (dir, written)
-        }));
+        let throttle = Arc::clone(&self.throttle);
+        jobs.push(self.lane(), move || {
+            let mut throttled = throttle.job();
+            let written = snapshot.write(&mut dir, &mut |_| throttled.pause());
+            result(CheckpointResult::Written(dir, written))
+        });
     }
 
-    /// True where a checkpoint is due because of the bytes that a start would have to replay.
-    fn is_long(&self, shard: &LocalShard, checkpoint_bytes: u64, now_ms: u64) -> bool {
+    /// True if a checkpoint is due because of the bytes that a start would have to replay.
+    fn is_long(&self, shard: &LocalShard, checkpoint_bytes: u64, now: Moment) -> bool {
         let tail_bytes = shard.log().bytes_since(self.through);
         let grows_fast = || {
             let grown_bytes = shard.log().bytes_since(self.taken_at);
-            is_fast(grown_bytes, now_ms.saturating_sub(self.taken_ms))
+            is_fast(grown_bytes, now.ms.saturating_sub(self.taken_ms))
         };
-        // Each checkpoint makes the next events bring the same entities into memory again: where none could keep up while it
+        // Each checkpoint makes the next events bring the same entities into memory again: if none could keep up while it
         // gives way, fewer of them cost less.
         tail_bytes >= checkpoint_bytes && (is_behind(tail_bytes, checkpoint_bytes) || !grows_fast())
     }
 
-    /// Runs a step of a checkpoint.
-    fn spawn<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Task<R> {
+    /// The thread for the steps of this checkpoint.
+    const fn lane(&self) -> Lane {
         if self.is_behind {
-            spawn_blocking(job)
+            Lane::LateCheckpoint
         } else {
-            spawn_background(job)
+            Lane::Checkpoint
         }
     }
 
-    /// Names the checkpoint that was written, where the log is durable as far as it goes: a checkpoint must never
+    /// Names the checkpoint that was written, if the log is durable as far as it goes: a checkpoint must never
     /// know what the log has lost.
-    fn publish(&mut self, shard: &LocalShard) -> bool {
+    fn publish(&mut self, shard: &LocalShard, jobs: &mut Jobs) {
         let durable = shard.log().durable();
         let covered = |snapshot: &Snapshot| snapshot.meta.through <= durable;
         if !self.snapshot.as_ref().is_some_and(covered) {
-            return false;
+            return;
         }
-        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let phase = std::mem::replace(&mut self.phase, Phase::Working);
         let Phase::Written(mut dir, pending) = phase else {
             self.phase = phase;
-            return false;
+            return;
         };
-        self.phase = Phase::Publishing(self.spawn(move || {
+        jobs.push(self.lane(), move || {
             let layers = pending.stack().clone();
             let published = dir.publish(pending).map(|()| layers);
-            (dir, published)
-        }));
-        true
+            result(CheckpointResult::Published(dir, published))
+        });
     }
 
-    /// Takes what is finished.
-    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> Finding {
-        match &mut self.phase {
-            Phase::Closed | Phase::Idle(_) | Phase::Written(..) => Finding::Nothing,
-            Phase::Writing(task) => match task.as_mut().poll(context) {
-                Poll::Pending => Finding::Nothing,
-                Poll::Ready((dir, Ok(pending))) => {
-                    self.phase = Phase::Written(dir, pending);
-                    Finding::Progress
-                }
-                Poll::Ready((dir, Err(error))) => self.failed(turn, dir, error),
-            },
-            Phase::Publishing(task) => match task.as_mut().poll(context) {
-                Poll::Pending => Finding::Nothing,
-                Poll::Ready((dir, Ok(layers))) => {
-                    self.settle(turn, dir, layers);
-                    Finding::Progress
-                }
-                Poll::Ready((dir, Err(error))) => self.failed(turn, dir, error),
-            },
-            Phase::Clearing(task) => match task.as_mut().poll(context) {
-                Poll::Pending => Finding::Nothing,
-                Poll::Ready(dir) => {
-                    self.phase = Phase::Idle(dir);
-                    Finding::Progress
-                }
-            },
+    /// Takes what a helper thread has done.
+    ///
+    /// # Errors
+    /// A layer can't be read: the state has to be made anew.
+    pub(crate) fn on_result(
+        &mut self,
+        shard: &mut LocalShard,
+        (result, now): (CheckpointResult, Moment),
+        jobs: &mut Jobs,
+    ) -> Result<(), LayerError> {
+        match result {
+            CheckpointResult::Written(dir, Ok(pending)) => {
+                self.phase = Phase::Written(dir, pending);
+                Ok(())
+            }
+            CheckpointResult::Published(dir, Ok(layers)) => {
+                self.install(shard, (dir, layers), jobs);
+                Ok(())
+            }
+            CheckpointResult::Cleared(dir) => {
+                self.phase = Phase::Idle(dir);
+                Ok(())
+            }
+            CheckpointResult::Written(dir, Err(error))
+            | CheckpointResult::Published(dir, Err(error)) => self.failed(dir, error, now),
         }
     }
 
     /// Puts the new layers in place.
-    fn settle(&mut self, turn: &mut Turn<'_>, dir: CheckpointDir, layers: LayerStack) {
-        let (Some(shard), Some(snapshot)) = (turn.shard.as_mut(), self.snapshot.take()) else {
+    fn install(
+        &mut self,
+        shard: &mut LocalShard,
+        (mut dir, layers): (CheckpointDir, LayerStack),
+        jobs: &mut Jobs,
+    ) {
+        let Some(snapshot) = self.snapshot.take() else {
             self.phase = Phase::Idle(dir);
             return;
         };
         self.through = snapshot.meta.through;
         self.failure = None;
         let replaced = shard.engine_mut().settle(layers);
-        let (core, pace) = (turn.core, Arc::clone(&self.pace));
-        self.phase = Phase::Clearing(self.spawn(move || {
+        let (core, throttle) = (self.core, Arc::clone(&self.throttle));
+        jobs.push(self.lane(), move || {
             drop(snapshot);
-            let mut throttled = pace.throttled();
-            replaced.give_back(&mut || throttled.rest_and_go_on());
-            let mut dir = dir;
+            let mut throttled = throttle.job();
+            replaced.give_back(&mut || throttled.pause_and_go_on());
             if let Err(error) = dir.remove_unreferenced() {
                 report::warning(&format!(
                     "shard {core}: old checkpoint not removed: {error}"
                 ));
             }
-            dir
-        }));
+            result(CheckpointResult::Cleared(dir))
+        });
     }
 
-    fn failed(&mut self, turn: &Turn<'_>, dir: CheckpointDir, error: CheckpointError) -> Finding {
+    fn failed(
+        &mut self,
+        dir: CheckpointDir,
+        error: CheckpointError,
+        now: Moment,
+    ) -> Result<(), LayerError> {
         self.phase = Phase::Idle(dir);
-        if let CheckpointError::Layer(damage) = error {
-            return Finding::Damaged(damage);
-        }
         let mut retry_seconds = CHECKPOINT_RETRY_SECONDS;
+        if let CheckpointError::Layer(damage) = error {
+            self.retry_ms = Some(now.ms + retry_seconds * 1000);
+            return Err(damage);
+        }
         if !matches!(error, CheckpointError::Cancelled) {
             let failure = match error {
                 CheckpointError::Storage(StorageError::OutOfSpace { .. }) => Failure::NoRoom,
@@ -293,53 +294,56 @@ impl Checkpointer {
             };
             let is_news = self.failure.replace(failure) != Some(failure);
             if is_news {
-                // Where retention may follow, the disk's reserve is given to it by then.
+                // If retention follows, the ballast is released to it by then.
                 retry_seconds = CHECKPOINT_FIRST_RETRY_SECONDS;
                 report::warning(&format!(
                     "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
                      is tried again every {CHECKPOINT_RETRY_SECONDS} s",
-                    turn.core
+                    self.core
                 ));
             }
         }
-        self.retry_ms = Some(turn.now_ms + retry_seconds * 1000);
-        Finding::Progress
+        self.retry_ms = Some(now.ms + retry_seconds * 1000);
+        Ok(())
     }
 
-    /// Writes a last checkpoint, so that the next start has nothing to replay, unless it takes too long. Everything
-    /// that was appended is durable.
-    pub(crate) async fn finish(&mut self, turn: &mut Turn<'_>) {
-        self.pace
-            .hurry_for(Duration::from_secs(CHECKPOINT_STOP_SECONDS_MAX));
-        loop {
-            while self.is_waiting() {
-                let finding = std::future::poll_fn(|context| match self.poll(turn, context) {
-                    Finding::Nothing => Poll::Pending,
-                    finding => Poll::Ready(finding),
-                });
-                if matches!(finding.await, Finding::Damaged(_)) || self.retry_ms.is_some() {
-                    return;
+    /// The server stops: a checkpoint that failed earlier is tried once more.
+    pub(crate) fn retry_at_once(&mut self) {
+        self.retry_ms = None;
+    }
+
+    /// The server stops, and everything that was appended is durable: begins the next step towards a last checkpoint,
+    /// so that the next start has nothing to replay. False if it is written, or given up after a failure.
+    pub(crate) fn finish_due(
+        &mut self,
+        shard: &mut LocalShard,
+        (now, checkpoint_bytes): (Moment, u64),
+        jobs: &mut Jobs,
+    ) -> bool {
+        match self.phase {
+            Phase::Idle(_) => {
+                let behind = shard.log().appended() > self.through;
+                if behind && self.retry_ms.is_none() && !shard.failed() {
+                    self.write(shard, (now, checkpoint_bytes), jobs);
                 }
             }
-            let Some(shard) = turn.shard else {
-                return;
-            };
-            let is_idle = matches!(self.phase, Phase::Idle(_));
-            if is_idle && shard.log().appended() > self.through && !shard.failed() {
-                self.write(shard, turn.config.upkeep.checkpoint_bytes, 0);
-            } else if !self.publish(shard) {
-                return;
-            }
+            Phase::Written(..) => self.publish(shard, jobs),
+            Phase::Closed | Phase::Working => {}
         }
+        self.is_waiting()
     }
 }
 
-/// True where a checkpoint that is begun is not to give way, of a log that is so far beyond the last one.
+fn result(result: CheckpointResult) -> WorkerResult {
+    WorkerResult::Checkpoint(Box::new(result))
+}
+
+/// True if a checkpoint that is begun is not to give way, of a log that is so far beyond the last one.
 const fn is_behind(tail_bytes: u64, checkpoint_bytes: u64) -> bool {
     tail_bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes
 }
 
-/// True where a checkpoint that gives way might not keep up with a log that has grown by so much in this time.
+/// True if a checkpoint that gives way might not keep up with a log that has grown by so much in this time.
 const fn is_fast(grown_bytes: u64, grown_ms: u64) -> bool {
     grown_bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > grown_ms
 }

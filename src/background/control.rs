@@ -7,21 +7,19 @@
 //!
 //! So whoever has an answer finds it in force on every core, and after any crash.
 
-use super::flush::refusal;
+use super::flush;
+use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;
 use crate::control::{Change, Command, CommandRejection, ControlStore, Registry};
 use crate::model::Timestamp;
-use crate::reactor::runtime::spawn_blocking;
 use crate::report;
 use crate::shard::{Origin, Reply};
 use flux_storage::StorageError;
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-type Stored = (ControlStore, Result<(), StorageError>);
+/// The store, as it comes back from the helper thread, and whether the change is durable.
+pub(crate) type Stored = (ControlStore, Result<(), StorageError>);
 
 /// Core 0's part. On other cores it has nothing to do.
 pub(crate) struct Controller {
@@ -30,24 +28,12 @@ pub(crate) struct Controller {
     pub(crate) answers: Vec<(Origin, Reply)>,
 }
 
-/// What a look at the helper thread found.
-#[derive(Debug)]
-pub(crate) enum Polled {
-    /// Nothing new.
-    Nothing,
-    /// A change could not be stored; its answer is due.
-    Failed,
-    /// A change is durable. The controller waits to hear that every core has applied it.
-    Durable(Arc<Change>),
-}
-
 enum Phase {
     /// Another core's, or closed.
     None,
     Idle(ControlStore),
-    /// A change is on its way to the disk.
+    /// A helper thread has the store: a change is on its way to the disk.
     Storing {
-        task: Pin<Box<dyn Future<Output = Stored>>>,
         change: Arc<Change>,
         origin: Origin,
     },
@@ -73,73 +59,61 @@ impl Controller {
         matches!(self.phase, Phase::Storing { .. })
     }
 
-    /// Begins the next call.
+    /// Begins the next call that changes anything; the others are answered.
     pub(crate) fn start_due(
         &mut self,
         calls: &mut VecDeque<(Origin, Command)>,
-        registry: &Registry,
-        now: Timestamp,
+        (registry, now): (&Registry, Timestamp),
+        jobs: &mut Jobs,
     ) {
-        if !matches!(self.phase, Phase::Idle(_)) {
-            return;
-        }
-        while let Some((origin, command)) = calls.pop_front() {
+        while matches!(self.phase, Phase::Idle(_))
+            && let Some((origin, command)) = calls.pop_front()
+        {
             match registry.decide(command) {
-                Err(refusal) => self
-                    .answers
-                    .push((origin, Reply::Refused(refused(refusal)))),
-                Ok(change) => {
-                    let phase = std::mem::replace(&mut self.phase, Phase::None);
-                    let Phase::Idle(mut store) = phase else {
-                        return;
-                    };
-                    let change = Arc::new(change);
-                    let stored = Arc::clone(&change);
-                    let task = spawn_blocking(move || {
-                        let result = store.append(now, &stored);
-                        (store, result)
-                    });
-                    self.phase = Phase::Storing {
-                        task,
-                        change,
-                        origin,
-                    };
-                    return;
+                Err(rejection) => {
+                    let reply = Reply::Refused(rejected(rejection));
+                    self.answers.push((origin, reply));
                 }
+                Ok(change) => self.store(Arc::new(change), (origin, now), jobs),
             }
         }
     }
 
-    /// Takes what is finished: a change that is durable is to be put into force on every core, and the supervisor of
-    /// connectors learns of it as they do.
-    pub(crate) fn poll(&mut self, cores: u16, context: &mut Context<'_>) -> Polled {
-        let Phase::Storing { task, .. } = &mut self.phase else {
-            return Polled::Nothing;
+    fn store(&mut self, change: Arc<Change>, (origin, now): (Origin, Timestamp), jobs: &mut Jobs) {
+        let stored = Arc::clone(&change);
+        let storing = Phase::Storing { change, origin };
+        let Phase::Idle(mut store) = std::mem::replace(&mut self.phase, storing) else {
+            return;
         };
-        let Poll::Ready((store, result)) = task.as_mut().poll(context) else {
-            return Polled::Nothing;
-        };
+        jobs.push(Lane::Control, move || {
+            let result = store.append(now, &stored);
+            WorkerResult::ControlStored(Box::new((store, result)))
+        });
+    }
+
+    /// A change was stored, or not. If it was, `cores` cores have to apply it, and the supervisor of connectors too.
+    pub(crate) fn on_stored(&mut self, (store, result): Stored, cores: u16) -> Option<Arc<Change>> {
         let phase = std::mem::replace(&mut self.phase, Phase::None);
-        let Phase::Storing { change, origin, .. } = phase else {
-            return Polled::Nothing;
+        let Phase::Storing { change, origin } = phase else {
+            return None;
         };
         if let Err(error) = result {
             report::warning(&format!("a control call was not stored: {error}"));
-            let refused = if store.has_failed() {
+            let rejection = if store.has_failed() {
                 ApiError::StorageFault
             } else {
-                refusal(&error)
+                flush::rejection(&error)
             };
-            self.answers.push((origin, Reply::Refused(refused)));
+            self.answers.push((origin, Reply::Refused(rejection)));
             self.phase = Phase::Idle(store);
-            return Polled::Failed;
+            return None;
         }
         self.phase = Phase::Telling {
             store,
             waiting: cores,
             origin,
         };
-        Polled::Durable(change)
+        Some(change)
     }
 
     /// A core, perhaps this one, has applied the change.
@@ -164,15 +138,8 @@ impl Controller {
         }
     }
 
-    /// Finishes what is on its way to the disk, and closes the log.
-    pub(crate) async fn finish(&mut self) {
-        while self.is_waiting() {
-            std::future::poll_fn(|context| match self.poll(0, context) {
-                Polled::Nothing => Poll::Pending,
-                Polled::Failed | Polled::Durable(_) => Poll::Ready(()),
-            })
-            .await;
-        }
+    /// Closes the log. Nothing may be on its way to the disk.
+    pub(crate) fn close(&mut self) {
         match std::mem::replace(&mut self.phase, Phase::None) {
             Phase::Idle(store) | Phase::Telling { store, .. } => {
                 if let Err(error) = store.close() {
@@ -184,8 +151,8 @@ impl Controller {
     }
 }
 
-fn refused(refusal: CommandRejection) -> ApiError {
-    match refusal {
+fn rejected(rejection: CommandRejection) -> ApiError {
+    match rejection {
         CommandRejection::Taken => ApiError::NamespaceTaken,
         CommandRejection::Unknown => ApiError::NoNamespace,
         CommandRejection::TokenDead => ApiError::TokenUnknown,

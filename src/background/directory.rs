@@ -1,26 +1,25 @@
-//! The upkeep of `flux-core/directory`.
+//! Keeps the entity `flux-core/directory` up to date.
 //!
 //! ```text
-//! every shard: a view of its namespaces, a few times a second where something changed ──durable──▶
+//! every shard: a view of its namespaces, a few times a second if something changed ──durable──▶
 //! the core that owns `flux-core`: counts and lists on a helper thread ──▶ its shard keeps the entity
 //! ```
 
-use super::Turn;
+use super::Moment;
+use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::directory::{DIRECTORY_ID, Listed, namespaces};
 use crate::limits::{DIRECTORY_INTERVAL_MS, DIRECTORY_NAMESPACES_MAX};
 use crate::model::place_key;
 use crate::model::{CommitPoint, CommitQueue, Property, RESERVED_NAMESPACE};
-use crate::reactor::runtime::spawn_blocking;
 use crate::report;
-use crate::shard::{MailboxSender, Message, ShardStatistics};
+use crate::shard::{LocalShard, MailboxSender, Message, ShardStatistics};
 use crate::state::NameEntry;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
 
 /// See the module. One for each core.
 pub(crate) struct Directory {
+    core: u16,
+    /// The core that owns the entity.
+    owner: u16,
     /// What the shard held when it was last looked at.
     seen: Option<(u64, u64)>,
     /// When it is looked at next, monotonic milliseconds.
@@ -31,47 +30,43 @@ pub(crate) struct Directory {
     parts: Vec<Option<ShardStatistics>>,
     /// Some of them came since the last count.
     changed: bool,
-    task: Option<Pin<Box<dyn Future<Output = Page>>>>,
-    shown: Page,
+    /// A helper thread counts.
+    counts: bool,
+    shown: DirectoryPage,
 }
 
 /// The entity's properties, as JSON.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Page {
+pub(crate) struct DirectoryPage {
     namespaces: String,
     total_entities: String,
     total_namespaces: String,
 }
 
 impl Directory {
-    pub(crate) fn new(shards: u16) -> Self {
+    /// Of one core of so many.
+    pub(crate) fn new(core: u16, shards: u16) -> Self {
         Self {
+            core,
+            owner: place_key(RESERVED_NAMESPACE, shards),
             seen: None,
             look_ms: 0,
             pending: CommitQueue::default(),
             parts: vec![None; usize::from(shards)],
             changed: false,
-            task: None,
-            shown: Page::default(),
+            counts: false,
+            shown: DirectoryPage::default(),
         }
     }
 
-    /// True while a helper thread counts.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.task.is_some()
-    }
-
-    /// Takes a view of this core's shard where one is due, and passes it on once it is durable.
-    pub(crate) fn look(&mut self, turn: &Turn<'_>, sender: &mut MailboxSender) {
-        let Some(shard) = &*turn.shard else {
-            return;
-        };
-        if self.pending.is_empty() && turn.now_ms >= self.look_ms {
-            self.look_ms = turn.now_ms + DIRECTORY_INTERVAL_MS;
+    /// Takes a view of this core's shard if one is due, and passes it on once it is durable.
+    pub(crate) fn look(&mut self, shard: &LocalShard, sender: &mut MailboxSender, now: Moment) {
+        if self.pending.is_empty() && now.ms >= self.look_ms {
+            self.look_ms = now.ms + DIRECTORY_INTERVAL_MS;
             let engine = shard.engine();
-            let now = (engine.events(), engine.names().registrations());
-            if self.seen != Some(now) {
-                self.seen = Some(now);
+            let held = (engine.events(), engine.names().registrations());
+            if self.seen != Some(held) {
+                self.seen = Some(held);
                 let statistics = ShardStatistics {
                     entities: engine.entities() as u64,
                     names: engine.names().view(),
@@ -81,12 +76,11 @@ impl Directory {
             }
         }
         if let Some(statistics) = self.pending.pop_due(shard.visible()) {
-            let owner = place_key(RESERVED_NAMESPACE, turn.shards);
-            if owner == turn.core {
-                self.take(turn.core, statistics);
+            if self.owner == self.core {
+                self.take(self.core, statistics);
             } else {
-                let from = turn.core;
-                sender.send(owner, Message::ShardStatistics { from, statistics });
+                let from = self.core;
+                sender.send(self.owner, Message::ShardStatistics { from, statistics });
             }
         }
     }
@@ -99,31 +93,23 @@ impl Directory {
         }
     }
 
-    /// Begins to count where something came since.
-    pub(crate) fn start_due(&mut self) {
-        if !self.changed || self.task.is_some() || self.parts.iter().any(Option::is_none) {
+    /// Begins to count if something came since.
+    pub(crate) fn start_due(&mut self, jobs: &mut Jobs) {
+        if !self.changed || self.counts || self.parts.iter().any(Option::is_none) {
             return;
         }
         self.changed = false;
+        self.counts = true;
         let parts: Vec<ShardStatistics> = self.parts.iter().flatten().cloned().collect();
-        self.task = Some(spawn_blocking(move || count(&parts)));
+        jobs.push(Lane::Directory, move || {
+            WorkerResult::DirectoryCounted(count(&parts))
+        });
     }
 
-    /// Takes what was counted. True where there was anything.
-    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
-        let Some(task) = &mut self.task else {
-            return false;
-        };
-        let Poll::Ready(page) = task.as_mut().poll(context) else {
-            return false;
-        };
-        self.task = None;
-        self.keep(turn, page);
-        true
-    }
-
-    fn keep(&mut self, turn: &mut Turn<'_>, page: Page) {
-        let members = |page: &Page| {
+    /// Stores what was counted.
+    pub(crate) fn on_counted(&mut self, shard: &mut LocalShard, page: DirectoryPage, now: Moment) {
+        self.counts = false;
+        let members = |page: &DirectoryPage| {
             [
                 ("namespaces", page.namespaces.clone()),
                 ("total_entities", page.total_entities.clone()),
@@ -135,19 +121,16 @@ impl Directory {
         let properties: Vec<Property<'_>> = changed
             .map(|(_, (name, value))| Property { name, value })
             .collect();
-        let now = turn.now;
-        if let Some(shard) = turn.shard
-            && !properties.is_empty()
-            && let Err(error) = shard.engine_mut().keep(DIRECTORY_ID, &properties, now)
+        if !properties.is_empty()
+            && let Err(error) = shard.engine_mut().keep(DIRECTORY_ID, &properties, now.now)
         {
             report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
         }
         self.shown = page;
-        turn.counters.has_directory.store(true, Relaxed);
     }
 }
 
-fn count(parts: &[ShardStatistics]) -> Page {
+fn count(parts: &[ShardStatistics]) -> DirectoryPage {
     let entries = parts.iter().flat_map(|part| part.names.entries());
     let mut listed: Vec<&NameEntry> = entries.collect();
     let total_namespaces = listed.len();
@@ -168,7 +151,7 @@ fn count(parts: &[ShardStatistics]) -> Page {
     });
     namespaces(&mut json, listed);
     let total_entities: u64 = parts.iter().map(|part| part.entities).sum();
-    Page {
+    DirectoryPage {
         namespaces: String::from_utf8(json).expect("names are text"),
         total_entities: total_entities.to_string(),
         total_namespaces: total_namespaces.to_string(),

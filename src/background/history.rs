@@ -1,33 +1,34 @@
-//! What a core lets its helper threads read of the past: one page of events and one earlier state at a time, the rest
-//! waits in line.
+//! The history worker: requests about the past wait in two queues, and helper threads answer one of each at a time.
 //!
-//! Two lines, since a page of events is read in a millisecond and an earlier state may take a second. What was opened
-//! for one request is kept for the next of its line.
+//! Two queues, since a page of events is read in a millisecond and an earlier state may take a second. What was opened
+//! for one request is kept for the next of its queue.
 
+use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;
 use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog, ReaderCache};
 use crate::limits::HISTORY_READERS_MAX;
-use crate::reactor::runtime::spawn_blocking;
 use crate::shard::RequestId;
 use flux_storage::DataDir;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
 
-/// What came of a job.
+/// What came of a request.
 pub(crate) type JobResult = Result<HistoryResult, HistoryError>;
 
-type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+/// What a helper thread found, and the readers that it had opened.
+pub(crate) struct Answered {
+    lane: Lane,
+    reader_cache: ReaderCache,
+    result: JobResult,
+}
 
 /// A request whose readers are there.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// Whom the outcome goes to.
+    /// Whom the result goes to.
     pub(crate) request_id: RequestId,
     /// The request.
     pub(crate) query: Arc<HistoryQuery>,
@@ -87,32 +88,28 @@ pub(crate) struct HistoryWorker {
     stop: Arc<AtomicBool>,
 }
 
-/// Jobs that are done one after the other.
+/// Requests that are answered one after the other.
 struct WorkerQueue {
+    lane: Lane,
     /// `None` while a job has it.
     reader_cache: Option<ReaderCache>,
     waiting: VecDeque<Job>,
-    running: Option<Running>,
-}
-
-struct Running {
-    request_id: RequestId,
-    task: Task<(ReaderCache, JobResult)>,
-    _readers: Rc<Readers>,
+    running: Option<(RequestId, Rc<Readers>)>,
 }
 
 impl HistoryWorker {
     /// For a data directory.
     pub(crate) fn new(data_dir: &Arc<DataDir>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let line = || WorkerQueue {
+        let queue = |lane| WorkerQueue {
+            lane,
             reader_cache: Some(ReaderCache::new(Arc::clone(data_dir), Arc::clone(&stop))),
             waiting: VecDeque::new(),
             running: None,
         };
         Self {
-            events: line(),
-            states: line(),
+            events: queue(Lane::Events),
+            states: queue(Lane::States),
             stop,
         }
     }
@@ -122,42 +119,41 @@ impl HistoryWorker {
         self.events.running.is_some() || self.states.running.is_some()
     }
 
-    /// Lets the helper threads begin what they can.
-    pub(crate) fn start_due(&mut self, queue: &mut HistoryQueue) {
+    /// Takes in what connections have left, and lets the helper threads begin what they can.
+    pub(crate) fn start_due(&mut self, queue: &mut HistoryQueue, jobs: &mut Jobs) {
         for job in queue.jobs.drain(..) {
-            let line = match *job.query {
+            let queue = match *job.query {
                 HistoryQuery::Events(_) => &mut self.events,
                 HistoryQuery::Entity { .. } | HistoryQuery::List { .. } => &mut self.states,
             };
-            line.waiting.push_back(job);
+            queue.waiting.push_back(job);
         }
-        self.events.start();
-        self.states.start();
+        self.events.start(jobs);
+        self.states.start(jobs);
     }
 
-    /// Takes what is finished.
-    pub(crate) fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> impl Iterator<Item = (RequestId, JobResult)> {
-        let events = self.events.poll(context);
-        events.into_iter().chain(self.states.poll(context))
+    /// Takes an answer: the request, and what came of it.
+    pub(crate) fn on_result(&mut self, answered: Answered) -> Option<(RequestId, JobResult)> {
+        let queue = match answered.lane {
+            Lane::Events => &mut self.events,
+            _ => &mut self.states,
+        };
+        queue.reader_cache = Some(answered.reader_cache);
+        let (request_id, _) = queue.running.take()?;
+        Some((request_id, answered.result))
     }
 
-    /// Ends what is being read: nobody waits for it any more.
-    pub(crate) async fn finish(&mut self) {
+    /// Gives up what waits, and tells what is being read to end: nobody waits for it any more.
+    pub(crate) fn stop(&mut self) {
         self.stop.store(true, Relaxed);
-        for line in [&mut self.events, &mut self.states] {
-            line.waiting.clear();
-            if let Some(running) = line.running.take() {
-                drop(running.task.await);
-            }
+        for queue in [&mut self.events, &mut self.states] {
+            queue.waiting.clear();
         }
     }
 }
 
 impl WorkerQueue {
-    fn start(&mut self) {
+    fn start(&mut self, jobs: &mut Jobs) {
         if self.running.is_some() || self.waiting.is_empty() {
             return;
         }
@@ -166,31 +162,15 @@ impl WorkerQueue {
         else {
             return;
         };
-        let Job {
-            request_id,
-            query,
-            logs,
-            readers,
-        } = job;
-        let task = spawn_blocking(move || {
-            let outcome = reader_cache.tell(&query, &logs);
-            (reader_cache, outcome)
+        self.running = Some((job.request_id, job.readers));
+        let (lane, query, logs) = (self.lane, job.query, job.logs);
+        jobs.push(lane, move || {
+            let result = reader_cache.tell(&query, &logs);
+            WorkerResult::HistoryAnswered(Box::new(Answered {
+                lane,
+                reader_cache,
+                result,
+            }))
         });
-        self.running = Some(Running {
-            request_id,
-            task,
-            _readers: readers,
-        });
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Option<(RequestId, JobResult)> {
-        let running = self.running.as_mut()?;
-        let Poll::Ready((reader_cache, outcome)) = running.task.as_mut().poll(context) else {
-            return None;
-        };
-        let request_id = running.request_id;
-        self.reader_cache = Some(reader_cache);
-        self.running = None;
-        Some((request_id, outcome))
     }
 }

@@ -1,19 +1,21 @@
-//! What goes on beside requests: each file is one kind of work, most of it on helper threads.
+//! What a core does beside requests, on its own or on helper threads.
 //!
-//! The event loop gives each a [`Turn`] to start what is due and to take what is finished. It must not know requests,
-//! connections or protocols.
+//! Each file is a state machine that the event loop drives: `start_due` begins what is due and leaves [`job::Job`]s
+//! for helper threads, `on_…` takes a job's result. Time is an argument. Nothing here waits.
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `flush`, `flush_thread` | flushes of the log, and the thread that makes them |
-//! | `segment_throttle` | how fast the next segment is made |
-//! | `checkpoints` | checkpoints of the state |
-//! | `retention` | what the log leaves behind |
-//! | `ballast` | the room on the disk that is held back |
-//! | `history` | queries of the past |
-//! | `control` | changes of the control plane |
-//! | `directory` | the upkeep of `flux-core/directory` |
-//! | `pace` | how fast a helper may go |
+//! | `flush`, `flush_thread` | makes the log durable, prepares its next segment |
+//! | `checkpoints` | writes the state down, so that a start replays little |
+//! | `retention` | builds history indexes, removes old segments |
+//! | `ballast` | holds room on the disk back for retention and shutdown |
+//! | `history` | requests about the past, one at a time for each kind |
+//! | `control` | carries out changes of the control plane, on core 0 |
+//! | `directory` | keeps `flux-core/directory` up to date |
+//! | `throttle` | how fast helper threads work |
+//! | `job` | what is handed to helper threads and what comes back |
+//!
+//! It must not know: sockets, connections, protocols, calls, or how threads are run.
 
 pub(crate) mod ballast;
 pub(crate) mod checkpoints;
@@ -22,33 +24,26 @@ pub(crate) mod directory;
 pub(crate) mod flush;
 pub(crate) mod flush_thread;
 pub(crate) mod history;
-pub(crate) mod pace;
+pub(crate) mod job;
 pub(crate) mod retention;
-pub(crate) mod segment_throttle;
+pub(crate) mod throttle;
 
 use crate::model::Timestamp;
 use crate::settings::StorageUpkeep;
-use crate::shard::{Counters, LocalShard};
+use crate::shard::LocalShard;
+use flux_storage::{CheckpointDir, Sequence};
 
-/// What background work is given of its core, for one step.
+/// A shard as it comes from the thread that recovers it.
 #[derive(Debug)]
-pub(crate) struct Turn<'c> {
-    /// The core's index.
-    pub(crate) core: u16,
-    /// Number of shards.
-    pub(crate) shards: u16,
-    /// The core's shard; `None` until its log is replayed.
-    pub(crate) shard: &'c mut Option<LocalShard>,
-    /// The wall clock.
-    pub(crate) now: Timestamp,
-    /// The monotonic clock, milliseconds.
-    pub(crate) now_ms: u64,
-    /// The monotonic clock, microseconds.
-    pub(crate) now_micros: u64,
-    /// What all cores know of each other.
-    pub(crate) counters: &'c Counters,
-    /// The settings.
-    pub(crate) config: &'c BackgroundConfig,
+pub(crate) struct OpenedShard {
+    /// The shard.
+    pub(crate) shard: LocalShard,
+    /// Its checkpoints.
+    pub(crate) checkpoints: CheckpointDir,
+    /// The state that its log begins with.
+    pub(crate) base: CheckpointDir,
+    /// What the newest checkpoint covers.
+    pub(crate) through: Sequence,
 }
 
 /// The settings of background work.
@@ -58,4 +53,15 @@ pub(crate) struct BackgroundConfig {
     pub(crate) flush_interval_ms: u64,
     /// When checkpoints are taken and history is removed.
     pub(crate) upkeep: StorageUpkeep,
+}
+
+/// The clocks, as a turn of the event loop has read them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Moment {
+    /// The wall clock.
+    pub(crate) now: Timestamp,
+    /// Monotonic milliseconds.
+    pub(crate) ms: u64,
+    /// Monotonic microseconds.
+    pub(crate) micros: u64,
 }

@@ -2,53 +2,66 @@
 //!
 //! Both on helper threads, one job of each kind at a time. Segments go only when a durable checkpoint covers them and
 //! their events are worked into the log's base; see `shard::advance_base`. The generations before the newest belong to
-//! core 0, and go first where bytes have to be saved.
+//! core 0, and go first if bytes have to be saved.
 
-use super::Turn;
-use super::ballast::Ballast;
-use super::pace::Pace;
+use super::Moment;
+use super::ballast::BallastUse;
+use super::job::{Jobs, Lane, WorkerResult};
+use super::throttle::Throttle;
 use crate::limits::{
     RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
 };
 use crate::log::{LocalLog, Log, Removal, RetentionPlan};
-use crate::reactor::runtime::spawn_background;
 use crate::report;
 use crate::settings::StorageUpkeep;
-use crate::shard::{RecoverError, advance_base};
+use crate::shard::{LocalShard, RecoverError, advance_base};
 use crate::state::is_packed_body;
 use flux_storage::{
     CheckpointDir, CheckpointError, CheckpointKind, DataDir, LogReader, RetirePlan,
     SealedGeneration, SealedLog, Sequence, StorageError,
 };
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
-
-type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// The base, and what it was advanced for.
 type Choice<P> = (CheckpointDir, Result<Option<P>, RecoverError>);
+/// What retention removes of this machine's log.
+type LocalPlan = <LocalLog as Log>::RetentionPlan;
+
+/// What a helper thread has done for retention.
+pub(crate) enum RetentionResult {
+    /// A history index was written.
+    Indexed(Result<(), StorageError>),
+    /// What goes was chosen and worked into the base, which comes back whatever happens.
+    Chosen(CheckpointDir, Result<Option<LocalPlan>, RecoverError>),
+    /// Segments were removed.
+    Removed(Result<(), StorageError>),
+    /// Segments of earlier generations were removed: the bytes that this freed.
+    SealedRemoved(Result<u64, RecoverError>),
+}
 
 /// See the module.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "three kinds of jobs, each in flight or not"
+)]
 pub(crate) struct Retention {
+    core: u16,
+    shards: u16,
     data_dir: Arc<DataDir>,
     /// `None` until the shard is open, and while a job has it.
     base: Option<CheckpointDir>,
-    index: Option<Task<Result<(), StorageError>>>,
-    choice: Option<Task<Choice<<LocalLog as Log>::RetentionPlan>>>,
-    removal: Option<Task<Result<(), StorageError>>>,
-    /// What it freed, bytes.
-    sealed: Option<Task<Result<u64, RecoverError>>>,
+    /// Jobs in flight.
+    indexes: bool,
+    removes: bool,
+    removes_sealed: bool,
     /// When retention is looked at next, monotonic milliseconds.
     look_ms: u64,
     /// The same for earlier generations.
     look_sealed_ms: u64,
-    ballast: Ballast,
+    ballast: BallastUse,
     /// Why retention failed the last time, until it succeeds.
     failure: Option<Failure>,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
 }
 
 /// What failed retention is taken for.
@@ -71,30 +84,40 @@ impl From<&RecoverError> for Failure {
     }
 }
 
-/// What a janitor has to know of its shard's checkpoints.
+/// What retention has to know beside its shard.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Covered {
+pub(crate) struct RetentionFacts {
+    /// The settings.
+    pub(crate) upkeep: StorageUpkeep,
     /// A durable checkpoint covers the log through this.
-    pub(crate) through: Sequence,
-    /// The next one could not be written because the disk is full.
+    pub(crate) covered: Sequence,
+    /// The next checkpoint could not be written because the disk is full.
     pub(crate) lacks_room: bool,
+    /// Bytes of all shards' logs, if retention is due and all shards are open.
+    pub(crate) all_log_bytes: Option<u64>,
 }
 
 impl Retention {
-    /// For a shard that is not open yet. `headroom`: what is held back on the disk.
-    pub(crate) fn new(data_dir: Arc<DataDir>, ballast: Ballast) -> Self {
+    /// For a shard that is not open yet, one of so many. `ballast`: what is held back on the disk.
+    pub(crate) fn new(
+        (core, shards): (u16, u16),
+        data_dir: Arc<DataDir>,
+        ballast: BallastUse,
+        throttle: Arc<Throttle>,
+    ) -> Self {
         Self {
+            core,
+            shards,
             data_dir,
-            ballast,
-            failure: None,
             base: None,
-            index: None,
-            choice: None,
-            removal: None,
-            sealed: None,
+            indexes: false,
+            removes: false,
+            removes_sealed: false,
             look_ms: 0,
             look_sealed_ms: 0,
-            pace: Arc::new(Pace::new()),
+            ballast,
+            failure: None,
+            throttle,
         }
     }
 
@@ -103,145 +126,173 @@ impl Retention {
         self.base = Some(base);
     }
 
-    /// The disk is full and the server stops: what it has to write for that gets the room that was held back.
-    pub(crate) fn release_reserve(&self) {
-        self.ballast.give_back_blocking();
+    /// What is held back on the disk.
+    pub(crate) fn ballast(&self) -> &BallastUse {
+        &self.ballast
     }
 
-    /// True while a helper thread has something to do.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.index.is_some()
-            || self.choice.is_some()
-            || self.removal.is_some()
-            || self.sealed.is_some()
-            || self.ballast.is_waiting()
+    /// The same.
+    pub(crate) fn ballast_mut(&mut self) -> &mut BallastUse {
+        &mut self.ballast
     }
 
-    /// Begins what is due.
-    pub(crate) fn start_due(&mut self, turn: &mut Turn<'_>, covered: Covered) {
-        let Some(shard) = turn.shard else {
+    /// True if it is time to look at what may be removed.
+    pub(crate) fn is_due(&self, upkeep: StorageUpkeep, now: Moment) -> bool {
+        let is_removing = self.removes || self.removes_sealed;
+        upkeep.has_retention() && now.ms >= self.look_ms && !is_removing
+    }
+
+    /// Begins what is due. Says how many bytes the log takes if it looked.
+    pub(crate) fn start_due(
+        &mut self,
+        shard: &mut LocalShard,
+        (now, facts): (Moment, RetentionFacts),
+        jobs: &mut Jobs,
+    ) -> Option<u64> {
+        self.start_index(shard, jobs);
+        let wanted = facts.upkeep.has_retention();
+        let lacks_room = facts.lacks_room || self.failure == Some(Failure::NoRoom);
+        self.ballast.start_due(wanted && lacks_room, now, jobs);
+        if !self.is_due(facts.upkeep, now) {
+            return None;
+        }
+        self.look_ms = now.ms + RETENTION_INTERVAL_SECONDS * 1000;
+        let bytes = shard.log().bytes_stored();
+        self.choose(shard, (now, facts, bytes), jobs);
+        self.start_sealed((now, facts), jobs);
+        Some(bytes)
+    }
+
+    fn start_index(&mut self, shard: &mut LocalShard, jobs: &mut Jobs) {
+        if self.indexes {
+            return;
+        }
+        let Some(job) = shard.log_mut().index_job() else {
             return;
         };
-        if self.index.is_none()
-            && let Some(job) = shard.log_mut().index_job()
-        {
-            let pace = Arc::clone(&self.pace);
-            self.index = Some(spawn_background(move || {
-                let mut throttled = pace.throttled();
-                job.run(&mut || throttled.rest_and_go_on())
-            }));
-        }
-        let wanted = turn.config.upkeep.has_retention();
-        let lacks_room = covered.lacks_room || self.failure == Some(Failure::NoRoom);
-        self.ballast.start_due(wanted && lacks_room, turn);
-        if wanted && turn.now_ms >= self.look_ms && !self.is_removing() {
-            self.look_ms = turn.now_ms + RETENTION_INTERVAL_SECONDS * 1000;
-            self.choose(turn, covered.through);
-            self.choose_sealed(turn);
-        }
-    }
-
-    fn is_removing(&self) -> bool {
-        self.choice.is_some() || self.removal.is_some() || self.sealed.is_some()
+        self.indexes = true;
+        let throttle = Arc::clone(&self.throttle);
+        jobs.push(Lane::Index, move || {
+            let mut throttled = throttle.job();
+            let written = job.run(&mut || throttled.pause_and_go_on());
+            result(RetentionResult::Indexed(written))
+        });
     }
 
     /// Looks for segments that may go, and works them into the base.
-    fn choose(&mut self, turn: &mut Turn<'_>, covered: Sequence) {
-        let upkeep = turn.config.upkeep;
-        let (now_micros, shards) = (turn.now.as_micros(), u64::from(turn.shards));
-        let counters = turn.counters.of(turn.core);
-        let Some(shard) = turn.shard else {
-            return;
-        };
+    fn choose(
+        &mut self,
+        shard: &mut LocalShard,
+        (now, facts, bytes): (Moment, RetentionFacts, u64),
+        jobs: &mut Jobs,
+    ) {
         let log = shard.log_mut();
-        let bytes = log.bytes_stored();
-        counters.log_bytes.store(bytes, Relaxed);
         let count_max = match self.failure {
             // The less goes at a time, the less room it takes to work it into the base.
             Some(Failure::NoRoom) => 1,
             Some(Failure::Other) | None => RETENTION_SEGMENTS_MAX,
         };
         let durable = log.durable();
-        let removable = log.removable(covered.next(), count_max);
+        let removable = log.removable(facts.covered.next(), count_max);
         let Some((choice, reader)) = removable.zip(log.reader(durable)) else {
             return;
         };
-        let quota = upkeep.retention_bytes.map(|bytes| bytes / shards);
-        let removal = removal(
-            upkeep,
-            now_micros,
-            quota.map(|quota| bytes.saturating_sub(quota)),
-        );
+        let shards = u64::from(self.shards);
+        let quota = facts.upkeep.retention_bytes.map(|bytes| bytes / shards);
+        let excess = quota.map(|quota| bytes.saturating_sub(quota));
+        let removal = removal(facts.upkeep, now.now.as_micros(), excess);
         let Some(base) = self.base.take() else {
             return;
         };
-        let pace = Arc::clone(&self.pace);
-        self.choice = Some(spawn_background(move || {
-            choose_and_fold(base, &reader, || choice.choose(removal), &pace)
-        }));
+        self.removes = true;
+        let throttle = Arc::clone(&self.throttle);
+        jobs.push(Lane::Retention, move || {
+            let (base, chosen) =
+                choose_and_fold(base, &reader, || choice.choose(removal), &throttle);
+            result(RetentionResult::Chosen(base, chosen))
+        });
     }
 
     /// The same for earlier generations, which have no owner of their own.
-    fn choose_sealed(&mut self, turn: &Turn<'_>) {
-        if turn.core != 0
-            || turn.now_ms < self.look_sealed_ms
+    fn start_sealed(&mut self, (now, facts): (Moment, RetentionFacts), jobs: &mut Jobs) {
+        let Some(live_bytes) = facts.all_log_bytes else {
+            return;
+        };
+        if self.core != 0
+            || now.ms < self.look_sealed_ms
             || self.data_dir.sealed_generations().is_empty()
-            || !turn.counters.is_ready()
         {
             return;
         }
-        self.look_sealed_ms = turn.now_ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
-        let (upkeep, now_micros) = (turn.config.upkeep, turn.now.as_micros());
-        let live_bytes = turn.counters.log_bytes();
-        let (data_dir, pace) = (Arc::clone(&self.data_dir), Arc::clone(&self.pace));
-        self.sealed = Some(spawn_background(move || {
-            remove_sealed(&data_dir, (upkeep, now_micros), live_bytes, &pace)
-        }));
+        self.look_sealed_ms = now.ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
+        self.removes_sealed = true;
+        let wanted = (facts.upkeep, now.now.as_micros());
+        let (data_dir, throttle) = (Arc::clone(&self.data_dir), Arc::clone(&self.throttle));
+        jobs.push(Lane::SealedRetention, move || {
+            let freed = remove_sealed(&data_dir, wanted, live_bytes, &throttle);
+            result(RetentionResult::SealedRemoved(freed))
+        });
     }
 
-    /// Takes what is finished. True where there was anything.
-    pub(crate) fn poll(&mut self, turn: &mut Turn<'_>, context: &mut Context<'_>) -> bool {
-        let core = turn.core;
-        let mut finished = self.ballast.poll(turn, context);
-        if let Some(result) = take_ready(&mut self.index, context) {
-            finished = true;
-            if let Err(error) = result {
-                report::warning(&format!(
-                    "shard {core}: history index not written, the first look-up will make it: {error}"
-                ));
-            }
-        }
-        if let Some((base, chosen)) = take_ready(&mut self.choice, context) {
-            finished = true;
-            self.base = Some(base);
-            match (chosen, turn.shard.as_mut()) {
-                (Ok(Some(plan)), Some(shard)) => {
-                    let job = shard.log_mut().retire(plan);
-                    self.removal = Some(spawn_background(move || job.run()));
-                    // There may be more than one job takes.
-                    self.look_ms = turn.now_ms;
+    /// Takes what a helper thread has done.
+    pub(crate) fn on_result(
+        &mut self,
+        shard: &mut LocalShard,
+        (done, now): (RetentionResult, Moment),
+        jobs: &mut Jobs,
+    ) {
+        match done {
+            RetentionResult::Indexed(written) => {
+                self.indexes = false;
+                if let Err(error) = written {
+                    report::warning(&format!(
+                        "shard {}: history index not written, the first look-up will make it: {error}",
+                        self.core
+                    ));
                 }
-                (Ok(_), _) => {}
-                (Err(error), _) => self.note(core, Err(error)),
+            }
+            RetentionResult::Chosen(base, chosen) => {
+                self.base = Some(base);
+                self.removes = false;
+                match chosen {
+                    Ok(Some(plan)) => {
+                        let job = shard.log_mut().retire(plan);
+                        self.removes = true;
+                        jobs.push(Lane::Retention, move || {
+                            result(RetentionResult::Removed(job.run()))
+                        });
+                        // There may be more than one job takes.
+                        self.look_ms = now.ms;
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.note(Err(error)),
+                }
+            }
+            RetentionResult::Removed(removed) => {
+                self.removes = false;
+                self.note(removed.map_err(RecoverError::from));
+            }
+            RetentionResult::SealedRemoved(freed) => {
+                self.removes_sealed = false;
+                if freed.as_ref().is_ok_and(|freed| *freed > 0) {
+                    // There may be more than one pass takes.
+                    self.look_sealed_ms = now.ms;
+                }
+                self.note(freed.map(|_| ()));
             }
         }
-        if let Some(result) = take_ready(&mut self.removal, context) {
-            finished = true;
-            self.note(core, result.map_err(RecoverError::from));
-        }
-        if let Some(result) = take_ready(&mut self.sealed, context) {
-            finished = true;
-            if result.as_ref().is_ok_and(|freed| *freed > 0) {
-                // There may be more than one pass takes.
-                self.look_sealed_ms = turn.now_ms;
-            }
-            self.note(core, result.map(|_| ()));
-        }
-        finished
     }
 
-    /// Takes note of how retention went, and says so where it is news.
-    fn note(&mut self, core: u16, result: Result<(), RecoverError>) {
+    /// Takes note of how retention went, and says so if it is news.
+    fn note(&mut self, result: Result<(), RecoverError>) {
+        // The server stops.
+        if matches!(
+            result,
+            Err(RecoverError::Checkpoint(CheckpointError::Cancelled))
+        ) {
+            return;
+        }
+        let core = self.core;
         let failure = result.as_ref().err().map(Failure::from);
         let before = std::mem::replace(&mut self.failure, failure);
         if let Err(error) = result
@@ -255,15 +306,8 @@ impl Retention {
     }
 }
 
-/// The result of a task that is finished, which is gone then.
-fn take_ready<T>(task: &mut Option<Task<T>>, context: &mut Context<'_>) -> Option<T> {
-    match task.as_mut()?.as_mut().poll(context) {
-        Poll::Pending => None,
-        Poll::Ready(result) => {
-            *task = None;
-            Some(result)
-        }
-    }
+fn result(result: RetentionResult) -> WorkerResult {
+    WorkerResult::Retention(Box::new(result))
 }
 
 /// What the settings say is to go.
@@ -283,13 +327,13 @@ fn choose_and_fold<P: RetentionPlan>(
     mut base: CheckpointDir,
     reader: &LogReader,
     choose: impl FnOnce() -> Result<Option<P>, StorageError>,
-    pace: &Pace,
+    throttle: &Throttle,
 ) -> Choice<P> {
-    let mut throttled = pace.throttled();
+    let mut throttled = throttle.job();
     let chosen = choose().map_err(RecoverError::from).and_then(|plan| {
         if let Some(plan) = &plan {
             let through = plan.first_kept().previous();
-            advance_base(&mut base, reader, through, &mut |_| throttled.rest())?;
+            advance_base(&mut base, reader, through, &mut |_| throttled.pause())?;
         }
         Ok(plan)
     });
@@ -301,7 +345,7 @@ fn remove_sealed(
     data_dir: &DataDir,
     (upkeep, now_micros): (StorageUpkeep, i64),
     live_bytes: u64,
-    pace: &Pace,
+    throttle: &Throttle,
 ) -> Result<u64, RecoverError> {
     let logs = || {
         let generations = data_dir.sealed_generations().iter();
@@ -318,13 +362,17 @@ fn remove_sealed(
             .retention_bytes
             .map(|most| bytes.saturating_sub(most));
         let removal = removal(upkeep, now_micros, excess);
-        bytes -= remove_from(log, removal, pace)?;
+        bytes -= remove_from(log, removal, throttle)?;
     }
     Ok(before - bytes)
 }
 
 /// Removes a part of a log of an earlier generation. Returns the bytes that it freed.
-fn remove_from(log: &SealedLog, removal: Removal, pace: &Pace) -> Result<u64, RecoverError> {
+fn remove_from(
+    log: &SealedLog,
+    removal: Removal,
+    throttle: &Throttle,
+) -> Result<u64, RecoverError> {
     let mut segments = log.closed_segments()?;
     segments.truncate(RETENTION_SEGMENTS_MAX);
     if segments.is_empty() {
@@ -333,7 +381,7 @@ fn remove_from(log: &SealedLog, removal: Removal, pace: &Pace) -> Result<u64, Re
     let owner = log.origin()?.owner;
     let base = CheckpointDir::new(log.base_path(), owner, CheckpointKind::Base, is_packed_body);
     let choose = || RetirePlan::choose(&segments, removal);
-    let (_, chosen) = choose_and_fold(base, &log.reader()?, choose, pace);
+    let (_, chosen) = choose_and_fold(base, &log.reader()?, choose, throttle);
     let Some(plan) = chosen? else {
         return Ok(0);
     };

@@ -1,7 +1,7 @@
 //! The thread that connectors run on: off the reactors, and giving way to them.
 
+use crate::background::throttle;
 use crate::connectors::{Supervisor, SupervisorParts};
-use crate::reactor::runtime;
 use std::io;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ impl ConnectorsThread {
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             let _guard = guard;
-            runtime::lower_priority();
+            throttle::lower_priority();
             parts.map_or(Ok(()), |parts| Supervisor::run(parts, stopped))
         };
         let thread = std::thread::Builder::new().name("flux-connectors".to_owned());

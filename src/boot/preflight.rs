@@ -38,7 +38,7 @@ pub(crate) fn check_io_uring(cpu: usize) -> Result<(), MissingFeature> {
         return Err(MissingFeature::NoIoUring);
     }
     let ring = io_uring::IoUring::new(4).map(drop);
-    let executor = |()| runtime::spawn("flux-preflight", cpu, || async { Ok(()) });
+    let executor = |()| runtime::spawn("flux-preflight", cpu, || Ok(()));
     ring.and_then(executor)
         .and_then(runtime::join)
         .map_err(

@@ -3,22 +3,18 @@
 use super::connectors_thread::ConnectorsThread;
 use super::preflight::{self, MissingFeature};
 use crate::auth::TokenHash;
-use crate::background::BackgroundConfig;
 use crate::background::ballast::Ballast;
-use crate::background::control::Controller;
-use crate::background::history::HistoryWorker;
-use crate::background::retention::Retention;
+use crate::background::job::{Job, Lane, WorkerResult};
+use crate::background::{BackgroundConfig, OpenedShard, throttle};
 use crate::clock::Monotonic;
 use crate::connectors::{EncryptionKey, SupervisorParts};
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
-use crate::limits::{
-    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, RESERVE_BYTES,
-};
+use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
 use crate::model::{Durability, RuntimeConfig};
 use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
-use crate::reactor::event_loop::{Core, CoreParts, Opened, Opening};
+use crate::reactor::event_loop::{Core, CoreParts};
 use crate::reactor::runtime::{self, Executor};
 use crate::reactor::sockets;
 use crate::report;
@@ -159,7 +155,7 @@ impl Machine {
         let (cpus, allowed) =
             preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
         preflight::check_io_uring(cpus.first().copied().unwrap_or(0))?;
-        runtime::set_helper_cpus(allowed);
+        throttle::set_helper_cpus(allowed);
         let descriptors = preflight::raise_descriptor_limit();
         let shards = settings.shards.unwrap_or_else(preflight::default_shards);
         let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_SHARD * u64::from(shards);
@@ -220,14 +216,11 @@ fn serve(
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
         .collect();
-    let reserved = data_dir.make_ballast(RESERVE_BYTES);
-    if let Err(error) = &reserved {
-        report::warning(&format!("no headroom on the disk: {error}"));
-    }
+    let data_dir = Arc::new(data_dir);
+    let ballast = Arc::new(Ballast::make(Arc::clone(&data_dir)));
     let (store, registry) = open_control(settings, &data_dir)?;
     let tenants = machine.tenants(settings, &registry);
     let mut store = Some(store);
-    let data_dir = Arc::new(data_dir);
     let counters = Arc::new(Counters::new(usize::from(shards)));
     let mut mailboxes =
         shard::mailboxes(usize::from(shards) + 1).map_err(system("make the cores' mailboxes"))?;
@@ -248,7 +241,7 @@ fn serve(
             inbox,
             sender,
             listener,
-            holds_reserve: reserved.is_ok() || core > 0,
+            ballast: Arc::clone(&ballast),
             data_dir: Arc::clone(&data_dir),
             counters: Arc::clone(&counters),
             config: Arc::clone(&machine.config),
@@ -428,8 +421,7 @@ struct CoreStart {
     sender: MailboxSender,
     listener: TcpListener,
     data_dir: Arc<DataDir>,
-    /// False where the core is to make the reserve once there is room.
-    holds_reserve: bool,
+    ballast: Arc<Ballast>,
     counters: Arc<Counters>,
     config: Arc<CoreConfig>,
     durability: Durability,
@@ -456,35 +448,25 @@ impl CoreStart {
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     fn spawn(self, cpu: usize) -> io::Result<Executor> {
         let name = format!("flux-{}", self.core);
-        runtime::spawn(&name, cpu, move || async move {
+        runtime::spawn(&name, cpu, move || {
             let _ended = EndGuard(self.ended.clone());
-            let (core, opening) = self.build()?;
-            Box::pin(core.run(opening)).await
+            let (core, recovery) = self.build()?;
+            core.run(recovery)
         })
     }
 
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
-    fn build(self) -> io::Result<(Core, Opening)> {
+    fn build(self) -> io::Result<(Core, Job)> {
         let Self {
             core, shards, log, ..
         } = self;
-        let data_dir = Arc::clone(&self.data_dir);
         let seed = RandomState::new().hash_one(core);
         let durability = self.durability;
-        let counters = Arc::clone(&self.counters);
-        let context = Context::new(ContextParts {
-            core,
-            shards,
-            sender: self.sender,
-            tenants: self.tenants,
-            counters: self.counters,
-            encryption_key: self.encryption_key,
-            seed,
-        });
-        let opening = runtime::spawn_blocking(move || {
+        let (data_dir, counters) = (Arc::clone(&self.data_dir), Arc::clone(&self.counters));
+        let open = move || {
             let recovered = recover(&data_dir, log, (core, shards), &counters)?;
             let Recovered { engine, log, .. } = recovered;
-            Ok(Opened {
+            Ok(Box::new(OpenedShard {
                 shard: Shard::new(engine, log, durability, seed.rotate_left(32)).with_states(
                     StoredStates {
                         base: recovered.base.view(),
@@ -494,21 +476,31 @@ impl CoreStart {
                 checkpoints: recovered.checkpoints,
                 base: recovered.base,
                 through: recovered.through,
-            })
+            }))
+        };
+        let recovery = Job {
+            lane: Lane::Recovery,
+            run: Box::new(move || WorkerResult::Opened(open())),
+        };
+        let context = Context::new(ContextParts {
+            core,
+            shards,
+            sender: self.sender,
+            tenants: self.tenants,
+            counters: self.counters,
+            encryption_key: self.encryption_key,
+            seed,
         });
         let parts = CoreParts {
-            history_worker: HistoryWorker::new(&self.data_dir),
-            controller: Controller::new(self.control),
-            retention: Retention::new(
-                Arc::clone(&self.data_dir),
-                Ballast::new(self.data_dir, self.holds_reserve),
-            ),
             context,
             config: self.config,
             inbox: self.inbox,
             listener: self.listener,
+            data_dir: self.data_dir,
+            ballast: self.ballast,
+            control: self.control,
         };
-        Ok((Core::new(parts)?, opening))
+        Ok((Core::new(parts)?, recovery))
     }
 }
 

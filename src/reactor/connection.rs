@@ -73,8 +73,6 @@ pub(crate) struct Connection {
     pub(crate) began_ms: u64,
     /// When the socket last took a byte, or began to be owed one.
     pub(crate) sent_ms: u64,
-    /// When it was last answered over HTTP, monotonic microseconds; `None` where something came in since.
-    pub(crate) answered_micros: Option<u64>,
 }
 
 /// What a look at the clock says about a connection.
@@ -124,7 +122,6 @@ impl Connection {
             received_ms: now_ms,
             began_ms: now_ms,
             sent_ms: now_ms,
-            answered_micros: None,
         }
     }
 

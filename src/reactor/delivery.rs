@@ -4,7 +4,6 @@
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
 use crate::api::ApiError;
-use crate::background::Turn;
 use crate::background::history::JobResult;
 use crate::control::Change;
 use crate::engine::CollectedChanges;
@@ -65,22 +64,6 @@ impl Core {
                 self.answer_control_calls();
             }
         }
-    }
-
-    /// Passes on this core's part of the directory if it is due.
-    pub(crate) fn look_for_directory(&mut self) {
-        let router = &mut self.context.router;
-        let turn = Turn {
-            core: router.core,
-            shards: router.shards,
-            shard: &mut router.shard,
-            now: router.now,
-            now_ms: self.now_ms,
-            now_micros: self.now_micros,
-            counters: &self.context.counters,
-            config: &self.config.background,
-        };
-        self.directory.look(&turn, &mut router.sender);
     }
 
     /// Puts a durable change into force here, and tells every other core and the supervisor of connectors.

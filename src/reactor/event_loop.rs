@@ -4,39 +4,37 @@
 //! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps in its
 //! epoll: other cores, the flush and the helper threads wake it there too. Nothing in a turn waits.
 
-use super::closed_loop::ClosedLoopDetector;
 use super::config::CoreConfig;
 use super::connection::{Closing, Connection};
-use super::delivery::Delivery;
-use super::poller::{PollTimeout, Poller, Ready, Token};
+use super::idle::{IdlePolicy, Sleep};
+use super::poller::{Poller, Ready, Token};
 use super::prefetch::Prefetcher;
 use super::runtime;
 use super::slots::Slots;
-use super::spin::SpinBeforePark;
-use crate::background::Turn;
-use crate::background::checkpoints::{Checkpointer, Finding};
-use crate::background::control::{Controller, Polled};
+use super::workers::Workers;
+use crate::background::ballast::{Ballast, BallastUse};
+use crate::background::checkpoints::Checkpointer;
+use crate::background::control::Controller;
 use crate::background::directory::Directory;
-use crate::background::flush::{self, Flusher};
+use crate::background::flush::Flusher;
 use crate::background::history::HistoryWorker;
-use crate::background::retention::{Covered, Retention};
+use crate::background::job::{Job, Jobs, Lane};
+use crate::background::retention::Retention;
+use crate::background::throttle::Throttle;
 use crate::clock::{self, Monotonic};
+use crate::control::ControlStore;
 use crate::front::http::AnswerWriter;
 use crate::limits;
-use crate::log::{LocalLog, Log};
-use crate::model::Durability;
-use crate::report;
-use crate::service::{Context, control};
-use crate::shard::{Inbox, LocalShard, Message, Origin, Reply, Shard};
-use flux_storage::{CheckpointDir, LayerError, Quarantined, Sequence};
-use std::future::Future;
+use crate::log::LocalLog;
+use crate::service::Context;
+use crate::shard::{Inbox, Message, Origin, Reply, Shard};
+use flux_storage::DataDir;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{self, Poll};
+use std::time::Duration;
 
 /// See the module.
 pub(crate) struct Core {
@@ -55,15 +53,21 @@ pub(crate) struct Core {
     /// The listener is not polled: the process was out of descriptors.
     pub(crate) listener_paused: bool,
     pub(crate) connections: Slots<Connection>,
-    pub(crate) flusher: Flusher,
-    spin: SpinBeforePark,
     pub(crate) prefetcher: Prefetcher,
-    pub(crate) closed_loop: ClosedLoopDetector,
-    pub(crate) checkpointer: Checkpointer,
-    pub(crate) retention: Retention,
-    pub(crate) history_worker: HistoryWorker,
-    pub(crate) controller: Controller,
-    pub(crate) directory: Directory,
+    /// When it sleeps and when it flushes.
+    pub(super) idle: IdlePolicy,
+    /// Its helper threads.
+    pub(super) workers: Workers,
+    /// How fast they work.
+    pub(super) throttle: Arc<Throttle>,
+    /// Jobs that are handed to them at the end of a step.
+    pub(super) jobs: Jobs,
+    pub(super) flusher: Flusher,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) retention: Retention,
+    pub(super) history_worker: HistoryWorker,
+    pub(super) controller: Controller,
+    pub(super) directory: Directory,
     /// Connections that may be owed bytes.
     pub(crate) to_write: Vec<u32>,
     /// Connections that have more to read than one turn took.
@@ -107,69 +111,46 @@ pub(crate) struct CoreParts {
     pub(crate) inbox: Inbox,
     /// Its listening socket, non-blocking.
     pub(crate) listener: TcpListener,
-    /// What looks after its shard's old files.
-    pub(crate) retention: Retention,
-    /// What reads the past.
-    pub(crate) history_worker: HistoryWorker,
-    /// What carries out control calls.
-    pub(crate) controller: Controller,
+    /// Where all shards are stored.
+    pub(crate) data_dir: Arc<DataDir>,
+    /// What is held back on the disk.
+    pub(crate) ballast: Arc<Ballast>,
+    /// The control plane, on the core that carries out its calls.
+    pub(crate) control: Option<ControlStore>,
 }
-
-/// What background work is given of the core.
-fn turn<'c>(
-    context: &'c mut Context<LocalLog>,
-    config: &'c CoreConfig,
-    (now_ms, now_micros): (u64, u64),
-) -> Turn<'c> {
-    let router = &mut context.router;
-    Turn {
-        core: router.core,
-        shards: router.shards,
-        shard: &mut router.shard,
-        now: router.now,
-        now_ms,
-        now_micros,
-        counters: &context.counters,
-        config: &config.background,
-    }
-}
-
-/// A shard as it comes from the thread that recovers it.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    /// The shard.
-    pub(crate) shard: LocalShard,
-    /// Its checkpoints.
-    pub(crate) checkpoints: CheckpointDir,
-    /// The state that its log begins with.
-    pub(crate) base: CheckpointDir,
-    /// What the newest checkpoint covers.
-    pub(crate) through: Sequence,
-}
-
-/// The shard of a core, as it comes from the thread that replays its log.
-pub(crate) type Opening = Pin<Box<dyn Future<Output = io::Result<Opened>>>>;
 
 impl Core {
     /// A core that is ready to run.
     ///
     /// # Errors
-    /// Where the kernel gives no descriptors.
+    /// If the kernel gives no descriptors, or no thread.
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
     pub(crate) fn new(parts: CoreParts) -> io::Result<Self> {
         let poller = Poller::new()?;
-        let shards = parts.context.router.shards;
+        let (core, shards) = (parts.context.router.core, parts.context.router.shards);
         let timer = super::sockets::timer(limits::TICK_MS)?;
         poller.add(&parts.listener, Token::Listener)?;
         poller.add(parts.inbox.wake_descriptor(), Token::Wake)?;
         poller.add(&timer, Token::Timer)?;
+        let throttle = Arc::new(Throttle::new());
+        let workers = Workers::new(core, parts.inbox.waker());
         let mut core = Self {
             writer: AnswerWriter::default(),
             config: parts.config,
             clock: Monotonic::start(),
             now_ms: 0,
             now_micros: 0,
-            flusher: Flusher::start(parts.context.router.core)?,
+            flusher: Flusher::start(core, workers.sender(), Arc::clone(&throttle))?,
+            checkpointer: Checkpointer::new(core, Arc::clone(&throttle)),
+            retention: Retention::new(
+                (core, shards),
+                Arc::clone(&parts.data_dir),
+                BallastUse::new(parts.ballast, core),
+                Arc::clone(&throttle),
+            ),
+            history_worker: HistoryWorker::new(&parts.data_dir),
+            controller: Controller::new(parts.control),
+            directory: Directory::new(core, shards),
             context: parts.context,
             inbox: parts.inbox,
             poller,
@@ -177,14 +158,11 @@ impl Core {
             listener: Some(parts.listener),
             listener_paused: false,
             connections: Slots::default(),
-            spin: SpinBeforePark::default(),
             prefetcher: Prefetcher::default(),
-            closed_loop: ClosedLoopDetector::default(),
-            checkpointer: Checkpointer::new(),
-            retention: parts.retention,
-            history_worker: parts.history_worker,
-            controller: parts.controller,
-            directory: Directory::new(shards),
+            idle: IdlePolicy::default(),
+            workers,
+            throttle,
+            jobs: Jobs::default(),
             to_write: Vec::new(),
             to_read: Vec::new(),
             gated: Vec::new(),
@@ -214,142 +192,58 @@ impl Core {
         self.writer.set_time(now.as_micros() / 1_000_000);
     }
 
-    /// Serves until the process is to stop, then flushes and closes the log.
+    /// Serves until the process is to stop, then flushes and closes the log. `recovery`: the job that opens the shard.
     ///
     /// # Errors
-    /// Where the log can't be opened or closed, or the kernel refuses what can't be done without.
-    #[expect(clippy::large_stack_frames, reason = "once for each core")]
-    pub(crate) async fn run(mut self, opening: Opening) -> io::Result<()> {
-        let mut opening = Some(opening);
-        let waker = self.inbox.waker();
-        let mut context = task::Context::from_waker(&waker);
+    /// If the log can't be opened or closed, a helper thread panics, or the kernel refuses what can't be done without.
+    pub(crate) fn run(mut self, recovery: Job) -> io::Result<()> {
         runtime::sleep_exactly();
-        let mut ticks = self.ticks;
+        self.workers.run(recovery)?;
+        let ended = self.serve().and_then(|()| self.close());
+        // After an error too, no helper thread outlives its core, or takes its time.
+        self.history_worker.stop();
+        self.throttle.hurry_for(Duration::ZERO);
+        if !self.context.counters.is_rebuilding() {
+            // It may replay for minutes, and the process ends. A start within the process needs the directory.
+            self.workers.abandon(Lane::Recovery);
+        }
+        self.workers.join();
+        ended
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut busy = true;
         while !self.is_drained() {
-            busy |= self.take_finished(&mut opening, &mut context)?;
-            self.start_due();
-            // A tick: helper threads have little to give back, and nobody waits for it.
-            if runtime::take_job_waits() || self.ticks != ticks {
-                ticks = self.ticks;
-                runtime::yield_now().await;
-            }
+            busy |= self.take_results()?;
+            self.start_due()?;
             busy |= self.send_all();
-            let poll_timeout = if busy {
-                self.flusher.note_work();
-                PollTimeout::None
+            let sleep = self.idle.decide(busy || self.has_work());
+            if sleep == Sleep::Now {
+                self.wait(sleep)?;
             } else {
-                self.poll_timeout()
-            };
-            if poll_timeout == PollTimeout::None {
-                self.wait(poll_timeout)?;
-            } else {
-                // What is finished from here on wakes the core.
-                if !self.take_finished(&mut opening, &mut context)? {
-                    self.wait(poll_timeout)?;
-                    self.take_finished(&mut opening, &mut context)?;
-                }
-                self.inbox.wake_up();
-                // Who was waiting for a flush is answered before anything else.
-                self.send_all();
+                self.sleep(sleep)?;
             }
             busy = self.turn();
-            if busy {
-                self.spin.found();
-            }
         }
-        self.history_worker.finish().await;
-        self.controller.finish().await;
-        self.context.router.sender.deliver();
-        self.flusher
-            .settle(&mut turn(
-                &mut self.context,
-                &self.config,
-                (self.now_ms, self.now_micros),
-            ))
-            .await;
-        let Some(shard) = &mut self.context.router.shard else {
-            return Ok(());
-        };
-        if shard.is_refusing() || self.checkpointer.lacks_room() {
-            self.retention.release_reserve();
-        }
-        if !shard.failed() && shard.log_mut().flush_blocking().is_ok() {
-            self.checkpointer
-                .finish(&mut turn(
-                    &mut self.context,
-                    &self.config,
-                    (self.now_ms, self.now_micros),
-                ))
-                .await;
-        }
-        match self.context.router.shard.take() {
-            None => Ok(()),
-            Some(shard) => shard.into_log().close().map_err(io::Error::other),
-        }
+        Ok(())
     }
 
-    /// Issues what is due.
-    fn start_due(&mut self) {
-        self.write_out();
-        let failed_now = self.flusher.start_due(&mut turn(
-            &mut self.context,
-            &self.config,
-            (self.now_ms, self.now_micros),
-        ));
-        if failed_now {
-            self.release();
+    /// Sleeps unless something has come for the core meanwhile.
+    fn sleep(&mut self, sleep: Sleep) -> io::Result<()> {
+        // From here on messages and results wake the core.
+        if self.inbox.fall_asleep() && !self.workers.has_results() {
+            self.wait(sleep)?;
+        } else {
+            self.wait(Sleep::Now)?;
         }
-        self.checkpointer.start_due(&mut turn(
-            &mut self.context,
-            &self.config,
-            (self.now_ms, self.now_micros),
-        ));
-        self.history_worker.start_due(&mut self.context.history);
-        let Context {
-            control_calls,
-            tenants,
-            router,
-            ..
-        } = &mut self.context;
-        self.controller
-            .start_due(control_calls, &tenants.registry, router.now);
-        self.directory.start_due();
-        let covered = Covered {
-            through: self.checkpointer.through(),
-            lacks_room: self.checkpointer.lacks_room(),
-        };
-        self.retention.start_due(
-            &mut turn(
-                &mut self.context,
-                &self.config,
-                (self.now_ms, self.now_micros),
-            ),
-            covered,
-        );
+        self.inbox.wake_up();
+        // Clients that waited for a flush are answered before anything else.
+        self.take_results()?;
+        self.send_all();
+        Ok(())
     }
 
-    /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed
-    /// process does not lose what it acknowledged. In `sync` flushes write.
-    pub(crate) fn write_out(&mut self) {
-        let Some(shard) = &mut self.context.router.shard else {
-            return;
-        };
-        if shard.durability() == Durability::Sync || shard.failed() {
-            return;
-        }
-        if let Err(error) = shard.log_mut().write_out() {
-            flush::stop(self.context.router.core, shard, &error);
-            // Nobody knows which of the answers that wait there tell of what is lost.
-            for &index in &self.to_write {
-                if let Some(connection) = self.connections.get_mut(index) {
-                    connection.closing = Closing::Now;
-                }
-            }
-        }
-    }
-
-    /// To other cores and to clients: what they are owed. True where another core has no room for all of it.
+    /// Sends what other cores and clients are owed. True if another core has no room for all of it.
     fn send_all(&mut self) -> bool {
         self.write_out();
         let crowded = self.context.router.sender.deliver();
@@ -357,114 +251,7 @@ impl Core {
         crowded
     }
 
-    /// True while another thread works for this core.
-    fn is_waiting(&self) -> bool {
-        self.flusher.is_waiting()
-            || self.checkpointer.is_waiting()
-            || self.retention.is_waiting()
-            || self.history_worker.is_waiting()
-            || self.controller.is_waiting()
-            || self.directory.is_waiting()
-    }
-
-    /// True where a flush or a preparation was finished, or the shard was opened.
-    fn take_finished(
-        &mut self,
-        opening: &mut Option<Opening>,
-        context: &mut task::Context<'_>,
-    ) -> io::Result<bool> {
-        let mut finished = false;
-        if let Some(task) = opening
-            && let Poll::Ready(shard) = task.as_mut().poll(context)
-        {
-            *opening = None;
-            self.open(shard?);
-            finished = true;
-        }
-        finished |= self.retention.poll(
-            &mut turn(
-                &mut self.context,
-                &self.config,
-                (self.now_ms, self.now_micros),
-            ),
-            context,
-        );
-        match self.controller.poll(self.context.router.shards, context) {
-            Polled::Nothing => {}
-            Polled::Failed => finished = true,
-            Polled::Durable(change) => {
-                finished = true;
-                self.put_into_force(&change);
-            }
-        }
-        finished |= !self.controller.answers.is_empty();
-        self.answer_control_calls();
-        finished |= self.directory.poll(
-            &mut turn(
-                &mut self.context,
-                &self.config,
-                (self.now_ms, self.now_micros),
-            ),
-            context,
-        );
-        let told: Vec<_> = self.history_worker.poll(context).collect();
-        for (request_id, result) in told {
-            self.deliver(request_id, Delivery::History(result));
-            finished = true;
-        }
-        match self.checkpointer.poll(
-            &mut turn(
-                &mut self.context,
-                &self.config,
-                (self.now_ms, self.now_micros),
-            ),
-            context,
-        ) {
-            Finding::Nothing => {}
-            Finding::Progress => finished = true,
-            Finding::Damaged(error) => self.rebuild(error),
-        }
-        if self.flusher.poll(
-            &mut turn(
-                &mut self.context,
-                &self.config,
-                (self.now_ms, self.now_micros),
-            ),
-            context,
-        ) {
-            let (told_others, return_at_once) = (self.release(), self.closed_loop.take());
-            if told_others && return_at_once {
-                self.flusher.be_patient();
-            }
-            finished = true;
-        }
-        Ok(finished)
-    }
-
-    /// How long the core may sleep; where it may, it has said that it must be woken.
-    fn poll_timeout(&mut self) -> PollTimeout {
-        if self.has_work() {
-            return PollTimeout::None;
-        }
-        let poll_timeout = match self.flusher.timeout_micros() {
-            Some(_) if self.spin.keeps_spinning(self.now_micros) => return PollTimeout::None,
-            Some(micros) => PollTimeout::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
-            None if self.keeps_spinning() => return PollTimeout::None,
-            None => PollTimeout::Endless,
-        };
-        if self.inbox.fall_asleep() {
-            poll_timeout
-        } else {
-            PollTimeout::None
-        }
-    }
-
-    /// True where the core is better awake though there is nothing to do. What is in flight needs its processor.
-    fn keeps_spinning(&mut self) -> bool {
-        !self.is_waiting() && self.spin.keeps_spinning(self.now_micros)
-    }
-
-    /// True where there is something to do without waiting.
+    /// True if there is something to do without waiting.
     fn has_work(&self) -> bool {
         let replies = self
             .context
@@ -475,43 +262,25 @@ impl Core {
         replies || !self.to_read.is_empty() || !self.to_write.is_empty()
     }
 
-    fn open(&mut self, opened: Opened) {
-        let counters = self.context.counters.of(self.context.router.core);
-        counters.ready.store(1, Relaxed);
-        let covered = (opened.through, opened.shard.log().appended());
-        self.checkpointer
-            .open(opened.checkpoints, covered, self.now_ms);
-        self.retention.open(opened.base);
-        self.context.router.shard = Some(opened.shard);
-        control::acquaint_shard(&mut self.context);
-        self.look_for_directory();
-        self.count();
-    }
-
-    /// A layer can't be read: the process starts anew, without it.
-    fn rebuild(&mut self, error: LayerError) {
-        if self.context.counters.is_stopping() {
-            return;
-        }
-        report::error(&format!(
-            "shard {}: damaged: {error}",
-            self.context.router.core
-        ));
-        let aside = Quarantined::of(error);
-        if let Some(path) = aside.moved_to {
-            report::info(&format!("it is kept as {}", path.display()));
-        }
-        self.context.counters.rebuild();
-    }
-
-    /// Sees what is ready, and what time it is.
-    fn wait(&mut self, poll_timeout: PollTimeout) -> io::Result<()> {
+    /// Waits for readiness, and reads the clocks.
+    pub(super) fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
         let since_micros = self.clock.micros();
-        self.poller.poll(&mut self.ready, poll_timeout)?;
+        self.poller.poll(&mut self.ready, sleep)?;
         self.read_clocks();
-        let found = !self.ready.is_empty();
-        self.flusher.note_wait(since_micros, self.now_micros, found);
+        if sleep != Sleep::Now {
+            let slept = self.now_micros.saturating_sub(since_micros);
+            self.idle.note_slept(slept);
+        }
         Ok(())
+    }
+
+    /// In `async` durability a write has failed: nobody knows which of the answers that wait tell of what is lost.
+    pub(super) fn drop_unsent(&mut self) {
+        for &index in &self.to_write {
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.closing = Closing::Now;
+            }
+        }
     }
 
     /// One pass over all that is ready. True where there was anything.
@@ -555,8 +324,6 @@ impl Core {
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
         if event.readable {
-            self.closed_loop
-                .received(&mut connection.answered_micros, self.now_micros);
             connection.queue_read(index, &mut self.to_read);
         }
         if writable_again {

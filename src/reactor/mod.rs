@@ -1,12 +1,28 @@
-//! One core's loop.
+//! One core: its event loop, its sockets and its helper threads.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `event_loop` | a turn: what is ready, messages, results, one write for each connection |
+//! | `input`, `output` | bytes from and to connections |
+//! | `delivery` | messages, replies and changes for this core's connections |
+//! | `connection`, `slots` | a connection, and where a core's connections are |
+//! | `poller`, `sockets` | readiness, and the few system calls behind it |
+//! | `idle` | when a core sleeps and when it flushes: one pure policy |
+//! | `prefetch` | which entities the requests at hand will ask for |
+//! | `helpers`, `workers` | drives `background`, and runs its jobs on helper threads |
+//! | `housekeeping` | what a core does by the clock |
+//! | `config` | the settings that a core works by |
+//! | `runtime` | the core's pinned thread |
+//!
+//! It must not know what a call means, how JSON or a log looks, or what is on the disk.
 
-pub(crate) mod closed_loop;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod delivery;
 pub(crate) mod event_loop;
-pub(crate) mod group_commit_delay;
+mod helpers;
 pub(crate) mod housekeeping;
+mod idle;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod poller;
@@ -14,4 +30,4 @@ pub(crate) mod prefetch;
 pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;
-pub(crate) mod spin;
+mod workers;

@@ -99,10 +99,6 @@ impl Core {
             ) {
                 Ok(count) => {
                     connection.sent_ms = self.now_ms;
-                    if is_http {
-                        self.closed_loop
-                            .answered(&mut connection.answered_micros, self.now_micros);
-                    }
                     connection.writable = count == wanted;
                     connection.advance(is_http, count);
                 }

@@ -1,5 +1,6 @@
 //! Readiness of a core's descriptors: epoll, edge-triggered, each descriptor registered once for its whole life.
 
+use super::idle::Sleep;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
@@ -70,17 +71,6 @@ pub(crate) struct Ready {
     pub(crate) writable: bool,
 }
 
-/// Whether to wait until something is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PollTimeout {
-    /// What is ready now, or nothing.
-    None,
-    /// Until something is ready, at most so many microseconds.
-    Micros(u32),
-    /// Until something is ready.
-    Endless,
-}
-
 /// An epoll instance and the buffer for its events.
 pub(crate) struct Poller {
     epoll: OwnedFd,
@@ -129,17 +119,13 @@ impl Poller {
     ///
     /// # Errors
     /// None in practice; whatever the kernel says.
-    pub(crate) fn poll(
-        &mut self,
-        ready: &mut Vec<Ready>,
-        poll_timeout: PollTimeout,
-    ) -> io::Result<()> {
+    pub(crate) fn poll(&mut self, ready: &mut Vec<Ready>, sleep: Sleep) -> io::Result<()> {
         ready.clear();
         self.events.clear();
-        let micros = match poll_timeout {
-            PollTimeout::None => Some(0),
-            PollTimeout::Micros(micros) => Some(micros),
-            PollTimeout::Endless => None,
+        let micros = match sleep {
+            Sleep::Now => Some(0),
+            Sleep::Micros(micros) => Some(micros),
+            Sleep::UntilWoken => None,
         };
         let timeout = micros.map(|micros| Timespec {
             tv_sec: i64::from(micros / 1_000_000),

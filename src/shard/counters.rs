@@ -4,7 +4,6 @@
 use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
 use crate::api::encode::Metrics;
-use crate::limits::RESERVE_BYTES;
 use crate::shard::RecoveryProgress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -63,8 +62,6 @@ pub(crate) struct Counters {
     stopping: AtomicBool,
     /// The state has to be made anew after the stop.
     rebuilding: AtomicBool,
-    /// The disk's reserve was given to retention and is not held again yet.
-    reserve_given: AtomicBool,
 }
 
 impl Counters {
@@ -79,7 +76,6 @@ impl Counters {
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
-            reserve_given: AtomicBool::new(false),
         }
     }
 
@@ -152,20 +148,6 @@ impl Counters {
             .fetch_add(1, Relaxed)
             .wrapping_add(1)
             .is_power_of_two()
-    }
-
-    /// The disk's reserve is given to retention, or held again.
-    pub(crate) fn set_reserve_given(&self, given: bool) {
-        self.reserve_given.store(given, Relaxed);
-    }
-
-    /// Bytes of the disk that no log may take for its next segment: what retention was given.
-    pub(crate) fn bytes_for_retention(&self) -> u64 {
-        if self.reserve_given.load(Relaxed) {
-            RESERVE_BYTES
-        } else {
-            0
-        }
     }
 
     /// Tells every core to stop.

@@ -65,6 +65,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "background",
+        &[
+            "limits", "model", "clock", "report", "settings", "api", "control", "log", "engine",
+            "state", "history", "shard",
+        ],
+    ),
+    (
         "service",
         &[
             "limits",
@@ -95,6 +102,26 @@ const LAYERS: &[(&str, &[&str])] = &[
             "shard",
             "background",
             "service",
+        ],
+    ),
+    (
+        "reactor",
+        &[
+            "limits",
+            "model",
+            "clock",
+            "report",
+            "wire",
+            "api",
+            "control",
+            "log",
+            "engine",
+            "state",
+            "subscribe",
+            "shard",
+            "background",
+            "service",
+            "front",
         ],
     ),
 ];
@@ -382,6 +409,10 @@ fn imports_go_down_only() {
         ("src/limits.rs", "use crate::model;"),
         ("src/auth/token.rs", "use crate::wire::http1::Head;"),
         ("src/control/store.rs", "use crate::state::State;"),
+        ("src/background/flush.rs", "use crate::service::Context;"),
+        ("src/background/job.rs", "use crate::reactor::workers;"),
+        ("src/background/control.rs", "use crate::front::http;"),
+        ("src/reactor/event_loop.rs", "use crate::boot::serve;"),
     ];
     for (path, text) in examples {
         assert_eq!(upward_imports(&bad(path, text)).len(), 1, "{path}: {text}");

@@ -1,0 +1,215 @@
+//! When a core sleeps and when it flushes: one policy, decided from facts.
+//!
+//! A core sleeps if nothing is left to do. The one exception is the group-commit delay:
+//!
+//! ```text
+//! no delay │ flush of 8  │ flush of 8  │ flush of 8  │    16 clients in two groups: each waits for two flushes
+//! delay    │ flush of 16 │··│ flush of 16 │··│            one group: each waits for one, and there are fewer
+//! ```
+//!
+//! A client that has its answer sends its next event some microseconds later. A flush issued the moment the one before
+//! returns covers only clients that came meanwhile, so clients fall into two groups that take turns at the disk. So the
+//! core answers first and reads what is ready, until as many events are there as the last flush covered and left waiting.
+//! If nothing more is ready, it sleeps for at most [`GROUP_COMMIT_IDLE_MICROS_MAX`] in all; if others keep it busy, the
+//! flush goes after [`GROUP_COMMIT_DELAY_MICROS_MAX`]. Clients that were answered through another core come back through
+//! it, and it may flush just then: for them the core sleeps for [`GROUP_COMMIT_REMOTE_MICROS_MAX`].
+//!
+//! An event that comes while no flush has just returned is flushed at once. Pure: sequences and times are arguments.
+
+use crate::limits::{
+    GROUP_COMMIT_DELAY_MICROS_MAX, GROUP_COMMIT_IDLE_MICROS_MAX, GROUP_COMMIT_REMOTE_MICROS_MAX,
+    TICK_MS,
+};
+use crate::model::Durability;
+use flux_storage::Sequence;
+
+/// How long a core waits for readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// Not at all: it only looks at what is ready.
+    Now,
+    /// Until something is ready, at most so many microseconds.
+    Micros(u32),
+    /// Until something is ready, or somebody wakes it.
+    UntilWoken,
+}
+
+/// What the policy knows of a shard's log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogFacts {
+    /// When a success may be seen.
+    pub(crate) durability: Durability,
+    /// The last event in the log.
+    pub(crate) appended: Sequence,
+    /// When the last flush was issued, monotonic milliseconds.
+    pub(crate) flush_issued_ms: u64,
+    /// The time between two flushes in `async` durability, milliseconds.
+    pub(crate) flush_interval_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct IdlePolicy {
+    delay: Option<Delay>,
+}
+
+/// A flush that is put off. Times are monotonic microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Delay {
+    /// It goes when the log has come so far: every client is back.
+    all_back: Sequence,
+    /// It goes then at the latest.
+    until_micros: u64,
+    /// How long the core may yet sleep for it.
+    left_micros: u64,
+}
+
+impl IdlePolicy {
+    /// Whether a flush is due, if none is in flight.
+    pub(crate) fn is_flush_due(&mut self, facts: LogFacts, now_micros: u64) -> bool {
+        match facts.durability {
+            Durability::Sync => {
+                // Once it ends it stays so until the next flush has returned.
+                self.delay = self.delay.filter(|delay| {
+                    facts.appended < delay.all_back
+                        && now_micros < delay.until_micros
+                        && delay.left_micros > 0
+                });
+                self.delay.is_none()
+            }
+            // A tick early, since only ticks look at the clock if nothing else happens.
+            Durability::Async => {
+                let interval_ms = facts.flush_interval_ms.saturating_sub(TICK_MS);
+                now_micros / 1000 >= facts.flush_issued_ms + interval_ms
+            }
+        }
+    }
+
+    /// How long the core sleeps. `has_work`: there is something to do without waiting.
+    pub(crate) fn decide(&self, has_work: bool) -> Sleep {
+        if has_work {
+            return Sleep::Now;
+        }
+        match self.delay.map(|delay| delay.left_micros) {
+            None => Sleep::UntilWoken,
+            Some(0) => Sleep::Now,
+            Some(micros) => Sleep::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// A flush in `sync` durability has made `flushed` events durable; others were appended meanwhile.
+    pub(crate) fn note_flushed(&mut self, flushed: u64, appended: Sequence, now_micros: u64) {
+        self.delay = Some(Delay {
+            all_back: Sequence::new(appended.get().saturating_add(flushed)),
+            until_micros: now_micros.saturating_add(GROUP_COMMIT_DELAY_MICROS_MAX),
+            left_micros: GROUP_COMMIT_IDLE_MICROS_MAX,
+        });
+    }
+
+    /// Some of the clients that this flush answered are another core's.
+    pub(crate) fn note_remote_answers(&mut self) {
+        if let Some(delay) = &mut self.delay {
+            delay.left_micros = GROUP_COMMIT_REMOTE_MICROS_MAX;
+        }
+    }
+
+    /// The core has slept for so long.
+    pub(crate) fn note_slept(&mut self, micros: u64) {
+        if let Some(delay) = &mut self.delay {
+            delay.left_micros = delay.left_micros.saturating_sub(micros);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log in `sync` durability that goes as far as this.
+    fn log(appended: u64) -> LogFacts {
+        LogFacts {
+            durability: Durability::Sync,
+            appended: Sequence::new(appended),
+            flush_issued_ms: 0,
+            flush_interval_ms: 50,
+        }
+    }
+
+    /// A flush of 8 returned at `now_micros`, when 3 more were there.
+    fn flushed(now_micros: u64) -> IdlePolicy {
+        let mut policy = IdlePolicy::default();
+        policy.note_flushed(8, Sequence::new(21), now_micros);
+        policy
+    }
+
+    const IDLE: u64 = GROUP_COMMIT_IDLE_MICROS_MAX;
+
+    fn micros(micros: u64) -> Sleep {
+        Sleep::Micros(micros.try_into().unwrap())
+    }
+
+    #[test]
+    fn a_core_with_work_does_not_sleep_and_one_without_sleeps_until_it_is_woken() {
+        let mut policy = IdlePolicy::default();
+        assert_eq!(policy.decide(true), Sleep::Now);
+        assert_eq!(policy.decide(false), Sleep::UntilWoken);
+        assert!(policy.is_flush_due(log(1), 0), "out of nowhere: at once");
+    }
+
+    #[test]
+    fn a_flush_is_put_off_until_as_many_are_back_as_the_last_one_answered() {
+        let mut policy = flushed(0);
+        assert!(!policy.is_flush_due(log(21), 1));
+        assert!(!policy.is_flush_due(log(28), 2));
+        assert_eq!(policy.decide(false), micros(IDLE));
+        assert_eq!(policy.decide(true), Sleep::Now);
+        assert!(policy.is_flush_due(log(29), 3));
+        assert_eq!(policy.decide(false), Sleep::UntilWoken);
+        assert!(policy.is_flush_due(log(21), 4), "it stays due");
+    }
+
+    #[test]
+    fn clients_that_keep_the_core_busy_put_a_flush_off_no_longer_than_the_bound() {
+        let mut policy = flushed(1000);
+        let end = 1000 + GROUP_COMMIT_DELAY_MICROS_MAX;
+        assert!(!policy.is_flush_due(log(21), end - 1));
+        assert!(policy.is_flush_due(log(21), end));
+    }
+
+    #[test]
+    fn the_core_sleeps_for_them_only_for_a_moment_in_all() {
+        let mut policy = flushed(0);
+        policy.note_slept(IDLE / 2);
+        assert!(!policy.is_flush_due(log(22), 500), "busy time is no sleep");
+        assert_eq!(policy.decide(false), micros(IDLE - IDLE / 2));
+        policy.note_slept(IDLE);
+        assert_eq!(policy.decide(false), Sleep::Now);
+        assert!(policy.is_flush_due(log(22), 501));
+        assert_eq!(policy.decide(false), Sleep::UntilWoken);
+    }
+
+    #[test]
+    fn it_sleeps_for_longer_if_another_core_has_answered() {
+        let mut policy = flushed(0);
+        policy.note_remote_answers();
+        policy.note_slept(GROUP_COMMIT_REMOTE_MICROS_MAX - 1);
+        assert_eq!(policy.decide(false), Sleep::Micros(1));
+        policy.note_slept(1);
+        assert!(policy.is_flush_due(log(28), 1001));
+        policy.note_remote_answers();
+        assert_eq!(policy.decide(false), Sleep::UntilWoken, "nobody is awaited");
+    }
+
+    #[test]
+    fn in_async_durability_flushes_keep_their_interval() {
+        let mut policy = IdlePolicy::default();
+        let facts = LogFacts {
+            durability: Durability::Async,
+            flush_issued_ms: 1000,
+            ..log(5)
+        };
+        let due_ms = 1000 + 50 - TICK_MS;
+        assert!(!policy.is_flush_due(facts, (due_ms - 1) * 1000));
+        assert!(policy.is_flush_due(facts, due_ms * 1000));
+    }
+}
