@@ -193,3 +193,83 @@ impl PendingDeletes {
         Outcome::Done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestCores;
+    use super::super::{delete, publish};
+    use super::*;
+
+    /// Cores that hold these entities.
+    fn holding(ids: &[&str]) -> TestCores {
+        let mut cores = TestCores::new(2);
+        for id in ids {
+            let event = format!(
+                r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{}}}}}}"#
+            );
+            cores.run((0, None), |context, caller| {
+                publish::begin(context, caller, event.as_bytes())
+            });
+        }
+        cores
+    }
+
+    fn delete(cores: &mut TestCores, body: &str) -> (Outcome, String) {
+        cores.run((1, None), |context, caller| {
+            begin(context, caller, body.as_bytes())
+        })
+    }
+
+    #[test]
+    fn a_filter_deletes_what_it_matches_on_every_shard() {
+        let mut cores = holding(&["n0/a", "n1/a", "n1/b", "other"]);
+        let (outcome, json) = delete(&mut cores, r#"{"prefix":"n"}"#);
+        assert_eq!(outcome, Outcome::Done);
+        assert_eq!(json, r#"{"deleted":3,"failed":0,"errors":[]}"#);
+        let (_, json) = delete(&mut cores, r#"{"entity_ids":["n0/a","other"]}"#);
+        assert!(json.starts_with(r#"{"deleted":1,"failed":1,"#), "{json}");
+    }
+
+    #[test]
+    fn more_matches_than_the_bound_delete_nothing() {
+        let mut cores = holding(&["n0/a", "n1/a", "n1/b"]);
+        for core in 0..2 {
+            cores.context(core).tenants.runtime.max_batch_delete = 2;
+        }
+        let (outcome, _) = delete(&mut cores, r#"{"prefix":"n"}"#);
+        assert_eq!(
+            outcome,
+            Outcome::Failed(ApiError::TooManyMatches { limit: 2 })
+        );
+        let (_, json) = delete(&mut cores, r#"{"prefix":"n1/"}"#);
+        assert_eq!(json, r#"{"deleted":2,"failed":0,"errors":[]}"#);
+    }
+
+    #[test]
+    fn what_no_shard_can_delete_now_fails_as_a_whole() {
+        let mut cores = holding(&["n0/a", "n1/a"]);
+        cores.close_shard(0);
+        let (outcome, _) = delete(&mut cores, r#"{"entity_ids":["n1/a"]}"#);
+        assert_eq!(outcome, Outcome::Failed(ApiError::NotReady));
+        let (outcome, json) = delete(&mut cores, r#"{"entity_ids":["n0/a","n1/a"]}"#);
+        assert_eq!(outcome, Outcome::Done, "{json}");
+    }
+
+    #[test]
+    fn one_entity_is_deleted_once() {
+        let mut cores = holding(&["n1/a"]);
+        let delete = |cores: &mut TestCores| {
+            cores.run((0, None), |context, caller| {
+                delete::begin(context, caller, "n1/a")
+            })
+        };
+        let (outcome, json) = delete(&mut cores);
+        assert_eq!(outcome, Outcome::Done);
+        assert!(
+            json.starts_with(r#"{"entity_id":"n1/a","eventId":""#),
+            "{json}"
+        );
+        let (outcome, _) = delete(&mut cores);
+        assert_eq!(outcome, Outcome::Failed(ApiError::NoEntity));
+    }
+}

@@ -296,3 +296,71 @@ enum Merged {
     /// There is no more, or no more on this page.
     Complete { more: bool },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::publish;
+    use super::super::testing::TestCores;
+    use super::*;
+
+    /// Cores with `n0/0`, `n1/0`, `n0/1`, … of so many entities.
+    fn holding(count: usize) -> TestCores {
+        let mut cores = TestCores::new(2);
+        let events: Vec<String> = (0..count)
+            .map(|number| {
+                format!(
+                    r#"{{"stream":"s","source":"t","payload":{{"entity_id":"n{}/{:06}","properties":{{"text":"{}"}}}}}}"#,
+                    number % 2,
+                    number / 2,
+                    "x".repeat(100),
+                )
+            })
+            .collect();
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        cores.run((0, None), |context, caller| {
+            publish::begin_batch(context, caller, body.as_bytes())
+        });
+        cores
+    }
+
+    fn list(cores: &mut TestCores, query: &str) -> (Outcome, Vec<String>) {
+        let query = ListQuery::parse(Some(query)).unwrap();
+        let (outcome, json) = cores.run((1, None), |context, caller| begin(context, caller, query));
+        let entities: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        let ids = entities
+            .iter()
+            .map(|it| it["id"].as_str().unwrap().to_owned());
+        (outcome, ids.collect())
+    }
+
+    #[test]
+    fn parts_of_all_shards_are_merged_in_the_order_of_ids() {
+        let mut cores = holding(4_000);
+        let (outcome, ids) = list(&mut cores, "");
+        assert_eq!((outcome, ids.len()), (Outcome::Done, 4_000));
+        assert!(ids.is_sorted());
+        assert_eq!(list(&mut cores, "namespace=n1").1.len(), 2_000);
+        assert_eq!(list(&mut holding(1), "namespace=n1").1, [""; 0]);
+    }
+
+    #[test]
+    fn pages_follow_one_another_and_the_last_has_no_link() {
+        let mut cores = holding(5);
+        let (outcome, first) = list(&mut cores, "limit=3");
+        let Outcome::Page { next: Some(link) } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(link.contains("limit=3&after=n0%2F000002>"), "{link}");
+        let (outcome, rest) = list(&mut cores, "limit=3&after=n0%2F000002");
+        assert_eq!(outcome, Outcome::Page { next: None });
+        let ids = [first, rest].concat();
+        let expected = [
+            "n0/000000",
+            "n0/000001",
+            "n0/000002",
+            "n1/000000",
+            "n1/000001",
+        ];
+        assert_eq!(ids, expected);
+    }
+}

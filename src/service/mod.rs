@@ -28,6 +28,7 @@
 //! | `config` | the runtime configuration |
 //! | `connectors` | connectors and their credentials |
 //! | `status` | health and readiness |
+//! | `testing` | cores without sockets, for tests |
 
 mod caller;
 pub(crate) mod config;
@@ -45,6 +46,8 @@ pub(crate) mod read;
 pub(crate) mod status;
 pub(crate) mod subscribe;
 mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use caller::{Caller, Credentials};
 pub(crate) use context::{Context, ContextParts};

@@ -325,3 +325,143 @@ fn new_token() -> Result<Token, ApiError> {
     // Without randomness there is nothing to be done but to try again.
     Token::generate().or(Err(ApiError::Overloaded))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{OPERATOR, TestCores};
+    use super::super::{config, connectors, publish, status};
+    use super::*;
+    use crate::api::route::ConnectorRoute;
+    use serde_json::Value;
+
+    fn register(cores: &mut TestCores, name: &str) -> (Outcome, Value) {
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        let (outcome, json) = cores.run((1, Some(OPERATOR)), |context, caller| {
+            super::register(context, caller, body.as_bytes())
+        });
+        (outcome, serde_json::from_str(&json).unwrap_or_default())
+    }
+
+    fn publish(cores: &mut TestCores, token: &str) -> Outcome {
+        let event =
+            br#"{"stream":"s","source":"t","payload":{"entity_id":"house/a","properties":{}}}"#;
+        let (outcome, _) = cores.run((0, Some(token)), |context, caller| {
+            publish::begin(context, caller, event)
+        });
+        outcome
+    }
+
+    #[test]
+    fn a_name_is_registered_once_and_its_token_is_in_force_on_every_core() {
+        let mut cores = TestCores::with_auth(2);
+        let (outcome, json) = register(&mut cores, "house");
+        assert_eq!(outcome, Outcome::Secret);
+        let token = json["token"].as_str().unwrap().to_owned();
+        assert_eq!(publish(&mut cores, &token), Outcome::Done);
+        let (outcome, _) = register(&mut cores, "house");
+        assert_eq!(outcome, Outcome::Failed(ApiError::NamespaceTaken));
+        let (outcome, _) = register(&mut cores, RESERVED_NAMESPACE);
+        assert_eq!(outcome, Outcome::Failed(ApiError::Reserved));
+    }
+
+    #[test]
+    fn a_replaced_token_is_dead_and_a_purged_namespace_empty() {
+        let mut cores = TestCores::with_auth(2);
+        let (_, json) = register(&mut cores, "house");
+        let old = json["token"].as_str().unwrap().to_owned();
+        publish(&mut cores, &old);
+        let (outcome, json) = cores.run((0, Some(&old)), |context, caller| {
+            replace_token(context, caller, "house")
+        });
+        assert_eq!(outcome, Outcome::Secret);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let new = json["token"].as_str().unwrap().to_owned();
+        assert_eq!(
+            publish(&mut cores, &old),
+            Outcome::Failed(ApiError::TokenUnknown)
+        );
+        assert_eq!(publish(&mut cores, &new), Outcome::Done);
+        let show = |cores: &mut TestCores| {
+            cores.run((1, None), |context, caller| show(context, caller, "house"))
+        };
+        let (outcome, json) = show(&mut cores);
+        assert_eq!(outcome, Outcome::Page { next: None });
+        assert!(json.contains(r#""entityCount":1"#), "{json}");
+        let (outcome, _) = cores.run((1, Some(OPERATOR)), |context, caller| {
+            delete(context, caller, ("house", Some("purge=true")))
+        });
+        assert_eq!(outcome, Outcome::Empty);
+        assert_eq!(show(&mut cores).0, Outcome::Failed(ApiError::NoNamespace));
+        assert_eq!(
+            register(&mut cores, "house").0,
+            Outcome::Secret,
+            "nothing is left in it"
+        );
+    }
+
+    #[test]
+    fn only_the_operator_lists_namespaces_and_changes_the_configuration() {
+        let mut cores = TestCores::with_auth(2);
+        for name in ["bbb", "aaa"] {
+            register(&mut cores, name);
+        }
+        let list = |cores: &mut TestCores, token| {
+            cores.run((0, token), |context, caller| list(context, caller, None))
+        };
+        let (outcome, json) = list(&mut cores, Some(OPERATOR));
+        assert_eq!(outcome, Outcome::Page { next: None });
+        assert!(json.find("aaa") < json.find("bbb"), "{json}");
+        assert_eq!(
+            list(&mut cores, None).0,
+            Outcome::Failed(ApiError::TokenMissing)
+        );
+        let change = |cores: &mut TestCores, token| {
+            cores.run((1, token), |context, caller| {
+                config::change(context, caller, br#"{"max_batch_delete":7}"#)
+            })
+        };
+        assert_eq!(
+            change(&mut cores, Some("x")).0,
+            Outcome::Failed(ApiError::TokenUnknown)
+        );
+        let (outcome, json) = change(&mut cores, Some(OPERATOR));
+        assert_eq!(outcome, Outcome::Done);
+        assert!(json.contains(r#""max_batch_delete":7"#), "{json}");
+        let (_, json) = cores.run((0, None), |context, _| Ok(config::show(context)));
+        assert!(
+            json.contains(r#""max_batch_delete":7"#),
+            "in force on the other core: {json}"
+        );
+    }
+
+    #[test]
+    fn what_shows_connectors_asks_their_supervisor() {
+        let mut cores = TestCores::new(2);
+        let call = cores.begin((1, None), |context, caller| {
+            let call = connectors::ConnectorCall {
+                route: ConnectorRoute::List,
+                query: None,
+                body: b"",
+            };
+            connectors::begin(context, caller, call)
+        });
+        assert_eq!(call.commit_point(), None);
+        cores.context(1).router.sender.deliver();
+        assert_eq!(cores.asked_supervisor(), 1);
+    }
+
+    #[test]
+    fn a_server_is_ready_when_every_log_is_replayed() {
+        let mut cores = TestCores::new(2);
+        cores.close_shard(1);
+        let (outcome, _) = cores.run((0, None), |context, _| status::ready(context));
+        let expected = ApiError::Recovering {
+            events: 0,
+            percent: 0,
+        };
+        assert_eq!(outcome, Outcome::Failed(expected));
+        let (outcome, json) = cores.run((0, None), |context, _| Ok(status::health(context)));
+        assert_eq!(outcome, Outcome::Done);
+        assert!(json.contains(r#""status":"ok""#), "{json}");
+    }
+}

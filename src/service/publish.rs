@@ -194,3 +194,147 @@ impl PendingBatch {
         Outcome::Done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{OPERATOR, TestCores};
+    use super::*;
+    use crate::model::CommitPoint;
+    use crate::service::namespaces;
+    use flux_storage::Sequence;
+    use serde_json::Value;
+
+    fn event(id: &str) -> String {
+        format!(
+            r#"{{"eventId":"e","stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{"n":1.50}}}}}}"#
+        )
+    }
+
+    fn batch(ids: &[&str]) -> String {
+        let events: Vec<String> = ids.iter().map(|id| event(id)).collect();
+        format!(r#"{{"events":[{}]}}"#, events.join(","))
+    }
+
+    /// An id of each of two shards.
+    const OF_SHARD: [&str; 2] = ["n1/a", "n0/a"];
+
+    #[test]
+    fn test_ids_lie_on_the_shards_that_they_name() {
+        assert_eq!(OF_SHARD.map(|id| place(id, 2)), [0, 1]);
+    }
+
+    #[test]
+    fn an_event_of_the_own_shard_is_stored_at_once_and_seen_once_it_is_durable() {
+        let mut cores = TestCores::new(2);
+        let call = cores.begin((0, None), |context, caller| {
+            begin(context, caller, event(OF_SHARD[0]).as_bytes())
+        });
+        let first = CommitPoint::at(Sequence::new(1));
+        assert_eq!(call.commit_point(), Some(first));
+        cores.flush();
+        let shard = cores.context(0).router.shard.as_ref().unwrap();
+        assert!(first.is_reached(shard.visible()));
+    }
+
+    #[test]
+    fn an_event_of_another_shard_is_answered_only_when_it_is_durable_there() {
+        let mut cores = TestCores::new(2);
+        let mut call = cores.begin((0, None), |context, caller| {
+            begin(context, caller, event(OF_SHARD[1]).as_bytes())
+        });
+        cores.deliver(&mut call);
+        assert_eq!(call.commit_point(), None, "it is not flushed");
+        cores.flush();
+        cores.deliver(&mut call);
+        assert_eq!(call.commit_point(), Some(CommitPoint::NONE));
+    }
+
+    #[test]
+    fn every_core_answers_an_event_of_any_shard_alike() {
+        for core in 0..2 {
+            for id in OF_SHARD {
+                let answer = TestCores::new(2).run((core, None), |context, caller| {
+                    begin(context, caller, event(id).as_bytes())
+                });
+                let json = r#"{"eventId":"e","stream":"s"}"#;
+                assert_eq!(answer, (Outcome::Done, json.to_owned()), "{core} {id}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_answered_in_the_order_of_its_items_and_a_bad_item_fails_alone() {
+        let ids = [OF_SHARD[1], "", OF_SHARD[0]];
+        let (outcome, json) = TestCores::new(2).run((0, None), |context, caller| {
+            begin_batch(context, caller, batch(&ids).as_bytes())
+        });
+        assert_eq!(outcome, Outcome::Done);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&json["successful"], &json["failed"]),
+            (&2.into(), &1.into())
+        );
+        let results = json["results"].as_array().unwrap();
+        let failed: Vec<bool> = results.iter().map(|it| it["error"].is_string()).collect();
+        assert_eq!(failed, [false, true, false]);
+    }
+
+    #[test]
+    fn a_batch_of_which_nothing_can_be_taken_now_fails_as_a_whole() {
+        let mut cores = TestCores::new(2);
+        let publish = |cores: &mut TestCores, ids: &[&str]| {
+            cores.run((0, None), |context, caller| {
+                begin_batch(context, caller, batch(ids).as_bytes())
+            })
+        };
+        cores.close_shard(1);
+        let (outcome, _) = publish(&mut cores, &[OF_SHARD[1], OF_SHARD[1]]);
+        assert_eq!(outcome, Outcome::Failed(ApiError::NotReady));
+        let (outcome, json) = publish(&mut cores, &OF_SHARD);
+        assert_eq!(outcome, Outcome::Done, "one shard takes its part");
+        assert!(json.contains("not_ready"), "{json}");
+        let (outcome, _) = publish(&mut cores, &[OF_SHARD[1], ""]);
+        assert_eq!(outcome, Outcome::Done, "an item is wrong in itself");
+        cores.open_shard(1);
+        let (outcome, json) = publish(&mut cores, &OF_SHARD);
+        assert_eq!(outcome, Outcome::Done);
+        assert!(json.contains(r#""failed":0"#), "{json}");
+    }
+
+    #[test]
+    fn in_auth_mode_a_token_publishes_into_its_own_namespace() {
+        let mut cores = TestCores::with_auth(2);
+        let (_, json) = cores.run((1, Some(OPERATOR)), |context, caller| {
+            namespaces::register(context, caller, br#"{"name":"house"}"#)
+        });
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let token = json["token"].as_str().unwrap().to_owned();
+        let publish = |cores: &mut TestCores, token: Option<&str>, id: &str| {
+            let (outcome, _) = cores.run((0, token), |context, caller| {
+                begin(context, caller, event(id).as_bytes())
+            });
+            outcome
+        };
+        for (token, id, expected) in [
+            (Some(&*token), "house/a", Outcome::Done),
+            (None, "house/a", Outcome::Failed(ApiError::TokenMissing)),
+            (
+                Some("x"),
+                "house/a",
+                Outcome::Failed(ApiError::TokenUnknown),
+            ),
+            (
+                Some(&*token),
+                "garden/a",
+                Outcome::Failed(ApiError::NotOwner),
+            ),
+            (
+                Some(&*token),
+                "a",
+                Outcome::Failed(ApiError::NamespaceRequired),
+            ),
+        ] {
+            assert_eq!(publish(&mut cores, token, id), expected, "{token:?} {id}");
+        }
+    }
+}

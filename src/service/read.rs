@@ -64,3 +64,64 @@ pub(super) fn resume<L>(
         _ => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::publish;
+    use super::super::testing::TestCores;
+    use super::*;
+    use flux_storage::Sequence;
+
+    const EVENT: &[u8] =
+        br#"{"stream":"s","source":"t","payload":{"entity_id":"n0/a","properties":{"n":1.50,"m":2}}}"#;
+
+    fn query() -> ReadQuery {
+        ReadQuery::default()
+    }
+
+    #[test]
+    fn every_core_reads_what_was_published_on_any() {
+        for (writer, reader) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut cores = TestCores::new(2);
+            cores.run((writer, None), |context, caller| {
+                publish::begin(context, caller, EVENT)
+            });
+            let (outcome, json) = cores.run((reader, None), |context, caller| {
+                begin(context, caller, ("n0/a", query()))
+            });
+            assert!(matches!(outcome, Outcome::Entity { .. }), "{outcome:?}");
+            assert!(json.contains(r#""properties":{"m":2,"n":1.50}"#), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_read_ahead_of_the_disk_waits_for_the_event_that_it_shows() {
+        let mut cores = TestCores::new(2);
+        cores.begin((1, None), |context, caller| {
+            publish::begin(context, caller, EVENT)
+        });
+        let own = cores.begin((1, None), |context, caller| {
+            begin(context, caller, ("n0/a", query()))
+        });
+        let first = CommitPoint::at(Sequence::new(1));
+        assert_eq!(own.commit_point(), Some(first));
+        let mut other = cores.begin((0, None), |context, caller| {
+            begin(context, caller, ("n0/a", query()))
+        });
+        cores.deliver(&mut other);
+        assert_eq!(other.commit_point(), None, "it is not flushed");
+        cores.flush();
+        cores.deliver(&mut other);
+        assert_eq!(other.commit_point(), Some(CommitPoint::NONE));
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_to_be_absent_by_every_core() {
+        for core in 0..2 {
+            let (outcome, _) = TestCores::new(2).run((core, None), |context, caller| {
+                begin(context, caller, ("n0/a", query()))
+            });
+            assert_eq!(outcome, Outcome::Failed(ApiError::NoEntity));
+        }
+    }
+}

@@ -270,3 +270,73 @@ fn parse(pattern: &str) -> Result<Filter, ApiError> {
         rule: "an id, `*`, or a prefix and `*`; at most 512 bytes without control characters",
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestCores;
+    use super::*;
+
+    const SUBSCRIBER: Subscriber = Subscriber {
+        index: 3,
+        generation: 1,
+    };
+
+    fn subscribe(cores: &mut TestCores, to: &mut Subscriptions, pattern: &str) -> InForce {
+        let call = (pattern, Some("1".into()));
+        to.subscribe(cores.context(0), SUBSCRIBER, call).unwrap()
+    }
+
+    #[test]
+    fn a_subscription_is_in_force_when_every_shard_concerned_has_said_so() {
+        let mut cores = TestCores::new(2);
+        let mut subscriptions = Subscriptions::new(None);
+        assert_eq!(
+            subscribe(&mut cores, &mut subscriptions, "*"),
+            InForce::Later
+        );
+        let reply = (1, &Reply::Subscribed);
+        let context = cores.context(0);
+        assert_eq!(subscriptions.resume(context, SUBSCRIBER, reply), []);
+        let verdict = (Some("1".into()), Ok(()));
+        assert_eq!(subscriptions.resume(context, SUBSCRIBER, reply), [verdict]);
+        assert_eq!(subscribe(&mut cores, &mut subscriptions, "*"), InForce::Now);
+        assert_eq!(cores.context(0).counters.subscriptions(), 1);
+        subscriptions.leave(cores.context(0), SUBSCRIBER);
+        assert_eq!(cores.context(0).counters.subscriptions(), 0);
+    }
+
+    #[test]
+    fn one_that_a_shard_rejects_is_taken_back_and_counts_nothing() {
+        let mut cores = TestCores::new(2);
+        let mut subscriptions = Subscriptions::new(None);
+        subscribe(&mut cores, &mut subscriptions, "n/*");
+        let refused = Reply::Refused(ApiError::Overloaded);
+        let context = cores.context(0);
+        let verdict = (Some("1".into()), Err(ApiError::Overloaded));
+        let resumed = subscriptions.resume(context, SUBSCRIBER, (1, &refused));
+        assert_eq!(resumed, [verdict]);
+        assert_eq!(context.counters.subscriptions(), 0);
+        let gone = subscriptions.unsubscribe(context, SUBSCRIBER, "n/*");
+        assert_eq!(gone, Err(ApiError::NotSubscribed));
+    }
+
+    #[test]
+    fn beyond_the_bound_nothing_is_subscribed() {
+        let mut cores = TestCores::new(1);
+        cores.context(0).tenants.runtime.max_subscriptions = 1;
+        let mut subscriptions = Subscriptions::new(None);
+        subscribe(&mut cores, &mut subscriptions, "a");
+        let second = subscriptions.subscribe(cores.context(0), SUBSCRIBER, ("b", None));
+        assert!(matches!(
+            second,
+            Err(ApiError::SubscriptionsExhausted { .. })
+        ));
+        subscriptions
+            .unsubscribe(cores.context(0), SUBSCRIBER, "a")
+            .unwrap();
+        assert_eq!(
+            subscribe(&mut cores, &mut subscriptions, "b"),
+            InForce::Later
+        );
+    }
+}

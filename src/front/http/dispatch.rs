@@ -293,3 +293,62 @@ fn finish<L>(
     });
     context.trim_answer();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::testing::TestCores;
+    use crate::wire::http1::{Next as Parsed, RequestReader};
+    use flux_storage::Sequence;
+
+    /// The bytes that a request is answered with at once.
+    fn answer(cores: &mut TestCores, answers: &mut Answers, request: &str) -> String {
+        let mut reader = RequestReader::default();
+        reader.receive(request.as_bytes());
+        let Ok(Parsed::Request(request)) = reader.next(|_| usize::MAX) else {
+            panic!("no request: {request}");
+        };
+        let mut client = Client {
+            answers,
+            index: 0,
+            generation: 0,
+        };
+        let mut writer = AnswerWriter::default();
+        writer.set_time(0);
+        serve(cores.context(0), &writer, &mut client, &request);
+        let text = String::from_utf8(answers.sendable().to_vec()).unwrap();
+        answers.advance(text.len());
+        text
+    }
+
+    const HANDSHAKE: &str = "GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    #[test]
+    fn a_websocket_handshake_is_503_until_every_log_is_replayed() {
+        let mut cores = TestCores::new(2);
+        cores.close_shard(1);
+        let text = answer(&mut cores, &mut Answers::default(), HANDSHAKE);
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+        assert!(text.contains("Retry-After: "), "{text}");
+        cores.open_shard(1);
+        let text = answer(&mut cores, &mut Answers::default(), HANDSHAKE);
+        assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+    }
+
+    #[test]
+    fn an_answer_leaves_when_what_it_says_is_durable() {
+        let mut cores = TestCores::new(1);
+        let mut answers = Answers::default();
+        let body = r#"{"stream":"s","source":"t","payload":{"entity_id":"a","properties":{}}}"#;
+        let publish = format!(
+            "POST /api/events HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(answer(&mut cores, &mut answers, &publish), "");
+        cores.flush();
+        assert!(!answers.open_gates(Sequence::new(1)));
+        assert!(answers.sendable().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+}

@@ -1,0 +1,328 @@
+//! Cores without sockets, for tests of the service: contexts over logs in memory, and messages that travel when a test
+//! says so.
+
+use super::list::ListStep;
+use super::{Begun, Caller, Context, ContextParts, Credentials, Outcome, Pending, Tenants};
+use super::{control, resume};
+use crate::api::ApiError;
+use crate::auth::TokenHash;
+use crate::control::{Change, Registry};
+use crate::engine::Engine;
+use crate::log::{Log as _, MemoryLog};
+use crate::model::{CommitPoint, Durability, RuntimeConfig, Timestamp};
+use crate::shard::{
+    ControlMessage, Counters, Inbox, Message, Origin, Reply, RequestId, Shard, mailboxes,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The operator's token in auth mode.
+pub(crate) const OPERATOR: &str = "operator-token";
+
+/// See the module.
+pub(crate) struct TestCores {
+    cores: Vec<TestCore>,
+    /// The connectors' supervisor, whose messages nobody takes.
+    supervisor: Inbox,
+    last_serial: u32,
+}
+
+struct TestCore {
+    context: Context<MemoryLog>,
+    inbox: Inbox,
+}
+
+/// A call that was begun.
+pub(crate) struct TestCall {
+    core: usize,
+    request_id: RequestId,
+    /// The parts of a listing so far.
+    listed: String,
+    state: State,
+}
+
+enum State {
+    Waiting(Pending),
+    /// What it came to, its JSON, and what must be durable before anybody may see it.
+    Over(Outcome, String, CommitPoint),
+}
+
+impl TestCores {
+    /// So many cores without auth, each with an empty shard, in `sync` durability.
+    pub(crate) fn new(shards: u16) -> Self {
+        Self::with(shards, |_| {})
+    }
+
+    /// The same in auth mode.
+    pub(crate) fn with_auth(shards: u16) -> Self {
+        Self::with(shards, |tenants| {
+            tenants.auth = true;
+            tenants.admin = Some(TokenHash::of(OPERATOR.as_bytes()));
+        })
+    }
+
+    fn with(shards: u16, change: impl Fn(&mut Tenants)) -> Self {
+        let counters = Arc::new(Counters::new(usize::from(shards)));
+        let mut members = mailboxes(usize::from(shards) + 1).unwrap();
+        let (supervisor, _) = members.pop().unwrap();
+        let cores = (0..shards).zip(members).map(|(core, (inbox, sender))| {
+            let mut tenants = Tenants {
+                auth: false,
+                admin: None,
+                registry: Registry::default(),
+                runtime: RuntimeConfig::default(),
+            };
+            change(&mut tenants);
+            let mut context = Context::new(ContextParts {
+                core,
+                shards,
+                sender,
+                tenants,
+                counters: Arc::clone(&counters),
+                encryption_key: None,
+                seed: u64::from(core),
+            });
+            context.router.now = Timestamp::from_micros(1_000_000);
+            TestCore { context, inbox }
+        });
+        let mut cores = Self {
+            cores: cores.collect(),
+            supervisor,
+            last_serial: 0,
+        };
+        for core in 0..usize::from(shards) {
+            cores.open_shard(core);
+        }
+        cores
+    }
+
+    /// The log of a core is replayed.
+    pub(crate) fn open_shard(&mut self, core: usize) {
+        let context = &mut self.cores[core].context;
+        let (engine, log) = (Engine::default(), MemoryLog::new());
+        context.router.shard = Some(Shard::new(engine, log, Durability::Sync, 1));
+        let own = context.counters.of(context.router.core);
+        own.ready.store(1, Relaxed);
+        control::acquaint_shard(context);
+    }
+
+    /// The log of a core is not replayed yet.
+    pub(crate) fn close_shard(&mut self, core: usize) {
+        let context = &mut self.cores[core].context;
+        context.router.shard = None;
+        let own = context.counters.of(context.router.core);
+        own.ready.store(0, Relaxed);
+    }
+
+    /// What a core offers.
+    pub(crate) fn context(&mut self, core: usize) -> &mut Context<MemoryLog> {
+        &mut self.cores[core].context
+    }
+
+    /// Messages that wait for the supervisor of connectors.
+    pub(crate) fn asked_supervisor(&self) -> usize {
+        std::iter::from_fn(|| self.supervisor.take()).count()
+    }
+
+    /// Begins a call on a core, with a token or none.
+    pub(crate) fn begin(
+        &mut self,
+        (core, token): (usize, Option<&str>),
+        call: impl FnOnce(&mut Context<MemoryLog>, &Caller<'_>) -> Result<Begun, ApiError>,
+    ) -> TestCall {
+        self.last_serial += 1;
+        let request_id = RequestId {
+            connection: 0,
+            generation: 0,
+            serial: self.last_serial,
+        };
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        let caller = Caller {
+            request_id,
+            credentials: match &authorization {
+                None => Credentials::None,
+                Some(value) => Credentials::Authorization(value.as_bytes()),
+            },
+        };
+        let context = &mut self.cores[core].context;
+        let state = match call(context, &caller).unwrap_or_else(Begun::from) {
+            Begun::Done(outcome, point) => State::Over(outcome, json(context), point),
+            Begun::Waiting(pending) => State::Waiting(pending),
+        };
+        TestCall {
+            core,
+            request_id,
+            listed: String::new(),
+            state,
+        }
+    }
+
+    /// Runs a call to its end, flushes included. Returns what it came to, and its JSON.
+    pub(crate) fn run(
+        &mut self,
+        by: (usize, Option<&str>),
+        call: impl FnOnce(&mut Context<MemoryLog>, &Caller<'_>) -> Result<Begun, ApiError>,
+    ) -> (Outcome, String) {
+        let mut call = self.begin(by, call);
+        for _ in 0..100 {
+            self.flush();
+            self.deliver(&mut call);
+            if let State::Over(..) = call.state {
+                break;
+            }
+        }
+        match call.state {
+            State::Over(outcome, json, _) => (outcome, json),
+            State::Waiting(pending) => panic!("still waits: {pending:?}"),
+        }
+    }
+
+    /// Flushes every log.
+    pub(crate) fn flush(&mut self) {
+        for core in &mut self.cores {
+            if let Some(shard) = &mut core.context.router.shard {
+                shard.flush_begins();
+                shard.log_mut().flush_blocking().unwrap();
+            }
+        }
+    }
+
+    /// Lets messages travel until none is left, and gives a call the replies to it.
+    pub(crate) fn deliver(&mut self, call: &mut TestCall) {
+        loop {
+            let mut moved = false;
+            for index in 0..self.cores.len() {
+                let core = &mut self.cores[index];
+                let own = core.context.router.core;
+                let mut released = Vec::new();
+                if let Some(shard) = &mut core.context.router.shard {
+                    shard.release(|origin, reply| released.push((origin, reply)));
+                }
+                let sender = &mut core.context.router.sender;
+                moved |= !released.is_empty();
+                for (origin, reply) in released {
+                    let message = Message::Reply {
+                        from: own,
+                        request_id: origin.request_id,
+                        reply,
+                    };
+                    sender.send(origin.core, message);
+                }
+                sender.deliver();
+                let messages: Vec<Message> = std::iter::from_fn(|| core.inbox.take()).collect();
+                for message in messages {
+                    moved = true;
+                    self.take(index, message, call);
+                }
+                moved |= self.decide(index);
+                moved |= self.advance(call);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize, message: Message, call: &mut TestCall) {
+        let context = &mut self.cores[index].context;
+        match message {
+            Message::Request(envelope) => match &mut context.router.shard {
+                Some(shard) => shard.request(envelope, context.router.now),
+                None => self.reply(index, envelope.origin, Reply::Refused(ApiError::NotReady)),
+            },
+            Message::Reply {
+                from,
+                request_id,
+                reply,
+            } => {
+                assert_eq!((index, request_id), (call.core, call.request_id));
+                let State::Waiting(pending) = &mut call.state else {
+                    return;
+                };
+                if let Some(outcome) = resume(context, request_id, pending, (from, reply)) {
+                    call.state = State::Over(outcome, json(context), CommitPoint::NONE);
+                }
+            }
+            Message::Control(ControlMessage::Ask { origin, command }) => {
+                control::enqueue(context, origin, command).unwrap();
+            }
+            message => panic!("not expected: {message:?}"),
+        }
+    }
+
+    /// Carries out the control calls of a core, as the control plane does.
+    fn decide(&mut self, index: usize) -> bool {
+        let mut moved = false;
+        while let Some((origin, command)) = self.cores[index].context.control_calls.pop_front() {
+            moved = true;
+            let registry = &self.cores[index].context.tenants.registry;
+            let reply = match registry.decide(command) {
+                Err(rejection) => panic!("rejected: {rejection:?}"),
+                Ok(change) => {
+                    self.apply(&change);
+                    Reply::Controlled
+                }
+            };
+            self.reply(index, origin, reply);
+        }
+        moved
+    }
+
+    /// Puts a change into force on every core.
+    pub(crate) fn apply(&mut self, change: &Change) {
+        for core in &mut self.cores {
+            control::apply(&mut core.context, change);
+        }
+    }
+
+    fn reply(&mut self, from: usize, origin: Origin, reply: Reply) {
+        let router = &mut self.cores[from].context.router;
+        let message = Message::Reply {
+            from: router.core,
+            request_id: origin.request_id,
+            reply,
+        };
+        router.sender.send(origin.core, message);
+    }
+
+    /// Lets a listing go on, as its front does; its parts are joined.
+    fn advance(&mut self, call: &mut TestCall) -> bool {
+        let State::Waiting(Pending::List(listing)) = &mut call.state else {
+            return false;
+        };
+        let context = &mut self.cores[call.core].context;
+        loop {
+            let step = listing.advance(context, call.request_id);
+            call.listed.push_str(&json(context));
+            match step.expect("shards can be asked") {
+                ListStep::Part => {}
+                ListStep::Waiting => return false,
+                ListStep::Last => {
+                    let point = CommitPoint::NONE;
+                    let text = std::mem::take(&mut call.listed);
+                    call.state = State::Over(Outcome::Done, text, point);
+                    return true;
+                }
+                ListStep::Page(outcome) => {
+                    let text = std::mem::take(&mut call.listed);
+                    call.state = State::Over(outcome, text, CommitPoint::NONE);
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+impl TestCall {
+    /// What must be durable before anybody may see what it came to; `None` if it still waits.
+    pub(crate) fn commit_point(&self) -> Option<CommitPoint> {
+        match &self.state {
+            State::Waiting(_) => None,
+            State::Over(_, _, point) => Some(*point),
+        }
+    }
+}
+
+fn json(context: &Context<MemoryLog>) -> String {
+    String::from_utf8(context.answer.clone()).unwrap()
+}
