@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    Log, LogOptions, RECORD_KIND_GAP, Record, Repair, RepairAction, Sequence, StorageError,
+    Fault, Inspection, Log, LogOptions, RECORD_KIND_GAP, Record, Repair, RepairAction,
+    ScrubFinding, Sequence, StorageError,
 };
 
 use crate::support::{Chance, Kept, SMALL, Scratch, append, payload, replace};
@@ -643,4 +644,72 @@ fn random_damage_is_repaired() {
         );
         restore(&scratch, &files);
     }
+}
+
+/// A directory with two shards whose logs have several segments with records; closed.
+fn two_shards() -> Scratch {
+    let scratch = Scratch::new();
+    let mut data = scratch.open(2, SMALL).unwrap();
+    for shard in 0..2 {
+        let (mut log, ..) = data.shard(shard).unwrap();
+        for number in 0..40 {
+            append(&mut log, &payload(number, 1000));
+        }
+        log.close().unwrap();
+    }
+    scratch
+}
+
+fn swap(one: &Path, other: &Path) {
+    let between = one.with_extension("between");
+    fs::rename(one, &between).unwrap();
+    fs::rename(other, one).unwrap();
+    fs::rename(between, other).unwrap();
+}
+
+#[test]
+fn segments_of_two_logs_in_each_others_place_are_named_and_not_given_up() {
+    let scratch = two_shards();
+    let segment = |shard| scratch.log_dir(1, shard, 2).join("00000002.seg");
+    let [one, other] = [segment(0), segment(1)];
+    swap(&one, &other);
+    let named = |found: &[&ScrubFinding]| {
+        let misfiled = found.iter().filter_map(|finding| match &finding.fault {
+            Fault::Misfiled { belongs } => {
+                Some((finding.path.to_path_buf(), belongs.to_path_buf()))
+            }
+            _ => None,
+        });
+        let mut misfiled: Vec<_> = misfiled.collect();
+        misfiled.sort();
+        misfiled
+    };
+    let expected = [(one.clone(), other.clone()), (other.clone(), one.clone())];
+    let inspection = Inspection::open(scratch.path(), |_| true).unwrap();
+    assert_eq!(
+        named(&inspection.findings().iter().collect::<Vec<_>>()),
+        expected
+    );
+    let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
+    assert_eq!(named(&repair.findings().collect::<Vec<_>>()), expected);
+    assert!(repair.is_needed() && !repair.is_possible());
+    drop(repair);
+    swap(&one, &other);
+    let mut data = scratch.open(2, SMALL).unwrap();
+    for shard in 0..2 {
+        assert_eq!(data.shard(shard).unwrap().2.len(), 40);
+    }
+}
+
+#[test]
+fn a_copy_of_another_logs_segment_does_not_stand_in_the_way_of_a_repair() {
+    let scratch = two_shards();
+    let segment = |shard| scratch.log_dir(1, shard, 2).join("00000002.seg");
+    fs::copy(segment(0), segment(1)).unwrap();
+    let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
+    assert!(repair.is_needed() && repair.is_possible());
+    repair.run(&scratch.path().join("repair-1")).unwrap();
+    let mut data = scratch.open(2, SMALL).unwrap();
+    assert_eq!(data.shard(0).unwrap().2.len(), 40);
+    assert!(data.shard(1).unwrap().2.len() < 40);
 }

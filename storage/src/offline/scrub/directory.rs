@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::finding::{Fault, ScrubFinding};
-use super::listing::{ScrubPlace, Source};
+use super::listing::{ScrubPlace, Source, identity, segments};
 use crate::disk::{files, layout};
 use crate::format::header::LogId;
+use crate::format::slot::Owner;
 use crate::format::world::World;
 use crate::log::place::LogPlace;
 use crate::log::world_file;
@@ -77,6 +78,7 @@ impl Directory {
         directory.carry_ends();
         directory.add_control(root, body_check);
         directory.compare_worlds();
+        directory.find_misfiled()?;
         Ok(directory)
     }
 
@@ -118,6 +120,51 @@ impl Directory {
             self.find(&dir, Fault::ForeignLog);
             self.is_obscure = true;
         }
+    }
+
+    /// Finds whole segments that lie in another log's directory than their own, if their own log lacks them. A repair
+    /// that looks at each log by itself would replace their records by gaps.
+    fn find_misfiled(&mut self) -> Result<(), StorageError> {
+        let mut owners = Vec::new();
+        let mut misplaced = Vec::new();
+        for place in self.places.iter().filter(|place| place.log.dir.is_dir()) {
+            let sources = segments(&place.log.dir)?;
+            let owner = identity(place, &sources).map(|identity| Owner {
+                log: place.log.id,
+                identity,
+            });
+            for (ordinal, source) in sources {
+                let Some(header) = source.header else {
+                    continue;
+                };
+                let stated = Owner {
+                    log: header.log,
+                    identity: header.identity,
+                };
+                if owner != Some(stated) || ordinal != header.ordinal {
+                    misplaced.push((source.path, stated, header.ordinal));
+                }
+            }
+            owners.extend(owner.map(|owner| (owner, Arc::clone(&place.log.dir))));
+        }
+        let mut found = Vec::new();
+        for (path, owner, ordinal) in &misplaced {
+            let Some((_, dir)) = owners.iter().find(|(other, _)| other == owner) else {
+                continue;
+            };
+            let belongs = dir.join(layout::segment_name(*ordinal));
+            let is_free = !belongs.exists() || misplaced.iter().any(|(it, ..)| **it == *belongs);
+            // Within its own log a segment is found whatever its name is.
+            if is_free && path.parent() != Some(&**dir) {
+                found.push((path.clone(), belongs));
+            }
+        }
+        for (path, belongs) in found {
+            let belongs = belongs.into();
+            self.find(&path, Fault::Misfiled { belongs });
+            self.is_obscure = true;
+        }
+        Ok(())
     }
 
     fn find(&mut self, path: &Path, fault: Fault) {

@@ -94,6 +94,11 @@ pub enum Fault {
     NoWatermark,
     /// A file or directory that a crash left unfinished.
     Unfinished,
+    /// The file is a segment of another log of this directory, which lacks it.
+    Misfiled {
+        /// Where it belongs.
+        belongs: Box<Path>,
+    },
     /// The log was made in another data directory.
     ForeignLog,
     /// `HORIZON` is missing or damaged, though the first segments are gone.
@@ -150,6 +155,7 @@ impl Fault {
             | Self::Checkpoint(_)
             | Self::Base { .. }
             | Self::ForeignLog
+            | Self::Misfiled { .. }
             | Self::WrongStart { .. } => Severity::Damage,
         }
     }
@@ -175,6 +181,7 @@ impl Fault {
             Self::NoRecords | Self::DamagedTail { .. } => {
                 "no acknowledged event is known to be missing, but a server refuses to start"
             }
+            Self::Misfiled { .. } => "its records are whole, but a server refuses to start",
             Self::ForeignLog => {
                 "its records are not this data directory's, and a server refuses to start"
             }
@@ -210,6 +217,9 @@ impl Fault {
             Self::NewerVersion { .. } => "use the program that wrote it, or a newer one",
             Self::Unreadable { .. } => {
                 "copy the directory to another disk, then restore a backup or run `flux log repair`"
+            }
+            Self::Misfiled { .. } => {
+                "stop the server, give the file that name, and verify again: a repair would give up what is whole"
             }
             Self::ForeignLog => {
                 "put the log of this data directory back in its place, or restore a backup"
@@ -283,6 +293,7 @@ impl fmt::Display for Fault {
                     "{bytes} bytes after the last record of a closed segment"
                 )
             }
+            Self::Misfiled { belongs } => write!(formatter, "is segment {}", belongs.display()),
             Self::ForeignLog => formatter.write_str("made in another data directory"),
             Self::NoWatermark => formatter.write_str("missing or damaged"),
             Self::NoLogStart => {

@@ -173,16 +173,11 @@ impl Listing {
     /// read after.
     pub(crate) fn read(place: &ScrubPlace, usage: Usage) -> Result<Self, StorageError> {
         let early = Early::read(place);
-        let names = if place.log.dir.is_dir() {
-            files::names(&place.log.dir)?
+        let (names, sources) = if place.log.dir.is_dir() {
+            (files::names(&place.log.dir)?, segments(&place.log.dir)?)
         } else {
-            Vec::new()
+            (Vec::new(), BTreeMap::new())
         };
-        let mut sources = BTreeMap::new();
-        for ordinal in names.iter().filter_map(|name| layout::parse_segment(name)) {
-            let source = Source::read(&place.log.dir.join(layout::segment_name(ordinal)))?;
-            sources.insert(ordinal, source);
-        }
         let identity = identity(place, &sources);
         let first = sources.values().find_map(|source| {
             let header = source.header.as_ref()?;
@@ -466,8 +461,19 @@ impl Listing {
 /// The one field by which a segment of this log can differ from its place.
 const ORDINAL: &str = "ordinal";
 
+/// The segment files of a directory, by the ordinals of their names. Blocks.
+pub(super) fn segments(dir: &Path) -> Result<BTreeMap<u64, Source>, StorageError> {
+    let ordinals = layout::segment_ordinals(dir)?.into_iter();
+    ordinals
+        .map(|ordinal| {
+            let source = Source::read(&dir.join(layout::segment_name(ordinal)))?;
+            Ok((ordinal, source))
+        })
+        .collect()
+}
+
 /// The identity that most headers of the log state, or its watermark file where none does.
-fn identity(place: &ScrubPlace, sources: &BTreeMap<u64, Source>) -> Option<Identity> {
+pub(super) fn identity(place: &ScrubPlace, sources: &BTreeMap<u64, Source>) -> Option<Identity> {
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     let headers = sources.values().filter_map(|source| source.header);
     for header in headers.filter(|header| header.log == place.log.id) {
