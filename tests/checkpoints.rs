@@ -233,3 +233,48 @@ fn watchers_do_not_notice_and_files_stay_few() {
     server.publish("early/one", "{}");
     assert_eq!(server.entity("early/one").json()["version"], 1);
 }
+
+#[test]
+fn a_damaged_older_checkpoint_costs_time_and_no_answer() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = setup(dir.path(), 1).start();
+    let publish = |server: &Server, value: usize, count: usize| {
+        let events: Vec<String> = (0..count)
+            .map(|number| {
+                let text = "x".repeat(300);
+                event(
+                    &format!("n/{number}"),
+                    &format!(r#"{{"v":{value},"text":"{text}"}}"#),
+                )
+            })
+            .collect();
+        let answer = server.post("/api/events/batch", &batch(&events)).json();
+        assert_eq!(answer["failed"], 0);
+    };
+    publish(&server, 1, 400);
+    let older = wait_for("a checkpoint", || {
+        let layers = files(&dir.path().join("checkpoints"), ".layer");
+        (manifests(dir.path()).len() == 1).then_some(layers)
+    });
+    let last = server.get("/api/state/entities/n/399").json();
+    let at = last["lastUpdated"].as_str().expect("a time").to_owned();
+    publish(&server, 2, 400);
+    wait_for("another checkpoint", || {
+        (manifests(dir.path()).len() == 2).then_some(())
+    });
+    server.kill();
+    for path in older {
+        let mut bytes = fs::read(&path).expect("a layer of the older checkpoint");
+        // Every block, so that whichever is read first is damaged; the ends stay whole.
+        for byte in bytes.iter_mut().skip(64).take(100_000) {
+            *byte ^= 0x10;
+        }
+        overwrite(&path, &bytes);
+    }
+    let server = setup(dir.path(), 1).start();
+    for _ in 0..2 {
+        let past = server.get(&format!("/api/state/entities/n/1?at={at}"));
+        assert_eq!(past.status, 200, "{}", past.text());
+        assert_eq!(past.json()["properties"]["v"], 1);
+    }
+}

@@ -15,7 +15,8 @@ use crate::state::is_packed_body;
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -90,6 +91,8 @@ pub struct ReaderCache {
     bases: BTreeMap<u16, Option<Checkpoint>>,
     /// The logs of earlier generations, by generation and shard.
     sealed: BTreeMap<(u32, u16), Sealed>,
+    /// Layers that were found damaged. States that have one of them are not used, unless there is no way around.
+    damaged: BTreeSet<Arc<Path>>,
 }
 
 /// A log of an earlier generation.
@@ -110,6 +113,7 @@ impl ReaderCache {
             stop,
             bases: BTreeMap::new(),
             sealed: BTreeMap::new(),
+            damaged: BTreeSet::new(),
         }
     }
 
@@ -122,12 +126,18 @@ impl ReaderCache {
         asked: &HistoryQuery,
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
-        match self.attempt(asked, live) {
-            Err(error) if error.is_moved() => {
-                self.sealed.clear();
-                self.attempt(asked, live)
+        let mut has_moved = false;
+        loop {
+            match self.attempt(asked, live) {
+                Err(error) if error.is_moved() && !has_moved => {
+                    has_moved = true;
+                    self.sealed.clear();
+                }
+                // The base, an older checkpoint or the log alone serves instead.
+                Err(HistoryError::Layer(error))
+                    if error.is_damage() && self.damaged.insert(error.path.clone()) => {}
+                told => return told,
             }
-            told => told,
         }
     }
 
@@ -202,7 +212,22 @@ impl ReaderCache {
                 None => {}
             }
         }
+        self.leave_out_damaged(&mut stored, &log.reader);
         Ok(FileLog::new(log.reader.clone(), stored, &self.stop))
+    }
+
+    /// Leaves out the states with a damaged layer, since others or the log lead to the same. The earliest of a log
+    /// that retention shortened has no substitute.
+    fn leave_out_damaged(&self, stored: &mut Vec<Checkpoint>, reader: &LogReader) {
+        let is_whole = |state: &Checkpoint| {
+            let mut damaged = self.damaged.iter();
+            !damaged.any(|path| state.stack.has_layer(path))
+        };
+        let needed = reader.removed().and_then(|_| {
+            let ends = stored.iter().map(|state| state.meta.through);
+            ends.min()
+        });
+        stored.retain(|state| is_whole(state) || Some(state.meta.through) == needed);
     }
 
     fn open_sealed(
@@ -246,7 +271,8 @@ impl ReaderCache {
             sealed.base = base_of(&sealed.reader, &dir.view())?;
             sealed.base_known = true;
         }
-        let base = sealed.base.iter().cloned().collect();
+        let mut base = sealed.base.iter().cloned().collect();
+        self.leave_out_damaged(&mut base, &sealed.reader);
         let opened = FileLog::new(sealed.reader.clone(), base, &self.stop);
         self.sealed.insert(place, sealed);
         Ok(opened)

@@ -1,5 +1,6 @@
 //! The layers of a checkpoint, newest first: what a state has below what changed since.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::cursor::StackCursor;
@@ -89,6 +90,11 @@ impl LayerStack {
     /// queue the reads.
     pub fn prefetch_files(&self) {
         self.layers.iter().for_each(|layer| layer.prefetch_file());
+    }
+
+    /// Whether one of its layers lies in this file.
+    pub fn has_layer(&self, path: &Path) -> bool {
+        self.layers.iter().any(|layer| **layer.path() == *path)
     }
 
     /// Bytes of all layers on disk.
