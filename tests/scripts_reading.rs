@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use support::connectors::KEY;
 use support::script::{complain, flux, run, script, succeed};
 use support::server::{Server, Setup};
+use support::source::{Answer, Source};
 use support::{namespace, on_each};
 
 /// Every command and subcommand, in an order in which their examples can run one after the other.
@@ -440,6 +441,24 @@ fn watching_one_entity_prints_each_state_and_its_deletion() {
         succeed(server, &["publish", "s", "s", &id, r"{}"]);
         assert_eq!(watch.next()["version"], 1);
     });
+}
+
+#[test]
+fn watching_one_entity_asks_only_for_what_it_does_not_have() {
+    let entity =
+        r#"{"id":"a","properties":{},"lastUpdated":"2026-01-31T12:00:00.000000Z","version":1}"#;
+    let source = Source::start(move |request| match request.header("if-none-match") {
+        Some(r#""tag""#) => Answer::Http(304, Vec::new(), String::new()),
+        _ => Answer::Http(200, vec![r#"ETag: "tag""#.into()], entity.into()),
+    });
+    let mut command = flux(&source.url(""), &["watch", "a", "--interval", "0.05"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut watch = Watch { child, lines };
+    assert_eq!(watch.next()["version"], 1);
+    source.wait_for("/api/state/entities/a", 3);
+    let mut later = source.asked().into_iter().skip(1);
+    assert!(later.all(|request| request.header("if-none-match") == Some(r#""tag""#)));
 }
 
 #[test]

@@ -18,8 +18,6 @@ mod conflate;
 mod filter;
 mod outbox;
 mod prefix_tree;
-#[cfg(test)]
-mod random;
 mod registry;
 #[cfg(test)]
 mod simulation;

@@ -102,7 +102,7 @@ impl<K: Copy + Ord + Hash> Registry<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subscribe::random::Random;
+    use fastrand::Rng;
 
     fn hits(registry: &Registry<u32>, id: &str) -> Vec<u32> {
         // What was in the vector before must not show.
@@ -140,12 +140,12 @@ mod tests {
     #[test]
     fn matching_agrees_with_asking_every_filter() {
         for seed in 1..=20 {
-            let mut random = Random::new(seed);
+            let mut random = Rng::with_seed(seed);
             let mut registry = Registry::new();
             let mut model: Vec<(u32, Filter)> = Vec::new();
             for step in 0..600 {
-                let (key, filter) = (random.below(6), filter(&random_pattern(&mut random)));
-                if random.below(100) < 60 {
+                let (key, filter) = (random.u32(..6), filter(&random_pattern(&mut random)));
+                if random.u32(..100) < 60 {
                     registry.subscribe(key, &filter);
                     model.push((key, filter));
                 } else {
@@ -204,15 +204,15 @@ mod tests {
     }
 
     /// Few letters, so that ids and prefixes meet; of two bytes too, so that labels split within a character.
-    fn random_id(random: &mut Random) -> String {
-        let len = 1 + random.below(6);
+    fn random_id(random: &mut Rng) -> String {
+        let len = 1 + random.u32(..6);
         (0..len)
-            .map(|_| ['a', 'b', '/', 'ä', 'ö'][random.index(5)])
+            .map(|_| ['a', 'b', '/', 'ä', 'ö'][random.usize(..5)])
             .collect()
     }
 
-    fn random_pattern(random: &mut Random) -> String {
-        match random.below(10) {
+    fn random_pattern(random: &mut Rng) -> String {
+        match random.u32(..10) {
             0 => "*".to_owned(),
             1..=5 => random_id(random) + "*",
             _ => random_id(random),

@@ -4,9 +4,9 @@
 //! amounts of bytes, cuts them into frames, and applies those in the order in which they come. Whatever the
 //! outbox leaves out, the reader's world must be one that follows the log, and in the end the server's.
 
+use fastrand::Rng;
 use std::collections::BTreeMap;
 
-use super::random::Random;
 use super::{Outbox, OutboxLimits, Overflow};
 
 /// Entity, property: life of the entity, value.
@@ -125,7 +125,7 @@ impl Reader {
 }
 
 struct Server {
-    random: Random,
+    random: Rng,
     world: World,
     sequence: u64,
     controls: Vec<u64>,
@@ -137,7 +137,7 @@ struct Server {
 impl Server {
     fn new(seed: u64) -> Self {
         Self {
-            random: Random::new(seed),
+            random: Rng::with_seed(seed),
             world: World::new(),
             sequence: 0,
             controls: Vec::new(),
@@ -149,11 +149,11 @@ impl Server {
     /// One random change of the world, or another message, pushed.
     fn step(&mut self, outbox: &mut Outbox, entities: u32) -> Result<(), Overflow> {
         self.sequence += 1;
-        let padding = self.random.index(120);
-        match self.random.below(100) {
+        let padding = self.random.usize(..120);
+        match self.random.u32(..100) {
             0..85 => self.update(outbox, entities),
             85..95 => {
-                let entity = self.random.below(entities);
+                let entity = self.random.u32(..entities);
                 if self.world.remove(&entity).is_none() {
                     return Ok(());
                 }
@@ -173,13 +173,13 @@ impl Server {
 
     /// An event with one to three properties.
     fn update(&mut self, outbox: &mut Outbox, entities: u32) -> Result<(), Overflow> {
-        let entity = self.random.below(entities);
+        let entity = self.random.u32(..entities);
         let sequence = self.sequence;
         let alive = self.world.get(&entity).and_then(|it| it.values().next());
         let life = alive.map_or(sequence, |(life, _)| *life);
-        for _ in 0..=self.random.below(3) {
+        for _ in 0..=self.random.u32(..3) {
             self.pushed += 1;
-            let property = self.random.below(8);
+            let property = self.random.u32(..8);
             let update = Message::Update {
                 entity,
                 property,
@@ -187,7 +187,7 @@ impl Server {
             };
             let properties = self.world.entry(entity).or_default();
             properties.insert(property, (life, sequence));
-            let frame = encode(update, sequence, self.random.index(120));
+            let frame = encode(update, sequence, self.random.usize(..120));
             outbox.push_update(&format!("ns/{entity}"), &format!("p{property}"), &frame)?;
         }
         Ok(())
@@ -225,7 +225,7 @@ fn a_slow_reader_ends_with_the_latest_state() {
         let _named = Seed(seed);
         let mut server = Server::new(seed);
         let limits = OutboxLimits {
-            direct_bytes_max: 256 + server.random.index(4000),
+            direct_bytes_max: 256 + server.random.usize(..4000),
             conflated_bytes_max: 256 * 1024,
             conflated_entries_max: 2000,
         };
@@ -236,8 +236,8 @@ fn a_slow_reader_ends_with_the_latest_state() {
                 .step(&mut outbox, 1 + u32::try_from(seed % 20).unwrap())
                 .unwrap();
             assert_bounded(&outbox, limits);
-            if server.random.below(100) < 30 {
-                let bytes_max = server.random.index(600);
+            if server.random.u32(..100) < 30 {
+                let bytes_max = server.random.usize(..600);
                 reader.read(&mut outbox, bytes_max);
                 assert_bounded(&outbox, limits);
             }
@@ -265,8 +265,8 @@ fn a_reader_that_overflows_its_outbox_gets_whole_frames_and_the_close_frame() {
         let mut server = Server::new(seed);
         let limits = OutboxLimits {
             direct_bytes_max: 1000,
-            conflated_bytes_max: 6_000 + server.random.index(40_000),
-            conflated_entries_max: 20 + server.random.index(300),
+            conflated_bytes_max: 6_000 + server.random.usize(..40_000),
+            conflated_entries_max: 20 + server.random.usize(..300),
         };
         let mut outbox = Outbox::new(limits);
         let mut reader = Reader::default();
@@ -277,7 +277,7 @@ fn a_reader_that_overflows_its_outbox_gets_whole_frames_and_the_close_frame() {
             if let Err(overflow) = pushed {
                 break overflow;
             }
-            let bytes_max = server.random.index(60);
+            let bytes_max = server.random.usize(..60);
             reader.read(&mut outbox, bytes_max);
         };
         *overflows.entry(overflow.to_string()).or_insert(0) += 1;

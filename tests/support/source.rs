@@ -11,14 +11,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A request that arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct HistoryQuery {
+pub(crate) struct Polled {
     /// Path and query.
     pub(crate) target: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
 }
 
-impl HistoryQuery {
+impl Polled {
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter();
@@ -45,19 +45,19 @@ pub(crate) fn json(body: &str) -> Answer {
 /// A running source; its threads end with the process.
 pub(crate) struct Source {
     pub(crate) port: u16,
-    arrivals: Receiver<HistoryQuery>,
-    seen: RefCell<Vec<HistoryQuery>>,
+    arrivals: Receiver<Polled>,
+    seen: RefCell<Vec<Polled>>,
 }
 
 impl Source {
     /// Over plain TCP.
-    pub(crate) fn start(answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&Polled) -> Answer + Send + Sync + 'static) -> Self {
         Self::start_with(answer, |stream| stream)
     }
 
     /// Over TLS, by the name `localhost`; also returns its self-signed certificate as PEM.
     pub(crate) fn start_tls(
-        answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&Polled) -> Answer + Send + Sync + 'static,
     ) -> (Self, String) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
         let made = made.expect("a certificate");
@@ -81,7 +81,7 @@ impl Source {
         reason = "a server of a test, one thread for each connection"
     )]
     fn start_with<S: Read + Write + Send + 'static>(
-        answer: impl Fn(&HistoryQuery) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&Polled) -> Answer + Send + Sync + 'static,
         accept: impl Fn(TcpStream) -> S + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// All requests so far.
-    pub(crate) fn asked(&self) -> Vec<HistoryQuery> {
+    pub(crate) fn asked(&self) -> Vec<Polled> {
         let mut seen = self.seen.borrow_mut();
         seen.extend(self.arrivals.try_iter());
         seen.clone()
@@ -126,11 +126,7 @@ impl Source {
     }
 }
 
-fn serve(
-    stream: impl Read + Write,
-    answer: &dyn Fn(&HistoryQuery) -> Answer,
-    sender: &Sender<HistoryQuery>,
-) {
+fn serve(stream: impl Read + Write, answer: &dyn Fn(&Polled) -> Answer, sender: &Sender<Polled>) {
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         let answer = answer(&asked);
@@ -165,7 +161,7 @@ fn serve(
     }
 }
 
-fn read(reader: &mut BufReader<impl Read>) -> Option<HistoryQuery> {
+fn read(reader: &mut BufReader<impl Read>) -> Option<Polled> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -179,7 +175,7 @@ fn read(reader: &mut BufReader<impl Read>) -> Option<HistoryQuery> {
     }
     let target = lines.first()?.split(' ').nth(1)?.to_owned();
     let pairs = lines.iter().filter_map(|line| line.split_once(": "));
-    Some(HistoryQuery {
+    Some(Polled {
         target,
         headers: pairs
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
