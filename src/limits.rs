@@ -235,6 +235,8 @@ pub const IMPORT_LINE_BYTES_MAX: usize = 257 * 1024 * 1024;
 /// Bytes that an import appends to a log between two flushes.
 pub const IMPORT_FLUSH_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of the longest connector definition as it is stored. A longer one is refused.
+pub const CONNECTOR_DEFINITION_BYTES_MAX: usize = 16 * 1024;
 /// Credential of a connector, bytes. Longer: 400.
 pub const CREDENTIAL_BYTES_MAX: usize = 4096;
 /// Address of an HTTP source, bytes. Longer: 400.

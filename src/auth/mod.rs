@@ -3,14 +3,17 @@
 //! | file | job |
 //! | --- | --- |
 //! | `access` | what a token lets its holder touch |
+//! | `credential` | connectors' credentials ⇄ their encrypted form |
 //! | `rate` | token buckets of namespaces |
 //! | `token` | secrets, their hashes, and the `Authorization` field |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod access;
+pub mod credential;
 pub mod rate;
 pub mod token;
 
 pub use access::{Access, Denied, OwnedNamespace};
+pub use credential::{EncryptionKey, seal};
 pub use rate::{RateLimited, RateLimiter};
 pub use token::{Token, TokenHash, bearer};

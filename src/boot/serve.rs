@@ -2,12 +2,13 @@
 
 use super::connectors_thread::ConnectorsThread;
 use super::preflight::{self, MissingFeature};
+use crate::auth::EncryptionKey;
 use crate::auth::TokenHash;
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, throttle};
 use crate::clock::Monotonic;
-use crate::connectors::{EncryptionKey, SupervisorParts};
+use crate::connectors::SupervisorParts;
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};

@@ -1,7 +1,7 @@
 //! An HTTP source that its user defined: one request, whose JSON holds one item or a list of them.
 
-use super::definition::HttpDefinition;
 use super::exchange::{Finding, PollError, Request, Response, Source, Step, refused};
+use crate::api::connectors::definition::HttpDefinition;
 use crate::limits::POLL_ENTITIES_MAX;
 use http::HeaderValue;
 use http::header::ETAG;
@@ -133,9 +133,9 @@ impl Source for HttpSource {
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::parse_definition;
     use super::super::exchange::tests::response;
     use super::*;
+    use crate::api::connectors::definition::parse_definition;
     use serde_json::json;
 
     #[expect(clippy::needless_pass_by_value, reason = "each row makes its own")]

@@ -12,9 +12,6 @@
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `definition` | the JSON of an HTTP source, checked |
-//! | `template`, `pointer` | entity ids with gaps; where something is in a JSON document |
-//! | `credential` | credentials ⇄ what is stored of them |
 //! | `exchange` | what a source and the supervisor say to each other |
 //! | `http_source`, `github` | sources: answers in, findings out, without I/O |
 //! | `schedule`, `timetable` | when to poll next; who is due |
@@ -26,20 +23,14 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod address;
-pub mod credential;
-pub mod definition;
 mod exchange;
 mod fetch;
 mod github;
 mod http_source;
-mod pointer;
 mod poll;
 mod publisher;
 mod schedule;
 mod supervisor;
-mod template;
 mod timetable;
 
-pub use credential::{EncryptionKey, seal};
-pub use definition::{HttpDefinition, parse_definition};
 pub use supervisor::{Supervisor, SupervisorParts};

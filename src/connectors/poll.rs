@@ -1,13 +1,13 @@
 //! One poll, from the credential to the events.
 
-use super::credential::{self, EncryptionKey};
-use super::definition::Auth;
 use super::exchange::{PollError, Source, Step};
 use super::fetch::{Credential, Fetcher, Reach};
 use super::publisher::Publisher;
+use crate::api::connectors::definition::Auth;
+use crate::auth::credential::{self, EncryptionKey};
 use crate::clock;
-use crate::control::{ConnectorId, Sealed};
 use crate::limits::POLL_REQUESTS_MAX;
+use crate::model::{ConnectorId, Sealed};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderValue};
 use zeroize::Zeroizing;

@@ -1,8 +1,6 @@
 //! The thread that runs all connectors: it learns of definitions and credentials as the cores do, starts what is due, and
 //! answers what the cores ask.
 
-use super::credential::EncryptionKey;
-use super::definition::{Auth, parse_definition};
 use super::exchange::Source;
 use super::fetch::{Fetcher, Reach};
 use super::github::{self, GitHub};
@@ -12,13 +10,13 @@ use super::publisher::{Publisher, Shards};
 use super::schedule::{Ended, Pace};
 use super::timetable::Timetable;
 use crate::api::ApiError;
+use crate::api::connectors::definition::{Auth, parse_definition};
 use crate::api::connectors::{ConnectorStatus, ShownConnector};
-use crate::auth::{Access, OwnedNamespace};
+use crate::auth::{Access, EncryptionKey, OwnedNamespace};
 use crate::clock::{self, Monotonic};
-use crate::control::connectors::BUILT_IN;
-use crate::control::{Change, ConnectorId, Registry, StoredConnector};
+use crate::control::{Change, Registry, StoredConnector};
 use crate::limits::{MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN};
-use crate::model::Timestamp;
+use crate::model::{BUILT_IN_CONNECTORS, ConnectorId, Timestamp};
 use crate::report;
 use crate::shard::{ConnectorsAsked, ControlMessage, Inbox, MailboxSender, Message, Reply};
 use std::collections::{BTreeMap, HashMap};
@@ -318,7 +316,7 @@ impl Supervisor {
         });
         let mut shown: Vec<ShownConnector> = known.map(|(id, entry)| entry.shown(id)).collect();
         if let Some(owner) = &asked.owner {
-            for &name in BUILT_IN.iter().filter(|name| is_wanted(name)) {
+            for &name in BUILT_IN_CONNECTORS.iter().filter(|name| is_wanted(name)) {
                 if !shown.iter().any(|it| *it.name == *name) {
                     shown.push(unconfigured(owner, name));
                 }

@@ -14,11 +14,11 @@
 //! A text is its length in one byte and its bytes; a long one has two bytes of length, little-endian. Settings ascend by
 //! their numbers, each once. An owner is a namespace, or empty where the server runs without tokens.
 
-use super::connectors::{ConnectorId, DEFINITION_BYTES_MAX, SEALED_BYTES_MAX, Sealed};
-use super::names::check_name;
+use super::connectors::SEALED_BYTES_MAX;
 use super::registry::Namespace;
 use crate::auth::TokenHash;
-use crate::model::{ConfigPatch, Timestamp};
+use crate::limits::CONNECTOR_DEFINITION_BYTES_MAX;
+use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp, check_name};
 use std::sync::Arc;
 
 /// The kind of a log record that holds a change.
@@ -170,7 +170,7 @@ impl Change {
             CONFIGURED => Self::Configured(take_settings(rest)?),
             CONNECTOR_DEFINED => Self::ConnectorDefined {
                 id: take_connector(rest)?,
-                definition: std::str::from_utf8(take_long(rest, DEFINITION_BYTES_MAX)?)
+                definition: std::str::from_utf8(take_long(rest, CONNECTOR_DEFINITION_BYTES_MAX)?)
                     .or(Err(ChangeDecodeError::Text))?
                     .into(),
             },

@@ -1,10 +1,10 @@
 //! What is asked of the control plane, and what its current value makes of that.
 
 use super::change::Change;
-use super::connectors::{CONNECTORS_MAX, CONNECTORS_PER_OWNER_MAX, ConnectorId, Sealed};
+use super::connectors::{CONNECTORS_MAX, CONNECTORS_PER_OWNER_MAX};
 use super::registry::{Namespace, Registry};
 use crate::auth::TokenHash;
-use crate::model::ConfigPatch;
+use crate::model::{ConfigPatch, ConnectorId, Sealed};
 use std::sync::Arc;
 
 /// A call that changes the control plane.

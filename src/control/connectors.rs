@@ -1,59 +1,16 @@
 //! What the control plane keeps of connectors: their definitions and their credentials, as bytes that others read.
 
 use super::change::Change;
+use crate::model::{ConnectorId, Sealed};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-/// Bytes of the longest definition as it is stored.
-pub const DEFINITION_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the longest credential as it is stored.
 pub const SEALED_BYTES_MAX: usize = 8 * 1024;
 /// Connectors of one owner. More are refused.
 pub const CONNECTORS_PER_OWNER_MAX: usize = 2_000;
 /// Connectors of all owners together. More are refused.
 pub const CONNECTORS_MAX: usize = 10_000;
-
-/// The connectors that every owner has without defining them.
-pub const BUILT_IN: &[&str] = &["github"];
-
-/// Whose connector, and which.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectorId {
-    /// A namespace; empty for the one owner of a server without tokens.
-    pub owner: Box<str>,
-    /// 3 to 32 of `a-z 0-9 - _`, once for each owner.
-    pub name: Box<str>,
-}
-
-impl ConnectorId {
-    /// True for what every owner has.
-    pub fn is_built_in(&self) -> bool {
-        BUILT_IN.contains(&&*self.name)
-    }
-}
-
-/// An encrypted credential.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sealed(Arc<[u8]>);
-
-impl Sealed {
-    /// Of what the encryption gave.
-    pub fn new(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
-
-    /// To be stored, or decrypted.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sealed")
-    }
-}
 
 /// What is known of one connector.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! | `registry` | the current value |
 //! | `connectors` | the part of it that is about connectors |
 //! | `command` | a call → a change, or a refusal |
-//! | `names` | the rule for names, and names that the server makes up |
+//! | `names` | names of namespaces that the server makes up |
 //! | `store` | the log |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -22,7 +22,7 @@ pub mod store;
 
 pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
 pub use command::{Command, CommandRejection};
-pub use connectors::{ConnectorId, Connectors, Sealed, StoredConnector};
-pub use names::{NameRule, automatic_name, check_name};
+pub use connectors::{Connectors, StoredConnector};
+pub use names::automatic_name;
 pub use registry::{Namespace, Registry};
 pub use store::{ControlError, ControlStore};

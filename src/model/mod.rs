@@ -4,10 +4,12 @@
 
 mod commit;
 mod config;
+mod connector;
 mod durability;
 mod entity;
 mod event;
 mod id;
+mod name;
 mod pack;
 mod placement;
 mod time;
@@ -15,12 +17,14 @@ mod varint;
 
 pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
+pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
 pub use durability::Durability;
 pub use entity::{EntityDraft, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX};
 pub use event::{
     EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
 };
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
+pub use name::{NameRule, check_name};
 pub use pack::EventPack;
 pub use placement::{place, place_bytes, place_key};
 pub use time::{Rfc3339, Timestamp};

@@ -3,12 +3,13 @@
 
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
+use crate::api::connectors::definition::parse_definition;
 use crate::api::connectors::{ShownConnector, parse_namespace, parse_token, write_list};
 use crate::api::route::ConnectorRoute;
-use crate::auth::Access;
-use crate::connectors::{parse_definition, seal};
-use crate::control::{Command, ConnectorId};
+use crate::auth::{Access, seal};
+use crate::control::Command;
 use crate::log::Log;
+use crate::model::ConnectorId;
 use crate::shard::{ConnectorsAsked, Message, Origin, Reply, RequestId};
 
 /// A call on its way: what it waits for.

@@ -4,8 +4,8 @@
 use super::Tenants;
 use crate::api::ApiError;
 use crate::api::event::{EventDecoder, EventIds};
+use crate::auth::EncryptionKey;
 use crate::background::history::HistoryQueue;
-use crate::connectors::EncryptionKey;
 use crate::control::Command;
 use crate::log::Log;
 use crate::shard::{Counters, MailboxSender, Origin, Router};

@@ -6,11 +6,11 @@ use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery};
 use crate::auth::Token;
-use crate::control::{Command, NameRule, Namespace, automatic_name, check_name};
+use crate::control::{Command, Namespace, automatic_name};
 use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
 use crate::log::Log;
-use crate::model::{RESERVED_NAMESPACE, place_key};
+use crate::model::{NameRule, RESERVED_NAMESPACE, check_name, place_key};
 use crate::shard::{Reply, RequestId, ShardRequest};
 
 /// A call on its way: what it waits for.

@@ -59,12 +59,6 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "connectors",
-        &[
-            "limits", "model", "clock", "report", "api", "auth", "control", "shard",
-        ],
-    ),
-    (
         "background",
         &[
             "limits", "model", "clock", "report", "settings", "api", "control", "log", "engine",
@@ -85,8 +79,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "history",
             "subscribe",
             "shard",
-            "connectors",
             "background",
+        ],
+    ),
+    (
+        "connectors",
+        &[
+            "limits", "model", "clock", "report", "api", "auth", "control", "log", "shard",
+            "service",
         ],
     ),
     (

@@ -5,15 +5,15 @@ use serde_json::Value;
 
 /// A pointer that is well-formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pointer(Box<str>);
+pub struct Pointer(Box<str>);
 
 /// Why a text is no pointer.
-pub(super) const RULE: &str =
+pub const RULE: &str =
     "a JSON Pointer (RFC 6901): empty, or `/` before each step, with `~0` for `~` and `~1` for `/`";
 
 impl Pointer {
     /// `None` where the text is no pointer.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let is_rooted = text.is_empty() || text.starts_with('/');
         let mut escapes = text.split('~').skip(1);
         let is_escaped = escapes.all(|rest| rest.starts_with(['0', '1']));
@@ -21,18 +21,18 @@ impl Pointer {
     }
 
     /// To the member of this name of an object.
-    pub(super) fn to_member(name: &str) -> Self {
+    pub fn to_member(name: &str) -> Self {
         let escaped = name.replace('~', "~0").replace('/', "~1");
         Self(format!("/{escaped}").into())
     }
 
     /// What it points to.
-    pub(super) fn of<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+    pub fn of<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         value.pointer(&self.0)
     }
 
     /// As it was written.
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -7,7 +7,7 @@
 //! A nonce is random and used once: with 96 bits, 2³² credentials under one key are within what NIST SP 800-38D §8.3
 //! allows. The associated data binds a credential to its connector: moved to another, it can't be read.
 
-use crate::control::{ConnectorId, Sealed};
+use crate::model::{ConnectorId, Sealed};
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
@@ -53,7 +53,7 @@ pub struct SealError;
 /// Why a stored credential can't be read: it was encrypted under another key, for another connector, or is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored token can't be decrypted with this FLUX_ENCRYPTION_KEY: store the token again")]
-pub(super) struct OpenError;
+pub struct OpenError;
 
 fn associated(id: &ConnectorId) -> Vec<u8> {
     [
@@ -85,7 +85,7 @@ pub fn seal(key: &EncryptionKey, id: &ConnectorId, credential: &str) -> Result<S
 ///
 /// # Errors
 /// [`OpenError`].
-pub(super) fn open(
+pub fn open(
     key: &EncryptionKey,
     id: &ConnectorId,
     sealed: &Sealed,

@@ -1,4 +1,14 @@
-//! Bodies, parameters and answers of `/api/connectors` (API contract §12).
+//! Connectors as their users see them: what defines a source, what it takes of an answer, and the bodies, parameters
+//! and answers of `/api/connectors` (API contract §12).
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `definition` | the JSON of an HTTP source, checked |
+//! | `template`, `pointer` | entity ids with gaps; JSON Pointers |
+
+pub mod definition;
+pub mod pointer;
+pub mod template;
 
 use super::body;
 use super::error::ApiError;

@@ -1,14 +1,14 @@
-//! The JSON that defines an HTTP source → what it says, or the first rule that it breaks (API contract §12).
+//! Parses the JSON that defines an HTTP source, or names the first rule that it breaks (API contract §12).
 
 use super::pointer::{self, Pointer};
 use super::template::Template;
 use crate::api::ApiError;
 use crate::api::event::{check_entity_id, check_stream};
 use crate::api::json::Scanner;
-use crate::control::connectors::DEFINITION_BYTES_MAX;
-use crate::control::{NameRule, check_name};
-use crate::limits::{POLL_SECONDS, SOURCE_MEMBERS_MAX, SOURCE_URL_BYTES_MAX};
-use crate::model::is_reserved;
+use crate::limits::{
+    CONNECTOR_DEFINITION_BYTES_MAX, POLL_SECONDS, SOURCE_MEMBERS_MAX, SOURCE_URL_BYTES_MAX,
+};
+use crate::model::{NameRule, check_name, is_reserved};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ const FRAMING: &[HeaderName] = &[
 
 /// How a source wants its credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Auth {
+pub enum Auth {
     /// It wants none.
     None,
     /// As `Authorization: Bearer`.
@@ -67,16 +67,22 @@ type Taken = (Box<str>, Pointer);
 pub struct HttpDefinition {
     /// Its name.
     pub name: Box<str>,
-    pub(super) url: Url,
-    pub(super) interval_seconds: u32,
-    pub(super) entity_id: Template,
-    pub(super) stream: Box<str>,
+    /// What is polled, without a fragment.
+    pub url: Url,
+    /// Seconds from one poll to the next.
+    pub interval_seconds: u32,
+    /// The id of an item's entity.
+    pub entity_id: Template,
+    /// The stream of its events.
+    pub stream: Box<str>,
     /// Where the list is; `None`: the answer is one item.
-    pub(super) items: Option<Pointer>,
+    pub items: Option<Pointer>,
     /// `None`: all members of the item.
-    pub(super) properties: Option<Vec<Taken>>,
-    pub(super) auth: Auth,
-    pub(super) headers: HeaderMap,
+    pub properties: Option<Vec<Taken>>,
+    /// How the source wants its credential.
+    pub auth: Auth,
+    /// Further headers of its requests.
+    pub headers: HeaderMap,
 }
 
 /// Parses a definition, and gives the text by which it is stored. `owner`: the namespace that it is to belong to; empty
@@ -98,7 +104,7 @@ pub fn parse_definition(body: &[u8], owner: &str) -> Result<(HttpDefinition, Arc
     let definition = read(&members, owner)?;
     members.retain(|name, _| MEMBERS.contains(&name.as_str()));
     let text = Value::Object(members).to_string();
-    if text.len() > DEFINITION_BYTES_MAX {
+    if text.len() > CONNECTOR_DEFINITION_BYTES_MAX {
         return Err(ApiError::Shape {
             rule: "a connector's definition must be at most 16384 bytes",
         });

@@ -12,7 +12,7 @@ enum Part {
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template {
+pub struct Template {
     parts: Vec<Part>,
 }
 
@@ -21,7 +21,7 @@ impl Template {
     ///
     /// # Errors
     /// The rule that it breaks.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         const UNPAIRED: &str = "a text in which `{` and `}` come in pairs that are not nested";
         let mut parts = Vec::new();
         let mut rest = text;
@@ -56,7 +56,7 @@ impl Template {
     }
 
     /// The text before the first gap.
-    pub(super) fn beginning(&self) -> &str {
+    pub fn beginning(&self) -> &str {
         match self.parts.first() {
             Some(Part::Text(text)) => text,
             Some(Part::Gap { .. }) | None => "",
@@ -64,7 +64,7 @@ impl Template {
     }
 
     /// True where no item changes it.
-    pub(super) fn is_fixed(&self) -> bool {
+    pub fn is_fixed(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
@@ -72,7 +72,7 @@ impl Template {
     ///
     /// # Errors
     /// What the item lacks.
-    pub(super) fn fill(&self, item: &Value) -> Result<String, String> {
+    pub fn fill(&self, item: &Value) -> Result<String, String> {
         let mut id = String::new();
         for part in &self.parts {
             match part {
