@@ -82,6 +82,70 @@ fn what_is_polled_becomes_entities_and_an_unchanged_poll_publishes_nothing() {
     });
 }
 
+#[test]
+fn numbers_come_digit_for_digit() {
+    let dir = TempDir::new().unwrap();
+    let server = Setup::new(dir.path(), 1).start();
+    let properties =
+        r#"{"a":1e2,"b":-0.0,"c":{"d":[22.50,1E+02,12345678901234567890123]},"city":"Bern"}"#;
+    let source = Source::start(move |_| answer_json(properties));
+    define(&server, &definition("digits", &source.url("/")));
+    wait_for_status(&server, "digits", "running");
+    let entity = server.entity("digits/Bern");
+    let entity = entity.text();
+    assert!(
+        entity.contains(&format!("\"properties\":{properties}")),
+        "{entity}"
+    );
+    source.wait_for("/", 2);
+    assert_eq!(
+        show(&server, "digits")["events_published"],
+        1,
+        "nothing is new"
+    );
+}
+
+#[test]
+fn a_bad_item_fails_alone_and_is_counted() {
+    let dir = TempDir::new().unwrap();
+    let server = Setup::new(dir.path(), 2).start();
+    let long = "x".repeat(600);
+    let source = Source::start(move |_| {
+        answer_json(&format!(
+            r#"[{{"city":"Bern","t":1}},{{"city":null}},{{"city":"{long}"}},{{"city":"a","t":NaN}},
+               {{"city":"b","t":1e999}},{{"city":"\ud800"}},{{"city":"line\nbreak"}},[],{{"city":"c","x":{}{}}},
+               {{"city":"Chur","t":2}}]"#,
+            "[".repeat(125),
+            "]".repeat(125),
+        ))
+    });
+    let mut weather = definition("weather", &source.url("/"));
+    weather["items"] = json!("");
+    define(&server, &weather);
+    let shown = wait_for_status(&server, "weather", "error");
+    assert_eq!(shown["events_published"], 2, "{shown}");
+    let error = shown["last_error"].as_str().unwrap();
+    assert!(
+        error.starts_with("6 items were left out: item 1: `{city}`"),
+        "{error}"
+    );
+    assert!(
+        error.contains("; 2 events were refused: `weather/"),
+        "{error}"
+    );
+    for (id, temperature) in [("weather/Bern", 1), ("weather/Chur", 2)] {
+        assert_eq!(server.entity(id).json()["properties"]["t"], temperature);
+    }
+    // The next poll comes at the usual pace, says the same, and publishes nothing again.
+    source.wait_for("/", 3);
+    let shown = show(&server, "weather");
+    assert_eq!(
+        (&shown["status"], &shown["events_published"]),
+        (&json!("error"), &json!(2))
+    );
+    assert_eq!(shown["last_error"].as_str(), Some(error));
+}
+
 /// Method, target, body, status and code of refused calls, beside a connector `weather` that wants
 /// a credential, on a server without a key.
 const REFUSED: &[(&str, &str, &str, u16, &str)] = &[

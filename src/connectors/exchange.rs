@@ -1,8 +1,8 @@
 //! What a source and whoever runs it say to each other. A source does no I/O and reads no clock: it is asked for the
 //! next step with the answer to the last one, so it runs in a test as it is.
 
+use crate::api::connectors::finding::Finding;
 use http::HeaderMap;
-use serde_json::{Map, Value};
 use std::time::Duration;
 use url::Url;
 
@@ -30,13 +30,13 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
-/// An entity as a poll found it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Finding {
-    /// Its id, whole.
-    pub(super) entity_id: String,
-    /// Its properties.
-    pub(super) properties: Map<String, Value>,
+/// What a poll found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Entities that may be published.
+    pub(super) findings: Vec<Finding>,
+    /// Why something else was left out. It fails nothing but itself.
+    pub(super) rejected: Option<String>,
 }
 
 /// What a source wants next.
@@ -45,7 +45,7 @@ pub(super) enum Step {
     /// An answer to this.
     Ask(Box<Request>),
     /// Nothing: this is all that there is.
-    Done(Vec<Finding>),
+    Done(Found),
 }
 
 /// Why a poll failed. The message is shown, so it never holds a credential.

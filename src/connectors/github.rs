@@ -10,7 +10,8 @@
 //! page that is unchanged stands for what it held then. What is no longer among the open issues is published once more,
 //! as closed.
 
-use super::exchange::{Finding, PollError, Request, Response, Source, Step, refused};
+use super::exchange::{Found, PollError, Request, Response, Source, Step, refused};
+use crate::api::connectors::finding::Finding;
 use crate::limits::POLL_ENTITIES_MAX;
 use http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LINK};
 use serde_json::{Map, Value};
@@ -97,9 +98,11 @@ struct Walk {
     findings: Vec<Finding>,
     /// GitHub does not show this token's notifications.
     lacks_notifications: bool,
+    /// Items that were not what GitHub documents.
+    rejected: u64,
 }
 
-/// See the module.
+/// The source, with what it remembers from poll to poll.
 #[derive(Debug)]
 pub(super) struct GitHub {
     base: Url,
@@ -216,81 +219,96 @@ impl GitHub {
             ..Page::default()
         };
         for item in document.as_array().ok_or_else(shape)? {
-            let finding = match list {
-                List::Repositories => {
-                    let name = item.get("full_name").and_then(Value::as_str);
-                    let name = name.filter(|it| is_full_name(it)).ok_or_else(shape)?;
-                    let open = item.get("open_issues_count").and_then(Value::as_u64);
-                    page.repositories.push((name.into(), open != Some(0)));
-                    self.finding(&format!("repo/{name}"), item, REPOSITORY)
-                }
-                List::Issues(repository) => {
-                    let number = item
-                        .get("number")
-                        .and_then(Value::as_u64)
-                        .ok_or_else(shape)?;
-                    let kind = match item.get("pull_request") {
-                        Some(_) => "pull",
-                        None => "issue",
-                    };
-                    let mut finding =
-                        self.finding(&format!("{kind}/{repository}/{number}"), item, ISSUE);
-                    let more = &mut finding.properties;
-                    more.insert("repository".to_owned(), (**repository).into());
-                    more.insert("labels".to_owned(), names(item, "labels", "name"));
-                    more.insert("assignees".to_owned(), names(item, "assignees", "login"));
-                    page.listed.push(finding.entity_id.clone());
-                    finding
-                }
-                List::Notifications => {
-                    let id = item.get("id").and_then(Value::as_str).ok_or_else(shape)?;
-                    let finding = self.finding(&format!("notification/{id}"), item, NOTIFICATION);
-                    page.listed.push(finding.entity_id.clone());
-                    finding
-                }
-            };
-            self.walk.findings.push(finding);
+            match self.item(list, item, &mut page) {
+                Some(finding) => self.walk.findings.push(finding),
+                None => self.walk.rejected = self.walk.rejected.saturating_add(1),
+            }
         }
         Ok(page)
     }
 
-    fn finding(&self, id: &str, item: &Value, taken: &[Taken]) -> Finding {
-        let found = taken.iter().filter_map(|(name, pointer)| {
-            Some(((*name).to_owned(), item.pointer(pointer)?.clone()))
-        });
+    /// What an item of a page says; `None` if it is not what GitHub documents.
+    fn item(&self, list: &List, item: &Value, page: &mut Page) -> Option<Finding> {
+        match list {
+            List::Repositories => {
+                let name = item.get("full_name").and_then(Value::as_str);
+                let name = name.filter(|it| is_full_name(it))?;
+                let open = item.get("open_issues_count").and_then(Value::as_u64);
+                page.repositories.push((name.into(), open != Some(0)));
+                Some(self.finding(&format!("repo/{name}"), taken(item, REPOSITORY)))
+            }
+            List::Issues(repository) => {
+                let number = item.get("number").and_then(Value::as_u64)?;
+                let kind = match item.get("pull_request") {
+                    Some(_) => "pull",
+                    None => "issue",
+                };
+                let mut properties = taken(item, ISSUE);
+                properties.insert("repository".to_owned(), (**repository).into());
+                properties.insert("labels".to_owned(), names(item, "labels", "name"));
+                properties.insert("assignees".to_owned(), names(item, "assignees", "login"));
+                let finding = self.finding(&format!("{kind}/{repository}/{number}"), properties);
+                page.listed.push(finding.entity_id.clone());
+                Some(finding)
+            }
+            List::Notifications => {
+                let id = item.get("id").and_then(Value::as_str)?;
+                let finding =
+                    self.finding(&format!("notification/{id}"), taken(item, NOTIFICATION));
+                page.listed.push(finding.entity_id.clone());
+                Some(finding)
+            }
+        }
+    }
+
+    fn finding(&self, id: &str, properties: Map<String, Value>) -> Finding {
         Finding {
             entity_id: format!("{}{id}", self.prefix),
-            properties: found.collect(),
+            properties: Value::Object(properties).to_string(),
         }
     }
 
     /// All findings, with those that say what is no longer listed.
-    fn finish(&mut self) -> Vec<Finding> {
+    fn finish(&mut self) -> Found {
         let mut findings = std::mem::take(&mut self.walk.findings);
-        let listed: BTreeSet<&String> = self
-            .walk
-            .pages
-            .values()
-            .flat_map(|page| &page.listed)
-            .collect();
+        if self.walk.rejected > 0 {
+            // An item that can't be read may be one that was listed before, so nothing is called closed.
+            let count = self.walk.rejected;
+            let rejected = format!(
+                "{count} items of GitHub's answers were left out: they are not what its REST API documents"
+            );
+            return Found {
+                findings,
+                rejected: Some(rejected),
+            };
+        }
+        self.add_unlisted(&mut findings);
+        Found {
+            findings,
+            rejected: None,
+        }
+    }
+
+    fn add_unlisted(&self, findings: &mut Vec<Finding>) {
+        let pages = self.walk.pages.values();
+        let listed: BTreeSet<&String> = pages.flat_map(|page| &page.listed).collect();
         for id in self.known.values().flat_map(|page| &page.listed) {
             if listed.contains(id) {
                 continue;
             }
             let rest = id.strip_prefix(&self.prefix).unwrap_or_default();
             let (kind, rest) = rest.split_once('/').unwrap_or_default();
-            let (name, value) = match kind {
-                "notification" if !self.walk.lacks_notifications => ("unread", Value::Bool(false)),
+            let properties = match kind {
+                "notification" if !self.walk.lacks_notifications => r#"{"unread":false}"#,
                 // Of a repository that is out of sight nothing is known any more.
-                "issue" | "pull" if self.is_in_sight(rest) => ("state", "closed".into()),
+                "issue" | "pull" if self.is_in_sight(rest) => r#"{"state":"closed"}"#,
                 _ => continue,
             };
             findings.push(Finding {
                 entity_id: id.clone(),
-                properties: Map::from_iter([(name.to_owned(), value)]),
+                properties: properties.to_owned(),
             });
         }
-        findings
     }
 
     fn is_in_sight(&self, issue: &str) -> bool {
@@ -321,6 +339,14 @@ fn is_full_name(text: &str) -> bool {
     };
     text.split_once('/')
         .is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+}
+
+/// The properties that an item has of those that are taken.
+fn taken(item: &Value, properties: &[Taken]) -> Map<String, Value> {
+    let found = properties
+        .iter()
+        .filter_map(|(name, pointer)| Some(((*name).to_owned(), item.pointer(pointer)?.clone())));
+    found.collect()
 }
 
 /// The member `name` of each object in the list `member`.
@@ -409,6 +435,8 @@ mod tests {
         answers: HashMap<&'static str, Answer>,
         /// What was asked, with the entity tag that came along.
         asked: Vec<(String, Option<String>)>,
+        /// What the last poll said of items that it left out.
+        rejected: Option<String>,
     }
 
     const REPOS: &str = "/user/repos?per_page=100";
@@ -452,7 +480,10 @@ mod tests {
             let mut answer = None;
             for _ in 0..50 {
                 let request = match source.step(answer.take(), NOW)? {
-                    Step::Done(findings) => return Ok(findings),
+                    Step::Done(found) => {
+                        self.rejected = found.rejected;
+                        return Ok(found.findings);
+                    }
                     Step::Ask(request) => request,
                 };
                 let path = &request.url[url::Position::BeforePath..];
@@ -494,6 +525,10 @@ mod tests {
         GitHub::new(Url::parse("https://api.github.com").unwrap(), owner)
     }
 
+    fn properties(finding: &Finding) -> Value {
+        serde_json::from_str(&finding.properties).unwrap()
+    }
+
     fn ids(findings: &[Finding]) -> Vec<&str> {
         let mut ids: Vec<_> = findings.iter().map(|it| it.entity_id.as_str()).collect();
         ids.sort_unstable();
@@ -514,13 +549,7 @@ mod tests {
                 "github/repo/ann/tools",
             ]
         );
-        let of = |id: &str| {
-            &found
-                .iter()
-                .find(|it| it.entity_id == id)
-                .unwrap()
-                .properties
-        };
+        let of = |id: &str| properties(found.iter().find(|it| it.entity_id == id).unwrap());
         let issue = of("github/issue/ann/tools/1");
         assert_eq!(issue["labels"], json!(["bug", "p1"]));
         assert_eq!(issue["assignees"], json!(["ann"]));
@@ -576,9 +605,9 @@ mod tests {
         );
         for finding in &found {
             match finding.entity_id.as_str() {
-                "github/issue/ann/tools/1" => assert_eq!(finding.properties["state"], "closed"),
-                "github/notification/77" => assert_eq!(finding.properties["unread"], false),
-                _ => assert_eq!(finding.properties["state"], "open"),
+                "github/issue/ann/tools/1" => assert_eq!(properties(finding)["state"], "closed"),
+                "github/notification/77" => assert_eq!(properties(finding)["unread"], false),
+                _ => assert_eq!(properties(finding)["state"], "open"),
             }
         }
         source.commit();
@@ -692,23 +721,43 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_another_shape_fail() {
-        for body in [
-            json!({}),
-            json!([{}]),
-            json!([{"full_name": "../../x"}]),
-            json!([{"full_name": "a/b/c"}]),
-            json!("x"),
-        ] {
+    fn an_answer_of_another_shape_fails() {
+        for body in [json!({}), json!("x")] {
             let mut api = Api::of_ann();
             api.answer(REPOS, body.clone());
             let error = api.poll(&mut github("")).unwrap_err();
             assert!(error.message.contains("documents"), "{body}: {error:?}");
         }
-        for path in [ISSUES, NOTIFICATIONS] {
-            let mut api = Api::of_ann();
-            api.answer(path, json!([{}]));
-            assert!(api.poll(&mut github("")).is_err(), "{path}");
+    }
+
+    #[test]
+    fn an_item_of_another_shape_is_left_out_alone_and_closes_nothing() {
+        let mut api = Api::of_ann();
+        let mut source = github("");
+        let all = api.poll(&mut source).unwrap().len();
+        assert_eq!(api.rejected, None);
+        source.commit();
+        let changed = |body: Value| (200, vec![("etag", "\"2\"")], body);
+        for (path, body) in [
+            (REPOS, json!([{}, repository("ann/tools", 2)])),
+            (
+                REPOS,
+                json!([{"full_name": "../../x"}, repository("ann/tools", 2)]),
+            ),
+            (
+                REPOS,
+                json!([{"full_name": "a/b/c"}, repository("ann/tools", 2)]),
+            ),
+            (ISSUES, json!([{}, pull(2)])),
+            (NOTIFICATIONS, json!([{"id": 7}])),
+        ] {
+            api = Api::of_ann();
+            api.answers.insert(path, changed(body));
+            let found = api.poll(&mut source).unwrap();
+            assert!(found.len() < all);
+            assert!(found.iter().all(|it| properties(it)["state"] != "closed"));
+            let rejected = api.rejected.clone().unwrap();
+            assert!(rejected.starts_with("1 items of GitHub"), "{rejected}");
         }
     }
 

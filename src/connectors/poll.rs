@@ -1,6 +1,6 @@
 //! One poll, from the credential to the events.
 
-use super::exchange::{PollError, Source, Step};
+use super::exchange::{Found, PollError, Source, Step};
 use super::fetch::{Credential, Fetcher, Reach};
 use super::publisher::Publisher;
 use crate::api::connectors::definition::Auth;
@@ -38,8 +38,26 @@ pub(super) struct Polling {
 pub(super) struct Outcome {
     /// Events published.
     pub(super) events: u64,
-    /// Why it failed, or part of it.
+    /// Why it failed.
     pub(super) error: Option<PollError>,
+    /// What it left out and why, where the rest of it worked.
+    pub(super) rejected: Option<String>,
+}
+
+impl Outcome {
+    /// Of a poll that published nothing.
+    pub(super) fn failed(error: PollError) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::default()
+        }
+    }
+
+    /// For `last_error`.
+    pub(super) fn message(&self) -> Option<&str> {
+        let error = self.error.as_ref().map(|error| error.message.as_str());
+        error.or(self.rejected.as_deref())
+    }
 }
 
 impl Polling {
@@ -48,15 +66,15 @@ impl Polling {
         let secret = match self.secret() {
             Ok(secret) => secret,
             Err(error) => {
-                return Outcome {
-                    events: 0,
-                    error: Some(error),
-                };
+                return Outcome::failed(error);
             }
         };
         let mut outcome = self.run_with(fetcher, secret.as_deref()).await;
         if let Some(error) = &mut outcome.error {
             error.message = presentable(&error.message, secret.as_deref());
+        }
+        if let Some(rejected) = &mut outcome.rejected {
+            *rejected = presentable(rejected, secret.as_deref());
         }
         outcome
     }
@@ -66,22 +84,25 @@ impl Polling {
             Ok(credential) => self.gather(fetcher, &credential).await,
             Err(error) => Err(error),
         };
-        let findings = match gathered {
-            Ok(findings) => findings,
-            Err(error) => {
-                return Outcome {
-                    events: 0,
-                    error: Some(error),
-                };
-            }
+        let found = match gathered {
+            Ok(found) => found,
+            Err(error) => return Outcome::failed(error),
         };
-        let published = self.publisher.publish(findings).await;
-        if published.error.is_none() && !published.more {
+        let published = self.publisher.publish(found.findings).await;
+        let parts: Vec<String> = found
+            .rejected
+            .into_iter()
+            .chain(published.rejected())
+            .collect();
+        let rejected = (!parts.is_empty()).then(|| parts.join("; "));
+        // What was left out is looked at again by the next poll, so that the error stays while its cause does.
+        if published.error.is_none() && rejected.is_none() && !published.more {
             self.source.commit();
         }
         Outcome {
             events: published.events,
             error: published.error,
+            rejected,
         }
     }
 
@@ -89,13 +110,13 @@ impl Polling {
         &mut self,
         fetcher: &Fetcher,
         credential: &Credential,
-    ) -> Result<Vec<super::exchange::Finding>, PollError> {
+    ) -> Result<Found, PollError> {
         let mut answer = None;
         for _ in 0..=POLL_REQUESTS_MAX {
             let micros = clock::now().as_micros();
             let now_seconds = u64::try_from(micros).unwrap_or(0).div_euclid(1_000_000);
             match self.source.step(answer.take(), now_seconds)? {
-                Step::Done(findings) => return Ok(findings),
+                Step::Done(found) => return Ok(found),
                 Step::Ask(request) => {
                     answer = Some(fetcher.fetch(&request, credential, self.reach).await?);
                 }

@@ -3,16 +3,17 @@
 //! What was published last is remembered as a hash for each entity. Of an entity that is not remembered, after a restart
 //! most of all, the state says whether there is anything new.
 
-use super::exchange::{Finding, PollError};
+use super::exchange::PollError;
 use crate::api::ApiError;
 use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
+use crate::api::connectors::finding::Finding;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::auth::{Access, Denied};
 use crate::clock;
 use crate::limits::{POLL_ENTITIES_MAX, POLL_EVENTS_MAX};
 use crate::model::{Timestamp, place};
 use crate::shard::{Envelope, MailboxSender, Message, Origin, Reply, RequestId, ShardRequest};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -23,6 +24,8 @@ use tokio::sync::{Notify, oneshot};
 const CHUNK_EVENTS: usize = 100;
 /// Bytes of their JSON at which fewer go.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Characters of an entity's id that an error shows.
+const ID_CHARACTERS_MAX: usize = 64;
 
 /// The way to the shards, for all polls together.
 #[derive(Debug)]
@@ -121,10 +124,28 @@ impl Shards {
 pub(super) struct Published {
     /// Events that the shards have acknowledged.
     pub(super) events: u64,
-    /// Why something was not published.
+    /// Events that were refused for what they are.
+    refused: u64,
+    /// The first of them, and why.
+    first_refused: Option<String>,
+    /// Why the rest was not published.
     pub(super) error: Option<PollError>,
     /// Something is left for the next poll.
     pub(super) more: bool,
+}
+
+impl Published {
+    /// The refused events, for `last_error`; `None` if there are none.
+    pub(super) fn rejected(&self) -> Option<String> {
+        let first = self.first_refused.as_ref()?;
+        let count = self.refused;
+        let events = if count == 1 {
+            "event was"
+        } else {
+            "events were"
+        };
+        Some(format!("{count} {events} refused: {first}"))
+    }
 }
 
 /// Publishes for one connector.
@@ -198,7 +219,7 @@ impl Publisher {
     /// `None` where nothing is new.
     async fn news(&mut self, finding: Finding) -> Result<Option<News>, ApiError> {
         let id_hash = self.hasher.hash_one(&finding.entity_id);
-        let content_hash = self.hasher.hash_one(&finding.properties);
+        let content_hash = finding.content_hash(&self.hasher);
         match self.last.get(&id_hash) {
             Some(known) if *known == content_hash => return Ok(None),
             Some(_) => {}
@@ -209,15 +230,11 @@ impl Publisher {
                 }
             }
         }
-        let event = serde_json::json!({
-            "stream": &*self.stream,
-            "source": &*self.source,
-            "payload": {"entity_id": finding.entity_id, "properties": finding.properties},
-        });
         Ok(Some(News {
             id_hash,
             content_hash,
-            event: event.to_string(),
+            event: finding.event(&self.stream, &self.source),
+            entity_id: finding.entity_id,
         }))
     }
 
@@ -229,11 +246,7 @@ impl Publisher {
         };
         let shard = place(&finding.entity_id, self.shards.core);
         match self.shards.ask(shard, request).await {
-            Reply::Entity(Some((json, _))) => {
-                let entity: Value = serde_json::from_slice(&json).unwrap_or_default();
-                let known = entity.get("properties").and_then(Value::as_object);
-                Ok(known.is_some_and(|known| holds(known, &finding.properties)))
-            }
+            Reply::Entity(Some((json, _))) => Ok(finding.is_in(&json)),
             Reply::Refused(error) => Err(error),
             _ => Ok(false),
         }
@@ -305,11 +318,14 @@ impl Publisher {
                     self.last.insert(item.id_hash, item.content_hash);
                     done.events = done.events.saturating_add(1);
                 }
-                Some(error) if done.error.is_none() => {
-                    let error = error.as_str().unwrap_or_default();
-                    done.error = Some(PollError::new(format!("an event was refused: {error}")));
+                Some(error) => {
+                    done.refused = done.refused.saturating_add(1);
+                    done.first_refused.get_or_insert_with(|| {
+                        let error = error.as_str().unwrap_or_default();
+                        let id: String = item.entity_id.chars().take(ID_CHARACTERS_MAX).collect();
+                        format!("`{id}`: {error}")
+                    });
                 }
-                Some(_) => {}
             }
         }
     }
@@ -321,6 +337,7 @@ struct News {
     id_hash: u64,
     content_hash: u64,
     event: String,
+    entity_id: String,
 }
 
 /// A refusal of our own: it says itself when to try again.
@@ -331,10 +348,4 @@ fn of_server(error: &ApiError) -> PollError {
             .retry_after_seconds()
             .map(|seconds| std::time::Duration::from_secs(seconds.into())),
     }
-}
-
-fn holds(known: &Map<String, Value>, found: &Map<String, Value>) -> bool {
-    found
-        .iter()
-        .all(|(name, value)| known.get(name) == Some(value))
 }

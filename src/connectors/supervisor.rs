@@ -1,7 +1,7 @@
 //! The thread that runs all connectors: it learns of definitions and credentials as the cores do, starts what is due, and
 //! answers what the cores ask.
 
-use super::exchange::Source;
+use super::exchange::{PollError, Source};
 use super::fetch::{Fetcher, Reach};
 use super::github::{self, GitHub};
 use super::http_source::HttpSource;
@@ -348,10 +348,7 @@ impl Supervisor {
             let task = self.tasks.spawn_local(async move {
                 let outcome = match fetcher {
                     Ok(fetcher) => polling.run(&fetcher).await,
-                    Err(error) => Outcome {
-                        events: 0,
-                        error: Some(super::exchange::PollError::new(error)),
-                    },
+                    Err(error) => Outcome::failed(PollError::new(error)),
                 };
                 (number, polling, outcome)
             });
@@ -423,7 +420,7 @@ impl History {
         } else {
             format!("{}/{}", id.owner, id.name)
         };
-        match &outcome.error {
+        match outcome.message() {
             None => {
                 if !self.works {
                     report::info(&format!("connector {name}: running"));
@@ -433,10 +430,10 @@ impl History {
             }
             Some(error) => {
                 if self.works || self.last_error.is_none() {
-                    report::warning(&format!("connector {name}: {}", error.message));
+                    report::warning(&format!("connector {name}: {error}"));
                 }
                 self.works = false;
-                self.last_error = Some(error.message.as_str().into());
+                self.last_error = Some(error.into());
             }
         }
     }

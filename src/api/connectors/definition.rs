@@ -1,6 +1,7 @@
 //! Parses the JSON that defines an HTTP source, or names the first rule that it breaks (API contract §12).
 
 use super::pointer::{self, Pointer};
+use super::selection::Selection;
 use super::template::Template;
 use crate::api::ApiError;
 use crate::api::event::{check_entity_id, check_stream};
@@ -60,7 +61,7 @@ pub enum Auth {
 }
 
 /// A property's name, and where it is in the item.
-type Taken = (Box<str>, Pointer);
+type Property = (Box<str>, Pointer);
 
 /// An HTTP source as it is defined.
 #[derive(Debug, Clone)]
@@ -77,8 +78,10 @@ pub struct HttpDefinition {
     pub stream: Box<str>,
     /// Where the list is; `None`: the answer is one item.
     pub items: Option<Pointer>,
-    /// `None`: all members of the item.
-    pub properties: Option<Vec<Taken>>,
+    /// Names of properties and where in the item they are; `None`: all members of the item.
+    pub properties: Option<Vec<Property>>,
+    /// The pointers of `entity_id`, and those of `properties` behind them.
+    pub(super) selection: Selection,
     /// How the source wants its credential.
     pub auth: Auth,
     /// Further headers of its requests.
@@ -129,14 +132,19 @@ fn read(members: &Map<String, Value>, owner: &str) -> Result<HttpDefinition, Api
         .map(|text| Pointer::parse(text).ok_or_else(|| invalid("items", pointer::RULE)))
         .transpose()?;
     let auth = read_auth(members)?;
+    let entity_id = read_entity_id(required_text(members, "entity_id")?, owner)?;
+    let properties = read_properties(members)?;
+    let taken = properties.iter().flatten().map(|(_, pointer)| pointer);
+    let selection = Selection::new(entity_id.pointers().chain(taken));
     Ok(HttpDefinition {
         name: name.into(),
         url,
         interval_seconds: read_interval(members)?,
-        entity_id: read_entity_id(required_text(members, "entity_id")?, owner)?,
+        entity_id,
         stream: stream.into(),
         items,
-        properties: read_properties(members)?,
+        properties,
+        selection,
         headers: read_headers(members, &auth)?,
         auth,
     })
@@ -212,7 +220,7 @@ fn read_entity_id(text: &str, owner: &str) -> Result<Template, ApiError> {
     Ok(template)
 }
 
-fn read_properties(members: &Map<String, Value>) -> Result<Option<Vec<Taken>>, ApiError> {
+fn read_properties(members: &Map<String, Value>) -> Result<Option<Vec<Property>>, ApiError> {
     const FIELD: &str = "properties";
     let Some(value) = member(members, FIELD) else {
         return Ok(None);

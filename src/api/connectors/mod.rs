@@ -5,9 +5,17 @@
 //! | --- | --- |
 //! | `definition` | the JSON of an HTTP source, checked |
 //! | `template`, `pointer` | entity ids with gaps; JSON Pointers |
+//! | `selection` | what several pointers point to, in one pass over a text |
+//! | `answer` | a source's answer → findings, each item by itself |
+//! | `span` | where values begin and end, unchecked |
+//! | `finding` | an entity as a poll found it, compared with its state and written as an event |
 
+pub mod answer;
 pub mod definition;
+pub mod finding;
 pub mod pointer;
+mod selection;
+mod span;
 pub mod template;
 
 use super::body;

@@ -1,7 +1,8 @@
-//! Entity ids with gaps that an item fills: `weather/{city}`, `room/{/location/name}`.
+//! Templates of entity ids, with gaps that an item fills: `weather/{city}`, `room/{/location/name}`.
 
 use super::pointer::Pointer;
-use serde_json::Value;
+use super::selection::Taken;
+use crate::api::json::{Kind, Scanner};
 
 /// A part of an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +11,18 @@ enum Part {
     Gap { written: Box<str>, pointer: Pointer },
 }
 
-/// See the module.
+/// Why an item has no entity id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GapError {
+    /// The item does not have what this gap names.
+    #[error("`{{{0}}}` of `entity_id` is missing")]
+    Missing(Box<str>),
+    /// What this gap names can't be part of an id.
+    #[error("`{{{0}}}` of `entity_id` is no text, number or boolean, or empty")]
+    NoText(Box<str>),
+}
+
+/// A template, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -63,52 +75,79 @@ impl Template {
         }
     }
 
-    /// True where no item changes it.
+    /// True if it has no gap.
     pub fn is_fixed(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
-    /// The id of an item.
+    /// The pointers of the gaps, in order.
+    pub(super) fn pointers(&self) -> impl Iterator<Item = &Pointer> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Gap { pointer, .. } => Some(pointer),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The id of an item. `values`: what the gaps' [`pointers`](Self::pointers) point to.
     ///
     /// # Errors
-    /// What the item lacks.
-    pub fn fill(&self, item: &Value) -> Result<String, String> {
+    /// [`GapError`], for the first gap that has no text.
+    pub(super) fn fill<'v>(
+        &self,
+        values: impl IntoIterator<Item = Taken<'v>>,
+    ) -> Result<String, GapError> {
+        let mut values = values.into_iter();
         let mut id = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => id.push_str(text),
-                Part::Gap { written, pointer } => match pointer.of(item) {
-                    Some(Value::String(text)) if !text.is_empty() => id.push_str(text),
-                    Some(Value::Number(number)) => id.push_str(&number.to_string()),
-                    Some(Value::Bool(flag)) => id.push_str(if *flag { "true" } else { "false" }),
-                    Some(_) => {
-                        return Err(format!(
-                            "`{{{written}}}` of `entity_id` is no text, number or boolean, or empty"
-                        ));
+                Part::Gap { written, .. } => {
+                    let Some((kind, text)) = values.next().flatten() else {
+                        return Err(GapError::Missing(written.clone()));
+                    };
+                    let len = id.len();
+                    match kind {
+                        Kind::String => push_string(&mut id, text),
+                        Kind::Number | Kind::True | Kind::False => id.push_str(text),
+                        Kind::Object | Kind::Array | Kind::Null => {}
                     }
-                    None => return Err(format!("`{{{written}}}` of `entity_id` is missing")),
-                },
+                    if id.len() == len {
+                        return Err(GapError::NoText(written.clone()));
+                    }
+                }
             }
         }
         Ok(id)
     }
 }
 
+/// Appends the text of a JSON string.
+fn push_string(out: &mut String, json: &str) {
+    let string = Scanner::new(json.as_bytes()).and_then(|mut scanner| scanner.string());
+    if let Ok(string) = string {
+        string.decode_onto(out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::selection::Selection;
     use super::*;
-    use serde_json::json;
+
+    fn fill(text: &str, item: &str) -> Result<String, GapError> {
+        let template = Template::parse(text).expect("a template");
+        let selection = Selection::new(template.pointers());
+        template.fill(selection.take(item.as_bytes()).expect("JSON"))
+    }
 
     #[test]
     fn gaps_are_filled_from_the_item() {
-        let item =
-            json!({"city": "Bern", "at": {"x/y": 7}, "ok": true, "list": [], "no": null, "e": ""});
-        let fill = |text: &str| Template::parse(text).unwrap().fill(&item);
-        assert_eq!(fill("weather/{city}").as_deref(), Ok("weather/Bern"));
-        assert_eq!(fill("{/at/x~1y}-{ok}!").as_deref(), Ok("7-true!"));
-        assert_eq!(fill("fixed").as_deref(), Ok("fixed"));
+        let item = r#"{"city":"B\u0065rn","at":{"x/y":1e2},"ok":true,"list":[],"no":null,"e":""}"#;
+        assert_eq!(fill("weather/{city}", item).as_deref(), Ok("weather/Bern"));
+        assert_eq!(fill("{/at/x~1y}-{ok}!", item).as_deref(), Ok("1e2-true!"));
+        assert_eq!(fill("fixed", item).as_deref(), Ok("fixed"));
         for text in ["{list}", "{no}", "{at}", "{e}", "{nothing}", "{/city/x}"] {
-            let error = fill(text).unwrap_err();
+            let error = fill(text, item).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }
     }
