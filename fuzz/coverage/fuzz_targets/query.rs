@@ -1,0 +1,4 @@
+//! The target `query` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flux_fuzz::targets::query::target(data));

@@ -1,0 +1,51 @@
+//! Answers of sources that connectors poll: whatever an answer is, its findings are events that are decoded.
+
+use flux::api::connectors::answer::read_answer;
+use flux::api::connectors::definition::{HttpDefinition, parse_definition};
+use flux::api::json::Scanner;
+use std::cell::OnceCell;
+
+const DEFINITIONS: [&[u8]; 3] = [
+    br#"{"name":"abc","url":"http://a/","poll_interval_seconds":5,"entity_id":"x/{a}"}"#,
+    br#"{"name":"abc","url":"http://a/","poll_interval_seconds":5,"entity_id":"x/{a}","items":""}"#,
+    br#"{"name":"abc","url":"http://a/","poll_interval_seconds":5,"entity_id":"{/a}{b}","items":"/a/0",
+        "properties":{"a":"/a","b":"/a/b","c":"/a/0","d":""}}"#,
+];
+
+thread_local! {
+    static PARSED: OnceCell<[HttpDefinition; 3]> = const { OnceCell::new() };
+}
+
+/// Runs the target.
+pub fn target(data: &[u8]) {
+    PARSED.with(|parsed| {
+        let definitions = parsed.get_or_init(|| {
+            DEFINITIONS.map(|text| parse_definition(text, "").expect("a definition").0)
+        });
+        definitions
+            .iter()
+            .for_each(|definition| check(definition, data));
+    });
+}
+
+fn check(definition: &HttpDefinition, data: &[u8]) {
+    let Ok(answer) = read_answer(definition, data) else {
+        return;
+    };
+    // All of a poll go in one body, so none may break it.
+    let events: Vec<String> = answer
+        .findings
+        .iter()
+        .map(|finding| finding.event("s", "connector/abc"))
+        .collect();
+    let body = format!("{{\"events\":[{}]}}", events.join(","));
+    let mut scanner = Scanner::new(body.as_bytes()).expect("a text");
+    let passed = scanner.raw_value();
+    assert!(passed.is_ok(), "{passed:?}: {body}");
+    assert!(scanner.finish().is_ok(), "{body}");
+    assert_eq!(
+        answer.rejected.count > 0,
+        answer.rejected.first.is_some(),
+        "what is counted has a first"
+    );
+}
