@@ -11,7 +11,8 @@ pub fn corpus_dir(target: &str) -> PathBuf {
         .join(target)
 }
 
-/// The inputs of a target by file name, ascending, so that a seed always meets them in the same order.
+/// The inputs of a target by file name, ascending, so that a seed always meets them in the same
+/// order.
 ///
 /// # Errors
 ///

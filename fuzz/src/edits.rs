@@ -1,7 +1,8 @@
 //! Damage to the files of a directory, as an input describes it.
 //!
-//! Checksums and random salts make a fuzzer that changes the files' own bytes blind, and files as inputs stale with
-//! every change of a format. So an input is a list of edits that are applied to files that are valid:
+//! Checksums and random salts make a fuzzer that changes the files' own bytes blind, and files as
+//! inputs stale with every change of a format. So an input is a list of edits that are applied to
+//! files that are valid:
 //!
 //! ```text
 //! | operation 1 | file 1 | offset 4 | other 4 |   …   little-endian; numbers are taken modulo what is there
@@ -45,7 +46,7 @@ pub(crate) fn apply(input: &[u8], files: &mut Files, may_change: impl Fn(&str) -
 
 fn change(bytes: &mut Vec<u8>, operation: u8, (offset, other): (usize, usize)) {
     let len = bytes.len();
-    let low = other.to_le_bytes();
+    let low = (other as u64).to_le_bytes();
     match operation {
         0 => bytes[offset] ^= 1 << (other % 8),
         1 => bytes[offset] = low[0],

@@ -8,8 +8,9 @@
 //! | `corpus` | the inputs that are kept, in `corpus/<target>/` |
 //! | `main` | the runner: mutates by a seed, notices panics and hangs, keeps the input |
 //!
-//! The runner needs no special compiler. `coverage/` compiles the same targets for libFuzzer, which is guided by
-//! coverage; the inputs that it finds useful belong in the corpus. `tests/corpus.rs` replays the corpus.
+//! The runner needs no special compiler. `coverage/` compiles the same targets for libFuzzer, which
+//! is guided by coverage; the inputs that it finds useful belong in the corpus. `tests/corpus.rs`
+//! replays the corpus.
 
 mod corpus;
 mod edits;

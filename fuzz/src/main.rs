@@ -4,9 +4,10 @@
 //! flux-fuzz [--seconds 120] [--seed N] [--target NAME]
 //! ```
 //!
-//! The time is shared by the targets in equal parts. A panic, or an input that takes longer than 10 s, is a crash: the
-//! input goes to `artifacts/`, the exit code is 1. The same seed gives the same inputs in the same order; how many of
-//! them a run meets depends on the machine. A file of `artifacts/` is run again by `--input FILE --target NAME`.
+//! The time is shared by the targets in equal parts. A panic, or an input that takes longer than 10
+//! s, is a crash: the input goes to `artifacts/`, the exit code is 1. The same seed gives the same
+//! inputs in the same order; how many of them a run meets depends on the machine. A file of
+//! `artifacts/` is run again by `--input FILE --target NAME`.
 #![expect(clippy::print_stdout, reason = "a program that reports to a person")]
 
 use flux_fuzz::{Mutator, TARGETS, Target, load_corpus};
@@ -90,7 +91,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
 fn replay(targets: &[&Target], path: &Path) -> ExitCode {
     match fs::read(path) {
         Ok(input) => {
-            targets.iter().for_each(|target| (target.run)(&input));
+            for target in targets {
+                (target.run)(&input);
+            }
             println!("{} passes", path.display());
             ExitCode::SUCCESS
         }
@@ -103,7 +106,7 @@ fn replay(targets: &[&Target], path: &Path) -> ExitCode {
 
 /// Runs a target for a while; false if it crashed.
 fn run(target: &'static Target, seed: u64, duration: Duration) -> bool {
-    let corpus = match load_corpus(target.name) {
+    let corpus: Vec<Vec<u8>> = match load_corpus(target.name) {
         Ok(corpus) => corpus.into_iter().map(|(_, input)| input).collect(),
         Err(error) => {
             println!("{}: the corpus can't be read: {error}", target.name);
@@ -111,7 +114,7 @@ fn run(target: &'static Target, seed: u64, duration: Duration) -> bool {
         }
     };
     let started = now();
-    let (runs, crash) = fuzz(target, corpus, seed, duration);
+    let (runs, crash) = fuzz(target, &corpus, seed, duration);
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     match crash {
         None => {
@@ -126,15 +129,16 @@ fn run(target: &'static Target, seed: u64, duration: Duration) -> bool {
     }
 }
 
-/// Runs inputs on a worker, so that one that hangs is noticed. First those of the corpus, then what is made of them.
+/// Runs inputs on a worker, so that one that hangs is noticed. First those of the corpus, then what
+/// is made of them.
 fn fuzz(
     target: &'static Target,
-    corpus: Vec<Vec<u8>>,
+    corpus: &[Vec<u8>],
     seed: u64,
     duration: Duration,
 ) -> (usize, Option<Crash>) {
     let deadline = now() + duration;
-    let mut mutator = Mutator::new(seed, &corpus, target.dictionary);
+    let mut mutator = Mutator::new(seed, corpus, target.dictionary);
     let worker = Worker::start(target);
     let mut runs = 0;
     let mut first = corpus.chunks(BATCH_INPUTS);

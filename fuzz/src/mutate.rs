@@ -102,7 +102,8 @@ impl<'c> Mutator<'c> {
         }
     }
 
-    /// Writes an integer over what is there, as length fields have it: 1 to 8 bytes, of either endianness.
+    /// Writes an integer over what is there, as length fields have it: 1 to 8 bytes, of either
+    /// endianness.
     fn set_number(&mut self, input: &mut [u8], at: usize) {
         let edge = self.random.choice(EDGES).copied().unwrap_or(0);
         let width = self.random.choice([1, 2, 4, 8]).unwrap_or(1);

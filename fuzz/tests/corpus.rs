@@ -1,4 +1,5 @@
-//! The corpora: every input that was worth keeping passes its target, and the mutator is a function of its seed.
+//! The corpora: every input that was worth keeping passes its target, and the mutator is a function
+//! of its seed.
 
 use flux_fuzz::{Mutator, TARGETS, load_corpus};
 

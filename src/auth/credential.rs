@@ -1,11 +1,13 @@
-//! Credentials ⇄ what is stored of them (`storage/FORMAT.md`, record kind 3): AES-256-GCM under the operator's key.
+//! Credentials ⇄ what is stored of them (`storage/FORMAT.md`, record kind 3): AES-256-GCM under the
+//! operator's key.
 //!
 //! ```text
 //! 1 | nonce, 12 bytes | ciphertext | tag, 16 bytes        associated data: 1 | owner | 0 | name
 //! ```
 //!
-//! A nonce is random and used once: with 96 bits, 2³² credentials under one key are within what NIST SP 800-38D §8.3
-//! allows. The associated data binds a credential to its connector: moved to another, it can't be read.
+//! A nonce is random and used once: with 96 bits, 2³² credentials under one key are within what
+//! NIST SP 800-38D §8.3 allows. The associated data binds a credential to its connector: moved to
+//! another, it can't be read.
 
 use crate::model::{ConnectorId, Sealed};
 use aes_gcm::aead::{Aead as _, Payload};
@@ -50,7 +52,8 @@ impl EncryptionKey {
 #[error("the operating system gives no random bytes")]
 pub struct SealError;
 
-/// Why a stored credential can't be read: it was encrypted under another key, for another connector, or is damaged.
+/// Why a stored credential can't be read: it was encrypted under another key, for another
+/// connector, or is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored token can't be decrypted with this FLUX_ENCRYPTION_KEY: store the token again")]
 pub struct OpenError;

@@ -1,9 +1,10 @@
-//! Addresses that a server with several owners does not reach for any of them: its own, its network's, and those that
-//! lead to either by another form. What is left is the public Internet.
+//! Addresses that a server with several owners does not reach for any of them: its own, its
+//! network's, and those that lead to either by another form. What is left is the public Internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// True where an address is one of the public Internet's (RFC 6890 and the registries of IANA that it began).
+/// True where an address is one of the public Internet's (RFC 6890 and the registries of IANA that
+/// it began).
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -14,7 +15,8 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = match (a, b, c) {
-        // This network (with the unspecified address), private, loopback, and what is multicast or reserved.
+        // This network (with the unspecified address), private, loopback, and what is multicast or
+        // reserved.
         (0 | 10 | 127 | 224.., _, _)
         // Shared address space of carriers (RFC 6598).
         | (100, 64..=127, _)

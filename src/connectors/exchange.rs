@@ -1,12 +1,13 @@
-//! What a source and whoever runs it say to each other. A source does no I/O and reads no clock: it is asked for the
-//! next step with the answer to the last one, so it runs in a test as it is.
+//! What a source and whoever runs it say to each other. A source does no I/O and reads no clock: it
+//! is asked for the next step with the answer to the last one, so it runs in a test as it is.
 
 use crate::api::connectors::finding::Finding;
 use http::HeaderMap;
 use std::time::Duration;
 use url::Url;
 
-/// A request that a source wants made. The credential, the redirects and all bounds are the business of who makes it.
+/// A request that a source wants made. The credential, the redirects and all bounds are the
+/// business of who makes it.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     /// Where to.
@@ -69,18 +70,20 @@ impl PollError {
 
 /// What can be polled. It remembers what it needs for conditional requests.
 pub(super) trait Source {
-    /// The next step. `answer`: to the request of the step before, `None` for the first of a poll, whatever became of
-    /// an earlier one. `now_seconds`: Unix time.
+    /// The next step. `answer`: to the request of the step before, `None` for the first of a poll,
+    /// whatever became of an earlier one. `now_seconds`: Unix time.
     ///
     /// # Errors
     /// [`PollError`], which ends the poll.
     fn step(&mut self, answer: Option<Response>, now_seconds: u64) -> Result<Step, PollError>;
 
-    /// The findings of the last poll are published, all of them: what is unchanged may be left out from now on.
+    /// The findings of the last poll are published, all of them: what is unchanged may be left out
+    /// from now on.
     fn commit(&mut self);
 }
 
-/// What an answer's headers say of when to come back: `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3).
+/// What an answer's headers say of when to come back: `Retry-After`, in seconds or as a date (RFC
+/// 9110 §10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap, now_seconds: u64) -> Option<Duration> {
     let text = headers
         .get(http::header::RETRY_AFTER)?

@@ -1,8 +1,10 @@
-//! One request of a poll over the network: its redirects, its bounds, and the addresses it may go to.
+//! One request of a poll over the network: its redirects, its bounds, and the addresses it may go
+//! to.
 //!
-//! TLS is rustls with the certificates that the system trusts. A name that is not to lead into the server's own network
-//! is checked where it matters, in the addresses that a connection is made to: whatever a name server says, and however
-//! often it changes its mind, a connection goes only to an address that was looked at.
+//! TLS is rustls with the certificates that the system trusts. A name that is not to lead into the
+//! server's own network is checked where it matters, in the addresses that a connection is made to:
+//! whatever a name server says, and however often it changes its mind, a connection goes only to an
+//! address that was looked at.
 
 use super::address::is_public;
 use super::exchange::{PollError, Request, Response};
@@ -209,8 +211,8 @@ async fn read(mut answer: reqwest::Response) -> Result<Response, PollError> {
     })
 }
 
-/// What a person needs to know of a failed request: the host and the last cause. A query may hold what is nobody's
-/// business.
+/// What a person needs to know of a failed request: the host and the last cause. A query may hold
+/// what is nobody's business.
 fn failure(url: &Url, error: reqwest::Error) -> PollError {
     let error = error.without_url();
     let mut cause: &dyn Error = &error;

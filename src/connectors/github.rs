@@ -1,14 +1,14 @@
-//! `github`, built in: repositories, open issues and pull requests, and notifications of a token's user, by GitHub's
-//! REST API (docs.github.com/rest, version 2022-11-28).
+//! `github`, built in: repositories, open issues and pull requests, and notifications of a token's
+//! user, by GitHub's REST API (docs.github.com/rest, version 2022-11-28).
 //!
 //! ```text
 //! /user/repos ──each page──▶ /repos/:owner/:name/issues (pull requests among them) of those with open ones
 //! /notifications
 //! ```
 //!
-//! Every page is asked for with the `ETag` that it had last time, which GitHub does not count against the rate limit; a
-//! page that is unchanged stands for what it held then. What is no longer among the open issues is published once more,
-//! as closed.
+//! Every page is asked for with the `ETag` that it had last time, which GitHub does not count
+//! against the rate limit; a page that is unchanged stands for what it held then. What is no longer
+//! among the open issues is published once more, as closed.
 
 use super::exchange::{Found, PollError, Request, Response, Source, Step, refused};
 use crate::api::connectors::finding::Finding;
@@ -272,7 +272,8 @@ impl GitHub {
     fn finish(&mut self) -> Found {
         let mut findings = std::mem::take(&mut self.walk.findings);
         if self.walk.rejected > 0 {
-            // An item that can't be read may be one that was listed before, so nothing is called closed.
+            // An item that can't be read may be one that was listed before, so nothing is called
+            // closed.
             let count = self.walk.rejected;
             let rejected = format!(
                 "{count} items of GitHub's answers were left out: they are not what its REST API documents"

@@ -1,4 +1,5 @@
-//! Connectors: outside sources that are polled, and whose findings become events (API contract §12).
+//! Connectors: outside sources that are polled, and whose findings become events (API contract
+//! §12).
 //!
 //! ```text
 //! timetable ──due──▶ poll ──Request──▶ fetch ──Response──▶ source ──Finding──▶ publisher ──▶ shards
@@ -6,9 +7,10 @@
 //!                      └──────────────── next poll, by `schedule` ◀────────────────┘
 //! ```
 //!
-//! All of it runs on one thread of its own, off the reactors, with a small tokio runtime. To the cores that thread is one
-//! more member of the mailboxes: it learns of definitions as they do, publishes by the same message as they do, and
-//! answers what they ask about the state of connectors.
+//! All of it runs on one thread of its own, off the reactors, with a small tokio runtime. To the
+//! cores that thread is one more member of the mailboxes: it learns of definitions as they do,
+//! publishes by the same message as they do, and answers what they ask about the state of
+//! connectors.
 //!
 //! | file | job |
 //! | --- | --- |

@@ -95,7 +95,8 @@ impl Polling {
             .chain(published.rejected())
             .collect();
         let rejected = (!parts.is_empty()).then(|| parts.join("; "));
-        // What was left out is looked at again by the next poll, so that the error stays while its cause does.
+        // What was left out is looked at again by the next poll, so that the error stays while its
+        // cause does.
         if published.error.is_none() && rejected.is_none() && !published.more {
             self.source.commit();
         }
@@ -143,8 +144,8 @@ impl Polling {
             .map_err(|error| PollError::new(error.to_string()))
     }
 
-    /// The header that proves who asks. Its memory is erased with its last copy; those that the HTTP client makes while it
-    /// sends are its own.
+    /// The header that proves who asks. Its memory is erased with its last copy; those that the
+    /// HTTP client makes while it sends are its own.
     fn credential(&self, secret: Option<&Vec<u8>>) -> Result<Credential, PollError> {
         let Some(secret) = secret else {
             return Ok(None);
@@ -167,7 +168,8 @@ impl Polling {
     }
 }
 
-/// A message that can be shown: one line of bounded length, without the credential, whatever the source answered.
+/// A message that can be shown: one line of bounded length, without the credential, whatever the
+/// source answered.
 fn presentable(message: &str, secret: Option<&Vec<u8>>) -> String {
     let secret = secret.and_then(|it| std::str::from_utf8(it).ok());
     let hidden = match secret.filter(|it| !it.is_empty()) {

@@ -1,7 +1,8 @@
-//! What a poll found → events about what differs from the last time → the shards, as any producer's batch.
+//! What a poll found → events about what differs from the last time → the shards, as any producer's
+//! batch.
 //!
-//! What was published last is remembered as a hash for each entity. Of an entity that is not remembered, after a restart
-//! most of all, the state says whether there is anything new.
+//! What was published last is remembered as a hash for each entity. Of an entity that is not
+//! remembered, after a restart most of all, the state says whether there is anything new.
 
 use super::exchange::PollError;
 use crate::api::ApiError;
@@ -67,7 +68,8 @@ impl Shards {
         self.sender.borrow_mut().deliver()
     }
 
-    /// Waits until a poll has left a message that had no room, for somebody to [`Shards::deliver_kept`].
+    /// Waits until a poll has left a message that had no room, for somebody to
+    /// [`Shards::deliver_kept`].
     pub(super) async fn crowded(&self) {
         self.crowded.notified().await;
     }

@@ -1,5 +1,5 @@
-//! The thread that runs all connectors: it learns of definitions and credentials as the cores do, starts what is due, and
-//! answers what the cores ask.
+//! The thread that runs all connectors: it learns of definitions and credentials as the cores do,
+//! starts what is due, and answers what the cores ask.
 
 use super::exchange::{PollError, Source};
 use super::fetch::{Fetcher, Reach};
@@ -28,8 +28,8 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet, LocalSet};
 use url::Url;
 
-/// Milliseconds after which the supervisor looks again for what tells nobody: that the shards are recovered, or that a
-/// core has room.
+/// Milliseconds after which the supervisor looks again for what tells nobody: that the shards are
+/// recovered, or that a core has room.
 const LOOK_AGAIN_MS: u64 = 50;
 /// Threads that look up names, which blocks.
 const RESOLVER_THREADS: usize = 8;
@@ -125,7 +125,8 @@ impl Supervisor {
         let local = LocalSet::new();
         let served = local.block_on(&runtime, async move {
             let wake = parts.inbox.wake_descriptor().try_clone_to_owned()?;
-            // No pipe but an event descriptor, which is read and polled as one; what takes any descriptor is unsafe.
+            // No pipe but an event descriptor, which is read and polled as one; what takes any
+            // descriptor is unsafe.
             let wake = pipe::Receiver::from_owned_fd_unchecked(wake)?;
             serve(parts, &wake, stop).await
         });
@@ -161,7 +162,8 @@ impl Supervisor {
     /// Makes a connector what the control plane says of it.
     fn refresh(&mut self, id: &ConnectorId, history: History) {
         self.forget(id);
-        // A namespace's connectors have no owner without tokens, and with them the one default owner has no token.
+        // A namespace's connectors have no owner without tokens, and with them the one default
+        // owner has no token.
         if self.auth == id.owner.is_empty() {
             return;
         }
@@ -383,7 +385,8 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// A poll that panicked has taken its connector's parts along: they are made anew, for the next time.
+    /// A poll that panicked has taken its connector's parts along: they are made anew, for the next
+    /// time.
     fn make_anew_what_broke(&mut self) {
         let is_lost = |entry: &Entry| {
             let task = entry.in_flight.as_ref();

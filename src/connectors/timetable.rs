@@ -1,4 +1,5 @@
-//! Who is due, and how many polls are in flight. Time is milliseconds of any clock that does not step back.
+//! Who is due, and how many polls are in flight. Time is milliseconds of any clock that does not
+//! step back.
 
 use crate::limits::POLLS_IN_FLIGHT_MAX;
 use std::collections::{BTreeSet, HashMap};
@@ -89,7 +90,8 @@ mod tests {
         assert_eq!(table.start(0), None);
     }
 
-    /// A day of a thousand connectors, of which some fail always and some at times, under a clock of the test's own.
+    /// A day of a thousand connectors, of which some fail always and some at times, under a clock
+    /// of the test's own.
     #[test]
     fn every_connector_is_polled_in_its_pace_and_failures_do_not_hold_up_others() {
         let mut seed = 11_u64;

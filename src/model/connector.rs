@@ -1,4 +1,5 @@
-//! What names a connector, and the encrypted form of its credential. Both are opaque to whoever stores them.
+//! What names a connector, and the encrypted form of its credential. Both are opaque to whoever
+//! stores them.
 
 use std::fmt;
 use std::sync::Arc;

@@ -157,7 +157,7 @@ fn read(path: &str) -> String {
 /// Every Rust file of the workspace.
 fn sources() -> Vec<Source> {
     let mut files = Vec::new();
-    for folder in ["src", "storage", "bench", "loadgen", "tests"] {
+    for folder in ["src", "storage", "bench", "loadgen", "fuzz", "tests"] {
         collect(&root().join(folder), &mut files);
     }
     assert!(files.len() > 20, "the source tree was found");

@@ -1,4 +1,5 @@
-//! Damaged checkpoints: what loads is one of those that were written, and reading it gives what was written or an error.
+//! Damaged checkpoints: a checkpoint that loads is one that was written, and its readers return what
+//! was written or an error.
 
 use super::store::{Image, entities, lay_out, meta, open_checkpoints};
 use crate::edits;

@@ -1,7 +1,7 @@
 //! Chunked bodies (RFC 9112 §7.1), behind a head that announces one.
 //!
-//! Any split gives the same body, and a body is what a strict reading of the grammar gives: the reference decoder here
-//! is short because it sees everything at once.
+//! Any split gives the same body, and a body is what a strict reading of the grammar gives: the
+//! reference decoder here is short because it sees everything at once.
 
 use super::http;
 use flux::wire::http1::{Head, Next, RequestReader};

@@ -1,4 +1,5 @@
-//! Answers of sources that connectors poll: whatever an answer is, its findings are events that are decoded.
+//! Answers of sources that connectors poll: whatever an answer is, its findings are events that are
+//! decoded.
 
 use flux::api::connectors::answer::read_answer;
 use flux::api::connectors::definition::{HttpDefinition, parse_definition};
@@ -22,9 +23,9 @@ pub fn target(data: &[u8]) {
         let definitions = parsed.get_or_init(|| {
             DEFINITIONS.map(|text| parse_definition(text, "").expect("a definition").0)
         });
-        definitions
-            .iter()
-            .for_each(|definition| check(definition, data));
+        for definition in definitions {
+            check(definition, data);
+        }
     });
 }
 

@@ -21,7 +21,7 @@ pub const DICTIONARY: &[&[u8]] = &[
     br#""__deleted__":true"#,
     br#"{"events":["#,
     br#""a":{"b":1,"b":2}"#,
-    br#"\u0061"#,
+    br"\u0061",
     br#""flux-core/x""#,
     b"1.0",
     b"1e3",

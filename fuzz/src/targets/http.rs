@@ -1,4 +1,5 @@
-//! The HTTP/1.1 reader: any split of a connection's bytes gives the same requests and the same error.
+//! The HTTP/1.1 reader: any split of a connection's bytes gives the same requests and the same
+//! error.
 
 use super::pieces;
 use flux::wire::http1::{Head, HttpError, Next, RequestReader};

@@ -1,10 +1,12 @@
-//! Damaged index files: a look-up finds exactly the records of its key, as if the index were whole, or fails.
+//! Damaged index files: a look-up finds exactly the records of its key, as if the index were whole,
+//! or fails.
 
 use super::store::{Image, KEYS, Owned, lay_out, open_log};
 use crate::edits;
 use flux_storage::Sequence;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::OnceLock;
 
 static IMAGE: OnceLock<Image> = OnceLock::new();
@@ -13,7 +15,9 @@ static IMAGE: OnceLock<Image> = OnceLock::new();
 pub fn target(data: &[u8]) {
     let image = IMAGE.get_or_init(Image::make);
     let mut files = image.files.clone();
-    edits::apply(data, &mut files, |path| path.ends_with(".index"));
+    edits::apply(data, &mut files, |path| {
+        Path::new(path).extension() == Some("idx".as_ref())
+    });
     let root = lay_out(&files);
     let opened = open_log(root.path(), |_| {});
     let (_data, mut log) = opened.expect("a log opens without its indexes");
@@ -31,7 +35,7 @@ pub fn target(data: &[u8]) {
         }
     }
     for sequence in [0, 5, 9, 18, 30] {
-        let time = i64::try_from(sequence).expect("it is small") * 1000;
+        let time = i64::from(sequence) * 1000;
         let expected = image.records.iter().find(|it| it.time_micros > time);
         let expected = expected.map_or(19, |it| it.sequence);
         if let Ok(found) = reader.after_time(time) {

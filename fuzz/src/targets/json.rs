@@ -1,8 +1,9 @@
-//! The JSON scanner against `serde_json`: both accept the same texts and read the same values, under the rules of API
-//! contract §2.
+//! The JSON scanner against `serde_json`: both accept the same texts and read the same values,
+//! under the rules of API contract §2.
 //!
-//! `serde_json` counts nesting and ranges otherwise than the contract, so the reference is `serde_json` with three
-//! rules added: at most 128 containers, no number beyond a double's range, and numbers compared digit for digit.
+//! `serde_json` counts nesting and ranges otherwise than the contract, so the reference is
+//! `serde_json` with three rules added: at most 128 containers, no number beyond a double's range,
+//! and numbers compared digit for digit.
 
 use flux::api::json::{JsonError, Kind, Scanner};
 use flux::limits::JSON_DEPTH_MAX;
@@ -51,13 +52,14 @@ pub fn target(data: &[u8]) {
     assert_eq!(passed.is_ok(), found.is_ok());
 }
 
-/// What `serde_json` reads, with the contract's rules added. It must not stop at its own bound for nesting, which is
-/// one below the contract's; so nesting is counted first, and bounded.
+/// What `serde_json` reads, with the contract's rules added. It must not stop at its own bound for
+/// nesting, which is one below the contract's; so nesting is counted first, and bounded.
 fn reference(data: &[u8]) -> Option<Value> {
     if depth(data) > JSON_DEPTH_MAX {
         return None;
     }
-    // A text as deep as may be is read without its outermost container, which `serde_json` could not enter.
+    // A text as deep as may be is read without its outermost container, which `serde_json` could
+    // not enter.
     let value = match serde_json::from_slice(data) {
         Ok(value) => value,
         Err(error) if error.to_string().contains("recursion limit") => return deep(data),
@@ -128,7 +130,7 @@ fn read(scanner: &mut Scanner<'_>) -> Result<Value, JsonError> {
         Kind::Number => {
             let text = scanner.raw_value()?.text;
             // `serde_json` writes the exponent with its sign, so both sides are written by it.
-            let number: Number = serde_json::from_str(text).expect("it passed as a number");
+            let number: Number = number(text);
             Value::Number(number)
         }
         Kind::True | Kind::False => Value::Bool(scanner.raw_value()?.text == "true"),
@@ -137,4 +139,8 @@ fn read(scanner: &mut Scanner<'_>) -> Result<Value, JsonError> {
             Value::Null
         }
     })
+}
+
+fn number(text: &str) -> Number {
+    serde_json::from_str(text).expect("the scanner accepted it as a number")
 }

@@ -1,7 +1,8 @@
-//! Damaged segments: every reader of a log gives what was written, or an error. No reader gives anything else.
+//! Damaged segments: every reader of a log gives what was written, or an error. No reader gives
+//! anything else.
 //!
-//! The readers are all that there are: the check of a directory at rest, the reader beside a server, recovery, the
-//! reader of a running log, and recovery after a repair.
+//! The readers are all that there are: the check of a directory at rest, the reader beside a
+//! server, recovery, the reader of a running log, and recovery after a repair.
 
 use super::store::{Image, Owned, lay_out, open_log};
 use crate::edits;
@@ -75,7 +76,9 @@ fn recover(image: &Image, root: &Path) -> Option<Vec<Owned>> {
             records.push(Owned::of(record));
         }
     })?;
-    records.iter().for_each(|record| image.check(record));
+    for record in &records {
+        image.check(record);
+    }
     assert!(
         records.is_sorted_by(|a, b| a.sequence < b.sequence),
         "sequences ascend"

@@ -1,4 +1,5 @@
-//! The targets. Each is a function of bytes that returns if all its invariants hold, and panics if not.
+//! The targets. Each is a function of bytes that returns if all its invariants hold, and panics if
+//! not.
 
 pub mod checkpoint;
 pub mod chunked;
@@ -50,7 +51,8 @@ const fn target(
     }
 }
 
-/// The sizes of the pieces in which a socket may give `data`: what is chosen depends on the data alone.
+/// The sizes of the pieces in which a socket may give `data`: what is chosen depends on the data
+/// alone.
 fn pieces(data: &[u8]) -> [usize; 3] {
     let sum = data.iter().fold(data.len(), |sum, &byte| {
         sum.wrapping_mul(31).wrapping_add(usize::from(byte))

@@ -1,6 +1,7 @@
 //! Targets and query parameters of requests, times, and the bodies of the calls that are no events.
 //!
-//! Nothing here panics whatever it is given. A link to the next page is read back to the place that it names.
+//! Nothing here panics whatever it is given. A link to the next page is read back to the place that
+//! it names.
 
 use flux::api::history::{EventCursor, EventsQuery};
 use flux::api::namespaces::{self, NamespacesQuery};

@@ -1,4 +1,5 @@
-//! A small data directory, made once for each process: a log of several segments with its indexes, and two checkpoints.
+//! A small data directory, made once for each process: a log of several segments with its indexes,
+//! and two checkpoints.
 
 use crate::edits::Files;
 use flux_storage::{
@@ -121,8 +122,8 @@ fn append(log: &mut Log, record: &Owned) {
                 break;
             }
             Err(AppendError::SegmentNeeded { .. }) => {
-                let job = log.spare_job().expect("a segment is wanted");
-                log.install_spare(job.run().expect("a segment is made"));
+                let job = log.next_segment_job().expect("a segment is wanted");
+                log.install_next_segment(job.run().expect("a segment is made"));
             }
             Err(error) => panic!("{error}"),
         }
@@ -149,6 +150,7 @@ fn write_checkpoints(path: &Path, owner: Owner) {
     let mut stack = LayerStack::default();
     for version in 1..=2 {
         let all = entities(version);
+        #[expect(clippy::needless_collect, reason = "the writer asks for their number")]
         let changed: Vec<LayerEntity<'_>> = all
             .iter()
             .filter(|(_, changed, _)| *changed == version)

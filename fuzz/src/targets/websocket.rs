@@ -1,4 +1,5 @@
-//! WebSocket frames and messages: any split of a connection's bytes gives the same messages and the same error.
+//! WebSocket frames and messages: any split of a connection's bytes gives the same messages and the
+//! same error.
 
 use super::pieces;
 use flux::api::subscription;

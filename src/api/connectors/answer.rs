@@ -1,4 +1,5 @@
-//! A source's answer → findings. Each item is judged by itself: what is wrong with one costs no other.
+//! A source's answer → findings. Each item is judged by itself: what is wrong with one costs no
+//! other.
 
 use super::definition::HttpDefinition;
 use super::finding::Finding;
@@ -10,8 +11,8 @@ use crate::limits::{JSON_DEPTH_MAX, POLL_ENTITIES_MAX};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Containers around a property's value in a batch of events: the body, the list, the event, its payload and its
-/// properties.
+/// Containers around a property's value in a batch of events: the body, the list, the event, its
+/// payload and its properties.
 const EVENT_DEPTH: usize = 5;
 
 /// What an answer holds.
@@ -117,8 +118,8 @@ pub fn read_answer(definition: &HttpDefinition, body: &[u8]) -> Result<Answer, A
 }
 
 impl Answer {
-    /// Of several items about one entity the last counts: in an event each, they would differ from each other at every
-    /// poll.
+    /// Of several items about one entity the last counts: in an event each, they would differ from
+    /// each other at every poll.
     fn add(&mut self, finding: Finding, places: &mut HashMap<String, usize>) {
         let earlier = places.get(&finding.entity_id).copied();
         if let Some(earlier) = earlier.and_then(|at| self.findings.get_mut(at)) {

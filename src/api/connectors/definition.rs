@@ -1,4 +1,5 @@
-//! Parses the JSON that defines an HTTP source, or names the first rule that it breaks (API contract §12).
+//! Parses the JSON that defines an HTTP source, or names the first rule that it breaks (API
+//! contract §12).
 
 use super::pointer::{self, Pointer};
 use super::selection::Selection;
@@ -88,12 +89,12 @@ pub struct HttpDefinition {
     pub headers: HeaderMap,
 }
 
-/// Parses a definition, and gives the text by which it is stored. `owner`: the namespace that it is to belong to; empty
-/// without tokens.
+/// Parses a definition, and gives the text by which it is stored. `owner`: the namespace that it is
+/// to belong to; empty without tokens.
 ///
 /// # Errors
-/// [`ApiError::Json`], [`ApiError::Shape`], [`ApiError::MissingField`], or [`ApiError::InvalidDefinition`] with the
-/// member and its rule.
+/// [`ApiError::Json`], [`ApiError::Shape`], [`ApiError::MissingField`], or
+/// [`ApiError::InvalidDefinition`] with the member and its rule.
 pub fn parse_definition(body: &[u8], owner: &str) -> Result<(HttpDefinition, Arc<str>), ApiError> {
     let mut scanner = Scanner::new(body)?;
     scanner.raw_value()?;

@@ -1,7 +1,8 @@
 //! An entity as a poll found it: compared with what was published before, and written as an event.
 //!
-//! Properties are kept as the text that the source sent, since numbers are published digit for digit. Contents are
-//! compared by value, so that a source that changes the order of its members publishes nothing.
+//! Properties are kept as the text that the source sent, since numbers are published digit for
+//! digit. Contents are compared by value, so that a source that changes the order of its members
+//! publishes nothing.
 
 use crate::api::json::write_string;
 use serde_json::{Map, Value};

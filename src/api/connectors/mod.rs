@@ -1,5 +1,5 @@
-//! Connectors as their users see them: what defines a source, what it takes of an answer, and the bodies, parameters
-//! and answers of `/api/connectors` (API contract §12).
+//! Connectors as their users see them: what defines a source, what it takes of an answer, and the
+//! bodies, parameters and answers of `/api/connectors` (API contract §12).
 //!
 //! | file | job |
 //! | --- | --- |
@@ -90,7 +90,8 @@ impl ShownConnector {
         write_string(out, self.status.text());
     }
 
-    /// Appends all that is shown of one. `with_owner`: also whose it is, for who sees those of several.
+    /// Appends all that is shown of one. `with_owner`: also whose it is, for who sees those of
+    /// several.
     pub fn write_detail(&self, out: &mut Vec<u8>, with_owner: bool) {
         self.write_summary(out, with_owner);
         out.extend_from_slice(b",\"poll_interval_seconds\":");
@@ -124,11 +125,12 @@ pub fn write_list(out: &mut Vec<u8>, connectors: &[ShownConnector], with_owner: 
     out.extend_from_slice(b"]}");
 }
 
-/// The token in a body `{"token"}`: visible ASCII, since it is to stand in a header (RFC 9110 §5.5).
+/// The token in a body `{"token"}`: visible ASCII, since it is to stand in a header (RFC 9110
+/// §5.5).
 ///
 /// # Errors
-/// [`ApiError::Json`], [`ApiError::Shape`], [`ApiError::MissingField`] or [`ApiError::InvalidField`], none of which
-/// shows it.
+/// [`ApiError::Json`], [`ApiError::Shape`], [`ApiError::MissingField`] or
+/// [`ApiError::InvalidField`], none of which shows it.
 pub fn parse_token(body: &[u8]) -> Result<Zeroizing<String>, ApiError> {
     const FIELD: &str = "token";
     let invalid = Err(ApiError::InvalidField {

@@ -1,7 +1,8 @@
 //! Takes what several JSON Pointers point to out of a JSON text, in one pass.
 //!
-//! The pointers are kept as a tree of their steps, and the scanner walks the text and the tree together. So the cost is
-//! linear in the text however many pointers there are, and values come back as the text that they were sent as.
+//! The pointers are kept as a tree of their steps, and the scanner walks the text and the tree
+//! together. So the cost is linear in the text however many pointers there are, and values come
+//! back as the text that they were sent as.
 
 use super::pointer::Pointer;
 use crate::api::json::{JsonError, Kind, Scanner};
@@ -119,7 +120,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// An earlier member of the same name does not count any more, nor does what was taken from inside it.
+    /// An earlier member of the same name does not count any more, nor does what was taken from
+    /// inside it.
     fn forget(&mut self, node: &Node) {
         node.numbers
             .iter()

@@ -1,9 +1,10 @@
 //! Finds where the values of a JSON text begin and end without checking them.
 //!
-//! A source's answer may hold one bad item among good ones: `NaN`, an unpaired surrogate, a number beyond a double's
-//! range. The strict scanner stops at the first fault, so this module separates the items first, and the scanner then
-//! judges each of them by itself. It looks at quotes, brackets and commas only: an answer whose brackets or quotes are
-//! out of balance can't be separated. What it returns is not valid JSON until the scanner has accepted it.
+//! A source's answer may hold one bad item among good ones: `NaN`, an unpaired surrogate, a number
+//! beyond a double's range. The strict scanner stops at the first fault, so this module separates
+//! the items first, and the scanner then judges each of them by itself. It looks at quotes,
+//! brackets and commas only: an answer whose brackets or quotes are out of balance can't be
+//! separated. What it returns is not valid JSON until the scanner has accepted it.
 
 use super::pointer::Pointer;
 use crate::api::json::Scanner;

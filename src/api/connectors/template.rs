@@ -1,4 +1,5 @@
-//! Templates of entity ids, with gaps that an item fills: `weather/{city}`, `room/{/location/name}`.
+//! Templates of entity ids, with gaps that an item fills: `weather/{city}`,
+//! `room/{/location/name}`.
 
 use super::pointer::Pointer;
 use super::selection::Taken;
@@ -134,21 +135,27 @@ mod tests {
     use super::super::selection::Selection;
     use super::*;
 
-    fn fill(text: &str, item: &str) -> Result<String, GapError> {
-        let template = Template::parse(text).expect("a template");
+    fn fill(text: &str, item: &str) -> Option<String> {
+        let template = Template::parse(text).unwrap();
         let selection = Selection::new(template.pointers());
-        template.fill(selection.take(item.as_bytes()).expect("JSON"))
+        let filled = template.fill(selection.take(item.as_bytes()).unwrap());
+        if let Err(error) = &filled {
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        filled.ok()
     }
 
     #[test]
     fn gaps_are_filled_from_the_item() {
         let item = r#"{"city":"B\u0065rn","at":{"x/y":1e2},"ok":true,"list":[],"no":null,"e":""}"#;
-        assert_eq!(fill("weather/{city}", item).as_deref(), Ok("weather/Bern"));
-        assert_eq!(fill("{/at/x~1y}-{ok}!", item).as_deref(), Ok("1e2-true!"));
-        assert_eq!(fill("fixed", item).as_deref(), Ok("fixed"));
+        assert_eq!(
+            fill("weather/{city}", item).as_deref(),
+            Some("weather/Bern")
+        );
+        assert_eq!(fill("{/at/x~1y}-{ok}!", item).as_deref(), Some("1e2-true!"));
+        assert_eq!(fill("fixed", item).as_deref(), Some("fixed"));
         for text in ["{list}", "{no}", "{at}", "{e}", "{nothing}", "{/city/x}"] {
-            let error = fill(text, item).unwrap_err().to_string();
-            assert!(error.contains(text), "{error}");
+            assert_eq!(fill(text, item), None);
         }
     }
 
