@@ -5,7 +5,9 @@
 //! files that are valid:
 //!
 //! ```text
-//! | operation 1 | file 1 | offset 4 | other 4 |   …   little-endian; numbers are taken modulo what is there
+//! | operation 1 | file 1 | offset 4 | other 4 |   …
+//!
+//! little-endian; numbers are taken modulo what is there
 //! ```
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `targets/` | the targets: functions of bytes that panic if an invariant does not hold |
-//! | `edits` | bytes → damage to the files of a directory, for the targets that read files |
+//! | `edits` | bytes → damage to files, for the targets that read files |
 //! | `mutate` | inputs out of inputs: bit flips, splices, tokens, truncation, duplication, lengths |
 //! | `corpus` | the inputs that are kept, in `corpus/<target>/` |
 //! | `main` | the runner: mutates by a seed, notices panics and hangs, keeps the input |

@@ -1,5 +1,5 @@
-//! Damaged checkpoints: a checkpoint that loads is one that was written, and its readers return what
-//! was written or an error.
+//! Damaged checkpoints: a checkpoint that loads is one that was written, and its readers return
+//! what was written or an error.
 
 use super::store::{Image, entities, lay_out, meta, open_checkpoints};
 use crate::edits;
