@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `targets/` | the targets: functions of bytes that panic if an invariant does not hold |
 //! | `edits` | bytes → damage to files, for the targets that read files |
-//! | `mutate` | inputs out of inputs: bit flips, splices, tokens, truncation, duplication, lengths |
+//! | `mutate` | makes inputs: bit flips, splices, tokens, truncation, repetition, lengths |
 //! | `corpus` | the inputs that are kept, in `corpus/<target>/` |
 //! | `main` | the runner: mutates by a seed, notices panics and hangs, keeps the input |
 //!
