@@ -96,6 +96,9 @@ pub const PIPELINE_READS_MAX: usize = 16;
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
+/// Last times that a shard keeps of namespaces and ids that hold nothing any more: somewhat more than one call
+/// deletes, and a copy of them all takes 2 ms. Beyond it the lowest is given up: see `state::floors`.
+pub const TIME_FLOORS_MAX: usize = 16_384;
 /// Entities of a shard from which on a core looks ahead at which of them are going to be asked for: fewer are in the
 /// processor's cache.
 pub const PREFETCH_ENTITIES_MIN: usize = 4096;

@@ -87,8 +87,14 @@ fn check_past(server: &Server, begun: &Value) {
         .get(&format!("/api/events?namespace=busy&since={early}"))
         .expect_error(410, "events since before the horizon");
     server
-        .get(&format!("/api/state/entities/early/one?at={early}"))
+        .get("/api/state/entities/early/one?at=2020-01-01T00:00:00Z")
         .expect_error(410, "an entity before the horizon");
+    let told = server.get(&format!("/api/state/entities/early/one?at={early}"));
+    assert_eq!(
+        told.json(),
+        *begun,
+        "no later event of its namespace was removed"
+    );
     server
         .get(&format!("/api/state/entities?at={early}"))
         .expect_error(410, "a listing before the horizon");

@@ -1,17 +1,18 @@
 //! `flux export`: the events of a data directory as JSON lines, for another machine or version.
 //!
-//! The order: generation by generation, and within one by the time of acceptance, so that each line keeps its time when
-//! it is imported into any number of shards. A log that lost its beginning to retention begins with its base's
-//! entities. The events of a namespace stay in their order. A server may be running: what was
-//! durable when the reading of a log began is in the export.
+//! The order: generation by generation, and within one the logs are merged by the time of acceptance.
+//! The events of a log stay in their order, and so do those of a namespace: each line keeps its time
+//! when it is imported into any number of shards. A log that lost its beginning to retention begins
+//! with its base's entities, each at the time of its namespace's last event there. A server may be
+//! running: what was durable when the reading of a log began is in the export.
 
 use super::progress::Progress;
 use super::{EXIT_DAMAGE, EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::api::encode::EntityHead;
 use crate::api::line;
-use crate::model::{EventDecodeError, StoredChange, Timestamp};
+use crate::model::{EventDecodeError, StoredChange, Timestamp, namespace_of};
 use crate::report;
-use crate::state::{entity_of, is_packed_body};
+use crate::state::{Entity, TimeScope, entity_of, is_packed_body, latest_in};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataView, LayerError, LogCursor,
@@ -150,8 +151,8 @@ fn base_of(log: &LogView) -> Result<Option<Checkpoint>, ExportError> {
 
 /// The lines of one log, with the next one made.
 struct Stream<'b> {
-    /// What is left of its base, and the base's time.
-    base: Option<(StackCursor<'b>, Timestamp)>,
+    /// What is left of its base.
+    base: Option<BaseEntities<'b>>,
     cursor: LogCursor,
     line: Vec<u8>,
     /// The time of the line; `None` after the last.
@@ -160,12 +161,46 @@ struct Stream<'b> {
     covered: u64,
 }
 
+/// The entities of a base.
+struct BaseEntities<'b> {
+    base: &'b Checkpoint,
+    cursor: StackCursor<'b>,
+    /// The last entity's namespace, and the time of its last event.
+    namespace: Option<(String, Timestamp)>,
+}
+
+impl BaseEntities<'_> {
+    /// The next one, and the time of the last event of its namespace or, if it has none, of its own.
+    fn next(&mut self) -> Result<Option<(Entity<'_>, Timestamp)>, LayerError> {
+        while let Some(record) = self.cursor.next()? {
+            let Some(entity) = entity_of(record) else {
+                continue;
+            };
+            let Some(name) = namespace_of(entity.id()) else {
+                return Ok(Some((entity, entity.last_updated())));
+            };
+            if let Some((known, time)) = &self.namespace
+                && known == name
+            {
+                return Ok(Some((entity, *time)));
+            }
+            let latest = latest_in(&self.base.stack, TimeScope::Namespace(name))?;
+            let base_micros = self.base.meta.time_micros;
+            let time = latest.unwrap_or_else(|| Timestamp::from_micros(base_micros));
+            self.namespace = Some((name.to_owned(), time));
+            return Ok(Some((entity, time)));
+        }
+        Ok(None)
+    }
+}
+
 impl<'b> Stream<'b> {
     fn new(log: &LogView, base: Option<&'b Checkpoint>) -> Result<Self, ExportError> {
         Ok(Self {
-            base: base.map(|base| {
-                let time = Timestamp::from_micros(base.meta.time_micros);
-                (base.stack.list(|_| false), time)
+            base: base.map(|base| BaseEntities {
+                base,
+                cursor: base.stack.list(|_| false),
+                namespace: None,
             }),
             cursor: log.cursor()?,
             line: Vec::new(),
@@ -189,20 +224,18 @@ impl Writer<'_> {
     ) -> Result<(), ExportError> {
         stream.line.clear();
         stream.next = None;
-        if let Some((cursor, time)) = &mut stream.base {
-            while let Some(entity) = cursor.next()? {
-                if let Some(entity) = entity_of(entity) {
-                    let head = EntityHead {
-                        id: entity.id(),
-                        version: entity.version(),
-                        last_updated: entity.last_updated(),
-                    };
-                    line::entity_line(&mut stream.line, *time, head, entity.properties());
-                    stream.line.push(b'\n');
-                    stream.next = Some(*time);
-                    self.told.entities += 1;
-                    return Ok(());
-                }
+        if let Some(base) = &mut stream.base {
+            if let Some((entity, time)) = base.next()? {
+                let head = EntityHead {
+                    id: entity.id(),
+                    version: entity.version(),
+                    last_updated: entity.last_updated(),
+                };
+                line::entity_line(&mut stream.line, time, head, entity.properties());
+                stream.line.push(b'\n');
+                stream.next = Some(time);
+                self.told.entities += 1;
+                return Ok(());
             }
             stream.base = None;
         }

@@ -1,18 +1,21 @@
 //! `flux import`: JSON lines of an export → the log of a data directory whose server is stopped.
 //!
-//! Each line is held to the rules of publishing, keeps its accept time (never earlier than that of its shard's last
-//! event), and is appended to the log of the shard that owns its entity. The state follows at the next start.
+//! Each line is held to the rules of publishing, keeps its accept time (never earlier than that of the
+//! last event of its namespace, or of its id if that has none), and is appended to the log of the shard that owns its entity. The state follows at the next start.
 
 use super::{EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::api::line::{LineDecoder, LineError};
 use crate::boot;
 use crate::clock;
+use crate::engine::Engine;
 use crate::limits::{IMPORT_FLUSH_BYTES, IMPORT_LINE_BYTES_MAX, SHARDS_MAX};
 use crate::model::{StoredChange, Timestamp, place};
 use crate::report;
 use crate::shard::{self, RecoverError};
+use crate::state::TimeScope;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use flux_storage::{AppendError, DataView, Log, StorageError};
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, Read};
@@ -180,7 +183,12 @@ struct Target {
 
 struct ShardLog {
     log: Log,
-    last_time: Timestamp,
+    /// What the log held before.
+    engine: Engine,
+    /// The times of the last events that were appended, by namespace.
+    namespaces: HashMap<Box<str>, Timestamp>,
+    /// The same of ids without a namespace.
+    ids: HashMap<Box<str>, Timestamp>,
     unflushed_bytes: usize,
 }
 
@@ -194,7 +202,9 @@ impl Target {
             let recovered = shard::recover(&data, log, (number, shards), &mut |_| ())?;
             logs.push(ShardLog {
                 log: recovered.log.into_storage(),
-                last_time: recovered.engine.last_time(),
+                engine: recovered.engine,
+                namespaces: HashMap::new(),
+                ids: HashMap::new(),
                 unflushed_bytes: 0,
             });
         }
@@ -222,7 +232,7 @@ impl Target {
         let Some(shard) = self.logs.get_mut(shard) else {
             return Ok(());
         };
-        let time = line.accepted.unwrap_or(now).max(shard.last_time);
+        let time = shard.note_time(id, line.accepted.unwrap_or(now))?;
         shard.append(line.kind, time, &self.payload)
     }
 
@@ -234,6 +244,22 @@ impl Target {
 }
 
 impl ShardLog {
+    /// The time of an id's next event, which is `accepted` or, if its last was later, that.
+    fn note_time(&mut self, id: &str, accepted: Timestamp) -> Result<Timestamp, ImportError> {
+        let (last_times, name) = match TimeScope::of(id) {
+            TimeScope::Namespace(name) => (&mut self.namespaces, name),
+            TimeScope::Id(id) => (&mut self.ids, id),
+        };
+        if let Some(last) = last_times.get_mut(name) {
+            *last = accepted.max(*last);
+            return Ok(*last);
+        }
+        let floor = self.engine.floor(id).map_err(RecoverError::from)?;
+        let time = accepted.max(floor);
+        last_times.insert(name.into(), time);
+        Ok(time)
+    }
+
     fn append(&mut self, kind: u8, time: Timestamp, payload: &[u8]) -> Result<(), ImportError> {
         loop {
             match self.log.append(kind, time.as_micros(), payload) {
@@ -242,7 +268,6 @@ impl ShardLog {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.last_time = time;
         self.unflushed_bytes += payload.len();
         if self.unflushed_bytes >= IMPORT_FLUSH_BYTES {
             self.log.flush_blocking()?;

@@ -28,7 +28,7 @@ use crate::model::{
     is_reserved, place,
 };
 use crate::state::{
-    Applied, Entity, Frozen, NamespaceStatistics, NamespaceStatisticsView, Query, Replaced, State,
+    Applied, BookkeepingView, Entity, Frozen, NamespaceStatistics, Query, Replaced, State,
 };
 use crate::subscribe::{Filter, Registry};
 use changes::ChangeCollector;
@@ -56,11 +56,11 @@ pub struct Engine {
     kept: Box<SystemEntities>,
     names: NamespaceStatistics,
     /// The names as the layers keep them.
-    names_kept: NamespaceStatisticsView,
-    /// What becomes that when the snapshot is settled.
-    names_freezing: NamespaceStatisticsView,
-    /// Time of the last event: time never steps back within a shard, whatever the clock does.
-    last_time: Timestamp,
+    names_kept: BookkeepingView,
+    /// What becomes that when the snapshot is installed.
+    names_freezing: BookkeepingView,
+    /// The latest time of an event. Later events may have earlier times: they fall across namespaces.
+    latest_time: Timestamp,
     /// Sequence of the last event that removed an entity.
     last_delete: Sequence,
     /// Events applied.
@@ -111,9 +111,9 @@ pub struct Snapshot {
     pub layers: LayerStack,
     /// The position, and what else an engine knows there.
     pub meta: CheckpointMeta,
-    names: NamespaceStatisticsView,
+    names: BookkeepingView,
     /// The names as `layers` keep them.
-    names_before: NamespaceStatisticsView,
+    names_before: BookkeepingView,
 }
 
 impl Snapshot {
@@ -167,12 +167,13 @@ impl Engine {
     /// # Errors
     /// Where a layer is damaged.
     pub fn from_checkpoint(layers: LayerStack, meta: &CheckpointMeta) -> Result<Self, LayerError> {
-        let names = NamespaceStatistics::from_layers(&layers)?;
+        let latest_time = Timestamp::from_micros(meta.time_micros);
+        let names = NamespaceStatistics::from_layers(&layers, latest_time)?;
         Ok(Self {
-            names_kept: names.view(),
+            names_kept: names.bookkeeping(),
             names,
             state: State::from_layers(layers, usize::try_from(meta.entities).unwrap_or(usize::MAX)),
-            last_time: Timestamp::from_micros(meta.time_micros),
+            latest_time,
             last_delete: meta.last_delete,
             events: meta.events,
             checkpoint: Some(*meta),
@@ -188,13 +189,13 @@ impl Engine {
         let (frozen, layers) = self.state.freeze();
         let meta = CheckpointMeta {
             through,
-            time_micros: self.last_time.as_micros(),
+            time_micros: self.latest_time.as_micros(),
             events: self.events,
             entities: self.state.len() as u64,
             last_delete: self.last_delete,
         };
         self.freezing = Some(meta);
-        self.names_freezing = self.names.view();
+        self.names_freezing = self.names.bookkeeping();
         Snapshot {
             frozen,
             layers,
@@ -253,7 +254,9 @@ impl Engine {
     /// Takes over what an engine of an earlier generation knew beside its entities. `events`: those of its events
     /// that count here.
     pub fn inherit(&mut self, meta: &CheckpointMeta, events: u64) {
-        self.last_time = self.last_time.max(Timestamp::from_micros(meta.time_micros));
+        self.latest_time = self
+            .latest_time
+            .max(Timestamp::from_micros(meta.time_micros));
         self.last_delete = self.last_delete.max(meta.last_delete);
         self.events += events;
     }
@@ -273,7 +276,7 @@ impl Engine {
         let event = EventView::decode(bytes)?;
         if shards == 1 || place(event.entity_id, shards) == shard {
             let promoted = self.state.promote(event.entity_id)?;
-            self.last_time = self.last_time.max(time);
+            self.latest_time = self.latest_time.max(time);
             self.events += 1;
             let applied = self.state.apply(promoted, (sequence, time), &event);
             self.names.count(event.entity_id, applied, time);
@@ -298,9 +301,10 @@ impl Engine {
         let entity = EntityView::decode(bytes)?;
         if shards == 1 || place(entity.id, shards) == shard {
             let promoted = self.state.promote(entity.id)?;
-            self.last_time = self.last_time.max(time);
+            self.latest_time = self.latest_time.max(time);
             let applied = self.state.replace(promoted, sequence, &entity);
-            self.names.count(entity.id, applied, entity.last_updated);
+            self.names
+                .count(entity.id, applied, time.max(entity.last_updated));
         }
         Ok(())
     }
@@ -325,13 +329,14 @@ impl Engine {
         bytes: &[u8],
     ) -> Result<Sequence, AppendRejection> {
         let event = EventView::decode_encoded(bytes).expect("EventDraft::encode wrote these bytes");
-        let time = now.max(self.last_time);
         let promoted = match self.state.promote(event.entity_id) {
             Ok(promoted) => promoted,
             Err(error) => return Err(self.damaged(error)),
         };
+        let last_updated = self.state.last_updated(promoted);
+        let time = now.max(self.names.floor(event.entity_id, last_updated));
         let sequence = log.append(time.as_micros(), bytes)?;
-        self.last_time = time;
+        self.latest_time = self.latest_time.max(time);
         self.events += 1;
         if event.stream != DELETE_STREAM {
             self.sources.note(event.source);
@@ -512,9 +517,19 @@ impl Engine {
         self.damage.take()
     }
 
-    /// The time of the last event.
-    pub fn last_time(&self) -> Timestamp {
-        self.last_time
+    /// The time that the next event of an id must not fall below.
+    ///
+    /// # Errors
+    /// If the layer that may hold its entity is damaged.
+    pub fn floor(&mut self, entity_id: &str) -> Result<Timestamp, LayerError> {
+        let entity = self.state.get(entity_id)?;
+        let last_updated = entity.map(Entity::last_updated);
+        Ok(self.names.floor(entity_id, last_updated))
+    }
+
+    /// The latest time of an event.
+    pub fn latest_time(&self) -> Timestamp {
+        self.latest_time
     }
 
     /// Entities that exist.

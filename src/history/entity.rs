@@ -10,7 +10,7 @@ use super::{Generation, HistoryError, PastLog, decode, encode_entity, key};
 use crate::api::query::Fields;
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX};
 use crate::model::Timestamp;
-use crate::state::State;
+use crate::state::{State, TimeScope};
 use flux_storage::Sequence;
 use std::ops::ControlFlow;
 
@@ -38,8 +38,10 @@ pub fn entity_at<L: PastLog>(
     generations: &[Generation<L>],
     asked: EntityAt<'_>,
 ) -> Result<Option<Vec<u8>>, HistoryError> {
+    let scope = Some(TimeScope::of(asked.id));
     let mut walk = Walk {
         id: asked.id,
+        at: asked.at,
         event_buffer: EventBuffer::default(),
         visited: 0,
         born: false,
@@ -47,7 +49,7 @@ pub fn entity_at<L: PastLog>(
     let mut state = State::default();
     for generation in generations {
         let log = generation.log_of_entity(asked.id);
-        let base = base_at(log, asked.at);
+        let base = base_at(log, scope, asked.at)?;
         let after = base.map_or(Sequence::ZERO, |base| base.through);
         walk.back(log, after, log.after_time(asked.at)?)?;
         if walk.born {
@@ -57,7 +59,7 @@ pub fn entity_at<L: PastLog>(
             state = log.state(base)?;
             break;
         }
-        refuse_removed(log)?;
+        refuse_removed(log, scope)?;
     }
     walk.event_buffer.apply_to(&mut state)?;
     Ok(state.get(asked.id)?.map(|entity| {
@@ -70,8 +72,9 @@ pub fn entity_at<L: PastLog>(
 /// The way back through an entity's events.
 struct Walk<'q> {
     id: &'q str,
+    at: Timestamp,
     event_buffer: EventBuffer,
-    /// Events looked at, those of ids with the same key included.
+    /// Events looked at, later ones and those of ids with the same key included.
     visited: usize,
     /// The last record on the pile is where the entity begins: nothing before it matters.
     born: bool,
@@ -93,6 +96,9 @@ impl Walk<'_> {
             self.visited += 1;
             if self.visited > HISTORY_ENTITY_EVENTS_MAX {
                 return Err(too_long(HISTORY_ENTITY_EVENTS_MAX, "events"));
+            }
+            if record.time_micros > self.at.as_micros() {
+                return Ok(ControlFlow::Continue(()));
             }
             let change = decode(&record)?;
             let Some(change) = change.filter(|change| change.entity_id() == self.id) else {

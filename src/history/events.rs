@@ -7,11 +7,12 @@
 //! Where retention removed events, whoever asks for what may have been among them is told so instead of being shown
 //! the rest: with `since`, `until` or `before` below the horizon at once, without them when the last page is behind.
 
-use super::source::after;
+use super::source::{after, removed_of};
 use super::{Base, Generation, HistoryError, PastLog, decode, key};
 use crate::api::history::{EventCursor, EventsQuery, stored_event};
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, PAGE_BYTES_MAX};
-use crate::model::{EventView, StoredChange, Timestamp, namespace_of, placement_key};
+use crate::model::{StoredChange, Timestamp, namespace_of, placement_key};
+use crate::state::TimeScope;
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -46,7 +47,7 @@ pub fn events<L: PastLog>(
     for generation in generations {
         let log = generation.log_of(scope.placement);
         logs.push(log);
-        horizon = log.removed();
+        horizon = removed_of(log, scope.time)?;
         if horizon.is_some() {
             break;
         }
@@ -73,6 +74,7 @@ pub fn events<L: PastLog>(
 /// Where the events of a query lie.
 struct Scope<'q> {
     placement: &'q str,
+    time: TimeScope<'q>,
     keys: RangeInclusive<u64>,
 }
 
@@ -85,11 +87,13 @@ impl<'q> Scope<'q> {
                 let key = key::entity_key(entity);
                 (!apart).then(|| Self {
                     placement: placement_key(entity),
+                    time: TimeScope::of(entity),
                     keys: key..=key,
                 })
             }
             (None, Some(name)) => Some(Self {
                 placement: name,
+                time: TimeScope::Namespace(name),
                 keys: key::namespace_keys(name),
             }),
             (None, None) => None,
@@ -147,14 +151,17 @@ impl<'q> Page<'q> {
 
     fn take(&mut self, record: &Record<'_>) -> Result<ControlFlow<()>, HistoryError> {
         let time = Timestamp::from_micros(record.time_micros);
-        if self.query.since.is_some_and(|since| time < since) {
+        // Ids that share a key may be many, if somebody chose them so.
+        let exhausted = self.visited >= HISTORY_ENTITY_EVENTS_MAX;
+        let change = decode(record)?.filter(|change| self.matches(change.entity_id()));
+        // Times never fall within what is asked for, but they may from one key's other ids to it.
+        if change.is_some() && self.query.since.is_some_and(|since| time < since) {
             self.end = End::Since;
             return Ok(ControlFlow::Break(()));
         }
-        // Ids that share a key may be many, if somebody chose them so.
-        let exhausted = self.visited >= HISTORY_ENTITY_EVENTS_MAX;
-        let event = match decode(record)? {
-            Some(StoredChange::Event(event)) => Some(event).filter(|event| self.matches(event)),
+        let is_early = self.query.until.is_none_or(|until| time <= until);
+        let event = match change {
+            Some(StoredChange::Event(event)) => Some(event).filter(|_| is_early),
             Some(StoredChange::Entity(_)) | None => None,
         };
         let full = self.count >= self.query.limit || self.json.len() >= PAGE_BYTES_MAX;
@@ -172,12 +179,12 @@ impl<'q> Page<'q> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn matches(&self, event: &EventView<'_>) -> bool {
+    fn matches(&self, entity_id: &str) -> bool {
         let (entity, namespace) = (&self.query.entity, &self.query.namespace);
-        entity.as_deref().is_none_or(|id| event.entity_id == id)
+        entity.as_deref().is_none_or(|id| entity_id == id)
             && namespace
                 .as_deref()
-                .is_none_or(|name| namespace_of(event.entity_id) == Some(name))
+                .is_none_or(|name| namespace_of(entity_id) == Some(name))
     }
 
     fn finish(mut self, horizon: Option<Base>) -> EventsPage {

@@ -2,7 +2,7 @@
 
 use super::{Base, HistoryError, PastLog, Visit};
 use crate::model::Timestamp;
-use crate::state::State;
+use crate::state::{State, TimeScope, latest_in};
 use flux_storage::{Checkpoint, CheckpointError, CheckpointView, LogReader, Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
@@ -74,6 +74,11 @@ impl FileLog {
         }
     }
 
+    fn stored(&self, base: Base) -> Option<&Checkpoint> {
+        let mut stored = self.stored.iter();
+        stored.find(|checkpoint| checkpoint.meta.through == base.through)
+    }
+
     /// `visit`, until nobody waits for an answer any more.
     fn watched<'v>(
         &self,
@@ -111,14 +116,19 @@ impl PastLog for FileLog {
     }
 
     fn state(&self, base: Base) -> Result<State, HistoryError> {
-        let found = self
-            .stored
-            .iter()
-            .find(|checkpoint| checkpoint.meta.through == base.through);
-        Ok(found.map_or_else(State::default, |checkpoint| {
+        Ok(self.stored(base).map_or_else(State::default, |checkpoint| {
             let len = usize::try_from(checkpoint.meta.entities).unwrap_or(usize::MAX);
             State::from_layers(checkpoint.stack.clone(), len)
         }))
+    }
+
+    fn latest_in(&self, base: Base, scope: TimeScope<'_>) -> Result<Timestamp, HistoryError> {
+        let found = self.stored(base);
+        let latest = found.map(|checkpoint| latest_in(&checkpoint.stack, scope));
+        Ok(latest
+            .transpose()?
+            .flatten()
+            .map_or(base.time, |latest| latest.min(base.time)))
     }
 
     fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError> {

@@ -21,7 +21,7 @@ use super::{Base, Generation, HistoryError, PastLog, apply, decode, encode_entit
 use crate::api::query::ListQuery;
 use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
 use crate::model::{StoredChange, Timestamp, namespace_of, place_key};
-use crate::state::{Query, State};
+use crate::state::{Query, State, TimeScope};
 use flux_storage::Sequence;
 use std::ops::ControlFlow;
 
@@ -62,7 +62,7 @@ pub fn list_at<L: PastLog>(
     Ok(listing.page.finish())
 }
 
-/// Events of a log: after the first sequence, before the second.
+/// Events of a log: after the first sequence, before the second. Some of them may be too late.
 #[derive(Debug)]
 struct Piece<'a, L> {
     log: &'a L,
@@ -151,14 +151,14 @@ impl Listing<'_> {
         let mut silent: Vec<u16> = Vec::new();
         for shard in shards {
             let log = generation.log(shard);
-            let base = base_at(log, self.at);
+            let base = base_at(log, self.scope(), self.at)?;
             let piece = Piece {
                 log,
                 after: base.map_or(Sequence::ZERO, |base| base.through),
                 end: log.after_time(self.at)?,
             };
             if base.is_none() {
-                refuse_removed(log)?;
+                refuse_removed(log, self.scope())?;
             }
             if base.is_none() && !older.is_empty() && piece.len() == 0 {
                 silent.push(shard);
@@ -236,7 +236,8 @@ impl Listing<'_> {
             if record.sequence >= piece.end {
                 return Ok(ControlFlow::Break(()));
             }
-            if let Some(change) = decode(&record)?
+            if record.time_micros <= self.at.as_micros()
+                && let Some(change) = decode(&record)?
                 && self.is_asked_for(change.entity_id())
                 && path.holds(change.entity_id())
             {
@@ -262,7 +263,8 @@ impl Listing<'_> {
                 return Ok(ControlFlow::Break(()));
             }
             self.charge(1)?;
-            if let Some(change) = decode(&record)?
+            if record.time_micros <= self.at.as_micros()
+                && let Some(change) = decode(&record)?
                 && self.is_asked_for(change.entity_id())
                 && path.holds(change.entity_id())
             {
@@ -275,6 +277,10 @@ impl Listing<'_> {
             })
         })?;
         Ok(fits.then_some(event_buffer))
+    }
+
+    fn scope(&self) -> Option<TimeScope<'_>> {
+        self.namespace.map(TimeScope::Namespace)
     }
 
     fn is_asked_for(&self, id: &str) -> bool {

@@ -374,7 +374,7 @@ fn a_page_without_bounds_shows_what_is_left_before_it_says_that_more_was_removed
     for generation in generations.iter_mut().skip(1) {
         generation.logs_mut().for_each(|log| log.retire(usize::MAX));
     }
-    generations[0].logs_mut().for_each(|log| log.retire(1));
+    generations[0].logs_mut().for_each(|log| log.retire(20));
     let query = EventsQuery {
         entity: None,
         namespace: Some("a".into()),

@@ -11,7 +11,7 @@ use super::{
 use crate::api::history::EventsQuery;
 use crate::api::query::{Fields, ListQuery};
 use crate::model::{Timestamp, namespace_of, place_key, placement_key};
-use crate::state::is_packed_body;
+use crate::state::{TimeScope, is_packed_body, latest_in};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
 };
@@ -61,6 +61,24 @@ impl HistoryQuery {
 }
 
 impl HistoryQuery {
+    /// What its events belong to; `None` if that may be more than one namespace or id.
+    fn scope(&self) -> Option<TimeScope<'_>> {
+        let entity = match self {
+            Self::Entity { id, .. } => Some(&**id),
+            Self::Events(query) => query.entity.as_deref(),
+            Self::List { .. } => None,
+        };
+        match entity {
+            Some(id) => Some(TimeScope::of(id)),
+            None => self.placement().map(TimeScope::Namespace),
+        }
+    }
+
+    /// A stored state may be needed: to begin with, or to tell what retention removed.
+    fn needs_base(&self, reader: &LogReader) -> bool {
+        self.at().is_some() || reader.removed().is_some()
+    }
+
     /// The time whose state it asks for.
     fn at(&self) -> Option<Timestamp> {
         match self {
@@ -68,6 +86,22 @@ impl HistoryQuery {
             Self::Entity { at, .. } | Self::List { at, .. } => Some(*at),
         }
     }
+}
+
+/// True if a checkpoint holds nothing later than `at`: of a scope, if one is given.
+fn holds_nothing_after(
+    checkpoint: &Checkpoint,
+    scope: Option<TimeScope<'_>>,
+    at: Timestamp,
+) -> Result<bool, HistoryError> {
+    if checkpoint.meta.time_micros <= at.as_micros() {
+        return Ok(true);
+    }
+    let Some(scope) = scope else {
+        return Ok(false);
+    };
+    let latest = latest_in(&checkpoint.stack, scope)?;
+    Ok(latest.is_some_and(|latest| latest <= at))
 }
 
 /// What the past says.
@@ -169,29 +203,28 @@ impl ReaderCache {
         asked: &HistoryQuery,
         live: &[Option<LiveLog>],
     ) -> Result<Vec<Generation<FileLog>>, HistoryError> {
-        let at = asked.at();
         let mut newest = Vec::with_capacity(live.len());
         for (shard, log) in (0..).zip(live) {
-            let log = log.as_ref().map(|log| self.open_live(shard, log, at));
+            let log = log.as_ref().map(|log| self.open_live(shard, log, asked));
             newest.push(log.transpose()?);
         }
         let mut generations = vec![Generation::new(newest)];
         let data = Arc::clone(&self.data);
         for generation in data.sealed_generations().iter().rev() {
-            generations.push(self.open_sealed(generation, asked.placement(), at.is_some())?);
+            generations.push(self.open_sealed(generation, asked)?);
         }
         Ok(generations)
     }
 
-    /// A log of the newest generation, with the states that lead to `at`.
+    /// A log of the newest generation, with the states that the answer may begin with.
     fn open_live(
         &mut self,
         shard: u16,
         log: &LiveLog,
-        at: Option<Timestamp>,
+        asked: &HistoryQuery,
     ) -> Result<FileLog, HistoryError> {
         let mut stored = Vec::new();
-        if let Some(at) = at {
+        if asked.needs_base(&log.reader) {
             let known = self.bases.get(&shard);
             // Retention advances the base before it removes what leads to it.
             let covers = |base: &Option<Checkpoint>| match base {
@@ -203,13 +236,13 @@ impl ReaderCache {
                 self.bases.insert(shard, base);
             }
             stored.extend(self.bases.get(&shard).cloned().flatten());
-            match &log.checkpoint {
-                Some(newest) if newest.meta.time_micros <= at.as_micros() => {
-                    stored.push(newest.clone());
-                }
+        }
+        if let (Some(at), Some(newest)) = (asked.at(), &log.checkpoint) {
+            if holds_nothing_after(newest, asked.scope(), at)? {
+                stored.push(newest.clone());
+            } else {
                 // An older one may be early enough.
-                Some(_) => stored.extend(log.states.checkpoints.all()?),
-                None => {}
+                stored.extend(log.states.checkpoints.all()?);
             }
         }
         self.leave_out_damaged(&mut stored, &log.reader);
@@ -233,17 +266,16 @@ impl ReaderCache {
     fn open_sealed(
         &mut self,
         generation: &SealedGeneration,
-        placement: Option<&str>,
-        needs_state: bool,
+        asked: &HistoryQuery,
     ) -> Result<Generation<FileLog>, HistoryError> {
         let count = u16::try_from(generation.logs().len()).unwrap_or(u16::MAX);
-        let only = placement.map(|key| place_key(key, count));
+        let only = asked.placement().map(|key| place_key(key, count));
         let mut logs = Vec::with_capacity(generation.logs().len());
         for (shard, log) in (0..).zip(generation.logs()) {
             let concerned = only.is_none_or(|only| only == shard);
             let opened = concerned.then(|| {
                 let place = (generation.generation(), shard);
-                self.open_sealed_log(place, log, needs_state)
+                self.open_sealed_log(place, log, asked)
             });
             logs.push(opened.transpose()?);
         }
@@ -254,7 +286,7 @@ impl ReaderCache {
         &mut self,
         place: (u32, u16),
         log: &SealedLog,
-        needs_state: bool,
+        asked: &HistoryQuery,
     ) -> Result<FileLog, HistoryError> {
         let mut sealed = match self.sealed.remove(&place) {
             Some(sealed) => sealed,
@@ -264,7 +296,7 @@ impl ReaderCache {
                 base_known: false,
             },
         };
-        if needs_state && !sealed.base_known {
+        if asked.needs_base(&sealed.reader) && !sealed.base_known {
             let owner = log.origin()?.owner;
             let dir =
                 CheckpointDir::new(log.base_path(), owner, CheckpointKind::Base, is_packed_body);

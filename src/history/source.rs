@@ -8,13 +8,17 @@
 //!                shard 1 of 2   [base]───events─▶│       those of a newer generation are all later
 //! ```
 //!
-//! A *base* is any stored state of a log: that at its beginning, that at the horizon where retention removed what was
-//! before, or a checkpoint. It saves reading what is before it. A log without a base goes on in the older generation,
-//! where its entities lie in one log or several.
+//! A *base* is any stored state of a log: that at its beginning, that at the horizon where retention
+//! removed what was before, or a checkpoint. It saves reading what is before it. A log without a base
+//! goes on in the older generation, where its entities lie in one log or several.
+//!
+//! Times never fall within a namespace, nor within an id that has none ([`TimeScope`]). Across them
+//! they may: a clock that was set back writes earlier times behind later ones. So whoever reads a log
+//! up to a time looks at the time of each record.
 
 use super::HistoryError;
 use crate::model::{Timestamp, place, place_key, placement_key};
-use crate::state::State;
+use crate::state::{State, TimeScope};
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -26,7 +30,7 @@ pub type Visit<'v> = &'v mut dyn FnMut(Record<'_>) -> Result<ControlFlow<()>, Hi
 pub struct Base {
     /// The last event that it holds.
     pub through: Sequence,
-    /// The time of that event, and of none that it holds a later one.
+    /// The latest time of an event that it holds.
     pub time: Timestamp,
 }
 
@@ -35,7 +39,8 @@ pub trait PastLog {
     /// The first event that is there, or would be.
     fn first_sequence(&self) -> Sequence;
 
-    /// The last event that retention removed, and its time; `None` where it removed nothing.
+    /// The last event that retention removed, and the latest time of all that it removed; `None` if it
+    /// removed nothing.
     fn removed(&self) -> Option<Base>;
 
     /// The states stored of this log, ascending.
@@ -47,7 +52,14 @@ pub trait PastLog {
     /// [`HistoryError::Storage`].
     fn state(&self, base: Base) -> Result<State, HistoryError>;
 
-    /// The first event that was accepted after `time`, or what comes after the last.
+    /// The latest time that an event of a scope may have in one of [`PastLog::bases`].
+    ///
+    /// # Errors
+    /// [`HistoryError::Layer`].
+    fn latest_in(&self, base: Base, scope: TimeScope<'_>) -> Result<Timestamp, HistoryError>;
+
+    /// The sequence after the last event that was accepted at `time` or before: all from there on are
+    /// later, and some before it may be.
     ///
     /// # Errors
     /// [`HistoryError::Storage`].
@@ -144,26 +156,61 @@ impl Shards {
     }
 }
 
-/// The newest stored state of `log` that holds nothing later than `at`.
-pub(super) fn base_at(log: &impl PastLog, at: Timestamp) -> Option<Base> {
-    log.bases()
-        .iter()
-        .rev()
-        .find(|base| base.time <= at)
-        .copied()
+/// The newest stored state of `log` that holds nothing later than `at`; of a scope, if one is given,
+/// whatever else it holds.
+pub(super) fn base_at(
+    log: &impl PastLog,
+    scope: Option<TimeScope<'_>>,
+    at: Timestamp,
+) -> Result<Option<Base>, HistoryError> {
+    for base in log.bases().iter().rev() {
+        if base.time <= at {
+            return Ok(Some(*base));
+        }
+        if let Some(scope) = scope
+            && log.latest_in(*base, scope)? <= at
+        {
+            return Ok(Some(*base));
+        }
+    }
+    Ok(None)
 }
 
-/// The refusal where a state is asked for that retention took away with its events.
+/// The rejection of a query for a state that retention took away with its events.
 ///
 /// # Errors
-/// [`HistoryError::Removed`] where anything was removed of `log`.
-pub(super) fn refuse_removed(log: &impl PastLog) -> Result<(), HistoryError> {
+/// [`HistoryError::Removed`] if anything was removed of `log`.
+pub(super) fn refuse_removed(
+    log: &impl PastLog,
+    scope: Option<TimeScope<'_>>,
+) -> Result<(), HistoryError> {
     let Some(removed) = log.removed() else {
         return Ok(());
     };
-    let first = log.bases().first().copied();
-    let from = first.map_or_else(|| after(removed.time), |base| base.time);
+    let from = match (log.bases().first(), scope) {
+        (None, _) => after(removed.time),
+        (Some(base), None) => base.time,
+        (Some(base), Some(scope)) => log.latest_in(*base, scope)?,
+    };
     Err(HistoryError::Removed { from })
+}
+
+/// What retention may have removed of a scope, here and in older generations: the last event of the
+/// log that it removed, and the latest time that an event of the scope before it may have. `None` if
+/// there was none.
+pub(super) fn removed_of(
+    log: &impl PastLog,
+    scope: TimeScope<'_>,
+) -> Result<Option<Base>, HistoryError> {
+    let Some(mut removed) = log.removed() else {
+        return Ok(None);
+    };
+    // Retention works what it removes into the base first, which so holds all that is gone.
+    let holds_it = |base: &&Base| base.through >= removed.through;
+    if let Some(base) = log.bases().iter().find(holds_it) {
+        removed.time = log.latest_in(*base, scope)?;
+    }
+    Ok(Some(removed).filter(|removed| removed.time > Timestamp::default()))
 }
 
 /// The moment after a time.

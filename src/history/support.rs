@@ -3,9 +3,11 @@
 use super::{Base, Generation, HistoryError, PastLog, Visit, key};
 use crate::model::{
     EventDraft, EventId, EventView, Property, RECORD_KIND_EVENT, StoredChange, Timestamp, place,
+    placement_key,
 };
-use crate::state::State;
+use crate::state::{State, TimeScope};
 use flux_storage::{Record, Sequence};
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
@@ -71,25 +73,26 @@ impl World {
     pub(super) fn random(random: &mut Random, events: usize) -> Self {
         let mut world = Self::default();
         let mut now = 1000_i64;
+        // By namespace, or by id without one: times never fall within these, and only there.
+        let mut last_times: BTreeMap<&str, i64> = BTreeMap::new();
         for generation in 0..=random.below(3) {
             let shards = u16::try_from(1 + random.below(3)).unwrap();
             world.shards.push(shards);
-            if random.once_in(3) {
-                // The clock steps back while the server is down.
-                now -= 30;
-            }
             let first = world.events.iter().map(|event| event.sequence).max();
             let mut next = vec![first.unwrap_or(0) + 1; usize::from(shards)];
-            let mut last: Vec<i64> = (0..shards)
-                .map(|shard| world.last_time(shard, shards))
-                .collect();
             for _ in 0..random.below(events) {
-                now += i64::try_from(random.below(3)).unwrap();
+                now += match random.below(60) {
+                    // The clock is set: by far ahead, or back.
+                    0 => 40,
+                    1 | 2 => -15,
+                    _ => i64::try_from(random.below(3)).unwrap(),
+                };
                 let id = IDS[random.below(IDS.len())];
                 let shard = place(id, shards);
                 let index = usize::from(shard);
-                last[index] = last[index].max(now);
-                let event = stored(random, id, (next[index], last[index]));
+                let last = last_times.entry(placement_key(id)).or_insert(now);
+                *last = now.max(*last);
+                let event = stored(random, id, (next[index], *last));
                 next[index] += 1;
                 world.events.push(Stored {
                     generation,
@@ -99,12 +102,6 @@ impl World {
             }
         }
         world
-    }
-
-    fn last_time(&self, shard: u16, shards: u16) -> i64 {
-        let own = |event: &&Stored| place(&event.id, shards) == shard;
-        let times = self.events.iter().filter(own).map(|event| event.time);
-        times.max().unwrap_or(i64::MIN)
     }
 
     /// The logs, newest generation first, with stored states here and there.
@@ -226,7 +223,9 @@ impl TestLog {
     /// Removes the first `count` events, as retention does.
     pub(super) fn retire(&mut self, count: usize) {
         let count = count.min(self.events.len());
-        let Some(last) = self.events.drain(..count).next_back() else {
+        let removed: Vec<Stored> = self.events.drain(..count).collect();
+        let latest = removed.iter().map(|event| event.time).max();
+        let (Some(last), Some(latest)) = (removed.last(), latest) else {
             return;
         };
         let base = self.base(last.sequence);
@@ -235,7 +234,7 @@ impl TestLog {
         self.first = last.sequence + 1;
         self.removed = Some(Base {
             through: Sequence::new(last.sequence),
-            time: Timestamp::from_micros(last.time),
+            time: Timestamp::from_micros(latest),
         });
     }
 }
@@ -262,11 +261,21 @@ impl PastLog for TestLog {
         Ok(state)
     }
 
+    fn latest_in(&self, base: Base, scope: TimeScope<'_>) -> Result<Timestamp, HistoryError> {
+        assert!(self.bases.contains(&base));
+        let held = self.held(base.through.get());
+        let times = held
+            .filter(|event| TimeScope::of(&event.id) == scope)
+            .map(|event| event.time);
+        Ok(Timestamp::from_micros(times.max().unwrap_or(0)))
+    }
+
     fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError> {
-        let early = self
-            .events
-            .partition_point(|event| event.time <= time.as_micros());
-        Ok(Sequence::new(self.first + early as u64))
+        let mut newest = self.events.iter().rev();
+        let last = newest.find(|event| event.time <= time.as_micros());
+        Ok(Sequence::new(
+            last.map_or(self.first, |event| event.sequence + 1),
+        ))
     }
 
     fn read_backward(
@@ -386,6 +395,10 @@ impl PastLog for Endless {
     }
 
     fn state(&self, _: Base) -> Result<State, HistoryError> {
+        unreachable!("it has no base")
+    }
+
+    fn latest_in(&self, _: Base, _: TimeScope<'_>) -> Result<Timestamp, HistoryError> {
         unreachable!("it has no base")
     }
 

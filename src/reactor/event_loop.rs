@@ -21,7 +21,7 @@ use crate::background::history::HistoryWorker;
 use crate::background::job::{Job, Jobs, Lane};
 use crate::background::retention::Retention;
 use crate::background::throttle::Throttle;
-use crate::clock::{self, Monotonic};
+use crate::clock::{self, Monotonic, StepDetector};
 use crate::control::ControlStore;
 use crate::front::http::AnswerWriter;
 use crate::limits;
@@ -82,6 +82,7 @@ pub(crate) struct Core {
     pub(crate) hits: Vec<u32>,
     pub(crate) received: Box<[u8]>,
     pub(crate) ticks: u64,
+    pub(crate) clock_steps: StepDetector,
     pub(crate) metrics: MetricsClock,
     /// When the core was told to stop, monotonic milliseconds.
     pub(crate) stopping_ms: Option<u64>,
@@ -172,6 +173,7 @@ impl Core {
             hits: Vec::new(),
             received: vec![0; limits::RECEIVE_BYTES].into(),
             ticks: 0,
+            clock_steps: StepDetector::default(),
             metrics: MetricsClock::default(),
             stopping_ms: None,
         };
@@ -341,5 +343,7 @@ impl Core {
             .entities
             .store(shard.engine().entities() as u64, Relaxed);
         counters.events.store(shard.engine().events(), Relaxed);
+        let latest = shard.engine().latest_time().as_micros();
+        counters.latest_event_micros.store(latest, Relaxed);
     }
 }

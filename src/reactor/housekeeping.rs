@@ -9,6 +9,7 @@ use crate::front::http::RequestMeta;
 use crate::front::ws::GOING_AWAY;
 use crate::limits;
 use crate::model::CommitPoint;
+use crate::report;
 use crate::wire::ws::write_text;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -28,12 +29,28 @@ impl Core {
             self.begin_stop();
         }
         self.look_for_directory();
+        self.watch_wall_clock();
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.sweep();
         }
         let since = self.now_ms.saturating_sub(self.metrics.pushed_ms);
         if since >= limits::METRICS_INTERVAL_SECONDS * 1000 {
             self.push_metrics(since);
+        }
+    }
+
+    /// Warns if the wall clock was set: it dates the events.
+    fn watch_wall_clock(&mut self) {
+        let router = &self.context.router;
+        if let Some(micros) = self.clock_steps.look(router.now, self.now_micros)
+            && router.core == 0
+        {
+            let way = if micros > 0 { "ahead" } else { "back" };
+            report::warning(&format!(
+                "the machine's clock was set {way} by {} s; what is published gets its time, or \
+                 that of its namespace's last event if that is later",
+                micros.unsigned_abs() / 1_000_000
+            ));
         }
     }
 

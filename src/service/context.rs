@@ -8,6 +8,7 @@ use crate::auth::EncryptionKey;
 use crate::background::history::HistoryQueue;
 use crate::control::Command;
 use crate::log::Log;
+use crate::model::Timestamp;
 use crate::shard::{Counters, MailboxSender, Origin, Router};
 use crate::subscribe::Registry;
 use std::collections::VecDeque;
@@ -109,6 +110,12 @@ impl<L: Log> Context<L> {
 }
 
 impl<L> Context<L> {
+    /// True if an event may be later than this, so that the state then is one of the past. Not only if
+    /// the clock has passed it: that may have been set back.
+    pub(crate) fn is_past(&self, at: Timestamp) -> bool {
+        at < self.router.now || at < self.counters.latest_event()
+    }
+
     /// Gives back heap that an outcome of unusual size has left in [`Context::answer`].
     pub(crate) fn trim_answer(&mut self) {
         if self.answer.capacity() > ANSWER_BYTES_KEPT_MAX {

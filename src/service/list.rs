@@ -116,7 +116,7 @@ pub(crate) fn begin<L: Log>(
     caller: &Caller<'_>,
     query: ListQuery,
 ) -> Result<Begun, ApiError> {
-    if let Some(at) = query.at.filter(|at| *at < context.router.now) {
+    if let Some(at) = query.at.filter(|at| context.is_past(*at)) {
         return history::begin(context, caller, HistoryQuery::List { query, at });
     }
     context.router.shard.as_ref().ok_or(ApiError::NotReady)?;

@@ -19,7 +19,7 @@ pub(crate) fn begin<L: Log>(
     (id, query): (&str, ReadQuery),
 ) -> Result<Begun, ApiError> {
     let ReadQuery { fields, at } = query;
-    if let Some(at) = at.filter(|at| *at < context.router.now) {
+    if let Some(at) = at.filter(|at| context.is_past(*at)) {
         let id = id.into();
         return history::begin(context, caller, HistoryQuery::Entity { id, at, fields });
     }

@@ -4,8 +4,9 @@
 use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
 use crate::api::encode::Metrics;
+use crate::model::Timestamp;
 use crate::shard::RecoveryProgress;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// Counters of one core. On cache lines of their own, so that one core's counting does not slow another's.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct CoreCounters {
     pub(crate) entities: AtomicU64,
     /// Events in its shard's log, those replayed at start included.
     pub(crate) events: AtomicU64,
+    /// The latest time of an event in its shard, Unix microseconds.
+    pub(crate) latest_event_micros: AtomicI64,
     /// Open connections.
     pub(crate) connections: AtomicU64,
     /// Of those, WebSocket connections.
@@ -100,6 +103,13 @@ impl Counters {
             websockets: self.sum(|core| &core.websockets),
             publishers: self.publishers.load(Relaxed),
         }
+    }
+
+    /// The latest time of an event in any shard. Later than the clock's if that was set back.
+    pub(crate) fn latest_event(&self) -> Timestamp {
+        let times = self.cores.iter();
+        let times = times.map(|core| core.latest_event_micros.load(Relaxed));
+        Timestamp::from_micros(times.max().unwrap_or_default())
     }
 
     /// Open connections of all cores.

@@ -15,7 +15,7 @@
 use crate::engine::{Batch, Engine, ReplayFault, Target};
 use crate::log::LocalLog;
 use crate::model::{Timestamp, place, place_key};
-use crate::state::{bookkept, entity_of, is_packed_body};
+use crate::state::{Bookkeeping, entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, LogDir,
     LogOrigin, Owner, Quarantined, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence,
@@ -363,12 +363,14 @@ impl Attempt<'_> {
         state: &Checkpoint,
         is_heir: bool,
     ) -> Result<Sequence, RecoverError> {
+        let mut has_floor = false;
         let mut cursor = state.stack.list(|_| false);
         while let Some(entity) = cursor.next()? {
-            if let Some(name) = bookkept(entity.id) {
-                if entity.body.is_some() && place_key(name, self.shards) == self.shard {
+            if let Some(about) = Bookkeeping::of(entity.id) {
+                if entity.body.is_some() && self.concerns(about) {
+                    has_floor |= about == Bookkeeping::Unknown;
                     let time = Timestamp::from_micros(entity.time_micros);
-                    engine.namespaces_mut().install(name, entity.version, time);
+                    engine.namespaces_mut().install(about, entity.version, time);
                 }
             } else if let Some(entity) = entity_of(entity)
                 && place(entity.id(), self.shards) == self.shard
@@ -376,8 +378,24 @@ impl Attempt<'_> {
                 engine.install(entity)?;
             }
         }
+        if !has_floor {
+            // Of before floors were kept: what is unknown may have had the newest event.
+            let latest = Timestamp::from_micros(state.meta.time_micros);
+            let names = engine.namespaces_mut();
+            names.install(Bookkeeping::Unknown, 0, latest);
+        }
         engine.inherit(&state.meta, if is_heir { state.meta.events } else { 0 });
         Ok(state.meta.through.next())
+    }
+
+    /// True if what a bookkeeping record says is this shard's to know by now.
+    fn concerns(&self, about: Bookkeeping<'_>) -> bool {
+        match about {
+            Bookkeeping::Namespace(key) | Bookkeeping::AbsentId(key) => {
+                place_key(key, self.shards) == self.shard
+            }
+            Bookkeeping::Unknown => true,
+        }
     }
 
     /// Counts what is replayed, and passes it on.

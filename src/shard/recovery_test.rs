@@ -1,8 +1,10 @@
 //! Shards on a real data directory, under a seed: events, flushes, checkpoints, retention, and then an end (orderly,
 //! killed, or a power cut that loses what was not flushed), perhaps with another number of shards afterwards, and
-//! perhaps with somebody at work on the files of the checkpoints meanwhile.
+//! perhaps with somebody at work on the files of the checkpoints meanwhile. The wall clock is set now and then, far
+//! ahead or back.
 //!
-//! After every start the state is the model's, entity for entity: version, properties, time and sequence. Where
+//! After every start the state is the model's, entity for entity: version, properties, time and sequence. The times of
+//! a namespace never fall, and no clock that was wrong dates another namespace. Where
 //! files of checkpoints were tampered with, a start may be refused instead, if the state can't be made from anything
 //! else; the refusal names a file of the directory, and with that file put back the state is the model's again.
 
@@ -10,7 +12,7 @@ use super::advance_base;
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, recover};
 use crate::engine::Engine;
 use crate::log::{LocalLog, Log as _, Removal, RetentionPlan as _, WriteSpeed};
-use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place};
+use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place, placement_key};
 use crate::state::{Query, is_packed_body};
 use flux_storage::{
     CheckpointDir, CheckpointKind, DataDir, LogOptions, PendingCheckpoint, RetirePlan, Sequence,
@@ -31,6 +33,8 @@ const OPTIONS: LogOptions = LogOptions {
 /// An entity: version, time, sequence, properties.
 type ModelEntity = (u64, i64, u64, BTreeMap<String, String>);
 type Model = BTreeMap<String, ModelEntity>;
+/// The times of last events, by placement key.
+type LastTimes = BTreeMap<String, i64>;
 
 /// One event as it was accepted.
 #[derive(Debug, Clone)]
@@ -55,6 +59,14 @@ fn apply_to_model(model: &mut Model, accepted: &Accepted) {
         let (name, value) = (property.name.to_owned(), property.value.to_owned());
         entity.3.insert(name, value);
     }
+}
+
+fn note_time(last_times: &mut LastTimes, accepted: &Accepted) {
+    let event = EventView::decode(&accepted.bytes).unwrap();
+    last_times.insert(
+        placement_key(event.entity_id).to_owned(),
+        accepted.time_micros,
+    );
 }
 
 fn dump(engine: &Engine, into: &mut Model) {
@@ -208,6 +220,9 @@ struct Simulation {
     accepted: Vec<Accepted>,
     /// The state at the start.
     before: Model,
+    /// What the next events must not fall below, at the start and now.
+    times_before: LastTimes,
+    times: LastTimes,
     /// Events, those of earlier runs included.
     events: u64,
     now: i64,
@@ -291,8 +306,10 @@ impl Simulation {
             tampered: false,
             accepted: Vec::new(),
             before: Model::new(),
+            times_before: LastTimes::new(),
+            times: LastTimes::new(),
             events: 0,
-            now: 1_000_000,
+            now: 1_000_000_000,
         }
     }
 
@@ -302,7 +319,11 @@ impl Simulation {
 
     fn event(&mut self) -> (u16, Vec<u8>) {
         let namespace = self.random.u8(..self.namespaces);
-        let id = format!("n{namespace}/e{}", self.random.u8(..9));
+        let number = self.random.u8(..9);
+        let id = match number {
+            0 | 1 => format!("e{number}"),
+            _ => format!("n{namespace}/e{number}"),
+        };
         let value = format!("\"{}\"", "x".repeat(self.random.usize(..200)));
         let names = ["a", "b", "c"];
         let properties: Vec<_> = names[..self.random.usize(..=names.len())]
@@ -331,15 +352,23 @@ impl Simulation {
 
     fn publish(&mut self) {
         let (shard, bytes) = self.event();
-        self.now += self.random.i64(0..500);
+        self.now += match self.random.u8(..60) {
+            0 => 1_000_000,
+            1 => -900_000,
+            _ => self.random.i64(0..500),
+        };
         let running = &mut self.shards[usize::from(shard)];
         let sequence = running.publish(Timestamp::from_micros(self.now), &bytes);
-        self.accepted.push(Accepted {
+        let event = EventView::decode(&bytes).unwrap();
+        let last = self.times.get(placement_key(event.entity_id)).copied();
+        let accepted = Accepted {
             shard,
             sequence,
-            time_micros: self.now,
+            time_micros: last.map_or(self.now, |last| last.max(self.now)),
             bytes,
-        });
+        };
+        note_time(&mut self.times, &accepted);
+        self.accepted.push(accepted);
     }
 
     fn step(&mut self, retention: bool) {
@@ -420,6 +449,7 @@ impl Simulation {
         for accepted in &self.accepted {
             if accepted.sequence <= durable[usize::from(accepted.shard)] {
                 apply_to_model(&mut self.before, accepted);
+                note_time(&mut self.times_before, accepted);
                 self.events += 1;
             }
         }
@@ -428,6 +458,7 @@ impl Simulation {
             dir: self.dir,
             tampered: self.tampered,
             model: self.before,
+            times: self.times_before,
             events: self.events,
             now: self.now,
         }
@@ -440,6 +471,7 @@ struct Stopped {
     dir: TempDir,
     tampered: bool,
     model: Model,
+    times: LastTimes,
     events: u64,
     now: i64,
 }
@@ -473,6 +505,8 @@ impl Stopped {
             tampered: self.tampered,
             accepted: Vec::new(),
             before: self.model,
+            times_before: self.times.clone(),
+            times: self.times,
             events: self.events,
             now: self.now,
         };

@@ -18,6 +18,7 @@ use crate::log::{
 };
 use crate::model::{
     Durability, EventDraft, EventId, EventPack, EventView, Property, RECORD_KIND_EVENT, Timestamp,
+    placement_key,
 };
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
@@ -74,16 +75,17 @@ fn open(disk: MemoryDisk) -> MemoryLog {
     log
 }
 
-/// Entities as the contract describes them (§3): version and properties.
-type Model = BTreeMap<String, (u64, BTreeMap<String, String>)>;
+/// Entities as the contract describes them (§3): version, time and properties.
+type Model = BTreeMap<String, (u64, i64, BTreeMap<String, String>)>;
 
-fn apply_to_model(model: &mut Model, event: &EventView<'_>) {
+fn apply_to_model(model: &mut Model, time: i64, event: &EventView<'_>) {
     if event.tombstone {
         model.remove(event.entity_id);
         return;
     }
-    let (version, properties) = model.entry(event.entity_id.to_owned()).or_default();
+    let (version, last_updated, properties) = model.entry(event.entity_id.to_owned()).or_default();
     *version += 1;
+    *last_updated = time;
     for property in event.properties() {
         properties.insert(property.name.to_owned(), property.value.to_owned());
     }
@@ -91,10 +93,19 @@ fn apply_to_model(model: &mut Model, event: &EventView<'_>) {
 
 fn model_of(records: &[(i64, Box<[u8]>)]) -> Model {
     let mut model = Model::new();
-    for (_, bytes) in records {
-        apply_to_model(&mut model, &EventView::decode(bytes).unwrap());
+    for (time, bytes) in records {
+        apply_to_model(&mut model, *time, &EventView::decode(bytes).unwrap());
     }
     model
+}
+
+/// The times of the last events, by placement key.
+fn last_times_of(records: &[(i64, Box<[u8]>)]) -> BTreeMap<String, i64> {
+    let key_and_time = |(time, bytes): &(i64, Box<[u8]>)| {
+        let event = EventView::decode(bytes).unwrap();
+        (placement_key(event.entity_id).to_owned(), *time)
+    };
+    records.iter().map(key_and_time).collect()
 }
 
 fn dump(engine: &Engine) -> Model {
@@ -110,7 +121,11 @@ fn dump(engine: &Engine) -> Model {
                 .properties()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect();
-            (entity.id().to_owned(), (entity.version(), properties))
+            let last_updated = entity.last_updated().as_micros();
+            (
+                entity.id().to_owned(),
+                (entity.version(), last_updated, properties),
+            )
         })
         .collect()
 }
@@ -134,7 +149,7 @@ fn replayed(records: &[(i64, Box<[u8]>)]) -> Engine {
 #[derive(Debug)]
 enum Expected {
     Stored(usize),
-    Entity(Option<(u64, BTreeMap<String, String>)>),
+    Entity(Option<(u64, i64, BTreeMap<String, String>)>),
     Listed(Vec<String>),
     Deleted,
 }
@@ -145,6 +160,8 @@ struct Simulation {
     /// The flush in progress.
     flush: Option<MemoryFlush>,
     model: Model,
+    /// What the next event must not fall below, by placement key.
+    last_times: BTreeMap<String, i64>,
     expected: HashMap<u32, Expected>,
     next_slot: u32,
     now: i64,
@@ -154,19 +171,24 @@ impl Simulation {
     fn new(seed: u64, disk: MemoryDisk) -> Self {
         let stored = disk.records();
         let model = model_of(&stored);
+        let last_times = last_times_of(&stored);
         Self {
             random: fastrand::Rng::with_seed(seed),
             shard: Shard::new(replayed(&stored), open(disk), Durability::Sync, seed),
             flush: None,
             model,
+            last_times,
             expected: HashMap::new(),
             next_slot: 0,
-            now: 1_000_000,
+            now: 1_000_000_000,
         }
     }
 
     fn id(&mut self) -> String {
-        format!("n{}/e{}", self.random.u8(..2), self.random.u8(..6))
+        match self.random.u8(..8) {
+            number @ 0..2 => format!("solo{number}"),
+            _ => format!("n{}/e{}", self.random.u8(..2), self.random.u8(..6)),
+        }
     }
 
     fn event(&mut self, out: &mut Vec<u8>) {
@@ -213,20 +235,30 @@ impl Simulation {
             },
         );
         self.shard.request(Envelope { origin, request }, now);
-        self.learn(before);
+        self.learn(before, now);
     }
 
-    /// The clock mostly goes on, and sometimes steps back.
+    /// The clock mostly goes on, sometimes steps back, and is set now and then.
     fn now(&mut self) -> Timestamp {
-        self.now += self.random.i64(-50..500);
+        self.now += match self.random.u8(..40) {
+            0 => 1_000_000,
+            1 => -900_000,
+            _ => self.random.i64(-50..500),
+        };
         Timestamp::from_micros(self.now)
     }
 
-    /// Applies to the model what the shard has logged since `before`.
-    fn learn(&mut self, before: usize) {
+    /// Applies to the model what the shard has logged since `before`, at `now` by its clock: each event
+    /// is dated by that, or by the last of its namespace, or of its id if it has none.
+    fn learn(&mut self, before: usize, now: Timestamp) {
         let logged = records(&mut self.shard);
-        for (_, bytes) in &logged[before..] {
-            apply_to_model(&mut self.model, &EventView::decode(bytes).unwrap());
+        for (time, bytes) in &logged[before..] {
+            let event = EventView::decode(bytes).unwrap();
+            let key = placement_key(event.entity_id).to_owned();
+            let last = self.last_times.insert(key, *time);
+            let expected = last.map_or(now.as_micros(), |last| last.max(now.as_micros()));
+            assert_eq!(*time, expected, "{}", event.entity_id);
+            apply_to_model(&mut self.model, *time, &event);
         }
     }
 
@@ -289,7 +321,7 @@ impl Simulation {
                 let before = records(&mut self.shard).len();
                 let now = self.now();
                 make_room(&mut self.shard, now);
-                self.learn(before);
+                self.learn(before, now);
             }
             _ => match self.flush.take() {
                 None => self.flush = self.shard.log_mut().begin_flush().unwrap(),
@@ -330,7 +362,7 @@ impl Simulation {
                             .as_u64()
                             .unwrap()
                     });
-                    assert_eq!(version, expected.map(|(version, _)| version));
+                    assert_eq!(version, expected.map(|(version, ..)| version));
                 }
                 (Expected::Listed(expected), Reply::Chunk(chunk)) => {
                     assert_eq!(chunk.ids, expected.concat());

@@ -5,7 +5,7 @@ use flux_storage::{LayerEntity, Sequence};
 use crate::model::Timestamp;
 
 use super::block::Span;
-use super::names::bookkept;
+use super::names::Bookkeeping;
 use super::slab::Slot;
 
 /// An entity, borrowed from the state.
@@ -33,7 +33,7 @@ impl<'s> Entity<'s> {
 
     /// `None` for a marker, and for what is no entity.
     pub(super) fn from_layer(entity: LayerEntity<'s>) -> Option<Self> {
-        let body = entity.body.filter(|_| bookkept(entity.id).is_none());
+        let body = entity.body.filter(|_| Bookkeeping::of(entity.id).is_none());
         body.map(|body| Self {
             id: entity.id,
             body,

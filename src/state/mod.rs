@@ -25,6 +25,7 @@
 mod ahead;
 mod block;
 mod entity;
+mod floors;
 mod frozen;
 mod listing;
 mod memory;
@@ -52,7 +53,10 @@ pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
 pub use frozen::{Frozen, FrozenEntities};
 pub use listing::Listing;
-pub use names::{NameChanges, NameEntry, NamespaceStatistics, NamespaceStatisticsView, bookkept};
+pub use names::{
+    Bookkeeping, BookkeepingChanges, BookkeepingView, NameEntry, NamespaceStatistics,
+    NamespaceStatisticsView, TimeScope, latest_in,
+};
 pub use query::Query;
 
 use block::Block;
@@ -170,6 +174,12 @@ impl State {
         self.scratch = scratch;
         let slot = promoted?.map(|entity| self.active.insert(hash, entity));
         Ok(Promoted { hash, slot })
+    }
+
+    /// The time of the entity's last event, if it exists.
+    pub fn last_updated(&self, promoted: Promoted) -> Option<Timestamp> {
+        let slot = self.active.get(promoted.slot?);
+        slot.is_live().then_some(slot.last_updated)
     }
 
     /// Applies the next event of the log: `sequence` is its number there, `time` the server's time that the log
@@ -328,7 +338,7 @@ impl State {
         let after = query.after;
         let layers = (!self.layers.is_empty()).then(|| {
             self.layers.list(|id| {
-                bookkept(id).is_some()
+                Bookkeeping::of(id).is_some()
                     || scope.is_after(id)
                     || after.is_some_and(|after| id <= after)
             })

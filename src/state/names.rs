@@ -1,12 +1,23 @@
-//! The namespaces of one shard: how many entities each holds, and when it last changed.
+//! The namespaces of one shard: how many entities each holds, and the time of its last event.
 //!
-//! Every event counts for its namespace here, so the count is exact and costs no look at the entities. Entries lie in
-//! chunks that are copied when they change while somebody else holds them: a [`NamespaceStatisticsView`] of all of them costs a
-//! reference each chunk, whatever is in them, and is a consistent picture for as long as it is held.
+//! Every event counts for its namespace here, so the count is exact and costs no look at the entities.
+//! Entries lie in chunks that are copied when they change while somebody else holds them: a
+//! [`NamespaceStatisticsView`] of all of them costs a reference for each chunk, whatever is in them,
+//! and is a consistent picture for as long as it is held.
 //!
-//! An entry is there while it holds entities or its name is registered.
+//! An entry is there while it holds entities or its name is registered. The times of what holds
+//! nothing are in `floors`: together they say which time the next event of an id must not fall below.
+//!
+//! A checkpoint keeps all of it as *bookkeeping records*, which sort before all entities:
+//!
+//! ```text
+//! \0 namespace    version: its entities, 0 if only its last time is known    time: of its last event
+//! \0 \0 id        an id without a namespace that does not exist               time: of its last event
+//! \0 \0           everything that is unknown                                  time: its floor
+//! ```
 
 use super::Applied;
+use super::floors::{Floors, Kind};
 use crate::model::{RESERVED_NAMESPACE, Timestamp, namespace_of};
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 use hashbrown::DefaultHashBuilder;
@@ -19,6 +30,37 @@ const CHUNK_ENTRIES: usize = 32;
 /// What the ids of bookkeeping records in layers begin with: no entity's id holds it, and it sorts before all of them.
 const BOOKKEEPING_PREFIX: char = '\0';
 
+/// What a bookkeeping record of a layer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bookkeeping<'r> {
+    /// A namespace.
+    Namespace(&'r str),
+    /// An id without a namespace that does not exist.
+    AbsentId(&'r str),
+    /// Everything that is unknown.
+    Unknown,
+}
+
+impl<'r> Bookkeeping<'r> {
+    /// What the record of a layer with this id is about; `None` if it is an entity.
+    pub fn of(record_id: &'r str) -> Option<Self> {
+        let name = record_id.strip_prefix(BOOKKEEPING_PREFIX)?;
+        Some(match name.strip_prefix(BOOKKEEPING_PREFIX) {
+            None => Self::Namespace(name),
+            Some("") => Self::Unknown,
+            Some(id) => Self::AbsentId(id),
+        })
+    }
+
+    fn record_id(self) -> String {
+        match self {
+            Self::Namespace(name) => format!("{BOOKKEEPING_PREFIX}{name}"),
+            Self::AbsentId(id) => format!("{BOOKKEEPING_PREFIX}{BOOKKEEPING_PREFIX}{id}"),
+            Self::Unknown => format!("{BOOKKEEPING_PREFIX}{BOOKKEEPING_PREFIX}"),
+        }
+    }
+}
+
 /// One namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameEntry {
@@ -26,7 +68,7 @@ pub struct NameEntry {
     pub name: Arc<str>,
     /// Entities that it holds.
     pub entities: u64,
-    /// The time of its last event.
+    /// The time of its last event; of one that never had an event, the floor of its first.
     pub last_updated: Timestamp,
     /// It is registered.
     pub registered: bool,
@@ -45,6 +87,10 @@ pub struct NamespaceStatistics {
     registrations: u64,
     /// The place of the last event's namespace: the next event is often of the same.
     last: u32,
+    /// Of what has no entry and no entity.
+    floors: Arc<Floors>,
+    /// A checkpoint keeps the floor of what is unknown, and it is this.
+    stored_common: Option<Timestamp>,
 }
 
 /// All entries as they were at one moment.
@@ -53,41 +99,78 @@ pub struct NamespaceStatisticsView {
     chunks: Vec<Arc<Chunk>>,
 }
 
+/// What a checkpoint keeps, as it was at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct BookkeepingView {
+    names: NamespaceStatisticsView,
+    floors: Arc<Floors>,
+    stored_common: Option<Timestamp>,
+}
+
 impl NamespaceStatistics {
-    /// What the layers of a checkpoint keep. Cost: linear in the number of namespaces.
+    /// What the layers of a checkpoint keep, whose newest event has the time `latest`. Cost: linear in
+    /// the number of namespaces.
     ///
     /// # Errors
-    /// Where a layer is damaged.
-    pub fn from_layers(layers: &LayerStack) -> Result<Self, LayerError> {
+    /// If a layer is damaged.
+    pub fn from_layers(layers: &LayerStack, latest: Timestamp) -> Result<Self, LayerError> {
         let mut names = Self::default();
         let mut cursor = layers.list(|_| false);
         while let Some(record) = cursor.next()? {
-            let Some(name) = bookkept(record.id) else {
+            let Some(about) = Bookkeeping::of(record.id) else {
                 break;
             };
             if record.body.is_some() {
-                names.install(
-                    name,
-                    record.version,
-                    Timestamp::from_micros(record.time_micros),
-                );
+                let time = Timestamp::from_micros(record.time_micros);
+                names.install(about, record.version, time);
+                if about == Bookkeeping::Unknown {
+                    names.stored_common = Some(time);
+                }
             }
+        }
+        if names.stored_common.is_none() {
+            // Of before floors were kept: what is unknown may have had the newest event.
+            names.install(Bookkeeping::Unknown, 0, latest);
         }
         Ok(names)
     }
 
+    /// The time that the next event of an id must not fall below. `last_updated`: of its entity, if
+    /// that exists.
+    pub fn floor(&mut self, entity_id: &str, last_updated: Option<Timestamp>) -> Timestamp {
+        let Some(name) = namespace_of(entity_id) else {
+            return last_updated.unwrap_or_else(|| self.floors.get(Kind::Id, entity_id));
+        };
+        match self.find(name).and_then(|place| self.entry(place)) {
+            Some(entry) => entry.last_updated,
+            None => self.floors.get(Kind::Namespace, name),
+        }
+    }
+
     /// Counts what an event did.
     pub fn count(&mut self, entity_id: &str, applied: Applied, time: Timestamp) {
-        let Some(name) = namespace_of(entity_id).filter(|name| *name != RESERVED_NAMESPACE) else {
-            return;
-        };
+        match namespace_of(entity_id) {
+            Some(RESERVED_NAMESPACE) => {}
+            Some(name) => self.count_in(name, applied, time),
+            None => match applied {
+                Applied::Created => self.forget_floor(Kind::Id, entity_id),
+                Applied::Updated => {}
+                Applied::Deleted | Applied::Absent => self.raise_floor(Kind::Id, entity_id, time),
+            },
+        }
+    }
+
+    fn count_in(&mut self, name: &str, applied: Applied, time: Timestamp) {
         let place = match applied {
-            Applied::Absent => return,
             Applied::Created => Some(self.find_or_add(name)),
-            Applied::Updated | Applied::Deleted => self.find(name),
+            Applied::Updated | Applied::Deleted | Applied::Absent => self.find(name),
         };
         let Some(place) = place else {
-            debug_assert!(false, "an entity's namespace has an entry");
+            debug_assert!(
+                applied == Applied::Absent,
+                "an entity's namespace has an entry"
+            );
+            self.raise_floor(Kind::Namespace, name, time);
             return;
         };
         let Some(entry) = self.entry_mut(place) else {
@@ -102,14 +185,28 @@ impl NamespaceStatistics {
         self.drop_unused(place);
     }
 
-    /// Takes over what another shard or a checkpoint knew of a namespace.
-    pub fn install(&mut self, name: &str, entities: u64, last_updated: Timestamp) {
-        let place = self.find_or_add(name);
-        if let Some(entry) = self.entry_mut(place) {
-            entry.entities += entities;
-            entry.last_updated = entry.last_updated.max(last_updated);
+    /// Takes over what another shard or a checkpoint knew: `entities` of a namespace, and the time of
+    /// the last event.
+    pub fn install(&mut self, about: Bookkeeping<'_>, entities: u64, time: Timestamp) {
+        match about {
+            Bookkeeping::Namespace(name) if entities > 0 => {
+                let place = self.find_or_add(name);
+                if let Some(entry) = self.entry_mut(place) {
+                    entry.entities += entities;
+                    entry.last_updated = entry.last_updated.max(time);
+                }
+            }
+            Bookkeeping::Namespace(name) => match self.find(name) {
+                Some(place) => {
+                    if let Some(entry) = self.entry_mut(place) {
+                        entry.last_updated = entry.last_updated.max(time);
+                    }
+                }
+                None => self.raise_floor(Kind::Namespace, name, time),
+            },
+            Bookkeeping::AbsentId(id) => self.raise_floor(Kind::Id, id, time),
+            Bookkeeping::Unknown => Arc::make_mut(&mut self.floors).raise_common(time),
         }
-        self.drop_unused(place);
     }
 
     /// Notes whether a name is registered.
@@ -145,6 +242,28 @@ impl NamespaceStatistics {
         }
     }
 
+    /// What a checkpoint keeps of all that is known now. Cost: as of [`NamespaceStatistics::view`].
+    pub fn bookkeeping(&self) -> BookkeepingView {
+        BookkeepingView {
+            names: self.view(),
+            floors: Arc::clone(&self.floors),
+            stored_common: self.stored_common,
+        }
+    }
+
+    /// Copies the floors if somebody else holds them and this is one that rises.
+    fn raise_floor(&mut self, kind: Kind, name: &str, time: Timestamp) {
+        if time > self.floors.get(kind, name) {
+            Arc::make_mut(&mut self.floors).raise(kind, name, time);
+        }
+    }
+
+    fn forget_floor(&mut self, kind: Kind, name: &str) {
+        if self.floors.is_known(kind, name) {
+            Arc::make_mut(&mut self.floors).remove(kind, name);
+        }
+    }
+
     fn find(&mut self, name: &str) -> Option<u32> {
         let last = self.entry(self.last);
         if last.is_some_and(|entry| &*entry.name == name) {
@@ -162,9 +281,10 @@ impl NamespaceStatistics {
         let entry = NameEntry {
             name: name.into(),
             entities: 0,
-            last_updated: Timestamp::default(),
+            last_updated: self.floors.get(Kind::Namespace, name),
             registered: false,
         };
+        self.forget_floor(Kind::Namespace, name);
         let place = self.free.pop().unwrap_or_else(|| {
             let first = self.chunks.len() * CHUNK_ENTRIES;
             self.chunks.push(Arc::new(vec![None; CHUNK_ENTRIES]));
@@ -186,6 +306,7 @@ impl NamespaceStatistics {
         {
             self.places.remove(&entry.name);
             self.free.push(place);
+            self.raise_floor(Kind::Namespace, &entry.name, entry.last_updated);
         }
     }
 
@@ -214,73 +335,142 @@ impl NamespaceStatisticsView {
     pub fn entries(&self) -> impl Iterator<Item = &NameEntry> {
         self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
     }
+}
 
-    /// What changed since `before`: for a layer, ascending by name. Cost: linear in the chunks that changed, and a
-    /// comparison for each that did not.
-    pub fn changes_since(&self, before: &Self) -> NameChanges {
-        let mut changes = BTreeMap::new();
-        for (index, chunk) in self.chunks.iter().enumerate() {
-            let old = before.chunks.get(index);
+impl NameEntry {
+    /// A checkpoint has something to keep of it.
+    fn is_kept(&self) -> bool {
+        self.entities > 0 || self.last_updated > Timestamp::default()
+    }
+}
+
+/// What a checkpoint keeps of a name: its entities, and the time of its last event.
+type Kept = (u64, Timestamp);
+
+impl BookkeepingView {
+    /// What changed since `before`: for a layer, ascending by record id. Cost: linear in the floors and
+    /// in the chunks that changed, and a comparison for each that did not.
+    pub fn changes_since(&self, before: &Self) -> BookkeepingChanges {
+        // What was kept before and is not found again is gone.
+        let mut changes: BTreeMap<String, Option<Kept>> = BTreeMap::new();
+        let mut added = Vec::new();
+        for (index, chunk) in self.names.chunks.iter().enumerate() {
+            let old = before.names.chunks.get(index);
             if old.is_some_and(|old| Arc::ptr_eq(old, chunk)) {
                 continue;
             }
             let old = old.map_or(&[][..], |old| old.as_slice());
-            for entry in old.iter().flatten().filter(|entry| entry.entities > 0) {
-                // Unless it is found below, under whichever place it has by now, it is gone.
-                changes.entry(Arc::clone(&entry.name)).or_insert(None);
+            for entry in old.iter().flatten().filter(|entry| entry.is_kept()) {
+                changes.insert(Bookkeeping::Namespace(&entry.name).record_id(), None);
             }
-            for entry in chunk.iter().flatten().filter(|entry| entry.entities > 0) {
-                changes.insert(
-                    Arc::clone(&entry.name),
-                    Some((entry.entities, entry.last_updated)),
-                );
+            for entry in chunk.iter().flatten().filter(|entry| entry.is_kept()) {
+                let id = Bookkeeping::Namespace(&entry.name).record_id();
+                added.push((id, (entry.entities, entry.last_updated)));
             }
         }
-        NameChanges {
-            changes: changes
-                .into_iter()
-                .map(|(name, held)| (format!("{BOOKKEEPING_PREFIX}{name}"), held))
-                .collect(),
+        if !Arc::ptr_eq(&self.floors, &before.floors) {
+            changes.extend(floor_records(&before.floors).map(|(id, _)| (id, None)));
+            added.extend(floor_records(&self.floors));
+        }
+        if before.stored_common != Some(self.floors.common()) {
+            let id = Bookkeeping::Unknown.record_id();
+            added.push((id, (0, self.floors.common())));
+        }
+        changes.extend(added.into_iter().map(|(id, kept)| (id, Some(kept))));
+        BookkeepingChanges {
+            changes: changes.into_iter().collect(),
         }
     }
 }
 
-/// What a checkpoint writes of namespaces.
-#[derive(Debug, Default)]
-pub struct NameChanges {
-    /// Ascending by id.
-    changes: Vec<(String, Option<(u64, Timestamp)>)>,
+fn floor_records(floors: &Floors) -> impl Iterator<Item = (String, Kept)> {
+    floors.iter().map(|(kind, name, time)| {
+        let about = match kind {
+            Kind::Namespace => Bookkeeping::Namespace(name),
+            Kind::Id => Bookkeeping::AbsentId(name),
+        };
+        (about.record_id(), (0, time))
+    })
 }
 
-impl NameChanges {
+/// What a checkpoint writes of namespaces and floors.
+#[derive(Debug, Default)]
+pub struct BookkeepingChanges {
+    /// Ascending by record id.
+    changes: Vec<(String, Option<Kept>)>,
+}
+
+impl BookkeepingChanges {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// True where nothing changed.
+    /// True if nothing changed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// As records of a layer: the version is the number of entities, and one that holds nothing any more is a marker.
+    /// As records of a layer: the version is the number of entities. What is not kept any more is a
+    /// tombstone.
     pub fn records(&self) -> impl ExactSizeIterator<Item = LayerEntity<'_>> {
-        self.changes.iter().map(|(id, held)| {
-            let (entities, last_updated) = held.unwrap_or_default();
+        self.changes.iter().map(|(id, kept)| {
+            let (entities, last_updated) = kept.unwrap_or_default();
             LayerEntity {
                 id,
                 version: entities,
                 time_micros: last_updated.as_micros(),
                 sequence: Sequence::ZERO,
-                body: held.map(|_| ""),
+                body: kept.map(|_| ""),
             }
         })
     }
 }
 
-/// The namespace that the record of a layer with this id keeps the books of; `None` where it is an entity.
-pub fn bookkept(id: &str) -> Option<&str> {
-    id.strip_prefix(BOOKKEEPING_PREFIX)
+/// What an event, and so its time, belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeScope<'n> {
+    /// A namespace.
+    Namespace(&'n str),
+    /// An id without a namespace.
+    Id(&'n str),
+}
+
+impl<'n> TimeScope<'n> {
+    /// What the events of an id belong to.
+    pub fn of(entity_id: &'n str) -> Self {
+        namespace_of(entity_id).map_or(Self::Id(entity_id), Self::Namespace)
+    }
+}
+
+/// The latest time that an event of a scope may have in the state of a checkpoint; `None` if the
+/// checkpoint does not say. Cost: up to three look-ups.
+///
+/// # Errors
+/// If a layer is damaged.
+pub fn latest_in(
+    layers: &LayerStack,
+    scope: TimeScope<'_>,
+) -> Result<Option<Timestamp>, LayerError> {
+    let about = match scope {
+        TimeScope::Namespace(name) => Bookkeeping::Namespace(name),
+        TimeScope::Id(id) => {
+            if let Some(time) = time_of(layers, id)? {
+                return Ok(Some(time));
+            }
+            Bookkeeping::AbsentId(id)
+        }
+    };
+    match time_of(layers, &about.record_id())? {
+        Some(time) => Ok(Some(time)),
+        None => time_of(layers, &Bookkeeping::Unknown.record_id()),
+    }
+}
+
+fn time_of(layers: &LayerStack, record_id: &str) -> Result<Option<Timestamp>, LayerError> {
+    let found = layers.find(record_id)?;
+    let found = found.filter(|record| record.body.is_some());
+    Ok(found.map(|record| Timestamp::from_micros(record.time_micros)))
 }
 
 #[cfg(test)]
@@ -291,58 +481,122 @@ mod tests {
         Timestamp::from_micros(micros)
     }
 
-    #[test]
-    fn counts_follow_the_events_and_views_stay_as_they_were() {
-        let mut names = NamespaceStatistics::default();
-        let mut model: BTreeMap<String, (u64, i64)> = BTreeMap::new();
-        let mut stored: BTreeMap<String, (u64, i64)> = BTreeMap::new();
-        let mut before = names.view();
-        let mut seed = 3_u64;
-        for time in 1..20_000_i64 {
-            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            let name = format!("n{}", (seed >> 33) % 100);
-            let held = model.get(&name).map_or(0, |(held, _)| *held);
-            let applied = match (seed >> 50) % 3 {
-                0 if held > 0 => Applied::Deleted,
-                1 if held > 0 => Applied::Updated,
-                _ => Applied::Created,
+    /// What namespaces hold, and the times of last events by namespace or by id without one.
+    #[derive(Default)]
+    struct Model {
+        ids: BTreeMap<String, i64>,
+        held: BTreeMap<String, (u64, i64)>,
+        last_times: BTreeMap<String, i64>,
+    }
+
+    impl Model {
+        /// One event; returns what it did to its entity.
+        fn apply(&mut self, id: &str, deletes: bool, time: i64) -> Applied {
+            let existed = self.ids.contains_key(id);
+            let applied = match (existed, deletes) {
+                (true, true) => Applied::Deleted,
+                (true, false) => Applied::Updated,
+                (false, true) => Applied::Absent,
+                (false, false) => Applied::Created,
             };
-            names.count(&format!("{name}/x"), applied, at(time));
-            let entry = model.entry(name.clone()).or_default();
-            entry.1 = time;
+            if deletes {
+                self.ids.remove(id);
+            } else {
+                self.ids.insert(id.to_owned(), time);
+            }
+            let scope = namespace_of(id).unwrap_or(id);
+            self.last_times.insert(scope.to_owned(), time);
+            let Some(name) = namespace_of(id) else {
+                return applied;
+            };
+            let held = self.held.entry(name.to_owned()).or_default();
+            held.1 = time;
             match applied {
-                Applied::Created => entry.0 += 1,
-                Applied::Deleted => entry.0 -= 1,
+                Applied::Created => held.0 += 1,
+                Applied::Deleted => held.0 -= 1,
                 Applied::Updated | Applied::Absent => {}
             }
-            if entry.0 == 0 {
-                model.remove(&name);
+            if held.0 == 0 {
+                self.held.remove(name);
             }
-            if time % 777 == 0 {
-                let now = names.view();
-                for record in now.changes_since(&before).records() {
-                    let name = record.id.trim_start_matches(BOOKKEEPING_PREFIX).to_owned();
-                    match record.body {
-                        None => stored.remove(&name),
-                        Some(_) => stored.insert(name, (record.version, record.time_micros)),
-                    };
-                }
-                before = now;
-                assert_eq!(stored, model, "what checkpoints keep adds up");
+            applied
+        }
+
+        /// Holds statistics to all of it.
+        fn check(&self, names: &mut NamespaceStatistics) {
+            let entries: BTreeMap<_, _> = names
+                .view()
+                .entries()
+                .map(|it| {
+                    (
+                        it.name.to_string(),
+                        (it.entities, it.last_updated.as_micros()),
+                    )
+                })
+                .collect();
+            assert_eq!(entries, self.held);
+            for (scope, last) in &self.last_times {
+                let id = if scope.starts_with('n') {
+                    format!("{scope}/x")
+                } else {
+                    scope.clone()
+                };
+                let last_updated = self.ids.get(&id).map(|time| at(*time));
+                assert_eq!(names.floor(&id, last_updated), at(*last), "{id}");
             }
         }
-        let counted: BTreeMap<_, _> = names
-            .view()
-            .entries()
-            .map(|it| {
-                (
-                    it.name.to_string(),
-                    (it.entities, it.last_updated.as_micros()),
-                )
-            })
-            .collect();
-        assert_eq!(counted, model);
-        assert_eq!(names.places.len(), model.len());
+    }
+
+    /// Takes in what a checkpoint writes.
+    fn store(stored: &mut BTreeMap<String, (u64, i64)>, changes: &BookkeepingChanges) {
+        for record in changes.records() {
+            let id = record.id.to_owned();
+            match record.body {
+                None => stored.remove(&id),
+                Some(_) => stored.insert(id, (record.version, record.time_micros)),
+            };
+        }
+    }
+
+    #[test]
+    fn counts_and_floors_follow_the_events_and_checkpoints_keep_them() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut names = NamespaceStatistics::default();
+        let mut model = Model::default();
+        let mut stored: BTreeMap<String, (u64, i64)> = BTreeMap::new();
+        let mut before = names.bookkeeping();
+        let mut clock = 1_000_000_i64;
+        for step in 1..20_000 {
+            clock += match random.u8(..100) {
+                0 => 50_000,
+                1 => -45_000,
+                _ => random.i64(-2..20),
+            };
+            let id = match random.u8(..4) {
+                0 => format!("solo{}", random.u8(..20)),
+                _ => format!("n{}/{}", random.u8(..100), random.u8(..2)),
+            };
+            let last_updated = model.ids.get(&id).map(|time| at(*time));
+            let time = at(clock).max(names.floor(&id, last_updated));
+            let scope = namespace_of(&id).unwrap_or(&id);
+            let last = model.last_times.get(scope).copied();
+            assert_eq!(time.as_micros(), last.map_or(clock, |last| last.max(clock)));
+            let applied = model.apply(&id, random.bool(), time.as_micros());
+            names.count(&id, applied, time);
+            if step % 777 == 0 {
+                let now = names.bookkeeping();
+                store(&mut stored, &now.changes_since(&before));
+                before = now;
+                model.check(&mut names);
+                let mut restored = NamespaceStatistics::default();
+                for (id, (entities, time)) in &stored {
+                    let about = Bookkeeping::of(id).expect("no entity");
+                    restored.install(about, *entities, at(*time));
+                }
+                model.check(&mut restored);
+            }
+        }
+        assert_eq!(names.places.len(), model.held.len());
     }
 
     #[test]

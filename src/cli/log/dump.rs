@@ -201,11 +201,13 @@ impl<W: Write> Dump<W> {
     }
 
     fn record(&mut self, log: InspectedLog<'_>, record: &Record<'_>) -> ControlFlow<()> {
-        // Neither sequences nor times fall within a log.
-        if record.sequence > self.filter.to || record.time_micros > self.filter.until_micros {
+        if record.sequence > self.filter.to {
             return ControlFlow::Break(());
         }
-        if record.time_micros < self.filter.since_micros {
+        // Times may fall from one record to the next, unlike sequences.
+        if record.time_micros < self.filter.since_micros
+            || record.time_micros > self.filter.until_micros
+        {
             return ControlFlow::Continue(());
         }
         if let Some(gap) = record.gap() {

@@ -43,7 +43,7 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 pub struct CheckpointMeta {
     /// The last record that the state contains.
     pub through: Sequence,
-    /// Its time, Unix microseconds.
+    /// The latest time of a record that the state contains, Unix microseconds.
     pub time_micros: i64,
     /// Events that the state has seen.
     pub events: u64,

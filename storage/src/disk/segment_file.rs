@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::files::{self, at};
 use super::layout;
@@ -21,6 +21,29 @@ pub(crate) struct SegmentEntry {
     pub(crate) header: SegmentHeader,
     /// The activation part, where it was whole when the header was read.
     pub(crate) activation: Option<Activation>,
+    /// The times of its records, once somebody has asked for them after it was closed.
+    pub(crate) times: Arc<OnceLock<TimeRange>>,
+}
+
+/// The times of all records of a segment lie in this, Unix microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeRange {
+    pub(crate) earliest_micros: i64,
+    pub(crate) latest_micros: i64,
+}
+
+impl TimeRange {
+    /// Of no record.
+    pub(crate) const EMPTY: Self = Self {
+        earliest_micros: i64::MAX,
+        latest_micros: i64::MIN,
+    };
+
+    /// Widens it to a time.
+    pub(crate) fn add(&mut self, time_micros: i64) {
+        self.earliest_micros = self.earliest_micros.min(time_micros);
+        self.latest_micros = self.latest_micros.max(time_micros);
+    }
 }
 
 impl SegmentEntry {
@@ -69,6 +92,7 @@ impl SegmentEntry {
             path: path.into(),
             header,
             activation: Activation::decode(&page, header.salt.seed()),
+            times: Arc::default(),
         })
     }
 }

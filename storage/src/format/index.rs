@@ -2,36 +2,43 @@
 //!
 //! ```text
 //! 0       8         12       16         24     32        40     48     56      64    68
-//! | magic | version | scheme | identity | salt | ordinal | base | next | count | crc | zero |
+//! | magic | version | scheme | identity | salt | ordinal | base | next | count | latest i64 |
 //!
-//! 72                              72 + 16 rows
+//! 72    76     80
+//! | crc | zero |
+//!
+//! 80                              80 + 24 rows
 //! | row | row | ... one per block | block 0: 256 entries | block 1 | ... | the last, shorter |
 //!
-//! row:   | first key u64 | crc of the block u32 | mark u32 |
+//! row:   | first key u64 | crc of the block u32 | mark u32 | earliest i64 |
 //! entry: | key u64 | place u32 |        ascending by key, then by place
 //! ```
 //!
-//! A *place* is a record's offset in its segment, divided by 8. The *mark* of row `i` is the place of the segment's
-//! record number `256 i`: it leads from a sequence or a time to a record without reading all before it.
+//! A *place* is a record's offset in its segment, divided by 8. The *mark* of row `i` is the place of
+//! the segment's record number `256 i`: it leads from a sequence to a record without reading all
+//! before it. *Earliest* is the earliest time of the 256 records from the mark on, *latest* the
+//! latest time of the segment. Times may fall within a segment, so neither follows from one record.
 //!
-//! `crc` covers the salt, the head before it and the table; a block's covers the salt and the block. So a look-up
-//! checks what it reads and no more. The file is a cache: what does not check out is made anew.
+//! `crc` covers the salt, the head before it and the table; a block's covers the salt and the block.
+//! So a look-up checks what it reads and no more. The file is a cache: what does not check out, or is
+//! of another version, is made anew.
 
 use super::record::RECORD_ALIGN;
-use super::{CrcSeed, Identity, Salt, put, read_u32, read_u64};
+use super::{CrcSeed, Identity, Salt, put, read_i64, read_u32, read_u64};
 use crate::Sequence;
 
 /// Bytes before the table.
-pub(crate) const INDEX_HEAD_BYTES: usize = 72;
+pub(crate) const INDEX_HEAD_BYTES: usize = 80;
 /// Bytes of a row of the table.
-pub(crate) const ROW_BYTES: usize = 16;
+pub(crate) const ROW_BYTES: usize = 24;
 /// Bytes of an entry.
 pub(crate) const ENTRY_BYTES: usize = 12;
 /// Entries in every block but the last, and records from mark to mark: a block is what a look-up reads at least,
-/// and a row of 16 bytes for 256 records is what it reads of every segment.
+/// and a row of 24 bytes for 256 records is what it reads of every segment.
 pub(crate) const BLOCK_ENTRIES: usize = 256;
 
-const INDEX_VERSION: u32 = 1;
+/// Version 1 had no times.
+const INDEX_VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"\x8fFLUXIX\n";
 const VERSION: usize = 8;
 const SCHEME: usize = 12;
@@ -41,7 +48,8 @@ const ORDINAL: usize = 32;
 const BASE: usize = 40;
 const NEXT: usize = 48;
 const COUNT: usize = 56;
-const CRC: usize = 64;
+const LATEST: usize = 64;
+const CRC: usize = 72;
 
 const _: () = assert!(CRC + size_of::<u32>() <= INDEX_HEAD_BYTES);
 const _: () = assert!(ENTRY_BYTES == size_of::<u64>() + size_of::<u32>());
@@ -60,6 +68,8 @@ pub(crate) struct IndexHead {
     pub(crate) next: Sequence,
     /// Records in it, and so entries.
     pub(crate) count: u64,
+    /// The latest time of a record in it, Unix microseconds; `i64::MIN` if there is none.
+    pub(crate) latest_micros: i64,
 }
 
 /// What the table says of one block.
@@ -70,6 +80,8 @@ pub(crate) struct Row {
     pub(crate) crc: u32,
     /// The place of the segment's record with this row's number times [`BLOCK_ENTRIES`].
     pub(crate) mark: Place,
+    /// The earliest time of the records from the mark to the next, Unix microseconds.
+    pub(crate) earliest_micros: i64,
 }
 
 /// Where a record begins in its segment, in units of [`RECORD_ALIGN`]. Ascends with the sequence.
@@ -112,6 +124,7 @@ impl IndexHead {
         put(&mut head, BASE, self.base.get().to_le_bytes());
         put(&mut head, NEXT, self.next.get().to_le_bytes());
         put(&mut head, COUNT, self.count.to_le_bytes());
+        put(&mut head, LATEST, self.latest_micros.to_le_bytes());
         let mut hasher = self.salt.seed().hasher();
         hasher.update(head.split_at(CRC).0);
         hasher.update(table);
@@ -131,6 +144,7 @@ impl IndexHead {
             base: Sequence::new(read_u64(head, BASE)?),
             next: Sequence::new(read_u64(head, NEXT)?),
             count: read_u64(head, COUNT)?,
+            latest_micros: read_i64(head, LATEST)?,
         })
     }
 
@@ -156,6 +170,7 @@ impl Row {
         put(&mut row, 0, self.first_key.to_le_bytes());
         put(&mut row, 8, self.crc.to_le_bytes());
         put(&mut row, 12, self.mark.0.to_le_bytes());
+        put(&mut row, 16, self.earliest_micros.to_le_bytes());
         row
     }
 
@@ -167,6 +182,7 @@ impl Row {
                 first_key: read_u64(row, 0)?,
                 crc: read_u32(row, 8)?,
                 mark: Place(read_u32(row, 12)?),
+                earliest_micros: read_i64(row, 16)?,
             })
         };
         rows.iter().filter_map(fields).collect()
@@ -213,25 +229,27 @@ mod tests {
             base: Sequence::new(300),
             next: Sequence::new(557),
             count: 257,
+            latest_micros: -2,
         }
     }
 
     #[test]
     fn an_index_head_has_these_bytes() {
         let mut expected = b"\x8fFLUXIX\n".to_vec();
-        expected.extend([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
         expected.extend([
             4, 0, 0, 0, 0, 0, 0, 0, 0x2c, 1, 0, 0, 0, 0, 0, 0, 0x2d, 2, 0, 0, 0, 0, 0, 0,
         ]);
         expected.extend([1, 1, 0, 0, 0, 0, 0, 0]);
+        expected.extend([0xfe, 255, 255, 255, 255, 255, 255, 255]);
         expected.extend(GOLDEN_CRC);
         expected.extend([0; 4]);
         assert_eq!(sample().encode(b"table").as_slice(), expected);
-        assert_eq!(sample().sizes(), Some((2, 72 + 2 * 16 + 257 * 12)));
+        assert_eq!(sample().sizes(), Some((2, 80 + 2 * 24 + 257 * 12)));
     }
 
-    const GOLDEN_CRC: [u8; 4] = [0x62, 0xd8, 0xc2, 0x27];
+    const GOLDEN_CRC: [u8; 4] = [0x88, 0x31, 0xb2, 0xfc];
 
     #[test]
     fn rows_and_entries_come_back() {
@@ -239,6 +257,7 @@ mod tests {
             first_key: u64::MAX - 1,
             crc: 7,
             mark: Place(512),
+            earliest_micros: -3,
         };
         let entry = Entry {
             key: 1 << 40,
@@ -248,7 +267,8 @@ mod tests {
         assert_eq!(
             row.encode(),
             [
-                254, 255, 255, 255, 255, 255, 255, 255, 7, 0, 0, 0, 0, 2, 0, 0
+                254, 255, 255, 255, 255, 255, 255, 255, 7, 0, 0, 0, 0, 2, 0, 0, 253, 255, 255, 255,
+                255, 255, 255, 255
             ]
         );
         assert_eq!(

@@ -37,8 +37,7 @@ pub struct LogStart {
     pub first_ordinal: u64,
     /// The first sequence that was kept; every one before it was removed.
     pub first_sequence: Sequence,
-    /// No removed record is later than this, and no kept one earlier: Unix microseconds. `i64::MIN` where no
-    /// record was removed.
+    /// No removed record is later than this, Unix microseconds. `i64::MIN` if no record was removed.
     pub time_micros: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The keys and places of the active segment's records, in memory.
+//! The keys and places of the active segment's records, and the range of their times, in memory.
 //!
 //! Kept in chunks of fixed size: noting a record never moves what was noted, and a snapshot shares the full chunks
 //! and copies the last. A record takes [`KEY_BYTES`] here and at least 32 bytes in its segment, so the notes of a
@@ -8,8 +8,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::IndexKey;
+use crate::disk::segment_file::TimeRange;
 use crate::format::CrcSeed;
-use crate::format::index::{Entry, Place};
+use crate::format::index::{BLOCK_ENTRIES, Entry, Place};
 use crate::format::walk::{Position, expected_record};
 
 /// Records of one chunk: 48 KiB, which a snapshot copies in a few microseconds and the allocator reuses.
@@ -24,6 +25,12 @@ const _: () = assert!(KEY_BYTES == 12);
 pub(crate) struct IndexBuilder {
     full: Vec<Arc<Chunk>>,
     last: Chunk,
+    /// For each [`BLOCK_ENTRIES`] records the earliest time. A record that was forgotten may have
+    /// been the earliest: a time may be too early, never too late.
+    earliest_micros: Vec<i64>,
+    /// The latest time; for the same reason it may be too late, never too early. 0 means nothing
+    /// while there is no record.
+    latest_micros: i64,
 }
 
 /// Keys and places apart, so that neither pads the other and a search reads only keys.
@@ -50,7 +57,8 @@ impl Chunk {
 
 impl IndexBuilder {
     /// Adds the next record. Allocates once per chunk.
-    pub(crate) fn push(&mut self, key: u64, offset: usize) {
+    pub(crate) fn push(&mut self, key: u64, offset: usize, time_micros: i64) {
+        self.push_time(time_micros);
         self.last.keys.push(key);
         self.last.places.push(Place::of(offset));
         if self.last.is_full() {
@@ -67,7 +75,8 @@ impl IndexBuilder {
     ) -> (Self, Position) {
         let mut builder = Self::default();
         while let Some(stored) = expected_record(bytes, seed, position) {
-            builder.push(key.of_record(&stored.record), position.offset);
+            let time_micros = stored.record.time_micros;
+            builder.push(key.of_record(&stored.record), position.offset, time_micros);
             position.offset += stored.bytes;
             position.next = stored.record.sequence.next();
         }
@@ -83,6 +92,38 @@ impl IndexBuilder {
         let end = Place::of(end);
         while self.len() > 0 && self.place(self.len() - 1) >= end {
             self.pop();
+        }
+        let blocks = self.len().div_ceil(BLOCK_ENTRIES);
+        self.earliest_micros.truncate(blocks);
+    }
+
+    fn push_time(&mut self, time_micros: i64) {
+        let len = self.len();
+        self.latest_micros = if len == 0 {
+            time_micros
+        } else {
+            self.latest_micros.max(time_micros)
+        };
+        match self.earliest_micros.get_mut(len / BLOCK_ENTRIES) {
+            Some(earliest) => *earliest = time_micros.min(*earliest),
+            None => self.earliest_micros.push(time_micros),
+        }
+    }
+
+    /// The earliest time of the records from number `block` times [`BLOCK_ENTRIES`] on, at the latest.
+    pub(crate) fn earliest_micros(&self, block: usize) -> i64 {
+        self.earliest_micros.get(block).copied().unwrap_or(i64::MAX)
+    }
+
+    /// The times of all records lie in this.
+    pub(crate) fn times(&self) -> TimeRange {
+        if self.len() == 0 {
+            return TimeRange::EMPTY;
+        }
+        let earliest = self.earliest_micros.iter().copied();
+        TimeRange {
+            earliest_micros: earliest.min().unwrap_or(i64::MIN),
+            latest_micros: self.latest_micros,
         }
     }
 
@@ -145,7 +186,7 @@ mod tests {
     fn filled(count: usize) -> IndexBuilder {
         let mut builder = IndexBuilder::default();
         for number in 0..count {
-            builder.push(number as u64 % 10, 4096 + number * 32);
+            builder.push(number as u64 % 10, 4096 + number * 32, 0);
         }
         builder
     }
@@ -189,7 +230,7 @@ mod tests {
         let mut builder = filled(2 * CHUNK_RECORDS + 7);
         let snapshot = builder.clone();
         for _ in 0..CHUNK_RECORDS {
-            builder.push(1, 8);
+            builder.push(1, 8, 0);
         }
         assert_eq!(snapshot.len(), 2 * CHUNK_RECORDS + 7);
         assert!(Arc::ptr_eq(&snapshot.full[0], &builder.full[0]));
@@ -205,12 +246,42 @@ mod tests {
             builder.cut(4096 + len * 32);
             assert_eq!(builder.len(), len);
             assert!(builder.entries().eq(all.entries().take(len)), "{len}");
-            builder.push(3, 8);
+            builder.push(3, 8, 0);
             assert_eq!(builder.len(), len + 1);
         }
         let mut builder = all;
         builder.cut(4096 + (end + 1) * 32);
         assert_eq!(builder.len(), end);
+    }
+
+    #[test]
+    fn times_are_the_earliest_of_each_block_and_the_range_of_all() {
+        let mut builder = IndexBuilder::default();
+        assert_eq!(builder.times(), TimeRange::EMPTY);
+        for number in 0..3 * BLOCK_ENTRIES {
+            let time = i64::try_from(number).unwrap();
+            // One in the second block is far too late, one in the third too early.
+            let time = match number {
+                300 => 1_000_000,
+                600 => 100,
+                _ => 1000 + time,
+            };
+            builder.push(1, 4096 + number * 32, time);
+        }
+        let earliest: Vec<i64> = (0..4).map(|block| builder.earliest_micros(block)).collect();
+        assert_eq!(earliest, [1000, 1256, 100, i64::MAX]);
+        let times = |earliest_micros, latest_micros| TimeRange {
+            earliest_micros,
+            latest_micros,
+        };
+        assert_eq!(builder.times(), times(100, 1_000_000));
+        // What is forgotten may leave its time behind, but no block.
+        builder.cut(4096 + 2 * BLOCK_ENTRIES * 32);
+        assert_eq!(builder.times(), times(1000, 1_000_000));
+        builder.cut(0);
+        assert_eq!(builder.times(), TimeRange::EMPTY);
+        builder.push(1, 8, -5);
+        assert_eq!(builder.times(), times(-5, -5));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{IndexBuilder, IndexKey, IndexedSegment, Mismatch};
 use crate::StorageError;
 use crate::disk::files;
 use crate::disk::layout;
-use crate::disk::segment_file::SegmentEntry;
+use crate::disk::segment_file::{SegmentEntry, TimeRange};
 use crate::format::CrcSeed;
 use crate::format::header::SegmentHeader;
 use crate::format::index::{
@@ -41,6 +41,7 @@ pub(crate) struct IndexFile {
     span: Span,
     count: usize,
     rows: Vec<Row>,
+    latest_micros: i64,
 }
 
 impl IndexFile {
@@ -49,6 +50,12 @@ impl IndexFile {
         Self::open_of(&segment.path, &segment.header, |scheme| {
             scheme == key.scheme
         })
+    }
+
+    /// The range of the times of a segment's records, which an index by whatever keys knows.
+    pub(crate) fn times_of(segment: &SegmentEntry, span: Span) -> Option<TimeRange> {
+        let file = Self::open_of(&segment.path, &segment.header, |_| true)?;
+        (file.span == span).then(|| file.times())
     }
 
     /// Whether a segment's index, by whatever keys, is whole and covers just these sequences. Reads all of it.
@@ -92,6 +99,7 @@ impl IndexFile {
             },
             count: usize::try_from(head.count).ok()?,
             rows: Row::decode_all(&table),
+            latest_micros: head.latest_micros,
         })
     }
 
@@ -107,6 +115,24 @@ impl IndexFile {
     /// The place of record number `index` times [`BLOCK_ENTRIES`].
     pub(crate) fn mark(&self, index: usize) -> Place {
         self.rows.get(index).map_or(Place::END, |row| row.mark)
+    }
+
+    /// The earliest time of the records from number `block` times [`BLOCK_ENTRIES`] on.
+    pub(crate) fn earliest_micros(&self, block: usize) -> i64 {
+        self.rows
+            .get(block)
+            .map_or(i64::MAX, |row| row.earliest_micros)
+    }
+
+    /// The times of all records lie in this.
+    pub(crate) fn times(&self) -> TimeRange {
+        let earliest = self.rows.iter().map(|row| row.earliest_micros);
+        earliest
+            .min()
+            .map_or(TimeRange::EMPTY, |earliest_micros| TimeRange {
+                earliest_micros,
+                latest_micros: self.latest_micros,
+            })
     }
 
     /// The places before `below` of the records whose key is in `keys`, in no order. Reads the blocks that may
@@ -206,6 +232,7 @@ fn write_as(
             first_key: Entry::decode_all(block).next().map_or(0, |first| first.key),
             crc: block_crc(seed, block),
             mark: builder.place(row * BLOCK_ENTRIES),
+            earliest_micros: builder.earliest_micros(row),
         };
         table.extend(row.encode());
         if blocks.len() >= BLOCKS_PER_WRITE * BLOCK_BYTES {
@@ -224,6 +251,7 @@ fn write_as(
         base: segment.span.base,
         next: segment.span.next,
         count: builder.len() as u64,
+        latest_micros: builder.times().latest_micros,
     };
     let beginning = [head.encode(&table).as_slice(), &table].concat();
     files::write_at("write", (&file, path), &beginning, 0)

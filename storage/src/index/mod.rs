@@ -18,6 +18,7 @@
 //! | `job` | writing an index file on a helper thread |
 //! | `merged_runs` | several sorted runs as one |
 //! | `newest` | places in descending order, sorted only as far as they are taken |
+//! | `times` | the earliest and the latest time of a closed segment |
 //!
 //! Invariants:
 //! - an index file is a cache: it is never flushed and may be deleted. A reader checks its checksums and every
@@ -33,19 +34,21 @@ mod file;
 mod job;
 mod merged_runs;
 mod newest;
+mod times;
 
 pub(crate) use builder::IndexBuilder;
 pub(crate) use file::{IndexFile, write};
 pub use job::IndexJob;
 pub use merged_runs::MergedRuns;
 pub(crate) use newest::Newest;
+pub(crate) use times::time_range;
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use crate::disk::segment_file::SegmentEntry;
+use crate::disk::segment_file::{SegmentEntry, TimeRange};
 use crate::format::CrcSeed;
-use crate::format::index::Place;
+use crate::format::index::{BLOCK_ENTRIES, Place};
 use crate::format::record::{StoredRecord, decode};
 use crate::sequence::Span;
 use crate::{Record, Sequence};
@@ -105,16 +108,81 @@ pub(crate) enum SegmentIndex<'a> {
     Memory(Cow<'a, IndexBuilder>),
 }
 
-/// A record that was looked for by its sequence or time.
+/// A record that was looked for by its sequence.
 #[derive(Debug)]
-pub(crate) struct Sought<'a> {
+pub(crate) struct Sought {
     pub(crate) place: Place,
     /// The sequence that follows the record before it.
     pub(crate) expected: Sequence,
-    pub(crate) record: Record<'a>,
 }
 
 impl SegmentIndex<'_> {
+    /// The last record in a segment's `bytes` that is not later than a time and comes before `before`.
+    /// Times may fall, so that the blocks are asked from the last one on. Cost: a comparison for
+    /// each block, and a walk through each that may have such a record.
+    pub(crate) fn last_until(
+        &self,
+        bytes: &[u8],
+        (seed, span): (CrcSeed, Span),
+        (time_micros, before): (i64, Sequence),
+    ) -> Result<Option<Sequence>, Mismatch> {
+        for block in (0..self.block_count()).rev() {
+            if self.earliest_micros(block) > time_micros {
+                continue;
+            }
+            let mut offset = self.block_place(block).offset();
+            let mut last = None;
+            for _ in 0..BLOCK_ENTRIES {
+                let stored = bytes.get(offset..).and_then(|rest| decode(rest, seed));
+                let stored = stored.filter(|stored| span.contains(stored.record.sequence));
+                let StoredRecord { record, bytes, .. } = stored.ok_or(Mismatch)?;
+                if record.sequence >= before {
+                    break;
+                }
+                if record.time_micros <= time_micros {
+                    last = Some(record.sequence);
+                }
+                if record.sequence.next() == span.next {
+                    break;
+                }
+                offset += bytes;
+            }
+            if last.is_some() {
+                return Ok(last);
+            }
+        }
+        Ok(None)
+    }
+
+    fn block_count(&self) -> usize {
+        match self {
+            Self::File(file) => file.mark_count(),
+            Self::Memory(builder) => builder.len().div_ceil(BLOCK_ENTRIES),
+        }
+    }
+
+    fn block_place(&self, block: usize) -> Place {
+        match self {
+            Self::File(file) => file.mark(block),
+            Self::Memory(builder) => builder.place(block * BLOCK_ENTRIES),
+        }
+    }
+
+    /// The times of all records lie in this.
+    pub(crate) fn times(&self) -> TimeRange {
+        match self {
+            Self::File(file) => file.times(),
+            Self::Memory(builder) => builder.times(),
+        }
+    }
+
+    fn earliest_micros(&self, block: usize) -> i64 {
+        match self {
+            Self::File(file) => file.earliest_micros(block),
+            Self::Memory(builder) => builder.earliest_micros(block),
+        }
+    }
+
     /// The places before `below` of the records whose key is in `keys`, in no order.
     pub(crate) fn gather(
         &self,
@@ -144,13 +212,13 @@ impl SegmentIndex<'_> {
     /// The first record in a segment's `bytes` that is not `before` what is looked for; `None` where all are.
     /// `before` holds for the records up to some point and for none after it. Cost: a binary search over the
     /// marks, and a walk from one to the next.
-    pub(crate) fn seek<'a>(
+    pub(crate) fn seek(
         &self,
-        bytes: &'a [u8],
+        bytes: &[u8],
         (seed, span): (CrcSeed, Span),
         before: impl Fn(&Record<'_>) -> bool,
-    ) -> Result<Option<Sought<'a>>, Mismatch> {
-        let read = |place: Place| -> Result<StoredRecord<'a>, Mismatch> {
+    ) -> Result<Option<Sought>, Mismatch> {
+        let read = |place: Place| -> Result<StoredRecord<'_>, Mismatch> {
             let stored = bytes
                 .get(place.offset()..)
                 .and_then(|rest| decode(rest, seed));
@@ -174,11 +242,7 @@ impl SegmentIndex<'_> {
                 ..
             } = read(place)?;
             if !before(&record) {
-                return Ok(Some(Sought {
-                    place,
-                    expected,
-                    record,
-                }));
+                return Ok(Some(Sought { place, expected }));
             }
             expected = record.sequence.next();
             if expected == span.next {

@@ -255,7 +255,8 @@ impl Log {
             payload,
         };
         let key = self.place.options.index_key.of_record(&record);
-        self.index_builder.push(key, self.active.end());
+        let end = self.active.end();
+        self.index_builder.push(key, end, time_micros);
         self.active.append(record, self.durable);
         self.appended = sequence;
         Ok(sequence)
@@ -588,16 +589,11 @@ impl Log {
         let floor = self
             .removed
             .map_or(i64::MIN, |log_start| log_start.time_micros);
-        let following = self.sealed.iter().skip(1);
-        let following = following.map(|segment| (&segment.entry, segment.base));
-        let active = (&self.active.entry, self.active_base);
-        let pairs = self.sealed.iter().zip(following.chain([active]));
+        let following = self.sealed.iter().skip(1).map(|segment| segment.base);
+        let pairs = self.sealed.iter().zip(following.chain([self.active_base]));
         pairs
-            .take_while(|(_, (_, next))| *next <= below)
-            .map(|(segment, (following, next))| {
-                let first = (&segment.entry, segment.base);
-                ClosedSegment::new(first, (Some(following), next), floor)
-            })
+            .take_while(|(_, next)| *next <= below)
+            .map(|(segment, next)| ClosedSegment::new(&segment.entry, (segment.base, next), floor))
             .collect()
     }
 

@@ -13,22 +13,19 @@
 //! This module does not know what a checkpoint covers: whoever retires segments holds the state through the last
 //! of them somewhere else, durably.
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::files::{self, at};
 use crate::disk::layout;
 use crate::disk::lock::DirLock;
 use crate::disk::segment_file::SegmentEntry;
-use crate::disk::segment_file::map;
-use crate::format::header::{HEADER_BYTES, LogId};
+use crate::format::header::LogId;
 use crate::format::log_start::LogStart;
-use crate::format::record::{RECORD_HEAD_BYTES, decode, record_len};
 use crate::format::slot::Owner;
-use crate::format::walk::{Position, walk_segment};
+use crate::index::time_range;
 use crate::log::log_files::LogFiles;
 use crate::log::log_start_file::{LogStartFile, read_log_start, write_log_start};
+use crate::sequence::Span;
 use crate::{Sequence, StorageError};
 
 /// A segment that nothing is appended to any more.
@@ -43,8 +40,6 @@ pub struct ClosedSegment {
     /// The first record after it. The segment is empty where that is `first`.
     pub next: Sequence,
     entry: SegmentEntry,
-    /// The segment after it, where there is one.
-    following: Option<SegmentEntry>,
     /// The time of what retention removed before, `i64::MIN` where nothing was.
     floor_micros: i64,
 }
@@ -80,8 +75,8 @@ pub struct RetireJob {
 
 impl ClosedSegment {
     pub(crate) fn new(
-        (entry, first): (&SegmentEntry, Sequence),
-        (following, next): (Option<&SegmentEntry>, Sequence),
+        entry: &SegmentEntry,
+        (first, next): (Sequence, Sequence),
         floor_micros: i64,
     ) -> Self {
         Self {
@@ -90,98 +85,56 @@ impl ClosedSegment {
             first,
             next,
             entry: entry.clone(),
-            following: following.cloned(),
             floor_micros,
         }
     }
 
-    /// A time that no record up to the end of this segment is later than, and none after it earlier: Unix
-    /// microseconds. Where it has no records that is the time of what retention removed before, or `i64::MIN`.
-    /// Blocks: it is read from the record that follows, or where none does from the whole segment.
+    /// The latest time of its records, Unix microseconds. If it has none that is the time of what
+    /// retention removed before, or `i64::MIN`. Blocks: it is read from the segment's index, and if
+    /// there is none from the whole segment.
     ///
     /// # Errors
     ///
-    /// `DamagedRecord` where the segment had to be read and a record is missing; what reading it says.
-    pub fn time_micros(&self) -> Result<i64, StorageError> {
+    /// `DamagedRecord` if the segment had to be read and a record is missing; what reading it says.
+    pub fn latest_micros(&self) -> Result<i64, StorageError> {
         if self.is_empty() {
             return Ok(self.floor_micros);
         }
-        let following = self.following.as_ref().map(first_record_time);
-        match following.transpose()?.flatten() {
-            Some(time_micros) => Ok(time_micros),
-            None => self.last_record_time(),
-        }
+        let span = Span {
+            base: self.first,
+            next: self.next,
+        };
+        Ok(time_range(&self.entry, span)?.latest_micros)
     }
 
     fn is_empty(&self) -> bool {
         self.first == self.next
     }
-
-    fn last_record_time(&self) -> Result<i64, StorageError> {
-        let region = map(&self.entry)?;
-        let start = Position {
-            offset: HEADER_BYTES,
-            next: self.first,
-        };
-        let mut last = i64::MIN;
-        let seed = self.entry.header.salt.seed();
-        let walked = walk_segment(region.bytes(), seed, start, &mut |record| {
-            last = record.time_micros;
-            Ok::<(), std::convert::Infallible>(())
-        });
-        let end = match walked {
-            Ok(end) => end,
-            Err(never) => match never {},
-        };
-        if end.next < self.next {
-            return Err(StorageError::DamagedRecord {
-                path: self.entry.path.as_ref().into(),
-                offset: end.offset as u64,
-                sequence: end.next,
-                durable: self.next.previous(),
-            });
-        }
-        Ok(last)
-    }
-}
-
-/// The time of a segment's first record, `None` where it has none. By plain reads, because the segment may be
-/// the active one, which its log goes on writing.
-fn first_record_time(entry: &SegmentEntry) -> Result<Option<i64>, StorageError> {
-    let file = files::open_read(&entry.path)?;
-    files::read_single_pages(&file);
-    let mut head = [0; RECORD_HEAD_BYTES];
-    let offset = HEADER_BYTES as u64;
-    at("read", &entry.path, file.read_exact_at(&mut head, offset))?;
-    let room = entry.header.capacity - offset;
-    let Some(record_bytes) = record_len(&head).filter(|&len| len as u64 <= room) else {
-        return Ok(None);
-    };
-    let mut bytes = vec![0; record_bytes];
-    at("read", &entry.path, file.read_exact_at(&mut bytes, offset))?;
-    let stored = decode(&bytes, entry.header.salt.seed());
-    Ok(stored.map(|stored| stored.record.time_micros))
 }
 
 impl RetirePlan {
-    /// Which of a log's segments go, from the first on; `None` where all stay. Blocks: see
-    /// [`ClosedSegment::time_micros`]. Reads at most two segments more than go.
+    /// Which of a log's segments go, from the first on; `None` where all stay. A segment with one
+    /// record that is too late stays, and all after it: nothing is removed before its time. Blocks:
+    /// see [`ClosedSegment::latest_micros`]. Reads at most one segment more than go.
     ///
     /// # Errors
     ///
-    /// What [`ClosedSegment::time_micros`] says.
+    /// What [`ClosedSegment::latest_micros`] says.
     pub fn choose(
         segments: &[ClosedSegment],
         removal: Removal,
     ) -> Result<Option<Self>, StorageError> {
         let mut freed = 0;
         let mut last = None;
+        let mut latest_micros = i64::MIN;
         for segment in segments {
             let exceeds = freed < removal.excess_bytes;
-            if !exceeds && segment.time_micros()? >= removal.before_micros {
+            let segment_latest = segment.latest_micros()?;
+            if !exceeds && segment_latest >= removal.before_micros {
                 break;
             }
             freed += segment.bytes;
+            latest_micros = latest_micros.max(segment_latest).max(segment.floor_micros);
             last = Some(segment);
         }
         let Some(last) = last else {
@@ -192,16 +145,13 @@ impl RetirePlan {
             identity: last.entry.header.identity,
         };
         let dir = last.entry.path.parent();
-        // A log's last segments may be empty; then the time is that of what goes before them.
-        let mut going = segments.iter().rev();
-        let newest = going.find(|it| it.ordinal <= last.ordinal && !it.is_empty());
         Ok(Some(Self {
             dir: dir.expect("a segment lies in a directory").into(),
             owner,
             log_start: LogStart {
                 first_ordinal: last.ordinal + 1,
                 first_sequence: last.next,
-                time_micros: newest.unwrap_or(last).time_micros()?,
+                time_micros: latest_micros,
             },
             bytes: freed,
         }))
@@ -261,14 +211,10 @@ pub(crate) fn closed_segments(
     let floor = files
         .removed
         .map_or(i64::MIN, |log_start| log_start.time_micros);
-    let following = files.segments.iter().skip(1).map(Some).chain([None]);
     let nexts = bases.iter().skip(1).chain([&end]);
-    let entries = files.segments.iter().zip(following);
-    entries
-        .zip(bases.iter().zip(nexts))
-        .map(|((entry, following), (&first, &next))| {
-            ClosedSegment::new((entry, first), (following, next), floor)
-        })
+    let segments = files.segments.iter().zip(bases.iter().zip(nexts));
+    segments
+        .map(|(entry, (&first, &next))| ClosedSegment::new(entry, (first, next), floor))
         .collect()
 }
 

@@ -128,6 +128,7 @@ impl SegmentPlan {
                 path: path.into(),
                 header,
                 activation,
+                times: Arc::default(),
             },
             file,
         ))

@@ -356,7 +356,7 @@ fn drop_index(segment: &Path, quarantine: &Path) -> Result<(), StorageError> {
     files::remove_undurably(&index)
 }
 
-/// The time that a gap gets: that of the record before it, so that times never fall within a log.
+/// The time that a gap gets: that of the record before it.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     last_micros: i64,

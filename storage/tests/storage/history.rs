@@ -11,10 +11,10 @@ use flux_storage::{
     StorageError,
 };
 
-use crate::support::{Chance, Kept, SMALL, Scratch, append, payload, replace};
+use crate::support::{Chance, Kept, SMALL, Scratch, append, append_at, payload, replace};
 
 /// The first eight bytes of a payload, so that a test chooses keys.
-const KEYED: IndexKey = IndexKey {
+pub(crate) const KEYED: IndexKey = IndexKey {
     scheme: 1,
     of: |_, payload| key(payload),
 };
@@ -37,6 +37,17 @@ pub(crate) fn keyed(key: u64, len: usize) -> Vec<u8> {
 /// One of 24 keys, in three namespaces.
 pub(crate) fn some_key(chance: &mut Chance) -> u64 {
     chance.below(3) << 32 | chance.below(8)
+}
+
+/// A time for the next record: the clock goes on, and is wrong for a moment now and then, far ahead or
+/// far behind.
+pub(crate) fn some_time(log: &Log, chance: &mut Chance) -> i64 {
+    let time = i64::try_from(log.appended().next().get()).unwrap() * 1000;
+    match chance.below(40) {
+        0 => time + 400_000,
+        1 => time / 2,
+        _ => time,
+    }
 }
 
 /// The newest records with a key in `keys` below `before`, at most `count`.
@@ -126,8 +137,9 @@ pub(crate) fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Ch
         );
 
         let time = chance.below(last.get() * 1000 + 2000).cast_signed();
-        let later = shown.iter().find(|kept| kept.time_micros > time);
-        let expected = later.map_or_else(|| reader.end().next(), |kept| kept.sequence);
+        let until = shown.iter().rev().find(|kept| kept.time_micros <= time);
+        let first = first.min(reader.end().next());
+        let expected = until.map_or(first, |kept| kept.sequence.next());
         assert_eq!(
             reader.after_time(time).unwrap(),
             expected,
@@ -159,7 +171,9 @@ pub(crate) fn indexed_log(count: u64) -> (Scratch, Log, Vec<Kept>) {
     let mut records = Vec::new();
     for _ in 0..count {
         let len = usize::try_from(chance.below(40)).unwrap();
-        records.push(append(&mut log, &keyed(some_key(&mut chance), len)));
+        let time = some_time(&log, &mut chance);
+        let record = keyed(some_key(&mut chance), len);
+        records.push(append_at(&mut log, time, &record));
         log.flush_blocking().unwrap();
         while let Some(job) = log.index_job() {
             job.run().unwrap();
@@ -197,7 +211,8 @@ impl Story {
         for _ in 0..self.chance.below(80) {
             let len = usize::try_from(self.chance.below(60)).unwrap();
             let record = keyed(some_key(&mut self.chance), len);
-            self.records.push(append(&mut self.log, &record));
+            let time = some_time(&self.log, &mut self.chance);
+            self.records.push(append_at(&mut self.log, time, &record));
         }
     }
 

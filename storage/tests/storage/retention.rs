@@ -10,7 +10,8 @@ use flux_storage::{
     SealedGeneration, Sequence, StorageError,
 };
 
-use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
+use crate::history::KEYED;
+use crate::support::{Kept, SMALL, Scratch, append, append_at, payload, replace};
 
 const EQUAL: LogOptions = LogOptions {
     segment_bytes_max: 8192,
@@ -124,26 +125,26 @@ fn segments_go_by_age_or_by_bytes_and_never_out_of_order() {
         let bytes = expected.map_or(0, |log_start| (log_start.first_ordinal - 1) * 8192);
         assert_eq!(plan.map_or(0, |plan| plan.bytes()), bytes, "{removal:?}");
     };
-    // The record of sequence n has time 1000 n; a segment's time is that of the record after it.
+    // The record of sequence n has time 1000 n; a segment's time is that of its last record.
     let log_start = |count: u64| {
         let first_sequence = Sequence::new(count * PER_SEGMENT + 1);
         Some(LogStart {
             first_ordinal: count + 1,
             first_sequence,
-            time_micros: i64::try_from(first_sequence.get() * 1000).unwrap(),
+            time_micros: i64::try_from(count * PER_SEGMENT * 1000).unwrap(),
         })
     };
     check(0, i64::MIN, None);
-    check(0, 4000, None);
-    check(0, 4001, log_start(1));
-    check(0, 7000, log_start(1));
-    check(0, 7001, log_start(2));
+    check(0, 3000, None);
+    check(0, 3001, log_start(1));
+    check(0, 6000, log_start(1));
+    check(0, 6001, log_start(2));
     check(0, i64::MAX, log_start(4));
     check(1, i64::MIN, log_start(1));
     check(8192, i64::MIN, log_start(1));
     check(8193, i64::MIN, log_start(2));
-    check(8192, 7001, log_start(2));
-    check(16384, 4001, log_start(2));
+    check(8192, 6001, log_start(2));
+    check(16384, 3001, log_start(2));
     check(u64::MAX, i64::MIN, log_start(4));
     assert_eq!(
         RetirePlan::choose(
@@ -156,6 +157,41 @@ fn segments_go_by_age_or_by_bytes_and_never_out_of_order() {
         .unwrap(),
         None
     );
+}
+
+#[test]
+fn a_segment_goes_when_its_latest_record_is_old_enough_whichever_that_is() {
+    for index_key in [EQUAL.index_key, KEYED] {
+        let scratch = Scratch::new();
+        let options = LogOptions { index_key, ..EQUAL };
+        let (mut log, ..) = scratch.open(1, options).unwrap().log();
+        // The clock is far ahead at the second record, and back at the third.
+        let times = [1000, 90_000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000];
+        for (number, time) in (1..).zip(times) {
+            append_at(&mut log, time, &payload(number, 1300));
+        }
+        log.flush_blocking().unwrap();
+        while let Some(job) = log.index_job() {
+            job.run().unwrap();
+        }
+        let segments = log.removable(Sequence::new(u64::MAX));
+        let latest = segments.iter().map(|it| it.latest_micros().unwrap());
+        assert_eq!(latest.collect::<Vec<_>>(), [90_000, 5000, 8000]);
+        let check = |excess_bytes: u64, before_micros: i64, expected: Option<(u64, i64)>| {
+            let removal = Removal {
+                excess_bytes,
+                before_micros,
+            };
+            let plan = RetirePlan::choose(&segments, removal).unwrap();
+            let found = plan.map(|plan| plan.log_start());
+            let found = found.map(|it| (it.first_ordinal, it.time_micros));
+            assert_eq!(found, expected, "{removal:?}");
+        };
+        check(0, 90_000, None);
+        check(0, 90_001, Some((4, 90_000)));
+        // What bytes remove is as late as the latest of all that goes.
+        check(8193, i64::MIN, Some((3, 90_000)));
+    }
 }
 
 #[test]
@@ -216,7 +252,7 @@ fn what_was_removed_is_not_taken_for_the_beginning() {
         let place = data.0.take_log(0);
         let origin = place.origin().unwrap();
         assert_eq!(origin.first_sequence, Sequence::new(10));
-        assert_eq!(origin.removed.unwrap().time_micros, 10_000);
+        assert_eq!(origin.removed.unwrap().time_micros, 9000);
         let mut visited: Vec<Kept> = Vec::new();
         let opened = Log::open_from::<Infallible>(place, Sequence::new(from), |record| {
             visited.push(record.into());
@@ -490,7 +526,7 @@ fn a_sealed_log_may_go_entirely_and_sequences_go_on_after_it() {
         [3, 4, 5]
     );
     assert_eq!(
-        segments[2].time_micros().unwrap(),
+        segments[2].latest_micros().unwrap(),
         14_000,
         "of its last record"
     );
@@ -545,15 +581,15 @@ fn an_empty_segment_may_go_and_an_older_horizon_keeps_its_time() {
     let segments = log.removable(Sequence::new(u64::MAX));
     let firsts = segments.iter().map(|it| (it.first.get(), it.next.get()));
     assert_eq!(firsts.collect::<Vec<_>>(), [(1, 1), (1, 2)]);
-    assert_eq!(segments[0].time_micros().unwrap(), i64::MIN);
+    assert_eq!(segments[0].latest_micros().unwrap(), i64::MIN);
     retire(&mut log, 1).run().unwrap();
     log.close().unwrap();
     let (log, found) = reopen(&scratch).unwrap();
     assert_eq!(found, records);
     assert_eq!(log.removed().unwrap().time_micros, i64::MIN);
     assert_eq!(
-        log.removable(Sequence::new(3))[0].time_micros().unwrap(),
-        2000
+        log.removable(Sequence::new(3))[0].latest_micros().unwrap(),
+        1000
     );
 }
 

@@ -143,9 +143,14 @@ pub(crate) fn open_log(scratch: &Scratch) -> (Log, Recovery, Vec<Kept>) {
 /// Appends a record, making the spare that it may need.
 pub(crate) fn append(log: &mut Log, payload: &[u8]) -> Kept {
     let number = log.appended().next().get();
+    append_at(log, i64::try_from(number).unwrap() * 1000, payload)
+}
+
+/// The same at a time.
+pub(crate) fn append_at(log: &mut Log, time_micros: i64, payload: &[u8]) -> Kept {
+    let number = log.appended().next().get();
     // Every kind but the one of gaps.
     let kind = u8::try_from(number % 255).unwrap();
-    let time_micros = i64::try_from(number).unwrap() * 1000;
     loop {
         match log.append(kind, time_micros, payload) {
             Ok(sequence) => {

@@ -5,7 +5,7 @@
 //!
 //! read_backward   segment by segment from the newest: index → places of the keys → records
 //! read_forward    segment by segment from the one with the sequence, record by record
-//! after_time      binary search over the first records of the segments, then within one
+//! after_time      segment by segment from the newest: index → the last record that is early enough
 //! ```
 //!
 //! | file | |
@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::disk::lock::DirLock;
 use crate::disk::segment_file::SegmentEntry;
-use crate::index::{IndexBuilder, IndexKey, try_partition};
+use crate::index::{IndexBuilder, IndexKey};
 use crate::log::log_files::SealedSegment;
 use crate::sequence::Span;
 use crate::{LogStart, Record, ReplayError, Sequence, StorageError};
@@ -142,28 +142,24 @@ impl LogReader {
         Ok(())
     }
 
-    /// The first sequence whose record is later than a time, or the one after [`LogReader::end`] where none is.
-    /// Times must not fall within the log. Blocks; reads a few pages of a few segments.
+    /// The sequence after the last record that is not later than a time: all from there on are
+    /// later. Records before it may be later too, since the times of a log may fall. The first
+    /// sequence if all records are later. Blocks; reads a part of the index of each segment from the
+    /// newest on, until one has such a record.
     ///
     /// # Errors
     ///
     /// What is wrong with a segment that had to be read.
     pub fn after_time(&self, time_micros: i64) -> Result<Sequence, StorageError> {
-        let none = self.through.next();
-        let shown = |part: &Part<'_>| !part.span.is_empty() && part.span.base <= self.through;
-        let parts: Vec<Part<'_>> = (0..self.part_count())
-            .filter_map(|index| self.part(index))
-            .filter(shown)
-            .collect();
-        let early = try_partition(parts.len(), |index| {
-            parts[index].first_time().map(|first| first <= time_micros)
-        })?;
-        let Some(part) = early.checked_sub(1).and_then(|last| parts.get(last)) else {
-            return Ok(parts.first().map_or(none, |part| part.span.base));
-        };
-        let later = part.first_not(|record| record.time_micros <= time_micros)?;
-        // The next segment, if there is one, begins later than the time.
-        Ok(later.unwrap_or(part.span.next).min(none))
+        let before = self.through.next();
+        let shown = |part: &Part<'_>| !part.span.is_empty() && part.span.base < before;
+        let parts = (0..self.part_count()).rev();
+        for part in parts.filter_map(|index| self.part(index)).filter(shown) {
+            if let Some(last) = part.last_until(time_micros, before)? {
+                return Ok(last.next());
+            }
+        }
+        Ok(self.first_sequence().min(before))
     }
 
     fn part_count(&self) -> usize {

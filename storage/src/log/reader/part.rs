@@ -21,7 +21,7 @@ use crate::format::index::Place;
 use crate::format::record::decode;
 use crate::format::walk::{Position, walk_segment};
 use crate::index::{
-    self, IndexBuilder, IndexFile, IndexKey, IndexedSegment, Mismatch, Newest, SegmentIndex, Sought,
+    self, IndexBuilder, IndexFile, IndexKey, IndexedSegment, Mismatch, Newest, SegmentIndex,
 };
 use crate::sequence::Span;
 use crate::{Record, ReplayError, Sequence, StorageError};
@@ -189,29 +189,42 @@ impl Part<'_> {
         }
     }
 
-    /// The sequence of the first record that is not before what is looked for; `None` where all are.
-    pub(super) fn first_not(
+    /// The last record before `before` that is not later than a time.
+    pub(super) fn last_until(
         &self,
-        is_before: impl Fn(&Record<'_>) -> bool,
+        time_micros: i64,
+        before: Sequence,
     ) -> Result<Option<Sequence>, StorageError> {
+        // What is known of a closed segment saves opening its index.
+        let known = self
+            .entry
+            .times
+            .get()
+            .filter(|_| self.index_builder.is_none());
+        if known.is_some_and(|times| times.earliest_micros > time_micros) {
+            return Ok(None);
+        }
         let region = self.map()?;
         let seek = |index: &SegmentIndex<'_>| {
-            let sought = index.seek(region.bytes(), (self.seed(), self.span), &is_before)?;
-            Ok::<_, Mismatch>(sought.map(|sought: Sought<'_>| sought.record.sequence))
+            let place = (self.seed(), self.span);
+            index.last_until(region.bytes(), place, (time_micros, before))
         };
-        if let Some(Ok(sequence)) = self.index_at_hand().as_ref().map(seek) {
-            return Ok(sequence);
+        let index = match self.index_at_hand() {
+            Some(index) => index,
+            None => self.index_anew()?,
+        };
+        self.note_times(&index);
+        if let Ok(found) = seek(&index) {
+            return Ok(found);
         }
         seek(&self.index_anew()?).map_err(|Mismatch| self.damaged(HEADER_BYTES, self.span.base))
     }
 
-    /// The time of its first record.
-    pub(super) fn first_time(&self) -> Result<i64, StorageError> {
-        let region = self.map()?;
-        let first = self.record_at(region.bytes(), HEADER_BYTES);
-        first
-            .map(|record| record.time_micros)
-            .ok_or_else(|| self.damaged(HEADER_BYTES, self.span.base))
+    /// Keeps what an index says of a closed segment's times.
+    fn note_times(&self, index: &SegmentIndex<'_>) {
+        if self.index_builder.is_none() {
+            self.entry.times.get_or_init(|| index.times());
+        }
     }
 
     /// The index that is in memory or on disk.

@@ -302,14 +302,9 @@ impl Listing {
         let run = loaded.content.runs.first();
         let stated = source.activation.map(|activation| activation.base);
         let first = stated.or_else(|| run.map(|run| run.first));
-        Ok(match (first, run) {
-            // Nothing that was kept is earlier than the first that was.
-            (Some(first), Some(run)) if first <= after_base.first_sequence => LogStart {
-                first_ordinal: ordinal,
-                first_sequence: first,
-                time_micros: run.first_micros,
-            },
-            (Some(first), None) if first <= after_base.first_sequence => LogStart {
+        Ok(match first {
+            // Its time is the base's, which holds what was removed.
+            Some(first) if first <= after_base.first_sequence => LogStart {
                 first_ordinal: ordinal,
                 first_sequence: first,
                 ..after_base
