@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A command line for a Flux server. It needs bash, curl, awk and the basic file tools. `flux.sh help` lists the
-# commands, `flux.sh <command> --help` explains one of them.
+# A command line for a Flux server. It needs bash, curl, awk and the basic file tools. `flux.sh
+# help` lists the commands, `flux.sh <command> --help` explains one of them.
 #
-# Arguments arrive as they were given: strings are escaped as JSON; ids and filters are percent-encoded byte by byte.
-# JSON arguments are checked before anything is sent. Tokens go to curl through a file descriptor, because every user
-# of a machine can read command lines.
+# Arguments arrive as they were given: strings are escaped as JSON; ids and filters are
+# percent-encoded byte by byte. JSON arguments are checked before anything is sent. Tokens go to
+# curl through a file descriptor, because every user of a machine can read command lines.
 #
-# In a pipe the output is the bytes of the server. On a terminal it is laid out by the awk program PRETTY below and
-# not by jq, because jq before 1.7 changes numbers: it shows 23.50 as 23.5.
+# In a pipe the output is the bytes of the server. On a terminal it is laid out by the awk program
+# PRETTY below and not by jq, because jq before 1.7 changes numbers: it shows 23.50 as 23.5.
 #
-# Exit codes: 0 done; 1 the server refused (the call, or an item of a batch) or cannot be reached; 2 wrong usage or a
-# missing tool, and nothing was sent.
+# Exit codes: 0 done; 1 the server refused (the call, or an item of a batch) or cannot be reached; 2
+# wrong usage or a missing tool, and nothing was sent.
 # shellcheck disable=SC1003 # '\\' is a backslash, not an attempt to quote a quote
 set -euo pipefail
 export LC_ALL=C # bytes, not characters: lengths, ranges and encodings below depend on it
@@ -30,15 +30,15 @@ readonly USAGE='usage: flux.sh <command> [arguments]
   connectors [show|add|remove|token]       the sources that the server polls
   admin-config [<json>]                    show or change the configuration of the server
   namespace create|show|list|rotate|delete namespaces and their tokens
-  help [<command>]                         this text, or how to use a command (also: <command> --help)
+  help [<command>]                         this text; or how to use a command, as <command> --help
 
 A JSON argument of - is read from standard input.
 
 environment:
   FLUX_URL              the server (default http://localhost:3000)
   FLUX_TOKEN            the token of a namespace, if the server asks for one
-  FLUX_ADMIN_TOKEN      the token of the operator: for admin-config and namespace, and for deleting and connectors if
-                        FLUX_TOKEN is not set
+  FLUX_ADMIN_TOKEN      the token of the operator: for admin-config and namespace, and for deleting
+                        and connectors if FLUX_TOKEN is not set
   FLUX_CONNECTOR_TOKEN  the credential that `connectors token` stores'
 
 # explain <command>: how to use it, with an example.
@@ -53,8 +53,9 @@ example:
   flux.sh health' ;;
     publish) text='usage: flux.sh publish <stream> <source> <entity_id> <properties>
 
-Publishes one event. It is durable when this returns. <properties> is a JSON object (- reads it from standard input):
-its members replace those of the entity, others stay. Numbers are kept digit for digit.
+Publishes one event. When this returns, the event is as durable as the server promises (on the disk,
+by default). <properties> is a JSON object (- reads it from standard input): its members replace
+those of the entity, others stay. Numbers are kept digit for digit.
   <stream>     what kind of event it is: a-z, 0-9 and dots
   <source>     who publishes it
   <entity_id>  the entity; the part before the first / is its namespace
@@ -63,12 +64,12 @@ example:
   flux.sh publish sensors agent-01 dawn-coral/sensor-01 '\''{"temperature":22.50}'\''' ;;
     batch) text='usage: flux.sh batch <events>
 
-Publishes a JSON array of events (- reads it from standard input). Each item is accepted or refused by itself; the exit
-code is 1 if any was refused.
+Publishes a JSON array of events (- reads it from standard input). Each item is accepted or refused
+by itself; the exit code is 1 if any was refused.
 
 examples:
   flux.sh batch - <events.json
-  flux.sh batch '\''[{"stream":"s","source":"me","payload":{"entity_id":"dawn-coral/a","properties":{"n":1}}}]'\''' ;;
+  flux.sh batch '\''[{"stream":"s","source":"me","payload":{"entity_id":"a/b","properties":{"n":1}}}]'\''' ;;
     get) text='usage: flux.sh get <entity_id> [--at <time>] [--fields <a,b>]
 
 Prints the state of an entity.
@@ -77,25 +78,29 @@ Prints the state of an entity.
 
 example:
   flux.sh get dawn-coral/sensor-01 --fields temperature' ;;
-    list) text='usage: flux.sh list [--prefix <p>] [--namespace <n>] [--limit <n>] [--after <id>] [--at <time>] [--fields <a,b>]
+    list) text='usage: flux.sh list [--prefix <p>] [--namespace <n>] [--limit <n>] [--after <id>] [--at <time>]
+                    [--fields <a,b>]
 
 Prints entities as a JSON array, ordered by id.
   --prefix <p>     ids that begin so
   --namespace <n>  ids of that namespace
-  --limit <n>      at most so many (1 to 10000); if there are more, standard error names the --after of the next page
+  --limit <n>      at most so many (1 to 10000); if there are more, standard error names the --after
+                   of the next page
   --after <id>     begin behind this id
   --at <time>      as they were at that time: RFC 3339 or Unix milliseconds; at most 10000 a page
   --fields <a,b>   only these properties
 
 example:
   flux.sh list --namespace dawn-coral --limit 10 --fields temperature' ;;
-    history) text='usage: flux.sh history [<entity_id>] [--namespace <n>] [--since <time>] [--until <time>] [--limit <n>] [--before <cursor>]
+    history) text='usage: flux.sh history [<entity_id>] [--namespace <n>] [--since <time>] [--until <time>]
+                       [--limit <n>] [--before <cursor>]
 
 Prints the stored events of an entity or of a namespace as a JSON array, newest first.
-  --since <time>, --until <time>  accepted between these, both included: RFC 3339 or Unix milliseconds
-  --limit <n>                     at most so many (1 to 500, default 100); if there are more, standard error names the
-                                  --before of the next page
-  --before <cursor>               the events before this place
+  --since <time>     accepted at this time or later: RFC 3339 or Unix milliseconds
+  --until <time>     accepted at this time or earlier
+  --limit <n>        at most so many (1 to 500, default 100); if there are more, standard error names
+                     the --before of the next page
+  --before <cursor>  the events before this place
 
 examples:
   flux.sh history dawn-coral/sensor-01 --limit 5
@@ -105,9 +110,9 @@ examples:
 Prints one line of JSON for each entity and then for each change, until it is stopped (Ctrl-C):
   {"type":"entity","entity_id":…,"whole":true,"properties":…,"timestamp":…,"version":…}
   {"type":"entity_deleted","entity_id":…}
-It asks the server once in an interval (default 1 second) and prints what differs. Of several changes within one
-interval it shows the last. A prefix is listed whole each time. Programs that must see every change use the WebSocket
-(GET /api/ws).
+It asks the server once in an interval (default 1 second) and prints what differs. Of several
+changes within one interval it shows the last. A prefix is listed whole each time. Programs that
+must see every change use the WebSocket (GET /api/ws).
 
 examples:
   flux.sh watch dawn-coral/sensor-01
@@ -120,8 +125,8 @@ example:
   flux.sh delete dawn-coral/sensor-01' ;;
     batch-delete) text='usage: flux.sh batch-delete <filter>
 
-Deletes the entities that a JSON object names (- reads it from standard input): {"namespace": n}, {"prefix": p} or
-{"entity_ids": [...]}. The exit code is 1 if any of them could not be deleted.
+Deletes the entities that a JSON object names (- reads it from standard input): {"namespace": n},
+{"prefix": p} or {"entity_ids": [...]}. The exit code is 1 if any of them could not be deleted.
 
 example:
   flux.sh batch-delete '\''{"prefix":"dawn-coral/"}'\''' ;;
@@ -131,7 +136,8 @@ example:
        flux.sh connectors remove <name>
        flux.sh connectors token <name> [--remove]
 
-Without arguments: the sources that the server polls, and their status. Each subcommand has a --help.
+Without arguments: the sources that the server polls, and their status. Each subcommand has a
+--help.
 
 example:
   flux.sh connectors' ;;
@@ -143,10 +149,11 @@ example:
   flux.sh connectors show github' ;;
     'connectors add') text='usage: flux.sh connectors add <definition>
 
-Defines an HTTP source by a JSON object (- reads it from standard input). docs/CONNECTORS.md has its members.
+Defines an HTTP source by a JSON object (- reads it from standard input). docs/CONNECTORS.md has its
+members.
 
 example:
-  flux.sh connectors add '\''{"name":"weather","url":"http://127.0.0.1:8001/now.json","poll_interval_seconds":5,"entity_id":"weather/now"}'\''' ;;
+  flux.sh connectors add '\''{"name":"weather","url":"http://127.0.0.1:8001/","poll_interval_seconds":5,"entity_id":"w"}'\''' ;;
     'connectors remove') text='usage: flux.sh connectors remove <name>
 
 Removes a defined source and its credential. Its entities stay.
@@ -155,16 +162,17 @@ example:
   flux.sh connectors remove weather' ;;
     'connectors token') text='usage: flux.sh connectors token <name> [--remove]
 
-Stores the credential of a connector, or removes it. It is read from FLUX_CONNECTOR_TOKEN, else from standard input,
-else it is asked for; never from the command line, which every user of the machine can read.
+Stores the credential of a connector, or removes it. It is read from FLUX_CONNECTOR_TOKEN, else from
+standard input, else it is asked for; never from the command line, which every user of the machine
+can read.
 
 examples:
   flux.sh connectors token github <token-file
   flux.sh connectors token github --remove' ;;
     admin-config) text='usage: flux.sh admin-config [<changes>]
 
-Shows the configuration, or changes members of it by a JSON object (- reads it from standard input). A change needs
-FLUX_ADMIN_TOKEN.
+Shows the configuration, or changes members of it by a JSON object (- reads it from standard input).
+A change needs FLUX_ADMIN_TOKEN.
 
 examples:
   flux.sh admin-config
@@ -175,7 +183,8 @@ examples:
        flux.sh namespace rotate <name>
        flux.sh namespace delete <name> [--purge]
 
-Namespaces and their tokens, on a server that runs with FLUX_AUTH_ENABLED=true. Each subcommand has a --help.
+Namespaces and their tokens, on a server that runs with FLUX_AUTH_ENABLED=true. Each subcommand has
+a --help.
 
 example:
   flux.sh namespace list' ;;
@@ -205,7 +214,8 @@ example:
   flux.sh namespace rotate weather' ;;
     'namespace delete') text='usage: flux.sh namespace delete <name> [--purge]
 
-Deletes a namespace and its token. Its entities stay, unless --purge deletes them too. It needs FLUX_ADMIN_TOKEN.
+Deletes a namespace and its token. Its entities stay, unless --purge deletes them too. It needs
+FLUX_ADMIN_TOKEN.
 
 example:
   flux.sh namespace delete weather --purge' ;;
@@ -243,9 +253,10 @@ expect_text() {
   [[ -n $2 ]] || refuse "$1 must not be empty"
 }
 
-# Reads JSON (RFC 8259) from standard input. Without `member`: exits 0 if it is one value of type `want`; otherwise
-# prints what is wrong and exits 1. With `member`: prints that member of the outermost object, strings decoded.
-# It goes character by character. No token but white space spans lines, so it reads one line at a time.
+# Reads JSON (RFC 8259) from standard input. Without `member`: exits 0 if it is one value of type
+# `want`; otherwise prints what is wrong and exits 1. With `member`: prints that member of the
+# outermost object, strings decoded. It goes character by character. No token but white space spans
+# lines, so it reads one line at a time.
 # shellcheck disable=SC2016 # $0 is awk's
 readonly JSON_READER='
 function bad(why) { if (member == "") print why " (line " NR ", column " at ")"; failed = 1; exit 1 }
@@ -368,9 +379,9 @@ END {
   if (want != "" && top != want) { print "it must be an " want ", not " (top == "null" ? top : (top ~ /^[ao]/ ? "an " : "a ") top); exit 1 }
 }'
 
-# The programs below read JSON of the server. A record ends at a quote (RS), so records are by turns what is outside
-# of strings, given to outside(), and the text of a string as it is written, given to string(). Neither needs memory
-# for more than one string, and no number is changed.
+# The programs below read JSON of the server. A record ends at a quote (RS), so records are by turns
+# what is outside of strings, given to outside(), and the text of a string as it is written, given
+# to string(). Neither needs memory for more than one string, and no number is changed.
 # shellcheck disable=SC2016 # $0 is awk's
 readonly SPLIT_AT_QUOTES='
 BEGIN { RS = "\""; ORS = "" }
@@ -383,8 +394,9 @@ BEGIN { RS = "\""; ORS = "" }
   in_string = 0
 }'
 
-# Lays JSON out for a terminal. Strings keep their text, but for control characters beyond ASCII (C1) and DEL, which
-# a terminal may obey: they are shown as escapes. The server escapes those below U+0020.
+# Lays JSON out for a terminal. Strings keep their text, but for control characters beyond ASCII
+# (C1) and DEL, which a terminal may obey: they are shown as escapes. The server escapes those below
+# U+0020.
 readonly PRETTY='
 BEGIN { for (i = 128; i < 160; i++) BYTE[sprintf("%c", i)] = i }
 function new_line(    i) { print "\n"; for (i = 0; i < depth; i++) print "  " }
@@ -411,8 +423,9 @@ function string(text,    code) {
 }
 END { print "\n" }'
 
-# Reads an entity or an array of them. Prints a line for each: its id as JSON, a tab, and the message of a live stream
-# that tells its whole state. `level` is the depth at which the members of an entity are.
+# Reads an entity or an array of them. Prints a line for each: its id as JSON, a tab, and the
+# message of a live stream that tells its whole state. `level` is the depth at which the members of
+# an entity are.
 readonly ENTITY_MESSAGES='
 function end_member() {
   if (key == "id") id = value
@@ -443,7 +456,8 @@ function string(text) {
   else value = value "\"" text "\""
 }'
 
-# Compares two outputs of ENTITY_MESSAGES and prints the messages that lead from the first to the second.
+# Compares two outputs of ENTITY_MESSAGES and prints the messages that lead from the first to the
+# second.
 # shellcheck disable=SC2016 # $1 is awk's
 readonly DIFFERENCES='
 BEGIN { FS = "\t" }
@@ -521,7 +535,8 @@ authorization() {
   printf 'header = "Authorization: Bearer %s"\n' "$token"
 }
 
-# choose_token <whose>: sets TOKEN, TOKEN_NAME (the variable that it came from) and TOKEN_WANTED (for messages).
+# choose_token <whose>: sets TOKEN, TOKEN_NAME (the variable that it came from) and TOKEN_WANTED
+# (for messages).
 #   namespace  the token of a namespace
 #   operator   that of the operator
 #   either     that of a namespace if there is one, else that of the operator
@@ -554,8 +569,8 @@ prepare() {
   ANSWER=$WORK/answer
 }
 
-# request <method> <path> [<body>]: sets STATUS; the answer is in the files ANSWER and $WORK/head. If there is no
-# answer it fails and sets WHY. If ETAG is set, an answer with the same tag is 304.
+# request <method> <path> [<body>]: sets STATUS; the answer is in the files ANSWER and $WORK/head.
+# If there is no answer it fails and sets WHY. If ETAG is set, an answer with the same tag is 304.
 request() {
   local -a options=(--silent --show-error --globoff --path-as-is --connect-timeout 5 --speed-time 60 --speed-limit 1
     --output "$ANSWER" --dump-header "$WORK/head" --write-out '%{http_code}' --request "$1")
@@ -629,7 +644,8 @@ print_answer() {
   fi
 }
 
-# announce_next_page <option>: names the option that asks for the next page, on standard error, if there is one.
+# announce_next_page <option>: names the option that asks for the next page, on standard error, if
+# there is one.
 announce_next_page() {
   local link next
   link=$(header_of link)
@@ -647,8 +663,8 @@ report_failed_items() {
   [[ -z $failed || $failed == 0 ]] || fail "$failed of the items failed"
 }
 
-# read_options <command> <known options, a space around each> <arguments…>: reads `--name value` and `--name=value`.
-# Adds them to QUERY, and sets INTERVAL.
+# read_options <command> <known options, a space around each> <arguments…>: reads `--name value` and
+# `--name=value`. Adds them to QUERY, and sets INTERVAL.
 read_options() {
   local command=$1 known=$2 name value seen=' '
   shift 2
@@ -740,8 +756,9 @@ watch() {
   follow "$pattern"
 }
 
-# follow <pattern>: prints the messages of a live stream that match, one a line, and never returns. This one polls. A
-# server-sent stream sends the same messages, so one request for it can take the place of this function.
+# follow <pattern>: prints the messages of a live stream that match, one a line, and never returns.
+# This one polls. A server-sent stream sends the same messages, so one request for it can take the
+# place of this function.
 follow() {
   local path entity=false answered=false complained=false
   if [[ $1 == *'*' ]]; then
@@ -766,7 +783,8 @@ follow() {
   done
 }
 
-# poll <path> <is one entity>: one question to the server; prints what differs from the last. Fails and sets WHY.
+# poll <path> <is one entity>: one question to the server; prints what differs from the last. Fails
+# and sets WHY.
 poll() {
   request GET "$1" || return 1
   case $STATUS in
@@ -927,7 +945,8 @@ health() {
   send namespace GET /health
 }
 
-# asks_for_help <arguments…>: sets HELP to the command that `<command> [<subcommand>] --help` asks about.
+# asks_for_help <arguments…>: sets HELP to the command that `<command> [<subcommand>] --help` asks
+# about.
 asks_for_help() {
   HELP=$1
   [[ ${2-} != --help && ${2-} != -h ]] || return 0

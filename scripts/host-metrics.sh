@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Publishes this machine's load, memory, disks and network interfaces as entities of a Flux server; `--help` says how.
+# Publishes this machine's load, memory, disks and network interfaces as entities of a Flux server;
+# `--help` says how.
 #
-# The figures are those of the kernel (/proc). Counters stay counters since boot, so a reader can take differences over
-# any interval and loses nothing if a round is lost. A round is one batch, sent through flux.sh beside this file.
+# The figures are those of the kernel (/proc). Counters stay counters since boot, so a reader can
+# take differences over any interval and loses nothing if a round is lost. A round is one batch,
+# sent through flux.sh beside this file.
 set -euo pipefail
 export LC_ALL=C
 
 # shellcheck disable=SC2016 # `kill` is text
 readonly USAGE='usage: host-metrics.sh [--once]
 
-Publishes the load, memory, disks and network interfaces of this machine, every 5 seconds until it is stopped, as
+Publishes the load, memory, disks and network interfaces of this machine, every 5 seconds until it
+is stopped, as these entities:
 
-  host-<name>/load   host-<name>/memory   host-<name>/disk/<device>   host-<name>/network/<interface>
+  host-<name>/load             host-<name>/disk/<device>
+  host-<name>/memory           host-<name>/network/<interface>
 
   --once   one round only; the exit code says whether it was accepted
 
@@ -21,7 +25,8 @@ environment:
   FLUX_URL        the server (default http://localhost:3000)
   FLUX_TOKEN      the token of the namespace, if the server asks for one
 
-While the server is away it says so and goes on. Ctrl-C stops it, and in the background `kill`; both end it with 0.
+While the server is away it says so and goes on. Ctrl-C stops it, and in the background `kill`;
+both end it with 0.
 
 example:
   host-metrics.sh & metrics=$!
@@ -39,7 +44,8 @@ refuse() {
   exit 2
 }
 
-# beside <name>: sets BESIDE to the path of a file beside this script, also if symbolic links lead to this script.
+# beside <name>: sets BESIDE to the path of a file beside this script, also if symbolic links lead
+# to this script.
 beside() {
   local file=${BASH_SOURCE[0]}
   if [[ -L $file ]]; then
@@ -59,7 +65,8 @@ namespace() {
   printf '%s' "${name:0:32}"
 }
 
-# One batch as JSON, from the files of /proc. Numbers are passed on as text, or computed exactly, below 2^53.
+# One batch as JSON, from the files of /proc. Numbers are passed on as text, or computed exactly,
+# below 2^53.
 sample() {
   awk -v namespace="$1" -v stream="$STREAM" '
     function quoted(text) { gsub(/["\\]/, "\\\\&", text); return "\"" text "\"" }
@@ -75,7 +82,8 @@ sample() {
       event("load", "\"load_1m\":" $1 ",\"load_5m\":" $2 ",\"load_15m\":" $3 ",\"tasks_running\":" tasks[1] ",\"tasks\":" tasks[2] ",\"uptime_seconds\":" uptime)
     }
     FILENAME == "/proc/meminfo" { sub(/:$/, "", $1); memory[$1] = bytes($2, 1024) }
-    # Loop devices and RAM disks show other devices again. A device that never did anything is an empty slot.
+    # Loop devices and RAM disks show other devices again. A device that never did anything is an
+    # empty slot.
     FILENAME == "/proc/diskstats" && $3 !~ /^(loop|ram|zram)[0-9]/ && $4 + $8 > 0 {
       event("disk/" $3, "\"reads\":" $4 ",\"read_bytes\":" bytes($6, 512) ",\"writes\":" $8 ",\"written_bytes\":" bytes($10, 512) ",\"in_flight\":" $12 ",\"busy_ms\":" $13)
     }
@@ -113,7 +121,8 @@ beside flux.sh
 FLUX=$BESIDE
 [[ -x $FLUX ]] || refuse "there is no flux.sh beside it: $FLUX"
 
-# A container may hide some of these files. Uptime comes first, because the entity of the load carries it.
+# A container may hide some of these files. Uptime comes first, because the entity of the load
+# carries it.
 READABLE=()
 for file in /proc/uptime /proc/loadavg /proc/meminfo /proc/diskstats /proc/net/dev; do
   [[ -r $file ]] && READABLE+=("$file")
@@ -125,7 +134,8 @@ if $once; then
   exit
 fi
 
-# bash runs a trap only between commands. So slow commands run in the background, and a signal interrupts `wait`.
+# bash runs a trap only between commands. So slow commands run in the background, and a signal
+# interrupts `wait`.
 child=
 stop() {
   [[ -z $child ]] || kill "$child" 2>/dev/null || true
