@@ -160,6 +160,11 @@ pub const PUBLISHER_ACTIVE_SECONDS: u64 = 10;
 pub const SPARE_RETRY_SECONDS: u64 = 1;
 /// Milliseconds between two looks at everything that depends on time.
 pub const TICK_MS: u64 = 25;
+/// Seconds without a turn after which a core is reported. A turn takes some milliseconds at most, and there are forty a
+/// second if nothing happens.
+pub const WATCHDOG_REPORT_SECONDS: u64 = 5;
+/// Seconds without a turn after which the process ends with exit code 1.
+pub const WATCHDOG_END_SECONDS: u64 = 30;
 /// Milliseconds between two flushes in `async` durability: what a power cut may cost.
 pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 50;
 /// Shards that a server may have; an index of one fits a `u16` with room for marks.

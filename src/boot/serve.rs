@@ -18,6 +18,7 @@ use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
 use crate::reactor::runtime::{self, Executor};
 use crate::reactor::sockets;
+use crate::reactor::watchdog::{Heartbeat, Watchdog};
 use crate::report;
 use crate::service::{Context, ContextParts, Tenants};
 use crate::settings::Settings;
@@ -231,6 +232,7 @@ fn serve(
         (&registry, &counters),
         ended.clone(),
     )?;
+    let heartbeats: Vec<_> = (0..shards).map(|_| Arc::<Heartbeat>::default()).collect();
     let mut executors = Vec::new();
     for ((core, log), (inbox, sender)) in (0..shards).zip(logs).zip(mailboxes) {
         let listener =
@@ -243,6 +245,7 @@ fn serve(
             sender,
             listener,
             ballast: Arc::clone(&ballast),
+            heartbeat: Arc::clone(&heartbeats[usize::from(core)]),
             data_dir: Arc::clone(&data_dir),
             counters: Arc::clone(&counters),
             config: Arc::clone(&machine.config),
@@ -255,6 +258,7 @@ fn serve(
         let executor = start.spawn(machine.cpu(core));
         executors.push(executor.map_err(system("start a core's thread"))?);
     }
+    let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
     report::info(&format!(
         "version {} listening on http://{address}, {shards} shard{}, data in {}",
         env!("CARGO_PKG_VERSION"),
@@ -268,6 +272,7 @@ fn serve(
     }
     counters.stop();
     join(executors)?;
+    drop(watchdog);
     // After the cores, which may wait for its answers.
     connectors.end().map_err(system("run connectors"))?;
     // What is left are the other cores' ends, and perhaps a signal that came meanwhile.
@@ -423,6 +428,7 @@ struct CoreStart {
     listener: TcpListener,
     data_dir: Arc<DataDir>,
     ballast: Arc<Ballast>,
+    heartbeat: Arc<Heartbeat>,
     counters: Arc<Counters>,
     config: Arc<CoreConfig>,
     durability: Durability,
@@ -499,6 +505,7 @@ impl CoreStart {
             listener: self.listener,
             data_dir: self.data_dir,
             ballast: self.ballast,
+            heartbeat: self.heartbeat,
             control: self.control,
         };
         Ok((Core::new(parts)?, recovery))

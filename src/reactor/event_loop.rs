@@ -11,6 +11,7 @@ use super::poller::{Poller, Ready, Token};
 use super::prefetch::Prefetcher;
 use super::runtime;
 use super::slots::Slots;
+use super::watchdog::{Heartbeat, Step};
 use super::workers::Workers;
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) listener_paused: bool,
     pub(crate) connections: Slots<Connection>,
     pub(crate) prefetcher: Prefetcher,
+    /// What the watchdog looks at.
+    pub(super) heartbeat: Arc<Heartbeat>,
     /// When it sleeps and when it flushes.
     pub(super) idle: IdlePolicy,
     /// Its helper threads.
@@ -112,6 +115,8 @@ pub(crate) struct CoreParts {
     pub(crate) inbox: Inbox,
     /// Its listening socket, non-blocking.
     pub(crate) listener: TcpListener,
+    /// What the watchdog looks at.
+    pub(crate) heartbeat: Arc<Heartbeat>,
     /// Where all shards are stored.
     pub(crate) data_dir: Arc<DataDir>,
     /// What is held back on the disk.
@@ -160,6 +165,7 @@ impl Core {
             listener_paused: false,
             connections: Slots::default(),
             prefetcher: Prefetcher::default(),
+            heartbeat: parts.heartbeat,
             idle: IdlePolicy::default(),
             workers,
             throttle,
@@ -201,7 +207,9 @@ impl Core {
     pub(crate) fn run(mut self, recovery: Job) -> io::Result<()> {
         runtime::sleep_exactly();
         self.workers.run(recovery)?;
-        let ended = self.serve().and_then(|()| self.close());
+        let served = self.serve();
+        self.heartbeat.at(Step::Close);
+        let ended = served.and_then(|()| self.close());
         // After an error too, no helper thread outlives its core, or takes its time.
         self.history_worker.stop();
         self.throttle.hurry_for(Duration::ZERO);
@@ -216,15 +224,20 @@ impl Core {
     fn serve(&mut self) -> io::Result<()> {
         let mut busy = true;
         while !self.is_drained() {
+            self.heartbeat.turn();
+            self.heartbeat.at(Step::Results);
             busy |= self.take_results()?;
+            self.heartbeat.at(Step::Begin);
             self.start_due()?;
             busy |= self.send_all();
             let sleep = self.idle.decide(busy || self.has_work());
+            self.heartbeat.at(Step::Wait);
             if sleep == Sleep::Now {
                 self.wait(sleep)?;
             } else {
                 self.sleep(sleep)?;
             }
+            self.heartbeat.at(Step::Work);
             busy = self.turn();
         }
         Ok(())
@@ -240,6 +253,7 @@ impl Core {
         }
         self.inbox.wake_up();
         // Clients that waited for a flush are answered before anything else.
+        self.heartbeat.at(Step::Results);
         self.take_results()?;
         self.send_all();
         Ok(())
@@ -247,6 +261,7 @@ impl Core {
 
     /// Sends what other cores and clients are owed. True if another core has no room for all of it.
     fn send_all(&mut self) -> bool {
+        self.heartbeat.at(Step::Send);
         self.write_out();
         let crowded = self.context.router.sender.deliver();
         self.write_all();

@@ -10,6 +10,7 @@
 //! | `idle` | when a core sleeps and when it flushes: one pure policy |
 //! | `prefetch` | which entities the requests at hand will ask for |
 //! | `helpers`, `workers` | drives `background`, and runs its jobs on helper threads |
+//! | `watchdog` | notices a core that does not turn |
 //! | `housekeeping` | what a core does by the clock |
 //! | `config` | the settings that a core works by |
 //! | `runtime` | the core's pinned thread |
@@ -30,4 +31,5 @@ pub(crate) mod prefetch;
 pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;
+pub(crate) mod watchdog;
 mod workers;

@@ -101,12 +101,6 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
-        self.join();
-    }
-}
-
 impl Worker {
     fn start((lane, core): (Lane, u16), results: ResultSender) -> io::Result<Self> {
         let (jobs, received) = channel();

@@ -59,6 +59,14 @@ impl Setup {
         self
     }
 
+    /// A server that these words start: `words… flux …`. They must not leave a process in between.
+    pub(crate) fn launched_by(self, words: Vec<String>) -> Self {
+        Self {
+            launcher: words,
+            ..self
+        }
+    }
+
     pub(crate) fn durability(self, durability: &str) -> Self {
         self.env("FLUX_DURABILITY", durability)
     }
