@@ -1,8 +1,9 @@
 //! A core that is paused goes on, and one that stays away is noticed.
 //!
-//! A virtual machine that is suspended, or a processor that is throttled, stops a thread at any place for as long as it
-//! likes. `strace` does the same on purpose: it delays the return of a system call. The tests need a machine that lets
-//! one process trace another, and say so if it does not.
+//! A virtual machine that is suspended, or a processor that is throttled, stops a thread at any
+//! place for as long as it likes. `strace` does the same on purpose: it delays the return of a
+//! system call. The tests need a machine that lets one process trace another, and say so if it does
+//! not.
 
 mod support;
 
@@ -12,7 +13,8 @@ use support::server::{Server, Setup};
 use support::{deadline, now, wait_for};
 use tempfile::TempDir;
 
-/// How long a paused call takes, microseconds: more than the 100 ms after which the runtime once slept for ever.
+/// How long a paused call takes, microseconds: more than the 100 ms after which the runtime once
+/// slept for ever.
 const PAUSE_MICROS: u64 = 150_000;
 
 /// A delay of `micros` for the calls of this name that `when` picks (strace's words).

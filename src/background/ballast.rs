@@ -1,10 +1,10 @@
 //! Room on the disk that the server holds back while it runs, as a file of [`RESERVE_BYTES`].
 //!
-//! Retention writes before it removes: a checkpoint that covers what goes, the base that it is worked into, the log's
-//! start. On a full disk the ballast is what they are written into; once something was removed it is made again.
-//! Until then no log takes that room for its next segment ([`Ballast::withheld_bytes`]): under load it would be gone
-//! before retention looks. If nothing is ever removed the ballast stays for the shutdown
-//! ([`Ballast::release_blocking`]).
+//! Retention writes before it removes: a checkpoint that covers what goes, the base that it is
+//! worked into, the log's start. On a full disk the ballast is what they are written into; once
+//! something was removed it is made again. Until then no log takes that room for its next segment
+//! ([`Ballast::withheld_bytes`]): under load it would be gone before retention looks. If nothing is
+//! ever removed the ballast stays for the shutdown ([`Ballast::release_blocking`]).
 //!
 //! All that is decided about the file is here; storage only makes and removes it.
 
@@ -49,8 +49,8 @@ impl Ballast {
         }
     }
 
-    /// The disk is full and the server stops: what it has to write for that gets the room. Blocks for as long as the
-    /// removal of a file takes.
+    /// The disk is full and the server stops: what it has to write for that gets the room. Blocks
+    /// for as long as the removal of a file takes.
     pub(crate) fn release_blocking(&self) {
         if let Err(error) = self.data_dir.release_ballast() {
             report::warning(&format!("could not give back the reserve: {error}"));
@@ -137,7 +137,8 @@ impl BallastUse {
             self.ballast.is_released.store(false, Relaxed);
             self.state = State::Held;
         } else {
-            // Without room for it, it is tried again, which needs no word: start or release had one.
+            // Without room for it, it is tried again, which needs no word: start or release had
+            // one.
             self.state = State::Released;
         }
     }

@@ -5,15 +5,18 @@
 //!                └─failed: again after a while, with what was frozen then ──────────────────┘
 //! ```
 //!
-//! The reactor does nothing that grows with the state: it freezes what changed, and in the end puts the new layers
-//! in the place of the old. What was frozen is freed, and old layers are unmapped, on the helper thread too.
+//! The reactor does nothing that grows with the state: it freezes what changed, and in the end puts
+//! the new layers in the place of the old. What was frozen is freed, and old layers are unmapped,
+//! on the helper thread too.
 //!
-//! It gives way to events, unless it is behind them: beside a core that is never idle it has a tenth of the processor
-//! then, and what a start has to replay would grow without bound. One that is begun late does not give way, but for the rests
-//! that every helper takes ([`super::throttle`]).
+//! It gives way to events, unless it is behind them: beside a core that is never idle it has a
+//! tenth of the processor then, and what a start has to replay would grow without bound. One that
+//! is begun late does not give way, but for the rests that every helper takes
+//! ([`super::throttle`]).
 //!
-//! A checkpoint that fails costs nothing but the room that the next one will save: the log has everything. A layer
-//! that turns out to be damaged is another matter: see [`Checkpointer::on_result`].
+//! A checkpoint that fails costs nothing but the room that the next one will save: the log has
+//! everything. A layer that turns out to be damaged is another matter: see
+//! [`Checkpointer::on_result`].
 
 use super::Moment;
 use super::job::{Jobs, Lane, WorkerResult};
@@ -99,8 +102,8 @@ impl Checkpointer {
         }
     }
 
-    /// The shard is open, and its log goes as far as `appended`: its checkpoints lie in `dir`, and the newest covers the log
-    /// through `through`.
+    /// The shard is open, and its log goes as far as `appended`: its checkpoints lie in `dir`, and
+    /// the newest covers the log through `through`.
     pub(crate) fn open(
         &mut self,
         dir: CheckpointDir,
@@ -185,8 +188,8 @@ impl Checkpointer {
             let grown_bytes = shard.log().bytes_since(self.taken_at);
             is_fast(grown_bytes, now.ms.saturating_sub(self.taken_ms))
         };
-        // Each checkpoint makes the next events bring the same entities into memory again: if none could keep up while it
-        // gives way, fewer of them cost less.
+        // Each checkpoint makes the next events bring the same entities into memory again: if none
+        // could keep up while it gives way, fewer of them cost less.
         tail_bytes >= checkpoint_bytes && (is_behind(tail_bytes, checkpoint_bytes) || !grows_fast())
     }
 
@@ -199,8 +202,8 @@ impl Checkpointer {
         }
     }
 
-    /// Names the checkpoint that was written, if the log is durable as far as it goes: a checkpoint must never
-    /// know what the log has lost.
+    /// Names the checkpoint that was written, if the log is durable as far as it goes: a checkpoint
+    /// must never know what the log has lost.
     fn publish(&mut self, shard: &LocalShard, jobs: &mut Jobs) {
         let durable = shard.log().durable();
         let covered = |snapshot: &Snapshot| snapshot.meta.through <= durable;
@@ -312,8 +315,9 @@ impl Checkpointer {
         self.retry_ms = None;
     }
 
-    /// The server stops, and everything that was appended is durable: begins the next step towards a last checkpoint,
-    /// so that the next start has nothing to replay. False if it is written, or given up after a failure.
+    /// The server stops, and everything that was appended is durable: begins the next step towards
+    /// a last checkpoint, so that the next start has nothing to replay. False if it is written, or
+    /// given up after a failure.
     pub(crate) fn finish_due(
         &mut self,
         shard: &mut LocalShard,
@@ -338,12 +342,14 @@ fn result(result: CheckpointResult) -> WorkerResult {
     WorkerResult::Checkpoint(Box::new(result))
 }
 
-/// True if a checkpoint that is begun is not to give way, of a log that is so far beyond the last one.
+/// True if a checkpoint that is begun is not to give way, of a log that is so far beyond the last
+/// one.
 const fn is_behind(tail_bytes: u64, checkpoint_bytes: u64) -> bool {
     tail_bytes / CHECKPOINT_BEHIND_FACTOR >= checkpoint_bytes
 }
 
-/// True if a checkpoint that gives way might not keep up with a log that has grown by so much in this time.
+/// True if a checkpoint that gives way might not keep up with a log that has grown by so much in
+/// this time.
 const fn is_fast(grown_bytes: u64, grown_ms: u64) -> bool {
     grown_bytes / (CHECKPOINT_FAST_BYTES_PER_SECOND / 1000) > grown_ms
 }

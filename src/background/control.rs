@@ -91,7 +91,8 @@ impl Controller {
         });
     }
 
-    /// A change was stored, or not. If it was, `cores` cores have to apply it, and the supervisor of connectors too.
+    /// A change was stored, or not. If it was, `cores` cores have to apply it, and the supervisor
+    /// of connectors too.
     pub(crate) fn on_stored(&mut self, (store, result): Stored, cores: u16) -> Option<Arc<Change>> {
         let phase = std::mem::replace(&mut self.phase, Phase::None);
         let Phase::Storing { change, origin } = phase else {

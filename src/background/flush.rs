@@ -1,7 +1,7 @@
 //! Makes a shard's log durable: issues flushes to their thread, and has the next segment prepared.
 //!
-//! One flush is in flight at a time and covers all that was appended before it was issued; what comes meanwhile
-//! rides on the next. That is group commit: its size adjusts itself to the load.
+//! One flush is in flight at a time and covers all that was appended before it was issued; what
+//! comes meanwhile rides on the next. That is group commit: its size adjusts itself to the load.
 
 use super::Moment;
 use super::flush_thread::FlushThread;
@@ -69,7 +69,8 @@ impl Flusher {
         self.issued_ms
     }
 
-    /// Issues a flush of all that was appended. True if the log has failed at that, and waiting clients must hear of it.
+    /// Issues a flush of all that was appended. True if the log has failed at that, and waiting
+    /// clients must hear of it.
     pub(crate) fn flush(&mut self, shard: &mut LocalShard, now: Moment) -> bool {
         if self.flushes || shard.failed() {
             return false;
@@ -90,7 +91,8 @@ impl Flusher {
         }
     }
 
-    /// Has the next segment prepared if the log wants one. It leaves `leave_bytes` of the disk free.
+    /// Has the next segment prepared if the log wants one. It leaves `leave_bytes` of the disk
+    /// free.
     pub(crate) fn prepare_segment(
         &mut self,
         shard: &mut LocalShard,
@@ -169,8 +171,9 @@ impl Flusher {
     }
 }
 
-/// The log has failed. What the kernel could not write it may have dropped: trying again could succeed and mean nothing. So
-/// the shard stops, and says so once: a flush that was out when a write failed fails of the same cause.
+/// The log has failed. What the kernel could not write it may have dropped: trying again could
+/// succeed and mean nothing. So the shard stops, and says so once: a flush that was out when a
+/// write failed fails of the same cause.
 pub(crate) fn stop(core: u16, shard: &mut LocalShard, error: &dyn Display) {
     if !shard.failed() {
         report::error(&format!("shard {core}: {error}"));

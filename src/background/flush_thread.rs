@@ -1,7 +1,7 @@
 //! The thread that makes a shard's log durable: one flush after the other, for one shard.
 //!
-//! A thread and not `io_uring`, which hands `fdatasync` to a thread of its own too: through the ring a flush had a p99 of
-//! 4 ms beside a busy core, through this thread 0.5 ms.
+//! A thread and not `io_uring`, which hands `fdatasync` to a thread of its own too: through the
+//! ring a flush had a p99 of 4 ms beside a busy core, through this thread 0.5 ms.
 
 use super::flush::LocalFlush;
 use super::job::{ResultSender, WorkerResult};

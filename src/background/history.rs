@@ -1,7 +1,8 @@
-//! The history worker: requests about the past wait in two queues, and helper threads answer one of each at a time.
+//! The history worker: requests about the past wait in two queues, and helper threads answer one of
+//! each at a time.
 //!
-//! Two queues, since a page of events is read in a millisecond and an earlier state may take a second. What was opened
-//! for one request is kept for the next of its queue.
+//! Two queues, since a page of events is read in a millisecond and an earlier state may take a
+//! second. What was opened for one request is kept for the next of its queue.
 
 use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;

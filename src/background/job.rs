@@ -1,8 +1,8 @@
 //! Work that a core hands to its helper threads, and what comes back.
 //!
-//! The state machines of this folder begin something by adding a [`Job`] to [`Jobs`]. The reactor runs it on the thread
-//! of its [`Lane`] and gives the [`WorkerResult`] to whoever began it. So this folder knows no thread, and a test or a
-//! simulation runs a job where it likes.
+//! The state machines of this folder begin something by adding a [`Job`] to [`Jobs`]. The reactor
+//! runs it on the thread of its [`Lane`] and gives the [`WorkerResult`] to whoever began it. So
+//! this folder knows no thread, and a test or a simulation runs a job where it likes.
 
 use super::directory::DirectoryPage;
 use super::flush::{LocalFlush, NextSegment};
@@ -67,7 +67,8 @@ impl Lane {
         }
     }
 
-    /// True if its jobs may take long and nobody waits for them: its thread gives way to the reactors.
+    /// True if its jobs may take long and nobody waits for them: its thread gives way to the
+    /// reactors.
     pub(crate) const fn gives_way(self) -> bool {
         matches!(
             self,

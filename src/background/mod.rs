@@ -1,7 +1,8 @@
 //! What a core does beside requests, on its own or on helper threads.
 //!
-//! Each file is a state machine that the event loop drives: `start_due` begins what is due and leaves [`job::Job`]s
-//! for helper threads, `on_…` takes a job's result. Time is an argument. Nothing here waits.
+//! Each file is a state machine that the event loop drives: `start_due` begins what is due and
+//! leaves [`job::Job`]s for helper threads, `on_…` takes a job's result. Time is an argument.
+//! Nothing here waits.
 //!
 //! | file | job |
 //! | --- | --- |

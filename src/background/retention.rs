@@ -1,8 +1,10 @@
-//! What a shard's log leaves behind: the history indexes of closed segments are written, old segments are removed.
+//! What a shard's log leaves behind: the history indexes of closed segments are written, old
+//! segments are removed.
 //!
-//! Both on helper threads, one job of each kind at a time. Segments go only when a durable checkpoint covers them and
-//! their events are worked into the log's base; see `shard::advance_base`. The generations before the newest belong to
-//! core 0, and go first if bytes have to be saved.
+//! Both on helper threads, one job of each kind at a time. Segments go only when a durable
+//! checkpoint covers them and their events are worked into the log's base; see
+//! `shard::advance_base`. The generations before the newest belong to core 0, and go first if bytes
+//! have to be saved.
 
 use super::Moment;
 use super::ballast::BallastUse;

@@ -1,8 +1,9 @@
 //! How fast helper threads work: the one place that slows them down, and that lets them hurry.
 //!
-//! Helper threads share the processors and the disk with the reactors. The scheduler would let one run for milliseconds
-//! before a reactor has its turn again, and a flush waits behind whatever a helper is writing. So a job works in pieces of
-//! a fraction of a millisecond and calls its [`ThrottledJob`] after each:
+//! Helper threads share the processors and the disk with the reactors. The scheduler would let one
+//! run for milliseconds before a reactor has its turn again, and a flush waits behind whatever a
+//! helper is writing. So a job works in pieces of a fraction of a millisecond and calls its
+//! [`ThrottledJob`] after each:
 //!
 //! ```text
 //! pause          checkpoint, index, base: rests for as long as it has worked
@@ -10,7 +11,8 @@
 //! hurry_for      shutdown: no job rests any more; one that can be given up ends when the time is over
 //! ```
 //!
-//! Helper threads leave their core's processor ([`unpin`]); long jobs also run at a lower priority ([`lower_priority`]). Storage knows none of this: it is given a callback.
+//! Helper threads leave their core's processor ([`unpin`]); long jobs also run at a lower priority
+//! ([`lower_priority`]). Storage knows none of this: it is given a callback.
 
 use crate::clock::Monotonic;
 use crate::log::WriteSpeed;
@@ -20,23 +22,26 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The shortest and the longest rest, microseconds. The kernel's timers are no finer; a longer one saves nothing more.
+/// The shortest and the longest rest, microseconds. The kernel's timers are no finer; a longer one
+/// saves nothing more.
 const REST_MICROS_MIN: u64 = 100;
 const REST_MICROS_MAX: u64 = 5000;
 
-/// Thousandths of the active segment that are used: from here on the next one is made without rest, since events would
-/// soon have no place to go.
+/// Thousandths of the active segment that are used: from here on the next one is made without rest,
+/// since events would soon have no place to go.
 const URGENT_PERMILLE: u32 = 850;
 /// Between two looks at whether the next part of a segment is due.
 const PART_REST: Duration = Duration::from_millis(1);
-/// Looks after which a part is written in any case, so that a segment gets made if nothing is published at all.
+/// Looks after which a part is written in any case, so that a segment gets made if nothing is
+/// published at all.
 const PART_RESTS_MAX: u32 = 20;
 
-/// How much the threads of long work give way to the reactors: at this they have a tenth of a processor that a reactor
-/// keeps busy, and a reactor that wakes up takes it from them at once.
+/// How much the threads of long work give way to the reactors: at this they have a tenth of a
+/// processor that a reactor keeps busy, and a reactor that wakes up takes it from them at once.
 const BACKGROUND_NICE: i32 = 10;
 
-/// Makes the calling thread give way to the reactors, for good: the kernel lets nobody raise a priority again.
+/// Makes the calling thread give way to the reactors, for good: the kernel lets nobody raise a
+/// priority again.
 pub(crate) fn lower_priority() {
     match rustix::process::setpriority_process(None, BACKGROUND_NICE) {
         // Of this thread alone, on Linux. If it fails the reactors notice the work more.
@@ -52,7 +57,8 @@ pub(crate) fn set_helper_cpus(cpus: CpuSet) {
     HELPER_CPUS.get_or_init(|| cpus);
 }
 
-/// Lets the calling thread, which inherited the processor of its core, run elsewhere too: its work would stall the core.
+/// Lets the calling thread, which inherited the processor of its core, run elsewhere too: its work
+/// would stall the core.
 pub(crate) fn unpin() {
     let moved = HELPER_CPUS
         .get()
@@ -67,7 +73,8 @@ pub(crate) fn unpin() {
 #[derive(Debug)]
 pub(crate) struct Throttle {
     clock: Monotonic,
-    /// When jobs that can be given up end, in microseconds of `clock`; until then no job rests. 0: nobody hurries.
+    /// When jobs that can be given up end, in microseconds of `clock`; until then no job rests. 0:
+    /// nobody hurries.
     hurry_until_micros: AtomicU64,
     /// How much of the active segment is used, in thousandths.
     used_permille: AtomicU32,
@@ -146,7 +153,8 @@ impl ThrottledJob<'_> {
         }
     }
 
-    /// Rests until the next part of a segment is due, of which `made` of `all` bytes are made. Says how large the part is.
+    /// Rests until the next part of a segment is due, of which `made` of `all` bytes are made. Says
+    /// how large the part is.
     #[expect(
         clippy::disallowed_methods,
         reason = "on a helper thread, whose rest is the point"
@@ -165,8 +173,8 @@ impl ThrottledJob<'_> {
     }
 }
 
-/// Whether the next part of a segment is due, and how it is made. A segment is made twice as fast as the active one
-/// fills, which leaves a half of that time to spare.
+/// Whether the next part of a segment is due, and how it is made. A segment is made twice as fast
+/// as the active one fills, which leaves a half of that time to spare.
 fn due(used_permille: u32, made: u64, all: u64) -> Option<WriteSpeed> {
     if used_permille >= URGENT_PERMILLE {
         return Some(WriteSpeed::Full);

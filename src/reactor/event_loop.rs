@@ -1,8 +1,9 @@
 //! One core: its connections, its shard, its way to the others, and the loop that serves them all.
 //!
-//! A turn takes what is ready (bytes, messages, a flush that returned), works on all of it, issues one flush for
-//! what was appended, and then writes to each connection that is owed something. Between turns the core sleeps in its
-//! epoll: other cores, the flush and the helper threads wake it there too. Nothing in a turn waits.
+//! A turn takes what is ready (bytes, messages, a flush that returned), works on all of it, issues
+//! one flush for what was appended, and then writes to each connection that is owed something.
+//! Between turns the core sleeps in its epoll: other cores, the flush and the helper threads wake
+//! it there too. Nothing in a turn waits.
 
 use super::config::CoreConfig;
 use super::connection::{Closing, Connection};
@@ -200,10 +201,12 @@ impl Core {
         self.writer.set_time(now.as_micros() / 1_000_000);
     }
 
-    /// Serves until the process is to stop, then flushes and closes the log. `recovery`: the job that opens the shard.
+    /// Serves until the process is to stop, then flushes and closes the log. `recovery`: the job
+    /// that opens the shard.
     ///
     /// # Errors
-    /// If the log can't be opened or closed, a helper thread panics, or the kernel refuses what can't be done without.
+    /// If the log can't be opened or closed, a helper thread panics, or the kernel refuses what
+    /// can't be done without.
     pub(crate) fn run(mut self, recovery: Job) -> io::Result<()> {
         runtime::sleep_exactly();
         self.workers.run(recovery)?;
@@ -214,7 +217,8 @@ impl Core {
         self.history_worker.stop();
         self.throttle.hurry_for(Duration::ZERO);
         if !self.context.counters.is_rebuilding() {
-            // It may replay for minutes, and the process ends. A start within the process needs the directory.
+            // It may replay for minutes, and the process ends. A start within the process needs the
+            // directory.
             self.workers.abandon(Lane::Recovery);
         }
         self.workers.join();
@@ -291,7 +295,8 @@ impl Core {
         Ok(())
     }
 
-    /// In `async` durability a write has failed: nobody knows which of the answers that wait tell of what is lost.
+    /// In `async` durability a write has failed: nobody knows which of the answers that wait tell
+    /// of what is lost.
     pub(super) fn drop_unsent(&mut self) {
         for &index in &self.to_write {
             if let Some(connection) = self.connections.get_mut(index) {

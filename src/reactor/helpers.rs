@@ -1,4 +1,5 @@
-//! Drives the state machines of [`crate::background`]: begins what is due, and gives each the results of its jobs.
+//! Drives the state machines of [`crate::background`]: begins what is due, and gives each the
+//! results of its jobs.
 
 use super::delivery::Delivery;
 use super::event_loop::Core;
@@ -184,7 +185,8 @@ impl Core {
         }
     }
 
-    /// A flush has returned: who waited for it is answered, and the next one may be put off for them.
+    /// A flush has returned: who waited for it is answered, and the next one may be put off for
+    /// them.
     fn on_flushed(&mut self, result: io::Result<LocalFlush>) {
         let now_micros = self.now_micros;
         let Some(shard) = &mut self.context.router.shard else {
@@ -223,8 +225,8 @@ impl Core {
         }
     }
 
-    /// In `async` durability what was appended is seen at once. So the kernel has it before anybody is told: a killed
-    /// process does not lose what it acknowledged. In `sync` flushes write.
+    /// In `async` durability what was appended is seen at once. So the kernel has it before anybody
+    /// is told: a killed process does not lose what it acknowledged. In `sync` flushes write.
     pub(super) fn write_out(&mut self) {
         let Some(shard) = &mut self.context.router.shard else {
             return;

@@ -1,5 +1,5 @@
-//! What a core does by the clock: it looks for connections that are overdue, pushes metrics, and stops when it is told
-//! to.
+//! What a core does by the clock: it looks for connections that are overdue, pushes metrics, and
+//! stops when it is told to.
 
 use super::connection::{Closing, Overdue, Session};
 use super::event_loop::{Core, MetricsClock};
@@ -162,7 +162,8 @@ impl Core {
         }
     }
 
-    /// True once the core may end: told to stop, and no connection of any core is left, or time is up.
+    /// True once the core may end: told to stop, and no connection of any core is left, or time is
+    /// up.
     pub(crate) fn is_drained(&mut self) -> bool {
         let Some(since) = self.stopping_ms else {
             return false;

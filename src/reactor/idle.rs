@@ -7,14 +7,17 @@
 //! delay    │ flush of 16 │··│ flush of 16 │··│            one group: each waits for one, and there are fewer
 //! ```
 //!
-//! A client that has its answer sends its next event some microseconds later. A flush issued the moment the one before
-//! returns covers only clients that came meanwhile, so clients fall into two groups that take turns at the disk. So the
-//! core answers first and reads what is ready, until as many events are there as the last flush covered and left waiting.
-//! If nothing more is ready, it sleeps for at most [`GROUP_COMMIT_IDLE_MICROS_MAX`] in all; if others keep it busy, the
-//! flush goes after [`GROUP_COMMIT_DELAY_MICROS_MAX`]. Clients that were answered through another core come back through
-//! it, and it may flush just then: for them the core sleeps for [`GROUP_COMMIT_REMOTE_MICROS_MAX`].
+//! A client that has its answer sends its next event some microseconds later. A flush issued the
+//! moment the one before returns covers only clients that came meanwhile, so clients fall into two
+//! groups that take turns at the disk. So the core answers first and reads what is ready, until as
+//! many events are there as the last flush covered and left waiting. If nothing more is ready, it
+//! sleeps for at most [`GROUP_COMMIT_IDLE_MICROS_MAX`] in all; if others keep it busy, the flush
+//! goes after [`GROUP_COMMIT_DELAY_MICROS_MAX`]. Clients that were answered through another core
+//! come back through it, and it may flush just then: for them the core sleeps for
+//! [`GROUP_COMMIT_REMOTE_MICROS_MAX`].
 //!
-//! An event that comes while no flush has just returned is flushed at once. Pure: sequences and times are arguments.
+//! An event that comes while no flush has just returned is flushed at once. Pure: sequences and
+//! times are arguments.
 
 use crate::limits::{
     GROUP_COMMIT_DELAY_MICROS_MAX, GROUP_COMMIT_IDLE_MICROS_MAX, GROUP_COMMIT_REMOTE_MICROS_MAX,
@@ -97,7 +100,8 @@ impl IdlePolicy {
         }
     }
 
-    /// A flush in `sync` durability has made `flushed` events durable; others were appended meanwhile.
+    /// A flush in `sync` durability has made `flushed` events durable; others were appended
+    /// meanwhile.
     pub(crate) fn note_flushed(&mut self, flushed: u64, appended: Sequence, now_micros: u64) {
         self.delay = Some(Delay {
             all_back: Sequence::new(appended.get().saturating_add(flushed)),

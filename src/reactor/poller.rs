@@ -1,4 +1,5 @@
-//! Readiness of a core's descriptors: epoll, edge-triggered, each descriptor registered once for its whole life.
+//! Readiness of a core's descriptors: epoll, edge-triggered, each descriptor registered once for
+//! its whole life.
 
 use super::idle::Sleep;
 use rustix::event::Timespec;
@@ -65,7 +66,8 @@ pub(crate) struct Ready {
     pub(crate) token: Token,
     /// It may be read, or has ended or failed, which reading will tell.
     pub(crate) readable: bool,
-    /// The client has shut down its side, or the connection has failed: reading goes on until it says so.
+    /// The client has shut down its side, or the connection has failed: reading goes on until it
+    /// says so.
     pub(crate) hung_up: bool,
     /// It may be written.
     pub(crate) writable: bool,
@@ -101,7 +103,8 @@ impl Poller {
             Token::Connection { .. } => {
                 EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
             }
-            // Level-triggered: a bounded number is accepted at a time, and the others are reported again.
+            // Level-triggered: a bounded number is accepted at a time, and the others are reported
+            // again.
             Token::Listener | Token::Wake | Token::Timer => EventFlags::IN,
         };
         Ok(epoll::add(&self.epoll, descriptor, token.encode(), flags)?)

@@ -1,9 +1,11 @@
-//! Which entities the requests that have just arrived are going to ask for, before anybody works on them.
+//! Which entities the requests that have just arrived are going to ask for, before anybody works on
+//! them.
 //!
-//! Looking up one of millions of entities is a chain of cache misses. Told of many ids at once, the state follows their
-//! chains side by side; so the core first receives from all who are ready, guesses the ids, and then works on the requests.
-//! A guess reads a few bytes where they usually are. A wrong one costs a look-up, and a search for the place of a new entity, and
-//! changes no answer.
+//! Looking up one of millions of entities is a chain of cache misses. Told of many ids at once, the
+//! state follows their chains side by side; so the core first receives from all who are ready,
+//! guesses the ids, and then works on the requests. A guess reads a few bytes where they usually
+//! are. A wrong one costs a look-up, and a search for the place of a new entity, and changes no
+//! answer.
 
 use crate::limits::ENTITY_ID_BYTES_MAX;
 use crate::model::place_bytes;
@@ -11,7 +13,8 @@ use crate::state::{PREFETCH_GROUP_IDS_MAX, PREFETCH_IDS_MAX};
 use memchr::memmem::Finder;
 use std::ops::ControlFlow;
 
-/// Bytes of one connection that are looked at. Whoever has sent more has sent a batch, which looks ahead by itself.
+/// Bytes of one connection that are looked at. Whoever has sent more has sent a batch, which looks
+/// ahead by itself.
 const PENDING_BYTES_MAX: usize = 8 * 1024;
 
 /// Finds ids in requests.
@@ -50,7 +53,8 @@ impl<'b> PrefetchIds<'b> {
         }
     }
 
-    /// Adds an id, and hands them over where they are as many as are looked up side by side. `Break` where no more is of use.
+    /// Adds an id, and hands them over where they are as many as are looked up side by side.
+    /// `Break` where no more is of use.
     pub(crate) fn push(
         &mut self,
         id: &'b [u8],

@@ -1,23 +1,25 @@
-//! A core's thread: pinned to its processor, and run by glommio's executor. No other file of the server names glommio.
+//! A core's thread: pinned to its processor, and run by glommio's executor. No other file of the
+//! server names glommio.
 //!
-//! The executor runs one future, which is the whole event loop and never yields. Sockets do not go through glommio: it
-//! polls each of them with a request of its own and a `recv` after it, which is half the speed of one `epoll_wait` for all
-//! of them at low concurrency. Nor does a core sleep in it: two of its rings are armed and disarmed for each sleep, and a
-//! `membarrier` interrupts every other core (6 % of the server's time with two shards). So a core sleeps in its epoll,
-//! and whatever it waits for wakes it through a descriptor there.
+//! The executor runs one future, which is the whole event loop and never yields. Sockets do not go
+//! through glommio: it polls each of them with a request of its own and a `recv` after it, which is
+//! half the speed of one `epoll_wait` for all of them at low concurrency. Nor does a core sleep in
+//! it: two of its rings are armed and disarmed for each sleep, and a `membarrier` interrupts every
+//! other core (6 % of the server's time with two shards). So a core sleeps in its epoll, and
+//! whatever it waits for wakes it through a descriptor there.
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use std::io;
 use std::num::NonZero;
 use std::time::Duration;
 
-/// Memory that an executor registers with `io_uring`, bytes. Small: nothing but its own notes goes through it, and the
-/// default of 10 MiB runs into small limits on locked memory.
+/// Memory that an executor registers with `io_uring`, bytes. Small: nothing but its own notes goes
+/// through it, and the default of 10 MiB runs into small limits on locked memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Entries of each `io_uring`.
 const RING_DEPTH: usize = 64;
-/// glommio asks its tasks to yield after this. If the time is over before it has begun its first task, it sleeps for
-/// ever, with the task runnable: a pause of the machine must not be that long.
+/// glommio asks its tasks to yield after this. If the time is over before it has begun its first
+/// task, it sleeps for ever, with the task runnable: a pause of the machine must not be that long.
 const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A running core; joining it waits for its end.

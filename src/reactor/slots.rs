@@ -25,8 +25,8 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// Takes an index for a value that [`Slots::put_back`] brings, and says how often it was taken before. `None`
-    /// at 2³² values.
+    /// Takes an index for a value that [`Slots::put_back`] brings, and says how often it was taken
+    /// before. `None` at 2³² values.
     pub(crate) fn reserve(&mut self) -> Option<(u32, u32)> {
         let index = if let Some(index) = self.free.pop() {
             index

@@ -1,4 +1,5 @@
-//! Listening sockets, accepted ones, and the tick: the few system calls behind a core's descriptors.
+//! Listening sockets, accepted ones, and the tick: the few system calls behind a core's
+//! descriptors.
 
 use crate::limits::LISTEN_BACKLOG;
 use rustix::event::Timespec;
@@ -11,8 +12,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Checks that nobody listens on `address`, and picks a port where it names none. `SO_REUSEPORT` would let a second
-/// server of the same user take half of the first one's connections without a word; a socket without it does not.
+/// Checks that nobody listens on `address`, and picks a port where it names none. `SO_REUSEPORT`
+/// would let a second server of the same user take half of the first one's connections without a
+/// word; a socket without it does not.
 ///
 /// # Errors
 /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
@@ -39,7 +41,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// The next connection that waits; `None` where there is none. Small answers leave at once (no Nagle delay).
+/// The next connection that waits; `None` where there is none. Small answers leave at once (no
+/// Nagle delay).
 ///
 /// # Errors
 /// Where the process is out of descriptors or memory.

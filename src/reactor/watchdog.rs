@@ -1,15 +1,17 @@
-//! A thread that notices a core which does not turn, says where it is, and in the end ends the process.
+//! A thread that notices a core which does not turn, says where it is, and in the end ends the
+//! process.
 //!
-//! A core that hangs answers nobody and does not hear a signal either: only another thread can tell. Every core counts
-//! its turns, at least one for each tick, and notes what it is about to do. The watchdog looks once a second:
+//! A core that hangs answers nobody and does not hear a signal either: only another thread can
+//! tell. Every core counts its turns, at least one for each tick, and notes what it is about to do.
+//! The watchdog looks once a second:
 //!
 //! ```text
 //! no turn for WATCHDOG_REPORT_SECONDS ──▶ one line on stderr ──WATCHDOG_END_SECONDS──▶ exit code 1, to be restarted
 //! ```
 //!
-//! It counts its own looks and not the time: if the whole process or machine is paused, no look is missing. Nothing that
-//! was acknowledged is lost by the end: the log is recovered as after any crash. A core that closes its log is not
-//! watched, since that takes as long as the disk takes.
+//! It counts its own looks and not the time: if the whole process or machine is paused, no look is
+//! missing. Nothing that was acknowledged is lost by the end: the log is recovered as after any
+//! crash. A core that closes its log is not watched, since that takes as long as the disk takes.
 
 use crate::limits::{WATCHDOG_END_SECONDS, WATCHDOG_REPORT_SECONDS};
 use crate::report;

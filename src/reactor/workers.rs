@@ -5,9 +5,10 @@
 //!                                          └─ wakes the core as a message does
 //! ```
 //!
-//! A thread runs one job after the other. It leaves its core's processor, and lane by lane it gives way to the reactors
-//! ([`Lane::gives_way`]). A job that panics is a result too, which ends the process in order: its state machine would wait
-//! for ever. Who asks for a job has no other in flight on that lane, so the queue has a place for every result.
+//! A thread runs one job after the other. It leaves its core's processor, and lane by lane it gives
+//! way to the reactors ([`Lane::gives_way`]). A job that panics is a result too, which ends the
+//! process in order: its state machine would wait for ever. Who asks for a job has no other in
+//! flight on that lane, so the queue has a place for every result.
 
 use crate::background::job::{Job, Lane, ResultSender, WorkerResult};
 use crate::background::throttle::{lower_priority, unpin};
