@@ -79,24 +79,34 @@ impl BatchPlan {
         let mut plan = Self::default();
         plan.packs.resize_with(context.shards, EventPack::default);
         let mut decoded = Err(EVENTS);
+        let mut atomic = false;
         let mut scratch = String::new();
         while let Some(key) = scanner.next_key()? {
             scratch.clear();
-            if key.decode(&mut scratch) != "events" {
-                scanner.raw_value()?;
-            } else if scanner.kind()? == Kind::Array {
-                decoded = plan.decode_items(&mut scanner, context, body.len());
-                if let Err(error) = &decoded
-                    && *error != EVENTS
-                {
-                    return Err(error.clone());
+            match key.decode(&mut scratch) {
+                "events" if scanner.kind()? == Kind::Array => {
+                    decoded = plan.decode_items(&mut scanner, context, body.len());
+                    if let Err(error) = &decoded
+                        && *error != EVENTS
+                    {
+                        return Err(error.clone());
+                    }
                 }
-            } else {
-                scanner.raw_value()?;
-                decoded = Err(EVENTS);
+                "events" => {
+                    scanner.raw_value()?;
+                    decoded = Err(EVENTS);
+                }
+                "atomic" => {
+                    let kind = scanner.raw_value()?.kind;
+                    atomic = !matches!(kind, Kind::False | Kind::Null);
+                }
+                _ => drop(scanner.raw_value()?),
             }
         }
         scanner.finish()?;
+        if atomic {
+            return Err(ApiError::NotSupported { feature: "atomic" });
+        }
         decoded.map(|()| plan)
     }
 
@@ -373,6 +383,38 @@ mod tests {
             "successful": 3, "failed": 0, "results": [result("1"), result("2"), result("3")]
         });
         assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn an_atomic_batch_is_refused_and_not_taken_apart() {
+        let atomic = Err(ApiError::NotSupported { feature: "atomic" });
+        let check = |members: &str, expected| {
+            let body = format!(r#"{{"events":[{}]{members}}}"#, event("1", "a"));
+            assert_eq!(decode(&body).map(|plan| plan.len()), expected, "{body}");
+        };
+        check(r#","atomic":true"#, atomic.clone());
+        check(r#","atomic":1"#, atomic.clone());
+        check(r#","atomic":false,"\u0061tomic":true"#, atomic);
+        check(r#","atomic":false"#, Ok(1));
+        check(r#","atomic":null"#, Ok(1));
+        check(r#","atomic":true,"atomic":false"#, Ok(1));
+    }
+
+    #[test]
+    fn an_item_that_asks_for_what_is_not_built_fails_alone() {
+        let conditional = event("2", "a").replacen('{', r#"{"expect":{"absent":true},"#, 1);
+        let body = format!(r#"{{"events":[{},{conditional}]}}"#, event("1", "a"));
+        let plan = decode(&body).unwrap();
+        let mut out = Vec::new();
+        let stored = |stored| PartOutcome {
+            stored,
+            error: None,
+        };
+        plan.answer(&[stored(1), stored(0)], &mut out);
+        let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(answer["successful"], 1);
+        assert_eq!(answer["results"][1]["code"], "not_supported");
+        assert_eq!(answer["results"][1]["eventId"], "2");
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub enum ApiError {
         /// What it must be.
         rule: &'static str,
     },
+    /// A request for something that the contract has and this server does not do yet.
+    #[error("`{feature}` is not supported yet; nothing was done")]
+    NotSupported {
+        /// The header field, query parameter or member that asks for it.
+        feature: &'static str,
+    },
     /// A query parameter breaks its rule.
     #[error("invalid query parameter `{name}`: {rule}")]
     InvalidQuery {
@@ -264,6 +270,7 @@ impl ApiError {
             | Self::InvalidDefinition { .. }
             | Self::TooManyConnectors
             | Self::InvalidQuery { .. }
+            | Self::NotSupported { .. }
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -322,6 +329,7 @@ impl ApiError {
             Self::EncryptionKeyMissing => "encryption_key_missing",
             Self::NotSubscribed => "not_subscribed",
             Self::InvalidQuery { .. } => "invalid_query",
+            Self::NotSupported { .. } => "not_supported",
             Self::PercentEncoding { .. } => "invalid_encoding",
             Self::NoRoute => "not_found",
             Self::NoEntity => "entity_not_found",

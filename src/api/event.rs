@@ -363,6 +363,12 @@ impl<'a> Walk<'_, 'a> {
             EventMember::Key => self.fields.key = self.optional_string(scanner, "key")?,
             EventMember::Schema => self.fields.schema = self.optional_string(scanner, "schema")?,
             EventMember::Payload => self.payload(scanner)?,
+            EventMember::Expect => {
+                self.begin_member("expect");
+                if scanner.raw_value()?.kind != Kind::Null {
+                    self.not_supported("expect");
+                }
+            }
         }
         Ok(())
     }
@@ -407,6 +413,11 @@ impl<'a> Walk<'_, 'a> {
                     self.fields.entity_id = self.required_string(scanner, "payload.entity_id")?;
                 }
                 Member::Known(PayloadMember::Properties) => self.properties(scanner)?,
+                Member::Known(PayloadMember::NotSupported(path)) => {
+                    self.begin_member(path);
+                    scanner.raw_value()?;
+                    self.not_supported(path);
+                }
                 Member::Other(key) => {
                     let value = scanner.raw_value()?;
                     self.keep_extra(key, &value);
@@ -518,6 +529,12 @@ impl<'a> Walk<'_, 'a> {
         self.fields
             .errors
             .push((field, ApiError::InvalidField { field, rule }));
+    }
+
+    fn not_supported(&mut self, feature: &'static str) {
+        self.fields
+            .errors
+            .push((feature, ApiError::NotSupported { feature }));
     }
 
     /// A member comes again: what was wrong with it, or inside it, no longer counts.
@@ -742,6 +759,50 @@ mod tests {
             refused(&event("", r#"{"entity_id":"flux-core/x","properties":{}}"#)),
             ApiError::Reserved
         );
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_refused_and_not_ignored() {
+        let check = |members: &str, payload: &str, feature| {
+            let json = event(members, payload);
+            assert_eq!(refused(&json), ApiError::NotSupported { feature }, "{json}");
+        };
+        let payload = r#"{"entity_id":"x","properties":{}}"#;
+        check(r#","expect":{"version":1}"#, payload, "expect");
+        check(r#","expect":false"#, payload, "expect");
+        check(r#","\u0065xpect":{}"#, payload, "expect");
+        for (member, feature) in [
+            (r#""increment":{"n":1}"#, "payload.increment"),
+            (r#""min":{}"#, "payload.min"),
+            (r#""max":{}"#, "payload.max"),
+            (r#""append":{}"#, "payload.append"),
+            (r#""unset":[]"#, "payload.unset"),
+            (r#""ttl":null"#, "payload.ttl"),
+            (r#""t\u0074l":5"#, "payload.ttl"),
+        ] {
+            check("", &format!(r#"{{"entity_id":"x",{member}}}"#), feature);
+            check(
+                "",
+                &format!(r#"{{{member},{member},"entity_id":"x","properties":{{}}}}"#),
+                feature,
+            );
+        }
+        // What asks for nothing, what belongs elsewhere, and what a later repetition took back.
+        for json in [
+            event(r#","expect":null,"ttl":1,"increment":{}"#, payload),
+            event(r#","expect":{},"expect":null"#, payload),
+            event("", r#"{"entity_id":"x","properties":{"ttl":1,"expect":2}}"#),
+            event(
+                "",
+                r#"{"ttl":1},"payload":{"entity_id":"x","properties":{}}"#,
+            ),
+            event("", r#"{"entity_id":"x","properties":{},"expect":1}"#),
+        ] {
+            decode(&json, |decoded| {
+                assert!(matches!(decoded, Decoded::Event(_)), "{json}: {decoded:?}");
+            })
+            .unwrap();
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) enum EventMember {
     Key,
     Schema,
     Payload,
+    /// A condition.
+    Expect,
 }
 
 /// A member of an event's payload.
@@ -21,6 +23,8 @@ pub(super) enum EventMember {
 pub(super) enum PayloadMember {
     EntityId,
     Properties,
+    /// An operation or an expiry, which this server does not do yet; its path within the event.
+    NotSupported(&'static str),
 }
 
 impl EventMember {
@@ -34,6 +38,7 @@ impl EventMember {
             "key" => Self::Key,
             "schema" => Self::Schema,
             "payload" => Self::Payload,
+            "expect" => Self::Expect,
             _ => return None,
         })
     }
@@ -66,6 +71,12 @@ impl PayloadMember {
         Some(match name {
             "entity_id" => Self::EntityId,
             "properties" => Self::Properties,
+            "increment" => Self::NotSupported("payload.increment"),
+            "min" => Self::NotSupported("payload.min"),
+            "max" => Self::NotSupported("payload.max"),
+            "append" => Self::NotSupported("payload.append"),
+            "unset" => Self::NotSupported("payload.unset"),
+            "ttl" => Self::NotSupported("payload.ttl"),
             _ => return None,
         })
     }

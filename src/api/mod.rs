@@ -12,6 +12,7 @@
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
+//! | `conditions` | conditions in the head of a write |
 //! | `connectors` | answers of the calls about connectors |
 //! | `delete` | the body of a batch delete, and its answer |
 //! | `subscription` | WebSocket messages from clients |
@@ -23,6 +24,7 @@
 
 pub mod batch;
 mod body;
+pub mod conditions;
 pub mod config;
 pub mod connectors;
 pub mod delete;

@@ -30,11 +30,13 @@ impl ListQuery {
     /// Parses the raw query of a target.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter, [`ApiError::PercentEncoding`].
+    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter, [`ApiError::PercentEncoding`], and
+    /// [`ApiError::NotSupported`] for a `filter`.
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let mut limit: Option<Box<str>> = None;
         let mut fields: Option<Box<str>> = None;
         let mut at: Option<Box<str>> = None;
+        let mut filter: Option<Box<str>> = None;
         let mut parsed = Self::default();
         each_parameter(query, |name, value| match name {
             "namespace" => once("namespace", &mut parsed.namespace, value),
@@ -43,8 +45,12 @@ impl ListQuery {
             "limit" => once("limit", &mut limit, value),
             "fields" => once("fields", &mut fields, value),
             "at" => once("at", &mut at, value),
+            "filter" => once("filter", &mut filter, value),
             _ => Ok(()),
         })?;
+        if filter.is_some_and(|filter| !filter.is_empty()) {
+            return Err(ApiError::NotSupported { feature: "filter" });
+        }
         for text in [&mut parsed.namespace, &mut parsed.prefix, &mut parsed.after] {
             text.take_if(|text| text.is_empty());
         }
@@ -241,6 +247,16 @@ mod tests {
             ..query
         };
         assert_eq!(ListQuery::parse(Some(target)), Ok(expected));
+    }
+
+    #[test]
+    fn a_filter_is_refused_and_not_ignored() {
+        let not_supported = Err(ApiError::NotSupported { feature: "filter" });
+        let query = "prefix=a&filter=eq(status,%22open%22)";
+        assert_eq!(ListQuery::parse(Some(query)), not_supported);
+        assert!(ListQuery::parse(Some("filter=")).is_ok());
+        assert!(ListQuery::parse(Some("filters=x")).is_ok());
+        assert!(ReadQuery::parse(Some("filter=x")).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! WebSocket messages from clients (API contract §8).
 
 use super::error::ApiError;
-use super::json::{JsonError, Kind, Scanner};
+use super::json::{JsonError, Kind, RawValue, Scanner};
 use crate::limits;
 
 /// What a client asks for.
@@ -42,11 +42,23 @@ pub fn parse(message: &str) -> ClientMessage {
     }
 }
 
+/// The options of a subscription (API contract §13).
+const OPTIONS: [&str; 6] = [
+    "snapshot",
+    "since",
+    "mode",
+    "properties",
+    "filter",
+    "max_hz",
+];
+
 #[derive(Default)]
 struct Fields {
     id: Option<Box<str>>,
     kind: Option<Box<str>>,
     entity_id: Option<Box<str>>,
+    /// The members of a `subscribe` that ask for what this server does not do yet (API contract §13).
+    not_supported: Vec<&'static str>,
     /// The rules that were broken, each with the member that broke it; one that comes again starts afresh.
     errors: Vec<(&'static str, ApiError)>,
 }
@@ -68,12 +80,29 @@ impl Fields {
                 "id" => self.read_id(&mut scanner)?,
                 "type" => self.kind = self.text(&mut scanner, "type")?,
                 "entity_id" => self.entity_id = self.text(&mut scanner, "entity_id")?,
-                _ => {
-                    scanner.raw_value()?;
+                name => {
+                    let option = OPTIONS.iter().find(|option| **option == name);
+                    let value = scanner.raw_value()?;
+                    if let Some(option) = option {
+                        self.read_option(option, &value);
+                    }
                 }
             }
         }
         scanner.finish()
+    }
+
+    /// Notes an option of a subscription, unless it asks for what every subscription does.
+    fn read_option(&mut self, option: &'static str, value: &RawValue<'_>) {
+        self.not_supported.retain(|other| *other != option);
+        let is_default = match option {
+            "snapshot" => value.kind == Kind::False,
+            "mode" => value.text == "\"property\"",
+            _ => false,
+        };
+        if !is_default && value.kind != Kind::Null {
+            self.not_supported.push(option);
+        }
     }
 
     fn read_id(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
@@ -122,7 +151,10 @@ impl Fields {
             .take()
             .ok_or(ApiError::MissingField { field: "entity_id" });
         match &*kind {
-            "subscribe" => entity_id.map(Action::Subscribe),
+            "subscribe" => match self.not_supported.first() {
+                Some(feature) => Err(ApiError::NotSupported { feature }),
+                None => entity_id.map(Action::Subscribe),
+            },
             "unsubscribe" => entity_id.map(Action::Unsubscribe),
             "ping" => Ok(Action::Ping),
             _ => Err(ApiError::InvalidField {
@@ -161,6 +193,36 @@ mod tests {
             Some(r#""x\n""#),
             Action::Unsubscribe("*".into()),
         );
+    }
+
+    #[test]
+    fn options_of_a_subscription_are_refused_and_not_ignored() {
+        let check = |kind: &str, options: &str, expected: Option<&'static str>| {
+            let message = format!(r#"{{"id":1,"type":"{kind}","entity_id":"a",{options}}}"#);
+            let parsed = parse(&message);
+            assert_eq!(parsed.id.as_deref(), Some("1"), "{message}");
+            match expected {
+                None => assert!(parsed.action.is_ok(), "{message}"),
+                Some(feature) => assert_eq!(
+                    parsed.action,
+                    Err(ApiError::NotSupported { feature }),
+                    "{message}"
+                ),
+            }
+        };
+        check("subscribe", r#""snapshot":true"#, Some("snapshot"));
+        check("subscribe", r#""since":"AQ""#, Some("since"));
+        check("subscribe", r#""mode":"event""#, Some("mode"));
+        check("subscribe", r#""properties":["a"]"#, Some("properties"));
+        check("subscribe", r#""filter":"exists(a)""#, Some("filter"));
+        check("subscribe", r#""max_hz":1"#, Some("max_hz"));
+        check("subscribe", r#""\u006dax_hz":1"#, Some("max_hz"));
+        check("subscribe", r#""mode":null,"mode":7"#, Some("mode"));
+        check("subscribe", r#""mode":7,"mode":"property""#, None);
+        check("subscribe", r#""snapshot":false,"since":null"#, None);
+        check("subscribe", r#""other":1"#, None);
+        check("unsubscribe", r#""snapshot":true"#, None);
+        check("ping", r#""since":"x""#, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::writer::AnswerWriter;
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, is_of_namespaces};
-use crate::api::{ApiError, Route, route};
+use crate::api::{ApiError, Route, conditions, route};
 use crate::background::history::JobResult;
 use crate::history::HistoryQuery;
 use crate::log::Log;
@@ -116,7 +116,9 @@ fn dispatch<L: Log>(
     }
     let caller = client.caller(head);
     let mut next = Next::Go;
-    let begun = match route(head.method, head.path)? {
+    let route = route(head.method, head.path)?;
+    refuse_conditions(context, &caller, (head, &route))?;
+    let begun = match route {
         Route::Publish => publish::begin(context, &caller, body)?,
         Route::PublishBatch => publish::begin_batch(context, &caller, body)?,
         Route::List => {
@@ -162,6 +164,23 @@ fn dispatch<L: Log>(
     };
     take(context, writer, client, (meta, head, begun));
     Ok(next)
+}
+
+/// Refuses a write whose head carries a condition, if its token is known.
+fn refuse_conditions<L>(
+    context: &Context<L>,
+    caller: &Caller<'_>,
+    (head, route): (&Head<'_>, &Route<'_>),
+) -> Result<(), ApiError> {
+    match route {
+        Route::Publish | Route::PublishBatch | Route::Delete(_) | Route::DeleteBatch => {
+            conditions::check_write(head).or_else(|error| {
+                context.tenants.access(&caller.credentials)?;
+                Err(error)
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Begins a call about namespaces, the configuration or connectors.
