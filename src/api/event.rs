@@ -7,7 +7,7 @@
 
 use super::error::ApiError;
 use super::event_member::{EventMember, PayloadMember};
-use super::json::{JsonError, JsonStr, Kind, RawValue, Scanner, minify};
+use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
 use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
 use std::ops::Range;
@@ -93,6 +93,8 @@ pub enum Decoded<'a> {
 pub struct EventDecoder {
     scratch: String,
     extra: String,
+    extra_names: OpenNames,
+    compactor: Compactor,
     spans: Vec<(Text<'static>, Text<'static>)>,
     properties: Vec<Property<'static>>,
 }
@@ -114,6 +116,8 @@ impl EventDecoder {
         let mut walk = Walk {
             scratch: &mut self.scratch,
             extra: &mut self.extra,
+            extra_names: &mut self.extra_names,
+            compactor: &mut self.compactor,
             spans: recycle(std::mem::take(&mut self.spans)),
             fields: Fields::default(),
         };
@@ -321,7 +325,11 @@ enum Member<'a, M> {
 /// The walk over one event.
 struct Walk<'d, 'a> {
     scratch: &'d mut String,
+    /// The payload's other members, in their stored form.
     extra: &'d mut String,
+    /// The names of those.
+    extra_names: &'d mut OpenNames,
+    compactor: &'d mut Compactor,
     spans: Vec<(Text<'a>, Text<'a>)>,
     fields: Fields<'a>,
 }
@@ -395,6 +403,7 @@ impl<'a> Walk<'_, 'a> {
         // Of a repeated `payload` the last wins whole, so what an earlier one left is forgotten.
         self.spans.clear();
         self.extra.clear();
+        self.extra_names.clear();
         self.fields.entity_id = None;
         self.fields.properties = false;
         self.fields.tombstone = false;
@@ -422,7 +431,12 @@ impl<'a> Walk<'_, 'a> {
                     let value = scanner.raw_value()?;
                     self.keep_extra(key, &value);
                 }
-                Member::None => return Ok(()),
+                Member::None => {
+                    if self.extra_names.may_repeat() {
+                        self.drop_repeated_extra();
+                    }
+                    return Ok(());
+                }
             }
         }
     }
@@ -460,13 +474,13 @@ impl<'a> Walk<'_, 'a> {
         Text::Scratch(start..self.scratch.len())
     }
 
-    /// The span of a value, the white space between its tokens gone.
+    /// The span of a value's stored form.
     fn value(&mut self, value: &RawValue<'a>) -> Text<'a> {
-        if !value.has_space {
+        if value.is_compact() {
             return Text::Body(value.text);
         }
         let start = self.scratch.len();
-        minify(value.text, self.scratch);
+        self.compactor.write(value, self.scratch);
         Text::Scratch(start..self.scratch.len())
     }
 
@@ -477,7 +491,24 @@ impl<'a> Walk<'_, 'a> {
         self.extra.push('"');
         self.extra.push_str(key.raw());
         self.extra.push_str("\":");
-        minify(value.text, self.extra);
+        self.compactor.write(value, self.extra);
+        self.extra_names.add(0, key);
+    }
+
+    /// Of the payload's other members that have the same name, keeps the last.
+    fn drop_repeated_extra(&mut self) {
+        let object = ["{", self.extra, "}"].concat();
+        let members = RawValue {
+            text: &object,
+            kind: Kind::Object,
+            has_space: false,
+            may_repeat: true,
+        };
+        let mut out = String::with_capacity(object.len());
+        self.compactor.write(&members, &mut out);
+        self.extra.clear();
+        let inside = out.strip_prefix('{').and_then(|out| out.strip_suffix('}'));
+        self.extra.push_str(inside.unwrap_or_default());
     }
 
     fn required_string(
@@ -645,6 +676,24 @@ mod tests {
             );
             let values: Vec<_> = draft.properties.iter().map(|p| p.value).collect();
             assert_eq!(values, ["false", "3", "2"]);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn of_repeated_names_inside_values_the_last_wins() {
+        let json = event(
+            "",
+            r#"{"unit":{"a":1,"a":2},"entity_id":"x","\u0075nit":[{"b":1,"\u0062":1e2}],"more":0,
+                "properties":{"cfg":{"role":"admin","role" : "guest"},"n":[{"d":{"x":1,"x":2.50}}]}}"#,
+        );
+        decode(&json, |decoded| {
+            let Decoded::Event(draft) = decoded else {
+                panic!("{decoded:?}")
+            };
+            assert_eq!(draft.extra, r#""\u0075nit":[{"\u0062":1e2}],"more":0"#);
+            let values: Vec<_> = draft.properties.iter().map(|p| p.value).collect();
+            assert_eq!(values, [r#"{"role":"guest"}"#, r#"[{"d":{"x":2.50}}]"#]);
         })
         .unwrap();
     }

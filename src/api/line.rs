@@ -12,7 +12,7 @@
 use super::encode::{self, EntityHead};
 use super::event::{Decoded, EventDecoder, EventIds, check_entity_id, sort_and_keep_last};
 use super::event_encode::event_members;
-use super::json::{JsonError, JsonStr, Kind, Scanner, minify};
+use super::json::{Compactor, JsonError, JsonStr, Kind, Scanner};
 use super::{ApiError, time};
 use crate::model::{
     EntityDraft, EventDraft, EventId, EventView, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT,
@@ -228,11 +228,11 @@ fn read_properties(scanner: &mut Scanner<'_>) -> Result<Vec<(String, String)>, L
         return Err(invalid("entity.properties", "an object").into());
     }
     scanner.begin_object()?;
-    let mut properties = Vec::new();
+    let (mut properties, mut compactor) = (Vec::new(), Compactor::default());
     while let Some(key) = scanner.next_key()? {
         let name = key.to_cow().into_owned();
         let mut value = String::new();
-        minify(scanner.raw_value()?.text, &mut value);
+        compactor.write(&scanner.raw_value()?, &mut value);
         properties.push((name, value));
     }
     Ok(properties)
@@ -312,13 +312,13 @@ mod tests {
     #[test]
     fn what_a_person_writes_is_understood() {
         let (line, payload) = decoded(
-            r#" { "entity" : {"properties":{"b" : [1, 2],"a":1,"b":3},"version":2,"id":"x","lastUpdated":"1970-01-01T00:00:01Z","more":1} } "#,
+            r#" { "entity" : {"properties":{"b" : [1, 2],"a":{"c":1,"c":2},"b":3},"version":2,"id":"x","lastUpdated":"1970-01-01T00:00:01Z","more":1} } "#,
         )
         .unwrap();
         assert_eq!(line.accepted, Some(Timestamp::from_micros(1_000_000)));
         let entity = EntityView::decode(&payload).unwrap();
         let properties: Vec<_> = entity.properties().map(|it| (it.name, it.value)).collect();
-        assert_eq!(properties, [("a", "1"), ("b", "3")]);
+        assert_eq!(properties, [("a", r#"{"c":2}"#), ("b", "3")]);
         let (line, payload) =
             decoded(r#"{"stream":"s","source":"a","payload":{"entity_id":"x","properties":{}}}"#)
                 .unwrap();

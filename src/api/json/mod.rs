@@ -14,15 +14,17 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod compact;
 mod error;
-mod minify;
+mod names;
 mod number;
 mod scanner;
 mod string;
 #[cfg(test)]
 mod tests;
 
+pub use compact::{Compactor, compact};
 pub use error::JsonError;
-pub use minify::minify;
+pub(in crate::api) use names::OpenNames;
 pub use scanner::{Kind, RawValue, Scanner};
 pub use string::{JsonStr, write_string};

@@ -17,6 +17,7 @@ use std::fmt;
 
 use crate::limits::JSON_DEPTH_MAX;
 
+use super::names::{NameVisitor, OpenNames};
 use super::{JsonError, JsonStr, number, string};
 
 /// `raw_value` keeps one bit per open container.
@@ -62,8 +63,17 @@ pub struct RawValue<'a> {
     pub text: &'a str,
     /// What it is.
     pub kind: Kind,
-    /// There is white space inside it, outside its strings: it wants [`minify`](super::minify).
+    /// There is white space inside it, outside its strings.
     pub has_space: bool,
+    /// An object in it may name a member twice; false is certain.
+    pub may_repeat: bool,
+}
+
+impl RawValue<'_> {
+    /// True if the text is the value's stored form, which [`Compactor`](super::Compactor) would write.
+    pub const fn is_compact(&self) -> bool {
+        !self.has_space && !self.may_repeat
+    }
 }
 
 /// A walk over one JSON document.
@@ -96,13 +106,18 @@ impl<'a> Scanner<'a> {
         if text.starts_with('\u{feff}') {
             return Err(JsonError::ByteOrderMark { offset: 0 });
         }
-        Ok(Self {
+        Ok(Self::over(text))
+    }
+
+    /// A walk over a text that is known to be UTF-8 without a byte order mark.
+    pub(super) const fn over(text: &'a str) -> Self {
+        Self {
             text,
             at: 0,
             depth: 0,
             opened: false,
             skipped_space: false,
-        })
+        }
     }
 
     /// How far the walk is, in bytes from the start of the body.
@@ -252,12 +267,17 @@ impl<'a> Scanner<'a> {
         let kind = self.kind()?;
         let start = self.at;
         self.skipped_space = false;
-        match kind {
-            Kind::Object | Kind::Array => self.pass_container()?,
+        let may_repeat = match kind {
+            Kind::Object | Kind::Array => {
+                let mut names = OpenNames::default();
+                self.pass_container(&mut names)?;
+                names.may_repeat()
+            }
             Kind::String | Kind::Number | Kind::True | Kind::False | Kind::Null => {
                 self.pass_scalar(kind)?;
+                false
             }
-        }
+        };
         Ok(RawValue {
             text: self
                 .text
@@ -265,7 +285,18 @@ impl<'a> Scanner<'a> {
                 .expect("a value starts and ends at a character's edge"),
             kind,
             has_space: self.skipped_space,
+            may_repeat,
         })
+    }
+
+    /// Consumes a value of any kind, and shows the names in it.
+    pub(super) fn visit(&mut self, names: &mut impl NameVisitor<'a>) -> Result<(), JsonError> {
+        match self.kind()? {
+            Kind::Object | Kind::Array => self.pass_container(names),
+            kind @ (Kind::String | Kind::Number | Kind::True | Kind::False | Kind::Null) => {
+                self.pass_scalar(kind)
+            }
+        }
     }
 
     /// Ends the walk: nothing but white space may be left.
@@ -281,7 +312,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Consumes the container that starts here with everything in it.
-    fn pass_container(&mut self) -> Result<(), JsonError> {
+    fn pass_container(&mut self, names: &mut impl NameVisitor<'a>) -> Result<(), JsonError> {
         let outside = self.depth;
         // The lowest bit is the innermost open container: set for an object.
         let mut objects = 0_u128;
@@ -299,7 +330,7 @@ impl<'a> Scanner<'a> {
                     self.pass_scalar(scalar)?;
                 }
             }
-            while !self.has_next(objects & 1 == 1)? {
+            while !self.has_next(objects & 1 == 1, names)? {
                 objects >>= 1;
                 if self.depth == outside {
                     return Ok(());
@@ -309,12 +340,21 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn has_next(&mut self, in_object: bool) -> Result<bool, JsonError> {
-        if in_object {
-            Ok(self.next_key()?.is_some())
-        } else {
-            self.next_element()
+    fn has_next(
+        &mut self,
+        in_object: bool,
+        names: &mut impl NameVisitor<'a>,
+    ) -> Result<bool, JsonError> {
+        if !in_object {
+            return self.next_element();
         }
+        let depth = self.depth;
+        let name = self.next_key()?;
+        match name {
+            Some(name) => names.name(depth, name),
+            None => names.end(depth),
+        }
+        Ok(name.is_some())
     }
 
     /// Consumes the value of `kind` that starts here; `kind` is no container.
