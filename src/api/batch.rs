@@ -70,7 +70,8 @@ impl BatchPlan {
     /// Decodes a body.
     ///
     /// # Errors
-    /// [`ApiError::Json`] or [`ApiError::Shape`], where the request fails as a whole.
+    /// [`ApiError::Json`], [`ApiError::JsonItem`], [`ApiError::Shape`] or [`ApiError::NotSupported`]: the request
+    /// fails as a whole.
     pub fn decode<P: Fn(&str) -> Result<u16, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
@@ -137,7 +138,10 @@ impl BatchPlan {
                 place,
                 ..
             } = context;
-            decoder.decode(scanner, ids, *now_ms, |decoded| self.add(&decoded, place))?;
+            let index = self.items.len();
+            decoder
+                .decode(scanner, ids, *now_ms, |decoded| self.add(&decoded, place))
+                .map_err(|error| ApiError::JsonItem { index, error })?;
         }
         if self.items.is_empty() {
             Err(EVENTS)
@@ -415,6 +419,26 @@ mod tests {
         assert_eq!(answer["successful"], 1);
         assert_eq!(answer["results"][1]["code"], "not_supported");
         assert_eq!(answer["results"][1]["eventId"], "2");
+    }
+
+    #[test]
+    fn text_that_is_no_json_is_named_with_its_item_and_its_word() {
+        let check = |number: &str, word: &str| {
+            let bad = event("2", "b").replace("{}", &format!(r#"{{"n":{number}}}"#));
+            let body = format!(r#"{{"events":[{},{bad}]}}"#, event("1", "a"));
+            let error = decode(&body).unwrap_err();
+            assert_eq!((error.status(), error.code()), (400, "invalid_json"));
+            let message = error.to_string();
+            assert!(message.contains("item 1 "), "{message}");
+            assert!(message.contains(&format!("`{word}`")), "{message}");
+        };
+        check("Infinity", "Infinity");
+        check("-Infinity", "-Infinity");
+        check("NaN", "NaN");
+        check("nan", "nan");
+        check("1e999", "1e999");
+        check("undefined", "undefined");
+        check("01", "01");
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub enum ApiError {
     /// The body is not JSON by the contract's rules.
     #[error("the body is not valid JSON: {0}")]
     Json(#[from] JsonError),
+    /// A batch is not JSON by the contract's rules, within one of its items.
+    #[error("the body is not valid JSON: item {index} of `events`, counted from 0: {error}")]
+    JsonItem {
+        /// The item, from 0.
+        index: usize,
+        /// What is wrong.
+        error: JsonError,
+    },
     /// The body is JSON of another shape than the route takes.
     #[error("{rule}")]
     Shape {
@@ -264,6 +272,7 @@ impl ApiError {
         match self {
             Self::Http(error) => error.status(),
             Self::Json(_)
+            | Self::JsonItem { .. }
             | Self::Shape { .. }
             | Self::MissingField { .. }
             | Self::InvalidField { .. }
@@ -317,7 +326,7 @@ impl ApiError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Http(error) => error.code(),
-            Self::Json(_) => "invalid_json",
+            Self::Json(_) | Self::JsonItem { .. } => "invalid_json",
             Self::Shape { .. } => "invalid_body",
             Self::MissingField { .. } => "missing_field",
             Self::InvalidField { .. } | Self::InvalidDefinition { .. } => "invalid_field",

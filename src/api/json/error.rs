@@ -3,6 +3,7 @@
 use crate::limits::JSON_DEPTH_MAX;
 
 use super::Kind;
+use std::fmt;
 
 /// Why a body was refused. `offset` counts bytes from the start of the body, from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,11 +27,13 @@ pub enum JsonError {
         /// The length of the body.
         offset: usize,
     },
-    /// Something that starts no value, `NaN`, `+1` and a comma before `]` included.
-    #[error("expected a value at byte {offset}")]
+    /// Something that is no value, such as `NaN`, `+1` or a comma before `]`.
+    #[error("expected a value at byte {offset}, found {found}")]
     Value {
-        /// Where the value should start.
+        /// The first byte that does not fit.
         offset: usize,
+        /// What stands there.
+        found: Word,
     },
     /// A valid start of a value, of another kind than was asked for. Nothing was consumed.
     #[error("expected {expected} at byte {offset}, found {found}")]
@@ -91,16 +94,20 @@ pub enum JsonError {
         offset: usize,
     },
     /// Digits that are no JSON number, such as `01`, `1.` or `1e`.
-    #[error("invalid number at byte {offset}")]
+    #[error("invalid number {found} at byte {offset}")]
     Number {
         /// The first byte that does not fit.
         offset: usize,
+        /// The number.
+        found: Word,
     },
     /// A number that a double cannot hold, such as `1e999`.
-    #[error("the number at byte {offset} is beyond the range of a double")]
+    #[error("the number {found} at byte {offset} is beyond the range of a double")]
     NumberRange {
         /// Where the number starts.
         offset: usize,
+        /// The number.
+        found: Word,
     },
     /// Something after the document.
     #[error("unexpected text after the document at byte {offset}")]
@@ -117,7 +124,7 @@ impl JsonError {
             Self::Utf8 { offset }
             | Self::ByteOrderMark { offset }
             | Self::End { offset }
-            | Self::Value { offset }
+            | Self::Value { offset, .. }
             | Self::Kind { offset, .. }
             | Self::Key { offset }
             | Self::Colon { offset }
@@ -127,9 +134,99 @@ impl JsonError {
             | Self::Control { offset }
             | Self::Escape { offset }
             | Self::Surrogate { offset }
-            | Self::Number { offset }
-            | Self::NumberRange { offset }
+            | Self::Number { offset, .. }
+            | Self::NumberRange { offset, .. }
             | Self::Trailing { offset } => offset,
         }
+    }
+}
+
+/// Bytes of a word that a message shows.
+const WORD_BYTES_MAX: usize = 14;
+
+/// The word that stands in the place of a value, for a message: `Infinity`, `-1.5e+999`, or one
+/// character that begins no word. A long one is cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    bytes: [u8; WORD_BYTES_MAX],
+    /// Bytes used; one more than there are for a word that was cut.
+    len: u8,
+}
+
+impl Word {
+    /// The word of `text` that has a part at `offset`.
+    #[cold]
+    pub(super) fn at(text: &str, offset: usize) -> Self {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
+        let (before, rest) = text.as_bytes().split_at_checked(offset).unwrap_or_default();
+        let begun = before.iter().rev().take_while(|byte| is_part(byte)).count();
+        let start = offset.saturating_sub(begun);
+        let len = begun.saturating_add(rest.iter().take_while(|byte| is_part(byte)).count());
+        let character = text.get(offset..).and_then(|rest| rest.chars().next());
+        let len = if len == 0 {
+            character.map_or(0, char::len_utf8)
+        } else {
+            len
+        };
+        let word = text
+            .as_bytes()
+            .get(start..start.saturating_add(len))
+            .unwrap_or_default();
+        let mut bytes = [0; WORD_BYTES_MAX];
+        bytes
+            .iter_mut()
+            .zip(word)
+            .for_each(|(byte, from)| *byte = *from);
+        let len = word.len().min(WORD_BYTES_MAX.saturating_add(1));
+        Self {
+            bytes,
+            len: u8::try_from(len).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = usize::from(self.len);
+        let word = self
+            .bytes
+            .get(..len.min(WORD_BYTES_MAX))
+            .unwrap_or_default();
+        let word = str::from_utf8(word).unwrap_or_default();
+        let cut = if len > WORD_BYTES_MAX { "…" } else { "" };
+        write!(formatter, "`{}{cut}`", word.escape_debug())
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+const _: () = assert!(
+    size_of::<JsonError>() <= 32,
+    "part of every result of the scanner"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_shown_whole_wherever_it_broke() {
+        let check = |text: &str, offset, shown| {
+            assert_eq!(Word::at(text, offset).to_string(), shown, "{text}");
+        };
+        check("[Infinity]", 1, "`Infinity`");
+        check("[-Infinity]", 2, "`-Infinity`");
+        check("{\"a\":undefined}", 5, "`undefined`");
+        check("nan", 1, "`nan`");
+        check("[1,]", 3, "`]`");
+        check("[\u{e9}]", 1, "`\u{e9}`");
+        check("\u{1}", 0, "`\\u{1}`");
+        check("-123456789012345.", 17, "`-1234567890123…`");
+        check("", 0, "``");
+        check("x", 7, "``");
     }
 }

@@ -24,7 +24,7 @@ mod string;
 mod tests;
 
 pub use compact::{Compactor, compact};
-pub use error::JsonError;
+pub use error::{JsonError, Word};
 pub(in crate::api) use names::OpenNames;
 pub use scanner::{Kind, RawValue, Scanner};
 pub use string::{JsonStr, write_string};

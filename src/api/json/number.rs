@@ -1,6 +1,6 @@
 //! One JSON number: where it ends, and whether a double can hold it (RFC 8259 §6).
 
-use super::JsonError;
+use super::{JsonError, Word};
 
 /// Up to this length and with at most [`EXPONENT_DIGITS_SAFE`] a number is in range whatever its digits are:
 /// 200 digits times 10^99 is below 10^300, and the largest double is above 10^308.
@@ -20,13 +20,13 @@ pub(super) fn scan(text: &str, start: usize) -> Result<usize, JsonError> {
     // A leading zero stands alone: "01" ends after the zero, and the caller then finds a digit where none may be.
     let mut end = match bytes.get(integer) {
         Some(b'0') => integer.wrapping_add(1),
-        _ => digits(bytes, integer)?,
+        _ => digits(text, integer)?,
     };
     if matches!(bytes.get(end), Some(b'0'..=b'9')) {
-        return Err(JsonError::Number { offset: end });
+        return Err(malformed(text, end));
     }
     if bytes.get(end) == Some(&b'.') {
-        end = digits(bytes, end.wrapping_add(1))?;
+        end = digits(text, end.wrapping_add(1))?;
     }
     let mut exponent_len = 0;
     if matches!(bytes.get(end), Some(b'e' | b'E')) {
@@ -34,7 +34,7 @@ pub(super) fn scan(text: &str, start: usize) -> Result<usize, JsonError> {
         if matches!(bytes.get(exponent), Some(b'+' | b'-')) {
             exponent = exponent.wrapping_add(1);
         }
-        end = digits(bytes, exponent)?;
+        end = digits(text, exponent)?;
         exponent_len = end.wrapping_sub(exponent);
     }
     if exponent_len > EXPONENT_DIGITS_SAFE || end.wrapping_sub(start) > LEN_SAFE {
@@ -44,19 +44,27 @@ pub(super) fn scan(text: &str, start: usize) -> Result<usize, JsonError> {
 }
 
 /// The end of the digits at `start`, of which there must be one.
-fn digits(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+fn digits(text: &str, start: usize) -> Result<usize, JsonError> {
     let mut end = start;
-    while matches!(bytes.get(end), Some(b'0'..=b'9')) {
+    while matches!(text.as_bytes().get(end), Some(b'0'..=b'9')) {
         end = end.wrapping_add(1);
     }
     if end > start {
         return Ok(end);
     }
-    Err(if end == bytes.len() {
-        JsonError::End { offset: end }
-    } else {
-        JsonError::Number { offset: end }
-    })
+    Err(malformed(text, end))
+}
+
+/// Why a number can't go on at `offset`.
+#[cold]
+fn malformed(text: &str, offset: usize) -> JsonError {
+    if offset == text.len() {
+        return JsonError::End { offset };
+    }
+    JsonError::Number {
+        offset,
+        found: Word::at(text, offset),
+    }
 }
 
 #[cold]
@@ -66,7 +74,10 @@ fn check_range(text: &str, start: usize, end: usize) -> Result<(), JsonError> {
         .and_then(|number| number.parse::<f64>().ok());
     match value {
         Some(value) if value.is_finite() => Ok(()),
-        _ => Err(JsonError::NumberRange { offset: start }),
+        _ => Err(JsonError::NumberRange {
+            offset: start,
+            found: Word::at(text, start),
+        }),
     }
 }
 
@@ -103,7 +114,8 @@ mod tests {
             ("-.5", 1),
             ("--1", 1),
         ] {
-            check(text, Err(JsonError::Number { offset }));
+            let found = Word::at(text, offset);
+            check(text, Err(JsonError::Number { offset, found }));
         }
         for text in ["-", "1.", "1e", "1e-"] {
             check(text, Err(JsonError::End { offset: text.len() }));
@@ -138,7 +150,8 @@ mod tests {
             format!("1{}", zeros(399)),
             format!("{}e99", nines(300)),
         ] {
-            check(&text, Err(JsonError::NumberRange { offset: 0 }));
+            let (offset, found) = (0, Word::at(&text, 0));
+            check(&text, Err(JsonError::NumberRange { offset, found }));
         }
     }
 }

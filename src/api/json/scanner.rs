@@ -18,7 +18,7 @@ use std::fmt;
 use crate::limits::JSON_DEPTH_MAX;
 
 use super::names::{NameVisitor, OpenNames};
-use super::{JsonError, JsonStr, number, string};
+use super::{JsonError, JsonStr, Word, number, string};
 
 /// `raw_value` keeps one bit per open container.
 const _: () = assert!(JSON_DEPTH_MAX <= u128::BITS as usize);
@@ -139,7 +139,7 @@ impl<'a> Scanner<'a> {
             b't' => Kind::True,
             b'f' => Kind::False,
             b'n' => Kind::Null,
-            _ => return Err(JsonError::Value { offset: self.at }),
+            _ => return Err(self.no_value()),
         })
     }
 
@@ -384,11 +384,20 @@ impl<'a> Scanner<'a> {
         for expected in word {
             match self.text.as_bytes().get(self.at) {
                 Some(byte) if byte == expected => self.step(),
-                Some(_) => return Err(JsonError::Value { offset: self.at }),
+                Some(_) => return Err(self.no_value()),
                 None => return Err(JsonError::End { offset: self.at }),
             }
         }
         Ok(())
+    }
+
+    /// There is no value here.
+    #[cold]
+    fn no_value(&self) -> JsonError {
+        JsonError::Value {
+            offset: self.at,
+            found: Word::at(self.text, self.at),
+        }
     }
 
     #[inline]

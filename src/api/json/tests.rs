@@ -92,8 +92,20 @@ fn faults_are_named_with_their_offset() {
     check("", JsonError::End { offset: 0 });
     check("  ", JsonError::End { offset: 2 });
     check("[1, 2", JsonError::End { offset: 5 });
-    check("[1,]", JsonError::Value { offset: 3 });
-    check("[,1]", JsonError::Value { offset: 1 });
+    check(
+        "[1,]",
+        JsonError::Value {
+            offset: 3,
+            found: Word::at("[1,]", 3),
+        },
+    );
+    check(
+        "[,1]",
+        JsonError::Value {
+            offset: 1,
+            found: Word::at("[,1]", 1),
+        },
+    );
     check("[1 2]", JsonError::ArrayEnd { offset: 3 });
     check("[1}", JsonError::ArrayEnd { offset: 2 });
     check("[1:2]", JsonError::ArrayEnd { offset: 2 });
@@ -104,25 +116,79 @@ fn faults_are_named_with_their_offset() {
     check("{1:1}", JsonError::Key { offset: 1 });
     check("{\"a\" 1}", JsonError::Colon { offset: 5 });
     check("{\"a\"}", JsonError::Colon { offset: 4 });
-    check("{\"a\":}", JsonError::Value { offset: 5 });
+    check(
+        "{\"a\":}",
+        JsonError::Value {
+            offset: 5,
+            found: Word::at("{\"a\":}", 5),
+        },
+    );
     check("{\"a\":1 \"b\":2}", JsonError::ObjectEnd { offset: 7 });
     check("{\"a\":1]", JsonError::ObjectEnd { offset: 6 });
-    check("NaN", JsonError::Value { offset: 0 });
+    check(
+        "NaN",
+        JsonError::Value {
+            offset: 0,
+            found: Word::at("NaN", 0),
+        },
+    );
     check("nul", JsonError::End { offset: 3 });
-    check("nulL", JsonError::Value { offset: 3 });
-    check("+1", JsonError::Value { offset: 0 });
-    check(".5", JsonError::Value { offset: 0 });
-    check("Infinity", JsonError::Value { offset: 0 });
-    check("// c\n1", JsonError::Value { offset: 0 });
+    check(
+        "nulL",
+        JsonError::Value {
+            offset: 3,
+            found: Word::at("nulL", 3),
+        },
+    );
+    check(
+        "+1",
+        JsonError::Value {
+            offset: 0,
+            found: Word::at("+1", 0),
+        },
+    );
+    check(
+        ".5",
+        JsonError::Value {
+            offset: 0,
+            found: Word::at(".5", 0),
+        },
+    );
+    check(
+        "Infinity",
+        JsonError::Value {
+            offset: 0,
+            found: Word::at("Infinity", 0),
+        },
+    );
+    check(
+        "// c\n1",
+        JsonError::Value {
+            offset: 0,
+            found: Word::at("// c\n1", 0),
+        },
+    );
     check("1 /* c */", JsonError::Trailing { offset: 2 });
     check("1\u{b}", JsonError::Trailing { offset: 1 });
     check("1\u{a0}", JsonError::Trailing { offset: 1 });
     check("truex", JsonError::Trailing { offset: 4 });
     check("{}{}", JsonError::Trailing { offset: 2 });
     check("1\0", JsonError::Trailing { offset: 1 });
-    check("]", JsonError::Value { offset: 0 });
+    check(
+        "]",
+        JsonError::Value {
+            offset: 0,
+            found: Word::at("]", 0),
+        },
+    );
     check("\u{feff}1", JsonError::ByteOrderMark { offset: 0 });
-    check("{\"a\":1e999}", JsonError::NumberRange { offset: 5 });
+    check(
+        "{\"a\":1e999}",
+        JsonError::NumberRange {
+            offset: 5,
+            found: Word::at("{\"a\":1e999}", 5),
+        },
+    );
     check("{\"a\\ud800\":1}", JsonError::Surrogate { offset: 3 });
     check("[[\"\\udfff\"]]", JsonError::Surrogate { offset: 3 });
     check("[\"a\tb\"]", JsonError::Control { offset: 3 });
@@ -138,6 +204,18 @@ fn messages_say_what_and_where() {
     let message = |body: &str| pass(body.as_bytes()).unwrap_err().to_string();
     assert_eq!(message("{\"a\":1]"), "expected ',' or '}' at byte 6");
     assert_eq!(message("[1"), "the document ends early at byte 2");
+    assert_eq!(
+        message("[-Infinity]"),
+        "invalid number `-Infinity` at byte 2"
+    );
+    assert_eq!(
+        message("{\"a\":NaN}"),
+        "expected a value at byte 5, found `NaN`"
+    );
+    assert_eq!(
+        message("[1e999]"),
+        "the number `1e999` at byte 1 is beyond the range of a double"
+    );
     let deep = "[".repeat(JSON_DEPTH_MAX + 1);
     assert_eq!(
         message(&deep),
