@@ -162,7 +162,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         keep_alive: fields.keep_alive(version),
         expect_continue: fields.expect_continue && version == Version::Http11,
         content_encoding: fields.content_encoding(),
-        content_length: FieldSpan::of(fields.content_length, bytes),
         path: if path.is_empty() {
             Span::default()
         } else {
@@ -366,7 +365,7 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// `1*DIGIT` within 64 bits (RFC 9110 §8.6).
-pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
+fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

@@ -56,14 +56,6 @@ impl FieldSpan {
         }
     }
 
-    /// Where it begins and ends, of a field that was sent once.
-    pub(super) fn range(self) -> Option<(usize, usize)> {
-        match self {
-            Self::One(Span { start, end }) => Some((usize::from(start), usize::from(end))),
-            Self::Absent | Self::Repeated => None,
-        }
-    }
-
     fn view(self, head: &[u8]) -> Field<'_> {
         match self {
             Self::Absent => Field::Absent,
@@ -83,8 +75,6 @@ pub(super) struct HeadIndex {
     pub(super) expect_continue: bool,
     /// A `Content-Encoding` other than `identity`; an error only where there is a body.
     pub(super) content_encoding: ContentEncoding,
-    /// Where its digits lie, for `known`.
-    pub(super) content_length: FieldSpan,
     /// Empty for an absolute-form target without a path, which means `/`.
     pub(super) path: Span,
     pub(super) query: Option<Span>,

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! bytes → reader ─┬─ scan     where the head ends, and that its lines end with CRLF; never looks twice
-//!                 ├─ known    the head before once more
 //!                 ├─ head     request line and fields → index, every rule on them (host: one of them)
 //!                 └─ chunked  body decoded in place
 //!       → Request → api (target: percent-decoding)  → response → bytes
@@ -17,7 +16,6 @@ mod error;
 mod head;
 mod host;
 mod index;
-mod known;
 mod reader;
 mod response;
 mod scan;
