@@ -1,7 +1,9 @@
-//! A batch's JSON → stored events by shard; and the answer with a verdict for each item (API contract §2).
+//! A batch's JSON → stored events by shard; and the answer with a verdict for each item (API
+//! contract §2).
 //!
-//! The body is walked once: each item is decoded and encoded into the pack of its shard at once. Nothing of it is
-//! handed to a shard before the walk is over, since a body that turns out not to be JSON fails as a whole.
+//! The body is walked once: each item is decoded and encoded into the pack of its shard at once.
+//! Nothing of it is handed to a shard before the walk is over, since a body that turns out not to
+//! be JSON fails as a whole.
 
 use super::body;
 use super::encode;
@@ -32,7 +34,8 @@ pub struct BatchPlan {
     pub packs: Vec<EventPack>,
 }
 
-/// What a shard did with its part: it stored the first `stored` events and refused the others for `error`.
+/// What a shard did with its part: it stored the first `stored` events and refused the others for
+/// `error`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartOutcome {
     /// Events stored.
@@ -70,8 +73,8 @@ impl BatchPlan {
     /// Decodes a body.
     ///
     /// # Errors
-    /// [`ApiError::Json`], [`ApiError::JsonItem`], [`ApiError::Shape`] or [`ApiError::NotSupported`]: the request
-    /// fails as a whole.
+    /// [`ApiError::Json`], [`ApiError::JsonItem`], [`ApiError::Shape`] or
+    /// [`ApiError::NotSupported`]: the request fails as a whole.
     pub fn decode<P: Fn(&str) -> Result<u16, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
@@ -111,7 +114,8 @@ impl BatchPlan {
         decoded.map(|()| plan)
     }
 
-    /// Decodes the array of events. Of a repeated one the last counts, so what an earlier one left is forgotten.
+    /// Decodes the array of events. Of a repeated one the last counts, so what an earlier one left
+    /// is forgotten.
     fn decode_items<P: Fn(&str) -> Result<u16, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
@@ -150,8 +154,8 @@ impl BatchPlan {
         }
     }
 
-    /// Makes room for what a body of small events, spread evenly, comes to: stored they are shorter than sent, and the answer
-    /// is about half as long. Others grow as they go.
+    /// Makes room for what a body of small events, spread evenly, comes to: stored they are shorter
+    /// than sent, and the answer is about half as long. Others grow as they go.
     fn reserve(&mut self, body_len: usize) {
         let len = body_len.min(RESERVED_BYTES_MAX);
         self.answers.reserve(len / 2);
@@ -274,7 +278,8 @@ impl BatchPlan {
                     match (stored, error) {
                         (Some(()), _) => out.extend_from_slice(self.text(answer)),
                         (None, Some(error)) => refused_item(out, self.text(answer), error),
-                        // A shard that stored less than it was given says why; without that nobody may hear success.
+                        // A shard that stored less than it was given says why; without that nobody
+                        // may hear success.
                         (None, None) => refused_item(out, self.text(answer), &ApiError::Overloaded),
                     }
                 }
@@ -287,8 +292,8 @@ impl BatchPlan {
     }
 }
 
-/// The answer of an item that was refused: the error, and the id and stream of what would have been (`named`: the
-/// answer of its success).
+/// The answer of an item that was refused: the error, and the id and stream of what would have been
+/// (`named`: the answer of its success).
 fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
     encode::error(out, &error.to_string(), error.code());
     out.pop();

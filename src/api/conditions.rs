@@ -1,7 +1,7 @@
 //! Conditions on a write in the head of its request (API contract §14).
 //!
-//! This server does not evaluate them yet. A condition that is ignored would let a write through that
-//! its sender meant to be refused, so a write that carries one is refused.
+//! This server does not evaluate them yet. A condition that is ignored would let a write through
+//! that its sender meant to be refused, so a write that carries one is refused.
 
 use super::error::ApiError;
 use crate::wire::http1::{Field, Head};

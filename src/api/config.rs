@@ -9,7 +9,8 @@ use crate::wire::http1::write_decimal;
 
 const RATE_LIMIT_ENABLED: &str = "rate_limit_enabled";
 
-/// A member that is a number: its name, its largest value, where it is in a change, and in the whole.
+/// A member that is a number: its name, its largest value, where it is in a change, and in the
+/// whole.
 struct NumberMember {
     name: &'static str,
     max: u32,
@@ -84,8 +85,8 @@ const NUMBERS: &[NumberMember] = &[
 /// Parses a change. It is taken whole or not at all.
 ///
 /// # Errors
-/// [`ApiError::Json`], [`ApiError::Shape`], or [`ApiError::InvalidField`] for a member that there is none of, or whose
-/// value it can't have.
+/// [`ApiError::Json`], [`ApiError::Shape`], or [`ApiError::InvalidField`] for a member that there
+/// is none of, or whose value it can't have.
 pub fn parse(body: &[u8]) -> Result<ConfigPatch, ApiError> {
     let mut scanner = body::object(body, "the body must be a JSON object")?;
     let mut patch = ConfigPatch::default();

@@ -1,5 +1,5 @@
-//! What goes out as JSON: entities, small answers, WebSocket messages. Everything is appended to a buffer that
-//! its caller reuses.
+//! What goes out as JSON: entities, small answers, WebSocket messages. Everything is appended to a
+//! buffer that its caller reuses.
 
 use super::json::write_string;
 use super::query::Fields;
@@ -90,10 +90,11 @@ pub fn entity<'p>(
     out.push(b'}');
 }
 
-/// The entity tag of an entity's present state, quotes included (RFC 9110 §8.8.3). `sequence`: of its last event.
+/// The entity tag of an entity's present state, quotes included (RFC 9110 §8.8.3). `sequence`: of
+/// its last event.
 ///
-/// The sequence alone would do within one data directory; the time keeps a directory that was wiped and filled
-/// anew from handing out a tag that a client still holds.
+/// The sequence alone would do within one data directory; the time keeps a directory that was wiped
+/// and filled anew from handing out a tag that a client still holds.
 pub fn etag(sequence: u64, last_updated: Timestamp) -> String {
     let mut tag = Vec::with_capacity(36);
     tag.push(b'"');
@@ -104,7 +105,8 @@ pub fn etag(sequence: u64, last_updated: Timestamp) -> String {
     String::from_utf8(tag).expect("digits are ASCII")
 }
 
-/// True where an `If-None-Match` field names `tag` (RFC 9110 §13.1.2: weak comparison, `*` matches all).
+/// True where an `If-None-Match` field names `tag` (RFC 9110 §13.1.2: weak comparison, `*` matches
+/// all).
 pub fn none_match_hits(field: &[u8], tag: &str) -> bool {
     let text = field.trim_ascii();
     text == b"*"
@@ -207,7 +209,8 @@ pub fn health(out: &mut Vec<u8>, health: &Health) {
     out.push(b'}');
 }
 
-/// `{"type": <kind>}` with the client's `id` (JSON text) where it sent one: acknowledgements and pongs.
+/// `{"type": <kind>}` with the client's `id` (JSON text) where it sent one: acknowledgements and
+/// pongs.
 pub fn answer(out: &mut Vec<u8>, kind: &str, id: Option<&str>) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());

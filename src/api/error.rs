@@ -1,5 +1,5 @@
-//! Every refusal that a client can meet: its status, its stable code and its message. The one status table
-//! (API contract §1).
+//! Every refusal that a client can meet: its status, its stable code and its message. The one
+//! status table (API contract §1).
 
 use super::json::JsonError;
 use crate::model::Timestamp;
@@ -8,8 +8,8 @@ use crate::wire::ws::HandshakeError;
 
 /// Why a request was refused.
 ///
-/// The client's fault (4xx), ours (500) and "not now" (503) are different variants; nothing outside this file
-/// chooses a status.
+/// The client's fault (4xx), ours (500) and "not now" (503) are different variants; nothing outside
+/// this file chooses a status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -232,7 +232,8 @@ pub enum ApiError {
          Events are accepted again once the disk takes them"
     )]
     StorageUnavailable,
-    /// An earlier write or flush failed; this shard takes no more events until the server is restarted.
+    /// An earlier write or flush failed; this shard takes no more events until the server is
+    /// restarted.
     #[error(
         "the server's disk failed while it stored events; this part of the data accepts no more \
          until the server is restarted"

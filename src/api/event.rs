@@ -1,9 +1,10 @@
 //! One event's JSON → an [`EventDraft`] (API contract §2).
 //!
-//! Two steps, because a draft borrows its texts: while the scanner walks, every text is noted as a span of the
-//! body or, where escapes or white space had to go, of a scratch string; when the walk is over the scratch is
-//! frozen and the spans become texts. A field that breaks its rule does not stop the walk: in a batch the rest of
-//! the body still has to be JSON, and the other items still have to be found.
+//! Two steps, because a draft borrows its texts: while the scanner walks, every text is noted as a
+//! span of the body or, where escapes or white space had to go, of a scratch string; when the walk
+//! is over the scratch is frozen and the spans become texts. A field that breaks its rule does not
+//! stop the walk: in a batch the rest of the body still has to be JSON, and the other items still
+//! have to be found.
 
 use super::error::ApiError;
 use super::event_member::{EventMember, PayloadMember};
@@ -12,8 +13,8 @@ use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
 use std::ops::Range;
 
-/// Makes the ids of events that come without one: version 7 UUIDs (RFC 9562 §5.7), from the event's time and a
-/// generator that is seeded once per core; an id must be unique, not secret.
+/// Makes the ids of events that come without one: version 7 UUIDs (RFC 9562 §5.7), from the event's
+/// time and a generator that is seeded once per core; an id must be unique, not secret.
 #[derive(Debug)]
 pub struct EventIds {
     random: fastrand::Rng,

@@ -1,8 +1,9 @@
 //! A stored event → the JSON that a producer could send again (API contract §2).
 //!
-//! Property values and the payload's other members are stored as the text they arrived in, so they go out digit for
-//! digit. Property names come out ascending, since they are stored so. A deletion that the server made itself holds no
-//! properties; it comes out with `"__deleted__":true`, which is what it means.
+//! Property values and the payload's other members are stored as the text they arrived in, so they
+//! go out digit for digit. Property names come out ascending, since they are stored so. A deletion
+//! that the server made itself holds no properties; it comes out with `"__deleted__":true`, which
+//! is what it means.
 
 use super::encode::write_event_id;
 use super::json::write_string;

@@ -1,8 +1,9 @@
 //! The parameters of `GET /api/events`, its cursors, and the JSON of its events (API contract §9).
 //!
-//! A cursor is 14 characters of base64url over ten bytes: a version, the sequence of the event that the next page
-//! comes before, big-endian, and a check byte. Sequences never change, so a cursor is good across restarts and
-//! changes of the shard count; the check byte tells a cursor that was cut or typed from one that was handed out.
+//! A cursor is 14 characters of base64url over ten bytes: a version, the sequence of the event that
+//! the next page comes before, big-endian, and a check byte. Sequences never change, so a cursor is
+//! good across restarts and changes of the shard count; the check byte tells a cursor that was cut
+//! or typed from one that was handed out.
 
 use super::error::ApiError;
 use super::event_encode::event_members;
@@ -80,8 +81,8 @@ impl EventsQuery {
     /// Parses the raw query of a target.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter and where neither `entity` nor `namespace` is
-    /// there; [`ApiError::PercentEncoding`].
+    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter and where neither `entity` nor
+    /// `namespace` is there; [`ApiError::PercentEncoding`].
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let [
             mut entity,
@@ -166,8 +167,8 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
     }
 }
 
-/// One event of a page: as it was sent, with what the server knows of it. An event that was sent without a timestamp has
-/// the server's (API contract §2).
+/// One event of a page: as it was sent, with what the server knows of it. An event that was sent
+/// without a timestamp has the server's (API contract §2).
 pub fn stored_event(out: &mut Vec<u8>, sequence: u64, accepted: Timestamp, event: &EventView<'_>) {
     let mut event = event.clone();
     event.timestamp_ms.get_or_insert(accepted.as_millis());

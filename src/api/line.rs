@@ -1,13 +1,14 @@
-//! Lines of an export: an event or an entity each, as `flux export` writes and `flux import` reads them.
+//! Lines of an export: an event or an entity each, as `flux export` writes and `flux import` reads
+//! them.
 //!
 //! ```text
 //! {"eventId":…,"stream":…,"source":…,"payload":{…},"sequence":7,"acceptedAt":"2026-01-31T12:00:00.000000Z"}
 //! {"entity":{"id":…,"properties":{…},"lastUpdated":"…","version":3},"acceptedAt":"…"}
 //! ```
 //!
-//! An event is held to the same rules as one that is published; `sequence` is for people, and a line without
-//! `acceptedAt` is accepted when it is read. An entity stands for events that are gone; its `acceptedAt` is the time
-//! at which it was so.
+//! An event is held to the same rules as one that is published; `sequence` is for people, and a
+//! line without `acceptedAt` is accepted when it is read. An entity stands for events that are
+//! gone; its `acceptedAt` is the time at which it was so.
 
 use super::encode::{self, EntityHead};
 use super::event::{Decoded, EventDecoder, EventIds, check_entity_id, sort_and_keep_last};
@@ -119,7 +120,8 @@ impl LineDecoder {
     }
 }
 
-/// The draft, its id kept as the UUID that it is where it is one: half the bytes, and written out the same.
+/// The draft, its id kept as the UUID that it is where it is one: half the bytes, and written out
+/// the same.
 fn with_uuid<'a>(draft: &EventDraft<'a>) -> EventDraft<'a> {
     let EventId::Text(text) = draft.event_id else {
         return *draft;

@@ -1,4 +1,5 @@
-//! JSON and HTTP semantics: requests in, commands out; replies in, JSON out. The only place that knows JSON.
+//! JSON and HTTP semantics: requests in, commands out; replies in, JSON out. The only place that
+//! knows JSON.
 //!
 //! | file | job |
 //! | --- | --- |

@@ -7,7 +7,8 @@ use super::query::{each_parameter, once, parse_limit};
 use crate::model::Timestamp;
 use crate::wire::http1::{percent_encode, write_decimal};
 
-/// The name in the body of a registration; `None` where the server is to choose one. No body at all is fine.
+/// The name in the body of a registration; `None` where the server is to choose one. No body at all
+/// is fine.
 ///
 /// # Errors
 /// [`ApiError::Json`], [`ApiError::Shape`] or [`ApiError::InvalidField`].

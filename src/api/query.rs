@@ -30,8 +30,8 @@ impl ListQuery {
     /// Parses the raw query of a target.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter, [`ApiError::PercentEncoding`], and
-    /// [`ApiError::NotSupported`] for a `filter`.
+    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter, [`ApiError::PercentEncoding`],
+    /// and [`ApiError::NotSupported`] for a `filter`.
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let mut limit: Option<Box<str>> = None;
         let mut fields: Option<Box<str>> = None;

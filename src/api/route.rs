@@ -4,8 +4,8 @@ use super::error::ApiError;
 use crate::wire::http1::{Method, percent_decode};
 use std::borrow::Cow;
 
-/// What a request asks for. Paths are compared raw; only an entity id is percent-decoded, so that an id may hold
-/// any character, a slash included.
+/// What a request asks for. Paths are compared raw; only an entity id is percent-decoded, so that
+/// an id may hold any character, a slash included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route<'a> {
     /// `POST /api/events`
@@ -95,8 +95,8 @@ const ENTITIES: &str = "/api/state/entities";
 /// Finds the route.
 ///
 /// # Errors
-/// [`ApiError::NoRoute`], [`ApiError::Method`] with what the path takes, or [`ApiError::PercentEncoding`] for a
-/// bad entity id.
+/// [`ApiError::NoRoute`], [`ApiError::Method`] with what the path takes, or
+/// [`ApiError::PercentEncoding`] for a bad entity id.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
     match path {
         "/api/events" => match method {

@@ -24,7 +24,8 @@ pub struct ClientMessage {
     pub action: Result<Action, ApiError>,
 }
 
-/// Understands one text message. Never fails as a whole: what is wrong goes back to the client as an answer.
+/// Understands one text message. Never fails as a whole: what is wrong goes back to the client as
+/// an answer.
 pub fn parse(message: &str) -> ClientMessage {
     let mut fields = Fields::default();
     match fields.read(message) {
@@ -57,9 +58,11 @@ struct Fields {
     id: Option<Box<str>>,
     kind: Option<Box<str>>,
     entity_id: Option<Box<str>>,
-    /// The members of a `subscribe` that ask for what this server does not do yet (API contract §13).
+    /// The members of a `subscribe` that ask for what this server does not do yet (API contract
+    /// §13).
     not_supported: Vec<&'static str>,
-    /// The rules that were broken, each with the member that broke it; one that comes again starts afresh.
+    /// The rules that were broken, each with the member that broke it; one that comes again starts
+    /// afresh.
     errors: Vec<(&'static str, ApiError)>,
 }
 

@@ -5,9 +5,10 @@
 //! 1769896799123                           milliseconds since the Unix epoch
 //! ```
 //!
-//! The plus of an offset arrives as it is, as `%2B`, or as a space where a client encoded its query as a form: all
-//! three are the plus. Digits beyond microseconds are dropped, since the log knows no more. The second 60 of a leap
-//! second, which Unix time has no number for, is the last microsecond of its minute.
+//! The plus of an offset arrives as it is, as `%2B`, or as a space where a client encoded its query
+//! as a form: all three are the plus. Digits beyond microseconds are dropped, since the log knows
+//! no more. The second 60 of a leap second, which Unix time has no number for, is the last
+//! microsecond of its minute.
 //!
 //! Sources: RFC 3339 §5.6 and §5.7.
 
@@ -154,8 +155,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar, counted in years that begin on 1 March, so
-/// that the leap day is the last of its year.
+/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar, counted in years that begin
+/// on 1 March, so that the leap day is the last of its year.
 fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
     let year = if month <= 2 {
         year.checked_sub(1)?

@@ -1,4 +1,5 @@
-//! Who may write what, and how often. Pure: time and tokens are arguments, and nothing is shared between cores.
+//! Who may write what, and how often. Pure: time and tokens are arguments, and nothing is shared
+//! between cores.
 //!
 //! | file | job |
 //! | --- | --- |

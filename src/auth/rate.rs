@@ -1,8 +1,9 @@
 //! Rate limits: a token bucket for each namespace, on the shard that owns the namespace.
 //!
-//! A bucket holds at most one minute's allowance, begins full, and is refilled evenly. Levels are whole numbers: a
-//! token is [`TOKEN`] units, and a millisecond brings as many units as the limit allows events in a minute. So
-//! nothing is rounded and nothing drifts, however long it runs and however often it is looked at.
+//! A bucket holds at most one minute's allowance, begins full, and is refilled evenly. Levels are
+//! whole numbers: a token is [`TOKEN`] units, and a millisecond brings as many units as the limit
+//! allows events in a minute. So nothing is rounded and nothing drifts, however long it runs and
+//! however often it is looked at.
 
 use std::collections::HashMap;
 
@@ -16,8 +17,8 @@ pub struct RateLimited {
     pub seconds: u32,
 }
 
-/// The buckets of one shard's namespaces. One is made when a namespace first needs it; their number is bounded by that
-/// of registered namespaces.
+/// The buckets of one shard's namespaces. One is made when a namespace first needs it; their number
+/// is bounded by that of registered namespaces.
 #[derive(Debug)]
 pub struct RateLimiter {
     enabled: bool,
@@ -61,8 +62,8 @@ impl RateLimiter {
         }
     }
 
-    /// Changes the limit at once: what a bucket holds beyond it is gone, and it fills at the new rate from here on.
-    /// Cost: linear in the number of buckets.
+    /// Changes the limit at once: what a bucket holds beyond it is gone, and it fills at the new
+    /// rate from here on. Cost: linear in the number of buckets.
     pub fn configure(&mut self, enabled: bool, per_minute: u32) {
         let (now_ms, before) = (self.now_ms, self.per_minute);
         self.per_minute = per_minute.max(1);

@@ -1,5 +1,5 @@
-//! Tokens and their hashes. A token has 256 random bits, so one pass of SHA-256 keeps it: there is nothing to guess that
-//! a slow hash would protect.
+//! Tokens and their hashes. A token has 256 random bits, so one pass of SHA-256 keeps it: there is
+//! nothing to guess that a slow hash would protect.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -78,8 +78,8 @@ impl PartialEq for TokenHash {
 
 impl Eq for TokenHash {}
 
-/// A table may be looked up by it: whoever sends a token does not choose its hash, so the time that a look-up takes says
-/// nothing about the hashes in the table that a guess could be built on.
+/// A table may be looked up by it: whoever sends a token does not choose its hash, so the time that
+/// a look-up takes says nothing about the hashes in the table that a guess could be built on.
 impl Hash for TokenHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
@@ -92,8 +92,9 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// The token of an `Authorization` field: the scheme in any case, one or more spaces, and a `b64token` (RFC 9110 §11.4,
-/// RFC 6750 §2.1). `None` where it is malformed, or longer than any token is.
+/// The token of an `Authorization` field: the scheme in any case, one or more spaces, and a
+/// `b64token` (RFC 9110 §11.4, RFC 6750 §2.1). `None` where it is malformed, or longer than any
+/// token is.
 pub fn bearer(field: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = field.split_at_checked(b"Bearer".len())?;
     let spaces = rest.iter().position(|&byte| byte != b' ')?;

@@ -11,8 +11,9 @@
 //! 8 | owner | name                                              credential removed
 //! ```
 //!
-//! A text is its length in one byte and its bytes; a long one has two bytes of length, little-endian. Settings ascend by
-//! their numbers, each once. An owner is a namespace, or empty where the server runs without tokens.
+//! A text is its length in one byte and its bytes; a long one has two bytes of length,
+//! little-endian. Settings ascend by their numbers, each once. An owner is a namespace, or empty
+//! where the server runs without tokens.
 
 use super::connectors::SEALED_BYTES_MAX;
 use super::registry::Namespace;

@@ -1,4 +1,5 @@
-//! What the control plane keeps of connectors: their definitions and their credentials, as bytes that others read.
+//! What the control plane keeps of connectors: their definitions and their credentials, as bytes
+//! that others read.
 
 use super::change::Change;
 use crate::model::{ConnectorId, Sealed};
@@ -28,7 +29,8 @@ pub struct Connectors {
 }
 
 impl Connectors {
-    /// Applies a change. What makes no sense, such as a credential for a connector that nobody defined, changes nothing.
+    /// Applies a change. What makes no sense, such as a credential for a connector that nobody
+    /// defined, changes nothing.
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
             Change::ConnectorDefined { id, definition } => {

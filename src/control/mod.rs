@@ -1,7 +1,8 @@
-//! The control plane: namespaces with the hashes of their tokens, and the configuration that was set while running.
+//! The control plane: namespaces with the hashes of their tokens, and the configuration that was
+//! set while running.
 //!
-//! Its changes are records of a log of their own with one writer (core 0); its current value is a [`Registry`], of
-//! which every core has its own.
+//! Its changes are records of a log of their own with one writer (core 0); its current value is a
+//! [`Registry`], of which every core has its own.
 //!
 //! | file | job |
 //! | --- | --- |

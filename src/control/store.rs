@@ -1,12 +1,14 @@
-//! The control log: one for a data directory, whatever its shards (`storage/FORMAT.md`, section 10).
+//! The control log: one for a data directory, whatever its shards (`storage/FORMAT.md`, section
+//! 10).
 //!
 //! ```text
 //! append ──▶ record written to the segment ──▶ flush ──▶ next segment prepared, if it is due
 //! ```
 //!
-//! Changes are few and small, so they are written and flushed one at a time, on a helper thread. What a change says is
-//! applied by the caller once it is stored. A record that is not known is refused when the log is opened: half of a
-//! control plane would give a namespace to whoever asks for it next.
+//! Changes are few and small, so they are written and flushed one at a time, on a helper thread.
+//! What a change says is applied by the caller once it is stored. A record that is not known is
+//! refused when the log is opened: half of a control plane would give a namespace to whoever asks
+//! for it next.
 
 use super::change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
 use super::registry::Registry;
@@ -54,7 +56,8 @@ pub struct ControlStore {
 }
 
 impl ControlStore {
-    /// Opens the control log of a data directory, making it where there is none, and reads it. Blocks.
+    /// Opens the control log of a data directory, making it where there is none, and reads it.
+    /// Blocks.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -93,8 +96,8 @@ impl ControlStore {
         Ok((store, registry))
     }
 
-    /// Changes that an earlier repair gave up. Among them may be deletions and replaced tokens, so what they took away may
-    /// be there again; whoever starts the server is to be told.
+    /// Changes that an earlier repair gave up. Among them may be deletions and replaced tokens, so
+    /// what they took away may be there again; whoever starts the server is to be told.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -107,8 +110,9 @@ impl ControlStore {
     /// Stores a change. When this returns it is on the disk. Blocks.
     ///
     /// # Errors
-    /// Where it is not stored. `OutOfSpace`, `ReadOnly` and `Io` pass when their reason does, unless the log has failed
-    /// ([`ControlStore::has_failed`]): then every call after it is `Poisoned`.
+    /// Where it is not stored. `OutOfSpace`, `ReadOnly` and `Io` pass when their reason does,
+    /// unless the log has failed ([`ControlStore::has_failed`]): then every call after it is
+    /// `Poisoned`.
     pub fn append(&mut self, now: Timestamp, change: &Change) -> Result<(), StorageError> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
@@ -140,7 +144,8 @@ impl ControlStore {
         }
     }
 
-    /// Prepares the next segment ahead of its time. Where that fails, the append that needs it says why.
+    /// Prepares the next segment ahead of its time. Where that fails, the append that needs it says
+    /// why.
     fn prepare(&mut self) {
         match self.make_spare() {
             Ok(()) | Err(_) => {}

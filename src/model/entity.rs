@@ -1,4 +1,5 @@
-//! An entity as another data directory had it: what the payload of a log record of kind `ENTITY` holds.
+//! An entity as another data directory had it: what the payload of a log record of kind `ENTITY`
+//! holds.
 //!
 //! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
 //!
@@ -6,8 +7,9 @@
 //! version u64 LE | last updated i64 LE | entity_id | property count | (name | value) ...
 //! ```
 //!
-//! `flux import` writes such records where the events that made an entity are not there any more. One puts the entity
-//! into the state as it says, whatever was there under its id; it is no event and shows in no history.
+//! `flux import` writes such records where the events that made an entity are not there any more.
+//! One puts the entity into the state as it says, whatever was there under its id; it is no event
+//! and shows in no history.
 
 use super::event::{Properties, Property, put_text, take, take_bytes, take_text};
 use super::{EventDecodeError, EventView, Timestamp, varint};
@@ -103,7 +105,8 @@ pub enum StoredChange<'a> {
 }
 
 impl<'a> StoredChange<'a> {
-    /// Decodes the payload of a record of this kind; `None` for a kind that is neither. Cost: linear.
+    /// Decodes the payload of a record of this kind; `None` for a kind that is neither. Cost:
+    /// linear.
     ///
     /// # Errors
     /// [`EventDecodeError`].
@@ -115,8 +118,8 @@ impl<'a> StoredChange<'a> {
         }
     }
 
-    /// The bytes of the entity id of a record. Nothing else is looked at, and they are not checked to be UTF-8. `None` where
-    /// there is none. Cost: constant.
+    /// The bytes of the entity id of a record. Nothing else is looked at, and they are not checked
+    /// to be UTF-8. `None` where there is none. Cost: constant.
     pub fn entity_id_of(kind: u8, payload: &'a [u8]) -> Option<&'a [u8]> {
         match kind {
             super::RECORD_KIND_EVENT => EventView::entity_id_of(payload),

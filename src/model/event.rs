@@ -7,13 +7,13 @@
 //!          | property count | (name | value) ...
 //! ```
 //!
-//! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which is the 16
-//! bytes of its UUID. Property names are stored decoded, ascending by their bytes and unique; values are the
-//! JSON text they arrived in. `extra` holds the other members of the payload as JSON text without the outer
-//! braces, for history; state never looks at it.
+//! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which
+//! is the 16 bytes of its UUID. Property names are stored decoded, ascending by their bytes and
+//! unique; values are the JSON text they arrived in. `extra` holds the other members of the payload
+//! as JSON text without the outer braces, for history; state never looks at it.
 //!
-//! Decoding is total: any bytes give a view or an error. The order of names is checked here so that `state`
-//! may merge without looking again.
+//! Decoding is total: any bytes give a view or an error. The order of names is checked here so that
+//! `state` may merge without looking again.
 
 use super::varint;
 
@@ -63,7 +63,8 @@ pub struct EventDraft<'a> {
     pub key: Option<&'a str>,
     /// Metadata, at most 1 KiB.
     pub schema: Option<&'a str>,
-    /// The other members of the payload as JSON text without the outer braces; empty where there are none.
+    /// The other members of the payload as JSON text without the outer braces; empty where there
+    /// are none.
     pub extra: &'a str,
     /// The entity is deleted, whatever the properties say.
     pub tombstone: bool,
@@ -186,8 +187,8 @@ impl<'a> EventView<'a> {
         Ok(event)
     }
 
-    /// The same of bytes that [`EventDraft::encode`] wrote just now: its properties are taken to be whole and in order, and
-    /// are not looked at one by one.
+    /// The same of bytes that [`EventDraft::encode`] wrote just now: its properties are taken to be
+    /// whole and in order, and are not looked at one by one.
     ///
     /// # Errors
     /// [`EventDecodeError`] where the bytes before the properties are not a stored event's.
@@ -230,8 +231,8 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// The bytes of the entity id of an event. Nothing else is looked at, and they are not checked to be UTF-8. `None` where
-    /// there is no event. Cost: constant.
+    /// The bytes of the entity id of an event. Nothing else is looked at, and they are not checked
+    /// to be UTF-8. `None` where there is no event. Cost: constant.
     pub fn entity_id_of(bytes: &'a [u8]) -> Option<&'a [u8]> {
         Start::decode(bytes).ok().map(|start| start.entity_id)
     }
@@ -282,7 +283,8 @@ pub struct Properties<'a> {
 /// Texts, each behind its length.
 #[derive(Debug, Clone, Copy)]
 enum Texts<'a> {
-    /// Lengths below 128 are ASCII, so all of it is text: checked in one go, which takes a fraction of as many small ones.
+    /// Lengths below 128 are ASCII, so all of it is text: checked in one go, which takes a fraction
+    /// of as many small ones.
     Checked(&'a str),
     /// There is a longer one, or what is no text.
     Unchecked(&'a [u8]),

@@ -5,7 +5,8 @@ pub const RESERVED_NAMESPACE: &str = "flux-core";
 
 /// The namespace of an entity id: the text before its first `/`, or `None` for an id without one.
 ///
-/// Asked several times for each event: a plain loop finds the end of a short name in half the time of a vector search.
+/// Asked several times for each event: a plain loop finds the end of a short name in half the time
+/// of a vector search.
 pub fn namespace_of(entity_id: &str) -> Option<&str> {
     entity_id.get(..namespace_bytes_of(entity_id.as_bytes())?.len())
 }
@@ -22,8 +23,8 @@ pub fn is_reserved(entity_id: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The part of an id that decides its shard: its namespace, or the whole id where it has none, so that a
-/// server without namespaces still uses every core.
+/// The part of an id that decides its shard: its namespace, or the whole id where it has none, so
+/// that a server without namespaces still uses every core.
 pub fn placement_key(entity_id: &str) -> &str {
     namespace_of(entity_id).unwrap_or(entity_id)
 }

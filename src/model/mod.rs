@@ -1,6 +1,8 @@
-//! The words that all layers share: identifiers, where they are placed, times and the stored form of an event.
+//! The words that all layers share: identifiers, where they are placed, times and the stored form
+//! of an event.
 //!
-//! Sits at the bottom of the import graph beside `wire` and `limits`; it knows no JSON, no socket and no file.
+//! Sits at the bottom of the import graph beside `wire` and `limits`; it knows no JSON, no socket
+//! and no file.
 
 mod commit;
 mod config;

@@ -1,4 +1,5 @@
-//! Several stored events in one buffer: what a batch hands to a shard, one allocation however many events.
+//! Several stored events in one buffer: what a batch hands to a shard, one allocation however many
+//! events.
 
 /// Stored events, each behind its length (u32, little-endian).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Entity id → shard.
 //!
-//! The hash is FNV-1a with 64 bits (Fowler, Noll, Vo) and a final mix, since FNV's low bits alone spread short
-//! keys badly. It is part of the data format: the shard count of a generation decides where a namespace's events
-//! lie, so the vectors in the tests never change.
+//! The hash is FNV-1a with 64 bits (Fowler, Noll, Vo) and a final mix, since FNV's low bits alone
+//! spread short keys badly. It is part of the data format: the shard count of a generation decides
+//! where a namespace's events lie, so the vectors in the tests never change.
 
 use super::id::{namespace_bytes_of, placement_key};
 

@@ -26,7 +26,8 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// RFC 3339 in UTC with microseconds: `2026-01-31T23:59:59.000001Z`, always 27 bytes for years 0 to 9999.
+    /// RFC 3339 in UTC with microseconds: `2026-01-31T23:59:59.000001Z`, always 27 bytes for years
+    /// 0 to 9999.
     pub fn rfc3339(self) -> Rfc3339 {
         let seconds_total = self.0.div_euclid(MICROS_PER_SECOND);
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
@@ -63,8 +64,9 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// The last eight decimal digits of `value`, which is not negative; all at once, since listings write a time for each
-/// entity. Halves, then quarters, then digits lie side by side in one word and are divided by one multiplication.
+/// The last eight decimal digits of `value`, which is not negative; all at once, since listings
+/// write a time for each entity. Halves, then quarters, then digits lie side by side in one word
+/// and are divided by one multiplication.
 fn digits(value: i64) -> [u8; 8] {
     let value = value.unsigned_abs() % 100_000_000;
     let fours = (value / 10_000) | ((value % 10_000) << 32);
@@ -80,8 +82,8 @@ thread_local! {
     static LAST_DAY: Cell<(i64, [u8; 8])> = const { Cell::new((0, *b"19700101")) };
 }
 
-/// The digits YYYYMMDD of the date so many days after 1970-01-01. The day that was asked for last is remembered: the times of
-/// a listing, and those of now, are nearly all of one.
+/// The digits YYYYMMDD of the date so many days after 1970-01-01. The day that was asked for last
+/// is remembered: the times of a listing, and those of now, are nearly all of one.
 fn date_digits(days: i64) -> [u8; 8] {
     let (last, date) = LAST_DAY.get();
     if last == days {
@@ -92,10 +94,12 @@ fn date_digits(days: i64) -> [u8; 8] {
     date
 }
 
-/// The date so many days after 1970-01-01, in the proleptic Gregorian calendar, as the number YYYYMMDD.
+/// The date so many days after 1970-01-01, in the proleptic Gregorian calendar, as the number
+/// YYYYMMDD.
 ///
-/// Years begin on 1 March, so that the leap day is the last of its year; centuries, years and months are found by
-/// multiplications (Neri, Schneider: Euclidean affine functions and their application to calendar algorithms, 2022).
+/// Years begin on 1 March, so that the leap day is the last of its year; centuries, years and
+/// months are found by multiplications (Neri, Schneider: Euclidean affine functions and their
+/// application to calendar algorithms, 2022).
 fn date_number(days: i64) -> i64 {
     /// Days from 0000-03-01 to 1970-01-01.
     const EPOCH_DAY: i64 = 719_468;

@@ -1,6 +1,7 @@
 //! Unsigned LEB128 of at most 32 bits: the lengths inside a stored event.
 //!
-//! Most lengths are below 128 and cost one byte; fixed fields would cost four each, on every event, for ever.
+//! Most lengths are below 128 and cost one byte; fixed fields would cost four each, on every event,
+//! for ever.
 
 /// Appends `value` in one to five bytes.
 pub(super) fn write(out: &mut Vec<u8>, mut value: u32) {

@@ -1,8 +1,9 @@
 //! The bytes received and not yet consumed, shared by both codecs.
 //!
-//! Consuming moves an index, never bytes, so that a read holding a hundred pipelined requests is not moved a
-//! hundred times. Bytes move only when more arrive and at least as many were consumed as remain, which keeps
-//! the total moved below the total received and the buffer below twice what is pending (and `Vec`'s growth).
+//! Consuming moves an index, never bytes, so that a read holding a hundred pipelined requests is
+//! not moved a hundred times. Bytes move only when more arrive and at least as many were consumed
+//! as remain, which keeps the total moved below the total received and the buffer below twice what
+//! is pending (and `Vec`'s growth).
 
 use zeroize::Zeroize as _;
 
@@ -41,7 +42,8 @@ impl ReceiveBuffer {
         self.bytes.get_mut(self.start..).unwrap_or_default()
     }
 
-    /// Consumes `len` bytes, or all where fewer are pending, and lends them until the buffer is used again.
+    /// Consumes `len` bytes, or all where fewer are pending, and lends them until the buffer is
+    /// used again.
     pub(super) fn consume(&mut self, len: usize) -> &[u8] {
         let from = self.start;
         self.start = from.saturating_add(len).min(self.bytes.len());

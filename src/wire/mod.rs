@@ -1,14 +1,16 @@
 //! The protocols on the socket, without the socket: bytes in, requests and messages out, and back.
 //!
-//! First and last station of every event: `server` reads bytes and hands them to [`http1`] or, after an
-//! upgrade, to [`ws`]; what `api` answers is written into one output buffer by the same modules.
+//! First and last station of every event: `server` reads bytes and hands them to [`http1`] or,
+//! after an upgrade, to [`ws`]; what `api` answers is written into one output buffer by the same
+//! modules.
 //!
 //! Invariants of both codecs:
 //!
-//! - Any bytes give a request, a message, an error, or "need more". They never panic and never loop without end.
+//! - Any bytes give a request, a message, an error, or "need more". They never panic and never loop
+//!   without end.
 //! - The result does not depend on how the bytes were split into reads.
-//! - Work is linear in the bytes received; memory is bounded by what arrived and by `limits`, never by a length
-//!   that the peer only announced.
+//! - Work is linear in the bytes received; memory is bounded by what arrived and by `limits`, never
+//!   by a length that the peer only announced.
 //! - No I/O, no clock, no JSON: time and limits are arguments or constants.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

@@ -1,11 +1,11 @@
 //! The form in which values are stored and answered: no white space between tokens, and of repeated
-//! names of an object the last member alone, at every depth (API contract §2). Numbers and strings keep
-//! their text.
+//! names of an object the last member alone, at every depth (API contract §2). Numbers and strings
+//! keep their text.
 //!
-//! Most values have that form already. [`RawValue::is_compact`] tells so, and nothing here runs. If a
-//! name may be repeated, the value is walked once more: the names of each object are sorted when it
-//! ends, and members that a later one of the same name replaces are noted and then left out. The cost is
-//! n log n for n names, whatever the names are and however deep they lie.
+//! Most values have that form already. [`RawValue::is_compact`] tells so, and nothing here runs. If
+//! a name may be repeated, the value is walked once more: the names of each object are sorted when
+//! it ends, and members that a later one of the same name replaces are noted and then left out. The
+//! cost is n log n for n names, whatever the names are and however deep they lie.
 
 use super::names::{NameVisitor, depth_of, fingerprint};
 use super::string::find_special;

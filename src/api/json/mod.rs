@@ -1,16 +1,19 @@
-//! JSON as request bodies bring it: checked once while it is walked, handed out as spans of the body.
+//! JSON as request bodies bring it: checked once while it is walked, handed out as spans of the
+//! body.
 //!
-//! An event's values are stored and answered as the JSON text they arrived in, digit for digit. A document tree
-//! would lose those digits, and a tape would have to be built and then walked a second time to find the spans
-//! again. So `scanner` is driven by the decoder that knows which member it wants: it validates every byte it
-//! passes, wanted or not, and gives back pieces of the body without copying them.
+//! An event's values are stored and answered as the JSON text they arrived in, digit for digit. A
+//! document tree would lose those digits, and a tape would have to be built and then walked a
+//! second time to find the spans again. So `scanner` is driven by the decoder that knows which
+//! member it wants: it validates every byte it passes, wanted or not, and gives back pieces of the
+//! body without copying them.
 //!
-//! Rules (RFC 8259, tightened by API.md §2): at most [`JSON_DEPTH_MAX`](crate::limits::JSON_DEPTH_MAX) nested
-//! containers; UTF-8 without a byte order mark; no unpaired surrogate, not even in a value that nobody reads; no
-//! number beyond the range of a double. Repeated keys are the caller's to resolve: it sees every one, in order.
+//! Rules (RFC 8259, tightened by API.md §2): at most
+//! [`JSON_DEPTH_MAX`](crate::limits::JSON_DEPTH_MAX) nested containers; UTF-8 without a byte order
+//! mark; no unpaired surrogate, not even in a value that nobody reads; no number beyond the range
+//! of a double. Repeated keys are the caller's to resolve: it sees every one, in order.
 //!
-//! This module knows the grammar and nothing of events. It never allocates, except where a caller asks for an
-//! escaped string in decoded form.
+//! This module knows the grammar and nothing of events. It never allocates, except where a caller
+//! asks for an escaped string in decoded form.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

@@ -1,14 +1,15 @@
 //! Whether an object names a member twice, asked while it is walked.
 //!
-//! The scanner shows each name to a [`NameVisitor`]. [`OpenNames`] is the check on every container that
-//! is passed over: it keeps one word for each name of the objects that are open, in an array on the
-//! stack, and says whether a name may have been repeated. Objects with more names than it has room for
-//! and names with escapes count as such. `compact` then finds the repeated names exactly.
+//! The scanner shows each name to a [`NameVisitor`]. [`OpenNames`] is the check on every container
+//! that is passed over: it keeps one word for each name of the objects that are open, in an array
+//! on the stack, and says whether a name may have been repeated. Objects with more names than it
+//! has room for and names with escapes count as such. `compact` then finds the repeated names
+//! exactly.
 
 use super::JsonStr;
 
-/// Names that [`OpenNames`] keeps, of all objects that are open at one time. Each new name is compared
-/// with all of them, so this also bounds the work for each name.
+/// Names that [`OpenNames`] keeps, of all objects that are open at one time. Each new name is
+/// compared with all of them, so this also bounds the work for each name.
 const OPEN_NAMES_MAX: usize = 32;
 
 /// Where the depth lies in a fingerprint.
@@ -23,8 +24,8 @@ pub(super) trait NameVisitor<'a> {
     fn end(&mut self, depth: usize);
 }
 
-/// Sixty-four bits of a name and its depth: equal for equal names of one object, and rarely for others.
-/// The top byte is the depth.
+/// Sixty-four bits of a name and its depth: equal for equal names of one object, and rarely for
+/// others. The top byte is the depth.
 pub(super) fn fingerprint(depth: usize, name: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |hash: u64, word: u64| {

@@ -2,8 +2,8 @@
 
 use super::{JsonError, Word};
 
-/// Up to this length and with at most [`EXPONENT_DIGITS_SAFE`] a number is in range whatever its digits are:
-/// 200 digits times 10^99 is below 10^300, and the largest double is above 10^308.
+/// Up to this length and with at most [`EXPONENT_DIGITS_SAFE`] a number is in range whatever its
+/// digits are: 200 digits times 10^99 is below 10^300, and the largest double is above 10^308.
 const LEN_SAFE: usize = 200;
 const EXPONENT_DIGITS_SAFE: usize = 2;
 
@@ -17,7 +17,8 @@ pub(super) fn scan(text: &str, start: usize) -> Result<usize, JsonError> {
         Some(b'-') => start.wrapping_add(1),
         _ => start,
     };
-    // A leading zero stands alone: "01" ends after the zero, and the caller then finds a digit where none may be.
+    // A leading zero stands alone: "01" ends after the zero, and the caller then finds a digit
+    // where none may be.
     let mut end = match bytes.get(integer) {
         Some(b'0') => integer.wrapping_add(1),
         _ => digits(text, integer)?,

@@ -6,12 +6,13 @@
 //! finish: only white space may follow
 //! ```
 //!
-//! The scanner keeps no stack: its caller knows whether it is inside an object or an array. Only `raw_value`,
-//! which passes over containers that nobody asked about, needs to remember which kind encloses which, and one
-//! bit for each of the few levels allowed is enough. So nothing recurses, and nesting costs no memory.
+//! The scanner keeps no stack: its caller knows whether it is inside an object or an array. Only
+//! `raw_value`, which passes over containers that nobody asked about, needs to remember which kind
+//! encloses which, and one bit for each of the few levels allowed is enough. So nothing recurses,
+//! and nesting costs no memory.
 //!
-//! Invariants: `at` is never inside a character, since only ASCII is stepped over outside of strings, and never
-//! beyond the body.
+//! Invariants: `at` is never inside a character, since only ASCII is stepped over outside of
+//! strings, and never beyond the body.
 
 use std::fmt;
 
@@ -70,7 +71,8 @@ pub struct RawValue<'a> {
 }
 
 impl RawValue<'_> {
-    /// True if the text is the value's stored form, which [`Compactor`](super::Compactor) would write.
+    /// True if the text is the value's stored form, which [`Compactor`](super::Compactor) would
+    /// write.
     pub const fn is_compact(&self) -> bool {
         !self.has_space && !self.may_repeat
     }
@@ -78,9 +80,9 @@ impl RawValue<'_> {
 
 /// A walk over one JSON document.
 ///
-/// Every method skips white space first. After an error the scanner is not to be used further, except after
-/// [`JsonError::Kind`], which consumes nothing. Calls in an order that the document's structure does not have
-/// (a key asked of an array) give an error, never a panic.
+/// Every method skips white space first. After an error the scanner is not to be used further,
+/// except after [`JsonError::Kind`], which consumes nothing. Calls in an order that the document's
+/// structure does not have (a key asked of an array) give an error, never a panic.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
@@ -161,8 +163,8 @@ impl<'a> Scanner<'a> {
         self.open()
     }
 
-    /// The key of the object's next member, whose value the caller must consume before it asks again; `None`
-    /// at the object's end, which is consumed.
+    /// The key of the object's next member, whose value the caller must consume before it asks
+    /// again; `None` at the object's end, which is consumed.
     ///
     /// # Errors
     /// What is wrong between the value before and the value of this key.
@@ -192,8 +194,8 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    /// Whether the array has a next element, which the caller must consume before it asks again; `false` at
-    /// the array's end, which is consumed.
+    /// Whether the array has a next element, which the caller must consume before it asks again;
+    /// `false` at the array's end, which is consumed.
     ///
     /// # Errors
     /// What is wrong between the element before and this one.

@@ -1,7 +1,8 @@
 //! JSON strings: where one ends, its text, and how a text is written as one (RFC 8259 §7).
 //!
-//! Most strings are short and hold neither an escape nor a character that needs one, so both directions look
-//! for the next such byte eight at a time; a vector search loses more by its start-up on ten bytes than it gains.
+//! Most strings are short and hold neither an escape nor a character that needs one, so both
+//! directions look for the next such byte eight at a time; a vector search loses more by its
+//! start-up on ten bytes than it gains.
 
 use std::borrow::Cow;
 
@@ -25,7 +26,8 @@ impl<'a> JsonStr<'a> {
         if self.escaped { None } else { Some(self.raw) }
     }
 
-    /// The string's text, escapes undone. What `scratch` held is lost; it stays unused where there is no escape.
+    /// The string's text, escapes undone. What `scratch` held is lost; it stays unused where there
+    /// is no escape.
     pub fn decode<'b>(&self, scratch: &'b mut String) -> &'b str
     where
         'a: 'b,
@@ -59,7 +61,8 @@ impl<'a> JsonStr<'a> {
     }
 }
 
-/// Appends the character of one escape, whose backslash is already taken, and returns what follows it.
+/// Appends the character of one escape, whose backslash is already taken, and returns what follows
+/// it.
 fn decode_escape<'a>(escape: &'a str, out: &mut String) -> &'a str {
     let mut rest = escape.chars();
     let letter = rest.next().expect("the scanner checked every escape");
@@ -117,8 +120,8 @@ fn hex4(digits: Option<&[u8]>) -> Option<u32> {
     })
 }
 
-/// Checks the string whose opening quote is just before `start`, and returns it with the offset behind its
-/// closing quote.
+/// Checks the string whose opening quote is just before `start`, and returns it with the offset
+/// behind its closing quote.
 ///
 /// # Errors
 /// `End`, `Control`, `Escape` or `Surrogate`.
@@ -164,8 +167,8 @@ fn scan_escape(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
     Ok(at.wrapping_add(1).wrapping_add(len))
 }
 
-/// The offset of the first quote, backslash or control character at or after `start`; the length of `bytes`
-/// where there is none.
+/// The offset of the first quote, backslash or control character at or after `start`; the length of
+/// `bytes` where there is none.
 #[inline]
 pub(super) fn find_special(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
@@ -176,7 +179,8 @@ pub(super) fn find_special(bytes: &[u8], start: usize) -> usize {
         }
         at = at.wrapping_add(8);
     }
-    // The last word overlaps what was looked at, where there is a whole one: no byte of that is special.
+    // The last word overlaps what was looked at, where there is a whole one: no byte of that is
+    // special.
     if at.wrapping_sub(start) >= 8
         && let Some(word) = bytes.last_chunk::<8>()
     {
@@ -194,8 +198,8 @@ const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Sets the top bit of each byte of `word` that is special. A borrow may set bits above the lowest one that is
-/// right, so only the lowest counts, which is the first byte of a little-endian word.
+/// Sets the top bit of each byte of `word` that is special. A borrow may set bits above the lowest
+/// one that is right, so only the lowest counts, which is the first byte of a little-endian word.
 #[inline]
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -211,7 +215,8 @@ const fn special_bytes(word: u64) -> u64 {
     (quote | backslash | control) & TOPS
 }
 
-/// Appends `text` as a JSON string, quotes included. Escapes only what must be; the common text is one copy.
+/// Appends `text` as a JSON string, quotes included. Escapes only what must be; the common text is
+/// one copy.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len().saturating_add(2));

@@ -1,4 +1,5 @@
-//! The scanner as a whole: tables of what is accepted and refused, and comparison with `serde_json`.
+//! The scanner as a whole: tables of what is accepted and refused, and comparison with
+//! `serde_json`.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -427,7 +428,8 @@ fn generated_documents_read_as_serde_json_reads_them() {
     }
 }
 
-/// What `compact` must give, member by member: each object's members with the names that no later one has.
+/// What `compact` must give, member by member: each object's members with the names that no later
+/// one has.
 fn model(scanner: &mut Scanner<'_>) -> String {
     match scanner.kind().unwrap() {
         Kind::Object => {
@@ -559,10 +561,11 @@ fn is_in_range(value: &Value) -> bool {
 
 /// Documents near valid ones: the verdicts must agree.
 ///
-/// Where the rules differ by intent, the generator stays away: nesting is shallow, and no number comes near the
-/// edge of a double's range except by way of an exponent that mutation lengthened, where both compare with the
-/// same infinity. `serde_json` reads into `Value`, so it too looks into every string. It keeps numbers as they are
-/// written, so whether they are in range is asked of what it read.
+/// Where the rules differ by intent, the generator stays away: nesting is shallow, and no number
+/// comes near the edge of a double's range except by way of an exponent that mutation lengthened,
+/// where both compare with the same infinity. `serde_json` reads into `Value`, so it too looks into
+/// every string. It keeps numbers as they are written, so whether they are in range is asked of
+/// what it read.
 #[test]
 fn mutated_documents_are_judged_as_serde_json_judges_them() {
     const BYTES: &[u8] = b"\"\\{}[]:,0123456789-+.eE \t\n\r/ubtfn\x00\x1f\x7f\x80\xc3\xa9\xff";
@@ -586,7 +589,8 @@ fn mutated_documents_are_judged_as_serde_json_judges_them() {
         let expected = expected.filter(is_in_range);
         let verdict = pass(&body);
         if expected.is_some() && matches!(verdict, Err(JsonError::NumberRange { .. })) {
-            // The number stood in a member that a later one replaced, where `serde_json` doesn't keep it.
+            // The number stood in a member that a later one replaced, where `serde_json` doesn't
+            // keep it.
             continue;
         }
         let shown = String::from_utf8_lossy(&body);

@@ -7,11 +7,12 @@
 //! 0                  decoded                             read
 //! ```
 //!
-//! Data moves down over its framing, so a body is contiguous without a second buffer. When all that arrived is
-//! decoded the reader closes the gap, so that framing never piles up; at most one unfinished line moves.
+//! Data moves down over its framing, so a body is contiguous without a second buffer. When all that
+//! arrived is decoded the reader closes the gap, so that framing never piles up; at most one
+//! unfinished line moves.
 //!
-//! Size and trailer lines are judged whole, when their line feed arrives. Extensions and trailers are bounded,
-//! checked for control characters, and dropped.
+//! Size and trailer lines are judged whole, when their line feed arrives. Extensions and trailers
+//! are bounded, checked for control characters, and dropped.
 
 use super::HttpError;
 use crate::limits::{CHUNK_EXTENSION_BYTES_MAX, CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
@@ -65,8 +66,8 @@ impl ChunkedBody {
         }
     }
 
-    /// Decodes all that `body` holds; `Ok(None)` where more is needed. `body` begins with the body's first byte
-    /// at every call, less the gaps closed.
+    /// Decodes all that `body` holds; `Ok(None)` where more is needed. `body` begins with the
+    /// body's first byte at every call, less the gaps closed.
     pub(super) fn decode(&mut self, body: &mut [u8]) -> Result<Option<Decoded>, HttpError> {
         loop {
             match self.expects {
@@ -105,8 +106,8 @@ impl ChunkedBody {
         }
     }
 
-    /// The bytes that decoding has freed, for the reader to remove; afterwards nothing lies between data and
-    /// what is still to decode.
+    /// The bytes that decoding has freed, for the reader to remove; afterwards nothing lies between
+    /// data and what is still to decode.
     pub(super) fn take_gap(&mut self) -> (usize, usize) {
         let gap = (self.decoded, self.read);
         self.read = self.decoded;
@@ -219,7 +220,8 @@ fn parse_size(line: &[u8]) -> Option<(u64, usize)> {
         .then_some((size, extensions.len()))
 }
 
-/// A character that may stand in a field value or extension (RFC 9110 §5.5): no CR, no other control.
+/// A character that may stand in a field value or extension (RFC 9110 §5.5): no CR, no other
+/// control.
 fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

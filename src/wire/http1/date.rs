@@ -1,4 +1,5 @@
-//! The `Date` of a response: IMF-fixdate (RFC 9110 §5.6.7). The caller makes it once a second, not per response.
+//! The `Date` of a response: IMF-fixdate (RFC 9110 §5.6.7). The caller makes it once a second, not
+//! per response.
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`: always 29 ASCII bytes.
 pub type ImfFixdate = [u8; 29];
@@ -9,7 +10,8 @@ const LAST_SECOND: i64 = 253_402_300_799;
 const WEEKDAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
 
-/// Writes the text of a time in Unix seconds; one before 1970 or after 9999 is taken as the nearest within.
+/// Writes the text of a time in Unix seconds; one before 1970 or after 9999 is taken as the nearest
+/// within.
 pub fn imf_fixdate(unix_seconds: i64, out: &mut ImfFixdate) {
     let seconds = unix_seconds.clamp(0, LAST_SECOND);
     let days = seconds / SECONDS_PER_DAY;

@@ -1,8 +1,10 @@
-//! Why a request's bytes were refused, with the status and code that the answer carries (API.md section 1).
+//! Why a request's bytes were refused, with the status and code that the answer carries (API.md
+//! section 1).
 
 use crate::limits;
 
-/// A request that HTTP/1.1 or our limits forbid. Framing is lost with it: answer, then close the connection.
+/// A request that HTTP/1.1 or our limits forbid. Framing is lost with it: answer, then close the
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The line is longer than [`limits::REQUEST_LINE_BYTES_MAX`].
@@ -35,7 +37,8 @@ pub enum HttpError {
     /// Not origin-form, absolute-form of `http` or `https`, or `*` of OPTIONS (RFC 9112 §3.2).
     #[error("request target is malformed")]
     TargetMalformed,
-    /// A bare CR or LF, or more empty lines before a request than [`limits::LEADING_EMPTY_LINES_MAX`].
+    /// A bare CR or LF, or more empty lines before a request than
+    /// [`limits::LEADING_EMPTY_LINES_MAX`].
     #[error("a line of the request head does not end with CRLF, or the head is missing")]
     LineEndMalformed,
     /// An invalid name, white space before the colon, or a folded line (RFC 9112 §5).
@@ -62,7 +65,8 @@ pub enum HttpError {
     /// Anything but exactly `chunked`.
     #[error("header Transfer-Encoding is other than chunked")]
     TransferEncodingInvalid,
-    /// HTTP/1.0 has no transfer codings, so somebody on the way misread the message (RFC 9112 §6.1).
+    /// HTTP/1.0 has no transfer codings, so somebody on the way misread the message (RFC 9112
+    /// §6.1).
     #[error("header Transfer-Encoding in an HTTP/1.0 request")]
     TransferEncodingInOldVersion,
     /// `Content-Length` and `Transfer-Encoding` together: the classic of request smuggling.

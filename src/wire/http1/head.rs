@@ -1,11 +1,13 @@
-//! The request head: what the rest of the server may know of it, and every rule that a head must keep.
+//! The request head: what the rest of the server may know of it, and every rule that a head must
+//! keep.
 //!
-//! `parse` gets a whole head whose lines all end with CRLF (`scan`). `httparse` splits it and checks tokens,
-//! single spaces, folding and control characters; here the fields that mean something are picked out in one
-//! pass, then judged together: Host, framing, persistence, upgrade (RFC 9112 §3, §6, §9).
+//! `parse` gets a whole head whose lines all end with CRLF (`scan`). `httparse` splits it and
+//! checks tokens, single spaces, folding and control characters; here the fields that mean
+//! something are picked out in one pass, then judged together: Host, framing, persistence, upgrade
+//! (RFC 9112 §3, §6, §9).
 //!
-//! Fields that nothing acts on are checked for syntax and forgotten. A raw non-ASCII target is accepted where
-//! it is UTF-8: clients send ids that way, and no two readers disagree about it.
+//! Fields that nothing acts on are checked for syntax and forgotten. A raw non-ASCII target is
+//! accepted where it is UTF-8: clients send ids that way, and no two readers disagree about it.
 
 use std::mem::MaybeUninit;
 
@@ -85,7 +87,8 @@ impl<'a> Field<'a> {
 /// What a request says about changing protocols; `ws::accept` judges it (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upgrade<'a> {
-    /// `Connection` lists `upgrade`. Always false in HTTP/1.0, which has no upgrades (RFC 9110 §7.8).
+    /// `Connection` lists `upgrade`. Always false in HTTP/1.0, which has no upgrades (RFC 9110
+    /// §7.8).
     pub connection: bool,
     /// `Upgrade` lists `websocket`. Always false in HTTP/1.0.
     pub websocket: bool,
@@ -122,13 +125,13 @@ pub struct Head<'a> {
     pub upgrade: Upgrade<'a>,
 }
 
-/// Parses the head at the front of `bytes`, which are at most [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX),
-/// and gives its length.
+/// Parses the head at the front of `bytes`, which are at most
+/// [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX), and gives its length.
 ///
 /// # Errors
 ///
-/// Every variant of [`HttpError`] with status 400 but those of chunks, [`HttpError::TooManyFields`], and
-/// [`HttpError::LineEndMalformed`] where the head is not whole.
+/// Every variant of [`HttpError`] with status 400 but those of chunks,
+/// [`HttpError::TooManyFields`], and [`HttpError::LineEndMalformed`] where the head is not whole.
 pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
     let mut slots = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -206,8 +209,9 @@ fn parse_method(name: &str) -> Method {
     }
 }
 
-/// Path and query of a target (RFC 9112 §3.2); the path is empty where an absolute target has none. The
-/// authority of an absolute target is checked and dropped: it overrides `Host`, which nothing here looks at.
+/// Path and query of a target (RFC 9112 §3.2); the path is empty where an absolute target has none.
+/// The authority of an absolute target is checked and dropped: it overrides `Host`, which nothing
+/// here looks at.
 fn split_target(method: Method, target: &str) -> Option<(&str, Option<&str>)> {
     if memchr::memchr(b'#', target.as_bytes()).is_some() {
         return None;

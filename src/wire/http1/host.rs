@@ -1,7 +1,8 @@
-//! Whether a `Host` value, or the authority of an absolute target, is `uri-host [":" port]` (RFC 9110 §7.2,
-//! RFC 3986 §3.2).
+//! Whether a `Host` value, or the authority of an absolute target, is `uri-host [":" port]` (RFC
+//! 9110 §7.2, RFC 3986 §3.2).
 //!
-//! Nothing here routes by host, so the name is not decoded; it is checked because a proxy in front may.
+//! Nothing here routes by host, so the name is not decoded; it is checked because a proxy in front
+//! may.
 
 /// True for a valid value; an empty one is valid (RFC 9112 §3.2).
 pub(super) fn is_valid(value: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! A parsed head without its bytes: what was decided, and where the texts lie.
 //!
-//! The reader keeps it while a body arrives in pieces, so that a head is parsed once. Offsets are 16 bits, which
-//! the limit on heads allows, so that a connection stays small.
+//! The reader keeps it while a body arrives in pieces, so that a head is parsed once. Offsets are
+//! 16 bits, which the limit on heads allows, so that a connection stays small.
 
 use super::head::{Field, Framing, Head, Method, Upgrade, Version};
 use crate::limits::HEAD_BYTES_MAX;

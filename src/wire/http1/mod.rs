@@ -7,8 +7,8 @@
 //!       → Request → api (target: percent-decoding)  → response → bytes
 //! ```
 //!
-//! Strict where two readers of the same bytes could disagree about where a message ends (request smuggling):
-//! whatever is ambiguous is refused, and the connection with it.
+//! Strict where two readers of the same bytes could disagree about where a message ends (request
+//! smuggling): whatever is ambiguous is refused, and the connection with it.
 
 mod chunked;
 mod date;

@@ -6,9 +6,9 @@
 //!  └───────────────────────────────────────────────────────────┘      any error ──▶ Failed, for good
 //! ```
 //!
-//! A request lends its bytes from the receive buffer: a body with `Content-Length` is never copied, a chunked
-//! one is decoded in place. What is wrong with the head, its size against the limit included, is said before
-//! the body is waited for (API.md section 1).
+//! A request lends its bytes from the receive buffer: a body with `Content-Length` is never copied,
+//! a chunked one is decoded in place. What is wrong with the head, its size against the limit
+//! included, is said before the body is waited for (API.md section 1).
 
 use super::HttpError;
 use super::chunked::{ChunkedBody, Decoded};
@@ -23,8 +23,8 @@ use crate::wire::buffer::ReceiveBuffer;
 pub enum Next<'a> {
     /// Nothing whole; [`RequestReader::receive`] more.
     NeedMore,
-    /// The client waits for [`CONTINUE`](super::CONTINUE) before it sends the body: send it, then call `next`
-    /// again. Said once for a request.
+    /// The client waits for [`CONTINUE`](super::CONTINUE) before it sends the body: send it, then
+    /// call `next` again. Said once for a request.
     Continue,
     /// One request; its bytes are consumed.
     Request(Request<'a>),
@@ -101,8 +101,8 @@ impl RequestReader {
         }
     }
 
-    /// The next request, or what to do to get one. `body_limit` gives the most bytes that the body of this
-    /// request may have; it is asked once for each request, when the head is whole.
+    /// The next request, or what to do to get one. `body_limit` gives the most bytes that the body
+    /// of this request may have; it is asked once for each request, when the head is whole.
     ///
     /// # Errors
     ///
@@ -212,9 +212,9 @@ fn begin(
 
 /// A good head that arrived whole, without looking for its end first; `None` says nothing.
 ///
-/// Nearly every head is one, and skipping the search saves a tenth of a small request's instructions. Whatever
-/// is unusual goes the long way, so that errors do not depend on how the bytes were split. Within the length of
-/// a request line no limit on lengths can be broken.
+/// Nearly every head is one, and skipping the search saves a tenth of a small request's
+/// instructions. Whatever is unusual goes the long way, so that errors do not depend on how the
+/// bytes were split. Within the length of a request line no limit on lengths can be broken.
 fn parse_at_once(scan: &HeadScan, pending: &[u8]) -> Option<(HeadIndex, usize)> {
     if !scan.is_fresh() {
         return None;

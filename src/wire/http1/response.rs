@@ -1,8 +1,8 @@
-//! Responses → bytes, appended to the connection's output buffer. No formatting machinery: this runs for every
-//! event.
+//! Responses → bytes, appended to the connection's output buffer. No formatting machinery: this
+//! runs for every event.
 //!
-//! Values that came from outside (an id in a `Link`) cannot end a line: control characters in them become
-//! spaces. Names come from code, and a bad one is a bug.
+//! Values that came from outside (an id in a `Link`) cannot end a line: control characters in them
+//! become spaces. Names come from code, and a bad one is a bug.
 
 use super::chunked::is_token_byte;
 use super::{ImfFixdate, Version};
@@ -47,7 +47,8 @@ impl ResponseHead<'_> {
     ///
     /// # Panics
     ///
-    /// A status outside 100 to 999, a field name that is no token, or chunks to HTTP/1.0: bugs of the caller.
+    /// A status outside 100 to 999, a field name that is no token, or chunks to HTTP/1.0: bugs of
+    /// the caller.
     pub fn write(&self, out: &mut Vec<u8>) {
         assert!(
             self.body != BodyLength::Chunked || self.version == Version::Http11,
@@ -62,8 +63,8 @@ impl ResponseHead<'_> {
         self.write_end(out);
     }
 
-    /// The head of answers that differ in the length of their body, which is known, and in fields of their own. `body` is
-    /// not looked at.
+    /// The head of answers that differ in the length of their body, which is known, and in fields
+    /// of their own. `body` is not looked at.
     ///
     /// # Panics
     ///

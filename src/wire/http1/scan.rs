@@ -1,7 +1,7 @@
 //! Where a request head ends, found once: each byte is looked at a single time, however it arrived.
 //!
-//! Finds the line feeds and requires a carriage return before each, because a bare LF ends a line for some
-//! readers and not for others (RFC 9112 §2.2). Knows nothing of what the lines say.
+//! Finds the line feeds and requires a carriage return before each, because a bare LF ends a line
+//! for some readers and not for others (RFC 9112 §2.2). Knows nothing of what the lines say.
 
 use super::HttpError;
 use crate::limits::{HEAD_BYTES_MAX, LEADING_EMPTY_LINES_MAX, REQUEST_LINE_BYTES_MAX};
@@ -28,7 +28,8 @@ impl HeadScan {
         self.scanned == 0
     }
 
-    /// True where `pending` begins with an empty line that belongs to no request; the caller consumes it.
+    /// True where `pending` begins with an empty line that belongs to no request; the caller
+    /// consumes it.
     ///
     /// # Errors
     ///
@@ -45,7 +46,8 @@ impl HeadScan {
         }
     }
 
-    /// The length of the head at the front of `pending`, its empty line included, once it is all there.
+    /// The length of the head at the front of `pending`, its empty line included, once it is all
+    /// there.
     ///
     /// # Errors
     ///
@@ -81,8 +83,8 @@ impl HeadScan {
     }
 }
 
-/// True where a CR stands before every LF but the first byte. One pass without branches, which the compiler
-/// widens.
+/// True where a CR stands before every LF but the first byte. One pass without branches, which the
+/// compiler widens.
 pub(super) fn has_no_bare_line_feed(bytes: &[u8]) -> bool {
     let followers = bytes.get(1..).unwrap_or_default();
     let bare = bytes

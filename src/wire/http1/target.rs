@@ -1,4 +1,5 @@
-//! Percent escapes of paths and queries (RFC 3986 §2.1), for `api`: the codec hands targets on as sent.
+//! Percent escapes of paths and queries (RFC 3986 §2.1), for `api`: the codec hands targets on as
+//! sent.
 
 use std::borrow::Cow;
 
@@ -50,8 +51,8 @@ pub fn percent_decode(text: &str) -> Result<Cow<'_, str>, TargetError> {
         .or(Err(TargetError::NotUtf8))
 }
 
-/// Appends `text` to `out` so that it can stand in a path or query: everything but the unreserved characters
-/// (RFC 3986 §2.3) as an escape.
+/// Appends `text` to `out` so that it can stand in a path or query: everything but the unreserved
+/// characters (RFC 3986 §2.3) as an escape.
 pub fn percent_encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -71,8 +72,8 @@ pub fn query_pairs(query: &str) -> QueryPairs<'_> {
     QueryPairs { rest: Some(query) }
 }
 
-/// Iterates over `name=value&name=value`. A parameter without `=` has the value `""`; empty ones (`a=1&&b=2`)
-/// are passed over.
+/// Iterates over `name=value&name=value`. A parameter without `=` has the value `""`; empty ones
+/// (`a=1&&b=2`) are passed over.
 #[derive(Debug, Clone)]
 pub struct QueryPairs<'a> {
     rest: Option<&'a str>,

@@ -1,4 +1,5 @@
-//! Why a client's frames were refused, with the close code that the server answers (RFC 6455 §7.4.1).
+//! Why a client's frames were refused, with the close code that the server answers (RFC 6455
+//! §7.4.1).
 
 use crate::limits;
 
@@ -47,7 +48,8 @@ pub enum WsError {
 }
 
 impl WsError {
-    /// The code of the close frame that tells the client; [`Display`](std::fmt::Display) gives its reason.
+    /// The code of the close frame that tells the client; [`Display`](std::fmt::Display) gives its
+    /// reason.
     pub fn close_code(self) -> u16 {
         match self {
             Self::Binary => 1003,

@@ -5,8 +5,8 @@
 //! | FIN RSV×3 opcode | MASK length(7) | longer length, big-endian | masking key | payload ...
 //! ```
 //!
-//! A header is judged as far as it has arrived, so that a frame that will be refused is refused before its
-//! payload is received. Lengths are only compared with limits, never allocated.
+//! A header is judged as far as it has arrived, so that a frame that will be refused is refused
+//! before its payload is received. Lengths are only compared with limits, never allocated.
 
 use super::WsError;
 
@@ -106,7 +106,8 @@ impl FrameStart {
         Ok(Some(start))
     }
 
-    /// The length, from the same bytes; `Ok(None)` where it has not arrived. The masking key may be missing.
+    /// The length, from the same bytes; `Ok(None)` where it has not arrived. The masking key may be
+    /// missing.
     pub(super) fn parse_rest(self, bytes: &[u8]) -> Result<Option<FrameRest>, WsError> {
         let after = bytes.get(2..).unwrap_or_default();
         let (payload_len, header_len, least) = match self.length_bits {

@@ -29,7 +29,8 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// The status of the answer. With 426 goes `Sec-WebSocket-Version: 13`, and `Upgrade: websocket`.
+    /// The status of the answer. With 426 goes `Sec-WebSocket-Version: 13`, and `Upgrade:
+    /// websocket`.
     pub fn status(self) -> u16 {
         match self {
             Self::Version => 426,

@@ -1,5 +1,5 @@
-//! Masking (RFC 6455 §5.3): every byte of a client's payload is combined with the key by exclusive or,
-//! cycling through its four bytes. It is its own inverse.
+//! Masking (RFC 6455 §5.3): every byte of a client's payload is combined with the key by exclusive
+//! or, cycling through its four bytes. It is its own inverse.
 
 /// Applies `key` to `payload`, eight bytes at a time, which the compiler widens further.
 pub(super) fn apply(payload: &mut [u8], key: [u8; 4]) {

@@ -1,10 +1,12 @@
 //! The bytes of one connection → its messages, one at a time (RFC 6455 §5.4, §5.5, §6.2).
 //!
-//! A message in one frame, by far the most common, is unmasked and lent where it lies. The fragments of others
-//! are gathered in a second buffer, each checked as UTF-8 when it arrives, so that bad text fails with the
-//! fragment that holds it; control frames between fragments are given out at once.
+//! A message in one frame, by far the most common, is unmasked and lent where it lies. The
+//! fragments of others are gathered in a second buffer, each checked as UTF-8 when it arrives, so
+//! that bad text fails with the fragment that holds it; control frames between fragments are given
+//! out at once.
 //!
-//! Waits for whole frames: a frame over the limit is refused from its header, so at most one message is held.
+//! Waits for whole frames: a frame over the limit is refused from its header, so at most one
+//! message is held.
 
 use super::frame::{FrameStart, Opcode};
 use super::{WsError, mask};
@@ -20,7 +22,8 @@ pub enum Message<'a> {
     Ping(&'a [u8]),
     /// An answer to our ping, or unasked for.
     Pong(&'a [u8]),
-    /// The client's last message, with its code and reason. To be answered by a close; nothing follows.
+    /// The client's last message, with its code and reason. To be answered by a close; nothing
+    /// follows.
     Close(Option<(u16, &'a str)>),
 }
 
@@ -28,7 +31,8 @@ pub enum Message<'a> {
 #[derive(Debug, Default)]
 pub struct MessageReader {
     buffer: ReceiveBuffer,
-    /// The payload of a fragmented message so far; its last content stays until the next one begins.
+    /// The payload of a fragmented message so far; its last content stays until the next one
+    /// begins.
     gathered: Vec<u8>,
     state: State,
 }
@@ -124,7 +128,8 @@ impl MessageReader {
         message.map(Some)
     }
 
-    /// Bytes received that no returned message has consumed, those of a message being gathered included.
+    /// Bytes received that no returned message has consumed, those of a message being gathered
+    /// included.
     pub fn buffered(&self) -> usize {
         match self.state {
             State::Ready => self.buffer.len(),
@@ -258,8 +263,8 @@ fn parse_close(payload: &[u8]) -> Result<Message<'_>, WsError> {
     }
 }
 
-/// The codes that may be sent: those registered, less the ones that only stand for what no frame said (1005,
-/// 1006, 1015), and those for libraries and applications.
+/// The codes that may be sent: those registered, less the ones that only stand for what no frame
+/// said (1005, 1006, 1015), and those for libraries and applications.
 fn is_valid_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -5,7 +5,8 @@
     reason = "sizes and offsets of test inputs; an overflow fails the test"
 )]
 
-//! The HTTP/1.1 reader from outside: rules as tables, every split of the input, limits at n and n+1, mutations.
+//! The HTTP/1.1 reader from outside: rules as tables, every split of the input, limits at n and
+//! n+1, mutations.
 
 mod framing;
 mod limits;
@@ -60,7 +61,8 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> Ou
     }
 }
 
-/// Asserts that every two-way split, and one byte at a time, give what one read gives; returns that.
+/// Asserts that every two-way split, and one byte at a time, give what one read gives; returns
+/// that.
 fn read_every_way(bytes: &[u8], body_limit: usize) -> Outcome {
     let whole = read([bytes], body_limit);
     for at in 0..=bytes.len() {
@@ -92,7 +94,8 @@ fn check_refused(bytes: &[u8], error: HttpError) {
     );
 }
 
-/// Asserts that `bytes` are requests with exactly these bodies and nothing more, however they are split.
+/// Asserts that `bytes` are requests with exactly these bodies and nothing more, however they are
+/// split.
 fn check_bodies(bytes: &[u8], bodies: &[&str]) {
     let outcome = read_every_way(bytes, ROOMY);
     let text = bytes.escape_ascii();

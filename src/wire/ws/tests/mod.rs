@@ -5,8 +5,8 @@
     reason = "sizes and offsets of test inputs; an overflow fails the test"
 )]
 
-//! The WebSocket reader and writers from outside: rules as tables, every split of the input, limits at n and
-//! n+1, mutations, and tungstenite as the other end.
+//! The WebSocket reader and writers from outside: rules as tables, every split of the input, limits
+//! at n and n+1, mutations, and tungstenite as the other end.
 
 mod handshake;
 mod peer;
@@ -57,7 +57,8 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     }
 }
 
-/// Asserts that every two-way split, and one byte at a time, give what one read gives; returns that.
+/// Asserts that every two-way split, and one byte at a time, give what one read gives; returns
+/// that.
 fn read_every_way(bytes: &[u8]) -> Outcome {
     let whole = read([bytes]);
     for at in 0..=bytes.len() {
