@@ -105,7 +105,7 @@ pub fn etag(sequence: u64, last_updated: Timestamp) -> String {
     String::from_utf8(tag).expect("digits are ASCII")
 }
 
-/// True where an `If-None-Match` field names `tag` (RFC 9110 §13.1.2: weak comparison, `*` matches
+/// True if an `If-None-Match` field names `tag` (RFC 9110 §13.1.2: weak comparison, `*` matches
 /// all).
 pub fn none_match_hits(field: &[u8], tag: &str) -> bool {
     let text = field.trim_ascii();
@@ -209,7 +209,7 @@ pub fn health(out: &mut Vec<u8>, health: &Health) {
     out.push(b'}');
 }
 
-/// `{"type": <kind>}` with the client's `id` (JSON text) where it sent one: acknowledgements and
+/// `{"type": <kind>}` with the client's `id` (JSON text) if it sent one: acknowledgements and
 /// pongs.
 pub fn answer(out: &mut Vec<u8>, kind: &str, id: Option<&str>) {
     out.extend_from_slice(b"{\"type\":\"");

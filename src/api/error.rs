@@ -94,7 +94,7 @@ pub enum ApiError {
     /// A token that is not that of the namespace.
     #[error("the token does not own this namespace")]
     NotOwner,
-    /// A namespace's token where the operator's is needed.
+    /// A namespace's token for a call that needs the operator's.
     #[error("this call needs the operator's token")]
     AdminOnly,
     /// A call of the operator at a server that has none.
@@ -381,7 +381,7 @@ impl ApiError {
         }
     }
 
-    /// Seconds after which trying again makes sense, where waiting helps.
+    /// Seconds after which trying again makes sense, if waiting helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Overloaded

@@ -1,7 +1,7 @@
 //! One event's JSON → an [`EventDraft`] (API contract §2).
 //!
 //! Two steps, because a draft borrows its texts: while the scanner walks, every text is noted as a
-//! span of the body or, where escapes or white space had to go, of a scratch string; when the walk
+//! span of the body or, if escapes or white space had to go, of a scratch string; when the walk
 //! is over the scratch is frozen and the spans become texts. A field that breaks its rule does not
 //! stop the walk: in a batch the rest of the body still has to be JSON, and the other items still
 //! have to be found.
@@ -78,7 +78,7 @@ struct Fields<'a> {
 pub enum Decoded<'a> {
     /// It passed every check.
     Event(EventDraft<'a>),
-    /// It broke a rule; its id and stream where they are known, for the answer.
+    /// It broke a rule; its id and stream if they are known, for the answer.
     Refused {
         /// The rule.
         error: ApiError,
@@ -114,7 +114,7 @@ impl EventDecoder {
     ) -> Result<R, JsonError> {
         self.scratch.clear();
         self.extra.clear();
-        let mut walk = Walk {
+        let mut reader = EventReader {
             scratch: &mut self.scratch,
             extra: &mut self.extra,
             extra_names: &mut self.extra_names,
@@ -122,10 +122,10 @@ impl EventDecoder {
             spans: recycle(std::mem::take(&mut self.spans)),
             fields: Fields::default(),
         };
-        walk.event(scanner)?;
-        let Walk {
+        reader.event(scanner)?;
+        let EventReader {
             spans, mut fields, ..
-        } = walk;
+        } = reader;
         let mut properties = recycle(std::mem::take(&mut self.properties));
         properties.extend(spans.iter().map(|(name, value)| Property {
             name: name.resolve(&self.scratch),
@@ -313,8 +313,8 @@ pub fn check_entity_id(id: &str) -> Result<(), ApiError> {
     })
 }
 
-/// The walk over one event.
-struct Walk<'d, 'a> {
+/// Reads one event, member by member.
+struct EventReader<'d, 'a> {
     scratch: &'d mut String,
     /// The payload's other members, in their stored form.
     extra: &'d mut String,
@@ -325,7 +325,7 @@ struct Walk<'d, 'a> {
     fields: Fields<'a>,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'a> EventReader<'_, 'a> {
     fn event(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
         if scanner.kind()? != Kind::Object {
             scanner.raw_value()?;

@@ -81,7 +81,7 @@ impl EventsQuery {
     /// Parses the raw query of a target.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter and where neither `entity` nor
+    /// [`ApiError::InvalidQuery`] for a bad or repeated parameter and if neither `entity` nor
     /// `namespace` is there; [`ApiError::PercentEncoding`].
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let [

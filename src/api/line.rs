@@ -37,7 +37,7 @@ pub enum LineError {
 pub struct Line {
     /// The kind of the log record that holds it.
     pub kind: u8,
-    /// When it was accepted, where the line says so.
+    /// When it was accepted, if the line says so.
     pub accepted: Option<Timestamp>,
 }
 
@@ -120,7 +120,7 @@ impl LineDecoder {
     }
 }
 
-/// The draft, its id kept as the UUID that it is where it is one: half the bytes, and written out
+/// The draft, its id kept as a UUID if it is one: half the bytes, and written out
 /// the same.
 fn with_uuid<'a>(draft: &EventDraft<'a>) -> EventDraft<'a> {
     let EventId::Text(text) = draft.event_id else {

@@ -15,6 +15,7 @@
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
 //! | `conditions` | conditions in the head of a write |
 //! | `connectors` | answers of the calls about connectors |
+//! | `body` | the beginning of a JSON body |
 //! | `delete` | the body of a batch delete, and its answer |
 //! | `subscription` | WebSocket messages from clients |
 //! | `encode` | entities, small answers, WebSocket messages to clients |

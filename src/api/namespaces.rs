@@ -88,7 +88,7 @@ impl NamespacesQuery {
     }
 }
 
-/// The `purge` parameter of `DELETE /api/namespaces/:name`; false where it is absent.
+/// The `purge` parameter of `DELETE /api/namespaces/:name`; false if it is absent.
 ///
 /// # Errors
 /// As [`NamespacesQuery::parse`].

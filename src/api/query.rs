@@ -117,7 +117,7 @@ impl ReadQuery {
     }
 }
 
-/// The `metrics` parameter of `GET /api/ws`; true where it is absent.
+/// The `metrics` parameter of `GET /api/ws`; true if it is absent.
 ///
 /// # Errors
 /// As [`ListQuery::parse`].

@@ -56,7 +56,7 @@ pub enum ControlRoute<'a> {
 }
 
 impl ControlRoute<'_> {
-    /// True where the body holds a secret.
+    /// True if the body holds a secret.
     pub fn brings_secret(&self) -> bool {
         matches!(self, Self::Connectors(ConnectorRoute::StoreToken(_)))
     }

@@ -5,7 +5,7 @@
 //! 1769896799123                           milliseconds since the Unix epoch
 //! ```
 //!
-//! The plus of an offset arrives as it is, as `%2B`, or as a space where a client encoded its query
+//! The plus of an offset arrives as it is, as `%2B`, or as a space if a client encoded its query
 //! as a form: all three are the plus. Digits beyond microseconds are dropped, since the log knows
 //! no more. The second 60 of a leap second, which Unix time has no number for, is the last
 //! microsecond of its minute.
@@ -105,7 +105,7 @@ fn one_of(rest: &mut &[u8], allowed: &[u8]) -> Option<u8> {
     allowed.contains(&byte).then_some(byte)
 }
 
-/// Takes `.` and its digits where they are there; microseconds, rounded down.
+/// Takes `.` and its digits if they are there; microseconds, rounded down.
 fn fraction_micros(rest: &mut &[u8]) -> Option<i64> {
     let Some(after) = rest.strip_prefix(b".") else {
         return Some(0);

@@ -13,14 +13,16 @@
 //!
 //! A text is its length in one byte and its bytes; a long one has two bytes of length,
 //! little-endian. Settings ascend by their numbers, each once. An owner is a namespace, or empty
-//! where the server runs without tokens.
+//! if the server runs without tokens.
 
-use super::connectors::SEALED_BYTES_MAX;
-use super::registry::Namespace;
+use super::namespace::Namespace;
 use crate::auth::TokenHash;
 use crate::limits::CONNECTOR_DEFINITION_BYTES_MAX;
 use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp, check_name};
 use std::sync::Arc;
+
+/// Bytes of the longest credential as it is stored.
+const SEALED_BYTES_MAX: usize = 8 * 1024;
 
 /// The kind of a log record that holds a change.
 pub const RECORD_KIND_CONTROL: u8 = 3;
@@ -448,16 +450,12 @@ mod tests {
 
     #[test]
     fn any_bytes_are_one_change_or_refused() {
-        let mut seed = 0x2545_f491_u64;
+        let mut random = fastrand::Rng::with_seed(1);
         let mut accepted = 0_u32;
         for _ in 0..20_000 {
             for (_, mut bytes) in changes() {
-                seed = seed
-                    .wrapping_mul(0x5851_f42d_4c95_7f2d)
-                    .wrapping_add(0x1405_7b7e_f767_814f);
-                let [at, flip, ..] = (seed >> 16).to_le_bytes().map(usize::from);
-                let at = at % bytes.len();
-                bytes[at] ^= u8::try_from(flip).unwrap();
+                let at = random.usize(..bytes.len());
+                bytes[at] ^= random.u8(..);
                 if let Ok(change) = Change::decode(&bytes) {
                     let mut again = Vec::new();
                     change.encode(&mut again);

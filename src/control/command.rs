@@ -2,7 +2,8 @@
 
 use super::change::Change;
 use super::connectors::{CONNECTORS_MAX, CONNECTORS_PER_OWNER_MAX};
-use super::registry::{Namespace, Registry};
+use super::namespace::Namespace;
+use super::registry::Registry;
 use crate::auth::TokenHash;
 use crate::model::{ConfigPatch, ConnectorId, Sealed};
 use std::sync::Arc;

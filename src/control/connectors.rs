@@ -6,8 +6,6 @@ use crate::model::{ConnectorId, Sealed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bytes of the longest credential as it is stored.
-pub const SEALED_BYTES_MAX: usize = 8 * 1024;
 /// Connectors of one owner. More are refused.
 pub const CONNECTORS_PER_OWNER_MAX: usize = 2_000;
 /// Connectors of all owners together. More are refused.
@@ -87,7 +85,7 @@ impl Connectors {
         self.all.len()
     }
 
-    /// True where there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -6,6 +6,7 @@
 //!
 //! | file | job |
 //! | --- | --- |
+//! | `namespace` | what is kept of one namespace |
 //! | `change` | a change ⇄ its stored form |
 //! | `registry` | the current value |
 //! | `connectors` | the part of it that is about connectors |
@@ -18,6 +19,7 @@ pub mod change;
 pub mod command;
 pub mod connectors;
 pub mod names;
+pub mod namespace;
 pub mod registry;
 pub mod store;
 
@@ -25,5 +27,6 @@ pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
 pub use command::{Command, CommandRejection};
 pub use connectors::{Connectors, StoredConnector};
 pub use names::automatic_name;
-pub use registry::{Namespace, Registry};
+pub use namespace::Namespace;
+pub use registry::Registry;
 pub use store::{ControlError, ControlStore};

@@ -2,24 +2,12 @@
 
 use super::change::Change;
 use super::connectors::Connectors;
+use super::namespace::Namespace;
 use crate::auth::TokenHash;
-use crate::model::{ConfigPatch, Timestamp};
+use crate::model::ConfigPatch;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// A registered namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Namespace {
-    /// `ns_…`, never given twice.
-    pub id: Box<str>,
-    /// 3 to 32 of `a-z 0-9 - _`.
-    pub name: Box<str>,
-    /// What is kept of its token.
-    pub token: TokenHash,
-    /// When it was registered.
-    pub created: Timestamp,
-}
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +76,7 @@ impl Registry {
         self.namespaces.len()
     }
 
-    /// True where there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
     }
@@ -107,6 +95,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     fn hash(number: u64) -> TokenHash {
         TokenHash::of(&number.to_le_bytes())
@@ -114,16 +103,12 @@ mod tests {
 
     #[test]
     fn a_registry_is_what_its_changes_made_of_it() {
-        let mut seed = 7_u64;
-        let mut random = move || {
-            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            seed >> 33
-        };
+        let mut random = fastrand::Rng::with_seed(7);
         let mut registry = Registry::default();
         let mut model: BTreeMap<String, u64> = BTreeMap::new();
         for token in 0..5_000_u64 {
-            let name = format!("ns-{}", random() % 40);
-            let change = match random() % 4 {
+            let name = format!("ns-{}", random.u8(..40));
+            let change = match random.u8(..4) {
                 0 | 1 => {
                     model.entry(name.clone()).or_insert(token);
                     Change::Registered(Namespace {

@@ -56,14 +56,14 @@ pub struct ControlStore {
 }
 
 impl ControlStore {
-    /// Opens the control log of a data directory, making it where there is none, and reads it.
+    /// Opens the control log of a data directory, making it if there is none, and reads it.
     /// Blocks.
     ///
     /// # Errors
     /// [`ControlError`].
     ///
     /// # Panics
-    /// Where it was opened before: it has one owner.
+    /// If it was opened before: it has one owner.
     pub fn open(data: &DataDir) -> Result<(Self, Registry), ControlError> {
         let options = LogOptions {
             segment_bytes_initial: SEGMENT_BYTES_INITIAL,
@@ -102,7 +102,7 @@ impl ControlStore {
         self.lost
     }
 
-    /// True where a failed write or flush has closed the log for good.
+    /// True if a failed write or flush has closed the log for good.
     pub fn has_failed(&self) -> bool {
         self.log.failure().is_some()
     }
@@ -110,7 +110,7 @@ impl ControlStore {
     /// Stores a change. When this returns it is on the disk. Blocks.
     ///
     /// # Errors
-    /// Where it is not stored. `OutOfSpace`, `ReadOnly` and `Io` pass when their reason does,
+    /// If it is not stored. `OutOfSpace`, `ReadOnly` and `Io` pass when their reason does,
     /// unless the log has failed ([`ControlStore::has_failed`]): then every call after it is
     /// `Poisoned`.
     pub fn append(&mut self, now: Timestamp, change: &Change) -> Result<(), StorageError> {
@@ -144,7 +144,7 @@ impl ControlStore {
         }
     }
 
-    /// Prepares the next segment ahead of its time. Where that fails, the append that needs it says
+    /// Prepares the next segment ahead of its time. If that fails, the append that needs it says
     /// why.
     fn prepare(&mut self) {
         match self.make_spare() {

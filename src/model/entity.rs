@@ -7,7 +7,7 @@
 //! version u64 LE | last updated i64 LE | entity_id | property count | (name | value) ...
 //! ```
 //!
-//! `flux import` writes such records where the events that made an entity are not there any more.
+//! `flux import` writes such records if the events that made an entity are not there any more.
 //! One puts the entity into the state as it says, whatever was there under its id; it is no event
 //! and shows in no history.
 
@@ -34,7 +34,7 @@ impl EntityDraft<'_> {
     /// Appends the stored form to `out`.
     ///
     /// # Panics
-    /// Where a text is 4 GiB or longer, which the bound on a line excludes.
+    /// If a text is 4 GiB or longer, which the bound on a line excludes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.last_updated.as_micros().to_le_bytes());
@@ -119,7 +119,7 @@ impl<'a> StoredChange<'a> {
     }
 
     /// The bytes of the entity id of a record. Nothing else is looked at, and they are not checked
-    /// to be UTF-8. `None` where there is none. Cost: constant.
+    /// to be UTF-8. `None` if there is none. Cost: constant.
     pub fn entity_id_of(kind: u8, payload: &'a [u8]) -> Option<&'a [u8]> {
         match kind {
             super::RECORD_KIND_EVENT => EventView::entity_id_of(payload),
@@ -144,7 +144,7 @@ impl<'a> StoredChange<'a> {
         }
     }
 
-    /// True where the entity's state after it depends on nothing before it.
+    /// True if the entity's state after it depends on nothing before it.
     pub fn is_beginning(&self) -> bool {
         match self {
             Self::Event(event) => event.tombstone,

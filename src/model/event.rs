@@ -57,13 +57,13 @@ pub struct EventDraft<'a> {
     pub stream: &'a str,
     /// 1 to 256 bytes.
     pub source: &'a str,
-    /// The producer's time in Unix milliseconds, where it sent one.
+    /// The producer's time in Unix milliseconds, if it sent one.
     pub timestamp_ms: Option<i64>,
     /// Metadata, at most 1 KiB.
     pub key: Option<&'a str>,
     /// Metadata, at most 1 KiB.
     pub schema: Option<&'a str>,
-    /// The other members of the payload as JSON text without the outer braces; empty where there
+    /// The other members of the payload as JSON text without the outer braces; empty if there
     /// are none.
     pub extra: &'a str,
     /// The entity is deleted, whatever the properties say.
@@ -76,7 +76,7 @@ impl EventDraft<'_> {
     /// Appends the stored form to `out`. Cost: one copy of the texts.
     ///
     /// # Panics
-    /// Where a text is 4 GiB or longer, which the body limits exclude.
+    /// If a text is 4 GiB or longer, which the body limits exclude.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let optional = [
             (FLAG_TOMBSTONE, self.tombstone),
@@ -232,7 +232,7 @@ impl<'a> EventView<'a> {
     }
 
     /// The bytes of the entity id of an event. Nothing else is looked at, and they are not checked
-    /// to be UTF-8. `None` where there is no event. Cost: constant.
+    /// to be UTF-8. `None` if there is no event. Cost: constant.
     pub fn entity_id_of(bytes: &'a [u8]) -> Option<&'a [u8]> {
         Start::decode(bytes).ok().map(|start| start.entity_id)
     }

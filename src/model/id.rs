@@ -17,13 +17,13 @@ pub fn namespace_bytes_of(entity_id: &[u8]) -> Option<&[u8]> {
     entity_id.get(..end)
 }
 
-/// True where the id lies in [`RESERVED_NAMESPACE`].
+/// True if the id lies in [`RESERVED_NAMESPACE`].
 pub fn is_reserved(entity_id: &str) -> bool {
     let rest = entity_id.strip_prefix(RESERVED_NAMESPACE);
     rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The part of an id that decides its shard: its namespace, or the whole id where it has none, so
+/// The part of an id that decides its shard: its namespace, or the whole id if it has none, so
 /// that a server without namespaces still uses every core.
 pub fn placement_key(entity_id: &str) -> &str {
     namespace_of(entity_id).unwrap_or(entity_id)

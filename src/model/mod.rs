@@ -3,6 +3,18 @@
 //!
 //! Sits at the bottom of the import graph beside `wire` and `limits`; it knows no JSON, no socket
 //! and no file.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `event` | the stored form of an event |
+//! | `entity` | the stored form of an entity, as `flux import` writes it |
+//! | `pack` | stored events on their way to a shard |
+//! | `varint` | lengths in stored forms |
+//! | `id` | entity ids and their namespaces |
+//! | `placement` | id → shard |
+//! | `time` | points in time, and RFC 3339 |
+//! | `config` | the configuration that can be changed while running |
+//! | `durability` | `sync` or `async` |
 
 mod commit;
 mod config;

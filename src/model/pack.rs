@@ -43,7 +43,7 @@ impl EventPack {
         self.bytes.len()
     }
 
-    /// True where there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

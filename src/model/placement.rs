@@ -9,7 +9,7 @@ use super::id::{namespace_bytes_of, placement_key};
 /// The shard of an id, below `shards`. Ids of one namespace always share theirs.
 ///
 /// # Panics
-/// Where `shards` is 0.
+/// If `shards` is 0.
 pub fn place(entity_id: &str, shards: u16) -> u16 {
     place_key(placement_key(entity_id), shards)
 }
@@ -17,7 +17,7 @@ pub fn place(entity_id: &str, shards: u16) -> u16 {
 /// The same of an id whose bytes nobody has looked at.
 ///
 /// # Panics
-/// Where `shards` is 0.
+/// If `shards` is 0.
 pub fn place_bytes(entity_id: &[u8], shards: u16) -> u16 {
     reduce(namespace_bytes_of(entity_id).unwrap_or(entity_id), shards)
 }

@@ -42,7 +42,7 @@ impl ReceiveBuffer {
         self.bytes.get_mut(self.start..).unwrap_or_default()
     }
 
-    /// Consumes `len` bytes, or all where fewer are pending, and lends them until the buffer is
+    /// Consumes `len` bytes, or all if fewer are pending, and lends them until the buffer is
     /// used again.
     pub(super) fn consume(&mut self, len: usize) -> &[u8] {
         let from = self.start;
@@ -70,7 +70,7 @@ impl ReceiveBuffer {
             .zeroize();
     }
 
-    /// Gives the heap back where nothing is pending.
+    /// Gives the heap back if nothing is pending.
     pub(super) fn trim(&mut self) {
         if self.len() == 0 {
             self.discard();

@@ -1,8 +1,13 @@
 //! The protocols on the socket, without the socket: bytes in, requests and messages out, and back.
 //!
-//! First and last station of every event: `server` reads bytes and hands them to [`http1`] or,
-//! after an upgrade, to [`ws`]; what `api` answers is written into one output buffer by the same
-//! modules.
+//! The reactor reads bytes and hands them to [`http1`] or, after an upgrade, to [`ws`]. The same
+//! modules write what `api` answers into one output buffer.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `http1/` | HTTP/1.1 requests and answers |
+//! | `ws/` | WebSocket messages and frames |
+//! | `buffer` | bytes received and not consumed yet |
 //!
 //! Invariants of both codecs:
 //!

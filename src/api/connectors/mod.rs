@@ -68,7 +68,7 @@ pub struct ShownConnector {
     pub interval_seconds: u32,
     /// When the last poll ended.
     pub last_poll: Option<Timestamp>,
-    /// Why it failed, where it did.
+    /// Why it failed, if it did.
     pub last_error: Option<Box<str>>,
     /// Events published since the server was started.
     pub events_published: u64,

@@ -10,10 +10,20 @@
 //! Rules (RFC 8259, tightened by API.md §2): at most
 //! [`JSON_DEPTH_MAX`](crate::limits::JSON_DEPTH_MAX) nested containers; UTF-8 without a byte order
 //! mark; no unpaired surrogate, not even in a value that nobody reads; no number beyond the range
-//! of a double. Repeated keys are the caller's to resolve: it sees every one, in order.
+//! of a double. A caller that reads an object member by member sees each name, repeated ones too, in
+//! order. Of a value that it takes whole it stores the form that `compact` writes.
 //!
-//! This module knows the grammar and nothing of events. It never allocates, except where a caller
-//! asks for an escaped string in decoded form.
+//! | file | job |
+//! | --- | --- |
+//! | `scanner` | the walk over one document |
+//! | `string`, `number` | one string, one number |
+//! | `names` | whether an object names a member twice |
+//! | `compact` | the stored form of a value: no white space, of repeated names the last |
+//! | `error` | why a body is refused |
+//! | `tests` | tables, and comparison with `serde_json` |
+//!
+//! This module knows the grammar and nothing of events. The scanner never allocates, unless a
+//! caller asks for the text of a string with escapes.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

@@ -10,7 +10,7 @@ const EXPONENT_DIGITS_SAFE: usize = 2;
 /// The end of the number that starts at `start`, which holds `-` or a digit.
 ///
 /// # Errors
-/// `Number` or `End` where it is malformed, `NumberRange` where it rounds to infinity.
+/// `Number` or `End` if it is malformed, `NumberRange` if it rounds to infinity.
 pub(super) fn scan(text: &str, start: usize) -> Result<usize, JsonError> {
     let bytes = text.as_bytes();
     let integer = match bytes.get(start) {

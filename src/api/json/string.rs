@@ -21,12 +21,12 @@ impl<'a> JsonStr<'a> {
         self.raw
     }
 
-    /// The string's text where it was sent without an escape.
+    /// The string's text if it was sent without an escape.
     pub const fn plain(&self) -> Option<&'a str> {
         if self.escaped { None } else { Some(self.raw) }
     }
 
-    /// The string's text, escapes undone. What `scratch` held is lost; it stays unused where there
+    /// The string's text, escapes undone. What `scratch` held is lost; it stays unused if there
     /// is no escape.
     pub fn decode<'b>(&self, scratch: &'b mut String) -> &'b str
     where
@@ -40,7 +40,7 @@ impl<'a> JsonStr<'a> {
         scratch
     }
 
-    /// The string's text, escapes undone; allocates only where there is one.
+    /// The string's text, escapes undone; allocates only if there is one.
     pub fn to_cow(self) -> Cow<'a, str> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);
@@ -168,7 +168,7 @@ fn scan_escape(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
 }
 
 /// The offset of the first quote, backslash or control character at or after `start`; the length of
-/// `bytes` where there is none.
+/// `bytes` if there is none.
 #[inline]
 pub(super) fn find_special(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
@@ -179,7 +179,7 @@ pub(super) fn find_special(bytes: &[u8], start: usize) -> usize {
         }
         at = at.wrapping_add(8);
     }
-    // The last word overlaps what was looked at, where there is a whole one: no byte of that is
+    // The last word overlaps what was looked at, if there is a whole one: no byte of that is
     // special.
     if at.wrapping_sub(start) >= 8
         && let Some(word) = bytes.last_chunk::<8>()

@@ -549,7 +549,7 @@ fn raw_members_put_together_again_parse_equal() {
     }
 }
 
-/// True where every number is one that a double can come near to.
+/// True if every number is one that a double can come near to.
 fn is_in_range(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.as_f64().is_some_and(f64::is_finite),
@@ -561,9 +561,9 @@ fn is_in_range(value: &Value) -> bool {
 
 /// Documents near valid ones: the verdicts must agree.
 ///
-/// Where the rules differ by intent, the generator stays away: nesting is shallow, and no number
+/// If the rules differ by intent, the generator stays away: nesting is shallow, and no number
 /// comes near the edge of a double's range except by way of an exponent that mutation lengthened,
-/// where both compare with the same infinity. `serde_json` reads into `Value`, so it too looks into
+/// for which both compare with the same infinity. `serde_json` reads into `Value`, so it too looks into
 /// every string. It keeps numbers as they are written, so whether they are in range is asked of
 /// what it read.
 #[test]
@@ -589,7 +589,7 @@ fn mutated_documents_are_judged_as_serde_json_judges_them() {
         let expected = expected.filter(is_in_range);
         let verdict = pass(&body);
         if expected.is_some() && matches!(verdict, Err(JsonError::NumberRange { .. })) {
-            // The number stood in a member that a later one replaced, where `serde_json` doesn't
+            // The number stood in a member that a later one replaced, which `serde_json` doesn't
             // keep it.
             continue;
         }

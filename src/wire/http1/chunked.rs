@@ -119,7 +119,7 @@ impl ChunkedBody {
         let pending = body.get(self.read..).unwrap_or_default();
         let fresh = pending.get(self.scanned..).unwrap_or_default();
         let found = memchr::memchr(b'\n', fresh);
-        // Where no line feed came, one more byte is still to come.
+        // If no line feed came, one more byte is still to come.
         let end = self
             .scanned
             .saturating_add(found.unwrap_or(fresh.len()))

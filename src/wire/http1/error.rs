@@ -59,7 +59,7 @@ pub enum HttpError {
     /// Not digits alone, or beyond 64 bits.
     #[error("header Content-Length is not a number")]
     ContentLengthInvalid,
-    /// More than one, even where they agree: the next hop may take another (RFC 9112 §6.3).
+    /// More than one, even if they agree: the next hop may take another (RFC 9112 §6.3).
     #[error("header Content-Length is repeated")]
     ContentLengthRepeated,
     /// Anything but exactly `chunked`.

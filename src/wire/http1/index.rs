@@ -65,7 +65,7 @@ impl FieldSpan {
     }
 }
 
-/// Everything [`Head`] says, owning nothing of the buffer. Written by `head::parse`.
+/// Everything [`Head`] says, owning nothing of the buffer. Written by `parse`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeadIndex {
     pub(super) method: Method,
@@ -73,7 +73,7 @@ pub(super) struct HeadIndex {
     pub(super) framing: Framing,
     pub(super) keep_alive: bool,
     pub(super) expect_continue: bool,
-    /// A `Content-Encoding` other than `identity`; an error only where there is a body.
+    /// A `Content-Encoding` other than `identity`; an error only if there is a body.
     pub(super) content_encoding: ContentEncoding,
     /// Empty for an absolute-form target without a path, which means `/`.
     pub(super) path: Span,

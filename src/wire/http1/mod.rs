@@ -1,13 +1,25 @@
 //! HTTP/1.1, server side (RFC 9110, RFC 9112), sans-I/O.
 //!
 //! ```text
-//! bytes → reader ─┬─ scan     where the head ends, and that its lines end with CRLF; never looks twice
-//!                 ├─ head     request line and fields → index, every rule on them (host: one of them)
-//!                 └─ chunked  body decoded in place
-//!       → Request → api (target: percent-decoding)  → response → bytes
+//! bytes → reader → Request → api → response → bytes
 //! ```
 //!
-//! Strict where two readers of the same bytes could disagree about where a message ends (request
+//! | file | job |
+//! | --- | --- |
+//! | `reader` | the bytes of one connection → its requests |
+//! | `scan` | where a head ends, and that its lines end with CRLF; never looks twice |
+//! | `parse` | request line and fields → index, every rule on them |
+//! | `host` | the rule for `Host` |
+//! | `index` | a parsed head by offsets |
+//! | `head` | a parsed head as callers see it |
+//! | `chunked` | a chunked body, decoded in place |
+//! | `target` | percent-decoding, query parameters |
+//! | `response` | heads and chunks of answers |
+//! | `date` | the `Date` field |
+//! | `error` | why bytes are no request |
+//! | `tests/` | tables of rules, splits, mutations |
+//!
+//! Strict wherever two readers of the same bytes could disagree about where a message ends (request
 //! smuggling): whatever is ambiguous is refused, and the connection with it.
 
 mod chunked;
@@ -16,6 +28,7 @@ mod error;
 mod head;
 mod host;
 mod index;
+mod parse;
 mod reader;
 mod response;
 mod scan;

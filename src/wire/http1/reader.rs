@@ -12,8 +12,9 @@
 
 use super::HttpError;
 use super::chunked::{ChunkedBody, Decoded};
-use super::head::{self, Framing, Head};
+use super::head::{Framing, Head};
 use super::index::{ContentEncoding, HeadIndex};
+use super::parse::parse;
 use super::scan::{HeadScan, has_no_bare_line_feed};
 use crate::limits::REQUEST_LINE_BYTES_MAX;
 use crate::wire::buffer::ReceiveBuffer;
@@ -35,7 +36,7 @@ pub enum Next<'a> {
 pub struct Request<'a> {
     /// The head.
     pub head: Head<'a>,
-    /// The body, transfer coding undone; empty where there is none.
+    /// The body, transfer coding undone; empty if there is none.
     pub body: &'a [u8],
 }
 
@@ -75,13 +76,13 @@ impl Default for State {
 struct Body {
     head: HeadIndex,
     head_len: usize,
-    progress: Progress,
+    progress: BodyProgress,
     /// The client waits, and has not been told to go on.
     owes_continue: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Progress {
+enum BodyProgress {
     /// A known count of bytes, 0 without a body.
     Length(usize),
     Chunked(ChunkedBody),
@@ -197,7 +198,7 @@ fn begin(
     let (head, head_len) = match parse_at_once(scan, pending) {
         Some(parsed) => parsed,
         None => match scan.find_end(pending)? {
-            Some(len) => head::parse(pending.get(..len).unwrap_or_default())?,
+            Some(len) => parse(pending.get(..len).unwrap_or_default())?,
             None => return Ok(None),
         },
     };
@@ -220,7 +221,7 @@ fn parse_at_once(scan: &HeadScan, pending: &[u8]) -> Option<(HeadIndex, usize)> 
         return None;
     }
     let window = pending.get(..REQUEST_LINE_BYTES_MAX).unwrap_or(pending);
-    let (head, len) = head::parse(window).ok()?;
+    let (head, len) = parse(window).ok()?;
     let bytes = window.get(..len)?;
     has_no_bare_line_feed(bytes).then_some((head, len))
 }
@@ -230,16 +231,16 @@ fn body_progress(
     head: &HeadIndex,
     bytes: &[u8],
     body_limit: impl Fn(&Head<'_>) -> usize,
-) -> Result<Progress, HttpError> {
+) -> Result<BodyProgress, HttpError> {
     if !head.framing.has_body() {
-        return Ok(Progress::Length(0));
+        return Ok(BodyProgress::Length(0));
     }
     let limit = body_limit(&head.view(bytes));
     let progress = match head.framing {
-        Framing::None => Progress::Length(0),
-        Framing::Chunked => Progress::Chunked(ChunkedBody::new(limit)),
+        Framing::None => BodyProgress::Length(0),
+        Framing::Chunked => BodyProgress::Chunked(ChunkedBody::new(limit)),
         Framing::Length(length) => match usize::try_from(length) {
-            Ok(length) if length <= limit => Progress::Length(length),
+            Ok(length) if length <= limit => BodyProgress::Length(length),
             _ => return Err(HttpError::BodyTooLarge { limit }),
         },
     };
@@ -252,14 +253,14 @@ fn body_progress(
 impl Body {
     fn advance(&mut self, buffer: &mut ReceiveBuffer) -> Result<Step, HttpError> {
         let whole = match &mut self.progress {
-            Progress::Length(length) => {
+            BodyProgress::Length(length) => {
                 let arrived = buffer.len().saturating_sub(self.head_len);
                 (arrived >= *length).then_some(Decoded {
                     data_len: *length,
                     end: *length,
                 })
             }
-            Progress::Chunked(body) => decode(body, self.head_len, buffer)?,
+            BodyProgress::Chunked(body) => decode(body, self.head_len, buffer)?,
         };
         if let Some(body) = whole {
             return Ok(Step::Whole(body));

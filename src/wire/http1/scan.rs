@@ -23,12 +23,12 @@ pub(super) struct HeadScan {
 }
 
 impl HeadScan {
-    /// True where no byte of this head was looked at yet.
+    /// True if no byte of this head was looked at yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.scanned == 0
     }
 
-    /// True where `pending` begins with an empty line that belongs to no request; the caller
+    /// True if `pending` begins with an empty line that belongs to no request; the caller
     /// consumes it.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl HeadScan {
         Ok(None)
     }
 
-    /// Refuses a line that ends at `line_end` or later where that is too far.
+    /// Refuses a line that ends at `line_end` or later if that is too far.
     fn check_len(&self, line_end: usize) -> Result<(), HttpError> {
         if self.line_start == 0 && line_end > REQUEST_LINE_WITH_END {
             return Err(HttpError::RequestLineTooLong);
@@ -83,7 +83,7 @@ impl HeadScan {
     }
 }
 
-/// True where a CR stands before every LF but the first byte. One pass without branches, which the
+/// True if a CR stands before every LF but the first byte. One pass without branches, which the
 /// compiler widens.
 pub(super) fn has_no_bare_line_feed(bytes: &[u8]) -> bool {
     let followers = bytes.get(1..).unwrap_or_default();

@@ -14,7 +14,7 @@ pub enum TargetError {
     NotUtf8,
 }
 
-/// Undoes percent escapes; borrows where there are none. `+` is a plus sign.
+/// Undoes percent escapes; borrows if there are none. `+` is a plus sign.
 ///
 /// # Errors
 ///

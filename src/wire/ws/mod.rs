@@ -1,11 +1,18 @@
 //! WebSocket, server side (RFC 6455), sans-I/O: text messages in, frames out.
 //!
 //! ```text
-//! Head of http1 → handshake → 101
-//! bytes → message ─┬─ frame   one frame header, every rule on it
-//!                  └─ mask    undoes the client's masking in place
-//!       → Message  → server's session
+//! head of http1 → handshake → 101
+//! bytes → message → Message → the session of the front
 //! ```
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `handshake` | the upgrade from HTTP |
+//! | `message` | the bytes of one connection → its messages |
+//! | `frame` | one frame header, every rule on it; frames to clients |
+//! | `mask` | undoes the client's masking in place |
+//! | `error` | why bytes are no message, and the close code |
+//! | `tests/` | tables of rules, splits, mutations, a peer of another make |
 //!
 //! Extensions and subprotocols are not negotiated. Binary messages are refused (API.md section 8).
 

@@ -22,13 +22,13 @@ const ROOMY: usize = 1 << 20;
 
 /// What a connection amounted to: its requests as text, then the error, or the bytes left over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
+struct RequestsRead {
     requests: Vec<String>,
     end: Result<usize, HttpError>,
 }
 
 /// Reads all `pieces`, each as one receive, taking out requests after each.
-fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> Outcome {
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> RequestsRead {
     let mut reader = RequestReader::default();
     let mut requests = Vec::new();
     for piece in pieces {
@@ -47,7 +47,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> Ou
                         Some(error),
                         "failed for good"
                     );
-                    return Outcome {
+                    return RequestsRead {
                         requests,
                         end: Err(error),
                     };
@@ -55,7 +55,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> Ou
             }
         }
     }
-    Outcome {
+    RequestsRead {
         requests,
         end: Ok(reader.buffered()),
     }
@@ -63,7 +63,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> Ou
 
 /// Asserts that every two-way split, and one byte at a time, give what one read gives; returns
 /// that.
-fn read_every_way(bytes: &[u8], body_limit: usize) -> Outcome {
+fn read_every_way(bytes: &[u8], body_limit: usize) -> RequestsRead {
     let whole = read([bytes], body_limit);
     for at in 0..=bytes.len() {
         let (front, back) = bytes.split_at(at);
@@ -82,7 +82,7 @@ fn read_every_way(bytes: &[u8], body_limit: usize) -> Outcome {
 
 /// Asserts that `bytes` are refused as `error`, without any request before, however they are split.
 fn check_refused(bytes: &[u8], error: HttpError) {
-    let expected = Outcome {
+    let expected = RequestsRead {
         requests: Vec::new(),
         end: Err(error),
     };

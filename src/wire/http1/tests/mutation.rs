@@ -1,23 +1,8 @@
 //! Valid requests, damaged at random: no panic, and the same result however they are split.
 
-use super::{Outcome, read};
+use super::{RequestsRead, read};
 use crate::wire::http1::HttpError;
-
-/// A `SplitMix64` generator, so that a failure is repeated by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-}
+use fastrand::Rng;
 
 const SEEDS: [&[u8]; 4] = [
     b"POST /a?b=c HTTP/1.1\r\nHost: h:1\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -54,35 +39,35 @@ const TOKENS: [&[u8]; 22] = [
     b"Expect: 100-continue\r\n",
 ];
 
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    let at = random.below(bytes.len() + 1);
-    match random.below(6) {
-        0 if at < bytes.len() => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
+    let at = random.usize(..bytes.len() + 1);
+    match random.usize(..6) {
+        0 if at < bytes.len() => bytes[at] = random.u8(..),
         1 if at < bytes.len() => {
             bytes.remove(at);
         }
         2 => {
-            let end = (at + random.below(20)).min(bytes.len());
+            let end = (at + random.usize(..20)).min(bytes.len());
             bytes.drain(at..end);
         }
         3 => {
-            let end = (at + random.below(40)).min(bytes.len());
+            let end = (at + random.usize(..40)).min(bytes.len());
             let copy = bytes[at..end].to_vec();
-            let to = random.below(bytes.len() + 1);
+            let to = random.usize(..bytes.len() + 1);
             bytes.splice(to..to, copy);
         }
         4 => bytes.truncate(at.max(bytes.len() / 2)),
         _ => {
-            let token = TOKENS[random.below(TOKENS.len())];
+            let token = TOKENS[random.usize(..TOKENS.len())];
             bytes.splice(at..at, token.iter().copied());
         }
     }
 }
 
-fn random_pieces<'a>(mut bytes: &'a [u8], random: &mut Random) -> Vec<&'a [u8]> {
+fn random_pieces<'a>(mut bytes: &'a [u8], random: &mut Rng) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     while !bytes.is_empty() {
-        let (piece, rest) = bytes.split_at(1 + random.below(bytes.len().min(30)));
+        let (piece, rest) = bytes.split_at(1 + random.usize(..bytes.len().min(30)));
         pieces.push(piece);
         bytes = rest;
     }
@@ -93,13 +78,13 @@ fn random_pieces<'a>(mut bytes: &'a [u8], random: &mut Random) -> Vec<&'a [u8]> 
 fn damaged_requests_never_panic_and_do_not_depend_on_splits() {
     let (mut whole_requests, mut errors) = (0, Vec::<HttpError>::new());
     for seed in 0..40_000 {
-        let random = &mut Random(seed);
-        let mut bytes = SEEDS[random.below(SEEDS.len())].to_vec();
-        for _ in 0..=random.below(4) {
+        let random = &mut Rng::with_seed(seed);
+        let mut bytes = SEEDS[random.usize(..SEEDS.len())].to_vec();
+        for _ in 0..=random.usize(..4) {
             mutate(&mut bytes, random);
         }
-        let body_limit = [4, 64, 1 << 20][random.below(3)];
-        let whole: Outcome = read([&bytes[..]], body_limit);
+        let body_limit = [4, 64, 1 << 20][random.usize(..3)];
+        let whole: RequestsRead = read([&bytes[..]], body_limit);
         let text = || format!("seed {seed}: {}", bytes.escape_ascii());
         assert_eq!(read(bytes.chunks(1), body_limit), whole, "{}", text());
         assert_eq!(
@@ -129,10 +114,10 @@ fn what_was_sent_before_changes_nothing_of_what_a_request_means() {
     ];
     let mut same = 0;
     for seed in 0..40_000 {
-        let random = &mut Random(seed);
-        let which = random.below(2);
+        let random = &mut Rng::with_seed(seed);
+        let which = random.usize(..2);
         let mut bytes = SEEDS[3 * which].to_vec();
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.usize(..3) {
             mutate(&mut bytes, random);
         }
         let alone = read([&bytes[..]], 64);

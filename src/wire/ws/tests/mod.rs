@@ -20,13 +20,13 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What a connection amounted to: its messages as text, then the error, or the bytes left over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
+struct MessagesRead {
     messages: Vec<String>,
     end: Result<usize, WsError>,
 }
 
 /// Reads all `pieces`, each as one receive, taking out messages after each.
-fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> MessagesRead {
     let mut reader = MessageReader::default();
     let mut messages = Vec::new();
     let mut closed = false;
@@ -43,7 +43,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
                 Err(error) => {
                     assert_eq!(reader.next().err(), Some(error), "failed for good");
                     assert_eq!(reader.buffered(), 0, "nothing is kept after a failure");
-                    return Outcome {
+                    return MessagesRead {
                         messages,
                         end: Err(error),
                     };
@@ -51,7 +51,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
             }
         }
     }
-    Outcome {
+    MessagesRead {
         messages,
         end: Ok(reader.buffered()),
     }
@@ -59,7 +59,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
 
 /// Asserts that every two-way split, and one byte at a time, give what one read gives; returns
 /// that.
-fn read_every_way(bytes: &[u8]) -> Outcome {
+fn read_every_way(bytes: &[u8]) -> MessagesRead {
     let whole = read([bytes]);
     for at in 0..=bytes.len() {
         let (front, back) = bytes.split_at(at);
@@ -115,19 +115,3 @@ const LAST: u8 = 0x80;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
-
-/// A `SplitMix64` generator, so that a failure is repeated by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-}

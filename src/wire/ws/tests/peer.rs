@@ -1,11 +1,12 @@
 //! tungstenite as the client: what it sends is read here, and what is written here it reads.
 
+use fastrand::Rng;
 use std::io::{Cursor, Read, Write};
 
 use tungstenite::protocol::{Message as PeerMessage, Role, WebSocketConfig};
 use tungstenite::{Bytes, Utf8Bytes, WebSocket};
 
-use super::{Message, MessageReader, Random};
+use super::{Message, MessageReader};
 use crate::wire::ws::{write_close, write_ping, write_pong, write_text};
 
 /// What the client reads, and what it has written.
@@ -39,10 +40,10 @@ fn client(incoming: Vec<u8>) -> WebSocket<Pipe> {
     WebSocket::from_raw_socket(pipe, Role::Client, Some(WebSocketConfig::default()))
 }
 
-fn random_text(random: &mut Random, len: usize) -> String {
+fn random_text(random: &mut Rng, len: usize) -> String {
     const CHARACTERS: [char; 6] = ['a', '"', '\0', '\u{e4}', '\u{20ac}', '\u{1f600}'];
     (0..len)
-        .map(|_| CHARACTERS[random.below(CHARACTERS.len())])
+        .map(|_| CHARACTERS[random.usize(..CHARACTERS.len())])
         .collect()
 }
 
@@ -50,7 +51,7 @@ const LENGTHS: [usize; 12] = [0, 1, 7, 8, 9, 62, 125, 126, 127, 1000, 20_000, 65
 
 #[test]
 fn what_a_client_sends_is_read() {
-    let random = &mut Random(1);
+    let random = &mut Rng::with_seed(1);
     let mut client = client(Vec::new());
     let mut expected = Vec::new();
     for len in LENGTHS.into_iter().cycle().take(120) {
@@ -71,7 +72,7 @@ fn what_a_client_sends_is_read() {
     let mut seen = Vec::new();
     let mut rest = &sent[..];
     while !rest.is_empty() {
-        let (piece, tail) = rest.split_at((1 + random.below(5000)).min(rest.len()));
+        let (piece, tail) = rest.split_at((1 + random.usize(..5000)).min(rest.len()));
         rest = tail;
         reader.receive(piece);
         while let Some(message) = reader.next().unwrap() {
@@ -89,7 +90,7 @@ fn what_a_client_sends_is_read() {
 
 #[test]
 fn what_is_written_is_read_by_a_client() {
-    let random = &mut Random(2);
+    let random = &mut Rng::with_seed(2);
     let mut out = Vec::new();
     let mut expected = Vec::new();
     for len in LENGTHS {

@@ -1,8 +1,8 @@
 //! What a client may send, and what is made of it.
 
 use super::{
-    CLOSE, KEY, LAST, MORE, MessageReader, Outcome, PING, PONG, TEXT, TEXT_PART, WsError, frame,
-    read, read_every_way,
+    CLOSE, KEY, LAST, MORE, MessageReader, MessagesRead, PING, PONG, TEXT, TEXT_PART, WsError,
+    frame, read, read_every_way,
 };
 use crate::limits::WS_MESSAGE_BYTES_MAX;
 
@@ -17,7 +17,7 @@ fn check(frames: &[Vec<u8>], messages: &[&str]) {
 
 /// Asserts that `frames` are refused as `error` after these messages, however they are split.
 fn check_refused(frames: &[Vec<u8>], messages: &[&str], error: WsError) {
-    let expected = Outcome {
+    let expected = MessagesRead {
         messages: messages.iter().map(ToString::to_string).collect(),
         end: Err(error),
     };

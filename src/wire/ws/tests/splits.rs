@@ -1,8 +1,7 @@
 //! However the bytes arrive, the messages are the same, whole or damaged.
 
-use super::{
-    CLOSE, LAST, MORE, PING, Random, TEXT, TEXT_PART, WsError, frame, read, read_every_way,
-};
+use super::{CLOSE, LAST, MORE, PING, TEXT, TEXT_PART, WsError, frame, read, read_every_way};
+use fastrand::Rng;
 
 fn conversation() -> Vec<u8> {
     [
@@ -28,30 +27,30 @@ fn every_split_of_a_conversation_reads_the_same() {
 fn damaged_conversations_never_panic_and_do_not_depend_on_splits() {
     let (mut messages, mut errors) = (0, Vec::<WsError>::new());
     for seed in 0..30_000 {
-        let random = &mut Random(seed);
+        let random = &mut Rng::with_seed(seed);
         let mut bytes = conversation();
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.usize(..3) {
             if bytes.is_empty() {
                 break;
             }
-            let at = random.below(bytes.len());
-            let end = (at + random.below(12)).min(bytes.len());
-            match random.below(5) {
-                0 => bytes[at] ^= 1 << random.below(8),
-                1 => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+            let at = random.usize(..bytes.len());
+            let end = (at + random.usize(..12)).min(bytes.len());
+            match random.usize(..5) {
+                0 => bytes[at] ^= 1 << random.usize(..8),
+                1 => bytes[at] = random.u8(..),
                 2 => drop(bytes.drain(at..end)),
                 3 => bytes.truncate(at.max(1)),
                 _ => {
                     let kinds = [TEXT, TEXT_PART, MORE, LAST, PING, CLOSE, 0x82];
-                    let payload = vec![b'a'; random.below(140)];
-                    bytes.splice(at..at, frame(kinds[random.below(kinds.len())], &payload));
+                    let payload = vec![b'a'; random.usize(..140)];
+                    bytes.splice(at..at, frame(kinds[random.usize(..kinds.len())], &payload));
                 }
             }
         }
         let whole = read([&bytes[..]]);
         let bytewise = read(bytes.chunks(1));
         assert_eq!(bytewise, whole, "seed {seed}: {}", bytes.escape_ascii());
-        let piece_len = 1 + random.below(40);
+        let piece_len = 1 + random.usize(..40);
         let pieces = read(bytes.chunks(piece_len));
         assert_eq!(
             pieces,
