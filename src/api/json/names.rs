@@ -131,19 +131,21 @@ mod tests {
     #[test]
     fn fingerprints_of_different_names_differ() {
         let mut seen = BTreeMap::new();
+        let mut add = |depth, name: &[u8]| {
+            let before = seen.insert(fingerprint(depth, name), (depth, name.to_owned()));
+            let same = before.is_none_or(|before| before == (depth, name.to_owned()));
+            assert!(same, "{name:?} at depth {depth}");
+            assert_eq!(depth_of(fingerprint(depth, name)), depth);
+        };
         for len in 0..40_usize {
-            for at in 0..len.max(1) {
-                for byte in [b'a', b'b', b'y', b'0', 0xc3] {
-                    let mut name = vec![b'x'; len];
-                    if let Some(place) = name.get_mut(at) {
-                        *place = byte;
-                    }
-                    for depth in [1, 2, 128] {
-                        let before = seen.insert(fingerprint(depth, &name), (depth, name.clone()));
-                        let same = before.is_none_or(|before| before == (depth, name.clone()));
-                        assert!(same, "{name:?} at depth {depth}");
-                        assert_eq!(depth_of(fingerprint(depth, &name)), depth);
-                    }
+            add(1, &vec![b'x'; len]);
+            for (at, byte) in
+                (0..len).flat_map(|at| [b'a', b'b', b'y', b'0', 0xc3].map(|byte| (at, byte)))
+            {
+                let mut name = vec![b'x'; len];
+                name[at] = byte;
+                for depth in [1, 2, 128] {
+                    add(depth, &name);
                 }
             }
         }

@@ -40,7 +40,7 @@ const TOKENS: [&[u8]; 22] = [
 ];
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
-    let at = random.usize(..bytes.len() + 1);
+    let at = random.usize(..=bytes.len());
     match random.usize(..6) {
         0 if at < bytes.len() => bytes[at] = random.u8(..),
         1 if at < bytes.len() => {
@@ -53,7 +53,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
         3 => {
             let end = (at + random.usize(..40)).min(bytes.len());
             let copy = bytes[at..end].to_vec();
-            let to = random.usize(..bytes.len() + 1);
+            let to = random.usize(..=bytes.len());
             bytes.splice(to..to, copy);
         }
         4 => bytes.truncate(at.max(bytes.len() / 2)),

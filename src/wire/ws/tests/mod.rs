@@ -1,10 +1,3 @@
-//! The WebSocket codec against its rules, by theme.
-
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "sizes and offsets of test inputs; an overflow fails the test"
-)]
-
 //! The WebSocket reader and writers from outside: rules as tables, every split of the input, limits
 //! at n and n+1, mutations, and tungstenite as the other end.
 
