@@ -7,34 +7,14 @@
 //! have to be found.
 
 use super::error::ApiError;
+pub use super::event_ids::EventIds;
 use super::event_member::{EventMember, PayloadMember};
+use super::event_rules::check_len;
+pub use super::event_rules::{check_entity_id, check_stream};
 use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
 use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
 use std::ops::Range;
-
-/// Makes the ids of events that come without one: version 7 UUIDs (RFC 9562 §5.7), from the event's
-/// time and a generator that is seeded once per core; an id must be unique, not secret.
-#[derive(Debug)]
-pub struct EventIds {
-    random: fastrand::Rng,
-}
-
-impl EventIds {
-    /// A source of ids that differs for different seeds.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-        }
-    }
-
-    /// The next id. `now_ms`: Unix milliseconds.
-    pub fn next(&mut self, now_ms: i64) -> uuid::Uuid {
-        let mut random = [0; 10];
-        self.random.fill(&mut random);
-        uuid::Builder::from_unix_timestamp_millis(now_ms.max(0).unsigned_abs(), &random).into_uuid()
-    }
-}
 
 /// A text of the event: where it lies.
 #[derive(Debug, Clone)]
@@ -263,53 +243,6 @@ fn draft<'t>(
         extra,
         tombstone: fields.tombstone,
         properties,
-    })
-}
-
-fn check_len(
-    field: &'static str,
-    text: &str,
-    max: usize,
-    rule: &'static str,
-) -> Result<(), ApiError> {
-    if text.len() > max {
-        Err(ApiError::InvalidField { field, rule })
-    } else {
-        Ok(())
-    }
-}
-
-/// The rule for streams.
-///
-/// # Errors
-/// [`ApiError::InvalidField`].
-pub fn check_stream(stream: &str) -> Result<(), ApiError> {
-    let characters = stream
-        .bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.'));
-    let dots = stream.starts_with('.') || stream.ends_with('.') || stream.contains("..");
-    if characters && !dots && !stream.is_empty() && stream.len() <= limits::STREAM_BYTES_MAX {
-        return Ok(());
-    }
-    Err(ApiError::InvalidField {
-        field: "stream",
-        rule: "1 to 256 of a-z, 0-9 and '.', without a leading, trailing or double dot",
-    })
-}
-
-/// The rule for every entity id that a client may name in a write.
-///
-/// # Errors
-/// [`ApiError::InvalidField`].
-pub fn check_entity_id(id: &str) -> Result<(), ApiError> {
-    let plain = id.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    let clean = plain || !id.chars().any(char::is_control);
-    if clean && !id.is_empty() && id.len() <= limits::ENTITY_ID_BYTES_MAX {
-        return Ok(());
-    }
-    Err(ApiError::InvalidField {
-        field: "payload.entity_id",
-        rule: "1 to 512 bytes without control characters",
     })
 }
 

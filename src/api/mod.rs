@@ -9,6 +9,8 @@
 //! | `history` | query parameters, cursors and events of `GET /api/events` |
 //! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
+//! | `event_ids` | ids for events without one |
+//! | `event_rules` | the rules of an event's texts |
 //! | `event_member` | the names of an event's members |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `directory` | the entity that lists all namespaces |
@@ -35,7 +37,9 @@ pub mod encode;
 pub mod error;
 pub mod event;
 pub mod event_encode;
+mod event_ids;
 mod event_member;
+mod event_rules;
 pub mod history;
 pub mod json;
 pub mod line;
