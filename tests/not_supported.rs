@@ -1,4 +1,5 @@
-//! What the contract has and this server does not do yet is refused and never ignored (API contract §1, §13 to §15).
+//! What the contract has and this server does not do yet is refused and never ignored (API contract
+//! §1, §13 to §15).
 
 mod support;
 
