@@ -228,8 +228,9 @@ impl BatchPlan {
         self.items.is_empty()
     }
 
-    /// Why the server could take no item of the batch now, if that is so: every item was sound, none was stored, and each
-    /// shard says 503. The request fails as a whole then, so that a client which retries on 503 loses nothing.
+    /// Why the server could take no item of the batch now, if that is so: every item was sound,
+    /// none was stored, and each shard says 503. The request fails as a whole then, so that a
+    /// client which retries on 503 loses nothing.
     pub fn unavailable(&self, outcomes: &[PartOutcome]) -> Option<ApiError> {
         let is_sound = |item: &Item| matches!(item, Item::Packed { .. });
         if !self.items.iter().all(is_sound) || outcomes.iter().any(|part| part.stored > 0) {

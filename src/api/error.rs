@@ -88,7 +88,7 @@ pub enum ApiError {
     /// An `Authorization` that holds no bearer token.
     #[error("the `Authorization` header must be sent once, as `Bearer <token>`")]
     TokenMalformed,
-    /// A token that nobody has.
+    /// An unknown token.
     #[error("the token is not known; it may have been replaced or its namespace deleted")]
     TokenUnknown,
     /// A token that is not that of the namespace.
@@ -111,7 +111,7 @@ pub enum ApiError {
     /// A name that somebody has.
     #[error("the name is taken")]
     NamespaceTaken,
-    /// A name that nobody has, with entities left in it.
+    /// An unregistered name with entities left in it.
     #[error("the name is not registered, but entities are left in it; another name is free")]
     NamespaceNotEmpty,
     /// No connector of that name, or another namespace's.

@@ -2,7 +2,7 @@
 //! them.
 //!
 //! ```text
-//! {"eventId":…,"stream":…,"source":…,"payload":{…},"sequence":7,"acceptedAt":"2026-01-31T12:00:00.000000Z"}
+//! {"eventId":…,"stream":…,"source":…,"payload":{…},"sequence":7,"acceptedAt":"…"}
 //! {"entity":{"id":…,"properties":{…},"lastUpdated":"…","version":3},"acceptedAt":"…"}
 //! ```
 //!

@@ -1,8 +1,8 @@
 //! Times in query parameters: RFC 3339, or Unix milliseconds.
 //!
 //! ```text
-//! 2026-01-31T23:59:59.123456789+02:00     date, `T` or `t` or a space, time, fraction?, offset or `Z` or `z`
-//! 1769896799123                           milliseconds since the Unix epoch
+//! 2026-01-31T23:59:59.123456789+02:00   date, T or t or space, time, fraction?, offset or Z or z
+//! 1769896799123                         milliseconds since the Unix epoch
 //! ```
 //!
 //! The plus of an offset arrives as it is, as `%2B`, or as a space if a client encoded its query

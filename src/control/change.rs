@@ -6,7 +6,7 @@
 //! 3 | name                                                      deleted
 //! 4 | count u8 | (setting u8 | value u32 LE) ...                configured
 //! 5 | owner | name | definition, long text                      connector defined
-//! 6 | owner | name                                              connector removed, and its credential
+//! 6 | owner | name                                              connector and credential removed
 //! 7 | owner | name | sealed credential, long text               credential stored
 //! 8 | owner | name                                              credential removed
 //! ```

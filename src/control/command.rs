@@ -54,7 +54,7 @@ pub enum Command {
 pub enum CommandRejection {
     /// Somebody has the name.
     Taken,
-    /// Nobody has the name.
+    /// The name is not registered.
     Unknown,
     /// The token of whoever asks was replaced meanwhile.
     TokenDead,

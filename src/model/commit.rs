@@ -1,8 +1,9 @@
 //! Commit points: what must be durable before something may be seen.
 //!
-//! "Durable before visible" (DESIGN §3) is decided here and nowhere else. Whoever makes something that others will see
-//! (an answer, a push, a part of a listing, the directory) names its [`CommitPoint`], and holds it in a
-//! [`CommitQueue`] until the shard says that its visible position has reached it.
+//! "Durable before visible" (DESIGN §3) is decided here and nowhere else. Whoever makes something
+//! that others will see (an answer, a push, a part of a listing, the directory) names its
+//! [`CommitPoint`], and holds it in a [`CommitQueue`] until the shard says that its visible
+//! position has reached it.
 
 use flux_storage::Sequence;
 use std::collections::VecDeque;
@@ -82,7 +83,8 @@ impl<T> CommitQueue<T> {
         }
     }
 
-    /// Takes the oldest entry, whatever it waits for: the log has failed, and it will never be visible.
+    /// Takes the oldest entry, whatever it waits for: the log has failed, and it will never be
+    /// visible.
     pub fn pop_failed(&mut self) -> Option<T> {
         self.entries.pop_front().map(|(_, value)| value)
     }

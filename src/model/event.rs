@@ -3,8 +3,8 @@
 //! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
 //!
 //! ```text
-//! flags u8 | [timestamp i64 LE] | entity_id | event_id | stream | source | [key] | [schema] | [extra]
-//!          | property count | (name | value) ...
+//! flags u8 | [timestamp i64 LE] | entity_id | event_id | stream | source | [key] | [schema]
+//!          | [extra] | property count | (name | value) ...
 //! ```
 //!
 //! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which
@@ -331,7 +331,7 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// Those that `bytes` are, checked.
+    /// The properties whose stored form is `bytes`, checked.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let properties = Self::read(bytes)?;
         properties.check()?;

@@ -11,7 +11,7 @@ pub fn namespace_of(entity_id: &str) -> Option<&str> {
     entity_id.get(..namespace_bytes_of(entity_id.as_bytes())?.len())
 }
 
-/// The same of an id whose bytes nobody has looked at.
+/// The same of an id whose bytes are not checked.
 pub fn namespace_bytes_of(entity_id: &[u8]) -> Option<&[u8]> {
     let end = entity_id.iter().position(|byte| *byte == b'/')?;
     entity_id.get(..end)

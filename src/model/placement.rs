@@ -14,7 +14,7 @@ pub fn place(entity_id: &str, shards: u16) -> u16 {
     place_key(placement_key(entity_id), shards)
 }
 
-/// The same of an id whose bytes nobody has looked at.
+/// The same of an id whose bytes are not checked.
 ///
 /// # Panics
 /// If `shards` is 0.

@@ -10,8 +10,8 @@
 //! Rules (RFC 8259, tightened by API.md §2): at most
 //! [`JSON_DEPTH_MAX`](crate::limits::JSON_DEPTH_MAX) nested containers; UTF-8 without a byte order
 //! mark; no unpaired surrogate, not even in a value that nobody reads; no number beyond the range
-//! of a double. A caller that reads an object member by member sees each name, repeated ones too, in
-//! order. Of a value that it takes whole it stores the form that `compact` writes.
+//! of a double. A caller that reads an object member by member sees each name, repeated ones too,
+//! in order. Of a value that it takes whole it stores the form that `compact` writes.
 //!
 //! | file | job |
 //! | --- | --- |

@@ -3,7 +3,7 @@
 //! ```text
 //! Head ──end found, all rules kept──▶ Body ──whole──▶ Request ─┐
 //!  ▲  └──no body, or already here ─────────────────▶ Request ─┤
-//!  └───────────────────────────────────────────────────────────┘      any error ──▶ Failed, for good
+//!  └───────────────────────────────────────────────────────────┘   any error ──▶ Failed, for good
 //! ```
 //!
 //! A request lends its bytes from the receive buffer: a body with `Content-Length` is never copied,
