@@ -19,8 +19,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Applies a change. What makes no sense, such as a token for a name that is not registered, changes
-    /// nothing.
+    /// Applies a change. What makes no sense, such as a token for a name that is not registered,
+    /// changes nothing.
     pub fn apply(&mut self, change: &Change) {
         self.connectors.apply(change);
         match change {
