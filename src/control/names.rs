@@ -21,8 +21,8 @@ const NOUNS: &[&str] = &[
     "thicket", "thunder", "tide", "trail", "valley", "wave", "willow", "wolf",
 ];
 
-/// A name that the server makes up: an adjective and a noun, such as `dawn-coral`; with a number behind them once
-/// `attempt` says that plain pairs were taken.
+/// A name that the server makes up: an adjective and a noun, such as `dawn-coral`; with a number
+/// behind them once `attempt` says that plain pairs were taken.
 pub fn automatic_name(attempt: usize, random: &mut impl FnMut() -> u64) -> String {
     /// Attempts with a plain pair.
     const PLAIN: usize = 8;

@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::selection::Taken;
 use super::span::{self, Elements};
 use super::template::GapError;
-use crate::api::json::{JsonError, Scanner, minify, write_string};
+use crate::api::json::{JsonError, Scanner, compact, write_string};
 use crate::limits::{JSON_DEPTH_MAX, POLL_ENTITIES_MAX};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -217,7 +217,7 @@ fn all_members(item: &[u8]) -> Result<String, ItemError> {
     Ok(object.finish().unwrap_or_else(|| "{}".to_owned()))
 }
 
-/// Writes an object without white space.
+/// Writes an object of values in their stored form.
 #[derive(Debug, Default)]
 struct ObjectWriter {
     out: String,
@@ -225,13 +225,15 @@ struct ObjectWriter {
 }
 
 impl ObjectWriter {
+    /// `value` is the text of a value that the scanner has accepted.
     fn add(&mut self, name: &str, value: &str) {
         self.out.push(if self.out.is_empty() { '{' } else { ',' });
         self.name.clear();
         write_string(&mut self.name, name);
         self.out.push_str(&String::from_utf8_lossy(&self.name));
         self.out.push(':');
-        minify(value, &mut self.out);
+        let value = compact(value.as_bytes()).unwrap_or_else(|_| value.to_owned());
+        self.out.push_str(&value);
     }
 
     /// `None` if nothing was added.
@@ -282,6 +284,9 @@ mod tests {
             [pair("weather/b", r#"{"city":"b","x":2}"#)],
             "the last counts"
         );
+        let (found, _) = read(json!({}), r#"{"city":"a","x":[{"y":1,"z":2,"y":1e2}]}"#);
+        let properties = r#"{"city":"a","x":[{"z":2,"y":1e2}]}"#;
+        assert_eq!(found, [pair("weather/a", properties)], "at every depth");
     }
 
     #[test]
