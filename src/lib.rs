@@ -22,6 +22,8 @@ pub mod report;
 mod service;
 pub mod settings;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 pub mod subscribe;
 pub mod wire;

@@ -11,6 +11,7 @@
 use super::Moment;
 use super::job::{Jobs, Lane, WorkerResult};
 use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
+use crate::log::Log;
 use crate::report;
 use flux_storage::{DataDir, StorageError};
 use std::sync::Arc;
@@ -36,6 +37,16 @@ impl Ballast {
         Self {
             data_dir,
             was_made: made.is_ok(),
+            is_released: AtomicBool::new(false),
+        }
+    }
+
+    /// None is held, and none is wanted.
+    #[cfg(test)]
+    pub(crate) fn none(data_dir: Arc<DataDir>) -> Self {
+        Self {
+            data_dir,
+            was_made: true,
             is_released: AtomicBool::new(false),
         }
     }
@@ -105,7 +116,7 @@ impl BallastUse {
     }
 
     /// Releases the ballast if retention needs it; makes it again if not.
-    pub(crate) fn start_due(&mut self, is_needed: bool, now: Moment, jobs: &mut Jobs) {
+    pub(crate) fn start_due<L: Log>(&mut self, is_needed: bool, now: Moment, jobs: &mut Jobs<L>) {
         let is_due = match self.state {
             State::Held => is_needed,
             // Also if it is needed: another core may have made again what this one released.
@@ -175,7 +186,7 @@ mod tests {
 
     /// Runs what is due and gives it its result. False: nothing was due.
     fn step(state: &mut BallastUse, is_needed: bool, now: Moment) -> bool {
-        let mut jobs = Jobs::default();
+        let mut jobs = Jobs::<crate::log::LocalLog>::default();
         state.start_due(is_needed, now, &mut jobs);
         let results: Vec<_> = jobs.drain().map(|job| (job.run)()).collect();
         for result in &results {

@@ -29,7 +29,7 @@ use crate::limits::{
 use crate::log::Log;
 use crate::report;
 use crate::settings::StorageUpkeep;
-use crate::shard::LocalShard;
+use crate::shard::Shard;
 use flux_storage::{
     CheckpointDir, CheckpointError, LayerError, LayerStack, PendingCheckpoint, Sequence,
     StorageError,
@@ -132,11 +132,11 @@ impl Checkpointer {
     }
 
     /// Begins what is due.
-    pub(crate) fn start_due(
+    pub(crate) fn start_due<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (now, upkeep): (Moment, StorageUpkeep),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) {
         match &self.phase {
             Phase::Idle(_) => {
@@ -159,11 +159,11 @@ impl Checkpointer {
     }
 
     /// Freezes the state, unless an earlier attempt did, and lets the helper thread write it.
-    fn write(
+    fn write<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (now, checkpoint_bytes): (Moment, u64),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) {
         let Phase::Idle(mut dir) = std::mem::replace(&mut self.phase, Phase::Working) else {
             return;
@@ -182,7 +182,7 @@ impl Checkpointer {
     }
 
     /// True if a checkpoint is due because of the bytes that a start would have to replay.
-    fn is_long(&self, shard: &LocalShard, checkpoint_bytes: u64, now: Moment) -> bool {
+    fn is_long<L: Log>(&self, shard: &Shard<L>, checkpoint_bytes: u64, now: Moment) -> bool {
         let tail_bytes = shard.log().bytes_since(self.through);
         let grows_fast = || {
             let grown_bytes = shard.log().bytes_since(self.taken_at);
@@ -204,7 +204,7 @@ impl Checkpointer {
 
     /// Names the checkpoint that was written, if the log is durable as far as it goes: a checkpoint
     /// must never know what the log has lost.
-    fn publish(&mut self, shard: &LocalShard, jobs: &mut Jobs) {
+    fn publish<L: Log>(&mut self, shard: &Shard<L>, jobs: &mut Jobs<L>) {
         let durable = shard.log().durable();
         let covered = |snapshot: &Snapshot| snapshot.meta.through <= durable;
         if !self.snapshot.as_ref().is_some_and(covered) {
@@ -226,11 +226,11 @@ impl Checkpointer {
     ///
     /// # Errors
     /// A layer can't be read: the state has to be made anew.
-    pub(crate) fn on_result(
+    pub(crate) fn on_result<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (result, now): (CheckpointResult, Moment),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) -> Result<(), LayerError> {
         match result {
             CheckpointResult::Written(dir, Ok(pending)) => {
@@ -251,11 +251,11 @@ impl Checkpointer {
     }
 
     /// Puts the new layers in place.
-    fn install(
+    fn install<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (mut dir, layers): (CheckpointDir, LayerStack),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) {
         let Some(snapshot) = self.snapshot.take() else {
             self.phase = Phase::Idle(dir);
@@ -318,11 +318,11 @@ impl Checkpointer {
     /// The server stops, and everything that was appended is durable: begins the next step towards
     /// a last checkpoint, so that the next start has nothing to replay. False if it is written, or
     /// given up after a failure.
-    pub(crate) fn finish_due(
+    pub(crate) fn finish_due<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (now, checkpoint_bytes): (Moment, u64),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) -> bool {
         match self.phase {
             Phase::Idle(_) => {
@@ -338,7 +338,7 @@ impl Checkpointer {
     }
 }
 
-fn result(result: CheckpointResult) -> WorkerResult {
+fn result<L: Log>(result: CheckpointResult) -> WorkerResult<L> {
     WorkerResult::Checkpoint(Box::new(result))
 }
 

@@ -11,6 +11,7 @@ use super::flush;
 use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;
 use crate::control::{Change, Command, CommandRejection, ControlStore, Registry};
+use crate::log::Log;
 use crate::model::Timestamp;
 use crate::report;
 use crate::shard::{Origin, Reply};
@@ -60,11 +61,11 @@ impl Controller {
     }
 
     /// Begins the next call that changes anything; the others are answered.
-    pub(crate) fn start_due(
+    pub(crate) fn start_due<L: Log>(
         &mut self,
         calls: &mut VecDeque<(Origin, Command)>,
         (registry, now): (&Registry, Timestamp),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) {
         while matches!(self.phase, Phase::Idle(_))
             && let Some((origin, command)) = calls.pop_front()
@@ -79,7 +80,12 @@ impl Controller {
         }
     }
 
-    fn store(&mut self, change: Arc<Change>, (origin, now): (Origin, Timestamp), jobs: &mut Jobs) {
+    fn store<L: Log>(
+        &mut self,
+        change: Arc<Change>,
+        (origin, now): (Origin, Timestamp),
+        jobs: &mut Jobs<L>,
+    ) {
         let stored = Arc::clone(&change);
         let storing = Phase::Storing { change, origin };
         let Phase::Idle(mut store) = std::mem::replace(&mut self.phase, storing) else {

@@ -9,10 +9,11 @@ use super::Moment;
 use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::directory::{DIRECTORY_ID, Listed, namespaces};
 use crate::limits::{DIRECTORY_INTERVAL_MS, DIRECTORY_NAMESPACES_MAX};
+use crate::log::Log;
 use crate::model::place_key;
 use crate::model::{CommitPoint, CommitQueue, Property, RESERVED_NAMESPACE};
 use crate::report;
-use crate::shard::{LocalShard, MailboxSender, Message, ShardStatistics};
+use crate::shard::{MailboxSender, Message, Shard, ShardStatistics};
 use crate::state::NameEntry;
 
 /// See the module. One for each core.
@@ -60,7 +61,12 @@ impl Directory {
     }
 
     /// Takes a view of this core's shard if one is due, and passes it on once it is durable.
-    pub(crate) fn look(&mut self, shard: &LocalShard, sender: &mut MailboxSender, now: Moment) {
+    pub(crate) fn look<L: Log>(
+        &mut self,
+        shard: &Shard<L>,
+        sender: &mut MailboxSender,
+        now: Moment,
+    ) {
         if self.pending.is_empty() && now.ms >= self.look_ms {
             self.look_ms = now.ms + DIRECTORY_INTERVAL_MS;
             let engine = shard.engine();
@@ -94,7 +100,7 @@ impl Directory {
     }
 
     /// Begins to count if something came since.
-    pub(crate) fn start_due(&mut self, jobs: &mut Jobs) {
+    pub(crate) fn start_due<L: Log>(&mut self, jobs: &mut Jobs<L>) {
         if !self.changed || self.counts || self.parts.iter().any(Option::is_none) {
             return;
         }
@@ -107,7 +113,12 @@ impl Directory {
     }
 
     /// Stores what was counted.
-    pub(crate) fn on_counted(&mut self, shard: &mut LocalShard, page: DirectoryPage, now: Moment) {
+    pub(crate) fn on_counted<L: Log>(
+        &mut self,
+        shard: &mut Shard<L>,
+        page: DirectoryPage,
+        now: Moment,
+    ) {
         self.counts = false;
         let members = |page: &DirectoryPage| {
             [

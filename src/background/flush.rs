@@ -4,31 +4,23 @@
 //! comes meanwhile rides on the next. That is group commit: its size adjusts itself to the load.
 
 use super::Moment;
-use super::flush_thread::FlushThread;
-use super::job::{Jobs, Lane, ResultSender, WorkerResult};
+use super::job::{Jobs, Lane, WorkerResult};
 use super::throttle::Throttle;
 use crate::api::ApiError;
 use crate::limits::SPARE_RETRY_SECONDS;
-use crate::log::{LocalLog, Log, NextSegmentJob};
+use crate::log::{Flusher as _, Log, NextSegmentJob};
 use crate::report;
-use crate::shard::LocalShard;
+use crate::shard::Shard;
 use flux_storage::StorageError;
 use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
-/// A flush of this machine's log.
-pub(crate) type LocalFlush = <LocalLog as Log>::Flush;
-/// The next segment of such a log.
-pub(crate) type NextSegment = <LocalLog as Log>::NextSegment;
-
 /// See the module.
-#[derive(Debug)]
-pub(crate) struct Flusher {
+pub(crate) struct Flusher<L: Log> {
     core: u16,
-    thread: FlushThread,
-    /// One is in flight.
-    flushes: bool,
+    /// What runs flushes; `None` while one is in flight.
+    idle: Option<L::Flusher>,
     /// When the last flush was issued, monotonic milliseconds.
     issued_ms: u64,
     /// A helper thread prepares the next segment.
@@ -38,30 +30,22 @@ pub(crate) struct Flusher {
     throttle: Arc<Throttle>,
 }
 
-impl Flusher {
+impl<L: Log> Flusher<L> {
     /// Nothing in flight.
-    ///
-    /// # Errors
-    /// If the system has no thread left.
-    pub(crate) fn start(
-        core: u16,
-        results: ResultSender,
-        throttle: Arc<Throttle>,
-    ) -> io::Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(core: u16, throttle: Arc<Throttle>) -> Self {
+        Self {
             core,
-            thread: FlushThread::start(core, results)?,
-            flushes: false,
+            idle: Some(L::Flusher::default()),
             issued_ms: 0,
             prepares: false,
             retry_ms: None,
             throttle,
-        })
+        }
     }
 
     /// True while a flush is in flight.
     pub(crate) fn is_flushing(&self) -> bool {
-        self.flushes
+        self.idle.is_none()
     }
 
     /// When the last flush was issued, monotonic milliseconds.
@@ -71,20 +55,29 @@ impl Flusher {
 
     /// Issues a flush of all that was appended. True if the log has failed at that, and waiting
     /// clients must hear of it.
-    pub(crate) fn flush(&mut self, shard: &mut LocalShard, now: Moment) -> bool {
-        if self.flushes || shard.failed() {
+    pub(crate) fn flush(&mut self, shard: &mut Shard<L>, now: Moment, jobs: &mut Jobs<L>) -> bool {
+        if shard.failed() {
             return false;
         }
+        let Some(mut flusher) = self.idle.take() else {
+            return false;
+        };
         match shard.log_mut().begin_flush() {
             Ok(Some(flush)) => {
                 shard.flush_begins();
                 self.issued_ms = now.ms;
-                self.flushes = true;
-                self.thread.flush(flush);
+                jobs.push(Lane::Flush, move || {
+                    let flushed = flusher.flush(&flush).map(|()| flush);
+                    WorkerResult::Flushed(flusher, flushed)
+                });
                 false
             }
-            Ok(None) => false,
+            Ok(None) => {
+                self.idle = Some(flusher);
+                false
+            }
             Err(error) => {
+                self.idle = Some(flusher);
                 stop(self.core, shard, &error);
                 true
             }
@@ -95,9 +88,9 @@ impl Flusher {
     /// free.
     pub(crate) fn prepare_segment(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (now, leave_bytes): (Moment, u64),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) {
         if self.prepares {
             self.throttle.note_used(shard.log().segment_used_permille());
@@ -121,10 +114,10 @@ impl Flusher {
     /// A flush has returned. Says how many events it has made durable.
     pub(crate) fn on_flushed(
         &mut self,
-        shard: &mut LocalShard,
-        result: io::Result<LocalFlush>,
+        shard: &mut Shard<L>,
+        (flusher, result): (L::Flusher, io::Result<L::Flush>),
     ) -> u64 {
-        self.flushes = false;
+        self.idle = Some(flusher);
         let before = shard.log().durable();
         match result {
             Ok(flush) => shard.log_mut().finish_flush(flush),
@@ -139,8 +132,8 @@ impl Flusher {
     /// The preparation of a segment has ended.
     pub(crate) fn on_prepared(
         &mut self,
-        shard: &mut LocalShard,
-        result: Result<Box<NextSegment>, StorageError>,
+        shard: &mut Shard<L>,
+        result: Result<Box<L::NextSegment>, StorageError>,
         now: Moment,
     ) {
         self.prepares = false;
@@ -174,7 +167,7 @@ impl Flusher {
 /// The log has failed. What the kernel could not write it may have dropped: trying again could
 /// succeed and mean nothing. So the shard stops, and says so once: a flush that was out when a
 /// write failed fails of the same cause.
-pub(crate) fn stop(core: u16, shard: &mut LocalShard, error: &dyn Display) {
+pub(crate) fn stop<L: Log>(core: u16, shard: &mut Shard<L>, error: &dyn Display) {
     if !shard.failed() {
         report::error(&format!("shard {core}: {error}"));
     }
@@ -182,10 +175,7 @@ pub(crate) fn stop(core: u16, shard: &mut LocalShard, error: &dyn Display) {
 }
 
 /// The helper thread's part.
-fn prepare(
-    job: NextSegmentJob<NextSegment>,
-    throttle: &Throttle,
-) -> Result<NextSegment, StorageError> {
+fn prepare<S>(job: NextSegmentJob<S>, throttle: &Throttle) -> Result<S, StorageError> {
     let (all, throttled) = (job.bytes(), throttle.job());
     job.run(&mut |made| throttled.pause_until_due(made, all))
 }

@@ -8,6 +8,7 @@ use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;
 use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog, ReaderCache};
 use crate::limits::HISTORY_READERS_MAX;
+use crate::log::Log;
 use crate::shard::RequestId;
 use flux_storage::DataDir;
 use std::cell::Cell;
@@ -121,7 +122,7 @@ impl HistoryWorker {
     }
 
     /// Takes in what connections have left, and lets the helper threads begin what they can.
-    pub(crate) fn start_due(&mut self, queue: &mut HistoryQueue, jobs: &mut Jobs) {
+    pub(crate) fn start_due<L: Log>(&mut self, queue: &mut HistoryQueue, jobs: &mut Jobs<L>) {
         for job in queue.jobs.drain(..) {
             let queue = match *job.query {
                 HistoryQuery::Events(_) => &mut self.events,
@@ -154,7 +155,7 @@ impl HistoryWorker {
 }
 
 impl WorkerQueue {
-    fn start(&mut self, jobs: &mut Jobs) {
+    fn start<L: Log>(&mut self, jobs: &mut Jobs<L>) {
         if self.running.is_some() || self.waiting.is_empty() {
             return;
         }

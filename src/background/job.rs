@@ -5,10 +5,10 @@
 //! this folder knows no thread, and a test or a simulation runs a job where it likes.
 
 use super::directory::DirectoryPage;
-use super::flush::{LocalFlush, NextSegment};
 use super::history::Answered;
 use super::retention::RetentionResult;
 use super::{OpenedShard, checkpoints::CheckpointResult, control::Stored};
+use crate::log::Log;
 use crossbeam_queue::ArrayQueue;
 use flux_storage::StorageError;
 use std::fmt;
@@ -19,6 +19,8 @@ use std::task::Waker;
 /// A thread of a core, for jobs of one kind. A thread runs one job after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
+    /// Makes the log durable.
+    Flush,
     /// Replays the log at start.
     Recovery,
     /// Prepares the next segment, which writes wait for in the end.
@@ -52,6 +54,7 @@ impl Lane {
     /// The thread's name, before its core's number.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Flush => "flush",
             Self::Recovery => "recovery",
             Self::Segment => "segment",
             Self::Checkpoint => "checkpoint",
@@ -78,14 +81,14 @@ impl Lane {
 }
 
 /// One piece of work. It may block.
-pub(crate) struct Job {
+pub(crate) struct Job<L: Log> {
     /// The thread that runs it.
     pub(crate) lane: Lane,
     /// The work.
-    pub(crate) run: Box<dyn FnOnce() -> WorkerResult + Send>,
+    pub(crate) run: Box<dyn FnOnce() -> WorkerResult<L> + Send>,
 }
 
-impl fmt::Debug for Job {
+impl<L: Log> fmt::Debug for Job<L> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Job")
@@ -95,34 +98,44 @@ impl fmt::Debug for Job {
 }
 
 /// Jobs that wait to be handed to their threads.
-#[derive(Debug, Default)]
-pub(crate) struct Jobs(Vec<Job>);
+#[derive(Debug)]
+pub(crate) struct Jobs<L: Log>(Vec<Job<L>>);
 
-impl Jobs {
+impl<L: Log> Default for Jobs<L> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<L: Log> Jobs<L> {
     /// Adds one.
-    pub(crate) fn push(&mut self, lane: Lane, run: impl FnOnce() -> WorkerResult + Send + 'static) {
+    pub(crate) fn push(
+        &mut self,
+        lane: Lane,
+        run: impl FnOnce() -> WorkerResult<L> + Send + 'static,
+    ) {
         let run = Box::new(run);
         self.0.push(Job { lane, run });
     }
 
     /// Takes all.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Job> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Job<L>> {
         self.0.drain(..)
     }
 }
 
 /// What a helper thread has done.
-pub(crate) enum WorkerResult {
+pub(crate) enum WorkerResult<L: Log> {
     /// The shard is recovered.
-    Opened(io::Result<Box<OpenedShard>>),
-    /// A flush has returned.
-    Flushed(io::Result<LocalFlush>),
+    Opened(io::Result<Box<OpenedShard<L>>>),
+    /// A flush has returned: what ran it, and the flush if it succeeded.
+    Flushed(L::Flusher, io::Result<L::Flush>),
     /// The next segment is ready.
-    SegmentPrepared(Result<Box<NextSegment>, StorageError>),
+    SegmentPrepared(Result<Box<L::NextSegment>, StorageError>),
     /// A step of a checkpoint.
     Checkpoint(Box<CheckpointResult>),
     /// A step of retention.
-    Retention(Box<RetentionResult>),
+    Retention(Box<RetentionResult<L>>),
     /// The ballast was released or made.
     Ballast(Result<(), StorageError>),
     /// A change of the control plane was stored.
@@ -136,15 +149,23 @@ pub(crate) enum WorkerResult {
 }
 
 /// Where helper threads leave results, and how they wake the core that waits for them.
-#[derive(Debug, Clone)]
-pub(crate) struct ResultSender {
-    results: Arc<ArrayQueue<WorkerResult>>,
+pub(crate) struct ResultSender<L: Log> {
+    results: Arc<ArrayQueue<WorkerResult<L>>>,
     waker: Waker,
 }
 
-impl ResultSender {
+impl<L: Log> Clone for ResultSender<L> {
+    fn clone(&self) -> Self {
+        Self {
+            results: Arc::clone(&self.results),
+            waker: self.waker.clone(),
+        }
+    }
+}
+
+impl<L: Log> ResultSender<L> {
     /// The sending end of a core's queue. `waker`: of the core.
-    pub(crate) fn new(results: Arc<ArrayQueue<WorkerResult>>, waker: Waker) -> Self {
+    pub(crate) fn new(results: Arc<ArrayQueue<WorkerResult<L>>>, waker: Waker) -> Self {
         Self { results, waker }
     }
 
@@ -152,7 +173,7 @@ impl ResultSender {
     ///
     /// # Panics
     /// If the queue is full: it has a place for every job that may be in flight.
-    pub(crate) fn send(&self, result: WorkerResult) {
+    pub(crate) fn send(&self, result: WorkerResult<L>) {
         let sent = self.results.push(result);
         assert!(sent.is_ok(), "a place for every job in flight");
         self.waker.wake_by_ref();

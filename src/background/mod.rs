@@ -6,7 +6,7 @@
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `flush`, `flush_thread` | makes the log durable, prepares its next segment |
+//! | `flush` | makes the log durable, prepares its next segment |
 //! | `checkpoints` | writes the state down, so that a start replays little |
 //! | `retention` | builds history indexes, removes old segments |
 //! | `ballast` | holds room on the disk back for retention and shutdown |
@@ -23,28 +23,35 @@ pub(crate) mod checkpoints;
 pub(crate) mod control;
 pub(crate) mod directory;
 pub(crate) mod flush;
-pub(crate) mod flush_thread;
 pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod retention;
 pub(crate) mod throttle;
 
+use crate::log::Log;
 use crate::model::Timestamp;
 use crate::settings::StorageUpkeep;
-use crate::shard::LocalShard;
+use crate::shard::Shard;
 use flux_storage::{CheckpointDir, Sequence};
 
 /// A shard as it comes from the thread that recovers it.
 #[derive(Debug)]
-pub(crate) struct OpenedShard {
+pub(crate) struct OpenedShard<L: Log> {
     /// The shard.
-    pub(crate) shard: LocalShard,
+    pub(crate) shard: Shard<L>,
+    /// The states stored of it; `None` of a log that keeps none.
+    pub(crate) states: Option<OpenedStates>,
+    /// What the newest checkpoint covers.
+    pub(crate) through: Sequence,
+}
+
+/// The states stored of a shard's log.
+#[derive(Debug)]
+pub(crate) struct OpenedStates {
     /// Its checkpoints.
     pub(crate) checkpoints: CheckpointDir,
     /// The state that its log begins with.
     pub(crate) base: CheckpointDir,
-    /// What the newest checkpoint covers.
-    pub(crate) through: Sequence,
 }
 
 /// The settings of background work.

@@ -13,10 +13,10 @@ use super::throttle::Throttle;
 use crate::limits::{
     RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
 };
-use crate::log::{LocalLog, Log, Removal, RetentionPlan};
+use crate::log::{Log, Removal, RetentionPlan};
 use crate::report;
 use crate::settings::StorageUpkeep;
-use crate::shard::{LocalShard, RecoverError, advance_base};
+use crate::shard::{RecoverError, Shard, advance_base};
 use crate::state::is_packed_body;
 use flux_storage::{
     CheckpointDir, CheckpointError, CheckpointKind, DataDir, LogReader, RetirePlan,
@@ -24,17 +24,15 @@ use flux_storage::{
 };
 use std::sync::Arc;
 
-/// The base, and what it was advanced for.
-type Choice<P> = (CheckpointDir, Result<Option<P>, RecoverError>);
-/// What retention removes of this machine's log.
-type LocalPlan = <LocalLog as Log>::RetentionPlan;
-
 /// What a helper thread has done for retention.
-pub(crate) enum RetentionResult {
+pub(crate) enum RetentionResult<L: Log> {
     /// A history index was written.
     Indexed(Result<(), StorageError>),
     /// What goes was chosen and worked into the base, which comes back whatever happens.
-    Chosen(CheckpointDir, Result<Option<LocalPlan>, RecoverError>),
+    Chosen(
+        CheckpointDir,
+        Result<Option<L::RetentionPlan>, RecoverError>,
+    ),
     /// Segments were removed.
     Removed(Result<(), StorageError>),
     /// Segments of earlier generations were removed: the bytes that this freed.
@@ -145,11 +143,11 @@ impl Retention {
     }
 
     /// Begins what is due. Says how many bytes the log takes if it looked.
-    pub(crate) fn start_due(
+    pub(crate) fn start_due<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (now, facts): (Moment, RetentionFacts),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) -> Option<u64> {
         self.start_index(shard, jobs);
         let wanted = facts.upkeep.has_retention();
@@ -165,7 +163,7 @@ impl Retention {
         Some(bytes)
     }
 
-    fn start_index(&mut self, shard: &mut LocalShard, jobs: &mut Jobs) {
+    fn start_index<L: Log>(&mut self, shard: &mut Shard<L>, jobs: &mut Jobs<L>) {
         if self.indexes {
             return;
         }
@@ -182,11 +180,11 @@ impl Retention {
     }
 
     /// Looks for segments that may go, and works them into the base.
-    fn choose(
+    fn choose<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
+        shard: &mut Shard<L>,
         (now, facts, bytes): (Moment, RetentionFacts, u64),
-        jobs: &mut Jobs,
+        jobs: &mut Jobs<L>,
     ) {
         let log = shard.log_mut();
         let count_max = match self.failure {
@@ -216,7 +214,7 @@ impl Retention {
     }
 
     /// The same for earlier generations, which have no owner of their own.
-    fn start_sealed(&mut self, (now, facts): (Moment, RetentionFacts), jobs: &mut Jobs) {
+    fn start_sealed<L: Log>(&mut self, (now, facts): (Moment, RetentionFacts), jobs: &mut Jobs<L>) {
         let Some(live_bytes) = facts.all_log_bytes else {
             return;
         };
@@ -237,11 +235,11 @@ impl Retention {
     }
 
     /// Takes what a helper thread has done.
-    pub(crate) fn on_result(
+    pub(crate) fn on_result<L: Log>(
         &mut self,
-        shard: &mut LocalShard,
-        (done, now): (RetentionResult, Moment),
-        jobs: &mut Jobs,
+        shard: &mut Shard<L>,
+        (done, now): (RetentionResult<L>, Moment),
+        jobs: &mut Jobs<L>,
     ) {
         match done {
             RetentionResult::Indexed(written) => {
@@ -308,7 +306,7 @@ impl Retention {
     }
 }
 
-fn result(result: RetentionResult) -> WorkerResult {
+fn result<L: Log>(result: RetentionResult<L>) -> WorkerResult<L> {
     WorkerResult::Retention(Box::new(result))
 }
 
@@ -330,7 +328,7 @@ fn choose_and_fold<P: RetentionPlan>(
     reader: &LogReader,
     choose: impl FnOnce() -> Result<Option<P>, StorageError>,
     throttle: &Throttle,
-) -> Choice<P> {
+) -> (CheckpointDir, Result<Option<P>, RecoverError>) {
     let mut throttled = throttle.job();
     let chosen = choose().map_err(RecoverError::from).and_then(|plan| {
         if let Some(plan) = &plan {

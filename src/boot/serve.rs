@@ -6,16 +6,18 @@ use crate::auth::EncryptionKey;
 use crate::auth::TokenHash;
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
-use crate::background::{BackgroundConfig, OpenedShard, throttle};
+use crate::background::{BackgroundConfig, OpenedShard, OpenedStates, throttle};
 use crate::clock::Monotonic;
 use crate::connectors::SupervisorParts;
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
+use crate::log::LocalLog;
 use crate::model::{Durability, RuntimeConfig};
 use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
+use crate::reactor::kernel::Kernel;
 use crate::reactor::runtime::{self, Executor};
 use crate::reactor::sockets;
 use crate::reactor::watchdog::{Heartbeat, Watchdog};
@@ -463,7 +465,7 @@ impl CoreStart {
     }
 
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
-    fn build(self) -> io::Result<(Core, Job)> {
+    fn build(self) -> io::Result<(Core<Kernel>, Job<LocalLog>)> {
         let Self {
             core, shards, log, ..
         } = self;
@@ -480,8 +482,10 @@ impl CoreStart {
                         checkpoints: recovered.checkpoints.view(),
                     },
                 ),
-                checkpoints: recovered.checkpoints,
-                base: recovered.base,
+                states: Some(OpenedStates {
+                    checkpoints: recovered.checkpoints,
+                    base: recovered.base,
+                }),
                 through: recovered.through,
             }))
         };
@@ -499,16 +503,16 @@ impl CoreStart {
             seed,
         });
         let parts = CoreParts {
+            system: Kernel::new(core, &self.inbox, self.listener)?,
             context,
             config: self.config,
             inbox: self.inbox,
-            listener: self.listener,
             data_dir: self.data_dir,
             ballast: self.ballast,
             heartbeat: self.heartbeat,
             control: self.control,
         };
-        Ok((Core::new(parts)?, recovery))
+        Ok((Core::new(parts), recovery))
     }
 }
 

@@ -17,7 +17,8 @@ pub struct NextSegmentJob<S> {
     prepare: Box<Prepare<S>>,
 }
 
-/// Writes the history index of a part of a log. Dropped or failed, it costs the first reader more time.
+/// Writes the history index of a part of a log. Dropped or failed, it costs the first reader more
+/// time.
 pub struct IndexJob(Box<Index>);
 
 /// Chooses what retention removes.
@@ -43,7 +44,8 @@ impl<S> NextSegmentJob<S> {
         self.bytes
     }
 
-    /// Prepares the segment. Calls `rest` between the parts of the work with the bytes prepared so far. Blocks.
+    /// Prepares the segment. Calls `rest` between the parts of the work with the bytes prepared so
+    /// far. Blocks.
     ///
     /// # Errors
     /// Why it failed. The log must be told.

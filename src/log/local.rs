@@ -25,7 +25,8 @@ const OPEN_RETRY: Duration = Duration::from_millis(10);
 pub struct LocalLog(flux_storage::Log);
 
 impl LocalLog {
-    /// Opens a log, and visits its records from `from` on. What is before `from` is known to be durable. Blocks.
+    /// Opens a log, and visits its records from `from` on. What is before `from` is known to be
+    /// durable. Blocks.
     ///
     /// # Errors
     /// As for [`flux_storage::Log::open_from`].
@@ -173,16 +174,16 @@ impl RetentionPlan for RetirePlan {
     }
 }
 
-/// Flushes by `fdatasync`. Holds the open files of segments that may still be flushed, by ordinal: an error of the
-/// disk between two flushes is told only to files that were open then.
+/// Flushes by `fdatasync`. Holds the open files of segments that may still be flushed, by ordinal:
+/// an error of the disk between two flushes is told only to files that were open then.
 #[derive(Debug, Default)]
 pub struct LocalFlusher(BTreeMap<u64, File>);
 
 impl Flusher for LocalFlusher {
     type Flush = Flush;
 
-    /// Flushes the segments in order, and keeps the file of the last one open: those of older segments are closed by
-    /// now, and with this flush they need no other.
+    /// Flushes the segments in order, and keeps the file of the last one open: those of older
+    /// segments are closed by now, and with this flush they need no other.
     fn flush(&mut self, flush: &Flush) -> io::Result<()> {
         for segment in flush.segments() {
             let file = match self.0.entry(segment.ordinal) {
@@ -200,14 +201,16 @@ impl Flusher for LocalFlusher {
     }
 }
 
-/// Opens a segment's file. Being out of descriptors or memory passes: what waits for the flush waits a little longer.
+/// Opens a segment's file. Being out of descriptors or memory passes: what waits for the flush
+/// waits a little longer.
 #[expect(
     clippy::disallowed_methods,
     reason = "this thread is not a core's: nothing else waits for it"
 )]
 fn open(path: &Path) -> io::Result<File> {
     loop {
-        // For reading: a file system that has become read-only lets what was written before be flushed.
+        // For reading: a file system that has become read-only lets what was written before be
+        // flushed.
         match File::open(path) {
             Err(error) if is_passing(&error) => std::thread::sleep(OPEN_RETRY),
             opened => return opened,

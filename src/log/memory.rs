@@ -1,12 +1,14 @@
-//! A log in memory, for simulations and tests: it fails, runs out of room and loses what is not durable, by seed.
+//! A log in memory, for simulations and tests: it fails, runs out of room and loses what is not
+//! durable, by seed.
 //!
 //! ```text
 //! MemoryLog: what was appended ──write_out──▶ MemoryDisk: written ──MemoryFlusher──▶ durable
 //! ```
 //!
-//! The disk outlives the log as a real one outlives its process. A log that is dropped loses what it has not
-//! written; [`MemoryDisk::cut_power`] loses written records too, but never durable ones. When a flush returns is
-//! up to the caller, who holds the [`MemoryFlush`] as long as the disk is to lag.
+//! The disk outlives the log as a real one outlives its process. A log that is dropped loses what
+//! it has not written; [`MemoryDisk::cut_power`] loses written records too, but never durable ones.
+//! When a flush returns is up to the caller, who holds the [`MemoryFlush`] as long as the disk is
+//! to lag.
 #![expect(
     clippy::disallowed_types,
     reason = "a disk outlives its log, and is shared with the thread that flushes"
@@ -126,9 +128,22 @@ impl MemoryDisk {
 
     /// The records that are written, in order, with their times.
     pub fn records(&self) -> Vec<(i64, Box<[u8]>)> {
+        self.records_after(0)
+    }
+
+    /// The same without the first `count`.
+    pub fn records_after(&self, count: u64) -> Vec<(i64, Box<[u8]>)> {
         let disk = self.lock();
-        let records = disk.written.iter();
-        records.map(|(time, bytes)| (time, bytes.into())).collect()
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let start = disk.written.end_of(count);
+        let entries = disk.written.entries.iter().skip(count);
+        let mut from = start;
+        let record = |&(time_micros, end): &(i64, usize)| {
+            let payload = disk.written.bytes[from..end].into();
+            from = end;
+            (time_micros, payload)
+        };
+        entries.map(record).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {

@@ -1,4 +1,5 @@
-//! The log of a shard, behind a trait: an append-only sequence of records that becomes durable in groups.
+//! The log of a shard, behind a trait: an append-only sequence of records that becomes durable in
+//! groups.
 //!
 //! | file | job |
 //! | --- | --- |
@@ -11,8 +12,9 @@
 //!                                                               finish_flush ──▶ durable
 //! ```
 //!
-//! Invariants of every log: sequences are contiguous from 1; `durable ≤ written ≤ appended`; at most one flush
-//! is in progress; what is not durable can be taken back. Code above this folder knows no file of a log.
+//! Invariants of every log: sequences are contiguous from 1; `durable ≤ written ≤ appended`; at
+//! most one flush is in progress; what is not durable can be taken back. Code above this folder
+//! knows no file of a log.
 
 mod jobs;
 mod local;
@@ -52,9 +54,9 @@ pub enum AppendRejection {
     },
 }
 
-/// An append-only sequence of records, owned by one shard and used from one thread. No method waits for the disk
-/// unless its documentation says that it blocks.
-pub trait Log: Debug + Sized + 'static {
+/// An append-only sequence of records, owned by one shard and used from one thread. No method waits
+/// for the disk unless its documentation says that it blocks.
+pub trait Log: Debug + Send + Sized + 'static {
     /// A flush that was begun: what is to be made durable.
     type Flush: Debug + Send + 'static;
     /// What makes it durable.
@@ -106,7 +108,8 @@ pub trait Log: Debug + Sized + 'static {
     /// Visits the records from `from` on, in order, up to the last appended. Blocks.
     ///
     /// # Errors
-    /// `Storage` if a record can't be read; `Visit` with the visitor's error, which ends the replay.
+    /// `Storage` if a record can't be read; `Visit` with the visitor's error, which ends the
+    /// replay.
     fn replay_from<E>(
         &mut self,
         from: Sequence,
@@ -156,8 +159,9 @@ pub trait Log: Debug + Sized + 'static {
         }
     }
 
-    /// The preparation of the next segment, if one is wanted: once until [`Log::install_next_segment`] or
-    /// [`Log::next_segment_failed`]. It leaves `leave_bytes` of the disk free. Costs a comparison.
+    /// The preparation of the next segment, if one is wanted: once until
+    /// [`Log::install_next_segment`] or [`Log::next_segment_failed`]. It leaves `leave_bytes` of
+    /// the disk free. Costs a comparison.
     fn next_segment_job(&mut self, leave_bytes: u64) -> Option<NextSegmentJob<Self::NextSegment>>;
 
     /// Takes the segment that a job has prepared.
@@ -178,8 +182,8 @@ pub trait Log: Debug + Sized + 'static {
     /// A job that writes the history index of a part that is closed and durable, if there is one.
     fn index_job(&mut self) -> Option<IndexJob>;
 
-    /// What retention may remove of the records before `below`, at most `count_max` segments. `None` if that is
-    /// nothing, or an earlier [`RetireJob`] is out.
+    /// What retention may remove of the records before `below`, at most `count_max` segments.
+    /// `None` if that is nothing, or an earlier [`RetireJob`] is out.
     fn removable(
         &self,
         below: Sequence,
@@ -193,7 +197,8 @@ pub trait Log: Debug + Sized + 'static {
     fn retire(&mut self, plan: Self::RetentionPlan) -> RetireJob;
 }
 
-/// The part of a log that waits for the disk, on a thread of its own. It lives as long as the thread.
+/// The part of a log that waits for the disk, on a thread of its own. It lives as long as the
+/// thread.
 pub trait Flusher: Default + Send + 'static {
     /// What it makes durable.
     type Flush;

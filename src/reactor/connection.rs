@@ -1,11 +1,12 @@
 //! One client's connection: its socket, what is being read, what is owed, and when it was last heard of.
 
+use super::system::Socket;
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
 use crate::wire::http1::{Phase, RequestReader};
 use flux_storage::Sequence;
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 
 /// What the connection speaks.
 #[derive(Debug)]
@@ -36,9 +37,9 @@ pub(crate) enum Closing {
     clippy::struct_excessive_bools,
     reason = "independent facts about one socket, not states"
 )]
-pub(crate) struct Connection {
-    /// The socket, non-blocking.
-    pub(crate) socket: TcpStream,
+pub(crate) struct Connection<T> {
+    /// The socket.
+    pub(crate) socket: T,
     /// Where it comes from, where it was counted for that.
     pub(crate) address: Option<IpAddr>,
     /// How often its index was handed out before.
@@ -100,9 +101,9 @@ pub(crate) struct Timeouts {
     pub(crate) idle_ms: u64,
 }
 
-impl Connection {
+impl<T: Socket> Connection<T> {
     /// A new connection.
-    pub(crate) fn new(socket: TcpStream, generation: u32, now_ms: u64) -> Self {
+    pub(crate) fn new(socket: T, generation: u32, now_ms: u64) -> Self {
         Self {
             socket,
             address: None,
@@ -145,7 +146,7 @@ impl Connection {
         if self.closing != Closing::AfterSending || !self.owes_nothing() {
             return;
         }
-        if self.ended || self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+        if self.ended || self.socket.shut_down().is_err() {
             self.closing = Closing::Now;
         } else {
             self.closing = Closing::Lingering;

@@ -3,6 +3,7 @@
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
+use super::system::System;
 use crate::api::ApiError;
 use crate::background::history::JobResult;
 use crate::control::Change;
@@ -22,7 +23,7 @@ pub(crate) enum Delivery {
     History(JobResult),
 }
 
-impl Core {
+impl<S: System> Core<S> {
     /// Works on what another core has sent.
     pub(crate) fn work_on_message(&mut self, message: Message) {
         match message {
@@ -206,7 +207,7 @@ impl Core {
     }
 
     /// Puts a connection with withheld answers on the list that a flush goes through.
-    pub(crate) fn note_gate(&mut self, index: u32, connection: &mut Connection) {
+    pub(crate) fn note_gate(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         if connection.is_gated() && !connection.gated {
             connection.gated = true;
             self.gated.push(index);

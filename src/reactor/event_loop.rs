@@ -8,12 +8,12 @@
 use super::config::CoreConfig;
 use super::connection::{Closing, Connection};
 use super::idle::{IdlePolicy, Sleep};
-use super::poller::{Poller, Ready, Token};
+use super::poller::{Ready, Token};
 use super::prefetch::Prefetcher;
 use super::runtime;
 use super::slots::Slots;
+use super::system::System;
 use super::watchdog::{Heartbeat, Step};
-use super::workers::Workers;
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
 use crate::background::control::Controller;
@@ -23,50 +23,41 @@ use crate::background::history::HistoryWorker;
 use crate::background::job::{Job, Jobs, Lane};
 use crate::background::retention::Retention;
 use crate::background::throttle::Throttle;
-use crate::clock::{self, Monotonic, StepDetector};
+use crate::clock::StepDetector;
 use crate::control::ControlStore;
 use crate::front::http::AnswerWriter;
 use crate::limits;
-use crate::log::LocalLog;
 use crate::service::Context;
 use crate::shard::{Inbox, Message, Origin, Reply, Shard};
 use flux_storage::DataDir;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// See the module.
-pub(crate) struct Core {
-    pub(crate) context: Context<LocalLog>,
+pub(crate) struct Core<S: System> {
+    /// Sockets, clocks and helper threads.
+    pub(super) system: S,
+    pub(crate) context: Context<S::Log>,
     pub(crate) writer: AnswerWriter,
     pub(crate) config: Arc<CoreConfig>,
-    clock: Monotonic,
     /// The monotonic clock, milliseconds, read once per turn.
     pub(crate) now_ms: u64,
     /// The same in microseconds.
     pub(crate) now_micros: u64,
     pub(crate) inbox: Inbox,
-    pub(crate) poller: Poller,
-    pub(crate) timer: OwnedFd,
-    pub(crate) listener: Option<TcpListener>,
-    /// The listener is not polled: the process was out of descriptors.
-    pub(crate) listener_paused: bool,
-    pub(crate) connections: Slots<Connection>,
+    pub(crate) connections: Slots<Connection<S::Socket>>,
     pub(crate) prefetcher: Prefetcher,
     /// What the watchdog looks at.
     pub(super) heartbeat: Arc<Heartbeat>,
     /// When it sleeps and when it flushes.
     pub(super) idle: IdlePolicy,
-    /// Its helper threads.
-    pub(super) workers: Workers,
-    /// How fast they work.
+    /// How fast its helper threads work.
     pub(super) throttle: Arc<Throttle>,
     /// Jobs that are handed to them at the end of a step.
-    pub(super) jobs: Jobs,
-    pub(super) flusher: Flusher,
+    pub(super) jobs: Jobs<S::Log>,
+    pub(super) flusher: Flusher<S::Log>,
     pub(super) checkpointer: Checkpointer,
     pub(super) retention: Retention,
     pub(super) history_worker: HistoryWorker,
@@ -107,15 +98,15 @@ pub(crate) struct MetricsClock {
 }
 
 /// What a core is made of.
-pub(crate) struct CoreParts {
+pub(crate) struct CoreParts<S: System> {
+    /// Sockets, clocks and helper threads.
+    pub(crate) system: S,
     /// What its shard and its way to the others offer to calls.
-    pub(crate) context: Context<LocalLog>,
+    pub(crate) context: Context<S::Log>,
     /// The settings.
     pub(crate) config: Arc<CoreConfig>,
     /// What the other cores send it.
     pub(crate) inbox: Inbox,
-    /// Its listening socket, non-blocking.
-    pub(crate) listener: TcpListener,
     /// What the watchdog looks at.
     pub(crate) heartbeat: Arc<Heartbeat>,
     /// Where all shards are stored.
@@ -126,28 +117,18 @@ pub(crate) struct CoreParts {
     pub(crate) control: Option<ControlStore>,
 }
 
-impl Core {
+impl<S: System> Core<S> {
     /// A core that is ready to run.
-    ///
-    /// # Errors
-    /// If the kernel gives no descriptors, or no thread.
-    #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
-    pub(crate) fn new(parts: CoreParts) -> io::Result<Self> {
-        let poller = Poller::new()?;
+    pub(crate) fn new(parts: CoreParts<S>) -> Self {
         let (core, shards) = (parts.context.router.core, parts.context.router.shards);
-        let timer = super::sockets::timer(limits::TICK_MS)?;
-        poller.add(&parts.listener, Token::Listener)?;
-        poller.add(parts.inbox.wake_descriptor(), Token::Wake)?;
-        poller.add(&timer, Token::Timer)?;
         let throttle = Arc::new(Throttle::new());
-        let workers = Workers::new(core, parts.inbox.waker());
         let mut core = Self {
             writer: AnswerWriter::default(),
             config: parts.config,
-            clock: Monotonic::start(),
+            system: parts.system,
             now_ms: 0,
             now_micros: 0,
-            flusher: Flusher::start(core, workers.sender(), Arc::clone(&throttle))?,
+            flusher: Flusher::new(core, Arc::clone(&throttle)),
             checkpointer: Checkpointer::new(core, Arc::clone(&throttle)),
             retention: Retention::new(
                 (core, shards),
@@ -160,15 +141,10 @@ impl Core {
             directory: Directory::new(core, shards),
             context: parts.context,
             inbox: parts.inbox,
-            poller,
-            timer,
-            listener: Some(parts.listener),
-            listener_paused: false,
             connections: Slots::default(),
             prefetcher: Prefetcher::default(),
             heartbeat: parts.heartbeat,
             idle: IdlePolicy::default(),
-            workers,
             throttle,
             jobs: Jobs::default(),
             to_write: Vec::new(),
@@ -185,13 +161,13 @@ impl Core {
             stopping_ms: None,
         };
         core.read_clocks();
-        Ok(core)
+        core
     }
 
     /// Reads the clocks for this turn.
     fn read_clocks(&mut self) {
-        let now = clock::now();
-        self.now_micros = self.clock.micros();
+        let now = self.system.wall_clock();
+        self.now_micros = self.system.monotonic_micros();
         self.now_ms = self.now_micros / 1000;
         self.context.router.now = now;
         self.context.uptime_ms = self.now_ms;
@@ -207,9 +183,9 @@ impl Core {
     /// # Errors
     /// If the log can't be opened or closed, a helper thread panics, or the kernel refuses what
     /// can't be done without.
-    pub(crate) fn run(mut self, recovery: Job) -> io::Result<()> {
+    pub(crate) fn run(mut self, recovery: Job<S::Log>) -> io::Result<()> {
         runtime::sleep_exactly();
-        self.workers.run(recovery)?;
+        self.begin(recovery)?;
         let served = self.serve();
         self.heartbeat.at(Step::Close);
         let ended = served.and_then(|()| self.close());
@@ -219,38 +195,62 @@ impl Core {
         if !self.context.counters.is_rebuilding() {
             // It may replay for minutes, and the process ends. A start within the process needs the
             // directory.
-            self.workers.abandon(Lane::Recovery);
+            self.system.abandon(Lane::Recovery);
         }
-        self.workers.join();
+        self.system.join();
         ended
+    }
+
+    /// Begins to open the shard.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub(crate) fn begin(&mut self, recovery: Job<S::Log>) -> io::Result<()> {
+        self.system.run(recovery)
     }
 
     fn serve(&mut self) -> io::Result<()> {
         let mut busy = true;
         while !self.is_drained() {
-            self.heartbeat.turn();
-            self.heartbeat.at(Step::Results);
-            busy |= self.take_results()?;
-            self.heartbeat.at(Step::Begin);
-            self.start_due()?;
-            busy |= self.send_all();
-            let sleep = self.idle.decide(busy || self.has_work());
-            self.heartbeat.at(Step::Wait);
-            if sleep == Sleep::Now {
-                self.wait(sleep)?;
-            } else {
-                self.sleep(sleep)?;
-            }
-            self.heartbeat.at(Step::Work);
-            busy = self.turn();
+            busy = self.step(busy)?;
         }
         Ok(())
+    }
+
+    /// Begins and sends what is due, waits unless there is more to do, and takes a turn. `busy`, and what is returned:
+    /// there was something to do.
+    ///
+    /// # Errors
+    /// If a helper thread panics, or the kernel refuses what can't be done without.
+    pub(crate) fn step(&mut self, mut busy: bool) -> io::Result<bool> {
+        self.heartbeat.turn();
+        self.heartbeat.at(Step::Results);
+        busy |= self.take_results()?;
+        self.heartbeat.at(Step::Begin);
+        self.start_due()?;
+        busy |= self.send_all();
+        let sleep = self.idle.decide(busy || self.has_work());
+        self.heartbeat.at(Step::Wait);
+        if sleep == Sleep::Now {
+            self.wait(sleep)?;
+        } else {
+            self.sleep(sleep)?;
+        }
+        self.heartbeat.at(Step::Work);
+        Ok(self.turn())
+    }
+
+    /// True if the log has failed for good.
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        let shard = self.context.router.shard.as_ref();
+        shard.is_some_and(Shard::failed)
     }
 
     /// Sleeps unless something has come for the core meanwhile.
     fn sleep(&mut self, sleep: Sleep) -> io::Result<()> {
         // From here on messages and results wake the core.
-        if self.inbox.fall_asleep() && !self.workers.has_results() {
+        if self.inbox.fall_asleep() && !self.system.has_results() {
             self.wait(sleep)?;
         } else {
             self.wait(Sleep::Now)?;
@@ -285,8 +285,8 @@ impl Core {
 
     /// Waits for readiness, and reads the clocks.
     pub(super) fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
-        let since_micros = self.clock.micros();
-        self.poller.poll(&mut self.ready, sleep)?;
+        let since_micros = self.system.monotonic_micros();
+        self.system.wait(&mut self.ready, sleep)?;
         self.read_clocks();
         if sleep != Sleep::Now {
             let slept = self.now_micros.saturating_sub(since_micros);

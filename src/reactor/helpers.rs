@@ -4,7 +4,8 @@
 use super::delivery::Delivery;
 use super::event_loop::Core;
 use super::idle::{LogFacts, Sleep};
-use crate::background::flush::{self, LocalFlush};
+use super::system::System;
+use crate::background::flush;
 use crate::background::job::WorkerResult;
 use crate::background::retention::RetentionFacts;
 use crate::background::{Moment, OpenedShard};
@@ -13,16 +14,19 @@ use crate::log::Log;
 use crate::model::Durability;
 use crate::report;
 use crate::service::{Context, control};
-use crate::shard::LocalShard;
+use crate::shard::Shard;
 use flux_storage::{LayerError, Quarantined};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+/// What comes of a flush: what ran it, and the flush if it succeeded.
+type Flushed<L> = (<L as Log>::Flusher, io::Result<<L as Log>::Flush>);
+
 /// Microseconds between two looks at whether a helper thread is done, while the core ends.
 const END_LOOK_MICROS: u32 = 1000;
 
-impl Core {
+impl<S: System> Core<S> {
     /// The clocks of this turn.
     pub(super) fn now(&self) -> Moment {
         Moment {
@@ -69,7 +73,7 @@ impl Core {
             flush_issued_ms: self.flusher.issued_ms(),
             flush_interval_ms: self.config.background.flush_interval_ms,
         };
-        self.idle.is_flush_due(facts, now.micros) && self.flusher.flush(shard, now)
+        self.idle.is_flush_due(facts, now.micros) && self.flusher.flush(shard, now, &mut self.jobs)
     }
 
     fn start_due_of_shard(&mut self) {
@@ -101,7 +105,7 @@ impl Core {
 
     fn run_jobs(&mut self) -> io::Result<()> {
         for job in self.jobs.drain() {
-            self.workers.run(job)?;
+            self.system.run(job)?;
         }
         Ok(())
     }
@@ -112,7 +116,7 @@ impl Core {
     /// If the shard can't be opened, or a job has panicked.
     pub(super) fn take_results(&mut self) -> io::Result<bool> {
         let mut finished = false;
-        while let Some(result) = self.workers.take() {
+        while let Some(result) = self.system.take_result() {
             finished = true;
             self.take_result(result)?;
         }
@@ -121,7 +125,7 @@ impl Core {
         Ok(finished)
     }
 
-    fn take_result(&mut self, result: WorkerResult) -> io::Result<()> {
+    fn take_result(&mut self, result: WorkerResult<S::Log>) -> io::Result<()> {
         match result {
             WorkerResult::Opened(opened) => self.open(*opened?),
             WorkerResult::Panicked(thread) => {
@@ -143,14 +147,14 @@ impl Core {
                 let now = self.now();
                 self.retention.ballast_mut().on_result(&result, now);
             }
-            WorkerResult::Flushed(result) => self.on_flushed(result),
+            WorkerResult::Flushed(flusher, result) => self.on_flushed((flusher, result)),
             result => self.take_shard_result(result),
         }
         Ok(())
     }
 
     /// Takes what was done for the shard, which is open then.
-    fn take_shard_result(&mut self, result: WorkerResult) {
+    fn take_shard_result(&mut self, result: WorkerResult<S::Log>) {
         let now = self.now();
         let Some(shard) = &mut self.context.router.shard else {
             return;
@@ -177,7 +181,7 @@ impl Core {
                 self.context.counters.has_directory.store(true, Relaxed);
             }
             WorkerResult::Opened(_)
-            | WorkerResult::Flushed(_)
+            | WorkerResult::Flushed(..)
             | WorkerResult::Ballast(_)
             | WorkerResult::ControlStored(_)
             | WorkerResult::HistoryAnswered(_)
@@ -187,7 +191,7 @@ impl Core {
 
     /// A flush has returned: who waited for it is answered, and the next one may be put off for
     /// them.
-    fn on_flushed(&mut self, result: io::Result<LocalFlush>) {
+    fn on_flushed(&mut self, result: Flushed<S::Log>) {
         let now_micros = self.now_micros;
         let Some(shard) = &mut self.context.router.shard else {
             return;
@@ -203,13 +207,15 @@ impl Core {
     }
 
     /// The shard is recovered.
-    fn open(&mut self, opened: OpenedShard) {
+    fn open(&mut self, opened: OpenedShard<S::Log>) {
         let counters = self.context.counters.of(self.context.router.core);
         counters.ready.store(1, Relaxed);
         let covered = (opened.through, opened.shard.log().appended());
         let now = self.now();
-        self.checkpointer.open(opened.checkpoints, covered, now);
-        self.retention.open(opened.base);
+        if let Some(states) = opened.states {
+            self.checkpointer.open(states.checkpoints, covered, now);
+            self.retention.open(states.base);
+        }
         self.context.router.shard = Some(opened.shard);
         control::acquaint_shard(&mut self.context);
         self.look_for_directory();
@@ -288,7 +294,7 @@ impl Core {
         }
         // No thread may write when the log is closed, and nobody waits for what they do.
         self.throttle.hurry_for(Duration::ZERO);
-        self.workers.join();
+        self.system.join();
         match self.context.router.shard.take() {
             None => Ok(()),
             Some(shard) => shard.into_log().close().map_err(io::Error::other),
@@ -298,7 +304,7 @@ impl Core {
     fn checkpoint_due(&mut self) -> bool {
         let now = self.now();
         let checkpoint_bytes = self.config.background.upkeep.checkpoint_bytes;
-        let due = |shard: &mut LocalShard| {
+        let due = |shard: &mut Shard<S::Log>| {
             self.checkpointer
                 .finish_due(shard, (now, checkpoint_bytes), &mut self.jobs)
         };

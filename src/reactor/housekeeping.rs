@@ -3,7 +3,7 @@
 
 use super::connection::{Closing, Overdue, Session};
 use super::event_loop::{Core, MetricsClock};
-use super::poller::Token;
+use super::system::System;
 use crate::api::{ApiError, encode};
 use crate::front::http::RequestMeta;
 use crate::front::ws::GOING_AWAY;
@@ -16,15 +16,11 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How often connections are looked at for being overdue, in ticks.
 const SWEEP_TICKS: u64 = 20;
 
-impl Core {
+impl<S: System> Core<S> {
     pub(crate) fn tick(&mut self) {
-        super::sockets::acknowledge(&self.timer);
+        self.system.acknowledge_tick();
         self.ticks += 1;
-        if std::mem::take(&mut self.listener_paused)
-            && let Some(listener) = &self.listener
-        {
-            self.listener_paused = self.poller.add(listener, Token::Listener).is_err();
-        }
+        self.system.resume_accepting();
         if self.context.counters.is_stopping() && self.stopping_ms.is_none() {
             self.begin_stop();
         }
@@ -140,9 +136,7 @@ impl Core {
     /// Stops accepting; every connection ends when what it is owed is sent.
     pub(crate) fn begin_stop(&mut self) {
         self.stopping_ms = Some(self.now_ms);
-        if let Some(listener) = self.listener.take() {
-            self.poller.remove(&listener);
-        }
+        self.system.stop_accepting();
         for index in self.connections.indexes() {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;

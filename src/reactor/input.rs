@@ -2,31 +2,26 @@
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
-use super::poller::Token;
 use super::prefetch::PrefetchIds;
+use super::system::{Socket as _, System, would_block};
 use crate::api::ApiError;
 use crate::front::http::{self, Client, Next, RequestMeta};
 use crate::front::ws::{After, WebSocket};
 use crate::limits;
-use crate::log::LocalLog;
+use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::subscribe::Subscriber;
 use crate::shard::Exhausted;
 use crate::shard::{Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
-use rustix::net::{RecvFlags, SendFlags};
-use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
 use zeroize::Zeroize as _;
 
-impl Core {
+impl<S: System> Core<S> {
     pub(crate) fn accept(&mut self) {
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
-            let Some(listener) = &self.listener else {
-                return;
-            };
-            let socket = match super::sockets::accept(listener) {
+            let socket = match self.system.accept() {
                 Ok(Some(socket)) => socket,
                 Ok(None) => return,
                 Err(error) => {
@@ -41,8 +36,7 @@ impl Core {
                         ));
                     }
                     // The listener would go on being ready; the next tick looks again.
-                    self.poller.remove(listener);
-                    self.listener_paused = true;
+                    self.system.pause_accepting();
                     return;
                 }
             };
@@ -51,7 +45,7 @@ impl Core {
     }
 
     /// Takes a connection in, or tells it why there is no room for it.
-    fn admit(&mut self, socket: TcpStream) {
+    fn admit(&mut self, socket: S::Socket) {
         let limit = self.connections_max();
         let beyond = self
             .context
@@ -67,8 +61,8 @@ impl Core {
         let Some((index, generation)) = self.connections.reserve() else {
             return;
         };
-        let token = Token::Connection { index, generation };
-        if self.poller.add(&socket, token).is_err() {
+        let watched = self.system.watch(&socket, (index, generation));
+        if watched.is_err() {
             self.connections.release(index);
             return;
         }
@@ -114,9 +108,9 @@ impl Core {
     }
 
     /// Counts a connection for its address. Why it is refused, where the address has too many.
-    fn count_address(&self, connection: &mut Connection) -> Option<ApiError> {
+    fn count_address(&self, connection: &mut Connection<S::Socket>) -> Option<ApiError> {
         // Of a client that is gone again there is no address.
-        let address = connection.socket.peer_addr().ok()?.ip();
+        let address = connection.socket.address()?;
         let limit = self.context.tenants.runtime.max_connections_per_address;
         match self.context.counters.connected.add(address, limit) {
             Ok(()) => {
@@ -128,10 +122,10 @@ impl Core {
     }
 
     /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
-    fn refuse(&self, socket: &TcpStream, error: &ApiError) {
+    fn refuse(&self, socket: &S::Socket, error: &ApiError) {
         let mut answer = Vec::new();
         self.writer.error(&mut answer, RequestMeta::CLOSING, error);
-        match rustix::net::send(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        match socket.send(&answer) {
             // Whether it was heard can't be waited for.
             Ok(_) | Err(_) => {}
         }
@@ -241,17 +235,16 @@ impl Core {
         self.queue_write(index);
     }
 
-    pub(crate) fn receive(&mut self, connection: &mut Connection) {
-        let received =
-            rustix::net::recv(&connection.socket, &mut *self.received, RecvFlags::DONTWAIT);
+    pub(crate) fn receive(&mut self, connection: &mut Connection<S::Socket>) {
+        let received = connection.socket.receive(&mut self.received);
         let count = match received {
-            Ok((0, _)) => {
+            Ok(0) => {
                 connection.readable = false;
                 connection.ended = true;
                 return;
             }
-            Ok((count, _)) => count,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+            Ok(count) => count,
+            Err(error) if would_block(&error) => {
                 connection.readable = false;
                 return;
             }
@@ -284,7 +277,7 @@ impl Core {
     }
 
     /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is dropped.
-    pub(crate) fn discard(&mut self, connection: &mut Connection, count: usize) {
+    pub(crate) fn discard(&mut self, connection: &mut Connection<S::Socket>, count: usize) {
         if let Session::WebSocket(websocket) = &mut connection.session {
             websocket
                 .reader
@@ -294,7 +287,7 @@ impl Core {
     }
 
     /// Works on the requests or messages that are whole.
-    pub(crate) fn work(&mut self, index: u32, connection: &mut Connection) {
+    pub(crate) fn work(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         if connection.closing == Closing::Open {
             match &connection.session {
                 Session::Http(_) => self.work_http(index, connection),
@@ -313,7 +306,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn work_http(&mut self, index: u32, connection: &mut Connection) {
+    pub(crate) fn work_http(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         let generation = connection.generation;
         if std::mem::take(&mut connection.starved) {
             // The wait was ours: the client's time begins anew.
@@ -373,7 +366,12 @@ impl Core {
         connection.starved = true;
     }
 
-    pub(crate) fn upgrade(&mut self, index: u32, connection: &mut Connection, metrics: bool) {
+    pub(crate) fn upgrade(
+        &mut self,
+        index: u32,
+        connection: &mut Connection<S::Socket>,
+        metrics: bool,
+    ) {
         let Session::Http(reader) = &mut connection.session else {
             return;
         };
@@ -389,7 +387,7 @@ impl Core {
         self.work_websocket(index, connection);
     }
 
-    pub(crate) fn work_websocket(&mut self, index: u32, connection: &mut Connection) {
+    pub(crate) fn work_websocket(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         let Session::WebSocket(websocket) = &mut connection.session else {
             return;
         };
@@ -404,7 +402,7 @@ impl Core {
 }
 
 /// A shard of so many entities that looking ahead pays.
-fn with_many_entities(shard: &mut Option<Shard<LocalLog>>) -> Option<&mut Shard<LocalLog>> {
+fn with_many_entities<L: Log>(shard: &mut Option<Shard<L>>) -> Option<&mut Shard<L>> {
     let shard = shard.as_mut()?;
     (shard.engine().entities() >= limits::PREFETCH_ENTITIES_MIN).then_some(shard)
 }

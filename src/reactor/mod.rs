@@ -6,6 +6,8 @@
 //! | `input`, `output` | bytes from and to connections |
 //! | `delivery` | messages, replies and changes for this core's connections |
 //! | `connection`, `slots` | a connection, and where a core's connections are |
+//! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
+//! | `kernel` | the same by the operating system |
 //! | `poller`, `sockets` | readiness, and the few system calls behind it |
 //! | `idle` | when a core sleeps and when it flushes: one pure policy |
 //! | `prefetch` | which entities the requests at hand will ask for |
@@ -23,13 +25,15 @@ pub(crate) mod delivery;
 pub(crate) mod event_loop;
 mod helpers;
 pub(crate) mod housekeeping;
-mod idle;
+pub(crate) mod idle;
 pub(crate) mod input;
+pub(crate) mod kernel;
 pub(crate) mod output;
 pub(crate) mod poller;
 pub(crate) mod prefetch;
 pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;
+pub(crate) mod system;
 pub(crate) mod watchdog;
 mod workers;

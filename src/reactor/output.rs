@@ -2,17 +2,17 @@
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
+use super::system::{Socket as _, System, would_block};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
 use crate::front::ws::{SLOW_READER, TRY_AGAIN_LATER};
 use crate::service::subscribe::Subscriber;
 use crate::shard::Message;
 use crate::subscribe::ChangeBatch;
-use rustix::net::SendFlags;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-impl Core {
+impl<S: System> Core<S> {
     pub(crate) fn publish_changes(&mut self, changes: &CollectedChanges) {
         for batch in &changes.batches {
             for &core in &changes.cores {
@@ -82,7 +82,7 @@ impl Core {
         reuse(&mut self.to_write, to_write);
     }
 
-    pub(crate) fn write(&mut self, index: u32, connection: &mut Connection) {
+    pub(crate) fn write(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         while connection.writable && connection.closing != Closing::Now {
             let (bytes, is_http) = connection.next_bytes();
             if bytes.is_empty() {
@@ -92,17 +92,13 @@ impl Core {
                 continue;
             }
             let wanted = bytes.len();
-            match rustix::net::send(
-                &connection.socket,
-                bytes,
-                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            ) {
+            match connection.socket.send(bytes) {
                 Ok(count) => {
                     connection.sent_ms = self.now_ms;
                     connection.writable = count == wanted;
                     connection.advance(is_http, count);
                 }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                Err(error) if would_block(&error) => {
                     connection.writable = false;
                 }
                 Err(_) => connection.closing = Closing::Now,
@@ -118,7 +114,7 @@ impl Core {
     }
 
     /// Lets a listing go on that waited for the socket. True where there is something to write again.
-    pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection) -> bool {
+    pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection<S::Socket>) -> bool {
         if connection.answers.waiting() == 0 {
             return false;
         }
@@ -138,7 +134,7 @@ impl Core {
         !connection.answers.sendable().is_empty()
     }
 
-    pub(crate) fn end(&mut self, index: u32, mut connection: Connection) {
+    pub(crate) fn end(&mut self, index: u32, mut connection: Connection<S::Socket>) {
         let counters = self.context.counters.of(self.context.router.core);
         counters.connections.fetch_sub(1, Relaxed);
         if let Some(address) = connection.address {
@@ -152,7 +148,7 @@ impl Core {
             };
             websocket.leave(&mut self.context, subscriber);
         }
-        self.poller.remove(&connection.socket);
+        self.system.forget(&connection.socket);
         self.connections.release(index);
     }
 }

@@ -12,6 +12,7 @@
 
 use crate::background::job::{Job, Lane, ResultSender, WorkerResult};
 use crate::background::throttle::{lower_priority, unpin};
+use crate::log::Log;
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -22,25 +23,23 @@ use std::thread::JoinHandle;
 
 /// Jobs of one lane that may be in flight: one runs while its successor waits.
 const JOBS_PER_LANE_MAX: usize = 2;
-/// Results that may wait: those of all lanes, and of the thread that flushes.
-const RESULTS_MAX: usize = Lane::COUNT * JOBS_PER_LANE_MAX + 1;
+/// Results that may wait: those of all lanes.
+const RESULTS_MAX: usize = Lane::COUNT * JOBS_PER_LANE_MAX;
 
 /// See the module.
-#[derive(Debug)]
-pub(crate) struct Workers {
+pub(crate) struct Workers<L: Log> {
     core: u16,
-    results: Arc<ArrayQueue<WorkerResult>>,
-    sender: ResultSender,
-    threads: [Option<Worker>; Lane::COUNT],
+    results: Arc<ArrayQueue<WorkerResult<L>>>,
+    sender: ResultSender<L>,
+    threads: [Option<Worker<L>>; Lane::COUNT],
 }
 
-#[derive(Debug)]
-struct Worker {
-    jobs: Sender<Job>,
+struct Worker<L: Log> {
+    jobs: Sender<Job<L>>,
     thread: JoinHandle<()>,
 }
 
-impl Workers {
+impl<L: Log> Workers<L> {
     /// None runs yet. `waker`: of the core, which a result wakes.
     pub(crate) fn new(core: u16, waker: Waker) -> Self {
         let results = Arc::new(ArrayQueue::new(RESULTS_MAX));
@@ -48,20 +47,15 @@ impl Workers {
             core,
             sender: ResultSender::new(Arc::clone(&results), waker),
             results,
-            threads: Default::default(),
+            threads: [const { None }; Lane::COUNT],
         }
-    }
-
-    /// Where another thread of this core leaves its results.
-    pub(crate) fn sender(&self) -> ResultSender {
-        self.sender.clone()
     }
 
     /// Hands a job to its lane's thread.
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub(crate) fn run(&mut self, job: Job) -> io::Result<()> {
+    pub(crate) fn run(&mut self, job: Job<L>) -> io::Result<()> {
         let lane = job.lane;
         let place = &mut self.threads[lane as usize];
         let worker = match place {
@@ -76,7 +70,7 @@ impl Workers {
     }
 
     /// The oldest result.
-    pub(crate) fn take(&self) -> Option<WorkerResult> {
+    pub(crate) fn take(&self) -> Option<WorkerResult<L>> {
         self.results.pop()
     }
 
@@ -102,8 +96,8 @@ impl Workers {
     }
 }
 
-impl Worker {
-    fn start((lane, core): (Lane, u16), results: ResultSender) -> io::Result<Self> {
+impl<L: Log> Worker<L> {
+    fn start((lane, core): (Lane, u16), results: ResultSender<L>) -> io::Result<Self> {
         let (jobs, received) = channel();
         let thread = std::thread::Builder::new().name(format!("{}-{core}", lane.name()));
         let thread = thread.spawn(move || work(lane, &received, &results))?;
@@ -111,7 +105,7 @@ impl Worker {
     }
 }
 
-fn work(lane: Lane, jobs: &Receiver<Job>, results: &ResultSender) {
+fn work<L: Log>(lane: Lane, jobs: &Receiver<Job<L>>, results: &ResultSender<L>) {
     unpin();
     if lane.gives_way() {
         lower_priority();
@@ -127,6 +121,7 @@ fn work(lane: Lane, jobs: &Receiver<Job>, results: &ResultSender) {
 mod tests {
     use super::*;
     use crate::background::job::Jobs;
+    use crate::log::MemoryLog;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::task::Wake;
 
@@ -139,12 +134,12 @@ mod tests {
         }
     }
 
-    fn workers() -> (Workers, Arc<Wakes>) {
+    fn workers() -> (Workers<MemoryLog>, Arc<Wakes>) {
         let wakes = Arc::new(Wakes::default());
         (Workers::new(3, Waker::from(Arc::clone(&wakes))), wakes)
     }
 
-    fn run(workers: &mut Workers, lane: Lane, job: impl FnOnce() + Send + 'static) {
+    fn run(workers: &mut Workers<MemoryLog>, lane: Lane, job: impl FnOnce() + Send + 'static) {
         let mut jobs = Jobs::default();
         jobs.push(lane, move || {
             job();

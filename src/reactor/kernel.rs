@@ -1,0 +1,149 @@
+//! The operating system, as a core uses it: an epoll, a listening socket, a timer, clocks and
+//! helper threads.
+
+use super::idle::Sleep;
+use super::poller::{Poller, Ready, Token};
+use super::sockets;
+use super::system::{Socket, System};
+use super::workers::Workers;
+use crate::background::job::{Job, Lane, WorkerResult};
+use crate::clock::{self, Monotonic};
+use crate::limits::TICK_MS;
+use crate::log::LocalLog;
+use crate::model::Timestamp;
+use crate::shard::Inbox;
+use rustix::net::{RecvFlags, SendFlags};
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+
+/// See the module.
+pub(crate) struct Kernel {
+    poller: Poller,
+    timer: OwnedFd,
+    listener: Option<TcpListener>,
+    /// The listener is not polled.
+    is_paused: bool,
+    clock: Monotonic,
+    workers: Workers<LocalLog>,
+}
+
+impl Kernel {
+    /// For a core with this inbox, that accepts from this listener, which is non-blocking.
+    ///
+    /// # Errors
+    /// If the kernel gives no descriptors.
+    pub(crate) fn new(core: u16, inbox: &Inbox, listener: TcpListener) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let timer = sockets::timer(TICK_MS)?;
+        poller.add(&listener, Token::Listener)?;
+        poller.add(inbox.wake_descriptor(), Token::Wake)?;
+        poller.add(&timer, Token::Timer)?;
+        Ok(Self {
+            poller,
+            timer,
+            listener: Some(listener),
+            is_paused: false,
+            clock: Monotonic::start(),
+            workers: Workers::new(core, inbox.waker()),
+        })
+    }
+}
+
+impl System for Kernel {
+    type Log = LocalLog;
+    type Socket = TcpStream;
+
+    fn wall_clock(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        self.clock.micros()
+    }
+
+    fn wait(&mut self, ready: &mut Vec<Ready>, sleep: Sleep) -> io::Result<()> {
+        self.poller.poll(ready, sleep)
+    }
+
+    fn acknowledge_tick(&mut self) {
+        sockets::acknowledge(&self.timer);
+    }
+
+    fn accept(&mut self) -> io::Result<Option<TcpStream>> {
+        match &self.listener {
+            Some(listener) => sockets::accept(listener),
+            None => Ok(None),
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        if let Some(listener) = &self.listener {
+            self.poller.remove(listener);
+            self.is_paused = true;
+        }
+    }
+
+    fn resume_accepting(&mut self) {
+        if std::mem::take(&mut self.is_paused)
+            && let Some(listener) = &self.listener
+        {
+            self.is_paused = self.poller.add(listener, Token::Listener).is_err();
+        }
+    }
+
+    fn stop_accepting(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            self.poller.remove(&listener);
+        }
+    }
+
+    fn watch(&mut self, socket: &TcpStream, (index, generation): (u32, u32)) -> io::Result<()> {
+        let token = Token::Connection { index, generation };
+        self.poller.add(socket, token)
+    }
+
+    fn forget(&mut self, socket: &TcpStream) {
+        self.poller.remove(socket);
+    }
+
+    fn run(&mut self, job: Job<LocalLog>) -> io::Result<()> {
+        self.workers.run(job)
+    }
+
+    fn take_result(&mut self) -> Option<WorkerResult<LocalLog>> {
+        self.workers.take()
+    }
+
+    fn has_results(&self) -> bool {
+        self.workers.has_results()
+    }
+
+    fn abandon(&mut self, lane: Lane) {
+        self.workers.abandon(lane);
+    }
+
+    fn join(&mut self) {
+        self.workers.join();
+    }
+}
+
+impl Socket for TcpStream {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = rustix::net::recv(self, buffer, RecvFlags::DONTWAIT)?;
+        Ok(count)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::send(self, bytes, flags)?)
+    }
+
+    fn shut_down(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.peer_addr().ok().map(|address| address.ip())
+    }
+}

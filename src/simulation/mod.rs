@@ -1,0 +1,91 @@
+//! The whole server under a seed: the event loops of several cores, with sockets, clocks, helper
+//! threads and logs replaced.
+//!
+//! ```text
+//! clients ─bytes─ network ─bytes─ Core<SimulatedSystem> × n ─ shards over MemoryLog ─ MemoryDisk
+//!    │                                 │ mailboxes, jobs                                │
+//!    └──────── every answer and push ──┴──▶ model ◀── what the disks hold ──────────────┘
+//! ```
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `world` | the schedule: which core, job, client or clock moves next |
+//! | `system` | what a core sees of the world |
+//! | `network` | sockets in memory |
+//! | `http_client`, `watcher` | clients that come, go and stall, and check what they are told |
+//! | `model` | what may be said, given what the disks hold |
+//!
+//! Everything between a client's bytes and a disk is the server's own code: HTTP, WebSocket, calls,
+//! mailboxes, shards, group commit, subscriptions. One thread moves it all, so a seed gives the
+//! same run each time.
+//!
+//! It leaves out: checkpoints, retention and history, which read files; the control plane, tokens
+//! and connectors; the wake-ups between sleeping cores; an orderly stop.
+//!
+//! `FLUX_SIMULATION_SEED=7 cargo test --lib simulation::` runs one seed.
+
+mod http_client;
+mod model;
+mod network;
+mod system;
+mod watcher;
+mod world;
+
+use crate::model::Durability;
+use world::{Scenario, World};
+
+/// Steps between two crashes.
+const STEPS: u32 = 3000;
+/// Crashes of a run.
+const CRASHES: u32 = 3;
+/// Seeds of a test.
+const SEEDS: u64 = 24;
+
+fn run(seed: u64) -> u64 {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let scenario = Scenario {
+        cores: random.u16(1..=3),
+        durability: if random.u32(..4) == 0 {
+            Durability::Async
+        } else {
+            Durability::Sync
+        },
+        flush_faults_permille: [0, 0, 3, 20][random.usize(..4)],
+        segment_faults_permille: [0, 0, 300][random.usize(..3)],
+        jobs_percent: [1, 5, 30][random.usize(..3)],
+    };
+    let mut world = World::new(seed, scenario);
+    for _ in 0..CRASHES {
+        for _ in 0..random.u32(STEPS / 2..STEPS) {
+            world.step();
+        }
+        if random.bool() {
+            world.rest();
+        }
+        world.crash();
+    }
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.rest();
+    world.model.checks
+}
+
+fn run_and_say_the_seed(seed: u64) -> u64 {
+    let run = std::panic::catch_unwind(|| run(seed));
+    run.unwrap_or_else(|_| panic!("failed with FLUX_SIMULATION_SEED={seed}"))
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a setting of this test, not of the server"
+)]
+fn the_server_says_nothing_false_under_any_seed() {
+    if let Ok(seed) = std::env::var("FLUX_SIMULATION_SEED") {
+        run_and_say_the_seed(seed.parse().expect("a number"));
+        return;
+    }
+    let checks: u64 = (0..SEEDS).map(run_and_say_the_seed).sum();
+    assert!(checks > SEEDS * 100, "it did something: {checks}");
+}
