@@ -1,4 +1,5 @@
-//! One client's connection: its socket, what is being read, what is owed, and when it was last heard of.
+//! One client's connection: its socket, what is being read, what is owed, and when it was last
+//! heard of.
 
 use super::system::Socket;
 use crate::front::http::Answers;
@@ -24,8 +25,9 @@ pub(crate) enum Closing {
     Open,
     /// It ends when what is owed is sent. Nothing more is read from it.
     AfterSending,
-    /// Everything is sent and our side is shut down; what still arrives is discarded until the client's side ends,
-    /// so that a reset does not destroy the last answer on its way (RFC 9112 §9.6).
+    /// Everything is sent and our side is shut down; what still arrives is discarded until the
+    /// client's side ends, so that a reset does not destroy the last answer on its way (RFC 9112
+    /// §9.6).
     Lingering,
     /// To be dropped now.
     Now,
@@ -52,7 +54,8 @@ pub(crate) struct Connection<T> {
     pub(crate) readable: bool,
     /// The kernel took all that we gave it.
     pub(crate) writable: bool,
-    /// The kernel has said that the client's side is shut down; the end comes after the bytes before it.
+    /// The kernel has said that the client's side is shut down; the end comes after the bytes
+    /// before it.
     pub(crate) hung_up: bool,
     /// The end of the client's side was read.
     pub(crate) ended: bool,
@@ -85,7 +88,8 @@ pub(crate) enum Overdue {
     Head,
     /// A request's body did not arrive in time.
     Body,
-    /// No request for long, no progress in closing, or nothing taken of what is owed: close without a word.
+    /// No request for long, no progress in closing, or nothing taken of what is owed: close without
+    /// a word.
     Silent,
 }
 
@@ -141,7 +145,8 @@ impl<T: Socket> Connection<T> {
         }
     }
 
-    /// Once all is sent on a connection that closes: shuts down our side, and lingers for the client's.
+    /// Once all is sent on a connection that closes: shuts down our side, and lingers for the
+    /// client's.
     pub(crate) fn finish_closing(&mut self, now_ms: u64) {
         if self.closing != Closing::AfterSending || !self.owes_nothing() {
             return;
@@ -154,7 +159,8 @@ impl<T: Socket> Connection<T> {
         }
     }
 
-    /// The bytes to send next, and whether they are HTTP's: what is owed from before an upgrade goes first.
+    /// The bytes to send next, and whether they are HTTP's: what is owed from before an upgrade
+    /// goes first.
     pub(crate) fn next_bytes(&self) -> (&[u8], bool) {
         let http = self.answers.sendable();
         match &self.session {

@@ -1,5 +1,5 @@
-//! What other cores, the shard and the helpers have for this core's connections: messages, replies, changes, and the
-//! answers that commit points withheld.
+//! What other cores, the shard and the helpers have for this core's connections: messages, replies,
+//! changes, and the answers that commit points withheld.
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
@@ -67,7 +67,8 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Puts a durable change into force here, and tells every other core and the supervisor of connectors.
+    /// Puts a durable change into force here, and tells every other core and the supervisor of
+    /// connectors.
     pub(crate) fn put_into_force(&mut self, change: &Arc<Change>) {
         control::apply(&mut self.context, change);
         let router = &mut self.context.router;
@@ -84,8 +85,8 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld. True where some went to
-    /// other cores.
+    /// Sends out what the shard may show by now: replies, changes, and answers that were withheld.
+    /// True where some went to other cores.
     pub(crate) fn release(&mut self) -> bool {
         self.write_out();
         let Some(shard) = &mut self.context.router.shard else {
@@ -120,7 +121,8 @@ impl<S: System> Core<S> {
             self.queue_write(index);
         }
         reuse(&mut self.gated, gated);
-        // After those who published: one answer delays the watchers less than many updates would delay it.
+        // After those who published: one answer delays the watchers less than many updates would
+        // delay it.
         for changes in &changes {
             self.publish_changes(changes);
         }

@@ -217,8 +217,8 @@ impl<S: System> Core<S> {
         Ok(())
     }
 
-    /// Begins and sends what is due, waits unless there is more to do, and takes a turn. `busy`, and what is returned:
-    /// there was something to do.
+    /// Begins and sends what is due, waits unless there is more to do, and takes a turn. `busy`,
+    /// and what is returned: there was something to do.
     ///
     /// # Errors
     /// If a helper thread panics, or the kernel refuses what can't be done without.

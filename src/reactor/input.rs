@@ -121,7 +121,8 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost nothing.
+    /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost
+    /// nothing.
     fn refuse(&self, socket: &S::Socket, error: &ApiError) {
         let mut answer = Vec::new();
         self.writer.error(&mut answer, RequestMeta::CLOSING, error);
@@ -254,8 +255,8 @@ impl<S: System> Core<S> {
                 return;
             }
         };
-        // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is no new edge where
-        // it was reported together with the last bytes.
+        // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is
+        // no new edge where it was reported together with the last bytes.
         connection.readable = count == self.received.len() || connection.hung_up;
         let idle = match &connection.session {
             Session::Http(reader) => reader.buffered() == 0,
@@ -276,7 +277,8 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is dropped.
+    /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is
+    /// dropped.
     pub(crate) fn discard(&mut self, connection: &mut Connection<S::Socket>, count: usize) {
         if let Session::WebSocket(websocket) = &mut connection.session {
             websocket

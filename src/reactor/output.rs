@@ -113,7 +113,8 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Lets a listing go on that waited for the socket. True where there is something to write again.
+    /// Lets a listing go on that waited for the socket. True where there is something to write
+    /// again.
     pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection<S::Socket>) -> bool {
         if connection.answers.waiting() == 0 {
             return false;
