@@ -1,5 +1,5 @@
-//! The only file that reads a clock. Everything else takes time as an argument, so that it runs under a test or a
-//! simulator with any time it likes.
+//! The only file that reads a clock. Everything else takes time as an argument, so that it runs
+//! under a test or a simulator with any time it likes.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the place the rule points to"
@@ -41,12 +41,12 @@ impl Monotonic {
     }
 }
 
-/// A change of the wall clock against the monotonic one that is worth a warning: more than that is a
-/// clock that was set, and not one that is slewed.
+/// A change of the wall clock against the monotonic one that is worth a warning: more than that is
+/// a clock that was set, and not one that is slewed.
 const STEP_MICROS_MIN: i64 = 60_000_000;
 
-/// Notices when the wall clock is set: it then goes further between two looks, or less far, than the
-/// monotonic clock. A machine that was suspended looks the same.
+/// Notices when the wall clock is set: it then goes further between two looks, or less far, than
+/// the monotonic clock. A machine that was suspended looks the same.
 #[derive(Debug, Default)]
 pub struct StepDetector {
     /// Of the last look.

@@ -1,7 +1,6 @@
 //! Flux: a persistent, shared, event-sourced world-state engine.
 //!
-//! Read the modules in the order of an event's path: `wire`, `api`, `shard`, `state`, `subscribe`, `server`.
-//! ARCHITECTURE.md has the map.
+//! ARCHITECTURE.md has the map, and the path of an event file by file.
 
 pub mod api;
 pub mod auth;

@@ -1,5 +1,5 @@
-//! What the server tells its operator: lines on stderr. Where stderr takes none (a full disk, a closed pipe), the
-//! server goes on without.
+//! What the server tells its operator: lines on stderr. Where stderr takes none (a full disk, a
+//! closed pipe), the server goes on without.
 
 use std::io::Write;
 

@@ -2,7 +2,8 @@
 
 use crate::model::Timestamp;
 
-/// A part of a listing: entities as JSON, with their ids so that parts of several shards can be merged.
+/// A part of a listing: entities as JSON, with their ids so that parts of several shards can be
+/// merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunk {
     /// The entities' JSON, each behind a comma.
@@ -11,7 +12,7 @@ pub struct Chunk {
     pub ids: String,
     /// For each entity, where its JSON and its id end.
     pub ends: Vec<(usize, usize)>,
-    /// True where nothing comes after this part.
+    /// True if nothing comes after this part.
     pub last: bool,
 }
 

@@ -1,11 +1,23 @@
-//! The engine of one shard: decide (may refuse) → append → apply (may not refuse) → match subscribers.
+//! The engine of one shard: decide (may refuse) → append → apply (may not refuse) → match
+//! subscribers.
 //!
-//! Plain and synchronous; the log is an argument, time is an argument. `apply` sees nothing but the record, so a
-//! replay of the log gives the state that is live: the simulation holds it to that.
+//! | file | job |
+//! | --- | --- |
+//! | `replay` | records of a log → the state of a shard |
+//! | `answers` | parts of listings, and namespace statistics |
+//! | `changes` | a change of an entity → encoded frames for its subscribers |
+//! | `system_entities` | entities that the server derives and does not log |
+//! | `recent_sources` | the sources that published lately |
 //!
-//! Every answer comes with its commit point: what must be durable before the answer may be seen, so that nothing seen
-//! can be unseen (API contract §10). That of an entity's state is its last event; that of an absence is the last
-//! deletion, since the engine does not remember what it deleted.
+//! Plain and synchronous; the log is an argument, time is an argument. `apply` sees nothing but the
+//! record, so a replay of the log gives the live state; the simulation tests that.
+//!
+//! Every answer has a commit point: what must be durable before the answer may be seen, so that
+//! nothing seen can be unseen (API contract §10). The commit point of an entity's state is its last
+//! event. The commit point of an absence is the last deletion, because the engine does not remember
+//! what it deleted.
+//!
+//! It must not know: sockets, JSON of requests, other cores, where the log is kept.
 
 mod answers;
 mod changes;
@@ -41,8 +53,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use system_entities::SystemEntities;
 
-/// Room for the entity with which a part of a listing reaches its size, where it is not a large one, and for each of a small
-/// page.
+/// Room for the entity with which a part of a listing reaches its size, where it is not a large
+/// one, and for each of a small page.
 const LIST_ENTITY_BYTES: usize = 1024;
 
 /// Stream and source of the tombstones that the delete calls make.
@@ -59,7 +71,8 @@ pub struct Engine {
     names_kept: BookkeepingView,
     /// What becomes that when the snapshot is installed.
     names_freezing: BookkeepingView,
-    /// The latest time of an event. Later events may have earlier times: they fall across namespaces.
+    /// The latest time of an event. Later events may have earlier times: they fall across
+    /// namespaces.
     latest_time: Timestamp,
     /// Sequence of the last event that removed an entity.
     last_delete: Sequence,
@@ -139,7 +152,7 @@ impl Snapshot {
     }
 }
 
-/// Records of which it is known how many there are.
+/// Records whose number is known before they are read.
 struct Records<I> {
     records: I,
     len: usize,
@@ -242,8 +255,8 @@ impl Engine {
         &self.names
     }
 
-    /// Takes over an entity of an earlier generation, when the number of shards has changed. Its namespace is counted by
-    /// itself.
+    /// Takes over an entity of an earlier generation, when the number of shards has changed. Its
+    /// namespace is counted by itself.
     ///
     /// # Errors
     /// Where a layer is damaged.
@@ -251,8 +264,8 @@ impl Engine {
         self.state.install(entity)
     }
 
-    /// Takes over what an engine of an earlier generation knew beside its entities. `events`: those of its events
-    /// that count here.
+    /// Takes over what an engine of an earlier generation knew beside its entities. `events`: those
+    /// of its events that count here.
     pub fn inherit(&mut self, meta: &CheckpointMeta, events: u64) {
         self.latest_time = self
             .latest_time
@@ -261,8 +274,8 @@ impl Engine {
         self.events += events;
     }
 
-    /// Applies a record of the log at start. `shard` of `shards`: events that another shard owns by now are
-    /// passed over.
+    /// Applies a record of the log at start. `shard` of `shards`: events that another shard owns by
+    /// now are passed over.
     ///
     /// # Errors
     /// Where the record holds no event, or the layer that may hold its entity is damaged.
@@ -287,7 +300,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Applies a record of the log that holds an entity, at start. `shard` of `shards` as for [`Engine::replay`].
+    /// Applies a record of the log that holds an entity, at start. `shard` of `shards` as for
+    /// [`Engine::replay`].
     ///
     /// # Errors
     /// Where the record holds no entity, or the layer that may hold an older form of it is damaged.
@@ -384,7 +398,8 @@ impl Engine {
         }
     }
 
-    /// Deletes an entity by a tombstone event with this id. `Ok(None)` where there is nothing to delete.
+    /// Deletes an entity by a tombstone event with this id. `Ok(None)` where there is nothing to
+    /// delete.
     ///
     /// # Errors
     /// [`AppendRejection`], where nothing changed.
@@ -417,8 +432,8 @@ impl Engine {
         appended.map(Some)
     }
 
-    /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written where there is no such
-    /// entity) and the commit point of the answer.
+    /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written where there is
+    /// no such entity) and the commit point of the answer.
     ///
     /// # Errors
     /// Where the layer that may hold it is damaged.
@@ -444,8 +459,8 @@ impl Engine {
         })
     }
 
-    /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one request can't keep the
-    /// core from the others.
+    /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one
+    /// request can't keep the core from the others.
     ///
     /// # Errors
     /// Where a layer is damaged.
@@ -512,7 +527,8 @@ impl Engine {
         AppendRejection::StateDamaged
     }
 
-    /// What was found to be damaged since the last call: the state has to be made anew from the log.
+    /// What was found to be damaged since the last call: the state has to be made anew from the
+    /// log.
     pub fn take_damage(&mut self) -> Option<LayerError> {
         self.damage.take()
     }
@@ -537,7 +553,8 @@ impl Engine {
         self.state.len()
     }
 
-    /// Says how many events there were so far, where replaying counted those that are not its own to count.
+    /// Sets the number of events so far. Replaying an earlier generation counts events of other
+    /// shards too.
     pub(super) fn correct_events(&mut self, events: u64) {
         self.events = events;
     }
@@ -552,8 +569,8 @@ impl Engine {
         self.lost = self.lost.saturating_add(events);
     }
 
-    /// Events that a repair of the log gave up, in what was replayed. Each may have been another shard's, where the
-    /// log is older than the number of shards.
+    /// Events that a repair of the log gave up, in what was replayed. Each may have been another
+    /// shard's, where the log is older than the number of shards.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -586,7 +603,8 @@ impl Engine {
         self.kept.set((id, properties), now, &mut self.subscribers)
     }
 
-    /// The changes of what the server keeps itself, since the last call, that anybody subscribed to.
+    /// The changes of what the server keeps itself, since the last call, that anybody subscribed
+    /// to.
     pub fn take_system_changes(&mut self) -> Option<CollectedChanges> {
         self.kept.take_changes()
     }

@@ -4,10 +4,12 @@ use crate::limits::ACTIVE_SOURCES_MAX;
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher as _};
 
-/// Hashes of distinct sources. All shards hash alike, so that one source of several shards counts once.
+/// Hashes of distinct sources. All shards hash alike, so that one source of several shards counts
+/// once.
 pub type SourceHashes = HashSet<u64, BuildHasherDefault<DefaultHasher>>;
 
-/// See the module. Costs a comparison for each event of the same source as the event before, else a hash.
+/// See the module. Costs a comparison for each event of the same source as the event before, else a
+/// hash.
 #[derive(Debug, Default)]
 pub(super) struct RecentSources {
     hashes: SourceHashes,

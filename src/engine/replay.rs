@@ -32,8 +32,8 @@ pub enum ReplayFault {
     Layer(#[from] LayerError),
 }
 
-/// Applies one record to `engine`; events that another of `shards` shards owns are passed over, and so are gaps,
-/// which are counted.
+/// Applies one record to `engine`; events that another of `shards` shards owns are passed over, and
+/// so are gaps, which are counted.
 ///
 /// # Errors
 /// [`ReplayFault`].
@@ -61,9 +61,11 @@ pub fn replay_record(
     })
 }
 
-/// Records that are applied together, so that the cache misses of looking up their entities overlap.
+/// Records that are applied together, so that the cache misses of looking up their entities
+/// overlap.
 ///
-/// The log hands out records one by one and takes them back, so they are copied: a fraction of what is gained.
+/// The log hands out records one by one and takes them back, so they are copied: a fraction of what
+/// is gained.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,

@@ -1,7 +1,8 @@
-//! Entities that the server keeps itself: derived from everything else, so they are in no log and no checkpoint.
+//! Entities that the server keeps itself: derived from everything else, so they are in no log and
+//! no checkpoint.
 //!
-//! They are read, listed and watched like all others. What they say is durable before they say it, so that they need no
-//! gate.
+//! They are read, listed and watched like all others. What they say is durable before they say it,
+//! so that they need no gate.
 
 use super::changes::{ChangeCollector, CollectedChanges};
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, is_reserved};
@@ -56,12 +57,12 @@ impl SystemEntities {
         Ok(())
     }
 
-    /// One of them.
+    /// A system entity by its id.
     pub(super) fn get(&self, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
         self.state.get(id)
     }
 
-    /// Those that match together with `others`, ascending.
+    /// The system entities that match, merged with `others`, ascending.
     pub(super) fn merged<'s, 'q>(
         &'s self,
         query: &Query<'q>,
@@ -89,7 +90,8 @@ impl<'s> Iterator for Merged<'s, '_> {
     type Item = Result<Entity<'s>, LayerError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // Mostly there are none, or they are passed: the others are then handed on without a look at them.
+        // Mostly there are none, or they are passed: the others are then handed on without a look
+        // at them.
         let Some(kept) = self.kept.peek() else {
             return self.others.next();
         };

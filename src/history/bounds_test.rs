@@ -1,4 +1,5 @@
-//! What one request may cost, against a log without end: each bound is met at its number and told with it.
+//! What one request may cost, against a log without end: each bound is met at its number and told
+//! with it.
 
 use super::support::Endless;
 use super::{EntityAt, Generation, HistoryError, entity_at, events, list_at};

@@ -1,8 +1,8 @@
 //! One entity as it was at an earlier time.
 //!
-//! Its events are read newest first, from that time back to its beginning: a tombstone, an imported entity, a stored state,
-//! or the first event of all. Then they are applied in their order. The walk has to reach the beginning, since only from there
-//! `version` can be counted.
+//! Its events are read newest first, from that time back to its beginning: a tombstone, an imported
+//! entity, a stored state, or the first event of all. Then they are applied in their order. The
+//! walk has to reach the beginning, since only from there `version` can be counted.
 
 use super::event_buffer::EventBuffer;
 use super::source::{base_at, refuse_removed};

@@ -18,12 +18,14 @@ struct Entry {
     sequence: Sequence,
     time: Timestamp,
     kind: u8,
-    /// Where its payload begins; it ends where that of the entry before it on the pile, or the buffer, ends.
+    /// Where its payload begins; it ends where that of the entry before it on the pile, or the
+    /// buffer, ends.
     start: usize,
 }
 
 impl EventBuffer {
-    /// Puts an event on the pile. False where it would hold more than [`HISTORY_EVENT_BYTES_MAX`], and does not.
+    /// Puts an event on the pile. False where it would hold more than [`HISTORY_EVENT_BYTES_MAX`],
+    /// and does not.
     pub(super) fn push(&mut self, record: &Record<'_>) -> bool {
         let start = self.bytes.len();
         if start + record.payload.len() > HISTORY_EVENT_BYTES_MAX {

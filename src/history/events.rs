@@ -1,11 +1,13 @@
 //! A page of stored events, newest first.
 //!
-//! A namespace's events lie in one log of each generation, and those of a newer generation all come later, so a page
-//! is read from one log after the other, by the log's index. Sequences never change: the next page begins before the
-//! last event of this one, whatever was restarted or resharded meanwhile.
+//! A namespace's events lie in one log of each generation, and those of a newer generation all come
+//! later, so a page is read from one log after the other, by the log's index. Sequences never
+//! change: the next page begins before the last event of this one, whatever was restarted or
+//! resharded meanwhile.
 //!
-//! Where retention removed events, whoever asks for what may have been among them is told so instead of being shown
-//! the rest: with `since`, `until` or `before` below the horizon at once, without them when the last page is behind.
+//! Where retention removed events, whoever asks for what may have been among them is told so
+//! instead of being shown the rest: with `since`, `until` or `before` below the horizon at once,
+//! without them when the last page is behind.
 
 use super::source::{after, removed_of};
 use super::{Base, Generation, HistoryError, PastLog, decode, key};
@@ -101,7 +103,8 @@ impl<'q> Scope<'q> {
     }
 }
 
-/// Refuses a query that reaches to what was removed. What was accepted at the horizon's own time may be among it.
+/// Refuses a query that reaches to what was removed. What was accepted at the horizon's own time
+/// may be among it.
 fn refuse_below(horizon: Base, query: &EventsQuery) -> Result<(), HistoryError> {
     let reaches = |time: Option<Timestamp>| time.is_some_and(|time| time <= horizon.time);
     let behind = query

@@ -28,7 +28,8 @@ pub struct StoredStates {
     pub checkpoints: CheckpointView,
 }
 
-/// The base of a log, where it has one. One that is damaged is done without where the log tells everything itself.
+/// The base of a log, where it has one. One that is damaged is done without where the log tells
+/// everything itself.
 ///
 /// # Errors
 /// Where it can't be read, or is needed and damaged.
@@ -89,7 +90,8 @@ impl FileLog {
             if stop.load(Relaxed) {
                 Err(HistoryError::Stopped)
             } else if record.gap().is_some() {
-                // What a repair gave up on: there is nothing to show, and the state went on without it.
+                // What a repair gave up on: there is nothing to show, and the state went on without
+                // it.
                 Ok(ControlFlow::Continue(()))
             } else {
                 visit(record)

@@ -6,12 +6,12 @@
 //! | namespace    | entity id      |
 //! ```
 //!
-//! So an entity's events share one key, and a namespace's a range of keys. Ids without a namespace share the upper
-//! half 0. Keys may collide: whoever reads by them compares the ids.
+//! So an entity's events share one key, and a namespace's a range of keys. Ids without a namespace
+//! share the upper half 0. Keys may collide: whoever reads by them compares the ids.
 //!
-//! Keys lie in index files, which are rebuilt where they were made in another way; another hash would cost that and
-//! another [`KEY_SCHEME`], no more. It is computed for every event that is appended, which is why it takes eight bytes at a
-//! time.
+//! Keys lie in index files, which are rebuilt where they were made in another way; another hash
+//! would cost that and another [`KEY_SCHEME`], no more. It is computed for every event that is
+//! appended, which is why it takes eight bytes at a time.
 
 use crate::model::{StoredChange, namespace_bytes_of};
 use std::ops::RangeInclusive;
@@ -46,7 +46,8 @@ fn namespace_part(namespace: &[u8]) -> u64 {
     hash(namespace) & !LOWER
 }
 
-/// Eight bytes at a time, each multiplied to 128 bits and folded: every bit of the input reaches both halves.
+/// Eight bytes at a time, each multiplied to 128 bits and folded: every bit of the input reaches
+/// both halves.
 fn hash(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let fold = |value: u64| {

@@ -6,13 +6,14 @@
 //!                          base ── events of generation 2 ── events of generation 3 ──▶ a state
 //! ```
 //!
-//! For each log of the newest generation the newest stored state is taken that is not too new, and the events since are
-//! applied to it. A log without one goes on in the generation before: the same ids lie there in other logs, and each
-//! of those gives a state to which the newer events of its ids are applied. The page is what comes first of all these
-//! states, which are made one after the other, so that only one of them is in memory.
+//! For each log of the newest generation the newest stored state is taken that is not too new, and
+//! the events since are applied to it. A log without one goes on in the generation before: the same
+//! ids lie there in other logs, and each of those gives a state to which the newer events of its
+//! ids are applied. The page is what comes first of all these states, which are made one after the
+//! other, so that only one of them is in memory.
 //!
-//! Within a namespace the index finds the events, newest first; they are piled up and applied in their order. Without
-//! one, or where the pile grows too high, the log is read from the base on.
+//! Within a namespace the index finds the events, newest first; they are piled up and applied in
+//! their order. Without one, or where the pile grows too high, the log is read from the base on.
 
 use super::event_buffer::EventBuffer;
 use super::page::Page;
@@ -37,8 +38,8 @@ pub struct EntitiesPage {
     pub next: Option<Box<str>>,
 }
 
-/// The page that `query` asks for, of the state at `at`; events accepted at exactly that time count. `generations`:
-/// newest first. Blocks.
+/// The page that `query` asks for, of the state at `at`; events accepted at exactly that time
+/// count. `generations`: newest first. Blocks.
 ///
 /// # Errors
 /// [`HistoryError`].
@@ -88,7 +89,7 @@ impl<L: PastLog> Piece<'_, L> {
 struct Path<'a, L> {
     /// What has to be applied to that state, newest first.
     pieces: Vec<Piece<'a, L>>,
-    /// The ids that this way is about: those that all of these hold.
+    /// The way concerns the ids that all of these shards hold.
     placed: Vec<Shards>,
 }
 
@@ -147,7 +148,8 @@ impl Listing<'_> {
             None => 0..=count - 1,
         };
         let everything = shards.clone().count();
-        // Shards that have nothing this early go on together, so that the older logs are read once for all of them.
+        // Shards that have nothing this early go on together, so that the older logs are read once
+        // for all of them.
         let mut silent: Vec<u16> = Vec::new();
         for shard in shards {
             let log = generation.log(shard);
@@ -248,7 +250,8 @@ impl Listing<'_> {
         })
     }
 
-    /// The events of a piece within a namespace, by the index. `None` where they are too large to keep.
+    /// The events of a piece within a namespace, by the index. `None` where they are too large to
+    /// keep.
     fn event_buffer<L: PastLog>(
         &mut self,
         namespace: &str,

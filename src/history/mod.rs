@@ -1,28 +1,29 @@
 //! The past: stored events, and the state as it was, read from logs on a helper thread.
 //!
 //! ```text
-//!   events      walk back by key ───────────────────────────────▶ a page of events, newest first
+//!   events      walk back by key ────────────────────────────▶ a page of events, newest first
 //!   entity_at   walk back by key to the entity's beginning ─┐
-//!   list_at     the events since a stored state            ─┴─▶ State::apply, oldest first ──▶ JSON
+//!   list_at     the events since a stored state             ─┴─▶ State::apply, oldest first ▶ JSON
 //! ```
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `source` | what is read: logs of all generations, and the states stored beside them |
 //! | `files` | the same, on the disk |
-//! | `archive` | a data directory, opened for one request after another |
+//! | `reader_cache` | a data directory, opened for one request after another |
 //! | `key` | under which key a log's index finds an event |
 //! | `events` | a page of events |
 //! | `entity` | one entity at an earlier time |
 //! | `list` | the entities at an earlier time |
-//! | `pile` | events read newest first, to be applied oldest first |
+//! | `event_buffer` | events read newest first, to be applied oldest first |
 //! | `page` | the first entities of several listings |
 //!
-//! The state at a time is what `State::apply`, the engine's own, makes of the events up to and including that time:
-//! there is no second set of rules. Times are those at which the server accepted the events.
+//! The state at a time is what `State::apply`, the engine's own, makes of the events up to and
+//! including that time: there is no second set of rules. Times are those at which the server
+//! accepted the events.
 //!
-//! Everything here is plain and synchronous; it blocks on cold files, so it never runs on a core. What one request may
-//! cost is bounded in `limits`.
+//! Everything here is plain and synchronous; it blocks on cold files, so it never runs on a core.
+//! What one request may cost is bounded in `limits`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(test)]
@@ -133,7 +134,8 @@ impl From<ReplayError<Self>> for HistoryError {
 }
 
 impl HistoryError {
-    /// What the client is told. A fault of ours is told in general terms; it belongs into the server's own messages.
+    /// What the client is told. A fault of ours is told in general terms; it belongs into the
+    /// server's own messages.
     pub fn answer(&self) -> ApiError {
         match *self {
             Self::Removed { from } => ApiError::HistoryRemoved { from },
@@ -155,12 +157,13 @@ impl HistoryError {
         }
     }
 
-    /// True where retention removed a file after it was looked for: with new readers there may be an answer.
+    /// True if retention removed a file after it was looked for: with new readers there may be
+    /// an answer.
     pub fn is_moved(&self) -> bool {
         matches!(self, Self::Storage(error) if matches!(**error, StorageError::Missing { .. }))
     }
 
-    /// True where the fault is in the server's storage and not in the request.
+    /// True if the fault is in the server's storage and not in the request.
     pub fn is_fault(&self) -> bool {
         match self {
             Self::Storage(_)

@@ -1,5 +1,6 @@
-//! Random histories of several generations, held against a model that keeps every event: what history says of each
-//! moment is what the events up to it make, whichever stored states it starts from.
+//! Random histories of several generations, held against a model that keeps every event: what
+//! history says of each moment is what the events up to it make, whichever stored states it starts
+//! from.
 
 use super::support::{IDS, Random, Stored, TestLog, World};
 use super::{

@@ -1,4 +1,5 @@
-//! The first entities of several listings, each ascending by id, without holding more than a page of them.
+//! The first entities of several listings, each ascending by id, without holding more than a page
+//! of them.
 
 use super::EntitiesPage;
 use crate::limits::PAGE_BYTES_MAX;

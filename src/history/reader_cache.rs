@@ -1,8 +1,9 @@
 //! The logs and stored states of a data directory, opened for one request after another.
 //!
-//! The newest generation's logs belong to their shards, which hand out readers of what they hold at the moment. The
-//! earlier generations belong to nobody: they are opened here. What was opened is kept for the next request; it is
-//! opened anew where retention has removed something of it meanwhile.
+//! The newest generation's logs belong to their shards, which hand out readers of what they hold at
+//! the moment. The earlier generations belong to nobody: they are opened here. What was opened is
+//! kept for the next request; it is opened anew where retention has removed something of it
+//! meanwhile.
 
 use super::files::{FileLog, LiveLog, base_of};
 use super::{
@@ -125,7 +126,8 @@ pub struct ReaderCache {
     bases: BTreeMap<u16, Option<Checkpoint>>,
     /// The logs of earlier generations, by generation and shard.
     sealed: BTreeMap<(u32, u16), Sealed>,
-    /// Layers that were found damaged. States that have one of them are not used, unless there is no way around.
+    /// Layers that were found damaged. States that have one of them are not used, unless there is
+    /// no way around.
     damaged: BTreeSet<Arc<Path>>,
 }
 
@@ -151,10 +153,12 @@ impl ReaderCache {
         }
     }
 
-    /// Answers a request. `live`: by shard, the logs of the newest generation that it concerns. Blocks.
+    /// Answers a request. `live`: by shard, the logs of the newest generation that it concerns.
+    /// Blocks.
     ///
     /// # Errors
-    /// [`HistoryError`]; [`HistoryError::is_moved`] where the request should be made anew, with new readers.
+    /// [`HistoryError`]; [`HistoryError::is_moved`] where the request should be made anew, with new
+    /// readers.
     pub fn tell(
         &mut self,
         asked: &HistoryQuery,
@@ -249,8 +253,8 @@ impl ReaderCache {
         Ok(FileLog::new(log.reader.clone(), stored, &self.stop))
     }
 
-    /// Leaves out the states with a damaged layer, since others or the log lead to the same. The earliest of a log
-    /// that retention shortened has no substitute.
+    /// Leaves out the states with a damaged layer, since others or the log lead to the same. The
+    /// earliest of a log that retention shortened has no substitute.
     fn leave_out_damaged(&self, stored: &mut Vec<Checkpoint>, reader: &LogReader) {
         let is_whole = |state: &Checkpoint| {
             let mut damaged = self.damaged.iter();

@@ -4,17 +4,20 @@
 //! generation 2   shard 0 of 3   [base]─events──────▶   [checkpoint]─events─▶ now
 //!                shard 1 of 3   [base]─events──────▶
 //!                shard 2 of 3   [base]─events──────▶
-//! generation 1   shard 0 of 2   ─────────events─▶│       a namespace's events lie in one log of each generation, and
-//!                shard 1 of 2   [base]───events─▶│       those of a newer generation are all later
+//! generation 1   shard 0 of 2   ─────────events─▶│
+//!                shard 1 of 2   [base]───events─▶│
 //! ```
 //!
-//! A *base* is any stored state of a log: that at its beginning, that at the horizon where retention
-//! removed what was before, or a checkpoint. It saves reading what is before it. A log without a base
-//! goes on in the older generation, where its entities lie in one log or several.
+//! The events of a namespace lie in one log of each generation. All events of a newer generation
+//! are later.
+//!
+//! A *base* is any stored state of a log: that at its beginning, that at the horizon where
+//! retention removed what was before, or a checkpoint. It saves reading what is before it. A log
+//! without a base goes on in the older generation, where its entities lie in one log or several.
 //!
 //! Times never fall within a namespace, nor within an id that has none ([`TimeScope`]). Across them
-//! they may: a clock that was set back writes earlier times behind later ones. So whoever reads a log
-//! up to a time looks at the time of each record.
+//! they may: a clock that was set back writes earlier times behind later ones. So whoever reads a
+//! log up to a time looks at the time of each record.
 
 use super::HistoryError;
 use crate::model::{Timestamp, place, place_key, placement_key};
@@ -39,8 +42,8 @@ pub trait PastLog {
     /// The first event that is there, or would be.
     fn first_sequence(&self) -> Sequence;
 
-    /// The last event that retention removed, and the latest time of all that it removed; `None` if it
-    /// removed nothing.
+    /// The last event that retention removed, and the latest time of all that it removed; `None` if
+    /// it removed nothing.
     fn removed(&self) -> Option<Base>;
 
     /// The states stored of this log, ascending.
@@ -58,8 +61,8 @@ pub trait PastLog {
     /// [`HistoryError::Layer`].
     fn latest_in(&self, base: Base, scope: TimeScope<'_>) -> Result<Timestamp, HistoryError>;
 
-    /// The sequence after the last event that was accepted at `time` or before: all from there on are
-    /// later, and some before it may be.
+    /// The sequence after the last event that was accepted at `time` or before: all from there on
+    /// are later, and some before it may be.
     ///
     /// # Errors
     /// [`HistoryError::Storage`].
@@ -83,7 +86,8 @@ pub trait PastLog {
     fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError>;
 }
 
-/// The logs that were written with one number of shards; those that a request does not concern may be absent.
+/// The logs that were written with one number of shards. Logs that a request does not concern may
+/// be absent.
 #[derive(Debug)]
 pub struct Generation<L> {
     logs: Box<[Option<L>]>,
@@ -150,14 +154,14 @@ impl Shards {
         }
     }
 
-    /// True where the id is placed on one of them.
+    /// True if the id is placed on one of them.
     pub(super) fn hold(&self, id: &str) -> bool {
         self.chosen[usize::from(place(id, self.count))]
     }
 }
 
-/// The newest stored state of `log` that holds nothing later than `at`; of a scope, if one is given,
-/// whatever else it holds.
+/// The newest stored state of `log` that holds nothing later than `at`; of a scope, if one is
+/// given, whatever else it holds.
 pub(super) fn base_at(
     log: &impl PastLog,
     scope: Option<TimeScope<'_>>,
@@ -196,8 +200,8 @@ pub(super) fn refuse_removed(
 }
 
 /// What retention may have removed of a scope, here and in older generations: the last event of the
-/// log that it removed, and the latest time that an event of the scope before it may have. `None` if
-/// there was none.
+/// log that it removed, and the latest time that an event of the scope before it may have. `None`
+/// if there was none.
 pub(super) fn removed_of(
     log: &impl PastLog,
     scope: TimeScope<'_>,

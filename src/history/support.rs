@@ -56,7 +56,8 @@ impl Stored {
     }
 }
 
-/// All events of a history in the order in which they were accepted, and how many shards each generation had.
+/// All events of a history in the order in which they were accepted, and how many shards each
+/// generation had.
 #[derive(Debug, Default)]
 pub(super) struct World {
     pub(super) events: Vec<Stored>,
@@ -201,7 +202,8 @@ pub(super) struct TestLog {
 }
 
 impl TestLog {
-    /// What this shard holds through a sequence of its generation: events of older generations included.
+    /// What this shard holds through a sequence of its generation: events of older generations
+    /// included.
     fn held(&self, through: u64) -> impl Iterator<Item = &Stored> {
         let (generation, shard) = self.place;
         let shards = self.world.shards[generation];
@@ -318,7 +320,8 @@ fn record(event: &Stored) -> Record<'_> {
     }
 }
 
-/// A log of any length in little memory: its entities take turns with events of one size, under one key.
+/// A log of any length in little memory: its entities take turns with events of one size, under one
+/// key.
 #[derive(Debug)]
 pub(super) struct Endless {
     payloads: Vec<Vec<u8>>,

@@ -1,5 +1,5 @@
-//! Slots in order, whose entities are read some ahead: neighbours by id lie anywhere in memory, and the cache misses of
-//! several overlap.
+//! Slots in order, whose entities are read some ahead: neighbours by id lie anywhere in memory, and
+//! the cache misses of several overlap.
 
 use flux_storage::PREFETCH_GROUP_IDS_MAX;
 

@@ -4,10 +4,10 @@
 //! | id len | id | name len | value len | name | value | name len | value len | name | value | ...
 //! ```
 //!
-//! Properties are ascending by name, each name once, so that an event's properties, which are too, are merged in
-//! one pass. A length is written six bits to a byte, lowest first, with 0x40 set on all bytes but the last: that
-//! makes every byte of it ASCII and the whole block text. So ids, names and values are handed out as text without
-//! being checked again, and without `unsafe`.
+//! Properties are ascending by name, each name once, so that an event's properties, which are too,
+//! are merged in one pass. A length is written six bits to a byte, lowest first, with 0x40 set on
+//! all bytes but the last: that makes every byte of it ASCII and the whole block text. So ids,
+//! names and values are handed out as text without being checked again, and without `unsafe`.
 
 use std::mem;
 
@@ -66,7 +66,8 @@ impl Block {
         }
     }
 
-    /// The block of an entity whose properties lie packed somewhere else. What `scratch` held is lost.
+    /// The block of an entity whose properties lie packed somewhere else. What `scratch` held is
+    /// lost.
     pub(super) fn from_body(id: &str, body: &str, scratch: &mut String) -> Self {
         scratch.clear();
         write_len(scratch, id.len());
@@ -131,9 +132,9 @@ impl Block {
         self.text = scratch.as_str().into();
     }
 
-    /// Replaces values where they lie. Stops and returns false at the first property that is new or whose value
-    /// has another length; to merge all of `properties` once more is right then, since those already replaced
-    /// have the same value again.
+    /// Replaces values where they lie. Stops and returns false at the first property that is new or
+    /// whose value has another length; to merge all of `properties` once more is right then, since
+    /// those already replaced have the same value again.
     fn overwrite(&mut self, properties: Properties<'_>) -> bool {
         let (_, mut at) = self.properties();
         // Neither conversion allocates or moves the text: its capacity is its length throughout.
@@ -218,8 +219,8 @@ fn write_len(out: &mut String, len: usize) {
     out.push(char::from((rest & 0x3f) as u8));
 }
 
-/// True where `body` is properties packed as this module packs them: asked once of what comes from a file, so that
-/// nothing else has to doubt it.
+/// True if `body` is properties packed as this module packs them: asked once of what comes from
+/// a file, so that nothing else has to doubt it.
 pub fn is_packed_body(body: &str) -> bool {
     let mut at = 0;
     let mut previous: Option<&str> = None;

@@ -5,9 +5,9 @@
 //! statistics, an id by its entity. After the last deletion that time is kept here.
 //!
 //! Bounded by [`TIME_FLOORS_MAX`]. Beyond it the lowest time goes, and raises the *common* floor of
-//! everything that is unknown here. So no time ever falls. A clock that was wrong for a moment leaves
-//! the highest times, which go last, so it does not raise the common floor either, unless more names
-//! than the bound were emptied meanwhile.
+//! everything that is unknown here. So no time ever falls. A clock that was wrong for a moment
+//! leaves the highest times, which go last, so it does not raise the common floor either, unless
+//! more names than the bound were emptied meanwhile.
 
 use crate::limits::TIME_FLOORS_MAX;
 use crate::model::Timestamp;

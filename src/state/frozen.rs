@@ -5,7 +5,8 @@ use flux_storage::{LayerEntity, MergedRuns};
 use super::ahead::Ahead;
 use super::memory::Memory;
 
-/// Lifted slots that are sorted at a time: about half a millisecond's work, most of it cache misses.
+/// Lifted slots that are sorted at a time: about half a millisecond's work, most of it cache
+/// misses.
 const RUN_SLOTS: usize = 1024;
 
 /// See the module.
@@ -18,13 +19,13 @@ impl Frozen {
         self.0.len()
     }
 
-    /// True where nothing changed.
+    /// True if nothing changed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them, ascending by id, in the form that a layer keeps. Sorts those that were lifted, which are in no order,
-    /// and calls `rest` after each fraction of a millisecond of that.
+    /// All entities, ascending by id, in the form that a layer keeps. Promoted entities are in no
+    /// order, so this sorts them; it calls `rest` after each fraction of a millisecond of that.
     pub fn entities(&self, rest: &mut dyn FnMut()) -> FrozenEntities<'_> {
         let memory = &self.0;
         let mut runs = vec![Run {

@@ -1,5 +1,5 @@
-//! Any history with checkpoints anywhere in it, over real files: the state is the model's while a checkpoint is
-//! pending, after it is settled, and after the files are opened anew.
+//! Any history with checkpoints anywhere in it, over real files: the state is the model's while a
+//! checkpoint is pending, after it is settled, and after the files are opened anew.
 
 use std::sync::Arc;
 
@@ -129,14 +129,16 @@ impl Stack {
     }
 }
 
-/// One history under a seed; `checkpoint_odds`: one event in so many is followed by a step of a checkpoint.
+/// One history under a seed; `checkpoint_odds`: one event in so many is followed by a step of a
+/// checkpoint.
 fn any_history(seed: u64, checkpoint_odds: usize) {
     let mut random = Random(seed);
     let (mut stack, mut model) = (Stack::new(), Model::default());
     let history = random_history(&mut random);
     for (index, (sequence, time, bytes)) in history.iter().enumerate() {
         let event = EventView::decode(bytes).unwrap();
-        // Sometimes for several events to come, as of a batch; the places of new ones may be stale when they come.
+        // Sometimes for several events to come, as of a batch; the places of new ones may be stale
+        // when they come.
         if random.below(6) == 0 {
             let ahead = &history[index..history.len().min(index + random.below(40))];
             let events = ahead
@@ -162,7 +164,8 @@ fn any_history(seed: u64, checkpoint_odds: usize) {
         }
         match (stack.frozen.is_some(), random.below(5)) {
             (false, _) => stack.freeze(),
-            // It was written, and then something failed: it is tried again later, with what was frozen then.
+            // It was written, and then something failed: it is tried again later, with what was
+            // frozen then.
             (true, 0) => drop(stack.write()),
             (true, 1) => {
                 let through = stack.reload();

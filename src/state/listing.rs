@@ -1,7 +1,7 @@
 //! The entities of a listing: three ascending sources, of which the newest form of each id counts.
 //!
-//! What a memory has lifted from a source below it is not among its own ascending slots: its id comes from below, and the
-//! memory is asked for it.
+//! What a memory has lifted from a source below it is not among its own ascending slots: its id
+//! comes from below, and the memory is asked for it.
 
 use flux_storage::{LayerEntity, LayerError, StackCursor};
 
@@ -94,7 +94,8 @@ impl LayersCursor<'_, '_> {
     }
 }
 
-/// What a listing reads: the memories, newest first, and a cursor over the layers that stands at its start.
+/// What a listing reads: the memories, newest first, and a cursor over the layers that stands at
+/// its start.
 pub(super) struct Sources<'s> {
     pub(super) active: &'s Memory,
     pub(super) frozen: Option<&'s Memory>,

@@ -8,17 +8,20 @@
 //!                                 └▶ block: id and properties, one text on the heap
 //! ```
 //!
-//! Each entity is held once, in the slab; both indexes hold slot numbers. An update touches the slab alone, so
-//! the ordered list costs nothing until an entity joins or leaves. An ordered map by itself would be simpler, but
-//! would pay a dozen cache misses for each event where the table pays three.
+//! Each entity is held once, in the slab; both indexes hold slot numbers. An update touches the
+//! slab alone, so the ordered list costs nothing until an entity joins or leaves. An ordered map by
+//! itself would be simpler, but would pay a dozen cache misses for each event where the table pays
+//! three.
 //!
-//! An entity that was *lifted* from a layer below is not in the ordered list: whoever lists meets its id in that layer, and
-//! looks here for what counts. To keep those in order too cost a quarter of each first event after a checkpoint.
+//! An entity that was *lifted* from a layer below is not in the ordered list: whoever lists meets
+//! its id in that layer, and looks here for what counts. To keep those in order too cost a quarter
+//! of each first event after a checkpoint.
 //!
-//! An entity that was deleted but still lies in a layer below stays as a *marker*, which hides that older form.
+//! An entity that was deleted but still lies in a layer below stays as a *marker*, which hides that
+//! older form.
 //!
-//! Invariants: the table holds exactly the slots in use, each once, and the list those of them that were not lifted; what was
-//! lifted is in a layer below, as long as there is this memory.
+//! Invariants: the table holds exactly the slots in use, each once, and the list those of them that
+//! were not lifted; what was lifted is in a layer below, as long as there is this memory.
 
 use super::PREFETCH_IDS_MAX;
 use super::ordered::{Ordered, Position, Range};
@@ -28,7 +31,8 @@ use super::table::{IdHash, Table};
 use flux_storage::PREFETCH_GROUP_IDS_MAX;
 use std::collections::VecDeque;
 
-/// Entities of a memory from which on their order is looked up ahead: that of fewer is in the processor's cache.
+/// Entities of a memory from which on their order is looked up ahead: that of fewer is in the
+/// processor's cache.
 const EXPECTED_FROM: usize = if cfg!(test) { 20 } else { 10_000 };
 
 /// See the module.
@@ -36,11 +40,12 @@ const EXPECTED_FROM: usize = if cfg!(test) { 20 } else { 10_000 };
 pub(super) struct Memory {
     slab: Slab,
     table: Table,
-    /// Those that were not lifted.
+    /// The slots that were not promoted.
     ordered: Ordered,
-    /// Those that were.
+    /// The number of slots that were.
     promoted: usize,
-    /// Where entities that may be added next belonged when that was looked up; at most [`PREFETCH_IDS_MAX`].
+    /// Where entities that may be added next belonged when that was looked up; at most
+    /// [`PREFETCH_IDS_MAX`].
     expected: VecDeque<(IdHash, Position)>,
 }
 
@@ -68,11 +73,13 @@ impl Memory {
             .find(hash, |slot| self.slab.get(slot).block.id() == id)
     }
 
-    /// Reads what is going to be needed for these ids, at most [`PREFETCH_GROUP_IDS_MAX`], one kind of memory after the other: the
-    /// processor waits for many cache misses at once where it would wait for one after the other. Cost: a look-up for each
-    /// id. Brings those that are not here to the front and returns them; of a few that are not it may seem that they are.
+    /// Reads what these ids will need, at most [`PREFETCH_GROUP_IDS_MAX`], one kind of memory after
+    /// the other, so that the processor waits for many cache misses at once. Brings the ids that
+    /// are not here to the front and returns them. It compares hashes only, so it may miss a few of
+    /// them. Cost: a look-up for each id.
     pub(super) fn prefetch<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
-        // All hashes first: the less there is to do between two look-ups, the more of them are under way.
+        // All hashes first: the less there is to do between two look-ups, the more of them are
+        // under way.
         let mut hashes = [IdHash::default(); PREFETCH_GROUP_IDS_MAX];
         for (hash, id) in hashes.iter_mut().zip(&*ids) {
             *hash = self.table.hash(id);
@@ -92,7 +99,8 @@ impl Memory {
         &mut ids[..missing]
     }
 
-    /// Looks up side by side where new entities with these ids, at most [`PREFETCH_GROUP_IDS_MAX`], belong.
+    /// Looks up side by side where new entities with these ids, at most [`PREFETCH_GROUP_IDS_MAX`],
+    /// belong.
     pub(super) fn expect(&mut self, ids: &[&[u8]]) {
         if self.ordered.len() < EXPECTED_FROM {
             return;
@@ -144,7 +152,8 @@ impl Memory {
         let before = |other| slab.get(other).block.id() < id;
         let expected = self.expected.iter().position(|(of, _)| *of == hash);
         let place = expected.and_then(|number| {
-            // Entities are added in the order in which they were expected: those before are not to come any more.
+            // Entities are added in the order in which they were expected: those before are not to
+            // come any more.
             let (_, place) = self.expected.drain(..=number).next_back()?;
             self.ordered.near(place, before)
         });
@@ -163,8 +172,8 @@ impl Memory {
         self.slab.remove(slot);
     }
 
-    /// The slots in `scope` whose ids come after `after`, ascending, without those that were lifted. Cost: logarithmic,
-    /// then constant for each slot.
+    /// The slots in `scope` whose ids come after `after`, ascending, without promoted ones. Cost:
+    /// logarithmic, then constant for each slot.
     pub(super) fn range(&self, scope: &Scope<'_>, after: Option<&str>) -> Range<'_> {
         let id = |slot| self.slab.get(slot).block.id();
         let mut start = self.ordered.seek(|slot| scope.is_after(id(slot)));
@@ -180,13 +189,13 @@ impl Memory {
         self.ordered.all()
     }
 
-    /// All slots that were lifted, in no order.
+    /// All slots that were promoted, in no order.
     pub(super) fn promoted(&self) -> impl Iterator<Item = u32> {
         let slots = self.slab.iter();
         slots.filter_map(|(number, slot)| slot.is_below().then_some(number))
     }
 
-    /// True where some were lifted: where a layer below has an id, what counts may be here.
+    /// True if some were promoted: if a layer below has an id, its newest form may be here.
     pub(super) const fn has_lifted(&self) -> bool {
         self.promoted > 0
     }

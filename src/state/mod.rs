@@ -6,19 +6,33 @@
 //!   layers   files    everything older, mapped and read where it lies
 //! ```
 //!
-//! The newest form of an id counts; a read asks from the top down, and an event lifts its entity to the top before
-//! it changes it. A checkpoint *freezes* the active memory, which costs nothing, lets a helper thread write it as
-//! a new layer, and then puts the layers of the new checkpoint in the place of both. So memory follows what
-//! changes, and start-up reads nothing but what changed since the last checkpoint.
+//! | file | job |
+//! | --- | --- |
+//! | `memory` | entities in memory: what changed since the layers below were written |
+//! | `slab`, `table`, `ordered` | its entities: in numbered slots, by hash, in order of ids |
+//! | `block` | the id and the properties of one entity, packed into one text |
+//! | `frozen` | what a checkpoint writes |
+//! | `entity` | an entity as its readers see it |
+//! | `query`, `listing` | which entities a listing asks for, and the merge of its sources |
+//! | `ahead` | reads the entities of a listing some slots ahead |
+//! | `names` | namespace statistics |
+//! | `floors` | times below which events of deleted names must not fall |
+//!
+//! The newest form of an id counts. A read asks from the top down; an event promotes its entity to
+//! the top before it changes it. A checkpoint *freezes* the active memory, which costs nothing, and
+//! a helper thread writes it as a new layer. Then the layers of the new checkpoint replace both. So
+//! memory follows what changes, and a start reads only what changed since the last checkpoint.
 //!
 //! Invariants:
-//! - `apply` is total and deterministic: `replay(log) == live state` for every history, wherever checkpoints fell.
-//!   Time and sequence are arguments, and nothing that is answered comes from the order of a table, which differs
-//!   in each process.
-//! - an entity that a layer or the frozen memory holds and that was deleted since has a marker above it.
+//! - `apply` is total and deterministic: `replay(log) == live state` for every history, wherever
+//!   checkpoints fell. Time and sequence are arguments, and nothing that is answered comes from the
+//!   order of a table, which differs in each process.
+//! - an entity that a layer or the frozen memory holds and that was deleted since has a marker
+//!   above it.
 //!
-//! It decides nothing (an event that is here was accepted) and knows no JSON: values are texts. It knows nothing
-//! of files: a layer that turns out to be damaged is an error that its caller has to deal with.
+//! It decides nothing (an event that is here was accepted) and knows no JSON: values are texts. It
+//! knows nothing of files: a layer that turns out to be damaged is an error that its caller has to
+//! deal with.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -65,12 +79,12 @@ use memory::Memory;
 use slab::Slot;
 use table::IdHash;
 
-/// Ids that it pays to look at ahead of the work on them, in groups of [`PREFETCH_GROUP_IDS_MAX`]: what belongs to more would have left the
-/// processor's cache before it is used.
+/// Ids that it pays to look at ahead of the work on them, in groups of [`PREFETCH_GROUP_IDS_MAX`]:
+/// what belongs to more would have left the processor's cache before it is used.
 pub const PREFETCH_IDS_MAX: usize = 16 * PREFETCH_GROUP_IDS_MAX;
 
-/// Room for building a block that is kept between events, bytes. A larger one is given back: a single huge
-/// entity should not be paid for twice for ever.
+/// Room for building a block that is kept between events, bytes. A larger one is given back: a
+/// single huge entity should not be paid for twice for ever.
 const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
 
 /// What an event did to its entity.
@@ -86,7 +100,8 @@ pub enum Applied {
     Absent,
 }
 
-/// Where the entity of the next event lies: made by [`State::promote`], used up by [`State::apply`].
+/// Where the entity of the next event lies: made by [`State::promote`], used up by
+/// [`State::apply`].
 #[derive(Debug, Clone, Copy)]
 #[must_use = "an event is lifted to be applied"]
 pub struct Promoted {
@@ -95,8 +110,8 @@ pub struct Promoted {
     slot: Option<u32>,
 }
 
-/// What a new checkpoint has replaced. Dropping it may take long (memory to free, files to unmap): not for a
-/// reactor.
+/// What a new checkpoint has replaced. Dropping it may take long (memory to free, files to unmap):
+/// not for a reactor.
 #[derive(Debug)]
 pub struct Replaced {
     frozen: Option<Arc<Frozen>>,
@@ -104,7 +119,8 @@ pub struct Replaced {
 }
 
 impl Replaced {
-    /// Gives its memory back, where nobody else holds it, and calls `rest` after each fraction of a millisecond of work.
+    /// Gives its memory back, where nobody else holds it, and calls `rest` after each fraction of a
+    /// millisecond of work.
     pub fn give_back(self, rest: &mut dyn FnMut()) {
         if let Some(Frozen(memory)) = self.frozen.and_then(Arc::into_inner) {
             memory.give_back(rest);
@@ -133,8 +149,9 @@ impl State {
         }
     }
 
-    /// Looks at entities that are about to be changed or read, at most [`PREFETCH_GROUP_IDS_MAX`] of them, so that their cache
-    /// misses overlap, and keeps where those that are nowhere would belong. No answer depends on it.
+    /// Reads the memory of entities that are about to be changed or read, at most
+    /// [`PREFETCH_GROUP_IDS_MAX`], so that their cache misses overlap. For ids that do not exist it
+    /// finds and keeps the place of insertion. No answer depends on it.
     pub fn prefetch(&mut self, ids: &[&[u8]]) {
         let mut missing = [&[][..]; PREFETCH_GROUP_IDS_MAX];
         let count = ids.len().min(PREFETCH_GROUP_IDS_MAX);
@@ -147,11 +164,11 @@ impl State {
         self.active.expect(missing);
     }
 
-    /// Brings the entity of an event that is about to be applied into the active memory. What is answered does not
-    /// change.
+    /// Brings the entity of an event that is about to be applied into the active memory. What is
+    /// answered does not change.
     ///
-    /// Cost: constant; where the entity was not touched since the last checkpoint, a look-up in each layer and a
-    /// copy.
+    /// Cost: constant; where the entity was not touched since the last checkpoint, a look-up in
+    /// each layer and a copy.
     ///
     /// # Errors
     /// Where the layer that may hold it is damaged.
@@ -182,12 +199,13 @@ impl State {
         slot.is_live().then_some(slot.last_updated)
     }
 
-    /// Applies the next event of the log: `sequence` is its number there, `time` the server's time that the log
-    /// gave it, `lifted` where its entity lies. Never fails, and depends on nothing but its arguments and the
-    /// events before.
+    /// Applies the next event of the log: `sequence` is its number there, `time` the server's time
+    /// that the log gave it, `lifted` where its entity lies. Never fails, and depends on nothing
+    /// but its arguments and the events before.
     ///
-    /// Cost: constant in the number of entities for an update, logarithmic for a creation or deletion; linear in
-    /// the bytes of the entity, without an allocation where every value keeps its length.
+    /// Cost: constant in the number of entities for an update, logarithmic for a creation or
+    /// deletion; linear in the bytes of the entity, without an allocation where every value keeps
+    /// its length.
     pub fn apply(
         &mut self,
         promoted: Promoted,
@@ -266,8 +284,8 @@ impl State {
         Ok(())
     }
 
-    /// Puts an entity in the place of whatever is there under its id, as the record `sequence` of the log says;
-    /// `lifted`: where that lies.
+    /// Puts an entity in the place of whatever is there under its id, as the record `sequence` of
+    /// the log says; `lifted`: where that lies.
     pub fn replace(
         &mut self,
         promoted: Promoted,
@@ -323,14 +341,14 @@ impl State {
         self.len
     }
 
-    /// True where there is no entity.
+    /// True if there is no entity.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The entities that match all of `query`, ascending by the bytes of their ids. Where a layer turns out to be
-    /// damaged, that is the last item. Cost: logarithmic in the number of entities to begin with, then constant for
-    /// each entity taken, however many do not match.
+    /// The entities that match all of `query`, ascending by the bytes of their ids. Where a layer
+    /// turns out to be damaged, that is the last item. Cost: logarithmic in the number of entities
+    /// to begin with, then constant for each entity taken, however many do not match.
     pub fn list<'s, 'q>(&'s self, query: &Query<'q>) -> Listing<'s, 'q> {
         let Some(scope) = query.scope() else {
             return Listing::empty();
@@ -351,8 +369,8 @@ impl State {
         Listing::new(sources, scope, after)
     }
 
-    /// Freezes what changed since the last checkpoint, for a helper thread to write on top of the layers that are
-    /// returned with it. Cost: constant.
+    /// Freezes what changed since the last checkpoint, for a helper thread to write on top of the
+    /// layers that are returned with it. Cost: constant.
     ///
     /// # Panics
     /// Where something is frozen already: one checkpoint at a time.
@@ -374,7 +392,8 @@ impl State {
         self.frozen.is_some()
     }
 
-    /// Puts the layers of a checkpoint that was written in the place of what was frozen and of the layers before.
+    /// Puts the layers of a checkpoint that was written in the place of what was frozen and of the
+    /// layers before.
     pub fn settle(&mut self, layers: LayerStack) -> Replaced {
         Replaced {
             frozen: self.frozen.take(),
@@ -382,8 +401,8 @@ impl State {
         }
     }
 
-    /// Bytes on the heap, as an allocator of 16-byte steps with an 8-byte header would count them. Cost: linear
-    /// in the number of entities in memory.
+    /// Bytes on the heap, as an allocator of 16-byte steps with an 8-byte header would count them.
+    /// Cost: linear in the number of entities in memory.
     pub fn heap_bytes(&self) -> usize {
         let frozen = self
             .frozen

@@ -1,19 +1,20 @@
 //! The namespaces of one shard: how many entities each holds, and the time of its last event.
 //!
-//! Every event counts for its namespace here, so the count is exact and costs no look at the entities.
-//! Entries lie in chunks that are copied when they change while somebody else holds them: a
-//! [`NamespaceStatisticsView`] of all of them costs a reference for each chunk, whatever is in them,
-//! and is a consistent picture for as long as it is held.
+//! Every event counts for its namespace here, so the count is exact and costs no look at the
+//! entities. Entries lie in chunks that are copied when they change while somebody else holds them:
+//! a [`NamespaceStatisticsView`] of all of them costs a reference for each chunk, whatever is in
+//! them, and is a consistent picture for as long as it is held.
 //!
 //! An entry is there while it holds entities or its name is registered. The times of what holds
-//! nothing are in `floors`: together they say which time the next event of an id must not fall below.
+//! nothing are in `floors`: together they say which time the next event of an id must not fall
+//! below.
 //!
 //! A checkpoint keeps all of it as *bookkeeping records*, which sort before all entities:
 //!
 //! ```text
-//! \0 namespace    version: its entities, 0 if only its last time is known    time: of its last event
-//! \0 \0 id        an id without a namespace that does not exist               time: of its last event
-//! \0 \0           everything that is unknown                                  time: its floor
+//! \0 namespace   version: its entities, 0 if only its last time is known  time: of its last event
+//! \0 \0 id       an id without a namespace that does not exist             time: of its last event
+//! \0 \0          everything that is unknown                                time: its floor
 //! ```
 
 use super::Applied;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 /// Entries of a chunk: what the first change of one costs while a view is held.
 const CHUNK_ENTRIES: usize = 32;
 
-/// What the ids of bookkeeping records in layers begin with: no entity's id holds it, and it sorts before all of them.
+/// What the ids of bookkeeping records in layers begin with: no entity's id holds it, and it sorts
+/// before all of them.
 const BOOKKEEPING_PREFIX: char = '\0';
 
 /// What a bookkeeping record of a layer is about.
@@ -108,8 +110,8 @@ pub struct BookkeepingView {
 }
 
 impl NamespaceStatistics {
-    /// What the layers of a checkpoint keep, whose newest event has the time `latest`. Cost: linear in
-    /// the number of namespaces.
+    /// What the layers of a checkpoint keep, whose newest event has the time `latest`. Cost: linear
+    /// in the number of namespaces.
     ///
     /// # Errors
     /// If a layer is damaged.
@@ -185,8 +187,8 @@ impl NamespaceStatistics {
         self.drop_unused(place);
     }
 
-    /// Takes over what another shard or a checkpoint knew: `entities` of a namespace, and the time of
-    /// the last event.
+    /// Takes over what another shard or a checkpoint knew: `entities` of a namespace, and the time
+    /// of the last event.
     pub fn install(&mut self, about: Bookkeeping<'_>, entities: u64, time: Timestamp) {
         match about {
             Bookkeeping::Namespace(name) if entities > 0 => {
@@ -348,8 +350,8 @@ impl NameEntry {
 type Kept = (u64, Timestamp);
 
 impl BookkeepingView {
-    /// What changed since `before`: for a layer, ascending by record id. Cost: linear in the floors and
-    /// in the chunks that changed, and a comparison for each that did not.
+    /// What changed since `before`: for a layer, ascending by record id. Cost: linear in the floors
+    /// and in the chunks that changed, and a comparison for each that did not.
     pub fn changes_since(&self, before: &Self) -> BookkeepingChanges {
         // What was kept before and is not found again is gone.
         let mut changes: BTreeMap<String, Option<Kept>> = BTreeMap::new();

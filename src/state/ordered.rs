@@ -1,11 +1,11 @@
 //! Slots in the order of their ids: a list of sorted chunks.
 //!
-//! A search looks through the first slot of each chunk, then through one chunk. A tree of more levels would save
-//! moving the list of chunks when one is split, which happens once in hundreds of creations and moves 24 bytes
-//! for each 300 entities; it would not save a comparison.
+//! A search looks through the first slot of each chunk, then through one chunk. A tree of more
+//! levels would save moving the list of chunks when one is split, which happens once in hundreds of
+//! creations and moves 24 bytes for each 300 entities; it would not save a comparison.
 //!
-//! The list knows no ids. Whoever calls says which slots come before the place that is meant, by a predicate that
-//! holds for all slots up to that place and for none behind it.
+//! The list knows no ids. Whoever calls says which slots come before the place that is meant, by a
+//! predicate that holds for all slots up to that place and for none behind it.
 //!
 //! Invariant: no chunk is empty, and none is longer than [`CHUNK_SLOTS_MAX`].
 
@@ -16,7 +16,8 @@ use flux_storage::PREFETCH_GROUP_IDS_MAX;
 const CHUNK_SLOTS_MAX: usize = 512;
 /// A shorter chunk is joined to a neighbour.
 const CHUNK_SLOTS_FEW: usize = CHUNK_SLOTS_MAX / 4;
-/// The longest chunk that joining may make; the rest is room, lest the next insertion split it again.
+/// The longest chunk that joining may make; the rest is room, lest the next insertion split it
+/// again.
 const CHUNK_SLOTS_JOINED: usize = CHUNK_SLOTS_MAX / 4 * 3;
 
 /// A place in the list: before the slot at `index` of a chunk.
@@ -40,7 +41,8 @@ impl Ordered {
         self.len
     }
 
-    /// The place behind all slots for which `before` holds. Cost: a logarithmic number of calls to `before`.
+    /// The place behind all slots for which `before` holds. Cost: a logarithmic number of calls to
+    /// `before`.
     pub(super) fn seek(&self, before: impl Fn(u32) -> bool) -> Position {
         let chunk = self
             .chunks
@@ -53,8 +55,9 @@ impl Ordered {
         Position { chunk, index }
     }
 
-    /// [`Ordered::seek`] for each of `positions`, at most [`PREFETCH_GROUP_IDS_MAX`], a step of each at a time: what is compared is
-    /// handed to `touch` first, so that the cache misses overlap. `before` is asked with the number of the position.
+    /// [`Ordered::seek`] for each of `positions`, at most [`PREFETCH_GROUP_IDS_MAX`], a step of
+    /// each at a time: what is compared is handed to `touch` first, so that the cache misses
+    /// overlap. `before` is asked with the number of the position.
     pub(super) fn seek_all(
         &self,
         positions: &mut [Position],
@@ -98,9 +101,10 @@ impl Ordered {
         }
     }
 
-    /// The place behind all slots for which `before` holds, where it is `position` or a little behind it: some that were
-    /// sought together with it may have been inserted since. Cost: two calls of `before`, and one for each of those; where a
-    /// chunk was split since, up to [`PREFETCH_GROUP_IDS_MAX`] and `None`.
+    /// The place behind all slots for which `before` holds, where it is `position` or a little
+    /// behind it: some that were sought together with it may have been inserted since. Cost: two
+    /// calls of `before`, and one for each of those; where a chunk was split since, up to
+    /// [`PREFETCH_GROUP_IDS_MAX`] and `None`.
     pub(super) fn near(
         &self,
         position: Position,
@@ -145,8 +149,8 @@ impl Ordered {
             slots.insert(index, slot);
             return;
         }
-        // Ids that are made in ascending order come to the end of a chunk again and again: to leave it full and
-        // go on in a new one takes half the memory that splitting would.
+        // Ids that are made in ascending order come to the end of a chunk again and again: to leave
+        // it full and go on in a new one takes half the memory that splitting would.
         let split = if index == slots.len() {
             CHUNK_SLOTS_MAX
         } else {
@@ -285,7 +289,7 @@ mod tests {
         );
     }
 
-    /// Looks for the places of some slots at once, and inserts those that are not there.
+    /// Looks for the places of some slots at once, and inserts the missing slots.
     fn check_seeking_ahead(ordered: &mut Ordered, random: &mut Random, ids: usize) {
         let start = random.below(ids);
         let is_near = random.below(2) == 0;

@@ -14,8 +14,8 @@ pub struct Query<'q> {
 }
 
 impl<'q> Query<'q> {
-    /// The ids that `namespace` and `prefix` allow, which are always one unbroken range: `None` where they
-    /// contradict each other, or where the namespace is one that no id can have.
+    /// The ids that `namespace` and `prefix` allow, which are always one unbroken range: `None`
+    /// where they contradict each other, or where the namespace is one that no id can have.
     pub(super) fn scope(&self) -> Option<Scope<'q>> {
         let Some(namespace) = self.namespace else {
             return Some(Scope {
@@ -41,7 +41,8 @@ impl<'q> Query<'q> {
     }
 }
 
-/// All ids that start with `head` followed by `tail`: the two are never joined, which would allocate.
+/// All ids that start with `head` followed by `tail`: the two are never joined, which would
+/// allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scope<'q> {
     head: &'q str,
@@ -49,12 +50,12 @@ pub(super) struct Scope<'q> {
 }
 
 impl Scope<'_> {
-    /// True where `id` and all ids below it come before the scope: the scope is *after* `id`.
+    /// True if `id` and all ids below it come before the scope: the scope is *after* `id`.
     pub(super) fn is_after(&self, id: &str) -> bool {
         self.compare(id) == Ordering::Less
     }
 
-    /// True where `id` and all ids above it come behind the scope.
+    /// True if `id` and all ids above it come behind the scope.
     pub(super) fn is_before(&self, id: &str) -> bool {
         self.compare(id) == Ordering::Greater
     }

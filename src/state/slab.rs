@@ -7,8 +7,8 @@ use crate::model::Timestamp;
 use super::allocation_bytes;
 use super::block::Block;
 
-/// Slots that are allocated together. One growing vector would, each time it is full, copy every slot while
-/// events wait, and stand half empty afterwards.
+/// Slots that are allocated together. One growing vector would, each time it is full, copy every
+/// slot while events wait, and stand half empty afterwards.
 const SLOTS_PER_CHUNK: usize = 1024;
 
 /// Set in a slot's `version` where an older form of the entity lies in a layer below.
@@ -78,7 +78,7 @@ impl Slot {
         self.version() != 0
     }
 
-    /// True where an older form lies in a layer below.
+    /// True if an older form lies in a layer below.
     pub(super) const fn is_below(&self) -> bool {
         self.version & BELOW != 0
     }
@@ -106,7 +106,8 @@ impl Slot {
     }
 }
 
-/// Slots by number. A number stays an entity's own until it is removed, and is used again afterwards.
+/// Slots by number. A number stays an entity's own until it is removed, and is used again
+/// afterwards.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
     chunks: Vec<Vec<Slot>>,

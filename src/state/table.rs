@@ -8,8 +8,8 @@ use super::allocation_bytes;
 
 /// The hash of an id, in the width that is stored.
 ///
-/// Stored beside each slot so that growing a part of the table, which moves its entries while events wait, reads none
-/// of the entities: a cache miss for each would be added to it.
+/// Stored beside each slot so that growing a part of the table, which moves its entries while
+/// events wait, reads none of the entities: a cache miss for each would be added to it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdHash(u32);
 
@@ -19,14 +19,15 @@ impl IdHash {
         (self.0 as u64) << 32 | self.0 as u64
     }
 
-    /// The part of the table, by bits that neither takes: those above the buckets of 65,536 entries, below the tag.
+    /// The part of the table, by bits that neither takes: those above the buckets of 65,536
+    /// entries, below the tag.
     const fn part(self) -> usize {
         (self.0 >> 16) as usize % PARTS
     }
 }
 
-/// Parts of a table, each of which grows by itself. Growing one table of a million entries took 17 ms, in which events
-/// waited; growing a part of as many entities takes a tenth of one.
+/// Parts of a table, each of which grows by itself. Growing one table of a million entries took 17
+/// ms, in which events waited; growing a part of as many entities takes a tenth of one.
 const PARTS: usize = 256;
 
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +65,8 @@ impl Table {
     }
 
     pub(super) fn hash(&self, id: &[u8]) -> IdHash {
-        // Without the length or the end that `Hash` adds, which keep apart what is hashed one after the other.
+        // Without the length or the end that `Hash` adds, which keep apart what is hashed one after
+        // the other.
         let mut hasher = self.builder.build_hasher();
         hasher.write(id);
         IdHash((hasher.finish() >> 32) as u32)

@@ -1,17 +1,19 @@
-//! What a shard tells a core after a flush: every change of the flush that the core's connections want, each
-//! frame encoded once.
+//! What a shard tells a core after a flush: every change of the flush that the core's connections
+//! want, each frame encoded once.
 //!
 //! ```text
-//! names    "house/room" "light" "temperature" "garden"       ids and property names, one after the other
+//! names    "house/room" "light" "temperature" "garden"       ids and property names in turn
 //! frames   [light] [temperature] [garden is gone]            in the order of the log
 //! index    Updated{id, 2} Property{name, frame} Property{name, frame} Deleted{id, frame}
 //! ```
 //!
-//! A batch is built in buffers that the builder keeps, copied once into memory of its exact size, and then
-//! shared by reference count. It lives until the last core has fanned it out: an [`Outbox`](super::Outbox)
-//! copies what it owes, because a slow connection that held on to a few frames would pin whole batches.
+//! A batch is built in buffers that the builder keeps, copied once into memory of its exact size,
+//! and then shared by reference count. It lives until the last core has fanned it out: an
+//! [`Outbox`](super::Outbox) copies what it owes, because a slow connection that held on to a few
+//! frames would pin whole batches.
 //!
-//! The frames of one change lie side by side, so that a fast connection is served by one copy per change.
+//! The frames of one change lie side by side, so that a fast connection is served by one copy per
+//! change.
 
 use std::slice;
 use std::sync::Arc;
@@ -204,10 +206,11 @@ impl ChangeBatch {
 
 /// Collects the changes of one flush. Reused: its buffers stay between batches.
 ///
-/// For each event, in log order: [`change`](Self::change) and then [`update`](Self::update) once per property,
-/// or [`deleted`](Self::deleted). Where [`is_full`](Self::is_full) says so, even between two properties of one
-/// event, the caller finishes the batch and goes on in the next one, so that an event with a long id and very
-/// many properties, which its frames repeat, takes no more memory at once than others.
+/// For each event, in log order: [`change`](Self::change) and then [`update`](Self::update) once
+/// per property, or [`deleted`](Self::deleted). Where [`is_full`](Self::is_full) says so, even
+/// between two properties of one event, the caller finishes the batch and goes on in the next one,
+/// so that an event with a long id and very many properties, which its frames repeat, takes no more
+/// memory at once than others.
 #[derive(Debug, Default)]
 pub struct ChangeBatchBuilder {
     names: String,
@@ -230,7 +233,8 @@ impl ChangeBatchBuilder {
         Self::default()
     }
 
-    /// Opens a change of an entity's properties. Without an [`update`](Self::update) it leaves no trace.
+    /// Opens a change of an entity's properties. Without an [`update`](Self::update) it leaves no
+    /// trace.
     pub fn change(&mut self, entity_id: &str) {
         self.close();
         let id = self.add_name(entity_id);
@@ -240,7 +244,8 @@ impl ChangeBatchBuilder {
     /// Adds a property's new value to the open change; `encode` appends its frame.
     ///
     /// # Panics
-    /// Without an open change, or at 4 GiB of frames: callers finish a batch that [is full](Self::is_full).
+    /// Without an open change, or at 4 GiB of frames: callers finish a batch that [is
+    /// full](Self::is_full).
     pub fn update(&mut self, property: &str, encode: impl FnOnce(&mut Vec<u8>)) {
         let open = self.open.as_mut().expect("an update belongs to a change");
         let id = open.id;
@@ -268,7 +273,7 @@ impl ChangeBatchBuilder {
         self.index.push(IndexEntry::Deleted { id, frame });
     }
 
-    /// True where the batch has no change.
+    /// True if the batch has no change.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
@@ -278,7 +283,8 @@ impl ChangeBatchBuilder {
         self.names.len() + self.frames.len() >= limits::CHANGE_BATCH_BYTES_MAX
     }
 
-    /// The batch so far, ready to be shared; the builder begins the next one. An open change is closed.
+    /// The batch so far, ready to be shared; the builder begins the next one. An open change is
+    /// closed.
     pub fn finish(&mut self) -> Arc<ChangeBatch> {
         self.close();
         let batch = Arc::new(ChangeBatch {

@@ -1,5 +1,5 @@
-//! What a slow reader is owed beyond its direct buffer: the newest frame of each property, in the order of
-//! events.
+//! What a slow reader is owed beyond its direct buffer: the newest frame of each property, in the
+//! order of events.
 //!
 //! ```text
 //! first                                                    last
@@ -8,18 +8,20 @@
 //!                 entity A
 //! ```
 //!
-//! - A newer update of a property replaces the older one and moves to the end: what is delivered of a
-//!   namespace follows the log, with gaps.
-//! - A deletion drops the entity's updates, replaces its earlier deletion and moves to the end. Updates of the
-//!   entity created anew come after it, so a reader never mixes properties of two lives.
+//! - A newer update of a property replaces the older one and moves to the end: what is delivered of
+//!   a namespace follows the log, with gaps.
+//! - A deletion drops the entity's updates, replaces its earlier deletion and moves to the end.
+//!   Updates of the entity created anew come after it, so a reader never mixes properties of two
+//!   lives.
 //! - Control frames are all kept. Of metrics, the newest.
 //!
-//! Every operation is O(1), a deletion O(updates dropped), amortised over table growth. Entries and entities
-//! lie in slabs and are linked by index; two hash tables find them. The tables are seeded at random: ids and
-//! property names come from outside. All memory is counted, capacity that is only held included.
+//! Every operation is O(1), a deletion O(updates dropped), amortised over table growth. Entries and
+//! entities lie in slabs and are linked by index; two hash tables find them. The tables are seeded
+//! at random: ids and property names come from outside. All memory is counted, capacity that is
+//! only held included.
 //!
-//! Knows no limits: [`Outbox`](super::Outbox) compares [`Conflated::heap_bytes`] and [`Conflated::len`] with
-//! them, and drops the whole when it has run empty.
+//! Knows no limits: [`Outbox`](super::Outbox) compares [`Conflated::heap_bytes`] and
+//! [`Conflated::len`] with them, and drops the whole when it has run empty.
 
 use std::hash::BuildHasher;
 

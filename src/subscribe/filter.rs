@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::{limits, model};
 
-/// A set of entity ids. Two patterns that mean the same set are the same filter, so that unsubscribing finds
-/// what subscribing made.
+/// A set of entity ids. Two patterns that mean the same set are the same filter, so that
+/// unsubscribing finds what subscribing made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Filter {
     /// Every entity: `*`.
@@ -57,9 +57,11 @@ impl Filter {
         }
     }
 
-    /// The placement key that all ids of this filter share, or `None` where they may lie on any shard.
+    /// The placement key that all ids of this filter share, or `None` where they may lie on any
+    /// shard.
     ///
-    /// A prefix without a slash also covers ids without a namespace, which are placed by themselves.
+    /// A prefix without a slash also covers ids without a namespace, which are placed by
+    /// themselves.
     pub fn concerns_single_placement(&self) -> Option<&str> {
         match self {
             Self::All => None,
@@ -68,7 +70,7 @@ impl Filter {
         }
     }
 
-    /// True where the id belongs to the set.
+    /// True if the id belongs to the set.
     pub fn matches(&self, entity_id: &str) -> bool {
         match self {
             Self::All => true,

@@ -1,17 +1,20 @@
-//! Live updates without sockets: who wants which entities, what changed, and what each connection is owed.
+//! Live updates without sockets: subscriptions, changes, and the outbox of each connection.
 //!
 //! ```text
-//! shard: flush ──> Registry<core> ──> ChangeBatch ──(mailbox)──> core: Registry<connection> ──> Outbox ──> socket
+//! shard: flush ─> Registry<core> ─> ChangeBatch ─(mailbox)─> core: Registry<connection> ─> Outbox
 //! ```
 //!
-//! | file | what it holds |
+//! | file | job |
 //! | --- | --- |
 //! | `filter` | what a client asks for: one entity, a prefix, everything |
-//! | `registry` | filters to subscribers, at both levels; `prefix_tree` and `subscribers` are its parts |
+//! | `registry` | filters to subscribers, at both levels |
+//! | `prefix_tree`, `subscribers`, `slab` | the parts of a registry |
 //! | `change` | all changes of one flush with their encoded frames |
-//! | `outbox` | the bytes that one connection is owed; `conflate` takes over when its reader is slow |
+//! | `outbox` | the bytes that go to one connection |
+//! | `conflate` | the newest frame of each property, for a slow reader |
 //!
-//! A frame is bytes here: this module knows neither JSON nor WebSocket, waits for nothing and reads no clock.
+//! A frame is bytes here: this module knows neither JSON nor WebSocket, waits for nothing and reads
+//! no clock.
 
 mod change;
 mod conflate;

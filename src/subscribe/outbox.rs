@@ -1,21 +1,22 @@
-//! What one connection is owed: bytes that go to its socket as they are, and behind them what is conflated.
+//! What one connection is owed: bytes that go to its socket as they are, and behind them what is
+//! conflated.
 //!
 //! ```text
-//! push ──┬─────────────────────────> direct (a ring of encoded frames) ──> pending / advance ──> socket
-//!        └─> conflated (when direct is full) ──(direct under half)──┘
+//! push ──┬────────────────────> direct (a ring of encoded frames) ──> pending / advance ──> socket
+//!        └─> conflated (when direct is full) ──(direct under half)─┘
 //! ```
 //!
-//! A reader that keeps up only ever uses the ring. Once a frame does not fit there, it and all that follow
-//! are conflated until the reader has caught up, so that order holds across both. Past the limits of the
-//! conflated part the outbox overflows: all is dropped but what is partly on the wire, and the caller says
-//! farewell with [`Outbox::close`].
+//! A reader that keeps up only ever uses the ring. Once a frame does not fit there, it and all that
+//! follow are conflated until the reader has caught up, so that order holds across both. Past the
+//! limits of the conflated part the outbox overflows: all is dropped but what is partly on the
+//! wire, and the caller says farewell with [`Outbox::close`].
 //!
-//! Bounds: the ring holds at most `direct_bytes_max` bytes or one frame, whichever is more (a frame larger
-//! than the ring must pass somehow); the conflated part at most `conflated_bytes_max` of heap after each
-//! call, growth of a table counted when it happens.
+//! Bounds: the ring holds at most `direct_bytes_max` bytes or one frame, whichever is more (a frame
+//! larger than the ring must pass somehow); the conflated part at most `conflated_bytes_max` of
+//! heap after each call, growth of a table counted when it happens.
 //!
-//! Invariants: where something is conflated, the ring is not empty, so the next [`Outbox::advance`] moves it
-//! on. Nothing is pushed behind a close frame.
+//! Invariants: where something is conflated, the ring is not empty, so the next [`Outbox::advance`]
+//! moves it on. Nothing is pushed behind a close frame.
 
 use std::collections::VecDeque;
 
@@ -23,8 +24,8 @@ use super::change::Change;
 use super::conflate::Conflated;
 use crate::limits;
 
-/// Frames are dropped in units of one frame, or of several that lie together within this many bytes: a
-/// boundary for each small frame would cost more than it saves.
+/// Frames are dropped in units of one frame, or of several that lie together within this many
+/// bytes: a boundary for each small frame would cost more than it saves.
 const UNIT_BYTES: usize = 1024;
 /// The first allocation of a ring.
 const RING_BYTES_MIN: usize = 512;
@@ -98,8 +99,8 @@ impl Outbox {
     /// Owes all frames of a change.
     ///
     /// # Errors
-    /// [`Overflow`], from the push that passes a limit on, until [`close`](Self::close). After that every
-    /// push is ignored and succeeds. The same goes for the four below.
+    /// [`Overflow`], from the push that passes a limit on, until [`close`](Self::close). After that
+    /// every push is ignored and succeeds. The same goes for the four below.
     pub fn push_change(&mut self, change: Change<'_>) -> Result<(), Overflow> {
         match change {
             Change::Deleted { entity_id, frame } => self.push_deleted(entity_id, frame),
@@ -156,8 +157,9 @@ impl Outbox {
         self.push(frame, |conflated| conflated.metrics(frame))
     }
 
-    /// Owes the last frame of the connection. It comes after all that is owed; after an overflow that is only
-    /// what was partly sent. Whatever is pushed later is ignored. Exempt from the limits, as it comes once.
+    /// Owes the last frame of the connection. It comes after all that is owed; after an overflow
+    /// that is only what was partly sent. Whatever is pushed later is ignored. Exempt from the
+    /// limits, as it comes once.
     pub fn close(&mut self, frame: &[u8]) {
         if self.closed {
             return;
@@ -169,14 +171,14 @@ impl Outbox {
         }
     }
 
-    /// Bytes to write now; empty where nothing is owed. Not always all of `direct`: where it wraps around the
-    /// end of its ring, the rest follows after [`advance`](Self::advance).
+    /// Bytes to write now; empty where nothing is owed. Not always all of `direct`: where it wraps
+    /// around the end of its ring, the rest follows after [`advance`](Self::advance).
     pub fn pending(&self) -> &[u8] {
         self.direct.as_slices().0
     }
 
-    /// Notes that the socket took the first `written` bytes of [`pending`](Self::pending). Moves conflated
-    /// frames on where that leaves room.
+    /// Notes that the socket took the first `written` bytes of [`pending`](Self::pending). Moves
+    /// conflated frames on where that leaves room.
     ///
     /// # Panics
     /// Where more was written than was pending.
@@ -198,17 +200,18 @@ impl Outbox {
         }
     }
 
-    /// True where nothing is owed.
+    /// True if there are no bytes to send.
     pub fn is_empty(&self) -> bool {
         self.direct.is_empty()
     }
 
-    /// True where the reader is behind and gets only the newest of each property.
+    /// True if the reader is behind and gets only the newest of each property.
     pub const fn is_conflating(&self) -> bool {
         self.conflated.is_some()
     }
 
-    /// True once a limit was passed: what was owed is lost to the reader, and the connection must be closed.
+    /// True once a limit was passed: what was owed is lost to the reader, and the connection must
+    /// be closed.
     pub const fn overflowed(&self) -> bool {
         self.overflow.is_some()
     }
@@ -220,8 +223,8 @@ impl Outbox {
             + self.conflated.as_ref().map_or(0, |it| it.heap_bytes())
     }
 
-    /// Gives the heap back where nothing is owed. Not done by [`advance`](Self::advance): a busy connection
-    /// would allocate for each message.
+    /// Gives the heap back where nothing is owed. Not done by [`advance`](Self::advance): a busy
+    /// connection would allocate for each message.
     pub fn trim(&mut self) {
         if self.is_empty() {
             self.direct = VecDeque::new();

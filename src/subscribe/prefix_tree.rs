@@ -5,14 +5,14 @@
 //!                           └── "kids"
 //! ```
 //!
-//! Finding all prefixes of an id walks one path down, at most as many steps as the id has bytes, however many
-//! filters there are. Asking a hash table for every length of the id would hash it once per length; a sorted
-//! list would have to step over unrelated neighbours.
+//! Finding all prefixes of an id walks one path down, at most as many steps as the id has bytes,
+//! however many filters there are. Asking a hash table for every length of the id would hash it
+//! once per length; a sorted list would have to step over unrelated neighbours.
 //!
-//! Invariants: every node but the root has subscribers or at least two children; siblings differ in their first
-//! byte and are ordered by it. So there are fewer than two nodes per filter, none without filters, and the
-//! depth is at most the length of the longest prefix. Labels may split a character: only whole texts go in and
-//! are compared.
+//! Invariants: every node but the root has subscribers or at least two children; siblings differ in
+//! their first byte and are ordered by it. So there are fewer than two nodes per filter, none
+//! without filters, and the depth is at most the length of the longest prefix. Labels may split a
+//! character: only whole texts go in and are compared.
 
 use super::subscribers::Subscribers;
 

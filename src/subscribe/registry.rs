@@ -1,10 +1,10 @@
 //! Who wants which entities: filters in, subscribers of an id out.
 //!
-//! Used twice on an event's way: a shard asks which cores want it (`K` is the core's index), and each of those
-//! cores asks which of its connections do (`K` is the connection's number).
+//! Used twice on an event's way: a shard asks which cores want it (`K` is the core's index), and
+//! each of those cores asks which of its connections do (`K` is the connection's number).
 //!
-//! Cost of [`Registry::matches`]: one hash of the id, one walk down the prefix tree of at most the id's length,
-//! and the subscribers that it hits. The number of other filters does not matter.
+//! Cost of [`Registry::matches`]: one hash of the id, one walk down the prefix tree of at most the
+//! id's length, and the subscribers that it hits. The number of other filters does not matter.
 
 use std::hash::Hash;
 
@@ -37,7 +37,8 @@ impl<K: Copy + Ord + Hash> Registry<K> {
         Self::default()
     }
 
-    /// Adds a subscription. The same key may hold several to the same filter; each must be taken back.
+    /// Adds a subscription. The same key may hold several to the same filter; each must be taken
+    /// back.
     pub fn subscribe(&mut self, key: K, filter: &Filter) {
         match filter {
             Filter::All => self.prefixes.subscribe(key, ""),
@@ -55,8 +56,8 @@ impl<K: Copy + Ord + Hash> Registry<K> {
         }
     }
 
-    /// Replaces `hits` with the keys that have a matching subscription, ascending, each once. Allocates only
-    /// where `hits` is too small.
+    /// Replaces `hits` with the keys that have a matching subscription, ascending, each once.
+    /// Allocates only where `hits` is too small.
     pub fn matches(&self, entity_id: &str, hits: &mut Vec<K>) {
         hits.clear();
         let mut lists = 0;
@@ -75,7 +76,7 @@ impl<K: Copy + Ord + Hash> Registry<K> {
         }
     }
 
-    /// True where nobody subscribes to anything.
+    /// True if nobody subscribes to anything.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.prefixes.is_empty()
     }
@@ -203,7 +204,8 @@ mod tests {
         assert_eq!(registry.exact.capacity(), 0);
     }
 
-    /// Few letters, so that ids and prefixes meet; of two bytes too, so that labels split within a character.
+    /// Few letters, so that ids and prefixes meet; of two bytes too, so that labels split within a
+    /// character.
     fn random_id(random: &mut Rng) -> String {
         let len = 1 + random.u32(..6);
         (0..len)

@@ -1,8 +1,9 @@
 //! A slow reader against a model.
 //!
-//! A seeded server applies random changes to a small world and pushes each of them. A reader takes random
-//! amounts of bytes, cuts them into frames, and applies those in the order in which they come. Whatever the
-//! outbox leaves out, the reader's world must be one that follows the log, and in the end the server's.
+//! A seeded server applies random changes to a small world and pushes each of them. A reader takes
+//! random amounts of bytes, cuts them into frames, and applies those in the order in which they
+//! come. Whatever the outbox leaves out, the reader's world must be one that follows the log, and
+//! in the end the server's.
 
 use fastrand::Rng;
 use std::collections::BTreeMap;
@@ -194,8 +195,9 @@ impl Server {
     }
 }
 
-/// Frames of the simulation are shorter than the direct buffer. Lengths of units are the only memory that no
-/// limit names: at most one for each half unit of the direct buffer, in a table that doubles.
+/// Frames of the simulation are shorter than the direct buffer. Lengths of units are the only
+/// memory that no limit names: at most one for each half unit of the direct buffer, in a table that
+/// doubles.
 fn assert_bounded(outbox: &Outbox, limits: OutboxLimits) {
     let units_max = 4 + 2 * (1 + limits.direct_bytes_max / 512);
     let bound = limits.direct_bytes_max + units_max * 4 + limits.conflated_bytes_max;

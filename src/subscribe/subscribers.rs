@@ -1,7 +1,7 @@
 //! The subscribers of one filter, each with the number of its subscriptions.
 
-/// Ascending by key, each key once. A vector: it is read for every change and written for every subscription,
-/// so it is laid out for reading; adding to 10,000 subscribers moves at most 80 KB.
+/// Ascending by key, each key once. A vector: it is read for every change and written for every
+/// subscription, so it is laid out for reading; adding to 10,000 subscribers moves at most 80 KB.
 #[derive(Debug, Clone)]
 pub(super) struct Subscribers<K>(Vec<(K, u32)>);
 

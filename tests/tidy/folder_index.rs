@@ -6,27 +6,30 @@ use crate::{Source, bad, check, sources};
 /// Folders whose index is still to be written. The list only gets shorter.
 const UNFINISHED: &[&str] = &[
     "src/api/",
-    "src/background/",
     "src/boot/",
     "src/cli/",
-    "src/connectors/",
-    "src/engine/",
-    "src/front/",
-    "src/history/",
-    "src/log/",
     "src/model/",
-    "src/reactor/",
-    "src/service/",
     "src/shard/",
-    "src/state/",
-    "src/subscribe/",
     "src/wire/",
     "storage/src/",
 ];
 
-/// Modules of tests, whose names say what they are for.
-fn is_test(name: &str) -> bool {
-    name == "tests" || name.ends_with("_test") || name.ends_with("_tests")
+/// The modules that `mod.rs` declares for tests only.
+fn test_modules(text: &str) -> Vec<&str> {
+    let mut modules = Vec::new();
+    let mut is_test = false;
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix("mod ")
+            .and_then(|rest| rest.strip_suffix(';'))
+            && is_test
+        {
+            modules.push(name);
+        }
+        // Other attributes may stand between this one and the module.
+        is_test = line == "#[cfg(test)]" || (is_test && line.starts_with("#["));
+    }
+    modules
 }
 
 /// The modules beside a `mod.rs`: files, and folders that have a `mod.rs` of their own.
@@ -42,28 +45,44 @@ fn siblings<'a>(index: &str, paths: &[&'a str]) -> Vec<&'a str> {
             Some((name, "mod")) => Some(name),
             Some(_) => None,
         })
-        .filter(|name| *name != "mod" && !is_test(name))
+        .filter(|name| *name != "mod")
         .collect();
     names.sort_unstable();
     names
 }
 
-/// What stands between backquotes in the table of a header; a folder may end with a slash.
-fn indexed(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| line.strip_prefix("//! |"))
-        .flat_map(|row| row.split('`').skip(1).step_by(2))
-        .map(|name| name.trim_end_matches('/'))
+/// The names between backquotes in such rows of a header; a folder may end with a slash.
+fn indexed(rows: &[&str]) -> Vec<String> {
+    let names = rows
+        .iter()
+        .flat_map(|row| row.split('`').skip(1).step_by(2));
+    names
+        .map(|name| name.trim_end_matches('/').to_owned())
         .collect()
 }
 
-fn missing_from_index(source: &Source, paths: &[&str]) -> Vec<String> {
-    let indexed = indexed(&source.text);
-    siblings(&source.path, paths)
+/// Modules without a row, and rows that begin with no module.
+fn wrong_index(source: &Source, paths: &[&str]) -> Vec<String> {
+    let rows: Vec<&str> = source
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! |"))
+        .collect();
+    let firsts: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row.split('|').next())
+        .collect();
+    let siblings = siblings(&source.path, paths);
+    let (indexed, tests) = (indexed(&rows), test_modules(&source.text));
+    let missing = siblings
+        .iter()
+        .filter(|name| !tests.contains(name) && indexed.iter().all(|row| row != *name))
+        .map(|name| format!("{}: no row for `{name}`", source.path));
+    let stale = self::indexed(&firsts)
         .into_iter()
-        .filter(|name| !indexed.contains(name))
-        .map(|name| format!("{}: no row for `{name}`", source.path))
-        .collect()
+        .filter(|name| !siblings.contains(&name.as_str()))
+        .map(|name| format!("{}: `{name}` is gone", source.path));
+    missing.chain(stale).collect()
 }
 
 /// Whether the source is an index that has to be complete.
@@ -77,28 +96,30 @@ fn is_index(source: &Source) -> bool {
 
 #[test]
 fn the_index_of_each_folder_is_complete() {
-    let header = "//! Codecs.\n//!\n//! | file | job |\n//! | --- | --- |\n//! | `head`, `body/` | `scan` them |\n\nmod x; // `late`";
+    let header = "//! Codecs.\n//!\n//! | file | job |\n//! | --- | --- |\n//! | `head`, `body/` | them |\n//! | `scan` | `tail` |\n\n#[cfg(test)]\n#[path = \"x\"]\nmod check;\nmod late;";
     let paths = [
         "src/wire/mod.rs",
         "src/wire/body/mod.rs",
         "src/wire/body/chunk.rs",
         "src/wire/head.rs",
         "src/wire/late.rs",
-        "src/wire/tests.rs",
-        "src/wire/head_test.rs",
+        "src/wire/check.rs",
         "src/wired.rs",
     ];
     assert_eq!(
-        missing_from_index(&bad("src/wire/mod.rs", header), &paths),
-        ["src/wire/mod.rs: no row for `late`"]
+        wrong_index(&bad("src/wire/mod.rs", header), &paths),
+        [
+            "src/wire/mod.rs: no row for `late`",
+            "src/wire/mod.rs: `scan` is gone"
+        ]
     );
     assert_eq!(
-        missing_from_index(
+        wrong_index(
             &bad("src/wire/mod.rs", "//! `head`, `body`, `late`."),
             &paths
         )
         .len(),
-        3,
+        4,
         "an index is a table"
     );
     let sources = sources();
@@ -112,7 +133,7 @@ fn the_index_of_each_folder_is_complete() {
                 .iter()
                 .any(|unfinished| path.starts_with(unfinished))
         })
-        .flat_map(|source| missing_from_index(source, &paths))
+        .flat_map(|source| wrong_index(source, &paths))
         .collect();
     check("the index of each folder is complete", &complaints);
 }
