@@ -217,6 +217,12 @@ fn serve(
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
     let mut data_dir = open_data_dir(settings, shards)?;
+    if let Err(error) = shard::finish_repartition(&data_dir) {
+        report::warning(&format!(
+            "an earlier change of the number of shards could not be finished: {error}; until it is, retention keeps the \
+             history from before it"
+        ));
+    }
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
         .collect();

@@ -39,4 +39,6 @@ pub use router::Router;
 
 /// A shard over the log in segment files.
 pub type LocalShard = Shard<crate::log::LocalLog>;
-pub use recovery::{RecoverError, Recovered, RecoveryProgress, covered, recover};
+pub use recovery::{
+    RecoverError, Recovered, RecoveryProgress, covered, finish_repartition, recover,
+};

@@ -6,8 +6,8 @@
 //! earlier generations of logs             ┘ the log is replayed from there
 //! ```
 //!
-//! Where the number of shards has changed, the shards of the new generation share out what the old ones held, and each
-//! keeps its part as its *base*: from then on the older generations are needed for history alone.
+//! If the number of shards has changed, the state is repartitioned: each shard of the new generation takes its part of
+//! what the old ones held, and keeps it as its *base*. From then on the older generations are needed for history alone.
 //!
 //! A checkpoint that is damaged or foreign is set aside by its directory, which says so; with all of them gone the
 //! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
@@ -146,6 +146,51 @@ pub fn recover(
     })
 }
 
+/// Finishes a change of the number of shards that a start left unfinished: gives every log of a sealed generation its
+/// base, which retention needs before it can remove anything of that log. Blocks; if nothing is unfinished, while
+/// names and manifests are read. No other thread may use the directory's bases meanwhile.
+///
+/// # Errors
+/// [`RecoverError`]. What was finished until then stays, and the next call goes on.
+pub fn finish_repartition(data: &DataDir) -> Result<(), RecoverError> {
+    let generations = data.sealed_generations();
+    for (index, generation) in generations.iter().enumerate().skip(1) {
+        let shards = u16::try_from(generation.logs().len()).unwrap_or(u16::MAX);
+        for (shard, log) in (0..).zip(generation.logs()) {
+            let origin = log.origin()?;
+            let mut base = directory(log.base_path(), origin.owner, CheckpointKind::Base);
+            // A base that is there and damaged is reported by whoever needs it.
+            if origin.removed.is_some() || base.view().newest().map_or(true, |it| it.is_some()) {
+                continue;
+            }
+            let mut attempt = Attempt {
+                shard,
+                shards,
+                so_far: RecoveryProgress::default(),
+                progress: &mut |_| (),
+                quarantined: Vec::new(),
+            };
+            let engine = attempt.repartition(&generations[..index])?;
+            base.load()?;
+            write_base((engine, &mut base), origin.first_sequence.previous())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the state of an engine the base of a log that begins after `through`.
+fn write_base(
+    (mut engine, base): (Engine, &mut CheckpointDir),
+    through: Sequence,
+) -> Result<Engine, RecoverError> {
+    let throttle = &mut |_| ControlFlow::Continue(());
+    let pending = engine.freeze(through).write(base, throttle)?;
+    let layers = pending.stack().clone();
+    base.publish(pending)?;
+    drop(engine.settle(layers));
+    Ok(engine)
+}
+
 /// Through where a log is covered by a checkpoint that is whole; [`Sequence::ZERO`] where there is none. For a log whose
 /// generation is about to be sealed: what is covered need not be read. Blocks.
 pub fn covered(log: &LogDir) -> Sequence {
@@ -243,12 +288,8 @@ impl Attempt<'_> {
         if data.sealed_generations().is_empty() {
             return Ok((Engine::default(), through));
         }
-        let mut engine = self.share_out(data)?;
-        let pace = &mut |_| ControlFlow::Continue(());
-        let pending = engine.freeze(through).write(base, pace)?;
-        let layers = pending.stack().clone();
-        base.publish(pending)?;
-        drop(engine.settle(layers));
+        let engine = self.repartition(data.sealed_generations())?;
+        let engine = write_base((engine, base), through)?;
         Ok((engine, through))
     }
 
@@ -274,19 +315,18 @@ impl Attempt<'_> {
     }
 
     /// This shard's part of what the earlier generations add up to.
-    fn share_out(&mut self, data: &DataDir) -> Result<Engine, RecoverError> {
-        let generations = data.sealed_generations();
+    fn repartition(&mut self, generations: &[SealedGeneration]) -> Result<Engine, RecoverError> {
         let mut engine = Engine::default();
         let mut batch = Batch::default();
         let (first, states) = self.newest_states(generations)?;
         for (index, generation) in generations.iter().enumerate().skip(first) {
             for (position, log) in generation.logs().iter().enumerate() {
-                let is_heir = self.is_heir(log.shard(), &generations[index + 1..]);
+                let is_counted_here = self.is_counted_here(log.shard(), &generations[index + 1..]);
                 let state = states.get(position).filter(|_| index == first);
                 let state = state.and_then(Option::as_ref);
                 let from = match state {
                     None => log.origin()?.first_sequence,
-                    Some(state) => self.take_over(&mut engine, state, is_heir)?,
+                    Some(state) => self.take_entities(&mut engine, state, is_counted_here)?,
                 };
                 let (shard, shards) = (self.shard, self.shards);
                 let mut events = engine.events();
@@ -298,7 +338,7 @@ impl Attempt<'_> {
                     progress: &mut report,
                 };
                 log.replay_from(from, |record| {
-                    events += u64::from(is_heir);
+                    events += u64::from(is_counted_here);
                     batch.push(&mut target, &record)
                 })?;
                 batch.apply(&mut target)?;
@@ -349,19 +389,19 @@ impl Attempt<'_> {
     /// True where the events of an old shard's log are this shard's to count. Who of the new shards counts them does
     /// not matter, as long as it is one, and the same one by whichever checkpoints each of them came here: so it
     /// follows from the shard counts of the generations since.
-    fn is_heir(&self, shard: u32, since: &[SealedGeneration]) -> bool {
+    fn is_counted_here(&self, shard: u32, since: &[SealedGeneration]) -> bool {
         let counts = since.iter().map(|generation| generation.logs().len());
         let counts = counts.filter_map(|count| u32::try_from(count).ok());
-        let heir = counts.fold(shard, |shard, count| shard % count.max(1));
-        heir % u32::from(self.shards) == u32::from(self.shard)
+        let counter = counts.fold(shard, |shard, count| shard % count.max(1));
+        counter % u32::from(self.shards) == u32::from(self.shard)
     }
 
     /// Takes over the entities of `state` that are this shard's by now. Returns where the log goes on.
-    fn take_over(
+    fn take_entities(
         &self,
         engine: &mut Engine,
         state: &Checkpoint,
-        is_heir: bool,
+        is_counted_here: bool,
     ) -> Result<Sequence, RecoverError> {
         let mut has_floor = false;
         let mut cursor = state.stack.list(|_| false);
@@ -384,7 +424,14 @@ impl Attempt<'_> {
             let names = engine.namespaces_mut();
             names.install(Bookkeeping::Unknown, 0, latest);
         }
-        engine.inherit(&state.meta, if is_heir { state.meta.events } else { 0 });
+        engine.inherit(
+            &state.meta,
+            if is_counted_here {
+                state.meta.events
+            } else {
+                0
+            },
+        );
         Ok(state.meta.through.next())
     }
 

@@ -9,7 +9,7 @@
 //! else; the refusal names a file of the directory, and with that file put back the state is the model's again.
 
 use super::advance_base;
-use super::recovery::{RecoverError, Recovered, RecoveryProgress, recover};
+use super::recovery::{RecoverError, Recovered, RecoveryProgress, finish_repartition, recover};
 use crate::engine::Engine;
 use crate::log::{LocalLog, Log as _, Removal, RetentionPlan as _, WriteSpeed};
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place, placement_key};
@@ -252,6 +252,8 @@ fn story(error: &dyn std::error::Error) -> String {
 fn open(path: &Path, shards: u16) -> Result<Opened, String> {
     let storage = |error: StorageError| story(&error);
     let mut data = DataDir::open(path, u32::from(shards), OPTIONS).map_err(storage)?;
+    // What can't be finished is not needed, or recovery says why it is.
+    drop(finish_repartition(&data));
     let mut opened = Vec::new();
     let (mut replayed, mut tail) = (0, 0);
     for shard in 0..shards {
@@ -680,4 +682,33 @@ fn damaged_checkpoints_over_removed_history_are_done_without_or_named() {
         tampering: true,
     };
     simulate_all(300..324, story);
+}
+
+#[test]
+fn an_interrupted_change_of_shards_is_finished_and_retention_goes_on() {
+    for has_first_base in [false, true] {
+        let mut simulation = Simulation::new(7, 1);
+        for _ in 0..200 {
+            simulation.step(false);
+        }
+        let stopped = simulation.end(End::Orderly);
+        // The process was killed when the new generation had its name, and at most one shard its base.
+        let mut data = DataDir::open(stopped.dir.path(), 2, OPTIONS).unwrap();
+        if has_first_base {
+            let log = data.take_log(0);
+            drop(recover(&data, log, (0, 2), &mut |_| ()).unwrap());
+        }
+        drop(data);
+        let (mut simulation, ..) = stopped.must_start(1);
+        for _ in 0..20 {
+            simulation.publish();
+            simulation.retire_sealed();
+        }
+        let segments = simulation.data.sealed_generations().iter();
+        let segments = segments.flat_map(|it| it.logs());
+        let left: usize = segments.map(|it| it.closed_segments().unwrap().len()).sum();
+        assert_eq!(left, 0, "history of both generations was removed");
+        let (simulation, ..) = simulation.end(End::Orderly).must_start(3);
+        drop(simulation.end(End::Killed).must_start(2));
+    }
 }
