@@ -247,8 +247,10 @@ pub enum ApiError {
         /// Of the bytes that there are to replay.
         percent: u64,
     },
-    /// A checkpoint turned out to be damaged; the state is made anew from the log.
-    #[error("a part of the stored state is damaged; it is being rebuilt from the log")]
+    /// A part of a checkpoint can't be read. If it is damaged, the state is made anew from the log.
+    #[error(
+        "a part of the stored state can't be read; if it is damaged, it is being rebuilt from the log"
+    )]
     StateDamaged,
     /// As many requests of this kind as there may be are being worked on.
     #[error("the server is busy with other requests about the past")]

@@ -29,7 +29,7 @@ use crate::front::http::AnswerWriter;
 use crate::limits;
 use crate::service::Context;
 use crate::shard::{Inbox, Message, Origin, Reply, Shard};
-use flux_storage::DataDir;
+use flux_storage::{DataDir, LayerError};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,6 +53,8 @@ pub(crate) struct Core<S: System> {
     pub(super) heartbeat: Arc<Heartbeat>,
     /// When it sleeps and when it flushes.
     pub(super) idle: IdlePolicy,
+    /// The part of a layer that the disk last failed to read.
+    pub(super) unreadable: Option<LayerError>,
     /// How fast its helper threads work.
     pub(super) throttle: Arc<Throttle>,
     /// Jobs that are handed to them at the end of a step.
@@ -146,6 +148,7 @@ impl<S: System> Core<S> {
             heartbeat: parts.heartbeat,
             idle: IdlePolicy::default(),
             throttle,
+            unreadable: None,
             jobs: Jobs::default(),
             to_write: Vec::new(),
             to_read: Vec::new(),

@@ -246,9 +246,18 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// A layer can't be read: the process starts anew, without it.
+    /// A layer is damaged: the process starts anew, without it. If the disk only failed to read it, the server goes
+    /// on: what needs those bytes is answered 503, and the next request reads them again.
     pub(super) fn rebuild(&mut self, error: LayerError) {
         if self.context.counters.is_stopping() {
+            return;
+        }
+        if !error.is_damage() {
+            // Once for each place, since every request that needs it fails.
+            if self.unreadable.as_ref() != Some(&error) {
+                report::warning(&format!("shard {}: {error}", self.context.router.core));
+                self.unreadable = Some(error);
+            }
             return;
         }
         report::error(&format!(

@@ -14,7 +14,7 @@ use super::testing::{
     Entities, OWNER, Random, checkpoint, contents, deleted, dir_at, files, live, loaded, meta,
     names, numbered, put_file, put_files, view,
 };
-use super::{CheckpointDir, CheckpointKind, LayerStack};
+use super::{CheckpointDir, CheckpointKind, LayerStack, Quarantined};
 use crate::error::{LayerFault, LayerPart};
 use crate::format::header::LogId;
 use crate::format::slot::Owner;
@@ -478,6 +478,8 @@ fn what_can_not_be_read_is_an_error_and_stays_where_it_is() {
         };
         assert!(!error.is_damage(), "{error:?}");
         assert_eq!((*error.path).file_name(), unreadable.file_name());
+        let quarantined = Quarantined::of(error);
+        assert_eq!(quarantined.moved_to, None, "nothing is known against it");
         assert_eq!(names_in(&path), before);
     }
     let path = root.path().join("not-a-directory");

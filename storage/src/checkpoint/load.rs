@@ -47,7 +47,13 @@ pub struct Quarantined {
 
 impl Quarantined {
     /// Renames a layer or manifest that was found damaged, so that the next `load` does without it.
+    ///
+    /// A file that could only not be read stays where it is: that says nothing of what is in it, and may pass.
     pub fn of(error: LayerError) -> Self {
+        if !error.is_damage() {
+            let moved_to = None;
+            return Self { error, moved_to };
+        }
         let to = layout::damaged(&error.path);
         let parent = error.path.parent().unwrap_or(&error.path);
         let moved = files::rename(&error.path, &to, parent);
