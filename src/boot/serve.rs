@@ -217,12 +217,6 @@ fn serve(
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
     let mut data_dir = open_data_dir(settings, shards)?;
-    if let Err(error) = shard::finish_repartition(&data_dir) {
-        report::warning(&format!(
-            "an earlier change of the number of shards could not be finished: {error}; until it is, retention keeps the \
-             history from before it"
-        ));
-    }
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
         .collect();
@@ -386,7 +380,14 @@ fn unusable(settings: &Settings) -> impl Fn(StorageError) -> StartError {
 }
 
 fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {
-    open_sized(&settings.data_dir, settings.segment_bytes, shards)
+    let data_dir = open_sized(&settings.data_dir, settings.segment_bytes, shards)?;
+    if let Err(error) = shard::finish_repartition(&data_dir) {
+        report::warning(&format!(
+            "an earlier change of the number of shards could not be finished: {error}; until it is, retention keeps the \
+             history from before it"
+        ));
+    }
+    Ok(data_dir)
 }
 
 /// Opens a data directory as a server with default settings would, for a tool that appends to it.

@@ -170,9 +170,9 @@ pub fn finish_repartition(data: &DataDir) -> Result<(), RecoverError> {
                 progress: &mut |_| (),
                 quarantined: Vec::new(),
             };
-            let engine = attempt.repartition(&generations[..index])?;
+            let mut engine = attempt.repartition(&generations[..index])?;
             base.load()?;
-            write_base((engine, &mut base), origin.first_sequence.previous())?;
+            write_base(&mut engine, &mut base, origin.first_sequence.previous())?;
         }
     }
     Ok(())
@@ -180,15 +180,16 @@ pub fn finish_repartition(data: &DataDir) -> Result<(), RecoverError> {
 
 /// Makes the state of an engine the base of a log that begins after `through`.
 fn write_base(
-    (mut engine, base): (Engine, &mut CheckpointDir),
+    engine: &mut Engine,
+    base: &mut CheckpointDir,
     through: Sequence,
-) -> Result<Engine, RecoverError> {
+) -> Result<(), RecoverError> {
     let throttle = &mut |_| ControlFlow::Continue(());
     let pending = engine.freeze(through).write(base, throttle)?;
     let layers = pending.stack().clone();
     base.publish(pending)?;
     drop(engine.settle(layers));
-    Ok(engine)
+    Ok(())
 }
 
 /// Through where a log is covered by a checkpoint that is whole; [`Sequence::ZERO`] where there is none. For a log whose
@@ -288,8 +289,8 @@ impl Attempt<'_> {
         if data.sealed_generations().is_empty() {
             return Ok((Engine::default(), through));
         }
-        let engine = self.repartition(data.sealed_generations())?;
-        let engine = write_base((engine, base), through)?;
+        let mut engine = self.repartition(data.sealed_generations())?;
+        write_base(&mut engine, base, through)?;
         Ok((engine, through))
     }
 

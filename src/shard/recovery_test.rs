@@ -15,8 +15,8 @@ use crate::log::{LocalLog, Log as _, Removal, RetentionPlan as _, WriteSpeed};
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place, placement_key};
 use crate::state::{Query, is_packed_body};
 use flux_storage::{
-    CheckpointDir, CheckpointKind, DataDir, LogOptions, PendingCheckpoint, RetirePlan, Sequence,
-    StorageError,
+    CheckpointDir, CheckpointKind, DataDir, LogOptions, PendingCheckpoint, RetirePlan,
+    SealedGeneration, Sequence, StorageError,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -705,7 +705,7 @@ fn an_interrupted_change_of_shards_is_finished_and_retention_goes_on() {
             simulation.retire_sealed();
         }
         let segments = simulation.data.sealed_generations().iter();
-        let segments = segments.flat_map(|it| it.logs());
+        let segments = segments.flat_map(SealedGeneration::logs);
         let left: usize = segments.map(|it| it.closed_segments().unwrap().len()).sum();
         assert_eq!(left, 0, "history of both generations was removed");
         let (simulation, ..) = simulation.end(End::Orderly).must_start(3);
