@@ -1,12 +1,13 @@
 //! House rules that no compiler checks, read from the source tree: who may import whom, what may be
-//! named where, what must not be left behind, how comments read (`comments`), and that each folder
-//! says what is in it (`folder_index`).
+//! named where, what must not be left behind, how comments read (`comments`), that each folder says
+//! what is in it (`folder_index`), and that pages name what exists (`pages`).
 //!
 //! Each rule is a function from text to complaints, and each is shown a bad example first: a rule
 //! that can't fail checks nothing.
 
 mod comments;
 mod folder_index;
+mod pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -620,31 +621,4 @@ fn every_dependency_has_its_reason() {
     let manifest = read("Cargo.toml");
     assert!(manifest.contains("[workspace.dependencies]"));
     check("dependencies have reasons", &unexplained(&manifest));
-}
-
-#[test]
-fn the_pages_that_are_promised_exist() {
-    let readme = read("README.md");
-    for command in ["cargo run --release", "cargo test --workspace"] {
-        assert!(
-            readme.lines().any(|line| line == command),
-            "`{command}` stands in the README"
-        );
-    }
-    for page in [
-        "CHANGELOG.md",
-        "ARCHITECTURE.md",
-        "docs/API.md",
-        "storage/FORMAT.md",
-    ] {
-        assert!(read(page).len() > 100, "{page} says something");
-    }
-    for script in ["scripts/flux.sh", "scripts/host-metrics.sh"] {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(root().join(script))
-            .expect("a script")
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o111, 0o111, "{script} can be run");
-    }
 }
