@@ -56,6 +56,14 @@ impl FieldSpan {
         }
     }
 
+    /// Where it begins and ends, of a field that was sent once.
+    pub(super) fn range(self) -> Option<(usize, usize)> {
+        match self {
+            Self::One(Span { start, end }) => Some((usize::from(start), usize::from(end))),
+            Self::Absent | Self::Repeated => None,
+        }
+    }
+
     fn view(self, head: &[u8]) -> Field<'_> {
         match self {
             Self::Absent => Field::Absent,
@@ -75,6 +83,10 @@ pub(super) struct HeadIndex {
     pub(super) expect_continue: bool,
     /// A `Content-Encoding` other than `identity`; an error only if there is a body.
     pub(super) content_encoding: ContentEncoding,
+    /// Where its digits lie, for `known`.
+    pub(super) content_length: FieldSpan,
+    /// A `Cookie` or `Proxy-Authorization` came, which `known` must not keep.
+    pub(super) other_credentials: bool,
     /// Empty for an absolute-form target without a path, which means `/`.
     pub(super) path: Span,
     pub(super) query: Option<Span>,

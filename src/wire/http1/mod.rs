@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `reader` | the bytes of one connection → its requests |
 //! | `scan` | where a head ends, and that its lines end with CRLF; never looks twice |
+//! | `known` | the head that a connection sent last, recognised instead of parsed |
 //! | `parse` | request line and fields → index, every rule on them |
 //! | `host` | the rule for `Host` |
 //! | `index` | a parsed head by offsets |
@@ -28,6 +29,7 @@ mod error;
 mod head;
 mod host;
 mod index;
+mod known;
 mod parse;
 mod reader;
 mod response;

@@ -54,6 +54,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         keep_alive: fields.keep_alive(version),
         expect_continue: fields.expect_continue && version == Version::Http11,
         content_encoding: fields.content_encoding(),
+        content_length: FieldSpan::of(fields.content_length, bytes),
+        other_credentials: fields.other_credentials,
         path: if path.is_empty() {
             Span::default()
         } else {
@@ -162,6 +164,7 @@ struct Fields<'a> {
     connection: ConnectionTokens,
     upgrade_websocket: bool,
     expect_continue: bool,
+    other_credentials: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -170,6 +173,7 @@ impl<'a> Fields<'a> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => self.host.add(value),
+            6 if is(b"cookie") => self.other_credentials = true,
             6 if is(b"expect") => {
                 self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
             }
@@ -185,6 +189,7 @@ impl<'a> Fields<'a> {
             16 if is(b"content-encoding") => self.encoding.add(value),
             17 if is(b"transfer-encoding") => self.transfer_encoding.add(value),
             17 if is(b"sec-websocket-key") => self.websocket_key.add(value),
+            19 if is(b"proxy-authorization") => self.other_credentials = true,
             21 if is(b"sec-websocket-version") => self.websocket_version.add(value),
             _ => {}
         }
@@ -258,7 +263,7 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// `1*DIGIT` within 64 bits (RFC 9110 §8.6).
-fn parse_length(value: &[u8]) -> Option<u64> {
+pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

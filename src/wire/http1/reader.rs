@@ -14,6 +14,7 @@ use super::HttpError;
 use super::chunked::{ChunkedBody, Decoded};
 use super::head::{Framing, Head};
 use super::index::{ContentEncoding, HeadIndex};
+use super::known::KnownHead;
 use super::parse::parse;
 use super::scan::{HeadScan, has_no_bare_line_feed};
 use crate::limits::REQUEST_LINE_BYTES_MAX;
@@ -56,6 +57,8 @@ pub enum Phase {
 pub struct RequestReader {
     buffer: ReceiveBuffer,
     state: State,
+    /// The last head that came with a length; `begin` writes and reads it.
+    known: Option<Box<KnownHead>>,
 }
 
 #[derive(Debug)]
@@ -136,8 +139,9 @@ impl RequestReader {
         self.buffer.pending()
     }
 
-    /// Gives an empty buffer back, for a connection that has become idle.
+    /// Forgets the last head and gives an empty buffer back, for a connection that has become idle.
     pub fn trim(&mut self) {
+        self.known = None;
         self.buffer.trim();
     }
 
@@ -157,7 +161,7 @@ impl RequestReader {
 
     fn advance(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Step, HttpError> {
         if let State::Head(scan) = &mut self.state
-            && let Some(body) = begin(scan, &mut self.buffer, body_limit)?
+            && let Some(body) = begin(scan, &mut self.buffer, &mut self.known, body_limit)?
         {
             self.state = State::Body(body);
         }
@@ -189,13 +193,14 @@ impl RequestReader {
 fn begin(
     scan: &mut HeadScan,
     buffer: &mut ReceiveBuffer,
+    known: &mut Option<Box<KnownHead>>,
     body_limit: impl Fn(&Head<'_>) -> usize,
 ) -> Result<Option<Body>, HttpError> {
     while scan.skip_empty_line(buffer.pending())? {
         buffer.consume(2);
     }
     let pending = buffer.pending();
-    let (head, head_len) = match parse_at_once(scan, pending) {
+    let (head, head_len) = match parse_at_once(scan, pending, known) {
         Some(parsed) => parsed,
         None => match scan.find_end(pending)? {
             Some(len) => parse(pending.get(..len).unwrap_or_default())?,
@@ -216,14 +221,26 @@ fn begin(
 /// Nearly every head is one, and skipping the search saves a tenth of a small request's
 /// instructions. Whatever is unusual goes the long way, so that errors do not depend on how the
 /// bytes were split. Within the length of a request line no limit on lengths can be broken.
-fn parse_at_once(scan: &HeadScan, pending: &[u8]) -> Option<(HeadIndex, usize)> {
+fn parse_at_once(
+    scan: &HeadScan,
+    pending: &[u8],
+    known: &mut Option<Box<KnownHead>>,
+) -> Option<(HeadIndex, usize)> {
     if !scan.is_fresh() {
         return None;
+    }
+    let recognised = known.as_ref().and_then(|known| known.recognise(pending));
+    if recognised.is_some() {
+        return recognised;
     }
     let window = pending.get(..REQUEST_LINE_BYTES_MAX).unwrap_or(pending);
     let (head, len) = parse(window).ok()?;
     let bytes = window.get(..len)?;
-    has_no_bare_line_feed(bytes).then_some((head, len))
+    if !has_no_bare_line_feed(bytes) {
+        return None;
+    }
+    KnownHead::remember(known, bytes, &head);
+    Some((head, len))
 }
 
 /// How the body will be read, unless its head already forbids it.
