@@ -85,8 +85,8 @@ pub(super) struct HeadIndex {
     pub(super) content_encoding: ContentEncoding,
     /// Where its digits lie, for `known`.
     pub(super) content_length: FieldSpan,
-    /// A `Cookie` or `Proxy-Authorization` came, which `known` must not keep.
-    pub(super) other_credentials: bool,
+    /// What `known` must not keep.
+    pub(super) other_credentials: OtherCredentials,
     /// Empty for an absolute-form target without a path, which means `/`.
     pub(super) path: Span,
     pub(super) query: Option<Span>,
@@ -103,6 +103,14 @@ pub(super) struct UpgradeIndex {
     pub(super) websocket: bool,
     pub(super) version: FieldSpan,
     pub(super) key: FieldSpan,
+}
+
+/// Whether `Cookie` or `Proxy-Authorization` came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum OtherCredentials {
+    #[default]
+    Absent,
+    Sent,
 }
 
 /// Whether a body could be read as it is.

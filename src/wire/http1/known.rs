@@ -12,7 +12,7 @@
 //! `Proxy-Authorization` is not remembered.
 
 use super::head::Framing;
-use super::index::{FieldSpan, HeadIndex};
+use super::index::{FieldSpan, HeadIndex, OtherCredentials};
 use super::parse::parse_length;
 
 /// The longest head that is remembered: every open connection may hold one.
@@ -27,12 +27,12 @@ pub(super) struct KnownHead {
 }
 
 impl KnownHead {
-    /// Puts this head, parsed from all of `bytes`, in the place of the one before, if it is of a kind
-    /// that comes again.
+    /// Puts this head, parsed from all of `bytes`, in the place of the one before, if it is of a
+    /// kind that comes again.
     pub(super) fn remember(known: &mut Option<Box<Self>>, bytes: &[u8], index: &HeadIndex) {
         let comes_again = matches!(index.framing, Framing::Length(_))
             && bytes.len() <= KNOWN_HEAD_BYTES_MAX
-            && !index.other_credentials
+            && index.other_credentials == OtherCredentials::Absent
             && !matches!(index.authorization, FieldSpan::Repeated);
         if !comes_again {
             return;

@@ -9,7 +9,7 @@
 //! accepted if it is UTF-8: clients send ids that way, and no two readers disagree about it.
 
 use super::head::{Field, Framing, Method, Version};
-use super::index::{ContentEncoding, FieldSpan, HeadIndex, Span, UpgradeIndex};
+use super::index::{ContentEncoding, FieldSpan, HeadIndex, OtherCredentials, Span, UpgradeIndex};
 use super::{HttpError, host};
 use crate::limits::HEADER_COUNT_MAX;
 use std::mem::MaybeUninit;
@@ -164,7 +164,7 @@ struct Fields<'a> {
     connection: ConnectionTokens,
     upgrade_websocket: bool,
     expect_continue: bool,
-    other_credentials: bool,
+    other_credentials: OtherCredentials,
 }
 
 impl<'a> Fields<'a> {
@@ -173,7 +173,7 @@ impl<'a> Fields<'a> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => self.host.add(value),
-            6 if is(b"cookie") => self.other_credentials = true,
+            6 if is(b"cookie") => self.other_credentials = OtherCredentials::Sent,
             6 if is(b"expect") => {
                 self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
             }
@@ -189,7 +189,7 @@ impl<'a> Fields<'a> {
             16 if is(b"content-encoding") => self.encoding.add(value),
             17 if is(b"transfer-encoding") => self.transfer_encoding.add(value),
             17 if is(b"sec-websocket-key") => self.websocket_key.add(value),
-            19 if is(b"proxy-authorization") => self.other_credentials = true,
+            19 if is(b"proxy-authorization") => self.other_credentials = OtherCredentials::Sent,
             21 if is(b"sec-websocket-version") => self.websocket_version.add(value),
             _ => {}
         }
