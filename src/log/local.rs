@@ -104,6 +104,10 @@ impl Log for LocalLog {
         self.0.fail(reason);
     }
 
+    fn truncate_after(&mut self, sequence: Sequence) -> Result<(), StorageError> {
+        self.0.truncate_after(sequence)
+    }
+
     fn replay_from<E>(
         &mut self,
         from: Sequence,

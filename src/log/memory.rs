@@ -431,6 +431,21 @@ impl Log for MemoryLog {
             .get_or_insert_with(|| reason.to_string().into());
     }
 
+    fn truncate_after(&mut self, sequence: Sequence) -> Result<(), StorageError> {
+        let kept = sequence.get();
+        assert!(!self.is_flushing && self.next != NextState::InPreparation);
+        assert!(self.durable <= kept && kept <= self.appended);
+        self.check()?;
+        let mut disk = self.disk.lock();
+        disk.written.truncate(kept);
+        disk.durable = disk.durable.min(kept);
+        drop(disk);
+        self.pending.truncate(kept.saturating_sub(self.written));
+        self.written = self.written.min(kept);
+        self.appended = kept;
+        Ok(())
+    }
+
     fn replay_from<E>(
         &mut self,
         from: Sequence,

@@ -6,6 +6,7 @@
 //! | `local` | the log of one machine, over the segment files of `flux_storage` |
 //! | `memory` | a log in memory that fails, lags and loses by seed, for simulations and tests |
 //! | `jobs` | what a log asks helper threads to do |
+//! | `contract_test` | what both have to do |
 //!
 //! ```text
 //! append ──▶ appended ──write_out──▶ written ──begin_flush──▶ Flush ──▶ Flusher, on its own thread
@@ -16,6 +17,8 @@
 //! most one flush is in progress; what is not durable can be taken back. Code above this folder
 //! knows no file of a log.
 
+#[cfg(test)]
+mod contract_test;
 mod jobs;
 mod local;
 mod memory;
@@ -104,6 +107,16 @@ pub trait Log: Debug + Send + Sized + 'static {
 
     /// A write or flush failed: nobody knows what is on the disk, so the log accepts nothing more.
     fn fail(&mut self, reason: &dyn Display);
+
+    /// Takes back every record after `sequence`. Their sequences will be given to other records.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Why it could not. The log accepts nothing more.
+    ///
+    /// # Panics
+    /// If one of them is durable, or while a flush or a [`NextSegmentJob`] is out.
+    fn truncate_after(&mut self, sequence: Sequence) -> Result<(), StorageError>;
 
     /// Visits the records from `from` on, in order, up to the last appended. Blocks.
     ///

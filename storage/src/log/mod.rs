@@ -14,6 +14,7 @@
 //! | `segment` | the active segment, and making new ones |
 //! | `next_segment` | preparing the next segment on a helper thread |
 //! | `flush` | a flush in progress |
+//! | `truncate` | taking back what is not durable |
 //! | `retention` | removing whole old segments |
 //! | `sealed` | logs of older generations, which are only read |
 //! | `reader` | reading history on any thread |
@@ -35,5 +36,6 @@ pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod sealed;
 pub(crate) mod segment;
+mod truncate;
 pub(crate) mod watermark;
 pub(crate) mod world_file;

@@ -49,7 +49,7 @@ const INDEX_JOBS_MAX: usize = 4;
 /// An open log.
 #[derive(Debug)]
 pub struct Log {
-    place: LogDir,
+    pub(super) place: LogDir,
     /// The first sequence that the log ever had: what new segments repeat.
     first_sequence: Sequence,
     /// What retention removed, if anything.
@@ -61,36 +61,36 @@ pub struct Log {
         clippy::rc_buffer,
         reason = "a rotation appends in place where no reader holds the list"
     )]
-    sealed: Arc<Vec<SealedSegment>>,
+    pub(super) sealed: Arc<Vec<SealedSegment>>,
     /// Those of them that hold records which are not durable, oldest first.
-    undurable: VecDeque<UndurableSegment>,
-    active: Segment,
-    active_base: Sequence,
+    pub(super) undurable: VecDeque<UndurableSegment>,
+    pub(super) active: Segment,
+    pub(super) active_base: Sequence,
     /// Keys and places of the active segment's records.
-    index_builder: IndexBuilder,
+    pub(super) index_builder: IndexBuilder,
     /// Those of closed segments without an index file yet, oldest first, at most [`INDEX_JOBS_MAX`].
-    unindexed: VecDeque<IndexJob>,
-    next_segment: NextSegmentState,
+    pub(super) unindexed: VecDeque<IndexJob>,
+    pub(super) next_segment: NextSegmentState,
     /// The largest record that an append has asked a segment for since the last rotation.
     record_bytes_wanted: usize,
-    appended: Sequence,
+    pub(super) appended: Sequence,
     /// What the kernel has: a killed process does not lose it.
-    written: Sequence,
-    durable: Sequence,
-    is_flushing: bool,
+    pub(super) written: Sequence,
+    pub(super) durable: Sequence,
+    pub(super) is_flushing: bool,
     watermark: Watermark,
     /// What failed, once something did.
     failure: Option<Box<str>>,
 }
 
 #[derive(Debug)]
-struct UndurableSegment {
-    flush: FlushSegment,
+pub(super) struct UndurableSegment {
+    pub(super) flush: FlushSegment,
     last: Sequence,
 }
 
 #[derive(Debug)]
-enum NextSegmentState {
+pub(super) enum NextSegmentState {
     None,
     InPreparation,
     Ready(Box<Segment>),
@@ -767,7 +767,7 @@ fn flush_segment(segment: &Segment) -> FlushSegment {
     }
 }
 
-fn reopen(entry: SegmentEntry, end: usize) -> Result<Segment, StorageError> {
+pub(super) fn reopen(entry: SegmentEntry, end: usize) -> Result<Segment, StorageError> {
     let file = files::open_write(&entry.path)?;
     Ok(Segment::new(entry, file, end))
 }

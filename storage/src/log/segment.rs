@@ -255,6 +255,12 @@ impl Segment {
         self.pending
     }
 
+    /// Forgets the records from an offset on, which the file does not hold any more.
+    pub(crate) fn cut(&mut self, end: usize) {
+        assert!(self.pending.is_empty() && end <= self.written);
+        self.written = end;
+    }
+
     /// Stores the activation part along with the next records; their flush makes it durable.
     pub(crate) fn activate(&mut self, activation: Activation) {
         self.activation_pending = Some(activation);

@@ -29,6 +29,8 @@ mod retention;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod truncate;
+#[cfg(test)]
 mod verify;
 #[cfg(test)]
 mod world;
