@@ -8,7 +8,8 @@ pub const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one request. More: 431.
 pub const HEADER_COUNT_MAX: usize = 64;
-/// Default bound on the body of one event, bytes (`FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES`). Longer: 413.
+/// Default bound on the body of one event, bytes (`FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES`). Longer:
+/// 413.
 pub const BODY_SINGLE_BYTES_DEFAULT: u32 = 1024 * 1024;
 /// Default bound on the body of a batch, bytes (`FLUX_BODY_SIZE_LIMIT_BATCH_BYTES`). Longer: 413.
 pub const BODY_BATCH_BYTES_DEFAULT: u32 = 10 * 1024 * 1024;
@@ -20,19 +21,19 @@ pub const BODY_OTHER_BYTES_MAX: usize = 1024 * 1024;
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// All trailers of one chunked body, bytes. Longer: 431.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
-/// Empty lines before a request line that are passed over (RFC 9112 §2.2): clients that end a body with a
-/// spare CRLF send one. More: 400.
+/// Empty lines before a request line that are passed over (RFC 9112 §2.2): clients that end a body
+/// with a spare CRLF send one. More: 400.
 pub const LEADING_EMPTY_LINES_MAX: u8 = 4;
-/// All chunk extensions of one body, bytes: nothing here reads them, and without a bound one-byte chunks with
-/// long extensions would cost a thousand times the body. More: 400.
+/// All chunk extensions of one body, bytes: nothing here reads them, and without a bound one-byte
+/// chunks with long extensions would cost a thousand times the body. More: 400.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
 /// One WebSocket message from a client, over all its fragments, bytes. Longer: closed with 1009.
 pub const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of JSON containers, the outermost counted. Deeper: 400.
 pub const JSON_DEPTH_MAX: usize = 128;
 
-/// Items of one batch: more than valid events fit the default body limit, and a bound on the answer to invalid ones.
-/// More: 400.
+/// Items of one batch: more than valid events fit the default body limit, and a bound on the answer
+/// to invalid ones. More: 400.
 pub const BATCH_ITEMS_MAX: usize = 150_000;
 /// Entity id, bytes. Longer: 400.
 pub const ENTITY_ID_BYTES_MAX: usize = 512;
@@ -46,40 +47,45 @@ pub const SOURCE_BYTES_MAX: usize = 256;
 pub const METADATA_BYTES_MAX: usize = 1024;
 /// Entities of one page of a listing. A larger `limit`: 400.
 pub const PAGE_ENTITIES_MAX: usize = 10_000;
-/// Bytes of one page of a listing: a page is held in memory to know its successor. A page that reaches it ends
-/// early and links to the next.
+/// Bytes of one page of a listing: a page is held in memory to know its successor. A page that
+/// reaches it ends early and links to the next.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events of one page of history. A larger `limit`: 400.
 pub const EVENTS_PAGE_MAX: usize = 500;
-/// Events of one page of history where the request does not say.
+/// Events of one page of history if the request does not say.
 pub const EVENTS_PAGE_DEFAULT: usize = 100;
-/// Events of one entity that are applied to learn what it was at an earlier time: a second of work. More: 400.
+/// Events of one entity that are applied to learn what it was at an earlier time: a second of work.
+/// More: 400.
 pub const HISTORY_ENTITY_EVENTS_MAX: usize = 500_000;
-/// Events that are read to learn which entities there were at an earlier time: about a second of work. More: 400.
+/// Events that are read to learn which entities there were at an earlier time: about a second of
+/// work. More: 400.
 pub const HISTORY_LIST_EVENTS_MAX: u64 = 2_000_000;
-/// Bytes of events, read newest first, that are kept until they are applied in their order. More: 400.
+/// Bytes of events, read newest first, that are kept until they are applied in their order. More:
+/// 400.
 pub const HISTORY_EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of the entities of an earlier time that one request may hold in memory. More: 400.
 pub const HISTORY_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Readers of logs that the requests of one core hold, each up to 48 KiB: a request about the past takes one, or one
-/// for each shard. More: 503.
+/// Readers of logs that the requests of one core hold, each up to 48 KiB: a request about the past
+/// takes one, or one for each shard. More: 503.
 pub const HISTORY_READERS_MAX: usize = 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
-/// The largest that it can be set to: their ids are held in memory, and a shard deletes its part in one go.
+/// The largest that it can be set to: their ids are held in memory, and a shard deletes its part in
+/// one go.
 pub const BATCH_DELETE_SETTABLE_MAX: u32 = 100_000;
-/// Entities that are deleted in one go where a namespace is purged.
+/// Entities that are deleted in one go when a namespace is purged.
 pub const PURGE_ENTITIES_MAX: usize = 1_000;
 
-/// Bytes of one part of a listing, before the entity that crosses it. Larger parts would keep the core from its
-/// other connections; smaller ones cost a pass of the loop each.
+/// Bytes of one part of a listing, before the entity that crosses it. Larger parts would keep the
+/// core from its other connections; smaller ones cost a pass of the loop each.
 pub const LIST_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Entities of one part of a listing, for the same reason.
 pub const LIST_CHUNK_ENTITIES_MAX: usize = 1024;
 
 /// Messages that a core's inbox holds. More wait at their sender.
 pub const MAILBOX_MESSAGES_MAX: usize = 8192;
-/// Messages that a core keeps for another whose inbox is full. Beyond it, requests for that core get 503.
+/// Messages that a core keeps for another whose inbox is full. Beyond it, requests for that core
+/// get 503.
 pub const MAILBOX_OVERFLOW_MESSAGES_MAX: usize = 8192;
 /// Writes that wait for the log's next segment. Beyond it: 503.
 pub const DEFERRED_WRITES_MAX: usize = 4096;
@@ -87,49 +93,55 @@ pub const DEFERRED_WRITES_MAX: usize = 4096;
 /// Bytes of the events in them. Beyond it: 503.
 pub const DEFERRED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Requests of one connection that are worked on at once. While as many are unanswered, the connection is not
-/// read, and the client's own sends come to a halt.
+/// Requests of one connection that are worked on at once. While as many are unanswered, the
+/// connection is not read, and the client's own sends come to a halt.
 pub const PIPELINE_REQUESTS_MAX: usize = 256;
-/// Reads of one connection that other cores work on at once: nobody knows how large their answers are.
+/// Reads of one connection that other cores work on at once: nobody knows how large their answers
+/// are.
 pub const PIPELINE_READS_MAX: usize = 16;
 /// Bytes of answers that one HTTP connection may owe before it is no longer read.
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
-/// Last times that a shard keeps of namespaces and ids that hold nothing any more: somewhat more than one call
-/// deletes, and a copy of them all takes 2 ms. Beyond it the lowest is given up: see `state::floors`.
+/// Last times that a shard keeps of namespaces and ids that hold nothing any more: somewhat more
+/// than one call deletes, and a copy of them all takes 2 ms. Beyond it the lowest is given up: see
+/// `state::floors`.
 pub const TIME_FLOORS_MAX: usize = 16_384;
-/// Entities of a shard from which on a core looks ahead at which of them are going to be asked for: fewer are in the
-/// processor's cache.
+/// Entities of a shard from which on a core looks ahead at which of them are going to be asked for:
+/// fewer are in the processor's cache.
 pub const PREFETCH_ENTITIES_MIN: usize = 4096;
-/// Microseconds for which a flush is put off for the clients that the last one answered, while others keep the core
-/// busy: about what answering and reading two hundred clients takes. Then it covers those that are back.
+/// Microseconds for which a flush is put off for the clients that the last one answered, while
+/// others keep the core busy: about what answering and reading two hundred clients takes. Then it
+/// covers the clients that are back.
 pub const GROUP_COMMIT_DELAY_MICROS_MAX: u64 = 1500;
-/// Microseconds, in all, for which a core sleeps for them while nothing is ready: what it takes to wake a client that
-/// slept, and a fifth of what a flush takes. Then the flush goes.
+/// Microseconds, in all, for which a core sleeps for them while nothing is ready: what it takes to
+/// wake a client that slept, and a fifth of what a flush takes. Then the flush goes.
 pub const GROUP_COMMIT_IDLE_MICROS_MAX: u64 = 40;
-/// The same if some clients were answered through other cores: two messages more each way, and the other core may
-/// flush meanwhile. About what a flush takes.
+/// The same if some clients were answered through other cores: two messages more each way, and the
+/// other core may flush meanwhile. About what a flush takes.
 pub const GROUP_COMMIT_REMOTE_MICROS_MAX: u64 = 200;
-/// Heap that a connection may keep between requests, bytes in each direction; the rest goes back when it is idle.
+/// Heap that a connection may keep between requests, bytes in each direction; the rest goes back
+/// when it is idle.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 2048;
 /// Connections of the process, by default; each costs a descriptor. Beyond it: 503 and closed.
 pub const CONNECTIONS_MAX_DEFAULT: u32 = 65_536;
 /// The largest that either bound on connections can be set to.
 pub const CONNECTIONS_SETTABLE_MAX: u32 = 1_000_000;
-/// Connections from one address, by default: generous, since everyone behind a proxy shares one. Beyond it: 429 and
-/// closed.
+/// Connections from one address, by default: generous, since everyone behind a proxy shares one.
+/// Beyond it: 429 and closed.
 pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 65_536;
-/// Connections beyond the bound that are told so in good order; further ones are told and dropped at once.
+/// Connections beyond the bound that are told so in good order; further ones are told and dropped
+/// at once.
 pub const CONNECTIONS_REFUSED_MAX: u64 = 64;
-/// Descriptors besides those of connections: the process's own, those of polls with what they keep open for a moment, and
-/// those of each shard (rings, sockets, segments).
+/// Descriptors besides those of connections: the process's own, those of polls with what they keep
+/// open for a moment, and those of each shard (rings, sockets, segments).
 pub const DESCRIPTORS_RESERVED: u64 = 64 + CONNECTIONS_REFUSED_MAX + 2 * POLLS_IN_FLIGHT_MAX as u64;
 /// See [`DESCRIPTORS_RESERVED`].
 pub const DESCRIPTORS_PER_SHARD: u64 = 24;
 /// Connections that the kernel holds for a core until it accepts them.
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// Connections accepted in one pass of the loop, so that a flood of new ones does not starve the old.
+/// Connections accepted in one pass of the loop, so that a flood of new ones does not starve the
+/// old.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
 /// Seconds for a request head, from its first byte. Longer: 408.
@@ -138,7 +150,7 @@ pub const HEAD_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 pub const BODY_TIMEOUT_SECONDS_DEFAULT: u64 = 20;
 /// Seconds without a request after which a connection is closed.
 pub const IDLE_TIMEOUT_SECONDS_DEFAULT: u64 = 75;
-/// Seconds that a client may take no byte of what it is owed. Longer: closed.
+/// Seconds that a client may take no byte of the bytes that wait for it. Longer: closed.
 pub const WRITE_STALL_SECONDS_MAX: u64 = 60;
 /// Seconds without a byte after which a WebSocket client is pinged.
 pub const WEBSOCKET_PING_SECONDS: u64 = 30;
@@ -160,8 +172,8 @@ pub const PUBLISHER_ACTIVE_SECONDS: u64 = 10;
 pub const SPARE_RETRY_SECONDS: u64 = 1;
 /// Milliseconds between two looks at everything that depends on time.
 pub const TICK_MS: u64 = 25;
-/// Seconds without a turn after which a core is reported. A turn takes some milliseconds at most, and there are forty a
-/// second if nothing happens.
+/// Seconds without a turn after which a core is reported. A turn takes some milliseconds at most,
+/// and there are forty a second if nothing happens.
 pub const WATCHDOG_REPORT_SECONDS: u64 = 5;
 /// Seconds without a turn after which the process ends with exit code 1.
 pub const WATCHDOG_END_SECONDS: u64 = 30;
@@ -170,29 +182,32 @@ pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 50;
 /// Shards that a server may have; an index of one fits a `u16` with room for marks.
 pub const SHARDS_MAX: u16 = 1024;
 
-/// Encoded frames that wait for the socket of one subscriber, bytes: several times a socket's send buffer, so
-/// that only a reader that stalls is noticed. More: its updates are conflated.
+/// Encoded frames that wait for the socket of one subscriber, bytes: several times a socket's send
+/// buffer, so that only a reader that stalls is noticed. More: its updates are conflated.
 pub const OUTBOX_DIRECT_BYTES_MAX: usize = 256 * 1024;
-/// Heap of what is conflated for one slow subscriber, bytes, keys and tables counted. More: it is closed with
-/// 1013.
+/// Heap of what is conflated for one slow subscriber, bytes, keys and tables counted. More: it is
+/// closed with 1013.
 pub const OUTBOX_CONFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Frames conflated for one slow subscriber: bounds the time to deliver them, however small. More: it is closed
-/// with 1013.
+/// Frames conflated for one slow subscriber: bounds the time to deliver them, however small. More:
+/// it is closed with 1013.
 pub const OUTBOX_CONFLATED_ENTRIES_MAX: usize = 65_536;
 /// The `id` of a WebSocket message, bytes of JSON text. Longer: an error message.
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
-/// Subscriptions that one connection may hold at a time; each costs memory on every shard that it concerns.
-/// More: an error message, and the connection stays.
+/// Subscriptions that one connection may hold at a time; each costs memory on every shard that it
+/// concerns. More: an error message, and the connection stays.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;
-/// Subscriptions of all connections, by default; about 200 bytes each on each shard concerned. More: an error message.
+/// Subscriptions of all connections, by default; about 200 bytes each on each shard concerned.
+/// More: an error message.
 pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
-/// Subscriptions of the connections from one address, by default. More: an error message, and the connection stays.
+/// Subscriptions of the connections from one address, by default. More: an error message, and the
+/// connection stays.
 pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
 /// Events that a namespace may publish in a minute, by default, in auth mode. More: 429.
 pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
-/// Namespaces that `flux-core/directory` lists: those that were updated last.
+/// Namespaces that `flux-core/directory` lists: the ones that were updated last.
 pub const DIRECTORY_NAMESPACES_MAX: usize = 1_000;
-/// Milliseconds between two looks at a shard for `flux-core/directory`, which is at most a second behind.
+/// Milliseconds between two looks at a shard for `flux-core/directory`, which is at most a second
+/// behind.
 pub const DIRECTORY_INTERVAL_MS: u64 = 500;
 /// Namespaces whose counts are asked for in one go.
 pub const NAMESPACES_PER_SLICE: usize = 1_000;
@@ -200,45 +215,48 @@ pub const NAMESPACES_PER_SLICE: usize = 1_000;
 pub const CONTROL_CALLS_MAX: usize = 1_024;
 /// Names that the server tries before it gives up finding a free one for a namespace.
 pub const NAME_ATTEMPTS_MAX: usize = 64;
-/// Names and frames of one change batch from a shard to a core, bytes: the one that reaches it is the batch's
-/// last. The changes go on in the next batch.
+/// Names and frames of one change batch from a shard to a core, bytes: the one that reaches it is
+/// the batch's last. The changes go on in the next batch.
 pub const CHANGE_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// Default for the seconds between two checkpoints (`FLUX_CHECKPOINT_SECONDS`). What a start after a crash replays is
-/// at most what came since.
+/// Default for the seconds between two checkpoints (`FLUX_CHECKPOINT_SECONDS`). What a start after
+/// a crash replays is at most what came since.
 pub const CHECKPOINT_SECONDS_DEFAULT: u64 = 60;
-/// Default for the bytes of a shard's log at which a checkpoint is taken before its time (`FLUX_CHECKPOINT_BYTES`):
-/// two to three seconds of replay.
+/// Default for the bytes of a shard's log at which a checkpoint is taken before its time
+/// (`FLUX_CHECKPOINT_BYTES`): two to three seconds of replay.
 pub const CHECKPOINT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
-/// Bytes a second from which on a log grows too fast for checkpoints that give way to events: beside a core that is never
-/// idle such a one writes some 25 MB of changes a second, and what a start replays would have no bound.
+/// Bytes a second from which on a log grows too fast for checkpoints that give way to events:
+/// beside a core that is never idle such a one writes some 25 MB of changes a second, and what a
+/// start replays would have no bound.
 pub const CHECKPOINT_FAST_BYTES_PER_SECOND: u64 = 20 * 1024 * 1024;
-/// How many times the bytes at which a checkpoint is taken the log of such a shard has to be beyond the last one for the
-/// next to be taken. One that is begun beyond as many does not give way, however fast the log grows.
+/// How many times the bytes at which a checkpoint is taken the log of such a shard has to be beyond
+/// the last one for the next to be taken. One that is begun beyond as many does not give way,
+/// however fast the log grows.
 pub const CHECKPOINT_BEHIND_FACTOR: u64 = 2;
 /// Seconds until a checkpoint that failed, for want of room say, is tried again.
 pub const CHECKPOINT_RETRY_SECONDS: u64 = 10;
 /// The same after the first failure in a row: room may have been made for it at once.
 pub const CHECKPOINT_FIRST_RETRY_SECONDS: u64 = 1;
-/// Seconds that the last checkpoint may take while the server stops. It is given up then: the log has everything.
+/// Seconds that the last checkpoint may take while the server stops. It is given up then: the log
+/// has everything.
 pub const CHECKPOINT_STOP_SECONDS_MAX: u64 = 4;
 /// Seconds between two lines in the log while a shard replays.
 pub const RECOVERY_REPORT_SECONDS: u64 = 2;
 /// Seconds between two looks at what retention may remove.
 pub const RETENTION_INTERVAL_SECONDS: u64 = 1;
-/// The same for earlier generations, whose files are looked at anew each time. After a pass that removed something the
-/// next one follows at once.
+/// The same for earlier generations, whose files are looked at anew each time. After a pass that
+/// removed something the next one follows at once.
 pub const SEALED_RETENTION_INTERVAL_SECONDS: u64 = 10;
-/// Segments that one pass of retention removes: a bound on the memory for working them into the base. More go in the
-/// next pass, which follows at once.
+/// Segments that one pass of retention removes: a bound on the memory for working them into the
+/// base. More go in the next pass, which follows at once.
 pub const RETENTION_SEGMENTS_MAX: usize = 8;
-/// Bytes of the disk that are held back, so that a server whose disk is full can still shut down in order, and so that
-/// retention can make room on it.
+/// Bytes of the disk that are held back, so that a server whose disk is full can still shut down in
+/// order, and so that retention can make room on it.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two attempts to hold them back again.
 pub const RESERVE_INTERVAL_SECONDS: u64 = 10;
-/// One line of an import, bytes: an event of the largest body that can be set, and room for what the line says besides.
-/// Longer: the import ends.
+/// One line of an import, bytes: an event of the largest body that can be set, and room for what
+/// the line says besides. Longer: the import ends.
 pub const IMPORT_LINE_BYTES_MAX: usize = 257 * 1024 * 1024;
 /// Bytes that an import appends to a log between two flushes.
 pub const IMPORT_FLUSH_BYTES: usize = 16 * 1024 * 1024;
@@ -269,7 +287,7 @@ pub const POLL_ENTITIES_MAX: usize = 10_000;
 pub const POLL_REQUESTS_MAX: u32 = 1_000;
 /// Polls in flight at a time; others wait for their turn.
 pub const POLLS_IN_FLIGHT_MAX: usize = 64;
-/// Seconds that failures put the next poll off for at most, where the interval is not longer.
+/// Seconds that failures put the next poll off for at most, if the interval is not longer.
 pub const POLL_BACKOFF_SECONDS_MAX: u64 = 3600;
 /// Seconds that a `Retry-After` puts the next poll off for at most.
 pub const POLL_RETRY_AFTER_SECONDS_MAX: u64 = 86_400;

@@ -1,4 +1,4 @@
-//! What the server tells its operator: lines on stderr. Where stderr takes none (a full disk, a
+//! What the server tells its operator: lines on stderr. If stderr takes none (a full disk, a
 //! closed pipe), the server goes on without.
 
 use std::io::Write;

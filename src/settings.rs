@@ -1,4 +1,5 @@
-//! The settings of `flux serve`: from flags and the environment, checked, with their defaults (API contract §11).
+//! The settings of `flux serve`: from flags and the environment, checked, with their defaults (API
+//! contract §11).
 
 use crate::limits;
 use crate::model::{ConfigPatch, Durability};
@@ -80,7 +81,7 @@ pub struct StorageUpkeep {
 }
 
 impl StorageUpkeep {
-    /// True where history is ever removed.
+    /// True if history is ever removed.
     pub fn has_retention(self) -> bool {
         self.retention_seconds.is_some() || self.retention_bytes.is_some()
     }
@@ -266,7 +267,7 @@ const fn setting(variable: &'static str, flag: &'static str, help: &'static str)
     }
 }
 
-/// Where settings are looked up: the flag where it was given, else the variable where it is not empty.
+/// If settings are looked up: the flag if it was given, else the variable if it is not empty.
 struct Source<'s, F, V> {
     flag: &'s F,
     variable: &'s V,
@@ -375,7 +376,8 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         })
     }
 
-    /// A secret: from its variable, or from the file that `…_FILE` names. Never from the command line.
+    /// A secret: from its variable, or from the file that `…_FILE` names. Never from the command
+    /// line.
     fn secret(&self, variable: &str) -> Result<Option<Secret>, InvalidSetting> {
         let given = |name: &str| (self.variable)(name).filter(|text| !text.is_empty());
         let file_variable = format!("{variable}_FILE");
@@ -500,7 +502,7 @@ impl Settings {
     /// Reads and checks the data directory alone: all that a tool needs of the settings.
     ///
     /// # Errors
-    /// Where it can't be used.
+    /// If it can't be used.
     pub fn read_data_dir(
         flag: &impl Fn(&str) -> Option<String>,
         variable: &impl Fn(&str) -> Option<String>,

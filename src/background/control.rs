@@ -1,8 +1,8 @@
 //! The control plane as the server runs it. Core 0 carries out all calls, one at a time:
 //!
 //! ```text
-//! decide ──▶ store and flush (helper thread) ──▶ apply here ──▶ tell every core ──all have applied it──▶ answer
-//!                                                               and the supervisor of connectors
+//! decide ──▶ store and flush (helper thread) ──▶ apply here ──▶ tell every core
+//!      and the supervisor of connectors ──all cores have applied it──▶ answer
 //! ```
 //!
 //! So whoever has an answer finds it in force on every core, and after any crash.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! every shard: a view of its namespaces, a few times a second if something changed ──durable──▶
-//! the core that owns `flux-core`: counts and lists on a helper thread ──▶ its shard keeps the entity
+//! the core that owns `flux-core`: counts on a helper thread ──▶ its shard keeps the entity
 //! ```
 
 use super::Moment;

@@ -148,7 +148,7 @@ pub(crate) enum WorkerResult<L: Log> {
     Panicked(&'static str),
 }
 
-/// Where helper threads leave results, and how they wake the core that waits for them.
+/// If helper threads leave results, and how they wake the core that waits for them.
 pub(crate) struct ResultSender<L: Log> {
     results: Arc<ArrayQueue<WorkerResult<L>>>,
     waker: Waker,

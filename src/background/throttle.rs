@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! pause          checkpoint, index, base: rests for as long as it has worked
-//! pause_until    next segment: rests while it is ahead of the active one, which it must replace before that is full
-//! hurry_for      shutdown: no job rests any more; one that can be given up ends when the time is over
+//! pause_until    next segment: rests while it is ahead of the active one, which it will replace
+//! hurry_for      shutdown: no job rests any more; some end when the time is over
 //! ```
 //!
 //! Helper threads leave their core's processor ([`unpin`]); long jobs also run at a lower priority

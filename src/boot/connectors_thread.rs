@@ -16,7 +16,7 @@ impl ConnectorsThread {
     /// Starts it. `guard` is dropped when it ends, however it does.
     ///
     /// # Errors
-    /// Where the operating system gives no thread.
+    /// If the operating system gives no thread.
     pub(crate) fn start(
         parts: Option<SupervisorParts>,
         guard: impl Send + 'static,
@@ -37,7 +37,7 @@ impl ConnectorsThread {
     /// Ends it.
     ///
     /// # Errors
-    /// Where it has ended otherwise: why.
+    /// If it has ended otherwise: why.
     pub(crate) fn end(mut self) -> io::Result<()> {
         match self.join() {
             Some(Ok(result)) => result,

@@ -1,4 +1,5 @@
-//! What a machine has to offer before the server starts, and one line for each thing that is missing.
+//! What a machine has to offer before the server starts, and one line for each thing that is
+//! missing.
 
 use crate::reactor::runtime;
 use rustix::io::Errno;
@@ -29,7 +30,8 @@ pub enum MissingFeature {
     Other(#[source] io::Error),
 }
 
-/// Asks the kernel for a ring, and then starts an executor that does nothing, to see whether the kernel lets it.
+/// Asks the kernel for a ring, and then starts an executor that does nothing, to see whether the
+/// kernel lets it.
 ///
 /// # Errors
 /// [`MissingFeature`].
@@ -54,7 +56,8 @@ pub(crate) fn check_io_uring(cpu: usize) -> Result<(), MissingFeature> {
 /// The first kernel that has `epoll_pwait2`, and an `io_uring` with all that glommio asks for.
 const KERNEL_MIN: (u32, u32) = (5, 11);
 
-/// Major and minor version of a kernel release such as `6.18.44-generic`; a release of another form counts as new.
+/// Major and minor version of a kernel release such as `6.18.44-generic`; a release of another form
+/// counts as new.
 fn kernel_version(release: &str) -> (u32, u32) {
     let mut numbers = release
         .split(|letter: char| !letter.is_ascii_digit())
@@ -68,7 +71,7 @@ fn kernel_version(release: &str) -> (u32, u32) {
 /// The processors that this process may run on, and the set as the kernel has it.
 ///
 /// # Errors
-/// Where the kernel does not say.
+/// If the kernel does not say.
 pub(crate) fn allowed_cpus() -> io::Result<(Vec<usize>, CpuSet)> {
     let set = rustix::thread::sched_getaffinity(None)?;
     let cpus = (0..CpuSet::MAX_CPU)
@@ -77,7 +80,8 @@ pub(crate) fn allowed_cpus() -> io::Result<(Vec<usize>, CpuSet)> {
     Ok((cpus, set))
 }
 
-/// How many processors the process may use: its affinity mask and the limit of its container (cgroup) both count.
+/// How many processors the process may use: its affinity mask and the limit of its container
+/// (cgroup) both count.
 pub fn default_shards() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     u16::try_from(cores)

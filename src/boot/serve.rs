@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Why the server did not start. Each message says what and, where that helps, what to do.
+/// Why the server did not start. Each message says what and, if that helps, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -109,11 +109,12 @@ enum End {
 
 /// Runs a server until it is told to stop. Returns when everything is flushed.
 ///
-/// A checkpoint that turns out to be damaged while the server runs ends every connection and starts the server anew
-/// within the process: it recovers as any start does, with what is damaged set aside.
+/// A checkpoint that turns out to be damaged while the server runs ends every connection and starts
+/// the server anew within the process: it recovers as any start does, with what is damaged set
+/// aside.
 ///
 /// # Errors
-/// [`StartError`]; once it runs, only where a core fails.
+/// [`StartError`]; once it runs, only if a core fails.
 pub fn run(settings: &Settings) -> Result<(), StartError> {
     let (ended, end) = channel();
     watch_signals(ended.clone()).map_err(system("watch for signals"))?;
@@ -340,8 +341,8 @@ fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
     })
 }
 
-/// Opens the control log. One that is missing is made anew, but not where tokens are in force: nobody would own what is
-/// in the data directory.
+/// Opens the control log. One that is missing is made anew, but not if tokens are in force:
+/// nobody would own what is in the data directory.
 fn open_control(
     settings: &Settings,
     data_dir: &DataDir,

@@ -1,4 +1,5 @@
-//! `flux backup` and `flux restore`: a data directory copied beside its server, and made again from the copy.
+//! `flux backup` and `flux restore`: a data directory copied beside its server, and made again from
+//! the copy.
 
 use super::progress::Progress;
 use super::{EXIT_DAMAGE, EXIT_FAILURE, data_dir, data_dir_arg, usage};

@@ -1,10 +1,10 @@
 //! `flux export`: the events of a data directory as JSON lines, for another machine or version.
 //!
-//! The order: generation by generation, and within one the logs are merged by the time of acceptance.
-//! The events of a log stay in their order, and so do those of a namespace: each line keeps its time
-//! when it is imported into any number of shards. A log that lost its beginning to retention begins
-//! with its base's entities, each at the time of its namespace's last event there. A server may be
-//! running: what was durable when the reading of a log began is in the export.
+//! The order: generation by generation, and within one the logs are merged by the time of
+//! acceptance. The events of a log stay in their order, and so do those of a namespace: each line
+//! keeps its time when it is imported into any number of shards. A log that lost its beginning to
+//! retention begins with its base's entities, each at the time of its namespace's last event there.
+//! A server may be running: what was durable when the reading of a log began is in the export.
 
 use super::progress::Progress;
 use super::{EXIT_DAMAGE, EXIT_FAILURE, data_dir, data_dir_arg, usage};
@@ -136,7 +136,7 @@ fn export(data_dir: &Path, output: Option<&PathBuf>) -> Result<HistoryResult, Ex
     Ok(told)
 }
 
-/// The state that a log begins with, where its beginning is gone.
+/// The state that a log begins with, if its beginning is gone.
 fn base_of(log: &LogView) -> Result<Option<Checkpoint>, ExportError> {
     let origin = log.origin()?;
     if origin.removed.is_none() {
@@ -170,7 +170,8 @@ struct BaseEntities<'b> {
 }
 
 impl BaseEntities<'_> {
-    /// The next one, and the time of the last event of its namespace or, if it has none, of its own.
+    /// The next one, and the time of the last event of its namespace or, if it has none, of its
+    /// own.
     fn next(&mut self) -> Result<Option<(Entity<'_>, Timestamp)>, LayerError> {
         while let Some(record) = self.cursor.next()? {
             let Some(entity) = entity_of(record) else {
@@ -256,7 +257,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes a record's line; false where it has none.
+    /// Writes a record's line; false if it has none.
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<bool, ExportError> {
         let sequence = record.sequence.get();
         let accepted = Timestamp::from_micros(record.time_micros);

@@ -1,7 +1,8 @@
 //! `flux import`: JSON lines of an export → the log of a data directory whose server is stopped.
 //!
-//! Each line is held to the rules of publishing, keeps its accept time (never earlier than that of the
-//! last event of its namespace, or of its id if that has none), and is appended to the log of the shard that owns its entity. The state follows at the next start.
+//! Each line is held to the rules of publishing, keeps its accept time (never earlier than that of
+//! the last event of its namespace, or of its id if that has none), and is appended to the log of
+//! the shard that owns its entity. The state follows at the next start.
 
 use super::{EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::api::line::{LineDecoder, LineError};

@@ -63,8 +63,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
         }
         Err(error) => {
             let text = error.to_string();
-            // The first line names the argument; the rest is usage that `--help` shows better. Who named no
-            // subcommand wants to see which there are.
+            // The first line names the argument; the rest is usage that `--help` shows better. Who
+            // named no subcommand wants to see which there are.
             let lines = match error.kind() {
                 ErrorKind::MissingSubcommand => text.trim_end(),
                 _ => text.lines().next().unwrap_or_default(),
@@ -118,7 +118,8 @@ fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {
     Settings::read(&flag, &variable).map_err(|error| error.to_string())
 }
 
-/// The data directory that a tool is to work on: the one that a server with this flag and environment would use.
+/// The data directory that a tool is to work on: the one that a server with this flag and
+/// environment would use.
 fn data_dir(matches: &ArgMatches) -> Result<PathBuf, String> {
     let flag = |name: &str| matches.get_one::<String>(name).cloned();
     variable(DATA_DIR_VARIABLE)?;

@@ -6,7 +6,8 @@ use std::io::IsTerminal as _;
 
 /// Milliseconds between two lines to a terminal.
 const TERMINAL_MS: u64 = 1000;
-/// Milliseconds between two lines to anything else, so that short work leaves a script's output clean.
+/// Milliseconds between two lines to anything else, so that short work leaves a script's output
+/// clean.
 const OTHER_MS: u64 = 5000;
 
 /// Work that is counted in bytes.

@@ -1,7 +1,8 @@
 //! Protocols, one folder each: bytes ↔ calls and outcomes of the service.
 //!
-//! A front decodes what it received into a call, begins it, and writes the outcome in its own form, in its own order,
-//! once the outcome's commit point is reached. It must not know a socket, another front, or what a shard does.
+//! A front decodes what it received into a call, begins it, and writes the outcome in its own form,
+//! in its own order, once the outcome's commit point is reached. It must not know a socket, another
+//! front, or what a shard does.
 //!
 //! | folder | job |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! One client's connection: its socket, what is being read, what is owed, and when it was last
-//! heard of.
+//! One client's connection: its socket, what is being read, what waits to be sent, and when the
+//! client was last heard of.
 
 use super::system::Socket;
 use crate::front::http::Answers;
@@ -23,7 +23,7 @@ pub(crate) enum Session {
 pub(crate) enum Closing {
     /// It is not.
     Open,
-    /// It ends when what is owed is sent. Nothing more is read from it.
+    /// It ends when all that waits is sent. Nothing more is read from it.
     AfterSending,
     /// Everything is sent and our side is shut down; what still arrives is discarded until the
     /// client's side ends, so that a reset does not destroy the last answer on its way (RFC 9112
@@ -42,7 +42,7 @@ pub(crate) enum Closing {
 pub(crate) struct Connection<T> {
     /// The socket.
     pub(crate) socket: T,
-    /// Where it comes from, where it was counted for that.
+    /// The address that it is counted for.
     pub(crate) address: Option<IpAddr>,
     /// How often its index was handed out before.
     pub(crate) generation: u32,
@@ -63,7 +63,7 @@ pub(crate) struct Connection<T> {
     pub(crate) closing: Closing,
     /// The socket has refused bytes since a listing last went on.
     pub(crate) stalled: bool,
-    /// Reading stopped because too much is owed: goes on when it is sent.
+    /// Reading stopped because too much waits to be sent: goes on when that is sent.
     pub(crate) starved: bool,
     /// In the core's list of connections to write to.
     pub(crate) queued: bool,
@@ -88,7 +88,7 @@ pub(crate) enum Overdue {
     Head,
     /// A request's body did not arrive in time.
     Body,
-    /// No request for long, no progress in closing, or nothing taken of what is owed: close without
+    /// No request for long, no progress in closing, or nothing taken of what waits: close without
     /// a word.
     Silent,
 }
@@ -137,7 +137,7 @@ impl<T: Socket> Connection<T> {
         }
     }
 
-    /// Begins to close: what is owed is still sent.
+    /// Begins to close: what waits is still sent.
     pub(crate) fn close_after_sending(&mut self, now_ms: u64) {
         if self.closing == Closing::Open {
             self.closing = Closing::AfterSending;
@@ -159,7 +159,7 @@ impl<T: Socket> Connection<T> {
         }
     }
 
-    /// The bytes to send next, and whether they are HTTP's: what is owed from before an upgrade
+    /// The bytes to send next, and whether they are HTTP's: what waits from before an upgrade
     /// goes first.
     pub(crate) fn next_bytes(&self) -> (&[u8], bool) {
         let http = self.answers.sendable();
@@ -201,7 +201,7 @@ impl<T: Socket> Connection<T> {
         }
     }
 
-    /// True where nothing is owed to the client.
+    /// True if nothing waits to be sent.
     pub(crate) fn owes_nothing(&self) -> bool {
         self.owes_no_frames() && self.answers.is_empty()
     }

@@ -86,7 +86,7 @@ impl<S: System> Core<S> {
     }
 
     /// Sends out what the shard may show by now: replies, changes, and answers that were withheld.
-    /// True where some went to other cores.
+    /// True if some went to other cores.
     pub(crate) fn release(&mut self) -> bool {
         self.write_out();
         let Some(shard) = &mut self.context.router.shard else {
@@ -121,7 +121,7 @@ impl<S: System> Core<S> {
             self.queue_write(index);
         }
         reuse(&mut self.gated, gated);
-        // After those who published: one answer delays the watchers less than many updates would
+        // After the publishers: one answer delays the watchers less than many updates would
         // delay it.
         for changes in &changes {
             self.publish_changes(changes);

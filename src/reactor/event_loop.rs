@@ -1,7 +1,7 @@
 //! One core: its connections, its shard, its way to the others, and the loop that serves them all.
 //!
 //! A turn takes what is ready (bytes, messages, a flush that returned), works on all of it, issues
-//! one flush for what was appended, and then writes to each connection that is owed something.
+//! one flush for what was appended, and then writes to each connection that something waits for.
 //! Between turns the core sleeps in its epoll: other cores, the flush and the helper threads wake
 //! it there too. Nothing in a turn waits.
 
@@ -266,7 +266,7 @@ impl<S: System> Core<S> {
         Ok(())
     }
 
-    /// Sends what other cores and clients are owed. True if another core has no room for all of it.
+    /// Sends what waits for other cores and clients. True if another core has no room for all.
     fn send_all(&mut self) -> bool {
         self.heartbeat.at(Step::Send);
         self.write_out();
@@ -308,7 +308,7 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// One pass over all that is ready. True where there was anything.
+    /// One pass over all that is ready. True if there was anything.
     fn turn(&mut self) -> bool {
         let ready = std::mem::take(&mut self.ready);
         let mut busy = !ready.is_empty();

@@ -246,8 +246,9 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// A layer is damaged: the process starts anew, without it. If the disk only failed to read it, the server goes
-    /// on: what needs those bytes is answered 503, and the next request reads them again.
+    /// A layer is damaged: the process starts anew, without it. If the disk only failed to read it,
+    /// the server goes on: what needs those bytes is answered 503, and the next request reads them
+    /// again.
     pub(super) fn rebuild(&mut self, error: LayerError) {
         if self.context.counters.is_stopping() {
             return;

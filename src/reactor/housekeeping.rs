@@ -133,7 +133,7 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Stops accepting; every connection ends when what it is owed is sent.
+    /// Stops accepting; every connection ends when what waits for it is sent.
     pub(crate) fn begin_stop(&mut self) {
         self.stopping_ms = Some(self.now_ms);
         self.system.stop_accepting();

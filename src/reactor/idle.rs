@@ -3,8 +3,8 @@
 //! A core sleeps if nothing is left to do. The one exception is the group-commit delay:
 //!
 //! ```text
-//! no delay │ flush of 8  │ flush of 8  │ flush of 8  │    16 clients in two groups: each waits for two flushes
-//! delay    │ flush of 16 │··│ flush of 16 │··│            one group: each waits for one, and there are fewer
+//! no delay │ flush of 8  │ flush of 8  │ flush of 8  │  two groups: each waits for two flushes
+//! delay    │ flush of 16 │··│ flush of 16 │··│          one group: each waits for one flush
 //! ```
 //!
 //! A client that has its answer sends its next event some microseconds later. A flush issued the

@@ -99,7 +99,7 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Connections of the process: those that were configured, as far as there are descriptors.
+    /// Connections that the process may have: as configured, within its limit on descriptors.
     fn connections_max(&self) -> u32 {
         let runtime = &self.context.tenants.runtime;
         runtime
@@ -107,7 +107,7 @@ impl<S: System> Core<S> {
             .min(self.config.connections_possible)
     }
 
-    /// Counts a connection for its address. Why it is refused, where the address has too many.
+    /// Counts a connection for its address. Why it is refused, if the address has too many.
     fn count_address(&self, connection: &mut Connection<S::Socket>) -> Option<ApiError> {
         // Of a client that is gone again there is no address.
         let address = connection.socket.address()?;
@@ -145,7 +145,7 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Tells the state which entities what has arrived is going to ask for, where that pays.
+    /// Tells the state which entities what has arrived is going to ask for, if that pays.
     fn prefetch(&mut self, group: &[u32]) {
         let Some(shard) = with_many_entities(&mut self.context.router.shard) else {
             return;
@@ -185,7 +185,7 @@ impl<S: System> Core<S> {
         prefetch_ids.finish(&mut prefetch);
     }
 
-    /// Works on what other cores have sent. True where there was anything.
+    /// Works on what other cores have sent. True if there was anything.
     pub(crate) fn take_messages(&mut self) -> bool {
         let mut group = std::mem::take(&mut self.messages);
         let mut left = limits::MAILBOX_MESSAGES_MAX;
@@ -256,7 +256,7 @@ impl<S: System> Core<S> {
             }
         };
         // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is
-        // no new edge where it was reported together with the last bytes.
+        // no new edge if it was reported together with the last bytes.
         connection.readable = count == self.received.len() || connection.hung_up;
         let idle = match &connection.session {
             Session::Http(reader) => reader.buffered() == 0,

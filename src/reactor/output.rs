@@ -1,4 +1,4 @@
-//! Bytes out: what connections are owed goes to their sockets, changes go to those who watch.
+//! Bytes out: what waits for connections goes to their sockets, changes go to subscribers.
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
@@ -64,7 +64,7 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Writes once to every connection that is owed something.
+    /// Writes once to every connection that something waits for.
     pub(crate) fn write_all(&mut self) {
         let to_write = std::mem::take(&mut self.to_write);
         for &index in &to_write {
@@ -113,7 +113,7 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Lets a listing go on that waited for the socket. True where there is something to write
+    /// Lets a listing go on that waited for the socket. True if there is something to write
     /// again.
     pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection<S::Socket>) -> bool {
         if connection.answers.waiting() == 0 {

@@ -86,7 +86,7 @@ impl Poller {
     /// A poller of nothing.
     ///
     /// # Errors
-    /// Where the kernel gives no descriptor.
+    /// If the kernel gives no descriptor.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
@@ -97,7 +97,7 @@ impl Poller {
     /// Registers a descriptor; closing it takes it out again.
     ///
     /// # Errors
-    /// Where the kernel is out of memory or watches.
+    /// If the kernel is out of memory or watches.
     pub(crate) fn add(&self, descriptor: impl AsFd, token: Token) -> io::Result<()> {
         let flags = match token {
             Token::Connection { .. } => {

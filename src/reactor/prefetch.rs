@@ -29,9 +29,9 @@ pub(crate) struct Prefetcher {
 pub(crate) struct PrefetchIds<'b> {
     ids: [&'b [u8]; PREFETCH_GROUP_IDS_MAX],
     len: usize,
-    /// Those that were handed over.
+    /// How many were handed over.
     done: usize,
-    /// Only ids of this shard of so many are of use; all of them where that is not said.
+    /// Only ids of this shard of so many are of use; all of them if that is not said.
     shard: Option<(u16, u16)>,
 }
 
@@ -53,8 +53,8 @@ impl<'b> PrefetchIds<'b> {
         }
     }
 
-    /// Adds an id, and hands them over where they are as many as are looked up side by side.
-    /// `Break` where no more is of use.
+    /// Adds an id, and hands them over once they are as many as are looked up side by side.
+    /// `Break` if no more is of use.
     pub(crate) fn push(
         &mut self,
         id: &'b [u8],
@@ -79,7 +79,7 @@ impl<'b> PrefetchIds<'b> {
         }
     }
 
-    /// True where no more is of use, and nobody is to wait because somebody sent many.
+    /// True if no more is of use, and nobody is to wait because somebody sent many.
     pub(crate) fn is_enough(&self) -> bool {
         self.done >= PREFETCH_IDS_MAX
     }

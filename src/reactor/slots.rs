@@ -79,7 +79,7 @@ impl<T> Slots<T> {
         0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
-    /// True where no index is taken.
+    /// True if no index is taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Checks that nobody listens on `address`, and picks a port where it names none. `SO_REUSEPORT`
+/// Checks that nobody listens on `address`, and picks a port if it names none. `SO_REUSEPORT`
 /// would let a second server of the same user take half of the first one's connections without a
 /// word; a socket without it does not.
 ///
@@ -41,11 +41,11 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// The next connection that waits; `None` where there is none. Small answers leave at once (no
+/// The next connection that waits; `None` if there is none. Small answers leave at once (no
 /// Nagle delay).
 ///
 /// # Errors
-/// Where the process is out of descriptors or memory.
+/// If the process is out of descriptors or memory.
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
     match net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
         Ok(socket) => {
@@ -64,7 +64,7 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
 /// A descriptor that becomes readable every `interval_ms` milliseconds.
 ///
 /// # Errors
-/// Where the kernel gives none.
+/// If the kernel gives none.
 pub(crate) fn timer(interval_ms: u64) -> io::Result<OwnedFd> {
     let timer = timerfd_create(
         TimerfdClockId::Monotonic,
@@ -88,7 +88,7 @@ pub(crate) fn timer(interval_ms: u64) -> io::Result<OwnedFd> {
 pub(crate) fn acknowledge(timer: impl AsFd) {
     let mut count = [0; 8];
     match rustix::io::read(timer, &mut count) {
-        // Would block where it was taken back before.
+        // Would block if it was taken back before.
         Ok(_) | Err(_) => {}
     }
 }

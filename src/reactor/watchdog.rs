@@ -6,7 +6,8 @@
 //! The watchdog looks once a second:
 //!
 //! ```text
-//! no turn for WATCHDOG_REPORT_SECONDS ──▶ one line on stderr ──WATCHDOG_END_SECONDS──▶ exit code 1, to be restarted
+//! no turn for WATCHDOG_REPORT_SECONDS ──▶ one line on stderr
+//! no turn for WATCHDOG_END_SECONDS    ──▶ exit code 1, so that the process is restarted
 //! ```
 //!
 //! It counts its own looks and not the time: if the whole process or machine is paused, no look is

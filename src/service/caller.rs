@@ -13,7 +13,7 @@ pub(crate) struct Caller<'c> {
     pub(crate) credentials: Credentials<'c>,
 }
 
-/// What a caller presents. It is looked at only where a token is asked for.
+/// What a caller presents. It is looked at only if a token is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Credentials<'c> {
     /// Nothing.

@@ -1,5 +1,5 @@
-//! Connectors and their credentials: what changes them goes through the control plane, what shows them asks their
-//! supervisor.
+//! Connectors and their credentials: what changes them goes through the control plane, what shows
+//! them asks their supervisor.
 
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;

@@ -1,5 +1,5 @@
-//! What a core offers to every call: the way to the shards, reused buffers, who may do what, and the queues of the
-//! helpers that calls wait for.
+//! What a core offers to every call: the way to the shards, reused buffers, who may do what, and
+//! the queues of the helpers that calls wait for.
 
 use super::Tenants;
 use crate::api::ApiError;
@@ -43,7 +43,8 @@ pub(crate) struct Context<L> {
     pub(crate) uptime_ms: u64,
 }
 
-/// Heap of the answer buffer that is kept for the next call, bytes: a part of a listing and its largest usual entity.
+/// Heap of the answer buffer that is kept for the next call, bytes: a part of a listing and its
+/// largest usual entity.
 const ANSWER_BYTES_KEPT_MAX: usize = 256 * 1024;
 
 /// What a context is made of.
@@ -110,8 +111,8 @@ impl<L: Log> Context<L> {
 }
 
 impl<L> Context<L> {
-    /// True if an event may be later than this, so that the state then is one of the past. Not only if
-    /// the clock has passed it: that may have been set back.
+    /// True if an event may be later than this, so that the state then is one of the past. Not only
+    /// if the clock has passed it: that may have been set back.
     pub(crate) fn is_past(&self, at: Timestamp) -> bool {
         at < self.router.now || at < self.counters.latest_event()
     }

@@ -1,4 +1,5 @@
-//! Changes of the control plane: asking the core that carries them out, and putting them into force on this one.
+//! Changes of the control plane: asking the core that carries them out, and putting them into force
+//! on this one.
 
 use super::Context;
 use crate::api::ApiError;
@@ -11,8 +12,8 @@ use crate::shard::{ControlMessage, Message, Origin, RequestId};
 /// The core that carries out control calls.
 const CONTROL_CORE: u16 = 0;
 
-/// Asks for a change. [`Reply::Controlled`](crate::shard::Reply::Controlled) comes to `request_id` when it is in force
-/// on every core.
+/// Asks for a change. [`Reply::Controlled`](crate::shard::Reply::Controlled) comes to `request_id`
+/// when it is in force on every core.
 ///
 /// # Errors
 /// [`ApiError::Overloaded`] if too many wait.

@@ -1,5 +1,5 @@
-//! Deleting entities by filter: for a prefix or a namespace, the ids that match are collected from the shards concerned
-//! and counted first; then each shard deletes its own.
+//! Deleting entities by filter: for a prefix or a namespace, the ids that match are collected from
+//! the shards concerned and counted first; then each shard deletes its own.
 
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending, Tenants};
@@ -15,7 +15,7 @@ use crate::shard::{Reply, RequestId, ShardRequest};
 pub(crate) struct PendingDeletes {
     /// What to delete, by shard.
     ids: Vec<Vec<Box<str>>>,
-    /// The client named the ids, so that those that do not exist are failures.
+    /// The client named the ids, so that unknown ids are failures.
     named: bool,
     collecting: bool,
     waiting: usize,
@@ -174,7 +174,8 @@ impl PendingDeletes {
         }
     }
 
-    /// What became of each entity; one failure of the whole if the server could delete none of them now.
+    /// What became of each entity; one failure of the whole if the server could delete none of them
+    /// now.
     fn finish<L>(&self, context: &mut Context<L>) -> Outcome {
         let is_unavailable = |(_, error): &(_, ApiError)| error.status() == 503;
         if let Some((_, first)) = self.errors.first()

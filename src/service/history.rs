@@ -1,11 +1,11 @@
 //! Requests about the past: events, and the state as it was.
 //!
 //! ```text
-//! request ─▶ ask the shards concerned for readers of their logs ─▶ all there ─▶ a job for the history worker ─▶ result
+//! request ─▶ ask the shards for readers of their logs ─▶ job for the history worker ─▶ result
 //! ```
 //!
-//! A shard hands out its reader when what it read so far is visible, so that a result never shows what may be lost,
-//! and shows what was acknowledged before the request.
+//! A shard hands out its reader when what it read so far is visible, so that a result never shows
+//! what may be lost, and shows what was acknowledged before the request.
 
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
@@ -24,7 +24,7 @@ const ATTEMPTS_MAX: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct PendingHistory {
     query: Arc<HistoryQuery>,
-    /// By shard; those that it does not concern stay empty.
+    /// By shard; empty if the request does not concern it.
     logs: Vec<Option<LiveLog>>,
     /// Shards that have not answered.
     waiting: usize,

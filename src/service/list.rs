@@ -1,8 +1,9 @@
 //! Listing entities, merged by id from the parts that shards deliver.
 //!
-//! With a limit the page is gathered first, since its outcome says whether another follows. Without one the listing is
-//! handed out in parts: its front asks for the next part only while the socket takes bytes, so a slow reader costs one
-//! part per shard and no more, and each entity is current when it is sent.
+//! With a limit the page is gathered first, since its outcome says whether another follows. Without
+//! one the listing is handed out in parts: its front asks for the next part only while the socket
+//! takes bytes, so a slow reader costs one part per shard and no more, and each entity is current
+//! when it is sent.
 
 use super::{Begun, Caller, Context, Outcome, Pending, history};
 use crate::api::ApiError;
@@ -54,8 +55,8 @@ impl Part {
         self.id(self.used)
     }
 
-    /// How many entities may be taken in one piece, the next at least: those before `other`, at most `count_max`, and all
-    /// but the last of them within `room` bytes.
+    /// How many entities may be taken in one piece, the next at least: those before `other`, at
+    /// most `count_max`, and all but the last of them within `room` bytes.
     fn run(&self, other: Option<&str>, count_max: usize, room: usize) -> usize {
         let start = self.start(self.used).0;
         let rest = self.chunk.ends.get(self.used..).unwrap_or_default();
@@ -106,8 +107,8 @@ pub(crate) enum ListStep {
     Page(Outcome),
 }
 
-/// Begins a listing of entities, as they are or as they were. One of the present always waits: its front calls
-/// [`Listing::advance`].
+/// Begins a listing of entities, as they are or as they were. One of the present always waits: its
+/// front calls [`Listing::advance`].
 ///
 /// # Errors
 /// If this core's shard is not there yet, or the past can't be asked.
@@ -167,7 +168,8 @@ impl Listing {
         }
     }
 
-    /// Forgets the parts that lay here while the socket took nothing: they are out of date, and are asked for again.
+    /// Forgets the parts that lay here while the socket took nothing: they are out of date, and are
+    /// asked for again.
     pub(crate) fn forget_unsent(&mut self) {
         for part in self.parts.iter_mut().filter(|part| !part.is_used_up()) {
             part.chunk = Chunk::default();
@@ -219,8 +221,8 @@ impl Listing {
         })
     }
 
-    /// Appends entities to `buffer`, in runs of one part, each entity behind `[` or `,`, until a part is missing, the
-    /// listing is complete, or the buffer holds enough.
+    /// Appends entities to `buffer`, in runs of one part, each entity behind `[` or `,`, until a
+    /// part is missing, the listing is complete, or the buffer holds enough.
     fn merge<L: Log>(
         &mut self,
         router: &mut Router<L>,

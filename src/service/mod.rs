@@ -1,14 +1,14 @@
 //! What Flux does, without a protocol: one file for each thing that a client can ask for.
 //!
 //! ```text
-//! front: bytes → call ─▶ begin(context, caller, call) ─▶ Done(outcome, commit point) ─▶ front: outcome → bytes
-//!                                  │
-//!                                  └▶ Waiting(pending) ── each reply: resume ──▶ Done(outcome) or still waiting
+//! bytes → call ─▶ begin(context, caller, call) ─▶ Done(outcome, commit point) ─▶ outcome → bytes
+//!   (front)             │                                                          (front)
+//!                       └▶ Waiting(pending) ── each reply: resume ──▶ an outcome, or it waits on
 //! ```
 //!
-//! Plain synchronous code: it takes a core's [`Context`] and returns; replies of other shards come back through
-//! [`resume`]. The JSON of an outcome stands in [`Context::answer`]. It must not know what a protocol's bytes look
-//! like, which socket a caller has, or in which order answers leave.
+//! Plain synchronous code: it takes a core's [`Context`] and returns; replies of other shards come
+//! back through [`resume`]. The JSON of an outcome stands in [`Context::answer`]. It must not know
+//! what a protocol's bytes look like, which socket a caller has, or in which order answers leave.
 //!
 //! | file | job |
 //! | --- | --- |
@@ -58,7 +58,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::shard::{Reply, RequestId};
 
-/// What a call came to. Where it has JSON, that stands in [`Context::answer`].
+/// What a call came to. If it has JSON, that stands in [`Context::answer`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It is done; the JSON says what.
@@ -76,7 +76,7 @@ pub(crate) enum Outcome {
     },
     /// The JSON is a page.
     Page {
-        /// Where the next page is, as a `Link`; `None` after the last.
+        /// If the next page is, as a `Link`; `None` after the last.
         next: Option<String>,
     },
     /// It is refused, or failed.
@@ -137,8 +137,8 @@ impl Pending {
     }
 }
 
-/// Gives a reply to the call that waits for it. `None`: it waits for more. What a reply says is durable already, so an
-/// outcome may be seen at once.
+/// Gives a reply to the call that waits for it. `None`: it waits for more. What a reply says is
+/// durable already, so an outcome may be seen at once.
 pub(crate) fn resume<L: Log>(
     context: &mut Context<L>,
     request_id: RequestId,

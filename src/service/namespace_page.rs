@@ -1,5 +1,5 @@
-//! Namespaces with what they hold: one, or a list. The list is gathered a slice at a time, so that however many there
-//! are, no core is kept from its other work.
+//! Namespaces with what they hold: one, or a list. The list is gathered a slice at a time, so that
+//! however many there are, no core is kept from its other work.
 
 use super::{Context, Outcome};
 use crate::api::ApiError;
@@ -52,7 +52,7 @@ impl NamespacePage {
     /// One, alone.
     ///
     /// # Errors
-    /// Where there is none of that name, or its shard can't be asked.
+    /// If there is none of that name, or its shard can't be asked.
     pub(super) fn one<L: Log>(
         context: &mut Context<L>,
         name: &str,
@@ -72,7 +72,7 @@ impl NamespacePage {
     /// A list.
     ///
     /// # Errors
-    /// Where a shard can't be asked.
+    /// If a shard can't be asked.
     pub(super) fn list<L: Log>(
         context: &mut Context<L>,
         query: NamespacesQuery,
@@ -145,10 +145,10 @@ impl NamespacePage {
         Ok(())
     }
 
-    /// Takes a shard's counts, and goes on where the slice is known.
+    /// Takes a shard's counts, and goes on if the slice is known.
     ///
     /// # Errors
-    /// Where a shard can't be asked for the next.
+    /// If a shard can't be asked for the next.
     pub(super) fn take<L: Log>(
         &mut self,
         context: &mut Context<L>,

@@ -26,7 +26,8 @@ pub(crate) struct PendingBatch {
     waiting: usize,
 }
 
-/// Publishes the event that is the JSON `body`. On this core's own shard it is stored before this returns.
+/// Publishes the event that is the JSON `body`. On this core's own shard it is stored before this
+/// returns.
 ///
 /// # Errors
 /// If nothing is stored.
@@ -184,7 +185,8 @@ impl PendingBatch {
         (self.waiting == 0).then(|| self.finish(context))
     }
 
-    /// The verdict on each item; one failure of the whole if the server could take none of them now.
+    /// The verdict on each item; one failure of the whole if the server could take none of them
+    /// now.
     fn finish<L>(&self, context: &mut Context<L>) -> Outcome {
         if let Some(error) = self.plan.unavailable(&self.outcomes) {
             return Outcome::Failed(error);

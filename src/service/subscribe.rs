@@ -1,7 +1,7 @@
 //! The subscriptions of one connection.
 //!
-//! A subscription is in force when every shard that it concerns has said so; then it is acknowledged. Changes that
-//! arrive before that belong to it already.
+//! A subscription is in force when every shard that it concerns has said so; then it is
+//! acknowledged. Changes that arrive before that belong to it already.
 
 use super::Context;
 use crate::api::ApiError;
@@ -59,7 +59,8 @@ pub(crate) enum InForce {
     Later,
 }
 
-/// What became of a subscription: the client's `id` of its message, and why it is not in force if it is not.
+/// What became of a subscription: the client's `id` of its message, and why it is not in force if
+/// it is not.
 pub(crate) type Verdict = (Option<Box<str>>, Result<(), ApiError>);
 
 impl Subscriptions {
@@ -123,8 +124,8 @@ impl Subscriptions {
         Ok(InForce::Later)
     }
 
-    /// Asks every shard concerned; if one can't be asked, takes the subscription back at those before it. Returns how
-    /// many will answer.
+    /// Asks every shard concerned; if one can't be asked, takes the subscription back at those
+    /// before it. Returns how many will answer.
     fn ask_shards<L: Log>(
         &mut self,
         context: &mut Context<L>,
@@ -166,8 +167,8 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Takes a shard's word that a subscription is in force there, or that it can't be. Returns the messages that can be
-    /// answered now.
+    /// Takes a shard's word that a subscription is in force there, or that it can't be. Returns the
+    /// messages that can be answered now.
     pub(crate) fn resume<L: Log>(
         &mut self,
         context: &mut Context<L>,

@@ -1,5 +1,5 @@
-//! Namespaces and the configuration in force on this core: who may write what. A look-up by the token's hash in the
-//! core's own registry; nothing is shared with other cores.
+//! Namespaces and the configuration in force on this core: who may write what. A look-up by the
+//! token's hash in the core's own registry; nothing is shared with other cores.
 
 use super::Credentials;
 use crate::api::ApiError;

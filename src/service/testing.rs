@@ -1,5 +1,5 @@
-//! Cores without sockets, for tests of the service: contexts over logs in memory, and messages that travel when a test
-//! says so.
+//! Cores without sockets, for tests of the service: contexts over logs in memory, and messages that
+//! travel when a test says so.
 
 use super::list::ListStep;
 use super::{Begun, Caller, Context, ContextParts, Credentials, Outcome, Pending, Tenants};

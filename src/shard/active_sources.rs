@@ -22,8 +22,8 @@ pub(crate) struct ActiveSources {
 }
 
 impl ActiveSources {
-    /// Takes what a core has seen since it last called this. Returns how many sources published in the last
-    /// [`PUBLISHER_ACTIVE_SECONDS`], at most [`ACTIVE_SOURCES_MAX`].
+    /// Takes what a core has seen since it last called this. Returns how many sources published in
+    /// the last [`PUBLISHER_ACTIVE_SECONDS`], at most [`ACTIVE_SOURCES_MAX`].
     pub(crate) fn note(&self, seen: &SourceHashes, now_ms: u64) -> u64 {
         let mut last_seen = self
             .last_seen

@@ -1,11 +1,13 @@
-//! What clients hold, counted by address: connections, subscriptions. All cores count in one table, so that a bound holds
-//! whichever cores a client's connections came to.
+//! What clients hold, counted by address: connections, subscriptions. All cores count in one table,
+//! so that a bound holds whichever cores a client's connections came to.
 //!
-//! The table is split by the address's hash into parts with a lock each. Every count is exact: a lock-free table could
-//! give one address two entries if two cores counted it for the first time in the same instant. An address is counted
-//! if a connection begins or ends and if a subscription does, never for an event; the lock is held for one look-up.
+//! The table is split by the address's hash into parts with a lock each. Every count is exact: a
+//! lock-free table could give one address two entries if two cores counted it for the first time in
+//! the same instant. An address is counted if a connection begins or ends and if a subscription
+//! does, never for an event; the lock is held for one look-up.
 //!
-//! An entry lives while its count is above zero, so the table is as large as what it counts, which is bounded itself.
+//! An entry lives while its count is above zero, so the table is as large as what it counts, which
+//! is bounded itself.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -88,7 +90,8 @@ impl AddressLimiter {
     }
 }
 
-/// Whom an address stands for: an IPv6 address for its network, since one client has all 2⁶⁴ addresses of it.
+/// Whom an address stands for: an IPv6 address for its network, since one client has all 2⁶⁴
+/// addresses of it.
 fn holder(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -1,19 +1,21 @@
 //! The base of a log: the state that its first record is applied to.
 //!
-//! Before retention removes the beginning of a log, what it led to is worked into the base, in the way in which a
-//! checkpoint is written. So the state at any time that is still told of can be had from the base and the log.
+//! Before retention removes the beginning of a log, what it led to is worked into the base, in the
+//! way in which a checkpoint is written. So the state at any time that is still told of can be had
+//! from the base and the log.
 
 use super::recovery::RecoverError;
 use crate::engine::{Batch, Engine, Target};
 use flux_storage::{CheckpointDir, CheckpointThrottle, LogReader, Sequence};
 use std::ops::ControlFlow;
 
-/// Works the log through `through` into its base, durably. Where that was done before nothing happens. Blocks, for as
-/// long as reading that part of the log takes; memory: the entities that it changed.
+/// Works the log through `through` into its base, durably. If that was done before, nothing
+/// happens. Blocks, for as long as reading that part of the log takes; memory: the entities that it
+/// changed.
 ///
 /// # Errors
-/// [`RecoverError`]; the base is as it was, or advanced. `NoBase` where the log does not begin with nothing and its
-/// base is gone: without it, nothing can be worked in.
+/// [`RecoverError`]; the base is as it was, or advanced. `NoBase` if the log does not begin with
+/// nothing and its base is gone: without it, nothing can be worked in.
 pub fn advance_base(
     base: &mut CheckpointDir,
     reader: &LogReader,
@@ -28,7 +30,8 @@ pub fn advance_base(
                 from,
             )
         }
-        // What lies before it can't be left out: retention removed it, or it is in earlier generations.
+        // What lies before it can't be left out: retention removed it, or it is in earlier
+        // generations.
         None if reader.removed().is_some() || reader.first_sequence() > Sequence::new(1) => {
             return Err(RecoverError::NoBase {
                 base: base.path().into(),

@@ -1,5 +1,5 @@
-//! The little that all cores know of each other: counters, each written by one core and read by all, and three flags.
-//! Nothing here orders anything; a reader may be a moment behind.
+//! The little that all cores know of each other: counters, each written by one core and read by
+//! all, and three flags. Nothing here orders anything; a reader may be a moment behind.
 
 use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
@@ -8,7 +8,8 @@ use crate::model::Timestamp;
 use crate::shard::RecoveryProgress;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
-/// Counters of one core. On cache lines of their own, so that one core's counting does not slow another's.
+/// Counters of one core. On cache lines of their own, so that one core's counting does not slow
+/// another's.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct CoreCounters {
@@ -151,7 +152,8 @@ impl Counters {
         self.sum(|core| &core.drained) == self.cores.len() as u64
     }
 
-    /// Counts a connection that could not be accepted; true for the 1st, 2nd, 4th, 8th…, which is worth a line.
+    /// Counts a connection that could not be accepted; true for the 1st, 2nd, 4th, 8th…, which is
+    /// worth a line.
     pub(crate) fn note_accept_failure(&self, core: u16) -> bool {
         self.of(core)
             .accept_failures
@@ -172,7 +174,7 @@ impl Counters {
         first
     }
 
-    /// True where the process is to start anew.
+    /// True if the process is to start anew.
     pub(crate) fn is_rebuilding(&self) -> bool {
         self.rebuilding.load(Relaxed)
     }

@@ -1,14 +1,16 @@
-//! How cores talk: one bounded inbox for each core, filled by all others, and an event descriptor that wakes its
-//! owner.
+//! How cores talk: one bounded inbox for each core, filled by all others, and an event descriptor
+//! that wakes its owner.
 //!
-//! The queue is a bounded multi-producer one (`crossbeam_queue::ArrayQueue`), since glommio's own channel is
-//! unsound when an end is shared between threads. A sender that finds the inbox full keeps the message and tries
-//! again on its next turn; what it may keep is bounded too, and a request beyond that is refused as overloaded.
-//! Messages of one sender arrive in the order they were sent.
+//! The queue is a bounded multi-producer one (`crossbeam_queue::ArrayQueue`), since glommio's own
+//! channel is unsound when an end is shared between threads. A sender that finds the inbox full
+//! keeps the message and tries again on its next turn; what it may keep is bounded too, and a
+//! request beyond that is refused as overloaded. Messages of one sender arrive in the order they
+//! were sent.
 //!
-//! The descriptor is written only when its owner said that it is about to sleep: under load a message costs no
-//! system call. A sender keeps what it sends until [`MailboxSender::deliver`] or until [`DELIVERY_MESSAGES`] are there, so that
-//! who sleeps is woken once for all of them, and finds them all.
+//! The descriptor is written only when its owner said that it is about to sleep: under load a
+//! message costs no system call. A sender keeps what it sends until [`MailboxSender::deliver`] or
+//! until [`DELIVERY_MESSAGES`] are there, so that who sleeps is woken once for all of them, and
+//! finds them all.
 //!
 //! Other threads that work for a core wake it in the same way, by [`Inbox::waker`].
 
@@ -30,7 +32,8 @@ const DELIVERY_MESSAGES: usize = 32;
 struct Mailbox {
     messages: ArrayQueue<Message>,
     wake: OwnedFd,
-    /// The owner looks at `wake`, not at `messages`. Set and cleared by the owner, cleared by who wakes it.
+    /// The owner looks at `wake`, not at `messages`. Set and cleared by the owner, cleared by who
+    /// wakes it.
     asleep: AtomicBool,
 }
 
@@ -57,7 +60,7 @@ pub struct Outbound {
 /// One inbox and one postbox for each of `cores` cores.
 ///
 /// # Errors
-/// Where an event descriptor can't be made.
+/// If an event descriptor can't be made.
 pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, MailboxSender)>> {
     let mut all = Vec::with_capacity(cores);
     for _ in 0..cores {
@@ -90,12 +93,12 @@ pub fn mailboxes(cores: usize) -> io::Result<Vec<(Inbox, MailboxSender)>> {
 }
 
 impl Mailbox {
-    /// Wakes the owner where it sleeps; what it is to find was written before.
+    /// Wakes the owner if it sleeps; what it is to find was written before.
     fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             match rustix::io::write(&self.wake, &1_u64.to_le_bytes()) {
-                // The counter can only be full where nobody has read it: then it is readable anyway.
+                // The counter can only be full if it was not read: then it is readable anyway.
                 Ok(_) | Err(_) => {}
             }
         }
@@ -123,14 +126,14 @@ impl Inbox {
         self.mailbox.wake.as_fd()
     }
 
-    /// What wakes the owner when something else than a message is there for it. It has to look for that between
-    /// [`Inbox::fall_asleep`] and sleeping.
+    /// What wakes the owner when something else than a message is there for it. It has to look for
+    /// that between [`Inbox::fall_asleep`] and sleeping.
     pub fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.mailbox))
     }
 
-    /// Announces that the owner will wait for [`Inbox::wake_descriptor`]. False where a message is there already
-    /// and it must not wait.
+    /// Announces that the owner will wait for [`Inbox::wake_descriptor`]. False if a message is
+    /// there already and it must not wait.
     pub fn fall_asleep(&self) -> bool {
         self.mailbox.asleep.store(true, Ordering::Relaxed);
         // Pairs with the fence in `ring`: either that sees `asleep`, or this sees the message.
@@ -142,8 +145,8 @@ impl Inbox {
         false
     }
 
-    /// After waking, for whatever reason. Where it was [`Inbox::wake_descriptor`], that stays readable until
-    /// [`Inbox::take_wakes`].
+    /// After waking, for whatever reason. If it was [`Inbox::wake_descriptor`], that stays readable
+    /// until [`Inbox::take_wakes`].
     pub fn wake_up(&self) {
         self.mailbox.asleep.store(false, Ordering::Relaxed);
     }
@@ -151,7 +154,7 @@ impl Inbox {
     /// Makes [`Inbox::wake_descriptor`] wait for the next wake.
     pub fn take_wakes(&self) {
         let mut count = [0; 8];
-        // Would block where nobody has woken: nothing to take back then.
+        // Would block if there was no wake-up: nothing to take back then.
         match rustix::io::read(&self.mailbox.wake, &mut count) {
             Ok(_) | Err(_) => {}
         }
@@ -186,24 +189,24 @@ impl MailboxSender {
         self.outbound.len()
     }
 
-    /// Sends to `core`, with the next [`MailboxSender::deliver`] at the latest; never fails. Replies and changes are owed and
-    /// always kept; see [`MailboxSender::has_room`].
+    /// Sends to `core`, with the next [`MailboxSender::deliver`] at the latest; never fails.
+    /// Replies and changes are always kept; see [`MailboxSender::has_room`].
     ///
     /// # Panics
-    /// Where there is no such core.
+    /// If there is no such core.
     pub fn send(&mut self, core: u16, message: Message) {
         self.outbound[usize::from(core)].send(message);
     }
 
-    /// False where `core` is so far behind that a new request must be refused as overloaded.
+    /// False if `core` is so far behind that a new request must be refused as overloaded.
     ///
     /// # Panics
-    /// Where there is no such core.
+    /// If there is no such core.
     pub fn has_room(&self, core: u16) -> bool {
         self.outbound[usize::from(core)].kept.len() < MAILBOX_OVERFLOW_MESSAGES_MAX
     }
 
-    /// Sends what was kept. True where some of it has no room yet.
+    /// Sends what was kept. True if some of it has no room yet.
     pub fn deliver(&mut self) -> bool {
         let mut waiting = false;
         for outbound in &mut self.outbound {

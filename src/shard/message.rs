@@ -13,8 +13,8 @@ use crate::state::NamespaceStatisticsView;
 use crate::subscribe::{ChangeBatch, Filter};
 use std::sync::Arc;
 
-/// Whom a reply goes to: a slot of a connection. A connection that is gone, or whose number another has taken
-/// since, is told apart by the generation.
+/// Where a reply goes: a call of a connection. A connection that is gone, or whose number another
+/// has taken since, is told apart by the generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId {
     /// Index of the connection on its core.
@@ -30,7 +30,7 @@ pub struct RequestId {
 pub struct Origin {
     /// The core.
     pub core: u16,
-    /// Whom on that core.
+    /// The call on that core.
     pub request_id: RequestId,
 }
 
@@ -64,7 +64,7 @@ pub enum ShardRequest {
     DeleteMany {
         /// Their ids.
         ids: Vec<Box<str>>,
-        /// What became of the first of them: true where there was one to delete.
+        /// What became of the first of them: true if there was one to delete.
         done: Vec<bool>,
         /// Whose rate they count against.
         charged: Option<OwnedNamespace>,
@@ -112,8 +112,8 @@ impl ShardRequest {
         }
     }
 
-    /// The bytes of the id of the entity that it concerns, which nobody has looked at; `None` where it concerns none or
-    /// several.
+    /// The bytes of the id of the entity that it concerns, not validated; `None` if
+    /// it concerns none or several.
     pub fn entity_id(&self) -> Option<&[u8]> {
         match self {
             Self::Publish { pack, .. } if pack.len() == 1 => {
@@ -191,12 +191,12 @@ pub struct ConnectorsAsked {
 pub enum Reply {
     /// To `Publish`.
     Published(PartOutcome),
-    /// To `Read`: the JSON and the entity tag, or `None` where there is no such entity.
+    /// To `Read`: the JSON and the entity tag, or `None` if there is no such entity.
     Entity(Option<(Vec<u8>, String)>),
-    /// To `Delete`: the tombstone's event id, or `None` where there was nothing to delete.
+    /// To `Delete`: the tombstone's event id, or `None` if there was nothing to delete.
     Deleted(Result<Option<uuid::Uuid>, ApiError>),
-    /// To `DeleteMany`: for each id whether there was one to delete; shorter than the request where the log
-    /// refused, with why.
+    /// To `DeleteMany`: for each id whether there was one to delete; shorter than the request if
+    /// the log refused, with why.
     DeletedMany(Vec<bool>, Option<ApiError>),
     /// To `Collect`.
     Ids(Vec<Box<str>>),
@@ -206,7 +206,8 @@ pub enum Reply {
     Namespaces(Vec<NamespaceCounts>),
     /// To a control call: it is in force on every core.
     Controlled,
-    /// To `Past`: the log through the last event so far, which is durable by the time that this arrives.
+    /// To `Past`: the log through the last event so far, which is durable by the time that this
+    /// arrives.
     Past(Box<LiveLog>),
     /// To `Subscribe`: it is in force.
     Subscribed,
@@ -225,7 +226,7 @@ pub enum Message {
     Reply {
         /// The shard that answers.
         from: u16,
-        /// Whom.
+        /// The call that it answers.
         request_id: RequestId,
         /// What.
         reply: Reply,

@@ -1,5 +1,5 @@
-//! One shard as its core sees it: what is asked of it, and how cores ask. One owner, plain synchronous code; the event
-//! loop calls it, and so does a simulator.
+//! One shard as its core sees it: what is asked of it, and how cores ask. One owner, plain
+//! synchronous code; the event loop calls it, and so does a simulator.
 //!
 //! | file | job |
 //! | --- | --- |

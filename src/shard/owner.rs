@@ -2,12 +2,15 @@
 //!
 //! Three queues, each bounded by what its senders may have in flight:
 //!
-//! - *pending replies*: those whose commit point is not reached yet. They go out in the order they were made.
-//! - *deferred writes*: writes that came while the log's next segment was not ready. They go on, in order, when it is; a
-//!   write that comes while others are deferred joins them, so that order holds.
+//! - *pending replies*: those whose commit point is not reached yet. They go out in the order they
+//!   were made.
+//! - *deferred writes*: writes that came while the log's next segment was not ready. They go on, in
+//!   order, when it is; a write that comes while others are deferred joins them, so that order
+//!   holds.
 //! - *pending changes*: those whose commit point is not reached yet.
 //!
-//! In `sync` durability visible means durable; in `async` it means appended, which the core writes before it tells anybody.
+//! In `sync` durability visible means durable; in `async` it means appended, which the core writes
+//! before it tells anybody.
 
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
@@ -40,11 +43,11 @@ pub struct Shard<L> {
     deferred_writes: VecDeque<Envelope>,
     /// Bytes of the events in `deferred writes`.
     deferred_bytes: usize,
-    /// Why a write is refused while the log can't take one, where waiting would not help.
+    /// Why a write is refused while the log can't take one, if waiting would not help.
     refusal: Option<ApiError>,
     /// Changes that flushes in flight cover.
     pending_changes: CommitQueue<CollectedChanges>,
-    /// Where the log's stored states are, for those who read its past.
+    /// If the log's stored states are, for readers of its past.
     states: Option<StoredStates>,
     limiter: RateLimiter,
 }
@@ -108,7 +111,7 @@ impl<L: Log> Shard<L> {
     /// Freezes the state as it is now, for a helper thread to write. Cost: constant.
     ///
     /// # Panics
-    /// Where the snapshot before is not settled.
+    /// If the snapshot before is not settled.
     pub fn freeze(&mut self) -> Snapshot {
         self.engine.freeze(self.log.appended())
     }
@@ -133,11 +136,11 @@ impl<L: Log> Shard<L> {
         &mut self.limiter
     }
 
-    /// Stores one event at once, at the expense of `payer`. The caller shows its success when the returned sequence is
-    /// visible.
+    /// Stores one event at once, at the expense of `payer`. The caller shows its success when the
+    /// returned sequence is visible.
     ///
     /// # Errors
-    /// [`AppendRejection::NotReady`] where it has to go the long way, by [`Shard::request`].
+    /// [`AppendRejection::NotReady`] if it has to go the long way, by [`Shard::request`].
     pub fn publish(
         &mut self,
         now: Timestamp,
@@ -232,8 +235,8 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// The log will have no room for a while, or never again: refuses what is deferred, and every write that does
-    /// not fit, until [`Shard::resume`].
+    /// The log will have no room for a while, or never again: refuses what is deferred, and every
+    /// write that does not fit, until [`Shard::resume`].
     pub fn refuse(&mut self, error: &ApiError) {
         if self.failed() {
             return;
@@ -246,8 +249,9 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// Writing or a flush failed. What was appended since the last good flush will never be durable: nobody may be told that
-    /// it succeeded, and nobody may see it. In `async` that holds for what could not be written.
+    /// Writing or a flush failed. What was appended since the last good flush will never be
+    /// durable: nobody may be told that it succeeded, and nobody may see it. In `async` that holds
+    /// for what could not be written.
     pub fn fail(&mut self) {
         self.refuse(&ApiError::StorageFault);
         self.pending_changes.clear();
@@ -261,22 +265,22 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// True where a failed write or flush has closed the log for good.
+    /// True if a failed write or flush has closed the log for good.
     pub fn failed(&self) -> bool {
         self.refusal == Some(ApiError::StorageFault)
     }
 
-    /// True where writes that need more room are refused.
+    /// True if writes that need more room are refused.
     pub fn is_refusing(&self) -> bool {
         self.refusal.is_some()
     }
 
-    /// True where writes that need more room are refused with this error.
+    /// True if writes that need more room are refused with this error.
     pub fn refuses_with(&self, error: &ApiError) -> bool {
         self.refusal.as_ref() == Some(error)
     }
 
-    /// Why a write that got [`AppendRejection`] fails; `None` where it is only delayed.
+    /// Why a write that got [`AppendRejection`] fails; `None` if it is only delayed.
     pub fn rejection(&self, rejection: AppendRejection) -> Option<ApiError> {
         match rejection {
             AppendRejection::NotReady => self.refusal.clone(),
@@ -295,7 +299,7 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// True where [`Shard::release`] would hand out a reply.
+    /// True if [`Shard::release`] would hand out a reply.
     pub fn has_releasable(&self) -> bool {
         self.pending_replies.is_due(self.visible())
     }
@@ -330,7 +334,8 @@ impl<L: Log> Shard<L> {
         self.durability
     }
 
-    /// Commit points never fall from one pending reply to the next: a reply waits at most for what came before it.
+    /// Commit points never fall from one pending reply to the next: a reply waits at most for what
+    /// came before it.
     fn hold(&mut self, point: CommitPoint, origin: Origin, reply: Reply) {
         if self.failed() && !point.is_reached(self.visible()) {
             let reply = match reply {
@@ -354,7 +359,7 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// Gives the envelope back where it has to wait for the log's next segment.
+    /// Gives the envelope back if it has to wait for the log's next segment.
     fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Option<Envelope> {
         let (point, reply) = match request {
             ShardRequest::Publish {
@@ -428,8 +433,8 @@ impl<L: Log> Shard<L> {
         None
     }
 
-    /// What is read of this shard's past. It includes what was accepted just now, so it waits for that to be visible;
-    /// a log that has failed is told of as far as it is durable.
+    /// What is read of this shard's past. It includes what was accepted just now, so it waits for
+    /// that to be visible; a log that has failed is told of as far as it is durable.
     fn past(&mut self) -> (CommitPoint, Reply) {
         let through = if self.failed() {
             self.visible()
@@ -453,7 +458,8 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// Lets the cache misses of looking up these events' entities overlap, where there are enough of them to gain by it.
+    /// Lets the cache misses of looking up these events' entities overlap, if there are enough of
+    /// them to gain by it.
     fn prefetch(&mut self, events: &[&[u8]]) {
         if events.len() < PREFETCH_EVENTS_MIN {
             return;
@@ -564,10 +570,11 @@ impl<L: Log> Shard<L> {
     }
 }
 
-/// The answer where a layer of the state can't be read. It is not withheld.
+/// The answer if a layer of the state can't be read. It is not withheld.
 const DAMAGED: (CommitPoint, Reply) = (CommitPoint::NONE, Reply::Refused(ApiError::StateDamaged));
 
-/// The reply that refuses a request; what an earlier attempt stored stays stored and is reported so.
+/// The reply that refuses a request; what an earlier attempt stored stays stored and is reported
+/// so.
 fn refused(request: ShardRequest, error: ApiError) -> Reply {
     match request {
         ShardRequest::Publish { done, .. } => Reply::Published(PartOutcome {

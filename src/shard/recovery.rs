@@ -1,4 +1,5 @@
-//! A data directory → the state of one shard: the newest checkpoint that is whole, and the log's tail over it.
+//! A data directory → the state of one shard: the newest checkpoint that is whole, and the log's
+//! tail over it.
 //!
 //! ```text
 //! checkpoint, newest, else the older      ┐ whichever is found first covers
@@ -6,11 +7,13 @@
 //! earlier generations of logs             ┘ the log is replayed from there
 //! ```
 //!
-//! If the number of shards has changed, the state is repartitioned: each shard of the new generation takes its part of
-//! what the old ones held, and keeps it as its *base*. From then on the older generations are needed for history alone.
+//! If the number of shards has changed, the state is repartitioned: each shard of the new
+//! generation takes its part of what the old ones held, and keeps it as its *base*. From then on
+//! the older generations are needed for history alone.
 //!
-//! A checkpoint that is damaged or foreign is set aside by its directory, which says so; with all of them gone the
-//! state comes from the log. Only where retention has removed the log's beginning is there no way around a base.
+//! A checkpoint that is damaged or foreign is set aside by its directory, which says so; with all
+//! of them gone the state comes from the log. Only where retention has removed the log's beginning
+//! is there no way around a base.
 
 use crate::engine::{Batch, Engine, ReplayFault, Target};
 use crate::log::LocalLog;
@@ -86,7 +89,7 @@ pub struct Recovered {
     pub recovery: Recovery,
     /// Where its checkpoints go.
     pub checkpoints: CheckpointDir,
-    /// Where its base is, or will be once retention needs one.
+    /// If its base is, or will be once retention needs one.
     pub base: CheckpointDir,
     /// What the checkpoint or base covers that the state was taken from.
     pub through: Sequence,
@@ -146,9 +149,10 @@ pub fn recover(
     })
 }
 
-/// Finishes a change of the number of shards that a start left unfinished: gives every log of a sealed generation its
-/// base, which retention needs before it can remove anything of that log. Blocks; if nothing is unfinished, while
-/// names and manifests are read. No other thread may use the directory's bases meanwhile.
+/// Finishes a change of the number of shards that a start left unfinished: gives every log of a
+/// sealed generation its base, which retention needs before it can remove anything of that log.
+/// Blocks; if nothing is unfinished, while names and manifests are read. No other thread may use
+/// the directory's bases meanwhile.
 ///
 /// # Errors
 /// [`RecoverError`]. What was finished until then stays, and the next call goes on.
@@ -192,8 +196,9 @@ fn write_base(
     Ok(())
 }
 
-/// Through where a log is covered by a checkpoint that is whole; [`Sequence::ZERO`] where there is none. For a log whose
-/// generation is about to be sealed: what is covered need not be read. Blocks.
+/// Through where a log is covered by a checkpoint that is whole; [`Sequence::ZERO`] if there is
+/// none. For a log whose generation is about to be sealed: what is covered need not be read.
+/// Blocks.
 pub fn covered(log: &LogDir) -> Sequence {
     let Ok(origin) = log.origin() else {
         // Opening the log will say what is wrong with it.
@@ -261,7 +266,8 @@ impl Attempt<'_> {
                 return Ok(None);
             };
             match start_from(checkpoint) {
-                // A large layer is not checked as a whole before it is used. Set aside, it is not found again.
+                // A large layer is not checked as a whole before it is used. Set aside, it is not
+                // found again.
                 Err(error) if error.is_damage() => {
                     let quarantined = Quarantined::of(error);
                     let is_moved = quarantined.moved_to.is_some();
@@ -349,8 +355,8 @@ impl Attempt<'_> {
         Ok(engine)
     }
 
-    /// The newest generation whose logs can be replayed without the generations before it, and the state that each
-    /// of its logs is replayed over. The first generation begins with nothing.
+    /// The newest generation whose logs can be replayed without the generations before it, and the
+    /// state that each of its logs is replayed over. The first generation begins with nothing.
     fn newest_states(
         &mut self,
         generations: &[SealedGeneration],
@@ -387,9 +393,9 @@ impl Attempt<'_> {
         self.load_base(&mut base, &origin)
     }
 
-    /// True where the events of an old shard's log are this shard's to count. Who of the new shards counts them does
-    /// not matter, as long as it is one, and the same one by whichever checkpoints each of them came here: so it
-    /// follows from the shard counts of the generations since.
+    /// True if the events of an old shard's log are this shard's to count. Who of the new shards
+    /// counts them does not matter, as long as it is one, and the same one by whichever checkpoints
+    /// each of them came here: so it follows from the shard counts of the generations since.
     fn is_counted_here(&self, shard: u32, since: &[SealedGeneration]) -> bool {
         let counts = since.iter().map(|generation| generation.logs().len());
         let counts = counts.filter_map(|count| u32::try_from(count).ok());
@@ -397,7 +403,8 @@ impl Attempt<'_> {
         counter % u32::from(self.shards) == u32::from(self.shard)
     }
 
-    /// Takes over the entities of `state` that are this shard's by now. Returns where the log goes on.
+    /// Takes over the entities of `state` that are this shard's by now. Returns where the log goes
+    /// on.
     fn take_entities(
         &self,
         engine: &mut Engine,

@@ -1,12 +1,13 @@
-//! Shards on a real data directory, under a seed: events, flushes, checkpoints, retention, and then an end (orderly,
-//! killed, or a power cut that loses what was not flushed), perhaps with another number of shards afterwards, and
-//! perhaps with somebody at work on the files of the checkpoints meanwhile. The wall clock is set now and then, far
-//! ahead or back.
+//! Shards on a real data directory, under a seed: events, flushes, checkpoints, retention, and then
+//! an end (orderly, killed, or a power cut that loses what was not flushed), perhaps with another
+//! number of shards afterwards, and perhaps with somebody at work on the files of the checkpoints
+//! meanwhile. The wall clock is set now and then, far ahead or back.
 //!
-//! After every start the state is the model's, entity for entity: version, properties, time and sequence. The times of
-//! a namespace never fall, and no clock that was wrong dates another namespace. Where
-//! files of checkpoints were tampered with, a start may be refused instead, if the state can't be made from anything
-//! else; the refusal names a file of the directory, and with that file put back the state is the model's again.
+//! After every start the state is the model's, entity for entity: version, properties, time and
+//! sequence. The times of a namespace never fall, and no clock that was wrong dates another
+//! namespace. If files of checkpoints were tampered with, a start may be refused instead, if the
+//! state can't be made from anything else; the refusal names a file of the directory, and with that
+//! file put back the state is the model's again.
 
 use super::advance_base;
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, finish_repartition, recover};
@@ -90,7 +91,7 @@ struct Running {
     pending: Option<PendingCheckpoint>,
     /// What a durable checkpoint covers.
     covered: Sequence,
-    /// Where its log is, and how that was when it was last flushed.
+    /// If its log is, and how that was when it was last flushed.
     log_path: PathBuf,
     flushed: Image,
 }
@@ -467,7 +468,7 @@ impl Simulation {
     }
 }
 
-/// A data directory that nobody has open, and what is in it.
+/// A data directory that is not open, and what is in it.
 struct Stopped {
     random: fastrand::Rng,
     dir: TempDir,
@@ -579,7 +580,8 @@ impl Stopped {
         done
     }
 
-    /// Starts over files that were tampered with: right, or refused and then right with the files put back.
+    /// Starts over files that were tampered with: right, or refused and then right with the files
+    /// put back.
     fn start_tampered(mut self, shards: u16) -> Simulation {
         let [checkpoints, base] = ["checkpoints", "base"].map(|part| self.dir.path().join(part));
         let images = [image(&checkpoints), image(&base)];
@@ -692,7 +694,8 @@ fn an_interrupted_change_of_shards_is_finished_and_retention_goes_on() {
             simulation.step(false);
         }
         let stopped = simulation.end(End::Orderly);
-        // The process was killed when the new generation had its name, and at most one shard its base.
+        // The process was killed when the new generation had its name, and at most one shard its
+        // base.
         let mut data = DataDir::open(stopped.dir.path(), 2, OPTIONS).unwrap();
         if has_first_base {
             let log = data.take_log(0);

@@ -1,4 +1,5 @@
-//! The way from a core to every shard: its own is called directly, another core's is reached by its mailbox.
+//! The way from a core to every shard: its own is called directly, another core's is reached by its
+//! mailbox.
 
 use super::message::{Envelope, Message, Origin, RequestId, ShardRequest};
 use super::{MailboxSender, Shard};
@@ -72,7 +73,8 @@ impl<L: Log> Router<L> {
     /// Hands a request to a shard; its reply comes to `request_id`.
     ///
     /// # Errors
-    /// [`ApiError::NotReady`] if the shard is not there yet, [`ApiError::Overloaded`] if the way to it is full.
+    /// [`ApiError::NotReady`] if the shard is not there yet, [`ApiError::Overloaded`] if the way to
+    /// it is full.
     pub fn ask(
         &mut self,
         shard: u16,
@@ -97,7 +99,8 @@ impl<L: Log> Router<L> {
         }
     }
 
-    /// Takes a subscription back at a shard. Never refused: one that is not taken back would stay for ever.
+    /// Takes a subscription back at a shard. Never refused: one that is not taken back would stay
+    /// for ever.
     pub fn unsubscribe(&mut self, shard: u16, request_id: RequestId, filter: Filter) {
         let origin = Origin {
             core: self.core,

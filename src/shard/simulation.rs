@@ -1,9 +1,10 @@
-//! A shard under a seed: random publishes, deletes, reads, flushes that lag, a log that runs out of room, and crashes.
+//! A shard under a seed: random publishes, deletes, reads, flushes that lag, a log that runs out of
+//! room, and crashes.
 //!
 //! The model is a map and a list of what was logged. After every step:
 //!
-//! - no reply has come out before what it says was durable, and replies to reads say what the model said when they
-//!   were asked;
+//! - no reply has come out before what it says was durable, and replies to reads say what the model
+//!   said when they were asked;
 //! - the live state, the model, and a replay of the log are the same;
 //! - after a crash, the state is that of the durable part of the log.
 
@@ -248,8 +249,8 @@ impl Simulation {
         Timestamp::from_micros(self.now)
     }
 
-    /// Applies to the model what the shard has logged since `before`, at `now` by its clock: each event
-    /// is dated by that, or by the last of its namespace, or of its id if it has none.
+    /// Applies to the model what the shard has logged since `before`, at `now` by its clock: each
+    /// event is dated by that, or by the last of its namespace, or of its id if it has none.
     fn learn(&mut self, before: usize, now: Timestamp) {
         let logged = records(&mut self.shard);
         for (time, bytes) in &logged[before..] {

@@ -4,10 +4,12 @@
 //! {"shard":0,"generation":1,"sequence":7,"time":"2026-01-31T12:00:00.000000Z","event":{…}}
 //! ```
 //!
-//! Shard by shard within a generation, generation by generation. An entity that an import stored without its events
-//! stands as `"entity":{…}` in an event's place. Events on stdout, everything else on stderr.
+//! Shard by shard within a generation, generation by generation. An entity that an import stored
+//! without its events stands as `"entity":{…}` in an event's place. Events on stdout, everything
+//! else on stderr.
 //!
-//! The control log is left out: it holds no events but hashes of tokens, which are to be seen by nobody.
+//! The control log is left out: it holds no events but hashes of tokens, which are to be seen by
+//! nobody.
 
 use super::{Outcome, ToolError, finding_line};
 use crate::api::{encode, event_encode, time};
@@ -127,7 +129,7 @@ struct Dump<W: Write> {
     line: Vec<u8>,
     written: u64,
     damaged: bool,
-    /// Why it ended early, where it failed.
+    /// Why it ended early, if it failed.
     failure: Option<io::Error>,
 }
 

@@ -1,4 +1,4 @@
-//! `flux log repair`: says what it would do, and does it where it is told to.
+//! `flux log repair`: says what it would do, and does it if it is told to.
 
 use super::{Outcome, ToolError, finding_line};
 use crate::cli::progress::Progress;
@@ -71,7 +71,8 @@ pub(super) fn run(data_dir: &Path, matches: &ArgMatches) -> Result<Outcome, Tool
     Ok(Outcome::Whole)
 }
 
-/// Whether records of the control log are lost, or may be: a segment of which nothing is left may have held some.
+/// Whether records of the control log are lost, or may be: a segment of which nothing is left may
+/// have held some.
 fn gives_up_changes(steps: &[RepairStep], data_dir: &Path) -> bool {
     let control = data_dir.join(CONTROL_NAME);
     steps.iter().any(|step| {

@@ -47,7 +47,8 @@ pub(super) fn run(data_dir: &Path) -> Result<Outcome, ToolError> {
         for finding in report.findings.iter().chain(&start) {
             tell(&mut out, finding)?;
         }
-        // What is added up is events; the control log has none, and its damage counts like all other.
+        // What is added up is events; the control log has none, and its damage counts like all
+        // other.
         if !log.is_control() {
             logs += 1;
             records += report.summary.records;

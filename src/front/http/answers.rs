@@ -1,15 +1,15 @@
 //! The answers of one HTTP connection, in the order of its requests.
 //!
 //! ```text
-//! sent │ may be sent           │ withheld                  │ behind an answer that another core works on
-//! ─────┼───────────────────────┼───────────────────────────┼────────────────────────────────────────────
+//! sent │ may be sent           │ withheld                  │ behind an answer not known yet
+//! ─────┼───────────────────────┼───────────────────────────┼──────────────────────────────
 //! bytes│ 200 {..} 404 {..}     │ 200 {..} 200 {..}         │ slots: Waiting, Ready, Ready
 //!                              ^ commit point: durable to 71
 //! ```
 //!
-//! An answer that is known at once goes straight into `bytes`. If what it says is not durable yet, its commit point
-//! withholds it and all behind it. An answer that is not known yet, and each one behind it, gets a slot; those that are
-//! known have a buffer of their own there.
+//! An answer that is known at once goes straight into `bytes`. If what it says is not durable yet,
+//! its commit point withholds it and all behind it. An answer that is not known yet, and each one
+//! behind it, gets a slot; a known answer has a buffer of its own there.
 
 use super::call::HttpCall;
 use crate::limits;
@@ -24,7 +24,8 @@ pub(crate) struct Answers {
     bytes: Vec<u8>,
     /// Bytes at the front of `bytes` that the socket has taken.
     sent: usize,
-    /// Positions in `bytes`, ascending: from there on, nothing may be sent before the commit point is reached.
+    /// Positions in `bytes`, ascending: from there on, nothing may be sent before the commit point
+    /// is reached.
     gates: CommitQueue<usize>,
     slots: VecDeque<Slot>,
     /// Bytes of the answers that are ready in slots.
@@ -105,7 +106,8 @@ impl Answers {
         }
     }
 
-    /// The socket took nothing for a while: what the listing at the front has gathered is out of date.
+    /// The socket took nothing for a while: what the listing at the front has gathered is out of
+    /// date.
     pub(crate) fn forget_unsent(&mut self) {
         if let Some((_, call)) = self.front_call()
             && let Pending::List(listing) = &mut call.pending
@@ -166,13 +168,13 @@ impl Answers {
         }
     }
 
-    /// Opens the gates that `visible` has reached. True where one remains.
+    /// Opens the gates that `visible` has reached. True if one remains.
     pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
         while self.gates.pop_due(visible).is_some() {}
         !self.gates.is_empty()
     }
 
-    /// Drops every answer that is withheld. True where there was one.
+    /// Drops every answer that is withheld. True if there was one.
     pub(crate) fn drop_gated(&mut self) -> bool {
         let Some(position) = self.gates.pop_failed() else {
             return false;
@@ -221,8 +223,8 @@ impl Answers {
             || self.pending_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
     }
 
-    /// Uses up the number that a request was sent out under whose slot was never opened: a late reply to it must not
-    /// find another's.
+    /// Uses up the serial of a request whose slot was never opened: a late
+    /// reply to it must not find another's.
     pub(super) fn skip_serial(&mut self) {
         self.take_serial();
     }
@@ -232,17 +234,17 @@ impl Answers {
         self.slots.len()
     }
 
-    /// True where nothing is owed.
+    /// True if nothing waits to be sent.
     pub(crate) fn is_empty(&self) -> bool {
         self.pending_bytes() == 0 && self.slots.is_empty()
     }
 
-    /// True where an answer is withheld until it is durable.
+    /// True if an answer is withheld until it is durable.
     pub(crate) fn is_gated(&self) -> bool {
         !self.gates.is_empty()
     }
 
-    /// Gives back heap beyond `keep` bytes where nothing is owed.
+    /// Gives back heap beyond `keep` bytes if nothing waits to be sent.
     pub(crate) fn trim(&mut self, keep: usize) {
         if self.is_empty() {
             if self.bytes.capacity() > keep {

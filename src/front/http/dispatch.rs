@@ -1,7 +1,7 @@
 //! Requests → calls of the service, and what becomes of them → answers.
 
-use super::answers::Answers;
 use super::call::{HttpCall, RequestMeta};
+use super::client::Client;
 use super::listing::advance_front;
 use super::writer::AnswerWriter;
 use crate::api::history::EventsQuery;
@@ -14,10 +14,10 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::{
-    self, Begun, Caller, Context, Credentials, Outcome, Pending, config, connectors, delete,
-    delete_many, history, list, namespaces, publish, read, status,
+    self, Begun, Caller, Context, Outcome, Pending, config, connectors, delete, delete_many,
+    history, list, namespaces, publish, read, status,
 };
-use crate::shard::{Reply, RequestId};
+use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Request, Version};
 use crate::wire::ws;
 
@@ -37,39 +37,6 @@ pub(crate) enum Next {
     },
 }
 
-/// The connection that a request came from.
-pub(crate) struct Client<'c> {
-    /// Its answers.
-    pub(crate) answers: &'c mut Answers,
-    /// Its index on this core.
-    pub(crate) index: u32,
-    /// How often that index was handed out.
-    pub(crate) generation: u32,
-}
-
-impl Client<'_> {
-    /// The id of the request with this serial.
-    fn request_id(&self, serial: u32) -> RequestId {
-        RequestId {
-            connection: self.index,
-            generation: self.generation,
-            serial,
-        }
-    }
-
-    /// Who sends the request that is worked on.
-    fn caller<'r>(&self, head: &Head<'r>) -> Caller<'r> {
-        Caller {
-            request_id: self.request_id(self.answers.next_serial()),
-            credentials: match head.authorization {
-                Field::Absent => Credentials::None,
-                Field::Repeated => Credentials::Ambiguous,
-                Field::One(value) => Credentials::Authorization(value),
-            },
-        }
-    }
-}
-
 /// The most bytes that the body of this request may have.
 pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
     let limit = match head.path {
@@ -80,7 +47,8 @@ pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// Works on a request. Unless it is an upgrade, its answer, or a slot for it, is in the client's answers then.
+/// Works on a request. Unless it is an upgrade, its answer, or a slot for it, is in the client's
+/// answers then.
 pub(crate) fn serve<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
@@ -277,7 +245,8 @@ pub(crate) fn on_reply<L: Log>(
     advance_front(context, writer, client)
 }
 
-/// Takes what the history worker found for one of the client's requests. False if the connection has to break.
+/// Takes what the history worker found for one of the client's requests. False if the connection
+/// has to break.
 pub(crate) fn on_history<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
@@ -315,6 +284,7 @@ fn finish<L>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::answers::Answers;
     use super::*;
     use crate::service::testing::TestCores;
     use crate::wire::http1::{Next as Parsed, RequestReader};

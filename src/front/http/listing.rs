@@ -1,13 +1,15 @@
-//! Arrays that are sent in parts: a listing at the front of the answers goes on while the socket takes bytes.
+//! Arrays that are sent in parts: a listing at the front of the answers goes on while the socket
+//! takes bytes.
 
 use super::call::{HttpCall, RequestMeta};
-use super::dispatch::Client;
+use super::client::Client;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
 use crate::limits::LIST_CHUNK_BYTES_MAX;
 use crate::log::Log;
 use crate::service::list::ListStep;
 use crate::service::{Context, Outcome, Pending};
+use crate::shard::RequestId;
 
 /// What the front of the answers does next.
 enum Action {
@@ -29,8 +31,8 @@ enum Piece {
     Outcome(Outcome),
 }
 
-/// Lets a listing at the front of the answers go on, and the one behind it when it is done. False if the connection
-/// has to break.
+/// Lets a listing at the front of the answers go on, and the one behind it when it is done. False
+/// if the connection has to break.
 pub(crate) fn advance_front<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
@@ -40,12 +42,12 @@ pub(crate) fn advance_front<L: Log>(
         if client.answers.pending_bytes() >= LIST_CHUNK_BYTES_MAX {
             return true;
         }
-        let (index, generation) = (client.index, client.generation);
+        let (connection, generation) = (client.index, client.generation);
         let Some((serial, call)) = client.answers.front_call() else {
             return true;
         };
-        let request_id = crate::shard::RequestId {
-            connection: index,
+        let request_id = RequestId {
+            connection,
             generation,
             serial,
         };
@@ -73,11 +75,7 @@ pub(crate) fn advance_front<L: Log>(
     }
 }
 
-fn advance<L: Log>(
-    context: &mut Context<L>,
-    request_id: crate::shard::RequestId,
-    call: &mut HttpCall,
-) -> Action {
+fn advance<L: Log>(context: &mut Context<L>, request_id: RequestId, call: &mut HttpCall) -> Action {
     let Pending::List(listing) = &mut call.pending else {
         return Action::Wait;
     };

@@ -1,8 +1,10 @@
-//! The HTTP/1.1 front: requests → calls of the service, outcomes → answers in the order of their requests.
+//! The HTTP/1.1 front: requests → calls of the service, outcomes → answers in the order of their
+//! requests.
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `dispatch` | method and path → the call; its outcome → an answer, or a slot for one |
+//! | `client` | the connection that a request came from |
 //! | `call` | a request that waits for its outcome |
 //! | `listing` | arrays that are sent in parts |
 //! | `answers` | the answers of one connection, in order |
@@ -10,12 +12,14 @@
 
 mod answers;
 mod call;
+mod client;
 mod dispatch;
 mod listing;
 mod writer;
 
 pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
-pub(crate) use dispatch::{Client, Next, body_limit, on_history, on_reply, serve};
+pub(crate) use client::Client;
+pub(crate) use dispatch::{Next, body_limit, on_history, on_reply, serve};
 pub(crate) use listing::advance_front;
 pub(crate) use writer::AnswerWriter;

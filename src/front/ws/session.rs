@@ -1,7 +1,7 @@
 //! One WebSocket session: messages in, answers and pushed frames out.
 //!
-//! An answer waits for its commit point, as an HTTP answer does; pushed changes have passed theirs before they come
-//! here.
+//! An answer waits for its commit point, as an HTTP answer does; pushed changes have passed theirs
+//! before they come here.
 
 use crate::api::subscription::{Action, ClientMessage, parse};
 use crate::api::{ApiError, encode};
@@ -112,7 +112,8 @@ impl WebSocket {
         After::Close
     }
 
-    /// An overflow shows in [`Outbox::overflowed`]; the next look at the session closes it for that.
+    /// An overflow shows in [`Outbox::overflowed`]; the next look at the session closes it for
+    /// that.
     fn send(&mut self, frame: &[u8]) {
         match self.outbox.push_control(frame) {
             Ok(()) | Err(_) => {}
@@ -213,7 +214,8 @@ impl WebSocket {
         self.subscriptions.leave(context, subscriber);
     }
 
-    /// Pings a client that was not heard of for long. True if one did not answer that and is taken for dead.
+    /// Pings a client that was not heard of for long. True if one did not answer that and is taken
+    /// for dead.
     pub(crate) fn is_dead(&mut self, now_ms: u64, received_ms: u64) -> bool {
         if let Some(pinged) = self.pinged_ms {
             now_ms.saturating_sub(pinged) > limits::WEBSOCKET_PONG_SECONDS * 1000

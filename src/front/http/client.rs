@@ -1,0 +1,39 @@
+//! The connection that a request came from, as its answers need it.
+
+use super::answers::Answers;
+use crate::service::{Caller, Credentials};
+use crate::shard::RequestId;
+use crate::wire::http1::{Field, Head};
+
+/// See the module.
+pub(crate) struct Client<'c> {
+    /// Its answers.
+    pub(crate) answers: &'c mut Answers,
+    /// Its index on this core.
+    pub(crate) index: u32,
+    /// How often that index was handed out.
+    pub(crate) generation: u32,
+}
+
+impl Client<'_> {
+    /// The id of the request with this serial.
+    pub(super) fn request_id(&self, serial: u32) -> RequestId {
+        RequestId {
+            connection: self.index,
+            generation: self.generation,
+            serial,
+        }
+    }
+
+    /// Who sends the request that is worked on.
+    pub(super) fn caller<'r>(&self, head: &Head<'r>) -> Caller<'r> {
+        Caller {
+            request_id: self.request_id(self.answers.next_serial()),
+            credentials: match head.authorization {
+                Field::Absent => Credentials::None,
+                Field::Repeated => Credentials::Ambiguous,
+                Field::One(value) => Credentials::Authorization(value),
+            },
+        }
+    }
+}
