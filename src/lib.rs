@@ -8,7 +8,7 @@ mod background;
 pub mod boot;
 pub mod cli;
 pub mod clock;
-pub mod connectors;
+mod connectors;
 pub mod control;
 pub mod engine;
 mod front;

@@ -304,7 +304,6 @@ fn start_connectors(
     (registry, counters): (&Registry, &Arc<Counters>),
     ended: Sender<End>,
 ) -> Result<ConnectorsThread, StartError> {
-    let counters = Arc::clone(counters);
     let parts = mailbox.map(|(inbox, sender)| SupervisorParts {
         core: machine.shards,
         inbox,
@@ -314,7 +313,7 @@ fn start_connectors(
         auth: settings.auth,
         allow_private: settings.connectors_allow_private,
         github: settings.github_url.clone(),
-        is_ready: Box::new(move || counters.is_ready() && !counters.is_stopping()),
+        counters: Arc::clone(counters),
     });
     let started = ConnectorsThread::start(parts, EndGuard(ended));
     started.map_err(system("start the connectors' thread"))

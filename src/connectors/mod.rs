@@ -19,12 +19,14 @@
 //! | `schedule`, `timetable` | when to poll next; who is due |
 //! | `address` | addresses that a shared server does not reach |
 //! | `fetch` | one request, with its redirects and bounds |
+//! | `calls` | calls of polls to the service |
 //! | `publisher` | findings → events that differ from the last ones → shards |
 //! | `poll` | one poll from start to end |
 //! | `supervisor` | the thread |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod address;
+mod calls;
 mod exchange;
 mod fetch;
 mod github;
@@ -35,4 +37,4 @@ mod schedule;
 mod supervisor;
 mod timetable;
 
-pub use supervisor::{Supervisor, SupervisorParts};
+pub(crate) use supervisor::{Supervisor, SupervisorParts};

@@ -1,12 +1,13 @@
 //! The thread that runs all connectors: it learns of definitions and credentials as the cores do,
 //! starts what is due, and answers what the cores ask.
 
+use super::calls::Calls;
 use super::exchange::{PollError, Source};
 use super::fetch::{Fetcher, Reach};
 use super::github::{self, GitHub};
 use super::http_source::HttpSource;
 use super::poll::{Outcome, Polling};
-use super::publisher::{Publisher, Shards};
+use super::publisher::Publisher;
 use super::schedule::{Ended, Pace};
 use super::timetable::Timetable;
 use crate::api::ApiError;
@@ -16,12 +17,16 @@ use crate::auth::{Access, EncryptionKey, OwnedNamespace};
 use crate::clock::{self, Monotonic};
 use crate::control::{Change, Registry, StoredConnector};
 use crate::limits::{MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN};
-use crate::model::{BUILT_IN_CONNECTORS, ConnectorId, Timestamp};
+use crate::model::{BUILT_IN_CONNECTORS, ConnectorId, RuntimeConfig, Timestamp};
 use crate::report;
-use crate::shard::{ConnectorsAsked, ControlMessage, Inbox, MailboxSender, Message, Reply};
+use crate::service::{ContextParts, Tenants};
+use crate::shard::{
+    ConnectorsAsked, ControlMessage, Counters, Inbox, MailboxSender, Message, Reply,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -35,31 +40,30 @@ const LOOK_AGAIN_MS: u64 = 50;
 const RESOLVER_THREADS: usize = 8;
 
 /// What the supervisor is made of.
-pub struct SupervisorParts {
+pub(crate) struct SupervisorParts {
     /// Its place among the members of the mailboxes: behind the shards, so also their number.
-    pub core: u16,
+    pub(crate) core: u16,
     /// What the cores send it.
-    pub inbox: Inbox,
+    pub(crate) inbox: Inbox,
     /// The way to the cores.
-    pub sender: MailboxSender,
+    pub(crate) sender: MailboxSender,
     /// What the control plane knows so far.
-    pub registry: Registry,
+    pub(crate) registry: Registry,
     /// What credentials are encrypted with.
-    pub key: Option<EncryptionKey>,
+    pub(crate) key: Option<EncryptionKey>,
     /// Tokens are in force: connectors belong to namespaces.
-    pub auth: bool,
+    pub(crate) auth: bool,
     /// Connectors may reach loopback and private addresses all the same.
-    pub allow_private: bool,
+    pub(crate) allow_private: bool,
     /// GitHub's API.
-    pub github: Url,
-    /// True once all shards are recovered.
-    pub is_ready: Box<dyn Fn() -> bool + Send>,
+    pub(crate) github: Url,
+    /// What all cores know of each other.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// See the module.
-pub struct Supervisor {
-    registry: Registry,
-    shards: Rc<Shards>,
+pub(crate) struct Supervisor {
+    calls: Rc<Calls>,
     key: Option<EncryptionKey>,
     auth: bool,
     allow_private: bool,
@@ -116,7 +120,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Where the operating system gives no descriptors.
-    pub fn run(parts: SupervisorParts, stop: oneshot::Receiver<()>) -> io::Result<()> {
+    pub(crate) fn run(parts: SupervisorParts, stop: oneshot::Receiver<()>) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -135,10 +139,23 @@ impl Supervisor {
         served
     }
 
-    fn new(parts: SupervisorParts) -> (Self, Inbox, Box<dyn Fn() -> bool + Send>) {
+    fn new(parts: SupervisorParts) -> (Self, Inbox) {
+        let calls = Calls::new(ContextParts {
+            core: parts.core,
+            shards: parts.core,
+            sender: parts.sender,
+            tenants: Tenants {
+                auth: parts.auth,
+                admin: None,
+                registry: parts.registry,
+                runtime: RuntimeConfig::default(),
+            },
+            counters: parts.counters,
+            encryption_key: None,
+            seed: fastrand::u64(..),
+        });
         let mut supervisor = Self {
-            registry: parts.registry,
-            shards: Rc::new(Shards::new(parts.sender, parts.core)),
+            calls: Rc::new(calls),
             key: parts.key,
             auth: parts.auth,
             allow_private: parts.allow_private,
@@ -151,12 +168,17 @@ impl Supervisor {
             fetcher: None,
             clock: Monotonic::start(),
         };
-        let known = supervisor.registry.connectors().iter();
-        let known: Vec<ConnectorId> = known.map(|(id, _)| id.clone()).collect();
+        let known = supervisor.all_stored();
         for id in known {
             supervisor.refresh(&id, History::default());
         }
-        (supervisor, parts.inbox, parts.is_ready)
+        (supervisor, parts.inbox)
+    }
+
+    fn all_stored(&self) -> Vec<ConnectorId> {
+        let registry = self.calls.registry();
+        let all = registry.connectors().iter();
+        all.map(|(id, _)| id.clone()).collect()
     }
 
     /// Makes a connector what the control plane says of it.
@@ -167,7 +189,7 @@ impl Supervisor {
         if self.auth == id.owner.is_empty() {
             return;
         }
-        let Some(stored) = self.registry.connectors().get(id).cloned() else {
+        let Some(stored) = self.calls.registry().connectors().get(id).cloned() else {
             return;
         };
         self.next_number = self.next_number.saturating_add(1);
@@ -234,7 +256,7 @@ impl Supervisor {
             };
         let enabled = auth == Auth::None || stored.credential.is_some();
         let polling = Polling {
-            publisher: Publisher::new(Rc::clone(&self.shards), access, &stream, &id.name),
+            publisher: Publisher::new(Rc::clone(&self.calls), access, &stream, &id.name),
             id: id.clone(),
             source,
             auth,
@@ -267,11 +289,13 @@ impl Supervisor {
             Message::Control(ControlMessage::Apply(change)) => {
                 self.apply(&change);
                 let done = Message::Control(ControlMessage::Applied);
-                self.shards.send(0, done);
+                self.calls.send(0, done);
             }
             Message::Reply {
-                request_id, reply, ..
-            } => self.shards.deliver(request_id, reply),
+                from,
+                request_id,
+                reply,
+            } => self.calls.deliver(request_id, (from, reply)),
             Message::Connectors(asked) => self.answer(&asked),
             // Nobody sends these here.
             Message::Request(envelope) => {
@@ -280,14 +304,14 @@ impl Supervisor {
                     request_id: envelope.origin.request_id,
                     reply: Reply::Refused(ApiError::NotReady),
                 };
-                self.shards.send(envelope.origin.core, reply);
+                self.calls.send(envelope.origin.core, reply);
             }
             Message::Changes(_) | Message::Control(_) | Message::ShardStatistics { .. } => {}
         }
     }
 
     fn apply(&mut self, change: &Change) {
-        self.registry.apply(change);
+        self.calls.registry_mut().apply(change);
         match change {
             Change::ConnectorDefined { id, .. } | Change::ConnectorRemoved(id) => {
                 self.refresh(id, History::default());
@@ -326,11 +350,11 @@ impl Supervisor {
             shown.sort_by(|a, b| a.name.cmp(&b.name));
         }
         let reply = Message::Reply {
-            from: self.shards.core(),
+            from: self.calls.core(),
             request_id: asked.origin.request_id,
             reply: Reply::Connectors(shown),
         };
-        self.shards.send(asked.origin.core, reply);
+        self.calls.send(asked.origin.core, reply);
     }
 
     /// Starts the polls that are due.
@@ -487,14 +511,14 @@ async fn serve(
     wake: &pipe::Receiver,
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let (mut supervisor, inbox, is_ready) = Supervisor::new(parts);
-    let shards = Rc::clone(&supervisor.shards);
+    let (mut supervisor, inbox) = Supervisor::new(parts);
+    let calls = Rc::clone(&supervisor.calls);
     loop {
         for _ in 0..MAILBOX_MESSAGES_MAX {
             let Some(message) = inbox.take() else { break };
             supervisor.take(message);
         }
-        let is_ready = is_ready();
+        let is_ready = calls.is_ready();
         if is_ready {
             supervisor.start_due();
         }
@@ -502,7 +526,7 @@ async fn serve(
             let wait_ms = due_ms.saturating_sub(supervisor.clock.millis());
             if is_ready { wait_ms } else { LOOK_AGAIN_MS }
         });
-        let next_ms = if supervisor.shards.deliver_kept() {
+        let next_ms = if supervisor.calls.deliver_kept() {
             Some(LOOK_AGAIN_MS)
         } else {
             next_ms
@@ -522,7 +546,7 @@ async fn serve(
             Some(ended) = supervisor.tasks.join_next(), if !supervisor.tasks.is_empty() => {
                 supervisor.end(ended.ok());
             }
-            () = shards.crowded() => {}
+            () = calls.crowded() => {}
             () = pause, if next_ms.is_some() => {}
         }
         inbox.wake_up();

@@ -1,7 +1,7 @@
 //! Who calls: where replies go, and what was presented as proof.
 
 use crate::api::ApiError;
-use crate::auth::{TokenHash, bearer};
+use crate::auth::{Access, TokenHash, bearer};
 use crate::shard::RequestId;
 
 /// The sender of one call.
@@ -20,6 +20,8 @@ pub(crate) enum Credentials<'c> {
     None,
     /// More than one token, of which nobody knows which is meant.
     Ambiguous,
+    /// Nothing: the server itself calls, for whoever may write this.
+    Own(Access),
     /// The value of an `Authorization` field (RFC 6750 §2.1), not looked at yet.
     Authorization(&'c [u8]),
 }
@@ -31,7 +33,7 @@ impl Credentials<'_> {
     /// [`ApiError::TokenMissing`], [`ApiError::TokenMalformed`].
     pub(crate) fn token(&self) -> Result<TokenHash, ApiError> {
         match self {
-            Self::None => Err(ApiError::TokenMissing),
+            Self::None | Self::Own(_) => Err(ApiError::TokenMissing),
             Self::Ambiguous => Err(ApiError::TokenMalformed),
             Self::Authorization(value) => bearer(value)
                 .map(TokenHash::of)

@@ -37,6 +37,9 @@ impl Tenants {
         if !self.auth {
             return Ok(Access::Open);
         }
+        if let Credentials::Own(access) = credentials {
+            return Ok(*access);
+        }
         let token = credentials.token()?;
         if self.admin == Some(token) {
             return Ok(Access::Admin);
