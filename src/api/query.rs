@@ -63,7 +63,11 @@ impl ListQuery {
     /// `Link` to the next page (RFC 8288): the same query, after the last id of this one.
     pub fn next_link(&self, last_id: &str) -> String {
         let mut link = String::from("</api/state/entities?");
-        let fields = self.fields.as_ref().map(|fields| fields.join(","));
+        let fields = self.fields.as_ref().map(|fields| match &**fields {
+            // An empty value would be no filter at all.
+            [only] if only.is_empty() => ",".to_owned(),
+            names => names.join(","),
+        });
         let limit = self.limit.map(|limit| limit.to_string());
         let at = self.at.map(|at| at.rfc3339().to_string());
         let parameters = [
@@ -213,6 +217,16 @@ fn parse_fields(text: &str) -> Option<Fields> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_keeps_the_empty_name_as_the_only_field() {
+        let query = ListQuery::parse(Some("fields=,")).unwrap();
+        let link = query.next_link("a");
+        let (_, next) = link.split_once('?').unwrap();
+        let (next, _) = next.split_once('>').unwrap();
+        let again = ListQuery::parse(Some(next)).unwrap();
+        assert_eq!(again.fields, query.fields, "{link}");
+    }
 
     #[test]
     fn parameters_are_decoded_and_empty_ones_are_absent() {

@@ -31,7 +31,7 @@ impl fmt::Debug for EncryptionKey {
 }
 
 impl EncryptionKey {
-    /// Of 32 bytes as base64; `None` where the text is something else.
+    /// The key of 32 bytes that `text` is in base64; `None` if it is not.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
         let mut key = Zeroizing::new([0; 32]);

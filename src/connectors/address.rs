@@ -1,9 +1,9 @@
 //! Addresses that a server with several owners does not reach for any of them: its own, its
-//! network's, and those that lead to either by another form. What is left is the public Internet.
+//! network's, and other forms of either. What is left is the public Internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// True where an address is one of the public Internet's (RFC 6890 and the registries of IANA that
+/// True if an address is one of the public Internet's (RFC 6890 and the registries of IANA that
 /// it began).
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {

@@ -1,4 +1,4 @@
-//! What a source and whoever runs it say to each other. A source does no I/O and reads no clock: it
+//! The types that pass between a source and its poll. A source does no I/O and reads no clock: it
 //! is asked for the next step with the answer to the last one, so it runs in a test as it is.
 
 use crate::api::connectors::finding::Finding;
@@ -10,7 +10,7 @@ use url::Url;
 /// business of who makes it.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    /// Where to.
+    /// The address.
     pub(super) url: Url,
     /// `Accept`.
     pub(super) accept: &'static str,

@@ -38,7 +38,7 @@ pub(super) type Credential = Option<(HeaderName, HeaderValue)>;
 const NOT_PUBLIC: &str = "the address is not public: with tokens in force, connectors do not reach loopback, \
     private and link-local addresses unless the operator sets FLUX_CONNECTORS_ALLOW_PRIVATE=true";
 
-/// See the module.
+/// Makes requests, within the bounds of the module.
 #[derive(Debug, Clone)]
 pub(super) struct Fetcher {
     open: Client,
@@ -49,7 +49,7 @@ impl Fetcher {
     /// Reads the system's certificates. Blocks for some milliseconds.
     ///
     /// # Errors
-    /// Where no client can be made at all.
+    /// If no client can be made.
     pub(super) fn new() -> Result<Self, String> {
         Ok(Self {
             open: client(None)?,
@@ -60,7 +60,7 @@ impl Fetcher {
     /// Makes a request and returns its last answer, 304 and errors included.
     ///
     /// # Errors
-    /// Where there is none within the bounds, or none may be asked for.
+    /// If there is no answer within the bounds, or the address may not be reached.
     pub(super) async fn fetch(
         &self,
         request: &Request,
@@ -174,7 +174,7 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 fn target(url: &Url, location: &HeaderValue) -> Result<Url, PollError> {
     let broken = || PollError::new("the source redirects to an address that can't be followed");
     let joined = location.to_str().ok().and_then(|text| url.join(text).ok());
@@ -211,8 +211,8 @@ async fn read(mut answer: reqwest::Response) -> Result<Response, PollError> {
     })
 }
 
-/// What a person needs to know of a failed request: the host and the last cause. A query may hold
-/// what is nobody's business.
+/// The error of a failed request: the host and the last cause. The URL is left out, since its query
+/// may hold a secret.
 fn failure(url: &Url, error: reqwest::Error) -> PollError {
     let error = error.without_url();
     let mut cause: &dyn Error = &error;

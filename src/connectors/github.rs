@@ -2,7 +2,8 @@
 //! user, by GitHub's REST API (docs.github.com/rest, version 2022-11-28).
 //!
 //! ```text
-//! /user/repos ──each page──▶ /repos/:owner/:name/issues (pull requests among them) of those with open ones
+//! /user/repos ──each page──▶ /repos/:owner/:name/issues, of repositories with open issues
+//!                            (which include pull requests)
 //! /notifications
 //! ```
 //!
@@ -27,7 +28,7 @@ const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// Characters of GitHub's own words that an error repeats.
 const MESSAGE_CHARACTERS_MAX: usize = 200;
 
-/// A property and where GitHub's answer has it.
+/// A property, and its JSON Pointer in GitHub's answer.
 type Taken = (&'static str, &'static str);
 
 const REPOSITORY: &[Taken] = &[
@@ -268,7 +269,7 @@ impl GitHub {
         }
     }
 
-    /// All findings, with those that say what is no longer listed.
+    /// All findings, and one for each issue or notification that is no longer listed.
     fn finish(&mut self) -> Found {
         let mut findings = std::mem::take(&mut self.walk.findings);
         if self.walk.rejected > 0 {
@@ -342,7 +343,7 @@ fn is_full_name(text: &str) -> bool {
         .is_some_and(|(owner, name)| is_name(owner) && is_name(name))
 }
 
-/// The properties that an item has of those that are taken.
+/// The properties that an item has.
 fn taken(item: &Value, properties: &[Taken]) -> Map<String, Value> {
     let found = properties
         .iter()
@@ -383,7 +384,7 @@ fn number(response: &Response, name: &HeaderName) -> Option<u64> {
     response.headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
-/// True where an answer refuses for the rate, the secondary one included.
+/// True if an answer refuses for a rate limit, primary or secondary.
 fn is_limited(response: &Response) -> bool {
     let is_refusal = matches!(response.status, 403 | 429);
     let has_none_left = number(response, &RATE_REMAINING) == Some(0);

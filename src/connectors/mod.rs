@@ -1,26 +1,28 @@
-//! Connectors: outside sources that are polled, and whose findings become events (API contract
-//! §12).
+//! Connectors: outside sources that Flux polls and whose items become events (API contract §12).
 //!
 //! ```text
-//! timetable ──due──▶ poll ──Request──▶ fetch ──Response──▶ source ──Finding──▶ publisher ──▶ shards
-//!                      ▲                                                           │
-//!                      └──────────────── next poll, by `schedule` ◀────────────────┘
+//! timetable ──due──▶ poll ──Request──▶ fetch ──Response──▶ source ──Finding──▶ publisher
+//!                      ▲                                                          │   └▶ service
+//!                      └──────────────── next poll, by `schedule` ◀───────────────┘
 //! ```
 //!
-//! All of it runs on one thread of its own, off the reactors, with a small tokio runtime. To the
-//! cores that thread is one more member of the mailboxes: it learns of definitions as they do,
-//! publishes by the same message as they do, and answers what they ask about the state of
-//! connectors.
+//! All connectors run on one thread, off the reactors, with a small tokio runtime. The thread is a
+//! member of the mailboxes without a shard. Changes of definitions reach it as they reach cores, it
+//! publishes through the service as fronts do, and it answers the cores' questions about the state
+//! of connectors.
+//!
+//! What defines a source and what is taken of its answers is in `api::connectors`; how credentials
+//! are encrypted is in `auth::credential`.
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `exchange` | what a source and the supervisor say to each other |
+//! | `exchange` | requests, responses and findings: the types between sources and polls |
 //! | `http_source`, `github` | sources: answers in, findings out, without I/O |
 //! | `schedule`, `timetable` | when to poll next; who is due |
-//! | `address` | addresses that a shared server does not reach |
+//! | `address` | which addresses are public |
 //! | `fetch` | one request, with its redirects and bounds |
 //! | `calls` | calls of polls to the service |
-//! | `publisher` | findings → events that differ from the last ones → shards |
+//! | `publisher` | publishes the findings that are new |
 //! | `poll` | one poll from start to end |
 //! | `supervisor` | the thread |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

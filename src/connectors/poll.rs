@@ -21,7 +21,7 @@ pub(super) struct Polling {
     pub(super) id: ConnectorId,
     /// What is polled.
     pub(super) source: Box<dyn Source>,
-    /// Where findings go.
+    /// Publishes the findings.
     pub(super) publisher: Publisher,
     /// How the source wants the credential.
     pub(super) auth: Auth,
@@ -29,7 +29,7 @@ pub(super) struct Polling {
     pub(super) sealed: Option<Sealed>,
     /// What decrypts it.
     pub(super) key: Option<EncryptionKey>,
-    /// Where its requests may go.
+    /// Which addresses its requests may reach.
     pub(super) reach: Reach,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Outcome {
     pub(super) events: u64,
     /// Why it failed.
     pub(super) error: Option<PollError>,
-    /// What it left out and why, where the rest of it worked.
+    /// What it left out and why, if the rest of it worked.
     pub(super) rejected: Option<String>,
 }
 
@@ -128,7 +128,7 @@ impl Polling {
         )))
     }
 
-    /// The credential in the clear, where the source wants one. Erased when it is dropped.
+    /// The credential in the clear, if the source wants one. Erased when it is dropped.
     fn secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, PollError> {
         if self.auth == Auth::None {
             return Ok(None);
@@ -144,7 +144,7 @@ impl Polling {
             .map_err(|error| PollError::new(error.to_string()))
     }
 
-    /// The header that proves who asks. Its memory is erased with its last copy; those that the
+    /// The header with the credential. Its memory is erased with its last copy; copies that the
     /// HTTP client makes while it sends are its own.
     fn credential(&self, secret: Option<&Vec<u8>>) -> Result<Credential, PollError> {
         let Some(secret) = secret else {

@@ -1,5 +1,5 @@
-//! Publishes what a poll found: events about what differs from the last time, by the service, as any
-//! producer's batches.
+//! Publishes what a poll found: events about what differs from the last time, as batches through
+//! the service.
 //!
 //! The publisher remembers a hash of what it published last of each entity. It asks the state about
 //! an entity that it does not remember, as it does about all of them after a restart.
@@ -118,7 +118,7 @@ impl Publisher {
         done
     }
 
-    /// `None` where nothing is new.
+    /// `None` if nothing is new.
     async fn news(&mut self, finding: Finding) -> Result<Option<News>, ApiError> {
         let id_hash = self.hasher.hash_one(&finding.entity_id);
         let content_hash = finding.content_hash(&self.hasher);

@@ -30,7 +30,7 @@ impl Pace {
     }
 
     /// Milliseconds until the next poll. After failures the interval doubles with each, up to an
-    /// hour (or the interval, where that is longer), and is never shorter than the source asked
+    /// hour (or the interval, if that is longer), and is never shorter than the source asked
     /// for. `random`: any number; it moves the next poll by up to a tenth, so that connectors that
     /// were defined together do not stay together.
     pub(super) fn next_ms(&mut self, ended: Ended, random: u64) -> u64 {

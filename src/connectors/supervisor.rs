@@ -33,8 +33,8 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet, LocalSet};
 use url::Url;
 
-/// Milliseconds after which the supervisor looks again for what tells nobody: that the shards are
-/// recovered, or that a core has room.
+/// Milliseconds after which the supervisor looks again for what sends no message: that the shards
+/// are recovered, or that a core has room.
 const LOOK_AGAIN_MS: u64 = 50;
 /// Threads that look up names, which blocks.
 const RESOLVER_THREADS: usize = 8;
@@ -61,7 +61,7 @@ pub(crate) struct SupervisorParts {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// See the module.
+/// The connectors of the server, and the state of their polls.
 pub(crate) struct Supervisor {
     calls: Rc<Calls>,
     key: Option<EncryptionKey>,
@@ -84,7 +84,7 @@ struct Entry {
     interval_seconds: u32,
     kind: &'static str,
     enabled: bool,
-    /// `None` while a poll has it, and where the definition can't be read.
+    /// `None` while a poll has it, and if the definition can't be read.
     polling: Option<Box<Polling>>,
     in_flight: Option<AbortHandle>,
     pace: Pace,
@@ -119,7 +119,7 @@ impl Supervisor {
     /// Runs on the calling thread until the other end of `stop` is dropped.
     ///
     /// # Errors
-    /// Where the operating system gives no descriptors.
+    /// If the operating system gives no descriptors.
     pub(crate) fn run(parts: SupervisorParts, stop: oneshot::Receiver<()>) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -297,7 +297,7 @@ impl Supervisor {
                 reply,
             } => self.calls.deliver(request_id, (from, reply)),
             Message::Connectors(asked) => self.answer(&asked),
-            // Nobody sends these here.
+            // No core sends requests to a thread without a shard.
             Message::Request(envelope) => {
                 let reply = Message::Reply {
                     from: envelope.origin.core,
@@ -438,7 +438,7 @@ impl Supervisor {
 }
 
 impl History {
-    /// Takes what a poll came to, and tells the operator where that is another thing than before.
+    /// Records how a poll ended, and reports it to the operator if that has changed.
     fn note(&mut self, id: &ConnectorId, outcome: &Outcome) {
         self.last_poll = Some(clock::now());
         self.events = self.events.saturating_add(outcome.events);

@@ -4,7 +4,7 @@
 use crate::limits::POLLS_IN_FLIGHT_MAX;
 use std::collections::{BTreeSet, HashMap};
 
-/// See the module. Connectors are numbers here.
+/// The due times of connectors, which are numbers here.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
     /// By time, then by number.
@@ -28,7 +28,7 @@ impl Timetable {
         }
     }
 
-    /// When to look again; `None` where nobody waits, or as many polls are in flight as may be.
+    /// When to look again; `None` if no connector waits, or the most polls are in flight.
     pub(super) fn next_ms(&self) -> Option<u64> {
         if self.in_flight >= POLLS_IN_FLIGHT_MAX {
             return None;

@@ -65,7 +65,7 @@ fn reference(data: &[u8]) -> Option<Value> {
         Err(error) if error.to_string().contains("recursion limit") => return deep(data),
         Err(_) => return None,
     };
-    in_range(&value).then_some(value)
+    numbers_in_range(data).then_some(value)
 }
 
 /// A text of exactly 128 containers, by the scanner alone.
@@ -90,13 +90,23 @@ fn depth(data: &[u8]) -> usize {
     deepest
 }
 
-fn in_range(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.as_f64().is_some_and(f64::is_finite),
-        Value::Array(items) => items.iter().all(in_range),
-        Value::Object(members) => members.values().all(in_range),
-        Value::Null | Value::Bool(_) | Value::String(_) => true,
+/// Whether a double can hold each number of a valid text, also of members that later ones replace.
+fn numbers_in_range(data: &[u8]) -> bool {
+    let mut outside = String::new();
+    let (mut in_string, mut escaped) = (false, false);
+    for &byte in data {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if !in_string => outside.push(char::from(byte)),
+            _ => {}
+        }
     }
+    let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+    let mut tokens = outside.split(|c| !is_of_number(c));
+    // The `e` of `true` and `false` is no number.
+    tokens.all(|token| token.parse::<f64>().map_or(true, f64::is_finite))
 }
 
 /// The value that the scanner reads, member by member.

@@ -61,7 +61,7 @@ pub enum Auth {
     Header(HeaderName),
 }
 
-/// A property's name, and where it is in the item.
+/// A property's name, and its pointer into the item.
 type Property = (Box<str>, Pointer);
 
 /// An HTTP source as it is defined.
@@ -77,11 +77,11 @@ pub struct HttpDefinition {
     pub entity_id: Template,
     /// The stream of its events.
     pub stream: Box<str>,
-    /// Where the list is; `None`: the answer is one item.
+    /// The pointer to the list; `None`: the answer is one item.
     pub items: Option<Pointer>,
-    /// Names of properties and where in the item they are; `None`: all members of the item.
+    /// Names of properties and their pointers; `None`: all members of the item.
     pub properties: Option<Vec<Property>>,
-    /// The pointers of `entity_id`, and those of `properties` behind them.
+    /// The pointers of `entity_id`, followed by the pointers of `properties`.
     pub(super) selection: Selection,
     /// How the source wants its credential.
     pub auth: Auth,

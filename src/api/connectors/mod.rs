@@ -27,7 +27,7 @@ use crate::model::Timestamp;
 use crate::wire::http1::write_decimal;
 use zeroize::Zeroizing;
 
-/// Where a connector stands.
+/// The status of a connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectorStatus {
     /// A credential is missing.
@@ -62,7 +62,7 @@ pub struct ShownConnector {
     pub kind: &'static str,
     /// It has all that it needs to be polled.
     pub enabled: bool,
-    /// Where it stands.
+    /// Its status.
     pub status: ConnectorStatus,
     /// Seconds from one poll to the next.
     pub interval_seconds: u32,
@@ -90,8 +90,8 @@ impl ShownConnector {
         write_string(out, self.status.text());
     }
 
-    /// Appends all that is shown of one. `with_owner`: also whose it is, for who sees those of
-    /// several.
+    /// Appends the detail. `with_owner`: with its namespace, for an operator, who sees connectors
+    /// of several.
     pub fn write_detail(&self, out: &mut Vec<u8>, with_owner: bool) {
         self.write_summary(out, with_owner);
         out.extend_from_slice(b",\"poll_interval_seconds\":");
@@ -176,7 +176,7 @@ pub fn parse_token(body: &[u8]) -> Result<Zeroizing<String>, ApiError> {
 /// The `namespace` parameter, by which the operator says whose connectors are meant.
 ///
 /// # Errors
-/// [`ApiError::InvalidQuery`] where it is repeated, [`ApiError::PercentEncoding`].
+/// [`ApiError::InvalidQuery`] if it is repeated, [`ApiError::PercentEncoding`].
 pub fn parse_namespace(query: Option<&str>) -> Result<Option<Box<str>>, ApiError> {
     let mut namespace = None;
     each_parameter(query, |name, value| match name {
