@@ -50,7 +50,7 @@ pub enum StorageError {
     Locked {
         /// The lock file.
         path: Box<Path>,
-        /// The process that holds it, where the lock file says so.
+        /// The process that holds it, if the lock file says so.
         pid: Option<u32>,
     },
     /// The file does not begin as a segment does.
@@ -87,7 +87,8 @@ pub enum StorageError {
         /// The first header field that does not match the path.
         field: &'static str,
     },
-    /// A generation, a shard's directory or a segment is missing between others, or the first of them.
+    /// A generation, a shard's directory or a segment is missing between others, or the first of
+    /// them.
     #[error("missing: {}", path.display())]
     Missing {
         /// What should exist.
@@ -163,7 +164,8 @@ pub enum StorageError {
         /// The first record that is still there.
         first: Sequence,
     },
-    /// An earlier write or flush failed; nothing more is accepted until the data directory is opened again.
+    /// An earlier write or flush failed; nothing more is accepted until the data directory is
+    /// opened again.
     #[error("log is closed after an earlier failure: {reason}")]
     Poisoned {
         /// What failed.
@@ -190,7 +192,7 @@ impl StorageError {
         }
     }
 
-    /// True where something stored is damaged or gone, as against: could not be read or written.
+    /// True if something stored is damaged or gone, as against: could not be read or written.
     pub fn is_damage(&self) -> bool {
         !matches!(
             self,
@@ -203,7 +205,7 @@ impl StorageError {
         )
     }
 
-    /// True where waiting or making room may help: out of space, or not writable.
+    /// True if waiting or making room may help: out of space, or not writable.
     pub fn is_recoverable(&self) -> bool {
         matches!(self, Self::OutOfSpace { .. } | Self::ReadOnly { .. })
     }
@@ -223,8 +225,8 @@ pub enum ReplayError<E> {
 /// Why a record was not appended. The log is as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The active segment is full and no spare that could hold the record is installed. Append again after
-    /// `Log::install_next_segment`.
+    /// The active segment is full and no next segment that could hold the record is installed.
+    /// Append again after `Log::install_next_segment`.
     #[error("no segment has room for a record of {record_bytes} bytes yet")]
     SegmentNeeded {
         /// The record's bytes on disk.
@@ -333,12 +335,12 @@ impl fmt::Display for LayerPart {
 }
 
 impl LayerError {
-    /// True where there is no such file.
+    /// True if there is no such file.
     pub(crate) fn is_missing(&self) -> bool {
         self.fault == LayerFault::Missing
     }
 
-    /// True where the file is at fault; false where it could not be read, which may pass.
+    /// True if the file is at fault; false if it could not be read, which may pass.
     pub fn is_damage(&self) -> bool {
         !matches!(self.fault, LayerFault::Unreadable { .. })
     }
@@ -364,7 +366,8 @@ pub enum CheckpointError {
     /// The directory or a file of it could not be read or written.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A layer that should be merged, or one that must not be set aside, is damaged or unreadable.
+    /// A layer that should be merged, or one that must not be quarantined, is damaged or
+    /// unreadable.
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// The caller asked to stop.

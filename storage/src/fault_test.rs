@@ -1,11 +1,12 @@
 //! A disk that refuses any one operation on files, or everything from one on.
 //!
-//! The story is a life of a data directory: it is opened, gets its reserve, and while records are appended and
-//! flushed, segments are prepared and indexed, checkpoints written and published, old segments retired. It is told
-//! for each operation that it takes, on an empty directory and on one that had a life before, with each error that a
-//! full, limited, failing or read-only disk gives. Told is also how it ends: the fault goes away, and the log goes on
-//! as if nothing had been, unless writing records or a flush had failed; then it takes nothing more until it is opened
-//! again. Opened again, it has every record that a flush had covered, and checkpoints that it can stand behind.
+//! The story is a life of a data directory: it is opened, gets its ballast, and while records are
+//! appended and flushed, segments are prepared and indexed, checkpoints written and published, old
+//! segments retired. It is told for each operation that it takes, on an empty directory and on one
+//! that had a life before, with each error that a full, limited, failing or read-only disk gives.
+//! Told is also how it ends: the fault goes away, and the log goes on as before, unless writing
+//! records or a flush had failed; then it takes nothing more until it is opened again. Opened
+//! again, it has every record that a flush had covered, and checkpoints that it can stand behind.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -227,7 +228,7 @@ impl Life {
         true
     }
 
-    /// Ends it in order, where it is possible.
+    /// Ends it in order, if it is possible.
     fn end(self, context: &str) {
         let Some(Open { data, log, .. }) = self.open else {
             return;
@@ -245,7 +246,8 @@ fn check(record: &Record<'_>, next: &mut Option<Sequence>) {
     *next = Some(record.sequence.next());
 }
 
-/// Insists on the variant that says what to do about such an error, on the operation and on the name.
+/// Insists on the variant that says what to do about such an error, on the operation and on the
+/// name.
 fn check_refusal(error: &StorageError, code: i32, (op, name): &(&str, String), context: &str) {
     let ((
         StorageError::Io {
@@ -294,7 +296,7 @@ fn scratch() -> tempfile::TempDir {
         .unwrap()
 }
 
-/// Tells the story with one plan; false where it ended before the plan struck.
+/// Tells the story with one plan; false if it ended before the plan struck.
 fn tell(plan: Plan, lives_before: usize) -> bool {
     let (Plan::FailOnce(passes, code) | Plan::FailFrom(passes, code)) = plan else {
         unreachable!("the story is of refusals");
@@ -382,8 +384,8 @@ fn a_first_start_goes_on_wherever_the_one_before_was_cut_off() {
     assert!(passes > 20, "{passes} operations");
 }
 
-/// A process may be killed between making a name and flushing the directory that holds it. What the next start builds
-/// on that name would go with it in a power cut.
+/// A process may be killed between making a name and flushing the directory that holds it. What the
+/// next start builds on that name would go with it in a power cut.
 #[test]
 fn a_start_flushes_the_directories_that_it_relies_on() {
     let scratch = scratch();
@@ -498,7 +500,7 @@ fn store_change(data: &DataDir) -> (u64, Result<(), StorageError>) {
     }
 }
 
-/// Tells of a control log that is made and written to; false where it ended before the plan struck.
+/// Tells of a control log that is made and written to; false if it ended before the plan struck.
 fn tell_of_control(plan: Plan) -> bool {
     let (Plan::FailOnce(passes, code) | Plan::FailFrom(passes, code)) = plan else {
         unreachable!("the story is of refusals");

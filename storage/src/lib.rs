@@ -1,8 +1,8 @@
-//! The log of Flux: for each shard a sequence of preallocated, CRC-checked segment files, written in groups and
-//! mapped for reading; and the shard's checkpoints.
+//! The log of Flux: for each shard a sequence of preallocated, CRC-checked segment files, written
+//! in groups and mapped for reading; and the shard's checkpoints.
 //!
 //! ```text
-//! DataDir         the directory, its lock, its generations (one for each shard count it was written with)
+//! DataDir         the directory, its lock, its generations (one for each number of shards)
 //!  ├ SealedLog      a log of an older generation: replayed, never written
 //!  ├ LogDir         the control log, of no shard and no generation: DataDir::take_control_log
 //!  └ LogDir         one shard's log of the newest generation, handed to the shard's thread
@@ -13,7 +13,7 @@
 //!        ├ RetireJob       removes old segments on a helper thread
 //!        ├ IndexJob        writes the history index of a closed segment on a helper thread
 //!        └ LogReader       a snapshot, for looking up and reading history on any thread
-//! CheckpointDir   a shard's checkpoints: a stack of mapped layers, written off its thread, published, loaded
+//! CheckpointDir   a shard's checkpoints: a stack of mapped layers
 //! DataView        a data directory as it is read beside its server, without the lock
 //! Inspection, Repair, backup, restore
 //! ```
@@ -27,13 +27,14 @@
 //! | `checkpoint` | the state at a position of a log, as immutable layers | `disk`, `format` |
 //! | `offline` | reading, checking, repairing and copying without the lock | all above |
 //!
-//! `error` and `sequence` hold the words that all folders share. `FORMAT.md` draws every byte, and says what each
-//! crash leaves behind and what recovery makes of it.
+//! `error` and `sequence` hold the words that all folders share. `FORMAT.md` draws every byte, and
+//! says what each crash leaves behind and what recovery makes of it.
 //!
 //! Invariants:
-//! - *appended* is not *durable*: a record is durable once a flush that covers it has been finished, or once
-//!   recovery has returned it;
-//! - nothing is ever cut that could have been durable; a log that lacks such a record is refused, unchanged;
+//! - *appended* is not *durable*: a record is durable once a flush that covers it has been
+//!   finished, or once recovery has returned it;
+//! - nothing is ever cut that could have been durable; a log that lacks such a record is refused,
+//!   unchanged;
 //! - no method waits for the disk unless its documentation says that it blocks.
 //!
 //! This crate knows no runtime, no network and no JSON, and reads no clock: times are arguments.

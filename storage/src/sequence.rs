@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The number of a record in its log: contiguous, from 1 in a new data directory. [`Sequence::ZERO`] is before
-/// every record.
+/// The number of a record in its log: contiguous, from 1 in a new data directory.
+/// [`Sequence::ZERO`] is before every record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(u64);
 

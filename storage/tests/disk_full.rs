@@ -1,8 +1,8 @@
-//! A disk without room, played by a limit on the size of files: writing beyond it fails with `EFBIG`, which is
-//! the same story to the log as `ENOSPC`.
+//! A disk without room, played by a limit on the size of files: writing beyond it fails with
+//! `EFBIG`, which is the same story to the log as `ENOSPC`.
 //!
-//! The limit is a process's, so each story runs this program again, under a shell that sets the limit and makes
-//! the kernel return the error instead of the signal.
+//! The limit is a process's, so each story runs this program again, under a shell that sets the
+//! limit and makes the kernel return the error instead of the signal.
 
 #![cfg(test)]
 
@@ -27,7 +27,8 @@ fn open(path: &Path) -> (Log, u64) {
     (log, recovery.records)
 }
 
-/// Runs a test of this program with files limited to `limit_kib`, in a directory of its own that was prepared.
+/// Runs a test of this program with files limited to `limit_kib`, in a directory of its own that
+/// was prepared.
 fn run_limited(test: &str, limit_kib: u32, prepare: impl FnOnce(&Path)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     prepare(dir.path());

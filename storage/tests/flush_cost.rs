@@ -1,8 +1,9 @@
 //! What a flush really writes, measured on the disk that the build directory is on.
 //!
-//! A page cache that keeps a segment in large folios makes each flush of a small record write up to a megabyte
-//! (DESIGN.md §5). The kernel counts what a process dirties, in whole folios, in `/proc/self/io`; this test is
-//! alone in its program so that the figure is its own. File systems in memory give none, and the test says so.
+//! A page cache that keeps a segment in large folios makes each flush of a small record write up to
+//! a megabyte (DESIGN.md §5). The kernel counts what a process dirties, in whole folios, in
+//! `/proc/self/io`; this test is alone in its program so that the figure is its own. File systems
+//! in memory give none, and the test says so.
 
 #![cfg(test)]
 

@@ -11,7 +11,6 @@ const UNFINISHED: &[&str] = &[
     "src/model/",
     "src/shard/",
     "src/wire/",
-    "storage/src/",
 ];
 
 /// The modules that `mod.rs` declares for tests only.

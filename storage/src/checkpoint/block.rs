@@ -1,7 +1,7 @@
 //! A block of a layer: some 16 KiB of entities, ascending by id, as one rkyv archive.
 //!
-//! Ids and bodies come first, in order, each body right after its id, so that who found an id has its body in the
-//! next cache line; then the entities' fixed parts, which point back at them.
+//! Ids and bodies come first, in order, each body right after its id, so that who found an id has
+//! its body in the next cache line; then the entities' fixed parts, which point back at them.
 
 use std::fmt;
 use std::ops::Range;
@@ -80,8 +80,8 @@ impl<'b> ArchivedStoredBlock<'b> {
         &self.entities
     }
 
-    /// Whether the block can be used: it has entities, of which the first has this id and the last one before
-    /// `end`, in order, and their bodies are well formed.
+    /// Whether the block can be used: it has entities, of which the first has this id and the last
+    /// one before `end`, in order, and their bodies are well formed.
     pub(super) fn check(
         &self,
         first_id: &str,
@@ -198,7 +198,7 @@ impl BlockBuilder {
 ///
 /// # Errors
 ///
-/// `TooLarge` where a pointer of 32 bits does not reach across it; `bytes` says how large it is about.
+/// `TooLarge` if a pointer of 32 bits does not reach across it; `bytes` says how large it is about.
 pub(super) fn archived(
     value: &impl for<'a> Serialize<
         rkyv::api::high::HighSerializer<

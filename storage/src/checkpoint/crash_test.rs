@@ -1,7 +1,8 @@
 //! Crashes and full disks between any two operations on files.
 //!
-//! The story: a directory with two checkpoints, over which a third is written, published and tidied up after. It is
-//! told once for every operation, which is the first not to reach the disk, or the one that the disk refuses.
+//! The story: a directory with two checkpoints, over which a third is written, published and tidied
+//! up after. It is told once for every operation, which is the first not to reach the disk, or the
+//! one that the disk refuses.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Walking a stack of layers in order of ids, the newest of each id.
 //!
-//! Each layer has a cursor; they are kept sorted by the id that they stand at, newer layers first among equals. The
-//! oldest layer holds nearly everything, so the cursor that moved mostly stays where it is: a step costs one
-//! comparison, where a heap would cost two for each of its levels.
+//! Each layer has a cursor; they are kept sorted by the id that they stand at, newer layers first
+//! among equals. The oldest layer holds nearly everything, so the cursor that moved mostly stays
+//! where it is: a step costs one comparison, and a heap would cost two for each of its levels.
 
 use super::block::ArchivedStoredEntity;
 use super::entity::LayerEntity;
@@ -109,7 +109,7 @@ impl<'a> StackCursor<'a> {
         }
     }
 
-    /// The next entity. Blocks where its block is not in memory.
+    /// The next entity. Blocks if its block is not in memory.
     ///
     /// # Errors
     ///

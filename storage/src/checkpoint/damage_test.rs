@@ -1,8 +1,8 @@
-//! Damage of every kind to the files of a checkpoint: what comes back is right, or there is an error that names the
-//! file and the place. Never something else, and never a panic.
+//! Damage of every kind to the files of a checkpoint: what comes back is right, or there is an
+//! error that names the file and the place. Never something else, and never a panic.
 //!
-//! The story: two checkpoints, the newer with a layer on top of the older's. The layers are small enough to try
-//! every byte.
+//! The story: two checkpoints, the newer with a layer on top of the older's. The layers are small
+//! enough to try every byte.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -51,7 +51,8 @@ fn two_checkpoints(path: &Path) -> BTreeMap<String, Vec<u8>> {
     files(path)
 }
 
-/// Loads a directory with these files: which of the two checkpoints came back, and what was set aside.
+/// Loads a directory with these files: which of the two checkpoints came back, and what was
+/// quarantined.
 fn load_of(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> (Option<u64>, Vec<LayerError>) {
     put_files(path, files);
     let load = dir_at(path).load().unwrap();

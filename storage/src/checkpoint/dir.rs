@@ -8,15 +8,17 @@
 //! 00000010.manifest  ────────────────────┘
 //! ```
 //!
-//! A layer is written under a temporary name, flushed, named; then a manifest likewise. Only then do older files go:
-//! manifests first. So at every moment the newest manifest names layers that are whole and durable, and a crash
-//! leaves at most files that nothing refers to.
+//! A layer is written under a temporary name, flushed, named; then a manifest likewise. Only then
+//! do older files go: manifests first. So at every moment the newest manifest names layers that are
+//! whole and durable, and a crash leaves at most files that nothing refers to.
 //!
-//! What is written follows what changed: a new layer takes in the newest older ones while each has less than twice
-//! as many entities as were gathered so far. An entity is therefore rewritten about once for every doubling of the
-//! entities above it, a logarithm of times, and there are no more layers than that.
+//! What is written follows what changed: a new layer takes in the newest older ones while each has
+//! less than twice as many entities as were gathered so far. An entity is therefore rewritten about
+//! once for every doubling of the entities above it, a logarithm of times, and there are no more
+//! layers than that.
 //!
-//! This knows nothing of the log. Who publishes waits until the log is durable up to the checkpoint.
+//! This knows nothing of the log. Who publishes waits until the log is durable up to the
+//! checkpoint.
 
 use std::io;
 use std::path::Path;
@@ -37,9 +39,9 @@ use crate::format::layer::LayerHeader;
 use crate::format::slot::Owner;
 use crate::{CheckpointError, LayerError, StorageError};
 
-/// Bound on the layers of a checkpoint: a look-up may have to ask each. At the bound the newest layer is taken in
-/// although its size does not call for it, and then whatever its size calls for: that is as much as changed since
-/// there were few layers.
+/// Bound on the layers of a checkpoint: a look-up may have to ask each. At the bound the newest
+/// layer is taken in although its size does not call for it, and then whatever its size calls for:
+/// that is as much as changed since there were few layers.
 pub(super) const LAYERS_MAX: usize = 12;
 /// A layer is taken in while it has fewer than this many times the entities gathered so far.
 const GROWTH: u64 = 2;
@@ -47,9 +49,10 @@ const GROWTH: u64 = 2;
 /// What becomes of a directory's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointKind {
-    /// A cache of the log: the two newest checkpoints are kept, and damaged files are set aside.
+    /// A cache of the log: the two newest checkpoints are kept, and damaged files are quarantined.
     Cache,
-    /// What stands in for a log that is gone: only the newest is kept, and damage of it is an error.
+    /// What stands in for a log that is gone: only the newest is kept, and damage of it is an
+    /// error.
     Base,
 }
 
@@ -63,7 +66,8 @@ impl CheckpointKind {
     }
 }
 
-/// One shard's directory of checkpoints, and its only writer. `Send`, so that helper threads write checkpoints.
+/// One shard's directory of checkpoints, and its only writer. `Send`, so that helper threads write
+/// checkpoints.
 #[derive(Debug)]
 pub struct CheckpointDir {
     pub(super) path: Arc<Path>,
@@ -96,14 +100,15 @@ impl PendingCheckpoint {
         self.meta
     }
 
-    /// Bytes of the layer that was written for it, 0 where none was.
+    /// Bytes of the layer that was written for it, 0 if none was.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
 }
 
 impl CheckpointDir {
-    /// The directory at `path`, which need not exist, for the checkpoints of `owner`'s log. Touches no file.
+    /// The directory at `path`, which need not exist, for the checkpoints of `owner`'s log. Touches
+    /// no file.
     pub fn new(
         path: impl AsRef<Path>,
         owner: Owner,
@@ -146,7 +151,8 @@ impl CheckpointDir {
         Ok(numbers)
     }
 
-    /// The files that make up a checkpoint, its manifest last, and what it is a checkpoint of. Blocks.
+    /// The files that make up a checkpoint, its manifest last, and what it is a checkpoint of.
+    /// Blocks.
     pub(crate) fn files_of(
         &self,
         number: u64,
@@ -170,7 +176,7 @@ impl CheckpointDir {
         self.path.join(layout::manifest_name(number)).into()
     }
 
-    /// The files of checkpoints in the directory; none where it does not exist.
+    /// The files of checkpoints in the directory; none if it does not exist.
     pub(super) fn list(&self) -> Result<Vec<(String, CheckpointFile)>, CheckpointError> {
         let names = match files::names(&self.path) {
             Ok(names) => names,
@@ -194,19 +200,19 @@ impl CheckpointDir {
         number
     }
 
-    /// Writes a layer of `changed`, the entities that changed since `stack` (ascending by id, `None` bodies for
-    /// those deleted), merged with the layers of `stack` that it takes in, and flushes it. What `stack` came
-    /// from may be another directory; its layers are copied then. Blocks, for as long as it takes; `throttle` is
-    /// asked after about every 256 KiB.
+    /// Writes a layer of `changed`, the entities that changed since `stack` (ascending by id,
+    /// `None` bodies for those deleted), merged with the layers of `stack` that it takes in, and
+    /// flushes it. What `stack` came from may be another directory; its layers are copied then.
+    /// Blocks, for as long as it takes; `throttle` is asked after about every 256 KiB.
     ///
     /// # Errors
     ///
-    /// `Storage` where the disk refuses, `Layer` where a layer that is taken in is damaged, `Cancelled` by `throttle`,
-    /// `TooLarge`. What was written is removed again.
+    /// `Storage` if the disk refuses, `Layer` if a layer that is taken in is damaged, `Cancelled`
+    /// by `throttle`, `TooLarge`. What was written is removed again.
     ///
     /// # Panics
     ///
-    /// Where `load` was not called before, or ids don't ascend.
+    /// If `load` was not called before, or ids don't ascend.
     pub fn write<'a>(
         &mut self,
         changed: impl ExactSizeIterator<Item = LayerEntity<'a>>,
@@ -241,7 +247,7 @@ impl CheckpointDir {
                         Ok(records)
                     });
             if written.is_err() {
-                // Gives back what it took of a full disk. Where even this fails, loading removes it.
+                // Gives back what it took of a full disk. If even this fails, loading removes it.
                 files::discard(&unfinished);
             }
             if written? > 0 {
@@ -282,7 +288,8 @@ impl CheckpointDir {
         }
     }
 
-    /// Makes a checkpoint count: writes its manifest, durably. Blocks. The log must be durable up to it.
+    /// Makes a checkpoint count: writes its manifest, durably. Blocks. The log must be durable up
+    /// to it.
     ///
     /// # Errors
     ///
@@ -290,7 +297,7 @@ impl CheckpointDir {
     ///
     /// # Panics
     ///
-    /// Where it was not written by this directory.
+    /// If it was not written by this directory.
     pub fn publish(&mut self, pending: PendingCheckpoint) -> Result<(), CheckpointError> {
         let PendingCheckpoint { stack, meta, .. } = pending;
         let layers = stack.layers();
@@ -322,8 +329,9 @@ impl CheckpointDir {
         Ok(())
     }
 
-    /// Removes what the kept checkpoints do not refer to: older manifests, then layers, and what failures left.
-    /// Returns the bytes that this freed. Blocks. Files that somebody has mapped stay readable to them.
+    /// Removes what the kept checkpoints do not refer to: older manifests, then layers, and what
+    /// failures left. Returns the bytes that this freed. Blocks. Files that somebody has mapped
+    /// stay readable to them.
     ///
     /// # Errors
     ///
@@ -331,7 +339,7 @@ impl CheckpointDir {
     ///
     /// # Panics
     ///
-    /// Where `load` was not called before: it says what is referred to.
+    /// If `load` was not called before: it says what is referred to.
     pub fn remove_unreferenced(&mut self) -> Result<u64, CheckpointError> {
         assert!(self.next_number.is_some(), "load comes before removing");
         let mut files = self.list()?;
@@ -393,7 +401,8 @@ struct Merge {
 }
 
 impl Merge {
-    /// Writes the newest of each id and finishes the layer, unless it is empty. Returns its entities.
+    /// Writes the newest of each id and finishes the layer, unless it is empty. Returns its
+    /// entities.
     fn run<'a>(
         self,
         changed: impl Iterator<Item = LayerEntity<'a>>,

@@ -13,10 +13,11 @@ pub struct LayerEntity<'a> {
     pub time_micros: i64,
     /// Its last event.
     pub sequence: Sequence,
-    /// Its properties, in the writer's form; `None`: the entity is deleted, which hides it in older layers.
+    /// Its properties, in the writer's form; `None`: the entity is deleted, which hides it in older
+    /// layers.
     pub body: Option<&'a str>,
 }
 
-/// Whether a body is well formed. Asked of every body of a block when the block is first used, so that readers
-/// need not ask again.
+/// Whether a body is well formed. Asked of every body of a block when the block is first used, so
+/// that readers need not ask again.
 pub type BodyCheck = fn(&str) -> bool;

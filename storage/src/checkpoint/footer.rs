@@ -1,7 +1,7 @@
 //! The footer of a layer: where its blocks and index pages lie, and what they must add up to.
 //!
-//! Checked whole when a layer is opened, so that whoever follows it stays inside the file. Its checksums are what
-//! blocks and pages are held to when they are first used.
+//! Checked whole when a layer is opened, so that whoever follows it stays inside the file. Its
+//! checksums are what blocks and pages are held to when they are first used.
 
 use std::ops::Range;
 
@@ -20,7 +20,8 @@ pub(super) struct StoredFooter<'a> {
     pub(super) records: u64,
     /// Entities without a body.
     pub(super) tombstones: u64,
-    /// Where the first index page begins; the others follow without a gap, and the footer follows them.
+    /// Where the first index page begins; the others follow without a gap, and the footer follows
+    /// them.
     pub(super) index_offset: u64,
     pub(super) blocks: Vec<StoredBlockPlace>,
     /// The first id of each block.
@@ -83,7 +84,8 @@ impl ArchivedStoredFooter<'_> {
         self.first_ids.get(index).map(|id| &**id)
     }
 
-    /// Whether blocks and pages lie without a gap between the header and the footer, and the blocks in order.
+    /// Whether blocks and pages lie without a gap between the header and the footer, and the blocks
+    /// in order.
     pub(super) fn check(&self, footer_offset: usize) -> Result<(), LayerFault> {
         if self.lies_before(footer_offset).unwrap_or(false) && self.is_plausible() {
             Ok(())

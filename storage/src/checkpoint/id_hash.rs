@@ -1,8 +1,8 @@
 //! The hash of an id: stable across processes, salted, and cheap.
 //!
-//! A folded multiplication per 8 bytes. It need not withstand who knows the salt; the salt follows from the log's
-//! random identity, which never leaves the disk. All layers of a log share it, so that a look-up hashes once
-//! however many layers there are.
+//! A folded multiplication per 8 bytes. It need not withstand who knows the salt; the salt follows
+//! from the log's random identity, which never leaves the disk. All layers of a log share it, so
+//! that a look-up hashes once however many layers there are.
 
 use crate::format::slot::Owner;
 

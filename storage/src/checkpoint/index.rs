@@ -6,11 +6,12 @@
 //!           | fingerprint | slot    | block + 1  |     0: no entry
 //! ```
 //!
-//! The top bits of the hash choose the page and, within it, the bucket; the low 22 bits are the fingerprint. An
-//! entry that finds its bucket full goes to the next with room, around the page; entries are never removed, so a
-//! search ends at the first bucket with room. Pages are filled to five eighths on average: a look-up touches one
-//! cache line, seldom two, and a miss is found out without touching any block (a fingerprint lies about once in
-//! 800,000 misses). A page that is full says nothing of what it lacks; who misses there searches by order instead.
+//! The top bits of the hash choose the page and, within it, the bucket; the low 22 bits are the
+//! fingerprint. An entry that finds its bucket full goes to the next with room, around the page;
+//! entries are never removed, so a search ends at the first bucket with room. Pages are filled to
+//! five eighths on average: a look-up touches one cache line, seldom two, and a miss is found out
+//! without touching any block (a fingerprint lies about once in 800,000 misses). A page that is
+//! full says nothing of what it lacks; who misses there searches by order instead.
 
 use super::id_hash::IdHash;
 
@@ -125,7 +126,8 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// After `next` returned `None`: whether the page is full, so that what was sought may have found no room.
+    /// After `next` returned `None`: whether the page is full, so that what was sought may have
+    /// found no room.
     pub(super) fn page_is_full(&self) -> bool {
         self.exhausted
     }
@@ -141,7 +143,8 @@ fn unpack(entry: u64) -> Place {
     let [b0, b1, b2, b3, s0, s1, ..] = entry.to_le_bytes();
     let slots = u16::MAX >> (u16::BITS - SLOT_BITS);
     Place {
-        // An entry whose block field is zero was not written by us; no layer has the block that it names.
+        // An entry whose block field is zero was not written by us; no layer has the block that it
+        // names.
         block: u32::from_le_bytes([b0, b1, b2, b3]).wrapping_sub(1),
         slot: u16::from_le_bytes([s0, s1]) & slots,
     }
@@ -156,7 +159,8 @@ pub(super) fn places(page: &Page) -> impl Iterator<Item = Place> {
         .map(unpack)
 }
 
-/// Entries that are put into their places together, so that the cache misses of reaching those overlap.
+/// Entries that are put into their places together, so that the cache misses of reaching those
+/// overlap.
 const WAITING_MAX: usize = 32;
 
 /// An index being made: 12.8 bytes of memory per expected entity.
@@ -169,7 +173,8 @@ pub(super) struct HashIndexBuilder {
 }
 
 impl HashIndexBuilder {
-    /// For at most so many entities; more find room until pages are full, and then cost a search by order.
+    /// For at most so many entities; more find room until pages are full, and then cost a search by
+    /// order.
     pub(super) fn new(expected: u64) -> Self {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         let pages = expected.div_ceil(PAGE_FILL).max(1);
@@ -255,7 +260,8 @@ mod tests {
         builder.insert(hash, Place { block: 4, slot: 3 });
         let page = builder.pages().next().unwrap();
         let mut expected = [0; PAGE_BYTES];
-        // The top bit of the hash chooses the middle of the page, bits 0 and 21 are the fingerprint.
+        // The top bit of the hash chooses the middle of the page, bits 0 and 21 are the
+        // fingerprint.
         expected[2048..2056].copy_from_slice(&[5, 0, 0, 0, 3, 4, 0, 0x80]);
         assert!(page == expected, "{:?}", &page[2048..2056]);
     }

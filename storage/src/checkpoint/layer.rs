@@ -5,10 +5,11 @@
 //! | header | block | 0 | block | 0 | ... | 0 ... | index page | ... | footer | 0 | trailer |
 //! ```
 //!
-//! A look-up touches one line of the index, the footer's entry of the block, the entity's fixed part, and its id
-//! with the body after it. Blocks and pages are checked when they are first touched (checksum, then archive, then
-//! order and bodies) and remembered as good; the first touch reads through the file descriptor, so that a bad
-//! sector is an error to report and not a signal that ends the process.
+//! A look-up touches one line of the index, the footer's entry of the block, the entity's fixed
+//! part, and its id with the body after it. Blocks and pages are checked when they are first
+//! touched (checksum, then archive, then order and bodies) and remembered as good; the first touch
+//! reads through the file descriptor, so that a bad sector is an error to report and not a signal
+//! that ends the process.
 //!
 //! `FORMAT.md` tabulates the bytes.
 
@@ -31,7 +32,8 @@ use crate::format::layer::{LAYER_HEADER_BYTES, LAYER_TRAILER_BYTES, LayerHeader,
 /// Bytes of one read of what is about to be touched for the first time.
 const PROBE_BYTES: usize = 8 * 1024;
 
-/// Ids that one look ahead is for ([`super::LayerStack::prefetch_ids`]): a processor core follows some ten cache misses at a time.
+/// Ids that one prefetch is for ([`super::LayerStack::prefetch_ids`]): a processor core follows
+/// some ten cache misses at a time.
 pub const PREFETCH_GROUP_IDS_MAX: usize = 32;
 
 /// An open layer. Readers of several threads may share it.
@@ -142,10 +144,10 @@ impl Layer {
         }
     }
 
-    /// Reads what is going to be needed for the entities of these hashes, at most [`PREFETCH_GROUP_IDS_MAX`], one kind of memory
-    /// after the other, so that the cache misses of the one overlap: no pass decides anything by what it waits for. Of
-    /// what was not checked yet nothing is read. Brings those that were not found to the front, with what belongs to
-    /// them, and returns how many they are.
+    /// Prefetches what is needed for the entities of these hashes, at most
+    /// [`PREFETCH_GROUP_IDS_MAX`]. One pass reads one kind of memory for all of them, so that cache
+    /// misses overlap; no pass branches on what it waits for. Parts that were not checked yet are
+    /// not read. Moves the hashes that were not found to the front and returns their number.
     pub(super) fn prefetch_ids<T>(&self, hashes: &mut [(IdHash, T)]) -> usize {
         let mut pages = [None; PREFETCH_GROUP_IDS_MAX];
         for (page, (hash, _)) in pages.iter_mut().zip(&*hashes) {
@@ -220,8 +222,9 @@ impl Layer {
             .map(ArchivedStoredEntity::view))
     }
 
-    /// The block and slot of the first entity for whose id `is_before` is false; the number of blocks, and 0, where
-    /// there is none. `is_before` is true of all ids up to some point and false after it.
+    /// The block and slot of the first entity for whose id `is_before` is false; the number of
+    /// blocks, and 0, if there is none. `is_before` is true of all ids up to some point and false
+    /// after it.
     pub(super) fn seek(
         &self,
         is_before: &impl Fn(&str) -> bool,
@@ -396,7 +399,8 @@ fn footer_range(trailer: LayerTrailer, trailer_offset: usize) -> Faulty<Range<us
     range().ok_or((trailer_offset as u64, fault))
 }
 
-/// Reads a range of the file into the page cache, so that touching its mapping afterwards doesn't fail.
+/// Reads a range of the file into the page cache, so that touching its mapping afterwards doesn't
+/// fail.
 fn probe(file: &File, range: Range<usize>) -> Faulty<()> {
     let mut scratch = [0; PROBE_BYTES];
     let mut offset = range.start;

@@ -1,4 +1,4 @@
-//! Finding the newest checkpoint that is whole, and setting aside what is not.
+//! Finding the newest checkpoint that is whole, and quarantining what is not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use crate::disk::files;
 use crate::disk::layout::{self, CheckpointFileKind};
 use crate::error::{LayerError, LayerFault};
 
-/// Bytes of layers up to which all of them are checked when they are loaded: it costs tenths of a second. Of more,
-/// each block is checked when it is first used.
+/// Bytes of layers up to which all of them are checked when they are loaded: it costs tenths of a
+/// second. Of more, each block is checked when it is first used.
 pub(super) const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Files set aside to keep, for whoever wants to know what happened to them. Older ones are removed.
+/// Files quarantined to keep, for whoever wants to know what happened to them. Older ones are
+/// removed.
 const QUARANTINED_MAX: usize = 4;
 
 /// A checkpoint that is whole, as far as it was checked.
@@ -30,7 +31,7 @@ pub struct Checkpoint {
 /// What a directory of checkpoints held.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// The newest checkpoint that is whole; `None` where there is none.
+    /// The newest checkpoint that is whole; `None` if there is none.
     pub checkpoint: Option<Checkpoint>,
     /// What was found damaged or foreign on the way to it.
     pub quarantined: Vec<Quarantined>,
@@ -41,14 +42,15 @@ pub struct Load {
 pub struct Quarantined {
     /// Which file, and what is wrong with it.
     pub error: LayerError,
-    /// Where it is now; `None` where it could not be renamed and was passed over.
+    /// Where it is now; `None` if it could not be renamed and was passed over.
     pub moved_to: Option<Box<Path>>,
 }
 
 impl Quarantined {
     /// Renames a layer or manifest that was found damaged, so that the next `load` does without it.
     ///
-    /// A file that could only not be read stays where it is: that says nothing of what is in it, and may pass.
+    /// A file that could only not be read stays where it is: that says nothing of what is in it,
+    /// and may pass.
     pub fn of(error: LayerError) -> Self {
         if !error.is_damage() {
             let moved_to = None;
@@ -65,16 +67,17 @@ impl Quarantined {
 }
 
 impl CheckpointDir {
-    /// Opens the newest checkpoint that is whole. Blocks, for as long as it takes to check it: layers of 256 MiB
-    /// and more are checked as they are used.
+    /// Opens the newest checkpoint that is whole. Blocks, for as long as it takes to check it:
+    /// layers of 256 MiB and more are checked as they are used.
     ///
-    /// In a directory of [`CheckpointKind::Cache`] what is damaged or foreign on the way to it is renamed to
-    /// `*.damaged`, and temporary files are removed. A [`CheckpointKind::Base`] is left as it is.
+    /// In a directory of [`CheckpointKind::Cache`] what is damaged or foreign on the way to it is
+    /// renamed to `*.damaged`, and temporary files are removed. A [`CheckpointKind::Base`] is left
+    /// as it is.
     ///
     /// # Errors
     ///
-    /// `Storage` or `Layer` where something could not be read: that says nothing of the file and nothing is done
-    /// to it. Of a base also where it is damaged.
+    /// `Storage` or `Layer` if something could not be read: that says nothing of the file and
+    /// nothing is done to it. Of a base also if it is damaged.
     pub fn load(&mut self) -> Result<Load, CheckpointError> {
         let mut load = Load::default();
         let list = self.list()?;
@@ -87,7 +90,7 @@ impl CheckpointDir {
         self.published.clear();
         for (name, file) in &list {
             if file.kind == CheckpointFileKind::Unfinished {
-                // Where it can't be removed it is in nobody's way.
+                // Where it can't be removed it is harmless.
                 files::discard(&self.path.join(name));
             }
         }
@@ -107,7 +110,7 @@ impl CheckpointDir {
         Ok(load)
     }
 
-    /// Sets aside what could not be opened, or says why that can't be done.
+    /// Quarantines what could not be opened, or says why that can't be done.
     fn quarantine(
         &mut self,
         failure: Unusable,
@@ -115,7 +118,7 @@ impl CheckpointDir {
     ) -> Result<(), CheckpointError> {
         for error in failure.layer.into_iter().chain([failure.manifest]) {
             let error = match error.fault {
-                // The layer was set aside with a manifest that names it, too.
+                // The layer was quarantined with a manifest that names it, too.
                 LayerFault::Missing => continue,
                 _ => error,
             };
@@ -127,7 +130,7 @@ impl CheckpointDir {
         Ok(())
     }
 
-    /// Opens a checkpoint and checks all of it, where it is not large.
+    /// Opens a checkpoint and checks all of it, if it is not large.
     fn open_checkpoint(&self, number: u64) -> Result<(Manifest, Checkpoint), Box<Unusable>> {
         let (manifest, checkpoint) = self.open_unchecked(number)?;
         if checkpoint.stack.bytes() <= CHECKED_BYTES_MAX {
@@ -192,7 +195,7 @@ impl CheckpointDir {
         }
     }
 
-    /// Removes the oldest of the files that were set aside, where there are many.
+    /// Removes the oldest of the files that were quarantined, if there are many.
     fn limit_quarantined(&self) {
         let Ok(mut list) = self.list() else {
             return;
@@ -200,7 +203,7 @@ impl CheckpointDir {
         list.retain(|(_, file)| file.kind == CheckpointFileKind::Damaged);
         list.sort_by_key(|(_, file)| file.number);
         for (name, _) in list.iter().rev().skip(QUARANTINED_MAX) {
-            // Tried again the next time that something is set aside.
+            // Tried again the next time that something is quarantined.
             files::discard(&self.path.join(name));
         }
     }

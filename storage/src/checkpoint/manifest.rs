@@ -5,9 +5,9 @@
 //! | magic | version | archive len | fingerprint | crc | zero | archive ... |
 //! ```
 //!
-//! `crc` covers everything but itself. A manifest is read whole, checked, and copied out of its archive: it is small
-//! and read once. The log's identity and each layer's are in it, so that a file from elsewhere, or from another
-//! time, is noticed.
+//! `crc` covers everything but itself. A manifest is read whole, checked, and copied out of its
+//! archive: it is small and read once. The log's identity and each layer's are in it, so that a
+//! file from elsewhere, or from another time, is noticed.
 
 use std::fs::File;
 use std::io::Read;
@@ -124,7 +124,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, `WrongPlace` where it is of another number or log.
+    /// What is wrong with the file, `WrongPlace` if it is of another number or log.
     pub(super) fn read(path: &Arc<Path>, number: u64, owner: Owner) -> Result<Self, LayerError> {
         let manifest = read_file(path).and_then(|bytes| decode(&bytes));
         let fault = match manifest {

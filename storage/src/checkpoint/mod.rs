@@ -1,4 +1,5 @@
-//! Checkpoints: the state at a position of the log, as immutable files that are used where they are mapped.
+//! Checkpoints: the state at a position of the log, as immutable files that are used where they are
+//! mapped.
 //!
 //! ```text
 //! CheckpointDir   load → Checkpoint { LayerStack, CheckpointMeta }
@@ -28,9 +29,9 @@
 //! | `id_hash` | the salted hash of an id |
 //! | `entity` | an entity as layers hold it |
 //!
-//! A checkpoint is a cache of the log, so damage of it costs time and nothing else. Every part is compared with
-//! its checksum before it is used; a damaged file is reported and quarantined. A *base* has the same form and
-//! replaces a part of the log that retention removed.
+//! A checkpoint is a cache of the log, so damage of it costs time and nothing else. Every part is
+//! compared with its checksum before it is used; a damaged file is reported and quarantined. A
+//! *base* has the same form and replaces a part of the log that retention removed.
 //!
 //! This folder must not know what a body means, nor the log.
 

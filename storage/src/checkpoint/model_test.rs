@@ -1,4 +1,5 @@
-//! Checkpoints against a map: whatever was written, merged, published and loaded, a stack holds what the map holds.
+//! Checkpoints against a map: whatever was written, merged, published and loaded, a stack holds
+//! what the map holds.
 
 use super::dir::LAYERS_MAX;
 use super::testing::{
@@ -43,7 +44,7 @@ fn existing(entities: &Entities) -> Entities {
     existing
 }
 
-/// Where all of a stack was looked at before, looking ahead tells what is missing from what is there.
+/// If all of a stack was looked at before, prefetching tells what is missing from what is there.
 fn check_looking_ahead(stack: &LayerStack, model: &Entities, context: &str) {
     let absent: Vec<String> = model.keys().map(|id| format!("{id}-")).collect();
     let ids = model.keys().chain(&absent).map(String::as_bytes);

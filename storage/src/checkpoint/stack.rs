@@ -9,8 +9,8 @@ use super::id_hash::{IdHash, IdHasher};
 use super::layer::{Layer, PREFETCH_GROUP_IDS_MAX};
 use crate::LayerError;
 
-/// An immutable stack of layers. Cheap to clone, and shared between threads; the files stay mapped until the last
-/// clone is gone, also when they have been removed.
+/// An immutable stack of layers. Cheap to clone, and shared between threads; the files stay mapped
+/// until the last clone is gone, also when they have been removed.
 #[derive(Debug, Clone, Default)]
 pub struct LayerStack {
     hasher: IdHasher,
@@ -33,8 +33,8 @@ impl LayerStack {
         &self.layers
     }
 
-    /// The newest entity of this id, a tombstone included. Costs about three cache misses in the layer that holds
-    /// it and one in each newer layer; blocks where those pages are not in memory.
+    /// The newest entity of this id, a tombstone included. Costs about three cache misses in the
+    /// layer that holds it and one in each newer layer; blocks if those pages are not in memory.
     ///
     /// # Errors
     ///
@@ -52,10 +52,11 @@ impl LayerStack {
         Ok(None)
     }
 
-    /// Reads what [`LayerStack::find`] is going to need for these ids, at most [`PREFETCH_GROUP_IDS_MAX`]: the processor waits for
-    /// many cache misses at once where it would wait for one after the other. Nothing is checked or blocks for the first
-    /// time by it. Brings those that were not found to the front and returns them: of a few that are not here it may seem
-    /// that they are, and what was not checked yet is not found.
+    /// Prefetches what [`LayerStack::find`] needs for these ids, at most
+    /// [`PREFETCH_GROUP_IDS_MAX`], so that many cache misses overlap. Parts that were not checked
+    /// before are not read, so this never blocks. Moves the ids that were not found to the front
+    /// and returns them. The result is a hint: an id whose hash collides counts as found, and one
+    /// in a part that was not checked yet counts as not found.
     ///
     /// # Panics
     ///
@@ -79,15 +80,15 @@ impl LayerStack {
         &mut ids[..missing]
     }
 
-    /// The entities from the first id on for which `is_before` is false: ascending, the newest of each id,
-    /// tombstones included. `is_before` is true of all ids up to some point and false after it. Costs a binary
-    /// search per layer; blocks where the pages are not in memory.
+    /// The entities from the first id on for which `is_before` is false: ascending, the newest of
+    /// each id, tombstones included. `is_before` is true of all ids up to some point and false
+    /// after it. Costs a binary search per layer; blocks if the pages are not in memory.
     pub fn list(&self, is_before: impl Fn(&str) -> bool) -> StackCursor<'_> {
         StackCursor::seek(self.layers.iter().map(Arc::as_ref), &is_before)
     }
 
-    /// Asks the kernel to read all layers into memory. Not for a reactor: asking takes as long as it takes to
-    /// queue the reads.
+    /// Asks the kernel to read all layers into memory. Not for a reactor: asking takes as long as
+    /// it takes to queue the reads.
     pub fn prefetch_files(&self) {
         self.layers.iter().for_each(|layer| layer.prefetch_file());
     }

@@ -1,4 +1,5 @@
-//! What the tests of checkpoints share: a seeded generator, a model of the state, and ways to look at a directory.
+//! What the tests of checkpoints share: a seeded generator, a model of the state, and ways to look
+//! at a directory.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -37,7 +37,8 @@ impl Layer {
         Ok(())
     }
 
-    /// Checks every block and page and what they add up to. `progress` is told the bytes as they are read.
+    /// Checks every block and page and what they add up to. `progress` is told the bytes as they
+    /// are read.
     fn findings(&self, progress: &mut dyn FnMut(u64)) -> Vec<LayerError> {
         let mut findings = Vec::new();
         let mut told = 0;
@@ -91,12 +92,12 @@ impl Layer {
 }
 
 impl CheckpointDir {
-    /// What the newest manifest says that is whole itself, whatever its layers are like. It was published when the
-    /// log was durable that far. Modifies nothing.
+    /// What the newest manifest says that is whole itself, whatever its layers are like. It was
+    /// published when the log was durable that far. Modifies nothing.
     ///
     /// # Errors
     ///
-    /// Where the directory can't be listed.
+    /// If the directory can't be listed.
     pub(crate) fn newest_meta(&self) -> Result<Option<CheckpointMeta>, CheckpointError> {
         let files = self.list()?.into_iter().map(|(_, file)| file);
         let manifests = files.filter(|file| file.kind == CheckpointFileKind::Manifest);
@@ -108,12 +109,12 @@ impl CheckpointDir {
         }))
     }
 
-    /// Reads every manifest and every layer and says what is wrong with them; modifies nothing, and may run
-    /// beside a server. `progress` is told the bytes as they are read. Blocks.
+    /// Reads every manifest and every layer and says what is wrong with them; modifies nothing, and
+    /// may run beside a server. `progress` is told the bytes as they are read. Blocks.
     ///
     /// # Errors
     ///
-    /// `Storage` where the directory can't be listed. A file that can't be read is a finding.
+    /// `Storage` if the directory can't be listed. A file that can't be read is a finding.
     pub fn verify(
         &self,
         progress: &mut dyn FnMut(u64),
@@ -138,7 +139,8 @@ impl CheckpointDir {
             };
             match fault {
                 None => report.manifests += 1,
-                // The server has published a newer one since the directory was listed, and removed this.
+                // The server has published a newer one since the directory was listed, and removed
+                // this.
                 Some(_) if !path.exists() => {}
                 Some(fault) => report.findings.push(LayerError {
                     path,

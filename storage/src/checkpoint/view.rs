@@ -1,7 +1,8 @@
 //! Reading a directory of checkpoints that another writes to: no file is touched.
 //!
-//! A writer removes the older checkpoint after it has published the newer, so a file that is gone when it is opened
-//! means that there is a newer one to look for. What was opened stays readable, whatever is removed.
+//! A writer removes the older checkpoint after it has published the newer, so a file that is gone
+//! when it is opened means that there is a newer one to look for. What was opened stays readable,
+//! whatever is removed.
 
 use std::sync::Arc;
 
@@ -25,12 +26,12 @@ impl CheckpointDir {
 }
 
 impl CheckpointView {
-    /// The newest checkpoint; `None` where there is none. Each of its blocks is checked when it is first used.
-    /// Blocks while its files are opened.
+    /// The newest checkpoint; `None` if there is none. Each of its blocks is checked when it is
+    /// first used. Blocks while its files are opened.
     ///
     /// # Errors
     ///
-    /// `Storage` or `Layer` where it can't be read, or is damaged.
+    /// `Storage` or `Layer` if it can't be read, or is damaged.
     pub fn newest(&self) -> Result<Option<Checkpoint>, CheckpointError> {
         let mut newest = self.newest_number()?;
         loop {
@@ -48,13 +49,13 @@ impl CheckpointView {
         }
     }
 
-    /// Every checkpoint that can be opened, newest first. Each of its blocks is checked when it is first used. Blocks
-    /// while files are opened.
+    /// Every checkpoint that can be opened, newest first. Each of its blocks is checked when it is
+    /// first used. Blocks while files are opened.
     ///
     /// # Errors
     ///
-    /// `Storage` where the directory can't be read. A checkpoint that can't be opened is passed over: it may have
-    /// been removed a moment ago.
+    /// `Storage` if the directory can't be read. A checkpoint that can't be opened is passed over:
+    /// it may have been removed a moment ago.
     pub fn all(&self) -> Result<Vec<Checkpoint>, CheckpointError> {
         let mut numbers = self.numbers()?;
         numbers.sort_unstable_by(|left, right| right.cmp(left));

@@ -1,11 +1,11 @@
 //! Writing a layer, from the first entity to the last, without holding it in memory.
 //!
-//! What is held is one block, one write, the index (12.8 bytes per expected entity) and the list of blocks (24 bytes
-//! and the first id of each, under 2 bytes per entity of 200 bytes).
+//! What is held is one block, one write, the index (12.8 bytes per expected entity) and the list of
+//! blocks (24 bytes and the first id of each, under 2 bytes per entity of 200 bytes).
 //!
-//! The disk is shared with the log, whose flushes somebody waits for. So the file goes out in writes of 256 KiB,
-//! after each of which the caller may rest or stop, and is flushed every few MiB, so that the flush at the end is as
-//! short as the others.
+//! The disk is shared with the log, whose flushes somebody waits for. So the file goes out in
+//! writes of 256 KiB, after each of which the caller may pause or stop, and is flushed every few
+//! MiB, so that the flush at the end is as short as the others.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -24,11 +24,12 @@ use crate::format::layer::{LayerHeader, LayerTrailer};
 
 /// Bytes of one write: large enough to be cheap, small enough that resting after each is felt.
 const WRITE_BYTES: usize = 256 * 1024;
-/// Bytes after which the file is flushed. A flush of this size delays the log's own by some milliseconds on a
-/// disk of 1 GiB/s; one of a whole layer would delay it by seconds.
+/// Bytes after which the file is flushed. A flush of this size delays the log's own by some
+/// milliseconds on a disk of 1 GiB/s; one of a whole layer would delay it by seconds.
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Asked after about every 256 KiB, with the bytes written since: to rest before it returns, or to stop.
+/// Asked after about every 256 KiB, with the bytes written since: to pause before it returns, or to
+/// stop.
 pub type CheckpointThrottle<'a> = dyn FnMut(usize) -> ControlFlow<()> + 'a;
 
 /// A layer being written.
@@ -60,8 +61,8 @@ struct Output<'a, 'p> {
 }
 
 impl<'a, 'p> LayerWriter<'a, 'p> {
-    /// Creates the file, for about `expected` entities: with many more the index overflows, which is slow and
-    /// not wrong.
+    /// Creates the file, for about `expected` entities: with many more the index overflows, which
+    /// is slow and not wrong.
     pub(super) fn create(
         path: &'a Path,
         header: LayerHeader,
@@ -102,7 +103,7 @@ impl<'a, 'p> LayerWriter<'a, 'p> {
     ///
     /// # Panics
     ///
-    /// Where its id is not after the one before.
+    /// If its id is not after the one before.
     pub(super) fn push(&mut self, entity: &LayerEntity<'_>) -> Result<(), CheckpointError> {
         let last_id = if self.block.is_empty() {
             &self.last_id

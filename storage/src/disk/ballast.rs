@@ -1,7 +1,7 @@
-//! Headroom on the disk: a file that is there only to be removed.
+//! Ballast on the disk: a file that is there only to be removed.
 //!
-//! When a disk is full, what a server writes to shut down cleanly (a manifest, a horizon, a watermark) has nowhere
-//! to go. The reserve is given back then, and made again when there is room.
+//! When a disk is full, what a server writes to shut down cleanly (a manifest, a log start, a
+//! watermark) has nowhere to go. The ballast is given back then, and made again when there is room.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::disk::layout::{self, BALLAST_NAME};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Makes the reserve where it is not there in this size. Blocks.
+/// Makes the ballast file unless it exists with this size. Blocks.
 pub(crate) fn make(root: &Path, bytes: u64) -> Result<(), StorageError> {
     let path = root.join(BALLAST_NAME);
     if fs::metadata(&path).is_ok_and(|found| found.len() == bytes) {
@@ -29,15 +29,15 @@ pub(crate) fn make(root: &Path, bytes: u64) -> Result<(), StorageError> {
         fill(&file, &unfinished, bytes)
     });
     if made.is_err() {
-        // A part of a reserve would only make the disk fuller.
+        // A part of a ballast file would only make the disk fuller.
         files::discard(&unfinished);
     }
     made?;
     files::rename(&unfinished, &path, root)
 }
 
-/// Takes the space, and writes to all of it: what is only promised may still be refused on a disk that shares
-/// its blocks, and a run of zeros may take none.
+/// Takes the space, and writes to all of it: what is only promised may still be refused on a disk
+/// that shares its blocks, and a run of zeros may take none.
 fn fill(file: &File, path: &Path, bytes: u64) -> Result<(), StorageError> {
     faults::step("reserve space in", path)?;
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
@@ -67,7 +67,7 @@ fn scramble(chunk: &mut [u8], seed: u64) {
     }
 }
 
-/// Gives the space back; false where there was no reserve. Blocks.
+/// Gives the space back; false if there was no reserve. Blocks.
 pub(crate) fn release(root: &Path) -> Result<bool, StorageError> {
     let path = root.join(BALLAST_NAME);
     if !path.exists() {

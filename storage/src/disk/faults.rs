@@ -1,10 +1,11 @@
 //! Failures to order, in tests: what the disk does to any operation on files that changes them.
 //!
-//! `files` asks here before each such operation. A test orders that one of them fails, or all from one on, with
-//! an error of the system; and every operation is written down. In the program itself nothing of this exists.
+//! `files` asks here before each such operation. A test orders that one of them fails, or all from
+//! one on, with an error of the system; and every operation is written down. In the program itself
+//! nothing of this exists.
 //!
-//! Orders and notes are a thread's, because tests are threads. Stores into a mapping are no operation: the disk
-//! refuses them when they are flushed.
+//! Orders and notes are a thread's, because tests are threads. Stores into a mapping are no
+//! operation: the disk refuses them when they are flushed.
 
 #[cfg(not(test))]
 pub(crate) use never::step;

@@ -1,7 +1,7 @@
 //! Files and directories, made durable, with errors that say what was attempted on which path.
 //!
-//! Whatever changes a file goes through here, and each operation is a place where a crash or a full or failing disk
-//! may strike: see `fault`.
+//! Whatever changes a file goes through here, and each operation is a place where a crash or a full
+//! or failing disk may strike: see `fault`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -16,8 +16,8 @@ use crate::disk::faults::step;
 
 /// A page of a file.
 pub(crate) const PAGE_BYTES: usize = 4096;
-/// The permissions of a new file: for its owner alone, because events, token hashes and sealed credentials are in
-/// them. What exists keeps its permissions, which an operator may have chosen.
+/// The permissions of a new file: for its owner alone, because events, token hashes and sealed
+/// credentials are in them. What exists keeps its permissions, which an operator may have chosen.
 const FILE_MODE: u32 = 0o600;
 /// The permissions of a new directory.
 const DIR_MODE: u32 = 0o700;
@@ -62,7 +62,7 @@ pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
     at("create", path, options.mode(FILE_MODE).open(path))
 }
 
-/// Opens a file for reading and writing, making it where it does not exist.
+/// Opens a file for reading and writing, making it if it does not exist.
 pub(crate) fn open_or_create(path: &Path) -> Result<File, StorageError> {
     step("open", path)?;
     let mut options = OpenOptions::new();
@@ -81,7 +81,8 @@ pub(crate) fn write_at(
     at(op, path, file.write_all_at(bytes, offset))
 }
 
-/// Zeroes what is not zero from an offset on, page by page, so that untouched pages are not written.
+/// Zeroes what is not zero from an offset on, page by page, so that untouched pages are not
+/// written.
 pub(crate) fn zero_from((file, path): (&File, &Path), mut offset: u64) -> Result<(), StorageError> {
     read_single_pages(file);
     let mut page = [0; PAGE_BYTES];
@@ -101,7 +102,7 @@ pub(crate) fn zero_from((file, path): (&File, &Path), mut offset: u64) -> Result
     }
 }
 
-/// Refuses where the file system says that it has not so many bytes left, whoever asks. What it says of a quota or
+/// Refuses if the file system has not so many bytes left, for any user. What it says of a quota or
 /// of a shared pool may be more than there is: writing tells.
 ///
 /// # Errors
@@ -112,7 +113,8 @@ pub(crate) fn expect_room(file: &File, path: &Path, bytes: u64) -> Result<(), St
     refuse_without(fstatvfs(file).map(|stat| (stat.f_bfree, stat)), path, bytes)
 }
 
-/// The same, of what this process may take: what a file system holds back for the superuser is no room for others.
+/// The same, of what this process may take: what a file system holds back for the superuser is no
+/// room for others.
 ///
 /// # Errors
 ///
@@ -169,7 +171,8 @@ pub(crate) fn sync_data(file: &File, path: &Path) -> Result<(), StorageError> {
     at("flush", path, file.sync_data())
 }
 
-/// Creates a directory that does not exist, for its owner alone; not durable before its parent is flushed.
+/// Creates a directory that does not exist, for its owner alone; not durable before its parent is
+/// flushed.
 pub(crate) fn new_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(DIR_MODE).create(path)
 }
@@ -240,13 +243,13 @@ pub(crate) fn remove_undurably(path: &Path) -> Result<(), StorageError> {
     at("remove", path, fs::remove_file(path))
 }
 
-/// Removes a file that was not finished: what it took of a full disk is given back. Where even this fails, whoever
-/// opens the directory next removes it.
+/// Removes a file that was not finished: what it took of a full disk is given back. If even this
+/// fails, whoever opens the directory next removes it.
 pub(crate) fn discard(path: &Path) {
     hint(remove_undurably(path));
 }
 
-/// The names in a directory, ascending; those that are not UTF-8 are none of ours and left out.
+/// The names in a directory, ascending; names that are not UTF-8 are left out.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
     let entries = at("list", path, fs::read_dir(path))?;
     let mut names = Vec::new();
@@ -259,8 +262,8 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
     Ok(names)
 }
 
-/// Reads up to `len` bytes of a file, whatever of it the disk still gives: pages that it fails for come out as
-/// zeros, and are counted in bytes.
+/// Reads up to `len` bytes of a file, whatever of it the disk still gives: pages that it fails for
+/// come out as zeros, and are counted in bytes.
 pub(crate) fn read_what_is_readable(
     len: usize,
     mut read_at: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
@@ -296,10 +299,11 @@ pub(crate) fn read_what_is_readable(
 
 /// Keeps the kernel from reading ahead of what is read from this open file.
 ///
-/// Reading ahead caches the file in large folios, and where the file system does not know which pages of a folio were
-/// written, a flush writes all of it: for each small record 64 KiB after the file had been read plainly, 4 KiB after it
-/// had been read like this (ext4, Linux 6.18, records stored into a mapping).
-/// A file advised as random is cached in single pages; large reads are large requests to the disk all the same.
+/// Reading ahead caches the file in large folios, and if the file system does not know which pages
+/// of a folio were written, a flush writes all of it: for each small record 64 KiB after the file
+/// had been read plainly, 4 KiB after it had been read like this (ext4, Linux 6.18, records stored
+/// into a mapping). A file advised as random is cached in single pages; large reads are large
+/// requests to the disk all the same.
 pub(crate) fn read_single_pages(file: &File) {
     hint(fadvise(file, 0, None, Advice::Random));
 }

@@ -15,7 +15,8 @@
 //! <data>/RESERVE
 //! ```
 //!
-//! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left unfinished.
+//! Names that could not be ours are passed over; `.tmp` entries of ours are what a crash left
+//! unfinished.
 
 use std::fs;
 use std::ops::Range;
@@ -89,7 +90,7 @@ pub(crate) fn manifest_name(number: u64) -> String {
     format!("{number:08}{MANIFEST}")
 }
 
-/// The name of a file that was found damaged and set aside.
+/// The name of a file that was found damaged and quarantined.
 pub(crate) fn damaged(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(DAMAGED);
@@ -149,7 +150,7 @@ pub(crate) enum CheckpointFileKind {
     Manifest,
     /// A layer or manifest that is not whole yet.
     Unfinished,
-    /// A layer or manifest that was set aside.
+    /// A layer or manifest that was quarantined.
     Damaged,
 }
 
@@ -172,8 +173,8 @@ pub(crate) fn parse_checkpoint_file(name: &str) -> Option<CheckpointFile> {
     (format!("{number:08}") == digits).then_some(CheckpointFile { number, kind })
 }
 
-/// Whether a path below a data directory is one of a file that belongs to a log, its base or its checkpoints, or to
-/// the control log, or the `WORLD` file.
+/// Whether a path below a data directory is one of a file that belongs to a log, its base or its
+/// checkpoints, or to the control log, or the `WORLD` file.
 pub(crate) fn is_data_path(path: &str) -> bool {
     if path == WORLD_NAME {
         return true;
@@ -210,9 +211,10 @@ pub(crate) fn is_data_path(path: &str) -> bool {
     is_named && parse_generation(generation).is_some() && parse_shard(shard).is_some()
 }
 
-/// Flushes the entries of the directories in which a server makes names: the data directory, and below it those of
-/// logs, checkpoints and bases down to their generations. A killed process may have made a name without flushing it;
-/// what is built on such a name would go with it in a power cut. Blocks.
+/// Flushes the entries of the directories in which a server makes names: the data directory, and
+/// below it those of logs, checkpoints and bases down to their generations. A killed process may
+/// have made a name without flushing it; what is built on such a name would go with it in a power
+/// cut. Blocks.
 pub(crate) fn sync_names(root: &Path) -> Result<(), StorageError> {
     files::sync_dir(root)?;
     for kind in [LOG_NAME, CHECKPOINTS_NAME, BASE_NAME] {
@@ -242,11 +244,11 @@ pub(crate) fn remove_unfinished_generation(log_dir: &Path) -> Result<(), Storage
     Ok(())
 }
 
-/// The number of the newest generation, 0 where there is none.
+/// The number of the newest generation, 0 if there is none.
 ///
 /// # Errors
 ///
-/// `Missing` where a generation before the newest is not there.
+/// `Missing` if a generation before the newest is not there.
 pub(crate) fn newest_generation(log_dir: &Path) -> Result<u32, StorageError> {
     let mut newest = 0;
     for name in files::names(log_dir)? {
@@ -261,9 +263,9 @@ pub(crate) fn newest_generation(log_dir: &Path) -> Result<u32, StorageError> {
     Ok(newest)
 }
 
-/// Checks that nothing is there that was made after a log of a later generation than the `newest` that is there:
-/// such a log is gone, for example because its volume is not mounted. To begin a new one in its place would bury it.
-/// Blocks.
+/// Checks that nothing is there that was made after a log of a later generation than the `newest`
+/// that is there: such a log is gone, for example because its volume is not mounted. To begin a new
+/// one in its place would bury it. Blocks.
 ///
 /// # Errors
 ///
@@ -296,7 +298,8 @@ pub(crate) fn check_not_gone(root: &Path, newest: u32) -> Result<(), StorageErro
 ///
 /// # Errors
 ///
-/// `Missing` where one of them has no directory, `WrongPlace` where directories disagree about their number.
+/// `Missing` if one of them has no directory, `WrongPlace` if directories disagree about their
+/// number.
 pub(crate) fn shard_count(generation_dir: &Path) -> Result<u32, StorageError> {
     let names = files::names(generation_dir)?;
     let mut shards = names
@@ -355,8 +358,8 @@ pub(crate) fn check_contiguous(
     }
 }
 
-/// Removes the segments before an ordinal and their indexes, oldest first, durably. Returns whether there were
-/// any.
+/// Removes the segments before an ordinal and their indexes, oldest first, durably. Returns whether
+/// there were any.
 pub(crate) fn remove_before(dir: &Path, first_ordinal: u64) -> Result<bool, StorageError> {
     let mut removed = false;
     for name in files::names(dir)? {
@@ -385,8 +388,8 @@ pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes the indexes that a crash left unfinished, and those of other segments than the `closed`: of a segment
-/// that is written to there is none yet.
+/// Removes the indexes that a crash left unfinished, and those of other segments than the `closed`:
+/// of a segment that is written to there is none yet.
 pub(crate) fn remove_stale_indexes(dir: &Path, closed: &Range<u64>) -> Result<(), StorageError> {
     for name in files::names(dir)? {
         let Some((ordinal, is_whole)) = parse_index(&name) else {

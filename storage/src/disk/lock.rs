@@ -1,8 +1,9 @@
 //! The lock that keeps a second server out of a data directory.
 //!
-//! The kernel holds it for the open file, so it goes with the process however that ends. The process id in the
-//! file is for the error message only. Everything that may still write to the directory shares the lock, so
-//! that the directory cannot be opened again while, for example, a spare segment is being prepared in it.
+//! The kernel holds it for the open file, so it goes with the process however that ends. The
+//! process id in the file is for the error message only. Everything that may still write to the
+//! directory shares the lock, so that the directory cannot be opened again while, for example, the
+//! next segment is being prepared in it.
 
 use std::fs::{File, TryLockError};
 use std::io::Read;
@@ -26,7 +27,7 @@ impl DirLock {
     ///
     /// # Errors
     ///
-    /// `Locked` where another open data directory holds it.
+    /// `Locked` if another open data directory holds it.
     pub(crate) fn acquire(root: &Path) -> Result<Self, StorageError> {
         let path = root.join(LOCK_NAME);
         let file = files::open_or_create(&path)?;
@@ -40,7 +41,8 @@ impl DirLock {
             }
             Err(TryLockError::Error(error)) => return Err(StorageError::io("lock", &path, error)),
         }
-        // Over what was there, which a full disk has room for. Without it an error message says less.
+        // Over what was there, which a full disk has room for. Without it an error message says
+        // less.
         let pid = format!("{}\n", std::process::id());
         let written = files::write_at("write", (&file, &path), pid.as_bytes(), 0);
         files::hint(written.and_then(|()| files::set_len(&file, &path, pid.len() as u64)));

@@ -15,7 +15,8 @@ pub(crate) fn random_world() -> World {
     World(random().max(1))
 }
 
-/// Unpredictable to whoever chooses payloads, and new every time; the hash keys come from the kernel.
+/// Unpredictable to whoever chooses payloads, and new every time; the hash keys come from the
+/// kernel.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(())
 }

@@ -1,16 +1,19 @@
 //! Mapped files: the only `unsafe` of this crate.
 //!
-//! A mapping is sound while nobody else changes the file's bytes or its length. Named facts that the proofs
-//! below rest on:
+//! A mapping is sound while nobody else changes the file's bytes or its length. Named facts that
+//! the proofs below rest on:
 //!
-//! - **Lock.** Every mapped file lies in a data directory whose `LOCK` this process holds for as long as any
-//!   `Log`, `LogDir`, `LogReader`, `SealedLog` or `NextSegmentJob` of it lives, and no program but Flux writes there. Someone who
-//!   truncates a segment under a running server gets SIGBUS, as with every database that maps its files.
-//! - **One writer.** A [`Region`] is made of a watermark file, or of a segment for one append, at most once at a time, by
-//!   the one owner of its log, and no plain write to the file goes on beside it.
-//! - **Readers after writers.** A [`ReadRegion`] is made of files that will not be written again (a sealed segment), or
-//!   of the first bytes of a file, before its owner's next record: a segment is appended to, and nothing
-//!   before its end changes once the first record is there. Recovery, which cuts, has taken its regions down by then.
+//! - **Lock.** Every mapped file lies in a data directory whose `LOCK` this process holds for as
+//!   long as any `Log`, `LogDir`, `LogReader`, `SealedLog` or `NextSegmentJob` of it lives, and no
+//!   program but Flux writes there. Someone who truncates a segment under a running server gets
+//!   SIGBUS, as with every database that maps its files.
+//! - **One writer.** A [`Region`] is made of a watermark file, or of a segment for one append, at
+//!   most once at a time, by the one owner of its log, and no plain write to the file goes on
+//!   beside it.
+//! - **Readers after writers.** A [`ReadRegion`] is made of files that will not be written again (a
+//!   sealed segment), or of the first bytes of a file, before its owner's next record: a segment is
+//!   appended to, and nothing before its end changes once the first record is there. Recovery,
+//!   which cuts, has taken its regions down by then.
 //! - **Length.** Mapped files are preallocated and never truncated.
 
 #![expect(
@@ -40,8 +43,8 @@ pub(crate) struct ReadRegion {
 impl Region {
     /// Maps the whole file, which must be opened for reading and writing.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        // SAFETY: by **Lock** no other process changes the file, by **One writer** this process changes it
-        // only through this mapping, and by **Length** it keeps its size while mapped.
+        // SAFETY: by **Lock** no other process changes the file, by **One writer** this process
+        // changes it only through this mapping, and by **Length** it keeps its size while mapped.
         let map = unsafe { MmapMut::map_mut(file) }?;
         Ok(Self { map })
     }
@@ -54,26 +57,29 @@ impl Region {
 impl ReadRegion {
     /// Maps the whole file.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        // SAFETY: by **Lock** no other process changes the file, by **Readers after writers** this process
-        // does not, and by **Length** it keeps its size while mapped.
+        // SAFETY: by **Lock** no other process changes the file, by **Readers after writers** this
+        // process does not, and by **Length** it keeps its size while mapped.
         let map = unsafe { Mmap::map(file) }?;
         hint(map.advise(Advice::Sequential));
         Ok(Self { map })
     }
 
-    /// Maps the first `len` bytes of the file, which has at least so many, for reads here and there.
+    /// Maps the first `len` bytes of the file, which has at least so many, for reads here and
+    /// there.
     pub(crate) fn map_prefix(file: &File, len: usize) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.len(len);
-        // SAFETY: by **Lock** no other process changes the file, by **Readers after writers** this process
-        // does not change its first `len` bytes, and by **Length** it keeps its size while mapped.
+        // SAFETY: by **Lock** no other process changes the file, by **Readers after writers** this
+        // process does not change its first `len` bytes, and by **Length** it keeps its size while
+        // mapped.
         let map = unsafe { options.map(file) }?;
         // Reading ahead would cache the active segment in large folios: see `files::prefetch`.
         hint(map.advise(Advice::Random));
         Ok(Self { map })
     }
 
-    /// Says that pages are read in no order, with their neighbours, as the kernel does unless told otherwise.
+    /// Says that pages are read in no order, with their neighbours, as the kernel does unless it is
+    /// told otherwise.
     pub(crate) fn advise_any_order(&self) {
         hint(self.map.advise(Advice::Normal));
     }

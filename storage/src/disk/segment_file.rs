@@ -1,4 +1,5 @@
-//! A segment file as it is found: its path and its checked header, and its bytes mapped for reading.
+//! A segment file as it is found: its path and its checked header, and its bytes mapped for
+//! reading.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -19,7 +20,7 @@ use crate::format::world::{self, World};
 pub(crate) struct SegmentEntry {
     pub(crate) path: Arc<Path>,
     pub(crate) header: SegmentHeader,
-    /// The activation part, where it was whole when the header was read.
+    /// The activation part, if it was whole when the header was read.
     pub(crate) activation: Option<Activation>,
     /// The times of its records, once somebody has asked for them after it was closed.
     pub(crate) times: Arc<OnceLock<TimeRange>>,

@@ -52,14 +52,14 @@ impl Gap {
 }
 
 impl Record<'_> {
-    /// What is gone, where this record stands for records that a repair gave up.
+    /// What is gone, if this record stands for records that a repair gave up.
     pub fn gap(&self) -> Option<Gap> {
         let gap = Gap::decode(self.payload)?;
         (self.kind == RECORD_KIND_GAP && gap.last == self.sequence).then_some(gap)
     }
 
-    /// The first sequence that this record stands for: its own, unless it is a gap. `None` for a gap that says
-    /// nothing sensible, which no log takes for a record.
+    /// The first sequence that this record stands for: its own, unless it is a gap. `None` for a
+    /// gap that says nothing sensible, which no log takes for a record.
     pub(crate) fn first(&self) -> Option<Sequence> {
         if self.kind == RECORD_KIND_GAP {
             self.gap().map(|gap| gap.first)

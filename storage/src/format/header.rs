@@ -6,8 +6,9 @@
 //! 4096 records
 //! ```
 //!
-//! The two parts lie in different sectors, so that a torn write of the second never touches the first. The
-//! activation part is a convenience: recovery derives the base sequence where the part is torn.
+//! The two parts lie in different sectors, so that a torn write of the second never touches the
+//! first. The activation part is a convenience: recovery derives the base sequence if the part is
+//! torn.
 
 use super::{CrcSeed, Identity, Salt, put, read_i64, read_u32, read_u64};
 use crate::Sequence;
@@ -185,7 +186,7 @@ impl Activation {
         (ACTIVATION, part)
     }
 
-    /// Reads the activation part; `None` where the segment was never active or the part is torn.
+    /// Reads the activation part; `None` if the segment was never active or the part is torn.
     pub(crate) fn decode(segment: &[u8], seed: CrcSeed) -> Option<Self> {
         let part = activation_bytes(segment)?;
         if read_u32(part, ACTIVATION_CRC)? != activation_crc(part, seed) {

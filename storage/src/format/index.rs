@@ -14,14 +14,14 @@
 //! entry: | key u64 | place u32 |        ascending by key, then by place
 //! ```
 //!
-//! A *place* is a record's offset in its segment, divided by 8. The *mark* of row `i` is the place of
-//! the segment's record number `256 i`: it leads from a sequence to a record without reading all
+//! A *place* is a record's offset in its segment, divided by 8. The *mark* of row `i` is the place
+//! of the segment's record number `256 i`: it leads from a sequence to a record without reading all
 //! before it. *Earliest* is the earliest time of the 256 records from the mark on, *latest* the
 //! latest time of the segment. Times may fall within a segment, so neither follows from one record.
 //!
-//! `crc` covers the salt, the head before it and the table; a block's covers the salt and the block.
-//! So a look-up checks what it reads and no more. The file is a cache: what does not check out, or is
-//! of another version, is made anew.
+//! `crc` covers the salt, the head before it and the table; a block's covers the salt and the
+//! block. So a look-up checks what it reads and no more. The file is a cache: what does not check
+//! out, or is of another version, is made anew.
 
 use super::record::RECORD_ALIGN;
 use super::{CrcSeed, Identity, Salt, put, read_i64, read_u32, read_u64};
@@ -33,8 +33,8 @@ pub(crate) const INDEX_HEAD_BYTES: usize = 80;
 pub(crate) const ROW_BYTES: usize = 24;
 /// Bytes of an entry.
 pub(crate) const ENTRY_BYTES: usize = 12;
-/// Entries in every block but the last, and records from mark to mark: a block is what a look-up reads at least,
-/// and a row of 24 bytes for 256 records is what it reads of every segment.
+/// Entries in every block but the last, and records from mark to mark: a block is what a look-up
+/// reads at least, and a row of 24 bytes for 256 records is what it reads of every segment.
 pub(crate) const BLOCK_ENTRIES: usize = 256;
 
 /// Version 1 had no times.
@@ -99,8 +99,8 @@ impl Place {
     /// After every record.
     pub(crate) const END: Self = Self(u32::MAX);
 
-    /// The place at an offset. No segment is as large as [`Place::END`] says; one that were would have records
-    /// there that no look-up finds, and that is told as damage.
+    /// The place at an offset. No segment is as large as [`Place::END`] says; one that were would
+    /// have records there that no look-up finds, and that is told as damage.
     pub(crate) fn of(offset: usize) -> Self {
         u32::try_from(offset / RECORD_ALIGN).map_or(Self::END, Self)
     }
@@ -153,7 +153,7 @@ impl IndexHead {
         *head == self.encode(table)
     }
 
-    /// Rows of the table, and bytes of the whole file; `None` where no file is that large.
+    /// Rows of the table, and bytes of the whole file; `None` if no file is that large.
     pub(crate) fn sizes(&self) -> Option<(usize, u64)> {
         let count = usize::try_from(self.count).ok()?;
         let rows = count.div_ceil(BLOCK_ENTRIES);

@@ -1,14 +1,18 @@
-//! The fixed ends of a layer file: who it is, and where its footer lies.
+//! The fixed ends of a layer file: its identity, and where its footer lies.
 //!
 //! ```text
-//! header    0       8         12           16            24       32         40          48      60    64
-//!           | magic | version | header len | fingerprint | number | identity | hash salt | zero  | crc |
-//! trailer   0       8               16           24         32         40           44    48
-//!           | magic | footer offset | footer len | file len | identity | footer crc | crc |
+//! header    0       8         12           16            24
+//!           | magic | version | header len | fingerprint | number |
+//!           32         40          48     60    64
+//!           | identity | hash salt | zero | crc |
+//! trailer   0       8               16           24         32
+//!           | magic | footer offset | footer len | file len | identity |
+//!           40           44    48
+//!           | footer crc | crc |
 //! ```
 //!
-//! The fingerprint stands for the layout of everything between the two, which rkyv decides together with the
-//! types: bytes of another layout are refused before any of them is looked at.
+//! The fingerprint stands for the layout of everything between the two, which rkyv decides together
+//! with the types: bytes of another layout are refused before any of them is read.
 
 use super::{Identity, put, read_u32, read_u64};
 use crate::error::{LayerFault, LayerPart};
@@ -22,7 +26,8 @@ pub(crate) const LAYER_VERSION: u32 = 1;
 
 const HEADER_MAGIC: [u8; 8] = *b"\x8fFLUXLA\n";
 const TRAILER_MAGIC: [u8; 8] = *b"\x8fFLUXLE\n";
-/// What decides the bytes between header and trailer. A change of any of it changes the fingerprint.
+/// What decides the bytes between header and trailer. A change of any of it changes the
+/// fingerprint.
 const LAYOUT: &[u8] = b"rkyv 0.8, little-endian, aligned, 32-bit relative pointers; \
     entity: version u64, time i64, sequence u64, id box str, body option box str; block: vec entity; \
     footer: records u64, tombstones u64, index offset u64, blocks vec (offset u64, len u32, crc u32), \

@@ -1,12 +1,16 @@
-//! The `HORIZON` file: what retention removed of a log.
+//! The `HORIZON` file: what retention removed of a log. The name on disk is historical; in code the
+//! value is the *log start*.
 //!
 //! ```text
-//! 0     8          16           20      24            28     32              40               48     56    60
-//! | magic | identity | generation | shard | shard count | zero | first ordinal | first sequence | time | crc |
+//! 0     8          16           20      24            28
+//! | magic | identity | generation | shard | shard count | zero |
+//! 32              40               48     56    60
+//! | first ordinal | first sequence | time | crc |
 //! ```
 //!
-//! The same bytes lie twice in the file, a sector apart, so that one bad sector leaves the other copy. Unlike the
-//! watermark it is no hint: without it a log whose first segments are not there is refused.
+//! The file holds the same bytes twice, a sector apart, so that one bad sector leaves the other
+//! copy. Unlike the watermark it is no hint: without it, a log whose first segments are missing is
+//! refused.
 
 use super::{Identity, put, read_i64, read_u32, read_u64};
 use crate::Sequence;
@@ -37,7 +41,8 @@ pub struct LogStart {
     pub first_ordinal: u64,
     /// The first sequence that was kept; every one before it was removed.
     pub first_sequence: Sequence,
-    /// No removed record is later than this, Unix microseconds. `i64::MIN` if no record was removed.
+    /// No removed record is later than this, Unix microseconds. `i64::MIN` if no record was
+    /// removed.
     pub time_micros: i64,
 }
 
@@ -66,7 +71,7 @@ pub(crate) fn encode(owner: Owner, log_start: LogStart) -> [u8; LOG_START_BYTES]
     file
 }
 
-/// What the file says and of which log, or `None` where neither copy is whole.
+/// What the file says and of which log, or `None` if neither copy is whole.
 pub(crate) fn decode(file: &[u8]) -> Option<(Owner, LogStart)> {
     file.chunks(SLOT_STRIDE)
         .take(SLOT_COUNT)

@@ -12,8 +12,8 @@
 //! | `index` | the history index of a segment |
 //! | `layer` | the ends of a checkpoint's layer |
 //!
-//! Encoding and decoding only: nothing here reads a file, and decoding trusts nothing in the bytes. Every
-//! number is little-endian.
+//! Encoding and decoding only: nothing here reads a file, and decoding trusts nothing in the bytes.
+//! Every number is little-endian.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -27,8 +27,8 @@ pub(crate) mod slot;
 pub(crate) mod walk;
 pub(crate) mod world;
 
-/// A segment's random number. Every checksum in the segment starts from it, so that bytes which another
-/// segment left behind are never taken for this one's.
+/// A segment's random number. Every checksum in the segment starts from it, so that bytes which
+/// another segment left behind are never taken for this one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Salt(pub(crate) u64);
 
@@ -39,17 +39,18 @@ impl Salt {
     }
 }
 
-/// A log's random number, the same in each of its segments and in its watermark file, so that a file of another
-/// data directory is not taken for one of this.
+/// A log's random number, the same in each of its segments and in its watermark file, so that a
+/// file of another data directory is not taken for one of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity(pub(crate) u64);
 
-/// The CRC-32 of a segment's salt: the state that the checksums of its records and activation start from.
+/// The CRC-32 of a segment's salt: the state that the checksums of its records and activation start
+/// from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CrcSeed(u32);
 
 impl CrcSeed {
-    /// The seed that is this checksum, where it was derived from the segment's others.
+    /// The seed that is this checksum, if it was derived from the segment's others.
     pub(crate) fn from_crc(crc: u32) -> Self {
         Self(crc)
     }
@@ -59,7 +60,7 @@ impl CrcSeed {
     }
 }
 
-/// The `N` bytes at `offset`, where there are so many.
+/// The `N` bytes at `offset`, if there are so many.
 fn read<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..)?.first_chunk::<N>().copied()
 }
@@ -80,7 +81,7 @@ fn read_i64(bytes: &[u8], offset: usize) -> Option<i64> {
 ///
 /// # Panics
 ///
-/// Where the field does not lie inside `bytes`; offsets and buffers are both constants of this module.
+/// If the field does not lie inside `bytes`; offsets and buffers are both constants of this module.
 fn put<const N: usize>(bytes: &mut [u8], offset: usize, value: [u8; N]) {
     let field = bytes
         .get_mut(offset..)

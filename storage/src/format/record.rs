@@ -7,13 +7,13 @@
 //! | len | crc | sequence | time_micros | kind | undurable distance | payload ... | zero padding |
 //! ```
 //!
-//! `crc` continues the segment's salt and covers everything but itself and the padding, so a torn write of any
-//! of it shows. Readers require the padding to be zero. A `len` of 0 marks the end of written data in a
-//! preallocated segment, so a payload is never empty.
+//! `crc` continues the segment's salt and covers everything but itself and the padding, so a torn
+//! write of any of it shows. Readers require the padding to be zero. A `len` of 0 marks the end of
+//! written data in a preallocated segment, so a payload is never empty.
 //!
-//! The *undurable distance* says how far the disk was behind when the record was appended: its sequence minus
-//! the highest durable one. It is what tells damage from a torn tail: a record that states durability up to
-//! some sequence proves that everything up to there was once acknowledged.
+//! The *undurable distance* says how far the disk was behind when the record was appended: its
+//! sequence minus the highest durable one. It is what tells damage from a torn tail: a record that
+//! states durability up to some sequence proves that everything up to there was once acknowledged.
 
 use super::{CrcSeed, put, read, read_i64, read_u32, read_u64};
 use crate::{Record, Sequence};
@@ -51,8 +51,8 @@ pub(crate) const fn record_bytes(payload_len: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
     pub(crate) record: Record<'a>,
-    /// The highest sequence that was durable when this record was appended, or zero where the record cannot
-    /// say (distance saturated).
+    /// The highest sequence that was durable when this record was appended, or zero if the record
+    /// cannot say (distance saturated).
     pub(crate) durable: Sequence,
     /// Bytes to the next record.
     pub(crate) bytes: usize,
@@ -62,7 +62,8 @@ pub(crate) struct StoredRecord<'a> {
 ///
 /// # Panics
 ///
-/// Where the slot has another length or the payload is empty or over [`PAYLOAD_BYTES_MAX`]: the log checks.
+/// If the slot has another length or the payload is empty or over [`PAYLOAD_BYTES_MAX`]: the log
+/// checks.
 pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable: Sequence) {
     let payload = record.payload;
     assert!(!payload.is_empty() && payload.len() <= PAYLOAD_BYTES_MAX);
@@ -92,7 +93,8 @@ pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable
     padding.fill(0);
 }
 
-/// The record that begins at the start of `bytes` (the rest of its segment), or `None` where none does.
+/// The record that begins at the start of `bytes` (the rest of its segment), or `None` if none
+/// does.
 pub(crate) fn decode(bytes: &[u8], seed: CrcSeed) -> Option<StoredRecord<'_>> {
     let payload_len = payload_len(bytes)?;
     let head: [u8; RECORD_HEAD_BYTES] = read(bytes, 0)?;
@@ -120,20 +122,20 @@ pub(crate) fn decode(bytes: &[u8], seed: CrcSeed) -> Option<StoredRecord<'_>> {
     })
 }
 
-/// The sequence that a record at the start of `bytes` would have, without looking at its checksum: what a scan
-/// for records rules most offsets out by.
+/// The sequence that a record at the start of `bytes` would have, without looking at its checksum:
+/// what a scan for records rules most offsets out by.
 pub(crate) fn peek_sequence(bytes: &[u8]) -> Option<Sequence> {
     payload_len(bytes)?;
     read_u64(bytes, SEQUENCE).map(Sequence::new)
 }
 
-/// Bytes of the record whose head this is, by the head's word alone; `None` where no record begins so.
+/// Bytes of the record whose head this is, by the head's word alone; `None` if no record begins so.
 pub(crate) fn record_len(head: &[u8; RECORD_HEAD_BYTES]) -> Option<usize> {
     payload_len(head).map(record_bytes)
 }
 
-/// The bytes that the checksum of a record at the start of `bytes` covers, in order, and that checksum: what the
-/// seed of a segment can be derived from.
+/// The bytes that the checksum of a record at the start of `bytes` covers, in order, and that
+/// checksum: what the seed of a segment can be derived from.
 pub(crate) fn checksum_parts(bytes: &[u8]) -> Option<([&[u8]; 3], u32)> {
     let payload_len = payload_len(bytes)?;
     let (head, rest) = bytes.split_at_checked(RECORD_HEAD_BYTES)?;
@@ -216,7 +218,8 @@ mod tests {
         expected.extend_from_slice(&covered);
         expected.resize(40, 0);
         assert_eq!(encoded(sample(), durable), expected);
-        // The checksum above is computed by the code under test's own library; this one is written down.
+        // The checksum above is computed by the code under test's own library; this one is written
+        // down.
         assert_eq!(expected[4..8], GOLDEN_CRC);
     }
 

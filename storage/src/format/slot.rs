@@ -5,8 +5,9 @@
 //! | magic | identity | generation | shard | sequence | crc |
 //! ```
 //!
-//! `identity` is the log's, as in the headers of its segments, so that a file from another data directory says nothing
-//! here. A slot that does not check out in every field is no slot; the file is a hint.
+//! `identity` is the log's, as in the headers of its segments, so that a file from another data
+//! directory says nothing here. A slot that does not check out in every field is no slot; the file
+//! is a hint.
 
 use super::{Identity, put, read_u32, read_u64};
 use crate::Sequence;
@@ -30,7 +31,8 @@ const CRC: usize = 32;
 
 const _: () = assert!(CRC + size_of::<u32>() == SLOT_BYTES);
 
-/// One log of all logs anywhere: what its other files name, so that a copy of another's is not taken for its own.
+/// One log of all logs anywhere: what its other files name, so that a copy of another's is not
+/// taken for its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub(crate) log: LogId,
@@ -50,7 +52,7 @@ pub(crate) fn encode(owner: Owner, sequence: Sequence) -> [u8; SLOT_BYTES] {
     slot
 }
 
-/// What the slot at the start of `bytes` says of `owner`'s log, or `None` where it says nothing.
+/// What the slot at the start of `bytes` says of `owner`'s log, or `None` if it says nothing.
 pub(crate) fn decode(bytes: &[u8], owner: Owner) -> Option<Sequence> {
     let slot = bytes.first_chunk::<SLOT_BYTES>()?;
     let sequence = Sequence::new(read_u64(slot, SEQUENCE)?);

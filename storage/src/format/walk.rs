@@ -1,7 +1,7 @@
 //! Walking the bytes of one segment: record by record from a position, or in search of any record.
 //!
-//! Pure: the caller supplies the bytes. A walk ends at the first position without the expected record and does
-//! not judge what that means; `log::recovery` does.
+//! Pure: the caller supplies the bytes. A walk ends at the first position without the expected
+//! record and does not judge what that means; `log::recovery` does.
 
 use super::CrcSeed;
 use super::record::{self, RECORD_ALIGN, RECORD_BYTES_MIN, decode, peek_sequence};
@@ -14,7 +14,8 @@ pub(crate) struct Position {
     pub(crate) next: Sequence,
 }
 
-/// Visits the records of one segment from a position on; returns the first position without the expected one.
+/// Visits the records of one segment from a position on; returns the first position without the
+/// expected one.
 pub(crate) fn walk_segment<E>(
     bytes: &[u8],
     seed: CrcSeed,
@@ -29,7 +30,7 @@ pub(crate) fn walk_segment<E>(
     Ok(position)
 }
 
-/// The record at a position, where it is the one that belongs there.
+/// The record at a position, if it is the one that belongs there.
 pub(crate) fn expected_record(
     bytes: &[u8],
     seed: CrcSeed,
@@ -54,8 +55,8 @@ pub(crate) struct Scan {
 
 /// Looks for records at every aligned offset from a position on, wherever they are.
 ///
-/// Only sequences that could be here are looked at closer, so that the cost stays linear whatever the payloads
-/// are: at least the expected one, and at most `ahead_max` after it.
+/// Only sequences that could be here are looked at closer, so that the cost stays linear whatever
+/// the payloads are: at least the expected one, and at most `ahead_max` after it.
 pub(crate) fn scan(bytes: &[u8], seed: CrcSeed, position: Position, ahead_max: u64) -> Scan {
     let tail = bytes.get(position.offset..).unwrap_or_default();
     let ahead = |sequence: Sequence| sequence.get().checked_sub(position.next.get());

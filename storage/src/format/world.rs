@@ -1,13 +1,14 @@
-//! The world of a data directory: a random number that its `WORLD` file holds and its segments repeat.
+//! The world of a data directory: a random number that its `WORLD` file holds and its segments
+//! repeat.
 //!
 //! ```text
 //! WORLD     0       8       16      20    24      segment   96      104   108
 //!           | magic | world | flags | crc |                 | world | crc |
 //! ```
 //!
-//! So a log directory that was copied from another data directory is told from one of this. A segment of an
-//! older program has zeros there and names no world, which is no objection to it. A part that does not match its
-//! checksum names none either: it is not needed for reading.
+//! So a log directory that was copied from another data directory is told from one of this. A
+//! segment of an older program has zeros there and names no world, which is no objection to it. A
+//! part that does not match its checksum names none either: it is not needed for reading.
 
 use super::{Identity, put, read_u32, read_u64};
 

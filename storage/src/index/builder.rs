@@ -1,8 +1,8 @@
 //! The keys and places of the active segment's records, and the range of their times, in memory.
 //!
-//! Kept in chunks of fixed size: noting a record never moves what was noted, and a snapshot shares the full chunks
-//! and copies the last. A record takes [`KEY_BYTES`] here and at least 32 bytes in its segment, so the notes of a
-//! segment take at most three eighths of its size.
+//! Kept in chunks of fixed size: noting a record never moves what was noted, and a snapshot shares
+//! the full chunks and copies the last. A record takes [`KEY_BYTES`] here and at least 32 bytes in
+//! its segment, so the notes of a segment take at most three eighths of its size.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::format::CrcSeed;
 use crate::format::index::{BLOCK_ENTRIES, Entry, Place};
 use crate::format::walk::{Position, expected_record};
 
-/// Records of one chunk: 48 KiB, which a snapshot copies in a few microseconds and the allocator reuses.
+/// Records of one chunk: 48 KiB, which a snapshot copies in a few microseconds and the allocator
+/// reuses.
 const CHUNK_RECORDS: usize = 4096;
 /// Bytes of memory for one record.
 const KEY_BYTES: usize = size_of::<u64>() + size_of::<Place>();
@@ -110,7 +111,8 @@ impl IndexBuilder {
         }
     }
 
-    /// The earliest time of the records from number `block` times [`BLOCK_ENTRIES`] on, at the latest.
+    /// The earliest time of the records from number `block` times [`BLOCK_ENTRIES`] on, at the
+    /// latest.
     pub(crate) fn earliest_micros(&self, block: usize) -> i64 {
         self.earliest_micros.get(block).copied().unwrap_or(i64::MAX)
     }
@@ -142,7 +144,7 @@ impl IndexBuilder {
     ///
     /// # Panics
     ///
-    /// Where there is no such record.
+    /// If there is no such record.
     pub(crate) fn place(&self, index: usize) -> Place {
         let chunk = self
             .full

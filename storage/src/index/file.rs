@@ -1,7 +1,7 @@
 //! The index of a closed segment on disk: written once, read by blocks.
 //!
-//! Read with `pread` and not through a mapping: the file is a cache, and a look-up must survive whatever happens to
-//! it; a mapping of a file that is cut short ends the process.
+//! Read with `pread` and not through a mapping: the file is a cache, and a look-up must survive
+//! whatever happens to it; a mapping of a file that is cut short ends the process.
 
 use std::fs::File;
 use std::ops::RangeInclusive;
@@ -30,7 +30,8 @@ const BLOCKS_PER_READ: usize = 64;
 /// Blocks written at once: a fraction of a millisecond of merging.
 const BLOCKS_PER_WRITE: usize = 16;
 
-/// Makes the names of files in preparation differ: a job and a reader may write the same index at the same time.
+/// Makes the names of files in preparation differ: a job and a reader may write the same index at
+/// the same time.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// An index file whose head and table check out.
@@ -45,7 +46,8 @@ pub(crate) struct IndexFile {
 }
 
 impl IndexFile {
-    /// Opens a segment's index; `None` where it is missing, damaged, of another segment or of other keys.
+    /// Opens a segment's index; `None` if it is missing, damaged, of another segment or of other
+    /// keys.
     pub(crate) fn open(segment: &SegmentEntry, key: IndexKey) -> Option<Self> {
         Self::open_of(&segment.path, &segment.header, |scheme| {
             scheme == key.scheme
@@ -58,7 +60,8 @@ impl IndexFile {
         (file.span == span).then(|| file.times())
     }
 
-    /// Whether a segment's index, by whatever keys, is whole and covers just these sequences. Reads all of it.
+    /// Whether a segment's index, by whatever keys, is whole and covers just these sequences. Reads
+    /// all of it.
     pub(crate) fn is_whole(segment: &Path, header: &SegmentHeader, span: Span) -> bool {
         Self::open_of(segment, header, |_| true).is_some_and(|file| {
             let found = file.gather(&(0..=u64::MAX), Place::END);
@@ -135,8 +138,8 @@ impl IndexFile {
             })
     }
 
-    /// The places before `below` of the records whose key is in `keys`, in no order. Reads the blocks that may
-    /// hold such keys; takes four bytes of memory for each record found.
+    /// The places before `below` of the records whose key is in `keys`, in no order. Reads the
+    /// blocks that may hold such keys; takes four bytes of memory for each record found.
     pub(crate) fn gather(
         &self,
         keys: &RangeInclusive<u64>,
@@ -183,9 +186,9 @@ impl IndexFile {
     }
 }
 
-/// Writes the index of a segment whose records are these: whole under another name, then renamed over what was
-/// there. Not flushed: a crash may leave anything, and the checksums tell. Calls `rest` after each fraction of a
-/// millisecond of work.
+/// Writes the index of a segment whose records are these: whole under another name, then renamed
+/// over what was there. Not flushed: a crash may leave anything, and the checksums tell. Calls
+/// `rest` after each fraction of a millisecond of work.
 pub(crate) fn write(
     segment: &IndexedSegment<'_>,
     builder: &IndexBuilder,

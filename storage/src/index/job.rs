@@ -8,8 +8,8 @@ use crate::disk::lock::DirLock;
 use crate::disk::segment_file::SegmentEntry;
 use crate::sequence::Span;
 
-/// Writes the index of a closed segment. Any thread may run it; one that is dropped, or fails, costs the first
-/// reader of that segment a walk through it.
+/// Writes the index of a closed segment. Any thread may run it; one that is dropped, or fails,
+/// costs the first reader of that segment a walk through it.
 #[derive(Debug)]
 pub struct IndexJob {
     pub(crate) entry: SegmentEntry,
@@ -26,7 +26,8 @@ impl IndexJob {
         self.index_builder.len() as u64
     }
 
-    /// Sorts and writes. Takes some 30 bytes of memory for each record meanwhile; waits for no flush.
+    /// Sorts and writes. Takes some 30 bytes of memory for each record meanwhile; waits for no
+    /// flush.
     ///
     /// # Errors
     ///
@@ -35,12 +36,13 @@ impl IndexJob {
         self.run_throttled(&mut || {})
     }
 
-    /// The same, and calls `rest` after each fraction of a millisecond of work: who waits there leaves the processor to
-    /// others.
+    /// The same, and calls `rest` after each fraction of a millisecond of work: who waits there
+    /// leaves the processor to others.
     ///
     /// # Errors
     ///
-    /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again, and nothing needs to be done.
+    /// `OutOfSpace`, `ReadOnly` or `Io`; what was written is removed again, and nothing needs to be
+    /// done.
     pub fn run_throttled(self, throttle: &mut dyn FnMut()) -> Result<(), StorageError> {
         let Self {
             entry,

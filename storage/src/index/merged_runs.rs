@@ -1,14 +1,14 @@
 //! Several ascending runs as one.
 //!
-//! What is sorted run by run and then merged can be sorted bit by bit, with rests between, by a thread that shares its
-//! processor.
+//! What is sorted run by run and then merged can be sorted bit by bit, with pauses between, by a
+//! thread that shares its processor.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-/// The items of all runs, ascending; of equal ones that of the earlier run first. Cost of each: logarithmic in the number
-/// of runs.
+/// The items of all runs, ascending; of equal ones that of the earlier run first. Cost of each:
+/// logarithmic in the number of runs.
 #[derive(Debug)]
 pub struct MergedRuns<I: Iterator> {
     /// The next item of each run that has one, with the run's number.

@@ -1,14 +1,16 @@
-//! The history index: which records of a segment have which key, so that reading one entity's events does not
-//! read all others.
+//! The history index: which records of a segment have which key, so that reading one entity's
+//! events does not read all others.
 //!
 //! ```text
 //! append ─→ IndexBuilder, in memory: key and place of each record of the active segment
-//!              │ rotation                                      reader: a snapshot, full chunks shared
+//!              │ rotation                         readers have a snapshot: full chunks are shared
 //!              ↓
 //!           IndexJob, on a helper thread: sorts, writes <ordinal>.idx
 //!              ↓
-//!           IndexFile: read by blocks, each checked           missing, damaged, foreign: the segment is
-//!                                                             walked, which fills an IndexBuilder again
+//!           IndexFile: read by blocks, each checked
+//!              │ missing, damaged, foreign
+//!              ↓
+//!           IndexBuilder, filled again by a walk through the segment
 //! ```
 //!
 //! | file | |
@@ -21,11 +23,12 @@
 //! | `times` | the earliest and the latest time of a closed segment |
 //!
 //! Invariants:
-//! - an index file is a cache: it is never flushed and may be deleted. A reader checks its checksums and every
-//!   record that it leads to;
-//! - it is written only if every record of its segment is durable, so that no torn tail is ever cut out of an
-//!   indexed segment and replaced by other records with the same sequences;
-//! - a key is the result of [`IndexKey::of`]. Different ids may have the same key, so readers compare ids.
+//! - an index file is a cache: it is never flushed and may be deleted. A reader checks its
+//!   checksums and every record that it leads to;
+//! - it is written only if every record of its segment is durable, so that no torn tail is ever cut
+//!   out of an indexed segment and replaced by other records with the same sequences;
+//! - a key is the result of [`IndexKey::of`]. Different ids may have the same key, so readers
+//!   compare ids.
 //!
 //! This folder must not know an open log.
 
@@ -56,8 +59,8 @@ use crate::{Record, Sequence};
 /// By which keys the history of a log is looked up.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexKey {
-    /// The number that stands in the index files for this function: another function, another number. 0 is that
-    /// of [`IndexKey::NONE`].
+    /// The number that stands in the index files for this function: another function, another
+    /// number. 0 is that of [`IndexKey::NONE`].
     pub scheme: u32,
     /// The key of a record of this kind with this payload. Total: it is asked for every record.
     pub of: fn(u8, &[u8]) -> u64,
@@ -89,7 +92,8 @@ impl PartialEq for IndexKey {
 
 impl Eq for IndexKey {}
 
-/// An index and its segment do not fit each other, or the index can't be read: it has to be made anew.
+/// An index and its segment do not fit each other, or the index can't be read: it has to be made
+/// anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mismatch;
 
@@ -117,9 +121,9 @@ pub(crate) struct Sought {
 }
 
 impl SegmentIndex<'_> {
-    /// The last record in a segment's `bytes` that is not later than a time and comes before `before`.
-    /// Times may fall, so that the blocks are asked from the last one on. Cost: a comparison for
-    /// each block, and a walk through each that may have such a record.
+    /// The last record in a segment's `bytes` that is not later than a time and comes before
+    /// `before`. Times may fall, so that the blocks are asked from the last one on. Cost: a
+    /// comparison for each block, and a walk through each that may have such a record.
     pub(crate) fn last_until(
         &self,
         bytes: &[u8],
@@ -209,9 +213,9 @@ impl SegmentIndex<'_> {
         }
     }
 
-    /// The first record in a segment's `bytes` that is not `before` what is looked for; `None` where all are.
-    /// `before` holds for the records up to some point and for none after it. Cost: a binary search over the
-    /// marks, and a walk from one to the next.
+    /// The first record in a segment's `bytes` that is not `before` what is looked for; `None` if
+    /// all are. `before` holds for the records up to some point and for none after it. Cost: a
+    /// binary search over the marks, and a walk from one to the next.
     pub(crate) fn seek(
         &self,
         bytes: &[u8],
@@ -253,7 +257,8 @@ impl SegmentIndex<'_> {
     }
 }
 
-/// How many of `count` things come before the first for which `is_before` is false: a binary search that may fail.
+/// How many of `count` things come before the first for which `is_before` is false: a binary search
+/// that may fail.
 pub(crate) fn try_partition<E>(
     count: usize,
     mut is_before: impl FnMut(usize) -> Result<bool, E>,

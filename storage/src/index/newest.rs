@@ -1,8 +1,8 @@
 //! Places from the newest on, sorted only as far as they are asked for.
 //!
-//! A namespace's records are many and come from the index by key, while a page of history wants the newest hundred.
-//! Selecting those costs one pass; each further batch is four times as large, so that even who takes everything
-//! pays for no more than a sort and a few passes.
+//! A namespace's records are many and come from the index by key, while a page of history wants the
+//! newest hundred. Selecting those costs one pass; each further batch is four times as large, so
+//! that even who takes everything pays for no more than a sort and a few passes.
 
 use crate::format::index::Place;
 

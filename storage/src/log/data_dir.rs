@@ -1,7 +1,8 @@
 //! The data directory: its lock, and the generations of logs in it.
 //!
-//! A *generation* is a period written with one number of shards. Opening with the same number goes on with the
-//! newest; opening with another seals it and makes a new one, whose sequences come after all older ones:
+//! A *generation* is a period written with one number of shards. Opening with the same number goes
+//! on with the newest; opening with another seals it and makes a new one, whose sequences come
+//! after all older ones:
 //!
 //! ```text
 //! log/000001/000-of-001                    1 ........ 40      sealed
@@ -9,11 +10,12 @@
 //! log/000003/000-of-001                    63 ...             newest
 //! ```
 //!
-//! A generation is made whole under a `.tmp` name and then renamed, so that it is there with all its shards or
-//! not at all. There is no manifest: everything follows from the names and the segment headers.
+//! A generation is made whole under a `.tmp` name and then renamed, so that it is there with all
+//! its shards or not at all. There is no manifest: everything follows from the names and the
+//! segment headers.
 //!
-//! Beside them is the control log, in `control/`: one for the whole directory, of no generation, so that no change of
-//! the number of shards touches it. It is made when it is first asked for.
+//! Beside them is the control log, in `control/`: one for the whole directory, of no generation, so
+//! that no change of the number of shards touches it. It is made when it is first asked for.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -39,7 +41,8 @@ use crate::log::watermark::Watermark;
 use crate::log::world_file;
 use crate::{LogOptions, Record, ReplayError, Sequence, StorageError};
 
-/// An open, locked data directory. The lock is held until this and everything taken from it are gone.
+/// An open, locked data directory. The lock is held until this and everything taken from it are
+/// gone.
 #[derive(Debug)]
 pub struct DataDir {
     root: Arc<Path>,
@@ -52,7 +55,7 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens the directory for `shard_count` shards, making it where it does not exist. Blocks; where the
+    /// Opens the directory for `shard_count` shards, making it if it does not exist. Blocks; if the
     /// number of shards has changed, for as long as it takes to read the newest generation once.
     ///
     /// # Errors
@@ -61,7 +64,7 @@ impl DataDir {
     ///
     /// # Panics
     ///
-    /// Where `shard_count` is 0.
+    /// If `shard_count` is 0.
     pub fn open(
         root: impl AsRef<Path>,
         shard_count: u32,
@@ -70,18 +73,19 @@ impl DataDir {
         Self::open_covered(root, shard_count, options, |_| Sequence::ZERO)
     }
 
-    /// Opens the directory as [`DataDir::open`] does. Where the number of shards has changed, `covered` says of
-    /// each log of the newest generation through which sequence a checkpoint covers it: only what comes after is
-    /// read.
+    /// Opens the directory as [`DataDir::open`] does. If the number of shards has changed,
+    /// `covered` says of each log of the newest generation through which sequence a checkpoint
+    /// covers it: only what comes after is read.
     ///
     /// # Errors
     ///
-    /// `Locked` where another server has it open; `Missing` or one of the other kinds of damage;
-    /// `BehindCheckpoint` where a log ends before what `covered` said of it; `OutOfSpace`, `ReadOnly`, `Io`.
+    /// `Locked` if another server has it open; `Missing` or one of the other kinds of damage;
+    /// `BehindCheckpoint` if a log ends before what `covered` said of it; `OutOfSpace`, `ReadOnly`,
+    /// `Io`.
     ///
     /// # Panics
     ///
-    /// Where `shard_count` is 0.
+    /// If `shard_count` is 0.
     pub fn open_covered(
         root: impl AsRef<Path>,
         shard_count: u32,
@@ -171,8 +175,9 @@ impl DataDir {
         layout::base_path(&self.root, log)
     }
 
-    /// Whether the control log is missing although there was one, or although there are records whose namespaces it
-    /// would name the owners of. False at a first start that was cut off before it made one. Blocks.
+    /// Whether the control log is missing although there was one, or although there are records
+    /// whose namespaces it would name the owners of. False at a first start that was cut off before
+    /// it made one. Blocks.
     ///
     /// # Errors
     ///
@@ -198,14 +203,15 @@ impl DataDir {
         self.root.join(layout::CONTROL_NAME)
     }
 
-    /// The generations before the newest, oldest first: replay each wholly before the next, and all of them
-    /// before the logs.
+    /// The generations before the newest, oldest first: replay each wholly before the next, and all
+    /// of them before the logs.
     pub fn sealed_generations(&self) -> &[SealedGeneration] {
         &self.sealed
     }
 
-    /// Takes so many bytes of the disk, really written, to be given back when it is full; where they were taken
-    /// before nothing happens. Without them everything works, as long as there is room. Blocks.
+    /// Takes so many bytes of the disk, really written, to be given back when it is full; if they
+    /// were taken before nothing happens. Without them everything works, as long as there is room.
+    /// Blocks.
     ///
     /// # Errors
     ///
@@ -214,8 +220,8 @@ impl DataDir {
         ballast::make(&self.root, bytes)
     }
 
-    /// Gives the reserve back, so that what is needed to shut down can be written; false where there was none.
-    /// Blocks.
+    /// Gives the ballast back, so that what is needed to shut down can be written; false if there
+    /// was none. Blocks.
     ///
     /// # Errors
     ///
@@ -228,7 +234,7 @@ impl DataDir {
     ///
     /// # Panics
     ///
-    /// Where there is no such shard or its log was taken before: a log has one owner.
+    /// If there is no such shard or its log was taken before: a log has one owner.
     pub fn take_log(&mut self, shard: u32) -> LogDir {
         let slot = usize::try_from(shard)
             .ok()
@@ -237,8 +243,8 @@ impl DataDir {
             .expect("each shard's log is taken once")
     }
 
-    /// The control log, for its owner to open: made where it does not exist, as in a directory of a program that knew
-    /// none. The number of shards does not concern it. Blocks.
+    /// The control log, for its owner to open: made if it does not exist, as in a directory of a
+    /// program that knew none. The number of shards does not concern it. Blocks.
     ///
     /// # Errors
     ///
@@ -246,7 +252,7 @@ impl DataDir {
     ///
     /// # Panics
     ///
-    /// Where it was taken before: a log has one owner.
+    /// If it was taken before: a log has one owner.
     pub fn take_control_log(&self, options: LogOptions) -> Result<LogDir, StorageError> {
         let dir = self.control_path();
         make_control(&self.root, &dir, (options, self.world))?;
@@ -322,7 +328,8 @@ fn make_control(
         (options, Sequence::new(1)),
     );
     if made.is_err() {
-        // What it took of a full disk is given back. Where even this fails, the next attempt removes it.
+        // What it took of a full disk is given back. If even this fails, the next attempt removes
+        // it.
         files::hint(fs::remove_dir_all(&unfinished));
     }
     made?;
@@ -429,7 +436,8 @@ impl Generations {
         })
     }
 
-    /// Recovers every log of a generation and leaves it as it will stay. Returns the last sequence of all.
+    /// Recovers every log of a generation and leaves it as it will stay. Returns the last sequence
+    /// of all.
     fn seal(
         &self,
         generation: u32,
@@ -471,7 +479,7 @@ impl Generations {
             first_sequence,
         );
         if made.is_err() {
-            // What it took of a full disk is given back. Where even this fails, opening removes it.
+            // What it took of a full disk is given back. If even this fails, opening removes it.
             files::hint(fs::remove_dir_all(&unfinished));
         }
         made?;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::disk::files;
 use crate::{Sequence, StorageError};
 
-/// A flush in progress: `fdatasync` each segment in order, then give it to `Log::finish_flush`; or give the
-/// error to `Log::fail`.
+/// A flush in progress: `fdatasync` each segment in order, then give it to `Log::finish_flush`; or
+/// give the error to `Log::fail`.
 #[derive(Debug)]
 #[must_use = "the log begins no other flush until this one is finished or failed"]
 pub struct Flush {
@@ -21,8 +21,8 @@ pub struct Flush {
 pub struct FlushSegment {
     /// The segment's place in its log, from 1.
     pub ordinal: u64,
-    /// The file. Whoever opens it keeps it open from flush to flush: an error of the disk in between is told
-    /// only to files that were open then.
+    /// The file. Whoever opens it keeps it open from flush to flush: an error of the disk in
+    /// between is told only to files that were open then.
     pub path: Arc<Path>,
     pub(crate) file: Arc<File>,
 }

@@ -13,7 +13,8 @@ use crate::log::log_files::LogFiles;
 use crate::log::place::LogPlace;
 use crate::{LogOptions, Sequence, StorageError};
 
-/// One shard's log of the newest generation, or the control log. `Send`, so that its thread opens and recovers it.
+/// One shard's log of the newest generation, or the control log. `Send`, so that its thread opens
+/// and recovers it.
 #[derive(Debug)]
 pub struct LogDir {
     pub(crate) place: LogPlace,
@@ -32,8 +33,8 @@ impl Deref for LogDir {
 }
 
 impl LogDir {
-    /// About how many bytes of records opening from `from` will visit, at most: what is below `from` in its own
-    /// segment may be counted. Reads headers and a few pages; blocks.
+    /// About how many bytes of records opening from `from` will visit, at most: what is below
+    /// `from` in its own segment may be counted. Reads headers and a few pages; blocks.
     ///
     /// # Errors
     ///
@@ -45,8 +46,8 @@ impl LogDir {
     }
 }
 
-/// About how many bytes of a segment hold records: up to its first page of zeros, which bisection finds unless a
-/// payload holds one.
+/// About how many bytes of a segment hold records: up to its first page of zeros, which bisection
+/// finds unless a payload holds one.
 fn used_bytes(entry: &SegmentEntry) -> Result<u64, StorageError> {
     let file = files::open_read(&entry.path)?;
     files::read_single_pages(&file);

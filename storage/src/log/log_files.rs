@@ -1,14 +1,15 @@
-//! The files of one log as they are found: names and headers checked, nothing walked.
+//! The files of one log as they are found: names and headers checked, records not read.
 //!
 //! ```text
-//! HORIZON says first ordinal 4        00000003.seg   left over by a crash during retention: below the log
-//!                                     00000004.seg ┐
-//!                                     00000005.seg │ the log, without gaps
-//!                                     00000006.seg ┘
+//! HORIZON: first ordinal 4        00000003.seg   before the log: a crash interrupted its removal
+//!                                 00000004.seg ┐
+//!                                 00000005.seg │ the log, without gaps
+//!                                 00000006.seg ┘
 //! ```
 //!
-//! Where no valid `HORIZON` says otherwise a log begins with segment 1. A log whose first segments are missing
-//! without its word is refused: nobody could tell retention from loss.
+//! A log begins with segment 1, unless a valid `HORIZON` says that retention removed it. A log that
+//! lacks its first segments without a valid `HORIZON` is refused: retention could not be told from
+//! loss.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -33,8 +34,8 @@ pub(crate) struct LogFiles {
     pub(crate) first_sequence: Sequence,
     /// What retention removed, if anything.
     pub(crate) removed: Option<LogStart>,
-    /// By ascending ordinal, without gaps. Empty only in a log of an older generation of which retention removed
-    /// everything.
+    /// By ascending ordinal, without gaps. Empty only in a log of an older generation of which
+    /// retention removed everything.
     pub(crate) segments: Vec<SegmentEntry>,
     /// Whether segments lie below what retention kept: a crash interrupted their removal.
     pub(crate) has_leftovers: bool,
@@ -69,7 +70,7 @@ impl LogFiles {
                 "is another log's"
             }
         };
-        // A HORIZON that says nothing is no loss where nothing was removed.
+        // A HORIZON that says nothing is no loss if nothing was removed.
         if ordinals.first() != Some(&1) {
             return Err(StorageError::NoLogStart {
                 path: dir.join(layout::segment_name(1)).into(),
@@ -139,11 +140,12 @@ impl LogFiles {
             .map_or(self.first_sequence, |log_start| log_start.first_sequence)
     }
 
-    /// The first sequences of the segments up to the one that holds `from`: from their headers, or from their
-    /// first records where an activation was torn.
+    /// The first sequences of the segments up to the one that holds `from`: from their headers, or
+    /// from their first records if an activation was torn.
     ///
-    /// Where neither says it, the segments from the one before on have to be walked, and these are the bases up
-    /// to that one. The same goes for a last segment that was activated but lost its first record.
+    /// If neither says it, the segments from the one before on have to be walked, and these are the
+    /// bases up to that one. The same goes for a last segment that was activated but lost its first
+    /// record.
     pub(crate) fn bases_through(&self, from: Sequence) -> Result<Vec<Sequence>, StorageError> {
         let mut last = self.first_kept();
         let mut bases = Vec::new();
@@ -178,7 +180,7 @@ impl LogFiles {
     }
 }
 
-/// The sequence of a segment's first record, where it has one.
+/// The sequence of a segment's first record, if it has one.
 fn first_record(entry: &SegmentEntry) -> Result<Option<Sequence>, StorageError> {
     let region = map(entry)?;
     let records = region.bytes().get(HEADER_BYTES..).unwrap_or_default();
@@ -197,8 +199,8 @@ fn differs(entry: &SegmentEntry, first: &SegmentEntry) -> Option<&'static str> {
     }
 }
 
-/// False where the segment `witness` is of another log than `owner`. One that cannot tell is no objection here:
-/// whoever reads it finds what is wrong with it.
+/// False if the segment `witness` is of another log than `owner`. One that cannot tell is no
+/// objection here: whoever reads it finds what is wrong with it.
 fn is_of(dir: &Path, owner: Owner, witness: Option<u64>) -> Result<bool, StorageError> {
     let Some(ordinal) = witness else {
         return Ok(true);

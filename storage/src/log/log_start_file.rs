@@ -1,5 +1,5 @@
-//! The `HORIZON` file of a log's directory: which part of the log retention removed. The on-disk name is
-//! historical; in code the value is the *log start*.
+//! The `HORIZON` file of a log's directory: which part of the log retention removed. The on-disk
+//! name is historical; in code the value is the *log start*.
 
 use std::fs::File;
 use std::io;

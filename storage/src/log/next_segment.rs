@@ -1,7 +1,8 @@
 //! The next segment, prepared before it is needed.
 //!
-//! Zeroing and flushing a file takes as long as the disk takes, so a helper thread does it: the log hands out a
-//! [`NextSegmentJob`], any thread runs it, and the [`NextSegment`] that comes back is installed.
+//! Zeroing and flushing a file takes as long as the disk takes, so a helper thread does it: the log
+//! hands out a [`NextSegmentJob`], any thread runs it, and the [`NextSegment`] that comes back is
+//! installed.
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl NextSegmentJob {
         self.plan.capacity
     }
 
-    /// Makes it only where so many bytes of the disk are left then, whatever for.
+    /// Makes it only if so many bytes of the disk are left then, whatever for.
     pub fn leaving(mut self, bytes: u64) -> Self {
         self.plan.leave_bytes = bytes;
         self
@@ -46,8 +47,8 @@ impl NextSegmentJob {
         self.run_throttled(&mut |_| WriteSpeed::Full)
     }
 
-    /// Makes the segment, and calls `rest` after every part that has reached the disk, with the bytes made so far: who waits
-    /// there leaves the disk to others. Blocks.
+    /// Makes the segment, and calls `rest` after every part that has reached the disk, with the
+    /// bytes made so far: who waits there leaves the disk to others. Blocks.
     ///
     /// # Errors
     ///

@@ -1,20 +1,22 @@
-//! One shard's log: append to memory, write and flush in groups, rotate into segments that are ready.
+//! One shard's log: append to memory, write and flush in groups, rotate into the next segment.
 //!
 //! ```text
 //! append ──→ active segment ──→ write_out      begin_flush ──→ Flush ──→ the caller's fdatasync
-//!    │ full: rotate into the spare             finish_flush: durable advances, the watermark follows
-//!    └ no spare: SegmentNeeded                 fail: nothing is accepted any more
+//!    │ full: rotate into the next segment      finish_flush: durable advances, then the watermark
+//!    └ not ready: SegmentNeeded                fail: the log accepts nothing any more
 //!
 //! next_segment_job ──→ NextSegmentJob, run by a helper thread ──→ install_next_segment
 //! index_job ──→ IndexJob, run by a helper thread        reader ──→ LogReader, for any thread
 //! ```
 //!
-//! Invariants: `durable ≤ written ≤ appended`; sequences are contiguous; at most one flush and one spare job are out
-//! at a time; the file of a spare in preparation is never the file of an installed one, because a spare that is too
-//! small is given up before a larger one of the same ordinal is asked for.
+//! Invariants:
+//! - `durable ≤ written ≤ appended`, and sequences are contiguous;
+//! - at most one flush and one next-segment job are out at a time;
+//! - the file of a next segment in preparation is never the file of an installed one: a next
+//!   segment that is too small is discarded before a larger one of the same ordinal is asked for.
 //!
-//! A log has one owner and is used from one thread. It does not decide when to flush: how many bytes may wait for the disk
-//! is the shard's decision. What may wait in memory is bounded here.
+//! A log has one owner and is used from one thread. The shard decides when to flush, and so how
+//! many bytes may wait for the disk. What may wait in memory is bounded here.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -42,8 +44,8 @@ use crate::log::watermark::Watermark;
 use crate::sequence::Span;
 use crate::{AppendError, RECORD_KIND_GAP, Record, ReplayError, Sequence, StorageError};
 
-/// Closed segments whose index may wait to be written. Each waits for its last flush and for the helper thread
-/// that asks; what does not fit is made by the first reader that needs it.
+/// Closed segments whose index may wait to be written. Each waits for its last flush and for the
+/// helper thread that asks; what does not fit is made by the first reader that needs it.
 const INDEX_JOBS_MAX: usize = 4;
 
 /// An open log.
@@ -54,7 +56,7 @@ pub struct Log {
     first_sequence: Sequence,
     /// What retention removed, if anything.
     removed: Option<LogStart>,
-    /// Told by whether the job has a clone: a retirement that may still be at work.
+    /// Shared with a job: a retirement that may still be at work.
     retirement: Arc<()>,
     /// Segments before the active one, oldest first. Shared with readers; changed at a rotation.
     #[expect(
@@ -68,7 +70,8 @@ pub struct Log {
     pub(super) active_base: Sequence,
     /// Keys and places of the active segment's records.
     pub(super) index_builder: IndexBuilder,
-    /// Those of closed segments without an index file yet, oldest first, at most [`INDEX_JOBS_MAX`].
+    /// Those of closed segments without an index file yet, oldest first, at most
+    /// [`INDEX_JOBS_MAX`].
     pub(super) unindexed: VecDeque<IndexJob>,
     pub(super) next_segment: NextSegmentState,
     /// The largest record that an append has asked a segment for since the last rotation.
@@ -99,23 +102,24 @@ pub(super) enum NextSegmentState {
 /// What a log takes on disk, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogStats {
-    /// Segments with records or the active one; the spare is not counted.
+    /// Segments with records or the active one; the next segment is not counted.
     pub segment_count: usize,
-    /// Bytes of all segment files, the spare's included.
+    /// Bytes of all segment files, the next segment's included.
     pub bytes_on_disk: u64,
     /// Bytes left in the active segment.
     pub active_bytes_free: u64,
-    /// Whether a spare is installed.
+    /// Whether a next segment is installed.
     pub has_next_segment: bool,
 }
 
 impl Log {
-    /// Opens a log: visits every record that is still there in order, cuts a torn tail, and makes durable what it
-    /// visited. Where retention removed records ([`LogDir::origin`]) the visits begin after them. Blocks.
+    /// Opens a log: visits every record that is still there in order, cuts a torn tail, and makes
+    /// durable what it visited. If retention removed records ([`LogDir::origin`]) the visits begin
+    /// after them. Blocks.
     ///
     /// # Errors
     ///
-    /// `Storage` where the log is damaged, which may show only after many visits, or cannot be read or
+    /// `Storage` if the log is damaged, which may show only after many visits, or cannot be read or
     /// written; `Visit` with the visitor's error, which ends the replay.
     pub fn open<E>(
         place: LogDir,
@@ -125,14 +129,14 @@ impl Log {
         Ok(Self::from_recovered(place, recovered)?)
     }
 
-    /// Opens a log as [`Log::open`] does, but visits only the records from `from` on. Everything before `from` is
-    /// known to be durable, because a checkpoint covers it; segments before the one that holds `from` are not
-    /// read beyond their headers. Blocks.
+    /// Opens a log as [`Log::open`] does, but visits only the records from `from` on. Everything
+    /// before `from` is known to be durable, because a checkpoint covers it; segments before the
+    /// one that holds `from` are not read beyond their headers. Blocks.
     ///
     /// # Errors
     ///
-    /// As for [`Log::open`]; `BehindCheckpoint` where the log ends before `from - 1`, and `HistoryRemoved` where
-    /// retention removed `from`.
+    /// As for [`Log::open`]; `BehindCheckpoint` if the log ends before `from - 1`, and
+    /// `HistoryRemoved` if retention removed `from`.
     pub fn open_from<E>(
         place: LogDir,
         from: Sequence,
@@ -211,17 +215,17 @@ impl Log {
         Ok((log, recovery))
     }
 
-    /// Appends a record to memory: gone with the process until [`Log::write_out`], and not durable until a flush that
-    /// covers it is finished. Writes what waits already where it is much.
+    /// Appends a record to memory: gone with the process until [`Log::write_out`], and not durable
+    /// until a flush that covers it is finished. If many bytes are pending, writes them first.
     ///
     /// # Errors
     ///
-    /// `SegmentNeeded` where the record has to wait for a spare; `TooLarge`; `Poisoned`, also where writing fails now
-    /// ([`Log::failure`]). The record is not appended.
+    /// `SegmentNeeded` if the record has to wait for a next segment; `TooLarge`; `Poisoned`, also
+    /// if writing fails now ([`Log::failure`]). The record is not appended.
     ///
     /// # Panics
     ///
-    /// Where the payload is empty, or the kind is [`RECORD_KIND_GAP`].
+    /// If the payload is empty, or the kind is [`RECORD_KIND_GAP`].
     pub fn append(
         &mut self,
         kind: u8,
@@ -293,12 +297,13 @@ impl Log {
         self.written
     }
 
-    /// Hands all that was appended to the kernel, so that a killed process does not lose it. What was written before is not
-    /// written again. Waits for the disk only where the kernel wants less memory to wait for it.
+    /// Hands all that was appended to the kernel, so that a killed process does not lose it. What
+    /// was written before is not written again. Waits for the disk only if the kernel wants less
+    /// memory to wait for it.
     ///
     /// # Errors
     ///
-    /// What writing said, after which the log accepts nothing; `Poisoned` where that was so before.
+    /// What writing said, after which the log accepts nothing; `Poisoned` if that was so before.
     pub fn write_out(&mut self) -> Result<(), StorageError> {
         if let Some(reason) = &self.failure {
             return Err(StorageError::Poisoned {
@@ -322,12 +327,12 @@ impl Log {
             .map_err(|_told_by_failure| AppendError::Poisoned)
     }
 
-    /// What failed, where the log accepts nothing any more.
+    /// What failed, if the log accepts nothing any more.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
-    /// Writes all that was appended, and begins to flush it; `None` where all of it is durable.
+    /// Writes all that was appended, and begins to flush it; `None` if all of it is durable.
     ///
     /// # Errors
     ///
@@ -335,7 +340,7 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// Where a flush is in progress: one at a time.
+    /// If a flush is in progress: one at a time.
     pub fn begin_flush(&mut self) -> Result<Option<Flush>, StorageError> {
         assert!(!self.is_flushing, "one flush at a time");
         self.write_out()?;
@@ -344,7 +349,8 @@ impl Log {
         }
         self.is_flushing = true;
         let sealed = self.undurable.iter().map(|segment| segment.flush.clone());
-        // An active segment without a record has nothing to flush: rotation is followed by an append.
+        // An active segment without a record has nothing to flush: rotation is followed by an
+        // append.
         let segments = sealed
             .chain(std::iter::once(flush_segment(&self.active)))
             .collect();
@@ -354,12 +360,12 @@ impl Log {
         }))
     }
 
-    /// Every segment of this flush was flushed: what it covers is durable, also where writing something else has failed
-    /// meanwhile. Does not block. After [`Log::fail`] nothing happens.
+    /// Every segment of this flush was flushed: what it covers is durable, also if writing
+    /// something else has failed meanwhile. Does not block. After [`Log::fail`] nothing happens.
     ///
     /// # Panics
     ///
-    /// Where no flush is in progress: it is another log's.
+    /// If no flush is in progress: it is another log's.
     pub fn finish_flush(&mut self, flush: Flush) {
         if self.failure.is_some() && !self.is_flushing {
             return;
@@ -385,8 +391,8 @@ impl Log {
         self.watermark.set(self.durable);
     }
 
-    /// A write or flush failed: what is on the disk is unknown from here on, so nothing more is accepted until
-    /// the data directory is opened again. The first reason stays.
+    /// A write or flush failed: what is on the disk is unknown from here on, so nothing more is
+    /// accepted until the data directory is opened again. The first reason stays.
     pub fn fail(&mut self, reason: &(impl Display + ?Sized)) {
         self.is_flushing = false;
         self.failure
@@ -397,11 +403,12 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What writing or the flush said, after which the log accepts nothing; `Poisoned` where that was so before.
+    /// What writing or the flush said, after which the log accepts nothing; `Poisoned` if that was
+    /// so before.
     ///
     /// # Panics
     ///
-    /// Where a flush is in progress.
+    /// If a flush is in progress.
     pub fn flush_blocking(&mut self) -> Result<(), StorageError> {
         let Some(flush) = self.begin_flush()? else {
             return Ok(());
@@ -414,9 +421,9 @@ impl Log {
         flushed
     }
 
-    /// The preparation of the next segment, where one is wanted: exactly once until [`Log::install_next_segment`] or
-    /// [`Log::next_segment_failed`]. Ask after opening, after every append and after either of those; it costs a
-    /// comparison.
+    /// The preparation of the next segment, if one is wanted: exactly once until
+    /// [`Log::install_next_segment`] or [`Log::next_segment_failed`]. Ask after opening, after
+    /// every append and after either of those; it costs a comparison.
     pub fn next_segment_job(&mut self) -> Option<NextSegmentJob> {
         if !matches!(self.next_segment, NextSegmentState::None) || self.failure.is_some() {
             return None;
@@ -440,12 +447,12 @@ impl Log {
         Some(NextSegmentJob { plan, lock })
     }
 
-    /// Takes the segment that a job made. One that has become too small meanwhile is given up, and the next
-    /// [`Log::next_segment_job`] is for a larger one. Does not block.
+    /// Takes the segment that a job made. A segment that has become too small meanwhile is
+    /// discarded, and the next [`Log::next_segment_job`] is for a larger one. Does not block.
     ///
     /// # Panics
     ///
-    /// Where no job was out, or the spare is of another log.
+    /// If no job was out, or the next segment is of another log.
     pub fn install_next_segment(&mut self, next_segment: NextSegment) {
         assert!(
             matches!(self.next_segment, NextSegmentState::InPreparation),
@@ -469,12 +476,12 @@ impl Log {
         u32::try_from(used).unwrap_or(1000)
     }
 
-    /// A job failed, for example because the disk is full: [`Log::next_segment_job`] may be asked again. The log goes
-    /// on while the active segment has room.
+    /// A job failed, for example because the disk is full: [`Log::next_segment_job`] may be asked
+    /// again. The log goes on while the active segment has room.
     ///
     /// # Panics
     ///
-    /// Where no job was out.
+    /// If no job was out.
     pub fn next_segment_failed(&mut self) {
         assert!(
             matches!(self.next_segment, NextSegmentState::InPreparation),
@@ -483,8 +490,9 @@ impl Log {
         self.next_segment = NextSegmentState::None;
     }
 
-    /// A job that writes the index of a closed segment, where one is to be written. Ask as for
-    /// [`Log::next_segment_job`], and after a flush: a segment's index is written when all of it is durable.
+    /// A job that writes the index of a closed segment, if one is to be written. Ask as for
+    /// [`Log::next_segment_job`], and after a flush: a segment's index is written when all of it is
+    /// durable.
     pub fn index_job(&mut self) -> Option<IndexJob> {
         let oldest = self.unindexed.front()?;
         let is_durable = oldest.span.next.previous() <= self.durable;
@@ -496,8 +504,8 @@ impl Log {
     }
 
     /// A reader of what is in the log now, up to `through`: whoever shows only what is durable says
-    /// [`Log::durable`]. Writes what was appended, since readers read the file; where that fails they are shown less, and
-    /// the log accepts nothing any more. Copies at most 48 KiB.
+    /// [`Log::durable`]. Writes what was appended, since readers read the file; if that fails they
+    /// are shown less, and the log accepts nothing any more. Copies at most 48 KiB.
     pub fn reader(&mut self, through: Sequence) -> LogReader {
         // Told by `failure`.
         files::hint(self.write_out());
@@ -525,13 +533,13 @@ impl Log {
         }
     }
 
-    /// Visits the records from `from` on, in order, up to the last appended; those after [`Log::durable`] are
-    /// not durable yet. Blocks while cold segments are read.
+    /// Visits the records from `from` on, in order, up to the last appended; those after
+    /// [`Log::durable`] are not durable yet. Blocks while cold segments are read.
     ///
     /// # Errors
     ///
-    /// `Storage` where what was appended can't be written, a segment cannot be read or a record in it is damaged; `Visit`
-    /// with the visitor's error, which ends the replay.
+    /// `Storage` if what was appended can't be written, a segment cannot be read or a record in it
+    /// is damaged; `Visit` with the visitor's error, which ends the replay.
     pub fn replay_from<E>(
         &mut self,
         from: Sequence,
@@ -579,8 +587,9 @@ impl Log {
         Ok(self.check_end(&self.active.entry.path, end, self.appended.next())?)
     }
 
-    /// The segments that may go when a checkpoint covers everything before `below`: closed, durable and wholly
-    /// before it, oldest first. None while a [`RetireJob`] is out. Does not block; linear in their number.
+    /// The segments that may go when a checkpoint covers everything before `below`: closed, durable
+    /// and wholly before it, oldest first. None while a [`RetireJob`] is out. Does not block;
+    /// linear in their number.
     pub fn removable(&self, below: Sequence) -> Vec<ClosedSegment> {
         if Arc::strong_count(&self.retirement) > 1 {
             return Vec::new();
@@ -597,12 +606,12 @@ impl Log {
             .collect()
     }
 
-    /// Forgets the segments of a plan that was made of [`Log::removable`]. Their files go when the job is run;
-    /// readers that have mapped one go on with it. Does not block.
+    /// Forgets the segments of a plan that was made of [`Log::removable`]. Their files go when the
+    /// job is run; readers that have mapped one go on with it. Does not block.
     ///
     /// # Panics
     ///
-    /// Where the plan is of another log or an earlier job is still out.
+    /// If the plan is of another log or an earlier job is still out.
     pub fn retire(&mut self, plan: RetirePlan) -> RetireJob {
         let log_start = plan.log_start;
         assert!(plan.owner == self.owner(), "a plan is for its own log");
@@ -630,8 +639,8 @@ impl Log {
         }
     }
 
-    /// About how many bytes the records after `sequence` take. Does not block; linear in the number of
-    /// segments after it.
+    /// About how many bytes the records after `sequence` take. Does not block; linear in the number
+    /// of segments after it.
     pub fn bytes_since(&self, sequence: Sequence) -> u64 {
         let active_bytes = (self.active.capacity() - self.active.room() - HEADER_BYTES) as u64;
         let next = self.appended.next();
@@ -652,11 +661,11 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What writing or the flush said; `Poisoned` where the log had failed.
+    /// What writing or the flush said; `Poisoned` if the log had failed.
     ///
     /// # Panics
     ///
-    /// Where a flush is in progress.
+    /// If a flush is in progress.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.flush_blocking()?;
         self.watermark.record(self.durable)
@@ -681,7 +690,7 @@ impl Log {
         }
     }
 
-    /// Makes the spare the active segment, for a record of so many bytes.
+    /// Makes the next segment the active segment, for a record of so many bytes.
     #[cold]
     fn rotate(&mut self, record_bytes: usize) -> Result<(), AppendError> {
         self.record_bytes_wanted = self.record_bytes_wanted.max(record_bytes);
@@ -750,8 +759,8 @@ impl Log {
     }
 }
 
-/// The part of `bytes` that the records after `sequence` take, were all records from `first` to before `next` of
-/// one size.
+/// The part of `bytes` that the records after `sequence` take, were all records from `first` to
+/// before `next` of one size.
 fn share(bytes: u64, (first, next): (Sequence, Sequence), sequence: Sequence) -> u64 {
     let count = next.get().saturating_sub(first.get());
     let after = next.get().saturating_sub(sequence.next().get()).min(count);

@@ -15,19 +15,20 @@ const SEGMENT_BYTES_MIN: u64 = (HEADER_BYTES + PAGE_BYTES) as u64;
 const SEGMENT_BYTES_INITIAL_DEFAULT: u64 = 4 * 1024 * 1024;
 /// The largest segment that [`LogOptions::for_directory`] chooses: beyond this nothing gets faster.
 const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
-/// No segment is larger, whatever is asked for: an index counts its places in 32 bits of 8 bytes each.
+/// No segment is larger, whatever is asked for: an index counts its places in 32 bits of 8 bytes
+/// each.
 const SEGMENT_BYTES_LIMIT: u64 = 16 * 1024 * 1024 * 1024;
 /// A segment of the largest size takes at most this part of its file system.
 const FILE_SYSTEM_PARTS: u64 = 256;
 
-/// How large the segments of a log are, and the keys of its history. Sizes are rounded up to pages of 4,096 bytes, of which a segment has
-/// at least two.
+/// How large the segments of a log are, and the keys of its history. Sizes are rounded up to pages
+/// of 4,096 bytes, of which a segment has at least two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
     /// Bytes of a log's first segment.
     pub segment_bytes_initial: u64,
-    /// Each segment is twice as large as the one before, up to this. A record that is larger still gets a
-    /// segment of its own size.
+    /// Each segment is twice as large as the one before, up to this. A record that is larger still
+    /// gets a segment of its own size.
     pub segment_bytes_max: u64,
     /// The keys by which the log's history is looked up.
     pub index_key: IndexKey,
@@ -44,8 +45,8 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
-    /// Sizes that suit the file system that holds `path`, or that would hold it: at most 64 MiB, less where a
-    /// few segments of that would fill a small disk.
+    /// Sizes that suit the file system that holds `path`, or that would hold it: at most 64 MiB,
+    /// less if a few segments of that would fill a small disk.
     ///
     /// # Errors
     ///
@@ -72,7 +73,8 @@ impl LogOptions {
         whole_pages(self.segment_bytes_initial)
     }
 
-    /// Bytes of the segment after one of `previous` bytes that must hold a record of `record_bytes`.
+    /// Bytes of the segment after one of `previous` bytes that must hold a record of
+    /// `record_bytes`.
     pub(crate) fn next_capacity(self, previous: u64, record_bytes: usize) -> u64 {
         let usual = previous.saturating_mul(2).min(self.segment_bytes_max);
         let needed = HEADER_BYTES.saturating_add(record_bytes) as u64;

@@ -1,22 +1,24 @@
-//! Opening a log that was left in any state: find its end, tell a torn tail from damage, cut the former.
+//! Opening a log that was left in any state: find its end, tell a torn tail from damage, cut a torn
+//! tail.
 //!
 //! ```text
-//! start     the segment that holds the first record asked for; those before it are covered by a checkpoint, so
-//!   ↓         durable, and not read beyond their headers
+//! start     the segment that holds the first record asked for; a checkpoint covers the segments
+//!   ↓         before it, so they are durable, and only their headers are read
 //! walk      records in order, each the expected sequence, handed to the visitor
 //!   ↓       the first position without one: expected sequence s
 //! examine   everything after it, for the highest sequence d that was surely durable once
-//!   ↓         the DURABLE file; the checkpoint; valid records and activated headers, which state it
+//!   ↓         by DURABLE, the checkpoint, valid records and activated headers
 //!   ↓       d ≥ s: damage, refused, nothing modified
-//! cut       d < s: nobody was ever told of s or anything after it, so all of that goes
+//! cut       d < s: s and everything after it were never acknowledged, so all of that is cut
 //! ```
 //!
-//! A cut goes from the end to the front: later segments first, newest first, each removal durable; then the
-//! rest of the last segment is zeroed and flushed. A crash in between leaves the same `s` and the same verdict.
-//! Only then may anything be appended, so that no stale record ever follows a new one.
+//! A cut goes from the end to the front: later segments first, newest first, each removal durable;
+//! then the rest of the last segment is zeroed and flushed. A crash in between leaves the same `s`
+//! and the same verdict. Nothing is appended before the cut is durable, so that no stale record
+//! ever follows a new one.
 //!
-//! Bytes after the end that hold no evidence are a torn tail even where a disk changed them: they were never
-//! acknowledged. In a sealed log, whose tail was cut, they are damage.
+//! Bytes after the end that are no valid record are a torn tail even if the disk changed them: they
+//! were never acknowledged. In a sealed log, whose tail was cut, they are damage.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -35,8 +37,9 @@ use crate::log::log_files::LogFiles;
 use crate::log::watermark;
 use crate::{Record, ReplayError, Sequence, StorageError};
 
-/// Segments at the end of a log that may be appended to or activated: the active one, the spare, and one more
-/// for a crash between them. Their bytes are cached in single pages, see [`files::read_single_pages`].
+/// Segments at the end of a log that may be appended to or activated: the active one, the next
+/// segment, and one more for a crash between them. Their bytes are cached in single pages, see
+/// [`files::read_single_pages`].
 const LIVE_SEGMENTS_MAX: usize = 3;
 
 /// What opening a log found.
@@ -96,7 +99,7 @@ struct Tail {
 /// A log that is whole and durable up to its end.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// Segments up to the end's, and the spare.
+    /// Segments up to the end's, and the next segment.
     pub(crate) files: LogFiles,
     pub(crate) end: End,
     pub(crate) next_segment: bool,
@@ -126,10 +129,11 @@ impl End {
     }
 }
 
-/// Recovers a log in one pass: visits every record from `from` on in order, cuts a torn tail, and makes durable
-/// what it visited. `None` is the first record that is still there. Blocks.
+/// Recovers a log in one pass: visits every record from `from` on in order, cuts a torn tail, and
+/// makes durable what it visited. `None` is the first record that is still there. Blocks.
 ///
-/// What is before `from` is known to be durable, and the segments before the one that holds it are not read.
+/// What is before `from` is known to be durable, and the segments before the one that holds it are
+/// not read.
 pub(crate) fn recover<E>(
     log: &LogDir,
     from: Option<Sequence>,
@@ -170,8 +174,8 @@ pub(crate) fn recover<E>(
     })
 }
 
-/// Replays a log that was sealed, from `from` on, or from the first record that is still there. Such a log must
-/// end cleanly. Blocks; modifies nothing.
+/// Replays a log that was sealed, from `from` on, or from the first record that is still there.
+/// Such a log must end cleanly. Blocks; modifies nothing.
 pub(crate) fn replay_sealed<E>(
     (dir, id): (&Arc<Path>, LogId),
     from: Option<Sequence>,
@@ -183,8 +187,8 @@ pub(crate) fn replay_sealed<E>(
     Ok(())
 }
 
-/// The files of a log that was sealed, and where it ends. Reads the headers and the last segment with records.
-/// Blocks; modifies nothing.
+/// The files of a log that was sealed, and where it ends. Reads the headers and the last segment
+/// with records. Blocks; modifies nothing.
 pub(crate) fn sealed_end(dir: &Arc<Path>, id: LogId) -> Result<(LogFiles, End), StorageError> {
     let files = LogFiles::list(dir, id)?;
     let beyond = Sequence::new(u64::MAX);
@@ -200,8 +204,8 @@ pub(crate) fn sealed_end(dir: &Arc<Path>, id: LogId) -> Result<(LogFiles, End), 
 }
 
 impl LogFiles {
-    /// What is known to have been durable before any record is read, where the caller knows it of everything
-    /// before `from`.
+    /// What is known to have been durable before any record is read, if the caller knows it of
+    /// everything before `from`.
     fn evidence(&self, from: Option<Sequence>) -> Evidence {
         Evidence {
             stored: watermark::read_hint(&self.dir, self.owner),
@@ -213,7 +217,7 @@ impl LogFiles {
     ///
     /// # Errors
     ///
-    /// `HistoryRemoved` where retention removed it.
+    /// `HistoryRemoved` if retention removed it.
     fn checked_from(&self, from: Option<Sequence>) -> Result<Sequence, StorageError> {
         let first = self.first_kept();
         match from {
@@ -225,8 +229,8 @@ impl LogFiles {
         }
     }
 
-    /// Walks from the last segment of which `bases` knows the first sequence, and visits every record from `from`
-    /// on; returns where they end.
+    /// Walks from the last segment of which `bases` knows the first sequence, and visits every
+    /// record from `from` on; returns where they end.
     fn walk<E>(
         &self,
         from: Sequence,
@@ -298,8 +302,8 @@ impl LogFiles {
         }
     }
 
-    /// Caches the segments that may be written to in single pages, except those that come before the last of the
-    /// first `known`: a walk does not read them.
+    /// Caches the segments that may be written to in single pages, except the segments
+    /// before the last of the first `known`, which a walk does not read.
     fn prefetch_live(&self, known: usize) -> Result<(), StorageError> {
         let first_live = self.segments.len().saturating_sub(LIVE_SEGMENTS_MAX);
         let start = known.saturating_sub(1);
@@ -313,8 +317,8 @@ impl LogFiles {
     ///
     /// # Errors
     ///
-    /// `DamagedRecord` where the record that should be at the end was durable once, `BehindCheckpoint` where only
-    /// the caller knows that it was.
+    /// `DamagedRecord` if the record that should be at the end was durable once, `BehindCheckpoint`
+    /// if only the caller knows that it was.
     fn examine(&self, end: &End, evidence: Evidence) -> Result<Tail, StorageError> {
         let from = end.position.next;
         let mut durable = evidence.stored;
@@ -380,7 +384,8 @@ impl LogFiles {
         Ok(tail)
     }
 
-    /// Removes what follows the end, from the back: all segments but the first `kept`, then the torn bytes.
+    /// Removes what follows the end, from the back: all segments but the first `kept`, then the
+    /// torn bytes.
     fn cut(&self, end: &End, tail: &Tail, kept: usize) -> Result<(), StorageError> {
         for entry in self.segments.iter().skip(kept).rev() {
             files::remove(&entry.path, &self.dir)?;
@@ -394,8 +399,8 @@ impl LogFiles {
         files::sync_data(&file, &entry.path)
     }
 
-    /// Flushes the segments whose records may be in the page cache only, as after a killed process: a record
-    /// that was replayed is a record that readers see.
+    /// Flushes the segments whose records may be in the page cache only, as after a killed process:
+    /// a record that was replayed is a record that readers see.
     fn make_durable(&self, end: &End, durable: Sequence) -> Result<(), StorageError> {
         let nexts = end
             .bases

@@ -1,17 +1,18 @@
-//! Taking whole old segments from a log: chosen by age and bytes, announced, then removed.
+//! Removing whole old segments of a log: chosen by age and bytes, announced, then removed.
 //!
 //! ```text
 //! Log::removable / SealedLog::closed_segments ──→ [ClosedSegment]
 //!    ↓ helper thread: RetirePlan::choose, which may read a record of each
-//! Log::retire: the log forgets them ──→ RetireJob ──→ helper thread: HORIZON durable → remove, oldest first
+//! Log::retire: the log forgets them ──→ RetireJob
+//!    ↓ helper thread: HORIZON durable → files removed, oldest first
 //! ```
 //!
-//! `HORIZON` is durable before the first file goes, so that at every moment either the files are there or their
-//! absence is explained. What a crash leaves below it is removed when the log is opened. A job that fails may be
-//! run again, and one that is dropped is made up for by the next.
+//! `HORIZON` is durable before the first file is removed, so that every missing file is explained.
+//! If a crash interrupts the removal, opening the log removes the rest. A job that failed may be
+//! run again; the next job also removes what a dropped one left.
 //!
-//! This module does not know what a checkpoint covers: whoever retires segments holds the state through the last
-//! of them somewhere else, durably.
+//! This module does not know what a checkpoint covers: its caller has stored the state through the
+//! last removed segment durably in a base.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,14 +38,15 @@ pub struct ClosedSegment {
     pub bytes: u64,
     /// Its first record.
     pub first: Sequence,
-    /// The first record after it. The segment is empty where that is `first`.
+    /// The first record after it. The segment is empty if that is `first`.
     pub next: Sequence,
     entry: SegmentEntry,
-    /// The time of what retention removed before, `i64::MIN` where nothing was.
+    /// The time of what retention removed before, `i64::MIN` if nothing was.
     floor_micros: i64,
 }
 
-/// What is to go: a segment that is old enough, or one of as many as it takes to free so many bytes.
+/// What is to go: a segment that is old enough, or one of as many as it takes to free so many
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removal {
     /// Segments go while fewer bytes than this were freed.
@@ -113,7 +115,7 @@ impl ClosedSegment {
 }
 
 impl RetirePlan {
-    /// Which of a log's segments go, from the first on; `None` where all stay. A segment with one
+    /// Which of a log's segments go, from the first on; `None` if all stay. A segment with one
     /// record that is too late stays, and all after it: nothing is removed before its time. Blocks:
     /// see [`ClosedSegment::latest_micros`]. Reads at most one segment more than go.
     ///
@@ -174,8 +176,8 @@ impl RetireJob {
         self.plan.log_start
     }
 
-    /// Says durably what goes, then removes it and whatever an earlier crash left. Blocks. After an error it may
-    /// be run again: nothing was removed without being announced.
+    /// Says durably what goes, then removes it and whatever an earlier crash left. Blocks. After an
+    /// error it may be run again: nothing was removed without being announced.
     ///
     /// # Errors
     ///
@@ -188,7 +190,7 @@ impl RetireJob {
             ..
         } = &self.plan;
         let announced = match read_log_start(dir)? {
-            // A horizon never goes back, or what a later job removed would look like loss.
+            // A log start never goes back, or what a later job removed would look like loss.
             LogStartFile::Valid(found, before) if found == *owner => {
                 before.first_ordinal >= log_start.first_ordinal
             }
@@ -218,7 +220,8 @@ pub(crate) fn closed_segments(
         .collect()
 }
 
-/// Removes what a crash left below the horizon of a log that was sealed, which no recovery will see. Blocks.
+/// Removes what a crash left below the log start of a log that was sealed, which no recovery will
+/// see. Blocks.
 pub(crate) fn finish(dir: &Arc<Path>, log: LogId) -> Result<(), StorageError> {
     let LogStartFile::Valid(_, log_start) = read_log_start(dir)? else {
         return Ok(());

@@ -33,7 +33,8 @@ impl SealedGeneration {
         self.generation
     }
 
-    /// Its logs, one for each shard it was written with. Their records have no order among each other.
+    /// Its logs, one for each shard it was written with. Their records have no order among each
+    /// other.
     pub fn logs(&self) -> &[SealedLog] {
         &self.logs
     }
@@ -48,13 +49,13 @@ impl Deref for SealedLog {
 }
 
 impl SealedLog {
-    /// Visits every record that is still there in order. Where retention removed records ([`SealedLog::origin`])
-    /// the visits begin after them. Blocks.
+    /// Visits every record that is still there in order. If retention removed records
+    /// ([`SealedLog::origin`]) the visits begin after them. Blocks.
     ///
     /// # Errors
     ///
-    /// `Storage` where the log is damaged, which may show only after many visits; `Visit` with the visitor's
-    /// error, which ends the replay.
+    /// `Storage` if the log is damaged, which may show only after many visits; `Visit` with the
+    /// visitor's error, which ends the replay.
     pub fn replay<E>(
         &self,
         visit: impl FnMut(Record<'_>) -> Result<(), E>,
@@ -63,13 +64,13 @@ impl SealedLog {
         Ok(())
     }
 
-    /// Visits every record from `from` on in order: the caller knows that everything before it was durable, and
-    /// segments before the one that holds it are not read. Blocks.
+    /// Visits every record from `from` on in order: the caller knows that everything before it was
+    /// durable, and segments before the one that holds it are not read. Blocks.
     ///
     /// # Errors
     ///
-    /// As for [`SealedLog::replay`]; `BehindCheckpoint` where the log ends before `from - 1`, and
-    /// `HistoryRemoved` where retention removed `from`.
+    /// As for [`SealedLog::replay`]; `BehindCheckpoint` if the log ends before `from - 1`, and
+    /// `HistoryRemoved` if retention removed `from`.
     pub fn replay_from<E>(
         &self,
         from: Sequence,
@@ -79,22 +80,23 @@ impl SealedLog {
         Ok(())
     }
 
-    /// Its segments, oldest first: all of them may go when the state at its end is kept elsewhere. Blocks while
-    /// the headers and the last segment are read.
+    /// Its segments, oldest first: all of them may go when the state at its end is kept elsewhere.
+    /// Blocks while the headers and the last segment are read.
     ///
     /// # Errors
     ///
-    /// Where the log is damaged or cannot be read.
+    /// If the log is damaged or cannot be read.
     pub fn closed_segments(&self) -> Result<Vec<ClosedSegment>, StorageError> {
         let (files, end) = sealed_end(&self.dir, self.id)?;
         Ok(closed_segments(&files, &end.bases, end.position.next))
     }
 
-    /// The removal of the segments of a plan that was made of [`SealedLog::closed_segments`]. One at a time.
+    /// The removal of the segments of a plan that was made of [`SealedLog::closed_segments`]. One
+    /// at a time.
     ///
     /// # Panics
     ///
-    /// Where the plan is of another log.
+    /// If the plan is of another log.
     pub fn retire(&self, plan: RetirePlan) -> RetireJob {
         assert!(*plan.dir == *self.dir, "a plan is for its own log");
         RetireJob {
@@ -104,12 +106,13 @@ impl SealedLog {
         }
     }
 
-    /// A reader of its history, for any thread. Blocks: the headers and the last segment are read, so make it once
-    /// and clone it.
+    /// A reader of its history, for any thread. Blocks: the headers and the last segment are read,
+    /// so make it once and clone it.
     ///
     /// # Errors
     ///
-    /// What is wrong with a header or with the last segment; damage elsewhere shows when it is read.
+    /// What is wrong with a header or with the last segment; damage elsewhere shows when it is
+    /// read.
     pub fn reader(&self) -> Result<LogReader, StorageError> {
         let (files, end) = sealed_end(&self.dir, self.id)?;
         let segments = files.segments.into_iter().zip(end.bases);

@@ -6,16 +6,22 @@
 //!                                     ╰─ write_out ──╯
 //! ```
 //!
-//! Records are gathered in memory and written by one `pwrite`, with which a flush begins. To store them into a mapping
-//! costs no system call but more: before the kernel writes a dirty page to the disk it takes the right to store out of
-//! every mapping, which interrupts each processor that this process runs on, page by page. With two, a flush of 230 KB
-//! takes 1,240 µs and 1,000 of a processor's then, and after a write 270 and 50. The first store into each page is a page
-//! fault besides.
+//! Records are buffered in memory and written by one `pwrite`, with which a flush begins. Storing
+//! them into a mapping saves that system call and costs more. Before the kernel writes a dirty page
+//! to the disk, it write-protects the page in every mapping, which interrupts each processor that
+//! this process runs on. The first store into each page is a page fault besides. Measured with two
+//! processors, for a flush of 230 KB:
 //!
-//! How it is zeroed decides what a flush costs, too. The page cache keeps what was written by one `pwrite` in one folio.
-//! Small ones cost more of the processor's time: 4 to 9 µs a page by writes of 4 KiB, 2 to 3 by 16 KiB. From large ones
-//! some file systems write all of a folio for a record of 256 bytes. `fallocate` would leave blocks that each first
-//! write has to convert, through the file system's journal.
+//! | | flush | processor time |
+//! | --- | --- | --- |
+//! | stored into a mapping | 1,240 µs | 1,000 µs |
+//! | written | 270 µs | 50 µs |
+//!
+//! How a segment is zeroed decides what a flush costs, too. The page cache keeps what one `pwrite`
+//! wrote in one folio. Small folios cost processor time: 4 to 9 µs a page by writes of 4 KiB, 2 to
+//! 3 µs by 16 KiB. For a record of 256 bytes in a large folio, some file systems write the whole
+//! folio. `fallocate` would leave blocks that the first write of each has to convert, through the
+//! file system's journal.
 
 use std::fs::File;
 use std::io;
@@ -35,7 +41,8 @@ use crate::format::world::{self, World};
 use crate::format::{CrcSeed, Salt};
 use crate::{Record, Sequence, StorageError};
 
-/// Bytes of one write of zeros, and about what a flush of a small record writes at most, whatever the file system.
+/// Bytes of one write of zeros, and about what a flush of a small record writes at most, whatever
+/// the file system.
 const ZERO_BYTES_PER_WRITE: usize = 16 * 1024;
 
 /// Bytes of records that wait to be written. From here on an append writes them first.
@@ -44,8 +51,8 @@ const PENDING_BYTES_MAX: usize = 128 * 1024;
 /// Room for them and a usual record: they are gathered without an allocation.
 pub(crate) const BUFFER_BYTES: usize = 2 * PENDING_BYTES_MAX;
 
-/// Zeros written between two flushes of a file in preparation, after each of which its maker may rest. A flush of a live
-/// segment waits behind what is being written.
+/// Zeros written between two flushes of a file in preparation, after each of which its maker may
+/// pause. A flush of a live segment waits behind what is being written.
 const ZERO_BYTES_PER_FLUSH: u64 = 256 * 1024;
 
 /// The same where its maker is in a hurry: each flush has a cost of its own.
@@ -54,7 +61,7 @@ const ZERO_BYTES_PER_FLUSH_FULL_SPEED: u64 = 4 * 1024 * 1024;
 /// How its maker goes on after a part of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteSpeed {
-    /// It rests between the parts, which are small.
+    /// It pauses between the parts, which are small.
     Throttled,
     /// Nothing matters but that it is done.
     Full,
@@ -84,7 +91,7 @@ pub(crate) struct SegmentPlan {
     pub(crate) ordinal: u64,
     pub(crate) capacity: u64,
     pub(crate) first_sequence: Sequence,
-    /// Bytes of the disk that must be left when it is made; 0 where it may be the last.
+    /// Bytes of the disk that must be left when it is made; 0 if it may be the last.
     pub(crate) leave_bytes: u64,
 }
 
@@ -99,13 +106,13 @@ pub(crate) struct Segment {
     written: usize,
     /// The records after it.
     pending: Vec<u8>,
-    /// The activation part, where it is to be written along with them.
+    /// The activation part, if it is to be written along with them.
     activation_pending: Option<Activation>,
 }
 
 impl SegmentPlan {
-    /// Makes the file: whole and durable before it gets its name, which is durable when this returns. Blocks, and calls
-    /// `rest` between the parts of its work.
+    /// Makes the file: whole and durable before it gets its name, which is durable when this
+    /// returns. Blocks, and calls `rest` between the parts of its work.
     pub(crate) fn create(
         &self,
         activation: Option<Activation>,
@@ -134,7 +141,8 @@ impl SegmentPlan {
         ))
     }
 
-    /// Makes the file under another name than its own, durably, and calls `rest` between the parts of its work.
+    /// Makes the file under another name than its own, durably, and calls `rest` between the parts
+    /// of its work.
     pub(crate) fn write(
         &self,
         path: &Path,
@@ -142,8 +150,8 @@ impl SegmentPlan {
         throttle: &mut WriteThrottle<'_>,
     ) -> Result<(SegmentHeader, File), StorageError> {
         let file = files::create(path)?;
-        // Tried every second while a disk is full: writing until it refuses would wear it out, and take from
-        // others the room that there is.
+        // Tried every second while a disk is full: writing until it refuses would wear it out, and
+        // take from others the room that there is.
         files::expect_room(&file, path, self.capacity)?;
         if self.leave_bytes > 0 {
             let wanted = self.capacity.saturating_add(self.leave_bytes);
@@ -191,8 +199,8 @@ fn created_micros(file: &File, path: &Path) -> Result<i64, StorageError> {
 }
 
 impl Segment {
-    /// A segment to be appended to at `end`, whose file is open for reading and writing. Its pages had better be in the page
-    /// cache, or an append waits for the disk.
+    /// A segment to be appended to at `end`, whose file is open for reading and writing. Its pages
+    /// had better be in the page cache, or an append waits for the disk.
     pub(crate) fn new(entry: SegmentEntry, file: File, end: usize) -> Self {
         let seed = entry.header.salt.seed();
         let capacity =
@@ -271,11 +279,11 @@ impl Segment {
         self.pending.len() >= PENDING_BYTES_MAX
     }
 
-    /// Adds a record to those that wait to be written.
+    /// Adds a record to the buffer of pending records.
     ///
     /// # Panics
     ///
-    /// Where it does not fit: the log asks [`Segment::room`] first.
+    /// If it does not fit: the log asks [`Segment::room`] first.
     pub(crate) fn append(&mut self, record: Record<'_>, durable: Sequence) {
         let bytes = record_bytes(record.payload.len());
         assert!(bytes <= self.room());
@@ -287,8 +295,8 @@ impl Segment {
     fn write(&self, op: &'static str, bytes: &[u8], offset: usize) -> Result<(), StorageError> {
         let file = (&*self.file, &*self.entry.path);
         match files::write_at(op, file, bytes, offset as u64) {
-            // A limit on the size of files is meant for what grows. The kernel applies it to what the file has as well,
-            // unless that is stored through a mapping.
+            // A limit on the size of files is meant for what grows. The kernel applies it to what
+            // the file has as well, unless that is stored through a mapping.
             Err(StorageError::OutOfSpace { source, .. })
                 if source.kind() == io::ErrorKind::FileTooLarge =>
             {

@@ -15,7 +15,8 @@ use crate::index::IndexBuilder;
 use crate::{Sequence, StorageError};
 
 impl Log {
-    /// Takes back every record after `sequence`: their sequences are given to other records. Blocks.
+    /// Takes back every record after `sequence`: their sequences are given to other records.
+    /// Blocks.
     ///
     /// # Errors
     ///

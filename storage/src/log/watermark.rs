@@ -1,8 +1,8 @@
 //! The `DURABLE` file: how far the log is known to be durable, as a hint.
 //!
-//! Stored into a mapping after every finished flush and left to the kernel to write, so it costs no system call
-//! and may lag behind after a power cut; it never runs ahead. It tells damage of the last records from a torn
-//! tail. Damaged, foreign or missing, it says nothing and is made anew.
+//! Stored into a mapping after every finished flush and left to the kernel to write, so it costs no
+//! system call and may lag behind after a power cut; it never runs ahead. It tells damage of the
+//! last records from a torn tail. Damaged, foreign or missing, it says nothing and is made anew.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -36,7 +36,8 @@ pub(crate) fn is_whole(dir: &Path, owner: Owner) -> bool {
     read_slots(dir, |slot| slot::decode(slot, owner)).is_some()
 }
 
-/// The identity of the log that the watermark file is of, where the file is whole enough to say it. Blocks.
+/// The identity of the log that the watermark file is of, if the file is whole enough to say it.
+/// Blocks.
 pub(crate) fn stated_identity(dir: &Path) -> Option<Identity> {
     let stated = |slot: &[u8]| slot::stated_identity(slot).map(|identity| identity.0);
     read_slots(dir, stated).map(Identity)

@@ -1,4 +1,5 @@
-//! Which world a data directory and its logs belong to: the `WORLD` file, compared with what the segments name.
+//! Which world a data directory and its logs belong to: the `WORLD` file, compared with what the
+//! segments name.
 
 use std::fs;
 use std::io;
@@ -20,7 +21,8 @@ pub(crate) fn read(root: &Path) -> Result<Option<WorldFile>, StorageError> {
     }
 }
 
-/// The world that a log's segments name, the newest first; `None` if none of them names one. Blocks.
+/// The world that a log's segments name, the newest first; `None` if none of them names one.
+/// Blocks.
 pub(crate) fn of_log(dir: &Path) -> Result<Option<World>, StorageError> {
     for ordinal in layout::segment_ordinals(dir)?.into_iter().rev() {
         let world = stated_world(&dir.join(layout::segment_name(ordinal)))?;
@@ -31,8 +33,9 @@ pub(crate) fn of_log(dir: &Path) -> Result<Option<World>, StorageError> {
     Ok(None)
 }
 
-/// The world of a directory with these logs. What the `WORLD` file says counts; if there is none, what the logs
-/// name; if they name none, as after an older program, a new one. Blocks; changes nothing.
+/// The world of a directory with these logs. What the `WORLD` file says counts; if there is none,
+/// what the logs name; if they name none, as after an older program, a new one. Blocks; changes
+/// nothing.
 ///
 /// # Errors
 ///

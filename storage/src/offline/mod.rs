@@ -1,4 +1,5 @@
-//! What runs without a server, or beside one without its lock: reading, checking, repairing and copying.
+//! What runs without a server, or beside one without its lock: reading, checking, repairing and
+//! copying.
 //!
 //! | file | |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! Making a damaged data directory one that a server opens, with every record that can still be read.
+//! Making a damaged data directory one that a server opens, with every record that can still be
+//! read.
 //!
 //! ```text
 //! plan   lock → survey every log → steps, printed before anything is done
@@ -7,12 +8,12 @@
 //!          → renamed over the originals, useless ones removed, directory flushed
 //! ```
 //!
-//! Records that are gone are replaced by a gap (`format::gap`), so that sequences stay what they were. A crash
-//! in between leaves each segment old or new, and the next repair goes on from there; whatever it does, the originals
-//! lie aside.
+//! Records that are gone are replaced by a gap (`format::gap`), so that sequences stay what they
+//! were. A crash in between leaves each segment old or new, and the next repair goes on from there;
+//! whatever it does, the originals lie aside.
 //!
-//! What it does not do: nothing is guessed. A log of a newer program, a missing generation and a log whose beginning
-//! nothing states are left alone, and the rest with them.
+//! What it does not do: nothing is guessed. A log of a newer program, a missing generation and a
+//! log whose beginning nothing states are left alone, and the rest with them.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -64,7 +65,7 @@ pub struct RepairStep {
 pub enum RepairAction {
     /// A segment is written anew.
     Remake {
-        /// The file that its records are taken from, where it has any.
+        /// The file that its records are taken from, if it has any.
         from: Option<Box<Path>>,
         /// Records that it keeps.
         records: u64,
@@ -81,18 +82,19 @@ pub enum RepairAction {
 }
 
 impl Repair {
-    /// Takes the lock, reads everything and decides what to do. Blocks; changes nothing but the lock file.
+    /// Takes the lock, reads everything and decides what to do. Blocks; changes nothing but the
+    /// lock file.
     ///
     /// # Errors
     ///
-    /// `Locked` where a server has the directory open; `Missing` where it holds no logs; `Io`.
+    /// `Locked` if a server has the directory open; `Missing` if it holds no logs; `Io`.
     pub fn plan(
         root: impl AsRef<Path>,
         body_check: BodyCheck,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, StorageError> {
         let root = root.as_ref().to_path_buf();
-        // Where there is no log there is nothing to lock either.
+        // If there is no log there is nothing to lock either.
         Directory::read(&root, body_check)?;
         let lock = DirLock::acquire(&root)?;
         let directory = Directory::read(&root, body_check)?;
@@ -155,16 +157,16 @@ impl Repair {
         steps.flatten().collect()
     }
 
-    /// Does it. `aside` is a directory that does not exist yet, in the data directory; originals go there, under
-    /// their paths in the data directory. Blocks.
+    /// Does it. `aside` is a directory that does not exist yet, in the data directory; originals go
+    /// there, under their paths in the data directory. Blocks.
     ///
     /// # Errors
     ///
-    /// `Io`, `OutOfSpace`, `ReadOnly`: originals are then where they were, or aside, or both.
+    /// `Io`, `OutOfSpace`, `ReadOnly`: originals are then if they were, or in quarantine, or both.
     ///
     /// # Panics
     ///
-    /// Where [`Repair::is_possible`] says no.
+    /// If [`Repair::is_possible`] says no.
     pub fn run(self, quarantine: &Path) -> Result<(), StorageError> {
         assert!(self.is_possible(), "what can't be repaired is not begun");
         if self.steps().is_empty() {
@@ -289,7 +291,7 @@ fn repair_log((scrub, world): (&LogScrub, World), quarantine: &Path) -> Result<(
     }
     let made = make_all(scrub, (owner, world));
     if made.is_err() {
-        // What it took of a full disk is given back. Where even this fails, opening removes it.
+        // What it took of a full disk is given back. If even this fails, opening removes it.
         for (slot, _) in segments(scrub) {
             files::hint(fs::remove_file(layout::unfinished(&slot.path)));
         }
@@ -309,7 +311,8 @@ fn repair_log((scrub, world): (&LogScrub, World), quarantine: &Path) -> Result<(
     files::sync_dir(dir)
 }
 
-/// Makes the segments that have to be made anew, under temporary names, which it returns with their own.
+/// Makes the segments that have to be made anew, under temporary names, which it returns with their
+/// own.
 fn make_all(
     scrub: &LogScrub,
     (owner, world): (Owner, World),
@@ -333,7 +336,8 @@ fn make_all(
     Ok(made)
 }
 
-/// Gives a file a second name in the directory aside, or copies it where the file system has one name for a file.
+/// Gives a file a second name in the directory aside, or copies it if the file system has no hard
+/// links.
 fn keep(path: &Path, quarantine: &Path) -> Result<(), StorageError> {
     let Some(name) = path.file_name() else {
         return Ok(());
@@ -416,7 +420,7 @@ fn remake(
     Ok(path)
 }
 
-/// The records of a segment, with another seed, and gaps for those that are gone.
+/// The records of a segment, with another seed, and gaps for lost ones.
 fn records(original: &[u8], segment: &SegmentScrub, seed: CrcSeed, mut clock: Clock) -> Vec<u8> {
     let mut records = Vec::new();
     for item in &segment.items {

@@ -1,8 +1,9 @@
 //! Is a data directory whole? What a look at all of it finds, log by log.
 //!
-//! Reads everything and changes nothing, so it may run beside a server. Of a log in use, only what was durable when the
-//! look began can be missed. What else a server does meanwhile, as removing a file between two reads, can still look like
-//! damage; so what is found in a directory in use counts only if a second look finds it too.
+//! Reads everything and changes nothing, so it may run beside a server. Of a log in use, only what
+//! was durable when the look began can be missed. What else a server does meanwhile, as removing a
+//! file between two reads, can still look like damage; so what is found in a directory in use
+//! counts only if a second look finds it too.
 
 use std::fs;
 use std::ops::{ControlFlow, Deref};
@@ -59,12 +60,12 @@ impl LogReport {
 }
 
 impl Inspection {
-    /// Lists the logs of a data directory. `body_check` is asked of the entities in checkpoints. Blocks; changes
-    /// nothing.
+    /// Lists the logs of a data directory. `body_check` is asked of the entities in checkpoints.
+    /// Blocks; changes nothing.
     ///
     /// # Errors
     ///
-    /// `Missing` where it holds no logs; `Io`.
+    /// `Missing` if it holds no logs; `Io`.
     pub fn open(root: impl AsRef<Path>, body_check: BodyCheck) -> Result<Self, StorageError> {
         let root = root.as_ref().to_path_buf();
         let directory = Directory::read(&root, body_check)?;
@@ -81,7 +82,7 @@ impl Inspection {
         &self.directory.findings
     }
 
-    /// Its logs, older generations first, those that are missing included; the control log last.
+    /// Its logs, older generations first, missing ones included; the control log last.
     pub fn logs(&self) -> impl Iterator<Item = InspectedLog<'_>> {
         let root = self.root.as_path();
         let places = self.directory.places.iter();
@@ -103,7 +104,8 @@ impl Deref for InspectedLog<'_> {
 }
 
 impl InspectedLog<'_> {
-    /// That it begins after all of the generation before, whose reports are `before`. The control log comes after none.
+    /// That it begins after all of the generation before, whose reports are `before`. The control
+    /// log comes after none.
     pub fn check_start(&self, before: &[LogReport]) -> Option<ScrubFinding> {
         if self.is_control() {
             return None;
@@ -142,7 +144,7 @@ impl InspectedLog<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` where a file can't be read for another reason than a bad spot of the disk.
+    /// `Io` if a file can't be read for another reason than a bad spot of the disk.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<LogReport, StorageError> {
         let mut previous: Option<LogReport> = None;
         let mut look = 0;
@@ -175,8 +177,8 @@ impl InspectedLog<'_> {
         }
     }
 
-    /// Shows every record from `from` on, in order, and every place where some are lost, until the visitor breaks.
-    /// Blocks; changes nothing.
+    /// Shows every record from `from` on, in order, and every place where some are lost, until the
+    /// visitor breaks. Blocks; changes nothing.
     ///
     /// # Errors
     ///

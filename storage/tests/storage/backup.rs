@@ -1,5 +1,5 @@
-//! Backups: taken at any moment of a log's life they open, and hold everything that was there when they began; what
-//! is damaged is neither copied nor put back.
+//! Backups: taken at any moment of a log's life they open, and hold everything that was there when
+//! they began; what is damaged is neither copied nor put back.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use flux_storage::{
     Sequence, backup, is_overtaken, restore,
 };
 
-use crate::support::{Chance, Kept, Opened, SMALL, Scratch, append, payload, replace};
+use crate::support::{Kept, Opened, SMALL, Scratch, append, payload, replace};
 
 const EQUAL: LogOptions = LogOptions {
     segment_bytes_max: 8192,
@@ -190,25 +190,25 @@ fn a_copy_taken_while_records_are_appended_and_removed_is_the_log_at_some_moment
     for seed in 0..60 {
         let scratch = Scratch::new();
         let (mut log, ..) = scratch.open(1, EQUAL).unwrap().log();
-        let mut chance = Chance::new(seed);
-        let mut all = fill(&mut log, 30 + chance.below(60));
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut all = fill(&mut log, 30 + chance.u64(..60));
         log.flush_blocking().unwrap();
         publish_checkpoint(&scratch, &log);
-        if chance.one_in(2) {
+        if chance.u64(..2) == 0 {
             retire(&scratch, &mut log, 1);
         }
         let before = log.appended();
         let result = backup(&scratch.path(), &target(&scratch), OPTIONS, &mut |_| {
-            let count = chance.below(4);
+            let count = chance.u64(..4);
             all.extend(fill(&mut log, count));
-            if chance.one_in(8) {
+            if chance.u64(..8) == 0 {
                 log.flush_blocking().unwrap();
             }
-            if chance.one_in(20) {
+            if chance.u64(..20) == 0 {
                 log.flush_blocking().unwrap();
                 publish_checkpoint(&scratch, &log);
             }
-            if chance.one_in(80) && log.removable(Sequence::new(u64::MAX)).len() > 2 {
+            if chance.u64(..80) == 0 && log.removable(Sequence::new(u64::MAX)).len() > 2 {
                 retire(&scratch, &mut log, 1);
             }
         });

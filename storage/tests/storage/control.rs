@@ -1,5 +1,6 @@
-//! The control log beside the shards' logs: it is made when it is asked for, no change of the number of shards touches
-//! it, damage of it is refused by file and offset, and verify, repair and backup know it.
+//! The control log beside the shards' logs: it is made when it is asked for, no change of the
+//! number of shards touches it, damage of it is refused by file and offset, and verify, repair and
+//! backup know it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,8 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// A directory whose control log has two segments with records and a spare, each record flushed; closed.
+/// A directory whose control log has two segments with records and a next segment, each record
+/// flushed; closed.
 fn closed_control() -> (Scratch, Vec<Kept>) {
     let scratch = Scratch::new();
     let data = DataDir::open(scratch.path(), 1, EQUAL).unwrap();

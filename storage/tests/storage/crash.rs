@@ -1,17 +1,19 @@
 //! A machine that loses power at any point, simulated on real files.
 //!
-//! A story is one log's life over several crashes. The workload appends records of many sizes, writes them out, begins
-//! and finishes flushes, and rotates. All the while the test keeps, for each file, its *durable image*: its bytes as
-//! they were when the last finished flush began. At a crash the file becomes that image plus an arbitrary
-//! subset of the 512-byte sectors in which the live file differs, because the kernel writes dirty pages back
-//! whenever it likes and a disk tears writes between sectors. Files exist once their directory entry was
-//! flushed, which the log does before it uses them, so every file that exists at the crash still does.
+//! A story is one log's life over several crashes. The workload appends records of many sizes,
+//! writes them out, begins and finishes flushes, and rotates. All the while the test keeps, for
+//! each file, its *durable image*: its bytes as they were when the last finished flush began. At a
+//! crash the file becomes that image plus an arbitrary subset of the 512-byte sectors in which the
+//! live file differs, because the kernel writes dirty pages back whenever it likes and a disk tears
+//! writes between sectors. Files exist once their directory entry was flushed, which the log does
+//! before it uses them, so every file that exists at the crash still does.
 //!
-//! After each crash the log is opened and must hold a prefix of what was appended, unaltered, that reaches at
-//! least to the last finished flush. Now and then old segments are retired, and some crashes interrupt that: then
-//! the log begins where the last finished retirement said, whatever became of the files. Half of the time it is opened as behind a checkpoint, which covers an
-//! arbitrary part of what was flushed. Then the story goes on with that log, so bytes that one crash left behind
-//! would show after the next.
+//! After each crash the log is opened and must hold a prefix of what was appended, unaltered, that
+//! reaches at least to the last finished flush. Now and then old segments are retired, and some
+//! crashes interrupt that: then the log begins where the last finished retirement said, whatever
+//! became of the files. Half of the time it is opened as behind a checkpoint, which covers an
+//! arbitrary part of what was flushed. Then the story goes on with that log, so bytes that one
+//! crash left behind would show after the next.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 
 use flux_storage::{Flush, Log, Recovery, Removal, RetirePlan, Sequence};
 
-use crate::support::{Chance, Kept, SMALL, Scratch, append, replace};
+use crate::support::{Kept, SMALL, Scratch, append, replace};
 
 const SECTOR: usize = 512;
 
@@ -41,9 +43,9 @@ struct Images {
 
 struct Story {
     scratch: Scratch,
-    chance: Chance,
-    /// In half of the stories most records are of one size: then a new record ends where an old one ended, and
-    /// what is left of the old ones after it would be taken for its successors.
+    chance: fastrand::Rng,
+    /// In half of the stories most records are of one size: then a new record ends where an old one
+    /// ended, and what is left of the old ones after it would be taken for its successors.
     usual_bytes: Option<u64>,
     images: Images,
     /// What was appended, by sequence from 1.
@@ -65,9 +67,9 @@ struct Begun {
 impl Story {
     fn new(seed: u64) -> Self {
         let scratch = Scratch::new();
-        let mut chance = Chance::new(seed);
-        let usual_bytes = if chance.one_in(2) {
-            Some(700 + chance.below(900))
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let usual_bytes = if chance.u64(..2) == 0 {
+            Some(700 + chance.u64(..900))
         } else {
             None
         };
@@ -91,7 +93,7 @@ impl Story {
         self.work(&mut log);
         self.promised = usize::try_from(log.durable().get()).unwrap();
         drop(log);
-        let survival = match self.chance.below(6) {
+        let survival = match self.chance.u64(..6) {
             0 => Survival::Nothing,
             1 => Survival::Everything,
             2 => Survival::OneLostIn(20),
@@ -103,14 +105,16 @@ impl Story {
         recovery.cut.map_or(0, |torn| torn.bytes)
     }
 
-    /// Opens the log and compares it with the model. What opening returned is promised from then on.
+    /// Opens the log and compares it with the model. What opening returned is promised from then
+    /// on.
     ///
-    /// In half of the cases a checkpoint covers some of what was promised, and only the rest is visited.
+    /// In half of the cases a checkpoint covers some of what was promised, and only the rest is
+    /// visited.
     fn open(&mut self) -> (Log, Recovery) {
         let mut skipped = self.removed;
-        let is_covered = self.chance.one_in(2);
+        let is_covered = self.chance.u64(..2) == 0;
         if is_covered {
-            let rest = self.chance.below((self.promised - self.removed) as u64 + 1);
+            let rest = self.chance.u64(..(self.promised - self.removed) as u64 + 1);
             skipped += usize::try_from(rest).unwrap();
         }
         let opened = self.scratch.open(1, SMALL).unwrap();
@@ -139,13 +143,13 @@ impl Story {
     /// Appends and flushes for a while.
     fn work(&mut self, log: &mut Log) {
         let mut begun: Option<Begun> = None;
-        let steps_max = if self.chance.one_in(2) { 40 } else { 8 };
-        let steps = self.chance.below(steps_max);
+        let steps_max = if self.chance.u64(..2) == 0 { 40 } else { 8 };
+        let steps = self.chance.u64(..steps_max);
         for _ in 0..steps {
-            if self.chance.one_in(12) && self.retire(log) {
+            if self.chance.u64(..12) == 0 && self.retire(log) {
                 break;
             }
-            match self.chance.below(11) {
+            match self.chance.u64(..11) {
                 0..7 => self.append(log),
                 10 => log.write_out().unwrap(),
                 7 | 8 => match begun.take() {
@@ -158,11 +162,11 @@ impl Story {
         }
     }
 
-    /// Removes some of the oldest segments, or only forgets them; true where that is to be interrupted by a
-    /// crash, before it was announced or before the files are gone for good.
+    /// Removes some of the oldest segments, or only forgets them; true if that is to be interrupted
+    /// by a crash, before it was announced or before the files are gone for good.
     fn retire(&mut self, log: &mut Log) -> bool {
         let segments = log.removable(log.durable().next());
-        let excess_bytes = self.chance.below(100_000);
+        let excess_bytes = self.chance.u64(..100_000);
         let removal = Removal {
             excess_bytes,
             before_micros: i64::MIN,
@@ -172,7 +176,7 @@ impl Story {
         };
         let before = self.scratch.files();
         let job = log.retire(plan);
-        if self.chance.one_in(4) {
+        if self.chance.u64(..4) == 0 {
             return true;
         }
         job.run().unwrap();
@@ -181,7 +185,7 @@ impl Story {
         self.images
             .durable
             .insert(path.clone(), fs::read(path).unwrap());
-        if self.chance.one_in(2) {
+        if self.chance.u64(..2) == 0 {
             return false;
         }
         let gone = before.into_iter().filter(|(path, _)| !path.exists());
@@ -190,14 +194,14 @@ impl Story {
     }
 
     fn append(&mut self, log: &mut Log) {
-        let len = match self.chance.below(20) {
+        let len = match self.chance.u64(..20) {
             0..19 if self.usual_bytes.is_some() => self.usual_bytes.unwrap_or_default(),
-            0 => self.chance.below(20_000),
-            1..5 => self.chance.below(3000),
-            _ => self.chance.below(300),
+            0 => self.chance.u64(..20_000),
+            1..5 => self.chance.u64(..3000),
+            _ => self.chance.u64(..300),
         };
         let payload: Vec<u8> = (0..=len)
-            .map(|_| self.chance.next().to_le_bytes()[0])
+            .map(|_| self.chance.u64(..).to_le_bytes()[0])
             .collect();
         self.model.push(append(log, &payload));
         self.note_new_files();
@@ -205,7 +209,7 @@ impl Story {
 
     fn prepare_spare(&mut self, log: &mut Log) {
         if let Some(job) = log.next_segment_job() {
-            if self.chance.one_in(4) {
+            if self.chance.u64(..4) == 0 {
                 log.next_segment_failed();
                 return;
             }
@@ -214,8 +218,8 @@ impl Story {
         }
     }
 
-    /// A segment is durable, zeros and all, before it has a name. One that replaces a smaller spare is a new
-    /// file of the same name.
+    /// A segment is durable, zeros and all, before it has a name. One that replaces a smaller next
+    /// segment is a new file of the same name.
     fn note_new_files(&mut self) {
         for path in self.scratch.paths() {
             let known = self.images.durable.entry(path.clone()).or_default();
@@ -261,7 +265,7 @@ impl Story {
             replace(&path, &image);
         }
         for (path, bytes) in std::mem::take(&mut self.going) {
-            if self.chance.one_in(2) {
+            if self.chance.u64(..2) == 0 {
                 replace(&path, &bytes);
             }
         }
@@ -271,25 +275,25 @@ impl Story {
         match survival {
             Survival::Nothing => false,
             Survival::Everything => true,
-            Survival::OneLostIn(n) => !self.chance.one_in(n),
-            Survival::OneWrittenIn(n) => self.chance.one_in(n),
+            Survival::OneLostIn(n) => self.chance.u64(..n) != 0,
+            Survival::OneWrittenIn(n) => self.chance.u64(..n) == 0,
         }
     }
 
     /// A crash during recovery changes nothing about what was promised.
     fn crash_in_recovery(&mut self) {
-        if self.chance.one_in(2) {
+        if self.chance.u64(..2) == 0 {
             let crashed = self.scratch.files();
             drop(self.open());
             self.interrupt_recovery(&crashed);
         }
     }
 
-    /// Undoes an arbitrary part of what recovery wrote: of the zeroing, or all of it. The removal of later
-    /// segments comes first and stays, except that the oldest of them may still be there.
+    /// Undoes an arbitrary part of what recovery wrote: of the zeroing, or all of it. The removal
+    /// of later segments comes first and stays, except that the oldest of them may still be there.
     fn interrupt_recovery(&mut self, crashed: &[(PathBuf, Vec<u8>)]) {
         let removed = crashed.iter().filter(|(path, _)| !path.exists());
-        let back = self.chance.below(removed.clone().count() as u64 + 1);
+        let back = self.chance.u64(..removed.clone().count() as u64 + 1);
         for (path, before) in removed.take(usize::try_from(back).unwrap()) {
             replace(path, before);
         }
@@ -297,7 +301,7 @@ impl Story {
             let mut image = fs::read(path).unwrap_or_default();
             for (now, before) in image.chunks_mut(SECTOR).zip(before.chunks(SECTOR)) {
                 // Zeroing begins after the removals.
-                if now != before && (back > 0 || self.chance.one_in(2)) {
+                if now != before && (back > 0 || self.chance.u64(..2) == 0) {
                     now.copy_from_slice(before);
                 }
             }

@@ -1,5 +1,6 @@
-//! What a disk, an operator or another program may do to the files of a log that was closed properly: it is
-//! refused with an error that says what is wrong, and nothing is modified; or the same records come back.
+//! What a disk, an operator or another program may do to the files of a log that was closed
+//! properly: it is refused with an error that says what is wrong, and nothing is modified; or the
+//! same records come back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use flux_storage::{LogOptions, Sequence, StorageError};
 
 use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
 
-/// A log of two segments and a spare, closed; its records.
+/// A log of two segments and a next segment, closed; its records.
 fn closed_log() -> (Scratch, Vec<Kept>) {
     let scratch = Scratch::new();
     let options = LogOptions {
@@ -115,7 +116,8 @@ fn the_damaged_record_is_named() {
     });
 }
 
-/// Changes each of the two segments with records in turn; opening is refused with what `expected` accepts.
+/// Changes each of the two segments with records in turn; opening is refused with what `expected`
+/// accepts.
 fn check_change(
     story: &str,
     change: impl Fn(&Path, &mut Vec<u8>),

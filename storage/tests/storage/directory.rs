@@ -263,7 +263,7 @@ fn missing_ancestors_of_the_directory_are_made() {
     assert_eq!(data.path(), deep);
 }
 
-/// What others may do with each file below a directory, itself included: those that anybody but the owner may use.
+/// The paths of a directory, itself included, that anybody but the owner may use.
 fn open_to_others(path: &Path, found: &mut Vec<PathBuf>) {
     let metadata = fs::metadata(path).unwrap();
     if metadata.permissions().mode() & 0o077 != 0 {

@@ -1,5 +1,5 @@
-//! History as readers see it: every question is answered as a list of all records would answer it, whatever happened
-//! to the index files.
+//! History as readers see it: every question is answered as a list of all records would answer it,
+//! whatever happened to the index files.
 
 use std::convert::Infallible;
 use std::fs;
@@ -11,7 +11,7 @@ use flux_storage::{
     StorageError,
 };
 
-use crate::support::{Chance, Kept, SMALL, Scratch, append, append_at, payload, replace};
+use crate::support::{Kept, SMALL, Scratch, append, append_at, payload, replace};
 
 /// The first eight bytes of a payload, so that a test chooses keys.
 pub(crate) const KEYED: IndexKey = IndexKey {
@@ -35,15 +35,15 @@ pub(crate) fn keyed(key: u64, len: usize) -> Vec<u8> {
 }
 
 /// One of 24 keys, in three namespaces.
-pub(crate) fn some_key(chance: &mut Chance) -> u64 {
-    chance.below(3) << 32 | chance.below(8)
+pub(crate) fn some_key(chance: &mut fastrand::Rng) -> u64 {
+    chance.u64(..3) << 32 | chance.u64(..8)
 }
 
-/// A time for the next record: the clock goes on, and is wrong for a moment now and then, far ahead or
-/// far behind.
-pub(crate) fn some_time(log: &Log, chance: &mut Chance) -> i64 {
+/// A time for the next record: the clock goes on, and is wrong for a moment now and then, far ahead
+/// or far behind.
+pub(crate) fn some_time(log: &Log, chance: &mut fastrand::Rng) -> i64 {
     let time = i64::try_from(log.appended().next().get()).unwrap() * 1000;
-    match chance.below(40) {
+    match chance.u64(..40) {
         0 => time + 400_000,
         1 => time / 2,
         _ => time,
@@ -93,7 +93,12 @@ fn finish(visited: Result<(), ReplayError<Infallible>>) -> Result<(), StorageErr
 }
 
 /// Asks a reader a few questions of each sort, in a log that has these records.
-pub(crate) fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Chance, seed: u64) {
+pub(crate) fn check_reader(
+    reader: &LogReader,
+    records: &[Kept],
+    chance: &mut fastrand::Rng,
+    seed: u64,
+) {
     let first = records
         .first()
         .map_or(Sequence::new(1), |kept| kept.sequence);
@@ -102,15 +107,15 @@ pub(crate) fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Ch
     let shown = &records[..records.partition_point(|kept| kept.sequence <= last)];
     for _ in 0..6 {
         let one = some_key(chance);
-        let namespace = chance.below(3) << 32;
-        let keys = match chance.below(4) {
+        let namespace = chance.u64(..3) << 32;
+        let keys = match chance.u64(..4) {
             0 => ALL,
             1 => namespace..=(namespace | 0xffff_ffff),
             2 => one..=one,
             _ => 7..=one % 8,
         };
-        let before = Sequence::new(chance.below(last.get() + 4));
-        let count = usize::try_from(1 + chance.below(300)).unwrap();
+        let before = Sequence::new(chance.u64(..last.get() + 4));
+        let count = usize::try_from(1 + chance.u64(..300)).unwrap();
         let wanted = |kept: &&Kept| kept.sequence < before && keys.contains(&key(&kept.payload));
         let expected: Vec<_> = shown
             .iter()
@@ -136,7 +141,7 @@ pub(crate) fn check_reader(reader: &LogReader, records: &[Kept], chance: &mut Ch
             "from {before}, seed {seed}"
         );
 
-        let time = chance.below(last.get() * 1000 + 2000).cast_signed();
+        let time = chance.u64(..last.get() * 1000 + 2000).cast_signed();
         let until = shown.iter().rev().find(|kept| kept.time_micros <= time);
         let first = first.min(reader.end().next());
         let expected = until.map_or(first, |kept| kept.sequence.next());
@@ -167,10 +172,10 @@ pub(crate) fn open(scratch: &Scratch) -> Log {
 pub(crate) fn indexed_log(count: u64) -> (Scratch, Log, Vec<Kept>) {
     let scratch = Scratch::new();
     let mut log = open(&scratch);
-    let mut chance = Chance::new(count);
+    let mut chance = fastrand::Rng::with_seed(count);
     let mut records = Vec::new();
     for _ in 0..count {
-        let len = usize::try_from(chance.below(40)).unwrap();
+        let len = usize::try_from(chance.u64(..40)).unwrap();
         let time = some_time(&log, &mut chance);
         let record = keyed(some_key(&mut chance), len);
         records.push(append_at(&mut log, time, &record));
@@ -185,7 +190,7 @@ pub(crate) fn indexed_log(count: u64) -> (Scratch, Log, Vec<Kept>) {
 /// What happens to a log in a seeded story, and what its readers must say.
 struct Story {
     seed: u64,
-    chance: Chance,
+    chance: fastrand::Rng,
     scratch: Scratch,
     log: Log,
     records: Vec<Kept>,
@@ -199,7 +204,7 @@ impl Story {
         let log = open(&scratch);
         Self {
             seed,
-            chance: Chance::new(seed),
+            chance: fastrand::Rng::with_seed(seed),
             scratch,
             log,
             records: Vec::new(),
@@ -208,8 +213,8 @@ impl Story {
     }
 
     fn append_some(&mut self) {
-        for _ in 0..self.chance.below(80) {
-            let len = usize::try_from(self.chance.below(60)).unwrap();
+        for _ in 0..self.chance.u64(..80) {
+            let len = usize::try_from(self.chance.u64(..60)).unwrap();
             let record = keyed(some_key(&mut self.chance), len);
             let time = some_time(&self.log, &mut self.chance);
             self.records.push(append_at(&mut self.log, time, &record));
@@ -218,7 +223,7 @@ impl Story {
 
     fn run_or_drop_a_job(&mut self) {
         if let Some(job) = self.log.index_job()
-            && !self.chance.one_in(3)
+            && self.chance.u64(..3) != 0
         {
             job.run().unwrap();
         }
@@ -229,7 +234,7 @@ impl Story {
         drop(self.reader);
         self.log.close().unwrap();
         // As behind a checkpoint: what is before that is not read.
-        let from = Sequence::new(1 + self.chance.below(self.records.len() as u64 + 1));
+        let from = Sequence::new(1 + self.chance.u64(..self.records.len() as u64 + 1));
         let place = self.scratch.open(1, OPTIONS).unwrap().0.take_log(0);
         let (log, _) = Log::open_from(place, from, |_| Ok::<_, Infallible>(())).unwrap();
         Self {
@@ -240,7 +245,7 @@ impl Story {
     }
 
     fn make_reader(&mut self) {
-        let through = Sequence::new(self.chance.below(self.records.len() as u64 + 2));
+        let through = Sequence::new(self.chance.u64(..self.records.len() as u64 + 2));
         let reader = self.log.reader(through);
         assert_eq!(reader.end(), through.min(self.log.appended()));
         self.reader = Some(reader);
@@ -259,10 +264,10 @@ fn every_question_is_answered_as_a_list_of_all_records_would() {
     for seed in 0..25 {
         let mut story = Story::begin(seed);
         for _ in 0..80 {
-            match story.chance.below(12) {
+            match story.chance.u64(..12) {
                 0 => story.log.flush_blocking().unwrap(),
                 1..=3 => story.run_or_drop_a_job(),
-                4 if story.chance.one_in(3) => story = story.reopen(),
+                4 if story.chance.u64(..3) == 0 => story = story.reopen(),
                 5 => {
                     let paths = indexes(&story.scratch.log_dir(1, 0, 1));
                     if let Some(path) = paths.first() {
@@ -350,7 +355,7 @@ fn a_sealed_log_is_read_like_an_open_one() {
         // The second time its last segment has an index too.
         let reader = sealed.reader().unwrap();
         assert_eq!(reader.end(), records.last().unwrap().sequence);
-        check_reader(&reader, &records, &mut Chance::new(seed), seed);
+        check_reader(&reader, &records, &mut fastrand::Rng::with_seed(seed), seed);
         backward(&reader, ALL, Sequence::new(u64::MAX), usize::MAX).unwrap();
     }
     let segments = fs::read_dir(&dir).unwrap().count();
@@ -366,14 +371,19 @@ fn a_sealed_log_is_read_like_an_open_one() {
     let reader = resharded.0.sealed_generations()[0].logs()[0]
         .reader()
         .unwrap();
-    check_reader(&reader, &[], &mut Chance::new(1), 1);
+    check_reader(&reader, &[], &mut fastrand::Rng::with_seed(1), 1);
 }
 
 #[test]
 fn an_empty_log_has_no_history() {
     let scratch = Scratch::new();
     let mut log = open(&scratch);
-    check_reader(&log.reader(log.durable()), &[], &mut Chance::new(1), 1);
+    check_reader(
+        &log.reader(log.durable()),
+        &[],
+        &mut fastrand::Rng::with_seed(1),
+        1,
+    );
     let everything = log.reader(Sequence::new(u64::MAX - 1));
     assert_eq!(everything.end(), Sequence::ZERO);
 }
@@ -382,13 +392,13 @@ fn an_empty_log_has_no_history() {
 fn a_reader_on_another_thread_sees_its_part_while_the_log_goes_on() {
     let scratch = Scratch::new();
     let mut log = open(&scratch);
-    let mut chance = Chance::new(5);
+    let mut chance = fastrand::Rng::with_seed(5);
     let mut records = Vec::new();
     std::thread::scope(|scope| {
         let (readers, inbox) = std::sync::mpsc::sync_channel::<(LogReader, Vec<Kept>)>(4);
         scope.spawn(move || {
             for (seed, (reader, shown)) in inbox.into_iter().enumerate() {
-                let mut chance = Chance::new(seed as u64);
+                let mut chance = fastrand::Rng::with_seed(seed as u64);
                 check_reader(&reader, &shown, &mut chance, seed as u64);
             }
         });
@@ -436,7 +446,7 @@ fn a_look_up_reads_the_segments_that_hold_what_it_looks_for_and_no_others() {
     let segment_count = log.stats().segment_count;
     assert!(segment_count > 10);
     let newest: Vec<_> = rare.iter().rev().take(100).cloned().collect();
-    // A segment that is gone can't be read: those that were not needed are not missed.
+    // A segment that is gone can't be read: segments that were not needed are not missed.
     let reader = log.reader(log.durable());
     let segments = (1..segment_count)
         .map(|ordinal| scratch.log_dir(1, 0, 1).join(format!("{ordinal:08}.seg")));
@@ -485,7 +495,7 @@ fn history_that_was_removed_is_told_from_history_that_is_there() {
     let plan = plan.unwrap().unwrap();
     let log_start = plan.log_start();
     let job = log.retire(plan);
-    check_reader(&before, &records, &mut Chance::new(1), 1);
+    check_reader(&before, &records, &mut fastrand::Rng::with_seed(1), 1);
     job.run().unwrap();
     drop(job);
     let gone = backward(&before, ALL, Sequence::new(u64::MAX), usize::MAX);
@@ -501,7 +511,7 @@ fn history_that_was_removed_is_told_from_history_that_is_there() {
     assert!(kept.len() > 100 && kept.len() < records.len());
     let check = |reader: &LogReader| {
         assert_eq!(reader.removed(), Some(log_start));
-        check_reader(reader, kept, &mut Chance::new(2), 2);
+        check_reader(reader, kept, &mut fastrand::Rng::with_seed(2), 2);
         let all = backward(reader, ALL, Sequence::new(u64::MAX), usize::MAX).unwrap();
         assert!(all.iter().rev().eq(kept));
     };

@@ -1,4 +1,5 @@
-//! The files of the history index: when they are there, and that nothing which happens to them changes an answer.
+//! The files of the history index: when they are there, and that nothing which happens to them
+//! changes an answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use flux_storage::{IndexKey, LogOptions, Sequence};
 use crate::history::{
     ALL, OPTIONS, backward, check_reader, indexed_log, indexes, key, keyed, open,
 };
-use crate::support::{Chance, Kept, Scratch, append, replace};
+use crate::support::{Kept, Scratch, append, replace};
 
 /// Other keys under another number.
 const REVERSED: IndexKey = IndexKey {
@@ -52,7 +53,7 @@ fn a_segment_that_is_not_durable_is_answered_from_without_an_index_file() {
         records.push(append(&mut log, &keyed(records.len() as u64 % 5, 100)));
     }
     let reader = log.reader(log.appended());
-    check_reader(&reader, &records, &mut Chance::new(1), 1);
+    check_reader(&reader, &records, &mut fastrand::Rng::with_seed(1), 1);
     assert_eq!(names(&scratch.log_dir(1, 0, 1)), [""; 0]);
 }
 
@@ -85,7 +86,7 @@ fn an_index_cut_short_or_of_another_place_time_or_scheme_gives_the_same_answers(
     newer[8] += 1;
     let long = [wholes[0].as_slice(), &[0]].concat();
     let short = &wholes[0][..wholes[0].len() - 1];
-    let mut chance = Chance::new(3);
+    let mut chance = fastrand::Rng::with_seed(3);
     for bytes in [
         &[],
         &wholes[0][..50],
@@ -133,7 +134,7 @@ fn an_index_that_cannot_be_written_is_not_missed() {
     }
     let reader = log.reader(log.durable());
     for seed in 0..3 {
-        check_reader(&reader, &records, &mut Chance::new(seed), seed);
+        check_reader(&reader, &records, &mut fastrand::Rng::with_seed(seed), seed);
     }
     let left_over = names(&scratch.log_dir(1, 0, 1));
     assert!(
@@ -154,5 +155,10 @@ fn the_indexes_that_a_crash_left_are_removed_where_they_say_nothing() {
     replace(&dir.join("00000001.idx.7.tmp"), b"half");
     let mut log = open(&scratch);
     assert_eq!(names(&dir), kept);
-    check_reader(&log.reader(log.durable()), &records, &mut Chance::new(1), 1);
+    check_reader(
+        &log.reader(log.durable()),
+        &records,
+        &mut fastrand::Rng::with_seed(1),
+        1,
+    );
 }

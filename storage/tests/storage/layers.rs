@@ -1,13 +1,15 @@
-//! The rooms of this crate: which folder may import which, and no circle between files of different folders.
+//! The rooms of this crate: which folder may import which, and no circle between files of different
+//! folders.
 //!
-//! Both rules read the source text. Each is shown a bad example first: a rule that can't fail checks nothing.
+//! Both rules read the source text. Each is shown a bad example first: a rule that can't fail
+//! checks nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// A folder, and the folders that its files may import besides itself. The root files (`error`, `sequence`) import
-/// no folder and are open to all.
+/// A folder, and the folders that its files may import besides itself. The root files (`error`,
+/// `sequence`) import no folder and are open to all.
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sequence", &[]),
@@ -108,8 +110,8 @@ fn flat(tree: &str) -> Vec<String> {
         .collect()
 }
 
-/// The module that an imported path leads to: its longest beginning that is one. What the crate's root exports is
-/// looked up there.
+/// The module that an imported path leads to: its longest beginning that is one. What the crate's
+/// root exports is looked up there.
 fn target(path: &str, modules: &Modules) -> Option<String> {
     let mut module = path;
     loop {

@@ -172,7 +172,7 @@ fn a_spare_that_is_too_small_is_replaced_by_a_larger_one() {
     log.install_next_segment(job.run().unwrap());
     assert_eq!(log.append(1, 0, &large), Ok(Sequence::new(1)));
 
-    // An installed spare is given up as well.
+    // An installed next segment is given up as well.
     let job = log.next_segment_job().unwrap();
     log.install_next_segment(job.run().unwrap());
     assert!(log.append(1, 0, &large).is_err());

@@ -1,4 +1,5 @@
-//! A log opened behind a checkpoint: what is covered is not read again, and what is not covered is all there.
+//! A log opened behind a checkpoint: what is covered is not read again, and what is not covered is
+//! all there.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use flux_storage::{Log, Sequence, StorageError};
 
 use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
 
-/// A closed log of some segments, without a spare; its records.
+/// A closed log of some segments, without a next segment; its records.
 fn closed_log() -> (Scratch, Vec<Kept>) {
     let scratch = Scratch::new();
     let (mut log, ..) = scratch.open(1, SMALL).unwrap().log();

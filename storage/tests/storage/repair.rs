@@ -1,5 +1,5 @@
-//! A damaged log and what a repair makes of it: it opens, it holds every record that was not damaged, at its
-//! sequence, and says how many are gone; and the originals lie aside.
+//! A damaged log and what a repair makes of it: it opens, it holds every record that was not
+//! damaged, at its sequence, and says how many are gone; and the originals lie aside.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use flux_storage::{
     ScrubFinding, Sequence, StorageError,
 };
 
-use crate::support::{Chance, Kept, SMALL, Scratch, append, payload, replace};
+use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
 use crate::verify::look;
 
 const RECORDS: u64 = 14;
@@ -20,7 +20,7 @@ fn len(number: u64) -> usize {
     [3, 900, 200, 1500, 640][usize::try_from(number).unwrap() % 5]
 }
 
-/// A log of three segments with records, and a spare; closed.
+/// A log of three segments with records, and a next segment; closed.
 fn closed_log() -> (Scratch, Vec<Kept>) {
     let scratch = Scratch::new();
     let options = LogOptions {
@@ -76,7 +76,8 @@ fn repair(scratch: &Scratch, story: &str) -> usize {
     steps.len()
 }
 
-/// What a repaired log holds: its records, and the sequences that gaps stand for. It is contiguous from 1.
+/// What a repaired log holds: its records, and the sequences that gaps stand for. It is contiguous
+/// from 1.
 fn check_contiguous(found: &[Kept], story: &str) -> (Vec<Kept>, Vec<u64>) {
     let (mut records, mut lost) = (Vec::new(), Vec::new());
     let mut next = 1;
@@ -398,7 +399,8 @@ fn a_log_goes_on_after_its_repair() {
     assert_eq!(records.len(), again.len() - 1);
 }
 
-/// A repair links, makes, and renames one segment after the other; a crash leaves any of them old or new.
+/// A repair links, makes, and renames one segment after the other; a crash leaves any of them old
+/// or new.
 #[test]
 fn a_repair_that_was_interrupted_is_finished_by_the_next() {
     let (scratch, records) = closed_log();
@@ -588,35 +590,37 @@ fn what_can_not_be_repaired_is_refused() {
     assert!(!scratch.path().join("nowhere").exists());
 }
 
-/// Several faults at once, at random: the log opens after the repair, holds nothing but records of before, every one
-/// that no fault touched while its header was whole, and a second repair finds nothing.
+/// Several faults at once, at random: the log opens after the repair, holds nothing but records of
+/// before, every one that no fault touched while its header was whole, and a second repair finds
+/// nothing.
 #[test]
 fn random_damage_is_repaired() {
     let (scratch, records) = closed_log();
     let files = scratch.files();
     for seed in 0..300 {
         let story = format!("seed {seed}");
-        let mut chance = Chance::new(seed);
+        let mut chance = fastrand::Rng::with_seed(seed);
         let mut lost_at_most = Vec::new();
-        for _ in 0..=chance.below(3) {
-            let file = usize::try_from(chance.below(5)).unwrap();
+        for _ in 0..=chance.u64(..3) {
+            let file = usize::try_from(chance.u64(..5)).unwrap();
             let (path, _) = &files[file];
             let mut bytes = fs::read(path).unwrap_or_default();
-            let from = usize::try_from(chance.below(8192))
+            let from = usize::try_from(chance.u64(..8192))
                 .unwrap()
                 .min(bytes.len());
-            let to = (from + usize::try_from(chance.below(3000)).unwrap()).min(bytes.len());
-            match chance.below(6) {
+            let to = (from + usize::try_from(chance.u64(..3000)).unwrap()).min(bytes.len());
+            match chance.u64(..6) {
                 0 => bytes.truncate(from),
                 1 => bytes[from..to].fill(0),
-                2 => bytes[from..to].fill_with(|| chance.next().to_le_bytes()[0]),
+                2 => bytes[from..to].fill_with(|| chance.u64(..).to_le_bytes()[0]),
                 3 => bytes[from..to].reverse(),
                 4 if file < 4 => bytes.clear(),
                 _ => bytes[from..to.min(from + 1)].fill(0xA7),
             }
             replace(path, &bytes);
             if file < 4 {
-                // A header that is gone may take the records with it where something else is damaged too.
+                // A header that is gone may take the records with it if something else is damaged
+                // too.
                 let whole = from >= 4096 && bytes.len() > 4096;
                 let range = match bytes.len() {
                     8192 if whole => from..to,

@@ -1,5 +1,5 @@
-//! What goes along with a log, looked at and repaired: the horizon that retention left, the base, checkpoints, and
-//! the history indexes.
+//! What goes along with a log, looked at and repaired: the log start that retention left, the base,
+//! checkpoints, and the history indexes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ const OPTIONS: LogOptions = LogOptions {
     ..SMALL
 };
 
-/// A log of five closed segments of three records, of which the first three were retired, with a base through record
-/// 9 and a checkpoint through record 12; closed. The records that are left.
+/// A log of five closed segments of three records, of which the first three were retired, with a
+/// base through record 9 and a checkpoint through record 12; closed. The records that are left.
 fn retired_log() -> (Scratch, Vec<Kept>) {
     let scratch = Scratch::new();
     let mut data = scratch.open(1, OPTIONS).unwrap();
@@ -132,7 +132,7 @@ fn a_log_without_its_beginning_is_whole_by_its_horizon_and_base() {
         (8, 10)
     );
     assert_eq!(reopen(&scratch).unwrap(), records);
-    // What a crash left of the removed segments is in nobody's way.
+    // What a crash left of the removed segments is harmless.
     replace(&path(&scratch, "00000002.seg"), b"left over");
     assert_eq!(damage_of(&scratch), []);
 }

@@ -1,5 +1,5 @@
-//! Old segments taken from a log: what is left is the log, what is gone is known to be gone, and a crash at any
-//! moment leaves one or the other.
+//! Old segments taken from a log: what is left is the log, what is gone is known to be gone, and a
+//! crash at any moment leaves one or the other.
 
 use std::convert::Infallible;
 use std::fs;

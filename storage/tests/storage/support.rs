@@ -1,4 +1,5 @@
-//! What the tests of the storage share: a directory of their own, records to compare, and seeded chance.
+//! What the tests of the storage share: a directory of their own, records to compare, and seeded
+//! chance.
 
 use std::convert::Infallible;
 use std::fs;
@@ -16,8 +17,8 @@ pub(crate) const SMALL: LogOptions = LogOptions {
     index_key: flux_storage::IndexKey::NONE,
 };
 
-/// A directory that goes with the test; in memory where there is such a file system, where a flush costs
-/// nothing.
+/// A directory that goes with the test; in memory where there is such a file system, so that a
+/// flush costs nothing.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     dir: tempfile::TempDir,
@@ -140,7 +141,7 @@ pub(crate) fn open_log(scratch: &Scratch) -> (Log, Recovery, Vec<Kept>) {
     scratch.open(1, LogOptions::default()).unwrap().log()
 }
 
-/// Appends a record, making the spare that it may need.
+/// Appends a record, making the next segment that it may need.
 pub(crate) fn append(log: &mut Log, payload: &[u8]) -> Kept {
     let number = log.appended().next().get();
     append_at(log, i64::try_from(number).unwrap() * 1000, payload)
@@ -172,36 +173,8 @@ pub(crate) fn append_at(log: &mut Log, time_micros: i64, payload: &[u8]) -> Kept
 
 /// A payload that no other number has.
 pub(crate) fn payload(number: u64, len: usize) -> Vec<u8> {
-    let mut chance = Chance::new(number);
-    (0..len).map(|_| chance.next().to_le_bytes()[0]).collect()
-}
-
-/// Seeded chance (splitmix64).
-#[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// True once in `n`.
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
+    let mut chance = fastrand::Rng::with_seed(number);
+    (0..len).map(|_| chance.u64(..).to_le_bytes()[0]).collect()
 }
 
 /// Gives the file these bytes, whatever it was.

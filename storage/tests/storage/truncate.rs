@@ -1,6 +1,6 @@
 //! What was appended and is not durable can be taken back; what is durable stays.
 
-use crate::support::{Chance, Kept, SMALL, Scratch, append, payload};
+use crate::support::{Kept, SMALL, Scratch, append, payload};
 use flux_storage::{Log, Sequence};
 
 fn open(scratch: &Scratch) -> (Log, Vec<Kept>) {
@@ -63,16 +63,16 @@ fn what_was_taken_back_is_gone_and_its_sequences_are_given_again() {
 fn a_log_that_is_truncated_at_random_is_what_was_not_taken_back() {
     for seed in 0..20 {
         let scratch = Scratch::new();
-        let mut chance = Chance::new(seed);
+        let mut chance = fastrand::Rng::with_seed(seed);
         let (mut log, _) = open(&scratch);
         let (mut expected, mut number) = (Vec::new(), 0);
         for _ in 0..30 {
-            match chance.below(5) {
+            match chance.u64(..5) {
                 0 => log.flush_blocking().unwrap(),
                 1 => {
                     finish_preparation(&mut log);
                     let (durable, appended) = (log.durable().get(), log.appended().get());
-                    let kept = durable + chance.below(appended - durable + 1);
+                    let kept = durable + chance.u64(..appended - durable + 1);
                     log.truncate_after(Sequence::new(kept)).unwrap();
                     expected.truncate(usize::try_from(kept).unwrap());
                 }
@@ -84,7 +84,7 @@ fn a_log_that_is_truncated_at_random_is_what_was_not_taken_back() {
                     log = opened;
                 }
                 _ => {
-                    let count = 1 + chance.below(150);
+                    let count = 1 + chance.u64(..150);
                     expected.extend(append_many(&mut log, count, &mut number));
                 }
             }

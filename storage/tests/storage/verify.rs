@@ -1,5 +1,5 @@
-//! What a look at a data directory says: of a whole one, of one in use, of one that was left by a crash, of one that
-//! is damaged; and that it changes nothing.
+//! What a look at a data directory says: of a whole one, of one in use, of one that was left by a
+//! crash, of one that is damaged; and that it changes nothing.
 
 use std::fs;
 use std::ops::ControlFlow;

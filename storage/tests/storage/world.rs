@@ -1,4 +1,5 @@
-//! A log belongs to one data directory: one that is gone is missed, and another directory's is refused.
+//! A log belongs to one data directory: one that is gone is missed, and another directory's is
+//! refused.
 
 use std::collections::BTreeMap;
 use std::fs;

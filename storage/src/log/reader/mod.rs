@@ -1,4 +1,5 @@
-//! Reading a log's history on any thread: newest first by key, oldest first from a sequence, and by time.
+//! Reading a log's history on any thread: newest first by key, oldest first from a sequence, and by
+//! time.
 //!
 //! ```text
 //! Log::reader, SealedLog::reader ──→ LogReader: the segments, and where the last one ends
@@ -12,13 +13,13 @@
 //! | --- | --- |
 //! | `part` | one segment of a reader: its index and its records |
 //!
-//! A reader is a snapshot: it shows neither what is appended later nor what comes after its `through`. It goes on
-//! reading while the log is appended to, rotated and closed. Segments are opened and mapped when they are needed,
-//! one at a time.
+//! A reader is a snapshot: it shows neither what is appended later nor what comes after its
+//! `through`. It goes on reading while the log is appended to, rotated and closed. Segments are
+//! opened and mapped when they are needed, one at a time.
 //!
-//! Invariants: every record that is shown passed its checksum, has a sequence of its segment and, for a look-up by
-//! key, a key that was asked for. Gaps are skipped. If an index leads to anything else, the reader builds the
-//! index again from the segment once; what does not fit then is damage.
+//! Invariants: every record that is shown passed its checksum, has a sequence of its segment and,
+//! for a look-up by key, a key that was asked for. Gaps are skipped. If an index leads to anything
+//! else, the reader builds the index again from the segment once; what does not fit then is damage.
 
 mod part;
 
@@ -33,7 +34,8 @@ use crate::sequence::Span;
 use crate::{LogStart, Record, ReplayError, Sequence, StorageError};
 use part::{Part, Wanted, whole};
 
-/// A snapshot of a log for reading. `Send`: it is made by the log's owner and used on a helper thread.
+/// A snapshot of a log for reading. `Send`: it is made by the log's owner and used on a helper
+/// thread.
 #[derive(Debug, Clone)]
 pub struct LogReader {
     /// What retention had removed then.
@@ -74,21 +76,24 @@ impl LogReader {
         self.removed
     }
 
-    /// The last sequence that is shown; the one before [`LogReader::first_sequence`] where none is.
+    /// The last sequence that is shown; the one before [`LogReader::first_sequence`] if there is
+    /// none.
     pub fn end(&self) -> Sequence {
         self.through
     }
 
-    /// Visits the records whose key is in `keys` and whose sequence is lower than `before`, newest first, until
-    /// the visitor breaks. Blocks.
+    /// Visits the records whose key is in `keys` and whose sequence is lower than `before`, newest
+    /// first, until the visitor breaks. Blocks.
     ///
-    /// Cost: for each segment from the newest on, a look into its index; for each record that is visited, a read
-    /// of its page. A range of keys takes four bytes of memory for each record that it has in one segment.
+    /// Cost: for each segment from the newest on, a look into its index; for each record that is
+    /// visited, a read of its page. A range of keys takes four bytes of memory for each record that
+    /// it has in one segment.
     ///
     /// # Errors
     ///
-    /// `Storage` where a segment can't be read or a record in it is damaged, `Missing` where retention has removed
-    /// it since the reader was made; `Visit` with the visitor's error, which ends the reading.
+    /// `Storage` if a segment can't be read or a record in it is damaged, `Missing` if retention
+    /// has removed it since the reader was made; `Visit` with the visitor's error, which ends the
+    /// reading.
     pub fn read_backward<E>(
         &self,
         keys: RangeInclusive<u64>,
@@ -144,8 +149,8 @@ impl LogReader {
 
     /// The sequence after the last record that is not later than a time: all from there on are
     /// later. Records before it may be later too, since the times of a log may fall. The first
-    /// sequence if all records are later. Blocks; reads a part of the index of each segment from the
-    /// newest on, until one has such a record.
+    /// sequence if all records are later. Blocks; reads a part of the index of each segment from
+    /// the newest on, until one has such a record.
     ///
     /// # Errors
     ///

@@ -1,10 +1,11 @@
-//! One segment of a reader: its index, at hand or made anew, and the records that it leads to.
+//! One segment of a reader: its index, and the records that the index leads to.
 //!
 //! ```text
-//! index at hand: notes of the active segment, or the file     ─→ places ─→ records, each checked
-//!    leads astray, or there is none                                           │ not what the index said
-//!       ↓                                                                     ↓
-//! made anew from the segment, and written where that lasts    ─→ places ─→ records; what does not fit is damage
+//! the index in memory or on disk     ─→ places ─→ records, each checked
+//!    wrong or missing ↓                              │ not what the index says
+//! the index built again from         ←───────────────╯
+//! the segment, and written to disk   ─→ places ─→ records; what does not fit is damage
+//! if it is final
 //! ```
 
 use std::borrow::Cow;
@@ -161,7 +162,8 @@ impl Part<'_> {
         }
     }
 
-    /// Where a walk to `from` starts: there, where an index at hand knows, else with the segment.
+    /// Where a walk to `from` starts: there, if an index knows the place; else at the segment's
+    /// start.
     fn start(&self, bytes: &[u8], from: Sequence) -> Position {
         let index = if from > self.span.base {
             self.index_at_hand()

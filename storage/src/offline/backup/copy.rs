@@ -86,8 +86,8 @@ impl<'a> Copy<'a> {
 
     pub(super) fn finish(self) -> Result<Sum, StorageError> {
         files::sync_data(&self.file, self.path)?;
-        // A log that is opened on this would flush the large folios that large writes leave in the page cache, and
-        // the copy need not push out what the server reads.
+        // A log that is opened on this would flush the large folios that large writes leave in the
+        // page cache, and the copy need not push out what the server reads.
         files::hint(fadvise(&self.file, 0, None, Advice::DontNeed));
         Ok(Sum {
             len: self.len,

@@ -8,8 +8,8 @@
 //! end 9e8d7c6b
 //! ```
 //!
-//! The last line holds the CRC-32 of everything before it. Paths are those of a data directory and nothing else, so
-//! that a list from elsewhere never makes anybody write outside of one.
+//! The last line holds the CRC-32 of everything before it. Paths are those of a data directory and
+//! nothing else, so that a list from elsewhere never makes anybody write outside of one.
 
 use std::fmt::Write;
 

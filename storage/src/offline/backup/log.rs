@@ -1,4 +1,5 @@
-//! Copying logs beside the server that writes to them, each with its base and its newest checkpoint.
+//! Copying logs beside the server that writes to them, each with its base and its newest
+//! checkpoint.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,11 +21,13 @@ use crate::{
     LogOrigin, ReplayError, Sequence,
 };
 
-/// How often a log is copied while files of it vanish. Retention removes a few segments and then nothing for a while.
+/// How often a log is copied while files of it vanish. Retention removes a few segments and then
+/// nothing for a while.
 const TRIES: usize = 5;
 
-/// Copies the data directory `root`, which a server may be writing to, to `target`, which must not exist or be empty.
-/// Everything that was durable when this began is in the copy. Takes memory for one segment. Blocks.
+/// Copies the data directory `root`, which a server may be writing to, to `target`, which must not
+/// exist or be empty. Everything that was durable when this began is in the copy. Takes memory for
+/// one segment. Blocks.
 ///
 /// # Errors
 ///
@@ -62,8 +65,9 @@ pub fn backup(
         },
         left_out: Vec::new(),
     };
-    // The control log comes last. So whatever an event was allowed by is in the copy, and what is in the copy beyond that
-    // allows what has not happened yet; the other way round a namespace would be in it without its owner.
+    // The control log comes last. So whatever an event was allowed by is in the copy, and what is
+    // in the copy beyond that allows what has not happened yet; the other way round a namespace
+    // would be in it without its owner.
     for log in view.logs().iter().chain(view.control()) {
         let position = backup.copy_log(log)?;
         backup.list.logs.push(position);
@@ -121,7 +125,7 @@ impl Backup<'_> {
         Err(failure.unwrap_or(BackupError::Overtaken { path }))
     }
 
-    /// Copies a log; `None` where retention removed something of it meanwhile.
+    /// Copies a log; `None` if retention removed something of it meanwhile.
     fn try_log(&mut self, log: &LogView) -> Result<Option<LogPosition>, BackupError> {
         let log_start = log_start_of(log)?;
         let origin = log.origin()?;
@@ -148,8 +152,8 @@ impl Backup<'_> {
         }))
     }
 
-    /// Copies the state that stands in for removed history. Where nothing was removed, one that is damaged is left out:
-    /// it is made again from the older generations.
+    /// Copies the state that stands in for removed history. If nothing was removed, one that is
+    /// damaged is left out: it is made again from the older generations.
     fn copy_base(
         &mut self,
         log: &LogView,
@@ -189,8 +193,8 @@ impl Backup<'_> {
         CheckpointDir::new(path, owner, kind, self.options.body_check)
     }
 
-    /// Copies what a manifest names, and the manifest; and reads the copy. The inner error is what is wrong with it;
-    /// then nothing was copied.
+    /// Copies what a manifest names, and the manifest; and reads the copy. The inner error is what
+    /// is wrong with it; then nothing was copied.
     fn copy_state(
         &mut self,
         dir: &CheckpointDir,
@@ -224,7 +228,8 @@ impl Backup<'_> {
         }
     }
 
-    /// Copies the segments as far as their records are whole, and says in `DURABLE` how far that is.
+    /// Copies the segments as far as their records are whole, and says in `DURABLE` how far that
+    /// is.
     fn copy_segments(&mut self, log: &LogView, covered: Sequence) -> Result<LogEnd, BackupError> {
         let files = LogFiles::list(&log.dir, log.id)?;
         let durable = watermark::read_hint(&files.dir, files.owner).max(covered);

@@ -1,7 +1,8 @@
 //! Copies of a data directory: made while its server writes to it, checked, and restored.
 //!
 //! ```text
-//! backup     log by log: HORIZON ─→ base ─→ checkpoint ─→ segments up to the last whole record ─→ HORIZON unchanged?
+//! backup     log by log: HORIZON ─→ base ─→ checkpoint ─→ segments up to the last whole record
+//!    │           ─→ HORIZON unchanged?
 //!    │           the control log after all others
 //!    │           into <target>.partial/data, flushed, renamed
 //!    └─ BACKUP   every file with its length and checksum, every log with its last sequence
@@ -16,16 +17,17 @@
 //! | `target` | the directory that a copy is made in |
 //! | `restore` | making a data directory of a backup |
 //!
-//! The backup takes no lock and asks the server nothing, because files are only appended to or replaced whole. The
-//! order of copying makes the result consistent: a base and a checkpoint name only what is durable in the log, so
-//! a log that is copied after them reaches at least as far. If retention removed something meanwhile (`HORIZON`
-//! has changed, or a file is gone), the log is copied again.
+//! The backup takes no lock and asks the server nothing, because files are only appended to or
+//! replaced whole. The order of copying makes the result consistent: a base and a checkpoint name
+//! only what is durable in the log, so a log that is copied after them reaches at least as far. If
+//! retention removed something meanwhile (`HORIZON` has changed, or a file is gone), the log is
+//! copied again.
 //!
-//! A generation that a server begins during the backup is not in the copy: the copy is the directory as it was a
-//! moment before.
+//! A generation that a server begins during the backup is not in the copy: the copy is the
+//! directory as it was a moment before.
 //!
-//! A backup is itself a valid data directory: its logs end with a whole record, `DURABLE` says so, and all bytes
-//! after that are zero.
+//! A backup is itself a valid data directory: its logs end with a whole record, `DURABLE` says so,
+//! and all bytes after that are zero.
 
 mod copy;
 mod list;
@@ -60,7 +62,7 @@ pub struct LogPosition {
     pub shard_count: u32,
     /// The last record in the copy.
     pub through: Sequence,
-    /// Its time, Unix microseconds; `None` where the log holds no record.
+    /// Its time, Unix microseconds; `None` if the log holds no record.
     pub time_micros: Option<i64>,
 }
 
@@ -82,7 +84,8 @@ pub struct BackupSummary {
     pub files: u64,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Checkpoints and bases that were left out because they are damaged; the state comes from the log without them.
+    /// Checkpoints and bases that were left out because they are damaged; the state comes from the
+    /// log without them.
     pub left_out: Vec<LayerError>,
 }
 
@@ -100,7 +103,8 @@ pub struct CopyProgress<'a> {
 /// Whom to tell.
 pub(crate) type CopyObserver<'p> = &'p mut dyn FnMut(CopyProgress<'_>);
 
-/// Why a directory was not backed up or restored. Nothing is at the target; what was begun is removed.
+/// Why a directory was not backed up or restored. Nothing is at the target; what was begun is
+/// removed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// A file could not be read or written, or the log is damaged.

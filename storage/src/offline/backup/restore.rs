@@ -1,4 +1,5 @@
-//! Putting a backup back: every file is held to `BACKUP` while it is copied, and the directory has its name last.
+//! Putting a backup back: every file is held to `BACKUP` while it is copied, and the directory has
+//! its name last.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,8 +15,8 @@ use crate::disk::files::{self, at};
 ///
 /// # Errors
 ///
-/// `NotABackup`, `DamagedList`, `NewerList`; `Damaged` with the first file that is not as it was; `NotEmpty`,
-/// `Unnamed`, `InTheWay`, `NoRoom`; `Storage`. Nothing is at the target then.
+/// `NotABackup`, `DamagedList`, `NewerList`; `Damaged` with the first file that is not as it was;
+/// `NotEmpty`, `Unnamed`, `InTheWay`, `NoRoom`; `Storage`. Nothing is at the target then.
 pub fn restore(
     source: &Path,
     target: &Path,

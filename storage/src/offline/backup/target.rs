@@ -1,4 +1,5 @@
-//! A directory in the making: whole under another name first, so that it is there with everything or not at all.
+//! A directory in the making: whole under another name first, so that it is there with everything
+//! or not at all.
 //!
 //! ```text
 //! <path>.partial/INCOMPLETE     says that this may be removed
@@ -32,8 +33,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Begins the directory `path`, which must not exist or be empty. What an earlier attempt left is removed.
-    /// Blocks.
+    /// Begins the directory `path`, which must not exist or be empty. What an earlier attempt left
+    /// is removed. Blocks.
     pub(super) fn begin(path: &Path) -> Result<Self, BackupError> {
         check_free(path)?;
         let Some(name) = path.file_name() else {

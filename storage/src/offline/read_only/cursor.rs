@@ -1,8 +1,8 @@
 //! The records of one log one by one, in little memory, so that several logs can be merged.
 //!
-//! A window of the segment is read, at least as large as the next record. Where no record is found in it the rest of
-//! the segment is looked at afresh, as [`super::walk`] does, to tell the end of the segment from that of the log and
-//! from damage.
+//! A window of the segment is read, at least as large as the next record. If no record is found in
+//! it the rest of the segment is looked at afresh, as [`super::walk`] does, to tell the end of the
+//! segment from that of the log and from damage.
 
 use std::fs::File;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::log::log_files::LogFiles;
 use crate::log::watermark;
 use crate::{Record, Sequence, StorageError};
 
-/// Bytes of one read, where the record is not larger.
+/// Bytes of one read, if the record is not larger.
 const WINDOW_BYTES: usize = 256 * 1024;
 
 /// A position in a log that somebody may be writing to.
@@ -79,11 +79,12 @@ impl LogCursor {
         self.next
     }
 
-    /// Shows the next record to `see`; `None` at the end of the log, which stays its end for this cursor. Blocks.
+    /// Shows the next record to `see`; `None` at the end of the log, which stays its end for this
+    /// cursor. Blocks.
     ///
     /// # Errors
     ///
-    /// `DamagedRecord` where a record is missing that was durable; what can't be read.
+    /// `DamagedRecord` if a record is missing that was durable; what can't be read.
     pub fn next<T>(
         &mut self,
         see: impl FnOnce(Record<'_>) -> T,
@@ -111,7 +112,7 @@ impl LogCursor {
         }
     }
 
-    /// Where there is no record in the window: finds out why, and goes on behind it.
+    /// If there is no record in the window: finds out why, and goes on behind it.
     fn leave_window(&mut self) -> Result<(), StorageError> {
         let Some(segment) = &mut self.open else {
             return Ok(());
@@ -181,8 +182,8 @@ impl OpenSegment {
         }
     }
 
-    /// Where in the window the next `len` bytes are, reading them where they are not in it; `None` where the file ends
-    /// before.
+    /// Where in the window the next `len` bytes are, reading them if they are not in it; `None` if
+    /// the file ends before.
     fn at_hand(&mut self, len: usize) -> Result<Option<Range<usize>>, StorageError> {
         let room = capacity(&self.entry) - self.offset;
         if len > room {

@@ -1,4 +1,5 @@
-//! A data directory as it can be read while its server writes to it: without the lock, changing nothing.
+//! A data directory as it can be read while its server writes to it: without the lock, changing
+//! nothing.
 //!
 //! ```text
 //! DataView     the logs that exist, older generations first, and the control log
@@ -12,10 +13,10 @@
 //! | `cursor` | the records of one log, one by one |
 //! | `walk` | the records of one log, segment by segment |
 //!
-//! This works because nothing is ever rewritten: a segment is only appended to, and every other file is replaced
-//! whole. A half-written record fails its checksum and ends the view. Whatever was acknowledged before the
-//! reading began is in it. Retention may remove a segment while it is read: that is an error, and
-//! [`is_overtaken`] tells it from damage, so that the caller can start again.
+//! This works because nothing is ever rewritten: a segment is only appended to, and every other
+//! file is replaced whole. A half-written record fails its checksum and ends the view. Whatever was
+//! acknowledged before the reading began is in it. Retention may remove a segment while it is read:
+//! that is an error, and [`is_overtaken`] tells it from damage, so that the caller can start again.
 //!
 //! Files are read and not mapped, because mapped bytes may not change under a reference.
 
@@ -54,7 +55,7 @@ impl DataView {
     ///
     /// # Errors
     ///
-    /// `Missing` where `root` holds no log, or where one is missing; `Io`.
+    /// `Missing` if `root` holds no log, or if one is missing; `Io`.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StorageError> {
         let root: Arc<Path> = root.as_ref().into();
         let log_dir = root.join(layout::LOG_NAME);
@@ -94,13 +95,14 @@ impl DataView {
         Ok(Self { logs, control })
     }
 
-    /// The logs, older generations first, by shard. Every record of a generation comes before every record of the
-    /// next; those of one generation's shards have no order among each other.
+    /// The logs, older generations first, by shard. Every record of a generation comes before every
+    /// record of the next; those of one generation's shards have no order among each other.
     pub fn logs(&self) -> &[LogView] {
         &self.logs
     }
 
-    /// The control log, where there is one: it belongs to no generation, and its records are no events.
+    /// The control log, if there is one: it belongs to no generation, and its records are no
+    /// events.
     pub fn control(&self) -> Option<&LogView> {
         self.control.as_ref()
     }
@@ -125,7 +127,8 @@ impl LogView {
         Ok(files.segments.iter().map(|it| it.header.capacity).sum())
     }
 
-    /// Its records, one by one from the first that is still there. Blocks while the names and headers are read.
+    /// Its records, one by one from the first that is still there. Blocks while the names and
+    /// headers are read.
     ///
     /// # Errors
     ///
@@ -135,8 +138,8 @@ impl LogView {
     }
 }
 
-/// Whether an error can come from a server that removed or replaced a file in the meantime. Where it comes again, it
-/// does not.
+/// Whether an error can come from a server that removed or replaced a file in the meantime. If it
+/// comes again, it does not.
 pub fn is_overtaken(error: &StorageError) -> bool {
     match error {
         StorageError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,

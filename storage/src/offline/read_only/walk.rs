@@ -1,13 +1,14 @@
-//! The records of one log, read while somebody may be appending to it.
+//! The records of one log, read while its server may be appending to it.
 //!
 //! ```text
-//! | header | record | record | half a record | zero ...       the view ends before what is not whole
+//! | header | record | record | half a record | zero ...       the view ends before the half record
 //! ```
 //!
-//! The end of a segment is either followed by a segment that goes on with the expected sequence, or it is the end of
-//! the log, or the next record is not there although it was durable once. The last is damage, unless the record was
-//! written between two reads; so before it is called damage, the segment is looked at again: whatever was durable
-//! at the first look is whole at the second.
+//! After the last whole record of a segment there are three cases. A later segment goes on with the
+//! expected sequence. Or the log ends there. Or the next record is missing although it was durable
+//! once, which is damage, unless the record was written between two reads. So before the walk
+//! reports damage, it reads the segment again: whatever was durable at the first read is whole at
+//! the second.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -43,17 +44,17 @@ pub(crate) struct ReadSegment<'a> {
 pub(crate) struct LogEnd {
     /// The sequence after the last record.
     pub(crate) next: Sequence,
-    /// The time of the last record, `None` where there is none any more.
+    /// The time of the last record, `None` if there is none any more.
     pub(crate) time_micros: Option<i64>,
 }
 
-/// Reads a log segment by segment. `durable` is what is known to have been durable before the reading began. Takes
-/// memory for the largest segment. Blocks.
+/// Reads a log segment by segment. `durable` is what is known to have been durable before the
+/// reading began. Takes memory for the largest segment. Blocks.
 ///
 /// # Errors
 ///
-/// `DamagedRecord` where a record is missing that was durable; what is wrong with a header or can't be read; `Visit`
-/// with the visitor's error.
+/// `DamagedRecord` if a record is missing that was durable; what is wrong with a header or can't be
+/// read; `Visit` with the visitor's error.
 pub(crate) fn walk<E>(
     files: &LogFiles,
     durable: Sequence,
@@ -131,7 +132,8 @@ impl<'a> Look<'a> {
         self.last_micros = last;
     }
 
-    /// Finds out what the end of the records is; true where it is the log's. `following` are the later segments.
+    /// Finds out what the end of the records is; true if it is the log's. `following` are the later
+    /// segments.
     pub(super) fn find_end(
         &mut self,
         files: &LogFiles,
@@ -195,7 +197,8 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Reads the header of a segment as it is now: a spare may have been replaced since it was listed.
+/// Reads the header of a segment as it is now: a next segment may have been replaced since it was
+/// listed.
 pub(super) fn read_entry(files: &LogFiles, ordinal: u64) -> Result<SegmentEntry, StorageError> {
     let entry = SegmentEntry::read(&files.dir, files.owner.log, ordinal)?;
     if entry.header.identity == files.owner.identity {
@@ -207,7 +210,7 @@ pub(super) fn read_entry(files: &LogFiles, ordinal: u64) -> Result<SegmentEntry,
     })
 }
 
-/// The sequence that a segment was activated with, where it says so.
+/// The sequence that a segment was activated with, if it says so.
 fn activated_with(files: &LogFiles, ordinal: u64) -> Result<Option<Sequence>, StorageError> {
     let activation = read_entry(files, ordinal)?.activation;
     Ok(activation.map(|activation| activation.base))

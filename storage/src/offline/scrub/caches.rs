@@ -1,4 +1,5 @@
-//! What goes along with a log and follows from it: its checkpoints, its base, the history indexes of its segments.
+//! What goes along with a log and follows from it: its checkpoints, its base, the history indexes
+//! of its segments.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use crate::index::IndexFile;
 use crate::sequence::Span;
 use crate::{CheckpointError, LayerError, StorageError};
 
-/// Reads all of it and adds to a survey what is wrong with it. `progress` is told of bytes read. Blocks.
+/// Reads all of it and adds to a scrub what is wrong with it. `progress` is told of bytes read.
+/// Blocks.
 pub(crate) fn check(
     scrub: &mut LogScrub,
     progress: &mut dyn FnMut(u64),

@@ -1,8 +1,9 @@
 //! The checksum seed of a segment whose header is damaged.
 //!
-//! Every checksum of a segment continues the CRC-32 of its salt. Where the salt's own bytes can't be trusted the seed
-//! follows from any one checksum of the segment: appending known bytes maps the checksum before them to the one
-//! after them one to one, so it can be undone. What follows from one checksum must then be borne out by another.
+//! Every checksum of a segment continues the CRC-32 of its salt. If the salt's own bytes can't be
+//! trusted the seed follows from any one checksum of the segment: appending known bytes maps the
+//! checksum before them to the one after them one to one, so it can be undone. What follows from
+//! one checksum must then be borne out by another.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -14,8 +15,8 @@ use crate::format::{CrcSeed, Salt};
 /// CRC-32's polynomial, reflected.
 const POLYNOMIAL: u32 = 0xEDB8_8320;
 
-/// The seed under which the segment's records make sense, with those records. `None` where none is found that
-/// something in the segment bears out.
+/// The seed under which the segment's records make sense, with those records. `None` if none is
+/// found that something in the segment bears out.
 pub(crate) fn find(bytes: &[u8], plausible: Plausible) -> Option<(CrcSeed, Content)> {
     let by_salt = header::peek_salt(bytes).map(Salt::seed);
     let by_activation = header::activation_bytes(bytes)
@@ -31,7 +32,8 @@ pub(crate) fn find(bytes: &[u8], plausible: Plausible) -> Option<(CrcSeed, Conte
                 .fold(crc, |crc, part| undo_crc(crc, part))
         })
         .map(CrcSeed::from_crc);
-    // The activation and the first record agree with a seed that was made from them, so something else has to.
+    // The activation and the first record agree with a seed that was made from them, so something
+    // else has to.
     let candidates = [(by_salt, 1), (by_activation, 1), (by_record, 2)];
     candidates.into_iter().find_map(|(seed, records_min)| {
         let seed = seed?;

@@ -1,13 +1,13 @@
-//! What is in a segment's bytes, whatever happened to them: every valid record, and where the bytes between make
-//! no sense.
+//! What is in a segment's bytes, whatever happened to them: every valid record, and where the bytes
+//! between make no sense.
 //!
 //! ```text
 //! | header | run | bad | run | zero ... | bad | zero ... |
 //! ```
 //!
-//! A *run* is records that follow each other without a hole. After bytes that are no record, the next one is looked
-//! for at every aligned offset, among the sequences that could be here; so one damaged record costs that record
-//! only. Pure: bytes in, places out.
+//! A *run* is records that follow each other without a hole. After bytes that are no record, the
+//! next one is looked for at every aligned offset, among the sequences that could be here; so one
+//! damaged record costs that record only. Pure: bytes in, places out.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -87,8 +87,9 @@ pub(crate) fn read(bytes: &[u8], seed: CrcSeed, plausible: Plausible) -> Content
     content
 }
 
-/// The record at the start of `bytes`, where it has a sequence that could be there, with the first sequence that it
-/// stands for. Looks at the checksum last, so that a search stays linear whatever the payloads are.
+/// The record at the start of `bytes`, if it has a sequence that could be there, with the first
+/// sequence that it stands for. Looks at the checksum last, so that a search stays linear whatever
+/// the payloads are.
 fn record_at(
     bytes: &[u8],
     seed: CrcSeed,

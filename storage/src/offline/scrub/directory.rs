@@ -14,7 +14,7 @@ use crate::log::place::LogPlace;
 use crate::log::world_file;
 use crate::{BodyCheck, Sequence, StorageError};
 
-/// The logs of a data directory, those that should be there included.
+/// The logs of a data directory, missing ones included.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// Generation by generation, by shard; the control log last.
@@ -31,7 +31,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// `Missing` where `root` holds no logs at all; `Io`.
+    /// `Missing` if `root` holds no logs at all; `Io`.
     pub(crate) fn read(root: &Path, body_check: BodyCheck) -> Result<Self, StorageError> {
         let log_dir = root.join(layout::LOG_NAME);
         if !log_dir.is_dir() {
@@ -82,7 +82,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The control log, where there is one: after all others, since nothing follows from it for them.
+    /// The control log, if there is one: after all others, since nothing follows from it for them.
     fn add_control(&mut self, root: &Path, body_check: BodyCheck) {
         let dir = root.join(layout::CONTROL_NAME);
         let unfinished = layout::unfinished(&dir);
@@ -105,7 +105,8 @@ impl Directory {
         }
     }
 
-    /// Finds the logs that name another world than the `WORLD` file, or than the first log if there is no such file.
+    /// Finds the logs that name another world than the `WORLD` file, or than the first log if there
+    /// is no such file.
     fn compare_worlds(&mut self) {
         let mut foreign = Vec::new();
         for place in &self.places {
@@ -122,8 +123,8 @@ impl Directory {
         }
     }
 
-    /// Finds whole segments that lie in another log's directory than their own, if their own log lacks them. A repair
-    /// that looks at each log by itself would replace their records by gaps.
+    /// Finds whole segments that lie in another log's directory than their own, if their own log
+    /// lacks them. A repair that looks at each log by itself would replace their records by gaps.
     fn find_misfiled(&mut self) -> Result<(), StorageError> {
         let mut owners = Vec::new();
         let mut misplaced = Vec::new();
@@ -182,7 +183,8 @@ impl Directory {
     ) -> Result<(), StorageError> {
         let names = files::names(dir)?;
         let shards = names.iter().filter_map(|name| layout::parse_shard(name));
-        // The most that any of them says: one directory more is found missing sooner than one is overlooked.
+        // The most that any of them says: one directory more is found missing sooner than one is
+        // overlooked.
         let Some(shard_count) = shards.map(|(_, count)| count).max() else {
             self.find(&dir.join("000-of-*"), Fault::Missing);
             self.is_obscure = true;
@@ -219,7 +221,8 @@ impl Directory {
         Ok(())
     }
 
-    /// The generation after one says where that ended. Where it has one log only, it is that log that did.
+    /// The generation after one says where that ended. If it has one log only, that log ended
+    /// there.
     fn carry_ends(&mut self) {
         let starts: Vec<(u32, Option<Sequence>)> = self
             .places
@@ -258,8 +261,8 @@ fn stated_start(dirs: &[(LogId, PathBuf)]) -> Result<Option<Sequence>, StorageEr
     Ok(None)
 }
 
-/// Whether a server has the directory open. The look takes and returns the lock, so a server that starts in that
-/// very instant is refused.
+/// Whether a server has the directory open. The look takes and returns the lock, so a server that
+/// starts in that very instant is refused.
 pub(crate) fn is_in_use(root: &Path) -> bool {
     let Ok(file) = File::open(root.join(layout::LOCK_NAME)) else {
         return false;

@@ -1,4 +1,4 @@
-//! What a survey has to say: one thing about one place, with what it means and what to do about it.
+//! What a scrub has to say: one thing about one place, with what it means and what to do about it.
 
 use std::fmt;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub enum Severity {
 pub struct ScrubFinding {
     /// The file or directory.
     pub path: Box<Path>,
-    /// Where in the file, bytes, where it is one place.
+    /// Where in the file, bytes, if it is one place.
     pub offset: Option<u64>,
     /// What it is.
     pub fault: Fault,
@@ -73,7 +73,7 @@ pub enum Fault {
         /// How many.
         bytes: u64,
     },
-    /// The log begins before, or far from, where it must after the generation before it.
+    /// The log begins before, or far from, if it must after the generation before it.
     WrongStart {
         /// The log's first sequence.
         found: Sequence,

@@ -1,7 +1,8 @@
 //! One log's files by the places they belong to, from their names and headers.
 //!
-//! A name alone proves nothing: a segment whose header says that it is another segment of this log is taken for
-//! that one, and a file of another log for none. Which log this is follows from most of its headers.
+//! A name alone proves nothing: a segment whose header says that it is another segment of this log
+//! is taken for that one, and a file of another log for none. Which log this is follows from most
+//! of its headers.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -34,7 +35,8 @@ pub(crate) struct ScrubPlace {
     pub(crate) log: LogPlace,
     /// Of an older generation: its tail was cut, and nobody writes to it.
     pub(crate) sealed: bool,
-    /// The sequence that its generation begins with, where that follows from something else than its own files.
+    /// The sequence that its generation begins with, if that follows from something else than its
+    /// own files.
     pub(crate) first_sequence: Option<Sequence>,
     /// What is known from elsewhere to have been durable.
     pub(crate) known_durable: Sequence,
@@ -67,7 +69,7 @@ pub(crate) struct Slot {
 pub(crate) struct Source {
     pub(crate) path: Box<Path>,
     pub(crate) size: u64,
-    /// `None` where it is damaged.
+    /// `None` if it is damaged.
     pub(crate) header: Option<SegmentHeader>,
     pub(crate) activation: Option<Activation>,
     /// What is wrong with the header.
@@ -115,7 +117,7 @@ enum LogStartSource {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) place: ScrubPlace,
-    /// `None` where no file of the log says it.
+    /// `None` if no file of the log says it.
     pub(crate) identity: Option<Identity>,
     /// The sequence of the first record.
     pub(crate) first_sequence: Sequence,
@@ -123,14 +125,15 @@ pub(crate) struct Listing {
     pub(crate) hint: Sequence,
     /// What retention removed, by a `HORIZON` that is whole.
     pub(crate) removed: Option<LogStart>,
-    /// What it must have removed, where that file is lost.
+    /// What it must have removed, if that file is lost.
     pub(crate) lost_log_start: Option<LogStart>,
-    /// By ordinal, without a hole. Empty only where retention removed all of a log that is not written to.
+    /// By ordinal, without a hole. Empty only if retention removed all of a log that is not written
+    /// to.
     pub(crate) slots: Vec<Slot>,
     /// Files that stand where a segment of this log should, and are none.
     pub(crate) strays: Vec<Box<Path>>,
     pub(crate) findings: Vec<ScrubFinding>,
-    /// A newer program wrote some of it, or where it begins is unknown.
+    /// A newer program wrote some of it, or if it begins is unknown.
     pub(crate) is_obscure: bool,
 }
 
@@ -169,8 +172,8 @@ impl Source {
 impl Listing {
     /// Lists a log's directory, which may be missing. Blocks; modifies nothing.
     ///
-    /// Of a log in use, what was durable is read before anything else, so that all of it must be found in what is
-    /// read after.
+    /// Of a log in use, what was durable is read before anything else, so that all of it must be
+    /// found in what is read after.
     pub(crate) fn read(place: &ScrubPlace, usage: Usage) -> Result<Self, StorageError> {
         let early = Early::read(place);
         let (names, sources) = if place.log.dir.is_dir() {
@@ -257,8 +260,8 @@ impl Listing {
         Ok(LogStartSource::Lost)
     }
 
-    /// What the base says, which like a checkpoint is evidence of what was durable: unless a server goes on making
-    /// checkpoints.
+    /// What the base says, which like a checkpoint is evidence of what was durable: unless a server
+    /// goes on making checkpoints.
     fn read_manifests(&mut self, usage: Usage) -> Result<Option<CheckpointMeta>, StorageError> {
         let Some(owner) = self.owner() else {
             return Ok(None);
@@ -279,8 +282,8 @@ impl Listing {
         Ok(newest)
     }
 
-    /// Where a log begins whose `HORIZON` is lost: with its first segment, if that goes on where the base ends; else
-    /// before it, as what is between is lost.
+    /// Where a log begins whose `HORIZON` is lost: with its first segment, if that goes on where
+    /// the base ends; else before it, as what is between is lost.
     fn log_start_by(
         &self,
         base: CheckpointMeta,
@@ -327,7 +330,7 @@ impl Listing {
         }
     }
 
-    /// Whose files these are, where they say it.
+    /// Whose files these are, if they say it.
     pub(crate) fn owner(&self) -> Option<Owner> {
         let log = self.place.log.id;
         self.identity.map(|identity| Owner { log, identity })
@@ -433,7 +436,8 @@ impl Listing {
         }
     }
 
-    /// The first header field that says that a segment is not the one of its name. A damaged header says nothing.
+    /// The first header field that says that a segment is not the one of its name. A damaged header
+    /// says nothing.
     fn misplaced(&self, source: &Source, ordinal: u64) -> Option<&'static str> {
         let header = source.header.as_ref()?;
         let log = self.place.log.id;
@@ -467,7 +471,7 @@ pub(super) fn segments(dir: &Path) -> Result<BTreeMap<u64, Source>, StorageError
         .collect()
 }
 
-/// The identity that most headers of the log state, or its watermark file where none does.
+/// The identity that most headers of the log state, or its watermark file if none does.
 pub(super) fn identity(place: &ScrubPlace, sources: &BTreeMap<u64, Source>) -> Option<Identity> {
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     let headers = sources.values().filter_map(|source| source.header);

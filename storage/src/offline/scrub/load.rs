@@ -13,8 +13,8 @@ use crate::disk::files::{self, at};
 use crate::format::header::{HEADER_BYTES, peek_identity};
 use crate::format::{CrcSeed, Identity};
 
-/// The most that is read of one file, bytes: far above the largest segment that a server makes. What a file holds
-/// beyond is passed over, as its size shows that something is wrong with it.
+/// The most that is read of one file, bytes: far above the largest segment that a server makes.
+/// What a file holds beyond is passed over, as its size shows that something is wrong with it.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// A segment's bytes and what was found in them.
@@ -88,7 +88,8 @@ impl Loaded {
     ) {
         let found = checksum_seed::find(&self.bytes, plausible);
         let states_identity = identity.is_some() && peek_identity(&self.bytes) == identity;
-        // A wiped header says nothing against it, and a segment of another log would continue this one by chance.
+        // A wiped header says nothing against it, and a segment of another log would continue this
+        // one by chance.
         let is_wiped = self
             .bytes
             .get(..HEADER_BYTES)

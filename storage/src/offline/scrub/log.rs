@@ -1,4 +1,5 @@
-//! What a survey of one log finds: by segment, in all, and as it is shown to a visitor while it goes on.
+//! What a scrub of one log finds: by segment, in all, and as it is shown to a visitor while it goes
+//! on.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -30,7 +31,7 @@ pub(crate) enum Verdict {
     Quarantine,
 }
 
-/// One segment, surveyed.
+/// One segment, scrubbed.
 #[derive(Debug)]
 pub(crate) struct SegmentScrub {
     /// The checksum seed of the file that the runs lie in.
@@ -69,20 +70,20 @@ pub struct LogSummary {
     pub first: Option<Mark>,
     /// The last record.
     pub last: Option<Mark>,
-    /// Records that are lost, those that an earlier repair gave up not counted.
+    /// Records that are lost, without the ones that an earlier repair gave up.
     pub lost: u64,
 }
 
 /// What a visitor is shown.
 #[derive(Debug)]
 pub enum Seen<'a> {
-    /// A record, those that stand for a gap included.
+    /// A record, gaps included.
     Record(Record<'a>),
     /// Records are lost here.
     Damage(&'a ScrubFinding),
 }
 
-/// A visitor of a log that may be damaged; a break ends the survey.
+/// A visitor of a log that may be damaged; a break ends the scrub.
 pub(crate) type Visit<'v> = &'v mut dyn FnMut(Seen<'_>) -> ControlFlow<()>;
 
 /// What to look at and whom to tell.
@@ -96,7 +97,7 @@ pub(crate) struct Watch<'v> {
     pub(crate) progress: &'v mut dyn FnMut(u64),
 }
 
-/// A log, surveyed.
+/// A log, scrubbed.
 #[derive(Debug)]
 pub(crate) struct LogScrub {
     pub(crate) listing: Listing,

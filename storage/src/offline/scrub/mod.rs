@@ -1,5 +1,5 @@
-//! A scrub: reading a data directory past the point where a server would refuse it, to report what is there, what
-//! is damaged and what is lost.
+//! A scrub: reading a data directory past the point where a server would refuse it, to report what
+//! is there, what is damaged and what is lost.
 //!
 //! | file | |
 //! | --- | --- |
@@ -13,8 +13,8 @@
 //! | `caches` | the files that follow from a log: checkpoints, base, indexes |
 //! | `finding` | one thing that was found, its severity and what to do about it |
 //!
-//! Verification, dump and repair all use it, so they agree about what a log holds. It modifies nothing and needs
-//! no lock. It must not know an open log.
+//! Verification, dump and repair all use it, so they agree about what a log holds. It modifies
+//! nothing and needs no lock. It must not know an open log.
 
 pub(crate) mod caches;
 mod checksum_seed;

@@ -1,12 +1,13 @@
-//! One log, surveyed: every record that can be read, in order, and every hole, judged.
+//! One log, scrubbed: every record that can be read, in order, and every hole, judged.
 //!
-//! Goes on where a server would refuse. It decides by the same evidence (FORMAT.md §4): a hole before something that
-//! was durable once is damage, and what follows it is still the log's; a hole after everything that was durable is
-//! the torn tail, and ends the log. Nothing is modified. The result says what each segment should hold, which is
-//! what a repair makes of it.
+//! A scrub goes on where a server would refuse. It decides by the same evidence (FORMAT.md §4): a
+//! hole before something that was durable once is damage, and what follows it is still the log's; a
+//! hole after everything that was durable is the torn tail, and ends the log. Nothing is modified.
+//! The result says what each segment should hold, which is what a repair makes of it.
 //!
-//! Files are read, not mapped: a server may be writing to them. Then only what was durable before the survey began is
-//! missed where it is not found; everything after it is the end that the log happened to have.
+//! Files are read, not mapped: a server may be writing to them. Then only what was durable before
+//! the scrub began is missed if it is not found; everything after it is the end that the log
+//! happened to have.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -44,7 +45,7 @@ struct ScrubWalk<'v> {
     skipped: usize,
 }
 
-/// Surveys a log. Blocks while all of it is read.
+/// Scrubs a log. Blocks while all of it is read.
 pub(crate) fn scrub(place: &ScrubPlace, watch: Watch<'_>) -> Result<LogScrub, StorageError> {
     let mut listing = Listing::read(place, watch.usage)?;
     let (_, next) = listing.start();
@@ -75,7 +76,8 @@ pub(crate) fn scrub(place: &ScrubPlace, watch: Watch<'_>) -> Result<LogScrub, St
     Ok(walk.scrub)
 }
 
-/// No record of the log has a higher sequence: as many as fit, after the highest that anything says there is.
+/// No record of the log has a higher sequence: as many as fit, after the highest that anything says
+/// there is.
 fn highest(listing: &Listing) -> Sequence {
     let sources = listing.slots.iter().filter_map(|slot| slot.source.as_ref());
     let bases = sources.clone().filter_map(|source| source.activation);
@@ -164,7 +166,7 @@ impl ScrubWalk<'_> {
         });
     }
 
-    /// Reads a segment as the next of the survey.
+    /// Reads a segment as the next of the scrub.
     fn open(&mut self, index: usize) -> Result<Loaded, StorageError> {
         let loaded = self.load(index)?;
         for fault in &loaded.faults {
@@ -233,7 +235,8 @@ impl ScrubWalk<'_> {
         }
     }
 
-    /// The records up to `last` are not where they should be: damage where they were durable, else the torn tail.
+    /// The records up to `last` are not where they should be: damage if they were durable, else the
+    /// torn tail.
     fn hole(&mut self, index: usize, last: Sequence) -> Result<ControlFlow<Ended>, StorageError> {
         let first = self.scrub.next;
         if self.durable(index)? < first {
@@ -290,8 +293,9 @@ impl ScrubWalk<'_> {
         source.activation.map(|activation| activation.base)
     }
 
-    /// Where the first later segment begins that says so or holds a record. For each segment before it that is gone
-    /// as well, a sequence is left: it held a record at least, and has to hold something again.
+    /// Where the first later segment begins that says so or holds a record. For each segment before
+    /// it that is gone as well, a sequence is left: it held a record at least, and has to hold
+    /// something again.
     fn claim_after(&mut self, index: usize) -> Result<Option<Sequence>, StorageError> {
         for later in index.saturating_add(1)..self.scrub.listing.slots.len() {
             let claim = match self.base_of(later) {
@@ -306,8 +310,8 @@ impl ScrubWalk<'_> {
         Ok(None)
     }
 
-    /// The highest sequence that was surely durable once, by everything up to segment `index`, which has been read,
-    /// and after it, which is read now.
+    /// The highest sequence that was surely durable once, by everything up to segment `index`,
+    /// which has been read, and after it, which is read now.
     fn durable(&mut self, index: usize) -> Result<Sequence, StorageError> {
         if let Some(durable) = self.durable {
             return Ok(durable);
@@ -372,8 +376,8 @@ impl ScrubWalk<'_> {
         Ok(())
     }
 
-    /// Notes bytes that belong to no record in closed segments, and closed segments without any record. Returns how
-    /// many bytes follow the end.
+    /// Notes bytes that belong to no record in closed segments, and closed segments without any
+    /// record. Returns how many bytes follow the end.
     fn note_rests(&mut self, end: usize) -> usize {
         let scrub = &mut self.scrub;
         let mut tail_bytes = 0_usize;
