@@ -3,7 +3,7 @@
 
 use super::json::write_string;
 use super::query::Fields;
-use crate::model::{EventId, Timestamp};
+use crate::model::{EntityHead, EventId, Timestamp};
 use crate::wire::http1::{write_decimal, write_hex};
 
 /// `{"error": …, "code": …}`.
@@ -45,17 +45,6 @@ pub(super) fn write_event_id(out: &mut Vec<u8>, event_id: EventId<'_>) {
             out.push(b'"');
         }
     }
-}
-
-/// What an entity's JSON says besides its properties.
-#[derive(Debug, Clone, Copy)]
-pub struct EntityHead<'a> {
-    /// Its id.
-    pub id: &'a str,
-    /// Events applied since it was created.
-    pub version: u64,
-    /// The server's time of its last event.
-    pub last_updated: Timestamp,
 }
 
 /// An entity, with all properties (name and JSON text) or those in `fields`.

@@ -10,11 +10,12 @@
 //! line without `acceptedAt` is accepted when it is read. An entity stands for events that are
 //! gone; its `acceptedAt` is the time at which it was so.
 
-use super::encode::{self, EntityHead};
+use super::encode;
 use super::event::{Decoded, EventDecoder, EventIds, check_entity_id, sort_and_keep_last};
 use super::event_encode::event_members;
 use super::json::{Compactor, JsonError, JsonStr, Kind, Scanner};
 use super::{ApiError, time};
+use crate::model::EntityHead;
 use crate::model::{
     EntityDraft, EventDraft, EventId, EventView, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT,
     Timestamp, VERSION_MAX, is_reserved,

@@ -263,7 +263,7 @@ impl Checkpointer {
         };
         self.through = snapshot.meta.through;
         self.failure = None;
-        let replaced = shard.engine_mut().settle(layers);
+        let replaced = shard.engine_mut().install_checkpoint(layers);
         let (core, throttle) = (self.core, Arc::clone(&self.throttle));
         jobs.push(self.lane(), move || {
             drop(snapshot);

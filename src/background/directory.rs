@@ -14,7 +14,7 @@ use crate::model::place_key;
 use crate::model::{CommitPoint, CommitQueue, Property, RESERVED_NAMESPACE};
 use crate::report;
 use crate::shard::{MailboxSender, Message, Shard, ShardStatistics};
-use crate::state::NameEntry;
+use crate::state::NamespaceEntry;
 
 /// See the module. One for each core.
 pub(crate) struct Directory {
@@ -70,12 +70,12 @@ impl Directory {
         if self.pending.is_empty() && now.ms >= self.look_ms {
             self.look_ms = now.ms + DIRECTORY_INTERVAL_MS;
             let engine = shard.engine();
-            let held = (engine.events(), engine.names().registrations());
+            let held = (engine.events(), engine.namespaces().registrations());
             if self.seen != Some(held) {
                 self.seen = Some(held);
                 let statistics = ShardStatistics {
                     entities: engine.entities() as u64,
-                    names: engine.names().view(),
+                    names: engine.namespaces().view(),
                 };
                 let point = CommitPoint::at(shard.appended());
                 self.pending.push(point, statistics);
@@ -133,7 +133,10 @@ impl Directory {
             .map(|(_, (name, value))| Property { name, value })
             .collect();
         if !properties.is_empty()
-            && let Err(error) = shard.engine_mut().keep(DIRECTORY_ID, &properties, now.now)
+            && let Err(error) =
+                shard
+                    .engine_mut()
+                    .set_system_entity(DIRECTORY_ID, &properties, now.now)
         {
             report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
         }
@@ -143,10 +146,10 @@ impl Directory {
 
 fn count(parts: &[ShardStatistics]) -> DirectoryPage {
     let entries = parts.iter().flat_map(|part| part.names.entries());
-    let mut listed: Vec<&NameEntry> = entries.collect();
+    let mut listed: Vec<&NamespaceEntry> = entries.collect();
     let total_namespaces = listed.len();
     if listed.len() > DIRECTORY_NAMESPACES_MAX {
-        let newest_first = |left: &&NameEntry, right: &&NameEntry| {
+        let newest_first = |left: &&NamespaceEntry, right: &&NamespaceEntry| {
             let recency = right.last_updated.cmp(&left.last_updated);
             recency.then_with(|| left.name.cmp(&right.name))
         };

@@ -167,7 +167,7 @@ impl WorkerQueue {
         self.running = Some((job.request_id, job.readers));
         let (lane, query, logs) = (self.lane, job.query, job.logs);
         jobs.push(lane, move || {
-            let result = reader_cache.tell(&query, &logs);
+            let result = reader_cache.run(&query, &logs);
             WorkerResult::HistoryAnswered(Box::new(Answered {
                 lane,
                 reader_cache,

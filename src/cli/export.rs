@@ -8,9 +8,8 @@
 
 use super::progress::Progress;
 use super::{EXIT_DAMAGE, EXIT_FAILURE, data_dir, data_dir_arg, usage};
-use crate::api::encode::EntityHead;
 use crate::api::line;
-use crate::model::{EventDecodeError, StoredChange, Timestamp, namespace_of};
+use crate::model::{EntityHead, EventDecodeError, StoredChange, Timestamp, namespace_of};
 use crate::report;
 use crate::state::{Entity, TimeScope, entity_of, is_packed_body, latest_in};
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -227,12 +226,7 @@ impl Writer<'_> {
         stream.next = None;
         if let Some(base) = &mut stream.base {
             if let Some((entity, time)) = base.next()? {
-                let head = EntityHead {
-                    id: entity.id(),
-                    version: entity.version(),
-                    last_updated: entity.last_updated(),
-                };
-                line::entity_line(&mut stream.line, time, head, entity.properties());
+                line::entity_line(&mut stream.line, time, entity.head(), entity.properties());
                 stream.line.push(b'\n');
                 stream.next = Some(time);
                 self.told.entities += 1;

@@ -21,6 +21,6 @@ pub struct Chunk {
 pub struct NamespaceCounts {
     /// Entities.
     pub entities: u64,
-    /// The time of its last event; `None` where it holds nothing.
+    /// The time of its last event; `None` if it holds nothing.
     pub last_updated: Option<Timestamp>,
 }

@@ -18,7 +18,7 @@ pub(super) struct ChangeCollector {
 /// The changes of one flush, and the cores they go to.
 #[derive(Debug)]
 pub struct CollectedChanges {
-    /// The changes, in order; more than one batch only where they are large.
+    /// The changes, in order; more than one batch only if they are large.
     pub batches: Vec<Arc<ChangeBatch>>,
     /// Ascending, each once.
     pub cores: Vec<u16>,
@@ -71,7 +71,7 @@ impl ChangeCollector {
         }
     }
 
-    /// What was gathered since the last call; `None` where that is nothing.
+    /// What was gathered since the last call; `None` if that is nothing.
     pub(super) fn take(&mut self) -> Option<CollectedChanges> {
         let mut batches = std::mem::take(&mut self.full);
         if !self.builder.is_empty() {

@@ -1,8 +1,9 @@
 //! Records of a log → the state of one shard.
 
-use super::{Engine, EngineReplayError};
+use super::Engine;
 use crate::model::{
-    EventDecodeError, RECORD_KIND_ENTITY, RECORD_KIND_EVENT, StoredChange, Timestamp,
+    EntityView, EventDecodeError, EventView, RECORD_KIND_ENTITY, RECORD_KIND_EVENT, StoredChange,
+    Timestamp, place,
 };
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::{LayerError, Record, Sequence};
@@ -30,6 +31,78 @@ pub enum ReplayFault {
     /// A layer of the checkpoint that the log is replayed over is damaged.
     #[error(transparent)]
     Layer(#[from] LayerError),
+}
+
+/// Why a record can't be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineReplayError {
+    /// It holds no event.
+    #[error(transparent)]
+    Event(#[from] EventDecodeError),
+    /// The layer that may hold its entity is damaged.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+}
+
+impl Engine {
+    /// Applies a record of the log at start. `shard` of `shards`: events that another shard owns by
+    /// now are passed over.
+    ///
+    /// # Errors
+    /// If the record holds no event, or the layer that may hold its entity is damaged.
+    pub fn replay(
+        &mut self,
+        record: (Sequence, Timestamp, &[u8]),
+        shard: u16,
+        shards: u16,
+    ) -> Result<(), EngineReplayError> {
+        let (sequence, time, bytes) = record;
+        let event = EventView::decode(bytes)?;
+        if shards == 1 || place(event.entity_id, shards) == shard {
+            let promoted = self.state.promote(event.entity_id)?;
+            self.apply(promoted, (sequence, time), &event);
+        }
+        Ok(())
+    }
+
+    /// Applies a record of the log that holds an entity, at start. `shard` of `shards` as for
+    /// [`Engine::replay`].
+    ///
+    /// # Errors
+    /// If the record holds no entity, or the layer that may hold an older form of it is damaged.
+    pub fn replay_entity(
+        &mut self,
+        record: (Sequence, Timestamp, &[u8]),
+        shard: u16,
+        shards: u16,
+    ) -> Result<(), EngineReplayError> {
+        let (sequence, time, bytes) = record;
+        let entity = EntityView::decode(bytes)?;
+        if shards == 1 || place(entity.id, shards) == shard {
+            let promoted = self.state.promote(entity.id)?;
+            self.latest_time = self.latest_time.max(time);
+            let applied = self.state.replace(promoted, sequence, &entity);
+            self.namespaces
+                .count(entity.id, applied, time.max(entity.last_updated));
+        }
+        Ok(())
+    }
+
+    /// Says how many events there were so far, if a replay counted another shard's.
+    pub(crate) fn correct_events(&mut self, events: u64) {
+        self.events = events;
+    }
+
+    /// A replay has come across a gap of so many events.
+    pub(super) fn note_lost(&mut self, events: u64) {
+        self.lost = self.lost.saturating_add(events);
+    }
+
+    /// Events that a repair of the log gave up, in what was replayed. Each may have been another
+    /// shard's, if the log is older than the number of shards.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
 }
 
 /// Applies one record to `engine`; events that another of `shards` shards owns are passed over, and
@@ -82,7 +155,7 @@ struct BatchRecord {
 }
 
 impl Batch {
-    /// Takes a record in, and applies all where the batch is full.
+    /// Takes a record in, and applies all if the batch is full.
     pub(crate) fn push(
         &mut self,
         target: &mut Target<'_>,
@@ -137,7 +210,7 @@ impl Batch {
 pub(crate) struct Target<'e> {
     pub(crate) engine: &'e mut Engine,
     pub(crate) shard: u16,
-    /// 1 where all of the log is the shard's own.
+    /// 1 if all of the log is the shard's own.
     pub(crate) shards: u16,
     /// Told of the records, and about how many bytes they take in the log, as they are applied.
     pub(crate) progress: &'e mut dyn FnMut(u64, u64),

@@ -2,7 +2,7 @@
 //! no checkpoint.
 //!
 //! They are read, listed and watched like all others. What they say is durable before they say it,
-//! so that they need no gate.
+//! so that they need none.
 
 use super::changes::{ChangeCollector, CollectedChanges};
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, is_reserved};
@@ -57,19 +57,19 @@ impl SystemEntities {
         Ok(())
     }
 
-    /// A system entity by its id.
+    /// One of them.
     pub(super) fn get(&self, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
         self.state.get(id)
     }
 
-    /// The system entities that match, merged with `others`, ascending.
+    /// The ones that match, merged with `others`, ascending.
     pub(super) fn merged<'s, 'q>(
         &'s self,
         query: &Query<'q>,
         others: Listing<'s, 'q>,
     ) -> Merged<'s, 'q> {
         Merged {
-            kept: self.state.list(query).peekable(),
+            system_entities: self.state.list(query).peekable(),
             others: others.peekable(),
         }
     }
@@ -82,7 +82,7 @@ impl SystemEntities {
 
 /// See [`SystemEntities::merged`].
 pub(super) struct Merged<'s, 'q> {
-    kept: Peekable<Listing<'s, 'q>>,
+    system_entities: Peekable<Listing<'s, 'q>>,
     others: Peekable<Listing<'s, 'q>>,
 }
 
@@ -92,16 +92,16 @@ impl<'s> Iterator for Merged<'s, '_> {
     fn next(&mut self) -> Option<Self::Item> {
         // Mostly there are none, or they are passed: the others are then handed on without a look
         // at them.
-        let Some(kept) = self.kept.peek() else {
+        let Some(own) = self.system_entities.peek() else {
             return self.others.next();
         };
-        let comes_first = match (kept, self.others.peek()) {
-            (Ok(kept), Some(Ok(other))) => kept.id() < other.id(),
+        let comes_first = match (own, self.others.peek()) {
+            (Ok(own), Some(Ok(other))) => own.id() < other.id(),
             (_, None) => true,
             (Err(_), _) | (_, Some(Err(_))) => false,
         };
         if comes_first {
-            self.kept.next()
+            self.system_entities.next()
         } else {
             self.others.next()
         }

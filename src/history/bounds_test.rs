@@ -61,7 +61,7 @@ fn a_listing_reads_up_to_a_number_of_events() {
         bound(list_at(&generations(log), &query, NOW)),
         (most, "events")
     );
-    // Too large for a pile, and too long to be read without one.
+    // Too large for a buffer, and too long to be read without one.
     let query = ListQuery {
         namespace: Some("a".into()),
         ..query

@@ -5,8 +5,9 @@
 //! walk has to reach the beginning, since only from there `version` can be counted.
 
 use super::event_buffer::EventBuffer;
-use super::source::{base_at, refuse_removed};
-use super::{Generation, HistoryError, PastLog, decode, encode_entity, key};
+use super::source::{base_at, reject_removed};
+use super::{Generation, HistoryError, HistoryLog, decode, key};
+use crate::api::encode;
 use crate::api::query::Fields;
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX};
 use crate::model::Timestamp;
@@ -27,64 +28,64 @@ pub struct EntityAt<'q> {
     pub fields: Option<&'q Fields>,
 }
 
-/// The entity's JSON, or `None` where there was none. `generations`: newest first. Blocks.
+/// The entity's JSON, or `None` if there was none. `generations`: newest first. Blocks.
 ///
 /// # Errors
 /// [`HistoryError`].
 ///
 /// # Panics
-/// Where the entity's log of a generation was left out.
-pub fn entity_at<L: PastLog>(
+/// If the entity's log of a generation was left out.
+pub fn entity_at<L: HistoryLog>(
     generations: &[Generation<L>],
-    asked: EntityAt<'_>,
+    query: EntityAt<'_>,
 ) -> Result<Option<Vec<u8>>, HistoryError> {
-    let scope = Some(TimeScope::of(asked.id));
-    let mut walk = Walk {
-        id: asked.id,
-        at: asked.at,
+    let scope = Some(TimeScope::of(query.id));
+    let mut scan = BackwardScan {
+        id: query.id,
+        at: query.at,
         event_buffer: EventBuffer::default(),
         visited: 0,
-        born: false,
+        reached_beginning: false,
     };
     let mut state = State::default();
     for generation in generations {
-        let log = generation.log_of_entity(asked.id);
-        let base = base_at(log, scope, asked.at)?;
+        let log = generation.log_of_entity(query.id);
+        let base = base_at(log, scope, query.at)?;
         let after = base.map_or(Sequence::ZERO, |base| base.through);
-        walk.back(log, after, log.after_time(asked.at)?)?;
-        if walk.born {
+        scan.back(log, after, log.after_time(query.at)?)?;
+        if scan.reached_beginning {
             break;
         }
         if let Some(base) = base {
             state = log.state(base)?;
             break;
         }
-        refuse_removed(log, scope)?;
+        reject_removed(log, scope)?;
     }
-    walk.event_buffer.apply_to(&mut state)?;
-    Ok(state.get(asked.id)?.map(|entity| {
+    scan.event_buffer.apply_to(&mut state)?;
+    Ok(state.get(query.id)?.map(|entity| {
         let mut json = Vec::new();
-        encode_entity(&mut json, entity, asked.fields);
+        encode::entity(&mut json, entity.head(), entity.properties(), query.fields);
         json
     }))
 }
 
 /// The way back through an entity's events.
-struct Walk<'q> {
+struct BackwardScan<'q> {
     id: &'q str,
     at: Timestamp,
     event_buffer: EventBuffer,
     /// Events looked at, later ones and those of ids with the same key included.
     visited: usize,
-    /// The last record on the pile is where the entity begins: nothing before it matters.
-    born: bool,
+    /// The last record in the buffer is where the entity begins: nothing before it matters.
+    reached_beginning: bool,
 }
 
-impl Walk<'_> {
-    /// Piles up the entity's events of `log` after `after` and before `end`.
+impl BackwardScan<'_> {
+    /// Buffers the entity's events of `log` after `after` and before `end`.
     fn back(
         &mut self,
-        log: &impl PastLog,
+        log: &impl HistoryLog,
         after: Sequence,
         end: Sequence,
     ) -> Result<(), HistoryError> {
@@ -107,8 +108,8 @@ impl Walk<'_> {
             if !self.event_buffer.push(&record) {
                 return Err(too_long(HISTORY_EVENT_BYTES_MAX, "bytes of events"));
             }
-            self.born = change.is_beginning();
-            Ok(if self.born {
+            self.reached_beginning = change.is_beginning();
+            Ok(if self.reached_beginning {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())

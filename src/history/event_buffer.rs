@@ -18,13 +18,13 @@ struct Entry {
     sequence: Sequence,
     time: Timestamp,
     kind: u8,
-    /// Where its payload begins; it ends where that of the entry before it on the pile, or the
+    /// Where its payload begins; it ends where that of the entry before it in the buffer, or the
     /// buffer, ends.
     start: usize,
 }
 
 impl EventBuffer {
-    /// Puts an event on the pile. False where it would hold more than [`HISTORY_EVENT_BYTES_MAX`],
+    /// Puts an event in the buffer. False if it would hold more than [`HISTORY_EVENT_BYTES_MAX`],
     /// and does not.
     pub(super) fn push(&mut self, record: &Record<'_>) -> bool {
         let start = self.bytes.len();
@@ -45,7 +45,7 @@ impl EventBuffer {
     ///
     /// # Errors
     /// That of `apply`, [`HistoryError::Event`] or [`HistoryError::Kind`].
-    pub(super) fn unpile(
+    pub(super) fn replay(
         self,
         mut apply: impl FnMut(Sequence, Timestamp, &StoredChange<'_>) -> Result<(), HistoryError>,
     ) -> Result<(), HistoryError> {
@@ -71,6 +71,6 @@ impl EventBuffer {
     /// # Errors
     /// [`HistoryError::Event`], [`HistoryError::Layer`].
     pub(super) fn apply_to(self, state: &mut State) -> Result<(), HistoryError> {
-        self.unpile(|sequence, time, change| apply(state, (sequence, time), change))
+        self.replay(|sequence, time, change| apply(state, (sequence, time), change))
     }
 }

@@ -5,12 +5,12 @@
 //! change: the next page begins before the last event of this one, whatever was restarted or
 //! resharded meanwhile.
 //!
-//! Where retention removed events, whoever asks for what may have been among them is told so
-//! instead of being shown the rest: with `since`, `until` or `before` below the horizon at once,
-//! without them when the last page is behind.
+//! If retention removed events, whoever asks for what may have been among them is told so instead
+//! of being shown the rest: with `since`, `until` or `before` that reach to it at
+//! once, without them on the page after the last.
 
 use super::source::{after, removed_of};
-use super::{Base, Generation, HistoryError, PastLog, decode, key};
+use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
 use crate::api::history::{EventCursor, EventsQuery, stored_event};
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, PAGE_BYTES_MAX};
 use crate::model::{StoredChange, Timestamp, namespace_of, placement_key};
@@ -23,7 +23,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 pub struct EventsPage {
     /// The events, a JSON array.
     pub json: Vec<u8>,
-    /// Where the next page begins; `None` where there is none.
+    /// Where the next page begins; `None` if there is none.
     pub next: Option<EventCursor>,
 }
 
@@ -33,31 +33,31 @@ pub struct EventsPage {
 /// [`HistoryError`].
 ///
 /// # Panics
-/// Where the log of the query's namespace or entity was left out of a generation.
-pub fn events<L: PastLog>(
+/// If the log of the query's namespace or entity was left out of a generation.
+pub fn events<L: HistoryLog>(
     generations: &[Generation<L>],
     query: &EventsQuery,
 ) -> Result<EventsPage, HistoryError> {
-    let Some(scope) = Scope::of(query) else {
+    let Some(scope) = QueryScope::of(query) else {
         return Ok(EventsPage {
             json: b"[]".to_vec(),
             next: None,
         });
     };
     let mut logs: Vec<&L> = Vec::new();
-    let mut horizon = None;
+    let mut removed = None;
     for generation in generations {
         let log = generation.log_of(scope.placement);
         logs.push(log);
-        horizon = removed_of(log, scope.time)?;
-        if horizon.is_some() {
+        removed = removed_of(log, scope.time)?;
+        if removed.is_some() {
             break;
         }
     }
-    if let Some(horizon) = horizon {
-        refuse_below(horizon, query)?;
+    if let Some(removed) = removed {
+        reject_below(removed, query)?;
     }
-    let mut page = Page::new(query);
+    let mut page = EventsBuilder::new(query);
     for log in logs {
         let mut before = query.before.map_or(Sequence::new(u64::MAX), |cursor| {
             Sequence::new(cursor.sequence())
@@ -70,18 +70,18 @@ pub fn events<L: PastLog>(
             break;
         }
     }
-    Ok(page.finish(horizon))
+    Ok(page.finish(removed))
 }
 
 /// Where the events of a query lie.
-struct Scope<'q> {
+struct QueryScope<'q> {
     placement: &'q str,
     time: TimeScope<'q>,
     keys: RangeInclusive<u64>,
 }
 
-impl<'q> Scope<'q> {
-    /// `None` where no event can match.
+impl<'q> QueryScope<'q> {
+    /// `None` if no event can match.
     fn of(query: &'q EventsQuery) -> Option<Self> {
         match (query.entity.as_deref(), query.namespace.as_deref()) {
             (Some(entity), namespace) => {
@@ -103,16 +103,16 @@ impl<'q> Scope<'q> {
     }
 }
 
-/// Refuses a query that reaches to what was removed. What was accepted at the horizon's own time
-/// may be among it.
-fn refuse_below(horizon: Base, query: &EventsQuery) -> Result<(), HistoryError> {
-    let reaches = |time: Option<Timestamp>| time.is_some_and(|time| time <= horizon.time);
+/// Refuses a query that reaches to what was removed. What was accepted at the very time of the last
+/// removed event may be among it.
+fn reject_below(removed: Base, query: &EventsQuery) -> Result<(), HistoryError> {
+    let reaches = |time: Option<Timestamp>| time.is_some_and(|time| time <= removed.time);
     let behind = query
         .before
-        .is_some_and(|cursor| cursor.sequence() <= horizon.through.next().get());
+        .is_some_and(|cursor| cursor.sequence() <= removed.through.next().get());
     if reaches(query.since) || reaches(query.until) || behind {
         return Err(HistoryError::Removed {
-            from: after(horizon.time),
+            from: after(removed.time),
         });
     }
     Ok(())
@@ -130,7 +130,7 @@ enum End {
 }
 
 /// A page in the making.
-struct Page<'q> {
+struct EventsBuilder<'q> {
     query: &'q EventsQuery,
     json: Vec<u8>,
     count: usize,
@@ -140,7 +140,7 @@ struct Page<'q> {
     end: End,
 }
 
-impl<'q> Page<'q> {
+impl<'q> EventsBuilder<'q> {
     fn new(query: &'q EventsQuery) -> Self {
         Self {
             query,
@@ -190,10 +190,10 @@ impl<'q> Page<'q> {
                 .is_none_or(|name| namespace_of(entity_id) == Some(name))
     }
 
-    fn finish(mut self, horizon: Option<Base>) -> EventsPage {
+    fn finish(mut self, removed: Option<Base>) -> EventsPage {
         let next = match self.end {
             End::Full => self.last,
-            End::Open if self.query.since.is_none() => horizon.map(|base| base.through.next()),
+            End::Open if self.query.since.is_none() => removed.map(|base| base.through.next()),
             End::Open | End::Since => None,
         };
         self.json

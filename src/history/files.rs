@@ -1,6 +1,6 @@
-//! A log on the disk with the states stored of it, as [`PastLog`] asks for them.
+//! A log on the disk with the states stored of it, as [`HistoryLog`] asks for them.
 
-use super::{Base, HistoryError, PastLog, Visit};
+use super::{Base, HistoryError, HistoryLog, Visit};
 use crate::model::Timestamp;
 use crate::state::{State, TimeScope, latest_in};
 use flux_storage::{Checkpoint, CheckpointError, CheckpointView, LogReader, Record, Sequence};
@@ -28,11 +28,11 @@ pub struct StoredStates {
     pub checkpoints: CheckpointView,
 }
 
-/// The base of a log, where it has one. One that is damaged is done without where the log tells
+/// The base of a log, if it has one. One that is damaged is done without if the log tells
 /// everything itself.
 ///
 /// # Errors
-/// Where it can't be read, or is needed and damaged.
+/// If it can't be read, or is needed and damaged.
 pub(super) fn base_of(
     reader: &LogReader,
     view: &CheckpointView,
@@ -100,16 +100,16 @@ impl FileLog {
     }
 }
 
-impl PastLog for FileLog {
+impl HistoryLog for FileLog {
     fn first_sequence(&self) -> Sequence {
         self.reader.first_sequence()
     }
 
     fn removed(&self) -> Option<Base> {
-        let horizon = self.reader.removed()?;
-        (horizon.time_micros > i64::MIN).then_some(Base {
-            through: horizon.first_sequence.previous(),
-            time: Timestamp::from_micros(horizon.time_micros),
+        let log_start = self.reader.removed()?;
+        (log_start.time_micros > i64::MIN).then_some(Base {
+            through: log_start.first_sequence.previous(),
+            time: Timestamp::from_micros(log_start.time_micros),
         })
     }
 

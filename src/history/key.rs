@@ -9,9 +9,9 @@
 //! So an entity's events share one key, and a namespace's a range of keys. Ids without a namespace
 //! share the upper half 0. Keys may collide: whoever reads by them compares the ids.
 //!
-//! Keys lie in index files, which are rebuilt where they were made in another way; another hash
-//! would cost that and another [`KEY_SCHEME`], no more. It is computed for every event that is
-//! appended, which is why it takes eight bytes at a time.
+//! Keys lie in index files, which are rebuilt if they were made in another way; another hash would
+//! cost that and another [`KEY_SCHEME`], no more. It is computed for every event that is appended,
+//! which is why it takes eight bytes at a time.
 
 use crate::model::{StoredChange, namespace_bytes_of};
 use std::ops::RangeInclusive;
@@ -37,7 +37,7 @@ pub(super) fn namespace_keys(namespace: &str) -> RangeInclusive<u64> {
     first..=first | LOWER
 }
 
-/// The key of a record: that of its entity, 0 where it has none.
+/// The key of a record: that of its entity, 0 if it has none.
 pub fn record_key(kind: u8, payload: &[u8]) -> u64 {
     StoredChange::entity_id_of(kind, payload).map_or(0, key_of)
 }

@@ -12,13 +12,14 @@
 //! ids are applied. The page is what comes first of all these states, which are made one after the
 //! other, so that only one of them is in memory.
 //!
-//! Within a namespace the index finds the events, newest first; they are piled up and applied in
-//! their order. Without one, or where the pile grows too high, the log is read from the base on.
+//! Within a namespace the index finds the events, newest first; they are buffered and applied in
+//! their order. Without one, or if the buffer grows too high, the log is read from the base on.
 
+use super::entities_builder::EntitiesBuilder;
 use super::event_buffer::EventBuffer;
-use super::page::Page;
-use super::source::{Shards, base_at, refuse_removed};
-use super::{Base, Generation, HistoryError, PastLog, apply, decode, encode_entity, key};
+use super::source::{Shards, base_at, reject_removed};
+use super::{Base, Generation, HistoryError, HistoryLog, apply, decode, key};
+use crate::api::encode;
 use crate::api::query::ListQuery;
 use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
 use crate::model::{StoredChange, Timestamp, namespace_of, place_key};
@@ -34,7 +35,7 @@ const MEASURE_EVERY_BYTES: usize = HISTORY_STATE_BYTES_MAX / 16;
 pub struct EntitiesPage {
     /// The entities, a JSON array.
     pub json: Vec<u8>,
-    /// The last id, where another page follows.
+    /// The last id, if another page follows.
     pub next: Option<Box<str>>,
 }
 
@@ -45,18 +46,18 @@ pub struct EntitiesPage {
 /// [`HistoryError`].
 ///
 /// # Panics
-/// Where a log that the query concerns was left out of a generation.
-pub fn list_at<L: PastLog>(
+/// If a log that the query concerns was left out of a generation.
+pub fn list_at<L: HistoryLog>(
     generations: &[Generation<L>],
     query: &ListQuery,
     at: Timestamp,
 ) -> Result<EntitiesPage, HistoryError> {
     let prefix = query.prefix.as_deref();
-    let mut listing = Listing {
+    let mut listing = HistoryListing {
         query,
         at,
         namespace: query.namespace.as_deref().or_else(|| namespace_of(prefix?)),
-        page: Page::new(query.limit.unwrap_or(PAGE_ENTITIES_MAX)),
+        page: EntitiesBuilder::new(query.limit.unwrap_or(PAGE_ENTITIES_MAX)),
         events: 0,
     };
     listing.descend(generations, &Path::default())?;
@@ -77,7 +78,7 @@ impl<L> Clone for Piece<'_, L> {
     }
 }
 
-impl<L: PastLog> Piece<'_, L> {
+impl<L: HistoryLog> Piece<'_, L> {
     /// How many, at most.
     fn len(&self) -> u64 {
         let first = self.log.first_sequence().max(self.after.next());
@@ -89,7 +90,7 @@ impl<L: PastLog> Piece<'_, L> {
 struct Path<'a, L> {
     /// What has to be applied to that state, newest first.
     pieces: Vec<Piece<'a, L>>,
-    /// The way concerns the ids that all of these shards hold.
+    /// This way is about the ids that all of these hold.
     placed: Vec<Shards>,
 }
 
@@ -119,19 +120,19 @@ impl<'a, L> Path<'a, L> {
 }
 
 /// A listing in the making.
-struct Listing<'q> {
+struct HistoryListing<'q> {
     query: &'q ListQuery,
     at: Timestamp,
-    /// Where all that matches lies in one.
+    /// If all that matches lies in one.
     namespace: Option<&'q str>,
-    page: Page,
+    page: EntitiesBuilder,
     /// Events read so far.
     events: u64,
 }
 
-impl Listing<'_> {
+impl HistoryListing<'_> {
     /// Lists the ids of `path` from what `generations`, newest first, hold of them.
-    fn descend<'a, L: PastLog>(
+    fn descend<'a, L: HistoryLog>(
         &mut self,
         generations: &'a [Generation<L>],
         path: &Path<'a, L>,
@@ -160,7 +161,7 @@ impl Listing<'_> {
                 end: log.after_time(self.at)?,
             };
             if base.is_none() {
-                refuse_removed(log, self.scope())?;
+                reject_removed(log, self.scope())?;
             }
             if base.is_none() && !older.is_empty() && piece.len() == 0 {
                 silent.push(shard);
@@ -183,12 +184,12 @@ impl Listing<'_> {
     }
 
     /// Lists the ids of `path`, from a stored state of a log or from nothing.
-    fn list<L: PastLog>(
+    fn list<L: HistoryLog>(
         &mut self,
         (log, base): (&L, Option<Base>),
         path: &Path<'_, L>,
     ) -> Result<(), HistoryError> {
-        let mut past = Past {
+        let mut past = StateAt {
             state: base.map_or_else(|| Ok(State::default()), |base| log.state(base))?,
             unmeasured: 0,
             advice: self.advice(),
@@ -208,7 +209,8 @@ impl Listing<'_> {
                 continue;
             }
             json.clear();
-            encode_entity(&mut json, entity, self.query.fields.as_ref());
+            let fields = self.query.fields.as_ref();
+            encode::entity(&mut json, entity.head(), entity.properties(), fields);
             if !self.page.offer(entity.id(), &json) {
                 break;
             }
@@ -217,9 +219,9 @@ impl Listing<'_> {
     }
 
     /// Applies the events of a piece that can show in the page.
-    fn apply<L: PastLog>(
+    fn apply<L: HistoryLog>(
         &mut self,
-        past: &mut Past,
+        past: &mut StateAt,
         path: &Path<'_, L>,
         piece: &Piece<'_, L>,
     ) -> Result<(), HistoryError> {
@@ -230,7 +232,7 @@ impl Listing<'_> {
             && let Some(event_buffer) = self.event_buffer(name, path, piece)?
         {
             return event_buffer
-                .unpile(|sequence, time, change| past.apply(sequence, time, change));
+                .replay(|sequence, time, change| past.apply(sequence, time, change));
         }
         self.charge(piece.len())?;
         let from = piece.after.next();
@@ -250,9 +252,9 @@ impl Listing<'_> {
         })
     }
 
-    /// The events of a piece within a namespace, by the index. `None` where they are too large to
+    /// The events of a piece within a namespace, by the index. `None` if they are too large to
     /// keep.
-    fn event_buffer<L: PastLog>(
+    fn event_buffer<L: HistoryLog>(
         &mut self,
         namespace: &str,
         path: &Path<'_, L>,
@@ -325,14 +327,14 @@ impl Listing<'_> {
 }
 
 /// A state of the past, watched for its size.
-struct Past {
+struct StateAt {
     state: State,
     /// Bytes of events since its size was last looked at.
     unmeasured: usize,
     advice: &'static str,
 }
 
-impl Past {
+impl StateAt {
     fn apply(
         &mut self,
         sequence: Sequence,

@@ -1,33 +1,37 @@
-//! The past: stored events, and the state as it was, read from logs on a helper thread.
+//! History: stored events, and the state as it was, read from logs on a helper thread.
 //!
 //! ```text
-//!   events      walk back by key ────────────────────────────▶ a page of events, newest first
-//!   entity_at   walk back by key to the entity's beginning ─┐
-//!   list_at     the events since a stored state             ─┴─▶ State::apply, oldest first ▶ JSON
+//!   events      backward by key ────────────────────────────────▶ a page of events, newest first
+//!   entity_at   backward by key to the entity's beginning ─┐
+//!   list_at     the events since a stored state          ─┴─▶ State::apply, oldest first ─▶ JSON
 //! ```
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `source` | what is read: logs of all generations, and the states stored beside them |
 //! | `files` | the same, on the disk |
-//! | `reader_cache` | a data directory, opened for one request after another |
+//! | `reader_cache` | a data directory, opened for one query after another |
 //! | `key` | under which key a log's index finds an event |
 //! | `events` | a page of events |
 //! | `entity` | one entity at an earlier time |
 //! | `list` | the entities at an earlier time |
 //! | `event_buffer` | events read newest first, to be applied oldest first |
-//! | `page` | the first entities of several listings |
+//! | `entities_builder` | a page of the first entities of several listings |
+//! | `support` | for tests: random histories, and logs of them in memory |
 //!
 //! The state at a time is what `State::apply`, the engine's own, makes of the events up to and
 //! including that time: there is no second set of rules. Times are those at which the server
-//! accepted the events.
+//! accepted the events. They never fall within a namespace, but they may across namespaces.
 //!
-//! Everything here is plain and synchronous; it blocks on cold files, so it never runs on a core.
-//! What one request may cost is bounded in `limits`.
+//! Everything here is plain and synchronous. It blocks on cold files, so it never runs on a core.
+//! What one query may cost is bounded in `limits`.
+//!
+//! This folder must not know the engine, shards or cores, and reads no clock.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(test)]
 mod bounds_test;
+mod entities_builder;
 mod entity;
 mod event_buffer;
 mod events;
@@ -36,7 +40,6 @@ mod key;
 mod list;
 #[cfg(test)]
 mod model_test;
-mod page;
 mod reader_cache;
 mod source;
 #[cfg(test)]
@@ -48,12 +51,11 @@ pub use files::{LiveLog, StoredStates};
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
 pub use reader_cache::{HistoryQuery, HistoryResult, ReaderCache};
-pub use source::{Base, Generation, PastLog, Visit};
+pub use source::{Base, Generation, HistoryLog, Visit};
 
-use crate::api::query::Fields;
-use crate::api::{ApiError, encode};
+use crate::api::ApiError;
 use crate::model::{EventDecodeError, StoredChange, Timestamp};
-use crate::state::{Entity, State};
+use crate::state::State;
 use flux_storage::{CheckpointError, LayerError, Record, ReplayError, Sequence, StorageError};
 
 /// Why the past can't be told.
@@ -157,8 +159,8 @@ impl HistoryError {
         }
     }
 
-    /// True if retention removed a file after it was looked for: with new readers there may be
-    /// an answer.
+    /// True if retention removed a file after it was looked for: with new readers there may be an
+    /// answer.
     pub fn is_moved(&self) -> bool {
         matches!(self, Self::Storage(error) if matches!(**error, StorageError::Missing { .. }))
     }
@@ -201,13 +203,4 @@ fn apply(
         StoredChange::Entity(entity) => state.replace(promoted, sequence, entity),
     };
     Ok(())
-}
-
-fn encode_entity(out: &mut Vec<u8>, entity: Entity<'_>, fields: Option<&Fields>) {
-    let head = encode::EntityHead {
-        id: entity.id(),
-        version: entity.version(),
-        last_updated: entity.last_updated(),
-    };
-    encode::entity(out, head, entity.properties(), fields);
 }

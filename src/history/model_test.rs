@@ -2,13 +2,14 @@
 //! history says of each moment is what the events up to it make, whichever stored states it starts
 //! from.
 
-use super::support::{IDS, Random, Stored, TestLog, World};
+use super::support::{IDS, Stored, TestLog, World};
 use super::{
     EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events, list_at,
 };
 use crate::api::history::{EventCursor, EventsQuery};
 use crate::api::query::ListQuery;
 use crate::model::{Timestamp, namespace_of};
+use fastrand::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -131,7 +132,7 @@ fn matches(query: &ListQuery, id: &str) -> bool {
 #[test]
 fn an_entity_at_any_moment_is_what_its_events_up_to_it_make() {
     for seed in 0..60 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let world = Arc::new(World::random(&mut random, 60));
         let generations = world.logs(&mut random);
         for at in moments(&world) {
@@ -148,7 +149,7 @@ fn an_entity_at_any_moment_is_what_its_events_up_to_it_make() {
 #[test]
 fn the_entities_at_any_moment_are_what_the_events_up_to_it_make() {
     for seed in 0..20 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let world = Arc::new(World::random(&mut random, 50));
         let generations = world.logs(&mut random);
         for at in moments(&world) {
@@ -170,7 +171,7 @@ fn the_entities_at_any_moment_are_what_the_events_up_to_it_make() {
 fn beyond_retention_the_past_is_refused_and_never_wrong() {
     let (mut refused, mut told) = (0, 0);
     for seed in 0..60 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let world = Arc::new(World::random(&mut random, 50));
         let mut generations = world.logs(&mut random);
         retire_some(&mut generations, &mut random);
@@ -218,13 +219,13 @@ fn beyond_retention_the_past_is_refused_and_never_wrong() {
 }
 
 /// Removes events of the oldest logs; a generation loses all before the next loses any.
-fn retire_some(generations: &mut [Generation<TestLog>], random: &mut Random) {
-    let whole = random.below(generations.len());
+fn retire_some(generations: &mut [Generation<TestLog>], random: &mut Rng) {
+    let whole = random.usize(..generations.len());
     for (age, generation) in generations.iter_mut().rev().enumerate() {
         for log in generation.logs_mut() {
             match age.cmp(&whole) {
                 std::cmp::Ordering::Less => log.retire(usize::MAX),
-                std::cmp::Ordering::Equal => log.retire(random.below(log.events.len() + 1)),
+                std::cmp::Ordering::Equal => log.retire(random.usize(..=log.events.len())),
                 std::cmp::Ordering::Greater => {}
             }
         }
@@ -251,31 +252,31 @@ fn matching<'w>(world: &'w World, query: &EventsQuery) -> Vec<&'w Stored> {
     found
 }
 
-fn random_query(random: &mut Random, world: &World) -> EventsQuery {
+fn random_query(random: &mut Rng, world: &World) -> EventsQuery {
     let ids = ["a/1", "b/1", "room", "/x", "none"];
     let names = ["a", "ab", "b", "none"];
-    let (entity, namespace) = match random.below(4) {
-        0 => (Some(ids[random.below(ids.len())]), None),
-        1 => (Some("a/1"), Some(names[random.below(2)])),
-        _ => (None, Some(names[random.below(names.len())])),
+    let (entity, namespace) = match random.usize(..4) {
+        0 => (Some(ids[random.usize(..ids.len())]), None),
+        1 => (Some("a/1"), Some(names[random.usize(..2)])),
+        _ => (None, Some(names[random.usize(..names.len())])),
     };
     let moments = moments(world);
     let mut time = || {
         let span = usize::try_from(moments.end() - moments.start() + 1).unwrap();
-        let time = moments.start() + i64::try_from(random.below(span)).unwrap();
-        random.once_in(2).then_some(Timestamp::from_micros(time))
+        let time = moments.start() + i64::try_from(random.usize(..span)).unwrap();
+        (random.usize(..2) == 0).then_some(Timestamp::from_micros(time))
     };
     let (since, until) = (time(), time());
     let last = world.events.iter().map(|event| event.sequence).max();
     let before =
-        EventCursor::new(random.below(usize::try_from(last.unwrap_or(0)).unwrap() + 3) as u64);
+        EventCursor::new(random.usize(..usize::try_from(last.unwrap_or(0)).unwrap() + 3) as u64);
     EventsQuery {
         entity: entity.map(Box::from),
         namespace: namespace.map(Box::from),
         since,
         until,
-        before: random.once_in(2).then_some(before),
-        limit: 1 + random.below(12),
+        before: (random.usize(..2) == 0).then_some(before),
+        limit: 1 + random.usize(..12),
     }
 }
 
@@ -293,7 +294,7 @@ fn sequences(page: &EventsPage) -> Vec<u64> {
 #[test]
 fn pages_of_events_are_the_matching_events_newest_first() {
     for seed in 0..150 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let world = Arc::new(World::random(&mut random, 80));
         let generations = world.logs(&mut random);
         for _ in 0..20 {
@@ -328,7 +329,7 @@ fn pages_of_events_are_the_matching_events_newest_first() {
 fn removed_events_are_told_of_and_never_passed_over() {
     let (mut refused, mut told) = (0, 0);
     for seed in 0..150 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let world = Arc::new(World::random(&mut random, 60));
         let mut generations = world.logs(&mut random);
         retire_some(&mut generations, &mut random);
@@ -369,7 +370,7 @@ fn removed_events_are_told_of_and_never_passed_over() {
 
 #[test]
 fn a_page_without_bounds_shows_what_is_left_before_it_says_that_more_was_removed() {
-    let mut random = Random(7);
+    let mut random = Rng::with_seed(7);
     let world = Arc::new(World::random(&mut random, 200));
     let mut generations = world.logs(&mut random);
     for generation in generations.iter_mut().skip(1) {

@@ -2,8 +2,7 @@
 //!
 //! The newest generation's logs belong to their shards, which hand out readers of what they hold at
 //! the moment. The earlier generations belong to nobody: they are opened here. What was opened is
-//! kept for the next request; it is opened anew where retention has removed something of it
-//! meanwhile.
+//! kept for the next request; it is opened anew if retention has removed something of it meanwhile.
 
 use super::files::{FileLog, LiveLog, base_of};
 use super::{
@@ -21,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What is asked of the past.
+/// What is query of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HistoryQuery {
     /// A page of events.
@@ -45,7 +44,7 @@ pub enum HistoryQuery {
 }
 
 impl HistoryQuery {
-    /// The placement key of all that it concerns; `None` where that may lie on any shard.
+    /// The placement key of all that it concerns; `None` if that may lie on any shard.
     pub fn placement(&self) -> Option<&str> {
         match self {
             Self::Entity { id, .. } => Some(placement_key(id)),
@@ -110,7 +109,7 @@ fn holds_nothing_after(
 pub enum HistoryResult {
     /// To [`HistoryQuery::Events`].
     Events(EventsPage),
-    /// To [`HistoryQuery::Entity`]: its JSON, or `None` where there was none.
+    /// To [`HistoryQuery::Entity`]: its JSON, or `None` if there was none.
     Entity(Option<Vec<u8>>),
     /// To [`HistoryQuery::List`].
     List(EntitiesPage),
@@ -120,7 +119,7 @@ pub enum HistoryResult {
 #[derive(Debug)]
 pub struct ReaderCache {
     data: Arc<DataDir>,
-    /// Set where the server stops and nobody waits for an answer any more.
+    /// Set if the server stops and nobody waits for an answer any more.
     stop: Arc<AtomicBool>,
     /// The bases of the newest generation's logs, by shard.
     bases: BTreeMap<u16, Option<Checkpoint>>,
@@ -135,7 +134,7 @@ pub struct ReaderCache {
 #[derive(Debug)]
 struct Sealed {
     reader: LogReader,
-    /// The state that it begins with, where there is one.
+    /// The state that it begins with, if there is one.
     base: Option<Checkpoint>,
     /// Somebody has looked for it.
     base_known: bool,
@@ -157,16 +156,16 @@ impl ReaderCache {
     /// Blocks.
     ///
     /// # Errors
-    /// [`HistoryError`]; [`HistoryError::is_moved`] where the request should be made anew, with new
+    /// [`HistoryError`]; [`HistoryError::is_moved`] if the request should be made anew, with new
     /// readers.
-    pub fn tell(
+    pub fn run(
         &mut self,
-        asked: &HistoryQuery,
+        query: &HistoryQuery,
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
         let mut has_moved = false;
         loop {
-            match self.attempt(asked, live) {
+            match self.attempt(query, live) {
                 Err(error) if error.is_moved() && !has_moved => {
                     has_moved = true;
                     self.sealed.clear();
@@ -174,26 +173,26 @@ impl ReaderCache {
                 // The base, an older checkpoint or the log alone serves instead.
                 Err(HistoryError::Layer(error))
                     if error.is_damage() && self.damaged.insert(error.path.clone()) => {}
-                told => return told,
+                result => return result,
             }
         }
     }
 
     fn attempt(
         &mut self,
-        asked: &HistoryQuery,
+        query: &HistoryQuery,
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
-        let generations = self.open(asked, live)?;
-        Ok(match asked {
+        let generations = self.open(query, live)?;
+        Ok(match query {
             HistoryQuery::Events(query) => HistoryResult::Events(events(&generations, query)?),
             HistoryQuery::Entity { id, at, fields } => {
-                let asked = EntityAt {
+                let query = EntityAt {
                     id,
                     at: *at,
                     fields: fields.as_ref(),
                 };
-                HistoryResult::Entity(entity_at(&generations, asked)?)
+                HistoryResult::Entity(entity_at(&generations, query)?)
             }
             HistoryQuery::List { query, at } => {
                 HistoryResult::List(list_at(&generations, query, *at)?)
@@ -204,18 +203,18 @@ impl ReaderCache {
     /// All logs that a request concerns, newest generation first.
     fn open(
         &mut self,
-        asked: &HistoryQuery,
+        query: &HistoryQuery,
         live: &[Option<LiveLog>],
     ) -> Result<Vec<Generation<FileLog>>, HistoryError> {
         let mut newest = Vec::with_capacity(live.len());
         for (shard, log) in (0..).zip(live) {
-            let log = log.as_ref().map(|log| self.open_live(shard, log, asked));
+            let log = log.as_ref().map(|log| self.open_live(shard, log, query));
             newest.push(log.transpose()?);
         }
         let mut generations = vec![Generation::new(newest)];
         let data = Arc::clone(&self.data);
         for generation in data.sealed_generations().iter().rev() {
-            generations.push(self.open_sealed(generation, asked)?);
+            generations.push(self.open_sealed(generation, query)?);
         }
         Ok(generations)
     }
@@ -225,10 +224,10 @@ impl ReaderCache {
         &mut self,
         shard: u16,
         log: &LiveLog,
-        asked: &HistoryQuery,
+        query: &HistoryQuery,
     ) -> Result<FileLog, HistoryError> {
         let mut stored = Vec::new();
-        if asked.needs_base(&log.reader) {
+        if query.needs_base(&log.reader) {
             let known = self.bases.get(&shard);
             // Retention advances the base before it removes what leads to it.
             let covers = |base: &Option<Checkpoint>| match base {
@@ -241,8 +240,8 @@ impl ReaderCache {
             }
             stored.extend(self.bases.get(&shard).cloned().flatten());
         }
-        if let (Some(at), Some(newest)) = (asked.at(), &log.checkpoint) {
-            if holds_nothing_after(newest, asked.scope(), at)? {
+        if let (Some(at), Some(newest)) = (query.at(), &log.checkpoint) {
+            if holds_nothing_after(newest, query.scope(), at)? {
                 stored.push(newest.clone());
             } else {
                 // An older one may be early enough.
@@ -270,16 +269,16 @@ impl ReaderCache {
     fn open_sealed(
         &mut self,
         generation: &SealedGeneration,
-        asked: &HistoryQuery,
+        query: &HistoryQuery,
     ) -> Result<Generation<FileLog>, HistoryError> {
         let count = u16::try_from(generation.logs().len()).unwrap_or(u16::MAX);
-        let only = asked.placement().map(|key| place_key(key, count));
+        let only = query.placement().map(|key| place_key(key, count));
         let mut logs = Vec::with_capacity(generation.logs().len());
         for (shard, log) in (0..).zip(generation.logs()) {
             let concerned = only.is_none_or(|only| only == shard);
             let opened = concerned.then(|| {
                 let place = (generation.generation(), shard);
-                self.open_sealed_log(place, log, asked)
+                self.open_sealed_log(place, log, query)
             });
             logs.push(opened.transpose()?);
         }
@@ -290,7 +289,7 @@ impl ReaderCache {
         &mut self,
         place: (u32, u16),
         log: &SealedLog,
-        asked: &HistoryQuery,
+        query: &HistoryQuery,
     ) -> Result<FileLog, HistoryError> {
         let mut sealed = match self.sealed.remove(&place) {
             Some(sealed) => sealed,
@@ -300,7 +299,7 @@ impl ReaderCache {
                 base_known: false,
             },
         };
-        if asked.needs_base(&sealed.reader) && !sealed.base_known {
+        if query.needs_base(&sealed.reader) && !sealed.base_known {
             let owner = log.origin()?.owner;
             let dir =
                 CheckpointDir::new(log.base_path(), owner, CheckpointKind::Base, is_packed_body);

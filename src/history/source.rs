@@ -4,14 +4,11 @@
 //! generation 2   shard 0 of 3   [base]─events──────▶   [checkpoint]─events─▶ now
 //!                shard 1 of 3   [base]─events──────▶
 //!                shard 2 of 3   [base]─events──────▶
-//! generation 1   shard 0 of 2   ─────────events─▶│
-//!                shard 1 of 2   [base]───events─▶│
+//! generation 1   shard 0 of 2   ─────────events─▶│   a namespace's events lie in one log of each
+//!                shard 1 of 2   [base]───events─▶│   generation; a newer one's are all later
 //! ```
 //!
-//! The events of a namespace lie in one log of each generation. All events of a newer generation
-//! are later.
-//!
-//! A *base* is any stored state of a log: that at its beginning, that at the horizon where
+//! A *base* is any stored state of a log: that at its beginning, that at the log start, where
 //! retention removed what was before, or a checkpoint. It saves reading what is before it. A log
 //! without a base goes on in the older generation, where its entities lie in one log or several.
 //!
@@ -38,7 +35,7 @@ pub struct Base {
 }
 
 /// A log as it was at a moment. It may be appended to meanwhile; a reader sees none of that.
-pub trait PastLog {
+pub trait HistoryLog {
     /// The first event that is there, or would be.
     fn first_sequence(&self) -> Sequence;
 
@@ -49,13 +46,13 @@ pub trait PastLog {
     /// The states stored of this log, ascending.
     fn bases(&self) -> &[Base];
 
-    /// The state that one of [`PastLog::bases`] is, to apply events to.
+    /// The state that one of [`HistoryLog::bases`] is, to apply events to.
     ///
     /// # Errors
     /// [`HistoryError::Storage`].
     fn state(&self, base: Base) -> Result<State, HistoryError>;
 
-    /// The latest time that an event of a scope may have in one of [`PastLog::bases`].
+    /// The latest time that an event of a scope may have in one of [`HistoryLog::bases`].
     ///
     /// # Errors
     /// [`HistoryError::Layer`].
@@ -82,7 +79,7 @@ pub trait PastLog {
     /// Visits all events from `from` on, in order.
     ///
     /// # Errors
-    /// As [`PastLog::read_backward`].
+    /// As [`HistoryLog::read_backward`].
     fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError>;
 }
 
@@ -97,7 +94,7 @@ impl<L> Generation<L> {
     /// By shard, one for each that the generation has.
     ///
     /// # Panics
-    /// Where there is none, or more than a `u16` counts.
+    /// If there is none, or more than a `u16` counts.
     pub fn new(logs: impl IntoIterator<Item = Option<L>>) -> Self {
         let logs: Box<[Option<L>]> = logs.into_iter().collect();
         let count = u16::try_from(logs.len()).expect("shards are counted by a u16");
@@ -113,7 +110,7 @@ impl<L> Generation<L> {
     /// The log of a shard.
     ///
     /// # Panics
-    /// Where it was left out, though the request concerns it.
+    /// If it was left out, though the request concerns it.
     pub(super) fn log(&self, shard: u16) -> &L {
         self.logs[usize::from(shard)]
             .as_ref()
@@ -163,7 +160,7 @@ impl Shards {
 /// The newest stored state of `log` that holds nothing later than `at`; of a scope, if one is
 /// given, whatever else it holds.
 pub(super) fn base_at(
-    log: &impl PastLog,
+    log: &impl HistoryLog,
     scope: Option<TimeScope<'_>>,
     at: Timestamp,
 ) -> Result<Option<Base>, HistoryError> {
@@ -184,8 +181,8 @@ pub(super) fn base_at(
 ///
 /// # Errors
 /// [`HistoryError::Removed`] if anything was removed of `log`.
-pub(super) fn refuse_removed(
-    log: &impl PastLog,
+pub(super) fn reject_removed(
+    log: &impl HistoryLog,
     scope: Option<TimeScope<'_>>,
 ) -> Result<(), HistoryError> {
     let Some(removed) = log.removed() else {
@@ -203,7 +200,7 @@ pub(super) fn refuse_removed(
 /// log that it removed, and the latest time that an event of the scope before it may have. `None`
 /// if there was none.
 pub(super) fn removed_of(
-    log: &impl PastLog,
+    log: &impl HistoryLog,
     scope: TimeScope<'_>,
 ) -> Result<Option<Base>, HistoryError> {
     let Some(mut removed) = log.removed() else {

@@ -1,35 +1,16 @@
 //! For tests: random histories of several generations, and logs of them in memory.
 
-use super::{Base, Generation, HistoryError, PastLog, Visit, key};
+use super::{Base, Generation, HistoryError, HistoryLog, Visit, key};
 use crate::model::{
     EventDraft, EventId, EventView, Property, RECORD_KIND_EVENT, StoredChange, Timestamp, place,
     placement_key,
 };
 use crate::state::{State, TimeScope};
+use fastrand::Rng;
 use flux_storage::{Record, Sequence};
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
-
-/// The splitmix generator (Steele, Lea, Flood 2014).
-#[derive(Debug)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    /// A number below `bound`.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).unwrap()
-    }
-
-    /// True once in `times`.
-    pub(super) fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// An event as it was stored.
 #[derive(Debug, Clone)]
@@ -71,24 +52,24 @@ pub(super) const IDS: &[&str] = &[
 
 impl World {
     /// A history of up to `events` events.
-    pub(super) fn random(random: &mut Random, events: usize) -> Self {
+    pub(super) fn random(random: &mut Rng, events: usize) -> Self {
         let mut world = Self::default();
         let mut now = 1000_i64;
         // By namespace, or by id without one: times never fall within these, and only there.
         let mut last_times: BTreeMap<&str, i64> = BTreeMap::new();
-        for generation in 0..=random.below(3) {
-            let shards = u16::try_from(1 + random.below(3)).unwrap();
+        for generation in 0..=random.usize(..3) {
+            let shards = u16::try_from(1 + random.usize(..3)).unwrap();
             world.shards.push(shards);
             let first = world.events.iter().map(|event| event.sequence).max();
             let mut next = vec![first.unwrap_or(0) + 1; usize::from(shards)];
-            for _ in 0..random.below(events) {
-                now += match random.below(60) {
+            for _ in 0..random.usize(..events) {
+                now += match random.usize(..60) {
                     // The clock is set: by far ahead, or back.
                     0 => 40,
                     1 | 2 => -15,
-                    _ => i64::try_from(random.below(3)).unwrap(),
+                    _ => i64::try_from(random.usize(..3)).unwrap(),
                 };
-                let id = IDS[random.below(IDS.len())];
+                let id = IDS[random.usize(..IDS.len())];
                 let shard = place(id, shards);
                 let index = usize::from(shard);
                 let last = last_times.entry(placement_key(id)).or_insert(now);
@@ -106,7 +87,7 @@ impl World {
     }
 
     /// The logs, newest generation first, with stored states here and there.
-    pub(super) fn logs(self: &Arc<Self>, random: &mut Random) -> Vec<Generation<TestLog>> {
+    pub(super) fn logs(self: &Arc<Self>, random: &mut Rng) -> Vec<Generation<TestLog>> {
         let mut generations: Vec<Generation<TestLog>> = Vec::new();
         for generation in 0..self.shards.len() {
             let shards = self.shards[generation];
@@ -117,7 +98,7 @@ impl World {
         generations
     }
 
-    fn log(self: &Arc<Self>, (generation, shard): (usize, u16), random: &mut Random) -> TestLog {
+    fn log(self: &Arc<Self>, (generation, shard): (usize, u16), random: &mut Rng) -> TestLog {
         let own = |event: &&Stored| (event.generation, event.shard) == (generation, shard);
         let events: Vec<Stored> = self.events.iter().filter(own).cloned().collect();
         let before = self
@@ -133,11 +114,11 @@ impl World {
             bases: Vec::new(),
             removed: None,
         };
-        if generation > 0 && !random.once_in(4) {
+        if generation > 0 && random.usize(..4) != 0 {
             log.bases.push(log.base(first - 1));
         }
-        for _ in 0..random.below(3) {
-            let through = first - 1 + random.below(log.events.len() + 1) as u64;
+        for _ in 0..random.usize(..3) {
+            let through = first - 1 + random.usize(..=log.events.len()) as u64;
             if generation > 0 || through >= first {
                 log.bases.push(log.base(through));
             }
@@ -147,16 +128,16 @@ impl World {
     }
 }
 
-fn stored(random: &mut Random, id: &str, (sequence, time): (u64, i64)) -> Stored {
-    let tombstone = random.once_in(6);
+fn stored(random: &mut Rng, id: &str, (sequence, time): (u64, i64)) -> Stored {
+    let tombstone = random.usize(..6) == 0;
     let names = ["p", "q", "r"];
-    let count = random.below(names.len() + 1);
+    let count = random.usize(..=names.len());
     let properties: Vec<(String, String)> = names[..count]
         .iter()
         .map(|name| {
             (
                 (*name).to_owned(),
-                format!("{sequence}.{}", random.below(9)),
+                format!("{sequence}.{}", random.usize(..9)),
             )
         })
         .collect();
@@ -241,7 +222,7 @@ impl TestLog {
     }
 }
 
-impl PastLog for TestLog {
+impl HistoryLog for TestLog {
     fn first_sequence(&self) -> Sequence {
         Sequence::new(self.first)
     }
@@ -384,7 +365,7 @@ impl Endless {
     }
 }
 
-impl PastLog for Endless {
+impl HistoryLog for Endless {
     fn first_sequence(&self) -> Sequence {
         Sequence::new(1)
     }

@@ -17,6 +17,17 @@ use super::{EventDecodeError, EventView, Timestamp, varint};
 /// The kind of a log record that holds an entity.
 pub const RECORD_KIND_ENTITY: u8 = 2;
 
+/// What an entity says besides its properties.
+#[derive(Debug, Clone, Copy)]
+pub struct EntityHead<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Events applied since it was created.
+    pub version: u64,
+    /// The server's time of its last event.
+    pub last_updated: Timestamp,
+}
+
 /// An entity to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct EntityDraft<'a> {

@@ -33,7 +33,9 @@ pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
 pub use durability::Durability;
-pub use entity::{EntityDraft, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX};
+pub use entity::{
+    EntityDraft, EntityHead, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX,
+};
 pub use event::{
     EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
 };

@@ -100,7 +100,7 @@ pub struct Recovered {
 /// Recovers a shard. Blocks.
 ///
 /// # Errors
-/// [`RecoverError`]. Nothing but damaged checkpoints was touched where the log is damaged.
+/// [`RecoverError`]. Nothing but damaged checkpoints was touched if the log is damaged.
 #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
 pub fn recover(
     data: &DataDir,
@@ -192,7 +192,7 @@ fn write_base(
     let pending = engine.freeze(through).write(base, throttle)?;
     let layers = pending.stack().clone();
     base.publish(pending)?;
-    drop(engine.settle(layers));
+    drop(engine.install_checkpoint(layers));
     Ok(())
 }
 
@@ -300,7 +300,7 @@ impl Attempt<'_> {
         Ok((engine, through))
     }
 
-    /// The base of a log. One that is damaged is done without where it can be made again.
+    /// The base of a log. One that is damaged is done without if it can be made again.
     fn load_base(
         &mut self,
         base: &mut CheckpointDir,
@@ -370,7 +370,7 @@ impl Attempt<'_> {
             if index == 0 {
                 return Ok((index, states));
             }
-            // Older generations lead to the beginning of this one, where it is still there.
+            // Older generations lead to the beginning of this one, if it is still there.
             for log in generation.logs() {
                 let origin = log.origin()?;
                 if origin.removed.is_some() {
@@ -432,7 +432,7 @@ impl Attempt<'_> {
             let names = engine.namespaces_mut();
             names.install(Bookkeeping::Unknown, 0, latest);
         }
-        engine.inherit(
+        engine.merge_meta(
             &state.meta,
             if is_counted_here {
                 state.meta.events

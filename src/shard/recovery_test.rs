@@ -163,7 +163,7 @@ impl Running {
         self.pending = Some(written.unwrap());
     }
 
-    /// Publishes the pending checkpoint where the log is durable that far.
+    /// Publishes the pending checkpoint if the log is durable that far.
     fn finish_checkpoint(&mut self) {
         let durable = self.log.durable();
         let Some(pending) = self.pending.take_if(|it| it.meta().through <= durable) else {
@@ -172,7 +172,7 @@ impl Running {
         let layers = pending.stack().clone();
         self.covered = pending.meta().through;
         self.checkpoints.publish(pending).unwrap();
-        drop(self.engine.settle(layers));
+        drop(self.engine.install_checkpoint(layers));
         self.checkpoints.remove_unreferenced().unwrap();
     }
 
@@ -390,7 +390,7 @@ impl Simulation {
         }
     }
 
-    /// Nothing is removed where the base that has to take it in was tampered with.
+    /// Nothing is removed if the base that has to take it in was tampered with.
     fn excuse(&self, retired: Result<(), RecoverError>) {
         if !self.tampered {
             retired.unwrap();

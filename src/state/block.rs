@@ -188,7 +188,7 @@ impl Block {
     }
 }
 
-/// The property named as `new` is, at or after `at`, where its value has the length of the new one.
+/// The property named as `new` is, at or after `at`, if its value has the length of the new one.
 fn find_same_len(text: &str, mut at: usize, new: Property<'_>) -> Option<Span> {
     while let Some(old) = Span::read(text, at) {
         let name = &text[old.name..old.value];
@@ -219,8 +219,8 @@ fn write_len(out: &mut String, len: usize) {
     out.push(char::from((rest & 0x3f) as u8));
 }
 
-/// True if `body` is properties packed as this module packs them: asked once of what comes from
-/// a file, so that nothing else has to doubt it.
+/// True if `body` is properties packed as this module packs them: asked once of what comes from a
+/// file, so that nothing else has to doubt it.
 pub fn is_packed_body(body: &str) -> bool {
     let mut at = 0;
     let mut previous: Option<&str> = None;

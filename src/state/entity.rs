@@ -2,10 +2,10 @@
 
 use flux_storage::{LayerEntity, Sequence};
 
-use crate::model::Timestamp;
+use crate::model::{EntityHead, Timestamp};
 
 use super::block::Span;
-use super::names::Bookkeeping;
+use super::namespaces::Bookkeeping;
 use super::slab::Slot;
 
 /// An entity, borrowed from the state.
@@ -20,7 +20,7 @@ pub struct Entity<'s> {
 }
 
 impl<'s> Entity<'s> {
-    /// `None` for a marker.
+    /// `None` for a tombstone.
     pub(super) fn from_slot(slot: &'s Slot) -> Option<Self> {
         slot.is_live().then(|| Self {
             id: slot.block.id(),
@@ -31,7 +31,7 @@ impl<'s> Entity<'s> {
         })
     }
 
-    /// `None` for a marker, and for what is no entity.
+    /// `None` for a tombstone, and for what is no entity.
     pub(super) fn from_layer(entity: LayerEntity<'s>) -> Option<Self> {
         let body = entity.body.filter(|_| Bookkeeping::of(entity.id).is_none());
         body.map(|body| Self {
@@ -41,6 +41,15 @@ impl<'s> Entity<'s> {
             last_updated: Timestamp::from_micros(entity.time_micros),
             sequence: entity.sequence,
         })
+    }
+
+    /// What it says besides its properties.
+    pub const fn head(self) -> EntityHead<'s> {
+        EntityHead {
+            id: self.id,
+            version: self.version,
+            last_updated: self.last_updated,
+        }
     }
 
     /// Its id.

@@ -1,5 +1,5 @@
 //! Any history with checkpoints anywhere in it, over real files: the state is the model's while a
-//! checkpoint is pending, after it is settled, and after the files are opened anew.
+//! checkpoint is pending, after it is installed, and after the files are opened anew.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use flux_storage::{
 use super::model_test::{
     Model, apply, check_query, dump, encode, encode_event, random_history, seen, step,
 };
-use super::random::Random;
 use super::*;
+use fastrand::Rng;
 
 /// A state, its checkpoints, and what is pending of them.
 struct Stack {
     state: State,
     checkpoints: CheckpointDir,
     files: Files,
-    /// What is frozen, until it is settled.
-    frozen: Option<(Arc<Frozen>, LayerStack, CheckpointMeta)>,
+    /// What is frozen, until it is installed.
+    immutable: Option<(Arc<ImmutableMemtable>, LayerStack, CheckpointMeta)>,
     /// The last event applied.
     last: Sequence,
 }
@@ -65,7 +65,7 @@ impl Stack {
             state: State::default(),
             checkpoints,
             files,
-            frozen: None,
+            immutable: None,
             last: Sequence::ZERO,
         }
     }
@@ -77,36 +77,36 @@ impl Stack {
             entities: self.state.len() as u64,
             ..CheckpointMeta::default()
         };
-        self.frozen = Some((frozen, layers, meta));
+        self.immutable = Some((frozen, layers, meta));
     }
 
     /// Writes what is frozen, as a helper thread would.
     fn write(&mut self) -> PendingCheckpoint {
-        let (frozen, layers, meta) = self.frozen.as_ref().unwrap();
+        let (frozen, layers, meta) = self.immutable.as_ref().unwrap();
         let pace = &mut |_| std::ops::ControlFlow::Continue(());
         self.checkpoints
             .write(frozen.entities(&mut || {}), layers, *meta, pace)
             .unwrap()
     }
 
-    fn settle(&mut self) {
+    fn install_checkpoint(&mut self) {
         let pending = self.write();
         let layers = pending.stack().clone();
         self.checkpoints.publish(pending).unwrap();
-        self.frozen = None;
-        drop(self.state.settle(layers));
+        self.immutable = None;
+        drop(self.state.install_checkpoint(layers));
         self.checkpoints.remove_unreferenced().unwrap();
     }
 
     fn checkpoint(&mut self) {
         self.freeze();
-        self.settle();
+        self.install_checkpoint();
     }
 
     /// Starts anew from the files. Returns what the newest checkpoint covers.
     fn reload(&mut self) -> Sequence {
         self.checkpoints = self.files.checkpoints();
-        self.frozen = None;
+        self.immutable = None;
         let load = self.checkpoints.load().unwrap();
         assert_eq!(load.quarantined, []);
         let Some(checkpoint) = load.checkpoint else {
@@ -123,7 +123,7 @@ impl Stack {
         apply(&mut self.state, number, bytes)
     }
 
-    /// Entities and markers that the layers hold.
+    /// Entities and tombstones that the layers hold.
     fn records(&self) -> u64 {
         self.state.layers.records()
     }
@@ -132,15 +132,15 @@ impl Stack {
 /// One history under a seed; `checkpoint_odds`: one event in so many is followed by a step of a
 /// checkpoint.
 fn any_history(seed: u64, checkpoint_odds: usize) {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let (mut stack, mut model) = (Stack::new(), Model::default());
     let history = random_history(&mut random);
     for (index, (sequence, time, bytes)) in history.iter().enumerate() {
         let event = EventView::decode(bytes).unwrap();
         // Sometimes for several events to come, as of a batch; the places of new ones may be stale
         // when they come.
-        if random.below(6) == 0 {
-            let ahead = &history[index..history.len().min(index + random.below(40))];
+        if random.usize(..6) == 0 {
+            let ahead = &history[index..history.len().min(index + random.usize(..40))];
             let events = ahead
                 .iter()
                 .map(|(.., bytes)| EventView::decode(bytes).unwrap());
@@ -156,13 +156,13 @@ fn any_history(seed: u64, checkpoint_odds: usize) {
             "{sequence:?}"
         );
         assert_eq!(stack.state.len(), model.len(), "{sequence:?}");
-        if random.below(4) == 0 {
+        if random.usize(..4) == 0 {
             check_query(&stack.state, &model, &mut random);
         }
-        if random.below(checkpoint_odds) != 0 {
+        if random.usize(..checkpoint_odds) != 0 {
             continue;
         }
-        match (stack.frozen.is_some(), random.below(5)) {
+        match (stack.immutable.is_some(), random.usize(..5)) {
             (false, _) => stack.freeze(),
             // It was written, and then something failed: it is tried again later, with what was
             // frozen then.
@@ -175,7 +175,7 @@ fn any_history(seed: u64, checkpoint_odds: usize) {
                     let _: Applied = step(&mut stack.state, *sequence, *time, &event);
                 }
             }
-            (true, _) => stack.settle(),
+            (true, _) => stack.install_checkpoint(),
         }
         assert_eq!(dump(&stack.state), model.list(&Query::default()));
     }
@@ -209,7 +209,7 @@ fn markers_of_deleted_entities_vanish_with_what_they_hide() {
     }
     stack.freeze();
     assert!(stack.state.is_empty() && dump(&stack.state).is_empty());
-    stack.settle();
+    stack.install_checkpoint();
     assert_eq!(
         stack.records(),
         0,
@@ -237,7 +237,7 @@ fn an_entity_deleted_and_created_while_a_checkpoint_is_pending_is_the_new_one() 
     assert_eq!(stack.apply(4, &event), Applied::Created);
     assert_eq!(stack.apply(5, &tombstone), Applied::Deleted);
     assert_eq!(stack.apply(6, &tombstone), Applied::Absent);
-    stack.settle();
+    stack.install_checkpoint();
     assert!(stack.state.get("x").unwrap().is_none() && stack.state.is_empty());
     assert_eq!(
         stack.apply(7, &encode("x", &[("b", "2")])),
@@ -248,7 +248,7 @@ fn an_entity_deleted_and_created_while_a_checkpoint_is_pending_is_the_new_one() 
         stack.apply(8, &encode("x", &[("c", "3")])),
         Applied::Updated
     );
-    stack.settle();
+    stack.install_checkpoint();
     for _ in 0..2 {
         let (_, entity) = seen(stack.state.get("x").unwrap().unwrap());
         let names: Vec<_> = entity.properties.keys().map(String::as_str).collect();
@@ -265,7 +265,7 @@ fn a_checkpoint_that_is_never_written_costs_nothing_but_memory() {
     // A file stands where the directory should be, until somebody takes it away.
     let parent = stack.files.dir.path().join("checkpoints");
     std::fs::File::create(&parent).unwrap();
-    let (frozen, layers, meta) = stack.frozen.as_ref().unwrap();
+    let (frozen, layers, meta) = stack.immutable.as_ref().unwrap();
     let pace = &mut |_| std::ops::ControlFlow::Continue(());
     for _ in 0..3 {
         let written = stack
@@ -277,7 +277,7 @@ fn a_checkpoint_that_is_never_written_costs_nothing_but_memory() {
         assert_eq!(stack.apply(number, &encode("x", &[])), Applied::Updated);
     }
     std::fs::remove_file(&parent).unwrap();
-    stack.settle();
+    stack.install_checkpoint();
     assert_eq!(stack.state.get("x").unwrap().unwrap().version(), 99);
     assert_eq!(stack.reload(), Sequence::new(1), "what was frozen then");
     assert_eq!(stack.state.get("x").unwrap().unwrap().version(), 1);

@@ -1,13 +1,13 @@
 //! The entities of a listing: three ascending sources, of which the newest form of each id counts.
 //!
-//! What a memory has lifted from a source below it is not among its own ascending slots: its id
-//! comes from below, and the memory is asked for it.
+//! What a memtable has promoted from a source below it is not among its own ascending slots: its id
+//! comes from below, and the memtable is asked for it.
 
 use flux_storage::{LayerEntity, LayerError, StackCursor};
 
-use super::ahead::Ahead;
 use super::entity::Entity;
-use super::memory::Memory;
+use super::memtable::Memtable;
+use super::prefetched::PrefetchedSlots;
 use super::query::Scope;
 use super::slab::Slot;
 use super::table::IdHash;
@@ -15,12 +15,12 @@ use super::table::IdHash;
 /// Entities in ascending order of their ids. An error is its last item.
 #[derive(Debug)]
 pub struct Listing<'s, 'q> {
-    state: Progress<'s, 'q>,
+    state: ListingState<'s, 'q>,
 }
 
 #[derive(Debug)]
-enum Progress<'s, 'q> {
-    Under(Box<Merge<'s, 'q>>),
+enum ListingState<'s, 'q> {
+    Open(Box<Merge<'s, 'q>>),
     Failed(LayerError),
     Done,
 }
@@ -28,16 +28,16 @@ enum Progress<'s, 'q> {
 /// The sources, each with its next entity looked at.
 #[derive(Debug)]
 struct Merge<'s, 'q> {
-    active: MemoryCursor<'s>,
-    frozen: Option<MemoryCursor<'s>>,
+    memtable: MemtableCursor<'s>,
+    immutable: Option<MemtableCursor<'s>>,
     layers: Option<LayersCursor<'s, 'q>>,
 }
 
 /// A memory's slots in a scope, with the next one looked at.
 #[derive(Debug)]
-struct MemoryCursor<'s> {
-    memory: &'s Memory,
-    slots: Ahead<'s>,
+struct MemtableCursor<'s> {
+    memtable: &'s Memtable,
+    slots: PrefetchedSlots<'s>,
     next: Option<&'s Slot>,
 }
 
@@ -49,11 +49,11 @@ struct LayersCursor<'s, 'q> {
     next: Option<LayerEntity<'s>>,
 }
 
-impl<'s> MemoryCursor<'s> {
-    fn new(memory: &'s Memory, scope: &Scope<'_>, after: Option<&str>) -> Self {
+impl<'s> MemtableCursor<'s> {
+    fn new(memtable: &'s Memtable, scope: &Scope<'_>, after: Option<&str>) -> Self {
         let mut cursor = Self {
-            memory,
-            slots: Ahead::new(memory, memory.range(scope, after)),
+            memtable,
+            slots: PrefetchedSlots::new(memtable, memtable.range(scope, after)),
             next: None,
         };
         cursor.advance();
@@ -61,25 +61,25 @@ impl<'s> MemoryCursor<'s> {
     }
 
     fn advance(&mut self) {
-        self.next = self.slots.next().map(|slot| self.memory.get(slot));
+        self.next = self.slots.next().map(|slot| self.memtable.get(slot));
     }
 
     fn id(&self) -> Option<&'s str> {
         self.next.map(|slot| slot.block.id())
     }
 
-    /// The slot of an id that this memory or a source below it goes on with; goes past it.
+    /// The slot of an id that this memtable or a source below it goes on with; goes past it.
     fn take(&mut self, hash: IdHash, id: &str) -> Option<&'s Slot> {
         if self.id() == Some(id) {
             let found = self.next;
             self.advance();
             return found;
         }
-        if !self.memory.has_lifted() {
+        if !self.memtable.has_promoted() {
             return None;
         }
-        let slot = self.memory.find(hash, id)?;
-        Some(self.memory.get(slot))
+        let slot = self.memtable.find(hash, id)?;
+        Some(self.memtable.get(slot))
     }
 }
 
@@ -94,11 +94,11 @@ impl LayersCursor<'_, '_> {
     }
 }
 
-/// What a listing reads: the memories, newest first, and a cursor over the layers that stands at
+/// What a listing reads: the memtables, newest first, and a cursor over the layers that stands at
 /// its start.
 pub(super) struct Sources<'s> {
-    pub(super) active: &'s Memory,
-    pub(super) frozen: Option<&'s Memory>,
+    pub(super) memtable: &'s Memtable,
+    pub(super) immutable: Option<&'s Memtable>,
     pub(super) layers: Option<StackCursor<'s>>,
 }
 
@@ -106,14 +106,14 @@ impl<'s, 'q> Listing<'s, 'q> {
     /// Nothing.
     pub(super) const fn empty() -> Self {
         Self {
-            state: Progress::Done,
+            state: ListingState::Done,
         }
     }
 
     pub(super) fn new(sources: Sources<'s>, scope: Scope<'q>, after: Option<&str>) -> Self {
         let state = match Merge::new(sources, scope, after) {
-            Ok(merge) => Progress::Under(Box::new(merge)),
-            Err(error) => Progress::Failed(error),
+            Ok(merge) => ListingState::Open(Box::new(merge)),
+            Err(error) => ListingState::Failed(error),
         };
         Self { state }
     }
@@ -138,20 +138,20 @@ impl<'s, 'q> Merge<'s, 'q> {
             }
         };
         Ok(Self {
-            active: MemoryCursor::new(sources.active, &scope, after),
-            frozen: sources
-                .frozen
-                .map(|memory| MemoryCursor::new(memory, &scope, after)),
+            memtable: MemtableCursor::new(sources.memtable, &scope, after),
+            immutable: sources
+                .immutable
+                .map(|memtable| MemtableCursor::new(memtable, &scope, after)),
             layers,
         })
     }
 
     /// The next entity.
     fn next(&mut self) -> Result<Option<Entity<'s>>, LayerError> {
-        if self.frozen.is_none() && self.layers.is_none() {
-            while let Some(slot) = self.active.next {
-                self.active.advance();
-                // A marker may outlive what it hides: the last layer may be gone.
+        if self.immutable.is_none() && self.layers.is_none() {
+            while let Some(slot) = self.memtable.next {
+                self.memtable.advance();
+                // A tombstone may outlive what it hides: the last layer may be gone.
                 if let Some(entity) = Entity::from_slot(slot) {
                     return Ok(Some(entity));
                 }
@@ -169,16 +169,16 @@ impl<'s, 'q> Merge<'s, 'q> {
 
     /// The lowest id that a source goes on with.
     fn lowest(&self) -> Option<&'s str> {
-        let frozen = self.frozen.as_ref().and_then(MemoryCursor::id);
+        let frozen = self.immutable.as_ref().and_then(MemtableCursor::id);
         let layered = self.layers.as_ref().and_then(|layers| layers.next);
         let layered = layered.map(|entity| entity.id);
-        [self.active.id(), frozen, layered]
+        [self.memtable.id(), frozen, layered]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Goes past an id in every source. Returns its newest form, where that is no marker.
+    /// Goes past an id in every source. Returns its newest form, if that is no tombstone.
     fn take(&mut self, id: &str) -> Result<Option<Entity<'s>>, LayerError> {
         let mut newest = None;
         if let Some(layers) = &mut self.layers
@@ -188,8 +188,8 @@ impl<'s, 'q> Merge<'s, 'q> {
             newest = Entity::from_layer(entity);
             layers.advance()?;
         }
-        let hash = self.active.memory.hash(id);
-        for cursor in self.frozen.iter_mut().chain([&mut self.active]) {
+        let hash = self.memtable.memtable.hash(id);
+        for cursor in self.immutable.iter_mut().chain([&mut self.memtable]) {
             if let Some(slot) = cursor.take(hash, id) {
                 newest = Entity::from_slot(slot);
             }
@@ -203,17 +203,17 @@ impl<'s> Iterator for Listing<'s, '_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = match &mut self.state {
-            Progress::Under(merge) => merge.next().transpose(),
-            Progress::Failed(_) | Progress::Done => {
-                let state = std::mem::replace(&mut self.state, Progress::Done);
+            ListingState::Open(merge) => merge.next().transpose(),
+            ListingState::Failed(_) | ListingState::Done => {
+                let state = std::mem::replace(&mut self.state, ListingState::Done);
                 return match state {
-                    Progress::Failed(error) => Some(Err(error)),
-                    Progress::Under(_) | Progress::Done => None,
+                    ListingState::Failed(error) => Some(Err(error)),
+                    ListingState::Open(_) | ListingState::Done => None,
                 };
             }
         };
         if !matches!(next, Some(Ok(_))) {
-            self.state = Progress::Done;
+            self.state = ListingState::Done;
         }
         next
     }

@@ -1,50 +1,53 @@
 //! The state of one shard: what its events, applied in order, have made of its entities.
 //!
 //! ```text
-//!   active   memory   entities changed since the last checkpoint, and markers of deleted ones
-//!   frozen   memory   while a checkpoint is written: what changed since the one before it
-//!   layers   files    everything older, mapped and read where it lies
+//!   memtable              memory   changed since the last checkpoint, with tombstones
+//!   immutable memtable    memory   what a checkpoint in progress writes
+//!   layers                files    everything older, mapped and read where it lies
 //! ```
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `memory` | entities in memory: what changed since the layers below were written |
-//! | `slab`, `table`, `ordered` | its entities: in numbered slots, by hash, in order of ids |
 //! | `block` | the id and the properties of one entity, packed into one text |
-//! | `frozen` | what a checkpoint writes |
 //! | `entity` | an entity as its readers see it |
-//! | `query`, `listing` | which entities a listing asks for, and the merge of its sources |
-//! | `ahead` | reads the entities of a listing some slots ahead |
-//! | `names` | namespace statistics |
-//! | `floors` | times below which events of deleted names must not fall |
+//! | `floors` | the last times of namespaces and ids that hold nothing any more |
+//! | `immutable` | a memtable that does not change any more, as a checkpoint writes it |
+//! | `listing` | the entities of a listing, merged from memtables and layers |
+//! | `memtable` | entities in memory: `slab`, `table` and `ordered` are its parts |
+//! | `namespaces` | namespace statistics, and the time that an event must not fall below |
+//! | `ordered` | slots in the order of their ids |
+//! | `prefetched` | slots in order, with their entities prefetched |
+//! | `query` | which entities a listing asks for |
+//! | `slab` | the entities themselves, in numbered slots |
+//! | `table` | the hash of an id to its slot |
 //!
-//! The newest form of an id counts. A read asks from the top down; an event promotes its entity to
-//! the top before it changes it. A checkpoint *freezes* the active memory, which costs nothing, and
-//! a helper thread writes it as a new layer. Then the layers of the new checkpoint replace both. So
-//! memory follows what changes, and a start reads only what changed since the last checkpoint.
+//! The newest form of an id counts. A read asks from the top down, and an event *promotes* its
+//! entity to the memtable before it changes it. A checkpoint *freezes* the memtable, which costs
+//! nothing. A helper thread writes it as a new layer. Then the layers of the new checkpoint replace
+//! both. So memory follows what changes, and a start reads only what changed since the last
+//! checkpoint.
 //!
 //! Invariants:
 //! - `apply` is total and deterministic: `replay(log) == live state` for every history, wherever
-//!   checkpoints fell. Time and sequence are arguments, and nothing that is answered comes from the
-//!   order of a table, which differs in each process.
-//! - an entity that a layer or the frozen memory holds and that was deleted since has a marker
-//!   above it.
+//!   checkpoints fell. Time and sequence are arguments. No answer depends on the order of a table,
+//!   which differs in each process.
+//! - if a layer or the immutable memtable holds an entity that was deleted since, a tombstone above
+//!   hides it.
 //!
-//! It decides nothing (an event that is here was accepted) and knows no JSON: values are texts. It
-//! knows nothing of files: a layer that turns out to be damaged is an error that its caller has to
-//! deal with.
+//! This folder must not know JSON (values are texts), the log, or files: it decides nothing, since
+//! an event that is here was accepted, and it hands a damaged layer to its caller as an error.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-mod ahead;
 mod block;
 mod entity;
 mod floors;
-mod frozen;
+mod immutable;
 mod listing;
-mod memory;
-mod names;
+mod memtable;
+mod namespaces;
 mod ordered;
+mod prefetched;
 mod query;
 mod slab;
 mod table;
@@ -53,8 +56,6 @@ mod table;
 mod layers_test;
 #[cfg(test)]
 mod model_test;
-#[cfg(test)]
-mod random;
 
 use std::sync::Arc;
 
@@ -65,17 +66,17 @@ use crate::model::{EntityView, EventView, Timestamp};
 
 pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
-pub use frozen::{Frozen, FrozenEntities};
+pub use immutable::{ImmutableEntities, ImmutableMemtable};
 pub use listing::Listing;
-pub use names::{
-    Bookkeeping, BookkeepingChanges, BookkeepingView, NameEntry, NamespaceStatistics,
+pub use namespaces::{
+    Bookkeeping, BookkeepingChanges, BookkeepingView, NamespaceEntry, NamespaceStatistics,
     NamespaceStatisticsView, TimeScope, latest_in,
 };
 pub use query::Query;
 
 use block::Block;
 use listing::Sources;
-use memory::Memory;
+use memtable::Memtable;
 use slab::Slot;
 use table::IdHash;
 
@@ -106,7 +107,7 @@ pub enum Applied {
 #[must_use = "an event is lifted to be applied"]
 pub struct Promoted {
     hash: IdHash,
-    /// Its slot in the active memory, where there is one.
+    /// Its slot in the memtable, if there is one.
     slot: Option<u32>,
 }
 
@@ -114,15 +115,15 @@ pub struct Promoted {
 /// not for a reactor.
 #[derive(Debug)]
 pub struct Replaced {
-    frozen: Option<Arc<Frozen>>,
+    immutable: Option<Arc<ImmutableMemtable>>,
     _layers: LayerStack,
 }
 
 impl Replaced {
-    /// Gives its memory back, where nobody else holds it, and calls `rest` after each fraction of a
+    /// Gives its memory back, if nobody else holds it, and calls `rest` after each fraction of a
     /// millisecond of work.
     pub fn give_back(self, rest: &mut dyn FnMut()) {
-        if let Some(Frozen(memory)) = self.frozen.and_then(Arc::into_inner) {
+        if let Some(ImmutableMemtable(memory)) = self.immutable.and_then(Arc::into_inner) {
             memory.give_back(rest);
         }
     }
@@ -131,8 +132,8 @@ impl Replaced {
 /// The entities of one shard.
 #[derive(Debug, Default)]
 pub struct State {
-    active: Memory,
-    frozen: Option<Arc<Frozen>>,
+    memtable: Memtable,
+    immutable: Option<Arc<ImmutableMemtable>>,
     layers: LayerStack,
     /// Entities that exist.
     len: usize,
@@ -149,32 +150,32 @@ impl State {
         }
     }
 
-    /// Reads the memory of entities that are about to be changed or read, at most
-    /// [`PREFETCH_GROUP_IDS_MAX`], so that their cache misses overlap. For ids that do not exist it
-    /// finds and keeps the place of insertion. No answer depends on it.
+    /// Looks at entities that are about to be changed or read, at most [`PREFETCH_GROUP_IDS_MAX`]
+    /// of them, so that their cache misses overlap, and keeps the places of new
+    /// ones. No answer depends on it.
     pub fn prefetch(&mut self, ids: &[&[u8]]) {
         let mut missing = [&[][..]; PREFETCH_GROUP_IDS_MAX];
         let count = ids.len().min(PREFETCH_GROUP_IDS_MAX);
         missing[..count].copy_from_slice(&ids[..count]);
-        let mut missing = self.active.prefetch(&mut missing[..count]);
-        if let Some(frozen) = &self.frozen {
+        let mut missing = self.memtable.prefetch(&mut missing[..count]);
+        if let Some(frozen) = &self.immutable {
             missing = frozen.0.prefetch(missing);
         }
         missing = self.layers.prefetch_ids(missing);
-        self.active.expect(missing);
+        self.memtable.prefetch_positions(missing);
     }
 
-    /// Brings the entity of an event that is about to be applied into the active memory. What is
+    /// Brings the entity of an event that is about to be applied into the memtable. What is
     /// answered does not change.
     ///
-    /// Cost: constant; where the entity was not touched since the last checkpoint, a look-up in
-    /// each layer and a copy.
+    /// Cost: constant; if the entity was not touched since the last checkpoint, a look-up in each
+    /// layer and a copy.
     ///
     /// # Errors
-    /// Where the layer that may hold it is damaged.
+    /// If the layer that may hold it is damaged.
     pub fn promote(&mut self, id: &str) -> Result<Promoted, LayerError> {
-        let hash = self.active.hash(id);
-        if let Some(slot) = self.active.find(hash, id) {
+        let hash = self.memtable.hash(id);
+        if let Some(slot) = self.memtable.find(hash, id) {
             return Ok(Promoted {
                 hash,
                 slot: Some(slot),
@@ -189,23 +190,23 @@ impl State {
             })
         });
         self.scratch = scratch;
-        let slot = promoted?.map(|entity| self.active.insert(hash, entity));
+        let slot = promoted?.map(|entity| self.memtable.insert(hash, entity));
         Ok(Promoted { hash, slot })
     }
 
     /// The time of the entity's last event, if it exists.
     pub fn last_updated(&self, promoted: Promoted) -> Option<Timestamp> {
-        let slot = self.active.get(promoted.slot?);
+        let slot = self.memtable.get(promoted.slot?);
         slot.is_live().then_some(slot.last_updated)
     }
 
     /// Applies the next event of the log: `sequence` is its number there, `time` the server's time
-    /// that the log gave it, `lifted` where its entity lies. Never fails, and depends on nothing
+    /// that the log gave it, `promoted` where its entity lies. Never fails, and depends on nothing
     /// but its arguments and the events before.
     ///
     /// Cost: constant in the number of entities for an update, logarithmic for a creation or
-    /// deletion; linear in the bytes of the entity, without an allocation where every value keeps
-    /// its length.
+    /// deletion; linear in the bytes of the entity, without an allocation if every value keeps its
+    /// length.
     pub fn apply(
         &mut self,
         promoted: Promoted,
@@ -217,7 +218,7 @@ impl State {
             None if event.tombstone => Applied::Absent,
             None => {
                 let block = Block::new(event.entity_id, event.properties(), &mut self.scratch);
-                self.active
+                self.memtable
                     .insert(hash, Slot::created(sequence, time, block));
                 Applied::Created
             }
@@ -241,7 +242,7 @@ impl State {
         (sequence, time): (Sequence, Timestamp),
         event: &EventView<'_>,
     ) -> Applied {
-        let entity = self.active.get_mut(slot);
+        let entity = self.memtable.get_mut(slot);
         match (entity.is_live(), event.tombstone) {
             (true, false) => {
                 entity.renew(sequence, time);
@@ -255,9 +256,9 @@ impl State {
             }
             (true, true) => {
                 if entity.is_below() {
-                    entity.become_marker(sequence, time);
+                    entity.become_tombstone(sequence, time);
                 } else {
-                    self.active.remove(hash, slot);
+                    self.memtable.remove(hash, slot);
                 }
                 Applied::Deleted
             }
@@ -265,10 +266,10 @@ impl State {
         }
     }
 
-    /// Puts an entity where there is none, as another state had it.
+    /// Adds an entity whose id is not here, as another state had it.
     ///
     /// # Errors
-    /// Where the layer that may hold it is damaged.
+    /// If the layer that may hold it is damaged.
     pub fn install(&mut self, entity: Entity<'_>) -> Result<(), LayerError> {
         let Promoted { hash, slot } = self.promote(entity.id())?;
         assert!(slot.is_none(), "an entity is installed once");
@@ -279,13 +280,13 @@ impl State {
             entity.version(),
             block,
         );
-        self.active.insert(hash, slot);
+        self.memtable.insert(hash, slot);
         self.len += 1;
         Ok(())
     }
 
     /// Puts an entity in the place of whatever is there under its id, as the record `sequence` of
-    /// the log says; `lifted`: where that lies.
+    /// the log says; `promoted`: where that lies.
     pub fn replace(
         &mut self,
         promoted: Promoted,
@@ -296,7 +297,7 @@ impl State {
         let slot = Slot::installed(sequence, entity.last_updated, entity.version, block);
         match promoted.slot {
             Some(found) => {
-                let found = self.active.get_mut(found);
+                let found = self.memtable.get_mut(found);
                 let was_live = found.is_live();
                 found.become_installed(slot);
                 if was_live {
@@ -304,7 +305,7 @@ impl State {
                 }
             }
             None => {
-                self.active.insert(promoted.hash, slot);
+                self.memtable.insert(promoted.hash, slot);
             }
         }
         self.len += 1;
@@ -314,18 +315,18 @@ impl State {
     /// The entity with this id. Cost: constant.
     ///
     /// # Errors
-    /// Where the layer that may hold it is damaged.
+    /// If the layer that may hold it is damaged.
     pub fn get(&self, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
-        let hash = self.active.hash(id);
-        match self.active.find(hash, id) {
-            Some(slot) => Ok(Entity::from_slot(self.active.get(slot))),
+        let hash = self.memtable.hash(id);
+        match self.memtable.find(hash, id) {
+            Some(slot) => Ok(Entity::from_slot(self.memtable.get(slot))),
             None => self.below(hash, id),
         }
     }
 
-    /// The entity as the frozen memory and the layers have it.
+    /// The entity as the immutable memtable and the layers have it.
     fn below(&self, hash: IdHash, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
-        if let Some(frozen) = &self.frozen
+        if let Some(frozen) = &self.immutable
             && let Some(slot) = frozen.0.find(hash, id)
         {
             return Ok(Entity::from_slot(frozen.0.get(slot)));
@@ -346,7 +347,7 @@ impl State {
         self.len == 0
     }
 
-    /// The entities that match all of `query`, ascending by the bytes of their ids. Where a layer
+    /// The entities that match all of `query`, ascending by the bytes of their ids. If a layer
     /// turns out to be damaged, that is the last item. Cost: logarithmic in the number of entities
     /// to begin with, then constant for each entity taken, however many do not match.
     pub fn list<'s, 'q>(&'s self, query: &Query<'q>) -> Listing<'s, 'q> {
@@ -362,8 +363,8 @@ impl State {
             })
         });
         let sources = Sources {
-            active: &self.active,
-            frozen: self.frozen.as_deref().map(|frozen| &frozen.0),
+            memtable: &self.memtable,
+            immutable: self.immutable.as_deref().map(|frozen| &frozen.0),
             layers,
         };
         Listing::new(sources, scope, after)
@@ -373,12 +374,15 @@ impl State {
     /// layers that are returned with it. Cost: constant.
     ///
     /// # Panics
-    /// Where something is frozen already: one checkpoint at a time.
-    pub fn freeze(&mut self) -> (Arc<Frozen>, LayerStack) {
-        assert!(self.frozen.is_none(), "one checkpoint at a time");
-        let fresh = self.active.sibling();
-        let frozen = Arc::new(Frozen(std::mem::replace(&mut self.active, fresh)));
-        self.frozen = Some(Arc::clone(&frozen));
+    /// If something is frozen already: one checkpoint at a time.
+    pub fn freeze(&mut self) -> (Arc<ImmutableMemtable>, LayerStack) {
+        assert!(self.immutable.is_none(), "one checkpoint at a time");
+        let fresh = self.memtable.sibling();
+        let frozen = Arc::new(ImmutableMemtable(std::mem::replace(
+            &mut self.memtable,
+            fresh,
+        )));
+        self.immutable = Some(Arc::clone(&frozen));
         (frozen, self.layers.clone())
     }
 
@@ -387,16 +391,16 @@ impl State {
         &self.layers
     }
 
-    /// True while what was frozen is not settled.
+    /// True while what was frozen is not installed.
     pub const fn is_frozen(&self) -> bool {
-        self.frozen.is_some()
+        self.immutable.is_some()
     }
 
     /// Puts the layers of a checkpoint that was written in the place of what was frozen and of the
     /// layers before.
-    pub fn settle(&mut self, layers: LayerStack) -> Replaced {
+    pub fn install_checkpoint(&mut self, layers: LayerStack) -> Replaced {
         Replaced {
-            frozen: self.frozen.take(),
+            immutable: self.immutable.take(),
             _layers: std::mem::replace(&mut self.layers, layers),
         }
     }
@@ -405,14 +409,14 @@ impl State {
     /// Cost: linear in the number of entities in memory.
     pub fn heap_bytes(&self) -> usize {
         let frozen = self
-            .frozen
+            .immutable
             .as_ref()
             .map_or(0, |frozen| frozen.0.heap_bytes());
-        self.active.heap_bytes() + frozen + allocation_bytes(self.scratch.capacity())
+        self.memtable.heap_bytes() + frozen + allocation_bytes(self.scratch.capacity())
     }
 }
 
-/// The entity of a layer, where it is not a marker.
+/// The entity of a layer, if it is not a tombstone.
 pub fn entity_of(entity: LayerEntity<'_>) -> Option<Entity<'_>> {
     Entity::from_layer(entity)
 }

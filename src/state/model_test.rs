@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::model::{EventDraft, EventId, Property, namespace_of};
 
-use super::random::Random;
 use super::*;
+use fastrand::Rng;
 
 /// The stored form of an event; `properties` ascending by name.
 pub(super) fn encode(id: &str, properties: &[(&str, &str)]) -> Vec<u8> {
@@ -132,17 +132,17 @@ pub(super) fn dump(state: &State) -> Vec<(String, ModelEntity)> {
 
 const NAMESPACES: &[&str] = &["", "a", "ab", "abc", "b", "é", "a/b"];
 
-fn random_id(random: &mut Random) -> String {
-    let number = random.below(40);
-    match random.below(8) {
+fn random_id(random: &mut Rng) -> String {
+    let number = random.usize(..40);
+    match random.usize(..8) {
         0 => format!("{number}"),
         1 => format!("ab{number}"),
         2 => format!("ab-{number}/x"),
-        _ => format!("{}/{number}", NAMESPACES[random.below(NAMESPACES.len())]),
+        _ => format!("{}/{number}", NAMESPACES[random.usize(..NAMESPACES.len())]),
     }
 }
 
-fn random_event(random: &mut Random) -> Vec<u8> {
+fn random_event(random: &mut Rng) -> Vec<u8> {
     const VALUES: &[&str] = &[
         "1",
         "2",
@@ -155,29 +155,29 @@ fn random_event(random: &mut Random) -> Vec<u8> {
         "[]",
     ];
     let mut properties = BTreeMap::new();
-    for _ in 0..random.below(5) {
-        let name = ["", "a", "aa", "b", "é", "temperature", "z"][random.below(7)];
-        properties.insert(name, VALUES[random.below(VALUES.len())]);
+    for _ in 0..random.usize(..5) {
+        let name = ["", "a", "aa", "b", "é", "temperature", "z"][random.usize(..7)];
+        properties.insert(name, VALUES[random.usize(..VALUES.len())]);
     }
-    let long = format!("\"{}\"", "x".repeat(random.below(300)));
-    if random.below(20) == 0 {
+    let long = format!("\"{}\"", "x".repeat(random.usize(..300)));
+    if random.usize(..20) == 0 {
         properties.insert("long", &long);
     }
     let properties: Vec<_> = properties.into_iter().collect();
-    encode_event(&random_id(random), &properties, random.below(4) == 0)
+    encode_event(&random_id(random), &properties, random.usize(..4) == 0)
 }
 
-pub(super) fn check_query(state: &State, model: &Model, random: &mut Random) {
+pub(super) fn check_query(state: &State, model: &Model, random: &mut Rng) {
     let (prefix, after) = (random_id(random), random_id(random));
     let end = (0..=prefix.len())
         .filter(|&end| prefix.is_char_boundary(end))
-        .nth(random.below(4))
+        .nth(random.usize(..4))
         .unwrap_or(prefix.len());
-    let namespace = NAMESPACES[random.below(NAMESPACES.len())];
+    let namespace = NAMESPACES[random.usize(..NAMESPACES.len())];
     let query = Query {
-        namespace: (random.below(2) == 0).then_some(namespace),
-        prefix: (random.below(2) == 0).then_some(&prefix[..end]),
-        after: (random.below(2) == 0).then_some(&after),
+        namespace: (random.usize(..2) == 0).then_some(namespace),
+        prefix: (random.usize(..2) == 0).then_some(&prefix[..end]),
+        after: (random.usize(..2) == 0).then_some(&after),
     };
     let listed: Vec<_> = state.list(&query).map(seen_ok).collect();
     assert_eq!(listed, model.list(&query), "{query:?}");
@@ -186,11 +186,11 @@ pub(super) fn check_query(state: &State, model: &Model, random: &mut Random) {
 }
 
 /// A history: the stored form, sequence and time of each of its events.
-pub(super) fn random_history(random: &mut Random) -> Vec<(Sequence, Timestamp, Vec<u8>)> {
+pub(super) fn random_history(random: &mut Rng) -> Vec<(Sequence, Timestamp, Vec<u8>)> {
     let mut micros = 0;
     (1..=2000)
         .map(|number| {
-            micros += i64::from(random.below(2) == 0);
+            micros += i64::from(random.usize(..2) == 0);
             let time = Timestamp::from_micros(micros);
             (Sequence::new(number), time, random_event(random))
         })
@@ -200,7 +200,7 @@ pub(super) fn random_history(random: &mut Random) -> Vec<(Sequence, Timestamp, V
 #[test]
 fn any_history_leaves_the_state_that_the_model_says() {
     for seed in 0..30 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let (mut state, mut model) = (State::default(), Model::default());
         for (sequence, time, bytes) in random_history(&mut random) {
             let event = EventView::decode(&bytes).unwrap();
@@ -208,7 +208,7 @@ fn any_history_leaves_the_state_that_the_model_says() {
             let expected = model.apply(sequence, time, &event);
             assert_eq!(applied, expected, "seed {seed}, {sequence:?}");
             assert_eq!(state.len(), model.0.len(), "seed {seed}, {sequence:?}");
-            if random.below(10) == 0 {
+            if random.usize(..10) == 0 {
                 check_query(&state, &model, &mut random);
             }
         }
@@ -219,7 +219,7 @@ fn any_history_leaves_the_state_that_the_model_says() {
 #[test]
 fn a_replayed_history_leaves_the_state_that_was_live() {
     for seed in 100..110 {
-        let history = random_history(&mut Random(seed));
+        let history = random_history(&mut Rng::with_seed(seed));
         let mut live = State::default();
         for (index, (sequence, time, bytes)) in history.iter().enumerate() {
             step(

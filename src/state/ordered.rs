@@ -101,9 +101,9 @@ impl Ordered {
         }
     }
 
-    /// The place behind all slots for which `before` holds, where it is `position` or a little
-    /// behind it: some that were sought together with it may have been inserted since. Cost: two
-    /// calls of `before`, and one for each of those; where a chunk was split since, up to
+    /// The place behind all slots for which `before` holds, if it is `position` or a little behind
+    /// it: some that were sought together with it may have been inserted since. Cost: two calls of
+    /// `before`, and one for each of those; if a chunk was split since, up to
     /// [`PREFETCH_GROUP_IDS_MAX`] and `None`.
     pub(super) fn near(
         &self,
@@ -168,7 +168,7 @@ impl Ordered {
     /// Takes out `slot`, which lies behind all for which `before` holds.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not.
     pub(super) fn remove(&mut self, slot: u32, before: impl Fn(u32) -> bool) {
         let Position {
             mut chunk,
@@ -190,7 +190,7 @@ impl Ordered {
         }
     }
 
-    /// Joins a short chunk to the one behind or before it, where the two are not too long together.
+    /// Joins a short chunk to the one behind or before it, if the two are not too long together.
     fn join(&mut self, chunk: usize) {
         for first in [Some(chunk), chunk.checked_sub(1)].into_iter().flatten() {
             let Some([left, right]) = self.chunks.get_mut(first..first + 2) else {
@@ -204,7 +204,7 @@ impl Ordered {
         }
     }
 
-    /// The slots from `start` to `end`; none where `start` is not before `end`.
+    /// The slots from `start` to `end`; none if `start` is not before `end`.
     pub(super) fn range(&self, start: Position, end: Position) -> Range<'_> {
         Range {
             chunks: &self.chunks,
@@ -265,8 +265,8 @@ mod tests {
     use std::cell::Cell;
     use std::collections::BTreeSet;
 
-    use super::super::random::Random;
     use super::*;
+    use fastrand::Rng;
 
     fn insert(ordered: &mut Ordered, slot: u32) {
         ordered.insert(ordered.seek(|other| other < slot), slot);
@@ -289,15 +289,15 @@ mod tests {
         );
     }
 
-    /// Looks for the places of some slots at once, and inserts the missing slots.
-    fn check_seeking_ahead(ordered: &mut Ordered, random: &mut Random, ids: usize) {
-        let start = random.below(ids);
-        let is_near = random.below(2) == 0;
+    /// Looks for the places of some slots at once, and inserts the missing ones.
+    fn check_seeking_ahead(ordered: &mut Ordered, random: &mut Rng, ids: usize) {
+        let start = random.usize(..ids);
+        let is_near = random.usize(..2) == 0;
         let slot = |_| {
             if is_near {
-                start + random.below(40)
+                start + random.usize(..40)
             } else {
-                random.below(ids)
+                random.usize(..ids)
             }
         };
         let sought: Vec<u32> = (0..PREFETCH_GROUP_IDS_MAX)
@@ -349,13 +349,13 @@ mod tests {
     #[test]
     fn any_history_of_insertions_and_removals_reads_like_a_set() {
         for seed in 0..12 {
-            let mut random = Random(seed);
+            let mut random = Rng::with_seed(seed);
             let (mut ordered, mut model) = (Ordered::default(), BTreeSet::new());
-            let ids = [100, 2000, 20_000][random.below(3)];
+            let ids = [100, 2000, 20_000][random.usize(..3)];
             for step in 0..20_000 {
                 // Growing at first, shrinking in the end.
-                let slot = u32::try_from(random.below(ids)).unwrap();
-                let grow = random.below(20_000) > step;
+                let slot = u32::try_from(random.usize(..ids)).unwrap();
+                let grow = random.usize(..20_000) > step;
                 if grow && model.insert(slot) {
                     insert(&mut ordered, slot);
                 } else if !grow && model.remove(&slot) {

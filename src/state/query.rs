@@ -14,8 +14,8 @@ pub struct Query<'q> {
 }
 
 impl<'q> Query<'q> {
-    /// The ids that `namespace` and `prefix` allow, which are always one unbroken range: `None`
-    /// where they contradict each other, or where the namespace is one that no id can have.
+    /// The ids that `namespace` and `prefix` allow, which are always one unbroken range: `None` if
+    /// they contradict each other, or if the namespace is one that no id can have.
     pub(super) fn scope(&self) -> Option<Scope<'q>> {
         let Some(namespace) = self.namespace else {
             return Some(Scope {

@@ -11,17 +11,17 @@ use super::block::Block;
 /// slot while events wait, and stand half empty afterwards.
 const SLOTS_PER_CHUNK: usize = 1024;
 
-/// Set in a slot's `version` where an older form of the entity lies in a layer below.
+/// Set in a slot's `version` if an older form of the entity lies in a layer below.
 const BELOW: u64 = 1 << 63;
 
-/// One entity, or the marker of one that was deleted.
+/// One entity, or the tombstone of one that was deleted.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// The number of its last event.
     pub(super) sequence: Sequence,
     /// The time of its last event.
     pub(super) last_updated: Timestamp,
-    /// Events since it was created, 0 in a marker; with [`BELOW`].
+    /// Events since it was created, 0 in a tombstone; with [`BELOW`].
     version: u64,
     /// Its id and properties. Empty in a slot that is free.
     pub(super) block: Block,
@@ -68,12 +68,12 @@ impl Slot {
         }
     }
 
-    /// Events since it was created; 0 in a marker.
+    /// Events since it was created; 0 in a tombstone.
     pub(super) const fn version(&self) -> u64 {
         self.version & !BELOW
     }
 
-    /// False for a marker.
+    /// False for a tombstone.
     pub(super) const fn is_live(&self) -> bool {
         self.version() != 0
     }
@@ -98,7 +98,7 @@ impl Slot {
     }
 
     /// The entity is deleted; its id stays to hide what lies below.
-    pub(super) fn become_marker(&mut self, sequence: Sequence, last_updated: Timestamp) {
+    pub(super) fn become_tombstone(&mut self, sequence: Sequence, last_updated: Timestamp) {
         self.sequence = sequence;
         self.last_updated = last_updated;
         self.version = BELOW;

@@ -91,7 +91,7 @@ impl Table {
     /// Removes a slot that is in the table.
     ///
     /// # Panics
-    /// Where it is not.
+    /// If it is not.
     pub(super) fn remove(&mut self, hash: IdHash, slot: u32) {
         self.parts[hash.part()]
             .find_entry(hash.spread(), |pointer| pointer.slot == slot)

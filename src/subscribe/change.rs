@@ -2,7 +2,7 @@
 //! want, each frame encoded once.
 //!
 //! ```text
-//! names    "house/room" "light" "temperature" "garden"       ids and property names in turn
+//! names    "house/room" "light" "temperature" "garden"   ids and property names
 //! frames   [light] [temperature] [garden is gone]            in the order of the log
 //! index    Updated{id, 2} Property{name, frame} Property{name, frame} Deleted{id, frame}
 //! ```
@@ -207,10 +207,10 @@ impl ChangeBatch {
 /// Collects the changes of one flush. Reused: its buffers stay between batches.
 ///
 /// For each event, in log order: [`change`](Self::change) and then [`update`](Self::update) once
-/// per property, or [`deleted`](Self::deleted). Where [`is_full`](Self::is_full) says so, even
-/// between two properties of one event, the caller finishes the batch and goes on in the next one,
-/// so that an event with a long id and very many properties, which its frames repeat, takes no more
-/// memory at once than others.
+/// per property, or [`deleted`](Self::deleted). If [`is_full`](Self::is_full) says so, even between
+/// two properties of one event, the caller finishes the batch and goes on in the next one, so that
+/// an event with a long id and very many properties, which its frames repeat, takes no more memory
+/// at once than others.
 #[derive(Debug, Default)]
 pub struct ChangeBatchBuilder {
     names: String,
@@ -223,7 +223,7 @@ pub struct ChangeBatchBuilder {
 #[derive(Debug)]
 struct OpenChange {
     id: Span,
-    /// Position in the index of its `Updated` entry, where it has one.
+    /// Position in the index of its `Updated` entry, if it has one.
     entry: Option<usize>,
 }
 

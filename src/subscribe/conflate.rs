@@ -45,7 +45,7 @@ pub(super) struct Conflated {
     /// Oldest entry, delivered next.
     first: u32,
     last: u32,
-    /// The metrics entry, where there is one.
+    /// The metrics entry, if there is one.
     metrics: u32,
     len: usize,
     /// Heap of the texts in entries and entities.
@@ -202,7 +202,7 @@ impl Conflated {
         }
     }
 
-    /// The entity's index; makes it where nothing of it is pending.
+    /// The entity's index; makes it if nothing of it is pending.
     fn entity(&mut self, id: &str) -> u32 {
         let hash = self.hasher.hash_one(id);
         let found = self

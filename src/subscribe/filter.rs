@@ -57,8 +57,7 @@ impl Filter {
         }
     }
 
-    /// The placement key that all ids of this filter share, or `None` where they may lie on any
-    /// shard.
+    /// The placement key that all ids of this filter share, or `None` if they may lie on any shard.
     ///
     /// A prefix without a slash also covers ids without a namespace, which are placed by
     /// themselves.

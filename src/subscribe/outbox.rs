@@ -2,8 +2,8 @@
 //! conflated.
 //!
 //! ```text
-//! push ──┬────────────────────> direct (a ring of encoded frames) ──> pending / advance ──> socket
-//!        └─> conflated (when direct is full) ──(direct under half)─┘
+//! push ──┬───────────────────> direct (a ring of encoded frames) ──> pending / advance ──> socket
+//!        └─> conflated (when direct is full) ──(direct under half)──┘
 //! ```
 //!
 //! A reader that keeps up only ever uses the ring. Once a frame does not fit there, it and all that
@@ -15,7 +15,7 @@
 //! larger than the ring must pass somehow); the conflated part at most `conflated_bytes_max` of
 //! heap after each call, growth of a table counted when it happens.
 //!
-//! Invariants: where something is conflated, the ring is not empty, so the next [`Outbox::advance`]
+//! Invariants: if something is conflated, the ring is not empty, so the next [`Outbox::advance`]
 //! moves it on. Nothing is pushed behind a close frame.
 
 use std::collections::VecDeque;
@@ -76,7 +76,7 @@ pub struct Outbox {
     units: VecDeque<u32>,
     /// Bytes of the first unit that the socket has taken; less than its length.
     first_unit_sent: usize,
-    /// Set where something is conflated: never an empty one.
+    /// Set if something is conflated: never an empty one.
     conflated: Option<Box<Conflated>>,
     overflow: Option<Overflow>,
     closed: bool,
@@ -171,17 +171,17 @@ impl Outbox {
         }
     }
 
-    /// Bytes to write now; empty where nothing is owed. Not always all of `direct`: where it wraps
-    /// around the end of its ring, the rest follows after [`advance`](Self::advance).
+    /// Bytes to write now; empty if nothing is owed. Not always all of `direct`: if it wraps around
+    /// the end of its ring, the rest follows after [`advance`](Self::advance).
     pub fn pending(&self) -> &[u8] {
         self.direct.as_slices().0
     }
 
     /// Notes that the socket took the first `written` bytes of [`pending`](Self::pending). Moves
-    /// conflated frames on where that leaves room.
+    /// conflated frames on if that leaves room.
     ///
     /// # Panics
-    /// Where more was written than was pending.
+    /// If more was written than was pending.
     pub fn advance(&mut self, written: usize) {
         assert!(written <= self.direct.len(), "written beyond what is owed");
         self.direct.drain(..written);
@@ -200,7 +200,7 @@ impl Outbox {
         }
     }
 
-    /// True if there are no bytes to send.
+    /// True if nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.direct.is_empty()
     }
@@ -223,7 +223,7 @@ impl Outbox {
             + self.conflated.as_ref().map_or(0, |it| it.heap_bytes())
     }
 
-    /// Gives the heap back where nothing is owed. Not done by [`advance`](Self::advance): a busy
+    /// Gives the heap back if nothing is owed. Not done by [`advance`](Self::advance): a busy
     /// connection would allocate for each message.
     pub fn trim(&mut self) {
         if self.is_empty() {

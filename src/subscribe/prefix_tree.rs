@@ -65,7 +65,7 @@ impl<K: Copy + Ord> PrefixTree<K> {
         node.subscribers.add(key);
     }
 
-    /// Takes one subscription back; false where there was none.
+    /// Takes one subscription back; false if there was none.
     pub(super) fn unsubscribe(&mut self, key: K, prefix: &str) -> bool {
         self.root.unsubscribe(key, prefix.as_bytes())
     }

@@ -47,7 +47,7 @@ impl<K: Copy + Ord + Hash> Registry<K> {
         }
     }
 
-    /// Takes one subscription back; false where `key` holds none to that filter.
+    /// Takes one subscription back; false if `key` holds none to that filter.
     pub fn unsubscribe(&mut self, key: K, filter: &Filter) -> bool {
         match filter {
             Filter::All => self.prefixes.unsubscribe(key, ""),
@@ -57,7 +57,7 @@ impl<K: Copy + Ord + Hash> Registry<K> {
     }
 
     /// Replaces `hits` with the keys that have a matching subscription, ascending, each once.
-    /// Allocates only where `hits` is too small.
+    /// Allocates only if `hits` is too small.
     pub fn matches(&self, entity_id: &str, hits: &mut Vec<K>) {
         hits.clear();
         let mut lists = 0;

@@ -45,7 +45,7 @@ impl<T> Slab<T> {
     }
 
     /// # Panics
-    /// Where no value has that index, as do the two below.
+    /// If no value has that index, as do the two below.
     pub(super) fn remove(&mut self, index: u32) -> T {
         let vacated = Slot::Vacant { next: self.vacant };
         match std::mem::replace(&mut self.slots[index as usize], vacated) {

@@ -26,7 +26,7 @@ impl<K: Copy + Ord> Subscribers<K> {
         }
     }
 
-    /// Takes one subscription of `key` back; false where it has none.
+    /// Takes one subscription of `key` back; false if it has none.
     pub(super) fn remove(&mut self, key: K) -> bool {
         let Ok(index) = self.position(key) else {
             return false;

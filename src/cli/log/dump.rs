@@ -13,7 +13,7 @@
 
 use super::{Outcome, ToolError, finding_line};
 use crate::api::{encode, event_encode, time};
-use crate::model::{StoredChange, Timestamp, namespace_of};
+use crate::model::{EntityHead, StoredChange, Timestamp, namespace_of};
 use crate::report;
 use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -269,7 +269,7 @@ impl<W: Write> Dump<W> {
             }
             StoredChange::Entity(entity) => {
                 self.line.extend_from_slice(b"\"entity\":");
-                let head = encode::EntityHead {
+                let head = EntityHead {
                     id: entity.id,
                     version: entity.version,
                     last_updated: entity.last_updated,

@@ -1,20 +1,20 @@
-//! What a checkpoint writes: the entities of a memory that no longer changes.
+//! What a checkpoint writes: the entities of a memtable that does not change any more.
 
 use flux_storage::{LayerEntity, MergedRuns};
 
-use super::ahead::Ahead;
-use super::memory::Memory;
+use super::memtable::Memtable;
+use super::prefetched::PrefetchedSlots;
 
-/// Lifted slots that are sorted at a time: about half a millisecond's work, most of it cache
+/// Promoted slots that are sorted at a time: about half a millisecond's work, most of it cache
 /// misses.
 const RUN_SLOTS: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Frozen(pub(super) Memory);
+pub struct ImmutableMemtable(pub(super) Memtable);
 
-impl Frozen {
-    /// Number of entities and markers.
+impl ImmutableMemtable {
+    /// Number of entities and tombstones.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -24,36 +24,37 @@ impl Frozen {
         self.len() == 0
     }
 
-    /// All entities, ascending by id, in the form that a layer keeps. Promoted entities are in no
-    /// order, so this sorts them; it calls `rest` after each fraction of a millisecond of that.
-    pub fn entities(&self, rest: &mut dyn FnMut()) -> FrozenEntities<'_> {
-        let memory = &self.0;
+    /// All of them, ascending by id, in the form that a layer keeps. Sorts the
+    /// promoted ones, which are in no order, and calls `rest` after each fraction of a millisecond
+    /// of that.
+    pub fn entities(&self, rest: &mut dyn FnMut()) -> ImmutableEntities<'_> {
+        let memtable = &self.0;
         let mut runs = vec![Run {
-            memory,
-            slots: RunSlots::Ordered(Ahead::new(memory, memory.in_order())),
+            memtable,
+            slots: RunSlots::Ordered(PrefetchedSlots::new(memtable, memtable.in_order())),
         }];
-        let mut promoted = memory.promoted().peekable();
+        let mut promoted = memtable.promoted().peekable();
         while promoted.peek().is_some() {
             let mut slots: Vec<u32> = promoted.by_ref().take(RUN_SLOTS).collect();
-            slots.sort_unstable_by_key(|&slot| memory.get(slot).block.id());
+            slots.sort_unstable_by_key(|&slot| memtable.get(slot).block.id());
             runs.push(Run {
-                memory,
+                memtable,
                 slots: RunSlots::Promoted(slots.into_iter()),
             });
             rest();
         }
-        FrozenEntities {
-            memory,
+        ImmutableEntities {
+            memtable,
             slots: MergedRuns::new(runs),
             left: self.len(),
         }
     }
 }
 
-/// The entities of a frozen memory, ascending by id.
+/// The entities of an immutable memtable, ascending by id.
 #[derive(Debug)]
-pub struct FrozenEntities<'s> {
-    memory: &'s Memory,
+pub struct ImmutableEntities<'s> {
+    memtable: &'s Memtable,
     slots: MergedRuns<Run<'s>>,
     left: usize,
 }
@@ -61,13 +62,13 @@ pub struct FrozenEntities<'s> {
 /// Slots ascending by id, each with it.
 #[derive(Debug)]
 struct Run<'s> {
-    memory: &'s Memory,
+    memtable: &'s Memtable,
     slots: RunSlots<'s>,
 }
 
 #[derive(Debug)]
 enum RunSlots<'s> {
-    Ordered(Ahead<'s>),
+    Ordered(PrefetchedSlots<'s>),
     Promoted(std::vec::IntoIter<u32>),
 }
 
@@ -79,16 +80,16 @@ impl<'s> Iterator for Run<'s> {
             RunSlots::Ordered(slots) => slots.next(),
             RunSlots::Promoted(slots) => slots.next(),
         }?;
-        Some((self.memory.get(slot).block.id(), slot))
+        Some((self.memtable.get(slot).block.id(), slot))
     }
 }
 
-impl<'s> Iterator for FrozenEntities<'s> {
+impl<'s> Iterator for ImmutableEntities<'s> {
     type Item = LayerEntity<'s>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (id, slot) = self.slots.next()?;
-        let slot = self.memory.get(slot);
+        let slot = self.memtable.get(slot);
         self.left -= 1;
         Some(LayerEntity {
             id,
@@ -104,4 +105,4 @@ impl<'s> Iterator for FrozenEntities<'s> {
     }
 }
 
-impl ExactSizeIterator for FrozenEntities<'_> {}
+impl ExactSizeIterator for ImmutableEntities<'_> {}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// See the module. It holds the longest front of all that was offered that a page may have.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct EntitiesBuilder {
     entities: BTreeMap<Box<str>, Vec<u8>>,
     bytes: usize,
     limit: usize,
@@ -15,7 +15,7 @@ pub(super) struct Page {
     more: bool,
 }
 
-impl Page {
+impl EntitiesBuilder {
     /// Of at most `limit` entities.
     pub(super) fn new(limit: usize) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl Page {
         }
     }
 
-    /// Offers an entity. False where it has no place, and so has nothing that comes after it.
+    /// Offers an entity. False if it has no place, and so has nothing that comes after it.
     pub(super) fn offer(&mut self, id: &str, json: &[u8]) -> bool {
         self.bytes += json.len();
         self.entities.insert(id.into(), json.into());
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_page_is_the_front_of_all_that_was_offered() {
-        let mut page = Page::new(3);
+        let mut page = EntitiesBuilder::new(3);
         for id in ["b", "d", "f"] {
             assert!(page.offer(id, id.as_bytes()));
         }
@@ -85,18 +85,18 @@ mod tests {
 
     #[test]
     fn a_page_that_everything_fits_on_is_the_last() {
-        let mut page = Page::new(2);
+        let mut page = EntitiesBuilder::new(2);
         assert!(page.offer("b", b"b"));
         assert!(page.offer("a", b"a"));
         assert_eq!(page.finish().next, None);
-        let page = Page::new(2).finish();
+        let page = EntitiesBuilder::new(2).finish();
         assert_eq!((page.json.as_slice(), page.next), (&b"[]"[..], None));
     }
 
     #[test]
     fn the_entity_that_crosses_the_bound_on_bytes_is_the_last() {
         let large = vec![b'x'; PAGE_BYTES_MAX / 2];
-        let mut page = Page::new(100);
+        let mut page = EntitiesBuilder::new(100);
         for id in ["a", "c"] {
             assert!(page.offer(id, &large));
         }

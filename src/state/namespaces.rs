@@ -12,9 +12,9 @@
 //! A checkpoint keeps all of it as *bookkeeping records*, which sort before all entities:
 //!
 //! ```text
-//! \0 namespace   version: its entities, 0 if only its last time is known  time: of its last event
-//! \0 \0 id       an id without a namespace that does not exist             time: of its last event
-//! \0 \0          everything that is unknown                                time: its floor
+//! \0 namespace    version: its entities, 0 if it holds none    time: of its last event
+//! \0 \0 id        an id without a namespace, deleted          time: of its last event
+//! \0 \0           everything that is unknown                  time: its floor
 //! ```
 
 use super::Applied;
@@ -65,7 +65,7 @@ impl<'r> Bookkeeping<'r> {
 
 /// One namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NameEntry {
+pub struct NamespaceEntry {
     /// Its name.
     pub name: Arc<str>,
     /// Entities that it holds.
@@ -76,7 +76,7 @@ pub struct NameEntry {
     pub registered: bool,
 }
 
-type Chunk = Vec<Option<NameEntry>>;
+type Chunk = Vec<Option<NamespaceEntry>>;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -187,8 +187,8 @@ impl NamespaceStatistics {
         self.drop_unused(place);
     }
 
-    /// Takes over what another shard or a checkpoint knew: `entities` of a namespace, and the time
-    /// of the last event.
+    /// Takes in what another shard or a checkpoint knew: `entities` of a namespace, and the time of
+    /// the last event.
     pub fn install(&mut self, about: Bookkeeping<'_>, entities: u64, time: Timestamp) {
         match about {
             Bookkeeping::Namespace(name) if entities > 0 => {
@@ -233,7 +233,7 @@ impl NamespaceStatistics {
     }
 
     /// What is known of a namespace.
-    pub fn get(&self, name: &str) -> Option<&NameEntry> {
+    pub fn get(&self, name: &str) -> Option<&NamespaceEntry> {
         self.entry(*self.places.get(name)?)
     }
 
@@ -280,7 +280,7 @@ impl NamespaceStatistics {
         if let Some(place) = self.find(name) {
             return place;
         }
-        let entry = NameEntry {
+        let entry = NamespaceEntry {
             name: name.into(),
             entities: 0,
             last_updated: self.floors.get(Kind::Namespace, name),
@@ -302,7 +302,7 @@ impl NamespaceStatistics {
     }
 
     fn drop_unused(&mut self, place: u32) {
-        let unused = |entry: &NameEntry| entry.entities == 0 && !entry.registered;
+        let unused = |entry: &NamespaceEntry| entry.entities == 0 && !entry.registered;
         if self.entry(place).is_some_and(unused)
             && let Some(entry) = self.slot_mut(place).take()
         {
@@ -312,16 +312,16 @@ impl NamespaceStatistics {
         }
     }
 
-    fn entry(&self, place: u32) -> Option<&NameEntry> {
+    fn entry(&self, place: u32) -> Option<&NamespaceEntry> {
         let (chunk, index) = split(place);
         self.chunks.get(chunk)?.get(index)?.as_ref()
     }
 
-    fn entry_mut(&mut self, place: u32) -> Option<&mut NameEntry> {
+    fn entry_mut(&mut self, place: u32) -> Option<&mut NamespaceEntry> {
         self.slot_mut(place).as_mut()
     }
 
-    fn slot_mut(&mut self, place: u32) -> &mut Option<NameEntry> {
+    fn slot_mut(&mut self, place: u32) -> &mut Option<NamespaceEntry> {
         let (chunk, index) = split(place);
         &mut Arc::make_mut(&mut self.chunks[chunk])[index]
     }
@@ -334,12 +334,12 @@ fn split(place: u32) -> (usize, usize) {
 
 impl NamespaceStatisticsView {
     /// All entries, in no order.
-    pub fn entries(&self) -> impl Iterator<Item = &NameEntry> {
+    pub fn entries(&self) -> impl Iterator<Item = &NamespaceEntry> {
         self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
     }
 }
 
-impl NameEntry {
+impl NamespaceEntry {
     /// A checkpoint has something to keep of it.
     fn is_kept(&self) -> bool {
         self.entities > 0 || self.last_updated > Timestamp::default()

@@ -3,13 +3,13 @@
 
 use flux_storage::PREFETCH_GROUP_IDS_MAX;
 
-use super::memory::Memory;
+use super::memtable::Memtable;
 use super::ordered::Range;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Ahead<'s> {
-    memory: &'s Memory,
+pub(super) struct PrefetchedSlots<'s> {
+    memtable: &'s Memtable,
     slots: Range<'s>,
     /// Slots whose entities were read, `len` of them, of which the first `taken` were taken.
     read: [u32; PREFETCH_GROUP_IDS_MAX],
@@ -17,11 +17,11 @@ pub(super) struct Ahead<'s> {
     taken: usize,
 }
 
-impl<'s> Ahead<'s> {
-    /// Of this memory.
-    pub(super) const fn new(memory: &'s Memory, slots: Range<'s>) -> Self {
+impl<'s> PrefetchedSlots<'s> {
+    /// Of this memtable.
+    pub(super) const fn new(memtable: &'s Memtable, slots: Range<'s>) -> Self {
         Self {
-            memory,
+            memtable,
             slots,
             read: [0; PREFETCH_GROUP_IDS_MAX],
             len: 0,
@@ -37,11 +37,11 @@ impl<'s> Ahead<'s> {
             *place = slot;
             self.len += 1;
         }
-        self.memory.touch(self.read[..self.len].iter().copied());
+        self.memtable.touch(self.read[..self.len].iter().copied());
     }
 }
 
-impl Iterator for Ahead<'_> {
+impl Iterator for PrefetchedSlots<'_> {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {

@@ -10,18 +10,18 @@
 //!
 //! Each entity is held once, in the slab; both indexes hold slot numbers. An update touches the
 //! slab alone, so the ordered list costs nothing until an entity joins or leaves. An ordered map by
-//! itself would be simpler, but would pay a dozen cache misses for each event where the table pays
+//! itself would be simpler, but would pay a dozen cache misses for each event, and the table pays
 //! three.
 //!
-//! An entity that was *lifted* from a layer below is not in the ordered list: whoever lists meets
+//! An entity that was *promoted* from a layer below is not in the ordered list: whoever lists meets
 //! its id in that layer, and looks here for what counts. To keep those in order too cost a quarter
 //! of each first event after a checkpoint.
 //!
-//! An entity that was deleted but still lies in a layer below stays as a *marker*, which hides that
-//! older form.
+//! An entity that was deleted but still lies in a layer below stays as a *tombstone*, which hides
+//! that older form.
 //!
 //! Invariants: the table holds exactly the slots in use, each once, and the list those of them that
-//! were not lifted; what was lifted is in a layer below, as long as there is this memory.
+//! were not promoted; what was promoted is in a layer below, as long as there is this memtable.
 
 use super::PREFETCH_IDS_MAX;
 use super::ordered::{Ordered, Position, Range};
@@ -31,25 +31,25 @@ use super::table::{IdHash, Table};
 use flux_storage::PREFETCH_GROUP_IDS_MAX;
 use std::collections::VecDeque;
 
-/// Entities of a memory from which on their order is looked up ahead: that of fewer is in the
+/// Entities of a memtable from which on their order is looked up ahead: that of fewer is in the
 /// processor's cache.
-const EXPECTED_FROM: usize = if cfg!(test) { 20 } else { 10_000 };
+const PREFETCH_POSITIONS_MIN: usize = if cfg!(test) { 20 } else { 10_000 };
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct Memtable {
     slab: Slab,
     table: Table,
     /// The slots that were not promoted.
     ordered: Ordered,
-    /// The number of slots that were.
+    /// How many slots were promoted.
     promoted: usize,
     /// Where entities that may be added next belonged when that was looked up; at most
     /// [`PREFETCH_IDS_MAX`].
-    expected: VecDeque<(IdHash, Position)>,
+    prefetched: VecDeque<(IdHash, Position)>,
 }
 
-impl Memory {
+impl Memtable {
     /// Empty, and hashing as `self` does: a hash of the one finds in the other.
     pub(super) fn sibling(&self) -> Self {
         Self {
@@ -67,16 +67,16 @@ impl Memory {
         self.table.hash(id.as_bytes())
     }
 
-    /// The slot of this id, be it a marker.
+    /// The slot of this id, be it a tombstone.
     pub(super) fn find(&self, hash: IdHash, id: &str) -> Option<u32> {
         self.table
             .find(hash, |slot| self.slab.get(slot).block.id() == id)
     }
 
-    /// Reads what these ids will need, at most [`PREFETCH_GROUP_IDS_MAX`], one kind of memory after
-    /// the other, so that the processor waits for many cache misses at once. Brings the ids that
-    /// are not here to the front and returns them. It compares hashes only, so it may miss a few of
-    /// them. Cost: a look-up for each id.
+    /// Reads what is going to be needed for these ids, at most [`PREFETCH_GROUP_IDS_MAX`], one kind
+    /// of memory after the other: the processor waits for many cache misses at once instead of one
+    /// after the other. Cost: a look-up for each id. Moves the ids that are not here to
+    /// the front and returns them. A few of them may be missing, since only hashes are compared.
     pub(super) fn prefetch<'a, 'i>(&self, ids: &'a mut [&'i [u8]]) -> &'a mut [&'i [u8]] {
         // All hashes first: the less there is to do between two look-ups, the more of them are
         // under way.
@@ -101,12 +101,12 @@ impl Memory {
 
     /// Looks up side by side where new entities with these ids, at most [`PREFETCH_GROUP_IDS_MAX`],
     /// belong.
-    pub(super) fn expect(&mut self, ids: &[&[u8]]) {
-        if self.ordered.len() < EXPECTED_FROM {
+    pub(super) fn prefetch_positions(&mut self, ids: &[&[u8]]) {
+        if self.ordered.len() < PREFETCH_POSITIONS_MIN {
             return;
         }
-        if self.expected.len() + ids.len() > PREFETCH_IDS_MAX {
-            self.expected.clear();
+        if self.prefetched.len() + ids.len() > PREFETCH_IDS_MAX {
+            self.prefetched.clear();
         }
         let mut places = [Position::default(); PREFETCH_GROUP_IDS_MAX];
         let places = &mut places[..ids.len()];
@@ -118,7 +118,7 @@ impl Memory {
         let before = |number: usize, slot| self.slab.get(slot).block.id().as_bytes() < ids[number];
         self.ordered.seek_all(places, touch, before);
         let hashes = ids.iter().map(|id| self.table.hash(id));
-        self.expected.extend(hashes.zip(places.iter().copied()));
+        self.prefetched.extend(hashes.zip(places.iter().copied()));
     }
 
     /// Reads these entities' slots, and then their blocks' beginnings.
@@ -140,21 +140,21 @@ impl Memory {
 
     /// Adds an entity whose id is not here, and returns its slot.
     pub(super) fn insert(&mut self, hash: IdHash, entity: Slot) -> u32 {
-        let is_lifted = entity.is_below();
+        let is_promoted = entity.is_below();
         let slot = self.slab.insert(entity);
         self.table.insert(hash, slot);
-        if is_lifted {
+        if is_promoted {
             self.promoted += 1;
             return slot;
         }
         let slab = &self.slab;
         let id = slab.get(slot).block.id();
         let before = |other| slab.get(other).block.id() < id;
-        let expected = self.expected.iter().position(|(of, _)| *of == hash);
+        let expected = self.prefetched.iter().position(|(of, _)| *of == hash);
         let place = expected.and_then(|number| {
             // Entities are added in the order in which they were expected: those before are not to
             // come any more.
-            let (_, place) = self.expected.drain(..=number).next_back()?;
+            let (_, place) = self.prefetched.drain(..=number).next_back()?;
             self.ordered.near(place, before)
         });
         let place = place.unwrap_or_else(|| self.ordered.seek(before));
@@ -162,7 +162,7 @@ impl Memory {
         slot
     }
 
-    /// Takes out the entity of a slot in use, which was not lifted.
+    /// Takes out the entity of a slot in use, which was not promoted.
     pub(super) fn remove(&mut self, hash: IdHash, slot: u32) {
         let slab = &self.slab;
         let id = slab.get(slot).block.id();
@@ -172,8 +172,8 @@ impl Memory {
         self.slab.remove(slot);
     }
 
-    /// The slots in `scope` whose ids come after `after`, ascending, without promoted ones. Cost:
-    /// logarithmic, then constant for each slot.
+    /// The slots in `scope` whose ids come after `after`, ascending, without the
+    /// promoted ones. Cost: logarithmic, then constant for each slot.
     pub(super) fn range(&self, scope: &Scope<'_>, after: Option<&str>) -> Range<'_> {
         let id = |slot| self.slab.get(slot).block.id();
         let mut start = self.ordered.seek(|slot| scope.is_after(id(slot)));
@@ -184,7 +184,7 @@ impl Memory {
         self.ordered.range(start, end)
     }
 
-    /// All slots that were not lifted, ascending by id.
+    /// All slots that were not promoted, ascending by id.
     pub(super) fn in_order(&self) -> Range<'_> {
         self.ordered.all()
     }
@@ -195,12 +195,12 @@ impl Memory {
         slots.filter_map(|(number, slot)| slot.is_below().then_some(number))
     }
 
-    /// True if some were promoted: if a layer below has an id, its newest form may be here.
-    pub(super) const fn has_lifted(&self) -> bool {
+    /// True if some were promoted: if a layer below has an id, what counts may be here.
+    pub(super) const fn has_promoted(&self) -> bool {
         self.promoted > 0
     }
 
-    /// Slots in use, markers among them.
+    /// Slots in use, tombstones among them.
     pub(super) const fn len(&self) -> usize {
         self.ordered.len() + self.promoted
     }

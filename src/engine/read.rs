@@ -1,0 +1,146 @@
+//! Reading entities and listing them. Each answer comes with its commit point.
+
+use super::{Chunk, Engine, NamespaceCounts, StateDamaged, note_damage};
+use crate::api::encode;
+use crate::api::query::{Fields, ListQuery};
+use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
+use crate::model::{CommitPoint, is_reserved};
+use crate::state::{Entity, Query};
+
+/// Room for the entity with which a part of a listing reaches its size, if it is not a large one,
+/// and for each of a small page.
+const LIST_ENTITY_BYTES: usize = 1024;
+
+/// An entity that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadAnswer {
+    /// Its entity tag.
+    pub etag: String,
+}
+
+impl Engine {
+    /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written if there is no
+    /// such entity) and the commit point of the answer.
+    ///
+    /// # Errors
+    /// If the layer that may hold it is damaged.
+    pub fn read(
+        &mut self,
+        id: &str,
+        fields: Option<&Fields>,
+        out: &mut Vec<u8>,
+    ) -> Result<(Option<ReadAnswer>, CommitPoint), StateDamaged> {
+        let entity = if is_reserved(id) {
+            self.system_entities.get(id)
+        } else {
+            self.state.get(id)
+        };
+        let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+        Ok(match entity {
+            None => (None, CommitPoint::at(self.last_delete)),
+            Some(entity) => {
+                encode::entity(out, entity.head(), entity.properties(), fields);
+                let etag = encode::etag(entity.sequence().get(), entity.last_updated());
+                (Some(ReadAnswer { etag }), commit_point_of(entity))
+            }
+        })
+    }
+
+    /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one
+    /// request can't keep the core from the others.
+    ///
+    /// # Errors
+    /// If a layer is damaged.
+    pub fn list(
+        &mut self,
+        query: &ListQuery,
+        after: Option<&str>,
+    ) -> Result<(Chunk, CommitPoint), StateDamaged> {
+        let mut chunk = Chunk {
+            last: true,
+            ..Chunk::default()
+        };
+        let mut point = CommitPoint::at(self.last_delete);
+        let query_of_state = state_query(query, after);
+        let others = self.state.list(&query_of_state);
+        for entity in self.system_entities.merged(&query_of_state, others) {
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+            let full = chunk.json.len() >= LIST_CHUNK_BYTES_MAX
+                || chunk.ends.len() >= LIST_CHUNK_ENTITIES_MAX;
+            if full {
+                chunk.last = false;
+                break;
+            }
+            if chunk.ends.is_empty() {
+                let page = query.limit.unwrap_or(usize::MAX);
+                let room = page.saturating_mul(LIST_ENTITY_BYTES);
+                chunk
+                    .json
+                    .reserve(room.min(LIST_CHUNK_BYTES_MAX + LIST_ENTITY_BYTES));
+            }
+            chunk.json.push(b',');
+            let fields = query.fields.as_ref();
+            encode::entity(&mut chunk.json, entity.head(), entity.properties(), fields);
+            chunk.ids.push_str(entity.id());
+            chunk.ends.push((chunk.json.len(), chunk.ids.len()));
+            point = point.max(commit_point_of(entity));
+        }
+        Ok((chunk, point))
+    }
+
+    /// At most `max` ids that match and that a client may delete, ascending.
+    ///
+    /// # Errors
+    /// If a layer is damaged.
+    pub fn collect(
+        &mut self,
+        query: &ListQuery,
+        max: usize,
+    ) -> Result<Vec<Box<str>>, StateDamaged> {
+        let mut ids = Vec::new();
+        for entity in self.state.list(&state_query(query, None)) {
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+            if ids.len() == max {
+                break;
+            }
+            if !is_reserved(entity.id()) {
+                ids.push(entity.id().into());
+            }
+        }
+        Ok(ids)
+    }
+
+    /// What a namespace holds.
+    pub fn namespace_counts(&self, namespace: &str) -> NamespaceCounts {
+        let entry = self
+            .namespaces
+            .get(namespace)
+            .filter(|entry| entry.entities > 0);
+        entry.map_or_else(NamespaceCounts::default, |entry| NamespaceCounts {
+            entities: entry.entities,
+            last_updated: Some(entry.last_updated),
+        })
+    }
+
+    /// What must be durable before an absence may be reported.
+    pub fn absence_point(&self) -> CommitPoint {
+        CommitPoint::at(self.last_delete)
+    }
+}
+
+/// What has to be durable before this entity may be seen. The server's own says only what is.
+fn commit_point_of(entity: Entity<'_>) -> CommitPoint {
+    if is_reserved(entity.id()) {
+        CommitPoint::NONE
+    } else {
+        CommitPoint::at(entity.sequence())
+    }
+}
+
+fn state_query<'q>(query: &'q ListQuery, after: Option<&'q str>) -> Query<'q> {
+    Query {
+        namespace: query.namespace.as_deref(),
+        prefix: query.prefix.as_deref(),
+        after: after.or(query.after.as_deref()),
+    }
+}
