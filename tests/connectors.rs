@@ -106,6 +106,22 @@ fn numbers_come_digit_for_digit() {
 }
 
 #[test]
+fn of_repeated_members_the_last_counts_at_every_depth() {
+    let dir = TempDir::new().unwrap();
+    let server = Setup::new(dir.path(), 1).start();
+    let source = Source::start(move |_| {
+        answer_json(
+            r#"{"city":"Bern","cfg":{"role":"admin","role":"guest"},"cfg":{"in":[{"x":1,"x":2}]}}"#,
+        )
+    });
+    define(&server, &definition("twice", &source.url("/")));
+    wait_for_status(&server, "twice", "running");
+    let entity = server.entity("twice/Bern");
+    let properties = r#""properties":{"cfg":{"in":[{"x":2}]},"city":"Bern"}"#;
+    assert!(entity.text().contains(properties), "{}", entity.text());
+}
+
+#[test]
 fn a_bad_item_fails_alone_and_is_counted() {
     let dir = TempDir::new().unwrap();
     let server = Setup::new(dir.path(), 2).start();
