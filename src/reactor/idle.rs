@@ -12,9 +12,13 @@
 //! groups that take turns at the disk. So the core answers first and reads what is ready, until as
 //! many events are there as the last flush covered and left waiting. If nothing more is ready, it
 //! sleeps for at most [`GROUP_COMMIT_IDLE_MICROS_MAX`] in all; if others keep it busy, the flush
-//! goes after [`GROUP_COMMIT_DELAY_MICROS_MAX`]. Clients that were answered through another core
-//! come back through it, and it may flush just then: for them the core sleeps for
-//! [`GROUP_COMMIT_REMOTE_MICROS_MAX`].
+//! goes after [`GROUP_COMMIT_DELAY_MICROS_MAX`].
+//!
+//! Clients that were answered through another core come back through it, and it may flush just
+//! then: for them the core sleeps for [`GROUP_COMMIT_REMOTE_MICROS_MAX`]. Clients that send at
+//! times of their own do not come back by then, or few do. If that happened [`REMOTE_FAILURES_MAX`]
+//! times in a row, the core sleeps no longer than for its own clients, for [`REMOTE_SKIPS`]
+//! flushes.
 //!
 //! An event that comes while no flush has just returned is flushed at once. Pure: sequences and
 //! times are arguments.
@@ -25,6 +29,11 @@ use crate::limits::{
 };
 use crate::model::Durability;
 use flux_storage::Sequence;
+
+/// Flushes in a row that waited for clients of other cores in vain, before the core stops that.
+const REMOTE_FAILURES_MAX: u32 = 4;
+/// Flushes after which it tries again.
+const REMOTE_SKIPS: u32 = 16;
 
 /// How long a core waits for readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +63,10 @@ pub(crate) struct LogFacts {
 #[derive(Debug, Default)]
 pub(crate) struct IdlePolicy {
     delay: Option<Delay>,
+    /// Waits for clients of other cores in vain, in a row.
+    remote_failures: u32,
+    /// Flushes that do not wait for them.
+    remote_skips: u32,
 }
 
 /// A flush that is put off. Times are monotonic microseconds.
@@ -61,10 +74,14 @@ pub(crate) struct IdlePolicy {
 struct Delay {
     /// It goes when the log has come so far: every client is back.
     all_back: Sequence,
+    /// Three in four of them are back.
+    most_back: Sequence,
     /// It goes then at the latest.
     until_micros: u64,
     /// How long the core may yet sleep for it.
     left_micros: u64,
+    /// It waits for clients of other cores.
+    is_remote: bool,
 }
 
 impl IdlePolicy {
@@ -72,12 +89,17 @@ impl IdlePolicy {
     pub(crate) fn is_flush_due(&mut self, facts: LogFacts, now_micros: u64) -> bool {
         match facts.durability {
             Durability::Sync => {
-                // Once it ends it stays so until the next flush has returned.
-                self.delay = self.delay.filter(|delay| {
-                    facts.appended < delay.all_back
-                        && now_micros < delay.until_micros
-                        && delay.left_micros > 0
-                });
+                if let Some(delay) = self.delay {
+                    let all_are_back = facts.appended >= delay.all_back;
+                    let is_over = now_micros >= delay.until_micros || delay.left_micros == 0;
+                    if all_are_back || is_over {
+                        // It stays due until the next flush has returned.
+                        self.delay = None;
+                        if delay.is_remote {
+                            self.note_remote_delay(facts.appended >= delay.most_back);
+                        }
+                    }
+                }
                 self.delay.is_none()
             }
             // A tick early, since only ticks look at the clock if nothing else happens.
@@ -103,17 +125,38 @@ impl IdlePolicy {
     /// A flush in `sync` durability has made `flushed` events durable; others were appended
     /// meanwhile.
     pub(crate) fn note_flushed(&mut self, flushed: u64, appended: Sequence, now_micros: u64) {
+        let back = |count: u64| Sequence::new(appended.get().saturating_add(count));
         self.delay = Some(Delay {
-            all_back: Sequence::new(appended.get().saturating_add(flushed)),
+            all_back: back(flushed),
+            most_back: back(flushed - flushed / 4),
             until_micros: now_micros.saturating_add(GROUP_COMMIT_DELAY_MICROS_MAX),
             left_micros: GROUP_COMMIT_IDLE_MICROS_MAX,
+            is_remote: false,
         });
     }
 
     /// Some of the clients that this flush answered are another core's.
     pub(crate) fn note_remote_answers(&mut self) {
-        if let Some(delay) = &mut self.delay {
-            delay.left_micros = GROUP_COMMIT_REMOTE_MICROS_MAX;
+        let Some(delay) = &mut self.delay else {
+            return;
+        };
+        if self.remote_skips > 0 {
+            self.remote_skips -= 1;
+            return;
+        }
+        delay.left_micros = GROUP_COMMIT_REMOTE_MICROS_MAX;
+        delay.is_remote = true;
+    }
+
+    fn note_remote_delay(&mut self, most_are_back: bool) {
+        self.remote_failures = if most_are_back {
+            0
+        } else {
+            self.remote_failures + 1
+        };
+        if self.remote_failures == REMOTE_FAILURES_MAX {
+            self.remote_failures = 0;
+            self.remote_skips = REMOTE_SKIPS;
         }
     }
 
@@ -202,6 +245,32 @@ mod tests {
         assert!(policy.is_flush_due(log(28), 1001));
         policy.note_remote_answers();
         assert_eq!(policy.decide(false), Sleep::UntilWoken, "nobody is awaited");
+    }
+
+    /// A flush whose clients are other cores', of which `back` of 8 come back while the core sleeps.
+    fn remote(policy: &mut IdlePolicy, back: u64) -> Sleep {
+        policy.note_flushed(8, Sequence::new(21), 0);
+        policy.note_remote_answers();
+        let sleep = policy.decide(false);
+        policy.note_slept(GROUP_COMMIT_REMOTE_MICROS_MAX);
+        assert!(policy.is_flush_due(log(21 + back), 1000));
+        sleep
+    }
+
+    #[test]
+    fn it_stops_to_wait_for_clients_of_other_cores_that_do_not_come_back_and_tries_again() {
+        let mut policy = IdlePolicy::default();
+        let waits = micros(GROUP_COMMIT_REMOTE_MICROS_MAX);
+        for _ in 0..REMOTE_FAILURES_MAX {
+            assert_eq!(remote(&mut policy, 5), waits);
+        }
+        for _ in 0..REMOTE_SKIPS {
+            assert_eq!(remote(&mut policy, 5), micros(IDLE));
+        }
+        for _ in 0..10 {
+            assert_eq!(remote(&mut policy, 6), waits, "most are back");
+            assert_eq!(remote(&mut policy, 5), waits, "once in vain is no reason");
+        }
     }
 
     #[test]
