@@ -142,7 +142,7 @@ impl Checkpointer {
             Phase::Idle(_) => {
                 let retry = self.retry_ms.is_none_or(|at| now.ms >= at);
                 let changed = shard.log().appended() > self.through;
-                // Retention makes room only where a checkpoint covers what goes.
+                // Retention makes room only if a checkpoint covers what goes.
                 let late = (upkeep.has_retention() && shard.is_refusing())
                     || now.ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
                     || self.is_long(shard, upkeep.checkpoint_bytes, now);

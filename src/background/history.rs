@@ -40,7 +40,7 @@ pub(crate) struct Job {
     pub(crate) readers: Rc<Readers>,
 }
 
-/// Where a core's connections leave their jobs.
+/// Requests of a core's connections that wait for the history worker.
 #[derive(Debug, Default)]
 pub(crate) struct HistoryQueue {
     jobs: VecDeque<Job>,

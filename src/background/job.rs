@@ -1,8 +1,8 @@
 //! Work that a core hands to its helper threads, and what comes back.
 //!
 //! The state machines of this folder begin something by adding a [`Job`] to [`Jobs`]. The reactor
-//! runs it on the thread of its [`Lane`] and gives the [`WorkerResult`] to whoever began it. So
-//! this folder knows no thread, and a test or a simulation runs a job where it likes.
+//! runs it on the thread of its [`Lane`] and gives the [`WorkerResult`] to the state machine that
+//! began it. So this folder knows no thread, and a test or a simulation runs a job where it likes.
 
 use super::directory::DirectoryPage;
 use super::history::Answered;

@@ -6,9 +6,9 @@
 //! [`ThrottledJob`] after each:
 //!
 //! ```text
-//! pause          checkpoint, index, base: rests for as long as it has worked
-//! pause_until    next segment: rests while it is ahead of the active one, which it will replace
-//! hurry_for      shutdown: no job rests any more; some end when the time is over
+//! pause           checkpoint, index, base: rests for as long as it has worked
+//! pause_until_due next segment: rests while it is ahead of the active one, which it will replace
+//! hurry_for       shutdown: no job rests any more; some end when the time is over
 //! ```
 //!
 //! Helper threads leave their core's processor ([`unpin`]); long jobs also run at a lower priority

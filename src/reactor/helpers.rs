@@ -189,8 +189,8 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// A flush has returned: who waited for it is answered, and the next one may be put off for
-    /// them.
+    /// A flush has returned: the clients that waited for it are answered, and the next flush may
+    /// wait for them to come back.
     fn on_flushed(&mut self, result: Flushed<S::Log>) {
         let now_micros = self.now_micros;
         let Some(shard) = &mut self.context.router.shard else {

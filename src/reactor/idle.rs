@@ -247,7 +247,8 @@ mod tests {
         assert_eq!(policy.decide(false), Sleep::UntilWoken, "nobody is awaited");
     }
 
-    /// A flush whose clients are other cores', of which `back` of 8 come back while the core sleeps.
+    /// A flush whose clients are other cores', of which `back` of 8 come back while the core
+    /// sleeps.
     fn remote(policy: &mut IdlePolicy, back: u64) -> Sleep {
         policy.note_flushed(8, Sequence::new(21), 0);
         policy.note_remote_answers();
