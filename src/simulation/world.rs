@@ -269,6 +269,7 @@ impl World {
     /// Lets everything come to its end: all that was asked is answered, and all that happened is
     /// pushed.
     pub(super) fn rest(&mut self) {
+        let mut quiet_rounds = 0;
         for round in 0.. {
             assert!(round < REST_STEPS_MAX, "the world does not come to rest");
             self.step += 1;
@@ -283,7 +284,13 @@ impl World {
                     Client::Watcher(watcher) => watcher.settle(),
                 });
             }
-            if round > 100 && self.is_at_rest() {
+            // A slow reader's next bytes leave only after its last ones were read.
+            quiet_rounds = if self.is_at_rest() {
+                quiet_rounds + 1
+            } else {
+                0
+            };
+            if quiet_rounds > 100 {
                 break;
             }
         }
