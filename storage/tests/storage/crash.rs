@@ -114,7 +114,7 @@ impl Story {
         let mut skipped = self.removed;
         let is_covered = self.chance.u64(..2) == 0;
         if is_covered {
-            let rest = self.chance.u64(..(self.promised - self.removed) as u64 + 1);
+            let rest = self.chance.u64(..=((self.promised - self.removed) as u64));
             skipped += usize::try_from(rest).unwrap();
         }
         let opened = self.scratch.open(1, SMALL).unwrap();
@@ -293,7 +293,7 @@ impl Story {
     /// of later segments comes first and stays, except that the oldest of them may still be there.
     fn interrupt_recovery(&mut self, crashed: &[(PathBuf, Vec<u8>)]) {
         let removed = crashed.iter().filter(|(path, _)| !path.exists());
-        let back = self.chance.u64(..removed.clone().count() as u64 + 1);
+        let back = self.chance.u64(..=(removed.clone().count() as u64));
         for (path, before) in removed.take(usize::try_from(back).unwrap()) {
             replace(path, before);
         }

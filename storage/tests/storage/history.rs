@@ -234,7 +234,7 @@ impl Story {
         drop(self.reader);
         self.log.close().unwrap();
         // As behind a checkpoint: what is before that is not read.
-        let from = Sequence::new(1 + self.chance.u64(..self.records.len() as u64 + 1));
+        let from = Sequence::new(1 + self.chance.u64(..=(self.records.len() as u64)));
         let place = self.scratch.open(1, OPTIONS).unwrap().0.take_log(0);
         let (log, _) = Log::open_from(place, from, |_| Ok::<_, Infallible>(())).unwrap();
         Self {

@@ -72,7 +72,7 @@ fn a_log_that_is_truncated_at_random_is_what_was_not_taken_back() {
                 1 => {
                     finish_preparation(&mut log);
                     let (durable, appended) = (log.durable().get(), log.appended().get());
-                    let kept = durable + chance.u64(..appended - durable + 1);
+                    let kept = durable + chance.u64(..=(appended - durable));
                     log.truncate_after(Sequence::new(kept)).unwrap();
                     expected.truncate(usize::try_from(kept).unwrap());
                 }
