@@ -162,6 +162,10 @@ fn a_clock_that_was_wrong_for_a_moment_dates_no_other_namespace() {
             .status,
         200
     );
+    // The server looks at its clocks once a tick.
+    wait_for("a warning of the first step", || {
+        server.said().contains("clock was set ahead").then_some(())
+    });
     clock.set("+0");
     let mut probes = 0;
     wait_for("the clock is right", || {
