@@ -392,6 +392,17 @@ fn a_port_that_is_taken_is_refused() {
 }
 
 #[test]
+fn a_directory_of_somebody_elses_is_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("photos")).unwrap();
+    let output = Setup::new(directory.path(), 1).run(0);
+    let line = refused_to_start(&output, 1, "a directory of somebody else");
+    assert!(line.contains("it holds photos"), "{line}");
+    let left = fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 1, "nothing was made there");
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_written_is_refused() {
     let parent = TempDir::new().expect("a temporary directory");
     let file = parent.path().join("a-file");

@@ -102,6 +102,14 @@ pub enum StorageError {
         /// What shows that it did.
         evidence: Box<Path>,
     },
+    /// The directory is not empty, and no server has made it a data directory.
+    #[error(
+        "it holds {found}, and nothing that a server has finished making: name an empty directory, or a data directory"
+    )]
+    NotADataDirectory {
+        /// Some of the names in it.
+        found: Box<str>,
+    },
     /// The log was made in another data directory.
     #[error("the log in {} was made in another data directory than the rest of this one", path.display())]
     ForeignLog {
@@ -200,6 +208,7 @@ impl StorageError {
                 | Self::OutOfSpace { .. }
                 | Self::ReadOnly { .. }
                 | Self::Locked { .. }
+                | Self::NotADataDirectory { .. }
                 | Self::HistoryRemoved { .. }
                 | Self::Poisoned { .. }
         )

@@ -43,6 +43,20 @@ const LAYER: &str = ".layer";
 const MANIFEST: &str = ".manifest";
 const DAMAGED: &str = ".damaged";
 
+/// Whether a name is one that a data directory has at its top, whole or unfinished.
+pub(crate) fn is_entry(name: &str) -> bool {
+    [
+        WORLD_NAME,
+        LOCK_NAME,
+        LOG_NAME,
+        CONTROL_NAME,
+        BALLAST_NAME,
+        CHECKPOINTS_NAME,
+        BASE_NAME,
+    ]
+    .contains(&name.strip_suffix(UNFINISHED).unwrap_or(name))
+}
+
 pub(crate) fn generation_name(generation: u32) -> String {
     format!("{generation:06}")
 }
