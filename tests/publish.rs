@@ -154,7 +154,7 @@ const BAD_BODIES: &str = r#"
 const BAD_VALUES: &str = r#"
  | 01 | 1. | .5 | +1 | - | 1e | 0x1 | 1_000 | NaN | Infinity | 1e309 | -1e400 | tru | nul | True | [1,] | [,1] | [1 2]
 {"a":1,} | {"a"} | {"a" 1} | {1:1} | "\x" | "\u12" | "\ud800" | "\ud800\u0041" | "\udc00" | "\ud800\ud800" | " | "\" | 'a'
-//x 1 | /*x*/1
+// x 1 | /*x*/1
 "#;
 
 fn drawn(table: &str) -> impl Iterator<Item = &str> {

@@ -1,7 +1,7 @@
 //! Whether a directory may become a data directory.
 //!
-//! A server that is pointed at somebody's directory by mistake must not make its files there: the next start would take
-//! what lies beside them for its own, and a repair might remove it.
+//! A server that is pointed at somebody's directory by mistake must not make its files there: the
+//! next start would take what lies beside them for its own, and a repair might remove it.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ const NAMED_MAX: usize = 3;
 /// What `mkfs` leaves at the root of a file system.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Checks that a directory is a data directory, or can become one: it is empty, or holds nothing but what a first start
-/// that was cut off leaves. One that is not there yet can. Blocks.
+/// Checks that a directory is a data directory, or can become one: it is empty, or holds nothing
+/// but what a first start that was cut off leaves. One that is not there yet can. Blocks.
 ///
 /// # Errors
 ///
