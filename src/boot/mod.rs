@@ -1,4 +1,10 @@
 //! Settings → a running process, and a signal → its end.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `serve` | starts the cores, recovers their shards, and stops them |
+//! | `preflight` | what the machine lacks, said before anything starts |
+//! | `connectors_thread` | the thread of connectors |
 
 mod connectors_thread;
 mod preflight;

@@ -1,4 +1,11 @@
 //! The command line: arguments → subcommand → exit code.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `backup` | copies of a data directory, and putting one back |
+//! | `export`, `import` | events as lines, both ways |
+//! | `log` | looks at logs: verify, repair, dump |
+//! | `progress` | how far a long command is |
 
 mod backup;
 mod export;

@@ -15,6 +15,9 @@
 //! | `time` | points in time, and RFC 3339 |
 //! | `config` | the configuration that can be changed while running |
 //! | `durability` | `sync` or `async` |
+//! | `commit` | commit points, and what waits for them |
+//! | `connector` | what identifies a connector |
+//! | `name` | the rule for names |
 
 mod commit;
 mod config;

@@ -10,7 +10,7 @@
 //! - **Footer.** `MappedLayer::new` is the only way to make one, and it returns one only after rkyv
 //!   accepted the bytes of `footer` as an archived footer. `footer` is not changed afterwards.
 //! - **Blocks.** The bit of a block is set in `MappedLayer::check_block` only, after rkyv accepted
-//!   the bytes of that block. If they lie follows from the footer, which does not change.
+//!   the bytes of that block. Where they lie follows from the footer, which does not change.
 
 #![expect(
     unsafe_code,
