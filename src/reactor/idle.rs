@@ -85,21 +85,26 @@ struct Delay {
 }
 
 impl IdlePolicy {
+    /// Ends the group-commit delay if all clients are back or its time is over. The flush stays due
+    /// until the next one has returned.
+    fn end_delay_if_over(&mut self, appended: Sequence, now_micros: u64) {
+        let Some(delay) = self.delay else {
+            return;
+        };
+        let all_are_back = appended >= delay.all_back;
+        if all_are_back || now_micros >= delay.until_micros || delay.left_micros == 0 {
+            self.delay = None;
+            if delay.is_remote {
+                self.note_remote_delay(appended >= delay.most_back);
+            }
+        }
+    }
+
     /// Whether a flush is due, if none is in flight.
     pub(crate) fn is_flush_due(&mut self, facts: LogFacts, now_micros: u64) -> bool {
         match facts.durability {
             Durability::Sync => {
-                if let Some(delay) = self.delay {
-                    let all_are_back = facts.appended >= delay.all_back;
-                    let is_over = now_micros >= delay.until_micros || delay.left_micros == 0;
-                    if all_are_back || is_over {
-                        // It stays due until the next flush has returned.
-                        self.delay = None;
-                        if delay.is_remote {
-                            self.note_remote_delay(facts.appended >= delay.most_back);
-                        }
-                    }
-                }
+                self.end_delay_if_over(facts.appended, now_micros);
                 self.delay.is_none()
             }
             // A tick early, since only ticks look at the clock if nothing else happens.
