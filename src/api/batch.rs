@@ -230,16 +230,21 @@ impl BatchPlan {
 
     /// Why the server could take no item of the batch now, if that is so: every item was sound,
     /// none was stored, and each shard says 503. The request fails as a whole then, so that a
-    /// client which retries on 503 loses nothing.
+    /// client which retries on 503 loses nothing. A fault of a shard's disk is named first.
     pub fn unavailable(&self, outcomes: &[PartOutcome]) -> Option<ApiError> {
         let is_sound = |item: &Item| matches!(item, Item::Packed { .. });
         if !self.items.iter().all(is_sound) || outcomes.iter().any(|part| part.stored > 0) {
             return None;
         }
-        let mut errors = outcomes.iter().filter_map(|part| part.error.as_ref());
-        let first = errors.next()?;
-        let all = first.status() == 503 && errors.all(|error| error.status() == 503);
-        all.then(|| first.clone())
+        let errors = outcomes.iter().filter_map(|part| part.error.as_ref());
+        if errors.clone().any(|error| error.status() != 503) {
+            return None;
+        }
+        // After a fault nobody knows what is on the disk; no other error may hide that.
+        let fault = errors
+            .clone()
+            .find(|error| **error == ApiError::StorageFault);
+        fault.or(errors.clone().next()).cloned()
     }
 
     /// Writes the answer. `outcomes`: one for each shard.

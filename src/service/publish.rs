@@ -304,6 +304,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_fails_as_a_whole_names_the_fault_of_a_disk_before_a_shard_that_is_not_there() {
+        let mut cores = TestCores::new(2);
+        cores.close_shard(0);
+        let shard = cores.context(1).router.shard.as_mut().unwrap();
+        shard.fail();
+        let (outcome, _) = cores.run((0, None), |context, caller| {
+            begin_batch(context, caller, batch(&OF_SHARD).as_bytes())
+        });
+        assert_eq!(outcome, Outcome::Failed(ApiError::StorageFault));
+    }
+
+    #[test]
     fn in_auth_mode_a_token_publishes_into_its_own_namespace() {
         let mut cores = TestCores::with_auth(2);
         let (_, json) = cores.run((1, Some(OPERATOR)), |context, caller| {
