@@ -246,6 +246,16 @@ fn draft<'t>(
     })
 }
 
+/// What comes next in an object.
+enum Member<'a, M> {
+    /// A member that it is known to have.
+    Known(M),
+    /// Another, with this key.
+    Other(JsonStr<'a>),
+    /// Its end.
+    None,
+}
+
 /// Reads one event, member by member.
 struct EventReader<'d, 'a> {
     scratch: &'d mut String,
@@ -267,14 +277,16 @@ impl<'a> EventReader<'_, 'a> {
             return Ok(());
         }
         scanner.begin_object()?;
-        while let Some(key) = scanner.next_key()? {
-            let name = self.text(key);
-            match EventMember::of(name.resolve(self.scratch)) {
-                Some(member) => self.event_member(member, scanner)?,
-                None => drop(scanner.raw_value()?),
+        loop {
+            let known = scanner.known_key(EventMember::by_word);
+            match self.member(known, scanner, EventMember::of)? {
+                Member::Known(member) => self.event_member(member, scanner)?,
+                Member::Other(_) => {
+                    scanner.raw_value()?;
+                }
+                Member::None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     #[inline]
@@ -303,6 +315,24 @@ impl<'a> EventReader<'_, 'a> {
         Ok(())
     }
 
+    /// The next member of an object: `known` if its word told, else by the name of the next key.
+    #[inline]
+    fn member<M>(
+        &mut self,
+        known: Option<M>,
+        scanner: &mut Scanner<'a>,
+        of: impl FnOnce(&str) -> Option<M>,
+    ) -> Result<Member<'a, M>, JsonError> {
+        if let Some(member) = known {
+            return Ok(Member::Known(member));
+        }
+        let Some(key) = scanner.next_key()? else {
+            return Ok(Member::None);
+        };
+        let name = self.text(key);
+        Ok(of(name.resolve(self.scratch)).map_or(Member::Other(key), Member::Known))
+    }
+
     fn payload(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
         // Of a repeated `payload` the last wins whole, so what an earlier one left is forgotten.
         self.spans.clear();
@@ -319,28 +349,30 @@ impl<'a> EventReader<'_, 'a> {
             return Ok(());
         }
         scanner.begin_object()?;
-        while let Some(key) = scanner.next_key()? {
-            let name = self.text(key);
-            match PayloadMember::of(name.resolve(self.scratch)) {
-                Some(PayloadMember::EntityId) => {
+        loop {
+            let known = scanner.known_key(PayloadMember::by_word);
+            match self.member(known, scanner, PayloadMember::of)? {
+                Member::Known(PayloadMember::EntityId) => {
                     self.fields.entity_id = self.required_string(scanner, "payload.entity_id")?;
                 }
-                Some(PayloadMember::Properties) => self.properties(scanner)?,
-                Some(PayloadMember::NotSupported(path)) => {
+                Member::Known(PayloadMember::Properties) => self.properties(scanner)?,
+                Member::Known(PayloadMember::NotSupported(path)) => {
                     self.begin_member(path);
                     scanner.raw_value()?;
                     self.not_supported(path);
                 }
-                None => {
+                Member::Other(key) => {
                     let value = scanner.raw_value()?;
                     self.keep_extra(key, &value);
                 }
+                Member::None => {
+                    if self.extra_names.may_repeat() {
+                        self.drop_repeated_extra();
+                    }
+                    return Ok(());
+                }
             }
         }
-        if self.extra_names.may_repeat() {
-            self.drop_repeated_extra();
-        }
-        Ok(())
     }
 
     fn properties(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {

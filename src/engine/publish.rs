@@ -36,7 +36,7 @@ impl Engine {
         Ok(sequence)
     }
 
-    /// If the entity of an event lies, and the event's time: not before that of the last event of
+    /// Where the entity of an event lies, and the event's time: not before that of the last event of
     /// its namespace, or of its id if it has none.
     fn decide(
         &mut self,

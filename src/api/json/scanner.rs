@@ -80,9 +80,10 @@ impl RawValue<'_> {
 
 /// A walk over one JSON document.
 ///
-/// Every method skips white space first. After an error the scanner is not to be used further,
-/// except after [`JsonError::Kind`], which consumes nothing. Calls in an order that the document's
-/// structure does not have (a key asked of an array) give an error, never a panic.
+/// Every method but [`known_key`](Self::known_key) skips white space first. After an error the
+/// scanner is not to be used further, except after [`JsonError::Kind`], which consumes nothing.
+/// Calls in an order that the document's structure does not have (a key asked of an array) give an
+/// error, never a panic.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
@@ -192,6 +193,27 @@ impl<'a> Scanner<'a> {
         }
         self.step();
         Ok(Some(key))
+    }
+
+    /// Consumes the object's next key, as [`next_key`](Self::next_key) does, if `known` recognises
+    /// it: from the text that begins with the key's opening quote, `known` says which key it is and
+    /// how many bytes it takes, quotes included. `None` if it does not, or if there is any white
+    /// space besides one space before the key: nothing is consumed then, and `next_key` takes it.
+    ///
+    /// An expected key is recognised in a fraction of the time that it takes to scan a key and to
+    /// compare it with the expected names.
+    #[inline]
+    pub fn known_key<T>(&mut self, known: impl FnOnce(&[u8]) -> Option<(T, usize)>) -> Option<T> {
+        let mut rest = self.text.as_bytes().get(self.at..)?;
+        if !self.opened {
+            rest = rest.strip_prefix(b",")?;
+        }
+        rest = rest.strip_prefix(b" ").unwrap_or(rest);
+        let (key, len) = known(rest)?;
+        let after = rest.get(len..)?.strip_prefix(b":")?;
+        self.at = self.text.len().wrapping_sub(after.len());
+        self.opened = false;
+        Some(key)
     }
 
     /// Whether the array has a next element, which the caller must consume before it asks again;
