@@ -244,7 +244,7 @@ impl BatchPlan {
         let fault = errors
             .clone()
             .find(|error| **error == ApiError::StorageFault);
-        fault.or(errors.clone().next()).cloned()
+        fault.or_else(|| errors.clone().next()).cloned()
     }
 
     /// Writes the answer. `outcomes`: one for each shard.

@@ -114,7 +114,7 @@ pub struct LogStats {
 
 impl Log {
     /// Opens a log: visits every record that is still there in order, cuts a torn tail, and makes
-    /// durable what it visited. If retention removed records ([`LogDir::origin`]) the visits begin
+    /// durable what it visited. If retention removed records (`LogDir::origin`) the visits begin
     /// after them. Blocks.
     ///
     /// # Errors

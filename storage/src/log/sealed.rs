@@ -50,7 +50,7 @@ impl Deref for SealedLog {
 
 impl SealedLog {
     /// Visits every record that is still there in order. If retention removed records
-    /// ([`SealedLog::origin`]) the visits begin after them. Blocks.
+    /// (`SealedLog::origin`) the visits begin after them. Blocks.
     ///
     /// # Errors
     ///
