@@ -8,7 +8,7 @@
 
 use super::error::ApiError;
 pub use super::event_ids::EventIds;
-use super::event_member::{EventMember, PayloadMember};
+use super::event_member::{EventMember, Member, PayloadMember};
 use super::event_rules::check_len;
 pub use super::event_rules::{check_entity_id, check_stream};
 use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
@@ -244,16 +244,6 @@ fn draft<'t>(
         tombstone: fields.tombstone,
         properties,
     })
-}
-
-/// What comes next in an object.
-enum Member<'a, M> {
-    /// A member that it is known to have.
-    Known(M),
-    /// Another, with this key.
-    Other(JsonStr<'a>),
-    /// Its end.
-    None,
 }
 
 /// Reads one event, member by member.

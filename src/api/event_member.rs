@@ -5,6 +5,8 @@
 //! names without escapes, but for `key`, which is shorter than a word; `of` knows all of them.
 //! Without words a batch of 1,000 events costs a tenth more.
 
+use super::json::JsonStr;
+
 /// A member of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EventMember {
@@ -26,6 +28,16 @@ pub(super) enum PayloadMember {
     Properties,
     /// An operation or an expiry, which this server does not do yet; its path within the event.
     NotSupported(&'static str),
+}
+
+/// What comes next in an object.
+pub(super) enum Member<'a, M> {
+    /// A member that it is known to have.
+    Known(M),
+    /// Another, with this key.
+    Other(JsonStr<'a>),
+    /// Its end.
+    None,
 }
 
 impl EventMember {

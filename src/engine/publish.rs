@@ -36,8 +36,8 @@ impl Engine {
         Ok(sequence)
     }
 
-    /// Where the entity of an event lies, and the event's time: not before that of the last event of
-    /// its namespace, or of its id if it has none.
+    /// Where the entity of an event lies, and the event's time: not before that of the last event
+    /// of its namespace, or of its id if it has none.
     fn decide(
         &mut self,
         entity_id: &str,
