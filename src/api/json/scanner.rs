@@ -266,16 +266,15 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// What is wrong inside it.
+    // Inline, so that a scalar's result stays in registers: through memory its flags are stored one
+    // by one and loaded as a word, which stalls for each property.
+    #[inline]
     pub fn raw_value(&mut self) -> Result<RawValue<'a>, JsonError> {
         let kind = self.kind()?;
         let start = self.at;
         self.skipped_space = false;
         let may_repeat = match kind {
-            Kind::Object | Kind::Array => {
-                let mut names = OpenNames::default();
-                self.pass_container(&mut names)?;
-                names.may_repeat()
-            }
+            Kind::Object | Kind::Array => self.container_may_repeat()?,
             Kind::String | Kind::Number | Kind::True | Kind::False | Kind::Null => {
                 self.pass_scalar(kind)?;
                 false
@@ -290,6 +289,15 @@ impl<'a> Scanner<'a> {
             has_space: self.skipped_space,
             may_repeat,
         })
+    }
+
+    /// Consumes the container that starts here. Returns whether an object in it may name a member
+    /// twice.
+    #[inline(never)]
+    fn container_may_repeat(&mut self) -> Result<bool, JsonError> {
+        let mut names = OpenNames::default();
+        self.pass_container(&mut names)?;
+        Ok(names.may_repeat())
     }
 
     /// Consumes a value of any kind, and shows the names in it.
