@@ -65,7 +65,6 @@ fn a_message_that_cannot_be_understood_is_answered_and_the_connection_stays() {
         "{}",
         r#"{"type":1}"#,
         r#"{"type":"jump"}"#,
-        r#"{"type":"subscribe"}"#,
         r#"{"type":"subscribe","entity_id":1}"#,
         r#"{"type":"subscribe","entity_id":""}"#,
         r#"{"type":"unsubscribe","entity_id":null}"#,

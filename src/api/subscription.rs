@@ -4,6 +4,9 @@ use super::error::ApiError;
 use super::json::{JsonError, Kind, RawValue, Scanner};
 use crate::limits;
 
+/// The pattern of a message that names none.
+const EVERYTHING: &str = "*";
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -82,7 +85,10 @@ impl Fields {
             match key.decode(&mut scratch) {
                 "id" => self.read_id(&mut scanner)?,
                 "type" => self.kind = self.text(&mut scanner, "type")?,
-                "entity_id" => self.entity_id = self.text(&mut scanner, "entity_id")?,
+                // Clients in use send either name.
+                "entity_id" | "entityId" => {
+                    self.entity_id = self.text(&mut scanner, "entity_id")?;
+                }
                 name => {
                     let option = OPTIONS.iter().find(|option| **option == name);
                     let value = scanner.raw_value()?;
@@ -149,16 +155,13 @@ impl Fields {
             .kind
             .take()
             .ok_or(ApiError::MissingField { field: "type" })?;
-        let entity_id = self
-            .entity_id
-            .take()
-            .ok_or(ApiError::MissingField { field: "entity_id" });
+        let pattern = self.entity_id.take().unwrap_or_else(|| EVERYTHING.into());
         match &*kind {
             "subscribe" => match self.not_supported.first() {
                 Some(feature) => Err(ApiError::NotSupported { feature }),
-                None => entity_id.map(Action::Subscribe),
+                None => Ok(Action::Subscribe(pattern)),
             },
-            "unsubscribe" => entity_id.map(Action::Unsubscribe),
+            "unsubscribe" => Ok(Action::Unsubscribe(pattern)),
             "ping" => Ok(Action::Ping),
             _ => Err(ApiError::InvalidField {
                 field: "type",
@@ -191,6 +194,16 @@ mod tests {
             Action::Subscribe("a/*".into()),
         );
         check(r#"{"id":7,"type":"ping"}"#, Some("7"), Action::Ping);
+        check(
+            r#"{"type":"subscribe"}"#,
+            None,
+            Action::Subscribe("*".into()),
+        );
+        check(
+            r#"{"type":"subscribe","entityId":"a"}"#,
+            None,
+            Action::Subscribe("a".into()),
+        );
         check(
             r#"{"type":"unsubscribe","entity_id":"*","id":"x\n"}"#,
             Some(r#""x\n""#),
@@ -239,7 +252,6 @@ mod tests {
         check("[]", None, "invalid_body");
         check(r#"{"id":1}"#, Some("1"), "missing_field");
         check(r#"{"id":1,"type":"jump"}"#, Some("1"), "invalid_field");
-        check(r#"{"id":1,"type":"subscribe"}"#, Some("1"), "missing_field");
         check(r#"{"id":[],"type":"ping"}"#, None, "invalid_field");
     }
 }
