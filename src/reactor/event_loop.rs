@@ -164,6 +164,8 @@ impl<S: System> Core<S> {
             stopping_ms: None,
         };
         core.read_clocks();
+        // The first look, so that a step before the first tick is noticed too.
+        core.watch_wall_clock();
         core
     }
 

@@ -36,7 +36,7 @@ impl<S: System> Core<S> {
     }
 
     /// Warns if the wall clock was set: it dates the events.
-    fn watch_wall_clock(&mut self) {
+    pub(super) fn watch_wall_clock(&mut self) {
         let router = &self.context.router;
         if let Some(micros) = self.clock_steps.look(router.now, self.now_micros)
             && router.core == 0
