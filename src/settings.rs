@@ -47,7 +47,7 @@ pub struct Settings {
     /// Seconds between two requests of a connection.
     pub idle_timeout_seconds: u64,
     /// When checkpoints are taken and history is removed.
-    pub upkeep: StorageUpkeep,
+    pub housekeeping: StorageHousekeeping,
 }
 
 /// A secret that the server was started with. It is never shown.
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Secret {
 
 /// When a shard writes a checkpoint, and when it lets go of old history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StorageUpkeep {
+pub struct StorageHousekeeping {
     /// Seconds after which what changed is written as a checkpoint.
     pub checkpoint_seconds: u64,
     /// Bytes of a shard's log after the last checkpoint at which the next is taken.
@@ -80,7 +80,7 @@ pub struct StorageUpkeep {
     pub retention_bytes: Option<u64>,
 }
 
-impl StorageUpkeep {
+impl StorageHousekeeping {
     /// True if history is ever removed.
     pub fn has_retention(self) -> bool {
         self.retention_seconds.is_some() || self.retention_bytes.is_some()
@@ -428,14 +428,14 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(key)
     }
 
-    fn upkeep(&self) -> Result<StorageUpkeep, InvalidSetting> {
+    fn housekeeping(&self) -> Result<StorageHousekeeping, InvalidSetting> {
         let checkpoint_bytes = self.number(
             "FLUX_CHECKPOINT_BYTES",
             "a number of at least 65536",
             65_536..=u64::MAX,
         )?;
         let unlimited = |number: Option<u64>| number.filter(|&number| number > 0);
-        Ok(StorageUpkeep {
+        Ok(StorageHousekeeping {
             checkpoint_seconds: self.seconds(
                 "FLUX_CHECKPOINT_SECONDS",
                 limits::CHECKPOINT_SECONDS_DEFAULT,
@@ -582,7 +582,7 @@ impl Settings {
                 "FLUX_BODY_TIMEOUT_SECONDS",
                 limits::BODY_TIMEOUT_SECONDS_DEFAULT,
             )?,
-            upkeep: source.upkeep()?,
+            housekeeping: source.housekeeping()?,
             idle_timeout_seconds: source.seconds(
                 "FLUX_IDLE_TIMEOUT_SECONDS",
                 limits::IDLE_TIMEOUT_SECONDS_DEFAULT,

@@ -90,7 +90,7 @@ const NUMBERS: &[NumberMember] = &[
 pub fn parse(body: &[u8]) -> Result<ConfigPatch, ApiError> {
     let mut scanner = body::object(body, "the body must be a JSON object")?;
     let mut patch = ConfigPatch::default();
-    let mut refusal = None;
+    let mut rejection = None;
     let mut scratch = String::new();
     while let Some(key) = scanner.next_key()? {
         scratch.clear();
@@ -98,11 +98,11 @@ pub fn parse(body: &[u8]) -> Result<ConfigPatch, ApiError> {
         let value = scanner.raw_value()?;
         // What is no JSON further on counts for more than a value that does not fit.
         if let Err(error) = set(&mut patch, name, value.text) {
-            refusal.get_or_insert(error);
+            rejection.get_or_insert(error);
         }
     }
     scanner.finish()?;
-    match refusal {
+    match rejection {
         None => Ok(patch),
         Some(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! Every refusal that a client can meet: its status, its stable code and its message. The one
+//! Every rejection that a client can meet: its status, its stable code and its message. The one
 //! status table (API contract §1).
 
 use super::json::JsonError;

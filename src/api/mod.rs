@@ -23,7 +23,7 @@
 //! | `encode` | entities, small answers, WebSocket messages to clients |
 //! | `event_encode` | a stored event → the JSON that it was sent as |
 //! | `line` | lines of an export, both ways |
-//! | `error` | every refusal with its status and code |
+//! | `error` | every rejection with its status and code |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod batch;

@@ -32,7 +32,7 @@ impl Ballast {
     pub(crate) fn make(data_dir: Arc<DataDir>) -> Self {
         let made = data_dir.make_ballast(RESERVE_BYTES);
         if let Err(error) = &made {
-            report::warning(&format!("no headroom on the disk: {error}"));
+            report::warning(&format!("no ballast on the disk: {error}"));
         }
         Self {
             data_dir,
@@ -71,7 +71,7 @@ impl Ballast {
     fn release(&self) -> Result<(), StorageError> {
         if self.data_dir.release_ballast()? {
             report::warning(&format!(
-                "the disk is full: {} MiB of headroom given to what retention has to write",
+                "the disk is full: {} MiB of ballast given to what retention has to write",
                 RESERVE_BYTES >> 20
             ));
         }

@@ -28,7 +28,7 @@ use crate::limits::{
 };
 use crate::log::Log;
 use crate::report;
-use crate::settings::StorageUpkeep;
+use crate::settings::StorageHousekeeping;
 use crate::shard::Shard;
 use flux_storage::{
     CheckpointDir, CheckpointError, LayerError, LayerStack, PendingCheckpoint, Sequence,
@@ -135,7 +135,7 @@ impl Checkpointer {
     pub(crate) fn start_due<L: Log>(
         &mut self,
         shard: &mut Shard<L>,
-        (now, upkeep): (Moment, StorageUpkeep),
+        (now, housekeeping): (Moment, StorageHousekeeping),
         jobs: &mut Jobs<L>,
     ) {
         match &self.phase {
@@ -143,12 +143,12 @@ impl Checkpointer {
                 let retry = self.retry_ms.is_none_or(|at| now.ms >= at);
                 let changed = shard.log().appended() > self.through;
                 // Retention makes room only if a checkpoint covers what goes.
-                let late = (upkeep.has_retention() && shard.is_refusing())
-                    || now.ms >= self.taken_ms + upkeep.checkpoint_seconds * 1000
-                    || self.is_long(shard, upkeep.checkpoint_bytes, now);
+                let late = (housekeeping.has_retention() && shard.is_refusing())
+                    || now.ms >= self.taken_ms + housekeeping.checkpoint_seconds * 1000
+                    || self.is_long(shard, housekeeping.checkpoint_bytes, now);
                 let due = (changed && late) || self.snapshot.is_some();
                 if retry && due && !shard.failed() {
-                    self.write(shard, (now, upkeep.checkpoint_bytes), jobs);
+                    self.write(shard, (now, housekeeping.checkpoint_bytes), jobs);
                 }
             }
             Phase::Written(..) => {

@@ -30,7 +30,7 @@ pub(crate) mod throttle;
 
 use crate::log::Log;
 use crate::model::Timestamp;
-use crate::settings::StorageUpkeep;
+use crate::settings::StorageHousekeeping;
 use crate::shard::Shard;
 use flux_storage::{CheckpointDir, Sequence};
 
@@ -60,7 +60,7 @@ pub(crate) struct BackgroundConfig {
     /// Milliseconds between two flushes in `async` durability.
     pub(crate) flush_interval_ms: u64,
     /// When checkpoints are taken and history is removed.
-    pub(crate) upkeep: StorageUpkeep,
+    pub(crate) housekeeping: StorageHousekeeping,
 }
 
 /// The clocks, as a turn of the event loop has read them.

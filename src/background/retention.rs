@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::log::{Log, Removal, RetentionPlan};
 use crate::report;
-use crate::settings::StorageUpkeep;
+use crate::settings::StorageHousekeeping;
 use crate::shard::{RecoverError, Shard, advance_base};
 use crate::state::is_packed_body;
 use flux_storage::{
@@ -88,7 +88,7 @@ impl From<&RecoverError> for Failure {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetentionFacts {
     /// The settings.
-    pub(crate) upkeep: StorageUpkeep,
+    pub(crate) housekeeping: StorageHousekeeping,
     /// A durable checkpoint covers the log through this.
     pub(crate) covered: Sequence,
     /// The next checkpoint could not be written because the disk is full.
@@ -137,9 +137,9 @@ impl Retention {
     }
 
     /// True if it is time to look at what may be removed.
-    pub(crate) fn is_due(&self, upkeep: StorageUpkeep, now: Moment) -> bool {
+    pub(crate) fn is_due(&self, housekeeping: StorageHousekeeping, now: Moment) -> bool {
         let is_removing = self.removes || self.removes_sealed;
-        upkeep.has_retention() && now.ms >= self.look_ms && !is_removing
+        housekeeping.has_retention() && now.ms >= self.look_ms && !is_removing
     }
 
     /// Begins what is due. Says how many bytes the log takes if it looked.
@@ -150,10 +150,10 @@ impl Retention {
         jobs: &mut Jobs<L>,
     ) -> Option<u64> {
         self.start_index(shard, jobs);
-        let wanted = facts.upkeep.has_retention();
+        let wanted = facts.housekeeping.has_retention();
         let lacks_room = facts.lacks_room || self.failure == Some(Failure::NoRoom);
         self.ballast.start_due(wanted && lacks_room, now, jobs);
-        if !self.is_due(facts.upkeep, now) {
+        if !self.is_due(facts.housekeeping, now) {
             return None;
         }
         self.look_ms = now.ms + RETENTION_INTERVAL_SECONDS * 1000;
@@ -198,9 +198,12 @@ impl Retention {
             return;
         };
         let shards = u64::from(self.shards);
-        let quota = facts.upkeep.retention_bytes.map(|bytes| bytes / shards);
+        let quota = facts
+            .housekeeping
+            .retention_bytes
+            .map(|bytes| bytes / shards);
         let excess = quota.map(|quota| bytes.saturating_sub(quota));
-        let removal = removal(facts.upkeep, now.now.as_micros(), excess);
+        let removal = removal(facts.housekeeping, now.now.as_micros(), excess);
         let Some(base) = self.base.take() else {
             return;
         };
@@ -226,7 +229,7 @@ impl Retention {
         }
         self.look_sealed_ms = now.ms + SEALED_RETENTION_INTERVAL_SECONDS * 1000;
         self.removes_sealed = true;
-        let wanted = (facts.upkeep, now.now.as_micros());
+        let wanted = (facts.housekeeping, now.now.as_micros());
         let (data_dir, throttle) = (Arc::clone(&self.data_dir), Arc::clone(&self.throttle));
         jobs.push(Lane::SealedRetention, move || {
             let freed = remove_sealed(&data_dir, wanted, live_bytes, &throttle);
@@ -311,8 +314,12 @@ fn result<L: Log>(result: RetentionResult<L>) -> WorkerResult<L> {
 }
 
 /// What the settings say is to go.
-fn removal(upkeep: StorageUpkeep, now_micros: i64, excess_bytes: Option<u64>) -> Removal {
-    let before = upkeep.retention_seconds.map(|seconds| {
+fn removal(
+    housekeeping: StorageHousekeeping,
+    now_micros: i64,
+    excess_bytes: Option<u64>,
+) -> Removal {
+    let before = housekeeping.retention_seconds.map(|seconds| {
         let micros = i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
         now_micros.saturating_sub(micros)
     });
@@ -343,7 +350,7 @@ fn choose_and_fold<P: RetentionPlan>(
 /// Removes from earlier generations what has to go, oldest first. Returns the bytes that it freed.
 fn remove_sealed(
     data_dir: &DataDir,
-    (upkeep, now_micros): (StorageUpkeep, i64),
+    (housekeeping, now_micros): (StorageHousekeeping, i64),
     live_bytes: u64,
     throttle: &Throttle,
 ) -> Result<u64, RecoverError> {
@@ -358,10 +365,10 @@ fn remove_sealed(
     }
     let before = bytes;
     for log in logs() {
-        let excess = upkeep
+        let excess = housekeeping
             .retention_bytes
             .map(|most| bytes.saturating_sub(most));
-        let removal = removal(upkeep, now_micros, excess);
+        let removal = removal(housekeeping, now_micros, excess);
         bytes -= remove_from(log, removal, throttle)?;
     }
     Ok(before - bytes)

@@ -174,7 +174,7 @@ impl Machine {
             },
             background: BackgroundConfig {
                 flush_interval_ms: settings.flush_interval_ms,
-                upkeep: settings.upkeep,
+                housekeeping: settings.housekeeping,
             },
         });
         let (admin, key) = (&settings.admin_token, &settings.encryption_key);

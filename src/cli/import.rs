@@ -281,7 +281,7 @@ impl ShardLog {
     fn make_room(&mut self) -> Result<(), StorageError> {
         if let Some(job) = self.log.next_segment_job() {
             match job.run() {
-                Ok(spare) => self.log.install_next_segment(spare),
+                Ok(next) => self.log.install_next_segment(next),
                 Err(error) => {
                     self.log.next_segment_failed();
                     return Err(error);

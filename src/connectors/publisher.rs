@@ -193,7 +193,7 @@ struct News {
     entity_id: String,
 }
 
-/// A refusal of our own: it says itself when to try again.
+/// A rejection of our own: it says itself when to try again.
 fn of_server(error: &ApiError) -> PollError {
     PollError {
         message: format!("publishing failed: {error}"),

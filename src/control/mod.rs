@@ -10,7 +10,7 @@
 //! | `change` | a change ⇄ its stored form |
 //! | `registry` | the current value |
 //! | `connectors` | the part of it that is about connectors |
-//! | `command` | a call → a change, or a refusal |
+//! | `command` | a call → a change, or a rejection |
 //! | `names` | names of namespaces that the server makes up |
 //! | `store` | the log |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -157,8 +157,8 @@ impl ControlStore {
             return Ok(());
         };
         match job.run() {
-            Ok(spare) => {
-                self.log.install_next_segment(spare);
+            Ok(next) => {
+                self.log.install_next_segment(next);
                 Ok(())
             }
             Err(error) => {

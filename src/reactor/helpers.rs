@@ -81,17 +81,18 @@ impl<S: System> Core<S> {
         let Some(shard) = &mut self.context.router.shard else {
             return;
         };
-        let (counters, upkeep) = (&self.context.counters, self.config.background.upkeep);
+        let (counters, housekeeping) =
+            (&self.context.counters, self.config.background.housekeeping);
         let withheld = self.retention.ballast().withheld_bytes();
         self.flusher
             .prepare_segment(shard, (now, withheld), &mut self.jobs);
         self.checkpointer
-            .start_due(shard, (now, upkeep), &mut self.jobs);
+            .start_due(shard, (now, housekeeping), &mut self.jobs);
         let facts = RetentionFacts {
-            upkeep,
+            housekeeping,
             covered: self.checkpointer.through(),
             lacks_room: self.checkpointer.lacks_room(),
-            all_log_bytes: (self.retention.is_due(upkeep, now) && counters.is_ready())
+            all_log_bytes: (self.retention.is_due(housekeeping, now) && counters.is_ready())
                 .then(|| counters.log_bytes()),
         };
         let looked = self
@@ -313,7 +314,7 @@ impl<S: System> Core<S> {
 
     fn checkpoint_due(&mut self) -> bool {
         let now = self.now();
-        let checkpoint_bytes = self.config.background.upkeep.checkpoint_bytes;
+        let checkpoint_bytes = self.config.background.housekeeping.checkpoint_bytes;
         let due = |shard: &mut Shard<S::Log>| {
             self.checkpointer
                 .finish_due(shard, (now, checkpoint_bytes), &mut self.jobs)

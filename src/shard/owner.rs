@@ -44,7 +44,7 @@ pub struct Shard<L> {
     /// Bytes of the events in `deferred writes`.
     deferred_bytes: usize,
     /// Why a write is refused while the log can't take one, if waiting would not help.
-    refusal: Option<ApiError>,
+    rejection: Option<ApiError>,
     /// Changes that flushes in flight cover.
     pending_changes: CommitQueue<CollectedChanges>,
     /// If the log's stored states are, for readers of its past.
@@ -63,7 +63,7 @@ impl<L: Log> Shard<L> {
             pending_replies: CommitQueue::default(),
             deferred_writes: VecDeque::new(),
             deferred_bytes: 0,
-            refusal: None,
+            rejection: None,
             pending_changes: CommitQueue::default(),
             states: None,
             limiter: RateLimiter::new(),
@@ -189,7 +189,7 @@ impl<L: Log> Shard<L> {
     }
 
     fn stall(&mut self, envelope: Envelope) {
-        if let Some(error) = &self.refusal {
+        if let Some(error) = &self.rejection {
             let reply = refused(envelope.request, error.clone());
             self.hold(self.last_point(), envelope.origin, reply);
         } else if self.deferred_writes.len() >= DEFERRED_WRITES_MAX
@@ -208,7 +208,7 @@ impl<L: Log> Shard<L> {
         if self.failed() {
             return;
         }
-        self.refusal = None;
+        self.rejection = None;
         while let Some(envelope) = self.deferred_writes.pop_front() {
             let bytes = envelope.request.event_bytes();
             if let Some(envelope) = self.work(envelope, now) {
@@ -241,7 +241,7 @@ impl<L: Log> Shard<L> {
         if self.failed() {
             return;
         }
-        self.refusal = Some(error.clone());
+        self.rejection = Some(error.clone());
         self.deferred_bytes = 0;
         while let Some(envelope) = self.deferred_writes.pop_front() {
             let reply = refused(envelope.request, error.clone());
@@ -267,23 +267,23 @@ impl<L: Log> Shard<L> {
 
     /// True if a failed write or flush has closed the log for good.
     pub fn failed(&self) -> bool {
-        self.refusal == Some(ApiError::StorageFault)
+        self.rejection == Some(ApiError::StorageFault)
     }
 
     /// True if writes that need more room are refused.
     pub fn is_refusing(&self) -> bool {
-        self.refusal.is_some()
+        self.rejection.is_some()
     }
 
     /// True if writes that need more room are refused with this error.
     pub fn refuses_with(&self, error: &ApiError) -> bool {
-        self.refusal.as_ref() == Some(error)
+        self.rejection.as_ref() == Some(error)
     }
 
     /// Why a write that got [`AppendRejection`] fails; `None` if it is only delayed.
     pub fn rejection(&self, rejection: AppendRejection) -> Option<ApiError> {
         match rejection {
-            AppendRejection::NotReady => self.refusal.clone(),
+            AppendRejection::NotReady => self.rejection.clone(),
             AppendRejection::Closed => Some(ApiError::StorageFault),
             AppendRejection::TooLarge => Some(ApiError::RecordTooLarge),
             AppendRejection::StateDamaged => Some(ApiError::StateDamaged),
@@ -374,7 +374,7 @@ impl<L: Log> Shard<L> {
             }
             ShardRequest::Delete { id, charged } => match self.delete(&id, charged.as_ref(), now) {
                 Ok((point, event_id)) => (point, Reply::Deleted(Ok(event_id))),
-                Err(refusal) => match self.rejection(refusal) {
+                Err(rejection) => match self.rejection(rejection) {
                     Some(error) => (CommitPoint::NONE, Reply::Deleted(Err(error))),
                     None => {
                         return Some(Envelope {
@@ -504,7 +504,7 @@ impl<L: Log> Shard<L> {
         now: Timestamp,
     ) -> Option<Envelope> {
         let refused = self.store_all(&pack, &mut done, (charged, now)).err();
-        let error = refused.and_then(|refusal| self.rejection(refusal));
+        let error = refused.and_then(|rejection| self.rejection(rejection));
         if refused.is_some() && error.is_none() {
             return Some(Envelope {
                 origin,
@@ -555,8 +555,8 @@ impl<L: Log> Shard<L> {
         while let Some(id) = ids.get(done.len()) {
             match self.delete(id, charged.as_ref(), now) {
                 Ok((_, event_id)) => done.push(event_id.is_some()),
-                Err(refusal) => {
-                    error = self.rejection(refusal);
+                Err(rejection) => {
+                    error = self.rejection(rejection);
                     if error.is_none() {
                         let request = ShardRequest::DeleteMany { ids, done, charged };
                         return Some(Envelope { origin, request });

@@ -6,8 +6,8 @@
 //! After every start the state is the model's, entity for entity: version, properties, time and
 //! sequence. The times of a namespace never fall, and no clock that was wrong dates another
 //! namespace. If files of checkpoints were tampered with, a start may be refused instead, if the
-//! state can't be made from anything else; the refusal names a file of the directory, and with that
-//! file put back the state is the model's again.
+//! state can't be made from anything else; the rejection names a file of the directory, and with
+//! that file put back the state is the model's again.
 
 use super::advance_base;
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, finish_repartition, recover};

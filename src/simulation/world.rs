@@ -18,7 +18,7 @@ use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
 use crate::service::{Context, ContextParts, Tenants};
-use crate::settings::StorageUpkeep;
+use crate::settings::StorageHousekeeping;
 use crate::shard::{self, Counters, Shard};
 use flux_storage::{DataDir, IndexKey, LogOptions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -347,7 +347,7 @@ fn config() -> CoreConfig {
         },
         background: BackgroundConfig {
             flush_interval_ms: 50,
-            upkeep: StorageUpkeep {
+            housekeeping: StorageHousekeeping {
                 checkpoint_seconds: u64::MAX / 2000,
                 checkpoint_bytes: u64::MAX,
                 retention_seconds: None,
