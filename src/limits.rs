@@ -52,6 +52,10 @@ pub const PAGE_ENTITIES_MAX: usize = 10_000;
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events of one page of history. A larger `limit`: 400.
 pub const EVENTS_PAGE_MAX: usize = 500;
+/// Bytes of one page of events, which is held in memory whole: 500 events of a usual size. The
+/// event that would cross it begins the next page, which a `Link` leads to. A larger event is a
+/// page of its own.
+pub const EVENTS_PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Events of one page of history if the request does not say.
 pub const EVENTS_PAGE_DEFAULT: usize = 100;
 /// Events of one entity that are applied to learn what it was at an earlier time: a second of work.

@@ -198,6 +198,10 @@ fn an_event_comes_back_as_it_was_sent_with_when_it_was_accepted() {
             "",
         );
         assert_eq!((head.status, head.body.len()), (200, 0));
+        let without = format!("{}/x", namespace("no-timestamp"));
+        server.publish(&without, r#"{"a":1}"#);
+        let answer = server.get(&format!("/api/events?entity={without}"));
+        assert_eq!(array(&answer)[0].get("timestamp"), None);
     });
 }
 

@@ -167,13 +167,11 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
     }
 }
 
-/// One event of a page: as it was sent, with what the server knows of it. An event that was sent
-/// without a timestamp has the server's (API contract §2).
+/// One event of a page: as it was sent, with what the server knows of it. It has a `timestamp` only
+/// if it was sent with one; when it came stands in `acceptedAt`.
 pub fn stored_event(out: &mut Vec<u8>, sequence: u64, accepted: Timestamp, event: &EventView<'_>) {
-    let mut event = event.clone();
-    event.timestamp_ms.get_or_insert(accepted.as_millis());
     out.push(b'{');
-    event_members(out, &event);
+    event_members(out, event);
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, sequence);
     out.extend_from_slice(b",\"acceptedAt\":\"");
@@ -334,11 +332,11 @@ mod tests {
             assert_eq!(
                 String::from_utf8(out).unwrap(),
                 format!(
-                    r#"{{"eventId":"e","stream":"s","source":"x","timestamp":{shown},"payload":{{"entity_id":"n/a","properties":{{}}}},"sequence":9,"acceptedAt":"1970-01-01T00:00:00.005001Z","cursor":"{cursor}"}}"#
+                    r#"{{"eventId":"e","stream":"s","source":"x",{shown}"payload":{{"entity_id":"n/a","properties":{{}}}},"sequence":9,"acceptedAt":"1970-01-01T00:00:00.005001Z","cursor":"{cursor}"}}"#
                 )
             );
         };
-        check(Some(7), 7);
-        check(None, 5);
+        check(Some(7), r#""timestamp":7,"#);
+        check(None, "");
     }
 }

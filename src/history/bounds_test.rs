@@ -6,8 +6,8 @@ use super::{EntityAt, Generation, HistoryError, entity_at, events, list_at};
 use crate::api::history::{EventCursor, EventsQuery};
 use crate::api::query::ListQuery;
 use crate::limits::{
-    HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX, HISTORY_LIST_EVENTS_MAX,
-    HISTORY_STATE_BYTES_MAX, PAGE_BYTES_MAX,
+    EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX,
+    HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX,
 };
 use crate::model::Timestamp;
 
@@ -108,10 +108,18 @@ fn query(entity: &str) -> EventsQuery {
 
 #[test]
 fn a_page_of_large_events_ends_early_and_leads_on() {
-    let log = Endless::new(&["a/1"], 1 << 20, 20);
-    let page = events(&generations(log), &query("a/1")).unwrap();
-    assert_eq!(page.json.len() >> 20, PAGE_BYTES_MAX >> 20);
-    assert_eq!(page.next, Some(EventCursor::new(13)));
+    let check = |bytes: usize, expected: usize, next: u64| {
+        let log = Endless::new(&["a/1"], bytes, 20);
+        let page = events(&generations(log), &query("a/1")).unwrap();
+        assert_eq!(page.next, Some(EventCursor::new(next)), "{bytes}");
+        let shown: serde_json::Value = serde_json::from_slice(&page.json).unwrap();
+        assert_eq!(shown.as_array().map(Vec::len), Some(expected), "{bytes}");
+        let fits = page.json.len() <= EVENTS_PAGE_BYTES_MAX;
+        assert!(fits || expected == 1, "{bytes}: {}", page.json.len());
+    };
+    check(EVENTS_PAGE_BYTES_MAX / 4, 3, 18);
+    check(EVENTS_PAGE_BYTES_MAX, 1, 20);
+    check(EVENTS_PAGE_BYTES_MAX * 4, 1, 20);
 }
 
 #[test]

@@ -12,8 +12,8 @@
 use super::source::{after, removed_of};
 use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
 use crate::api::history::{EventCursor, EventsQuery, stored_event};
-use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, PAGE_BYTES_MAX};
-use crate::model::{StoredChange, Timestamp, namespace_of, placement_key};
+use crate::limits::{EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX};
+use crate::model::{EventView, StoredChange, Timestamp, namespace_of, placement_key};
 use crate::state::TimeScope;
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
@@ -167,19 +167,30 @@ impl<'q> EventsBuilder<'q> {
             Some(StoredChange::Event(event)) => Some(event).filter(|_| is_early),
             Some(StoredChange::Entity(_)) | None => None,
         };
-        let full = self.count >= self.query.limit || self.json.len() >= PAGE_BYTES_MAX;
-        if exhausted || (event.is_some() && full) {
+        if exhausted || event.is_some_and(|event| !self.add(record.sequence, time, &event)) {
             self.end = End::Full;
             return Ok(ControlFlow::Break(()));
-        }
-        if let Some(event) = event {
-            self.json.push(if self.count == 0 { b'[' } else { b',' });
-            stored_event(&mut self.json, record.sequence.get(), time, &event);
-            self.count += 1;
         }
         self.visited += 1;
         self.last = Some(record.sequence);
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds an event to the page. False if it has no place there.
+    fn add(&mut self, sequence: Sequence, time: Timestamp, event: &EventView<'_>) -> bool {
+        if self.count >= self.query.limit {
+            return false;
+        }
+        let before = self.json.len();
+        self.json.push(if self.count == 0 { b'[' } else { b',' });
+        stored_event(&mut self.json, sequence.get(), time, event);
+        // A page without an event would lead nowhere.
+        if self.json.len() >= EVENTS_PAGE_BYTES_MAX && self.count > 0 {
+            self.json.truncate(before);
+            return false;
+        }
+        self.count += 1;
+        true
     }
 
     fn matches(&self, entity_id: &str) -> bool {
