@@ -321,15 +321,25 @@ impl<S: System> Core<S> {
             };
             let answers = &mut connection.answers;
             let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
-            let request = match reader.next(|head| http::body_limit(context, head)) {
+            let mut refused = None;
+            let next = reader.next_admitted(
+                |head| http::body_limit(context, head),
+                |head| {
+                    refused = http::admit(context, head).err();
+                    refused.is_none()
+                },
+            );
+            let request = match next {
                 Ok(Parsed::NeedMore) => return,
                 Ok(Parsed::Continue) => {
                     answers.push(CommitPoint::NONE, |out| out.extend_from_slice(CONTINUE));
                     continue;
                 }
                 Ok(Parsed::Request(request)) => request,
-                Err(error) => {
-                    let error = ApiError::Http(error);
+                rejected => {
+                    let error = rejected.map_or_else(ApiError::Http, |_| {
+                        refused.expect("only what `admit` refuses is refused")
+                    });
                     answers.push(CommitPoint::NONE, |out| {
                         writer.error(out, RequestMeta::CLOSING, &error);
                     });

@@ -1,6 +1,6 @@
 //! The runtime configuration: showing and changing it.
 
-use super::tenants::Operator;
+use super::tenants::TokenRule;
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::{ApiError, config};
 use crate::control::Command;
@@ -21,9 +21,8 @@ pub(crate) fn change<L: Log>(
     caller: &Caller<'_>,
     body: &[u8],
 ) -> Result<Begun, ApiError> {
-    if context.tenants.operator(&caller.credentials)? == Operator::No {
-        return Err(ApiError::TokenUnknown);
-    }
+    let tenants = &context.tenants;
+    tenants.check(&caller.credentials, TokenRule::OperatorOnly)?;
     let patch = config::parse(body)?;
     control::ask(context, caller.request_id, Command::Configure(patch))?;
     Ok(Begun::Waiting(Pending::Configure))

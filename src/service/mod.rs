@@ -51,7 +51,7 @@ pub(crate) mod testing;
 
 pub(crate) use caller::{Caller, Credentials};
 pub(crate) use context::{Context, ContextParts};
-pub(crate) use tenants::Tenants;
+pub(crate) use tenants::{Tenants, TokenRule};
 
 use crate::api::ApiError;
 use crate::log::Log;

@@ -28,7 +28,43 @@ pub(crate) enum Operator {
     No,
 }
 
+/// The token that a call needs, whatever else it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenRule {
+    /// None.
+    None,
+    /// In auth mode, one that somebody has.
+    Writer,
+    /// One that somebody has, at a server whose operator has one.
+    Operator,
+    /// The operator's.
+    OperatorOnly,
+    /// As `Operator` if the operator has one, else none.
+    Registrar,
+}
+
 impl Tenants {
+    /// Checks that a caller presents the token that its call needs.
+    ///
+    /// # Errors
+    /// As [`Tenants::access`] and [`Tenants::operator`].
+    pub(crate) fn check(
+        &self,
+        credentials: &Credentials<'_>,
+        rule: TokenRule,
+    ) -> Result<(), ApiError> {
+        match rule {
+            TokenRule::Writer => self.access(credentials).map(drop),
+            TokenRule::Registrar if self.admin.is_none() => Ok(()),
+            TokenRule::Operator | TokenRule::Registrar => self.operator(credentials).map(drop),
+            TokenRule::OperatorOnly => match self.operator(credentials)? {
+                Operator::Yes => Ok(()),
+                Operator::No => Err(ApiError::TokenUnknown),
+            },
+            TokenRule::None => Ok(()),
+        }
+    }
+
     /// What a caller may write.
     ///
     /// # Errors

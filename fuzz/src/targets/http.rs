@@ -60,6 +60,7 @@ fn read(data: &[u8], piece: usize) -> Outcome {
                 Ok(Next::NeedMore) => break,
                 // Said only if the body is not there yet, so it depends on the split.
                 Ok(Next::Continue) => {}
+                Ok(Next::Refused) => panic!("nothing is refused by its head here"),
                 Ok(Next::Request(request)) => {
                     assert!(request.body.len() <= BODY_BYTES_MAX);
                     let head = format!("{:?}", request.head);

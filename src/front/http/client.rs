@@ -29,11 +29,16 @@ impl Client<'_> {
     pub(super) fn caller<'r>(&self, head: &Head<'r>) -> Caller<'r> {
         Caller {
             request_id: self.request_id(self.answers.next_serial()),
-            credentials: match head.authorization {
-                Field::Absent => Credentials::None,
-                Field::Repeated => Credentials::Ambiguous,
-                Field::One(value) => Credentials::Authorization(value),
-            },
+            credentials: credentials(head),
         }
+    }
+}
+
+/// What a request presents as proof of who sends it.
+pub(super) fn credentials<'r>(head: &Head<'r>) -> Credentials<'r> {
+    match head.authorization {
+        Field::Absent => Credentials::None,
+        Field::Repeated => Credentials::Ambiguous,
+        Field::One(value) => Credentials::Authorization(value),
     }
 }

@@ -37,16 +37,6 @@ pub(crate) enum Next {
     },
 }
 
-/// The most bytes that the body of this request may have.
-pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
-    let limit = match head.path {
-        "/api/events" => context.tenants.runtime.body_size_limit_single_bytes,
-        "/api/events/batch" => context.tenants.runtime.body_size_limit_batch_bytes,
-        _ => return crate::limits::BODY_OTHER_BYTES_MAX,
-    };
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
 /// Works on a request. Unless it is an upgrade, its answer, or a slot for it, is in the client's
 /// answers then.
 pub(crate) fn serve<L: Log>(

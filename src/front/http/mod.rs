@@ -3,6 +3,7 @@
 //!
 //! | file | job |
 //! | --- | --- |
+//! | `admission` | what is decided about a request before its body is read |
 //! | `dispatch` | method and path → the call; its outcome → an answer, or a slot for one |
 //! | `client` | the connection that a request came from |
 //! | `call` | a request that waits for its outcome |
@@ -10,6 +11,7 @@
 //! | `answers` | the answers of one connection, in order |
 //! | `writer` | an outcome → status, fields and body |
 
+mod admission;
 mod answers;
 mod call;
 mod client;
@@ -17,9 +19,10 @@ mod dispatch;
 mod listing;
 mod writer;
 
+pub(crate) use admission::{admit, body_limit};
 pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;
-pub(crate) use dispatch::{Next, body_limit, on_history, on_reply, serve};
+pub(crate) use dispatch::{Next, on_history, on_reply, serve};
 pub(crate) use listing::advance_front;
 pub(crate) use writer::AnswerWriter;

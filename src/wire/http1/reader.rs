@@ -8,7 +8,8 @@
 //!
 //! A request lends its bytes from the receive buffer: a body with `Content-Length` is never copied,
 //! a chunked one is decoded in place. What is wrong with the head, its size against the limit
-//! included, is said before the body is waited for (API.md section 1).
+//! included, is said before the body is waited for (API.md section 1). The caller may refuse the
+//! request by its head then, too: see [`RequestReader::next_admitted`].
 
 use super::HttpError;
 use super::chunked::{ChunkedBody, Decoded};
@@ -30,6 +31,9 @@ pub enum Next<'a> {
     Continue,
     /// One request; its bytes are consumed.
     Request(Request<'a>),
+    /// The caller has refused the request by its head. Its body is not read, so nothing that comes
+    /// after it can be either: answer, then close the connection.
+    Refused,
 }
 
 /// A whole request.
@@ -65,6 +69,8 @@ pub struct RequestReader {
 enum State {
     Head(HeadScan),
     Body(Body),
+    /// The caller has refused a request whose body is not read.
+    Refused,
     Failed(HttpError),
 }
 
@@ -82,6 +88,8 @@ struct Body {
     progress: BodyProgress,
     /// The client waits, and has not been told to go on.
     owes_continue: bool,
+    /// The caller was asked whether the body may be waited for, and did not refuse.
+    is_admitted: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,12 +103,13 @@ enum Step {
     NeedMore,
     Continue,
     Whole(Decoded),
+    Refused,
 }
 
 impl RequestReader {
-    /// Appends what the socket gave. Ignored once the reader has failed.
+    /// Appends what the socket gave. Ignored once the reader has failed or a request was refused.
     pub fn receive(&mut self, bytes: &[u8]) {
-        if !matches!(self.state, State::Failed(_)) {
+        if !matches!(self.state, State::Failed(_) | State::Refused) {
             self.buffer.receive(bytes);
         }
     }
@@ -112,10 +121,32 @@ impl RequestReader {
     ///
     /// [`HttpError`]: the connection cannot be read on, and every later call gives the same error.
     pub fn next(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Next<'_>, HttpError> {
-        match self.advance(body_limit) {
+        self.next_admitted(body_limit, |_| true)
+    }
+
+    /// The same for a caller that may refuse a request before its body is read. `admits` is asked
+    /// once for each request whose body has to be waited for, after its framing and its size were
+    /// judged and before the client is told to go on; and for each request with a chunked body, so
+    /// that the answer does not depend on how the bytes were split. Any other request is whole when
+    /// its head is, and the caller judges it then.
+    ///
+    /// # Errors
+    ///
+    /// As [`RequestReader::next`].
+    pub fn next_admitted(
+        &mut self,
+        body_limit: impl Fn(&Head<'_>) -> usize,
+        admits: impl FnMut(&Head<'_>) -> bool,
+    ) -> Result<Next<'_>, HttpError> {
+        match self.advance(body_limit, admits) {
             Ok(Step::NeedMore) => Ok(Next::NeedMore),
             Ok(Step::Continue) => Ok(Next::Continue),
             Ok(Step::Whole(body)) => Ok(self.hand_over(body)),
+            Ok(Step::Refused) => {
+                self.buffer.discard();
+                self.state = State::Refused;
+                Ok(Next::Refused)
+            }
             Err(error) => {
                 self.buffer.discard();
                 self.state = State::Failed(error);
@@ -150,7 +181,7 @@ impl RequestReader {
         match self.state {
             State::Body(_) => Phase::Body,
             State::Head(_) if self.buffer.len() > 0 => Phase::Head,
-            State::Head(_) | State::Failed(_) => Phase::Idle,
+            State::Head(_) | State::Refused | State::Failed(_) => Phase::Idle,
         }
     }
 
@@ -159,7 +190,11 @@ impl RequestReader {
         self.buffer.take()
     }
 
-    fn advance(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Step, HttpError> {
+    fn advance(
+        &mut self,
+        body_limit: impl Fn(&Head<'_>) -> usize,
+        admits: impl FnMut(&Head<'_>) -> bool,
+    ) -> Result<Step, HttpError> {
         if let State::Head(scan) = &mut self.state
             && let Some(body) = begin(scan, &mut self.buffer, &mut self.known, body_limit)?
         {
@@ -167,7 +202,8 @@ impl RequestReader {
         }
         match &mut self.state {
             State::Head(_) => Ok(Step::NeedMore),
-            State::Body(body) => body.advance(&mut self.buffer),
+            State::Body(body) => body.advance(&mut self.buffer, admits),
+            State::Refused => Ok(Step::Refused),
             State::Failed(error) => Err(*error),
         }
     }
@@ -213,6 +249,7 @@ fn begin(
         head_len,
         progress,
         owes_continue: head.expect_continue,
+        is_admitted: false,
     }))
 }
 
@@ -268,18 +305,28 @@ fn body_progress(
 }
 
 impl Body {
-    fn advance(&mut self, buffer: &mut ReceiveBuffer) -> Result<Step, HttpError> {
-        let whole = match &mut self.progress {
-            BodyProgress::Length(length) => {
-                let arrived = buffer.len().saturating_sub(self.head_len);
-                (arrived >= *length).then_some(Decoded {
-                    data_len: *length,
-                    end: *length,
-                })
+    fn advance(
+        &mut self,
+        buffer: &mut ReceiveBuffer,
+        mut admits: impl FnMut(&Head<'_>) -> bool,
+    ) -> Result<Step, HttpError> {
+        if let BodyProgress::Length(length) = self.progress
+            && buffer.len().saturating_sub(self.head_len) >= length
+        {
+            return Ok(Step::Whole(Decoded {
+                data_len: length,
+                end: length,
+            }));
+        }
+        if !self.is_admitted {
+            if !admits(&self.head.view(buffer.pending())) {
+                return Ok(Step::Refused);
             }
-            BodyProgress::Chunked(body) => decode(body, self.head_len, buffer)?,
-        };
-        if let Some(body) = whole {
+            self.is_admitted = true;
+        }
+        if let BodyProgress::Chunked(body) = &mut self.progress
+            && let Some(body) = decode(body, self.head_len, buffer)?
+        {
             return Ok(Step::Whole(body));
         }
         if self.owes_continue {

@@ -37,6 +37,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_limit: usize) -> Re
             match reader.next(|_| body_limit) {
                 Ok(Next::NeedMore) => break,
                 Ok(Next::Continue) => {}
+                Ok(Next::Refused) => panic!("nothing is refused by its head here"),
                 Ok(Next::Request(request)) => {
                     let body = request.body.escape_ascii();
                     requests.push(format!("{:?} body={body}", request.head));

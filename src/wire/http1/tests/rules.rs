@@ -1,7 +1,9 @@
 //! What a head may say, and what is made of it.
 
 use super::{check_bodies, check_refused, read_every_way, with_request};
-use crate::wire::http1::{Field, Framing, HttpError, Method, Next, Phase, RequestReader, Version};
+use crate::wire::http1::{
+    Field, Framing, Head, HttpError, Method, Next, Phase, RequestReader, Version,
+};
 
 /// A request from its first line, in HTTP/1.1 form with a Host.
 fn request(line: &str) -> Vec<u8> {
@@ -483,4 +485,42 @@ fn status_and_code_follow_the_contract() {
         "a chunk size line is malformed",
     );
     assert_eq!(HttpError::ContentEncodingUnsupported.status(), 415);
+}
+
+#[test]
+fn a_body_that_is_waited_for_can_be_refused_by_its_head() {
+    let cases = [
+        ("Content-Length: 2\r\n\r\n", "hi"),
+        ("Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", "hi"),
+        ("Transfer-Encoding: chunked\r\n\r\n", "2\r\nhi\r\n0\r\n\r\n"),
+    ];
+    for (fields, body) in cases {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}");
+        let mut reader = RequestReader::default();
+        reader.receive(head.as_bytes());
+        let mut asked = 0;
+        let mut refuse = |_: &Head<'_>| {
+            asked += 1;
+            false
+        };
+        let refused = reader.next_admitted(|_| 9, &mut refuse);
+        assert!(matches!(refused, Ok(Next::Refused)), "{fields}");
+        reader.receive(body.as_bytes());
+        assert_eq!((reader.buffered(), reader.phase()), (0, Phase::Idle));
+        let refused = reader.next_admitted(|_| 9, &mut refuse);
+        assert!(matches!(refused, Ok(Next::Refused)), "for good");
+        assert_eq!(asked, 1, "{fields}");
+    }
+}
+
+#[test]
+fn a_body_of_known_length_that_is_here_with_its_head_is_not_asked_about() {
+    let read = |framing: &str, body: &str| {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
+        let mut reader = RequestReader::default();
+        reader.receive(request.as_bytes());
+        matches!(reader.next_admitted(|_| 9, |_| false), Ok(Next::Request(_)))
+    };
+    assert!(read("Content-Length: 2", "hi"));
+    assert!(!read("Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\n\r\n"));
 }
