@@ -46,11 +46,6 @@ pub(crate) fn apply(input: &[u8], files: &mut Files, may_change: impl Fn(&str) -
     }
 }
 
-/// How many edits an input describes.
-pub(crate) fn count(input: &[u8]) -> usize {
-    input.chunks_exact(EDIT_BYTES).take(EDITS_MAX).count()
-}
-
 fn change(bytes: &mut Vec<u8>, operation: u8, (offset, other): (usize, usize)) {
     let len = bytes.len();
     let low = (other as u64).to_le_bytes();

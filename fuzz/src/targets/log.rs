@@ -3,10 +3,6 @@
 //!
 //! The readers are all that there are: the check of a directory at rest, the reader beside a
 //! server, recovery, the reader of a running log, and recovery after a repair.
-//!
-//! Repairs are asked for after one edit only. After several, a repair can leave a log that recovery
-//! refuses although the check finds it whole: `corpus/log/repair-after-several-edits` does that,
-//! and the fault is not mended yet.
 
 use super::store::{Image, Owned, lay_out, open_log};
 use crate::edits;
@@ -34,7 +30,7 @@ pub fn target(data: &[u8]) {
             "nothing was damaged"
         );
     }
-    if records.is_none() && damaged && edits::count(data) == 1 {
+    if records.is_none() && damaged {
         repair(image, root.path());
     }
 }

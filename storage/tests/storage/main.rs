@@ -25,6 +25,8 @@ mod repair;
 #[cfg(test)]
 mod repair_base;
 #[cfg(test)]
+mod repair_moved;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod support;

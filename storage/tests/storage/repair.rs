@@ -13,7 +13,7 @@ use flux_storage::{
 use crate::support::{Kept, SMALL, Scratch, append, payload, replace};
 use crate::verify::look;
 
-const RECORDS: u64 = 14;
+pub(crate) const RECORDS: u64 = 14;
 
 /// Records of several sizes, small ones among them: a gap is larger than they are.
 fn len(number: u64) -> usize {
@@ -21,7 +21,7 @@ fn len(number: u64) -> usize {
 }
 
 /// A log of three segments with records, and a next segment; closed.
-fn closed_log() -> (Scratch, Vec<Kept>) {
+pub(crate) fn closed_log() -> (Scratch, Vec<Kept>) {
     let scratch = Scratch::new();
     let options = LogOptions {
         segment_bytes_max: 8192,
@@ -43,13 +43,13 @@ fn closed_log() -> (Scratch, Vec<Kept>) {
     (scratch, records)
 }
 
-fn reopen(scratch: &Scratch) -> Result<Vec<Kept>, StorageError> {
+pub(crate) fn reopen(scratch: &Scratch) -> Result<Vec<Kept>, StorageError> {
     let mut data = scratch.open(1, SMALL)?;
     data.shard(0).map(|(_, _, records)| records)
 }
 
 /// Repairs, and returns the number of steps that it took.
-fn repair(scratch: &Scratch, story: &str) -> usize {
+pub(crate) fn repair(scratch: &Scratch, story: &str) -> usize {
     let quarantine = scratch.path().join("repair-1");
     if quarantine.exists() {
         fs::remove_dir_all(&quarantine).unwrap();
@@ -78,7 +78,7 @@ fn repair(scratch: &Scratch, story: &str) -> usize {
 
 /// What a repaired log holds: its records, and the sequences that gaps stand for. It is contiguous
 /// from 1.
-fn check_contiguous(found: &[Kept], story: &str) -> (Vec<Kept>, Vec<u64>) {
+pub(crate) fn check_contiguous(found: &[Kept], story: &str) -> (Vec<Kept>, Vec<u64>) {
     let (mut records, mut lost) = (Vec::new(), Vec::new());
     let mut next = 1;
     let mut last_micros = i64::MIN;
@@ -105,7 +105,7 @@ fn check_contiguous(found: &[Kept], story: &str) -> (Vec<Kept>, Vec<u64>) {
 }
 
 /// Damage that has been done, repaired: exactly `lost` is gone.
-fn check_repaired(scratch: &Scratch, original: &[Kept], lost: &[u64], story: &str) {
+pub(crate) fn check_repaired(scratch: &Scratch, original: &[Kept], lost: &[u64], story: &str) {
     assert!(look(scratch).is_damaged(), "{story}: not found");
     assert!(repair(scratch, story) > 0, "{story}");
     let report = look(scratch);
@@ -122,7 +122,7 @@ fn check_repaired(scratch: &Scratch, original: &[Kept], lost: &[u64], story: &st
     );
 }
 
-fn restore(scratch: &Scratch, files: &[(PathBuf, Vec<u8>)]) {
+pub(crate) fn restore(scratch: &Scratch, files: &[(PathBuf, Vec<u8>)]) {
     for path in scratch.paths() {
         fs::remove_file(path).unwrap();
     }
@@ -132,7 +132,7 @@ fn restore(scratch: &Scratch, files: &[(PathBuf, Vec<u8>)]) {
 }
 
 /// Where each record lies: segment, offset, bytes. Follows from the sizes.
-fn places() -> Vec<(usize, usize, usize)> {
+pub(crate) fn places() -> Vec<(usize, usize, usize)> {
     let (mut segment, mut offset) = (0, 4096);
     let mut places = Vec::new();
     for number in 1..=RECORDS {

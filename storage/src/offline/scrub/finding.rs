@@ -66,6 +66,11 @@ pub enum Fault {
         /// The last of them.
         last: Sequence,
     },
+    /// Records do not lie behind those before them.
+    Displaced {
+        /// The first of them.
+        first: Sequence,
+    },
     /// A segment before the last holds no record.
     NoRecords,
     /// Bytes after the end of a log that was closed for good.
@@ -148,6 +153,7 @@ impl Fault {
             | Self::DamagedHeader
             | Self::Unreadable { .. }
             | Self::Lost { .. }
+            | Self::Displaced { .. }
             | Self::NoRecords
             | Self::DamagedTail { .. }
             | Self::NoLogStart
@@ -177,6 +183,9 @@ impl Fault {
             Self::Unreadable { .. } => "the disk is failing; records there are gone",
             Self::Lost { .. } => {
                 "events that were acknowledged can't be read, and a server that needs them refuses to start"
+            }
+            Self::Displaced { .. } => {
+                "they are whole, but a server that needs them refuses to start"
             }
             Self::NoRecords | Self::DamagedTail { .. } => {
                 "no acknowledged event is known to be missing, but a server refuses to start"
@@ -242,6 +251,7 @@ impl Fault {
             | Self::WrongPlace { .. }
             | Self::DamagedHeader
             | Self::Lost { .. }
+            | Self::Displaced { .. }
             | Self::NoLogStart
             | Self::DamagedTail { .. } => "restore a backup, or run `flux log repair`",
         }
@@ -274,6 +284,12 @@ impl fmt::Display for Fault {
             Self::Lost { first, last } => {
                 let count = last.get().saturating_sub(first.previous().get());
                 write!(formatter, "{count} records, {first} to {last}, are lost")
+            }
+            Self::Displaced { first } => {
+                write!(
+                    formatter,
+                    "record {first} is not in its place but behind it"
+                )
             }
             Self::NoRecords => formatter.write_str("holds no record, though later segments do"),
             Self::DamagedTail { bytes } => {

@@ -181,9 +181,12 @@ impl ScrubWalk<'_> {
         let loaded = self.open(index)?;
         self.seen_durable = self.seen_durable.max(loaded.content.durable);
         for run in &loaded.content.runs {
-            if run.first > self.scrub.next
-                && let ControlFlow::Break(ended) = self.hole(index, run.first.previous())?
-            {
+            let judged = if run.first > self.scrub.next {
+                self.hole(index, run.first.previous())?
+            } else {
+                self.check_place(index, run)?
+            };
+            if let ControlFlow::Break(ended) = judged {
                 return Ok(ControlFlow::Break(ended));
             }
             if self.take(index, run, &loaded).is_break() {
@@ -233,6 +236,25 @@ impl ScrubWalk<'_> {
             }
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    /// A run that goes on where the log is must lie where the last one ended: recovery looks for
+    /// its first record there and nowhere else. Elsewhere it is damage if that record was durable,
+    /// else it is in the torn tail.
+    fn check_place(&mut self, index: usize, run: &Run) -> Result<ControlFlow<Ended>, StorageError> {
+        let end = self.scrub.segments.get(index).map(|segment| segment.end);
+        if end == Some(run.bytes.start) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if self.durable(index)? < run.first {
+            return Ok(ControlFlow::Break(Ended::Torn));
+        }
+        if let Some(segment) = self.scrub.segments.get_mut(index) {
+            segment.is_faulty = true;
+        }
+        let first = run.first;
+        self.find_at_end(index, Fault::Displaced { first });
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The records up to `last` are not where they should be: damage if they were durable, else the
