@@ -37,6 +37,12 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const BATCH_ITEMS_MAX: usize = 150_000;
 /// Entity id, bytes. Longer: 400.
 pub const ENTITY_ID_BYTES_MAX: usize = 512;
+/// Properties of one entity: what a change of one may cost, since an entity is kept as one text.
+/// An event that would make it more: 400. Entities of older logs that have more may shrink.
+pub const ENTITY_PROPERTIES_MAX: usize = 10_000;
+/// Bytes of the names and the values (as JSON text) of one entity's properties, for the same
+/// reason. An event that would make it more: 400.
+pub const ENTITY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Event id, bytes. Longer: 400.
 pub const EVENT_ID_BYTES_MAX: usize = 128;
 /// Stream name, bytes. Longer: 400.

@@ -441,13 +441,14 @@ fn bodies_are_accepted_to_the_last_byte_of_their_limit() {
         ));
         connection.response().expect_error(413, "one byte too many");
 
-        // Only the limit of the batch applies to an item.
+        // Only the limit of the batch applies to an item, and the bound on an entity to properties.
         let batch_of = |len: usize| {
-            let frame = batch(&[event(&id, r#"{"v":""}"#)]).len();
-            batch(&[event(
-                &id,
-                &format!(r#"{{"v":"{}"}}"#, "y".repeat(len - frame)),
-            )])
+            let filled = |filler: &str| {
+                let small = event(&id, r#"{"v":1}"#);
+                let member = format!(r#""filler":"{filler}","entity_id""#);
+                batch(&[small.replacen(r#""entity_id""#, &member, 1)])
+            };
+            filled(&"y".repeat(len - filled("").len()))
         };
         let answer = server.post("/api/events/batch", &batch_of(BODY_BATCH_BYTES_MAX));
         assert_eq!(answer.status, 200, "{}", answer.text());

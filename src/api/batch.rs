@@ -10,6 +10,7 @@ use super::encode;
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::{Kind, Scanner, write_string};
+use super::outcome::PartOutcome;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::model::EventPack;
 use crate::wire::http1::write_decimal;
@@ -28,20 +29,10 @@ enum Item {
 #[derive(Debug, Default)]
 pub struct BatchPlan {
     items: Vec<Item>,
-    /// The answers of all items, each a JSON object, with commas between.
+    /// The answers of all items, each a JSON object: of a packed one without what its shard says.
     answers: Vec<u8>,
     /// The events of each shard, in request order.
     pub packs: Vec<EventPack>,
-}
-
-/// What a shard did with its part: it stored the first `stored` events and refused the others for
-/// `error`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartOutcome {
-    /// Events stored.
-    pub stored: usize,
-    /// Why the rest was not.
-    pub error: Option<ApiError>,
 }
 
 /// What decoding needs besides the body.
@@ -61,6 +52,9 @@ pub struct BatchContext<'c, P> {
 
 /// A longer batch is not made room for beyond this, bytes.
 const RESERVED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Usual bytes of what a shard says of an item that it stored.
+const ANSWER_STORED_BYTES: usize = 48;
 
 /// At most so many bytes of an answer are around its items.
 const ANSWER_FRAME_BYTES: usize = 64;
@@ -166,9 +160,6 @@ impl BatchPlan {
     }
 
     fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> Result<u16, ApiError>) {
-        if !self.items.is_empty() {
-            self.answers.push(b',');
-        }
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft) => {
@@ -229,11 +220,11 @@ impl BatchPlan {
     }
 
     /// Why the server could take no item of the batch now, if that is so: every item was sound,
-    /// none was stored, and each shard says 503. The request fails as a whole then, so that a
+    /// none was dealt with, and each shard says 503. The request fails as a whole then, so that a
     /// client which retries on 503 loses nothing. A fault of a shard's disk is named first.
     pub fn unavailable(&self, outcomes: &[PartOutcome]) -> Option<ApiError> {
         let is_sound = |item: &Item| matches!(item, Item::Packed { .. });
-        if !self.items.iter().all(is_sound) || outcomes.iter().any(|part| part.stored > 0) {
+        if !self.items.iter().all(is_sound) || outcomes.iter().any(|part| !part.is_empty()) {
             return None;
         }
         let errors = outcomes.iter().filter_map(|part| part.error.as_ref());
@@ -249,23 +240,16 @@ impl BatchPlan {
 
     /// Writes the answer. `outcomes`: one for each shard.
     pub fn answer(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
-        out.reserve(self.answers.len().saturating_add(ANSWER_FRAME_BYTES));
-        let stored: usize = outcomes.iter().map(|outcome| outcome.stored).sum();
+        let more = self.items.len().saturating_mul(ANSWER_STORED_BYTES);
+        let frame = more.saturating_add(ANSWER_FRAME_BYTES);
+        out.reserve(self.answers.len().saturating_add(frame));
+        let stored: usize = outcomes.iter().map(PartOutcome::stored).sum();
         out.extend_from_slice(b"{\"successful\":");
         write_decimal(out, stored as u64);
         out.extend_from_slice(b",\"failed\":");
         write_decimal(out, self.items.len().saturating_sub(stored) as u64);
         out.extend_from_slice(b",\"results\":[");
-        if stored == self.items.len() {
-            out.extend_from_slice(&self.answers);
-        } else {
-            self.answer_each(outcomes, out);
-        }
-        out.extend_from_slice(b"]}");
-    }
-
-    fn answer_each(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
-        let mut left: Vec<usize> = outcomes.iter().map(|outcome| outcome.stored).collect();
+        let mut verdicts: Vec<_> = outcomes.iter().map(PartOutcome::verdicts).collect();
         for (index, item) in self.items.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
@@ -273,24 +257,20 @@ impl BatchPlan {
             match item {
                 Item::Refused { answer } => out.extend_from_slice(self.text(answer)),
                 Item::Packed { shard, answer } => {
-                    let shard = usize::from(*shard);
-                    let stored = left.get_mut(shard).and_then(|left| {
-                        *left = left.checked_sub(1)?;
-                        Some(())
-                    });
-                    let error = outcomes
-                        .get(shard)
-                        .and_then(|outcome| outcome.error.as_ref());
-                    match (stored, error) {
-                        (Some(()), _) => out.extend_from_slice(self.text(answer)),
-                        (None, Some(error)) => refused_item(out, self.text(answer), error),
-                        // A shard that stored less than it was given says why; without that nobody
-                        // may hear success.
-                        (None, None) => refused_item(out, self.text(answer), &ApiError::Overloaded),
+                    let verdicts = verdicts
+                        .get_mut(usize::from(*shard))
+                        .expect("an outcome for each shard");
+                    match verdicts.take_next() {
+                        Ok(stored) => {
+                            out.extend_from_slice(self.text(answer));
+                            encode::stored(out, stored);
+                        }
+                        Err(error) => refused_item(out, self.text(answer), error),
                     }
                 }
             }
         }
+        out.extend_from_slice(b"]}");
     }
 
     fn text(&self, answer: &Range<usize>) -> &[u8] {
@@ -310,6 +290,8 @@ fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Stored;
+    use flux_storage::Sequence;
 
     fn decode(body: &str) -> Result<BatchPlan, ApiError> {
         let mut context = BatchContext {
@@ -328,6 +310,16 @@ mod tests {
         )
     }
 
+    /// So many events were stored from this sequence on, each under its sequence as version.
+    fn stored(first: u64, count: usize) -> PartOutcome {
+        let mut outcome = PartOutcome::default();
+        for version in (first..).take(count) {
+            let sequence = Sequence::new(version);
+            outcome.push(Stored { sequence, version });
+        }
+        outcome
+    }
+
     #[test]
     fn answers_come_in_request_order_whatever_the_shard() {
         let body = format!(
@@ -341,16 +333,8 @@ mod tests {
             (plan.len(), plan.packs[0].len(), plan.packs[1].len()),
             (5, 1, 2)
         );
-        let outcomes = [
-            PartOutcome {
-                stored: 1,
-                error: None,
-            },
-            PartOutcome {
-                stored: 1,
-                error: Some(ApiError::StorageFull),
-            },
-        ];
+        let mut outcomes = [stored(1, 1), stored(5, 1)];
+        outcomes[1].error = Some(ApiError::StorageFull);
         let mut out = Vec::new();
         plan.answer(&outcomes, &mut out);
         let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -362,7 +346,7 @@ mod tests {
         assert_eq!(results[0]["eventId"], "1");
         assert_eq!(
             results[1],
-            serde_json::json!({"eventId": "2", "stream": "s"})
+            serde_json::json!({"eventId": "2", "stream": "s", "version": 5, "sequence": 5})
         );
         assert_eq!(results[2]["code"], "invalid_body");
         assert_eq!(
@@ -386,16 +370,13 @@ mod tests {
         );
         let plan = decode(&body).unwrap();
         assert_eq!((plan.packs[0].len(), plan.packs[1].len()), (1, 2));
-        let outcomes = [1, 2].map(|stored| PartOutcome {
-            stored,
-            error: None,
-        });
+        let outcomes = [stored(4, 1), stored(8, 2)];
         let mut out = Vec::new();
         plan.answer(&outcomes, &mut out);
         let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        let result = |id: &str| serde_json::json!({"eventId": id, "stream": "s"});
+        let result = |id: &str, sequence| serde_json::json!({"eventId": id, "stream": "s", "version": sequence, "sequence": sequence});
         let expected = serde_json::json!({
-            "successful": 3, "failed": 0, "results": [result("1"), result("2"), result("3")]
+            "successful": 3, "failed": 0, "results": [result("1", 8), result("2", 4), result("3", 9)]
         });
         assert_eq!(answer, expected);
     }
@@ -421,11 +402,7 @@ mod tests {
         let body = format!(r#"{{"events":[{},{conditional}]}}"#, event("1", "a"));
         let plan = decode(&body).unwrap();
         let mut out = Vec::new();
-        let stored = |stored| PartOutcome {
-            stored,
-            error: None,
-        };
-        plan.answer(&[stored(1), stored(0)], &mut out);
+        plan.answer(&[stored(1, 1), stored(1, 0)], &mut out);
         let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(answer["successful"], 1);
         assert_eq!(answer["results"][1]["code"], "not_supported");

@@ -3,7 +3,7 @@
 
 use super::json::write_string;
 use super::query::Fields;
-use crate::model::{EntityHead, EventId, Timestamp};
+use crate::model::{EntityHead, EventId, Stored, Timestamp};
 use crate::wire::http1::{write_decimal, write_hex};
 
 /// `{"error": …, "code": …}`.
@@ -23,6 +23,20 @@ pub fn published(out: &mut Vec<u8>, event_id: EventId<'_>, stream: &str) {
     // A stream holds nothing that JSON escapes.
     out.extend_from_slice(stream.as_bytes());
     out.extend_from_slice(b"\"}");
+}
+
+/// Adds to an answer, the last thing in `out`, where its event is in the log and what it made of
+/// its entity: `"version"` if there is one after it, and `"sequence"`.
+pub fn stored(out: &mut Vec<u8>, stored: Stored) {
+    let closed = out.pop();
+    debug_assert_eq!(closed, Some(b'}'), "an answer is an object");
+    if stored.version > 0 {
+        out.extend_from_slice(b",\"version\":");
+        write_decimal(out, stored.version);
+    }
+    out.extend_from_slice(b",\"sequence\":");
+    write_decimal(out, stored.sequence.get());
+    out.push(b'}');
 }
 
 /// The answer to a delete: `{"entity_id": …, "eventId": …}`.
@@ -229,6 +243,7 @@ fn write_id(out: &mut Vec<u8>, id: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flux_storage::Sequence;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -247,6 +262,18 @@ mod tests {
             text(|out| published(out, EventId::Text("e\n"), "s.t")),
             r#"{"eventId":"e\n","stream":"s.t"}"#
         );
+        let answered = |version| {
+            text(|out| {
+                published(out, EventId::Text("e"), "s");
+                let sequence = Sequence::new(9);
+                stored(out, Stored { sequence, version });
+            })
+        };
+        assert_eq!(
+            answered(3),
+            r#"{"eventId":"e","stream":"s","version":3,"sequence":9}"#
+        );
+        assert_eq!(answered(0), r#"{"eventId":"e","stream":"s","sequence":9}"#);
         let update = StateUpdate {
             entity_id: "e",
             property: "p",

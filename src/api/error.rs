@@ -2,6 +2,7 @@
 //! status table (API contract §1).
 
 use super::json::JsonError;
+use crate::limits;
 use crate::model::Timestamp;
 use crate::wire::http1::HttpError;
 use crate::wire::ws::HandshakeError;
@@ -264,6 +265,13 @@ pub enum ApiError {
     /// Recovery has not finished.
     #[error("the server is still recovering its log")]
     NotReady,
+    /// An entity with more properties, or more bytes of them, than one may have.
+    #[error(
+        "the entity would have more than {} properties, or more than {} bytes of them",
+        limits::ENTITY_PROPERTIES_MAX,
+        limits::ENTITY_BYTES_MAX
+    )]
+    EntityTooLarge,
     /// An event that the log can't hold.
     #[error("the event is larger than a log record may be")]
     RecordTooLarge,
@@ -283,6 +291,7 @@ impl ApiError {
             | Self::TooManyConnectors
             | Self::InvalidQuery { .. }
             | Self::NotSupported { .. }
+            | Self::EntityTooLarge
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -380,6 +389,7 @@ impl ApiError {
             Self::ShuttingDown => "shutting_down",
             Self::NotReady | Self::Recovering { .. } => "not_ready",
             Self::RecordTooLarge => "record_too_large",
+            Self::EntityTooLarge => "entity_too_large",
         }
     }
 

@@ -16,6 +16,9 @@ use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
 use std::ops::Range;
 
+/// The path of the properties within an event.
+const PROPERTIES: &str = "payload.properties";
+
 /// A text of the event: where it lies.
 #[derive(Debug, Clone)]
 enum Text<'a> {
@@ -48,6 +51,8 @@ struct Fields<'a> {
     payload: bool,
     entity_id: Option<Text<'a>>,
     properties: bool,
+    /// Bytes that they take in the body. Their stored form is not longer.
+    properties_len: usize,
     tombstone: bool,
     /// The rules that were broken, each with the member that broke it.
     errors: Vec<(&'static str, ApiError)>,
@@ -78,9 +83,19 @@ pub struct EventDecoder {
     compactor: Compactor,
     spans: Vec<(Text<'static>, Text<'static>)>,
     properties: Vec<Property<'static>>,
+    /// Events come as they were stored once: the bounds on an entity do not hold for them.
+    is_stored: bool,
 }
 
 impl EventDecoder {
+    /// A decoder of events that were stored once, by this program or an older one.
+    pub fn of_stored() -> Self {
+        Self {
+            is_stored: true,
+            ..Self::default()
+        }
+    }
+
     /// Reads one event off `scanner` and hands it to `then`.
     ///
     /// # Errors
@@ -101,6 +116,11 @@ impl EventDecoder {
             compactor: &mut self.compactor,
             spans: recycle(std::mem::take(&mut self.spans)),
             fields: Fields::default(),
+            properties_max: if self.is_stored {
+                usize::MAX
+            } else {
+                limits::ENTITY_PROPERTIES_MAX
+            },
         };
         reader.event(scanner)?;
         let EventReader {
@@ -112,6 +132,9 @@ impl EventDecoder {
             value: value.resolve(&self.scratch),
         }));
         sort_and_keep_last(&mut properties);
+        if !self.is_stored && fields.properties_len > limits::ENTITY_BYTES_MAX {
+            check_size(&properties, &mut fields.errors);
+        }
         if fields.tombstone {
             // A repeated `__deleted__` may have been set to something else by its last occurrence.
             fields.tombstone = properties.iter().any(|property| is_tombstone(property));
@@ -141,6 +164,14 @@ impl EventDecoder {
     }
 }
 
+/// Walks over the members of an object that are left.
+fn skip_rest(scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+    while scanner.next_key()?.is_some() {
+        scanner.raw_value()?;
+    }
+    Ok(())
+}
+
 /// The same allocation for values of another lifetime: the standard library collects in place.
 fn recycle<A, B>(mut values: Vec<A>) -> Vec<B> {
     values.clear();
@@ -167,6 +198,15 @@ pub(super) fn sort_and_keep_last(properties: &mut Vec<Property<'_>>) {
             }
             same
         });
+    }
+}
+
+/// An event that is too large for an entity by itself breaks a rule.
+fn check_size(properties: &[Property<'_>], errors: &mut Vec<(&'static str, ApiError)>) {
+    let size = |property: &Property<'_>| property.name.len().saturating_add(property.value.len());
+    let bytes = properties.iter().map(size).fold(0, usize::saturating_add);
+    if bytes > limits::ENTITY_BYTES_MAX || properties.len() > limits::ENTITY_PROPERTIES_MAX {
+        errors.push((PROPERTIES, ApiError::EntityTooLarge));
     }
 }
 
@@ -256,6 +296,8 @@ struct EventReader<'d, 'a> {
     compactor: &'d mut Compactor,
     spans: Vec<(Text<'a>, Text<'a>)>,
     fields: Fields<'a>,
+    /// No more properties are gathered than twice as many.
+    properties_max: usize,
 }
 
 impl<'a> EventReader<'_, 'a> {
@@ -369,12 +411,13 @@ impl<'a> EventReader<'_, 'a> {
         self.spans.clear();
         self.fields.tombstone = false;
         self.fields.properties = true;
-        self.begin_member("payload.properties");
+        self.begin_member(PROPERTIES);
         if scanner.kind()? != Kind::Object {
             scanner.raw_value()?;
-            self.invalid("payload.properties", "an object");
+            self.invalid(PROPERTIES, "an object");
             return Ok(());
         }
+        let start = scanner.offset();
         scanner.begin_object()?;
         while let Some(key) = scanner.next_key()? {
             let name = self.text(key);
@@ -384,8 +427,36 @@ impl<'a> EventReader<'_, 'a> {
             }
             let value = self.value(&value);
             self.spans.push((name, value));
+            if self.spans.len() > self.properties_max.saturating_mul(2) {
+                self.keep_last_of_each();
+                if self.spans.len() > self.properties_max {
+                    self.fields
+                        .errors
+                        .push((PROPERTIES, ApiError::EntityTooLarge));
+                    return skip_rest(scanner);
+                }
+            }
+        }
+        self.fields.properties_len = scanner.offset().saturating_sub(start);
+        if self.spans.len() > self.properties_max {
+            // They are counted when it is known which of them are repeated.
+            self.fields.properties_len = usize::MAX;
         }
         Ok(())
+    }
+
+    /// Of properties that were gathered under the same name, keeps the last.
+    fn keep_last_of_each(&mut self) {
+        let scratch = self.scratch.as_str();
+        self.spans
+            .sort_by(|(a, _), (b, _)| a.resolve(scratch).cmp(b.resolve(scratch)));
+        self.spans.dedup_by(|later, kept| {
+            let is_same = later.0.resolve(scratch) == kept.0.resolve(scratch);
+            if is_same {
+                std::mem::swap(&mut kept.1, &mut later.1);
+            }
+            is_same
+        });
     }
 
     /// The span of a string, its escapes undone.
@@ -499,301 +570,5 @@ impl<'a> EventReader<'_, 'a> {
                 .errors
                 .retain(|(broken, _)| !broken.starts_with(field));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decode<R>(json: &str, then: impl FnOnce(Decoded<'_>) -> R) -> Result<R, JsonError> {
-        let mut scanner = Scanner::new(json.as_bytes())?;
-        let mut decoder = EventDecoder::default();
-        let result =
-            decoder.decode(&mut scanner, &mut EventIds::new(1), 1_700_000_000_000, then)?;
-        scanner.finish()?;
-        Ok(result)
-    }
-
-    fn event(members: &str, payload: &str) -> String {
-        format!(r#"{{"stream":"s","source":"a"{members},"payload":{payload}}}"#)
-    }
-
-    fn refused(json: &str) -> ApiError {
-        decode(json, |decoded| match decoded {
-            Decoded::Refused { error, .. } => error,
-            Decoded::Event(draft) => panic!("{json} gave {draft:?}"),
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn every_field_arrives_with_its_escapes_undone() {
-        let json = r#" {"eventId":"e\u0031","stream":"a.b1","source":"s\"","timestamp":5,"key":"k","schema":null,
-            "payload":{"unit" : [1, 2],"entity_id":"h\/r","properties":{"b":22.50,"a\n":{"x" : " y "}}},"z":1}"#;
-        decode(json, |decoded| {
-            let Decoded::Event(draft) = decoded else {
-                panic!("{decoded:?}")
-            };
-            assert_eq!(draft.event_id, EventId::Text("e1"));
-            assert_eq!((draft.stream, draft.source), ("a.b1", "s\""));
-            assert_eq!(
-                (draft.timestamp_ms, draft.key, draft.schema),
-                (Some(5), Some("k"), None)
-            );
-            assert_eq!((draft.entity_id, draft.extra), ("h/r", r#""unit":[1,2]"#));
-            let names = [("a\n", r#"{"x":" y "}"#), ("b", "22.50")];
-            assert_eq!(
-                draft
-                    .properties
-                    .iter()
-                    .map(|p| (p.name, p.value))
-                    .collect::<Vec<_>>(),
-                names
-            );
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn members_are_told_however_their_names_are_written() {
-        let plain = r#"{"eventId":"e","stream":"s","source":"a","timestamp":5,"key":"k","schema":"c","payload":{"entity_id":"x","properties":{"a":1},"stream":7}}"#;
-        let spelled = plain
-            .replace("\"stream\"", "\"str\\u0065am\"")
-            .replace("\"payload\"", "\"p\\u0061yload\"")
-            .replace("\"entity_id\"", "\"entity\\u005fid\"")
-            .replace("\"properties\"", "\"\\u0070roperties\"");
-        for json in [
-            plain.to_owned(),
-            plain.replace(',', ", ").replace("\":", "\": "),
-            plain.replace(',', "  ,\n\t").replace("\":", "\" :\r\n"),
-            spelled,
-        ] {
-            decode(&json, |decoded| {
-                let Decoded::Event(draft) = decoded else {
-                    panic!("{json} gave {decoded:?}")
-                };
-                assert_eq!(draft.event_id, EventId::Text("e"), "{json}");
-                assert_eq!((draft.stream, draft.source), ("s", "a"), "{json}");
-                assert_eq!(draft.timestamp_ms, Some(5), "{json}");
-                assert_eq!((draft.key, draft.schema), (Some("k"), Some("c")), "{json}");
-                assert_eq!((draft.entity_id, draft.properties.len()), ("x", 1));
-                assert!(draft.extra.ends_with(":7"), "{json}: {}", draft.extra);
-            })
-            .unwrap();
-        }
-    }
-
-    #[test]
-    fn of_repeated_members_the_last_wins() {
-        let json = event(
-            r#","stream":"t""#,
-            r#"{"entity_id":"x","entity_id":"y","properties":{"a":1,"b":2,"a":3,"__deleted__":true,"__deleted__":false}}"#,
-        );
-        decode(&json, |decoded| {
-            let Decoded::Event(draft) = decoded else {
-                panic!("{decoded:?}")
-            };
-            assert_eq!(
-                (draft.stream, draft.entity_id, draft.tombstone),
-                ("t", "y", false)
-            );
-            let values: Vec<_> = draft.properties.iter().map(|p| p.value).collect();
-            assert_eq!(values, ["false", "3", "2"]);
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn of_repeated_names_inside_values_the_last_wins() {
-        let json = event(
-            "",
-            r#"{"unit":{"a":1,"a":2},"entity_id":"x","\u0075nit":[{"b":1,"\u0062":1e2}],"more":0,
-                "properties":{"cfg":{"role":"admin","role" : "guest"},"n":[{"d":{"x":1,"x":2.50}}]}}"#,
-        );
-        decode(&json, |decoded| {
-            let Decoded::Event(draft) = decoded else {
-                panic!("{decoded:?}")
-            };
-            assert_eq!(draft.extra, r#""\u0075nit":[{"\u0062":1e2}],"more":0"#);
-            let values: Vec<_> = draft.properties.iter().map(|p| p.value).collect();
-            assert_eq!(values, [r#"{"role":"guest"}"#, r#"[{"d":{"x":2.50}}]"#]);
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn an_absent_id_becomes_a_version_7_uuid() {
-        for id in ["", r#","eventId":null"#, r#","eventId":"""#] {
-            decode(
-                &event(id, r#"{"entity_id":"x","properties":{}}"#),
-                |decoded| {
-                    let Decoded::Event(EventDraft {
-                        event_id: EventId::Uuid(uuid),
-                        ..
-                    }) = decoded
-                    else {
-                        panic!("{decoded:?}")
-                    };
-                    assert_eq!(uuid.get_version_num(), 7);
-                },
-            )
-            .unwrap();
-        }
-    }
-
-    fn invalid(json: &str, expected: &str) {
-        match refused(json) {
-            ApiError::InvalidField { field, .. } | ApiError::MissingField { field } => {
-                assert_eq!(field, expected, "{json}");
-            }
-            other => panic!("{json} gave {other:?}"),
-        }
-    }
-
-    #[test]
-    fn each_broken_rule_names_its_field() {
-        let payload = r#"{"entity_id":"x","properties":{}}"#;
-        for timestamp in [
-            "0",
-            "-1",
-            "1.0",
-            "1e3",
-            "9223372036854775808",
-            "\"1\"",
-            "true",
-        ] {
-            invalid(
-                &event(&format!(r#","timestamp":{timestamp}"#), payload),
-                "timestamp",
-            );
-        }
-        for stream in [
-            "",
-            ".a",
-            "a.",
-            "a..b",
-            "A",
-            "a b",
-            "a/b",
-            "ä",
-            &"a".repeat(257),
-        ] {
-            invalid(
-                &event(&format!(r#","stream":"{stream}""#), payload),
-                "stream",
-            );
-        }
-        invalid(&event(r#","source":"""#, payload), "source");
-        invalid(
-            &event(&format!(r#","source":"{}""#, "a".repeat(257)), payload),
-            "source",
-        );
-        invalid(
-            &event(&format!(r#","eventId":"{}""#, "a".repeat(129)), payload),
-            "eventId",
-        );
-        invalid(
-            &event(&format!(r#","key":"{}""#, "a".repeat(1025)), payload),
-            "key",
-        );
-        invalid(&event(r#","schema":1"#, payload), "schema");
-    }
-
-    #[test]
-    fn each_broken_rule_of_the_payload_names_its_field() {
-        invalid(&event("", "[]"), "payload");
-        invalid(&event("", r#"{"properties":{}}"#), "payload.entity_id");
-        invalid(
-            &event("", r#"{"entity_id":"","properties":{}}"#),
-            "payload.entity_id",
-        );
-        invalid(
-            &event("", r#"{"entity_id":"a\u0085","properties":{}}"#),
-            "payload.entity_id",
-        );
-        invalid(
-            &event("", r#"{"entity_id":"a\u007f","properties":{}}"#),
-            "payload.entity_id",
-        );
-        invalid(
-            &event("", r#"{"entity_id":1,"properties":{}}"#),
-            "payload.entity_id",
-        );
-        invalid(&event("", r#"{"entity_id":"x"}"#), "payload.properties");
-        invalid(
-            &event("", r#"{"entity_id":"x","properties":null}"#),
-            "payload.properties",
-        );
-        invalid(r#"{"stream":"s","source":"a"}"#, "payload");
-        invalid(r#"{"source":"a","payload":{}}"#, "stream");
-        assert!(matches!(refused("[]"), ApiError::Shape { .. }));
-        assert_eq!(
-            refused(&event("", r#"{"entity_id":"flux-core/x","properties":{}}"#)),
-            ApiError::Reserved
-        );
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_and_not_ignored() {
-        let check = |members: &str, payload: &str, feature| {
-            let json = event(members, payload);
-            assert_eq!(refused(&json), ApiError::NotSupported { feature }, "{json}");
-        };
-        let payload = r#"{"entity_id":"x","properties":{}}"#;
-        check(r#","expect":{"version":1}"#, payload, "expect");
-        check(r#","expect":false"#, payload, "expect");
-        check(r#","\u0065xpect":{}"#, payload, "expect");
-        for (member, feature) in [
-            (r#""increment":{"n":1}"#, "payload.increment"),
-            (r#""min":{}"#, "payload.min"),
-            (r#""max":{}"#, "payload.max"),
-            (r#""append":{}"#, "payload.append"),
-            (r#""unset":[]"#, "payload.unset"),
-            (r#""ttl":null"#, "payload.ttl"),
-            (r#""t\u0074l":5"#, "payload.ttl"),
-        ] {
-            check("", &format!(r#"{{"entity_id":"x",{member}}}"#), feature);
-            check(
-                "",
-                &format!(r#"{{{member},{member},"entity_id":"x","properties":{{}}}}"#),
-                feature,
-            );
-        }
-        // What asks for nothing, what belongs elsewhere, and what a later repetition took back.
-        for json in [
-            event(r#","expect":null,"ttl":1,"increment":{}"#, payload),
-            event(r#","expect":{},"expect":null"#, payload),
-            event("", r#"{"entity_id":"x","properties":{"ttl":1,"expect":2}}"#),
-            event(
-                "",
-                r#"{"ttl":1},"payload":{"entity_id":"x","properties":{}}"#,
-            ),
-            event("", r#"{"entity_id":"x","properties":{},"expect":1}"#),
-        ] {
-            decode(&json, |decoded| {
-                assert!(matches!(decoded, Decoded::Event(_)), "{json}: {decoded:?}");
-            })
-            .unwrap();
-        }
-    }
-
-    #[test]
-    fn limits_hold_at_n() {
-        let id = "i".repeat(512);
-        let json = event(
-            &format!(
-                r#","stream":"{}","source":"{}","eventId":"{}","key":"{}""#,
-                "s".repeat(256),
-                "o".repeat(256),
-                "e".repeat(128),
-                "k".repeat(1024)
-            ),
-            &format!(r#"{{"entity_id":"{id}","properties":{{}}}}"#),
-        );
-        decode(&json, |decoded| {
-            assert!(matches!(decoded, Decoded::Event(_)), "{decoded:?}");
-        })
-        .unwrap();
     }
 }

@@ -80,7 +80,7 @@ impl LineDecoder {
     /// A decoder; `seed`: for the ids of events that come without one.
     pub fn new(seed: u64) -> Self {
         Self {
-            events: EventDecoder::default(),
+            events: EventDecoder::of_stored(),
             ids: EventIds::new(seed),
         }
     }

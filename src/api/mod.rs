@@ -9,9 +9,11 @@
 //! | `history` | query parameters, cursors and events of `GET /api/events` |
 //! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
+//! | `event_test` | events as JSON: what is taken, what is refused |
 //! | `event_ids` | ids for events without one |
 //! | `event_rules` | the rules of an event's texts |
 //! | `event_member` | the names of an event's members |
+//! | `outcome` | what a shard did with the events that it was given |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
@@ -40,10 +42,13 @@ pub mod event_encode;
 mod event_ids;
 mod event_member;
 mod event_rules;
+#[cfg(test)]
+mod event_test;
 pub mod history;
 pub mod json;
 pub mod line;
 pub mod namespaces;
+pub mod outcome;
 pub mod query;
 pub mod route;
 pub mod subscription;

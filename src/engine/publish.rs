@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::log::{AppendRejection, Log};
-use crate::model::{EventDraft, EventId, EventView, Timestamp};
+use crate::model::{EventDraft, EventId, EventView, Stored, Timestamp};
 use crate::state::{Applied, Entity, Promoted};
 use flux_storage::{LayerError, Sequence};
 
@@ -24,31 +24,39 @@ impl Engine {
         log: &mut impl Log,
         now: Timestamp,
         bytes: &[u8],
-    ) -> Result<Sequence, AppendRejection> {
+    ) -> Result<Stored, AppendRejection> {
         let event = EventView::decode_encoded(bytes).expect("EventDraft::encode wrote these bytes");
-        let (promoted, time) = self.decide(event.entity_id, now)?;
+        let (promoted, time) = self.decide(&event, now)?;
         let sequence = log.append(time.as_micros(), bytes)?;
         let applied = self.apply(promoted, (sequence, time), &event);
+        let version = match applied {
+            Applied::Created => 1,
+            Applied::Updated => self.state.version(promoted),
+            Applied::Deleted | Applied::Absent => 0,
+        };
         if event.stream != DELETE_STREAM {
             self.sources.note(event.source);
         }
         self.match_subscribers(&event, time, applied);
-        Ok(sequence)
+        Ok(Stored { sequence, version })
     }
 
     /// Where the entity of an event lies, and the event's time: not before that of the last event
     /// of its namespace, or of its id if it has none.
     fn decide(
         &mut self,
-        entity_id: &str,
+        event: &EventView<'_>,
         now: Timestamp,
     ) -> Result<(Promoted, Timestamp), AppendRejection> {
-        let promoted = match self.state.promote(entity_id) {
+        let promoted = match self.state.promote(event.entity_id) {
             Ok(promoted) => promoted,
             Err(error) => return Err(self.damaged(error)),
         };
+        if self.state.would_exceed(promoted, event) {
+            return Err(AppendRejection::EntityTooLarge);
+        }
         let last_updated = self.state.last_updated(promoted);
-        let floor = self.namespaces.floor(entity_id, last_updated);
+        let floor = self.namespaces.floor(event.entity_id, last_updated);
         Ok((promoted, now.max(floor)))
     }
 
@@ -128,7 +136,7 @@ impl Engine {
         draft.encode(&mut bytes);
         let appended = self.publish(log, now, &bytes);
         self.tombstone = bytes;
-        appended.map(Some)
+        appended.map(|stored| Some(stored.sequence))
     }
 
     /// The time that the next event of an id must not fall below.
@@ -144,5 +152,92 @@ impl Engine {
     /// Looks at entities that are about to be changed or read, for speed alone.
     pub fn prefetch(&mut self, ids: &[&[u8]]) {
         self.state.prefetch(ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::MemoryLog;
+    use crate::model::Property;
+
+    const NOW: Timestamp = Timestamp::from_micros(1);
+
+    /// An event that sets these properties of `x`.
+    fn event(properties: &[(String, String)], tombstone: bool) -> Vec<u8> {
+        let properties: Vec<Property<'_>> = properties
+            .iter()
+            .map(|(name, value)| Property { name, value })
+            .collect();
+        let draft = EventDraft {
+            entity_id: "x",
+            event_id: EventId::Text("e"),
+            stream: "s",
+            source: "a",
+            timestamp_ms: None,
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone,
+            properties: &properties,
+        };
+        let mut bytes = Vec::new();
+        draft.encode(&mut bytes);
+        bytes
+    }
+
+    fn numbered(numbers: std::ops::Range<usize>) -> Vec<(String, String)> {
+        numbers
+            .map(|number| (format!("p{number:06}"), "1".to_owned()))
+            .collect()
+    }
+
+    fn large(name: &str, len: usize) -> Vec<(String, String)> {
+        vec![(name.to_owned(), format!("\"{}\"", "v".repeat(len - 2)))]
+    }
+
+    const TOO_LARGE: Result<u64, AppendRejection> = Err(AppendRejection::EntityTooLarge);
+
+    #[test]
+    fn an_entity_grows_to_its_bounds_and_no_further() {
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+        let mut publish = |properties: &[(String, String)]| {
+            let stored = engine.publish(&mut log, NOW, &event(properties, false));
+            stored.map(|stored| stored.version)
+        };
+        assert_eq!(publish(&numbered(0..9_000)), Ok(1));
+        assert_eq!(publish(&numbered(8_000..10_000)), Ok(2));
+        assert_eq!(publish(&numbered(9_999..10_001)), TOO_LARGE);
+        assert_eq!(publish(&numbered(0..1)), Ok(3));
+        // 10,000 names of 7 bytes with values of one.
+        let room = 4 * 1024 * 1024 - 80_000 + 1;
+        assert_eq!(publish(&large("p000000", room + 1)), TOO_LARGE);
+        assert_eq!(publish(&large("p000000", room)), Ok(4));
+        assert_eq!(publish(&large("p000001", 3)), TOO_LARGE);
+        assert_eq!(publish(&large("p000000", room - 1)), Ok(5));
+    }
+
+    #[test]
+    fn an_entity_of_an_older_log_that_is_larger_is_read_may_shrink_and_be_deleted() {
+        let mut engine = Engine::default();
+        let old = [numbered(0..20_000), large("q", 5 * 1024 * 1024)].concat();
+        let record = (Sequence::new(1), NOW, &*event(&old, false));
+        engine.replay(record, 0, 1).unwrap();
+        let mut json = Vec::new();
+        engine.read("x", None, &mut json).unwrap();
+        assert!(json.len() > 5 * 1024 * 1024);
+        let mut log = MemoryLog::new();
+        let mut publish = |properties: &[(String, String)], tombstone| {
+            let stored = engine.publish(&mut log, NOW, &event(properties, tombstone));
+            stored.map(|stored| stored.version)
+        };
+        assert_eq!(publish(&[], false), Ok(2));
+        assert_eq!(publish(&numbered(20_000..20_001), false), TOO_LARGE);
+        assert_eq!(publish(&large("q", 5 * 1024 * 1024), false), Ok(3));
+        assert_eq!(publish(&large("q", 5 * 1024 * 1024 + 1), false), TOO_LARGE);
+        assert_eq!(publish(&large("q", 100), false), Ok(4));
+        assert_eq!(publish(&large("q", 101), false), Ok(5));
+        assert_eq!(publish(&[], true), Ok(0));
+        assert_eq!(publish(&numbered(0..10_000), false), Ok(1));
     }
 }

@@ -322,6 +322,14 @@ impl<'a> Texts<'a> {
 }
 
 impl<'a> Properties<'a> {
+    /// Bytes that those which are left take in their stored form.
+    pub fn byte_len(&self) -> usize {
+        match self.rest {
+            Texts::Checked(rest) => rest.len(),
+            Texts::Unchecked(rest) => rest.len(),
+        }
+    }
+
     /// The properties that begin here; neither their order nor their lengths are checked.
     fn read(mut rest: &'a [u8]) -> Result<Self, EventDecodeError> {
         let remaining = varint::read(&mut rest).ok_or(EventDecodeError::Length)?;

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `event` | the stored form of an event |
 //! | `entity` | the stored form of an entity, as `flux import` writes it |
+//! | `stored` | what became of an event that was stored |
 //! | `pack` | stored events on their way to a shard |
 //! | `varint` | lengths in stored forms |
 //! | `id` | entity ids and their namespaces |
@@ -29,6 +30,7 @@ mod id;
 mod name;
 mod pack;
 mod placement;
+mod stored;
 mod time;
 mod varint;
 
@@ -46,4 +48,5 @@ pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, 
 pub use name::{NameRule, check_name};
 pub use pack::EventPack;
 pub use placement::{place, place_bytes, place_key};
+pub use stored::Stored;
 pub use time::{Rfc3339, Timestamp};

@@ -4,7 +4,7 @@ use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::{ApiError, encode};
 use crate::log::Log;
-use crate::model::{EventId, is_reserved};
+use crate::model::{EventId, Stored, is_reserved};
 use crate::shard::{Reply, ShardRequest};
 
 /// A deletion on its way.
@@ -46,9 +46,11 @@ pub(super) fn resume<L>(
     reply: Reply,
 ) -> Result<Option<Outcome>, ApiError> {
     match reply {
-        Reply::Deleted(Ok(Some(event_id))) => {
+        Reply::Deleted(Ok(Some((event_id, sequence)))) => {
             context.answer.clear();
             encode::deleted(&mut context.answer, &delete.id, EventId::Uuid(event_id));
+            let version = 0;
+            encode::stored(&mut context.answer, Stored { sequence, version });
             Ok(Some(Outcome::Done))
         }
         Reply::Deleted(Ok(None)) => Err(ApiError::NoEntity),

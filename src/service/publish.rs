@@ -2,15 +2,16 @@
 
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
-use crate::api::batch::{BatchContext, BatchPlan, PartOutcome};
+use crate::api::batch::{BatchContext, BatchPlan};
 use crate::api::event::Decoded;
 use crate::api::json::Scanner;
+use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
 use crate::log::{AppendRejection, Log};
 use crate::model::{EventPack, place};
 use crate::shard::{Reply, ShardRequest};
 
-/// An event on its way; the JSON of its success.
+/// An event on its way; the JSON of its success, without what its shard says.
 #[derive(Debug)]
 pub(crate) struct PendingEvent {
     answer: Box<[u8]>,
@@ -70,8 +71,9 @@ pub(crate) fn begin<L: Log>(
     if shard == router.core {
         let own = router.shard.as_mut().ok_or(ApiError::NotReady)?;
         match own.publish(now, &context.event, charged.as_ref()) {
-            Ok(sequence) => {
-                let point = router.commit_point(sequence);
+            Ok(stored) => {
+                encode::stored(&mut context.answer, stored);
+                let point = router.commit_point(stored.sequence);
                 return Ok(Begun::Done(Outcome::Done, point));
             }
             Err(rejection) => {
@@ -88,7 +90,7 @@ pub(crate) fn begin<L: Log>(
     }
     let request = ShardRequest::Publish {
         pack: EventPack::of(&context.event),
-        done: 0,
+        done: PartOutcome::default(),
         charged,
     };
     router.ask(shard, caller.request_id, request)?;
@@ -104,15 +106,14 @@ pub(super) fn resume<L>(
     reply: Reply,
 ) -> Result<Option<Outcome>, ApiError> {
     match reply {
-        Reply::Published(PartOutcome { error: None, .. }) => {
+        Reply::Published(outcome) => {
+            let stored = outcome.verdicts().take_next().map_err(ApiError::clone)?;
             context.answer.clear();
             context.answer.extend_from_slice(&event.answer);
+            encode::stored(&mut context.answer, stored);
             Ok(Some(Outcome::Done))
         }
-        Reply::Published(PartOutcome {
-            error: Some(error), ..
-        })
-        | Reply::Refused(error) => Err(error),
+        Reply::Refused(error) => Err(error),
         _ => Ok(None),
     }
 }
@@ -152,7 +153,7 @@ pub(crate) fn begin_batch<L: Log>(
         }
         let request = ShardRequest::Publish {
             pack,
-            done: 0,
+            done: PartOutcome::default(),
             charged: access.charged(),
         };
         match context.router.ask(shard, caller.request_id, request) {
@@ -175,10 +176,7 @@ impl PendingBatch {
     ) -> Option<Outcome> {
         self.outcomes[usize::from(from)] = match reply {
             Reply::Published(outcome) => outcome,
-            Reply::Refused(error) => PartOutcome {
-                stored: 0,
-                error: Some(error),
-            },
+            Reply::Refused(error) => PartOutcome::refused(error),
             _ => return None,
         };
         self.waiting -= 1;
@@ -258,7 +256,7 @@ mod tests {
                 let answer = TestCores::new(2).run((core, None), |context, caller| {
                     begin(context, caller, event(id).as_bytes())
                 });
-                let json = r#"{"eventId":"e","stream":"s"}"#;
+                let json = r#"{"eventId":"e","stream":"s","version":1,"sequence":1}"#;
                 assert_eq!(answer, (Outcome::Done, json.to_owned()), "{core} {id}");
             }
         }

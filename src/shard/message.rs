@@ -1,8 +1,8 @@
 //! What cores say to each other. A message owns all it carries.
 
 use crate::api::ApiError;
-use crate::api::batch::PartOutcome;
 use crate::api::connectors::ShownConnector;
+use crate::api::outcome::PartOutcome;
 use crate::api::query::Fields;
 use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
@@ -11,6 +11,7 @@ use crate::history::LiveLog;
 use crate::model::{EventPack, RECORD_KIND_EVENT, StoredChange};
 use crate::state::NamespaceStatisticsView;
 use crate::subscribe::{ChangeBatch, Filter};
+use flux_storage::Sequence;
 use std::sync::Arc;
 
 /// Where a reply goes: a call of a connection. A connection that is gone, or whose number another
@@ -37,12 +38,12 @@ pub struct Origin {
 /// What is asked of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardRequest {
-    /// Store these events, in order. `done` of them are stored already.
+    /// Store these events, in order.
     Publish {
         /// The events.
         pack: EventPack,
         /// How far an earlier attempt came before the log had to wait for its next segment.
-        done: usize,
+        done: PartOutcome,
         /// Whose rate they count against.
         charged: Option<OwnedNamespace>,
     },
@@ -193,8 +194,8 @@ pub enum Reply {
     Published(PartOutcome),
     /// To `Read`: the JSON and the entity tag, or `None` if there is no such entity.
     Entity(Option<(Vec<u8>, String)>),
-    /// To `Delete`: the tombstone's event id, or `None` if there was nothing to delete.
-    Deleted(Result<Option<uuid::Uuid>, ApiError>),
+    /// To `Delete`: the tombstone's event id and sequence; `None` if there was nothing to delete.
+    Deleted(Result<Option<(uuid::Uuid, Sequence)>, ApiError>),
     /// To `DeleteMany`: for each id whether there was one to delete; shorter than the request if
     /// the log refused, with why.
     DeletedMany(Vec<bool>, Option<ApiError>),

@@ -14,8 +14,8 @@
 
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
-use crate::api::batch::PartOutcome;
 use crate::api::event::EventIds;
+use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
@@ -23,7 +23,8 @@ use crate::history::{LiveLog, StoredStates};
 use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    CommitPoint, CommitQueue, Durability, EventPack, RECORD_KIND_EVENT, StoredChange, Timestamp,
+    CommitPoint, CommitQueue, Durability, EventPack, RECORD_KIND_EVENT, Stored, StoredChange,
+    Timestamp,
 };
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::Sequence;
@@ -137,7 +138,7 @@ impl<L: Log> Shard<L> {
     }
 
     /// Stores one event at once, at the expense of `payer`. The caller shows its success when the
-    /// returned sequence is visible.
+    /// sequence of what is returned is visible.
     ///
     /// # Errors
     /// [`AppendRejection::NotReady`] if it has to go the long way, by [`Shard::request`].
@@ -146,7 +147,7 @@ impl<L: Log> Shard<L> {
         now: Timestamp,
         event: &[u8],
         charged: Option<&OwnedNamespace>,
-    ) -> Result<Sequence, AppendRejection> {
+    ) -> Result<Stored, AppendRejection> {
         if !self.deferred_writes.is_empty() {
             return Err(AppendRejection::NotReady);
         }
@@ -159,13 +160,13 @@ impl<L: Log> Shard<L> {
         now: Timestamp,
         event: &[u8],
         charged: Option<&OwnedNamespace>,
-    ) -> Result<Sequence, AppendRejection> {
+    ) -> Result<Stored, AppendRejection> {
         self.check_rate(charged)?;
-        let sequence = self.engine.publish(&mut self.log, now, event)?;
+        let stored = self.engine.publish(&mut self.log, now, event)?;
         if let Some(charged) = charged {
             self.limiter.take(charged.as_str());
         }
-        Ok(sequence)
+        Ok(stored)
     }
 
     fn check_rate(&mut self, charged: Option<&OwnedNamespace>) -> Result<(), AppendRejection> {
@@ -287,6 +288,7 @@ impl<L: Log> Shard<L> {
             AppendRejection::Closed => Some(ApiError::StorageFault),
             AppendRejection::TooLarge => Some(ApiError::RecordTooLarge),
             AppendRejection::StateDamaged => Some(ApiError::StateDamaged),
+            AppendRejection::EntityTooLarge => Some(ApiError::EntityTooLarge),
             AppendRejection::RateLimited { seconds } => Some(ApiError::RateLimited { seconds }),
         }
     }
@@ -373,7 +375,7 @@ impl<L: Log> Shard<L> {
                 return self.delete_many(origin, (ids, done, charged), now);
             }
             ShardRequest::Delete { id, charged } => match self.delete(&id, charged.as_ref(), now) {
-                Ok((point, event_id)) => (point, Reply::Deleted(Ok(event_id))),
+                Ok((point, deleted)) => (point, Reply::Deleted(Ok(deleted))),
                 Err(rejection) => match self.rejection(rejection) {
                     Some(error) => (CommitPoint::NONE, Reply::Deleted(Err(error))),
                     None => {
@@ -471,14 +473,15 @@ impl<L: Log> Shard<L> {
         self.engine.prefetch(&ids[..events.len()]);
     }
 
-    /// Stores the events of a pack after the first `done`, in order, and counts them there.
+    /// Stores the events of a pack that are not `done`, in order, and notes there what became of
+    /// each.
     fn store_all(
         &mut self,
         pack: &EventPack,
-        done: &mut usize,
+        done: &mut PartOutcome,
         (charged, now): (Option<OwnedNamespace>, Timestamp),
     ) -> Result<(), AppendRejection> {
-        let mut events = pack.iter().skip(*done);
+        let mut events = pack.iter().skip(done.len());
         let mut group = [&[][..]; PREFETCH_GROUP_IDS_MAX];
         loop {
             let mut count = 0;
@@ -488,8 +491,13 @@ impl<L: Log> Shard<L> {
             }
             self.prefetch(&group[..count]);
             for event in &group[..count] {
-                self.store(now, event, charged.as_ref())?;
-                *done += 1;
+                match self.store(now, event, charged.as_ref()) {
+                    Ok(stored) => done.push(stored),
+                    Err(AppendRejection::EntityTooLarge) => {
+                        done.push_refused(ApiError::EntityTooLarge);
+                    }
+                    Err(rejection) => return Err(rejection),
+                }
             }
             if count < group.len() {
                 return Ok(());
@@ -500,12 +508,13 @@ impl<L: Log> Shard<L> {
     fn publish_pack(
         &mut self,
         origin: Origin,
-        (pack, mut done, charged): (EventPack, usize, Option<OwnedNamespace>),
+        (pack, mut done, charged): (EventPack, PartOutcome, Option<OwnedNamespace>),
         now: Timestamp,
     ) -> Option<Envelope> {
+        done.reserve(pack.len() - done.len());
         let refused = self.store_all(&pack, &mut done, (charged, now)).err();
-        let error = refused.and_then(|rejection| self.rejection(rejection));
-        if refused.is_some() && error.is_none() {
+        done.error = refused.and_then(|rejection| self.rejection(rejection));
+        if refused.is_some() && done.error.is_none() {
             return Some(Envelope {
                 origin,
                 request: ShardRequest::Publish {
@@ -515,11 +524,7 @@ impl<L: Log> Shard<L> {
                 },
             });
         }
-        let reply = Reply::Published(PartOutcome {
-            stored: done,
-            error,
-        });
-        self.hold(self.last_point(), origin, reply);
+        self.hold(self.last_point(), origin, Reply::Published(done));
         None
     }
 
@@ -528,7 +533,7 @@ impl<L: Log> Shard<L> {
         id: &str,
         charged: Option<&OwnedNamespace>,
         now: Timestamp,
-    ) -> Result<(CommitPoint, Option<uuid::Uuid>), AppendRejection> {
+    ) -> Result<(CommitPoint, Option<(uuid::Uuid, Sequence)>), AppendRejection> {
         let checked = self.check_rate(charged);
         if checked.is_err() && self.engine.has(id)? {
             checked?;
@@ -539,7 +544,7 @@ impl<L: Log> Shard<L> {
                 if let Some(charged) = charged {
                     self.limiter.take(charged.as_str());
                 }
-                Ok((CommitPoint::at(sequence), Some(event_id)))
+                Ok((CommitPoint::at(sequence), Some((event_id, sequence))))
             }
             None => Ok((self.engine.absence_point(), None)),
         }
@@ -554,7 +559,7 @@ impl<L: Log> Shard<L> {
         let mut error = None;
         while let Some(id) = ids.get(done.len()) {
             match self.delete(id, charged.as_ref(), now) {
-                Ok((_, event_id)) => done.push(event_id.is_some()),
+                Ok((_, deleted)) => done.push(deleted.is_some()),
                 Err(rejection) => {
                     error = self.rejection(rejection);
                     if error.is_none() {
@@ -577,10 +582,10 @@ const DAMAGED: (CommitPoint, Reply) = (CommitPoint::NONE, Reply::Refused(ApiErro
 /// so.
 fn refused(request: ShardRequest, error: ApiError) -> Reply {
     match request {
-        ShardRequest::Publish { done, .. } => Reply::Published(PartOutcome {
-            stored: done,
-            error: Some(error),
-        }),
+        ShardRequest::Publish { mut done, .. } => {
+            done.error = Some(error);
+            Reply::Published(done)
+        }
         ShardRequest::DeleteMany { done, .. } => Reply::DeletedMany(done, Some(error)),
         ShardRequest::Delete { .. } => Reply::Deleted(Err(error)),
         ShardRequest::Read { .. }

@@ -139,13 +139,14 @@ fn keep_going(_: usize) -> ControlFlow<()> {
 
 impl Running {
     fn publish(&mut self, now: Timestamp, bytes: &[u8]) -> Sequence {
-        if let Ok(sequence) = self.engine.publish(&mut self.log, now, bytes) {
-            return sequence;
+        if let Ok(stored) = self.engine.publish(&mut self.log, now, bytes) {
+            return stored.sequence;
         }
         let job = self.log.next_segment_job(0).unwrap();
         let segment = job.run(&mut |_| WriteSpeed::Full).unwrap();
         self.log.install_next_segment(segment);
-        self.engine.publish(&mut self.log, now, bytes).unwrap()
+        let stored = self.engine.publish(&mut self.log, now, bytes);
+        stored.unwrap().sequence
     }
 
     fn flush(&mut self) {

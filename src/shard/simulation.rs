@@ -10,7 +10,7 @@
 
 use super::*;
 use crate::api::ApiError;
-use crate::api::batch::PartOutcome;
+use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
 use crate::engine::{Engine, replay_record};
@@ -155,6 +155,20 @@ enum Expected {
     Deleted,
 }
 
+/// A shard says of each event what version its entity had after it.
+fn check_versions(outcome: &PartOutcome, logged: &[(i64, Box<[u8]>)]) {
+    let mut verdicts = outcome.verdicts();
+    for _ in 0..outcome.len() {
+        let stored = verdicts.take_next().unwrap();
+        let count = usize::try_from(stored.sequence.get()).unwrap();
+        let (_, bytes) = &logged[count - 1];
+        let event = EventView::decode(bytes).unwrap();
+        let model = model_of(&logged[..count]);
+        let version = model.get(event.entity_id).map_or(0, |entity| entity.0);
+        assert_eq!(stored.version, version, "{}", event.entity_id);
+    }
+}
+
 struct Simulation {
     random: fastrand::Rng,
     shard: Shard<MemoryLog>,
@@ -274,7 +288,7 @@ impl Simulation {
                 self.ask(
                     ShardRequest::Publish {
                         pack,
-                        done: 0,
+                        done: PartOutcome::default(),
                         charged: None,
                     },
                     Expected::Stored(count),
@@ -349,13 +363,8 @@ impl Simulation {
                 .expect("one reply for each request");
             match (expected, reply) {
                 (Expected::Stored(count), Reply::Published(outcome)) => {
-                    assert_eq!(
-                        outcome,
-                        PartOutcome {
-                            stored: count,
-                            error: None
-                        }
-                    );
+                    assert_eq!((outcome.stored(), &outcome.error), (count, &None));
+                    check_versions(&outcome, &logged);
                 }
                 (Expected::Entity(expected), Reply::Entity(found)) => {
                     let version = found.map(|(json, _)| {
@@ -591,7 +600,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
             origin: origin(1),
             request: ShardRequest::Publish {
                 pack,
-                done: 0,
+                done: PartOutcome::default(),
                 charged: None,
             },
         },
@@ -605,7 +614,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     let [Reply::Published(outcome)] = replies.as_slice() else {
         panic!("{replies:?}")
     };
-    assert_eq!(*outcome, PartOutcome { stored: 1, error });
+    assert_eq!((outcome.stored(), &outcome.error), (1, &error));
     make_room(&mut shard, now);
     assert!(
         shard.publish(now, &small_event(), None).is_ok(),
@@ -622,7 +631,7 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
         pack.push(|out| out.extend_from_slice(&small_event()));
         let request = ShardRequest::Publish {
             pack,
-            done: 0,
+            done: PartOutcome::default(),
             charged: OwnedNamespace::new(owner),
         };
         let origin = origin(slot);
@@ -654,7 +663,7 @@ fn a_request_about_one_entity_names_it() {
         (0..events).for_each(|_| pack.push(|out| out.extend_from_slice(&small_event())));
         ShardRequest::Publish {
             pack,
-            done: 0,
+            done: PartOutcome::default(),
             charged: None,
         }
     };

@@ -11,9 +11,18 @@
 
 use std::mem;
 
+use crate::limits::{ENTITY_BYTES_MAX, ENTITY_PROPERTIES_MAX};
 use crate::model::{Properties, Property};
 
 use super::allocation_bytes;
+
+/// A property takes at least so many bytes here and in an event: two lengths, and a value.
+const PROPERTY_BYTES_MIN: usize = 3;
+
+/// A block and an event that take no more than this together make no entity that is too large.
+const SURELY_SMALL_BYTES: usize = PROPERTY_BYTES_MIN * ENTITY_PROPERTIES_MAX;
+
+const _: () = assert!(SURELY_SMALL_BYTES <= ENTITY_BYTES_MAX);
 
 const LEN_BITS: u32 = 6;
 const LEN_MORE: u8 = 1 << LEN_BITS;
@@ -123,6 +132,37 @@ impl Block {
         (&self.text, start + len)
     }
 
+    /// Whether `properties`, merged, would make the entity larger than one may be. One that is
+    /// larger already may have as many properties and bytes as it has. Cost: a comparison for small
+    /// ones.
+    pub(super) fn would_exceed(&self, properties: Properties<'_>) -> bool {
+        self.len() + properties.byte_len() > SURELY_SMALL_BYTES && self.exceeds_after(properties)
+    }
+
+    fn exceeds_after(&self, properties: Properties<'_>) -> bool {
+        let (text, mut at) = self.properties();
+        let mut before = Size::default();
+        let mut after = Size::default();
+        let mut new = properties.peekable();
+        while let Some(old) = Span::read(text, at) {
+            let name = &text[old.name..old.value];
+            let bytes = old.end - old.name;
+            at = old.end;
+            before.add(bytes);
+            while let Some(added) = new.next_if(|new| new.name < name) {
+                after.add(added.name.len() + added.value.len());
+            }
+            after.add(
+                new.next_if(|new| new.name == name)
+                    .map_or(bytes, |new| new.name.len() + new.value.len()),
+            );
+        }
+        for added in new {
+            after.add(added.name.len() + added.value.len());
+        }
+        after.exceeds(before)
+    }
+
     /// Replaces and adds `properties`, ascending by name. What `scratch` held is lost.
     pub(super) fn merge(&mut self, properties: Properties<'_>, scratch: &mut String) {
         if self.overwrite(properties.clone()) {
@@ -186,6 +226,39 @@ impl Block {
     pub(super) fn heap_bytes(&self) -> usize {
         allocation_bytes(self.text.len())
     }
+}
+
+/// How large an entity is, as its bounds count.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    properties: usize,
+    /// Of names and values.
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, bytes: usize) {
+        self.properties += 1;
+        self.bytes += bytes;
+    }
+
+    /// True if an entity that was like `before` may not become like this.
+    fn exceeds(self, before: Self) -> bool {
+        self.properties > ENTITY_PROPERTIES_MAX.max(before.properties)
+            || self.bytes > ENTITY_BYTES_MAX.max(before.bytes)
+    }
+}
+
+/// Whether a new entity with these properties would be larger than one may be.
+pub(super) fn would_exceed_new(properties: Properties<'_>) -> bool {
+    if properties.byte_len() <= SURELY_SMALL_BYTES {
+        return false;
+    }
+    let mut size = Size::default();
+    for property in properties {
+        size.add(property.name.len() + property.value.len());
+    }
+    size.exceeds(Size::default())
 }
 
 /// The property named as `new` is, at or after `at`, if its value has the length of the new one.

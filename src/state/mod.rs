@@ -200,6 +200,26 @@ impl State {
         slot.is_live().then_some(slot.last_updated)
     }
 
+    /// The entity's version; 0 if there is none.
+    pub fn version(&self, promoted: Promoted) -> u64 {
+        promoted
+            .slot
+            .map_or(0, |slot| self.memtable.get(slot).version())
+    }
+
+    /// Whether an event would make its entity larger than one may be (`limits`). Cost: a
+    /// comparison, unless they are large.
+    pub fn would_exceed(&self, promoted: Promoted, event: &EventView<'_>) -> bool {
+        if event.tombstone {
+            return false;
+        }
+        let slot = promoted.slot.map(|slot| self.memtable.get(slot));
+        match slot.filter(|slot| slot.is_live()) {
+            Some(slot) => slot.block.would_exceed(event.properties()),
+            None => block::would_exceed_new(event.properties()),
+        }
+    }
+
     /// Applies the next event of the log: `sequence` is its number there, `time` the server's time
     /// that the log gave it, `promoted` where its entity lies. Never fails, and depends on nothing
     /// but its arguments and the events before.

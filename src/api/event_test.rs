@@ -1,0 +1,354 @@
+//! Events as JSON: what is taken, what is refused and why.
+
+use super::error::ApiError;
+use super::event::{Decoded, EventDecoder, EventIds};
+use super::json::{JsonError, Scanner};
+use crate::model::{EventDraft, EventId};
+
+fn decode<R>(json: &str, then: impl FnOnce(Decoded<'_>) -> R) -> Result<R, JsonError> {
+    let mut scanner = Scanner::new(json.as_bytes())?;
+    let mut decoder = EventDecoder::default();
+    let result = decoder.decode(&mut scanner, &mut EventIds::new(1), 1_700_000_000_000, then)?;
+    scanner.finish()?;
+    Ok(result)
+}
+
+fn event(members: &str, payload: &str) -> String {
+    format!(r#"{{"stream":"s","source":"a"{members},"payload":{payload}}}"#)
+}
+
+fn refused(json: &str) -> ApiError {
+    decode(json, |decoded| match decoded {
+        Decoded::Refused { error, .. } => error,
+        Decoded::Event(draft) => panic!("{json} gave {draft:?}"),
+    })
+    .unwrap()
+}
+
+#[test]
+fn every_field_arrives_with_its_escapes_undone() {
+    let json = r#" {"eventId":"e\u0031","stream":"a.b1","source":"s\"","timestamp":5,"key":"k","schema":null,
+        "payload":{"unit" : [1, 2],"entity_id":"h\/r","properties":{"b":22.50,"a\n":{"x" : " y "}}},"z":1}"#;
+    decode(json, |decoded| {
+        let Decoded::Event(draft) = decoded else {
+            panic!("{decoded:?}")
+        };
+        assert_eq!(draft.event_id, EventId::Text("e1"));
+        assert_eq!((draft.stream, draft.source), ("a.b1", "s\""));
+        assert_eq!(
+            (draft.timestamp_ms, draft.key, draft.schema),
+            (Some(5), Some("k"), None)
+        );
+        assert_eq!((draft.entity_id, draft.extra), ("h/r", r#""unit":[1,2]"#));
+        let names = [("a\n", r#"{"x":" y "}"#), ("b", "22.50")];
+        assert_eq!(
+            draft
+                .properties
+                .iter()
+                .map(|p| (p.name, p.value))
+                .collect::<Vec<_>>(),
+            names
+        );
+    })
+    .unwrap();
+}
+
+#[test]
+fn members_are_told_however_their_names_are_written() {
+    let plain = r#"{"eventId":"e","stream":"s","source":"a","timestamp":5,"key":"k","schema":"c","payload":{"entity_id":"x","properties":{"a":1},"stream":7}}"#;
+    let spelled = plain
+        .replace("\"stream\"", "\"str\\u0065am\"")
+        .replace("\"payload\"", "\"p\\u0061yload\"")
+        .replace("\"entity_id\"", "\"entity\\u005fid\"")
+        .replace("\"properties\"", "\"\\u0070roperties\"");
+    for json in [
+        plain.to_owned(),
+        plain.replace(',', ", ").replace("\":", "\": "),
+        plain.replace(',', "  ,\n\t").replace("\":", "\" :\r\n"),
+        spelled,
+    ] {
+        decode(&json, |decoded| {
+            let Decoded::Event(draft) = decoded else {
+                panic!("{json} gave {decoded:?}")
+            };
+            assert_eq!(draft.event_id, EventId::Text("e"), "{json}");
+            assert_eq!((draft.stream, draft.source), ("s", "a"), "{json}");
+            assert_eq!(draft.timestamp_ms, Some(5), "{json}");
+            assert_eq!((draft.key, draft.schema), (Some("k"), Some("c")), "{json}");
+            assert_eq!((draft.entity_id, draft.properties.len()), ("x", 1));
+            assert!(draft.extra.ends_with(":7"), "{json}: {}", draft.extra);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn of_repeated_members_the_last_wins() {
+    let json = event(
+        r#","stream":"t""#,
+        r#"{"entity_id":"x","entity_id":"y","properties":{"a":1,"b":2,"a":3,"__deleted__":true,"__deleted__":false}}"#,
+    );
+    decode(&json, |decoded| {
+        let Decoded::Event(draft) = decoded else {
+            panic!("{decoded:?}")
+        };
+        assert_eq!(
+            (draft.stream, draft.entity_id, draft.tombstone),
+            ("t", "y", false)
+        );
+        let values: Vec<_> = draft.properties.iter().map(|p| p.value).collect();
+        assert_eq!(values, ["false", "3", "2"]);
+    })
+    .unwrap();
+}
+
+#[test]
+fn of_repeated_names_inside_values_the_last_wins() {
+    let json = event(
+        "",
+        r#"{"unit":{"a":1,"a":2},"entity_id":"x","\u0075nit":[{"b":1,"\u0062":1e2}],"more":0,
+            "properties":{"cfg":{"role":"admin","role" : "guest"},"n":[{"d":{"x":1,"x":2.50}}]}}"#,
+    );
+    decode(&json, |decoded| {
+        let Decoded::Event(draft) = decoded else {
+            panic!("{decoded:?}")
+        };
+        assert_eq!(draft.extra, r#""\u0075nit":[{"\u0062":1e2}],"more":0"#);
+        let values: Vec<_> = draft.properties.iter().map(|p| p.value).collect();
+        assert_eq!(values, [r#"{"role":"guest"}"#, r#"[{"d":{"x":2.50}}]"#]);
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_absent_id_becomes_a_version_7_uuid() {
+    for id in ["", r#","eventId":null"#, r#","eventId":"""#] {
+        decode(
+            &event(id, r#"{"entity_id":"x","properties":{}}"#),
+            |decoded| {
+                let Decoded::Event(EventDraft {
+                    event_id: EventId::Uuid(uuid),
+                    ..
+                }) = decoded
+                else {
+                    panic!("{decoded:?}")
+                };
+                assert_eq!(uuid.get_version_num(), 7);
+            },
+        )
+        .unwrap();
+    }
+}
+
+fn invalid(json: &str, expected: &str) {
+    match refused(json) {
+        ApiError::InvalidField { field, .. } | ApiError::MissingField { field } => {
+            assert_eq!(field, expected, "{json}");
+        }
+        other => panic!("{json} gave {other:?}"),
+    }
+}
+
+#[test]
+fn each_broken_rule_names_its_field() {
+    let payload = r#"{"entity_id":"x","properties":{}}"#;
+    for timestamp in [
+        "0",
+        "-1",
+        "1.0",
+        "1e3",
+        "9223372036854775808",
+        "\"1\"",
+        "true",
+    ] {
+        invalid(
+            &event(&format!(r#","timestamp":{timestamp}"#), payload),
+            "timestamp",
+        );
+    }
+    for stream in [
+        "",
+        ".a",
+        "a.",
+        "a..b",
+        "A",
+        "a b",
+        "a/b",
+        "ä",
+        &"a".repeat(257),
+    ] {
+        invalid(
+            &event(&format!(r#","stream":"{stream}""#), payload),
+            "stream",
+        );
+    }
+    invalid(&event(r#","source":"""#, payload), "source");
+    invalid(
+        &event(&format!(r#","source":"{}""#, "a".repeat(257)), payload),
+        "source",
+    );
+    invalid(
+        &event(&format!(r#","eventId":"{}""#, "a".repeat(129)), payload),
+        "eventId",
+    );
+    invalid(
+        &event(&format!(r#","key":"{}""#, "a".repeat(1025)), payload),
+        "key",
+    );
+    invalid(&event(r#","schema":1"#, payload), "schema");
+}
+
+#[test]
+fn each_broken_rule_of_the_payload_names_its_field() {
+    invalid(&event("", "[]"), "payload");
+    invalid(&event("", r#"{"properties":{}}"#), "payload.entity_id");
+    invalid(
+        &event("", r#"{"entity_id":"","properties":{}}"#),
+        "payload.entity_id",
+    );
+    invalid(
+        &event("", r#"{"entity_id":"a\u0085","properties":{}}"#),
+        "payload.entity_id",
+    );
+    invalid(
+        &event("", r#"{"entity_id":"a\u007f","properties":{}}"#),
+        "payload.entity_id",
+    );
+    invalid(
+        &event("", r#"{"entity_id":1,"properties":{}}"#),
+        "payload.entity_id",
+    );
+    invalid(&event("", r#"{"entity_id":"x"}"#), "payload.properties");
+    invalid(
+        &event("", r#"{"entity_id":"x","properties":null}"#),
+        "payload.properties",
+    );
+    invalid(r#"{"stream":"s","source":"a"}"#, "payload");
+    invalid(r#"{"source":"a","payload":{}}"#, "stream");
+    assert!(matches!(refused("[]"), ApiError::Shape { .. }));
+    assert_eq!(
+        refused(&event("", r#"{"entity_id":"flux-core/x","properties":{}}"#)),
+        ApiError::Reserved
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_and_not_ignored() {
+    let check = |members: &str, payload: &str, feature| {
+        let json = event(members, payload);
+        assert_eq!(refused(&json), ApiError::NotSupported { feature }, "{json}");
+    };
+    let payload = r#"{"entity_id":"x","properties":{}}"#;
+    check(r#","expect":{"version":1}"#, payload, "expect");
+    check(r#","expect":false"#, payload, "expect");
+    check(r#","\u0065xpect":{}"#, payload, "expect");
+    for (member, feature) in [
+        (r#""increment":{"n":1}"#, "payload.increment"),
+        (r#""min":{}"#, "payload.min"),
+        (r#""max":{}"#, "payload.max"),
+        (r#""append":{}"#, "payload.append"),
+        (r#""unset":[]"#, "payload.unset"),
+        (r#""ttl":null"#, "payload.ttl"),
+        (r#""t\u0074l":5"#, "payload.ttl"),
+    ] {
+        check("", &format!(r#"{{"entity_id":"x",{member}}}"#), feature);
+        check(
+            "",
+            &format!(r#"{{{member},{member},"entity_id":"x","properties":{{}}}}"#),
+            feature,
+        );
+    }
+    // What asks for nothing, what belongs elsewhere, and what a later repetition took back.
+    for json in [
+        event(r#","expect":null,"ttl":1,"increment":{}"#, payload),
+        event(r#","expect":{},"expect":null"#, payload),
+        event("", r#"{"entity_id":"x","properties":{"ttl":1,"expect":2}}"#),
+        event(
+            "",
+            r#"{"ttl":1},"payload":{"entity_id":"x","properties":{}}"#,
+        ),
+        event("", r#"{"entity_id":"x","properties":{},"expect":1}"#),
+    ] {
+        decode(&json, |decoded| {
+            assert!(matches!(decoded, Decoded::Event(_)), "{json}: {decoded:?}");
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn limits_hold_at_n() {
+    let id = "i".repeat(512);
+    let json = event(
+        &format!(
+            r#","stream":"{}","source":"{}","eventId":"{}","key":"{}""#,
+            "s".repeat(256),
+            "o".repeat(256),
+            "e".repeat(128),
+            "k".repeat(1024)
+        ),
+        &format!(r#"{{"entity_id":"{id}","properties":{{}}}}"#),
+    );
+    decode(&json, |decoded| {
+        assert!(matches!(decoded, Decoded::Event(_)), "{decoded:?}");
+    })
+    .unwrap();
+}
+
+/// An event with so many properties, the last `repeated` of them under the name of the first.
+fn with_properties(distinct: usize, repeated: usize) -> String {
+    let names = (0..distinct).chain(std::iter::repeat_n(0, repeated));
+    let members: Vec<String> = names.map(|number| format!(r#""p{number}":1"#)).collect();
+    let properties = members.join(",");
+    event(
+        "",
+        &format!(r#"{{"properties":{{{properties}}},"entity_id":"x"}}"#),
+    )
+}
+
+#[test]
+fn an_event_has_at_most_as_many_properties_as_an_entity() {
+    let check = |json: &str, expected: Option<usize>| {
+        decode(json, |decoded| match decoded {
+            Decoded::Event(draft) => assert_eq!(Some(draft.properties.len()), expected),
+            Decoded::Refused { error, .. } => {
+                assert_eq!(error, ApiError::EntityTooLarge);
+                assert_eq!(expected, None);
+            }
+        })
+        .unwrap();
+    };
+    check(&with_properties(10_000, 0), Some(10_000));
+    check(&with_properties(10_001, 0), None);
+    check(&with_properties(30_000, 0), None);
+    check(&with_properties(1, 50_000), Some(1));
+    check(&with_properties(10_000, 15_000), Some(10_000));
+    // What a later repetition of a member takes back is not counted.
+    let taken_back = with_properties(30_000, 0).replace(
+        r#""entity_id":"x""#,
+        r#""properties":{"a":1},"entity_id":"x""#,
+    );
+    check(&taken_back, Some(1));
+}
+
+#[test]
+fn an_event_has_at_most_as_many_bytes_of_properties_as_an_entity() {
+    let check = |len: usize, expected: bool| {
+        let value = "v".repeat(len - 3);
+        let properties = format!(r#"{{"entity_id":"x","properties":{{"p":"{value}" , "q":[ ]}}}}"#);
+        decode(&event("", &properties), |decoded| match decoded {
+            Decoded::Event(_) => assert!(expected, "{len}"),
+            Decoded::Refused { error, .. } => {
+                assert_eq!(
+                    (error, expected),
+                    (ApiError::EntityTooLarge, false),
+                    "{len}"
+                );
+            }
+        })
+        .unwrap();
+    };
+    // `p` with its value, `q` and `[]`.
+    check(4 * 1024 * 1024 - 3, true);
+    check(4 * 1024 * 1024 - 2, false);
+}

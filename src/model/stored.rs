@@ -1,0 +1,12 @@
+//! What became of an event that was stored.
+
+use flux_storage::Sequence;
+
+/// An event's place in the log, and what it made of its entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number in the shard's log.
+    pub sequence: Sequence,
+    /// The entity's version after it; 0 if there is no entity after it.
+    pub version: u64,
+}
