@@ -1,10 +1,12 @@
 //! Event decoding: what it accepts is written as JSON and decoded again to the same event.
 
-use flux::api::batch::{BatchContext, BatchPlan, PartOutcome};
+use flux::api::batch::{BatchContext, BatchPlan};
 use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::event_encode;
 use flux::api::json::Scanner;
-use flux::model::EventView;
+use flux::api::outcome::PartOutcome;
+use flux::model::{EventView, Stored};
+use flux_storage::Sequence;
 
 /// Texts of events.
 pub const DICTIONARY: &[&[u8]] = &[
@@ -87,14 +89,15 @@ fn batch(data: &[u8]) {
     let Ok(plan) = BatchPlan::decode(data, &mut context) else {
         return;
     };
-    let outcomes: Vec<PartOutcome> = plan
-        .packs
-        .iter()
-        .map(|pack| PartOutcome {
-            stored: pack.len(),
-            error: None,
-        })
-        .collect();
+    let outcomes = plan.packs.iter().map(|pack| {
+        let mut outcome = PartOutcome::default();
+        for version in (1..).take(pack.len()) {
+            let sequence = Sequence::new(version);
+            outcome.push(Stored { sequence, version });
+        }
+        outcome
+    });
+    let outcomes: Vec<PartOutcome> = outcomes.collect();
     let mut answer = Vec::new();
     plan.answer(&outcomes, &mut answer);
     let answer: serde_json::Value = serde_json::from_slice(&answer).expect("answers are JSON");
