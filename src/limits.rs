@@ -301,3 +301,33 @@ pub const POLLS_IN_FLIGHT_MAX: usize = 64;
 pub const POLL_BACKOFF_SECONDS_MAX: u64 = 3600;
 /// Seconds that a `Retry-After` puts the next poll off for at most.
 pub const POLL_RETRY_AFTER_SECONDS_MAX: u64 = 86_400;
+
+/// Work is counted in units, so that a turn of the loop ends at the same place each time it is run
+/// with the same bytes. A unit is about half a nanosecond of the machines that this was measured
+/// on. One request, besides its bytes: what finding and answering a small one takes.
+pub const REQUEST_UNITS: u64 = 1024;
+/// Units of one WebSocket message from a client, besides its bytes.
+pub const WS_MESSAGE_UNITS: u64 = 512;
+/// Units of an event that is applied, besides its bytes; and of one item of a batch that is decoded.
+pub const EVENT_UNITS: u64 = 384;
+/// Units of one byte of JSON from a client.
+pub const JSON_BYTE_UNITS: u64 = 2;
+/// Units of a slice of work: what is done for one connection before the next one's turn comes, if
+/// few are active. A slice may pass it by one item of a batch. More is left for the next turn.
+/// Tests have small slices, so that they see what comes of them.
+pub const SLICE_UNITS_MAX: u64 = if cfg!(test) { 32 * 1024 } else { 1024 * 1024 };
+/// The same for all connections of a core before it looks at its timers, its flush, its messages
+/// and the sockets again; and once more for the messages.
+pub const TURN_UNITS_MAX: u64 = 4 * 1024 * 1024;
+/// Units that a connection may spend in one turn, however many others are active.
+pub const CONNECTION_TURN_UNITS_MIN: u64 = if cfg!(test) { 4 * 1024 } else { 16 * 1024 };
+/// Units that a core does in a microsecond: what connections are given to spend as time passes.
+pub const UNITS_PER_MICRO: u64 = 2048;
+/// Connections up to which a core lets each do all that it can. Of more, each may take so many
+/// times an equal share of the core's time; what it takes beyond, it waits for. Connections that
+/// send one request after the other never come near.
+pub const EQUAL_SHARES_MAX: u64 = 4;
+/// Microseconds in which a connection has to be worked on to count as active.
+pub const ACTIVE_MICROS: u64 = 10_000;
+/// Microseconds that a connection waits for its next turn at most.
+pub const REST_MICROS_MAX: u64 = 100_000;

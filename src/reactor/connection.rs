@@ -2,6 +2,7 @@
 //! client was last heard of.
 
 use super::system::Socket;
+use super::turns::Account;
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
@@ -65,6 +66,10 @@ pub(crate) struct Connection<T> {
     pub(crate) stalled: bool,
     /// Reading stopped because too much waits to be sent: goes on when that is sent.
     pub(crate) starved: bool,
+    /// Its turn ended before all was worked on that has arrived: goes on in its next one.
+    pub(crate) unworked: bool,
+    /// What it owes for the work that was done for it.
+    pub(crate) account: Account,
     /// In the core's list of connections to write to.
     pub(crate) queued: bool,
     /// In the core's list of connections to read from.
@@ -121,6 +126,8 @@ impl<T: Socket> Connection<T> {
             closing: Closing::Open,
             stalled: false,
             starved: false,
+            unworked: false,
+            account: Account::default(),
             queued: false,
             queued_read: false,
             gated: false,
@@ -134,6 +141,13 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn queue_read(&mut self, index: u32, to_read: &mut Vec<u32>) {
         if !std::mem::replace(&mut self.queued_read, true) {
             to_read.push(index);
+        }
+    }
+
+    /// Puts it, under its index, on the list of connections to write to, once.
+    pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut Vec<u32>) {
+        if !std::mem::replace(&mut self.queued, true) {
+            to_write.push(index);
         }
     }
 
@@ -227,12 +241,10 @@ impl<T: Socket> Connection<T> {
             return Overdue::No;
         };
         match reader.phase() {
-            Phase::Head if !self.is_paused() && since(self.began_ms) > timeouts.head_ms => {
-                Overdue::Head
-            }
-            Phase::Body if !self.is_paused() && since(self.received_ms) > timeouts.body_ms => {
-                Overdue::Body
-            }
+            // The wait is ours.
+            Phase::Head | Phase::Body if self.is_paused() || self.unworked => Overdue::No,
+            Phase::Head if since(self.began_ms) > timeouts.head_ms => Overdue::Head,
+            Phase::Body if since(self.received_ms) > timeouts.body_ms => Overdue::Body,
             Phase::Idle
                 if self.owes_nothing()
                     && since(self.received_ms.max(self.sent_ms)) > timeouts.idle_ms =>

@@ -217,11 +217,8 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn queue_write(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(index)
-            && !connection.queued
-        {
-            connection.queued = true;
-            self.to_write.push(index);
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.queue_write(index, &mut self.to_write);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One core: its connections, its shard, its way to the others, and the loop that serves them all.
 //!
-//! A turn takes what is ready (bytes, messages, a flush that returned), works on all of it, issues
-//! one flush for what was appended, and then writes to each connection that something waits for.
+//! A turn takes what is ready (bytes, messages, a flush that returned), works on it, issues one
+//! flush for what was appended, and then writes to each connection that something waits for. What
+//! it works on is bounded, in units of work; the rest is left for the next turn.
 //! Between turns the core sleeps in its epoll: other cores, the flush and the helper threads wake
 //! it there too. Nothing in a turn waits.
 
@@ -13,6 +14,7 @@ use super::prefetch::Prefetcher;
 use super::runtime;
 use super::slots::Slots;
 use super::system::System;
+use super::turns::Turns;
 use super::watchdog::{Heartbeat, Step};
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
@@ -67,8 +69,14 @@ pub(crate) struct Core<S: System> {
     pub(super) directory: Directory,
     /// Connections that may be owed bytes.
     pub(crate) to_write: Vec<u32>,
-    /// Connections that have more to read than one turn took.
+    /// Connections that have more to read, or to be worked on, than one turn took.
     pub(crate) to_read: Vec<u32>,
+    /// Those of them that have spent more than their share, and wait for their turn.
+    pub(crate) resting: Vec<u32>,
+    /// When the first of these is looked at again, monotonic microseconds.
+    pub(crate) rested_micros: u64,
+    /// How connections share the core.
+    pub(crate) turns: Turns,
     /// Connections with answers that wait for a flush.
     pub(crate) gated: Vec<u32>,
     pub(crate) ready: Vec<Ready>,
@@ -152,6 +160,9 @@ impl<S: System> Core<S> {
             jobs: Jobs::default(),
             to_write: Vec::new(),
             to_read: Vec::new(),
+            resting: Vec::new(),
+            rested_micros: u64::MAX,
+            turns: Turns::default(),
             gated: Vec::new(),
             ready: Vec::new(),
             messages: Vec::new(),
@@ -234,7 +245,9 @@ impl<S: System> Core<S> {
         self.heartbeat.at(Step::Begin);
         self.start_due()?;
         busy |= self.send_all();
-        let sleep = self.idle.decide(busy || self.has_work());
+        let rest_micros =
+            (!self.resting.is_empty()).then(|| self.rested_micros.saturating_sub(self.now_micros));
+        let sleep = self.idle.decide(busy || self.has_work(), rest_micros);
         self.heartbeat.at(Step::Wait);
         if sleep == Sleep::Now {
             self.wait(sleep)?;
@@ -325,9 +338,8 @@ impl<S: System> Core<S> {
             }
         }
         self.ready = ready;
-        let to_read = std::mem::take(&mut self.to_read);
-        self.read_all(&to_read);
-        reuse(&mut self.to_read, to_read);
+        self.end_rests();
+        self.read_all();
         busy |= self.take_messages();
         self.release();
         if let Some(shard) = &mut self.context.router.shard
@@ -336,6 +348,14 @@ impl<S: System> Core<S> {
             self.rebuild(error);
         }
         busy
+    }
+
+    /// Lets the connections go on that have rested long enough. Who has not is put back.
+    fn end_rests(&mut self) {
+        if self.now_micros >= self.rested_micros {
+            self.rested_micros = u64::MAX;
+            self.to_read.append(&mut self.resting);
+        }
     }
 
     fn on_ready(&mut self, (index, generation): (u32, u32), event: Ready) {

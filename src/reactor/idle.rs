@@ -116,11 +116,13 @@ impl IdlePolicy {
     }
 
     /// How long the core sleeps. `has_work`: there is something to do without waiting.
-    pub(crate) fn decide(&self, has_work: bool) -> Sleep {
+    /// `rest_micros`: until the turn of a connection comes, if one rests.
+    pub(crate) fn decide(&self, has_work: bool, rest_micros: Option<u64>) -> Sleep {
         if has_work {
             return Sleep::Now;
         }
-        match self.delay.map(|delay| delay.left_micros) {
+        let delay_micros = self.delay.map(|delay| delay.left_micros);
+        match delay_micros.into_iter().chain(rest_micros).min() {
             None => Sleep::UntilWoken,
             Some(0) => Sleep::Now,
             Some(micros) => Sleep::Micros(u32::try_from(micros).unwrap_or(u32::MAX)),
@@ -203,8 +205,13 @@ mod tests {
     #[test]
     fn a_core_with_work_does_not_sleep_and_one_without_sleeps_until_it_is_woken() {
         let mut policy = IdlePolicy::default();
-        assert_eq!(policy.decide(true), Sleep::Now);
-        assert_eq!(policy.decide(false), Sleep::UntilWoken);
+        assert_eq!(policy.decide(true, None), Sleep::Now);
+        assert_eq!(policy.decide(false, None), Sleep::UntilWoken);
+        assert_eq!(
+            policy.decide(false, Some(70)),
+            micros(70),
+            "a connection rests"
+        );
         assert!(policy.is_flush_due(log(1), 0), "out of nowhere: at once");
     }
 
@@ -213,10 +220,10 @@ mod tests {
         let mut policy = flushed(0);
         assert!(!policy.is_flush_due(log(21), 1));
         assert!(!policy.is_flush_due(log(28), 2));
-        assert_eq!(policy.decide(false), micros(IDLE));
-        assert_eq!(policy.decide(true), Sleep::Now);
+        assert_eq!(policy.decide(false, None), micros(IDLE));
+        assert_eq!(policy.decide(true, None), Sleep::Now);
         assert!(policy.is_flush_due(log(29), 3));
-        assert_eq!(policy.decide(false), Sleep::UntilWoken);
+        assert_eq!(policy.decide(false, None), Sleep::UntilWoken);
         assert!(policy.is_flush_due(log(21), 4), "it stays due");
     }
 
@@ -233,11 +240,11 @@ mod tests {
         let mut policy = flushed(0);
         policy.note_slept(IDLE / 2);
         assert!(!policy.is_flush_due(log(22), 500), "busy time is no sleep");
-        assert_eq!(policy.decide(false), micros(IDLE - IDLE / 2));
+        assert_eq!(policy.decide(false, None), micros(IDLE - IDLE / 2));
         policy.note_slept(IDLE);
-        assert_eq!(policy.decide(false), Sleep::Now);
+        assert_eq!(policy.decide(false, None), Sleep::Now);
         assert!(policy.is_flush_due(log(22), 501));
-        assert_eq!(policy.decide(false), Sleep::UntilWoken);
+        assert_eq!(policy.decide(false, None), Sleep::UntilWoken);
     }
 
     #[test]
@@ -245,11 +252,15 @@ mod tests {
         let mut policy = flushed(0);
         policy.note_remote_answers();
         policy.note_slept(GROUP_COMMIT_REMOTE_MICROS_MAX - 1);
-        assert_eq!(policy.decide(false), Sleep::Micros(1));
+        assert_eq!(policy.decide(false, None), Sleep::Micros(1));
         policy.note_slept(1);
         assert!(policy.is_flush_due(log(28), 1001));
         policy.note_remote_answers();
-        assert_eq!(policy.decide(false), Sleep::UntilWoken, "nobody is awaited");
+        assert_eq!(
+            policy.decide(false, None),
+            Sleep::UntilWoken,
+            "nobody is awaited"
+        );
     }
 
     /// A flush whose clients are other cores', of which `back` of 8 come back while the core
@@ -257,7 +268,7 @@ mod tests {
     fn remote(policy: &mut IdlePolicy, back: u64) -> Sleep {
         policy.note_flushed(8, Sequence::new(21), 0);
         policy.note_remote_answers();
-        let sleep = policy.decide(false);
+        let sleep = policy.decide(false, None);
         policy.note_slept(GROUP_COMMIT_REMOTE_MICROS_MAX);
         assert!(policy.is_flush_due(log(21 + back), 1000));
         sleep

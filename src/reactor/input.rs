@@ -80,23 +80,20 @@ impl<S: System> Core<S> {
             self.connections.release(index);
             return;
         }
-        let is_refused = refused.is_some();
         if let Some(error) = refused {
             let writer = &self.writer;
             connection.answers.push(CommitPoint::NONE, |out| {
                 writer.error(out, RequestMeta::CLOSING, &error);
             });
             connection.close_after_sending(now_ms);
+            connection.queue_write(index, &mut self.to_write);
+        } else {
+            // Its first request is often here already.
+            connection.queue_read(index, &mut self.to_read);
         }
         self.connections.put_back(index, connection);
         let own = self.context.counters.of(self.context.router.core);
         own.connections.fetch_add(1, Relaxed);
-        // Its first request is often here already.
-        if is_refused {
-            self.queue_write(index);
-        } else {
-            self.read_all(&[index]);
-        }
     }
 
     /// Connections that the process may have: as configured, within its limit on descriptors.
@@ -132,9 +129,17 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Reads once from each of these connections and works on what came.
-    pub(crate) fn read_all(&mut self, indices: &[u32]) {
-        for group in indices.chunks(PREFETCH_GROUP_IDS_MAX) {
+    /// Reads once from each connection that is to be read, and works on what came, until enough is
+    /// done for one turn. The rest come first in the next.
+    pub(crate) fn read_all(&mut self) {
+        let mut to_read = std::mem::take(&mut self.to_read);
+        let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
+        let mut done = 0;
+        for group in to_read.chunks(PREFETCH_GROUP_IDS_MAX) {
+            if self.context.router.spent() >= end {
+                break;
+            }
+            done += group.len();
             for &index in group {
                 self.receive_from(index);
             }
@@ -143,6 +148,9 @@ impl<S: System> Core<S> {
                 self.work_on(index);
             }
         }
+        to_read.drain(..done);
+        to_read.append(&mut self.to_read);
+        self.to_read = to_read;
     }
 
     /// Tells the state which entities what has arrived is going to ask for, if that pays.
@@ -189,8 +197,9 @@ impl<S: System> Core<S> {
     pub(crate) fn take_messages(&mut self) -> bool {
         let mut group = std::mem::take(&mut self.messages);
         let mut left = limits::MAILBOX_MESSAGES_MAX;
+        let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
         // Bounded, so that a busy neighbour does not keep this core from its own connections.
-        while left > 0 {
+        while left > 0 && self.context.router.spent() < end {
             let inbox = &self.inbox;
             group
                 .extend(std::iter::from_fn(|| inbox.take()).take(PREFETCH_GROUP_IDS_MAX.min(left)));
@@ -198,6 +207,9 @@ impl<S: System> Core<S> {
                 break;
             }
             left -= group.len();
+            self.context
+                .router
+                .spend(limits::REQUEST_UNITS * group.len() as u64);
             self.prefetch_for_messages(&group);
             group
                 .drain(..)
@@ -211,9 +223,17 @@ impl<S: System> Core<S> {
         let Some(mut connection) = self.connections.take(index) else {
             return;
         };
-        connection.queued_read = false;
-        if connection.readable && !(connection.closing == Closing::Open && connection.is_paused()) {
-            self.receive(&mut connection);
+        if let Some(micros) = self.turns.rest(&mut connection.account, self.now_micros) {
+            // It stays queued, which says that it rests.
+            self.resting.push(index);
+            self.rested_micros = self.rested_micros.min(self.now_micros + micros);
+        } else {
+            connection.queued_read = false;
+            let waits = connection.closing == Closing::Open
+                && (connection.is_paused() || connection.unworked);
+            if connection.readable && !waits {
+                self.receive(&mut connection);
+            }
         }
         self.connections.put_back(index, connection);
     }
@@ -222,14 +242,22 @@ impl<S: System> Core<S> {
         let Some(mut connection) = self.connections.take(index) else {
             return;
         };
+        if connection.queued_read {
+            // It rests.
+            self.connections.put_back(index, connection);
+            return;
+        }
+        let spent = self.context.router.spent();
         self.work(index, &mut connection);
+        let units = self.context.router.spent().saturating_sub(spent);
+        connection.account.charge(units);
         let paused = connection.closing == Closing::Open && connection.is_paused();
         connection.starved |= paused;
         let more = connection.readable
             && !connection.ended
             && connection.closing != Closing::Now
             && !paused;
-        if more {
+        if more || connection.unworked {
             connection.queue_read(index, &mut self.to_read);
         }
         self.connections.put_back(index, connection);
@@ -296,8 +324,11 @@ impl<S: System> Core<S> {
                 Session::WebSocket(_) => self.work_websocket(index, connection),
             }
             self.note_gate(index, connection);
+        } else {
+            connection.unworked = false;
         }
-        if connection.ended && connection.closing == Closing::Open && !connection.starved {
+        let is_done = !connection.starved && !connection.unworked;
+        if connection.ended && connection.closing == Closing::Open && is_done {
             if let Session::WebSocket(_) = connection.session {
                 connection.closing = Closing::Now;
             } else {
@@ -315,7 +346,13 @@ impl<S: System> Core<S> {
             connection.began_ms = self.now_ms;
             connection.received_ms = self.now_ms;
         }
+        connection.unworked = false;
+        let end = self.context.router.spent() + self.turns.slice();
         while !connection.is_paused() {
+            if self.context.router.spent() >= end {
+                connection.unworked = true;
+                return;
+            }
             let Session::Http(reader) = &mut connection.session else {
                 return;
             };
@@ -354,6 +391,8 @@ impl<S: System> Core<S> {
                 generation,
             };
             let next = http::serve(context, writer, &mut client, &request);
+            let json_units = limits::JSON_BYTE_UNITS * request.body.len() as u64;
+            context.router.spend(limits::REQUEST_UNITS + json_units);
             connection.began_ms = now_ms;
             match next {
                 Next::Go => {}
@@ -407,7 +446,10 @@ impl<S: System> Core<S> {
             index,
             generation: connection.generation,
         };
-        if websocket.serve(&mut self.context, subscriber) == After::Close {
+        let units = self.turns.slice();
+        let after = websocket.serve(&mut self.context, subscriber, units);
+        connection.unworked = after == After::More;
+        if after == After::Close {
             connection.close_after_sending(self.now_ms);
         }
     }

@@ -9,6 +9,7 @@
 //! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
 //! | `kernel` | the same by the operating system |
 //! | `poller`, `sockets` | readiness, and the few system calls behind it |
+//! | `turns` | whose turn it is: how connections share a core, a pure policy |
 //! | `idle` | when a core sleeps and when it flushes: one pure policy |
 //! | `prefetch` | which entities the requests at hand will ask for |
 //! | `helpers`, `workers` | drives `background`, and runs its jobs on helper threads |
@@ -35,5 +36,6 @@ pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;
 pub(crate) mod system;
+pub(crate) mod turns;
 pub(crate) mod watchdog;
 mod workers;

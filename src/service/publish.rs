@@ -7,6 +7,7 @@ use crate::api::event::Decoded;
 use crate::api::json::Scanner;
 use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
+use crate::limits::EVENT_UNITS;
 use crate::log::{AppendRejection, Log};
 use crate::model::{EventPack, place};
 use crate::shard::{Reply, ShardRequest};
@@ -141,6 +142,8 @@ pub(crate) fn begin_batch<L: Log>(
         },
     };
     let mut plan = BatchPlan::decode(body, &mut decoding)?;
+    let items = plan.len() as u64;
+    context.router.spend(EVENT_UNITS * items);
     let packs = std::mem::take(&mut plan.packs);
     let mut batch = PendingBatch {
         plan,

@@ -38,6 +38,8 @@ pub(crate) fn begin<L: Log>(
         .engine_mut()
         .read(id, fields.as_ref(), &mut context.answer);
     let (found, point) = read.map_err(|StateDamaged| ApiError::StateDamaged)?;
+    let units = context.answer.len() as u64;
+    own.spend(units);
     let failed = own.failed();
     let point = point.unless_reached(own.visible());
     if point > CommitPoint::NONE && failed {

@@ -16,11 +16,11 @@ use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
 use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
-use crate::api::query::ListQuery;
+use crate::api::query::{Fields, ListQuery};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
 use crate::history::{LiveLog, StoredStates};
-use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX};
+use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
     CommitPoint, CommitQueue, Durability, EventPack, RECORD_KIND_EVENT, Stored, StoredChange,
@@ -51,6 +51,8 @@ pub struct Shard<L> {
     /// If the log's stored states are, for readers of its past.
     states: Option<StoredStates>,
     limiter: RateLimiter,
+    /// Units of work that were done here.
+    spent: u64,
 }
 
 impl<L: Log> Shard<L> {
@@ -68,7 +70,18 @@ impl<L: Log> Shard<L> {
             pending_changes: CommitQueue::default(),
             states: None,
             limiter: RateLimiter::new(),
+            spent: 0,
         }
+    }
+
+    /// So much was done.
+    pub fn spend(&mut self, units: u64) {
+        self.spent += units;
+    }
+
+    /// Units of work that this shard has done since it was opened.
+    pub fn spent(&self) -> u64 {
+        self.spent
     }
 
     /// Says where the log's stored states are, without which nobody can read its past.
@@ -162,6 +175,7 @@ impl<L: Log> Shard<L> {
         charged: Option<&OwnedNamespace>,
     ) -> Result<Stored, AppendRejection> {
         self.check_rate(charged)?;
+        self.spent += EVENT_UNITS + event.len() as u64;
         let stored = self.engine.publish(&mut self.log, now, event)?;
         if let Some(charged) = charged {
             self.limiter.take(charged.as_str());
@@ -386,16 +400,7 @@ impl<L: Log> Shard<L> {
                     }
                 },
             },
-            ShardRequest::Read { id, fields } => {
-                let mut json = Vec::new();
-                match self.engine.read(&id, fields.as_ref(), &mut json) {
-                    Ok((found, point)) => (
-                        point,
-                        Reply::Entity(found.map(|answer| (json, answer.etag))),
-                    ),
-                    Err(StateDamaged) => DAMAGED,
-                }
-            }
+            ShardRequest::Read { id, fields } => self.read(&id, fields.as_ref()),
             ShardRequest::Collect {
                 namespace,
                 prefix,
@@ -411,12 +416,7 @@ impl<L: Log> Shard<L> {
                     Err(StateDamaged) => DAMAGED,
                 }
             }
-            ShardRequest::List { query, after } => {
-                match self.engine.list(&query, after.as_deref()) {
-                    Ok((chunk, point)) => (point, Reply::Chunk(chunk)),
-                    Err(StateDamaged) => DAMAGED,
-                }
-            }
+            ShardRequest::List { query, after } => self.list(&query, after.as_deref()),
             ShardRequest::Namespaces(names) => {
                 let counts = names.iter().map(|name| self.engine.namespace_counts(name));
                 (self.last_point(), Reply::Namespaces(counts.collect()))
@@ -433,6 +433,29 @@ impl<L: Log> Shard<L> {
         };
         self.hold(point, origin, reply);
         None
+    }
+
+    fn read(&mut self, id: &str, fields: Option<&Fields>) -> (CommitPoint, Reply) {
+        let mut json = Vec::new();
+        let read = self.engine.read(id, fields, &mut json);
+        self.spent += json.len() as u64;
+        match read {
+            Ok((found, point)) => {
+                let entity = found.map(|answer| (json, answer.etag));
+                (point, Reply::Entity(entity))
+            }
+            Err(StateDamaged) => DAMAGED,
+        }
+    }
+
+    fn list(&mut self, query: &ListQuery, after: Option<&str>) -> (CommitPoint, Reply) {
+        match self.engine.list(query, after) {
+            Ok((chunk, point)) => {
+                self.spent += chunk.json.len() as u64;
+                (point, Reply::Chunk(chunk))
+            }
+            Err(StateDamaged) => DAMAGED,
+        }
     }
 
     /// What is read of this shard's past. It includes what was accepted just now, so it waits for

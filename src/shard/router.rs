@@ -23,6 +23,8 @@ pub struct Router<L> {
     pub sender: MailboxSender,
     /// The wall clock, read once per turn.
     pub now: Timestamp,
+    /// Units of work that were done on this core, but for those of its shard.
+    spent: u64,
 }
 
 impl<L: Log> Router<L> {
@@ -34,7 +36,18 @@ impl<L: Log> Router<L> {
             shard: None,
             sender,
             now: Timestamp::default(),
+            spent: 0,
         }
+    }
+
+    /// So much was done.
+    pub fn spend(&mut self, units: u64) {
+        self.spent += units;
+    }
+
+    /// Units of work that this core has done since it began. Only differences mean something.
+    pub fn spent(&self) -> u64 {
+        self.spent + self.shard.as_ref().map_or(0, Shard::spent)
     }
 
     /// The shard of an entity.

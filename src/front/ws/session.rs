@@ -48,6 +48,8 @@ pub(crate) struct WebSocket {
 pub(crate) enum After {
     /// Goes on.
     Go,
+    /// More has arrived than was worked on: goes on in its next turn.
+    More,
     /// A close frame is in the outbox; the connection ends when it is sent.
     Close,
 }
@@ -65,16 +67,21 @@ impl WebSocket {
         }
     }
 
-    /// Works on what has arrived.
+    /// Works on what has arrived, until so many units of work are spent.
     pub(crate) fn serve<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
+        units: u64,
     ) -> After {
         self.pinged_ms = None;
+        let end = context.router.spent() + units;
         loop {
             if self.outbox.overflowed() {
                 return self.close(TRY_AGAIN_LATER, SLOW_READER);
+            }
+            if context.router.spent() >= end {
+                return After::More;
             }
             let message = match self.reader.next() {
                 Ok(None) => return After::Go,
@@ -83,15 +90,18 @@ impl WebSocket {
             };
             match message {
                 Message::Text(text) => {
+                    let json_units = limits::JSON_BYTE_UNITS * text.len() as u64;
+                    context.router.spend(limits::WS_MESSAGE_UNITS + json_units);
                     let message = parse(text);
                     self.act(context, subscriber, message);
                 }
                 Message::Ping(payload) => {
+                    context.router.spend(limits::WS_MESSAGE_UNITS);
                     let mut frame = Vec::new();
                     ws::write_pong(&mut frame, payload);
                     self.send(&frame);
                 }
-                Message::Pong(_) => {}
+                Message::Pong(_) => context.router.spend(limits::WS_MESSAGE_UNITS),
                 Message::Close(reason) => {
                     let code = reason.map_or(NORMAL, |(code, _)| code);
                     return self.close(code, "");
