@@ -308,7 +308,7 @@ pub const POLL_RETRY_AFTER_SECONDS_MAX: u64 = 86_400;
 pub const REQUEST_UNITS: u64 = 1024;
 /// Units of one WebSocket message from a client, besides its bytes.
 pub const WS_MESSAGE_UNITS: u64 = 512;
-/// Units of an event that is applied, besides its bytes; and of one item of a batch that is decoded.
+/// Units of an event that is applied, besides its bytes, and of an item of a batch that is decoded.
 pub const EVENT_UNITS: u64 = 384;
 /// Units of one byte of JSON from a client.
 pub const JSON_BYTE_UNITS: u64 = 2;

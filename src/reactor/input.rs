@@ -15,6 +15,7 @@ use crate::shard::Exhausted;
 use crate::shard::{Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use zeroize::Zeroize as _;
 
@@ -340,7 +341,6 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn work_http(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
-        let generation = connection.generation;
         if std::mem::take(&mut connection.starved) {
             // The wait was ours: the client's time begins anew.
             connection.began_ms = self.now_ms;
@@ -353,68 +353,79 @@ impl<S: System> Core<S> {
                 connection.unworked = true;
                 return;
             }
-            let Session::Http(reader) = &mut connection.session else {
-                return;
-            };
-            let answers = &mut connection.answers;
-            let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
-            let mut refused = None;
-            let next = reader.next_admitted(
-                |head| http::body_limit(context, head),
-                |head| {
-                    refused = http::admit(context, head).err();
-                    refused.is_none()
-                },
-            );
-            let request = match next {
-                Ok(Parsed::NeedMore) => return,
-                Ok(Parsed::Continue) => {
-                    answers.push(CommitPoint::NONE, |out| out.extend_from_slice(CONTINUE));
-                    continue;
-                }
-                Ok(Parsed::Request(request)) => request,
-                rejected => {
-                    let error = rejected.map_or_else(ApiError::Http, |_| {
-                        refused.expect("only what `admit` refuses is refused")
-                    });
-                    answers.push(CommitPoint::NONE, |out| {
-                        writer.error(out, RequestMeta::CLOSING, &error);
-                    });
-                    connection.close_after_sending(now_ms);
-                    return;
-                }
-            };
-            let keep_alive = request.head.keep_alive && !context.counters.is_stopping();
-            let mut client = Client {
-                answers,
-                index,
-                generation,
-            };
-            let next = http::serve(context, writer, &mut client, &request);
-            let json_units = limits::JSON_BYTE_UNITS * request.body.len() as u64;
-            context.router.spend(limits::REQUEST_UNITS + json_units);
-            connection.began_ms = now_ms;
-            match next {
-                Next::Go => {}
-                Next::Last => {
-                    connection.close_after_sending(self.now_ms);
-                    return;
-                }
-                Next::Secret => {
-                    reader.wipe_consumed();
-                    self.received.zeroize();
-                }
-                Next::Upgrade { metrics } => {
-                    self.upgrade(index, connection, metrics);
-                    return;
-                }
-            }
-            if !keep_alive {
-                connection.close_after_sending(self.now_ms);
+            if self.work_on_request(index, connection).is_break() {
                 return;
             }
         }
         connection.starved = true;
+    }
+
+    /// Works on the next request, if it is whole. Breaks if there is none, or if it was the last.
+    fn work_on_request(
+        &mut self,
+        index: u32,
+        connection: &mut Connection<S::Socket>,
+    ) -> ControlFlow<()> {
+        let generation = connection.generation;
+        let Session::Http(reader) = &mut connection.session else {
+            return ControlFlow::Break(());
+        };
+        let answers = &mut connection.answers;
+        let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
+        let mut refused = None;
+        let next = reader.next_admitted(
+            |head| http::body_limit(context, head),
+            |head| {
+                refused = http::admit(context, head).err();
+                refused.is_none()
+            },
+        );
+        let request = match next {
+            Ok(Parsed::NeedMore) => return ControlFlow::Break(()),
+            Ok(Parsed::Continue) => {
+                answers.push(CommitPoint::NONE, |out| out.extend_from_slice(CONTINUE));
+                return ControlFlow::Continue(());
+            }
+            Ok(Parsed::Request(request)) => request,
+            rejected => {
+                let error = rejected.map_or_else(ApiError::Http, |_| {
+                    refused.expect("only what `admit` refuses is refused")
+                });
+                answers.push(CommitPoint::NONE, |out| {
+                    writer.error(out, RequestMeta::CLOSING, &error);
+                });
+                connection.close_after_sending(now_ms);
+                return ControlFlow::Break(());
+            }
+        };
+        let keep_alive = request.head.keep_alive && !context.counters.is_stopping();
+        let mut client = Client {
+            answers,
+            index,
+            generation,
+        };
+        let next = http::serve(context, writer, &mut client, &request);
+        let json_units = limits::JSON_BYTE_UNITS * request.body.len() as u64;
+        context.router.spend(limits::REQUEST_UNITS + json_units);
+        connection.began_ms = now_ms;
+        let goes_on = match next {
+            Next::Go => keep_alive,
+            Next::Last => false,
+            Next::Secret => {
+                reader.wipe_consumed();
+                self.received.zeroize();
+                keep_alive
+            }
+            Next::Upgrade { metrics } => {
+                self.upgrade(index, connection, metrics);
+                return ControlFlow::Break(());
+            }
+        };
+        if goes_on {
+            return ControlFlow::Continue(());
+        }
+        connection.close_after_sending(now_ms);
+        ControlFlow::Break(())
     }
 
     pub(crate) fn upgrade(
