@@ -11,6 +11,7 @@ pub mod clock;
 mod connectors;
 pub mod control;
 pub mod engine;
+mod faults;
 mod front;
 pub mod history;
 pub mod limits;

@@ -19,7 +19,9 @@ pub fn error(message: &str) {
 }
 
 fn line(kind: &str, message: &str) {
-    match writeln!(std::io::stderr().lock(), "flux: {kind}{message}") {
+    // One write: a process that ends meanwhile leaves no half of a line.
+    let line = format!("flux: {kind}{message}\n");
+    match std::io::stderr().lock().write_all(line.as_bytes()) {
         // There is nobody left to tell.
         Ok(()) | Err(_) => {}
     }

@@ -144,8 +144,6 @@ pub(crate) enum WorkerResult<L: Log> {
     DirectoryCounted(DirectoryPage),
     /// A request about the past was answered.
     HistoryAnswered(Box<Answered>),
-    /// The job of this thread panicked.
-    Panicked(&'static str),
 }
 
 /// If helper threads leave results, and how they wake the core that waits for them.

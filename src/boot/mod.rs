@@ -3,12 +3,15 @@
 //! | file | job |
 //! | --- | --- |
 //! | `serve` | starts the cores, recovers their shards, and stops them |
+//! | `panics` | the end of the process after a panic |
 //! | `preflight` | what the machine lacks, said before anything starts |
 //! | `connectors_thread` | the thread of connectors |
 
 mod connectors_thread;
+mod panics;
 mod preflight;
 mod serve;
 
+pub use panics::end_process_on_panic;
 pub use preflight::{MissingFeature, default_shards};
 pub use serve::{StartError, open_for_import, run};

@@ -217,6 +217,9 @@ fn serve(
     (ended, end): (&Sender<End>, &Receiver<End>),
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
+    if has_signal(end) {
+        return Ok(Outcome::Stopped);
+    }
     let mut data_dir = open_data_dir(settings, shards)?;
     let logs: Vec<LogDir> = (0..u32::from(shards))
         .map(|shard| data_dir.take_log(shard))
@@ -224,6 +227,9 @@ fn serve(
     let data_dir = Arc::new(data_dir);
     let ballast = Arc::new(Ballast::make(Arc::clone(&data_dir)));
     let (store, registry) = open_control(settings, &data_dir)?;
+    if has_signal(end) {
+        return Ok(Outcome::Stopped);
+    }
     let tenants = machine.tenants(settings, &registry);
     let mut store = Some(store);
     let counters = Arc::new(Counters::new(usize::from(shards)));
@@ -269,24 +275,40 @@ fn serve(
         settings.data_dir.display(),
     ));
     report_operator(settings);
-    let mut signalled = matches!(end.recv(), Ok(End::Signal));
+    let ended = wait_for_end(end, &counters, executors);
+    drop(watchdog);
+    let signalled = ended?;
+    // After the cores, which may wait for its answers.
+    connectors.end().map_err(system("run connectors"))?;
+    if counters.is_rebuilding() && !signalled && !has_signal(end) {
+        Ok(Outcome::Rebuild)
+    } else {
+        Ok(Outcome::Stopped)
+    }
+}
+
+/// Serves until the server is to stop, and waits for its cores. True if a signal was the reason.
+fn wait_for_end(
+    end: &Receiver<End>,
+    counters: &Counters,
+    executors: Vec<Executor>,
+) -> Result<bool, StartError> {
+    let signalled = matches!(end.recv(), Ok(End::Signal));
     if signalled {
         report::info("stopping");
     }
     counters.stop();
     join(executors)?;
-    drop(watchdog);
-    // After the cores, which may wait for its answers.
-    connectors.end().map_err(system("run connectors"))?;
-    // What is left are the other cores' ends, and perhaps a signal that came meanwhile.
-    while let Ok(event) = end.try_recv() {
-        signalled |= matches!(event, End::Signal);
+    Ok(signalled)
+}
+
+/// True if there was a signal. Forgets what ended before.
+fn has_signal(end: &Receiver<End>) -> bool {
+    let signalled = end.try_iter().any(|event| matches!(event, End::Signal));
+    if signalled {
+        report::info("stopping");
     }
-    if counters.is_rebuilding() && !signalled {
-        Ok(Outcome::Rebuild)
-    } else {
-        Ok(Outcome::Stopped)
-    }
+    signalled
 }
 
 /// The configuration that a server begins with.
@@ -580,23 +602,20 @@ fn recover(
     Ok(recovered)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one thread that waits for signals"
-)]
 fn watch_signals(ended: Sender<End>) -> io::Result<()> {
     // With a handler, a file size limit is an error of the write instead of the end of the process.
     let exceeded = Arc::new(std::sync::atomic::AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, exceeded)?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    let watching = thread.spawn(move || {
         for _ in signals.forever() {
             if ended.send(End::Signal).is_err() {
                 return;
             }
         }
     });
-    Ok(())
+    watching.map(drop)
 }
 
 fn join(executors: Vec<Executor>) -> Result<(), StartError> {

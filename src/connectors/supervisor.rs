@@ -16,6 +16,7 @@ use crate::api::connectors::{ConnectorStatus, ShownConnector};
 use crate::auth::{Access, EncryptionKey, OwnedNamespace};
 use crate::clock::{self, Monotonic};
 use crate::control::{Change, Registry, StoredConnector};
+use crate::faults;
 use crate::limits::{MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN};
 use crate::model::{BUILT_IN_CONNECTORS, ConnectorId, RuntimeConfig, Timestamp};
 use crate::report;
@@ -514,6 +515,7 @@ async fn serve(
     let (mut supervisor, inbox) = Supervisor::new(parts);
     let calls = Rc::clone(&supervisor.calls);
     loop {
+        faults::step();
         for _ in 0..MAILBOX_MESSAGES_MAX {
             let Some(message) = inbox.take() else { break };
             supervisor.take(message);

@@ -27,6 +27,7 @@ use crate::background::retention::Retention;
 use crate::background::throttle::Throttle;
 use crate::clock::StepDetector;
 use crate::control::ControlStore;
+use crate::faults;
 use crate::front::http::AnswerWriter;
 use crate::limits;
 use crate::service::Context;
@@ -197,8 +198,7 @@ impl<S: System> Core<S> {
     /// that opens the shard.
     ///
     /// # Errors
-    /// If the log can't be opened or closed, a helper thread panics, or the kernel refuses what
-    /// can't be done without.
+    /// If the log can't be opened or closed, or the kernel refuses what can't be done without.
     pub(crate) fn run(mut self, recovery: Job<S::Log>) -> io::Result<()> {
         runtime::sleep_exactly();
         self.begin(recovery)?;
@@ -237,8 +237,9 @@ impl<S: System> Core<S> {
     /// and what is returned: there was something to do.
     ///
     /// # Errors
-    /// If a helper thread panics, or the kernel refuses what can't be done without.
+    /// If the log can't be opened, or the kernel refuses what can't be done without.
     pub(crate) fn step(&mut self, mut busy: bool) -> io::Result<bool> {
+        faults::step();
         self.heartbeat.turn();
         self.heartbeat.at(Step::Results);
         busy |= self.take_results()?;

@@ -114,7 +114,7 @@ impl<S: System> Core<S> {
     /// Takes what helper threads have done. True if there was anything.
     ///
     /// # Errors
-    /// If the shard can't be opened, or a job has panicked.
+    /// If the shard can't be opened.
     pub(super) fn take_results(&mut self) -> io::Result<bool> {
         let mut finished = false;
         while let Some(result) = self.system.take_result() {
@@ -129,10 +129,6 @@ impl<S: System> Core<S> {
     fn take_result(&mut self, result: WorkerResult<S::Log>) -> io::Result<()> {
         match result {
             WorkerResult::Opened(opened) => self.open(*opened?),
-            WorkerResult::Panicked(thread) => {
-                let message = format!("the {thread} thread has panicked");
-                return Err(io::Error::other(message));
-            }
             WorkerResult::HistoryAnswered(answered) => {
                 if let Some((request_id, result)) = self.history_worker.on_result(*answered) {
                     self.deliver(request_id, Delivery::History(result));
@@ -185,8 +181,7 @@ impl<S: System> Core<S> {
             | WorkerResult::Flushed(..)
             | WorkerResult::Ballast(_)
             | WorkerResult::ControlStored(_)
-            | WorkerResult::HistoryAnswered(_)
-            | WorkerResult::Panicked(_) => {}
+            | WorkerResult::HistoryAnswered(_) => {}
         }
     }
 
@@ -276,7 +271,7 @@ impl<S: System> Core<S> {
     /// Ends what is in flight, flushes, writes a last checkpoint and closes the log.
     ///
     /// # Errors
-    /// If the log can't be closed, or a job has panicked.
+    /// If the log can't be closed.
     pub(super) fn close(&mut self) -> io::Result<()> {
         let patience = Duration::from_secs(CHECKPOINT_STOP_SECONDS_MAX);
         self.throttle.hurry_for(patience);

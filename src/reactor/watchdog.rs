@@ -14,6 +14,7 @@
 //! missing. Nothing that was acknowledged is lost by the end: the log is recovered as after any
 //! crash. A core that closes its log is not watched, since that takes as long as the disk takes.
 
+use crate::faults;
 use crate::limits::{WATCHDOG_END_SECONDS, WATCHDOG_REPORT_SECONDS};
 use crate::report;
 use std::io;
@@ -172,6 +173,7 @@ impl Watched {
 fn watch(cores: &[Arc<Heartbeat>], stopped: &Receiver<()>) {
     let mut watched: Vec<Watched> = cores.iter().map(|_| Watched::default()).collect();
     while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        faults::step();
         for (core, (heartbeat, watched)) in cores.iter().zip(&mut watched).enumerate() {
             let step = heartbeat.step();
             let verdict = watched.look(heartbeat.turns.load(Relaxed), step);

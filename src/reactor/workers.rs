@@ -6,16 +6,16 @@
 //! ```
 //!
 //! A thread runs one job after the other. It leaves its core's processor, and lane by lane it gives
-//! way to the reactors ([`Lane::gives_way`]). A job that panics is a result too, which ends the
-//! process in order: its state machine would wait for ever. Who asks for a job has no other in
-//! flight on that lane, so the queue has a place for every result.
+//! way to the reactors ([`Lane::gives_way`]). A job that panics ends the process (`boot::panics`):
+//! its state machine would wait for ever. Who asks for a job has no other in flight on that lane,
+//! so the queue has a place for every result.
 
 use crate::background::job::{Job, Lane, ResultSender, WorkerResult};
 use crate::background::throttle::{lower_priority, unpin};
+use crate::faults;
 use crate::log::Log;
 use crossbeam_queue::ArrayQueue;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Waker;
@@ -89,7 +89,7 @@ impl<L: Log> Workers<L> {
         for Worker { jobs, thread } in self.threads.iter_mut().filter_map(Option::take) {
             drop(jobs);
             match thread.join() {
-                // A job's panic was sent as a result.
+                // A panic has ended the process.
                 Ok(()) | Err(_) => {}
             }
         }
@@ -111,9 +111,8 @@ fn work<L: Log>(lane: Lane, jobs: &Receiver<Job<L>>, results: &ResultSender<L>) 
         lower_priority();
     }
     while let Ok(job) = jobs.recv() {
-        // The panic hook has said where by then.
-        let result = std::panic::catch_unwind(AssertUnwindSafe(job.run));
-        results.send(result.unwrap_or(WorkerResult::Panicked(lane.name())));
+        faults::step();
+        results.send((job.run)());
     }
 }
 
@@ -174,19 +173,6 @@ mod tests {
             ));
         }
         assert!(!workers.has_results());
-    }
-
-    #[test]
-    fn a_panic_is_a_result_and_the_thread_goes_on() {
-        let (mut workers, _) = workers();
-        run(&mut workers, Lane::Index, || panic!("as the test wants it"));
-        run(&mut workers, Lane::Index, || {});
-        workers.join();
-        assert!(matches!(
-            workers.take(),
-            Some(WorkerResult::Panicked("index"))
-        ));
-        assert!(matches!(workers.take(), Some(WorkerResult::Ballast(_))));
     }
 
     #[test]

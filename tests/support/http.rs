@@ -120,6 +120,12 @@ impl Connection {
         };
         let head: Vec<u8> = self.received.drain(..head_len).collect();
         let mut response = parse_head(&head)?;
+        // Whatever is asked and however it ends: an interim answer is none.
+        assert!(
+            response.status == 100 || response.header("x-content-type-options") == Some("nosniff"),
+            "an answer that a browser may sniff: {}",
+            response.status_line
+        );
         let bodiless = to_head || response.status < 200 || matches!(response.status, 204 | 304);
         if bodiless {
             return Ok(response);

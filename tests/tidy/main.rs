@@ -19,6 +19,7 @@ const LINES_MAX: usize = 800;
 /// `cli`, `main`) and may import all.
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("faults", &[]),
     ("clock", &["limits", "model"]),
     ("report", &["limits", "model"]),
     ("model", &["limits"]),
@@ -86,8 +87,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "connectors",
         &[
-            "limits", "model", "clock", "report", "api", "auth", "control", "log", "shard",
-            "service",
+            "limits", "model", "clock", "faults", "report", "api", "auth", "control", "log",
+            "shard", "service",
         ],
     ),
     (
@@ -111,6 +112,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "limits",
             "model",
             "clock",
+            "faults",
             "report",
             "wire",
             "api",

@@ -10,6 +10,10 @@ use super::{ImfFixdate, Version};
 /// The interim response that [`Next::Continue`](super::Next::Continue) asks for (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// Of every response: a browser takes `Content-Type` at its word, and runs no entity as a script
+/// (Fetch standard §3.6).
+const NO_SNIFFING: &[u8] = b"\r\nX-Content-Type-Options: nosniff";
+
 /// How the client learns where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
@@ -82,6 +86,7 @@ impl ResponseHead<'_> {
         self.write_status(out);
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(self.date);
+        out.extend_from_slice(NO_SNIFFING);
         if let Some(content_type) = self.content_type {
             out.extend_from_slice(b"\r\nContent-Type: ");
             write_value(out, content_type);

@@ -95,7 +95,7 @@ pub fn is_valid_key(key: &str) -> bool {
 pub fn write_switching_protocols(out: &mut Vec<u8>, accept: &[u8; 28]) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Accept: ",
+          X-Content-Type-Options: nosniff\r\nSec-WebSocket-Accept: ",
     );
     out.extend_from_slice(accept);
     out.extend_from_slice(b"\r\n\r\n");

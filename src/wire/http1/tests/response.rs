@@ -17,11 +17,13 @@ const OK: ResponseHead<'static> = ResponseHead {
     headers: &[],
 };
 
+/// What every response has, for which `DATE` stands below.
+const FIELDS: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-Content-Type-Options: nosniff";
+
 fn check(head: &ResponseHead<'_>, expected: &str) {
     let mut out = b"before".to_vec();
     head.write(&mut out);
-    let expected = format!("beforeHTTP/1.1 {expected}\r\n\r\n")
-        .replace("DATE", "Date: Sun, 06 Nov 1994 08:49:37 GMT");
+    let expected = format!("beforeHTTP/1.1 {expected}\r\n\r\n").replace("DATE", FIELDS);
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
