@@ -222,6 +222,31 @@ pub fn answer(out: &mut Vec<u8>, kind: &str, id: Option<&str>) {
     out.push(b'}');
 }
 
+/// The answer to a WebSocket request: the body of the REST answer, with `type` and the client's
+/// `id` (JSON text) before its members.
+pub fn result(out: &mut Vec<u8>, id: &str, body: &[u8]) {
+    out.extend_from_slice(b"{\"type\":\"result\",\"id\":");
+    out.extend_from_slice(id.as_bytes());
+    match body.strip_prefix(b"{") {
+        None | Some(b"}") => out.push(b'}'),
+        Some(members) => {
+            out.push(b',');
+            out.extend_from_slice(members);
+        }
+    }
+}
+
+/// The answer to a WebSocket request for an entity.
+pub fn entity_result(out: &mut Vec<u8>, id: &str, (entity, etag): (&[u8], &str)) {
+    out.extend_from_slice(b"{\"type\":\"result\",\"id\":");
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(b",\"entity\":");
+    out.extend_from_slice(entity);
+    out.extend_from_slice(b",\"etag\":");
+    write_string(out, etag);
+    out.push(b'}');
+}
+
 /// A WebSocket error message.
 pub fn error_message(out: &mut Vec<u8>, id: Option<&str>, message: &str, code: &str) {
     out.extend_from_slice(b"{\"type\":\"error\"");

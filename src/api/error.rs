@@ -54,6 +54,19 @@ pub enum ApiError {
         /// The header field, query parameter or member that asks for it.
         feature: &'static str,
     },
+    /// A WebSocket request without an `id` that its answer could carry.
+    #[error("a request needs an `id`, which its answer carries; nothing was done")]
+    MissingId,
+    /// An entity that would make a WebSocket message larger than clients take by default.
+    #[error(
+        "the entity is {bytes} bytes of JSON, and a message at most {} bytes; \
+        GET /api/state/entities/:id answers it",
+        limits::WS_MESSAGE_BYTES_MAX
+    )]
+    AnswerTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// A query parameter breaks its rule.
     #[error("invalid query parameter `{name}`: {rule}")]
     InvalidQuery {
@@ -292,6 +305,8 @@ impl ApiError {
             | Self::InvalidQuery { .. }
             | Self::NotSupported { .. }
             | Self::EntityTooLarge
+            | Self::MissingId
+            | Self::AnswerTooLarge { .. }
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -351,6 +366,8 @@ impl ApiError {
             Self::NotSubscribed => "not_subscribed",
             Self::InvalidQuery { .. } => "invalid_query",
             Self::NotSupported { .. } => "not_supported",
+            Self::MissingId => "missing_id",
+            Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::PercentEncoding { .. } => "invalid_encoding",
             Self::NoRoute => "not_found",
             Self::NoEntity => "entity_not_found",

@@ -14,6 +14,7 @@
 //! | `event_rules` | the rules of an event's texts |
 //! | `event_member` | the names of an event's members |
 //! | `outcome` | what a shard did with the events that it was given |
+//! | `client_message` | WebSocket messages from clients |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
@@ -21,7 +22,6 @@
 //! | `connectors` | answers of the calls about connectors |
 //! | `body` | the beginning of a JSON body |
 //! | `delete` | the body of a batch delete, and its answer |
-//! | `subscription` | WebSocket messages from clients |
 //! | `encode` | entities, small answers, WebSocket messages to clients |
 //! | `event_encode` | a stored event → the JSON that it was sent as |
 //! | `line` | lines of an export, both ways |
@@ -30,6 +30,7 @@
 
 pub mod batch;
 mod body;
+pub mod client_message;
 pub mod conditions;
 pub mod config;
 pub mod connectors;
@@ -51,7 +52,6 @@ pub mod namespaces;
 pub mod outcome;
 pub mod query;
 pub mod route;
-pub mod subscription;
 pub mod time;
 
 pub use error::ApiError;

@@ -140,6 +140,7 @@ impl Calls {
         let caller = Caller {
             request_id,
             credentials: Credentials::Own(access),
+            behind_asked: false,
         };
         let (sender, mut replies) = mpsc::unbounded_channel();
         self.waiting.borrow_mut().insert(serial, sender);

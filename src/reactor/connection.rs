@@ -195,6 +195,10 @@ impl<T: Socket> Connection<T> {
     /// True while the connection owes so much that it must not be read.
     pub(crate) fn is_paused(&self) -> bool {
         self.answers.is_full()
+            || match &self.session {
+                Session::Http(_) => false,
+                Session::WebSocket(websocket) => websocket.is_paused(),
+            }
     }
 
     /// True if an answer is withheld until it is durable.
@@ -217,7 +221,11 @@ impl<T: Socket> Connection<T> {
 
     /// True if nothing waits to be sent.
     pub(crate) fn owes_nothing(&self) -> bool {
-        self.owes_no_frames() && self.answers.is_empty()
+        self.answers.is_empty()
+            && match &self.session {
+                Session::Http(_) => true,
+                Session::WebSocket(websocket) => websocket.owes_nothing(),
+            }
     }
 
     /// What `now_ms` says.

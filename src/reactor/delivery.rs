@@ -192,9 +192,9 @@ impl<S: System> Core<S> {
                     }
                 }
                 Session::WebSocket(websocket) => {
-                    if let Delivery::Reply(_, reply) = delivery {
+                    if let Delivery::Reply(from, reply) = delivery {
                         let subscriber = Subscriber { index, generation };
-                        websocket.on_reply(context, subscriber, (serial, &reply));
+                        websocket.on_reply(context, subscriber, (serial, from, reply));
                     }
                     true
                 }

@@ -6,7 +6,6 @@ use super::event_loop::{Core, MetricsClock};
 use super::system::System;
 use crate::api::{ApiError, encode};
 use crate::front::http::RequestMeta;
-use crate::front::ws::GOING_AWAY;
 use crate::limits;
 use crate::model::CommitPoint;
 use crate::report;
@@ -144,7 +143,7 @@ impl<S: System> Core<S> {
             let idle = connection.owes_nothing();
             match &mut connection.session {
                 Session::WebSocket(websocket) => {
-                    websocket.close(GOING_AWAY, "the server is shutting down");
+                    websocket.close_when_answered();
                     connection.close_after_sending(self.now_ms);
                 }
                 // A request that has begun to arrive is still answered.

@@ -10,6 +10,7 @@ use crate::front::ws::{After, WebSocket};
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
+use crate::service::KeptToken;
 use crate::service::subscribe::Subscriber;
 use crate::shard::Exhausted;
 use crate::shard::{Message, Shard};
@@ -416,8 +417,8 @@ impl<S: System> Core<S> {
                 self.received.zeroize();
                 keep_alive
             }
-            Next::Upgrade { metrics } => {
-                self.upgrade(index, connection, metrics);
+            Next::Upgrade { metrics, token } => {
+                self.upgrade(index, connection, (metrics, token));
                 return ControlFlow::Break(());
             }
         };
@@ -432,13 +433,13 @@ impl<S: System> Core<S> {
         &mut self,
         index: u32,
         connection: &mut Connection<S::Socket>,
-        metrics: bool,
+        (metrics, token): (bool, Option<KeptToken>),
     ) {
         let Session::Http(reader) = &mut connection.session else {
             return;
         };
         let rest = reader.take_rest();
-        let mut websocket = Box::new(WebSocket::new(metrics, connection.address));
+        let mut websocket = Box::new(WebSocket::new(metrics, connection.address, token));
         websocket.reader.receive(&rest);
         connection.session = Session::WebSocket(websocket);
         self.context
@@ -460,6 +461,7 @@ impl<S: System> Core<S> {
         let units = self.turns.slice();
         let after = websocket.serve(&mut self.context, subscriber, units);
         connection.unworked = after == After::More;
+        connection.starved = after == After::Pause;
         if after == After::Close {
             connection.close_after_sending(self.now_ms);
         }

@@ -4,6 +4,9 @@ use crate::api::ApiError;
 use crate::auth::{Access, TokenHash, bearer};
 use crate::shard::RequestId;
 
+/// What is kept of a token that a client presented for all that follows.
+pub(crate) type KeptToken = TokenHash;
+
 /// The sender of one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller<'c> {
@@ -11,6 +14,10 @@ pub(crate) struct Caller<'c> {
     pub(crate) request_id: RequestId,
     /// What it presents.
     pub(crate) credentials: Credentials<'c>,
+    /// This core's shard still owes it the reply to an earlier call, which this one must not
+    /// overtake: it goes through the shard's queue too. Of no concern to a caller whose answers
+    /// leave in the order of its calls.
+    pub(crate) behind_asked: bool,
 }
 
 /// What a caller presents. It is looked at only if a token is asked for.
@@ -22,6 +29,8 @@ pub(crate) enum Credentials<'c> {
     Ambiguous,
     /// Nothing: the server itself calls, for whoever may write this.
     Own(Access),
+    /// A token, of which the hash was kept.
+    Token(TokenHash),
     /// The value of an `Authorization` field (RFC 6750 §2.1), not looked at yet.
     Authorization(&'c [u8]),
 }
@@ -35,6 +44,7 @@ impl Credentials<'_> {
         match self {
             Self::None | Self::Own(_) => Err(ApiError::TokenMissing),
             Self::Ambiguous => Err(ApiError::TokenMalformed),
+            Self::Token(token) => Ok(*token),
             Self::Authorization(value) => bearer(value)
                 .map(TokenHash::of)
                 .ok_or(ApiError::TokenMalformed),

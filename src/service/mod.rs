@@ -49,7 +49,7 @@ mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub(crate) use caller::{Caller, Credentials};
+pub(crate) use caller::{Caller, Credentials, KeptToken};
 pub(crate) use context::{Context, ContextParts};
 pub(crate) use tenants::{Tenants, TokenRule};
 

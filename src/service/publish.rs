@@ -69,7 +69,7 @@ pub(crate) fn begin<L: Log>(
     scanner.finish()?;
     let shard = placed?;
     let router = &mut context.router;
-    if shard == router.core {
+    if shard == router.core && !caller.behind_asked {
         let own = router.shard.as_mut().ok_or(ApiError::NotReady)?;
         match own.publish(now, &context.event, charged.as_ref()) {
             Ok(stored) => {

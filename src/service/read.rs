@@ -24,7 +24,7 @@ pub(crate) fn begin<L: Log>(
         return history::begin(context, caller, HistoryQuery::Entity { id, at, fields });
     }
     let shard = context.router.place(id);
-    if shard != context.router.core {
+    if shard != context.router.core || caller.behind_asked {
         let request = ShardRequest::Read {
             id: id.into(),
             fields,

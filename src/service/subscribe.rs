@@ -43,7 +43,8 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    fn request_id(self, serial: u32) -> RequestId {
+    /// The id of the request with this serial.
+    pub(crate) fn request_id(self, serial: u32) -> RequestId {
         RequestId {
             connection: self.index,
             generation: self.generation,
@@ -132,7 +133,8 @@ impl Subscriptions {
         subscriber: Subscriber,
         filter: &Filter,
     ) -> Result<u16, ApiError> {
-        self.last_serial = self.last_serial.wrapping_add(1);
+        // The upper half of the serials is for requests.
+        self.last_serial = self.last_serial.wrapping_add(1) & (u32::MAX >> 1);
         let request_id = subscriber.request_id(self.last_serial);
         let router = &mut context.router;
         let shards = router.shards_of(filter);

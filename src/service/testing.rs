@@ -143,6 +143,7 @@ impl TestCores {
                 None => Credentials::None,
                 Some(value) => Credentials::Authorization(value.as_bytes()),
             },
+            behind_asked: false,
         };
         let context = &mut self.cores[core].context;
         let state = match call(context, &caller).unwrap_or_else(Begun::from) {

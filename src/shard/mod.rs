@@ -35,7 +35,7 @@ pub use message::{
     ShardStatistics,
 };
 pub use owner::Shard;
-pub use router::Router;
+pub use router::{Asked, Router};
 
 /// A shard over the log in segment files.
 pub type LocalShard = Shard<crate::log::LocalLog>;

@@ -25,6 +25,28 @@ pub struct Router<L> {
     pub now: Timestamp,
     /// Units of work that were done on this core, but for those of its shard.
     spent: u64,
+    /// What was asked so far: the difference is what one call asked.
+    pub asked: Asked,
+}
+
+/// Requests that were handed to shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// To this core's shard.
+    pub own: u64,
+    /// To the shards of other cores.
+    pub others: u64,
+}
+
+impl Asked {
+    /// What was asked since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            own: self.own - before.own,
+            others: self.others - before.others,
+        }
+    }
 }
 
 impl<L: Log> Router<L> {
@@ -37,6 +59,7 @@ impl<L: Log> Router<L> {
             sender,
             now: Timestamp::default(),
             spent: 0,
+            asked: Asked::default(),
         }
     }
 
@@ -103,9 +126,11 @@ impl<L: Log> Router<L> {
             let now = self.now;
             let own = self.shard.as_mut().ok_or(ApiError::NotReady)?;
             own.request(envelope, now);
+            self.asked.own += 1;
             Ok(())
         } else if self.sender.has_room(shard) {
             self.sender.send(shard, Message::Request(envelope));
+            self.asked.others += 1;
             Ok(())
         } else {
             Err(ApiError::Overloaded)

@@ -200,6 +200,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes that are owed and not conflated.
+    pub fn direct_bytes(&self) -> usize {
+        self.direct.len()
+    }
+
     /// True if nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.direct.is_empty()

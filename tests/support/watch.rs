@@ -4,6 +4,7 @@ use super::server::Server;
 use super::{PATIENCE, deadline, now};
 use serde_json::{Value, json};
 use std::net::TcpStream;
+use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
@@ -29,6 +30,35 @@ impl Watcher {
         let url = format!("ws://127.0.0.1:{}{target}", server.port);
         let (socket, _) = tungstenite::client(url, stream).expect("the handshake succeeds");
         Self { socket, next_id: 0 }
+    }
+
+    /// Connects with a token.
+    pub(crate) fn connect_with_token(server: &Server, token: &str) -> Self {
+        let stream =
+            TcpStream::connect(("127.0.0.1", server.port)).expect("the server accepts connections");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let url = format!("ws://127.0.0.1:{}/api/ws?metrics=false", server.port);
+        let mut request = url.into_client_request().expect("a request");
+        let authorization = format!("Bearer {token}").parse().expect("a header value");
+        request.headers_mut().insert("Authorization", authorization);
+        let (socket, _) = tungstenite::client(request, stream).expect("the handshake succeeds");
+        Self { socket, next_id: 0 }
+    }
+
+    /// All messages until the server closes, and the close code.
+    pub(crate) fn rest(&mut self) -> (Vec<Value>, u16) {
+        let mut messages = Vec::new();
+        loop {
+            match self.socket.read().expect("a message or a close frame") {
+                Message::Text(text) => {
+                    messages.push(serde_json::from_str(&text).expect("a JSON message"));
+                }
+                Message::Close(frame) => {
+                    return (messages, frame.map_or(1005, |frame| frame.code.into()));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Subscribes and waits for the acknowledgement.

@@ -2,7 +2,7 @@
 //! same error.
 
 use super::pieces;
-use flux::api::subscription;
+use flux::api::client_message;
 use flux::wire::ws::{Message, MessageReader, WsError};
 
 /// Headers of frames, with an empty mask, and messages of clients.
@@ -47,7 +47,7 @@ fn read(data: &[u8], piece: usize) -> Outcome {
                 Ok(Some(message)) => {
                     if let Message::Text(text) = message {
                         // What a client says must not end the process, whatever it is.
-                        let _understood = subscription::parse(text);
+                        let _understood = client_message::parse(text);
                     }
                     messages.push(format!("{message:?}"));
                 }

@@ -30,6 +30,7 @@ impl Client<'_> {
         Caller {
             request_id: self.request_id(self.answers.next_serial()),
             credentials: credentials(head),
+            behind_asked: false,
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::{
-    self, Begun, Caller, Context, Outcome, Pending, config, connectors, delete, delete_many,
-    history, list, namespaces, publish, read, status,
+    self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, config, connectors,
+    delete, delete_many, history, list, namespaces, publish, read, status,
 };
 use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Request, Version};
@@ -34,6 +34,8 @@ pub(crate) enum Next {
     Upgrade {
         /// It wants `metrics_update` messages.
         metrics: bool,
+        /// What it presents to its requests.
+        token: Option<KeptToken>,
     },
 }
 
@@ -110,7 +112,7 @@ fn dispatch<L: Log>(
                 error.into()
             })
         }
-        Route::WebSocket => return upgrade(context, client, head),
+        Route::WebSocket => return upgrade(context, client, (&caller, head)),
         Route::Health => status::health(context),
         Route::Ready => status::ready(context)?,
         Route::Options(allow) => {
@@ -201,9 +203,17 @@ fn take<L: Log>(
 fn upgrade<L: Log>(
     context: &Context<L>,
     client: &mut Client<'_>,
-    head: &Head<'_>,
+    (caller, head): (&Caller<'_>, &Head<'_>),
 ) -> Result<Next, ApiError> {
     context.check_serving()?;
+    let token = match caller.credentials {
+        Credentials::None => None,
+        _ if !context.tenants.auth => None,
+        credentials => {
+            context.tenants.access(&credentials)?;
+            Some(credentials.token()?)
+        }
+    };
     let metrics = query::parse_websocket(head.query)?;
     let accept = ws::accept(head).map_err(ApiError::Handshake)?;
     // A client whose subscriptions fail would wait for ever on a connection that stays.
@@ -214,7 +224,7 @@ fn upgrade<L: Log>(
     client.answers.push(CommitPoint::NONE, |out| {
         ws::write_switching_protocols(out, &accept);
     });
-    Ok(Next::Upgrade { metrics })
+    Ok(Next::Upgrade { metrics, token })
 }
 
 /// Takes a shard's reply to one of the client's requests. False if the connection has to break.

@@ -1,9 +1,13 @@
-//! The WebSocket front (RFC 6455, API contract §8).
+//! The WebSocket front (RFC 6455, API contract §8, §13).
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `session` | one session: messages in, answers and pushed frames out |
+//! | `requests` | the requests of a session that are under way, and the order of their answers |
+//! | `withheld` | answers that nobody may see yet |
 
+mod requests;
 mod session;
+mod withheld;
 
-pub(crate) use session::{After, GOING_AWAY, SLOW_READER, TRY_AGAIN_LATER, WebSocket};
+pub(crate) use session::{After, SLOW_READER, TRY_AGAIN_LATER, WebSocket};

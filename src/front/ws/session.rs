@@ -1,18 +1,21 @@
 //! One WebSocket session: messages in, answers and pushed frames out.
 //!
 //! An answer waits for its commit point, as an HTTP answer does; pushed changes have passed theirs
-//! before they come here.
+//! before they come here. A session whose client sends requests faster than it reads the answers
+//! is paused, as HTTP is: nothing more is read from it.
 
-use crate::api::subscription::{Action, ClientMessage, parse};
+use super::requests::Requests;
+use super::withheld::Withheld;
+use crate::api::client_message::{Action, ClientMessage, Request, parse};
 use crate::api::{ApiError, encode};
 use crate::limits;
 use crate::log::Log;
-use crate::model::{CommitPoint, CommitQueue};
-use crate::service::Context;
+use crate::model::CommitPoint;
 use crate::service::subscribe::{InForce, Subscriber, Subscriptions};
+use crate::service::{Context, Credentials, KeptToken};
 use crate::shard::Reply;
 use crate::subscribe::{Outbox, OutboxLimits};
-use crate::wire::ws::{self, Message, MessageReader, WsError, write_text};
+use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
 use flux_storage::Sequence;
 use std::net::IpAddr;
 
@@ -29,6 +32,10 @@ pub(crate) const SLOW_READER: &str = "the client reads too slowly";
 
 /// See the module.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one session, not states"
+)]
 pub(crate) struct WebSocket {
     /// What has arrived of the next message.
     pub(crate) reader: MessageReader,
@@ -36,9 +43,17 @@ pub(crate) struct WebSocket {
     pub(crate) outbox: Outbox,
     /// It wants `metrics_update` messages.
     pub(crate) metrics: bool,
+    /// What the client presented with its handshake.
+    token: Option<KeptToken>,
     subscriptions: Subscriptions,
-    /// Answers that nobody may see yet, in order.
-    withheld: CommitQueue<Vec<u8>>,
+    requests: Requests,
+    /// Answers that nobody may see yet.
+    withheld: Withheld,
+    /// The last request was taken on with too much owed already: nothing more is read until that
+    /// has changed.
+    paused: bool,
+    /// The server stops: a close frame follows the last answer.
+    is_leaving: bool,
     /// When it was last pinged without having been heard of since, monotonic milliseconds.
     pinged_ms: Option<u64>,
 }
@@ -50,19 +65,26 @@ pub(crate) enum After {
     Go,
     /// More has arrived than was worked on: goes on in its next turn.
     More,
+    /// Goes on once the client has read what it is owed, or requests are answered. What has arrived
+    /// stays.
+    Pause,
     /// A close frame is in the outbox; the connection ends when it is sent.
     Close,
 }
 
 impl WebSocket {
     /// A session without subscriptions.
-    pub(crate) fn new(metrics: bool, address: Option<IpAddr>) -> Self {
+    pub(crate) fn new(metrics: bool, address: Option<IpAddr>, token: Option<KeptToken>) -> Self {
         Self {
             reader: MessageReader::default(),
             outbox: Outbox::new(OutboxLimits::default()),
             metrics,
+            token,
             subscriptions: Subscriptions::new(address),
-            withheld: CommitQueue::default(),
+            requests: Requests::default(),
+            withheld: Withheld::default(),
+            paused: false,
+            is_leaving: false,
             pinged_ms: None,
         }
     }
@@ -76,6 +98,19 @@ impl WebSocket {
     ) -> After {
         self.pinged_ms = None;
         let end = context.router.spent() + units;
+        // A message lies in the reader while it is worked on.
+        let mut reader = std::mem::take(&mut self.reader);
+        let after = self.serve_from(&mut reader, context, (subscriber, end));
+        self.reader = reader;
+        after
+    }
+
+    fn serve_from<L: Log>(
+        &mut self,
+        reader: &mut MessageReader,
+        context: &mut Context<L>,
+        (subscriber, end): (Subscriber, u64),
+    ) -> After {
         loop {
             if self.outbox.overflowed() {
                 return self.close(TRY_AGAIN_LATER, SLOW_READER);
@@ -83,7 +118,11 @@ impl WebSocket {
             if context.router.spent() >= end {
                 return After::More;
             }
-            let message = match self.reader.next() {
+            if self.is_paused() {
+                return After::Pause;
+            }
+            self.paused = false;
+            let message = match reader.next() {
                 Ok(None) => return After::Go,
                 Ok(Some(message)) => message,
                 Err(error) => return self.fail(error),
@@ -92,8 +131,13 @@ impl WebSocket {
                 Message::Text(text) => {
                     let json_units = limits::JSON_BYTE_UNITS * text.len() as u64;
                     context.router.spend(limits::WS_MESSAGE_UNITS + json_units);
-                    let message = parse(text);
-                    self.act(context, subscriber, message);
+                    let ClientMessage { id, action } = parse(text);
+                    match (id, action) {
+                        (Some(id), Ok(Action::Request(request))) => {
+                            self.request(context, subscriber, (id, &request));
+                        }
+                        (id, action) => self.act(context, subscriber, (id, action)),
+                    }
                 }
                 Message::Ping(payload) => {
                     context.router.spend(limits::WS_MESSAGE_UNITS);
@@ -132,13 +176,57 @@ impl WebSocket {
 
     /// Answers a message when `point` is reached, and after the answers before it.
     fn answer(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
-        let (mut text, mut frame) = (Vec::new(), Vec::new());
-        write(&mut text);
-        write_text(&mut frame, &text);
-        if point == CommitPoint::NONE && self.withheld.is_empty() {
-            self.send(&frame);
-        } else {
-            self.withheld.push(point, frame);
+        self.withheld.push(point, |out| write_text_with(out, write));
+        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+    }
+
+    /// Takes on a request.
+    fn request<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        (id, request): (Box<str>, &Request<'_>),
+    ) {
+        let credentials = self.token.map_or(Credentials::None, Credentials::Token);
+        let withheld = &mut self.withheld;
+        self.requests.begin(
+            context,
+            (subscriber, credentials),
+            (id, request),
+            |point, write| withheld.push(point, write),
+        );
+        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+        self.paused = self.is_behind();
+    }
+
+    /// True if the client is owed so much that no further request may be taken on.
+    fn is_behind(&self) -> bool {
+        self.requests.is_full()
+            || self.withheld.bytes() >= limits::RESPONSE_BYTES_PENDING_MAX
+            || self.outbox.is_conflating()
+            || self.outbox.direct_bytes() >= limits::OUTBOX_DIRECT_BYTES_MAX / 2
+    }
+
+    /// True while nothing more may be read from a client that sends requests. One that only
+    /// subscribes is always read: its pongs say that it lives.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused && self.is_behind()
+    }
+
+    /// True if nothing waits to be answered or sent.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.outbox.is_empty() && self.withheld.is_empty() && self.requests.is_empty()
+    }
+
+    /// The server stops: closes the session behind the answers to what was taken on.
+    pub(crate) fn close_when_answered(&mut self) {
+        self.is_leaving = true;
+        self.close_if_answered();
+    }
+
+    fn close_if_answered(&mut self) {
+        if self.is_leaving && self.requests.is_empty() && self.withheld.is_empty() {
+            self.close(GOING_AWAY, "the server is shutting down");
         }
     }
 
@@ -149,9 +237,8 @@ impl WebSocket {
 
     /// Sends the answers that may be seen now. True if one remains.
     pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
-        while let Some(frame) = self.withheld.pop_due(visible) {
-            self.send(&frame);
-        }
+        self.withheld.open(visible, &mut self.outbox);
+        self.close_if_answered();
         self.is_gated()
     }
 
@@ -165,9 +252,8 @@ impl WebSocket {
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        message: ClientMessage,
+        (id, action): (Option<Box<str>>, Result<Action<'_>, ApiError>),
     ) {
-        let ClientMessage { id, action } = message;
         let subscriptions = &mut self.subscriptions;
         let done = match action {
             Ok(Action::Ping) => {
@@ -183,6 +269,8 @@ impl WebSocket {
             Ok(Action::Unsubscribe(pattern)) => subscriptions
                 .unsubscribe(context, subscriber, &pattern)
                 .map(|()| InForce::Now),
+            // Those with an id are taken on elsewhere.
+            Ok(Action::Request(_)) => Err(ApiError::MissingId),
             Err(error) => Err(error),
         };
         match done {
@@ -209,8 +297,19 @@ impl WebSocket {
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        reply: (u32, &Reply),
+        (serial, from, reply): (u32, u16, Reply),
     ) {
+        if Requests::are_answered_by(serial) {
+            let withheld = &mut self.withheld;
+            let reply = (serial, from, reply);
+            self.requests.resume(context, subscriber, reply, |frame| {
+                withheld.push(CommitPoint::NONE, |out| out.extend_from_slice(frame));
+            });
+            self.withheld.open(Sequence::ZERO, &mut self.outbox);
+            self.close_if_answered();
+            return;
+        }
+        let reply = (serial, &reply);
         for (id, result) in self.subscriptions.resume(context, subscriber, reply) {
             match result {
                 Ok(()) => self.acknowledge(id.as_deref()),
@@ -227,6 +326,10 @@ impl WebSocket {
     /// Pings a client that was not heard of for long. True if one did not answer that and is taken
     /// for dead.
     pub(crate) fn is_dead(&mut self, now_ms: u64, received_ms: u64) -> bool {
+        if self.is_paused() {
+            // It can't be heard. A client that takes nothing is closed for that.
+            return false;
+        }
         if let Some(pinged) = self.pinged_ms {
             now_ms.saturating_sub(pinged) > limits::WEBSOCKET_PONG_SECONDS * 1000
         } else {
@@ -245,6 +348,7 @@ impl WebSocket {
         self.reader.trim();
         self.outbox.trim();
         self.subscriptions.trim();
-        self.withheld.shrink_to(0);
+        self.requests.trim();
+        self.withheld.trim();
     }
 }

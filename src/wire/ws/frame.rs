@@ -156,6 +156,19 @@ pub fn write_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
+/// Appends one text message, whose text `write` appends as UTF-8.
+pub fn write_text_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    write(out);
+    let end = out.len();
+    // The header says how long the text is, so it is written after it and moved before it.
+    write_frame_header(out, Opcode::Text, end.saturating_sub(start));
+    let header_len = out.len().saturating_sub(end);
+    if let Some(frame) = out.get_mut(start..) {
+        frame.rotate_right(header_len);
+    }
+}
+
 /// Appends a ping; its payload is cut at 125 bytes.
 pub fn write_ping(out: &mut Vec<u8>, payload: &[u8]) {
     write_control(out, Opcode::Ping, payload);

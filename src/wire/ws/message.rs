@@ -43,7 +43,7 @@ enum State {
     #[default]
     Ready,
     /// Inside a fragmented message of which this many bytes, from its first, are known to be UTF-8.
-    GroupCommitDelay {
+    Gathering {
         valid: usize,
     },
     /// The client has closed; what it sends after that is dropped (§5.5.1).
@@ -62,7 +62,7 @@ struct Frame {
 impl MessageReader {
     /// Appends what the socket gave. Ignored once the client has closed or the reader has failed.
     pub fn receive(&mut self, bytes: &[u8]) {
-        if matches!(self.state, State::Ready | State::GroupCommitDelay { .. }) {
+        if matches!(self.state, State::Ready | State::Gathering { .. }) {
             self.buffer.receive(bytes);
         }
     }
@@ -133,7 +133,7 @@ impl MessageReader {
     pub fn buffered(&self) -> usize {
         match self.state {
             State::Ready => self.buffer.len(),
-            State::GroupCommitDelay { .. } => self.buffer.len().saturating_add(self.gathered.len()),
+            State::Gathering { .. } => self.buffer.len().saturating_add(self.gathered.len()),
             State::Closed | State::Failed(_) => 0,
         }
     }
@@ -144,7 +144,7 @@ impl MessageReader {
             self.buffer.discard();
         }
         self.buffer.trim();
-        if !matches!(self.state, State::GroupCommitDelay { .. }) {
+        if !matches!(self.state, State::Gathering { .. }) {
             self.gathered = Vec::new();
         }
     }
@@ -166,9 +166,9 @@ fn find_frame(
     buffer: &ReceiveBuffer,
     gathered_len: usize,
 ) -> Result<Option<Frame>, WsError> {
-    let group_commit_delay = match state {
+    let gathered_before = match state {
         State::Ready => None,
-        State::GroupCommitDelay { .. } => Some(gathered_len),
+        State::Gathering { .. } => Some(gathered_len),
         State::Closed => return Ok(None),
         State::Failed(error) => return Err(*error),
     };
@@ -176,7 +176,7 @@ fn find_frame(
     let Some(start) = FrameStart::parse(pending)? else {
         return Ok(None);
     };
-    let held = match (start.opcode, group_commit_delay) {
+    let held = match (start.opcode, gathered_before) {
         (Opcode::Text | Opcode::Binary, Some(_)) => return Err(WsError::MessageInterrupted),
         (Opcode::Binary, None) => return Err(WsError::Binary),
         (Opcode::Continuation, None) => return Err(WsError::UnexpectedContinuation),
@@ -224,7 +224,7 @@ fn gather(
     is_final: bool,
 ) -> Result<State, WsError> {
     let valid = match state {
-        State::GroupCommitDelay { valid } => valid,
+        State::Gathering { valid } => valid,
         State::Ready | State::Closed | State::Failed(_) => {
             gathered.clear();
             0
@@ -241,7 +241,7 @@ fn gather(
     Ok(if is_final {
         State::Ready
     } else {
-        State::GroupCommitDelay {
+        State::Gathering {
             valid: valid.saturating_add(fresh),
         }
     })

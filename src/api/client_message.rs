@@ -1,4 +1,4 @@
-//! WebSocket messages from clients (API contract §8).
+//! WebSocket messages from clients (API contract §8, §13).
 
 use super::error::ApiError;
 use super::json::{JsonError, Kind, RawValue, Scanner};
@@ -9,31 +9,46 @@ const EVERYTHING: &str = "*";
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum Action<'m> {
     /// Push changes of what the pattern names.
     Subscribe(Box<str>),
     /// Take that same subscription back.
     Unsubscribe(Box<str>),
     /// Answer with a pong.
     Ping,
+    /// Answer with the result of a call.
+    Request(Request<'m>),
+}
+
+/// A call that is answered as its REST counterpart is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'m> {
+    /// Publish the event that is this JSON.
+    Publish(&'m str),
+    /// Publish the batch that is this message: its `events` are those of a batch's body.
+    PublishBatch(&'m str),
+    /// Read this entity.
+    Get(Box<str>),
+    /// Delete this entity.
+    Delete(Box<str>),
 }
 
 /// A message and the `id` its answer carries, as JSON text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientMessage {
+pub struct ClientMessage<'m> {
     /// The client's `id`: a string or a number, JSON text.
     pub id: Option<Box<str>>,
     /// What it asks for, or why it can't be understood.
-    pub action: Result<Action, ApiError>,
+    pub action: Result<Action<'m>, ApiError>,
 }
 
 /// Understands one text message. Never fails as a whole: what is wrong goes back to the client as
 /// an answer.
-pub fn parse(message: &str) -> ClientMessage {
+pub fn parse(message: &str) -> ClientMessage<'_> {
     let mut fields = Fields::default();
     match fields.read(message) {
         Ok(()) => {
-            let action = fields.action();
+            let action = fields.action(message);
             ClientMessage {
                 id: fields.id,
                 action,
@@ -46,31 +61,36 @@ pub fn parse(message: &str) -> ClientMessage {
     }
 }
 
-/// The options of a subscription (API contract §13).
-const OPTIONS: [&str; 6] = [
-    "snapshot",
-    "since",
-    "mode",
-    "properties",
-    "filter",
-    "max_hz",
+/// The members of a message that ask for what this server does not do yet, each with the type of
+/// message that may carry it (API contract §13, §14).
+const OPTIONS: [(&str, &str); 9] = [
+    ("subscribe", "snapshot"),
+    ("subscribe", "since"),
+    ("subscribe", "mode"),
+    ("subscribe", "properties"),
+    ("subscribe", "filter"),
+    ("subscribe", "max_hz"),
+    ("delete", "expect"),
+    ("publish", "bind"),
+    ("publish", "linger"),
 ];
 
 #[derive(Default)]
-struct Fields {
+struct Fields<'m> {
     id: Option<Box<str>>,
     kind: Option<Box<str>>,
     entity_id: Option<Box<str>>,
-    /// The members of a `subscribe` that ask for what this server does not do yet (API contract
-    /// §13).
-    not_supported: Vec<&'static str>,
+    /// The JSON text of `event`.
+    event: Option<&'m str>,
+    /// The names in [`OPTIONS`] that were there.
+    options: Vec<&'static str>,
     /// The rules that were broken, each with the member that broke it; one that comes again starts
     /// afresh.
     errors: Vec<(&'static str, ApiError)>,
 }
 
-impl Fields {
-    fn read(&mut self, message: &str) -> Result<(), JsonError> {
+impl<'m> Fields<'m> {
+    fn read(&mut self, message: &'m str) -> Result<(), JsonError> {
         let mut scanner = Scanner::new(message.as_bytes())?;
         if scanner.kind()? != Kind::Object {
             let rule = "a message must be a JSON object";
@@ -89,10 +109,11 @@ impl Fields {
                 "entity_id" | "entityId" => {
                     self.entity_id = self.text(&mut scanner, "entity_id")?;
                 }
+                "event" => self.event = Some(scanner.raw_value()?.text),
                 name => {
-                    let option = OPTIONS.iter().find(|option| **option == name);
+                    let option = OPTIONS.iter().find(|(_, option)| *option == name);
                     let value = scanner.raw_value()?;
-                    if let Some(option) = option {
+                    if let Some((_, option)) = option {
                         self.read_option(option, &value);
                     }
                 }
@@ -101,16 +122,16 @@ impl Fields {
         scanner.finish()
     }
 
-    /// Notes an option of a subscription, unless it asks for what every subscription does.
+    /// Notes an option, unless it asks for what is done without it.
     fn read_option(&mut self, option: &'static str, value: &RawValue<'_>) {
-        self.not_supported.retain(|other| *other != option);
+        self.options.retain(|other| *other != option);
         let is_default = match option {
-            "snapshot" => value.kind == Kind::False,
+            "snapshot" | "bind" => value.kind == Kind::False,
             "mode" => value.text == "\"property\"",
             _ => false,
         };
         if !is_default && value.kind != Kind::Null {
-            self.not_supported.push(option);
+            self.options.push(option);
         }
     }
 
@@ -147,27 +168,52 @@ impl Fields {
             .push((field, ApiError::InvalidField { field, rule }));
     }
 
-    fn action(&mut self) -> Result<Action, ApiError> {
+    fn action(&mut self, message: &'m str) -> Result<Action<'m>, ApiError> {
         if let Some((_, error)) = self.errors.drain(..).next() {
             return Err(error);
         }
-        let kind = self
-            .kind
-            .take()
-            .ok_or(ApiError::MissingField { field: "type" })?;
-        let pattern = self.entity_id.take().unwrap_or_else(|| EVERYTHING.into());
-        match &*kind {
-            "subscribe" => match self.not_supported.first() {
-                Some(feature) => Err(ApiError::NotSupported { feature }),
-                None => Ok(Action::Subscribe(pattern)),
-            },
-            "unsubscribe" => Ok(Action::Unsubscribe(pattern)),
-            "ping" => Ok(Action::Ping),
-            _ => Err(ApiError::InvalidField {
-                field: "type",
-                rule: "one of `subscribe`, `unsubscribe` and `ping`",
-            }),
+        let kind = self.kind.take();
+        let kind = kind.ok_or(ApiError::MissingField { field: "type" })?;
+        let unsupported = OPTIONS
+            .iter()
+            .find(|(of, option)| **of == *kind && self.options.contains(option));
+        if let Some((_, feature)) = unsupported {
+            return Err(ApiError::NotSupported { feature });
         }
+        let request = match &*kind {
+            "subscribe" => return Ok(Action::Subscribe(self.pattern())),
+            "unsubscribe" => return Ok(Action::Unsubscribe(self.pattern())),
+            "ping" => return Ok(Action::Ping),
+            "publish" => self
+                .event
+                .map(Request::Publish)
+                .ok_or(ApiError::MissingField { field: "event" }),
+            "publish_batch" => Ok(Request::PublishBatch(message)),
+            "get" => self.entity_id().map(Request::Get),
+            "delete" => self.entity_id().map(Request::Delete),
+            _ => {
+                return Err(ApiError::InvalidField {
+                    field: "type",
+                    rule: "one of `subscribe`, `unsubscribe`, `ping`, `publish`, `publish_batch`, \
+                        `get` and `delete`",
+                });
+            }
+        };
+        if self.id.is_none() {
+            return Err(ApiError::MissingId);
+        }
+        request.map(Action::Request)
+    }
+
+    fn pattern(&mut self) -> Box<str> {
+        self.entity_id.take().unwrap_or_else(|| EVERYTHING.into())
+    }
+
+    fn entity_id(&mut self) -> Result<Box<str>, ApiError> {
+        let field = "entity_id";
+        self.entity_id
+            .take()
+            .ok_or(ApiError::MissingField { field })
     }
 }
 
@@ -212,7 +258,43 @@ mod tests {
     }
 
     #[test]
-    fn options_of_a_subscription_are_refused_and_not_ignored() {
+    fn a_request_is_understood_with_its_id_and_refused_without_one() {
+        let event = r#"{"stream":"s"}"#;
+        let check = |members: &str, request: &dyn Fn(&'static str) -> Request<'static>| {
+            let message: &'static str = format!(r#"{{"id":7,{members}}}"#).leak();
+            let action = parse(message).action;
+            assert_eq!(action, Ok(Action::Request(request(message))), "{message}");
+            let message = format!("{{{members}}}");
+            assert_eq!(
+                parse(&message).action,
+                Err(ApiError::MissingId),
+                "{message}"
+            );
+        };
+        check(&format!(r#""type":"publish","event":{event}"#), &|_| {
+            Request::Publish(event)
+        });
+        check(
+            r#""type":"publish_batch","events":[]"#,
+            &Request::PublishBatch,
+        );
+        check(r#""type":"get","entity_id":"a/*""#, &|_| {
+            Request::Get("a/*".into())
+        });
+        check(r#""type":"delete","entity_id":"a""#, &|_| {
+            Request::Delete("a".into())
+        });
+        for (message, field) in [
+            (r#"{"id":1,"type":"publish"}"#, "event"),
+            (r#"{"id":1,"type":"get"}"#, "entity_id"),
+            (r#"{"id":1,"type":"delete"}"#, "entity_id"),
+        ] {
+            assert_eq!(parse(message).action, Err(ApiError::MissingField { field }));
+        }
+    }
+
+    #[test]
+    fn options_are_refused_and_not_ignored() {
         let check = |kind: &str, options: &str, expected: Option<&'static str>| {
             let message = format!(r#"{{"id":1,"type":"{kind}","entity_id":"a",{options}}}"#);
             let parsed = parse(&message);
@@ -238,6 +320,10 @@ mod tests {
         check("subscribe", r#""snapshot":false,"since":null"#, None);
         check("subscribe", r#""other":1"#, None);
         check("unsubscribe", r#""snapshot":true"#, None);
+        check("delete", r#""expect":{"absent":true}"#, Some("expect"));
+        check("publish", r#""event":{},"bind":true"#, Some("bind"));
+        check("publish", r#""event":{},"linger":1"#, Some("linger"));
+        check("publish", r#""event":{},"bind":false"#, None);
         check("ping", r#""since":"x""#, None);
     }
 

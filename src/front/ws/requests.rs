@@ -1,0 +1,351 @@
+//! The requests of one session that are under way, and the order in which their answers leave.
+//!
+//! Answers leave in the order in which the requests took effect within a namespace (API contract
+//! §13). Two rules hold that:
+//!
+//! - A shard replies in the order in which it worked. While this core's shard owes the session a
+//!   reply, further requests for it go through its queue too, and do not overtake.
+//! - A batch for several shards is over when the last of them has replied. Until then, what was
+//!   sent after it is held back.
+
+use crate::api::client_message::Request;
+use crate::api::query::ReadQuery;
+use crate::api::{ApiError, encode};
+use crate::limits;
+use crate::log::Log;
+use crate::model::CommitPoint;
+use crate::service::subscribe::Subscriber;
+use crate::service::{
+    self, Begun, Caller, Context, Credentials, Outcome, Pending, delete, publish, read,
+};
+use crate::shard::Reply;
+use crate::wire::http1::HttpError;
+use crate::wire::ws::write_text_with;
+use std::collections::VecDeque;
+
+/// Set in the serial of a request; the serials of subscriptions have it clear.
+const REQUEST_BIT: u32 = 1 << 31;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// In the order in which they were sent.
+    waiting: Vec<Waiting>,
+    /// Answers behind a batch for several shards, in the order in which they were known.
+    held: VecDeque<Held>,
+    /// Requests so far.
+    count: u64,
+}
+
+/// A request that waits for replies.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    /// The client's `id`, JSON text.
+    id: Box<str>,
+    pending: Pending,
+    /// This core's shard was asked.
+    of_own: bool,
+    /// More than one shard was asked.
+    of_several: bool,
+}
+
+/// An answer that is held back.
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    frame: Vec<u8>,
+}
+
+impl Requests {
+    /// Begins a request; its answer, if it is known at once, goes to `answer`.
+    pub(super) fn begin<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (subscriber, credentials): (Subscriber, Credentials<'_>),
+        (id, request): (Box<str>, &Request<'_>),
+        answer: impl FnOnce(CommitPoint, &dyn Fn(&mut Vec<u8>)),
+    ) {
+        self.count += 1;
+        let number = self.count;
+        let caller = Caller {
+            request_id: subscriber.request_id(serial(number)),
+            credentials,
+            behind_asked: self.waiting.iter().any(|waiting| waiting.of_own),
+        };
+        let before = context.router.asked;
+        let begun = call(context, &caller, request).unwrap_or_else(Begun::from);
+        let asked = context.router.asked.since(before);
+        match begun {
+            Begun::Waiting(pending) => self.waiting.push(Waiting {
+                number,
+                id,
+                pending,
+                of_own: asked.own > 0,
+                of_several: asked.own + asked.others > 1,
+            }),
+            Begun::Done(outcome, point) => {
+                let json = &context.answer;
+                let write = |out: &mut Vec<u8>| write_answer(out, &id, (&outcome, json));
+                // It overtakes no batch that concerns this core's shard: behind such a one the
+                // request would have gone through the queue.
+                answer(point, &write);
+                context.trim_answer();
+            }
+        }
+    }
+
+    /// Gives a reply to the request that waits for it. Each answer that is known now goes to
+    /// `answer`, as a frame.
+    pub(super) fn resume<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        (serial, from, reply): (u32, u16, Reply),
+        mut answer: impl FnMut(&[u8]),
+    ) {
+        let found = |waiting: &Waiting| self::serial(waiting.number) == serial;
+        let Some(index) = self.waiting.iter().position(found) else {
+            return;
+        };
+        let waiting = &mut self.waiting[index];
+        let request_id = subscriber.request_id(serial);
+        let resumed = service::resume(context, request_id, &mut waiting.pending, (from, reply));
+        let Some(outcome) = resumed else {
+            return;
+        };
+        let Waiting { number, id, .. } = self.waiting.remove(index);
+        let mut frame = Vec::new();
+        write_answer(&mut frame, &id, (&outcome, &context.answer));
+        context.trim_answer();
+        if self.is_behind_batch(number) {
+            self.held.push_back(Held { number, frame });
+            return;
+        }
+        answer(&frame);
+        for held in std::mem::take(&mut self.held) {
+            if self.is_behind_batch(held.number) {
+                self.held.push_back(held);
+            } else {
+                answer(&held.frame);
+            }
+        }
+    }
+
+    /// True if a batch for several shards that was sent before it is not over.
+    fn is_behind_batch(&self, number: u64) -> bool {
+        let mut batches = self.waiting.iter().filter(|waiting| waiting.of_several);
+        batches.next().is_some_and(|batch| batch.number < number)
+    }
+
+    /// True while no further request may be taken on.
+    pub(super) fn is_full(&self) -> bool {
+        let reads = self
+            .waiting
+            .iter()
+            .filter(|it| it.pending.is_read())
+            .count();
+        self.waiting.len() + self.held.len() >= limits::PIPELINE_REQUESTS_MAX
+            || reads >= limits::PIPELINE_READS_MAX
+    }
+
+    /// True if none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.held.is_empty()
+    }
+
+    /// True if a reply to this serial is for a request.
+    pub(super) fn are_answered_by(serial: u32) -> bool {
+        serial & REQUEST_BIT != 0
+    }
+
+    /// Gives back heap that an idle session does not need.
+    pub(super) fn trim(&mut self) {
+        self.waiting.shrink_to(0);
+        self.held.shrink_to(0);
+    }
+}
+
+/// The serial of the request with this number. At most [`limits::PIPELINE_REQUESTS_MAX`] are under
+/// way, so no two of them have the same.
+fn serial(number: u64) -> u32 {
+    let bits = number & u64::from(!REQUEST_BIT);
+    u32::try_from(bits).unwrap_or_default() | REQUEST_BIT
+}
+
+/// Begins the call that a request names.
+fn call<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    request: &Request<'_>,
+) -> Result<Begun, ApiError> {
+    let runtime = &context.tenants.runtime;
+    match request {
+        Request::Publish(event) => {
+            check_length(event, runtime.body_size_limit_single_bytes)?;
+            publish::begin(context, caller, event.as_bytes())
+        }
+        Request::PublishBatch(message) => {
+            check_length(message, runtime.body_size_limit_batch_bytes)?;
+            publish::begin_batch(context, caller, message.as_bytes())
+        }
+        Request::Get(id) => read::begin(context, caller, (id, ReadQuery::default())),
+        Request::Delete(id) => delete::begin(context, caller, id),
+    }
+}
+
+fn check_length(text: &str, limit: u32) -> Result<(), ApiError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if text.len() > limit {
+        return Err(ApiError::Http(HttpError::BodyTooLarge { limit }));
+    }
+    Ok(())
+}
+
+/// Writes the answer to a request, as a frame.
+fn write_answer(out: &mut Vec<u8>, id: &str, (outcome, json): (&Outcome, &[u8])) {
+    write_text_with(out, |out| match outcome {
+        Outcome::Failed(error) => {
+            encode::error_message(out, Some(id), &error.to_string(), error.code());
+        }
+        Outcome::Entity { .. } if json.len() > limits::WS_MESSAGE_BYTES_MAX => {
+            let error = ApiError::AnswerTooLarge { bytes: json.len() };
+            encode::error_message(out, Some(id), &error.to_string(), error.code());
+        }
+        Outcome::Entity { etag } => encode::entity_result(out, id, (json, etag)),
+        _ => encode::result(out, id, json),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::outcome::PartOutcome;
+    use crate::model::Stored;
+    use crate::service::testing::TestCores;
+    use flux_storage::Sequence;
+
+    const SUBSCRIBER: Subscriber = Subscriber {
+        index: 0,
+        generation: 0,
+    };
+    /// An id of each of two shards.
+    const OF_SHARD: [&str; 2] = ["n1/a", "n0/a"];
+
+    fn event(id: &str) -> String {
+        format!(
+            r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{}}}}}}"#
+        )
+    }
+
+    /// Begins a request. True if its answer is known at once.
+    fn begin(
+        cores: &mut TestCores,
+        requests: &mut Requests,
+        (id, request): (&str, &Request<'_>),
+    ) -> bool {
+        let mut is_answered = false;
+        requests.begin(
+            cores.context(0),
+            (SUBSCRIBER, Credentials::None),
+            (id.into(), request),
+            |_, _| is_answered = true,
+        );
+        is_answered
+    }
+
+    /// Gives a shard's success to the request with this number. The ids that are answered now.
+    fn reply(cores: &mut TestCores, requests: &mut Requests, (number, from): (u64, u16)) -> String {
+        let mut outcome = PartOutcome::default();
+        outcome.push(Stored {
+            sequence: Sequence::new(1),
+            version: 1,
+        });
+        let reply = Reply::Published(outcome);
+        let mut ids = String::new();
+        let reply = (serial(number), from, reply);
+        requests.resume(cores.context(0), SUBSCRIBER, reply, |frame| {
+            let text = String::from_utf8_lossy(frame);
+            let after = text.split_once(r#""id":"#).unwrap().1;
+            ids.push_str(after.split_once(',').unwrap().0);
+        });
+        ids
+    }
+
+    #[test]
+    fn what_was_sent_after_a_batch_for_several_shards_is_answered_after_it() {
+        let mut cores = TestCores::new(2);
+        let mut requests = Requests::default();
+        let events = OF_SHARD.map(event).join(",");
+        let batch = format!(r#"{{"events":[{events}]}}"#);
+        let first = event(OF_SHARD[1]);
+        assert!(!begin(
+            &mut cores,
+            &mut requests,
+            ("1", &Request::Publish(&first))
+        ));
+        assert!(!begin(
+            &mut cores,
+            &mut requests,
+            ("2", &Request::PublishBatch(&batch))
+        ));
+        let own = event(OF_SHARD[0]);
+        assert!(
+            !begin(&mut cores, &mut requests, ("3", &Request::Publish(&own))),
+            "it goes behind the batch at the own shard"
+        );
+        assert_eq!(reply(&mut cores, &mut requests, (2, 0)), "");
+        assert_eq!(
+            reply(&mut cores, &mut requests, (3, 0)),
+            "",
+            "the batch is not over"
+        );
+        assert_eq!(
+            reply(&mut cores, &mut requests, (1, 1)),
+            "1",
+            "it was sent before the batch"
+        );
+        assert_eq!(reply(&mut cores, &mut requests, (2, 1)), "23");
+        assert!(requests.is_empty());
+        assert!(
+            begin(&mut cores, &mut requests, ("4", &Request::Publish(&own))),
+            "the own shard owes nothing any more"
+        );
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_the_bounds_say() {
+        let mut cores = TestCores::new(2);
+        let mut requests = Requests::default();
+        let event = event(OF_SHARD[1]);
+        for number in 0..limits::PIPELINE_REQUESTS_MAX {
+            assert!(!requests.is_full(), "{number}");
+            begin(&mut cores, &mut requests, ("1", &Request::Publish(&event)));
+        }
+        assert!(requests.is_full());
+        reply(&mut cores, &mut requests, (1, 1));
+        assert!(!requests.is_full());
+        let mut requests = Requests::default();
+        for _ in 0..limits::PIPELINE_READS_MAX {
+            assert!(!requests.is_full());
+            begin(
+                &mut cores,
+                &mut requests,
+                ("1", &Request::Get(OF_SHARD[1].into())),
+            );
+        }
+        assert!(requests.is_full());
+    }
+
+    #[test]
+    fn an_entity_larger_than_a_message_is_an_error_that_says_where_it_can_be_had() {
+        let json = vec![b' '; limits::WS_MESSAGE_BYTES_MAX + 1];
+        let outcome = Outcome::Entity {
+            etag: "\"1-1\"".to_owned(),
+        };
+        let mut frame = Vec::new();
+        write_answer(&mut frame, "7", (&outcome, &json));
+        let text = String::from_utf8_lossy(&frame);
+        assert!(text.contains(r#""code":"answer_too_large""#), "{text}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Answers of one session that nobody may see before their commit points are reached.
+
+use crate::model::{CommitPoint, CommitQueue};
+use crate::subscribe::Outbox;
+use flux_storage::Sequence;
+
+/// See the module. Frames in the order in which they leave.
+#[derive(Debug, Default)]
+pub(super) struct Withheld {
+    bytes: Vec<u8>,
+    /// The length of each frame in `bytes`.
+    lengths: CommitQueue<usize>,
+}
+
+impl Withheld {
+    /// Appends the frame that `write` writes, to be seen when `point` is reached and all before it
+    /// has left.
+    pub(super) fn push(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.lengths.push(point, self.bytes.len() - start);
+    }
+
+    /// Gives the outbox what a log that is visible through `visible` may show. An overflow shows
+    /// there.
+    pub(super) fn open(&mut self, visible: Sequence, outbox: &mut Outbox) {
+        let mut sent = 0;
+        while let Some(length) = self.lengths.pop_due(visible) {
+            let frame = self.bytes.get(sent..sent + length).unwrap_or_default();
+            match outbox.push_control(frame) {
+                Ok(()) | Err(_) => {}
+            }
+            sent += length;
+        }
+        self.bytes.drain(..sent);
+    }
+
+    /// Bytes that are withheld.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True if nothing is withheld.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Drops all of it.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.lengths.clear();
+    }
+
+    /// Gives back heap if nothing is withheld.
+    pub(super) fn trim(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.lengths.shrink_to(0);
+        }
+    }
+}
