@@ -134,7 +134,11 @@ impl ControlStore {
             match appended {
                 Ok(_) => return self.log.flush_blocking(),
                 Err(AppendError::SegmentNeeded { .. }) => self.make_spare()?,
-                Err(AppendError::TooLarge { .. } | AppendError::Poisoned) => {
+                Err(
+                    AppendError::TooLarge { .. }
+                    | AppendError::GroupTooLarge
+                    | AppendError::Poisoned,
+                ) => {
                     let reason = self.log.failure().unwrap_or("the record is too large");
                     return Err(StorageError::Poisoned {
                         reason: reason.into(),

@@ -200,6 +200,7 @@ impl Batch {
                 sequence: record.sequence,
                 time_micros: record.time_micros,
                 kind: record.kind,
+                group: None,
                 payload,
             }
         })
@@ -230,6 +231,7 @@ mod tests {
             sequence: Sequence::new(9),
             time_micros: 1,
             kind,
+            group: None,
             payload,
         };
         let replayed = replay_record(&mut engine, &record, 0, 1);

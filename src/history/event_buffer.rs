@@ -57,6 +57,7 @@ impl EventBuffer {
                 sequence: entry.sequence,
                 time_micros: entry.time.as_micros(),
                 kind: entry.kind,
+                group: None,
                 payload,
             };
             if let Some(change) = decode(&record)? {

@@ -297,6 +297,7 @@ fn record(event: &Stored) -> Record<'_> {
         sequence: Sequence::new(event.sequence),
         time_micros: event.time,
         kind: RECORD_KIND_EVENT,
+        group: None,
         payload: &event.payload,
     }
 }
@@ -355,6 +356,7 @@ impl Endless {
                 sequence: Sequence::new(sequence),
                 time_micros: 0,
                 kind: RECORD_KIND_EVENT,
+                group: None,
                 payload: self.payload(sequence),
             };
             if visit(record)?.is_break() {

@@ -1,8 +1,8 @@
 //! The log of one machine: segment files on its own disk, by `flux_storage`.
 
 use super::{
-    AppendRejection, Flusher, IndexJob, Log, NextSegmentJob, RetentionChoice, RetentionPlan,
-    RetireJob,
+    AppendRejection, Flusher, GroupSize, IndexJob, Log, NextSegmentJob, RetentionChoice,
+    RetentionPlan, RetireJob,
 };
 use crate::model::RECORD_KIND_EVENT;
 use flux_storage::{
@@ -66,11 +66,19 @@ impl Log for LocalLog {
     #[inline]
     fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection> {
         let appended = self.0.append(RECORD_KIND_EVENT, time_micros, event);
-        appended.map_err(|error| match error {
-            AppendError::SegmentNeeded { .. } => AppendRejection::NotReady,
-            AppendError::TooLarge { .. } => AppendRejection::TooLarge,
-            AppendError::Poisoned => AppendRejection::Closed,
-        })
+        appended.map_err(rejection)
+    }
+
+    fn begin_group(&mut self, size: GroupSize) -> Result<(), AppendRejection> {
+        self.0.begin_group(size).map_err(rejection)
+    }
+
+    fn end_group(&mut self) {
+        self.0.end_group();
+    }
+
+    fn abort_group(&mut self) {
+        self.0.abort_group();
     }
 
     #[inline]
@@ -169,6 +177,14 @@ impl Log for LocalLog {
     fn retire(&mut self, plan: RetirePlan) -> RetireJob {
         let job = self.0.retire(plan);
         RetireJob::new(move || job.run())
+    }
+}
+
+fn rejection(error: AppendError) -> AppendRejection {
+    match error {
+        AppendError::SegmentNeeded { .. } => AppendRejection::NotReady,
+        AppendError::TooLarge { .. } | AppendError::GroupTooLarge => AppendRejection::TooLarge,
+        AppendError::Poisoned => AppendRejection::Closed,
     }
 }
 

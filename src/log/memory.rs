@@ -15,11 +15,13 @@
 )]
 
 use super::{
-    AppendRejection, Flusher, IndexJob, Log, NextSegmentJob, RetentionChoice, RetentionPlan,
-    RetireJob,
+    AppendRejection, Flusher, GroupSize, IndexJob, Log, NextSegmentJob, RetentionChoice,
+    RetentionPlan, RetireJob,
 };
 use crate::model::RECORD_KIND_EVENT;
-use flux_storage::{LogReader, Record, ReplayError, Sequence, StorageError};
+use flux_storage::{
+    GROUP_RECORDS_MAX, GroupPlace, LogReader, Record, ReplayError, Sequence, StorageError,
+};
 use std::fmt::Display;
 use std::io;
 use std::ops::RangeInclusive;
@@ -54,14 +56,35 @@ struct Disk {
 #[derive(Debug, Default)]
 struct Records {
     bytes: Vec<u8>,
-    /// The time of each, and where its payload ends.
-    entries: Vec<(i64, usize)>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    time_micros: i64,
+    /// Where its payload ends.
+    end: usize,
+    group: Option<GroupPlace>,
 }
 
 impl Records {
-    fn push(&mut self, time_micros: i64, payload: &[u8]) {
+    fn push(&mut self, (time_micros, group): (i64, Option<GroupPlace>), payload: &[u8]) {
         self.bytes.extend_from_slice(payload);
-        self.entries.push((time_micros, self.bytes.len()));
+        self.entries.push(Entry {
+            time_micros,
+            end: self.bytes.len(),
+            group,
+        });
+    }
+
+    /// So many records, or fewer if a group would not be whole: what recovery makes of a log that
+    /// is cut there.
+    fn whole_within(&self, count: u64) -> u64 {
+        let next = usize::try_from(count)
+            .ok()
+            .and_then(|at| self.entries.get(at));
+        let place = next.and_then(|entry| entry.group);
+        count - place.map_or(0, |place| u64::from(place.index))
     }
 
     fn len(&self) -> u64 {
@@ -84,15 +107,15 @@ impl Records {
         let last = count
             .checked_sub(1)
             .and_then(|index| self.entries.get(index));
-        last.map_or(0, |(_, end)| *end)
+        last.map_or(0, |entry| entry.end)
     }
 
-    fn iter(&self) -> impl Iterator<Item = (i64, &[u8])> {
+    fn iter(&self) -> impl Iterator<Item = (&Entry, &[u8])> {
         let mut start = 0;
-        self.entries.iter().map(move |&(time_micros, end)| {
-            let payload = &self.bytes[start..end];
-            start = end;
-            (time_micros, payload)
+        self.entries.iter().map(move |entry| {
+            let payload = &self.bytes[start..entry.end];
+            start = entry.end;
+            (entry, payload)
         })
     }
 }
@@ -113,11 +136,13 @@ impl MemoryDisk {
         self.lock().faults = faults;
     }
 
-    /// Loses records that are not durable: all of them, or by seed only the last.
+    /// Loses records that are not durable: all of them, or by seed only the last. A group is lost
+    /// whole, since the log that is opened next cuts the rest of it.
     pub fn cut_power(&self) {
         let mut disk = self.lock();
         let kept = disk.durable..=disk.written.len();
         let kept = disk.random.u64(kept);
+        let kept = disk.written.whole_within(kept);
         disk.written.truncate(kept);
     }
 
@@ -138,10 +163,10 @@ impl MemoryDisk {
         let start = disk.written.end_of(count);
         let entries = disk.written.entries.iter().skip(count);
         let mut from = start;
-        let record = |&(time_micros, end): &(i64, usize)| {
-            let payload = disk.written.bytes[from..end].into();
-            from = end;
-            (time_micros, payload)
+        let record = |entry: &Entry| {
+            let payload = disk.written.bytes[from..entry.end].into();
+            from = entry.end;
+            (entry.time_micros, payload)
         };
         entries.map(record).collect()
     }
@@ -169,6 +194,8 @@ pub struct MemoryLog {
     disk: MemoryDisk,
     /// What was appended and is not written.
     pending: Records,
+    /// The open group, if one is open.
+    group: Option<Records>,
     /// False if what is appended is counted and forgotten.
     is_kept: bool,
     appended: u64,
@@ -185,6 +212,18 @@ pub struct MemoryLog {
 struct Room {
     left: u64,
     all: u64,
+    /// What the next segment must have room for.
+    wanted: u64,
+}
+
+impl Room {
+    fn new(all: u64) -> Self {
+        Self {
+            left: all,
+            all,
+            wanted: 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,12 +284,13 @@ impl MemoryLog {
         Ok(Self {
             disk,
             pending: Records::default(),
+            group: None,
             is_kept: true,
             appended: written,
             written,
             durable: written,
             is_flushing: false,
-            segment: segment.map(|all| Room { left: all, all }),
+            segment: segment.map(Room::new),
             next: NextState::None,
             failure: None,
         })
@@ -283,6 +323,36 @@ impl MemoryLog {
         }
     }
 
+    /// Makes sure that so many records find room together, in this segment or the next.
+    fn make_room(&mut self, records: u64) -> Result<(), AppendRejection> {
+        let Some(room) = &mut self.segment else {
+            return Ok(());
+        };
+        match self.next {
+            _ if records <= room.left => return Ok(()),
+            NextState::Ready(all) if records <= all => return Ok(()),
+            NextState::Ready(_) => self.next = NextState::None,
+            NextState::None | NextState::InPreparation => {}
+        }
+        // A group that grows beyond its size does not wait for a segment after each event.
+        let wanted = records * if self.group.is_some() { 2 } else { 1 };
+        room.wanted = room.wanted.max(wanted);
+        Err(AppendRejection::NotReady)
+    }
+
+    /// Uses room that was made sure of.
+    fn take_room(&mut self, records: u64) {
+        let Some(room) = &mut self.segment else {
+            return;
+        };
+        if records > room.left
+            && let NextState::Ready(all) = std::mem::replace(&mut self.next, NextState::None)
+        {
+            *room = Room::new(all);
+        }
+        room.left -= records;
+    }
+
     /// What it is stored on.
     pub fn disk(&self) -> &MemoryDisk {
         &self.disk
@@ -311,13 +381,14 @@ fn visit_records<E>(
     from: Sequence,
     visit: &mut impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    for (number, (time_micros, payload)) in (first..).zip(records.iter()) {
+    for (number, (entry, payload)) in (first..).zip(records.iter()) {
         let sequence = Sequence::new(number);
         if sequence >= from {
             visit(Record {
                 sequence,
-                time_micros,
+                time_micros: entry.time_micros,
                 kind: RECORD_KIND_EVENT,
+                group: entry.group,
                 payload,
             })?;
         }
@@ -343,21 +414,49 @@ impl Log for MemoryLog {
         if self.failure.is_some() {
             return Err(AppendRejection::Closed);
         }
-        if let Some(room) = &mut self.segment {
-            if room.left == 0 {
-                let NextState::Ready(all) = self.next else {
-                    return Err(AppendRejection::NotReady);
-                };
-                self.next = NextState::None;
-                *room = Room { left: all, all };
-            }
-            room.left -= 1;
+        let grouped = self.group.as_ref().map(Records::len);
+        self.make_room(grouped.unwrap_or(0) + 1)?;
+        if let Some(group) = &mut self.group {
+            group.push((time_micros, None), event);
+            return Ok(Sequence::new(self.appended + group.len()));
         }
+        self.take_room(1);
         if self.is_kept {
-            self.pending.push(time_micros, event);
+            self.pending.push((time_micros, None), event);
         }
         self.appended += 1;
         Ok(self.appended())
+    }
+
+    fn begin_group(&mut self, size: GroupSize) -> Result<(), AppendRejection> {
+        assert!(self.group.is_none(), "one group at a time");
+        if self.failure.is_some() {
+            return Err(AppendRejection::Closed);
+        }
+        if size.records > GROUP_RECORDS_MAX {
+            return Err(AppendRejection::TooLarge);
+        }
+        self.make_room(size.records as u64)?;
+        self.group = Some(Records::default());
+        Ok(())
+    }
+
+    fn end_group(&mut self) {
+        let group = self.group.take().expect("a group is begun before it ends");
+        self.take_room(group.len());
+        let count = u16::try_from(group.len()).unwrap_or(u16::MAX);
+        for (index, (entry, payload)) in (0..count).zip(group.iter()) {
+            let place = (count > 1).then_some(GroupPlace { index, count });
+            if self.is_kept {
+                self.pending.push((entry.time_micros, place), payload);
+            }
+            self.appended += 1;
+        }
+    }
+
+    fn abort_group(&mut self) {
+        let group = self.group.take();
+        assert!(group.is_some(), "a group is begun before it is given up");
     }
 
     fn appended(&self) -> Sequence {
@@ -385,9 +484,10 @@ impl Log for MemoryLog {
         } else {
             self.pending.len()
         };
+        let count = self.pending.whole_within(count);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        for (time_micros, payload) in self.pending.iter().take(count) {
-            disk.written.push(time_micros, payload);
+        for (entry, payload) in self.pending.iter().take(count) {
+            disk.written.push((entry.time_micros, entry.group), payload);
         }
         drop(disk);
         if is_failing {
@@ -435,12 +535,17 @@ impl Log for MemoryLog {
         let kept = sequence.get();
         assert!(!self.is_flushing && self.next != NextState::InPreparation);
         assert!(self.durable <= kept && kept <= self.appended);
+        assert!(self.group.is_none(), "no group is open");
         self.check()?;
         let mut disk = self.disk.lock();
+        let pending = kept.saturating_sub(self.written);
+        let is_whole = disk.written.whole_within(kept) == kept
+            && self.pending.whole_within(pending) == pending;
+        assert!(is_whole, "a group stays whole");
         disk.written.truncate(kept);
         disk.durable = disk.durable.min(kept);
         drop(disk);
-        self.pending.truncate(kept.saturating_sub(self.written));
+        self.pending.truncate(pending);
         self.written = self.written.min(kept);
         self.appended = kept;
         Ok(())
@@ -483,9 +588,7 @@ impl Log for MemoryLog {
         }
         self.next = NextState::InPreparation;
         let disk = self.disk.clone();
-        Some(NextSegmentJob::new(room.all, move |_| {
-            disk.prepare(room.all)
-        }))
+        Some(NextSegmentJob::new(room.all, move |_| disk.prepare(room)))
     }
 
     fn install_next_segment(&mut self, segment: MemorySegment) {
@@ -493,7 +596,12 @@ impl Log for MemoryLog {
             self.next == NextState::InPreparation,
             "a segment follows its job"
         );
-        self.next = NextState::Ready(segment.0);
+        let wanted = self.segment.map_or(0, |room| room.wanted);
+        self.next = if segment.0 >= wanted {
+            NextState::Ready(segment.0)
+        } else {
+            NextState::None
+        };
     }
 
     fn next_segment_failed(&mut self) {
@@ -522,8 +630,9 @@ impl Log for MemoryLog {
 }
 
 impl MemoryDisk {
-    /// A segment, of as many records as the last one if the faults do not say otherwise.
-    fn prepare(&self, records: u64) -> Result<MemorySegment, StorageError> {
+    /// A segment, of as many records as the last one if the faults do not say otherwise, and of as
+    /// many as are wanted.
+    fn prepare(&self, room: Room) -> Result<MemorySegment, StorageError> {
         let mut disk = self.lock();
         let permille = disk.faults.segments_permille;
         if disk.fails(permille) {
@@ -533,10 +642,11 @@ impl MemoryDisk {
                 source: io::ErrorKind::StorageFull.into(),
             });
         }
-        Ok(MemorySegment(match disk.faults.segment_records.clone() {
+        let records = match disk.faults.segment_records.clone() {
             Some(range) => disk.random.u64(range),
-            None => records,
-        }))
+            None => room.all,
+        };
+        Ok(MemorySegment(records.max(room.wanted)))
     }
 }
 
@@ -548,7 +658,8 @@ impl Flusher for MemoryFlusher {
         let permille = disk.faults.flushes_permille;
         if disk.fails(permille) {
             let range = disk.durable..=flush.through;
-            disk.durable = disk.random.u64(range);
+            let durable = disk.random.u64(range);
+            disk.durable = disk.written.whole_within(durable);
             return Err(io::Error::other("a fault by seed"));
         }
         disk.durable = disk.durable.max(flush.through);

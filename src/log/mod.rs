@@ -13,9 +13,14 @@
 //!                                                               finish_flush ──▶ durable
 //! ```
 //!
-//! Invariants of every log: sequences are contiguous from 1; `durable ≤ written ≤ appended`; at
-//! most one flush is in progress; what is not durable can be taken back. Code above this folder
-//! knows no file of a log.
+//! ```text
+//! begin_group ──▶ append … append ──▶ end_group: appended, all at once
+//!                               └──▶ abort_group: as if nothing had been appended
+//! ```
+//!
+//! Invariants of every log: sequences are contiguous from 1; `durable ≤ written ≤ appended`; none
+//! of the three ever lies inside of a group; at most one flush is in progress; what is not durable
+//! can be taken back. Code above this folder knows no file of a log.
 
 #[cfg(test)]
 mod contract_test;
@@ -23,7 +28,7 @@ mod jobs;
 mod local;
 mod memory;
 
-pub use flux_storage::{Removal, WriteSpeed};
+pub use flux_storage::{GroupSize, Removal, WriteSpeed};
 pub use jobs::{IndexJob, NextSegmentJob, RetentionChoice, RetireJob};
 pub use local::{LocalFlusher, LocalLog};
 pub use memory::{
@@ -72,13 +77,43 @@ pub trait Log: Debug + Send + Sized + 'static {
     /// What retention will remove.
     type RetentionPlan: RetentionPlan;
 
-    /// Appends one event. It is not durable yet.
+    /// Appends one event. It is not durable yet. To an open group ([`Log::begin_group`]): the event
+    /// is appended when the group ends, and has this sequence then.
     ///
     /// # Errors
-    /// `NotReady`, `Closed` or `TooLarge`.
+    /// `NotReady`, `Closed` or `TooLarge`. An open group stays open, without this event.
     fn append(&mut self, time_micros: i64, event: &[u8]) -> Result<Sequence, AppendRejection>;
 
-    /// The last sequence appended.
+    /// Begins a group: the events that are appended until [`Log::end_group`] are stored all or
+    /// none, whatever fails. Until then nothing but [`Log::append`] is any different: the log
+    /// appends, writes, flushes and shows none of them.
+    ///
+    /// `size` is what the group is going to need. A group that turns out larger goes on as long as
+    /// there is room; when there is none, [`Log::append`] says `NotReady`, and the group has to be
+    /// given up and begun again later.
+    ///
+    /// # Errors
+    /// `NotReady` if there is no room for all of it yet, `Closed`, or `TooLarge`. No group is open
+    /// then.
+    ///
+    /// # Panics
+    /// If a group is open.
+    fn begin_group(&mut self, size: GroupSize) -> Result<(), AppendRejection>;
+
+    /// Ends the open group: all its events are appended. None is durable yet.
+    ///
+    /// # Panics
+    /// If no group is open.
+    fn end_group(&mut self);
+
+    /// Gives the open group up: its events are gone, and their sequences are given to others. Costs
+    /// nothing.
+    ///
+    /// # Panics
+    /// If no group is open.
+    fn abort_group(&mut self);
+
+    /// The last sequence appended. An open group comes after it.
     fn appended(&self) -> Sequence;
 
     /// The last sequence that a killed process does not lose.
@@ -118,7 +153,8 @@ pub trait Log: Debug + Send + Sized + 'static {
     /// Why it could not. The log accepts nothing more.
     ///
     /// # Panics
-    /// If one of them is durable, or while a flush or a [`NextSegmentJob`] is out.
+    /// If one of them is durable, if `sequence` lies inside of a group, while a group is open, or
+    /// while a flush or a [`NextSegmentJob`] is out.
     fn truncate_after(&mut self, sequence: Sequence) -> Result<(), StorageError>;
 
     /// Visits the records from `from` on, in order, up to the last appended. Blocks.

@@ -139,6 +139,7 @@ fn replayed(records: &[(i64, Box<[u8]>)]) -> Engine {
             sequence,
             time_micros: *time_micros,
             kind: RECORD_KIND_EVENT,
+            group: None,
             payload,
         };
         replay_record(&mut engine, &record, 0, 1).unwrap();

@@ -249,6 +249,10 @@ pub enum AppendError {
         /// The bound, [`crate::PAYLOAD_BYTES_MAX`].
         payload_bytes_max: usize,
     },
+    /// The group is larger than any may be: [`crate::GROUP_BYTES_MAX`] and
+    /// [`crate::GROUP_RECORDS_MAX`].
+    #[error("a group is larger than any may be")]
+    GroupTooLarge,
     /// A write or flush failed, now or earlier; `Log::failure` says what.
     #[error("log is closed after a failure")]
     Poisoned,

@@ -65,6 +65,30 @@ impl fmt::Display for Sequence {
     }
 }
 
+/// A record's place in its group: the records of a group are in a log all or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupPlace {
+    /// How many records of the group come before it.
+    pub index: u16,
+    /// Records of the group, at least two.
+    pub count: u16,
+}
+
+impl GroupPlace {
+    /// Whether the group ends with it.
+    pub const fn is_last(self) -> bool {
+        self.index.saturating_add(1) == self.count
+    }
+
+    /// Whether the record after it can be at this place.
+    pub(crate) fn precedes(self, next: Option<Self>) -> bool {
+        !self.is_last()
+            && next.is_some_and(|next| {
+                next.count == self.count && next.index == self.index.saturating_add(1)
+            })
+    }
+}
+
 /// One record, borrowed from a mapped segment for the length of a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -74,6 +98,8 @@ pub struct Record<'a> {
     pub time_micros: i64,
     /// What the payload is, in the appender's terms.
     pub kind: u8,
+    /// Its place in its group, if it is one of several that were appended together.
+    pub group: Option<GroupPlace>,
     /// The appender's bytes, never empty.
     pub payload: &'a [u8],
 }

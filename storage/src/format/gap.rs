@@ -78,6 +78,7 @@ mod tests {
             sequence: Sequence::new(sequence),
             time_micros: 0,
             kind,
+            group: None,
             payload,
         }
     }

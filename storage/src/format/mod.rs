@@ -5,6 +5,7 @@
 //! | `header` | the first page of a segment |
 //! | `record` | one record |
 //! | `gap` | a record that stands for lost ones |
+//! | `group` | a record's place in its group |
 //! | `walk` | the records of a segment, one after the other |
 //! | `world` | the `WORLD` file, and its part in a segment |
 //! | `slot` | one slot of the `DURABLE` file |
@@ -18,6 +19,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub(crate) mod gap;
+pub(crate) mod group;
 pub(crate) mod header;
 pub(crate) mod index;
 pub(crate) mod layer;

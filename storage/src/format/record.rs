@@ -15,6 +15,7 @@
 //! sequence minus the highest durable one. It is what tells damage from a torn tail: a record that
 //! states durability up to some sequence proves that everything up to there was once acknowledged.
 
+use super::group::{GROUP_PREFIX_BYTES, RECORD_KIND_GROUPED, decode_prefix, encode_prefix};
 use super::{CrcSeed, put, read, read_i64, read_u32, read_u64};
 use crate::{Record, Sequence};
 
@@ -27,6 +28,7 @@ pub(crate) const RECORD_BYTES_MIN: usize = record_bytes(1);
 /// Bound on a payload, bytes: far above any event, far below what a segment can address. Longer:
 /// [`crate::AppendError::TooLarge`].
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024 * 1024;
+const LEN_MAX: usize = PAYLOAD_BYTES_MAX + GROUP_PREFIX_BYTES;
 /// A distance too large for its field: the record states nothing about durability.
 const DISTANCE_UNKNOWN: u32 = (1 << 24) - 1;
 
@@ -38,7 +40,7 @@ const KIND_AND_DISTANCE: usize = 24;
 
 const _: () = assert!(KIND_AND_DISTANCE + size_of::<u32>() == RECORD_HEAD_BYTES);
 const _: () = assert!(RECORD_BYTES_MIN.is_multiple_of(RECORD_ALIGN));
-const _: () = assert!(PAYLOAD_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(LEN_MAX < u32::MAX as usize);
 
 /// Bytes that a record with such a payload takes, padding included.
 pub(crate) const fn record_bytes(payload_len: usize) -> usize {
@@ -58,7 +60,17 @@ pub(crate) struct StoredRecord<'a> {
     pub(crate) bytes: usize,
 }
 
-/// Writes `record` into `slot`, which is exactly [`record_bytes`] long.
+/// Bytes that this record takes, padding included.
+pub(crate) const fn bytes_of(record: &Record<'_>) -> usize {
+    let prefix = if record.group.is_some() {
+        GROUP_PREFIX_BYTES
+    } else {
+        0
+    };
+    record_bytes(record.payload.len().saturating_add(prefix))
+}
+
+/// Writes `record` into `slot`, which is exactly [`bytes_of`] it long.
 ///
 /// # Panics
 ///
@@ -66,9 +78,15 @@ pub(crate) struct StoredRecord<'a> {
 /// checks.
 pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable: Sequence) {
     let payload = record.payload;
+    let place = record.group.map(|place| encode_prefix(place, record.kind));
+    let (prefix, kind) = match &place {
+        Some(prefix) => (&prefix[..], RECORD_KIND_GROUPED),
+        None => (&[][..], record.kind),
+    };
     assert!(!payload.is_empty() && payload.len() <= PAYLOAD_BYTES_MAX);
-    assert!(slot.len() == record_bytes(payload.len()));
-    let len = u32::try_from(payload.len()).expect("a payload is bounded by PAYLOAD_BYTES_MAX");
+    assert!(slot.len() == bytes_of(&record));
+    let len = prefix.len().saturating_add(payload.len());
+    let len = u32::try_from(len).expect("a payload is bounded by PAYLOAD_BYTES_MAX");
     let undurable = record.sequence.get().saturating_sub(durable.get());
     let distance = u32::try_from(undurable)
         .unwrap_or(u32::MAX)
@@ -81,14 +99,16 @@ pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable
     put(
         &mut head,
         KIND_AND_DISTANCE,
-        ((distance << 8) | u32::from(record.kind)).to_le_bytes(),
+        ((distance << 8) | u32::from(kind)).to_le_bytes(),
     );
-    let crc = checksum(seed, &head, payload);
+    let crc = checksum(seed, &head, [prefix, payload]);
     put(&mut head, CRC, crc.to_le_bytes());
 
     let (head_slot, rest) = slot.split_at_mut(RECORD_HEAD_BYTES);
+    let (prefix_slot, rest) = rest.split_at_mut(prefix.len());
     let (payload_slot, padding) = rest.split_at_mut(payload.len());
     head_slot.copy_from_slice(&head);
+    prefix_slot.copy_from_slice(prefix);
     payload_slot.copy_from_slice(payload);
     padding.fill(0);
 }
@@ -104,15 +124,22 @@ pub(crate) fn decode(bytes: &[u8], seed: CrcSeed) -> Option<StoredRecord<'_>> {
     if padding.iter().any(|&byte| byte != 0) {
         return None;
     }
-    if checksum(seed, &head, payload) != read_u32(bytes, CRC)? {
+    if checksum(seed, &head, [payload, &[]]) != read_u32(bytes, CRC)? {
         return None;
     }
     let [kind, distance @ ..] = read::<4>(bytes, KIND_AND_DISTANCE)?;
     let sequence = Sequence::new(read_u64(bytes, SEQUENCE)?);
+    let (group, kind, payload) = if kind == RECORD_KIND_GROUPED {
+        let (place, kind, payload) = decode_prefix(sequence, payload)?;
+        (Some(place), kind, payload)
+    } else {
+        (None, kind, payload)
+    };
     let record = Record {
         sequence,
         time_micros: read_i64(bytes, TIME)?,
         kind,
+        group,
         payload,
     };
     Some(StoredRecord {
@@ -149,7 +176,7 @@ pub(crate) fn checksum_parts(bytes: &[u8]) -> Option<([&[u8]; 3], u32)> {
 
 fn payload_len(bytes: &[u8]) -> Option<usize> {
     let len = usize::try_from(read_u32(bytes, LEN)?).ok()?;
-    (len != 0 && len <= PAYLOAD_BYTES_MAX).then_some(len)
+    (len != 0 && len <= LEN_MAX).then_some(len)
 }
 
 fn stated_durable(sequence: Sequence, [low, middle, high]: [u8; 3]) -> Sequence {
@@ -159,19 +186,20 @@ fn stated_durable(sequence: Sequence, [low, middle, high]: [u8; 3]) -> Sequence 
     }
 }
 
-fn checksum(seed: CrcSeed, head: &[u8; RECORD_HEAD_BYTES], payload: &[u8]) -> u32 {
+fn checksum(seed: CrcSeed, head: &[u8; RECORD_HEAD_BYTES], payload: [&[u8]; 2]) -> u32 {
     let mut hasher = seed.hasher();
     let (len, rest) = head.split_at(CRC);
     hasher.update(len);
     hasher.update(rest.split_at(size_of::<u32>()).1);
-    hasher.update(payload);
+    hasher.update(payload[0]);
+    hasher.update(payload[1]);
     hasher.finalize()
 }
 
 impl Record<'_> {
     /// Bytes that it takes in its segment.
     pub fn bytes_on_disk(&self) -> u64 {
-        record_bytes(self.payload.len()) as u64
+        bytes_of(self) as u64
     }
 }
 
@@ -187,6 +215,7 @@ mod tests {
             sequence: Sequence::new(0x0102_0304_0506_0708),
             time_micros: -2,
             kind: 7,
+            group: None,
             payload: b"flux!",
         }
     }

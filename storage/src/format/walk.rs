@@ -1,10 +1,11 @@
 //! Walking the bytes of one segment: record by record from a position, or in search of any record.
 //!
 //! Pure: the caller supplies the bytes. A walk ends at the first position without the expected
-//! record and does not judge what that means; `log::recovery` does.
+//! record and does not judge what that means; `log::recovery` does. Of a group of which a record is
+//! missing a walk shows none: it ends before the first.
 
 use super::CrcSeed;
-use super::record::{self, RECORD_ALIGN, RECORD_BYTES_MIN, decode, peek_sequence};
+use super::record::{RECORD_ALIGN, RECORD_BYTES_MIN, StoredRecord, decode, peek_sequence};
 use crate::sequence::{Record, Sequence};
 
 /// A position in a segment, and the sequence of the record that belongs there.
@@ -14,28 +15,125 @@ pub(crate) struct Position {
     pub(crate) next: Sequence,
 }
 
-/// Visits the records of one segment from a position on; returns the first position without the
-/// expected one.
+impl Position {
+    fn after(self, stored: &StoredRecord<'_>) -> Self {
+        Self {
+            offset: self.offset.saturating_add(stored.bytes),
+            next: stored.record.sequence.next(),
+        }
+    }
+}
+
+/// The records of one segment from a position on, one after the other.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    bytes: &'a [u8],
+    seed: CrcSeed,
+    position: Position,
+    /// Records before this one are known to be of whole groups.
+    checked: Sequence,
+}
+
+impl<'a> Walk<'a> {
+    /// From a position between two groups.
+    pub(crate) fn new(bytes: &'a [u8], seed: CrcSeed, position: Position) -> Self {
+        Self {
+            bytes,
+            seed,
+            position,
+            checked: position.next,
+        }
+    }
+
+    /// From a position that may lie inside of a group, of which what lies before it is whole.
+    pub(crate) fn from_any(bytes: &'a [u8], seed: CrcSeed, position: Position) -> Self {
+        let mut walk = Self::new(bytes, seed, position);
+        if let Some(stored) = expected_record(bytes, seed, position)
+            && let Some(end) = rest_of_group(bytes, seed, position, &stored)
+        {
+            walk.checked = end;
+        }
+        walk
+    }
+
+    /// The first position without the expected record.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next record, and where it lies.
+    pub(crate) fn next(&mut self) -> Option<(usize, StoredRecord<'a>)> {
+        let stored = expected_record(self.bytes, self.seed, self.position)?;
+        if let Some(place) = stored.record.group
+            && self.position.next >= self.checked
+        {
+            if place.index > 0 {
+                return None;
+            }
+            self.checked = rest_of_group(self.bytes, self.seed, self.position, &stored)?;
+        }
+        let offset = self.position.offset;
+        self.position = self.position.after(&stored);
+        Some((offset, stored))
+    }
+}
+
+/// The sequence after the group of a record at a position, if all records of the group from there
+/// on are in their places.
+fn rest_of_group(
+    bytes: &[u8],
+    seed: CrcSeed,
+    position: Position,
+    stored: &StoredRecord<'_>,
+) -> Option<Sequence> {
+    let mut position = position;
+    let mut stored = *stored;
+    while let Some(place) = stored.record.group.filter(|place| !place.is_last()) {
+        position = position.after(&stored);
+        stored = expected_record(bytes, seed, position)?;
+        if !place.precedes(stored.record.group) {
+            return None;
+        }
+    }
+    Some(stored.record.sequence.next())
+}
+
+/// Visits the records of one segment from a position on, which lies between two groups; returns the
+/// first position without the expected one.
 pub(crate) fn walk_segment<E>(
     bytes: &[u8],
     seed: CrcSeed,
-    mut position: Position,
+    position: Position,
     visit: &mut impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<Position, E> {
-    while let Some(stored) = expected_record(bytes, seed, position) {
+    let mut walk = Walk::new(bytes, seed, position);
+    while let Some((_, stored)) = walk.next() {
         visit(stored.record)?;
-        position.offset = position.offset.saturating_add(stored.bytes);
-        position.next = stored.record.sequence.next();
     }
-    Ok(position)
+    Ok(walk.position())
 }
 
-/// The record at a position, if it is the one that belongs there.
+/// Whether the expected record is at a position, and its group with it.
+pub(crate) fn goes_on(bytes: &[u8], seed: CrcSeed, position: Position) -> bool {
+    Walk::new(bytes, seed, position).next().is_some()
+}
+
+/// The first position without the expected record from a position on, whatever group it is of:
+/// where exactly a walk that ended at a position was stopped.
+pub(crate) fn first_missing(bytes: &[u8], seed: CrcSeed, mut position: Position) -> Position {
+    while let Some(stored) = expected_record(bytes, seed, position) {
+        position = position.after(&stored);
+    }
+    position
+}
+
+/// The record at a position, if it is the one that belongs there. Whether its group is whole is not
+/// looked at.
 pub(crate) fn expected_record(
     bytes: &[u8],
     seed: CrcSeed,
     position: Position,
-) -> Option<record::StoredRecord<'_>> {
+) -> Option<StoredRecord<'_>> {
     let stored = decode(bytes.get(position.offset..)?, seed)?;
     (stored.record.first() == Some(position.next)).then_some(stored)
 }

@@ -11,7 +11,7 @@ use super::IndexKey;
 use crate::disk::segment_file::TimeRange;
 use crate::format::CrcSeed;
 use crate::format::index::{BLOCK_ENTRIES, Entry, Place};
-use crate::format::walk::{Position, expected_record};
+use crate::format::walk::{Position, Walk};
 
 /// Records of one chunk: 48 KiB, which a snapshot copies in a few microseconds and the allocator
 /// reuses.
@@ -71,17 +71,16 @@ impl IndexBuilder {
     pub(crate) fn walk(
         bytes: &[u8],
         seed: CrcSeed,
-        mut position: Position,
+        position: Position,
         key: IndexKey,
     ) -> (Self, Position) {
         let mut builder = Self::default();
-        while let Some(stored) = expected_record(bytes, seed, position) {
+        let mut walk = Walk::new(bytes, seed, position);
+        while let Some((offset, stored)) = walk.next() {
             let time_micros = stored.record.time_micros;
-            builder.push(key.of_record(&stored.record), position.offset, time_micros);
-            position.offset += stored.bytes;
-            position.next = stored.record.sequence.next();
+            builder.push(key.of_record(&stored.record), offset, time_micros);
         }
-        (builder, position)
+        (builder, walk.position())
     }
 
     pub(crate) fn len(&self) -> usize {

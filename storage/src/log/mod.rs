@@ -11,6 +11,7 @@
 //! | `world_file` | the `WORLD` file: which logs belong together |
 //! | `recovery` | finding the end of a log, and cutting a torn tail |
 //! | `open_log` | an open log: append, write, flush, rotate |
+//! | `group` | records that are appended all or none |
 //! | `segment` | the active segment, and making new ones |
 //! | `next_segment` | preparing the next segment on a helper thread |
 //! | `flush` | a flush in progress |
@@ -24,6 +25,7 @@
 
 pub(crate) mod data_dir;
 pub(crate) mod flush;
+pub(crate) mod group;
 pub(crate) mod log_dir;
 pub(crate) mod log_files;
 pub(crate) mod log_start_file;

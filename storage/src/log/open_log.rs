@@ -34,15 +34,15 @@ use crate::format::slot::Owner;
 use crate::format::walk::{Position, walk_segment};
 use crate::index::{IndexBuilder, IndexJob};
 use crate::log::flush::{Flush, FlushSegment};
+use crate::log::group::{GroupBuffer, is_own_kind};
 use crate::log::log_dir::LogDir;
 use crate::log::next_segment::{NextSegment, NextSegmentJob};
 use crate::log::reader::{ActiveSnapshot, LogReader};
 use crate::log::recovery::{Recovered, Recovery, recover};
-use crate::log::retention::{ClosedSegment, RetireJob, RetirePlan};
 use crate::log::segment::{BUFFER_BYTES, Segment, SegmentPlan};
 use crate::log::watermark::Watermark;
 use crate::sequence::Span;
-use crate::{AppendError, RECORD_KIND_GAP, Record, ReplayError, Sequence, StorageError};
+use crate::{AppendError, Record, ReplayError, Sequence, StorageError};
 
 /// Closed segments whose index may wait to be written. Each waits for its last flush and for the
 /// helper thread that asks; what does not fit is made by the first reader that needs it.
@@ -55,9 +55,9 @@ pub struct Log {
     /// The first sequence that the log ever had: what new segments repeat.
     first_sequence: Sequence,
     /// What retention removed, if anything.
-    removed: Option<LogStart>,
+    pub(super) removed: Option<LogStart>,
     /// Shared with a job: a retirement that may still be at work.
-    retirement: Arc<()>,
+    pub(super) retirement: Arc<()>,
     /// Segments before the active one, oldest first. Shared with readers; changed at a rotation.
     #[expect(
         clippy::rc_buffer,
@@ -76,6 +76,7 @@ pub struct Log {
     pub(super) next_segment: NextSegmentState,
     /// The largest record that an append has asked a segment for since the last rotation.
     record_bytes_wanted: usize,
+    pub(super) group: GroupBuffer,
     pub(super) appended: Sequence,
     /// What the kernel has: a killed process does not lose it.
     pub(super) written: Sequence,
@@ -205,6 +206,7 @@ impl Log {
             unindexed: VecDeque::new(),
             next_segment,
             record_bytes_wanted: 0,
+            group: GroupBuffer::default(),
             appended: last,
             written: last,
             durable: last,
@@ -215,8 +217,9 @@ impl Log {
         Ok((log, recovery))
     }
 
-    /// Appends a record to memory: gone with the process until [`Log::write_out`], and not durable
-    /// until a flush that covers it is finished. If many bytes are pending, writes them first.
+    /// Appends a record to memory, or to the open group ([`Log::begin_group`]): gone with the
+    /// process until [`Log::write_out`], and not durable until a flush that covers it is finished.
+    /// If many bytes are pending, writes them first.
     ///
     /// # Errors
     ///
@@ -225,7 +228,7 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// If the payload is empty, or the kind is [`RECORD_KIND_GAP`].
+    /// If the payload is empty, or the kind is 254 or 255: those are the storage's own.
     pub fn append(
         &mut self,
         kind: u8,
@@ -233,9 +236,12 @@ impl Log {
         payload: &[u8],
     ) -> Result<Sequence, AppendError> {
         assert!(!payload.is_empty(), "a record has a payload");
-        assert!(kind != RECORD_KIND_GAP, "only a repair makes gaps");
+        assert!(is_own_kind(kind), "gaps and groups have kinds of their own");
         if self.failure.is_some() {
             return Err(AppendError::Poisoned);
+        }
+        if self.group.is_open() {
+            return self.append_to_group(kind, time_micros, payload);
         }
         if payload.len() > PAYLOAD_BYTES_MAX {
             let (payload_bytes, payload_bytes_max) = (payload.len(), PAYLOAD_BYTES_MAX);
@@ -252,18 +258,24 @@ impl Log {
             self.rotate(record_bytes)?;
         }
         let sequence = self.appended.next();
-        let record = Record {
+        self.push(Record {
             sequence,
             time_micros,
             kind,
+            group: None,
             payload,
-        };
+        });
+        Ok(sequence)
+    }
+
+    /// Adds the next record to the active segment, which has room for it.
+    #[inline]
+    pub(super) fn push(&mut self, record: Record<'_>) {
         let key = self.place.options.index_key.of_record(&record);
         let end = self.active.end();
-        self.index_builder.push(key, end, time_micros);
+        self.index_builder.push(key, end, record.time_micros);
         self.active.append(record, self.durable);
-        self.appended = sequence;
-        Ok(sequence)
+        self.appended = record.sequence;
     }
 
     /// The first record that is still there, or the first to come where there is none.
@@ -587,58 +599,6 @@ impl Log {
         Ok(self.check_end(&self.active.entry.path, end, self.appended.next())?)
     }
 
-    /// The segments that may go when a checkpoint covers everything before `below`: closed, durable
-    /// and wholly before it, oldest first. None while a [`RetireJob`] is out. Does not block;
-    /// linear in their number.
-    pub fn removable(&self, below: Sequence) -> Vec<ClosedSegment> {
-        if Arc::strong_count(&self.retirement) > 1 {
-            return Vec::new();
-        }
-        let below = below.min(self.durable.next());
-        let floor = self
-            .removed
-            .map_or(i64::MIN, |log_start| log_start.time_micros);
-        let following = self.sealed.iter().skip(1).map(|segment| segment.base);
-        let pairs = self.sealed.iter().zip(following.chain([self.active_base]));
-        pairs
-            .take_while(|(_, next)| *next <= below)
-            .map(|(segment, next)| ClosedSegment::new(&segment.entry, (segment.base, next), floor))
-            .collect()
-    }
-
-    /// Forgets the segments of a plan that was made of [`Log::removable`]. Their files go when the
-    /// job is run; readers that have mapped one go on with it. Does not block.
-    ///
-    /// # Panics
-    ///
-    /// If the plan is of another log or an earlier job is still out.
-    pub fn retire(&mut self, plan: RetirePlan) -> RetireJob {
-        let log_start = plan.log_start;
-        assert!(plan.owner == self.owner(), "a plan is for its own log");
-        assert!(
-            Arc::strong_count(&self.retirement) == 1,
-            "one retirement at a time"
-        );
-        let is_retired =
-            |segment: &SealedSegment| segment.entry.header.ordinal < log_start.first_ordinal;
-        let count = self.sealed.partition_point(is_retired);
-        let first_kept = self.sealed.get(count).map(|segment| segment.base);
-        let first_kept = first_kept.unwrap_or(self.active_base);
-        assert!(
-            first_kept == log_start.first_sequence && first_kept <= self.durable.next(),
-            "only closed, durable segments are retired"
-        );
-        Arc::make_mut(&mut self.sealed).drain(..count);
-        self.unindexed
-            .retain(|job| job.entry.header.ordinal >= log_start.first_ordinal);
-        self.removed = Some(log_start);
-        RetireJob {
-            plan,
-            _retirement: Some(Arc::clone(&self.retirement)),
-            _lock: Arc::clone(&self.place.lock),
-        }
-    }
-
     /// About how many bytes the records after `sequence` take. Does not block; linear in the number
     /// of segments after it.
     pub fn bytes_since(&self, sequence: Sequence) -> u64 {
@@ -692,22 +652,13 @@ impl Log {
 
     /// Makes the next segment the active segment, for a record of so many bytes.
     #[cold]
-    fn rotate(&mut self, record_bytes: usize) -> Result<(), AppendError> {
-        self.record_bytes_wanted = self.record_bytes_wanted.max(record_bytes);
-        let next_segment = match std::mem::replace(&mut self.next_segment, NextSegmentState::None) {
-            NextSegmentState::Ready(next_segment)
-                if next_segment.room_when_empty() >= record_bytes =>
-            {
-                next_segment
-            }
-            // Given up where it is small.
-            NextSegmentState::Ready(_) => {
-                return Err(AppendError::SegmentNeeded { record_bytes });
-            }
-            unready => {
-                self.next_segment = unready;
-                return Err(AppendError::SegmentNeeded { record_bytes });
-            }
+    pub(super) fn rotate(&mut self, record_bytes: usize) -> Result<(), AppendError> {
+        if !self.next_segment_holds(record_bytes) {
+            return Err(self.want_segment(record_bytes));
+        }
+        let before = std::mem::replace(&mut self.next_segment, NextSegmentState::None);
+        let NextSegmentState::Ready(next_segment) = before else {
+            return Err(self.want_segment(record_bytes));
         };
         self.write_out_or_fail()?;
         let full = std::mem::replace(&mut self.active, *next_segment);
@@ -743,6 +694,22 @@ impl Log {
         });
         self.record_bytes_wanted = 0;
         Ok(())
+    }
+
+    /// Whether the next segment is ready and has room for so many bytes.
+    pub(super) fn next_segment_holds(&self, record_bytes: usize) -> bool {
+        matches!(&self.next_segment, NextSegmentState::Ready(next_segment)
+            if next_segment.room_when_empty() >= record_bytes)
+    }
+
+    /// Lets the next segment be one that has room for so many bytes. One that is ready is given up:
+    /// it is too small.
+    pub(super) fn want_segment(&mut self, record_bytes: usize) -> AppendError {
+        self.record_bytes_wanted = self.record_bytes_wanted.max(record_bytes);
+        if matches!(self.next_segment, NextSegmentState::Ready(_)) {
+            self.next_segment = NextSegmentState::None;
+        }
+        AppendError::SegmentNeeded { record_bytes }
     }
 
     fn check_end(&self, path: &Path, end: Position, next: Sequence) -> Result<(), StorageError> {

@@ -31,7 +31,7 @@ use crate::disk::layout;
 use crate::disk::segment_file::SegmentEntry;
 use crate::disk::segment_file::map;
 use crate::format::header::{Activation, HEADER_BYTES, LogId, activation_bytes};
-use crate::format::walk::{Position, expected_record, record_count_max, scan, walk_segment};
+use crate::format::walk::{Position, first_missing, goes_on, record_count_max, scan, walk_segment};
 use crate::log::log_dir::LogDir;
 use crate::log::log_files::LogFiles;
 use crate::log::watermark;
@@ -257,7 +257,7 @@ impl LogFiles {
             let seed = entry.header.salt.seed();
             position.offset = HEADER_BYTES;
             if index > start {
-                if expected_record(region.bytes(), seed, position).is_none() {
+                if !goes_on(region.bytes(), seed, position) {
                     break;
                 }
                 bases.push(position.next);
@@ -363,25 +363,31 @@ impl LogFiles {
                 break;
             }
         }
+        if durable < from && evidence.covered < from {
+            return Ok(tail);
+        }
         let (index, offset) = place;
-        let path = || self.entry(index).path.as_ref().into();
-        if durable >= from {
-            return Err(StorageError::DamagedRecord {
-                path: path(),
-                offset: offset as u64,
-                sequence: from,
+        let entry = self.entry(index);
+        // Of a group of which a record is missing, that one is named.
+        let start = Position { offset, next: from };
+        let missing = first_missing(map(entry)?.bytes(), entry.header.salt.seed(), start);
+        let (path, offset) = (entry.path.as_ref().into(), missing.offset as u64);
+        let sequence = missing.next;
+        Err(if durable >= from {
+            StorageError::DamagedRecord {
+                path,
+                offset,
+                sequence,
                 durable,
-            });
-        }
-        if evidence.covered >= from {
-            return Err(StorageError::BehindCheckpoint {
-                path: path(),
-                offset: offset as u64,
-                sequence: from,
+            }
+        } else {
+            StorageError::BehindCheckpoint {
+                path,
+                offset,
+                sequence,
                 covered: evidence.covered,
-            });
-        }
-        Ok(tail)
+            }
+        })
     }
 
     /// Removes what follows the end, from the back: all segments but the first `kept`, then the

@@ -24,8 +24,9 @@ use crate::format::header::LogId;
 use crate::format::log_start::LogStart;
 use crate::format::slot::Owner;
 use crate::index::time_range;
-use crate::log::log_files::LogFiles;
+use crate::log::log_files::{LogFiles, SealedSegment};
 use crate::log::log_start_file::{LogStartFile, read_log_start, write_log_start};
+use crate::log::open_log::Log;
 use crate::sequence::Span;
 use crate::{Sequence, StorageError};
 
@@ -201,6 +202,60 @@ impl RetireJob {
         }
         layout::remove_before(dir, log_start.first_ordinal)?;
         Ok(())
+    }
+}
+
+impl Log {
+    /// The segments that may go when a checkpoint covers everything before `below`: closed, durable
+    /// and wholly before it, oldest first. None while a [`RetireJob`] is out. Does not block;
+    /// linear in their number.
+    pub fn removable(&self, below: Sequence) -> Vec<ClosedSegment> {
+        if Arc::strong_count(&self.retirement) > 1 {
+            return Vec::new();
+        }
+        let below = below.min(self.durable.next());
+        let floor = self
+            .removed
+            .map_or(i64::MIN, |log_start| log_start.time_micros);
+        let following = self.sealed.iter().skip(1).map(|segment| segment.base);
+        let pairs = self.sealed.iter().zip(following.chain([self.active_base]));
+        pairs
+            .take_while(|(_, next)| *next <= below)
+            .map(|(segment, next)| ClosedSegment::new(&segment.entry, (segment.base, next), floor))
+            .collect()
+    }
+
+    /// Forgets the segments of a plan that was made of [`Log::removable`]. Their files go when the
+    /// job is run; readers that have mapped one go on with it. Does not block.
+    ///
+    /// # Panics
+    ///
+    /// If the plan is of another log or an earlier job is still out.
+    pub fn retire(&mut self, plan: RetirePlan) -> RetireJob {
+        let log_start = plan.log_start;
+        assert!(plan.owner == self.owner(), "a plan is for its own log");
+        assert!(
+            Arc::strong_count(&self.retirement) == 1,
+            "one retirement at a time"
+        );
+        let is_retired =
+            |segment: &SealedSegment| segment.entry.header.ordinal < log_start.first_ordinal;
+        let count = self.sealed.partition_point(is_retired);
+        let first_kept = self.sealed.get(count).map(|segment| segment.base);
+        let first_kept = first_kept.unwrap_or(self.active_base);
+        assert!(
+            first_kept == log_start.first_sequence && first_kept <= self.durable.next(),
+            "only closed, durable segments are retired"
+        );
+        Arc::make_mut(&mut self.sealed).drain(..count);
+        self.unindexed
+            .retain(|job| job.entry.header.ordinal >= log_start.first_ordinal);
+        self.removed = Some(log_start);
+        RetireJob {
+            plan,
+            _retirement: Some(Arc::clone(&self.retirement)),
+            _lock: Arc::clone(&self.place.lock),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use crate::disk::random::random;
 use crate::disk::region::{ReadRegion, Region};
 use crate::disk::segment_file::SegmentEntry;
 use crate::format::header::{Activation, HEADER_BYTES, SegmentHeader};
-use crate::format::record::{self, record_bytes};
+use crate::format::record;
 use crate::format::slot::Owner;
 use crate::format::world::{self, World};
 use crate::format::{CrcSeed, Salt};
@@ -285,7 +285,7 @@ impl Segment {
     ///
     /// If it does not fit: the log asks [`Segment::room`] first.
     pub(crate) fn append(&mut self, record: Record<'_>, durable: Sequence) {
-        let bytes = record_bytes(record.payload.len());
+        let bytes = record::bytes_of(&record);
         assert!(bytes <= self.room());
         let start = self.pending.len();
         self.pending.resize(start + bytes, 0);

@@ -12,7 +12,7 @@ use crate::disk::files;
 use crate::format::header::HEADER_BYTES;
 use crate::format::walk::{Position, expected_record};
 use crate::index::IndexBuilder;
-use crate::{Sequence, StorageError};
+use crate::{GroupPlace, Sequence, StorageError};
 
 impl Log {
     /// Takes back every record after `sequence`: their sequences are given to other records.
@@ -25,14 +25,16 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// If one of them is durable or was never appended, or while a flush or the preparation of a
-    /// segment is in progress.
+    /// If one of them is durable or was never appended, if `sequence` is in a group and not its
+    /// last, while a group is open, or while a flush or the preparation of a segment is in
+    /// progress.
     pub fn truncate_after(&mut self, sequence: Sequence) -> Result<(), StorageError> {
         assert!(
             self.durable <= sequence && sequence <= self.appended,
             "what is durable stays"
         );
         assert!(!self.is_flushing, "no flush is in progress");
+        assert!(!self.group.is_open(), "no group is open");
         assert!(
             !matches!(self.next_segment, NextSegmentState::InPreparation),
             "no segment is in preparation"
@@ -49,7 +51,8 @@ impl Log {
     }
 
     fn cut_after(&mut self, sequence: Sequence) -> Result<(), StorageError> {
-        while self.active_base > sequence.next() {
+        // Only the first segment of a log may be without a record: recovery would end at another.
+        while self.active_base > sequence && !self.sealed.is_empty() {
             self.remove_active()?;
         }
         let end = self.end_of(sequence)?;
@@ -117,6 +120,8 @@ impl Log {
             };
             position.offset += stored.bytes;
             position.next = stored.record.sequence.next();
+            let is_whole = stored.record.group.is_none_or(GroupPlace::is_last);
+            assert!(is_whole || position.next <= sequence, "a group stays whole");
         }
         Ok(position.offset)
     }

@@ -27,7 +27,7 @@ use crate::disk::random::{random_identity, random_world};
 use crate::format::CrcSeed;
 use crate::format::gap::{Gap, RECORD_KIND_GAP};
 use crate::format::header::{Activation, HEADER_BYTES};
-use crate::format::record::{encode, record_bytes};
+use crate::format::record::{bytes_of, encode, record_bytes};
 use crate::format::slot::Owner;
 use crate::format::world::World;
 use crate::log::log_start_file::write_log_start;
@@ -430,6 +430,7 @@ fn records(original: &[u8], segment: &SegmentScrub, seed: CrcSeed, mut clock: Cl
                     sequence: gap.last,
                     time_micros: clock.last_micros,
                     kind: RECORD_KIND_GAP,
+                    group: None,
                     payload: &gap.encode(),
                 };
                 // What came before the lost records was durable, since some of them were.
@@ -458,6 +459,6 @@ fn item_bytes(item: &Item) -> usize {
 
 fn append(records: &mut Vec<u8>, seed: CrcSeed, record: Record<'_>, durable: Sequence) {
     let start = records.len();
-    records.resize(start + record_bytes(record.payload.len()), 0);
+    records.resize(start + bytes_of(&record), 0);
     encode(&mut records[start..], seed, record, durable);
 }

@@ -87,6 +87,7 @@ pub(crate) fn check_contiguous(found: &[Kept], story: &str) -> (Vec<Kept>, Vec<u
             sequence: kept.sequence,
             time_micros: kept.time_micros,
             kind: kept.kind,
+            group: kept.group,
             payload: &kept.payload,
         };
         let first = if let Some(gap) = record.gap() {

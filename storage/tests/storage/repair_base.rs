@@ -176,6 +176,7 @@ fn what_is_lost_after_the_base_is_a_gap() {
         sequence: found[0].sequence,
         time_micros: found[0].time_micros,
         kind: found[0].kind,
+        group: None,
         payload: &found[0].payload,
     };
     let gap = gap.gap().unwrap();

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    AppendError, DataDir, Log, LogOptions, Record, Recovery, ReplayError, Sequence, StorageError,
+    AppendError, DataDir, GroupPlace, Log, LogOptions, Record, Recovery, ReplayError, Sequence,
+    StorageError,
 };
 
 /// Segments as small as they get, so that a test has several.
@@ -30,6 +31,7 @@ pub(crate) struct Kept {
     pub(crate) sequence: Sequence,
     pub(crate) time_micros: i64,
     pub(crate) kind: u8,
+    pub(crate) group: Option<GroupPlace>,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -43,6 +45,7 @@ impl From<Record<'_>> for Kept {
             sequence: record.sequence,
             time_micros: record.time_micros,
             kind: record.kind,
+            group: record.group,
             payload: record.payload.to_vec(),
         }
     }
@@ -150,8 +153,8 @@ pub(crate) fn append(log: &mut Log, payload: &[u8]) -> Kept {
 /// The same at a time.
 pub(crate) fn append_at(log: &mut Log, time_micros: i64, payload: &[u8]) -> Kept {
     let number = log.appended().next().get();
-    // Every kind but the one of gaps.
-    let kind = u8::try_from(number % 255).unwrap();
+    // Every kind but those of gaps and groups.
+    let kind = u8::try_from(number % 254).unwrap();
     loop {
         match log.append(kind, time_micros, payload) {
             Ok(sequence) => {
@@ -159,6 +162,7 @@ pub(crate) fn append_at(log: &mut Log, time_micros: i64, payload: &[u8]) -> Kept
                     sequence,
                     time_micros,
                     kind,
+                    group: None,
                     payload: payload.to_vec(),
                 };
             }

@@ -106,3 +106,24 @@ fn what_is_durable_can_not_be_taken_back() {
         Ok(()) | Err(_) => {}
     }
 }
+
+#[test]
+fn a_record_of_any_size_may_follow_what_was_taken_back_with_its_segment() {
+    for len in [20, 20_000] {
+        let scratch = Scratch::new();
+        let (mut log, ..) = scratch.open(1, SMALL).unwrap().log();
+        let mut records: Vec<_> = (1..=4)
+            .map(|n| append(&mut log, &payload(n, 900)))
+            .collect();
+        let before = log.stats().segment_count;
+        let kept = log.appended();
+        log.flush_blocking().unwrap();
+        append(&mut log, &payload(5, 900));
+        assert!(log.stats().segment_count > before, "a new segment");
+        log.truncate_after(kept).unwrap();
+        records.push(append(&mut log, &payload(6, len)));
+        log.close().unwrap();
+        let (_, recovery, found) = scratch.open(1, SMALL).unwrap().log();
+        assert_eq!((found, recovery.cut), (records, None), "{len}");
+    }
+}

@@ -220,3 +220,15 @@ fn a_visit_starts_where_it_is_told_and_ends_where_it_likes() {
         }
     }
 }
+
+#[test]
+fn a_log_whose_first_record_is_too_large_for_its_first_segment_is_whole() {
+    let scratch = Scratch::new();
+    let (mut log, ..) = scratch.open(1, SMALL).unwrap().log();
+    append(&mut log, &payload(1, 20_000));
+    append(&mut log, &payload(2, 20));
+    log.close().unwrap();
+    let report = look(&scratch);
+    assert_eq!(faults(&report), []);
+    assert_eq!(report.summary.records, 2);
+}

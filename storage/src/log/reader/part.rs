@@ -20,7 +20,7 @@ use crate::format::CrcSeed;
 use crate::format::header::HEADER_BYTES;
 use crate::format::index::Place;
 use crate::format::record::decode;
-use crate::format::walk::{Position, walk_segment};
+use crate::format::walk::{Position, Walk};
 use crate::index::{
     self, IndexBuilder, IndexFile, IndexKey, IndexedSegment, Mismatch, Newest, SegmentIndex,
 };
@@ -154,11 +154,20 @@ impl Part<'_> {
                 Err(refusal) => Err(Stop::Refused(refusal)),
             }
         };
-        match walk_segment(region.bytes(), self.seed(), start, &mut visit_shown) {
-            Ok(end) if end.next == self.span.next => Ok(ControlFlow::Continue(())),
-            Ok(end) => Err(self.damaged(end.offset, end.next).into()),
-            Err(Stop::Visitor | Stop::NotShown) => Ok(ControlFlow::Break(())),
-            Err(Stop::Refused(refusal)) => Err(ReplayError::Visit(refusal)),
+        // It may begin inside of a group.
+        let mut walk = Walk::from_any(region.bytes(), self.seed(), start);
+        while let Some((_, stored)) = walk.next() {
+            match visit_shown(stored.record) {
+                Ok(()) => {}
+                Err(Stop::Visitor | Stop::NotShown) => return Ok(ControlFlow::Break(())),
+                Err(Stop::Refused(refusal)) => return Err(ReplayError::Visit(refusal)),
+            }
+        }
+        let end = walk.position();
+        if end.next == self.span.next {
+            Ok(ControlFlow::Continue(()))
+        } else {
+            Err(self.damaged(end.offset, end.next).into())
         }
     }
 

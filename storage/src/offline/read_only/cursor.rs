@@ -19,7 +19,7 @@ use crate::format::record::{RECORD_HEAD_BYTES, record_len};
 use crate::format::walk::{Position, expected_record};
 use crate::log::log_files::LogFiles;
 use crate::log::watermark;
-use crate::{Record, Sequence, StorageError};
+use crate::{GroupPlace, Record, Sequence, StorageError};
 
 /// Bytes of one read, if the record is not larger.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -35,6 +35,8 @@ pub struct LogCursor {
     /// That segment; `None` before the first and after the last.
     open: Option<OpenSegment>,
     next: Sequence,
+    /// Records before this one are of whole groups.
+    checked: Sequence,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl LogCursor {
             index: 0,
             open: None,
             next: files.first_kept(),
+            checked: Sequence::ZERO,
             files,
         };
         cursor.open_segment()?;
@@ -104,6 +107,13 @@ impl LogCursor {
                     self.leave_window()?;
                     continue;
                 };
+                if stored.record.group.is_some() && self.checked <= self.next {
+                    match segment.end_of_group(self.next)? {
+                        Some(end) => self.checked = end,
+                        None => self.leave_window()?,
+                    }
+                    continue;
+                }
                 segment.offset += stored.bytes;
                 self.next = stored.record.sequence.next();
                 return Ok(Some(see(stored.record)));
@@ -166,6 +176,39 @@ impl LogCursor {
 }
 
 impl OpenSegment {
+    /// The sequence after the group that begins with the next record; `None` if not all of it is
+    /// there. Reads through the group and comes back.
+    fn end_of_group(&mut self, next: Sequence) -> Result<Option<Sequence>, StorageError> {
+        let (start, seed) = (self.offset, self.entry.header.salt.seed());
+        let mut next = next;
+        let mut before: Option<GroupPlace> = None;
+        let end = loop {
+            let Some(found) = self.find()? else {
+                break None;
+            };
+            let position = Position { offset: 0, next };
+            let Some(stored) = expected_record(&self.window[found], seed, position) else {
+                break None;
+            };
+            let place = stored.record.group;
+            let is_next = match before {
+                None => place.is_none_or(|place| place.index == 0),
+                Some(before) => before.precedes(place),
+            };
+            if !is_next {
+                break None;
+            }
+            next = stored.record.sequence.next();
+            if place.is_none_or(GroupPlace::is_last) {
+                break Some(next);
+            }
+            before = place;
+            self.offset += stored.bytes;
+        };
+        self.offset = start;
+        Ok(end)
+    }
+
     /// Where in the window the next record is, as far as its length says that there is one.
     fn find(&mut self) -> Result<Option<Range<usize>>, StorageError> {
         if self.end.is_some_and(|end| self.offset >= end) {

@@ -20,7 +20,9 @@ use crate::disk::files::{self, at};
 use crate::disk::segment_file::SegmentEntry;
 use crate::format::header::HEADER_BYTES;
 use crate::format::record::{RECORD_HEAD_BYTES, record_len};
-use crate::format::walk::{Position, expected_record, record_count_max, scan, walk_segment};
+use crate::format::walk::{
+    Position, expected_record, goes_on, record_count_max, scan, walk_segment,
+};
 use crate::log::log_files::LogFiles;
 use crate::{ReplayError, Sequence, StorageError};
 
@@ -229,7 +231,20 @@ fn begins_with(files: &LogFiles, ordinal: u64, next: Sequence) -> Result<bool, S
     let mut bytes = vec![0; len];
     read_at(&entry.path, &mut bytes, offset)?;
     let start = Position { offset: 0, next };
-    Ok(expected_record(&bytes, entry.header.salt.seed(), start).is_some())
+    let seed = entry.header.salt.seed();
+    match expected_record(&bytes, seed, start) {
+        None => Ok(false),
+        Some(stored) if stored.record.group.is_none() => Ok(true),
+        Some(_) => {
+            let mut bytes = vec![0; capacity(&entry)];
+            read_at(&entry.path, &mut bytes, 0)?;
+            let start = Position {
+                offset: HEADER_BYTES,
+                next,
+            };
+            Ok(goes_on(&bytes, seed, start))
+        }
+    }
 }
 
 pub(super) fn read_at(path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), StorageError> {

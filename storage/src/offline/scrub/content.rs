@@ -7,7 +7,8 @@
 //!
 //! A *run* is records that follow each other without a hole. After bytes that are no record, the
 //! next one is looked for at every aligned offset, among the sequences that could be here; so one
-//! damaged record costs that record only. Pure: bytes in, places out.
+//! damaged record costs that record only, or its group: what is left of a group counts as no
+//! record. Pure: bytes in, places out.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -67,12 +68,20 @@ pub(crate) fn read(bytes: &[u8], seed: CrcSeed, plausible: Plausible) -> Content
         used: HEADER_BYTES,
         ..Content::default()
     };
+    let mut group = Vec::new();
     let mut lowest = plausible.lowest;
     let mut offset = HEADER_BYTES;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let step = match record_at(rest, seed, lowest..=plausible.highest) {
             Some((first, stored)) => {
-                content.add(offset, first, &stored);
+                content.durable = content.durable.max(stored.durable);
+                if stored.record.group.is_none() {
+                    content.add(offset, first, &stored);
+                } else if hold_back(&mut group, (offset, stored)) {
+                    for (offset, stored) in group.drain(..) {
+                        content.add(offset, stored.record.sequence, &stored);
+                    }
+                }
                 lowest = stored.record.sequence.next();
                 stored.bytes
             }
@@ -85,6 +94,36 @@ pub(crate) fn read(bytes: &[u8], seed: CrcSeed, plausible: Plausible) -> Content
         }
     }
     content
+}
+
+/// Adds a record of a group to those before it in the group, and says whether all are there.
+/// Records of a group that has a hole are forgotten.
+fn hold_back<'a>(
+    group: &mut Vec<(usize, StoredRecord<'a>)>,
+    (offset, stored): (usize, StoredRecord<'a>),
+) -> bool {
+    let Some(place) = stored.record.group else {
+        return false;
+    };
+    let continues = match group.last() {
+        None => place.index == 0,
+        Some((at, before)) => {
+            at.saturating_add(before.bytes) == offset
+                && before.record.sequence.next() == stored.record.sequence
+                && before
+                    .record
+                    .group
+                    .is_some_and(|it| it.precedes(Some(place)))
+        }
+    };
+    if !continues {
+        group.clear();
+        if place.index > 0 {
+            return false;
+        }
+    }
+    group.push((offset, stored));
+    place.is_last()
 }
 
 /// The record at the start of `bytes`, if it has a sequence that could be there, with the first
@@ -107,7 +146,6 @@ impl Content {
     fn add(&mut self, offset: usize, first: Sequence, stored: &StoredRecord<'_>) {
         let record = stored.record;
         let end = offset.saturating_add(stored.bytes);
-        self.durable = self.durable.max(stored.durable);
         let (records, lost) = match record.gap() {
             Some(gap) => (0, gap.lost()),
             None => (1, 0),
@@ -169,6 +207,7 @@ mod tests {
             sequence: Sequence::new(sequence),
             time_micros: i64::try_from(sequence).unwrap(),
             kind,
+            group: None,
             payload,
         };
         let end = offset.saturating_add(record_bytes(payload.len()));

@@ -412,7 +412,8 @@ impl ScrubWalk<'_> {
             }
             let fault = if index < self.skipped {
                 continue;
-            } else if segment.items.is_empty() {
+            } else if segment.items.is_empty() && index > 0 {
+                // Of the first, the first record may have been too large for it.
                 scrub.is_obscure = true;
                 Fault::NoRecords
             } else if rest > 0 && !segment.is_faulty {
