@@ -76,8 +76,17 @@ pub const HISTORY_EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of the entities of an earlier time that one request may hold in memory. More: 400.
 pub const HISTORY_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Readers of logs that the requests of one core hold, each up to 48 KiB: a request about the past
-/// takes one, or one for each shard. More: 503.
+/// takes one, or one for each shard. Beyond it requests wait.
 pub const HISTORY_READERS_MAX: usize = 1024;
+/// Events that a short read of the past looks at, and entities that it lists: about 10 ms. A read
+/// that takes more begins anew among the long ones.
+pub const HISTORY_SHORT_STEPS_MAX: u64 = 10_000;
+/// Short reads of one core that have readers of logs or wait for them, the one that runs included:
+/// a shard hands out a reader after its next flush, and the helper thread should not wait for that.
+/// Further ones wait for their turn.
+pub const HISTORY_SHORT_STARTED_MAX: usize = 8;
+/// The same of long reads: one runs, and the readers of the next are gathered.
+pub const HISTORY_LONG_STARTED_MAX: usize = 2;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
 /// The largest that it can be set to: their ids are held in memory, and a shard deletes its part in

@@ -266,7 +266,7 @@ pub enum ApiError {
         "a part of the stored state can't be read; if it is damaged, it is being rebuilt from the log"
     )]
     StateDamaged,
-    /// As many requests of this kind as there may be are being worked on.
+    /// The way to a shard that a read of the past needs is full.
     #[error("the server is busy with other requests about the past")]
     Busy,
     /// A mailbox between cores is full.

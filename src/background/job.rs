@@ -41,15 +41,15 @@ pub(crate) enum Lane {
     Control,
     /// Counts namespaces.
     Directory,
-    /// Reads pages of events.
-    Events,
-    /// Reads earlier states.
-    States,
+    /// Reads the past, short reads.
+    History,
+    /// Reads the past, long reads.
+    LongHistory,
 }
 
 impl Lane {
     /// Number of lanes.
-    pub(crate) const COUNT: usize = Self::States as usize + 1;
+    pub(crate) const COUNT: usize = Self::LongHistory as usize + 1;
 
     /// The thread's name, before its core's number.
     pub(crate) const fn name(self) -> &'static str {
@@ -65,17 +65,21 @@ impl Lane {
             Self::Ballast => "ballast",
             Self::Control => "control",
             Self::Directory => "directory",
-            Self::Events => "events",
-            Self::States => "states",
+            Self::History => "history",
+            Self::LongHistory => "history+",
         }
     }
 
-    /// True if its jobs may take long and nobody waits for them: its thread gives way to the
-    /// reactors.
+    /// True if its jobs may take long, and nobody waits for them or whoever does asked for work of
+    /// seconds: its thread gives way to the reactors.
     pub(crate) const fn gives_way(self) -> bool {
         matches!(
             self,
-            Self::Checkpoint | Self::Index | Self::Retention | Self::SealedRetention
+            Self::Checkpoint
+                | Self::Index
+                | Self::Retention
+                | Self::SealedRetention
+                | Self::LongHistory
         )
     }
 }

@@ -10,7 +10,9 @@
 //! | `checkpoints` | writes the state down, so that a start replays little |
 //! | `retention` | builds history indexes, removes old segments |
 //! | `ballast` | holds room on the disk back for retention and shutdown |
-//! | `history` | requests about the past, one at a time for each kind |
+//! | `history` | helper threads that read the past |
+//! | `history_queue` | whose read of the past is next |
+//! | `turns` | turns by address and connection |
 //! | `control` | carries out changes of the control plane, on core 0 |
 //! | `directory` | keeps `flux-core/directory` up to date |
 //! | `throttle` | how fast helper threads work |
@@ -24,9 +26,11 @@ pub(crate) mod control;
 pub(crate) mod directory;
 pub(crate) mod flush;
 pub(crate) mod history;
+pub(crate) mod history_queue;
 pub(crate) mod job;
 pub(crate) mod retention;
 pub(crate) mod throttle;
+pub(crate) mod turns;
 
 use crate::log::Log;
 use crate::model::Timestamp;

@@ -139,6 +139,7 @@ impl Calls {
         };
         let caller = Caller {
             request_id,
+            address: None,
             credentials: Credentials::Own(access),
             behind_asked: false,
         };

@@ -6,7 +6,7 @@
 
 use super::event_buffer::EventBuffer;
 use super::source::{base_at, reject_removed};
-use super::{Generation, HistoryError, HistoryLog, decode, key};
+use super::{Generation, HistoryError, HistoryLog, apply, decode, key};
 use crate::api::encode;
 use crate::api::query::Fields;
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX};
@@ -62,7 +62,13 @@ pub fn entity_at<L: HistoryLog>(
         }
         reject_removed(log, scope)?;
     }
-    scan.event_buffer.apply_to(&mut state)?;
+    let newest = generations.first();
+    scan.event_buffer.replay(|sequence, time, change| {
+        if let Some(newest) = newest {
+            newest.log_of_entity(query.id).spend(1)?;
+        }
+        apply(&mut state, (sequence, time), change)
+    })?;
     Ok(state.get(query.id)?.map(|entity| {
         let mut json = Vec::new();
         encode::entity(&mut json, entity.head(), entity.properties(), query.fields);

@@ -1,9 +1,8 @@
 //! Events that were read newest first, kept until they are applied oldest first.
 
-use super::{HistoryError, apply, decode};
+use super::{HistoryError, decode};
 use crate::limits::HISTORY_EVENT_BYTES_MAX;
 use crate::model::{StoredChange, Timestamp};
-use crate::state::State;
 use flux_storage::{Record, Sequence};
 
 /// See the module.
@@ -65,13 +64,5 @@ impl EventBuffer {
             }
         }
         Ok(())
-    }
-
-    /// Applies all of it to `state`.
-    ///
-    /// # Errors
-    /// [`HistoryError::Event`], [`HistoryError::Layer`].
-    pub(super) fn apply_to(self, state: &mut State) -> Result<(), HistoryError> {
-        self.replay(|sequence, time, change| apply(state, (sequence, time), change))
     }
 }

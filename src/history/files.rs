@@ -1,12 +1,11 @@
 //! A log on the disk with the states stored of it, as [`HistoryLog`] asks for them.
 
-use super::{Base, HistoryError, HistoryLog, Visit};
+use super::{Base, Budget, HistoryError, HistoryLog, Visit};
 use crate::model::Timestamp;
 use crate::state::{State, TimeScope, latest_in};
 use flux_storage::{Checkpoint, CheckpointError, CheckpointView, LogReader, Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::rc::Rc;
 
 /// What a shard hands out of its own log, for another thread to read.
 #[derive(Debug, Clone)]
@@ -52,16 +51,12 @@ pub(super) struct FileLog {
     /// Ascending, as `bases`.
     stored: Vec<Checkpoint>,
     bases: Vec<Base>,
-    stop: Arc<AtomicBool>,
+    budget: Rc<Budget>,
 }
 
 impl FileLog {
     /// A log with the states stored of it.
-    pub(super) fn new(
-        reader: LogReader,
-        mut stored: Vec<Checkpoint>,
-        stop: &Arc<AtomicBool>,
-    ) -> Self {
+    pub(super) fn new(reader: LogReader, mut stored: Vec<Checkpoint>, budget: &Rc<Budget>) -> Self {
         stored.sort_by_key(|checkpoint| checkpoint.meta.through);
         let base = |checkpoint: &Checkpoint| Base {
             through: checkpoint.meta.through,
@@ -71,7 +66,7 @@ impl FileLog {
             reader,
             bases: stored.iter().map(base).collect(),
             stored,
-            stop: Arc::clone(stop),
+            budget: Rc::clone(budget),
         }
     }
 
@@ -80,16 +75,15 @@ impl FileLog {
         stored.find(|checkpoint| checkpoint.meta.through == base.through)
     }
 
-    /// `visit`, until nobody waits for an answer any more.
+    /// `visit`, as far as the budget goes.
     fn watched<'v>(
         &self,
         visit: Visit<'v>,
     ) -> impl FnMut(Record<'_>) -> Result<ControlFlow<()>, HistoryError> + use<'v> {
-        let stop = Arc::clone(&self.stop);
+        let budget = Rc::clone(&self.budget);
         move |record| {
-            if stop.load(Relaxed) {
-                Err(HistoryError::Stopped)
-            } else if record.gap().is_some() {
+            budget.spend(1)?;
+            if record.gap().is_some() {
                 // What a repair gave up on: there is nothing to show, and the state went on without
                 // it.
                 Ok(ControlFlow::Continue(()))
@@ -131,6 +125,10 @@ impl HistoryLog for FileLog {
             .transpose()?
             .flatten()
             .map_or(base.time, |latest| latest.min(base.time)))
+    }
+
+    fn spend(&self, steps: u64) -> Result<(), HistoryError> {
+        self.budget.spend(steps)
     }
 
     fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError> {

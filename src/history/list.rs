@@ -205,6 +205,7 @@ impl HistoryListing<'_> {
         let mut json = Vec::new();
         for entity in past.state.list(&query) {
             let entity = entity?;
+            log.spend(1)?;
             if !path.holds(entity.id()) {
                 continue;
             }
@@ -231,10 +232,13 @@ impl HistoryListing<'_> {
         if let Some(name) = self.namespace
             && let Some(event_buffer) = self.event_buffer(name, path, piece)?
         {
-            return event_buffer
-                .replay(|sequence, time, change| past.apply(sequence, time, change));
+            return event_buffer.replay(|sequence, time, change| {
+                piece.log.spend(1)?;
+                past.apply(sequence, time, change)
+            });
         }
         self.charge(piece.len())?;
+        piece.log.spend(piece.len())?;
         let from = piece.after.next();
         piece.log.read_forward(from, &mut |record| {
             if record.sequence >= piece.end {

@@ -11,6 +11,7 @@
 //! | `source` | what is read: logs of all generations, and the states stored beside them |
 //! | `files` | the same, on the disk |
 //! | `reader_cache` | a data directory, opened for one query after another |
+//! | `budget` | how far a query may go |
 //! | `key` | under which key a log's index finds an event |
 //! | `events` | a page of events |
 //! | `entity` | one entity at an earlier time |
@@ -31,6 +32,7 @@
 
 #[cfg(test)]
 mod bounds_test;
+mod budget;
 mod entities_builder;
 mod entity;
 mod event_buffer;
@@ -45,6 +47,7 @@ mod source;
 #[cfg(test)]
 mod support;
 
+pub use budget::Budget;
 pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
 pub use files::{LiveLog, StoredStates};
@@ -93,9 +96,12 @@ pub enum HistoryError {
         /// The earliest time that there is history of.
         from: Timestamp,
     },
-    /// Nobody waits for the answer any more: the server stops.
-    #[error("the server is shutting down")]
-    Stopped,
+    /// Nobody waits for the answer any more.
+    #[error("nobody waits for it any more")]
+    Cancelled,
+    /// It takes more steps than its [`Budget`] has; with a larger one there may be an answer.
+    #[error("it takes more steps than a short read may")]
+    OverBudget,
     /// It takes more work than one request may cause.
     #[error("it takes more than {limit} {unit}")]
     TooLong {
@@ -150,7 +156,7 @@ impl HistoryError {
                 unit,
                 advice,
             },
-            Self::Stopped => ApiError::ShuttingDown,
+            Self::Cancelled | Self::OverBudget => ApiError::ShuttingDown,
             Self::Storage(_)
             | Self::Base(_)
             | Self::Layer(_)
@@ -173,7 +179,9 @@ impl HistoryError {
             | Self::Layer(_)
             | Self::Event { .. }
             | Self::Kind { .. } => true,
-            Self::Removed { .. } | Self::TooLong { .. } | Self::Stopped => false,
+            Self::Removed { .. } | Self::TooLong { .. } | Self::Cancelled | Self::OverBudget => {
+                false
+            }
         }
     }
 }

@@ -6,7 +6,8 @@
 
 use super::files::{FileLog, LiveLog, base_of};
 use super::{
-    EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events, list_at,
+    Budget, EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events,
+    list_at,
 };
 use crate::api::history::EventsQuery;
 use crate::api::query::{Fields, ListQuery};
@@ -17,8 +18,8 @@ use flux_storage::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// What is query of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +120,6 @@ pub enum HistoryResult {
 #[derive(Debug)]
 pub struct ReaderCache {
     data: Arc<DataDir>,
-    /// Set if the server stops and nobody waits for an answer any more.
-    stop: Arc<AtomicBool>,
     /// The bases of the newest generation's logs, by shard.
     bases: BTreeMap<u16, Option<Checkpoint>>,
     /// The logs of earlier generations, by generation and shard.
@@ -142,10 +141,9 @@ struct Sealed {
 
 impl ReaderCache {
     /// Of a data directory; nothing is opened yet.
-    pub fn new(data: Arc<DataDir>, stop: Arc<AtomicBool>) -> Self {
+    pub const fn new(data: Arc<DataDir>) -> Self {
         Self {
             data,
-            stop,
             bases: BTreeMap::new(),
             sealed: BTreeMap::new(),
             damaged: BTreeSet::new(),
@@ -160,12 +158,13 @@ impl ReaderCache {
     /// readers.
     pub fn run(
         &mut self,
-        query: &HistoryQuery,
+        (query, budget): (&HistoryQuery, Budget),
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
+        let budget = Rc::new(budget);
         let mut has_moved = false;
         loop {
-            match self.attempt(query, live) {
+            match self.attempt((query, &budget), live) {
                 Err(error) if error.is_moved() && !has_moved => {
                     has_moved = true;
                     self.sealed.clear();
@@ -180,10 +179,10 @@ impl ReaderCache {
 
     fn attempt(
         &mut self,
-        query: &HistoryQuery,
+        (query, budget): (&HistoryQuery, &Rc<Budget>),
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
-        let generations = self.open(query, live)?;
+        let generations = self.open((query, budget), live)?;
         Ok(match query {
             HistoryQuery::Events(query) => HistoryResult::Events(events(&generations, query)?),
             HistoryQuery::Entity { id, at, fields } => {
@@ -203,18 +202,20 @@ impl ReaderCache {
     /// All logs that a request concerns, newest generation first.
     fn open(
         &mut self,
-        query: &HistoryQuery,
+        (query, budget): (&HistoryQuery, &Rc<Budget>),
         live: &[Option<LiveLog>],
     ) -> Result<Vec<Generation<FileLog>>, HistoryError> {
         let mut newest = Vec::with_capacity(live.len());
         for (shard, log) in (0..).zip(live) {
-            let log = log.as_ref().map(|log| self.open_live(shard, log, query));
+            let log = log
+                .as_ref()
+                .map(|log| self.open_live((shard, log), (query, budget)));
             newest.push(log.transpose()?);
         }
         let mut generations = vec![Generation::new(newest)];
         let data = Arc::clone(&self.data);
         for generation in data.sealed_generations().iter().rev() {
-            generations.push(self.open_sealed(generation, query)?);
+            generations.push(self.open_sealed(generation, (query, budget))?);
         }
         Ok(generations)
     }
@@ -222,9 +223,8 @@ impl ReaderCache {
     /// A log of the newest generation, with the states that the answer may begin with.
     fn open_live(
         &mut self,
-        shard: u16,
-        log: &LiveLog,
-        query: &HistoryQuery,
+        (shard, log): (u16, &LiveLog),
+        (query, budget): (&HistoryQuery, &Rc<Budget>),
     ) -> Result<FileLog, HistoryError> {
         let mut stored = Vec::new();
         if query.needs_base(&log.reader) {
@@ -249,7 +249,7 @@ impl ReaderCache {
             }
         }
         self.leave_out_damaged(&mut stored, &log.reader);
-        Ok(FileLog::new(log.reader.clone(), stored, &self.stop))
+        Ok(FileLog::new(log.reader.clone(), stored, budget))
     }
 
     /// Leaves out the states with a damaged layer, since others or the log lead to the same. The
@@ -269,7 +269,7 @@ impl ReaderCache {
     fn open_sealed(
         &mut self,
         generation: &SealedGeneration,
-        query: &HistoryQuery,
+        (query, budget): (&HistoryQuery, &Rc<Budget>),
     ) -> Result<Generation<FileLog>, HistoryError> {
         let count = u16::try_from(generation.logs().len()).unwrap_or(u16::MAX);
         let only = query.placement().map(|key| place_key(key, count));
@@ -278,7 +278,7 @@ impl ReaderCache {
             let concerned = only.is_none_or(|only| only == shard);
             let opened = concerned.then(|| {
                 let place = (generation.generation(), shard);
-                self.open_sealed_log(place, log, query)
+                self.open_sealed_log((place, log), (query, budget))
             });
             logs.push(opened.transpose()?);
         }
@@ -287,9 +287,8 @@ impl ReaderCache {
 
     fn open_sealed_log(
         &mut self,
-        place: (u32, u16),
-        log: &SealedLog,
-        query: &HistoryQuery,
+        (place, log): ((u32, u16), &SealedLog),
+        (query, budget): (&HistoryQuery, &Rc<Budget>),
     ) -> Result<FileLog, HistoryError> {
         let mut sealed = match self.sealed.remove(&place) {
             Some(sealed) => sealed,
@@ -308,7 +307,7 @@ impl ReaderCache {
         }
         let mut base = sealed.base.iter().cloned().collect();
         self.leave_out_damaged(&mut base, &sealed.reader);
-        let opened = FileLog::new(sealed.reader.clone(), base, &self.stop);
+        let opened = FileLog::new(sealed.reader.clone(), base, budget);
         self.sealed.insert(place, sealed);
         Ok(opened)
     }

@@ -58,6 +58,15 @@ pub trait HistoryLog {
     /// [`HistoryError::Layer`].
     fn latest_in(&self, base: Base, scope: TimeScope<'_>) -> Result<Timestamp, HistoryError>;
 
+    /// Takes note of work that follows from what was read: so many events to apply, or entities to
+    /// list. Reading itself is taken note of by the log.
+    ///
+    /// # Errors
+    /// [`HistoryError::Cancelled`], [`HistoryError::OverBudget`].
+    fn spend(&self, _steps: u64) -> Result<(), HistoryError> {
+        Ok(())
+    }
+
     /// The sequence after the last event that was accepted at `time` or before: all from there on
     /// are later, and some before it may be.
     ///

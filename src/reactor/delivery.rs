@@ -181,6 +181,7 @@ impl<S: System> Core<S> {
                         answers: &mut connection.answers,
                         index,
                         generation,
+                        address: connection.address,
                     };
                     match delivery {
                         Delivery::Reply(from, reply) => {

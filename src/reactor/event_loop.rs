@@ -206,7 +206,7 @@ impl<S: System> Core<S> {
         self.heartbeat.at(Step::Close);
         let ended = served.and_then(|()| self.close());
         // After an error too, no helper thread outlives its core, or takes its time.
-        self.history_worker.stop();
+        self.context.history.stop();
         self.throttle.hurry_for(Duration::ZERO);
         if !self.context.counters.is_rebuilding() {
             // It may replay for minutes, and the process ends. A start within the process needs the
@@ -371,6 +371,12 @@ impl<S: System> Core<S> {
         connection.hung_up |= event.hung_up;
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
+        if event.broken && connection.is_paused() {
+            // It is not read, so reading would not tell, and nobody waits for its answers.
+            connection.closing = Closing::Now;
+            self.queue_write(index);
+            return;
+        }
         if event.readable {
             connection.queue_read(index, &mut self.to_read);
         }

@@ -13,7 +13,7 @@ use crate::limits::CHECKPOINT_STOP_SECONDS_MAX;
 use crate::log::Log;
 use crate::model::Durability;
 use crate::report;
-use crate::service::{Context, control};
+use crate::service::{Context, control, history};
 use crate::shard::Shard;
 use flux_storage::{LayerError, Quarantined};
 use std::io;
@@ -46,6 +46,9 @@ impl<S: System> Core<S> {
             self.release();
         }
         self.start_due_of_shard();
+        for (request_id, error) in history::start_due(&mut self.context) {
+            self.deliver(request_id, Delivery::History(Err(error)));
+        }
         let Context {
             router,
             tenants,
@@ -130,7 +133,9 @@ impl<S: System> Core<S> {
         match result {
             WorkerResult::Opened(opened) => self.open(*opened?),
             WorkerResult::HistoryAnswered(answered) => {
-                if let Some((request_id, result)) = self.history_worker.on_result(*answered) {
+                let queue = &mut self.context.history;
+                if let Some((request_id, result)) = self.history_worker.on_result(queue, *answered)
+                {
                     self.deliver(request_id, Delivery::History(result));
                 }
             }
@@ -275,7 +280,7 @@ impl<S: System> Core<S> {
     pub(super) fn close(&mut self) -> io::Result<()> {
         let patience = Duration::from_secs(CHECKPOINT_STOP_SECONDS_MAX);
         self.throttle.hurry_for(patience);
-        self.history_worker.stop();
+        self.context.history.stop();
         while self.history_worker.is_waiting()
             || self.controller.is_waiting()
             || self.flusher.is_flushing()

@@ -404,6 +404,7 @@ impl<S: System> Core<S> {
             answers,
             index,
             generation,
+            address: connection.address,
         };
         let next = http::serve(context, writer, &mut client, &request);
         let json_units = limits::JSON_BYTE_UNITS * request.body.len() as u64;

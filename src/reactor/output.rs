@@ -127,7 +127,11 @@ impl<S: System> Core<S> {
             answers: &mut connection.answers,
             index,
             generation,
+            address: connection.address,
         };
+        if connection.ended || connection.hung_up {
+            client.answers.probe();
+        }
         if !http::advance_front(&mut self.context, &self.writer, &mut client) {
             connection.closing = Closing::Now;
         }
@@ -141,6 +145,7 @@ impl<S: System> Core<S> {
         if let Some(address) = connection.address {
             self.context.counters.connected.remove(address);
         }
+        self.context.history.forget(index);
         if let Session::WebSocket(websocket) = &mut connection.session {
             counters.websockets.fetch_sub(1, Relaxed);
             let subscriber = Subscriber {

@@ -59,7 +59,7 @@ impl Token {
 #[derive(Debug, Clone, Copy)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "the kernel reports any combination of the three"
+    reason = "the kernel reports any combination of the four"
 )]
 pub(crate) struct Ready {
     /// What it is about.
@@ -69,6 +69,8 @@ pub(crate) struct Ready {
     /// The client has shut down its side, or the connection has failed: reading goes on until it
     /// says so.
     pub(crate) hung_up: bool,
+    /// It was reset, or both sides are shut down: nothing that is sent arrives any more.
+    pub(crate) broken: bool,
     /// It may be written.
     pub(crate) writable: bool,
 }
@@ -149,6 +151,7 @@ impl Poller {
                 token: Token::decode(data),
                 readable: flags.intersects(read),
                 hung_up: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                broken: flags.intersects(EventFlags::HUP | EventFlags::ERR),
                 writable: flags.intersects(write),
             });
         }

@@ -3,6 +3,7 @@
 use crate::api::ApiError;
 use crate::auth::{Access, TokenHash, bearer};
 use crate::shard::RequestId;
+use std::net::IpAddr;
 
 /// What is kept of a token that a client presented for all that follows.
 pub(crate) type KeptToken = TokenHash;
@@ -12,6 +13,8 @@ pub(crate) type KeptToken = TokenHash;
 pub(crate) struct Caller<'c> {
     /// Where replies to this call go.
     pub(crate) request_id: RequestId,
+    /// The address that the connection is counted for.
+    pub(crate) address: Option<IpAddr>,
     /// What it presents.
     pub(crate) credentials: Credentials<'c>,
     /// This core's shard still owes it the reply to an earlier call, which this one must not

@@ -5,7 +5,7 @@ use super::Tenants;
 use crate::api::ApiError;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::auth::EncryptionKey;
-use crate::background::history::HistoryQueue;
+use crate::background::history_queue::HistoryQueue;
 use crate::control::Command;
 use crate::log::Log;
 use crate::model::Timestamp;
@@ -31,7 +31,7 @@ pub(crate) struct Context<L> {
     pub(crate) event: Vec<u8>,
     /// Reused: the JSON of the outcome at hand.
     pub(crate) answer: Vec<u8>,
-    /// Requests about the past that wait for a helper thread.
+    /// Requests about the past.
     pub(crate) history: HistoryQueue,
     /// Control calls, on the core that carries them out.
     pub(crate) control_calls: VecDeque<(Origin, Command)>,

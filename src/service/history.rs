@@ -1,7 +1,7 @@
 //! Requests about the past: events, and the state as it was.
 //!
 //! ```text
-//! request ─▶ ask the shards for readers of their logs ─▶ job for the history worker ─▶ result
+//! request ─▶ queue ─ its turn ─▶ ask the shards for readers of their logs ─▶ job ─▶ result
 //! ```
 //!
 //! A shard hands out its reader when what it read so far is visible, so that a result never shows
@@ -9,125 +9,100 @@
 
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
-use crate::background::history::{Job, JobResult, Readers};
-use crate::history::{HistoryError, HistoryQuery, HistoryResult, LiveLog};
+use crate::background::history::JobResult;
+use crate::history::{HistoryQuery, HistoryResult};
 use crate::log::Log;
-use crate::report;
-use crate::shard::{Reply, RequestId, ShardRequest};
-use std::rc::Rc;
+use crate::shard::{Reply, RequestId, ShardRequest, network_of};
 use std::sync::Arc;
-
-/// How often a request begins anew because retention removed a file that it was about to read.
-const ATTEMPTS_MAX: u8 = 4;
 
 /// A request about the past on its way.
 #[derive(Debug)]
 pub(crate) struct PendingHistory {
     query: Arc<HistoryQuery>,
-    /// By shard; empty if the request does not concern it.
-    logs: Vec<Option<LiveLog>>,
-    /// Shards that have not answered.
-    waiting: usize,
-    attempts: u8,
-    readers: Rc<Readers>,
 }
 
-/// Begins a request about the past.
+/// Begins a request about the past: it waits for its turn.
 ///
 /// # Errors
-/// If too much of the past is read already, or a shard can't be asked.
+/// If this core's log is not replayed.
 pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     query: HistoryQuery,
 ) -> Result<Begun, ApiError> {
-    let concerned = context.router.shards_of_key(query.placement());
-    let mut request = PendingHistory {
-        logs: Vec::new(),
-        waiting: 0,
-        attempts: 0,
-        readers: context.history.admit(concerned.len())?,
-        query: Arc::new(query),
-    };
-    request.ask(context, caller.request_id)?;
+    if context.router.shard.is_none() {
+        return Err(ApiError::NotReady);
+    }
+    let request = PendingHistory::new(query);
+    let asked = (caller.request_id, caller.address.map(network_of));
+    context.history.push(asked, Arc::clone(&request.query));
     Ok(Begun::Waiting(Pending::History(Box::new(request))))
 }
 
-/// Gives the history worker's result to the call that waits for it. `None`: it has begun anew.
-pub(crate) fn finish<L: Log>(
+/// Asks the shards for their logs, for each request whose turn is near. Requests whose shards can't
+/// be asked are returned, with why.
+pub(crate) fn start_due<L: Log>(context: &mut Context<L>) -> Vec<(RequestId, ApiError)> {
+    let mut rejected = Vec::new();
+    let router = &mut context.router;
+    while let Some(started) = context
+        .history
+        .start_next(|query| router.shards_of_key(query.placement()))
+    {
+        let request_id = started.request_id;
+        let mut shards = started.shards;
+        let asked = shards.try_for_each(|shard| router.ask(shard, request_id, ShardRequest::Past));
+        if let Err(error) = asked {
+            context.history.finish(request_id);
+            let error = match error {
+                ApiError::Overloaded => ApiError::Busy,
+                error => error,
+            };
+            rejected.push((request_id, error));
+        }
+    }
+    rejected
+}
+
+/// Gives the history worker's result to the call that waits for it.
+pub(crate) fn finish<L>(
     context: &mut Context<L>,
-    request_id: RequestId,
-    pending: &mut Pending,
+    pending: &Pending,
     result: JobResult,
 ) -> Option<Outcome> {
     let Pending::History(request) = pending else {
         return None;
     };
-    let error = match result {
-        Ok(found) => return Some(request.outcome(context, found)),
-        Err(error) if error.is_moved() && request.attempts < ATTEMPTS_MAX => {
-            match request.ask(context, request_id) {
-                Ok(()) => return None,
-                Err(error) => error,
-            }
+    Some(match result {
+        Ok(found) => request.outcome(context, found),
+        Err(error) => Outcome::Failed(error),
+    })
+}
+
+/// Takes a shard's reply; with the last of them a helper thread gets to work.
+///
+/// # Errors
+/// If the shard rejected the request.
+pub(super) fn resume<L>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    (from, reply): (u16, Reply),
+) -> Result<Option<Outcome>, ApiError> {
+    match reply {
+        Reply::Past(log) => context.history.take_log(request_id, from, *log),
+        Reply::Refused(error) => {
+            context.history.finish(request_id);
+            return Err(error);
         }
-        Err(error) => {
-            report_fault(&error);
-            error.answer()
-        }
-    };
-    Some(Outcome::Failed(error))
+        _ => {}
+    }
+    Ok(None)
 }
 
 impl PendingHistory {
-    fn ask<L: Log>(
-        &mut self,
-        context: &mut Context<L>,
-        request_id: RequestId,
-    ) -> Result<(), ApiError> {
-        self.attempts += 1;
-        self.logs = Vec::new();
-        let router = &mut context.router;
-        self.logs.resize_with(usize::from(router.shards), || None);
-        let shards = router.shards_of_key(self.query.placement());
-        self.waiting = shards.len();
-        for shard in shards {
-            router.ask(shard, request_id, ShardRequest::Past)?;
-        }
-        Ok(())
-    }
-
-    /// Takes a shard's reply; with the last of them the history worker gets to work.
-    ///
-    /// # Errors
-    /// If the shard rejected the request.
-    pub(super) fn resume<L: Log>(
-        &mut self,
-        context: &mut Context<L>,
-        request_id: RequestId,
-        (from, reply): (u16, Reply),
-    ) -> Result<Option<Outcome>, ApiError> {
-        match reply {
-            Reply::Past(log) => {
-                if let Some(place) = self.logs.get_mut(usize::from(from))
-                    && place.is_none()
-                {
-                    *place = Some(*log);
-                    self.waiting -= 1;
-                }
-            }
-            Reply::Refused(error) => return Err(error),
-            _ => return Ok(None),
-        }
-        if self.waiting == 0 {
-            context.history.push(Job {
-                request_id,
-                query: Arc::clone(&self.query),
-                logs: std::mem::take(&mut self.logs),
-                readers: Rc::clone(&self.readers),
-            });
-        }
-        Ok(None)
+    /// A request that waits.
+    pub(crate) fn new(query: HistoryQuery) -> Self {
+        let query = Arc::new(query);
+        Self { query }
     }
 
     fn outcome<L>(&self, context: &mut Context<L>, found: HistoryResult) -> Outcome {
@@ -150,9 +125,61 @@ impl PendingHistory {
     }
 }
 
-/// A fault of ours is the operator's to know.
-fn report_fault(error: &HistoryError) {
-    if error.is_fault() {
-        report::error(&format!("history can't be read: {error}"));
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestCores;
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn entity(id: &str) -> HistoryQuery {
+        HistoryQuery::Entity {
+            id: id.into(),
+            at: Timestamp::from_micros(1),
+            fields: None,
+        }
+    }
+
+    #[test]
+    fn a_read_of_the_past_asks_its_shard_when_the_one_before_it_is_over() {
+        for core in 0..2 {
+            let mut cores = TestCores::new(2);
+            let begin = |cores: &mut TestCores| {
+                cores.begin((core, None), |context, caller| {
+                    begin(context, caller, entity("n0/a"))
+                })
+            };
+            let (first, mut second) = (begin(&mut cores), begin(&mut cores));
+            let started = cores.context(core).history.start_next(|_| 0..1);
+            assert_eq!(started.map(|it| it.request_id), Some(first.request_id()));
+            let further = cores.context(core).history.start_next(|_| 0..1);
+            assert_eq!(further, None, "one read of a connection is on its way");
+            cores.context(core).history.finish(first.request_id());
+            cores.deliver(&mut second);
+            // A log in memory has no history; that ends the call like any other answer.
+            let unreadable = Outcome::Failed(ApiError::HistoryUnreadable);
+            assert_eq!(second.outcome(), Some(&unreadable));
+        }
+    }
+
+    #[test]
+    fn a_read_of_a_connection_that_ended_asks_no_shard() {
+        let mut cores = TestCores::new(2);
+        let mut call = cores.begin((0, None), |context, caller| {
+            begin(context, caller, entity("n0/a"))
+        });
+        cores.context(0).history.forget(0);
+        assert_eq!(start_due(cores.context(0)), []);
+        cores.deliver(&mut call);
+        assert_eq!(call.outcome(), None);
+    }
+
+    #[test]
+    fn a_core_whose_log_is_not_replayed_says_so_at_once() {
+        let mut cores = TestCores::new(2);
+        cores.close_shard(1);
+        let call = cores.begin((1, None), |context, caller| {
+            begin(context, caller, entity("n0/a"))
+        });
+        assert_eq!(call.outcome(), Some(&Outcome::Failed(ApiError::NotReady)));
     }
 }

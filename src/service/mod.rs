@@ -153,7 +153,7 @@ pub(crate) fn resume<L: Log>(
         Pending::DeleteMany(deletes) => deletes.resume(context, request_id, (from, reply)),
         // Its front asks for the next part itself.
         Pending::List(listing) => listing.take(from, reply).map(|()| None),
-        Pending::History(history) => history.resume(context, request_id, (from, reply)),
+        Pending::History(_) => history::resume(context, request_id, (from, reply)),
         Pending::Namespaces(call) => call.resume(context, request_id, (from, reply)),
         Pending::Configure => config::resume(context, reply),
         Pending::Connectors(call) => call.resume(context, request_id, reply),

@@ -3,7 +3,7 @@
 
 use super::list::ListStep;
 use super::{Begun, Caller, Context, ContextParts, Credentials, Outcome, Pending, Tenants};
-use super::{control, resume};
+use super::{control, history, resume};
 use crate::api::ApiError;
 use crate::auth::TokenHash;
 use crate::control::{Change, Registry};
@@ -139,6 +139,7 @@ impl TestCores {
         let authorization = token.map(|token| format!("Bearer {token}"));
         let caller = Caller {
             request_id,
+            address: None,
             credentials: match &authorization {
                 None => Credentials::None,
                 Some(value) => Credentials::Authorization(value.as_bytes()),
@@ -194,6 +195,7 @@ impl TestCores {
             let mut moved = false;
             for index in 0..self.cores.len() {
                 let core = &mut self.cores[index];
+                assert_eq!(history::start_due(&mut core.context), [], "it can be asked");
                 let own = core.context.router.core;
                 let mut released = Vec::new();
                 if let Some(shard) = &mut core.context.router.shard {
@@ -315,6 +317,19 @@ impl TestCores {
 }
 
 impl TestCall {
+    /// Where replies to it go.
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.request_id
+    }
+
+    /// What it came to; `None` if it still waits.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        match &self.state {
+            State::Waiting(_) => None,
+            State::Over(outcome, ..) => Some(outcome),
+        }
+    }
+
     /// What must be durable before anybody may see what it came to; `None` if it still waits.
     pub(crate) fn commit_point(&self) -> Option<CommitPoint> {
         match &self.state {

@@ -58,9 +58,9 @@ impl AddressLimiter {
     /// # Errors
     /// If that would be more than `max`; nothing is counted then.
     pub(crate) fn add(&self, address: IpAddr, max: u32) -> Result<(), Exhausted> {
-        let holder = holder(address);
-        let mut counts = self.counts(holder);
-        match counts.entry(holder) {
+        let network = network_of(address);
+        let mut counts = self.counts(network);
+        match counts.entry(network) {
             Entry::Occupied(mut entry) if *entry.get() < max => *entry.get_mut() += 1,
             Entry::Vacant(entry) if max > 0 => {
                 entry.insert(1);
@@ -72,9 +72,9 @@ impl AddressLimiter {
 
     /// Counts one less.
     pub(crate) fn remove(&self, address: IpAddr) {
-        let holder = holder(address);
-        let mut counts = self.counts(holder);
-        if let Entry::Occupied(mut entry) = counts.entry(holder) {
+        let network = network_of(address);
+        let mut counts = self.counts(network);
+        if let Entry::Occupied(mut entry) = counts.entry(network) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -82,8 +82,8 @@ impl AddressLimiter {
         }
     }
 
-    fn counts(&self, holder: IpAddr) -> MutexGuard<'_, Counts> {
-        let index = self.hash.hash_one(holder) % PARTS as u64;
+    fn counts(&self, network: IpAddr) -> MutexGuard<'_, Counts> {
+        let index = self.hash.hash_one(network) % PARTS as u64;
         let part = &self.parts[usize::try_from(index).unwrap_or(0)];
         // Each change is one step: a thread that panicked leaves whole counts.
         part.counts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -92,7 +92,7 @@ impl AddressLimiter {
 
 /// Whom an address stands for: an IPv6 address for its network, since one client has all 2⁶⁴
 /// addresses of it.
-fn holder(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

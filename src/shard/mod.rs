@@ -26,7 +26,7 @@ mod router;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use address_limiter::Exhausted;
+pub(crate) use address_limiter::{Exhausted, network_of};
 pub use base::advance_base;
 pub(crate) use counters::Counters;
 pub use mailbox::{Inbox, MailboxSender, Outbound, mailboxes};

@@ -15,12 +15,13 @@ use std::rc::Rc;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "a poller reports any combination of the three"
+    reason = "a poller reports any combination of the four"
 )]
 pub(super) struct Edges {
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) hung_up: bool,
+    pub(super) broken: bool,
 }
 
 impl Edges {
@@ -202,6 +203,7 @@ impl ClientSocket {
             readable: true,
             writable: true,
             hung_up: true,
+            broken: true,
         };
     }
 

@@ -108,6 +108,7 @@ impl System for SimulatedSystem {
             token,
             readable: true,
             hung_up: false,
+            broken: false,
             writable: false,
         };
         let mut outside = self.outside();
@@ -130,6 +131,7 @@ impl System for SimulatedSystem {
                     token: Token::Connection { index, generation },
                     readable: edges.readable,
                     hung_up: edges.hung_up,
+                    broken: edges.broken,
                     writable: edges.writable,
                 });
             }

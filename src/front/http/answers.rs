@@ -33,7 +33,12 @@ pub(crate) struct Answers {
     /// Slots that wait for an answer whose size nobody knows yet.
     reads: usize,
     last_serial: u32,
+    /// The answer at the front has begun with [`PROBE`].
+    probed: bool,
 }
+
+/// How every answer begins.
+const PROBE: &[u8] = b"HTTP/1.1 ";
 
 #[derive(Debug)]
 struct Slot {
@@ -52,7 +57,7 @@ impl Answers {
     pub(crate) fn push(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
         if self.slots.is_empty() {
             self.withhold(point);
-            write(&mut self.bytes);
+            self.write_next(write);
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
@@ -125,7 +130,7 @@ impl Answers {
             self.reads -= usize::from(call.pending.is_read());
         }
         if index == 0 {
-            write(&mut self.bytes);
+            self.write_next(write);
             self.slots.pop_front();
             self.advance_slots();
         } else {
@@ -141,7 +146,33 @@ impl Answers {
 
     /// Writes a part of the answer at the front; it stays there.
     pub(super) fn write_front(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.write_next(write);
+    }
+
+    /// The client's side has ended, and the answer at the front is read from the past. Whether the
+    /// client is gone or only has nothing more to ask, the kernel learns when something is sent: so
+    /// the first bytes of that answer are. If it is gone, the connection is reset.
+    pub(crate) fn probe(&mut self) {
+        if self.probed || self.pending_bytes() > 0 {
+            return;
+        }
+        if let Some((_, call)) = self.front_call()
+            && matches!(call.pending, Pending::History(_))
+        {
+            self.bytes.extend_from_slice(PROBE);
+            self.probed = true;
+        }
+    }
+
+    /// Writes the next bytes in line.
+    fn write_next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
         write(&mut self.bytes);
+        if std::mem::take(&mut self.probed) {
+            let written = self.bytes.get(start..).unwrap_or_default();
+            assert!(written.starts_with(PROBE), "every answer begins so");
+            self.bytes.drain(start..start + PROBE.len());
+        }
     }
 
     fn advance_slots(&mut self) {
@@ -263,6 +294,9 @@ const COMPACT_BYTES: usize = 256 * 1024;
 mod tests {
     use super::super::call::RequestMeta;
     use super::*;
+    use crate::api::history::EventsQuery;
+    use crate::history::HistoryQuery;
+    use crate::service::history::PendingHistory;
 
     fn push(answers: &mut Answers, gate: u64, text: &str) {
         answers.push(CommitPoint::at(Sequence::new(gate)), |out| {
@@ -317,6 +351,31 @@ mod tests {
         );
         answers.open_gates(Sequence::new(7));
         assert_eq!(send_all(&mut answers), "cd");
+    }
+
+    #[test]
+    fn a_client_whose_side_has_ended_gets_the_beginning_of_its_answer_early_and_once() {
+        let history = HistoryQuery::Events(EventsQuery::parse(Some("entity=a")).unwrap());
+        let mut call = waiting();
+        call.pending = Pending::History(Box::new(PendingHistory::new(history)));
+        let mut answers = Answers::default();
+        answers.probe();
+        push(&mut answers, 0, "HTTP/1.1 200 a");
+        let first = answers.wait(call);
+        let second = answers.wait(waiting());
+        answers.probe();
+        assert_eq!(send_all(&mut answers), "HTTP/1.1 200 a");
+        answers.probe();
+        answers.probe();
+        assert_eq!(send_all(&mut answers), "HTTP/1.1 ");
+        answers.probe();
+        assert_eq!(send_all(&mut answers), "");
+        answers.fill(second, |out| out.extend_from_slice(b"HTTP/1.1 200 c"));
+        answers.fill(first, |out| out.extend_from_slice(b"HTTP/1.1 200 b"));
+        assert_eq!(send_all(&mut answers), "200 bHTTP/1.1 200 c");
+        answers.wait(waiting());
+        answers.probe();
+        assert_eq!(send_all(&mut answers), "", "only for reads of the past");
     }
 
     #[test]

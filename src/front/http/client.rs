@@ -4,6 +4,7 @@ use super::answers::Answers;
 use crate::service::{Caller, Credentials};
 use crate::shard::RequestId;
 use crate::wire::http1::{Field, Head};
+use std::net::IpAddr;
 
 /// See the module.
 pub(crate) struct Client<'c> {
@@ -13,6 +14,8 @@ pub(crate) struct Client<'c> {
     pub(crate) index: u32,
     /// How often that index was handed out.
     pub(crate) generation: u32,
+    /// The address that it is counted for.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Client<'_> {
@@ -29,6 +32,7 @@ impl Client<'_> {
     pub(super) fn caller<'r>(&self, head: &Head<'r>) -> Caller<'r> {
         Caller {
             request_id: self.request_id(self.answers.next_serial()),
+            address: self.address,
             credentials: credentials(head),
             behind_asked: false,
         }

@@ -253,9 +253,8 @@ pub(crate) fn on_history<L: Log>(
     client: &mut Client<'_>,
     (serial, result): (u32, JobResult),
 ) -> bool {
-    let request_id = client.request_id(serial);
     if let Some(call) = client.answers.call(serial) {
-        let outcome = history::finish(context, request_id, &mut call.pending, result);
+        let outcome = history::finish(context, &call.pending, result);
         finish(context, writer, client, (serial, outcome));
     }
     advance_front(context, writer, client)
@@ -301,6 +300,7 @@ mod tests {
             answers,
             index: 0,
             generation: 0,
+            address: None,
         };
         let mut writer = AnswerWriter::default();
         writer.set_time(0);

@@ -70,6 +70,8 @@ impl Requests {
         let number = self.count;
         let caller = Caller {
             request_id: subscriber.request_id(serial(number)),
+            // Only reads of the past take turns by address, and there is none among these.
+            address: None,
             credentials,
             behind_asked: self.waiting.iter().any(|waiting| waiting.of_own),
         };
