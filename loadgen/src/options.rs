@@ -112,6 +112,9 @@ pub(crate) struct PublishOptions {
     pub(crate) load: LoadOptions,
     #[command(flatten)]
     pub(crate) entities: EntityOptions,
+    /// Publish by requests over a `WebSocket` for each connection
+    #[arg(long)]
+    pub(crate) websocket: bool,
     /// Afterwards, read every entity back and compare it with what was acknowledged
     #[arg(long)]
     pub(crate) verify: bool,

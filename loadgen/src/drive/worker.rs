@@ -12,6 +12,7 @@ use crate::net::{Input, LINK_PARTIAL_BYTES_MAX, Link, Poller, Ready, Received};
 use crate::process;
 use crate::stats::{Phases, Stats};
 use crate::workload::{Ticket, Workload};
+use crate::ws::{self, RequestAnswers};
 use anyhow::Result;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -24,12 +25,19 @@ struct InFlight {
     ticket: Ticket,
 }
 
+/// What a connection speaks.
+#[derive(Debug)]
+enum Reader {
+    Http(AnswerReader),
+    WebSocket(RequestAnswers),
+}
+
 /// A connection and what it is used for.
 #[derive(Debug)]
 struct Channel<W> {
     /// `None` once it is broken.
     link: Option<Link>,
-    reader: AnswerReader,
+    reader: Reader,
     in_flight: VecDeque<InFlight>,
     workload: W,
 }
@@ -61,9 +69,17 @@ impl<'a, W: Workload> Worker<'a, W> {
         let poller = Poller::new()?;
         let mut channels = Vec::new();
         for (index, workload) in workloads.into_iter().enumerate() {
+            let (link, reader) = if workload.is_websocket() {
+                let socket = ws::open(plan.target, "/api/ws?metrics=false")?;
+                let link = Link::adopt(socket, &poller, index)?;
+                (link, Reader::WebSocket(RequestAnswers::new()))
+            } else {
+                let link = Link::open(plan.target, &poller, index)?;
+                (link, Reader::Http(AnswerReader::new(W::BODY_BYTES_READ)))
+            };
             channels.push(Channel {
-                link: Some(Link::open(plan.target, &poller, index)?),
-                reader: AnswerReader::new(W::BODY_BYTES_READ),
+                link: Some(link),
+                reader,
                 in_flight: VecDeque::new(),
                 workload,
             });
@@ -301,12 +317,19 @@ impl<W: Workload> Channel<W> {
         turn: &mut Turn,
     ) -> Result<(), String> {
         loop {
-            let answer = match self.reader.next(&mut rest) {
+            let next = match &mut self.reader {
+                Reader::Http(reader) => reader.next(&mut rest).map_err(anyhow::Error::from),
+                Reader::WebSocket(reader) => reader.next(&mut rest),
+            };
+            let answer = match next {
                 Ok(Some(answer)) => answer,
                 Ok(None) => break,
                 Err(error) => return Err(error.to_string()),
             };
-            let Some(request) = self.in_flight.pop_front() else {
+            let of_this =
+                |request: &InFlight| answer.id.is_none_or(|id| request.ticket.value == id);
+            let found = self.in_flight.iter().position(of_this);
+            let Some(request) = found.and_then(|index| self.in_flight.remove(index)) else {
                 return Err("the server answered what was not asked".to_owned());
             };
             turn.answered += 1;

@@ -20,6 +20,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) body_start: &'a [u8],
     /// Bytes of the body, kept or not.
     pub(crate) body_len: usize,
+    /// The request that it answers, if answers may come in another order.
+    pub(crate) id: Option<u64>,
 }
 
 impl Answer<'_> {
@@ -118,6 +120,7 @@ impl AnswerReader {
                     status: *status,
                     body_start,
                     body_len: *body_len,
+                    id: None,
                 }));
             }
         }

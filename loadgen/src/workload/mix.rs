@@ -56,7 +56,7 @@ impl Mix {
     fn new(options: &MixOptions, target: &Target, connection: usize) -> Result<Self> {
         let (entities, stream) = (&options.entities, (options.load.seed, connection));
         Ok(Self {
-            publish: Publish::new(&options.load, entities, target, connection)?,
+            publish: Publish::new(&options.load, entities, (target, false), connection)?,
             get: Get::new(entities, target, stream)?,
             list: List::new(entities, options.limit, target, stream)?,
             random: crate::random::stream(options.load.seed, CHOICE_STREAM + connection),

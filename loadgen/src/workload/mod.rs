@@ -45,9 +45,15 @@ pub(crate) trait Workload {
     /// Names of the kinds of requests whose latencies are told apart; none if there is one kind.
     const KINDS: &'static [&'static str] = &[];
 
+    /// The requests are WebSocket messages.
+    fn is_websocket(&self) -> bool {
+        false
+    }
+
     /// Appends the next request, which is due at `due`.
     fn write_request(&mut self, due: Moment, out: &mut Vec<u8>) -> Ticket;
 
-    /// Takes note of a successful answer. Answers come in the order of the requests.
+    /// Takes note of a successful answer. Over HTTP, answers come in the order of the requests; over
+    /// a WebSocket, the `id` of a message is the value of its ticket.
     fn read_answer(&mut self, ticket: Ticket, answer: &Answer<'_>) -> Achieved;
 }

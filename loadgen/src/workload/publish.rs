@@ -1,4 +1,4 @@
-//! Single events, `POST /api/events`.
+//! Single events, `POST /api/events` or `publish` messages of a WebSocket.
 //!
 //! Each entity belongs to one connection, which therefore knows the last value that the server
 //! acknowledged for it; with `--verify` those values are read back. Values are a counter that
@@ -16,13 +16,18 @@ use crate::net::Target;
 use crate::options::{EntityOptions, LoadOptions, PublishOptions};
 use crate::report::Report;
 use crate::verify::{self, Written};
+use crate::ws::write_message;
 use anyhow::{Result, bail};
 use fastrand::Rng;
 
 /// The events of one connection.
 #[derive(Debug)]
 pub(crate) struct Publish {
+    /// What comes before an event: an HTTP head, or the beginning of a message.
     head: Vec<u8>,
+    is_websocket: bool,
+    /// Reused: a message.
+    message: Vec<u8>,
     text: EventText,
     random: Rng,
     /// One for each entity of this connection: number `index * stride + first`.
@@ -37,7 +42,7 @@ impl Publish {
     pub(crate) fn new(
         load: &LoadOptions,
         options: &EntityOptions,
-        target: &Target,
+        (target, is_websocket): (&Target, bool),
         connection: usize,
     ) -> Result<Self> {
         let entities = Entities::new(options)?;
@@ -49,7 +54,13 @@ impl Publish {
         let mut random = crate::random::stream(load.seed, connection);
         let text = EventText::new(entities, options, &mut random);
         Ok(Self {
-            head: target.head("POST /api/events", Some(text.len(COUNTER_DIGITS))),
+            head: if is_websocket {
+                br#"{"type":"publish","event":"#.to_vec()
+            } else {
+                target.head("POST /api/events", Some(text.len(COUNTER_DIGITS)))
+            },
+            is_websocket,
+            message: Vec::new(),
             text,
             random,
             written: vec![Written::default(); crate::numbers::index(share)],
@@ -72,14 +83,31 @@ impl Publish {
 impl Workload for Publish {
     const BODY_BYTES_READ: usize = 0;
 
+    fn is_websocket(&self) -> bool {
+        self.is_websocket
+    }
+
     fn write_request(&mut self, _due: Moment, out: &mut Vec<u8>) -> Ticket {
         let entity = self.keys.pick(&mut self.random);
         let number = entity * self.stride + self.first;
         self.counter += 1;
         let value = self.counter;
-        out.extend_from_slice(&self.head);
-        self.text
-            .write(number, out, |out| write_digits(value, COUNTER_DIGITS, out));
+        let request = if self.is_websocket {
+            self.message.clear();
+            &mut self.message
+        } else {
+            &mut *out
+        };
+        request.extend_from_slice(&self.head);
+        self.text.write(number, request, |out| {
+            write_digits(value, COUNTER_DIGITS, out);
+        });
+        if self.is_websocket {
+            self.message.extend_from_slice(b",\"id\":");
+            write_digits(value, COUNTER_DIGITS, &mut self.message);
+            self.message.push(b'}');
+            write_message(&self.message, out);
+        }
         self.written[crate::numbers::index(entity)].sent = value;
         Ticket {
             entity,
@@ -107,7 +135,8 @@ pub(crate) fn run(options: &PublishOptions) -> Result<()> {
     }
     let plan = Plan::new(clock, &target, &options.load);
     let outcome = drive::run(&plan, |connection| {
-        Publish::new(&options.load, &options.entities, &target, connection)
+        let target = (&target, options.websocket);
+        Publish::new(&options.load, &options.entities, target, connection)
     })?;
     let mut report = Report::new("publish");
     report.load(&outcome.stats, "requests", options.load.duration);

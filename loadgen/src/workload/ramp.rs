@@ -98,7 +98,7 @@ pub(crate) fn run(options: &RampOptions) -> Result<()> {
         };
         let stats = match options.of {
             RampOf::Publish => measure(&target, &load, |connection| {
-                Publish::new(&load, entities, &target, connection)
+                Publish::new(&load, entities, (&target, false), connection)
             }),
             RampOf::Get => measure(&target, &load, |connection| {
                 Get::new(entities, &target, (load.seed, connection))

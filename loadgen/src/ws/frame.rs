@@ -84,13 +84,21 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     write_frame(OPCODE_TEXT, text.as_bytes(), out);
 }
 
+/// Appends a text message that is known to be UTF-8.
+///
+/// # Panics
+/// When it is longer than 65,535 bytes.
+pub(crate) fn write_message(text: &[u8], out: &mut Vec<u8>) {
+    write_frame(OPCODE_TEXT, text, out);
+}
+
 /// Appends the answer to a ping.
 pub(crate) fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
     write_frame(OPCODE_PONG, payload, out);
 }
 
 fn write_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
-    let len = u16::try_from(payload.len()).expect("subscriptions and pongs are short");
+    let len = u16::try_from(payload.len()).expect("what is sent is short");
     out.push(FINAL | opcode);
     match u8::try_from(len) {
         Ok(len) if len < LEN_16 => out.push(MASKED | len),
