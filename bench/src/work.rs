@@ -62,6 +62,13 @@ pub(crate) const WORKS: &[Work] = &[
         "publish --connections 64 --pipeline 16",
     ),
     Work {
+        name: "websocket",
+        title: "publish over 64 WebSockets with 16 requests in flight each",
+        shards: 1,
+        load: "publish --websocket --connections 64 --pipeline 16",
+        kind: Kind::Batch,
+    },
+    Work {
         name: "batch-100",
         title: "events in batches of 100, 32 connections",
         shards: 1,

@@ -53,7 +53,7 @@ pub(crate) trait Workload {
     /// Appends the next request, which is due at `due`.
     fn write_request(&mut self, due: Moment, out: &mut Vec<u8>) -> Ticket;
 
-    /// Takes note of a successful answer. Over HTTP, answers come in the order of the requests; over
+    /// Takes note of a successful answer. Over HTTP answers come in the order of the requests; over
     /// a WebSocket, the `id` of a message is the value of its ticket.
     fn read_answer(&mut self, ticket: Ticket, answer: &Answer<'_>) -> Achieved;
 }
