@@ -32,6 +32,10 @@ pub const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of JSON containers, the outermost counted. Deeper: 400.
 pub const JSON_DEPTH_MAX: usize = 128;
 
+/// Digits of a number that is calculated with, from the first that is not zero to the last that was
+/// sent: far more than a double has, and few enough for a buffer on the stack. More: 400.
+pub const DECIMAL_DIGITS_MAX: usize = 1_000;
+
 /// Items of one batch: more than valid events fit the default body limit, and a bound on the answer
 /// to invalid ones. More: 400.
 pub const BATCH_ITEMS_MAX: usize = 150_000;

@@ -14,6 +14,7 @@
 //! | `id` | entity ids and their namespaces |
 //! | `placement` | id → shard |
 //! | `time` | points in time, and RFC 3339 |
+//! | `decimal` | exact arithmetic over the text of JSON numbers |
 //! | `config` | the configuration that can be changed while running |
 //! | `durability` | `sync` or `async` |
 //! | `commit` | commit points, and what waits for them |
@@ -23,6 +24,7 @@
 mod commit;
 mod config;
 mod connector;
+mod decimal;
 mod durability;
 mod entity;
 mod event;
@@ -37,6 +39,7 @@ mod varint;
 pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
+pub use decimal::{Decimal, DecimalError};
 pub use durability::Durability;
 pub use entity::{
     EntityDraft, EntityHead, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX,
