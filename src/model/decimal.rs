@@ -1,7 +1,7 @@
 //! Exact decimal arithmetic over the text of JSON numbers.
 //!
-//! A number keeps the digits that it was sent with, so it is compared and added as decimal digits: a
-//! double would make `0.1 + 0.2` another number, and 2^53 the last one that a counter reaches.
+//! A number keeps the digits that it was sent with, so it is compared and added as decimal digits:
+//! a double would make `0.1 + 0.2` another number, and 2^53 the last one that a counter reaches.
 //!
 //! ```text
 //! -0012.3400e5   negative, digits 1234, top 6     the first digit stands for 1 * 10^6
@@ -21,6 +21,9 @@ use crate::limits::DECIMAL_DIGITS_MAX;
 /// Exponents are exact up to this; an exponent beyond it counts as this. Far from what the
 /// arithmetic of `i128` can overflow at.
 const EXPONENT_MAX: i128 = 10_i128.pow(36);
+/// A sum has no exponent below minus this: one of its numbers may have been beyond
+/// [`EXPONENT_MAX`].
+const EXPONENT_EXACT_MAX: i128 = 10_i128.pow(30);
 /// The place of the first digit of the largest double: a number above it may be none.
 const DOUBLE_TOP: i128 = 308;
 
@@ -144,14 +147,7 @@ impl<'a> Decimal<'a> {
         } else {
             sum.subtract(smaller);
         }
-        let start = out.len();
-        let written = sum.write(larger.negative, out);
-        let is_finite = |text: &str| text.parse().is_ok_and(f64::is_finite);
-        if written.is_ok() && sum.top >= DOUBLE_TOP && !is_finite(&out[start..]) {
-            out.truncate(start);
-            return Err(DecimalError::Range);
-        }
-        written
+        sum.write(larger.negative, out)
     }
 }
 
@@ -182,11 +178,9 @@ impl Eq for Decimal<'_> {}
 
 /// The exponent of this text, which may have a sign.
 fn parse_exponent(text: &[u8]) -> Option<i128> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
+    let negative = text.first() == Some(&b'-');
+    let has_sign = negative || text.first() == Some(&b'+');
+    let digits = &text[usize::from(has_sign)..];
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -241,8 +235,8 @@ impl Sum {
         })
     }
 
-    /// The places of the smaller number's digits and, before them, those that a carry may reach;
-    /// the last first, each with the smaller number's digit there.
+    /// The places of the smaller number's digits and the places before them, which a carry may
+    /// reach; the last first, each with the smaller number's digit there.
     fn places(&mut self, smaller: &Decimal<'_>) -> impl Iterator<Item = (&mut u8, u8)> {
         let mut addend = [0; SUM_DIGITS_MAX];
         let start = self.smaller_end - smaller.len;
@@ -273,62 +267,72 @@ impl Sum {
         }
     }
 
-    /// Appends the text. `top` is the place of the first digit that counts from then on.
-    fn write(&mut self, negative: bool, out: &mut String) -> Result<(), DecimalError> {
-        let digits = &self.digits[..self.len];
+    /// Appends the text of what the digits stand for.
+    fn write(self, negative: bool, out: &mut String) -> Result<(), DecimalError> {
+        let mut digits = self.digits;
+        let digits = &mut digits[..self.len];
         let zeros = digits.iter().take_while(|digit| **digit == 0).count();
-        let trailing = digits.iter().rev().take_while(|digit| **digit == 0).count();
         if zeros == digits.len() {
-            self.top = 0;
             out.push('0');
             return Ok(());
         }
-        let digits = &digits[zeros..digits.len() - trailing];
-        if digits.len() > DECIMAL_DIGITS_MAX {
+        let trailing = digits.iter().rev().take_while(|digit| **digit == 0).count();
+        let digits = &mut digits[zeros..self.len - trailing];
+        for digit in &mut *digits {
+            *digit += b'0';
+        }
+        let digits = str::from_utf8(digits).or(Err(DecimalError::Digits))?;
+        let top = self.top - i128::try_from(zeros).or(Err(DecimalError::Digits))?;
+        if digits.len() > DECIMAL_DIGITS_MAX || top < -EXPONENT_EXACT_MAX {
             return Err(DecimalError::Digits);
         }
-        let top = self.top - i128::try_from(zeros).expect("at most as many as there are digits");
-        self.top = top;
         if top > DOUBLE_TOP {
             return Err(DecimalError::Range);
         }
+        let start = out.len();
         if negative {
             out.push('-');
         }
-        let text = |digits: &[u8]| -> String {
-            let characters = digits.iter().map(|digit| char::from(b'0' + digit));
-            characters.collect()
-        };
-        let below_point = usize::try_from(-top).unwrap_or(0);
-        if let Ok(top) = usize::try_from(top) {
-            let (integer, fraction) = digits.split_at(digits.len().min(top + 1));
-            out.push_str(&text(integer));
-            out.extend(std::iter::repeat_n('0', top + 1 - integer.len()));
-            if !fraction.is_empty() {
-                out.push('.');
-                out.push_str(&text(fraction));
-            }
-        } else if below_point > 0 && below_point + digits.len() <= DECIMAL_DIGITS_MAX {
-            out.push_str("0.");
-            out.extend(std::iter::repeat_n('0', below_point - 1));
-            out.push_str(&text(digits));
-        } else {
-            let (first, rest) = digits.split_at(1);
-            out.push_str(&text(first));
-            if !rest.is_empty() {
-                out.push('.');
-                out.push_str(&text(rest));
-            }
-            out.push('e');
-            out.push_str(&top.to_string());
+        write_plain_or_exponent(digits, top, out);
+        if top == DOUBLE_TOP && !out[start..].parse().is_ok_and(f64::is_finite) {
+            out.truncate(start);
+            return Err(DecimalError::Range);
         }
         Ok(())
+    }
+}
+
+/// Appends the number whose first digit, which is not zero, stands at the place `top`.
+fn write_plain_or_exponent(digits: &str, top: i128, out: &mut String) {
+    let below_point = usize::try_from(-top).unwrap_or(0);
+    if let Ok(top) = usize::try_from(top) {
+        let (integer, fraction) = digits.split_at(digits.len().min(top + 1));
+        out.push_str(integer);
+        out.extend(std::iter::repeat_n('0', top + 1 - integer.len()));
+        if !fraction.is_empty() {
+            out.push('.');
+            out.push_str(fraction);
+        }
+    } else if below_point > 0 && below_point + digits.len() <= DECIMAL_DIGITS_MAX {
+        out.push_str("0.");
+        out.extend(std::iter::repeat_n('0', below_point - 1));
+        out.push_str(digits);
+    } else {
+        let (first, rest) = digits.split_at(1);
+        out.push_str(first);
+        if !rest.is_empty() {
+            out.push('.');
+            out.push_str(rest);
+        }
+        out.push('e');
+        out.push_str(&top.to_string());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write;
 
     fn decimal(text: &str) -> Decimal<'_> {
         Decimal::parse(text).expect(text)
@@ -411,6 +415,8 @@ mod tests {
             assert_eq!(sum(a, b).as_deref(), Ok(expected), "{a} + {b}");
             assert_eq!(sum(b, a).as_deref(), Ok(expected), "{b} + {a}");
         }
+        let tiny = format!("1e-{}", "9".repeat(40));
+        assert_eq!(sum(&tiny, "0"), Err(DecimalError::Digits));
         let expected = format!("1{}1", "0".repeat(299));
         assert_eq!(sum("1e300", "1"), Ok(expected));
     }
@@ -477,10 +483,10 @@ mod tests {
         let mut value = i128::from(integer) * 10_i128.pow(places) + i128::from(fraction);
         if places > 0 {
             let width = usize::try_from(places).unwrap();
-            text.push_str(&format!(".{fraction:0width$}"));
+            write!(text, ".{fraction:0width$}").unwrap();
         }
         if random.bool() {
-            text.push_str(&format!("e{exponent}"));
+            write!(text, "e{exponent}").unwrap();
             value *= 10_i128.pow((12 + exponent).unsigned_abs() - places);
         } else {
             value *= 10_i128.pow(12 - places);
