@@ -9,7 +9,7 @@
 use flux::auth::TokenHash;
 use flux::control::{Change, ControlStore, Namespace, Registry};
 use flux::model::Timestamp;
-use flux_storage::{DataDir, LogOptions, StorageError};
+use flux_storage::{DataDir, LogOptions, Sequence, StorageError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -43,6 +43,7 @@ fn registered(number: u32) -> Change {
         name: format!("name-{number}").into(),
         token: TokenHash::of(&number.to_le_bytes()),
         created: Timestamp::from_micros(i64::from(number)),
+        after: (number % 2 == 0).then(|| Sequence::new(u64::from(number))),
     })
 }
 

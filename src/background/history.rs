@@ -86,7 +86,7 @@ impl HistoryWorker {
 }
 
 fn run<L: Log>(cost: Cost, mut reader_cache: ReaderCache, job: Job<LiveLog>) -> WorkerResult<L> {
-    let result = reader_cache.run((&job.query, job.budget), &job.logs);
+    let result = reader_cache.run((&job.asked, job.budget), &job.logs);
     WorkerResult::HistoryAnswered(Box::new(Answered {
         cost,
         reader_cache,

@@ -23,7 +23,7 @@
 //! [`PIPELINE_READS_MAX`]: crate::limits::PIPELINE_READS_MAX
 
 use super::turns::{Network, Turns};
-use crate::history::{Budget, HistoryQuery, LiveLog};
+use crate::history::{Budget, HistoryRead, LiveLog};
 use crate::limits::{
     HISTORY_LONG_STARTED_MAX, HISTORY_READERS_MAX, HISTORY_SHORT_STARTED_MAX,
     HISTORY_SHORT_STEPS_MAX,
@@ -78,7 +78,7 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Job<R> {
     /// What is asked.
-    pub(crate) query: Arc<HistoryQuery>,
+    pub(crate) asked: Arc<HistoryRead>,
     /// By shard, the logs that it concerns.
     pub(crate) logs: Vec<Option<R>>,
     /// How far it may go.
@@ -114,14 +114,14 @@ struct ConnectionReads<R> {
     /// The one that is on its way.
     current: Read<R>,
     /// Those behind it, in order.
-    waiting: VecDeque<(RequestId, Arc<HistoryQuery>)>,
+    waiting: VecDeque<(RequestId, Arc<HistoryRead>)>,
 }
 
 /// A read on its way.
 #[derive(Debug)]
 struct Read<R> {
     request_id: RequestId,
-    query: Arc<HistoryQuery>,
+    asked: Arc<HistoryRead>,
     cost: Cost,
     attempts: u8,
     stage: Stage<R>,
@@ -182,16 +182,16 @@ impl<R> HistoryQueue<R> {
     pub(crate) fn push(
         &mut self,
         (request_id, network): (RequestId, Network),
-        query: Arc<HistoryQuery>,
+        asked: Arc<HistoryRead>,
     ) {
         let connection = request_id.connection;
         if let Some(reads) = self.connections.get_mut(&connection) {
-            reads.waiting.push_back((request_id, query));
+            reads.waiting.push_back((request_id, asked));
             return;
         }
         let reads = ConnectionReads {
             network,
-            current: Read::new(request_id, query),
+            current: Read::new(request_id, asked),
             waiting: VecDeque::new(),
         };
         self.connections.insert(connection, reads);
@@ -201,7 +201,7 @@ impl<R> HistoryQueue<R> {
     /// The next read whose shards are to be asked, as long as there is room for its readers.
     pub(crate) fn start_next(
         &mut self,
-        shards_of: impl Fn(&HistoryQuery) -> Range<u16>,
+        shards_of: impl Fn(&HistoryRead) -> Range<u16>,
     ) -> Option<Started> {
         Cost::ALL
             .into_iter()
@@ -211,7 +211,7 @@ impl<R> HistoryQueue<R> {
     fn start_one(
         &mut self,
         cost: Cost,
-        shards_of: impl Fn(&HistoryQuery) -> Range<u16>,
+        shards_of: impl Fn(&HistoryRead) -> Range<u16>,
     ) -> Option<Started> {
         let readers_held = self.readers;
         let lane = match cost {
@@ -223,7 +223,7 @@ impl<R> HistoryQueue<R> {
         }
         let connection = lane.turns.peek()?;
         let read = &mut self.connections.get_mut(&connection)?.current;
-        let shards = shards_of(&read.query);
+        let shards = shards_of(&read.asked);
         if readers_held > 0 && readers_held + shards.len() > HISTORY_READERS_MAX {
             return None;
         }
@@ -282,7 +282,7 @@ impl<R> HistoryQueue<R> {
         let cancelled = Arc::new(AtomicBool::new(false));
         lane.running = Some((read.request_id, Arc::clone(&cancelled)));
         Some(Job {
-            query: Arc::clone(&read.query),
+            asked: Arc::clone(&read.asked),
             logs,
             budget: Budget::new(cancelled, cost.steps_max()),
         })
@@ -327,9 +327,9 @@ impl<R> HistoryQueue<R> {
         let Some(mut reads) = self.leave(connection) else {
             return;
         };
-        if let Some((request_id, query)) = reads.waiting.pop_front() {
+        if let Some((request_id, asked)) = reads.waiting.pop_front() {
             self.short.turns.push(reads.network, connection);
-            reads.current = Read::new(request_id, query);
+            reads.current = Read::new(request_id, asked);
             self.connections.insert(connection, reads);
         }
     }
@@ -391,10 +391,10 @@ impl<R> HistoryQueue<R> {
 }
 
 impl<R> Read<R> {
-    const fn new(request_id: RequestId, query: Arc<HistoryQuery>) -> Self {
+    const fn new(request_id: RequestId, asked: Arc<HistoryRead>) -> Self {
         Self {
             request_id,
-            query,
+            asked,
             cost: Cost::Short,
             attempts: 0,
             stage: Stage::Queued,
@@ -409,8 +409,8 @@ impl<R> Read<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::HistoryError;
-    use crate::model::Timestamp;
+    use crate::history::{HistoryError, HistoryQuery};
+    use crate::model::{Shown, Timestamp};
     use std::net::IpAddr;
 
     /// The log that a shard hands out is its number.
@@ -424,12 +424,14 @@ mod tests {
         }
     }
 
-    fn query() -> Arc<HistoryQuery> {
-        Arc::new(HistoryQuery::Entity {
+    fn query() -> Arc<HistoryRead> {
+        let query = HistoryQuery::Entity {
             id: "a/1".into(),
             at: Timestamp::default(),
             fields: None,
-        })
+        };
+        let shown = Shown::All;
+        Arc::new(HistoryRead { query, shown })
     }
 
     fn address(number: u32) -> IpAddr {

@@ -1,7 +1,7 @@
 //! A change of the control plane ⇄ the payload of its log record (drawn in `storage/FORMAT.md`).
 //!
 //! ```text
-//! 1 | id | name | token hash, 32 bytes | created i64 LE        registered
+//! 1 | id | name | token hash, 32 bytes | created i64 LE        registered, by an earlier version
 //! 2 | name | token hash, 32 bytes                               token replaced
 //! 3 | name                                                      deleted
 //! 4 | count u8 | (setting u8 | value u32 LE) ...                configured
@@ -9,6 +9,7 @@
 //! 6 | owner | name                                              connector and credential removed
 //! 7 | owner | name | sealed credential, long text               credential stored
 //! 8 | owner | name                                              credential removed
+//! 9 | id | name | token hash, 32 bytes | created i64 LE | after u64 LE        registered
 //! ```
 //!
 //! A text is its length in one byte and its bytes; a long one has two bytes of length,
@@ -19,6 +20,7 @@ use super::namespace::Namespace;
 use crate::auth::TokenHash;
 use crate::limits::CONNECTOR_DEFINITION_BYTES_MAX;
 use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp, check_name};
+use flux_storage::Sequence;
 use std::sync::Arc;
 
 /// Bytes of the longest credential as it is stored.
@@ -104,6 +106,7 @@ const CONNECTOR_DEFINED: u8 = 5;
 const CONNECTOR_REMOVED: u8 = 6;
 const CREDENTIAL_STORED: u8 = 7;
 const CREDENTIAL_REMOVED: u8 = 8;
+const REGISTERED_AFTER: u8 = 9;
 
 /// The number of the one setting that is no number.
 const RATE_LIMIT_ENABLED: u8 = 1;
@@ -113,11 +116,15 @@ impl Change {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Registered(namespace) => {
-                out.push(REGISTERED);
+                let kind = namespace.after.map_or(REGISTERED, |_| REGISTERED_AFTER);
+                out.push(kind);
                 put_text(out, &namespace.id);
                 put_text(out, &namespace.name);
                 out.extend_from_slice(&namespace.token.to_bytes());
                 out.extend_from_slice(&namespace.created.as_micros().to_le_bytes());
+                if let Some(after) = namespace.after {
+                    out.extend_from_slice(&after.get().to_le_bytes());
+                }
             }
             Self::TokenReplaced { name, token } => {
                 out.push(TOKEN_REPLACED);
@@ -150,7 +157,7 @@ impl Change {
         let rest = &mut &*bytes;
         let [kind] = take(rest)?;
         let change = match kind {
-            REGISTERED => {
+            REGISTERED | REGISTERED_AFTER => {
                 let id = take_text(rest)?;
                 let is_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
                 if id.is_empty() || !id.bytes().all(is_id) {
@@ -161,6 +168,11 @@ impl Change {
                     name: take_name(rest)?,
                     token: TokenHash::from_bytes(take(rest)?),
                     created: Timestamp::from_micros(i64::from_le_bytes(take(rest)?)),
+                    after: if kind == REGISTERED_AFTER {
+                        Some(Sequence::new(u64::from_le_bytes(take(rest)?)))
+                    } else {
+                        None
+                    },
                 })
             }
             TOKEN_REPLACED => Self::TokenReplaced {
@@ -333,14 +345,20 @@ mod tests {
         }
     }
 
-    fn changes() -> Vec<(Change, Vec<u8>)> {
-        let token = TokenHash::from_bytes([7; 32]);
-        let registered = Change::Registered(Namespace {
+    fn registered(after: Option<Sequence>) -> Change {
+        Change::Registered(Namespace {
             id: "ns_1".into(),
             name: "abc".into(),
-            token,
+            token: TokenHash::from_bytes([7; 32]),
             created: Timestamp::from_micros(0x0102),
-        });
+            after,
+        })
+    }
+
+    fn changes() -> Vec<(Change, Vec<u8>)> {
+        let token = TokenHash::from_bytes([7; 32]);
+        let registered_before = registered(None);
+        let registered_after = registered(Some(Sequence::new(0x0304)));
         let replaced = Change::TokenReplaced {
             name: "abc".into(),
             token,
@@ -354,11 +372,20 @@ mod tests {
         });
         vec![
             (
-                registered,
+                registered_before,
                 [
                     b"\x01\x04ns_1\x03abc".as_slice(),
                     &[7; 32],
                     b"\x02\x01\0\0\0\0\0\0",
+                ]
+                .concat(),
+            ),
+            (
+                registered_after,
+                [
+                    b"\x09\x04ns_1\x03abc".as_slice(),
+                    &[7; 32],
+                    b"\x02\x01\0\0\0\0\0\0\x04\x03\0\0\0\0\0\0",
                 ]
                 .concat(),
             ),
@@ -473,7 +500,7 @@ mod tests {
             assert_eq!(Change::decode(bytes), Err(expected), "{bytes:?}");
         };
         check(b"", ChangeDecodeError::Truncated);
-        check(b"\x09", ChangeDecodeError::Kind(9));
+        check(b"\x0a", ChangeDecodeError::Kind(10));
         check(b"\x05\0\x03abc\0\0", ChangeDecodeError::Length(0));
         let long = [&b"\x05\0\x03abc\xff\xff"[..], &vec![b'x'; 0xffff]].concat();
         check(&long, ChangeDecodeError::Length(0xffff));

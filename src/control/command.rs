@@ -179,6 +179,7 @@ mod tests {
             name: "house".into(),
             token: TokenHash::of(b"token"),
             created: Timestamp::default(),
+            after: None,
         };
         run(&mut registry, Command::Register(namespace)).unwrap();
         assert_eq!(run(&mut registry, stranger), Ok(()));
@@ -218,6 +219,7 @@ mod tests {
                 name: "house".into(),
                 token,
                 created: Timestamp::default(),
+                after: None,
             })
         };
         let replace = |by, token| Command::ReplaceToken {

@@ -1,7 +1,8 @@
 //! What the control plane keeps of one namespace. Changes carry it, and the registry holds it.
 
 use crate::auth::TokenHash;
-use crate::model::Timestamp;
+use crate::model::{HistoryStart, Timestamp};
+use flux_storage::Sequence;
 
 /// A registered namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,4 +15,15 @@ pub struct Namespace {
     pub token: TokenHash,
     /// When it was registered.
     pub created: Timestamp,
+    /// The last event of its shard's log before. `None` if a version registered it that did not
+    /// record the place.
+    pub after: Option<Sequence>,
+}
+
+impl Namespace {
+    /// Where its history begins for its readers.
+    pub fn history_start(&self) -> HistoryStart {
+        self.after
+            .map_or(HistoryStart::At(self.created), HistoryStart::After)
+    }
 }

@@ -4,7 +4,7 @@ use super::change::Change;
 use super::connectors::Connectors;
 use super::namespace::Namespace;
 use crate::auth::TokenHash;
-use crate::model::ConfigPatch;
+use crate::model::{ConfigPatch, HistoryStarts};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub struct Registry {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     owners: HashMap<TokenHash, Arc<str>>,
+    starts: HistoryStarts,
     config: ConfigPatch,
     connectors: Connectors,
 }
@@ -28,6 +29,7 @@ impl Registry {
                 let name: Arc<str> = (*namespace.name).into();
                 if !self.namespaces.contains_key(&name) {
                     self.owners.insert(namespace.token, Arc::clone(&name));
+                    self.starts.insert(&name, namespace.history_start());
                     self.namespaces.insert(name, namespace.clone());
                 }
             }
@@ -42,6 +44,7 @@ impl Registry {
             Change::Deleted { name } => {
                 if let Some(namespace) = self.namespaces.remove(&**name) {
                     self.owners.remove(&namespace.token);
+                    self.starts.remove(name);
                 }
             }
             Change::Configured(patch) => self.config = self.config.then(*patch),
@@ -60,6 +63,11 @@ impl Registry {
     /// The namespace that this token owns.
     pub fn owner_of(&self, token: &TokenHash) -> Option<&Namespace> {
         self.namespaces.get(self.owners.get(token)?)
+    }
+
+    /// Where the history of each namespace begins.
+    pub const fn history_starts(&self) -> &HistoryStarts {
+        &self.starts
     }
 
     /// Namespaces by name, those after `after`.
@@ -116,6 +124,7 @@ mod tests {
                         name: name.into(),
                         token: hash(token),
                         created: Timestamp::default(),
+                        after: None,
                     })
                 }
                 2 => {
@@ -134,6 +143,8 @@ mod tests {
             };
             registry.apply(&change);
             assert_eq!(registry.owners.len(), model.len(), "one token each");
+            let named = registry.get("ns-7").map(Namespace::history_start);
+            assert_eq!(registry.history_starts().get("ns-7"), named);
         }
         let names: Vec<_> = registry.list(None).map(|it| it.name.to_string()).collect();
         assert_eq!(names, model.keys().cloned().collect::<Vec<_>>());

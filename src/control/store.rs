@@ -204,6 +204,7 @@ mod tests {
             name: format!("name-{number}").into(),
             token: TokenHash::of(&number.to_le_bytes()),
             created: Timestamp::from_micros(i64::from(number)),
+            after: Some(Sequence::new(u64::from(number))),
         })
     }
 

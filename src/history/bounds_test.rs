@@ -9,7 +9,7 @@ use crate::limits::{
     EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX,
     HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX,
 };
-use crate::model::Timestamp;
+use crate::model::{Shown, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_micros(0);
 
@@ -31,6 +31,7 @@ fn an_entity_is_told_up_to_a_number_of_events() {
         id: "a/1",
         at: NOW,
         fields: None,
+        start: None,
     };
     let most = HISTORY_ENTITY_EVENTS_MAX as u64;
     let found = entity_at(&generations(Endless::new(&["a/1"], 0, most)), asked);
@@ -46,6 +47,7 @@ fn an_entity_is_told_up_to_a_number_of_bytes() {
         id: "a/1",
         at: NOW,
         fields: None,
+        start: None,
     };
     let found = entity_at(&generations(Endless::new(&["a/1"], 1 << 20, 65)), asked);
     let most = HISTORY_EVENT_BYTES_MAX as u64;
@@ -58,7 +60,7 @@ fn a_listing_reads_up_to_a_number_of_events() {
     let query = ListQuery::default();
     let log = Endless::new(&["a/1"], 0, most + 1);
     assert_eq!(
-        bound(list_at(&generations(log), &query, NOW)),
+        bound(list_at(&generations(log), (&query, &Shown::All), NOW)),
         (most, "events")
     );
     // Too large for a buffer, and too long to be read without one.
@@ -68,7 +70,7 @@ fn a_listing_reads_up_to_a_number_of_events() {
     };
     let log = Endless::new(&["a/1"], 1 << 20, most);
     assert_eq!(
-        bound(list_at(&generations(log), &query, NOW)),
+        bound(list_at(&generations(log), (&query, &Shown::All), NOW)),
         (most, "events")
     );
 }
@@ -80,7 +82,7 @@ fn a_namespace_too_large_for_a_pile_is_read_in_order() {
         ..ListQuery::default()
     };
     let log = Endless::new(&["a/1", "b/1"], 1 << 20, 140);
-    let page = list_at(&generations(log), &query, NOW).unwrap();
+    let page = list_at(&generations(log), (&query, &Shown::All), NOW).unwrap();
     let json = String::from_utf8(page.json).unwrap();
     assert!(json.ends_with("\"version\":70}]"), "{}", json.len());
 }
@@ -90,7 +92,7 @@ fn a_listing_holds_up_to_a_number_of_bytes() {
     let ids: Vec<String> = (0..20).map(|number| format!("a/{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let log = Endless::new(&ids, 16 << 20, 20);
-    let found = list_at(&generations(log), &ListQuery::default(), NOW);
+    let found = list_at(&generations(log), (&ListQuery::default(), &Shown::All), NOW);
     let most = HISTORY_STATE_BYTES_MAX as u64;
     assert_eq!(bound(found), (most, "bytes of entities"));
 }
@@ -110,7 +112,7 @@ fn query(entity: &str) -> EventsQuery {
 fn a_page_of_large_events_ends_early_and_leads_on() {
     let check = |bytes: usize, expected: usize, next: u64| {
         let log = Endless::new(&["a/1"], bytes, 20);
-        let page = events(&generations(log), &query("a/1")).unwrap();
+        let page = events(&generations(log), &query("a/1"), None).unwrap();
         assert_eq!(page.next, Some(EventCursor::new(next)), "{bytes}");
         let shown: serde_json::Value = serde_json::from_slice(&page.json).unwrap();
         assert_eq!(shown.as_array().map(Vec::len), Some(expected), "{bytes}");
@@ -127,7 +129,7 @@ fn ids_that_share_a_key_do_not_keep_a_page_from_ending() {
     let most = HISTORY_ENTITY_EVENTS_MAX as u64;
     let log = Endless::new(&["a/1"], 0, most + 7);
     // The log answers any key, as if the ids collided.
-    let page = events(&generations(log), &query("a/2")).unwrap();
+    let page = events(&generations(log), &query("a/2"), None).unwrap();
     assert_eq!(page.json, b"[]");
     assert_eq!(page.next, Some(EventCursor::new(8)));
 }

@@ -10,7 +10,7 @@ use super::{Generation, HistoryError, HistoryLog, apply, decode, key};
 use crate::api::encode;
 use crate::api::query::Fields;
 use crate::limits::{HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX};
-use crate::model::Timestamp;
+use crate::model::{HistoryStart, Timestamp};
 use crate::state::{State, TimeScope};
 use flux_storage::Sequence;
 use std::ops::ControlFlow;
@@ -26,6 +26,8 @@ pub struct EntityAt<'q> {
     pub at: Timestamp,
     /// The properties to keep.
     pub fields: Option<&'q Fields>,
+    /// Where the history begins for the reader, if somewhere.
+    pub start: Option<HistoryStart>,
 }
 
 /// The entity's JSON, or `None` if there was none. `generations`: newest first. Blocks.
@@ -43,6 +45,7 @@ pub fn entity_at<L: HistoryLog>(
     let mut scan = BackwardScan {
         id: query.id,
         at: query.at,
+        start: query.start,
         event_buffer: EventBuffer::default(),
         visited: 0,
         reached_beginning: false,
@@ -60,7 +63,7 @@ pub fn entity_at<L: HistoryLog>(
             state = log.state(base)?;
             break;
         }
-        reject_removed(log, scope)?;
+        reject_removed(log, scope, query.start)?;
     }
     let newest = generations.first();
     scan.event_buffer.replay(|sequence, time, change| {
@@ -69,7 +72,11 @@ pub fn entity_at<L: HistoryLog>(
         }
         apply(&mut state, (sequence, time), change)
     })?;
-    Ok(state.get(query.id)?.map(|entity| {
+    let entity = state.get(query.id)?.filter(|entity| {
+        let start = query.start;
+        start.is_none_or(|start| !start.hides(entity.sequence(), entity.last_updated()))
+    });
+    Ok(entity.map(|entity| {
         let mut json = Vec::new();
         encode::entity(&mut json, entity.head(), entity.properties(), query.fields);
         json
@@ -80,10 +87,12 @@ pub fn entity_at<L: HistoryLog>(
 struct BackwardScan<'q> {
     id: &'q str,
     at: Timestamp,
+    start: Option<HistoryStart>,
     event_buffer: EventBuffer,
     /// Events looked at, later ones and those of ids with the same key included.
     visited: usize,
-    /// The last record in the buffer is where the entity begins: nothing before it matters.
+    /// The last record in the buffer is where the entity begins, or its reader's history: nothing
+    /// before it matters.
     reached_beginning: bool,
 }
 
@@ -111,6 +120,14 @@ impl BackwardScan<'_> {
             let Some(change) = change.filter(|change| change.entity_id() == self.id) else {
                 return Ok(ControlFlow::Continue(()));
             };
+            let time = Timestamp::from_micros(record.time_micros);
+            if self
+                .start
+                .is_some_and(|start| start.hides(record.sequence, time))
+            {
+                self.reached_beginning = true;
+                return Ok(ControlFlow::Break(()));
+            }
             if !self.event_buffer.push(&record) {
                 return Err(too_long(HISTORY_EVENT_BYTES_MAX, "bytes of events"));
             }

@@ -13,7 +13,7 @@ use super::source::{after, removed_of};
 use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
 use crate::api::history::{EventCursor, EventsQuery, stored_event};
 use crate::limits::{EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX};
-use crate::model::{EventView, StoredChange, Timestamp, namespace_of, placement_key};
+use crate::model::{EventView, HistoryStart, StoredChange, Timestamp, namespace_of, placement_key};
 use crate::state::TimeScope;
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
@@ -27,7 +27,8 @@ pub struct EventsPage {
     pub next: Option<EventCursor>,
 }
 
-/// The page that `query` asks for. `generations`: newest first. Blocks.
+/// The page that `query` asks for; `start`: where the history begins for the reader, if somewhere.
+/// `generations`: newest first. Blocks.
 ///
 /// # Errors
 /// [`HistoryError`].
@@ -37,6 +38,7 @@ pub struct EventsPage {
 pub fn events<L: HistoryLog>(
     generations: &[Generation<L>],
     query: &EventsQuery,
+    start: Option<HistoryStart>,
 ) -> Result<EventsPage, HistoryError> {
     let Some(scope) = QueryScope::of(query) else {
         return Ok(EventsPage {
@@ -49,15 +51,15 @@ pub fn events<L: HistoryLog>(
     for generation in generations {
         let log = generation.log_of(scope.placement);
         logs.push(log);
-        removed = removed_of(log, scope.time)?;
-        if removed.is_some() {
+        if let Some(gone) = removed_of(log, scope.time)? {
+            removed = Some(gone).filter(|gone| !gone.is_hidden(start));
             break;
         }
     }
     if let Some(removed) = removed {
         reject_below(removed, query)?;
     }
-    let mut page = EventsBuilder::new(query);
+    let mut page = EventsBuilder::new(query, start);
     for log in logs {
         let mut before = query.before.map_or(Sequence::new(u64::MAX), |cursor| {
             Sequence::new(cursor.sequence())
@@ -125,13 +127,15 @@ enum End {
     Open,
     /// The page is full, or took too long: the next one begins before the last event looked at.
     Full,
-    /// What comes is before `since`.
-    Since,
+    /// What comes is before `since`, or before the history's start.
+    Start,
 }
 
 /// A page in the making.
 struct EventsBuilder<'q> {
     query: &'q EventsQuery,
+    /// Where the history begins for the reader.
+    start: Option<HistoryStart>,
     json: Vec<u8>,
     count: usize,
     visited: usize,
@@ -141,9 +145,10 @@ struct EventsBuilder<'q> {
 }
 
 impl<'q> EventsBuilder<'q> {
-    fn new(query: &'q EventsQuery) -> Self {
+    fn new(query: &'q EventsQuery, start: Option<HistoryStart>) -> Self {
         Self {
             query,
+            start,
             json: Vec::new(),
             count: 0,
             visited: 0,
@@ -158,13 +163,17 @@ impl<'q> EventsBuilder<'q> {
         let exhausted = self.visited >= HISTORY_ENTITY_EVENTS_MAX;
         let change = decode(record)?.filter(|change| self.matches(change.entity_id()));
         // Times never fall within what is asked for, but they may from one key's other ids to it.
-        if change.is_some() && self.query.since.is_some_and(|since| time < since) {
-            self.end = End::Since;
+        let is_early = |since: Timestamp| time < since;
+        let is_hidden = |start: HistoryStart| start.hides(record.sequence, time);
+        if change.is_some()
+            && (self.query.since.is_some_and(is_early) || self.start.is_some_and(is_hidden))
+        {
+            self.end = End::Start;
             return Ok(ControlFlow::Break(()));
         }
-        let is_early = self.query.until.is_none_or(|until| time <= until);
+        let is_in_time = self.query.until.is_none_or(|until| time <= until);
         let event = match change {
-            Some(StoredChange::Event(event)) => Some(event).filter(|_| is_early),
+            Some(StoredChange::Event(event)) => Some(event).filter(|_| is_in_time),
             Some(StoredChange::Entity(_)) | None => None,
         };
         if exhausted || event.is_some_and(|event| !self.add(record.sequence, time, &event)) {
@@ -205,7 +214,7 @@ impl<'q> EventsBuilder<'q> {
         let next = match self.end {
             End::Full => self.last,
             End::Open if self.query.since.is_none() => removed.map(|base| base.through.next()),
-            End::Open | End::Since => None,
+            End::Open | End::Start => None,
         };
         self.json
             .extend_from_slice(if self.count == 0 { b"[]" } else { b"]" });

@@ -22,7 +22,7 @@ use super::{Base, Generation, HistoryError, HistoryLog, apply, decode, key};
 use crate::api::encode;
 use crate::api::query::ListQuery;
 use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
-use crate::model::{StoredChange, Timestamp, namespace_of, place_key};
+use crate::model::{HistoryStart, Shown, StoredChange, Timestamp, namespace_of, place_key};
 use crate::state::{Query, State, TimeScope};
 use flux_storage::Sequence;
 use std::ops::ControlFlow;
@@ -40,7 +40,7 @@ pub struct EntitiesPage {
 }
 
 /// The page that `query` asks for, of the state at `at`; events accepted at exactly that time
-/// count. `generations`: newest first. Blocks.
+/// count. `shown`: what the reader may see. `generations`: newest first. Blocks.
 ///
 /// # Errors
 /// [`HistoryError`].
@@ -49,12 +49,13 @@ pub struct EntitiesPage {
 /// If a log that the query concerns was left out of a generation.
 pub fn list_at<L: HistoryLog>(
     generations: &[Generation<L>],
-    query: &ListQuery,
+    (query, shown): (&ListQuery, &Shown),
     at: Timestamp,
 ) -> Result<EntitiesPage, HistoryError> {
     let prefix = query.prefix.as_deref();
     let mut listing = HistoryListing {
         query,
+        shown,
         at,
         namespace: query.namespace.as_deref().or_else(|| namespace_of(prefix?)),
         page: EntitiesBuilder::new(query.limit.unwrap_or(PAGE_ENTITIES_MAX)),
@@ -122,6 +123,7 @@ impl<'a, L> Path<'a, L> {
 /// A listing in the making.
 struct HistoryListing<'q> {
     query: &'q ListQuery,
+    shown: &'q Shown,
     at: Timestamp,
     /// If all that matches lies in one.
     namespace: Option<&'q str>,
@@ -154,21 +156,32 @@ impl HistoryListing<'_> {
         let mut silent: Vec<u16> = Vec::new();
         for shard in shards {
             let log = generation.log(shard);
-            let base = base_at(log, self.scope(), self.at)?;
+            let start = self.shown.start();
+            let hidden = match start {
+                Some(HistoryStart::After(last)) => last,
+                Some(HistoryStart::At(_)) | None => Sequence::ZERO,
+            };
+            let stored = base_at(log, self.scope(), self.at)?;
+            // What is hidden is left out whole: later events are not applied to it.
+            let base = stored.filter(|base| base.through > hidden);
             let piece = Piece {
                 log,
-                after: base.map_or(Sequence::ZERO, |base| base.through),
+                after: base.map_or(hidden, |base| base.through),
                 end: log.after_time(self.at)?,
             };
             if base.is_none() {
-                reject_removed(log, self.scope())?;
+                reject_removed(log, self.scope(), start)?;
             }
-            if base.is_none() && !older.is_empty() && piece.len() == 0 {
+            // Nothing that is older concerns the reader.
+            let is_oldest = older.is_empty()
+                || hidden.next() >= log.first_sequence()
+                || (stored.is_some() && base.is_none());
+            if base.is_none() && !is_oldest && piece.len() == 0 {
                 silent.push(shard);
                 continue;
             }
             let only = || Shards::new(count, &[shard]);
-            if base.is_some() || older.is_empty() {
+            if base.is_some() || is_oldest {
                 // The ids of a log are its own; only newer logs have to be told.
                 let placed = (!path.pieces.is_empty() || !path.placed.is_empty()).then(only);
                 self.list((log, base), &path.with(Some(piece), placed))?;
@@ -206,7 +219,8 @@ impl HistoryListing<'_> {
         for entity in past.state.list(&query) {
             let entity = entity?;
             log.spend(1)?;
-            if !path.holds(entity.id()) {
+            let (sequence, time) = (entity.sequence(), entity.last_updated());
+            if !path.holds(entity.id()) || self.shown.hides(entity.id(), sequence, time) {
                 continue;
             }
             json.clear();

@@ -53,7 +53,7 @@ pub use events::{EventsPage, events};
 pub use files::{LiveLog, StoredStates};
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
-pub use reader_cache::{HistoryQuery, HistoryResult, ReaderCache};
+pub use reader_cache::{HistoryQuery, HistoryRead, HistoryResult, ReaderCache};
 pub use source::{Base, Generation, HistoryLog, Visit};
 
 use crate::api::ApiError;

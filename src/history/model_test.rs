@@ -8,10 +8,11 @@ use super::{
 };
 use crate::api::history::{EventCursor, EventsQuery};
 use crate::api::query::ListQuery;
-use crate::model::{Timestamp, namespace_of};
+use crate::model::{HistoryStart, HistoryStarts, Shown, Timestamp, namespace_of};
 use fastrand::Rng;
+use flux_storage::Sequence;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -63,6 +64,7 @@ fn read(
         id,
         at: Timestamp::from_micros(at),
         fields: None,
+        start: None,
     };
     let json = entity_at(generations, asked)?;
     Ok(json.map(|json| String::from_utf8(json).unwrap()))
@@ -73,7 +75,11 @@ fn list(
     query: &ListQuery,
     at: i64,
 ) -> Result<EntitiesPage, HistoryError> {
-    list_at(generations, query, Timestamp::from_micros(at))
+    list_at(
+        generations,
+        (query, &Shown::All),
+        Timestamp::from_micros(at),
+    )
 }
 
 fn array(json: &[u8]) -> Vec<Value> {
@@ -305,7 +311,7 @@ fn pages_of_events_are_the_matching_events_newest_first() {
                 .collect();
             let mut found = Vec::new();
             loop {
-                let page = events(&generations, &query).unwrap();
+                let page = events(&generations, &query, None).unwrap();
                 let part = sequences(&page);
                 found.extend_from_slice(&part);
                 match page.next {
@@ -341,7 +347,7 @@ fn removed_events_are_told_of_and_never_passed_over() {
                 .collect();
             let mut found = Vec::new();
             let whole = loop {
-                match events(&generations, &query) {
+                match events(&generations, &query, None) {
                     Err(HistoryError::Removed { .. }) => break false,
                     page => {
                         let page = page.unwrap();
@@ -385,19 +391,113 @@ fn a_page_without_bounds_shows_what_is_left_before_it_says_that_more_was_removed
         before: None,
         limit: 500,
     };
-    let page = events(&generations, &query).unwrap();
+    let page = events(&generations, &query, None).unwrap();
     let next = EventsQuery {
         before: Some(page.next.expect("the last page leads on")),
         ..query.clone()
     };
-    let Err(HistoryError::Removed { from }) = events(&generations, &next) else {
+    let Err(HistoryError::Removed { from }) = events(&generations, &next, None) else {
         panic!("what was removed is told of");
     };
     let since = |since: i64| EventsQuery {
         since: Some(Timestamp::from_micros(since)),
         ..query.clone()
     };
-    let whole = events(&generations, &since(from.as_micros())).unwrap();
+    let whole = events(&generations, &since(from.as_micros()), None).unwrap();
     assert_eq!(whole.next, None, "from that time on nothing is missing");
-    assert!(events(&generations, &since(from.as_micros() - 1)).is_err());
+    assert!(events(&generations, &since(from.as_micros() - 1), None).is_err());
+}
+
+/// The sequences after which a namespace was empty.
+fn emptied(world: &World, namespace: &str) -> Vec<u64> {
+    let mut living = BTreeSet::new();
+    let mut found = Vec::new();
+    let own = |event: &&Stored| namespace_of(&event.id) == Some(namespace);
+    for event in world.events.iter().filter(own) {
+        if event.tombstone {
+            living.remove(event.id.as_str());
+        } else {
+            living.insert(event.id.as_str());
+        }
+        if living.is_empty() {
+            found.push(event.sequence);
+        }
+    }
+    found
+}
+
+/// The same history for whom the starts hide a part of it.
+fn shown_of(world: &World, starts: &HistoryStarts) -> World {
+    let is_shown = |event: &&Stored| {
+        let start = namespace_of(&event.id).and_then(|name| starts.get(name));
+        let time = Timestamp::from_micros(event.time);
+        start.is_none_or(|start| !start.hides(Sequence::new(event.sequence), time))
+    };
+    World {
+        events: world.events.iter().filter(is_shown).cloned().collect(),
+        shards: world.shards.clone(),
+    }
+}
+
+#[test]
+fn what_came_before_a_registration_is_as_if_it_had_never_been() {
+    let mut hidden = 0;
+    for seed in 0..150 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 60));
+        let generations = world.logs(&mut random);
+        let mut starts = HistoryStarts::default();
+        for name in ["a", "b", "ab", "c", "d", "e"] {
+            let places = emptied(&world, name);
+            if !places.is_empty() && random.usize(..4) > 0 {
+                let last = Sequence::new(places[random.usize(..places.len())]);
+                starts.insert(name, HistoryStart::After(last));
+            }
+        }
+        let visible = shown_of(&world, &starts);
+        hidden += world.events.len() - visible.events.len();
+        let start_of = |name: Option<&str>| name.and_then(|name| starts.get(name));
+        for at in moments(&world).step_by(3) {
+            let expected = entities_at(&visible, at);
+            for id in IDS {
+                let asked = EntityAt {
+                    id,
+                    at: Timestamp::from_micros(at),
+                    fields: None,
+                    start: start_of(namespace_of(id)),
+                };
+                let found = entity_at(&generations, asked).unwrap();
+                let found = found.map(|json| String::from_utf8(json).unwrap());
+                let expected = expected.get(id).map(|entity| entity_json(id, entity));
+                assert_eq!(found, expected, "seed {seed}: {id} at {at}");
+            }
+            for query in scopes().into_iter().filter(|query| query.limit.is_none()) {
+                let name = query.namespace.as_deref();
+                let prefix = query.prefix.as_deref();
+                let name = name.or_else(|| namespace_of(prefix?));
+                let shown = match name {
+                    None => Shown::AfterEach(starts.clone()),
+                    Some(_) => start_of(name).map_or(Shown::All, Shown::After),
+                };
+                let at_time = Timestamp::from_micros(at);
+                let page = list_at(&generations, (&query, &shown), at_time).unwrap();
+                let own = expected.iter().filter(|(id, _)| matches(&query, id));
+                let own: Vec<Value> = own
+                    .map(|(id, entity)| serde_json::from_str(&entity_json(id, entity)).unwrap())
+                    .collect();
+                assert_eq!(array(&page.json), own, "seed {seed}: {query:?} at {at}");
+            }
+        }
+        for _ in 0..10 {
+            let query = random_query(&mut random, &world);
+            let name = query.entity.as_deref().and_then(namespace_of);
+            let start = start_of(name.or(query.namespace.as_deref()));
+            let page = events(&generations, &query, start).unwrap();
+            let expected = matching(&visible, &query);
+            let sequence = |event: &&Stored| event.sequence;
+            let expected: Vec<u64> = expected.iter().map(sequence).take(query.limit).collect();
+            assert_eq!(sequences(&page), expected, "seed {seed}: {query:?}");
+        }
+    }
+    assert!(hidden > 500, "{hidden} events were hidden");
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::history::EventsQuery;
 use crate::api::query::{Fields, ListQuery};
-use crate::model::{Timestamp, namespace_of, place_key, placement_key};
+use crate::model::{Shown, Timestamp, namespace_of, place_key, placement_key};
 use crate::state::{TimeScope, is_packed_body, latest_in};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
@@ -21,7 +21,16 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What is query of the past.
+/// A query of the past, and what its reader may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRead {
+    /// The query.
+    pub query: HistoryQuery,
+    /// What may be seen.
+    pub shown: Shown,
+}
+
+/// A query of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HistoryQuery {
     /// A page of events.
@@ -62,6 +71,11 @@ impl HistoryQuery {
 }
 
 impl HistoryQuery {
+    /// True if its placement key is the name of a namespace, and not an id without one.
+    pub fn is_of_namespace(&self) -> bool {
+        matches!(self.scope(), Some(TimeScope::Namespace(_)))
+    }
+
     /// What its events belong to; `None` if that may be more than one namespace or id.
     fn scope(&self) -> Option<TimeScope<'_>> {
         let entity = match self {
@@ -158,13 +172,13 @@ impl ReaderCache {
     /// readers.
     pub fn run(
         &mut self,
-        (query, budget): (&HistoryQuery, Budget),
+        (read, budget): (&HistoryRead, Budget),
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
         let budget = Rc::new(budget);
         let mut has_moved = false;
         loop {
-            match self.attempt((query, &budget), live) {
+            match self.attempt((read, &budget), live) {
                 Err(error) if error.is_moved() && !has_moved => {
                     has_moved = true;
                     self.sealed.clear();
@@ -179,22 +193,26 @@ impl ReaderCache {
 
     fn attempt(
         &mut self,
-        (query, budget): (&HistoryQuery, &Rc<Budget>),
+        (read, budget): (&HistoryRead, &Rc<Budget>),
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
+        let HistoryRead { query, shown } = read;
         let generations = self.open((query, budget), live)?;
         Ok(match query {
-            HistoryQuery::Events(query) => HistoryResult::Events(events(&generations, query)?),
+            HistoryQuery::Events(query) => {
+                HistoryResult::Events(events(&generations, query, shown.start())?)
+            }
             HistoryQuery::Entity { id, at, fields } => {
                 let query = EntityAt {
                     id,
                     at: *at,
                     fields: fields.as_ref(),
+                    start: shown.start(),
                 };
                 HistoryResult::Entity(entity_at(&generations, query)?)
             }
             HistoryQuery::List { query, at } => {
-                HistoryResult::List(list_at(&generations, query, *at)?)
+                HistoryResult::List(list_at(&generations, (query, shown), *at)?)
             }
         })
     }

@@ -17,7 +17,7 @@
 //! log up to a time looks at the time of each record.
 
 use super::HistoryError;
-use crate::model::{Timestamp, place, place_key, placement_key};
+use crate::model::{HistoryStart, Timestamp, place, place_key, placement_key};
 use crate::state::{State, TimeScope};
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
@@ -32,6 +32,13 @@ pub struct Base {
     pub through: Sequence,
     /// The latest time of an event that it holds.
     pub time: Timestamp,
+}
+
+impl Base {
+    /// True if all that it holds of what is read came before the history's start.
+    pub(super) fn is_hidden(&self, start: Option<HistoryStart>) -> bool {
+        start.is_some_and(|start| start.hides(self.through, self.time))
+    }
 }
 
 /// A log as it was at a moment. It may be appended to meanwhile; a reader sees none of that.
@@ -186,15 +193,17 @@ pub(super) fn base_at(
     Ok(None)
 }
 
-/// The rejection of a query for a state that retention took away with its events.
+/// The rejection of a query for a state that retention took away with its events. `start`: where
+/// the history begins for the reader.
 ///
 /// # Errors
-/// [`HistoryError::Removed`] if anything was removed of `log`.
+/// [`HistoryError::Removed`] if anything was removed of `log` that the reader may see.
 pub(super) fn reject_removed(
     log: &impl HistoryLog,
     scope: Option<TimeScope<'_>>,
+    start: Option<HistoryStart>,
 ) -> Result<(), HistoryError> {
-    let Some(removed) = log.removed() else {
+    let Some(removed) = log.removed().filter(|removed| !removed.is_hidden(start)) else {
         return Ok(());
     };
     let from = match (log.bases().first(), scope) {

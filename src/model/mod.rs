@@ -20,6 +20,7 @@
 //! | `commit` | commit points, and what waits for them |
 //! | `connector` | what identifies a connector |
 //! | `name` | the rule for names |
+//! | `history_start` | where the history of a namespace begins for its readers |
 
 mod commit;
 mod config;
@@ -28,6 +29,7 @@ mod decimal;
 mod durability;
 mod entity;
 mod event;
+mod history_start;
 mod id;
 mod name;
 mod pack;
@@ -47,6 +49,7 @@ pub use entity::{
 pub use event::{
     EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
 };
+pub use history_start::{HistoryStart, HistoryStarts, Shown};
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
 pub use name::{NameRule, check_name};
 pub use pack::EventPack;

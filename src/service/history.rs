@@ -9,16 +9,18 @@
 
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
+use crate::auth::Access;
 use crate::background::history::JobResult;
-use crate::history::{HistoryQuery, HistoryResult};
+use crate::history::{HistoryQuery, HistoryRead, HistoryResult};
 use crate::log::Log;
+use crate::model::Shown;
 use crate::shard::{Reply, RequestId, ShardRequest, network_of};
 use std::sync::Arc;
 
 /// A request about the past on its way.
 #[derive(Debug)]
 pub(crate) struct PendingHistory {
-    query: Arc<HistoryQuery>,
+    asked: Arc<HistoryRead>,
 }
 
 /// Begins a request about the past: it waits for its turn.
@@ -33,10 +35,28 @@ pub(crate) fn begin<L: Log>(
     if context.router.shard.is_none() {
         return Err(ApiError::NotReady);
     }
-    let request = PendingHistory::new(query);
-    let asked = (caller.request_id, caller.address.map(network_of));
-    context.history.push(asked, Arc::clone(&request.query));
+    let shown = shown(context, caller, &query);
+    let request = PendingHistory::new(HistoryRead { query, shown });
+    let asker = (caller.request_id, caller.address.map(network_of));
+    context.history.push(asker, Arc::clone(&request.asked));
     Ok(Begun::Waiting(Pending::History(Box::new(request))))
+}
+
+/// What the caller may see: the operator everything; anybody else, of a namespace that is
+/// registered, what came after its registration. Without auth nobody owns a name.
+fn shown<L>(context: &Context<L>, caller: &Caller<'_>, query: &HistoryQuery) -> Shown {
+    let tenants = &context.tenants;
+    if !tenants.auth || matches!(tenants.access(&caller.credentials), Ok(Access::Admin)) {
+        return Shown::All;
+    }
+    let starts = tenants.registry.history_starts();
+    match query.placement() {
+        None => Shown::AfterEach(starts.clone()),
+        Some(namespace) if query.is_of_namespace() => {
+            starts.get(namespace).map_or(Shown::All, Shown::After)
+        }
+        Some(_) => Shown::All,
+    }
 }
 
 /// Asks the shards for their logs, for each request whose turn is near. Requests whose shards can't
@@ -46,7 +66,7 @@ pub(crate) fn start_due<L: Log>(context: &mut Context<L>) -> Vec<(RequestId, Api
     let router = &mut context.router;
     while let Some(started) = context
         .history
-        .start_next(|query| router.shards_of_key(query.placement()))
+        .start_next(|asked| router.shards_of_key(asked.query.placement()))
     {
         let request_id = started.request_id;
         let mut shards = started.shards;
@@ -100,13 +120,13 @@ pub(super) fn resume<L>(
 
 impl PendingHistory {
     /// A request that waits.
-    pub(crate) fn new(query: HistoryQuery) -> Self {
-        let query = Arc::new(query);
-        Self { query }
+    pub(crate) fn new(asked: HistoryRead) -> Self {
+        let asked = Arc::new(asked);
+        Self { asked }
     }
 
     fn outcome<L>(&self, context: &mut Context<L>, found: HistoryResult) -> Outcome {
-        let (json, next) = match (found, &*self.query) {
+        let (json, next) = match (found, &self.asked.query) {
             (HistoryResult::Entity(None), _) => return Outcome::Failed(ApiError::NoEntity),
             (HistoryResult::Entity(Some(json)), _) => (json, None),
             (HistoryResult::Events(page), HistoryQuery::Events(query)) => {
@@ -127,9 +147,13 @@ impl PendingHistory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::TestCores;
+    use super::super::testing::{OPERATOR, TestCores};
+    use super::super::{namespaces, publish};
     use super::*;
-    use crate::model::Timestamp;
+    use crate::api::query::ListQuery;
+    use crate::model::{HistoryStart, Timestamp};
+    use flux_storage::Sequence;
+    use std::cell::Cell;
 
     fn entity(id: &str) -> HistoryQuery {
         HistoryQuery::Entity {
@@ -181,5 +205,73 @@ mod tests {
             begin(context, caller, entity("n0/a"))
         });
         assert_eq!(call.outcome(), Some(&Outcome::Failed(ApiError::NotReady)));
+    }
+
+    /// Registers a namespace. Returns its token.
+    fn register(cores: &mut TestCores, name: &str) -> String {
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        let (outcome, json) = cores.run((1, Some(OPERATOR)), |context, caller| {
+            namespaces::register(context, caller, body.as_bytes())
+        });
+        assert_eq!(outcome, Outcome::Secret);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["token"].as_str().unwrap().to_owned()
+    }
+
+    /// What a call of this token's may see.
+    fn shown_to(cores: &mut TestCores, token: Option<&str>, query: HistoryQuery) -> Shown {
+        cores.begin((0, token), |context, caller| begin(context, caller, query));
+        let shown = Cell::new(None);
+        cores.context(0).history.start_next(|asked| {
+            shown.set(Some(asked.shown.clone()));
+            0..1
+        });
+        cores.context(0).history.forget(0);
+        shown.take().unwrap()
+    }
+
+    #[test]
+    fn readers_see_a_namespace_from_its_registration_on_and_the_operator_sees_all() {
+        let mut cores = TestCores::with_auth(2);
+        let token = register(&mut cores, "house");
+        let shard = usize::from(cores.context(0).router.place("house/a"));
+        let (outcome, _) = cores.run((shard, Some(&token)), |context, caller| {
+            let event =
+                br#"{"stream":"s","source":"t","payload":{"entity_id":"house/a","properties":{}}}"#;
+            publish::begin(context, caller, event)
+        });
+        assert_eq!(outcome, Outcome::Done);
+        let (outcome, _) = cores.run((1, Some(OPERATOR)), |context, caller| {
+            namespaces::delete(context, caller, ("house", Some("purge=true")))
+        });
+        assert_eq!(outcome, Outcome::Empty);
+        let deleted = shown_to(&mut cores, None, entity("house/a"));
+        assert_eq!(deleted, Shown::All, "it is nobody's");
+        register(&mut cores, "house");
+        let log_end = cores
+            .context(shard)
+            .router
+            .shard
+            .as_ref()
+            .unwrap()
+            .appended();
+        assert_eq!(log_end, Sequence::new(2), "the event and its deletion");
+        let after = Shown::After(HistoryStart::After(log_end));
+        assert_eq!(shown_to(&mut cores, None, entity("house/a")), after);
+        assert_eq!(shown_to(&mut cores, Some("x"), entity("house/a")), after);
+        for id in ["house", "other/a"] {
+            assert_eq!(shown_to(&mut cores, None, entity(id)), Shown::All, "{id}");
+        }
+        let all = shown_to(&mut cores, Some(OPERATOR), entity("house/a"));
+        assert_eq!(all, Shown::All);
+        let list = HistoryQuery::List {
+            query: ListQuery::default(),
+            at: Timestamp::from_micros(1),
+        };
+        let shown = shown_to(&mut cores, None, list);
+        let first = Timestamp::from_micros(2_000_000);
+        assert!(shown.hides("house/a", log_end, first));
+        assert!(!shown.hides("house/a", log_end.next(), first));
+        assert!(!shown.hides("other/a", log_end, first));
     }
 }

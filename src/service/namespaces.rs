@@ -95,6 +95,7 @@ pub(crate) fn register<L: Log>(
             name: name.clone().unwrap_or_default(),
             token: token.hash(),
             created: now,
+            after: None,
         },
         token,
         attempts: name.is_none().then_some(0),
@@ -211,7 +212,8 @@ impl PendingNamespace {
         (from, reply): (u16, Reply),
     ) -> Result<Option<Outcome>, ApiError> {
         match (std::mem::replace(self, Self::Ended), reply) {
-            (Self::Looking(registration), Reply::Namespaces(counts)) => {
+            (Self::Looking(mut registration), Reply::Namespaces(counts, last)) => {
+                registration.namespace.after = Some(last);
                 *self = registration.looked(context, request_id, &counts)?;
             }
             (Self::Registering(mut registration), Reply::Refused(ApiError::NamespaceTaken))
@@ -253,7 +255,7 @@ impl PendingNamespace {
             | (Self::Deleting { purge: false, .. }, Reply::Controlled) => {
                 return Ok(Some(Outcome::Empty));
             }
-            (Self::Showing(mut page), Reply::Namespaces(counts)) => {
+            (Self::Showing(mut page), Reply::Namespaces(counts, _)) => {
                 page.take(context, request_id, (from, &counts))?;
                 if page.is_done() {
                     return Ok(Some(page.finish(context)));

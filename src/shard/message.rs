@@ -203,8 +203,8 @@ pub enum Reply {
     Ids(Vec<Box<str>>),
     /// To `List`.
     Chunk(Chunk),
-    /// To `Namespaces`, in the same order.
-    Namespaces(Vec<NamespaceCounts>),
+    /// To `Namespaces`, in the same order; and the last event of the log so far.
+    Namespaces(Vec<NamespaceCounts>, Sequence),
     /// To a control call: it is in force on every core.
     Controlled,
     /// To `Past`: the log through the last event so far, which is durable by the time that this

@@ -363,7 +363,7 @@ impl<L: Log> Shard<L> {
                 | Reply::Ids(_)
                 | Reply::Chunk(_)
                 | Reply::Past(_)
-                | Reply::Namespaces(_)
+                | Reply::Namespaces(..)
                 | Reply::Controlled
                 | Reply::Connectors(_)
                 | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
@@ -419,7 +419,8 @@ impl<L: Log> Shard<L> {
             ShardRequest::List { query, after } => self.list(&query, after.as_deref()),
             ShardRequest::Namespaces(names) => {
                 let counts = names.iter().map(|name| self.engine.namespace_counts(name));
-                (self.last_point(), Reply::Namespaces(counts.collect()))
+                let last = self.log.appended();
+                (self.last_point(), Reply::Namespaces(counts.collect(), last))
             }
             ShardRequest::Past => self.past(),
             ShardRequest::Subscribe(filter) => {

@@ -295,7 +295,8 @@ mod tests {
     use super::super::call::RequestMeta;
     use super::*;
     use crate::api::history::EventsQuery;
-    use crate::history::HistoryQuery;
+    use crate::history::{HistoryQuery, HistoryRead};
+    use crate::model::Shown;
     use crate::service::history::PendingHistory;
 
     fn push(answers: &mut Answers, gate: u64, text: &str) {
@@ -357,7 +358,10 @@ mod tests {
     fn a_client_whose_side_has_ended_gets_the_beginning_of_its_answer_early_and_once() {
         let history = HistoryQuery::Events(EventsQuery::parse(Some("entity=a")).unwrap());
         let mut call = waiting();
-        call.pending = Pending::History(Box::new(PendingHistory::new(history)));
+        call.pending = Pending::History(Box::new(PendingHistory::new(HistoryRead {
+            query: history,
+            shown: Shown::All,
+        })));
         let mut answers = Answers::default();
         answers.probe();
         push(&mut answers, 0, "HTTP/1.1 200 a");
