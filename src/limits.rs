@@ -202,6 +202,9 @@ pub const WATCHDOG_REPORT_SECONDS: u64 = 5;
 pub const WATCHDOG_END_SECONDS: u64 = 30;
 /// Milliseconds between two flushes in `async` durability: what a power cut may cost.
 pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 50;
+/// Shards for each core that the process may use: each is a thread that a core has to itself, so
+/// more than a few make all of them slower. More: the setting is refused.
+pub const SHARDS_PER_CORE_MAX: u16 = 4;
 /// Shards that a server may have; an index of one fits a `u16` with room for marks.
 pub const SHARDS_MAX: u16 = 1024;
 
@@ -225,6 +228,23 @@ pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
 /// Subscriptions of the connections from one address, by default. More: an error message, and the
 /// connection stays.
 pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
+/// Namespaces that one address may register at once if the server has no operator, by default, and
+/// again in each ten minutes: as many as the people of a class who share one address. More: 429.
+pub const REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 30;
+/// Addresses whose registrations are counted; an entry lives for ten minutes at most. Further
+/// addresses share one count.
+pub const REGISTRATION_ADDRESSES_MAX: usize = 16_384;
+/// Milliseconds after which the first wrong operator's token is answered. Each further one doubles
+/// them.
+pub const GUESS_DELAY_MS_MIN: u64 = 50;
+/// The longest that a wrong operator's token is kept waiting, milliseconds: then ten characters of
+/// a token that was chosen by a person outlast anybody's patience.
+pub const GUESS_DELAY_MS_MAX: u64 = 1000;
+/// Seconds without a wrong operator's token after which the delay begins anew, and between two
+/// lines about them.
+pub const GUESS_REPORT_SECONDS: u64 = 60;
+/// An operator's token of fewer characters is warned of at start: it could be guessed.
+pub const ADMIN_TOKEN_CHARS_MIN: usize = 16;
 /// Events that a namespace may publish in a minute, by default, in auth mode. More: 429.
 pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
 /// Namespaces that `flux-core/directory` lists: the ones that were updated last.

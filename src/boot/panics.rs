@@ -177,7 +177,7 @@ mod tests {
             let found = flags.iter().find(|(flag, _)| *flag == name);
             found.map(|(_, value)| value.clone())
         };
-        let settings = Settings::read(&flag, &|_| None).unwrap();
+        let settings = Settings::read(1, &flag, &|_| None).unwrap();
         std::thread::spawn(move || publish_until_the_end(port, &thread));
         boot::run(&settings).unwrap();
     }

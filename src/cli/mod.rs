@@ -122,7 +122,8 @@ fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {
         variable(setting.variable)?;
     }
     let variable = |name: &str| variable(name).unwrap_or_default();
-    Settings::read(&flag, &variable).map_err(|error| error.to_string())
+    let cores = boot::default_shards();
+    Settings::read(cores, &flag, &variable).map_err(|error| error.to_string())
 }
 
 /// The data directory that a tool is to work on: the one that a server with this flag and

@@ -1,0 +1,266 @@
+//! One setting → its value: looked up, parsed, and held to its rule.
+
+use super::table::{DATA_DIR_VARIABLE, SETTINGS};
+use super::{InvalidSetting, Secret, StorageHousekeeping};
+use crate::limits;
+use crate::model::{ConfigPatch, Durability};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// Where settings are looked up: the flag if it was given, else the variable if it is not empty.
+pub(super) struct Source<'s, F, V> {
+    pub(super) flag: &'s F,
+    pub(super) variable: &'s V,
+}
+
+impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F, V> {
+    /// What a setting was given by, the flag or the variable, and its text. `None` if it is unset.
+    fn look_up(&self, variable: &str) -> Option<(String, String)> {
+        let setting = SETTINGS.iter().find(|setting| setting.variable == variable);
+        let flag = setting.map_or("", |setting| setting.flag);
+        if let Some(value) = (self.flag)(flag) {
+            return Some((format!("--{flag}"), value));
+        }
+        let value = (self.variable)(variable).filter(|value| !value.is_empty())?;
+        Some((variable.to_owned(), value))
+    }
+
+    pub(super) fn get<T>(
+        &self,
+        variable: &str,
+        rule: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, InvalidSetting> {
+        let Some((name, value)) = self.look_up(variable) else {
+            return Ok(None);
+        };
+        match parse(&value) {
+            Some(parsed) => Ok(Some(parsed)),
+            None => Err(InvalidSetting::Value {
+                name: name.into(),
+                value: value.into(),
+                rule,
+            }),
+        }
+    }
+
+    /// The number of shards. More than a few for each core only make each of them slower, and cost
+    /// threads, rings and files.
+    pub(super) fn shards(&self, cores: u16) -> Result<Option<u16>, InvalidSetting> {
+        const VARIABLE: &str = "FLUX_SHARDS";
+        let rule = "a number from 1 to 1024";
+        let number = self.number(VARIABLE, rule, 1..=u64::from(limits::SHARDS_MAX))?;
+        let number = number.and_then(|number| u16::try_from(number).ok());
+        let max = cores.saturating_mul(limits::SHARDS_PER_CORE_MAX);
+        match (number, self.look_up(VARIABLE)) {
+            (Some(number), Some((name, _))) if number > max => Err(InvalidSetting::Shards {
+                name: name.into(),
+                number,
+                cores,
+                max,
+            }),
+            _ => Ok(number),
+        }
+    }
+
+    pub(super) fn number(
+        &self,
+        variable: &str,
+        rule: &'static str,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Result<Option<u64>, InvalidSetting> {
+        self.get(variable, rule, |text| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse()
+                .ok()
+                .filter(|number| digits && bounds.contains(number))
+        })
+    }
+
+    pub(super) fn data_dir(&self) -> Result<PathBuf, InvalidSetting> {
+        let parse = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let found = self.get(DATA_DIR_VARIABLE, "a path", parse)?;
+        Ok(found.unwrap_or_else(|| PathBuf::from("./flux-data")))
+    }
+
+    /// A number that fits a `u32`.
+    pub(super) fn number32(
+        &self,
+        variable: &str,
+        rule: &'static str,
+        max: u32,
+    ) -> Result<Option<u32>, InvalidSetting> {
+        let number = self.number(variable, rule, 1..=u64::from(max))?;
+        Ok(number.and_then(|number| u32::try_from(number).ok()))
+    }
+
+    /// What can also be changed while the server runs.
+    pub(super) fn config(&self) -> Result<ConfigPatch, InvalidSetting> {
+        let connections = "a number from 1 to 1000000";
+        let size = "a number from 1 to 268435456";
+        let positive = "a positive number below 4294967296";
+        Ok(ConfigPatch {
+            rate_limit_enabled: self.get("FLUX_RATE_LIMIT_ENABLED", BOOLEAN, parse_bool)?,
+            rate_limit_per_namespace_per_minute: self.number32(
+                "FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE",
+                positive,
+                u32::MAX,
+            )?,
+            body_size_limit_single_bytes: self.number32(
+                "FLUX_BODY_SIZE_LIMIT_SINGLE_BYTES",
+                size,
+                limits::BODY_BYTES_SETTABLE_MAX,
+            )?,
+            body_size_limit_batch_bytes: self.number32(
+                "FLUX_BODY_SIZE_LIMIT_BATCH_BYTES",
+                size,
+                limits::BODY_BYTES_SETTABLE_MAX,
+            )?,
+            max_batch_delete: self.number32(
+                "FLUX_MAX_BATCH_DELETE",
+                "a number from 1 to 100000",
+                limits::BATCH_DELETE_SETTABLE_MAX,
+            )?,
+            max_connections: self.number32(
+                "FLUX_CONNECTIONS_MAX",
+                connections,
+                limits::CONNECTIONS_SETTABLE_MAX,
+            )?,
+            max_connections_per_address: self.number32(
+                "FLUX_CONNECTIONS_PER_ADDRESS_MAX",
+                connections,
+                limits::CONNECTIONS_SETTABLE_MAX,
+            )?,
+            max_subscriptions: self.number32("FLUX_SUBSCRIPTIONS_MAX", positive, u32::MAX)?,
+            max_subscriptions_per_address: self.number32(
+                "FLUX_SUBSCRIPTIONS_PER_ADDRESS_MAX",
+                positive,
+                u32::MAX,
+            )?,
+        })
+    }
+
+    /// A secret: from its variable, or from the file that `…_FILE` names. Never from the command
+    /// line.
+    pub(super) fn secret(&self, variable: &str) -> Result<Option<Secret>, InvalidSetting> {
+        let given = |name: &str| (self.variable)(name).filter(|text| !text.is_empty());
+        let file_variable = format!("{variable}_FILE");
+        let refused = |name: &str, problem: String| InvalidSetting::Secret {
+            name: name.into(),
+            problem: problem.into(),
+        };
+        let (name, text) = match (given(variable), given(&file_variable)) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                let problem = format!("{variable} is set as well; set one of them");
+                return Err(refused(&file_variable, problem));
+            }
+            (Some(text), None) => (variable, text),
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) => (&*file_variable, text),
+                Err(error) => {
+                    return Err(refused(
+                        &file_variable,
+                        format!("can't read {path}: {error}"),
+                    ));
+                }
+            },
+        };
+        // A file ends with a line break; a token that a header can't carry could never be sent.
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "a secret is visible ASCII characters without spaces".to_owned();
+            return Err(refused(name, problem));
+        }
+        Ok(Some(Secret(text.into())))
+    }
+
+    pub(super) fn encryption_key(&self) -> Result<Option<Secret>, InvalidSetting> {
+        const VARIABLE: &str = "FLUX_ENCRYPTION_KEY";
+        let key = self.secret(VARIABLE)?;
+        let is_key = |key: &Secret| {
+            let bytes = STANDARD.decode(key.reveal()).map(Zeroizing::new);
+            bytes.is_ok_and(|bytes| bytes.len() == ENCRYPTION_KEY_BYTES)
+        };
+        if key.as_ref().is_some_and(|key| !is_key(key)) {
+            return Err(InvalidSetting::Secret {
+                name: VARIABLE.into(),
+                problem: "it must be 32 bytes as base64, such as `openssl rand -base64 32` makes"
+                    .into(),
+            });
+        }
+        Ok(key)
+    }
+
+    pub(super) fn housekeeping(&self) -> Result<StorageHousekeeping, InvalidSetting> {
+        let checkpoint_bytes = self.number(
+            "FLUX_CHECKPOINT_BYTES",
+            "a number of at least 65536",
+            65_536..=u64::MAX,
+        )?;
+        let unlimited = |number: Option<u64>| number.filter(|&number| number > 0);
+        Ok(StorageHousekeeping {
+            checkpoint_seconds: self.seconds(
+                "FLUX_CHECKPOINT_SECONDS",
+                limits::CHECKPOINT_SECONDS_DEFAULT,
+            )?,
+            checkpoint_bytes: checkpoint_bytes.unwrap_or(limits::CHECKPOINT_BYTES_DEFAULT),
+            retention_seconds: unlimited(self.number(
+                "FLUX_RETENTION_SECONDS",
+                "a number from 0 to 3153600000",
+                0..=3_153_600_000,
+            )?),
+            retention_bytes: unlimited(self.number(
+                "FLUX_RETENTION_BYTES",
+                "a number of bytes",
+                0..=u64::MAX,
+            )?),
+        })
+    }
+
+    pub(super) fn seconds(&self, variable: &str, default: u64) -> Result<u64, InvalidSetting> {
+        Ok(self
+            .number(variable, "a number from 1 to 86400", 1..=86_400)?
+            .unwrap_or(default))
+    }
+}
+
+pub(super) const BOOLEAN: &str = "`true` or `false`";
+
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) const GITHUB_URL: &str = "https://api.github.com";
+/// For AES-256.
+pub(super) const ENCRYPTION_KEY_BYTES: usize = 32;
+
+pub(super) fn parse_url(text: &str) -> Option<url::Url> {
+    let url = url::Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+pub(super) fn parse_bind(text: &str) -> Option<IpAddr> {
+    if text == "localhost" {
+        Some(LOOPBACK)
+    } else {
+        text.parse().ok()
+    }
+}
+
+pub(super) fn parse_durability(text: &str) -> Option<Durability> {
+    match text {
+        "sync" => Some(Durability::Sync),
+        "async" => Some(Durability::Async),
+        _ => None,
+    }
+}
