@@ -200,7 +200,8 @@ pub const TICK_MS: u64 = 25;
 pub const WATCHDOG_REPORT_SECONDS: u64 = 5;
 /// Seconds without a turn after which the process ends with exit code 1.
 pub const WATCHDOG_END_SECONDS: u64 = 30;
-/// Milliseconds between two flushes in `async` durability: what a power cut may cost.
+/// Milliseconds from the beginning of a flush to the next in `async` durability. A power cut costs
+/// that, and the time that a flush takes.
 pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 50;
 /// Shards for each core that the process may use: each is a thread that a core has to itself, so
 /// more than a few make all of them slower. More: the setting is refused.

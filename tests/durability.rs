@@ -435,6 +435,8 @@ fn bad_settings_end_with_2_and_name_the_setting() {
         ("FLUX_SHARDS", "-1"),
         ("FLUX_SHARDS", "two"),
         ("FLUX_SHARDS", "1.5"),
+        // More than four for each core, on any machine of fewer than 256.
+        ("FLUX_SHARDS", "1024"),
         ("FLUX_SHARDS", "99999999999"),
         ("FLUX_DURABILITY", "perhaps"),
         ("FLUX_DURABILITY", "SYNC"),
@@ -454,6 +456,7 @@ fn bad_settings_end_with_2_and_name_the_setting() {
     let by_flag = [
         ("--shards", "0"),
         ("--shards", "x"),
+        ("--shards", "1024"),
         ("--durability", "none"),
         ("--bind", "nowhere"),
         ("--port", "65536"),

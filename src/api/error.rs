@@ -105,6 +105,10 @@ pub enum ApiError {
     /// An unknown token.
     #[error("the token is not known; it may have been replaced or its namespace deleted")]
     TokenUnknown,
+    /// A call of the operator with a token that is not the operator's, nor a namespace's if that
+    /// would do. Told from [`ApiError::TokenUnknown`] because it may be a guess.
+    #[error("the token is not known; it may have been replaced or its namespace deleted")]
+    OperatorUnknown,
     /// A token that is not that of the namespace.
     #[error("the token does not own this namespace")]
     NotOwner,
@@ -128,6 +132,12 @@ pub enum ApiError {
     /// An unregistered name with entities left in it.
     #[error("the name is not registered, but entities are left in it; another name is free")]
     NamespaceNotEmpty,
+    /// Registration is open, and an address has used up its share.
+    #[error("as many namespaces were registered from this address as may be for now")]
+    TooManyRegistrations {
+        /// Seconds until one more may be.
+        seconds: u32,
+    },
     /// No connector of that name, or another namespace's.
     #[error("connector not found")]
     NoConnector,
@@ -315,7 +325,10 @@ impl ApiError {
             | Self::SubscriptionsExhausted { .. }
             | Self::NamespaceRequired
             | Self::UpgradeBehindRequests => 400,
-            Self::TokenMissing | Self::TokenMalformed | Self::TokenUnknown => 401,
+            Self::TokenMissing
+            | Self::TokenMalformed
+            | Self::TokenUnknown
+            | Self::OperatorUnknown => 401,
             Self::Reserved
             | Self::NotOwner
             | Self::AdminOnly
@@ -331,7 +344,9 @@ impl ApiError {
             Self::NamespaceTaken | Self::NamespaceNotEmpty | Self::ConnectorTaken => 409,
             Self::HistoryRemoved { .. } => 410,
             Self::RecordTooLarge => 413,
-            Self::RateLimited { .. } | Self::TooManyFromAddress { .. } => 429,
+            Self::RateLimited { .. }
+            | Self::TooManyRegistrations { .. }
+            | Self::TooManyFromAddress { .. } => 429,
             Self::Handshake(error) => error.status(),
             Self::TooManyConnections { .. }
             | Self::StorageFull
@@ -374,7 +389,7 @@ impl ApiError {
             Self::Method { .. } => "method_not_allowed",
             Self::TokenMissing => "token_missing",
             Self::TokenMalformed => "token_malformed",
-            Self::TokenUnknown => "token_unknown",
+            Self::TokenUnknown | Self::OperatorUnknown => "token_unknown",
             Self::Reserved => "reserved_namespace",
             Self::NotOwner => "not_namespace_owner",
             Self::AdminOnly => "admin_only",
@@ -384,6 +399,7 @@ impl ApiError {
             Self::NamespaceTaken => "namespace_taken",
             Self::NamespaceNotEmpty => "namespace_not_empty",
             Self::RateLimited { .. } => "rate_limited",
+            Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::TooManyMatches { .. } => "too_many_matches",
             Self::HistoryRemoved { .. } => "history_removed",
             Self::HistoryTooLong { .. } => "history_too_long",
@@ -420,7 +436,9 @@ impl ApiError {
             | Self::StateDamaged
             | Self::TooManyConnections { .. }
             | Self::TooManyFromAddress { .. } => Some(1),
-            Self::RateLimited { seconds } => Some(*seconds),
+            Self::RateLimited { seconds } | Self::TooManyRegistrations { seconds } => {
+                Some(*seconds)
+            }
             Self::StorageFull
             | Self::StorageReadOnly
             | Self::StorageUnavailable

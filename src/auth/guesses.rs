@@ -5,13 +5,14 @@
 //! answered   50 ms  100  200  400  800  1000           ──▶ from the start
 //! ```
 //!
-//! All failures count together, wherever they come from: whoever guesses has many addresses, and the
-//! right token is never late, so nobody can keep the operator out. To be late costs the server a
+//! All failures count together, from all addresses: whoever guesses has many of them. The right
+//! token is never late, so nobody can keep the operator out. To be late costs the server a
 //! timer. A token that somebody made up is within reach of a machine that may ask a million times a
 //! second; one that asks once a second on each connection needs years.
 
 use crate::limits::{GUESS_DELAY_MS_MAX, GUESS_DELAY_MS_MIN, GUESS_REPORT_SECONDS};
 use crate::model::Timestamp;
+use std::fmt;
 use std::net::IpAddr;
 
 /// See the module.
@@ -20,7 +21,7 @@ pub struct Guesses {
     /// Failures with less than [`GUESS_REPORT_SECONDS`] between one and the next.
     in_a_row: u32,
     last: Timestamp,
-    /// Those that the operator was not told of yet.
+    /// Failures that the operator was not told of yet.
     untold: Option<Failures>,
 }
 
@@ -33,6 +34,17 @@ pub struct Failures {
     pub from: IpAddr,
     /// When the first came.
     since: Timestamp,
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, from, .. } = self;
+        let calls = if *count == 1 { "call" } else { "calls" };
+        write!(
+            f,
+            "{count} {calls} with a wrong operator's token within a minute, the last from {from}"
+        )
+    }
 }
 
 impl Guesses {
@@ -66,10 +78,11 @@ impl Guesses {
     }
 }
 
-/// True if a minute has passed, or the clock was set back.
+/// True if a minute has passed, or the clock was set back by as much. Cores read it one after the
+/// other, so `now` may be a little earlier.
 fn is_over(since: Timestamp, now: Timestamp) -> bool {
-    let seconds = now.as_millis().checked_sub(since.as_millis());
-    seconds.is_none_or(|passed| passed >= GUESS_REPORT_SECONDS.saturating_mul(1000))
+    let passed_ms = now.as_millis().abs_diff(since.as_millis());
+    passed_ms >= GUESS_REPORT_SECONDS.saturating_mul(1000)
 }
 
 #[cfg(test)]
@@ -79,7 +92,8 @@ mod tests {
     const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn at_ms(ms: i64) -> Timestamp {
-        Timestamp::from_micros((1_000_000_000 + ms) * 1000)
+        let ms = ms.checked_add(1_000_000_000).unwrap();
+        Timestamp::from_micros(ms.checked_mul(1000).unwrap())
     }
 
     #[test]
@@ -88,7 +102,11 @@ mod tests {
         let delays: Vec<u64> = (0..200).map(|ms| guesses.note(FROM, at_ms(ms))).collect();
         assert_eq!(delays[..6], [50, 100, 200, 400, 800, 1000]);
         assert!(delays[6..].iter().all(|&delay| delay == 1000));
-        assert_eq!(guesses.note(FROM, at_ms(60_198)), 1000, "less than a minute");
+        assert_eq!(
+            guesses.note(FROM, at_ms(60_198)),
+            1000,
+            "less than a minute"
+        );
         assert_eq!(guesses.note(FROM, at_ms(120_198)), 50, "a minute");
     }
 

@@ -5,16 +5,22 @@
 //! | --- | --- |
 //! | `access` | what a token lets its holder touch |
 //! | `credential` | connectors' credentials ⇄ their encrypted form |
+//! | `guesses` | wrong operator's tokens: how late they are answered |
 //! | `rate` | token buckets of namespaces |
+//! | `registrations` | how many namespaces an address may register |
 //! | `token` | secrets, their hashes, and the `Authorization` field |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod access;
 pub mod credential;
+pub mod guesses;
 pub mod rate;
+pub mod registrations;
 pub mod token;
 
 pub use access::{Access, Denied, OwnedNamespace};
 pub use credential::{EncryptionKey, seal};
+pub use guesses::{Failures, Guesses};
 pub use rate::{RateLimited, RateLimiter};
+pub use registrations::Registrations;
 pub use token::{Token, TokenHash, bearer};

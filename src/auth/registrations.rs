@@ -29,7 +29,9 @@ impl Registrations {
     /// Allows `max` in ten minutes.
     pub fn new(max: u32) -> Self {
         Self {
-            cost_micros: PERIOD_MICROS.checked_div(i64::from(max)).unwrap_or(PERIOD_MICROS),
+            cost_micros: PERIOD_MICROS
+                .checked_div(i64::from(max))
+                .unwrap_or(PERIOD_MICROS),
             full_at: HashMap::new(),
             others_full_at: 0,
         }
@@ -88,7 +90,8 @@ mod tests {
     }
 
     fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_micros((1_000_000 + seconds) * 1_000_000)
+        let seconds = seconds.checked_add(1_000_000).unwrap();
+        Timestamp::from_micros(seconds.checked_mul(1_000_000).unwrap())
     }
 
     fn drain(registrations: &mut Registrations, from: IpAddr, now: Timestamp) -> usize {
@@ -119,7 +122,11 @@ mod tests {
             assert!(seconds >= 1, "{max}");
             let early = registrations.take(from, at(i64::from(seconds) - 1));
             assert!(early.is_err(), "{max}: {seconds} s is not late");
-            assert_eq!(registrations.take(from, at(i64::from(seconds))), Ok(()), "{max}");
+            assert_eq!(
+                registrations.take(from, at(i64::from(seconds))),
+                Ok(()),
+                "{max}"
+            );
         }
     }
 
@@ -155,7 +162,11 @@ mod tests {
         }
         assert!(registrations.take(beyond(10), at(0)).is_err());
         assert_eq!(registrations.full_at.len(), REGISTRATION_ADDRESSES_MAX);
-        assert_eq!(drain(&mut registrations, beyond(10), at(60)), 10, "the others are full");
+        assert_eq!(
+            drain(&mut registrations, beyond(10), at(60)),
+            10,
+            "the others are full"
+        );
         assert_eq!(registrations.full_at.len(), 1);
     }
 }

@@ -11,7 +11,9 @@ use crate::clock::Monotonic;
 use crate::connectors::SupervisorParts;
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
-use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
+use crate::limits::{
+    ADMIN_TOKEN_CHARS_MIN, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS,
+};
 use crate::log::LocalLog;
 use crate::model::{Durability, RuntimeConfig};
 use crate::reactor::config::CoreConfig;
@@ -232,7 +234,9 @@ fn serve(
     }
     let tenants = machine.tenants(settings, &registry);
     let mut store = Some(store);
-    let counters = Arc::new(Counters::new(usize::from(shards)));
+    let counters = Counters::new(usize::from(shards))
+        .with_registrations(settings.registrations_per_address_max);
+    let counters = Arc::new(counters);
     let mut mailboxes =
         shard::mailboxes(usize::from(shards) + 1).map_err(system("make the cores' mailboxes"))?;
     let connectors = start_connectors(
@@ -299,6 +303,9 @@ fn wait_for_end(
     }
     counters.stop();
     join(executors)?;
+    if let Some(failures) = counters.strangers.take_rest() {
+        report::warning(&failures.to_string());
+    }
     Ok(signalled)
 }
 
@@ -341,14 +348,20 @@ fn start_connectors(
     started.map_err(system("start the connectors' thread"))
 }
 
-/// Says what nobody can do without an operator's token.
+/// Says what nobody can do without an operator's token, or what is wrong with it.
 fn report_operator(settings: &Settings) {
-    if settings.admin_token.is_none() {
-        if settings.auth {
-            report::warning(
-                "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
-            );
-        } else {
+    match &settings.admin_token {
+        Some(token) if token.reveal().chars().count() < ADMIN_TOKEN_CHARS_MIN => {
+            report::warning(&format!(
+                "FLUX_ADMIN_TOKEN has fewer than {ADMIN_TOKEN_CHARS_MIN} characters and can be guessed: \
+                 `openssl rand -base64 32` makes a good one"
+            ));
+        }
+        Some(_) => {}
+        None if settings.auth => report::warning(
+            "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
+        ),
+        None => {
             report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
         }
     }

@@ -76,6 +76,8 @@ pub(crate) struct Connection<T> {
     pub(crate) queued_read: bool,
     /// In the core's list of connections with withheld answers.
     pub(crate) gated: bool,
+    /// In the core's queue of connections with a late answer.
+    pub(crate) late: bool,
     /// When a byte last came in, monotonic milliseconds.
     pub(crate) received_ms: u64,
     /// When the request being read began, or the closing did, monotonic milliseconds.
@@ -131,6 +133,7 @@ impl<T: Socket> Connection<T> {
             queued: false,
             queued_read: false,
             gated: false,
+            late: false,
             received_ms: now_ms,
             began_ms: now_ms,
             sent_ms: now_ms,

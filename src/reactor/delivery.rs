@@ -13,6 +13,7 @@ use crate::model::CommitPoint;
 use crate::service::control;
 use crate::service::subscribe::Subscriber;
 use crate::shard::{ControlMessage, Message, Reply, RequestId};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// What a connection has waited for.
@@ -214,6 +215,32 @@ impl<S: System> Core<S> {
         if connection.is_gated() && !connection.gated {
             connection.gated = true;
             self.gated.push(index);
+        }
+    }
+
+    /// Puts a connection with a late answer into the queue that a tick looks at.
+    pub(crate) fn note_late(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if let Some(due_ms) = connection.answers.late_until_ms()
+            && !std::mem::replace(&mut connection.late, true)
+        {
+            let due = (due_ms, index, connection.generation);
+            self.late.push(Reverse(due));
+        }
+    }
+
+    /// Sends the late answers whose time has come.
+    pub(crate) fn send_late(&mut self) {
+        while let Some(&Reverse((due_ms, index, generation))) = self.late.peek()
+            && due_ms <= self.now_ms
+        {
+            self.late.pop();
+            if let Some(connection) = self.connections.get_mut(index)
+                && connection.generation == generation
+            {
+                connection.late = false;
+                connection.answers.release_late();
+                self.queue_write(index);
+            }
         }
     }
 

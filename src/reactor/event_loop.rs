@@ -33,6 +33,8 @@ use crate::limits;
 use crate::service::Context;
 use crate::shard::{Inbox, Message, Origin, Reply, Shard};
 use flux_storage::{DataDir, LayerError};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -80,6 +82,9 @@ pub(crate) struct Core<S: System> {
     pub(crate) turns: Turns,
     /// Connections with answers that wait for a flush.
     pub(crate) gated: Vec<u32>,
+    /// Connections with a late answer: when it is due, index and generation. One that ends
+    /// meanwhile stays until then, a second at most.
+    pub(super) late: BinaryHeap<Reverse<(u64, u32, u32)>>,
     pub(crate) ready: Vec<Ready>,
     /// Reused: messages at hand.
     pub(crate) messages: Vec<Message>,
@@ -165,6 +170,7 @@ impl<S: System> Core<S> {
             rested_micros: u64::MAX,
             turns: Turns::default(),
             gated: Vec::new(),
+            late: BinaryHeap::new(),
             ready: Vec::new(),
             messages: Vec::new(),
             replies: Vec::new(),

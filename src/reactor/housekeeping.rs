@@ -25,6 +25,7 @@ impl<S: System> Core<S> {
         }
         self.look_for_directory();
         self.watch_wall_clock();
+        self.send_late();
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.sweep();
         }
@@ -49,8 +50,19 @@ impl<S: System> Core<S> {
         }
     }
 
+    /// Tells the operator of guesses at the operator's token, once a minute.
+    fn report_guesses(&self) {
+        let router = &self.context.router;
+        if router.core == 0
+            && let Some(failures) = self.context.counters.strangers.take_due(router.now)
+        {
+            report::warning(&failures.to_string());
+        }
+    }
+
     /// Looks at every connection for what is overdue.
     pub(crate) fn sweep(&mut self) {
+        self.report_guesses();
         let now_ms = self.now_ms;
         let timeouts = self.config.timeouts;
         if let Some(shard) = &mut self.context.router.shard {

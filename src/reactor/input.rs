@@ -326,6 +326,7 @@ impl<S: System> Core<S> {
                 Session::WebSocket(_) => self.work_websocket(index, connection),
             }
             self.note_gate(index, connection);
+            self.note_late(index, connection);
         } else {
             connection.unworked = false;
         }
@@ -367,11 +368,16 @@ impl<S: System> Core<S> {
         index: u32,
         connection: &mut Connection<S::Socket>,
     ) -> ControlFlow<()> {
-        let generation = connection.generation;
+        let (generation, address) = (connection.generation, connection.address);
         let Session::Http(reader) = &mut connection.session else {
             return ControlFlow::Break(());
         };
-        let answers = &mut connection.answers;
+        let mut client = Client {
+            answers: &mut connection.answers,
+            index,
+            generation,
+            address,
+        };
         let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
         let mut refused = None;
         let next = reader.next_admitted(
@@ -384,7 +390,9 @@ impl<S: System> Core<S> {
         let request = match next {
             Ok(Parsed::NeedMore) => return ControlFlow::Break(()),
             Ok(Parsed::Continue) => {
-                answers.push(CommitPoint::NONE, |out| out.extend_from_slice(CONTINUE));
+                client.answers.push(CommitPoint::NONE, |out| {
+                    out.extend_from_slice(CONTINUE);
+                });
                 return ControlFlow::Continue(());
             }
             Ok(Parsed::Request(request)) => request,
@@ -392,20 +400,12 @@ impl<S: System> Core<S> {
                 let error = rejected.map_or_else(ApiError::Http, |_| {
                     refused.expect("only what `admit` refuses is refused")
                 });
-                answers.push(CommitPoint::NONE, |out| {
-                    writer.error(out, RequestMeta::CLOSING, &error);
-                });
+                http::reject(context, writer, &mut client, (RequestMeta::CLOSING, &error));
                 connection.close_after_sending(now_ms);
                 return ControlFlow::Break(());
             }
         };
         let keep_alive = request.head.keep_alive && !context.counters.is_stopping();
-        let mut client = Client {
-            answers,
-            index,
-            generation,
-            address: connection.address,
-        };
         let next = http::serve(context, writer, &mut client, &request);
         let json_units = limits::JSON_BYTE_UNITS * request.body.len() as u64;
         context.router.spend(limits::REQUEST_UNITS + json_units);

@@ -12,6 +12,7 @@ use crate::model::Timestamp;
 use crate::shard::{Counters, MailboxSender, Origin, Router};
 use crate::subscribe::Registry;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// See the module.
@@ -111,6 +112,14 @@ impl<L: Log> Context<L> {
 }
 
 impl<L> Context<L> {
+    /// Counts a rejection if it may have been a guess. The milliseconds after which its caller is
+    /// told then.
+    pub(crate) fn note_rejection(&self, address: Option<IpAddr>, error: &ApiError) -> Option<u64> {
+        let strangers = &self.counters.strangers;
+        matches!(error, ApiError::OperatorUnknown)
+            .then(|| strangers.guess(address, self.router.now))
+    }
+
     /// True if an event may be later than this, so that the state then is one of the past. Not only
     /// if the clock has passed it: that may have been set back.
     pub(crate) fn is_past(&self, at: Timestamp) -> bool {

@@ -5,13 +5,14 @@ use super::tenants::Operator;
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery};
-use crate::auth::Token;
+use crate::auth::{RateLimited, Token};
 use crate::control::{Command, Namespace, automatic_name};
 use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
 use crate::log::Log;
 use crate::model::{NameRule, RESERVED_NAMESPACE, check_name, place_key};
 use crate::shard::{Reply, RequestId, ShardRequest};
+use std::net::IpAddr;
 
 /// A call on its way: what it waits for.
 #[derive(Debug)]
@@ -54,7 +55,13 @@ pub(crate) struct Registration {
     token: Token,
     /// The server chose the name; so many that it chose were taken.
     attempts: Option<usize>,
+    /// The address that it is counted for, if anyone may register.
+    counted_for: Option<Counted>,
 }
+
+/// A registration that its address was charged for; of a client that is gone there is no address.
+#[derive(Debug, Clone, Copy)]
+struct Counted(Option<IpAddr>);
 
 fn waiting(call: PendingNamespace) -> Begun {
     Begun::Waiting(Pending::Namespaces(Box::new(call)))
@@ -88,6 +95,15 @@ pub(crate) fn register<L: Log>(
     }
     let token = new_token()?;
     let now = context.router.now;
+    let counted_for = context
+        .tenants
+        .admin
+        .is_none()
+        .then_some(Counted(caller.address));
+    if let Some(Counted(address)) = counted_for {
+        let taken = context.counters.strangers.register(address, now);
+        taken.map_err(|RateLimited { seconds }| ApiError::TooManyRegistrations { seconds })?;
+    }
     let id = context.ids.next(now.as_millis()).simple();
     let mut registration = Registration {
         namespace: Namespace {
@@ -99,9 +115,20 @@ pub(crate) fn register<L: Log>(
         },
         token,
         attempts: name.is_none().then_some(0),
+        counted_for,
     };
-    registration.look(context, caller.request_id)?;
+    if let Err(error) = registration.look(context, caller.request_id) {
+        give_back(context, counted_for);
+        return Err(error);
+    }
     Ok(waiting(PendingNamespace::Looking(registration)))
+}
+
+/// A registration that was counted for this address has come to nothing.
+fn give_back<L>(context: &Context<L>, counted_for: Option<Counted>) {
+    if let Some(Counted(address)) = counted_for {
+        context.counters.strangers.give_back(address);
+    }
 }
 
 /// Gives a namespace a new token; the old one is dead from then on.
@@ -206,6 +233,25 @@ impl PendingNamespace {
     /// # Errors
     /// If the call ends without having done what it asked for.
     pub(super) fn resume<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        request_id: RequestId,
+        reply: (u16, Reply),
+    ) -> Result<Option<Outcome>, ApiError> {
+        let counted_for = match self {
+            Self::Looking(registration) | Self::Registering(registration) => {
+                registration.counted_for
+            }
+            _ => None,
+        };
+        let resumed = self.advance(context, request_id, reply);
+        if resumed.is_err() {
+            give_back(context, counted_for);
+        }
+        resumed
+    }
+
+    fn advance<L: Log>(
         &mut self,
         context: &mut Context<L>,
         request_id: RequestId,
@@ -334,6 +380,7 @@ mod tests {
     use super::super::{config, connectors, publish, status};
     use super::*;
     use crate::api::route::ConnectorRoute;
+    use crate::limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT;
     use serde_json::Value;
 
     fn register(cores: &mut TestCores, name: &str) -> (Outcome, Value) {
@@ -364,6 +411,31 @@ mod tests {
         assert_eq!(outcome, Outcome::Failed(ApiError::NamespaceTaken));
         let (outcome, _) = register(&mut cores, RESERVED_NAMESPACE);
         assert_eq!(outcome, Outcome::Failed(ApiError::Reserved));
+    }
+
+    #[test]
+    fn strangers_of_one_address_register_so_many_and_what_fails_is_not_counted() {
+        let mut cores = TestCores::with_open_registration(2);
+        let mut register = |name: &str, core| {
+            let body = format!(r#"{{"name":"{name}"}}"#);
+            let (outcome, _) = cores.run((core, None), |context, caller| {
+                super::register(context, caller, body.as_bytes())
+            });
+            outcome
+        };
+        for number in 0..REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT {
+            let core = usize::from(number % 2 == 0);
+            assert_eq!(register(&format!("ns-{number}"), core), Outcome::Secret);
+            if number == 0 {
+                let taken = register("ns-0", 1 - core);
+                assert_eq!(taken, Outcome::Failed(ApiError::NamespaceTaken));
+                let reserved = register(RESERVED_NAMESPACE, core);
+                assert_eq!(reserved, Outcome::Failed(ApiError::Reserved));
+            }
+        }
+        let beyond = ApiError::TooManyRegistrations { seconds: 20 };
+        assert_eq!(register("one-more", 0), Outcome::Failed(beyond.clone()));
+        assert_eq!(register("one-more", 1), Outcome::Failed(beyond));
     }
 
     #[test]
@@ -424,7 +496,7 @@ mod tests {
         };
         assert_eq!(
             change(&mut cores, Some("x")).0,
-            Outcome::Failed(ApiError::TokenUnknown)
+            Outcome::Failed(ApiError::OperatorUnknown)
         );
         let (outcome, json) = change(&mut cores, Some(OPERATOR));
         assert_eq!(outcome, Outcome::Done);

@@ -59,7 +59,7 @@ impl Tenants {
             TokenRule::Operator | TokenRule::Registrar => self.operator(credentials).map(drop),
             TokenRule::OperatorOnly => match self.operator(credentials)? {
                 Operator::Yes => Ok(()),
-                Operator::No => Err(ApiError::TokenUnknown),
+                Operator::No => Err(ApiError::OperatorUnknown),
             },
             TokenRule::None => Ok(()),
         }
@@ -99,7 +99,7 @@ impl Tenants {
         } else if self.auth && self.registry.owner_of(&token).is_some() {
             Ok(Operator::No)
         } else {
-            Err(ApiError::TokenUnknown)
+            Err(ApiError::OperatorUnknown)
         }
     }
 }

@@ -61,6 +61,11 @@ impl TestCores {
         })
     }
 
+    /// In auth mode, without an operator.
+    pub(crate) fn with_open_registration(shards: u16) -> Self {
+        Self::with(shards, |tenants| tenants.auth = true)
+    }
+
     fn with(shards: u16, change: impl Fn(&mut Tenants)) -> Self {
         let counters = Arc::new(Counters::new(usize::from(shards)));
         let mut members = mailboxes(usize::from(shards) + 1).unwrap();

@@ -201,13 +201,7 @@ impl Settings {
                 .get("FLUX_AUTH_ENABLED", BOOLEAN, parse_bool)?
                 .unwrap_or(false),
             admin_token: source.secret("FLUX_ADMIN_TOKEN")?,
-            registrations_per_address_max: source
-                .number32(
-                    "FLUX_REGISTRATIONS_PER_ADDRESS_MAX",
-                    "a positive number below 4294967296",
-                    u32::MAX,
-                )?
-                .unwrap_or(limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT),
+            registrations_per_address_max: source.registrations()?,
             encryption_key: source.encryption_key()?,
             connectors_allow_private: source
                 .get("FLUX_CONNECTORS_ALLOW_PRIVATE", BOOLEAN, parse_bool)?

@@ -97,6 +97,16 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(number.and_then(|number| u32::try_from(number).ok()))
     }
 
+    /// Namespaces that one address may register.
+    pub(super) fn registrations(&self) -> Result<u32, InvalidSetting> {
+        let number = self.number32(
+            "FLUX_REGISTRATIONS_PER_ADDRESS_MAX",
+            "a positive number below 4294967296",
+            u32::MAX,
+        )?;
+        Ok(number.unwrap_or(limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT))
+    }
+
     /// What can also be changed while the server runs.
     pub(super) fn config(&self) -> Result<ConfigPatch, InvalidSetting> {
         let connections = "a number from 1 to 1000000";

@@ -39,7 +39,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "FLUX_DURABILITY",
         "durability",
-        "sync or async [default: sync]",
+        "sync (on the disk) or async (a power cut loses what came since the last finished flush began) [default: sync]",
     ),
     setting(
         "FLUX_AUTH_ENABLED",
@@ -69,7 +69,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "FLUX_FLUSH_INTERVAL_MS",
         "flush-interval-ms",
-        "milliseconds between flushes in async durability, 1 to 60000 [default: 50]",
+        "milliseconds from the beginning of a flush to the next in async durability, 1 to 60000 [default: 50]",
     ),
     setting(
         "FLUX_SEGMENT_BYTES",

@@ -3,7 +3,9 @@
 
 use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
+use super::strangers::Strangers;
 use crate::api::encode::Metrics;
+use crate::limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT;
 use crate::model::Timestamp;
 use crate::shard::RecoveryProgress;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -57,6 +59,8 @@ pub(crate) struct Counters {
     pub(crate) connected: AddressLimiter,
     /// Subscriptions by address.
     pub(crate) subscribed: AddressLimiter,
+    /// What callers without a token of their own have tried.
+    pub(crate) strangers: Strangers,
     /// Sources that published lately, by name.
     pub(crate) sources: ActiveSources,
     /// How many those are, as a core last counted them.
@@ -75,12 +79,19 @@ impl Counters {
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
             connected: AddressLimiter::new(),
             subscribed: AddressLimiter::new(),
+            strangers: Strangers::new(REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT),
             sources: ActiveSources::default(),
             publishers: AtomicU64::new(0),
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
         }
+    }
+
+    /// Allows an address so many registrations in ten minutes.
+    pub(crate) fn with_registrations(mut self, per_address: u32) -> Self {
+        self.strangers = Strangers::new(per_address);
+        self
     }
 
     /// The counters of one core.

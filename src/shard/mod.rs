@@ -7,7 +7,7 @@
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
 //! | `router` | the way from a core to every shard |
-//! | `counters`, `address_limiter`, `active_sources` | the little that cores share |
+//! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
 //! | `base` | the state that a shortened log begins with |
 //! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -25,6 +25,7 @@ mod recovery_test;
 mod router;
 #[cfg(test)]
 mod simulation;
+mod strangers;
 
 pub(crate) use address_limiter::{Exhausted, network_of};
 pub use base::advance_base;

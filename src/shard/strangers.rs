@@ -1,10 +1,10 @@
-//! What callers without a token of their own have tried, on all cores: registrations by address, and
-//! guesses of the operator's token.
+//! What callers without a token of their own have tried, on all cores: registrations by address,
+//! and guesses of the operator's token.
 //!
-//! A lock for each, because a caller comes to any core. Neither is on the path of an event, and each
-//! is held for one look-up.
+//! A lock for each, because a caller comes to any core. Neither is on the path of an event, and
+//! each is held for one look-up.
 
-use super::address_limiter::holder;
+use super::address_limiter::network_of;
 use crate::auth::{Failures, Guesses, RateLimited, Registrations};
 use crate::model::Timestamp;
 use std::net::{IpAddr, Ipv4Addr};
@@ -78,10 +78,10 @@ impl Strangers {
     }
 }
 
-/// Stands for a client that was gone before it was asked for its address.
+/// Stands for a client that was gone again before it was asked for its address.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Whom a caller stands for.
 fn of(address: Option<IpAddr>) -> IpAddr {
-    address.map_or(UNKNOWN, holder)
+    address.map_or(UNKNOWN, network_of)
 }

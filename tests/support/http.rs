@@ -111,6 +111,20 @@ impl Connection {
         }
     }
 
+    /// Expects that nothing has arrived by now that was not read.
+    pub(crate) fn expect_nothing_yet(&mut self) {
+        self.stream
+            .set_nonblocking(true)
+            .expect("an open connection");
+        let arrived = self.stream.peek(&mut [0; 1]);
+        self.stream
+            .set_nonblocking(false)
+            .expect("an open connection");
+        let error = arrived.expect_err("nothing has arrived");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+        assert!(self.received.is_empty(), "nothing is left over");
+    }
+
     fn try_read(&mut self, to_head: bool) -> io::Result<Response> {
         let head_len = loop {
             if let Some(at) = find(&self.received, b"\r\n\r\n") {

@@ -32,6 +32,8 @@ pub(crate) struct Answers {
     slot_bytes: usize,
     /// Slots that wait for an answer whose size nobody knows yet.
     reads: usize,
+    /// When the late answer may leave, if there is one: monotonic milliseconds.
+    late_until_ms: Option<u64>,
     last_serial: u32,
     /// The answer at the front has begun with [`PROBE`].
     probed: bool,
@@ -49,7 +51,14 @@ struct Slot {
 #[derive(Debug)]
 enum SlotState {
     Waiting(HttpCall),
-    Ready { bytes: Vec<u8>, point: CommitPoint },
+    Ready {
+        bytes: Vec<u8>,
+        point: CommitPoint,
+    },
+    /// It is known, and must not leave yet.
+    Late {
+        bytes: Vec<u8>,
+    },
 }
 
 impl Answers {
@@ -68,6 +77,37 @@ impl Answers {
                 state: SlotState::Ready { bytes, point },
             });
         }
+    }
+
+    /// Appends an answer that must not leave before `due_ms`. Until then the connection is full:
+    /// who is kept waiting asks for nothing else meanwhile.
+    pub(super) fn push_late(&mut self, due_ms: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        self.slot_bytes += bytes.len();
+        self.late_until_ms = Some(due_ms);
+        let serial = self.take_serial();
+        let state = SlotState::Late { bytes };
+        self.slots.push_back(Slot { serial, state });
+    }
+
+    /// When the late answer may leave, if there is one.
+    pub(crate) fn late_until_ms(&self) -> Option<u64> {
+        self.late_until_ms
+    }
+
+    /// Lets the late answer leave, after those before it.
+    pub(crate) fn release_late(&mut self) {
+        self.late_until_ms = None;
+        for slot in &mut self.slots {
+            if let SlotState::Late { bytes } = &mut slot.state {
+                slot.state = SlotState::Ready {
+                    bytes: std::mem::take(bytes),
+                    point: CommitPoint::NONE,
+                };
+            }
+        }
+        self.advance_slots();
     }
 
     /// Opens a slot for an answer that is not known yet. Returns its serial.
@@ -98,7 +138,7 @@ impl Answers {
             .find(|slot| slot.serial == serial)
             .and_then(|slot| match &mut slot.state {
                 SlotState::Waiting(call) => Some(call),
-                SlotState::Ready { .. } => None,
+                SlotState::Ready { .. } | SlotState::Late { .. } => None,
             })
     }
 
@@ -107,7 +147,7 @@ impl Answers {
         let Slot { serial, state } = self.slots.front_mut()?;
         match state {
             SlotState::Waiting(call) => Some((*serial, call)),
-            SlotState::Ready { .. } => None,
+            SlotState::Ready { .. } | SlotState::Late { .. } => None,
         }
     }
 
@@ -215,6 +255,7 @@ impl Answers {
         self.slots.clear();
         self.slot_bytes = 0;
         self.reads = 0;
+        self.late_until_ms = None;
         true
     }
 
@@ -251,6 +292,7 @@ impl Answers {
     pub(crate) fn is_full(&self) -> bool {
         self.slots.len() >= limits::PIPELINE_REQUESTS_MAX
             || self.reads >= limits::PIPELINE_READS_MAX
+            || self.late_until_ms.is_some()
             || self.pending_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
     }
 
@@ -380,6 +422,22 @@ mod tests {
         answers.wait(waiting());
         answers.probe();
         assert_eq!(send_all(&mut answers), "", "only for reads of the past");
+    }
+
+    #[test]
+    fn a_late_answer_fills_the_connection_until_it_leaves_in_its_order() {
+        let mut answers = Answers::default();
+        let first = answers.wait(waiting());
+        answers.push_late(70, |out| out.push(b'b'));
+        assert!(answers.is_full());
+        assert_eq!(answers.late_until_ms(), Some(70));
+        answers.fill(first, |out| out.push(b'a'));
+        assert_eq!(send_all(&mut answers), "a");
+        assert!(!answers.is_empty());
+        answers.release_late();
+        assert_eq!((answers.late_until_ms(), answers.is_full()), (None, false));
+        assert_eq!(send_all(&mut answers), "b");
+        assert!(answers.is_empty());
     }
 
     #[test]

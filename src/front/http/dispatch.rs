@@ -55,10 +55,26 @@ pub(crate) fn serve<L: Log>(
         Err(error) => {
             // A shard may have been asked: a late reply must not find the next request.
             client.answers.skip_serial();
-            client.answers.push(CommitPoint::NONE, |out| {
-                writer.error(out, meta, &error);
-            });
+            reject(context, writer, client, (meta, &error));
             Next::Go
+        }
+    }
+}
+
+/// Answers a call that is rejected, or what was to become one. If it may have been a guess, the
+/// answer leaves late.
+pub(crate) fn reject<L>(
+    context: &Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (meta, error): (RequestMeta, &ApiError),
+) {
+    let write = |out: &mut Vec<u8>| writer.error(out, meta, error);
+    match context.note_rejection(client.address, error) {
+        None => client.answers.push(CommitPoint::NONE, write),
+        Some(delay_ms) => {
+            let due_ms = context.uptime_ms.saturating_add(delay_ms);
+            client.answers.push_late(due_ms, write);
         }
     }
 }
@@ -107,10 +123,14 @@ fn dispatch<L: Log>(
             if is_secret {
                 next = Next::Secret;
             }
-            begun.unwrap_or_else(|error| {
-                client.answers.skip_serial();
-                error.into()
-            })
+            match begun {
+                Ok(begun) => begun,
+                Err(error) => {
+                    client.answers.skip_serial();
+                    reject(context, writer, client, (meta, &error));
+                    return Ok(next);
+                }
+            }
         }
         Route::WebSocket => return upgrade(context, client, (&caller, head)),
         Route::Health => status::health(context),
@@ -285,7 +305,7 @@ fn finish<L>(
 mod tests {
     use super::super::answers::Answers;
     use super::*;
-    use crate::service::testing::TestCores;
+    use crate::service::testing::{OPERATOR, TestCores};
     use crate::wire::http1::{Next as Parsed, RequestReader};
     use flux_storage::Sequence;
 
@@ -324,6 +344,46 @@ mod tests {
         cores.open_shard(1);
         let text = answer(&mut cores, &mut Answers::default(), HANDSHAKE);
         assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_operators_token_is_answered_later_each_time_and_no_other_call_is_late() {
+        let mut cores = TestCores::with_auth(1);
+        let call = |line: &str, token: &str| {
+            format!("{line} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n")
+        };
+        let mut before_ms = 0;
+        for line in [
+            "PUT /api/admin/config",
+            "GET /api/namespaces",
+            "POST /api/namespaces",
+            "DELETE /api/namespaces/house",
+        ] {
+            let mut answers = Answers::default();
+            assert_eq!(answer(&mut cores, &mut answers, &call(line, "wrong")), "");
+            let due_ms = answers.late_until_ms().unwrap();
+            assert!(due_ms > before_ms, "{line}: {due_ms}");
+            before_ms = due_ms;
+            assert!(answers.is_full(), "{line}");
+            answers.release_late();
+            assert!(answers.sendable().starts_with(b"HTTP/1.1 401 "), "{line}");
+        }
+        let mut answers = Answers::default();
+        let listed = answer(
+            &mut cores,
+            &mut answers,
+            &call("GET /api/namespaces", OPERATOR),
+        );
+        assert_eq!(answers.late_until_ms(), None, "{listed}");
+        let others = [
+            ("POST /api/events", "wrong"),
+            ("DELETE /api/state/entities/a%2Fb", "wrong"),
+            ("GET /api/namespaces", "="),
+        ];
+        for (line, token) in others {
+            let text = answer(&mut cores, &mut Answers::default(), &call(line, token));
+            assert!(text.starts_with("HTTP/1.1 401 "), "{line}: {text}");
+        }
     }
 
     #[test]

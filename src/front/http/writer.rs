@@ -213,7 +213,10 @@ impl AnswerWriter {
         }
         match error {
             // RFC 9110 §11.6.1: a 401 says what would do.
-            ApiError::TokenMissing | ApiError::TokenMalformed | ApiError::TokenUnknown => {
+            ApiError::TokenMissing
+            | ApiError::TokenMalformed
+            | ApiError::TokenUnknown
+            | ApiError::OperatorUnknown => {
                 headers.push(("WWW-Authenticate", "Bearer realm=\"flux\""));
             }
             ApiError::Method { allow } => headers.push(("Allow", allow)),
