@@ -47,6 +47,9 @@ pub const ENTITY_PROPERTIES_MAX: usize = 10_000;
 /// Bytes of the names and the values (as JSON text) of one entity's properties, for the same
 /// reason. An event that would make it more: 400.
 pub const ENTITY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the entities that the failed items of a batch on one shard show, in all: a small item
+/// may name a large entity. Beyond it: an item says how large its entity is instead.
+pub const BATCH_ENTITIES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Event id, bytes. Longer: 400.
 pub const EVENT_ID_BYTES_MAX: usize = 128;
 /// Stream name, bytes. Longer: 400.
@@ -55,6 +58,16 @@ pub const STREAM_BYTES_MAX: usize = 256;
 pub const SOURCE_BYTES_MAX: usize = 256;
 /// `key` and `schema` of an event, bytes each. Longer: 400.
 pub const METADATA_BYTES_MAX: usize = 1024;
+/// Default for the seconds for which the id of an event is known (`FLUX_DEDUP_SECONDS`). Sent again
+/// later, it is another event.
+pub const DEDUP_SECONDS_DEFAULT: u64 = 600;
+/// The most that it can be set to.
+pub const DEDUP_SECONDS_SETTABLE_MAX: u64 = 86_400;
+/// Default for the later events of its shard after which it is not known any more
+/// (`FLUX_DEDUP_EVENTS`); an id takes 40 bytes.
+pub const DEDUP_EVENTS_DEFAULT: u64 = 1_000_000;
+/// The most that it can be set to: a start reads so many events of each shard.
+pub const DEDUP_EVENTS_SETTABLE_MAX: u64 = 100_000_000;
 /// Entities of one page of a listing. A larger `limit`: 400.
 pub const PAGE_ENTITIES_MAX: usize = 10_000;
 /// Bytes of one page of a listing: a page is held in memory to know its successor. A page that

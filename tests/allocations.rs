@@ -6,7 +6,7 @@ use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
 use flux::engine::Engine;
 use flux::log::MemoryLog;
-use flux::model::{Durability, Timestamp};
+use flux::model::{Durability, PackedEvent, Timestamp};
 use flux::shard::Shard;
 use flux::wire::http1::{BodyLength, Next, RequestReader, ResponseHead, Version};
 
@@ -46,7 +46,7 @@ impl Path {
                 ids,
                 now.as_millis(),
                 |decoded| match decoded {
-                    Decoded::Event(draft) => {
+                    Decoded::Event(draft, _) => {
                         draft.encode(event);
                         encode::published(body, draft.event_id, draft.stream);
                     }
@@ -55,7 +55,9 @@ impl Path {
             )
             .expect("valid JSON");
         scanner.finish().expect("nothing follows");
-        self.shard.publish(now, event, None).expect("there is room");
+        self.shard
+            .publish(now, PackedEvent::plain(event), None)
+            .expect("there is room");
         let head = ResponseHead {
             status: 200,
             content_type: Some("application/json"),

@@ -3,7 +3,9 @@
 mod support;
 
 use serde_json::Value;
-use support::{batch, event, namespace, on_each};
+use support::http::request;
+use support::server::{Server, Setup};
+use support::{batch, event, namespace, on_each, wait_for};
 
 #[test]
 fn answers_say_the_version_and_the_sequence() {
@@ -80,4 +82,240 @@ fn an_entity_that_would_become_too_large_stays_as_it_is() {
             (&5.into(), &6.into())
         );
     });
+}
+
+/// An event with these members before the others.
+fn event_with(members: &str, id: &str, properties: &str) -> String {
+    event(id, properties).replacen('{', &format!("{{{members},"), 1)
+}
+
+#[test]
+fn conditions_are_judged_and_a_refusal_shows_the_entity() {
+    on_each(|server| {
+        let id = format!("{}/a", namespace("conditions"));
+        let publish = |expect: &str, properties: &str| {
+            let body = event_with(&format!(r#""expect":{expect}"#), &id, properties);
+            server.post("/api/events", &body)
+        };
+        let refused = publish(r#"{"present":true}"#, "{}");
+        assert_eq!(refused.expect_error(409, "absent"), "precondition_failed");
+        assert_eq!(refused.json()["entity"], Value::Null);
+        assert!(refused.json().get("entity").is_some());
+        let claim = r#"{"status":"open","n":1.50}"#;
+        assert_eq!(publish(r#"{"absent":true}"#, claim).status, 200);
+        let refused = publish(r#"{"absent":true}"#, "{}");
+        assert_eq!(refused.expect_error(409, "present"), "precondition_failed");
+        assert_eq!(refused.json()["entity"], server.entity(&id).json());
+        let held = r#"{"properties":{"status":"open","n":1.5},"absent_properties":["owner"]}"#;
+        assert_eq!(publish(held, r#"{"owner":"me"}"#).json()["version"], 2);
+        assert_eq!(publish(held, r#"{"owner":"you"}"#).status, 409);
+        assert_eq!(publish(r#"{"version":2}"#, "{}").json()["version"], 3);
+        assert_eq!(publish(r#"{"version":2}"#, "{}").status, 409);
+        let etag = server.entity(&id).header("etag").expect("a tag").to_owned();
+        let expect = format!(r#"{{"etag":{}}}"#, support::quoted(&etag));
+        assert_eq!(publish(&expect, "{}").status, 200);
+        assert_eq!(publish(&expect, "{}").status, 409);
+        let bad = publish(r#"{"unknown":1}"#, "{}");
+        bad.expect_error(400, "an unknown member");
+        let items = [
+            event_with(r#""expect":{"version":4}"#, &id, "{}"),
+            event_with(r#""expect":{"version":4}"#, &id, "{}"),
+            event(&id, "{}"),
+        ];
+        let answer = server.post("/api/events/batch", &batch(&items)).json();
+        let results = answer["results"].as_array().expect("results");
+        assert_eq!(results[0]["version"], 5);
+        assert_eq!(results[1]["code"], "precondition_failed");
+        assert_eq!(results[1]["entity"]["version"], 5);
+        assert_eq!(results[2]["version"], 6);
+    });
+}
+
+#[test]
+fn conditions_in_the_head_are_judged_or_refused() {
+    on_each(|server| {
+        let id = format!("{}/a", namespace("head"));
+        let send = |method: &str, target: &str, field: &str, body: &str| {
+            let mut connection = server.connect();
+            connection.send(request(method, target, &[field], body));
+            connection.response()
+        };
+        let entity = format!("/api/state/entities/{id}");
+        let publish = |field: &str| send("POST", "/api/events", field, &event(&id, "{}"));
+        let delete = |field: &str| send("DELETE", &entity, field, "");
+        assert_eq!(
+            publish("If-Match: *").expect_error(409, "absent"),
+            "precondition_failed"
+        );
+        assert_eq!(
+            delete("If-Match: *").expect_error(409, "absent"),
+            "precondition_failed"
+        );
+        assert_eq!(delete("If-Match: \"1-1\"").json()["entity"], Value::Null);
+        assert_eq!(delete("If-None-Match: *").status, 404);
+        assert_eq!(publish("If-None-Match: *").json()["version"], 1);
+        assert_eq!(publish("If-None-Match: *").json()["entity"]["version"], 1);
+        assert_eq!(publish("If-Match: *").json()["version"], 2);
+        let old = server.entity(&id).header("etag").expect("a tag").to_owned();
+        assert_eq!(publish(&format!("If-Match: {old}")).json()["version"], 3);
+        assert_eq!(publish(&format!("If-Match: {old}")).status, 409);
+        assert_eq!(
+            delete(&format!("If-Match: {old}")).json()["entity"]["version"],
+            3
+        );
+        assert_eq!(delete("If-None-Match: *").status, 409);
+        // A condition in the head and one in the event must both hold.
+        let both = event_with(r#""expect":{"version":7}"#, &id, "{}");
+        assert_eq!(
+            send("POST", "/api/events", "If-Match: *", &both).status,
+            409
+        );
+        let etag = server.entity(&id).header("etag").expect("a tag").to_owned();
+        for field in [
+            format!("If-Match: W/{etag}"),
+            format!("If-Match: {etag}, \"x\""),
+            "If-Match: x".to_owned(),
+            "If-Match:".to_owned(),
+            format!("If-None-Match: {etag}"),
+            "If-None-Match: *, *".to_owned(),
+            format!("If-Match: {etag}\r\nIf-Match: {etag}"),
+        ] {
+            publish(&field).expect_error(400, &field);
+            delete(&field).expect_error(400, &field);
+        }
+        for field in ["If-Match: *", "If-None-Match: *"] {
+            let items = batch(&[event(&id, "{}")]);
+            send("POST", "/api/events/batch", field, &items).expect_error(400, field);
+            let ids = format!(r#"{{"entity_ids":["{id}"]}}"#);
+            send("POST", "/api/state/entities/delete", field, &ids).expect_error(400, field);
+        }
+        assert_eq!(server.entity(&id).json()["version"], 3);
+        assert_eq!(delete(&format!("If-Match: {etag}")).status, 200);
+    });
+}
+
+#[test]
+fn an_event_that_is_sent_again_is_answered_as_the_first_time() {
+    on_each(|server| {
+        let id = format!("{}/a", namespace("again"));
+        let first = event_with(r#""eventId":"x""#, &id, r#"{"a":1,"b":2}"#);
+        let answer = server.post("/api/events", &first).json();
+        assert_eq!(answer["version"], 1);
+        assert_eq!(answer.get("duplicate"), None);
+        server.publish(&id, "{}");
+        let reordered = event_with(r#""eventId":"x""#, &id, r#"{ "b" : 2, "a" : 1 }"#);
+        for body in [&first, &reordered] {
+            let again = server.post("/api/events", body).json();
+            assert_eq!(again["duplicate"], true);
+            for member in ["eventId", "stream", "version", "sequence"] {
+                assert_eq!(again[member], answer[member], "{member}");
+            }
+        }
+        let other = event_with(r#""eventId":"x""#, &id, r#"{"a":1,"b":3}"#);
+        let refused = server.post("/api/events", &other);
+        assert_eq!(
+            refused.expect_error(409, "other content"),
+            "event_id_reused"
+        );
+        assert_eq!(server.entity(&id).json()["version"], 2);
+        // In another namespace it is another event.
+        let elsewhere = first.replace(&id, &format!("{}/a", namespace("elsewhere")));
+        assert_eq!(server.post("/api/events", &elsewhere).json()["version"], 1);
+        // Without an id, or with an empty one, an event is never taken for another.
+        for id_member in [r#""eventId":"""#, r#""eventId":null"#] {
+            let body = event_with(id_member, &id, r#"{"a":1}"#);
+            let answers = [(); 2].map(|()| server.post("/api/events", &body).json());
+            assert_ne!(answers[0]["eventId"], answers[1]["eventId"]);
+            assert_eq!(answers[1].get("duplicate"), None);
+        }
+    });
+}
+
+/// Publishes under this id. Returns the answer.
+fn send_again(server: &Server, event_id: &str, entity_id: &str) -> Value {
+    let body = event_with(
+        &format!(r#""eventId":"{event_id}""#),
+        entity_id,
+        r#"{"n":1}"#,
+    );
+    let answer = server.post("/api/events", &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+#[test]
+fn ids_are_known_after_kills_checkpoints_and_other_numbers_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids: Vec<String> = (0..20).map(|number| format!("n{number}/a")).collect();
+    let mut first: Option<Vec<Value>> = None;
+    for shards in [1, 2, 2, 3, 1] {
+        let setup = Setup::new(dir.path(), shards).env("FLUX_CHECKPOINT_SECONDS", "1");
+        let server = setup.start();
+        let answers: Vec<Value> = ids.iter().map(|id| send_again(&server, "x", id)).collect();
+        match &first {
+            None => first = Some(answers),
+            Some(first) => {
+                for (first, again) in first.iter().zip(&answers) {
+                    assert_eq!(again["duplicate"], true, "{again}");
+                    assert_eq!(again["version"], first["version"]);
+                    assert_eq!(again["sequence"], first["sequence"]);
+                }
+            }
+        }
+        // What comes after a checkpoint moves the versions on.
+        wait_for("a checkpoint", || {
+            server.publish(&ids[0], "{}");
+            (!support::files(dir.path(), ".manifest").is_empty()).then_some(())
+        });
+        server.kill();
+    }
+    let server = Setup::new(dir.path(), 2).start();
+    for id in &ids[1..] {
+        assert_eq!(server.entity(id).json()["version"], 1, "{id}");
+    }
+}
+
+#[test]
+fn an_id_is_known_for_the_window_that_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup::new(dir.path(), 1).env("FLUX_DEDUP_EVENTS", "3");
+    let server = setup.start();
+    assert_eq!(send_again(&server, "x", "n/a").get("duplicate"), None);
+    send_again(&server, "1", "n/b");
+    send_again(&server, "2", "n/b");
+    assert_eq!(send_again(&server, "x", "n/a")["duplicate"], true);
+    send_again(&server, "3", "n/b");
+    assert_eq!(send_again(&server, "x", "n/a").get("duplicate"), None);
+    server.kill();
+    let server = Setup::new(dir.path(), 1)
+        .env("FLUX_DEDUP_SECONDS", "0")
+        .start();
+    assert_eq!(send_again(&server, "x", "n/a").get("duplicate"), None);
+    assert_eq!(server.entity("n/a").json()["version"], 3);
+}
+
+#[test]
+fn a_repetition_costs_nothing_and_comes_before_the_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup::new(dir.path(), 2)
+        .env("FLUX_AUTH_ENABLED", "true")
+        .env("FLUX_RATE_LIMIT_PER_NAMESPACE_PER_MINUTE", "1");
+    let server = setup.start();
+    let registered = server.post("/api/namespaces", r#"{"name":"house"}"#).json();
+    let token = registered["token"].as_str().expect("a token").to_owned();
+    let publish = |event_id: &str, expect: &str| {
+        let members = format!(r#""eventId":"{event_id}","expect":{expect}"#);
+        let body = event_with(&members, "house/a", "{}");
+        server.with_token(("POST", "/api/events"), &token, &body)
+    };
+    assert_eq!(publish("1", r#"{"absent":true}"#).status, 200);
+    for _ in 0..3 {
+        let again = publish("1", r#"{"absent":true}"#);
+        assert_eq!(again.json()["duplicate"], true, "{}", again.text());
+    }
+    let limited = publish("2", r#"{"absent":true}"#);
+    assert_eq!(
+        limited.expect_error(429, "the rate comes before conditions"),
+        "rate_limited"
+    );
 }

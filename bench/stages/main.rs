@@ -9,10 +9,10 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::json::Scanner;
-use flux::engine::Engine;
+use flux::engine::{Engine, Write};
 use flux::limits::BODY_SINGLE_BYTES_DEFAULT;
 use flux::log::MemoryLog;
-use flux::model::{RECORD_KIND_EVENT, Timestamp};
+use flux::model::{PackedEvent, RECORD_KIND_EVENT, Timestamp};
 use flux::subscribe::{ChangeBatch, ChangeBatchBuilder, Filter, Outbox, OutboxLimits, Registry};
 use flux::wire::http1::{self, BodyLength, RequestReader, ResponseHead, Version, imf_fixdate};
 use flux::wire::ws::MessageReader;
@@ -49,6 +49,14 @@ fn stored(number: u64) -> Vec<u8> {
     out
 }
 
+/// An event without an id of its producer that asks for nothing besides.
+fn plain(event: &[u8]) -> Write<'_> {
+    Write {
+        packed: PackedEvent::plain(event),
+        sent: None,
+    }
+}
+
 fn decode(decoder: &mut EventDecoder, ids: &mut EventIds, body: &str, out: &mut Vec<u8>) {
     let mut scanner = Scanner::new(body.as_bytes()).expect("JSON");
     let decoded = decoder.decode(
@@ -56,7 +64,7 @@ fn decode(decoder: &mut EventDecoder, ids: &mut EventIds, body: &str, out: &mut 
         ids,
         NOW.as_millis(),
         |decoded| match decoded {
-            Decoded::Event(draft) => draft.encode(out),
+            Decoded::Event(draft, _) => draft.encode(out),
             Decoded::Refused { error, .. } => panic!("{error}"),
         },
     );
@@ -143,14 +151,14 @@ fn engine(criterion: &mut Criterion) {
         let events: Vec<Vec<u8>> = (0..count).map(stored).collect();
         for event in &events {
             engine
-                .publish(&mut log, NOW, event)
+                .publish(&mut log, NOW, plain(event))
                 .expect("it refuses nothing");
         }
         let mut next = shuffled(count);
         group.bench_function(format!("decide and apply, {count} entities"), |bencher| {
             bencher.iter(|| {
                 let event = &events[usize::try_from(next()).expect("64 bits")];
-                engine.publish(&mut log, NOW, black_box(event))
+                engine.publish(&mut log, NOW, plain(black_box(event)))
             });
         });
         let mut out = Vec::new();

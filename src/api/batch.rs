@@ -162,7 +162,7 @@ impl BatchPlan {
     fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> Result<u16, ApiError>) {
         let start = self.answers.len();
         match decoded {
-            Decoded::Event(draft) => {
+            Decoded::Event(draft, terms) => {
                 let shard = match place(draft.entity_id) {
                     Ok(shard) => shard,
                     Err(error) => {
@@ -179,7 +179,7 @@ impl BatchPlan {
                     .packs
                     .get_mut(usize::from(shard))
                     .expect("placement is below the shard count");
-                pack.push(|out| draft.encode(out));
+                pack.push(terms, |out| draft.encode(out));
                 encode::published(&mut self.answers, draft.event_id, draft.stream);
                 self.items.push(Item::Packed {
                     shard,
@@ -191,7 +191,7 @@ impl BatchPlan {
                 event_id,
                 stream,
             } => {
-                encode::error(&mut self.answers, &error.to_string(), error.code());
+                encode::rejection(&mut self.answers, error);
                 self.answers.pop();
                 for (name, text) in [("eventId", event_id), ("stream", stream)] {
                     if let Some(text) = text {
@@ -261,9 +261,9 @@ impl BatchPlan {
                         .get_mut(usize::from(*shard))
                         .expect("an outcome for each shard");
                     match verdicts.take_next() {
-                        Ok(stored) => {
+                        Ok(published) => {
                             out.extend_from_slice(self.text(answer));
-                            encode::stored(out, stored);
+                            encode::stored(out, &published);
                         }
                         Err(error) => refused_item(out, self.text(answer), error),
                     }
@@ -281,7 +281,7 @@ impl BatchPlan {
 /// The answer of an item that was refused: the error, and the id and stream of what would have been
 /// (`named`: the answer of its success).
 fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
-    encode::error(out, &error.to_string(), error.code());
+    encode::rejection(out, error);
     out.pop();
     out.push(b',');
     out.extend_from_slice(named.strip_prefix(b"{").unwrap_or_default());
@@ -315,7 +315,7 @@ mod tests {
         let mut outcome = PartOutcome::default();
         for version in (first..).take(count) {
             let sequence = Sequence::new(version);
-            outcome.push(Stored { sequence, version });
+            outcome.push(Stored { sequence, version }.into());
         }
         outcome
     }
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn an_item_that_asks_for_what_is_not_built_fails_alone() {
-        let conditional = event("2", "a").replacen('{', r#"{"expect":{"absent":true},"#, 1);
+        let conditional = event("2", "a").replacen('{', r#"{"expect":{"filter":"x"},"#, 1);
         let body = format!(r#"{{"events":[{},{conditional}]}}"#, event("1", "a"));
         let plan = decode(&body).unwrap();
         let mut out = Vec::new();

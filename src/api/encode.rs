@@ -1,9 +1,10 @@
 //! What goes out as JSON: entities, small answers, WebSocket messages. Everything is appended to a
 //! buffer that its caller reuses.
 
+use super::error::{ApiError, CurrentEntity};
 use super::json::write_string;
 use super::query::Fields;
-use crate::model::{EntityHead, EventId, Stored, Timestamp};
+use crate::model::{EntityHead, EventId, Published, Timestamp};
 use crate::wire::http1::{write_decimal, write_hex};
 
 /// `{"error": …, "code": …}`.
@@ -13,6 +14,39 @@ pub fn error(out: &mut Vec<u8>, message: &str, code: &str) {
     out.extend_from_slice(b",\"code\":\"");
     out.extend_from_slice(code.as_bytes());
     out.extend_from_slice(b"\"}");
+}
+
+/// A rejection: its message and code, and what else it says.
+pub fn rejection(out: &mut Vec<u8>, error: &ApiError) {
+    self::error(out, &error.to_string(), error.code());
+    rejection_details(out, error, usize::MAX);
+}
+
+/// Adds to the object that ends `out` what a rejection says besides its message and code. An entity
+/// of more bytes than `max` is left out.
+pub fn rejection_details(out: &mut Vec<u8>, error: &ApiError, max: usize) {
+    let ApiError::PreconditionFailed { entity } = error else {
+        return;
+    };
+    out.pop();
+    let omitted = match entity {
+        CurrentEntity::Absent => {
+            out.extend_from_slice(b",\"entity\":null");
+            None
+        }
+        CurrentEntity::Json(json) if json.len() <= max => {
+            out.extend_from_slice(b",\"entity\":");
+            out.extend_from_slice(json.as_bytes());
+            None
+        }
+        CurrentEntity::Json(json) => Some(json.len()),
+        CurrentEntity::Omitted(bytes) => Some(*bytes),
+    };
+    if let Some(bytes) = omitted {
+        out.extend_from_slice(b",\"entity_omitted\":true,\"bytes\":");
+        write_decimal(out, bytes as u64);
+    }
+    out.push(b'}');
 }
 
 /// The answer to a publish: `{"eventId": …, "stream": …}`.
@@ -27,7 +61,8 @@ pub fn published(out: &mut Vec<u8>, event_id: EventId<'_>, stream: &str) {
 
 /// Adds to an answer, the last thing in `out`, where its event is in the log and what it made of
 /// its entity: `"version"` if there is one after it, and `"sequence"`.
-pub fn stored(out: &mut Vec<u8>, stored: Stored) {
+pub fn stored(out: &mut Vec<u8>, published: &Published) {
+    let Published { stored, .. } = published;
     let closed = out.pop();
     debug_assert_eq!(closed, Some(b'}'), "an answer is an object");
     if stored.version > 0 {
@@ -36,6 +71,9 @@ pub fn stored(out: &mut Vec<u8>, stored: Stored) {
     }
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, stored.sequence.get());
+    if published.duplicate {
+        out.extend_from_slice(b",\"duplicate\":true");
+    }
     out.push(b'}');
 }
 
@@ -268,6 +306,7 @@ fn write_id(out: &mut Vec<u8>, id: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Stored;
     use flux_storage::Sequence;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -291,7 +330,7 @@ mod tests {
             text(|out| {
                 published(out, EventId::Text("e"), "s");
                 let sequence = Sequence::new(9);
-                stored(out, Stored { sequence, version });
+                stored(out, &Stored { sequence, version }.into());
             })
         };
         assert_eq!(

@@ -288,6 +288,23 @@ pub enum ApiError {
     /// Recovery has not finished.
     #[error("the server is still recovering its log")]
     NotReady,
+    /// A condition of a write that does not hold.
+    #[error("a condition of the write does not hold; nothing was changed")]
+    PreconditionFailed {
+        /// The entity as it is.
+        entity: CurrentEntity,
+    },
+    /// An id under which another event was stored.
+    #[error("another event was stored under this `eventId`; nothing was changed")]
+    EventIdReused,
+    /// A header field breaks its rule.
+    #[error("invalid header field `{field}`: {rule}")]
+    InvalidHeader {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// An entity with more properties, or more bytes of them, than one may have.
     #[error(
         "the entity would have more than {} properties, or more than {} bytes of them",
@@ -298,6 +315,24 @@ pub enum ApiError {
     /// An event that the log can't hold.
     #[error("the event is larger than a log record may be")]
     RecordTooLarge,
+}
+
+/// An entity as a write with conditions found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CurrentEntity {
+    /// There is none.
+    Absent,
+    /// Its JSON.
+    Json(Box<str>),
+    /// So many bytes of JSON, which are too many beside those of other items.
+    Omitted(usize),
+}
+
+impl CurrentEntity {
+    /// By its JSON, if there is one.
+    pub fn of(json: Option<Box<str>>) -> Self {
+        json.map_or(Self::Absent, Self::Json)
+    }
 }
 
 impl ApiError {
@@ -317,6 +352,7 @@ impl ApiError {
             | Self::EntityTooLarge
             | Self::MissingId
             | Self::AnswerTooLarge { .. }
+            | Self::InvalidHeader { .. }
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -341,7 +377,11 @@ impl ApiError {
             | Self::NoCredential => 404,
             Self::Method { .. } => 405,
             Self::Timeout { .. } => 408,
-            Self::NamespaceTaken | Self::NamespaceNotEmpty | Self::ConnectorTaken => 409,
+            Self::NamespaceTaken
+            | Self::NamespaceNotEmpty
+            | Self::ConnectorTaken
+            | Self::PreconditionFailed { .. }
+            | Self::EventIdReused => 409,
             Self::HistoryRemoved { .. } => 410,
             Self::RecordTooLarge => 413,
             Self::RateLimited { .. }
@@ -423,6 +463,9 @@ impl ApiError {
             Self::NotReady | Self::Recovering { .. } => "not_ready",
             Self::RecordTooLarge => "record_too_large",
             Self::EntityTooLarge => "entity_too_large",
+            Self::PreconditionFailed { .. } => "precondition_failed",
+            Self::EventIdReused => "event_id_reused",
+            Self::InvalidHeader { .. } => "invalid_header",
         }
     }
 

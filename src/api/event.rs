@@ -11,6 +11,7 @@ pub use super::event_ids::EventIds;
 use super::event_member::{EventMember, Member, PayloadMember};
 use super::event_rules::check_len;
 pub use super::event_rules::{check_entity_id, check_stream};
+use super::event_terms::TermSpans;
 use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
 use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
@@ -21,13 +22,13 @@ const PROPERTIES: &str = "payload.properties";
 
 /// A text of the event: where it lies.
 #[derive(Debug, Clone)]
-enum Text<'a> {
+pub(super) enum Text<'a> {
     Body(&'a str),
     Scratch(Range<usize>),
 }
 
 impl Text<'_> {
-    fn resolve<'t>(&'t self, scratch: &'t str) -> &'t str {
+    pub(super) fn resolve<'t>(&'t self, scratch: &'t str) -> &'t str {
         match self {
             Self::Body(text) => text,
             Self::Scratch(range) => scratch.get(range.clone()).unwrap_or(""),
@@ -62,7 +63,11 @@ struct Fields<'a> {
 #[derive(Debug)]
 pub enum Decoded<'a> {
     /// It passed every check.
-    Event(EventDraft<'a>),
+    Event(
+        EventDraft<'a>,
+        /// What it asks of its owner besides (`model/term.rs`).
+        &'a [u8],
+    ),
     /// It broke a rule; its id and stream if they are known, for the answer.
     Refused {
         /// The rule.
@@ -83,6 +88,8 @@ pub struct EventDecoder {
     compactor: Compactor,
     spans: Vec<(Text<'static>, Text<'static>)>,
     properties: Vec<Property<'static>>,
+    /// The terms of the event at hand.
+    terms: Vec<u8>,
     /// Events come as they were stored once: the bounds on an entity do not hold for them.
     is_stored: bool,
 }
@@ -116,6 +123,7 @@ impl EventDecoder {
             compactor: &mut self.compactor,
             spans: recycle(std::mem::take(&mut self.spans)),
             fields: Fields::default(),
+            terms: TermSpans::default(),
             properties_max: if self.is_stored {
                 usize::MAX
             } else {
@@ -124,8 +132,13 @@ impl EventDecoder {
         };
         reader.event(scanner)?;
         let EventReader {
-            spans, mut fields, ..
+            spans,
+            mut fields,
+            terms,
+            ..
         } = reader;
+        self.terms.clear();
+        terms.encode(&self.scratch, &mut self.terms);
         let mut properties = recycle(std::mem::take(&mut self.properties));
         properties.extend(spans.iter().map(|(name, value)| Property {
             name: name.resolve(&self.scratch),
@@ -144,7 +157,7 @@ impl EventDecoder {
                 if draft.event_id == EventId::Text("") {
                     draft.event_id = EventId::Uuid(ids.next(now_ms));
                 }
-                then(Decoded::Event(draft))
+                then(Decoded::Event(draft, &self.terms))
             }
             Err(error) => then(Decoded::Refused {
                 error,
@@ -287,8 +300,8 @@ fn draft<'t>(
 }
 
 /// Reads one event, member by member.
-struct EventReader<'d, 'a> {
-    scratch: &'d mut String,
+pub(super) struct EventReader<'d, 'a> {
+    pub(super) scratch: &'d mut String,
     /// The payload's other members, in their stored form.
     extra: &'d mut String,
     /// The names of those.
@@ -296,6 +309,8 @@ struct EventReader<'d, 'a> {
     compactor: &'d mut Compactor,
     spans: Vec<(Text<'a>, Text<'a>)>,
     fields: Fields<'a>,
+    /// What the event asks of its owner besides being stored.
+    pub(super) terms: TermSpans<'a>,
     /// No more properties are gathered than twice as many.
     properties_max: usize,
 }
@@ -337,12 +352,7 @@ impl<'a> EventReader<'_, 'a> {
             EventMember::Key => self.fields.key = self.optional_string(scanner, "key")?,
             EventMember::Schema => self.fields.schema = self.optional_string(scanner, "schema")?,
             EventMember::Payload => self.payload(scanner)?,
-            EventMember::Expect => {
-                self.begin_member("expect");
-                if scanner.raw_value()?.kind != Kind::Null {
-                    self.not_supported("expect");
-                }
-            }
+            EventMember::Expect => self.expect(scanner)?,
         }
         Ok(())
     }
@@ -460,7 +470,7 @@ impl<'a> EventReader<'_, 'a> {
     }
 
     /// The span of a string, its escapes undone.
-    fn text(&mut self, string: JsonStr<'a>) -> Text<'a> {
+    pub(super) fn text(&mut self, string: JsonStr<'a>) -> Text<'a> {
         if let Some(plain) = string.plain() {
             return Text::Body(plain);
         }
@@ -470,7 +480,7 @@ impl<'a> EventReader<'_, 'a> {
     }
 
     /// The span of a value's stored form.
-    fn value(&mut self, value: &RawValue<'a>) -> Text<'a> {
+    pub(super) fn value(&mut self, value: &RawValue<'a>) -> Text<'a> {
         if value.is_compact() {
             return Text::Body(value.text);
         }
@@ -551,20 +561,20 @@ impl<'a> EventReader<'_, 'a> {
         }
     }
 
-    fn invalid(&mut self, field: &'static str, rule: &'static str) {
+    pub(super) fn invalid(&mut self, field: &'static str, rule: &'static str) {
         self.fields
             .errors
             .push((field, ApiError::InvalidField { field, rule }));
     }
 
-    fn not_supported(&mut self, feature: &'static str) {
+    pub(super) fn not_supported(&mut self, feature: &'static str) {
         self.fields
             .errors
             .push((feature, ApiError::NotSupported { feature }));
     }
 
     /// A member comes again: what was wrong with it, or inside it, no longer counts.
-    fn begin_member(&mut self, field: &str) {
+    pub(super) fn begin_member(&mut self, field: &str) {
         if !self.fields.errors.is_empty() {
             self.fields
                 .errors

@@ -101,7 +101,7 @@ mod tests {
         let mut scanner = Scanner::new(body.as_bytes()).unwrap();
         let mut decoder = EventDecoder::default();
         let draft = |decoded: Decoded<'_>| match decoded {
-            Decoded::Event(draft) => encoded(&draft),
+            Decoded::Event(draft, _) => encoded(&draft),
             Decoded::Refused { error, .. } => panic!("{body}: {error}"),
         };
         decoder

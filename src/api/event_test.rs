@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::{JsonError, Scanner};
-use crate::model::{EventDraft, EventId};
+use crate::model::{EventDraft, EventId, TermKind, Terms};
 
 fn decode<R>(json: &str, then: impl FnOnce(Decoded<'_>) -> R) -> Result<R, JsonError> {
     let mut scanner = Scanner::new(json.as_bytes())?;
@@ -20,7 +20,7 @@ fn event(members: &str, payload: &str) -> String {
 fn refused(json: &str) -> ApiError {
     decode(json, |decoded| match decoded {
         Decoded::Refused { error, .. } => error,
-        Decoded::Event(draft) => panic!("{json} gave {draft:?}"),
+        Decoded::Event(draft, _) => panic!("{json} gave {draft:?}"),
     })
     .unwrap()
 }
@@ -30,7 +30,7 @@ fn every_field_arrives_with_its_escapes_undone() {
     let json = r#" {"eventId":"e\u0031","stream":"a.b1","source":"s\"","timestamp":5,"key":"k","schema":null,
         "payload":{"unit" : [1, 2],"entity_id":"h\/r","properties":{"b":22.50,"a\n":{"x" : " y "}}},"z":1}"#;
     decode(json, |decoded| {
-        let Decoded::Event(draft) = decoded else {
+        let Decoded::Event(draft, _) = decoded else {
             panic!("{decoded:?}")
         };
         assert_eq!(draft.event_id, EventId::Text("e1"));
@@ -68,7 +68,7 @@ fn members_are_told_however_their_names_are_written() {
         spelled,
     ] {
         decode(&json, |decoded| {
-            let Decoded::Event(draft) = decoded else {
+            let Decoded::Event(draft, _) = decoded else {
                 panic!("{json} gave {decoded:?}")
             };
             assert_eq!(draft.event_id, EventId::Text("e"), "{json}");
@@ -89,7 +89,7 @@ fn of_repeated_members_the_last_wins() {
         r#"{"entity_id":"x","entity_id":"y","properties":{"a":1,"b":2,"a":3,"__deleted__":true,"__deleted__":false}}"#,
     );
     decode(&json, |decoded| {
-        let Decoded::Event(draft) = decoded else {
+        let Decoded::Event(draft, _) = decoded else {
             panic!("{decoded:?}")
         };
         assert_eq!(
@@ -110,7 +110,7 @@ fn of_repeated_names_inside_values_the_last_wins() {
             "properties":{"cfg":{"role":"admin","role" : "guest"},"n":[{"d":{"x":1,"x":2.50}}]}}"#,
     );
     decode(&json, |decoded| {
-        let Decoded::Event(draft) = decoded else {
+        let Decoded::Event(draft, _) = decoded else {
             panic!("{decoded:?}")
         };
         assert_eq!(draft.extra, r#""\u0075nit":[{"\u0062":1e2}],"more":0"#);
@@ -126,10 +126,13 @@ fn an_absent_id_becomes_a_version_7_uuid() {
         decode(
             &event(id, r#"{"entity_id":"x","properties":{}}"#),
             |decoded| {
-                let Decoded::Event(EventDraft {
-                    event_id: EventId::Uuid(uuid),
-                    ..
-                }) = decoded
+                let Decoded::Event(
+                    EventDraft {
+                        event_id: EventId::Uuid(uuid),
+                        ..
+                    },
+                    _,
+                ) = decoded
                 else {
                     panic!("{decoded:?}")
                 };
@@ -239,9 +242,11 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
         assert_eq!(refused(&json), ApiError::NotSupported { feature }, "{json}");
     };
     let payload = r#"{"entity_id":"x","properties":{}}"#;
-    check(r#","expect":{"version":1}"#, payload, "expect");
-    check(r#","expect":false"#, payload, "expect");
-    check(r#","\u0065xpect":{}"#, payload, "expect");
+    check(
+        r#","expect":{"filter":"exists(a)"}"#,
+        payload,
+        "expect.filter",
+    );
     for (member, feature) in [
         (r#""increment":{"n":1}"#, "payload.increment"),
         (r#""min":{}"#, "payload.min"),
@@ -261,7 +266,7 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
     // What asks for nothing, what belongs elsewhere, and what a later repetition took back.
     for json in [
         event(r#","expect":null,"ttl":1,"increment":{}"#, payload),
-        event(r#","expect":{},"expect":null"#, payload),
+        event(r#","expect":{"filter":""},"expect":null"#, payload),
         event("", r#"{"entity_id":"x","properties":{"ttl":1,"expect":2}}"#),
         event(
             "",
@@ -270,7 +275,7 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
         event("", r#"{"entity_id":"x","properties":{},"expect":1}"#),
     ] {
         decode(&json, |decoded| {
-            assert!(matches!(decoded, Decoded::Event(_)), "{json}: {decoded:?}");
+            assert!(matches!(decoded, Decoded::Event(..)), "{json}: {decoded:?}");
         })
         .unwrap();
     }
@@ -290,7 +295,7 @@ fn limits_hold_at_n() {
         &format!(r#"{{"entity_id":"{id}","properties":{{}}}}"#),
     );
     decode(&json, |decoded| {
-        assert!(matches!(decoded, Decoded::Event(_)), "{decoded:?}");
+        assert!(matches!(decoded, Decoded::Event(..)), "{decoded:?}");
     })
     .unwrap();
 }
@@ -310,7 +315,7 @@ fn with_properties(distinct: usize, repeated: usize) -> String {
 fn an_event_has_at_most_as_many_properties_as_an_entity() {
     let check = |json: &str, expected: Option<usize>| {
         decode(json, |decoded| match decoded {
-            Decoded::Event(draft) => assert_eq!(Some(draft.properties.len()), expected),
+            Decoded::Event(draft, _) => assert_eq!(Some(draft.properties.len()), expected),
             Decoded::Refused { error, .. } => {
                 assert_eq!(error, ApiError::EntityTooLarge);
                 assert_eq!(expected, None);
@@ -337,7 +342,7 @@ fn an_event_has_at_most_as_many_bytes_of_properties_as_an_entity() {
         let value = "v".repeat(len - 3);
         let properties = format!(r#"{{"entity_id":"x","properties":{{"p":"{value}" , "q":[ ]}}}}"#);
         decode(&event("", &properties), |decoded| match decoded {
-            Decoded::Event(_) => assert!(expected, "{len}"),
+            Decoded::Event(..) => assert!(expected, "{len}"),
             Decoded::Refused { error, .. } => {
                 assert_eq!(
                     (error, expected),
@@ -351,4 +356,103 @@ fn an_event_has_at_most_as_many_bytes_of_properties_as_an_entity() {
     // `p` with its value, `q` and `[]`.
     check(4 * 1024 * 1024 - 3, true);
     check(4 * 1024 * 1024 - 2, false);
+}
+
+/// The terms of an event with this `expect`.
+fn expected(expect: &str) -> Vec<(TermKind, String, String)> {
+    let json = event(
+        &format!(r#","expect":{expect}"#),
+        r#"{"entity_id":"x","properties":{}}"#,
+    );
+    decode(&json, |decoded| match decoded {
+        Decoded::Event(_, terms) => Terms::new(terms)
+            .map(|term| (term.kind, term.name.to_owned(), term.value.to_owned()))
+            .collect(),
+        Decoded::Refused { error, .. } => panic!("{expect} gave {error:?}"),
+    })
+    .unwrap()
+}
+
+#[test]
+fn conditions_become_terms_in_their_order() {
+    let check = |expect: &str, terms: &[(TermKind, &str, &str)]| {
+        let found = expected(expect);
+        let found: Vec<_> = found
+            .iter()
+            .map(|(kind, name, value)| (*kind, name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(found, terms, "{expect}");
+    };
+    check("null", &[]);
+    check("{}", &[]);
+    check(r#"{"version":7}"#, &[(TermKind::Version, "", "7")]);
+    check(
+        r#"{"etag":"\"1-a\""}"#,
+        &[(TermKind::EntityTag, "", "\"1-a\"")],
+    );
+    check(r#"{"absent":true}"#, &[(TermKind::Absent, "", "")]);
+    check(
+        r#"{"absent_properties":["b","\u0061","b"],"present":true,"properties":{"z":[1, 2],"a":1,"a":2.0}}"#,
+        &[
+            (TermKind::Present, "", ""),
+            (TermKind::Equal, "a", "2.0"),
+            (TermKind::Equal, "z", "[1,2]"),
+            (TermKind::Missing, "a", ""),
+            (TermKind::Missing, "b", ""),
+        ],
+    );
+    // Of repeated members the last counts.
+    check(
+        r#"{"version":7,"properties":{"a":1},"version":8,"properties":{}}"#,
+        &[(TermKind::Version, "", "8")],
+    );
+    check(
+        r#"{"version":"x","version":1}"#,
+        &[(TermKind::Version, "", "1")],
+    );
+    check(
+        r#"{"absent":true},"expect":{"present":true}"#,
+        &[(TermKind::Present, "", "")],
+    );
+    check(r#"{"absent":true},"expect":null"#, &[]);
+}
+
+#[test]
+fn a_condition_that_can_not_be_honoured_is_refused() {
+    let check = |expect: &str, field: &str| {
+        let payload = r#"{"entity_id":"x","properties":{}}"#;
+        invalid(&event(&format!(r#","expect":{expect}"#), payload), field);
+    };
+    check("false", "expect");
+    check("[]", "expect");
+    check(r#"{"versoin":1}"#, "expect");
+    for version in [
+        "0",
+        "-1",
+        "1.0",
+        "1e0",
+        "\"1\"",
+        "null",
+        "99999999999999999999",
+    ] {
+        check(&format!(r#"{{"version":{version}}}"#), "expect.version");
+    }
+    for tag in [
+        "1",
+        r#""1-a""#,
+        r#""*""#,
+        r#""W/\"1\"""#,
+        r#""\"1\", \"2\"""#,
+        r#""""#,
+    ] {
+        check(&format!(r#"{{"etag":{tag}}}"#), "expect.etag");
+    }
+    check(r#"{"absent":false}"#, "expect.absent");
+    check(r#"{"present":1}"#, "expect.present");
+    check(r#"{"properties":[]}"#, "expect.properties");
+    check(r#"{"absent_properties":"a"}"#, "expect.absent_properties");
+    check(
+        r#"{"absent_properties":["a",1]}"#,
+        "expect.absent_properties",
+    );
 }

@@ -106,7 +106,7 @@ impl LineDecoder {
         }
         let mut scanner = Scanner::new(line)?;
         let store = |decoded: Decoded<'_>| match decoded {
-            Decoded::Event(draft) => {
+            Decoded::Event(draft, _) => {
                 with_uuid(&draft).encode(out);
                 Ok(())
             }

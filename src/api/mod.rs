@@ -12,6 +12,7 @@
 //! | `event_test` | events as JSON: what is taken, what is refused |
 //! | `event_ids` | ids for events without one |
 //! | `event_rules` | the rules of an event's texts |
+//! | `event_terms` | conditions of an event |
 //! | `event_member` | the names of an event's members |
 //! | `outcome` | what a shard did with the events that it was given |
 //! | `client_message` | WebSocket messages from clients |
@@ -43,6 +44,7 @@ pub mod event_encode;
 mod event_ids;
 mod event_member;
 mod event_rules;
+mod event_terms;
 #[cfg(test)]
 mod event_test;
 pub mod history;

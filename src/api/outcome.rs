@@ -4,8 +4,9 @@
 //! bytes are noted here. What there is to say besides about a few of them stands in a list of its
 //! own.
 
-use super::error::ApiError;
-use crate::model::Stored;
+use super::error::{ApiError, CurrentEntity};
+use crate::limits::BATCH_ENTITIES_BYTES_MAX;
+use crate::model::{Published, Stored};
 use flux_storage::Sequence;
 
 /// What a shard did with its part: it dealt with the first events, and refused the others for
@@ -14,10 +15,18 @@ use flux_storage::Sequence;
 pub struct PartOutcome {
     /// One for each event that was dealt with, in order.
     dealt: Vec<Stored>,
-    /// Which of them were refused, each by its index, ascending.
-    refused: Vec<(usize, ApiError)>,
+    /// What there is to say besides about some of them, each by its index, ascending.
+    remarks: Vec<(usize, Remark)>,
+    /// Bytes of entities in the remarks.
+    entity_bytes: usize,
     /// Why the rest was not dealt with.
     pub error: Option<ApiError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Remark {
+    Refused(ApiError),
+    Duplicate,
 }
 
 /// Stands for an event that was refused; no event has this sequence.
@@ -41,13 +50,32 @@ impl PartOutcome {
     }
 
     /// The next event is stored.
-    pub fn push(&mut self, stored: Stored) {
-        self.dealt.push(stored);
+    pub fn push(&mut self, published: Published) {
+        if published.duplicate {
+            self.remarks.push((self.dealt.len(), Remark::Duplicate));
+        }
+        self.dealt.push(published.stored);
     }
 
-    /// The next event is refused, and it alone.
+    /// The next event is refused, and it alone. Entities that it shows are left out beyond a bound.
     pub fn push_refused(&mut self, error: ApiError) {
-        self.refused.push((self.dealt.len(), error));
+        let error = match error {
+            ApiError::PreconditionFailed {
+                entity: CurrentEntity::Json(json),
+            } => {
+                let bytes = self.entity_bytes.saturating_add(json.len());
+                let entity = if bytes > BATCH_ENTITIES_BYTES_MAX {
+                    CurrentEntity::Omitted(json.len())
+                } else {
+                    self.entity_bytes = bytes;
+                    CurrentEntity::Json(json)
+                };
+                ApiError::PreconditionFailed { entity }
+            }
+            error => error,
+        };
+        self.remarks
+            .push((self.dealt.len(), Remark::Refused(error)));
         self.dealt.push(REFUSED);
     }
 
@@ -61,9 +89,11 @@ impl PartOutcome {
         self.dealt.is_empty()
     }
 
-    /// Events that were stored.
+    /// Events that were stored, now or before.
     pub fn stored(&self) -> usize {
-        self.dealt.len().saturating_sub(self.refused.len())
+        let is_refused = |(_, remark): &&(usize, Remark)| matches!(remark, Remark::Refused(_));
+        let refused = self.remarks.iter().filter(is_refused).count();
+        self.dealt.len().saturating_sub(refused)
     }
 
     /// What became of the events, in order.
@@ -71,7 +101,7 @@ impl PartOutcome {
         Verdicts {
             outcome: self,
             next: 0,
-            refused: 0,
+            next_remark: 0,
         }
     }
 }
@@ -83,8 +113,8 @@ pub struct Verdicts<'o> {
     outcome: &'o PartOutcome,
     /// The event that is next.
     next: usize,
-    /// Refused ones before it.
-    refused: usize,
+    /// The first remark about it or a later one.
+    next_remark: usize,
 }
 
 impl<'o> Verdicts<'o> {
@@ -92,19 +122,27 @@ impl<'o> Verdicts<'o> {
     ///
     /// # Errors
     /// Why it was refused.
-    pub fn take_next(&mut self) -> Result<Stored, &'o ApiError> {
+    pub fn take_next(&mut self) -> Result<Published, &'o ApiError> {
         let Some(stored) = self.outcome.dealt.get(self.next) else {
             // A shard that dealt with less than it was given says why; without that nobody may hear
             // success.
             return Err(self.outcome.error.as_ref().unwrap_or(&ApiError::Overloaded));
         };
-        self.next = self.next.saturating_add(1);
-        if *stored != REFUSED {
-            return Ok(*stored);
+        let mut published = Published::from(*stored);
+        if let Some((index, remark)) = self.outcome.remarks.get(self.next_remark)
+            && *index == self.next
+        {
+            self.next_remark = self.next_remark.saturating_add(1);
+            match remark {
+                Remark::Duplicate => published.duplicate = true,
+                Remark::Refused(error) => {
+                    self.next = self.next.saturating_add(1);
+                    return Err(error);
+                }
+            }
         }
-        let error = self.outcome.refused.get(self.refused);
-        self.refused = self.refused.saturating_add(1);
-        Err(error.map_or(&ApiError::Overloaded, |(_, error)| error))
+        self.next = self.next.saturating_add(1);
+        Ok(published)
     }
 }
 
@@ -114,21 +152,27 @@ mod tests {
 
     #[test]
     fn each_event_has_the_verdict_that_was_noted_for_it() {
-        let stored = |sequence, version| Stored {
-            sequence: Sequence::new(sequence),
-            version,
+        let stored = |sequence, version| {
+            let sequence = Sequence::new(sequence);
+            Published::from(Stored { sequence, version })
+        };
+        let duplicate = Published {
+            duplicate: true,
+            ..stored(3, 2)
         };
         let mut outcome = PartOutcome::default();
         outcome.push(stored(7, 1));
         outcome.push_refused(ApiError::EntityTooLarge);
         outcome.push(stored(8, 0));
+        outcome.push(duplicate);
         outcome.push_refused(ApiError::Reserved);
         outcome.error = Some(ApiError::StorageFull);
-        assert_eq!((outcome.len(), outcome.stored()), (4, 2));
+        assert_eq!((outcome.len(), outcome.stored()), (5, 3));
         let mut verdicts = outcome.verdicts();
         assert_eq!(verdicts.take_next(), Ok(stored(7, 1)));
         assert_eq!(verdicts.take_next(), Err(&ApiError::EntityTooLarge));
         assert_eq!(verdicts.take_next(), Ok(stored(8, 0)));
+        assert_eq!(verdicts.take_next(), Ok(duplicate));
         assert_eq!(verdicts.take_next(), Err(&ApiError::Reserved));
         assert_eq!(verdicts.take_next(), Err(&ApiError::StorageFull));
         assert_eq!(verdicts.take_next(), Err(&ApiError::StorageFull));
@@ -137,5 +181,23 @@ mod tests {
         let mut verdicts = silent.verdicts();
         assert_eq!(verdicts.take_next(), Ok(stored(1, 1)));
         assert_eq!(verdicts.take_next(), Err(&ApiError::Overloaded));
+    }
+
+    #[test]
+    fn entities_beyond_a_bound_are_left_out() {
+        let failed = |len| ApiError::PreconditionFailed {
+            entity: CurrentEntity::Json("e".repeat(len).into()),
+        };
+        let mut outcome = PartOutcome::default();
+        let lens = [BATCH_ENTITIES_BYTES_MAX - 5, 6, 5];
+        for len in lens {
+            outcome.push_refused(failed(len));
+        }
+        let mut verdicts = outcome.verdicts();
+        assert_eq!(verdicts.take_next(), Err(&failed(lens[0])));
+        let entity = CurrentEntity::Omitted(6);
+        let omitted = ApiError::PreconditionFailed { entity };
+        assert_eq!(verdicts.take_next(), Err(&omitted));
+        assert_eq!(verdicts.take_next(), Err(&failed(5)));
     }
 }

@@ -7,7 +7,7 @@ use crate::auth::TokenHash;
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates, throttle};
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::connectors::SupervisorParts;
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
@@ -15,7 +15,7 @@ use crate::limits::{
     ADMIN_TOKEN_CHARS_MIN, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS,
 };
 use crate::log::LocalLog;
-use crate::model::{Durability, RuntimeConfig};
+use crate::model::{DedupWindow, Durability, RuntimeConfig};
 use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
@@ -149,6 +149,8 @@ struct Machine {
     config: Arc<CoreConfig>,
     /// What a success promises.
     durability: Durability,
+    /// For how long the ids of events are known.
+    dedup: DedupWindow,
     /// Writes need a token.
     auth: bool,
     /// What is kept of the operator's token.
@@ -185,6 +187,7 @@ impl Machine {
             shards,
             config,
             durability: settings.durability,
+            dedup: settings.dedup,
             auth: settings.auth,
             admin: admin
                 .as_ref()
@@ -263,6 +266,7 @@ fn serve(
             counters: Arc::clone(&counters),
             config: Arc::clone(&machine.config),
             durability: machine.durability,
+            dedup: machine.dedup,
             tenants: tenants.clone(),
             encryption_key: machine.encryption_key.clone(),
             control: store.take(),
@@ -476,6 +480,7 @@ struct CoreStart {
     counters: Arc<Counters>,
     config: Arc<CoreConfig>,
     durability: Durability,
+    dedup: DedupWindow,
     tenants: Tenants,
     encryption_key: Option<EncryptionKey>,
     /// Core 0's.
@@ -512,10 +517,13 @@ impl CoreStart {
             core, shards, log, ..
         } = self;
         let seed = RandomState::new().hash_one(core);
-        let durability = self.durability;
+        let (durability, dedup) = (self.durability, self.dedup);
         let (data_dir, counters) = (Arc::clone(&self.data_dir), Arc::clone(&self.counters));
         let open = move || {
-            let recovered = recover(&data_dir, log, (core, shards), &counters)?;
+            let mut recovered = recover(&data_dir, log, (core, shards), &counters)?;
+            let window = (dedup, clock::now());
+            shard::recall_ids(&data_dir, &mut recovered, (core, shards), window)
+                .map_err(io::Error::other)?;
             let Recovered { engine, log, .. } = recovered;
             Ok(Box::new(OpenedShard {
                 shard: Shard::new(engine, log, durability, seed.rotate_left(32)).with_states(

@@ -3,6 +3,8 @@
 //!
 //! | file | job |
 //! | --- | --- |
+//! | `decide` | whether the conditions of a write hold |
+//! | `recent_ids` | the ids that producers gave to the last events |
 //! | `publish` | events and deletions: the four steps |
 //! | `read` | reads, listings, and their commit points |
 //! | `checkpoint` | an engine from a checkpoint, and a snapshot for the next one |
@@ -24,8 +26,10 @@
 mod answers;
 mod changes;
 mod checkpoint;
+mod decide;
 mod publish;
 mod read;
+mod recent_ids;
 mod recent_sources;
 mod replay;
 mod system_entities;
@@ -33,7 +37,9 @@ mod system_entities;
 pub use answers::{Chunk, NamespaceCounts};
 pub use changes::CollectedChanges;
 pub use checkpoint::Snapshot;
+pub use publish::{PublishError, Write};
 pub use read::ReadAnswer;
+pub use recent_ids::{Recalled, RecentIds, SentHash};
 pub use recent_sources::SourceHashes;
 pub(crate) use replay::{Batch, Target};
 pub use replay::{EngineReplayError, ReplayFault, replay_record};
@@ -76,6 +82,9 @@ pub struct Engine {
     hits: Vec<u16>,
     changes: ChangeCollector,
     tombstone: Vec<u8>,
+    /// Reused: the stored form of an event with an id of its producer.
+    stored_form: Vec<u8>,
+    recent_ids: Box<RecentIds>,
     sources: RecentSources,
 }
 

@@ -1,44 +1,148 @@
 //! Publishing and deleting: decide → append → apply → match subscribers.
 
 use super::Engine;
+use super::decide::holds;
+use super::recent_ids::{Recalled, RecentIds, SentHash};
+use crate::api::error::CurrentEntity;
+use crate::api::{ApiError, encode};
 use crate::log::{AppendRejection, Log};
-use crate::model::{EventDraft, EventId, EventView, Stored, Timestamp};
+use crate::model::{
+    CommitPoint, Decided, EventDraft, EventId, EventView, PackedEvent, Stored, Terms, Timestamp,
+};
 use crate::state::{Applied, Entity, Promoted};
-use flux_storage::{LayerError, Sequence};
+use flux_storage::{LayerError, ReplayError, Sequence, StorageError};
+use std::convert::Infallible;
 
 /// Stream and source of the tombstones that the delete calls make.
 const DELETE_STREAM: &str = "flux.delete";
 const DELETE_SOURCE: &str = "flux";
 
+/// Room that is kept for the stored form of an event, bytes.
+const STORED_FORM_BYTES_KEPT_MAX: usize = 64 * 1024;
+
+/// A write whose turn has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Write<'w> {
+    /// The event (encoded by [`EventDraft::encode`]) and its terms.
+    pub packed: PackedEvent<'w>,
+    /// What is remembered of it when it is stored, if its producer gave it an id.
+    pub sent: Option<SentHash>,
+}
+
+/// Why an event was not stored. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishError {
+    /// The log did not take it.
+    Append(AppendRejection),
+    /// It is refused for what it says.
+    Refused {
+        /// Why.
+        error: ApiError,
+        /// What must be durable before that may be told.
+        point: CommitPoint,
+    },
+}
+
+impl From<AppendRejection> for PublishError {
+    fn from(rejection: AppendRejection) -> Self {
+        Self::Append(rejection)
+    }
+}
+
+impl PublishError {
+    /// For a reason that says nothing of the state.
+    pub const fn refused(error: ApiError) -> Self {
+        Self::Refused {
+            error,
+            point: CommitPoint::NONE,
+        }
+    }
+}
+
 impl Engine {
-    /// Stores one event (encoded by [`EventDraft::encode`]) and applies it.
+    /// What is known of an event that is about to be stored: it may have been stored before.
+    pub fn recall(&self, event: &[u8], log: &impl Log, now: Timestamp) -> Recalled {
+        self.recent_ids.recall(event, log.appended(), now)
+    }
+
+    /// Remembers from now on the ids that producers give to events. Those of the log are read, as
+    /// far back as they are known; `ids`: those of earlier logs. Blocks.
     ///
     /// # Errors
-    /// [`AppendRejection`], if nothing changed.
+    /// If the log can't be read.
+    pub fn remember_ids(
+        &mut self,
+        log: &mut impl Log,
+        ids: RecentIds,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        *self.recent_ids = ids;
+        let window = self.recent_ids.window();
+        let (first, since) = (window.first(log.appended()), window.since(now));
+        if first > log.appended() {
+            return Ok(());
+        }
+        let noted = log.replay_from(first, |record| {
+            if record.time_micros >= since.as_micros() {
+                self.recent_ids.note(&record);
+            }
+            Ok::<(), Infallible>(())
+        });
+        match noted {
+            Ok(()) => Ok(()),
+            Err(ReplayError::Storage(error)) => Err(error),
+            Err(ReplayError::Visit(never)) => match never {},
+        }
+    }
+
+    /// Stores one event, if its conditions hold, and applies it.
+    ///
+    /// # Errors
+    /// [`PublishError`], if nothing changed.
     ///
     /// # Panics
-    /// If `bytes` are no event.
+    /// If the bytes are no event.
     #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
     pub fn publish(
         &mut self,
         log: &mut impl Log,
         now: Timestamp,
-        bytes: &[u8],
-    ) -> Result<Stored, AppendRejection> {
-        let event = EventView::decode_encoded(bytes).expect("EventDraft::encode wrote these bytes");
-        let (promoted, time) = self.decide(&event, now)?;
-        let sequence = log.append(time.as_micros(), bytes)?;
+        write: Write<'_>,
+    ) -> Result<Stored, PublishError> {
+        let Write { packed, sent } = write;
+        let event =
+            EventView::decode_encoded(packed.event).expect("EventDraft::encode wrote these bytes");
+        let (promoted, time) = self.decide(&event, packed.terms, now)?;
+        let sequence = if sent.is_some() {
+            // The answer to its repetition says the version, which only its turn decides.
+            let version = self.state.version(promoted) + 1;
+            let decided = Decided {
+                version: (!event.tombstone).then_some(version),
+            };
+            self.stored_form.clear();
+            decided.encode(packed.event, &mut self.stored_form);
+            log.append(time.as_micros(), &self.stored_form)?
+        } else {
+            log.append(time.as_micros(), packed.event)?
+        };
         let applied = self.apply(promoted, (sequence, time), &event);
         let version = match applied {
             Applied::Created => 1,
             Applied::Updated => self.state.version(promoted),
             Applied::Deleted | Applied::Absent => 0,
         };
+        let stored = Stored { sequence, version };
+        if let Some(hash) = sent {
+            self.recent_ids.remember(hash, stored, time);
+            if self.stored_form.capacity() > STORED_FORM_BYTES_KEPT_MAX {
+                self.stored_form = Vec::new();
+            }
+        }
         if event.stream != DELETE_STREAM {
             self.sources.note(event.source);
         }
         self.match_subscribers(&event, time, applied);
-        Ok(Stored { sequence, version })
+        Ok(stored)
     }
 
     /// Where the entity of an event lies, and the event's time: not before that of the last event
@@ -46,14 +150,19 @@ impl Engine {
     fn decide(
         &mut self,
         event: &EventView<'_>,
+        terms: &[u8],
         now: Timestamp,
-    ) -> Result<(Promoted, Timestamp), AppendRejection> {
+    ) -> Result<(Promoted, Timestamp), PublishError> {
         let promoted = match self.state.promote(event.entity_id) {
             Ok(promoted) => promoted,
-            Err(error) => return Err(self.damaged(error)),
+            Err(error) => return Err(self.damaged(error).into()),
         };
+        if !terms.is_empty() {
+            let entity = self.state.entity(promoted);
+            check_conditions(terms, entity, self.last_delete)?;
+        }
         if self.state.would_exceed(promoted, event) {
-            return Err(AppendRejection::EntityTooLarge);
+            return Err(PublishError::refused(ApiError::EntityTooLarge));
         }
         let last_updated = self.state.last_updated(promoted);
         let floor = self.namespaces.floor(event.entity_id, last_updated);
@@ -105,18 +214,25 @@ impl Engine {
         }
     }
 
-    /// Deletes an entity by a tombstone event with this id. `Ok(None)` if there is nothing to
-    /// delete.
+    /// Deletes an entity by a tombstone event with this id, if these conditions hold. `Ok(None)` if
+    /// they do and there is nothing to delete.
     ///
     /// # Errors
-    /// [`AppendRejection`], if nothing changed.
+    /// [`PublishError`], if nothing changed.
     pub fn delete(
         &mut self,
         log: &mut impl Log,
         now: Timestamp,
-        (entity_id, event_id): (&str, uuid::Uuid),
-    ) -> Result<Option<Sequence>, AppendRejection> {
-        if !self.has(entity_id)? {
+        (entity_id, event_id, terms): (&str, uuid::Uuid, &[u8]),
+    ) -> Result<Option<Sequence>, PublishError> {
+        let entity = match self.state.get(entity_id) {
+            Ok(entity) => entity,
+            Err(error) => return Err(self.damaged(error).into()),
+        };
+        if !terms.is_empty() {
+            check_conditions(terms, entity, self.last_delete)?;
+        }
+        if entity.is_none() {
             return Ok(None);
         }
         let mut bytes = std::mem::take(&mut self.tombstone);
@@ -134,7 +250,11 @@ impl Engine {
             properties: &[],
         };
         draft.encode(&mut bytes);
-        let appended = self.publish(log, now, &bytes);
+        let write = Write {
+            packed: PackedEvent::plain(&bytes),
+            sent: None,
+        };
+        let appended = self.publish(log, now, write);
         self.tombstone = bytes;
         appended.map(|stored| Some(stored.sequence))
     }
@@ -153,6 +273,30 @@ impl Engine {
     pub fn prefetch(&mut self, ids: &[&[u8]]) {
         self.state.prefetch(ids);
     }
+}
+
+/// Refuses a write whose conditions do not hold, and shows the entity. That may be ahead of the
+/// disk, so the refusal waits for it as a read does.
+fn check_conditions(
+    terms: &[u8],
+    entity: Option<Entity<'_>>,
+    last_delete: Sequence,
+) -> Result<(), PublishError> {
+    if holds(Terms::new(terms), entity) {
+        return Ok(());
+    }
+    let json = entity.map(|entity| {
+        let mut json = Vec::new();
+        encode::entity(&mut json, entity.head(), entity.properties(), None);
+        String::from_utf8(json).unwrap_or_default().into_boxed_str()
+    });
+    let sequence = entity.map_or(last_delete, Entity::sequence);
+    Err(PublishError::Refused {
+        error: ApiError::PreconditionFailed {
+            entity: CurrentEntity::of(json),
+        },
+        point: CommitPoint::at(sequence),
+    })
 }
 
 #[cfg(test)]
@@ -196,14 +340,27 @@ mod tests {
         vec![(name.to_owned(), format!("\"{}\"", "v".repeat(len - 2)))]
     }
 
-    const TOO_LARGE: Result<u64, AppendRejection> = Err(AppendRejection::EntityTooLarge);
+    const TOO_LARGE: Result<u64, PublishError> =
+        Err(PublishError::refused(ApiError::EntityTooLarge));
+
+    fn publish(
+        engine: &mut Engine,
+        log: &mut MemoryLog,
+        event: &[u8],
+    ) -> Result<u64, PublishError> {
+        let write = Write {
+            packed: PackedEvent::plain(event),
+            sent: None,
+        };
+        let stored = engine.publish(log, NOW, write)?;
+        Ok(stored.version)
+    }
 
     #[test]
     fn an_entity_grows_to_its_bounds_and_no_further() {
         let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
         let mut publish = |properties: &[(String, String)]| {
-            let stored = engine.publish(&mut log, NOW, &event(properties, false));
-            stored.map(|stored| stored.version)
+            publish(&mut engine, &mut log, &event(properties, false))
         };
         assert_eq!(publish(&numbered(0..9_000)), Ok(1));
         assert_eq!(publish(&numbered(8_000..10_000)), Ok(2));
@@ -228,8 +385,7 @@ mod tests {
         assert!(json.len() > 5 * 1024 * 1024);
         let mut log = MemoryLog::new();
         let mut publish = |properties: &[(String, String)], tombstone| {
-            let stored = engine.publish(&mut log, NOW, &event(properties, tombstone));
-            stored.map(|stored| stored.version)
+            publish(&mut engine, &mut log, &event(properties, tombstone))
         };
         assert_eq!(publish(&[], false), Ok(2));
         assert_eq!(publish(&numbered(20_000..20_001), false), TOO_LARGE);

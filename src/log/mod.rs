@@ -54,9 +54,6 @@ pub enum AppendRejection {
     /// The entity can't be read: a layer of the state is damaged.
     #[error("the state is damaged")]
     StateDamaged,
-    /// The entity would become larger than one may be.
-    #[error("the entity would become too large")]
-    EntityTooLarge,
     /// The namespace has used up its rate.
     #[error("the namespace has used up its rate")]
     RateLimited {

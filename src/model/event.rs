@@ -3,8 +3,15 @@
 //! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
 //!
 //! ```text
-//! flags u8 | [timestamp i64 LE] | entity_id | event_id | stream | source | [key] | [schema]
-//!          | [extra] | property count | (name | value) ...
+//! flags u8 | [len | decided] | [timestamp i64 LE] | entity_id | event_id | stream | source | [key]
+//!          | [schema] | [extra] | property count | (name | value) ...
+//! ```
+//!
+//! `decided` is what the owner of the entity adds to the form in which the event came. Without it
+//! and its flag the bytes are as the producer's request gave them:
+//!
+//! ```text
+//! flags u8 | [version LEB128]
 //! ```
 //!
 //! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which
@@ -26,7 +33,11 @@ const FLAG_UUID: u8 = 1 << 2;
 const FLAG_KEY: u8 = 1 << 3;
 const FLAG_SCHEMA: u8 = 1 << 4;
 const FLAG_EXTRA: u8 = 1 << 5;
-const FLAGS_KNOWN: u8 = (1 << 6) - 1;
+const FLAG_DECIDED: u8 = 1 << 6;
+const FLAGS_KNOWN: u8 = (1 << 7) - 1;
+
+const DECIDED_VERSION: u8 = 1;
+const DECIDED_KNOWN: u8 = DECIDED_VERSION;
 
 /// An event's id: made by the server, or as the producer sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +136,93 @@ fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("bodies are limited far below 4 GiB")
 }
 
+/// What the owner of an entity decided when an event's turn came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// The entity's version after the event. Noted if the producer sent an event id, for the answer
+    /// to its repetition.
+    pub version: Option<u64>,
+}
+
+impl Decided {
+    /// Appends to `out` the stored form of the event whose form as it came is `event`.
+    ///
+    /// # Panics
+    /// If `event` is empty.
+    pub fn encode(&self, event: &[u8], out: &mut Vec<u8>) {
+        let (flags, rest) = event.split_first().expect("an event has flags");
+        let Some(version) = self.version else {
+            out.extend_from_slice(event);
+            return;
+        };
+        out.push(flags | FLAG_DECIDED);
+        let start = out.len();
+        // Its length, which is below 128, is known when it is written.
+        out.extend_from_slice(&[0, DECIDED_VERSION]);
+        varint::write_long(out, version);
+        out[start] = u8::try_from(out.len() - start - 1).expect("twelve bytes at most");
+        out.extend_from_slice(rest);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, EventDecodeError> {
+        let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
+        if flags & !DECIDED_KNOWN != 0 {
+            return Err(EventDecodeError::Flags { flags });
+        }
+        let mut decided = Self::default();
+        if flags & DECIDED_VERSION != 0 {
+            let version = varint::read_long(&mut rest);
+            decided.version = Some(version.ok_or(EventDecodeError::Length)?);
+        }
+        if rest.is_empty() {
+            Ok(decided)
+        } else {
+            Err(EventDecodeError::Length)
+        }
+    }
+}
+
+/// What tells one event that a producer sent from another: its id and its content.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// The entity that it concerns.
+    pub entity_id: &'a [u8],
+    /// The id that the producer gave it.
+    pub event_id: &'a [u8],
+    /// The entity's version after it, if that is noted.
+    pub version: Option<u64>,
+    /// The flags of the form in which it came.
+    flags: u8,
+    /// The rest of that form.
+    rest: &'a [u8],
+}
+
+impl<'a> Sent<'a> {
+    /// What tells the event with these bytes, in either form; `None` if the server made its id, or
+    /// if it is none. Looks at its beginning only. Cost: constant.
+    pub fn of(bytes: &'a [u8]) -> Option<Self> {
+        let flags = *bytes.first()?;
+        if flags & FLAG_UUID != 0 {
+            return None;
+        }
+        let start = Start::decode(bytes).ok()?;
+        let mut rest = start.rest;
+        Some(Self {
+            entity_id: start.entity_id,
+            event_id: take_bytes(&mut rest).ok()?,
+            version: start.decided.version,
+            flags: flags & !FLAG_DECIDED,
+            rest: start.as_it_came,
+        })
+    }
+
+    /// The bytes of the form in which it came, in two parts. Two events with the same bytes have
+    /// the same content.
+    pub const fn content(&self) -> (u8, &'a [u8]) {
+        (self.flags, self.rest)
+    }
+}
+
 /// Why stored bytes are no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -173,6 +271,8 @@ pub struct EventView<'a> {
     pub extra: &'a str,
     /// As in [`EventDraft`].
     pub tombstone: bool,
+    /// What the owner of the entity decided.
+    pub decided: Decided,
     properties: Properties<'a>,
 }
 
@@ -197,6 +297,8 @@ impl<'a> EventView<'a> {
             flags,
             timestamp_ms,
             entity_id,
+            decided,
+            as_it_came: _,
             mut rest,
         } = Start::decode(bytes)?;
         let entity_id = text(entity_id)?;
@@ -227,6 +329,7 @@ impl<'a> EventView<'a> {
             schema,
             extra,
             tombstone: flags & FLAG_TOMBSTONE != 0,
+            decided,
             properties: Properties::read(rest)?,
         })
     }
@@ -246,9 +349,12 @@ impl<'a> EventView<'a> {
 /// What a stored event begins with.
 struct Start<'a> {
     flags: u8,
+    decided: Decided,
     timestamp_ms: Option<i64>,
     /// Not checked to be text.
     entity_id: &'a [u8],
+    /// What follows the flags in the form in which the event came.
+    as_it_came: &'a [u8],
     rest: &'a [u8],
 }
 
@@ -258,6 +364,12 @@ impl<'a> Start<'a> {
         if flags & !FLAGS_KNOWN != 0 {
             return Err(EventDecodeError::Flags { flags });
         }
+        let decided = if flags & FLAG_DECIDED == 0 {
+            Decided::default()
+        } else {
+            Decided::decode(take_bytes(&mut rest)?)?
+        };
+        let as_it_came = rest;
         let timestamp_ms = if flags & FLAG_TIMESTAMP == 0 {
             None
         } else {
@@ -266,8 +378,10 @@ impl<'a> Start<'a> {
         let entity_id = take_bytes(&mut rest)?;
         Ok(Self {
             flags,
+            decided,
             timestamp_ms,
             entity_id,
+            as_it_came,
             rest,
         })
     }
@@ -486,9 +600,39 @@ mod tests {
         assert_eq!(view.properties().len(), 0);
     }
 
+    fn decided(event: &[u8], version: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let version = Some(version);
+        Decided { version }.encode(event, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_the_owner_decided_stands_beside_the_event_as_it_came() {
+        let came = encoded(&full());
+        for version in [1, 127, 128, u64::MAX] {
+            let bytes = decided(&came, version);
+            let view = EventView::decode(&bytes).unwrap();
+            assert_eq!(view.decided.version, Some(version));
+            assert_eq!((view.entity_id, view.source), ("house/room", "agent"));
+            assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
+            assert_eq!(EventView::entity_id_of(&bytes), Some(&b"house/room"[..]));
+            let (sent, before) = (Sent::of(&bytes).unwrap(), Sent::of(&came).unwrap());
+            assert_eq!(sent.content(), before.content());
+            assert_eq!((sent.event_id, sent.version), (&b"e-1"[..], Some(version)));
+            assert_eq!((before.event_id, before.version), (&b"e-1"[..], None));
+        }
+        let mut bytes = Vec::new();
+        Decided::default().encode(&came, &mut bytes);
+        assert_eq!(bytes, came);
+        let event_id = EventId::Uuid(uuid::Uuid::from_u128(7));
+        let made = encoded(&EventDraft { event_id, ..full() });
+        assert!(Sent::of(&made).is_none(), "the server made its id");
+    }
+
     #[test]
     fn every_truncation_and_an_extra_byte_are_refused() {
-        let mut bytes = encoded(&full());
+        let mut bytes = decided(&encoded(&full()), 300);
         for len in 0..bytes.len() {
             assert!(EventView::decode(&bytes[..len]).is_err(), "cut to {len}");
         }
@@ -501,12 +645,13 @@ mod tests {
 
     #[test]
     fn no_byte_can_make_decoding_panic() {
-        let bytes = encoded(&full());
+        let bytes = decided(&encoded(&full()), 300);
         for at in 0..bytes.len() {
             for value in 0..=255 {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
                 let id = EventView::entity_id_of(&damaged);
+                Sent::of(&damaged);
                 if let Ok(view) = EventView::decode(&damaged) {
                     assert_eq!(id, Some(view.entity_id.as_bytes()));
                     assert_eq!(view.properties().count(), view.properties().len());

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `event` | the stored form of an event |
 //! | `entity` | the stored form of an entity, as `flux import` writes it |
+//! | `term` | what an event asks of its owner besides being stored |
+//! | `dedup` | for how long the id of an event is known |
 //! | `stored` | what became of an event that was stored |
 //! | `pack` | stored events on their way to a shard |
 //! | `varint` | lengths in stored forms |
@@ -26,6 +28,7 @@ mod commit;
 mod config;
 mod connector;
 mod decimal;
+mod dedup;
 mod durability;
 mod entity;
 mod event;
@@ -35,6 +38,7 @@ mod name;
 mod pack;
 mod placement;
 mod stored;
+mod term;
 mod time;
 mod varint;
 
@@ -42,17 +46,20 @@ pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
 pub use decimal::{Decimal, DecimalError};
+pub use dedup::DedupWindow;
 pub use durability::Durability;
 pub use entity::{
     EntityDraft, EntityHead, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX,
 };
 pub use event::{
-    EventDecodeError, EventDraft, EventId, EventView, Properties, Property, RECORD_KIND_EVENT,
+    Decided, EventDecodeError, EventDraft, EventId, EventView, Properties, Property,
+    RECORD_KIND_EVENT, Sent,
 };
 pub use history_start::{HistoryStart, HistoryStarts, Shown};
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
 pub use name::{NameRule, check_name};
-pub use pack::EventPack;
+pub use pack::{EventPack, PackedEvent};
 pub use placement::{place, place_bytes, place_key};
-pub use stored::Stored;
+pub use stored::{Published, Stored};
+pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};

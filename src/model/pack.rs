@@ -1,19 +1,43 @@
-//! Several stored events in one buffer: what a batch hands to a shard, one allocation however many
-//! events.
+//! Several events in one buffer: what a batch hands to a shard, one allocation however many events.
+//!
+//! ```text
+//! (len u32 LE | stored event | [len u32 LE | terms]) ...
+//! ```
+//!
+//! The highest bit of the first length says that terms follow.
 
-/// Stored events, each behind its length (u32, little-endian).
+/// Set in an event's length if terms follow it.
+const TERMS_FOLLOW: u32 = 1 << 31;
+
+/// Events on their way to their shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventPack {
     bytes: Vec<u8>,
     count: u32,
 }
 
+/// One of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PackedEvent<'a> {
+    /// The stored form.
+    pub event: &'a [u8],
+    /// What it asks of its owner besides (`term.rs`), mostly nothing.
+    pub terms: &'a [u8],
+}
+
+impl<'a> PackedEvent<'a> {
+    /// An event that asks for nothing besides.
+    pub const fn plain(event: &'a [u8]) -> Self {
+        Self { event, terms: &[] }
+    }
+}
+
 impl EventPack {
     /// One event.
-    pub fn of(event: &[u8]) -> Self {
+    pub fn of(packed: PackedEvent<'_>) -> Self {
         let mut pack = Self::default();
-        pack.reserve(size_of::<u32>() + event.len());
-        pack.push(|out| out.extend_from_slice(event));
+        pack.reserve(2 * size_of::<u32>() + packed.event.len() + packed.terms.len());
+        pack.push(packed.terms, |out| out.extend_from_slice(packed.event));
         pack
     }
 
@@ -22,13 +46,18 @@ impl EventPack {
         self.bytes.reserve(bytes);
     }
 
-    /// Appends the event that `encode` writes.
-    pub fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends the event that `encode` writes, and what it asks for besides.
+    pub fn push(&mut self, terms: &[u8], encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         encode(&mut self.bytes);
-        let len = self.bytes.len() - start - 4;
-        let len = u32::try_from(len).expect("bodies are limited far below 4 GiB");
+        let mut len = len_u32(self.bytes.len() - start - 4);
+        if !terms.is_empty() {
+            len |= TERMS_FOLLOW;
+            self.bytes
+                .extend_from_slice(&len_u32(terms.len()).to_le_bytes());
+            self.bytes.extend_from_slice(terms);
+        }
         self.bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
         self.count += 1;
     }
@@ -55,15 +84,33 @@ impl EventPack {
     }
 
     /// The events in the order they were pushed.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl Iterator<Item = PackedEvent<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
-            let (len, tail) = rest.split_first_chunk::<4>()?;
-            let (event, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            let len = take_len(&mut rest)?;
+            let (event, tail) = rest.split_at_checked((len & !TERMS_FOLLOW) as usize)?;
             rest = tail;
-            Some(event)
+            let mut terms = &[][..];
+            if len & TERMS_FOLLOW != 0 {
+                let len = take_len(&mut rest)?;
+                (terms, rest) = rest.split_at_checked(len as usize)?;
+            }
+            Some(PackedEvent { event, terms })
         })
     }
+}
+
+fn len_u32(len: usize) -> u32 {
+    let len = u32::try_from(len)
+        .ok()
+        .filter(|len| len & TERMS_FOLLOW == 0);
+    len.expect("bodies are limited far below 2 GiB")
+}
+
+fn take_len(rest: &mut &[u8]) -> Option<u32> {
+    let (len, tail) = rest.split_first_chunk::<4>()?;
+    *rest = tail;
+    Some(u32::from_le_bytes(*len))
 }
 
 #[cfg(test)]
@@ -74,14 +121,15 @@ mod tests {
     fn events_come_back_in_order() {
         let mut pack = EventPack::default();
         assert!(pack.is_empty());
-        for event in [&b"one"[..], b"", b"three"] {
-            pack.push(|out| out.extend_from_slice(event));
+        let packed = [(&b"one"[..], &b""[..]), (b"", b"terms"), (b"three", b"")];
+        let packed = packed.map(|(event, terms)| PackedEvent { event, terms });
+        for PackedEvent { event, terms } in packed {
+            pack.push(terms, |out| out.extend_from_slice(event));
         }
         assert_eq!(pack.len(), 3);
-        assert_eq!(
-            pack.iter().collect::<Vec<_>>(),
-            [&b"one"[..], b"", b"three"]
-        );
+        assert_eq!(pack.iter().collect::<Vec<_>>(), packed);
+        let one = EventPack::of(packed[1]);
+        assert_eq!(one.iter().collect::<Vec<_>>(), [packed[1]]);
         pack.clear();
         assert_eq!(pack.iter().count(), 0);
     }

@@ -10,3 +10,22 @@ pub struct Stored {
     /// The entity's version after it; 0 if there is no entity after it.
     pub version: u64,
 }
+
+/// What is said of an event that was stored, now or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Where it is.
+    pub stored: Stored,
+    /// It was stored before under the same id, and nothing has changed now.
+    pub duplicate: bool,
+}
+
+impl From<Stored> for Published {
+    /// It was stored just now.
+    fn from(stored: Stored) -> Self {
+        Self {
+            stored,
+            duplicate: false,
+        }
+    }
+}

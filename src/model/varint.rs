@@ -39,9 +39,47 @@ fn read_longer(input: &mut &[u8]) -> Option<u32> {
     None
 }
 
+/// Appends `value` in one to ten bytes.
+pub(super) fn write_long(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
+}
+
+/// Takes a value that [`write_long`] wrote off the front of `input`; `None` if it is cut off or
+/// does not fit 64 bits.
+pub(super) fn read_long(input: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = input.split_first()?;
+        *input = rest;
+        if shift == 63 && byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_values_come_back() {
+        for value in [0, 1, 127, 128, 1 << 35, u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            write_long(&mut bytes, value);
+            assert_eq!(read_long(&mut bytes.as_slice()), Some(value));
+            assert_eq!(read_long(&mut &bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(read_long(&mut &[0xff; 10][..]), None);
+    }
 
     #[test]
     fn values_come_back_and_take_the_bytes_they_need() {

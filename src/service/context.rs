@@ -30,6 +30,8 @@ pub(crate) struct Context<L> {
     pub(crate) ids: EventIds,
     /// Reused: the stored form of the event at hand.
     pub(crate) event: Vec<u8>,
+    /// Reused: what that event asks of its owner besides.
+    pub(crate) terms: Vec<u8>,
     /// Reused: the JSON of the outcome at hand.
     pub(crate) answer: Vec<u8>,
     /// Requests about the past.
@@ -77,6 +79,7 @@ impl<L: Log> Context<L> {
             decoder: EventDecoder::default(),
             ids: EventIds::new(parts.seed),
             event: Vec::new(),
+            terms: Vec::new(),
             answer: Vec::new(),
             history: HistoryQueue::default(),
             control_calls: VecDeque::new(),

@@ -2,6 +2,7 @@
 
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
+use crate::api::conditions::HeadConditions;
 use crate::api::{ApiError, encode};
 use crate::log::Log;
 use crate::model::{EventId, Stored, is_reserved};
@@ -11,16 +12,18 @@ use crate::shard::{Reply, ShardRequest};
 #[derive(Debug)]
 pub(crate) struct PendingDelete {
     id: Box<str>,
+    /// The answer may hold the entity.
+    pub(super) shows_entity: bool,
 }
 
-/// Deletes an entity by a tombstone event.
+/// Deletes an entity by a tombstone event, if these conditions hold.
 ///
 /// # Errors
 /// If nothing is deleted.
 pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
-    id: &str,
+    (id, conditions): (&str, HeadConditions<'_>),
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
@@ -28,14 +31,18 @@ pub(crate) fn begin<L: Log>(
         return Err(ApiError::Reserved);
     }
     access.may_delete(id).map_err(denied)?;
+    let mut terms = Vec::new();
+    conditions.encode(&mut terms);
     let request = ShardRequest::Delete {
         id: id.into(),
+        terms: terms.into_boxed_slice(),
         charged: access.charged(),
     };
     let shard = context.router.place(id);
     context.router.ask(shard, caller.request_id, request)?;
     Ok(Begun::Waiting(Pending::Delete(PendingDelete {
         id: id.into(),
+        shows_entity: !conditions.is_empty(),
     })))
 }
 
@@ -50,7 +57,7 @@ pub(super) fn resume<L>(
             context.answer.clear();
             encode::deleted(&mut context.answer, &delete.id, EventId::Uuid(event_id));
             let version = 0;
-            encode::stored(&mut context.answer, Stored { sequence, version });
+            encode::stored(&mut context.answer, &Stored { sequence, version }.into());
             Ok(Some(Outcome::Done))
         }
         Reply::Deleted(Ok(None)) => Err(ApiError::NoEntity),

@@ -200,6 +200,7 @@ mod tests {
     use super::super::testing::TestCores;
     use super::super::{delete, publish};
     use super::*;
+    use crate::api::conditions::HeadConditions;
 
     /// Cores that hold these entities.
     fn holding(ids: &[&str]) -> TestCores {
@@ -261,7 +262,7 @@ mod tests {
         let mut cores = holding(&["n1/a"]);
         let delete = |cores: &mut TestCores| {
             cores.run((0, None), |context, caller| {
-                delete::begin(context, caller, "n1/a")
+                delete::begin(context, caller, ("n1/a", HeadConditions::default()))
             })
         };
         let (outcome, json) = delete(&mut cores);

@@ -133,7 +133,12 @@ pub(crate) enum Pending {
 impl Pending {
     /// True if the answer may be of any size.
     pub(crate) fn is_read(&self) -> bool {
-        matches!(self, Self::Read | Self::List(_) | Self::History(_))
+        match self {
+            Self::Read | Self::List(_) | Self::History(_) => true,
+            Self::Publish(event) => event.shows_entity,
+            Self::Delete(delete) => delete.shows_entity,
+            _ => false,
+        }
     }
 }
 

@@ -3,19 +3,24 @@
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::batch::{BatchContext, BatchPlan};
+use crate::api::conditions::HeadConditions;
 use crate::api::event::Decoded;
 use crate::api::json::Scanner;
 use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
+use crate::auth::Access;
+use crate::engine::PublishError;
 use crate::limits::EVENT_UNITS;
 use crate::log::{AppendRejection, Log};
-use crate::model::{EventPack, place};
+use crate::model::{EventPack, PackedEvent, place};
 use crate::shard::{Reply, ShardRequest};
 
 /// An event on its way; the JSON of its success, without what its shard says.
 #[derive(Debug)]
 pub(crate) struct PendingEvent {
     answer: Box<[u8]>,
+    /// The answer may hold an entity.
+    pub(super) shows_entity: bool,
 }
 
 /// A batch, and what its shards have said so far.
@@ -28,56 +33,51 @@ pub(crate) struct PendingBatch {
     waiting: usize,
 }
 
-/// Publishes the event that is the JSON `body`. On this core's own shard it is stored before this
-/// returns.
+/// [`begin_if`] without conditions in the head.
 ///
 /// # Errors
-/// If nothing is stored.
+/// As of it.
 pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],
 ) -> Result<Begun, ApiError> {
+    begin_if(context, caller, (body, HeadConditions::default()))
+}
+
+/// Publishes the event that is the JSON `body`, if these conditions hold, and its own. On this
+/// core's own shard it is stored before this returns.
+///
+/// # Errors
+/// If nothing is stored.
+pub(crate) fn begin_if<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (body, conditions): (&[u8], HeadConditions<'_>),
+) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
     let charged = access.charged();
-    let (shards, now) = (context.router.shards, context.router.now);
-    let Context {
-        decoder,
-        ids,
-        event,
-        answer,
-        ..
-    } = context;
-    event.clear();
-    answer.clear();
-    let mut scanner = Scanner::new(body)?;
-    let placed = decoder.decode(
-        &mut scanner,
-        ids,
-        now.as_millis(),
-        |decoded| match decoded {
-            Decoded::Event(draft) => {
-                access.may_publish(draft.entity_id).map_err(denied)?;
-                draft.encode(event);
-                encode::published(answer, draft.event_id, draft.stream);
-                Ok(place(draft.entity_id, shards))
-            }
-            Decoded::Refused { error, .. } => Err(error),
-        },
-    )?;
-    scanner.finish()?;
-    let shard = placed?;
+    let shard = decode(context, &access, (body, conditions))?;
+    let now = context.router.now;
     let router = &mut context.router;
+    let packed = PackedEvent {
+        event: &context.event,
+        terms: &context.terms,
+    };
     if shard == router.core && !caller.behind_asked {
         let own = router.shard.as_mut().ok_or(ApiError::NotReady)?;
-        match own.publish(now, &context.event, charged.as_ref()) {
-            Ok(stored) => {
-                encode::stored(&mut context.answer, stored);
-                let point = router.commit_point(stored.sequence);
+        match own.publish(now, packed, charged.as_ref()) {
+            Ok(published) => {
+                encode::stored(&mut context.answer, &published);
+                let point = router.commit_point(published.stored.sequence);
                 return Ok(Begun::Done(Outcome::Done, point));
             }
-            Err(rejection) => {
+            Err(PublishError::Refused { error, point }) => {
+                let point = point.unless_reached(own.visible());
+                return Ok(Begun::Done(Outcome::Failed(error), point));
+            }
+            Err(PublishError::Append(rejection)) => {
                 if let Some(error) = own.rejection(rejection) {
                     return Err(error);
                 }
@@ -90,14 +90,54 @@ pub(crate) fn begin<L: Log>(
         }
     }
     let request = ShardRequest::Publish {
-        pack: EventPack::of(&context.event),
+        pack: EventPack::of(packed),
         done: PartOutcome::default(),
         charged,
     };
     router.ask(shard, caller.request_id, request)?;
     Ok(Begun::Waiting(Pending::Publish(PendingEvent {
         answer: context.answer.as_slice().into(),
+        shows_entity: !context.terms.is_empty(),
     })))
+}
+
+/// Decodes an event into the context's buffers. Returns its shard.
+fn decode<L: Log>(
+    context: &mut Context<L>,
+    access: &Access,
+    (body, conditions): (&[u8], HeadConditions<'_>),
+) -> Result<u16, ApiError> {
+    let (shards, now) = (context.router.shards, context.router.now);
+    let Context {
+        decoder,
+        ids,
+        event,
+        terms,
+        answer,
+        ..
+    } = context;
+    event.clear();
+    terms.clear();
+    answer.clear();
+    conditions.encode(terms);
+    let mut scanner = Scanner::new(body)?;
+    let placed = decoder.decode(
+        &mut scanner,
+        ids,
+        now.as_millis(),
+        |decoded| match decoded {
+            Decoded::Event(draft, of_event) => {
+                access.may_publish(draft.entity_id).map_err(denied)?;
+                draft.encode(event);
+                terms.extend_from_slice(of_event);
+                encode::published(answer, draft.event_id, draft.stream);
+                Ok(place(draft.entity_id, shards))
+            }
+            Decoded::Refused { error, .. } => Err(error),
+        },
+    )?;
+    scanner.finish()?;
+    placed
 }
 
 /// Takes the reply to [`begin`].
@@ -108,10 +148,10 @@ pub(super) fn resume<L>(
 ) -> Result<Option<Outcome>, ApiError> {
     match reply {
         Reply::Published(outcome) => {
-            let stored = outcome.verdicts().take_next().map_err(ApiError::clone)?;
+            let published = outcome.verdicts().take_next().map_err(ApiError::clone)?;
             context.answer.clear();
             context.answer.extend_from_slice(&event.answer);
-            encode::stored(&mut context.answer, stored);
+            encode::stored(&mut context.answer, &published);
             Ok(Some(Outcome::Done))
         }
         Reply::Refused(error) => Err(error),
@@ -202,6 +242,7 @@ impl PendingBatch {
 mod tests {
     use super::super::testing::{OPERATOR, TestCores};
     use super::*;
+    use crate::api::error::CurrentEntity;
     use crate::model::CommitPoint;
     use crate::service::namespaces;
     use flux_storage::Sequence;
@@ -263,6 +304,125 @@ mod tests {
                 assert_eq!(answer, (Outcome::Done, json.to_owned()), "{core} {id}");
             }
         }
+    }
+
+    /// An event under an id, with a condition or none.
+    fn sent(event_id: &str, entity_id: &str, expect: &str) -> String {
+        let id = format!(r#"{{"eventId":"{event_id}","expect":{expect},"#);
+        event(entity_id).replacen(r#"{"eventId":"e","#, &id, 1)
+    }
+
+    #[test]
+    fn a_condition_that_does_not_hold_shows_the_entity_whichever_core_is_asked() {
+        for (core, id) in [(0, OF_SHARD[0]), (1, OF_SHARD[0])] {
+            let mut cores = TestCores::new(2);
+            let mut publish = |body: String| {
+                let (outcome, _) = cores.run((core, None), |context, caller| {
+                    begin(context, caller, body.as_bytes())
+                });
+                outcome
+            };
+            let refused = |entity| Outcome::Failed(ApiError::PreconditionFailed { entity });
+            let outcome = publish(sent("1", id, r#"{"present":true}"#));
+            assert_eq!(outcome, refused(CurrentEntity::Absent));
+            assert_eq!(publish(sent("2", id, r#"{"absent":true}"#)), Outcome::Done);
+            let Outcome::Failed(ApiError::PreconditionFailed {
+                entity: CurrentEntity::Json(json),
+            }) = publish(sent("3", id, r#"{"absent":true}"#))
+            else {
+                panic!("the entity is there");
+            };
+            let entity: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!((&entity["id"], &entity["version"]), (&id.into(), &1.into()));
+            assert_eq!(publish(sent("4", id, r#"{"version":1}"#)), Outcome::Done);
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_shows_what_is_not_durable_waits_for_it() {
+        let mut cores = TestCores::new(1);
+        let publish = |cores: &mut TestCores, body: String| {
+            cores.begin((0, None), |context, caller| {
+                begin(context, caller, body.as_bytes())
+            })
+        };
+        let first = publish(&mut cores, sent("1", "a", "null"));
+        let point = CommitPoint::at(Sequence::new(1));
+        assert_eq!(first.commit_point(), Some(point));
+        let refused = publish(&mut cores, sent("2", "a", r#"{"absent":true}"#));
+        assert_eq!(refused.commit_point(), Some(point));
+        let repeated = publish(&mut cores, sent("1", "a", "null"));
+        assert_eq!(repeated.commit_point(), Some(point));
+        cores.flush();
+        let refused = publish(&mut cores, sent("2", "a", r#"{"absent":true}"#));
+        assert_eq!(refused.commit_point(), Some(CommitPoint::NONE));
+    }
+
+    #[test]
+    fn an_event_that_is_sent_again_counts_once_whichever_core_is_asked() {
+        let mut cores = TestCores::new(2);
+        let publish = |cores: &mut TestCores, core, body: &str| {
+            cores.run((core, None), |context, caller| {
+                begin(context, caller, body.as_bytes())
+            })
+        };
+        let id = OF_SHARD[0];
+        let first = r#"{"eventId":"1","stream":"s","version":1,"sequence":1}"#;
+        let again = r#"{"eventId":"1","stream":"s","version":1,"sequence":1,"duplicate":true}"#;
+        // What was refused binds nothing.
+        let (outcome, _) = publish(&mut cores, 0, &sent("1", id, r#"{"present":true}"#));
+        assert!(matches!(outcome, Outcome::Failed(_)));
+        let absent = sent("1", id, r#"{"absent":true}"#);
+        assert_eq!(
+            publish(&mut cores, 0, &absent),
+            (Outcome::Done, first.to_owned())
+        );
+        for core in [0, 1] {
+            // It is answered before its condition is looked at.
+            assert_eq!(
+                publish(&mut cores, core, &absent),
+                (Outcome::Done, again.to_owned())
+            );
+            let spaced = sent("1", id, "null").replace(':', " : ");
+            assert_eq!(
+                publish(&mut cores, core, &spaced),
+                (Outcome::Done, again.to_owned())
+            );
+            let other = sent("1", id, "null").replace("1.50", "1.5");
+            let (outcome, _) = publish(&mut cores, core, &other);
+            assert_eq!(outcome, Outcome::Failed(ApiError::EventIdReused));
+        }
+        let (_, json) = publish(&mut cores, 0, &sent("2", id, r#"{"version":1}"#));
+        assert!(json.contains(r#""version":2"#), "{json}");
+    }
+
+    #[test]
+    fn an_item_of_a_batch_is_repeated_or_refused_alone() {
+        let mut cores = TestCores::new(2);
+        let id = OF_SHARD[1];
+        let items = [
+            sent("1", id, "null"),
+            sent("1", id, "null"),
+            sent("1", id, "null").replace("1.50", "2"),
+            sent("2", id, r#"{"version":7}"#),
+            sent("3", id, r#"{"version":1}"#),
+        ];
+        let body = format!(r#"{{"events":[{}]}}"#, items.join(","));
+        let (_, json) = cores.run((0, None), |context, caller| {
+            begin_batch(context, caller, body.as_bytes())
+        });
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&json["successful"], &json["failed"]),
+            (&3.into(), &2.into())
+        );
+        let results = json["results"].as_array().unwrap();
+        assert_eq!(results[1]["duplicate"], true);
+        assert_eq!(results[1]["sequence"], results[0]["sequence"]);
+        assert_eq!(results[2]["code"], "event_id_reused");
+        assert_eq!(results[3]["code"], "precondition_failed");
+        assert_eq!(results[3]["entity"]["version"], 1);
+        assert_eq!(results[4]["version"], 2);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use super::{control, history, resume};
 use crate::api::ApiError;
 use crate::auth::TokenHash;
 use crate::control::{Change, Registry};
-use crate::engine::Engine;
+use crate::engine::{Engine, RecentIds};
 use crate::log::{Log as _, MemoryLog};
-use crate::model::{CommitPoint, Durability, RuntimeConfig, Timestamp};
+use crate::model::{CommitPoint, DedupWindow, Durability, RuntimeConfig, Timestamp};
 use crate::shard::{
     ControlMessage, Counters, Inbox, Message, Origin, Reply, RequestId, Shard, mailboxes,
 };
@@ -46,6 +46,12 @@ enum State {
     /// What it came to, its JSON, and what must be durable before anybody may see it.
     Over(Outcome, String, CommitPoint),
 }
+
+/// For how long ids are known.
+const DEDUP_WINDOW: DedupWindow = DedupWindow {
+    seconds: 600,
+    events: 1000,
+};
 
 impl TestCores {
     /// So many cores without auth, each with an empty shard, in `sync` durability.
@@ -104,7 +110,11 @@ impl TestCores {
     /// The log of a core is replayed.
     pub(crate) fn open_shard(&mut self, core: usize) {
         let context = &mut self.cores[core].context;
-        let (engine, log) = (Engine::default(), MemoryLog::new());
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+        let ids = RecentIds::new(DEDUP_WINDOW);
+        engine
+            .remember_ids(&mut log, ids, Timestamp::default())
+            .unwrap();
         context.router.shard = Some(Shard::new(engine, log, Durability::Sync, 1));
         let own = context.counters.of(context.router.core);
         own.ready.store(1, Relaxed);

@@ -12,7 +12,7 @@ mod table;
 pub use table::{DATA_DIR_VARIABLE, SETTINGS, Setting};
 
 use crate::limits;
-use crate::model::{ConfigPatch, Durability};
+use crate::model::{ConfigPatch, DedupWindow, Durability};
 use source::{
     BOOLEAN, GITHUB_URL, LOOPBACK, Source, parse_bind, parse_bool, parse_durability, parse_url,
 };
@@ -60,6 +60,8 @@ pub struct Settings {
     pub idle_timeout_seconds: u64,
     /// When checkpoints are taken and history is removed.
     pub housekeeping: StorageHousekeeping,
+    /// For how long an event that is sent again is known.
+    pub dedup: DedupWindow,
 }
 
 /// A secret that the server was started with. It is never shown.
@@ -185,13 +187,7 @@ impl Settings {
             durability: source
                 .get("FLUX_DURABILITY", "`sync` or `async`", parse_durability)?
                 .unwrap_or(Durability::Sync),
-            flush_interval_ms: source
-                .number(
-                    "FLUX_FLUSH_INTERVAL_MS",
-                    "a number from 1 to 60000",
-                    1..=60_000,
-                )?
-                .unwrap_or(limits::FLUSH_INTERVAL_MS_DEFAULT),
+            flush_interval_ms: source.flush_interval_ms()?,
             segment_bytes: source.number(
                 "FLUX_SEGMENT_BYTES",
                 "a number from 65536 to 1073741824",
@@ -221,6 +217,7 @@ impl Settings {
                 limits::BODY_TIMEOUT_SECONDS_DEFAULT,
             )?,
             housekeeping: source.housekeeping()?,
+            dedup: source.dedup()?,
             idle_timeout_seconds: source.seconds(
                 "FLUX_IDLE_TIMEOUT_SECONDS",
                 limits::IDLE_TIMEOUT_SECONDS_DEFAULT,

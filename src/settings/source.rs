@@ -3,7 +3,7 @@
 use super::table::{DATA_DIR_VARIABLE, SETTINGS};
 use super::{InvalidSetting, Secret, StorageHousekeeping};
 use crate::limits;
-use crate::model::{ConfigPatch, Durability};
+use crate::model::{ConfigPatch, DedupWindow, Durability};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
@@ -203,6 +203,29 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
             });
         }
         Ok(key)
+    }
+
+    pub(super) fn flush_interval_ms(&self) -> Result<u64, InvalidSetting> {
+        let rule = "a number from 1 to 60000";
+        let number = self.number("FLUX_FLUSH_INTERVAL_MS", rule, 1..=60_000)?;
+        Ok(number.unwrap_or(limits::FLUSH_INTERVAL_MS_DEFAULT))
+    }
+
+    pub(super) fn dedup(&self) -> Result<DedupWindow, InvalidSetting> {
+        let seconds = self.number(
+            "FLUX_DEDUP_SECONDS",
+            "a number from 0 to 86400",
+            0..=limits::DEDUP_SECONDS_SETTABLE_MAX,
+        )?;
+        let events = self.number(
+            "FLUX_DEDUP_EVENTS",
+            "a number from 0 to 100000000",
+            0..=limits::DEDUP_EVENTS_SETTABLE_MAX,
+        )?;
+        Ok(DedupWindow {
+            seconds: seconds.unwrap_or(limits::DEDUP_SECONDS_DEFAULT),
+            events: events.unwrap_or(limits::DEDUP_EVENTS_DEFAULT),
+        })
     }
 
     pub(super) fn housekeeping(&self) -> Result<StorageHousekeeping, InvalidSetting> {

@@ -132,6 +132,16 @@ pub const SETTINGS: &[Setting] = &[
         "of a shard's log at which a checkpoint is taken earlier, at twice as many where it grows by more than 20 MiB a second; at least 65536 [default: 268435456]",
     ),
     setting(
+        "FLUX_DEDUP_SECONDS",
+        "dedup-seconds",
+        "for which the eventId of a producer is known, 0 to 86400, 0 turns it off [default: 600]",
+    ),
+    setting(
+        "FLUX_DEDUP_EVENTS",
+        "dedup-events",
+        "of its shard after which an eventId is not known any more, 0 to 100000000 [default: 1000000]",
+    ),
+    setting(
         "FLUX_RETENTION_SECONDS",
         "retention-seconds",
         "for which history is kept, 0 for ever [default: 0]",

@@ -58,6 +58,8 @@ pub enum ShardRequest {
     Delete {
         /// Its id.
         id: Box<str>,
+        /// The conditions that have to hold (`model/term.rs`).
+        terms: Box<[u8]>,
         /// Whose rate it counts against.
         charged: Option<OwnedNamespace>,
     },
@@ -118,7 +120,7 @@ impl ShardRequest {
     pub fn entity_id(&self) -> Option<&[u8]> {
         match self {
             Self::Publish { pack, .. } if pack.len() == 1 => {
-                StoredChange::entity_id_of(RECORD_KIND_EVENT, pack.iter().next()?)
+                StoredChange::entity_id_of(RECORD_KIND_EVENT, pack.iter().next()?.event)
             }
             Self::Read { id, .. } | Self::Delete { id, .. } => Some(id.as_bytes()),
             Self::Publish { .. }

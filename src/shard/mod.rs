@@ -41,5 +41,5 @@ pub use router::{Asked, Router};
 /// A shard over the log in segment files.
 pub type LocalShard = Shard<crate::log::LocalLog>;
 pub use recovery::{
-    RecoverError, Recovered, RecoveryProgress, covered, finish_repartition, recover,
+    RecoverError, Recovered, RecoveryProgress, covered, finish_repartition, recall_ids, recover,
 };

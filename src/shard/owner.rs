@@ -18,13 +18,15 @@ use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::{Fields, ListQuery};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
-use crate::engine::{CollectedChanges, Engine, Snapshot, StateDamaged};
+use crate::engine::{
+    CollectedChanges, Engine, PublishError, Recalled, Snapshot, StateDamaged, Write,
+};
 use crate::history::{LiveLog, StoredStates};
 use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    CommitPoint, CommitQueue, Durability, EventPack, RECORD_KIND_EVENT, Stored, StoredChange,
-    Timestamp,
+    CommitPoint, CommitQueue, Durability, EventPack, PackedEvent, Published, RECORD_KIND_EVENT,
+    StoredChange, Timestamp,
 };
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::Sequence;
@@ -158,29 +160,57 @@ impl<L: Log> Shard<L> {
     pub fn publish(
         &mut self,
         now: Timestamp,
-        event: &[u8],
+        packed: PackedEvent<'_>,
         charged: Option<&OwnedNamespace>,
-    ) -> Result<Stored, AppendRejection> {
+    ) -> Result<Published, PublishError> {
         if !self.deferred_writes.is_empty() {
-            return Err(AppendRejection::NotReady);
+            return Err(AppendRejection::NotReady.into());
         }
-        self.store(now, event, charged)
+        self.store(now, packed, charged)
     }
 
-    /// Stores one event. What is refused costs its namespace nothing.
+    /// Stores one event, unless it was stored before. What is refused costs its namespace nothing,
+    /// and neither does a repetition.
     fn store(
         &mut self,
         now: Timestamp,
-        event: &[u8],
+        packed: PackedEvent<'_>,
         charged: Option<&OwnedNamespace>,
-    ) -> Result<Stored, AppendRejection> {
+    ) -> Result<Published, PublishError> {
+        let sent = match self.engine.recall(packed.event, &self.log, now) {
+            Recalled::NotSent => None,
+            Recalled::New(hash) => Some(hash),
+            Recalled::Duplicate(stored) => {
+                self.check_point(CommitPoint::at(stored.sequence))?;
+                return Ok(Published {
+                    stored,
+                    duplicate: true,
+                });
+            }
+            Recalled::Reused(sequence) => {
+                return Err(PublishError::Refused {
+                    error: ApiError::EventIdReused,
+                    point: CommitPoint::at(sequence),
+                });
+            }
+        };
         self.check_rate(charged)?;
-        self.spent += EVENT_UNITS + event.len() as u64;
-        let stored = self.engine.publish(&mut self.log, now, event)?;
+        self.spent += EVENT_UNITS + packed.event.len() as u64;
+        let write = Write { packed, sent };
+        let stored = self.engine.publish(&mut self.log, now, write)?;
         if let Some(charged) = charged {
             self.limiter.take(charged.as_str());
         }
-        Ok(stored)
+        Ok(stored.into())
+    }
+
+    /// Refuses what would wait for a commit point that a log which has failed never reaches.
+    fn check_point(&self, point: CommitPoint) -> Result<(), AppendRejection> {
+        if self.failed() && !point.is_reached(self.visible()) {
+            Err(AppendRejection::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_rate(&mut self, charged: Option<&OwnedNamespace>) -> Result<(), AppendRejection> {
@@ -302,8 +332,17 @@ impl<L: Log> Shard<L> {
             AppendRejection::Closed => Some(ApiError::StorageFault),
             AppendRejection::TooLarge => Some(ApiError::RecordTooLarge),
             AppendRejection::StateDamaged => Some(ApiError::StateDamaged),
-            AppendRejection::EntityTooLarge => Some(ApiError::EntityTooLarge),
             AppendRejection::RateLimited { seconds } => Some(ApiError::RateLimited { seconds }),
+        }
+    }
+
+    /// The same of a write that was not stored, and what must be durable before it may be told.
+    fn refusal(&self, refused: PublishError) -> Option<(ApiError, CommitPoint)> {
+        match refused {
+            PublishError::Refused { error, point } => Some((error, point)),
+            PublishError::Append(rejection) => self
+                .rejection(rejection)
+                .map(|error| (error, CommitPoint::NONE)),
         }
     }
 
@@ -388,18 +427,18 @@ impl<L: Log> Shard<L> {
             ShardRequest::DeleteMany { ids, done, charged } => {
                 return self.delete_many(origin, (ids, done, charged), now);
             }
-            ShardRequest::Delete { id, charged } => match self.delete(&id, charged.as_ref(), now) {
-                Ok((point, deleted)) => (point, Reply::Deleted(Ok(deleted))),
-                Err(rejection) => match self.rejection(rejection) {
-                    Some(error) => (CommitPoint::NONE, Reply::Deleted(Err(error))),
-                    None => {
-                        return Some(Envelope {
-                            origin,
-                            request: ShardRequest::Delete { id, charged },
-                        });
+            ShardRequest::Delete { id, terms, charged } => {
+                match self.delete((&id, &terms), charged.as_ref(), now) {
+                    Ok((point, deleted)) => (point, Reply::Deleted(Ok(deleted))),
+                    Err(refused) => {
+                        let Some((error, point)) = self.refusal(refused) else {
+                            let request = ShardRequest::Delete { id, terms, charged };
+                            return Some(Envelope { origin, request });
+                        };
+                        (point, Reply::Deleted(Err(error)))
                     }
-                },
-            },
+                }
+            }
             ShardRequest::Read { id, fields } => self.read(&id, fields.as_ref()),
             ShardRequest::Collect {
                 namespace,
@@ -486,13 +525,14 @@ impl<L: Log> Shard<L> {
 
     /// Lets the cache misses of looking up these events' entities overlap, if there are enough of
     /// them to gain by it.
-    fn prefetch(&mut self, events: &[&[u8]]) {
+    fn prefetch(&mut self, events: &[PackedEvent<'_>]) {
         if events.len() < PREFETCH_EVENTS_MIN {
             return;
         }
         let mut ids = [&[][..]; PREFETCH_GROUP_IDS_MAX];
-        for (id, event) in ids.iter_mut().zip(events) {
-            *id = StoredChange::entity_id_of(RECORD_KIND_EVENT, event).unwrap_or_default();
+        for (id, packed) in ids.iter_mut().zip(events) {
+            let found = StoredChange::entity_id_of(RECORD_KIND_EVENT, packed.event);
+            *id = found.unwrap_or_default();
         }
         self.engine.prefetch(&ids[..events.len()]);
     }
@@ -506,21 +546,19 @@ impl<L: Log> Shard<L> {
         (charged, now): (Option<OwnedNamespace>, Timestamp),
     ) -> Result<(), AppendRejection> {
         let mut events = pack.iter().skip(done.len());
-        let mut group = [&[][..]; PREFETCH_GROUP_IDS_MAX];
+        let mut group = [PackedEvent::default(); PREFETCH_GROUP_IDS_MAX];
         loop {
             let mut count = 0;
-            for (place, event) in group.iter_mut().zip(&mut events) {
-                *place = event;
+            for (place, packed) in group.iter_mut().zip(&mut events) {
+                *place = packed;
                 count += 1;
             }
             self.prefetch(&group[..count]);
-            for event in &group[..count] {
-                match self.store(now, event, charged.as_ref()) {
-                    Ok(stored) => done.push(stored),
-                    Err(AppendRejection::EntityTooLarge) => {
-                        done.push_refused(ApiError::EntityTooLarge);
-                    }
-                    Err(rejection) => return Err(rejection),
+            for packed in &group[..count] {
+                match self.store(now, *packed, charged.as_ref()) {
+                    Ok(published) => done.push(published),
+                    Err(PublishError::Refused { error, .. }) => done.push_refused(error),
+                    Err(PublishError::Append(rejection)) => return Err(rejection),
                 }
             }
             if count < group.len() {
@@ -554,16 +592,17 @@ impl<L: Log> Shard<L> {
 
     fn delete(
         &mut self,
-        id: &str,
+        (id, terms): (&str, &[u8]),
         charged: Option<&OwnedNamespace>,
         now: Timestamp,
-    ) -> Result<(CommitPoint, Option<(uuid::Uuid, Sequence)>), AppendRejection> {
+    ) -> Result<(CommitPoint, Option<(uuid::Uuid, Sequence)>), PublishError> {
         let checked = self.check_rate(charged);
         if checked.is_err() && self.engine.has(id)? {
             checked?;
         }
         let event_id = self.ids.next(now.as_millis());
-        match self.engine.delete(&mut self.log, now, (id, event_id))? {
+        let deleted = (id, event_id, terms);
+        match self.engine.delete(&mut self.log, now, deleted)? {
             Some(sequence) => {
                 if let Some(charged) = charged {
                     self.limiter.take(charged.as_str());
@@ -582,10 +621,10 @@ impl<L: Log> Shard<L> {
     ) -> Option<Envelope> {
         let mut error = None;
         while let Some(id) = ids.get(done.len()) {
-            match self.delete(id, charged.as_ref(), now) {
+            match self.delete((id, &[]), charged.as_ref(), now) {
                 Ok((_, deleted)) => done.push(deleted.is_some()),
-                Err(rejection) => {
-                    error = self.rejection(rejection);
+                Err(refused) => {
+                    error = self.refusal(refused).map(|(error, _)| error);
                     if error.is_none() {
                         let request = ShardRequest::DeleteMany { ids, done, charged };
                         return Some(Envelope { origin, request });

@@ -15,9 +15,11 @@
 //! of them gone the state comes from the log. Only where retention has removed the log's beginning
 //! is there no way around a base.
 
-use crate::engine::{Batch, Engine, ReplayFault, Target};
-use crate::log::LocalLog;
-use crate::model::{Timestamp, place, place_key};
+use crate::engine::{Batch, Engine, RecentIds, ReplayFault, Target};
+use crate::log::{LocalLog, Log as _};
+use crate::model::{
+    DedupWindow, RECORD_KIND_EVENT, StoredChange, Timestamp, place, place_bytes, place_key,
+};
 use crate::state::{Bookkeeping, entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, LogDir,
@@ -93,6 +95,8 @@ pub struct Recovered {
     pub base: CheckpointDir,
     /// What the checkpoint or base covers that the state was taken from.
     pub through: Sequence,
+    /// The first event of the log that is still there.
+    pub first: Sequence,
     /// Files of checkpoints that can't be used.
     pub quarantined: Vec<Quarantined>,
 }
@@ -145,8 +149,55 @@ pub fn recover(
         checkpoints,
         base,
         through,
+        first: origin.first_sequence,
         quarantined: attempt.quarantined,
     })
+}
+
+/// Remembers the ids that producers gave to the last events of a shard, as far back as they are
+/// known at `now`. If its log is younger than that, the logs of earlier generations are read too.
+/// Blocks.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn recall_ids(
+    data: &DataDir,
+    recovered: &mut Recovered,
+    (shard, shards): (u16, u16),
+    (window, now): (DedupWindow, Timestamp),
+) -> Result<(), RecoverError> {
+    let mut ids = RecentIds::new(window);
+    let (first, since) = (window.first(recovered.log.appended()), window.since(now));
+    let is_own = |payload: &[u8]| {
+        let id = StoredChange::entity_id_of(RECORD_KIND_EVENT, payload);
+        id.is_some_and(|id| shards == 1 || place_bytes(id, shards) == shard)
+    };
+    let generations = data.sealed_generations();
+    for (index, generation) in generations.iter().enumerate() {
+        // All records of a generation come before the first of the next.
+        let next = match generations
+            .get(index + 1)
+            .and_then(|next| next.logs().first())
+        {
+            Some(log) => log.origin()?.first_sequence,
+            None => recovered.first,
+        };
+        if next <= first || !window.is_open() {
+            continue;
+        }
+        for log in generation.logs() {
+            let noted = log.reader()?.read_forward(first, |record| {
+                if record.time_micros >= since.as_micros() && is_own(record.payload) {
+                    ids.note(&record);
+                }
+                Ok::<_, ReplayFault>(ControlFlow::Continue(()))
+            });
+            noted?;
+        }
+    }
+    Ok(recovered
+        .engine
+        .remember_ids(&mut recovered.log, ids, now)?)
 }
 
 /// Finishes a change of the number of shards that a start left unfinished: gives every log of a

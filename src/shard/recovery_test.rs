@@ -11,9 +11,11 @@
 
 use super::advance_base;
 use super::recovery::{RecoverError, Recovered, RecoveryProgress, finish_repartition, recover};
-use crate::engine::Engine;
+use crate::engine::{Engine, Write};
 use crate::log::{LocalLog, Log as _, Removal, RetentionPlan as _, WriteSpeed};
-use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, place, placement_key};
+use crate::model::{
+    EventDraft, EventId, EventView, PackedEvent, Property, Timestamp, place, placement_key,
+};
 use crate::state::{Query, is_packed_body};
 use flux_storage::{
     CheckpointDir, CheckpointKind, DataDir, LogOptions, PendingCheckpoint, RetirePlan,
@@ -139,13 +141,17 @@ fn keep_going(_: usize) -> ControlFlow<()> {
 
 impl Running {
     fn publish(&mut self, now: Timestamp, bytes: &[u8]) -> Sequence {
-        if let Ok(stored) = self.engine.publish(&mut self.log, now, bytes) {
+        let write = Write {
+            packed: PackedEvent::plain(bytes),
+            sent: None,
+        };
+        if let Ok(stored) = self.engine.publish(&mut self.log, now, write) {
             return stored.sequence;
         }
         let job = self.log.next_segment_job(0).unwrap();
         let segment = job.run(&mut |_| WriteSpeed::Full).unwrap();
         self.log.install_next_segment(segment);
-        let stored = self.engine.publish(&mut self.log, now, bytes);
+        let stored = self.engine.publish(&mut self.log, now, write);
         stored.unwrap().sequence
     }
 

@@ -18,8 +18,8 @@ use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
 use crate::model::{
-    Durability, EventDraft, EventId, EventPack, EventView, Property, RECORD_KIND_EVENT, Timestamp,
-    placement_key,
+    Durability, EventDraft, EventId, EventPack, EventView, PackedEvent, Property, Published,
+    RECORD_KIND_EVENT, Timestamp, placement_key,
 };
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
@@ -160,7 +160,7 @@ enum Expected {
 fn check_versions(outcome: &PartOutcome, logged: &[(i64, Box<[u8]>)]) {
     let mut verdicts = outcome.verdicts();
     for _ in 0..outcome.len() {
-        let stored = verdicts.take_next().unwrap();
+        let Published { stored, .. } = verdicts.take_next().unwrap();
         let count = usize::try_from(stored.sequence.get()).unwrap();
         let (_, bytes) = &logged[count - 1];
         let event = EventView::decode(bytes).unwrap();
@@ -283,7 +283,7 @@ impl Simulation {
             0..4 => {
                 let mut pack = EventPack::default();
                 for _ in 0..self.random.usize(1..5) {
-                    pack.push(|out| self.event(out));
+                    pack.push(&[], |out| self.event(out));
                 }
                 let count = pack.len();
                 self.ask(
@@ -300,6 +300,7 @@ impl Simulation {
                 self.ask(
                     ShardRequest::Delete {
                         id: id.into(),
+                        terms: Box::default(),
                         charged: None,
                     },
                     Expected::Deleted,
@@ -480,7 +481,9 @@ fn read() -> ShardRequest {
 fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
     let mut shard = shard();
     let now = Timestamp::from_micros(1);
-    shard.publish(now, &small_event(), None).unwrap();
+    shard
+        .publish(now, PackedEvent::plain(&small_event()), None)
+        .unwrap();
     shard.request(
         Envelope {
             origin: origin(1),
@@ -496,6 +499,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
             origin: origin(2),
             request: ShardRequest::Delete {
                 id: "n/e".into(),
+                terms: Box::default(),
                 charged: None,
             },
         },
@@ -521,7 +525,9 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
     let mut shard = shard();
     let now = Timestamp::from_micros(1);
     shard.engine_subscribe_for_test();
-    shard.publish(now, &small_event(), None).unwrap();
+    shard
+        .publish(now, PackedEvent::plain(&small_event()), None)
+        .unwrap();
     shard.request(
         Envelope {
             origin: origin(1),
@@ -554,11 +560,15 @@ fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_eith
         };
         shard.request(envelope, now);
     };
-    shard.publish(now, &small_event(), None).unwrap();
+    shard
+        .publish(now, PackedEvent::plain(&small_event()), None)
+        .unwrap();
     shard.log_mut().write_out().unwrap();
     ask(&mut shard);
     assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
-    shard.publish(now, &small_event(), None).unwrap();
+    shard
+        .publish(now, PackedEvent::plain(&small_event()), None)
+        .unwrap();
     ask(&mut shard);
     shard.fail();
     assert_eq!(shard.visible(), Sequence::new(1));
@@ -572,11 +582,15 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     let mut shard = shard();
     shard.engine_subscribe_for_test();
     let now = Timestamp::from_micros(1);
-    shard.publish(now, &small_event(), None).unwrap();
+    shard
+        .publish(now, PackedEvent::plain(&small_event()), None)
+        .unwrap();
     assert!(shard.take_changes().is_none(), "no flush was issued");
     let flush = shard.log_mut().begin_flush().unwrap().expect("one event");
     shard.flush_begins();
-    shard.publish(now, &small_event(), None).unwrap();
+    shard
+        .publish(now, PackedEvent::plain(&small_event()), None)
+        .unwrap();
     assert!(shard.take_changes().is_none(), "the flush has not returned");
     shard.log_mut().finish_flush(flush);
     let changes = shard.take_changes().expect("the flush has returned");
@@ -594,7 +608,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     let now = Timestamp::from_micros(1);
     let mut pack = EventPack::default();
     for _ in 0..3 {
-        pack.push(|out| out.extend_from_slice(&small_event()));
+        pack.push(&[], |out| out.extend_from_slice(&small_event()));
     }
     shard.request(
         Envelope {
@@ -618,7 +632,9 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     assert_eq!((outcome.stored(), &outcome.error), (1, &error));
     make_room(&mut shard, now);
     assert!(
-        shard.publish(now, &small_event(), None).is_ok(),
+        shard
+            .publish(now, PackedEvent::plain(&small_event()), None)
+            .is_ok(),
         "space has come back"
     );
 }
@@ -629,7 +645,7 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
     let now = Timestamp::from_micros(1);
     for (slot, owner) in [(1, "house"), (2, "garden"), (3, "house")] {
         let mut pack = EventPack::default();
-        pack.push(|out| out.extend_from_slice(&small_event()));
+        pack.push(&[], |out| out.extend_from_slice(&small_event()));
         let request = ShardRequest::Publish {
             pack,
             done: PartOutcome::default(),
@@ -661,7 +677,7 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
 fn a_request_about_one_entity_names_it() {
     let publish = |events: usize| {
         let mut pack = EventPack::default();
-        (0..events).for_each(|_| pack.push(|out| out.extend_from_slice(&small_event())));
+        (0..events).for_each(|_| pack.push(&[], |out| out.extend_from_slice(&small_event())));
         ShardRequest::Publish {
             pack,
             done: PartOutcome::default(),

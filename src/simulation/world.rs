@@ -10,10 +10,10 @@ use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard};
 use crate::control::Registry;
-use crate::engine::{Engine, replay_record};
+use crate::engine::{Engine, RecentIds, replay_record};
 use crate::limits::TICK_MS;
 use crate::log::{Faults, Log as _, MemoryDisk, MemoryLog};
-use crate::model::{Durability, RuntimeConfig};
+use crate::model::{DedupWindow, Durability, RuntimeConfig, Timestamp};
 use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
@@ -357,10 +357,21 @@ fn config() -> CoreConfig {
     }
 }
 
+/// For how long ids are known.
+const DEDUP_WINDOW: DedupWindow = DedupWindow {
+    seconds: 600,
+    events: 1000,
+};
+
 /// What a start does with a log that has no checkpoint.
 fn recover(disk: MemoryDisk, durability: Durability, seed: u64) -> OpenedShard<MemoryLog> {
     let mut engine = Engine::default();
-    let log = MemoryLog::open(disk, |record| replay_record(&mut engine, &record, 0, 1)).unwrap();
+    let opened = MemoryLog::open(disk, |record| replay_record(&mut engine, &record, 0, 1));
+    let mut log = opened.unwrap();
+    let ids = RecentIds::new(DEDUP_WINDOW);
+    engine
+        .remember_ids(&mut log, ids, Timestamp::from_micros(i64::MIN))
+        .unwrap();
     let through = log.durable();
     OpenedShard {
         shard: Shard::new(engine, log, durability, seed),

@@ -207,6 +207,11 @@ impl State {
             .map_or(0, |slot| self.memtable.get(slot).version())
     }
 
+    /// The entity, if it exists.
+    pub fn entity(&self, promoted: Promoted) -> Option<Entity<'_>> {
+        Entity::from_slot(self.memtable.get(promoted.slot?))
+    }
+
     /// Whether an event would make its entity larger than one may be (`limits`). Cost: a
     /// comparison, unless they are large.
     pub fn would_exceed(&self, promoted: Promoted, event: &EventView<'_>) -> bool {

@@ -65,7 +65,7 @@ fn decode(data: &[u8]) -> Option<Vec<u8>> {
     let mut ids = EventIds::new(1);
     let mut decoder = EventDecoder::default();
     let stored = decoder.decode(&mut scanner, &mut ids, NOW_MS, |decoded| match decoded {
-        Decoded::Event(draft) => {
+        Decoded::Event(draft, _) => {
             let mut out = Vec::new();
             draft.encode(&mut out);
             Some(out)
@@ -93,7 +93,7 @@ fn batch(data: &[u8]) {
         let mut outcome = PartOutcome::default();
         for version in (1..).take(pack.len()) {
             let sequence = Sequence::new(version);
-            outcome.push(Stored { sequence, version });
+            outcome.push(Stored { sequence, version }.into());
         }
         outcome
     });

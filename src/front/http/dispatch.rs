@@ -4,10 +4,11 @@ use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::listing::advance_front;
 use super::writer::AnswerWriter;
+use crate::api::conditions::{self, HeadConditions};
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, is_of_namespaces};
-use crate::api::{ApiError, Route, conditions, route};
+use crate::api::{ApiError, Route, route};
 use crate::background::history::JobResult;
 use crate::history::HistoryQuery;
 use crate::log::Log;
@@ -93,9 +94,9 @@ fn dispatch<L: Log>(
     let caller = client.caller(head);
     let mut next = Next::Go;
     let route = route(head.method, head.path)?;
-    refuse_conditions(context, &caller, (head, &route))?;
+    let conditions = write_conditions(context, &caller, (head, &route))?;
     let begun = match route {
-        Route::Publish => publish::begin(context, &caller, body)?,
+        Route::Publish => publish::begin_if(context, &caller, (body, conditions))?,
         Route::PublishBatch => publish::begin_batch(context, &caller, body)?,
         Route::List => {
             let query = ListQuery::parse(head.query)?;
@@ -114,7 +115,7 @@ fn dispatch<L: Log>(
             let query = ReadQuery::parse(head.query)?;
             read::begin(context, &caller, (&id, query))?
         }
-        Route::Delete(id) => delete::begin(context, &caller, &id)?,
+        Route::Delete(id) => delete::begin(context, &caller, (&id, conditions))?,
         Route::DeleteBatch => delete_many::begin(context, &caller, body)?,
         Route::Control(route) => {
             // The body is overwritten even if the call is rejected.
@@ -146,21 +147,24 @@ fn dispatch<L: Log>(
     Ok(next)
 }
 
-/// Refuses a write whose head carries a condition, if its token is known.
-fn refuse_conditions<L>(
+/// The conditions in the head of a write. A form that is not taken is refused if the write's token
+/// is known.
+fn write_conditions<'h, L>(
     context: &Context<L>,
     caller: &Caller<'_>,
-    (head, route): (&Head<'_>, &Route<'_>),
-) -> Result<(), ApiError> {
-    match route {
-        Route::Publish | Route::PublishBatch | Route::Delete(_) | Route::DeleteBatch => {
-            conditions::check_write(head).or_else(|error| {
-                context.tenants.access(&caller.credentials)?;
-                Err(error)
-            })
+    (head, route): (&Head<'h>, &Route<'_>),
+) -> Result<HeadConditions<'h>, ApiError> {
+    let parsed = match route {
+        Route::Publish | Route::Delete(_) => HeadConditions::parse(head),
+        Route::PublishBatch | Route::DeleteBatch => {
+            conditions::check_batch(head).map(|()| HeadConditions::default())
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(HeadConditions::default()),
+    };
+    parsed.or_else(|error| {
+        context.tenants.access(&caller.credentials)?;
+        Err(error)
+    })
 }
 
 /// Begins a call about namespaces, the configuration or connectors.

@@ -203,7 +203,7 @@ impl AnswerWriter {
     /// Writes the answer that a rejection deserves.
     pub(crate) fn error(&self, out: &mut Vec<u8>, meta: RequestMeta, error: &ApiError) {
         let mut body = Vec::with_capacity(128);
-        encode::error(&mut body, &error.to_string(), error.code());
+        encode::rejection(&mut body, error);
         let retry_after = error
             .retry_after_seconds()
             .map(|seconds| seconds.to_string());

@@ -9,6 +9,7 @@
 //!   sent after it is held back.
 
 use crate::api::client_message::Request;
+use crate::api::conditions::HeadConditions;
 use crate::api::query::ReadQuery;
 use crate::api::{ApiError, encode};
 use crate::limits;
@@ -192,7 +193,7 @@ fn call<L: Log>(
             publish::begin_batch(context, caller, message.as_bytes())
         }
         Request::Get(id) => read::begin(context, caller, (id, ReadQuery::default())),
-        Request::Delete(id) => delete::begin(context, caller, id),
+        Request::Delete(id) => delete::begin(context, caller, (id, HeadConditions::default())),
     }
 }
 
@@ -209,6 +210,7 @@ fn write_answer(out: &mut Vec<u8>, id: &str, (outcome, json): (&Outcome, &[u8]))
     write_text_with(out, |out| match outcome {
         Outcome::Failed(error) => {
             encode::error_message(out, Some(id), &error.to_string(), error.code());
+            encode::rejection_details(out, error, limits::WS_MESSAGE_BYTES_MAX);
         }
         Outcome::Entity { .. } if json.len() > limits::WS_MESSAGE_BYTES_MAX => {
             let error = ApiError::AnswerTooLarge { bytes: json.len() };
@@ -259,10 +261,13 @@ mod tests {
     /// Gives a shard's success to the request with this number. The ids that are answered now.
     fn reply(cores: &mut TestCores, requests: &mut Requests, (number, from): (u64, u16)) -> String {
         let mut outcome = PartOutcome::default();
-        outcome.push(Stored {
-            sequence: Sequence::new(1),
-            version: 1,
-        });
+        outcome.push(
+            Stored {
+                sequence: Sequence::new(1),
+                version: 1,
+            }
+            .into(),
+        );
         let reply = Reply::Published(outcome);
         let mut ids = String::new();
         let reply = (serial(number), from, reply);

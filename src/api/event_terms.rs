@@ -1,0 +1,194 @@
+//! What an event asks of its owner besides being stored: its conditions (API contract §14).
+
+use super::event::{EventReader, Text};
+use super::json::{JsonError, Kind, Scanner};
+use crate::model::{Term, TermKind};
+
+/// The terms of an event as the walk finds them; of repeated ones the last stays.
+#[derive(Debug, Default)]
+pub(super) struct TermSpans<'a> {
+    terms: Vec<(TermKind, Text<'a>, Text<'a>)>,
+}
+
+impl<'a> TermSpans<'a> {
+    fn push(&mut self, kind: TermKind, (name, value): (Text<'a>, Text<'a>)) {
+        self.terms.push((kind, name, value));
+    }
+
+    /// A member comes, perhaps again: what an earlier one said is forgotten.
+    fn forget(&mut self, kind: TermKind) {
+        self.terms.retain(|(other, ..)| *other != kind);
+    }
+
+    /// Appends the terms to `out` in their order.
+    pub(super) fn encode(mut self, scratch: &str, out: &mut Vec<u8>) {
+        if self.terms.is_empty() {
+            return;
+        }
+        // Stable: of terms with the same name the last in the body stays last.
+        self.terms
+            .sort_by(|(kind, name, _), (other, other_name, _)| {
+                let by_name = || name.resolve(scratch).cmp(other_name.resolve(scratch));
+                kind.cmp(other).then_with(by_name)
+            });
+        let mut terms = self.terms.iter().peekable();
+        while let Some((kind, name, value)) = terms.next() {
+            let name = name.resolve(scratch);
+            let is_repeated = terms.peek().is_some_and(|(other, other_name, _)| {
+                other == kind && other_name.resolve(scratch) == name
+            });
+            if !is_repeated {
+                let value = value.resolve(scratch);
+                Term {
+                    kind: *kind,
+                    name,
+                    value,
+                }
+                .encode(out);
+            }
+        }
+    }
+}
+
+/// True for an entity tag in its strong form, quotes included (RFC 9110 §8.8.3).
+pub(super) fn is_strong_tag(tag: &str) -> bool {
+    let inside = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    inside.is_some_and(|inside| inside.bytes().all(|byte| byte > b' ' && byte != b'"'))
+}
+
+const NOTHING: Text<'static> = Text::Body("");
+
+impl<'a> EventReader<'_, 'a> {
+    /// Reads `expect`.
+    pub(super) fn expect(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
+        // Of a repeated `expect` the last counts.
+        self.terms = TermSpans::default();
+        self.begin_member("expect");
+        match scanner.kind()? {
+            Kind::Object => {}
+            kind => {
+                scanner.raw_value()?;
+                if kind != Kind::Null {
+                    self.invalid("expect", "an object");
+                }
+                return Ok(());
+            }
+        }
+        scanner.begin_object()?;
+        while let Some(key) = scanner.next_key()? {
+            let name = self.text(key);
+            match name.resolve(self.scratch) {
+                "version" => self.expect_version(scanner)?,
+                "etag" => self.expect_tag(scanner)?,
+                "absent" => self.expect_true(scanner, (TermKind::Absent, "expect.absent"))?,
+                "present" => self.expect_true(scanner, (TermKind::Present, "expect.present"))?,
+                "properties" => self.expect_properties(scanner)?,
+                "absent_properties" => self.expect_absent_properties(scanner)?,
+                "filter" => {
+                    self.begin_member("expect.filter");
+                    scanner.raw_value()?;
+                    self.not_supported("expect.filter");
+                }
+                _ => {
+                    scanner.raw_value()?;
+                    let rule = "its members are `version`, `etag`, `absent`, `present`, \
+                                `properties`, `absent_properties` and `filter`";
+                    self.invalid("expect", rule);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expect_version(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
+        const FIELD: &str = "expect.version";
+        self.begin_term(TermKind::Version, FIELD);
+        let value = scanner.raw_value()?;
+        let digits = value.text.bytes().all(|byte| byte.is_ascii_digit());
+        match value.text.parse::<u64>() {
+            Ok(version) if digits && version > 0 => {
+                let value = (NOTHING, Text::Body(value.text));
+                self.terms.push(TermKind::Version, value);
+            }
+            _ => self.invalid(FIELD, "a positive integer"),
+        }
+        Ok(())
+    }
+
+    fn expect_tag(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
+        const FIELD: &str = "expect.etag";
+        self.begin_term(TermKind::EntityTag, FIELD);
+        if let Some(string) = scanner.string_or_other()? {
+            let tag = self.text(string);
+            if is_strong_tag(tag.resolve(self.scratch)) {
+                self.terms.push(TermKind::EntityTag, (NOTHING, tag));
+                return Ok(());
+            }
+        } else {
+            scanner.raw_value()?;
+        }
+        self.invalid(
+            FIELD,
+            "an entity tag as the `ETag` header has it, quotes included",
+        );
+        Ok(())
+    }
+
+    fn expect_true(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        (kind, field): (TermKind, &'static str),
+    ) -> Result<(), JsonError> {
+        self.begin_term(kind, field);
+        if scanner.raw_value()?.kind == Kind::True {
+            self.terms.push(kind, (NOTHING, NOTHING));
+        } else {
+            self.invalid(field, "`true`");
+        }
+        Ok(())
+    }
+
+    fn expect_properties(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
+        const FIELD: &str = "expect.properties";
+        self.begin_term(TermKind::Equal, FIELD);
+        if scanner.kind()? != Kind::Object {
+            scanner.raw_value()?;
+            self.invalid(FIELD, "an object");
+            return Ok(());
+        }
+        scanner.begin_object()?;
+        while let Some(key) = scanner.next_key()? {
+            let name = self.text(key);
+            let value = scanner.raw_value()?;
+            let value = self.value(&value);
+            self.terms.push(TermKind::Equal, (name, value));
+        }
+        Ok(())
+    }
+
+    fn expect_absent_properties(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
+        const FIELD: &str = "expect.absent_properties";
+        self.begin_term(TermKind::Missing, FIELD);
+        if scanner.kind()? != Kind::Array {
+            scanner.raw_value()?;
+            self.invalid(FIELD, "an array of strings");
+            return Ok(());
+        }
+        scanner.begin_array()?;
+        while scanner.next_element()? {
+            if let Some(string) = scanner.string_or_other()? {
+                let name = self.text(string);
+                self.terms.push(TermKind::Missing, (name, NOTHING));
+            } else {
+                scanner.raw_value()?;
+                self.invalid(FIELD, "an array of strings");
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_term(&mut self, kind: TermKind, field: &str) {
+        self.terms.forget(kind);
+        self.begin_member(field);
+    }
+}

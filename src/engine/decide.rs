@@ -1,0 +1,163 @@
+//! Whether the conditions of a write hold: decided when its turn comes, against what is really
+//! current and not against what is visible already.
+
+use crate::api::encode;
+use crate::api::json::equal;
+use crate::model::{TermKind, Terms};
+use crate::state::Entity;
+
+/// Whether all conditions hold for the entity. Cost: linear in its properties and the terms.
+pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
+    // Terms of a kind are ascending by name, and so are properties: each kind needs one walk.
+    let mut equal_walk = entity.map(Entity::properties);
+    let mut missing_walk = equal_walk.clone();
+    let mut find = |kind, name: &str| {
+        let walk = if kind == TermKind::Equal {
+            &mut equal_walk
+        } else {
+            &mut missing_walk
+        };
+        walk.as_mut()
+            .and_then(|walk| walk.find(|(other, _)| *other >= name))
+            .filter(|(other, _)| *other == name)
+            .map(|(_, value)| value)
+    };
+    for term in terms {
+        let holds = match term.kind {
+            TermKind::Version => {
+                let version = entity.map(Entity::version);
+                version.is_some() && version == term.value.parse().ok()
+            }
+            TermKind::EntityTag => entity.is_some_and(|entity| {
+                encode::etag(entity.sequence().get(), entity.last_updated()) == term.value
+            }),
+            TermKind::Absent => entity.is_none(),
+            TermKind::Present => entity.is_some(),
+            TermKind::Equal => {
+                find(term.kind, term.name).is_some_and(|value| equal(value, term.value))
+            }
+            TermKind::Missing => find(term.kind, term.name).is_none(),
+        };
+        if !holds {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Engine, PublishError, Write};
+    use crate::log::MemoryLog;
+    use crate::model::{EventDraft, EventId, PackedEvent, Property, Stored, Term, Timestamp};
+
+    /// Publishes an event that sets these properties of `x`, under these terms.
+    fn publish(
+        (engine, log): (&mut Engine, &mut MemoryLog),
+        properties: &[(&str, &str)],
+        terms: &[(TermKind, &str, &str)],
+    ) -> Result<Stored, PublishError> {
+        let properties: Vec<Property<'_>> = properties
+            .iter()
+            .map(|(name, value)| Property { name, value })
+            .collect();
+        let draft = EventDraft {
+            entity_id: "x",
+            event_id: EventId::Text("e"),
+            stream: "s",
+            source: "a",
+            timestamp_ms: None,
+            key: None,
+            schema: None,
+            extra: "",
+            tombstone: false,
+            properties: &properties,
+        };
+        let (mut event, mut encoded) = (Vec::new(), Vec::new());
+        draft.encode(&mut event);
+        for (kind, name, value) in terms.iter().copied() {
+            Term { kind, name, value }.encode(&mut encoded);
+        }
+        let packed = PackedEvent {
+            event: &event,
+            terms: &encoded,
+        };
+        let write = Write { packed, sent: None };
+        engine.publish(log, Timestamp::from_micros(1), write)
+    }
+
+    const STATE: &[(&str, &str)] = &[("a", "1.0"), ("b", r#"{"x":1,"y":2}"#), ("d", "\"open\"")];
+
+    #[test]
+    fn each_condition_is_judged_by_the_entity_as_it_is() {
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+        publish((&mut engine, &mut log), STATE, &[]).unwrap();
+        let (found, _) = engine.read("x", None, &mut Vec::new()).unwrap();
+        let etag = found.unwrap().etag;
+        let mut version = 1;
+        let mut check = |terms: &[(TermKind, &str, &str)], expected: bool| {
+            let stored = publish((&mut engine, &mut log), &[], terms);
+            assert_eq!(stored.is_ok(), expected, "{terms:?}");
+            version += u64::from(expected);
+            version
+        };
+        assert_eq!(check(&[(TermKind::Version, "", "2")], false), 1);
+        check(&[(TermKind::Absent, "", "")], false);
+        check(&[(TermKind::EntityTag, "", "\"0-0\"")], false);
+        check(
+            &[
+                (TermKind::EntityTag, "", &etag),
+                (TermKind::Version, "", "1"),
+            ],
+            true,
+        );
+        check(&[(TermKind::EntityTag, "", &etag)], false);
+        check(
+            &[(TermKind::Version, "", "2"), (TermKind::Present, "", "")],
+            true,
+        );
+        for (name, value, expected) in [
+            ("a", "1", true),
+            ("a", "1.00e0", true),
+            ("a", "\"1\"", false),
+            ("b", r#"{"y":2.0,"x":1}"#, true),
+            ("c", "null", false),
+            ("d", r#""o\u0070en""#, true),
+            ("e", "1", false),
+        ] {
+            check(&[(TermKind::Equal, name, value)], expected);
+            check(&[(TermKind::Missing, name, "")], name == "c" || name == "e");
+        }
+        let all = [
+            (TermKind::Equal, "a", "1"),
+            (TermKind::Equal, "d", "\"open\""),
+            (TermKind::Missing, "", ""),
+            (TermKind::Missing, "aa", ""),
+            (TermKind::Missing, "e", ""),
+        ];
+        check(&all, true);
+        check(&[all[0], (TermKind::Equal, "d", "\"shut\"")], false);
+    }
+
+    #[test]
+    fn where_there_is_no_entity_only_absence_holds() {
+        for (term, expected) in [
+            ((TermKind::Absent, "", ""), true),
+            ((TermKind::Missing, "a", ""), true),
+            ((TermKind::Present, "", ""), false),
+            ((TermKind::Version, "", "1"), false),
+            ((TermKind::EntityTag, "", "\"1-1\""), false),
+            ((TermKind::Equal, "a", "1"), false),
+        ] {
+            let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+            let stored = publish((&mut engine, &mut log), &[], &[term]);
+            assert_eq!(stored.is_ok(), expected, "{term:?}");
+            let Err(PublishError::Refused { error, .. }) = stored else {
+                continue;
+            };
+            let entity = crate::api::error::CurrentEntity::Absent;
+            assert_eq!(error, crate::api::ApiError::PreconditionFailed { entity });
+        }
+    }
+}
