@@ -334,6 +334,31 @@ pub const POLL_SECONDS_BUILT_IN: u32 = 60;
 pub const POLL_REQUEST_SECONDS: u64 = 10;
 /// Bytes of one answer to a poll. More: the poll fails.
 pub const POLL_ANSWER_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Bytes of an answer to a poll that is an error: its beginning is looked at for a reason. The rest
+/// is not read.
+pub const POLL_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of memory that a poll holds of its answer, what it takes of the items included. More: it
+/// fails.
+pub const POLL_HELD_BYTES_MAX: usize = 14 * 1024 * 1024;
+/// Bytes of memory that a poll holds of its answer without a turn among the large ones. At this it
+/// stops reading until it has one.
+pub const POLL_SMALL_BYTES_MAX: usize = 96 * 1024;
+/// Large answers of one owner that are in memory at a time: others wait, unread.
+pub const LARGE_ANSWERS_PER_OWNER_MAX: usize = 1;
+/// Large answers of all owners that are in memory at a time: others wait, unread.
+pub const LARGE_ANSWERS_MAX: usize = 4;
+/// Bytes of memory that the polls of one owner hold of their answers.
+pub const POLL_BYTES_PER_OWNER_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of memory that all polls hold of their answers.
+pub const POLL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of an answer that are read before another poll has its turn on the thread: some
+/// milliseconds.
+pub const POLL_SLICE_BYTES: usize = 64 * 1024;
+/// Members of an item whose members are all taken: what an entity may hold. More: the item is left
+/// out.
+pub const FINDING_PROPERTIES_MAX: usize = 10_000;
+/// Bytes that are taken of one item: what an entity may hold. More: the item is left out.
+pub const FINDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Redirects that one request of a poll follows.
 pub const POLL_REDIRECTS_MAX: u32 = 5;
 /// Events that one poll publishes; what is left of what it found waits for the next.
@@ -344,6 +369,20 @@ pub const POLL_ENTITIES_MAX: usize = 10_000;
 pub const POLL_REQUESTS_MAX: u32 = 1_000;
 /// Polls in flight at a time; others wait for their turn.
 pub const POLLS_IN_FLIGHT_MAX: usize = 64;
+/// Polls of one owner that are in flight at a time; others wait for their turn. An owner also has
+/// no more than are free, so that there is always room for another owner's.
+pub const POLLS_IN_FLIGHT_PER_OWNER_MAX: usize = 16;
+/// Names of hosts that are looked up at a time, each on a thread: the system's resolver blocks.
+/// Others wait.
+pub const LOOKUPS_MAX: usize = 16;
+/// Names of hosts that are looked up for one owner at a time. Others wait.
+pub const LOOKUPS_PER_OWNER_MAX: usize = 4;
+/// Seconds that a poll waits for the look-up of a name. The look-up itself can't be ended: it
+/// counts until the system's resolver gives up.
+pub const LOOKUP_SECONDS: u64 = 5;
+/// Entities that the connectors of one owner remember, to publish only what is new. Of what is
+/// forgotten the state is asked again.
+pub const REMEMBERED_ENTITIES_PER_OWNER_MAX: usize = 400_000;
 /// Seconds that failures put the next poll off for at most, if the interval is not longer.
 pub const POLL_BACKOFF_SECONDS_MAX: u64 = 3600;
 /// Seconds that a `Retry-After` puts the next poll off for at most.

@@ -9,6 +9,7 @@ mod support;
 
 use serde_json::json;
 use std::io::Write as _;
+use std::sync::{Arc, OnceLock};
 use support::connectors::{KEY, define, definition, show, store, wait_for_status};
 use support::server::{Server, Setup};
 use support::source::{Answer, Source, json as answer_json};
@@ -70,6 +71,82 @@ fn the_credential_stays_with_its_host() {
         (None, None),
         "{away:?}"
     );
+}
+
+#[test]
+fn a_credential_is_not_sent_again_once_the_redirects_have_left_its_origin() {
+    let dir = TempDir::new().unwrap();
+    let server = Setup::new(dir.path(), 1)
+        .env("FLUX_ENCRYPTION_KEY", KEY)
+        .start();
+    let home = Arc::new(OnceLock::<String>::new());
+    let back = Arc::clone(&home);
+    let other = Source::start(move |_| {
+        let location = format!("Location: {}", back.get().expect("it is polled later"));
+        Answer::Http(302, vec![location], String::new())
+    });
+    let elsewhere = other.url("/elsewhere");
+    let source = Source::start(move |asked| match asked.target.as_str() {
+        "/away" => Answer::Http(302, vec![format!("Location: {elsewhere}")], String::new()),
+        _ => answer_json(r#"{"city":"Chur"}"#),
+    });
+    home.set(source.url("/back")).expect("it is set once");
+    let mut away = definition("away", &source.url("/away"));
+    away["auth"] = json!({"type": "header", "header": "X-Api-Key"});
+    away["headers"] = json!({"X-Plan": "gold"});
+    define(&server, &away);
+    assert_eq!(store(&server, "away", "s3cret-token").status, 200);
+    wait_for_status(&server, "away", "running");
+    let asked = source.asked();
+    let of = |target: &str| asked.iter().find(|it| it.target == target).expect(target);
+    assert_eq!(of("/away").header("x-api-key"), Some("s3cret-token"));
+    let back = of("/back");
+    let sent = (back.header("x-api-key"), back.header("x-plan"));
+    assert_eq!(sent, (None, None), "{back:?}");
+}
+
+#[test]
+fn link_local_addresses_are_reached_only_if_the_operator_names_them() {
+    let dir = TempDir::new().unwrap();
+    let urls = [
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::ffff:169.254.1.2]:9/",
+        "http://[fe80::1]:9/",
+        "http://0xa9.0xfe0102:9/",
+    ];
+    let error_of = |server: &Server, name: &str| {
+        let shown = wait_for_status(server, name, "error");
+        shown["last_error"].as_str().expect("a text").to_owned()
+    };
+    let setup = Setup::new(dir.path(), 1);
+    let server = setup.start();
+    let lead = Source::start(move |_| {
+        Answer::Http(302, vec![format!("Location: {}", urls[0])], String::new())
+    });
+    let lead = lead.url("/");
+    for (index, url) in urls.iter().copied().chain([&*lead]).enumerate() {
+        let name = format!("door-{index}");
+        assert_eq!(
+            define(&server, &definition(&name, url)).status,
+            201,
+            "{url}"
+        );
+        let error = error_of(&server, &name);
+        assert!(
+            error.contains("FLUX_CONNECTORS_ALLOW_ADDRESSES"),
+            "{url}: {error}"
+        );
+    }
+    server.stop();
+    let named = setup.env("FLUX_CONNECTORS_ALLOW_ADDRESSES", "10.0.0.1, 169.254.1.2");
+    let server = named.start();
+    let error = error_of(&server, "door-1");
+    assert!(
+        !error.contains("FLUX_CONNECTORS_ALLOW_ADDRESSES"),
+        "{error}"
+    );
+    let error = error_of(&server, "door-2");
+    assert!(error.contains("FLUX_CONNECTORS_ALLOW_ADDRESSES"), "{error}");
 }
 
 /// Whether any file below a directory contains these bytes.

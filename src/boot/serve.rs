@@ -8,7 +8,7 @@ use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates, throttle};
 use crate::clock::{self, Monotonic};
-use crate::connectors::SupervisorParts;
+use crate::connectors::{self, SupervisorParts};
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
@@ -337,6 +337,8 @@ fn start_connectors(
     (registry, counters): (&Registry, &Arc<Counters>),
     ended: Sender<End>,
 ) -> Result<ConnectorsThread, StartError> {
+    let allowed = Arc::clone(&settings.connectors_allow_addresses);
+    let (poller, link) = connectors::poller(allowed, Arc::clone(counters));
     let parts = mailbox.map(|(inbox, sender)| SupervisorParts {
         core: machine.shards,
         inbox,
@@ -347,8 +349,9 @@ fn start_connectors(
         allow_private: settings.connectors_allow_private,
         github: settings.github_url.clone(),
         counters: Arc::clone(counters),
+        poller: link,
     });
-    let started = ConnectorsThread::start(parts, EndGuard(ended));
+    let started = ConnectorsThread::start(parts, poller, EndGuard(ended));
     started.map_err(system("start the connectors' thread"))
 }
 

@@ -1,11 +1,108 @@
-//! Addresses that a server with several owners does not reach for any of them: its own, its
-//! network's, and other forms of either. What is left is the public Internet.
+//! Which addresses connectors reach.
+//!
+//! A server with several owners does not reach its own addresses, its network's and other forms of
+//! either for any of them: what is left is the public Internet. No server reaches link-local
+//! addresses, at which hosters answer with the machine's own secrets. Both rules yield to addresses
+//! that the operator names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// Why an address is not reached.
+pub(super) const NOT_PUBLIC: &str = "the address is not public: with tokens in force, connectors do not reach loopback, \
+    private and link-local addresses unless the operator sets FLUX_CONNECTORS_ALLOW_PRIVATE=true";
+/// The same.
+pub(super) const LINK_LOCAL: &str = "the address is link-local or a metadata service: connectors reach it only if the operator \
+    names it in FLUX_CONNECTORS_ALLOW_ADDRESSES";
+
+/// Which addresses a request may go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// All but link-local ones.
+    Anywhere,
+    /// Those of the public Internet.
+    Public,
+    /// All of the server (scheme, host and port) that the operator named but link-local ones, and
+    /// the public Internet.
+    Operators,
+}
+
+/// The addresses that the operator allows by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Allowed(pub(super) Arc<[IpAddr]>);
+
+impl Allowed {
+    /// Whether a request that stays with the operator's server (`is_home`) may go to `address`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(
+        &self,
+        address: IpAddr,
+        reach: Reach,
+        is_home: bool,
+    ) -> Result<(), &'static str> {
+        if self.0.contains(&address.to_canonical()) {
+            return Ok(());
+        }
+        let is_free = match reach {
+            Reach::Anywhere => true,
+            Reach::Public => false,
+            Reach::Operators => is_home,
+        };
+        if !is_free && !is_public(address) {
+            return Err(NOT_PUBLIC);
+        }
+        if is_link_local(address) {
+            return Err(LINK_LOCAL);
+        }
+        Ok(())
+    }
+}
+
+/// True if an address is link-local, or one at which a hoster's machines ask for metadata.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_link_local_v4(address),
+        IpAddr::V6(address) => {
+            if let Some(address) = embedded(address) {
+                return is_link_local_v4(address);
+            }
+            match address.segments() {
+                // Amazon's metadata.
+                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => true,
+                [first, ..] => (0xfe80..=0xfebf).contains(&first),
+            }
+        }
+    }
+}
+
+fn is_link_local_v4(address: Ipv4Addr) -> bool {
+    matches!(
+        address.octets(),
+        // With the metadata of most hosters; Alibaba's; Oracle's.
+        [169, 254, _, _] | [100, 100, 100, 200] | [192, 0, 0, 192]
+    )
+}
+
+/// The IPv4 address that an IPv6 address stands for.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let (high, low) = match address.segments() {
+        // IPv4-compatible (obsolete), IPv4-mapped, and translated by NAT64 (RFC 6052).
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            (high, low)
+        }
+        // 6to4 (RFC 3056).
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Some(Ipv4Addr::new(a, b, c, d))
+}
 
 /// True if an address is one of the public Internet's (RFC 6890 and the registries of IANA that
 /// it began).
-pub(super) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -36,21 +133,14 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match address.segments() {
-        // IPv4-mapped, and translated by NAT64 (RFC 6052): as what they stand for.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            embedded(high, low)
-        }
-        // 6to4 (RFC 3056) holds an IPv4 address too.
-        [0x2002, high, low, ..] => embedded(high, low),
-        // Teredo and other protocol assignments, and documentation (RFC 3849, RFC 9637).
-        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
+    match (address.segments(), embedded(address)) {
+        // IPv4-compatible addresses are not routed, nor are Teredo and other protocol assignments,
+        // and documentation (RFC 3849, RFC 9637).
+        ([0, 0, 0, 0, 0, 0, ..], _)
+        | ([0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..], None) => false,
+        (_, Some(embedded)) => is_public_v4(embedded),
         // All that is routed on the Internet lies in 2000::/3.
-        [first, ..] => (0x2000..=0x3fff).contains(&first),
+        ([first, ..], None) => (0x2000..=0x3fff).contains(&first),
     }
 }
 
@@ -125,5 +215,62 @@ mod tests {
         for text in others {
             assert!(!is_public(text.parse().unwrap()), "{text}");
         }
+    }
+
+    #[test]
+    fn link_local_addresses_are_reached_only_by_name() {
+        let link_local = [
+            "169.254.169.254",
+            "169.254.0.1",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "192.0.0.192",
+        ];
+        for text in link_local {
+            let address: IpAddr = text.parse().unwrap();
+            let none = Allowed::default();
+            assert_eq!(
+                none.check(address, Reach::Anywhere, true),
+                Err(LINK_LOCAL),
+                "{text}"
+            );
+            assert!(
+                none.check(address, Reach::Operators, true).is_err(),
+                "{text}"
+            );
+            assert!(none.check(address, Reach::Public, false).is_err(), "{text}");
+            let named = Allowed([address.to_canonical()].into());
+            assert_eq!(named.check(address, Reach::Public, false), Ok(()), "{text}");
+        }
+        for text in ["127.0.0.1", "10.0.0.1", "fec0::1", "fd00::1", "::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            let none = Allowed::default();
+            assert_eq!(
+                none.check(address, Reach::Anywhere, false),
+                Ok(()),
+                "{text}"
+            );
+            assert_eq!(
+                none.check(address, Reach::Operators, true),
+                Ok(()),
+                "{text}"
+            );
+            assert_eq!(
+                none.check(address, Reach::Operators, false),
+                Err(NOT_PUBLIC),
+                "{text}"
+            );
+        }
+        let beside: IpAddr = "169.253.255.255".parse().unwrap();
+        assert_eq!(
+            Allowed::default().check(beside, Reach::Public, false),
+            Ok(())
+        );
     }
 }

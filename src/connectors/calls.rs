@@ -1,10 +1,17 @@
 //! Calls of polls to the service: each is begun as any front's call, and its poll waits for the
 //! outcome.
 //!
-//! The thread of connectors is a member of the mailboxes without a shard, so every call goes to a
+//! ```text
+//! poll ─CallSender─▶ supervisor ─Calls─▶ service ─mailbox─▶ shards
+//!   ▲                                                         │
+//!   └───────────────────────── answer ◀───────────────────────┘
+//! ```
+//!
+//! The supervisor's thread is a member of the mailboxes without a shard, so every call goes to a
 //! core and comes back as replies. The supervisor takes them out of the mailbox and hands them to
 //! [`Calls::deliver`].
 
+use super::poller::Report;
 use crate::api::ApiError;
 use crate::api::query::ReadQuery;
 use crate::auth::Access;
@@ -16,7 +23,63 @@ use crate::service::{publish, read};
 use crate::shard::{Message, Reply, RequestId};
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::HashMap;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// A call of a poll.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// Read an entity.
+    Read(Box<str>),
+    /// Publish the batch that is this JSON.
+    Publish(Vec<u8>),
+}
+
+/// The JSON that a call is answered with.
+pub(super) type CallResult = Result<Vec<u8>, ApiError>;
+
+/// A poll's way to the supervisor, which carries its calls out.
+#[derive(Debug, Clone)]
+pub(super) struct CallSender {
+    /// The connector.
+    pub(super) number: u64,
+    /// To the supervisor.
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+}
+
+impl CallSender {
+    /// Reads an entity; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it can't be read now.
+    pub(super) async fn read(&self, id: &str) -> Result<Option<Vec<u8>>, ApiError> {
+        match self.ask(Call::Read(id.into())).await {
+            Ok(json) => Ok(Some(json)),
+            Err(ApiError::NoEntity) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Publishes a batch; gives its answer.
+    ///
+    /// # Errors
+    /// If the batch fails as a whole.
+    pub(super) async fn publish(&self, body: Vec<u8>) -> CallResult {
+        self.ask(Call::Publish(body)).await
+    }
+
+    async fn ask(&self, call: Call) -> CallResult {
+        let (answer, answered) = oneshot::channel();
+        let number = self.number;
+        let report = Report::Asked {
+            number,
+            call,
+            answer,
+        };
+        // Unanswered if the server stops, or the connector is gone: its poll is about to be ended.
+        self.reports.send(report).or(Err(ApiError::ShuttingDown))?;
+        answered.await.unwrap_or(Err(ApiError::ShuttingDown))
+    }
+}
 
 /// A reply, and the shard that it is from.
 type Answer = (u16, Reply);
@@ -92,32 +155,28 @@ impl Calls {
         }
     }
 
-    /// Reads an entity.
+    /// Carries out the call of a poll.
     ///
     /// # Errors
-    /// If it can't be read now.
-    pub(super) async fn read(&self, access: Access, id: &str) -> Result<Option<Vec<u8>>, ApiError> {
-        let call = self.call(access, |context, caller| {
-            read::begin(context, caller, (id, ReadQuery::default()))
-        });
-        match call.await {
-            (Outcome::Failed(ApiError::NoEntity), _) => Ok(None),
-            (Outcome::Failed(error), _) => Err(error),
-            (_, json) => Ok(Some(json)),
-        }
-    }
-
-    /// Publishes a batch; gives its answer.
-    ///
-    /// # Errors
-    /// If the batch fails as a whole.
-    pub(super) async fn publish(&self, access: Access, body: &[u8]) -> Result<Vec<u8>, ApiError> {
-        let call = self.call(access, |context, caller| {
-            publish::begin_batch(context, caller, body)
-        });
-        match call.await {
-            (Outcome::Failed(error), _) => Err(error),
-            (_, json) => Ok(json),
+    /// If it comes to nothing.
+    pub(super) async fn carry_out(&self, access: Access, call: Call) -> CallResult {
+        let (outcome, json) = match call {
+            Call::Read(id) => {
+                let call = self.call(access, |context, caller| {
+                    read::begin(context, caller, (&id, ReadQuery::default()))
+                });
+                call.await
+            }
+            Call::Publish(body) => {
+                let call = self.call(access, |context, caller| {
+                    publish::begin_batch(context, caller, &body)
+                });
+                call.await
+            }
+        };
+        match outcome {
+            Outcome::Failed(error) => Err(error),
+            _ => Ok(json),
         }
     }
 

@@ -1,8 +1,11 @@
 //! The types that pass between a source and its poll. A source does no I/O and reads no clock: it
 //! is asked for the next step with the answer to the last one, so it runs in a test as it is.
 
+use crate::api::connectors::answer::{Answer, AnswerError};
+use crate::api::connectors::definition::HttpDefinition;
 use crate::api::connectors::finding::Finding;
 use http::HeaderMap;
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -18,17 +21,47 @@ pub(super) struct Request {
     pub(super) headers: HeaderMap,
     /// `If-None-Match`.
     pub(super) etag: Option<http::HeaderValue>,
+    /// How a success is read. Of another answer there is the beginning, as text.
+    pub(super) reading: Reading,
+}
+
+/// How an answer is read.
+#[derive(Debug, Clone)]
+pub(super) enum Reading {
+    /// Whole.
+    Text,
+    /// While it arrives, by the definition of its source.
+    Findings(Arc<HttpDefinition>),
 }
 
 /// What came back.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Response {
     /// HTTP status.
     pub(super) status: u16,
     /// Its headers.
     pub(super) headers: HeaderMap,
-    /// Its body, whole.
-    pub(super) body: Vec<u8>,
+    /// What was read of it.
+    pub(super) content: Content,
+}
+
+/// What was read of an answer.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Its text.
+    Text(Vec<u8>),
+    /// What its items say.
+    Findings(Result<Answer, AnswerError>),
+}
+
+impl Response {
+    /// The text; empty if it was not read as such.
+    pub(super) fn text(&self) -> &[u8] {
+        match &self.content {
+            Content::Text(text) => text,
+            Content::Findings(_) => &[],
+        }
+    }
 }
 
 /// What a poll found.
@@ -69,7 +102,7 @@ impl PollError {
 }
 
 /// What can be polled. It remembers what it needs for conditional requests.
-pub(super) trait Source {
+pub(super) trait Source: Send {
     /// The next step. `answer`: to the request of the step before, `None` for the first of a poll,
     /// whatever became of an earlier one. `now_seconds`: Unix time.
     ///
@@ -80,6 +113,9 @@ pub(super) trait Source {
     /// The findings of the last poll are published, all of them: what is unchanged may be left out
     /// from now on.
     fn commit(&mut self);
+
+    /// Bytes of memory that it holds of the present poll's earlier answers, about.
+    fn held_bytes(&self) -> usize;
 }
 
 /// What an answer's headers say of when to come back: `Retry-After`, in seconds or as a date (RFC
@@ -128,7 +164,7 @@ pub(super) mod tests {
         Response {
             status,
             headers: map,
-            body: body.as_bytes().to_vec(),
+            content: Content::Text(body.as_bytes().to_vec()),
         }
     }
 

@@ -1,59 +1,66 @@
 //! One request of a poll over the network: its redirects, its bounds, and the addresses it may go
 //! to.
 //!
-//! TLS is rustls with the certificates that the system trusts. A name that is not to lead into the
-//! server's own network is checked where it matters, in the addresses that a connection is made to:
-//! whatever a name server says, and however often it changes its mind, a connection goes only to an
-//! address that was looked at.
+//! TLS is rustls with the certificates that the system trusts. An answer is read in slices, between
+//! which other polls have their turns, and no further than the memory of polls has room.
 
-use super::address::is_public;
-use super::exchange::{PollError, Request, Response};
-use crate::limits::{POLL_ANSWER_BYTES_MAX, POLL_REDIRECTS_MAX, POLL_REQUEST_SECONDS};
+use super::address::{Allowed, Reach};
+use super::exchange::{Content, PollError, Reading, Request, Response};
+use super::lookup::{CheckedOnly, Lookup, with_addresses};
+use super::memory::Held;
+use super::patience::Patience;
+use super::shares::Owner;
+use crate::api::connectors::answer::AnswerReader;
+use crate::limits::{
+    POLL_ANSWER_BYTES_MAX, POLL_ERROR_BYTES_MAX, POLL_HELD_BYTES_MAX, POLL_REDIRECTS_MAX,
+    POLL_SLICE_BYTES,
+};
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use reqwest::Client;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use url::{Host, Url};
+use url::Url;
 
 /// Milliseconds that a connection is kept for the next request: the next page, not the next poll.
 const IDLE_MS: u64 = 2_000;
-
-/// Which addresses a request may go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// All.
-    Anywhere,
-    /// Those of the public Internet.
-    Public,
-    /// All of this server (scheme, host and port) that the operator named, and the public Internet.
-    Operators,
-}
+/// Bytes of an answer that are read at once without a turn among the large ones: what is taken of
+/// the items may be many times as much.
+const SMALL_SLICE_BYTES: usize = 4 * 1024;
 
 /// What proves who asks.
 pub(super) type Credential = Option<(HeaderName, HeaderValue)>;
 
-const NOT_PUBLIC: &str = "the address is not public: with tokens in force, connectors do not reach loopback, \
-    private and link-local addresses unless the operator sets FLUX_CONNECTORS_ALLOW_PRIVATE=true";
-
 /// Makes requests, within the bounds of the module.
 #[derive(Debug, Clone)]
 pub(super) struct Fetcher {
-    open: Client,
-    guarded: Client,
+    client: Client,
+    lookup: Lookup,
+}
+
+/// Who asks, and what for.
+#[derive(Debug)]
+pub(super) struct Asking<'p> {
+    /// Whose turns it takes.
+    pub(super) owner: &'p Owner,
+    /// What proves it to the source.
+    pub(super) credential: &'p Credential,
+    /// Where its requests may go.
+    pub(super) reach: Reach,
+    /// Bytes that the poll holds besides the answer.
+    pub(super) held_before: usize,
 }
 
 impl Fetcher {
-    /// Reads the system's certificates. Blocks for some milliseconds.
+    /// Reads the system's certificates. Blocks for some milliseconds. `allowed`: addresses that the
+    /// operator allows by name.
     ///
     /// # Errors
     /// If no client can be made.
-    pub(super) fn new() -> Result<Self, String> {
+    pub(super) fn new(allowed: Allowed) -> Result<Self, String> {
         Ok(Self {
-            open: client(None)?,
-            guarded: client(Some(&Arc::new(PublicOnly)))?,
+            client: client()?,
+            lookup: Lookup::new(allowed),
         })
     }
 
@@ -64,114 +71,74 @@ impl Fetcher {
     pub(super) async fn fetch(
         &self,
         request: &Request,
-        credential: &Credential,
-        reach: Reach,
-    ) -> Result<Response, PollError> {
-        let limit = Duration::from_secs(POLL_REQUEST_SECONDS);
-        let all = self.follow(request, credential, reach);
-        tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
-            Err(PollError::new(format!(
-                "the source did not answer within {POLL_REQUEST_SECONDS} seconds"
-            )))
-        })
-    }
-
-    async fn follow(
-        &self,
-        request: &Request,
-        credential: &Credential,
-        reach: Reach,
+        asking: &Asking<'_>,
+        held: &mut Held,
     ) -> Result<Response, PollError> {
         let mut url = request.url.clone();
+        let mut patience = Patience::new();
+        // Once the chain has left, whoever led it back may have chosen the address.
+        let mut is_home = true;
         for _ in 0..=POLL_REDIRECTS_MAX {
-            let is_first_host = url.origin() == request.url.origin();
-            let mut headers = HeaderMap::new();
-            if is_first_host {
-                headers.clone_from(&request.headers);
-                if let Some(etag) = &request.etag {
-                    headers.insert(IF_NONE_MATCH, etag.clone());
-                }
-                if let Some((name, value)) = credential {
-                    headers.insert(name, value.clone());
-                }
-            }
-            if !headers.contains_key(ACCEPT) {
-                headers.insert(ACCEPT, HeaderValue::from_static(request.accept));
-            }
-            let is_free = match reach {
-                Reach::Anywhere => true,
-                Reach::Public => false,
-                Reach::Operators => is_first_host,
-            };
-            let answer = self.ask(&url, headers, is_free).await?;
+            is_home &= url.origin() == request.url.origin();
+            let headers = headers(request, asking.credential, is_home);
+            let reach = (asking.reach, is_home);
+            let addresses = self
+                .lookup
+                .addresses(asking.owner, &url, reach, &mut patience);
+            let addresses = addresses.await?;
+            let sent = self.client.get(url.clone()).headers(headers).send();
+            let answer = patience.wait(with_addresses(&url, addresses, sent)).await?;
+            let answer = answer.map_err(|error| failure(&url, error))?;
             let is_redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             match answer.headers().get(LOCATION) {
                 Some(location) if is_redirect => url = target(&url, location)?,
-                _ => return read(answer).await,
+                _ => {
+                    let mut body = Body::new(request, &answer, asking.held_before);
+                    body.read(answer, &mut patience, held).await?;
+                    return Ok(body.response);
+                }
             }
         }
         Err(PollError::new(format!(
             "the source redirects more than {POLL_REDIRECTS_MAX} times"
         )))
     }
-
-    async fn ask(
-        &self,
-        url: &Url,
-        headers: HeaderMap,
-        is_free: bool,
-    ) -> Result<reqwest::Response, PollError> {
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            Some(Host::Domain(_)) | None => None,
-        };
-        if !is_free && literal.is_some_and(|address| !is_public(address)) {
-            return Err(PollError::new(NOT_PUBLIC));
-        }
-        let client = if is_free { &self.open } else { &self.guarded };
-        let sent = client.get(url.clone()).headers(headers).send();
-        sent.await.map_err(|error| failure(url, error))
-    }
 }
 
-fn client(resolver: Option<&Arc<PublicOnly>>) -> Result<Client, String> {
+/// The headers of a request. What is the first server's business alone goes nowhere else.
+fn headers(request: &Request, credential: &Credential, is_home: bool) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if is_home {
+        headers.clone_from(&request.headers);
+        if let Some(etag) = &request.etag {
+            headers.insert(IF_NONE_MATCH, etag.clone());
+        }
+        if let Some((name, value)) = credential {
+            headers.insert(name, value.clone());
+        }
+    }
+    if !headers.contains_key(ACCEPT) {
+        headers.insert(ACCEPT, HeaderValue::from_static(request.accept));
+    }
+    headers
+}
+
+fn client() -> Result<Client, String> {
     let build = |with_certificates: bool| {
-        let mut builder = Client::builder()
+        Client::builder()
             .user_agent(concat!("flux/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .tls_built_in_native_certs(with_certificates)
             .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_millis(IDLE_MS));
-        if let Some(resolver) = resolver {
-            builder = builder.dns_resolver(Arc::clone(resolver));
-        }
-        builder.build()
+            .pool_idle_timeout(Duration::from_millis(IDLE_MS))
+            .dns_resolver(Arc::new(CheckedOnly))
+            .build()
     };
     // A machine without certificates can still poll what needs none.
     build(true)
         .or_else(|_| build(false))
         .map_err(|error| error.to_string())
-}
-
-/// Resolves names to public addresses.
-#[derive(Debug)]
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let all: Vec<SocketAddr> = found.collect();
-            // One answer of several that is not public is reason enough to trust none of them.
-            if all.iter().any(|address| !is_public(address.ip())) {
-                return Err(NOT_PUBLIC.into());
-            }
-            let addresses: Addrs = Box::new(all.into_iter());
-            Ok(addresses)
-        })
-    }
 }
 
 /// The target of a redirect.
@@ -186,29 +153,134 @@ fn target(url: &Url, location: &HeaderValue) -> Result<Url, PollError> {
     }
 }
 
-async fn read(mut answer: reqwest::Response) -> Result<Response, PollError> {
-    let too_large = || {
-        PollError::new(format!(
-            "the answer is larger than {POLL_ANSWER_BYTES_MAX} bytes"
-        ))
-    };
-    let announced = answer.content_length().unwrap_or(0);
-    if announced > POLL_ANSWER_BYTES_MAX as u64 {
-        return Err(too_large());
+/// The body of an answer on its way in.
+#[derive(Debug)]
+struct Body {
+    response: Response,
+    reader: Option<Box<AnswerReader>>,
+    /// Bytes of it that are read.
+    read: usize,
+    held_before: usize,
+}
+
+impl Body {
+    fn new(request: &Request, answer: &reqwest::Response, held_before: usize) -> Self {
+        let is_success = answer.status().is_success();
+        let reader = match &request.reading {
+            Reading::Findings(definition) if is_success => {
+                Some(Box::new(AnswerReader::new(Arc::clone(definition))))
+            }
+            Reading::Findings(_) | Reading::Text => None,
+        };
+        Self {
+            response: Response {
+                status: answer.status().as_u16(),
+                headers: answer.headers().clone(),
+                content: Content::Text(Vec::new()),
+            },
+            reader,
+            read: 0,
+            held_before,
+        }
     }
-    let mut body = Vec::new();
-    let url = answer.url().clone();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| failure(&url, error))? {
-        if body.len().saturating_add(chunk.len()) > POLL_ANSWER_BYTES_MAX {
+
+    /// Reads all of a success, and the beginning of what is none.
+    async fn read(
+        &mut self,
+        mut answer: reqwest::Response,
+        patience: &mut Patience,
+        held: &mut Held,
+    ) -> Result<(), PollError> {
+        let is_success = answer.status().is_success();
+        let announced = answer.content_length().unwrap_or(0);
+        if is_success && announced > POLL_ANSWER_BYTES_MAX as u64 {
             return Err(too_large());
         }
-        body.extend_from_slice(&chunk);
+        if self
+            .reader
+            .as_ref()
+            .is_some_and(|reader| reader.multiplies())
+        {
+            held.wait_for_turn().await;
+        }
+        let url = answer.url().clone();
+        loop {
+            let chunk = patience.wait(answer.chunk()).await?;
+            let Some(chunk) = chunk.map_err(|error| failure(&url, error))? else {
+                break;
+            };
+            self.read = self.read.saturating_add(chunk.len());
+            if is_success && self.read > POLL_ANSWER_BYTES_MAX {
+                return Err(too_large());
+            }
+            self.take(&chunk, held).await?;
+            if !is_success && self.read >= POLL_ERROR_BYTES_MAX {
+                break;
+            }
+        }
+        if let Some(reader) = self.reader.take() {
+            self.response.content = Content::Findings(reader.finish());
+        }
+        Ok(())
     }
-    Ok(Response {
-        status: answer.status().as_u16(),
-        headers: std::mem::take(answer.headers_mut()),
-        body,
-    })
+
+    /// Takes a part of the body, in slices.
+    async fn take(&mut self, chunk: &[u8], held: &mut Held) -> Result<(), PollError> {
+        let mut rest = chunk;
+        let mut since_pause = 0_usize;
+        while !rest.is_empty() {
+            if held.must_wait() {
+                held.wait_for_turn().await;
+            }
+            let len = if held.is_large() {
+                POLL_SLICE_BYTES
+            } else {
+                SMALL_SLICE_BYTES
+            };
+            let (slice, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            self.take_slice(slice)?;
+            rest = behind;
+            held.set(self.held_bytes().saturating_add(rest.len()));
+            since_pause = since_pause.saturating_add(slice.len());
+            if since_pause >= POLL_SLICE_BYTES {
+                since_pause = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn take_slice(&mut self, slice: &[u8]) -> Result<(), PollError> {
+        match (&mut self.reader, &mut self.response.content) {
+            (Some(reader), _) => reader
+                .feed(slice)
+                .map_err(|error| PollError::new(error.to_string()))?,
+            (None, Content::Text(text)) => text.extend_from_slice(slice),
+            (None, Content::Findings(_)) => {}
+        }
+        if self.held_bytes() > POLL_HELD_BYTES_MAX {
+            return Err(PollError::new(format!(
+                "what it takes of the answers is larger than {POLL_HELD_BYTES_MAX} bytes"
+            )));
+        }
+        Ok(())
+    }
+
+    fn held_bytes(&self) -> usize {
+        let answer = match (&self.reader, &self.response.content) {
+            (Some(reader), _) => reader.held_bytes(),
+            (None, Content::Text(text)) => text.len(),
+            (None, Content::Findings(_)) => 0,
+        };
+        answer.saturating_add(self.held_before)
+    }
+}
+
+fn too_large() -> PollError {
+    PollError::new(format!(
+        "the answer is larger than {POLL_ANSWER_BYTES_MAX} bytes"
+    ))
 }
 
 /// The error of a failed request: the host and the last cause. The URL is left out, since its query
@@ -220,9 +292,6 @@ fn failure(url: &Url, error: reqwest::Error) -> PollError {
         cause = deeper;
     }
     let cause = cause.to_string();
-    if cause == NOT_PUBLIC {
-        return PollError::new(NOT_PUBLIC);
-    }
     let host = url.host_str().unwrap_or_default();
     let attempt = if error.is_connect() {
         "can't connect to"

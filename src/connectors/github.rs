@@ -11,8 +11,9 @@
 //! against the rate limit; a page that is unchanged stands for what it held then. What is no longer
 //! among the open issues is published once more, as closed.
 
-use super::exchange::{Found, PollError, Request, Response, Source, Step, refused};
+use super::exchange::{Found, PollError, Reading, Request, Response, Source, Step, refused};
 use crate::api::connectors::finding::Finding;
+use crate::api::connectors::span::elements;
 use crate::limits::POLL_ENTITIES_MAX;
 use http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LINK};
 use serde_json::{Map, Value};
@@ -97,10 +98,19 @@ struct Walk {
     pages: HashMap<Url, Page>,
     repositories: BTreeSet<Box<str>>,
     findings: Vec<Finding>,
+    /// Of the findings.
+    bytes: usize,
     /// GitHub does not show this token's notifications.
     lacks_notifications: bool,
     /// Items that were not what GitHub documents.
     rejected: u64,
+}
+
+impl Walk {
+    fn add(&mut self, finding: Finding) {
+        self.bytes = self.bytes.saturating_add(finding.held_bytes());
+        self.findings.push(finding);
+    }
 }
 
 /// The source, with what it remembers from poll to poll.
@@ -162,6 +172,7 @@ impl GitHub {
             accept: "application/vnd.github+json",
             headers,
             etag: self.known.get(&url).and_then(|page| page.etag.clone()),
+            reading: Reading::Text,
         };
         self.walk.asked = Some((list, url));
         Step::Ask(Box::new(request))
@@ -211,17 +222,19 @@ impl GitHub {
 
     fn read(&mut self, list: &List, response: &Response) -> Result<Page, PollError> {
         let shape = || PollError::new("GitHub's answer is not what its REST API documents");
-        let document: Value = serde_json::from_slice(&response.body).map_err(|error| {
-            PollError::new(format!("GitHub's answer is not valid JSON: {error}"))
-        })?;
+        let items = elements(response.text(), POLL_ENTITIES_MAX.saturating_add(1));
         let mut page = Page {
             etag: response.headers.get(ETAG).cloned(),
             next: next_page(&response.headers, &self.base),
             ..Page::default()
         };
-        for item in document.as_array().ok_or_else(shape)? {
-            match self.item(list, item, &mut page) {
-                Some(finding) => self.walk.findings.push(finding),
+        // One at a time: a tree of all of them takes many times the memory of their text.
+        for item in items.ok_or_else(shape)?.kept {
+            let item: Value = serde_json::from_slice(item).map_err(|error| {
+                PollError::new(format!("GitHub's answer is not valid JSON: {error}"))
+            })?;
+            match self.item(list, &item, &mut page) {
+                Some(finding) => self.walk.add(finding),
                 None => self.walk.rejected = self.walk.rejected.saturating_add(1),
             }
         }
@@ -331,6 +344,10 @@ impl Source for GitHub {
     fn commit(&mut self) {
         self.known = std::mem::take(&mut self.walk.pages);
     }
+
+    fn held_bytes(&self) -> usize {
+        self.walk.bytes
+    }
 }
 
 /// `owner/name`, of the characters that GitHub allows.
@@ -405,7 +422,7 @@ fn failed(response: &Response, now_seconds: u64) -> PollError {
         _ if limited => "the rate limit is used up",
         _ => "",
     };
-    let document: Option<Value> = serde_json::from_slice(&response.body).ok();
+    let document: Option<Value> = serde_json::from_slice(response.text()).ok();
     let told = document.as_ref().and_then(|it| it.get("message")?.as_str());
     let told: String = told
         .unwrap_or_default()

@@ -1,15 +1,18 @@
 //! An HTTP source that its user defined: one request, whose JSON holds one item or a list of them.
 
-use super::exchange::{Found, PollError, Request, Response, Source, Step, refused};
+use super::exchange::{
+    Content, Found, PollError, Reading, Request, Response, Source, Step, refused,
+};
 use crate::api::connectors::answer::read_answer;
 use crate::api::connectors::definition::HttpDefinition;
 use http::HeaderValue;
 use http::header::ETAG;
+use std::sync::Arc;
 
 /// An HTTP source and the `ETag`s of its answers.
 #[derive(Debug)]
 pub(super) struct HttpSource {
-    definition: HttpDefinition,
+    definition: Arc<HttpDefinition>,
     /// The `ETag` of the last answer whose findings are all published.
     etag: Option<HeaderValue>,
     /// The `ETag` of the present poll's answer.
@@ -20,7 +23,7 @@ impl HttpSource {
     /// A source that was not polled yet.
     pub(super) fn new(definition: HttpDefinition) -> Self {
         Self {
-            definition,
+            definition: Arc::new(definition),
             etag: None,
             new_etag: None,
         }
@@ -32,6 +35,7 @@ impl HttpSource {
             accept: "application/json",
             headers: self.definition.headers.clone(),
             etag: self.etag.clone(),
+            reading: Reading::Findings(Arc::clone(&self.definition)),
         }
     }
 }
@@ -44,8 +48,11 @@ impl Source for HttpSource {
         };
         match response.status {
             200..=299 => {
-                let answer = read_answer(&self.definition, &response.body)
-                    .map_err(|error| PollError::new(error.to_string()))?;
+                let answer = match response.content {
+                    Content::Findings(answer) => answer,
+                    Content::Text(text) => read_answer(&self.definition, &text),
+                };
+                let answer = answer.map_err(|error| PollError::new(error.to_string()))?;
                 self.new_etag = response.headers.get(ETAG).cloned();
                 Ok(Step::Done(Found {
                     rejected: answer.rejected.message(),
@@ -62,6 +69,10 @@ impl Source for HttpSource {
 
     fn commit(&mut self) {
         self.etag = self.new_etag.take();
+    }
+
+    fn held_bytes(&self) -> usize {
+        0
     }
 }
 
@@ -81,7 +92,7 @@ mod tests {
     #[test]
     fn an_answer_gives_findings_and_says_what_it_left_out() {
         let mut source = source();
-        source.definition.items = Pointer::parse("");
+        Arc::make_mut(&mut source.definition).items = Pointer::parse("");
         let body = r#"[{"city":"a"},{"town":"b"}]"#;
         let Ok(Step::Done(found)) = source.step(Some(response(200, &[], body)), 0) else {
             panic!("one answer is all");

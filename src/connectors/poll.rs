@@ -1,8 +1,11 @@
 //! One poll, from the credential to the events.
 
+use super::address::Reach;
 use super::exchange::{Found, PollError, Source, Step};
-use super::fetch::{Credential, Fetcher, Reach};
+use super::fetch::{Asking, Credential, Fetcher};
+use super::memory::Held;
 use super::publisher::Publisher;
+use super::shares::Owner;
 use crate::api::connectors::definition::Auth;
 use crate::auth::credential::{self, EncryptionKey};
 use crate::clock;
@@ -19,10 +22,14 @@ const ERROR_CHARACTERS_MAX: usize = 500;
 pub(super) struct Polling {
     /// Whose it is, and which.
     pub(super) id: ConnectorId,
+    /// Whose turns it takes.
+    pub(super) owner: Owner,
     /// What is polled.
     pub(super) source: Box<dyn Source>,
     /// Publishes the findings.
     pub(super) publisher: Publisher,
+    /// Seconds from one poll to the next.
+    pub(super) interval_seconds: u32,
     /// How the source wants the credential.
     pub(super) auth: Auth,
     /// The credential as it is stored.
@@ -62,14 +69,14 @@ impl Outcome {
 
 impl Polling {
     /// Polls once.
-    pub(super) async fn run(&mut self, fetcher: &Fetcher) -> Outcome {
+    pub(super) async fn run(&mut self, fetcher: &Fetcher, held: Held) -> Outcome {
         let secret = match self.secret() {
             Ok(secret) => secret,
             Err(error) => {
                 return Outcome::failed(error);
             }
         };
-        let mut outcome = self.run_with(fetcher, secret.as_deref()).await;
+        let mut outcome = self.run_with(fetcher, held, secret.as_deref()).await;
         if let Some(error) = &mut outcome.error {
             error.message = presentable(&error.message, secret.as_deref());
         }
@@ -79,16 +86,21 @@ impl Polling {
         outcome
     }
 
-    async fn run_with(&mut self, fetcher: &Fetcher, secret: Option<&Vec<u8>>) -> Outcome {
+    async fn run_with(
+        &mut self,
+        fetcher: &Fetcher,
+        mut held: Held,
+        secret: Option<&Vec<u8>>,
+    ) -> Outcome {
         let gathered = match self.credential(secret) {
-            Ok(credential) => self.gather(fetcher, &credential).await,
+            Ok(credential) => self.gather(fetcher, &credential, &mut held).await,
             Err(error) => Err(error),
         };
         let found = match gathered {
             Ok(found) => found,
             Err(error) => return Outcome::failed(error),
         };
-        let published = self.publisher.publish(found.findings).await;
+        let published = self.publisher.publish(found.findings, &mut held).await;
         let parts: Vec<String> = found
             .rejected
             .into_iter()
@@ -111,6 +123,7 @@ impl Polling {
         &mut self,
         fetcher: &Fetcher,
         credential: &Credential,
+        held: &mut Held,
     ) -> Result<Found, PollError> {
         let mut answer = None;
         for _ in 0..=POLL_REQUESTS_MAX {
@@ -119,7 +132,13 @@ impl Polling {
             match self.source.step(answer.take(), now_seconds)? {
                 Step::Done(found) => return Ok(found),
                 Step::Ask(request) => {
-                    answer = Some(fetcher.fetch(&request, credential, self.reach).await?);
+                    let asking = Asking {
+                        owner: &self.owner,
+                        credential,
+                        reach: self.reach,
+                        held_before: self.source.held_bytes(),
+                    };
+                    answer = Some(fetcher.fetch(&request, &asking, held).await?);
                 }
             }
         }

@@ -4,21 +4,21 @@
 //! The publisher remembers a hash of what it published last of each entity. It asks the state about
 //! an entity that it does not remember, as it does about all of them after a restart.
 
-use super::calls::Calls;
+use super::calls::CallSender;
 use super::exchange::PollError;
+use super::memory::Held;
 use crate::api::ApiError;
 use crate::api::connectors::finding::Finding;
-use crate::auth::Access;
-use crate::limits::{POLL_ENTITIES_MAX, POLL_EVENTS_MAX};
+use crate::limits::{POLL_ENTITIES_MAX, POLL_EVENTS_MAX, POLL_SLICE_BYTES};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::rc::Rc;
 
 /// Events that go to the shards at a time, so that no other producer waits for a thousand of them.
 const CHUNK_EVENTS: usize = 100;
-/// Bytes of their JSON at which fewer go.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of their JSON at which no more are added: the supervisor decodes them, and control calls
+/// are not to wait for that.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// The code of events that are over the owner's rate.
 const RATE_LIMITED: &str = "rate_limited";
 const RATE_USED_UP: &str = "publishing failed: the namespace's rate limit is used up";
@@ -57,8 +57,7 @@ impl Published {
 /// Publishes for one connector.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    calls: Rc<Calls>,
-    access: Access,
+    calls: CallSender,
     stream: Box<str>,
     source: Box<str>,
     /// Hash of an entity's id → hash of the properties that were published last.
@@ -67,11 +66,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// `access`: what the connector's owner may write. `name`: the connector's.
-    pub(super) fn new(calls: Rc<Calls>, access: Access, stream: &str, name: &str) -> Self {
+    /// `calls`: what the connector's owner may write. `name`: the connector's.
+    pub(super) fn new(calls: CallSender, stream: &str, name: &str) -> Self {
         Self {
             calls,
-            access,
             stream: stream.into(),
             source: format!("connector/{name}").into(),
             last: HashMap::new(),
@@ -79,41 +77,55 @@ impl Publisher {
         }
     }
 
-    /// Publishes what is new.
-    pub(super) async fn publish(&mut self, findings: Vec<Finding>) -> Published {
+    /// The entities that it remembers.
+    pub(super) fn remembered(&self) -> usize {
+        self.last.len()
+    }
+
+    /// Remembers nothing any more: of each entity the state is asked again.
+    pub(super) fn forget(&mut self) {
+        self.last = HashMap::new();
+    }
+
+    /// Publishes what is new. `held`: what the findings take of the poll's memory.
+    pub(super) async fn publish(&mut self, findings: Vec<Finding>, held: &mut Held) -> Published {
         let mut done = Published::default();
         if self.last.len() > POLL_ENTITIES_MAX.saturating_mul(2) {
             // Of what is forgotten the state is asked again.
-            self.last.clear();
+            self.forget();
         }
-        let mut news = Vec::new();
+        let sizes = findings.iter().map(Finding::held_bytes);
+        let mut bytes_left = sizes.fold(0_usize, usize::saturating_add);
+        let mut chunk = Chunk::default();
+        let (mut count, mut since_pause) = (0_usize, 0_usize);
         for finding in findings {
-            match self.news(finding).await {
-                Ok(Some(item)) => news.push(item),
-                Ok(None) => {}
+            held.shrink(bytes_left.saturating_add(chunk.bytes));
+            bytes_left = bytes_left.saturating_sub(finding.held_bytes());
+            since_pause = since_pause.saturating_add(finding.held_bytes());
+            if since_pause >= POLL_SLICE_BYTES {
+                since_pause = 0;
+                tokio::task::yield_now().await;
+            }
+            let news = match self.news(finding).await {
+                Ok(Some(news)) => news,
+                Ok(None) => continue,
                 Err(error) => {
                     done.error = Some(of_server(&error));
-                    return done;
+                    break;
                 }
-            }
-        }
-        done.more = news.len() > POLL_EVENTS_MAX;
-        news.truncate(POLL_EVENTS_MAX);
-        let mut rest = news.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0_usize;
-            let fits = |item: &&News| {
-                let is_first = bytes == 0;
-                bytes = bytes.saturating_add(item.event.len());
-                is_first || bytes <= CHUNK_BYTES
             };
-            let count = rest.iter().take(CHUNK_EVENTS).take_while(fits).count();
-            let (chunk, behind) = rest.split_at(count.max(1));
-            let goes_on = self.publish_chunk(chunk, &mut done).await;
-            if !goes_on {
+            if count == POLL_EVENTS_MAX {
+                done.more = true;
                 break;
             }
-            rest = behind;
+            count = count.saturating_add(1);
+            chunk.add(news);
+            if chunk.is_full() && !self.publish_chunk(&mut chunk, &mut done).await {
+                break;
+            }
+        }
+        if done.error.is_none() && !chunk.news.is_empty() {
+            self.publish_chunk(&mut chunk, &mut done).await;
         }
         done
     }
@@ -142,16 +154,17 @@ impl Publisher {
 
     /// Whether the state says all of this already.
     async fn is_in_state(&self, finding: &Finding) -> Result<bool, ApiError> {
-        let entity = self.calls.read(self.access, &finding.entity_id).await?;
+        let entity = self.calls.read(&finding.entity_id).await?;
         Ok(entity.is_some_and(|json| finding.is_in(&json)))
     }
 
     /// True if the next chunk may follow.
-    async fn publish_chunk(&mut self, chunk: &[News], done: &mut Published) -> bool {
-        let events: Vec<&str> = chunk.iter().map(|item| item.event.as_str()).collect();
+    async fn publish_chunk(&mut self, chunk: &mut Chunk, done: &mut Published) -> bool {
+        let chunk = std::mem::take(chunk);
+        let events: Vec<&str> = chunk.news.iter().map(|item| item.event.as_str()).collect();
         let body = format!("{{\"events\":[{}]}}", events.join(","));
-        match self.calls.publish(self.access, body.as_bytes()).await {
-            Ok(answer) => self.note(chunk, &answer, done),
+        match self.calls.publish(body.into_bytes()).await {
+            Ok(answer) => self.note(&chunk.news, &answer, done),
             Err(error) => done.error = Some(of_server(&error)),
         }
         done.error.is_none()
@@ -191,6 +204,24 @@ struct News {
     content_hash: u64,
     event: String,
     entity_id: String,
+}
+
+/// Events that go to the shards together.
+#[derive(Debug, Default)]
+struct Chunk {
+    news: Vec<News>,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn add(&mut self, news: News) {
+        self.bytes = self.bytes.saturating_add(news.event.len());
+        self.news.push(news);
+    }
+
+    fn is_full(&self) -> bool {
+        self.news.len() >= CHUNK_EVENTS || self.bytes >= CHUNK_BYTES
+    }
 }
 
 /// A rejection of our own: it says itself when to try again.

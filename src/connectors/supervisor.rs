@@ -1,14 +1,23 @@
-//! The thread that runs all connectors: it learns of definitions and credentials as the cores do,
-//! starts what is due, and answers what the cores ask.
+//! The thread that keeps all connectors: it learns of definitions and credentials as the cores do,
+//! says what is due, carries out the calls of polls, and answers what the cores ask.
+//!
+//! Control calls wait for this thread, so it does nothing that takes long: polls run on a thread of
+//! their own (`poller`).
+//!
+//! A poll publishes through this thread alone. So a connector that is gone publishes nothing more:
+//! its calls are refused from the moment on that the change is applied here, and the change counts
+//! as applied only once the call that was on its way has been answered.
 
-use super::calls::Calls;
-use super::exchange::{PollError, Source};
-use super::fetch::{Fetcher, Reach};
+use super::address::Reach;
+use super::calls::{Call, CallResult, CallSender, Calls};
+use super::exchange::Source;
 use super::github::{self, GitHub};
 use super::http_source::HttpSource;
 use super::poll::{Outcome, Polling};
+use super::poller::{Order, PollerLink, Report};
 use super::publisher::Publisher;
 use super::schedule::{Ended, Pace};
+use super::shares::Owner;
 use super::timetable::Timetable;
 use crate::api::ApiError;
 use crate::api::connectors::definition::{Auth, parse_definition};
@@ -17,28 +26,29 @@ use crate::auth::{Access, EncryptionKey, OwnedNamespace};
 use crate::clock::{self, Monotonic};
 use crate::control::{Change, Registry, StoredConnector};
 use crate::faults;
-use crate::limits::{MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN};
+use crate::limits::{
+    MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN, REMEMBERED_ENTITIES_PER_OWNER_MAX,
+};
 use crate::model::{BUILT_IN_CONNECTORS, ConnectorId, RuntimeConfig, Timestamp};
 use crate::report;
 use crate::service::{ContextParts, Tenants};
 use crate::shard::{
     ConnectorsAsked, ControlMessage, Counters, Inbox, MailboxSender, Message, Reply,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet};
 use url::Url;
 
 /// Milliseconds after which the supervisor looks again for what sends no message: that the shards
 /// are recovered, or that a core has room.
 const LOOK_AGAIN_MS: u64 = 50;
-/// Threads that look up names, which blocks.
-const RESOLVER_THREADS: usize = 8;
 
 /// What the supervisor is made of.
 pub(crate) struct SupervisorParts {
@@ -60,6 +70,8 @@ pub(crate) struct SupervisorParts {
     pub(crate) github: Url,
     /// What all cores know of each other.
     pub(crate) counters: Arc<Counters>,
+    /// The way to the thread that polls.
+    pub(crate) poller: PollerLink,
 }
 
 /// The connectors of the server, and the state of their polls.
@@ -73,21 +85,44 @@ pub(crate) struct Supervisor {
     numbers: HashMap<u64, ConnectorId>,
     next_number: u64,
     timetable: Timetable,
-    tasks: JoinSet<(u64, Box<Polling>, Outcome)>,
-    /// Made when it is needed first: reading the system's certificates takes its time.
-    fetcher: Option<Result<Fetcher, String>>,
+    poller: PollerLink,
+    /// Calls of polls that are on their way.
+    tasks: JoinSet<()>,
+    /// The connectors whose calls those are.
+    calling: Calling,
+    /// For each change that does not count as applied yet, the connectors that went with it and
+    /// have a call on its way.
+    applying: Vec<HashSet<u64>>,
+    /// The entities that the connectors of each owner remember.
+    remembered: HashMap<Owner, usize>,
     clock: Monotonic,
+}
+
+/// Numbers of connectors that have a call on its way.
+type Calling = Rc<RefCell<HashSet<u64>>>;
+
+/// A connector has a call on its way, until this is dropped.
+struct OnItsWay(Calling, u64);
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.borrow_mut().remove(&self.1);
+    }
 }
 
 /// One connector that is defined, or has a credential.
 struct Entry {
     number: u64,
+    owner: Owner,
+    /// What it may write.
+    access: Access,
+    /// Entities that it remembers.
+    remembered: usize,
     interval_seconds: u32,
     kind: &'static str,
     enabled: bool,
     /// `None` while a poll has it, and if the definition can't be read.
     polling: Option<Box<Polling>>,
-    in_flight: Option<AbortHandle>,
     pace: Pace,
     history: History,
 }
@@ -125,19 +160,15 @@ impl Supervisor {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            .max_blocking_threads(RESOLVER_THREADS)
             .build()?;
         let local = LocalSet::new();
-        let served = local.block_on(&runtime, async move {
+        local.block_on(&runtime, async move {
             let wake = parts.inbox.wake_descriptor().try_clone_to_owned()?;
             // No pipe but an event descriptor, which is read and polled as one; what takes any
             // descriptor is unsafe.
             let wake = pipe::Receiver::from_owned_fd_unchecked(wake)?;
             serve(parts, &wake, stop).await
-        });
-        // A look-up of a name may hang; nobody waits for it.
-        runtime.shutdown_background();
-        served
+        })
     }
 
     fn new(parts: SupervisorParts) -> (Self, Inbox) {
@@ -165,8 +196,11 @@ impl Supervisor {
             numbers: HashMap::new(),
             next_number: 0,
             timetable: Timetable::default(),
+            poller: parts.poller,
             tasks: JoinSet::new(),
-            fetcher: None,
+            calling: Calling::default(),
+            applying: Vec::new(),
+            remembered: HashMap::new(),
             clock: Monotonic::start(),
         };
         let known = supervisor.all_stored();
@@ -196,7 +230,8 @@ impl Supervisor {
         self.next_number = self.next_number.saturating_add(1);
         let entry = self.entry(id, &stored, history);
         if entry.enabled && entry.polling.is_some() {
-            self.timetable.set(entry.number, self.clock.millis());
+            let now_ms = self.clock.millis();
+            self.timetable.set(entry.number, &entry.owner, now_ms);
         }
         self.numbers.insert(entry.number, id.clone());
         self.entries.insert(id.clone(), entry);
@@ -207,10 +242,27 @@ impl Supervisor {
         if let Some(entry) = self.entries.remove(id) {
             self.timetable.remove(entry.number);
             self.numbers.remove(&entry.number);
-            if let Some(task) = entry.in_flight {
-                task.abort();
-            }
+            self.note_remembered(&entry.owner, entry.remembered, 0);
+            self.order(Order::Cancel(entry.number));
         }
+    }
+
+    fn order(&self, order: Order) {
+        match self.poller.orders.send(order) {
+            // The thread that polls has ended, and the server is about to.
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// What a connector remembers has changed. Gives what its owner's remember in all.
+    fn note_remembered(&mut self, owner: &Owner, before: usize, after: usize) -> usize {
+        let total = self.remembered.entry(Arc::clone(owner)).or_default();
+        *total = total.saturating_sub(before).saturating_add(after);
+        let total = *total;
+        if total == 0 {
+            self.remembered.remove(owner);
+        }
+        total
     }
 
     fn entry(&self, id: &ConnectorId, stored: &StoredConnector, mut history: History) -> Entry {
@@ -219,47 +271,72 @@ impl Supervisor {
         } else {
             Access::Open
         };
+        let owner: Owner = (&*id.owner).into();
+        let polling = match self.polling(id, &owner, stored) {
+            Ok(polling) => Some(Box::new(polling)),
+            Err(error) => {
+                history.works = false;
+                let error = format!("the stored definition can't be used: {error}");
+                history.last_error = Some(error.into());
+                None
+            }
+        };
+        let auth = polling.as_ref().map(|polling| &polling.auth);
+        let needs_credential = auth.is_some_and(|auth| *auth != Auth::None);
+        let interval_seconds = polling
+            .as_ref()
+            .map_or(0, |polling| polling.interval_seconds);
+        Entry {
+            number: self.next_number,
+            owner,
+            access,
+            remembered: 0,
+            interval_seconds,
+            kind: if stored.definition.is_some() {
+                "http"
+            } else {
+                "github"
+            },
+            enabled: !needs_credential || stored.credential.is_some(),
+            polling,
+            pace: Pace::new(interval_seconds),
+            history,
+        }
+    }
+
+    /// All that the polls of a connector need.
+    fn polling(
+        &self,
+        id: &ConnectorId,
+        owner: &Owner,
+        stored: &StoredConnector,
+    ) -> Result<Polling, ApiError> {
+        let source: Box<dyn Source>;
+        let (auth, stream, interval_seconds): (_, Box<str>, _);
+        match &stored.definition {
+            None => {
+                source = Box::new(GitHub::new(self.github.clone(), &id.owner));
+                (auth, stream) = (Auth::Bearer, github::STREAM.into());
+                interval_seconds = POLL_SECONDS_BUILT_IN;
+            }
+            Some(text) => {
+                let (definition, _) = parse_definition(text.as_bytes(), &id.owner)?;
+                (auth, stream) = (definition.auth.clone(), definition.stream.clone());
+                interval_seconds = definition.interval_seconds;
+                source = Box::new(HttpSource::new(definition));
+            }
+        }
+        let calls = CallSender {
+            number: self.next_number,
+            reports: self.poller.report.clone(),
+        };
         let is_guarded = self.auth && !self.allow_private;
-        let (source, auth, stream, interval_seconds): (Box<dyn Source>, _, Box<str>, _) =
-            match &stored.definition {
-                None => {
-                    let source = GitHub::new(self.github.clone(), &id.owner);
-                    let stream = github::STREAM.into();
-                    (
-                        Box::new(source),
-                        Auth::Bearer,
-                        stream,
-                        POLL_SECONDS_BUILT_IN,
-                    )
-                }
-                Some(text) => match parse_definition(text.as_bytes(), &id.owner) {
-                    Ok((definition, _)) => {
-                        let (auth, stream) = (definition.auth.clone(), definition.stream.clone());
-                        let seconds = definition.interval_seconds;
-                        (Box::new(HttpSource::new(definition)), auth, stream, seconds)
-                    }
-                    Err(error) => {
-                        history.works = false;
-                        history.last_error =
-                            Some(format!("the stored definition can't be used: {error}").into());
-                        return Entry {
-                            number: self.next_number,
-                            interval_seconds: 0,
-                            kind: "http",
-                            enabled: true,
-                            polling: None,
-                            in_flight: None,
-                            pace: Pace::new(0),
-                            history,
-                        };
-                    }
-                },
-            };
-        let enabled = auth == Auth::None || stored.credential.is_some();
-        let polling = Polling {
-            publisher: Publisher::new(Rc::clone(&self.calls), access, &stream, &id.name),
+        Ok(Polling {
+            publisher: Publisher::new(calls, &stream, &id.name),
             id: id.clone(),
+            owner: Arc::clone(owner),
             source,
+            interval_seconds,
             auth,
             sealed: stored.credential.clone(),
             key: self.key.clone(),
@@ -268,29 +345,19 @@ impl Supervisor {
                 (Some(_), true) => Reach::Public,
                 (None, true) => Reach::Operators,
             },
-        };
-        Entry {
-            number: self.next_number,
-            interval_seconds,
-            kind: if stored.definition.is_some() {
-                "http"
-            } else {
-                "github"
-            },
-            enabled,
-            polling: Some(Box::new(polling)),
-            in_flight: None,
-            pace: Pace::new(interval_seconds),
-            history,
-        }
+        })
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Control(ControlMessage::Apply(change)) => {
                 self.apply(&change);
-                let done = Message::Control(ControlMessage::Applied);
-                self.calls.send(0, done);
+                let calling = self.calling.borrow();
+                let is_gone = |number: &&u64| !self.numbers.contains_key(number);
+                let waits_for = calling.iter().filter(is_gone).copied().collect();
+                drop(calling);
+                self.applying.push(waits_for);
+                self.tell_applied();
             }
             Message::Reply {
                 from,
@@ -358,83 +425,117 @@ impl Supervisor {
         self.calls.send(asked.origin.core, reply);
     }
 
+    /// Tells core 0 of the changes that count as applied by now.
+    fn tell_applied(&mut self) {
+        let calling = Rc::clone(&self.calling);
+        let calling = calling.borrow();
+        let calls = &self.calls;
+        self.applying.retain_mut(|waits_for| {
+            waits_for.retain(|number| calling.contains(number));
+            if waits_for.is_empty() {
+                calls.send(0, Message::Control(ControlMessage::Applied));
+            }
+            !waits_for.is_empty()
+        });
+    }
+
     /// Starts the polls that are due.
     fn start_due(&mut self) {
         while let Some(number) = self.timetable.start(self.clock.millis()) {
-            let entry = self
-                .numbers
-                .get(&number)
-                .and_then(|id| self.entries.get_mut(id));
-            let Some((entry, mut polling)) =
-                entry.and_then(|entry| entry.polling.take().map(|polling| (entry, polling)))
-            else {
-                self.timetable.end();
-                continue;
-            };
-            let fetcher = self.fetcher.get_or_insert_with(Fetcher::new).clone();
-            let task = self.tasks.spawn_local(async move {
-                let outcome = match fetcher {
-                    Ok(fetcher) => polling.run(&fetcher).await,
-                    Err(error) => Outcome::failed(PollError::new(error)),
-                };
-                (number, polling, outcome)
-            });
-            entry.in_flight = Some(task);
+            let id = self.numbers.get(&number);
+            let entry = id.and_then(|id| self.entries.get_mut(id));
+            match entry.and_then(|entry| entry.polling.take()) {
+                Some(polling) => self.order(Order::Poll(number, polling)),
+                None => self.timetable.end(number),
+            }
         }
     }
 
+    fn take_report(&mut self, report: Report) {
+        match report {
+            Report::Asked {
+                number,
+                call,
+                answer,
+            } => self.carry_out(number, call, answer),
+            Report::Ended(number, parts) => self.end(number, parts),
+        }
+    }
+
+    /// Begins a call of a poll, if its connector is still there.
+    fn carry_out(&mut self, number: u64, call: Call, answer: oneshot::Sender<CallResult>) {
+        let id = self.numbers.get(&number);
+        let Some(entry) = id.and_then(|id| self.entries.get(id)) else {
+            return;
+        };
+        self.calling.borrow_mut().insert(number);
+        let on_its_way = OnItsWay(Rc::clone(&self.calling), number);
+        let (calls, access) = (Rc::clone(&self.calls), entry.access);
+        self.tasks.spawn_local(async move {
+            let result = calls.carry_out(access, call).await;
+            drop(on_its_way);
+            match answer.send(result) {
+                // The poll was ended meanwhile.
+                Ok(()) | Err(_) => {}
+            }
+        });
+    }
+
     /// A poll has ended, by itself or because its connector is gone.
-    fn end(&mut self, ended: Option<(u64, Box<Polling>, Outcome)>) {
-        self.timetable.end();
-        let Some((number, polling, outcome)) = ended else {
-            self.make_anew_what_broke();
+    fn end(&mut self, number: u64, parts: Option<(Box<Polling>, Outcome)>) {
+        self.timetable.end(number);
+        let Some(id) = self.numbers.get(&number).cloned() else {
             return;
         };
-        let Some(id) = self.numbers.get(&number) else {
+        let Some((mut polling, outcome)) = parts else {
+            self.make_anew(&id);
             return;
         };
-        let Some(entry) = self.entries.get_mut(id) else {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let (owner, before) = (Arc::clone(&entry.owner), entry.remembered);
+        let mut remembered = polling.publisher.remembered();
+        let total = self.note_remembered(&owner, before, remembered);
+        if total > REMEMBERED_ENTITIES_PER_OWNER_MAX {
+            polling.publisher.forget();
+            self.note_remembered(&owner, remembered, 0);
+            remembered = 0;
+        }
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         entry.polling = Some(polling);
-        entry.in_flight = None;
-        entry.history.note(id, &outcome);
+        entry.remembered = remembered;
+        entry.history.note(&id, &outcome);
         let ended = match outcome.error {
             None => Ended::Well,
             Some(error) => Ended::Badly(error.retry_after),
         };
-        let delay_ms = entry.pace.next_ms(ended, fastrand::u64(..));
-        let due_ms = self.clock.millis().saturating_add(delay_ms);
-        self.timetable.set(number, due_ms);
+        self.put_off(&id, ended);
     }
-}
 
-impl Supervisor {
+    /// Sets the time of a connector's next poll.
+    fn put_off(&mut self, id: &ConnectorId, ended: Ended) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            let delay_ms = entry.pace.next_ms(ended, fastrand::u64(..));
+            let due_ms = self.clock.millis().saturating_add(delay_ms);
+            self.timetable.set(entry.number, &entry.owner, due_ms);
+        }
+    }
+
     /// A poll that panicked has taken its connector's parts along: they are made anew, for the next
     /// time.
-    fn make_anew_what_broke(&mut self) {
-        let is_lost = |entry: &Entry| {
-            let task = entry.in_flight.as_ref();
-            entry.polling.is_none() && task.is_some_and(AbortHandle::is_finished)
+    fn make_anew(&mut self, id: &ConnectorId) {
+        let events = self.entries.get(id).map_or(0, |entry| entry.history.events);
+        let history = History {
+            last_poll: Some(clock::now()),
+            last_error: Some("the server failed at this poll; its own messages say why".into()),
+            works: false,
+            events,
         };
-        let lost = self.entries.iter().filter(|(_, entry)| is_lost(entry));
-        let lost: Vec<(ConnectorId, u64)> = lost
-            .map(|(id, entry)| (id.clone(), entry.history.events))
-            .collect();
-        for (id, events) in lost {
-            let history = History {
-                last_poll: Some(clock::now()),
-                last_error: Some("the server failed at this poll; its own messages say why".into()),
-                works: false,
-                events,
-            };
-            self.refresh(&id, history);
-            if let Some(entry) = self.entries.get_mut(&id) {
-                let delay_ms = entry.pace.next_ms(Ended::Badly(None), fastrand::u64(..));
-                let due_ms = self.clock.millis().saturating_add(delay_ms);
-                self.timetable.set(entry.number, due_ms);
-            }
-        }
+        self.refresh(id, history);
+        self.put_off(id, Ended::Badly(None));
     }
 }
 
@@ -545,10 +646,14 @@ async fn serve(
                 // Until there is nothing: only then the runtime asks the kernel again.
                 while wake.try_read(&mut [0; 8]).is_ok() {}
             }
-            Some(ended) = supervisor.tasks.join_next(), if !supervisor.tasks.is_empty() => {
-                supervisor.end(ended.ok());
+            Some(report) = supervisor.poller.reports.recv() => supervisor.take_report(report),
+            Some(_) = supervisor.tasks.join_next(), if !supervisor.tasks.is_empty() => {
+                supervisor.tell_applied();
             }
             () = calls.crowded() => {}
+            () = supervisor.poller.orders.closed() => {
+                return Err(io::Error::other("the thread that polls has ended"));
+            }
             () = pause, if next_ms.is_some() => {}
         }
         inbox.wake_up();

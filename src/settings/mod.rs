@@ -13,11 +13,10 @@ pub use table::{DATA_DIR_VARIABLE, SETTINGS, Setting};
 
 use crate::limits;
 use crate::model::{ConfigPatch, DedupWindow, Durability};
-use source::{
-    BOOLEAN, GITHUB_URL, LOOPBACK, Source, parse_bind, parse_bool, parse_durability, parse_url,
-};
+use source::{BOOLEAN, LOOPBACK, Source, parse_bind, parse_bool, parse_durability};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything a server can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +45,8 @@ pub struct Settings {
     pub encryption_key: Option<Secret>,
     /// In auth mode, connectors may reach loopback and private addresses all the same.
     pub connectors_allow_private: bool,
+    /// Addresses that connectors reach although they are link-local or, in auth mode, private.
+    pub connectors_allow_addresses: Arc<[IpAddr]>,
     /// GitHub's REST API.
     pub github_url: url::Url,
     /// What the environment says of the configuration: what is stored goes before it.
@@ -202,10 +203,8 @@ impl Settings {
             connectors_allow_private: source
                 .get("FLUX_CONNECTORS_ALLOW_PRIVATE", BOOLEAN, parse_bool)?
                 .unwrap_or(false),
-            github_url: match source.get("FLUX_GITHUB_URL", "an http or https URL", parse_url)? {
-                Some(url) => url,
-                None => parse_url(GITHUB_URL).expect("it is a URL"),
-            },
+            connectors_allow_addresses: source.allowed_addresses()?,
+            github_url: source.github_url()?,
             configured: environment.config()?,
             overriding: flags.config()?,
             head_timeout_seconds: source.seconds(
@@ -312,6 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_a_list() {
+        let variable = (
+            "FLUX_CONNECTORS_ALLOW_ADDRESSES",
+            "169.254.1.1, ::ffff:10.0.0.1",
+        );
+        let given = read(&[], &[variable]).unwrap().connectors_allow_addresses;
+        let expected: [IpAddr; 2] = ["169.254.1.1", "10.0.0.1"].map(|it| it.parse().unwrap());
+        assert_eq!(*given, expected);
+        assert!(
+            read(&[], &[])
+                .unwrap()
+                .connectors_allow_addresses
+                .is_empty()
+        );
+    }
+
+    #[test]
     fn what_can_not_be_used_is_named() {
         let check = |variable: &str, value: &str| {
             let error = read(&[], &[(variable, value)]).unwrap_err().to_string();
@@ -335,6 +351,8 @@ mod tests {
         check("FLUX_ENCRYPTION_KEY", "c2hvcnQ=");
         check("FLUX_ENCRYPTION_KEY", "no-base64");
         check("FLUX_CONNECTORS_ALLOW_PRIVATE", "maybe");
+        check("FLUX_CONNECTORS_ALLOW_ADDRESSES", "metadata.internal");
+        check("FLUX_CONNECTORS_ALLOW_ADDRESSES", "169.254.1.1,");
         check("FLUX_GITHUB_URL", "api.github.com");
         let error = read(&[("shards", "x")], &[]).unwrap_err().to_string();
         assert!(error.contains("--shards"), "{error}");

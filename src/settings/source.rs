@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Where settings are looked up: the flag if it was given, else the variable if it is not empty.
@@ -254,6 +255,21 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         })
     }
 
+    pub(super) fn github_url(&self) -> Result<url::Url, InvalidSetting> {
+        let found = self.get("FLUX_GITHUB_URL", "an http or https URL", parse_url)?;
+        Ok(found.unwrap_or_else(|| parse_url(GITHUB_URL).expect("it is a URL")))
+    }
+
+    pub(super) fn allowed_addresses(&self) -> Result<Arc<[IpAddr]>, InvalidSetting> {
+        let variable = "FLUX_CONNECTORS_ALLOW_ADDRESSES";
+        let found = self.get(
+            variable,
+            "IP addresses separated by commas",
+            parse_addresses,
+        )?;
+        Ok(found.unwrap_or_default())
+    }
+
     pub(super) fn seconds(&self, variable: &str, default: u64) -> Result<u64, InvalidSetting> {
         Ok(self
             .number(variable, "a number from 1 to 86400", 1..=86_400)?
@@ -271,11 +287,11 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-pub(super) const GITHUB_URL: &str = "https://api.github.com";
+const GITHUB_URL: &str = "https://api.github.com";
 /// For AES-256.
 pub(super) const ENCRYPTION_KEY_BYTES: usize = 32;
 
-pub(super) fn parse_url(text: &str) -> Option<url::Url> {
+fn parse_url(text: &str) -> Option<url::Url> {
     let url = url::Url::parse(text).ok()?;
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
@@ -288,6 +304,12 @@ pub(super) fn parse_bind(text: &str) -> Option<IpAddr> {
     } else {
         text.parse().ok()
     }
+}
+
+/// IPv4-mapped addresses are as what they stand for.
+fn parse_addresses(text: &str) -> Option<Arc<[IpAddr]>> {
+    let parse = |text: &str| Some(text.trim().parse::<IpAddr>().ok()?.to_canonical());
+    text.split(',').map(parse).collect()
 }
 
 pub(super) fn parse_durability(text: &str) -> Option<Durability> {

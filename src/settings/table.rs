@@ -157,6 +157,11 @@ pub const SETTINGS: &[Setting] = &[
         "true or false; in auth mode, lets connectors reach loopback and private addresses [default: false]",
     ),
     setting(
+        "FLUX_CONNECTORS_ALLOW_ADDRESSES",
+        "connectors-allow-addresses",
+        "IP addresses, separated by commas, that connectors reach although they are link-local or, in auth mode, private",
+    ),
+    setting(
         "FLUX_GITHUB_URL",
         "github-url",
         "GitHub's REST API [default: https://api.github.com]",

@@ -65,6 +65,8 @@ pub(crate) struct Counters {
     pub(crate) sources: ActiveSources,
     /// How many those are, as a core last counted them.
     pub(crate) publishers: AtomicU64,
+    /// Bytes of memory that the polls of connectors hold of their answers.
+    pub(crate) connector_bytes: AtomicU64,
     /// The directory was made.
     pub(crate) has_directory: AtomicBool,
     stopping: AtomicBool,
@@ -82,6 +84,7 @@ impl Counters {
             strangers: Strangers::new(REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT),
             sources: ActiveSources::default(),
             publishers: AtomicU64::new(0),
+            connector_bytes: AtomicU64::new(0),
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),

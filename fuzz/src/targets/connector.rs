@@ -5,6 +5,7 @@ use flux::api::connectors::answer::read_answer;
 use flux::api::connectors::definition::{HttpDefinition, parse_definition};
 use flux::api::json::Scanner;
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 const DEFINITIONS: [&[u8]; 3] = [
     br#"{"name":"abc","url":"http://a/","poll_interval_seconds":5,"entity_id":"x/{a}"}"#,
@@ -14,14 +15,14 @@ const DEFINITIONS: [&[u8]; 3] = [
 ];
 
 thread_local! {
-    static PARSED: OnceCell<[HttpDefinition; 3]> = const { OnceCell::new() };
+    static PARSED: OnceCell<[Arc<HttpDefinition>; 3]> = const { OnceCell::new() };
 }
 
 /// Runs the target.
 pub fn target(data: &[u8]) {
     PARSED.with(|parsed| {
         let definitions = parsed.get_or_init(|| {
-            DEFINITIONS.map(|text| parse_definition(text, "").expect("a definition").0)
+            DEFINITIONS.map(|text| Arc::new(parse_definition(text, "").expect("a definition").0))
         });
         for definition in definitions {
             check(definition, data);
@@ -29,7 +30,7 @@ pub fn target(data: &[u8]) {
     });
 }
 
-fn check(definition: &HttpDefinition, data: &[u8]) {
+fn check(definition: &Arc<HttpDefinition>, data: &[u8]) {
     let Ok(answer) = read_answer(definition, data) else {
         return;
     };

@@ -1,15 +1,25 @@
-//! A source's answer → findings. Each item is judged by itself: what is wrong with one costs no
-//! other.
+//! A source's answer → findings, while it arrives. Each item is judged by itself: what is wrong
+//! with one costs no other.
+//!
+//! An item becomes a finding as soon as it is whole, so neither the answer nor a tree of it is
+//! kept.
 
 use super::definition::HttpDefinition;
 use super::finding::Finding;
+use super::pointer::Pointer;
 use super::selection::Taken;
-use super::span::{self, Elements};
+use super::span;
+use super::splitter::{Found, ItemSink, Splitter};
 use super::template::GapError;
 use crate::api::json::{JsonError, Scanner, compact, write_string};
-use crate::limits::{JSON_DEPTH_MAX, POLL_ENTITIES_MAX};
+use crate::limits::{
+    FINDING_BYTES_MAX, FINDING_PROPERTIES_MAX, JSON_DEPTH_MAX, POLL_ENTITIES_MAX,
+    POLL_HELD_BYTES_MAX,
+};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 
 /// Containers around a property's value in a batch of events: the body, the list, the event, its
 /// payload and its properties.
@@ -33,6 +43,8 @@ pub struct Rejected {
     pub first: Option<(usize, ItemError)>,
     /// What is wrong with the answer itself, around its items.
     pub frame: Option<JsonError>,
+    /// What is wrong with the first item that is no JSON.
+    not_json: Option<JsonError>,
 }
 
 /// Why nothing can be taken of an answer.
@@ -50,6 +62,9 @@ pub enum AnswerError {
     /// The list is too long.
     #[error("the answer has {0} items; at most {POLL_ENTITIES_MAX} are taken")]
     TooMany(usize),
+    /// What it says takes too much memory.
+    #[error("what it takes of the answer is larger than {POLL_HELD_BYTES_MAX} bytes")]
+    TooLarge,
     /// It is one item, which says nothing.
     #[error(transparent)]
     Item(ItemError),
@@ -73,60 +88,192 @@ pub enum ItemError {
     /// As part of an event it would be nested too deeply.
     #[error("a property is nested deeper than {} containers", JSON_DEPTH_MAX - EVENT_DEPTH)]
     Depth,
+    /// It has too many members.
+    #[error("it has more than {FINDING_PROPERTIES_MAX} members")]
+    Properties,
+    /// Its properties are too long.
+    #[error("its properties are larger than {FINDING_BYTES_MAX} bytes")]
+    Bytes,
 }
 
 /// Reads an answer by the definition of its source.
 ///
 /// # Errors
 /// [`AnswerError`].
-pub fn read_answer(definition: &HttpDefinition, body: &[u8]) -> Result<Answer, AnswerError> {
-    let Some(pointer) = &definition.items else {
-        return match read_item(definition, body) {
-            Ok(finding) => Ok(Answer {
-                findings: vec![finding],
-                rejected: Rejected::default(),
-            }),
-            Err(ItemError::NotJson(error)) => Err(AnswerError::NotJson(error)),
-            Err(error) => Err(AnswerError::Item(error)),
-        };
-    };
-    let frame = check(body).err();
-    let broken = |error: AnswerError| match frame {
-        Some(frame) => AnswerError::NotJson(frame),
-        None => error,
-    };
-    let at = pointer.as_str();
-    let items = span::find(body, pointer);
-    let items = items.ok_or_else(|| broken(AnswerError::NoItems(at.into())))?;
-    let items = span::elements(items, POLL_ENTITIES_MAX);
-    let Elements { kept, count } = items.ok_or_else(|| broken(AnswerError::NoArray(at.into())))?;
-    if count > POLL_ENTITIES_MAX {
-        return Err(AnswerError::TooMany(count));
-    }
-    let mut answer = Answer::default();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for (index, item) in kept.into_iter().enumerate() {
-        match read_item(definition, item) {
-            Ok(finding) => answer.add(finding, &mut places),
-            Err(error) => answer.rejected.add(index, error),
-        }
-    }
-    if answer.rejected.count == 0 {
-        answer.rejected.frame = frame;
-    }
-    Ok(answer)
+pub fn read_answer(definition: &Arc<HttpDefinition>, body: &[u8]) -> Result<Answer, AnswerError> {
+    let mut reader = AnswerReader::new(Arc::clone(definition));
+    reader.feed(body)?;
+    reader.finish()
 }
 
-impl Answer {
+/// Reads an answer while it arrives. It keeps what the items said, and of the answer itself what
+/// lies around them.
+#[derive(Debug)]
+pub struct AnswerReader {
+    definition: Arc<HttpDefinition>,
+    content: Content,
+    items: Items,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// The answer is the one item.
+    One(Vec<u8>),
+    List(Box<Splitter>),
+}
+
+/// What the items said so far.
+#[derive(Debug, Default)]
+struct Items {
+    answer: Answer,
+    /// Hash of an entity's id → its place among the findings.
+    places: HashMap<u64, usize>,
+    hasher: RandomState,
+    /// Of the findings.
+    bytes: usize,
+    /// An item that is no JSON stood in a list that does not count any more.
+    spoiled: Option<JsonError>,
+}
+
+impl AnswerReader {
+    /// For an answer of this source.
+    pub fn new(definition: Arc<HttpDefinition>) -> Self {
+        let content = match &definition.items {
+            None => Content::One(Vec::new()),
+            Some(pointer) => Content::List(Box::new(Splitter::new(pointer, POLL_ENTITIES_MAX))),
+        };
+        Self {
+            definition,
+            content,
+            items: Items::default(),
+        }
+    }
+
+    /// True if the findings can take many times the bytes of the answer: a value is taken more
+    /// than once.
+    pub fn multiplies(&self) -> bool {
+        self.definition.takes_twice
+    }
+
+    /// Bytes of memory that this holds, about.
+    pub fn held_bytes(&self) -> usize {
+        let content = match &self.content {
+            Content::One(body) => body.len(),
+            Content::List(splitter) => splitter.held_bytes(),
+        };
+        content.saturating_add(self.items.bytes)
+    }
+
+    /// Takes the next bytes of the answer, however it was split.
+    ///
+    /// # Errors
+    /// [`AnswerError::TooLarge`] if it holds too much.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
+        match &mut self.content {
+            Content::One(body) => body.extend_from_slice(bytes),
+            Content::List(splitter) => {
+                let mut sink = ListSink {
+                    definition: &self.definition,
+                    items: &mut self.items,
+                };
+                splitter.feed(bytes, &mut sink);
+            }
+        }
+        if self.held_bytes() > POLL_HELD_BYTES_MAX {
+            return Err(AnswerError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// What the answer said, now that it is whole.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn finish(self) -> Result<Answer, AnswerError> {
+        match self.content {
+            Content::One(body) => match read_item(&self.definition, &body) {
+                Ok(finding) => Ok(Answer {
+                    findings: vec![finding],
+                    rejected: Rejected::default(),
+                }),
+                Err(ItemError::NotJson(error)) => Err(AnswerError::NotJson(error)),
+                Err(error) => Err(AnswerError::Item(error)),
+            },
+            Content::List(splitter) => {
+                let pointer = self.definition.items.as_ref();
+                let at = pointer.map_or("", Pointer::as_str);
+                self.items.finish(*splitter, at)
+            }
+        }
+    }
+}
+
+/// Reads the items of the list as they come.
+struct ListSink<'r> {
+    definition: &'r HttpDefinition,
+    items: &'r mut Items,
+}
+
+impl ItemSink for ListSink<'_> {
+    fn item(&mut self, index: usize, text: &[u8]) {
+        let items = &mut *self.items;
+        if items.bytes > POLL_HELD_BYTES_MAX {
+            // The next look at it ends the poll.
+            return;
+        }
+        match read_item(self.definition, text) {
+            Ok(finding) => items.add(finding),
+            Err(error) => items.answer.rejected.add(index, error),
+        }
+    }
+
+    fn restart(&mut self) {
+        let items = &mut *self.items;
+        let not_json = items.answer.rejected.not_json.take();
+        items.spoiled = items.spoiled.or(not_json);
+        items.answer = Answer::default();
+        items.places.clear();
+        items.bytes = 0;
+    }
+}
+
+impl Items {
     /// Of several items about one entity the last counts: in an event each, they would differ from
     /// each other at every poll.
-    fn add(&mut self, finding: Finding, places: &mut HashMap<String, usize>) {
-        let earlier = places.get(&finding.entity_id).copied();
-        if let Some(earlier) = earlier.and_then(|at| self.findings.get_mut(at)) {
+    fn add(&mut self, finding: Finding) {
+        let hash = self.hasher.hash_one(&finding.entity_id);
+        self.bytes = self.bytes.saturating_add(finding.held_bytes());
+        let earlier = self.places.get(&hash).copied();
+        if let Some(earlier) = earlier.and_then(|at| self.answer.findings.get_mut(at)) {
+            self.bytes = self.bytes.saturating_sub(earlier.held_bytes());
             *earlier = finding;
         } else {
-            places.insert(finding.entity_id.clone(), self.findings.len());
-            self.findings.push(finding);
+            self.places.insert(hash, self.answer.findings.len());
+            self.answer.findings.push(finding);
+        }
+    }
+
+    fn finish(self, splitter: Splitter, pointer: &str) -> Result<Answer, AnswerError> {
+        let (found, frame) = splitter.finish();
+        let at_fault = check(&frame.text).err();
+        let at_fault = at_fault.map(|error| {
+            let offset = frame.offset_in_answer(error.offset());
+            error.moved_to(offset)
+        });
+        let too_deep = frame.too_deep.map(|offset| JsonError::Depth { offset });
+        let at_fault = at_fault.or(self.spoiled).or(too_deep);
+        let broken = |error: AnswerError| at_fault.map_or(error, AnswerError::NotJson);
+        match found {
+            Found::Nothing => Err(broken(AnswerError::NoItems(pointer.into()))),
+            Found::Other => Err(broken(AnswerError::NoArray(pointer.into()))),
+            Found::List(count) if count > POLL_ENTITIES_MAX => Err(AnswerError::TooMany(count)),
+            Found::List(_) => {
+                let mut answer = self.answer;
+                if answer.rejected.count == 0 {
+                    answer.rejected.frame = at_fault;
+                }
+                Ok(answer)
+            }
         }
     }
 }
@@ -134,6 +281,9 @@ impl Answer {
 impl Rejected {
     fn add(&mut self, index: usize, error: ItemError) {
         self.count = self.count.saturating_add(1);
+        if let ItemError::NotJson(error) = &error {
+            self.not_json.get_or_insert(*error);
+        }
         self.first.get_or_insert((index, error));
     }
 
@@ -159,7 +309,7 @@ fn check(text: &[u8]) -> Result<(), JsonError> {
     scanner.finish()
 }
 
-fn read_item(definition: &HttpDefinition, item: &[u8]) -> Result<Finding, ItemError> {
+pub(super) fn read_item(definition: &HttpDefinition, item: &[u8]) -> Result<Finding, ItemError> {
     let taken = definition
         .selection
         .take(item)
@@ -170,6 +320,8 @@ fn read_item(definition: &HttpDefinition, item: &[u8]) -> Result<Finding, ItemEr
     let properties = match &definition.properties {
         None => all_members(item)?,
         Some(names) => {
+            let bytes = wanted.iter().flatten().map(|(_, text)| text.len());
+            check_bytes(bytes)?;
             let names = names.iter().map(|(name, _)| &**name);
             chosen(names.zip(wanted.iter().copied()))?
         }
@@ -181,6 +333,14 @@ fn read_item(definition: &HttpDefinition, item: &[u8]) -> Result<Finding, ItemEr
         entity_id,
         properties,
     })
+}
+
+fn check_bytes(lens: impl Iterator<Item = usize>) -> Result<(), ItemError> {
+    let bytes = lens.fold(0, usize::saturating_add);
+    if bytes > FINDING_BYTES_MAX {
+        return Err(ItemError::Bytes);
+    }
+    Ok(())
 }
 
 /// An object of what was found of the wanted properties.
@@ -203,8 +363,16 @@ fn all_members(item: &[u8]) -> Result<String, ItemError> {
     let mut members: Vec<(Cow<'_, str>, &str)> = Vec::new();
     while let Some(key) = scanner.next_key().map_err(ItemError::NotJson)? {
         let value = scanner.raw_value().map_err(ItemError::NotJson)?;
+        if members.len() == FINDING_PROPERTIES_MAX {
+            return Err(ItemError::Properties);
+        }
         members.push((key.to_cow(), value.text));
     }
+    check_bytes(
+        members
+            .iter()
+            .map(|(name, text)| name.len().saturating_add(text.len())),
+    )?;
     // The sort is stable, so of equal names the last is the last sent.
     members.sort_by(|a, b| a.0.cmp(&b.0));
     let mut object = ObjectWriter::default();
@@ -239,6 +407,7 @@ impl ObjectWriter {
     /// `None` if nothing was added.
     fn finish(mut self) -> Option<String> {
         self.out.push('}');
+        self.out.shrink_to_fit();
         (self.out.len() > 1).then_some(self.out)
     }
 }
@@ -250,14 +419,14 @@ mod tests {
     use serde_json::{Value, json};
 
     #[expect(clippy::needless_pass_by_value, reason = "each row makes its own")]
-    fn source(more: Value) -> HttpDefinition {
+    fn source(more: Value) -> Arc<HttpDefinition> {
         let mut definition = json!({
             "name": "weather", "url": "http://localhost:1/x", "poll_interval_seconds": 5, "entity_id": "weather/{city}",
         });
         let more = more.as_object().unwrap().clone();
         definition.as_object_mut().unwrap().extend(more);
         let parsed = parse_definition(definition.to_string().as_bytes(), "");
-        parsed.unwrap().0
+        Arc::new(parsed.unwrap().0)
     }
 
     fn read(more: Value, body: &str) -> (Vec<(String, String)>, Option<String>) {

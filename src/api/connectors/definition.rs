@@ -83,6 +83,8 @@ pub struct HttpDefinition {
     pub properties: Option<Vec<Property>>,
     /// The pointers of `entity_id`, followed by the pointers of `properties`.
     pub(super) selection: Selection,
+    /// Two of `properties` take the same value, or one takes what the other is a part of.
+    pub(super) takes_twice: bool,
     /// How the source wants its credential.
     pub auth: Auth,
     /// Further headers of its requests.
@@ -144,6 +146,7 @@ fn read(members: &Map<String, Value>, owner: &str) -> Result<HttpDefinition, Api
         entity_id,
         stream: stream.into(),
         items,
+        takes_twice: properties.as_deref().is_some_and(overlap),
         properties,
         selection,
         headers: read_headers(members, &auth)?,
@@ -237,6 +240,13 @@ fn read_properties(members: &Map<String, Value>) -> Result<Option<Vec<Property>>
         Ok((name.as_str().into(), pointer))
     };
     object.iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+fn overlap(properties: &[Property]) -> bool {
+    properties.iter().enumerate().any(|(index, (_, inner))| {
+        let mut others = properties.iter().enumerate();
+        others.any(|(at, (_, outer))| at != index && outer.leads_to(inner))
+    })
 }
 
 fn read_auth(members: &Map<String, Value>) -> Result<Auth, ApiError> {

@@ -6,7 +6,9 @@
 //! | `definition` | the JSON of an HTTP source, checked |
 //! | `template`, `pointer` | entity ids with gaps; JSON Pointers |
 //! | `selection` | what several pointers point to, in one pass over a text |
+//! | `splitter` | an answer that arrives → its items, unchecked |
 //! | `answer` | a source's answer → findings, each item by itself |
+//! | `reference` | in tests: the same by spans over the whole answer |
 //! | `span` | where values begin and end, unchecked |
 //! | `finding` | an entity as a poll found it, compared with its state and written as an event |
 
@@ -14,8 +16,11 @@ pub mod answer;
 pub mod definition;
 pub mod finding;
 pub mod pointer;
+#[cfg(test)]
+mod reference;
 mod selection;
-mod span;
+pub mod span;
+mod splitter;
 pub mod template;
 
 use super::body;

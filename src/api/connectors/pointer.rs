@@ -29,6 +29,12 @@ impl Pointer {
         steps.map(|step| step.replace("~1", "/").replace("~0", "~"))
     }
 
+    /// True if `inner` points to the same value as this, or to a part of it.
+    pub fn leads_to(&self, inner: &Self) -> bool {
+        let rest = inner.0.strip_prefix(&*self.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The pointer's text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,6 +52,20 @@ mod tests {
         }
         for text in ["a", "a/b", "$.a", "/a~", "/a~2", "#/a", " /a"] {
             assert_eq!(Pointer::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pointer_leads_to_itself_and_to_what_is_inside() {
+        let leads = |outer: &str, inner: &str| {
+            let [outer, inner] = [outer, inner].map(|text| Pointer::parse(text).unwrap());
+            outer.leads_to(&inner)
+        };
+        for (outer, inner) in [("", ""), ("", "/a"), ("/a", "/a"), ("/a", "/a/b")] {
+            assert!(leads(outer, inner), "{outer} {inner}");
+        }
+        for (outer, inner) in [("/a", ""), ("/a", "/ab"), ("/a", "/b")] {
+            assert!(!leads(outer, inner), "{outer} {inner}");
         }
     }
 

@@ -4,6 +4,7 @@
 use super::pointer::Pointer;
 use super::selection::Taken;
 use crate::api::json::{Kind, Scanner};
+use crate::limits::ENTITY_ID_BYTES_MAX;
 
 /// A part of an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +90,8 @@ impl Template {
         })
     }
 
-    /// The id of an item. `values`: what the gaps' [`pointers`](Self::pointers) point to.
+    /// The id of an item. `values`: what the gaps' [`pointers`](Self::pointers) point to. One that
+    /// is too long for an entity is cut behind the first byte that is too many.
     ///
     /// # Errors
     /// [`GapError`], for the first gap that has no text.
@@ -117,7 +119,16 @@ impl Template {
                     }
                 }
             }
+            if id.len() > ENTITY_ID_BYTES_MAX {
+                let ends = id
+                    .char_indices()
+                    .map(|(start, it)| start.saturating_add(it.len_utf8()));
+                let too_long = ends.into_iter().find(|end| *end > ENTITY_ID_BYTES_MAX);
+                id.truncate(too_long.unwrap_or(id.len()));
+                break;
+            }
         }
+        id.shrink_to_fit();
         Ok(id)
     }
 }
@@ -156,6 +167,15 @@ mod tests {
         assert_eq!(fill("fixed", item).as_deref(), Some("fixed"));
         for text in ["{list}", "{no}", "{at}", "{e}", "{nothing}", "{/city/x}"] {
             assert_eq!(fill(text, item), None);
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_too_long_stays_so_and_grows_no_further() {
+        let long = format!(r#"{{"a":"{}"}}"#, "ä".repeat(10_000));
+        for template in ["{a}", "{a}{a}", "x{a}"] {
+            let id = fill(template, &long).unwrap();
+            assert!((513..=514).contains(&id.len()), "{}", id.len());
         }
     }
 

@@ -139,6 +139,30 @@ impl JsonError {
             | Self::Trailing { offset } => offset,
         }
     }
+
+    /// The same fault at another place, for a text that is a part of another.
+    #[must_use]
+    pub const fn moved_to(mut self, place: usize) -> Self {
+        match &mut self {
+            Self::Utf8 { offset }
+            | Self::ByteOrderMark { offset }
+            | Self::End { offset }
+            | Self::Value { offset, .. }
+            | Self::Kind { offset, .. }
+            | Self::Key { offset }
+            | Self::Colon { offset }
+            | Self::ObjectEnd { offset }
+            | Self::ArrayEnd { offset }
+            | Self::Depth { offset }
+            | Self::Control { offset }
+            | Self::Escape { offset }
+            | Self::Surrogate { offset }
+            | Self::Number { offset, .. }
+            | Self::NumberRange { offset, .. }
+            | Self::Trailing { offset } => *offset = place,
+        }
+        self
+    }
 }
 
 /// Bytes of a word that a message shows.
