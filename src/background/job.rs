@@ -150,7 +150,7 @@ pub(crate) enum WorkerResult<L: Log> {
     HistoryAnswered(Box<Answered>),
 }
 
-/// If helper threads leave results, and how they wake the core that waits for them.
+/// Where helper threads leave results, and how they wake the core that waits for them.
 pub(crate) struct ResultSender<L: Log> {
     results: Arc<ArrayQueue<WorkerResult<L>>>,
     waker: Waker,

@@ -76,7 +76,7 @@ pub(crate) enum Outcome {
     },
     /// The JSON is a page.
     Page {
-        /// If the next page is, as a `Link`; `None` after the last.
+        /// Where the next page is, as a `Link`; `None` after the last.
         next: Option<String>,
     },
     /// It is refused, or failed.

@@ -50,7 +50,7 @@ pub struct Shard<L> {
     rejection: Option<ApiError>,
     /// Changes that flushes in flight cover.
     pending_changes: CommitQueue<CollectedChanges>,
-    /// If the log's stored states are, for readers of its past.
+    /// Where the log's stored states are, for readers of its past.
     states: Option<StoredStates>,
     limiter: RateLimiter,
     /// Units of work that were done here.

@@ -500,11 +500,11 @@ fn is_in_range(value: &Value) -> bool {
 
 /// Documents near valid ones: the verdicts must agree.
 ///
-/// If the rules differ by intent, the generator stays away: nesting is shallow, and no number comes
-/// near the edge of a double's range except by way of an exponent that mutation lengthened, for
-/// which both compare with the same infinity. `serde_json` reads into `Value`, so it too looks into
-/// every string. It keeps numbers as they are written, so whether they are in range is asked of
-/// what it read.
+/// Where the rules differ by intent, the generator stays away: nesting is shallow, and no number
+/// comes near the edge of a double's range except by way of an exponent that mutation lengthened,
+/// for which both compare with the same infinity. `serde_json` reads into `Value`, so it too looks
+/// into every string. It keeps numbers as they are written, so whether they are in range is asked
+/// of what it read.
 #[test]
 fn mutated_documents_are_judged_as_serde_json_judges_them() {
     const BYTES: &[u8] = b"\"\\{}[]:,0123456789-+.eE \t\n\r/ubtfn\x00\x1f\x7f\x80\xc3\xa9\xff";
