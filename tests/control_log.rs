@@ -43,7 +43,9 @@ fn registered(number: u32) -> Change {
         name: format!("name-{number}").into(),
         token: TokenHash::of(&number.to_le_bytes()),
         created: Timestamp::from_micros(i64::from(number)),
-        after: (number % 2 == 0).then(|| Sequence::new(u64::from(number))),
+        after: number
+            .is_multiple_of(2)
+            .then(|| Sequence::new(u64::from(number))),
     })
 }
 

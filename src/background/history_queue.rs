@@ -199,18 +199,21 @@ impl<R> HistoryQueue<R> {
     }
 
     /// The next read whose shards are to be asked, as long as there is room for its readers.
+    /// `shards`: how many there are. `shards_of`: which of them a read concerns.
     pub(crate) fn start_next(
         &mut self,
+        shards: u16,
         shards_of: impl Fn(&HistoryRead) -> Range<u16>,
     ) -> Option<Started> {
         Cost::ALL
             .into_iter()
-            .find_map(|cost| self.start_one(cost, &shards_of))
+            .find_map(|cost| self.start_one(cost, shards, &shards_of))
     }
 
     fn start_one(
         &mut self,
         cost: Cost,
+        count: u16,
         shards_of: impl Fn(&HistoryRead) -> Range<u16>,
     ) -> Option<Started> {
         let readers_held = self.readers;
@@ -232,7 +235,7 @@ impl<R> HistoryQueue<R> {
         read.attempts += 1;
         read.stage = Stage::Gathering {
             logs: std::iter::repeat_with(|| None)
-                .take(usize::from(shards.end))
+                .take(usize::from(count))
                 .collect(),
             missing: shards.len(),
             readers: shards.len(),
@@ -445,7 +448,7 @@ mod tests {
 
     /// Starts all that can be, each on one shard, which answers at once.
     fn gather(queue: &mut Queue) -> Vec<RequestId> {
-        let started = std::iter::from_fn(|| queue.start_next(|_| 0..1));
+        let started = std::iter::from_fn(|| queue.start_next(1, |_| 0..1));
         let started: Vec<RequestId> = started.map(|started| started.request_id).collect();
         for request_id in &started {
             queue.take_log(*request_id, 0, 0);
@@ -570,7 +573,7 @@ mod tests {
             }
             let mut job = None;
             if stage >= 1 {
-                queue.start_next(|_| 0..2);
+                queue.start_next(2, |_| 0..2);
                 queue.take_log(id(7, 1), 0, 0);
             }
             if stage >= 2 {
@@ -617,18 +620,29 @@ mod tests {
             push(&mut queue, 1, connection, 1);
         }
         let shards = u16::try_from(HISTORY_READERS_MAX).unwrap() - 1;
-        let start = |queue: &mut Queue| queue.start_next(|_| 0..shards);
+        let start = |queue: &mut Queue| queue.start_next(shards, |_| 0..shards);
         assert_eq!(start(&mut queue).map(|it| it.request_id), Some(id(0, 1)));
         assert_eq!(start(&mut queue), None);
         queue.finish(id(0, 1));
         assert_eq!(start(&mut queue).map(|it| it.request_id), Some(id(1, 1)));
         queue.forget(1);
-        assert!(queue.start_next(|_| 0..shards).is_some());
+        assert!(queue.start_next(shards, |_| 0..shards).is_some());
         // More than there may be at all: alone it goes.
         queue.forget(2);
         let most = shards + 2;
-        assert!(queue.start_next(|_| 0..most).is_some());
-        assert_eq!(queue.start_next(|_| 0..1), None);
+        assert!(queue.start_next(most, |_| 0..most).is_some());
+        assert_eq!(queue.start_next(1, |_| 0..1), None);
+    }
+
+    #[test]
+    fn a_job_has_a_place_for_every_shard_and_the_logs_of_those_it_concerns() {
+        let mut queue = Queue::default();
+        push(&mut queue, 1, 7, 1);
+        let started = queue.start_next(3, |_| 1..2).unwrap();
+        assert_eq!(started.shards, 1..2);
+        queue.take_log(id(7, 1), 1, 1);
+        let job = queue.next_job(Cost::Short).unwrap();
+        assert_eq!(job.logs, [None, Some(1), None]);
     }
 
     #[test]

@@ -64,10 +64,9 @@ fn shown<L>(context: &Context<L>, caller: &Caller<'_>, query: &HistoryQuery) -> 
 pub(crate) fn start_due<L: Log>(context: &mut Context<L>) -> Vec<(RequestId, ApiError)> {
     let mut rejected = Vec::new();
     let router = &mut context.router;
-    while let Some(started) = context
-        .history
-        .start_next(|asked| router.shards_of_key(asked.query.placement()))
-    {
+    while let Some(started) = context.history.start_next(router.shards, |asked| {
+        router.shards_of_key(asked.query.placement())
+    }) {
         let request_id = started.request_id;
         let mut shards = started.shards;
         let asked = shards.try_for_each(|shard| router.ask(shard, request_id, ShardRequest::Past));
@@ -173,9 +172,9 @@ mod tests {
                 })
             };
             let (first, mut second) = (begin(&mut cores), begin(&mut cores));
-            let started = cores.context(core).history.start_next(|_| 0..1);
+            let started = cores.context(core).history.start_next(1, |_| 0..1);
             assert_eq!(started.map(|it| it.request_id), Some(first.request_id()));
-            let further = cores.context(core).history.start_next(|_| 0..1);
+            let further = cores.context(core).history.start_next(1, |_| 0..1);
             assert_eq!(further, None, "one read of a connection is on its way");
             cores.context(core).history.finish(first.request_id());
             cores.deliver(&mut second);
@@ -222,7 +221,7 @@ mod tests {
     fn shown_to(cores: &mut TestCores, token: Option<&str>, query: HistoryQuery) -> Shown {
         cores.begin((0, token), |context, caller| begin(context, caller, query));
         let shown = Cell::new(None);
-        cores.context(0).history.start_next(|asked| {
+        cores.context(0).history.start_next(1, |asked| {
             shown.set(Some(asked.shown.clone()));
             0..1
         });
