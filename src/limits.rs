@@ -405,6 +405,12 @@ pub const SLICE_UNITS_MAX: u64 = if cfg!(test) { 32 * 1024 } else { 1024 * 1024 
 /// The same for all connections of a core before it looks at its timers, its flush, its messages
 /// and the sockets again; and once more for the messages.
 pub const TURN_UNITS_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of a body that one slice looks at. A value that does not end within them is decoded by a
+/// helper thread.
+pub const SLICE_BODY_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
+/// Bytes of an answer to a batch that is written in one go. A longer one is written in parts, as
+/// the client takes them.
+pub const ANSWER_WHOLE_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 /// Units that a connection may spend in one turn, however many others are active.
 pub const CONNECTION_TURN_UNITS_MIN: u64 = if cfg!(test) { 4 * 1024 } else { 16 * 1024 };
 /// Units that a core does in a microsecond: what connections are given to spend as time passes.

@@ -1,26 +1,26 @@
 //! A batch's JSON → stored events by shard; and the answer with a verdict for each item (API
 //! contract §2).
 //!
-//! The body is walked once: each item is decoded and encoded into the pack of its shard at once.
-//! Nothing of it is handed to a shard before the walk is over, since a body that turns out not to
-//! be JSON fails as a whole.
+//! A [`BatchWalk`] decodes each item and adds it here, encoded, to a part for its shard. A part is
+//! about as much as a shard does in one go. The answer may be written in parts too, so that neither
+//! a batch nor its answer keeps a core for long.
 
-use super::body;
+pub use super::batch_walk::{BatchWalk, Slice, Walked};
 use super::encode;
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
-use super::json::{Kind, Scanner, write_string};
-use super::outcome::PartOutcome;
-use crate::limits::BATCH_ITEMS_MAX;
-use crate::model::EventPack;
+use super::json::{text, write_string};
+use super::outcome::{PartOutcome, VerdictsPlace};
+use crate::limits::SLICE_UNITS_MAX;
+use crate::model::{EventDraft, EventPack};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
 
 /// What one item of a batch came to.
 #[derive(Debug, Clone)]
 enum Item {
-    /// In the pack of `shard`; its answer's text is ready.
-    Packed { shard: u16, answer: Range<usize> },
+    /// In this part; its answer's text is ready.
+    Packed { part: u32, answer: Range<usize> },
     /// Refused; its answer's text is ready.
     Refused { answer: Range<usize> },
 }
@@ -31,8 +31,40 @@ pub struct BatchPlan {
     items: Vec<Item>,
     /// The answers of all items, each a JSON object: of a packed one without what its shard says.
     answers: Vec<u8>,
-    /// The events of each shard, in request order.
-    pub packs: Vec<EventPack>,
+    /// The events, in request order: first one part for each shard, then what did not fit these.
+    pub parts: Vec<Part>,
+    /// By shard, the part that its next event belongs to.
+    open: Vec<u32>,
+}
+
+/// Events of one shard, as many as it takes in one go.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The shard.
+    pub shard: u16,
+    /// The events.
+    pub pack: EventPack,
+}
+
+/// How far an answer is written.
+#[derive(Debug, Clone)]
+pub struct AnswerPlace {
+    begun: bool,
+    /// The item that is next.
+    item: usize,
+    /// By part, the verdicts that were taken.
+    taken: Vec<VerdictsPlace>,
+}
+
+impl AnswerPlace {
+    /// Before its beginning.
+    pub fn new(outcomes: &[PartOutcome]) -> Self {
+        Self {
+            begun: false,
+            item: 0,
+            taken: vec![VerdictsPlace::default(); outcomes.len()],
+        }
+    }
 }
 
 /// What decoding needs besides the body.
@@ -59,107 +91,59 @@ const ANSWER_STORED_BYTES: usize = 48;
 /// At most so many bytes of an answer are around its items.
 const ANSWER_FRAME_BYTES: usize = 64;
 
-const EVENTS: ApiError = ApiError::Shape {
-    rule: "`events` must be a non-empty array",
-};
-
 impl BatchPlan {
-    /// Decodes a body.
+    /// Decodes a body in one go.
     ///
     /// # Errors
-    /// [`ApiError::Json`], [`ApiError::JsonItem`], [`ApiError::Shape`] or
-    /// [`ApiError::NotSupported`]: the request fails as a whole.
+    /// As [`BatchWalk::advance`].
     pub fn decode<P: Fn(&str) -> Result<u16, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
-        let mut scanner = body::object(body, "the body must be a JSON object with `events`")?;
-        let mut plan = Self::default();
-        plan.packs.resize_with(context.shards, EventPack::default);
-        let mut decoded = Err(EVENTS);
-        let mut atomic = false;
-        let mut scratch = String::new();
-        while let Some(key) = scanner.next_key()? {
-            scratch.clear();
-            match key.decode(&mut scratch) {
-                "events" if scanner.kind()? == Kind::Array => {
-                    decoded = plan.decode_items(&mut scanner, context, body.len());
-                    if let Err(error) = &decoded
-                        && *error != EVENTS
-                    {
-                        return Err(error.clone());
-                    }
-                }
-                "events" => {
-                    scanner.raw_value()?;
-                    decoded = Err(EVENTS);
-                }
-                "atomic" => {
-                    let kind = scanner.raw_value()?.kind;
-                    atomic = !matches!(kind, Kind::False | Kind::Null);
-                }
-                _ => drop(scanner.raw_value()?),
-            }
-        }
-        scanner.finish()?;
-        if atomic {
-            return Err(ApiError::NotSupported { feature: "atomic" });
-        }
-        decoded.map(|()| plan)
+        let text = text(body)?;
+        let mut walk = BatchWalk::new(context.shards);
+        while walk.advance(text, context, Slice::WHOLE)?.0 != Walked::Done {}
+        Ok(walk.into_plan())
     }
 
-    /// Decodes the array of events. Of a repeated one the last counts, so what an earlier one left
-    /// is forgotten.
-    fn decode_items<P: Fn(&str) -> Result<u16, ApiError>>(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        context: &mut BatchContext<'_, P>,
-        body_len: usize,
-    ) -> Result<(), ApiError> {
+    /// A plan without items.
+    pub(super) fn new(shards: usize) -> Self {
+        let mut plan = Self::default();
+        plan.restart(shards);
+        plan
+    }
+
+    /// Forgets the items.
+    pub(super) fn restart(&mut self, shards: usize) {
         self.items.clear();
         self.answers.clear();
-        self.packs.iter_mut().for_each(EventPack::clear);
-        scanner.begin_array()?;
-        while scanner.next_element()? {
-            if self.items.is_empty() {
-                self.reserve(body_len);
-            }
-            if self.items.len() >= BATCH_ITEMS_MAX {
-                return Err(ApiError::Shape {
-                    rule: "`events` must hold at most 150000 items",
-                });
-            }
-            let BatchContext {
-                decoder,
-                ids,
-                now_ms,
-                place,
-                ..
-            } = context;
-            let index = self.items.len();
-            decoder
-                .decode(scanner, ids, *now_ms, |decoded| self.add(&decoded, place))
-                .map_err(|error| ApiError::JsonItem { index, error })?;
+        self.parts.truncate(shards);
+        self.parts.iter_mut().for_each(|part| part.pack.clear());
+        for shard in (0..).take(shards).skip(self.parts.len()) {
+            let pack = EventPack::default();
+            self.parts.push(Part { shard, pack });
         }
-        if self.items.is_empty() {
-            Err(EVENTS)
-        } else {
-            Ok(())
-        }
+        self.open.clear();
+        self.open.extend((0..).take(shards));
     }
 
     /// Makes room for what a body of small events, spread evenly, comes to: stored they are shorter
     /// than sent, and the answer is about half as long. Others grow as they go.
-    fn reserve(&mut self, body_len: usize) {
+    pub(super) fn reserve(&mut self, body_len: usize) {
         let len = body_len.min(RESERVED_BYTES_MAX);
         self.answers.reserve(len / 2);
-        let pack_len = len.checked_div(self.packs.len()).unwrap_or_default();
-        for pack in &mut self.packs {
-            pack.reserve(pack_len);
+        let pack_len = len.checked_div(self.parts.len()).unwrap_or_default();
+        for part in &mut self.parts {
+            part.pack.reserve(pack_len);
         }
     }
 
-    fn add(&mut self, decoded: &Decoded<'_>, place: &impl Fn(&str) -> Result<u16, ApiError>) {
+    /// Adds an item. False if it is refused.
+    pub(super) fn add(
+        &mut self,
+        decoded: &Decoded<'_>,
+        place: &impl Fn(&str) -> Result<u16, ApiError>,
+    ) -> bool {
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft, terms) => {
@@ -172,19 +156,16 @@ impl BatchPlan {
                         self.items.push(Item::Refused {
                             answer: start..self.answers.len(),
                         });
-                        return;
+                        return false;
                     }
                 };
-                let pack = self
-                    .packs
-                    .get_mut(usize::from(shard))
-                    .expect("placement is below the shard count");
-                pack.push(terms, |out| draft.encode(out));
+                let part = self.pack(shard, draft, terms);
                 encode::published(&mut self.answers, draft.event_id, draft.stream);
                 self.items.push(Item::Packed {
-                    shard,
+                    part,
                     answer: start..self.answers.len(),
                 });
+                true
             }
             Decoded::Refused {
                 error,
@@ -205,8 +186,28 @@ impl BatchPlan {
                 self.items.push(Item::Refused {
                     answer: start..self.answers.len(),
                 });
+                false
             }
         }
+    }
+
+    /// Packs an event for its shard. Returns the part that it is in.
+    fn pack(&mut self, shard: u16, draft: &EventDraft<'_>, terms: &[u8]) -> u32 {
+        let next = u32::try_from(self.parts.len()).expect("a part has an event of a batch");
+        let open = self
+            .open
+            .get_mut(usize::from(shard))
+            .expect("placement is below the shard count");
+        let current = self.parts.get(*open as usize);
+        if current.is_some_and(|part| part.pack.units() >= SLICE_UNITS_MAX) {
+            *open = next;
+            let pack = EventPack::default();
+            self.parts.push(Part { shard, pack });
+        }
+        let part = self.parts.get_mut(*open as usize);
+        let part = part.expect("an open part is among the parts");
+        part.pack.push(terms, |out| draft.encode(out));
+        *open
     }
 
     /// Items decoded.
@@ -214,7 +215,7 @@ impl BatchPlan {
         self.items.len()
     }
 
-    /// Never true for a plan that [`BatchPlan::decode`] gave.
+    /// Never true for a plan whose walk is over.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -238,39 +239,73 @@ impl BatchPlan {
         fault.or_else(|| errors.clone().next()).cloned()
     }
 
-    /// Writes the answer. `outcomes`: one for each shard.
+    /// Writes the answer. `outcomes`: one for each part.
     pub fn answer(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
+        out.reserve(self.answer_bytes());
+        let mut place = AnswerPlace::new(outcomes);
+        while !self.answer_part(outcomes, &mut place, (out, usize::MAX)) {}
+    }
+
+    /// About as many bytes as the answer has.
+    pub fn answer_bytes(&self) -> usize {
         let more = self.items.len().saturating_mul(ANSWER_STORED_BYTES);
         let frame = more.saturating_add(ANSWER_FRAME_BYTES);
-        out.reserve(self.answers.len().saturating_add(frame));
-        let stored: usize = outcomes.iter().map(PartOutcome::stored).sum();
-        out.extend_from_slice(b"{\"successful\":");
-        write_decimal(out, stored as u64);
-        out.extend_from_slice(b",\"failed\":");
-        write_decimal(out, self.items.len().saturating_sub(stored) as u64);
-        out.extend_from_slice(b",\"results\":[");
-        let mut verdicts: Vec<_> = outcomes.iter().map(PartOutcome::verdicts).collect();
-        for (index, item) in self.items.iter().enumerate() {
-            if index > 0 {
+        self.answers.len().saturating_add(frame)
+    }
+
+    /// Writes the next part of the answer: so much that `out` holds `bytes_max` and one item more.
+    /// True if it was the last.
+    pub fn answer_part(
+        &self,
+        outcomes: &[PartOutcome],
+        place: &mut AnswerPlace,
+        (out, bytes_max): (&mut Vec<u8>, usize),
+    ) -> bool {
+        if !place.begun {
+            place.begun = true;
+            let stored: usize = outcomes.iter().map(PartOutcome::stored).sum();
+            out.extend_from_slice(b"{\"successful\":");
+            write_decimal(out, stored as u64);
+            out.extend_from_slice(b",\"failed\":");
+            write_decimal(out, self.items.len().saturating_sub(stored) as u64);
+            out.extend_from_slice(b",\"results\":[");
+        }
+        for item in self.items.get(place.item..).unwrap_or_default() {
+            if out.len() >= bytes_max {
+                return false;
+            }
+            if place.item > 0 {
                 out.push(b',');
             }
-            match item {
-                Item::Refused { answer } => out.extend_from_slice(self.text(answer)),
-                Item::Packed { shard, answer } => {
-                    let verdicts = verdicts
-                        .get_mut(usize::from(*shard))
-                        .expect("an outcome for each shard");
-                    match verdicts.take_next() {
-                        Ok(published) => {
-                            out.extend_from_slice(self.text(answer));
-                            encode::stored(out, &published);
-                        }
-                        Err(error) => refused_item(out, self.text(answer), error),
-                    }
-                }
-            }
+            place.item = place.item.saturating_add(1);
+            self.answer_item(item, outcomes, (place, out));
         }
         out.extend_from_slice(b"]}");
+        true
+    }
+
+    fn answer_item(
+        &self,
+        item: &Item,
+        outcomes: &[PartOutcome],
+        (place, out): (&mut AnswerPlace, &mut Vec<u8>),
+    ) {
+        let (part, answer) = match item {
+            Item::Refused { answer } => return out.extend_from_slice(self.text(answer)),
+            Item::Packed { part, answer } => (*part as usize, answer),
+        };
+        let (Some(outcome), Some(taken)) = (outcomes.get(part), place.taken.get_mut(part)) else {
+            unreachable!("an outcome for each part");
+        };
+        let mut verdicts = outcome.verdicts_from(*taken);
+        match verdicts.take_next() {
+            Ok(published) => {
+                out.extend_from_slice(self.text(answer));
+                encode::stored(out, &published);
+            }
+            Err(error) => refused_item(out, self.text(answer), error),
+        }
+        *taken = verdicts.place();
     }
 
     fn text(&self, answer: &Range<usize>) -> &[u8] {
@@ -330,7 +365,11 @@ mod tests {
         );
         let plan = decode(&body).unwrap();
         assert_eq!(
-            (plan.len(), plan.packs[0].len(), plan.packs[1].len()),
+            (
+                plan.len(),
+                plan.parts[0].pack.len(),
+                plan.parts[1].pack.len()
+            ),
             (5, 1, 2)
         );
         let mut outcomes = [stored(1, 1), stored(5, 1)];
@@ -369,7 +408,7 @@ mod tests {
             event("3", "b2")
         );
         let plan = decode(&body).unwrap();
-        assert_eq!((plan.packs[0].len(), plan.packs[1].len()), (1, 2));
+        assert_eq!((plan.parts[0].pack.len(), plan.parts[1].pack.len()), (1, 2));
         let outcomes = [stored(4, 1), stored(8, 2)];
         let mut out = Vec::new();
         plan.answer(&outcomes, &mut out);

@@ -17,6 +17,7 @@
 //! | `outcome` | what a shard did with the events that it was given |
 //! | `client_message` | WebSocket messages from clients |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
+//! | `batch_walk` | the walk over a batch's body, in slices |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
 //! | `conditions` | conditions in the head of a write |
@@ -30,6 +31,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod batch;
+mod batch_walk;
 mod body;
 pub mod client_message;
 pub mod conditions;

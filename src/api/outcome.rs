@@ -98,10 +98,14 @@ impl PartOutcome {
 
     /// What became of the events, in order.
     pub fn verdicts(&self) -> Verdicts<'_> {
+        self.verdicts_from(VerdictsPlace::default())
+    }
+
+    /// The same, from where others have come to.
+    pub fn verdicts_from(&self, place: VerdictsPlace) -> Verdicts<'_> {
         Verdicts {
             outcome: self,
-            next: 0,
-            next_remark: 0,
+            place,
         }
     }
 }
@@ -111,6 +115,12 @@ impl PartOutcome {
 #[derive(Debug)]
 pub struct Verdicts<'o> {
     outcome: &'o PartOutcome,
+    place: VerdictsPlace,
+}
+
+/// How far verdicts were taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VerdictsPlace {
     /// The event that is next.
     next: usize,
     /// The first remark about it or a later one.
@@ -118,30 +128,36 @@ pub struct Verdicts<'o> {
 }
 
 impl<'o> Verdicts<'o> {
+    /// How far they were taken.
+    pub fn place(&self) -> VerdictsPlace {
+        self.place
+    }
+
     /// What became of the next event.
     ///
     /// # Errors
     /// Why it was refused.
     pub fn take_next(&mut self) -> Result<Published, &'o ApiError> {
-        let Some(stored) = self.outcome.dealt.get(self.next) else {
+        let place = &mut self.place;
+        let Some(stored) = self.outcome.dealt.get(place.next) else {
             // A shard that dealt with less than it was given says why; without that nobody may hear
             // success.
             return Err(self.outcome.error.as_ref().unwrap_or(&ApiError::Overloaded));
         };
         let mut published = Published::from(*stored);
-        if let Some((index, remark)) = self.outcome.remarks.get(self.next_remark)
-            && *index == self.next
+        if let Some((index, remark)) = self.outcome.remarks.get(place.next_remark)
+            && *index == place.next
         {
-            self.next_remark = self.next_remark.saturating_add(1);
+            place.next_remark = place.next_remark.saturating_add(1);
             match remark {
                 Remark::Duplicate => published.duplicate = true,
                 Remark::Refused(error) => {
-                    self.next = self.next.saturating_add(1);
+                    place.next = place.next.saturating_add(1);
                     return Err(error);
                 }
             }
         }
-        self.next = self.next.saturating_add(1);
+        place.next = place.next.saturating_add(1);
         Ok(published)
     }
 }

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::control::Registry;
 use crate::log::LocalLog;
 use crate::service::{self, Begun, Caller, Context, ContextParts, Credentials, Outcome};
-use crate::service::{publish, read};
+use crate::service::{batch, read};
 use crate::shard::{Message, Reply, RequestId};
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::HashMap;
@@ -169,7 +169,7 @@ impl Calls {
             }
             Call::Publish(body) => {
                 let call = self.call(access, |context, caller| {
-                    publish::begin_batch(context, caller, &body)
+                    batch::begin(context, caller, &body)
                 });
                 call.await
             }
@@ -200,15 +200,23 @@ impl Calls {
             request_id,
             address: None,
             credentials: Credentials::Own(access),
+            takes_parts: false,
             behind_asked: false,
         };
         let (sender, mut replies) = mpsc::unbounded_channel();
         self.waiting.borrow_mut().insert(serial, sender);
-        let begun = self.begin(|context| begin(context, &caller));
+        let begun = self.act(|context| begin(context, &caller).unwrap_or_else(Begun::from));
         let outcome = match begun {
             // On a core without a shard nothing waits for a commit point.
             Begun::Done(outcome, _) => outcome,
             Begun::Waiting(mut pending) => loop {
+                if pending.is_unfinished() {
+                    let slice = |context: &mut _| service::go_on(context, request_id, &mut pending);
+                    if let Some(outcome) = self.act(slice) {
+                        break outcome;
+                    }
+                    continue;
+                }
                 let Some(answer) = replies.recv().await else {
                     break Outcome::Failed(ApiError::ShuttingDown);
                 };
@@ -223,16 +231,14 @@ impl Calls {
         (outcome, json)
     }
 
-    fn begin(
-        &self,
-        begin: impl FnOnce(&mut Context<LocalLog>) -> Result<Begun, ApiError>,
-    ) -> Begun {
+    /// Does something at this moment, and sends what it has for the cores.
+    fn act<R>(&self, act: impl FnOnce(&mut Context<LocalLog>) -> R) -> R {
         let mut context = self.context.borrow_mut();
         context.router.now = clock::now();
-        let begun = begin(&mut context).unwrap_or_else(Begun::from);
+        let done = act(&mut context);
         if context.router.sender.deliver() {
             self.crowded.notify_one();
         }
-        begun
+        done
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! The highest bit of the first length says that terms follow.
 
+use crate::limits::EVENT_UNITS;
+
 /// Set in an event's length if terms follow it.
 const TERMS_FOLLOW: u32 = 1 << 31;
 
@@ -70,6 +72,11 @@ impl EventPack {
     /// Bytes that the events take here.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Units of work that it takes to store them, as far as they say.
+    pub fn units(&self) -> u64 {
+        u64::from(self.count) * EVENT_UNITS + self.bytes.len() as u64
     }
 
     /// True if there is none.

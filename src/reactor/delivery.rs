@@ -204,6 +204,10 @@ impl<S: System> Core<S> {
             if !intact {
                 connection.closing = Closing::Now;
             }
+            if connection.answers.unfinished().is_some() {
+                connection.unworked = true;
+                connection.queue_read(index, &mut self.to_read);
+            }
             self.note_gate(index, &mut connection);
         }
         self.connections.put_back(index, connection);

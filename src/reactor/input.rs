@@ -320,16 +320,17 @@ impl<S: System> Core<S> {
 
     /// Works on the requests or messages that are whole.
     pub(crate) fn work(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
-        if connection.closing == Closing::Open {
+        connection.unworked = false;
+        let is_unfinished = self.go_on(index, connection);
+        if connection.closing == Closing::Open && !is_unfinished {
             match &connection.session {
                 Session::Http(_) => self.work_http(index, connection),
                 Session::WebSocket(_) => self.work_websocket(index, connection),
             }
             self.note_gate(index, connection);
             self.note_late(index, connection);
-        } else {
-            connection.unworked = false;
         }
+        connection.unworked |= connection.answers.unfinished().is_some();
         let is_done = !connection.starved && !connection.unworked;
         if connection.ended && connection.closing == Closing::Open && is_done {
             if let Session::WebSocket(_) = connection.session {
@@ -342,13 +343,24 @@ impl<S: System> Core<S> {
         }
     }
 
+    /// Does a slice of the request that is unfinished, if there is one. True if it is so still.
+    fn go_on(&mut self, index: u32, connection: &mut Connection<S::Socket>) -> bool {
+        let (generation, address) = (connection.generation, connection.address);
+        let mut client = Client {
+            answers: &mut connection.answers,
+            index,
+            generation,
+            address,
+        };
+        http::go_on(&mut self.context, &self.writer, &mut client)
+    }
+
     pub(crate) fn work_http(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         if std::mem::take(&mut connection.starved) {
             // The wait was ours: the client's time begins anew.
             connection.began_ms = self.now_ms;
             connection.received_ms = self.now_ms;
         }
-        connection.unworked = false;
         let end = self.context.router.spent() + self.turns.slice();
         while !connection.is_paused() {
             if self.context.router.spent() >= end {

@@ -17,6 +17,8 @@ pub(crate) struct Caller<'c> {
     pub(crate) address: Option<IpAddr>,
     /// What it presents.
     pub(crate) credentials: Credentials<'c>,
+    /// It takes a long answer in parts, as they come.
+    pub(crate) takes_parts: bool,
     /// This core's shard still owes it the reply to an earlier call, which this one must not
     /// overtake: it goes through the shard's queue too. Of no concern to a caller whose answers
     /// leave in the order of its calls.

@@ -301,7 +301,7 @@ enum Merged {
 
 #[cfg(test)]
 mod tests {
-    use super::super::publish;
+    use super::super::batch;
     use super::super::testing::TestCores;
     use super::*;
 
@@ -320,7 +320,7 @@ mod tests {
             .collect();
         let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
         cores.run((0, None), |context, caller| {
-            publish::begin_batch(context, caller, body.as_bytes())
+            batch::begin(context, caller, body.as_bytes())
         });
         cores
     }

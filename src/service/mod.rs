@@ -15,7 +15,8 @@
 //! | `context` | what a core offers to every call |
 //! | `caller` | who calls: where replies go, and what was presented as proof |
 //! | `tenants` | namespaces and the configuration in force: who may write what |
-//! | `publish` | one event, or a batch |
+//! | `publish` | one event |
+//! | `batch` | a batch of events, in slices |
 //! | `read` | one entity |
 //! | `list` | entities, as a page or in parts |
 //! | `delete` | one entity |
@@ -30,6 +31,7 @@
 //! | `status` | health and readiness |
 //! | `testing` | cores without sockets, for tests |
 
+pub(crate) mod batch;
 mod caller;
 pub(crate) mod config;
 pub(crate) mod connectors;
@@ -111,7 +113,7 @@ pub(crate) enum Pending {
     /// One event is with its shard.
     Publish(publish::PendingEvent),
     /// A batch is with its shards.
-    Batch(Box<publish::PendingBatch>),
+    Batch(Box<batch::PendingBatch>),
     /// An entity is read on another shard.
     Read,
     /// An entity is deleted.
@@ -131,6 +133,23 @@ pub(crate) enum Pending {
 }
 
 impl Pending {
+    /// True if it takes several slices of work. Its connection is not read before it is answered:
+    /// what the client sends behind it must not overtake it, and is not worked on beside it.
+    pub(crate) fn is_sliced(&self) -> bool {
+        match self {
+            Self::Batch(batch) => batch.is_sliced(),
+            _ => false,
+        }
+    }
+
+    /// True if [`go_on`] has something to do for it.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        match self {
+            Self::Batch(batch) => batch.is_unfinished(),
+            _ => false,
+        }
+    }
+
     /// True if the answer may be of any size.
     pub(crate) fn is_read(&self) -> bool {
         match self {
@@ -140,6 +159,19 @@ impl Pending {
             _ => false,
         }
     }
+}
+
+/// Does the next slice of a call that is unfinished. `None`: it goes on, or waits for replies.
+pub(crate) fn go_on<L: Log>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    pending: &mut Pending,
+) -> Option<Outcome> {
+    let went = match pending {
+        Pending::Batch(batch) => batch.go_on(context, request_id),
+        _ => Ok(None),
+    };
+    went.unwrap_or_else(|error| Some(Outcome::Failed(error)))
 }
 
 /// Gives a reply to the call that waits for it. `None`: it waits for more. What a reply says is

@@ -1,8 +1,7 @@
-//! Publishing: one event, or a batch whose items go to their shards.
+//! Publishing one event.
 
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
-use crate::api::batch::{BatchContext, BatchPlan};
 use crate::api::conditions::HeadConditions;
 use crate::api::event::Decoded;
 use crate::api::json::Scanner;
@@ -10,7 +9,6 @@ use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
 use crate::auth::Access;
 use crate::engine::PublishError;
-use crate::limits::EVENT_UNITS;
 use crate::log::{AppendRejection, Log};
 use crate::model::{EventPack, PackedEvent, place};
 use crate::shard::{Reply, ShardRequest};
@@ -21,16 +19,6 @@ pub(crate) struct PendingEvent {
     answer: Box<[u8]>,
     /// The answer may hold an entity.
     pub(super) shows_entity: bool,
-}
-
-/// A batch, and what its shards have said so far.
-#[derive(Debug)]
-pub(crate) struct PendingBatch {
-    plan: BatchPlan,
-    /// One for each shard.
-    outcomes: Vec<PartOutcome>,
-    /// Shards that have not answered.
-    waiting: usize,
 }
 
 /// [`begin_if`] without conditions in the head.
@@ -159,85 +147,6 @@ pub(super) fn resume<L>(
     }
 }
 
-/// Publishes the batch that is the JSON `body`.
-///
-/// # Errors
-/// If the batch fails as a whole; nothing of it is stored then.
-pub(crate) fn begin_batch<L: Log>(
-    context: &mut Context<L>,
-    caller: &Caller<'_>,
-    body: &[u8],
-) -> Result<Begun, ApiError> {
-    context.check_serving()?;
-    let access = context.tenants.access(&caller.credentials)?;
-    let shards = context.router.shards;
-    let mut decoding = BatchContext {
-        now_ms: context.router.now.as_millis(),
-        decoder: &mut context.decoder,
-        ids: &mut context.ids,
-        shards: usize::from(shards),
-        place: |id: &str| {
-            access.may_publish(id).map_err(denied)?;
-            Ok(place(id, shards))
-        },
-    };
-    let mut plan = BatchPlan::decode(body, &mut decoding)?;
-    let items = plan.len() as u64;
-    context.router.spend(EVENT_UNITS * items);
-    let packs = std::mem::take(&mut plan.packs);
-    let mut batch = PendingBatch {
-        plan,
-        outcomes: vec![PartOutcome::default(); packs.len()],
-        waiting: 0,
-    };
-    for (shard, pack) in (0..shards).zip(packs) {
-        if pack.is_empty() {
-            continue;
-        }
-        let request = ShardRequest::Publish {
-            pack,
-            done: PartOutcome::default(),
-            charged: access.charged(),
-        };
-        match context.router.ask(shard, caller.request_id, request) {
-            Ok(()) => batch.waiting += 1,
-            Err(error) => batch.outcomes[usize::from(shard)].error = Some(error),
-        }
-    }
-    if batch.waiting == 0 {
-        return Ok(Begun::at_once(batch.finish(context)));
-    }
-    Ok(Begun::Waiting(Pending::Batch(Box::new(batch))))
-}
-
-impl PendingBatch {
-    /// Takes a shard's reply.
-    pub(super) fn resume<L>(
-        &mut self,
-        context: &mut Context<L>,
-        (from, reply): (u16, Reply),
-    ) -> Option<Outcome> {
-        self.outcomes[usize::from(from)] = match reply {
-            Reply::Published(outcome) => outcome,
-            Reply::Refused(error) => PartOutcome::refused(error),
-            _ => return None,
-        };
-        self.waiting -= 1;
-        (self.waiting == 0).then(|| self.finish(context))
-    }
-
-    /// The verdict on each item; one failure of the whole if the server could take none of them
-    /// now.
-    fn finish<L>(&self, context: &mut Context<L>) -> Outcome {
-        if let Some(error) = self.plan.unavailable(&self.outcomes) {
-            return Outcome::Failed(error);
-        }
-        context.answer.clear();
-        self.plan.answer(&self.outcomes, &mut context.answer);
-        Outcome::Done
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{OPERATOR, TestCores};
@@ -252,11 +161,6 @@ mod tests {
         format!(
             r#"{{"eventId":"e","stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{"n":1.50}}}}}}"#
         )
-    }
-
-    fn batch(ids: &[&str]) -> String {
-        let events: Vec<String> = ids.iter().map(|id| event(id)).collect();
-        format!(r#"{{"events":[{}]}}"#, events.join(","))
     }
 
     /// An id of each of two shards.
@@ -394,86 +298,6 @@ mod tests {
         }
         let (_, json) = publish(&mut cores, 0, &sent("2", id, r#"{"version":1}"#));
         assert!(json.contains(r#""version":2"#), "{json}");
-    }
-
-    #[test]
-    fn an_item_of_a_batch_is_repeated_or_refused_alone() {
-        let mut cores = TestCores::new(2);
-        let id = OF_SHARD[1];
-        let items = [
-            sent("1", id, "null"),
-            sent("1", id, "null"),
-            sent("1", id, "null").replace("1.50", "2"),
-            sent("2", id, r#"{"version":7}"#),
-            sent("3", id, r#"{"version":1}"#),
-        ];
-        let body = format!(r#"{{"events":[{}]}}"#, items.join(","));
-        let (_, json) = cores.run((0, None), |context, caller| {
-            begin_batch(context, caller, body.as_bytes())
-        });
-        let json: Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(
-            (&json["successful"], &json["failed"]),
-            (&3.into(), &2.into())
-        );
-        let results = json["results"].as_array().unwrap();
-        assert_eq!(results[1]["duplicate"], true);
-        assert_eq!(results[1]["sequence"], results[0]["sequence"]);
-        assert_eq!(results[2]["code"], "event_id_reused");
-        assert_eq!(results[3]["code"], "precondition_failed");
-        assert_eq!(results[3]["entity"]["version"], 1);
-        assert_eq!(results[4]["version"], 2);
-    }
-
-    #[test]
-    fn a_batch_is_answered_in_the_order_of_its_items_and_a_bad_item_fails_alone() {
-        let ids = [OF_SHARD[1], "", OF_SHARD[0]];
-        let (outcome, json) = TestCores::new(2).run((0, None), |context, caller| {
-            begin_batch(context, caller, batch(&ids).as_bytes())
-        });
-        assert_eq!(outcome, Outcome::Done);
-        let json: Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(
-            (&json["successful"], &json["failed"]),
-            (&2.into(), &1.into())
-        );
-        let results = json["results"].as_array().unwrap();
-        let failed: Vec<bool> = results.iter().map(|it| it["error"].is_string()).collect();
-        assert_eq!(failed, [false, true, false]);
-    }
-
-    #[test]
-    fn a_batch_of_which_nothing_can_be_taken_now_fails_as_a_whole() {
-        let mut cores = TestCores::new(2);
-        let publish = |cores: &mut TestCores, ids: &[&str]| {
-            cores.run((0, None), |context, caller| {
-                begin_batch(context, caller, batch(ids).as_bytes())
-            })
-        };
-        cores.close_shard(1);
-        let (outcome, _) = publish(&mut cores, &[OF_SHARD[1], OF_SHARD[1]]);
-        assert_eq!(outcome, Outcome::Failed(ApiError::NotReady));
-        let (outcome, json) = publish(&mut cores, &OF_SHARD);
-        assert_eq!(outcome, Outcome::Done, "one shard takes its part");
-        assert!(json.contains("not_ready"), "{json}");
-        let (outcome, _) = publish(&mut cores, &[OF_SHARD[1], ""]);
-        assert_eq!(outcome, Outcome::Done, "an item is wrong in itself");
-        cores.open_shard(1);
-        let (outcome, json) = publish(&mut cores, &OF_SHARD);
-        assert_eq!(outcome, Outcome::Done);
-        assert!(json.contains(r#""failed":0"#), "{json}");
-    }
-
-    #[test]
-    fn a_batch_that_fails_as_a_whole_names_the_fault_of_a_disk_before_a_shard_that_is_not_there() {
-        let mut cores = TestCores::new(2);
-        cores.close_shard(0);
-        let shard = cores.context(1).router.shard.as_mut().unwrap();
-        shard.fail();
-        let (outcome, _) = cores.run((0, None), |context, caller| {
-            begin_batch(context, caller, batch(&OF_SHARD).as_bytes())
-        });
-        assert_eq!(outcome, Outcome::Failed(ApiError::StorageFault));
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Tenants {
             .ok_or(ApiError::TokenUnknown)
     }
 
+    /// Whether somebody has this token.
+    pub(crate) fn is_alive(&self, token: &TokenHash) -> bool {
+        !self.auth || self.admin == Some(*token) || self.registry.owner_of(token).is_some()
+    }
+
     /// Whether the operator calls.
     ///
     /// # Errors

@@ -159,6 +159,7 @@ impl TestCores {
                 None => Credentials::None,
                 Some(value) => Credentials::Authorization(value.as_bytes()),
             },
+            takes_parts: true,
             behind_asked: false,
         };
         let context = &mut self.cores[core].context;
@@ -188,10 +189,7 @@ impl TestCores {
                 break;
             }
         }
-        match call.state {
-            State::Over(outcome, json, _) => (outcome, json),
-            State::Waiting(pending) => panic!("still waits: {pending:?}"),
-        }
+        call.over()
     }
 
     /// Flushes every log.
@@ -233,6 +231,7 @@ impl TestCores {
                     self.take(index, message, call);
                 }
                 moved |= self.decide(index);
+                moved |= self.go_on(call);
                 moved |= self.advance(call);
             }
             if !moved {
@@ -303,6 +302,33 @@ impl TestCores {
         router.sender.send(origin.core, message);
     }
 
+    /// Does a slice of a call, as its front does in a turn. False if there is nothing to do.
+    pub(crate) fn go_on(&mut self, call: &mut TestCall) -> bool {
+        let context = &mut self.cores[call.core].context;
+        let State::Waiting(pending) = &mut call.state else {
+            return false;
+        };
+        if let Pending::Batch(batch) = pending
+            && let Some(len) = batch.answer_len()
+        {
+            let is_last = batch.answer_part(context);
+            call.listed.push_str(&json(context));
+            if is_last {
+                let text = std::mem::take(&mut call.listed);
+                assert_eq!(text.len() as u64, len, "as long as it was said to be");
+                call.state = State::Over(Outcome::Done, text, CommitPoint::NONE);
+            }
+            return true;
+        }
+        if !pending.is_unfinished() {
+            return false;
+        }
+        if let Some(outcome) = super::go_on(context, call.request_id, pending) {
+            call.state = State::Over(outcome, json(context), CommitPoint::NONE);
+        }
+        true
+    }
+
     /// Lets a listing go on, as its front does; its parts are joined.
     fn advance(&mut self, call: &mut TestCall) -> bool {
         let State::Waiting(Pending::List(listing)) = &mut call.state else {
@@ -335,6 +361,14 @@ impl TestCall {
     /// Where replies to it go.
     pub(crate) fn request_id(&self) -> RequestId {
         self.request_id
+    }
+
+    /// What it came to, and its JSON.
+    pub(crate) fn over(self) -> (Outcome, String) {
+        match self.state {
+            State::Over(outcome, json, _) => (outcome, json),
+            State::Waiting(pending) => panic!("still waits: {pending:?}"),
+        }
     }
 
     /// What it came to; `None` if it still waits.

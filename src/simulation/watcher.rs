@@ -86,9 +86,9 @@ impl Watcher {
         self.filters.push(filter);
     }
 
-    /// Receives everything.
-    pub(super) fn settle(&mut self) {
-        self.socket.receive(usize::MAX);
+    /// Receives everything. Returns how many bytes that were.
+    pub(super) fn settle(&mut self) -> usize {
+        self.socket.receive(usize::MAX)
     }
 
     /// True if nothing is on its way.

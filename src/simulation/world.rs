@@ -278,14 +278,15 @@ impl World {
                 self.turn(core);
                 while self.cores[core].system.run_job(0) {}
             }
+            let mut received = 0;
             for index in 0..self.clients.len() {
-                self.with_client(index, false, |client, _| match client {
+                received += self.with_client(index, false, |client, _| match client {
                     Client::Http(client) => client.settle(),
                     Client::Watcher(watcher) => watcher.settle(),
                 });
             }
             // A slow reader's next bytes leave only after its last ones were read.
-            quiet_rounds = if self.is_at_rest() {
+            quiet_rounds = if received == 0 && self.is_at_rest() {
                 quiet_rounds + 1
             } else {
                 0

@@ -89,9 +89,9 @@ fn batch(data: &[u8]) {
     let Ok(plan) = BatchPlan::decode(data, &mut context) else {
         return;
     };
-    let outcomes = plan.packs.iter().map(|pack| {
+    let outcomes = plan.parts.iter().map(|part| {
         let mut outcome = PartOutcome::default();
-        for version in (1..).take(pack.len()) {
+        for version in (1..).take(part.pack.len()) {
             let sequence = Sequence::new(version);
             outcome.push(Stored { sequence, version }.into());
         }

@@ -42,5 +42,5 @@ pub use compact::{Compactor, compact};
 pub use equal::equal;
 pub use error::{JsonError, Word};
 pub(in crate::api) use names::OpenNames;
-pub use scanner::{Kind, RawValue, Scanner};
+pub use scanner::{Kind, Place, RawValue, Scanner, owned_text, text};
 pub use string::{JsonStr, write_string};

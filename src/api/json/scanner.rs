@@ -97,19 +97,83 @@ pub struct Scanner<'a> {
     skipped_space: bool,
 }
 
+/// Where a walk is, without its document: it can go on later over the same text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    at: usize,
+    depth: usize,
+    opened: bool,
+}
+
+impl Place {
+    /// In bytes from the start of the document.
+    pub const fn offset(self) -> usize {
+        self.at
+    }
+
+    /// The same as deep, but so many bytes from the start: what lies between is white space.
+    #[must_use]
+    pub const fn moved_to(self, offset: usize) -> Self {
+        Self { at: offset, ..self }
+    }
+}
+
+/// The text of a body.
+///
+/// # Errors
+/// [`JsonError::Utf8`] and [`JsonError::ByteOrderMark`].
+pub fn text(body: &[u8]) -> Result<&str, JsonError> {
+    let text = str::from_utf8(body).map_err(|error| JsonError::Utf8 {
+        offset: error.valid_up_to(),
+    })?;
+    if text.starts_with('\u{feff}') {
+        return Err(JsonError::ByteOrderMark { offset: 0 });
+    }
+    Ok(text)
+}
+
+/// The same of a body that is owned.
+///
+/// # Errors
+/// As [`text`].
+pub fn owned_text(body: Vec<u8>) -> Result<String, JsonError> {
+    let text = String::from_utf8(body).map_err(|error| JsonError::Utf8 {
+        offset: error.utf8_error().valid_up_to(),
+    })?;
+    if text.starts_with('\u{feff}') {
+        return Err(JsonError::ByteOrderMark { offset: 0 });
+    }
+    Ok(text)
+}
+
 impl<'a> Scanner<'a> {
     /// A walk that starts before the document in `body`. Checks that all of it is UTF-8.
     ///
     /// # Errors
     /// [`JsonError::Utf8`] and [`JsonError::ByteOrderMark`].
     pub fn new(body: &'a [u8]) -> Result<Self, JsonError> {
-        let text = str::from_utf8(body).map_err(|error| JsonError::Utf8 {
-            offset: error.valid_up_to(),
-        })?;
-        if text.starts_with('\u{feff}') {
-            return Err(JsonError::ByteOrderMark { offset: 0 });
+        text(body).map(Self::over)
+    }
+
+    /// A walk that goes on where another one was. `text`: that one's document, as [`text`] gave it,
+    /// or a beginning of it that holds the place.
+    pub const fn resume(text: &'a str, place: Place) -> Self {
+        Self {
+            text,
+            at: place.at,
+            depth: place.depth,
+            opened: place.opened,
+            skipped_space: false,
         }
-        Ok(Self::over(text))
+    }
+
+    /// Where the walk is. Not to be asked after an error.
+    pub const fn place(&self) -> Place {
+        Place {
+            at: self.at,
+            depth: self.depth,
+            opened: self.opened,
+        }
     }
 
     /// A walk over a text that is known to be UTF-8 without a byte order mark.

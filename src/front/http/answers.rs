@@ -290,10 +290,32 @@ impl Answers {
 
     /// True while no further request may be taken on: too many wait, or too many bytes.
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.len() >= limits::PIPELINE_REQUESTS_MAX
+        self.is_blocked()
+            || self.slots.len() >= limits::PIPELINE_REQUESTS_MAX
             || self.reads >= limits::PIPELINE_READS_MAX
             || self.late_until_ms.is_some()
             || self.pending_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
+    }
+
+    /// True while the newest request takes several slices of work: it is answered before the next
+    /// is taken on.
+    fn is_blocked(&self) -> bool {
+        self.newest_call()
+            .is_some_and(|(_, call)| call.pending.is_sliced())
+    }
+
+    /// The newest request if it has work left that waits for nothing.
+    pub(crate) fn unfinished(&self) -> Option<u32> {
+        let (serial, call) = self.newest_call()?;
+        call.pending.is_unfinished().then_some(serial)
+    }
+
+    fn newest_call(&self) -> Option<(u32, &HttpCall)> {
+        let Slot { serial, state } = self.slots.back()?;
+        match state {
+            SlotState::Waiting(call) => Some((*serial, call)),
+            SlotState::Ready { .. } | SlotState::Late { .. } => None,
+        }
     }
 
     /// Uses up the serial of a request whose slot was never opened: a late

@@ -34,6 +34,7 @@ impl Client<'_> {
             request_id: self.request_id(self.answers.next_serial()),
             address: self.address,
             credentials: credentials(head),
+            takes_parts: true,
             behind_asked: false,
         }
     }

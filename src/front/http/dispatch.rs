@@ -15,8 +15,8 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::{
-    self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, config, connectors,
-    delete, delete_many, history, list, namespaces, publish, read, status,
+    self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, batch, config,
+    connectors, delete, delete_many, history, list, namespaces, publish, read, status,
 };
 use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Request, Version};
@@ -97,7 +97,7 @@ fn dispatch<L: Log>(
     let conditions = write_conditions(context, &caller, (head, &route))?;
     let begun = match route {
         Route::Publish => publish::begin_if(context, &caller, (body, conditions))?,
-        Route::PublishBatch => publish::begin_batch(context, &caller, body)?,
+        Route::PublishBatch => batch::begin(context, &caller, body)?,
         Route::List => {
             let query = ListQuery::parse(head.query)?;
             if query.limit.is_none() && query.at.is_none() && head.version == Version::Http10 {
@@ -249,6 +249,24 @@ fn upgrade<L: Log>(
         ws::write_switching_protocols(out, &accept);
     });
     Ok(Next::Upgrade { metrics, token })
+}
+
+/// Does the next slice of the client's request that is unfinished, if there is one. True if it is
+/// unfinished still.
+pub(crate) fn go_on<L: Log>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+) -> bool {
+    let Some(serial) = client.answers.unfinished() else {
+        return false;
+    };
+    let request_id = client.request_id(serial);
+    if let Some(call) = client.answers.call(serial) {
+        let outcome = service::go_on(context, request_id, &mut call.pending);
+        finish(context, writer, client, (serial, outcome));
+    }
+    client.answers.unfinished().is_some()
 }
 
 /// Takes a shard's reply to one of the client's requests. False if the connection has to break.

@@ -1,5 +1,5 @@
-//! Arrays that are sent in parts: a listing at the front of the answers goes on while the socket
-//! takes bytes.
+//! Answers that are sent in parts: a listing at the front of the answers goes on while the socket
+//! takes bytes, and so does the long answer to a batch.
 
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
@@ -27,6 +27,8 @@ enum Piece {
     Head,
     /// A part, behind the head if it is the first, and the end if it is the last.
     Part { is_first: bool, is_last: bool },
+    /// A part of an answer of known length, behind the head with that length if it is the first.
+    Known { length: Option<u64>, is_last: bool },
     /// A whole answer.
     Outcome(Outcome),
 }
@@ -64,6 +66,15 @@ pub(crate) fn advance_front<L: Log>(
                     .answers
                     .write_front(|out| write_part(writer, out, meta, (is_first, json)));
             }
+            Action::Write(Piece::Known {
+                length,
+                is_last: false,
+            }) => {
+                let json = &context.answer;
+                client
+                    .answers
+                    .write_front(|out| write_known(writer, out, meta, (length, json)));
+            }
             Action::Write(piece) => {
                 let json = &context.answer;
                 client
@@ -76,8 +87,17 @@ pub(crate) fn advance_front<L: Log>(
 }
 
 fn advance<L: Log>(context: &mut Context<L>, request_id: RequestId, call: &mut HttpCall) -> Action {
-    let Pending::List(listing) = &mut call.pending else {
-        return Action::Wait;
+    let listing = match &mut call.pending {
+        Pending::List(listing) => listing,
+        Pending::Batch(batch) => {
+            let Some(length) = batch.answer_len() else {
+                return Action::Wait;
+            };
+            let length = (!std::mem::replace(&mut call.has_begun, true)).then_some(length);
+            let is_last = batch.answer_part(context);
+            return Action::Write(Piece::Known { length, is_last });
+        }
+        _ => return Action::Wait,
     };
     if call.meta.head_only && !listing.is_page() {
         return Action::Write(Piece::Head);
@@ -117,6 +137,19 @@ fn write_part(
     AnswerWriter::array_part(out, meta, json);
 }
 
+/// Writes a part of an answer of known length.
+fn write_known(
+    writer: &AnswerWriter,
+    out: &mut Vec<u8>,
+    meta: RequestMeta,
+    (length, json): (Option<u64>, &[u8]),
+) {
+    if let Some(length) = length {
+        writer.success_head(out, meta, length);
+    }
+    out.extend_from_slice(json);
+}
+
 fn write_end(
     writer: &AnswerWriter,
     out: &mut Vec<u8>,
@@ -129,6 +162,7 @@ fn write_end(
             write_part(writer, out, meta, (*is_first, json));
             AnswerWriter::array_end(out, meta);
         }
+        Piece::Known { length, .. } => write_known(writer, out, meta, (*length, json)),
         Piece::Outcome(outcome) => writer.outcome(out, (meta, None), (outcome, json)),
     }
 }

@@ -23,6 +23,6 @@ pub(crate) use admission::{admit, body_limit};
 pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;
-pub(crate) use dispatch::{Next, on_history, on_reply, reject, serve};
+pub(crate) use dispatch::{Next, go_on, on_history, on_reply, reject, serve};
 pub(crate) use listing::advance_front;
 pub(crate) use writer::AnswerWriter;

@@ -91,19 +91,29 @@ impl AnswerWriter {
 
     /// Writes the head of an array that is sent in parts.
     pub(super) fn array_head(&self, out: &mut Vec<u8>, meta: RequestMeta) {
-        let head = ResponseHead {
+        let body = match meta.version {
+            Version::Http11 => BodyLength::Chunked,
+            Version::Http10 => BodyLength::UntilClose,
+        };
+        self.head_of_parts(meta, body).write(out);
+    }
+
+    /// Writes the head of a success whose body, which is so long, is sent in parts.
+    pub(super) fn success_head(&self, out: &mut Vec<u8>, meta: RequestMeta, length: u64) {
+        let body = BodyLength::Known(length);
+        self.head_of_parts(meta, body).write(out);
+    }
+
+    fn head_of_parts(&self, meta: RequestMeta, body: BodyLength) -> ResponseHead<'_> {
+        ResponseHead {
             status: 200,
             content_type: Some("application/json"),
-            body: match meta.version {
-                Version::Http11 => BodyLength::Chunked,
-                Version::Http10 => BodyLength::UntilClose,
-            },
+            body,
             version: meta.version,
             keep_alive: meta.keep_alive,
             date: &self.date,
             headers: &[CORS_ORIGIN],
-        };
-        head.write(out);
+        }
     }
 
     /// Writes a part of such an array.

@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::subscribe::Subscriber;
 use crate::service::{
-    self, Begun, Caller, Context, Credentials, Outcome, Pending, delete, publish, read,
+    self, Begun, Caller, Context, Credentials, Outcome, Pending, batch, delete, publish, read,
 };
 use crate::shard::Reply;
 use crate::wire::http1::HttpError;
@@ -74,6 +74,7 @@ impl Requests {
             // Only reads of the past take turns by address, and there is none among these.
             address: None,
             credentials,
+            takes_parts: false,
             behind_asked: self.waiting.iter().any(|waiting| waiting.of_own),
         };
         let before = context.router.asked;
@@ -105,7 +106,7 @@ impl Requests {
         context: &mut Context<L>,
         subscriber: Subscriber,
         (serial, from, reply): (u32, u16, Reply),
-        mut answer: impl FnMut(&[u8]),
+        answer: impl FnMut(&[u8]),
     ) {
         let found = |waiting: &Waiting| self::serial(waiting.number) == serial;
         let Some(index) = self.waiting.iter().position(found) else {
@@ -114,12 +115,44 @@ impl Requests {
         let waiting = &mut self.waiting[index];
         let request_id = subscriber.request_id(serial);
         let resumed = service::resume(context, request_id, &mut waiting.pending, (from, reply));
-        let Some(outcome) = resumed else {
+        if let Some(outcome) = resumed {
+            self.finish(context, (index, &outcome), answer);
+        }
+    }
+
+    /// True if a request has work left that waits for nothing: it is the newest.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let newest = self.waiting.last();
+        newest.is_some_and(|waiting| waiting.pending.is_unfinished())
+    }
+
+    /// Does the next slice of that request, as [`Requests::resume`] does.
+    pub(super) fn go_on<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        answer: impl FnMut(&[u8]),
+    ) {
+        let Some(waiting) = self.waiting.last_mut() else {
             return;
         };
+        let request_id = subscriber.request_id(serial(waiting.number));
+        if let Some(outcome) = service::go_on(context, request_id, &mut waiting.pending) {
+            let index = self.waiting.len() - 1;
+            self.finish(context, (index, &outcome), answer);
+        }
+    }
+
+    /// A request is over.
+    fn finish<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (index, outcome): (usize, &Outcome),
+        mut answer: impl FnMut(&[u8]),
+    ) {
         let Waiting { number, id, .. } = self.waiting.remove(index);
         let mut frame = Vec::new();
-        write_answer(&mut frame, &id, (&outcome, &context.answer));
+        write_answer(&mut frame, &id, (outcome, &context.answer));
         context.trim_answer();
         if self.is_behind_batch(number) {
             self.held.push_back(Held { number, frame });
@@ -148,7 +181,9 @@ impl Requests {
             .iter()
             .filter(|it| it.pending.is_read())
             .count();
+        let is_sliced = |waiting: &Waiting| waiting.pending.is_sliced();
         self.waiting.len() + self.held.len() >= limits::PIPELINE_REQUESTS_MAX
+            || self.waiting.last().is_some_and(is_sliced)
             || reads >= limits::PIPELINE_READS_MAX
     }
 
@@ -190,7 +225,7 @@ fn call<L: Log>(
         }
         Request::PublishBatch(message) => {
             check_length(message, runtime.body_size_limit_batch_bytes)?;
-            publish::begin_batch(context, caller, message.as_bytes())
+            batch::begin(context, caller, message.as_bytes())
         }
         Request::Get(id) => read::begin(context, caller, (id, ReadQuery::default())),
         Request::Delete(id) => delete::begin(context, caller, (id, HeadConditions::default())),

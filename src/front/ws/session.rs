@@ -118,6 +118,10 @@ impl WebSocket {
             if context.router.spent() >= end {
                 return After::More;
             }
+            if self.requests.is_unfinished() {
+                self.go_on(context, subscriber);
+                continue;
+            }
             if self.is_paused() {
                 return After::Pause;
             }
@@ -197,6 +201,15 @@ impl WebSocket {
         );
         self.withheld.open(Sequence::ZERO, &mut self.outbox);
         self.paused = self.is_behind();
+    }
+
+    /// Does a slice of the request that is unfinished.
+    fn go_on<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
+        let withheld = &mut self.withheld;
+        self.requests.go_on(context, subscriber, |frame| {
+            withheld.push(CommitPoint::NONE, |out| out.extend_from_slice(frame));
+        });
+        self.withheld.open(Sequence::ZERO, &mut self.outbox);
     }
 
     /// True if the client is owed so much that no further request may be taken on.
