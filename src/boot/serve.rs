@@ -276,13 +276,7 @@ fn serve(
         executors.push(executor.map_err(system("start a core's thread"))?);
     }
     let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
-    report::info(&format!(
-        "version {} listening on http://{address}, {shards} shard{}, data in {}",
-        env!("CARGO_PKG_VERSION"),
-        if shards == 1 { "" } else { "s" },
-        settings.data_dir.display(),
-    ));
-    report_operator(settings);
+    report_start(settings, (address, shards));
     let ended = wait_for_end(end, &counters, executors);
     drop(watchdog);
     let signalled = ended?;
@@ -353,6 +347,17 @@ fn start_connectors(
     });
     let started = ConnectorsThread::start(parts, poller, EndGuard(ended));
     started.map_err(system("start the connectors' thread"))
+}
+
+/// Says what the server is and where it listens.
+fn report_start(settings: &Settings, (address, shards): (SocketAddr, u16)) {
+    report::info(&format!(
+        "version {} listening on http://{address}, {shards} shard{}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        if shards == 1 { "" } else { "s" },
+        settings.data_dir.display(),
+    ));
+    report_operator(settings);
 }
 
 /// Says what nobody can do without an operator's token, or what is wrong with it.

@@ -40,26 +40,36 @@ const NAME_THE_OWNER: ApiError = ApiError::InvalidQuery {
     rule: "with the operator's token it must name the namespace whose connector is meant",
 };
 
+/// Whether a call may be about what it names. It is judged after the body (API contract §1).
+type Verdict = Result<(), ApiError>;
+
 impl Whose {
+    /// Whose connectors a call is about if the verdict lets it.
     fn of<L>(
         context: &Context<L>,
         caller: &Caller<'_>,
         query: Option<&str>,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<(Self, Verdict), ApiError> {
         let access = context.tenants.access(&caller.credentials)?;
         let named = parse_namespace(query)?;
-        match (access, named) {
-            (Access::Open, _) => Ok(Self::Of("".into())),
-            (Access::Owner(own), named) => match named {
-                Some(name) if *name != *own.as_str() => Err(ApiError::NotOwner),
-                Some(_) | None => Ok(Self::Of(own.as_str().into())),
-            },
-            (Access::Admin, None) => Ok(Self::Everybodys),
-            (Access::Admin, Some(name)) => match context.tenants.registry.get(&name) {
-                Some(_) => Ok(Self::Of(name)),
-                None => Err(ApiError::NoNamespace),
-            },
-        }
+        Ok(match (access, named) {
+            (Access::Open, _) => (Self::Of("".into()), Ok(())),
+            (Access::Owner(own), named) => {
+                let is_own = named.is_none_or(|name| *name == *own.as_str());
+                let verdict = if is_own {
+                    Ok(())
+                } else {
+                    Err(ApiError::NotOwner)
+                };
+                (Self::Of(own.as_str().into()), verdict)
+            }
+            (Access::Admin, None) => (Self::Everybodys, Ok(())),
+            (Access::Admin, Some(name)) => {
+                let known = context.tenants.registry.get(&name);
+                let verdict = known.map(drop).ok_or(ApiError::NoNamespace);
+                (Self::Of(name), verdict)
+            }
+        })
     }
 
     /// For what shows.
@@ -106,7 +116,7 @@ impl PendingConnector {
         caller: &Caller<'_>,
         ConnectorCall { route, query, body }: ConnectorCall<'_>,
     ) -> Result<Self, ApiError> {
-        let whose = Whose::of(context, caller, query)?;
+        let (whose, verdict) = Whose::of(context, caller, query)?;
         let request_id = caller.request_id;
         let id = |whose: Whose, name: &str| {
             Ok::<_, ApiError>(ConnectorId {
@@ -116,12 +126,14 @@ impl PendingConnector {
         };
         match route {
             ConnectorRoute::List => {
+                verdict?;
                 let owner = whose.any();
                 let with_owner = owner.is_none();
                 ask_supervisor(context, request_id, owner, None)?;
                 Ok(Self::Listing { with_owner })
             }
             ConnectorRoute::Show(name) => {
+                verdict?;
                 let owner = whose.any();
                 let with_owner = owner.is_none();
                 ask_supervisor(context, request_id, owner, Some(name.into()))?;
@@ -133,6 +145,7 @@ impl PendingConnector {
             ConnectorRoute::Define => {
                 let owner = whose.one()?;
                 let (definition, text) = parse_definition(body, &owner)?;
+                verdict?;
                 let id = ConnectorId {
                     owner,
                     name: definition.name,
@@ -145,6 +158,7 @@ impl PendingConnector {
                 Ok(Self::Defining(id))
             }
             ConnectorRoute::Remove(name) => {
+                verdict?;
                 control::ask(
                     context,
                     request_id,
@@ -153,19 +167,13 @@ impl PendingConnector {
                 Ok(Self::Removing)
             }
             ConnectorRoute::StoreToken(name) => {
-                let id = id(whose, &name)?;
-                if !id.is_built_in() && context.tenants.registry.connectors().get(&id).is_none() {
-                    return Err(ApiError::NoConnector);
-                }
                 let token = parse_token(body)?;
-                let key = context.encryption_key.as_ref();
-                let key = key.ok_or(ApiError::EncryptionKeyMissing)?;
-                // Without randomness there is nothing to be done but to try again.
-                let sealed = seal(key, &id, &token).or(Err(ApiError::Overloaded))?;
-                control::ask(context, request_id, Command::StoreCredential { id, sealed })?;
+                verdict?;
+                store_token(context, request_id, (id(whose, &name)?, &token))?;
                 Ok(Self::Changing)
             }
             ConnectorRoute::RemoveToken(name) => {
+                verdict?;
                 control::ask(
                     context,
                     request_id,
@@ -227,6 +235,22 @@ impl PendingConnector {
             _ => Ok(None),
         }
     }
+}
+
+/// Asks for a credential to be encrypted and stored.
+fn store_token<L: Log>(
+    context: &mut Context<L>,
+    request_id: RequestId,
+    (id, token): (ConnectorId, &str),
+) -> Result<(), ApiError> {
+    if !id.is_built_in() && context.tenants.registry.connectors().get(&id).is_none() {
+        return Err(ApiError::NoConnector);
+    }
+    let key = context.encryption_key.as_ref();
+    let key = key.ok_or(ApiError::EncryptionKeyMissing)?;
+    // Without randomness there is nothing to be done but to try again.
+    let sealed = seal(key, &id, token).or(Err(ApiError::Overloaded))?;
+    control::ask(context, request_id, Command::StoreCredential { id, sealed })
 }
 
 /// The one connector of a name; the operator may mean any of several.

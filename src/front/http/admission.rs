@@ -28,12 +28,12 @@ pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
 /// # Errors
 /// What the request would be answered with whatever its body says.
 pub(crate) fn admit<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError> {
-    query::check(head.query)?;
     if !context.tenants.auth && is_of_namespaces(head.path) {
         return Err(ApiError::NoRoute);
     }
     let rule = token_rule(&route(head.method, head.path)?);
-    context.tenants.check(&credentials(head), rule)
+    context.tenants.check(&credentials(head), rule)?;
+    query::check(head.query)
 }
 
 /// The token that a call needs.

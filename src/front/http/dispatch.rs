@@ -1,5 +1,6 @@
 //! Requests → calls of the service, and what becomes of them → answers.
 
+use super::admission::admit;
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::listing::advance_front;
@@ -87,7 +88,8 @@ fn dispatch<L: Log>(
     (request, mut meta): (&Request<'_>, RequestMeta),
 ) -> Result<Next, ApiError> {
     let Request { head, body } = request;
-    query::check(head.query)?;
+    // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
+    query::check(head.query).or_else(|_bad_query| admit(context, head))?;
     if !context.tenants.auth && is_of_namespaces(head.path) {
         return Err(ApiError::NoRoute);
     }
