@@ -339,10 +339,10 @@ pub const POLL_ANSWER_BYTES_MAX: usize = 10 * 1024 * 1024;
 pub const POLL_ERROR_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of memory that a poll holds of its answer, what it takes of the items included. More: it
 /// fails.
-pub const POLL_HELD_BYTES_MAX: usize = 14 * 1024 * 1024;
+pub const POLL_HELD_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Bytes of memory that a poll holds of its answer without a turn among the large ones. At this it
 /// stops reading until it has one.
-pub const POLL_SMALL_BYTES_MAX: usize = 96 * 1024;
+pub const POLL_SMALL_BYTES_MAX: usize = 128 * 1024;
 /// Large answers of one owner that are in memory at a time: others wait, unread.
 pub const LARGE_ANSWERS_PER_OWNER_MAX: usize = 1;
 /// Large answers of all owners that are in memory at a time: others wait, unread.
@@ -371,18 +371,18 @@ pub const POLL_REQUESTS_MAX: u32 = 1_000;
 pub const POLLS_IN_FLIGHT_MAX: usize = 64;
 /// Polls of one owner that are in flight at a time; others wait for their turn. An owner also has
 /// no more than are free, so that there is always room for another owner's.
-pub const POLLS_IN_FLIGHT_PER_OWNER_MAX: usize = 16;
+pub const POLLS_IN_FLIGHT_PER_OWNER_MAX: usize = 32;
 /// Names of hosts that are looked up at a time, each on a thread: the system's resolver blocks.
 /// Others wait.
 pub const LOOKUPS_MAX: usize = 16;
 /// Names of hosts that are looked up for one owner at a time. Others wait.
-pub const LOOKUPS_PER_OWNER_MAX: usize = 4;
+pub const LOOKUPS_PER_OWNER_MAX: usize = 8;
 /// Seconds that a poll waits for the look-up of a name. The look-up itself can't be ended: it
 /// counts until the system's resolver gives up.
 pub const LOOKUP_SECONDS: u64 = 5;
 /// Entities that the connectors of one owner remember, to publish only what is new. Of what is
 /// forgotten the state is asked again.
-pub const REMEMBERED_ENTITIES_PER_OWNER_MAX: usize = 400_000;
+pub const REMEMBERED_ENTITIES_PER_OWNER_MAX: usize = 1_000_000;
 /// Seconds that failures put the next poll off for at most, if the interval is not longer.
 pub const POLL_BACKOFF_SECONDS_MAX: u64 = 3600;
 /// Seconds that a `Retry-After` puts the next poll off for at most.

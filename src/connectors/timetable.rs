@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(table.next_ms(), Some(7));
         table.end(3);
         assert_eq!(table.next_ms(), Some(0));
-        assert_eq!(table.start(0), Some(16));
+        assert_eq!(table.start(0), Some(32));
         for (own, connector) in owners.iter().zip(2_000..) {
             table.set(connector, own, 0);
         }

@@ -1,7 +1,7 @@
-//! Answers of sources that connectors poll: whatever an answer is, its findings are events that are
-//! decoded.
+//! Answers of sources that connectors poll: whatever an answer is and however it arrives, its
+//! findings are the same, and are events that are decoded.
 
-use flux::api::connectors::answer::read_answer;
+use flux::api::connectors::answer::{Answer, AnswerError, AnswerReader, read_answer};
 use flux::api::connectors::definition::{HttpDefinition, parse_definition};
 use flux::api::json::Scanner;
 use std::cell::OnceCell;
@@ -30,8 +30,26 @@ pub fn target(data: &[u8]) {
     });
 }
 
+/// As if it had arrived in two parts, of lengths that its bytes choose.
+fn read_in_parts(definition: &Arc<HttpDefinition>, data: &[u8]) -> Result<Answer, AnswerError> {
+    let sum = data.iter().fold(0_usize, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add((*byte).into())
+    });
+    let (first, second) = data.split_at(sum % data.len().wrapping_add(1));
+    let mut reader = AnswerReader::new(Arc::clone(definition));
+    reader.feed(first)?;
+    reader.feed(second)?;
+    reader.finish()
+}
+
 fn check(definition: &Arc<HttpDefinition>, data: &[u8]) {
-    let Ok(answer) = read_answer(definition, data) else {
+    let answer = read_answer(definition, data);
+    assert_eq!(
+        answer,
+        read_in_parts(definition, data),
+        "however it arrives"
+    );
+    let Ok(answer) = answer else {
         return;
     };
     // All of a poll go in one body, so none may break it.

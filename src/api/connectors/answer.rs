@@ -26,7 +26,7 @@ use std::sync::Arc;
 const EVENT_DEPTH: usize = 5;
 
 /// What an answer holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// What its good items say, one for each entity.
     pub findings: Vec<Finding>,
