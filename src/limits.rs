@@ -47,8 +47,9 @@ pub const ENTITY_PROPERTIES_MAX: usize = 10_000;
 /// Bytes of the names and the values (as JSON text) of one entity's properties, for the same
 /// reason. An event that would make it more: 400.
 pub const ENTITY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of the entities that the failed items of a batch on one shard show, in all: a small item
-/// may name a large entity. Beyond it: an item says how large its entity is instead.
+/// Bytes of the entities that failed items of a batch show, and of the results of operations, for
+/// each shard: a small item may name a large entity. Beyond it: an item says how many bytes it
+/// leaves out.
 pub const BATCH_ENTITIES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Event id, bytes. Longer: 400.
 pub const EVENT_ID_BYTES_MAX: usize = 128;
@@ -58,6 +59,8 @@ pub const STREAM_BYTES_MAX: usize = 256;
 pub const SOURCE_BYTES_MAX: usize = 256;
 /// `key` and `schema` of an event, bytes each. Longer: 400.
 pub const METADATA_BYTES_MAX: usize = 1024;
+/// Elements of an array that elements may be appended to, and of what is appended. More: 400.
+pub const APPEND_ELEMENTS_MAX: usize = 10_000;
 /// Default for the seconds for which the id of an event is known (`FLUX_DEDUP_SECONDS`). Sent again
 /// later, it is another event.
 pub const DEDUP_SECONDS_DEFAULT: u64 = 600;

@@ -5,6 +5,7 @@ mod support;
 use serde_json::Value;
 use support::http::request;
 use support::server::{Server, Setup};
+use support::watch::Watcher;
 use support::{batch, event, namespace, on_each, wait_for};
 
 #[test]
@@ -318,4 +319,134 @@ fn a_repetition_costs_nothing_and_comes_before_the_rate() {
         limited.expect_error(429, "the rate comes before conditions"),
         "rate_limited"
     );
+}
+
+/// An event with these members of the payload.
+fn with_payload(members: &str, id: &str) -> String {
+    format!(r#"{{{members},"stream":"s","source":"t"}}"#).replace("$ID", id)
+}
+
+#[test]
+fn operations_are_answered_with_their_results_and_stored_as_such() {
+    on_each(|server| {
+        let id = format!("{}/a", namespace("operations"));
+        let operate = |event_id: &str, members: &str| {
+            let payload = format!(r#""payload":{{"entity_id":"$ID",{members}}}"#);
+            let members = format!(r#""eventId":"{event_id}",{payload}"#);
+            server.post("/api/events", &with_payload(&members, &id))
+        };
+        let first =
+            r#""increment":{"n":0.1},"append":{"log":["a"]},"properties":{"keep":1,"drop":2}"#;
+        let answer = operate("1", first).json();
+        assert_eq!(answer["properties"].to_string(), r#"{"log":["a"],"n":0.1}"#);
+        let answer = operate(
+            "2",
+            r#""increment":{"n":0.2},"append":{"log":["b"]},"unset":["drop"]"#,
+        );
+        assert!(answer.text().contains(r#""n":0.3"#), "{}", answer.text());
+        assert_eq!(
+            answer.json()["properties"]["log"].to_string(),
+            r#"["a","b"]"#
+        );
+        let entity = server.entity(&id);
+        assert!(
+            entity
+                .text()
+                .contains(r#"{"keep":1,"log":["a","b"],"n":0.3}"#),
+            "{}",
+            entity.text()
+        );
+        // Sent again, it changes nothing and gives the same results, though others came since.
+        operate("3", r#""increment":{"n":5}"#);
+        let again = operate(
+            "2",
+            r#""increment":{"n":0.2},"append":{"log":["b"]},"unset":["drop"]"#,
+        );
+        assert_eq!(again.json()["duplicate"], true);
+        assert_eq!(again.json()["version"], 2);
+        assert_eq!(again.json()["properties"], answer.json()["properties"]);
+        let other = operate(
+            "2",
+            r#""increment":{"n":0.3},"append":{"log":["b"]},"unset":["drop"]"#,
+        );
+        assert_eq!(
+            other.expect_error(409, "another request"),
+            "event_id_reused"
+        );
+        // History shows the request and the results.
+        let events = server.get(&format!("/api/events?entity={id}")).json();
+        let payload = &events[1]["payload"];
+        assert_eq!(payload["increment"].to_string(), r#"{"n":0.2}"#);
+        assert_eq!(payload["unset"].to_string(), r#"["drop"]"#);
+        assert_eq!(payload["properties"]["log"].to_string(), r#"["a","b"]"#);
+        let then = events[1]["acceptedAt"]
+            .as_str()
+            .expect("a time")
+            .replace('+', "%2B");
+        let past = server
+            .get(&format!("/api/state/entities/{id}?at={then}"))
+            .json();
+        assert_eq!(past["properties"].get("drop"), None);
+        let code = operate("4", r#""increment":{"log":1}"#).expect_error(400, "an array");
+        assert_eq!(code, "operation_type");
+        let code = operate("5", r#""min":{"n":1},"properties":{"n":2}"#).expect_error(400, "twice");
+        assert_eq!(code, "operation_conflict");
+        assert_eq!(server.entity(&id).json()["version"], 3);
+    });
+}
+
+#[test]
+fn results_are_found_again_after_a_kill_and_in_another_number_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = with_payload(
+        r#""eventId":"x","payload":{"entity_id":"$ID","increment":{"n":2},"unset":["a"]}"#,
+        "n/a",
+    );
+    let server = Setup::new(dir.path(), 1).start();
+    server.publish("n/a", r#"{"a":1,"n":40}"#);
+    let first = server.post("/api/events", &body).json();
+    assert_eq!(first["properties"]["n"], 42);
+    server.publish("n/a", r#"{"n":0}"#);
+    server.kill();
+    for shards in [1, 2] {
+        let server = Setup::new(dir.path(), shards).start();
+        let entity = server.entity("n/a").json();
+        assert_eq!(entity["properties"].to_string(), r#"{"n":0}"#);
+        let again = server.post("/api/events", &body).json();
+        assert_eq!(again["duplicate"], true);
+        assert_eq!(
+            (&again["version"], &again["sequence"]),
+            (&first["version"], &first["sequence"])
+        );
+        if shards == 1 {
+            assert_eq!(again["properties"], first["properties"]);
+        }
+        server.kill();
+    }
+}
+
+#[test]
+fn a_removed_property_is_pushed_as_such() {
+    on_each(|server| {
+        let id = format!("{}/a", namespace("removed"));
+        server.publish(&id, r#"{"a":1}"#);
+        let mut watcher = Watcher::connect(server);
+        watcher.send(&format!(
+            r#"{{"type":"subscribe","entity_id":"{id}","id":1}}"#
+        ));
+        assert_eq!(watcher.next()["type"], "ack");
+        let members = r#""payload":{"entity_id":"$ID","increment":{"n":1},"unset":["a","b"]}"#;
+        server.post("/api/events", &with_payload(members, &id));
+        let update = watcher.next();
+        assert_eq!(
+            (&update["property"], &update["value"]),
+            (&"n".into(), &1.into())
+        );
+        let update = watcher.next();
+        assert_eq!(
+            (&update["property"], &update["removed"]),
+            (&"a".into(), &true.into())
+        );
+        assert_eq!(update.get("value"), None);
+    });
 }

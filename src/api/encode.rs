@@ -4,7 +4,7 @@
 use super::error::{ApiError, CurrentEntity};
 use super::json::write_string;
 use super::query::Fields;
-use crate::model::{EntityHead, EventId, Published, Timestamp};
+use crate::model::{EntityHead, EventId, OperationResults, Property, Published, Timestamp};
 use crate::wire::http1::{write_decimal, write_hex};
 
 /// `{"error": …, "code": …}`.
@@ -71,10 +71,36 @@ pub fn stored(out: &mut Vec<u8>, published: &Published) {
     }
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, stored.sequence.get());
+    match &published.properties {
+        None => {}
+        Some(OperationResults::Json(json)) => {
+            out.extend_from_slice(b",\"properties\":");
+            out.extend_from_slice(json.as_bytes());
+        }
+        Some(OperationResults::Omitted(bytes)) => {
+            out.extend_from_slice(b",\"properties_omitted\":true,\"bytes\":");
+            write_decimal(out, *bytes as u64);
+        }
+    }
     if published.duplicate {
         out.extend_from_slice(b",\"duplicate\":true");
     }
     out.push(b'}');
+}
+
+/// What the operations of an event led to: an object of its properties.
+pub fn results<'p>(properties: impl Iterator<Item = Property<'p>>) -> OperationResults {
+    let mut out = Vec::from(b"{");
+    for property in properties {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        write_string(&mut out, property.name);
+        out.push(b':');
+        out.extend_from_slice(property.value.as_bytes());
+    }
+    out.push(b'}');
+    OperationResults::Json(String::from_utf8(out).unwrap_or_default().into_boxed_str())
 }
 
 /// The answer to a delete: `{"entity_id": …, "eventId": …}`.
@@ -155,6 +181,17 @@ pub fn none_match_hits(field: &[u8], tag: &str) -> bool {
             let candidate = candidate.trim_ascii();
             candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()
         })
+}
+
+/// `state_update` of a property that was removed.
+pub fn state_removed(out: &mut Vec<u8>, (entity_id, property): (&str, &str), time: Timestamp) {
+    out.extend_from_slice(b"{\"type\":\"state_update\",\"entity_id\":");
+    write_string(out, entity_id);
+    out.extend_from_slice(b",\"property\":");
+    write_string(out, property);
+    out.extend_from_slice(b",\"removed\":true,\"timestamp\":\"");
+    out.extend_from_slice(time.rfc3339().as_bytes());
+    out.extend_from_slice(b"\"}");
 }
 
 /// `state_update`: one property of one event.

@@ -294,6 +294,23 @@ pub enum ApiError {
         /// The entity as it is.
         entity: CurrentEntity,
     },
+    /// An operation, or the property that it is about, is not of the type that it takes.
+    #[error(
+        "an operation needs another type: `increment`, `min` and `max` numbers, `append` arrays, \
+         `unset` names; nothing was changed"
+    )]
+    OperationType,
+    /// A property that is named by two operations, or by one and `properties`.
+    #[error("a property is named by two operations, or by one and by `properties`")]
+    OperationConflict,
+    /// A number or an array that is too long for an operation.
+    #[error(
+        "an operation takes numbers of at most {} digits in a double's range, and arrays of at \
+         most {} elements; nothing was changed",
+        limits::DECIMAL_DIGITS_MAX,
+        limits::APPEND_ELEMENTS_MAX
+    )]
+    OperationLimit,
     /// An id under which another event was stored.
     #[error("another event was stored under this `eventId`; nothing was changed")]
     EventIdReused,
@@ -353,6 +370,9 @@ impl ApiError {
             | Self::MissingId
             | Self::AnswerTooLarge { .. }
             | Self::InvalidHeader { .. }
+            | Self::OperationType
+            | Self::OperationConflict
+            | Self::OperationLimit
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -465,6 +485,9 @@ impl ApiError {
             Self::EntityTooLarge => "entity_too_large",
             Self::PreconditionFailed { .. } => "precondition_failed",
             Self::EventIdReused => "event_id_reused",
+            Self::OperationType => "operation_type",
+            Self::OperationConflict => "operation_conflict",
+            Self::OperationLimit => "operation_limit",
             Self::InvalidHeader { .. } => "invalid_header",
         }
     }

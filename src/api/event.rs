@@ -11,7 +11,7 @@ pub use super::event_ids::EventIds;
 use super::event_member::{EventMember, Member, PayloadMember};
 use super::event_rules::check_len;
 pub use super::event_rules::{check_entity_id, check_stream};
-use super::event_terms::TermSpans;
+use super::event_terms::{TermSpans, conflicts};
 use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
 use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
@@ -42,7 +42,7 @@ impl Text<'_> {
     clippy::struct_excessive_bools,
     reason = "each says whether a member was there"
 )]
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     event_id: Option<Text<'a>>,
     stream: Option<Text<'a>>,
     source: Option<Text<'a>>,
@@ -52,11 +52,13 @@ struct Fields<'a> {
     payload: bool,
     entity_id: Option<Text<'a>>,
     properties: bool,
+    /// An operation was there: the properties may be absent.
+    pub(super) operations: bool,
     /// Bytes that they take in the body. Their stored form is not longer.
     properties_len: usize,
     tombstone: bool,
     /// The rules that were broken, each with the member that broke it.
-    errors: Vec<(&'static str, ApiError)>,
+    pub(super) errors: Vec<(&'static str, ApiError)>,
 }
 
 /// What came of one event.
@@ -124,6 +126,7 @@ impl EventDecoder {
             spans: recycle(std::mem::take(&mut self.spans)),
             fields: Fields::default(),
             terms: TermSpans::default(),
+            is_stored: self.is_stored,
             properties_max: if self.is_stored {
                 usize::MAX
             } else {
@@ -145,6 +148,9 @@ impl EventDecoder {
             value: value.resolve(&self.scratch),
         }));
         sort_and_keep_last(&mut properties);
+        if !self.is_stored && !self.terms.is_empty() && conflicts(&self.terms, &properties) {
+            fields.errors.push(("payload", ApiError::OperationConflict));
+        }
         if !self.is_stored && fields.properties_len > limits::ENTITY_BYTES_MAX {
             check_size(&properties, &mut fields.errors);
         }
@@ -248,7 +254,7 @@ fn draft<'t>(
         return Err(ApiError::MissingField { field: "payload" });
     }
     let entity_id = required(&fields.entity_id, "payload.entity_id")?;
-    if !fields.properties {
+    if !fields.properties && !fields.operations {
         return Err(ApiError::MissingField {
             field: "payload.properties",
         });
@@ -308,11 +314,13 @@ pub(super) struct EventReader<'d, 'a> {
     extra_names: &'d mut OpenNames,
     compactor: &'d mut Compactor,
     spans: Vec<(Text<'a>, Text<'a>)>,
-    fields: Fields<'a>,
+    pub(super) fields: Fields<'a>,
     /// What the event asks of its owner besides being stored.
     pub(super) terms: TermSpans<'a>,
     /// No more properties are gathered than twice as many.
     properties_max: usize,
+    /// The event was stored once: an operation in it is what was asked for then.
+    pub(super) is_stored: bool,
 }
 
 impl<'a> EventReader<'_, 'a> {
@@ -383,6 +391,8 @@ impl<'a> EventReader<'_, 'a> {
         self.fields.entity_id = None;
         self.fields.properties = false;
         self.fields.tombstone = false;
+        self.terms.forget_operations();
+        self.fields.operations = false;
         self.fields.payload = true;
         self.begin_member("payload");
         if scanner.kind()? != Kind::Object {
@@ -398,6 +408,13 @@ impl<'a> EventReader<'_, 'a> {
                     self.fields.entity_id = self.required_string(scanner, "payload.entity_id")?;
                 }
                 Member::Known(PayloadMember::Properties) => self.properties(scanner)?,
+                Member::Known(PayloadMember::Operation(kind, path)) => {
+                    self.begin_member(path);
+                    let value = scanner.raw_value()?;
+                    let name = path.strip_prefix("payload.").unwrap_or(path);
+                    self.keep_extra_named(name, &value);
+                    self.operation((kind, path), &value);
+                }
                 Member::Known(PayloadMember::NotSupported(path)) => {
                     self.begin_member(path);
                     scanner.raw_value()?;
@@ -498,6 +515,11 @@ impl<'a> EventReader<'_, 'a> {
         self.extra.push_str("\":");
         self.compactor.write(value, self.extra);
         self.extra_names.add(0, key);
+    }
+
+    /// Keeps a member of the payload that is known under this name.
+    fn keep_extra_named(&mut self, name: &'static str, value: &RawValue<'a>) {
+        self.keep_extra(JsonStr::plain_of(name), value);
     }
 
     /// Of the payload's other members that have the same name, keeps the last.

@@ -6,6 +6,7 @@
 //! Without words a batch of 1,000 events costs a tenth more.
 
 use super::json::JsonStr;
+use crate::model::TermKind;
 
 /// A member of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,9 @@ pub(super) enum EventMember {
 pub(super) enum PayloadMember {
     EntityId,
     Properties,
-    /// An operation or an expiry, which this server does not do yet; its path within the event.
+    /// An operation, and its path within the event.
+    Operation(TermKind, &'static str),
+    /// An expiry, which this server does not do yet; its path within the event.
     NotSupported(&'static str),
 }
 
@@ -85,11 +88,11 @@ impl PayloadMember {
         Some(match name {
             "entity_id" => Self::EntityId,
             "properties" => Self::Properties,
-            "increment" => Self::NotSupported("payload.increment"),
-            "min" => Self::NotSupported("payload.min"),
-            "max" => Self::NotSupported("payload.max"),
-            "append" => Self::NotSupported("payload.append"),
-            "unset" => Self::NotSupported("payload.unset"),
+            "increment" => Self::Operation(TermKind::Increment, "payload.increment"),
+            "min" => Self::Operation(TermKind::Min, "payload.min"),
+            "max" => Self::Operation(TermKind::Max, "payload.max"),
+            "append" => Self::Operation(TermKind::Append, "payload.append"),
+            "unset" => Self::Operation(TermKind::Unset, "payload.unset"),
             "ttl" => Self::NotSupported("payload.ttl"),
             _ => return None,
         })

@@ -1,8 +1,11 @@
-//! What an event asks of its owner besides being stored: its conditions (API contract §14).
+//! What an event asks of its owner besides being stored: its conditions and its operations (API
+//! contract §14).
 
+use super::error::ApiError;
 use super::event::{EventReader, Text};
-use super::json::{JsonError, Kind, Scanner};
-use crate::model::{Term, TermKind};
+use super::json::{JsonError, Kind, RawValue, Scanner};
+use crate::limits;
+use crate::model::{Decimal, Property, Term, TermKind, Terms};
 
 /// The terms of an event as the walk finds them; of repeated ones the last stays.
 #[derive(Debug, Default)]
@@ -18,6 +21,16 @@ impl<'a> TermSpans<'a> {
     /// A member comes, perhaps again: what an earlier one said is forgotten.
     fn forget(&mut self, kind: TermKind) {
         self.terms.retain(|(other, ..)| *other != kind);
+    }
+
+    /// What an earlier payload asked for is forgotten.
+    pub(super) fn forget_operations(&mut self) {
+        self.terms.retain(|(kind, ..)| !kind.is_operation());
+    }
+
+    /// What an earlier `expect` asked for is forgotten.
+    fn forget_conditions(&mut self) {
+        self.terms.retain(|(kind, ..)| kind.is_operation());
     }
 
     /// Appends the terms to `out` in their order.
@@ -50,6 +63,50 @@ impl<'a> TermSpans<'a> {
     }
 }
 
+/// The rule for the value of an operation.
+fn check_operand(kind: TermKind, value: &RawValue<'_>) -> Result<(), ApiError> {
+    match (kind, value.kind) {
+        (TermKind::Append, Kind::Array) => {
+            let mut array = Scanner::over(value.text);
+            let mut count = 0_usize;
+            let counted = array.begin_array().and_then(|()| {
+                while array.next_element()? {
+                    array.raw_value()?;
+                    count = count.saturating_add(1);
+                }
+                Ok(())
+            });
+            match counted {
+                Ok(()) if count <= limits::APPEND_ELEMENTS_MAX => Ok(()),
+                _ => Err(ApiError::OperationLimit),
+            }
+        }
+        (TermKind::Increment | TermKind::Min | TermKind::Max, Kind::Number) => {
+            let number = Decimal::parse(value.text);
+            let fits = |number: Decimal<'_>| number.digit_count() <= limits::DECIMAL_DIGITS_MAX;
+            if number.is_some_and(fits) {
+                Ok(())
+            } else {
+                Err(ApiError::OperationLimit)
+            }
+        }
+        _ => Err(ApiError::OperationType),
+    }
+}
+
+/// Whether a property is named by two operations, or by one and by `properties`, which ascend.
+pub(super) fn conflicts(terms: &[u8], properties: &[Property<'_>]) -> bool {
+    let operations = Terms::new(terms).filter(|term| term.kind.is_operation());
+    let mut names: Vec<&str> = operations.map(|term| term.name).collect();
+    names.sort_unstable();
+    let is_set = |name: &&str| {
+        let found = properties.binary_search_by(|property| property.name.cmp(name));
+        found.is_ok()
+    };
+    let repeats = names.windows(2).any(|pair| pair.first() == pair.last());
+    repeats || names.iter().any(is_set)
+}
+
 /// True for an entity tag in its strong form, quotes included (RFC 9110 §8.8.3).
 pub(super) fn is_strong_tag(tag: &str) -> bool {
     let inside = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
@@ -62,7 +119,7 @@ impl<'a> EventReader<'_, 'a> {
     /// Reads `expect`.
     pub(super) fn expect(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
         // Of a repeated `expect` the last counts.
-        self.terms = TermSpans::default();
+        self.terms.forget_conditions();
         self.begin_member("expect");
         match scanner.kind()? {
             Kind::Object => {}
@@ -185,6 +242,59 @@ impl<'a> EventReader<'_, 'a> {
             }
         }
         Ok(())
+    }
+
+    /// Reads an operation of the payload from its value.
+    pub(super) fn operation(
+        &mut self,
+        (kind, path): (TermKind, &'static str),
+        value: &RawValue<'a>,
+    ) {
+        self.terms.forget(kind);
+        self.fields.operations = true;
+        let fits = match (kind, value.kind) {
+            (TermKind::Unset, Kind::Array) => self.names(value.text),
+            (TermKind::Unset, _) => Some(Err(ApiError::OperationType)),
+            (_, Kind::Object) => self.operands(kind, value.text),
+            (_, _) => Some(Err(ApiError::OperationType)),
+        };
+        // The value was walked over before: it is JSON.
+        if let Some(Err(error)) = fits {
+            self.terms.forget(kind);
+            if !self.is_stored {
+                self.fields.errors.push((path, error));
+            }
+        }
+    }
+
+    /// The names in the array `text`.
+    fn names(&mut self, text: &'a str) -> Option<Result<(), ApiError>> {
+        let mut array = Scanner::over(text);
+        array.begin_array().ok()?;
+        while array.next_element().ok()? {
+            let Some(name) = array.string_or_other().ok()? else {
+                return Some(Err(ApiError::OperationType));
+            };
+            let name = self.text(name);
+            self.terms.push(TermKind::Unset, (name, NOTHING));
+        }
+        Some(Ok(()))
+    }
+
+    /// The names and values in the object `text`.
+    fn operands(&mut self, kind: TermKind, text: &'a str) -> Option<Result<(), ApiError>> {
+        let mut object = Scanner::over(text);
+        object.begin_object().ok()?;
+        while let Some(key) = object.next_key().ok()? {
+            let name = self.text(key);
+            let value = object.raw_value().ok()?;
+            if let Err(error) = check_operand(kind, &value) {
+                return Some(Err(error));
+            }
+            let value = self.value(&value);
+            self.terms.push(kind, (name, value));
+        }
+        Some(Ok(()))
     }
 
     fn begin_term(&mut self, kind: TermKind, field: &str) {

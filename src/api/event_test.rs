@@ -248,11 +248,6 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
         "expect.filter",
     );
     for (member, feature) in [
-        (r#""increment":{"n":1}"#, "payload.increment"),
-        (r#""min":{}"#, "payload.min"),
-        (r#""max":{}"#, "payload.max"),
-        (r#""append":{}"#, "payload.append"),
-        (r#""unset":[]"#, "payload.unset"),
         (r#""ttl":null"#, "payload.ttl"),
         (r#""t\u0074l":5"#, "payload.ttl"),
     ] {
@@ -455,4 +450,106 @@ fn a_condition_that_can_not_be_honoured_is_refused() {
         r#"{"absent_properties":["a",1]}"#,
         "expect.absent_properties",
     );
+}
+
+/// The terms of an event, and its payload's other members.
+type Operated = (Vec<(TermKind, String, String)>, String);
+
+/// What an event with this payload asks for and stores; its error.
+fn operated(payload: &str) -> Result<Operated, ApiError> {
+    let decoded = decode(&event("", payload), |decoded| match decoded {
+        Decoded::Event(draft, terms) => {
+            let terms = Terms::new(terms)
+                .map(|term| (term.kind, term.name.to_owned(), term.value.to_owned()))
+                .collect();
+            Ok((terms, draft.extra.to_owned()))
+        }
+        Decoded::Refused { error, .. } => Err(error),
+    });
+    decoded.expect("it is JSON")
+}
+
+#[test]
+fn operations_become_terms_and_stay_in_the_event() {
+    let check = |members: &str, terms: &[(TermKind, &str, &str)], extra: &str| {
+        let (found, kept) = operated(&format!(r#"{{"entity_id":"x",{members}}}"#)).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(kind, name, value)| (*kind, name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(found, terms, "{members}");
+        assert_eq!(kept, extra, "{members}");
+    };
+    check(
+        r#""increment":{"n":1.50,"a":-1e2}"#,
+        &[
+            (TermKind::Increment, "a", "-1e2"),
+            (TermKind::Increment, "n", "1.50"),
+        ],
+        r#""increment":{"n":1.50,"a":-1e2}"#,
+    );
+    check(
+        r#""unset":["b","a","b"],"append":{"l":[1, {"x": 2}]},"max":{"m":1},"min":{"k":0}"#,
+        &[
+            (TermKind::Min, "k", "0"),
+            (TermKind::Max, "m", "1"),
+            (TermKind::Append, "l", r#"[1,{"x":2}]"#),
+            (TermKind::Unset, "a", ""),
+            (TermKind::Unset, "b", ""),
+        ],
+        r#""unset":["b","a","b"],"append":{"l":[1,{"x":2}]},"max":{"m":1},"min":{"k":0}"#,
+    );
+    // Of repeated members the last counts.
+    check(
+        r#""increment":"x","\u0069ncrement":{"a":1,"a":2},"properties":{"b":1}"#,
+        &[(TermKind::Increment, "a", "2")],
+        r#""increment":{"a":2}"#,
+    );
+    check(r#""increment":{}"#, &[], r#""increment":{}"#);
+}
+
+#[test]
+fn an_operation_that_can_not_be_done_is_refused() {
+    let check = |members: &str, code: &str| {
+        let error = operated(&format!(r#"{{"entity_id":"x",{members}}}"#)).unwrap_err();
+        assert_eq!((error.status(), error.code()), (400, code), "{members}");
+    };
+    for members in [
+        r#""increment":{"n":"1"}"#,
+        r#""increment":[1]"#,
+        r#""increment":null"#,
+        r#""min":{"n":null}"#,
+        r#""max":{"n":[1]}"#,
+        r#""append":{"l":1}"#,
+        r#""append":{"l":{}}"#,
+        r#""unset":"a""#,
+        r#""unset":{"a":1}"#,
+        r#""unset":["a",1]"#,
+    ] {
+        check(members, "operation_type");
+    }
+    for members in [
+        r#""increment":{"n":1},"properties":{"n":1}"#,
+        r#""increment":{"n":1},"min":{"n":1}"#,
+        r#""append":{"n":[]},"unset":["n"]"#,
+        r#""unset":["n"],"properties":{"a":1,"n":2}"#,
+    ] {
+        check(members, "operation_conflict");
+    }
+    let digits = "1".repeat(300);
+    let long = format!("0.{}", "1".repeat(1001));
+    check(&format!(r#""increment":{{"n":{long}}}"#), "operation_limit");
+    let fits = format!(r#"{{"entity_id":"x","max":{{"n":{digits}}}}}"#);
+    operated(&fits).unwrap();
+    let elements = |count| vec!["1"; count].join(",");
+    check(
+        &format!(r#""append":{{"l":[{}]}}"#, elements(10_001)),
+        "operation_limit",
+    );
+    operated(&format!(
+        r#"{{"entity_id":"x","append":{{"l":[{}]}}}}"#,
+        elements(10_000)
+    ))
+    .unwrap();
+    invalid(&event("", r#"{"entity_id":"x"}"#), "payload.properties");
 }

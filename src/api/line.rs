@@ -15,7 +15,7 @@ use super::event::{Decoded, EventDecoder, EventIds, check_entity_id, sort_and_ke
 use super::event_encode::event_members;
 use super::json::{Compactor, JsonError, JsonStr, Kind, Scanner};
 use super::{ApiError, time};
-use crate::model::EntityHead;
+use crate::model::{DecidedDraft, EntityHead, TermKind, Terms};
 use crate::model::{
     EntityDraft, EventDraft, EventId, EventView, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT,
     Timestamp, VERSION_MAX, is_reserved,
@@ -106,8 +106,8 @@ impl LineDecoder {
         }
         let mut scanner = Scanner::new(line)?;
         let store = |decoded: Decoded<'_>| match decoded {
-            Decoded::Event(draft, _) => {
-                with_uuid(&draft).encode(out);
+            Decoded::Event(draft, terms) => {
+                encode_stored(&with_uuid(&draft), terms, out);
                 Ok(())
             }
             Decoded::Refused { error, .. } => Err(error),
@@ -119,6 +119,34 @@ impl LineDecoder {
             accepted,
         })
     }
+}
+
+/// Appends the stored form of an event that was stored once. What its operations came to then is
+/// among its properties.
+fn encode_stored(draft: &EventDraft<'_>, terms: &[u8], out: &mut Vec<u8>) {
+    let operations: Vec<_> = Terms::new(terms)
+        .filter(|term| term.kind.is_operation())
+        .collect();
+    if operations.is_empty() {
+        draft.encode(out);
+        return;
+    }
+    let named = operations.iter().filter(|it| it.kind != TermKind::Unset);
+    let mut named: Vec<&str> = named.map(|operation| operation.name).collect();
+    named.sort_unstable();
+    let is_result = |property: &Property<'_>| named.binary_search(&property.name).is_ok();
+    let numbered = (0_u32..).zip(draft.properties);
+    let results = numbered.filter(|(_, property)| is_result(property));
+    let results: Vec<u32> = results.map(|(number, _)| number).collect();
+    let removed = operations.iter().filter(|it| it.kind == TermKind::Unset);
+    let removed: Vec<&str> = removed.map(|operation| operation.name).collect();
+    let mut event = Vec::new();
+    draft.encode(&mut event);
+    let decided = DecidedDraft {
+        version: None,
+        operations: Some((&results, &removed)),
+    };
+    decided.encode(&event, out);
 }
 
 /// The draft, its id kept as a UUID if it is one: half the bytes, and written out

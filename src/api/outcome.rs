@@ -6,7 +6,7 @@
 
 use super::error::{ApiError, CurrentEntity};
 use crate::limits::BATCH_ENTITIES_BYTES_MAX;
-use crate::model::{Published, Stored};
+use crate::model::{OperationResults, Published, Stored};
 use flux_storage::Sequence;
 
 /// What a shard did with its part: it dealt with the first events, and refused the others for
@@ -17,8 +17,8 @@ pub struct PartOutcome {
     dealt: Vec<Stored>,
     /// What there is to say besides about some of them, each by its index, ascending.
     remarks: Vec<(usize, Remark)>,
-    /// Bytes of entities in the remarks.
-    entity_bytes: usize,
+    /// Bytes of entities and results in the remarks.
+    shown_bytes: usize,
     /// Why the rest was not dealt with.
     pub error: Option<ApiError>,
 }
@@ -26,7 +26,10 @@ pub struct PartOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Remark {
     Refused(ApiError),
-    Duplicate,
+    Said {
+        duplicate: bool,
+        properties: Option<OperationResults>,
+    },
 }
 
 /// Stands for an event that was refused; no event has this sequence.
@@ -51,10 +54,24 @@ impl PartOutcome {
 
     /// The next event is stored.
     pub fn push(&mut self, published: Published) {
-        if published.duplicate {
-            self.remarks.push((self.dealt.len(), Remark::Duplicate));
+        let Published {
+            stored,
+            duplicate,
+            properties,
+        } = published;
+        let properties = properties.map(|results| match results {
+            OperationResults::Json(json) if self.shows(json.len()) => OperationResults::Json(json),
+            OperationResults::Json(json) => OperationResults::Omitted(json.len()),
+            OperationResults::Omitted(bytes) => OperationResults::Omitted(bytes),
+        });
+        if duplicate || properties.is_some() {
+            let said = Remark::Said {
+                duplicate,
+                properties,
+            };
+            self.remarks.push((self.dealt.len(), said));
         }
-        self.dealt.push(published.stored);
+        self.dealt.push(stored);
     }
 
     /// The next event is refused, and it alone. Entities that it shows are left out beyond a bound.
@@ -63,12 +80,10 @@ impl PartOutcome {
             ApiError::PreconditionFailed {
                 entity: CurrentEntity::Json(json),
             } => {
-                let bytes = self.entity_bytes.saturating_add(json.len());
-                let entity = if bytes > BATCH_ENTITIES_BYTES_MAX {
-                    CurrentEntity::Omitted(json.len())
-                } else {
-                    self.entity_bytes = bytes;
+                let entity = if self.shows(json.len()) {
                     CurrentEntity::Json(json)
+                } else {
+                    CurrentEntity::Omitted(json.len())
                 };
                 ApiError::PreconditionFailed { entity }
             }
@@ -77,6 +92,16 @@ impl PartOutcome {
         self.remarks
             .push((self.dealt.len(), Remark::Refused(error)));
         self.dealt.push(REFUSED);
+    }
+
+    /// Whether so many bytes more of entities and results may be shown; then they count.
+    fn shows(&mut self, bytes: usize) -> bool {
+        let sum = self.shown_bytes.saturating_add(bytes);
+        let fits = sum <= BATCH_ENTITIES_BYTES_MAX;
+        if fits {
+            self.shown_bytes = sum;
+        }
+        fits
     }
 
     /// Events that were dealt with.
@@ -150,7 +175,13 @@ impl<'o> Verdicts<'o> {
         {
             place.next_remark = place.next_remark.saturating_add(1);
             match remark {
-                Remark::Duplicate => published.duplicate = true,
+                Remark::Said {
+                    duplicate,
+                    properties,
+                } => {
+                    published.duplicate = *duplicate;
+                    published.properties.clone_from(properties);
+                }
                 Remark::Refused(error) => {
                     place.next = place.next.saturating_add(1);
                     return Err(error);
@@ -180,7 +211,7 @@ mod tests {
         outcome.push(stored(7, 1));
         outcome.push_refused(ApiError::EntityTooLarge);
         outcome.push(stored(8, 0));
-        outcome.push(duplicate);
+        outcome.push(duplicate.clone());
         outcome.push_refused(ApiError::Reserved);
         outcome.error = Some(ApiError::StorageFull);
         assert_eq!((outcome.len(), outcome.stored()), (5, 3));

@@ -226,9 +226,8 @@ fn serve(
         return Ok(Outcome::Stopped);
     }
     let mut data_dir = open_data_dir(settings, shards)?;
-    let logs: Vec<LogDir> = (0..u32::from(shards))
-        .map(|shard| data_dir.take_log(shard))
-        .collect();
+    let numbers = 0..u32::from(shards);
+    let logs: Vec<LogDir> = numbers.map(|shard| data_dir.take_log(shard)).collect();
     let data_dir = Arc::new(data_dir);
     let ballast = Arc::new(Ballast::make(Arc::clone(&data_dir)));
     let (store, registry) = open_control(settings, &data_dir)?;

@@ -25,9 +25,11 @@ pub struct CollectedChanges {
 }
 
 impl ChangeCollector {
-    /// Adds an event that did not delete: one frame for each of its properties.
+    /// Adds an event that did not delete: one frame for each of its properties, and for each that
+    /// it removed.
     pub(super) fn updated(&mut self, event: &EventView<'_>, time: Timestamp, cores: &[u16]) {
-        if event.properties().len() == 0 {
+        let mut removed = event.decided.removed();
+        if event.properties().len() == 0 && removed.is_empty() {
             return;
         }
         self.want(cores);
@@ -48,6 +50,16 @@ impl ChangeCollector {
             encode::state_update(text, update);
             self.builder
                 .update(property.name, |out| write_text(out, text));
+        }
+        for name in &mut removed {
+            if self.builder.is_full() {
+                self.full.push(self.builder.finish());
+                self.builder.change(event.entity_id);
+            }
+            let text = &mut self.text;
+            text.clear();
+            encode::state_removed(text, (event.entity_id, name), time);
+            self.builder.update(name, |out| write_text(out, text));
         }
     }
 

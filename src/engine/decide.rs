@@ -1,6 +1,7 @@
 //! Whether the conditions of a write hold: decided when its turn comes, against what is really
 //! current and not against what is visible already.
 
+use super::operate::Walk;
 use crate::api::encode;
 use crate::api::json::equal;
 use crate::model::{TermKind, Terms};
@@ -8,20 +9,7 @@ use crate::state::Entity;
 
 /// Whether all conditions hold for the entity. Cost: linear in its properties and the terms.
 pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
-    // Terms of a kind are ascending by name, and so are properties: each kind needs one walk.
-    let mut equal_walk = entity.map(Entity::properties);
-    let mut missing_walk = equal_walk.clone();
-    let mut find = |kind, name: &str| {
-        let walk = if kind == TermKind::Equal {
-            &mut equal_walk
-        } else {
-            &mut missing_walk
-        };
-        walk.as_mut()
-            .and_then(|walk| walk.find(|(other, _)| *other >= name))
-            .filter(|(other, _)| *other == name)
-            .map(|(_, value)| value)
-    };
+    let mut walk = Walk::new(entity);
     for term in terms {
         let holds = match term.kind {
             TermKind::Version => {
@@ -33,10 +21,16 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
             }),
             TermKind::Absent => entity.is_none(),
             TermKind::Present => entity.is_some(),
-            TermKind::Equal => {
-                find(term.kind, term.name).is_some_and(|value| equal(value, term.value))
-            }
-            TermKind::Missing => find(term.kind, term.name).is_none(),
+            TermKind::Equal => walk
+                .find(&term)
+                .is_some_and(|value| equal(value, term.value)),
+            TermKind::Missing => walk.find(&term).is_none(),
+            // Operations: `operate` sees to them.
+            TermKind::Increment
+            | TermKind::Min
+            | TermKind::Max
+            | TermKind::Append
+            | TermKind::Unset => true,
         };
         if !holds {
             return false;
@@ -50,14 +44,14 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, PublishError, Write};
     use crate::log::MemoryLog;
-    use crate::model::{EventDraft, EventId, PackedEvent, Property, Stored, Term, Timestamp};
+    use crate::model::{EventDraft, EventId, PackedEvent, Property, Published, Term, Timestamp};
 
     /// Publishes an event that sets these properties of `x`, under these terms.
     fn publish(
         (engine, log): (&mut Engine, &mut MemoryLog),
         properties: &[(&str, &str)],
         terms: &[(TermKind, &str, &str)],
-    ) -> Result<Stored, PublishError> {
+    ) -> Result<Published, PublishError> {
         let properties: Vec<Property<'_>> = properties
             .iter()
             .map(|(name, value)| Property { name, value })

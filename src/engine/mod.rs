@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `decide` | whether the conditions of a write hold |
 //! | `recent_ids` | the ids that producers gave to the last events |
+//! | `operate` | the operations of a write → their results |
 //! | `publish` | events and deletions: the four steps |
 //! | `read` | reads, listings, and their commit points |
 //! | `checkpoint` | an engine from a checkpoint, and a snapshot for the next one |
@@ -27,6 +28,7 @@ mod answers;
 mod changes;
 mod checkpoint;
 mod decide;
+mod operate;
 mod publish;
 mod read;
 mod recent_ids;

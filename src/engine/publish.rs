@@ -2,12 +2,14 @@
 
 use super::Engine;
 use super::decide::holds;
+use super::operate::Results;
 use super::recent_ids::{Recalled, RecentIds, SentHash};
 use crate::api::error::CurrentEntity;
 use crate::api::{ApiError, encode};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    CommitPoint, Decided, EventDraft, EventId, EventView, PackedEvent, Stored, Terms, Timestamp,
+    CommitPoint, DecidedDraft, EventDraft, EventId, EventView, PackedEvent, Published, Stored,
+    Terms, Timestamp,
 };
 use crate::state::{Applied, Entity, Promoted};
 use flux_storage::{LayerError, ReplayError, Sequence, StorageError};
@@ -108,65 +110,116 @@ impl Engine {
         log: &mut impl Log,
         now: Timestamp,
         write: Write<'_>,
-    ) -> Result<Stored, PublishError> {
+    ) -> Result<Published, PublishError> {
         let Write { packed, sent } = write;
         let event =
             EventView::decode_encoded(packed.event).expect("EventDraft::encode wrote these bytes");
-        let (promoted, time) = self.decide(&event, packed.terms, now)?;
-        let sequence = if sent.is_some() {
-            // The answer to its repetition says the version, which only its turn decides.
-            let version = self.state.version(promoted) + 1;
-            let decided = Decided {
-                version: (!event.tombstone).then_some(version),
-            };
-            self.stored_form.clear();
-            decided.encode(packed.event, &mut self.stored_form);
-            log.append(time.as_micros(), &self.stored_form)?
-        } else {
-            log.append(time.as_micros(), packed.event)?
-        };
-        let applied = self.apply(promoted, (sequence, time), &event);
-        let version = match applied {
-            Applied::Created => 1,
-            Applied::Updated => self.state.version(promoted),
-            Applied::Deleted | Applied::Absent => 0,
-        };
-        let stored = Stored { sequence, version };
-        if let Some(hash) = sent {
-            self.recent_ids.remember(hash, stored, time);
-            if self.stored_form.capacity() > STORED_FORM_BYTES_KEPT_MAX {
-                self.stored_form = Vec::new();
-            }
+        let promoted = self.promote(&event)?;
+        let has_operations = self.check_terms(promoted, packed.terms)? && !event.tombstone;
+        if sent.is_none() && !has_operations {
+            let (published, _) = self.store(log, now, (promoted, packed.event, &event))?;
+            return Ok(published);
         }
-        if event.stream != DELETE_STREAM {
-            self.sources.note(event.source);
+        let mut stored_form = std::mem::take(&mut self.stored_form);
+        stored_form.clear();
+        let published = self
+            .encode_decided(promoted, (&event, &write), &mut stored_form)
+            .and_then(|()| {
+                let event = EventView::decode_encoded(&stored_form).expect("it was just encoded");
+                let (mut published, time) =
+                    self.store(log, now, (promoted, &stored_form, &event))?;
+                published.properties = has_operations.then(|| encode::results(event.results()));
+                if let Some(hash) = sent {
+                    let known = (published.stored, has_operations);
+                    self.recent_ids.remember(hash, known, time);
+                }
+                Ok(published)
+            });
+        if stored_form.capacity() <= STORED_FORM_BYTES_KEPT_MAX {
+            self.stored_form = stored_form;
         }
-        self.match_subscribers(&event, time, applied);
-        Ok(stored)
+        published
     }
 
-    /// Where the entity of an event lies, and the event's time: not before that of the last event
-    /// of its namespace, or of its id if it has none.
-    fn decide(
-        &mut self,
-        event: &EventView<'_>,
-        terms: &[u8],
-        now: Timestamp,
-    ) -> Result<(Promoted, Timestamp), PublishError> {
-        let promoted = match self.state.promote(event.entity_id) {
-            Ok(promoted) => promoted,
-            Err(error) => return Err(self.damaged(error).into()),
+    /// Appends to `out` the stored form of an event with what is decided now: the results of its
+    /// operations, and the entity's version after it if the producer may send it again.
+    fn encode_decided(
+        &self,
+        promoted: Promoted,
+        (event, write): (&EventView<'_>, &Write<'_>),
+        out: &mut Vec<u8>,
+    ) -> Result<(), PublishError> {
+        let version = self.state.version(promoted) + 1;
+        let version = (write.sent.is_some() && !event.tombstone).then_some(version);
+        let entity = self.state.entity(promoted);
+        let results = if event.tombstone {
+            Ok(None)
+        } else {
+            Results::of(Terms::new(write.packed.terms), entity)
         };
-        if !terms.is_empty() {
-            let entity = self.state.entity(promoted);
-            check_conditions(terms, entity, self.last_delete)?;
+        let results = results.map_err(|error| PublishError::Refused {
+            error,
+            point: self.point_of(entity),
+        })?;
+        if let Some(results) = results {
+            results.encode(event, version, out);
+        } else {
+            let decided = DecidedDraft {
+                version,
+                operations: None,
+            };
+            decided.encode(write.packed.event, out);
         }
+        Ok(())
+    }
+
+    /// What must be durable before it may be told what an entity is.
+    fn point_of(&self, entity: Option<Entity<'_>>) -> CommitPoint {
+        CommitPoint::at(entity.map_or(self.last_delete, Entity::sequence))
+    }
+
+    /// Brings the entity of an event to where it is applied.
+    fn promote(&mut self, event: &EventView<'_>) -> Result<Promoted, PublishError> {
+        match self.state.promote(event.entity_id) {
+            Ok(promoted) => Ok(promoted),
+            Err(error) => Err(self.damaged(error).into()),
+        }
+    }
+
+    /// Refuses a write whose conditions do not hold. Returns whether it has operations.
+    fn check_terms(&self, promoted: Promoted, terms: &[u8]) -> Result<bool, PublishError> {
+        if terms.is_empty() {
+            return Ok(false);
+        }
+        check_conditions(terms, self.state.entity(promoted), self.last_delete)?;
+        Ok(Terms::new(terms).any(|term| term.kind.is_operation()))
+    }
+
+    /// Appends an event in its stored form and applies it.
+    fn store(
+        &mut self,
+        log: &mut impl Log,
+        now: Timestamp,
+        (promoted, bytes, event): (Promoted, &[u8], &EventView<'_>),
+    ) -> Result<(Published, Timestamp), PublishError> {
         if self.state.would_exceed(promoted, event) {
             return Err(PublishError::refused(ApiError::EntityTooLarge));
         }
         let last_updated = self.state.last_updated(promoted);
         let floor = self.namespaces.floor(event.entity_id, last_updated);
-        Ok((promoted, now.max(floor)))
+        let time = now.max(floor);
+        let sequence = log.append(time.as_micros(), bytes)?;
+        let applied = self.apply(promoted, (sequence, time), event);
+        let version = match applied {
+            Applied::Created => 1,
+            Applied::Updated => self.state.version(promoted),
+            Applied::Deleted | Applied::Absent => 0,
+        };
+        if event.stream != DELETE_STREAM {
+            self.sources.note(event.source);
+        }
+        self.match_subscribers(event, time, applied);
+        Ok((Stored { sequence, version }.into(), time))
     }
 
     /// Applies an event that is in the log: one that was published now, or one that is replayed.
@@ -256,7 +309,7 @@ impl Engine {
         };
         let appended = self.publish(log, now, write);
         self.tombstone = bytes;
-        appended.map(|stored| Some(stored.sequence))
+        appended.map(|published| Some(published.stored.sequence))
     }
 
     /// The time that the next event of an id must not fall below.
@@ -352,8 +405,8 @@ mod tests {
             packed: PackedEvent::plain(event),
             sent: None,
         };
-        let stored = engine.publish(log, NOW, write)?;
-        Ok(stored.version)
+        let published = engine.publish(log, NOW, write)?;
+        Ok(published.stored.version)
     }
 
     #[test]

@@ -19,7 +19,9 @@
 //! An id is known while it is one of the last events of the shard and not older than the window.
 //! Both are facts of the log, so a start finds the same ids again ([`RecentIds::note`]).
 
-use crate::model::{DedupWindow, RECORD_KIND_EVENT, Sent, Stored, Timestamp, namespace_bytes_of};
+use crate::model::{
+    DedupWindow, EventView, RECORD_KIND_EVENT, Sent, Stored, Timestamp, namespace_bytes_of,
+};
 use flux_storage::{Record, Sequence};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -46,7 +48,12 @@ pub enum Recalled {
     /// It is new.
     New(SentHash),
     /// It was stored before.
-    Duplicate(Stored),
+    Duplicate {
+        /// Where.
+        stored: Stored,
+        /// Its answer has results of operations, which the log has.
+        has_operations: bool,
+    },
     /// Another event was stored under its id, as this number.
     Reused(Sequence),
 }
@@ -67,7 +74,7 @@ struct Entry {
     version: [u8; VERSION_BYTES],
 }
 
-/// A version beyond 48 bits is that of an entity with an event each microsecond for nine years.
+/// A version beyond 47 bits is that of an entity with an event each microsecond for four years.
 const VERSION_BYTES: usize = 6;
 
 const _: () = assert!(size_of::<Entry>() == 36);
@@ -126,15 +133,23 @@ impl RecentIds {
             Some((entry, (sequence, _))) if entry.content != hash.content => {
                 Recalled::Reused(sequence)
             }
-            Some((entry, (sequence, _))) => Recalled::Duplicate(Stored {
-                sequence,
-                version: version_of(entry.version),
-            }),
+            Some((entry, (sequence, _))) => {
+                let (version, has_operations) = version_of(entry.version);
+                Recalled::Duplicate {
+                    stored: Stored { sequence, version },
+                    has_operations,
+                }
+            }
         }
     }
 
     /// An event was stored that was new.
-    pub fn remember(&mut self, hash: SentHash, stored: Stored, time: Timestamp) {
+    pub fn remember(
+        &mut self,
+        hash: SentHash,
+        (stored, has_operations): (Stored, bool),
+        time: Timestamp,
+    ) {
         if self.buckets.is_empty() {
             self.buckets = self.room();
         }
@@ -152,7 +167,7 @@ impl RecentIds {
             sequence,
             milliseconds: i32::try_from(milliseconds).unwrap_or(saturated),
             id_more: hash.id_more,
-            version: version_bytes(stored.version),
+            version: version_bytes(stored.version, has_operations),
         };
         chunk.entries.push(entry);
         chunk.last.0 = chunk.last.0.max(place.0);
@@ -177,11 +192,23 @@ impl RecentIds {
         if record.kind != RECORD_KIND_EVENT {
             return;
         }
-        if let Some((keys, sent)) = self.keys.as_ref().zip(Sent::of(event)) {
-            let hash = SentHash::of(keys, &sent);
-            let version = sent.version.unwrap_or(0);
-            self.remember(hash, Stored { sequence, version }, time);
+        let Some((keys, sent)) = self.keys.as_ref().zip(Sent::of(event)) else {
+            return;
+        };
+        let mut hash = SentHash::of(keys, &sent);
+        if sent.decided.has_results()
+            && let Ok(view) = EventView::decode(event)
+        {
+            // Its content is what was sent, not what it came to.
+            let mut came = Vec::new();
+            view.encode_as_it_came(&mut came);
+            if let Some(sent) = Sent::of(&came) {
+                hash = SentHash::of(keys, &sent);
+            }
         }
+        let version = sent.decided.version.unwrap_or(0);
+        let known = (Stored { sequence, version }, sent.decided.has_operations());
+        self.remember(hash, known, time);
     }
 
     /// Bytes of heap.
@@ -309,16 +336,22 @@ const fn low_bits(number: u64) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-fn version_bytes(version: u64) -> [u8; VERSION_BYTES] {
+/// Set in an entry's version if the event has operations.
+const OPERATIONS: u64 = 1 << (8 * VERSION_BYTES - 1);
+
+fn version_bytes(version: u64, has_operations: bool) -> [u8; VERSION_BYTES] {
+    let version = version & (OPERATIONS - 1);
+    let version = version | if has_operations { OPERATIONS } else { 0 };
     let mut bytes = [0; VERSION_BYTES];
     bytes.copy_from_slice(&version.to_le_bytes()[..VERSION_BYTES]);
     bytes
 }
 
-fn version_of(bytes: [u8; VERSION_BYTES]) -> u64 {
+fn version_of(bytes: [u8; VERSION_BYTES]) -> (u64, bool) {
     let mut version = [0; 8];
     version[..VERSION_BYTES].copy_from_slice(&bytes);
-    u64::from_le_bytes(version)
+    let version = u64::from_le_bytes(version);
+    (version & (OPERATIONS - 1), version & OPERATIONS != 0)
 }
 
 #[cfg(test)]
@@ -361,7 +394,9 @@ mod tests {
             Recalled::NotSent => panic!("the id was sent"),
             Recalled::New(_) => Known::New,
             Recalled::Reused(_) => Known::Reused,
-            Recalled::Duplicate(stored) => Known::Duplicate(stored.sequence.get(), stored.version),
+            Recalled::Duplicate { stored, .. } => {
+                Known::Duplicate(stored.sequence.get(), stored.version)
+            }
         }
     }
 
@@ -372,7 +407,7 @@ mod tests {
                 sequence: Sequence::new(sequence),
                 version: sequence * 3,
             };
-            ids.remember(hash, stored, now);
+            ids.remember(hash, (stored, false), now);
         }
     }
 
@@ -488,7 +523,7 @@ mod tests {
                 id_more: 0,
                 content: id,
             };
-            ids.remember(hash, stored(number), at(0));
+            ids.remember(hash, (stored(number), false), at(0));
         }
         let bytes = ids.heap_bytes();
         assert!(bytes <= 40_000_000, "{bytes}");

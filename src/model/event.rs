@@ -11,7 +11,7 @@
 //! and its flag the bytes are as the producer's request gave them:
 //!
 //! ```text
-//! flags u8 | [version LEB128]
+//! flags u8 | [version LEB128] | [count | property number ...] | [count | name ...]
 //! ```
 //!
 //! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which
@@ -33,11 +33,10 @@ const FLAG_UUID: u8 = 1 << 2;
 const FLAG_KEY: u8 = 1 << 3;
 const FLAG_SCHEMA: u8 = 1 << 4;
 const FLAG_EXTRA: u8 = 1 << 5;
-const FLAG_DECIDED: u8 = 1 << 6;
+pub(super) const FLAG_DECIDED: u8 = 1 << 6;
 const FLAGS_KNOWN: u8 = (1 << 7) - 1;
 
-const DECIDED_VERSION: u8 = 1;
-const DECIDED_KNOWN: u8 = DECIDED_VERSION;
+pub use super::decided::{Decided, DecidedDraft, Names};
 
 /// An event's id: made by the server, or as the producer sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,52 +135,6 @@ fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("bodies are limited far below 4 GiB")
 }
 
-/// What the owner of an entity decided when an event's turn came.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Decided {
-    /// The entity's version after the event. Noted if the producer sent an event id, for the answer
-    /// to its repetition.
-    pub version: Option<u64>,
-}
-
-impl Decided {
-    /// Appends to `out` the stored form of the event whose form as it came is `event`.
-    ///
-    /// # Panics
-    /// If `event` is empty.
-    pub fn encode(&self, event: &[u8], out: &mut Vec<u8>) {
-        let (flags, rest) = event.split_first().expect("an event has flags");
-        let Some(version) = self.version else {
-            out.extend_from_slice(event);
-            return;
-        };
-        out.push(flags | FLAG_DECIDED);
-        let start = out.len();
-        // Its length, which is below 128, is known when it is written.
-        out.extend_from_slice(&[0, DECIDED_VERSION]);
-        varint::write_long(out, version);
-        out[start] = u8::try_from(out.len() - start - 1).expect("twelve bytes at most");
-        out.extend_from_slice(rest);
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, EventDecodeError> {
-        let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
-        if flags & !DECIDED_KNOWN != 0 {
-            return Err(EventDecodeError::Flags { flags });
-        }
-        let mut decided = Self::default();
-        if flags & DECIDED_VERSION != 0 {
-            let version = varint::read_long(&mut rest);
-            decided.version = Some(version.ok_or(EventDecodeError::Length)?);
-        }
-        if rest.is_empty() {
-            Ok(decided)
-        } else {
-            Err(EventDecodeError::Length)
-        }
-    }
-}
-
 /// What tells one event that a producer sent from another: its id and its content.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent<'a> {
@@ -189,8 +142,8 @@ pub struct Sent<'a> {
     pub entity_id: &'a [u8],
     /// The id that the producer gave it.
     pub event_id: &'a [u8],
-    /// The entity's version after it, if that is noted.
-    pub version: Option<u64>,
+    /// What the entity's owner decided.
+    pub decided: Decided<'a>,
     /// The flags of the form in which it came.
     flags: u8,
     /// The rest of that form.
@@ -210,14 +163,14 @@ impl<'a> Sent<'a> {
         Some(Self {
             entity_id: start.entity_id,
             event_id: take_bytes(&mut rest).ok()?,
-            version: start.decided.version,
+            decided: start.decided,
             flags: flags & !FLAG_DECIDED,
             rest: start.as_it_came,
         })
     }
 
-    /// The bytes of the form in which it came, in two parts. Two events with the same bytes have
-    /// the same content.
+    /// The bytes of the form in which it came, in two parts, unless it has results of operations.
+    /// Two events with the same bytes have the same content.
     pub const fn content(&self) -> (u8, &'a [u8]) {
         (self.flags, self.rest)
     }
@@ -272,7 +225,7 @@ pub struct EventView<'a> {
     /// As in [`EventDraft`].
     pub tombstone: bool,
     /// What the owner of the entity decided.
-    pub decided: Decided,
+    pub decided: Decided<'a>,
     properties: Properties<'a>,
 }
 
@@ -344,12 +297,43 @@ impl<'a> EventView<'a> {
     pub fn properties(&self) -> Properties<'a> {
         self.properties.clone()
     }
+
+    /// The properties that operations led to, ascending by name.
+    pub fn results(&self) -> impl Iterator<Item = Property<'a>> + use<'a> {
+        let mut results = self.decided.results().peekable();
+        let numbered = (0_u32..).zip(self.properties());
+        numbered.filter_map(move |(number, property)| {
+            results.next_if_eq(&number)?;
+            Some(property)
+        })
+    }
+
+    /// Appends to `out` the form in which the event came: without what its owner decided.
+    pub fn encode_as_it_came(&self, out: &mut Vec<u8>) {
+        let mut results = self.decided.results().peekable();
+        let numbered = (0_u32..).zip(self.properties());
+        let sent = numbered.filter(|(number, _)| results.next_if_eq(number).is_none());
+        let properties: Vec<Property<'_>> = sent.map(|(_, property)| property).collect();
+        let draft = EventDraft {
+            entity_id: self.entity_id,
+            event_id: self.event_id,
+            stream: self.stream,
+            source: self.source,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key,
+            schema: self.schema,
+            extra: self.extra,
+            tombstone: self.tombstone,
+            properties: &properties,
+        };
+        draft.encode(out);
+    }
 }
 
 /// What a stored event begins with.
 struct Start<'a> {
     flags: u8,
-    decided: Decided,
+    decided: Decided<'a>,
     timestamp_ms: Option<i64>,
     /// Not checked to be text.
     entity_id: &'a [u8],
@@ -602,8 +586,11 @@ mod tests {
 
     fn decided(event: &[u8], version: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let version = Some(version);
-        Decided { version }.encode(event, &mut bytes);
+        let draft = DecidedDraft {
+            version: Some(version),
+            operations: None,
+        };
+        draft.encode(event, &mut bytes);
         bytes
     }
 
@@ -619,15 +606,47 @@ mod tests {
             assert_eq!(EventView::entity_id_of(&bytes), Some(&b"house/room"[..]));
             let (sent, before) = (Sent::of(&bytes).unwrap(), Sent::of(&came).unwrap());
             assert_eq!(sent.content(), before.content());
-            assert_eq!((sent.event_id, sent.version), (&b"e-1"[..], Some(version)));
-            assert_eq!((before.event_id, before.version), (&b"e-1"[..], None));
+            assert_eq!(sent.decided.version, Some(version));
+            assert_eq!((sent.event_id, before.event_id), (&b"e-1"[..], &b"e-1"[..]));
+            assert_eq!(before.decided.version, None);
         }
         let mut bytes = Vec::new();
-        Decided::default().encode(&came, &mut bytes);
+        DecidedDraft::default().encode(&came, &mut bytes);
         assert_eq!(bytes, came);
         let event_id = EventId::Uuid(uuid::Uuid::from_u128(7));
         let made = encoded(&EventDraft { event_id, ..full() });
         assert!(Sent::of(&made).is_none(), "the server made its id");
+    }
+
+    #[test]
+    fn results_of_operations_are_told_from_what_was_sent() {
+        let properties = ["a", "b", "c"].map(|name| Property { name, value: "1" });
+        let all = encoded(&EventDraft {
+            properties: &properties,
+            ..full()
+        });
+        let mut bytes = Vec::new();
+        let draft = DecidedDraft {
+            version: Some(3),
+            operations: Some((&[0, 2], &["d", "e"])),
+        };
+        draft.encode(&all, &mut bytes);
+        let view = EventView::decode(&bytes).unwrap();
+        let names = view.results().map(|result| result.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(view.decided.removed().collect::<Vec<_>>(), ["d", "e"]);
+        assert_eq!(view.decided.version, Some(3));
+        assert!(view.decided.has_operations() && view.decided.has_results());
+        let mut came = Vec::new();
+        view.encode_as_it_came(&mut came);
+        let sent = encoded(&EventDraft {
+            properties: &properties[1..2],
+            ..full()
+        });
+        assert_eq!(came, sent);
+        for len in 0..bytes.len() {
+            assert!(EventView::decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `event` | the stored form of an event |
+//! | `decided` | what the owner of an entity decided of an event |
 //! | `entity` | the stored form of an entity, as `flux import` writes it |
 //! | `term` | what an event asks of its owner besides being stored |
 //! | `dedup` | for how long the id of an event is known |
@@ -27,6 +28,7 @@
 mod commit;
 mod config;
 mod connector;
+mod decided;
 mod decimal;
 mod dedup;
 mod durability;
@@ -52,14 +54,14 @@ pub use entity::{
     EntityDraft, EntityHead, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX,
 };
 pub use event::{
-    Decided, EventDecodeError, EventDraft, EventId, EventView, Properties, Property,
-    RECORD_KIND_EVENT, Sent,
+    Decided, DecidedDraft, EventDecodeError, EventDraft, EventId, EventView, Names, Properties,
+    Property, RECORD_KIND_EVENT, Sent,
 };
 pub use history_start::{HistoryStart, HistoryStarts, Shown};
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
 pub use name::{NameRule, check_name};
 pub use pack::{EventPack, PackedEvent};
 pub use placement::{place, place_bytes, place_key};
-pub use stored::{Published, Stored};
+pub use stored::{OperationResults, Published, Stored};
 pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};

@@ -12,12 +12,23 @@ pub struct Stored {
 }
 
 /// What is said of an event that was stored, now or before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// Where it is.
     pub stored: Stored,
     /// It was stored before under the same id, and nothing has changed now.
     pub duplicate: bool,
+    /// If it has operations: what they led to.
+    pub properties: Option<OperationResults>,
+}
+
+/// What the operations of an event led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperationResults {
+    /// A JSON object.
+    Json(Box<str>),
+    /// So many bytes of JSON, which are too many beside those of other items.
+    Omitted(usize),
 }
 
 impl From<Stored> for Published {
@@ -26,6 +37,7 @@ impl From<Stored> for Published {
         Self {
             stored,
             duplicate: false,
+            properties: None,
         }
     }
 }

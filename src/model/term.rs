@@ -28,9 +28,27 @@ pub enum TermKind {
     Equal = 5,
     /// The property *name* is not there.
     Missing = 6,
+    /// *value*, a number, is added to the property *name*.
+    Increment = 16,
+    /// The property *name* becomes *value*, a number, if that is less.
+    Min = 17,
+    /// The same if that is more.
+    Max = 18,
+    /// The elements of *value*, an array, are added to the property *name*.
+    Append = 19,
+    /// The property *name* is removed.
+    Unset = 20,
 }
 
 impl TermKind {
+    /// True for an operation, false for a condition.
+    pub const fn is_operation(self) -> bool {
+        matches!(
+            self,
+            Self::Increment | Self::Min | Self::Max | Self::Append | Self::Unset
+        )
+    }
+
     fn of(number: u8) -> Option<Self> {
         let all = [
             Self::Version,
@@ -39,6 +57,11 @@ impl TermKind {
             Self::Present,
             Self::Equal,
             Self::Missing,
+            Self::Increment,
+            Self::Min,
+            Self::Max,
+            Self::Append,
+            Self::Unset,
         ];
         all.into_iter().find(|kind| *kind as u8 == number)
     }

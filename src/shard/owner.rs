@@ -13,10 +13,10 @@
 //! before it tells anybody.
 
 use super::message::{Envelope, Origin, Reply, ShardRequest};
-use crate::api::ApiError;
 use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::{Fields, ListQuery};
+use crate::api::{ApiError, encode};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{
     CollectedChanges, Engine, PublishError, Recalled, Snapshot, StateDamaged, Write,
@@ -25,12 +25,14 @@ use crate::history::{LiveLog, StoredStates};
 use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    CommitPoint, CommitQueue, Durability, EventPack, PackedEvent, Published, RECORD_KIND_EVENT,
-    StoredChange, Timestamp,
+    CommitPoint, CommitQueue, Durability, EventPack, EventView, OperationResults, PackedEvent,
+    Published, RECORD_KIND_EVENT, StoredChange, Timestamp,
 };
 use crate::state::PREFETCH_GROUP_IDS_MAX;
-use flux_storage::Sequence;
+use flux_storage::{Record, Sequence};
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 /// Events of one message from which on looking at all their entities first pays.
 const PREFETCH_EVENTS_MIN: usize = 4;
@@ -180,11 +182,16 @@ impl<L: Log> Shard<L> {
         let sent = match self.engine.recall(packed.event, &self.log, now) {
             Recalled::NotSent => None,
             Recalled::New(hash) => Some(hash),
-            Recalled::Duplicate(stored) => {
+            Recalled::Duplicate {
+                stored,
+                has_operations,
+            } => {
                 self.check_point(CommitPoint::at(stored.sequence))?;
+                let properties = has_operations.then(|| self.results_of(stored.sequence));
                 return Ok(Published {
                     stored,
                     duplicate: true,
+                    properties: properties.flatten(),
                 });
             }
             Recalled::Reused(sequence) => {
@@ -197,11 +204,33 @@ impl<L: Log> Shard<L> {
         self.check_rate(charged)?;
         self.spent += EVENT_UNITS + packed.event.len() as u64;
         let write = Write { packed, sent };
-        let stored = self.engine.publish(&mut self.log, now, write)?;
+        let published = self.engine.publish(&mut self.log, now, write)?;
         if let Some(charged) = charged {
             self.limiter.take(charged.as_str());
         }
-        Ok(stored.into())
+        Ok(published)
+    }
+
+    /// What the operations of an earlier event led to, as the log has it. Reads one record, which
+    /// is among the last of its log; `None` if retention has removed it.
+    fn results_of(&mut self, sequence: Sequence) -> Option<OperationResults> {
+        let mut found = None;
+        let mut take = |record: Record<'_>| {
+            if record.sequence == sequence {
+                let event = EventView::decode(record.payload).ok();
+                found = event.map(|event| encode::results(event.results()));
+            }
+            Ok::<_, Infallible>(ControlFlow::Break(()))
+        };
+        match self.log.reader(sequence) {
+            Some(reader) => drop(reader.read_forward(sequence, take)),
+            // A log in memory has no reader.
+            None => drop(self.log.replay_from(sequence, |record| match take(record) {
+                Ok(_) => Err(()),
+                Err(never) => match never {},
+            })),
+        }
+        found
     }
 
     /// Refuses what would wait for a commit point that a log which has failed never reaches.

@@ -145,14 +145,14 @@ impl Running {
             packed: PackedEvent::plain(bytes),
             sent: None,
         };
-        if let Ok(stored) = self.engine.publish(&mut self.log, now, write) {
-            return stored.sequence;
+        if let Ok(published) = self.engine.publish(&mut self.log, now, write) {
+            return published.stored.sequence;
         }
         let job = self.log.next_segment_job(0).unwrap();
         let segment = job.run(&mut |_| WriteSpeed::Full).unwrap();
         self.log.install_next_segment(segment);
-        let stored = self.engine.publish(&mut self.log, now, write);
-        stored.unwrap().sequence
+        let published = self.engine.publish(&mut self.log, now, write);
+        published.unwrap().stored.sequence
     }
 
     fn flush(&mut self) {

@@ -9,10 +9,11 @@
 //! all bytes but the last: that makes every byte of it ASCII and the whole block text. So ids,
 //! names and values are handed out as text without being checked again, and without `unsafe`.
 
+use std::iter::Peekable;
 use std::mem;
 
 use crate::limits::{ENTITY_BYTES_MAX, ENTITY_PROPERTIES_MAX};
-use crate::model::{Properties, Property};
+use crate::model::{Names, Properties, Property};
 
 use super::allocation_bytes;
 
@@ -135,15 +136,17 @@ impl Block {
     /// Whether `properties`, merged, would make the entity larger than one may be. One that is
     /// larger already may have as many properties and bytes as it has. Cost: a comparison for small
     /// ones.
-    pub(super) fn would_exceed(&self, properties: Properties<'_>) -> bool {
-        self.len() + properties.byte_len() > SURELY_SMALL_BYTES && self.exceeds_after(properties)
+    pub(super) fn would_exceed(&self, properties: Properties<'_>, removed: Names<'_>) -> bool {
+        self.len() + properties.byte_len() > SURELY_SMALL_BYTES
+            && self.exceeds_after(properties, removed)
     }
 
-    fn exceeds_after(&self, properties: Properties<'_>) -> bool {
+    fn exceeds_after(&self, properties: Properties<'_>, removed: Names<'_>) -> bool {
         let (text, mut at) = self.properties();
         let mut before = Size::default();
         let mut after = Size::default();
         let mut new = properties.peekable();
+        let mut removed = removed.peekable();
         while let Some(old) = Span::read(text, at) {
             let name = &text[old.name..old.value];
             let bytes = old.end - old.name;
@@ -151,6 +154,9 @@ impl Block {
             before.add(bytes);
             while let Some(added) = new.next_if(|new| new.name < name) {
                 after.add(added.name.len() + added.value.len());
+            }
+            if is_in(&mut removed, name) {
+                continue;
             }
             after.add(
                 new.next_if(|new| new.name == name)
@@ -170,6 +176,26 @@ impl Block {
         }
         self.rebuild(properties, scratch);
         self.text = scratch.as_str().into();
+    }
+
+    /// Takes properties out, ascending by name. What `scratch` held is lost.
+    pub(super) fn remove(&mut self, names: Names<'_>, scratch: &mut String) {
+        let (text, start) = self.properties();
+        let mut names = names.peekable();
+        scratch.clear();
+        // Everything before `copied` is in `scratch` or was taken out.
+        let (mut copied, mut at) = (0, start);
+        while let Some(property) = Span::read(text, at) {
+            if is_in(&mut names, &text[property.name..property.value]) {
+                scratch.push_str(&text[copied..at]);
+                copied = property.end;
+            }
+            at = property.end;
+        }
+        if copied > 0 {
+            scratch.push_str(&text[copied..]);
+            self.text = scratch.as_str().into();
+        }
     }
 
     /// Replaces values where they lie. Stops and returns false at the first property that is new or
@@ -226,6 +252,12 @@ impl Block {
     pub(super) fn heap_bytes(&self) -> usize {
         allocation_bytes(self.text.len())
     }
+}
+
+/// Whether `name` is among the names, which ascend as the names do that are asked for.
+fn is_in(names: &mut Peekable<Names<'_>>, name: &str) -> bool {
+    while names.next_if(|other| *other < name).is_some() {}
+    names.peek() == Some(&name)
 }
 
 /// How large an entity is, as its bounds count.

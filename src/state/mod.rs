@@ -220,7 +220,10 @@ impl State {
         }
         let slot = promoted.slot.map(|slot| self.memtable.get(slot));
         match slot.filter(|slot| slot.is_live()) {
-            Some(slot) => slot.block.would_exceed(event.properties()),
+            Some(slot) => {
+                let removed = event.decided.removed();
+                slot.block.would_exceed(event.properties(), removed)
+            }
             None => block::would_exceed_new(event.properties()),
         }
     }
@@ -272,6 +275,10 @@ impl State {
             (true, false) => {
                 entity.renew(sequence, time);
                 entity.block.merge(event.properties(), &mut self.scratch);
+                let removed = event.decided.removed();
+                if !removed.is_empty() {
+                    entity.block.remove(removed, &mut self.scratch);
+                }
                 Applied::Updated
             }
             (false, false) => {

@@ -2,6 +2,7 @@
 //! their elements, objects by their members in any order.
 
 use super::{JsonStr, Kind, RawValue, Scanner};
+use crate::model::Decimal;
 use std::borrow::Cow;
 
 /// Compares two values that are in their stored form, as `compact` writes it. Other texts are equal
@@ -23,7 +24,7 @@ fn values(a: &str, b: &str) -> Option<bool> {
         Kind::String => Some(a.string().ok()?.to_cow() == b.string().ok()?.to_cow()),
         Kind::Number => {
             let [a, b] = [a, b].map(|mut number| number.raw_value().ok());
-            Some(Number::of(a?.text) == Number::of(b?.text))
+            Some(Decimal::parse(a?.text)? == Decimal::parse(b?.text)?)
         }
         // The text of these is the value.
         Kind::True | Kind::False | Kind::Null => Some(true),
@@ -65,50 +66,6 @@ fn members<'a>(object: &mut Scanner<'a>) -> Option<Vec<Member<'a>>> {
     }
     members.sort_by(|(a, _), (b, _)| a.cmp(b));
     Some(members)
-}
-
-/// A number as its sign, its digits without leading and trailing zeros, and how many of them stand
-/// before the point: one form for each value.
-#[derive(Debug, PartialEq, Eq)]
-struct Number {
-    is_negative: bool,
-    digits: Vec<u8>,
-    point: i64,
-}
-
-impl Number {
-    /// Of the text of a JSON number.
-    fn of(text: &str) -> Self {
-        let (is_negative, text) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let mut digits: Vec<u8> = integer.bytes().chain(fraction.bytes()).collect();
-        let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-        digits.drain(..zeros);
-        while digits.last() == Some(&b'0') {
-            digits.pop();
-        }
-        if digits.is_empty() {
-            let (is_negative, point) = (false, 0);
-            return Self {
-                is_negative,
-                digits,
-                point,
-            };
-        }
-        // The exponent of a number in a double's range that overflows here is negative.
-        let exponent = exponent.trim_start_matches('+').parse().unwrap_or(i64::MIN);
-        let [integer_len, zeros] = [integer.len(), zeros].map(|len| len.cast_signed() as i64);
-        let before_point = integer_len.saturating_sub(zeros);
-        Self {
-            is_negative,
-            digits,
-            point: before_point.saturating_add(exponent),
-        }
-    }
 }
 
 #[cfg(test)]

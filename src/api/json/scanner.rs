@@ -177,7 +177,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A walk over a text that is known to be UTF-8 without a byte order mark.
-    pub(super) const fn over(text: &'a str) -> Self {
+    pub(in crate::api) const fn over(text: &'a str) -> Self {
         Self {
             text,
             at: 0,

@@ -40,6 +40,14 @@ impl<'a> JsonStr<'a> {
         scratch
     }
 
+    /// A string whose text needs no escapes.
+    pub(in crate::api) const fn plain_of(text: &'a str) -> Self {
+        Self {
+            raw: text,
+            escaped: false,
+        }
+    }
+
     /// The string's text, escapes undone; allocates only if there is one.
     pub fn to_cow(self) -> Cow<'a, str> {
         if !self.escaped {
