@@ -108,6 +108,7 @@ mod tests {
             "flush-0",
             "directory-0",
             "flux-connectors",
+            "flux-polls",
             "watchdog",
         ];
         for thread in threads {
@@ -188,6 +189,11 @@ mod tests {
         for number in 0..EVENTS_MAX {
             if number == EVENTS {
                 faults::order(thread);
+                // For the thread that polls.
+                let source = format!(
+                    r#"{{"name":"itself","url":"http://127.0.0.1:{port}/health","poll_interval_seconds":5,"entity_id":"polled"}}"#
+                );
+                request(port, "POST /api/connectors", &source);
             }
             let id = format!("entity-{number}");
             let event = format!(
