@@ -22,12 +22,14 @@
 //! | `durability` | `sync` or `async` |
 //! | `commit` | commit points, and what waits for them |
 //! | `connector` | what identifies a connector |
+//! | `cursor` | places in the order of events, as clients keep them |
 //! | `name` | the rule for names |
 //! | `history_start` | where the history of a namespace begins for its readers |
 
 mod commit;
 mod config;
 mod connector;
+mod cursor;
 mod decided;
 mod decimal;
 mod dedup;
@@ -47,6 +49,9 @@ mod varint;
 pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
+pub use cursor::{
+    CURSOR_CHARS_MAX, Cursor, CursorScope, CursorTooNarrow, InvalidCursor, NARROW_CURSOR_CHARS,
+};
 pub use decimal::{Decimal, DecimalError};
 pub use dedup::DedupWindow;
 pub use durability::Durability;

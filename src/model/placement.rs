@@ -27,6 +27,11 @@ pub fn place_key(key: &str, shards: u16) -> u16 {
     reduce(key.as_bytes(), shards)
 }
 
+/// The hash of a placement key, which tells keys apart in what is kept for ever.
+pub(super) fn key_hash(key: &str) -> u64 {
+    hash(key.as_bytes())
+}
+
 fn reduce(key: &[u8], shards: u16) -> u16 {
     let reduced = hash(key) % u64::from(shards);
     u16::try_from(reduced).expect("a remainder is below its u16 divisor")
