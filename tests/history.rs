@@ -271,6 +271,61 @@ fn pages_follow_each_other_without_a_gap_or_a_repeat() {
 }
 
 #[test]
+fn a_cursor_is_a_place_in_its_namespace_through_other_shard_counts_and_older_copies() {
+    let dir = TempDir::new().unwrap();
+    let (path, older) = (dir.path().join("data"), dir.path().join("older"));
+    let first = Setup::new(&path, 1).start();
+    for id in ["house/a", "garden/a", "house/b", "room"] {
+        first.publish(id, "{}");
+    }
+    first.stop();
+    // The copy is a directory of its own, as `flux restore` makes one.
+    let copied = std::process::Command::new("cp")
+        .args(["-r", path.to_str().unwrap(), older.to_str().unwrap()])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut places: Vec<(String, String, Vec<Value>)> = Vec::new();
+    for shards in [3, 1, 2] {
+        let server = Setup::new(&path, shards).start();
+        for id in ["house/a", "garden/a", "house/c", "room", "house/a"] {
+            server.publish(id, "{}");
+        }
+        for (query, place, before) in &places {
+            let told = all_events(&server, &format!("{query}&before={place}&limit=2"));
+            assert_eq!(&told, before, "{query} with {shards} shards");
+        }
+        for query in ["namespace=house", "entity=house/a", "entity=room"] {
+            let events = all_events(&server, query);
+            let cursor = text(&events[1]["cursor"]);
+            assert!(cursor.len() <= 40, "{cursor}");
+            places.push((query.to_owned(), cursor, events[2..].to_vec()));
+        }
+        let (_, cursor, _) = &places[0];
+        for query in ["namespace=garden", "entity=room", "entity=house"] {
+            let answer = server.get(&format!("/api/events?{query}&before={cursor}"));
+            let expected = (400, "cursor_too_narrow".to_owned());
+            assert_eq!((answer.status, code(&answer)), expected, "{query}");
+        }
+        for damaged in [&cursor[1..], "garbage", &format!("{cursor}A")] {
+            let answer = server.get(&format!("/api/events?namespace=house&before={damaged}"));
+            let expected = (400, "invalid_cursor".to_owned());
+            assert_eq!((answer.status, code(&answer)), expected, "{damaged}");
+        }
+        server.stop();
+    }
+    let server = Setup::new(&older, 1).start();
+    let (query, cursor, _) = &places[places.len() - 3];
+    let answer = server.get(&format!("/api/events?{query}&before={cursor}"));
+    let expected = (410, "history_removed".to_owned());
+    assert_eq!(
+        (answer.status, code(&answer)),
+        expected,
+        "{}",
+        answer.text()
+    );
+}
+
+#[test]
 fn since_and_until_include_the_moments_they_name() {
     on_each(|server| {
         let id = format!("{}/x", namespace("window"));

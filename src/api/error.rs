@@ -75,6 +75,18 @@ pub enum ApiError {
         /// What it must be.
         rule: &'static str,
     },
+    /// A text that should be a cursor is none.
+    #[error("`{name}` is not a cursor that a server handed out")]
+    InvalidCursor {
+        /// The parameter or member.
+        name: &'static str,
+    },
+    /// A cursor of one namespace or entity, where it does not cover all that is asked for.
+    #[error("the cursor in `{name}` is of another namespace or entity than what is asked for")]
+    CursorTooNarrow {
+        /// The parameter or member.
+        name: &'static str,
+    },
     /// A percent escape that is cut off, not hexadecimal, or does not decode to UTF-8.
     #[error("the {part} is not valid percent-encoded UTF-8")]
     PercentEncoding {
@@ -182,6 +194,9 @@ pub enum ApiError {
         /// The earliest time that there is history of.
         from: Timestamp,
     },
+    /// A cursor beyond the end of the log: an older copy of the data was restored.
+    #[error("the place of the cursor is not in the history; an older copy may have been restored")]
+    CursorBeyondEnd,
     /// An earlier state that takes more work to find than one request may cause.
     #[error("the state at that time is not to be had within {limit} {unit} of work; {advice}")]
     HistoryTooLong {
@@ -365,6 +380,8 @@ impl ApiError {
             | Self::InvalidDefinition { .. }
             | Self::TooManyConnectors
             | Self::InvalidQuery { .. }
+            | Self::InvalidCursor { .. }
+            | Self::CursorTooNarrow { .. }
             | Self::NotSupported { .. }
             | Self::EntityTooLarge
             | Self::MissingId
@@ -402,7 +419,7 @@ impl ApiError {
             | Self::ConnectorTaken
             | Self::PreconditionFailed { .. }
             | Self::EventIdReused => 409,
-            Self::HistoryRemoved { .. } => 410,
+            Self::HistoryRemoved { .. } | Self::CursorBeyondEnd => 410,
             Self::RecordTooLarge => 413,
             Self::RateLimited { .. }
             | Self::TooManyRegistrations { .. }
@@ -440,6 +457,8 @@ impl ApiError {
             Self::EncryptionKeyMissing => "encryption_key_missing",
             Self::NotSubscribed => "not_subscribed",
             Self::InvalidQuery { .. } => "invalid_query",
+            Self::InvalidCursor { .. } => "invalid_cursor",
+            Self::CursorTooNarrow { .. } => "cursor_too_narrow",
             Self::NotSupported { .. } => "not_supported",
             Self::MissingId => "missing_id",
             Self::AnswerTooLarge { .. } => "answer_too_large",
@@ -461,7 +480,7 @@ impl ApiError {
             Self::RateLimited { .. } => "rate_limited",
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::TooManyMatches { .. } => "too_many_matches",
-            Self::HistoryRemoved { .. } => "history_removed",
+            Self::HistoryRemoved { .. } | Self::CursorBeyondEnd => "history_removed",
             Self::HistoryTooLong { .. } => "history_too_long",
             Self::HistoryUnreadable => "history_unreadable",
             Self::Handshake(error) => error.code(),

@@ -1,64 +1,18 @@
-//! The parameters of `GET /api/events`, its cursors, and the JSON of its events (API contract §9).
+//! The parameters of `GET /api/events`, and the JSON of its events (API contract §9).
 //!
-//! A cursor is 14 characters of base64url over ten bytes: a version, the sequence of the event that
-//! the next page comes before, big-endian, and a check byte. Sequences never change, so a cursor is
-//! good across restarts and changes of the shard count; the check byte tells a cursor that was cut
-//! or typed from one that was handed out.
+//! `before` takes any cursor that covers what is asked for, and the cursors that rows had before
+//! there were others: 14 characters of base64url over ten bytes: 1, a sequence, big-endian, and a
+//! check byte.
 
 use super::error::ApiError;
 use super::event_encode::event_members;
 use super::query::{each_parameter, once, parse_time};
 use crate::limits;
-use crate::model::{EventView, Timestamp};
+use crate::model::{Cursor, CursorScope, CursorTooNarrow, EventView, InvalidCursor, Timestamp};
 use crate::wire::http1::{percent_encode, write_decimal};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-const CURSOR_VERSION: u8 = 1;
-
-/// Where a page of events goes on: before the event with this sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventCursor(u64);
-
-impl EventCursor {
-    /// The cursor of the event with this sequence.
-    pub const fn new(sequence: u64) -> Self {
-        Self(sequence)
-    }
-
-    /// The sequence.
-    pub const fn sequence(self) -> u64 {
-        self.0
-    }
-
-    /// The text that clients keep.
-    pub fn encode(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.bytes())
-    }
-
-    /// Reads a text that [`EventCursor::encode`] wrote; `None` for any other.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (_, after) = bytes.split_first()?;
-        let cursor = Self(u64::from_be_bytes(*after.first_chunk::<8>()?));
-        (cursor.bytes().as_slice() == bytes.as_slice()).then_some(cursor)
-    }
-
-    fn bytes(self) -> [u8; 10] {
-        let mut bytes = [CURSOR_VERSION; 10];
-        if let Some(middle) = bytes.get_mut(1..9) {
-            middle.copy_from_slice(&self.0.to_be_bytes());
-        }
-        let sum = bytes
-            .iter()
-            .take(9)
-            .fold(0x5a_u8, |sum, byte| sum.rotate_left(3).wrapping_add(*byte));
-        if let Some(last) = bytes.last_mut() {
-            *last = sum;
-        }
-        bytes
-    }
-}
+use flux_storage::Sequence;
 
 /// The parameters of `GET /api/events`. At least one of `entity` and `namespace` is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +26,7 @@ pub struct EventsQuery {
     /// Accepted at this time or earlier.
     pub until: Option<Timestamp>,
     /// Events before this one.
-    pub before: Option<EventCursor>,
+    pub before: Option<Sequence>,
     /// Events of a page, 1 to [`limits::EVENTS_PAGE_MAX`].
     pub limit: usize,
 }
@@ -110,22 +64,43 @@ impl EventsQuery {
                 rule: "`entity` or `namespace` is needed",
             });
         }
-        Ok(Self {
+        let mut query = Self {
             entity,
             namespace,
             since: parse_time("since", since.as_deref())?,
             until: parse_time("until", until.as_deref())?,
-            before: before.map(|text| parse_cursor(&text)).transpose()?,
+            before: None,
             limit: limit.map_or(Ok(limits::EVENTS_PAGE_DEFAULT), |text| parse_limit(&text))?,
-        })
+        };
+        query.before = before.map(|text| query.parse_before(&text)).transpose()?;
+        Ok(query)
     }
 
-    /// `Link` to the next page (RFC 8288): the same query, before `cursor`.
-    pub fn next_link(&self, cursor: EventCursor) -> String {
+    /// What its events belong to.
+    fn scope(&self) -> CursorScope<'_> {
+        match (&self.entity, &self.namespace) {
+            (Some(entity), _) => CursorScope::of(entity),
+            (None, namespace) => CursorScope::Namespace(namespace.as_deref().unwrap_or_default()),
+        }
+    }
+
+    fn parse_before(&self, text: &str) -> Result<Sequence, ApiError> {
+        if let Some(sequence) = parse_earlier_cursor(text) {
+            return Ok(sequence);
+        }
+        let name = "before";
+        let cursor = Cursor::parse(text).map_err(|InvalidCursor| ApiError::InvalidCursor { name });
+        let place = cursor?.last_of(self.scope());
+        place.map_err(|CursorTooNarrow| ApiError::CursorTooNarrow { name })
+    }
+
+    /// `Link` to the next page (RFC 8288): the same query, before the event with this sequence.
+    pub fn next_link(&self, before: Sequence) -> String {
         let mut link = String::from("</api/events?");
         let time = |time: Option<Timestamp>| time.map(|time| time.rfc3339().to_string());
         let (since, until) = (time(self.since), time(self.until));
-        let (limit, before) = (self.limit.to_string(), cursor.encode());
+        let before = Cursor::of(self.scope(), before).encode();
+        let limit = self.limit.to_string();
         let parameters = [
             ("entity", self.entity.as_deref()),
             ("namespace", self.namespace.as_deref()),
@@ -149,11 +124,18 @@ impl EventsQuery {
     }
 }
 
-fn parse_cursor(text: &str) -> Result<EventCursor, ApiError> {
-    EventCursor::parse(text).ok_or(ApiError::InvalidQuery {
-        name: "before",
-        rule: "a cursor that this server handed out",
-    })
+/// Reads a cursor of the earlier kind; `None` if it is none.
+fn parse_earlier_cursor(text: &str) -> Option<Sequence> {
+    let bytes: [u8; 10] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    let (sum, body) = bytes.split_last()?;
+    let (1, sequence) = body.split_first().map(|(kind, rest)| (*kind, rest))? else {
+        return None;
+    };
+    let expected = body
+        .iter()
+        .fold(0x5a_u8, |sum, byte| sum.rotate_left(3).wrapping_add(*byte));
+    let sequence = Sequence::new(u64::from_be_bytes(sequence.try_into().ok()?));
+    (*sum == expected).then_some(sequence)
 }
 
 fn parse_limit(text: &str) -> Result<usize, ApiError> {
@@ -169,15 +151,21 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
 
 /// One event of a page: as it was sent, with what the server knows of it. It has a `timestamp` only
 /// if it was sent with one; when it came stands in `acceptedAt`.
-pub fn stored_event(out: &mut Vec<u8>, sequence: u64, accepted: Timestamp, event: &EventView<'_>) {
+pub fn stored_event(
+    out: &mut Vec<u8>,
+    sequence: Sequence,
+    accepted: Timestamp,
+    event: &EventView<'_>,
+) {
     out.push(b'{');
     event_members(out, event);
     out.extend_from_slice(b",\"sequence\":");
-    write_decimal(out, sequence);
+    write_decimal(out, sequence.get());
     out.extend_from_slice(b",\"acceptedAt\":\"");
     out.extend_from_slice(accepted.rfc3339().as_bytes());
     out.extend_from_slice(b"\",\"cursor\":\"");
-    out.extend_from_slice(EventCursor::new(sequence).encode().as_bytes());
+    let scope = CursorScope::of(event.entity_id);
+    out.extend_from_slice(&Cursor::text_of(scope, sequence));
     out.extend_from_slice(b"\"}");
 }
 
@@ -186,42 +174,61 @@ mod tests {
     use super::*;
     use crate::model::{EventDraft, EventId};
 
+    fn cursor(scope: CursorScope<'_>, sequence: u64) -> String {
+        Cursor::of(scope, Sequence::new(sequence)).encode()
+    }
+
     #[test]
-    fn a_cursor_comes_back_and_nothing_else_is_one() {
-        for sequence in [0, 1, 255, 256, 1 << 40, u64::MAX] {
-            let text = EventCursor::new(sequence).encode();
-            assert_eq!(text.len(), 14);
+    fn before_takes_every_cursor_that_covers_what_is_asked_for() {
+        let namespace = CursorScope::Namespace("n");
+        let before = |query: &str, text: &str| {
+            let query = format!("{query}&before={text}");
+            let parsed = EventsQuery::parse(Some(&query));
+            parsed.map(|query| query.before.map(Sequence::get))
+        };
+        let of_namespace = cursor(namespace, 7);
+        for query in ["namespace=n", "entity=n/a", "entity=n/b&namespace=n"] {
+            assert_eq!(before(query, &of_namespace), Ok(Some(7)), "{query}");
+            let places = [Sequence::new(9)];
+            let everything = Cursor::of_everything(&places).encode();
+            assert_eq!(before(query, &everything), Ok(Some(9)), "{query}");
             assert_eq!(
-                EventCursor::parse(&text),
-                Some(EventCursor::new(sequence)),
-                "{text}"
+                before(query, "AQAAAAAAAABHGg"),
+                Ok(Some(71)),
+                "an earlier one"
             );
-            for at in 0..text.len() {
-                assert_eq!(EventCursor::parse(&text[..at]), None, "{text} cut to {at}");
-                let mut changed = text.clone().into_bytes();
-                changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-                let changed = String::from_utf8(changed).unwrap();
-                assert_eq!(EventCursor::parse(&changed), None, "{text} as {changed}");
-            }
         }
-        for text in ["", "0", "AQAAAAAAAAAA==", "garbage!", "ääääääääää"] {
-            assert_eq!(EventCursor::parse(text), None, "{text:?}");
+        let narrow = Err(ApiError::CursorTooNarrow { name: "before" });
+        for query in ["namespace=m", "entity=m/a", "entity=n"] {
+            assert_eq!(before(query, &of_namespace), narrow, "{query}");
+        }
+        let room = cursor(CursorScope::Id("room"), 3);
+        assert_eq!(before("entity=room", &room), Ok(Some(3)));
+        assert_eq!(before("entity=hall", &room), narrow);
+        let invalid = Err(ApiError::InvalidCursor { name: "before" });
+        for text in [
+            "1",
+            "garbage",
+            "AQAAAAAAAABHGh",
+            "AgAAAAAAAABHGg",
+            &room[1..],
+        ] {
+            assert_eq!(before("entity=room", text), invalid, "{text}");
         }
     }
 
     #[test]
     fn parameters_are_decoded_and_empty_ones_are_absent() {
-        let cursor = EventCursor::new(77);
+        let before = cursor(CursorScope::of("a/b+c"), 77);
         let query = format!(
-            "entity=a%2Fb+c&namespace=&since=2026-01-01T02:00:00+02:00&until=1767225600001&before={}&x=1",
-            cursor.encode()
+            "entity=a%2Fb+c&namespace=&since=2026-01-01T02:00:00+02:00&until=1767225600001&before={before}&x=1"
         );
         let expected = EventsQuery {
             entity: Some("a/b+c".into()),
             namespace: None,
             since: Some(Timestamp::from_micros(1_767_225_600_000_000)),
             until: Some(Timestamp::from_micros(1_767_225_600_001_000)),
-            before: Some(cursor),
+            before: Some(Sequence::new(77)),
             limit: 100,
         };
         assert_eq!(EventsQuery::parse(Some(&query)), Ok(expected));
@@ -271,7 +278,6 @@ mod tests {
             check(&format!("entity=e&since={time}"), "since");
             check(&format!("entity=e&until={time}"), "until");
         }
-        check("entity=e&before=1", "before");
         check("entity=a&entity=b", "entity");
         check("entity=a&entity=", "entity");
         check("namespace=a&namespace=a", "namespace");
@@ -291,14 +297,14 @@ mod tests {
             "namespace=n&entity=n/a&limit=7&since=1&until=2026-01-01T00:00:00Z",
         ))
         .unwrap();
-        let link = query.next_link(EventCursor::new(5));
+        let link = query.next_link(Sequence::new(5));
         let target = link
             .strip_prefix("</api/events?")
             .and_then(|rest| rest.strip_suffix(">; rel=\"next\""))
             .expect(&link);
         let next = EventsQuery::parse(Some(target)).unwrap();
         let expected = EventsQuery {
-            before: Some(EventCursor::new(5)),
+            before: Some(Sequence::new(5)),
             ..query
         };
         assert_eq!(next, expected);
@@ -327,8 +333,13 @@ mod tests {
             draft.encode(&mut bytes);
             let mut out = Vec::new();
             let event = EventView::decode(&bytes).unwrap();
-            stored_event(&mut out, 9, Timestamp::from_micros(5001), &event);
-            let cursor = EventCursor::new(9).encode();
+            stored_event(
+                &mut out,
+                Sequence::new(9),
+                Timestamp::from_micros(5001),
+                &event,
+            );
+            let cursor = cursor(CursorScope::Namespace("n"), 9);
             assert_eq!(
                 String::from_utf8(out).unwrap(),
                 format!(

@@ -3,13 +3,14 @@
 
 use super::support::Endless;
 use super::{EntityAt, Generation, HistoryError, entity_at, events, list_at};
-use crate::api::history::{EventCursor, EventsQuery};
+use crate::api::history::EventsQuery;
 use crate::api::query::ListQuery;
 use crate::limits::{
     EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX,
     HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX,
 };
 use crate::model::{Shown, Timestamp};
+use flux_storage::Sequence;
 
 const NOW: Timestamp = Timestamp::from_micros(0);
 
@@ -113,7 +114,7 @@ fn a_page_of_large_events_ends_early_and_leads_on() {
     let check = |bytes: usize, expected: usize, next: u64| {
         let log = Endless::new(&["a/1"], bytes, 20);
         let page = events(&generations(log), &query("a/1"), None).unwrap();
-        assert_eq!(page.next, Some(EventCursor::new(next)), "{bytes}");
+        assert_eq!(page.next, Some(Sequence::new(next)), "{bytes}");
         let shown: serde_json::Value = serde_json::from_slice(&page.json).unwrap();
         assert_eq!(shown.as_array().map(Vec::len), Some(expected), "{bytes}");
         let fits = page.json.len() <= EVENTS_PAGE_BYTES_MAX;
@@ -131,5 +132,20 @@ fn ids_that_share_a_key_do_not_keep_a_page_from_ending() {
     // The log answers any key, as if the ids collided.
     let page = events(&generations(log), &query("a/2"), None).unwrap();
     assert_eq!(page.json, b"[]");
-    assert_eq!(page.next, Some(EventCursor::new(8)));
+    assert_eq!(page.next, Some(Sequence::new(8)));
+}
+
+#[test]
+fn a_cursor_beyond_the_end_of_the_log_is_told_of() {
+    let page = |before: u64| {
+        let before = Some(Sequence::new(before));
+        let query = EventsQuery {
+            before,
+            ..query("a/1")
+        };
+        events(&generations(Endless::new(&["a/1"], 0, 20)), &query, None)
+    };
+    assert!(page(20).is_ok());
+    let beyond = page(21);
+    assert!(matches!(beyond, Err(HistoryError::BeyondEnd)), "{beyond:?}");
 }

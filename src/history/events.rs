@@ -11,7 +11,7 @@
 
 use super::source::{after, removed_of};
 use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
-use crate::api::history::{EventCursor, EventsQuery, stored_event};
+use crate::api::history::{EventsQuery, stored_event};
 use crate::limits::{EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX};
 use crate::model::{EventView, HistoryStart, StoredChange, Timestamp, namespace_of, placement_key};
 use crate::state::TimeScope;
@@ -23,8 +23,8 @@ use std::ops::{ControlFlow, RangeInclusive};
 pub struct EventsPage {
     /// The events, a JSON array.
     pub json: Vec<u8>,
-    /// Where the next page begins; `None` if there is none.
-    pub next: Option<EventCursor>,
+    /// The next page is before this event; `None` if there is none.
+    pub next: Option<Sequence>,
 }
 
 /// The page that `query` asks for; `start`: where the history begins for the reader, if somewhere.
@@ -59,11 +59,17 @@ pub fn events<L: HistoryLog>(
     if let Some(removed) = removed {
         reject_below(removed, query)?;
     }
+    let newest = logs.first().map(|log| log.last_sequence());
+    if query
+        .before
+        .zip(newest)
+        .is_some_and(|(before, last)| before > last)
+    {
+        return Err(HistoryError::BeyondEnd);
+    }
     let mut page = EventsBuilder::new(query, start);
     for log in logs {
-        let mut before = query.before.map_or(Sequence::new(u64::MAX), |cursor| {
-            Sequence::new(cursor.sequence())
-        });
+        let mut before = query.before.unwrap_or(Sequence::new(u64::MAX));
         if let Some(until) = query.until {
             before = before.min(log.after_time(until)?);
         }
@@ -111,7 +117,7 @@ fn reject_below(removed: Base, query: &EventsQuery) -> Result<(), HistoryError> 
     let reaches = |time: Option<Timestamp>| time.is_some_and(|time| time <= removed.time);
     let behind = query
         .before
-        .is_some_and(|cursor| cursor.sequence() <= removed.through.next().get());
+        .is_some_and(|before| before <= removed.through.next());
     if reaches(query.since) || reaches(query.until) || behind {
         return Err(HistoryError::Removed {
             from: after(removed.time),
@@ -192,7 +198,7 @@ impl<'q> EventsBuilder<'q> {
         }
         let before = self.json.len();
         self.json.push(if self.count == 0 { b'[' } else { b',' });
-        stored_event(&mut self.json, sequence.get(), time, event);
+        stored_event(&mut self.json, sequence, time, event);
         // A page without an event would lead nowhere.
         if self.json.len() >= EVENTS_PAGE_BYTES_MAX && self.count > 0 {
             self.json.truncate(before);
@@ -220,7 +226,7 @@ impl<'q> EventsBuilder<'q> {
             .extend_from_slice(if self.count == 0 { b"[]" } else { b"]" });
         EventsPage {
             json: self.json,
-            next: next.map(|sequence| EventCursor::new(sequence.get())),
+            next,
         }
     }
 }

@@ -99,6 +99,10 @@ impl HistoryLog for FileLog {
         self.reader.first_sequence()
     }
 
+    fn last_sequence(&self) -> Sequence {
+        self.reader.end()
+    }
+
     fn removed(&self) -> Option<Base> {
         let log_start = self.reader.removed()?;
         (log_start.time_micros > i64::MIN).then_some(Base {

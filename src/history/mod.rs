@@ -96,6 +96,9 @@ pub enum HistoryError {
         /// The earliest time that there is history of.
         from: Timestamp,
     },
+    /// It asks for what is before an event that the log does not have yet.
+    #[error("the cursor lies beyond the end of the log")]
+    BeyondEnd,
     /// Nobody waits for the answer any more.
     #[error("nobody waits for it any more")]
     Cancelled,
@@ -147,6 +150,7 @@ impl HistoryError {
     pub fn answer(&self) -> ApiError {
         match *self {
             Self::Removed { from } => ApiError::HistoryRemoved { from },
+            Self::BeyondEnd => ApiError::CursorBeyondEnd,
             Self::TooLong {
                 limit,
                 unit,
@@ -179,9 +183,11 @@ impl HistoryError {
             | Self::Layer(_)
             | Self::Event { .. }
             | Self::Kind { .. } => true,
-            Self::Removed { .. } | Self::TooLong { .. } | Self::Cancelled | Self::OverBudget => {
-                false
-            }
+            Self::Removed { .. }
+            | Self::BeyondEnd
+            | Self::TooLong { .. }
+            | Self::Cancelled
+            | Self::OverBudget => false,
         }
     }
 }

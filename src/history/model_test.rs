@@ -6,9 +6,12 @@ use super::support::{IDS, Stored, TestLog, World};
 use super::{
     EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events, list_at,
 };
-use crate::api::history::{EventCursor, EventsQuery};
+use crate::api::history::EventsQuery;
 use crate::api::query::ListQuery;
-use crate::model::{HistoryStart, HistoryStarts, Shown, Timestamp, namespace_of};
+use crate::model::{
+    Cursor, CursorScope, HistoryStart, HistoryStarts, Shown, Timestamp, namespace_of, place_key,
+    placement_key,
+};
 use fastrand::Rng;
 use flux_storage::Sequence;
 use serde_json::{Value, json};
@@ -251,7 +254,7 @@ fn matching<'w>(world: &'w World, query: &EventsQuery) -> Vec<&'w Stored> {
             && query.until.is_none_or(|until| time <= until)
             && query
                 .before
-                .is_none_or(|before| event.sequence < before.sequence())
+                .is_none_or(|before| event.sequence < before.get())
     };
     let mut found: Vec<&Stored> = world.events.iter().filter(within).collect();
     found.reverse();
@@ -273,9 +276,9 @@ fn random_query(random: &mut Rng, world: &World) -> EventsQuery {
         (random.usize(..2) == 0).then_some(Timestamp::from_micros(time))
     };
     let (since, until) = (time(), time());
-    let last = world.events.iter().map(|event| event.sequence).max();
-    let before =
-        EventCursor::new(random.usize(..usize::try_from(last.unwrap_or(0)).unwrap() + 3) as u64);
+    let key = entity.map(placement_key).or(namespace);
+    let last = last_sequence(world, key.unwrap_or_default());
+    let before = Sequence::new(random.u64(..=last));
     EventsQuery {
         entity: entity.map(Box::from),
         namespace: namespace.map(Box::from),
@@ -286,12 +289,22 @@ fn random_query(random: &mut Rng, world: &World) -> EventsQuery {
     }
 }
 
+/// The last sequence of the newest log that holds events of a placement key, or would.
+fn last_sequence(world: &World, key: &str) -> u64 {
+    let newest = world.shards.len() - 1;
+    let shard = place_key(key, world.shards[newest]);
+    let in_log = |event: &&Stored| event.generation < newest || event.shard == shard;
+    let events = world.events.iter().filter(in_log);
+    events.map(|event| event.sequence).max().unwrap_or(0)
+}
+
 fn sequences(page: &EventsPage) -> Vec<u64> {
     let events = array(&page.json);
     let sequence = |event: &Value| {
         let sequence = event["sequence"].as_u64().unwrap();
-        let cursor = EventCursor::parse(event["cursor"].as_str().unwrap());
-        assert_eq!(cursor, Some(EventCursor::new(sequence)));
+        let cursor = Cursor::parse(event["cursor"].as_str().unwrap()).unwrap();
+        let scope = CursorScope::of(event["payload"]["entity_id"].as_str().unwrap());
+        assert_eq!(cursor.last_of(scope), Ok(Sequence::new(sequence)));
         sequence
     };
     events.iter().map(sequence).collect()

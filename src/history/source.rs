@@ -46,6 +46,10 @@ pub trait HistoryLog {
     /// The first event that is there, or would be.
     fn first_sequence(&self) -> Sequence;
 
+    /// The last event that is there; if there is none, that before
+    /// [`HistoryLog::first_sequence`].
+    fn last_sequence(&self) -> Sequence;
+
     /// The last event that retention removed, and the latest time of all that it removed; `None` if
     /// it removed nothing.
     fn removed(&self) -> Option<Base>;

@@ -227,6 +227,11 @@ impl HistoryLog for TestLog {
         Sequence::new(self.first)
     }
 
+    fn last_sequence(&self) -> Sequence {
+        let last = self.events.last().map(|event| event.sequence);
+        last.map_or_else(|| self.first_sequence().previous(), Sequence::new)
+    }
+
     fn removed(&self) -> Option<Base> {
         self.removed
     }
@@ -370,6 +375,10 @@ impl Endless {
 impl HistoryLog for Endless {
     fn first_sequence(&self) -> Sequence {
         Sequence::new(1)
+    }
+
+    fn last_sequence(&self) -> Sequence {
+        Sequence::new(self.count)
     }
 
     fn removed(&self) -> Option<Base> {
