@@ -215,6 +215,8 @@ impl Calls {
                     if let Some(outcome) = self.act(slice) {
                         break outcome;
                     }
+                    // Control calls wait for this thread.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 let Some(answer) = replies.recv().await else {
