@@ -264,6 +264,9 @@ pub const GUESS_REPORT_SECONDS: u64 = 60;
 pub const ADMIN_TOKEN_CHARS_MIN: usize = 16;
 /// Events that a namespace may publish in a minute, by default, in auth mode. More: 429.
 pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
+/// Bytes of an event's JSON for each of which, if they are full, it costs one token of its
+/// namespace's rate more than one.
+pub const RATE_TOKEN_BYTES: usize = 16 * 1024;
 /// Namespaces that `flux-core/directory` lists: the ones that were updated last.
 pub const DIRECTORY_NAMESPACES_MAX: usize = 1_000;
 /// Milliseconds between two looks at a shard for `flux-core/directory`, which is at most a second

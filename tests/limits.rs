@@ -253,3 +253,55 @@ fn connections_and_subscriptions_are_bounded_by_address_and_in_all() {
         refused(&mut other, "f");
     }
 }
+
+/// An event whose JSON has so many bytes.
+fn event_of_bytes(id: &str, len: usize) -> String {
+    let empty = event(id, r#"{"x":""}"#);
+    let text = event(
+        id,
+        &format!(r#"{{"x":"{}"}}"#, "x".repeat(len - empty.len())),
+    );
+    assert_eq!(text.len(), len);
+    text
+}
+
+#[test]
+fn an_event_costs_one_token_more_for_each_full_16_kib_of_its_json() {
+    for shards in [1, 2] {
+        let dir = TempDir::new().expect("a temporary directory");
+        let server = setup(&dir, shards).start();
+        let token = register(&server, "house");
+        // No token comes back within the test.
+        configure(&server, &json!({"rate_limit_per_namespace_per_minute": 40}));
+        configure(&server, &json!({"rate_limit_per_namespace_per_minute": 20}));
+        let post = |target, body: &str| server.with_token(("POST", target), &token, body);
+        // White space around an event is none of it.
+        let body = format!(
+            "{0}{1}{0}",
+            " ".repeat(20_000),
+            event_of_bytes("house/a", 16_383)
+        );
+        assert_eq!(post("/api/events", &body).status, 200);
+        assert_eq!(
+            post("/api/events", &event_of_bytes("house/a", 16_384)).status,
+            200
+        );
+        let large = event_of_bytes("house/a", 10 * 16_384);
+        assert_eq!(post("/api/events", &large).status, 200);
+        // 20 - 1 - 2 - 11: six are left, and one comes every three seconds.
+        let small = event("house/a", "{}");
+        let items = [
+            large,
+            event_of_bytes("house/a", 16_384),
+            event_of_bytes("house/a", 16_383),
+            small.clone(),
+        ];
+        let answer = post("/api/events/batch", &batch(&items)).json();
+        let codes = answer["results"].as_array().expect("an array").iter();
+        let codes: Vec<&Value> = codes.map(|result| &result["code"]).collect();
+        let none = Value::Null;
+        assert_eq!(codes, [&json!("rate_limited"), &none, &none, &none]);
+        let left = (0..20).filter(|_| post("/api/events", &small).status == 200);
+        assert!((2..=4).contains(&left.count()), "two are left");
+    }
+}

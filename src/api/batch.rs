@@ -191,6 +191,15 @@ impl BatchPlan {
         }
     }
 
+    /// The last item costs so many tokens more than one, if it is packed.
+    pub(super) fn charge_last(&mut self, extra_tokens: u32) {
+        if let Some(Item::Packed { part, .. }) = self.items.last()
+            && let Some(part) = self.parts.get_mut(*part as usize)
+        {
+            part.pack.charge_last(extra_tokens);
+        }
+    }
+
     /// Packs an event for its shard. Returns the part that it is in.
     fn pack(&mut self, shard: u16, draft: &EventDraft<'_>, terms: &[u8]) -> u32 {
         let next = u32::try_from(self.parts.len()).expect("a part has an event of a batch");

@@ -14,6 +14,7 @@
 
 use super::batch::{BatchContext, BatchPlan};
 use super::error::ApiError;
+use super::event::extra_tokens;
 use super::json::{Kind, Place, Scanner};
 use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
 
@@ -236,10 +237,17 @@ impl BatchWalk {
             place,
             ..
         } = context;
+        // Only white space lies before it.
+        scanner
+            .kind()
+            .map_err(|error| ApiError::JsonItem { index, error })?;
+        let start = scanner.offset();
         let plan = &mut self.plan;
         let is_packed = decoder
             .decode(scanner, ids, *now_ms, |decoded| plan.add(&decoded, place))
             .map_err(|error| ApiError::JsonItem { index, error })?;
+        let json_len = scanner.offset().saturating_sub(start);
+        self.plan.charge_last(extra_tokens(json_len));
         // To say what is wrong with an item takes longer than to store it.
         Ok(if is_packed {
             EVENT_UNITS

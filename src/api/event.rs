@@ -191,6 +191,15 @@ fn skip_rest(scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
     Ok(())
 }
 
+/// Tokens of its namespace's rate that an event costs beyond one, by the length of its JSON (API
+/// contract §7).
+pub fn extra_tokens(json_len: usize) -> u32 {
+    let tokens = json_len.checked_div(limits::RATE_TOKEN_BYTES);
+    tokens
+        .and_then(|tokens| u32::try_from(tokens).ok())
+        .unwrap_or(u32::MAX)
+}
+
 /// The same allocation for values of another lifetime: the standard library collects in place.
 fn recycle<A, B>(mut values: Vec<A>) -> Vec<B> {
     values.clear();

@@ -1,19 +1,22 @@
 //! Rate limits: a token bucket for each namespace, on the shard that owns the namespace.
 //!
-//! A bucket holds at most one minute's allowance, begins full, and is refilled evenly. Levels are
-//! whole numbers: a token is [`TOKEN`] units, and a millisecond brings as many units as the limit
+//! A bucket holds at most one minute's allowance, begins full, and is refilled evenly. An event costs
+//! one token, and more if it is large. One that costs more than a full bucket holds needs a full
+//! one, and leaves it in debt: so it gets through, and the rate holds in the long run.
+//!
+//! Levels are whole numbers: a token is [`TOKEN`] units, and a millisecond brings as many units as the limit
 //! allows events in a minute. So nothing is rounded and nothing drifts, however long it runs and
 //! however often it is looked at.
 
 use std::collections::HashMap;
 
 /// Units of one token: milliseconds of a minute.
-const TOKEN: u64 = 60_000;
+const TOKEN: i64 = 60_000;
 
-/// No token is left.
+/// Too few tokens are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimited {
-    /// Seconds until there is one, rounded up.
+    /// Seconds until there are as many as are asked for, rounded up.
     pub seconds: u32,
 }
 
@@ -31,8 +34,8 @@ pub struct RateLimiter {
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    /// Units, at the time `at_ms`.
-    level: u64,
+    /// Units, at the time `at_ms`; negative in debt.
+    level: i64,
     at_ms: u64,
 }
 
@@ -41,14 +44,20 @@ impl Bucket {
         let gained = now_ms
             .saturating_sub(self.at_ms)
             .saturating_mul(u64::from(per_minute));
+        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
         self.level = self.level.saturating_add(gained).min(full(per_minute));
         self.at_ms = now_ms;
     }
 }
 
 /// Units of a full bucket.
-fn full(per_minute: u32) -> u64 {
-    u64::from(per_minute) * TOKEN
+fn full(per_minute: u32) -> i64 {
+    units(per_minute)
+}
+
+/// Units of so many tokens.
+fn units(tokens: u32) -> i64 {
+    i64::from(tokens).saturating_mul(TOKEN)
 }
 
 impl RateLimiter {
@@ -79,11 +88,11 @@ impl RateLimiter {
         self.now_ms = self.now_ms.max(now_ms);
     }
 
-    /// Whether the namespace has a token. Nothing is taken.
+    /// Whether the namespace has so many tokens, or a full bucket. Nothing is taken.
     ///
     /// # Errors
-    /// [`RateLimited`], with how long it takes until there is one.
-    pub fn check(&mut self, namespace: &str) -> Result<(), RateLimited> {
+    /// [`RateLimited`], with how long it takes until it has.
+    pub fn check(&mut self, namespace: &str, tokens: u32) -> Result<(), RateLimited> {
         if !self.enabled {
             return Ok(());
         }
@@ -93,28 +102,29 @@ impl RateLimiter {
             return Ok(());
         };
         bucket.refill(now_ms, per_minute);
-        if bucket.level >= TOKEN {
+        let missing = units(tokens)
+            .min(full(per_minute))
+            .saturating_sub(bucket.level);
+        if missing <= 0 {
             return Ok(());
         }
-        let millis = TOKEN
-            .saturating_sub(bucket.level)
-            .div_ceil(u64::from(per_minute));
+        let millis = missing.unsigned_abs().div_ceil(u64::from(per_minute));
         let seconds = u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX);
         Err(RateLimited { seconds })
     }
 
-    /// Takes a token that [`RateLimiter::check`] has found.
-    pub fn take(&mut self, namespace: &str) {
+    /// Takes so many tokens, which [`RateLimiter::check`] has found.
+    pub fn take(&mut self, namespace: &str, tokens: u32) {
         if !self.enabled {
             return;
         }
         let (now_ms, per_minute) = (self.now_ms, self.per_minute);
         if let Some(bucket) = self.buckets.get_mut(namespace) {
             bucket.refill(now_ms, per_minute);
-            bucket.level = bucket.level.saturating_sub(TOKEN);
+            bucket.level = bucket.level.saturating_sub(units(tokens));
         } else {
             let bucket = Bucket {
-                level: full(per_minute).saturating_sub(TOKEN),
+                level: full(per_minute).saturating_sub(units(tokens)),
                 at_ms: now_ms,
             };
             self.buckets.insert(namespace.into(), bucket);
@@ -150,9 +160,9 @@ mod tests {
     /// Takes what there is, at most `max`.
     fn drain(limiter: &mut RateLimiter, namespace: &str, max: u32) -> u32 {
         let taken = (0..max).take_while(|_| {
-            let may = limiter.check(namespace).is_ok();
+            let may = limiter.check(namespace, 1).is_ok();
             if may {
-                limiter.take(namespace);
+                limiter.take(namespace, 1);
             }
             may
         });
@@ -198,18 +208,18 @@ mod tests {
             let mut limiter = limiter(per_minute);
             drain(&mut limiter, "a", u32::MAX);
             limiter.advance(17);
-            let Err(RateLimited { seconds }) = limiter.check("a") else {
+            let Err(RateLimited { seconds }) = limiter.check("a", 1) else {
                 continue;
             };
             assert!(seconds >= 1);
             limiter.advance(17 + u64::from(seconds) * 1000);
-            assert_eq!(limiter.check("a"), Ok(()), "{per_minute} a minute");
+            assert_eq!(limiter.check("a", 1), Ok(()), "{per_minute} a minute");
             limiter = RateLimiter::new();
             limiter.configure(true, per_minute);
             drain(&mut limiter, "a", u32::MAX);
             limiter.advance(17);
             limiter.advance(u64::from(seconds - 1) * 1000);
-            let early = limiter.check("a");
+            let early = limiter.check("a", 1);
             assert!(
                 early.is_err(),
                 "{per_minute} a minute: {seconds} s is not late"
@@ -239,12 +249,70 @@ mod tests {
     fn buckets_that_say_nothing_are_forgotten() {
         let mut limiter = limiter(60);
         for name in ["a", "b", "c"] {
-            limiter.take(name);
+            limiter.take(name, 1);
         }
         limiter.advance(1000);
-        limiter.take("c");
+        limiter.take("c", 1);
         limiter.forget("a");
         assert_eq!(limiter.buckets.len(), 1, "`b` is full again");
         assert!(limiter.buckets.contains_key("c"));
+    }
+
+    #[test]
+    fn a_large_event_takes_as_many_tokens_as_it_costs() {
+        let mut limiter = limiter(120);
+        assert_eq!(limiter.check("a", 65), Ok(()));
+        limiter.take("a", 65);
+        // 55 are left, and two come in a second.
+        assert_eq!(limiter.check("a", 55), Ok(()));
+        assert_eq!(limiter.check("a", 65), Err(RateLimited { seconds: 5 }));
+        assert_eq!(limiter.check("a", 56), Err(RateLimited { seconds: 1 }));
+        limiter.advance(5_000);
+        assert_eq!(limiter.check("a", 65), Ok(()));
+        assert_eq!(drain(&mut limiter, "a", 1000), 65);
+    }
+
+    #[test]
+    fn what_costs_more_than_a_full_bucket_needs_one_and_leaves_a_debt() {
+        let mut limiter = limiter(60);
+        limiter.take("a", 1);
+        assert_eq!(limiter.check("a", 100), Err(RateLimited { seconds: 1 }));
+        limiter.advance(1_000);
+        assert_eq!(limiter.check("a", 100), Ok(()));
+        limiter.take("a", 100);
+        assert_eq!(limiter.check("a", 1), Err(RateLimited { seconds: 41 }));
+        limiter.advance(1_000 + 41_000);
+        assert_eq!(drain(&mut limiter, "a", 1000), 1);
+        // A new limit does not forgive it.
+        limiter.take("a", 100);
+        limiter.configure(true, 1_000_000);
+        assert!(limiter.check("a", 1).is_err());
+    }
+
+    #[test]
+    fn large_and_small_ones_together_take_exactly_what_the_limit_says() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut limiter = limiter(600);
+        drain(&mut limiter, "a", u32::MAX);
+        let (mut taken, mut now_ms) = (0_u64, 0_u64);
+        while now_ms < 3_600_000 {
+            let tokens = random.u32(1..700);
+            match limiter.check("a", tokens) {
+                Ok(()) => {
+                    limiter.take("a", tokens);
+                    taken += u64::from(tokens);
+                }
+                Err(RateLimited { seconds }) => {
+                    now_ms += u64::from(seconds) * 1000;
+                    limiter.advance(now_ms);
+                    assert_eq!(limiter.check("a", tokens), Ok(()));
+                }
+            }
+        }
+        let due = now_ms * 600 / 60_000;
+        assert!(
+            (due.saturating_sub(600)..=due + 700).contains(&taken),
+            "{taken} of {due}"
+        );
     }
 }

@@ -16,6 +16,8 @@ const TERMS_FOLLOW: u32 = 1 << 31;
 pub struct EventPack {
     bytes: Vec<u8>,
     count: u32,
+    /// Of the events that cost more than one token, the index and how many more; ascending.
+    extra_tokens: Vec<(u32, u32)>,
 }
 
 /// One of them.
@@ -25,12 +27,18 @@ pub struct PackedEvent<'a> {
     pub event: &'a [u8],
     /// What it asks of its owner besides (`term.rs`), mostly nothing.
     pub terms: &'a [u8],
+    /// Tokens of its namespace's rate that it costs beyond the one of each event.
+    pub extra_tokens: u32,
 }
 
 impl<'a> PackedEvent<'a> {
     /// An event that asks for nothing besides.
     pub const fn plain(event: &'a [u8]) -> Self {
-        Self { event, terms: &[] }
+        Self {
+            event,
+            terms: &[],
+            extra_tokens: 0,
+        }
     }
 }
 
@@ -40,7 +48,15 @@ impl EventPack {
         let mut pack = Self::default();
         pack.reserve(2 * size_of::<u32>() + packed.event.len() + packed.terms.len());
         pack.push(packed.terms, |out| out.extend_from_slice(packed.event));
+        pack.charge_last(packed.extra_tokens);
         pack
+    }
+
+    /// The event that was pushed last costs so many tokens more than one.
+    pub fn charge_last(&mut self, extra_tokens: u32) {
+        if extra_tokens > 0 {
+            self.extra_tokens.push((self.count - 1, extra_tokens));
+        }
     }
 
     /// Makes room for so many bytes more.
@@ -88,12 +104,16 @@ impl EventPack {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
+        self.extra_tokens.clear();
     }
 
     /// The events in the order they were pushed.
     pub fn iter(&self) -> impl Iterator<Item = PackedEvent<'_>> {
         let mut rest = self.bytes.as_slice();
+        let mut extra = self.extra_tokens.iter().peekable();
+        let mut indexes = 0..self.count;
         std::iter::from_fn(move || {
+            let index = indexes.next()?;
             let len = take_len(&mut rest)?;
             let (event, tail) = rest.split_at_checked((len & !TERMS_FOLLOW) as usize)?;
             rest = tail;
@@ -102,7 +122,12 @@ impl EventPack {
                 let len = take_len(&mut rest)?;
                 (terms, rest) = rest.split_at_checked(len as usize)?;
             }
-            Some(PackedEvent { event, terms })
+            let extra = extra.next_if(|(charged, _)| *charged == index);
+            Some(PackedEvent {
+                event,
+                terms,
+                extra_tokens: extra.map_or(0, |(_, tokens)| *tokens),
+            })
         })
     }
 }
@@ -128,12 +153,22 @@ mod tests {
     fn events_come_back_in_order() {
         let mut pack = EventPack::default();
         assert!(pack.is_empty());
-        let packed = [(&b"one"[..], &b""[..]), (b"", b"terms"), (b"three", b"")];
-        let packed = packed.map(|(event, terms)| PackedEvent { event, terms });
-        for PackedEvent { event, terms } in packed {
-            pack.push(terms, |out| out.extend_from_slice(event));
+        let packed = [
+            (&b"one"[..], &b""[..], 0),
+            (b"", b"terms", 7),
+            (b"three", b"", 0),
+            (b"four", b"", 1),
+        ];
+        let packed = packed.map(|(event, terms, extra_tokens)| PackedEvent {
+            event,
+            terms,
+            extra_tokens,
+        });
+        for it in packed {
+            pack.push(it.terms, |out| out.extend_from_slice(it.event));
+            pack.charge_last(it.extra_tokens);
         }
-        assert_eq!(pack.len(), 3);
+        assert_eq!(pack.len(), 4);
         assert_eq!(pack.iter().collect::<Vec<_>>(), packed);
         let one = EventPack::of(packed[1]);
         assert_eq!(one.iter().collect::<Vec<_>>(), [packed[1]]);

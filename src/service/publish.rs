@@ -3,7 +3,7 @@
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::conditions::HeadConditions;
-use crate::api::event::Decoded;
+use crate::api::event::{Decoded, extra_tokens};
 use crate::api::json::Scanner;
 use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
@@ -46,12 +46,13 @@ pub(crate) fn begin_if<L: Log>(
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
     let charged = access.charged();
-    let shard = decode(context, &access, (body, conditions))?;
+    let (shard, json_len) = decode(context, &access, (body, conditions))?;
     let now = context.router.now;
     let router = &mut context.router;
     let packed = PackedEvent {
         event: &context.event,
         terms: &context.terms,
+        extra_tokens: extra_tokens(json_len),
     };
     if shard == router.core && !caller.behind_asked {
         let own = router.shard.as_mut().ok_or(ApiError::NotReady)?;
@@ -89,12 +90,12 @@ pub(crate) fn begin_if<L: Log>(
     })))
 }
 
-/// Decodes an event into the context's buffers. Returns its shard.
+/// Decodes an event into the context's buffers. Returns its shard, and the length of its JSON.
 fn decode<L: Log>(
     context: &mut Context<L>,
     access: &Access,
     (body, conditions): (&[u8], HeadConditions<'_>),
-) -> Result<u16, ApiError> {
+) -> Result<(u16, usize), ApiError> {
     let (shards, now) = (context.router.shards, context.router.now);
     let Context {
         decoder,
@@ -109,6 +110,9 @@ fn decode<L: Log>(
     answer.clear();
     conditions.encode(terms);
     let mut scanner = Scanner::new(body)?;
+    // Only white space lies before it.
+    scanner.kind()?;
+    let start = scanner.offset();
     let placed = decoder.decode(
         &mut scanner,
         ids,
@@ -124,8 +128,9 @@ fn decode<L: Log>(
             Decoded::Refused { error, .. } => Err(error),
         },
     )?;
+    let json_len = scanner.offset() - start;
     scanner.finish()?;
-    placed
+    Ok((placed?, json_len))
 }
 
 /// Takes the reply to [`begin`].

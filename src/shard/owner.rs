@@ -201,12 +201,13 @@ impl<L: Log> Shard<L> {
                 });
             }
         };
-        self.check_rate(charged)?;
+        let tokens = packed.extra_tokens.saturating_add(1);
+        self.check_rate(charged, tokens)?;
         self.spent += EVENT_UNITS + packed.event.len() as u64;
         let write = Write { packed, sent };
         let published = self.engine.publish(&mut self.log, now, write)?;
         if let Some(charged) = charged {
-            self.limiter.take(charged.as_str());
+            self.limiter.take(charged.as_str(), tokens);
         }
         Ok(published)
     }
@@ -242,8 +243,14 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    fn check_rate(&mut self, charged: Option<&OwnedNamespace>) -> Result<(), AppendRejection> {
-        let checked = charged.map_or(Ok(()), |charged| self.limiter.check(charged.as_str()));
+    fn check_rate(
+        &mut self,
+        charged: Option<&OwnedNamespace>,
+        tokens: u32,
+    ) -> Result<(), AppendRejection> {
+        let checked = charged.map_or(Ok(()), |charged| {
+            self.limiter.check(charged.as_str(), tokens)
+        });
         checked.map_err(|RateLimited { seconds }| AppendRejection::RateLimited { seconds })
     }
 
@@ -587,6 +594,10 @@ impl<L: Log> Shard<L> {
                 match self.store(now, *packed, charged.as_ref()) {
                     Ok(published) => done.push(published),
                     Err(PublishError::Refused { error, .. }) => done.push_refused(error),
+                    // A later one may cost less.
+                    Err(PublishError::Append(AppendRejection::RateLimited { seconds })) => {
+                        done.push_refused(ApiError::RateLimited { seconds });
+                    }
                     Err(PublishError::Append(rejection)) => return Err(rejection),
                 }
             }
@@ -625,7 +636,7 @@ impl<L: Log> Shard<L> {
         charged: Option<&OwnedNamespace>,
         now: Timestamp,
     ) -> Result<(CommitPoint, Option<(uuid::Uuid, Sequence)>), PublishError> {
-        let checked = self.check_rate(charged);
+        let checked = self.check_rate(charged, 1);
         if checked.is_err() && self.engine.has(id)? {
             checked?;
         }
@@ -634,7 +645,7 @@ impl<L: Log> Shard<L> {
         match self.engine.delete(&mut self.log, now, deleted)? {
             Some(sequence) => {
                 if let Some(charged) = charged {
-                    self.limiter.take(charged.as_str());
+                    self.limiter.take(charged.as_str(), 1);
                 }
                 Ok((CommitPoint::at(sequence), Some((event_id, sequence))))
             }
