@@ -232,6 +232,7 @@ mod tests {
             Term { kind, name, value }.encode(&mut encoded);
         }
         let packed = PackedEvent {
+            extra_tokens: 0,
             event: &event,
             terms: &encoded,
         };
