@@ -1,12 +1,12 @@
 //! Rate limits: a token bucket for each namespace, on the shard that owns the namespace.
 //!
-//! A bucket holds at most one minute's allowance, begins full, and is refilled evenly. An event costs
-//! one token, and more if it is large. One that costs more than a full bucket holds needs a full
-//! one, and leaves it in debt: so it gets through, and the rate holds in the long run.
+//! A bucket holds at most one minute's allowance, begins full, and is refilled evenly. An event
+//! costs one token, and more if it is large. One that costs more than a full bucket holds needs a
+//! full one, and leaves it in debt: so it gets through, and the rate holds in the long run.
 //!
-//! Levels are whole numbers: a token is [`TOKEN`] units, and a millisecond brings as many units as the limit
-//! allows events in a minute. So nothing is rounded and nothing drifts, however long it runs and
-//! however often it is looked at.
+//! Levels are whole numbers: a token is [`TOKEN`] units, and a millisecond brings as many units as
+//! the limit allows events in a minute. So nothing is rounded and nothing drifts, however long it
+//! runs and however often it is looked at.
 
 use std::collections::HashMap;
 
