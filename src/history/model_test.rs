@@ -4,7 +4,8 @@
 
 use super::support::{IDS, Stored, TestLog, World};
 use super::{
-    EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events, list_at,
+    EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, HistoryLog, entity_at, events,
+    list_at,
 };
 use crate::api::history::EventsQuery;
 use crate::api::query::ListQuery;
@@ -513,4 +514,77 @@ fn what_came_before_a_registration_is_as_if_it_had_never_been() {
         }
     }
     assert!(hidden > 500, "{hidden} events were hidden");
+}
+
+/// A reader whose history begins after what retention removed is not told of that.
+#[test]
+fn what_was_removed_before_a_registration_is_not_told_of() {
+    let mut checked = 0;
+    for seed in 0..300 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 60));
+        let mut generations = world.logs(&mut random);
+        retire_some(&mut generations, &mut random);
+        for name in ["a", "b", "c", "d", "e"] {
+            let Some(last) = emptied(&world, name).pop().map(Sequence::new) else {
+                continue;
+            };
+            let mut logs = generations.iter().map(|it| it.log_of(name));
+            let removed = logs.clone().filter_map(HistoryLog::removed).count();
+            if removed == 0 || !logs.all(|log| log.removed().is_none_or(|it| it.through <= last)) {
+                continue;
+            }
+            checked += 1;
+            let mut starts = HistoryStarts::default();
+            let start = HistoryStart::After(last);
+            starts.insert(name, start);
+            let visible = shown_of(&world, &starts);
+            for at in moments(&world).step_by(7) {
+                let entities = entities_at(&visible, at);
+                let query = ListQuery {
+                    namespace: Some(name.into()),
+                    ..ListQuery::default()
+                };
+                let at_time = Timestamp::from_micros(at);
+                let page = list_at(&generations, (&query, &Shown::After(start)), at_time);
+                let own = entities.iter().filter(|(id, _)| matches(&query, id));
+                let own: Vec<Value> = own
+                    .map(|(id, entity)| serde_json::from_str(&entity_json(id, entity)).unwrap())
+                    .collect();
+                assert_eq!(
+                    array(&page.unwrap().json),
+                    own,
+                    "seed {seed}: {name} at {at}"
+                );
+                let id = format!("{name}/1");
+                let asked = EntityAt {
+                    id: &id,
+                    at: at_time,
+                    fields: None,
+                    start: Some(start),
+                };
+                let found = entity_at(&generations, asked).unwrap();
+                let expected = entities.get(id.as_str()).map(|it| entity_json(&id, it));
+                let expected = expected.map(String::into_bytes);
+                assert_eq!(found, expected, "seed {seed}: {id} at {at}");
+            }
+            let query = EventsQuery {
+                entity: None,
+                namespace: Some(name.into()),
+                since: Some(Timestamp::default()),
+                until: None,
+                before: None,
+                limit: 500,
+            };
+            let page = events(&generations, &query, Some(start)).unwrap();
+            let expected = matching(&visible, &query);
+            let expected: Vec<u64> = expected.iter().map(|event| event.sequence).collect();
+            assert_eq!(
+                (sequences(&page), page.next),
+                (expected, None),
+                "seed {seed}"
+            );
+        }
+    }
+    assert!(checked > 50, "{checked}");
 }
