@@ -138,6 +138,12 @@ pub const PIPELINE_REQUESTS_MAX: usize = 256;
 /// Reads of one connection that other cores work on at once: nobody knows how large their answers
 /// are.
 pub const PIPELINE_READS_MAX: usize = 16;
+/// Bytes of an entity that is answered at once. A larger one is read when the answers before it are
+/// taken: pipelined reads of it would else be held all at once.
+pub const ANSWER_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the bodies of writes that one connection may have unanswered before it is no longer
+/// read.
+pub const PIPELINE_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of answers that one HTTP connection may owe before it is no longer read.
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
 /// Bytes of one `recv`; the buffer is the core's and serves all its connections.
@@ -182,6 +188,30 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Connections accepted in one pass of the loop, so that a flood of new ones does not starve the
 /// old.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// Bytes that `FLUX_MEMORY_BYTES` may be set to at least: room for a batch of the default size.
+pub const MEMORY_BYTES_MIN: usize = 16 * 1024 * 1024;
+/// `FLUX_MEMORY_BYTES` if it is not set is the machine's memory, or the container's, divided by
+/// this.
+pub const MEMORY_SHARE: u64 = 4;
+/// The least that one address or token may hold of it, if a quarter is less: a batch of the default
+/// size and what is left to small holdings.
+pub const MEMORY_CLIENT_BYTES_MIN: usize = 12 * 1024 * 1024;
+/// What one connection may hold and still count as small, bytes: what one `recv` brings. Larger
+/// holdings wait first when memory runs out.
+pub const MEMORY_SMALL_BYTES_MAX: usize = 128 * 1024;
+/// What large holdings leave to small ones, at most, bytes; and never more than an eighth.
+pub const MEMORY_SMALL_RESERVE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that a connection holds without being counted for it: a request and an answer of a usual
+/// size. A connection that holds no more is read and answered also when memory has run out.
+pub const MEMORY_UNCOUNTED_BYTES_MAX: usize = 4 * 1024;
+/// Seconds that a request or a message waits for memory. Longer: 503, or closed with 1013.
+pub const MEMORY_WAIT_SECONDS_MAX: u64 = 5;
+/// Seconds that a client may take no byte of what waits for it, and that its body may take in all
+/// beyond its own timeout, while memory is short. Longer: closed.
+pub const MEMORY_STALL_SECONDS_MAX: u64 = 5;
+/// Connections that wait for memory and are looked at again in one tick, in turn.
+pub const MEMORY_RETRIES_PER_TICK_MAX: usize = 256;
 
 /// Seconds for a request head, from its first byte. Longer: 408.
 pub const HEAD_TIMEOUT_SECONDS_DEFAULT: u64 = 10;

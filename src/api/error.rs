@@ -297,6 +297,12 @@ pub enum ApiError {
     /// A mailbox between cores is full.
     #[error("the server is overloaded; the event was not accepted")]
     Overloaded,
+    /// No memory is left for the request: in all, or for this client.
+    #[error(
+        "the memory for requests (FLUX_MEMORY_BYTES, of which one client has a quarter) is in use; \
+         the request was not carried out"
+    )]
+    OutOfMemory,
     /// The server is stopping.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -435,6 +441,7 @@ impl ApiError {
             | Self::HistoryUnreadable
             | Self::EncryptionKeyMissing
             | Self::Overloaded
+            | Self::OutOfMemory
             | Self::Busy
             | Self::ShuttingDown
             | Self::NotReady => 503,
@@ -497,7 +504,7 @@ impl ApiError {
             Self::StorageUnavailable => "storage_unavailable",
             Self::StorageFault => "storage_fault",
             Self::StateDamaged => "state_damaged",
-            Self::Overloaded | Self::Busy => "overloaded",
+            Self::Overloaded | Self::OutOfMemory | Self::Busy => "overloaded",
             Self::ShuttingDown => "shutting_down",
             Self::NotReady | Self::Recovering { .. } => "not_ready",
             Self::RecordTooLarge => "record_too_large",
@@ -515,6 +522,7 @@ impl ApiError {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Overloaded
+            | Self::OutOfMemory
             | Self::Busy
             | Self::NotReady
             | Self::Recovering { .. }
@@ -544,6 +552,7 @@ mod tests {
             ApiError::StorageReadOnly,
             ApiError::StorageUnavailable,
             ApiError::Overloaded,
+            ApiError::OutOfMemory,
             ApiError::Busy,
             ApiError::ShuttingDown,
             ApiError::NotReady,

@@ -4,7 +4,7 @@
 const NAME_BYTES_MAX: usize = 32;
 
 /// The name of a registered namespace, held inline: it is copied for each request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnedNamespace {
     bytes: [u8; NAME_BYTES_MAX],
     len: u8,

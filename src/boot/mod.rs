@@ -5,9 +5,11 @@
 //! | `serve` | starts the cores, recovers their shards, and stops them |
 //! | `panics` | the end of the process after a panic |
 //! | `preflight` | what the machine lacks, said before anything starts |
+//! | `memory` | how much memory the process may use |
 //! | `connectors_thread` | the thread of connectors |
 
 mod connectors_thread;
+mod memory;
 mod panics;
 mod preflight;
 mod serve;

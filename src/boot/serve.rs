@@ -1,6 +1,7 @@
 //! From settings to a running server, and from a signal to its end.
 
 use super::connectors_thread::ConnectorsThread;
+use super::memory;
 use super::preflight::{self, MissingFeature};
 use crate::auth::EncryptionKey;
 use crate::auth::TokenHash;
@@ -13,6 +14,7 @@ use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
     ADMIN_TOKEN_CHARS_MIN, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS,
+    WRITE_STALL_SECONDS_MAX,
 };
 use crate::log::LocalLog;
 use crate::model::{DedupWindow, Durability, RuntimeConfig};
@@ -147,6 +149,8 @@ struct Machine {
     cpus: Vec<usize>,
     shards: u16,
     config: Arc<CoreConfig>,
+    /// Memory for clients.
+    memory_bytes: usize,
     /// What a success promises.
     durability: Durability,
     /// For how long the ids of events are known.
@@ -175,6 +179,8 @@ impl Machine {
                 head_ms: settings.head_timeout_seconds * 1000,
                 body_ms: settings.body_timeout_seconds * 1000,
                 idle_ms: settings.idle_timeout_seconds * 1000,
+                stall_ms: WRITE_STALL_SECONDS_MAX * 1000,
+                large_body_ms: u64::MAX,
             },
             background: BackgroundConfig {
                 flush_interval_ms: settings.flush_interval_ms,
@@ -186,6 +192,7 @@ impl Machine {
             cpus,
             shards,
             config,
+            memory_bytes: settings.memory_bytes.unwrap_or_else(memory::default_bytes),
             durability: settings.durability,
             dedup: settings.dedup,
             auth: settings.auth,
@@ -206,6 +213,12 @@ impl Machine {
             registry: registry.clone(),
             runtime: configured(settings, registry),
         }
+    }
+
+    /// What all cores know of each other.
+    fn counters(&self, settings: &Settings) -> Arc<Counters> {
+        let counters = Counters::new(usize::from(self.shards), self.memory_bytes);
+        Arc::new(counters.with_registrations(settings.registrations_per_address_max))
     }
 
     /// The processor of a core.
@@ -236,9 +249,7 @@ fn serve(
     }
     let tenants = machine.tenants(settings, &registry);
     let mut store = Some(store);
-    let counters = Counters::new(usize::from(shards))
-        .with_registrations(settings.registrations_per_address_max);
-    let counters = Arc::new(counters);
+    let counters = machine.counters(settings);
     let mut mailboxes =
         shard::mailboxes(usize::from(shards) + 1).map_err(system("make the cores' mailboxes"))?;
     let connectors = start_connectors(

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_polls_hold_is_counted_until_they_end() {
-        let counters = Arc::new(Counters::new(1));
+        let counters = Arc::new(Counters::new(1, usize::MAX));
         let memory = Memory::new(Arc::clone(&counters));
         let (mut first, mut second) = (memory.hold(&"a".into()), memory.hold(&"b".into()));
         first.set(POLL_SMALL_BYTES_MAX);

@@ -41,6 +41,7 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ReadAnswer;
     use super::*;
     use crate::engine::{Engine, PublishError, Write};
     use crate::log::MemoryLog;
@@ -88,8 +89,11 @@ mod tests {
     fn each_condition_is_judged_by_the_entity_as_it_is() {
         let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
         publish((&mut engine, &mut log), STATE, &[]).unwrap();
-        let (found, _) = engine.read("x", None, &mut Vec::new()).unwrap();
-        let etag = found.unwrap().etag;
+        let whole = (None, usize::MAX);
+        let (found, _) = engine.read("x", whole, &mut Vec::new()).unwrap();
+        let Some(ReadAnswer::Entity { etag }) = found else {
+            panic!("{found:?}");
+        };
         let mut version = 1;
         let mut check = |terms: &[(TermKind, &str, &str)], expected: bool| {
             let stored = publish((&mut engine, &mut log), &[], terms);

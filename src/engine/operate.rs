@@ -251,7 +251,7 @@ mod tests {
     /// The entity's JSON, but for its head and its end.
     fn properties(engine: &mut Engine) -> String {
         let mut json = Vec::new();
-        engine.read("x", None, &mut json).unwrap();
+        engine.read("x", (None, usize::MAX), &mut json).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         json["properties"].to_string()
     }
@@ -298,7 +298,11 @@ mod tests {
         });
         check(&[(Append, "l", "[4]")], Err(ApiError::OperationLimit));
         assert_eq!(
-            engine.read("x", None, &mut Vec::new()).unwrap().0.is_some(),
+            engine
+                .read("x", (None, usize::MAX), &mut Vec::new())
+                .unwrap()
+                .0
+                .is_some(),
             true
         );
     }

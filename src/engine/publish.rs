@@ -434,7 +434,7 @@ mod tests {
         let record = (Sequence::new(1), NOW, &*event(&old, false));
         engine.replay(record, 0, 1).unwrap();
         let mut json = Vec::new();
-        engine.read("x", None, &mut json).unwrap();
+        engine.read("x", (None, usize::MAX), &mut json).unwrap();
         assert!(json.len() > 5 * 1024 * 1024);
         let mut log = MemoryLog::new();
         let mut publish = |properties: &[(String, String)], tombstone| {

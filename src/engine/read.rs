@@ -13,21 +13,30 @@ const LIST_ENTITY_BYTES: usize = 1024;
 
 /// An entity that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadAnswer {
-    /// Its entity tag.
-    pub etag: String,
+pub enum ReadAnswer {
+    /// Its JSON is written.
+    Entity {
+        /// Its entity tag.
+        etag: String,
+    },
+    /// It is larger than was asked for; nothing is written.
+    Large {
+        /// About the bytes of its JSON.
+        bytes: usize,
+    },
 }
 
 impl Engine {
-    /// Writes an entity's JSON to `out`. Returns its tag (`None` and nothing written if there is no
-    /// such entity) and the commit point of the answer.
+    /// Writes an entity's JSON to `out` unless it is of more than about `bytes_max` bytes. Returns
+    /// what was found (`None` and nothing written if there is no such entity) and the commit point
+    /// of the answer.
     ///
     /// # Errors
     /// If the layer that may hold it is damaged.
     pub fn read(
         &mut self,
         id: &str,
-        fields: Option<&Fields>,
+        (fields, bytes_max): (Option<&Fields>, usize),
         out: &mut Vec<u8>,
     ) -> Result<(Option<ReadAnswer>, CommitPoint), StateDamaged> {
         let entity = if is_reserved(id) {
@@ -38,10 +47,14 @@ impl Engine {
         let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
         Ok(match entity {
             None => (None, CommitPoint::at(self.last_delete)),
+            Some(entity) if entity.body_bytes() > bytes_max => {
+                let bytes = entity.body_bytes();
+                (Some(ReadAnswer::Large { bytes }), commit_point_of(entity))
+            }
             Some(entity) => {
                 encode::entity(out, entity.head(), entity.properties(), fields);
                 let etag = encode::etag(entity.sequence().get(), entity.last_updated());
-                (Some(ReadAnswer { etag }), commit_point_of(entity))
+                (Some(ReadAnswer::Entity { etag }), commit_point_of(entity))
             }
         })
     }

@@ -6,6 +6,7 @@ use super::turns::Account;
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
+use crate::shard::{MemoryHolders, MemoryHolding};
 use crate::wire::http1::{Phase, RequestReader};
 use flux_storage::Sequence;
 use std::net::IpAddr;
@@ -70,6 +71,14 @@ pub(crate) struct Connection<T> {
     pub(crate) unworked: bool,
     /// What it owes for the work that was done for it.
     pub(crate) account: Account,
+    /// Who is answerable for the memory that it holds.
+    pub(crate) holders: MemoryHolders,
+    /// What it holds, as it was last counted.
+    pub(crate) held: MemoryHolding,
+    /// Since when it waits for memory, monotonic milliseconds; `None` if it does not.
+    pub(crate) waits_since_ms: Option<u64>,
+    /// In the core's queue of connections that wait for memory.
+    pub(crate) queued_memory: bool,
     /// In the core's list of connections to write to.
     pub(crate) queued: bool,
     /// In the core's list of connections to read from.
@@ -95,6 +104,8 @@ pub(crate) enum Overdue {
     Head,
     /// A request's body did not arrive in time.
     Body,
+    /// It has waited too long for memory.
+    Memory,
     /// No request for long, no progress in closing, or nothing taken of what waits: close without
     /// a word.
     Silent,
@@ -110,6 +121,22 @@ pub(crate) struct Timeouts {
     pub(crate) body_ms: u64,
     /// Between two requests.
     pub(crate) idle_ms: u64,
+    /// Until the client takes a byte of what waits for it.
+    pub(crate) stall_ms: u64,
+    /// For the whole of a large body; it has no end unless memory is short.
+    pub(crate) large_body_ms: u64,
+}
+
+impl Timeouts {
+    /// The same while memory is short: who holds much of it has less time.
+    pub(crate) fn while_memory_is_short(self) -> Self {
+        let short_ms = limits::MEMORY_STALL_SECONDS_MAX * 1000;
+        Self {
+            stall_ms: self.stall_ms.min(short_ms),
+            large_body_ms: self.body_ms + short_ms,
+            ..self
+        }
+    }
 }
 
 impl<T: Socket> Connection<T> {
@@ -130,6 +157,10 @@ impl<T: Socket> Connection<T> {
             starved: false,
             unworked: false,
             account: Account::default(),
+            holders: MemoryHolders::default(),
+            held: MemoryHolding::default(),
+            waits_since_ms: None,
+            queued_memory: false,
             queued: false,
             queued_read: false,
             gated: false,
@@ -236,8 +267,14 @@ impl<T: Socket> Connection<T> {
         let since = |then: u64| now_ms.saturating_sub(then);
         // Only a socket that refuses bytes is stalled; any other was written to in the last turn.
         let owed = !self.answers.sendable().is_empty() || !self.owes_no_frames();
-        if owed && !self.writable && since(self.sent_ms) > limits::WRITE_STALL_SECONDS_MAX * 1000 {
+        if owed && !self.writable && since(self.sent_ms) > timeouts.stall_ms {
             return Overdue::Silent;
+        }
+        if let Some(waits_since_ms) = self.waits_since_ms
+            && since(waits_since_ms) > limits::MEMORY_WAIT_SECONDS_MAX * 1000
+            && self.closing == Closing::Open
+        {
+            return Overdue::Memory;
         }
         if self.closing != Closing::Open {
             let seconds = match self.session {
@@ -253,9 +290,19 @@ impl<T: Socket> Connection<T> {
         };
         match reader.phase() {
             // The wait is ours.
-            Phase::Head | Phase::Body if self.is_paused() || self.unworked => Overdue::No,
+            Phase::Head | Phase::Body
+                if self.starved || self.unworked || self.waits_since_ms.is_some() =>
+            {
+                Overdue::No
+            }
             Phase::Head if since(self.began_ms) > timeouts.head_ms => Overdue::Head,
             Phase::Body if since(self.received_ms) > timeouts.body_ms => Overdue::Body,
+            Phase::Body
+                if self.held.bodies > limits::MEMORY_SMALL_BYTES_MAX
+                    && since(self.began_ms) > timeouts.large_body_ms =>
+            {
+                Overdue::Body
+            }
             Phase::Idle
                 if self.owes_nothing()
                     && since(self.received_ms.max(self.sent_ms)) > timeouts.idle_ms =>
@@ -263,6 +310,43 @@ impl<T: Socket> Connection<T> {
                 Overdue::Silent
             }
             Phase::Idle | Phase::Head | Phase::Body => Overdue::No,
+        }
+    }
+
+    /// What it holds in memory. A usual request and its answer are not counted.
+    pub(crate) fn holding(&self) -> MemoryHolding {
+        let (bodies, outboxes) = match &self.session {
+            Session::Http(reader) => (reader.heap_bytes() + self.answers.body_bytes(), 0),
+            Session::WebSocket(websocket) => {
+                (websocket.reader.heap_bytes(), websocket.outbox_bytes())
+            }
+        };
+        let holding = MemoryHolding {
+            bodies,
+            answers: self.answers.heap_bytes(),
+            outboxes,
+            queries: self.answers.expected_bytes(),
+        };
+        if holding.total() > limits::MEMORY_UNCOUNTED_BYTES_MAX {
+            holding
+        } else {
+            MemoryHolding::default()
+        }
+    }
+
+    /// Heap that receiving `len` more bytes takes at most.
+    pub(crate) fn growth(&self, len: usize) -> usize {
+        match &self.session {
+            Session::Http(reader) => reader.growth(len),
+            Session::WebSocket(websocket) => websocket.reader.growth(len),
+        }
+    }
+
+    /// Gives back what a large request that is over has left.
+    pub(crate) fn release(&mut self) {
+        match &mut self.session {
+            Session::Http(reader) => reader.release(),
+            Session::WebSocket(websocket) => websocket.reader.trim(),
         }
     }
 

@@ -183,6 +183,7 @@ impl<S: System> Core<S> {
                         index,
                         generation,
                         address: connection.address,
+                        holders: connection.holders,
                     };
                     match delivery {
                         Delivery::Reply(from, reply) => {
@@ -209,6 +210,7 @@ impl<S: System> Core<S> {
                 connection.queue_read(index, &mut self.to_read);
             }
             self.note_gate(index, &mut connection);
+            self.count_memory(index, &mut connection);
         }
         self.connections.put_back(index, connection);
         self.queue_write(index);

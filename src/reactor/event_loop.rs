@@ -34,7 +34,7 @@ use crate::service::Context;
 use crate::shard::{Inbox, Message, Origin, Reply, Shard};
 use flux_storage::{DataDir, LayerError};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -80,6 +80,10 @@ pub(crate) struct Core<S: System> {
     pub(crate) rested_micros: u64,
     /// How connections share the core.
     pub(crate) turns: Turns,
+    /// Connections that wait for memory, by index and generation, the longest waiting first.
+    pub(super) memory_queue: VecDeque<(u32, u32)>,
+    /// Bytes that connectors' polls hold, as they were last counted.
+    pub(super) connector_bytes: usize,
     /// Connections with answers that wait for a flush.
     pub(crate) gated: Vec<u32>,
     /// Connections with a late answer: when it is due, index and generation. One that ends
@@ -169,6 +173,8 @@ impl<S: System> Core<S> {
             resting: Vec::new(),
             rested_micros: u64::MAX,
             turns: Turns::default(),
+            memory_queue: VecDeque::new(),
+            connector_bytes: 0,
             gated: Vec::new(),
             late: BinaryHeap::new(),
             ready: Vec::new(),

@@ -6,6 +6,7 @@ use super::event_loop::{Core, MetricsClock};
 use super::system::System;
 use crate::api::{ApiError, encode};
 use crate::front::http::RequestMeta;
+use crate::front::ws::SLOW_READER;
 use crate::limits;
 use crate::model::CommitPoint;
 use crate::report;
@@ -23,6 +24,7 @@ impl<S: System> Core<S> {
         if self.context.counters.is_stopping() && self.stopping_ms.is_none() {
             self.begin_stop();
         }
+        self.retry_memory();
         self.look_for_directory();
         self.watch_wall_clock();
         self.send_late();
@@ -64,7 +66,10 @@ impl<S: System> Core<S> {
     pub(crate) fn sweep(&mut self) {
         self.report_guesses();
         let now_ms = self.now_ms;
-        let timeouts = self.config.timeouts;
+        let mut timeouts = self.config.timeouts;
+        if self.context.memory.budget().is_pressed() {
+            timeouts = timeouts.while_memory_is_short();
+        }
         if let Some(shard) = &mut self.context.router.shard {
             let counters = &self.context.counters;
             let active = counters
@@ -80,6 +85,7 @@ impl<S: System> Core<S> {
                 Overdue::No => {}
                 Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
                 Overdue::Body => self.time_out(index, "body", timeouts.body_ms),
+                Overdue::Memory => self.give_up_memory(index),
                 Overdue::Silent => connection.closing = Closing::Now,
             }
             let Some(connection) = self.connections.get_mut(index) else {
@@ -137,7 +143,7 @@ impl<S: System> Core<S> {
             };
             if websocket.metrics && connection.closing == Closing::Open {
                 if websocket.outbox.push_metrics(&frame).is_err() {
-                    self.drop_slow_reader(index);
+                    self.drop_slow_reader(index, SLOW_READER);
                 }
                 self.queue_write(index);
             }

@@ -12,8 +12,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::KeptToken;
 use crate::service::subscribe::Subscriber;
-use crate::shard::Exhausted;
-use crate::shard::{Message, Shard};
+use crate::shard::{Exhausted, MemoryClient, Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
 use std::ops::ControlFlow;
@@ -107,13 +106,15 @@ impl<S: System> Core<S> {
     }
 
     /// Counts a connection for its address. Why it is refused, if the address has too many.
-    fn count_address(&self, connection: &mut Connection<S::Socket>) -> Option<ApiError> {
+    fn count_address(&mut self, connection: &mut Connection<S::Socket>) -> Option<ApiError> {
         // Of a client that is gone again there is no address.
         let address = connection.socket.address()?;
         let limit = self.context.tenants.runtime.max_connections_per_address;
         match self.context.counters.connected.add(address, limit) {
             Ok(()) => {
                 connection.address = Some(address);
+                let client = MemoryClient::at(address);
+                connection.holders.address = self.context.memory.join(client);
                 None
             }
             Err(Exhausted) => Some(ApiError::TooManyFromAddress { limit }),
@@ -234,7 +235,13 @@ impl<S: System> Core<S> {
             let waits = connection.closing == Closing::Open
                 && (connection.is_paused() || connection.unworked);
             if connection.readable && !waits {
-                self.receive(&mut connection);
+                match self.room_to_receive(&connection) {
+                    0 => self.await_memory(index, &mut connection),
+                    room => {
+                        connection.waits_since_ms = None;
+                        self.receive(&mut connection, room);
+                    }
+                }
             }
         }
         self.connections.put_back(index, connection);
@@ -258,16 +265,20 @@ impl<S: System> Core<S> {
         let more = connection.readable
             && !connection.ended
             && connection.closing != Closing::Now
+            && !connection.queued_memory
             && !paused;
         if more || connection.unworked {
             connection.queue_read(index, &mut self.to_read);
         }
+        self.count_memory(index, &mut connection);
         self.connections.put_back(index, connection);
         self.queue_write(index);
     }
 
-    pub(crate) fn receive(&mut self, connection: &mut Connection<S::Socket>) {
-        let received = connection.socket.receive(&mut self.received);
+    /// Receives at most `room` bytes.
+    fn receive(&mut self, connection: &mut Connection<S::Socket>, room: usize) {
+        let buffer = self.received.get_mut(..room).unwrap_or_default();
+        let received = connection.socket.receive(buffer);
         let count = match received {
             Ok(0) => {
                 connection.readable = false;
@@ -287,7 +298,7 @@ impl<S: System> Core<S> {
         };
         // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is
         // no new edge if it was reported together with the last bytes.
-        connection.readable = count == self.received.len() || connection.hung_up;
+        connection.readable = count == room || connection.hung_up;
         let idle = match &connection.session {
             Session::Http(reader) => reader.buffered() == 0,
             Session::WebSocket(_) => false,
@@ -351,6 +362,7 @@ impl<S: System> Core<S> {
             index,
             generation,
             address,
+            holders: connection.holders,
         };
         http::go_on(&mut self.context, &self.writer, &mut client)
     }
@@ -362,7 +374,7 @@ impl<S: System> Core<S> {
             connection.received_ms = self.now_ms;
         }
         let end = self.context.router.spent() + self.turns.slice();
-        while !connection.is_paused() {
+        while !connection.is_paused() && self.may_answer(connection) {
             if self.context.router.spent() >= end {
                 connection.unworked = true;
                 return;
@@ -389,29 +401,37 @@ impl<S: System> Core<S> {
             index,
             generation,
             address,
+            holders: connection.holders,
         };
         let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
-        let mut refused = None;
+        let mut admitted = Ok(None);
         let next = reader.next_admitted(
             |head| http::body_limit(context, head),
             |head| {
-                refused = http::admit(context, head).err();
-                refused.is_none()
+                admitted = http::admit(context, head);
+                admitted.is_ok()
             },
         );
         let request = match next {
-            Ok(Parsed::NeedMore) => return ControlFlow::Break(()),
+            Ok(Parsed::NeedMore) => {
+                if let Ok(Some(namespace)) = admitted {
+                    self.charge_namespace(connection, namespace);
+                }
+                return ControlFlow::Break(());
+            }
             Ok(Parsed::Continue) => {
                 client.answers.push(CommitPoint::NONE, |out| {
                     out.extend_from_slice(CONTINUE);
                 });
+                if let Ok(Some(namespace)) = admitted {
+                    self.charge_namespace(connection, namespace);
+                }
                 return ControlFlow::Continue(());
             }
             Ok(Parsed::Request(request)) => request,
             rejected => {
-                let error = rejected.map_or_else(ApiError::Http, |_| {
-                    refused.expect("only what `admit` refuses is refused")
-                });
+                let refused = || admitted.expect_err("only what `admit` refuses is refused");
+                let error = rejected.map_or_else(ApiError::Http, |_| refused());
                 http::reject(context, writer, &mut client, (RequestMeta::CLOSING, &error));
                 connection.close_after_sending(now_ms);
                 return ControlFlow::Break(());

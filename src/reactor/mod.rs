@@ -10,6 +10,7 @@
 //! | `kernel` | the same by the operating system |
 //! | `poller`, `sockets` | readiness, and the few system calls behind it |
 //! | `turns` | whose turn it is: how connections share a core, a pure policy |
+//! | `memory` | what connections hold in memory, and what they wait for |
 //! | `idle` | when a core sleeps and when it flushes: one pure policy |
 //! | `prefetch` | which entities the requests at hand will ask for |
 //! | `helpers`, `workers` | drives `background`, and runs its jobs on helper threads |
@@ -29,6 +30,7 @@ pub(crate) mod housekeeping;
 pub(crate) mod idle;
 pub(crate) mod input;
 pub(crate) mod kernel;
+mod memory;
 pub(crate) mod output;
 pub(crate) mod poller;
 pub(crate) mod prefetch;

@@ -5,7 +5,7 @@ use super::event_loop::{Core, reuse};
 use super::system::{Socket as _, System, would_block};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
-use crate::front::ws::{SLOW_READER, TRY_AGAIN_LATER};
+use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER, TRY_AGAIN_LATER};
 use crate::service::subscribe::Subscriber;
 use crate::shard::Message;
 use crate::subscribe::ChangeBatch;
@@ -44,9 +44,11 @@ impl<S: System> Core<S> {
                 };
                 let owed = websocket.outbox.is_empty();
                 if websocket.outbox.push_change(change).is_err() {
-                    self.drop_slow_reader(index);
+                    self.drop_slow_reader(index, SLOW_READER);
                 } else if owed {
                     connection.sent_ms = self.now_ms;
+                } else if websocket.outbox.is_large() {
+                    self.count_outbox(index);
                 }
                 self.queue_write(index);
             }
@@ -54,12 +56,30 @@ impl<S: System> Core<S> {
         self.hits = hits;
     }
 
-    pub(crate) fn drop_slow_reader(&mut self, index: u32) {
+    /// Counts a large outbox that has grown. Its connection is closed if there is no memory for it.
+    fn count_outbox(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let (holding, before) = (connection.holding(), connection.held.total());
+        let more = holding.total().saturating_sub(before);
+        let memory = &mut self.context.memory;
+        if more == 0 || memory.admits(connection.holders, before, more) {
+            memory.settle(connection.holders, &mut connection.held, holding);
+        } else {
+            if let Session::WebSocket(websocket) = &mut connection.session {
+                websocket.outbox.give_up();
+            }
+            self.drop_slow_reader(index, OUT_OF_MEMORY);
+        }
+    }
+
+    pub(crate) fn drop_slow_reader(&mut self, index: u32, reason: &str) {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         if let Session::WebSocket(websocket) = &mut connection.session {
-            websocket.close(TRY_AGAIN_LATER, SLOW_READER);
+            websocket.close(TRY_AGAIN_LATER, reason);
             connection.close_after_sending(self.now_ms);
         }
     }
@@ -108,7 +128,12 @@ impl<S: System> Core<S> {
             connection.stalled = true;
         }
         connection.finish_closing(self.now_ms);
-        if connection.starved && !connection.is_paused() && connection.closing == Closing::Open {
+        self.count_memory(index, connection);
+        if connection.starved
+            && connection.closing == Closing::Open
+            && !connection.is_paused()
+            && self.may_answer(connection)
+        {
             connection.queue_read(index, &mut self.to_read);
         }
     }
@@ -128,6 +153,7 @@ impl<S: System> Core<S> {
             index,
             generation,
             address: connection.address,
+            holders: connection.holders,
         };
         if connection.ended || connection.hung_up {
             client.answers.probe();
@@ -146,6 +172,8 @@ impl<S: System> Core<S> {
             self.context.counters.connected.remove(address);
         }
         self.context.history.forget(index);
+        self.forget_memory(&mut connection);
+        let counters = self.context.counters.of(self.context.router.core);
         if let Session::WebSocket(websocket) = &mut connection.session {
             counters.websockets.fetch_sub(1, Relaxed);
             let subscriber = Subscriber {

@@ -9,7 +9,7 @@ use crate::background::history_queue::HistoryQueue;
 use crate::control::Command;
 use crate::log::Log;
 use crate::model::Timestamp;
-use crate::shard::{Counters, MailboxSender, Origin, Router};
+use crate::shard::{Counters, MailboxSender, MemoryAccount, Origin, Router};
 use crate::subscribe::Registry;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -40,6 +40,8 @@ pub(crate) struct Context<L> {
     pub(crate) control_calls: VecDeque<(Origin, Command)>,
     /// What all cores know of each other.
     pub(crate) counters: Arc<Counters>,
+    /// What this core's clients hold in memory.
+    pub(crate) memory: MemoryAccount,
     /// What connectors' credentials are encrypted with.
     pub(crate) encryption_key: Option<EncryptionKey>,
     /// Milliseconds since the core began.
@@ -72,7 +74,9 @@ pub(crate) struct ContextParts {
 impl<L: Log> Context<L> {
     /// A context whose shard is not there yet.
     pub(crate) fn new(parts: ContextParts) -> Self {
+        let budget = Arc::clone(&parts.counters.memory);
         Self {
+            memory: MemoryAccount::new(budget, usize::from(parts.core)),
             router: Router::new(parts.core, parts.shards, parts.sender),
             subscribers: Registry::new(),
             tenants: parts.tenants,

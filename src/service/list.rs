@@ -5,7 +5,8 @@
 //! takes bytes, so a slow reader costs one part per shard and no more, and each entity is current
 //! when it is sent.
 
-use super::{Begun, Caller, Context, Outcome, Pending, history};
+use super::deferred::DeferredRead;
+use super::{Begun, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::engine::Chunk;
@@ -82,6 +83,9 @@ impl Part {
     }
 }
 
+/// What an entity of a page is expected to take, bytes.
+const ENTITY_BYTES_EXPECTED: usize = 512;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Listing {
@@ -112,13 +116,9 @@ pub(crate) enum ListStep {
 ///
 /// # Errors
 /// If this core's shard is not there yet, or the past can't be asked.
-pub(crate) fn begin<L: Log>(
-    context: &mut Context<L>,
-    caller: &Caller<'_>,
-    query: ListQuery,
-) -> Result<Begun, ApiError> {
+pub(crate) fn begin<L: Log>(context: &mut Context<L>, query: ListQuery) -> Result<Begun, ApiError> {
     if let Some(at) = query.at.filter(|at| context.is_past(*at)) {
-        return history::begin(context, caller, HistoryQuery::List { query, at });
+        return Ok(DeferredRead::of_past(HistoryQuery::List { query, at }));
     }
     context.router.shard.as_ref().ok_or(ApiError::NotReady)?;
     let listing = Listing::new(&context.router, query);
@@ -146,6 +146,25 @@ impl Listing {
     /// True if it is a page, which is answered as a whole.
     pub(crate) fn is_page(&self) -> bool {
         self.query.limit.is_some()
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let parts = self.parts.iter();
+        let parts: usize = parts
+            .map(|part| part.chunk.json.capacity() + part.chunk.ids.capacity())
+            .sum();
+        parts + self.page.capacity()
+    }
+
+    /// About the bytes that it needs to go on.
+    pub(crate) fn next_bytes(&self) -> usize {
+        match self.query.limit {
+            Some(limit) if self.count == 0 => {
+                (limit * ENTITY_BYTES_EXPECTED).clamp(LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX)
+            }
+            _ => LIST_CHUNK_BYTES_MAX,
+        }
     }
 
     /// Takes a part from a shard.
@@ -327,7 +346,7 @@ mod tests {
 
     fn list(cores: &mut TestCores, query: &str) -> (Outcome, Vec<String>) {
         let query = ListQuery::parse(Some(query)).unwrap();
-        let (outcome, json) = cores.run((1, None), |context, caller| begin(context, caller, query));
+        let (outcome, json) = cores.run((1, None), |context, _| begin(context, query));
         let entities: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
         let ids = entities
             .iter()

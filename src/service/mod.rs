@@ -19,6 +19,7 @@
 //! | `batch` | a batch of events, in slices |
 //! | `read` | one entity |
 //! | `list` | entities, as a page or in parts |
+//! | `deferred` | reads that wait until the answers before them are taken |
 //! | `delete` | one entity |
 //! | `delete_many` | entities by filter |
 //! | `history` | events, and the state as it was |
@@ -37,6 +38,7 @@ pub(crate) mod config;
 pub(crate) mod connectors;
 mod context;
 pub(crate) mod control;
+pub(crate) mod deferred;
 pub(crate) mod delete;
 pub(crate) mod delete_many;
 pub(crate) mod history;
@@ -116,6 +118,8 @@ pub(crate) enum Pending {
     Batch(Box<batch::PendingBatch>),
     /// An entity is read on another shard.
     Read,
+    /// It is begun when the answers before it are taken.
+    Deferred(Box<deferred::DeferredRead>),
     /// An entity is deleted.
     Delete(delete::PendingDelete),
     /// Entities are deleted by filter.
@@ -153,7 +157,7 @@ impl Pending {
     /// True if the answer may be of any size.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Self::Read | Self::List(_) | Self::History(_) => true,
+            Self::Read | Self::Deferred(_) | Self::List(_) | Self::History(_) => true,
             Self::Publish(event) => event.shows_entity,
             Self::Delete(delete) => delete.shows_entity,
             _ => false,
@@ -185,7 +189,9 @@ pub(crate) fn resume<L: Log>(
     let resumed = match pending {
         Pending::Publish(event) => publish::resume(context, event, reply),
         Pending::Batch(batch) => Ok(batch.resume(context, (from, reply))),
-        Pending::Read => read::resume(context, reply),
+        Pending::Read => read::resume(context, pending, reply),
+        // Nothing is asked yet.
+        Pending::Deferred(_) => Ok(None),
         Pending::Delete(delete) => delete::resume(context, delete, reply),
         Pending::DeleteMany(deletes) => deletes.resume(context, request_id, (from, reply)),
         // Its front asks for the next part itself.

@@ -1,15 +1,17 @@
 //! Reading one entity.
 
-use super::{Begun, Caller, Context, Outcome, Pending, history};
+use super::deferred::DeferredRead;
+use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
-use crate::api::query::ReadQuery;
-use crate::engine::StateDamaged;
+use crate::api::query::{Fields, ReadQuery};
+use crate::engine::{ReadAnswer, StateDamaged};
 use crate::history::HistoryQuery;
+use crate::limits::ANSWER_AT_ONCE_BYTES_MAX;
 use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::shard::{Reply, ShardRequest};
 
-/// Reads an entity, as it is or as it was.
+/// Reads an entity, as it is or as it was. What may be large, or takes long, is deferred.
 ///
 /// # Errors
 /// If it can't be read; that there is none is an outcome.
@@ -21,13 +23,31 @@ pub(crate) fn begin<L: Log>(
     let ReadQuery { fields, at } = query;
     if let Some(at) = at.filter(|at| context.is_past(*at)) {
         let id = id.into();
-        return history::begin(context, caller, HistoryQuery::Entity { id, at, fields });
+        return Ok(DeferredRead::of_past(HistoryQuery::Entity {
+            id,
+            at,
+            fields,
+        }));
     }
+    let kept = (fields, ANSWER_AT_ONCE_BYTES_MAX);
+    begin_within(context, caller, (id, kept))
+}
+
+/// Reads an entity as it is if it is of no more than about so many bytes, and defers that if it is.
+///
+/// # Errors
+/// As [`begin`].
+pub(crate) fn begin_within<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (id, (fields, bytes_max)): (&str, (Option<Fields>, usize)),
+) -> Result<Begun, ApiError> {
     let shard = context.router.place(id);
     if shard != context.router.core || caller.behind_asked {
         let request = ShardRequest::Read {
             id: id.into(),
             fields,
+            bytes_max,
         };
         context.router.ask(shard, caller.request_id, request)?;
         return Ok(Begun::Waiting(Pending::Read));
@@ -36,7 +56,7 @@ pub(crate) fn begin<L: Log>(
     context.answer.clear();
     let read = own
         .engine_mut()
-        .read(id, fields.as_ref(), &mut context.answer);
+        .read(id, (fields.as_ref(), bytes_max), &mut context.answer);
     let (found, point) = read.map_err(|StateDamaged| ApiError::StateDamaged)?;
     let units = context.answer.len() as u64;
     own.spend(units);
@@ -45,18 +65,27 @@ pub(crate) fn begin<L: Log>(
     if point > CommitPoint::NONE && failed {
         return Err(ApiError::StorageFault);
     }
-    let outcome = found.map_or(Outcome::Failed(ApiError::NoEntity), |found| {
-        Outcome::Entity { etag: found.etag }
-    });
+    let outcome = match found {
+        None => Outcome::Failed(ApiError::NoEntity),
+        Some(ReadAnswer::Entity { etag }) => Outcome::Entity { etag },
+        Some(ReadAnswer::Large { bytes }) => {
+            return Ok(DeferredRead::of_entity(id.into(), fields, bytes));
+        }
+    };
     Ok(Begun::Done(outcome, point))
 }
 
-/// Takes the reply to [`begin`].
+/// Takes the reply to [`begin_within`]. The call that waits for it may be deferred by it.
 pub(super) fn resume<L>(
     context: &mut Context<L>,
+    pending: &mut Pending,
     reply: Reply,
 ) -> Result<Option<Outcome>, ApiError> {
     match reply {
+        Reply::LargeEntity { id, fields, bytes } => {
+            *pending = Pending::Deferred(Box::new(DeferredRead::Entity { id, fields, bytes }));
+            Ok(None)
+        }
         Reply::Entity(Some((json, etag))) => {
             context.answer = json;
             Ok(Some(Outcome::Entity { etag }))

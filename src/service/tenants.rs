@@ -44,7 +44,8 @@ pub(crate) enum TokenRule {
 }
 
 impl Tenants {
-    /// Checks that a caller presents the token that its call needs.
+    /// Checks that a caller presents the token that its call needs. Returns the namespace that it
+    /// is the token of.
     ///
     /// # Errors
     /// As [`Tenants::access`] and [`Tenants::operator`].
@@ -52,17 +53,20 @@ impl Tenants {
         &self,
         credentials: &Credentials<'_>,
         rule: TokenRule,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Option<OwnedNamespace>, ApiError> {
         match rule {
-            TokenRule::Writer => self.access(credentials).map(drop),
-            TokenRule::Registrar if self.admin.is_none() => Ok(()),
-            TokenRule::Operator | TokenRule::Registrar => self.operator(credentials).map(drop),
+            TokenRule::Writer => return Ok(self.access(credentials)?.charged()),
+            TokenRule::Registrar if self.admin.is_none() => {}
+            TokenRule::Operator | TokenRule::Registrar => {
+                self.operator(credentials)?;
+            }
             TokenRule::OperatorOnly => match self.operator(credentials)? {
-                Operator::Yes => Ok(()),
-                Operator::No => Err(ApiError::OperatorUnknown),
+                Operator::Yes => {}
+                Operator::No => return Err(ApiError::OperatorUnknown),
             },
-            TokenRule::None => Ok(()),
+            TokenRule::None => {}
         }
+        Ok(None)
     }
 
     /// What a caller may write.

@@ -16,6 +16,9 @@ use crate::shard::{
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Memory for clients.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
 /// The operator's token in auth mode.
 pub(crate) const OPERATOR: &str = "operator-token";
 
@@ -73,7 +76,7 @@ impl TestCores {
     }
 
     fn with(shards: u16, change: impl Fn(&mut Tenants)) -> Self {
-        let counters = Arc::new(Counters::new(usize::from(shards)));
+        let counters = Arc::new(Counters::new(usize::from(shards), MEMORY_BYTES));
         let mut members = mailboxes(usize::from(shards) + 1).unwrap();
         let (supervisor, _) = members.pop().unwrap();
         let cores = (0..shards).zip(members).map(|(core, (inbox, sender))| {
@@ -329,8 +332,28 @@ impl TestCores {
         true
     }
 
-    /// Lets a listing go on, as its front does; its parts are joined.
+    /// Lets a listing go on, as its front does; its parts are joined. Begins what is deferred.
     fn advance(&mut self, call: &mut TestCall) -> bool {
+        if let State::Waiting(Pending::Deferred(_)) = &call.state {
+            let taken = std::mem::replace(&mut call.state, State::Waiting(Pending::Read));
+            let State::Waiting(Pending::Deferred(read)) = taken else {
+                return false;
+            };
+            let context = &mut self.cores[call.core].context;
+            let caller = Caller {
+                request_id: call.request_id,
+                address: None,
+                credentials: Credentials::None,
+                behind_asked: false,
+                takes_parts: true,
+            };
+            let begun = read.begin(context, &caller);
+            call.state = match begun.unwrap_or_else(Begun::from) {
+                Begun::Done(outcome, point) => State::Over(outcome, json(context), point),
+                Begun::Waiting(pending) => State::Waiting(pending),
+            };
+            return true;
+        }
         let State::Waiting(Pending::List(listing)) = &mut call.state else {
             return false;
         };

@@ -59,6 +59,8 @@ pub struct Settings {
     pub body_timeout_seconds: u64,
     /// Seconds between two requests of a connection.
     pub idle_timeout_seconds: u64,
+    /// Bytes of memory for clients; `None`: a quarter of what the process may use.
+    pub memory_bytes: Option<usize>,
     /// When checkpoints are taken and history is removed.
     pub housekeeping: StorageHousekeeping,
     /// For how long an event that is sent again is known.
@@ -215,6 +217,7 @@ impl Settings {
                 "FLUX_BODY_TIMEOUT_SECONDS",
                 limits::BODY_TIMEOUT_SECONDS_DEFAULT,
             )?,
+            memory_bytes: source.memory_bytes()?,
             housekeeping: source.housekeeping()?,
             dedup: source.dedup()?,
             idle_timeout_seconds: source.seconds(
@@ -354,6 +357,8 @@ mod tests {
         check("FLUX_CONNECTORS_ALLOW_ADDRESSES", "metadata.internal");
         check("FLUX_CONNECTORS_ALLOW_ADDRESSES", "169.254.1.1,");
         check("FLUX_GITHUB_URL", "api.github.com");
+        check("FLUX_MEMORY_BYTES", "16777215");
+        check("FLUX_MEMORY_BYTES", "64M");
         let error = read(&[("shards", "x")], &[]).unwrap_err().to_string();
         assert!(error.contains("--shards"), "{error}");
     }

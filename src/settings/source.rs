@@ -270,6 +270,13 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(found.unwrap_or_default())
     }
 
+    pub(super) fn memory_bytes(&self) -> Result<Option<usize>, InvalidSetting> {
+        let least = limits::MEMORY_BYTES_MIN as u64;
+        let rule = "a number of bytes of at least 16777216";
+        let bytes = self.number("FLUX_MEMORY_BYTES", rule, least..=u64::MAX)?;
+        Ok(bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
+    }
+
     pub(super) fn seconds(&self, variable: &str, default: u64) -> Result<u64, InvalidSetting> {
         Ok(self
             .number(variable, "a number from 1 to 86400", 1..=86_400)?

@@ -107,6 +107,11 @@ pub const SETTINGS: &[Setting] = &[
         "namespaces that one address may register in ten minutes without an operator's token [default: 30]",
     ),
     setting(
+        "FLUX_MEMORY_BYTES",
+        "memory-bytes",
+        "memory for bodies, answers, outboxes and queries, at least 16777216 [default: a quarter of the machine's or the container's]",
+    ),
+    setting(
         "FLUX_HEAD_TIMEOUT_SECONDS",
         "head-timeout-seconds",
         "for a request head [default: 10]",

@@ -3,11 +3,13 @@
 
 use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
+use super::memory_budget::MemoryBudget;
 use super::strangers::Strangers;
 use crate::api::encode::Metrics;
 use crate::limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT;
 use crate::model::Timestamp;
 use crate::shard::RecoveryProgress;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// Counters of one core. On cache lines of their own, so that one core's counting does not slow
@@ -57,6 +59,8 @@ pub(crate) struct Counters {
     cores: Box<[CoreCounters]>,
     /// Connections by address.
     pub(crate) connected: AddressLimiter,
+    /// The bound on the memory of all clients.
+    pub(crate) memory: Arc<MemoryBudget>,
     /// Subscriptions by address.
     pub(crate) subscribed: AddressLimiter,
     /// What callers without a token of their own have tried.
@@ -75,9 +79,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// For `cores` cores.
-    pub(crate) fn new(cores: usize) -> Self {
+    /// For `cores` cores, whose clients may take `memory_bytes` bytes.
+    pub(crate) fn new(cores: usize, memory_bytes: usize) -> Self {
         Self {
+            // The thread of connectors is one more member.
+            memory: Arc::new(MemoryBudget::new(memory_bytes, cores + 1)),
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
             connected: AddressLimiter::new(),
             subscribed: AddressLimiter::new(),

@@ -53,6 +53,8 @@ pub enum ShardRequest {
         id: Box<str>,
         /// The properties to keep.
         fields: Option<Fields>,
+        /// About the most bytes that its JSON may have.
+        bytes_max: usize,
     },
     /// Delete one entity.
     Delete {
@@ -196,6 +198,16 @@ pub enum Reply {
     Published(PartOutcome),
     /// To `Read`: the JSON and the entity tag, or `None` if there is no such entity.
     Entity(Option<(Vec<u8>, String)>),
+    /// To `Read` of an entity that is larger than was asked for: its id, the properties to keep,
+    /// and about the bytes of its JSON.
+    LargeEntity {
+        /// Its id.
+        id: Box<str>,
+        /// The properties to keep.
+        fields: Option<Fields>,
+        /// About the bytes of its JSON.
+        bytes: usize,
+    },
     /// To `Delete`: the tombstone's event id and sequence; `None` if there was nothing to delete.
     Deleted(Result<Option<(uuid::Uuid, Sequence)>, ApiError>),
     /// To `DeleteMany`: for each id whether there was one to delete; shorter than the request if

@@ -8,6 +8,8 @@
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
 //! | `router` | the way from a core to every shard |
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
+//! | `memory` | what the clients of a core hold in memory |
+//! | `memory_budget` | the bound on it for all cores |
 //! | `base` | the state that a shortened log begins with |
 //! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -17,6 +19,8 @@ mod address_limiter;
 mod base;
 mod counters;
 mod mailbox;
+mod memory;
+mod memory_budget;
 mod message;
 mod owner;
 mod recovery;
@@ -31,6 +35,8 @@ pub(crate) use address_limiter::{Exhausted, network_of};
 pub use base::advance_base;
 pub(crate) use counters::Counters;
 pub use mailbox::{Inbox, MailboxSender, Outbound, mailboxes};
+pub use memory::{ClientIndex, MemoryAccount, MemoryHolders, MemoryHolding};
+pub use memory_budget::{MemoryBudget, MemoryClient, MemoryPart, MemoryParts, MemoryUsage};
 pub use message::{
     ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, RequestId, ShardRequest,
     ShardStatistics,

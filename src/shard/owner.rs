@@ -19,7 +19,7 @@ use crate::api::query::{Fields, ListQuery};
 use crate::api::{ApiError, encode};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{
-    CollectedChanges, Engine, PublishError, Recalled, Snapshot, StateDamaged, Write,
+    CollectedChanges, Engine, PublishError, ReadAnswer, Recalled, Snapshot, StateDamaged, Write,
 };
 use crate::history::{LiveLog, StoredStates};
 use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS};
@@ -433,6 +433,7 @@ impl<L: Log> Shard<L> {
                 Reply::Refused(_) => reply,
                 Reply::Published(_)
                 | Reply::Entity(_)
+                | Reply::LargeEntity { .. }
                 | Reply::Deleted(_)
                 | Reply::DeletedMany(..)
                 | Reply::Ids(_)
@@ -475,7 +476,11 @@ impl<L: Log> Shard<L> {
                     }
                 }
             }
-            ShardRequest::Read { id, fields } => self.read(&id, fields.as_ref()),
+            ShardRequest::Read {
+                id,
+                fields,
+                bytes_max,
+            } => self.read(id, fields, bytes_max),
             ShardRequest::Collect {
                 namespace,
                 prefix,
@@ -511,14 +516,23 @@ impl<L: Log> Shard<L> {
         None
     }
 
-    fn read(&mut self, id: &str, fields: Option<&Fields>) -> (CommitPoint, Reply) {
+    fn read(
+        &mut self,
+        id: Box<str>,
+        fields: Option<Fields>,
+        bytes_max: usize,
+    ) -> (CommitPoint, Reply) {
         let mut json = Vec::new();
-        let read = self.engine.read(id, fields, &mut json);
+        let kept = (fields.as_ref(), bytes_max);
+        let read = self.engine.read(&id, kept, &mut json);
         self.spent += json.len() as u64;
         match read {
-            Ok((found, point)) => {
-                let entity = found.map(|answer| (json, answer.etag));
-                (point, Reply::Entity(entity))
+            Ok((None, point)) => (point, Reply::Entity(None)),
+            Ok((Some(ReadAnswer::Entity { etag }), point)) => {
+                (point, Reply::Entity(Some((json, etag))))
+            }
+            Ok((Some(ReadAnswer::Large { bytes }), point)) => {
+                (point, Reply::LargeEntity { id, fields, bytes })
             }
             Err(StateDamaged) => DAMAGED,
         }

@@ -309,13 +309,7 @@ impl Simulation {
             5 => {
                 let id = self.id();
                 let expected = Expected::Entity(self.model.get(&id).cloned());
-                self.ask(
-                    ShardRequest::Read {
-                        id: id.into(),
-                        fields: None,
-                    },
-                    expected,
-                );
+                self.ask(read(&id), expected);
             }
             6 => {
                 let query = ListQuery {
@@ -470,10 +464,11 @@ fn released(shard: &mut Shard<MemoryLog>) -> Vec<Reply> {
     replies
 }
 
-fn read() -> ShardRequest {
+fn read(id: &str) -> ShardRequest {
     ShardRequest::Read {
-        id: "n/e".into(),
+        id: id.into(),
         fields: None,
+        bytes_max: usize::MAX,
     }
 }
 
@@ -487,7 +482,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
     shard.request(
         Envelope {
             origin: origin(1),
-            request: read(),
+            request: read("n/e"),
         },
         now,
     );
@@ -508,7 +503,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
     shard.request(
         Envelope {
             origin: origin(3),
-            request: read(),
+            request: read("n/e"),
         },
         now,
     );
@@ -531,7 +526,7 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
     shard.request(
         Envelope {
             origin: origin(1),
-            request: read(),
+            request: read("n/e"),
         },
         now,
     );
@@ -542,7 +537,7 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
     shard.request(
         Envelope {
             origin: origin(2),
-            request: read(),
+            request: read("n/e"),
         },
         now,
     );
@@ -556,7 +551,7 @@ fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_eith
     let ask = |shard: &mut Shard<MemoryLog>| {
         let envelope = Envelope {
             origin: origin(1),
-            request: read(),
+            request: read("n/e"),
         };
         shard.request(envelope, now);
     };
@@ -685,7 +680,7 @@ fn a_request_about_one_entity_names_it() {
         }
     };
     assert_eq!(publish(1).entity_id(), Some(&b"n/e"[..]));
-    assert_eq!(read().entity_id(), Some(&b"n/e"[..]));
+    assert_eq!(read("n/e").entity_id(), Some(&b"n/e"[..]));
     for request in [publish(0), publish(2), ShardRequest::Past] {
         assert_eq!(request.entity_id(), None);
     }

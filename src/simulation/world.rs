@@ -25,6 +25,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tempfile::TempDir;
 
+/// Memory for clients.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 /// Clients at a time.
 const CLIENTS_MAX: usize = 10;
 /// Steps in which the world must come to rest.
@@ -109,7 +111,7 @@ impl World {
     /// Starts the cores on what their disks hold.
     fn start(&mut self) {
         let Scenario { cores, .. } = self.scenario;
-        let counters = Arc::new(Counters::new(usize::from(cores)));
+        let counters = Arc::new(Counters::new(usize::from(cores), MEMORY_BYTES));
         let ballast = Arc::new(Ballast::none(Arc::clone(&self.data_dir)));
         let mailboxes = shard::mailboxes(usize::from(cores) + 1).unwrap();
         for ((core, (inbox, sender)), disk) in (0..cores).zip(mailboxes).zip(&self.disks) {
@@ -345,6 +347,8 @@ fn config() -> CoreConfig {
             head_ms: 20_000,
             body_ms: 20_000,
             idle_ms: 60_000,
+            stall_ms: 60_000,
+            large_body_ms: u64::MAX,
         },
         background: BackgroundConfig {
             flush_interval_ms: 50,

@@ -72,6 +72,11 @@ impl<'s> Entity<'s> {
         self.sequence
     }
 
+    /// About the bytes of its properties as JSON.
+    pub const fn body_bytes(self) -> usize {
+        self.body.len()
+    }
+
     /// Its properties, packed.
     pub(super) const fn body(self) -> &'s str {
         self.body

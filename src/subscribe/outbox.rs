@@ -27,6 +27,8 @@ use crate::limits;
 /// Frames are dropped in units of one frame, or of several that lie together within this many
 /// bytes: a boundary for each small frame would cost more than it saves.
 const UNIT_BYTES: usize = 1024;
+/// Heap of a ring beyond which it counts as large.
+const LARGE_BYTES: usize = 16 * 1024;
 /// The first allocation of a ring.
 const RING_BYTES_MIN: usize = 512;
 
@@ -61,6 +63,9 @@ pub enum Overflow {
     /// `conflated_bytes_max` is passed.
     #[error("the connection is owed more bytes than its outbox may hold")]
     Bytes,
+    /// The server has no memory for it.
+    #[error("there is no memory for what the connection is owed")]
+    Memory,
     /// `conflated_entries_max` is passed.
     #[error("the connection is owed more frames than its outbox may hold")]
     Entries,
@@ -219,6 +224,17 @@ impl Outbox {
     /// be closed.
     pub const fn overflowed(&self) -> bool {
         self.overflow.is_some()
+    }
+
+    /// True if it holds more than a reader that keeps up is owed.
+    pub fn is_large(&self) -> bool {
+        self.conflated.is_some() || self.direct.capacity() > LARGE_BYTES
+    }
+
+    /// Drops all but what is partly sent: there is no memory for it. The caller says farewell with
+    /// [`close`](Self::close).
+    pub fn give_up(&mut self) {
+        self.drop_unsent(Overflow::Memory);
     }
 
     /// Heap that the outbox holds now, spare capacity included.

@@ -7,6 +7,9 @@
 
 use zeroize::Zeroize as _;
 
+/// Bytes by which a large buffer grows at a time: doubling it would take twice a body's memory.
+const GROWTH_STEP_BYTES: usize = 512 * 1024;
+
 /// A growing window of received bytes. `start <= bytes.len()` always.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveBuffer {
@@ -24,7 +27,22 @@ impl ReceiveBuffer {
             self.bytes.truncate(pending);
             self.start = 0;
         }
+        let growth = self.growth(more.len());
+        if growth >= GROWTH_STEP_BYTES {
+            let room = self.bytes.capacity().saturating_sub(self.bytes.len());
+            self.bytes.reserve_exact(room.saturating_add(growth));
+        }
         self.bytes.extend_from_slice(more);
+    }
+
+    /// Bytes of heap that receiving `len` more bytes takes at most.
+    pub(super) fn growth(&self, len: usize) -> usize {
+        let capacity = self.bytes.capacity();
+        let missing = (self.bytes.len().saturating_add(len)).saturating_sub(capacity);
+        if missing == 0 {
+            return 0;
+        }
+        missing.max(capacity.min(GROWTH_STEP_BYTES))
     }
 
     /// How many bytes are pending.
@@ -83,7 +101,6 @@ impl ReceiveBuffer {
     }
 
     /// What the buffer holds on to.
-    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes.capacity()
     }
@@ -121,6 +138,19 @@ mod tests {
             buffer.consume(10);
         }
         assert!(buffer.bytes.capacity() < 100, "{}", buffer.bytes.capacity());
+    }
+
+    #[test]
+    fn a_large_buffer_takes_little_more_than_it_holds() {
+        let mut buffer = ReceiveBuffer::default();
+        let piece = vec![b'x'; 64 * 1024];
+        for _ in 0..100 {
+            let (before, growth) = (buffer.heap_bytes(), buffer.growth(piece.len()));
+            buffer.receive(&piece);
+            assert!(buffer.heap_bytes() <= before.saturating_add(growth));
+        }
+        let spare = buffer.heap_bytes().saturating_sub(buffer.len());
+        assert!(spare <= GROWTH_STEP_BYTES, "{spare}");
     }
 
     #[test]

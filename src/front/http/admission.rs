@@ -11,29 +11,37 @@ use crate::api::route::{ControlRoute, is_of_namespaces};
 use crate::api::{ApiError, Route, route};
 use crate::limits::BODY_OTHER_BYTES_MAX;
 use crate::service::{Context, TokenRule};
+use crate::shard::MemoryClient;
 use crate::wire::http1::Head;
 
-/// The most bytes that the body of this request may have.
+/// The most bytes that the body of this request may have: as configured, and what one client may
+/// have in memory.
 pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
     let limit = match head.path {
         "/api/events" => context.tenants.runtime.body_size_limit_single_bytes,
         "/api/events/batch" => context.tenants.runtime.body_size_limit_batch_bytes,
         _ => return BODY_OTHER_BYTES_MAX,
     };
-    usize::try_from(limit).unwrap_or(usize::MAX)
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    limit.min(context.memory.body_bytes_max())
 }
 
-/// Admits the body of a request.
+/// Admits the body of a request. Returns the namespace whose token came with it, which is
+/// answerable for its memory.
 ///
 /// # Errors
 /// What the request would be answered with whatever its body says.
-pub(crate) fn admit<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError> {
+pub(crate) fn admit<L>(
+    context: &Context<L>,
+    head: &Head<'_>,
+) -> Result<Option<MemoryClient>, ApiError> {
     if !context.tenants.auth && is_of_namespaces(head.path) {
         return Err(ApiError::NoRoute);
     }
     let rule = token_rule(&route(head.method, head.path)?);
-    context.tenants.check(&credentials(head), rule)?;
-    query::check(head.query)
+    let namespace = context.tenants.check(&credentials(head), rule)?;
+    query::check(head.query)?;
+    Ok(namespace.map(MemoryClient::Namespace))
 }
 
 /// The token that a call needs.

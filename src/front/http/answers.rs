@@ -34,6 +34,12 @@ pub(crate) struct Answers {
     reads: usize,
     /// When the late answer may leave, if there is one: monotonic milliseconds.
     late_until_ms: Option<u64>,
+    /// Bytes of the bodies of calls that wait in slots.
+    body_bytes: usize,
+    /// What the read at the front is expected to bring, if it was deferred and is begun.
+    expected_bytes: usize,
+    /// The answer at the front can't go on for want of memory.
+    wants_memory: bool,
     last_serial: u32,
     /// The answer at the front has begun with [`PROBE`].
     probed: bool,
@@ -114,6 +120,7 @@ impl Answers {
     pub(super) fn wait(&mut self, call: HttpCall) -> u32 {
         let serial = self.take_serial();
         self.reads += usize::from(call.pending.is_read());
+        self.body_bytes += call.body_bytes;
         self.slots.push_back(Slot {
             serial,
             state: SlotState::Waiting(call),
@@ -161,15 +168,29 @@ impl Answers {
         }
     }
 
-    /// Answers a slot. Everything that no longer waits behind it moves on.
+    /// Answers a slot with what may be seen now. Everything that no longer waits behind it moves
+    /// on.
     pub(super) fn fill(&mut self, serial: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        self.fill_at(serial, CommitPoint::NONE, write);
+    }
+
+    /// The same with an answer that may be seen when `point` is reached.
+    pub(super) fn fill_at(
+        &mut self,
+        serial: u32,
+        point: CommitPoint,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let Some(index) = self.slots.iter().position(|slot| slot.serial == serial) else {
             return;
         };
         if let SlotState::Waiting(call) = &self.slots[index].state {
             self.reads -= usize::from(call.pending.is_read());
+            self.body_bytes -= call.body_bytes;
         }
         if index == 0 {
+            self.expected_bytes = 0;
+            self.withhold(point);
             self.write_next(write);
             self.slots.pop_front();
             self.advance_slots();
@@ -177,10 +198,7 @@ impl Answers {
             let mut bytes = Vec::new();
             write(&mut bytes);
             self.slot_bytes += bytes.len();
-            self.slots[index].state = SlotState::Ready {
-                bytes,
-                point: CommitPoint::NONE,
-            };
+            self.slots[index].state = SlotState::Ready { bytes, point };
         }
     }
 
@@ -256,6 +274,8 @@ impl Answers {
         self.slot_bytes = 0;
         self.reads = 0;
         self.late_until_ms = None;
+        self.body_bytes = 0;
+        self.expected_bytes = 0;
         true
     }
 
@@ -274,6 +294,9 @@ impl Answers {
         if self.sent == self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
+            if self.bytes.capacity() > COMPACT_BYTES {
+                self.bytes = Vec::new();
+            }
         } else if self.sent >= COMPACT_BYTES {
             self.bytes.drain(..self.sent);
             for (_, position) in self.gates.iter_mut() {
@@ -293,6 +316,7 @@ impl Answers {
         self.is_blocked()
             || self.slots.len() >= limits::PIPELINE_REQUESTS_MAX
             || self.reads >= limits::PIPELINE_READS_MAX
+            || self.body_bytes >= limits::PIPELINE_BODY_BYTES_MAX
             || self.late_until_ms.is_some()
             || self.pending_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
     }
@@ -316,6 +340,47 @@ impl Answers {
             SlotState::Waiting(call) => Some((*serial, call)),
             SlotState::Ready { .. } | SlotState::Late { .. } => None,
         }
+    }
+
+    /// Heap of the answers, and of what the one at the front is made of.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let heap = self.bytes.capacity();
+        if self.slots.is_empty() {
+            return heap;
+        }
+        let gathered = match self.slots.front().map(|slot| &slot.state) {
+            Some(SlotState::Waiting(call)) => match &call.pending {
+                Pending::List(listing) => listing.heap_bytes(),
+                _ => 0,
+            },
+            Some(SlotState::Ready { .. } | SlotState::Late { .. }) | None => 0,
+        };
+        heap + gathered + self.slot_bytes + self.slots.capacity() * size_of::<Slot>()
+    }
+
+    /// Bytes of the bodies of calls that are not answered.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.body_bytes
+    }
+
+    /// What the query at the front is expected to bring.
+    pub(crate) fn expected_bytes(&self) -> usize {
+        self.expected_bytes
+    }
+
+    /// The read at the front is begun, and expected to bring so many bytes.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.expected_bytes = bytes;
+    }
+
+    /// The answer at the front can't go on for want of memory.
+    pub(super) fn want_memory(&mut self) {
+        self.wants_memory = true;
+    }
+
+    /// True if that was said since the last look.
+    pub(crate) fn take_want(&mut self) -> bool {
+        std::mem::take(&mut self.wants_memory)
     }
 
     /// Uses up the serial of a request whose slot was never opened: a late
@@ -351,7 +416,8 @@ impl Answers {
     }
 }
 
-/// Sent bytes that are cut off the front of a buffer that never runs empty.
+/// Sent bytes that are cut off the front of a buffer that never runs empty, and heap that one which
+/// does run empty keeps.
 const COMPACT_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -374,6 +440,7 @@ mod tests {
             meta: RequestMeta::CLOSING,
             if_none_match: None,
             has_begun: false,
+            body_bytes: 0,
             pending: Pending::Read,
         }
     }

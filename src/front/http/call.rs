@@ -46,6 +46,8 @@ pub(super) struct HttpCall {
     pub(super) if_none_match: Option<Box<[u8]>>,
     /// A part of its answer is written: it can no longer fail but by breaking the connection.
     pub(super) has_begun: bool,
+    /// Bytes of its body, which others hold until it is answered.
+    pub(super) body_bytes: usize,
     /// What it waits for.
     pub(super) pending: Pending,
 }

@@ -2,7 +2,7 @@
 
 use super::answers::Answers;
 use crate::service::{Caller, Credentials};
-use crate::shard::RequestId;
+use crate::shard::{MemoryHolders, RequestId};
 use crate::wire::http1::{Field, Head};
 use std::net::IpAddr;
 
@@ -16,6 +16,8 @@ pub(crate) struct Client<'c> {
     pub(crate) generation: u32,
     /// The address that it is counted for.
     pub(crate) address: Option<IpAddr>,
+    /// Who is answerable for the memory that its answers take.
+    pub(crate) holders: MemoryHolders,
 }
 
 impl Client<'_> {

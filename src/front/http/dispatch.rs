@@ -3,6 +3,7 @@
 use super::admission::admit;
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
+use super::deferred::check_room;
 use super::listing::advance_front;
 use super::writer::AnswerWriter;
 use crate::api::conditions::{self, HeadConditions};
@@ -15,6 +16,7 @@ use crate::history::HistoryQuery;
 use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
+use crate::service::deferred::DeferredRead;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, batch, config,
     connectors, delete, delete_many, history, list, namespaces, publish, read, status,
@@ -89,7 +91,7 @@ fn dispatch<L: Log>(
 ) -> Result<Next, ApiError> {
     let Request { head, body } = request;
     // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
-    query::check(head.query).or_else(|_bad_query| admit(context, head))?;
+    query::check(head.query).or_else(|_bad_query| admit(context, head).map(drop))?;
     if !context.tenants.auth && is_of_namespaces(head.path) {
         return Err(ApiError::NoRoute);
     }
@@ -107,11 +109,10 @@ fn dispatch<L: Log>(
                 meta.keep_alive = false;
                 next = Next::Last;
             }
-            list::begin(context, &caller, query)?
+            list::begin(context, query)?
         }
         Route::Events => {
-            let query = HistoryQuery::Events(EventsQuery::parse(head.query)?);
-            history::begin(context, &caller, query)?
+            DeferredRead::of_past(HistoryQuery::Events(EventsQuery::parse(head.query)?))
         }
         Route::Read(id) => {
             let query = ReadQuery::parse(head.query)?;
@@ -145,7 +146,7 @@ fn dispatch<L: Log>(
             return Ok(next);
         }
     };
-    take(context, writer, client, (meta, head, begun));
+    take(context, writer, client, (meta, request, begun));
     Ok(next)
 }
 
@@ -197,9 +198,9 @@ fn take<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (meta, head, begun): (RequestMeta, &Head<'_>, Begun),
+    (meta, request, begun): (RequestMeta, &Request<'_>, Begun),
 ) {
-    let if_none_match = match head.if_none_match {
+    let if_none_match = match request.head.if_none_match {
         Field::One(value) => Some(value),
         Field::Absent | Field::Repeated => None,
     };
@@ -212,14 +213,15 @@ fn take<L: Log>(
             context.trim_answer();
         }
         Begun::Waiting(pending) => {
-            let is_listing = matches!(pending, Pending::List(_));
+            let goes_on = matches!(pending, Pending::List(_) | Pending::Deferred(_));
             client.answers.wait(HttpCall {
                 meta,
                 if_none_match: if_none_match.map(Box::from),
                 has_begun: false,
+                body_bytes: request.body.len(),
                 pending,
             });
-            if is_listing {
+            if goes_on {
                 advance_front(context, writer, client);
             }
         }
@@ -314,6 +316,15 @@ fn finish<L>(
     let Some(outcome) = outcome else {
         return;
     };
+    let is_read = client
+        .answers
+        .call(serial)
+        .is_some_and(|call| matches!(call.pending, Pending::Read | Pending::History(_)));
+    let outcome = if is_read {
+        check_room(context, client, outcome)
+    } else {
+        outcome
+    };
     let Some(call) = client.answers.call(serial) else {
         return;
     };
@@ -330,6 +341,7 @@ mod tests {
     use super::super::answers::Answers;
     use super::*;
     use crate::service::testing::{OPERATOR, TestCores};
+    use crate::shard::MemoryHolders;
     use crate::wire::http1::{Next as Parsed, RequestReader};
     use flux_storage::Sequence;
 
@@ -345,6 +357,7 @@ mod tests {
             index: 0,
             generation: 0,
             address: None,
+            holders: MemoryHolders::default(),
         };
         let mut writer = AnswerWriter::default();
         writer.set_time(0);

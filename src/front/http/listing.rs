@@ -1,8 +1,10 @@
 //! Answers that are sent in parts: a listing at the front of the answers goes on while the socket
-//! takes bytes, and so does the long answer to a batch.
+//! takes bytes, and so does the long answer to a batch. A read at the front that was deferred is
+//! begun.
 
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
+use super::deferred::{Attempt, begin_front};
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
 use crate::limits::LIST_CHUNK_BYTES_MAX;
@@ -33,8 +35,8 @@ enum Piece {
     Outcome(Outcome),
 }
 
-/// Lets a listing at the front of the answers go on, and the one behind it when it is done. False
-/// if the connection has to break.
+/// Lets a listing or a deferred read at the front of the answers go on, and the one behind it when
+/// it is done. False if the connection has to break.
 pub(crate) fn advance_front<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
@@ -52,6 +54,22 @@ pub(crate) fn advance_front<L: Log>(
             connection,
             generation,
             serial,
+        };
+        if let Pending::Deferred(_) = &call.pending {
+            match begin_front(context, writer, client) {
+                Attempt::Answered => continue,
+                Attempt::Waits => return true,
+            }
+        }
+        if let Pending::List(listing) = &call.pending {
+            let (held, more) = (listing.heap_bytes(), listing.next_bytes());
+            if !context.memory.admits(client.holders, held, more) {
+                client.answers.want_memory();
+                return true;
+            }
+        }
+        let Some((_, call)) = client.answers.front_call() else {
+            return true;
         };
         let meta = call.meta;
         match advance(context, request_id, call) {

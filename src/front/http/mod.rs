@@ -7,6 +7,7 @@
 //! | `dispatch` | method and path → the call; its outcome → an answer, or a slot for one |
 //! | `client` | the connection that a request came from |
 //! | `call` | a request that waits for its outcome |
+//! | `deferred` | a read that waits until the answers before it are taken |
 //! | `listing` | arrays that are sent in parts |
 //! | `answers` | the answers of one connection, in order |
 //! | `writer` | an outcome → status, fields and body |
@@ -15,6 +16,7 @@ mod admission;
 mod answers;
 mod call;
 mod client;
+mod deferred;
 mod dispatch;
 mod listing;
 mod writer;
@@ -23,6 +25,7 @@ pub(crate) use admission::{admit, body_limit};
 pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;
+pub(crate) use deferred::give_up_front;
 pub(crate) use dispatch::{Next, go_on, on_history, on_reply, reject, serve};
 pub(crate) use listing::advance_front;
 pub(crate) use writer::AnswerWriter;

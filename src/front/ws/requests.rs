@@ -10,11 +10,11 @@
 
 use crate::api::client_message::Request;
 use crate::api::conditions::HeadConditions;
-use crate::api::query::ReadQuery;
 use crate::api::{ApiError, encode};
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
+use crate::service::deferred::DeferredRead;
 use crate::service::subscribe::Subscriber;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, Outcome, Pending, batch, delete, publish, read,
@@ -81,6 +81,11 @@ impl Requests {
         let begun = call(context, &caller, request).unwrap_or_else(Begun::from);
         let asked = context.router.asked.since(before);
         match begun {
+            Begun::Waiting(Pending::Deferred(read)) => {
+                let outcome = Outcome::Failed(too_large(&read));
+                let write = |out: &mut Vec<u8>| write_answer(out, &id, (&outcome, &[]));
+                answer(CommitPoint::NONE, &write);
+            }
             Begun::Waiting(pending) => self.waiting.push(Waiting {
                 number,
                 id,
@@ -115,9 +120,12 @@ impl Requests {
         let waiting = &mut self.waiting[index];
         let request_id = subscriber.request_id(serial);
         let resumed = service::resume(context, request_id, &mut waiting.pending, (from, reply));
-        if let Some(outcome) = resumed {
-            self.finish(context, (index, &outcome), answer);
-        }
+        let outcome = match (resumed, &waiting.pending) {
+            (Some(outcome), _) => outcome,
+            (None, Pending::Deferred(read)) => Outcome::Failed(too_large(read)),
+            (None, _) => return,
+        };
+        self.finish(context, (index, &outcome), answer);
     }
 
     /// True if a request has work left that waits for nothing: it is the newest.
@@ -187,6 +195,11 @@ impl Requests {
             || reads >= limits::PIPELINE_READS_MAX
     }
 
+    /// Heap of the answers that are held back.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.held.iter().map(|held| held.frame.capacity()).sum()
+    }
+
     /// True if none is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.held.is_empty()
@@ -227,9 +240,19 @@ fn call<L: Log>(
             check_length(message, runtime.body_size_limit_batch_bytes)?;
             batch::begin(context, caller, message.as_bytes())
         }
-        Request::Get(id) => read::begin(context, caller, (id, ReadQuery::default())),
+        Request::Get(id) => {
+            // One that is twice as large does not fit a message, whatever its text exactly is.
+            let whole = (None, 2 * limits::WS_MESSAGE_BYTES_MAX);
+            read::begin_within(context, caller, (id, whole))
+        }
         Request::Delete(id) => delete::begin(context, caller, (id, HeadConditions::default())),
     }
+}
+
+/// Why an entity that does not fit a message is not sent.
+fn too_large(read: &DeferredRead) -> ApiError {
+    let bytes = read.bytes_expected();
+    ApiError::AnswerTooLarge { bytes }
 }
 
 fn check_length(text: &str, limit: u32) -> Result<(), ApiError> {

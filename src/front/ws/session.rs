@@ -30,6 +30,10 @@ const INTERNAL_ERROR: u16 = 1011;
 /// Why a slow reader is closed.
 pub(crate) const SLOW_READER: &str = "the client reads too slowly";
 
+/// Why a client is closed that there is no memory for.
+pub(crate) const OUT_OF_MEMORY: &str =
+    "the server's memory for clients (FLUX_MEMORY_BYTES) is in use";
+
 /// See the module.
 #[derive(Debug)]
 #[expect(
@@ -241,6 +245,11 @@ impl WebSocket {
         if self.is_leaving && self.requests.is_empty() && self.withheld.is_empty() {
             self.close(GOING_AWAY, "the server is shutting down");
         }
+    }
+
+    /// Heap of what the client is owed.
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox.heap_bytes() + self.withheld.bytes() + self.requests.heap_bytes()
     }
 
     /// True if an answer is withheld until it is durable.

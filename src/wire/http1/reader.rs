@@ -185,6 +185,21 @@ impl RequestReader {
         }
     }
 
+    /// Heap that it holds, spare capacity included.
+    pub fn heap_bytes(&self) -> usize {
+        self.buffer.heap_bytes()
+    }
+
+    /// Heap that receiving `len` more bytes takes at most.
+    pub fn growth(&self, len: usize) -> usize {
+        self.buffer.growth(len)
+    }
+
+    /// Gives the heap back if nothing is pending.
+    pub fn release(&mut self) {
+        self.buffer.trim();
+    }
+
     /// All bytes after the last request, for the protocol that follows an upgrade.
     pub fn take_rest(&mut self) -> Vec<u8> {
         self.buffer.take()

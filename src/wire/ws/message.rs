@@ -138,6 +138,19 @@ impl MessageReader {
         }
     }
 
+    /// Heap that it holds, spare capacity included.
+    pub fn heap_bytes(&self) -> usize {
+        self.buffer
+            .heap_bytes()
+            .saturating_add(self.gathered.capacity())
+    }
+
+    /// Heap that receiving `len` more bytes takes at most. The fragments of a message are gathered
+    /// in a second buffer.
+    pub fn growth(&self, len: usize) -> usize {
+        self.buffer.growth(len).saturating_mul(2)
+    }
+
     /// Gives back the heap that holds nothing pending; for a connection that has become quiet.
     pub fn trim(&mut self) {
         if matches!(self.state, State::Closed | State::Failed(_)) {
@@ -147,16 +160,6 @@ impl MessageReader {
         if !matches!(self.state, State::Gathering { .. }) {
             self.gathered = Vec::new();
         }
-    }
-}
-
-#[cfg(test)]
-impl MessageReader {
-    /// What both buffers hold on to.
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.buffer
-            .heap_bytes()
-            .saturating_add(self.gathered.capacity())
     }
 }
 

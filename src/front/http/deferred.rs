@@ -1,0 +1,104 @@
+//! The answer at the front of a connection's answers, if it was deferred: it is begun when all
+//! before it is taken and there is memory for it.
+
+use super::client::Client;
+use super::writer::AnswerWriter;
+use crate::api::ApiError;
+use crate::limits::MEMORY_SMALL_BYTES_MAX;
+use crate::log::Log;
+use crate::model::CommitPoint;
+use crate::service::{Begun, Caller, Context, Credentials, Outcome, Pending};
+use crate::shard::RequestId;
+
+/// What came of an attempt to begin the answer at the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// It is answered.
+    Answered,
+    /// It waits: for the client, for memory, or for what was asked.
+    Waits,
+}
+
+/// Begins the deferred read at the front if it may begin now.
+pub(super) fn begin_front<L: Log>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+) -> Attempt {
+    if client.answers.pending_bytes() > 0 {
+        return Attempt::Waits;
+    }
+    let (holders, address, own) = (client.holders, client.address, client.request_id(0));
+    let Some((serial, call)) = client.answers.front_call() else {
+        return Attempt::Waits;
+    };
+    let Pending::Deferred(read) = &call.pending else {
+        return Attempt::Waits;
+    };
+    let bytes = read.bytes_expected();
+    if !context.memory.admits(holders, 0, bytes) {
+        client.answers.want_memory();
+        return Attempt::Waits;
+    }
+    let Pending::Deferred(read) = std::mem::replace(&mut call.pending, Pending::Read) else {
+        return Attempt::Waits;
+    };
+    let meta = call.meta;
+    let caller = Caller {
+        request_id: RequestId { serial, ..own },
+        address,
+        credentials: Credentials::None,
+        behind_asked: false,
+        takes_parts: true,
+    };
+    match read.begin(context, &caller).unwrap_or_else(Begun::from) {
+        Begun::Waiting(pending) => {
+            call.pending = pending;
+            client.answers.expect(bytes);
+            Attempt::Waits
+        }
+        Begun::Done(outcome, point) => {
+            let if_none_match = call.if_none_match.take();
+            let outcome = check_room(context, client, outcome);
+            let json = &context.answer;
+            client.answers.fill_at(serial, point, |out| {
+                let request = (meta, if_none_match.as_deref());
+                writer.outcome(out, request, (&outcome, json));
+            });
+            context.trim_answer();
+            Attempt::Answered
+        }
+    }
+}
+
+/// The outcome of a read, or that there is no memory for it if it is larger than was expected.
+pub(super) fn check_room<L>(
+    context: &mut Context<L>,
+    client: &Client<'_>,
+    outcome: Outcome,
+) -> Outcome {
+    let bytes = context.answer.len();
+    let more = bytes.saturating_sub(client.answers.expected_bytes());
+    if bytes <= MEMORY_SMALL_BYTES_MAX || context.memory.admits(client.holders, bytes, more) {
+        return outcome;
+    }
+    context.answer = Vec::new();
+    Outcome::Failed(ApiError::OutOfMemory)
+}
+
+/// Refuses the answer at the front, which has waited too long for memory. False if a part of it is
+/// sent, so that the connection has to break.
+pub(crate) fn give_up_front(writer: &AnswerWriter, client: &mut Client<'_>) -> bool {
+    let Some((serial, call)) = client.answers.front_call() else {
+        return true;
+    };
+    if call.has_begun {
+        return false;
+    }
+    let meta = call.meta;
+    let error = ApiError::OutOfMemory;
+    client.answers.fill_at(serial, CommitPoint::NONE, |out| {
+        writer.error(out, meta, &error);
+    });
+    true
+}

@@ -1,0 +1,168 @@
+//! What connections hold in memory: counted when it changes, and waited for when there is too
+//! little.
+//!
+//! A connection asks before it receives or goes on with a large answer. If it is refused it joins a
+//! queue, which each tick goes through from the front; after a few seconds its request is refused.
+//! So half-read bodies that fill the memory end, and others take their place.
+
+use super::connection::{Closing, Connection, Session};
+use super::event_loop::Core;
+use super::system::System;
+use crate::api::ApiError;
+use crate::front::http::{self, Client, RequestMeta};
+use crate::front::ws::{OUT_OF_MEMORY, TRY_AGAIN_LATER};
+use crate::limits;
+use crate::model::CommitPoint;
+use crate::shard::{MemoryClient, MemoryHolding, MemoryPart};
+use std::sync::atomic::Ordering::Relaxed;
+
+impl<S: System> Core<S> {
+    /// Counts what a connection holds, after something was done for it. Lets it wait if its answer
+    /// can't go on for want of memory.
+    pub(super) fn count_memory(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        let mut holding = connection.holding();
+        if holding != connection.held {
+            if holding.bodies > limits::MEMORY_SMALL_BYTES_MAX {
+                connection.release();
+                holding = connection.holding();
+            }
+            let (holders, held) = (connection.holders, &mut connection.held);
+            self.context.memory.settle(holders, held, holding);
+        }
+        if connection.answers.take_want() {
+            self.await_memory(index, connection);
+        }
+    }
+
+    /// How many bytes may be received from a connection now; 0: it has to wait.
+    pub(super) fn room_to_receive(&mut self, connection: &Connection<S::Socket>) -> usize {
+        if connection.closing != Closing::Open {
+            // They are dropped.
+            return limits::RECEIVE_BYTES;
+        }
+        let growth = connection.growth(limits::RECEIVE_BYTES);
+        let held = connection.held.total();
+        if growth == 0 || (self.context.memory).admits(connection.holders, held, growth) {
+            limits::RECEIVE_BYTES
+        } else if held == 0 {
+            limits::MEMORY_UNCOUNTED_BYTES_MAX
+        } else {
+            0
+        }
+    }
+
+    /// True unless a connection owes more than a usual answer and there is no memory for another.
+    pub(super) fn may_answer(&mut self, connection: &Connection<S::Socket>) -> bool {
+        let pending = connection.answers.pending_bytes();
+        if pending <= limits::MEMORY_UNCOUNTED_BYTES_MAX {
+            return true;
+        }
+        let more = pending.saturating_sub(connection.held.answers);
+        let held = connection.held.total();
+        (self.context.memory).admits(connection.holders, held, more)
+    }
+
+    /// Puts a connection into the queue for memory, once.
+    pub(super) fn await_memory(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        connection.waits_since_ms.get_or_insert(self.now_ms);
+        if !std::mem::replace(&mut connection.queued_memory, true) {
+            self.memory_queue.push_back((index, connection.generation));
+        }
+    }
+
+    /// Lets the connections at the front of the queue try again.
+    pub(super) fn retry_memory(&mut self) {
+        self.count_connectors();
+        self.context.memory.tick();
+        let count = self.memory_queue.len();
+        for _ in 0..count.min(limits::MEMORY_RETRIES_PER_TICK_MAX) {
+            let Some((index, generation)) = self.memory_queue.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            if connection.generation == generation {
+                connection.queued_memory = false;
+                connection.queue_read(index, &mut self.to_read);
+                connection.queue_write(index, &mut self.to_write);
+            }
+        }
+    }
+
+    /// The memory of the connectors' polls counts on the first core, which waits for nobody.
+    fn count_connectors(&mut self) {
+        if self.context.router.core == 0 {
+            let bytes = self.context.counters.connector_bytes.load(Relaxed);
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let before = std::mem::replace(&mut self.connector_bytes, bytes);
+            self.context
+                .memory
+                .change(MemoryPart::Connectors, before, bytes);
+        }
+    }
+
+    /// A connection has waited too long for memory.
+    pub(super) fn give_up_memory(&mut self, index: u32) {
+        let now_ms = self.now_ms;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        connection.waits_since_ms = None;
+        if let Session::WebSocket(websocket) = &mut connection.session {
+            websocket.close(TRY_AGAIN_LATER, OUT_OF_MEMORY);
+            connection.close_after_sending(now_ms);
+            return;
+        }
+        if connection.answers.waiting() > 0 {
+            let mut client = Client {
+                answers: &mut connection.answers,
+                index,
+                generation: connection.generation,
+                address: connection.address,
+                holders: connection.holders,
+            };
+            if !http::give_up_front(&self.writer, &mut client) {
+                connection.closing = Closing::Now;
+            }
+            return;
+        }
+        let writer = &self.writer;
+        connection.answers.push(CommitPoint::NONE, |out| {
+            writer.error(out, RequestMeta::CLOSING, &ApiError::OutOfMemory);
+        });
+        connection.close_after_sending(now_ms);
+    }
+
+    /// From here on a namespace too is answerable for what a connection holds: its token came with
+    /// a body that has to be waited for.
+    pub(super) fn charge_namespace(
+        &mut self,
+        connection: &mut Connection<S::Socket>,
+        namespace: MemoryClient,
+    ) {
+        let holding = connection.held;
+        self.uncount(connection);
+        let memory = &mut self.context.memory;
+        let joined = memory.join(namespace);
+        if let Some(before) = std::mem::replace(&mut connection.holders.namespace, joined) {
+            memory.leave(before);
+        }
+        memory.settle(connection.holders, &mut connection.held, holding);
+    }
+
+    /// A connection ends: it holds nothing any more.
+    pub(super) fn forget_memory(&mut self, connection: &mut Connection<S::Socket>) {
+        self.uncount(connection);
+        let holders = std::mem::take(&mut connection.holders);
+        for index in [holders.address, holders.namespace].into_iter().flatten() {
+            self.context.memory.leave(index);
+        }
+    }
+
+    fn uncount(&mut self, connection: &mut Connection<S::Socket>) {
+        let nothing = MemoryHolding::default();
+        let (holders, held) = (connection.holders, &mut connection.held);
+        self.context.memory.settle(holders, held, nothing);
+    }
+}
