@@ -160,6 +160,8 @@ struct Body {
     reader: Option<Box<AnswerReader>>,
     /// Bytes of it that are read.
     read: usize,
+    /// Bytes that the source says it has.
+    announced: usize,
     held_before: usize,
 }
 
@@ -180,6 +182,10 @@ impl Body {
             },
             reader,
             read: 0,
+            announced: answer
+                .content_length()
+                .and_then(|len| usize::try_from(len).ok())
+                .unwrap_or(0),
             held_before,
         }
     }
@@ -192,8 +198,7 @@ impl Body {
         held: &mut Held,
     ) -> Result<(), PollError> {
         let is_success = answer.status().is_success();
-        let announced = answer.content_length().unwrap_or(0);
-        if is_success && announced > POLL_ANSWER_BYTES_MAX as u64 {
+        if is_success && self.announced > POLL_ANSWER_BYTES_MAX {
             return Err(too_large());
         }
         if self
@@ -231,6 +236,7 @@ impl Body {
         while !rest.is_empty() {
             if held.must_wait() {
                 held.wait_for_turn().await;
+                self.make_room();
             }
             let len = if held.is_large() {
                 POLL_SLICE_BYTES
@@ -249,6 +255,19 @@ impl Body {
         }
         tokio::task::yield_now().await;
         Ok(())
+    }
+
+    /// Makes room for all of a large answer at once: one that grows is copied, and takes twice its
+    /// memory meanwhile.
+    fn make_room(&mut self) {
+        let len = self.announced.min(POLL_ANSWER_BYTES_MAX);
+        match (&mut self.reader, &mut self.response.content) {
+            (Some(reader), _) => reader.make_room(len),
+            (None, Content::Text(text)) if self.response.status < 300 => {
+                text.reserve_exact(len.saturating_sub(text.len()));
+            }
+            (None, Content::Text(_) | Content::Findings(_)) => {}
+        }
     }
 
     fn take_slice(&mut self, slice: &[u8]) -> Result<(), PollError> {

@@ -125,3 +125,57 @@ impl Resolve for CheckedOnly {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::{LINK_LOCAL, NOT_PUBLIC};
+    use super::*;
+    use tokio::task::LocalSet;
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, test)
+    }
+
+    #[test]
+    fn addresses_are_checked_whether_they_are_written_or_looked_up() {
+        let check = |url: &str, reach: Reach, expected: Result<usize, &str>| {
+            let url = Url::parse(url).unwrap();
+            let found = run(async {
+                let lookup = Lookup::new(Allowed::default());
+                let (owner, mut patience) = ("a".into(), Patience::new());
+                let found = lookup.addresses(&owner, &url, (reach, false), &mut patience);
+                found.await
+            });
+            let found = found.map(|found| found.len().min(1));
+            let expected = expected.map_err(PollError::new);
+            assert_eq!(found, expected, "{url}");
+        };
+        check("http://127.0.0.1:1/", Reach::Anywhere, Ok(1));
+        check("http://localhost:1/", Reach::Anywhere, Ok(1));
+        check("http://127.0.0.1/", Reach::Public, Err(NOT_PUBLIC));
+        check("http://localhost/", Reach::Public, Err(NOT_PUBLIC));
+        check("http://[::1]/", Reach::Operators, Err(NOT_PUBLIC));
+        check("http://169.254.1.1/", Reach::Anywhere, Err(LINK_LOCAL));
+        check("http://[fe80::1]/", Reach::Anywhere, Err(LINK_LOCAL));
+    }
+
+    #[test]
+    fn a_connection_goes_only_to_addresses_that_were_checked_for_its_request() {
+        let url = Url::parse("http://Example.org/x").unwrap();
+        let address: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        let ask = |name: &str| {
+            let name: Name = name.parse().unwrap();
+            CheckedOnly.resolve(name)
+        };
+        let found = run(with_addresses(&url, [address].into(), async {
+            assert!(ask("other.org").await.is_err(), "of another host");
+            ask("example.org").await.map(Iterator::collect::<Vec<_>>)
+        }));
+        assert_eq!(found.unwrap(), [address]);
+        assert!(run(ask("example.org")).is_err(), "of another request");
+    }
+}

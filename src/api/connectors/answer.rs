@@ -164,6 +164,13 @@ impl AnswerReader {
         content.saturating_add(self.items.bytes)
     }
 
+    /// The answer has so many bytes: if it is kept whole, room is made for all of them.
+    pub fn make_room(&mut self, len: usize) {
+        if let Content::One(body) = &mut self.content {
+            body.reserve_exact(len.saturating_sub(body.len()));
+        }
+    }
+
     /// Takes the next bytes of the answer, however it was split.
     ///
     /// # Errors
