@@ -1,5 +1,5 @@
 //! Damaged segments: every reader of a log gives what was written, or an error. No reader gives
-//! anything else.
+//! anything else, nor a part of a group.
 //!
 //! The readers are all that there are: the check of a directory at rest, the reader beside a
 //! server, recovery, the reader of a running log, and recovery after a repair.
@@ -56,15 +56,18 @@ fn read_beside(image: &Image, root: &Path) {
             continue;
         };
         let mut last = 0;
+        let mut records = Vec::new();
         let mut see = |record: Record<'_>| {
             if record.gap().is_none() {
                 let record = Owned::of(&record);
                 image.check(&record);
                 assert!(record.sequence > last, "sequences ascend");
                 last = record.sequence;
+                records.push(record);
             }
         };
         while let Ok(Some(())) = cursor.next(&mut see) {}
+        image.check_groups(&records);
     }
 }
 
@@ -79,6 +82,7 @@ fn recover(image: &Image, root: &Path) -> Option<Vec<Owned>> {
     for record in &records {
         image.check(record);
     }
+    image.check_groups(&records);
     assert!(
         records.is_sorted_by(|a, b| a.sequence < b.sequence),
         "sequences ascend"

@@ -3,8 +3,8 @@
 
 use crate::edits::Files;
 use flux_storage::{
-    AppendError, CheckpointDir, CheckpointKind, CheckpointMeta, DataDir, IndexKey, LayerEntity,
-    LayerStack, Log, LogOptions, Owner, Record, ReplayError, Sequence,
+    AppendError, CheckpointDir, CheckpointKind, CheckpointMeta, DataDir, GroupSize, IndexKey,
+    LayerEntity, LayerStack, Log, LogOptions, Owner, Record, ReplayError, Sequence,
 };
 use std::convert::Infallible;
 use std::fs;
@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 /// Records of the log; four fit a segment.
 const RECORDS: u64 = 18;
+/// The last records of what is appended together.
+const GROUP_ENDS: [u64; 3] = [7, 13, 18];
 const KIND: u8 = 1;
 /// Keys of the index.
 pub(super) const KEYS: u64 = 3;
@@ -89,8 +91,8 @@ impl Image {
         let opened = Log::open::<Infallible>(data.take_log(0), |_| Ok(()));
         let (mut log, _) = opened.expect("an empty log opens");
         let records: Vec<Owned> = (1..=RECORDS).map(record).collect();
-        for record in &records {
-            append(&mut log, record);
+        for group in groups(&records) {
+            append(&mut log, group);
         }
         let owner = log.owner();
         write_checkpoints(&checkpoints, owner);
@@ -106,6 +108,15 @@ impl Image {
         }
     }
 
+    /// Insists that of each group all records are there or none.
+    pub(super) fn check_groups(&self, records: &[Owned]) {
+        for group in groups(&self.records) {
+            let found = records.iter().filter(|record| group.contains(record));
+            let count = found.count();
+            assert!(count == 0 || count == group.len(), "a part of a group");
+        }
+    }
+
     /// Insists that `record` is the one that was written under its sequence.
     pub(super) fn check(&self, record: &Owned) {
         let at = usize::try_from(record.sequence).expect("it is small");
@@ -114,11 +125,29 @@ impl Image {
     }
 }
 
-fn append(log: &mut Log, record: &Owned) {
+/// The records as they are appended: three together each time, or one.
+fn groups(records: &[Owned]) -> impl Iterator<Item = &[Owned]> {
+    records.chunk_by(|_, next| {
+        let ends = GROUP_ENDS.iter();
+        ends.clone()
+            .any(|end| (end - 1..=*end).contains(&next.sequence))
+    })
+}
+
+fn append(log: &mut Log, group: &[Owned]) {
+    let size = GroupSize {
+        records: group.len(),
+        payload_bytes: group.iter().map(|record| record.payload.len()).sum(),
+    };
     loop {
-        match log.append(KIND, record.time_micros, &record.payload) {
-            Ok(sequence) => {
-                assert_eq!(sequence.get(), record.sequence);
+        match log.begin_group(size) {
+            Ok(()) => {
+                for record in group {
+                    let appended = log.append(KIND, record.time_micros, &record.payload);
+                    let appended = appended.expect("there is room for the group");
+                    assert_eq!(appended.get(), record.sequence);
+                }
+                log.end_group();
                 break;
             }
             Err(AppendError::SegmentNeeded { .. }) => {

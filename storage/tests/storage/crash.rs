@@ -9,11 +9,11 @@
 //! before it uses them, so every file that exists at the crash still does.
 //!
 //! After each crash the log is opened and must hold a prefix of what was appended, unaltered, that
-//! reaches at least to the last finished flush. Now and then old segments are retired, and some
-//! crashes interrupt that: then the log begins where the last finished retirement said, whatever
-//! became of the files. Half of the time it is opened as behind a checkpoint, which covers an
-//! arbitrary part of what was flushed. Then the story goes on with that log, so bytes that one
-//! crash left behind would show after the next.
+//! reaches at least to the last finished flush and holds each group whole or not at all. Now and
+//! then old segments are retired, and some crashes interrupt that: then the log begins where the
+//! last finished retirement said, whatever became of the files. Half of the time it is opened as
+//! behind a checkpoint, which covers an arbitrary part of what was flushed. Then the story goes on
+//! with that log, so bytes that one crash left behind would show after the next.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use flux_storage::{Flush, Log, Recovery, Removal, RetirePlan, Sequence};
 
-use crate::support::{Kept, SMALL, Scratch, append, replace};
+use crate::support::{Kept, SMALL, Scratch, append, append_group, begin_group, replace};
 
 const SECTOR: usize = 512;
 
@@ -132,6 +132,11 @@ impl Story {
         );
         assert!(kept <= self.model.len(), "records were invented");
         assert!(records == self.model[skipped..kept], "records were altered");
+        let place_after = self.model.get(kept).and_then(|it| it.group);
+        assert!(
+            place_after.is_none_or(|place| place.index == 0),
+            "a part of a group came back"
+        );
         assert_eq!(log.appended().get(), kept as u64);
         assert_eq!(log.durable(), log.appended());
         assert_eq!(log.first_sequence().get(), self.removed as u64 + 1);
@@ -150,7 +155,8 @@ impl Story {
                 break;
             }
             match self.chance.u64(..11) {
-                0..7 => self.append(log),
+                0..5 => self.append(log),
+                5 | 6 => self.append_group(log),
                 10 => log.write_out().unwrap(),
                 7 | 8 => match begun.take() {
                     None => begun = self.begin(log),
@@ -193,18 +199,42 @@ impl Story {
         true
     }
 
+    /// Appends a group, or gives it up.
+    fn append_group(&mut self, log: &mut Log) {
+        let count = match self.chance.u64(..8) {
+            0 => 2 + self.chance.u64(..60),
+            _ => 2 + self.chance.u64(..4),
+        };
+        let payloads: Vec<Vec<u8>> = (0..count).map(|_| self.payload()).collect();
+        if self.chance.u64(..4) == 0 {
+            begin_group(log, &payloads);
+            for payload in payloads.iter().skip(1) {
+                append(log, payload);
+            }
+            log.abort_group();
+        } else {
+            let kept = append_group(log, &payloads);
+            self.model.extend(kept);
+        }
+        self.note_new_files();
+    }
+
     fn append(&mut self, log: &mut Log) {
+        let payload = self.payload();
+        self.model.push(append(log, &payload));
+        self.note_new_files();
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
         let len = match self.chance.u64(..20) {
             0..19 if self.usual_bytes.is_some() => self.usual_bytes.unwrap_or_default(),
             0 => self.chance.u64(..20_000),
             1..5 => self.chance.u64(..3000),
             _ => self.chance.u64(..300),
         };
-        let payload: Vec<u8> = (0..=len)
+        (0..=len)
             .map(|_| self.chance.u64(..).to_le_bytes()[0])
-            .collect();
-        self.model.push(append(log, &payload));
-        self.note_new_files();
+            .collect()
     }
 
     fn prepare_spare(&mut self, log: &mut Log) {

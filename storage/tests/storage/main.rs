@@ -11,6 +11,8 @@ mod damage;
 #[cfg(test)]
 mod directory;
 #[cfg(test)]
+mod groups;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod index_files;

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flux_storage::{
-    AppendError, DataDir, GroupPlace, Log, LogOptions, Record, Recovery, ReplayError, Sequence,
-    StorageError,
+    AppendError, DataDir, GroupPlace, GroupSize, Log, LogOptions, Record, Recovery, ReplayError,
+    Sequence, StorageError,
 };
 
 /// Segments as small as they get, so that a test has several.
@@ -173,6 +173,37 @@ pub(crate) fn append_at(log: &mut Log, time_micros: i64, payload: &[u8]) -> Kept
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// Begins a group for these payloads, making the next segment that it may need.
+pub(crate) fn begin_group(log: &mut Log, payloads: &[Vec<u8>]) {
+    let size = GroupSize {
+        records: payloads.len(),
+        payload_bytes: payloads.iter().map(Vec::len).sum(),
+    };
+    loop {
+        match log.begin_group(size) {
+            Ok(()) => return,
+            Err(AppendError::SegmentNeeded { .. }) => {
+                let job = log.next_segment_job().unwrap();
+                log.install_next_segment(job.run().unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Appends a group of at least two records.
+pub(crate) fn append_group(log: &mut Log, payloads: &[Vec<u8>]) -> Vec<Kept> {
+    begin_group(log, payloads);
+    let count = u16::try_from(payloads.len()).unwrap();
+    let kept = (0..count).zip(payloads).map(|(index, payload)| Kept {
+        group: Some(GroupPlace { index, count }),
+        ..append(log, payload)
+    });
+    let kept = kept.collect();
+    log.end_group();
+    kept
 }
 
 /// A payload that no other number has.

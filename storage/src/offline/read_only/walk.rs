@@ -21,7 +21,7 @@ use crate::disk::segment_file::SegmentEntry;
 use crate::format::header::HEADER_BYTES;
 use crate::format::record::{RECORD_HEAD_BYTES, record_len};
 use crate::format::walk::{
-    Position, expected_record, goes_on, record_count_max, scan, walk_segment,
+    Position, expected_record, first_missing, record_count_max, scan, walk_segment,
 };
 use crate::log::log_files::LogFiles;
 use crate::{ReplayError, Sequence, StorageError};
@@ -160,17 +160,26 @@ impl<'a> Look<'a> {
                 return Ok(true);
             }
         }
-        let (path, offset) = match following.first() {
+        let (path, missing) = match following.first() {
             // The next segment says that the record was its first.
             Some(&next) if activated_with(files, next)? == Some(self.end.next) => {
-                (read_entry(files, next)?.path, HEADER_BYTES)
+                let first = Position {
+                    offset: HEADER_BYTES,
+                    ..self.end
+                };
+                (read_entry(files, next)?.path, first)
             }
-            _ => (Arc::clone(&self.entry.path), self.end.offset),
+            // Of a group of which a record is missing, that one is named.
+            _ => {
+                let seed = self.entry.header.salt.seed();
+                let missing = first_missing(self.bytes, seed, self.end);
+                (Arc::clone(&self.entry.path), missing)
+            }
         };
         Err(StorageError::DamagedRecord {
             path: path.as_ref().into(),
-            offset: offset as u64,
-            sequence: self.end.next,
+            offset: missing.offset as u64,
+            sequence: missing.next,
             durable: known,
         })
     }
@@ -218,7 +227,8 @@ fn activated_with(files: &LogFiles, ordinal: u64) -> Result<Option<Sequence>, St
     Ok(activation.map(|activation| activation.base))
 }
 
-/// Whether the first record of a segment is the one that is expected next.
+/// Whether the first record of a segment is the one that is expected next. If not all of its group
+/// is there, the walk ends in that segment.
 fn begins_with(files: &LogFiles, ordinal: u64, next: Sequence) -> Result<bool, StorageError> {
     let entry = read_entry(files, ordinal)?;
     let offset = HEADER_BYTES as u64;
@@ -231,20 +241,7 @@ fn begins_with(files: &LogFiles, ordinal: u64, next: Sequence) -> Result<bool, S
     let mut bytes = vec![0; len];
     read_at(&entry.path, &mut bytes, offset)?;
     let start = Position { offset: 0, next };
-    let seed = entry.header.salt.seed();
-    match expected_record(&bytes, seed, start) {
-        None => Ok(false),
-        Some(stored) if stored.record.group.is_none() => Ok(true),
-        Some(_) => {
-            let mut bytes = vec![0; capacity(&entry)];
-            read_at(&entry.path, &mut bytes, 0)?;
-            let start = Position {
-                offset: HEADER_BYTES,
-                next,
-            };
-            Ok(goes_on(&bytes, seed, start))
-        }
-    }
+    Ok(expected_record(&bytes, entry.header.salt.seed(), start).is_some())
 }
 
 pub(super) fn read_at(path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), StorageError> {
