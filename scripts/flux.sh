@@ -79,7 +79,7 @@ Prints the state of an entity.
 example:
   flux.sh get dawn-coral/sensor-01 --fields temperature' ;;
     list) text='usage: flux.sh list [--prefix <p>] [--namespace <n>] [--limit <n>] [--after <id>] [--at <time>]
-                    [--fields <a,b>]
+                    [--fields <a,b>] [--filter <f>]
 
 Prints entities as a JSON array, ordered by id.
   --prefix <p>     ids that begin so
@@ -89,9 +89,11 @@ Prints entities as a JSON array, ordered by id.
   --after <id>     begin behind this id
   --at <time>      as they were at that time: RFC 3339 or Unix milliseconds; at most 10000 a page
   --fields <a,b>   only these properties
+  --filter <f>     those that match: eq ne lt le gt ge in like exists, joined by and, or, not
 
-example:
-  flux.sh list --namespace dawn-coral --limit 10 --fields temperature' ;;
+examples:
+  flux.sh list --namespace dawn-coral --limit 10 --fields temperature
+  flux.sh list --filter "and(eq(status,\"open\"),ge(priority,3))"' ;;
     history) text='usage: flux.sh history [<entity_id>] [--namespace <n>] [--since <time>] [--until <time>]
                        [--limit <n>] [--before <cursor>]
 
@@ -722,7 +724,7 @@ get() {
 
 list() {
   QUERY=
-  read_options list ' --prefix --namespace --limit --after --at --fields ' "$@"
+  read_options list ' --prefix --namespace --filter --limit --after --at --fields ' "$@"
   send namespace GET "/api/state/entities${QUERY:+?}$QUERY"
   announce_next_page --after
 }

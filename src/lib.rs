@@ -12,6 +12,7 @@ mod connectors;
 pub mod control;
 pub mod engine;
 mod faults;
+pub mod filter;
 mod front;
 pub mod history;
 pub mod limits;

@@ -36,6 +36,19 @@ pub const JSON_DEPTH_MAX: usize = 128;
 /// sent: far more than a double has, and few enough for a buffer on the stack. More: 400.
 pub const DECIMAL_DIGITS_MAX: usize = 1_000;
 
+/// Text of a filter, bytes: read and kept for as long as it is asked. Longer: 400.
+pub const FILTER_BYTES_MAX: usize = 4 * 1024;
+/// Comparisons of a filter, each of which may look at a whole entity. More: 400.
+pub const FILTER_COMPARISONS_MAX: usize = 64;
+/// How deep a filter's expressions nest, since each level is a call on the stack. Deeper: 400.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Entities that a filtered page looks at, matching or not: some tens of milliseconds of work, in
+/// parts. The page then ends, and links to the next.
+pub const FILTER_PAGE_ENTITIES_MAX: usize = 100_000;
+/// Bytes of entities that one part of a filtered listing looks at, before the entity that crosses
+/// it, for the reason of [`LIST_CHUNK_BYTES_MAX`].
+pub const FILTER_CHUNK_BYTES_MAX: usize = 256 * 1024;
+
 /// Items of one batch: more than valid events fit the default body limit, and a bound on the answer
 /// to invalid ones. More: 400.
 pub const BATCH_ITEMS_MAX: usize = 150_000;

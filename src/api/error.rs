@@ -2,6 +2,7 @@
 //! status table (API contract §1).
 
 use super::json::JsonError;
+use crate::filter::FilterError;
 use crate::limits;
 use crate::model::Timestamp;
 use crate::wire::http1::HttpError;
@@ -87,6 +88,9 @@ pub enum ApiError {
         /// The parameter or member.
         name: &'static str,
     },
+    /// A filter that can't be read.
+    #[error("invalid filter: {0}")]
+    InvalidFilter(#[from] FilterError),
     /// A percent escape that is cut off, not hexadecimal, or does not decode to UTF-8.
     #[error("the {part} is not valid percent-encoded UTF-8")]
     PercentEncoding {
@@ -388,6 +392,7 @@ impl ApiError {
             | Self::InvalidQuery { .. }
             | Self::InvalidCursor { .. }
             | Self::CursorTooNarrow { .. }
+            | Self::InvalidFilter(_)
             | Self::NotSupported { .. }
             | Self::EntityTooLarge
             | Self::MissingId
@@ -466,6 +471,7 @@ impl ApiError {
             Self::InvalidQuery { .. } => "invalid_query",
             Self::InvalidCursor { .. } => "invalid_cursor",
             Self::CursorTooNarrow { .. } => "cursor_too_narrow",
+            Self::InvalidFilter(_) => "invalid_filter",
             Self::NotSupported { .. } => "not_supported",
             Self::MissingId => "missing_id",
             Self::AnswerTooLarge { .. } => "answer_too_large",

@@ -7,7 +7,6 @@
 //! | `route` | method and path → [`Route`] |
 //! | `query` | query parameters of the state reads |
 //! | `history` | query parameters, cursors and events of `GET /api/events` |
-//! | `time` | times in query parameters |
 //! | `event` | one event's JSON → a stored event |
 //! | `event_test` | events as JSON: what is taken, what is refused |
 //! | `event_ids` | ids for events without one |
@@ -56,7 +55,7 @@ pub mod namespaces;
 pub mod outcome;
 pub mod query;
 pub mod route;
-pub mod time;
 
+pub use crate::model::time_text as time;
 pub use error::ApiError;
 pub use route::{Route, route};

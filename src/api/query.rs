@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::time;
+use crate::filter::Filter;
 use crate::limits;
 use crate::model::Timestamp;
 use crate::wire::http1::{percent_encode, query_pairs};
@@ -24,6 +25,8 @@ pub struct ListQuery {
     pub fields: Option<Fields>,
     /// The state as it was at this time; `None` for the present.
     pub at: Option<Timestamp>,
+    /// Entities that match only.
+    pub filter: Option<Box<Filter>>,
 }
 
 impl ListQuery {
@@ -31,7 +34,7 @@ impl ListQuery {
     ///
     /// # Errors
     /// [`ApiError::InvalidQuery`] for a bad or repeated parameter, [`ApiError::PercentEncoding`],
-    /// and [`ApiError::NotSupported`] for a `filter`.
+    /// and [`ApiError::InvalidFilter`].
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let mut limit: Option<Box<str>> = None;
         let mut fields: Option<Box<str>> = None;
@@ -48,9 +51,9 @@ impl ListQuery {
             "filter" => once("filter", &mut filter, value),
             _ => Ok(()),
         })?;
-        if filter.is_some_and(|filter| !filter.is_empty()) {
-            return Err(ApiError::NotSupported { feature: "filter" });
-        }
+        let filter = filter.filter(|text| !text.is_empty());
+        let filter = filter.map(|text| Filter::parse(&text)).transpose()?;
+        parsed.filter = filter.map(Box::new);
         for text in [&mut parsed.namespace, &mut parsed.prefix, &mut parsed.after] {
             text.take_if(|text| text.is_empty());
         }
@@ -76,6 +79,7 @@ impl ListQuery {
             ("fields", fields.as_deref()),
             ("limit", limit.as_deref()),
             ("at", at.as_deref()),
+            ("filter", self.filter.as_ref().map(|filter| filter.text())),
         ];
         for (name, value) in parameters {
             if let Some(value) = value {
@@ -264,12 +268,22 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_refused_and_not_ignored() {
-        let not_supported = Err(ApiError::NotSupported { feature: "filter" });
-        let query = "prefix=a&filter=eq(status,%22open%22)";
-        assert_eq!(ListQuery::parse(Some(query)), not_supported);
-        assert!(ListQuery::parse(Some("filter=")).is_ok());
-        assert!(ListQuery::parse(Some("filters=x")).is_ok());
+    fn a_filter_is_read_kept_in_the_link_and_refused_with_its_place() {
+        let text = r#"and(eq(a,"x y&+é"),gt(n,1.50))"#;
+        let mut encoded = String::from("limit=3&filter=");
+        percent_encode(text, &mut encoded);
+        let query = ListQuery::parse(Some(&encoded)).unwrap();
+        assert_eq!(query.filter.as_ref().map(|it| it.text()), Some(text));
+        let link = query.next_link("a");
+        let (_, next) = link.split_once('?').unwrap();
+        let (next, _) = next.split_once('>').unwrap();
+        let again = ListQuery::parse(Some(next)).unwrap();
+        assert_eq!(again.filter, query.filter, "{link}");
+        let error = ListQuery::parse(Some("filter=eq(a,x)")).unwrap_err();
+        assert_eq!((error.status(), error.code()), (400, "invalid_filter"));
+        assert!(error.to_string().contains("at byte 5"), "{error}");
+        assert_eq!(ListQuery::parse(Some("filter=")).unwrap().filter, None);
+        assert!(ListQuery::parse(Some("filter=exists(a)&filter=exists(a)")).is_err());
         assert!(ReadQuery::parse(Some("filter=x")).is_ok());
     }
 

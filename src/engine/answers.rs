@@ -14,6 +14,12 @@ pub struct Chunk {
     pub ends: Vec<(usize, usize)>,
     /// True if nothing comes after this part.
     pub last: bool,
+    /// The last entity that was looked at, if a filter left it out: the next part begins after it.
+    pub passed: Option<Box<str>>,
+    /// Entities that a filter was asked about.
+    pub examined: usize,
+    /// Bytes of their properties.
+    pub examined_bytes: usize,
 }
 
 /// What a namespace holds.

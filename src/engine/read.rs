@@ -3,7 +3,8 @@
 use super::{Chunk, Engine, NamespaceCounts, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
-use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
+use crate::filter::Facts;
+use crate::limits::{FILTER_CHUNK_BYTES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::{CommitPoint, is_reserved};
 use crate::state::{Entity, Query};
 
@@ -60,7 +61,8 @@ impl Engine {
     }
 
     /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one
-    /// request can't keep the core from the others.
+    /// request can't keep the core from the others; with a filter, in what it looks at as well:
+    /// at most `examined_max` entities then.
     ///
     /// # Errors
     /// If a layer is damaged.
@@ -68,12 +70,14 @@ impl Engine {
         &mut self,
         query: &ListQuery,
         after: Option<&str>,
+        examined_max: usize,
     ) -> Result<(Chunk, CommitPoint), StateDamaged> {
         let mut chunk = Chunk {
             last: true,
             ..Chunk::default()
         };
         let mut point = CommitPoint::at(self.last_delete);
+        let mut passed = None;
         let query_of_state = state_query(query, after);
         let others = self.state.list(&query_of_state);
         for entity in self.system_entities.merged(&query_of_state, others) {
@@ -83,6 +87,21 @@ impl Engine {
             if full {
                 chunk.last = false;
                 break;
+            }
+            if let Some(filter) = &query.filter {
+                if chunk.examined >= examined_max || chunk.examined_bytes >= FILTER_CHUNK_BYTES_MAX
+                {
+                    chunk.last = false;
+                    break;
+                }
+                chunk.examined += 1;
+                chunk.examined_bytes += entity.body_bytes();
+                if !filter.matches(&Facts::of(entity.head()), entity.properties()) {
+                    passed = Some(entity.id());
+                    point = point.max(commit_point_of(entity));
+                    continue;
+                }
+                passed = None;
             }
             if chunk.ends.is_empty() {
                 let page = query.limit.unwrap_or(usize::MAX);
@@ -98,6 +117,7 @@ impl Engine {
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
             point = point.max(commit_point_of(entity));
         }
+        chunk.passed = passed.map(Box::from);
         Ok((chunk, point))
     }
 

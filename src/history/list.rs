@@ -21,6 +21,7 @@ use super::source::{Shards, base_at, reject_removed};
 use super::{Base, Generation, HistoryError, HistoryLog, apply, decode, key};
 use crate::api::encode;
 use crate::api::query::ListQuery;
+use crate::filter::Facts;
 use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
 use crate::model::{HistoryStart, Shown, StoredChange, Timestamp, namespace_of, place_key};
 use crate::state::{Query, State, TimeScope};
@@ -221,6 +222,11 @@ impl HistoryListing<'_> {
             log.spend(1)?;
             let (sequence, time) = (entity.sequence(), entity.last_updated());
             if !path.holds(entity.id()) || self.shown.hides(entity.id(), sequence, time) {
+                continue;
+            }
+            if let Some(filter) = &self.query.filter
+                && !filter.matches(&Facts::of(entity.head()), entity.properties())
+            {
                 continue;
             }
             json.clear();

@@ -18,6 +18,7 @@
 //! | `placement` | id → shard |
 //! | `time` | points in time, and RFC 3339 |
 //! | `decimal` | exact arithmetic over the text of JSON numbers |
+//! | `time_text` | times as clients write them |
 //! | `config` | the configuration that can be changed while running |
 //! | `durability` | `sync` or `async` |
 //! | `commit` | commit points, and what waits for them |
@@ -44,6 +45,7 @@ mod placement;
 mod stored;
 mod term;
 mod time;
+pub mod time_text;
 mod varint;
 
 pub use commit::{CommitPoint, CommitQueue};

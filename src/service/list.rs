@@ -11,7 +11,9 @@ use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::engine::Chunk;
 use crate::history::HistoryQuery;
-use crate::limits::{LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX};
+use crate::limits::{
+    FILTER_PAGE_ENTITIES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, PAGE_BYTES_MAX,
+};
 use crate::log::Log;
 use crate::shard::{Reply, RequestId, Router, ShardRequest};
 use std::sync::Arc;
@@ -25,15 +27,14 @@ struct Part {
     used: usize,
     /// A chunk is on its way.
     asked: bool,
+    /// How far a filter looked beyond the last entity that it let through; the next chunk begins
+    /// after it.
+    passed: Option<Box<str>>,
 }
 
 impl Part {
     fn is_used_up(&self) -> bool {
         self.used >= self.chunk.ends.len()
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_used_up() && self.chunk.last && !self.asked
     }
 
     /// Where the entity at `index` begins in `json` and `ids`.
@@ -49,6 +50,11 @@ impl Part {
     fn id(&self, index: usize) -> Option<&str> {
         let (_, end) = *self.chunk.ends.get(index)?;
         self.chunk.ids.get(self.start(index).1..end)
+    }
+
+    /// The id of the last entity.
+    fn last(&self) -> Option<&str> {
+        self.id(self.chunk.ends.len().checked_sub(1)?)
     }
 
     /// The id of the next entity.
@@ -96,6 +102,13 @@ pub(crate) struct Listing {
     count: usize,
     /// The page so far, if there is a limit.
     page: Vec<u8>,
+    /// Entities that a filter may look at for this page.
+    examined_max: usize,
+    /// How many of them it has looked at, or may look at for a request that a shard has.
+    granted: usize,
+    /// Where the page ends because the filter may look at no more: all that matches up to here is
+    /// on it.
+    end: Option<Box<str>>,
 }
 
 /// How far a listing came.
@@ -133,9 +146,17 @@ impl Listing {
             chunk: Chunk::default(),
             used: 0,
             asked: false,
+            passed: None,
         };
+        let parts: Vec<Part> = shards.map(part).collect();
         Self {
-            parts: shards.map(part).collect(),
+            examined_max: match (&query.filter, query.limit) {
+                (Some(_), Some(_)) => FILTER_PAGE_ENTITIES_MAX,
+                _ => usize::MAX,
+            },
+            granted: 0,
+            end: None,
+            parts,
             last_id: None,
             count: 0,
             page: Vec::new(),
@@ -172,12 +193,18 @@ impl Listing {
     /// # Errors
     /// If the shard rejected the request.
     pub(super) fn take(&mut self, from: u16, reply: Reply) -> Result<(), ApiError> {
-        let Some(part) = self.parts.iter_mut().find(|part| part.shard == from) else {
+        let Some(index) = self.parts.iter().position(|part| part.shard == from) else {
             return Ok(());
         };
-        part.asked = false;
+        self.parts[index].asked = false;
         match reply {
-            Reply::Chunk(chunk) => {
+            Reply::Chunk(mut chunk) => {
+                if self.examined_max < usize::MAX {
+                    let unused = self.grant().saturating_sub(chunk.examined);
+                    self.granted = self.granted.saturating_sub(unused);
+                }
+                let part = &mut self.parts[index];
+                part.passed = chunk.passed.take();
                 part.chunk = chunk;
                 part.used = 0;
                 Ok(())
@@ -193,7 +220,15 @@ impl Listing {
         for part in self.parts.iter_mut().filter(|part| !part.is_used_up()) {
             part.chunk = Chunk::default();
             part.used = 0;
+            part.passed = None;
         }
+    }
+
+    /// Entities that one part of a filtered listing looks at: each shard can be asked twice at
+    /// least, so that every page comes further.
+    fn grant(&self) -> usize {
+        let share = self.examined_max / (2 * self.parts.len().max(1));
+        share.clamp(1, LIST_CHUNK_ENTITIES_MAX)
     }
 
     /// Goes on as far as it can, and asks for what is missing.
@@ -230,7 +265,8 @@ impl Listing {
         merged?;
         Ok(match complete {
             Some(more) if is_page => {
-                let next = self.last_id.as_deref().filter(|_| more);
+                let last = self.end.as_deref().or(self.last_id.as_deref());
+                let next = last.filter(|_| more);
                 let next = next.map(|id| self.query.next_link(id));
                 ListStep::Page(Outcome::Page { next })
             }
@@ -253,18 +289,29 @@ impl Listing {
             if self
                 .parts
                 .iter()
-                .any(|part| part.is_used_up() && !part.is_done())
+                .any(|part| part.is_used_up() && part.asked)
             {
                 return Ok(Merged::Waiting);
             }
+            // A shard that is not asked any more ends the page: behind what it was asked about it
+            // may have more.
+            let end = (self.parts.iter())
+                .filter(|part| part.is_used_up() && !part.chunk.last)
+                .filter_map(|part| part.passed.as_deref().or_else(|| part.last()))
+                .min();
             let mut heads: Vec<(&str, usize)> = (self.parts.iter().enumerate())
                 .filter_map(|(index, part)| Some((part.head()?, index)))
                 .collect();
             heads.sort_unstable();
-            let Some(&(_, first)) = heads.first() else {
-                return Ok(Merged::Complete { more: false });
+            let first = heads
+                .first()
+                .filter(|(id, _)| end.is_none_or(|end| *id <= end));
+            let Some(&(_, first)) = first else {
+                let more = end.is_some();
+                self.end = end.map(Box::from);
+                return Ok(Merged::Complete { more });
             };
-            let other = heads.get(1).map(|head| head.0);
+            let other = heads.get(1).map(|head| head.0).into_iter().chain(end).min();
             let (count_max, bytes_max) = match self.query.limit {
                 Some(limit) => (limit - self.count, PAGE_BYTES_MAX),
                 None => (usize::MAX, LIST_CHUNK_BYTES_MAX),
@@ -295,14 +342,24 @@ impl Listing {
         router: &mut Router<L>,
         request_id: RequestId,
     ) -> Result<(), ApiError> {
+        let grant = self.grant();
         for part in &mut self.parts {
-            if part.is_used_up() && !part.chunk.last && !part.asked {
-                let request = ShardRequest::List {
-                    query: Arc::clone(&self.query),
-                    after: self.last_id.clone(),
-                };
-                router.ask(part.shard, request_id, request)?;
-                part.asked = true;
+            if !part.is_used_up() || part.chunk.last || part.asked {
+                continue;
+            }
+            if self.granted.saturating_add(grant) > self.examined_max {
+                break;
+            }
+            let last = self.last_id.as_deref();
+            let request = ShardRequest::List {
+                query: Arc::clone(&self.query),
+                after: part.passed.as_deref().max(last).map(Box::from),
+                examined_max: grant,
+            };
+            router.ask(part.shard, request_id, request)?;
+            part.asked = true;
+            if self.examined_max < usize::MAX {
+                self.granted += grant;
             }
         }
         Ok(())
@@ -330,7 +387,7 @@ mod tests {
         let events: Vec<String> = (0..count)
             .map(|number| {
                 format!(
-                    r#"{{"stream":"s","source":"t","payload":{{"entity_id":"n{}/{:06}","properties":{{"text":"{}"}}}}}}"#,
+                    r#"{{"stream":"s","source":"t","payload":{{"entity_id":"n{}/{:06}","properties":{{"number":{number},"text":"{}"}}}}}}"#,
                     number % 2,
                     number / 2,
                     "x".repeat(100),
@@ -345,8 +402,24 @@ mod tests {
     }
 
     fn list(cores: &mut TestCores, query: &str) -> (Outcome, Vec<String>) {
+        list_within(cores, query, None)
+    }
+
+    /// Lists, with another bound on the entities that a filter may look at for a page.
+    fn list_within(
+        cores: &mut TestCores,
+        query: &str,
+        examined_max: Option<usize>,
+    ) -> (Outcome, Vec<String>) {
         let query = ListQuery::parse(Some(query)).unwrap();
-        let (outcome, json) = cores.run((1, None), |context, _| begin(context, query));
+        let (outcome, json) = cores.run((1, None), |context, _| {
+            let mut begun = begin(context, query)?;
+            if let (Begun::Waiting(Pending::List(listing)), Some(max)) = (&mut begun, examined_max)
+            {
+                listing.examined_max = max;
+            }
+            Ok(begun)
+        });
         let entities: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
         let ids = entities
             .iter()
@@ -362,6 +435,67 @@ mod tests {
         assert!(ids.is_sorted());
         assert_eq!(list(&mut cores, "namespace=n1").1.len(), 2_000);
         assert_eq!(list(&mut holding(1), "namespace=n1").1, [""; 0]);
+    }
+
+    #[test]
+    fn a_filter_lets_through_what_matches_and_no_more() {
+        let mut cores = holding(4_000);
+        let filter = "filter=in(number,7,8.0,3999)";
+        let expected = ["n0/000004", "n1/000003", "n1/001999"];
+        let (outcome, ids) = list(&mut cores, filter);
+        assert_eq!(outcome, Outcome::Done);
+        assert_eq!(ids, expected);
+        let (outcome, ids) = list(&mut cores, &format!("{filter}&limit=3"));
+        assert!(matches!(outcome, Outcome::Page { .. }), "{outcome:?}");
+        assert_eq!(ids, expected);
+        let (outcome, ids) = list(&mut cores, &format!("{filter}&limit=2"));
+        assert_eq!(ids, expected[..2]);
+        let Outcome::Page { next: Some(link) } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(
+            link.contains("filter=in%28number") || link.contains("filter=in(number"),
+            "{link}"
+        );
+        assert_eq!(list(&mut cores, "filter=exists(missing)").1, [""; 0]);
+        assert_eq!(
+            list(&mut cores, "filter=exists(number)&namespace=n1")
+                .1
+                .len(),
+            2_000
+        );
+        assert_eq!(
+            list(&mut cores, "filter=ge(number,10)&fields=text").1.len(),
+            3_990
+        );
+    }
+
+    #[test]
+    fn a_filtered_page_looks_at_a_bounded_number_and_links_to_the_rest() {
+        let mut cores = holding(4_000);
+        for (filter, matching) in [("in(number,1,2,2500,3999)", 4), ("ge(number,1000)", 3_000)] {
+            let (mut found, mut pages, mut empty) = (Vec::new(), 0, 0);
+            let mut query = format!("limit=700&filter={filter}");
+            loop {
+                let (outcome, ids) = list_within(&mut cores, &query, Some(500));
+                (pages, empty) = (pages + 1, empty + usize::from(ids.is_empty()));
+                found.extend(ids);
+                let Outcome::Page { next } = outcome else {
+                    panic!("{outcome:?}");
+                };
+                let Some(link) = next else { break };
+                let (_, next) = link.split_once('?').unwrap();
+                query = next.split_once('>').unwrap().0.to_owned();
+            }
+            assert!(
+                found.is_sorted() && found.len() == matching,
+                "{filter}: {}",
+                found.len()
+            );
+            // Each page looks at no more than 500, and at a good part of that.
+            assert!((8..=40).contains(&pages), "{filter}: {pages} pages");
+            assert!(empty > 0, "{filter}");
+        }
     }
 
     #[test]

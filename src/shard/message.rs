@@ -89,6 +89,8 @@ pub enum ShardRequest {
         query: Arc<crate::api::query::ListQuery>,
         /// Ids after this one only.
         after: Option<Box<str>>,
+        /// Entities that a filter may look at for it.
+        examined_max: usize,
     },
     /// What these namespaces hold.
     Namespaces(Box<[Box<str>]>),

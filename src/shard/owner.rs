@@ -496,7 +496,11 @@ impl<L: Log> Shard<L> {
                     Err(StateDamaged) => DAMAGED,
                 }
             }
-            ShardRequest::List { query, after } => self.list(&query, after.as_deref()),
+            ShardRequest::List {
+                query,
+                after,
+                examined_max,
+            } => self.list(&query, after.as_deref(), examined_max),
             ShardRequest::Namespaces(names) => {
                 let counts = names.iter().map(|name| self.engine.namespace_counts(name));
                 let last = self.log.appended();
@@ -538,10 +542,15 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    fn list(&mut self, query: &ListQuery, after: Option<&str>) -> (CommitPoint, Reply) {
-        match self.engine.list(query, after) {
+    fn list(
+        &mut self,
+        query: &ListQuery,
+        after: Option<&str>,
+        examined_max: usize,
+    ) -> (CommitPoint, Reply) {
+        match self.engine.list(query, after, examined_max) {
             Ok((chunk, point)) => {
-                self.spent += chunk.json.len() as u64;
+                self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;
                 (point, Reply::Chunk(chunk))
             }
             Err(StateDamaged) => DAMAGED,

@@ -316,15 +316,12 @@ impl Simulation {
                     namespace: Some("n1".into()),
                     ..ListQuery::default()
                 };
-                let ids = self
-                    .model
-                    .keys()
-                    .filter(|id| id.starts_with("n1/"))
-                    .cloned()
-                    .collect();
+                let ids = self.model.keys().filter(|id| id.starts_with("n1/"));
+                let ids = ids.cloned().collect();
                 let request = ShardRequest::List {
                     query: Arc::new(query),
                     after: None,
+                    examined_max: usize::MAX,
                 };
                 self.ask(request, Expected::Listed(ids));
             }

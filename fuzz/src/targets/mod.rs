@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod chunked;
 pub mod connector;
 pub mod event;
+pub mod filter;
 pub mod http;
 pub mod index;
 pub mod json;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     target("websocket", websocket::target, websocket::DICTIONARY),
     target("json", json::target, json::DICTIONARY),
     target("event", event::target, event::DICTIONARY),
+    target("filter", filter::target, filter::DICTIONARY),
     target("query", query::target, query::DICTIONARY),
     target("connector", connector::target, json::DICTIONARY),
     target("log", log::target, &[]),

@@ -12,7 +12,7 @@
 //!
 //! Sources: RFC 3339 §5.6 and §5.7.
 
-use crate::model::Timestamp;
+use super::Timestamp;
 
 /// What a time must look like, for whoever sent another.
 pub const TIME_RULE: &str =
