@@ -40,7 +40,7 @@ pub(crate) enum Report {
         /// What becomes of it.
         answer: oneshot::Sender<CallResult>,
     },
-    /// A poll has ended; without its parts if it was cancelled, or panicked.
+    /// A poll has ended; without its parts if it was cancelled.
     Ended(u64, Option<(Box<Polling>, Outcome)>),
 }
 

@@ -487,11 +487,7 @@ impl Supervisor {
         let Some(id) = self.numbers.get(&number).cloned() else {
             return;
         };
-        let Some((mut polling, outcome)) = parts else {
-            self.make_anew(&id);
-            return;
-        };
-        let Some(entry) = self.entries.get(&id) else {
+        let (Some((mut polling, outcome)), Some(entry)) = (parts, self.entries.get(&id)) else {
             return;
         };
         let (owner, before) = (Arc::clone(&entry.owner), entry.remembered);
@@ -522,20 +518,6 @@ impl Supervisor {
             let due_ms = self.clock.millis().saturating_add(delay_ms);
             self.timetable.set(entry.number, &entry.owner, due_ms);
         }
-    }
-
-    /// A poll that panicked has taken its connector's parts along: they are made anew, for the next
-    /// time.
-    fn make_anew(&mut self, id: &ConnectorId) {
-        let events = self.entries.get(id).map_or(0, |entry| entry.history.events);
-        let history = History {
-            last_poll: Some(clock::now()),
-            last_error: Some("the server failed at this poll; its own messages say why".into()),
-            works: false,
-            events,
-        };
-        self.refresh(id, history);
-        self.put_off(id, Ended::Badly(None));
     }
 }
 
