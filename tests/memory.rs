@@ -1,12 +1,22 @@
 //! Clients that try to fill the server's memory, from outside.
 //!
-//! Strangers send bodies without a token.
+//! Strangers send bodies without a token. Clients of every kind ask for much and take nothing, or
+//! send much and never finish, while another goes on publishing and reading.
 
 mod support;
 
+use std::io::Write as _;
 use support::http::Connection;
 use support::server::{Server, Setup};
+use support::{batch, event, wait_for};
 use tempfile::TempDir;
+
+const MIB: u64 = 1024 * 1024;
+/// `FLUX_MEMORY_BYTES`.
+const BUDGET: u64 = 64 * MIB;
+/// What the server may take besides: of each connection, of one large answer in the making on each
+/// core, and what the allocator keeps.
+const BASE: u64 = 48 * MIB;
 
 /// Sends the head of a publish whose body never comes, and returns the connection.
 fn begin_publish(server: &Server, fields: &str) -> Connection {
@@ -37,4 +47,151 @@ fn a_write_without_a_known_token_is_refused_before_its_body() {
     let too_long = "Content-Length: 99999999";
     let mut connection = begin_publish(&server, too_long);
     connection.response().expect_error(413, too_long);
+}
+
+/// A server with 16 MiB of events, an entity of 3 MiB and a list of 8 MiB.
+fn with_large_answers(dir: &TempDir) -> Server {
+    let server = Setup::new(dir.path(), 2)
+        .env("FLUX_MEMORY_BYTES", &BUDGET.to_string())
+        .start();
+    let text = "x".repeat(16 * 1024);
+    for round in 0..16 {
+        let events: Vec<String> = (0..64)
+            .map(|number| {
+                event(
+                    &format!("alice/{number}"),
+                    &format!(r#"{{"p{round}":"{text}"}}"#),
+                )
+            })
+            .collect();
+        let answer = server.post("/api/events/batch", &batch(&events));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let text = "y".repeat(900 * 1024);
+    for number in 0..3 {
+        let properties = format!(r#"{{"part{number}":"{text}"}}"#);
+        assert_eq!(server.publish("alice/large", &properties).status, 200);
+    }
+    server
+}
+
+/// Sends what the server takes of these bytes, without waiting for it to take all.
+fn pour(server: &Server, bytes: &[u8]) -> Connection {
+    let mut connection = server.connect();
+    connection.stream.set_nonblocking(true).expect("a socket");
+    // What does not fit the socket's buffers is not missed.
+    let mut rest = bytes;
+    while let Ok(count) = connection.stream.write(rest) {
+        rest = &rest[count..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    connection
+}
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// A client's handshake, and these frames behind it, each masked with zeros.
+fn websocket(frames: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = b"GET /api/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    for (first, payload) in frames {
+        bytes.push(*first);
+        if payload.len() < 126 {
+            bytes.push(0x80 | u8::try_from(payload.len()).expect("a short one"));
+        } else {
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(payload);
+    }
+    bytes
+}
+
+/// What hostile clients send, by kind.
+fn attacks() -> Vec<(&'static str, Vec<u8>)> {
+    let at = "at=2999-01-01T00:00:00Z";
+    let half = |len: usize| {
+        let head = format!(
+            "POST /api/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n"
+        );
+        [head.into_bytes(), vec![b' '; len - 1]].concat()
+    };
+    let ping: &[u8] = &[b'p'; 125];
+    let subscribe: &[u8] = br#"{"type":"subscribe","entity_id":"*"}"#;
+    let past = get("/api/events?namespace=alice&limit=500").repeat(16);
+    vec![
+        ("pages of history", past.into_bytes()),
+        (
+            "lists",
+            get(&format!("/api/state/entities?limit=10000&{at}"))
+                .repeat(16)
+                .into_bytes(),
+        ),
+        (
+            "pages",
+            get("/api/state/entities?limit=10000")
+                .repeat(16)
+                .into_bytes(),
+        ),
+        (
+            "large entities",
+            get("/api/state/entities/alice/large")
+                .repeat(64)
+                .into_bytes(),
+        ),
+        ("unfinished bodies", half(10 * 1024 * 1024)),
+        (
+            "unfinished messages",
+            websocket(&[(0x01, &vec![b' '; 1_000_000])]),
+        ),
+        ("pings", websocket(&vec![(0x89, ping); 40_000])),
+        ("slow subscribers", websocket(&[(0x81, subscribe)])),
+    ]
+}
+
+#[test]
+fn hostile_clients_together_stay_within_the_budget_and_another_is_served() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = with_large_answers(&dir);
+    let before = server.memory_bytes();
+    let mut most = 0;
+    let mut hostile = Vec::new();
+    let mut healthy = server.connect();
+    for round in 0..150 {
+        if round < 12 {
+            for (_, bytes) in attacks() {
+                hostile.push(pour(&server, &bytes));
+            }
+        }
+        for number in 0..20 {
+            let id = format!("healthy/{number}");
+            let body = event(&id, &format!(r#"{{"round":{round}}}"#));
+            let published = healthy.request("POST", "/api/events", &body);
+            assert_eq!(published.status, 200, "{}", published.text());
+            let read = healthy.request("GET", &format!("/api/state/entities/{id}"), "");
+            assert_eq!(read.json()["properties"]["round"], round);
+        }
+        most = most.max(server.memory_bytes());
+        let bound = before + BUDGET * 11 / 10 + BASE;
+        assert!(most <= bound, "{} MiB after {round} rounds", most / MIB);
+    }
+    let memory = server.get("/health?detail").json()["memory"].clone();
+    assert_eq!(memory["limit"], BUDGET);
+    // All come from one address, which has a quarter. A list may pass it by one large entity.
+    let most = BUDGET / 3;
+    assert!(memory["used"].as_u64() <= Some(most), "{memory}");
+    drop(hostile);
+    wait_for("the memory to be given back", || {
+        let memory = server.get("/health?detail").json()["memory"].clone();
+        (memory["used"].as_u64() < Some(MIB)).then_some(())
+    });
+    // What could not be had meanwhile can be had again.
+    assert_eq!(server.get("/api/state/entities/alice/large").status, 200);
 }

@@ -274,6 +274,24 @@ pub struct Health {
     pub shards: u64,
 }
 
+/// The answer of `GET /health?detail`: [`health`] with the bytes of memory that clients may take,
+/// that they take, and what for.
+pub fn health_detail(out: &mut Vec<u8>, shown: &Health, (limit, parts): (u64, &[(&str, u64)])) {
+    health(out, shown);
+    out.truncate(out.len().saturating_sub(1));
+    out.extend_from_slice(b",\"memory\":{\"limit\":");
+    write_decimal(out, limit);
+    out.extend_from_slice(b",\"used\":");
+    write_decimal(out, parts.iter().map(|(_, bytes)| bytes).sum());
+    for (name, bytes) in parts {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        write_decimal(out, *bytes);
+    }
+    out.extend_from_slice(b"}}");
+}
+
 /// `{"status":"ok", …}`.
 pub fn health(out: &mut Vec<u8>, health: &Health) {
     out.extend_from_slice(b"{\"status\":\"ok\",\"version\":\"");

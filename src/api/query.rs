@@ -157,6 +157,26 @@ pub fn check(query: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
+/// Whether the query of `GET /health` asks for details.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`] for a value that is not `true` or `false`, and if it is repeated.
+pub fn parse_health(query: Option<&str>) -> Result<bool, ApiError> {
+    let mut detail: Option<Box<str>> = None;
+    each_parameter(query, |name, value| match name {
+        "detail" => once("detail", &mut detail, value),
+        _ => Ok(()),
+    })?;
+    match detail.as_deref() {
+        Some("" | "true" | "1") => Ok(true),
+        None | Some("false" | "0") => Ok(false),
+        Some(_) => Err(ApiError::InvalidQuery {
+            name: "detail",
+            rule: "`true` or `false`",
+        }),
+    }
+}
+
 pub(super) fn each_parameter(
     query: Option<&str>,
     mut take: impl FnMut(&str, &str) -> Result<(), ApiError>,

@@ -222,7 +222,7 @@ impl<T: Socket> Connection<T> {
         if is_http {
             self.answers.advance(count);
         } else if let Session::WebSocket(websocket) = &mut self.session {
-            websocket.outbox.advance(count);
+            websocket.advance(count);
         }
     }
 

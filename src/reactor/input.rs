@@ -235,16 +235,25 @@ impl<S: System> Core<S> {
             let waits = connection.closing == Closing::Open
                 && (connection.is_paused() || connection.unworked);
             if connection.readable && !waits {
-                match self.room_to_receive(&connection) {
-                    0 => self.await_memory(index, &mut connection),
-                    room => {
-                        connection.waits_since_ms = None;
-                        self.receive(&mut connection, room);
-                    }
-                }
+                self.receive_or_wait(index, &mut connection);
             }
         }
         self.connections.put_back(index, connection);
+    }
+
+    /// Receives from a connection if there is memory for what it may send, else lets it wait.
+    fn receive_or_wait(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        match self.room_to_receive(connection) {
+            0 => self.await_memory(index, connection),
+            room => {
+                connection.waits_since_ms = None;
+                self.receive(connection, room);
+                // Before the next connection asks; a usual request is not counted.
+                if connection.holding() != connection.held {
+                    self.count_memory(index, connection);
+                }
+            }
+        }
     }
 
     fn work_on(&mut self, index: u32) {

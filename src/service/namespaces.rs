@@ -534,7 +534,7 @@ mod tests {
             percent: 0,
         };
         assert_eq!(outcome, Outcome::Failed(expected));
-        let (outcome, json) = cores.run((0, None), |context, _| Ok(status::health(context)));
+        let (outcome, json) = cores.run((0, None), |context, _| status::health(context, None));
         assert_eq!(outcome, Outcome::Done);
         assert!(json.contains(r#""status":"ok""#), "{json}");
     }

@@ -1,19 +1,35 @@
 //! Health and readiness.
 
 use super::{Begun, Context, Outcome};
+use crate::api::query::parse_health;
 use crate::api::{ApiError, encode};
 use crate::log::Log;
 
-/// What the process is and holds: answered as long as it serves.
-pub(crate) fn health<L: Log>(context: &mut Context<L>) -> Begun {
+/// What the process is and holds: answered as long as it serves. With `detail` in the query, also
+/// the memory that clients take.
+///
+/// # Errors
+/// If the query is wrong.
+pub(crate) fn health<L: Log>(
+    context: &mut Context<L>,
+    query: Option<&str>,
+) -> Result<Begun, ApiError> {
+    let with_detail = parse_health(query)?;
     let health = encode::Health {
         uptime_seconds: context.uptime_ms / 1000,
         entities: context.counters.metrics().entities,
         shards: u64::from(context.router.shards),
     };
     context.answer.clear();
-    encode::health(&mut context.answer, &health);
-    Begun::at_once(Outcome::Done)
+    if with_detail {
+        let usage = context.counters.memory.usage();
+        let parts = usage.named().map(|(name, bytes)| (name, bytes as u64));
+        let memory = (usage.limit as u64, &parts[..]);
+        encode::health_detail(&mut context.answer, &health, memory);
+    } else {
+        encode::health(&mut context.answer, &health);
+    }
+    Ok(Begun::at_once(Outcome::Done))
 }
 
 /// Whether every log is replayed.

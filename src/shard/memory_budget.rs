@@ -103,6 +103,11 @@ pub struct MemoryUsage {
 }
 
 impl MemoryUsage {
+    /// The parts by name.
+    pub fn named(&self) -> [(&'static str, usize); MEMORY_PARTS] {
+        MemoryPart::ALL.map(|part| (part.name(), self.parts[part as usize]))
+    }
+
     /// The sum of the parts.
     pub fn used(&self) -> usize {
         self.parts.iter().sum()

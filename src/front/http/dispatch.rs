@@ -137,7 +137,7 @@ fn dispatch<L: Log>(
             }
         }
         Route::WebSocket => return upgrade(context, client, (&caller, head)),
-        Route::Health => status::health(context),
+        Route::Health => status::health(context, head.query)?,
         Route::Ready => status::ready(context)?,
         Route::Options(allow) => {
             client.answers.push(CommitPoint::NONE, |out| {

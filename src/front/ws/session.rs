@@ -30,6 +30,9 @@ const INTERNAL_ERROR: u16 = 1011;
 /// Why a slow reader is closed.
 pub(crate) const SLOW_READER: &str = "the client reads too slowly";
 
+/// Bytes that a client may be owed before its pongs wait.
+const PONG_BEHIND_BYTES_MAX: usize = 4 * 1024;
+
 /// Why a client is closed that there is no memory for.
 pub(crate) const OUT_OF_MEMORY: &str =
     "the server's memory for clients (FLUX_MEMORY_BYTES) is in use";
@@ -58,6 +61,8 @@ pub(crate) struct WebSocket {
     paused: bool,
     /// The server stops: a close frame follows the last answer.
     is_leaving: bool,
+    /// The pong to the client's newest ping, if the client is owed too much to be sent it now.
+    pong: Option<Vec<u8>>,
     /// When it was last pinged without having been heard of since, monotonic milliseconds.
     pinged_ms: Option<u64>,
 }
@@ -89,6 +94,7 @@ impl WebSocket {
             withheld: Withheld::default(),
             paused: false,
             is_leaving: false,
+            pong: None,
             pinged_ms: None,
         }
     }
@@ -151,7 +157,10 @@ impl WebSocket {
                     context.router.spend(limits::WS_MESSAGE_UNITS);
                     let mut frame = Vec::new();
                     ws::write_pong(&mut frame, payload);
-                    self.send(&frame);
+                    // RFC 6455 §5.5.3: of several pings the newest is answered. So a client that
+                    // does not take its pongs is owed one.
+                    self.pong = Some(frame);
+                    self.send_pong();
                 }
                 Message::Pong(_) => context.router.spend(limits::WS_MESSAGE_UNITS),
                 Message::Close(reason) => {
@@ -179,6 +188,21 @@ impl WebSocket {
     fn send(&mut self, frame: &[u8]) {
         match self.outbox.push_control(frame) {
             Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// The socket took the first `written` bytes of what is pending.
+    pub(crate) fn advance(&mut self, written: usize) {
+        self.outbox.advance(written);
+        self.send_pong();
+    }
+
+    /// Sends the pong that is owed if the client takes what it is sent.
+    fn send_pong(&mut self) {
+        if self.outbox.direct_bytes() <= PONG_BEHIND_BYTES_MAX
+            && let Some(pong) = self.pong.take()
+        {
+            self.send(&pong);
         }
     }
 
