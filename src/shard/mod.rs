@@ -29,6 +29,8 @@ mod recovery_test;
 mod router;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod simulation_writes;
 mod strangers;
 
 pub(crate) use address_limiter::{Exhausted, network_of};

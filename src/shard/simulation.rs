@@ -5,20 +5,22 @@
 //!
 //! - no reply has come out before what it says was durable, and replies to reads say what the model
 //!   said when they were asked;
+//! - what is said of each write is what the log says (`simulation_writes`);
 //! - the live state, the model, and a replay of the log are the same;
 //! - after a crash, the state is that of the durable part of the log.
 
+use super::simulation_writes::{Asked, check_ids, check_verdicts, random_write};
 use super::*;
 use crate::api::ApiError;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
-use crate::engine::{Engine, replay_record};
+use crate::engine::{Engine, RecentIds, replay_record};
 use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
 use crate::model::{
-    Durability, EventDraft, EventId, EventPack, EventView, PackedEvent, Property, Published,
+    DedupWindow, Durability, EventDraft, EventId, EventPack, EventView, PackedEvent, Property,
     RECORD_KIND_EVENT, Timestamp, placement_key,
 };
 use flux_storage::{Record, Sequence};
@@ -76,10 +78,13 @@ fn open(disk: MemoryDisk) -> MemoryLog {
     log
 }
 
-/// Entities as the contract describes them (§3): version, time and properties.
-type Model = BTreeMap<String, (u64, i64, BTreeMap<String, String>)>;
+/// An entity as the contract describes it (§3): version, time and properties.
+pub(super) type Entity = (u64, i64, BTreeMap<String, String>);
 
-fn apply_to_model(model: &mut Model, time: i64, event: &EventView<'_>) {
+/// Entities by their ids.
+pub(super) type Model = BTreeMap<String, Entity>;
+
+pub(super) fn apply_to_model(model: &mut Model, time: i64, event: &EventView<'_>) {
     if event.tombstone {
         model.remove(event.entity_id);
         return;
@@ -90,9 +95,12 @@ fn apply_to_model(model: &mut Model, time: i64, event: &EventView<'_>) {
     for property in event.properties() {
         properties.insert(property.name.to_owned(), property.value.to_owned());
     }
+    for name in event.decided.removed() {
+        properties.remove(name);
+    }
 }
 
-fn model_of(records: &[(i64, Box<[u8]>)]) -> Model {
+pub(super) fn model_of(records: &[(i64, Box<[u8]>)]) -> Model {
     let mut model = Model::new();
     for (time, bytes) in records {
         apply_to_model(&mut model, *time, &EventView::decode(bytes).unwrap());
@@ -150,28 +158,22 @@ fn replayed(records: &[(i64, Box<[u8]>)]) -> Engine {
 /// What a reply has to say.
 #[derive(Debug)]
 enum Expected {
-    Stored(usize),
-    Entity(Option<(u64, i64, BTreeMap<String, String>)>),
+    Published(Vec<Asked>),
+    Entity(Option<Entity>),
     Listed(Vec<String>),
     Deleted,
 }
 
-/// A shard says of each event what version its entity had after it.
-fn check_versions(outcome: &PartOutcome, logged: &[(i64, Box<[u8]>)]) {
-    let mut verdicts = outcome.verdicts();
-    for _ in 0..outcome.len() {
-        let Published { stored, .. } = verdicts.take_next().unwrap();
-        let count = usize::try_from(stored.sequence.get()).unwrap();
-        let (_, bytes) = &logged[count - 1];
-        let event = EventView::decode(bytes).unwrap();
-        let model = model_of(&logged[..count]);
-        let version = model.get(event.entity_id).map_or(0, |entity| entity.0);
-        assert_eq!(stored.version, version, "{}", event.entity_id);
-    }
-}
+/// As many events as a run has, and longer than it lasts.
+const WINDOW: DedupWindow = DedupWindow {
+    seconds: 3600,
+    events: 1_000_000,
+};
 
 struct Simulation {
     random: fastrand::Rng,
+    /// Writes that may be sent again.
+    sent: Vec<Asked>,
     shard: Shard<MemoryLog>,
     /// The flush in progress.
     flush: Option<MemoryFlush>,
@@ -188,9 +190,15 @@ impl Simulation {
         let stored = disk.records();
         let model = model_of(&stored);
         let last_times = last_times_of(&stored);
+        let (mut engine, mut log) = (replayed(&stored), open(disk));
+        let ids = RecentIds::new(WINDOW);
+        engine
+            .remember_ids(&mut log, ids, Timestamp::default())
+            .unwrap();
         Self {
             random: fastrand::Rng::with_seed(seed),
-            shard: Shard::new(replayed(&stored), open(disk), Durability::Sync, seed),
+            shard: Shard::new(engine, log, Durability::Sync, seed),
+            sent: Vec::new(),
             flush: None,
             model,
             last_times,
@@ -207,31 +215,17 @@ impl Simulation {
         }
     }
 
-    fn event(&mut self, out: &mut Vec<u8>) {
+    /// A write: a new one, or one that was sent before, perhaps under another condition.
+    fn write(&mut self) -> Asked {
+        if let Some(sent) = self.random.choice(&self.sent)
+            && self.random.u8(..4) == 0
+        {
+            return sent.clone();
+        }
         let id = self.id();
-        let value = self.random.u16(..).to_string();
-        let names = ["a", "b", "c"];
-        let count = self.random.usize(..=names.len());
-        let properties: Vec<Property<'_>> = names[..count]
-            .iter()
-            .map(|name| Property {
-                name,
-                value: &value,
-            })
-            .collect();
-        let draft = EventDraft {
-            entity_id: &id,
-            event_id: EventId::Text("e"),
-            stream: "s",
-            source: "simulation",
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone: self.random.u8(..) < 25,
-            properties: &properties,
-        };
-        draft.encode(out);
+        let write = random_write(&mut self.random, &id);
+        self.sent.push(write.clone());
+        write
     }
 
     fn ask(&mut self, request: ShardRequest, expected: Expected) {
@@ -281,18 +275,19 @@ impl Simulation {
     fn step(&mut self) {
         match self.random.u8(..10) {
             0..4 => {
+                let writes: Vec<Asked> =
+                    (0..self.random.usize(1..5)).map(|_| self.write()).collect();
                 let mut pack = EventPack::default();
-                for _ in 0..self.random.usize(1..5) {
-                    pack.push(&[], |out| self.event(out));
+                for write in &writes {
+                    pack.push(&write.terms, |out| out.extend_from_slice(&write.event));
                 }
-                let count = pack.len();
                 self.ask(
                     ShardRequest::Publish {
                         pack,
                         done: PartOutcome::default(),
                         charged: None,
                     },
-                    Expected::Stored(count),
+                    Expected::Published(writes),
                 );
             }
             4 => {
@@ -355,9 +350,9 @@ impl Simulation {
                 .remove(&slot)
                 .expect("one reply for each request");
             match (expected, reply) {
-                (Expected::Stored(count), Reply::Published(outcome)) => {
-                    assert_eq!((outcome.stored(), &outcome.error), (count, &None));
-                    check_versions(&outcome, &logged);
+                (Expected::Published(asked), Reply::Published(outcome)) => {
+                    assert_eq!((outcome.len(), &outcome.error), (asked.len(), &None));
+                    check_verdicts(&outcome, &asked, &logged);
                 }
                 (Expected::Entity(expected), Reply::Entity(found)) => {
                     let version = found.map(|(json, _)| {
@@ -375,6 +370,7 @@ impl Simulation {
                 (expected, reply) => panic!("{expected:?} got {reply:?}"),
             }
         }
+        check_ids(&logged);
         assert_eq!(
             dump(self.shard.engine()),
             self.model,
@@ -395,7 +391,11 @@ impl Simulation {
         let left = disk.records();
         assert!(left.len() as u64 >= durable, "nothing durable is lost");
         assert_eq!(left, logged[..left.len()], "the log is cut at its end");
-        Self::new(seed, disk)
+        let sent = self.sent;
+        Self {
+            sent,
+            ..Self::new(seed, disk)
+        }
     }
 }
 
