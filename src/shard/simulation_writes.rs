@@ -1,5 +1,5 @@
-//! The writes of the simulation: events with ids, conditions and operations; and what a shard has to
-//! say of each, judged by the log.
+//! The writes of the simulation: events with ids, conditions and operations; and what a shard has
+//! to say of each, judged by the log.
 //!
 //! - A stored event is in the log as it came, its conditions held before it, and its results follow
 //!   from what was before it.
