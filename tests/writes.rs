@@ -22,6 +22,10 @@ fn answers_say_the_version_and_the_sequence() {
         );
         let sequence = |answer: &Value| answer["sequence"].as_u64().expect("a sequence");
         assert!(sequence(&answers[0]) < sequence(&answers[1]));
+        // The cursor of an answer is that of the event's row in history.
+        let rows = server.get(&format!("/api/events?entity={id}")).json();
+        assert_eq!(rows[1]["cursor"], answers[0]["cursor"]);
+        assert_eq!(rows[0]["cursor"], answers[1]["cursor"]);
         let items = [
             event(&id, "{}"),
             "7".to_owned(),

@@ -12,7 +12,7 @@ use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::{text, write_string};
 use super::outcome::{PartOutcome, VerdictsPlace};
 use crate::limits::SLICE_UNITS_MAX;
-use crate::model::{EventDraft, EventPack};
+use crate::model::{CursorKey, EventDraft, EventPack};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
 
@@ -20,7 +20,11 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 enum Item {
     /// In this part; its answer's text is ready.
-    Packed { part: u32, answer: Range<usize> },
+    Packed {
+        part: u32,
+        answer: Range<usize>,
+        key: CursorKey,
+    },
     /// Refused; its answer's text is ready.
     Refused { answer: Range<usize> },
 }
@@ -86,7 +90,7 @@ pub struct BatchContext<'c, P> {
 const RESERVED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Usual bytes of what a shard says of an item that it stored.
-const ANSWER_STORED_BYTES: usize = 48;
+const ANSWER_STORED_BYTES: usize = 96;
 
 /// At most so many bytes of an answer are around its items.
 const ANSWER_FRAME_BYTES: usize = 64;
@@ -164,6 +168,7 @@ impl BatchPlan {
                 self.items.push(Item::Packed {
                     part,
                     answer: start..self.answers.len(),
+                    key: CursorKey::of(draft.entity_id),
                 });
                 true
             }
@@ -299,9 +304,9 @@ impl BatchPlan {
         outcomes: &[PartOutcome],
         (place, out): (&mut AnswerPlace, &mut Vec<u8>),
     ) {
-        let (part, answer) = match item {
+        let (part, answer, key) = match item {
             Item::Refused { answer } => return out.extend_from_slice(self.text(answer)),
-            Item::Packed { part, answer } => (*part as usize, answer),
+            Item::Packed { part, answer, key } => (*part as usize, answer, *key),
         };
         let (Some(outcome), Some(taken)) = (outcomes.get(part), place.taken.get_mut(part)) else {
             unreachable!("an outcome for each part");
@@ -310,7 +315,7 @@ impl BatchPlan {
         match verdicts.take_next() {
             Ok(published) => {
                 out.extend_from_slice(self.text(answer));
-                encode::stored(out, &published);
+                encode::stored(out, &published, key);
             }
             Err(error) => refused_item(out, self.text(answer), error),
         }
@@ -334,7 +339,7 @@ fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Stored;
+    use crate::model::{Cursor, CursorScope, Stored};
     use flux_storage::Sequence;
 
     fn decode(body: &str) -> Result<BatchPlan, ApiError> {
@@ -362,6 +367,15 @@ mod tests {
             outcome.push(Stored { sequence, version }.into());
         }
         outcome
+    }
+
+    /// The answer to an item that was stored under its sequence as version.
+    fn result(event_id: &str, entity_id: &str, sequence: u64) -> serde_json::Value {
+        let cursor = Cursor::of(CursorScope::of(entity_id), Sequence::new(sequence));
+        serde_json::json!({
+            "eventId": event_id, "stream": "s", "version": sequence, "sequence": sequence,
+            "cursor": cursor.encode()
+        })
     }
 
     #[test]
@@ -392,10 +406,7 @@ mod tests {
         );
         let results = answer["results"].as_array().unwrap();
         assert_eq!(results[0]["eventId"], "1");
-        assert_eq!(
-            results[1],
-            serde_json::json!({"eventId": "2", "stream": "s", "version": 5, "sequence": 5})
-        );
+        assert_eq!(results[1], result("2", "b", 5));
         assert_eq!(results[2]["code"], "invalid_body");
         assert_eq!(
             (&results[3]["code"], &results[3]["eventId"]),
@@ -422,9 +433,10 @@ mod tests {
         let mut out = Vec::new();
         plan.answer(&outcomes, &mut out);
         let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        let result = |id: &str, sequence| serde_json::json!({"eventId": id, "stream": "s", "version": sequence, "sequence": sequence});
         let expected = serde_json::json!({
-            "successful": 3, "failed": 0, "results": [result("1", 8), result("2", 4), result("3", 9)]
+            "successful": 3, "failed": 0, "results": [
+                result("1", "b", 8), result("2", "a", 4), result("3", "b2", 9)
+            ]
         });
         assert_eq!(answer, expected);
     }

@@ -4,7 +4,9 @@
 use super::error::{ApiError, CurrentEntity};
 use super::json::write_string;
 use super::query::Fields;
-use crate::model::{EntityHead, EventId, OperationResults, Property, Published, Timestamp};
+use crate::model::{
+    CursorKey, EntityHead, EventId, OperationResults, Property, Published, Timestamp,
+};
 use crate::wire::http1::{write_decimal, write_hex};
 
 /// `{"error": …, "code": …}`.
@@ -60,8 +62,8 @@ pub fn published(out: &mut Vec<u8>, event_id: EventId<'_>, stream: &str) {
 }
 
 /// Adds to an answer, the last thing in `out`, where its event is in the log and what it made of
-/// its entity: `"version"` if there is one after it, and `"sequence"`.
-pub fn stored(out: &mut Vec<u8>, published: &Published) {
+/// its entity: `"version"` if there is one after it, `"sequence"` and `"cursor"`.
+pub fn stored(out: &mut Vec<u8>, published: &Published, key: CursorKey) {
     let Published { stored, .. } = published;
     let closed = out.pop();
     debug_assert_eq!(closed, Some(b'}'), "an answer is an object");
@@ -71,6 +73,9 @@ pub fn stored(out: &mut Vec<u8>, published: &Published) {
     }
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, stored.sequence.get());
+    out.extend_from_slice(b",\"cursor\":\"");
+    out.extend_from_slice(&key.text(stored.sequence));
+    out.push(b'"');
     match &published.properties {
         None => {}
         Some(OperationResults::Json(json)) => {
@@ -361,7 +366,7 @@ fn write_id(out: &mut Vec<u8>, id: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Stored;
+    use crate::model::{Cursor, CursorScope, Stored};
     use flux_storage::Sequence;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -381,18 +386,24 @@ mod tests {
             text(|out| published(out, EventId::Text("e\n"), "s.t")),
             r#"{"eventId":"e\n","stream":"s.t"}"#
         );
+        let cursor = Cursor::of(CursorScope::of("n/a"), Sequence::new(9)).encode();
+        let cursor = format!(r#""cursor":"{cursor}""#);
         let answered = |version| {
             text(|out| {
                 published(out, EventId::Text("e"), "s");
                 let sequence = Sequence::new(9);
-                stored(out, &Stored { sequence, version }.into());
+                let key = CursorKey::of("n/a");
+                stored(out, &Stored { sequence, version }.into(), key);
             })
         };
         assert_eq!(
             answered(3),
-            r#"{"eventId":"e","stream":"s","version":3,"sequence":9}"#
+            format!(r#"{{"eventId":"e","stream":"s","version":3,"sequence":9,{cursor}}}"#)
         );
-        assert_eq!(answered(0), r#"{"eventId":"e","stream":"s","sequence":9}"#);
+        assert_eq!(
+            answered(0),
+            format!(r#"{{"eventId":"e","stream":"s","sequence":9,{cursor}}}"#)
+        );
         let update = StateUpdate {
             entity_id: "e",
             property: "p",

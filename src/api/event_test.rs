@@ -466,7 +466,7 @@ fn operated(payload: &str) -> Result<Operated, ApiError> {
         }
         Decoded::Refused { error, .. } => Err(error),
     });
-    decoded.expect("it is JSON")
+    decoded?
 }
 
 #[test]

@@ -86,6 +86,33 @@ impl<'k> CursorScope<'k> {
     }
 }
 
+/// All of a cursor of one namespace or id but the place, for an answer that is written later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CursorKey {
+    kind: u8,
+    hash: u64,
+}
+
+impl CursorKey {
+    /// That of an entity.
+    pub fn of(entity_id: &str) -> Self {
+        let scope = CursorScope::of(entity_id);
+        Self {
+            kind: scope.kind(),
+            hash: key_hash(scope.key()),
+        }
+    }
+
+    /// The text of the cursor after an event, without an allocation.
+    pub fn text(self, last: Sequence) -> [u8; NARROW_CURSOR_CHARS] {
+        let bytes = narrow_bytes(self.kind, self.hash, last);
+        let mut text = [0; NARROW_CURSOR_CHARS];
+        let len = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+        assert_eq!(len, Ok(NARROW_CURSOR_CHARS), "21 bytes are 28 characters");
+        text
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(Places);
@@ -160,11 +187,8 @@ impl Cursor {
 
     /// The text of a cursor of one namespace or id, without an allocation.
     pub fn text_of(scope: CursorScope<'_>, last: Sequence) -> [u8; NARROW_CURSOR_CHARS] {
-        let bytes = narrow_bytes(scope.kind(), key_hash(scope.key()), last);
-        let mut text = [0; NARROW_CURSOR_CHARS];
-        let len = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
-        assert_eq!(len, Ok(NARROW_CURSOR_CHARS), "21 bytes are 28 characters");
-        text
+        let (kind, hash) = (scope.kind(), key_hash(scope.key()));
+        CursorKey { kind, hash }.text(last)
     }
 
     /// The text that clients keep.

@@ -52,7 +52,8 @@ pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
 pub use cursor::{
-    CURSOR_CHARS_MAX, Cursor, CursorScope, CursorTooNarrow, InvalidCursor, NARROW_CURSOR_CHARS,
+    CURSOR_CHARS_MAX, Cursor, CursorKey, CursorScope, CursorTooNarrow, InvalidCursor,
+    NARROW_CURSOR_CHARS,
 };
 pub use decimal::{Decimal, DecimalError};
 pub use dedup::DedupWindow;

@@ -5,7 +5,7 @@ use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::conditions::HeadConditions;
 use crate::api::{ApiError, encode};
 use crate::log::Log;
-use crate::model::{EventId, Stored, is_reserved};
+use crate::model::{CursorKey, EventId, Stored, is_reserved};
 use crate::shard::{Reply, ShardRequest};
 
 /// A deletion on its way.
@@ -57,7 +57,9 @@ pub(super) fn resume<L>(
             context.answer.clear();
             encode::deleted(&mut context.answer, &delete.id, EventId::Uuid(event_id));
             let version = 0;
-            encode::stored(&mut context.answer, &Stored { sequence, version }.into());
+            let key = CursorKey::of(&delete.id);
+            let stored = Stored { sequence, version };
+            encode::stored(&mut context.answer, &stored.into(), key);
             Ok(Some(Outcome::Done))
         }
         Reply::Deleted(Ok(None)) => Err(ApiError::NoEntity),

@@ -10,13 +10,15 @@ use crate::api::{ApiError, encode};
 use crate::auth::Access;
 use crate::engine::PublishError;
 use crate::log::{AppendRejection, Log};
-use crate::model::{EventPack, PackedEvent, place};
+use crate::model::{CursorKey, EventPack, PackedEvent, place};
 use crate::shard::{Reply, ShardRequest};
 
 /// An event on its way; the JSON of its success, without what its shard says.
 #[derive(Debug)]
 pub(crate) struct PendingEvent {
     answer: Box<[u8]>,
+    /// What its cursor begins with.
+    key: CursorKey,
     /// The answer may hold an entity.
     pub(super) shows_entity: bool,
 }
@@ -46,7 +48,7 @@ pub(crate) fn begin_if<L: Log>(
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
     let charged = access.charged();
-    let (shard, json_len) = decode(context, &access, (body, conditions))?;
+    let (shard, key, json_len) = decode(context, &access, (body, conditions))?;
     let now = context.router.now;
     let router = &mut context.router;
     let packed = PackedEvent {
@@ -58,7 +60,7 @@ pub(crate) fn begin_if<L: Log>(
         let own = router.shard.as_mut().ok_or(ApiError::NotReady)?;
         match own.publish(now, packed, charged.as_ref()) {
             Ok(published) => {
-                encode::stored(&mut context.answer, &published);
+                encode::stored(&mut context.answer, &published, key);
                 let point = router.commit_point(published.stored.sequence);
                 return Ok(Begun::Done(Outcome::Done, point));
             }
@@ -86,16 +88,18 @@ pub(crate) fn begin_if<L: Log>(
     router.ask(shard, caller.request_id, request)?;
     Ok(Begun::Waiting(Pending::Publish(PendingEvent {
         answer: context.answer.as_slice().into(),
+        key,
         shows_entity: !context.terms.is_empty(),
     })))
 }
 
-/// Decodes an event into the context's buffers. Returns its shard, and the length of its JSON.
+/// Decodes an event into the context's buffers. Returns its shard, what its cursor begins with, and
+/// the length of its JSON.
 fn decode<L: Log>(
     context: &mut Context<L>,
     access: &Access,
     (body, conditions): (&[u8], HeadConditions<'_>),
-) -> Result<(u16, usize), ApiError> {
+) -> Result<(u16, CursorKey, usize), ApiError> {
     let (shards, now) = (context.router.shards, context.router.now);
     let Context {
         decoder,
@@ -123,14 +127,16 @@ fn decode<L: Log>(
                 draft.encode(event);
                 terms.extend_from_slice(of_event);
                 encode::published(answer, draft.event_id, draft.stream);
-                Ok(place(draft.entity_id, shards))
+                let key = CursorKey::of(draft.entity_id);
+                Ok((place(draft.entity_id, shards), key))
             }
             Decoded::Refused { error, .. } => Err(error),
         },
     )?;
     let json_len = scanner.offset() - start;
     scanner.finish()?;
-    Ok((placed?, json_len))
+    let (shard, key) = placed?;
+    Ok((shard, key, json_len))
 }
 
 /// Takes the reply to [`begin`].
@@ -144,7 +150,7 @@ pub(super) fn resume<L>(
             let published = outcome.verdicts().take_next().map_err(ApiError::clone)?;
             context.answer.clear();
             context.answer.extend_from_slice(&event.answer);
-            encode::stored(&mut context.answer, &published);
+            encode::stored(&mut context.answer, &published, event.key);
             Ok(Some(Outcome::Done))
         }
         Reply::Refused(error) => Err(error),
@@ -157,10 +163,18 @@ mod tests {
     use super::super::testing::{OPERATOR, TestCores};
     use super::*;
     use crate::api::error::CurrentEntity;
-    use crate::model::CommitPoint;
+    use crate::model::{CommitPoint, Cursor, CursorScope};
     use crate::service::namespaces;
     use flux_storage::Sequence;
     use serde_json::Value;
+
+    /// The answer to the first event of an entity, the first of its shard's log.
+    fn answered(event_id: &str, entity_id: &str, more: &str) -> String {
+        let cursor = Cursor::of(CursorScope::of(entity_id), Sequence::new(1)).encode();
+        format!(
+            r#"{{"eventId":"{event_id}","stream":"s","version":1,"sequence":1,"cursor":"{cursor}"{more}}}"#
+        )
+    }
 
     fn event(id: &str) -> String {
         format!(
@@ -209,8 +223,8 @@ mod tests {
                 let answer = TestCores::new(2).run((core, None), |context, caller| {
                     begin(context, caller, event(id).as_bytes())
                 });
-                let json = r#"{"eventId":"e","stream":"s","version":1,"sequence":1}"#;
-                assert_eq!(answer, (Outcome::Done, json.to_owned()), "{core} {id}");
+                let json = answered("e", id, "");
+                assert_eq!(answer, (Outcome::Done, json), "{core} {id}");
             }
         }
     }
@@ -276,26 +290,23 @@ mod tests {
             })
         };
         let id = OF_SHARD[0];
-        let first = r#"{"eventId":"1","stream":"s","version":1,"sequence":1}"#;
-        let again = r#"{"eventId":"1","stream":"s","version":1,"sequence":1,"duplicate":true}"#;
+        let first = answered("1", id, "");
+        let again = answered("1", id, r#","duplicate":true"#);
         // What was refused binds nothing.
         let (outcome, _) = publish(&mut cores, 0, &sent("1", id, r#"{"present":true}"#));
         assert!(matches!(outcome, Outcome::Failed(_)));
         let absent = sent("1", id, r#"{"absent":true}"#);
-        assert_eq!(
-            publish(&mut cores, 0, &absent),
-            (Outcome::Done, first.to_owned())
-        );
+        assert_eq!(publish(&mut cores, 0, &absent), (Outcome::Done, first));
         for core in [0, 1] {
             // It is answered before its condition is looked at.
             assert_eq!(
                 publish(&mut cores, core, &absent),
-                (Outcome::Done, again.to_owned())
+                (Outcome::Done, again.clone())
             );
             let spaced = sent("1", id, "null").replace(':', " : ");
             assert_eq!(
                 publish(&mut cores, core, &spaced),
-                (Outcome::Done, again.to_owned())
+                (Outcome::Done, again.clone())
             );
             let other = sent("1", id, "null").replace("1.50", "1.5");
             let (outcome, _) = publish(&mut cores, core, &other);

@@ -272,24 +272,24 @@ impl Simulation {
         }
     }
 
+    fn publish(&mut self) {
+        let count = self.random.usize(1..5);
+        let writes: Vec<Asked> = (0..count).map(|_| self.write()).collect();
+        let mut pack = EventPack::default();
+        for write in &writes {
+            pack.push(&write.terms, |out| out.extend_from_slice(&write.event));
+        }
+        let request = ShardRequest::Publish {
+            pack,
+            done: PartOutcome::default(),
+            charged: None,
+        };
+        self.ask(request, Expected::Published(writes));
+    }
+
     fn step(&mut self) {
         match self.random.u8(..10) {
-            0..4 => {
-                let writes: Vec<Asked> =
-                    (0..self.random.usize(1..5)).map(|_| self.write()).collect();
-                let mut pack = EventPack::default();
-                for write in &writes {
-                    pack.push(&write.terms, |out| out.extend_from_slice(&write.event));
-                }
-                self.ask(
-                    ShardRequest::Publish {
-                        pack,
-                        done: PartOutcome::default(),
-                        charged: None,
-                    },
-                    Expected::Published(writes),
-                );
-            }
+            0..4 => self.publish(),
             4 => {
                 let id = self.id();
                 self.ask(

@@ -91,9 +91,8 @@ fn random_terms(random: &mut fastrand::Rng, unset: &[&'static str]) -> Vec<Owned
 /// The operations among terms, as the event says them.
 fn operations(terms: &[OwnedTerm]) -> String {
     let operations = terms.iter().filter(|(kind, ..)| kind.is_operation());
-    operations
-        .map(|(kind, name, value)| format!("{kind:?} {name} {value};"))
-        .collect()
+    let texts = operations.map(|(kind, name, value)| format!("{kind:?} {name} {value}"));
+    texts.collect::<Vec<_>>().join(";")
 }
 
 /// Records as the log has them: time and payload.
@@ -233,7 +232,12 @@ fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
         TermKind::Present => entity.is_some(),
         TermKind::Equal => property(term.name).is_some_and(|value| value == term.value),
         TermKind::Missing => property(term.name).is_none(),
-        _ => true,
+        TermKind::EntityTag => panic!("no write has one"),
+        TermKind::Increment
+        | TermKind::Min
+        | TermKind::Max
+        | TermKind::Append
+        | TermKind::Unset => true,
     })
 }
 
@@ -248,16 +252,15 @@ fn results<'t>(
     for term in Terms::new(terms) {
         let sent = term.value.parse().unwrap_or(0);
         let current = number(term.name);
-        let value = match term.kind {
-            TermKind::Increment => current.unwrap_or(0) + sent,
-            TermKind::Max => current.map_or(sent, |current| current.max(sent)),
-            TermKind::Unset if current.is_some() => {
-                removed.push(term.name);
-                continue;
-            }
-            _ => continue,
-        };
-        set.insert(term.name.to_owned(), value.to_string());
+        if term.kind == TermKind::Increment {
+            let value = current.unwrap_or(0) + sent;
+            set.insert(term.name.to_owned(), value.to_string());
+        } else if term.kind == TermKind::Max {
+            let value = current.map_or(sent, |current| current.max(sent));
+            set.insert(term.name.to_owned(), value.to_string());
+        } else if term.kind == TermKind::Unset && current.is_some() {
+            removed.push(term.name);
+        }
     }
     (set, removed)
 }
