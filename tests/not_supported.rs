@@ -11,11 +11,6 @@ fn members_and_parameters_that_ask_for_more_are_refused() {
     on_each(|server| {
         let id = format!("{}/a", namespace("members"));
         let sound = event(&id, r#"{"n":1}"#);
-        let conditional = sound.replacen('{', r#"{"expect":{"filter":"x"},"#, 1);
-        let code = server
-            .post("/api/events", &conditional)
-            .expect_error(400, "expect");
-        assert_eq!(code, "not_supported");
         let expiring = sound.replace(r#""properties""#, r#""ttl":5,"properties""#);
         let code = server
             .post("/api/events", &expiring)
@@ -25,7 +20,7 @@ fn members_and_parameters_that_ask_for_more_are_refused() {
             .entity(&id)
             .expect_error(404, "nothing was published");
 
-        let both = server.post("/api/events/batch", &batch(&[conditional, sound.clone()]));
+        let both = server.post("/api/events/batch", &batch(&[expiring, sound.clone()]));
         let answer = both.json();
         assert_eq!(
             (&answer["successful"], &answer["failed"]),
@@ -38,10 +33,6 @@ fn members_and_parameters_that_ask_for_more_are_refused() {
             .expect_error(400, "atomic");
         assert_eq!(code, "not_supported");
         assert_eq!(server.entity(&id).json()["version"], 1);
-        let code = server
-            .get("/api/state/entities?filter=exists(n)")
-            .expect_error(400, "filter");
-        assert_eq!(code, "not_supported");
     });
 }
 

@@ -318,6 +318,11 @@ fn lists_are_limited_paged_cut_to_fields_and_read_in_the_past() {
         assert_eq!(String::from_utf8_lossy(&last.stderr), "");
         let cut = succeed(server, &["list", "--prefix", &ns, "--fields", "t,v"]);
         assert_eq!(cut[0]["properties"], json!({"t": 1, "v": 3}));
+        let match_none = succeed(server, &["list", "--prefix", &ns, "--filter", "gt(t,1)"]);
+        assert_eq!(match_none, json!([]));
+        let filter = "and(eq(u,2.5),exists(\"v\"))";
+        let matching = succeed(server, &["list", "--prefix", &ns, "--filter", filter]);
+        assert_eq!(matching.as_array().map(Vec::len), Some(3));
         let id = format!("{ns}/a");
         let one = succeed(server, &["get", &id, "--fields=u"]);
         assert_eq!(one["properties"].to_string(), r#"{"u":2.50}"#);

@@ -522,3 +522,73 @@ fn health_and_readiness_are_told() {
         assert_ne!(health["shards"], missing);
     });
 }
+
+#[test]
+fn a_filter_keeps_what_matches_in_lists_pages_and_the_past() {
+    on_each(|server| {
+        let ns = namespace("filter");
+        for (name, status, priority) in
+            [("a", "open", "1"), ("b", "shut", "2"), ("c", "open", "2.0")]
+        {
+            let properties = format!(
+                r#"{{"status":"{status}","priority":{priority},"at":{{"x/y":[1]}},"my name":null}}"#
+            );
+            server.publish(&format!("{ns}/{name}"), &properties);
+        }
+        let filtered = |filter: &str, rest: &str| {
+            let filter = percent_encoded(filter);
+            list(server, &format!("namespace={ns}&filter={filter}{rest}"))
+        };
+        let names = |answer: &Response| -> String {
+            let ids = ids(answer);
+            ids.iter().filter_map(|id| id.chars().last()).collect()
+        };
+        for (filter, expected) in [
+            (r#"eq(status,"open")"#, "ac"),
+            (r#"and(eq(status,"\u006fpen"),ge(priority,2))"#, "c"),
+            ("eq(priority,2)", "bc"),
+            (r#"like(status,"s*")"#, "b"),
+            ("eq(at/x~1y,[1.0])", "abc"),
+            (r#"exists("my name")"#, "abc"),
+            ("ne(missing,1)", ""),
+            ("not(exists(missing))", "abc"),
+            ("eq($version,1)", "abc"),
+            ("exists($expires)", ""),
+        ] {
+            assert_eq!(names(&filtered(filter, "")), expected, "{filter}");
+            assert_eq!(names(&filtered(filter, "&limit=3")), expected, "{filter}");
+        }
+        let first = filtered(r#"eq(status,"open")"#, "&limit=1&fields=priority");
+        assert_eq!(names(&first), "a");
+        assert_eq!(first.json()[0]["properties"], json!({"priority": 1}));
+        let second = server.get(&next_page(&first).expect("another page"));
+        assert_eq!((names(&second).as_str(), next_page(&second)), ("c", None));
+
+        let then = second.json()[0]["lastUpdated"]
+            .as_str()
+            .expect("a time")
+            .to_owned();
+        server.publish(&format!("{ns}/a"), r#"{"status":"shut"}"#);
+        assert_eq!(names(&filtered(r#"eq(status,"open")"#, "")), "c");
+        let past = filtered(r#"eq(status,"open")"#, &format!("&at={then}"));
+        assert_eq!(names(&past), "ac");
+
+        let target = "/api/state/entities?filter=and(eq(status,1),eq(status,open))";
+        let refused = server.get(target);
+        assert_eq!(refused.expect_error(400, "byte 27"), "invalid_filter");
+
+        let id = format!("{ns}/c");
+        let conditional = |filter: &str| {
+            let event = event(&id, r#"{"status":"taken"}"#);
+            let expect = format!(r#"{{"expect":{{"filter":{}}},"#, json!(filter));
+            server.post("/api/events", &event.replacen('{', &expect, 1))
+        };
+        let free = r#"and(eq(status,"open"),eq($version,1))"#;
+        assert_eq!(conditional(free).status, 200);
+        let late = conditional(free);
+        assert_eq!(late.status, 409, "{}", late.text());
+        assert_eq!(late.json()["code"], "precondition_failed");
+        let refused = conditional("eq(status,)");
+        assert_eq!(refused.expect_error(400, "byte 10"), "invalid_filter");
+    });
+}

@@ -379,6 +379,10 @@ impl CurrentEntity {
 
 impl ApiError {
     /// HTTP status.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one table of statuses, a line for each error"
+    )]
     pub fn status(&self) -> u16 {
         match self {
             Self::Http(error) => error.status(),

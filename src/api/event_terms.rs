@@ -4,6 +4,7 @@
 use super::error::ApiError;
 use super::event::{EventReader, Text};
 use super::json::{JsonError, Kind, RawValue, Scanner};
+use crate::filter::Filter;
 use crate::limits;
 use crate::model::{Decimal, Property, Term, TermKind, Terms};
 
@@ -141,11 +142,7 @@ impl<'a> EventReader<'_, 'a> {
                 "present" => self.expect_true(scanner, (TermKind::Present, "expect.present"))?,
                 "properties" => self.expect_properties(scanner)?,
                 "absent_properties" => self.expect_absent_properties(scanner)?,
-                "filter" => {
-                    self.begin_member("expect.filter");
-                    scanner.raw_value()?;
-                    self.not_supported("expect.filter");
-                }
+                "filter" => self.expect_filter(scanner)?,
                 _ => {
                     scanner.raw_value()?;
                     let rule = "its members are `version`, `etag`, `absent`, `present`, \
@@ -188,6 +185,22 @@ impl<'a> EventReader<'_, 'a> {
             FIELD,
             "an entity tag as the `ETag` header has it, quotes included",
         );
+        Ok(())
+    }
+
+    fn expect_filter(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
+        const FIELD: &str = "expect.filter";
+        self.begin_term(TermKind::Filter, FIELD);
+        let Some(string) = scanner.string_or_other()? else {
+            scanner.raw_value()?;
+            self.invalid(FIELD, "a string");
+            return Ok(());
+        };
+        let text = self.text(string);
+        match Filter::parse(text.resolve(self.scratch)) {
+            Ok(_) => self.terms.push(TermKind::Filter, (NOTHING, text)),
+            Err(error) => self.fields.errors.push((FIELD, error.into())),
+        }
         Ok(())
     }
 

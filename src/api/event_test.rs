@@ -236,17 +236,26 @@ fn each_broken_rule_of_the_payload_names_its_field() {
 }
 
 #[test]
+fn a_filter_of_a_condition_is_read_with_the_event() {
+    let payload = r#"{"entity_id":"x","properties":{}}"#;
+    for (filter, code) in [
+        (r#""eq(a,)""#, "invalid_filter"),
+        (r#""""#, "invalid_filter"),
+        ("7", "invalid_field"),
+        ("null", "invalid_field"),
+    ] {
+        let json = event(&format!(r#","expect":{{"filter":{filter}}}"#), payload);
+        assert_eq!(refused(&json).code(), code, "{json}");
+    }
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_and_not_ignored() {
     let check = |members: &str, payload: &str, feature| {
         let json = event(members, payload);
         assert_eq!(refused(&json), ApiError::NotSupported { feature }, "{json}");
     };
     let payload = r#"{"entity_id":"x","properties":{}}"#;
-    check(
-        r#","expect":{"filter":"exists(a)"}"#,
-        payload,
-        "expect.filter",
-    );
     for (member, feature) in [
         (r#""ttl":null"#, "payload.ttl"),
         (r#""t\u0074l":5"#, "payload.ttl"),

@@ -4,6 +4,7 @@
 use super::operate::Walk;
 use crate::api::encode;
 use crate::api::json::equal;
+use crate::filter::{Facts, Filter};
 use crate::model::{TermKind, Terms};
 use crate::state::Entity;
 
@@ -25,6 +26,7 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
                 .find(&term)
                 .is_some_and(|value| equal(value, term.value)),
             TermKind::Missing => walk.find(&term).is_none(),
+            TermKind::Filter => entity.is_some_and(|entity| matches(term.value, entity)),
             // Operations: `operate` sees to them.
             TermKind::Increment
             | TermKind::Min
@@ -37,6 +39,12 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
         }
     }
     true
+}
+
+/// Whether an entity matches the text of a filter, which was read once already.
+fn matches(filter: &str, entity: Entity<'_>) -> bool {
+    let facts = Facts::of(entity.head());
+    Filter::parse(filter).is_ok_and(|filter| filter.matches(&facts, entity.properties()))
 }
 
 #[cfg(test)]
@@ -128,6 +136,13 @@ mod tests {
             check(&[(TermKind::Equal, name, value)], expected);
             check(&[(TermKind::Missing, name, "")], name == "c" || name == "e");
         }
+        for (filter, expected) in [
+            (r#"and(eq(a,1),eq(d,"open"))"#, true),
+            ("gt(a,1)", false),
+            ("not(exists(a))", false),
+        ] {
+            check(&[(TermKind::Filter, "", filter)], expected);
+        }
         let all = [
             (TermKind::Equal, "a", "1"),
             (TermKind::Equal, "d", "\"open\""),
@@ -148,6 +163,7 @@ mod tests {
             ((TermKind::Version, "", "1"), false),
             ((TermKind::EntityTag, "", "\"1-1\""), false),
             ((TermKind::Equal, "a", "1"), false),
+            ((TermKind::Filter, "", "not(exists(a))"), false),
         ] {
             let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
             let stored = publish((&mut engine, &mut log), &[], &[term]);

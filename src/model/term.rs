@@ -28,6 +28,8 @@ pub enum TermKind {
     Equal = 5,
     /// The property *name* is not there.
     Missing = 6,
+    /// There is an entity that matches the filter in *value*.
+    Filter = 7,
     /// *value*, a number, is added to the property *name*.
     Increment = 16,
     /// The property *name* becomes *value*, a number, if that is less.
@@ -57,6 +59,7 @@ impl TermKind {
             Self::Present,
             Self::Equal,
             Self::Missing,
+            Self::Filter,
             Self::Increment,
             Self::Min,
             Self::Max,
