@@ -3,8 +3,7 @@
 
 use super::operate::Walk;
 use crate::api::encode;
-use crate::api::json::equal;
-use crate::filter::{Facts, Filter};
+use crate::filter::{Facts, Filter, equal_by_value};
 use crate::model::{TermKind, Terms};
 use crate::state::Entity;
 
@@ -24,7 +23,7 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
             TermKind::Present => entity.is_some(),
             TermKind::Equal => walk
                 .find(&term)
-                .is_some_and(|value| equal(value, term.value)),
+                .is_some_and(|value| equal_by_value(value, term.value)),
             TermKind::Missing => walk.find(&term).is_none(),
             TermKind::Filter => entity.is_some_and(|entity| matches(term.value, entity)),
             // Operations: `operate` sees to them.

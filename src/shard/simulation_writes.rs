@@ -232,7 +232,7 @@ fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
         TermKind::Present => entity.is_some(),
         TermKind::Equal => property(term.name).is_some_and(|value| value == term.value),
         TermKind::Missing => property(term.name).is_none(),
-        TermKind::EntityTag => panic!("no write has one"),
+        TermKind::EntityTag | TermKind::Filter => panic!("no write has one"),
         TermKind::Increment
         | TermKind::Min
         | TermKind::Max

@@ -19,7 +19,6 @@
 //! | `string`, `number` | one string, one number |
 //! | `names` | whether an object names a member twice |
 //! | `compact` | the stored form of a value: no white space, of repeated names the last |
-//! | `equal` | whether two values are equal |
 //! | `error` | why a body is refused |
 //! | `tests` | tables, and comparison with `serde_json` |
 //!
@@ -29,7 +28,6 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod compact;
-mod equal;
 mod error;
 mod names;
 mod number;
@@ -39,7 +37,6 @@ mod string;
 mod tests;
 
 pub use compact::{Compactor, compact};
-pub use equal::equal;
 pub use error::{JsonError, Word};
 pub(in crate::api) use names::OpenNames;
 pub use scanner::{Kind, Place, RawValue, Scanner, owned_text, text};
