@@ -454,6 +454,11 @@ pub const SLICE_UNITS_MAX: u64 = if cfg!(test) { 32 * 1024 } else { 1024 * 1024 
 /// The same for all connections of a core before it looks at its timers, its flush, its messages
 /// and the sockets again; and once more for the messages.
 pub const TURN_UNITS_MAX: u64 = 4 * 1024 * 1024;
+/// The same for one write at its shard. A part of a batch is half of it, so that a part is stored
+/// in one go if its entities are small. More goes on in later turns.
+pub const SHARD_SLICE_UNITS_MAX: u64 = 2 * SLICE_UNITS_MAX;
+/// Bytes of an entity that an event is about for one unit: they are copied, and not decoded.
+pub const ENTITY_BYTES_PER_UNIT: u64 = 2;
 /// Bytes of a body that one slice looks at. A value that does not end within them is decoded by a
 /// helper thread.
 pub const SLICE_BODY_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };

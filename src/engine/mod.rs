@@ -80,6 +80,8 @@ pub struct Engine {
     damage: Option<LayerError>,
     /// Events that an earlier repair of the log gave up, as far as they were come across.
     lost: u64,
+    /// Bytes of the entities that events were about, since the engine began.
+    promoted_bytes: u64,
     subscribers: Registry<u16>,
     hits: Vec<u16>,
     changes: ChangeCollector,
@@ -103,6 +105,12 @@ impl Engine {
     /// Events of this shard, those replayed included.
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Bytes of the entities that events were about, each as often as it was: what it takes to
+    /// apply an event besides its own bytes. Only differences mean something.
+    pub fn promoted_bytes(&self) -> u64 {
+        self.promoted_bytes
     }
 
     /// The latest time of an event.

@@ -181,7 +181,10 @@ impl Engine {
     /// Brings the entity of an event to where it is applied.
     fn promote(&mut self, event: &EventView<'_>) -> Result<Promoted, PublishError> {
         match self.state.promote(event.entity_id) {
-            Ok(promoted) => Ok(promoted),
+            Ok(promoted) => {
+                self.promoted_bytes += self.state.bytes(promoted) as u64;
+                Ok(promoted)
+            }
             Err(error) => Err(self.damaged(error).into()),
         }
     }

@@ -31,7 +31,7 @@ use crate::faults;
 use crate::front::http::AnswerWriter;
 use crate::limits;
 use crate::service::Context;
-use crate::shard::{Inbox, Message, Origin, Reply, Shard};
+use crate::shard::{Inbox, Message, Origin, Reply};
 use flux_storage::{DataDir, LayerError};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -275,7 +275,7 @@ impl<S: System> Core<S> {
     #[cfg(test)]
     pub(crate) fn has_failed(&self) -> bool {
         let shard = self.context.router.shard.as_ref();
-        shard.is_some_and(Shard::failed)
+        shard.is_some_and(|shard| shard.failed())
     }
 
     /// Sleeps unless something has come for the core meanwhile.
@@ -310,7 +310,7 @@ impl<S: System> Core<S> {
             .router
             .shard
             .as_ref()
-            .is_some_and(Shard::has_releasable);
+            .is_some_and(|shard| shard.has_releasable() || shard.has_work());
         replies || !self.to_read.is_empty() || !self.to_write.is_empty()
     }
 
@@ -354,6 +354,11 @@ impl<S: System> Core<S> {
         self.end_rests();
         self.read_all();
         busy |= self.take_messages();
+        if let Some(shard) = &mut self.context.router.shard
+            && shard.has_work()
+        {
+            shard.go_on(self.context.router.now);
+        }
         self.release();
         if let Some(shard) = &mut self.context.router.shard
             && let Some(error) = shard.engine_mut().take_damage()

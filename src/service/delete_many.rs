@@ -198,9 +198,10 @@ impl PendingDeletes {
 #[cfg(test)]
 mod tests {
     use super::super::testing::TestCores;
-    use super::super::{delete, publish};
+    use super::super::{batch, delete, publish};
     use super::*;
     use crate::api::conditions::HeadConditions;
+    use crate::limits::SHARD_SLICE_UNITS_MAX;
 
     /// Cores that hold these entities.
     fn holding(ids: &[&str]) -> TestCores {
@@ -273,5 +274,68 @@ mod tests {
         );
         let (outcome, _) = delete(&mut cores);
         assert_eq!(outcome, Outcome::Failed(ApiError::NoEntity));
+    }
+
+    #[test]
+    fn while_many_are_deleted_others_publish_and_their_own_connection_waits() {
+        let mut cores = TestCores::new(1);
+        let ids: Vec<String> = (0..2_000).map(|number| format!("n/{number}")).collect();
+        let event = |id: &str| {
+            format!(
+                r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{}}}}}}"#
+            )
+        };
+        let events: Vec<String> = ids.iter().map(|id| event(id)).collect();
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        cores.run((0, None), |context, caller| {
+            batch::begin(context, caller, body.as_bytes())
+        });
+        let mut deletes = cores.begin((0, None), |context, caller| {
+            begin(context, caller, br#"{"prefix":"n/"}"#)
+        });
+        // The ids are collected, and the first slice of them is deleted.
+        cores.flush();
+        cores.deliver_replies(&mut deletes);
+        let shard = |cores: &mut TestCores| {
+            let shard = cores.context(0).router.shard.as_ref().unwrap();
+            (
+                shard.has_work(),
+                shard.engine().entities(),
+                shard.appended(),
+            )
+        };
+        let (has_work, left, appended) = shard(&mut cores);
+        assert!(has_work && left > 1_000, "{left}");
+        let same = cores.begin((0, None), |context, caller| {
+            publish::begin(context, caller, event("n/behind").as_bytes())
+        });
+        assert_eq!(shard(&mut cores).2, appended, "it is behind the deletion");
+        cores.begin((0, None), |context, caller| {
+            let mut request_id = caller.request_id;
+            request_id.connection = 9;
+            let other = Caller {
+                request_id,
+                ..*caller
+            };
+            publish::begin(context, &other, event("n/0").as_bytes())
+        });
+        assert_eq!(shard(&mut cores).2, appended.next(), "it is stored at once");
+        let mut slices = 0;
+        while shard(&mut cores).0 {
+            let before = cores.context(0).router.spent();
+            let context = cores.context(0);
+            let now = context.router.now;
+            context.router.shard.as_mut().unwrap().go_on(now);
+            let units = cores.context(0).router.spent() - before;
+            assert!(units < 2 * SHARD_SLICE_UNITS_MAX, "{units}");
+            slices += 1;
+        }
+        assert!(slices > 5, "{slices}");
+        assert_eq!(
+            shard(&mut cores).1,
+            2,
+            "those that were published meanwhile"
+        );
+        drop((deletes, same));
     }
 }

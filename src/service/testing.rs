@@ -205,6 +205,23 @@ impl TestCores {
         }
     }
 
+    /// Gives a call the replies to it that may be seen. No shard does a slice of what is left.
+    pub(crate) fn deliver_replies(&mut self, call: &mut TestCall) {
+        let core = &mut self.cores[call.core];
+        let (own, mut released) = (core.context.router.core, Vec::new());
+        if let Some(shard) = &mut core.context.router.shard {
+            shard.release(|origin, reply| released.push((origin.request_id, reply)));
+        }
+        for (request_id, reply) in released {
+            let message = Message::Reply {
+                from: own,
+                request_id,
+                reply,
+            };
+            self.take(call.core, message, call);
+        }
+    }
+
     /// Lets messages travel until none is left, and gives a call the replies to it.
     pub(crate) fn deliver(&mut self, call: &mut TestCall) {
         loop {
@@ -215,6 +232,9 @@ impl TestCores {
                 let own = core.context.router.core;
                 let mut released = Vec::new();
                 if let Some(shard) = &mut core.context.router.shard {
+                    while shard.has_work() {
+                        shard.go_on(core.context.router.now);
+                    }
                     shard.release(|origin, reply| released.push((origin, reply)));
                 }
                 let sender = &mut core.context.router.sender;

@@ -138,6 +138,25 @@ impl ShardRequest {
         }
     }
 
+    /// The reply that refuses it; what an earlier attempt stored stays stored and is reported so.
+    pub(super) fn refused(self, error: ApiError) -> Reply {
+        match self {
+            Self::Publish { mut done, .. } => {
+                done.error = Some(error);
+                Reply::Published(done)
+            }
+            Self::DeleteMany { done, .. } => Reply::DeletedMany(done, Some(error)),
+            Self::Delete { .. } => Reply::Deleted(Err(error)),
+            Self::Read { .. }
+            | Self::Collect { .. }
+            | Self::List { .. }
+            | Self::Past
+            | Self::Namespaces(_)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_) => Reply::Refused(error),
+        }
+    }
+
     /// Bytes of the events that it carries.
     pub(super) fn event_bytes(&self) -> usize {
         if let Self::Publish { pack, .. } = self {

@@ -22,7 +22,10 @@ use crate::engine::{
     CollectedChanges, Engine, PublishError, ReadAnswer, Recalled, Snapshot, StateDamaged, Write,
 };
 use crate::history::{LiveLog, StoredStates};
-use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS};
+use crate::limits::{
+    DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, ENTITY_BYTES_PER_UNIT, EVENT_UNITS,
+    SHARD_SLICE_UNITS_MAX,
+};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
     CommitPoint, CommitQueue, Durability, EventPack, EventView, OperationResults, PackedEvent,
@@ -48,6 +51,13 @@ pub struct Shard<L> {
     deferred_writes: VecDeque<Envelope>,
     /// Bytes of the events in `deferred writes`.
     deferred_bytes: usize,
+    /// The log may have room for them.
+    resumes: bool,
+    /// Writes that took more than a slice of work, oldest first, and what their connections sent
+    /// behind them. They go on in later turns, one after the other; other writes overtake them.
+    unfinished: VecDeque<Envelope>,
+    /// Where the slice of work at hand ends.
+    slice_end: u64,
     /// Why a write is refused while the log can't take one, if waiting would not help.
     rejection: Option<ApiError>,
     /// Changes that flushes in flight cover.
@@ -70,6 +80,9 @@ impl<L: Log> Shard<L> {
             pending_replies: CommitQueue::default(),
             deferred_writes: VecDeque::new(),
             deferred_bytes: 0,
+            resumes: false,
+            unfinished: VecDeque::new(),
+            slice_end: 0,
             rejection: None,
             pending_changes: CommitQueue::default(),
             states: None,
@@ -85,7 +98,7 @@ impl<L: Log> Shard<L> {
 
     /// Units of work that this shard has done since it was opened.
     pub fn spent(&self) -> u64 {
-        self.spent
+        self.spent + self.engine.promoted_bytes() / ENTITY_BYTES_PER_UNIT
     }
 
     /// Says where the log's stored states are, without which nobody can read its past.
@@ -165,7 +178,7 @@ impl<L: Log> Shard<L> {
         packed: PackedEvent<'_>,
         charged: Option<&OwnedNamespace>,
     ) -> Result<Published, PublishError> {
-        if !self.deferred_writes.is_empty() {
+        if !self.deferred_writes.is_empty() || !self.unfinished.is_empty() {
             return Err(AppendRejection::NotReady.into());
         }
         self.store(now, packed, charged)
@@ -179,6 +192,7 @@ impl<L: Log> Shard<L> {
         packed: PackedEvent<'_>,
         charged: Option<&OwnedNamespace>,
     ) -> Result<Published, PublishError> {
+        self.spent += EVENT_UNITS + packed.event.len() as u64;
         let sent = match self.engine.recall(packed.event, &self.log, now) {
             Recalled::NotSent => None,
             Recalled::New(hash) => Some(hash),
@@ -203,7 +217,6 @@ impl<L: Log> Shard<L> {
         };
         let tokens = packed.extra_tokens.saturating_add(1);
         self.check_rate(charged, tokens)?;
-        self.spent += EVENT_UNITS + packed.event.len() as u64;
         let write = Write { packed, sent };
         let published = self.engine.publish(&mut self.log, now, write)?;
         if let Some(charged) = charged {
@@ -264,19 +277,87 @@ impl<L: Log> Shard<L> {
         );
         if write && !self.deferred_writes.is_empty() {
             self.stall(envelope);
-        } else if let Some(envelope) = self.work(envelope, now) {
-            self.stall(envelope);
+        } else if write && self.is_behind_unfinished(envelope.origin) {
+            self.unfinished.push_back(envelope);
+        } else {
+            match self.work_slice(envelope, now) {
+                Worked::Done => {}
+                Worked::Waits(envelope) => self.stall(envelope),
+                Worked::Unfinished(envelope) => self.unfinished.push_back(envelope),
+            }
+        }
+    }
+
+    /// True if a write of the same connection goes on in a later turn.
+    fn is_behind_unfinished(&self, origin: Origin) -> bool {
+        let connection = |origin: Origin| {
+            let id = origin.request_id;
+            (origin.core, id.connection, id.generation)
+        };
+        let mut unfinished = self.unfinished.iter();
+        unfinished.any(|it| connection(it.origin) == connection(origin))
+    }
+
+    fn work_slice(&mut self, envelope: Envelope, now: Timestamp) -> Worked {
+        self.slice_end = self.spent() + SHARD_SLICE_UNITS_MAX;
+        self.work(envelope, now)
+    }
+
+    /// True if [`Shard::go_on`] has something to do.
+    pub fn has_work(&self) -> bool {
+        let deferred = self.resumes && !self.deferred_writes.is_empty();
+        !self.failed() && (deferred || !self.unfinished.is_empty())
+    }
+
+    /// Does a slice of what was left for later turns.
+    pub fn go_on(&mut self, now: Timestamp) {
+        if let Some(envelope) = self.unfinished.pop_front() {
+            match self.work_slice(envelope, now) {
+                Worked::Done => {}
+                Worked::Unfinished(envelope) => self.unfinished.push_front(envelope),
+                Worked::Waits(envelope) => {
+                    // All are older than what else their connections have deferred.
+                    self.unfinished.push_front(envelope);
+                    while let Some(envelope) = self.unfinished.pop_back() {
+                        self.deferred_bytes += envelope.request.event_bytes();
+                        self.deferred_writes.push_front(envelope);
+                    }
+                    self.resumes = false;
+                }
+            }
+        }
+        let end = self.spent() + SHARD_SLICE_UNITS_MAX;
+        while self.resumes && self.spent() < end {
+            let Some(envelope) = self.deferred_writes.pop_front() else {
+                self.resumes = false;
+                break;
+            };
+            let bytes = envelope.request.event_bytes();
+            self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
+            if self.is_behind_unfinished(envelope.origin) {
+                self.unfinished.push_back(envelope);
+                continue;
+            }
+            match self.work_slice(envelope, now) {
+                Worked::Done => {}
+                Worked::Unfinished(envelope) => self.unfinished.push_back(envelope),
+                Worked::Waits(envelope) => {
+                    self.deferred_bytes += bytes;
+                    self.deferred_writes.push_front(envelope);
+                    self.resumes = false;
+                }
+            }
         }
     }
 
     fn stall(&mut self, envelope: Envelope) {
         if let Some(error) = &self.rejection {
-            let reply = refused(envelope.request, error.clone());
+            let reply = envelope.request.refused(error.clone());
             self.hold(self.last_point(), envelope.origin, reply);
         } else if self.deferred_writes.len() >= DEFERRED_WRITES_MAX
             || self.deferred_bytes >= DEFERRED_BYTES_MAX
         {
-            let reply = refused(envelope.request, ApiError::Overloaded);
+            let reply = envelope.request.refused(ApiError::Overloaded);
             self.hold(self.last_point(), envelope.origin, reply);
         } else {
             self.deferred_bytes += envelope.request.event_bytes();
@@ -284,31 +365,36 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// The log may have room again: goes on with what was deferred.
+    /// The log may have room again: goes on with what was deferred, a slice now and the rest in
+    /// later turns.
     pub fn resume(&mut self, now: Timestamp) {
         if self.failed() {
             return;
         }
         self.rejection = None;
-        while let Some(envelope) = self.deferred_writes.pop_front() {
-            let bytes = envelope.request.event_bytes();
-            if let Some(envelope) = self.work(envelope, now) {
-                self.deferred_writes.push_front(envelope);
-                return;
-            }
-            self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
-        }
+        self.resumes = true;
+        self.go_on(now);
     }
 
     /// A namespace's token is dead: what it sent and still waits for room is refused.
     pub fn revoke(&mut self, namespace: &str) {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        for envelope in unfinished {
+            let charged = envelope.request.charged();
+            if charged.is_some_and(|charged| charged.as_str() == namespace) {
+                let reply = envelope.request.refused(ApiError::TokenUnknown);
+                self.hold(self.last_point(), envelope.origin, reply);
+            } else {
+                self.unfinished.push_back(envelope);
+            }
+        }
         let waiting = std::mem::take(&mut self.deferred_writes);
         for envelope in waiting {
             let charged = envelope.request.charged();
             if charged.is_some_and(|charged| charged.as_str() == namespace) {
                 let bytes = envelope.request.event_bytes();
                 self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
-                let reply = refused(envelope.request, ApiError::TokenUnknown);
+                let reply = envelope.request.refused(ApiError::TokenUnknown);
                 self.hold(self.last_point(), envelope.origin, reply);
             } else {
                 self.deferred_writes.push_back(envelope);
@@ -325,7 +411,7 @@ impl<L: Log> Shard<L> {
         self.rejection = Some(error.clone());
         self.deferred_bytes = 0;
         while let Some(envelope) = self.deferred_writes.pop_front() {
-            let reply = refused(envelope.request, error.clone());
+            let reply = envelope.request.refused(error.clone());
             self.hold(self.last_point(), envelope.origin, reply);
         }
     }
@@ -334,6 +420,7 @@ impl<L: Log> Shard<L> {
     /// durable: nobody may be told that it succeeded, and nobody may see it. In `async` that holds
     /// for what could not be written.
     pub fn fail(&mut self) {
+        self.deferred_writes.append(&mut self.unfinished);
         self.refuse(&ApiError::StorageFault);
         self.pending_changes.clear();
         self.engine.take_changes();
@@ -451,8 +538,7 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// Gives the envelope back if it has to wait for the log's next segment.
-    fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Option<Envelope> {
+    fn work(&mut self, Envelope { origin, request }: Envelope, now: Timestamp) -> Worked {
         let (point, reply) = match request {
             ShardRequest::Publish {
                 pack,
@@ -470,7 +556,7 @@ impl<L: Log> Shard<L> {
                     Err(refused) => {
                         let Some((error, point)) = self.refusal(refused) else {
                             let request = ShardRequest::Delete { id, terms, charged };
-                            return Some(Envelope { origin, request });
+                            return Worked::Waits(Envelope { origin, request });
                         };
                         (point, Reply::Deleted(Err(error)))
                     }
@@ -513,11 +599,11 @@ impl<L: Log> Shard<L> {
             }
             ShardRequest::Unsubscribe(filter) => {
                 self.engine.unsubscribe(origin.core, &filter);
-                return None;
+                return Worked::Done;
             }
         };
         self.hold(point, origin, reply);
-        None
+        Worked::Done
     }
 
     fn read(
@@ -597,14 +683,15 @@ impl<L: Log> Shard<L> {
     }
 
     /// Stores the events of a pack that are not `done`, in order, and notes there what became of
-    /// each.
+    /// each, until the slice is over: at least one.
     fn store_all(
         &mut self,
         pack: &EventPack,
         done: &mut PartOutcome,
         (charged, now): (Option<OwnedNamespace>, Timestamp),
     ) -> Result<(), AppendRejection> {
-        let mut events = pack.iter().skip(done.len());
+        let begun = done.len();
+        let mut events = pack.iter().skip(begun);
         let mut group = [PackedEvent::default(); PREFETCH_GROUP_IDS_MAX];
         loop {
             let mut count = 0;
@@ -614,6 +701,9 @@ impl<L: Log> Shard<L> {
             }
             self.prefetch(&group[..count]);
             for packed in &group[..count] {
+                if self.spent() >= self.slice_end && done.len() > begun {
+                    return Ok(());
+                }
                 match self.store(now, *packed, charged.as_ref()) {
                     Ok(published) => done.push(published),
                     Err(PublishError::Refused { error, .. }) => done.push_refused(error),
@@ -635,22 +725,20 @@ impl<L: Log> Shard<L> {
         origin: Origin,
         (pack, mut done, charged): (EventPack, PartOutcome, Option<OwnedNamespace>),
         now: Timestamp,
-    ) -> Option<Envelope> {
+    ) -> Worked {
         done.reserve(pack.len() - done.len());
         let refused = self.store_all(&pack, &mut done, (charged, now)).err();
         done.error = refused.and_then(|rejection| self.rejection(rejection));
-        if refused.is_some() && done.error.is_none() {
-            return Some(Envelope {
-                origin,
-                request: ShardRequest::Publish {
-                    pack,
-                    done,
-                    charged,
-                },
-            });
+        if done.error.is_none() && done.len() < pack.len() {
+            let request = ShardRequest::Publish {
+                pack,
+                done,
+                charged,
+            };
+            return Worked::pause(refused.is_some(), Envelope { origin, request });
         }
         self.hold(self.last_point(), origin, Reply::Published(done));
-        None
+        Worked::Done
     }
 
     fn delete(
@@ -663,6 +751,7 @@ impl<L: Log> Shard<L> {
         if checked.is_err() && self.engine.has(id)? {
             checked?;
         }
+        self.spent += EVENT_UNITS + id.len() as u64;
         let event_id = self.ids.next(now.as_millis());
         let deleted = (id, event_id, terms);
         match self.engine.delete(&mut self.log, now, deleted)? {
@@ -681,45 +770,50 @@ impl<L: Log> Shard<L> {
         origin: Origin,
         (ids, mut done, charged): (Vec<Box<str>>, Vec<bool>, Option<OwnedNamespace>),
         now: Timestamp,
-    ) -> Option<Envelope> {
-        let mut error = None;
+    ) -> Worked {
+        let (mut error, begun) = (None, done.len());
         while let Some(id) = ids.get(done.len()) {
+            if self.spent() >= self.slice_end && done.len() > begun {
+                let request = ShardRequest::DeleteMany { ids, done, charged };
+                return Worked::Unfinished(Envelope { origin, request });
+            }
             match self.delete((id, &[]), charged.as_ref(), now) {
                 Ok((_, deleted)) => done.push(deleted.is_some()),
                 Err(refused) => {
                     error = self.refusal(refused).map(|(error, _)| error);
                     if error.is_none() {
                         let request = ShardRequest::DeleteMany { ids, done, charged };
-                        return Some(Envelope { origin, request });
+                        return Worked::Waits(Envelope { origin, request });
                     }
                     break;
                 }
             }
         }
         self.hold(self.last_point(), origin, Reply::DeletedMany(done, error));
-        None
+        Worked::Done
+    }
+}
+
+/// How far a request came.
+enum Worked {
+    /// Its reply is held, if it has one.
+    Done,
+    /// It waits for the log's next segment.
+    Waits(Envelope),
+    /// The slice is over before it is.
+    Unfinished(Envelope),
+}
+
+impl Worked {
+    /// Not done. `waits`: for the log.
+    fn pause(waits: bool, envelope: Envelope) -> Self {
+        if waits {
+            Self::Waits(envelope)
+        } else {
+            Self::Unfinished(envelope)
+        }
     }
 }
 
 /// The answer if a layer of the state can't be read. It is not withheld.
 const DAMAGED: (CommitPoint, Reply) = (CommitPoint::NONE, Reply::Refused(ApiError::StateDamaged));
-
-/// The reply that refuses a request; what an earlier attempt stored stays stored and is reported
-/// so.
-fn refused(request: ShardRequest, error: ApiError) -> Reply {
-    match request {
-        ShardRequest::Publish { mut done, .. } => {
-            done.error = Some(error);
-            Reply::Published(done)
-        }
-        ShardRequest::DeleteMany { done, .. } => Reply::DeletedMany(done, Some(error)),
-        ShardRequest::Delete { .. } => Reply::Deleted(Err(error)),
-        ShardRequest::Read { .. }
-        | ShardRequest::Collect { .. }
-        | ShardRequest::List { .. }
-        | ShardRequest::Past
-        | ShardRequest::Namespaces(_)
-        | ShardRequest::Subscribe(_)
-        | ShardRequest::Unsubscribe(_) => Reply::Refused(error),
-    }
-}

@@ -200,6 +200,13 @@ impl State {
         slot.is_live().then_some(slot.last_updated)
     }
 
+    /// Bytes that the entity takes.
+    pub fn bytes(&self, promoted: Promoted) -> usize {
+        promoted
+            .slot
+            .map_or(0, |slot| self.memtable.get(slot).block.len())
+    }
+
     /// The entity's version; 0 if there is none.
     pub fn version(&self, promoted: Promoted) -> u64 {
         promoted
