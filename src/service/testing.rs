@@ -232,9 +232,7 @@ impl TestCores {
                 let own = core.context.router.core;
                 let mut released = Vec::new();
                 if let Some(shard) = &mut core.context.router.shard {
-                    while shard.has_work() {
-                        shard.go_on(core.context.router.now);
-                    }
+                    finish(shard, core.context.router.now);
                     shard.release(|origin, reply| released.push((origin, reply)));
                 }
                 let sender = &mut core.context.router.sender;
@@ -433,4 +431,11 @@ impl TestCall {
 
 fn json(context: &Context<MemoryLog>) -> String {
     String::from_utf8(context.answer.clone()).unwrap()
+}
+
+/// Does all slices of what was left for later turns.
+fn finish(shard: &mut Shard<MemoryLog>, now: Timestamp) {
+    while shard.has_work() {
+        shard.go_on(now);
+    }
 }
