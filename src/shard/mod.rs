@@ -6,6 +6,7 @@
 //! | `message` | what cores say to each other |
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
+//! | `reads` | what the shard answers to reads |
 //! | `router` | the way from a core to every shard |
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
 //! | `memory` | what the clients of a core hold in memory |
@@ -23,6 +24,7 @@ mod memory;
 mod memory_budget;
 mod message;
 mod owner;
+mod reads;
 mod recovery;
 #[cfg(test)]
 mod recovery_test;

@@ -15,13 +15,13 @@
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
-use crate::api::query::{Fields, ListQuery};
+use crate::api::query::ListQuery;
 use crate::api::{ApiError, encode};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{
-    CollectedChanges, Engine, PublishError, ReadAnswer, Recalled, Snapshot, StateDamaged, Write,
+    CollectedChanges, Engine, PublishError, Recalled, Snapshot, StateDamaged, Write,
 };
-use crate::history::{LiveLog, StoredStates};
+use crate::history::StoredStates;
 use crate::limits::{
     DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, ENTITY_BYTES_PER_UNIT, EVENT_UNITS,
     SHARD_SLICE_UNITS_MAX,
@@ -43,8 +43,8 @@ const PREFETCH_EVENTS_MIN: usize = 4;
 /// A shard: its engine, its log, and what it owes.
 #[derive(Debug)]
 pub struct Shard<L> {
-    engine: Engine,
-    log: L,
+    pub(super) engine: Engine,
+    pub(super) log: L,
     durability: Durability,
     ids: EventIds,
     pending_replies: CommitQueue<(Origin, Reply)>,
@@ -63,10 +63,10 @@ pub struct Shard<L> {
     /// Changes that flushes in flight cover.
     pending_changes: CommitQueue<CollectedChanges>,
     /// Where the log's stored states are, for readers of its past.
-    states: Option<StoredStates>,
+    pub(super) states: Option<StoredStates>,
     limiter: RateLimiter,
     /// Units of work that were done here.
-    spent: u64,
+    pub(super) spent: u64,
 }
 
 impl<L: Log> Shard<L> {
@@ -606,68 +606,6 @@ impl<L: Log> Shard<L> {
         Worked::Done
     }
 
-    fn read(
-        &mut self,
-        id: Box<str>,
-        fields: Option<Fields>,
-        bytes_max: usize,
-    ) -> (CommitPoint, Reply) {
-        let mut json = Vec::new();
-        let kept = (fields.as_ref(), bytes_max);
-        let read = self.engine.read(&id, kept, &mut json);
-        self.spent += json.len() as u64;
-        match read {
-            Ok((None, point)) => (point, Reply::Entity(None)),
-            Ok((Some(ReadAnswer::Entity { etag }), point)) => {
-                (point, Reply::Entity(Some((json, etag))))
-            }
-            Ok((Some(ReadAnswer::Large { bytes }), point)) => {
-                (point, Reply::LargeEntity { id, fields, bytes })
-            }
-            Err(StateDamaged) => DAMAGED,
-        }
-    }
-
-    fn list(
-        &mut self,
-        query: &ListQuery,
-        after: Option<&str>,
-        examined_max: usize,
-    ) -> (CommitPoint, Reply) {
-        match self.engine.list(query, after, examined_max) {
-            Ok((chunk, point)) => {
-                self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;
-                (point, Reply::Chunk(chunk))
-            }
-            Err(StateDamaged) => DAMAGED,
-        }
-    }
-
-    /// What is read of this shard's past. It includes what was accepted just now, so it waits for
-    /// that to be visible; a log that has failed is told of as far as it is durable.
-    fn past(&mut self) -> (CommitPoint, Reply) {
-        let through = if self.failed() {
-            self.visible()
-        } else {
-            self.log.appended()
-        };
-        let reader = self.log.reader(through);
-        match reader.zip(self.states.clone()) {
-            None => (
-                CommitPoint::NONE,
-                Reply::Refused(ApiError::HistoryUnreadable),
-            ),
-            Some((reader, states)) => {
-                let live = LiveLog {
-                    reader,
-                    states,
-                    checkpoint: self.engine.checkpoint(),
-                };
-                (CommitPoint::at(through), Reply::Past(Box::new(live)))
-            }
-        }
-    }
-
     /// Lets the cache misses of looking up these events' entities overlap, if there are enough of
     /// them to gain by it.
     fn prefetch(&mut self, events: &[PackedEvent<'_>]) {
@@ -816,4 +754,5 @@ impl Worked {
 }
 
 /// The answer if a layer of the state can't be read. It is not withheld.
-const DAMAGED: (CommitPoint, Reply) = (CommitPoint::NONE, Reply::Refused(ApiError::StateDamaged));
+pub(super) const DAMAGED: (CommitPoint, Reply) =
+    (CommitPoint::NONE, Reply::Refused(ApiError::StateDamaged));
