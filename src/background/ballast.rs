@@ -141,8 +141,9 @@ impl BallastUse {
         }
     }
 
-    /// A helper thread has released or made it.
-    pub(crate) fn on_result(&mut self, result: &Result<(), StorageError>, now: Moment) {
+    /// A helper thread has released or made it. True if it was released.
+    pub(crate) fn on_result(&mut self, result: &Result<(), StorageError>, now: Moment) -> bool {
+        let is_released = self.state == State::Releasing && result.is_ok();
         self.retry_ms = now.ms + RESERVE_INTERVAL_SECONDS * 1000;
         if self.state == State::Making && result.is_ok() {
             self.ballast.is_released.store(false, Relaxed);
@@ -152,6 +153,7 @@ impl BallastUse {
             // one.
             self.state = State::Released;
         }
+        is_released
     }
 
     /// See [`Ballast::release_blocking`].

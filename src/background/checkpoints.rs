@@ -62,6 +62,8 @@ pub(crate) struct Checkpointer {
     retry_ms: Option<u64>,
     /// Why the last attempt failed, until one succeeds.
     failure: Option<Failure>,
+    /// Room was made on the disk after the attempt that is under way had begun.
+    room_was_made: bool,
     /// The last one began late, and does not give way to events.
     is_behind: bool,
     throttle: Arc<Throttle>,
@@ -97,6 +99,7 @@ impl Checkpointer {
             taken_at: Sequence::ZERO,
             retry_ms: None,
             failure: None,
+            room_was_made: false,
             is_behind: false,
             throttle,
         }
@@ -263,6 +266,7 @@ impl Checkpointer {
         };
         self.through = snapshot.meta.through;
         self.failure = None;
+        self.room_was_made = false;
         let replaced = shard.engine_mut().install_checkpoint(layers);
         let (core, throttle) = (self.core, Arc::clone(&self.throttle));
         jobs.push(self.lane(), move || {
@@ -296,9 +300,11 @@ impl Checkpointer {
                 _ => Failure::Other,
             };
             let is_news = self.failure.replace(failure) != Some(failure);
-            if is_news {
-                // If retention follows, the ballast is released to it by then.
+            let room_was_made = std::mem::replace(&mut self.room_was_made, false);
+            if is_news || room_was_made {
                 retry_seconds = CHECKPOINT_FIRST_RETRY_SECONDS;
+            }
+            if is_news {
                 report::warning(&format!(
                     "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
                      is tried again every {CHECKPOINT_RETRY_SECONDS} s",
@@ -308,6 +314,15 @@ impl Checkpointer {
         }
         self.retry_ms = Some(now.ms + retry_seconds * 1000);
         Ok(())
+    }
+
+    /// The ballast was released: a checkpoint that failed for want of room is tried again, however
+    /// long the release took. One that is under way may not have found the room.
+    pub(crate) fn on_room_made(&mut self) {
+        self.room_was_made = self.is_waiting();
+        if self.lacks_room() {
+            self.retry_ms = None;
+        }
     }
 
     /// The server stops: a checkpoint that failed earlier is tried once more.
@@ -359,6 +374,61 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
+
+    /// Lets an attempt that began earlier fail for want of room.
+    fn fail(checkpointer: &mut Checkpointer, seconds: u64) {
+        let phase = std::mem::replace(&mut checkpointer.phase, Phase::Working);
+        let Phase::Idle(dir) = phase else {
+            panic!("an attempt is under way");
+        };
+        fail_under_way(checkpointer, dir, seconds);
+    }
+
+    fn fail_under_way(checkpointer: &mut Checkpointer, dir: CheckpointDir, seconds: u64) {
+        let full = StorageError::OutOfSpace {
+            op: "write",
+            path: std::path::Path::new("layer").into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        let now = Moment {
+            ms: seconds * 1000,
+            ..Moment::default()
+        };
+        let failed = checkpointer.failed(dir, CheckpointError::Storage(full), now);
+        failed.unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_without_room_is_tried_again_when_room_was_made_however_late() {
+        let root = tempfile::tempdir().unwrap();
+        let options = flux_storage::LogOptions::default();
+        let mut data = flux_storage::DataDir::open(root.path(), 1, options).unwrap();
+        let opened =
+            flux_storage::Log::open(data.take_log(0), |_| Ok::<(), std::convert::Infallible>(()));
+        let owner = opened.unwrap().0.owner();
+        let path = root.path().join("checkpoints");
+        let kind = flux_storage::CheckpointKind::Cache;
+        let dir = CheckpointDir::new(&path, owner, kind, |_| true);
+        let mut checkpointer = Checkpointer::new(0, Arc::new(Throttle::new()));
+        checkpointer.open(dir, (Sequence::ZERO, Sequence::ZERO), Moment::default());
+        fail(&mut checkpointer, 1);
+        assert_eq!(checkpointer.retry_ms, Some(2000));
+        // The release takes longer than the first pause.
+        fail(&mut checkpointer, 3);
+        assert_eq!(checkpointer.retry_ms, Some(13_000));
+        checkpointer.on_room_made();
+        assert_eq!(checkpointer.retry_ms, None, "at once");
+        // It ends while an attempt is under way, which may have failed before it.
+        let phase = std::mem::replace(&mut checkpointer.phase, Phase::Working);
+        let Phase::Idle(dir) = phase else {
+            panic!("nothing is under way");
+        };
+        checkpointer.on_room_made();
+        fail_under_way(&mut checkpointer, dir, 4);
+        assert_eq!(checkpointer.retry_ms, Some(5000));
+        fail(&mut checkpointer, 6);
+        assert_eq!(checkpointer.retry_ms, Some(16_000));
+    }
 
     #[test]
     fn a_checkpoint_gives_way_unless_it_is_begun_late() {

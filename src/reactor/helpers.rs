@@ -147,7 +147,9 @@ impl<S: System> Core<S> {
             }
             WorkerResult::Ballast(result) => {
                 let now = self.now();
-                self.retention.ballast_mut().on_result(&result, now);
+                if self.retention.ballast_mut().on_result(&result, now) {
+                    self.checkpointer.on_room_made();
+                }
             }
             WorkerResult::Flushed(flusher, result) => self.on_flushed((flusher, result)),
             result => self.take_shard_result(result),
