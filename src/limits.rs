@@ -122,8 +122,8 @@ pub const HISTORY_SHORT_STARTED_MAX: usize = 8;
 pub const HISTORY_LONG_STARTED_MAX: usize = 2;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
-/// The largest that it can be set to: their ids are held in memory, and a shard deletes its part in
-/// one go.
+/// The largest that it can be set to: their ids are held in memory, and are collected in one
+/// go. A shard deletes its part in slices.
 pub const BATCH_DELETE_SETTABLE_MAX: u32 = 100_000;
 /// Entities that are deleted in one go when a namespace is purged.
 pub const PURGE_ENTITIES_MAX: usize = 1_000;

@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_asks_for_what_is_not_built_fails_alone() {
+    fn an_item_whose_condition_is_none_fails_alone() {
         let conditional = event("2", "a").replacen('{', r#"{"expect":{"filter":"x"},"#, 1);
         let body = format!(r#"{{"events":[{},{conditional}]}}"#, event("1", "a"));
         let plan = decode(&body).unwrap();
@@ -465,7 +465,7 @@ mod tests {
         plan.answer(&[stored(1, 1), stored(1, 0)], &mut out);
         let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(answer["successful"], 1);
-        assert_eq!(answer["results"][1]["code"], "not_supported");
+        assert_eq!(answer["results"][1]["code"], "invalid_filter");
         assert_eq!(answer["results"][1]["eventId"], "2");
     }
 
