@@ -218,7 +218,8 @@ pub const MEMORY_SMALL_RESERVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that a connection holds without being counted for it: a request and an answer of a usual
 /// size. A connection that holds no more is read and answered also when memory has run out.
 pub const MEMORY_UNCOUNTED_BYTES_MAX: usize = 4 * 1024;
-/// Seconds that a request or a message waits for memory. Longer: 503, or closed with 1013.
+/// Seconds that a request or a message waits for memory. Longer: 503, or closed with 1013; in
+/// each sweep half of them.
 pub const MEMORY_WAIT_SECONDS_MAX: u64 = 5;
 /// Seconds that a client may take no byte of what waits for it, and that its body may take in all
 /// beyond its own timeout, while memory is short. Longer: closed.

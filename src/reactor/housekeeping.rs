@@ -67,6 +67,7 @@ impl<S: System> Core<S> {
         self.report_guesses();
         let now_ms = self.now_ms;
         let mut timeouts = self.config.timeouts;
+        let mut give_up_max = (self.memory_queue.len() / 2).max(1);
         if self.context.memory.budget().is_pressed() {
             timeouts = timeouts.while_memory_is_short();
         }
@@ -82,10 +83,14 @@ impl<S: System> Core<S> {
                 continue;
             };
             match connection.overdue(now_ms, timeouts) {
-                Overdue::No => {}
                 Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
                 Overdue::Body => self.time_out(index, "body", timeouts.body_ms),
-                Overdue::Memory => self.give_up_memory(index),
+                Overdue::Memory if give_up_max > 0 => {
+                    give_up_max -= 1;
+                    self.give_up_memory(index);
+                }
+                // What others give back may be enough for one that waits for memory.
+                Overdue::Memory | Overdue::No => {}
                 Overdue::Silent => connection.closing = Closing::Now,
             }
             let Some(connection) = self.connections.get_mut(index) else {
