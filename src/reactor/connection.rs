@@ -59,6 +59,8 @@ pub(crate) struct Connection<T> {
     /// The kernel has said that the client's side is shut down; the end comes after the bytes
     /// before it.
     pub(crate) hung_up: bool,
+    /// The kernel has said that nothing that is sent arrives any more.
+    pub(crate) broken: bool,
     /// The end of the client's side was read.
     pub(crate) ended: bool,
     /// On its way out?
@@ -151,6 +153,7 @@ impl<T: Socket> Connection<T> {
             readable: true,
             writable: true,
             hung_up: false,
+            broken: false,
             ended: false,
             closing: Closing::Open,
             stalled: false,

@@ -388,7 +388,8 @@ impl<S: System> Core<S> {
         connection.hung_up |= event.hung_up;
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
-        if event.broken && connection.is_paused() {
+        connection.broken |= event.broken;
+        if event.broken && (connection.is_paused() || connection.waits_since_ms.is_some()) {
             // It is not read, so reading would not tell, and nobody waits for its answers.
             connection.closing = Closing::Now;
             self.queue_write(index);

@@ -64,6 +64,11 @@ impl<S: System> Core<S> {
 
     /// Puts a connection into the queue for memory, once.
     pub(super) fn await_memory(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if connection.broken {
+            // Nobody waits for it.
+            connection.closing = Closing::Now;
+            return;
+        }
         connection.waits_since_ms.get_or_insert(self.now_ms);
         if !std::mem::replace(&mut connection.queued_memory, true) {
             self.memory_queue.push_back((index, connection.generation));
