@@ -52,6 +52,8 @@ pub const FILTER_CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Items of one batch: more than valid events fit the default body limit, and a bound on the answer
 /// to invalid ones. More: 400.
 pub const BATCH_ITEMS_MAX: usize = 150_000;
+/// Events of an atomic batch: they take effect in one go. More: 400.
+pub const ATOMIC_EVENTS_MAX: usize = 1_000;
 /// Entity id, bytes. Longer: 400.
 pub const ENTITY_ID_BYTES_MAX: usize = 512;
 /// Properties of one entity: what a change of one may cost, since an entity is kept as one text.

@@ -27,11 +27,6 @@ fn members_and_parameters_that_ask_for_more_are_refused() {
             (&1.into(), &1.into())
         );
         assert_eq!(answer["results"][0]["code"], "not_supported");
-        let atomic = batch(&[sound]).replacen('{', r#"{"atomic":true,"#, 1);
-        let code = server
-            .post("/api/events/batch", &atomic)
-            .expect_error(400, "atomic");
-        assert_eq!(code, "not_supported");
         assert_eq!(server.entity(&id).json()["version"], 1);
     });
 }

@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::{text, write_string};
 use super::outcome::{PartOutcome, VerdictsPlace};
-use crate::limits::SLICE_UNITS_MAX;
-use crate::model::{CursorKey, EventDraft, EventPack};
+use crate::limits::{ATOMIC_EVENTS_MAX, SLICE_UNITS_MAX};
+use crate::model::{CursorKey, EventDraft, EventPack, namespace_of};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
 
@@ -39,6 +39,14 @@ pub struct BatchPlan {
     pub parts: Vec<Part>,
     /// By shard, the part that its next event belongs to.
     open: Vec<u32>,
+    /// The first item that was refused, and why.
+    refused: Option<(usize, ApiError)>,
+    /// What the first packed event is ordered by: its namespace, or its id without one.
+    scope: Option<Box<str>>,
+    /// The first packed event that is ordered by another.
+    out_of_scope: Option<usize>,
+    /// All its events are to take effect, or none. They are in the one part then.
+    is_atomic: bool,
 }
 
 /// Events of one shard, as many as it takes in one go.
@@ -129,6 +137,64 @@ impl BatchPlan {
         }
         self.open.clear();
         self.open.extend((0..).take(shards));
+        self.refused = None;
+        self.scope = None;
+        self.out_of_scope = None;
+    }
+
+    /// All its events are to take effect, or none.
+    ///
+    /// # Errors
+    /// If that can't be.
+    pub(super) fn make_atomic(&mut self) -> Result<(), ApiError> {
+        if let Some((index, error)) = self.refused.take() {
+            let error = Box::new(error);
+            return Err(ApiError::AtomicItem { index, error });
+        }
+        if self.items.len() > ATOMIC_EVENTS_MAX {
+            return Err(ApiError::Shape {
+                rule: "an atomic batch holds at most 1000 events",
+            });
+        }
+        if let Some(index) = self.out_of_scope {
+            let rule = "all events of an atomic batch are of one namespace";
+            let error = Box::new(ApiError::Shape { rule });
+            return Err(ApiError::AtomicItem { index, error });
+        }
+        let mut parts = std::mem::take(&mut self.parts).into_iter();
+        let first = parts.find(|part| !part.pack.is_empty());
+        let mut whole = first.unwrap_or_default();
+        parts.for_each(|part| whole.pack.append(&part.pack));
+        self.parts = vec![whole];
+        for item in &mut self.items {
+            if let Item::Packed { part, .. } = item {
+                *part = 0;
+            }
+        }
+        self.is_atomic = true;
+        Ok(())
+    }
+
+    /// True if all its events are to take effect, or none.
+    pub fn is_atomic(&self) -> bool {
+        self.is_atomic
+    }
+
+    /// Notes what only an atomic batch needs to know of a packed event.
+    fn note_scope(&mut self, entity_id: &str) {
+        let scope = namespace_of(entity_id).unwrap_or(entity_id);
+        match &self.scope {
+            None => self.scope = Some(scope.into()),
+            Some(first) if **first != *scope && self.out_of_scope.is_none() => {
+                self.out_of_scope = Some(self.items.len());
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn note_refused(&mut self, error: &ApiError) {
+        let index = self.items.len();
+        self.refused.get_or_insert_with(|| (index, error.clone()));
     }
 
     /// Makes room for what a body of small events, spread evenly, comes to: stored they are shorter
@@ -154,6 +220,7 @@ impl BatchPlan {
                 let shard = match place(draft.entity_id) {
                     Ok(shard) => shard,
                     Err(error) => {
+                        self.note_refused(&error);
                         encode::published(&mut self.answers, draft.event_id, draft.stream);
                         let named = self.answers.split_off(start);
                         refused_item(&mut self.answers, &named, &error);
@@ -163,6 +230,7 @@ impl BatchPlan {
                         return false;
                     }
                 };
+                self.note_scope(draft.entity_id);
                 let part = self.pack(shard, draft, terms);
                 encode::published(&mut self.answers, draft.event_id, draft.stream);
                 self.items.push(Item::Packed {
@@ -177,6 +245,7 @@ impl BatchPlan {
                 event_id,
                 stream,
             } => {
+                self.note_refused(error);
                 encode::rejection(&mut self.answers, error);
                 self.answers.pop();
                 for (name, text) in [("eventId", event_id), ("stream", stream)] {
@@ -442,18 +511,36 @@ mod tests {
     }
 
     #[test]
-    fn an_atomic_batch_is_refused_and_not_taken_apart() {
-        let atomic = Err(ApiError::NotSupported { feature: "atomic" });
-        let check = |members: &str, expected| {
-            let body = format!(r#"{{"events":[{}]{members}}}"#, event("1", "a"));
-            assert_eq!(decode(&body).map(|plan| plan.len()), expected, "{body}");
+    fn an_atomic_batch_is_one_part_and_fails_as_a_whole() {
+        let check = |items: &[String], members: &str, expected: Result<bool, (u16, &str)>| {
+            let body = format!(r#"{{"events":[{}]{members}}}"#, items.join(","));
+            let decoded = decode(&body);
+            let found = decoded.as_ref().map(BatchPlan::is_atomic);
+            assert_eq!(
+                found.map_err(|error| (error.status(), error.code())),
+                expected,
+                "{body}"
+            );
         };
-        check(r#","atomic":true"#, atomic.clone());
-        check(r#","atomic":1"#, atomic.clone());
-        check(r#","atomic":false,"\u0061tomic":true"#, atomic);
-        check(r#","atomic":false"#, Ok(1));
-        check(r#","atomic":null"#, Ok(1));
-        check(r#","atomic":true,"atomic":false"#, Ok(1));
+        let items = ["n/a", "n/b", "n/a"].map(|id| event("1", id));
+        check(&items, r#","atomic":true"#, Ok(true));
+        check(&items, r#","atomic":false,"\u0061tomic":true"#, Ok(true));
+        check(&items, r#","atomic":false"#, Ok(false));
+        check(&items, r#","atomic":null"#, Ok(false));
+        check(&items, r#","atomic":true,"atomic":false"#, Ok(false));
+        check(&items, r#","atomic":1"#, Err((400, "invalid_field")));
+        let other = [items[0].clone(), event("1", "m/a")];
+        check(&other, "", Ok(false));
+        check(&other, r#","atomic":true"#, Err((400, "invalid_body")));
+        let alone = ["a", "a", "b"].map(|id| event("1", id));
+        check(&alone[..2], r#","atomic":true"#, Ok(true));
+        check(&alone, r#","atomic":true"#, Err((400, "invalid_body")));
+        let bad = [items[0].clone(), "7".to_owned()];
+        check(&bad, r#","atomic":true"#, Err((400, "invalid_body")));
+        let body = format!(r#"{{"atomic":true,"events":[{}]}}"#, items.join(","));
+        let plan = decode(&body).unwrap();
+        let packs: Vec<usize> = plan.parts.iter().map(|part| part.pack.len()).collect();
+        assert_eq!(packs, [3]);
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub struct BatchWalk {
     state: State,
     /// What the last member named `events` came to.
     events: Result<(), ApiError>,
-    /// The last member named `atomic` asks for what is not built.
-    is_atomic: bool,
+    /// What the last member named `atomic` says.
+    is_atomic: Result<bool, ApiError>,
     scratch: String,
 }
 
@@ -84,7 +84,7 @@ impl BatchWalk {
             place: Place::default(),
             state: State::Start,
             events: Err(EVENTS),
-            is_atomic: false,
+            is_atomic: Ok(false),
             scratch: String::new(),
         }
     }
@@ -98,8 +98,8 @@ impl BatchWalk {
     /// it took.
     ///
     /// # Errors
-    /// [`ApiError::Json`], [`ApiError::JsonItem`], [`ApiError::Shape`] or
-    /// [`ApiError::NotSupported`]: the request fails as a whole.
+    /// If the request fails as a whole: [`ApiError::Json`], [`ApiError::JsonItem`],
+    /// [`ApiError::Shape`]; of an atomic batch also [`ApiError::AtomicItem`].
     pub fn advance<P: Fn(&str) -> Result<u16, ApiError>>(
         &mut self,
         text: &str,
@@ -142,11 +142,12 @@ impl BatchWalk {
     }
 
     /// What is wrong with the batch as a whole, though it is JSON.
-    fn verdict(&self) -> Result<(), ApiError> {
-        if self.is_atomic {
-            return Err(ApiError::NotSupported { feature: "atomic" });
+    fn verdict(&mut self) -> Result<(), ApiError> {
+        self.events.clone()?;
+        if self.is_atomic.clone()? {
+            self.plan.make_atomic()?;
         }
-        self.events.clone()
+        Ok(())
     }
 
     /// Goes on to the next place where the walk may stop. Returns the units of work.
@@ -197,8 +198,14 @@ impl BatchWalk {
                 self.events = Err(EVENTS);
             }
             "atomic" => {
-                let kind = scanner.raw_value()?.kind;
-                self.is_atomic = !matches!(kind, Kind::False | Kind::Null);
+                self.is_atomic = match scanner.raw_value()?.kind {
+                    Kind::True => Ok(true),
+                    Kind::False | Kind::Null => Ok(false),
+                    _ => Err(ApiError::InvalidField {
+                        field: "atomic",
+                        rule: "true or false",
+                    }),
+                };
             }
             _ => drop(scanner.raw_value()?),
         }

@@ -27,8 +27,16 @@ pub fn rejection(out: &mut Vec<u8>, error: &ApiError) {
 /// Adds to the object that ends `out` what a rejection says besides its message and code. An entity
 /// of more bytes than `max` is left out.
 pub fn rejection_details(out: &mut Vec<u8>, error: &ApiError, max: usize) {
-    let ApiError::PreconditionFailed { entity } = error else {
-        return;
+    let entity = match error {
+        ApiError::PreconditionFailed { entity } => entity,
+        ApiError::AtomicItem { index, error } => {
+            out.pop();
+            out.extend_from_slice(b",\"index\":");
+            write_decimal(out, *index as u64);
+            out.push(b'}');
+            return rejection_details(out, error, max);
+        }
+        _ => return,
     };
     out.pop();
     let omitted = match entity {

@@ -313,6 +313,14 @@ pub enum ApiError {
     /// Recovery has not finished.
     #[error("the server is still recovering its log")]
     NotReady,
+    /// An event of an atomic batch that can't be stored, so that none is.
+    #[error("event {index} of the atomic batch, counted from 0: {error}")]
+    AtomicItem {
+        /// The event, from 0.
+        index: usize,
+        /// What is wrong with it.
+        error: Box<Self>,
+    },
     /// A condition of a write that does not hold.
     #[error("a condition of the write does not hold; nothing was changed")]
     PreconditionFailed {
@@ -385,6 +393,15 @@ impl ApiError {
     )]
     pub fn status(&self) -> u16 {
         match self {
+            Self::AtomicItem { error, .. } => error.status(),
+            error => error.own_status(),
+        }
+    }
+
+    /// HTTP status of what is no error of an item.
+    #[expect(clippy::too_many_lines, reason = "one table")]
+    fn own_status(&self) -> u16 {
+        match self {
             Self::Http(error) => error.status(),
             Self::Json(_)
             | Self::JsonItem { .. }
@@ -433,6 +450,7 @@ impl ApiError {
             | Self::NamespaceNotEmpty
             | Self::ConnectorTaken
             | Self::PreconditionFailed { .. }
+            | Self::AtomicItem { .. }
             | Self::EventIdReused => 409,
             Self::HistoryRemoved { .. } | Self::CursorBeyondEnd => 410,
             Self::RecordTooLarge => 413,
@@ -461,6 +479,7 @@ impl ApiError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Http(error) => error.code(),
+            Self::AtomicItem { error, .. } => error.code(),
             Self::Json(_) | Self::JsonItem { .. } => "invalid_json",
             Self::Shape { .. } => "invalid_body",
             Self::MissingField { .. } => "missing_field",
@@ -531,6 +550,7 @@ impl ApiError {
     /// Seconds after which trying again makes sense, if waiting helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
+            Self::AtomicItem { error, .. } => error.retry_after_seconds(),
             Self::Overloaded
             | Self::OutOfMemory
             | Self::Busy

@@ -7,6 +7,7 @@
 //! | `recent_ids` | the ids that producers gave to the last events |
 //! | `operate` | the operations of a write → their results |
 //! | `publish` | events and deletions: the four steps |
+//! | `group` | atomic batches: rehearsed first, then published |
 //! | `read` | reads, listings, and their commit points |
 //! | `checkpoint` | an engine from a checkpoint, and a snapshot for the next one |
 //! | `replay` | records of a log → the state of one shard |
@@ -28,6 +29,7 @@ mod answers;
 mod changes;
 mod checkpoint;
 mod decide;
+mod group;
 mod operate;
 mod publish;
 mod read;
@@ -39,6 +41,7 @@ mod system_entities;
 pub use answers::{Chunk, NamespaceCounts};
 pub use changes::CollectedChanges;
 pub use checkpoint::Snapshot;
+pub use group::GroupError;
 pub use publish::{PublishError, Write};
 pub use read::ReadAnswer;
 pub use recent_ids::{Recalled, RecentIds, SentHash};

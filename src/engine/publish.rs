@@ -104,21 +104,38 @@ impl Engine {
     ///
     /// # Panics
     /// If the bytes are no event.
-    #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
     pub fn publish(
         &mut self,
         log: &mut impl Log,
         now: Timestamp,
         write: Write<'_>,
     ) -> Result<Published, PublishError> {
+        let append = |time, bytes: &[u8]| log.append(time, bytes);
+        let (published, time) = self.publish_by(append, now, write)?;
+        if let Some(hash) = write.sent {
+            let known = (published.stored, published.properties.is_some());
+            self.recent_ids.remember(hash, known, time);
+        }
+        Ok(published)
+    }
+
+    /// [`Engine::publish`], with what appends to the log, and without remembering the event's id.
+    /// Returns the event's time too.
+    #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
+    #[inline]
+    pub(super) fn publish_by(
+        &mut self,
+        append: impl FnMut(i64, &[u8]) -> Result<Sequence, AppendRejection>,
+        now: Timestamp,
+        write: Write<'_>,
+    ) -> Result<(Published, Timestamp), PublishError> {
         let Write { packed, sent } = write;
         let event =
             EventView::decode_encoded(packed.event).expect("EventDraft::encode wrote these bytes");
         let promoted = self.promote(&event)?;
         let has_operations = self.check_terms(promoted, packed.terms)? && !event.tombstone;
         if sent.is_none() && !has_operations {
-            let (published, _) = self.store(log, now, (promoted, packed.event, &event))?;
-            return Ok(published);
+            return self.store(append, now, (promoted, packed.event, &event));
         }
         let mut stored_form = std::mem::take(&mut self.stored_form);
         stored_form.clear();
@@ -127,13 +144,9 @@ impl Engine {
             .and_then(|()| {
                 let event = EventView::decode_encoded(&stored_form).expect("it was just encoded");
                 let (mut published, time) =
-                    self.store(log, now, (promoted, &stored_form, &event))?;
+                    self.store(append, now, (promoted, &stored_form, &event))?;
                 published.properties = has_operations.then(|| encode::results(event.results()));
-                if let Some(hash) = sent {
-                    let known = (published.stored, has_operations);
-                    self.recent_ids.remember(hash, known, time);
-                }
-                Ok(published)
+                Ok((published, time))
             });
         if stored_form.capacity() <= STORED_FORM_BYTES_KEPT_MAX {
             self.stored_form = stored_form;
@@ -201,7 +214,7 @@ impl Engine {
     /// Appends an event in its stored form and applies it.
     fn store(
         &mut self,
-        log: &mut impl Log,
+        mut append: impl FnMut(i64, &[u8]) -> Result<Sequence, AppendRejection>,
         now: Timestamp,
         (promoted, bytes, event): (Promoted, &[u8], &EventView<'_>),
     ) -> Result<(Published, Timestamp), PublishError> {
@@ -211,7 +224,7 @@ impl Engine {
         let last_updated = self.state.last_updated(promoted);
         let floor = self.namespaces.floor(event.entity_id, last_updated);
         let time = now.max(floor);
-        let sequence = log.append(time.as_micros(), bytes)?;
+        let sequence = append(time.as_micros(), bytes)?;
         let applied = self.apply(promoted, (sequence, time), event);
         let version = match applied {
             Applied::Created => 1,
@@ -341,18 +354,23 @@ fn check_conditions(
     if holds(Terms::new(terms), entity) {
         return Ok(());
     }
+    let sequence = entity.map_or(last_delete, Entity::sequence);
+    Err(PublishError::Refused {
+        error: ApiError::PreconditionFailed {
+            entity: current_entity(entity),
+        },
+        point: CommitPoint::at(sequence),
+    })
+}
+
+/// The entity as a refusal shows it.
+pub(super) fn current_entity(entity: Option<Entity<'_>>) -> CurrentEntity {
     let json = entity.map(|entity| {
         let mut json = Vec::new();
         encode::entity(&mut json, entity.head(), entity.properties(), None);
         String::from_utf8(json).unwrap_or_default().into_boxed_str()
     });
-    let sequence = entity.map_or(last_delete, Entity::sequence);
-    Err(PublishError::Refused {
-        error: ApiError::PreconditionFailed {
-            entity: CurrentEntity::of(json),
-        },
-        point: CommitPoint::at(sequence),
-    })
+    CurrentEntity::of(json)
 }
 
 #[cfg(test)]

@@ -80,6 +80,15 @@ impl EventPack {
         self.count += 1;
     }
 
+    /// Appends the events of another.
+    pub fn append(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        let charged = other.extra_tokens.iter();
+        let behind = charged.map(|(index, tokens)| (self.count + index, *tokens));
+        self.extra_tokens.extend(behind);
+        self.count += other.count;
+    }
+
     /// Number of events.
     pub fn len(&self) -> usize {
         self.count as usize

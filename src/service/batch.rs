@@ -240,10 +240,15 @@ impl PendingBatch {
             // The own shard counts what it does itself.
             context.router.spend(pack.units());
         }
-        let request = ShardRequest::Publish {
-            pack,
-            done: PartOutcome::default(),
-            charged: self.access.charged(),
+        let charged = self.access.charged();
+        let request = if self.plan.is_atomic() {
+            ShardRequest::PublishGroup { pack, charged }
+        } else {
+            ShardRequest::Publish {
+                pack,
+                done: PartOutcome::default(),
+                charged,
+            }
         };
         context.router.ask(shard, request_id, request)
     }
@@ -257,6 +262,16 @@ impl PendingBatch {
         let outcome = match reply {
             Reply::Published(outcome) => outcome,
             Reply::Refused(error) => PartOutcome::refused(error),
+            Reply::GroupRefused(index, error) => {
+                self.asked.clear();
+                return Some(Outcome::Failed(match index {
+                    None => error,
+                    Some(index) => ApiError::AtomicItem {
+                        index,
+                        error: Box::new(error),
+                    },
+                }));
+            }
             _ => return None,
         };
         let mut parts = self.plan.parts.iter().zip(&self.asked);

@@ -47,6 +47,13 @@ pub enum ShardRequest {
         /// Whose rate they count against.
         charged: Option<OwnedNamespace>,
     },
+    /// Store all these events, or none: an atomic batch.
+    PublishGroup {
+        /// The events, of one namespace or of one id without.
+        pack: EventPack,
+        /// Whose rate they count against.
+        charged: Option<OwnedNamespace>,
+    },
     /// One entity's JSON.
     Read {
         /// Its id.
@@ -107,6 +114,7 @@ impl ShardRequest {
     pub(super) fn charged(&self) -> Option<OwnedNamespace> {
         match self {
             Self::Publish { charged, .. }
+            | Self::PublishGroup { charged, .. }
             | Self::Delete { charged, .. }
             | Self::DeleteMany { charged, .. } => *charged,
             Self::Read { .. }
@@ -128,6 +136,7 @@ impl ShardRequest {
             }
             Self::Read { id, .. } | Self::Delete { id, .. } => Some(id.as_bytes()),
             Self::Publish { .. }
+            | Self::PublishGroup { .. }
             | Self::DeleteMany { .. }
             | Self::Collect { .. }
             | Self::List { .. }
@@ -145,6 +154,7 @@ impl ShardRequest {
                 done.error = Some(error);
                 Reply::Published(done)
             }
+            Self::PublishGroup { .. } => Reply::GroupRefused(None, error),
             Self::DeleteMany { done, .. } => Reply::DeletedMany(done, Some(error)),
             Self::Delete { .. } => Reply::Deleted(Err(error)),
             Self::Read { .. }
@@ -159,10 +169,17 @@ impl ShardRequest {
 
     /// Bytes of the events that it carries.
     pub(super) fn event_bytes(&self) -> usize {
-        if let Self::Publish { pack, .. } = self {
-            pack.byte_len()
-        } else {
-            0
+        match self {
+            Self::Publish { pack, .. } | Self::PublishGroup { pack, .. } => pack.byte_len(),
+            Self::Read { .. }
+            | Self::Delete { .. }
+            | Self::DeleteMany { .. }
+            | Self::Collect { .. }
+            | Self::List { .. }
+            | Self::Namespaces(_)
+            | Self::Past
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_) => 0,
         }
     }
 }
@@ -215,8 +232,10 @@ pub struct ConnectorsAsked {
 /// What a shard answers.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// To `Publish`.
+    /// To `Publish`, and to `PublishGroup` if all is stored.
     Published(PartOutcome),
+    /// To `PublishGroup`: nothing is stored, because of the event with this index if it is one.
+    GroupRefused(Option<usize>, ApiError),
     /// To `Read`: the JSON and the entity tag, or `None` if there is no such entity.
     Entity(Option<(Vec<u8>, String)>),
     /// To `Read` of an entity that is larger than was asked for: its id, the properties to keep,

@@ -6,6 +6,7 @@
 //! | `message` | what cores say to each other |
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
+//! | `groups` | atomic batches on their shard |
 //! | `reads` | what the shard answers to reads |
 //! | `router` | the way from a core to every shard |
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
@@ -19,6 +20,7 @@ mod active_sources;
 mod address_limiter;
 mod base;
 mod counters;
+mod groups;
 mod mailbox;
 mod memory;
 mod memory_budget;

@@ -64,7 +64,7 @@ pub struct Shard<L> {
     pending_changes: CommitQueue<CollectedChanges>,
     /// Where the log's stored states are, for readers of its past.
     pub(super) states: Option<StoredStates>,
-    limiter: RateLimiter,
+    pub(super) limiter: RateLimiter,
     /// Units of work that were done here.
     pub(super) spent: u64,
 }
@@ -120,7 +120,7 @@ impl<L: Log> Shard<L> {
     }
 
     /// The commit point of all that was appended so far.
-    fn last_point(&self) -> CommitPoint {
+    pub(super) fn last_point(&self) -> CommitPoint {
         CommitPoint::at(self.log.appended())
     }
 
@@ -186,7 +186,7 @@ impl<L: Log> Shard<L> {
 
     /// Stores one event, unless it was stored before. What is refused costs its namespace nothing,
     /// and neither does a repetition.
-    fn store(
+    pub(super) fn store(
         &mut self,
         now: Timestamp,
         packed: PackedEvent<'_>,
@@ -256,7 +256,7 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    fn check_rate(
+    pub(super) fn check_rate(
         &mut self,
         charged: Option<&OwnedNamespace>,
         tokens: u32,
@@ -272,6 +272,7 @@ impl<L: Log> Shard<L> {
         let write = matches!(
             envelope.request,
             ShardRequest::Publish { .. }
+                | ShardRequest::PublishGroup { .. }
                 | ShardRequest::Delete { .. }
                 | ShardRequest::DeleteMany { .. }
         );
@@ -460,7 +461,7 @@ impl<L: Log> Shard<L> {
     }
 
     /// The same of a write that was not stored, and what must be durable before it may be told.
-    fn refusal(&self, refused: PublishError) -> Option<(ApiError, CommitPoint)> {
+    pub(super) fn refusal(&self, refused: PublishError) -> Option<(ApiError, CommitPoint)> {
         match refused {
             PublishError::Refused { error, point } => Some((error, point)),
             PublishError::Append(rejection) => self
@@ -519,6 +520,7 @@ impl<L: Log> Shard<L> {
             let reply = match reply {
                 Reply::Refused(_) => reply,
                 Reply::Published(_)
+                | Reply::GroupRefused(..)
                 | Reply::Entity(_)
                 | Reply::LargeEntity { .. }
                 | Reply::Deleted(_)
@@ -546,6 +548,15 @@ impl<L: Log> Shard<L> {
                 charged,
             } => {
                 return self.publish_pack(origin, (pack, done, charged), now);
+            }
+            ShardRequest::PublishGroup { pack, charged } => {
+                match self.publish_group(&pack, charged.as_ref(), now) {
+                    Some(done) => done,
+                    None => {
+                        let request = ShardRequest::PublishGroup { pack, charged };
+                        return Worked::Waits(Envelope { origin, request });
+                    }
+                }
             }
             ShardRequest::DeleteMany { ids, done, charged } => {
                 return self.delete_many(origin, (ids, done, charged), now);
