@@ -462,8 +462,8 @@ pub const TURN_UNITS_MAX: u64 = 4 * 1024 * 1024;
 pub const SHARD_SLICE_UNITS_MAX: u64 = 2 * SLICE_UNITS_MAX;
 /// Bytes of an entity that an event is about for one unit: they are copied, and not decoded.
 pub const ENTITY_BYTES_PER_UNIT: u64 = 2;
-/// Bytes of a body that one slice looks at. A value that does not end within them is decoded by a
-/// helper thread.
+/// Bytes of a body that one slice looks at. A value that does not end within them is decoded in one
+/// go: it is at most a body.
 pub const SLICE_BODY_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 /// Bytes of an answer to a batch that is written in one go. A longer one is written in parts, as
 /// the client takes them.

@@ -3,7 +3,6 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use support::http::Response;
 use support::server::{Server, Setup};
 use support::watch::Watcher;
@@ -159,50 +158,45 @@ fn a_batch_that_is_sent_again_counts_once_and_none_of_it_fits_another() {
     });
 }
 
+const KILL_EVENTS: u64 = 50;
+
+/// Publishes batches that set all entities to the next number, and kills the server amid them.
+/// Returns the last number that was acknowledged.
+fn publish_until_killed(server: &Server, mut last: u64) -> u64 {
+    let killed_after = last + 20;
+    let mut connection = server.connect();
+    loop {
+        let set = |entity| set(&format!("kill/{entity}"), last + 1);
+        let events: Vec<Value> = (0..KILL_EVENTS).map(set).collect();
+        let body = json!({"atomic": true, "events": events}).to_string();
+        match connection.try_request("POST", "/api/events/batch", &body) {
+            Ok(answer) if answer.status == 200 => last += 1,
+            _ => return last,
+        }
+        if last > killed_after {
+            server.signal("KILL");
+        }
+    }
+}
+
 #[test]
 fn after_a_kill_a_batch_is_there_whole_or_not_at_all() {
-    const EVENTS: u64 = 50;
     let data = TempDir::new().expect("a temporary directory");
     let setup = Setup::new(data.path(), 2);
-    let mut acknowledged = 0;
-    for round in 0..3 {
+    let mut there = 0;
+    for _ in 0..3 {
         let server = setup.start();
-        let stop = AtomicBool::new(false);
-        let last = std::thread::scope(|scope| {
-            let publisher = scope.spawn(|| {
-                let mut last = acknowledged;
-                let mut connection = server.connect();
-                while !stop.load(Ordering::Relaxed) {
-                    let n = last + 1;
-                    let events: Vec<Value> = (0..EVENTS)
-                        .map(|entity| set(&format!("kill/{entity}"), n))
-                        .collect();
-                    let body = json!({"atomic": true, "events": events}).to_string();
-                    let target = "/api/events/batch";
-                    match connection.try_request("POST", target, &body) {
-                        Ok(answer) if answer.status == 200 => last = n,
-                        _ => break,
-                    }
-                    if last > acknowledged + 20 + round {
-                        server.signal("KILL");
-                    }
-                }
-                last
-            });
-            publisher.join().expect("a publisher")
-        });
-        stop.store(true, Ordering::Relaxed);
+        let acknowledged = publish_until_killed(&server, there);
         drop(server);
         let server = setup.start();
-        let values: Vec<u64> = (0..EVENTS)
-            .map(|entity| {
-                let entity = server.entity(&format!("kill/{entity}")).json();
-                entity["properties"]["n"].as_u64().expect("a number")
-            })
-            .collect();
-        assert!(values.iter().all(|n| *n == values[0]), "{values:?}");
-        assert!(values[0] >= last, "{} was acknowledged: {values:?}", last);
-        acknowledged = values[0];
+        let value = |entity| {
+            let entity = server.entity(&format!("kill/{entity}")).json();
+            entity["properties"]["n"].as_u64().expect("a number")
+        };
+        let values: Vec<u64> = (0..KILL_EVENTS).map(value).collect();
+        there = values[0];
+        assert!(values.iter().all(|value| *value == there), "{values:?}");
+        assert!(there >= acknowledged, "{acknowledged}: {values:?}");
         server.stop();
     }
 }

@@ -20,7 +20,7 @@ fn members_and_parameters_that_ask_for_more_are_refused() {
             .entity(&id)
             .expect_error(404, "nothing was published");
 
-        let both = server.post("/api/events/batch", &batch(&[expiring, sound.clone()]));
+        let both = server.post("/api/events/batch", &batch(&[expiring, sound]));
         let answer = both.json();
         assert_eq!(
             (&answer["successful"], &answer["failed"]),

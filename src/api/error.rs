@@ -393,16 +393,8 @@ impl ApiError {
     )]
     pub fn status(&self) -> u16 {
         match self {
-            Self::AtomicItem { error, .. } => error.status(),
-            error => error.own_status(),
-        }
-    }
-
-    /// HTTP status of what is no error of an item.
-    #[expect(clippy::too_many_lines, reason = "one table")]
-    fn own_status(&self) -> u16 {
-        match self {
             Self::Http(error) => error.status(),
+            Self::AtomicItem { error, .. } => error.status(),
             Self::Json(_)
             | Self::JsonItem { .. }
             | Self::Shape { .. }
@@ -450,7 +442,6 @@ impl ApiError {
             | Self::NamespaceNotEmpty
             | Self::ConnectorTaken
             | Self::PreconditionFailed { .. }
-            | Self::AtomicItem { .. }
             | Self::EventIdReused => 409,
             Self::HistoryRemoved { .. } | Self::CursorBeyondEnd => 410,
             Self::RecordTooLarge => 413,

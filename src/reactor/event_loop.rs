@@ -275,7 +275,7 @@ impl<S: System> Core<S> {
     #[cfg(test)]
     pub(crate) fn has_failed(&self) -> bool {
         let shard = self.context.router.shard.as_ref();
-        shard.is_some_and(|shard| shard.failed())
+        shard.is_some_and(crate::shard::Shard::failed)
     }
 
     /// Sleeps unless something has come for the core meanwhile.

@@ -15,12 +15,9 @@
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
-use crate::api::query::ListQuery;
 use crate::api::{ApiError, encode};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
-use crate::engine::{
-    CollectedChanges, Engine, PublishError, Recalled, Snapshot, StateDamaged, Write,
-};
+use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, Write};
 use crate::history::StoredStates;
 use crate::limits::{
     DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, ENTITY_BYTES_PER_UNIT, EVENT_UNITS,
@@ -550,13 +547,11 @@ impl<L: Log> Shard<L> {
                 return self.publish_pack(origin, (pack, done, charged), now);
             }
             ShardRequest::PublishGroup { pack, charged } => {
-                match self.publish_group(&pack, charged.as_ref(), now) {
-                    Some(done) => done,
-                    None => {
-                        let request = ShardRequest::PublishGroup { pack, charged };
-                        return Worked::Waits(Envelope { origin, request });
-                    }
-                }
+                let Some(done) = self.publish_group(&pack, charged.as_ref(), now) else {
+                    let request = ShardRequest::PublishGroup { pack, charged };
+                    return Worked::Waits(Envelope { origin, request });
+                };
+                done
             }
             ShardRequest::DeleteMany { ids, done, charged } => {
                 return self.delete_many(origin, (ids, done, charged), now);
@@ -582,17 +577,7 @@ impl<L: Log> Shard<L> {
                 namespace,
                 prefix,
                 max,
-            } => {
-                let query = ListQuery {
-                    namespace,
-                    prefix,
-                    ..ListQuery::default()
-                };
-                match self.engine.collect(&query, max) {
-                    Ok(ids) => (self.last_point(), Reply::Ids(ids)),
-                    Err(StateDamaged) => DAMAGED,
-                }
-            }
+            } => self.collect((namespace, prefix), max),
             ShardRequest::List {
                 query,
                 after,

@@ -11,6 +11,22 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 
 impl<L: Log> Shard<L> {
+    pub(super) fn collect(
+        &mut self,
+        (namespace, prefix): (Option<Box<str>>, Option<Box<str>>),
+        max: usize,
+    ) -> (CommitPoint, Reply) {
+        let query = ListQuery {
+            namespace,
+            prefix,
+            ..ListQuery::default()
+        };
+        match self.engine.collect(&query, max) {
+            Ok(ids) => (self.last_point(), Reply::Ids(ids)),
+            Err(StateDamaged) => DAMAGED,
+        }
+    }
+
     pub(super) fn read(
         &mut self,
         id: Box<str>,
