@@ -5,7 +5,7 @@
 //! So the request waits, which takes its parameters and no more, until its front has sent what
 //! comes before it and the core's memory account has room; then it is begun.
 
-use super::{Begun, Caller, Context, Pending, history, read};
+use super::{Begun, Caller, Context, Credentials, KeptToken, Pending, history, read};
 use crate::api::ApiError;
 use crate::api::query::Fields;
 use crate::history::HistoryQuery;
@@ -25,7 +25,12 @@ pub(crate) enum DeferredRead {
         bytes: usize,
     },
     /// Events, or the state as it was.
-    Past(HistoryQuery),
+    Past {
+        /// Which.
+        query: HistoryQuery,
+        /// What the caller presented: the operator sees more.
+        token: Option<KeptToken>,
+    },
 }
 
 /// What an answer has besides its entities or events, and room for some that are large, bytes.
@@ -46,8 +51,9 @@ impl DeferredRead {
     }
 
     /// A call that reads the past.
-    pub(crate) fn of_past(query: HistoryQuery) -> Begun {
-        Begun::Waiting(Pending::Deferred(Box::new(Self::Past(query))))
+    pub(crate) fn of_past(caller: &Caller<'_>, query: HistoryQuery) -> Begun {
+        let token = caller.credentials.token().ok();
+        Begun::Waiting(Pending::Deferred(Box::new(Self::Past { query, token })))
     }
 
     /// The bytes that its answer is expected to take. It may turn out larger.
@@ -55,14 +61,16 @@ impl DeferredRead {
         let page = |limit: usize, of_one: usize| BASE_BYTES + limit * of_one;
         match self {
             Self::Entity { bytes, .. } => *bytes,
-            Self::Past(HistoryQuery::Entity { .. }) => BASE_BYTES,
-            Self::Past(HistoryQuery::Events(query)) => {
-                page(query.limit, EVENT_BYTES_EXPECTED).min(EVENTS_PAGE_BYTES_MAX)
-            }
-            Self::Past(HistoryQuery::List { query, .. }) => {
-                let limit = query.limit.unwrap_or(PAGE_ENTITIES_MAX);
-                page(limit, ENTITY_BYTES_EXPECTED).min(PAGE_BYTES_MAX)
-            }
+            Self::Past { query, .. } => match query {
+                HistoryQuery::Entity { .. } => BASE_BYTES,
+                HistoryQuery::Events(query) => {
+                    page(query.limit, EVENT_BYTES_EXPECTED).min(EVENTS_PAGE_BYTES_MAX)
+                }
+                HistoryQuery::List { query, .. } => {
+                    let limit = query.limit.unwrap_or(PAGE_ENTITIES_MAX);
+                    page(limit, ENTITY_BYTES_EXPECTED).min(PAGE_BYTES_MAX)
+                }
+            },
         }
     }
 
@@ -79,7 +87,13 @@ impl DeferredRead {
             Self::Entity { id, fields, .. } => {
                 read::begin_within(context, caller, (&id, (fields, usize::MAX)))
             }
-            Self::Past(query) => history::begin(context, caller, query),
+            Self::Past { query, token } => {
+                let caller = Caller {
+                    credentials: token.map_or(Credentials::None, Credentials::Token),
+                    ..*caller
+                };
+                history::begin(context, &caller, query)
+            }
         }
     }
 }

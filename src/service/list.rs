@@ -6,7 +6,7 @@
 //! when it is sent.
 
 use super::deferred::DeferredRead;
-use super::{Begun, Context, Outcome, Pending};
+use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::engine::Chunk;
@@ -129,9 +129,16 @@ pub(crate) enum ListStep {
 ///
 /// # Errors
 /// If this core's shard is not there yet, or the past can't be asked.
-pub(crate) fn begin<L: Log>(context: &mut Context<L>, query: ListQuery) -> Result<Begun, ApiError> {
+pub(crate) fn begin<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    query: ListQuery,
+) -> Result<Begun, ApiError> {
     if let Some(at) = query.at.filter(|at| context.is_past(*at)) {
-        return Ok(DeferredRead::of_past(HistoryQuery::List { query, at }));
+        return Ok(DeferredRead::of_past(
+            caller,
+            HistoryQuery::List { query, at },
+        ));
     }
     context.router.shard.as_ref().ok_or(ApiError::NotReady)?;
     let listing = Listing::new(&context.router, query);
@@ -412,8 +419,8 @@ mod tests {
         examined_max: Option<usize>,
     ) -> (Outcome, Vec<String>) {
         let query = ListQuery::parse(Some(query)).unwrap();
-        let (outcome, json) = cores.run((1, None), |context, _| {
-            let mut begun = begin(context, query)?;
+        let (outcome, json) = cores.run((1, None), |context, caller| {
+            let mut begun = begin(context, caller, query)?;
             if let (Begun::Waiting(Pending::List(listing)), Some(max)) = (&mut begun, examined_max)
             {
                 listing.examined_max = max;

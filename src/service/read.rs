@@ -23,11 +23,10 @@ pub(crate) fn begin<L: Log>(
     let ReadQuery { fields, at } = query;
     if let Some(at) = at.filter(|at| context.is_past(*at)) {
         let id = id.into();
-        return Ok(DeferredRead::of_past(HistoryQuery::Entity {
-            id,
-            at,
-            fields,
-        }));
+        return Ok(DeferredRead::of_past(
+            caller,
+            HistoryQuery::Entity { id, at, fields },
+        ));
     }
     let kept = (fields, ANSWER_AT_ONCE_BYTES_MAX);
     begin_within(context, caller, (id, kept))

@@ -109,11 +109,12 @@ fn dispatch<L: Log>(
                 meta.keep_alive = false;
                 next = Next::Last;
             }
-            list::begin(context, query)?
+            list::begin(context, &caller, query)?
         }
-        Route::Events => {
-            DeferredRead::of_past(HistoryQuery::Events(EventsQuery::parse(head.query)?))
-        }
+        Route::Events => DeferredRead::of_past(
+            &caller,
+            HistoryQuery::Events(EventsQuery::parse(head.query)?),
+        ),
         Route::Read(id) => {
             let query = ReadQuery::parse(head.query)?;
             read::begin(context, &caller, (&id, query))?
