@@ -92,8 +92,17 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Asks again and again, at most [`PATIENCE`] long, until there is an answer.
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = deadline();
+pub(crate) fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, ask)
+}
+
+/// The same with another patience.
+pub(crate) fn wait_within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Option<T>,
+) -> T {
+    let until = now() + patience;
     loop {
         if let Some(answer) = ask() {
             return answer;
