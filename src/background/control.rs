@@ -38,7 +38,7 @@ enum Phase {
         change: Arc<Change>,
         origin: Origin,
     },
-    /// It is durable; so many cores have not applied it.
+    /// It is durable; so many of those that were told have not applied it.
     Telling {
         store: ControlStore,
         waiting: u16,
@@ -117,13 +117,14 @@ impl Controller {
         }
         self.phase = Phase::Telling {
             store,
-            waiting: cores,
+            // The supervisor of connectors is one more.
+            waiting: cores.saturating_add(1),
             origin,
         };
         Some(change)
     }
 
-    /// A core, perhaps this one, has applied the change.
+    /// A core, perhaps this one, or the supervisor of connectors has applied the change.
     pub(crate) fn applied(&mut self) {
         if let Phase::Telling { waiting, .. } = &mut self.phase {
             *waiting = waiting.saturating_sub(1);
@@ -168,5 +169,47 @@ fn rejected(rejection: CommandRejection) -> ApiError {
         CommandRejection::BuiltIn => ApiError::ConnectorBuiltIn,
         CommandRejection::NoCredential => ApiError::NoCredential,
         CommandRejection::TooManyConnectors => ApiError::TooManyConnectors,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LocalLog;
+    use crate::model::ConfigPatch;
+    use crate::shard::RequestId;
+    use flux_storage::{DataDir, LogOptions};
+
+    #[test]
+    fn a_call_is_answered_when_every_core_and_the_supervisor_have_applied_it() {
+        const CORES: u16 = 3;
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), u32::from(CORES), LogOptions::default()).unwrap();
+        let (store, registry) = ControlStore::open(&data).unwrap();
+        let mut controller = Controller::new(Some(store));
+        let origin = Origin {
+            core: 1,
+            request_id: RequestId {
+                connection: 0,
+                generation: 0,
+                serial: 0,
+            },
+        };
+        let command = Command::Configure(ConfigPatch::default());
+        let mut calls = VecDeque::from([(origin, command)]);
+        let mut jobs = Jobs::<LocalLog>::default();
+        controller.start_due(&mut calls, (&registry, Timestamp::default()), &mut jobs);
+        let job = jobs.drain().next().expect("a job");
+        let WorkerResult::ControlStored(stored) = (job.run)() else {
+            panic!("another result");
+        };
+        assert!(controller.on_stored(*stored, CORES).is_some());
+        for applied in 1..=CORES {
+            controller.applied();
+            assert!(controller.answers.is_empty(), "after {applied} of them");
+        }
+        controller.applied();
+        assert_eq!(controller.answers.len(), 1);
+        controller.close();
     }
 }
