@@ -20,6 +20,7 @@ readonly USAGE='usage: flux.sh <command> [arguments]
 
   health                                   the health of the server
   publish <stream> <source> <id> <json>    publish an event: an entity and its properties
+  increment <id> <property> [<amount>]     add to a number, and print what it came to
   batch <json>                             publish an array of events
   get <id>                                 the state of an entity
   list                                     entities, by prefix or namespace, in pages, in the past
@@ -52,20 +53,44 @@ Prints the version, the uptime, the number of entities and the number of shards.
 example:
   flux.sh health' ;;
     publish) text='usage: flux.sh publish <stream> <source> <entity_id> <properties>
+                       [--if-absent | --if-version <n>] [--event-id <id>] [--ttl <seconds>]
 
 Publishes one event. When this returns, the event is as durable as the server promises (on the disk,
 by default). <properties> is a JSON object (- reads it from standard input): its members replace
 those of the entity, others stay. Numbers are kept digit for digit.
-  <stream>     what kind of event it is: a-z, 0-9 and dots
-  <source>     who publishes it
-  <entity_id>  the entity; the part before the first / is its namespace
+  <stream>          what kind of event it is: a-z, 0-9 and dots
+  <source>          who publishes it
+  <entity_id>       the entity; the part before the first / is its namespace
+  --if-absent       only if there is no such entity
+  --if-version <n>  only if the entity has this version
+  --event-id <id>   the same id, sent again, changes nothing and gets the first answer: so a command
+                    that got no answer can be run again
+  --ttl <seconds>   the entity is deleted so long after this event (0.1 to 315360000), unless a
+                    later one says otherwise; null takes that back. <properties> may be left out
 
-example:
-  flux.sh publish sensors agent-01 dawn-coral/sensor-01 '\''{"temperature":22.50}'\''' ;;
-    batch) text='usage: flux.sh batch <events>
+If a condition does not hold, nothing changes, the exit code is 1, and standard error shows the
+entity as it is.
+
+examples:
+  flux.sh publish sensors agent-01 dawn-coral/sensor-01 '\''{"temperature":22.50}'\''
+  flux.sh publish tasks planner board/task-42 '\''{"status":"open"}'\'' --if-absent
+  flux.sh publish tasks worker-7 board/task-42 '\''{"owner":"worker-7"}'\'' --if-version 1' ;;
+    increment) text='usage: flux.sh increment <entity_id> <property> [<amount>] [--event-id <id>]
+
+Adds an amount (default 1, may be negative) to a number of an entity, and prints what it came to, in
+exact decimals. An absent property counts as 0. Clients that add at the same time all count. The
+event has the stream "increment" and the source "flux.sh".
+  --event-id <id>  the same id, sent again, adds nothing and prints the first result: so a command
+                   that got no answer can be run again
+
+examples:
+  flux.sh increment dawn-coral/visits count
+  flux.sh increment dawn-coral/account balance -12.50 --event-id order-1174' ;;
+    batch) text='usage: flux.sh batch <events> [--atomic]
 
 Publishes a JSON array of events (- reads it from standard input). Each item is accepted or refused
 by itself; the exit code is 1 if any was refused.
+  --atomic  all of them take effect together or none: at most 1000, of one namespace
 
 examples:
   flux.sh batch - <events.json
@@ -378,7 +403,7 @@ END {
   if (failed) exit 1
   if (member != "") { printf "%s", found; exit 0 }
   if (expect != "end") { print "it ends too early"; exit 1 }
-  if (want != "" && top != want) { print "it must be an " want ", not " (top == "null" ? top : (top ~ /^[ao]/ ? "an " : "a ") top); exit 1 }
+  if (want != "" && top != want) { print "it must be " (want ~ /^[ao]/ ? "an " : "a ") want ", not " (top == "null" ? top : (top ~ /^[ao]/ ? "an " : "a ") top); exit 1 }
 }'
 
 # The programs below read JSON of the server. A record ends at a quote (RS), so records are by turns
@@ -458,6 +483,27 @@ function string(text) {
   else value = value "\"" text "\""
 }'
 
+# Prints a member of the outermost object as it is written.
+readonly RAW_MEMBER='
+function end_member() {
+  if (key == member) print value
+  key = value = ""
+}
+function outside(text,    i, c) {
+  for (i = 1; (c = substr(text, i, 1)) != ""; i++) {
+    if (c ~ /[ \t\r\n]/) continue
+    if (c == "{" || c == "[") { if (++depth == 1) want_key = 1; else value = value c }
+    else if (c == "}" || c == "]") { if (depth-- == 1) end_member(); else value = value c }
+    else if (depth == 1 && c == ",") { end_member(); want_key = 1 }
+    else if (depth == 1 && c == ":") want_key = 0
+    else value = value c
+  }
+}
+function string(text) {
+  if (depth == 1 && want_key) key = text
+  else value = value "\"" text "\""
+}'
+
 # Compares two outputs of ENTITY_MESSAGES and prints the messages that lead from the first to the
 # second.
 # shellcheck disable=SC2016 # $1 is awk's
@@ -479,6 +525,11 @@ expect_json() {
 # member_of <file> <name>: a member of the JSON object in the file, empty if it has none.
 member_of() {
   awk -v want= -v member="$2" "$JSON_READER" <"$1" 2>/dev/null || true
+}
+
+# raw_member_of <file> <name>: the same, as the JSON that stands there.
+raw_member_of() {
+  awk -v member="$2" "$RAW_MEMBER$SPLIT_AT_QUOTES" <"$1"
 }
 
 # header_of <name in lower case>: the value of a header of the answer, empty if it has none.
@@ -625,14 +676,35 @@ advice() {
 
 # send <whose token> <method> <path> [<body>]: prints the answer; fails with what went wrong.
 send() {
+  ask "$@"
+  print_answer
+}
+
+# ask <whose token> <method> <path> [<body>]: the same without printing the answer.
+ask() {
   prepare "$1"
   shift
   request "$@" || fail "$WHY"
   if [[ $STATUS != 2?? ]]; then
     refusal
+    show_entity
     fail "$WHY"
   fi
-  print_answer
+}
+
+# show_entity: after a condition that did not hold, adds the entity as it is to WHY.
+show_entity() {
+  local entity
+  [[ $STATUS == 409 ]] || return 0
+  entity=$(raw_member_of "$ANSWER" entity)
+  case $entity in
+    '') ;;
+    null) WHY+='; there is no such entity' ;;
+    *)
+      [[ ! -t 2 ]] || entity=$(printf '%s' "$entity" | awk "$PRETTY$SPLIT_AT_QUOTES")
+      WHY+="; the entity is:"$'\n'"$entity"
+      ;;
+  esac
 }
 
 print_answer() {
@@ -692,22 +764,104 @@ read_options() {
   done
 }
 
+# read_conditions <command> <arguments…>: reads the options of a publish. Sets the members that
+# they add to the event (MEMBERS) and to its payload (TTL), and REST to the arguments that are left.
+read_conditions() {
+  local command=$1 name value expect='' seen=' '
+  MEMBERS='' TTL='' REST=()
+  shift
+  while (($# > 0)); do
+    # Ids and names of sources may begin with dashes. No stream and no JSON does.
+    if [[ $1 != --* || (${#REST[@]} -gt 0 && ${#REST[@]} -lt 3 && $command == publish) ]]; then
+      REST+=("$1")
+      shift
+      continue
+    fi
+    name=${1%%=*} value=
+    [[ $name =~ ^--[a-z-]+$ && $OPTIONS == *" $name "* ]] || refuse "$command: unknown argument $1; see flux.sh $command --help"
+    [[ $seen != *" $name "* ]] || refuse "$command: $name is given twice"
+    seen+="$name "
+    if [[ $1 == --*=* ]]; then
+      [[ $name != --if-absent ]] || refuse "$command: $name takes no value"
+      value=${1#*=}
+    elif [[ $name != --if-absent ]]; then
+      (($# > 1)) || refuse "$command: $name needs a value; see flux.sh $command --help"
+      shift
+      value=$1
+    fi
+    shift
+    case $name in
+      --if-absent | --if-version)
+        [[ -z $expect ]] || refuse "$command: --if-absent and --if-version exclude each other"
+        expect='"absent":true'
+        if [[ $name == --if-version ]]; then
+          [[ $value =~ ^[1-9][0-9]{0,18}$ ]] || refuse "$command: --if-version is not a version: $value"
+          expect="\"version\":$value"
+        fi
+        MEMBERS+=",\"expect\":{$expect}"
+        ;;
+      --event-id)
+        expect_text 'the event id' "$value"
+        json_string "$value"
+        MEMBERS+=",\"eventId\":$STRING"
+        ;;
+      --ttl)
+        [[ $value =~ ^(null|(0|[1-9][0-9]{0,8})(\.[0-9]+)?)$ ]] || refuse "$command: --ttl is not a number of seconds: $value"
+        TTL=",\"ttl\":$value"
+        ;;
+    esac
+  done
+}
+
 publish() {
-  local stream source entity_id
-  expect_count publish $# 4 4
-  expect_text 'the entity id' "$3"
-  json_argument "$4"
-  expect_json 'properties' object "$JSON"
-  json_string "$1"
+  local stream source entity_id properties=
+  OPTIONS=' --if-absent --if-version --event-id --ttl '
+  read_conditions publish "$@"
+  expect_count publish ${#REST[@]} "$([[ -n $TTL ]] && echo 3 || echo 4)" 4
+  expect_text 'the entity id' "${REST[2]}"
+  if ((${#REST[@]} > 3)); then
+    json_argument "${REST[3]}"
+    expect_json 'properties' object "$JSON"
+    properties=",\"properties\":$JSON"
+  fi
+  json_string "${REST[0]}"
   stream=$STRING
-  json_string "$2"
+  json_string "${REST[1]}"
   source=$STRING
-  json_string "$3"
+  json_string "${REST[2]}"
   entity_id=$STRING
-  local event="{\"stream\":$stream,\"source\":$source,\"payload\":{\"entity_id\":$entity_id,\"properties\":$JSON}}"
+  local event="{\"stream\":$stream,\"source\":$source$MEMBERS,\"payload\":{\"entity_id\":$entity_id$properties$TTL}}"
   # The properties were checked; the other arguments may still hold text that is not UTF-8.
   expect_json 'the event' object "$event"
   send namespace POST /api/events "$event"
+}
+
+increment() {
+  local entity_id amount results
+  # Ids and properties may begin with dashes, and an amount does with one if it is negative.
+  (($# > 1)) || refuse "increment: wrong number of arguments ($#); see flux.sh increment --help"
+  expect_text 'the entity id' "$1"
+  json_string "$1"
+  entity_id=$STRING
+  json_string "$2"
+  OPTIONS=' --event-id '
+  local property=$STRING
+  shift 2
+  read_conditions increment "$@"
+  expect_count increment $((${#REST[@]} + 2)) 2 3
+  amount=${REST[0]-1}
+  expect_json 'the amount' number "$amount"
+  local event="{\"stream\":\"increment\",\"source\":\"flux.sh\"$MEMBERS,\"payload\":{\"entity_id\":$entity_id,\"increment\":{$property:$amount}}}"
+  expect_json 'the event' object "$event"
+  ask namespace POST /api/events "$event"
+  # {"name":result}: the name may hold anything, the number no colon.
+  results=$(raw_member_of "$ANSWER" properties)
+  results=${results##*:}
+  if [[ -n $results ]]; then
+    printf '%s\n' "${results%\}}"
+  else
+    printf 'flux.sh: it is added; the answer has no result\n' >&2
+  fi
 }
 
 get() {
@@ -812,10 +966,18 @@ poll() {
 }
 
 batch() {
+  local atomic=
+  if (($# == 2)) && [[ $1 == --atomic ]]; then
+    set -- "$2" "$1"
+  fi
+  if (($# == 2)) && [[ $2 == --atomic ]]; then
+    atomic='"atomic":true,'
+    set -- "$1"
+  fi
   expect_count batch $# 1 1
   json_argument "$1"
   expect_json 'the batch' array "$JSON"
-  send namespace POST /api/events/batch "{\"events\":$JSON}"
+  send namespace POST /api/events/batch "{$atomic\"events\":$JSON}"
   report_failed_items
 }
 
@@ -980,7 +1142,7 @@ main() {
   shift
   expect_tools
   case $command in
-    health | publish | get | list | watch | delete | batch | connectors | namespace) "$command" "$@" ;;
+    health | publish | increment | get | list | watch | delete | batch | connectors | namespace) "$command" "$@" ;;
     history) history_of "$@" ;;
     batch-delete) batch_delete "$@" ;;
     admin-config) admin_config "$@" ;;

@@ -95,6 +95,7 @@ fn help_is_printed_where_it_is_asked_for_and_otherwise_a_complaint() {
             "get",
             "list",
             "delete",
+            "increment",
             "batch",
             "batch-delete",
             "connectors",

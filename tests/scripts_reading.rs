@@ -16,6 +16,7 @@ use support::{namespace, on_each};
 const COMMANDS: &[&str] = &[
     "health",
     "publish",
+    "increment",
     "batch",
     "get",
     "list",
