@@ -38,7 +38,7 @@ enum Phase {
         change: Arc<Change>,
         origin: Origin,
     },
-    /// It is durable; so many of those that were told have not applied it.
+    /// It is durable; `waiting` of its receivers have not applied it yet.
     Telling {
         store: ControlStore,
         waiting: u16,
