@@ -3,9 +3,9 @@
 //!
 //! Nothing here uses the code of the server. A test sees what a user sees: a command line, a port,
 //! a data directory, exit codes and standard error. `server` starts and ends processes, `http` is a
-//! client that sends exactly the bytes it is given, `watch` a WebSocket client, `disk` a small disk
-//! that can be filled, `source` a server to be polled, `connectors` the calls that define
-//! connectors, and `script` runs the scripts.
+//! client that sends exactly the bytes it is given, `watch` a WebSocket client, `agent` a client that
+//! goes on over the death of the server, `disk` a small disk that can be filled, `source` a server to
+//! be polled, `connectors` the calls that define connectors, and `script` runs the scripts.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
@@ -13,6 +13,7 @@
 
 #![expect(dead_code, reason = "each test file uses its part of the harness")]
 
+pub(crate) mod agent;
 pub(crate) mod connectors;
 pub(crate) mod disk;
 pub(crate) mod http;
