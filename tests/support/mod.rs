@@ -1,11 +1,12 @@
 //! The harness of the integration tests: a real server in a process of its own, and clients that
 //! send raw bytes.
 //!
-//! Nothing here uses the code of the server. A test sees what a user sees: a command line, a port,
-//! a data directory, exit codes and standard error. `server` starts and ends processes, `http` is a
-//! client that sends exactly the bytes it is given, `watch` a WebSocket client, `agent` a client that
-//! goes on over the death of the server, `disk` a small disk that can be filled, `source` a server to
-//! be polled, `connectors` the calls that define connectors, and `script` runs the scripts.
+//! Nothing here uses the code of the server. A test sees what a user sees: a command line, a
+//! port, a data directory, exit codes and standard error. `server` starts and ends processes,
+//! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
+//! `agent` a client that goes on over the death of the server, `disk` a small disk that can be
+//! filled, `source` a server to be polled, `connectors` the calls that define connectors, and
+//! `script` runs the scripts.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
