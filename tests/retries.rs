@@ -1,5 +1,5 @@
-//! Sending again what got no answer: the server is killed again and again amid the writes of several
-//! clients, and each write counts once (API contract §14).
+//! Sending again what got no answer: the server is killed again and again amid the writes of
+//! several clients, and each write counts once (API contract §14).
 //!
 //! Each client adds to a counter of a namespace of its own and to one that all share, with an event
 //! id for each addition. What got no answer because of a kill is sent again as it was. At the end
@@ -66,7 +66,8 @@ fn expect_taken(answer: &Answer) {
     }
 }
 
-/// Adds round after round until it is told to stop. Returns the number of additions to each counter.
+/// Adds round after round until it is told to stop. Returns the number of additions to each counter
+/// and how often a round was sent again.
 fn add(number: usize, port: u16, total: &AtomicUsize, stop: &AtomicBool) -> (usize, usize) {
     let (protocol, way) = CLIENTS[number];
     let mut agent = Agent::new(port, protocol);
