@@ -329,21 +329,21 @@ pub enum ApiError {
     },
     /// An operation, or the property that it is about, is not of the type that it takes.
     #[error(
-        "an operation needs another type: `increment`, `min` and `max` numbers, `append` arrays, \
-         `unset` names; nothing was changed"
+        "`{0}`: another type is needed, in the operation and in the property: `increment`, `min` \
+         and `max` take numbers, `append` arrays, `unset` an array of names; nothing was changed"
     )]
-    OperationType,
+    OperationType(Box<str>),
     /// A property that is named by two operations, or by one and `properties`.
-    #[error("a property is named by two operations, or by one and by `properties`")]
-    OperationConflict,
+    #[error("the property `{0}` is named by two operations, or by one and by `properties`")]
+    OperationConflict(Box<str>),
     /// A number or an array that is too long for an operation.
     #[error(
-        "an operation takes numbers of at most {} digits in a double's range, and arrays of at \
-         most {} elements; nothing was changed",
-        limits::DECIMAL_DIGITS_MAX,
-        limits::APPEND_ELEMENTS_MAX
+        "`{0}`: an operation takes numbers of at most {digits} digits in a double's range, and \
+         arrays of at most {elements} elements; nothing was changed",
+        digits = limits::DECIMAL_DIGITS_MAX,
+        elements = limits::APPEND_ELEMENTS_MAX
     )]
-    OperationLimit,
+    OperationLimit(Box<str>),
     /// An id under which another event was stored.
     #[error("another event was stored under this `eventId`; nothing was changed")]
     EventIdReused,
@@ -411,9 +411,9 @@ impl ApiError {
             | Self::MissingId
             | Self::AnswerTooLarge { .. }
             | Self::InvalidHeader { .. }
-            | Self::OperationType
-            | Self::OperationConflict
-            | Self::OperationLimit
+            | Self::OperationType(_)
+            | Self::OperationConflict(_)
+            | Self::OperationLimit(_)
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -531,9 +531,9 @@ impl ApiError {
             Self::EntityTooLarge => "entity_too_large",
             Self::PreconditionFailed { .. } => "precondition_failed",
             Self::EventIdReused => "event_id_reused",
-            Self::OperationType => "operation_type",
-            Self::OperationConflict => "operation_conflict",
-            Self::OperationLimit => "operation_limit",
+            Self::OperationType(_) => "operation_type",
+            Self::OperationConflict(_) => "operation_conflict",
+            Self::OperationLimit(_) => "operation_limit",
             Self::InvalidHeader { .. } => "invalid_header",
         }
     }

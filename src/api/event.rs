@@ -11,7 +11,7 @@ pub use super::event_ids::EventIds;
 use super::event_member::{EventMember, Member, PayloadMember};
 use super::event_rules::check_len;
 pub use super::event_rules::{check_entity_id, check_stream};
-use super::event_terms::{TermSpans, conflicts};
+use super::event_terms::{TermSpans, conflict};
 use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
 use crate::limits;
 use crate::model::{EventDraft, EventId, Property, is_reserved};
@@ -148,8 +148,12 @@ impl EventDecoder {
             value: value.resolve(&self.scratch),
         }));
         sort_and_keep_last(&mut properties);
-        if !self.is_stored && !self.terms.is_empty() && conflicts(&self.terms, &properties) {
-            fields.errors.push(("payload", ApiError::OperationConflict));
+        if !self.is_stored
+            && !self.terms.is_empty()
+            && let Some(name) = conflict(&self.terms, &properties)
+        {
+            let error = ApiError::OperationConflict(name);
+            fields.errors.push(("payload", error));
         }
         if !self.is_stored && fields.properties_len > limits::ENTITY_BYTES_MAX {
             check_size(&properties, &mut fields.errors);

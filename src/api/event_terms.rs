@@ -64,8 +64,9 @@ impl<'a> TermSpans<'a> {
     }
 }
 
-/// The rule for the value of an operation.
-fn check_operand(kind: TermKind, value: &RawValue<'_>) -> Result<(), ApiError> {
+/// The rule for the value of an operation on the property `name`.
+fn check_operand(kind: TermKind, name: &str, value: &RawValue<'_>) -> Result<(), ApiError> {
+    let too_long = || ApiError::OperationLimit(kind.place(name));
     match (kind, value.kind) {
         (TermKind::Append, Kind::Array) => {
             let mut array = Scanner::over(value.text);
@@ -79,7 +80,7 @@ fn check_operand(kind: TermKind, value: &RawValue<'_>) -> Result<(), ApiError> {
             });
             match counted {
                 Ok(()) if count <= limits::APPEND_ELEMENTS_MAX => Ok(()),
-                _ => Err(ApiError::OperationLimit),
+                _ => Err(too_long()),
             }
         }
         (TermKind::Increment | TermKind::Min | TermKind::Max, Kind::Number) => {
@@ -88,15 +89,15 @@ fn check_operand(kind: TermKind, value: &RawValue<'_>) -> Result<(), ApiError> {
             if number.is_some_and(fits) {
                 Ok(())
             } else {
-                Err(ApiError::OperationLimit)
+                Err(too_long())
             }
         }
-        _ => Err(ApiError::OperationType),
+        _ => Err(ApiError::OperationType(kind.place(name))),
     }
 }
 
-/// Whether a property is named by two operations, or by one and by `properties`, which ascend.
-pub(super) fn conflicts(terms: &[u8], properties: &[Property<'_>]) -> bool {
+/// A property that is named by two operations, or by one and by `properties`, which ascend.
+pub(super) fn conflict(terms: &[u8], properties: &[Property<'_>]) -> Option<Box<str>> {
     let operations = Terms::new(terms).filter(|term| term.kind.is_operation());
     let mut names: Vec<&str> = operations.map(|term| term.name).collect();
     names.sort_unstable();
@@ -104,8 +105,10 @@ pub(super) fn conflicts(terms: &[u8], properties: &[Property<'_>]) -> bool {
         let found = properties.binary_search_by(|property| property.name.cmp(name));
         found.is_ok()
     };
-    let repeats = names.windows(2).any(|pair| pair.first() == pair.last());
-    repeats || names.iter().any(is_set)
+    let repeats = |pair: &&[&str]| pair.first() == pair.last();
+    let repeated = names.windows(2).find(repeats).and_then(|it| it.first());
+    let conflict = repeated.or_else(|| names.iter().find(|name| is_set(name)));
+    conflict.map(|&name| name.into())
 }
 
 /// True for an entity tag in its strong form, quotes included (RFC 9110 §8.8.3).
@@ -267,9 +270,9 @@ impl<'a> EventReader<'_, 'a> {
         self.fields.operations = true;
         let fits = match (kind, value.kind) {
             (TermKind::Unset, Kind::Array) => self.names(value.text),
-            (TermKind::Unset, _) => Some(Err(ApiError::OperationType)),
+            (TermKind::Unset, _) => Some(Err(ApiError::OperationType(kind.place("")))),
             (_, Kind::Object) => self.operands(kind, value.text),
-            (_, _) => Some(Err(ApiError::OperationType)),
+            (_, _) => Some(Err(ApiError::OperationType(kind.place("")))),
         };
         // The value was walked over before: it is JSON.
         if let Some(Err(error)) = fits {
@@ -286,7 +289,7 @@ impl<'a> EventReader<'_, 'a> {
         array.begin_array().ok()?;
         while array.next_element().ok()? {
             let Some(name) = array.string_or_other().ok()? else {
-                return Some(Err(ApiError::OperationType));
+                return Some(Err(ApiError::OperationType(TermKind::Unset.place(""))));
             };
             let name = self.text(name);
             self.terms.push(TermKind::Unset, (name, NOTHING));
@@ -301,7 +304,7 @@ impl<'a> EventReader<'_, 'a> {
         while let Some(key) = object.next_key().ok()? {
             let name = self.text(key);
             let value = object.raw_value().ok()?;
-            if let Err(error) = check_operand(kind, &value) {
+            if let Err(error) = check_operand(kind, name.resolve(&self.scratch), &value) {
                 return Some(Err(error));
             }
             let value = self.value(&value);

@@ -91,15 +91,15 @@ impl<'t> Results<'t> {
 /// The value that an operation gives to its property; `current`: what it has now.
 fn value<'t>(term: &Term<'t>, current: Option<&'t str>) -> Result<Cow<'t, str>, ApiError> {
     let sent = term.value;
+    let too_long = || ApiError::OperationLimit(term.kind.place(term.name));
+    let number = |text| number(text).ok_or_else(|| wrong_type(term));
     match term.kind {
-        TermKind::Append => append(sent, current),
+        TermKind::Append => append(term, current),
         TermKind::Increment => {
             let current = number(current.unwrap_or("0"))?;
             let mut sum = String::new();
             let added = current.add(&number(sent)?, &mut sum);
-            added
-                .map(|()| Cow::Owned(sum))
-                .or(Err(ApiError::OperationLimit))
+            added.map(|()| Cow::Owned(sum)).or_else(|_| Err(too_long()))
         }
         _ => {
             let Some(current) = current else {
@@ -116,20 +116,24 @@ fn value<'t>(term: &Term<'t>, current: Option<&'t str>) -> Result<Cow<'t, str>, 
     }
 }
 
-fn number(text: &str) -> Result<Decimal<'_>, ApiError> {
-    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    let number = Decimal::parse(text).filter(|_| is_number);
-    number.ok_or(ApiError::OperationType)
+fn wrong_type(term: &Term<'_>) -> ApiError {
+    ApiError::OperationType(term.kind.place(term.name))
 }
 
-fn append<'t>(sent: &'t str, current: Option<&'t str>) -> Result<Cow<'t, str>, ApiError> {
+fn number(text: &str) -> Option<Decimal<'_>> {
+    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    Decimal::parse(text).filter(|_| is_number)
+}
+
+fn append<'t>(term: &Term<'t>, current: Option<&'t str>) -> Result<Cow<'t, str>, ApiError> {
+    let sent = term.value;
     let Some(current) = current else {
         return Ok(Cow::Borrowed(sent));
     };
-    let count = elements(current).ok_or(ApiError::OperationType)?;
-    let more = elements(sent).ok_or(ApiError::OperationType)?;
+    let count = elements(current).ok_or_else(|| wrong_type(term))?;
+    let more = elements(sent).ok_or_else(|| wrong_type(term))?;
     if count + more > APPEND_ELEMENTS_MAX {
-        return Err(ApiError::OperationLimit);
+        return Err(ApiError::OperationLimit(term.kind.place(term.name)));
     }
     if more == 0 {
         return Ok(Cow::Borrowed(current));
@@ -290,9 +294,18 @@ mod tests {
             ],
             Ok(r#"{"a":[],"z":1}"#),
         );
-        check(&[(Increment, "l", "1")], Err(ApiError::OperationType));
-        check(&[(Min, "l", "1")], Err(ApiError::OperationType));
-        check(&[(Append, "n", "[1]")], Err(ApiError::OperationType));
+        check(
+            &[(Increment, "l", "1")],
+            Err(ApiError::OperationType("increment.l".into())),
+        );
+        check(
+            &[(Min, "l", "1")],
+            Err(ApiError::OperationType("min.l".into())),
+        );
+        check(
+            &[(Append, "n", "[1]")],
+            Err(ApiError::OperationType("append.n".into())),
+        );
         check(&[(Unset, "n", ""), (Unset, "z", "")], Ok("{}"));
         let many = format!("[{}]", vec!["1"; 9_997].join(","));
         check(&[(Append, "a", &many), (Append, "l", &many)], {
@@ -300,7 +313,10 @@ mod tests {
             let expected = format!(r#"{{"a":{many},"l":[1,[2],3,{rest}}}"#);
             Ok(Box::leak(expected.into_boxed_str()))
         });
-        check(&[(Append, "l", "[4]")], Err(ApiError::OperationLimit));
+        check(
+            &[(Append, "l", "[4]")],
+            Err(ApiError::OperationLimit("append.l".into())),
+        );
     }
 
     #[test]

@@ -51,6 +51,28 @@ impl TermKind {
         )
     }
 
+    /// The member of a payload that holds operations of this kind.
+    const fn member(self) -> &'static str {
+        match self {
+            Self::Increment => "increment",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Append => "append",
+            Self::Unset => "unset",
+            _ => "expect",
+        }
+    }
+
+    /// Where a payload names a property for this kind, as errors say it: `increment.count`.
+    pub fn place(self, name: &str) -> Box<str> {
+        let member = self.member();
+        if name.is_empty() {
+            member.into()
+        } else {
+            format!("{member}.{name}").into()
+        }
+    }
+
     fn of(number: u8) -> Option<Self> {
         let all = [
             Self::Version,
