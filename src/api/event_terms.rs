@@ -304,7 +304,7 @@ impl<'a> EventReader<'_, 'a> {
         while let Some(key) = object.next_key().ok()? {
             let name = self.text(key);
             let value = object.raw_value().ok()?;
-            if let Err(error) = check_operand(kind, name.resolve(&self.scratch), &value) {
+            if let Err(error) = check_operand(kind, name.resolve(self.scratch), &value) {
                 return Some(Err(error));
             }
             let value = self.value(&value);

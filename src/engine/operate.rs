@@ -99,7 +99,9 @@ fn value<'t>(term: &Term<'t>, current: Option<&'t str>) -> Result<Cow<'t, str>, 
             let current = number(current.unwrap_or("0"))?;
             let mut sum = String::new();
             let added = current.add(&number(sent)?, &mut sum);
-            added.map(|()| Cow::Owned(sum)).or_else(|_| Err(too_long()))
+            added
+                .map(|()| Cow::Owned(sum))
+                .map_err(|_out_of_range| too_long())
         }
         _ => {
             let Some(current) = current else {
