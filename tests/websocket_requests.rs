@@ -46,6 +46,7 @@ fn each_request_is_answered_with_the_body_of_its_rest_counterpart() {
             assert_eq!(result["type"], "result", "{result}");
             assert_eq!(result["entity"], rest.json());
             assert_eq!(result["etag"].as_str(), rest.header("etag"));
+            assert!(result["cursor"].is_string(), "{result}");
 
             let events = [&request["event"], &json!({}), &request["event"]];
             let batch = json!({"type": "publish_batch", "id": 2, "events": events});
@@ -103,6 +104,53 @@ fn a_request_that_is_refused_does_nothing_and_the_connection_stays() {
         }
         let target = format!("/api/state/entities/{entity}");
         assert_eq!(server.get(&target).status, 404);
+    });
+}
+
+#[test]
+fn a_delete_has_conditions_as_its_rest_counterpart_has() {
+    on_each(|server| {
+        let entity = format!("{}/x", namespace("expect"));
+        server.publish(&entity, r#"{"n":1.0}"#);
+        let mut watcher = Watcher::connect(server);
+        let etag = server.entity(&entity).header("etag").unwrap().to_owned();
+        let delete = |expect: &Value| json!({"type": "delete", "id": 1, "entity_id": entity, "expect": expect});
+        for expect in [
+            json!({"version": 2}),
+            json!({"absent": true}),
+            json!({"etag": "\"0-0\""}),
+            json!({"properties": {"n": 2}}),
+            json!({"filter": "gt(n,1)"}),
+        ] {
+            let error = ask(&mut watcher, &delete(&expect));
+            assert_eq!(error["code"], "precondition_failed", "{expect}: {error}");
+            assert_eq!(error["entity"], server.entity(&entity).json(), "{expect}");
+        }
+        for (expect, code) in [
+            (json!({"versions": 1}), "invalid_field"),
+            (json!({"version": "1"}), "invalid_field"),
+            (json!({"present": false}), "invalid_field"),
+            (json!({"filter": "gt(n"}), "invalid_filter"),
+            (json!(7), "invalid_field"),
+        ] {
+            let error = ask(&mut watcher, &delete(&expect));
+            assert_eq!(error["code"], code, "{expect}: {error}");
+        }
+        let mut misplaced = publish(1, &entity, &json!({}));
+        misplaced["expect"] = json!({"absent": true});
+        assert_eq!(ask(&mut watcher, &misplaced)["code"], "invalid_field");
+        assert_eq!(server.entity(&entity).json()["version"], 1);
+
+        let expect = json!({"version": 1, "etag": etag, "properties": {"n": 1}});
+        let result = ask(&mut watcher, &delete(&expect));
+        assert_eq!(result["entity_id"], entity.as_str(), "{result}");
+        let error = ask(&mut watcher, &delete(&json!({"present": true})));
+        assert_eq!(error["code"], "precondition_failed", "{error}");
+        assert_eq!(error["entity"], Value::Null, "{error}");
+        for expect in [json!({"absent": true}), json!(null)] {
+            let error = ask(&mut watcher, &delete(&expect));
+            assert_eq!(error["code"], "entity_not_found", "{error}");
+        }
     });
 }
 

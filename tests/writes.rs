@@ -412,7 +412,7 @@ fn results_are_found_again_after_a_kill_and_in_another_number_of_shards() {
     assert_eq!(first["properties"]["n"], 42);
     server.publish("n/a", r#"{"n":0}"#);
     server.kill();
-    for shards in [1, 2] {
+    for shards in [1, 2, 3, 1, 2] {
         let server = Setup::new(dir.path(), shards).start();
         let entity = server.entity("n/a").json();
         assert_eq!(entity["properties"].to_string(), r#"{"n":0}"#);
@@ -422,11 +422,40 @@ fn results_are_found_again_after_a_kill_and_in_another_number_of_shards() {
             (&again["version"], &again["sequence"]),
             (&first["version"], &first["sequence"])
         );
-        if shards == 1 {
-            assert_eq!(again["properties"], first["properties"]);
-        }
+        assert_eq!(again["properties"], first["properties"], "{shards} shards");
         server.kill();
     }
+}
+
+#[test]
+fn a_repetition_in_the_same_turn_has_the_results_of_the_first() {
+    on_each(|server| {
+        let id = format!("{}/a", namespace("turn"));
+        let event = |number: usize, entity: &str| {
+            let members = format!(
+                r#""eventId":"{number}{entity}","payload":{{"entity_id":"$ID","increment":{{"n":{number}}}}}"#
+            );
+            with_payload(&members, entity)
+        };
+        for atomic in [false, true] {
+            let entity = format!("{id}{atomic}");
+            let events = [1, 2, 3].map(|number| event(number, &entity)).join(",");
+            let body = format!(r#"{{"events":[{events}],"atomic":{atomic}}}"#);
+            let first = format!(r#"{{"events":[{events},{events}]}}"#);
+            let first = if atomic { &body } else { &first };
+            let first = server.post("/api/events/batch", first).json();
+            for (index, result) in first["results"].as_array().unwrap().iter().enumerate() {
+                let expected = [1, 3, 6][index % 3];
+                assert_eq!(result["properties"]["n"], expected, "{result}");
+                assert_eq!(result.get("duplicate").is_some(), index >= 3, "{result}");
+            }
+            let again = server.post("/api/events/batch", &body).json();
+            for (index, result) in again["results"].as_array().unwrap().iter().enumerate() {
+                assert_eq!(result["properties"]["n"], [1, 3, 6][index], "{result}");
+                assert_eq!(result["duplicate"], true, "{result}");
+            }
+        }
+    });
 }
 
 #[test]

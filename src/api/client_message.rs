@@ -29,8 +29,13 @@ pub enum Request<'m> {
     PublishBatch(&'m str),
     /// Read this entity.
     Get(Box<str>),
-    /// Delete this entity.
-    Delete(Box<str>),
+    /// Delete an entity.
+    Delete {
+        /// Its id.
+        id: Box<str>,
+        /// The JSON text of the conditions that have to hold.
+        expect: Option<&'m str>,
+    },
 }
 
 /// A message and the `id` its answer carries, as JSON text.
@@ -63,14 +68,13 @@ pub fn parse(message: &str) -> ClientMessage<'_> {
 
 /// The members of a message that ask for what this server does not do yet, each with the type of
 /// message that may carry it (API contract §13, §14).
-const OPTIONS: [(&str, &str); 9] = [
+const OPTIONS: [(&str, &str); 8] = [
     ("subscribe", "snapshot"),
     ("subscribe", "since"),
     ("subscribe", "mode"),
     ("subscribe", "properties"),
     ("subscribe", "filter"),
     ("subscribe", "max_hz"),
-    ("delete", "expect"),
     ("publish", "bind"),
     ("publish", "linger"),
 ];
@@ -82,6 +86,8 @@ struct Fields<'m> {
     entity_id: Option<Box<str>>,
     /// The JSON text of `event`.
     event: Option<&'m str>,
+    /// The JSON text of `expect`, unless it is null.
+    expect: Option<&'m str>,
     /// The names in [`OPTIONS`] that were there.
     options: Vec<&'static str>,
     /// The rules that were broken, each with the member that broke it; one that comes again starts
@@ -110,6 +116,10 @@ impl<'m> Fields<'m> {
                     self.entity_id = self.text(&mut scanner, "entity_id")?;
                 }
                 "event" => self.event = Some(scanner.raw_value()?.text),
+                "expect" => {
+                    let value = scanner.raw_value()?;
+                    self.expect = (value.kind != Kind::Null).then_some(value.text);
+                }
                 name => {
                     let option = OPTIONS.iter().find(|(_, option)| *option == name);
                     let value = scanner.raw_value()?;
@@ -180,6 +190,12 @@ impl<'m> Fields<'m> {
         if let Some((_, feature)) = unsupported {
             return Err(ApiError::NotSupported { feature });
         }
+        if self.expect.is_some() && *kind != *"delete" {
+            return Err(ApiError::InvalidField {
+                field: "expect",
+                rule: "only in a `delete`, and in the `event` of a `publish`",
+            });
+        }
         let request = match &*kind {
             "subscribe" => return Ok(Action::Subscribe(self.pattern())),
             "unsubscribe" => return Ok(Action::Unsubscribe(self.pattern())),
@@ -190,7 +206,10 @@ impl<'m> Fields<'m> {
                 .ok_or(ApiError::MissingField { field: "event" }),
             "publish_batch" => Ok(Request::PublishBatch(message)),
             "get" => self.entity_id().map(Request::Get),
-            "delete" => self.entity_id().map(Request::Delete),
+            "delete" => self.entity_id().map(|id| Request::Delete {
+                id,
+                expect: self.expect,
+            }),
             _ => {
                 return Err(ApiError::InvalidField {
                     field: "type",
@@ -281,9 +300,37 @@ mod tests {
         check(r#""type":"get","entity_id":"a/*""#, &|_| {
             Request::Get("a/*".into())
         });
-        check(r#""type":"delete","entity_id":"a""#, &|_| {
-            Request::Delete("a".into())
-        });
+        for (expect, expected) in [
+            ("", None),
+            (r#","expect":null"#, None),
+            (r#","expect":{"absent":true}"#, Some(r#"{"absent":true}"#)),
+            (r#","expect":1,"\u0065xpect":{}"#, Some("{}")),
+        ] {
+            check(
+                &format!(r#""type":"delete","entity_id":"a"{expect}"#),
+                &|_| Request::Delete {
+                    id: "a".into(),
+                    expect: expected,
+                },
+            );
+        }
+        for message in [
+            r#"{"id":1,"type":"publish","event":{},"expect":{}}"#,
+            r#"{"id":1,"type":"publish_batch","events":[],"expect":{}}"#,
+            r#"{"id":1,"type":"get","entity_id":"a","expect":{}}"#,
+        ] {
+            let error = parse(message).action.unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    ApiError::InvalidField {
+                        field: "expect",
+                        ..
+                    }
+                ),
+                "{message}: {error}"
+            );
+        }
         for (message, field) in [
             (r#"{"id":1,"type":"publish"}"#, "event"),
             (r#"{"id":1,"type":"get"}"#, "entity_id"),
@@ -320,7 +367,6 @@ mod tests {
         check("subscribe", r#""snapshot":false,"since":null"#, None);
         check("subscribe", r#""other":1"#, None);
         check("unsubscribe", r#""snapshot":true"#, None);
-        check("delete", r#""expect":{"absent":true}"#, Some("expect"));
         check("publish", r#""event":{},"bind":true"#, Some("bind"));
         check("publish", r#""event":{},"linger":1"#, Some("linger"));
         check("publish", r#""event":{},"bind":false"#, None);

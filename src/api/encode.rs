@@ -5,7 +5,7 @@ use super::error::{ApiError, CurrentEntity};
 use super::json::write_string;
 use super::query::Fields;
 use crate::model::{
-    CursorKey, EntityHead, EventId, OperationResults, Property, Published, Timestamp,
+    CursorKey, EntityHead, EventId, NarrowCursor, OperationResults, Property, Published, Timestamp,
 };
 use crate::wire::http1::{write_decimal, write_hex};
 
@@ -343,14 +343,20 @@ pub fn result(out: &mut Vec<u8>, id: &str, body: &[u8]) {
 }
 
 /// The answer to a WebSocket request for an entity.
-pub fn entity_result(out: &mut Vec<u8>, id: &str, (entity, etag): (&[u8], &str)) {
+pub fn entity_result(
+    out: &mut Vec<u8>,
+    id: &str,
+    (entity, etag, cursor): (&[u8], &str, &NarrowCursor),
+) {
     out.extend_from_slice(b"{\"type\":\"result\",\"id\":");
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(b",\"entity\":");
     out.extend_from_slice(entity);
     out.extend_from_slice(b",\"etag\":");
     write_string(out, etag);
-    out.push(b'}');
+    out.extend_from_slice(b",\"cursor\":\"");
+    out.extend_from_slice(cursor);
+    out.extend_from_slice(b"\"}");
 }
 
 /// A WebSocket error message.

@@ -116,23 +116,7 @@ impl EventDecoder {
         now_ms: i64,
         then: impl FnOnce(Decoded<'_>) -> R,
     ) -> Result<R, JsonError> {
-        self.scratch.clear();
-        self.extra.clear();
-        let mut reader = EventReader {
-            scratch: &mut self.scratch,
-            extra: &mut self.extra,
-            extra_names: &mut self.extra_names,
-            compactor: &mut self.compactor,
-            spans: recycle(std::mem::take(&mut self.spans)),
-            fields: Fields::default(),
-            terms: TermSpans::default(),
-            is_stored: self.is_stored,
-            properties_max: if self.is_stored {
-                usize::MAX
-            } else {
-                limits::ENTITY_PROPERTIES_MAX
-            },
-        };
+        let mut reader = self.reader();
         reader.event(scanner)?;
         let EventReader {
             spans,
@@ -184,6 +168,42 @@ impl EventDecoder {
         self.properties = recycle(properties);
         self.spans = recycle_spans(spans);
         Ok(result)
+    }
+
+    /// Reads the conditions that are the JSON of an `expect`, as terms (`model/term.rs`).
+    ///
+    /// # Errors
+    /// The rule that they break.
+    pub fn conditions(&mut self, expect: &str) -> Result<&[u8], ApiError> {
+        let mut reader = self.reader();
+        reader.expect(&mut Scanner::new(expect.as_bytes())?)?;
+        let EventReader { fields, terms, .. } = reader;
+        if let Some((_, error)) = fields.errors.into_iter().next() {
+            return Err(error);
+        }
+        self.terms.clear();
+        terms.encode(&self.scratch, &mut self.terms);
+        Ok(&self.terms)
+    }
+
+    fn reader<'a>(&mut self) -> EventReader<'_, 'a> {
+        self.scratch.clear();
+        self.extra.clear();
+        EventReader {
+            scratch: &mut self.scratch,
+            extra: &mut self.extra,
+            extra_names: &mut self.extra_names,
+            compactor: &mut self.compactor,
+            spans: recycle(std::mem::take(&mut self.spans)),
+            fields: Fields::default(),
+            terms: TermSpans::default(),
+            is_stored: self.is_stored,
+            properties_max: if self.is_stored {
+                usize::MAX
+            } else {
+                limits::ENTITY_PROPERTIES_MAX
+            },
+        }
     }
 }
 

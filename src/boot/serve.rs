@@ -542,14 +542,19 @@ impl CoreStart {
             let window = (dedup, clock::now());
             shard::recall_ids(&data_dir, &mut recovered, (core, shards), window)
                 .map_err(io::Error::other)?;
-            let Recovered { engine, log, .. } = recovered;
+            let Recovered {
+                engine,
+                log,
+                earlier,
+                ..
+            } = recovered;
             Ok(Box::new(OpenedShard {
-                shard: Shard::new(engine, log, durability, seed.rotate_left(32)).with_states(
-                    StoredStates {
+                shard: Shard::new(engine, log, durability, seed.rotate_left(32))
+                    .with_earlier(earlier)
+                    .with_states(StoredStates {
                         base: recovered.base.view(),
                         checkpoints: recovered.checkpoints.view(),
-                    },
-                ),
+                    }),
                 states: Some(OpenedStates {
                     checkpoints: recovered.checkpoints,
                     base: recovered.base,

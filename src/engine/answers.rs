@@ -1,6 +1,7 @@
 //! What the engine answers: parts of listings and what namespaces hold.
 
 use crate::model::Timestamp;
+use flux_storage::Sequence;
 
 /// A part of a listing: entities as JSON, with their ids so that parts of several shards can be
 /// merged.
@@ -14,6 +15,9 @@ pub struct Chunk {
     pub ends: Vec<(usize, usize)>,
     /// True if nothing comes after this part.
     pub last: bool,
+    /// What was visible of the shard when the part was read: all that it does not show comes after
+    /// this event.
+    pub place: Sequence,
     /// The last entity that was looked at, if a filter left it out: the next part begins after it.
     pub passed: Option<Box<str>>,
     /// Entities that a filter was asked about.

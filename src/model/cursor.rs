@@ -37,6 +37,9 @@ pub const NARROW_CURSOR_CHARS: usize = 28;
 /// Characters of the longest cursor.
 pub const CURSOR_CHARS_MAX: usize = 1024;
 
+/// The text of a cursor of one namespace or id.
+pub type NarrowCursor = [u8; NARROW_CURSOR_CHARS];
+
 const KIND_NAMESPACE: u8 = 2;
 const KIND_ID: u8 = 3;
 const KIND_EVERYTHING: u8 = 4;
@@ -104,7 +107,7 @@ impl CursorKey {
     }
 
     /// The text of the cursor after an event, without an allocation.
-    pub fn text(self, last: Sequence) -> [u8; NARROW_CURSOR_CHARS] {
+    pub fn text(self, last: Sequence) -> NarrowCursor {
         let bytes = narrow_bytes(self.kind, self.hash, last);
         let mut text = [0; NARROW_CURSOR_CHARS];
         let len = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
@@ -186,7 +189,7 @@ impl Cursor {
     }
 
     /// The text of a cursor of one namespace or id, without an allocation.
-    pub fn text_of(scope: CursorScope<'_>, last: Sequence) -> [u8; NARROW_CURSOR_CHARS] {
+    pub fn text_of(scope: CursorScope<'_>, last: Sequence) -> NarrowCursor {
         let (kind, hash) = (scope.kind(), key_hash(scope.key()));
         CursorKey { kind, hash }.text(last)
     }

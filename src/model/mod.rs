@@ -53,7 +53,7 @@ pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};
 pub use cursor::{
     CURSOR_CHARS_MAX, Cursor, CursorKey, CursorScope, CursorTooNarrow, InvalidCursor,
-    NARROW_CURSOR_CHARS,
+    NARROW_CURSOR_CHARS, NarrowCursor,
 };
 pub use decimal::{Decimal, DecimalError};
 pub use dedup::DedupWindow;

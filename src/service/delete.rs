@@ -16,6 +16,15 @@ pub(crate) struct PendingDelete {
     pub(super) shows_entity: bool,
 }
 
+/// The conditions of a deletion.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Conditions<'c> {
+    /// Those in the head of its request.
+    Head(HeadConditions<'c>),
+    /// The JSON of its `expect`, if there is one.
+    Expect(Option<&'c str>),
+}
+
 /// Deletes an entity by a tombstone event, if these conditions hold.
 ///
 /// # Errors
@@ -23,16 +32,23 @@ pub(crate) struct PendingDelete {
 pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
-    (id, conditions): (&str, HeadConditions<'_>),
+    (id, conditions): (&str, Conditions<'_>),
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
+    let mut terms = Vec::new();
+    match conditions {
+        Conditions::Head(conditions) => conditions.encode(&mut terms),
+        Conditions::Expect(None) => {}
+        Conditions::Expect(Some(expect)) => {
+            terms.extend_from_slice(context.decoder.conditions(expect)?);
+        }
+    }
     if is_reserved(id) {
         return Err(ApiError::Reserved);
     }
     access.may_delete(id).map_err(denied)?;
-    let mut terms = Vec::new();
-    conditions.encode(&mut terms);
+    let shows_entity = !terms.is_empty();
     let request = ShardRequest::Delete {
         id: id.into(),
         terms: terms.into_boxed_slice(),
@@ -42,7 +58,7 @@ pub(crate) fn begin<L: Log>(
     context.router.ask(shard, caller.request_id, request)?;
     Ok(Begun::Waiting(Pending::Delete(PendingDelete {
         id: id.into(),
-        shows_entity: !conditions.is_empty(),
+        shows_entity,
     })))
 }
 

@@ -200,7 +200,6 @@ mod tests {
     use super::super::testing::TestCores;
     use super::super::{batch, delete, publish};
     use super::*;
-    use crate::api::conditions::HeadConditions;
     use crate::limits::SHARD_SLICE_UNITS_MAX;
 
     /// Cores that hold these entities.
@@ -263,7 +262,7 @@ mod tests {
         let mut cores = holding(&["n1/a"]);
         let delete = |cores: &mut TestCores| {
             cores.run((0, None), |context, caller| {
-                delete::begin(context, caller, ("n1/a", HeadConditions::default()))
+                delete::begin(context, caller, ("n1/a", delete::Conditions::Expect(None)))
             })
         };
         let (outcome, json) = delete(&mut cores);

@@ -140,7 +140,7 @@ impl PendingHistory {
             (HistoryResult::List(page), _) => (page.json, None),
         };
         context.answer = json;
-        Outcome::Page { next }
+        Outcome::Page { next, cursor: None }
     }
 }
 

@@ -15,7 +15,9 @@ use crate::limits::{
     FILTER_PAGE_ENTITIES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, PAGE_BYTES_MAX,
 };
 use crate::log::Log;
+use crate::model::{Cursor, CursorScope, namespace_of};
 use crate::shard::{Reply, RequestId, Router, ShardRequest};
+use flux_storage::Sequence;
 use std::sync::Arc;
 
 /// One shard's part.
@@ -30,6 +32,8 @@ struct Part {
     /// How far a filter looked beyond the last entity that it let through; the next chunk begins
     /// after it.
     passed: Option<Box<str>>,
+    /// What was visible of the shard when its first chunk was read.
+    place: Option<Sequence>,
 }
 
 impl Part {
@@ -154,6 +158,7 @@ impl Listing {
             used: 0,
             asked: false,
             passed: None,
+            place: None,
         };
         let parts: Vec<Part> = shards.map(part).collect();
         Self {
@@ -195,6 +200,25 @@ impl Listing {
         }
     }
 
+    /// The place that every later change of what is listed comes after, once each shard has sent
+    /// its first part. What changes while the rest is read comes after it too.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        let places = self.parts.iter().map(|part| part.place);
+        let places: Vec<Sequence> = places.collect::<Option<_>>()?;
+        let prefix = self.query.prefix.as_deref();
+        let namespace = self
+            .query
+            .namespace
+            .as_deref()
+            .or_else(|| namespace_of(prefix?));
+        Some(match (namespace, places.as_slice()) {
+            (Some(namespace), [place]) => {
+                Cursor::of(CursorScope::Namespace(namespace), *place).encode()
+            }
+            _ => Cursor::of_everything(&places).encode(),
+        })
+    }
+
     /// Takes a part from a shard.
     ///
     /// # Errors
@@ -212,6 +236,7 @@ impl Listing {
                 }
                 let part = &mut self.parts[index];
                 part.passed = chunk.passed.take();
+                part.place.get_or_insert(chunk.place);
                 part.chunk = chunk;
                 part.used = 0;
                 Ok(())
@@ -275,7 +300,8 @@ impl Listing {
                 let last = self.end.as_deref().or(self.last_id.as_deref());
                 let next = last.filter(|_| more);
                 let next = next.map(|id| self.query.next_link(id));
-                ListStep::Page(Outcome::Page { next })
+                let cursor = self.cursor();
+                ListStep::Page(Outcome::Page { next, cursor })
             }
             Some(_) => ListStep::Last,
             None if self.count > before && !is_page => ListStep::Part,
@@ -457,7 +483,10 @@ mod tests {
         assert_eq!(ids, expected);
         let (outcome, ids) = list(&mut cores, &format!("{filter}&limit=2"));
         assert_eq!(ids, expected[..2]);
-        let Outcome::Page { next: Some(link) } = outcome else {
+        let Outcome::Page {
+            next: Some(link), ..
+        } = outcome
+        else {
             panic!("{outcome:?}");
         };
         assert!(
@@ -487,7 +516,7 @@ mod tests {
                 let (outcome, ids) = list_within(&mut cores, &query, Some(500));
                 (pages, empty) = (pages + 1, empty + usize::from(ids.is_empty()));
                 found.extend(ids);
-                let Outcome::Page { next } = outcome else {
+                let Outcome::Page { next, .. } = outcome else {
                     panic!("{outcome:?}");
                 };
                 let Some(link) = next else { break };
@@ -509,12 +538,18 @@ mod tests {
     fn pages_follow_one_another_and_the_last_has_no_link() {
         let mut cores = holding(5);
         let (outcome, first) = list(&mut cores, "limit=3");
-        let Outcome::Page { next: Some(link) } = outcome else {
+        let Outcome::Page {
+            next: Some(link), ..
+        } = outcome
+        else {
             panic!("{outcome:?}");
         };
         assert!(link.contains("limit=3&after=n0%2F000002>"), "{link}");
         let (outcome, rest) = list(&mut cores, "limit=3&after=n0%2F000002");
-        assert_eq!(outcome, Outcome::Page { next: None });
+        assert!(
+            matches!(outcome, Outcome::Page { next: None, .. }),
+            "{outcome:?}"
+        );
         let ids = [first, rest].concat();
         let expected = [
             "n0/000000",

@@ -59,7 +59,7 @@ pub(crate) use tenants::{Tenants, TokenRule};
 
 use crate::api::ApiError;
 use crate::log::Log;
-use crate::model::CommitPoint;
+use crate::model::{CommitPoint, NarrowCursor};
 use crate::shard::{Reply, RequestId};
 
 /// What a call came to. If it has JSON, that stands in [`Context::answer`].
@@ -77,11 +77,15 @@ pub(crate) enum Outcome {
     Entity {
         /// Its entity tag.
         etag: String,
+        /// The place that every later change of it comes after.
+        cursor: NarrowCursor,
     },
     /// The JSON is a page.
     Page {
         /// Where the next page is, as a `Link`; `None` after the last.
         next: Option<String>,
+        /// Of entities as they are: the place that every later change of them comes after.
+        cursor: Option<String>,
     },
     /// It is refused, or failed.
     Failed(ApiError),

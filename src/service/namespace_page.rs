@@ -192,6 +192,9 @@ impl NamespacePage {
         } else {
             context.answer.extend_from_slice(&self.body);
         }
-        Outcome::Page { next: self.link }
+        Outcome::Page {
+            next: self.link,
+            cursor: None,
+        }
     }
 }

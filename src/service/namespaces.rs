@@ -459,7 +459,13 @@ mod tests {
             cores.run((1, None), |context, caller| show(context, caller, "house"))
         };
         let (outcome, json) = show(&mut cores);
-        assert_eq!(outcome, Outcome::Page { next: None });
+        assert_eq!(
+            outcome,
+            Outcome::Page {
+                next: None,
+                cursor: None
+            }
+        );
         assert!(json.contains(r#""entityCount":1"#), "{json}");
         let (outcome, _) = cores.run((1, Some(OPERATOR)), |context, caller| {
             delete(context, caller, ("house", Some("purge=true")))
@@ -483,7 +489,13 @@ mod tests {
             cores.run((0, token), |context, caller| list(context, caller, None))
         };
         let (outcome, json) = list(&mut cores, Some(OPERATOR));
-        assert_eq!(outcome, Outcome::Page { next: None });
+        assert_eq!(
+            outcome,
+            Outcome::Page {
+                next: None,
+                cursor: None
+            }
+        );
         assert!(json.find("aaa") < json.find("bbb"), "{json}");
         assert_eq!(
             list(&mut cores, None).0,

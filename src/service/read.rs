@@ -8,8 +8,8 @@ use crate::engine::{ReadAnswer, StateDamaged};
 use crate::history::HistoryQuery;
 use crate::limits::ANSWER_AT_ONCE_BYTES_MAX;
 use crate::log::Log;
-use crate::model::CommitPoint;
-use crate::shard::{Reply, ShardRequest};
+use crate::model::{CommitPoint, CursorKey};
+use crate::shard::{Reply, ShardRequest, ShownEntity};
 
 /// Reads an entity, as it is or as it was. What may be large, or takes long, is deferred.
 ///
@@ -53,6 +53,7 @@ pub(crate) fn begin_within<L: Log>(
     }
     let own = context.router.shard.as_mut().ok_or(ApiError::NotReady)?;
     context.answer.clear();
+    let cursor = CursorKey::of(id).text(own.visible());
     let read = own
         .engine_mut()
         .read(id, (fields.as_ref(), bytes_max), &mut context.answer);
@@ -66,7 +67,7 @@ pub(crate) fn begin_within<L: Log>(
     }
     let outcome = match found {
         None => Outcome::Failed(ApiError::NoEntity),
-        Some(ReadAnswer::Entity { etag }) => Outcome::Entity { etag },
+        Some(ReadAnswer::Entity { etag }) => Outcome::Entity { etag, cursor },
         Some(ReadAnswer::Large { bytes }) => {
             return Ok(DeferredRead::of_entity(id.into(), fields, bytes));
         }
@@ -85,9 +86,9 @@ pub(super) fn resume<L>(
             *pending = Pending::Deferred(Box::new(DeferredRead::Entity { id, fields, bytes }));
             Ok(None)
         }
-        Reply::Entity(Some((json, etag))) => {
+        Reply::Entity(Some(ShownEntity { json, etag, cursor })) => {
             context.answer = json;
-            Ok(Some(Outcome::Entity { etag }))
+            Ok(Some(Outcome::Entity { etag, cursor }))
         }
         Reply::Entity(None) => Err(ApiError::NoEntity),
         Reply::Refused(error) => Err(error),

@@ -8,7 +8,7 @@ use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
 use crate::engine::{Chunk, NamespaceCounts};
 use crate::history::LiveLog;
-use crate::model::{EventPack, RECORD_KIND_EVENT, StoredChange};
+use crate::model::{EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange};
 use crate::state::NamespaceStatisticsView;
 use crate::subscribe::{ChangeBatch, Filter};
 use flux_storage::Sequence;
@@ -229,6 +229,17 @@ pub struct ConnectorsAsked {
     pub name: Option<Box<str>>,
 }
 
+/// An entity that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownEntity {
+    /// Its JSON.
+    pub json: Vec<u8>,
+    /// Its entity tag.
+    pub etag: String,
+    /// The place that every later change of it comes after.
+    pub cursor: NarrowCursor,
+}
+
 /// What a shard answers.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -236,8 +247,8 @@ pub enum Reply {
     Published(PartOutcome),
     /// To `PublishGroup`: nothing is stored, because of the event with this index if it is one.
     GroupRefused(Option<usize>, ApiError),
-    /// To `Read`: the JSON and the entity tag, or `None` if there is no such entity.
-    Entity(Option<(Vec<u8>, String)>),
+    /// To `Read`; `None` if there is no such entity.
+    Entity(Option<ShownEntity>),
     /// To `Read` of an entity that is larger than was asked for: its id, the properties to keep,
     /// and about the bytes of its JSON.
     LargeEntity {

@@ -7,6 +7,7 @@
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
 //! | `groups` | atomic batches on their shard |
+//! | `duplicates` | what the shard answers to events that were stored before |
 //! | `reads` | what the shard answers to reads |
 //! | `router` | the way from a core to every shard |
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
@@ -20,6 +21,7 @@ mod active_sources;
 mod address_limiter;
 mod base;
 mod counters;
+mod duplicates;
 mod groups;
 mod mailbox;
 mod memory;
@@ -45,7 +47,7 @@ pub use memory::{ClientIndex, MemoryAccount, MemoryHolders, MemoryHolding};
 pub use memory_budget::{MemoryBudget, MemoryClient, MemoryPart, MemoryParts, MemoryUsage};
 pub use message::{
     ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, RequestId, ShardRequest,
-    ShardStatistics,
+    ShardStatistics, ShownEntity,
 };
 pub use owner::Shard;
 pub use router::{Asked, Router};

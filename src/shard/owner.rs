@@ -13,9 +13,9 @@
 //! before it tells anybody.
 
 use super::message::{Envelope, Origin, Reply, ShardRequest};
+use crate::api::ApiError;
 use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
-use crate::api::{ApiError, encode};
 use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, Write};
 use crate::history::StoredStates;
@@ -25,14 +25,12 @@ use crate::limits::{
 };
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    CommitPoint, CommitQueue, Durability, EventPack, EventView, OperationResults, PackedEvent,
-    Published, RECORD_KIND_EVENT, StoredChange, Timestamp,
+    CommitPoint, CommitQueue, Durability, EventPack, PackedEvent, Published, RECORD_KIND_EVENT,
+    StoredChange, Timestamp,
 };
 use crate::state::PREFETCH_GROUP_IDS_MAX;
-use flux_storage::{Record, Sequence};
+use flux_storage::{LogReader, Sequence};
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::ops::ControlFlow;
 
 /// Events of one message from which on looking at all their entities first pays.
 const PREFETCH_EVENTS_MIN: usize = 4;
@@ -61,6 +59,8 @@ pub struct Shard<L> {
     pending_changes: CommitQueue<CollectedChanges>,
     /// Where the log's stored states are, for readers of its past.
     pub(super) states: Option<StoredStates>,
+    /// Logs of earlier generations that repeated events may have their results in.
+    pub(super) earlier: Vec<LogReader>,
     pub(super) limiter: RateLimiter,
     /// Units of work that were done here.
     pub(super) spent: u64,
@@ -83,6 +83,7 @@ impl<L: Log> Shard<L> {
             rejection: None,
             pending_changes: CommitQueue::default(),
             states: None,
+            earlier: Vec::new(),
             limiter: RateLimiter::new(),
             spent: 0,
         }
@@ -198,7 +199,8 @@ impl<L: Log> Shard<L> {
                 has_operations,
             } => {
                 self.check_point(CommitPoint::at(stored.sequence))?;
-                let properties = has_operations.then(|| self.results_of(stored.sequence));
+                let properties =
+                    has_operations.then(|| self.results_of(stored.sequence, packed.event));
                 return Ok(Published {
                     stored,
                     duplicate: true,
@@ -220,28 +222,6 @@ impl<L: Log> Shard<L> {
             self.limiter.take(charged.as_str(), tokens);
         }
         Ok(published)
-    }
-
-    /// What the operations of an earlier event led to, as the log has it. Reads one record, which
-    /// is among the last of its log; `None` if retention has removed it.
-    fn results_of(&mut self, sequence: Sequence) -> Option<OperationResults> {
-        let mut found = None;
-        let mut take = |record: Record<'_>| {
-            if record.sequence == sequence {
-                let event = EventView::decode(record.payload).ok();
-                found = event.map(|event| encode::results(event.results()));
-            }
-            Ok::<_, Infallible>(ControlFlow::Break(()))
-        };
-        match self.log.reader(sequence) {
-            Some(reader) => drop(reader.read_forward(sequence, take)),
-            // A log in memory has no reader.
-            None => drop(self.log.replay_from(sequence, |record| match take(record) {
-                Ok(_) => Err(()),
-                Err(never) => match never {},
-            })),
-        }
-        found
     }
 
     /// Refuses what would wait for a commit point that a log which has failed never reaches.

@@ -1,14 +1,14 @@
 //! What a shard answers to reads: an entity, a part of a listing, and what its past is read from.
 
 use super::Shard;
-use super::message::Reply;
+use super::message::{Reply, ShownEntity};
 use super::owner::DAMAGED;
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
 use crate::engine::{ReadAnswer, StateDamaged};
 use crate::history::LiveLog;
 use crate::log::Log;
-use crate::model::CommitPoint;
+use crate::model::{CommitPoint, CursorKey};
 
 impl<L: Log> Shard<L> {
     pub(super) fn collect(
@@ -35,12 +35,14 @@ impl<L: Log> Shard<L> {
     ) -> (CommitPoint, Reply) {
         let mut json = Vec::new();
         let kept = (fields.as_ref(), bytes_max);
+        let cursor = CursorKey::of(&id).text(self.visible());
         let read = self.engine.read(&id, kept, &mut json);
         self.spent += json.len() as u64;
         match read {
             Ok((None, point)) => (point, Reply::Entity(None)),
             Ok((Some(ReadAnswer::Entity { etag }), point)) => {
-                (point, Reply::Entity(Some((json, etag))))
+                let shown = ShownEntity { json, etag, cursor };
+                (point, Reply::Entity(Some(shown)))
             }
             Ok((Some(ReadAnswer::Large { bytes }), point)) => {
                 (point, Reply::LargeEntity { id, fields, bytes })
@@ -55,8 +57,10 @@ impl<L: Log> Shard<L> {
         after: Option<&str>,
         examined_max: usize,
     ) -> (CommitPoint, Reply) {
+        let place = self.visible();
         match self.engine.list(query, after, examined_max) {
-            Ok((chunk, point)) => {
+            Ok((mut chunk, point)) => {
+                chunk.place = place;
                 self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;
                 (point, Reply::Chunk(chunk))
             }

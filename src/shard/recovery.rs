@@ -18,13 +18,13 @@
 use crate::engine::{Batch, Engine, RecentIds, ReplayFault, Target};
 use crate::log::{LocalLog, Log as _};
 use crate::model::{
-    DedupWindow, RECORD_KIND_EVENT, StoredChange, Timestamp, place, place_bytes, place_key,
+    DedupWindow, RECORD_KIND_EVENT, Sent, StoredChange, Timestamp, place, place_bytes, place_key,
 };
 use crate::state::{Bookkeeping, entity_of, is_packed_body};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataDir, LayerError, LogDir,
-    LogOrigin, Owner, Quarantined, Recovery, ReplayError, SealedGeneration, SealedLog, Sequence,
-    StorageError,
+    LogOrigin, LogReader, Owner, Quarantined, Recovery, ReplayError, SealedGeneration, SealedLog,
+    Sequence, StorageError,
 };
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -97,6 +97,8 @@ pub struct Recovered {
     pub through: Sequence,
     /// The first event of the log that is still there.
     pub first: Sequence,
+    /// Logs of earlier generations with events whose ids are known and which have operations.
+    pub earlier: Vec<LogReader>,
     /// Files of checkpoints that can't be used.
     pub quarantined: Vec<Quarantined>,
 }
@@ -150,6 +152,7 @@ pub fn recover(
         base,
         through,
         first: origin.first_sequence,
+        earlier: Vec::new(),
         quarantined: attempt.quarantined,
     })
 }
@@ -186,13 +189,20 @@ pub fn recall_ids(
             continue;
         }
         for log in generation.logs() {
-            let noted = log.reader()?.read_forward(first, |record| {
+            let reader = log.reader()?;
+            let mut has_operations = false;
+            let noted = reader.read_forward(first, |record| {
                 if record.time_micros >= since.as_micros() && is_own(record.payload) {
                     ids.note(&record);
+                    let sent = Sent::of(record.payload);
+                    has_operations |= sent.is_some_and(|sent| sent.decided.has_operations());
                 }
                 Ok::<_, ReplayFault>(ControlFlow::Continue(()))
             });
             noted?;
+            if has_operations {
+                recovered.earlier.push(reader);
+            }
         }
     }
     Ok(recovered

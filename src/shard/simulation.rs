@@ -355,8 +355,8 @@ impl Simulation {
                     check_verdicts(&outcome, &asked, &logged);
                 }
                 (Expected::Entity(expected), Reply::Entity(found)) => {
-                    let version = found.map(|(json, _)| {
-                        serde_json::from_slice::<serde_json::Value>(&json).unwrap()["version"]
+                    let version = found.map(|shown| {
+                        serde_json::from_slice::<serde_json::Value>(&shown.json).unwrap()["version"]
                             .as_u64()
                             .unwrap()
                     });

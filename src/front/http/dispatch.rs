@@ -119,7 +119,10 @@ fn dispatch<L: Log>(
             let query = ReadQuery::parse(head.query)?;
             read::begin(context, &caller, (&id, query))?
         }
-        Route::Delete(id) => delete::begin(context, &caller, (&id, conditions))?,
+        Route::Delete(id) => {
+            let conditions = delete::Conditions::Head(conditions);
+            delete::begin(context, &caller, (&id, conditions))?
+        }
         Route::DeleteBatch => delete_many::begin(context, &caller, body)?,
         Route::Control(route) => {
             // The body is overwritten even if the call is rejected.

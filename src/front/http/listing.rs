@@ -25,14 +25,23 @@ enum Action {
 
 /// What is written of a listing.
 enum Piece {
-    /// The head alone, to `HEAD`.
-    Head,
-    /// A part, behind the head if it is the first, and the end if it is the last.
-    Part { is_first: bool, is_last: bool },
+    /// The head alone, to `HEAD`, with this cursor.
+    Head(Option<String>),
+    /// A part, behind the head with its cursor if it is the first, and the end if it is the last.
+    Part {
+        head: Option<ListHead>,
+        is_last: bool,
+    },
     /// A part of an answer of known length, behind the head with that length if it is the first.
     Known { length: Option<u64>, is_last: bool },
     /// A whole answer.
     Outcome(Outcome),
+}
+
+/// What the head of a listing says besides the usual.
+#[derive(Debug)]
+struct ListHead {
+    cursor: Option<String>,
 }
 
 /// Lets a listing or a deferred read at the front of the answers go on, and the one behind it when
@@ -76,13 +85,13 @@ pub(crate) fn advance_front<L: Log>(
             Action::Wait => return true,
             Action::Break => return false,
             Action::Write(Piece::Part {
-                is_first,
+                head,
                 is_last: false,
             }) => {
                 let json = &context.answer;
                 client
                     .answers
-                    .write_front(|out| write_part(writer, out, meta, (is_first, json)));
+                    .write_front(|out| write_part(writer, out, meta, (head.as_ref(), json)));
             }
             Action::Write(Piece::Known {
                 length,
@@ -117,9 +126,6 @@ fn advance<L: Log>(context: &mut Context<L>, request_id: RequestId, call: &mut H
         }
         _ => return Action::Wait,
     };
-    if call.meta.head_only && !listing.is_page() {
-        return Action::Write(Piece::Head);
-    }
     let is_first = !call.has_begun;
     let step = match listing.advance(context, request_id) {
         Ok(step) => step,
@@ -131,8 +137,14 @@ fn advance<L: Log>(context: &mut Context<L>, request_id: RequestId, call: &mut H
         ListStep::Part => false,
         ListStep::Last => true,
     };
+    if call.meta.head_only {
+        return Action::Write(Piece::Head(listing.cursor()));
+    }
     call.has_begun = true;
-    Action::Write(Piece::Part { is_first, is_last })
+    let head = is_first.then(|| ListHead {
+        cursor: listing.cursor(),
+    });
+    Action::Write(Piece::Part { head, is_last })
 }
 
 fn failed(is_first: bool, error: ApiError) -> Action {
@@ -147,10 +159,10 @@ fn write_part(
     writer: &AnswerWriter,
     out: &mut Vec<u8>,
     meta: RequestMeta,
-    (is_first, json): (bool, &[u8]),
+    (head, json): (Option<&ListHead>, &[u8]),
 ) {
-    if is_first {
-        writer.array_head(out, meta);
+    if let Some(head) = head {
+        writer.array_head(out, meta, head.cursor.as_deref());
     }
     AnswerWriter::array_part(out, meta, json);
 }
@@ -175,9 +187,9 @@ fn write_end(
     (piece, json): (&Piece, &[u8]),
 ) {
     match piece {
-        Piece::Head => writer.array_head(out, meta),
-        Piece::Part { is_first, .. } => {
-            write_part(writer, out, meta, (*is_first, json));
+        Piece::Head(cursor) => writer.array_head(out, meta, cursor.as_deref()),
+        Piece::Part { head, .. } => {
+            write_part(writer, out, meta, (head.as_ref(), json));
             AnswerWriter::array_end(out, meta);
         }
         Piece::Known { length, .. } => write_known(writer, out, meta, (*length, json)),

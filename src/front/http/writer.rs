@@ -2,6 +2,7 @@
 
 use super::call::RequestMeta;
 use crate::api::{ApiError, encode};
+use crate::model::NarrowCursor;
 use crate::service::Outcome;
 use crate::wire::http1::{
     BodyLength, ImfFixdate, PreparedHead, ResponseHead, Version, imf_fixdate, write_chunk,
@@ -61,18 +62,24 @@ impl AnswerWriter {
                 self.json(out, meta, answer(200, headers));
             }
             Outcome::Empty => self.empty(out, meta, (204, &[CORS_ORIGIN])),
-            Outcome::Entity { etag } => {
+            Outcome::Entity { etag, cursor } => {
+                let fields = [("ETag", etag.as_str()), (CURSOR, text(cursor))];
                 if if_none_match.is_some_and(|field| encode::none_match_hits(field, etag)) {
-                    let headers = &[("ETag", etag.as_str()), CORS_ORIGIN, CORS_EXPOSE];
+                    let headers = &[fields[0], fields[1], CORS_ORIGIN, CORS_EXPOSE];
                     self.empty(out, meta, (304, headers));
                 } else {
-                    self.entity(out, meta, (json, etag));
+                    self.entity(out, meta, (json, fields));
                 }
             }
-            Outcome::Page { next: None } => self.json(out, meta, answer(200, &[CORS_ORIGIN])),
-            Outcome::Page { next: Some(link) } => {
-                let headers = &[CORS_ORIGIN, ("Link", link.as_str()), CORS_EXPOSE];
-                self.json(out, meta, answer(200, headers));
+            Outcome::Page { next, cursor } => {
+                let link = next.as_deref().map(|link| ("Link", link));
+                let cursor = cursor.as_deref().map(|cursor| (CURSOR, cursor));
+                let mut headers = vec![CORS_ORIGIN];
+                headers.extend(link.into_iter().chain(cursor));
+                if headers.len() > 1 {
+                    headers.push(CORS_EXPOSE);
+                }
+                self.json(out, meta, answer(200, &headers));
             }
             Outcome::Failed(error) => self.error(out, meta, error),
         }
@@ -89,22 +96,33 @@ impl AnswerWriter {
         self.json(out, meta, answer);
     }
 
-    /// Writes the head of an array that is sent in parts.
-    pub(super) fn array_head(&self, out: &mut Vec<u8>, meta: RequestMeta) {
+    /// Writes the head of an array that is sent in parts, with its cursor.
+    pub(super) fn array_head(&self, out: &mut Vec<u8>, meta: RequestMeta, cursor: Option<&str>) {
         let body = match meta.version {
             Version::Http11 => BodyLength::Chunked,
             Version::Http10 => BodyLength::UntilClose,
         };
-        self.head_of_parts(meta, body).write(out);
+        match cursor {
+            None => self.head_of_parts(meta, body, &[CORS_ORIGIN]).write(out),
+            Some(cursor) => {
+                let headers = &[CORS_ORIGIN, (CURSOR, cursor), CORS_EXPOSE];
+                self.head_of_parts(meta, body, headers).write(out);
+            }
+        }
     }
 
     /// Writes the head of a success whose body, which is so long, is sent in parts.
     pub(super) fn success_head(&self, out: &mut Vec<u8>, meta: RequestMeta, length: u64) {
         let body = BodyLength::Known(length);
-        self.head_of_parts(meta, body).write(out);
+        self.head_of_parts(meta, body, &[CORS_ORIGIN]).write(out);
     }
 
-    fn head_of_parts(&self, meta: RequestMeta, body: BodyLength) -> ResponseHead<'_> {
+    fn head_of_parts<'a>(
+        &'a self,
+        meta: RequestMeta,
+        body: BodyLength,
+        headers: Fields<'a>,
+    ) -> ResponseHead<'a> {
         ResponseHead {
             status: 200,
             content_type: Some("application/json"),
@@ -112,7 +130,7 @@ impl AnswerWriter {
             version: meta.version,
             keep_alive: meta.keep_alive,
             date: &self.date,
-            headers: &[CORS_ORIGIN],
+            headers,
         }
     }
 
@@ -169,15 +187,19 @@ impl AnswerWriter {
         );
     }
 
-    /// Writes an entity that was asked for.
-    fn entity(&self, out: &mut Vec<u8>, meta: RequestMeta, (json, etag): (&[u8], &str)) {
-        let etag = ("ETag", etag);
+    /// Writes an entity that was asked for. `fields`: its tag and its cursor.
+    fn entity(
+        &self,
+        out: &mut Vec<u8>,
+        meta: RequestMeta,
+        (json, fields): (&[u8], [(&str, &str); 2]),
+    ) {
         if meta.is_plain() {
-            self.heads.entity.write(out, json.len() as u64, &[etag]);
+            self.heads.entity.write(out, json.len() as u64, &fields);
             out.extend_from_slice(json);
             return;
         }
-        let headers = &[etag, CORS_ORIGIN, CORS_EXPOSE];
+        let headers = &[fields[0], fields[1], CORS_ORIGIN, CORS_EXPOSE];
         self.json(
             out,
             meta,
@@ -251,7 +273,7 @@ impl AnswerWriter {
 #[derive(Debug, Default)]
 struct Heads {
     success: PreparedHead,
-    /// But for its tag.
+    /// But for its tag and its cursor.
     entity: PreparedHead,
 }
 
@@ -293,4 +315,14 @@ struct Answer<'a> {
 /// Any origin may read any answer (API contract §4).
 const CORS_ORIGIN: (&str, &str) = ("Access-Control-Allow-Origin", "*");
 /// The fields that a page may read besides the usual ones.
-const CORS_EXPOSE: (&str, &str) = ("Access-Control-Expose-Headers", "etag, link, retry-after");
+const CORS_EXPOSE: (&str, &str) = (
+    "Access-Control-Expose-Headers",
+    "etag, link, retry-after, flux-cursor",
+);
+/// The field of a read that says which changes it shows (API contract §13).
+const CURSOR: &str = "Flux-Cursor";
+
+/// A cursor as text.
+fn text(cursor: &NarrowCursor) -> &str {
+    str::from_utf8(cursor).unwrap_or_default()
+}

@@ -9,7 +9,6 @@
 //!   sent after it is held back.
 
 use crate::api::client_message::Request;
-use crate::api::conditions::HeadConditions;
 use crate::api::{ApiError, encode};
 use crate::limits;
 use crate::log::Log;
@@ -245,7 +244,10 @@ fn call<L: Log>(
             let whole = (None, 2 * limits::WS_MESSAGE_BYTES_MAX);
             read::begin_within(context, caller, (id, whole))
         }
-        Request::Delete(id) => delete::begin(context, caller, (id, HeadConditions::default())),
+        Request::Delete { id, expect } => {
+            let conditions = delete::Conditions::Expect(*expect);
+            delete::begin(context, caller, (id, conditions))
+        }
     }
 }
 
@@ -274,7 +276,7 @@ fn write_answer(out: &mut Vec<u8>, id: &str, (outcome, json): (&Outcome, &[u8]))
             let error = ApiError::AnswerTooLarge { bytes: json.len() };
             encode::error_message(out, Some(id), &error.to_string(), error.code());
         }
-        Outcome::Entity { etag } => encode::entity_result(out, id, (json, etag)),
+        Outcome::Entity { etag, cursor } => encode::entity_result(out, id, (json, etag, cursor)),
         _ => encode::result(out, id, json),
     });
 }
@@ -283,7 +285,7 @@ fn write_answer(out: &mut Vec<u8>, id: &str, (outcome, json): (&Outcome, &[u8]))
 mod tests {
     use super::*;
     use crate::api::outcome::PartOutcome;
-    use crate::model::Stored;
+    use crate::model::{CursorKey, Stored};
     use crate::service::testing::TestCores;
     use flux_storage::Sequence;
 
@@ -407,6 +409,7 @@ mod tests {
         let json = vec![b' '; limits::WS_MESSAGE_BYTES_MAX + 1];
         let outcome = Outcome::Entity {
             etag: "\"1-1\"".to_owned(),
+            cursor: CursorKey::of("a").text(Sequence::new(1)),
         };
         let mut frame = Vec::new();
         write_answer(&mut frame, "7", (&outcome, &json));
