@@ -217,6 +217,148 @@ fn a_bad_line_ends_an_import_by_its_number_or_is_passed_over() {
     );
 }
 
+/// An export of single events and atomic batches of several namespaces.
+fn grouped_export(root: &Path) -> (Vec<String>, Vec<Value>) {
+    let first = root.join("first");
+    let server = setup(&first, 2).start();
+    for round in 0..3 {
+        for space in ["x", "y", "z"] {
+            server.publish(&format!("{space}/single"), r#"{"n":1}"#);
+            let name = |index: usize| event(&format!("{space}/{index}"), r#"{"n":1}"#);
+            let events: Vec<String> = (0..2 + round).map(name).collect();
+            let body = batch(&events).replacen('{', r#"{"atomic":true,"#, 1);
+            assert_eq!(server.post("/api/events/batch", &body).status, 200);
+        }
+    }
+    let before = state(&server);
+    server.stop();
+    let export = succeed(&["export", "--data-dir", text(&first)]).stdout;
+    let export = String::from_utf8(export).expect("UTF-8");
+    (export.lines().map(str::to_owned).collect(), before)
+}
+
+fn write(path: &Path, text: &str) {
+    fs::File::create(path)
+        .and_then(|mut out| std::io::Write::write_all(&mut out, text.as_bytes()))
+        .expect("a file in a fresh directory");
+}
+
+/// The sizes of the atomic batches of an export, in order, whose lines must follow each other.
+fn batches(lines: &[String]) -> Vec<u64> {
+    let mut counts = Vec::new();
+    let mut expected = 0;
+    for line in lines {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let (index, count) = (&line["group"]["index"], &line["group"]["count"]);
+        assert_eq!(index.as_u64().unwrap_or_default(), expected, "{line}");
+        expected = match count.as_u64() {
+            Some(count) if expected + 1 < count => expected + 1,
+            Some(count) => {
+                counts.push(count);
+                0
+            }
+            None => 0,
+        };
+    }
+    assert_eq!(expected, 0, "the last batch is whole");
+    counts
+}
+
+#[test]
+fn atomic_batches_are_exported_and_imported_as_such() {
+    let root = TempDir::new().expect("a temporary directory");
+    let (export, before) = grouped_export(root.path());
+    let file = root.path().join("lines");
+    write(&file, &export.join("\n"));
+    let mut sizes = batches(&export);
+    sizes.sort_unstable();
+    assert_eq!(sizes, [2, 2, 2, 3, 3, 3, 4, 4, 4]);
+    for shards in 1..=3 {
+        let copy = root.path().join(format!("copy-{shards}"));
+        let count = shards.to_string();
+        let to = ["import", "--data-dir", text(&copy), "--shards", &count];
+        succeed(&[&to[..], &[text(&file)]].concat());
+        let again = succeed(&["export", "--data-dir", text(&copy)]).stdout;
+        assert_eq!(lines(&again), lines(export.join("\n").as_bytes()));
+        let again = String::from_utf8(again).expect("UTF-8");
+        let again: Vec<String> = again.lines().map(str::to_owned).collect();
+        assert_eq!(batches(&again).len(), sizes.len(), "{shards} shards");
+        let server = setup(&copy, shards).start();
+        assert_eq!(state(&server), before, "{shards} shards");
+        server.stop();
+    }
+}
+
+/// Imports these lines, which must end with this complaint, or leave these entities if what is wrong
+/// is passed over.
+fn check_import(lines: &[String], complaint: &str, there: &[&str]) {
+    let root = TempDir::new().expect("a temporary directory");
+    let file = root.path().join("lines");
+    write(&file, &lines.join("\n"));
+    let data = root.path().join("data");
+    refuse(
+        &["import", "--data-dir", text(&data), text(&file)],
+        1,
+        complaint,
+    );
+    let data = root.path().join("skipping");
+    let skip = [
+        "import",
+        "--skip-bad",
+        "--data-dir",
+        text(&data),
+        text(&file),
+    ];
+    let said = succeed(&skip).stderr;
+    let passed_over = lines.len() - there.len();
+    let counted = format!("{} lines imported, {passed_over} passed over", there.len());
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains(&counted), "{counted}: {said}");
+    let server = Setup::new(&data, 1).start();
+    let entities = server.entities();
+    let ids: Vec<&str> = entities.iter().filter_map(|it| it["id"].as_str()).collect();
+    assert_eq!(ids, there, "{lines:?}");
+}
+
+#[test]
+fn an_import_takes_all_lines_of_an_atomic_batch_or_none() {
+    let of = |index: usize| {
+        let group = format!(r#"{{"group":{{"index":{index},"count":3}},"#);
+        event(&format!("n/{index}"), "{}").replacen('{', &group, 1)
+    };
+    let single = |id: &str| event(id, "{}");
+    check_import(
+        &[single("n/a"), of(0), of(1)],
+        "line 4: the atomic batch of 2 lines before it is not whole",
+        &["n/a"],
+    );
+    check_import(
+        &[of(0), of(1), single("n/a"), single("n/b")],
+        "line 3: the atomic batch of 2 lines before it is not whole",
+        &["n/a", "n/b"],
+    );
+    check_import(
+        &[of(0), "{}".to_owned(), of(2), single("n/a")],
+        "line 2: missing field",
+        &["n/a"],
+    );
+    check_import(
+        &[of(1), of(2), single("n/a")],
+        "line 1: an event of an atomic batch without those before it",
+        &["n/a"],
+    );
+    check_import(
+        &[of(0), of(0), of(1), of(2)],
+        "line 2: the atomic batch of 1 lines before it is not whole",
+        &["n/0", "n/1", "n/2"],
+    );
+    check_import(
+        &[of(0), of(1), of(2).replace("n/2", "m/2"), single("n/a")],
+        "line 3: the atomic batch of 2 lines before it is not whole",
+        &["n/a"],
+    );
+}
+
 /// Publishes numbered events of one entity until it is told to stop. Returns the last acknowledged
 /// number.
 fn produce(server: &Server, producer: usize, (stop, acknowledged): (&AtomicBool, &AtomicU64)) {

@@ -3,24 +3,28 @@
 //!
 //! ```text
 //! {"eventId":…,"stream":…,"source":…,"payload":{…},"sequence":7,"acceptedAt":"…"}
+//! {"eventId":…, …,"sequence":8,"group":{"index":0,"count":2},"acceptedAt":"…"}
 //! {"entity":{"id":…,"properties":{…},"lastUpdated":"…","version":3},"acceptedAt":"…"}
 //! ```
 //!
 //! An event is held to the same rules as one that is published; `sequence` is for people, and a
-//! line without `acceptedAt` is accepted when it is read. An entity stands for events that are
-//! gone; its `acceptedAt` is the time at which it was so.
+//! line without `acceptedAt` is accepted when it is read. Events of an atomic batch say their place
+//! in it. An entity stands for events that are gone; its `acceptedAt` is the time at which it was
+//! so.
 
 use super::encode;
 use super::event::{Decoded, EventDecoder, EventIds, check_entity_id, sort_and_keep_last};
 use super::event_encode::event_members;
 use super::json::{Compactor, JsonError, JsonStr, Kind, Scanner};
 use super::{ApiError, time};
+use crate::limits::ATOMIC_EVENTS_MAX;
 use crate::model::{DecidedDraft, EntityHead, TermKind, Terms};
 use crate::model::{
     EntityDraft, EventDraft, EventId, EventView, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT,
     Timestamp, VERSION_MAX, is_reserved,
 };
 use crate::wire::http1::write_decimal;
+use flux_storage::{GroupPlace, Sequence};
 
 /// Why a line is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,14 +44,29 @@ pub struct Line {
     pub kind: u8,
     /// When it was accepted, if the line says so.
     pub accepted: Option<Timestamp>,
+    /// Its place in its atomic batch, if it is an event of one.
+    pub group: Option<GroupPlace>,
 }
 
-/// Writes the line of an event, without the end of the line.
-pub fn event_line(out: &mut Vec<u8>, sequence: u64, accepted: Timestamp, event: &EventView<'_>) {
+/// Writes the line of an event, without the end of the line. `sequence` and `group`: its place in
+/// its log, and in its atomic batch.
+pub fn event_line(
+    out: &mut Vec<u8>,
+    (sequence, group): (Sequence, Option<GroupPlace>),
+    accepted: Timestamp,
+    event: &EventView<'_>,
+) {
     out.push(b'{');
     event_members(out, event);
     out.extend_from_slice(b",\"sequence\":");
-    write_decimal(out, sequence);
+    write_decimal(out, sequence.get());
+    if let Some(group) = group {
+        out.extend_from_slice(b",\"group\":{\"index\":");
+        write_decimal(out, group.index.into());
+        out.extend_from_slice(b",\"count\":");
+        write_decimal(out, group.count.into());
+        out.push(b'}');
+    }
     write_accepted(out, accepted);
 }
 
@@ -98,10 +117,14 @@ impl LineDecoder {
         let outline = Outline::read(line)?;
         let accepted = outline.accepted;
         if let Some(text) = outline.entity {
+            if outline.group.is_some() {
+                return Err(invalid("group", "a member of events alone").into());
+            }
             let last_updated = entity(text, out)?;
             return Ok(Line {
                 kind: RECORD_KIND_ENTITY,
                 accepted: accepted.or(Some(last_updated)),
+                group: None,
             });
         }
         let mut scanner = Scanner::new(line)?;
@@ -117,6 +140,7 @@ impl LineDecoder {
         Ok(Line {
             kind: RECORD_KIND_EVENT,
             accepted,
+            group: outline.group,
         })
     }
 }
@@ -172,6 +196,7 @@ struct Outline<'a> {
     accepted: Option<Timestamp>,
     /// The JSON text of the entity.
     entity: Option<&'a str>,
+    group: Option<GroupPlace>,
 }
 
 impl<'a> Outline<'a> {
@@ -187,6 +212,7 @@ impl<'a> Outline<'a> {
             match &*key.to_cow() {
                 "acceptedAt" => outline.accepted = Some(timestamp(&mut scanner, "acceptedAt")?),
                 "entity" => outline.entity = Some(scanner.raw_value()?.text),
+                "group" => outline.group = Some(group_place(&mut scanner)?),
                 _ => {
                     scanner.raw_value()?;
                 }
@@ -195,6 +221,36 @@ impl<'a> Outline<'a> {
         scanner.finish()?;
         Ok(outline)
     }
+}
+
+/// Decodes `{"index":0,"count":2}`.
+fn group_place(scanner: &mut Scanner<'_>) -> Result<GroupPlace, LineError> {
+    let wrong = || {
+        invalid(
+            "group",
+            "an index and a count of at least 2 and at most 1000",
+        )
+    };
+    if scanner.kind()? != Kind::Object {
+        return Err(wrong().into());
+    }
+    scanner.begin_object()?;
+    let (mut index, mut count) = (None, None);
+    while let Some(key) = scanner.next_key()? {
+        let number = scanner.raw_value()?.text.parse::<u16>().ok();
+        match &*key.to_cow() {
+            "index" => index = number,
+            "count" => count = number,
+            _ => {}
+        }
+    }
+    let place = index
+        .zip(count)
+        .map(|(index, count)| GroupPlace { index, count });
+    let is_sound = |place: &GroupPlace| {
+        (2..=ATOMIC_EVENTS_MAX).contains(&usize::from(place.count)) && place.index < place.count
+    };
+    place.filter(is_sound).ok_or_else(|| wrong().into())
 }
 
 /// Decodes an entity and writes its payload; returns when it was last updated.
@@ -300,7 +356,10 @@ mod tests {
         let mut out = Vec::new();
         let accepted = line.accepted.unwrap();
         match StoredChange::decode(line.kind, payload).unwrap().unwrap() {
-            StoredChange::Event(event) => event_line(&mut out, 7, accepted, &event),
+            StoredChange::Event(event) => {
+                let place = (Sequence::new(7), line.group);
+                event_line(&mut out, place, accepted, &event);
+            }
             StoredChange::Entity(entity) => {
                 let head = EntityHead {
                     id: entity.id,
@@ -321,6 +380,7 @@ mod tests {
             r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
             r#"{"eventId":"01234567-89ab-7def-8123-456789abcdef","stream":"s.t","source":"ä","timestamp":5,"key":"","schema":"v","payload":{"entity_id":"n/ü","properties":{"__deleted__":true,"a":22.50,"b\"":[1e2]},"extra":{"q":1.0}},"sequence":7,"acceptedAt":"1969-12-31T23:59:59.999999Z"}"#,
             r#"{"eventId":"01234567-89AB-7DEF-8123-456789ABCDEF","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
+            r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"group":{"index":999,"count":1000},"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
             r#"{"entity":{"id":"n/\"1","properties":{"a":22.50,"b":[1,{"x":null}]},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":9223372036854775807},"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
         ] {
             let (decoded, payload) = decoded(line).unwrap();
@@ -376,6 +436,19 @@ mod tests {
             "`stream`",
         );
         check(r#"{"entity":1}"#, "`entity`: an object");
+        check(r#"{"entity":{},"group":{"index":0,"count":2}}"#, "`group`");
+        for group in [
+            "1",
+            "{}",
+            r#"{"index":0}"#,
+            r#"{"index":0,"count":1}"#,
+            r#"{"index":2,"count":2}"#,
+            r#"{"index":-1,"count":2}"#,
+            r#"{"index":0.0,"count":2}"#,
+            r#"{"index":0,"count":1001}"#,
+        ] {
+            check(&format!(r#"{{"group":{group}}}"#), "`group`");
+        }
         let entity = |id: &str, version: &str, properties: &str| {
             format!(
                 r#"{{"entity":{{"id":{id},"version":{version},"lastUpdated":"2026-01-31T23:59:59Z","properties":{properties}}}}}"#

@@ -4,6 +4,7 @@
 //! acceptance. The events of a log stay in their order, and so do those of a namespace: each line
 //! keeps its time when it is imported into any number of shards. A log that lost its beginning to
 //! retention begins with its base's entities, each at the time of its namespace's last event there.
+//! The lines of an atomic batch follow each other.
 //! A server may be running: what was durable when the reading of a log began is in the export.
 
 use super::progress::Progress;
@@ -14,8 +15,8 @@ use crate::report;
 use crate::state::{Entity, TimeScope, entity_of, is_packed_body, latest_in};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use flux_storage::{
-    Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataView, LayerError, LogCursor,
-    LogView, Record, StackCursor, StorageError,
+    Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataView, GroupPlace, LayerError,
+    LogCursor, LogView, Record, StackCursor, StorageError,
 };
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -122,8 +123,12 @@ fn export(data_dir: &Path, output: Option<&PathBuf>) -> Result<HistoryResult, Ex
             .filter(|stream| stream.next.is_some())
             .min_by_key(|stream| stream.next)
         {
-            writer.out.write_all(&stream.line)?;
-            writer.advance(stream, &mut progress)?;
+            let mut batch_goes_on = true;
+            while batch_goes_on {
+                writer.out.write_all(&stream.line)?;
+                batch_goes_on = stream.group.is_some_and(|place| !place.is_last());
+                writer.advance(stream, &mut progress)?;
+            }
         }
     }
     writer.out.flush()?;
@@ -156,6 +161,8 @@ struct Stream<'b> {
     line: Vec<u8>,
     /// The time of the line; `None` after the last.
     next: Option<Timestamp>,
+    /// The place of its event in its atomic batch, if it is of one.
+    group: Option<GroupPlace>,
     /// Records up to here are part of the base.
     covered: u64,
 }
@@ -205,6 +212,7 @@ impl<'b> Stream<'b> {
             cursor: log.cursor()?,
             line: Vec::new(),
             next: None,
+            group: None,
             covered: base.map_or(0, |base| base.meta.through.get()),
         })
     }
@@ -224,6 +232,7 @@ impl Writer<'_> {
     ) -> Result<(), ExportError> {
         stream.line.clear();
         stream.next = None;
+        stream.group = None;
         if let Some(base) = &mut stream.base {
             if let Some((entity, time)) = base.next()? {
                 line::entity_line(&mut stream.line, time, entity.head(), entity.properties());
@@ -241,10 +250,11 @@ impl Writer<'_> {
                 return Ok(None);
             }
             let time = Timestamp::from_micros(record.time_micros);
-            Ok::<_, ExportError>(self.record(&record, line)?.then_some(time))
+            let shown = self.record(&record, line)?;
+            Ok::<_, ExportError>(shown.then_some((time, record.group)))
         })? {
-            if let Some(time) = time? {
-                stream.next = Some(time);
+            if let Some((time, group)) = time? {
+                (stream.next, stream.group) = (Some(time), group);
                 break;
             }
         }
@@ -269,7 +279,7 @@ impl Writer<'_> {
             None => return Ok(false),
             Some(StoredChange::Event(event)) => {
                 self.told.events += 1;
-                line::event_line(out, sequence, accepted, &event);
+                line::event_line(out, (record.sequence, record.group), accepted, &event);
             }
             Some(StoredChange::Entity(entity)) => {
                 self.told.entities += 1;

@@ -3,6 +3,9 @@
 //! Each line is held to the rules of publishing, keeps its accept time (never earlier than that of
 //! the last event of its namespace, or of its id if that has none), and is appended to the log of
 //! the shard that owns its entity. The state follows at the next start.
+//!
+//! The lines of an atomic batch are held back until all are there, and appended as one group. If
+//! one is missing or can't be taken, none is.
 
 use super::{EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::api::line::{LineDecoder, LineError};
@@ -15,7 +18,9 @@ use crate::report;
 use crate::shard::{self, RecoverError};
 use crate::state::TimeScope;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use flux_storage::{AppendError, DataView, Log, StorageError};
+use flux_storage::{
+    AppendError, DataView, GROUP_BYTES_MAX, GroupPlace, GroupSize, Log, StorageError,
+};
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -44,6 +49,10 @@ enum ImportError {
         #[source]
         source: LineError,
     },
+    #[error("line {number}: the atomic batch of {held} lines before it is not whole")]
+    CutOff { number: u64, held: usize },
+    #[error("line {number}: an event of an atomic batch without those before it")]
+    Stray { number: u64 },
 }
 
 pub(super) fn command() -> Command {
@@ -122,11 +131,17 @@ fn import(
     let mut decoder = LineDecoder::new(RandomState::new().hash_one(clock::now().as_micros()));
     let skips = matches.get_flag("skip-bad");
     let mut taken = Ok(());
-    while lines.next()? {
+    let mut on_line = lines.next();
+    while let Ok(true) = on_line {
         match target.take(&lines, &mut decoder) {
-            Ok(()) => told.taken += 1,
-            Err(ImportError::Line { number, source }) if skips => {
-                report::warning(&format!("line {number} passed over: {source}"));
+            Ok(count) => told.taken += count,
+            Err(error) if skips && error.is_of_lines() => {
+                report::warning(&format!("passed over: {error}"));
+                told.skipped += target.drop_held();
+                if let ImportError::CutOff { .. } = error {
+                    // This line is not at fault.
+                    continue;
+                }
                 told.skipped += 1;
             }
             Err(error) => {
@@ -134,10 +149,31 @@ fn import(
                 break;
             }
         }
+        on_line = lines.next();
+    }
+    let cut_off = target.cut_off(lines.number).filter(|_| taken.is_ok());
+    if let Some(error) = cut_off {
+        if skips {
+            report::warning(&format!("passed over: {error}"));
+            told.skipped += target.drop_held();
+        } else {
+            taken = Err(error);
+        }
     }
     // What was taken is kept, whatever ended it.
     target.close()?;
+    on_line?;
     taken
+}
+
+impl ImportError {
+    /// Whether it is a fault of lines that can be passed over.
+    const fn is_of_lines(&self) -> bool {
+        matches!(
+            self,
+            Self::Line { .. } | Self::CutOff { .. } | Self::Stray { .. }
+        )
+    }
 }
 
 /// Lines of bounded length.
@@ -180,6 +216,55 @@ struct Target {
     shards: u16,
     logs: Vec<ShardLog>,
     payload: Vec<u8>,
+    held: Held,
+}
+
+/// The lines of an atomic batch, until all of them are there.
+#[derive(Default)]
+struct Held {
+    /// Payloads of their records, one after the other.
+    payloads: Vec<u8>,
+    records: Vec<HeldRecord>,
+}
+
+#[derive(Clone, Copy)]
+struct HeldRecord {
+    kind: u8,
+    accepted: Timestamp,
+    place: GroupPlace,
+    /// Where in `payloads` it ends.
+    end: usize,
+}
+
+impl Held {
+    /// The payloads, each with its record.
+    fn iter(&self) -> impl Iterator<Item = (HeldRecord, &[u8])> {
+        let starts = std::iter::once(0).chain(self.records.iter().map(|record| record.end));
+        let ranged = starts.zip(&self.records);
+        ranged.map(|(start, record)| {
+            (
+                *record,
+                self.payloads.get(start..record.end).unwrap_or_default(),
+            )
+        })
+    }
+
+    /// Whether an event at this place, about this entity, goes on with it.
+    fn goes_on_with(&self, place: GroupPlace, id: &str) -> bool {
+        let Some((last, payload)) = self.iter().last() else {
+            return place.index == 0;
+        };
+        let own_id = id_of(last.kind, payload);
+        last.place.count == place.count
+            && last.place.index + 1 == place.index
+            && TimeScope::of(own_id) == TimeScope::of(id)
+    }
+}
+
+fn id_of(kind: u8, payload: &[u8]) -> &str {
+    let id = StoredChange::entity_id_of(kind, payload);
+    id.and_then(|id| str::from_utf8(id).ok())
+        .unwrap_or_default()
 }
 
 struct ShardLog {
@@ -213,10 +298,12 @@ impl Target {
             shards,
             logs,
             payload: Vec::new(),
+            held: Held::default(),
         })
     }
 
-    fn take(&mut self, lines: &Lines, decoder: &mut LineDecoder) -> Result<(), ImportError> {
+    /// Takes a line. Returns how many lines got into the log with it: none if it is held back.
+    fn take(&mut self, lines: &Lines, decoder: &mut LineDecoder) -> Result<u64, ImportError> {
         let now = clock::now();
         self.payload.clear();
         let line = decoder
@@ -225,16 +312,55 @@ impl Target {
                 number: lines.number,
                 source,
             })?;
-        let id = StoredChange::entity_id_of(line.kind, &self.payload);
-        let id = id
-            .and_then(|id| str::from_utf8(id).ok())
-            .unwrap_or_default();
-        let shard = usize::from(place(id, self.shards));
-        let Some(shard) = self.logs.get_mut(shard) else {
-            return Ok(());
+        let accepted = line.accepted.unwrap_or(now);
+        let id = id_of(line.kind, &self.payload);
+        let goes_on = line.group.is_some_and(|it| self.held.goes_on_with(it, id));
+        if let Some(error) = self.cut_off(lines.number).filter(|_| !goes_on) {
+            return Err(error);
+        }
+        let number = usize::from(place(id, self.shards));
+        let Some(shard) = self.logs.get_mut(number) else {
+            return Ok(0);
         };
-        let time = shard.note_time(id, line.accepted.unwrap_or(now))?;
-        shard.append(line.kind, time, &self.payload)
+        let Some(place) = line.group else {
+            let time = shard.note_time(id, accepted)?;
+            shard.append(line.kind, time, &self.payload)?;
+            return Ok(1);
+        };
+        if !goes_on {
+            return Err(ImportError::Stray {
+                number: lines.number,
+            });
+        }
+        self.held.payloads.extend_from_slice(&self.payload);
+        let end = self.held.payloads.len();
+        if end > GROUP_BYTES_MAX {
+            return Err(AppendError::GroupTooLarge.into());
+        }
+        self.held.records.push(HeldRecord {
+            kind: line.kind,
+            accepted,
+            place,
+            end,
+        });
+        if !place.is_last() {
+            return Ok(0);
+        }
+        shard.append_group(&self.held)?;
+        Ok(self.drop_held())
+    }
+
+    /// The error of a batch of which so many lines are held back, if there is one.
+    fn cut_off(&self, number: u64) -> Option<ImportError> {
+        let held = self.held.records.len();
+        (held > 0).then_some(ImportError::CutOff { number, held })
+    }
+
+    /// Forgets the lines that are held back. Returns their number.
+    fn drop_held(&mut self) -> u64 {
+        let count = self.held.records.len();
+        self.held = Held::default();
+        count as u64
     }
 
     fn close(self) -> Result<(), StorageError> {
@@ -269,7 +395,42 @@ impl ShardLog {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.unflushed_bytes += payload.len();
+        self.count_unflushed(payload.len())
+    }
+
+    /// Appends all records of an atomic batch, or none.
+    fn append_group(&mut self, held: &Held) -> Result<(), ImportError> {
+        let size = GroupSize {
+            records: held.records.len(),
+            payload_bytes: held.payloads.len(),
+        };
+        loop {
+            match self.log.begin_group(size) {
+                Ok(()) => break,
+                Err(AppendError::SegmentNeeded { .. }) => self.make_room()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for (record, payload) in held.iter() {
+            let appended = match self.note_time(id_of(record.kind, payload), record.accepted) {
+                Ok(time) => self.log.append(record.kind, time.as_micros(), payload),
+                Err(error) => {
+                    self.log.abort_group();
+                    return Err(error);
+                }
+            };
+            if let Err(error) = appended {
+                self.log.abort_group();
+                return Err(error.into());
+            }
+        }
+        self.log.end_group();
+        self.count_unflushed(held.payloads.len())
+    }
+
+    /// Flushes if enough was appended.
+    fn count_unflushed(&mut self, bytes: usize) -> Result<(), ImportError> {
+        self.unflushed_bytes += bytes;
         if self.unflushed_bytes >= IMPORT_FLUSH_BYTES {
             self.log.flush_blocking()?;
             self.unflushed_bytes = 0;
