@@ -289,8 +289,8 @@ fn atomic_batches_are_exported_and_imported_as_such() {
     }
 }
 
-/// Imports these lines, which must end with this complaint, or leave these entities if what is wrong
-/// is passed over.
+/// Imports these lines, which must end with this complaint, or leave these entities if what is
+/// wrong is passed over.
 fn check_import(lines: &[String], complaint: &str, there: &[&str]) {
     let root = TempDir::new().expect("a temporary directory");
     let file = root.path().join("lines");
