@@ -2,7 +2,7 @@
 # The figures of bench/RESULTS.md. Servers with one shard on core 0, load on core 1.
 #
 #   bench/figures.sh table [row…]   the table of throughput, in Markdown (needs redis-server)
-#   bench/figures.sh [watch] [idle] [overload] [sizes] [steady] [start] [checkpoint] [history] [connectors]
+#   bench/figures.sh [watch] [idle] [overload] [sizes] [steady] [start] [known] [checkpoint] [history] [connectors]
 #
 # ROUNDS (3) runs of SECONDS_EACH (2); MILLIONS (10) of entities in the larger sets of `sizes`, `start` and
 # `checkpoint`, and of events in that of `history`; MINUTES (10) and RATE (66000) of `steady`. Data lies in
@@ -161,6 +161,31 @@ start() {
   rm -r "$data/tail"
 }
 
+# What a start takes longer because it finds a million event ids again: with them and without, in turn.
+# Nothing is replayed, because the server was stopped. The ids are known for ten minutes after the filling.
+known() {
+  local round ids count
+  serve known --durability async
+  awk 'BEGIN {
+    for (n = 0; n < 1000000; n++) {
+      printf "%s{\"eventId\":\"client-%d\",\"stream\":\"load\",\"source\":\"figures\",\"payload\":", n % 1000 ? "," : "{\"events\":[", n
+      printf "{\"entity_id\":\"known/%d\",\"properties\":{\"a\":%d,\"b\":%d,\"c\":%d}}}", n % 100000, n, n, n
+      if (n % 1000 == 999) print "]}"
+    }
+  }' | while IFS= read -r body; do
+    printf '%s' "$body" | curl -sf -o /dev/null --data-binary @- "http://127.0.0.1:$port/api/events/batch"
+  done
+  stop
+  for round in $(seq "$rounds"); do
+    for ids in 0 1000000; do
+      serve known --durability async --dedup-events "$ids"
+      printf 'with %s ids known: %s, %s\n' "$ids" "$(grep -o 'ready .*' "$data/log" | tail -1)" "$(memory)"
+      stop
+    done
+  done
+  rm -r "$data/known"
+}
+
 # What a checkpoint writes, and what those who read and publish notice of it.
 checkpoint() {
   local count
@@ -217,7 +242,7 @@ if [ "$1" = table ]; then
 else
   for what in "$@"; do
     case $what in
-      watch | idle | overload | sizes | steady | start | checkpoint | history | connectors) "$what" ;;
+      watch | idle | overload | sizes | steady | start | known | checkpoint | history | connectors) "$what" ;;
       *) printf 'no figures are named %s\n' "$what" >&2; exit 2 ;;
     esac
   done
