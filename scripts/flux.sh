@@ -53,7 +53,8 @@ Prints the version, the uptime, the number of entities and the number of shards.
 example:
   flux.sh health' ;;
     publish) text='usage: flux.sh publish <stream> <source> <entity_id> <properties>
-                       [--if-absent | --if-version <n>] [--event-id <id>] [--ttl <seconds>]
+                       [--if-absent | --if-version <n> | --if <filter>] [--event-id <id>]
+                       [--ttl <seconds>]
 
 Publishes one event. When this returns, the event is as durable as the server promises (on the disk,
 by default). <properties> is a JSON object (- reads it from standard input): its members replace
@@ -62,7 +63,8 @@ those of the entity, others stay. Numbers are kept digit for digit.
   <source>          who publishes it
   <entity_id>       the entity; the part before the first / is its namespace
   --if-absent       only if there is no such entity
-  --if-version <n>  only if the entity has this version
+  --if-version <n>  only if the entity has this version; one that is created anew begins at 1
+  --if <filter>     only if there is an entity that matches, as in list --filter
   --event-id <id>   the same id, sent again, changes nothing and gets the first answer: so a command
                     that got no answer can be run again
   --ttl <seconds>   the entity is deleted so long after this event (0.1 to 315360000), unless a
@@ -74,7 +76,8 @@ entity as it is.
 examples:
   flux.sh publish sensors agent-01 dawn-coral/sensor-01 '\''{"temperature":22.50}'\''
   flux.sh publish tasks planner board/task-42 '\''{"status":"open"}'\'' --if-absent
-  flux.sh publish tasks worker-7 board/task-42 '\''{"owner":"worker-7"}'\'' --if-version 1' ;;
+  flux.sh publish tasks worker-7 board/task-42 '\''{"owner":"worker-7"}'\'' --if-version 1
+  flux.sh publish tasks worker-7 board/task-42 '\''{"status":"done"}'\'' --if '\''eq(owner,"worker-7")'\''' ;;
     increment) text='usage: flux.sh increment <entity_id> <property> [<amount>] [--event-id <id>]
 
 Adds an amount (default 1, may be negative) to a number of an entity, and prints what it came to, in
@@ -791,13 +794,19 @@ read_conditions() {
     fi
     shift
     case $name in
-      --if-absent | --if-version)
-        [[ -z $expect ]] || refuse "$command: --if-absent and --if-version exclude each other"
-        expect='"absent":true'
-        if [[ $name == --if-version ]]; then
-          [[ $value =~ ^[1-9][0-9]{0,18}$ ]] || refuse "$command: --if-version is not a version: $value"
-          expect="\"version\":$value"
-        fi
+      --if*)
+        [[ -z $expect ]] || refuse "$command: --if-absent, --if-version and --if exclude each other"
+        case $name in
+          --if-absent) expect='"absent":true' ;;
+          --if-version)
+            [[ $value =~ ^[1-9][0-9]{0,18}$ ]] || refuse "$command: --if-version is not a version: $value"
+            expect="\"version\":$value"
+            ;;
+          --if)
+            json_string "$value"
+            expect="\"filter\":$STRING"
+            ;;
+        esac
         MEMBERS+=",\"expect\":{$expect}"
         ;;
       --event-id)
@@ -815,7 +824,7 @@ read_conditions() {
 
 publish() {
   local stream source entity_id properties=
-  OPTIONS=' --if-absent --if-version --event-id --ttl '
+  OPTIONS=' --if-absent --if-version --if --event-id --ttl '
   read_conditions publish "$@"
   expect_count publish ${#REST[@]} "$([[ -n $TTL ]] && echo 3 || echo 4)" 4
   expect_text 'the entity id' "${REST[2]}"

@@ -132,6 +132,10 @@ fn options_go_out_as_members_of_the_event() {
         body,
         r#"{"stream":"s","source":"me","expect":{"version":7},"eventId":"e","payload":{"entity_id":"--ttl","properties":{"a":1.0},"ttl":1.50}}"#
     );
+    let filter = r#"eq(s,"a\b")"#;
+    let body = record(&["publish", "s", "me", "a", "{}", "--if", filter], &[]).body;
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body["expect"], json!({"filter": filter}));
     let body = record(&["publish", "s", "me", "a", "--ttl=null"], &[]).body;
     assert_eq!(
         body,
@@ -157,6 +161,8 @@ fn wrong_options_are_refused_before_anything_is_sent() {
         &["--if-version", "1.0"],
         &["--if-absent=true"],
         &["--if-absent", "--if-version", "1"],
+        &["--if", "eq(a,1)", "--if-absent"],
+        &["--if"],
         &["--if-absent", "--if-absent"],
         &["--event-id", ""],
         &["--event-id", "a", "--event-id=b"],
