@@ -450,6 +450,19 @@ pub const WS_MESSAGE_UNITS: u64 = 512;
 pub const EVENT_UNITS: u64 = 384;
 /// Units of one byte of JSON from a client.
 pub const JSON_BYTE_UNITS: u64 = 2;
+/// Units of one change that is given to one subscriber, besides the bytes of its frames.
+pub const PUSH_UNITS: u64 = 256;
+/// Bytes of frames that are copied for one unit.
+pub const FRAME_BYTES_PER_UNIT: u64 = 4;
+/// Bytes of changes that wait for a core's subscribers at which the core reads next to nothing
+/// until they are fewer: changes are made faster than it can give them to all. Below it, the core
+/// reads the less the more wait.
+pub const FAN_OUT_BEHIND_BYTES: usize = 256 * 1024;
+/// Units that a core reads in a turn however many changes wait: some requests of others.
+pub const FAN_OUT_READ_UNITS_MIN: u64 = 16 * REQUEST_UNITS;
+/// Bytes of changes that wait for a core's subscribers: more than a batch of the default size
+/// makes. Beyond it the core does nothing else until they are fewer.
+pub const FAN_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Units of a slice of work: what is done for one connection before the next one's turn comes, if
 /// few are active. A slice may pass it by one item of a batch. More is left for the next turn.
 /// Tests have small slices, so that they see what comes of them.

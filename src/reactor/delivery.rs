@@ -41,7 +41,7 @@ impl<S: System> Core<S> {
                 request_id,
                 reply,
             } => self.deliver(request_id, Delivery::Reply(from, reply)),
-            Message::Changes(batch) => self.fan_out(&batch),
+            Message::Changes(batch) => self.queue_changes(batch),
             Message::Control(message) => self.take_control(message),
             Message::ShardStatistics { from, statistics } => self.directory.take(from, statistics),
             // The supervisor's, which is no core.
@@ -127,6 +127,7 @@ impl<S: System> Core<S> {
         for changes in &changes {
             self.publish_changes(changes);
         }
+        self.fan_out();
         self.count();
         told_others
     }
@@ -167,7 +168,21 @@ impl<S: System> Core<S> {
         }
     }
 
+    /// Gives a connection what it has waited for. A WebSocket client is told the changes first that
+    /// came before it.
     pub(crate) fn deliver(&mut self, request_id: RequestId, delivery: Delivery) {
+        if !self.fan_out.is_empty() {
+            let connection = self.connections.get(request_id.connection);
+            let session = connection.map(|connection| &connection.session);
+            if let Some(Session::WebSocket(_)) = session {
+                self.fan_out.push_answer(request_id, delivery);
+                return;
+            }
+        }
+        self.deliver_now(request_id, delivery);
+    }
+
+    pub(super) fn deliver_now(&mut self, request_id: RequestId, delivery: Delivery) {
         let index = request_id.connection;
         let Some(mut connection) = self.connections.take(index) else {
             return;

@@ -8,6 +8,7 @@
 
 use super::config::CoreConfig;
 use super::connection::{Closing, Connection};
+use super::fan_out::FanOut;
 use super::idle::{IdlePolicy, Sleep};
 use super::poller::{Ready, Token};
 use super::prefetch::Prefetcher;
@@ -94,7 +95,8 @@ pub(crate) struct Core<S: System> {
     pub(crate) messages: Vec<Message>,
     /// Reused: replies at hand.
     pub(crate) replies: Vec<(Origin, Reply)>,
-    pub(crate) hits: Vec<u32>,
+    /// Changes that not every subscriber was given yet.
+    pub(crate) fan_out: FanOut,
     pub(crate) received: Box<[u8]>,
     pub(crate) ticks: u64,
     pub(crate) clock_steps: StepDetector,
@@ -180,7 +182,7 @@ impl<S: System> Core<S> {
             ready: Vec::new(),
             messages: Vec::new(),
             replies: Vec::new(),
-            hits: Vec::new(),
+            fan_out: FanOut::default(),
             received: vec![0; limits::RECEIVE_BYTES].into(),
             ticks: 0,
             clock_steps: StepDetector::default(),
@@ -311,7 +313,8 @@ impl<S: System> Core<S> {
             .shard
             .as_ref()
             .is_some_and(|shard| shard.has_releasable() || shard.has_work());
-        replies || !self.to_read.is_empty() || !self.to_write.is_empty()
+        let waits = !self.to_read.is_empty() || !self.to_write.is_empty();
+        replies || waits || !self.fan_out.is_empty()
     }
 
     /// Waits for readiness, and reads the clocks.

@@ -136,7 +136,7 @@ impl<S: System> Core<S> {
     /// done for one turn. The rest come first in the next.
     pub(crate) fn read_all(&mut self) {
         let mut to_read = std::mem::take(&mut self.to_read);
-        let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
+        let end = self.context.router.spent() + self.fan_out.read_units();
         let mut done = 0;
         for group in to_read.chunks(PREFETCH_GROUP_IDS_MAX) {
             if self.context.router.spent() >= end {

@@ -5,6 +5,7 @@
 //! | `event_loop` | a turn: what is ready, messages, results, one write for each connection |
 //! | `input`, `output` | bytes from and to connections |
 //! | `delivery` | messages, replies and changes for this core's connections |
+//! | `fan_out` | changes on their way to subscribers, in slices |
 //! | `connection`, `slots` | a connection, and where a core's connections are |
 //! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
 //! | `kernel` | the same by the operating system |
@@ -25,6 +26,7 @@ pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod delivery;
 pub(crate) mod event_loop;
+pub(crate) mod fan_out;
 mod helpers;
 pub(crate) mod housekeeping;
 pub(crate) mod idle;

@@ -1,23 +1,54 @@
 //! Bytes out: what waits for connections goes to their sockets, changes go to subscribers.
 
 use super::connection::{Closing, Connection, Session};
+use super::delivery::Delivery;
 use super::event_loop::{Core, reuse};
+use super::fan_out::Subscribers;
 use super::system::{Socket as _, System, would_block};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
 use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER, TRY_AGAIN_LATER};
 use crate::service::subscribe::Subscriber;
-use crate::shard::Message;
-use crate::subscribe::ChangeBatch;
+use crate::shard::{MemoryPart, Message, RequestId};
+use crate::subscribe::{Change, ChangeBatch};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+impl<S: System> Subscribers for Core<S> {
+    fn matches(&self, entity_id: &str, hits: &mut Vec<u32>) {
+        self.context.subscribers.matches(entity_id, hits);
+    }
+
+    fn push(&mut self, index: u32, change: Change<'_>) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Session::WebSocket(websocket) = &mut connection.session else {
+            return;
+        };
+        let owed = websocket.outbox.is_empty();
+        if websocket.outbox.push_change(change).is_err() {
+            self.drop_slow_reader(index, SLOW_READER);
+        } else if owed {
+            connection.sent_ms = self.now_ms;
+        } else if websocket.outbox.is_large() {
+            self.count_outbox(index);
+        }
+        self.queue_write(index);
+    }
+
+    fn answer(&mut self, request_id: RequestId, delivery: Delivery) {
+        self.deliver_now(request_id, delivery);
+    }
+}
+
 impl<S: System> Core<S> {
+    /// Sends changes on their way: to other cores, and into the queue for this core's subscribers.
     pub(crate) fn publish_changes(&mut self, changes: &CollectedChanges) {
         for batch in &changes.batches {
             for &core in &changes.cores {
                 if core == self.context.router.core {
-                    self.fan_out(batch);
+                    self.queue_changes(Arc::clone(batch));
                 } else {
                     self.context
                         .router
@@ -28,32 +59,32 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Gives each change to the connections that want it.
-    pub(crate) fn fan_out(&mut self, batch: &ChangeBatch) {
-        let mut hits = std::mem::take(&mut self.hits);
-        for change in batch.changes() {
-            self.context
-                .subscribers
-                .matches(change.entity_id(), &mut hits);
-            for &index in &hits {
-                let Some(connection) = self.connections.get_mut(index) else {
-                    continue;
-                };
-                let Session::WebSocket(websocket) = &mut connection.session else {
-                    continue;
-                };
-                let owed = websocket.outbox.is_empty();
-                if websocket.outbox.push_change(change).is_err() {
-                    self.drop_slow_reader(index, SLOW_READER);
-                } else if owed {
-                    connection.sent_ms = self.now_ms;
-                } else if websocket.outbox.is_large() {
-                    self.count_outbox(index);
-                }
-                self.queue_write(index);
-            }
+    /// Puts changes into the queue for this core's subscribers.
+    pub(crate) fn queue_changes(&mut self, batch: Arc<ChangeBatch>) {
+        let before = self.fan_out.bytes();
+        self.fan_out.push(batch);
+        self.count_fan_out(before);
+    }
+
+    /// Gives a slice of the changes that wait to the connections that want them.
+    pub(crate) fn fan_out(&mut self) {
+        if self.fan_out.is_empty() {
+            return;
         }
-        self.hits = hits;
+        let mut fan_out = std::mem::take(&mut self.fan_out);
+        let before = fan_out.bytes();
+        let units = fan_out.slice(fan_out.slice_units(), self);
+        let queued = std::mem::replace(&mut self.fan_out, fan_out);
+        assert!(queued.is_empty(), "no push and no answer makes changes");
+        self.context.router.spend(units);
+        self.count_fan_out(before);
+    }
+
+    /// Counts the memory of the changes that wait, which was `before`.
+    fn count_fan_out(&mut self, before: usize) {
+        let after = self.fan_out.bytes();
+        let memory = &mut self.context.memory;
+        memory.change(MemoryPart::Outboxes, before, after);
     }
 
     /// Counts a large outbox that has grown. Its connection is closed if there is no memory for it.

@@ -78,6 +78,14 @@ impl<'a> Change<'a> {
             Self::Updated { entity_id, .. } | Self::Deleted { entity_id, .. } => entity_id,
         }
     }
+
+    /// Bytes of its frames.
+    pub fn frame_bytes(&self) -> usize {
+        match self {
+            Self::Updated { updates, .. } => updates.frames().len(),
+            Self::Deleted { frame, .. } => frame.len(),
+        }
+    }
 }
 
 /// One property's new value.
@@ -181,12 +189,24 @@ impl<'a> Iterator for Changes<'a> {
     }
 }
 
+impl Changes<'_> {
+    /// Where the next change begins, for [`ChangeBatch::changes_from`].
+    pub fn position(&self) -> usize {
+        self.batch.index.len() - self.rest.len()
+    }
+}
+
 impl ChangeBatch {
     /// The changes, in log order.
     pub fn changes(&self) -> Changes<'_> {
+        self.changes_from(0)
+    }
+
+    /// The changes from a [position](Changes::position) on.
+    pub fn changes_from(&self, position: usize) -> Changes<'_> {
         Changes {
             batch: self,
-            rest: &self.index,
+            rest: self.index.get(position..).unwrap_or_default(),
         }
     }
 
