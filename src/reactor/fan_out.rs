@@ -8,12 +8,12 @@
 //! One batch may concern every connection of the core. A slice is bounded in units of work; what is
 //! left is done in later turns, and other connections have their turn in between.
 //!
-//! Order holds for each subscriber: batches are worked off one after the other, and a shard's answer
-//! to a WebSocket client that arrives meanwhile joins the queue behind them. What joins the queue
-//! may be seen already: it has passed its commit point.
+//! Order holds for each subscriber: batches are worked off one after the other, and a shard's
+//! answer to a WebSocket client that arrives meanwhile joins the queue behind them. What joins the
+//! queue may be seen already: it has passed its commit point.
 //!
 //! Between two slices a subscription may end, and its connection's index go to another connection.
-//! So a slice asks anew who wants the change at hand, and passes over those that had it before.
+//! So a slice asks anew who wants the change at hand, and skips the subscribers that had it.
 //!
 //! The queue counts in the core's memory account. The longer it is, the less the core reads
 //! ([`FanOut::read_units`]), since what it reads are events too.
@@ -30,7 +30,7 @@ use crate::subscribe::{Change, ChangeBatch};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Those that changes go to.
+/// The subscribers of a core.
 pub(super) trait Subscribers {
     /// Replaces `hits` with the subscribers that want this entity's changes, ascending.
     fn matches(&self, entity_id: &str, hits: &mut Vec<u32>);
@@ -268,8 +268,8 @@ mod tests {
         assert!(watchers.pushes > 0);
     }
 
-    /// Slices of any size, and subscribers that come and go between them: those that stay get each
-    /// change once, in order, and their answers between those before and behind which they came.
+    /// Slices of any size, and subscribers that come and go between them. The others get each
+    /// change once and in order, and each answer between the changes that it came between.
     #[test]
     fn no_batch_and_no_answer_overtakes_another() {
         for seed in 1..=200 {
