@@ -76,6 +76,21 @@ fn forward(reader: &LogReader, from: Sequence, count: usize) -> Result<Vec<Kept>
     Ok(found)
 }
 
+fn forward_by_key(
+    reader: &LogReader,
+    keys: &RangeInclusive<u64>,
+    from: Sequence,
+    count: usize,
+) -> Result<Vec<Kept>, StorageError> {
+    let mut found = Vec::new();
+    let visited = reader.read_forward_by_key(keys, from, |record| {
+        found.push(Kept::from(record));
+        Ok::<_, Infallible>(flow(found.len() < count))
+    });
+    finish(visited)?;
+    Ok(found)
+}
+
 fn flow(goes_on: bool) -> ControlFlow<()> {
     if goes_on {
         ControlFlow::Continue(())
@@ -139,6 +154,13 @@ pub(crate) fn check_reader(
         assert!(
             forward(reader, before, count).unwrap() == expected,
             "from {before}, seed {seed}"
+        );
+
+        let wanted = |kept: &&Kept| kept.sequence >= before && keys.contains(&key(&kept.payload));
+        let expected: Vec<_> = shown.iter().filter(wanted).take(count).cloned().collect();
+        assert!(
+            forward_by_key(reader, &keys, before, count).unwrap() == expected,
+            "{keys:x?} from {before}, {count}, seed {seed}"
         );
 
         let time = chance.u64(..last.get() * 1000 + 2000).cast_signed();

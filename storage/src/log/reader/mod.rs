@@ -1,11 +1,12 @@
-//! Reading a log's history on any thread: newest first by key, oldest first from a sequence, and by
-//! time.
+//! Reading a log's history on any thread: newest first by key, oldest first from a sequence, all or
+//! by key, and by time.
 //!
 //! ```text
 //! Log::reader, SealedLog::reader ──→ LogReader: the segments, and where the last one ends
 //!
 //! read_backward   segment by segment from the newest: index → places of the keys → records
 //! read_forward    segment by segment from the one with the sequence, record by record
+//! read_forward_by_key    the same: index → places of the keys → records
 //! after_time      segment by segment from the newest: index → the last record that is early enough
 //! ```
 //!
@@ -141,6 +142,44 @@ impl LogReader {
                 next: self.through.next(),
             };
             if part.visit_forward(shown, &mut visit)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the records from `from` on whose key is in `keys`, in order, until the visitor breaks.
+    /// Blocks.
+    ///
+    /// Cost: for each segment from the one with `from` on, a look into its index; for each record
+    /// that is visited, a read of its page. A segment most of whose records are looked for is read
+    /// whole.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LogReader::read_backward`].
+    pub fn read_forward_by_key<E>(
+        &self,
+        keys: &RangeInclusive<u64>,
+        from: Sequence,
+        visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), ReplayError<E>> {
+        let mut visit = passing_over_gaps(visit);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for part in (0..self.part_count()).filter_map(|index| self.part(index)) {
+            if part.span.next <= from || part.span.is_empty() {
+                continue;
+            }
+            if part.span.base > self.through {
+                break;
+            }
+            let shown = Span {
+                base: from,
+                next: self.through.next(),
+            };
+            if part.visit_by_key((keys, shown), &mut visit)?.is_break() {
                 break;
             }
         }

@@ -49,6 +49,9 @@ pub(super) struct Wanted {
     pub(super) before: Sequence,
 }
 
+/// A segment of whose records at least one in so many is looked for is walked through.
+const DENSE_SHARE: u64 = 8;
+
 /// How far the places of one index led.
 enum Led {
     /// Through all of them.
@@ -169,6 +172,92 @@ impl Part<'_> {
         } else {
             Err(self.damaged(end.offset, end.next).into())
         }
+    }
+
+    /// Visits the records of this segment whose key is in `keys` and that are in `shown`, in order.
+    pub(super) fn visit_by_key<E>(
+        &self,
+        (keys, shown): (&RangeInclusive<u64>, Span),
+        visit: &mut impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, ReplayError<E>> {
+        let mut rest = shown;
+        if let Some(index) = self.index_at_hand() {
+            match self.follow_forward(&index, (keys, &mut rest), visit)? {
+                Led::ToTheEnd => return Ok(ControlFlow::Continue(())),
+                Led::ToAStop => return Ok(ControlFlow::Break(())),
+                Led::Astray(_) => {}
+            }
+        }
+        // `rest` begins after what was visited before the index led astray.
+        let index = self.index_anew()?;
+        match self.follow_forward(&index, (keys, &mut rest), visit)? {
+            Led::ToTheEnd => Ok(ControlFlow::Continue(())),
+            Led::ToAStop => Ok(ControlFlow::Break(())),
+            Led::Astray(offset) => Err(self.damaged(offset, self.span.base).into()),
+        }
+    }
+
+    /// Visits the records of `shown` that an index leads to; `shown` then begins after the last of
+    /// them.
+    fn follow_forward<E>(
+        &self,
+        index: &SegmentIndex<'_>,
+        (keys, shown): (&RangeInclusive<u64>, &mut Span),
+        visit: &mut impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<Led, ReplayError<E>> {
+        let Ok(mut places) = index.gather(keys, Place::END) else {
+            return Ok(Led::Astray(HEADER_BYTES));
+        };
+        if places.is_empty() {
+            return Ok(Led::ToTheEnd);
+        }
+        let records = self.span.next.get() - self.span.base.get();
+        if places.len() as u64 >= records / DENSE_SHARE {
+            // To sort most of the segment's places costs more than to pass over the others.
+            let key = self.key;
+            let mut visit_wanted = |record: Record<'_>| {
+                if keys.contains(&key.of_record(&record)) {
+                    visit(record)
+                } else {
+                    Ok(ControlFlow::Continue(()))
+                }
+            };
+            let visited = self.visit_forward(*shown, &mut visit_wanted)?;
+            return Ok(match visited {
+                ControlFlow::Continue(()) => Led::ToTheEnd,
+                ControlFlow::Break(()) => Led::ToAStop,
+            });
+        }
+        let region = self.map()?;
+        let bytes = region.bytes();
+        if shown.base > self.span.base {
+            let is_before = |record: &Record<'_>| record.sequence < shown.base;
+            match index.seek(bytes, (self.seed(), self.span), is_before) {
+                Ok(Some(sought)) => places.retain(|place| *place >= sought.place),
+                Ok(None) => return Ok(Led::ToTheEnd),
+                Err(Mismatch) => return Ok(Led::Astray(HEADER_BYTES)),
+            }
+        }
+        places.sort_unstable();
+        for place in places {
+            let record = self.record_at(bytes, place.offset());
+            let is_own = |record: &Record<'_>| {
+                self.span.contains(record.sequence)
+                    && record.sequence >= shown.base
+                    && keys.contains(&self.key.of_record(record))
+            };
+            let Some(record) = record.filter(is_own) else {
+                return Ok(Led::Astray(place.offset()));
+            };
+            if record.sequence >= shown.next {
+                return Ok(Led::ToTheEnd);
+            }
+            shown.base = record.sequence.next();
+            if visit(record).map_err(ReplayError::Visit)?.is_break() {
+                return Ok(Led::ToAStop);
+            }
+        }
+        Ok(Led::ToTheEnd)
     }
 
     /// Where a walk to `from` starts: there, if an index knows the place; else at the segment's
