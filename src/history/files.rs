@@ -153,4 +153,14 @@ impl HistoryLog for FileLog {
     fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError> {
         Ok(self.reader.read_forward(from, self.watched(visit))?)
     }
+
+    fn read_forward_by_key(
+        &self,
+        keys: RangeInclusive<u64>,
+        from: Sequence,
+        visit: Visit<'_>,
+    ) -> Result<(), HistoryError> {
+        let visit = self.watched(visit);
+        Ok(self.reader.read_forward_by_key(&keys, from, visit)?)
+    }
 }

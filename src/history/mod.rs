@@ -14,6 +14,7 @@
 //! | `budget` | how far a query may go |
 //! | `key` | under which key a log's index finds an event |
 //! | `events` | a page of events |
+//! | `forward` | events after a place, oldest first |
 //! | `entity` | one entity at an earlier time |
 //! | `list` | the entities at an earlier time |
 //! | `event_buffer` | events read newest first, to be applied oldest first |
@@ -38,6 +39,9 @@ mod entity;
 mod event_buffer;
 mod events;
 mod files;
+mod forward;
+#[cfg(test)]
+mod forward_test;
 mod key;
 mod list;
 #[cfg(test)]
@@ -51,6 +55,9 @@ pub use budget::Budget;
 pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
 pub use files::{LiveLog, StoredStates};
+pub use forward::{
+    AfterPlace, ForwardEvent, ForwardPart, ForwardPlace, ForwardQuery, Wanted, forward,
+};
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
 pub use reader_cache::{HistoryQuery, HistoryRead, HistoryResult, ReaderCache};

@@ -229,7 +229,7 @@ fn beyond_retention_the_past_is_refused_and_never_wrong() {
 }
 
 /// Removes events of the oldest logs; a generation loses all before the next loses any.
-fn retire_some(generations: &mut [Generation<TestLog>], random: &mut Rng) {
+pub(super) fn retire_some(generations: &mut [Generation<TestLog>], random: &mut Rng) {
     let whole = random.usize(..generations.len());
     for (age, generation) in generations.iter_mut().rev().enumerate() {
         for log in generation.logs_mut() {

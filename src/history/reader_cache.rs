@@ -6,17 +6,19 @@
 
 use super::files::{FileLog, LiveLog, base_of};
 use super::{
-    Budget, EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, entity_at, events,
-    list_at,
+    Budget, EntitiesPage, EntityAt, EventsPage, ForwardPart, ForwardPlace, ForwardQuery,
+    Generation, HistoryError, entity_at, events, forward, list_at,
 };
 use crate::api::history::EventsQuery;
 use crate::api::query::{Fields, ListQuery};
 use crate::model::{Shown, Timestamp, namespace_of, place_key, placement_key};
 use crate::state::{TimeScope, is_packed_body, latest_in};
+use crate::subscribe::Filter;
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,9 +53,34 @@ pub enum HistoryQuery {
         /// The time.
         at: Timestamp,
     },
+    /// A part of the events after a place.
+    Forward(Box<ForwardQuery>),
 }
 
 impl HistoryQuery {
+    /// The shards of the newest generation, which has so many, whose logs are read.
+    pub fn shards(&self, count: u16) -> Range<u16> {
+        if let Self::Forward(query) = self {
+            match query.place {
+                ForwardPlace::Check => {}
+                ForwardPlace::Sealed { .. } => return 0..0,
+                ForwardPlace::Live { shard, .. } => return shard..shard + 1,
+            }
+        }
+        match self.placement() {
+            None => 0..count,
+            Some(key) => {
+                let shard = place_key(key, count);
+                shard..shard + 1
+            }
+        }
+    }
+
+    /// Earlier generations are read.
+    fn needs_sealed(&self) -> bool {
+        !matches!(self, Self::Forward(query) if matches!(query.place, ForwardPlace::Live { .. }))
+    }
+
     /// The placement key of all that it concerns; `None` if that may lie on any shard.
     pub fn placement(&self) -> Option<&str> {
         match self {
@@ -66,6 +93,7 @@ impl HistoryQuery {
                 .namespace
                 .as_deref()
                 .or_else(|| namespace_of(query.prefix.as_deref()?)),
+            Self::Forward(query) => query.pattern.concerns_single_placement(),
         }
     }
 }
@@ -82,6 +110,10 @@ impl HistoryQuery {
             Self::Entity { id, .. } => Some(&**id),
             Self::Events(query) => query.entity.as_deref(),
             Self::List { .. } => None,
+            Self::Forward(query) => match &query.pattern {
+                Filter::Exact(id) => Some(&**id),
+                Filter::Prefix(_) | Filter::All => None,
+            },
         };
         match entity {
             Some(id) => Some(TimeScope::of(id)),
@@ -91,13 +123,14 @@ impl HistoryQuery {
 
     /// A stored state may be needed: to begin with, or to tell what retention removed.
     fn needs_base(&self, reader: &LogReader) -> bool {
-        self.at().is_some() || reader.removed().is_some()
+        let is_forward = matches!(self, Self::Forward(_));
+        self.at().is_some() || (reader.removed().is_some() && !is_forward)
     }
 
     /// The time whose state it asks for.
     fn at(&self) -> Option<Timestamp> {
         match self {
-            Self::Events(_) => None,
+            Self::Events(_) | Self::Forward(_) => None,
             Self::Entity { at, .. } | Self::List { at, .. } => Some(*at),
         }
     }
@@ -128,6 +161,8 @@ pub enum HistoryResult {
     Entity(Option<Vec<u8>>),
     /// To [`HistoryQuery::List`].
     List(EntitiesPage),
+    /// To [`HistoryQuery::Forward`].
+    Forward(Box<ForwardPart>),
 }
 
 /// See the module. Used by one thread at a time.
@@ -214,6 +249,10 @@ impl ReaderCache {
             HistoryQuery::List { query, at } => {
                 HistoryResult::List(list_at(&generations, (query, shown), *at)?)
             }
+            HistoryQuery::Forward(query) => {
+                let part = forward(&generations, (query, shown))?;
+                HistoryResult::Forward(Box::new(part))
+            }
         })
     }
 
@@ -231,6 +270,9 @@ impl ReaderCache {
             newest.push(log.transpose()?);
         }
         let mut generations = vec![Generation::new(newest)];
+        if !query.needs_sealed() {
+            return Ok(generations);
+        }
         let data = Arc::clone(&self.data);
         for generation in data.sealed_generations().iter().rev() {
             generations.push(self.open_sealed(generation, (query, budget))?);

@@ -101,6 +101,19 @@ pub trait HistoryLog {
     /// # Errors
     /// As [`HistoryLog::read_backward`].
     fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError>;
+
+    /// Visits the events with a key in `keys` from `from` on, in order, and maybe others.
+    ///
+    /// # Errors
+    /// As [`HistoryLog::read_backward`].
+    fn read_forward_by_key(
+        &self,
+        _keys: RangeInclusive<u64>,
+        from: Sequence,
+        visit: Visit<'_>,
+    ) -> Result<(), HistoryError> {
+        self.read_forward(from, visit)
+    }
 }
 
 /// The logs that were written with one number of shards. Logs that a request does not concern may

@@ -295,6 +295,23 @@ impl HistoryLog for TestLog {
         }
         Ok(())
     }
+
+    fn read_forward_by_key(
+        &self,
+        keys: RangeInclusive<u64>,
+        from: Sequence,
+        visit: Visit<'_>,
+    ) -> Result<(), HistoryError> {
+        let wanted = |event: &&Stored| {
+            keys.contains(&key::entity_key(&event.id)) && event.sequence >= from.get()
+        };
+        for event in self.events.iter().filter(wanted) {
+            if visit(record(event))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn record(event: &Stored) -> Record<'_> {

@@ -9,7 +9,7 @@ use super::{Begun, Caller, Context, Credentials, KeptToken, Pending, history, re
 use crate::api::ApiError;
 use crate::api::query::Fields;
 use crate::history::HistoryQuery;
-use crate::limits::{EVENTS_PAGE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX};
+use crate::limits::{EVENTS_PAGE_BYTES_MAX, FORWARD_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX};
 use crate::log::Log;
 
 /// See the module.
@@ -70,6 +70,7 @@ impl DeferredRead {
                     let limit = query.limit.unwrap_or(PAGE_ENTITIES_MAX);
                     page(limit, ENTITY_BYTES_EXPECTED).min(PAGE_BYTES_MAX)
                 }
+                HistoryQuery::Forward(_) => FORWARD_BYTES_MAX,
             },
         }
     }

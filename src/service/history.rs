@@ -64,9 +64,10 @@ fn shown<L>(context: &Context<L>, caller: &Caller<'_>, query: &HistoryQuery) -> 
 pub(crate) fn start_due<L: Log>(context: &mut Context<L>) -> Vec<(RequestId, ApiError)> {
     let mut rejected = Vec::new();
     let router = &mut context.router;
-    while let Some(started) = context.history.start_next(router.shards, |asked| {
-        router.shards_of_key(asked.query.placement())
-    }) {
+    while let Some(started) = context
+        .history
+        .start_next(router.shards, |asked| asked.query.shards(router.shards))
+    {
         let request_id = started.request_id;
         let mut shards = started.shards;
         let asked = shards.try_for_each(|shard| router.ask(shard, request_id, ShardRequest::Past));
@@ -138,6 +139,8 @@ impl PendingHistory {
             }
             (HistoryResult::Events(page), _) => (page.json, None),
             (HistoryResult::List(page), _) => (page.json, None),
+            // To a subscription, which takes it itself.
+            (HistoryResult::Forward(_), _) => return Outcome::Empty,
         };
         context.answer = json;
         Outcome::Page { next, cursor: None }

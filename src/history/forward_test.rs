@@ -1,0 +1,264 @@
+//! Random histories of several generations: what comes after a cursor that was handed out at any
+//! moment, for any pattern, is what a list of all events says, or it is refused.
+
+use super::support::{Stored, TestLog, World};
+use super::{
+    AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, Generation, HistoryError, Wanted, forward,
+};
+use crate::model::{Cursor, CursorScope, Shown, StoredChange, place, placement_key};
+use crate::subscribe::Filter;
+use fastrand::Rng;
+use flux_storage::Sequence;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Logs = Vec<Generation<TestLog>>;
+
+/// The cursor of everything after the first `count` events, as a server of a generation that was
+/// the newest at that moment gives it.
+fn wide_cursor(world: &World, count: usize, random: &mut Rng) -> Cursor {
+    let (before, after) = world.events.split_at(count);
+    let first = before.last().map_or(0, |event| event.generation);
+    let last = after
+        .first()
+        .map_or(world.shards.len() - 1, |event| event.generation);
+    let generation = random.usize(first..=last);
+    let earlier = world
+        .events
+        .iter()
+        .filter(|event| event.generation < generation);
+    let base = earlier.map(|event| event.sequence).max().unwrap_or(0);
+    let places: Vec<Sequence> = (0..world.shards[generation])
+        .map(|shard| {
+            let own = before
+                .iter()
+                .filter(|event| (event.generation, event.shard) == (generation, shard));
+            Sequence::new(own.map(|event| event.sequence).max().unwrap_or(base))
+        })
+        .collect();
+    let text = Cursor::of_everything(&places).encode();
+    Cursor::parse(&text).unwrap()
+}
+
+/// The same of what one placement key covers.
+fn narrow_cursor(world: &World, count: usize, scope: CursorScope<'_>, key: &str) -> Cursor {
+    let own = |event: &&Stored| placement_key(&event.id) == key;
+    let last = world.events[..count].iter().rev().find(own);
+    Cursor::of(
+        scope,
+        last.map_or(Sequence::ZERO, |event| Sequence::new(event.sequence)),
+    )
+}
+
+const PATTERNS: [&str; 9] = [
+    "*", "a*", "a/*", "a/1", "room", "b/1*", "none/*", "/x", "h*",
+];
+
+/// Everything after a place, part by part. The parts say what comes next, as they do to a
+/// subscription.
+fn read_all(
+    logs: &Logs,
+    (pattern, after, wanted): (&Filter, &AfterPlace, Wanted),
+    bytes_max: usize,
+) -> Result<Vec<ForwardPart>, HistoryError> {
+    let part = |place| {
+        let query = ForwardQuery {
+            pattern: pattern.clone(),
+            after: after.clone(),
+            wanted,
+            place,
+            bytes_max,
+        };
+        forward(logs, (&query, &Shown::All))
+    };
+    let mut parts = Vec::new();
+    let mut next = part(ForwardPlace::Check)?.next;
+    while let Some(place) = next {
+        let read = part(place)?;
+        next = read.next;
+        parts.push(read);
+    }
+    let count = logs[0].shards();
+    let shards = match pattern.concerns_single_placement() {
+        None => 0..count,
+        Some(key) => {
+            let shard = place(&format!("{key}/"), count);
+            shard..shard + 1
+        }
+    };
+    for shard in shards {
+        let last = Sequence::ZERO;
+        let mut next = Some(ForwardPlace::Live { shard, last });
+        while let Some(place) = next {
+            let read = part(place)?;
+            next = read.next;
+            parts.push(read);
+        }
+    }
+    Ok(parts)
+}
+
+/// The events of parts, by placement key, each with its sequence.
+fn events_of(parts: &[ForwardPart]) -> BTreeMap<String, Vec<(u64, String)>> {
+    let mut events: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+    for part in parts {
+        let mut start = 0;
+        for event in &part.events {
+            let bytes = &part.bytes[start..event.end];
+            start = event.end;
+            let Ok(Some(StoredChange::Event(view))) =
+                StoredChange::decode(crate::model::RECORD_KIND_EVENT, bytes)
+            else {
+                panic!("a stored event");
+            };
+            let of = events
+                .entry(placement_key(view.entity_id).to_owned())
+                .or_default();
+            of.push((event.sequence.get(), view.entity_id.to_owned()));
+        }
+    }
+    events
+}
+
+/// What [`events_of`] gives of events.
+fn expected<'e>(events: impl Iterator<Item = &'e Stored>) -> BTreeMap<String, Vec<(u64, String)>> {
+    let mut expected: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+    for event in events {
+        let of = expected
+            .entry(placement_key(&event.id).to_owned())
+            .or_default();
+        of.push((event.sequence, event.id.clone()));
+    }
+    expected
+}
+
+/// A random moment of a random history, and a cursor that covers a random pattern.
+fn random_cursor(world: &World, random: &mut Rng) -> (usize, Filter, AfterPlace) {
+    let count = random.usize(..=world.events.len());
+    let pattern = Filter::parse(PATTERNS[random.usize(..PATTERNS.len())]).unwrap();
+    let scope = match &pattern {
+        Filter::Exact(id) => Some(CursorScope::of(id)),
+        Filter::Prefix(_) | Filter::All => pattern
+            .concerns_single_placement()
+            .map(CursorScope::Namespace),
+    };
+    let cursor = match scope.filter(|_| random.bool()) {
+        None => wide_cursor(world, count, random),
+        Some(scope) => {
+            let key = pattern.concerns_single_placement().unwrap();
+            narrow_cursor(world, count, scope, key)
+        }
+    };
+    let after = AfterPlace::of(&cursor, &pattern).unwrap();
+    (count, pattern, after)
+}
+
+#[test]
+fn what_comes_after_a_cursor_is_read_once_and_in_order_whatever_became_of_the_shards() {
+    for seed in 0..300 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 80));
+        let logs = world.logs(&mut random);
+        for _ in 0..10 {
+            let (count, pattern, after) = random_cursor(&world, &mut random);
+            let later = || {
+                let later = world.events[count..].iter();
+                later.filter(|event| pattern.matches(&event.id))
+            };
+            let bytes_max = random.usize(1..600);
+            let asked = (&pattern, &after, Wanted::Events);
+            let parts = read_all(&logs, asked, bytes_max).unwrap();
+            for part in &parts {
+                assert!(part.bytes.len() <= bytes_max || part.events.len() == 1);
+            }
+            assert_eq!(
+                events_of(&parts),
+                expected(later()),
+                "seed {seed} {pattern}"
+            );
+            let parts = read_all(&logs, (&pattern, &after, Wanted::Ids), bytes_max).unwrap();
+            let mut changed: BTreeMap<&str, bool> = BTreeMap::new();
+            for event in later() {
+                *changed.entry(&event.id).or_default() |= event.tombstone;
+            }
+            let mut found: BTreeMap<&str, bool> = BTreeMap::new();
+            for (id, is_replaced) in parts.iter().flat_map(|part| &part.ids) {
+                *found.entry(id).or_default() |= is_replaced;
+            }
+            assert_eq!(found, changed, "seed {seed} {pattern}");
+        }
+    }
+}
+
+#[test]
+fn what_retention_removed_after_a_cursor_is_told_of_and_never_passed_over() {
+    let (mut refused, mut told) = (0, 0);
+    for seed in 0..300 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 60));
+        let mut logs = world.logs(&mut random);
+        super::model_test::retire_some(&mut logs, &mut random);
+        for _ in 0..10 {
+            let (count, pattern, after) = random_cursor(&world, &mut random);
+            let later = world.events[count..].iter();
+            let later = later.filter(|event| pattern.matches(&event.id));
+            match read_all(&logs, (&pattern, &after, Wanted::Events), 200) {
+                Err(HistoryError::Removed { .. }) => refused += 1,
+                parts => {
+                    told += 1;
+                    let events = events_of(&parts.unwrap());
+                    assert_eq!(events, expected(later), "seed {seed} {pattern}");
+                }
+            }
+        }
+    }
+    assert!(
+        refused > 200 && told > 200,
+        "{refused} refused, {told} told"
+    );
+}
+
+#[test]
+fn a_place_beyond_the_end_of_an_older_copy_is_refused() {
+    for seed in 0..100 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 60));
+        let copy_events = world.events.len() / 2;
+        let copy = Arc::new(World {
+            events: world.events[..copy_events].to_vec(),
+            shards: world.shards.clone(),
+        });
+        let cursor = wide_cursor(&world, world.events.len(), &mut random);
+        let logs = copy.logs(&mut random);
+        let count = logs[0].shards();
+        let is_beyond = (0..count).any(|shard| {
+            let place = cursor.last_of_each().unwrap()[usize::from(shard)];
+            place > super::HistoryLog::last_sequence(logs[0].log(shard))
+        });
+        let after = AfterPlace::of(&cursor, &Filter::All).unwrap();
+        let read = read_all(&logs, (&Filter::All, &after, Wanted::Ids), 100);
+        let is_refused = matches!(read, Err(HistoryError::BeyondEnd));
+        assert_eq!(is_refused, is_beyond, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_cursor_of_something_else_is_too_narrow() {
+    let cursor = Cursor::of(CursorScope::Namespace("a"), Sequence::new(3));
+    for (pattern, covers) in [
+        ("a/*", true),
+        ("a/1", true),
+        ("a/1*", true),
+        ("a*", false),
+        ("a", false),
+        ("*", false),
+        ("b/*", false),
+    ] {
+        let pattern = Filter::parse(pattern).unwrap();
+        assert_eq!(
+            AfterPlace::of(&cursor, &pattern).is_ok(),
+            covers,
+            "{pattern}"
+        );
+    }
+}
