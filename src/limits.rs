@@ -122,11 +122,11 @@ pub const HISTORY_SHORT_STEPS_MAX: u64 = 10_000;
 pub const HISTORY_SHORT_STARTED_MAX: usize = 8;
 /// The same of long reads: one runs, and the readers of the next are gathered.
 pub const HISTORY_LONG_STARTED_MAX: usize = 2;
-/// Events that one part of a resuming subscriber's way through the log looks at: with what the first
+/// Events that one part of what a resuming subscriber has missed looks at: with what the first
 /// attempt may have cost, fewer than a short read has. The next part goes on after its turn.
 pub const FORWARD_STEPS_MAX: u64 = HISTORY_SHORT_STEPS_MAX / 2 - 1;
-/// Bytes of the events of one such part, as they are stored: about what an outbox takes before it is
-/// half full. The event that would cross it begins the next part. A larger event is a part of its
+/// Bytes of the events of one such part, as they are stored: half of what an outbox takes before it
+/// counts as full. The event that would cross it begins the next part. A larger event is a part of its
 /// own.
 pub const FORWARD_BYTES_MAX: usize = 64 * 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.

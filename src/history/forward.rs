@@ -3,7 +3,7 @@
 //! ```text
 //! cursor ─▶ Check: do the logs reach that far, and are there older generations to read?
 //!        ─▶ Sealed: generation by generation, log by log, in parts
-//!        ─▶ Live:   the log of each shard, in parts, again and again until the reader has caught up
+//!        ─▶ Live:   the log of each shard, in parts, until the reader has caught up
 //! ```
 //!
 //! A namespace's events lie in one log of each generation, and those of a newer generation all come
@@ -164,8 +164,7 @@ pub struct ForwardEvent {
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForwardPart {
-    /// The events, in order. Those that a repair or an import stored as a whole entity are not
-    /// among them.
+    /// The events, in order, without the entities that an import stored whole.
     pub events: Vec<ForwardEvent>,
     /// Their stored forms.
     pub bytes: Vec<u8>,
@@ -181,8 +180,8 @@ pub struct ForwardPart {
     pub steps: u64,
 }
 
-/// The next part. `generations`: newest first; of the newest the log that the place names, of
-/// earlier ones those that the pattern concerns, or for a check both. Blocks.
+/// The next part. `generations`: newest first. Of the newest it has the log that the place names,
+/// of the earlier ones the logs that the pattern concerns, and for a check both. Blocks.
 ///
 /// # Errors
 /// [`HistoryError::Removed`], [`HistoryError::BeyondEnd`], or what is wrong with a log.

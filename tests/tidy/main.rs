@@ -31,7 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("control", &["limits", "model", "auth"]),
     ("state", &["limits", "model", "wire"]),
     ("subscribe", &["limits", "model", "wire", "filter"]),
-    ("history", &["limits", "model", "filter", "api", "state"]),
+    (
+        "history",
+        &["limits", "model", "filter", "api", "state", "subscribe"],
+    ),
     ("log", &["limits", "model"]),
     (
         "engine",

@@ -148,8 +148,8 @@ impl LogReader {
         Ok(())
     }
 
-    /// Visits the records from `from` on whose key is in `keys`, in order, until the visitor breaks.
-    /// Blocks.
+    /// Visits the records from `from` on whose key is in `keys`, in order, until the visitor
+    /// breaks. Blocks.
     ///
     /// Cost: for each segment from the one with `from` on, a look into its index; for each record
     /// that is visited, a read of its page. A segment most of whose records are looked for is read
