@@ -126,8 +126,8 @@ pub const HISTORY_LONG_STARTED_MAX: usize = 2;
 /// attempt may have cost, fewer than a short read has. The next part goes on after its turn.
 pub const FORWARD_STEPS_MAX: u64 = HISTORY_SHORT_STEPS_MAX / 2 - 1;
 /// Bytes of the events of one such part, as they are stored: half of what an outbox takes before it
-/// counts as full. The event that would cross it begins the next part. A larger event is a part of its
-/// own.
+/// counts as full. The event that would cross it begins the next part. A larger event is a part of
+/// its own.
 pub const FORWARD_BYTES_MAX: usize = 64 * 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
