@@ -2,13 +2,15 @@
 # The figures of bench/RESULTS.md. Servers with one shard on core 0, load on core 1.
 #
 #   bench/figures.sh table [row…]   the table of throughput, in Markdown (needs redis-server)
-#   bench/figures.sh [watch] [idle] [overload] [sizes] [steady] [start] [known] [checkpoint] [history] [connectors]
+#   bench/figures.sh [watch] [idle] [overload] [sizes] [steady] [start] [known] [checkpoint]
+#     [history] [connectors]
 #
-# ROUNDS (3) runs of SECONDS_EACH (2); MILLIONS (10) of entities in the larger sets of `sizes`, `start` and
-# `checkpoint`, and of events in that of `history`; MINUTES (10) and RATE (66000) of `steady`. Data lies in
-# target/, so that flushes reach the disk of the checkout; ten million entities take 5 GB.
+# ROUNDS (3) runs of SECONDS_EACH (2); MILLIONS (10) of entities in the larger sets of `sizes`,
+# `start` and `checkpoint`, and of events in that of `history`; MINUTES (10) and RATE (66000) of
+# `steady`. Data lies in target/, so that flushes reach the disk of the checkout; ten million
+# entities take 5 GB.
 set -euo pipefail
-[ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-2} millions=${MILLIONS:-10}
 build=$(git describe --always --dirty)
@@ -98,8 +100,8 @@ quiet() {
   done
 }
 
-# What an event and a read cost among few entities and among many: reads alone, then after events, which
-# cause checkpoints.
+# What an event and a read cost among few entities and among many: reads alone, then after events,
+# which cause checkpoints.
 sizes() {
   local count round
   for count in 10000 "${millions}000000"; do
@@ -123,8 +125,8 @@ sizes() {
   done
 }
 
-# An even load for long: its latencies, and every half minute the processor time, memory and descriptors of
-# the server.
+# An even load for long: its latencies, and every half minute the processor time, memory and
+# descriptors of the server.
 steady() {
   local publishing
   serve steady
@@ -138,7 +140,8 @@ steady() {
   stop
 }
 
-# filled <directory> <entities> <events>: makes a data directory of so many, unless an earlier figure did.
+# filled <directory> <entities> <events>: makes a data directory of so many, unless an earlier figure
+# did.
 filled() {
   [ -d "$data/$1" ] && return
   serve "$1"
@@ -161,8 +164,9 @@ start() {
   rm -r "$data/tail"
 }
 
-# What a start takes longer because it finds a million event ids again: with them and without, in turn.
-# Nothing is replayed, because the server was stopped. The ids are known for ten minutes after the filling.
+# What a start takes longer because it finds a million event ids again: with them and without, in
+# turn. Nothing is replayed, because the server was stopped. The ids are known for ten minutes after
+# the filling.
 known() {
   local round ids count
   serve known --durability async
@@ -208,8 +212,8 @@ history() {
   rm -r "$data/history"
 }
 
-# What publishers notice while a thousand sources are polled, a hundred a second. The source shares the
-# load's core.
+# What publishers notice while a thousand sources are polled, a hundred a second. The source shares
+# the load's core.
 connectors() {
   local count round source_port=$((port + 20000)) number definition
   "$bin/flux-bench" noop --engine epoll --cpu 1 --port "$source_port" >"$data/log" &

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Two builds of Flux in turn: bench/pair.sh OLD_BINARY NEW_BINARY [row…]. Prints, for each row, the
-# ratio new/old of the throughput and of the server's processor time for each event, each with its
-# lowest and highest pair. PAIRS (5), SECONDS_EACH (2) of each run, DATA_ROOT (target/).
+# Two builds of Flux in turn: bench/pair.sh OLD_BINARY NEW_BINARY [row…]. Prints, for each row,
+# the ratio new/old of the throughput and of the server's processor time for each event, each with
+# its lowest and highest pair. PAIRS (5), SECONDS_EACH (2) of each run, DATA_ROOT (target/).
 # PRIORITY=-15, as root, puts the runs ahead of other work on a busy machine.
 # The load comes from this checkout, so both builds get the same.
 set -euo pipefail

@@ -740,8 +740,8 @@ report_failed_items() {
   [[ -z $failed || $failed == 0 ]] || fail "$failed of the items failed"
 }
 
-# read_options <command> <known options, a space around each> <arguments…>: reads `--name value` and
-# `--name=value`. Adds them to QUERY, and sets INTERVAL.
+# read_options <command> <known options, a space around each> <arguments…>: reads `--name value`
+# and `--name=value`. Adds them to QUERY, and sets INTERVAL.
 read_options() {
   local command=$1 known=$2 name value seen=' '
   shift 2

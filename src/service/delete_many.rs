@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(
             shard(&mut cores).1,
             2,
-            "those that were published meanwhile"
+            "only the two entities that were published meanwhile are left"
         );
         drop((deletes, same));
     }

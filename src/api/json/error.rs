@@ -119,8 +119,19 @@ pub enum JsonError {
 
 impl JsonError {
     /// Where in the body the fault is, in bytes from its start.
-    pub const fn offset(&self) -> usize {
-        match *self {
+    pub const fn offset(mut self) -> usize {
+        *self.place()
+    }
+
+    /// The same fault at another place, for a text that is a part of another.
+    #[must_use]
+    pub const fn moved_to(mut self, place: usize) -> Self {
+        *self.place() = place;
+        self
+    }
+
+    const fn place(&mut self) -> &mut usize {
+        match self {
             Self::Utf8 { offset }
             | Self::ByteOrderMark { offset }
             | Self::End { offset }
@@ -138,30 +149,6 @@ impl JsonError {
             | Self::NumberRange { offset, .. }
             | Self::Trailing { offset } => offset,
         }
-    }
-
-    /// The same fault at another place, for a text that is a part of another.
-    #[must_use]
-    pub const fn moved_to(mut self, place: usize) -> Self {
-        match &mut self {
-            Self::Utf8 { offset }
-            | Self::ByteOrderMark { offset }
-            | Self::End { offset }
-            | Self::Value { offset, .. }
-            | Self::Kind { offset, .. }
-            | Self::Key { offset }
-            | Self::Colon { offset }
-            | Self::ObjectEnd { offset }
-            | Self::ArrayEnd { offset }
-            | Self::Depth { offset }
-            | Self::Control { offset }
-            | Self::Escape { offset }
-            | Self::Surrogate { offset }
-            | Self::Number { offset, .. }
-            | Self::NumberRange { offset, .. }
-            | Self::Trailing { offset } => *offset = place,
-        }
-        self
     }
 }
 
