@@ -12,7 +12,7 @@ use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::{text, write_string};
 use super::outcome::{PartOutcome, VerdictsPlace};
 use crate::limits::{ATOMIC_EVENTS_MAX, SLICE_UNITS_MAX};
-use crate::model::{CursorKey, EventDraft, EventPack, namespace_of};
+use crate::model::{CursorKey, CursorScope, EventDraft, EventPack};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
 
@@ -90,7 +90,7 @@ pub struct BatchContext<'c, P> {
     pub now_ms: i64,
     /// Number of shards.
     pub shards: usize,
-    /// Entity id → shard, or why the item is refused.
+    /// Entity id, and what it is ordered by → shard, or why the item is refused.
     pub place: P,
 }
 
@@ -108,7 +108,7 @@ impl BatchPlan {
     ///
     /// # Errors
     /// As [`BatchWalk::advance`].
-    pub fn decode<P: Fn(&str) -> Result<u16, ApiError>>(
+    pub fn decode<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
@@ -181,8 +181,8 @@ impl BatchPlan {
     }
 
     /// Notes what only an atomic batch needs to know of a packed event.
-    fn note_scope(&mut self, entity_id: &str) {
-        let scope = namespace_of(entity_id).unwrap_or(entity_id);
+    fn note_scope(&mut self, scope: CursorScope<'_>) {
+        let scope = scope.key();
         match &self.scope {
             None => self.scope = Some(scope.into()),
             Some(first) if **first != *scope && self.out_of_scope.is_none() => {
@@ -212,12 +212,14 @@ impl BatchPlan {
     pub(super) fn add(
         &mut self,
         decoded: &Decoded<'_>,
-        place: &impl Fn(&str) -> Result<u16, ApiError>,
+        place: &impl Fn(&str, CursorKey) -> Result<u16, ApiError>,
     ) -> bool {
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft, terms) => {
-                let shard = match place(draft.entity_id) {
+                let scope = CursorScope::of(draft.entity_id);
+                let key = CursorKey::of_scope(scope);
+                let shard = match place(draft.entity_id, key) {
                     Ok(shard) => shard,
                     Err(error) => {
                         self.note_refused(&error);
@@ -230,13 +232,13 @@ impl BatchPlan {
                         return false;
                     }
                 };
-                self.note_scope(draft.entity_id);
+                self.note_scope(scope);
                 let part = self.pack(shard, draft, terms);
                 encode::published(&mut self.answers, draft.event_id, draft.stream);
                 self.items.push(Item::Packed {
                     part,
                     answer: start..self.answers.len(),
-                    key: CursorKey::of(draft.entity_id),
+                    key,
                 });
                 true
             }
@@ -267,7 +269,8 @@ impl BatchPlan {
 
     /// The last item costs so many tokens more than one, if it is packed.
     pub(super) fn charge_last(&mut self, extra_tokens: u32) {
-        if let Some(Item::Packed { part, .. }) = self.items.last()
+        if extra_tokens > 0
+            && let Some(Item::Packed { part, .. }) = self.items.last()
             && let Some(part) = self.parts.get_mut(*part as usize)
         {
             part.pack.charge_last(extra_tokens);
@@ -408,7 +411,7 @@ fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cursor, CursorScope, Stored};
+    use crate::model::{Cursor, Stored};
     use flux_storage::Sequence;
 
     fn decode(body: &str) -> Result<BatchPlan, ApiError> {
@@ -417,7 +420,7 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |id: &str| Ok(u16::from(id.starts_with('b'))),
+            place: |id: &str, _| Ok(u16::from(id.starts_with('b'))),
         };
         BatchPlan::decode(body.as_bytes(), &mut context)
     }

@@ -17,6 +17,7 @@ use super::error::ApiError;
 use super::event::extra_tokens;
 use super::json::{Kind, Place, Scanner};
 use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
+use crate::model::CursorKey;
 
 const EVENTS: ApiError = ApiError::Shape {
     rule: "`events` must be a non-empty array",
@@ -100,7 +101,7 @@ impl BatchWalk {
     /// # Errors
     /// If the request fails as a whole: [`ApiError::Json`], [`ApiError::JsonItem`],
     /// [`ApiError::Shape`]; of an atomic batch also [`ApiError::AtomicItem`].
-    pub fn advance<P: Fn(&str) -> Result<u16, ApiError>>(
+    pub fn advance<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
         text: &str,
         context: &mut BatchContext<'_, P>,
@@ -151,7 +152,7 @@ impl BatchWalk {
     }
 
     /// Goes on to the next place where the walk may stop. Returns the units of work.
-    fn step<P: Fn(&str) -> Result<u16, ApiError>>(
+    fn step<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -213,7 +214,7 @@ impl BatchWalk {
     }
 
     /// Adds the next item. Returns its units of work, but for those of its bytes.
-    fn item<P: Fn(&str) -> Result<u16, ApiError>>(
+    fn item<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -290,7 +291,7 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |id: &str| match id.as_bytes() {
+            place: |id: &str, _| match id.as_bytes() {
                 [b'x', ..] => Err(ApiError::Reserved),
                 id => Ok(u16::from(id.starts_with(b"b"))),
             },

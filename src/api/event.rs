@@ -275,7 +275,7 @@ fn draft<'t>(
     let required = |text: &'t Option<Text<'_>>, field| {
         text.as_ref()
             .map(|text| text.resolve(scratch))
-            .ok_or(ApiError::MissingField { field })
+            .ok_or_else(|| ApiError::MissingField { field })
     };
     let optional = |text: &'t Option<Text<'_>>| {
         text.as_ref()
@@ -629,11 +629,16 @@ impl<'a> EventReader<'_, 'a> {
     }
 
     /// A member comes again: what was wrong with it, or inside it, no longer counts.
+    #[inline]
     pub(super) fn begin_member(&mut self, field: &str) {
         if !self.fields.errors.is_empty() {
-            self.fields
-                .errors
-                .retain(|(broken, _)| !broken.starts_with(field));
+            self.forget_errors(field);
         }
+    }
+
+    #[cold]
+    fn forget_errors(&mut self, field: &str) {
+        let errors = &mut self.fields.errors;
+        errors.retain(|(broken, _)| !broken.starts_with(field));
     }
 }

@@ -137,10 +137,22 @@ impl Engine {
         if sent.is_none() && !has_operations {
             return self.store(append, now, (promoted, packed.event, &event));
         }
+        self.publish_decided(append, now, (promoted, has_operations, &event, &write))
+    }
+
+    /// The rest of [`Engine::publish_by`], of an event to which something is added.
+    #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
+    #[inline(never)]
+    fn publish_decided(
+        &mut self,
+        append: impl FnMut(i64, &[u8]) -> Result<Sequence, AppendRejection>,
+        now: Timestamp,
+        (promoted, has_operations, event, write): (Promoted, bool, &EventView<'_>, &Write<'_>),
+    ) -> Result<(Published, Timestamp), PublishError> {
         let mut stored_form = std::mem::take(&mut self.stored_form);
         stored_form.clear();
         let published = self
-            .encode_decided(promoted, (&event, &write), &mut stored_form)
+            .encode_decided(promoted, (event, write), &mut stored_form)
             .and_then(|()| {
                 let event = EventView::decode_encoded(&stored_form).expect("it was just encoded");
                 let (mut published, time) =
@@ -192,6 +204,7 @@ impl Engine {
     }
 
     /// Brings the entity of an event to where it is applied.
+    #[inline]
     fn promote(&mut self, event: &EventView<'_>) -> Result<Promoted, PublishError> {
         match self.state.promote(event.entity_id) {
             Ok(promoted) => {
@@ -203,6 +216,7 @@ impl Engine {
     }
 
     /// Refuses a write whose conditions do not hold. Returns whether it has operations.
+    #[inline]
     fn check_terms(&self, promoted: Promoted, terms: &[u8]) -> Result<bool, PublishError> {
         if terms.is_empty() {
             return Ok(false);
@@ -212,6 +226,7 @@ impl Engine {
     }
 
     /// Appends an event in its stored form and applies it.
+    #[inline]
     fn store(
         &mut self,
         mut append: impl FnMut(i64, &[u8]) -> Result<Sequence, AppendRejection>,
@@ -256,10 +271,14 @@ impl Engine {
     }
 
     /// Encodes the change for the cores that want it.
+    #[inline]
     fn match_subscribers(&mut self, event: &EventView<'_>, time: Timestamp, applied: Applied) {
-        if self.subscribers.is_empty() || applied == Applied::Absent {
-            return;
+        if !self.subscribers.is_empty() && applied != Applied::Absent {
+            self.collect_change(event, time, applied);
         }
+    }
+
+    fn collect_change(&mut self, event: &EventView<'_>, time: Timestamp, applied: Applied) {
         self.hits.clear();
         self.subscribers.matches(event.entity_id, &mut self.hits);
         if self.hits.is_empty() {

@@ -18,10 +18,14 @@ pub(super) struct RecentSources {
 
 impl RecentSources {
     /// An event of this source was stored. Beyond [`ACTIVE_SOURCES_MAX`] a source is not counted.
+    #[inline]
     pub(super) fn note(&mut self, source: &str) {
-        if self.last == source {
-            return;
+        if self.last != source {
+            self.note_other(source);
         }
+    }
+
+    fn note_other(&mut self, source: &str) {
         self.last.clear();
         self.last.push_str(source);
         if self.hashes.len() < ACTIVE_SOURCES_MAX {

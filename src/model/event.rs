@@ -260,13 +260,14 @@ impl<'a> EventView<'a> {
         } else {
             EventId::Uuid(uuid::Uuid::from_bytes(take(&mut rest)?))
         };
-        let stream = take_text(&mut rest)?;
-        let source = take_text(&mut rest)?;
+        let mut texts = Texts::of(rest);
+        let stream = texts.take()?;
+        let source = texts.take()?;
         let mut optional = |flag| {
             if flags & flag == 0 {
                 Ok(None)
             } else {
-                take_text(&mut rest).map(Some)
+                texts.take().map(Some)
             }
         };
         let key = optional(FLAG_KEY)?;
@@ -283,12 +284,13 @@ impl<'a> EventView<'a> {
             extra,
             tombstone: flags & FLAG_TOMBSTONE != 0,
             decided,
-            properties: Properties::read(rest)?,
+            properties: Properties::read(texts)?,
         })
     }
 
     /// The bytes of the entity id of an event. Nothing else is looked at, and they are not checked
     /// to be UTF-8. `None` if there is no event. Cost: constant.
+    #[inline]
     pub fn entity_id_of(bytes: &'a [u8]) -> Option<&'a [u8]> {
         Start::decode(bytes).ok().map(|start| start.entity_id)
     }
@@ -343,6 +345,7 @@ struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
+    #[inline]
     fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
         if flags & !FLAGS_KNOWN != 0 {
@@ -400,6 +403,24 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// A number in the place of a text.
+    fn take_count(&mut self) -> Result<u32, EventDecodeError> {
+        let mut bytes = match self {
+            Self::Checked(rest) => rest.as_bytes(),
+            Self::Unchecked(rest) => rest,
+        };
+        let before = bytes.len();
+        let count = varint::read(&mut bytes).ok_or(EventDecodeError::Length)?;
+        match self {
+            Self::Checked(rest) => {
+                let behind = rest.get(before - bytes.len()..);
+                *rest = behind.ok_or(EventDecodeError::Utf8)?;
+            }
+            Self::Unchecked(rest) => *rest = bytes,
+        }
+        Ok(count)
+    }
+
     #[inline]
     fn take(&mut self) -> Result<&'a str, EventDecodeError> {
         match self {
@@ -429,17 +450,18 @@ impl<'a> Properties<'a> {
     }
 
     /// The properties that begin here; neither their order nor their lengths are checked.
-    fn read(mut rest: &'a [u8]) -> Result<Self, EventDecodeError> {
-        let remaining = varint::read(&mut rest).ok_or(EventDecodeError::Length)?;
-        Ok(Self {
-            remaining,
-            rest: Texts::of(rest),
-        })
+    fn read(mut rest: Texts<'a>) -> Result<Self, EventDecodeError> {
+        let remaining = rest.take_count()?;
+        if let Texts::Unchecked(bytes) = rest {
+            // What was no text may have lain before them.
+            rest = Texts::of(bytes);
+        }
+        Ok(Self { remaining, rest })
     }
 
     /// The properties whose stored form is `bytes`, checked.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
-        let properties = Self::read(bytes)?;
+        let properties = Self::read(Texts::Unchecked(bytes))?;
         properties.check()?;
         Ok(properties)
     }

@@ -19,12 +19,15 @@ pub fn place(entity_id: &str, shards: u16) -> u16 {
 /// # Panics
 /// If `shards` is 0.
 pub fn place_bytes(entity_id: &[u8], shards: u16) -> u16 {
-    reduce(namespace_bytes_of(entity_id).unwrap_or(entity_id), shards)
+    reduce(
+        hash(namespace_bytes_of(entity_id).unwrap_or(entity_id)),
+        shards,
+    )
 }
 
 /// The shard of a placement key.
 pub fn place_key(key: &str, shards: u16) -> u16 {
-    reduce(key.as_bytes(), shards)
+    reduce(key_hash(key), shards)
 }
 
 /// The hash of a placement key, which tells keys apart in what is kept for ever.
@@ -32,8 +35,9 @@ pub(super) fn key_hash(key: &str) -> u64 {
     hash(key.as_bytes())
 }
 
-fn reduce(key: &[u8], shards: u16) -> u16 {
-    let reduced = hash(key) % u64::from(shards);
+/// The shard of a placement key with this hash.
+pub(super) fn reduce(hash: u64, shards: u16) -> u16 {
+    let reduced = hash % u64::from(shards);
     u16::try_from(reduced).expect("a remainder is below its u16 divisor")
 }
 

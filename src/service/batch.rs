@@ -21,7 +21,7 @@ use crate::limits::{
     ANSWER_WHOLE_BYTES_MAX, LIST_CHUNK_BYTES_MAX, SLICE_BODY_BYTES_MAX, SLICE_UNITS_MAX,
 };
 use crate::log::Log;
-use crate::model::{EventPack, place};
+use crate::model::{CursorKey, EventPack};
 use crate::shard::{Reply, RequestId, ShardRequest};
 
 /// See the module.
@@ -184,9 +184,9 @@ impl PendingBatch {
             decoder: &mut context.decoder,
             ids: &mut context.ids,
             shards: usize::from(shards),
-            place: |id: &str| {
+            place: |id: &str, key: CursorKey| {
                 access.may_publish(id).map_err(denied)?;
-                Ok(place(id, shards))
+                Ok(key.place(shards))
             },
         };
         let (walked, units) = walk.advance(body, &mut decoding, slice)?;
@@ -346,6 +346,7 @@ mod tests {
     use super::super::testing::{OPERATOR, TestCores};
     use super::super::{namespaces, publish};
     use super::*;
+    use crate::model::place;
     use serde_json::Value;
 
     fn event(id: &str) -> String {

@@ -10,7 +10,7 @@ use crate::api::{ApiError, encode};
 use crate::auth::Access;
 use crate::engine::PublishError;
 use crate::log::{AppendRejection, Log};
-use crate::model::{CursorKey, EventPack, PackedEvent, place};
+use crate::model::{CursorKey, EventPack, PackedEvent};
 use crate::shard::{Reply, ShardRequest};
 
 /// An event on its way; the JSON of its success, without what its shard says.
@@ -128,7 +128,7 @@ fn decode<L: Log>(
                 terms.extend_from_slice(of_event);
                 encode::published(answer, draft.event_id, draft.stream);
                 let key = CursorKey::of(draft.entity_id);
-                Ok((place(draft.entity_id, shards), key))
+                Ok((key.place(shards), key))
             }
             Decoded::Refused { error, .. } => Err(error),
         },
@@ -163,7 +163,7 @@ mod tests {
     use super::super::testing::{OPERATOR, TestCores};
     use super::*;
     use crate::api::error::CurrentEntity;
-    use crate::model::{CommitPoint, Cursor, CursorScope};
+    use crate::model::{CommitPoint, Cursor, CursorScope, place};
     use crate::service::namespaces;
     use flux_storage::Sequence;
     use serde_json::Value;

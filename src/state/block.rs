@@ -370,8 +370,17 @@ fn checked_len(text: &str, at: usize) -> Option<(usize, usize)> {
 }
 
 /// The length at `at` and the offset behind it.
+#[inline]
 fn read_len(text: &str, at: usize) -> (usize, usize) {
     let bytes = text.as_bytes();
+    let byte = bytes[at];
+    if byte & LEN_MORE == 0 {
+        return (usize::from(byte), at + 1);
+    }
+    read_longer_len(bytes, at)
+}
+
+fn read_longer_len(bytes: &[u8], at: usize) -> (usize, usize) {
     let (mut len, mut shift, mut next) = (0, 0, at);
     loop {
         let byte = bytes[next];

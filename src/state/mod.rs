@@ -221,6 +221,7 @@ impl State {
 
     /// Whether an event would make its entity larger than one may be (`limits`). Cost: a
     /// comparison, unless they are large.
+    #[inline]
     pub fn would_exceed(&self, promoted: Promoted, event: &EventView<'_>) -> bool {
         if event.tombstone {
             return false;

@@ -84,7 +84,7 @@ fn batch(data: &[u8]) {
         ids: &mut EventIds::new(1),
         now_ms: NOW_MS,
         shards: 2,
-        place: |id: &str| Ok(u16::from(id.len() % 2 == 1)),
+        place: |id: &str, _| Ok(u16::from(id.len() % 2 == 1)),
     };
     let Ok(plan) = BatchPlan::decode(data, &mut context) else {
         return;

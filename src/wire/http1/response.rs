@@ -225,9 +225,10 @@ pub fn write_decimal(out: &mut Vec<u8>, value: u64) {
     let mut rest = value;
     let mut unused = digits.len();
     for slot in digits.iter_mut().rev() {
-        *slot = u8::try_from(rest % 10).map_or(b'0', |digit| digit | b'0');
+        let [digit, ..] = (rest % 10).to_le_bytes();
+        *slot = b'0' | digit;
         rest /= 10;
-        unused = unused.saturating_sub(1);
+        unused = unused.wrapping_sub(1);
         if rest == 0 {
             break;
         }
@@ -237,13 +238,20 @@ pub fn write_decimal(out: &mut Vec<u8>, value: u64) {
 
 /// Appends `value` in hexadecimal.
 pub fn write_hex(out: &mut Vec<u8>, value: u64) {
-    let digits_len = (u64::BITS.saturating_sub(value.leading_zeros()))
-        .div_ceil(4)
-        .max(1);
-    for index in (0..digits_len).rev() {
-        let nibble = usize::try_from((value >> index.saturating_mul(4)) & 0xf).unwrap_or(0);
-        out.push(b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0'));
+    let mut digits = [b'0'; 16];
+    for (pair, byte) in digits
+        .as_chunks_mut::<2>()
+        .0
+        .iter_mut()
+        .zip(value.to_be_bytes())
+    {
+        *pair = [byte >> 4, byte & 0xf].map(|digit| match digit {
+            0..10 => b'0' | digit,
+            _ => b'a'.wrapping_sub(10).wrapping_add(digit),
+        });
     }
+    let unused = (value.leading_zeros() / 4).min(15) as usize;
+    out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
 /// Appends a field value in which no byte can end the line.
