@@ -272,10 +272,10 @@ fn draft<'t>(
     if let Some((_, error)) = fields.errors.first() {
         return Err(error.clone());
     }
-    let required = |text: &'t Option<Text<'_>>, field| {
-        text.as_ref()
-            .map(|text| text.resolve(scratch))
-            .ok_or_else(|| ApiError::MissingField { field })
+    // No error is made, and dropped, for a text that is there.
+    let required = |text: &'t Option<Text<'_>>, field| match text {
+        Some(text) => Ok(text.resolve(scratch)),
+        None => Err(ApiError::MissingField { field }),
     };
     let optional = |text: &'t Option<Text<'_>>| {
         text.as_ref()

@@ -141,7 +141,6 @@ impl Engine {
     }
 
     /// The rest of [`Engine::publish_by`], of an event to which something is added.
-    #[expect(clippy::unwrap_in_result, reason = "a caller's bug, not an outcome")]
     #[inline(never)]
     fn publish_decided(
         &mut self,
