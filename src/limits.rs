@@ -32,6 +32,18 @@ pub const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of JSON containers, the outermost counted. Deeper: 400.
 pub const JSON_DEPTH_MAX: usize = 128;
 
+/// Bounds of a `ttl` in seconds, as JSON: below a tenth of one, the lateness that is allowed would be
+/// most of it; the longest is ten years. Outside: 400.
+pub const TTL_SECONDS_MIN: &str = "0.1";
+/// See [`TTL_SECONDS_MIN`].
+pub const TTL_SECONDS_MAX: &str = "315360000";
+/// Records of what expires that a shard looks at in one turn, without ending an entity: some
+/// hundred microseconds. The rest in later turns.
+pub const DEADLINE_LOOKS_MAX: usize = 256;
+/// Microseconds after which an end that the log had no room for is tried again, if no room was made
+/// before.
+pub const DEADLINE_RETRY_MICROS: i64 = 1_000_000;
+
 /// Digits of a number that is calculated with, from the first that is not zero to the last that was
 /// sent: far more than a double has, and few enough for a buffer on the stack. More: 400.
 pub const DECIMAL_DIGITS_MAX: usize = 1_000;

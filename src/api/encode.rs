@@ -167,6 +167,11 @@ pub fn entity<'p>(
     out.extend_from_slice(head.last_updated.rfc3339().as_bytes());
     out.extend_from_slice(b"\",\"version\":");
     write_decimal(out, head.version);
+    if let Some(expires) = head.lifetime.expires {
+        out.extend_from_slice(b",\"expiresAt\":\"");
+        out.extend_from_slice(expires.rfc3339().as_bytes());
+        out.push(b'"');
+    }
     out.push(b'}');
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Fields<'a> {
     payload: bool,
     entity_id: Option<Text<'a>>,
     properties: bool,
-    /// An operation was there: the properties may be absent.
+    /// An operation or a `ttl` was there: the properties may be absent.
     pub(super) operations: bool,
     /// Bytes that they take in the body. Their stored form is not longer.
     properties_len: usize,
@@ -424,7 +424,7 @@ impl<'a> EventReader<'_, 'a> {
         self.fields.entity_id = None;
         self.fields.properties = false;
         self.fields.tombstone = false;
-        self.terms.forget_operations();
+        self.terms.forget_payload();
         self.fields.operations = false;
         self.fields.payload = true;
         self.begin_member("payload");
@@ -448,10 +448,11 @@ impl<'a> EventReader<'_, 'a> {
                     self.keep_extra_named(name, &value);
                     self.operation((kind, path), &value);
                 }
-                Member::Known(PayloadMember::NotSupported(path)) => {
-                    self.begin_member(path);
-                    scanner.raw_value()?;
-                    self.not_supported(path);
+                Member::Known(PayloadMember::Ttl) => {
+                    self.begin_member("payload.ttl");
+                    let value = scanner.raw_value()?;
+                    self.keep_extra_named("ttl", &value);
+                    self.ttl(&value);
                 }
                 Member::Other(key) => {
                     let value = scanner.raw_value()?;
@@ -620,12 +621,6 @@ impl<'a> EventReader<'_, 'a> {
         self.fields
             .errors
             .push((field, ApiError::InvalidField { field, rule }));
-    }
-
-    pub(super) fn not_supported(&mut self, feature: &'static str) {
-        self.fields
-            .errors
-            .push((feature, ApiError::NotSupported { feature }));
     }
 
     /// A member comes again: what was wrong with it, or inside it, no longer counts.

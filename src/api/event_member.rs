@@ -29,8 +29,8 @@ pub(super) enum PayloadMember {
     Properties,
     /// An operation, and its path within the event.
     Operation(TermKind, &'static str),
-    /// An expiry, which this server does not do yet; its path within the event.
-    NotSupported(&'static str),
+    /// When the entity expires.
+    Ttl,
 }
 
 /// What comes next in an object.
@@ -93,7 +93,7 @@ impl PayloadMember {
             "max" => Self::Operation(TermKind::Max, "payload.max"),
             "append" => Self::Operation(TermKind::Append, "payload.append"),
             "unset" => Self::Operation(TermKind::Unset, "payload.unset"),
-            "ttl" => Self::NotSupported("payload.ttl"),
+            "ttl" => Self::Ttl,
             _ => return None,
         })
     }

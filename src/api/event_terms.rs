@@ -1,5 +1,5 @@
-//! What an event asks of its owner besides being stored: its conditions and its operations (API
-//! contract §14).
+//! What an event asks of its owner besides being stored: its conditions, its operations and its
+//! `ttl` (API contract §14).
 
 use super::error::ApiError;
 use super::event::{EventReader, Text};
@@ -25,13 +25,13 @@ impl<'a> TermSpans<'a> {
     }
 
     /// What an earlier payload asked for is forgotten.
-    pub(super) fn forget_operations(&mut self) {
-        self.terms.retain(|(kind, ..)| !kind.is_operation());
+    pub(super) fn forget_payload(&mut self) {
+        self.terms.retain(|(kind, ..)| !kind.is_of_payload());
     }
 
     /// What an earlier `expect` asked for is forgotten.
     fn forget_conditions(&mut self) {
-        self.terms.retain(|(kind, ..)| kind.is_operation());
+        self.terms.retain(|(kind, ..)| kind.is_of_payload());
     }
 
     /// Appends the terms to `out` in their order.
@@ -93,6 +93,16 @@ fn check_operand(kind: TermKind, name: &str, value: &RawValue<'_>) -> Result<(),
             }
         }
         _ => Err(ApiError::OperationType(kind.place(name))),
+    }
+}
+
+/// Whether a value is a `ttl`: a number of seconds within its bounds, or `null`.
+fn is_ttl(value: &RawValue<'_>) -> bool {
+    let bounds = [limits::TTL_SECONDS_MIN, limits::TTL_SECONDS_MAX].map(Decimal::parse);
+    match (value.kind, Decimal::parse(value.text), bounds) {
+        (Kind::Null, ..) => true,
+        (Kind::Number, Some(seconds), [Some(min), Some(max)]) => min <= seconds && seconds <= max,
+        _ => false,
     }
 }
 
@@ -280,6 +290,21 @@ impl<'a> EventReader<'_, 'a> {
             if !self.is_stored {
                 self.fields.errors.push((path, error));
             }
+        }
+    }
+
+    /// Reads `ttl` from its value.
+    pub(super) fn ttl(&mut self, value: &RawValue<'a>) {
+        self.terms.forget(TermKind::Ttl);
+        self.fields.operations = true;
+        if is_ttl(value) {
+            let value = (NOTHING, Text::Body(value.text));
+            self.terms.push(TermKind::Ttl, value);
+        } else if !self.is_stored {
+            self.invalid(
+                "payload.ttl",
+                "a number of seconds from 0.1 to 315360000, or null",
+            );
         }
     }
 

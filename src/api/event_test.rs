@@ -250,23 +250,38 @@ fn a_filter_of_a_condition_is_read_with_the_event() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_and_not_ignored() {
-    let check = |members: &str, payload: &str, feature| {
-        let json = event(members, payload);
-        assert_eq!(refused(&json), ApiError::NotSupported { feature }, "{json}");
-    };
-    let payload = r#"{"entity_id":"x","properties":{}}"#;
-    for (member, feature) in [
-        (r#""ttl":null"#, "payload.ttl"),
-        (r#""t\u0074l":5"#, "payload.ttl"),
+fn a_ttl_out_of_bounds_is_refused_and_not_ignored() {
+    for ttl in [
+        "0",
+        "-1",
+        "0.09999999999999999999",
+        "315360000.1",
+        "1e9",
+        "\"5\"",
+        "true",
+        "[]",
+        "{}",
     ] {
-        check("", &format!(r#"{{"entity_id":"x",{member}}}"#), feature);
-        check(
-            "",
-            &format!(r#"{{{member},{member},"entity_id":"x","properties":{{}}}}"#),
-            feature,
-        );
+        for member in [format!(r#""ttl":{ttl}"#), format!(r#""t\u0074l":{ttl}"#)] {
+            for properties in ["", r#","properties":{}"#] {
+                let payload = format!(r#"{{"entity_id":"x",{member}{properties}}}"#);
+                let error = refused(&event("", &payload));
+                let invalid = matches!(
+                    error,
+                    ApiError::InvalidField {
+                        field: "payload.ttl",
+                        ..
+                    }
+                );
+                assert!(invalid, "{payload}: {error:?}");
+            }
+        }
     }
+}
+
+#[test]
+fn what_says_nothing_of_a_lifetime_is_taken() {
+    let payload = r#"{"entity_id":"x","properties":{}}"#;
     // What asks for nothing, what belongs elsewhere, and what a later repetition took back.
     for json in [
         event(r#","expect":null,"ttl":1,"increment":{}"#, payload),
@@ -515,6 +530,20 @@ fn operations_become_terms_and_stay_in_the_event() {
         r#""increment":{"a":2}"#,
     );
     check(r#""increment":{}"#, &[], r#""increment":{}"#);
+    check(
+        r#""ttl":0.1,"unset":["a"]"#,
+        &[(TermKind::Unset, "a", ""), (TermKind::Ttl, "", "0.1")],
+        r#""ttl":0.1,"unset":["a"]"#,
+    );
+    for ttl in ["3.1536e8", "null", "100e-3"] {
+        let member = format!(r#""ttl":{ttl}"#);
+        check(&member, &[(TermKind::Ttl, "", ttl)], &member);
+        check(
+            &format!(r#""ttl":"x",{member},"properties":{{"ttl":1}}"#),
+            &[(TermKind::Ttl, "", ttl)],
+            &member,
+        );
+    }
 }
 
 #[test]

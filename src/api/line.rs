@@ -7,6 +7,8 @@
 //! {"entity":{"id":…,"properties":{…},"lastUpdated":"…","version":3},"acceptedAt":"…"}
 //! ```
 //!
+//! An event with a `ttl` expires that long after its `acceptedAt`, and an entity at its `expiresAt`.
+//!
 //! An event is held to the same rules as one that is published; `sequence` is for people, and a
 //! line without `acceptedAt` is accepted when it is read. Events of an atomic batch say their place
 //! in it. An entity stands for events that are gone; its `acceptedAt` is the time at which it was
@@ -18,10 +20,10 @@ use super::event_encode::event_members;
 use super::json::{Compactor, JsonError, JsonStr, Kind, Scanner};
 use super::{ApiError, time};
 use crate::limits::ATOMIC_EVENTS_MAX;
-use crate::model::{DecidedDraft, EntityHead, TermKind, Terms};
 use crate::model::{
-    EntityDraft, EventDraft, EventId, EventView, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT,
-    Timestamp, VERSION_MAX, is_reserved,
+    DecidedDraft, EntityDraft, EntityHead, EventDraft, EventId, EventView, Lifetime,
+    LifetimeChange, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT, TermKind, Terms, Timestamp,
+    VERSION_MAX, is_reserved,
 };
 use crate::wire::http1::write_decimal;
 use flux_storage::{GroupPlace, Sequence};
@@ -130,7 +132,10 @@ impl LineDecoder {
         let mut scanner = Scanner::new(line)?;
         let store = |decoded: Decoded<'_>| match decoded {
             Decoded::Event(draft, terms) => {
-                encode_stored(&with_uuid(&draft), terms, out);
+                let accepted =
+                    accepted.unwrap_or_else(|| Timestamp::from_micros(now_ms.saturating_mul(1000)));
+                let lifetime = LifetimeChange::asked(Terms::new(terms), accepted);
+                encode_stored((&with_uuid(&draft), terms), lifetime, out);
                 Ok(())
             }
             Decoded::Refused { error, .. } => Err(error),
@@ -147,12 +152,22 @@ impl LineDecoder {
 
 /// Appends the stored form of an event that was stored once. What its operations came to then is
 /// among its properties.
-fn encode_stored(draft: &EventDraft<'_>, terms: &[u8], out: &mut Vec<u8>) {
+fn encode_stored(
+    (draft, terms): (&EventDraft<'_>, &[u8]),
+    lifetime: LifetimeChange,
+    out: &mut Vec<u8>,
+) {
     let operations: Vec<_> = Terms::new(terms)
         .filter(|term| term.kind.is_operation())
         .collect();
+    let mut event = Vec::new();
     if operations.is_empty() {
-        draft.encode(out);
+        draft.encode(&mut event);
+        let decided = DecidedDraft {
+            lifetime,
+            ..DecidedDraft::default()
+        };
+        decided.encode(&event, out);
         return;
     }
     let named = operations.iter().filter(|it| it.kind != TermKind::Unset);
@@ -164,11 +179,11 @@ fn encode_stored(draft: &EventDraft<'_>, terms: &[u8], out: &mut Vec<u8>) {
     let results: Vec<u32> = results.map(|(number, _)| number).collect();
     let removed = operations.iter().filter(|it| it.kind == TermKind::Unset);
     let removed: Vec<&str> = removed.map(|operation| operation.name).collect();
-    let mut event = Vec::new();
     draft.encode(&mut event);
     let decided = DecidedDraft {
         version: None,
         operations: Some((&results, &removed)),
+        lifetime,
     };
     decided.encode(&event, out);
 }
@@ -261,12 +276,16 @@ fn entity(text: &str, out: &mut Vec<u8>) -> Result<Timestamp, LineError> {
     }
     scanner.begin_object()?;
     let (mut id, mut version, mut last_updated, mut properties) = (None, None, None, None);
+    let mut lifetime = Lifetime::default();
     while let Some(key) = scanner.next_key()? {
         match &*key.to_cow() {
             "id" => id = Some(string(&mut scanner, "entity.id")?.to_cow()),
             "version" => version = Some(read_version(&mut scanner)?),
             "lastUpdated" => {
                 last_updated = Some(timestamp(&mut scanner, "entity.lastUpdated")?);
+            }
+            "expiresAt" => {
+                lifetime.expires = Some(timestamp(&mut scanner, "entity.expiresAt")?);
             }
             "properties" => properties = Some(read_properties(&mut scanner)?),
             _ => {
@@ -294,6 +313,7 @@ fn entity(text: &str, out: &mut Vec<u8>) -> Result<Timestamp, LineError> {
         id: &id,
         version,
         last_updated,
+        lifetime,
         properties: &properties,
     };
     draft.encode(out);
@@ -344,7 +364,7 @@ fn invalid(field: &'static str, rule: &'static str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EntityView, StoredChange};
+    use crate::model::{EntityView, ExpiryChange, StoredChange};
 
     fn decoded(line: &str) -> Result<(Line, Vec<u8>), LineError> {
         let mut payload = Vec::new();
@@ -365,6 +385,7 @@ mod tests {
                     id: entity.id,
                     version: entity.version,
                     last_updated: entity.last_updated,
+                    lifetime: entity.lifetime,
                 };
                 let properties = entity.properties();
                 let properties = properties.map(|property| (property.name, property.value));
@@ -381,11 +402,29 @@ mod tests {
             r#"{"eventId":"01234567-89ab-7def-8123-456789abcdef","stream":"s.t","source":"ä","timestamp":5,"key":"","schema":"v","payload":{"entity_id":"n/ü","properties":{"__deleted__":true,"a":22.50,"b\"":[1e2]},"extra":{"q":1.0}},"sequence":7,"acceptedAt":"1969-12-31T23:59:59.999999Z"}"#,
             r#"{"eventId":"01234567-89AB-7DEF-8123-456789ABCDEF","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
             r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"group":{"index":999,"count":1000},"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
-            r#"{"entity":{"id":"n/\"1","properties":{"a":22.50,"b":[1,{"x":null}]},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":9223372036854775807},"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
+            r#"{"entity":{"id":"n/\"1","properties":{"a":22.50,"b":[1,{"x":null}]},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":4611686018427387903},"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
+            r#"{"entity":{"id":"n/1","properties":{},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":2,"expiresAt":"2026-01-31T23:59:59.000002Z"},"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
+            r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{"n":2},"ttl":0.5,"increment":{"n":1}},"sequence":7,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
         ] {
             let (decoded, payload) = decoded(line).unwrap();
             assert_eq!(encoded(decoded, &payload), line);
         }
+    }
+
+    #[test]
+    fn an_event_with_a_ttl_expires_that_long_after_it_was_accepted() {
+        let check = |ttl: &str, expires: ExpiryChange| {
+            let line = format!(
+                r#"{{"stream":"s","source":"a","payload":{{"entity_id":"x","ttl":{ttl}}},"acceptedAt":"1970-01-01T00:00:01Z"}}"#
+            );
+            let (_, payload) = decoded(&line).unwrap();
+            let lifetime = EventView::decode(&payload).unwrap().decided.lifetime;
+            assert_eq!(lifetime.expires, expires, "{ttl}");
+        };
+        check("2.5", ExpiryChange::At(Timestamp::from_micros(3_500_000)));
+        check("null", ExpiryChange::Never);
+        // Of before there was an expiry.
+        check("\"soon\"", ExpiryChange::None);
     }
 
     #[test]
@@ -457,7 +496,7 @@ mod tests {
         decoded(&entity("\"x\"", "1", "{}")).unwrap();
         check(&entity("\"\"", "1", "{}"), "`entity.id`");
         check(&entity("\"flux-core/x\"", "1", "{}"), "reserved");
-        for version in ["0", "1.0", "-1", "\"1\"", "9223372036854775808"] {
+        for version in ["0", "1.0", "-1", "\"1\"", "4611686018427387904"] {
             check(&entity("\"x\"", version, "{}"), "`entity.version`");
         }
         check(&entity("\"x\"", "1", "[]"), "`entity.properties`");

@@ -287,6 +287,7 @@ impl Writer<'_> {
                     id: entity.id,
                     version: entity.version,
                     last_updated: entity.last_updated,
+                    lifetime: entity.lifetime,
                 };
                 let properties = entity
                     .properties()

@@ -3,7 +3,8 @@
 use super::Engine;
 use crate::model::Timestamp;
 use crate::state::{
-    BookkeepingView, Entity, ImmutableMemtable, NamespaceStatistics, Replaced, State,
+    BookkeepingView, Entity, ImmutableMemtable, LifetimeRecords, NamespaceStatistics, Replaced,
+    State,
 };
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointMeta, CheckpointThrottle, LayerError,
@@ -37,13 +38,16 @@ impl Snapshot {
         pace: &mut CheckpointThrottle<'_>,
     ) -> Result<PendingCheckpoint, CheckpointError> {
         let names = self.bookkeeping.changes_since(&self.bookkeeping_before);
-        let entities = self.immutable.entities(&mut || match pace(0) {
+        let mut rest = || match pace(0) {
             // One that has to end is told so again when it writes.
             ControlFlow::Continue(()) | ControlFlow::Break(()) => {}
-        });
+        };
+        let lifetimes = LifetimeRecords::of(&self.immutable, &mut rest);
+        let entities = self.immutable.entities(&mut rest);
+        let others = names.records().chain(lifetimes.records());
         let records = Records {
-            len: names.len() + self.immutable.len(),
-            records: names.records().chain(entities),
+            len: names.len() + lifetimes.len() + self.immutable.len(),
+            records: others.chain(entities),
         };
         dir.write(records, &self.layers, self.meta, pace)
     }

@@ -26,12 +26,13 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
                 .is_some_and(|value| equal_by_value(value, term.value)),
             TermKind::Missing => walk.find(&term).is_none(),
             TermKind::Filter => entity.is_some_and(|entity| matches(term.value, entity)),
-            // Operations: `operate` sees to them.
+            // Operations: `operate` sees to them. Lifetimes: `publish` does.
             TermKind::Increment
             | TermKind::Min
             | TermKind::Max
             | TermKind::Append
-            | TermKind::Unset => true,
+            | TermKind::Unset
+            | TermKind::Ttl => true,
         };
         if !holds {
             return false;

@@ -120,6 +120,7 @@ impl Engine {
             id,
             version: entity.version(),
             last_updated: entity.last_updated(),
+            lifetime: entity.lifetime(),
             properties: &properties,
         };
         let mut bytes = Vec::new();

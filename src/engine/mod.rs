@@ -4,6 +4,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `decide` | whether the conditions of a write hold |
+//! | `ends` | entities that come to their end by themselves |
 //! | `recent_ids` | the ids that producers gave to the last events |
 //! | `operate` | the operations of a write → their results |
 //! | `publish` | events and deletions: the four steps |
@@ -29,6 +30,7 @@ mod answers;
 mod changes;
 mod checkpoint;
 mod decide;
+mod ends;
 mod group;
 mod operate;
 mod publish;
@@ -92,6 +94,8 @@ pub struct Engine {
     /// Reused: the stored form of an event with an id of its producer.
     stored_form: Vec<u8>,
     recent_ids: Box<RecentIds>,
+    /// What the clock of deadlines says, once it runs.
+    deadline_now: Option<Timestamp>,
     sources: RecentSources,
 }
 

@@ -48,9 +48,13 @@ impl<'t> Results<'t> {
         Ok(any.then_some(results))
     }
 
-    /// Appends the stored form of the event with its results to `out`. `version`: the entity's
-    /// after it, if it is to be noted.
-    pub(super) fn encode(&self, event: &EventView<'_>, version: Option<u64>, out: &mut Vec<u8>) {
+    /// Appends the stored form of the event with its results, and what else was decided, to `out`.
+    pub(super) fn encode(
+        &self,
+        event: &EventView<'_>,
+        others: DecidedDraft<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let set = self
             .set
             .iter()
@@ -81,8 +85,8 @@ impl<'t> Results<'t> {
         let mut bytes = Vec::new();
         draft.encode(&mut bytes);
         let decided = DecidedDraft {
-            version,
             operations: Some((&numbers, &self.removed)),
+            ..others
         };
         decided.encode(&bytes, out);
     }

@@ -8,16 +8,17 @@ use crate::api::error::CurrentEntity;
 use crate::api::{ApiError, encode};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    CommitPoint, DecidedDraft, EventDraft, EventId, EventView, PackedEvent, Published, Stored,
-    Terms, Timestamp,
+    CommitPoint, DecidedDraft, EndCause, EventDraft, EventId, EventView, LifetimeChange,
+    PackedEvent, Published, Stored, TermKind, Terms, Timestamp,
 };
 use crate::state::{Applied, Entity, Promoted};
 use flux_storage::{LayerError, ReplayError, Sequence, StorageError};
 use std::convert::Infallible;
 
-/// Stream and source of the tombstones that the delete calls make.
+/// Stream of the tombstones that the delete calls make.
 const DELETE_STREAM: &str = "flux.delete";
-const DELETE_SOURCE: &str = "flux";
+/// Source of the tombstones that the server makes.
+const SERVER_SOURCE: &str = "flux";
 
 /// Room that is kept for the stored form of an event, bytes.
 const STORED_FORM_BYTES_KEPT_MAX: usize = 64 * 1024;
@@ -133,11 +134,14 @@ impl Engine {
         let event =
             EventView::decode_encoded(packed.event).expect("EventDraft::encode wrote these bytes");
         let promoted = self.promote(&event)?;
-        let has_operations = self.check_terms(promoted, packed.terms)? && !event.tombstone;
-        if sent.is_none() && !has_operations {
+        let mut asked = self.check_terms(promoted, packed.terms)?;
+        if event.tombstone {
+            asked = Asked::default();
+        }
+        if sent.is_none() && !asked.operations && !asked.lifetime {
             return self.store(append, now, (promoted, packed.event, &event));
         }
-        self.publish_decided(append, now, (promoted, has_operations, &event, &write))
+        self.publish_decided(append, now, (promoted, asked, &event, &write))
     }
 
     /// The rest of [`Engine::publish_by`], of an event to which something is added.
@@ -146,17 +150,17 @@ impl Engine {
         &mut self,
         append: impl FnMut(i64, &[u8]) -> Result<Sequence, AppendRejection>,
         now: Timestamp,
-        (promoted, has_operations, event, write): (Promoted, bool, &EventView<'_>, &Write<'_>),
+        (promoted, asked, event, write): (Promoted, Asked, &EventView<'_>, &Write<'_>),
     ) -> Result<(Published, Timestamp), PublishError> {
         let mut stored_form = std::mem::take(&mut self.stored_form);
         stored_form.clear();
         let published = self
-            .encode_decided(promoted, (event, write), &mut stored_form)
+            .encode_decided(promoted, (event, write, asked, now), &mut stored_form)
             .and_then(|()| {
                 let event = EventView::decode_encoded(&stored_form).expect("it was just encoded");
                 let (mut published, time) =
                     self.store(append, now, (promoted, &stored_form, &event))?;
-                published.properties = has_operations.then(|| encode::results(event.results()));
+                published.properties = asked.operations.then(|| encode::results(event.results()));
                 Ok((published, time))
             });
         if stored_form.capacity() <= STORED_FORM_BYTES_KEPT_MAX {
@@ -166,15 +170,25 @@ impl Engine {
     }
 
     /// Appends to `out` the stored form of an event with what is decided now: the results of its
-    /// operations, and the entity's version after it if the producer may send it again.
+    /// operations, when its entity expires, and the entity's version after it if the producer may
+    /// send it again.
     fn encode_decided(
-        &self,
+        &mut self,
         promoted: Promoted,
-        (event, write): (&EventView<'_>, &Write<'_>),
+        (event, write, asked, now): (&EventView<'_>, &Write<'_>, Asked, Timestamp),
         out: &mut Vec<u8>,
     ) -> Result<(), PublishError> {
         let version = self.state.version(promoted) + 1;
         let version = (write.sent.is_some() && !event.tombstone).then_some(version);
+        let mut decided = DecidedDraft {
+            version,
+            ..DecidedDraft::default()
+        };
+        if asked.lifetime {
+            let accepted = self.accepted_at(promoted, event, now);
+            decided.lifetime = LifetimeChange::asked(Terms::new(write.packed.terms), accepted);
+            self.note_ahead(accepted);
+        }
         let entity = self.state.entity(promoted);
         let results = if event.tombstone {
             Ok(None)
@@ -186,12 +200,8 @@ impl Engine {
             point: self.point_of(entity),
         })?;
         if let Some(results) = results {
-            results.encode(event, version, out);
+            results.encode(event, decided, out);
         } else {
-            let decided = DecidedDraft {
-                version,
-                operations: None,
-            };
             decided.encode(write.packed.event, out);
         }
         Ok(())
@@ -214,14 +224,31 @@ impl Engine {
         }
     }
 
-    /// Refuses a write whose conditions do not hold. Returns whether it has operations.
+    /// Refuses a write whose conditions do not hold. Returns what else it asks for.
     #[inline]
-    fn check_terms(&self, promoted: Promoted, terms: &[u8]) -> Result<bool, PublishError> {
+    fn check_terms(&self, promoted: Promoted, terms: &[u8]) -> Result<Asked, PublishError> {
+        let mut asked = Asked::default();
         if terms.is_empty() {
-            return Ok(false);
+            return Ok(asked);
         }
         check_conditions(terms, self.state.entity(promoted), self.last_delete)?;
-        Ok(Terms::new(terms).any(|term| term.kind.is_operation()))
+        for term in Terms::new(terms) {
+            asked.operations |= term.kind.is_operation();
+            asked.lifetime |= term.kind == TermKind::Ttl;
+        }
+        Ok(asked)
+    }
+
+    /// The time of an event that is stored now.
+    #[inline]
+    fn accepted_at(
+        &mut self,
+        promoted: Promoted,
+        event: &EventView<'_>,
+        now: Timestamp,
+    ) -> Timestamp {
+        let last_updated = self.state.last_updated(promoted);
+        now.max(self.namespaces.floor(event.entity_id, last_updated))
     }
 
     /// Appends an event in its stored form and applies it.
@@ -235,9 +262,7 @@ impl Engine {
         if self.state.would_exceed(promoted, event) {
             return Err(PublishError::refused(ApiError::EntityTooLarge));
         }
-        let last_updated = self.state.last_updated(promoted);
-        let floor = self.namespaces.floor(event.entity_id, last_updated);
-        let time = now.max(floor);
+        let time = self.accepted_at(promoted, event, now);
         let sequence = append(time.as_micros(), bytes)?;
         let applied = self.apply(promoted, (sequence, time), event);
         let version = match applied {
@@ -245,7 +270,7 @@ impl Engine {
             Applied::Updated => self.state.version(promoted),
             Applied::Deleted | Applied::Absent => 0,
         };
-        if event.stream != DELETE_STREAM {
+        if !is_server_made(event) {
             self.sources.note(event.source);
         }
         self.match_subscribers(event, time, applied);
@@ -322,13 +347,24 @@ impl Engine {
         if entity.is_none() {
             return Ok(None);
         }
+        let of = (entity_id, event_id, DELETE_STREAM);
+        self.store_tombstone(log, now, of).map(Some)
+    }
+
+    /// Stores the tombstone of an entity, which exists.
+    pub(super) fn store_tombstone(
+        &mut self,
+        log: &mut impl Log,
+        now: Timestamp,
+        (entity_id, event_id, stream): (&str, uuid::Uuid, &str),
+    ) -> Result<Sequence, PublishError> {
         let mut bytes = std::mem::take(&mut self.tombstone);
         bytes.clear();
         let draft = EventDraft {
             entity_id,
             event_id: EventId::Uuid(event_id),
-            stream: DELETE_STREAM,
-            source: DELETE_SOURCE,
+            stream,
+            source: SERVER_SOURCE,
             timestamp_ms: None,
             key: None,
             schema: None,
@@ -343,7 +379,7 @@ impl Engine {
         };
         let appended = self.publish(log, now, write);
         self.tombstone = bytes;
-        appended.map(|published| Some(published.stored.sequence))
+        appended.map(|published| published.stored.sequence)
     }
 
     /// The time that the next event of an id must not fall below.
@@ -360,6 +396,20 @@ impl Engine {
     pub fn prefetch(&mut self, ids: &[&[u8]]) {
         self.state.prefetch(ids);
     }
+}
+
+/// What a write asks for besides that its conditions hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    operations: bool,
+    lifetime: bool,
+}
+
+/// True for a tombstone that the server made: nobody published it.
+fn is_server_made(event: &EventView<'_>) -> bool {
+    event.tombstone
+        && event.source == SERVER_SOURCE
+        && (event.stream == DELETE_STREAM || EndCause::of(event.stream).is_some())
 }
 
 /// Refuses a write whose conditions do not hold, and shows the entity. That may be ahead of the

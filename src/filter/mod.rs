@@ -65,12 +65,12 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Those of an entity that does not expire.
+    /// Those of an entity.
     pub const fn of(head: EntityHead<'_>) -> Self {
         Self {
             version: head.version,
             updated: head.last_updated,
-            expires: None,
+            expires: head.lifetime.expires,
         }
     }
 }

@@ -2,19 +2,24 @@
 //!
 //! ```text
 //! flags u8 | [version LEB128] | [count | property number ...] | [count | name ...]
+//!          | [expires i64 LE] | [linger ms LEB128]
 //! ```
 //!
 //! The numbers are those of the properties that operations led to, counted from 0; the names those
-//! of the properties that were removed. Both ascend.
+//! of the properties that were removed. Both ascend. A flag of its own says that the entity does not
+//! expire any more.
 
 use super::EventDecodeError;
-use super::event::{FLAG_DECIDED, put_text, take_text};
-use super::varint;
+use super::event::{FLAG_DECIDED, put_text, take, take_text};
+use super::{ExpiryChange, LifetimeChange, Timestamp, varint};
 
 const VERSION: u8 = 1;
 const RESULTS: u8 = 1 << 1;
 const REMOVED: u8 = 1 << 2;
-const KNOWN: u8 = VERSION | RESULTS | REMOVED;
+const EXPIRES: u8 = 1 << 3;
+const NEVER_EXPIRES: u8 = 1 << 4;
+const BOUND: u8 = 1 << 5;
+const KNOWN: u8 = (1 << 6) - 1;
 
 /// What is to be stored.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +30,8 @@ pub struct DecidedDraft<'a> {
     /// If the event has operations: the numbers of the properties that they led to, and the names
     /// of the properties that they removed.
     pub operations: Option<(&'a [u32], &'a [&'a str])>,
+    /// What becomes of the entity's lifetime.
+    pub lifetime: LifetimeChange,
 }
 
 impl DecidedDraft<'_> {
@@ -34,17 +41,17 @@ impl DecidedDraft<'_> {
     /// If `event` is empty.
     pub fn encode(&self, event: &[u8], out: &mut Vec<u8>) {
         let (flags, rest) = event.split_first().expect("an event has flags");
-        if self.version.is_none() && self.operations.is_none() {
+        if self.version.is_none() && self.operations.is_none() && self.lifetime.is_none() {
             out.extend_from_slice(event);
             return;
         }
         out.push(flags | FLAG_DECIDED);
         if self.operations.is_none() {
-            // The length of a version alone, which is below 128, is known when it is written.
+            // Without operations the length is below 128, and is known when it is written.
             let start = out.len();
             out.push(0);
             self.encode_parts(out);
-            out[start] = u8::try_from(out.len() - start - 1).expect("twelve bytes at most");
+            out[start] = u8::try_from(out.len() - start - 1).expect("24 bytes at most");
         } else {
             let mut parts = Vec::new();
             self.encode_parts(&mut parts);
@@ -61,22 +68,38 @@ impl DecidedDraft<'_> {
             out[flags] |= VERSION;
             varint::write_long(out, version);
         }
-        let Some((results, removed)) = self.operations else {
-            return;
-        };
-        out[flags] |= RESULTS;
-        varint::write(out, count_u32(results.len()));
-        for number in results {
-            varint::write(out, *number);
+        if let Some((results, removed)) = self.operations {
+            out[flags] |= encode_operations(results, removed, out);
         }
-        if !removed.is_empty() {
-            out[flags] |= REMOVED;
-            varint::write(out, count_u32(removed.len()));
-            for name in removed {
-                put_text(out, name);
+        match self.lifetime.expires {
+            ExpiryChange::At(expires) => {
+                out[flags] |= EXPIRES;
+                out.extend_from_slice(&expires.as_micros().to_le_bytes());
             }
+            ExpiryChange::Never => out[flags] |= NEVER_EXPIRES,
+            ExpiryChange::None => {}
+        }
+        if let Some(linger_ms) = self.lifetime.linger_ms {
+            out[flags] |= BOUND;
+            varint::write(out, linger_ms);
         }
     }
+}
+
+/// Appends what operations led to. Returns the flags that say so.
+fn encode_operations(results: &[u32], removed: &[&str], out: &mut Vec<u8>) -> u8 {
+    varint::write(out, count_u32(results.len()));
+    for number in results {
+        varint::write(out, *number);
+    }
+    if removed.is_empty() {
+        return RESULTS;
+    }
+    varint::write(out, count_u32(removed.len()));
+    for name in removed {
+        put_text(out, name);
+    }
+    RESULTS | REMOVED
 }
 
 fn count_u32(count: usize) -> u32 {
@@ -91,6 +114,8 @@ pub struct Decided<'a> {
     /// `None` if the event has no operations.
     results: Option<Counted<'a>>,
     removed: Counted<'a>,
+    /// What becomes of the entity's lifetime.
+    pub lifetime: LifetimeChange,
 }
 
 /// So many items, encoded.
@@ -119,6 +144,9 @@ impl<'a> Decided<'a> {
         if flags & REMOVED != 0 {
             decided.removed = Counted::take(&mut rest, take_text)?;
         }
+        if flags & (EXPIRES | NEVER_EXPIRES | BOUND) != 0 {
+            decided.lifetime = take_lifetime(flags, &mut rest)?;
+        }
         if rest.is_empty() {
             Ok(decided)
         } else {
@@ -146,6 +174,21 @@ impl<'a> Decided<'a> {
     pub const fn removed(&self) -> Names<'a> {
         Names(self.removed.bytes)
     }
+}
+
+fn take_lifetime(flags: u8, rest: &mut &[u8]) -> Result<LifetimeChange, EventDecodeError> {
+    let mut lifetime = LifetimeChange::default();
+    if flags & NEVER_EXPIRES != 0 {
+        lifetime.expires = ExpiryChange::Never;
+    }
+    if flags & EXPIRES != 0 {
+        let expires = Timestamp::from_micros(i64::from_le_bytes(take(rest)?));
+        lifetime.expires = ExpiryChange::At(expires);
+    }
+    if flags & BOUND != 0 {
+        lifetime.linger_ms = Some(varint::read(rest).ok_or(EventDecodeError::Length)?);
+    }
+    Ok(lifetime)
 }
 
 impl<'a> Counted<'a> {

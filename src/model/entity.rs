@@ -4,7 +4,14 @@
 //! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
 //!
 //! ```text
-//! version u64 LE | last updated i64 LE | entity_id | property count | (name | value) ...
+//! version u64 LE | last updated i64 LE | entity_id | [lifetime] | property count
+//!                | (name | value) ...
+//! ```
+//!
+//! `lifetime` is there if the highest bit of the version is set, which is no part of it:
+//!
+//! ```text
+//! flags u8 | [expires i64 LE] | [linger ms LEB128]
 //! ```
 //!
 //! `flux import` writes such records if the events that made an entity are not there any more.
@@ -12,7 +19,7 @@
 //! and shows in no history.
 
 use super::event::{Properties, Property, put_text, take, take_bytes, take_text};
-use super::{EventDecodeError, EventView, Timestamp, varint};
+use super::{EventDecodeError, EventView, Lifetime, Timestamp, varint};
 
 /// The kind of a log record that holds an entity.
 pub const RECORD_KIND_ENTITY: u8 = 2;
@@ -26,6 +33,8 @@ pub struct EntityHead<'a> {
     pub version: u64,
     /// The server's time of its last event.
     pub last_updated: Timestamp,
+    /// When it ends by itself.
+    pub lifetime: Lifetime,
 }
 
 /// An entity to be stored.
@@ -37,6 +46,8 @@ pub struct EntityDraft<'a> {
     pub version: u64,
     /// The time of its last event.
     pub last_updated: Timestamp,
+    /// When it ends by itself.
+    pub lifetime: Lifetime,
     /// Ascending by name, each name once.
     pub properties: &'a [Property<'a>],
 }
@@ -47,9 +58,14 @@ impl EntityDraft<'_> {
     /// # Panics
     /// If a text is 4 GiB or longer, which the bound on a line excludes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.version.to_le_bytes());
+        let has_lifetime = !self.lifetime.is_endless();
+        let version = self.version | if has_lifetime { HAS_LIFETIME } else { 0 };
+        out.extend_from_slice(&version.to_le_bytes());
         out.extend_from_slice(&self.last_updated.as_micros().to_le_bytes());
         put_text(out, self.id);
+        if has_lifetime {
+            encode_lifetime(self.lifetime, out);
+        }
         let count = u32::try_from(self.properties.len()).expect("a line is bounded below 4 GiB");
         varint::write(out, count);
         for property in self.properties {
@@ -57,6 +73,38 @@ impl EntityDraft<'_> {
             put_text(out, property.value);
         }
     }
+}
+
+const HAS_LIFETIME: u64 = 1 << 63;
+const EXPIRES: u8 = 1;
+const BOUND: u8 = 1 << 1;
+
+fn encode_lifetime(lifetime: Lifetime, out: &mut Vec<u8>) {
+    let flag = |flag, is_set| if is_set { flag } else { 0 };
+    let expires = flag(EXPIRES, lifetime.expires.is_some());
+    out.push(expires | flag(BOUND, lifetime.linger_ms.is_some()));
+    if let Some(expires) = lifetime.expires {
+        out.extend_from_slice(&expires.as_micros().to_le_bytes());
+    }
+    if let Some(linger_ms) = lifetime.linger_ms {
+        varint::write(out, linger_ms);
+    }
+}
+
+fn take_lifetime(rest: &mut &[u8]) -> Result<Lifetime, EventDecodeError> {
+    let [flags] = take(rest)?;
+    if flags & !(EXPIRES | BOUND) != 0 {
+        return Err(EventDecodeError::Flags { flags });
+    }
+    let mut lifetime = Lifetime::default();
+    if flags & EXPIRES != 0 {
+        let expires = Timestamp::from_micros(i64::from_le_bytes(take(rest)?));
+        lifetime.expires = Some(expires);
+    }
+    if flags & BOUND != 0 {
+        lifetime.linger_ms = Some(varint::read(rest).ok_or(EventDecodeError::Length)?);
+    }
+    Ok(lifetime)
 }
 
 /// A stored entity, decoded in place.
@@ -68,6 +116,8 @@ pub struct EntityView<'a> {
     pub version: u64,
     /// As in [`EntityDraft`].
     pub last_updated: Timestamp,
+    /// As in [`EntityDraft`].
+    pub lifetime: Lifetime,
     properties: Properties<'a>,
 }
 
@@ -81,6 +131,12 @@ impl<'a> EntityView<'a> {
         let version = u64::from_le_bytes(take(&mut rest)?);
         let last_updated = Timestamp::from_micros(i64::from_le_bytes(take(&mut rest)?));
         let id = take_text(&mut rest)?;
+        let lifetime = if version & HAS_LIFETIME == 0 {
+            Lifetime::default()
+        } else {
+            take_lifetime(&mut rest)?
+        };
+        let version = version & !HAS_LIFETIME;
         if !(1..=VERSION_MAX).contains(&version) {
             return Err(EventDecodeError::Version { version });
         }
@@ -88,6 +144,7 @@ impl<'a> EntityView<'a> {
             id,
             version,
             last_updated,
+            lifetime,
             properties: Properties::decode(rest)?,
         })
     }
@@ -103,8 +160,8 @@ impl<'a> EntityView<'a> {
     }
 }
 
-/// No entity has had more events; the state keeps a bit of its counter for itself.
-pub const VERSION_MAX: u64 = u64::MAX >> 1;
+/// No entity has had more events; the state keeps two bits of its counter for itself.
+pub const VERSION_MAX: u64 = u64::MAX >> 2;
 
 /// What a record of a log does to the state.
 #[derive(Debug, Clone)]
@@ -185,10 +242,44 @@ mod tests {
             id: "house/room",
             version,
             last_updated: Timestamp::from_micros(-2),
+            lifetime: Lifetime::default(),
             properties,
         };
         draft.encode(&mut bytes);
         bytes
+    }
+
+    fn with_lifetime(lifetime: Lifetime) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let draft = EntityDraft {
+            id: "house/room",
+            version: 300,
+            last_updated: Timestamp::from_micros(-2),
+            lifetime,
+            properties: PROPERTIES,
+        };
+        draft.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_lifetime_comes_back_and_costs_nothing_if_it_is_endless() {
+        let plain = encoded(300, PROPERTIES);
+        for expires in [None, Some(Timestamp::from_micros(i64::MAX))] {
+            for linger_ms in [None, Some(0), Some(300_000)] {
+                let lifetime = Lifetime { expires, linger_ms };
+                let bytes = with_lifetime(lifetime);
+                assert_eq!(bytes == plain, lifetime.is_endless());
+                let view = EntityView::decode(&bytes).unwrap();
+                assert_eq!((view.lifetime, view.version), (lifetime, 300));
+                assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
+                let id = StoredChange::entity_id_of(RECORD_KIND_ENTITY, &bytes);
+                assert_eq!(id, Some(&b"house/room"[..]));
+                for len in 0..bytes.len() {
+                    EntityView::decode(&bytes[..len]).expect_err(&format!("cut to {len}"));
+                }
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! flags u8 | [version LEB128] | [count | property number ...] | [count | name ...]
+//!          | [expires i64 LE] | [linger ms LEB128]
 //! ```
 //!
 //! Every text is its length followed by UTF-8 bytes, except an event id that the server made, which
@@ -531,6 +532,7 @@ fn text(bytes: &[u8]) -> Result<&str, EventDecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{ExpiryChange, LifetimeChange, Timestamp};
 
     const PROPERTIES: &[Property<'static>] = &[
         Property {
@@ -610,7 +612,7 @@ mod tests {
         let mut bytes = Vec::new();
         let draft = DecidedDraft {
             version: Some(version),
-            operations: None,
+            ..DecidedDraft::default()
         };
         draft.encode(event, &mut bytes);
         bytes
@@ -651,6 +653,10 @@ mod tests {
         let draft = DecidedDraft {
             version: Some(3),
             operations: Some((&[0, 2], &["d", "e"])),
+            lifetime: LifetimeChange {
+                expires: ExpiryChange::At(Timestamp::from_micros(-9)),
+                linger_ms: Some(300_000),
+            },
         };
         draft.encode(&all, &mut bytes);
         let view = EventView::decode(&bytes).unwrap();
@@ -659,6 +665,7 @@ mod tests {
         assert_eq!(view.decided.removed().collect::<Vec<_>>(), ["d", "e"]);
         assert_eq!(view.decided.version, Some(3));
         assert!(view.decided.has_operations() && view.decided.has_results());
+        assert_eq!(view.decided.lifetime, draft.lifetime);
         let mut came = Vec::new();
         view.encode_as_it_came(&mut came);
         let sent = encoded(&EventDraft {
@@ -668,6 +675,28 @@ mod tests {
         assert_eq!(came, sent);
         for len in 0..bytes.len() {
             assert!(EventView::decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_a_lifetime_comes_back() {
+        let came = encoded(&full());
+        let at = ExpiryChange::At(Timestamp::from_micros(7));
+        for expires in [ExpiryChange::None, ExpiryChange::Never, at] {
+            for linger_ms in [None, Some(0), Some(300_000)] {
+                let lifetime = LifetimeChange { expires, linger_ms };
+                let mut bytes = Vec::new();
+                let draft = DecidedDraft {
+                    lifetime,
+                    ..DecidedDraft::default()
+                };
+                draft.encode(&came, &mut bytes);
+                let view = EventView::decode(&bytes).unwrap();
+                assert_eq!(view.decided.lifetime, lifetime);
+                assert_eq!(bytes == came, lifetime.is_none());
+                let (sent, before) = (Sent::of(&bytes).unwrap(), Sent::of(&came).unwrap());
+                assert_eq!(sent.content(), before.content());
+            }
         }
     }
 

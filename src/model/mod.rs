@@ -9,6 +9,7 @@
 //! | `event` | the stored form of an event |
 //! | `decided` | what the owner of an entity decided of an event |
 //! | `entity` | the stored form of an entity, as `flux import` writes it |
+//! | `lifetime` | when an entity ends by itself |
 //! | `term` | what an event asks of its owner besides being stored |
 //! | `dedup` | for how long the id of an event is known |
 //! | `stored` | what became of an event that was stored |
@@ -39,6 +40,7 @@ mod entity;
 mod event;
 mod history_start;
 mod id;
+mod lifetime;
 mod name;
 mod pack;
 mod placement;
@@ -67,6 +69,7 @@ pub use event::{
 };
 pub use history_start::{HistoryStart, HistoryStarts, Shown};
 pub use id::{RESERVED_NAMESPACE, is_reserved, namespace_bytes_of, namespace_of, placement_key};
+pub use lifetime::{EndCause, ExpiryChange, Lifetime, LifetimeChange};
 pub use name::{NameRule, check_name};
 pub use pack::{EventPack, PackedEvent};
 pub use placement::{place, place_bytes, place_key};

@@ -1,5 +1,5 @@
-//! What an event asks of its owner besides being stored: conditions that have to hold, and
-//! operations whose results are stored.
+//! What an event asks of its owner besides being stored: conditions that have to hold, operations
+//! whose results are stored, and how long its entity stays.
 //!
 //! They travel beside the stored form of the event, and are never stored themselves:
 //!
@@ -40,10 +40,12 @@ pub enum TermKind {
     Append = 19,
     /// The property *name* is removed.
     Unset = 20,
+    /// The entity expires *value* seconds after the event, or not any more if that is `null`.
+    Ttl = 21,
 }
 
 impl TermKind {
-    /// True for an operation, false for a condition.
+    /// True for an operation: what has a result.
     pub const fn is_operation(self) -> bool {
         matches!(
             self,
@@ -73,6 +75,11 @@ impl TermKind {
         }
     }
 
+    /// True for what a payload asks for, false for what has to hold.
+    pub const fn is_of_payload(self) -> bool {
+        self.is_operation() || matches!(self, Self::Ttl)
+    }
+
     fn of(number: u8) -> Option<Self> {
         let all = [
             Self::Version,
@@ -87,6 +94,7 @@ impl TermKind {
             Self::Max,
             Self::Append,
             Self::Unset,
+            Self::Ttl,
         ];
         all.into_iter().find(|kind| *kind as u8 == number)
     }

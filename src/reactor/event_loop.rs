@@ -204,6 +204,7 @@ impl<S: System> Core<S> {
         self.context.uptime_ms = self.now_ms;
         if let Some(shard) = &mut self.context.router.shard {
             shard.limiter_mut().advance(self.now_ms);
+            shard.advance(now, self.now_micros);
         }
         self.writer.set_time(now.as_micros() / 1_000_000);
     }

@@ -6,6 +6,8 @@
 //! | `message` | what cores say to each other |
 //! | `mailbox` | how they say it: bounded, and waking the other core |
 //! | `owner` | the shard as its core sees it: requests in, replies out when they are durable |
+//! | `deadline_clock` | the clock that deadlines run by |
+//! | `ends` | entities that come to their end by themselves |
 //! | `groups` | atomic batches on their shard |
 //! | `duplicates` | what the shard answers to events that were stored before |
 //! | `reads` | what the shard answers to reads |
@@ -21,7 +23,9 @@ mod active_sources;
 mod address_limiter;
 mod base;
 mod counters;
+mod deadline_clock;
 mod duplicates;
+mod ends;
 mod groups;
 mod mailbox;
 mod memory;

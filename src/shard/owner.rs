@@ -12,6 +12,7 @@
 //! In `sync` durability visible means durable; in `async` it means appended, which the core writes
 //! before it tells anybody.
 
+use super::deadline_clock::DeadlineClock;
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
 use crate::api::event::EventIds;
@@ -41,7 +42,12 @@ pub struct Shard<L> {
     pub(super) engine: Engine,
     pub(super) log: L,
     durability: Durability,
-    ids: EventIds,
+    pub(super) ids: EventIds,
+    pub(super) deadline_clock: DeadlineClock,
+    /// What ends by itself waits for this time, by the clock of deadlines.
+    pub(super) ends_retry: Option<Timestamp>,
+    /// Reused: the id of an entity that ends.
+    pub(super) ending: String,
     pending_replies: CommitQueue<(Origin, Reply)>,
     deferred_writes: VecDeque<Envelope>,
     /// Bytes of the events in `deferred writes`.
@@ -74,6 +80,9 @@ impl<L: Log> Shard<L> {
             log,
             durability,
             ids: EventIds::new(seed),
+            deadline_clock: DeadlineClock::default(),
+            ends_retry: None,
+            ending: String::new(),
             pending_replies: CommitQueue::default(),
             deferred_writes: VecDeque::new(),
             deferred_bytes: 0,
@@ -284,11 +293,12 @@ impl<L: Log> Shard<L> {
     /// True if [`Shard::go_on`] has something to do.
     pub fn has_work(&self) -> bool {
         let deferred = self.resumes && !self.deferred_writes.is_empty();
-        !self.failed() && (deferred || !self.unfinished.is_empty())
+        !self.failed() && (deferred || !self.unfinished.is_empty() || self.has_ends())
     }
 
     /// Does a slice of what was left for later turns.
     pub fn go_on(&mut self, now: Timestamp) {
+        self.end_due(now);
         if let Some(envelope) = self.unfinished.pop_front() {
             match self.work_slice(envelope, now) {
                 Worked::Done => {}
@@ -351,6 +361,7 @@ impl<L: Log> Shard<L> {
         }
         self.rejection = None;
         self.resumes = true;
+        self.ends_retry = None;
         self.go_on(now);
     }
 

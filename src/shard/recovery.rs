@@ -511,6 +511,7 @@ impl Attempt<'_> {
                 place_key(key, self.shards) == self.shard
             }
             Bookkeeping::Unknown => true,
+            Bookkeeping::Lifetime => false,
         }
     }
 

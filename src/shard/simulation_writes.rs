@@ -237,7 +237,8 @@ fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
         | TermKind::Min
         | TermKind::Max
         | TermKind::Append
-        | TermKind::Unset => true,
+        | TermKind::Unset
+        | TermKind::Ttl => true,
     })
 }
 

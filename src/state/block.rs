@@ -1,19 +1,26 @@
 //! The id and the properties of one entity, packed into one text.
 //!
 //! ```text
-//! | id len | id | name len | value len | name | value | name len | value len | name | value | ...
+//! | id len | id | [lifetime] | name len | value len | name | value | name len | value len | ...
 //! ```
 //!
 //! Properties are ascending by name, each name once, so that an event's properties, which are too,
 //! are merged in one pass. A length is written six bits to a byte, lowest first, with 0x40 set on
 //! all bytes but the last: that makes every byte of it ASCII and the whole block text. So ids,
 //! names and values are handed out as text without being checked again, and without `unsafe`.
+//!
+//! An entity that ends by itself says so before its properties. Two bytes mark that, which no
+//! length begins with:
+//!
+//! ```text
+//! | 0x40 0x00 | flags | [expires, microseconds] | [linger, milliseconds] |
+//! ```
 
 use std::iter::Peekable;
 use std::mem;
 
 use crate::limits::{ENTITY_BYTES_MAX, ENTITY_PROPERTIES_MAX};
-use crate::model::{Names, Properties, Property};
+use crate::model::{Lifetime, Names, Properties, Property, Timestamp};
 
 use super::allocation_bytes;
 
@@ -27,6 +34,13 @@ const _: () = assert!(SURELY_SMALL_BYTES <= ENTITY_BYTES_MAX);
 
 const LEN_BITS: u32 = 6;
 const LEN_MORE: u8 = 1 << LEN_BITS;
+/// Numbers have at most 60 bits.
+const LEN_SHIFT_MAX: u32 = 9 * LEN_BITS;
+
+/// What a lifetime begins with: a length of 0 that is longer than it needs to be.
+const LIFETIME_MARK: &str = "\u{40}\0";
+const EXPIRES: u8 = 1;
+const BOUND: u8 = 1 << 1;
 
 /// One entity's id and properties. The default is the block of a free slot and is not to be read.
 #[derive(Debug, Default)]
@@ -88,12 +102,26 @@ impl Block {
         }
     }
 
-    /// The block of an entity with the same id and no properties.
+    /// The block of an entity with the same id and nothing else.
     pub(super) fn id_only(&self) -> Self {
-        let (text, end) = self.properties();
         Self {
-            text: text[..end].into(),
+            text: self.text[..self.body_start()].into(),
         }
+    }
+
+    /// When the entity ends by itself.
+    pub(super) fn lifetime(&self) -> Lifetime {
+        split_lifetime(self.body()).0
+    }
+
+    /// Changes that. What `scratch` held is lost.
+    pub(super) fn set_lifetime(&mut self, lifetime: Lifetime, scratch: &mut String) {
+        scratch.clear();
+        scratch.push_str(&self.text[..self.body_start()]);
+        write_lifetime(scratch, lifetime);
+        let (text, start) = self.properties();
+        scratch.push_str(&text[start..]);
+        self.text = scratch.as_str().into();
     }
 
     /// Bytes of the text.
@@ -116,10 +144,14 @@ impl Block {
         self.text.as_bytes().first().map_or(0, |&byte| byte.into())
     }
 
-    /// The properties, packed: what a layer keeps beside the id.
+    /// The lifetime and the properties, packed: what a layer keeps beside the id.
     pub(super) fn body(&self) -> &str {
-        let (text, start) = self.properties();
-        &text[start..]
+        &self.text[self.body_start()..]
+    }
+
+    fn body_start(&self) -> usize {
+        let (len, start) = read_len(&self.text, 0);
+        start + len
     }
 
     pub(super) fn id(&self) -> &str {
@@ -129,8 +161,8 @@ impl Block {
 
     /// The block's text and where in it the first property starts.
     pub(super) fn properties(&self) -> (&str, usize) {
-        let (len, start) = read_len(&self.text, 0);
-        (&self.text, start + len)
+        let start = self.body_start();
+        (&self.text, start + lifetime_len(&self.text[start..]))
     }
 
     /// Whether `properties`, merged, would make the entity larger than one may be. One that is
@@ -316,7 +348,10 @@ fn write_property(out: &mut String, property: Property<'_>) {
 }
 
 fn write_len(out: &mut String, len: usize) {
-    let mut rest = len as u64;
+    write_number(out, len as u64);
+}
+
+fn write_number(out: &mut String, mut rest: u64) {
     while rest >= u64::from(LEN_MORE) {
         out.push(char::from((rest & 0x3f) as u8 | LEN_MORE));
         rest >>= LEN_BITS;
@@ -324,9 +359,68 @@ fn write_len(out: &mut String, len: usize) {
     out.push(char::from((rest & 0x3f) as u8));
 }
 
+fn write_lifetime(out: &mut String, lifetime: Lifetime) {
+    if lifetime.is_endless() {
+        return;
+    }
+    out.push_str(LIFETIME_MARK);
+    let flag = |flag, is_set| if is_set { flag } else { 0 };
+    let expires = flag(EXPIRES, lifetime.expires.is_some());
+    let flags = expires | flag(BOUND, lifetime.linger_ms.is_some());
+    out.push(char::from(flags));
+    if let Some(expires) = lifetime.expires {
+        write_number(out, u64::try_from(expires.as_micros()).unwrap_or(0));
+    }
+    if let Some(linger_ms) = lifetime.linger_ms {
+        write_number(out, linger_ms.into());
+    }
+}
+
+/// Bytes of the lifetime that a body begins with.
+fn lifetime_len(body: &str) -> usize {
+    if body.as_bytes().starts_with(LIFETIME_MARK.as_bytes()) {
+        body.len() - split_lifetime(body).1.len()
+    } else {
+        0
+    }
+}
+
+/// The lifetime that a body begins with, and its properties.
+pub(super) fn split_lifetime(body: &str) -> (Lifetime, &str) {
+    checked_lifetime(body).unwrap_or_else(|| (Lifetime::default(), body))
+}
+
+/// The same of what may be anything; `None` if it is no lifetime.
+fn checked_lifetime(body: &str) -> Option<(Lifetime, &str)> {
+    let mut lifetime = Lifetime::default();
+    let Some(rest) = body.strip_prefix(LIFETIME_MARK) else {
+        return Some((lifetime, body));
+    };
+    let &flags = rest.as_bytes().first()?;
+    if flags & !(EXPIRES | BOUND) != 0 {
+        return None;
+    }
+    let mut at = 1;
+    if flags & EXPIRES != 0 {
+        let (micros, next) = checked_len(rest, at)?;
+        let micros = i64::try_from(micros).ok()?;
+        lifetime.expires = Some(Timestamp::from_micros(micros));
+        at = next;
+    }
+    if flags & BOUND != 0 {
+        let (linger_ms, next) = checked_len(rest, at)?;
+        lifetime.linger_ms = Some(u32::try_from(linger_ms).ok()?);
+        at = next;
+    }
+    Some((lifetime, rest.get(at..)?))
+}
+
 /// True if `body` is properties packed as this module packs them: asked once of what comes from a
 /// file, so that nothing else has to doubt it.
 pub fn is_packed_body(body: &str) -> bool {
+    let Some((_, body)) = checked_lifetime(body) else {
+        return false;
+    };
     let mut at = 0;
     let mut previous: Option<&str> = None;
     while at < body.len() {
@@ -358,7 +452,7 @@ fn checked_len(text: &str, at: usize) -> Option<(usize, usize)> {
     loop {
         let byte = *text.as_bytes().get(next)?;
         next += 1;
-        if byte >= 2 * LEN_MORE || shift > 5 * LEN_BITS {
+        if byte >= 2 * LEN_MORE || shift > LEN_SHIFT_MAX {
             return None;
         }
         len |= usize::from(byte & !LEN_MORE) << shift;

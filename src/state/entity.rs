@@ -2,9 +2,9 @@
 
 use flux_storage::{LayerEntity, Sequence};
 
-use crate::model::{EntityHead, Timestamp};
+use crate::model::{EntityHead, Lifetime, Timestamp};
 
-use super::block::Span;
+use super::block::{Span, split_lifetime};
 use super::namespaces::Bookkeeping;
 use super::slab::Slot;
 
@@ -12,7 +12,7 @@ use super::slab::Slot;
 #[derive(Debug, Clone, Copy)]
 pub struct Entity<'s> {
     id: &'s str,
-    /// Its properties, packed.
+    /// Its lifetime and its properties, packed.
     body: &'s str,
     version: u64,
     last_updated: Timestamp,
@@ -44,12 +44,18 @@ impl<'s> Entity<'s> {
     }
 
     /// What it says besides its properties.
-    pub const fn head(self) -> EntityHead<'s> {
+    pub fn head(self) -> EntityHead<'s> {
         EntityHead {
             id: self.id,
             version: self.version,
             last_updated: self.last_updated,
+            lifetime: self.lifetime(),
         }
+    }
+
+    /// When it ends by itself.
+    pub fn lifetime(self) -> Lifetime {
+        split_lifetime(self.body).0
     }
 
     /// Its id.
@@ -77,15 +83,15 @@ impl<'s> Entity<'s> {
         self.body.len()
     }
 
-    /// Its properties, packed.
+    /// Its lifetime and its properties, packed.
     pub(super) const fn body(self) -> &'s str {
         self.body
     }
 
     /// Its properties, name and JSON text of the value, ascending by name.
-    pub const fn properties(self) -> EntityProperties<'s> {
+    pub fn properties(self) -> EntityProperties<'s> {
         EntityProperties {
-            text: self.body,
+            text: split_lifetime(self.body).1,
             next: 0,
         }
     }

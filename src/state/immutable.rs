@@ -2,6 +2,7 @@
 
 use flux_storage::{LayerEntity, MergedRuns};
 
+use super::lifetimes::FrozenLifetimes;
 use super::memtable::Memtable;
 use super::prefetched::PrefetchedSlots;
 
@@ -11,12 +12,15 @@ const RUN_SLOTS: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct ImmutableMemtable(pub(super) Memtable);
+pub struct ImmutableMemtable {
+    pub(super) memtable: Memtable,
+    pub(super) lifetimes: FrozenLifetimes,
+}
 
 impl ImmutableMemtable {
     /// Number of entities and tombstones.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.memtable.len()
     }
 
     /// True if nothing changed.
@@ -28,7 +32,7 @@ impl ImmutableMemtable {
     /// promoted ones, which are in no order, and calls `rest` after each fraction of a millisecond
     /// of that.
     pub fn entities(&self, rest: &mut dyn FnMut()) -> ImmutableEntities<'_> {
-        let memtable = &self.0;
+        let memtable = &self.memtable;
         let mut runs = vec![Run {
             memtable,
             slots: RunSlots::Ordered(PrefetchedSlots::new(memtable, memtable.in_order())),

@@ -14,14 +14,14 @@ use super::*;
 use fastrand::Rng;
 
 /// A state, its checkpoints, and what is pending of them.
-struct Stack {
-    state: State,
+pub(super) struct Stack {
+    pub(super) state: State,
     checkpoints: CheckpointDir,
     files: Files,
     /// What is frozen, until it is installed.
-    immutable: Option<(Arc<ImmutableMemtable>, LayerStack, CheckpointMeta)>,
+    pub(super) immutable: Option<(Arc<ImmutableMemtable>, LayerStack, CheckpointMeta)>,
     /// The last event applied.
-    last: Sequence,
+    pub(super) last: Sequence,
 }
 
 /// Directories that vanish with the test.
@@ -57,7 +57,7 @@ impl Files {
 }
 
 impl Stack {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let files = Files::new();
         let mut checkpoints = files.checkpoints();
         assert!(checkpoints.load().unwrap().checkpoint.is_none());
@@ -70,7 +70,7 @@ impl Stack {
         }
     }
 
-    fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         let (frozen, layers) = self.state.freeze();
         let meta = CheckpointMeta {
             through: self.last,
@@ -81,15 +81,20 @@ impl Stack {
     }
 
     /// Writes what is frozen, as a helper thread would.
-    fn write(&mut self) -> PendingCheckpoint {
+    pub(super) fn write(&mut self) -> PendingCheckpoint {
         let (frozen, layers, meta) = self.immutable.as_ref().unwrap();
         let pace = &mut |_| std::ops::ControlFlow::Continue(());
+        let lifetimes = LifetimeRecords::of(frozen, &mut || {});
+        let entities = frozen.entities(&mut || {});
+        let mut records = Vec::with_capacity(lifetimes.len() + frozen.len());
+        records.extend(lifetimes.records());
+        records.extend(entities);
         self.checkpoints
-            .write(frozen.entities(&mut || {}), layers, *meta, pace)
+            .write(records.into_iter(), layers, *meta, pace)
             .unwrap()
     }
 
-    fn install_checkpoint(&mut self) {
+    pub(super) fn install_checkpoint(&mut self) {
         let pending = self.write();
         let layers = pending.stack().clone();
         self.checkpoints.publish(pending).unwrap();
@@ -98,13 +103,13 @@ impl Stack {
         self.checkpoints.remove_unreferenced().unwrap();
     }
 
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         self.freeze();
         self.install_checkpoint();
     }
 
     /// Starts anew from the files. Returns what the newest checkpoint covers.
-    fn reload(&mut self) -> Sequence {
+    pub(super) fn reload(&mut self) -> Sequence {
         self.checkpoints = self.files.checkpoints();
         self.immutable = None;
         let load = self.checkpoints.load().unwrap();
@@ -124,7 +129,7 @@ impl Stack {
     }
 
     /// Entities and tombstones that the layers hold.
-    fn records(&self) -> u64 {
+    pub(super) fn records(&self) -> u64 {
         self.state.layers.records()
     }
 }

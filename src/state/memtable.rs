@@ -195,6 +195,12 @@ impl Memtable {
         slots.filter_map(|(number, slot)| slot.is_below().then_some(number))
     }
 
+    /// All slots in use with their numbers, in no order.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        let slots = self.slab.iter();
+        slots.filter(|(_, slot)| slot.block.len() > 0)
+    }
+
     /// True if some were promoted: if a layer below has an id, what counts may be here.
     pub(super) const fn has_promoted(&self) -> bool {
         self.promoted > 0

@@ -9,9 +9,11 @@
 //! | file | job |
 //! | --- | --- |
 //! | `block` | the id and the properties of one entity, packed into one text |
+//! | `deadlines` | when entities of a memtable expire |
 //! | `entity` | an entity as its readers see it |
 //! | `floors` | the last times of namespaces and ids that hold nothing any more |
 //! | `immutable` | a memtable that does not change any more, as a checkpoint writes it |
+//! | `lifetimes` | which entities end by themselves, in memory and in layers |
 //! | `listing` | the entities of a listing, merged from memtables and layers |
 //! | `memtable` | entities in memory: `slab`, `table` and `ordered` are its parts |
 //! | `namespaces` | namespace statistics, and the time that an event must not fall below |
@@ -40,9 +42,11 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod block;
+mod deadlines;
 mod entity;
 mod floors;
 mod immutable;
+mod lifetimes;
 mod listing;
 mod memtable;
 mod namespaces;
@@ -55,6 +59,8 @@ mod table;
 #[cfg(test)]
 mod layers_test;
 #[cfg(test)]
+mod lifetimes_test;
+#[cfg(test)]
 mod model_test;
 
 use std::sync::Arc;
@@ -62,11 +68,12 @@ use std::sync::Arc;
 pub use flux_storage::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 
-use crate::model::{EntityView, EventView, Timestamp};
+use crate::model::{EntityView, EventView, Lifetime, LifetimeChange, Timestamp};
 
 pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
 pub use immutable::{ImmutableEntities, ImmutableMemtable};
+pub use lifetimes::{LifetimeRecords, NextEnd};
 pub use listing::Listing;
 pub use namespaces::{
     Bookkeeping, BookkeepingChanges, BookkeepingView, NamespaceEntry, NamespaceStatistics,
@@ -75,6 +82,7 @@ pub use namespaces::{
 pub use query::Query;
 
 use block::Block;
+use lifetimes::Lifetimes;
 use listing::Sources;
 use memtable::Memtable;
 use slab::Slot;
@@ -123,8 +131,8 @@ impl Replaced {
     /// Gives its memory back, if nobody else holds it, and calls `rest` after each fraction of a
     /// millisecond of work.
     pub fn give_back(self, rest: &mut dyn FnMut()) {
-        if let Some(ImmutableMemtable(memory)) = self.immutable.and_then(Arc::into_inner) {
-            memory.give_back(rest);
+        if let Some(immutable) = self.immutable.and_then(Arc::into_inner) {
+            immutable.memtable.give_back(rest);
         }
     }
 }
@@ -138,14 +146,19 @@ pub struct State {
     /// Entities that exist.
     len: usize,
     scratch: String,
+    /// Which of them end by themselves.
+    lifetimes: Box<Lifetimes>,
 }
 
 impl State {
     /// The state that a checkpoint holds, `len` entities.
     pub fn from_layers(layers: LayerStack, len: usize) -> Self {
+        let mut lifetimes = Box::<Lifetimes>::default();
+        lifetimes.set_layers(&layers);
         Self {
             layers,
             len,
+            lifetimes,
             ..Self::default()
         }
     }
@@ -159,7 +172,7 @@ impl State {
         missing[..count].copy_from_slice(&ids[..count]);
         let mut missing = self.memtable.prefetch(&mut missing[..count]);
         if let Some(frozen) = &self.immutable {
-            missing = frozen.0.prefetch(missing);
+            missing = frozen.memtable.prefetch(missing);
         }
         missing = self.layers.prefetch_ids(missing);
         self.memtable.prefetch_positions(missing);
@@ -254,8 +267,11 @@ impl State {
             None if event.tombstone => Applied::Absent,
             None => {
                 let block = Block::new(event.entity_id, event.properties(), &mut self.scratch);
-                self.memtable
-                    .insert(hash, Slot::created(sequence, time, block));
+                let slot = Slot::created(sequence, time, block);
+                let slot = self.memtable.insert(hash, slot);
+                if !event.decided.lifetime.is_none() {
+                    self.change_lifetime(slot, event.decided.lifetime);
+                }
                 Applied::Created
             }
             Some(slot) => self.apply_to(hash, slot, (sequence, time), event),
@@ -279,7 +295,7 @@ impl State {
         event: &EventView<'_>,
     ) -> Applied {
         let entity = self.memtable.get_mut(slot);
-        match (entity.is_live(), event.tombstone) {
+        let applied = match (entity.is_live(), event.tombstone) {
             (true, false) => {
                 entity.renew(sequence, time);
                 entity.block.merge(event.properties(), &mut self.scratch);
@@ -295,6 +311,8 @@ impl State {
                 Applied::Created
             }
             (true, true) => {
+                self.end_lifetime(slot);
+                let entity = self.memtable.get_mut(slot);
                 if entity.is_below() {
                     entity.become_tombstone(sequence, time);
                 } else {
@@ -303,6 +321,60 @@ impl State {
                 Applied::Deleted
             }
             (false, true) => Applied::Absent,
+        };
+        if !event.tombstone && !event.decided.lifetime.is_none() {
+            self.change_lifetime(slot, event.decided.lifetime);
+        }
+        applied
+    }
+
+    /// The entity of a slot goes, or is about to become another one.
+    fn end_lifetime(&mut self, slot: u32) {
+        let entity = self.memtable.get_mut(slot);
+        let lifetime = entity.block.lifetime();
+        if lifetime.is_endless() {
+            return;
+        }
+        if entity.is_listed() {
+            entity.unlist();
+            self.lifetimes.note_obsolete(slot, lifetime);
+        }
+        self.lifetimes.memtable.remove(slot);
+    }
+
+    fn change_lifetime(&mut self, slot: u32, change: LifetimeChange) {
+        let before = self.memtable.get(slot).block.lifetime();
+        let lifetime = before.changed(change);
+        if lifetime == before {
+            return;
+        }
+        let due = self.lifetimes.memtable.get(slot);
+        let is_bound_now = before.expires == lifetime.expires && before.linger_ms.is_none();
+        if is_bound_now && self.memtable.get(slot).is_listed() {
+            self.lifetimes.note_bound(slot);
+            let block = &mut self.memtable.get_mut(slot).block;
+            block.set_lifetime(lifetime, &mut self.scratch);
+            return;
+        }
+        self.end_lifetime(slot);
+        let block = &mut self.memtable.get_mut(slot).block;
+        block.set_lifetime(lifetime, &mut self.scratch);
+        self.note_lifetime(slot, lifetime);
+        if let Some(due) = due
+            && lifetime.expires == before.expires
+        {
+            self.lifetimes.memtable.set(slot, due);
+        }
+    }
+
+    /// A slot whose lifetime no layer lists has this one.
+    fn note_lifetime(&mut self, slot: u32, lifetime: Lifetime) {
+        if lifetime.is_endless() {
+            return;
+        }
+        self.lifetimes.has_any = true;
+        if let Some(expires) = lifetime.expires {
+            self.lifetimes.set(slot, expires);
         }
     }
 
@@ -320,7 +392,9 @@ impl State {
             entity.version(),
             block,
         );
-        self.memtable.insert(hash, slot);
+        let lifetime = slot.block.lifetime();
+        let slot = self.memtable.insert(hash, slot);
+        self.note_lifetime(slot, lifetime);
         self.len += 1;
         Ok(())
     }
@@ -333,20 +407,24 @@ impl State {
         sequence: Sequence,
         entity: &EntityView<'_>,
     ) -> Applied {
-        let block = Block::new(entity.id, entity.properties(), &mut self.scratch);
+        let mut block = Block::new(entity.id, entity.properties(), &mut self.scratch);
+        if !entity.lifetime.is_endless() {
+            block.set_lifetime(entity.lifetime, &mut self.scratch);
+        }
         let slot = Slot::installed(sequence, entity.last_updated, entity.version, block);
-        match promoted.slot {
-            Some(found) => {
-                let found = self.memtable.get_mut(found);
+        let (number, was_live) = match promoted.slot {
+            Some(number) => {
+                self.end_lifetime(number);
+                let found = self.memtable.get_mut(number);
                 let was_live = found.is_live();
                 found.become_installed(slot);
-                if was_live {
-                    return Applied::Updated;
-                }
+                (number, was_live)
             }
-            None => {
-                self.memtable.insert(promoted.hash, slot);
-            }
+            None => (self.memtable.insert(promoted.hash, slot), false),
+        };
+        self.note_lifetime(number, entity.lifetime);
+        if was_live {
+            return Applied::Updated;
         }
         self.len += 1;
         Applied::Created
@@ -367,9 +445,9 @@ impl State {
     /// The entity as the immutable memtable and the layers have it.
     fn below(&self, hash: IdHash, id: &str) -> Result<Option<Entity<'_>>, LayerError> {
         if let Some(frozen) = &self.immutable
-            && let Some(slot) = frozen.0.find(hash, id)
+            && let Some(slot) = frozen.memtable.find(hash, id)
         {
-            return Ok(Entity::from_slot(frozen.0.get(slot)));
+            return Ok(Entity::from_slot(frozen.memtable.get(slot)));
         }
         if self.layers.is_empty() {
             return Ok(None);
@@ -404,7 +482,7 @@ impl State {
         });
         let sources = Sources {
             memtable: &self.memtable,
-            immutable: self.immutable.as_deref().map(|frozen| &frozen.0),
+            immutable: self.immutable.as_deref().map(|frozen| &frozen.memtable),
             layers,
         };
         Listing::new(sources, scope, after)
@@ -418,10 +496,10 @@ impl State {
     pub fn freeze(&mut self) -> (Arc<ImmutableMemtable>, LayerStack) {
         assert!(self.immutable.is_none(), "one checkpoint at a time");
         let fresh = self.memtable.sibling();
-        let frozen = Arc::new(ImmutableMemtable(std::mem::replace(
-            &mut self.memtable,
-            fresh,
-        )));
+        let frozen = Arc::new(ImmutableMemtable {
+            memtable: std::mem::replace(&mut self.memtable, fresh),
+            lifetimes: self.lifetimes.freeze(),
+        });
         self.immutable = Some(Arc::clone(&frozen));
         (frozen, self.layers.clone())
     }
@@ -439,6 +517,7 @@ impl State {
     /// Puts the layers of a checkpoint that was written in the place of what was frozen and of the
     /// layers before.
     pub fn install_checkpoint(&mut self, layers: LayerStack) -> Replaced {
+        self.lifetimes.set_layers(&layers);
         Replaced {
             immutable: self.immutable.take(),
             _layers: std::mem::replace(&mut self.layers, layers),
@@ -451,8 +530,11 @@ impl State {
         let frozen = self
             .immutable
             .as_ref()
-            .map_or(0, |frozen| frozen.0.heap_bytes());
-        self.memtable.heap_bytes() + frozen + allocation_bytes(self.scratch.capacity())
+            .map_or(0, |frozen| frozen.memtable.heap_bytes());
+        self.memtable.heap_bytes()
+            + frozen
+            + allocation_bytes(self.scratch.capacity())
+            + self.lifetimes.heap_bytes()
     }
 }
 

@@ -19,6 +19,7 @@
 
 use super::Applied;
 use super::floors::{Floors, Kind};
+use super::lifetimes::LIFETIME_PREFIX;
 use crate::model::{RESERVED_NAMESPACE, Timestamp, namespace_of};
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 use hashbrown::DefaultHashBuilder;
@@ -41,11 +42,16 @@ pub enum Bookkeeping<'r> {
     AbsentId(&'r str),
     /// Everything that is unknown.
     Unknown,
+    /// An entity that ends by itself (`lifetimes`).
+    Lifetime,
 }
 
 impl<'r> Bookkeeping<'r> {
     /// What the record of a layer with this id is about; `None` if it is an entity.
     pub fn of(record_id: &'r str) -> Option<Self> {
+        if record_id.starts_with(LIFETIME_PREFIX) {
+            return Some(Self::Lifetime);
+        }
         let name = record_id.strip_prefix(BOOKKEEPING_PREFIX)?;
         Some(match name.strip_prefix(BOOKKEEPING_PREFIX) {
             None => Self::Namespace(name),
@@ -56,6 +62,7 @@ impl<'r> Bookkeeping<'r> {
 
     fn record_id(self) -> String {
         match self {
+            Self::Lifetime => LIFETIME_PREFIX.to_owned(),
             Self::Namespace(name) => format!("{BOOKKEEPING_PREFIX}{name}"),
             Self::AbsentId(id) => format!("{BOOKKEEPING_PREFIX}{BOOKKEEPING_PREFIX}{id}"),
             Self::Unknown => format!("{BOOKKEEPING_PREFIX}{BOOKKEEPING_PREFIX}"),
@@ -119,7 +126,8 @@ impl NamespaceStatistics {
         let mut names = Self::default();
         let mut cursor = layers.list(|_| false);
         while let Some(record) = cursor.next()? {
-            let Some(about) = Bookkeeping::of(record.id) else {
+            let Some(about) = Bookkeeping::of(record.id).filter(|it| *it != Bookkeeping::Lifetime)
+            else {
                 break;
             };
             if record.body.is_some() {
@@ -208,6 +216,8 @@ impl NamespaceStatistics {
             },
             Bookkeeping::AbsentId(id) => self.raise_floor(Kind::Id, id, time),
             Bookkeeping::Unknown => Arc::make_mut(&mut self.floors).raise_common(time),
+            // The entity itself says it.
+            Bookkeeping::Lifetime => {}
         }
     }
 

@@ -14,6 +14,10 @@ const SLOTS_PER_CHUNK: usize = 1024;
 /// Set in a slot's `version` if an older form of the entity lies in a layer below.
 const BELOW: u64 = 1 << 63;
 
+/// Set there too if the layers below list the lifetime that the entity has.
+const LISTED: u64 = 1 << 62;
+const FLAGS: u64 = BELOW | LISTED;
+
 /// One entity, or the tombstone of one that was deleted.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -21,7 +25,7 @@ pub(super) struct Slot {
     pub(super) sequence: Sequence,
     /// The time of its last event.
     pub(super) last_updated: Timestamp,
-    /// Events since it was created, 0 in a tombstone; with [`BELOW`].
+    /// Events since it was created, 0 in a tombstone; with [`BELOW`] and [`LISTED`].
     version: u64,
     /// Its id and properties. Empty in a slot that is free.
     pub(super) block: Block,
@@ -54,23 +58,24 @@ impl Slot {
     }
 
     /// An entity as a layer below has it.
-    pub(super) const fn promoted(
+    pub(super) fn promoted(
         sequence: Sequence,
         last_updated: Timestamp,
         version: u64,
         block: Block,
     ) -> Self {
+        let is_listed = !block.lifetime().is_endless();
         Self {
             sequence,
             last_updated,
-            version: version | BELOW,
+            version: version | BELOW | if is_listed { LISTED } else { 0 },
             block,
         }
     }
 
     /// Events since it was created; 0 in a tombstone.
     pub(super) const fn version(&self) -> u64 {
-        self.version & !BELOW
+        self.version & !FLAGS
     }
 
     /// False for a tombstone.
@@ -83,9 +88,19 @@ impl Slot {
         self.version & BELOW != 0
     }
 
+    /// True if the layers below list the lifetime that it has.
+    pub(super) const fn is_listed(&self) -> bool {
+        self.version & LISTED != 0
+    }
+
+    /// What the layers below list of it does not hold any more.
+    pub(super) const fn unlist(&mut self) {
+        self.version &= !LISTED;
+    }
+
     /// The entity is as another state had it.
     pub(super) fn become_installed(&mut self, other: Self) {
-        let below = self.version & BELOW;
+        let below = self.version & FLAGS;
         *self = other;
         self.version |= below;
     }

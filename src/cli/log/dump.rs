@@ -273,6 +273,7 @@ impl<W: Write> Dump<W> {
                     id: entity.id,
                     version: entity.version,
                     last_updated: entity.last_updated,
+                    lifetime: entity.lifetime,
                 };
                 let properties = entity.properties().map(|it| (it.name, it.value));
                 encode::entity(&mut self.line, head, properties, None);
