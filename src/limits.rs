@@ -32,8 +32,8 @@ pub const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of JSON containers, the outermost counted. Deeper: 400.
 pub const JSON_DEPTH_MAX: usize = 128;
 
-/// Bounds of a `ttl` in seconds, as JSON: below a tenth of one, the lateness that is allowed would be
-/// most of it; the longest is ten years. Outside: 400.
+/// Bounds of a `ttl` in seconds, as JSON: below a tenth of one, the lateness that is allowed would
+/// be most of it; the longest is ten years. Outside: 400.
 pub const TTL_SECONDS_MIN: &str = "0.1";
 /// See [`TTL_SECONDS_MIN`].
 pub const TTL_SECONDS_MAX: &str = "315360000";

@@ -7,7 +7,8 @@
 //! {"entity":{"id":…,"properties":{…},"lastUpdated":"…","version":3},"acceptedAt":"…"}
 //! ```
 //!
-//! An event with a `ttl` expires that long after its `acceptedAt`, and an entity at its `expiresAt`.
+//! The entity of an event with a `ttl` expires that long after `acceptedAt`; an entity that is
+//! written as such, at its `expiresAt`.
 //!
 //! An event is held to the same rules as one that is published; `sequence` is for people, and a
 //! line without `acceptedAt` is accepted when it is read. Events of an atomic batch say their place

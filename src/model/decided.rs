@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The numbers are those of the properties that operations led to, counted from 0; the names those
-//! of the properties that were removed. Both ascend. A flag of its own says that the entity does not
-//! expire any more.
+//! of the properties that were removed. Both ascend. A flag of its own says that the entity does
+//! not expire any more.
 
 use super::EventDecodeError;
 use super::event::{FLAG_DECIDED, put_text, take, take_text};

@@ -1,5 +1,5 @@
-//! What ends by itself in a shard: looked for when the clock of deadlines says so, a slice at a time,
-//! and deleted by tombstones that nobody is charged for.
+//! What ends by itself in a shard: looked for when the clock of deadlines says so, a slice at a
+//! time, and deleted by tombstones that nobody is charged for.
 //!
 //! An end that the log has no room for is tried again when there is room, or after a second. Until
 //! then the entity is there: readers see what the log says, and nothing else.
@@ -39,7 +39,7 @@ impl<L: Log> Shard<L> {
             match self.end_next(now, &mut looks, &mut id) {
                 Ok(NextEnd::Due) => {}
                 Ok(NextEnd::Unfinished | NextEnd::None) => break,
-                // A damaged layer is reported by who looks for damage; the next look finds it again.
+                // The core looks for damage by itself.
                 Err(_) => {
                     let now = self.engine.deadline_now().as_micros();
                     let retry = now.saturating_add(DEADLINE_RETRY_MICROS);

@@ -92,7 +92,7 @@ impl Deadlines {
         at
     }
 
-    /// Moves a node towards the root, past those that are later. Returns where it is then.
+    /// Moves a node towards the root, past later ones. Returns where it is then.
     fn rise(&mut self, mut at: usize) -> usize {
         let node = self.heap[at];
         while at > 0 {
@@ -107,7 +107,7 @@ impl Deadlines {
         at
     }
 
-    /// Moves a node away from the root, past those that are earlier.
+    /// Moves a node away from the root, past earlier ones.
     fn sink(&mut self, mut at: usize) {
         let node = self.heap[at];
         loop {

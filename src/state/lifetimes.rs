@@ -1,4 +1,4 @@
-//! Which entities end by themselves, so that their shard finds those whose time has come without
+//! Which entities end by themselves, so that their shard finds the ones whose time has come without
 //! looking at any other.
 //!
 //! ```text
@@ -7,16 +7,16 @@
 //!   everything older                    records of the layers, ascending by time; no memory
 //! ```
 //!
-//! Beside the entities, layers list those that end by themselves:
+//! Beside the entities, layers list which of them end by themselves:
 //!
 //! ```text
 //! \1 b id                an entity that is bound to a connection
 //! \1 e time id           one that expires; the time is 16 hexadecimal digits of microseconds
 //! ```
 //!
-//! The time is the one that the entity shows. The clock that deadlines run by (`shard`) may reach it
-//! at another, if the machine's clock was set: so a record of an expiry says that too, and for which
-//! *run* of that clock it holds. It begins anew at each start.
+//! The time is the one that the entity shows. The clock that deadlines run by (`shard`) may reach
+//! it at another, if the machine's clock was set. So a record of an expiry says that too, and for
+//! which *run* of that clock it holds. A run begins at each start.
 //!
 //! A record holds if its entity still says the same. A slot that was promoted remembers that the
 //! layers below list it; once that holds no more, the next layer takes the record back. So a list
@@ -251,7 +251,7 @@ impl State {
         }
     }
 
-    /// Of the immutable memtable's slots. Those that have changed since are passed.
+    /// Of the immutable memtable's slots. Changed ones are passed.
     fn find_frozen_end(
         &mut self,
         now: Timestamp,

@@ -1,5 +1,5 @@
-//! Any history of entities that expire, with checkpoints, starts and a clock that is set anywhere in
-//! it: each ends when the model says, and none is forgotten.
+//! Any history of entities that expire, with checkpoints, starts and a clock that is set anywhere
+//! in it: each ends when the model says, and none is forgotten.
 
 use super::layers_test::Stack;
 use super::model_test::{encode_event, step};
