@@ -326,7 +326,7 @@ fn the_frame_is_judged_where_it_stood_in_the_answer() {
     let definition = list_at("/list");
     let body = r#"{"list":[{"a":1},{"a":2}],"next":NaN}"#;
     let answer = read_parts(&definition, [body.as_bytes()]).unwrap();
-    let offset = answer.rejected.frame.map(|error| error.offset());
+    let offset = answer.rejected.frame.map(JsonError::offset);
     assert_eq!(offset, body.find("NaN"));
 }
 
