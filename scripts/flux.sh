@@ -77,7 +77,8 @@ examples:
   flux.sh publish sensors agent-01 dawn-coral/sensor-01 '\''{"temperature":22.50}'\''
   flux.sh publish tasks planner board/task-42 '\''{"status":"open"}'\'' --if-absent
   flux.sh publish tasks worker-7 board/task-42 '\''{"owner":"worker-7"}'\'' --if-version 1
-  flux.sh publish tasks worker-7 board/task-42 '\''{"status":"done"}'\'' --if '\''eq(owner,"worker-7")'\''' ;;
+  flux.sh publish tasks worker-7 board/task-42 '\''{"status":"done"}'\'' --if '\''eq(owner,"worker-7")'\''
+  flux.sh publish leases worker-7 board/leader '\''{"holder":"worker-7"}'\'' --if-absent --ttl 10' ;;
     increment) text='usage: flux.sh increment <entity_id> <property> [<amount>] [--event-id <id>]
 
 Adds an amount (default 1, may be negative) to a number of an entity, and prints what it came to, in

@@ -2,7 +2,8 @@
 //! killed and started again: claim tasks, count, hold a lease (`docs/COORDINATION.md`).
 //!
 //! Each claim is judged by history, the server's own order of events. The sizes are those of a run
-//! that takes seconds; `FLUX_TEST_TASKS` and `FLUX_TEST_ADDITIONS` set others.
+//! that takes seconds; `FLUX_TEST_TASKS`, `FLUX_TEST_LEASED_TASKS` and `FLUX_TEST_ADDITIONS` set
+//! others.
 
 mod support;
 
@@ -258,4 +259,200 @@ fn each_task_of_a_board_is_done_once_and_none_is_lost() {
         let told: Vec<&str> = lines.iter().filter_map(|it| it.split(' ').next()).collect();
         assert_eq!(told, ["open", "claimed", "done"], "{id}: {lines:?}");
     }
+}
+
+/// Seconds for which a claim or a lease is held unless it is renewed.
+const TTL: f64 = 1.0;
+
+/// An atomic batch of these events.
+fn atomic(events: Vec<Value>) -> Call {
+    let atomic = true;
+    Call::Batch { events, atomic }
+}
+
+/// Claims these open tasks for [`TTL`]. Returns those that it got.
+fn lease_tasks(
+    agent: &mut Agent,
+    worker: usize,
+    (round, numbers): (usize, &[usize]),
+) -> Vec<usize> {
+    let claim = |number: &usize| {
+        let payload = json!({"properties": {"owner": worker}, "ttl": TTL});
+        let absent = json!({"expect": {"absent": true}});
+        let event_id = format!("lease-{number}-{worker}-{round}");
+        Call::Publish(event(
+            &format!("board/claim-{number}"),
+            &event_id,
+            &absent,
+            &payload,
+        ))
+    };
+    let claims: Vec<Call> = numbers.iter().map(claim).collect();
+    let answers = agent.ask_all(&claims);
+    let claimed = numbers.iter().zip(&answers);
+    let claimed = claimed.filter(|(_, answer)| claim_of(answer) == Claim::Mine);
+    claimed.map(|(number, _)| *number).collect()
+}
+
+/// Ends these tasks, each with its claim, if it is still the worker's. Returns those that it ended.
+fn end_tasks(agent: &mut Agent, worker: usize, (round, numbers): (usize, &[usize])) -> Vec<usize> {
+    let end = |number: &usize| {
+        let event_id = |what: &str| format!("{what}-{number}-{worker}-{round}");
+        let mine = json!({"expect": {"properties": {"owner": worker}}});
+        let open = json!({"expect": {"properties": {"status": "open"}}});
+        let gone = json!({"properties": {"__deleted__": true}});
+        let done = json!({"properties": {"status": "done"}, "increment": {"done": 1}});
+        atomic(vec![
+            event(
+                &format!("board/claim-{number}"),
+                &event_id("free"),
+                &mine,
+                &gone,
+            ),
+            event(
+                &format!("board/task-{number}"),
+                &event_id("end"),
+                &open,
+                &done,
+            ),
+        ])
+    };
+    let ends: Vec<Call> = numbers.iter().map(end).collect();
+    let answers = agent.ask_all(&ends);
+    let ended = numbers.iter().zip(&answers);
+    // Refused: the task was done by another, or the claim has ended before the task.
+    let ended = ended.filter(|(_, answer)| claim_of(answer) == Claim::Mine);
+    ended.map(|(number, _)| *number).collect()
+}
+
+#[test]
+fn the_claims_of_a_dead_worker_return_and_its_tasks_are_done_once() {
+    let tasks = size("FLUX_TEST_LEASED_TASKS", 1_000);
+    let (mortal, did) = over_kills(2, (WORKERS, tasks), |worker, agent, done| {
+        let all: Vec<usize> = (0..tasks).collect();
+        all.chunks(500).for_each(|numbers| put(agent, numbers));
+        let mut random = Rng::with_seed(worker as u64);
+        if worker == 0 {
+            // It claims some, and is never heard of again.
+            return lease_tasks(agent, worker, (0, &all[..tasks / 20]));
+        }
+        let (mut did, mut round) = (Vec::new(), 0);
+        while done.load(Ordering::Relaxed) < tasks {
+            round += 1;
+            let start = random.usize(..tasks);
+            let some: Vec<usize> = all
+                .iter()
+                .copied()
+                .cycle()
+                .skip(start)
+                .take(CLAIMED_AT_ONCE)
+                .collect();
+            let claimed = lease_tasks(agent, worker, (round, &some));
+            let ended = end_tasks(agent, worker, (round, &claimed));
+            done.fetch_add(ended.len(), Ordering::Relaxed);
+            did.extend(ended);
+        }
+        did
+    });
+    let of_the_dead: BTreeSet<usize> = did[0].iter().copied().collect();
+    let did: BTreeSet<usize> = did[1..].iter().flatten().copied().collect();
+    assert!(!of_the_dead.is_empty(), "it had some");
+    assert_eq!(did.len(), tasks, "all were done by those that live");
+    let mut done: BTreeMap<String, usize> = BTreeMap::new();
+    let mut expired = 0;
+    for row in history(&mortal.server, "namespace=board") {
+        if row["payload"]["properties"]["status"] == "done" {
+            let id = row["payload"]["entity_id"].as_str().expect("an id");
+            *done.entry(id.to_owned()).or_default() += 1;
+        }
+        if row["stream"] == "flux.expire" {
+            expired += 1;
+        }
+    }
+    assert_eq!(done.len(), tasks);
+    assert!(done.values().all(|times| *times == 1), "{done:?}");
+    assert!(expired >= of_the_dead.len(), "{expired} claims expired");
+}
+
+const CANDIDATES: usize = 6;
+
+/// One life of a candidate: it waits for the lease, works under it a few times, renews it, and
+/// gives it back or dies with it. Returns how often it worked.
+fn lead(agent: &mut Agent, name: &str, dies: bool) -> usize {
+    let holder = json!({"properties": {"holder": name}, "ttl": TTL});
+    let absent = json!({"expect": {"absent": true}});
+    let mine = json!({"expect": {"properties": {"holder": name}}});
+    let mut attempt = 0;
+    wait_within(PATIENCE, "the lease", || {
+        attempt += 1;
+        let id = format!("take-{name}-{attempt}");
+        let take = Call::Publish(event("team/lease", &id, &absent, &holder));
+        (claim_of(&agent.ask(take)) == Claim::Mine).then_some(())
+    });
+    let mut worked = 0;
+    for number in 0..10 {
+        let renew = json!({"ttl": TTL});
+        let work = json!({"properties": {"by": name}, "increment": {"n": 1}});
+        let work = atomic(vec![
+            event(
+                "team/lease",
+                &format!("renew-{name}-{number}"),
+                &mine,
+                &renew,
+            ),
+            event(
+                "team/work",
+                &format!("work-{name}-{number}"),
+                &json!({}),
+                &work,
+            ),
+        ]);
+        if claim_of(&agent.ask(work)) != Claim::Mine {
+            return worked;
+        }
+        worked += 1;
+    }
+    if !dies {
+        let gone = json!({"properties": {"__deleted__": true}});
+        let free = event("team/lease", &format!("free-{name}"), &mine, &gone);
+        claim_of(&agent.ask(Call::Publish(free)));
+    }
+    worked
+}
+
+#[test]
+fn there_are_never_two_leaders_by_the_servers_own_order_of_events() {
+    const LIVES: usize = 4;
+    let (mortal, worked) = over_kills(
+        3,
+        (CANDIDATES, CANDIDATES * LIVES),
+        |number, agent, done| {
+            let mut worked = 0;
+            for life in 0..LIVES {
+                worked += lead(agent, &format!("{number}/{life}"), life == 1);
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            worked
+        },
+    );
+    let worked: usize = worked.into_iter().sum();
+    let (mut leader, mut leaders, mut works) = (None, BTreeSet::new(), 0);
+    for row in history(&mortal.server, "namespace=team") {
+        let properties = &row["payload"]["properties"];
+        if row["payload"]["entity_id"] == "team/work" {
+            assert_eq!(properties["by"].as_str(), leader.as_deref(), "{row}");
+            works += 1;
+        } else if properties["__deleted__"] == true {
+            assert!(leader.is_some(), "{row}");
+            leader = None;
+        } else if let Some(name) = properties["holder"].as_str() {
+            assert_eq!(leader, None, "{row}");
+            leader = Some(name.to_owned());
+            leaders.insert(name.to_owned());
+        }
+    }
+    assert_eq!(works, worked, "all that was answered, and no more");
+    assert_eq!(leaders.len(), CANDIDATES * LIVES, "each had its turn");
+    let entity = mortal.server.entity("team/work").json();
+    assert_eq!(entity["properties"]["n"], works);
 }

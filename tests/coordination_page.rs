@@ -40,10 +40,8 @@ fn recipes(page: &str) -> Vec<Recipe> {
 fn every_recipe_works_as_it_stands_and_prints_what_the_page_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("docs/COORDINATION.md")).expect("the page");
-    // Expiry is not there yet.
-    let sections = page.split("\n## ").filter(|it| !it.contains("--ttl"));
-    let recipes: Vec<Recipe> = sections.flat_map(recipes).collect();
-    assert!(recipes.len() > 6, "{recipes:?}");
+    let recipes = recipes(&page);
+    assert!(recipes.len() > 10, "{recipes:?}");
     let data = tempfile::TempDir::new().expect("a temporary directory");
     let server = Setup::new(data.path(), 2).start();
     for Recipe { commands, printed } in &recipes {
