@@ -270,7 +270,7 @@ fn atomic(events: Vec<Value>) -> Call {
     Call::Batch { events, atomic }
 }
 
-/// Claims these open tasks for [`TTL`]. Returns those that it got.
+/// Claims these open tasks for [`TTL`]. Returns the tasks that it got.
 fn lease_tasks(
     agent: &mut Agent,
     worker: usize,
@@ -294,7 +294,7 @@ fn lease_tasks(
     claimed.map(|(number, _)| *number).collect()
 }
 
-/// Ends these tasks, each with its claim, if it is still the worker's. Returns those that it ended.
+/// Ends these tasks, each with its claim, if it is still the worker's. Returns the tasks that it ended.
 fn end_tasks(agent: &mut Agent, worker: usize, (round, numbers): (usize, &[usize])) -> Vec<usize> {
     let end = |number: &usize| {
         let event_id = |what: &str| format!("{what}-{number}-{worker}-{round}");
