@@ -294,8 +294,8 @@ fn lease_tasks(
     claimed.map(|(number, _)| *number).collect()
 }
 
-/// Ends these tasks, each with its claim, if it is still the worker's. Returns the tasks that are so
-/// ended.
+/// Ends these tasks, each with its claim, if it is still the worker's. Returns the tasks that are
+/// so ended.
 fn end_tasks(agent: &mut Agent, worker: usize, (round, numbers): (usize, &[usize])) -> Vec<usize> {
     let end = |number: &usize| {
         let event_id = |what: &str| format!("{what}-{number}-{worker}-{round}");
