@@ -191,8 +191,7 @@ fn hostile_clients_together_stay_within_the_budget_and_another_is_served() {
     let most = BUDGET / 4 + 2 * LARGE_ENTITY;
     assert!(memory["used"].as_u64() <= Some(most), "{memory}");
     drop(hostile);
-    // A client that waits for memory is looked after when its turn comes, so this takes a while.
-    wait_within(4 * PATIENCE, "the memory to be given back", || {
+    wait_within(PATIENCE, "the memory to be given back", || {
         let memory = server.get("/health?detail").json()["memory"].clone();
         (memory["used"].as_u64() < Some(MIB)).then_some(())
     });

@@ -105,6 +105,12 @@ impl<S: System> Core<S> {
             if connection.owes_nothing() {
                 connection.trim();
             }
+            if connection.waits_since_ms.is_some()
+                && let Some(mut connection) = self.connections.take(index)
+            {
+                self.probe_waiting(index, &mut connection);
+                self.connections.put_back(index, connection);
+            }
             self.queue_write(index);
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! A connection asks before it receives or goes on with a large answer. If it is refused it joins a
 //! queue, which each tick goes through from the front; after a few seconds its request is refused.
-//! So half-read bodies that fill the memory end, and others take their place.
+//! So half-read bodies that fill the memory end, and others take their place. A client that goes
+//! away while it waits is noticed by what is sent to it meanwhile.
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
@@ -14,6 +15,7 @@ use crate::front::ws::{OUT_OF_MEMORY, TRY_AGAIN_LATER};
 use crate::limits;
 use crate::model::CommitPoint;
 use crate::shard::{MemoryClient, MemoryHolding, MemoryPart};
+use crate::wire::http1::Phase;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl<S: System> Core<S> {
@@ -69,10 +71,32 @@ impl<S: System> Core<S> {
             connection.closing = Closing::Now;
             return;
         }
-        connection.waits_since_ms.get_or_insert(self.now_ms);
+        if connection.waits_since_ms.is_none() {
+            connection.waits_since_ms = Some(self.now_ms);
+            self.probe_waiting(index, connection);
+        }
         if !std::mem::replace(&mut connection.queued_memory, true) {
             self.memory_queue.push_back((index, connection.generation));
         }
+    }
+
+    /// Sends something to a client that waits for memory, if nothing else is sent to it: if it is
+    /// gone, its kernel resets the connection, and what it holds is given back at once. That it has
+    /// gone can't be read, since what it has sent before is not read either.
+    pub(super) fn probe_waiting(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if connection.waits_since_ms.is_none() || connection.closing != Closing::Open {
+            return;
+        }
+        let has_asked = connection.answers.waiting() > 0;
+        match &mut connection.session {
+            Session::Http(reader) if has_asked || reader.phase() == Phase::Body => {
+                connection.answers.probe_waiting();
+            }
+            // It has asked for nothing that could be answered.
+            Session::Http(_) => {}
+            Session::WebSocket(websocket) => websocket.probe(),
+        }
+        connection.queue_write(index, &mut self.to_write);
     }
 
     /// Lets the connections at the front of the queue try again.

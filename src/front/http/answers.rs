@@ -41,8 +41,8 @@ pub(crate) struct Answers {
     /// The answer at the front can't go on for want of memory.
     wants_memory: bool,
     last_serial: u32,
-    /// The answer at the front has begun with [`PROBE`].
-    probed: bool,
+    /// Bytes of [`PROBE`] that were sent ahead of the next answer.
+    probed: usize,
 }
 
 /// How every answer begins.
@@ -211,25 +211,41 @@ impl Answers {
     /// client is gone or only has nothing more to ask, the kernel learns when something is sent: so
     /// the first bytes of that answer are. If it is gone, the connection is reset.
     pub(crate) fn probe(&mut self) {
-        if self.probed || self.pending_bytes() > 0 {
+        if self.pending_bytes() > 0 {
             return;
         }
         if let Some((_, call)) = self.front_call()
             && matches!(call.pending, Pending::History(_))
         {
-            self.bytes.extend_from_slice(PROBE);
-            self.probed = true;
+            self.send_ahead(PROBE.len());
         }
+    }
+
+    /// The same for a client that waits for memory, to be read or to be answered: the end of its
+    /// side may be behind bytes that are not read. One byte each time, since it may go at any time.
+    pub(crate) fn probe_waiting(&mut self) {
+        let begun = self.front_call().is_some_and(|(_, call)| call.has_begun);
+        if self.pending_bytes() == 0 && !begun {
+            self.send_ahead(self.probed + 1);
+        }
+    }
+
+    /// Sends the first `len` bytes of the next answer, less those that were sent.
+    fn send_ahead(&mut self, len: usize) {
+        let rest = PROBE.get(self.probed..len).unwrap_or_default();
+        self.bytes.extend_from_slice(rest);
+        self.probed += rest.len();
     }
 
     /// Writes the next bytes in line.
     fn write_next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
-        if std::mem::take(&mut self.probed) {
+        let probed = std::mem::take(&mut self.probed);
+        if probed > 0 {
             let written = self.bytes.get(start..).unwrap_or_default();
             assert!(written.starts_with(PROBE), "every answer begins so");
-            self.bytes.drain(start..start + PROBE.len());
+            self.bytes.drain(start..start + probed);
         }
     }
 
@@ -246,7 +262,7 @@ impl Answers {
             {
                 self.withhold(point);
                 self.slot_bytes -= bytes.len();
-                self.bytes.extend_from_slice(&bytes);
+                self.write_next(|out| out.extend_from_slice(&bytes));
             }
         }
     }
@@ -511,6 +527,45 @@ mod tests {
         answers.wait(waiting());
         answers.probe();
         assert_eq!(send_all(&mut answers), "", "only for reads of the past");
+    }
+
+    #[test]
+    fn a_client_that_waits_for_memory_gets_its_answer_byte_by_byte_ahead() {
+        let mut answers = Answers::default();
+        let (mut early, mut expected) = (String::new(), "HTTP/1.1 ".to_owned());
+        for _ in 0..4 {
+            answers.probe_waiting();
+            answers.probe_waiting();
+            let byte = send_all(&mut answers);
+            assert_eq!(byte.len(), 1, "no second one before the first is sent");
+            early += &byte;
+        }
+        assert_eq!(early, "HTTP");
+        let first = answers.wait(waiting());
+        for _ in 0..20 {
+            answers.probe_waiting();
+            early += &send_all(&mut answers);
+        }
+        assert_eq!(early, expected, "no more than is known of any answer");
+        answers.fill(first, |out| out.extend_from_slice(b"HTTP/1.1 503 a"));
+        expected += "503 a";
+        assert_eq!(early + &send_all(&mut answers), expected);
+        // The next one has a beginning of its own, also if it was kept back.
+        answers.probe_waiting();
+        let early = send_all(&mut answers);
+        answers.push_late(1, |out| out.extend_from_slice(b"HTTP/1.1 401 b"));
+        answers.release_late();
+        assert_eq!(early + &send_all(&mut answers), "HTTP/1.1 401 b");
+    }
+
+    #[test]
+    fn nothing_is_sent_ahead_within_an_answer() {
+        let mut answers = Answers::default();
+        let mut call = waiting();
+        call.has_begun = true;
+        answers.wait(call);
+        answers.probe_waiting();
+        assert_eq!(send_all(&mut answers), "");
     }
 
     #[test]

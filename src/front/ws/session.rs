@@ -389,6 +389,15 @@ impl WebSocket {
         }
     }
 
+    /// Sends a ping if nothing else is to be sent, so that the kernel learns if the client is gone.
+    pub(crate) fn probe(&mut self) {
+        if self.outbox.is_empty() {
+            let mut frame = Vec::new();
+            ws::write_ping(&mut frame, b"");
+            self.send(&frame);
+        }
+    }
+
     /// Gives back heap that an idle session does not need.
     pub(crate) fn trim(&mut self) {
         self.reader.trim();
