@@ -473,6 +473,11 @@ pub const JSON_BYTE_UNITS: u64 = 2;
 pub const PUSH_UNITS: u64 = 256;
 /// Bytes of frames that are copied for one unit.
 pub const FRAME_BYTES_PER_UNIT: u64 = 4;
+/// Units of one send to a socket, besides the bytes: what the kernel takes to bring it to a client.
+pub const SEND_UNITS: u64 = 8 * 1024;
+/// Replies that a shard hands out in one go, each of which is encoded for its client: some
+/// milliseconds. More go in the next turn, and the changes behind them.
+pub const RELEASED_REPLIES_MAX: usize = 4096;
 /// Bytes of changes that wait for a core's subscribers at which the core reads next to nothing
 /// until they are fewer: changes are made faster than it can give them to all. Below it, the core
 /// reads the less the more wait.

@@ -3,6 +3,7 @@
 
 use super::system::Socket;
 use super::turns::Account;
+use super::write_queue::WriteQueue;
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
@@ -182,9 +183,12 @@ impl<T: Socket> Connection<T> {
     }
 
     /// Puts it, under its index, on the list of connections to write to, once.
-    pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut Vec<u32>) {
+    pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut WriteQueue) {
         if !std::mem::replace(&mut self.queued, true) {
-            to_write.push(index);
+            match self.session {
+                Session::Http(_) => to_write.answers.push(index),
+                Session::WebSocket(_) => to_write.pushes.push(index),
+            }
         }
     }
 

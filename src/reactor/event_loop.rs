@@ -17,6 +17,7 @@ use super::slots::Slots;
 use super::system::System;
 use super::turns::Turns;
 use super::watchdog::{Heartbeat, Step};
+use super::write_queue::WriteQueue;
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
 use crate::background::control::Controller;
@@ -72,7 +73,7 @@ pub(crate) struct Core<S: System> {
     pub(super) controller: Controller,
     pub(super) directory: Directory,
     /// Connections that may be owed bytes.
-    pub(crate) to_write: Vec<u32>,
+    pub(crate) to_write: WriteQueue,
     /// Connections that have more to read, or to be worked on, than one turn took.
     pub(crate) to_read: Vec<u32>,
     /// Those of them that have spent more than their share, and wait for their turn.
@@ -170,7 +171,7 @@ impl<S: System> Core<S> {
             throttle,
             unreadable: None,
             jobs: Jobs::default(),
-            to_write: Vec::new(),
+            to_write: WriteQueue::default(),
             to_read: Vec::new(),
             resting: Vec::new(),
             rested_micros: u64::MAX,
@@ -333,7 +334,7 @@ impl<S: System> Core<S> {
     /// In `async` durability a write has failed: nobody knows which of the answers that wait tell
     /// of what is lost.
     pub(super) fn drop_unsent(&mut self) {
-        for &index in &self.to_write {
+        for index in self.to_write.each() {
             if let Some(connection) = self.connections.get_mut(index) {
                 connection.closing = Closing::Now;
             }

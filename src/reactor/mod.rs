@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `event_loop` | a turn: what is ready, messages, results, one write for each connection |
 //! | `input`, `output` | bytes from and to connections |
+//! | `write_queue` | the connections to write to, in slices |
 //! | `delivery` | messages, replies and changes for this core's connections |
 //! | `fan_out` | changes on their way to subscribers, in slices |
 //! | `connection`, `slots` | a connection, and where a core's connections are |
@@ -43,3 +44,4 @@ pub(crate) mod system;
 pub(crate) mod turns;
 pub(crate) mod watchdog;
 mod workers;
+pub(crate) mod write_queue;

@@ -2,12 +2,14 @@
 
 use super::connection::{Closing, Connection, Session};
 use super::delivery::Delivery;
-use super::event_loop::{Core, reuse};
+use super::event_loop::Core;
 use super::fan_out::Subscribers;
 use super::system::{Socket as _, System, would_block};
+use super::write_queue::{self, WriteQueue};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
 use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER, TRY_AGAIN_LATER};
+use crate::limits;
 use crate::service::subscribe::Subscriber;
 use crate::shard::{MemoryPart, Message, RequestId};
 use crate::subscribe::{Change, ChangeBatch};
@@ -115,22 +117,34 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Writes once to every connection that something waits for.
+    /// Writes once to each connection that something waits for, a slice of those with answers and
+    /// a slice of the others. The rest stays queued.
     pub(crate) fn write_all(&mut self) {
-        let to_write = std::mem::take(&mut self.to_write);
-        for &index in &to_write {
-            let Some(mut connection) = self.connections.take(index) else {
-                continue;
-            };
-            connection.queued = false;
-            self.write(index, &mut connection);
-            if connection.closing == Closing::Now {
-                self.end(index, *connection);
-            } else {
-                self.connections.put_back(index, connection);
-            }
+        let WriteQueue {
+            mut answers,
+            mut pushes,
+        } = std::mem::take(&mut self.to_write);
+        for list in [&mut answers, &mut pushes] {
+            let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
+            write_queue::slice(list, |index| {
+                self.write_one(index);
+                self.context.router.spent() >= end
+            });
         }
-        reuse(&mut self.to_write, to_write);
+        self.to_write.put_back(answers, pushes);
+    }
+
+    fn write_one(&mut self, index: u32) {
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        connection.queued = false;
+        self.write(index, &mut connection);
+        if connection.closing == Closing::Now {
+            self.end(index, *connection);
+        } else {
+            self.connections.put_back(index, connection);
+        }
     }
 
     pub(crate) fn write(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
@@ -143,6 +157,8 @@ impl<S: System> Core<S> {
                 continue;
             }
             let wanted = bytes.len();
+            let units = limits::SEND_UNITS + wanted as u64 / limits::FRAME_BYTES_PER_UNIT;
+            self.context.router.spend(units);
             match connection.socket.send(bytes) {
                 Ok(count) => {
                     connection.sent_ms = self.now_ms;

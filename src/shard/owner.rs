@@ -22,7 +22,7 @@ use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, 
 use crate::history::StoredStates;
 use crate::limits::{
     DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, ENTITY_BYTES_PER_UNIT, EVENT_UNITS,
-    SHARD_SLICE_UNITS_MAX,
+    RELEASED_REPLIES_MAX, SHARD_SLICE_UNITS_MAX,
 };
 use crate::log::{AppendRejection, Log};
 use crate::model::{
@@ -458,10 +458,13 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// Hands out the replies that may be seen by now.
+    /// Hands out the replies that may be seen by now, as many as one go may take.
     pub fn release(&mut self, mut deliver: impl FnMut(Origin, Reply)) {
         let visible = self.visible();
-        while let Some((origin, reply)) = self.pending_replies.pop_due(visible) {
+        for _ in 0..RELEASED_REPLIES_MAX {
+            let Some((origin, reply)) = self.pending_replies.pop_due(visible) else {
+                return;
+            };
             deliver(origin, reply);
         }
     }
@@ -481,8 +484,12 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// The oldest changes that may be pushed now.
+    /// The oldest changes that may be pushed now. None before the replies that may be seen are
+    /// handed out: a change comes behind the replies of what was asked before it.
     pub fn take_changes(&mut self) -> Option<CollectedChanges> {
+        if self.has_releasable() {
+            return None;
+        }
         match self.durability {
             Durability::Sync => self.pending_changes.pop_due(self.visible()),
             Durability::Async => self.engine.take_changes(),

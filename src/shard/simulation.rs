@@ -16,6 +16,7 @@ use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
 use crate::engine::{Engine, RecentIds, replay_record};
+use crate::limits::RELEASED_REPLIES_MAX;
 use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
@@ -467,6 +468,35 @@ fn read(id: &str) -> ShardRequest {
         fields: None,
         bytes_max: usize::MAX,
     }
+}
+
+#[test]
+fn replies_to_very_many_leave_in_slices_and_the_changes_behind_them() {
+    let mut shard = shard();
+    let now = Timestamp::from_micros(1);
+    shard.engine_subscribe_for_test();
+    let count = RELEASED_REPLIES_MAX + 10;
+    for slot in 0..u32::try_from(count).unwrap() {
+        let request = read("a/1");
+        let origin = origin(slot);
+        shard.request(Envelope { origin, request }, now);
+    }
+    let mut pack = EventPack::default();
+    pack.push(&[], |out| out.extend_from_slice(&small_event()));
+    let request = ShardRequest::Publish {
+        pack,
+        done: PartOutcome::default(),
+        charged: None,
+    };
+    let origin = origin(0);
+    shard.request(Envelope { origin, request }, now);
+    shard.flush_begins();
+    flush(&mut shard);
+    assert_eq!(released(&mut shard).len(), RELEASED_REPLIES_MAX);
+    assert!(shard.has_releasable());
+    assert!(shard.take_changes().is_none(), "replies wait before them");
+    assert_eq!(released(&mut shard).len(), 11);
+    assert!(shard.take_changes().is_some());
 }
 
 #[test]

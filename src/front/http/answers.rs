@@ -230,7 +230,7 @@ impl Answers {
         }
     }
 
-    /// Sends the first `len` bytes of the next answer, less those that were sent.
+    /// Sends of the first `len` bytes of the next answer what was not sent yet.
     fn send_ahead(&mut self, len: usize) {
         let rest = PROBE.get(self.probed..len).unwrap_or_default();
         self.bytes.extend_from_slice(rest);
