@@ -139,6 +139,67 @@ fn check(server: &Server, round: usize) {
     assert_eq!(events.json().as_array().expect("an array").len(), round + 2);
 }
 
+/// Publishes with a `ttl` and returns the entity.
+fn expiring(server: &Server, id: &str, ttl: &str) -> Value {
+    let payload = format!(r#"{{"entity_id":"{id}","ttl":{ttl}}}"#);
+    let body = format!(r#"{{"stream":"s","source":"t","payload":{payload}}}"#);
+    let answer = server.post("/api/events", &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    server.entity(id).json()
+}
+
+fn exists(server: &Server, id: &str) -> bool {
+    server.entity(id).status == 200
+}
+
+/// Waits until the server dates events so.
+fn wait_for_day(server: &Server, theme: &str, is_it: impl Fn(&str) -> bool) {
+    let mut probes = 0;
+    wait_for("the clock is set", || {
+        probes += 1;
+        let time = publish(server, &format!("{theme}{probes}/x"));
+        is_it(&time[..10]).then_some(())
+    });
+}
+
+#[test]
+fn nothing_expires_early_or_late_because_the_clock_was_set() {
+    let Some(clock) = FakeClock::new() else {
+        return;
+    };
+    let data = TempDir::new().expect("a directory");
+    let server = clock.setup(&data, 2).start();
+    expiring(&server, "a/hour", "3600");
+    expiring(&server, "a/soon", "6");
+    let today = publish(&server, "now/x");
+    clock.set("+10d");
+    wait_for_day(&server, "ahead", |day| day != &today[..10]);
+    // What was pending waits on; what is published now goes in its time, by any clock.
+    expiring(&server, "b/soon", "1");
+    let later = expiring(&server, "b/hour", "3600");
+    assert!(exists(&server, "a/hour") && exists(&server, "a/soon"));
+    wait_for("a second", || (!exists(&server, "b/soon")).then_some(()));
+    let time = |of: &str| later[of].as_str().expect("a time").to_owned();
+    assert!(time("expiresAt") > time("lastUpdated"), "{later}");
+    clock.set("+0");
+    wait_for_day(&server, "back", |day| day == &today[..10]);
+    expiring(&server, "c/soon", "1");
+    // A namespace whose time is ahead.
+    expiring(&server, "b/again", "1");
+    for id in ["a/soon", "c/soon", "b/again"] {
+        wait_for("some seconds", || (!exists(&server, id)).then_some(()));
+    }
+    for id in ["a/hour", "b/hour"] {
+        assert!(exists(&server, id), "{id}");
+    }
+    // A start knows the wall clock alone, by which none of them is over.
+    server.kill();
+    let server = clock.setup(&data, 2).start();
+    for id in ["a/hour", "b/hour"] {
+        assert!(exists(&server, id), "{id}");
+    }
+}
+
 #[test]
 fn a_clock_that_was_wrong_for_a_moment_dates_no_other_namespace() {
     let Some(clock) = FakeClock::new() else {

@@ -59,6 +59,8 @@ pub(crate) struct Core<S: System> {
     /// What the watchdog looks at.
     pub(super) heartbeat: Arc<Heartbeat>,
     /// When it sleeps and when it flushes.
+    /// The shard is there, and not ready yet.
+    pub(super) is_opening: bool,
     pub(super) idle: IdlePolicy,
     /// The part of a layer that the disk last failed to read.
     pub(super) unreadable: Option<LayerError>,
@@ -167,6 +169,7 @@ impl<S: System> Core<S> {
             connections: Slots::default(),
             prefetcher: Prefetcher::default(),
             heartbeat: parts.heartbeat,
+            is_opening: false,
             idle: IdlePolicy::default(),
             throttle,
             unreadable: None,
@@ -363,6 +366,9 @@ impl<S: System> Core<S> {
             && shard.has_work()
         {
             shard.go_on(self.context.router.now);
+        }
+        if self.is_opening {
+            self.finish_opening();
         }
         self.release();
         if let Some(shard) = &mut self.context.router.shard

@@ -211,18 +211,31 @@ impl<S: System> Core<S> {
 
     /// The shard is recovered.
     fn open(&mut self, opened: OpenedShard<S::Log>) {
-        let counters = self.context.counters.of(self.context.router.core);
-        counters.ready.store(1, Relaxed);
         let covered = (opened.through, opened.shard.log().appended());
         let now = self.now();
         if let Some(states) = opened.states {
             self.checkpointer.open(states.checkpoints, covered, now);
             self.retention.open(states.base);
         }
-        self.context.router.shard = Some(opened.shard);
+        let mut shard = opened.shard;
+        shard.advance(now.now, now.micros);
+        self.context.router.shard = Some(shard);
+        self.is_opening = true;
         control::acquaint_shard(&mut self.context);
         self.look_for_directory();
         self.count();
+        self.finish_opening();
+    }
+
+    /// The shard is ready once everything is deleted that came to its end while the process was
+    /// down: nobody reads it before. It is ready too if the log has no room for that.
+    pub(super) fn finish_opening(&mut self) {
+        let shard = self.context.router.shard.as_ref();
+        if self.is_opening && shard.is_some_and(|shard| !shard.has_ends()) {
+            self.is_opening = false;
+            let counters = self.context.counters.of(self.context.router.core);
+            counters.ready.store(1, Relaxed);
+        }
     }
 
     /// Takes a view of the shard for `flux-core/directory` if one is due.
