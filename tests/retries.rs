@@ -61,7 +61,7 @@ fn sums(answers: &[Answer]) -> Vec<u64> {
         let answer = answer.as_ref();
         let answer = answer.unwrap_or_else(|error| panic!("refused: {error}"));
         let results = answer["results"].as_array();
-        let results = results.map_or(std::slice::from_ref(answer), Vec::as_slice);
+        let results = results.map_or_else(|| std::slice::from_ref(answer), Vec::as_slice);
         for result in results {
             let sum = result["properties"]["n"].as_u64();
             sums.push(sum.unwrap_or_else(|| panic!("no result: {answer}")));

@@ -51,44 +51,18 @@ fn matches(filter: &str, entity: Entity<'_>) -> bool {
 mod tests {
     use super::super::ReadAnswer;
     use super::*;
-    use crate::engine::{Engine, PublishError, Write};
+    use crate::engine::testing::{Properties, Terms, TestEvent};
+    use crate::engine::{Engine, PublishError};
     use crate::log::MemoryLog;
-    use crate::model::{EventDraft, EventId, PackedEvent, Property, Published, Term, Timestamp};
+    use crate::model::Published;
 
     /// Publishes an event that sets these properties of `x`, under these terms.
     fn publish(
-        (engine, log): (&mut Engine, &mut MemoryLog),
-        properties: &[(&str, &str)],
-        terms: &[(TermKind, &str, &str)],
+        engine: (&mut Engine, &mut MemoryLog),
+        properties: Properties<'_>,
+        terms: Terms<'_>,
     ) -> Result<Published, PublishError> {
-        let properties: Vec<Property<'_>> = properties
-            .iter()
-            .map(|(name, value)| Property { name, value })
-            .collect();
-        let draft = EventDraft {
-            entity_id: "x",
-            event_id: EventId::Text("e"),
-            stream: "s",
-            source: "a",
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone: false,
-            properties: &properties,
-        };
-        let (mut event, mut encoded) = (Vec::new(), Vec::new());
-        draft.encode(&mut event);
-        for (kind, name, value) in terms.iter().copied() {
-            Term { kind, name, value }.encode(&mut encoded);
-        }
-        let packed = PackedEvent {
-            extra_tokens: 0,
-            event: &event,
-            terms: &encoded,
-        };
-        let write = Write { packed, sent: None };
-        engine.publish(log, Timestamp::from_micros(1), write)
+        TestEvent::new("x", (properties, false), terms).publish(engine)
     }
 
     const STATE: &[(&str, &str)] = &[("a", "1.0"), ("b", r#"{"x":1,"y":2}"#), ("d", "\"open\"")];

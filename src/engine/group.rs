@@ -156,56 +156,17 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::testing::{NOW, Properties, Terms, TestEvent};
     use crate::log::MemoryLog;
-    use crate::model::{EventDraft, EventId, PackedEvent, Term, TermKind};
+    use crate::model::TermKind;
     use fastrand::Rng;
 
-    const NOW: Timestamp = Timestamp::from_micros(1);
-
-    /// An event and its terms, encoded.
-    type Encoded = (Vec<u8>, Vec<u8>);
-
-    fn encode(
-        id: &str,
-        properties: &[(&str, &str)],
-        terms: &[(TermKind, &str, &str)],
-        tombstone: bool,
-    ) -> Encoded {
-        let properties: Vec<Property<'_>> = properties
-            .iter()
-            .map(|(name, value)| Property { name, value })
-            .collect();
-        let draft = EventDraft {
-            entity_id: id,
-            event_id: EventId::Text("e"),
-            stream: "s",
-            source: "a",
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone,
-            properties: &properties,
-        };
-        let (mut event, mut encoded) = (Vec::new(), Vec::new());
-        draft.encode(&mut event);
-        for (kind, name, value) in terms.iter().copied() {
-            Term { kind, name, value }.encode(&mut encoded);
-        }
-        (event, encoded)
+    fn set(id: &str, properties: Properties<'_>, terms: Terms<'_>) -> TestEvent {
+        TestEvent::new(id, (properties, false), terms)
     }
 
-    fn writes(events: &[Encoded]) -> Vec<Write<'_>> {
-        events
-            .iter()
-            .map(|(event, terms)| Write {
-                packed: PackedEvent {
-                    terms,
-                    ..PackedEvent::plain(event)
-                },
-                sent: None,
-            })
-            .collect()
+    fn writes(events: &[TestEvent]) -> Vec<Write<'_>> {
+        events.iter().map(TestEvent::write).collect()
     }
 
     fn entity(engine: &mut Engine, id: &str) -> String {
@@ -223,17 +184,12 @@ mod tests {
         let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
         let increment = (TermKind::Increment, "n", "1");
         let events = [
-            encode("g/a", &[("n", "1")], &[(TermKind::Absent, "", "")], false),
-            encode(
-                "g/a",
-                &[],
-                &[(TermKind::Version, "", "1"), increment],
-                false,
-            ),
-            encode("g/a", &[], &[(TermKind::Equal, "n", "2"), increment], false),
-            encode("g/b", &[], &[(TermKind::Absent, "", "")], false),
-            encode("g/a", &[], &[], true),
-            encode("g/a", &[], &[(TermKind::Absent, "", ""), increment], false),
+            set("g/a", &[("n", "1")], &[(TermKind::Absent, "", "")]),
+            set("g/a", &[], &[(TermKind::Version, "", "1"), increment]),
+            set("g/a", &[], &[(TermKind::Equal, "n", "2"), increment]),
+            set("g/b", &[], &[(TermKind::Absent, "", "")]),
+            TestEvent::new("g/a", (&[], true), &[]),
+            set("g/a", &[], &[(TermKind::Absent, "", ""), increment]),
         ];
         let all = engine
             .publish_group(&mut log, NOW, &writes(&events))
@@ -247,15 +203,15 @@ mod tests {
     #[test]
     fn a_refused_event_refuses_its_group_and_shows_the_entity_as_it_is() {
         let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
-        let first = encode("g/a", &[("n", "1")], &[], false);
+        let first = set("g/a", &[("n", "1")], &[]);
         engine
             .publish_group(&mut log, NOW, &writes(&[first]))
             .unwrap();
         let before = entity(&mut engine, "g/a");
         let events = [
-            encode("g/a", &[("n", "2")], &[], false),
-            encode("g/b", &[], &[], false),
-            encode("g/a", &[], &[(TermKind::Equal, "n", "1")], false),
+            set("g/a", &[("n", "2")], &[]),
+            set("g/b", &[], &[]),
+            set("g/a", &[], &[(TermKind::Equal, "n", "1")]),
         ];
         let refused = engine
             .publish_group(&mut log, NOW, &writes(&events))
@@ -275,7 +231,7 @@ mod tests {
     }
 
     /// An event at random; half of them have a condition that may not hold.
-    fn any_event(random: &mut Rng) -> Encoded {
+    fn any_event(random: &mut Rng) -> TestEvent {
         let id = ["g/a", "g/b", "g/c"][random.usize(..3)];
         let number = random.u8(..4).to_string();
         let condition = match random.u8(..8) {
@@ -286,7 +242,7 @@ mod tests {
         };
         let operation = random.bool().then_some((TermKind::Increment, "m", "1"));
         let terms: Vec<_> = condition.into_iter().chain(operation).collect();
-        encode(id, &[("n", &number)], &terms, random.u8(..6) == 0)
+        TestEvent::new(id, (&[("n", &number)], random.u8(..6) == 0), &terms)
     }
 
     #[test]

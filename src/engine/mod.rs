@@ -16,6 +16,7 @@
 //! | `changes` | a change → the frames that subscribers get |
 //! | `system_entities` | entities that the server keeps itself |
 //! | `recent_sources` | the sources of the events that the shard has taken lately |
+//! | `testing` | events for the tests of the engine |
 //!
 //! Plain and synchronous; the log and the time are arguments. `apply` sees nothing but the record,
 //! so a replay of the log gives the live state: the simulation holds it to that.
@@ -39,6 +40,8 @@ mod recent_ids;
 mod recent_sources;
 mod replay;
 mod system_entities;
+#[cfg(test)]
+mod testing;
 
 pub use answers::{Chunk, NamespaceCounts};
 pub use changes::CollectedChanges;

@@ -208,50 +208,20 @@ impl<'t> Walk<'t> {
 mod tests {
     use super::TermKind::{Append, Increment, Max, Min, Unset};
     use super::*;
-    use crate::engine::{Engine, PublishError, Write, replay_record};
+    use crate::engine::testing::{Properties, Terms, TestEvent};
+    use crate::engine::{Engine, PublishError, replay_record};
     use crate::log::{Log as _, MemoryLog};
-    use crate::model::{EventId, OperationResults, PackedEvent, Timestamp};
+    use crate::model::OperationResults;
     use flux_storage::Sequence;
     use std::convert::Infallible;
 
-    /// Properties, and operations.
-    type Set<'a> = &'a [(&'a str, &'a str)];
-    type Asked<'a> = &'a [(TermKind, &'a str, &'a str)];
-
     /// Publishes an event of `x` with these properties and operations. Returns the results.
     fn publish(
-        (engine, log): (&mut Engine, &mut MemoryLog),
-        properties: &[(&str, &str)],
-        terms: &[(TermKind, &str, &str)],
+        engine: (&mut Engine, &mut MemoryLog),
+        properties: Properties<'_>,
+        terms: Terms<'_>,
     ) -> Result<String, ApiError> {
-        let properties: Vec<Property<'_>> = properties
-            .iter()
-            .map(|(name, value)| Property { name, value })
-            .collect();
-        let draft = EventDraft {
-            entity_id: "x",
-            event_id: EventId::Text("e"),
-            stream: "s",
-            source: "a",
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone: false,
-            properties: &properties,
-        };
-        let (mut event, mut encoded) = (Vec::new(), Vec::new());
-        draft.encode(&mut event);
-        for (kind, name, value) in terms.iter().copied() {
-            Term { kind, name, value }.encode(&mut encoded);
-        }
-        let packed = PackedEvent {
-            extra_tokens: 0,
-            event: &event,
-            terms: &encoded,
-        };
-        let write = Write { packed, sent: None };
-        match engine.publish(log, Timestamp::from_micros(1), write) {
+        match TestEvent::new("x", (properties, false), terms).publish(engine) {
             Ok(published) => match published.properties {
                 Some(OperationResults::Json(json)) => Ok(json.into()),
                 Some(OperationResults::Omitted(_)) => panic!("they are few"),
@@ -328,7 +298,7 @@ mod tests {
     #[test]
     fn a_replay_of_the_results_gives_the_same_entity_and_frees_what_was_removed() {
         let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
-        let steps: [(Set<'_>, Asked<'_>); 4] = [
+        let steps: [(Properties<'_>, Terms<'_>); 4] = [
             (
                 &[("a", "1"), ("b", "\"long enough to be seen\""), ("c", "[]")],
                 &[],

@@ -444,32 +444,16 @@ pub(super) fn current_entity(entity: Option<Entity<'_>>) -> CurrentEntity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::testing::{NOW, TestEvent};
     use crate::log::MemoryLog;
-    use crate::model::Property;
 
-    const NOW: Timestamp = Timestamp::from_micros(1);
-
-    /// An event that sets these properties of `x`.
-    fn event(properties: &[(String, String)], tombstone: bool) -> Vec<u8> {
-        let properties: Vec<Property<'_>> = properties
+    /// An event that sets these properties of `x`, or deletes it.
+    fn event(properties: &[(String, String)], tombstone: bool) -> TestEvent {
+        let properties: Vec<(&str, &str)> = properties
             .iter()
-            .map(|(name, value)| Property { name, value })
+            .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let draft = EventDraft {
-            entity_id: "x",
-            event_id: EventId::Text("e"),
-            stream: "s",
-            source: "a",
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone,
-            properties: &properties,
-        };
-        let mut bytes = Vec::new();
-        draft.encode(&mut bytes);
-        bytes
+        TestEvent::new("x", (&properties, tombstone), &[])
     }
 
     fn numbered(numbers: std::ops::Range<usize>) -> Vec<(String, String)> {
@@ -488,13 +472,9 @@ mod tests {
     fn publish(
         engine: &mut Engine,
         log: &mut MemoryLog,
-        event: &[u8],
+        event: &TestEvent,
     ) -> Result<u64, PublishError> {
-        let write = Write {
-            packed: PackedEvent::plain(event),
-            sent: None,
-        };
-        let published = engine.publish(log, NOW, write)?;
+        let published = event.publish((engine, log))?;
         Ok(published.stored.version)
     }
 
@@ -520,7 +500,8 @@ mod tests {
     fn an_entity_of_an_older_log_that_is_larger_is_read_may_shrink_and_be_deleted() {
         let mut engine = Engine::default();
         let old = [numbered(0..20_000), large("q", 5 * 1024 * 1024)].concat();
-        let record = (Sequence::new(1), NOW, &*event(&old, false));
+        let event_of_old = event(&old, false);
+        let record = (Sequence::new(1), NOW, event_of_old.write().packed.event);
         engine.replay(record, 0, 1).unwrap();
         let mut json = Vec::new();
         engine.read("x", (None, usize::MAX), &mut json).unwrap();
