@@ -301,6 +301,22 @@ pub const OUTBOX_CONFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const OUTBOX_CONFLATED_ENTRIES_MAX: usize = 65_536;
 /// The `id` of a WebSocket message, bytes of JSON text. Longer: an error message.
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
+/// Names in `properties` of a subscription. More: an error message.
+pub const STREAM_PROPERTIES_MAX: usize = 64;
+/// Bytes of a message to a subscriber: what WebSocket libraries take by default. What would make a
+/// longer one is announced in its place.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Distinct filters of the subscriptions that concern one shard: each that a change's id falls to
+/// is asked twice when the change is applied. More: an error message.
+pub const FILTERS_PER_SHARD_MAX: usize = 1_024;
+/// Entities and properties that one connection's `max_hz` keeps the times of. More: what is new is
+/// sent unpaced until an earlier one was not sent for its interval.
+pub const PACED_ENTRIES_MAX: usize = 65_536;
+/// Bytes that one connection's `max_hz` keeps. More: as above, and what grows is sent early.
+pub const PACED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Milliseconds after a push at which its cursor follows, at the next tick: a client that breaks
+/// off gets again what came since.
+pub const CURSOR_DELAY_MS: u64 = 50;
 /// Subscriptions that one connection may hold at a time; each costs memory on every shard that it
 /// concerns. More: an error message, and the connection stays.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;
@@ -334,6 +350,9 @@ pub const RATE_PER_MINUTE_DEFAULT: u32 = 10_000;
 pub const RATE_TOKEN_BYTES: usize = 16 * 1024;
 /// Namespaces that `flux-core/directory` lists: the ones that were updated last.
 pub const DIRECTORY_NAMESPACES_MAX: usize = 1_000;
+/// Seconds between two pushes of an entity that the server keeps itself: with a thousand namespaces
+/// `flux-core/directory` is 90 KB, and it changes all the time.
+pub const SYSTEM_PUSH_SECONDS: i64 = 10;
 /// Milliseconds between two looks at a shard for `flux-core/directory`, which is at most a second
 /// behind.
 pub const DIRECTORY_INTERVAL_MS: u64 = 500;

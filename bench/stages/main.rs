@@ -259,7 +259,7 @@ fn fan_out(criterion: &mut Criterion) {
     let mut builder = ChangeBatchBuilder::new();
     let mut build = || {
         builder.begin();
-        builder.change("load-0007/e-00000007");
+        builder.change("load-0007/e-00000007", Sequence::ZERO);
         for property in ["p0", "p1", "p2"] {
             builder.update(property, |out| out.extend_from_slice(&[b'x'; 180]));
         }

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::json::{JsonError, Kind, RawValue, Scanner};
+use super::stream_options::{StreamMembers, StreamMode, StreamOptions, StreamStart};
 use crate::limits;
 
 /// The pattern of a message that names none.
@@ -11,13 +12,22 @@ const EVERYTHING: &str = "*";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<'m> {
     /// Push changes of what the pattern names.
-    Subscribe(Box<str>),
+    Subscribe(Box<Subscribe>),
     /// Take that same subscription back.
     Unsubscribe(Box<str>),
     /// Answer with a pong.
     Ping,
     /// Answer with the result of a call.
     Request(Request<'m>),
+}
+
+/// What a client subscribes to, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The ids.
+    pub pattern: Box<str>,
+    /// What it asks for besides.
+    pub options: StreamOptions,
 }
 
 /// A call that is answered as its REST counterpart is.
@@ -68,15 +78,16 @@ pub fn parse(message: &str) -> ClientMessage<'_> {
 
 /// The members of a message that ask for what this server does not do yet, each with the type of
 /// message that may carry it (API contract §13, §14).
-const OPTIONS: [(&str, &str); 8] = [
-    ("subscribe", "snapshot"),
-    ("subscribe", "since"),
-    ("subscribe", "mode"),
-    ("subscribe", "properties"),
-    ("subscribe", "filter"),
-    ("subscribe", "max_hz"),
-    ("publish", "bind"),
-    ("publish", "linger"),
+const OPTIONS: [(&str, &str); 2] = [("publish", "bind"), ("publish", "linger")];
+
+/// The members of a subscription that ask for more than a plain one has.
+const STREAM_MEMBERS: [&str; 6] = [
+    "mode",
+    "snapshot",
+    "since",
+    "properties",
+    "filter",
+    "max_hz",
 ];
 
 #[derive(Default)]
@@ -90,6 +101,8 @@ struct Fields<'m> {
     expect: Option<&'m str>,
     /// The names in [`OPTIONS`] that were there.
     options: Vec<&'static str>,
+    /// The values of [`STREAM_MEMBERS`] that were there, each name once.
+    stream: Vec<(&'static str, RawValue<'m>)>,
     /// The rules that were broken, each with the member that broke it; one that comes again starts
     /// afresh.
     errors: Vec<(&'static str, ApiError)>,
@@ -122,9 +135,14 @@ impl<'m> Fields<'m> {
                 }
                 name => {
                     let option = OPTIONS.iter().find(|(_, option)| *option == name);
+                    let member = STREAM_MEMBERS.iter().find(|member| **member == name);
                     let value = scanner.raw_value()?;
                     if let Some((_, option)) = option {
                         self.read_option(option, &value);
+                    }
+                    if let Some(member) = member {
+                        self.stream.retain(|(other, _)| other != member);
+                        self.stream.push((member, value));
                     }
                 }
             }
@@ -136,8 +154,7 @@ impl<'m> Fields<'m> {
     fn read_option(&mut self, option: &'static str, value: &RawValue<'_>) {
         self.options.retain(|other| *other != option);
         let is_default = match option {
-            "snapshot" | "bind" => value.kind == Kind::False,
-            "mode" => value.text == "\"property\"",
+            "bind" => value.kind == Kind::False,
             _ => false,
         };
         if !is_default && value.kind != Kind::Null {
@@ -197,7 +214,7 @@ impl<'m> Fields<'m> {
             });
         }
         let request = match &*kind {
-            "subscribe" => return Ok(Action::Subscribe(self.pattern())),
+            "subscribe" => return self.subscribe(),
             "unsubscribe" => return Ok(Action::Unsubscribe(self.pattern())),
             "ping" => return Ok(Action::Ping),
             "publish" => self
@@ -224,6 +241,16 @@ impl<'m> Fields<'m> {
         request.map(Action::Request)
     }
 
+    fn subscribe(&mut self) -> Result<Action<'m>, ApiError> {
+        let mut texts = [const { String::new() }; 3];
+        let options = read_stream_members(&self.stream, &mut texts)?.read(StreamMode::Property)?;
+        if self.id.is_none() && options.start != StreamStart::Live {
+            return Err(ApiError::MissingId);
+        }
+        let pattern = self.pattern();
+        Ok(Action::Subscribe(Box::new(Subscribe { pattern, options })))
+    }
+
     fn pattern(&mut self) -> Box<str> {
         self.entity_id.take().unwrap_or_else(|| EVERYTHING.into())
     }
@@ -236,9 +263,75 @@ impl<'m> Fields<'m> {
     }
 }
 
+/// Decodes the members of a subscription; `texts`: room for the strings among them.
+fn read_stream_members<'m>(
+    members: &[(&'static str, RawValue<'m>)],
+    [mode, since, filter]: &'m mut [String; 3],
+) -> Result<StreamMembers<'m>, ApiError> {
+    let mut read = StreamMembers::default();
+    for (field, value) in members {
+        let field = *field;
+        let invalid = |rule| ApiError::InvalidField { field, rule };
+        match (field, value.kind) {
+            (_, Kind::Null) => {}
+            ("snapshot", Kind::True) => read.snapshot = Some(true),
+            ("snapshot", Kind::False) => read.snapshot = Some(false),
+            ("snapshot", _) => return Err(invalid("true or false")),
+            ("max_hz", Kind::Number) => read.max_hz = Some(value.text),
+            ("max_hz", _) => return Err(invalid("a number from 0.1 to 100")),
+            ("properties", Kind::Array) => read.properties = Some(read_names(value.text)?),
+            ("properties", _) => return Err(invalid("1 to 64 names")),
+            ("mode", Kind::String) => decode_string(value.text, mode)?,
+            ("since", Kind::String) => decode_string(value.text, since)?,
+            ("filter", Kind::String) => decode_string(value.text, filter)?,
+            _ => return Err(invalid("a string")),
+        }
+    }
+    let is_there = |name: &str| {
+        let mut members = members.iter();
+        members.any(|(field, value)| *field == name && value.kind == Kind::String)
+    };
+    read.mode = is_there("mode").then_some(mode.as_str());
+    read.since = is_there("since").then_some(since.as_str());
+    read.filter = is_there("filter").then_some(filter.as_str());
+    Ok(read)
+}
+
+/// Decodes a JSON string.
+fn decode_string(json: &str, out: &mut String) -> Result<(), ApiError> {
+    let mut scanner = Scanner::new(json.as_bytes())?;
+    scanner.string()?.decode_onto(out);
+    Ok(())
+}
+
+/// Decodes a JSON array of strings.
+fn read_names(json: &str) -> Result<Vec<Box<str>>, ApiError> {
+    let mut scanner = Scanner::new(json.as_bytes())?;
+    let mut names = Vec::new();
+    scanner.begin_array()?;
+    while scanner.next_element()? {
+        if scanner.kind()? != Kind::String || names.len() > limits::STREAM_PROPERTIES_MAX {
+            let (field, rule) = ("properties", "1 to 64 names");
+            return Err(ApiError::InvalidField { field, rule });
+        }
+        let mut name = String::new();
+        scanner.string()?.decode_onto(&mut name);
+        names.push(name.into());
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Cursor, CursorScope};
+    use flux_storage::Sequence;
+
+    fn plain(pattern: &str) -> Action<'static> {
+        let options = StreamOptions::default();
+        let pattern = pattern.into();
+        Action::Subscribe(Box::new(Subscribe { pattern, options }))
+    }
 
     #[test]
     fn messages_are_understood_with_their_id() {
@@ -256,19 +349,11 @@ mod tests {
         check(
             r#"{"type":"subscribe","entity_id":"a/*"}"#,
             None,
-            Action::Subscribe("a/*".into()),
+            plain("a/*"),
         );
         check(r#"{"id":7,"type":"ping"}"#, Some("7"), Action::Ping);
-        check(
-            r#"{"type":"subscribe"}"#,
-            None,
-            Action::Subscribe("*".into()),
-        );
-        check(
-            r#"{"type":"subscribe","entityId":"a"}"#,
-            None,
-            Action::Subscribe("a".into()),
-        );
+        check(r#"{"type":"subscribe"}"#, None, plain("*"));
+        check(r#"{"type":"subscribe","entityId":"a"}"#, None, plain("a"));
         check(
             r#"{"type":"unsubscribe","entity_id":"*","id":"x\n"}"#,
             Some(r#""x\n""#),
@@ -355,22 +440,61 @@ mod tests {
                 ),
             }
         };
-        check("subscribe", r#""snapshot":true"#, Some("snapshot"));
-        check("subscribe", r#""since":"AQ""#, Some("since"));
-        check("subscribe", r#""mode":"event""#, Some("mode"));
-        check("subscribe", r#""properties":["a"]"#, Some("properties"));
-        check("subscribe", r#""filter":"exists(a)""#, Some("filter"));
-        check("subscribe", r#""max_hz":1"#, Some("max_hz"));
-        check("subscribe", r#""\u006dax_hz":1"#, Some("max_hz"));
-        check("subscribe", r#""mode":null,"mode":7"#, Some("mode"));
-        check("subscribe", r#""mode":7,"mode":"property""#, None);
-        check("subscribe", r#""snapshot":false,"since":null"#, None);
         check("subscribe", r#""other":1"#, None);
         check("unsubscribe", r#""snapshot":true"#, None);
         check("publish", r#""event":{},"bind":true"#, Some("bind"));
         check("publish", r#""event":{},"linger":1"#, Some("linger"));
         check("publish", r#""event":{},"bind":false"#, None);
         check("ping", r#""since":"x""#, None);
+    }
+
+    #[test]
+    fn the_members_of_a_subscription_are_understood_or_refused() {
+        let options = |members: &str| {
+            let message = format!(r#"{{"id":1,"type":"subscribe",{members}}}"#);
+            match parse(&message).action {
+                Ok(Action::Subscribe(subscribe)) => Ok(subscribe.options),
+                Err(error) => Err(error.code()),
+                other => panic!("{message}: {other:?}"),
+            }
+        };
+        let found = options(
+            r#""m\u006fde":"ent\u0069ty","properties":["b","\u0061"],"filter":"eq(a,\"x\")","max_hz":10"#,
+        );
+        let found = found.unwrap();
+        assert_eq!(found.mode, StreamMode::Entity);
+        assert_eq!(found.properties, Some(["a", "b"].map(Box::from).into()));
+        assert_eq!(found.filter.unwrap().text(), "eq(a,\"x\")");
+        assert_eq!(found.interval_micros, Some(100_000));
+        let cursor = Cursor::of(CursorScope::of("n/a"), Sequence::new(7));
+        let since = options(&format!(
+            r#""since":"{}","snapshot":false"#,
+            cursor.encode()
+        ));
+        assert_eq!(since.unwrap().start, StreamStart::Since(cursor));
+        let snapshot = options(r#""snapshot":true,"since":null"#).unwrap();
+        assert_eq!(snapshot.start, StreamStart::Snapshot);
+        for members in [
+            r#""mode":null,"mode":7"#,
+            r#""mode":"Property""#,
+            r#""snapshot":1"#,
+            r#""since":1"#,
+            r#""properties":[]"#,
+            r#""properties":"a""#,
+            r#""properties":[1]"#,
+            r#""filter":{}"#,
+            r#""max_hz":"1""#,
+            r#""max_hz":0"#,
+            r#""mode":"event","max_hz":1"#,
+            r#""mode":"event","filter":"exists(a)""#,
+        ] {
+            assert_eq!(options(members), Err("invalid_field"), "{members}");
+        }
+        assert_eq!(options(r#""filter":"eq(a""#), Err("invalid_filter"));
+        assert_eq!(options(r#""since":"x""#), Err("invalid_cursor"));
+        assert!(options(r#""mode":7,"mode":"property""#).unwrap().is_plain());
+        let refused = parse(r#"{"type":"subscribe","snapshot":true}"#).action;
+        assert_eq!(refused, Err(ApiError::MissingId));
     }
 
     #[test]

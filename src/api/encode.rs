@@ -375,7 +375,7 @@ pub fn error_message(out: &mut Vec<u8>, id: Option<&str>, message: &str, code: &
     out.extend_from_slice(b"\"}");
 }
 
-fn write_id(out: &mut Vec<u8>, id: Option<&str>) {
+pub(super) fn write_id(out: &mut Vec<u8>, id: Option<&str>) {
     if let Some(id) = id {
         out.extend_from_slice(b",\"id\":");
         out.extend_from_slice(id.as_bytes());

@@ -21,6 +21,13 @@ pub fn event(out: &mut Vec<u8>, event: &EventView<'_>) {
 
 /// The members of [`event`] without the braces, for an object that says more than these.
 pub fn event_members(out: &mut Vec<u8>, event: &EventView<'_>) {
+    head_members(out, event);
+    out.extend_from_slice(b",\"payload\":");
+    payload(out, event);
+}
+
+/// The members of [`event`] but its payload, without the braces.
+pub fn head_members(out: &mut Vec<u8>, event: &EventView<'_>) {
     out.extend_from_slice(b"\"eventId\":");
     write_event_id(out, event.event_id);
     for (name, text) in [
@@ -38,12 +45,10 @@ pub fn event_members(out: &mut Vec<u8>, event: &EventView<'_>) {
     }
     optional_string(out, "key", event.key);
     optional_string(out, "schema", event.schema);
-    out.extend_from_slice(b",\"payload\":");
-    payload(out, event);
 }
 
 /// `{"entity_id", "properties", …}`, with what else the producer put into it.
-fn payload(out: &mut Vec<u8>, event: &EventView<'_>) {
+pub fn payload(out: &mut Vec<u8>, event: &EventView<'_>) {
     out.extend_from_slice(b"{\"entity_id\":");
     write_string(out, event.entity_id);
     out.extend_from_slice(b",\"properties\":{");

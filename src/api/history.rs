@@ -159,14 +159,24 @@ pub fn stored_event(
 ) {
     out.push(b'{');
     event_members(out, event);
+    stored_members(out, event.entity_id, (sequence, accepted));
+    out.push(b'}');
+}
+
+/// What the server adds to an event: the members that follow its own.
+pub fn stored_members(
+    out: &mut Vec<u8>,
+    entity_id: &str,
+    (sequence, accepted): (Sequence, Timestamp),
+) {
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, sequence.get());
     out.extend_from_slice(b",\"acceptedAt\":\"");
     out.extend_from_slice(accepted.rfc3339().as_bytes());
     out.extend_from_slice(b"\",\"cursor\":\"");
-    let scope = CursorScope::of(event.entity_id);
+    let scope = CursorScope::of(entity_id);
     out.extend_from_slice(&Cursor::text_of(scope, sequence));
-    out.extend_from_slice(b"\"}");
+    out.push(b'"');
 }
 
 #[cfg(test)]

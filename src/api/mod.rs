@@ -15,6 +15,8 @@
 //! | `event_member` | the names of an event's members |
 //! | `outcome` | what a shard did with the events that it was given |
 //! | `client_message` | WebSocket messages from clients |
+//! | `stream_options` | what a subscription asks for besides a pattern |
+//! | `stream_encode` | the messages of streams |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
 //! | `batch_walk` | the walk over a batch's body, in slices |
 //! | `directory` | the entity that lists all namespaces |
@@ -55,6 +57,8 @@ pub mod namespaces;
 pub mod outcome;
 pub mod query;
 pub mod route;
+pub mod stream_encode;
+pub mod stream_options;
 
 pub use crate::model::time_text as time;
 pub use error::ApiError;

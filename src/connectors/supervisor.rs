@@ -374,7 +374,7 @@ impl Supervisor {
                 };
                 self.calls.send(envelope.origin.core, reply);
             }
-            Message::Changes(_) | Message::Control(_) | Message::ShardStatistics { .. } => {}
+            Message::Changes { .. } | Message::Control(_) | Message::ShardStatistics { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `replay` | records of a log → the state of one shard |
 //! | `answers` | what the engine answers: parts of listings, what namespaces hold |
 //! | `changes` | a change → the frames that subscribers get |
+//! | `watchers` | which cores want which changes, and what their filters say |
 //! | `system_entities` | entities that the server keeps itself |
 //! | `recent_sources` | the sources of the events that the shard has taken lately |
 //! | `testing` | events for the tests of the engine |
@@ -42,6 +43,7 @@ mod replay;
 mod system_entities;
 #[cfg(test)]
 mod testing;
+mod watchers;
 
 pub use answers::{Chunk, NamespaceCounts};
 pub use changes::CollectedChanges;
@@ -54,14 +56,16 @@ pub use recent_sources::SourceHashes;
 pub(crate) use replay::{Batch, Target};
 pub use replay::{EngineReplayError, ReplayFault, replay_record};
 
+use crate::api::ApiError;
 use crate::log::AppendRejection;
 use crate::model::{Property, Timestamp};
 use crate::state::{BookkeepingView, NamespaceStatistics, State};
-use crate::subscribe::{Filter, Registry};
+use crate::subscribe::Interest;
 use changes::ChangeCollector;
 use flux_storage::{CheckpointMeta, LayerError, Sequence};
 use recent_sources::RecentSources;
 use system_entities::SystemEntities;
+use watchers::Watchers;
 
 /// One shard's state, and who watches it.
 #[derive(Debug, Default)]
@@ -90,8 +94,7 @@ pub struct Engine {
     lost: u64,
     /// Bytes of the entities that events were about, since the engine began.
     promoted_bytes: u64,
-    subscribers: Registry<u16>,
-    hits: Vec<u16>,
+    watchers: Box<Watchers>,
     changes: ChangeCollector,
     tombstone: Vec<u8>,
     /// Reused: the stored form of an event with an id of its producer.
@@ -138,14 +141,17 @@ impl Engine {
         &mut self.namespaces
     }
 
-    /// `core` wants changes that match.
-    pub fn subscribe(&mut self, core: u16, filter: &Filter) {
-        self.subscribers.subscribe(core, filter);
+    /// `core` wants changes as `interest` says.
+    ///
+    /// # Errors
+    /// If that takes one filter too many.
+    pub fn subscribe(&mut self, core: u16, interest: &Interest) -> Result<(), ApiError> {
+        self.watchers.subscribe(core, interest)
     }
 
-    /// `core` takes one such subscription back.
-    pub fn unsubscribe(&mut self, core: u16, filter: &Filter) {
-        self.subscribers.unsubscribe(core, filter);
+    /// `core` takes one such interest back.
+    pub fn unsubscribe(&mut self, core: u16, interest: &Interest) {
+        self.watchers.unsubscribe(core, interest);
     }
 
     /// The changes since the last call that anybody subscribed to.
@@ -163,14 +169,13 @@ impl Engine {
         properties: &[Property<'_>],
         now: Timestamp,
     ) -> Result<(), LayerError> {
-        self.system_entities
-            .set((id, properties), now, &mut self.subscribers)
+        self.system_entities.set(id, properties, now)
     }
 
-    /// The changes of what the server keeps itself, since the last call, that anybody subscribed
-    /// to.
-    pub fn take_system_changes(&mut self) -> Option<CollectedChanges> {
-        self.system_entities.take_changes()
+    /// The changes of what the server keeps itself that anybody subscribed to and may be told of
+    /// now.
+    pub fn take_system_changes(&mut self, now: Timestamp) -> Option<CollectedChanges> {
+        self.system_entities.take_changes(&mut self.watchers, now)
     }
 
     /// The sources of the events that were stored since the last call.
@@ -187,6 +192,12 @@ impl Engine {
     fn damaged(&mut self, error: LayerError) -> AppendRejection {
         let StateDamaged = note_damage(&mut self.damage, error);
         AppendRejection::StateDamaged
+    }
+
+    /// True if anybody watches.
+    #[cfg(test)]
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.watchers.is_empty()
     }
 
     /// The state, for comparison in tests.

@@ -1,6 +1,7 @@
 //! Publishing and deleting: decide → append → apply → match subscribers.
 
 use super::Engine;
+use super::changes::AppliedEvent;
 use super::decide::holds;
 use super::operate::Results;
 use super::recent_ids::{Recalled, RecentIds, SentHash};
@@ -264,6 +265,10 @@ impl Engine {
         }
         let time = self.accepted_at(promoted, event, now);
         let sequence = append(time.as_micros(), bytes)?;
+        if self.watchers.has_filters() {
+            let entity = self.state.entity(promoted);
+            self.watchers.ask_before(event.entity_id, entity);
+        }
         let applied = self.apply(promoted, (sequence, time), event);
         let version = match applied {
             Applied::Created => 1,
@@ -273,7 +278,17 @@ impl Engine {
         if !is_server_made(event) {
             self.sources.note(event.source);
         }
-        self.match_subscribers(event, time, applied);
+        if !self.watchers.is_empty() {
+            self.match_watchers(AppliedEvent {
+                event,
+                bytes,
+                sequence,
+                time,
+                applied,
+                version,
+                entity: None,
+            });
+        }
         Ok((Stored { sequence, version }.into(), time))
     }
 
@@ -295,23 +310,20 @@ impl Engine {
     }
 
     /// Encodes the change for the cores that want it.
-    #[inline]
-    fn match_subscribers(&mut self, event: &EventView<'_>, time: Timestamp, applied: Applied) {
-        if !self.subscribers.is_empty() && applied != Applied::Absent {
-            self.collect_change(event, time, applied);
-        }
-    }
-
-    fn collect_change(&mut self, event: &EventView<'_>, time: Timestamp, applied: Applied) {
-        self.hits.clear();
-        self.subscribers.matches(event.entity_id, &mut self.hits);
-        if self.hits.is_empty() {
-            return;
-        }
-        if applied == Applied::Deleted {
-            self.changes.deleted(event.entity_id, time, &self.hits);
+    fn match_watchers(&mut self, change: AppliedEvent<'_>) {
+        let id = change.event.entity_id;
+        // It was changed just now, so it lies in memory.
+        let has_filters = self.watchers.has_filters();
+        let entity = has_filters.then(|| self.state.get(id).ok().flatten());
+        let entity = entity.flatten();
+        let wanted = if has_filters {
+            self.watchers.ask_after(id, entity)
         } else {
-            self.changes.updated(event, time, &self.hits);
+            self.watchers.ask_none(id)
+        };
+        let change = AppliedEvent { entity, ..change };
+        if !wanted.frames.is_empty() || !wanted.events.is_empty() {
+            self.changes.add(&change, wanted);
         }
     }
 

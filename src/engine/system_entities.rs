@@ -1,14 +1,17 @@
 //! Entities that the server keeps itself: derived from everything else, so they are in no log and
 //! no checkpoint.
 //!
-//! They are read, listed and watched like all others. What they say is durable before they say it,
-//! so that they need none.
+//! They are read, listed and watched like all others, but their watchers are told at most once in
+//! ten seconds: they change whenever anything does. What they say is durable before they say it, so
+//! that they need none.
 
-use super::changes::{ChangeCollector, CollectedChanges};
+use super::changes::{AppliedEvent, ChangeCollector, CollectedChanges};
+use super::watchers::Watchers;
+use crate::limits::SYSTEM_PUSH_SECONDS;
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, is_reserved};
-use crate::state::{Entity, Listing, Query, State};
-use crate::subscribe::Registry;
+use crate::state::{Applied, Entity, Listing, Query, State};
 use flux_storage::{LayerError, Sequence};
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 /// See the module.
@@ -19,6 +22,30 @@ pub(super) struct SystemEntities {
     changes: Sequence,
     collector: ChangeCollector,
     event: Vec<u8>,
+    /// What subscribers are not told yet, by id.
+    unpushed: BTreeMap<Box<str>, Unpushed>,
+}
+
+/// What has changed in an entity since its subscribers were told last.
+#[derive(Debug, Default)]
+struct Unpushed {
+    /// The properties, ascending.
+    names: BTreeSet<Box<str>>,
+    /// When they were told last.
+    pushed: Option<Timestamp>,
+}
+
+impl Unpushed {
+    fn is_due(&self, now: Timestamp) -> bool {
+        let since = |pushed: Timestamp| now.as_micros().checked_sub(pushed.as_micros());
+        let interval = SYSTEM_PUSH_SECONDS * 1_000_000;
+        // A clock that was set back must not keep them waiting.
+        !self.names.is_empty()
+            && self
+                .pushed
+                .and_then(since)
+                .is_none_or(|since| !(0..interval).contains(&since))
+    }
 }
 
 impl SystemEntities {
@@ -26,34 +53,19 @@ impl SystemEntities {
     #[expect(clippy::unwrap_in_result, reason = "a bug of ours, not an outcome")]
     pub(super) fn set(
         &mut self,
-        (id, properties): (&str, &[Property<'_>]),
+        id: &str,
+        properties: &[Property<'_>],
         time: Timestamp,
-        subscribers: &mut Registry<u16>,
     ) -> Result<(), LayerError> {
         debug_assert!(is_reserved(id), "nobody else may write it");
-        self.event.clear();
-        let draft = EventDraft {
-            entity_id: id,
-            event_id: EventId::Text(""),
-            stream: "",
-            source: "",
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone: false,
-            properties,
-        };
-        draft.encode(&mut self.event);
+        encode_event(id, properties, &mut self.event);
         let event = EventView::decode(&self.event).expect("EventDraft::encode wrote these bytes");
         self.changes = self.changes.next();
         let promoted = self.state.promote(id)?;
         self.state.apply(promoted, (self.changes, time), &event);
-        let mut cores = Vec::new();
-        subscribers.matches(id, &mut cores);
-        if !cores.is_empty() {
-            self.collector.updated(&event, time, &cores);
-        }
+        let unpushed = self.unpushed.entry(id.into()).or_default();
+        let names = properties.iter().map(|property| property.name.into());
+        unpushed.names.extend(names);
         Ok(())
     }
 
@@ -74,10 +86,69 @@ impl SystemEntities {
         }
     }
 
-    /// The changes since the last call that anybody subscribed to.
-    pub(super) fn take_changes(&mut self) -> Option<CollectedChanges> {
+    /// The changes that anybody subscribed to and may be told of now.
+    pub(super) fn take_changes(
+        &mut self,
+        watchers: &mut Watchers,
+        now: Timestamp,
+    ) -> Option<CollectedChanges> {
+        for (id, unpushed) in &mut self.unpushed {
+            if !unpushed.is_due(now) {
+                continue;
+            }
+            // What is kept lies in memory.
+            let Ok(Some(entity)) = self.state.get(id) else {
+                continue;
+            };
+            watchers.ask_before(id, Some(entity));
+            let wanted = watchers.ask_after(id, Some(entity));
+            if wanted.frames.is_empty() && wanted.events.is_empty() {
+                // Whoever subscribes is told of the next change.
+                unpushed.names.clear();
+                continue;
+            }
+            let changed = entity.properties();
+            let properties: Vec<Property<'_>> = changed
+                .filter(|(name, _)| unpushed.names.contains(*name))
+                .map(|(name, value)| Property { name, value })
+                .collect();
+            encode_event(id, &properties, &mut self.event);
+            let Ok(event) = EventView::decode(&self.event) else {
+                continue;
+            };
+            let change = AppliedEvent {
+                event: &event,
+                bytes: &self.event,
+                sequence: Sequence::ZERO,
+                time: entity.last_updated(),
+                applied: Applied::Updated,
+                entity: Some(entity),
+                version: entity.version(),
+            };
+            self.collector.add(&change, wanted);
+            unpushed.names.clear();
+            unpushed.pushed = Some(now);
+        }
         self.collector.take()
     }
+}
+
+/// Writes an event that sets these properties over `out`.
+fn encode_event(id: &str, properties: &[Property<'_>], out: &mut Vec<u8>) {
+    out.clear();
+    let draft = EventDraft {
+        entity_id: id,
+        event_id: EventId::Text(""),
+        stream: "",
+        source: "",
+        timestamp_ms: None,
+        key: None,
+        schema: None,
+        extra: "",
+        tombstone: false,
+        properties,
+    };
+    draft.encode(out);
 }
 
 /// See [`SystemEntities::merged`].

@@ -41,7 +41,7 @@ impl<S: System> Core<S> {
                 request_id,
                 reply,
             } => self.deliver(request_id, Delivery::Reply(from, reply)),
-            Message::Changes(batch) => self.queue_changes(batch),
+            Message::Changes { from, batch } => self.queue_changes(from, batch),
             Message::Control(message) => self.take_control(message),
             Message::ShardStatistics { from, statistics } => self.directory.take(from, statistics),
             // The supervisor's, which is no core.
@@ -93,14 +93,15 @@ impl<S: System> Core<S> {
         let Some(shard) = &mut self.context.router.shard else {
             return false;
         };
-        let own = self.context.router.core;
+        let (own, now) = (self.context.router.core, self.context.router.now);
         let mut replies = std::mem::take(&mut self.replies);
         let mut told_others = false;
         shard.release(|origin, reply| {
             told_others |= origin.core != own;
             replies.push((origin, reply));
         });
-        let changes: Vec<CollectedChanges> = std::iter::from_fn(|| shard.take_changes()).collect();
+        let changes: Vec<CollectedChanges> =
+            std::iter::from_fn(|| shard.take_changes(now)).collect();
         let (visible, failed) = (shard.visible(), shard.failed());
         for (origin, reply) in replies.drain(..) {
             self.reply(origin.core, origin.request_id, reply);

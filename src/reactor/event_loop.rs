@@ -33,6 +33,7 @@ use crate::faults;
 use crate::front::http::AnswerWriter;
 use crate::limits;
 use crate::service::Context;
+use crate::service::streams::FrameBuffers;
 use crate::shard::{Inbox, Message, Origin, Reply};
 use flux_storage::{DataDir, LayerError};
 use std::cmp::Reverse;
@@ -100,6 +101,11 @@ pub(crate) struct Core<S: System> {
     pub(crate) replies: Vec<(Origin, Reply)>,
     /// Changes that not every subscriber was given yet.
     pub(crate) fan_out: FanOut,
+    /// Reused: the messages of a change.
+    pub(crate) frame_buffers: FrameBuffers,
+    /// Connections whose streams are looked at, each with when (monotonic microseconds) and its
+    /// generation.
+    pub(super) stream_timers: BinaryHeap<Reverse<(u64, u32, u32)>>,
     pub(crate) received: Box<[u8]>,
     pub(crate) ticks: u64,
     pub(crate) clock_steps: StepDetector,
@@ -187,6 +193,8 @@ impl<S: System> Core<S> {
             messages: Vec::new(),
             replies: Vec::new(),
             fan_out: FanOut::default(),
+            frame_buffers: FrameBuffers::default(),
+            stream_timers: BinaryHeap::new(),
             received: vec![0; limits::RECEIVE_BYTES].into(),
             ticks: 0,
             clock_steps: StepDetector::default(),
@@ -265,8 +273,11 @@ impl<S: System> Core<S> {
         self.heartbeat.at(Step::Begin);
         self.start_due()?;
         busy |= self.send_all();
-        let rest_micros =
-            (!self.resting.is_empty()).then(|| self.rested_micros.saturating_sub(self.now_micros));
+        let rested = (!self.resting.is_empty()).then_some(self.rested_micros);
+        let timer = self.stream_timers.peek();
+        let timer = timer.map(|Reverse((due_micros, ..))| *due_micros);
+        let rest_micros = rested.into_iter().chain(timer).min();
+        let rest_micros = rest_micros.map(|due| due.saturating_sub(self.now_micros));
         let sleep = self.idle.decide(busy || self.has_work(), rest_micros);
         self.heartbeat.at(Step::Wait);
         if sleep == Sleep::Now {
@@ -360,6 +371,7 @@ impl<S: System> Core<S> {
         }
         self.ready = ready;
         self.end_rests();
+        self.look_at_streams();
         self.read_all();
         busy |= self.take_messages();
         if let Some(shard) = &mut self.context.router.shard
@@ -426,5 +438,6 @@ impl<S: System> Core<S> {
         counters.events.store(shard.engine().events(), Relaxed);
         let latest = shard.engine().latest_time().as_micros();
         counters.latest_event_micros.store(latest, Relaxed);
+        counters.visible.store(shard.visible().get(), Relaxed);
     }
 }

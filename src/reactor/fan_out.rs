@@ -27,6 +27,7 @@ use crate::limits::{
 };
 use crate::shard::RequestId;
 use crate::subscribe::{Change, ChangeBatch};
+use flux_storage::Sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -36,12 +37,32 @@ pub(super) trait Subscribers {
     fn matches(&self, entity_id: &str, hits: &mut Vec<u32>);
     /// Gives a change to a subscriber.
     fn push(&mut self, subscriber: u32, change: Change<'_>);
+    /// Gives a change to streams, which ask for more than its frames. Returns the units that were
+    /// spent, and the last connection that was served if others are left.
+    fn push_to_streams(&mut self, push: StreamPush<'_>) -> (u64, Option<u32>);
+    /// Every change of a shard through this one was given to its subscribers.
+    fn finished(&mut self, from: u16, through: Sequence);
     /// Gives a client the answer that it has waited for.
     fn answer(&mut self, request_id: RequestId, delivery: Delivery);
 }
 
+/// A change for streams.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamPush<'p> {
+    /// Its shard.
+    pub(super) from: u16,
+    /// It.
+    pub(super) change: Change<'p>,
+    /// The subscribers that were given its frames.
+    pub(super) told: &'p [u32],
+    /// The last connection that was served in the slice before.
+    pub(super) served: Option<u32>,
+    /// Units that may be spent.
+    pub(super) units: u64,
+}
+
 enum Waiting {
-    Changes(Arc<ChangeBatch>),
+    Changes(u16, Arc<ChangeBatch>),
     Answer(RequestId, Box<Delivery>),
 }
 
@@ -55,6 +76,8 @@ pub(crate) struct FanOut {
     position: usize,
     /// The last subscriber that was given it; `None` at its beginning.
     served: Option<u32>,
+    /// The last connection whose streams were given it, once all subscribers have been.
+    served_streams: Option<u32>,
     /// Reused: who wants the change at hand.
     hits: Vec<u32>,
 }
@@ -71,9 +94,9 @@ impl FanOut {
     }
 
     /// Adds a batch, behind all others.
-    pub(super) fn push(&mut self, batch: Arc<ChangeBatch>) {
+    pub(super) fn push(&mut self, from: u16, batch: Arc<ChangeBatch>) {
         self.bytes += batch.heap_bytes();
-        self.waiting.push_back(Waiting::Changes(batch));
+        self.waiting.push_back(Waiting::Changes(from, batch));
     }
 
     /// Adds an answer that is not to overtake the changes before it.
@@ -105,13 +128,14 @@ impl FanOut {
         while spent < units {
             match self.waiting.front() {
                 None => break,
-                Some(Waiting::Changes(batch)) => {
-                    let batch = Arc::clone(batch);
-                    spent += self.go_on(&batch, units - spent, subscribers);
+                Some(Waiting::Changes(from, batch)) => {
+                    let (from, batch) = (*from, Arc::clone(batch));
+                    spent += self.go_on((from, &batch), units - spent, subscribers);
                     if self.is_over(&batch) {
                         self.waiting.pop_front();
                         self.bytes -= batch.heap_bytes();
                         self.position = 0;
+                        subscribers.finished(from, batch.up_to());
                     }
                 }
                 Some(Waiting::Answer(..)) => {
@@ -130,13 +154,14 @@ impl FanOut {
 
     /// True if every change of the first batch is done.
     fn is_over(&self, batch: &ChangeBatch) -> bool {
-        self.served.is_none() && batch.changes_from(self.position).next().is_none()
+        let is_between = self.served.is_none() && self.served_streams.is_none();
+        is_between && batch.changes_from(self.position).next().is_none()
     }
 
     /// Gives changes of the first batch to their subscribers.
     fn go_on(
         &mut self,
-        batch: &ChangeBatch,
+        (from, batch): (u16, &ChangeBatch),
         units: u64,
         subscribers: &mut impl Subscribers,
     ) -> u64 {
@@ -145,7 +170,10 @@ impl FanOut {
         while spent < units
             && let Some(change) = changes.next()
         {
-            subscribers.matches(change.entity_id(), &mut self.hits);
+            self.hits.clear();
+            if !change.frames().is_empty() {
+                subscribers.matches(change.entity_id(), &mut self.hits);
+            }
             let done = self.served.map_or(0, |served| {
                 self.hits
                     .partition_point(|subscriber| *subscriber <= served)
@@ -159,6 +187,18 @@ impl FanOut {
                 if spent >= units {
                     return spent;
                 }
+            }
+            let (units_of_streams, served) = subscribers.push_to_streams(StreamPush {
+                from,
+                change,
+                told: &self.hits,
+                served: self.served_streams,
+                units: units - spent,
+            });
+            spent += units_of_streams;
+            self.served_streams = served;
+            if served.is_some() {
+                return spent;
             }
             self.served = None;
             self.position = changes.position();
@@ -212,6 +252,12 @@ mod tests {
             self.pushes += 1;
         }
 
+        fn push_to_streams(&mut self, _: StreamPush<'_>) -> (u64, Option<u32>) {
+            (0, None)
+        }
+
+        fn finished(&mut self, _: u16, _: Sequence) {}
+
         fn answer(&mut self, request_id: RequestId, _: Delivery) {
             let given = self.given.entry(request_id.connection).or_default();
             given.push(-i64::from(request_id.serial));
@@ -222,7 +268,8 @@ mod tests {
     fn batch(numbers: std::ops::Range<i64>) -> Arc<ChangeBatch> {
         let mut builder = ChangeBatchBuilder::new();
         for number in numbers {
-            builder.deleted(&number.to_string(), |out| out.extend_from_slice(b"gone"));
+            builder.change(&number.to_string(), Sequence::ZERO);
+            builder.deleted(|out| out.extend_from_slice(b"gone"));
         }
         builder.finish()
     }
@@ -241,7 +288,7 @@ mod tests {
     fn a_slice_is_bounded_however_many_subscribers_one_change_has() {
         let mut watchers = Watchers::subscribed(10_000);
         let mut fan_out = FanOut::default();
-        fan_out.push(batch(0..3));
+        fan_out.push(0, batch(0..3));
         let mut slices = 0;
         while !fan_out.is_empty() {
             let before = watchers.pushes;
@@ -259,9 +306,10 @@ mod tests {
     #[test]
     fn large_frames_make_slices_of_fewer_pushes() {
         let mut builder = ChangeBatchBuilder::new();
-        builder.deleted("1", |out| out.resize(64 * 1024, b'x'));
+        builder.change("1", Sequence::ZERO);
+        builder.deleted(|out| out.resize(64 * 1024, b'x'));
         let mut fan_out = FanOut::default();
-        fan_out.push(builder.finish());
+        fan_out.push(0, builder.finish());
         let mut watchers = Watchers::subscribed(1_000);
         fan_out.slice(100 * PUSH_UNITS, &mut watchers);
         assert!(watchers.pushes < 3, "{}", watchers.pushes);
@@ -279,7 +327,7 @@ mod tests {
             let (mut expected, mut next) = (Vec::new(), 0);
             for serial in 1..40 {
                 let count = random.i64(1..6);
-                fan_out.push(batch(next..next + count));
+                fan_out.push(0, batch(next..next + count));
                 expected.extend(next..next + count);
                 next += count;
                 if random.bool() {
@@ -314,7 +362,7 @@ mod tests {
     fn who_has_left_between_two_slices_is_given_nothing_more() {
         let mut watchers = Watchers::subscribed(10);
         let mut fan_out = FanOut::default();
-        fan_out.push(batch(0..2));
+        fan_out.push(0, batch(0..2));
         // One unit for the change, and four pushes.
         fan_out.slice(5 * PUSH_UNITS, &mut watchers);
         assert!(watchers.given.contains_key(&3));
@@ -334,7 +382,7 @@ mod tests {
         assert_eq!(fan_out.read_units(), TURN_UNITS_MAX);
         let mut before = TURN_UNITS_MAX;
         while fan_out.bytes() < FAN_OUT_BEHIND_BYTES {
-            fan_out.push(batch(0..500));
+            fan_out.push(0, batch(0..500));
             assert!(fan_out.read_units() < before);
             before = fan_out.read_units();
         }

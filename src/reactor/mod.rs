@@ -7,6 +7,7 @@
 //! | `write_queue` | the connections to write to, in slices |
 //! | `delivery` | messages, replies and changes for this core's connections |
 //! | `fan_out` | changes on their way to subscribers, in slices |
+//! | `streams` | streams of this core's connections |
 //! | `connection`, `slots` | a connection, and where a core's connections are |
 //! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
 //! | `kernel` | the same by the operating system |
@@ -40,6 +41,7 @@ pub(crate) mod prefetch;
 pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;
+mod streams;
 pub(crate) mod system;
 pub(crate) mod turns;
 pub(crate) mod watchdog;

@@ -3,7 +3,7 @@
 use super::connection::{Closing, Connection, Session};
 use super::delivery::Delivery;
 use super::event_loop::Core;
-use super::fan_out::Subscribers;
+use super::fan_out::{StreamPush, Subscribers};
 use super::system::{Socket as _, System, would_block};
 use super::write_queue::{self, WriteQueue};
 use crate::engine::CollectedChanges;
@@ -13,6 +13,7 @@ use crate::limits;
 use crate::service::subscribe::Subscriber;
 use crate::shard::{MemoryPart, Message, RequestId};
 use crate::subscribe::{Change, ChangeBatch};
+use flux_storage::Sequence;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,6 +30,7 @@ impl<S: System> Subscribers for Core<S> {
             return;
         };
         let owed = websocket.outbox.is_empty();
+        let gets_cursors = websocket.note_pushed(self.now_micros);
         if websocket.outbox.push_change(change).is_err() {
             self.drop_slow_reader(index, SLOW_READER);
         } else if owed {
@@ -36,7 +38,18 @@ impl<S: System> Subscribers for Core<S> {
         } else if websocket.outbox.is_large() {
             self.count_outbox(index);
         }
+        if gets_cursors {
+            self.note_stream_timer(index);
+        }
         self.queue_write(index);
+    }
+
+    fn push_to_streams(&mut self, push: StreamPush<'_>) -> (u64, Option<u32>) {
+        self.fan_out_to_streams(push)
+    }
+
+    fn finished(&mut self, from: u16, through: Sequence) {
+        self.context.streams.note_fanned_out(from, through);
     }
 
     fn answer(&mut self, request_id: RequestId, delivery: Delivery) {
@@ -47,24 +60,24 @@ impl<S: System> Subscribers for Core<S> {
 impl<S: System> Core<S> {
     /// Sends changes on their way: to other cores, and into the queue for this core's subscribers.
     pub(crate) fn publish_changes(&mut self, changes: &CollectedChanges) {
+        let own = self.context.router.core;
         for batch in &changes.batches {
             for &core in &changes.cores {
-                if core == self.context.router.core {
-                    self.queue_changes(Arc::clone(batch));
+                if core == own {
+                    self.queue_changes(own, Arc::clone(batch));
                 } else {
-                    self.context
-                        .router
-                        .sender
-                        .send(core, Message::Changes(Arc::clone(batch)));
+                    let batch = Arc::clone(batch);
+                    let message = Message::Changes { from: own, batch };
+                    self.context.router.sender.send(core, message);
                 }
             }
         }
     }
 
     /// Puts changes into the queue for this core's subscribers.
-    pub(crate) fn queue_changes(&mut self, batch: Arc<ChangeBatch>) {
+    pub(crate) fn queue_changes(&mut self, from: u16, batch: Arc<ChangeBatch>) {
         let before = self.fan_out.bytes();
-        self.fan_out.push(batch);
+        self.fan_out.push(from, batch);
         self.count_fan_out(before);
     }
 
@@ -90,7 +103,7 @@ impl<S: System> Core<S> {
     }
 
     /// Counts a large outbox that has grown. Its connection is closed if there is no memory for it.
-    fn count_outbox(&mut self, index: u32) {
+    pub(super) fn count_outbox(&mut self, index: u32) {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
@@ -101,7 +114,7 @@ impl<S: System> Core<S> {
             memory.settle(connection.holders, &mut connection.held, holding);
         } else {
             if let Session::WebSocket(websocket) = &mut connection.session {
-                websocket.outbox.give_up();
+                websocket.give_up();
             }
             self.drop_slow_reader(index, OUT_OF_MEMORY);
         }

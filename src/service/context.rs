@@ -2,6 +2,7 @@
 //! the queues of the helpers that calls wait for.
 
 use super::Tenants;
+use super::streams::Streams;
 use crate::api::ApiError;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::auth::EncryptionKey;
@@ -22,6 +23,8 @@ pub(crate) struct Context<L> {
     pub(crate) router: Router<L>,
     /// Which of this core's connections want which entities.
     pub(crate) subscribers: Registry<u32>,
+    /// Their subscriptions that are no plain ones.
+    pub(crate) streams: Streams,
     /// Who may do what.
     pub(crate) tenants: Tenants,
     /// Reused decoder.
@@ -79,6 +82,7 @@ impl<L: Log> Context<L> {
             memory: MemoryAccount::new(budget, usize::from(parts.core)),
             router: Router::new(parts.core, parts.shards, parts.sender),
             subscribers: Registry::new(),
+            streams: Streams::default(),
             tenants: parts.tenants,
             decoder: EventDecoder::default(),
             ids: EventIds::new(parts.seed),

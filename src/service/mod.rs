@@ -24,6 +24,7 @@
 //! | `delete_many` | entities by filter |
 //! | `history` | events, and the state as it was |
 //! | `subscribe` | the subscriptions of one connection |
+//! | `streams/` | subscriptions that ask for more than each property of each change |
 //! | `control` | changes of the control plane: asking for one, and putting it into force |
 //! | `namespaces` | namespaces and their tokens |
 //! | `namespace_page` | namespaces with what they hold |
@@ -48,6 +49,7 @@ pub(crate) mod namespaces;
 pub(crate) mod publish;
 pub(crate) mod read;
 pub(crate) mod status;
+pub(crate) mod streams;
 pub(crate) mod subscribe;
 mod tenants;
 #[cfg(test)]

@@ -2,28 +2,69 @@
 //!
 //! A subscription is in force when every shard that it concerns has said so; then it is
 //! acknowledged. Changes that arrive before that belong to it already.
+//!
+//! Subscribing again to the same pattern makes a second *version* of the subscription. The first
+//! one goes when the second is in force; if the second is refused, the first stays.
 
 use super::Context;
+use super::streams::{Client, Stream, ack_cursor, cursor_text};
 use crate::api::ApiError;
+use crate::api::client_message::Subscribe;
+use crate::api::stream_options::{StreamOptions, StreamStart};
 use crate::limits;
 use crate::log::Log;
 use crate::shard::{Exhausted, Reply, RequestId, ShardRequest};
-use crate::subscribe::Filter;
-use std::collections::BTreeSet;
+use crate::subscribe::{Filter, Interest, Outbox, Overflow};
+use flux_storage::Sequence;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
-    filters: BTreeSet<Filter>,
+    /// By pattern, the oldest first; never none.
+    held: BTreeMap<Filter, Vec<Version>>,
     pending: Vec<PendingSubscription>,
     last_serial: u32,
     /// Where the client is.
     address: Option<IpAddr>,
+    /// What it has besides, once a subscription asks for more than a plain one.
+    client: Option<Box<Client>>,
+    /// What is paced has to be sent: the stream that paced it is gone.
+    flushes: bool,
 }
 
-/// A subscription that not every shard has confirmed.
+/// A subscription as one message asked for it.
+#[derive(Debug)]
+struct Version {
+    serial: u32,
+    kind: Kind,
+    is_extended: bool,
+    /// The places from which on its shards tell it, once it is in force.
+    places: Box<[Sequence]>,
+}
+
+/// How the changes of a subscription come.
+#[derive(Debug)]
+enum Kind {
+    /// Each property of each change.
+    Plain,
+    /// By this one of the core's streams.
+    Stream(u32, Arc<StreamOptions>),
+}
+
+impl Kind {
+    fn options(&self) -> Option<&StreamOptions> {
+        match self {
+            Self::Plain => None,
+            Self::Stream(_, options) => Some(options),
+        }
+    }
+}
+
+/// A message whose subscription not every shard has confirmed.
 #[derive(Debug)]
 struct PendingSubscription {
     serial: u32,
@@ -31,6 +72,9 @@ struct PendingSubscription {
     id: Option<Box<str>>,
     filter: Filter,
     waiting: u16,
+    /// What the shards have said, from the first of them on.
+    places: Box<[Sequence]>,
+    first_shard: u16,
 }
 
 /// The connection that subscribes.
@@ -60,89 +104,131 @@ pub(crate) enum InForce {
     Later,
 }
 
-/// What became of a subscription: the client's `id` of its message, and why it is not in force if
-/// it is not.
-pub(crate) type Verdict = (Option<Box<str>>, Result<(), ApiError>);
+/// What became of a subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The client's `id` of its message.
+    pub(crate) id: Option<Box<str>>,
+    /// The cursor of its acknowledgement, if that has one, or why it is not in force.
+    pub(crate) result: Result<Option<String>, ApiError>,
+}
 
 impl Subscriptions {
     /// None yet. `address`: where the client is.
     pub(crate) fn new(address: Option<IpAddr>) -> Self {
         Self {
-            filters: BTreeSet::new(),
+            held: BTreeMap::new(),
             pending: Vec::new(),
             last_serial: 0,
             address,
+            client: None,
+            flushes: false,
         }
     }
 
     /// Subscribes to what a pattern names.
     ///
     /// # Errors
-    /// If nothing is subscribed: a bad pattern, a bound, or a shard that can't be asked.
+    /// If nothing is subscribed: a bad pattern, a bound, or a shard that can't be asked. An earlier
+    /// subscription to the pattern stays as it was.
     pub(crate) fn subscribe<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        (pattern, id): (&str, Option<Box<str>>),
+        (subscribe, id): (&Subscribe, Option<Box<str>>),
     ) -> Result<InForce, ApiError> {
-        let filter = parse(pattern)?;
+        let filter = parse(&subscribe.pattern)?;
+        let options = &subscribe.options;
+        check_start(options)?;
         let limit = limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
         if self.pending.len() >= limit {
             return Err(ApiError::TooManySubscriptions { limit });
         }
-        let subscribed = self.filters.contains(&filter);
-        // The last one: an earlier one may have been taken back before it was in force.
-        let same = |pending: &&PendingSubscription| pending.filter == filter;
-        let pending = self.pending.iter().rfind(same);
-        if subscribed && let Some(pending) = pending {
-            // The same subscription again before the first is in force: answered together with it.
-            let (serial, waiting) = (pending.serial, pending.waiting);
-            self.pending.push(PendingSubscription {
-                serial,
-                id,
-                filter,
-                waiting,
-            });
-            return Ok(InForce::Later);
+        if let Some(same) = self.same(&filter, options) {
+            return Ok(self.join(same, (id, filter)));
         }
-        if subscribed {
-            return Ok(InForce::Now);
+        let is_new = !self.held.contains_key(&filter);
+        if is_new {
+            if self.held.len() >= limit {
+                return Err(ApiError::TooManySubscriptions { limit });
+            }
+            self.count(context)?;
         }
-        if self.filters.len() >= limit {
-            return Err(ApiError::TooManySubscriptions { limit });
+        let stream = (!options.is_plain()).then_some(options);
+        let interest = Stream::interest(&filter, stream);
+        let asked = self.ask_shards(context, subscriber, &interest);
+        let waiting = asked.inspect_err(|_| {
+            if is_new {
+                self.discount(context);
+            }
+        })?;
+        let kind = enter(context, subscriber, &filter, options);
+        if options.is_extended {
+            self.client.get_or_insert_default();
         }
-        self.count(context)?;
-        let asked = self.ask_shards(context, subscriber, &filter);
-        let waiting = asked.inspect_err(|_| self.discount(context))?;
-        context.subscribers.subscribe(subscriber.index, &filter);
-        self.filters.insert(filter.clone());
+        let version = Version {
+            serial: self.last_serial,
+            kind,
+            is_extended: options.is_extended,
+            places: Box::default(),
+        };
+        self.held.entry(filter.clone()).or_default().push(version);
         self.pending.push(PendingSubscription {
             serial: self.last_serial,
             id,
+            first_shard: context.router.shards_of(&filter).start,
             filter,
             waiting,
+            places: vec![Sequence::ZERO; usize::from(waiting)].into(),
         });
         Ok(InForce::Later)
     }
 
-    /// Asks every shard concerned; if one can't be asked, takes the subscription back at those
-    /// before it. Returns how many will answer.
+    /// The serial of a plain subscription to the same, if the newest one is that too and nothing
+    /// asks for more.
+    fn same(&self, filter: &Filter, options: &StreamOptions) -> Option<u32> {
+        let newest = self.held.get(filter)?.last()?;
+        let is_same = matches!(newest.kind, Kind::Plain) && options.is_plain();
+        (is_same && !options.is_extended && !newest.is_extended).then_some(newest.serial)
+    }
+
+    /// Answers a message together with the subscription that it repeats.
+    fn join(&mut self, serial: u32, (id, filter): (Option<Box<str>>, Filter)) -> InForce {
+        let same = |pending: &&PendingSubscription| pending.serial == serial;
+        let Some(first) = self.pending.iter().find(same) else {
+            return InForce::Now;
+        };
+        let (waiting, first_shard) = (first.waiting, first.first_shard);
+        let places = first.places.clone();
+        self.pending.push(PendingSubscription {
+            serial,
+            id,
+            filter,
+            waiting,
+            places,
+            first_shard,
+        });
+        InForce::Later
+    }
+
+    /// Asks every shard concerned; if one can't be asked, takes the interest back at those before
+    /// it. Returns how many will answer.
     fn ask_shards<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        filter: &Filter,
+        interest: &Interest,
     ) -> Result<u16, ApiError> {
         // The upper half of the serials is for requests.
         self.last_serial = self.last_serial.wrapping_add(1) & (u32::MAX >> 1);
         let request_id = subscriber.request_id(self.last_serial);
         let router = &mut context.router;
-        let shards = router.shards_of(filter);
+        let shards = router.shards_of(&interest.pattern);
         for (asked, shard) in (0..).zip(shards.clone()) {
-            let request = ShardRequest::Subscribe(filter.clone());
+            let request = ShardRequest::Subscribe(Box::new(interest.clone()));
             if let Err(error) = router.ask(shard, request_id, request) {
                 for shard in shards.take(asked) {
-                    router.unsubscribe(shard, request_id, filter.clone());
+                    router.unsubscribe(shard, request_id, interest.clone());
                 }
                 return Err(error);
             }
@@ -161,11 +247,11 @@ impl Subscriptions {
         pattern: &str,
     ) -> Result<(), ApiError> {
         let filter = parse(pattern)?;
-        if !self.filters.remove(&filter) {
-            return Err(ApiError::NotSubscribed);
-        }
+        let versions = self.held.remove(&filter).ok_or(ApiError::NotSubscribed)?;
         self.discount(context);
-        take_back(context, subscriber, &filter);
+        for version in versions {
+            self.take_back(context, (subscriber, &filter), &version);
+        }
         Ok(())
     }
 
@@ -175,49 +261,202 @@ impl Subscriptions {
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        (serial, reply): (u32, &Reply),
+        (serial, from, reply): (u32, u16, &Reply),
     ) -> Vec<Verdict> {
-        let refused = match reply {
-            Reply::Refused(error) => Some(error),
-            _ => None,
-        };
-        let mut over = Vec::new();
         let of_this = |pending: &&mut PendingSubscription| pending.serial == serial;
         for pending in self.pending.iter_mut().filter(of_this) {
-            pending.waiting = match refused {
-                Some(_) => 0,
-                None => pending.waiting.saturating_sub(1),
-            };
+            match reply {
+                Reply::Subscribed(place) => pending.note(from, *place),
+                _ => pending.waiting = 0,
+            }
         }
-        self.pending.retain_mut(|pending| {
-            let done = pending.waiting == 0;
-            if done {
-                over.push((pending.id.take(), pending.filter.clone()));
+        let is_over = |pending: &mut PendingSubscription| pending.waiting == 0;
+        let over: Vec<_> = self.pending.extract_if(.., is_over).collect();
+        if let Some(first) = over.first() {
+            let filter = &first.filter;
+            if matches!(reply, Reply::Subscribed(_)) {
+                self.put_in_force(context, (subscriber, filter), (serial, &first.places));
+            } else {
+                self.reject(context, (subscriber, filter), serial);
             }
-            !done
-        });
+        }
         let mut verdicts = Vec::new();
-        for (id, filter) in over {
-            let Some(error) = refused else {
-                verdicts.push((id, Ok(())));
-                continue;
+        for pending in over {
+            let result = match reply {
+                Reply::Refused(error) => Err(error.clone()),
+                _ => Ok(self.cursor_of_ack(context, &pending)),
             };
-            let again = self.pending.iter().any(|pending| pending.filter == filter);
-            if !again && self.filters.remove(&filter) {
-                self.discount(context);
-                take_back(context, subscriber, &filter);
-            }
-            verdicts.push((id, Err(error.clone())));
+            let id = pending.id;
+            verdicts.push(Verdict { id, result });
         }
         verdicts
     }
 
+    /// All shards have confirmed a version: those before it go.
+    fn put_in_force<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (subscriber, filter): (Subscriber, &Filter),
+        (serial, places): (u32, &[Sequence]),
+    ) {
+        let Some(versions) = self.held.get_mut(filter) else {
+            return;
+        };
+        let Some(index) = versions.iter().position(|it| it.serial == serial) else {
+            return;
+        };
+        let earlier: Vec<Version> = versions.drain(..index).collect();
+        if let Some(version) = versions.first_mut() {
+            version.places = places.into();
+        }
+        for version in earlier {
+            self.take_back(context, (subscriber, filter), &version);
+        }
+    }
+
+    /// A shard has refused a version: it goes, and those before it stay.
+    fn reject<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (subscriber, filter): (Subscriber, &Filter),
+        serial: u32,
+    ) {
+        let Some(versions) = self.held.get_mut(filter) else {
+            return;
+        };
+        let Some(index) = versions.iter().position(|it| it.serial == serial) else {
+            return;
+        };
+        let version = versions.remove(index);
+        if versions.is_empty() {
+            self.held.remove(filter);
+            self.discount(context);
+        }
+        self.take_back(context, (subscriber, filter), &version);
+    }
+
+    /// The cursor of an acknowledgement, if that has one.
+    fn cursor_of_ack<L: Log>(
+        &self,
+        context: &Context<L>,
+        pending: &PendingSubscription,
+    ) -> Option<String> {
+        let mut versions = self.held.get(&pending.filter)?.iter();
+        let version = versions.find(|it| it.serial == pending.serial)?;
+        let shards = (context.router.shards, pending.first_shard);
+        let visible = |shard| context.counters.visible(shard);
+        version
+            .is_extended
+            .then(|| ack_cursor(&pending.filter, shards, &pending.places, visible))
+    }
+
+    /// Takes a version back on this core and at every shard that it concerns.
+    fn take_back<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (subscriber, filter): (Subscriber, &Filter),
+        version: &Version,
+    ) {
+        match &version.kind {
+            Kind::Plain => {
+                context.subscribers.unsubscribe(subscriber.index, filter);
+            }
+            Kind::Stream(index, options) => {
+                context.streams.remove(*index);
+                self.flushes |= options.interval_micros.is_some();
+            }
+        }
+        let interest = Stream::interest(filter, version.kind.options());
+        let request_id = subscriber.request_id(0);
+        for shard in context.router.shards_of(filter) {
+            let router = &mut context.router;
+            router.unsubscribe(shard, request_id, interest.clone());
+        }
+    }
+
+    /// What the connection has besides, if a subscription asks for more than a plain one.
+    pub(crate) fn client(&mut self) -> Option<&mut Client> {
+        self.client.as_deref_mut()
+    }
+
+    /// What a stream's changes go through.
+    pub(crate) fn client_of_stream(&mut self) -> &mut Client {
+        self.client.get_or_insert_default()
+    }
+
+    /// Pushes what was kept for the pace of a stream that is gone.
+    ///
+    /// # Errors
+    /// [`Overflow`].
+    pub(crate) fn flush_paced(&mut self, outbox: &mut Outbox) -> Result<(), Overflow> {
+        if !std::mem::take(&mut self.flushes) {
+            return Ok(());
+        }
+        self.client.as_mut().map_or(Ok(()), |it| it.flush(outbox))
+    }
+
+    /// The cursor that a client gets after what was pushed: `None` if none of its subscriptions
+    /// asks for more than a plain one, or it has this one already.
+    pub(crate) fn next_cursor<L: Log>(&mut self, context: &Context<L>) -> Option<String> {
+        let mut versions = self.held.values().flatten();
+        if !versions.any(|version| version.is_extended) {
+            return None;
+        }
+        let router = &context.router;
+        let shard_of = |filter: &Filter| router.shards_of(filter).start;
+        let patterns = self.held.keys();
+        let place = |shard| self.place(context, shard);
+        let text = cursor_text(patterns, (router.shards, shard_of), place)?;
+        let client = self.client.as_mut()?;
+        client.take_cursor(&text).then_some(text)
+    }
+
+    /// How far all subscriptions are on a shard.
+    fn place<L: Log>(&self, context: &Context<L>, shard: u16) -> Sequence {
+        let before = |sequence: Sequence| Sequence::new(sequence.get().saturating_sub(1));
+        let fanned_out = context.streams.fanned_out(shard);
+        let kept = self.client.as_ref().and_then(|it| it.first_kept(shard));
+        let mut place = kept.map(before);
+        let mut lower = |to: Sequence| place = Some(place.map_or(to, |place| place.min(to)));
+        for (filter, versions) in &self.held {
+            let shards = context.router.shards_of(filter);
+            let Some(index) = shards.contains(&shard).then(|| shard - shards.start) else {
+                continue;
+            };
+            for version in versions {
+                // One that is not in force yet has the place of its acknowledgement later.
+                if let Some(place) = version.places.get(usize::from(index)) {
+                    lower(fanned_out.max(*place));
+                }
+                if let Kind::Stream(stream, _) = &version.kind
+                    && let Some(stream) = context.streams.get(*stream)
+                    && let Some((_, pushed)) = stream.behind.iter().find(|it| it.0 == shard)
+                {
+                    lower(*pushed);
+                }
+            }
+        }
+        place.unwrap_or_else(|| context.counters.visible(shard))
+    }
+
     /// Takes every subscription back: the connection ends.
     pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
-        for filter in std::mem::take(&mut self.filters) {
+        for (filter, versions) in std::mem::take(&mut self.held) {
             self.discount(context);
-            take_back(context, subscriber, &filter);
+            for version in versions {
+                self.take_back(context, (subscriber, &filter), &version);
+            }
         }
+    }
+
+    /// Drops what is kept for the client: there is no memory for it.
+    pub(crate) fn give_up(&mut self) {
+        self.client = None;
+    }
+
+    /// Heap of what is kept for the client besides its outbox.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.client.as_ref().map_or(0, |client| client.heap_bytes())
     }
 
     /// Gives back heap that an idle connection does not need.
@@ -257,13 +496,46 @@ impl Subscriptions {
     }
 }
 
-/// Takes a subscription back on this core and at every shard that it concerns.
-fn take_back<L: Log>(context: &mut Context<L>, subscriber: Subscriber, filter: &Filter) {
-    context.subscribers.unsubscribe(subscriber.index, filter);
-    let request_id = subscriber.request_id(0);
-    for shard in context.router.shards_of(filter) {
-        let router = &mut context.router;
-        router.unsubscribe(shard, request_id, filter.clone());
+impl PendingSubscription {
+    /// A shard has confirmed it.
+    fn note(&mut self, shard: u16, place: Sequence) {
+        self.waiting = self.waiting.saturating_sub(1);
+        let index = usize::from(shard.saturating_sub(self.first_shard));
+        if let Some(known) = self.places.get_mut(index) {
+            *known = place;
+        }
+    }
+}
+
+/// Enters a subscription on this core.
+fn enter<L>(
+    context: &mut Context<L>,
+    subscriber: Subscriber,
+    filter: &Filter,
+    options: &StreamOptions,
+) -> Kind {
+    if options.is_plain() {
+        context.subscribers.subscribe(subscriber.index, filter);
+        return Kind::Plain;
+    }
+    let options = Arc::new(options.clone());
+    let index = context.streams.add(Stream {
+        subscriber,
+        pattern: filter.clone(),
+        options: Arc::clone(&options),
+        behind: Vec::new(),
+    });
+    Kind::Stream(index, options)
+}
+
+/// Refuses what begins with anything but live changes.
+fn check_start(options: &StreamOptions) -> Result<(), ApiError> {
+    match options.start {
+        StreamStart::Live => Ok(()),
+        StreamStart::Snapshot => Err(ApiError::NotSupported {
+            feature: "snapshot",
+        }),
+        StreamStart::Since(_) => Err(ApiError::NotSupported { feature: "since" }),
     }
 }
 
@@ -278,31 +550,65 @@ fn parse(pattern: &str) -> Result<Filter, ApiError> {
 mod tests {
     use super::super::testing::TestCores;
     use super::*;
+    use crate::api::stream_options::StreamMode;
+    use crate::model::{Cursor, CursorScope};
 
     const SUBSCRIBER: Subscriber = Subscriber {
         index: 3,
         generation: 1,
     };
 
-    fn subscribe(cores: &mut TestCores, to: &mut Subscriptions, pattern: &str) -> InForce {
-        let call = (pattern, Some("1".into()));
+    fn message(pattern: &str, options: StreamOptions) -> Subscribe {
+        let pattern = pattern.into();
+        Subscribe { pattern, options }
+    }
+
+    fn plain(pattern: &str) -> Subscribe {
+        message(pattern, StreamOptions::default())
+    }
+
+    fn by_entity(pattern: &str) -> Subscribe {
+        let options = StreamOptions {
+            mode: StreamMode::Entity,
+            is_extended: true,
+            ..StreamOptions::default()
+        };
+        message(pattern, options)
+    }
+
+    fn subscribe(cores: &mut TestCores, to: &mut Subscriptions, message: &Subscribe) -> InForce {
+        let call = (message, Some("1".into()));
         to.subscribe(cores.context(0), SUBSCRIBER, call).unwrap()
+    }
+
+    fn verdict(result: Result<Option<String>, ApiError>) -> Verdict {
+        let id = Some("1".into());
+        Verdict { id, result }
+    }
+
+    fn in_force(place: u64) -> Reply {
+        Reply::Subscribed(Sequence::new(place))
     }
 
     #[test]
     fn a_subscription_is_in_force_when_every_shard_concerned_has_said_so() {
         let mut cores = TestCores::new(2);
         let mut subscriptions = Subscriptions::new(None);
+        let all = plain("*");
         assert_eq!(
-            subscribe(&mut cores, &mut subscriptions, "*"),
+            subscribe(&mut cores, &mut subscriptions, &all),
             InForce::Later
         );
-        let reply = (1, &Reply::Subscribed);
         let context = cores.context(0);
-        assert_eq!(subscriptions.resume(context, SUBSCRIBER, reply), []);
-        let verdict = (Some("1".into()), Ok(()));
-        assert_eq!(subscriptions.resume(context, SUBSCRIBER, reply), [verdict]);
-        assert_eq!(subscribe(&mut cores, &mut subscriptions, "*"), InForce::Now);
+        let reply = in_force(0);
+        let first = subscriptions.resume(context, SUBSCRIBER, (1, 0, &reply));
+        assert_eq!(first, []);
+        let second = subscriptions.resume(context, SUBSCRIBER, (1, 1, &reply));
+        assert_eq!(second, [verdict(Ok(None))]);
+        assert_eq!(
+            subscribe(&mut cores, &mut subscriptions, &all),
+            InForce::Now
+        );
         assert_eq!(cores.context(0).counters.subscriptions(), 1);
         subscriptions.leave(cores.context(0), SUBSCRIBER);
         assert_eq!(cores.context(0).counters.subscriptions(), 0);
@@ -312,12 +618,11 @@ mod tests {
     fn one_that_a_shard_rejects_is_taken_back_and_counts_nothing() {
         let mut cores = TestCores::new(2);
         let mut subscriptions = Subscriptions::new(None);
-        subscribe(&mut cores, &mut subscriptions, "n/*");
+        subscribe(&mut cores, &mut subscriptions, &plain("n/*"));
         let refused = Reply::Refused(ApiError::Overloaded);
         let context = cores.context(0);
-        let verdict = (Some("1".into()), Err(ApiError::Overloaded));
-        let resumed = subscriptions.resume(context, SUBSCRIBER, (1, &refused));
-        assert_eq!(resumed, [verdict]);
+        let resumed = subscriptions.resume(context, SUBSCRIBER, (1, 0, &refused));
+        assert_eq!(resumed, [verdict(Err(ApiError::Overloaded))]);
         assert_eq!(context.counters.subscriptions(), 0);
         let gone = subscriptions.unsubscribe(context, SUBSCRIBER, "n/*");
         assert_eq!(gone, Err(ApiError::NotSubscribed));
@@ -328,8 +633,9 @@ mod tests {
         let mut cores = TestCores::new(1);
         cores.context(0).tenants.runtime.max_subscriptions = 1;
         let mut subscriptions = Subscriptions::new(None);
-        subscribe(&mut cores, &mut subscriptions, "a");
-        let second = subscriptions.subscribe(cores.context(0), SUBSCRIBER, ("b", None));
+        subscribe(&mut cores, &mut subscriptions, &plain("a"));
+        let call = (&plain("b"), None);
+        let second = subscriptions.subscribe(cores.context(0), SUBSCRIBER, call);
         assert!(matches!(
             second,
             Err(ApiError::SubscriptionsExhausted { .. })
@@ -337,9 +643,62 @@ mod tests {
         subscriptions
             .unsubscribe(cores.context(0), SUBSCRIBER, "a")
             .unwrap();
-        assert_eq!(
-            subscribe(&mut cores, &mut subscriptions, "b"),
-            InForce::Later
-        );
+        let again = subscribe(&mut cores, &mut subscriptions, &plain("b"));
+        assert_eq!(again, InForce::Later);
+    }
+
+    #[test]
+    fn what_is_subscribed_again_replaces_the_earlier_unless_it_is_refused() {
+        let mut cores = TestCores::new(1);
+        let mut subscriptions = Subscriptions::new(None);
+        let kinds = |subscriptions: &Subscriptions| -> Vec<bool> {
+            let versions = subscriptions.held.values().flatten();
+            versions.map(|it| matches!(it.kind, Kind::Plain)).collect()
+        };
+        subscribe(&mut cores, &mut subscriptions, &plain("n/*"));
+        subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
+        assert_eq!(kinds(&subscriptions), [true, false]);
+        let context = cores.context(0);
+        subscriptions.resume(context, SUBSCRIBER, (1, 0, &in_force(3)));
+        let refused = Reply::Refused(ApiError::Overloaded);
+        let second = subscriptions.resume(context, SUBSCRIBER, (2, 0, &refused));
+        assert_eq!(second, [verdict(Err(ApiError::Overloaded))]);
+        assert_eq!(kinds(&subscriptions), [true]);
+        assert!(context.streams.is_empty() && !context.subscribers.is_empty());
+        subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
+        let context = cores.context(0);
+        let third = subscriptions.resume(context, SUBSCRIBER, (3, 0, &in_force(7)));
+        let cursor = Cursor::of(CursorScope::Namespace("n"), Sequence::new(7));
+        assert_eq!(third, [verdict(Ok(Some(cursor.encode())))]);
+        assert_eq!(kinds(&subscriptions), [false]);
+        assert!(!context.streams.is_empty() && context.subscribers.is_empty());
+        assert_eq!(context.counters.subscriptions(), 1);
+        subscriptions.leave(context, SUBSCRIBER);
+        assert!(context.streams.is_empty());
+        let shard = context.router.shard.as_ref().unwrap();
+        assert!(!shard.engine().is_watched());
+    }
+
+    #[test]
+    fn a_cursor_names_the_place_that_all_subscriptions_have_come_to() {
+        let mut cores = TestCores::new(1);
+        let mut subscriptions = Subscriptions::new(None);
+        subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
+        subscribe(&mut cores, &mut subscriptions, &plain("n/a"));
+        let context = cores.context(0);
+        subscriptions.resume(context, SUBSCRIBER, (1, 0, &in_force(3)));
+        subscriptions.resume(context, SUBSCRIBER, (2, 0, &in_force(9)));
+        let mut check = |context: &Context<_>, place: Option<u64>| {
+            let of = |place| Cursor::of(CursorScope::Namespace("n"), Sequence::new(place));
+            let expected = place.map(|place| of(place).encode());
+            assert_eq!(subscriptions.next_cursor(context), expected);
+        };
+        check(context, Some(3));
+        context.streams.note_fanned_out(0, Sequence::new(7));
+        check(context, Some(7));
+        check(context, None);
+        context.streams.fall_behind(&[0], (0, Sequence::new(6)));
+        context.streams.note_fanned_out(0, Sequence::new(20));
+        check(context, Some(20));
     }
 }

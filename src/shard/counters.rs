@@ -9,6 +9,7 @@ use crate::api::encode::Metrics;
 use crate::limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT;
 use crate::model::Timestamp;
 use crate::shard::RecoveryProgress;
+use flux_storage::Sequence;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -23,6 +24,8 @@ pub(crate) struct CoreCounters {
     pub(crate) events: AtomicU64,
     /// The latest time of an event in its shard, Unix microseconds.
     pub(crate) latest_event_micros: AtomicI64,
+    /// The last event of its shard that may be seen.
+    pub(crate) visible: AtomicU64,
     /// Open connections.
     pub(crate) connections: AtomicU64,
     /// Of those, WebSocket connections.
@@ -131,6 +134,12 @@ impl Counters {
         let times = self.cores.iter();
         let times = times.map(|core| core.latest_event_micros.load(Relaxed));
         Timestamp::from_micros(times.max().unwrap_or_default())
+    }
+
+    /// The last event of a shard that may be seen.
+    pub(crate) fn visible(&self, shard: u16) -> Sequence {
+        let core = self.cores.get(usize::from(shard));
+        Sequence::new(core.map_or(0, |core| core.visible.load(Relaxed)))
     }
 
     /// Open connections of all cores.

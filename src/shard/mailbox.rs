@@ -231,7 +231,7 @@ mod tests {
         Message::Reply {
             from: 0,
             request_id,
-            reply: Reply::Subscribed,
+            reply: Reply::Subscribed(flux_storage::Sequence::ZERO),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::engine::{Chunk, NamespaceCounts};
 use crate::history::LiveLog;
 use crate::model::{EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange};
 use crate::state::NamespaceStatisticsView;
-use crate::subscribe::{ChangeBatch, Filter};
+use crate::subscribe::{ChangeBatch, Interest};
 use flux_storage::Sequence;
 use std::sync::Arc;
 
@@ -103,10 +103,10 @@ pub enum ShardRequest {
     Namespaces(Box<[Box<str>]>),
     /// What another thread needs to read this shard's past.
     Past,
-    /// Tell this core of changes that match.
-    Subscribe(Filter),
-    /// Take one such subscription back. Nobody waits for an answer.
-    Unsubscribe(Filter),
+    /// Tell this core of changes.
+    Subscribe(Box<Interest>),
+    /// Take one such interest back. Nobody waits for an answer.
+    Unsubscribe(Box<Interest>),
 }
 
 impl ShardRequest {
@@ -275,8 +275,8 @@ pub enum Reply {
     /// To `Past`: the log through the last event so far, which is durable by the time that this
     /// arrives.
     Past(Box<LiveLog>),
-    /// To `Subscribe`: it is in force.
-    Subscribed,
+    /// To `Subscribe`: it is in force; every change after this one is told.
+    Subscribed(Sequence),
     /// To [`ConnectorsAsked`].
     Connectors(Vec<ShownConnector>),
     /// The request never reached its shard.
@@ -298,7 +298,12 @@ pub enum Message {
         reply: Reply,
     },
     /// To a core with subscribers.
-    Changes(Arc<ChangeBatch>),
+    Changes {
+        /// The shard.
+        from: u16,
+        /// What has changed there.
+        batch: Arc<ChangeBatch>,
+    },
     /// About the control plane.
     Control(ControlMessage),
     /// To the supervisor of connectors.

@@ -486,7 +486,7 @@ impl<L: Log> Shard<L> {
 
     /// The oldest changes that may be pushed now. None before the replies that may be seen are
     /// handed out: a change comes behind the replies of what was asked before it.
-    pub fn take_changes(&mut self) -> Option<CollectedChanges> {
+    pub fn take_changes(&mut self, now: Timestamp) -> Option<CollectedChanges> {
         if self.has_releasable() {
             return None;
         }
@@ -494,13 +494,16 @@ impl<L: Log> Shard<L> {
             Durability::Sync => self.pending_changes.pop_due(self.visible()),
             Durability::Async => self.engine.take_changes(),
         }
-        .or_else(|| self.engine.take_system_changes())
+        .or_else(|| self.engine.take_system_changes(now))
     }
 
     /// Subscribes core 0 to everything.
     #[cfg(test)]
     pub(super) fn engine_subscribe_for_test(&mut self) {
-        self.engine.subscribe(0, &crate::subscribe::Filter::All);
+        let interest = crate::subscribe::Interest::plain(crate::subscribe::Filter::All);
+        self.engine
+            .subscribe(0, &interest)
+            .expect("it has no filter");
     }
 
     /// The durability this shard promises.
@@ -526,7 +529,7 @@ impl<L: Log> Shard<L> {
                 | Reply::Namespaces(..)
                 | Reply::Controlled
                 | Reply::Connectors(_)
-                | Reply::Subscribed => Reply::Refused(ApiError::StorageFault),
+                | Reply::Subscribed(_) => Reply::Refused(ApiError::StorageFault),
             };
             self.pending_replies
                 .push(CommitPoint::NONE, (origin, reply));
@@ -587,12 +590,15 @@ impl<L: Log> Shard<L> {
                 (self.last_point(), Reply::Namespaces(counts.collect(), last))
             }
             ShardRequest::Past => self.past(),
-            ShardRequest::Subscribe(filter) => {
-                self.engine.subscribe(origin.core, &filter);
-                (CommitPoint::NONE, Reply::Subscribed)
+            // The place is told when it is durable: a client may come back with it.
+            ShardRequest::Subscribe(interest) => {
+                match self.engine.subscribe(origin.core, &interest) {
+                    Ok(()) => (self.last_point(), Reply::Subscribed(self.log.appended())),
+                    Err(error) => (CommitPoint::NONE, Reply::Refused(error)),
+                }
             }
-            ShardRequest::Unsubscribe(filter) => {
-                self.engine.unsubscribe(origin.core, &filter);
+            ShardRequest::Unsubscribe(interest) => {
+                self.engine.unsubscribe(origin.core, &interest);
                 return Worked::Done;
             }
         };

@@ -6,7 +6,7 @@ use super::{MailboxSender, Shard};
 use crate::api::ApiError;
 use crate::log::Log;
 use crate::model::{CommitPoint, Timestamp, namespace_of, place, place_key};
-use crate::subscribe::Filter;
+use crate::subscribe::{Filter, Interest};
 use flux_storage::Sequence;
 use std::ops::Range;
 
@@ -139,12 +139,12 @@ impl<L: Log> Router<L> {
 
     /// Takes a subscription back at a shard. Never refused: one that is not taken back would stay
     /// for ever.
-    pub fn unsubscribe(&mut self, shard: u16, request_id: RequestId, filter: Filter) {
+    pub fn unsubscribe(&mut self, shard: u16, request_id: RequestId, interest: Interest) {
         let origin = Origin {
             core: self.core,
             request_id,
         };
-        let request = ShardRequest::Unsubscribe(filter);
+        let request = ShardRequest::Unsubscribe(Box::new(interest));
         let envelope = Envelope { origin, request };
         if shard != self.core {
             self.sender.send(shard, Message::Request(envelope));

@@ -494,9 +494,12 @@ fn replies_to_very_many_leave_in_slices_and_the_changes_behind_them() {
     flush(&mut shard);
     assert_eq!(released(&mut shard).len(), RELEASED_REPLIES_MAX);
     assert!(shard.has_releasable());
-    assert!(shard.take_changes().is_none(), "replies wait before them");
+    assert!(
+        shard.take_changes(Timestamp::default()).is_none(),
+        "replies wait before them"
+    );
     assert_eq!(released(&mut shard).len(), 11);
-    assert!(shard.take_changes().is_some());
+    assert!(shard.take_changes(Timestamp::default()).is_some());
 }
 
 #[test]
@@ -560,7 +563,7 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
     shard.flush_begins();
     shard.fail();
     assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
-    assert!(shard.take_changes().is_none());
+    assert!(shard.take_changes(Timestamp::default()).is_none());
     shard.request(
         Envelope {
             origin: origin(2),
@@ -607,15 +610,23 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     shard
         .publish(now, PackedEvent::plain(&small_event()), None)
         .unwrap();
-    assert!(shard.take_changes().is_none(), "no flush was issued");
+    assert!(
+        shard.take_changes(Timestamp::default()).is_none(),
+        "no flush was issued"
+    );
     let flush = shard.log_mut().begin_flush().unwrap().expect("one event");
     shard.flush_begins();
     shard
         .publish(now, PackedEvent::plain(&small_event()), None)
         .unwrap();
-    assert!(shard.take_changes().is_none(), "the flush has not returned");
+    assert!(
+        shard.take_changes(Timestamp::default()).is_none(),
+        "the flush has not returned"
+    );
     shard.log_mut().finish_flush(flush);
-    let changes = shard.take_changes().expect("the flush has returned");
+    let changes = shard
+        .take_changes(Timestamp::default())
+        .expect("the flush has returned");
     assert_eq!((changes.cores, changes.batches.len()), (vec![0], 1));
     assert_eq!(
         changes.batches[0].changes().count(),

@@ -18,73 +18,198 @@
 use std::slice;
 use std::sync::Arc;
 
+use super::verdict::{FilterVerdict, Verdict};
+use crate::filter::Filter;
 use crate::limits;
+use crate::model::Timestamp;
+use flux_storage::Sequence;
+
+/// No extra.
+const NONE: u32 = u32::MAX;
 
 /// All changes of one flush, in log order. Immutable; made by [`ChangeBatchBuilder`].
 #[derive(Debug)]
 pub struct ChangeBatch {
     names: Box<str>,
     frames: Box<[u8]>,
-    index: Box<[IndexEntry]>,
+    records: Box<[u8]>,
+    index: Box<[ChangeEntry]>,
+    updates: Box<[UpdateEntry]>,
+    extras: Box<[Extra]>,
+    verdicts: Box<[FilterVerdict]>,
+    up_to: Sequence,
 }
 
-/// Part of `names` or `frames`.
-#[derive(Debug, Clone, Copy)]
+/// Part of `names`, `frames` or `records`, or of one of the lists.
+#[derive(Debug, Clone, Copy, Default)]
 struct Span {
     start: u32,
     end: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum IndexEntry {
-    /// Followed by that many `Property` entries, one or more.
-    Updated {
-        id: Span,
-        properties: u32,
-    },
-    Property {
-        name: Span,
-        frame: Span,
-    },
-    Deleted {
-        id: Span,
-        frame: Span,
-    },
+impl Span {
+    const fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    const fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
-/// One change of one entity.
+/// One change.
 #[derive(Debug, Clone, Copy)]
-pub enum Change<'a> {
-    /// Properties have new values.
-    Updated {
-        /// Whose.
-        entity_id: &'a str,
-        /// Which, and what subscribers are told.
-        updates: Updates<'a>,
-    },
-    /// The entity is gone.
-    Deleted {
-        /// Which.
-        entity_id: &'a str,
-        /// What subscribers are told.
-        frame: &'a [u8],
-    },
+struct ChangeEntry {
+    id: Span,
+    /// Of the deletion in `frames`, or the updates.
+    content: Span,
+    sequence: u64,
+    /// Index in `extras`, or [`NONE`].
+    extra: u32,
+    is_deletion: bool,
+}
+
+/// One property's new value.
+#[derive(Debug, Clone, Copy)]
+struct UpdateEntry {
+    name: Span,
+    frame: Span,
+}
+
+/// What a change says for subscribers that ask for more than frames of properties.
+#[derive(Debug, Clone, Copy)]
+struct Extra {
+    /// The stored event in `records`; empty in the further parts of a change.
+    event: Span,
+    /// The stored entity after it in `records`, if a filter matches since then.
+    whole: Span,
+    verdicts: Span,
+    version: u64,
+    time: Timestamp,
+    kind: ChangeKind,
+}
+
+/// What an event did to its entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// There was none.
+    Created,
+    /// It was there, and is.
+    Updated,
+    /// It is gone.
+    Deleted,
+    /// There was none to delete.
+    Absent,
+}
+
+/// What is known of an event besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct EventFacts {
+    /// Of the entity after it; 0 if there is none.
+    pub version: u64,
+    /// When it was accepted.
+    pub time: Timestamp,
+    /// What it did.
+    pub kind: ChangeKind,
+}
+
+/// The stored event behind a change.
+#[derive(Debug, Clone, Copy)]
+pub struct Detail<'a> {
+    /// Its stored form.
+    pub event: &'a [u8],
+    /// What is known of it besides.
+    pub facts: EventFacts,
+}
+
+/// One change of one entity, or a part of one that has very many properties.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    batch: &'a ChangeBatch,
+    entry: &'a ChangeEntry,
 }
 
 impl<'a> Change<'a> {
     /// The entity that changed.
     pub fn entity_id(&self) -> &'a str {
-        match self {
-            Self::Updated { entity_id, .. } | Self::Deleted { entity_id, .. } => entity_id,
+        self.batch.name(self.entry.id)
+    }
+
+    /// Of its event in the shard's log; `None` if it is in no log.
+    pub fn sequence(&self) -> Option<Sequence> {
+        (self.entry.sequence > 0).then(|| Sequence::new(self.entry.sequence))
+    }
+
+    /// What subscribers to each property are told: the frames of the updates, or of the deletion,
+    /// one after the other; empty if that is nothing.
+    pub fn frames(&self) -> &'a [u8] {
+        if self.entry.is_deletion {
+            return self.batch.frame(self.entry.content);
+        }
+        let updates = &self.batch.updates[self.entry.content.range()];
+        match (updates.first(), updates.last()) {
+            (Some(first), Some(last)) => self.batch.frame(Span {
+                start: first.frame.start,
+                end: last.frame.end,
+            }),
+            _ => &[],
         }
     }
 
-    /// Bytes of its frames.
-    pub fn frame_bytes(&self) -> usize {
-        match self {
-            Self::Updated { updates, .. } => updates.frames().len(),
-            Self::Deleted { frame, .. } => frame.len(),
+    /// True if the entity is gone, and subscribers to each property are told so.
+    pub fn is_deletion(&self) -> bool {
+        self.entry.is_deletion
+    }
+
+    /// Properties with new values, and what subscribers to each property are told.
+    pub fn updates(&self) -> Updates<'a> {
+        let entries: &[UpdateEntry] = if self.entry.is_deletion {
+            &[]
+        } else {
+            &self.batch.updates[self.entry.content.range()]
+        };
+        Updates {
+            batch: self.batch,
+            rest: entries.iter(),
         }
+    }
+
+    /// The event, if a subscriber asks for more than frames, and this is not a further part.
+    pub fn detail(&self) -> Option<Detail<'a>> {
+        let extra = self.extra()?;
+        (!extra.event.is_empty()).then(|| Detail {
+            event: &self.batch.records[extra.event.range()],
+            facts: EventFacts {
+                version: extra.version,
+                time: extra.time,
+                kind: extra.kind,
+            },
+        })
+    }
+
+    /// The stored form of the entity after the change, if a filter matches since then.
+    pub fn whole(&self) -> Option<&'a [u8]> {
+        let whole = self.extra()?.whole;
+        (!whole.is_empty()).then(|| &self.batch.records[whole.range()])
+    }
+
+    /// Whether the entity matched a filter before and after; `None` if the shard did not ask it.
+    pub fn verdict(&self, filter: &Filter) -> Option<Verdict> {
+        let verdicts = &self.batch.verdicts[self.extra()?.verdicts.range()];
+        let mut of_this = verdicts
+            .iter()
+            .filter(|it| it.filter.text() == filter.text());
+        of_this.next().map(|it| it.verdict)
+    }
+
+    fn extra(&self) -> Option<&'a Extra> {
+        self.batch.extras.get(self.entry.extra as usize)
+    }
+
+    /// Bytes of its frames, or of the event if there are none.
+    pub fn frame_bytes(&self) -> usize {
+        let event = self.extra().map_or(0, |extra| extra.event.range().len());
+        self.frames().len().max(event)
     }
 }
 
@@ -97,55 +222,18 @@ pub struct Update<'a> {
     pub frame: &'a [u8],
 }
 
-/// The updates of one change, in the order in which they were added; one or more.
-#[derive(Debug, Clone, Copy)]
+/// The updates of one change, in the order in which they were added: an iterator.
+#[derive(Debug, Clone)]
 pub struct Updates<'a> {
     batch: &'a ChangeBatch,
-    entries: &'a [IndexEntry],
+    rest: slice::Iter<'a, UpdateEntry>,
 }
 
-impl<'a> Updates<'a> {
-    /// The frames of all updates, one after the other.
-    pub fn frames(&self) -> &'a [u8] {
-        match (self.entries.first(), self.entries.last()) {
-            (
-                Some(IndexEntry::Property { frame: first, .. }),
-                Some(IndexEntry::Property { frame: last, .. }),
-            ) => self.batch.frame(Span {
-                start: first.start,
-                end: last.end,
-            }),
-            _ => unreachable!("an `Updated` entry counts the properties behind it"),
-        }
-    }
-}
-
-impl<'a> IntoIterator for Updates<'a> {
-    type Item = Update<'a>;
-    type IntoIter = UpdatesIter<'a>;
-
-    fn into_iter(self) -> UpdatesIter<'a> {
-        UpdatesIter {
-            batch: self.batch,
-            rest: self.entries.iter(),
-        }
-    }
-}
-
-/// Iterates over [`Updates`].
-#[derive(Debug, Clone)]
-pub struct UpdatesIter<'a> {
-    batch: &'a ChangeBatch,
-    rest: slice::Iter<'a, IndexEntry>,
-}
-
-impl<'a> Iterator for UpdatesIter<'a> {
+impl<'a> Iterator for Updates<'a> {
     type Item = Update<'a>;
 
     fn next(&mut self) -> Option<Update<'a>> {
-        let IndexEntry::Property { name, frame } = *self.rest.next()? else {
-            unreachable!("an `Updated` entry counts the properties behind it")
-        };
+        let UpdateEntry { name, frame } = *self.rest.next()?;
         Some(Update {
             property: self.batch.name(name),
             frame: self.batch.frame(frame),
@@ -157,35 +245,16 @@ impl<'a> Iterator for UpdatesIter<'a> {
 #[derive(Debug, Clone)]
 pub struct Changes<'a> {
     batch: &'a ChangeBatch,
-    rest: &'a [IndexEntry],
+    rest: slice::Iter<'a, ChangeEntry>,
 }
 
 impl<'a> Iterator for Changes<'a> {
     type Item = Change<'a>;
 
     fn next(&mut self) -> Option<Change<'a>> {
-        let (entry, rest) = self.rest.split_first()?;
-        match *entry {
-            IndexEntry::Updated { id, properties } => {
-                let (entries, rest) = rest.split_at(properties as usize);
-                self.rest = rest;
-                let batch = self.batch;
-                Some(Change::Updated {
-                    entity_id: batch.name(id),
-                    updates: Updates { batch, entries },
-                })
-            }
-            IndexEntry::Deleted { id, frame } => {
-                self.rest = rest;
-                Some(Change::Deleted {
-                    entity_id: self.batch.name(id),
-                    frame: self.batch.frame(frame),
-                })
-            }
-            IndexEntry::Property { .. } => {
-                unreachable!("an `Updated` entry counts the properties behind it")
-            }
-        }
+        let entry = self.rest.next()?;
+        let batch = self.batch;
+        Some(Change { batch, entry })
     }
 }
 
@@ -206,44 +275,64 @@ impl ChangeBatch {
     pub fn changes_from(&self, position: usize) -> Changes<'_> {
         Changes {
             batch: self,
-            rest: self.index.get(position..).unwrap_or_default(),
+            rest: self.index.get(position..).unwrap_or_default().iter(),
         }
+    }
+
+    /// Every change of the shard through this sequence that a core asked for is in this batch or
+    /// in one before.
+    pub const fn up_to(&self) -> Sequence {
+        self.up_to
     }
 
     /// Heap that the batch holds, for the accounting of mailboxes.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.names.len() + self.frames.len() + size_of_val(&*self.index)
+        size_of::<Self>()
+            + self.names.len()
+            + self.frames.len()
+            + self.records.len()
+            + size_of_val(&*self.index)
+            + size_of_val(&*self.updates)
+            + size_of_val(&*self.extras)
+            + size_of_val(&*self.verdicts)
     }
 
     fn name(&self, span: Span) -> &str {
-        &self.names[span.start as usize..span.end as usize]
+        &self.names[span.range()]
     }
 
     fn frame(&self, span: Span) -> &[u8] {
-        &self.frames[span.start as usize..span.end as usize]
+        &self.frames[span.range()]
     }
 }
 
 /// Collects the changes of one flush. Reused: its buffers stay between batches.
 ///
-/// For each event, in log order: [`change`](Self::change) and then [`update`](Self::update) once
-/// per property, or [`deleted`](Self::deleted). If [`is_full`](Self::is_full) says so, even between
-/// two properties of one event, the caller finishes the batch and goes on in the next one, so that
-/// an event with a long id and very many properties, which its frames repeat, takes no more memory
-/// at once than others.
+/// For each event, in log order: [`change`](Self::change), then [`update`](Self::update) once per
+/// property or [`deleted`](Self::deleted), and [`detail`](Self::detail), [`whole`](Self::whole) and
+/// [`verdicts`](Self::verdicts) if a subscriber asks for them. If [`is_full`](Self::is_full) says
+/// so, even between two properties of one event, the caller finishes the batch and goes on in the
+/// next one, so that an event with a long id and very many properties, which its frames repeat,
+/// takes no more memory at once than others.
 #[derive(Debug, Default)]
 pub struct ChangeBatchBuilder {
     names: String,
     frames: Vec<u8>,
-    index: Vec<IndexEntry>,
-    /// The change that `update` adds to; in the index only once it has a property.
+    records: Vec<u8>,
+    index: Vec<ChangeEntry>,
+    updates: Vec<UpdateEntry>,
+    extras: Vec<Extra>,
+    verdicts: Vec<FilterVerdict>,
+    up_to: Sequence,
+    /// The change that is added to; in the index only once it says something.
     open: Option<OpenChange>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct OpenChange {
     id: Span,
-    /// Position in the index of its `Updated` entry, if it has one.
+    sequence: u64,
+    /// Position in the index of its entry, if it has one.
     entry: Option<usize>,
 }
 
@@ -253,12 +342,16 @@ impl ChangeBatchBuilder {
         Self::default()
     }
 
-    /// Opens a change of an entity's properties. Without an [`update`](Self::update) it leaves no
-    /// trace.
-    pub fn change(&mut self, entity_id: &str) {
+    /// Opens a change of an entity. If nothing is added to it, it leaves no trace. `sequence`: of
+    /// its event; [`Sequence::ZERO`] if it is in no log.
+    pub fn change(&mut self, entity_id: &str, sequence: Sequence) {
         self.close();
         let id = self.add_name(entity_id);
-        self.open = Some(OpenChange { id, entry: None });
+        self.open = Some(OpenChange {
+            id,
+            sequence: sequence.get(),
+            entry: None,
+        });
     }
 
     /// Adds a property's new value to the open change; `encode` appends its frame.
@@ -267,30 +360,63 @@ impl ChangeBatchBuilder {
     /// Without an open change, or at 4 GiB of frames: callers finish a batch that [is
     /// full](Self::is_full).
     pub fn update(&mut self, property: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        let open = self.open.as_mut().expect("an update belongs to a change");
-        let id = open.id;
-        let entry = *open.entry.get_or_insert_with(|| {
-            self.index.push(IndexEntry::Updated { id, properties: 0 });
-            self.index.len() - 1
-        });
+        let entry = self.entry();
         let name = self.add_name(property);
         let frame = self.add_frame(encode);
-        self.index.push(IndexEntry::Property { name, frame });
-        let IndexEntry::Updated { properties, .. } = &mut self.index[entry] else {
-            unreachable!("`entry` is where the `Updated` entry was pushed")
-        };
-        *properties += 1;
+        self.updates.push(UpdateEntry { name, frame });
+        self.index[entry].content.end = position(self.updates.len());
     }
 
-    /// Adds the deletion of an entity; `encode` appends its frame.
+    /// Says that the open change is a deletion; `encode` appends its frame.
     ///
     /// # Panics
-    /// At 4 GiB of frames, as [`update`](Self::update).
-    pub fn deleted(&mut self, entity_id: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        self.close();
-        let id = self.add_name(entity_id);
+    /// As [`update`](Self::update).
+    pub fn deleted(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let entry = self.entry();
         let frame = self.add_frame(encode);
-        self.index.push(IndexEntry::Deleted { id, frame });
+        let entry = &mut self.index[entry];
+        entry.content = frame;
+        entry.is_deletion = true;
+    }
+
+    /// Adds the stored event behind the open change.
+    ///
+    /// # Panics
+    /// As [`update`](Self::update).
+    pub fn detail(&mut self, detail: Detail<'_>) {
+        let start = position(self.records.len());
+        self.records.extend_from_slice(detail.event);
+        let end = position(self.records.len());
+        let extra = self.extra();
+        extra.event = Span { start, end };
+        extra.version = detail.facts.version;
+        extra.time = detail.facts.time;
+        extra.kind = detail.facts.kind;
+    }
+
+    /// Adds the stored form of the entity after the open change, which `encode` appends.
+    ///
+    /// # Panics
+    /// As [`update`](Self::update).
+    pub fn whole(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = position(self.records.len());
+        encode(&mut self.records);
+        let end = position(self.records.len());
+        self.extra().whole = Span { start, end };
+    }
+
+    /// Adds what filters say of the open change. None at all leave no trace.
+    ///
+    /// # Panics
+    /// As [`update`](Self::update).
+    pub fn verdicts(&mut self, verdicts: &[FilterVerdict]) {
+        if verdicts.is_empty() {
+            return;
+        }
+        let start = position(self.verdicts.len());
+        self.verdicts.extend_from_slice(verdicts);
+        let end = position(self.verdicts.len());
+        self.extra().verdicts = Span { start, end };
     }
 
     /// True if the batch has no change.
@@ -300,17 +426,38 @@ impl ChangeBatchBuilder {
 
     /// True once the batch should be finished and another begun.
     pub fn is_full(&self) -> bool {
-        self.names.len() + self.frames.len() >= limits::CHANGE_BATCH_BYTES_MAX
+        self.names.len() + self.frames.len() + self.records.len() >= limits::CHANGE_BATCH_BYTES_MAX
     }
 
     /// The batch so far, ready to be shared; the builder begins the next one. An open change is
     /// closed.
     pub fn finish(&mut self) -> Arc<ChangeBatch> {
         self.close();
+        self.take()
+    }
+
+    /// The batch so far; its last change goes on in the next one.
+    pub fn finish_within_change(&mut self) -> Arc<ChangeBatch> {
+        let open = self.open;
+        self.open = None;
+        let batch = self.take();
+        if let Some(open) = open {
+            let id = batch.name(open.id);
+            self.change(id, Sequence::new(open.sequence));
+        }
+        batch
+    }
+
+    fn take(&mut self) -> Arc<ChangeBatch> {
         let batch = Arc::new(ChangeBatch {
             names: self.names.as_str().into(),
             frames: self.frames.as_slice().into(),
+            records: self.records.as_slice().into(),
             index: self.index.as_slice().into(),
+            updates: self.updates.as_slice().into(),
+            extras: self.extras.as_slice().into(),
+            verdicts: self.verdicts.as_slice().into(),
+            up_to: self.up_to,
         });
         self.begin();
         batch
@@ -321,17 +468,69 @@ impl ChangeBatchBuilder {
         self.open = None;
         self.names.clear();
         self.frames.clear();
+        self.records.clear();
         self.index.clear();
+        self.updates.clear();
+        self.extras.clear();
+        self.verdicts.clear();
         // One giant frame must not stay for ever.
         self.names.shrink_to(limits::CHANGE_BATCH_BYTES_MAX);
         self.frames.shrink_to(2 * limits::CHANGE_BATCH_BYTES_MAX);
+        self.records.shrink_to(limits::CHANGE_BATCH_BYTES_MAX);
     }
 
-    /// Ends the open change; one without a property gives its name back.
+    /// Ends the open change; one that says nothing gives its name back.
     fn close(&mut self) {
-        if let Some(OpenChange { id, entry: None }) = self.open.take() {
-            self.names.truncate(id.start as usize);
+        match self.open.take() {
+            None => {}
+            Some(OpenChange {
+                id, entry: None, ..
+            }) => self.names.truncate(id.start as usize),
+            Some(open) => self.up_to = self.up_to.max(Sequence::new(open.sequence)),
         }
+    }
+
+    /// The entry of the open change.
+    fn entry(&mut self) -> usize {
+        let open = self
+            .open
+            .as_mut()
+            .expect("what is added belongs to a change");
+        if let Some(entry) = open.entry {
+            return entry;
+        }
+        let first = position(self.updates.len());
+        self.index.push(ChangeEntry {
+            id: open.id,
+            content: Span {
+                start: first,
+                end: first,
+            },
+            sequence: open.sequence,
+            extra: NONE,
+            is_deletion: false,
+        });
+        let entry = self.index.len() - 1;
+        open.entry = Some(entry);
+        entry
+    }
+
+    /// The extra of the open change.
+    fn extra(&mut self) -> &mut Extra {
+        let entry = self.entry();
+        let entry = &mut self.index[entry];
+        if entry.extra == NONE {
+            entry.extra = position(self.extras.len());
+            self.extras.push(Extra {
+                event: Span::default(),
+                whole: Span::default(),
+                verdicts: Span::default(),
+                version: 0,
+                time: Timestamp::default(),
+                kind: ChangeKind::Updated,
+            });
+        }
+        &mut self.extras[entry.extra as usize]
     }
 
     fn add_name(&mut self, name: &str) -> Span {
@@ -372,17 +571,10 @@ mod tests {
         let mut lines = Vec::new();
         for change in batch.changes() {
             let id = change.entity_id();
-            match change {
-                Change::Deleted { frame, .. } => lines.push(format!("-{id} {}", text(frame))),
-                Change::Updated { updates, .. } => {
-                    lines.push(format!("+{id} {}", text(updates.frames())));
-                    lines.extend(
-                        updates
-                            .into_iter()
-                            .map(|update| format!("{}={}", update.property, text(update.frame))),
-                    );
-                }
-            }
+            let sign = if change.is_deletion() { '-' } else { '+' };
+            lines.push(format!("{sign}{id} {}", text(change.frames())));
+            let shown = |update: Update<'_>| format!("{}={}", update.property, text(update.frame));
+            lines.extend(change.updates().map(shown));
         }
         lines
     }
@@ -394,11 +586,12 @@ mod tests {
     #[test]
     fn changes_come_back_in_order_with_their_frames() {
         let mut builder = ChangeBatchBuilder::new();
-        builder.change("house/küche");
+        builder.change("house/küche", Sequence::ZERO);
         builder.update("light", put("on"));
         builder.update("", put("empty name"));
-        builder.deleted("garden", put("gone"));
-        builder.change("house/küche");
+        builder.change("garden", Sequence::ZERO);
+        builder.deleted(put("gone"));
+        builder.change("house/küche", Sequence::ZERO);
         builder.update("light", put("off"));
         assert!(!builder.is_empty());
         assert_eq!(
@@ -417,10 +610,11 @@ mod tests {
     #[test]
     fn a_change_without_properties_leaves_no_trace() {
         let mut builder = ChangeBatchBuilder::new();
-        builder.change("renewed");
+        builder.change("renewed", Sequence::ZERO);
         assert!(builder.is_empty());
-        builder.deleted("gone", put("x"));
-        builder.change("renewed again");
+        builder.change("gone", Sequence::ZERO);
+        builder.deleted(put("x"));
+        builder.change("renewed again", Sequence::ZERO);
         let batch = builder.finish();
         assert_eq!(describe(&batch), ["-gone x"]);
         assert_eq!(&*batch.names, "gone");
@@ -431,9 +625,11 @@ mod tests {
     #[test]
     fn a_finished_batch_is_not_touched_by_the_next() {
         let mut builder = ChangeBatchBuilder::new();
-        builder.deleted("a", put("first"));
+        builder.change("a", Sequence::ZERO);
+        builder.deleted(put("first"));
         let first = builder.finish();
-        builder.deleted("b", put("second"));
+        builder.change("b", Sequence::ZERO);
+        builder.deleted(put("second"));
         let second = builder.finish();
         assert_eq!(describe(&first), ["-a first"]);
         assert_eq!(describe(&second), ["-b second"]);
@@ -442,7 +638,7 @@ mod tests {
     #[test]
     fn a_batch_is_full_at_its_limit_and_goes_on_in_the_next() {
         let mut builder = ChangeBatchBuilder::new();
-        builder.change("id");
+        builder.change("id", Sequence::ZERO);
         builder.update("p", |out| {
             out.resize(limits::CHANGE_BATCH_BYTES_MAX - 4, b'x');
         });
@@ -452,7 +648,7 @@ mod tests {
         let batch = builder.finish();
         assert!(batch.heap_bytes() >= limits::CHANGE_BATCH_BYTES_MAX);
         assert!(!builder.is_full());
-        builder.change("id");
+        builder.change("id", Sequence::ZERO);
         builder.update("r", put("rest"));
         assert_eq!(describe(&builder.finish()), ["+id rest", "r=rest"]);
     }

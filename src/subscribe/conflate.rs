@@ -13,7 +13,10 @@
 //! - A deletion drops the entity's updates, replaces its earlier deletion and moves to the end.
 //!   Updates of the entity created anew come after it, so a reader never mixes properties of two
 //!   lives.
-//! - Control frames are all kept. Of metrics, the newest.
+//! - Changes that are told by event are merged: the newest value of each property, and the names of
+//!   properties that were removed. A reader may be told of one entity by property and by event: the
+//!   two stand beside each other as two entities would.
+//! - Control frames are all kept. Of metrics and of cursors, the newest.
 //!
 //! Every operation is O(1), a deletion O(updates dropped), amortised over table growth. Entries and
 //! entities lie in slabs and are linked by index; two hash tables find them. The tables are seeded
@@ -27,6 +30,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::merged::{ChangeHead, EncodeMerged, MergedChange, Part};
 use super::slab::{NONE, Slab};
 
 /// What the allocator adds to a small block, rounded up.
@@ -47,6 +51,8 @@ pub(super) struct Conflated {
     last: u32,
     /// The metrics entry, if there is one.
     metrics: u32,
+    /// The cursor entry, if there is one.
+    cursor: u32,
     len: usize,
     /// Heap of the texts in entries and entities.
     text_bytes: usize,
@@ -57,14 +63,35 @@ struct Entry {
     content: Content,
     /// An update's property name, then the frame: one allocation, not two.
     text: Box<[u8]>,
+    /// Of `Merged`: what makes its frame.
+    merged: Option<Box<Merged>>,
     previous: u32,
     next: u32,
+}
+
+/// Changes of an entity, and how their frame is made.
+#[derive(Debug)]
+struct Merged {
+    change: MergedChange,
+    encode: EncodeMerged,
+}
+
+/// In which messages a reader is told of an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Told {
+    ByProperty,
+    ByEvent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Control,
     Metrics,
+    Cursor,
+    /// The changes of an entity that is told by event: its only update.
+    Merged {
+        entity: u32,
+    },
     Deletion {
         entity: u32,
     },
@@ -81,6 +108,7 @@ enum Content {
 #[derive(Debug)]
 struct Entity {
     id: Box<str>,
+    told: Told,
     deletion: u32,
     first_update: u32,
 }
@@ -110,6 +138,7 @@ impl Conflated {
             first: NONE,
             last: NONE,
             metrics: NONE,
+            cursor: NONE,
             len: 0,
             text_bytes: 0,
         }
@@ -130,20 +159,61 @@ impl Conflated {
             + self.text_bytes
     }
 
-    /// Length of the frame that is delivered next.
+    /// Length of the frame that is delivered next; of merged changes, about.
     pub(super) fn front_len(&self) -> Option<usize> {
-        (self.first != NONE).then(|| self.entries.get(self.first).frame().len())
+        (self.first != NONE).then(|| {
+            let entry = self.entries.get(self.first);
+            match &entry.merged {
+                None => entry.frame().len(),
+                Some(merged) => merged.change.frame_bytes(),
+            }
+        })
     }
 
     /// Takes the oldest frame out and hands it to `deliver`.
     pub(super) fn pop_front(&mut self, deliver: impl FnOnce(&[u8])) {
-        if self.first != NONE {
+        if self.first == NONE {
+            return;
+        }
+        let Content::Merged { entity } = self.entries.get(self.first).content else {
             deliver(self.remove(self.first).frame());
+            return;
+        };
+        let mut frame = Vec::new();
+        let id = &self.entities.get(entity).id;
+        if let Some(merged) = &self.entries.get(self.first).merged {
+            (merged.encode)(&mut frame, id, &merged.change);
+        }
+        self.remove(self.first);
+        deliver(&frame);
+    }
+
+    /// A change that is told by event.
+    pub(super) fn merge<'p>(
+        &mut self,
+        entity_id: &str,
+        (head, parts): (ChangeHead, impl Iterator<Item = Part<'p>>),
+        encode: EncodeMerged,
+    ) {
+        let entity = self.entity(entity_id, Told::ByEvent);
+        let index = self.entities.get(entity).first_update;
+        if index == NONE {
+            let change = MergedChange::new(head, parts);
+            self.text_bytes += change.heap_bytes();
+            let index = self.append(Content::Merged { entity }, Box::default());
+            self.entries.get_mut(index).merged = Some(Box::new(Merged { change, encode }));
+            self.entities.get_mut(entity).first_update = index;
+        } else if let Some(merged) = &mut self.entries.get_mut(index).merged {
+            self.text_bytes -= merged.change.heap_bytes();
+            merged.change.merge(head, parts);
+            self.text_bytes += merged.change.heap_bytes();
+            self.unlink(index);
+            self.link_last(index);
         }
     }
 
     pub(super) fn update(&mut self, entity_id: &str, property: &str, frame: &[u8]) {
-        let entity = self.entity(entity_id);
+        let entity = self.entity(entity_id, Told::ByProperty);
         let hash = self.hasher.hash_one((entity, property.as_bytes()));
         let found = self.updates.find(hash, |&index| {
             let entry = self.entries.get(index);
@@ -172,7 +242,16 @@ impl Conflated {
     }
 
     pub(super) fn deletion(&mut self, entity_id: &str, frame: &[u8]) {
-        let entity = self.entity(entity_id);
+        self.delete(entity_id, Told::ByProperty, frame);
+    }
+
+    /// A deletion that is told as [`Conflated::merge`] tells changes.
+    pub(super) fn deletion_by_event(&mut self, entity_id: &str, frame: &[u8]) {
+        self.delete(entity_id, Told::ByEvent, frame);
+    }
+
+    fn delete(&mut self, entity_id: &str, told: Told, frame: &[u8]) {
+        let entity = self.entity(entity_id, told);
         let earlier = self.entities.get(entity).deletion;
         if earlier == NONE {
             let index = self.append(Content::Deletion { entity }, frame.into());
@@ -202,24 +281,35 @@ impl Conflated {
         }
     }
 
+    pub(super) fn cursor(&mut self, frame: &[u8]) {
+        if self.cursor == NONE {
+            self.cursor = self.append(Content::Cursor, frame.into());
+        } else {
+            self.replace(self.cursor, "", frame);
+        }
+    }
+
     /// The entity's index; makes it if nothing of it is pending.
-    fn entity(&mut self, id: &str) -> u32 {
-        let hash = self.hasher.hash_one(id);
-        let found = self
-            .ids
-            .find(hash, |&index| &*self.entities.get(index).id == id);
+    fn entity(&mut self, id: &str, told: Told) -> u32 {
+        let hash = self.hasher.hash_one((told, id));
+        let found = self.ids.find(hash, |&index| {
+            let entity = self.entities.get(index);
+            entity.told == told && &*entity.id == id
+        });
         if let Some(&index) = found {
             return index;
         }
         let index = self.entities.insert(Entity {
             id: id.into(),
+            told,
             deletion: NONE,
             first_update: NONE,
         });
         self.text_bytes += allocation_bytes(id.len());
         let (entities, hasher) = (&self.entities, &self.hasher);
         self.ids.insert_unique(hash, index, |&index| {
-            hasher.hash_one(&*entities.get(index).id)
+            let entity = entities.get(index);
+            hasher.hash_one((entity.told, &*entity.id))
         });
         index
     }
@@ -230,6 +320,7 @@ impl Conflated {
         let index = self.entries.insert(Entry {
             content,
             text,
+            merged: None,
             previous: NONE,
             next: NONE,
         });
@@ -260,6 +351,13 @@ impl Conflated {
         match entry.content {
             Content::Control => {}
             Content::Metrics => self.metrics = NONE,
+            Content::Cursor => self.cursor = NONE,
+            Content::Merged { entity } => {
+                let merged = entry.merged.as_ref();
+                self.text_bytes -= merged.map_or(0, |merged| merged.change.heap_bytes());
+                self.entities.get_mut(entity).first_update = NONE;
+                self.remove_settled(entity);
+            }
             Content::Deletion { entity } => {
                 self.entities.get_mut(entity).deletion = NONE;
                 self.remove_settled(entity);
@@ -288,13 +386,14 @@ impl Conflated {
     fn remove_settled(&mut self, entity: u32) {
         let Entity {
             id,
+            told,
             deletion: NONE,
             first_update: NONE,
         } = self.entities.get(entity)
         else {
             return;
         };
-        let hash = self.hasher.hash_one(&**id);
+        let hash = self.hasher.hash_one((*told, &**id));
         self.text_bytes -= allocation_bytes(id.len());
         remove_index(&mut self.ids, hash, entity);
         self.entities.remove(entity);
@@ -374,9 +473,22 @@ fn remove_index(table: &mut HashTable<u32>, hash: u64, index: u32) {
 mod tests {
     use super::*;
 
-    /// The line is the frame: `entity.property=value`, `-entity why`, `!control` or `#metrics`.
+    /// The line is the frame: `entity.property=value`, `-entity why`, `!control`, `#metrics` or
+    /// `@cursor`; by event `+entity name=value,...` and `~entity why`.
     fn push(conflated: &mut Conflated, line: &str) {
-        if line.starts_with('!') {
+        if line.starts_with('@') {
+            conflated.cursor(line.as_bytes());
+        } else if let Some(deletion) = line.strip_prefix('~') {
+            let (id, _) = deletion.split_once(' ').unwrap();
+            conflated.deletion_by_event(id, line.as_bytes());
+        } else if let Some(change) = line.strip_prefix('+') {
+            let (id, parts) = change.split_once(' ').unwrap();
+            let parts = parts.split(',').map(|part| match part.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (part, None),
+            });
+            conflated.merge(id, (HEAD, parts), encode);
+        } else if line.starts_with('!') {
             conflated.control(line.as_bytes());
         } else if line.starts_with('#') {
             conflated.metrics(line.as_bytes());
@@ -390,11 +502,28 @@ mod tests {
         }
     }
 
+    const HEAD: ChangeHead = ChangeHead {
+        version: 1,
+        sequence: flux_storage::Sequence::new(1),
+        time: crate::model::Timestamp::from_micros(0),
+        is_whole: false,
+        matches: true,
+    };
+
+    fn encode(out: &mut Vec<u8>, id: &str, change: &MergedChange) {
+        let parts = change.parts().map(|(name, value)| match value {
+            Some(value) => format!("{name}={value}"),
+            None => name.to_owned(),
+        });
+        let parts: Vec<String> = parts.collect();
+        out.extend_from_slice(format!("+{id} {}", parts.join(",")).as_bytes());
+    }
+
     fn drain(conflated: &mut Conflated) -> Vec<String> {
         let mut frames = Vec::new();
         while let Some(len) = conflated.front_len() {
             conflated.pop_front(|frame| {
-                assert_eq!(frame.len(), len);
+                assert!(frame.len() == len || frame.starts_with(b"+"));
                 frames.push(String::from_utf8(frame.to_vec()).unwrap());
             });
         }
@@ -428,6 +557,20 @@ mod tests {
         );
         check(&["!1", "a.x=1", "!2", "!1"], &["!1", "a.x=1", "!2", "!1"]);
         check(&["#1", "a.x=1", "#2", "!1"], &["a.x=1", "#2", "!1"]);
+        check(&["@1", "a.x=1", "@2", "#1"], &["a.x=1", "@2", "#1"]);
+        check(
+            &["+a x=1,y=1", "+b x=1", "+a x=2,z"],
+            &["+b x=1", "+a x=2,y=1,z"],
+        );
+        check(
+            &["+a x=1", "~a 1", "+a y=1", "~a 2", "+a z=1"],
+            &["~a 2", "+a z=1"],
+        );
+        // Both kinds of one entity stand beside each other.
+        check(
+            &["a.x=1", "+a x=1", "-a gone", "+a x=2", "a.x=3"],
+            &["-a gone", "+a x=2", "a.x=3"],
+        );
     }
 
     #[test]

@@ -9,12 +9,16 @@
 //! | file | job |
 //! | --- | --- |
 //! | `filter` | what a client asks for: one entity, a prefix, everything |
+//! | `interest` | what a core asks a shard to tell it |
+//! | `verdict` | whether an entity matches a filter, before a change and after |
 //! | `registry` | filters to subscribers, on shards and on cores |
 //! | `prefix_tree` | the part of a registry that holds prefixes |
 //! | `subscribers` | the subscribers of one filter |
 //! | `change` | all changes of one flush, with their encoded frames |
 //! | `outbox` | the bytes that go to one connection |
 //! | `conflate` | the newest frame of each property, for a slow reader |
+//! | `merged` | changes of one entity, merged into one |
+//! | `pace` | changes that come faster than a subscriber wants them |
 //! | `slab` | values at stable small indexes |
 //! | `simulation` | for tests: a slow reader against a model |
 //!
@@ -24,15 +28,26 @@
 mod change;
 mod conflate;
 mod filter;
+mod interest;
+mod merged;
 mod outbox;
+mod pace;
 mod prefix_tree;
 mod registry;
 #[cfg(test)]
 mod simulation;
 mod slab;
 mod subscribers;
+mod verdict;
 
-pub use change::{Change, ChangeBatch, ChangeBatchBuilder, Changes, Update, Updates, UpdatesIter};
+pub use change::{
+    Change, ChangeBatch, ChangeBatchBuilder, ChangeKind, Changes, Detail, EventFacts, Update,
+    Updates,
+};
 pub use filter::{Filter, FilterError};
+pub use interest::{Forms, Interest};
+pub use merged::{ChangeHead, EncodeMerged, MergedChange, Part};
 pub use outbox::{Outbox, OutboxLimits, Overflow};
+pub use pace::{Due, Pacer};
 pub use registry::Registry;
+pub use verdict::{FilterVerdict, Verdict};

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 
 use super::change::Change;
 use super::conflate::Conflated;
+use super::merged::{ChangeHead, EncodeMerged, Part};
 use crate::limits;
 
 /// Frames are dropped in units of one frame, or of several that lie together within this many
@@ -107,20 +108,18 @@ impl Outbox {
     /// [`Overflow`], from the push that passes a limit on, until [`close`](Self::close). After that
     /// every push is ignored and succeeds. The same goes for the four below.
     pub fn push_change(&mut self, change: Change<'_>) -> Result<(), Overflow> {
-        match change {
-            Change::Deleted { entity_id, frame } => self.push_deleted(entity_id, frame),
-            Change::Updated { entity_id, updates } => {
-                let frames = updates.frames();
-                if frames.len() <= UNIT_BYTES && self.takes_direct(frames.len()) {
-                    self.append(frames);
-                    return Ok(());
-                }
-                for update in updates {
-                    self.push_update(entity_id, update.property, update.frame)?;
-                }
-                Ok(())
-            }
+        let (entity_id, frames) = (change.entity_id(), change.frames());
+        if change.is_deletion() {
+            return self.push_deleted(entity_id, frames);
         }
+        if frames.len() <= UNIT_BYTES && self.takes_direct(frames.len()) {
+            self.append(frames);
+            return Ok(());
+        }
+        for update in change.updates() {
+            self.push_update(entity_id, update.property, update.frame)?;
+        }
+        Ok(())
     }
 
     /// Owes the new value of a property.
@@ -144,6 +143,56 @@ impl Outbox {
     /// As [`push_change`](Self::push_change).
     pub fn push_deleted(&mut self, entity_id: &str, frame: &[u8]) -> Result<(), Overflow> {
         self.push(frame, |conflated| conflated.deletion(entity_id, frame))
+    }
+
+    /// Owes a change that is told by event. `frame` is what it is told as, `change` what it is
+    /// merged from if the reader is behind, `encode` what makes the frame of that.
+    ///
+    /// # Errors
+    /// As [`push_change`](Self::push_change).
+    pub fn push_merged<'p>(
+        &mut self,
+        entity_id: &str,
+        frame: &[u8],
+        change: (ChangeHead, impl Iterator<Item = Part<'p>>),
+        encode: EncodeMerged,
+    ) -> Result<(), Overflow> {
+        self.push(frame, |conflated| {
+            conflated.merge(entity_id, change, encode);
+        })
+    }
+
+    /// Owes the news that an entity is gone, behind what [`push_merged`](Self::push_merged) owes.
+    ///
+    /// # Errors
+    /// As [`push_change`](Self::push_change).
+    pub fn push_deleted_by_event(&mut self, entity_id: &str, frame: &[u8]) -> Result<(), Overflow> {
+        self.push(frame, |conflated| {
+            conflated.deletion_by_event(entity_id, frame);
+        })
+    }
+
+    /// Owes a frame that can't be conflated, if there is room for it among what is not. False if
+    /// there is none: it is not owed then.
+    pub fn push_if_room(&mut self, frame: &[u8]) -> bool {
+        let takes = self.takes_direct(frame.len());
+        if takes {
+            self.append(frame);
+        }
+        takes
+    }
+
+    /// True if the reader keeps up so far that more may be read for it.
+    pub fn has_much_room(&self) -> bool {
+        self.takes_direct(self.limits.direct_bytes_max / 2)
+    }
+
+    /// Owes a place from which the reader can resume, of which a slow reader gets the newest.
+    ///
+    /// # Errors
+    /// As [`push_change`](Self::push_change).
+    pub fn push_cursor(&mut self, frame: &[u8]) -> Result<(), Overflow> {
+        self.push(frame, |conflated| conflated.cursor(frame))
     }
 
     /// Owes an answer: it comes after all that is owed, and is never conflated with another.
@@ -340,6 +389,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::subscribe::ChangeBatchBuilder;
+    use flux_storage::Sequence;
 
     const LIMITS: OutboxLimits = OutboxLimits {
         direct_bytes_max: 4096,
@@ -434,10 +484,11 @@ mod tests {
     #[test]
     fn a_change_is_owed_whole_or_its_properties_are_conflated() {
         let mut builder = ChangeBatchBuilder::new();
-        builder.change("a");
+        builder.change("a", Sequence::ZERO);
         builder.update("x", |out| out.extend_from_slice(b"[x]"));
         builder.update("y", |out| out.extend_from_slice(b"[y]"));
-        builder.deleted("b", |out| out.extend_from_slice(b"[-b]"));
+        builder.change("b", Sequence::ZERO);
+        builder.deleted(|out| out.extend_from_slice(b"[-b]"));
         let batch = builder.finish();
 
         let mut outbox = Outbox::new(LIMITS);

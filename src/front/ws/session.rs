@@ -7,17 +7,26 @@
 use super::requests::Requests;
 use super::withheld::Withheld;
 use crate::api::client_message::{Action, ClientMessage, Request, parse};
-use crate::api::{ApiError, encode};
+use crate::api::{ApiError, encode, stream_encode};
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
-use crate::service::subscribe::{InForce, Subscriber, Subscriptions};
+use crate::service::streams::{Current, Frames, Framing, Pushed, Wanted, write_merged};
+use crate::service::subscribe::{InForce, Subscriber, Subscriptions, Verdict};
 use crate::service::{Context, Credentials, KeptToken};
 use crate::shard::Reply;
-use crate::subscribe::{Outbox, OutboxLimits};
+use crate::subscribe::{Outbox, OutboxLimits, Overflow};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
 use flux_storage::Sequence;
 use std::net::IpAddr;
+
+/// Every message of a stream is one text frame.
+pub(crate) const FRAMING: Framing = Framing {
+    frame: |out, write| write_text_with(out, write),
+    merged: |out, entity_id, change| {
+        write_text_with(out, |out| write_merged(out, entity_id, change));
+    },
+};
 
 /// Close code of a server that stops (RFC 6455 §7.4.1).
 pub(crate) const GOING_AWAY: u16 = 1001;
@@ -273,7 +282,10 @@ impl WebSocket {
 
     /// Heap of what the client is owed.
     pub(crate) fn outbox_bytes(&self) -> usize {
-        self.outbox.heap_bytes() + self.withheld.bytes() + self.requests.heap_bytes()
+        self.outbox.heap_bytes()
+            + self.withheld.bytes()
+            + self.requests.heap_bytes()
+            + self.subscriptions.heap_bytes()
     }
 
     /// True if an answer is withheld until it is durable.
@@ -308,8 +320,8 @@ impl WebSocket {
                 });
                 return;
             }
-            Ok(Action::Subscribe(pattern)) => {
-                let call = (&*pattern, id.clone());
+            Ok(Action::Subscribe(subscribe)) => {
+                let call = (&*subscribe, id.clone());
                 subscriptions.subscribe(context, subscriber, call)
             }
             Ok(Action::Unsubscribe(pattern)) => subscriptions
@@ -319,17 +331,83 @@ impl WebSocket {
             Ok(Action::Request(_)) => Err(ApiError::MissingId),
             Err(error) => Err(error),
         };
+        self.flush_paced();
         match done {
-            Ok(InForce::Now) => self.acknowledge(id.as_deref()),
+            Ok(InForce::Now) => self.acknowledge(id.as_deref(), None),
             Ok(InForce::Later) => {}
             Err(error) => self.reject(id.as_deref(), &error),
         }
     }
 
-    fn acknowledge(&mut self, id: Option<&str>) {
-        if id.is_some() {
-            self.answer(CommitPoint::NONE, |out| encode::answer(out, "ack", id));
+    fn acknowledge(&mut self, id: Option<&str>, cursor: Option<&str>) {
+        match (id, cursor) {
+            (None, _) => {}
+            (Some(_), None) => {
+                self.answer(CommitPoint::NONE, |out| encode::answer(out, "ack", id));
+            }
+            (Some(_), Some(cursor)) => {
+                self.answer(CommitPoint::NONE, |out| stream_encode::ack(out, id, cursor));
+            }
         }
+    }
+
+    /// An overflow shows as in [`WebSocket::send`].
+    fn flush_paced(&mut self) {
+        match self.subscriptions.flush_paced(&mut self.outbox) {
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Pushes what the session's streams want of a change.
+    pub(crate) fn push<'s>(
+        &mut self,
+        current: &Current<'_>,
+        wanted: &Wanted<'s>,
+        frames: &mut Frames<'s, '_>,
+        now_micros: u64,
+    ) -> Result<Pushed, Overflow> {
+        let client = self.subscriptions.client_of_stream();
+        client.push(&mut self.outbox, (current, wanted), frames, now_micros)
+    }
+
+    /// A change is pushed to a plain subscription. True if a cursor follows it.
+    pub(crate) fn note_pushed(&mut self, now_micros: u64) -> bool {
+        let client = self.subscriptions.client();
+        client.map(|it| it.note_pushed(now_micros)).is_some()
+    }
+
+    /// When the core has to look at the session's streams, if it does not know that yet.
+    pub(crate) fn next_timer(&mut self) -> Option<u64> {
+        self.subscriptions.client()?.next_timer()
+    }
+
+    /// The core looks at the session's streams: what was paced is sent, and a cursor.
+    pub(crate) fn on_timer<L: Log>(
+        &mut self,
+        context: &Context<L>,
+        now_micros: u64,
+    ) -> Result<(), Overflow> {
+        let Some(client) = self.subscriptions.client() else {
+            return Ok(());
+        };
+        let is_due = client.on_timer(&mut self.outbox, now_micros)?;
+        if is_due && let Some(cursor) = self.subscriptions.next_cursor(context) {
+            let mut frame = Vec::new();
+            write_text_with(&mut frame, |out| stream_encode::cursor(out, &cursor));
+            self.outbox.push_cursor(&frame)?;
+        }
+        Ok(())
+    }
+
+    /// True if the session's streams keep more than a client that is paced a little.
+    pub(crate) fn keeps_much(&self) -> bool {
+        self.subscriptions.heap_bytes() > limits::MEMORY_UNCOUNTED_BYTES_MAX
+    }
+
+    /// Drops what the client is owed: there is no memory for it.
+    pub(crate) fn give_up(&mut self) {
+        self.outbox.give_up();
+        self.subscriptions.give_up();
     }
 
     fn reject(&mut self, id: Option<&str>, error: &ApiError) {
@@ -355,10 +433,12 @@ impl WebSocket {
             self.close_if_answered();
             return;
         }
-        let reply = (serial, &reply);
-        for (id, result) in self.subscriptions.resume(context, subscriber, reply) {
+        let reply = (serial, from, &reply);
+        let verdicts = self.subscriptions.resume(context, subscriber, reply);
+        self.flush_paced();
+        for Verdict { id, result } in verdicts {
             match result {
-                Ok(()) => self.acknowledge(id.as_deref()),
+                Ok(cursor) => self.acknowledge(id.as_deref(), cursor.as_deref()),
                 Err(error) => self.reject(id.as_deref(), &error),
             }
         }

@@ -1,0 +1,141 @@
+//! Streams of a core's connections: changes for subscriptions that ask for more than each property,
+//! and what is due by the clock.
+
+use super::connection::Session;
+use super::event_loop::Core;
+use super::fan_out::StreamPush;
+use super::system::System;
+use crate::front::ws::{FRAMING, SLOW_READER};
+use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS};
+use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
+use std::cmp::Reverse;
+
+impl<S: System> Core<S> {
+    /// Gives a change to the streams that want it. Returns the units that were spent, and the last
+    /// connection that was served if others are left.
+    pub(super) fn fan_out_to_streams(&mut self, push: StreamPush<'_>) -> (u64, Option<u32>) {
+        if self.context.streams.is_empty() {
+            return (0, None);
+        }
+        // Both are put back below; nothing in between looks at them.
+        let mut streams = std::mem::take(&mut self.context.streams);
+        let mut buffers = std::mem::take(&mut self.frame_buffers);
+        let found = streams.find(push.change);
+        let mut lost = Vec::new();
+        let done = self.push_to_each(&streams, (push, &found), &mut buffers, &mut lost);
+        if let Some(sequence) = push.change.sequence() {
+            streams.fall_behind(&lost, (push.from, sequence));
+        }
+        streams.give_back(found);
+        buffers.trim();
+        self.frame_buffers = buffers;
+        self.context.streams = streams;
+        done
+    }
+
+    /// Notes in `lost` the streams whose connection had no room for the event.
+    fn push_to_each(
+        &mut self,
+        streams: &Streams,
+        (push, found): (StreamPush<'_>, &[u32]),
+        buffers: &mut FrameBuffers,
+        lost: &mut Vec<u32>,
+    ) -> (u64, Option<u32>) {
+        let current = Current::new(push.from, push.change);
+        let mut frames = Frames::new(FRAMING, buffers);
+        let push_units = PUSH_UNITS + push.change.frame_bytes() as u64 / FRAME_BYTES_PER_UNIT;
+        let (mut spent, mut rest) = (0, found);
+        while let Some((subscriber, own, others)) = streams.split_connection(rest) {
+            rest = others;
+            let index = subscriber.index;
+            if push.served.is_some_and(|served| index <= served) {
+                continue;
+            }
+            spent += push_units;
+            let is_told = push.told.binary_search(&index).is_ok();
+            let wanted = streams.wanted(own, &current, is_told);
+            if !wanted.is_nothing() && self.push_wanted(index, (&current, &wanted), &mut frames) {
+                lost.extend_from_slice(own);
+            }
+            if spent >= push.units && !rest.is_empty() {
+                return (spent, Some(index));
+            }
+        }
+        (spent, None)
+    }
+
+    /// Gives a change to the streams of one connection. True if it had no room for the event.
+    fn push_wanted<'s>(
+        &mut self,
+        index: u32,
+        (current, wanted): (&Current<'_>, &Wanted<'s>),
+        frames: &mut Frames<'s, '_>,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        let Session::WebSocket(websocket) = &mut connection.session else {
+            return false;
+        };
+        let owed = websocket.outbox.is_empty();
+        let pushed = websocket.push(current, wanted, frames, self.now_micros);
+        let lost = pushed.is_ok_and(|pushed| pushed.lost_event);
+        // What does not fit is read by nobody, so the connection must not go on without it.
+        if lost || pushed.is_err() {
+            self.drop_slow_reader(index, SLOW_READER);
+        }
+        self.note_owed(index, owed);
+        self.note_stream_timer(index);
+        lost
+    }
+
+    /// Something was put into the outbox of a connection. `owed`: it was empty before.
+    fn note_owed(&mut self, index: u32, owed: bool) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        if owed {
+            connection.sent_ms = self.now_ms;
+        } else if let Session::WebSocket(websocket) = &connection.session
+            && (websocket.outbox.is_large() || websocket.keeps_much())
+        {
+            self.count_outbox(index);
+        }
+        self.queue_write(index);
+    }
+
+    /// Notes when the streams of a connection are looked at next.
+    pub(super) fn note_stream_timer(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && let Session::WebSocket(websocket) = &mut connection.session
+            && let Some(due_micros) = websocket.next_timer()
+        {
+            let timer = (due_micros, index, connection.generation);
+            self.stream_timers.push(Reverse(timer));
+        }
+    }
+
+    /// Looks at the streams whose time has come: what was paced is sent, and cursors.
+    pub(super) fn look_at_streams(&mut self) {
+        while let Some(&Reverse((due_micros, index, generation))) = self.stream_timers.peek()
+            && due_micros <= self.now_micros
+        {
+            self.stream_timers.pop();
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            let Session::WebSocket(websocket) = &mut connection.session else {
+                continue;
+            };
+            if connection.generation != generation {
+                continue;
+            }
+            let owed = websocket.outbox.is_empty();
+            if websocket.on_timer(&self.context, self.now_micros).is_err() {
+                self.drop_slow_reader(index, SLOW_READER);
+            }
+            self.note_owed(index, owed);
+            self.note_stream_timer(index);
+        }
+    }
+}
