@@ -143,9 +143,11 @@ pub const FORWARD_STEPS_MAX: u64 = HISTORY_SHORT_STEPS_MAX / 2 - 1;
 pub const FORWARD_BYTES_MAX: usize = 64 * 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
-/// The largest that it can be set to: their ids are held in memory, and are collected in one
-/// go. A shard deletes its part in slices.
+/// The largest that it can be set to: their ids are held in memory. A shard collects and deletes
+/// its part in slices.
 pub const BATCH_DELETE_SETTABLE_MAX: u32 = 100_000;
+/// Ids that are collected for it in one go: a millisecond or two, since the entities lie in layers.
+pub const COLLECT_IDS_MAX: usize = 2048;
 /// Entities that are deleted in one go when a namespace is purged.
 pub const PURGE_ENTITIES_MAX: usize = 1_000;
 

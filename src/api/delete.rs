@@ -4,7 +4,9 @@ use super::body;
 use super::error::ApiError;
 use super::json::{Kind, Scanner, write_string};
 use crate::wire::http1::write_decimal;
-use std::collections::BTreeSet;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::hash::{BuildHasher as _, RandomState};
 
 /// What a batch delete removes. Exactly one of the three.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +23,11 @@ const ONE_OF: ApiError = ApiError::Shape {
     rule: "the body must hold exactly one of `namespace`, `prefix` and `entity_ids`",
 };
 
-/// Parses the body.
+/// Parses the body. Of named ids, no more than `ids_max` and one are kept.
 ///
 /// # Errors
 /// [`ApiError::Json`], [`ApiError::Shape`] or [`ApiError::InvalidField`].
-pub fn parse(body: &[u8]) -> Result<DeleteFilter, ApiError> {
+pub fn parse(body: &[u8], ids_max: usize) -> Result<DeleteFilter, ApiError> {
     let mut scanner = body::object(body, "the body must be a JSON object")?;
     let (mut namespace, mut prefix, mut ids) = (None, None, None);
     let mut scratch = String::new();
@@ -34,7 +36,7 @@ pub fn parse(body: &[u8]) -> Result<DeleteFilter, ApiError> {
         match key.decode(&mut scratch) {
             "namespace" => namespace = Some(text(&mut scanner, "namespace")?),
             "prefix" => prefix = Some(text(&mut scanner, "prefix")?),
-            "entity_ids" => ids = Some(texts(&mut scanner)?),
+            "entity_ids" => ids = Some(texts(&mut scanner, ids_max)?),
             _ => {
                 scanner.raw_value()?;
             }
@@ -70,7 +72,7 @@ fn text(scanner: &mut Scanner<'_>, field: &'static str) -> Result<Field<Box<str>
     })
 }
 
-fn texts(scanner: &mut Scanner<'_>) -> Result<Field<Vec<Box<str>>>, ApiError> {
+fn texts(scanner: &mut Scanner<'_>, ids_max: usize) -> Result<Field<Vec<Box<str>>>, ApiError> {
     let invalid = ApiError::InvalidField {
         field: "entity_ids",
         rule: "a non-empty array of non-empty strings",
@@ -80,13 +82,25 @@ fn texts(scanner: &mut Scanner<'_>) -> Result<Field<Vec<Box<str>>>, ApiError> {
         return Ok(Err(invalid));
     }
     let mut ids = Vec::new();
-    let mut seen = BTreeSet::new();
+    // Where in `ids` each is: a set would hold every id again.
+    let mut seen = HashTable::new();
+    let hasher = RandomState::new();
+    let hash_of = |id: &Box<str>| hasher.hash_one(id);
     let mut bad = false;
     scanner.begin_array()?;
     while scanner.next_element()? {
         match text(scanner, "entity_ids")? {
-            Ok(id) if seen.insert(id.clone()) => ids.push(id),
-            Ok(_) => {}
+            // Too many already: the rest is only read to its end.
+            Ok(_) if ids.len() > ids_max => {}
+            Ok(id) => {
+                let hash = hash_of(&id);
+                let is_same = |it: &usize| ids.get(*it) == Some(&id);
+                let entry = seen.entry(hash, is_same, |it| ids.get(*it).map_or(0, hash_of));
+                if let Entry::Vacant(vacant) = entry {
+                    vacant.insert(ids.len());
+                    ids.push(id);
+                }
+            }
             Err(_) => bad = true,
         }
     }
@@ -119,7 +133,7 @@ mod tests {
 
     #[test]
     fn exactly_one_filter_is_taken() {
-        let check = |body: &str, expected| assert_eq!(parse(body.as_bytes()).unwrap(), expected);
+        let check = |body: &str, expected| assert_eq!(parse(body.as_bytes(), 2).unwrap(), expected);
         check(
             r#"{"namespace":"a","x":1}"#,
             DeleteFilter::Namespace("a".into()),
@@ -140,8 +154,27 @@ mod tests {
             r#"{"entity_ids":["a",1]}"#,
             r#"{"entity_ids":"a"}"#,
         ] {
-            assert_eq!(parse(body.as_bytes()).unwrap_err().status(), 400, "{body}");
+            assert_eq!(
+                parse(body.as_bytes(), 2).unwrap_err().status(),
+                400,
+                "{body}"
+            );
         }
+    }
+
+    #[test]
+    fn no_more_ids_are_kept_than_one_too_many() {
+        let check = |body: &str, expected: usize| {
+            let DeleteFilter::Ids(ids) = parse(body.as_bytes(), 2).unwrap() else {
+                panic!("ids: {body}");
+            };
+            assert_eq!(ids.len(), expected, "{body}");
+        };
+        check(r#"{"entity_ids":["a","b","a","b","b"]}"#, 2);
+        check(r#"{"entity_ids":["a","b","c"]}"#, 3);
+        check(r#"{"entity_ids":["a","b","c","d","e"]}"#, 3);
+        let body = r#"{"entity_ids":["a","b","c","d",5]}"#;
+        assert!(parse(body.as_bytes(), 2).is_err(), "the rest is judged too");
     }
 
     #[test]

@@ -128,10 +128,11 @@ impl Engine {
     pub fn collect(
         &mut self,
         query: &ListQuery,
+        after: Option<&str>,
         max: usize,
     ) -> Result<Vec<Box<str>>, StateDamaged> {
         let mut ids = Vec::new();
-        for entity in self.state.list(&state_query(query, None)) {
+        for entity in self.state.list(&state_query(query, after)) {
             let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
             if ids.len() == max {
                 break;

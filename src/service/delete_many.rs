@@ -40,7 +40,7 @@ pub(crate) fn begin<L: Log>(
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
-    let filter = delete::parse(body)?;
+    let filter = delete::parse(body, limit(&context.tenants))?;
     let deletes = PendingDeletes::start(context, caller.request_id, (filter, access))?;
     if deletes.waiting == 0 {
         return Ok(Begun::at_once(deletes.finish(context)));
@@ -80,6 +80,7 @@ impl PendingDeletes {
                 namespace: namespace.clone(),
                 prefix: prefix.clone(),
                 max: limit(&context.tenants).saturating_add(1),
+                found: Vec::new(),
             };
             router.ask(shard, request_id, request)?;
             deletes.waiting += 1;
@@ -200,7 +201,7 @@ mod tests {
     use super::super::testing::TestCores;
     use super::super::{batch, delete, publish};
     use super::*;
-    use crate::limits::SHARD_SLICE_UNITS_MAX;
+    use crate::limits::{COLLECT_IDS_MAX, SHARD_SLICE_UNITS_MAX};
 
     /// Cores that hold these entities.
     fn holding(ids: &[&str]) -> TestCores {
@@ -255,6 +256,51 @@ mod tests {
         assert_eq!(outcome, Outcome::Failed(ApiError::NotReady));
         let (outcome, json) = delete(&mut cores, r#"{"entity_ids":["n0/a","n1/a"]}"#);
         assert_eq!(outcome, Outcome::Done, "{json}");
+    }
+
+    #[test]
+    fn ids_are_collected_in_slices_and_what_its_client_makes_behind_stays() {
+        let mut cores = TestCores::new(1);
+        let count = 2 * COLLECT_IDS_MAX + 500;
+        let event = |id: usize| {
+            format!(
+                r#"{{"stream":"s","source":"t","payload":{{"entity_id":"n/{id}","properties":{{}}}}}}"#
+            )
+        };
+        let events: Vec<String> = (0..count).map(event).collect();
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        cores.run((0, None), |context, caller| {
+            batch::begin(context, caller, body.as_bytes())
+        });
+        let deletes = cores.begin((0, None), |context, caller| {
+            begin(context, caller, br#"{"prefix":"n/"}"#)
+        });
+        let same = cores.begin((0, None), |context, caller| {
+            publish::begin(context, caller, event(999_999).as_bytes())
+        });
+        let mut slices = 1;
+        let shard = cores.context(0).router.shard.as_mut().unwrap();
+        let entities = shard.engine().entities();
+        assert_eq!(entities, count, "what comes behind waits");
+        while shard.has_work() {
+            shard.go_on(crate::model::Timestamp::default());
+            slices += 1;
+        }
+        assert_eq!(slices, 4, "three of ids, and one of what came behind");
+        assert_eq!(shard.engine().entities(), count + 1);
+        cores.flush();
+        let shard = cores.context(0).router.shard.as_mut().unwrap();
+        let mut collected = Vec::new();
+        shard.release(|origin, reply| {
+            if let Reply::Ids(ids) = reply {
+                assert_eq!(origin.request_id, deletes.request_id());
+                collected = ids;
+            }
+        });
+        assert_eq!(collected.len(), count);
+        assert!(collected.is_sorted(), "each id once, in order");
+        assert!(!collected.contains(&"n/999999".into()));
+        drop(same);
     }
 
     #[test]

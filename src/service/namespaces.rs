@@ -283,6 +283,7 @@ impl PendingNamespace {
                     namespace: Some(name.clone()),
                     prefix: None,
                     max: PURGE_ENTITIES_MAX,
+                    found: Vec::new(),
                 };
                 let shard = place_key(&name, context.router.shards);
                 context.router.ask(shard, request_id, request)?;

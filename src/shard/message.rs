@@ -89,6 +89,8 @@ pub enum ShardRequest {
         prefix: Option<Box<str>>,
         /// The most ids to return.
         max: usize,
+        /// The first of them, if some were collected in earlier turns.
+        found: Vec<Box<str>>,
     },
     /// The next entities of a listing.
     List {

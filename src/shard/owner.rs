@@ -513,7 +513,7 @@ impl<L: Log> Shard<L> {
 
     /// Commit points never fall from one pending reply to the next: a reply waits at most for what
     /// came before it.
-    fn hold(&mut self, point: CommitPoint, origin: Origin, reply: Reply) {
+    pub(super) fn hold(&mut self, point: CommitPoint, origin: Origin, reply: Reply) {
         if self.failed() && !point.is_reached(self.visible()) {
             let reply = match reply {
                 Reply::Refused(_) => reply,
@@ -574,11 +574,9 @@ impl<L: Log> Shard<L> {
                 fields,
                 bytes_max,
             } => self.read(id, fields, bytes_max),
-            ShardRequest::Collect {
-                namespace,
-                prefix,
-                max,
-            } => self.collect((namespace, prefix), max),
+            request @ ShardRequest::Collect { .. } => {
+                return self.collect(Envelope { origin, request });
+            }
             ShardRequest::List {
                 query,
                 after,
@@ -733,7 +731,7 @@ impl<L: Log> Shard<L> {
 }
 
 /// How far a request came.
-enum Worked {
+pub(super) enum Worked {
     /// Its reply is held, if it has one.
     Done,
     /// It waits for the log's next segment.

@@ -1,30 +1,55 @@
 //! What a shard answers to reads: an entity, a part of a listing, and what its past is read from.
 
 use super::Shard;
-use super::message::{Reply, ShownEntity};
-use super::owner::DAMAGED;
+use super::message::{Envelope, Reply, ShardRequest, ShownEntity};
+use super::owner::{DAMAGED, Worked};
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
 use crate::engine::{ReadAnswer, StateDamaged};
 use crate::history::LiveLog;
+use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS};
 use crate::log::Log;
 use crate::model::{CommitPoint, CursorKey};
 
 impl<L: Log> Shard<L> {
-    pub(super) fn collect(
-        &mut self,
-        (namespace, prefix): (Option<Box<str>>, Option<Box<str>>),
-        max: usize,
-    ) -> (CommitPoint, Reply) {
+    /// Collects a slice of the ids that a deletion is about. While some are left, later writes of
+    /// the same connection wait behind it: it is not about what they make.
+    pub(super) fn collect(&mut self, Envelope { origin, request }: Envelope) -> Worked {
+        let ShardRequest::Collect {
+            namespace,
+            prefix,
+            max,
+            mut found,
+        } = request
+        else {
+            return Worked::Done;
+        };
         let query = ListQuery {
             namespace,
             prefix,
             ..ListQuery::default()
         };
-        match self.engine.collect(&query, max) {
-            Ok(ids) => (self.last_point(), Reply::Ids(ids)),
-            Err(StateDamaged) => DAMAGED,
+        let count = (max - found.len()).min(COLLECT_IDS_MAX);
+        let after = found.last().map(|id| &**id);
+        let Ok(more) = self.engine.collect(&query, after, count) else {
+            let (point, reply) = DAMAGED;
+            self.hold(point, origin, reply);
+            return Worked::Done;
+        };
+        self.spent += EVENT_UNITS * more.len() as u64;
+        let is_over = more.len() < count || found.len() + more.len() == max;
+        found.extend(more);
+        if is_over {
+            self.hold(self.last_point(), origin, Reply::Ids(found));
+            return Worked::Done;
         }
+        let request = ShardRequest::Collect {
+            namespace: query.namespace,
+            prefix: query.prefix,
+            max,
+            found,
+        };
+        Worked::Unfinished(Envelope { origin, request })
     }
 
     pub(super) fn read(

@@ -84,7 +84,7 @@ fn queries(text: Option<&str>) {
 }
 
 fn bodies(data: &[u8]) {
-    drop((config::parse(data), delete::parse(data)));
+    drop((config::parse(data), delete::parse(data, 10)));
     drop(namespaces::parse_registration(data));
     drop(connectors::parse_token(data));
     drop(connectors::definition::parse_definition(data, ""));
