@@ -404,6 +404,9 @@ pub const RETENTION_SEGMENTS_MAX: usize = 8;
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two attempts to hold them back again.
 pub const RESERVE_INTERVAL_SECONDS: u64 = 10;
+/// Milliseconds for which an entity may linger after the end of the connection that it is bound to:
+/// minutes, so that what an agent left behind does not stand for it. Longer: 400.
+pub const BINDING_LINGER_MS_MAX: u32 = 300_000;
 /// One line of an import, bytes: an event of the largest body that can be set, and room for what
 /// the line says besides. Longer: the import ends.
 pub const IMPORT_LINE_BYTES_MAX: usize = 257 * 1024 * 1024;

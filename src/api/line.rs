@@ -12,15 +12,16 @@
 //!
 //! An event is held to the same rules as one that is published; `sequence` is for people, and a
 //! line without `acceptedAt` is accepted when it is read. Events of an atomic batch say their place
-//! in it. An entity stands for events that are gone; its `acceptedAt` is the time at which it was
-//! so.
+//! in it. Events that bind their entity to a connection say how long it lingers after that: the
+//! connection is not there after an import, so the entity ends after the next start. An entity
+//! stands for events that are gone; its `acceptedAt` is the time at which it was so.
 
 use super::encode;
 use super::event::{Decoded, EventDecoder, EventIds, check_entity_id, sort_and_keep_last};
 use super::event_encode::event_members;
 use super::json::{Compactor, JsonError, JsonStr, Kind, Scanner};
 use super::{ApiError, time};
-use crate::limits::ATOMIC_EVENTS_MAX;
+use crate::limits::{ATOMIC_EVENTS_MAX, BINDING_LINGER_MS_MAX};
 use crate::model::{
     DecidedDraft, EntityDraft, EntityHead, EventDraft, EventId, EventView, Lifetime,
     LifetimeChange, Property, RECORD_KIND_ENTITY, RECORD_KIND_EVENT, TermKind, Terms, Timestamp,
@@ -70,6 +71,7 @@ pub fn event_line(
         write_decimal(out, group.count.into());
         out.push(b'}');
     }
+    write_binding(out, event.decided.lifetime.linger_ms);
     write_accepted(out, accepted);
 }
 
@@ -82,7 +84,15 @@ pub fn entity_line<'p>(
 ) {
     out.extend_from_slice(b"{\"entity\":");
     encode::entity(out, head, properties, None);
+    write_binding(out, head.lifetime.linger_ms);
     write_accepted(out, accepted);
+}
+
+fn write_binding(out: &mut Vec<u8>, linger_ms: Option<u32>) {
+    if let Some(linger_ms) = linger_ms {
+        out.extend_from_slice(b",\"linger_ms\":");
+        write_decimal(out, linger_ms.into());
+    }
 }
 
 fn write_accepted(out: &mut Vec<u8>, accepted: Timestamp) {
@@ -123,7 +133,7 @@ impl LineDecoder {
             if outline.group.is_some() {
                 return Err(invalid("group", "a member of events alone").into());
             }
-            let last_updated = entity(text, out)?;
+            let last_updated = entity(text, outline.linger_ms, out)?;
             return Ok(Line {
                 kind: RECORD_KIND_ENTITY,
                 accepted: accepted.or(Some(last_updated)),
@@ -135,7 +145,10 @@ impl LineDecoder {
             Decoded::Event(draft, terms) => {
                 let accepted =
                     accepted.unwrap_or_else(|| Timestamp::from_micros(now_ms.saturating_mul(1000)));
-                let lifetime = LifetimeChange::asked(Terms::new(terms), accepted);
+                let lifetime = LifetimeChange {
+                    linger_ms: outline.linger_ms,
+                    ..LifetimeChange::asked(Terms::new(terms), accepted)
+                };
                 encode_stored((&with_uuid(&draft), terms), lifetime, out);
                 Ok(())
             }
@@ -213,6 +226,8 @@ struct Outline<'a> {
     /// The JSON text of the entity.
     entity: Option<&'a str>,
     group: Option<GroupPlace>,
+    /// The entity is bound to a connection, and lingers so long after it.
+    linger_ms: Option<u32>,
 }
 
 impl<'a> Outline<'a> {
@@ -229,6 +244,7 @@ impl<'a> Outline<'a> {
                 "acceptedAt" => outline.accepted = Some(timestamp(&mut scanner, "acceptedAt")?),
                 "entity" => outline.entity = Some(scanner.raw_value()?.text),
                 "group" => outline.group = Some(group_place(&mut scanner)?),
+                "linger_ms" => outline.linger_ms = Some(linger_ms(&mut scanner)?),
                 _ => {
                     scanner.raw_value()?;
                 }
@@ -269,15 +285,25 @@ fn group_place(scanner: &mut Scanner<'_>) -> Result<GroupPlace, LineError> {
     place.filter(is_sound).ok_or_else(|| wrong().into())
 }
 
+/// Decodes milliseconds for which a bound entity lingers.
+fn linger_ms(scanner: &mut Scanner<'_>) -> Result<u32, LineError> {
+    let number = scanner.raw_value()?.text.parse().ok();
+    let number = number.filter(|number| *number <= BINDING_LINGER_MS_MAX);
+    number.ok_or_else(|| invalid("linger_ms", "an integer from 0 to 300000").into())
+}
+
 /// Decodes an entity and writes its payload; returns when it was last updated.
-fn entity(text: &str, out: &mut Vec<u8>) -> Result<Timestamp, LineError> {
+fn entity(text: &str, linger_ms: Option<u32>, out: &mut Vec<u8>) -> Result<Timestamp, LineError> {
     let mut scanner = Scanner::new(text.as_bytes())?;
     if scanner.kind()? != Kind::Object {
         return Err(invalid("entity", "an object").into());
     }
     scanner.begin_object()?;
     let (mut id, mut version, mut last_updated, mut properties) = (None, None, None, None);
-    let mut lifetime = Lifetime::default();
+    let mut lifetime = Lifetime {
+        linger_ms,
+        ..Lifetime::default()
+    };
     while let Some(key) = scanner.next_key()? {
         match &*key.to_cow() {
             "id" => id = Some(string(&mut scanner, "entity.id")?.to_cow()),
@@ -402,6 +428,8 @@ mod tests {
             r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
             r#"{"eventId":"01234567-89ab-7def-8123-456789abcdef","stream":"s.t","source":"ä","timestamp":5,"key":"","schema":"v","payload":{"entity_id":"n/ü","properties":{"__deleted__":true,"a":22.50,"b\"":[1e2]},"extra":{"q":1.0}},"sequence":7,"acceptedAt":"1969-12-31T23:59:59.999999Z"}"#,
             r#"{"eventId":"01234567-89AB-7DEF-8123-456789ABCDEF","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
+            r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"linger_ms":300000,"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
+            r#"{"entity":{"id":"n/1","properties":{},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":2},"linger_ms":0,"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
             r#"{"eventId":"e","stream":"s","source":"a","payload":{"entity_id":"x","properties":{}},"sequence":7,"group":{"index":999,"count":1000},"acceptedAt":"2026-01-31T23:59:59.000001Z"}"#,
             r#"{"entity":{"id":"n/\"1","properties":{"a":22.50,"b":[1,{"x":null}]},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":4611686018427387903},"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
             r#"{"entity":{"id":"n/1","properties":{},"lastUpdated":"2026-01-31T23:59:59.000001Z","version":2,"expiresAt":"2026-01-31T23:59:59.000002Z"},"acceptedAt":"2026-02-01T00:00:00.000000Z"}"#,
@@ -477,6 +505,9 @@ mod tests {
         );
         check(r#"{"entity":1}"#, "`entity`: an object");
         check(r#"{"entity":{},"group":{"index":0,"count":2}}"#, "`group`");
+        check(r#"{"linger_ms":300001}"#, "`linger_ms`");
+        check(r#"{"linger_ms":-1}"#, "`linger_ms`");
+        check(r#"{"linger_ms":1.5}"#, "`linger_ms`");
         for group in [
             "1",
             "{}",
