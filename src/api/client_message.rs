@@ -1,9 +1,10 @@
 //! WebSocket messages from clients (API contract §8, §13).
 
 use super::error::ApiError;
-use super::json::{JsonError, Kind, RawValue, Scanner};
+use super::json::{JsonError, Kind, Place, RawValue, Scanner};
 use super::stream_options::{StreamMembers, StreamMode, StreamOptions, StreamStart};
 use crate::limits;
+use std::borrow::Cow;
 
 /// The pattern of a message that names none.
 const EVERYTHING: &str = "*";
@@ -35,6 +36,9 @@ pub struct Subscribe {
 pub enum Request<'m> {
     /// Publish the event that is this JSON.
     Publish(&'m str),
+    /// Publish the event that begins at this place of the message. It is not looked at yet: if it
+    /// is not JSON, or something follows it, [`parse_whole`] says what the message asks for.
+    PublishFrom(&'m str, Place),
     /// Publish the batch that is this message: its `events` are those of a batch's body.
     PublishBatch(&'m str),
     /// Read this entity.
@@ -52,15 +56,30 @@ pub enum Request<'m> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientMessage<'m> {
     /// The client's `id`: a string or a number, JSON text.
-    pub id: Option<Box<str>>,
+    pub id: Option<&'m str>,
     /// What it asks for, or why it can't be understood.
     pub action: Result<Action<'m>, ApiError>,
 }
 
 /// Understands one text message. Never fails as a whole: what is wrong goes back to the client as
 /// an answer.
+///
+/// Most messages publish, and their event comes last. Such a one is not walked over here, because
+/// whoever publishes it does that.
 pub fn parse(message: &str) -> ClientMessage<'_> {
-    let mut fields = Fields::default();
+    read(message, Fields::default())
+}
+
+/// The same, of a message whose [`Request::PublishFrom`] turned out to be none.
+pub fn parse_whole(message: &str) -> ClientMessage<'_> {
+    let fields = Fields {
+        whole: true,
+        ..Fields::default()
+    };
+    read(message, fields)
+}
+
+fn read<'m>(message: &'m str, mut fields: Fields<'m>) -> ClientMessage<'m> {
     match fields.read(message) {
         Ok(()) => {
             let action = fields.action(message);
@@ -92,11 +111,15 @@ const STREAM_MEMBERS: [&str; 6] = [
 
 #[derive(Default)]
 struct Fields<'m> {
-    id: Option<Box<str>>,
-    kind: Option<Box<str>>,
-    entity_id: Option<Box<str>>,
+    /// All of the message is to be read.
+    whole: bool,
+    id: Option<&'m str>,
+    kind: Option<Cow<'m, str>>,
+    entity_id: Option<Cow<'m, str>>,
     /// The JSON text of `event`.
     event: Option<&'m str>,
+    /// Where the event begins, behind which nothing was read.
+    event_place: Option<Place>,
     /// The JSON text of `expect`, unless it is null.
     expect: Option<&'m str>,
     /// The names in [`OPTIONS`] that were there.
@@ -110,7 +133,7 @@ struct Fields<'m> {
 
 impl<'m> Fields<'m> {
     fn read(&mut self, message: &'m str) -> Result<(), JsonError> {
-        let mut scanner = Scanner::new(message.as_bytes())?;
+        let mut scanner = Scanner::of_text(message)?;
         if scanner.kind()? != Kind::Object {
             let rule = "a message must be a JSON object";
             self.errors.push(("", ApiError::Shape { rule }));
@@ -127,6 +150,10 @@ impl<'m> Fields<'m> {
                 // Clients in use send either name.
                 "entity_id" | "entityId" => {
                     self.entity_id = self.text(&mut scanner, "entity_id")?;
+                }
+                "event" if self.may_publish_now() => {
+                    self.event_place = Some(scanner.place());
+                    return Ok(());
                 }
                 "event" => self.event = Some(scanner.raw_value()?.text),
                 "expect" => {
@@ -150,6 +177,13 @@ impl<'m> Fields<'m> {
         scanner.finish()
     }
 
+    /// True if the message publishes, should nothing follow its event.
+    fn may_publish_now(&self) -> bool {
+        let is_publish = self.kind.as_deref() == Some("publish");
+        let is_plain = self.options.is_empty() && self.expect.is_none() && self.errors.is_empty();
+        is_publish && is_plain && self.id.is_some() && !self.whole
+    }
+
     /// Notes an option, unless it asks for what is done without it.
     fn read_option(&mut self, option: &'static str, value: &RawValue<'_>) {
         self.options.retain(|other| *other != option);
@@ -162,12 +196,12 @@ impl<'m> Fields<'m> {
         }
     }
 
-    fn read_id(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+    fn read_id(&mut self, scanner: &mut Scanner<'m>) -> Result<(), JsonError> {
         self.errors.retain(|(field, _)| *field != "id");
         let value = scanner.raw_value()?;
         let fits = value.text.len() <= limits::MESSAGE_ID_BYTES_MAX;
         if fits && matches!(value.kind, Kind::String | Kind::Number) {
-            self.id = Some(value.text.into());
+            self.id = Some(value.text);
         } else {
             self.id = None;
             self.invalid("id", "a string or a number of at most 256 bytes");
@@ -177,13 +211,12 @@ impl<'m> Fields<'m> {
 
     fn text(
         &mut self,
-        scanner: &mut Scanner<'_>,
+        scanner: &mut Scanner<'m>,
         field: &'static str,
-    ) -> Result<Option<Box<str>>, JsonError> {
+    ) -> Result<Option<Cow<'m, str>>, JsonError> {
         self.errors.retain(|(broken, _)| *broken != field);
         if scanner.kind()? == Kind::String {
-            let mut scratch = String::new();
-            return Ok(Some(scanner.string()?.decode(&mut scratch).into()));
+            return Ok(Some(scanner.string()?.to_cow()));
         }
         scanner.raw_value()?;
         self.invalid(field, "a string");
@@ -217,10 +250,11 @@ impl<'m> Fields<'m> {
             "subscribe" => return self.subscribe(),
             "unsubscribe" => return Ok(Action::Unsubscribe(self.pattern())),
             "ping" => return Ok(Action::Ping),
-            "publish" => self
-                .event
-                .map(Request::Publish)
-                .ok_or(ApiError::MissingField { field: "event" }),
+            "publish" => match (self.event_place, self.event) {
+                (Some(place), _) => Ok(Request::PublishFrom(message, place)),
+                (None, Some(event)) => Ok(Request::Publish(event)),
+                (None, None) => Err(ApiError::MissingField { field: "event" }),
+            },
             "publish_batch" => Ok(Request::PublishBatch(message)),
             "get" => self.entity_id().map(Request::Get),
             "delete" => self.entity_id().map(|id| Request::Delete {
@@ -252,14 +286,14 @@ impl<'m> Fields<'m> {
     }
 
     fn pattern(&mut self) -> Box<str> {
-        self.entity_id.take().unwrap_or_else(|| EVERYTHING.into())
+        let pattern = self.entity_id.take();
+        pattern.map_or_else(|| EVERYTHING.into(), Box::from)
     }
 
     fn entity_id(&mut self) -> Result<Box<str>, ApiError> {
         let field = "entity_id";
-        self.entity_id
-            .take()
-            .ok_or(ApiError::MissingField { field })
+        let id = self.entity_id.take().map(Box::from);
+        id.ok_or(ApiError::MissingField { field })
     }
 }
 
@@ -335,8 +369,7 @@ mod tests {
 
     #[test]
     fn messages_are_understood_with_their_id() {
-        let check = |message, id: Option<&str>, action| {
-            let id = id.map(Box::from);
+        let check = |message, id: Option<&'static str>, action| {
             assert_eq!(
                 parse(message),
                 ClientMessage {
@@ -375,7 +408,7 @@ mod tests {
                 "{message}"
             );
         };
-        check(&format!(r#""type":"publish","event":{event}"#), &|_| {
+        check(&format!(r#""event":{event},"type":"publish""#), &|_| {
             Request::Publish(event)
         });
         check(
@@ -404,7 +437,7 @@ mod tests {
             r#"{"id":1,"type":"publish_batch","events":[],"expect":{}}"#,
             r#"{"id":1,"type":"get","entity_id":"a","expect":{}}"#,
         ] {
-            let error = parse(message).action.unwrap_err();
+            let error = parse_whole(message).action.unwrap_err();
             assert!(
                 matches!(
                     error,
@@ -426,11 +459,39 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_comes_last_is_left_to_whoever_publishes_it() {
+        let event = r#"{"stream":"s"}"#;
+        let is_left = |message: &str| {
+            let action = parse(message).action;
+            matches!(action, Ok(Action::Request(Request::PublishFrom(_, place)))
+                if message[place.offset()..].starts_with(event))
+        };
+        let before = [
+            (r#""type":"publish","id":1"#, true),
+            (r#""id":"a","other":{},"type":"publish""#, true),
+            (r#""id":1,"type":"publish","linger":null"#, true),
+            (r#""type":"publish""#, false),
+            (r#""id":1"#, false),
+            (r#""id":1,"type":"get""#, false),
+            (r#""id":[],"type":"publish""#, false),
+            (r#""id":1,"type":"publish","bind":true"#, false),
+            (r#""id":1,"type":"publish","expect":{}"#, false),
+        ];
+        for (members, expected) in before {
+            let message = format!(r#"{{{members},"event":{event}}}"#);
+            assert_eq!(is_left(&message), expected, "{message}");
+            let whole = parse_whole(&message).action;
+            let is_whole = whole == Ok(Action::Request(Request::Publish(event)));
+            assert_eq!(is_whole, expected, "{message}");
+        }
+    }
+
+    #[test]
     fn options_are_refused_and_not_ignored() {
         let check = |kind: &str, options: &str, expected: Option<&'static str>| {
             let message = format!(r#"{{"id":1,"type":"{kind}","entity_id":"a",{options}}}"#);
-            let parsed = parse(&message);
-            assert_eq!(parsed.id.as_deref(), Some("1"), "{message}");
+            let parsed = parse_whole(&message);
+            assert_eq!(parsed.id, Some("1"), "{message}");
             match expected {
                 None => assert!(parsed.action.is_ok(), "{message}"),
                 Some(feature) => assert_eq!(
@@ -501,7 +562,7 @@ mod tests {
     fn what_can_not_be_understood_is_refused_with_its_id_where_that_is_known() {
         let check = |message, id: Option<&str>, code| {
             let parsed = parse(message);
-            assert_eq!(parsed.id.as_deref(), id, "{message}");
+            assert_eq!(parsed.id, id, "{message}");
             assert_eq!(parsed.action.unwrap_err().code(), code, "{message}");
         };
         check("nonsense", None, "invalid_json");

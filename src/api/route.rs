@@ -131,8 +131,10 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
                 namespace(method, name)
             } else if let Some(name) = below(CONNECTORS) {
                 connector(method, name)
+            } else if let Some(id) = below(ENTITIES) {
+                entity(method, id)
             } else {
-                entity(method, below(ENTITIES).ok_or(ApiError::NoRoute)?)
+                Err(ApiError::NoRoute)
             }
         }
     }

@@ -79,6 +79,9 @@ const VERSION_BYTES: usize = 6;
 
 const _: () = assert!(size_of::<Entry>() == 36);
 
+/// Those of the ids and of the contents.
+type Keys = (RandomState, RandomState);
+
 #[derive(Debug)]
 struct Chunk {
     entries: Vec<Entry>,
@@ -91,7 +94,7 @@ struct Chunk {
 #[derive(Debug, Default)]
 pub struct RecentIds {
     window: DedupWindow,
-    keys: Option<Box<(RandomState, RandomState)>>,
+    keys: Option<Box<Keys>>,
     /// The number of each bucket's newest entry, its low 32 bits. Empty until there is an entry.
     buckets: Box<[u32]>,
     chunks: VecDeque<Chunk>,
@@ -119,10 +122,20 @@ impl RecentIds {
 
     /// What is known of an event that is about to be stored after `appended`, at `now`. `event`:
     /// its form as it came.
+    #[inline]
     pub fn recall(&self, event: &[u8], appended: Sequence, now: Timestamp) -> Recalled {
-        let Some((keys, sent)) = self.keys.as_ref().zip(Sent::of(event)) else {
-            return Recalled::NotSent;
-        };
+        match self.keys.as_deref().zip(Sent::of(event)) {
+            None => Recalled::NotSent,
+            Some(sent) => self.recall_sent(sent, appended, now),
+        }
+    }
+
+    fn recall_sent(
+        &self,
+        (keys, sent): (&Keys, Sent<'_>),
+        appended: Sequence,
+        now: Timestamp,
+    ) -> Recalled {
         let hash = SentHash::of(keys, &sent);
         let known = self.entries(hash).find(|(entry, place)| {
             let is_same = (entry.id, entry.id_more) == (hash.id, hash.id_more);
@@ -306,7 +319,7 @@ impl RecentIds {
 }
 
 impl SentHash {
-    fn of(keys: &(RandomState, RandomState), sent: &Sent<'_>) -> Self {
+    fn of(keys: &Keys, sent: &Sent<'_>) -> Self {
         let namespace = namespace_bytes_of(sent.entity_id);
         let scope = namespace.unwrap_or(sent.entity_id);
         let of_id = |key: &RandomState| {

@@ -154,11 +154,16 @@ pub struct Sent<'a> {
 impl<'a> Sent<'a> {
     /// What tells the event with these bytes, in either form; `None` if the server made its id, or
     /// if it is none. Looks at its beginning only. Cost: constant.
+    #[inline]
     pub fn of(bytes: &'a [u8]) -> Option<Self> {
         let flags = *bytes.first()?;
         if flags & FLAG_UUID != 0 {
             return None;
         }
+        Self::of_text_id(flags, bytes)
+    }
+
+    fn of_text_id(flags: u8, bytes: &'a [u8]) -> Option<Self> {
         let start = Start::decode(bytes).ok()?;
         let mut rest = start.rest;
         Some(Self {
@@ -349,6 +354,25 @@ impl<'a> Start<'a> {
     #[inline]
     fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
+        let longer = FLAG_DECIDED | FLAG_TIMESTAMP | !FLAGS_KNOWN;
+        if flags & longer != 0 {
+            return Self::decode_longer(bytes);
+        }
+        let as_it_came = rest;
+        Ok(Self {
+            flags,
+            decided: Decided::default(),
+            timestamp_ms: None,
+            entity_id: take_bytes(&mut rest)?,
+            as_it_came,
+            rest,
+        })
+    }
+
+    /// That of an event in which more lies before the entity's id than the flags.
+    #[inline(never)]
+    fn decode_longer(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
+        let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
         if flags & !FLAGS_KNOWN != 0 {
             return Err(EventDecodeError::Flags { flags });
         }
@@ -428,12 +452,13 @@ impl<'a> Texts<'a> {
             Self::Checked(rest) => {
                 let mut bytes = rest.as_bytes();
                 let len = varint::read(&mut bytes).ok_or(EventDecodeError::Length)? as usize;
-                let start = rest.len() - bytes.len();
                 if len > bytes.len() {
                     return Err(EventDecodeError::Length);
                 }
-                let text = rest.get(start..start + len).ok_or(EventDecodeError::Utf8)?;
-                *rest = rest.get(start + len..).ok_or(EventDecodeError::Utf8)?;
+                let behind = rest.get(rest.len() - bytes.len()..);
+                let split = behind.and_then(|behind| behind.split_at_checked(len));
+                let (text, after) = split.ok_or(EventDecodeError::Utf8)?;
+                *rest = after;
                 Ok(text)
             }
             Self::Unchecked(rest) => take_text(rest),
@@ -518,6 +543,7 @@ pub(super) fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, EventDecodeE
 }
 
 /// The bytes of a text.
+#[inline]
 pub(super) fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], EventDecodeError> {
     let len = varint::read(rest).ok_or(EventDecodeError::Length)? as usize;
     let (bytes, tail) = rest.split_at_checked(len).ok_or(EventDecodeError::Length)?;

@@ -4,7 +4,7 @@ use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::conditions::HeadConditions;
 use crate::api::event::{Decoded, extra_tokens};
-use crate::api::json::Scanner;
+use crate::api::json::{Place, Scanner};
 use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
 use crate::auth::Access;
@@ -35,6 +35,21 @@ pub(crate) fn begin<L: Log>(
     begin_if(context, caller, (body, HeadConditions::default()))
 }
 
+/// Publishes the event that begins at this place of `text`, if it is the last that is in it.
+///
+/// # Errors
+/// If nothing is stored: [`ApiError::Json`] also if something follows.
+pub(crate) fn begin_from<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (text, place): (&str, Place),
+) -> Result<Begun, ApiError> {
+    context.check_serving()?;
+    let access = context.tenants.access(&caller.credentials)?;
+    let event = (Scanner::resume(text, place), HeadConditions::default());
+    store(context, (caller, &access), event)
+}
+
 /// Publishes the event that is the JSON `body`, if these conditions hold, and its own. On this
 /// core's own shard it is stored before this returns.
 ///
@@ -47,8 +62,21 @@ pub(crate) fn begin_if<L: Log>(
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
+    store(
+        context,
+        (caller, &access),
+        (Scanner::new(body)?, conditions),
+    )
+}
+
+/// Stores the event that `scanner` comes to, or asks its shard to.
+fn store<L: Log>(
+    context: &mut Context<L>,
+    (caller, access): (&Caller<'_>, &Access),
+    (scanner, conditions): (Scanner<'_>, HeadConditions<'_>),
+) -> Result<Begun, ApiError> {
     let charged = access.charged();
-    let (shard, key, json_len) = decode(context, &access, (body, conditions))?;
+    let (shard, key, json_len) = decode(context, access, (scanner, conditions))?;
     let now = context.router.now;
     let router = &mut context.router;
     let packed = PackedEvent {
@@ -57,7 +85,9 @@ pub(crate) fn begin_if<L: Log>(
         extra_tokens: extra_tokens(json_len),
     };
     if shard == router.core && !caller.behind_asked {
-        let own = router.shard.as_mut().ok_or(ApiError::NotReady)?;
+        let Some(own) = &mut router.shard else {
+            return Err(ApiError::NotReady);
+        };
         match own.publish(now, packed, charged.as_ref()) {
             Ok(published) => {
                 encode::stored(&mut context.answer, &published, key);
@@ -98,7 +128,7 @@ pub(crate) fn begin_if<L: Log>(
 fn decode<L: Log>(
     context: &mut Context<L>,
     access: &Access,
-    (body, conditions): (&[u8], HeadConditions<'_>),
+    (mut scanner, conditions): (Scanner<'_>, HeadConditions<'_>),
 ) -> Result<(u16, CursorKey, usize), ApiError> {
     let (shards, now) = (context.router.shards, context.router.now);
     let Context {
@@ -113,7 +143,6 @@ fn decode<L: Log>(
     terms.clear();
     answer.clear();
     conditions.encode(terms);
-    let mut scanner = Scanner::new(body)?;
     // Only white space lies before it.
     scanner.kind()?;
     let start = scanner.offset();
@@ -134,7 +163,7 @@ fn decode<L: Log>(
         },
     )?;
     let json_len = scanner.offset() - start;
-    scanner.finish()?;
+    scanner.finish_last()?;
     let (shard, key) = placed?;
     Ok((shard, key, json_len))
 }

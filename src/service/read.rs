@@ -51,7 +51,9 @@ pub(crate) fn begin_within<L: Log>(
         context.router.ask(shard, caller.request_id, request)?;
         return Ok(Begun::Waiting(Pending::Read));
     }
-    let own = context.router.shard.as_mut().ok_or(ApiError::NotReady)?;
+    let Some(own) = &mut context.router.shard else {
+        return Err(ApiError::NotReady);
+    };
     context.answer.clear();
     let cursor = CursorKey::of(id).text(own.visible());
     let read = own

@@ -48,6 +48,7 @@ fn read(data: &[u8], piece: usize) -> Outcome {
                     if let Message::Text(text) = message {
                         // What a client says must not end the process, whatever it is.
                         let _understood = client_message::parse(text);
+                        let _whole = client_message::parse_whole(text);
                     }
                     messages.push(format!("{message:?}"));
                 }

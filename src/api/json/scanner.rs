@@ -126,6 +126,10 @@ pub fn text(body: &[u8]) -> Result<&str, JsonError> {
     let text = str::from_utf8(body).map_err(|error| JsonError::Utf8 {
         offset: error.valid_up_to(),
     })?;
+    without_mark(text)
+}
+
+fn without_mark(text: &str) -> Result<&str, JsonError> {
     if text.starts_with('\u{feff}') {
         return Err(JsonError::ByteOrderMark { offset: 0 });
     }
@@ -153,6 +157,14 @@ impl<'a> Scanner<'a> {
     /// [`JsonError::Utf8`] and [`JsonError::ByteOrderMark`].
     pub fn new(body: &'a [u8]) -> Result<Self, JsonError> {
         text(body).map(Self::over)
+    }
+
+    /// The same over what is text already.
+    ///
+    /// # Errors
+    /// [`JsonError::ByteOrderMark`].
+    pub fn of_text(text: &'a str) -> Result<Self, JsonError> {
+        without_mark(text).map(Self::over)
     }
 
     /// A walk that goes on where another one was. `text`: that one's document, as [`text`] gave it,
@@ -384,6 +396,17 @@ impl<'a> Scanner<'a> {
             Err(end) if self.depth > 0 => Err(end),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Ends the walk behind a value: if it lies in an object, no other member may follow it.
+    ///
+    /// # Errors
+    /// [`JsonError::Trailing`] if one does, and what [`finish`](Self::finish) says.
+    pub fn finish_last(mut self) -> Result<(), JsonError> {
+        if self.depth > 0 && self.next_key()?.is_some() {
+            return Err(JsonError::Trailing { offset: self.at });
+        }
+        self.finish()
     }
 
     /// Consumes the container that starts here with everything in it.

@@ -9,6 +9,7 @@
 //!   sent after it is held back.
 
 use crate::api::client_message::Request;
+use crate::api::json::Place;
 use crate::api::{ApiError, encode};
 use crate::limits;
 use crate::log::Log;
@@ -58,16 +59,16 @@ struct Held {
 }
 
 impl Requests {
-    /// Begins a request; its answer, if it is known at once, goes to `answer`.
+    /// Begins a request; its answer, if it is known at once, goes to `answer`. False if the message
+    /// asks for something else than was thought ([`Request::PublishFrom`]): nothing is begun then.
     pub(super) fn begin<L: Log>(
         &mut self,
         context: &mut Context<L>,
         (subscriber, credentials): (Subscriber, Credentials<'_>),
-        (id, request): (Box<str>, &Request<'_>),
+        (id, request): (&str, &Request<'_>),
         answer: impl FnOnce(CommitPoint, &dyn Fn(&mut Vec<u8>)),
-    ) {
-        self.count += 1;
-        let number = self.count;
+    ) -> bool {
+        let number = self.count + 1;
         let caller = Caller {
             request_id: subscriber.request_id(serial(number)),
             // Only reads of the past take turns by address, and there is none among these.
@@ -77,30 +78,35 @@ impl Requests {
             behind_asked: self.waiting.iter().any(|waiting| waiting.of_own),
         };
         let before = context.router.asked;
-        let begun = call(context, &caller, request).unwrap_or_else(Begun::from);
+        let Some(begun) = call(context, &caller, request) else {
+            return false;
+        };
+        let begun = begun.unwrap_or_else(Begun::from);
+        self.count = number;
         let asked = context.router.asked.since(before);
         match begun {
             Begun::Waiting(Pending::Deferred(read)) => {
                 let outcome = Outcome::Failed(too_large(&read));
-                let write = |out: &mut Vec<u8>| write_answer(out, &id, (&outcome, &[]));
+                let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, &[]));
                 answer(CommitPoint::NONE, &write);
             }
             Begun::Waiting(pending) => self.waiting.push(Waiting {
                 number,
-                id,
+                id: id.into(),
                 pending,
                 of_own: asked.own > 0,
                 of_several: asked.own + asked.others > 1,
             }),
             Begun::Done(outcome, point) => {
                 let json = &context.answer;
-                let write = |out: &mut Vec<u8>| write_answer(out, &id, (&outcome, json));
+                let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, json));
                 // It overtakes no batch that concerns this core's shard: behind such a one the
                 // request would have gone through the queue.
                 answer(point, &write);
                 context.trim_answer();
             }
         }
+        true
     }
 
     /// Gives a reply to the request that waits for it. Each answer that is known now goes to
@@ -223,22 +229,25 @@ fn serial(number: u64) -> u32 {
     u32::try_from(bits).unwrap_or_default() | REQUEST_BIT
 }
 
-/// Begins the call that a request names.
+/// Begins the call that a request names; `None` as [`Requests::begin`] says.
 fn call<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     request: &Request<'_>,
-) -> Result<Begun, ApiError> {
+) -> Option<Result<Begun, ApiError>> {
     let runtime = &context.tenants.runtime;
-    match request {
-        Request::Publish(event) => {
-            check_length(event, runtime.body_size_limit_single_bytes)?;
-            publish::begin(context, caller, event.as_bytes())
+    let (single_max, batch_max) = (
+        runtime.body_size_limit_single_bytes,
+        runtime.body_size_limit_batch_bytes,
+    );
+    Some(match request {
+        Request::PublishFrom(message, place) => {
+            return publish_from(context, caller, (message, *place));
         }
-        Request::PublishBatch(message) => {
-            check_length(message, runtime.body_size_limit_batch_bytes)?;
-            batch::begin(context, caller, message.as_bytes())
-        }
+        Request::Publish(event) => check_length(event, single_max)
+            .and_then(|()| publish::begin(context, caller, event.as_bytes())),
+        Request::PublishBatch(message) => check_length(message, batch_max)
+            .and_then(|()| batch::begin(context, caller, message.as_bytes())),
         Request::Get(id) => {
             // One that is twice as large does not fit a message, whatever its text exactly is.
             let whole = (None, 2 * limits::WS_MESSAGE_BYTES_MAX);
@@ -248,6 +257,21 @@ fn call<L: Log>(
             let conditions = delete::Conditions::Expect(*expect);
             delete::begin(context, caller, (id, conditions))
         }
+    })
+}
+
+/// Publishes the event that begins at this place of a message, if it is the last that is in it.
+fn publish_from<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (message, place): (&str, Place),
+) -> Option<Result<Begun, ApiError>> {
+    // What is left is the event, and little else.
+    let left = message.get(place.offset()..)?;
+    check_length(left, context.tenants.runtime.body_size_limit_single_bytes).ok()?;
+    match publish::begin_from(context, caller, (message, place)) {
+        Err(ApiError::Json(_)) => None,
+        begun => Some(begun),
     }
 }
 
@@ -284,6 +308,7 @@ fn write_answer(out: &mut Vec<u8>, id: &str, (outcome, json): (&Outcome, &[u8]))
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::client_message::{Action, parse};
     use crate::api::outcome::PartOutcome;
     use crate::model::{CursorKey, Stored};
     use crate::service::testing::TestCores;
@@ -312,10 +337,41 @@ mod tests {
         requests.begin(
             cores.context(0),
             (SUBSCRIBER, Credentials::None),
-            (id.into(), request),
+            (id, request),
             |_, _| is_answered = true,
         );
         is_answered
+    }
+
+    #[test]
+    fn an_event_that_comes_last_is_published_and_any_other_is_looked_at_anew() {
+        let mut cores = TestCores::new(2);
+        let mut requests = Requests::default();
+        for (after, is_last) in [
+            ("}", true),
+            (" }\n", true),
+            (r#","event":7}"#, false),
+            (r#","bind":true}"#, false),
+            ("}x", false),
+            ("]", false),
+            ("", false),
+        ] {
+            let event = event(OF_SHARD[0]);
+            let message = format!(r#"{{"id":1,"type":"publish","event":{event}{after}"#);
+            let Ok(Action::Request(request)) = parse(&message).action else {
+                panic!("{message}");
+            };
+            let before = cores.context(0).router.shard.as_ref().unwrap().appended();
+            let is_begun = requests.begin(
+                cores.context(0),
+                (SUBSCRIBER, Credentials::None),
+                ("1", &request),
+                |_, _| {},
+            );
+            assert_eq!(is_begun, is_last, "{message}");
+            let after = cores.context(0).router.shard.as_ref().unwrap().appended();
+            assert_eq!(after > before, is_last, "{message}");
+        }
     }
 
     /// Gives a shard's success to the request with this number. The ids that are answered now.

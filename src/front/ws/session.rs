@@ -6,7 +6,7 @@
 
 use super::requests::Requests;
 use super::withheld::Withheld;
-use crate::api::client_message::{Action, ClientMessage, Request, parse};
+use crate::api::client_message::{Action, ClientMessage, Request, parse, parse_whole};
 use crate::api::{ApiError, encode, stream_encode};
 use crate::limits;
 use crate::log::Log;
@@ -154,12 +154,8 @@ impl WebSocket {
                 Message::Text(text) => {
                     let json_units = limits::JSON_BYTE_UNITS * text.len() as u64;
                     context.router.spend(limits::WS_MESSAGE_UNITS + json_units);
-                    let ClientMessage { id, action } = parse(text);
-                    match (id, action) {
-                        (Some(id), Ok(Action::Request(request))) => {
-                            self.request(context, subscriber, (id, &request));
-                        }
-                        (id, action) => self.act(context, subscriber, (id, action)),
+                    if !self.understand(context, subscriber, parse(text)) {
+                        self.understand(context, subscriber, parse_whole(text));
                     }
                 }
                 Message::Ping(payload) => {
@@ -176,6 +172,24 @@ impl WebSocket {
                     let code = reason.map_or(NORMAL, |(code, _)| code);
                     return self.close(code, "");
                 }
+            }
+        }
+    }
+
+    /// Does what a message asks for. False as [`Requests::begin`] says.
+    fn understand<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        ClientMessage { id, action }: ClientMessage<'_>,
+    ) -> bool {
+        match (id, action) {
+            (Some(id), Ok(Action::Request(request))) => {
+                self.request(context, subscriber, (id, &request))
+            }
+            (id, action) => {
+                self.act(context, subscriber, (id.map(Box::from), action));
+                true
             }
         }
     }
@@ -221,16 +235,16 @@ impl WebSocket {
         self.withheld.open(Sequence::ZERO, &mut self.outbox);
     }
 
-    /// Takes on a request.
+    /// Takes on a request. False as [`Requests::begin`] says.
     fn request<L: Log>(
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        (id, request): (Box<str>, &Request<'_>),
-    ) {
+        (id, request): (&str, &Request<'_>),
+    ) -> bool {
         let credentials = self.token.map_or(Credentials::None, Credentials::Token);
         let withheld = &mut self.withheld;
-        self.requests.begin(
+        let is_begun = self.requests.begin(
             context,
             (subscriber, credentials),
             (id, request),
@@ -238,6 +252,7 @@ impl WebSocket {
         );
         self.withheld.open(Sequence::ZERO, &mut self.outbox);
         self.paused = self.is_behind();
+        is_begun
     }
 
     /// Does a slice of the request that is unfinished.

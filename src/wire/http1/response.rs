@@ -245,9 +245,9 @@ pub fn write_hex(out: &mut Vec<u8>, value: u64) {
         .iter_mut()
         .zip(value.to_be_bytes())
     {
-        *pair = [byte >> 4, byte & 0xf].map(|digit| match digit {
-            0..10 => b'0' | digit,
-            _ => b'a'.wrapping_sub(10).wrapping_add(digit),
+        *pair = [byte >> 4, byte & 0xf].map(|digit| {
+            let digit = b"0123456789abcdef".get(usize::from(digit));
+            digit.copied().unwrap_or(b'0')
         });
     }
     let unused = (value.leading_zeros() / 4).min(15) as usize;
