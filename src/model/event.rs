@@ -421,19 +421,16 @@ impl<'a> Texts<'a> {
         str::from_utf8(bytes).map_or(Self::Unchecked(bytes), Self::Checked)
     }
 
-    const fn is_empty(self) -> bool {
+    const fn bytes(self) -> &'a [u8] {
         match self {
-            Self::Checked(rest) => rest.is_empty(),
-            Self::Unchecked(rest) => rest.is_empty(),
+            Self::Checked(rest) => rest.as_bytes(),
+            Self::Unchecked(rest) => rest,
         }
     }
 
     /// A number in the place of a text.
     fn take_count(&mut self) -> Result<u32, EventDecodeError> {
-        let mut bytes = match self {
-            Self::Checked(rest) => rest.as_bytes(),
-            Self::Unchecked(rest) => rest,
-        };
+        let mut bytes = self.bytes();
         let before = bytes.len();
         let count = varint::read(&mut bytes).ok_or(EventDecodeError::Length)?;
         match self {
@@ -469,10 +466,7 @@ impl<'a> Texts<'a> {
 impl<'a> Properties<'a> {
     /// Bytes that those which are left take in their stored form.
     pub fn byte_len(&self) -> usize {
-        match self.rest {
-            Texts::Checked(rest) => rest.len(),
-            Texts::Unchecked(rest) => rest.len(),
-        }
+        self.rest.bytes().len()
     }
 
     /// The properties that begin here; neither their order nor their lengths are checked.
@@ -504,7 +498,7 @@ impl<'a> Properties<'a> {
             }
             previous = Some(name);
         }
-        if rest.is_empty() {
+        if rest.bytes().is_empty() {
             Ok(())
         } else {
             Err(EventDecodeError::Length)
