@@ -85,7 +85,7 @@ fn texts(scanner: &mut Scanner<'_>, ids_max: usize) -> Result<Field<Vec<Box<str>
     // Where in `ids` each is: a set would hold every id again.
     let mut seen = HashTable::new();
     let hasher = RandomState::new();
-    let hash_of = |id: &Box<str>| hasher.hash_one(id);
+    let hash_of = |id: &str| hasher.hash_one(id);
     let mut bad = false;
     scanner.begin_array()?;
     while scanner.next_element()? {
@@ -95,7 +95,8 @@ fn texts(scanner: &mut Scanner<'_>, ids_max: usize) -> Result<Field<Vec<Box<str>
             Ok(id) => {
                 let hash = hash_of(&id);
                 let is_same = |it: &usize| ids.get(*it) == Some(&id);
-                let entry = seen.entry(hash, is_same, |it| ids.get(*it).map_or(0, hash_of));
+                let entry =
+                    seen.entry(hash, is_same, |it| ids.get(*it).map_or(0, |id| hash_of(id)));
                 if let Entry::Vacant(vacant) = entry {
                     vacant.insert(ids.len());
                     ids.push(id);
