@@ -4,9 +4,10 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::server::Server;
+use support::server::{Server, Setup};
 use support::watch::Watcher;
 use support::{event, namespace, on_each};
+use tungstenite::Message;
 
 /// Subscribes with these members and returns the cursor of the acknowledgement.
 fn subscribe(watcher: &mut Watcher, pattern: &str, members: &Value) -> String {
@@ -326,6 +327,38 @@ fn a_cursor_follows_what_was_pushed() {
         );
         assert_ne!(wide.len(), 28);
     });
+}
+
+#[test]
+fn a_follower_that_does_not_read_is_told_the_bound_and_its_last_cursor() {
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let server = Setup::new(dir.path(), 1).start();
+    let mut watcher = Watcher::connect(&server);
+    subscribe(&mut watcher, "slow/*", &json!({"mode": "event"}));
+    server.publish("slow/a", r#"{"x":1}"#);
+    assert_eq!(watcher.next()["type"], "event");
+    let cursor = watcher.next()["cursor"].clone();
+    let value = json!({"x": "x".repeat(500_000)}).to_string();
+    for _ in 0..40 {
+        server.publish("slow/a", &value);
+    }
+    loop {
+        match watcher.socket.read().expect("a message or a close frame") {
+            Message::Close(frame) => {
+                let frame = frame.expect("a reason");
+                assert_eq!(u16::from(frame.code), 1013);
+                assert!(frame.reason.contains("256 KiB"), "{frame:?}");
+                assert!(frame.reason.contains("; cursor "), "{frame:?}");
+                break;
+            }
+            Message::Text(text) => {
+                let message: Value = serde_json::from_str(&text).expect("JSON");
+                assert_ne!(message["type"], "error");
+            }
+            _ => {}
+        }
+    }
+    assert!(cursor.is_string());
 }
 
 #[test]

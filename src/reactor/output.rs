@@ -8,7 +8,7 @@ use super::system::{Socket as _, System, would_block};
 use super::write_queue::{self, WriteQueue};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
-use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER, TRY_AGAIN_LATER};
+use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER};
 use crate::limits;
 use crate::service::subscribe::Subscriber;
 use crate::shard::{MemoryPart, Message, RequestId};
@@ -125,7 +125,7 @@ impl<S: System> Core<S> {
             return;
         };
         if let Session::WebSocket(websocket) = &mut connection.session {
-            websocket.close(TRY_AGAIN_LATER, reason);
+            websocket.close_behind(reason);
             connection.close_after_sending(self.now_ms);
         }
     }

@@ -5,7 +5,7 @@ use super::connection::Session;
 use super::event_loop::Core;
 use super::fan_out::StreamPush;
 use super::system::System;
-use crate::front::ws::{FRAMING, SLOW_READER};
+use crate::front::ws::{FRAMING, SLOW_FOLLOWER, SLOW_READER};
 use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
 use std::cmp::Reverse;
@@ -81,7 +81,9 @@ impl<S: System> Core<S> {
         let pushed = websocket.push(current, wanted, frames, self.now_micros);
         let lost = pushed.is_ok_and(|pushed| pushed.lost_event);
         // What does not fit is read by nobody, so the connection must not go on without it.
-        if lost || pushed.is_err() {
+        if lost {
+            self.drop_slow_reader(index, SLOW_FOLLOWER);
+        } else if pushed.is_err() {
             self.drop_slow_reader(index, SLOW_READER);
         }
         self.note_owed(index, owed);

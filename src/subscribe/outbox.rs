@@ -82,6 +82,8 @@ pub struct Outbox {
     units: VecDeque<u32>,
     /// Bytes of the first unit that the socket has taken; less than its length.
     first_unit_sent: usize,
+    /// Bytes that the socket has taken so far.
+    taken: u64,
     /// Set if something is conflated: never an empty one.
     conflated: Option<Box<Conflated>>,
     overflow: Option<Overflow>,
@@ -96,6 +98,7 @@ impl Outbox {
             direct: VecDeque::new(),
             units: VecDeque::new(),
             first_unit_sent: 0,
+            taken: 0,
             conflated: None,
             overflow: None,
             closed: false,
@@ -239,6 +242,7 @@ impl Outbox {
     pub fn advance(&mut self, written: usize) {
         assert!(written <= self.direct.len(), "written beyond what is owed");
         self.direct.drain(..written);
+        self.taken += written as u64;
         self.first_unit_sent += written;
         while let Some(&unit) = self.units.front() {
             if self.first_unit_sent < unit as usize {
@@ -252,6 +256,21 @@ impl Outbox {
             self.direct.shrink_to(self.limits.direct_bytes_max);
             self.refill();
         }
+    }
+
+    /// Where the last byte that is owed and not conflated comes, in bytes since the beginning.
+    pub fn end(&self) -> u64 {
+        self.taken + self.direct.len() as u64
+    }
+
+    /// True if the socket has taken every byte before this place.
+    pub const fn has_taken(&self, end: u64) -> bool {
+        self.taken >= end
+    }
+
+    /// The limit that was passed.
+    pub const fn overflow(&self) -> Option<Overflow> {
+        self.overflow
     }
 
     /// Bytes that are owed and not conflated.

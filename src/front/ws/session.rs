@@ -39,6 +39,10 @@ const INTERNAL_ERROR: u16 = 1011;
 /// Why a slow reader is closed.
 pub(crate) const SLOW_READER: &str = "the client reads too slowly";
 
+/// The same of one that follows events, which are not conflated.
+pub(crate) const SLOW_FOLLOWER: &str =
+    "the client reads too slowly: it is owed more than 256 KiB of events";
+
 /// Bytes that a client may be owed before its pongs wait.
 const PONG_BEHIND_BYTES_MAX: usize = 4 * 1024;
 
@@ -132,7 +136,7 @@ impl WebSocket {
     ) -> After {
         loop {
             if self.outbox.overflowed() {
-                return self.close(TRY_AGAIN_LATER, SLOW_READER);
+                return self.close_behind(SLOW_READER);
             }
             if context.router.spent() >= end {
                 return After::More;
@@ -204,6 +208,25 @@ impl WebSocket {
         ws::write_close(&mut frame, code, reason);
         self.outbox.close(&frame);
         After::Close
+    }
+
+    /// Closes the session of a client that is too far behind. Tells it the bound, and the last
+    /// cursor that it was sent.
+    pub(crate) fn close_behind(&mut self, reason: &str) -> After {
+        let mut reason = reason.to_owned();
+        match self.outbox.overflow() {
+            Some(Overflow::Bytes) => reason.push_str(": it is owed more than 4 MiB"),
+            Some(Overflow::Entries) => reason.push_str(": it is owed more than 65536 messages"),
+            Some(Overflow::Memory) | None => {}
+        }
+        if let Some(client) = self.subscriptions.client() {
+            let cursor = client.last_cursor(&self.outbox);
+            let tail = format!("; cursor {cursor}");
+            if !cursor.is_empty() && reason.len() + tail.len() <= ws::CLOSE_REASON_BYTES_MAX {
+                reason.push_str(&tail);
+            }
+        }
+        self.close(TRY_AGAIN_LATER, &reason)
     }
 
     /// An overflow shows in [`Outbox::overflowed`]; the next look at the session closes it for
@@ -410,6 +433,9 @@ impl WebSocket {
             let mut frame = Vec::new();
             write_text_with(&mut frame, |out| stream_encode::cursor(out, &cursor));
             self.outbox.push_cursor(&frame)?;
+            if let Some(client) = self.subscriptions.client() {
+                client.note_cursor(&self.outbox);
+            }
         }
         Ok(())
     }

@@ -15,6 +15,10 @@ pub(crate) struct Client {
     cursor_due_micros: Option<u64>,
     /// The last cursor that was sent.
     cursor: Box<str>,
+    /// A cursor in the outbox, and where it ends there.
+    owed_cursor: Option<(Box<str>, u64)>,
+    /// The last cursor that the socket has taken.
+    taken_cursor: Box<str>,
     /// When the core looks at it, as far as that was noted.
     timer_micros: Option<u64>,
     /// Reused: a frame.
@@ -133,6 +137,28 @@ impl Client {
             self.cursor = text.into();
         }
         is_new
+    }
+
+    /// Notes that the last cursor was put into the outbox.
+    pub(crate) fn note_cursor(&mut self, outbox: &Outbox) {
+        self.settle_cursor(outbox);
+        if self.owed_cursor.is_none() && !outbox.is_conflating() {
+            self.owed_cursor = Some((self.cursor.clone(), outbox.end()));
+        }
+    }
+
+    /// The last cursor that the socket has taken: everything before it has reached the client if
+    /// the client hears of it.
+    pub(crate) fn last_cursor(&mut self, outbox: &Outbox) -> &str {
+        self.settle_cursor(outbox);
+        &self.taken_cursor
+    }
+
+    fn settle_cursor(&mut self, outbox: &Outbox) {
+        let is_taken = |(_, end): &mut (Box<str>, u64)| outbox.has_taken(*end);
+        if let Some((cursor, _)) = self.owed_cursor.take_if(is_taken) {
+            self.taken_cursor = cursor;
+        }
     }
 
     /// Heap that it holds.

@@ -13,7 +13,7 @@ use super::WsError;
 /// The largest payload of a control frame (§5.5).
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
 /// The largest reason of a close frame: the code takes two bytes.
-const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
+pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
