@@ -322,6 +322,20 @@ pub const CURSOR_DELAY_MS: u64 = 50;
 /// Subscriptions that one connection may hold at a time; each costs memory on every shard that it
 /// concerns. More: an error message, and the connection stays.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 1_024;
+/// Entities of one shard that one connection may bind to itself at a time: what one client makes
+/// the server delete at once. More: error `too_many_bindings`, and nothing is stored.
+pub const BOUND_ENTITIES_PER_CONNECTION_MAX: usize = 1_024;
+/// Entities of one shard that may be bound to connections or linger; each takes its id and about
+/// 300 bytes. More: 503, and nothing is stored. What was bound before a start is kept however much
+/// it is.
+pub const BOUND_ENTITIES_MAX: usize = 262_144;
+/// For how long a bound entity may stay after its connection has ended, seconds. More: 400.
+pub const BINDING_LINGER_SECONDS_MAX: u32 = 300;
+/// The same if it is not said, milliseconds: for a client that connects again.
+pub const BINDING_LINGER_MS_DEFAULT: u32 = 5_000;
+/// Entities that were bound before the start and are taken in at a time: a fraction of a
+/// millisecond. More: in later turns.
+pub const ORPHANS_PER_SLICE_MAX: usize = 256;
 /// Subscriptions of all connections, by default; about 200 bytes each on each shard concerned.
 /// More: an error message.
 pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;

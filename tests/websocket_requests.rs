@@ -78,12 +78,12 @@ fn a_request_that_is_refused_does_nothing_and_the_connection_stays() {
         let mut bad = publish(1, &entity, &json!({}));
         bad["event"]["stream"] = json!("NO");
         let mut bound = publish(1, &entity, &json!({}));
-        bound["bind"] = json!(true);
+        bound["bind"] = json!("yes");
         let mut no_id = publish(1, &entity, &json!({}));
         no_id.as_object_mut().expect("as sent").remove("id");
         for (request, code) in [
             (bad, "invalid_field"),
-            (bound, "not_supported"),
+            (bound, "invalid_field"),
             (no_id, "missing_id"),
             (
                 json!({"type": "publish", "id": 1, "event": 7}),

@@ -14,6 +14,7 @@
 
 use super::batch::{BatchContext, BatchPlan};
 use super::error::ApiError;
+use super::event::check_misplaced;
 use super::event::extra_tokens;
 use super::json::{Kind, Place, Scanner};
 use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
@@ -33,6 +34,9 @@ pub struct BatchWalk {
     events: Result<(), ApiError>,
     /// What the last member named `atomic` says.
     is_atomic: Result<bool, ApiError>,
+    /// Whether `bind` and `linger` ask for nothing.
+    bind: Result<(), ApiError>,
+    linger: Result<(), ApiError>,
     scratch: String,
 }
 
@@ -86,6 +90,8 @@ impl BatchWalk {
             state: State::Start,
             events: Err(EVENTS),
             is_atomic: Ok(false),
+            bind: Ok(()),
+            linger: Ok(()),
             scratch: String::new(),
         }
     }
@@ -145,6 +151,8 @@ impl BatchWalk {
     /// What is wrong with the batch as a whole, though it is JSON.
     fn verdict(&mut self) -> Result<(), ApiError> {
         self.events.clone()?;
+        self.bind.clone()?;
+        self.linger.clone()?;
         if self.is_atomic.clone()? {
             self.plan.make_atomic()?;
         }
@@ -208,6 +216,8 @@ impl BatchWalk {
                     }),
                 };
             }
+            "bind" => self.bind = check_misplaced("bind", scanner.raw_value()?.kind),
+            "linger" => self.linger = check_misplaced("linger", scanner.raw_value()?.kind),
             _ => drop(scanner.raw_value()?),
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! WebSocket messages from clients (API contract §8, §13).
 
 use super::error::ApiError;
+use super::event::check_misplaced;
 use super::json::{JsonError, Kind, Place, RawValue, Scanner};
 use super::stream_options::{StreamMembers, StreamMode, StreamOptions, StreamStart};
 use crate::limits;
@@ -34,8 +35,13 @@ pub struct Subscribe {
 /// A call that is answered as its REST counterpart is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'m> {
-    /// Publish the event that is this JSON.
-    Publish(&'m str),
+    /// Publish an event.
+    Publish {
+        /// Its JSON.
+        event: &'m str,
+        /// Bind its entity to the connection; it lingers for so many milliseconds.
+        linger_ms: Option<u32>,
+    },
     /// Publish the event that begins at this place of the message. It is not looked at yet: if it
     /// is not JSON, or something follows it, [`parse_whole`] says what the message asks for.
     PublishFrom(&'m str, Place),
@@ -95,10 +101,6 @@ fn read<'m>(message: &'m str, mut fields: Fields<'m>) -> ClientMessage<'m> {
     }
 }
 
-/// The members of a message that ask for what this server does not do yet, each with the type of
-/// message that may carry it (API contract §13, §14).
-const OPTIONS: [(&str, &str); 2] = [("publish", "bind"), ("publish", "linger")];
-
 /// The members of a subscription that ask for more than a plain one has.
 const STREAM_MEMBERS: [&str; 6] = [
     "mode",
@@ -122,8 +124,9 @@ struct Fields<'m> {
     event_place: Option<Place>,
     /// The JSON text of `expect`, unless it is null.
     expect: Option<&'m str>,
-    /// The names in [`OPTIONS`] that were there.
-    options: Vec<&'static str>,
+    /// `bind` and `linger`.
+    bind: Option<RawValue<'m>>,
+    linger: Option<RawValue<'m>>,
     /// The values of [`STREAM_MEMBERS`] that were there, each name once.
     stream: Vec<(&'static str, RawValue<'m>)>,
     /// The rules that were broken, each with the member that broke it; one that comes again starts
@@ -160,13 +163,11 @@ impl<'m> Fields<'m> {
                     let value = scanner.raw_value()?;
                     self.expect = (value.kind != Kind::Null).then_some(value.text);
                 }
+                "bind" => self.bind = Some(scanner.raw_value()?),
+                "linger" => self.linger = Some(scanner.raw_value()?),
                 name => {
-                    let option = OPTIONS.iter().find(|(_, option)| *option == name);
                     let member = STREAM_MEMBERS.iter().find(|member| **member == name);
                     let value = scanner.raw_value()?;
-                    if let Some((_, option)) = option {
-                        self.read_option(option, &value);
-                    }
                     if let Some(member) = member {
                         self.stream.retain(|(other, _)| other != member);
                         self.stream.push((member, value));
@@ -180,20 +181,13 @@ impl<'m> Fields<'m> {
     /// True if the message publishes, should nothing follow its event.
     fn may_publish_now(&self) -> bool {
         let is_publish = self.kind.as_deref() == Some("publish");
-        let is_plain = self.options.is_empty() && self.expect.is_none() && self.errors.is_empty();
+        let binds = self
+            .bind
+            .iter()
+            .any(|bind| !matches!(bind.kind, Kind::False | Kind::Null))
+            || self.linger.iter().any(|linger| linger.kind != Kind::Null);
+        let is_plain = !binds && self.expect.is_none() && self.errors.is_empty();
         is_publish && is_plain && self.id.is_some() && !self.whole
-    }
-
-    /// Notes an option, unless it asks for what is done without it.
-    fn read_option(&mut self, option: &'static str, value: &RawValue<'_>) {
-        self.options.retain(|other| *other != option);
-        let is_default = match option {
-            "bind" => value.kind == Kind::False,
-            _ => false,
-        };
-        if !is_default && value.kind != Kind::Null {
-            self.options.push(option);
-        }
     }
 
     fn read_id(&mut self, scanner: &mut Scanner<'m>) -> Result<(), JsonError> {
@@ -234,25 +228,20 @@ impl<'m> Fields<'m> {
         }
         let kind = self.kind.take();
         let kind = kind.ok_or(ApiError::MissingField { field: "type" })?;
-        let unsupported = OPTIONS
-            .iter()
-            .find(|(of, option)| **of == *kind && self.options.contains(option));
-        if let Some((_, feature)) = unsupported {
-            return Err(ApiError::NotSupported { feature });
-        }
         if self.expect.is_some() && *kind != *"delete" {
             return Err(ApiError::InvalidField {
                 field: "expect",
                 rule: "only in a `delete`, and in the `event` of a `publish`",
             });
         }
+        let linger_ms = self.linger_ms(&kind)?;
         let request = match &*kind {
             "subscribe" => return self.subscribe(),
             "unsubscribe" => return Ok(Action::Unsubscribe(self.pattern())),
             "ping" => return Ok(Action::Ping),
             "publish" => match (self.event_place, self.event) {
                 (Some(place), _) => Ok(Request::PublishFrom(message, place)),
-                (None, Some(event)) => Ok(Request::Publish(event)),
+                (None, Some(event)) => Ok(Request::Publish { event, linger_ms }),
                 (None, None) => Err(ApiError::MissingField { field: "event" }),
             },
             "publish_batch" => Ok(Request::PublishBatch(message)),
@@ -283,6 +272,31 @@ impl<'m> Fields<'m> {
         }
         let pattern = self.pattern();
         Ok(Action::Subscribe(Box::new(Subscribe { pattern, options })))
+    }
+
+    /// How long an entity lingers that the message asks to bind.
+    fn linger_ms(&self, kind: &str) -> Result<Option<u32>, ApiError> {
+        let invalid = |field, rule| Err(ApiError::InvalidField { field, rule });
+        let bind = self.bind.as_ref().map_or(Kind::Null, |value| value.kind);
+        let linger = self
+            .linger
+            .as_ref()
+            .filter(|value| value.kind != Kind::Null);
+        if kind != "publish" {
+            check_misplaced("bind", bind)?;
+            check_misplaced("linger", linger.map_or(Kind::Null, |value| value.kind))?;
+            return Ok(None);
+        }
+        match (bind, linger) {
+            (Kind::True, None) => Ok(Some(limits::BINDING_LINGER_MS_DEFAULT)),
+            (Kind::True, Some(linger)) => match linger_ms(linger) {
+                None => invalid("linger", "a number of seconds from 0 to 300"),
+                linger_ms => Ok(linger_ms),
+            },
+            (Kind::False | Kind::Null, None) => Ok(None),
+            (Kind::False | Kind::Null, Some(_)) => invalid("linger", "only with `bind`: true"),
+            _ => invalid("bind", "true or false"),
+        }
     }
 
     fn pattern(&mut self) -> Box<str> {
@@ -355,6 +369,18 @@ fn read_names(json: &str) -> Result<Vec<Box<str>>, ApiError> {
     Ok(names)
 }
 
+/// The milliseconds of a `linger`; `None` if it is none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be from 0 to 300,000"
+)]
+fn linger_ms(value: &RawValue<'_>) -> Option<u32> {
+    let seconds: f64 = value.text.parse().ok()?;
+    let is_within = (0.0..=f64::from(limits::BINDING_LINGER_SECONDS_MAX)).contains(&seconds);
+    (value.kind == Kind::Number && is_within).then(|| (seconds * 1000.0).round() as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,7 +435,10 @@ mod tests {
             );
         };
         check(&format!(r#""event":{event},"type":"publish""#), &|_| {
-            Request::Publish(event)
+            Request::Publish {
+                event,
+                linger_ms: None,
+            }
         });
         check(
             r#""type":"publish_batch","events":[]"#,
@@ -481,32 +510,60 @@ mod tests {
             let message = format!(r#"{{{members},"event":{event}}}"#);
             assert_eq!(is_left(&message), expected, "{message}");
             let whole = parse_whole(&message).action;
-            let is_whole = whole == Ok(Action::Request(Request::Publish(event)));
+            let is_whole = whole
+                == Ok(Action::Request(Request::Publish {
+                    event,
+                    linger_ms: None,
+                }));
             assert_eq!(is_whole, expected, "{message}");
         }
     }
 
     #[test]
-    fn options_are_refused_and_not_ignored() {
-        let check = |kind: &str, options: &str, expected: Option<&'static str>| {
-            let message = format!(r#"{{"id":1,"type":"{kind}","entity_id":"a",{options}}}"#);
+    fn a_publish_may_bind_its_entity_and_nothing_else_may() {
+        let check = |kind: &str, members: &str, expected: Result<Option<u32>, &'static str>| {
+            let head = format!(r#""id":1,"type":"{kind}","event":{{}},"entity_id":"a""#);
+            let message = format!("{{{head},{members}}}");
+            let found = match parse_whole(&message).action {
+                Ok(Action::Request(Request::Publish { linger_ms, .. })) => Ok(linger_ms),
+                Ok(_) => Ok(None),
+                Err(ApiError::InvalidField { field, .. }) => Err(field),
+                Err(error) => panic!("{message}: {error}"),
+            };
+            assert_eq!(found, expected, "{message}");
+        };
+        check("publish", r#""bind":true"#, Ok(Some(5000)));
+        check("publish", r#""bind":true,"linger":null"#, Ok(Some(5000)));
+        check("publish", r#""b\u0069nd":true,"linger":0"#, Ok(Some(0)));
+        check("publish", r#""bind":true,"linger":0.25"#, Ok(Some(250)));
+        check("publish", r#""bind":true,"linger":3e2"#, Ok(Some(300_000)));
+        check("publish", r#""bind":false,"linger":null"#, Ok(None));
+        check("publish", r#""bind":null"#, Ok(None));
+        check("publish", r#""bind":true,"linger":300.1"#, Err("linger"));
+        check("publish", r#""bind":true,"linger":-1"#, Err("linger"));
+        check("publish", r#""bind":true,"linger":"5""#, Err("linger"));
+        check("publish", r#""linger":5"#, Err("linger"));
+        check("publish", r#""bind":false,"linger":5"#, Err("linger"));
+        check("publish", r#""bind":1"#, Err("bind"));
+        for kind in ["publish_batch", "get", "delete", "subscribe", "ping"] {
+            check(kind, r#""bind":true"#, Err("bind"));
+            check(kind, r#""linger":1"#, Err("linger"));
+            check(kind, r#""bind":false"#, Ok(None));
+        }
+    }
+
+    #[test]
+    fn members_that_ask_for_nothing_are_passed_over() {
+        let check = |kind: &str, members: &str| {
+            let message = format!(r#"{{"id":1,"type":"{kind}","entity_id":"a",{members}}}"#);
             let parsed = parse_whole(&message);
             assert_eq!(parsed.id, Some("1"), "{message}");
-            match expected {
-                None => assert!(parsed.action.is_ok(), "{message}"),
-                Some(feature) => assert_eq!(
-                    parsed.action,
-                    Err(ApiError::NotSupported { feature }),
-                    "{message}"
-                ),
-            }
+            assert!(parsed.action.is_ok(), "{message}");
         };
-        check("subscribe", r#""other":1"#, None);
-        check("unsubscribe", r#""snapshot":true"#, None);
-        check("publish", r#""event":{},"bind":true"#, Some("bind"));
-        check("publish", r#""event":{},"linger":1"#, Some("linger"));
-        check("publish", r#""event":{},"bind":false"#, None);
-        check("ping", r#""since":"x""#, None);
+        check("subscribe", r#""other":1"#);
+        check("unsubscribe", r#""snapshot":true"#);
+        check("publish", r#""event":{},"bind":false"#);
+        check("ping", r#""since":"x""#);
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub fn published(out: &mut Vec<u8>, event_id: EventId<'_>, stream: &str) {
 }
 
 /// Adds to an answer, the last thing in `out`, where its event is in the log and what it made of
-/// its entity: `"version"` if there is one after it, `"sequence"` and `"cursor"`.
+/// its entity: `"version"` if there is one after it, `"sequence"`, `"cursor"`, and `"bound"` if it
+/// asks for that.
 pub fn stored(out: &mut Vec<u8>, published: &Published, key: CursorKey) {
     let Published { stored, .. } = published;
     let closed = out.pop();
@@ -94,6 +95,11 @@ pub fn stored(out: &mut Vec<u8>, published: &Published, key: CursorKey) {
             out.extend_from_slice(b",\"properties_omitted\":true,\"bytes\":");
             write_decimal(out, *bytes as u64);
         }
+    }
+    match published.bound {
+        None => {}
+        Some(true) => out.extend_from_slice(b",\"bound\":true"),
+        Some(false) => out.extend_from_slice(b",\"bound\":false"),
     }
     if published.duplicate {
         out.extend_from_slice(b",\"duplicate\":true");

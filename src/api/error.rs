@@ -229,6 +229,12 @@ pub enum ApiError {
         /// The bound.
         limit: usize,
     },
+    /// A connection has bound all the entities it may.
+    #[error("a connection binds at most {limit} entities of each shard; nothing was stored")]
+    TooManyBindings {
+        /// The bound.
+        limit: usize,
+    },
     /// A connection beyond the bound on connections.
     #[error("the server has reached its limit of {limit} connections")]
     TooManyConnections {
@@ -418,6 +424,7 @@ impl ApiError {
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
             | Self::TooManySubscriptions { .. }
+            | Self::TooManyBindings { .. }
             | Self::NotSubscribed
             | Self::SubscriptionsExhausted { .. }
             | Self::NamespaceRequired
@@ -512,6 +519,7 @@ impl ApiError {
             Self::HistoryUnreadable => "history_unreadable",
             Self::Handshake(error) => error.code(),
             Self::UpgradeBehindRequests => "bad_websocket_handshake",
+            Self::TooManyBindings { .. } => "too_many_bindings",
             Self::TooManySubscriptions { .. } | Self::SubscriptionsExhausted { .. } => {
                 "too_many_subscriptions"
             }

@@ -207,6 +207,19 @@ impl EventDecoder {
     }
 }
 
+/// Refuses `bind` or `linger` where it is not honoured, unless it asks for nothing.
+///
+/// # Errors
+/// [`ApiError::InvalidField`].
+pub(super) fn check_misplaced(field: &'static str, kind: Kind) -> Result<(), ApiError> {
+    let asks_nothing = kind == Kind::Null || (kind == Kind::False && field == "bind");
+    if asks_nothing {
+        return Ok(());
+    }
+    let rule = "only over the WebSocket, beside `event` in a `publish`";
+    Err(ApiError::InvalidField { field, rule })
+}
+
 /// Walks over the members of an object that are left.
 fn skip_rest(scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
     while scanner.next_key()?.is_some() {
@@ -394,6 +407,16 @@ impl<'a> EventReader<'_, 'a> {
             EventMember::Schema => self.fields.schema = self.optional_string(scanner, "schema")?,
             EventMember::Payload => self.payload(scanner)?,
             EventMember::Expect => self.expect(scanner)?,
+            EventMember::Misplaced(name) => {
+                self.begin_member(name);
+                let value = scanner.raw_value()?;
+                if !self.is_stored {
+                    let error = check_misplaced(name, value.kind);
+                    self.fields
+                        .errors
+                        .extend(error.err().map(|error| (name, error)));
+                }
+            }
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ pub(super) enum EventMember {
     Payload,
     /// A condition.
     Expect,
+    /// What only a request over the WebSocket may ask for, beside its event.
+    Misplaced(&'static str),
 }
 
 /// A member of an event's payload.
@@ -55,6 +57,8 @@ impl EventMember {
             "schema" => Self::Schema,
             "payload" => Self::Payload,
             "expect" => Self::Expect,
+            "bind" => Self::Misplaced("bind"),
+            "linger" => Self::Misplaced("linger"),
             _ => return None,
         })
     }

@@ -29,6 +29,7 @@ enum Remark {
     Said {
         duplicate: bool,
         properties: Option<OperationResults>,
+        bound: Option<bool>,
     },
 }
 
@@ -58,16 +59,18 @@ impl PartOutcome {
             stored,
             duplicate,
             properties,
+            bound,
         } = published;
         let properties = properties.map(|results| match results {
             OperationResults::Json(json) if self.shows(json.len()) => OperationResults::Json(json),
             OperationResults::Json(json) => OperationResults::Omitted(json.len()),
             OperationResults::Omitted(bytes) => OperationResults::Omitted(bytes),
         });
-        if duplicate || properties.is_some() {
+        if duplicate || properties.is_some() || bound.is_some() {
             let said = Remark::Said {
                 duplicate,
                 properties,
+                bound,
             };
             self.remarks.push((self.dealt.len(), said));
         }
@@ -178,9 +181,11 @@ impl<'o> Verdicts<'o> {
                 Remark::Said {
                     duplicate,
                     properties,
+                    bound,
                 } => {
                     published.duplicate = *duplicate;
                     published.properties.clone_from(properties);
+                    published.bound = *bound;
                 }
                 Remark::Refused(error) => {
                     place.next = place.next.saturating_add(1);

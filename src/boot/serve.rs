@@ -542,6 +542,7 @@ impl CoreStart {
             let window = (dedup, clock::now());
             shard::recall_ids(&data_dir, &mut recovered, (core, shards), window)
                 .map_err(io::Error::other)?;
+            let bound = recovered.engine.bound_entities();
             let Recovered {
                 engine,
                 log,
@@ -551,6 +552,7 @@ impl CoreStart {
             Ok(Box::new(OpenedShard {
                 shard: Shard::new(engine, log, durability, seed.rotate_left(32))
                     .with_earlier(earlier)
+                    .with_orphans(bound)
                     .with_states(StoredStates {
                         base: recovered.base.view(),
                         checkpoints: recovered.checkpoints.view(),

@@ -32,7 +32,8 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
             | TermKind::Max
             | TermKind::Append
             | TermKind::Unset
-            | TermKind::Ttl => true,
+            | TermKind::Ttl
+            | TermKind::Bind => true,
         };
         if !holds {
             return false;

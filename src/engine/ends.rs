@@ -1,11 +1,11 @@
 //! Entities that come to their end by themselves: found by the clock of deadlines, and deleted by a
 //! tombstone like any other.
 
-use super::{Engine, PublishError};
+use super::{Engine, PublishError, StateDamaged, note_damage};
 use crate::log::{AppendRejection, Log};
 use crate::model::{EndCause, Timestamp};
-use crate::state::NextEnd;
-use flux_storage::{LayerError, Sequence};
+use crate::state::{NextEnd, Promoted};
+use flux_storage::Sequence;
 
 /// The time of an event and the clock of deadlines are the same if they differ by less: they are
 /// read one after the other, and an end may be late by more.
@@ -64,12 +64,44 @@ impl Engine {
         self.store_tombstone(log, now, of).map(Some)
     }
 
-    /// The ids of all entities that are bound to a connection: for a start.
+    /// The ids of all entities that are bound to a connection: for a start. None if a layer is
+    /// damaged, which is noted: the state is made anew then.
+    pub fn bound_entities(&mut self) -> Vec<Box<str>> {
+        match self.state.bound() {
+            Ok(ids) => ids,
+            Err(error) => {
+                let StateDamaged = note_damage(&mut self.damage, error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// For how long an entity lingers that is bound to a connection, milliseconds; `None` if it is
+    /// not bound.
     ///
     /// # Errors
-    /// If a layer is damaged.
-    pub fn bound_entities(&self) -> Result<Vec<Box<str>>, LayerError> {
-        self.state.bound()
+    /// [`AppendRejection::StateDamaged`].
+    pub fn linger_ms(&mut self, entity_id: &str) -> Result<Option<u32>, AppendRejection> {
+        match self.state.get(entity_id) {
+            Ok(entity) => Ok(entity.and_then(|entity| entity.lifetime().linger_ms)),
+            Err(error) => Err(self.damaged(error)),
+        }
+    }
+
+    /// True if [`Engine::next_unbound`] has something to say.
+    pub fn has_unbound(&self) -> bool {
+        !self.unbound.is_empty()
+    }
+
+    /// The id of an entity that was bound to a connection and was deleted since, each once.
+    pub fn next_unbound(&mut self) -> Option<Box<str>> {
+        self.unbound.pop()
+    }
+
+    /// True if an entity is bound to a connection.
+    pub(super) fn is_bound(&self, promoted: Promoted) -> bool {
+        let entity = self.state.entity(promoted);
+        entity.is_some_and(|entity| entity.lifetime().linger_ms.is_some())
     }
 
     /// An event that is about to be stored says how long its entity stays from `accepted` on: the

@@ -102,6 +102,8 @@ pub struct Engine {
     recent_ids: Box<RecentIds>,
     /// What the clock of deadlines says, once it runs.
     deadline_now: Option<Timestamp>,
+    /// The ids of entities that were bound to a connection and are deleted.
+    unbound: Vec<Box<str>>,
     sources: RecentSources,
 }
 

@@ -235,7 +235,7 @@ impl Engine {
         check_conditions(terms, self.state.entity(promoted), self.last_delete)?;
         for term in Terms::new(terms) {
             asked.operations |= term.kind.is_operation();
-            asked.lifetime |= term.kind == TermKind::Ttl;
+            asked.lifetime |= matches!(term.kind, TermKind::Ttl | TermKind::Bind);
         }
         Ok(asked)
     }
@@ -269,7 +269,11 @@ impl Engine {
             let entity = self.state.entity(promoted);
             self.watchers.ask_before(event.entity_id, entity);
         }
+        let was_bound = event.tombstone && self.is_bound(promoted);
         let applied = self.apply(promoted, (sequence, time), event);
+        if was_bound {
+            self.unbound.push(event.entity_id.into());
+        }
         let version = match applied {
             Applied::Created => 1,
             Applied::Updated => self.state.version(promoted),

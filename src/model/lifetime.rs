@@ -1,6 +1,6 @@
 //! When an entity ends by itself: by the clock, or with the connection that it is bound to.
 
-use super::{TermKind, Terms, Timestamp};
+use super::{Binding, TermKind, Terms, Timestamp};
 
 /// What an entity keeps of it. The default is an entity that stays until it is deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +63,9 @@ impl LifetimeChange {
                     let expires = accepted.as_micros().saturating_add(micros);
                     ExpiryChange::At(Timestamp::from_micros(expires))
                 });
+            }
+            if let Some(binding) = Binding::of(&term) {
+                change.linger_ms = Some(binding.linger_ms);
             }
         }
         change

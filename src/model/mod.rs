@@ -10,6 +10,7 @@
 //! | `decided` | what the owner of an entity decided of an event |
 //! | `entity` | the stored form of an entity, as `flux import` writes it |
 //! | `lifetime` | when an entity ends by itself |
+//! | `binding` | the binding of an entity to a connection, as it is asked for |
 //! | `term` | what an event asks of its owner besides being stored |
 //! | `dedup` | for how long the id of an event is known |
 //! | `stored` | what became of an event that was stored |
@@ -28,6 +29,7 @@
 //! | `name` | the rule for names |
 //! | `history_start` | where the history of a namespace begins for its readers |
 
+mod binding;
 mod commit;
 mod config;
 mod connector;
@@ -50,6 +52,7 @@ mod time;
 pub mod time_text;
 mod varint;
 
+pub use binding::{Binding, ConnectionId};
 pub use commit::{CommitPoint, CommitQueue};
 pub use config::{ConfigPatch, RuntimeConfig};
 pub use connector::{BUILT_IN_CONNECTORS, ConnectorId, Sealed};

@@ -20,6 +20,8 @@ pub struct Published {
     pub duplicate: bool,
     /// If it has operations: what they led to.
     pub properties: Option<OperationResults>,
+    /// If it asks to be bound to a connection: whether its entity is.
+    pub bound: Option<bool>,
 }
 
 /// What the operations of an event led to.
@@ -38,6 +40,7 @@ impl From<Stored> for Published {
             stored,
             duplicate: false,
             properties: None,
+            bound: None,
         }
     }
 }

@@ -42,6 +42,8 @@ pub enum TermKind {
     Unset = 20,
     /// The entity expires *value* seconds after the event, or not any more if that is `null`.
     Ttl = 21,
+    /// The entity is bound to a connection, as *value* says (`binding.rs`).
+    Bind = 24,
 }
 
 impl TermKind {
@@ -95,6 +97,7 @@ impl TermKind {
             Self::Append,
             Self::Unset,
             Self::Ttl,
+            Self::Bind,
         ];
         all.into_iter().find(|kind| *kind as u8 == number)
     }

@@ -17,6 +17,7 @@
 //! | `tenants` | namespaces and the configuration in force: who may write what |
 //! | `publish` | one event |
 //! | `batch` | a batch of events, in slices |
+//! | `presence` | the end of a connection that entities are bound to |
 //! | `read` | one entity |
 //! | `list` | entities, as a page or in parts |
 //! | `deferred` | reads that wait until the answers before them are taken |
@@ -46,6 +47,7 @@ pub(crate) mod history;
 pub(crate) mod list;
 mod namespace_page;
 pub(crate) mod namespaces;
+pub(crate) mod presence;
 pub(crate) mod publish;
 pub(crate) mod read;
 pub(crate) mod status;

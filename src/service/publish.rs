@@ -10,7 +10,7 @@ use crate::api::{ApiError, encode};
 use crate::auth::Access;
 use crate::engine::PublishError;
 use crate::log::{AppendRejection, Log};
-use crate::model::{CursorKey, EventPack, PackedEvent};
+use crate::model::{Binding, ConnectionId, CursorKey, EventDraft, EventPack, PackedEvent};
 use crate::shard::{Reply, ShardRequest};
 
 /// An event on its way; the JSON of its success, without what its shard says.
@@ -23,16 +23,26 @@ pub(crate) struct PendingEvent {
     pub(super) shows_entity: bool,
 }
 
-/// [`begin_if`] without conditions in the head.
+/// What is asked for beside an event.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Besides<'p> {
+    /// Conditions in the head of the request.
+    pub(crate) conditions: HeadConditions<'p>,
+    /// Bind the entity to the caller's connection; it lingers for so many milliseconds.
+    pub(crate) linger_ms: Option<u32>,
+}
+
+/// [`begin_as`] without anything beside the event.
 ///
 /// # Errors
 /// As of it.
+#[cfg(test)]
 pub(crate) fn begin<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
     body: &[u8],
 ) -> Result<Begun, ApiError> {
-    begin_if(context, caller, (body, HeadConditions::default()))
+    begin_as(context, caller, (body, Besides::default()))
 }
 
 /// Publishes the event that begins at this place of `text`, if it is the last that is in it.
@@ -46,37 +56,33 @@ pub(crate) fn begin_from<L: Log>(
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
-    let event = (Scanner::resume(text, place), HeadConditions::default());
+    let event = (Scanner::resume(text, place), Besides::default());
     store(context, (caller, &access), event)
 }
 
-/// Publishes the event that is the JSON `body`, if these conditions hold, and its own. On this
-/// core's own shard it is stored before this returns.
+/// Publishes an event if its conditions hold. On this core's own shard it is stored before this
+/// returns.
 ///
 /// # Errors
 /// If nothing is stored.
-pub(crate) fn begin_if<L: Log>(
+pub(crate) fn begin_as<L: Log>(
     context: &mut Context<L>,
     caller: &Caller<'_>,
-    (body, conditions): (&[u8], HeadConditions<'_>),
+    (body, besides): (&[u8], Besides<'_>),
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.tenants.access(&caller.credentials)?;
-    store(
-        context,
-        (caller, &access),
-        (Scanner::new(body)?, conditions),
-    )
+    store(context, (caller, &access), (Scanner::new(body)?, besides))
 }
 
 /// Stores the event that `scanner` comes to, or asks its shard to.
 fn store<L: Log>(
     context: &mut Context<L>,
     (caller, access): (&Caller<'_>, &Access),
-    (scanner, conditions): (Scanner<'_>, HeadConditions<'_>),
+    (scanner, besides): (Scanner<'_>, Besides<'_>),
 ) -> Result<Begun, ApiError> {
     let charged = access.charged();
-    let (shard, key, json_len) = decode(context, access, (scanner, conditions))?;
+    let (shard, key, json_len) = decode(context, (caller, access), (scanner, besides))?;
     let now = context.router.now;
     let router = &mut context.router;
     let packed = PackedEvent {
@@ -127,10 +133,11 @@ fn store<L: Log>(
 /// the length of its JSON.
 fn decode<L: Log>(
     context: &mut Context<L>,
-    access: &Access,
-    (mut scanner, conditions): (Scanner<'_>, HeadConditions<'_>),
+    (caller, access): (&Caller<'_>, &Access),
+    (mut scanner, besides): (Scanner<'_>, Besides<'_>),
 ) -> Result<(u16, CursorKey, usize), ApiError> {
     let (shards, now) = (context.router.shards, context.router.now);
+    let connection = caller.request_id.of_core(context.router.core);
     let Context {
         decoder,
         ids,
@@ -142,7 +149,7 @@ fn decode<L: Log>(
     event.clear();
     terms.clear();
     answer.clear();
-    conditions.encode(terms);
+    besides.conditions.encode(terms);
     // Only white space lies before it.
     scanner.kind()?;
     let start = scanner.offset();
@@ -155,6 +162,9 @@ fn decode<L: Log>(
                 access.may_publish(draft.entity_id).map_err(denied)?;
                 draft.encode(event);
                 terms.extend_from_slice(of_event);
+                if let Some(linger_ms) = besides.linger_ms {
+                    bind(&draft, (linger_ms, connection), terms)?;
+                }
                 encode::published(answer, draft.event_id, draft.stream);
                 let key = CursorKey::of(draft.entity_id);
                 Ok((key.place(shards), key))
@@ -166,6 +176,24 @@ fn decode<L: Log>(
     scanner.finish_last()?;
     let (shard, key) = placed?;
     Ok((shard, key, json_len))
+}
+
+/// Adds to the terms of an event that its entity is bound.
+fn bind(
+    draft: &EventDraft<'_>,
+    (linger_ms, connection): (u32, ConnectionId),
+    terms: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    if draft.tombstone {
+        let (field, rule) = ("bind", "not with an event that deletes its entity");
+        return Err(ApiError::InvalidField { field, rule });
+    }
+    let binding = Binding {
+        linger_ms,
+        connection,
+    };
+    binding.encode(terms);
+    Ok(())
 }
 
 /// Takes the reply to [`begin`].

@@ -28,6 +28,8 @@ pub(crate) struct TestCores {
     /// The connectors' supervisor, whose messages nobody takes.
     supervisor: Inbox,
     last_serial: u32,
+    /// The index and generation of the connection that calls.
+    connection: (u32, u32),
 }
 
 struct TestCore {
@@ -103,6 +105,7 @@ impl TestCores {
             cores: cores.collect(),
             supervisor,
             last_serial: 0,
+            connection: (0, 0),
         };
         for core in 0..usize::from(shards) {
             cores.open_shard(core);
@@ -132,6 +135,22 @@ impl TestCores {
         own.ready.store(0, Relaxed);
     }
 
+    /// What begins from now on comes from this connection: its index and generation.
+    pub(crate) fn call_from(&mut self, connection: (u32, u32)) {
+        self.connection = connection;
+    }
+
+    /// The clocks of all cores say so many microseconds from now on.
+    pub(crate) fn set_clocks(&mut self, micros: u64) {
+        let now = Timestamp::from_micros(i64::try_from(micros).unwrap());
+        for core in &mut self.cores {
+            core.context.router.now = now;
+            if let Some(shard) = &mut core.context.router.shard {
+                shard.advance(now, micros);
+            }
+        }
+    }
+
     /// What a core offers.
     pub(crate) fn context(&mut self, core: usize) -> &mut Context<MemoryLog> {
         &mut self.cores[core].context
@@ -150,8 +169,8 @@ impl TestCores {
     ) -> TestCall {
         self.last_serial += 1;
         let request_id = RequestId {
-            connection: 0,
-            generation: 0,
+            connection: self.connection.0,
+            generation: self.connection.1,
             serial: self.last_serial,
         };
         let authorization = token.map(|token| format!("Bearer {token}"));

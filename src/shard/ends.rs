@@ -23,7 +23,8 @@ impl<L: Log> Shard<L> {
     /// True if something may have come to its end, and the log may take it.
     pub fn has_ends(&self) -> bool {
         let now = self.engine.deadline_now();
-        self.ends_retry.is_none_or(|retry| now >= retry) && self.engine.may_have_ended()
+        let may_end = self.engine.may_have_ended() || self.has_lingered();
+        may_end && self.ends_retry.is_none_or(|retry| now >= retry)
     }
 
     /// Ends what has come to its end, until the slice is over.
@@ -33,22 +34,28 @@ impl<L: Log> Shard<L> {
         }
         self.ends_retry = None;
         let slice_end = self.spent() + SHARD_SLICE_UNITS_MAX;
+        let ended = self.end_lingering(now, slice_end);
+        if ended
+            .and_then(|()| self.end_expired(now, slice_end))
+            .is_err()
+        {
+            // The core looks for damage by itself.
+            let now = self.engine.deadline_now().as_micros();
+            let retry = now.saturating_add(DEADLINE_RETRY_MICROS);
+            self.ends_retry = Some(Timestamp::from_micros(retry));
+        }
+    }
+
+    fn end_expired(&mut self, now: Timestamp, slice_end: u64) -> Result<(), PublishError> {
         let mut looks = DEADLINE_LOOKS_MAX;
         let mut id = std::mem::take(&mut self.ending);
-        while self.has_ends() && self.spent() < slice_end {
-            match self.end_next(now, &mut looks, &mut id) {
-                Ok(NextEnd::Due) => {}
-                Ok(NextEnd::Unfinished | NextEnd::None) => break,
-                // The core looks for damage by itself.
-                Err(_) => {
-                    let now = self.engine.deadline_now().as_micros();
-                    let retry = now.saturating_add(DEADLINE_RETRY_MICROS);
-                    self.ends_retry = Some(Timestamp::from_micros(retry));
-                    break;
-                }
-            }
+        let mut ended = Ok(NextEnd::Due);
+        while ended == Ok(NextEnd::Due) && self.engine.may_have_ended() && self.spent() < slice_end
+        {
+            ended = self.end_next(now, &mut looks, &mut id);
         }
         self.ending = id;
+        ended.map(drop)
     }
 
     fn end_next(

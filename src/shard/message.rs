@@ -8,7 +8,7 @@ use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
 use crate::engine::{Chunk, NamespaceCounts};
 use crate::history::LiveLog;
-use crate::model::{EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange};
+use crate::model::{ConnectionId, EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange};
 use crate::state::NamespaceStatisticsView;
 use crate::subscribe::{ChangeBatch, Interest};
 use flux_storage::Sequence;
@@ -26,6 +26,17 @@ pub struct RequestId {
     pub serial: u32,
 }
 
+impl RequestId {
+    /// The connection, which is one of this core's.
+    pub fn of_core(self, core: u16) -> ConnectionId {
+        ConnectionId {
+            core,
+            index: self.connection,
+            generation: self.generation,
+        }
+    }
+}
+
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -33,6 +44,13 @@ pub struct Origin {
     pub core: u16,
     /// The call on that core.
     pub request_id: RequestId,
+}
+
+impl Origin {
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.request_id.of_core(self.core)
+    }
 }
 
 /// What is asked of a shard.
@@ -109,6 +127,9 @@ pub enum ShardRequest {
     Subscribe(Box<Interest>),
     /// Take one such interest back. Nobody waits for an answer.
     Unsubscribe(Box<Interest>),
+    /// The connection has ended: what is bound to it lingers from now on. Nobody waits for an
+    /// answer.
+    Unbind,
 }
 
 impl ShardRequest {
@@ -125,7 +146,8 @@ impl ShardRequest {
             | Self::Namespaces(_)
             | Self::Past
             | Self::Subscribe(_)
-            | Self::Unsubscribe(_) => None,
+            | Self::Unsubscribe(_)
+            | Self::Unbind => None,
         }
     }
 
@@ -145,7 +167,8 @@ impl ShardRequest {
             | Self::Namespaces(_)
             | Self::Past
             | Self::Subscribe(_)
-            | Self::Unsubscribe(_) => None,
+            | Self::Unsubscribe(_)
+            | Self::Unbind => None,
         }
     }
 
@@ -165,7 +188,8 @@ impl ShardRequest {
             | Self::Past
             | Self::Namespaces(_)
             | Self::Subscribe(_)
-            | Self::Unsubscribe(_) => Reply::Refused(error),
+            | Self::Unsubscribe(_)
+            | Self::Unbind => Reply::Refused(error),
         }
     }
 
@@ -181,7 +205,8 @@ impl ShardRequest {
             | Self::Namespaces(_)
             | Self::Past
             | Self::Subscribe(_)
-            | Self::Unsubscribe(_) => 0,
+            | Self::Unsubscribe(_)
+            | Self::Unbind => 0,
         }
     }
 }

@@ -9,7 +9,9 @@
 //! | `deadline_clock` | the clock that deadlines run by |
 //! | `ends` | entities that come to their end by themselves |
 //! | `groups` | atomic batches on their shard |
+//! | `bindings` | which entities are bound to which connection |
 //! | `duplicates` | what the shard answers to events that were stored before |
+//! | `presence` | entities that go with the connection that they are bound to |
 //! | `reads` | what the shard answers to reads |
 //! | `router` | the way from a core to every shard |
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
@@ -22,6 +24,7 @@
 mod active_sources;
 mod address_limiter;
 mod base;
+mod bindings;
 mod counters;
 mod deadline_clock;
 mod duplicates;
@@ -32,6 +35,7 @@ mod memory;
 mod memory_budget;
 mod message;
 mod owner;
+mod presence;
 mod reads;
 mod recovery;
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! In `sync` durability visible means durable; in `async` it means appended, which the core writes
 //! before it tells anybody.
 
+use super::bindings::Bindings;
 use super::deadline_clock::DeadlineClock;
 use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
@@ -67,6 +68,10 @@ pub struct Shard<L> {
     pub(super) states: Option<StoredStates>,
     /// Logs of earlier generations that repeated events may have their results in.
     pub(super) earlier: Vec<LogReader>,
+    /// Which entities are bound to connections.
+    pub(super) bindings: Bindings,
+    /// Entities that were bound when the server ended, until they are taken in.
+    pub(super) orphans: Vec<Box<str>>,
     pub(super) limiter: RateLimiter,
     /// Units of work that were done here.
     pub(super) spent: u64,
@@ -93,6 +98,8 @@ impl<L: Log> Shard<L> {
             pending_changes: CommitQueue::default(),
             states: None,
             earlier: Vec::new(),
+            bindings: Bindings::default(),
+            orphans: Vec::new(),
             limiter: RateLimiter::new(),
             spent: 0,
         }
@@ -210,11 +217,14 @@ impl<L: Log> Shard<L> {
                 self.check_point(CommitPoint::at(stored.sequence))?;
                 let properties =
                     has_operations.then(|| self.results_of(stored.sequence, packed.event));
-                return Ok(Published {
+                let mut published = Published {
                     stored,
                     duplicate: true,
                     properties: properties.flatten(),
-                });
+                    bound: None,
+                };
+                self.bind_again(packed, &mut published)?;
+                return Ok(published);
             }
             Recalled::Reused(sequence) => {
                 return Err(PublishError::Refused {
@@ -223,10 +233,14 @@ impl<L: Log> Shard<L> {
                 });
             }
         };
+        let binding = self.check_binding(packed)?;
         let tokens = packed.extra_tokens.saturating_add(1);
         self.check_rate(charged, tokens)?;
         let write = Write { packed, sent };
-        let published = self.engine.publish(&mut self.log, now, write)?;
+        let mut published = self.engine.publish(&mut self.log, now, write)?;
+        if let Some(binding) = binding {
+            self.bind(packed, binding, &mut published);
+        }
         if let Some(charged) = charged {
             self.limiter.take(charged.as_str(), tokens);
         }
@@ -261,6 +275,7 @@ impl<L: Log> Shard<L> {
                 | ShardRequest::PublishGroup { .. }
                 | ShardRequest::Delete { .. }
                 | ShardRequest::DeleteMany { .. }
+                | ShardRequest::Unbind
         );
         if write && !self.deferred_writes.is_empty() {
             self.stall(envelope);
@@ -277,12 +292,8 @@ impl<L: Log> Shard<L> {
 
     /// True if a write of the same connection goes on in a later turn.
     fn is_behind_unfinished(&self, origin: Origin) -> bool {
-        let connection = |origin: Origin| {
-            let id = origin.request_id;
-            (origin.core, id.connection, id.generation)
-        };
         let mut unfinished = self.unfinished.iter();
-        unfinished.any(|it| connection(it.origin) == connection(origin))
+        unfinished.any(|it| it.origin.connection() == origin.connection())
     }
 
     fn work_slice(&mut self, envelope: Envelope, now: Timestamp) -> Worked {
@@ -339,7 +350,10 @@ impl<L: Log> Shard<L> {
     }
 
     fn stall(&mut self, envelope: Envelope) {
-        if let Some(error) = &self.rejection {
+        if matches!(envelope.request, ShardRequest::Unbind) {
+            // Behind the writes of its connection, however many there are.
+            self.deferred_writes.push_back(envelope);
+        } else if let Some(error) = &self.rejection {
             let reply = envelope.request.refused(error.clone());
             self.hold(self.last_point(), envelope.origin, reply);
         } else if self.deferred_writes.len() >= DEFERRED_WRITES_MAX
@@ -400,6 +414,10 @@ impl<L: Log> Shard<L> {
         self.rejection = Some(error.clone());
         self.deferred_bytes = 0;
         while let Some(envelope) = self.deferred_writes.pop_front() {
+            if matches!(envelope.request, ShardRequest::Unbind) {
+                self.end_connection(envelope.origin.connection());
+                continue;
+            }
             let reply = envelope.request.refused(error.clone());
             self.hold(self.last_point(), envelope.origin, reply);
         }
@@ -597,6 +615,10 @@ impl<L: Log> Shard<L> {
             }
             ShardRequest::Unsubscribe(interest) => {
                 self.engine.unsubscribe(origin.core, &interest);
+                return Worked::Done;
+            }
+            ShardRequest::Unbind => {
+                self.end_connection(origin.connection());
                 return Worked::Done;
             }
         };

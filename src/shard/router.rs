@@ -145,7 +145,21 @@ impl<L: Log> Router<L> {
             request_id,
         };
         let request = ShardRequest::Unsubscribe(Box::new(interest));
-        let envelope = Envelope { origin, request };
+        self.tell(shard, Envelope { origin, request });
+    }
+
+    /// Tells a shard that a connection has ended. Never refused, and behind all that the connection
+    /// has asked of it.
+    pub fn unbind(&mut self, shard: u16, request_id: RequestId) {
+        let origin = Origin {
+            core: self.core,
+            request_id,
+        };
+        let request = ShardRequest::Unbind;
+        self.tell(shard, Envelope { origin, request });
+    }
+
+    fn tell(&mut self, shard: u16, envelope: Envelope) {
         if shard != self.core {
             self.sender.send(shard, Message::Request(envelope));
         } else if let Some(own) = &mut self.shard {

@@ -21,8 +21,8 @@ use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
 use crate::model::{
-    DedupWindow, Durability, EventDraft, EventId, EventPack, EventView, PackedEvent, Property,
-    RECORD_KIND_EVENT, Timestamp, placement_key,
+    Binding, DedupWindow, Durability, EventDraft, EventId, EventPack, EventView, PackedEvent,
+    Property, RECORD_KIND_EVENT, Timestamp, placement_key,
 };
 use flux_storage::{Record, Sequence};
 use std::collections::{BTreeMap, HashMap};
@@ -721,5 +721,55 @@ fn a_request_about_one_entity_names_it() {
     assert_eq!(read("n/e").entity_id(), Some(&b"n/e"[..]));
     for request in [publish(0), publish(2), ShardRequest::Past] {
         assert_eq!(request.entity_id(), None);
+    }
+}
+
+#[test]
+fn the_end_of_a_connection_waits_behind_its_binds() {
+    let binding = Binding {
+        linger_ms: 0,
+        connection: origin(1).connection(),
+    };
+    let (event, mut terms) = (small_event(), Vec::new());
+    binding.encode(&mut terms);
+    let publish = |slot| {
+        let packed = PackedEvent {
+            event: &event,
+            terms: &terms,
+            extra_tokens: 0,
+        };
+        let request = ShardRequest::Publish {
+            pack: EventPack::of(packed),
+            done: PartOutcome::default(),
+            charged: None,
+        };
+        let origin = origin(slot);
+        Envelope { origin, request }
+    };
+    let unbind = Envelope {
+        origin: origin(3),
+        request: ShardRequest::Unbind,
+    };
+    // There is room later, or there never is.
+    for has_room in [true, false] {
+        let mut shard = shard_over(log_with_room(1));
+        let now = Timestamp::from_micros(1);
+        shard.advance(now, 0);
+        for slot in [1, 2] {
+            shard.request(publish(slot), now);
+        }
+        shard.request(unbind.clone(), now);
+        if has_room {
+            make_room(&mut shard, now);
+        } else {
+            shard.refuse(&ApiError::StorageFull);
+            make_room(&mut shard, now);
+        }
+        while shard.has_work() {
+            shard.go_on(now);
+        }
+        let events = if has_room { 3 } else { 2 };
+        assert_eq!(shard.log().appended(), Sequence::new(events));
+        assert!(dump(shard.engine()).is_empty(), "its connection has ended");
     }
 }

@@ -238,7 +238,8 @@ fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
         | TermKind::Max
         | TermKind::Append
         | TermKind::Unset
-        | TermKind::Ttl => true,
+        | TermKind::Ttl
+        | TermKind::Bind => true,
     })
 }
 

@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::deferred::DeferredRead;
+use crate::service::publish::Besides;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, batch, config,
     connectors, delete, delete_many, history, list, namespaces, publish, read, status,
@@ -100,7 +101,13 @@ fn dispatch<L: Log>(
     let route = route(head.method, head.path)?;
     let conditions = write_conditions(context, &caller, (head, &route))?;
     let begun = match route {
-        Route::Publish => publish::begin_if(context, &caller, (body, conditions))?,
+        Route::Publish => {
+            let besides = Besides {
+                conditions,
+                linger_ms: None,
+            };
+            publish::begin_as(context, &caller, (body, besides))?
+        }
         Route::PublishBatch => batch::begin(context, &caller, body)?,
         Route::List => {
             let query = ListQuery::parse(head.query)?;

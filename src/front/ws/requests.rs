@@ -15,6 +15,7 @@ use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::deferred::DeferredRead;
+use crate::service::publish::Besides;
 use crate::service::subscribe::Subscriber;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, Outcome, Pending, batch, delete, publish, read,
@@ -36,6 +37,8 @@ pub(super) struct Requests {
     held: VecDeque<Held>,
     /// Requests so far.
     count: u64,
+    /// One of them asked to bind an entity to the connection.
+    has_bound: bool,
 }
 
 /// A request that waits for replies.
@@ -68,6 +71,13 @@ impl Requests {
         (id, request): (&str, &Request<'_>),
         answer: impl FnOnce(CommitPoint, &dyn Fn(&mut Vec<u8>)),
     ) -> bool {
+        self.has_bound |= matches!(
+            request,
+            Request::Publish {
+                linger_ms: Some(_),
+                ..
+            }
+        );
         let number = self.count + 1;
         let caller = Caller {
             request_id: subscriber.request_id(serial(number)),
@@ -215,6 +225,11 @@ impl Requests {
         serial & REQUEST_BIT != 0
     }
 
+    /// True if entities may be bound to the connection.
+    pub(super) const fn has_bound(&self) -> bool {
+        self.has_bound
+    }
+
     /// Gives back heap that an idle session does not need.
     pub(super) fn trim(&mut self) {
         self.waiting.shrink_to(0);
@@ -244,8 +259,14 @@ fn call<L: Log>(
         Request::PublishFrom(message, place) => {
             return publish_from(context, caller, (message, *place));
         }
-        Request::Publish(event) => check_length(event, single_max)
-            .and_then(|()| publish::begin(context, caller, event.as_bytes())),
+        Request::Publish { event, linger_ms } => {
+            let besides = Besides {
+                linger_ms: *linger_ms,
+                ..Besides::default()
+            };
+            check_length(event, single_max)
+                .and_then(|()| publish::begin_as(context, caller, (event.as_bytes(), besides)))
+        }
         Request::PublishBatch(message) => check_length(message, batch_max)
             .and_then(|()| batch::begin(context, caller, message.as_bytes())),
         Request::Get(id) => {
@@ -327,6 +348,13 @@ mod tests {
         )
     }
 
+    fn published(event: &str) -> Request<'_> {
+        Request::Publish {
+            event,
+            linger_ms: None,
+        }
+    }
+
     /// Begins a request. True if its answer is known at once.
     fn begin(
         cores: &mut TestCores,
@@ -402,11 +430,7 @@ mod tests {
         let events = OF_SHARD.map(event).join(",");
         let batch = format!(r#"{{"events":[{events}]}}"#);
         let first = event(OF_SHARD[1]);
-        assert!(!begin(
-            &mut cores,
-            &mut requests,
-            ("1", &Request::Publish(&first))
-        ));
+        assert!(!begin(&mut cores, &mut requests, ("1", &published(&first))));
         assert!(!begin(
             &mut cores,
             &mut requests,
@@ -414,7 +438,7 @@ mod tests {
         ));
         let own = event(OF_SHARD[0]);
         assert!(
-            !begin(&mut cores, &mut requests, ("3", &Request::Publish(&own))),
+            !begin(&mut cores, &mut requests, ("3", &published(&own))),
             "it goes behind the batch at the own shard"
         );
         assert_eq!(reply(&mut cores, &mut requests, (2, 0)), "");
@@ -431,7 +455,7 @@ mod tests {
         assert_eq!(reply(&mut cores, &mut requests, (2, 1)), "23");
         assert!(requests.is_empty());
         assert!(
-            begin(&mut cores, &mut requests, ("4", &Request::Publish(&own))),
+            begin(&mut cores, &mut requests, ("4", &published(&own))),
             "the own shard owes nothing any more"
         );
     }
@@ -443,7 +467,7 @@ mod tests {
         let event = event(OF_SHARD[1]);
         for number in 0..limits::PIPELINE_REQUESTS_MAX {
             assert!(!requests.is_full(), "{number}");
-            begin(&mut cores, &mut requests, ("1", &Request::Publish(&event)));
+            begin(&mut cores, &mut requests, ("1", &published(&event)));
         }
         assert!(requests.is_full());
         reply(&mut cores, &mut requests, (1, 1));

@@ -13,7 +13,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::streams::{Current, Frames, Framing, Pushed, Wanted, write_merged};
 use crate::service::subscribe::{InForce, Subscriber, Subscriptions, Verdict};
-use crate::service::{Context, Credentials, KeptToken};
+use crate::service::{Context, Credentials, KeptToken, presence};
 use crate::shard::Reply;
 use crate::subscribe::{Outbox, OutboxLimits, Overflow};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
@@ -485,9 +485,12 @@ impl WebSocket {
         }
     }
 
-    /// Takes every subscription back: the connection ends.
+    /// Takes every subscription back, and lets go of what is bound: the connection ends.
     pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
         self.subscriptions.leave(context, subscriber);
+        if self.requests.has_bound() {
+            presence::leave(context, subscriber);
+        }
     }
 
     /// Pings a client that was not heard of for long. True if one did not answer that and is taken
