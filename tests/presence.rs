@@ -99,6 +99,33 @@ fn a_bound_entity_goes_however_its_connection_ends() {
 }
 
 #[test]
+fn a_bind_counts_wherever_it_stands_in_the_message() {
+    on_each(|server| {
+        let space = namespace("order");
+        for (number, bind) in [r#""bind":true,"linger":0"#, r#""linger":0,"bind":true"#]
+            .into_iter()
+            .enumerate()
+        {
+            let (before, behind) = (format!("{space}/a{number}"), format!("{space}/b{number}"));
+            let mut client = Watcher::connect(server);
+            let event = |entity: &str| event(entity, "{}");
+            let (first, second) = (event(&before), event(&behind));
+            client.send(&format!(
+                r#"{{"type":"publish","id":1,{bind},"event":{first}}}"#
+            ));
+            assert_eq!(client.next()["bound"], true);
+            client.send(&format!(
+                r#"{{"type":"publish","id":1,"event":{second},{bind}}}"#
+            ));
+            assert_eq!(client.next()["bound"], true);
+            drop(client);
+            wait_until_gone(server, &before);
+            wait_until_gone(server, &behind);
+        }
+    });
+}
+
+#[test]
 fn watchers_see_that_it_has_gone() {
     on_each(|server| {
         let entity = format!("{}/x", namespace("watched"));
