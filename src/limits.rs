@@ -141,6 +141,24 @@ pub const FORWARD_STEPS_MAX: u64 = HISTORY_SHORT_STEPS_MAX / 2 - 1;
 /// counts as full. The event that would cross it begins the next part. A larger event is a part of
 /// its own.
 pub const FORWARD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one page of a snapshot, but for one that a single entity fills.
+pub const SNAPSHOT_PAGE_BYTES_MAX: usize = 256 * 1024 - 1024;
+/// Bytes of an entity's JSON in a snapshot. A larger one is announced without its properties:
+/// clients close the connection at a message over 1 MiB.
+pub const SNAPSHOT_VALUE_BYTES_MAX: usize = WS_MESSAGE_BYTES_MAX - 1024;
+/// Entities that changed since a cursor and are not sent yet, of one subscription. More: the
+/// client gets a snapshot.
+pub const CHANGED_IDS_MAX: usize = 65_536;
+/// Bytes of their ids. More: the same.
+pub const CHANGED_ID_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entities that are asked of their shard at once.
+pub const CHANGED_BATCH_IDS_MAX: usize = 256;
+/// Events that are looked at to learn which entities changed: some seconds of a helper thread.
+/// More: the client gets a snapshot.
+pub const SINCE_EVENTS_MAX: u64 = 2_000_000;
+/// Bytes of live events that are kept for a subscription of mode `event` while it reads the rest of
+/// a log. More: they are read from the log too.
+pub const TAIL_KEPT_BYTES_MAX: usize = 256 * 1024;
 /// Default bound on the entities that one batch delete may match (`max_batch_delete`). More: 400.
 pub const BATCH_DELETE_MAX_DEFAULT: u32 = 10_000;
 /// The largest that it can be set to: their ids are held in memory. A shard collects and deletes

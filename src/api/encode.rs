@@ -244,6 +244,19 @@ pub struct StateUpdate<'a> {
     pub time: Timestamp,
 }
 
+/// An entity that is too large for a message: all but its properties, and the bytes of its JSON.
+pub fn entity_omitted(out: &mut Vec<u8>, head: EntityHead<'_>, bytes: usize) {
+    out.extend_from_slice(b"{\"id\":");
+    write_string(out, head.id);
+    out.extend_from_slice(b",\"version\":");
+    write_decimal(out, head.version);
+    out.extend_from_slice(b",\"lastUpdated\":\"");
+    out.extend_from_slice(head.last_updated.rfc3339().as_bytes());
+    out.extend_from_slice(b"\",\"value_omitted\":true,\"bytes\":");
+    write_decimal(out, bytes as u64);
+    out.push(b'}');
+}
+
 /// `entity_deleted`.
 pub fn entity_deleted(out: &mut Vec<u8>, entity_id: &str, time: Timestamp) {
     out.extend_from_slice(b"{\"type\":\"entity_deleted\",\"entity_id\":");

@@ -55,6 +55,7 @@ impl StreamOptions {
     /// True if its changes are those of a plain subscription.
     pub fn is_plain(&self) -> bool {
         self.mode == StreamMode::Property
+            && self.start == StreamStart::Live
             && self.properties.is_none()
             && self.filter.is_none()
             && self.interval_micros.is_none()

@@ -10,6 +10,7 @@
 //! | `publish` | events and deletions: the four steps |
 //! | `group` | atomic batches: rehearsed first, then published |
 //! | `read` | reads, listings, and their commit points |
+//! | `stream_read` | what subscriptions that catch up are told of the state |
 //! | `checkpoint` | an engine from a checkpoint, and a snapshot for the next one |
 //! | `replay` | records of a log → the state of one shard |
 //! | `answers` | what the engine answers: parts of listings, what namespaces hold |
@@ -40,6 +41,7 @@ mod read;
 mod recent_ids;
 mod recent_sources;
 mod replay;
+mod stream_read;
 mod system_entities;
 #[cfg(test)]
 mod testing;
@@ -55,6 +57,7 @@ pub use recent_ids::{Recalled, RecentIds, SentHash};
 pub use recent_sources::SourceHashes;
 pub(crate) use replay::{Batch, Target};
 pub use replay::{EngineReplayError, ReplayFault, replay_record};
+pub use stream_read::{EntityBatch, FoundEntity, SnapshotPage, SnapshotQuery};
 
 use crate::api::ApiError;
 use crate::log::AppendRejection;

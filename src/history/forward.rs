@@ -35,6 +35,13 @@ pub enum AfterPlace {
     Each(Arc<[Sequence]>),
 }
 
+impl Default for AfterPlace {
+    /// Before everything.
+    fn default() -> Self {
+        Self::One(Sequence::ZERO)
+    }
+}
+
 impl AfterPlace {
     /// The place of a cursor for what a pattern covers.
     ///

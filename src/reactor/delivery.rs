@@ -211,9 +211,14 @@ impl<S: System> Core<S> {
                     }
                 }
                 Session::WebSocket(websocket) => {
-                    if let Delivery::Reply(from, reply) = delivery {
-                        let subscriber = Subscriber { index, generation };
-                        websocket.on_reply(context, subscriber, (serial, from, reply));
+                    let subscriber = Subscriber { index, generation };
+                    match delivery {
+                        Delivery::Reply(from, reply) => {
+                            websocket.on_reply(context, subscriber, (serial, from, reply));
+                        }
+                        Delivery::History(result) => {
+                            websocket.on_history(context, subscriber, (serial, result));
+                        }
                     }
                     true
                 }

@@ -201,13 +201,17 @@ impl<S: System> Core<S> {
     /// Lets a listing go on that waited for the socket. True if there is something to write
     /// again.
     pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection<S::Socket>) -> bool {
+        let generation = connection.generation;
+        if let Session::WebSocket(websocket) = &mut connection.session {
+            let subscriber = Subscriber { index, generation };
+            return websocket.catch_up(&mut self.context, subscriber);
+        }
         if connection.answers.waiting() == 0 {
             return false;
         }
         if std::mem::take(&mut connection.stalled) {
             connection.answers.forget_unsent();
         }
-        let generation = connection.generation;
         let mut client = Client {
             answers: &mut connection.answers,
             index,

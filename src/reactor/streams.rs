@@ -5,7 +5,7 @@ use super::connection::Session;
 use super::event_loop::Core;
 use super::fan_out::StreamPush;
 use super::system::System;
-use crate::front::ws::{FRAMING, SLOW_FOLLOWER, SLOW_READER};
+use crate::front::ws::{FRAMING, SLOW_READER};
 use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
 use std::cmp::Reverse;
@@ -21,10 +21,17 @@ impl<S: System> Core<S> {
         let mut streams = std::mem::take(&mut self.context.streams);
         let mut buffers = std::mem::take(&mut self.frame_buffers);
         let found = streams.find(push.change);
-        let mut lost = Vec::new();
-        let done = self.push_to_each(&streams, (push, &found), &mut buffers, &mut lost);
-        if let Some(sequence) = push.change.sequence() {
-            streams.fall_behind(&lost, (push.from, sequence));
+        let current = Current::new(push.from, push.change);
+        streams.pass(&found, &current);
+        let mut served = Vec::new();
+        let call = (push, &current, &*found);
+        let done = self.push_to_each(&streams, call, &mut buffers, &mut served);
+        for (index, stream) in streams.note_event(&served, &current, FRAMING) {
+            if let Some(connection) = self.connections.get_mut(index)
+                && let Session::WebSocket(websocket) = &mut connection.session
+            {
+                websocket.fall_behind(stream);
+            }
         }
         streams.give_back(found);
         buffers.trim();
@@ -33,15 +40,15 @@ impl<S: System> Core<S> {
         done
     }
 
-    /// Notes in `lost` the streams whose connection had no room for the event.
+    /// Notes the streams that were `served`, each with whether its connection had no room for the
+    /// event.
     fn push_to_each(
         &mut self,
         streams: &Streams,
-        (push, found): (StreamPush<'_>, &[u32]),
+        (push, current, found): (StreamPush<'_>, &Current<'_>, &[u32]),
         buffers: &mut FrameBuffers,
-        lost: &mut Vec<u32>,
+        served: &mut Vec<(u32, bool)>,
     ) -> (u64, Option<u32>) {
-        let current = Current::new(push.from, push.change);
         let mut frames = Frames::new(FRAMING, buffers);
         let push_units = PUSH_UNITS + push.change.frame_bytes() as u64 / FRAME_BYTES_PER_UNIT;
         let (mut spent, mut rest) = (0, found);
@@ -53,10 +60,10 @@ impl<S: System> Core<S> {
             }
             spent += push_units;
             let is_told = push.told.binary_search(&index).is_ok();
-            let wanted = streams.wanted(own, &current, is_told);
-            if !wanted.is_nothing() && self.push_wanted(index, (&current, &wanted), &mut frames) {
-                lost.extend_from_slice(own);
-            }
+            let wanted = streams.wanted(own, current, is_told);
+            let is_lost =
+                !wanted.is_nothing() && self.push_wanted(index, (current, &wanted), &mut frames);
+            served.extend(own.iter().map(|stream| (*stream, is_lost)));
             if spent >= push.units && !rest.is_empty() {
                 return (spent, Some(index));
             }
@@ -80,10 +87,7 @@ impl<S: System> Core<S> {
         let owed = websocket.outbox.is_empty();
         let pushed = websocket.push(current, wanted, frames, self.now_micros);
         let lost = pushed.is_ok_and(|pushed| pushed.lost_event);
-        // What does not fit is read by nobody, so the connection must not go on without it.
-        if lost {
-            self.drop_slow_reader(index, SLOW_FOLLOWER);
-        } else if pushed.is_err() {
+        if pushed.is_err() {
             self.drop_slow_reader(index, SLOW_READER);
         }
         self.note_owed(index, owed);

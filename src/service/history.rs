@@ -11,7 +11,7 @@ use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::auth::Access;
 use crate::background::history::JobResult;
-use crate::history::{HistoryQuery, HistoryRead, HistoryResult};
+use crate::history::{ForwardQuery, HistoryQuery, HistoryRead, HistoryResult};
 use crate::log::Log;
 use crate::model::Shown;
 use crate::shard::{Reply, RequestId, ShardRequest, network_of};
@@ -40,6 +40,19 @@ pub(crate) fn begin<L: Log>(
     let asker = (caller.request_id, caller.address.map(network_of));
     context.history.push(asker, Arc::clone(&request.asked));
     Ok(Begun::Waiting(Pending::History(Box::new(request))))
+}
+
+/// Asks for a part of the events after a place.
+///
+/// # Errors
+/// As [`begin`].
+pub(crate) fn ask_forward<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    query: ForwardQuery,
+) -> Result<(), ApiError> {
+    let query = HistoryQuery::Forward(Box::new(query));
+    begin(context, caller, query).map(drop)
 }
 
 /// What the caller may see: the operator everything; anybody else, of a namespace that is

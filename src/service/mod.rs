@@ -24,6 +24,7 @@
 //! | `delete` | one entity |
 //! | `delete_many` | entities by filter |
 //! | `history` | events, and the state as it was |
+//! | `catch_up` | from what a subscriber has to what is live: snapshots and missed events |
 //! | `subscribe` | the subscriptions of one connection |
 //! | `streams/` | subscriptions that ask for more than each property of each change |
 //! | `control` | changes of the control plane: asking for one, and putting it into force |
@@ -36,6 +37,7 @@
 
 pub(crate) mod batch;
 mod caller;
+pub(crate) mod catch_up;
 pub(crate) mod config;
 pub(crate) mod connectors;
 mod context;

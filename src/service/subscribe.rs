@@ -7,12 +7,14 @@
 //! one goes when the second is in force; if the second is refused, the first stays.
 
 use super::Context;
-use super::streams::{Client, Stream, ack_cursor, cursor_text};
+use super::catch_up::CatchUp;
+use super::streams::{Catching, Client, Stream, ack_cursor, cursor_text};
 use crate::api::ApiError;
 use crate::api::client_message::Subscribe;
-use crate::api::stream_options::{StreamOptions, StreamStart};
+use crate::api::stream_options::StreamOptions;
 use crate::limits;
 use crate::log::Log;
+use crate::model::CursorTooNarrow;
 use crate::shard::{Exhausted, Reply, RequestId, ShardRequest};
 use crate::subscribe::{Filter, Interest, Outbox, Overflow};
 use flux_storage::Sequence;
@@ -25,22 +27,24 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     /// By pattern, the oldest first; never none.
-    held: BTreeMap<Filter, Vec<Version>>,
+    pub(super) held: BTreeMap<Filter, Vec<Version>>,
     pending: Vec<PendingSubscription>,
     last_serial: u32,
     /// Where the client is.
-    address: Option<IpAddr>,
+    pub(super) address: Option<IpAddr>,
     /// What it has besides, once a subscription asks for more than a plain one.
     client: Option<Box<Client>>,
     /// What is paced has to be sent: the stream that paced it is gone.
     flushes: bool,
+    /// The subscriptions that catch up.
+    pub(super) catching: Catching,
 }
 
 /// A subscription as one message asked for it.
 #[derive(Debug)]
-struct Version {
-    serial: u32,
-    kind: Kind,
+pub(super) struct Version {
+    pub(super) serial: u32,
+    pub(super) kind: Kind,
     is_extended: bool,
     /// The places from which on its shards tell it, once it is in force.
     places: Box<[Sequence]>,
@@ -48,7 +52,7 @@ struct Version {
 
 /// How the changes of a subscription come.
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     /// Each property of each change.
     Plain,
     /// By this one of the core's streams.
@@ -66,14 +70,14 @@ impl Kind {
 
 /// A message whose subscription not every shard has confirmed.
 #[derive(Debug)]
-struct PendingSubscription {
-    serial: u32,
+pub(super) struct PendingSubscription {
+    pub(super) serial: u32,
     /// The client's `id` of the message, JSON text.
     id: Option<Box<str>>,
-    filter: Filter,
+    pub(super) filter: Filter,
     waiting: u16,
     /// What the shards have said, from the first of them on.
-    places: Box<[Sequence]>,
+    pub(super) places: Box<[Sequence]>,
     first_shard: u16,
 }
 
@@ -123,6 +127,7 @@ impl Subscriptions {
             address,
             client: None,
             flushes: false,
+            catching: Catching::default(),
         }
     }
 
@@ -139,7 +144,6 @@ impl Subscriptions {
     ) -> Result<InForce, ApiError> {
         let filter = parse(&subscribe.pattern)?;
         let options = &subscribe.options;
-        check_start(options)?;
         let limit = limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
         if self.pending.len() >= limit {
             return Err(ApiError::TooManySubscriptions { limit });
@@ -147,6 +151,11 @@ impl Subscriptions {
         if let Some(same) = self.same(&filter, options) {
             return Ok(self.join(same, (id, filter)));
         }
+        let shards = context.router.shards_of(&filter);
+        let concerned = (shards.clone(), context.router.shards);
+        let catch_up = CatchUp::begin(options, (id.as_deref(), &filter), concerned);
+        let catch_up =
+            catch_up.map_err(|CursorTooNarrow| ApiError::CursorTooNarrow { name: "since" })?;
         let is_new = !self.held.contains_key(&filter);
         if is_new {
             if self.held.len() >= limit {
@@ -162,7 +171,17 @@ impl Subscriptions {
                 self.discount(context);
             }
         })?;
-        let kind = enter(context, subscriber, &filter, options);
+        let stream = Stream {
+            subscriber,
+            pattern: filter.clone(),
+            options: Arc::new(options.clone()),
+            shards,
+            id: id.clone(),
+            places: Box::default(),
+            catch_up: catch_up.map(Box::new),
+            passes: true,
+        };
+        let kind = enter(context, stream);
         if options.is_extended {
             self.client.get_or_insert_default();
         }
@@ -286,6 +305,12 @@ impl Subscriptions {
                 Reply::Refused(error) => Err(error.clone()),
                 _ => Ok(self.cursor_of_ack(context, &pending)),
             };
+            if let Ok(Some(cursor)) = &result
+                && self.begin_catching(context, &pending, cursor)
+            {
+                // It is acknowledged when it is known that the logs reach that far.
+                continue;
+            }
             let id = pending.id;
             verdicts.push(Verdict { id, result });
         }
@@ -351,7 +376,7 @@ impl Subscriptions {
     }
 
     /// Takes a version back on this core and at every shard that it concerns.
-    fn take_back<L: Log>(
+    pub(super) fn take_back<L: Log>(
         &mut self,
         context: &mut Context<L>,
         (subscriber, filter): (Subscriber, &Filter),
@@ -363,6 +388,7 @@ impl Subscriptions {
             }
             Kind::Stream(index, options) => {
                 context.streams.remove(*index);
+                self.catching.forget(*index);
                 self.flushes |= options.interval_micros.is_some();
             }
         }
@@ -398,6 +424,9 @@ impl Subscriptions {
     /// The cursor that a client gets after what was pushed: `None` if none of its subscriptions
     /// asks for more than a plain one, or it has this one already.
     pub(crate) fn next_cursor<L: Log>(&mut self, context: &Context<L>) -> Option<String> {
+        if self.is_under_way(context) {
+            return None;
+        }
         let mut versions = self.held.values().flatten();
         if !versions.any(|version| version.is_extended) {
             return None;
@@ -430,9 +459,11 @@ impl Subscriptions {
                 }
                 if let Kind::Stream(stream, _) = &version.kind
                     && let Some(stream) = context.streams.get(*stream)
-                    && let Some((_, pushed)) = stream.behind.iter().find(|it| it.0 == shard)
+                    && let Some(catch_up) = &stream.catch_up
                 {
-                    lower(*pushed);
+                    let place = version.places.get(usize::from(index)).copied();
+                    let live = fanned_out.max(place.unwrap_or_default());
+                    lower(catch_up.through(shard, live));
                 }
             }
         }
@@ -456,7 +487,7 @@ impl Subscriptions {
 
     /// Heap of what is kept for the client besides its outbox.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.client.as_ref().map_or(0, |client| client.heap_bytes())
+        self.client.as_ref().map_or(0, |client| client.heap_bytes()) + self.catching.heap_bytes()
     }
 
     /// Gives back heap that an idle connection does not need.
@@ -487,7 +518,7 @@ impl Subscriptions {
     }
 
     /// Counts one less.
-    fn discount<L>(&self, context: &Context<L>) {
+    pub(super) fn discount<L>(&self, context: &Context<L>) {
         let own = context.counters.of(context.router.core);
         own.subscriptions.fetch_sub(1, Relaxed);
         if let Some(address) = self.address {
@@ -508,35 +539,14 @@ impl PendingSubscription {
 }
 
 /// Enters a subscription on this core.
-fn enter<L>(
-    context: &mut Context<L>,
-    subscriber: Subscriber,
-    filter: &Filter,
-    options: &StreamOptions,
-) -> Kind {
-    if options.is_plain() {
-        context.subscribers.subscribe(subscriber.index, filter);
+fn enter<L>(context: &mut Context<L>, stream: Stream) -> Kind {
+    if stream.options.is_plain() {
+        let subscriber = stream.subscriber.index;
+        context.subscribers.subscribe(subscriber, &stream.pattern);
         return Kind::Plain;
     }
-    let options = Arc::new(options.clone());
-    let index = context.streams.add(Stream {
-        subscriber,
-        pattern: filter.clone(),
-        options: Arc::clone(&options),
-        behind: Vec::new(),
-    });
-    Kind::Stream(index, options)
-}
-
-/// Refuses what begins with anything but live changes.
-fn check_start(options: &StreamOptions) -> Result<(), ApiError> {
-    match options.start {
-        StreamStart::Live => Ok(()),
-        StreamStart::Snapshot => Err(ApiError::NotSupported {
-            feature: "snapshot",
-        }),
-        StreamStart::Since(_) => Err(ApiError::NotSupported { feature: "since" }),
-    }
+    let options = Arc::clone(&stream.options);
+    Kind::Stream(context.streams.add(stream), options)
 }
 
 fn parse(pattern: &str) -> Result<Filter, ApiError> {
@@ -697,8 +707,5 @@ mod tests {
         context.streams.note_fanned_out(0, Sequence::new(7));
         check(context, Some(7));
         check(context, None);
-        context.streams.fall_behind(&[0], (0, Sequence::new(6)));
-        context.streams.note_fanned_out(0, Sequence::new(20));
-        check(context, Some(20));
     }
 }

@@ -6,7 +6,7 @@ use crate::api::outcome::PartOutcome;
 use crate::api::query::Fields;
 use crate::auth::OwnedNamespace;
 use crate::control::{Change, Command};
-use crate::engine::{Chunk, NamespaceCounts};
+use crate::engine::{Chunk, EntityBatch, NamespaceCounts, SnapshotPage, SnapshotQuery};
 use crate::history::LiveLog;
 use crate::model::{ConnectionId, EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange};
 use crate::state::NamespaceStatisticsView;
@@ -123,6 +123,20 @@ pub enum ShardRequest {
     Namespaces(Box<[Box<str>]>),
     /// What another thread needs to read this shard's past.
     Past,
+    /// The next page of a snapshot.
+    SnapshotPage {
+        /// What it shows.
+        query: Arc<SnapshotQuery>,
+        /// Ids after this one only.
+        after: Option<Box<str>>,
+    },
+    /// Entities whole.
+    Entities {
+        /// Their ids.
+        ids: Vec<Box<str>>,
+        /// Whether they match this is told too.
+        filter: Option<Arc<crate::filter::Filter>>,
+    },
     /// Tell this core of changes.
     Subscribe(Box<Interest>),
     /// Take one such interest back. Nobody waits for an answer.
@@ -145,6 +159,8 @@ impl ShardRequest {
             | Self::List { .. }
             | Self::Namespaces(_)
             | Self::Past
+            | Self::SnapshotPage { .. }
+            | Self::Entities { .. }
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
             | Self::Unbind => None,
@@ -166,6 +182,8 @@ impl ShardRequest {
             | Self::List { .. }
             | Self::Namespaces(_)
             | Self::Past
+            | Self::SnapshotPage { .. }
+            | Self::Entities { .. }
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
             | Self::Unbind => None,
@@ -186,6 +204,8 @@ impl ShardRequest {
             | Self::Collect { .. }
             | Self::List { .. }
             | Self::Past
+            | Self::SnapshotPage { .. }
+            | Self::Entities { .. }
             | Self::Namespaces(_)
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
@@ -204,6 +224,8 @@ impl ShardRequest {
             | Self::List { .. }
             | Self::Namespaces(_)
             | Self::Past
+            | Self::SnapshotPage { .. }
+            | Self::Entities { .. }
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
             | Self::Unbind => 0,
@@ -302,6 +324,10 @@ pub enum Reply {
     /// To `Past`: the log through the last event so far, which is durable by the time that this
     /// arrives.
     Past(Box<LiveLog>),
+    /// To `SnapshotPage`, and the end of the log when it was read.
+    SnapshotPage(Box<SnapshotPage>, Sequence),
+    /// To `Entities`, and the end of the log when they were read.
+    Entities(Box<EntityBatch>, Sequence),
     /// To `Subscribe`: it is in force; every change after this one is told.
     Subscribed(Sequence),
     /// To [`ConnectorsAsked`].

@@ -544,6 +544,8 @@ impl<L: Log> Shard<L> {
                 | Reply::Ids(_)
                 | Reply::Chunk(_)
                 | Reply::Past(_)
+                | Reply::SnapshotPage(..)
+                | Reply::Entities(..)
                 | Reply::Namespaces(..)
                 | Reply::Controlled
                 | Reply::Connectors(_)
@@ -606,6 +608,10 @@ impl<L: Log> Shard<L> {
                 (self.last_point(), Reply::Namespaces(counts.collect(), last))
             }
             ShardRequest::Past => self.past(),
+            ShardRequest::SnapshotPage { query, after } => {
+                self.snapshot_page(&query, after.as_deref())
+            }
+            ShardRequest::Entities { ids, filter } => self.entities_whole(ids, filter.as_deref()),
             // The place is told when it is durable: a client may come back with it.
             ShardRequest::Subscribe(interest) => {
                 match self.engine.subscribe(origin.core, &interest) {

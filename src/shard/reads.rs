@@ -5,7 +5,7 @@ use super::message::{Envelope, Reply, ShardRequest, ShownEntity};
 use super::owner::{DAMAGED, Worked};
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
-use crate::engine::{ReadAnswer, StateDamaged};
+use crate::engine::{ReadAnswer, SnapshotQuery, StateDamaged};
 use crate::history::LiveLog;
 use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS};
 use crate::log::Log;
@@ -88,6 +88,39 @@ impl<L: Log> Shard<L> {
                 chunk.place = place;
                 self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;
                 (point, Reply::Chunk(chunk))
+            }
+            Err(StateDamaged) => DAMAGED,
+        }
+    }
+
+    /// The next page of a snapshot. Its commit point is the end of the log: so it leaves before
+    /// every change that it does not hold.
+    pub(super) fn snapshot_page(
+        &mut self,
+        query: &SnapshotQuery,
+        after: Option<&str>,
+    ) -> (CommitPoint, Reply) {
+        match self.engine.snapshot_page(query, after) {
+            Ok(page) => {
+                self.spent += page.json.len() as u64;
+                let read = self.log.appended();
+                (self.last_point(), Reply::SnapshotPage(Box::new(page), read))
+            }
+            Err(StateDamaged) => DAMAGED,
+        }
+    }
+
+    /// Entities whole; the commit point as of [`Shard::snapshot_page`].
+    pub(super) fn entities_whole(
+        &mut self,
+        ids: Vec<Box<str>>,
+        filter: Option<&crate::filter::Filter>,
+    ) -> (CommitPoint, Reply) {
+        match self.engine.entities_whole(ids, filter) {
+            Ok(batch) => {
+                self.spent += batch.found.len() as u64 + batch.bytes.len() as u64;
+                let read = self.log.appended();
+                (self.last_point(), Reply::Entities(Box::new(batch), read))
             }
             Err(StateDamaged) => DAMAGED,
         }

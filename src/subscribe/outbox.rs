@@ -283,6 +283,11 @@ impl Outbox {
         self.direct.is_empty()
     }
 
+    /// True if the reader keeps up so far that more may be read for it.
+    pub fn takes_more(&self) -> bool {
+        self.takes_direct(0) && self.direct.len() < self.limits.direct_bytes_max / 2
+    }
+
     /// True if the reader is behind and gets only the newest of each property.
     pub const fn is_conflating(&self) -> bool {
         self.conflated.is_some()

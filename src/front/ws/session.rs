@@ -8,10 +8,13 @@ use super::requests::Requests;
 use super::withheld::Withheld;
 use crate::api::client_message::{Action, ClientMessage, Request, parse, parse_whole};
 use crate::api::{ApiError, encode, stream_encode};
+use crate::background::history::JobResult;
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
-use crate::service::streams::{Current, Frames, Framing, Pushed, Wanted, write_merged};
+use crate::service::streams::{
+    Catching, Current, Ended, Frames, Framing, Pushed, To, Wanted, write_merged,
+};
 use crate::service::subscribe::{InForce, Subscriber, Subscriptions, Verdict};
 use crate::service::{Context, Credentials, KeptToken, presence};
 use crate::shard::Reply;
@@ -38,10 +41,6 @@ const INTERNAL_ERROR: u16 = 1011;
 
 /// Why a slow reader is closed.
 pub(crate) const SLOW_READER: &str = "the client reads too slowly";
-
-/// The same of one that follows events, which are not conflated.
-pub(crate) const SLOW_FOLLOWER: &str =
-    "the client reads too slowly: it is owed more than 256 KiB of events";
 
 /// Bytes that a client may be owed before its pongs wait.
 const PONG_BEHIND_BYTES_MAX: usize = 4 * 1024;
@@ -474,6 +473,18 @@ impl WebSocket {
             self.close_if_answered();
             return;
         }
+        if Catching::is_answered_by(serial) {
+            let to = To {
+                outbox: &mut self.outbox,
+                framing: FRAMING,
+            };
+            let reply = (serial, from, reply);
+            let ended = self
+                .subscriptions
+                .take_answer(context, (subscriber, to), reply);
+            self.tell_end(ended);
+            return;
+        }
         let reply = (serial, from, &reply);
         let verdicts = self.subscriptions.resume(context, subscriber, reply);
         self.flush_paced();
@@ -482,6 +493,55 @@ impl WebSocket {
                 Ok(cursor) => self.acknowledge(id.as_deref(), cursor.as_deref()),
                 Err(error) => self.reject(id.as_deref(), &error),
             }
+        }
+    }
+
+    /// Takes what was read of the logs for one of the session's subscriptions.
+    pub(crate) fn on_history<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        result: (u32, JobResult),
+    ) {
+        let to = To {
+            outbox: &mut self.outbox,
+            framing: FRAMING,
+        };
+        let ended = self
+            .subscriptions
+            .take_history(context, (subscriber, to), result);
+        self.tell_end(ended);
+    }
+
+    /// Lets the subscriptions that catch up go on. True if there is something to send.
+    pub(crate) fn catch_up<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+    ) -> bool {
+        if !self.subscriptions.is_catching_up() {
+            return false;
+        }
+        let credentials = self.token.map_or(Credentials::None, Credentials::Token);
+        let to = To {
+            outbox: &mut self.outbox,
+            framing: FRAMING,
+        };
+        let ended = self
+            .subscriptions
+            .catch_up(context, (subscriber, to), credentials);
+        self.tell_end(ended);
+        !self.outbox.is_empty()
+    }
+
+    /// A subscription of the session reads the log from here on.
+    pub(crate) fn fall_behind(&mut self, stream: u32) {
+        self.subscriptions.fall_behind(stream);
+    }
+
+    fn tell_end(&mut self, ended: Option<Ended>) {
+        if let Some(Ended { id, error, .. }) = ended {
+            self.reject(Some(&id), &error);
         }
     }
 

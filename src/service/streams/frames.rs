@@ -53,6 +53,22 @@ impl<'c> Current<'c> {
         self.event.is_some()
     }
 
+    /// True if the entity is gone, or has lost a property.
+    pub(super) fn is_replacing(&self) -> bool {
+        let removes = |(event, _): &(EventView<'_>, EventFacts)| {
+            event.tombstone || event.decided.removed().next().is_some()
+        };
+        self.is_deletion() || self.event.as_ref().is_some_and(removes)
+    }
+
+    /// Appends the message of mode `event`.
+    pub(super) fn write_event(&self, out: &mut Vec<u8>) {
+        if let Some((event, facts)) = &self.event {
+            let sequence = self.shown_sequence(facts);
+            stream_encode::event(out, (sequence, facts.time), event);
+        }
+    }
+
     /// True if the event is a tombstone, whether or not there was an entity.
     pub(crate) fn is_tombstone(&self) -> bool {
         self.event

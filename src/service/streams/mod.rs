@@ -13,24 +13,32 @@
 //! | --- | --- |
 //! | `wanted` | what the streams of one connection together want of a change |
 //! | `frames` | the messages of one change, each made once |
+//! | `subscriptions` | the subscriptions of one connection, as far as they catch up |
 //! | `client` | one connection: changes to its outbox, at its pace |
+//! | `catching` | those of one connection that catch up: what they ask |
 //! | `places` | how far a connection's streams are: its cursors |
 
+mod catching;
 mod client;
 mod frames;
 mod places;
+mod subscriptions;
 mod wanted;
 
+pub(crate) use catching::{Catching, Ended, To};
 pub(crate) use client::{Client, Pushed};
 pub(crate) use frames::{Current, FrameBuffers, Frames, Framing, write_merged};
 pub(crate) use places::{ack_cursor, cursor_text};
 pub(crate) use wanted::Wanted;
 
+use super::catch_up::{CatchUp, Passing};
 use super::subscribe::Subscriber;
-use crate::api::stream_options::{StreamMode, StreamOptions};
+use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::subscribe::{Change, Filter, Forms, Interest, Registry};
 use flux_storage::Sequence;
+use std::ops::Range;
 use std::sync::Arc;
+use wanted::wants_event;
 
 /// A subscription that is no plain one.
 #[derive(Debug)]
@@ -41,9 +49,16 @@ pub(crate) struct Stream {
     pub(crate) pattern: Filter,
     /// How.
     pub(crate) options: Arc<StreamOptions>,
-    /// Shards whose changes did not fit the outbox in mode `event`, each with the last one that
-    /// was pushed. Nothing more of them is pushed from here.
-    pub(crate) behind: Vec<(u16, Sequence)>,
+    /// The shards that it concerns.
+    pub(crate) shards: Range<u16>,
+    /// The client's `id` of its message, JSON text.
+    pub(crate) id: Option<Box<str>>,
+    /// The places from which on its shards tell it, once it is in force.
+    pub(crate) places: Box<[Sequence]>,
+    /// How it comes to what is live, if it is not simply that.
+    pub(crate) catch_up: Option<Box<CatchUp>>,
+    /// It takes the change that is handed out.
+    pub(crate) passes: bool,
 }
 
 impl Stream {
@@ -53,19 +68,48 @@ impl Stream {
             return Interest::plain(pattern.clone());
         };
         let frames = options.mode == StreamMode::Property;
+        let is_since = matches!(options.start, StreamStart::Since(_));
         Interest {
             pattern: pattern.clone(),
             forms: Forms {
                 frames,
-                events: !frames || options.filter.is_some(),
+                // While it catches up it has to know whether a property is removed.
+                events: !frames || options.filter.is_some() || is_since,
             },
             filter: options.filter.clone(),
         }
     }
 
-    /// True if changes of a shard are not pushed from here.
-    pub(crate) fn is_behind(&self, shard: u16) -> bool {
-        self.behind.iter().any(|(behind, _)| *behind == shard)
+    /// True if it takes a change now.
+    fn takes(&mut self, current: &Current<'_>) -> bool {
+        let Some(catch_up) = self.catch_up.as_deref_mut() else {
+            return true;
+        };
+        let (from, sequence) = (current.from, current.change.sequence());
+        if self.options.mode == StreamMode::Event {
+            return sequence.is_none_or(|it| catch_up.pass(from, it) == Passing::Push);
+        }
+        let change = (current.change.entity_id(), current.is_replacing());
+        catch_up.takes(from, change, sequence)
+    }
+
+    /// An event did not fit: it and what comes after it is read from the log.
+    fn fall_behind(&mut self, (from, event): (u16, Sequence), fanned_out: &[Sequence]) {
+        let (shards, places) = (self.shards.clone(), &self.places);
+        let pushed = |shard: u16| {
+            let handed = fanned_out.get(usize::from(shard)).copied();
+            let index = usize::from(shard.saturating_sub(shards.start));
+            let in_force = places.get(index).copied();
+            handed.unwrap_or_default().max(in_force.unwrap_or_default())
+        };
+        let id = self.id.clone().unwrap_or_else(|| "null".into());
+        let begin = || Box::new(CatchUp::behind((id, shards.clone()), pushed));
+        let tail = self
+            .catch_up
+            .get_or_insert_with(begin)
+            .tail_or_begin(pushed);
+        tail.pushed(from, Sequence::new(event.get().saturating_sub(1)));
+        tail.miss(from, event);
     }
 }
 
@@ -154,17 +198,63 @@ impl Streams {
         self.hits = found;
     }
 
-    /// The streams of mode `event` among these whose event did not fit: they are behind from here.
-    pub(crate) fn fall_behind(&mut self, found: &[u32], (shard, event): (u16, Sequence)) {
-        let before = Sequence::new(event.get().saturating_sub(1));
+    /// Lets each of these decide whether it takes a change now.
+    pub(crate) fn pass(&mut self, found: &[u32], current: &Current<'_>) {
         for index in found {
-            if let Some(stream) = self.get_mut(*index)
-                && stream.options.mode == StreamMode::Event
-                && !stream.is_behind(shard)
-            {
-                stream.behind.push((shard, before));
+            if let Some(stream) = self.get_mut(*index) {
+                stream.passes = stream.takes(current);
             }
         }
+    }
+
+    /// Notes what became of an event: `served` are streams, each with whether its connection had no
+    /// room for it. Returns the streams that are behind from here, each with its connection.
+    pub(crate) fn note_event(
+        &mut self,
+        served: &[(u32, bool)],
+        current: &Current<'_>,
+        framing: Framing,
+    ) -> Vec<(u32, u32)> {
+        let mut behind = Vec::new();
+        let (from, Some(sequence)) = (current.from, current.change.sequence()) else {
+            return behind;
+        };
+        let fanned_out = std::mem::take(&mut self.fanned_out);
+        let mut frame = Vec::new();
+        for (index, is_lost) in served {
+            let Some(stream) = self.get_mut(*index) else {
+                continue;
+            };
+            if stream.options.mode != StreamMode::Event || !wants_event(stream, current) {
+                continue;
+            }
+            if stream.passes && *is_lost {
+                stream.fall_behind((from, sequence), &fanned_out);
+                behind.push((stream.subscriber.index, *index));
+                continue;
+            }
+            let passes = stream.passes;
+            let Some(tail) = stream.catch_up.as_mut().and_then(|it| it.tail_mut()) else {
+                continue;
+            };
+            if passes {
+                tail.pushed(from, sequence);
+            } else if tail.keeps(from, sequence) {
+                if frame.is_empty() {
+                    (framing.frame)(&mut frame, &mut |out| current.write_event(out));
+                }
+                tail.keep(from, sequence, &frame);
+            } else {
+                tail.miss(from, sequence);
+            }
+        }
+        self.fanned_out = fanned_out;
+        behind
+    }
+
+    /// [`Streams::fanned_out`] of each shard.
+    pub(crate) fn fanned_out_of(&self, shards: u16) -> Vec<Sequence> {
+        (0..shards).map(|shard| self.fanned_out(shard)).collect()
     }
 
     /// Every change of a shard through this one has been handed out.

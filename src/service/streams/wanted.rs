@@ -3,7 +3,7 @@
 
 use super::frames::Current;
 use super::{Stream, Streams};
-use crate::api::stream_options::StreamMode;
+use crate::api::stream_options::{StreamMode, StreamOptions};
 use crate::subscribe::Verdict;
 
 /// Which properties are shown.
@@ -131,6 +131,9 @@ impl Streams {
     ) -> Wanted<'s> {
         let mut wanted = Wanted::default();
         for stream in own.iter().filter_map(|index| self.get(*index)) {
+            if !stream.passes {
+                continue;
+            }
             match stream.options.mode {
                 StreamMode::Property if is_told => {}
                 StreamMode::Property => join(&mut wanted.property, aspect(stream, current)),
@@ -150,8 +153,8 @@ fn join<'s>(all: &mut Option<Aspect<'s>>, one: Option<Aspect<'s>>) {
     }
 }
 
-fn cut_of(stream: &Stream) -> Cut<'_> {
-    match &stream.options.properties {
+pub(super) fn cut_of(options: &StreamOptions) -> Cut<'_> {
+    match &options.properties {
         None => Cut::All,
         Some(names) => Cut::Of(names),
     }
@@ -159,7 +162,7 @@ fn cut_of(stream: &Stream) -> Cut<'_> {
 
 /// What one stream wants of a change.
 fn aspect<'s>(stream: &'s Stream, current: &Current<'_>) -> Option<Aspect<'s>> {
-    let cut = cut_of(stream);
+    let cut = cut_of(&stream.options);
     let standing = match &stream.options.filter {
         None => Standing::Matches,
         // A change before the shard was asked to ask the filter is before the subscription.
@@ -185,12 +188,11 @@ fn aspect<'s>(stream: &'s Stream, current: &Current<'_>) -> Option<Aspect<'s>> {
     })
 }
 
-fn wants_event(stream: &Stream, current: &Current<'_>) -> bool {
+pub(super) fn wants_event(stream: &Stream, current: &Current<'_>) -> bool {
     // What is in no log is no event.
     current.change.sequence().is_some()
         && current.is_event()
-        && !stream.is_behind(current.from)
-        && (current.is_tombstone() || current.touches(&cut_of(stream)))
+        && (current.is_tombstone() || current.touches(&cut_of(&stream.options)))
 }
 
 #[cfg(test)]

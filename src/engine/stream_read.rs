@@ -1,0 +1,189 @@
+//! What subscriptions that catch up are told of the state: pages of a snapshot, and entities whole.
+
+use super::{Engine, StateDamaged, note_damage};
+use crate::api::encode;
+use crate::api::query::Fields;
+use crate::filter::Facts;
+use crate::limits::{
+    FILTER_CHUNK_BYTES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, SNAPSHOT_PAGE_BYTES_MAX,
+    SNAPSHOT_VALUE_BYTES_MAX,
+};
+use crate::model::{EntityDraft, Property, Timestamp, is_reserved};
+use crate::state::{Entity, Query};
+use crate::subscribe::Filter;
+use flux_storage::Sequence;
+use std::sync::Arc;
+
+/// What a snapshot shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotQuery {
+    /// The entities.
+    pub pattern: Filter,
+    /// The properties to keep.
+    pub fields: Option<Fields>,
+    /// Entities that match only.
+    pub filter: Option<Arc<crate::filter::Filter>>,
+}
+
+/// A page of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotPage {
+    /// The entities, a JSON array; empty if there are none.
+    pub json: Vec<u8>,
+    /// The last id that it covers, shown or not; `None` if it covers all that is left.
+    pub last: Option<Box<str>>,
+}
+
+/// Entities as they are, in a form that becomes a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntityBatch {
+    /// What became of the ids that were asked for, in order.
+    pub found: Vec<FoundEntity>,
+    /// The stored forms (`model::EntityView`) of the entities that exist.
+    pub bytes: Vec<u8>,
+    /// The ids that had no place.
+    pub rest: Vec<Box<str>>,
+    /// The latest time of an event of the shard.
+    pub time: Timestamp,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundEntity {
+    /// Its id.
+    pub id: Box<str>,
+    /// The sequence of its last event, and where it ends in [`EntityBatch::bytes`]; `None` if there
+    /// is no such entity.
+    pub entity: Option<(Sequence, usize)>,
+    /// It matches the filter, if there is one.
+    pub matches: bool,
+}
+
+impl Engine {
+    /// The next page of a snapshot: the entities after an id, in order. Bounded as a part of a
+    /// listing is, and to what one message may hold.
+    ///
+    /// # Errors
+    /// If a layer is damaged.
+    pub fn snapshot_page(
+        &mut self,
+        query: &SnapshotQuery,
+        after: Option<&str>,
+    ) -> Result<SnapshotPage, StateDamaged> {
+        let (prefix, only) = match &query.pattern {
+            Filter::All => (None, None),
+            Filter::Prefix(prefix) => (Some(&**prefix), None),
+            Filter::Exact(id) => (Some(&**id), Some(&**id)),
+        };
+        let state_query = Query {
+            namespace: None,
+            prefix,
+            after,
+        };
+        let mut page = SnapshotPage::default();
+        let (mut last, mut count, mut bytes) = (None, 0, 0);
+        let others = self.state.list(&state_query);
+        for entity in self.system_entities.merged(&state_query, others) {
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+            if only.is_some_and(|only| entity.id() != only) {
+                break;
+            }
+            let is_full = page.json.len() >= LIST_CHUNK_BYTES_MAX
+                || count >= LIST_CHUNK_ENTITIES_MAX
+                || bytes >= FILTER_CHUNK_BYTES_MAX;
+            if is_full || !add(&mut page.json, query, entity) {
+                page.last = last;
+                break;
+            }
+            count += 1;
+            bytes += entity.body_bytes();
+            last = Some(entity.id().into());
+        }
+        if !page.json.is_empty() {
+            page.json.push(b']');
+        }
+        Ok(page)
+    }
+
+    /// These entities, as many as a part of a listing may hold; one at least.
+    ///
+    /// # Errors
+    /// If a layer is damaged.
+    pub fn entities_whole(
+        &mut self,
+        ids: Vec<Box<str>>,
+        filter: Option<&crate::filter::Filter>,
+    ) -> Result<EntityBatch, StateDamaged> {
+        let mut batch = EntityBatch {
+            time: self.latest_time,
+            ..EntityBatch::default()
+        };
+        for id in ids {
+            if batch.bytes.len() >= LIST_CHUNK_BYTES_MAX {
+                batch.rest.push(id);
+                continue;
+            }
+            let entity = if is_reserved(&id) {
+                self.system_entities.get(&id)
+            } else {
+                self.state.get(&id)
+            };
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+            let matches = match (filter, &entity) {
+                (Some(filter), Some(entity)) => {
+                    filter.matches(&Facts::of(entity.head()), entity.properties())
+                }
+                _ => true,
+            };
+            let entity = entity.map(|entity| {
+                encode_whole(&mut batch.bytes, entity);
+                (entity.sequence(), batch.bytes.len())
+            });
+            batch.found.push(FoundEntity {
+                id,
+                entity,
+                matches,
+            });
+        }
+        Ok(batch)
+    }
+}
+
+/// Adds an entity to a page if it is shown. False if it has no place there.
+fn add(json: &mut Vec<u8>, query: &SnapshotQuery, entity: Entity<'_>) -> bool {
+    if let Some(filter) = &query.filter
+        && !filter.matches(&Facts::of(entity.head()), entity.properties())
+    {
+        return true;
+    }
+    let start = json.len();
+    json.push(if start == 0 { b'[' } else { b',' });
+    let fields = query.fields.as_ref();
+    encode::entity(json, entity.head(), entity.properties(), fields);
+    let bytes = json.len() - start - 1;
+    if bytes > SNAPSHOT_VALUE_BYTES_MAX {
+        json.truncate(start + 1);
+        encode::entity_omitted(json, entity.head(), bytes);
+    }
+    if start > 0 && json.len() > SNAPSHOT_PAGE_BYTES_MAX {
+        json.truncate(start);
+        return false;
+    }
+    true
+}
+
+/// Appends the stored form of an entity.
+fn encode_whole(out: &mut Vec<u8>, entity: Entity<'_>) {
+    let head = entity.head();
+    let properties: Vec<Property<'_>> = (entity.properties())
+        .map(|(name, value)| Property { name, value })
+        .collect();
+    let draft = EntityDraft {
+        id: head.id,
+        version: head.version,
+        last_updated: head.last_updated,
+        lifetime: head.lifetime,
+        properties: &properties,
+    };
+    draft.encode(out);
+}

@@ -1,0 +1,343 @@
+//! The entities that changed since a cursor: their ids from the logs, then each of them whole from
+//! its owner.
+//!
+//! ```text
+//! logs ─▶ ids ─┬▶ asked of the owner ─▶ sent whole, or deleted
+//! live ─▶──────┘  until the logs are read; then live changes of other entities are pushed
+//! ```
+//!
+//! While the logs are read nothing is pushed: a live change adds its id. Then the set is complete:
+//! of an entity outside of it the client has all but the live changes. An entity of the set is read
+//! whole, so its changes until then are dropped.
+
+use crate::history::ForwardPlace;
+use crate::limits::{
+    CHANGED_BATCH_IDS_MAX, CHANGED_ID_BYTES_MAX, CHANGED_IDS_MAX, SINCE_EVENTS_MAX,
+};
+use flux_storage::Sequence;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    shards: Range<u16>,
+    /// The part of the logs that is read next; `None` once they are read.
+    place: Option<ForwardPlace>,
+    /// By shard.
+    parts: Box<[Part]>,
+    /// Ids in the sets of all shards, and their bytes.
+    count: usize,
+    id_bytes: usize,
+    /// Events that were looked at.
+    steps: u64,
+    /// What is on its way.
+    asked: Asked,
+}
+
+/// Ids, each with whether its entity was deleted or replaced meanwhile.
+type Ids = BTreeMap<Box<str>, bool>;
+
+#[derive(Debug)]
+enum Asked {
+    Nothing,
+    /// A part of the logs.
+    Log,
+    /// Entities of a shard.
+    Entities(u16, Ids),
+}
+
+/// What is known of one shard.
+#[derive(Debug, Default)]
+struct Part {
+    /// Entities that are still to be sent.
+    ids: Ids,
+    /// The entities that the last answer was about.
+    sent: Ids,
+    /// The end of the log when that was given.
+    read: Sequence,
+    /// Every change up to here was sent, or is in `ids`.
+    through: Sequence,
+}
+
+/// The client would get more than a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooFar;
+
+/// An entity whose answer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// It was deleted or replaced since the cursor, whatever it is now.
+    pub(crate) is_replaced: bool,
+}
+
+/// What is asked next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ChangedAsk {
+    /// The next part of the logs.
+    Log(ForwardPlace),
+    /// These entities of a shard.
+    Entities(u16, Vec<Box<str>>),
+}
+
+impl Changed {
+    /// What changed on these shards. `sealed`: earlier generations may have a part of it. `floor`:
+    /// by shard, the event after which its log is read.
+    pub(crate) fn new(
+        shards: Range<u16>,
+        sealed: Option<ForwardPlace>,
+        floor: impl Fn(u16) -> Sequence,
+    ) -> Self {
+        let part = |shard| Part {
+            through: floor(shard),
+            ..Part::default()
+        };
+        let parts: Box<[Part]> = shards.clone().map(part).collect();
+        let first = parts.first().map(|part| ForwardPlace::Live {
+            shard: shards.start,
+            last: part.through,
+        });
+        Self {
+            place: sealed.or(first),
+            parts,
+            shards,
+            count: 0,
+            id_bytes: 0,
+            steps: 0,
+            asked: Asked::Nothing,
+        }
+    }
+
+    /// The logs of earlier generations are read first.
+    pub(crate) fn begin_with(&mut self, sealed: ForwardPlace) {
+        self.place = Some(sealed);
+    }
+
+    /// What is asked next; `None` while something is on its way, and at the end.
+    pub(crate) fn ask(&mut self) -> Option<ChangedAsk> {
+        if !matches!(self.asked, Asked::Nothing) {
+            return None;
+        }
+        if let Some(place) = self.place {
+            self.asked = Asked::Log;
+            return Some(ChangedAsk::Log(place));
+        }
+        let parts = self.shards.clone().zip(&mut self.parts);
+        let (shard, part) = parts.into_iter().find(|(_, part)| !part.ids.is_empty())?;
+        let mut asked = Ids::new();
+        while asked.len() < CHANGED_BATCH_IDS_MAX
+            && let Some((id, is_replaced)) = part.ids.pop_first()
+        {
+            self.count -= 1;
+            self.id_bytes -= id.len();
+            asked.insert(id, is_replaced);
+        }
+        let ids = asked.keys().cloned().collect();
+        self.asked = Asked::Entities(shard, asked);
+        Some(ChangedAsk::Entities(shard, ids))
+    }
+
+    /// A part of the logs has come: the ids of entities that changed, on which shards they are now,
+    /// and whether they were replaced. `next`: where the logs go on; `through`: how far the log of
+    /// the shard was read, if it was one of the newest generation.
+    ///
+    /// # Errors
+    /// [`TooFar`].
+    pub(crate) fn take_ids<'i>(
+        &mut self,
+        ids: impl Iterator<Item = (u16, &'i str, bool)>,
+        (next, through): (Option<ForwardPlace>, Sequence),
+        steps: u64,
+    ) -> Result<(), TooFar> {
+        self.asked = Asked::Nothing;
+        for (shard, id, is_replaced) in ids {
+            self.add(shard, id, is_replaced);
+        }
+        self.steps += steps;
+        let read = self.place.take();
+        if let Some(ForwardPlace::Live { shard, .. }) = read
+            && let Some(part) = self.part_mut(shard)
+        {
+            part.through = part.through.max(through);
+        }
+        self.place = next.or_else(|| {
+            let shard = match read {
+                Some(ForwardPlace::Live { shard, .. }) => shard + 1,
+                _ => self.shards.start,
+            };
+            let part = self.part(shard)?;
+            Some(ForwardPlace::Live {
+                shard,
+                last: part.through,
+            })
+        });
+        self.check()
+    }
+
+    /// The answer about entities of a shard has begun to come: `read` is the end of the log when
+    /// it was given, `rest` are ids that it does not tell of; they are asked for again.
+    pub(crate) fn take_answer(&mut self, shard: u16, read: Sequence, rest: &[Box<str>]) {
+        let asked = std::mem::replace(&mut self.asked, Asked::Nothing);
+        let Asked::Entities(_, mut ids) = asked else {
+            return;
+        };
+        for id in rest {
+            if let Some(is_replaced) = ids.remove(id) {
+                self.add(shard, id, is_replaced);
+            }
+        }
+        if let Some(part) = self.part_mut(shard) {
+            part.sent = ids;
+            part.read = read;
+        }
+    }
+
+    /// What is to be known to send an entity of that answer; `None` if it was not asked for.
+    pub(crate) fn sent(&self, shard: u16, id: &str) -> Option<Sent> {
+        let is_replaced = *self.part(shard)?.sent.get(id)?;
+        Some(Sent { is_replaced })
+    }
+
+    /// True if a live change has to be pushed. `is_replaced`: the entity is deleted, or loses a
+    /// property. `sequence`: `None` for what has none.
+    ///
+    /// # Errors
+    /// [`TooFar`].
+    pub(crate) fn takes(
+        &mut self,
+        shard: u16,
+        (id, is_replaced): (&str, bool),
+        sequence: Option<Sequence>,
+    ) -> Result<bool, TooFar> {
+        let is_reading = self.place.is_some();
+        let asked = match &mut self.asked {
+            Asked::Entities(of, ids) if *of == shard => ids.get_mut(id),
+            Asked::Nothing | Asked::Log | Asked::Entities(..) => None,
+        };
+        if let Some(replaced) = asked {
+            // The answer is still to come, and holds it.
+            *replaced |= is_replaced;
+            return Ok(false);
+        }
+        if is_reading {
+            self.add(shard, id, is_replaced);
+            return self.check().map(|()| false);
+        }
+        let Some(part) = self.part_mut(shard) else {
+            return Ok(false);
+        };
+        if let Some(replaced) = part.ids.get_mut(id) {
+            *replaced |= is_replaced;
+            return Ok(false);
+        }
+        let is_held =
+            part.sent.contains_key(id) && sequence.is_some_and(|sequence| sequence <= part.read);
+        Ok(!is_held)
+    }
+
+    /// True once every entity is sent.
+    pub(crate) fn is_done(&self) -> bool {
+        self.place.is_none() && self.count == 0 && matches!(self.asked, Asked::Nothing)
+    }
+
+    /// The last event of a shard up to which the client has been sent everything, once it is done;
+    /// `live`: up to here the shard's changes have come by.
+    pub(crate) fn through(&self, shard: u16, live: Sequence) -> Sequence {
+        let read = self.part(shard).map_or(Sequence::ZERO, |part| part.through);
+        read.max(live)
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.parts) + self.id_bytes + self.count * 2 * size_of::<(Box<str>, bool)>()
+    }
+
+    fn add(&mut self, shard: u16, id: &str, is_replaced: bool) {
+        let Some(part) = self.part_mut(shard) else {
+            return;
+        };
+        if let Some(replaced) = part.ids.get_mut(id) {
+            *replaced |= is_replaced;
+            return;
+        }
+        part.ids.insert(id.into(), is_replaced);
+        self.count += 1;
+        self.id_bytes += id.len();
+    }
+
+    fn check(&self) -> Result<(), TooFar> {
+        let fits = self.count <= CHANGED_IDS_MAX
+            && self.id_bytes <= CHANGED_ID_BYTES_MAX
+            && self.steps <= SINCE_EVENTS_MAX;
+        if fits { Ok(()) } else { Err(TooFar) }
+    }
+
+    fn part(&self, shard: u16) -> Option<&Part> {
+        let index = shard.checked_sub(self.shards.start)?;
+        self.parts.get(usize::from(index))
+    }
+
+    fn part_mut(&mut self, shard: u16) -> Option<&mut Part> {
+        let index = shard.checked_sub(self.shards.start)?;
+        self.parts.get_mut(usize::from(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed() -> Changed {
+        Changed::new(0..1, None, |_| Sequence::new(3))
+    }
+
+    fn read(changed: &mut Changed, ids: &[&str]) -> Result<(), TooFar> {
+        assert!(matches!(changed.ask(), Some(ChangedAsk::Log(_))));
+        let ids = ids.iter().map(|id| (0, *id, false));
+        changed.take_ids(ids, (None, Sequence::new(9)), 1)
+    }
+
+    #[test]
+    fn one_id_more_than_the_bound_is_too_far() {
+        let ids: Vec<String> = (0..=CHANGED_IDS_MAX).map(|id| id.to_string()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        assert_eq!(read(&mut changed(), &ids[1..]), Ok(()));
+        assert_eq!(read(&mut changed(), &ids), Err(TooFar));
+    }
+
+    #[test]
+    fn bytes_of_ids_and_events_that_are_looked_at_are_bounded_too() {
+        let ids: Vec<String> = (0..=CHANGED_ID_BYTES_MAX / 512)
+            .map(|id| format!("{id:0512}"))
+            .collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        assert_eq!(read(&mut changed(), &ids[1..]), Ok(()));
+        assert_eq!(read(&mut changed(), &ids), Err(TooFar));
+        for (steps, expected) in [
+            (SINCE_EVENTS_MAX, Ok(())),
+            (SINCE_EVENTS_MAX + 1, Err(TooFar)),
+        ] {
+            let mut changed = changed();
+            changed.ask();
+            let taken = changed.take_ids([].into_iter(), (None, Sequence::new(9)), steps);
+            assert_eq!(taken, expected);
+        }
+    }
+
+    #[test]
+    fn a_change_while_its_entity_is_asked_for_is_in_the_answer() {
+        let mut changed = changed();
+        read(&mut changed, &["a"]).unwrap();
+        assert!(matches!(changed.ask(), Some(ChangedAsk::Entities(0, _))));
+        let at = |number| Some(Sequence::new(number));
+        assert_eq!(changed.takes(0, ("a", true), at(10)), Ok(false));
+        assert_eq!(changed.takes(0, ("b", false), at(11)), Ok(true));
+        changed.take_answer(0, Sequence::new(12), &[]);
+        let sent = changed.sent(0, "a").unwrap();
+        assert!(sent.is_replaced);
+        assert!(changed.is_done());
+        assert_eq!(changed.takes(0, ("a", false), at(12)), Ok(false));
+        assert_eq!(changed.takes(0, ("a", false), at(13)), Ok(true));
+        assert_eq!(changed.through(0, Sequence::new(7)), Sequence::new(9));
+    }
+}

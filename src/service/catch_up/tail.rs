@@ -1,0 +1,284 @@
+//! The events since a cursor, or since the client fell behind: read from the logs, part by part,
+//! until the client is live again.
+//!
+//! ```text
+//! log    ────────────────────▶ read ┐
+//! live   ─ ─ ─ dropped ─ ─ ─▶ missed │▓▓▓▓▓▓▓ kept ▓▓▓▓▶
+//! ```
+//!
+//! While a log is read, the live events of its shard go by: they are dropped, and the last of them
+//! is noted. Under steady traffic a reader never gets to the end of a log that is written
+//! meanwhile. So once a part has reached the end of the log as it was, further live events are
+//! kept, as long as they are few. When everything that was dropped is read, those follow.
+
+use crate::history::ForwardPlace;
+use crate::limits::TAIL_KEPT_BYTES_MAX;
+use flux_storage::Sequence;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    shards: Range<u16>,
+    /// The part of earlier generations that is read next.
+    sealed: Option<ForwardPlace>,
+    logs: Box<[TailLog]>,
+    /// Not every shard has confirmed the subscription.
+    is_waiting: bool,
+    /// The part that is on its way.
+    asked: Option<ForwardPlace>,
+    /// The shard whose log is read next, if it has to be.
+    next: u16,
+    /// Bytes of the frames that are kept.
+    kept_bytes: usize,
+}
+
+/// How far one shard's events were sent.
+#[derive(Debug)]
+struct TailLog {
+    /// Every event up to here was sent.
+    read: Sequence,
+    /// The newest that went by, and is neither sent nor kept.
+    missed: Sequence,
+    /// Events that go by are kept.
+    keeps: bool,
+    /// Those after `missed`.
+    kept: VecDeque<(Sequence, Box<[u8]>)>,
+}
+
+impl TailLog {
+    fn is_behind(&self) -> bool {
+        self.missed > self.read
+    }
+}
+
+/// What becomes of a live event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// It is pushed now; [`Tail::pushed`] takes note of that.
+    Push,
+    /// It was sent already, or will be.
+    Withheld,
+}
+
+impl Tail {
+    /// Live on these shards: by shard, everything up to `read` was sent.
+    pub(crate) fn live(shards: Range<u16>, read: impl Fn(u16) -> Sequence) -> Self {
+        Self::since(shards, None, |shard| (read(shard), read(shard)))
+    }
+
+    /// Of what came after a cursor. `places`: by shard, the event after which its log is read, and
+    /// the event up to which it has to be, since what came later has gone by.
+    pub(crate) fn since(
+        shards: Range<u16>,
+        sealed: Option<ForwardPlace>,
+        places: impl Fn(u16) -> (Sequence, Sequence),
+    ) -> Self {
+        let log = |shard| {
+            let (read, missed) = places(shard);
+            TailLog {
+                read,
+                missed,
+                keeps: false,
+                kept: VecDeque::new(),
+            }
+        };
+        Self {
+            logs: shards.clone().map(log).collect(),
+            next: shards.start,
+            shards,
+            sealed,
+            is_waiting: false,
+            asked: None,
+            kept_bytes: 0,
+        }
+    }
+
+    /// Of what came after a cursor, before the shards have confirmed the subscription.
+    pub(crate) fn waiting(shards: Range<u16>, read: impl Fn(u16) -> Sequence) -> Self {
+        Self {
+            is_waiting: true,
+            ..Self::since(shards, None, |shard| (read(shard), read(shard)))
+        }
+    }
+
+    /// A shard tells of its events from this place on.
+    pub(crate) fn put_in_force(&mut self, shard: u16, place: Sequence) {
+        self.miss(shard, place);
+    }
+
+    /// The logs are read from now on, those of earlier generations first.
+    pub(crate) fn begin_with(&mut self, sealed: Option<ForwardPlace>) {
+        self.is_waiting = false;
+        self.sealed = sealed;
+    }
+
+    /// The next part of the logs; `None` while one is on its way, and if none is needed.
+    pub(crate) fn ask(&mut self) -> Option<ForwardPlace> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let place = self.sealed.or_else(|| self.next_live())?;
+        self.asked = Some(place);
+        Some(place)
+    }
+
+    fn next_live(&mut self) -> Option<ForwardPlace> {
+        let turns = (self.next..self.shards.end).chain(self.shards.start..self.next);
+        let shard = turns
+            .into_iter()
+            .find(|shard| self.log(*shard).is_some_and(TailLog::is_behind))?;
+        self.next = if shard + 1 < self.shards.end {
+            shard + 1
+        } else {
+            self.shards.start
+        };
+        let last = self.log(shard)?.read;
+        Some(ForwardPlace::Live { shard, last })
+    }
+
+    /// A part has come, and the new ones of its events ([`Tail::is_new`]) are sent.
+    /// `next`: where that log, or the earlier generations, go on; `through`: how far the log of a
+    /// shard was read.
+    pub(crate) fn take(&mut self, next: Option<ForwardPlace>, through: Sequence) {
+        match self.asked.take() {
+            Some(ForwardPlace::Sealed { .. }) => self.sealed = next,
+            Some(ForwardPlace::Live { shard, .. }) => {
+                let Some(log) = log_mut(&mut self.logs, &self.shards, shard) else {
+                    return;
+                };
+                log.read = log.read.max(through);
+                log.keeps = next.is_none();
+                while let Some((sequence, frame)) = log.kept.front()
+                    && *sequence <= log.read
+                {
+                    self.kept_bytes -= frame.len();
+                    log.kept.pop_front();
+                }
+            }
+            Some(ForwardPlace::Check) | None => {}
+        }
+    }
+
+    /// The shard of the part that is on its way, if it is of the newest generation.
+    pub(crate) fn asked_shard(&self) -> Option<u16> {
+        match self.asked {
+            Some(ForwardPlace::Live { shard, .. }) => Some(shard),
+            Some(ForwardPlace::Sealed { .. } | ForwardPlace::Check) | None => None,
+        }
+    }
+
+    /// The next frame that was kept and whose turn it is.
+    pub(crate) fn pop_kept(&mut self) -> Option<Box<[u8]>> {
+        if self.sealed.is_some() {
+            return None;
+        }
+        let behind = |log: &&mut TailLog| !log.is_behind() && !log.kept.is_empty();
+        let log = self.logs.iter_mut().find(behind)?;
+        let (sequence, frame) = log.kept.pop_front()?;
+        log.read = log.read.max(sequence);
+        log.missed = log.missed.max(sequence);
+        self.kept_bytes -= frame.len();
+        Some(frame)
+    }
+
+    /// A live event goes by.
+    pub(crate) fn pass(&self, shard: u16, sequence: Sequence) -> Passing {
+        match self.log(shard) {
+            Some(log)
+                if !self.is_waiting
+                    && self.sealed.is_none()
+                    && !log.is_behind()
+                    && log.kept.is_empty() =>
+            {
+                if sequence > log.read {
+                    Passing::Push
+                } else {
+                    Passing::Withheld
+                }
+            }
+            Some(_) | None => Passing::Withheld,
+        }
+    }
+
+    /// A live event was pushed.
+    pub(crate) fn pushed(&mut self, shard: u16, sequence: Sequence) {
+        if let Some(log) = log_mut(&mut self.logs, &self.shards, shard) {
+            log.read = log.read.max(sequence);
+            log.missed = log.missed.max(sequence);
+        }
+    }
+
+    /// True if a live event that is not pushed should be kept rather than missed.
+    pub(crate) fn keeps(&self, shard: u16, sequence: Sequence) -> bool {
+        self.log(shard)
+            .is_some_and(|log| (log.keeps || !log.kept.is_empty()) && sequence > log.read)
+    }
+
+    /// A live event is kept, unless they are too many: then all that are kept are missed, as it is.
+    pub(crate) fn keep(&mut self, shard: u16, sequence: Sequence, frame: &[u8]) {
+        let fits = self.kept_bytes + frame.len() <= TAIL_KEPT_BYTES_MAX;
+        if !fits {
+            self.miss(shard, sequence);
+        } else if let Some(log) = log_mut(&mut self.logs, &self.shards, shard) {
+            self.kept_bytes += frame.len();
+            log.kept.push_back((sequence, frame.into()));
+        }
+    }
+
+    /// A live event is neither pushed nor kept: it will be read from the log.
+    pub(crate) fn miss(&mut self, shard: u16, sequence: Sequence) {
+        let Some(log) = log_mut(&mut self.logs, &self.shards, shard) else {
+            return;
+        };
+        if sequence <= log.read {
+            return;
+        }
+        log.missed = log.missed.max(sequence);
+        log.keeps = false;
+        for (_, frame) in std::mem::take(&mut log.kept) {
+            self.kept_bytes -= frame.len();
+        }
+    }
+
+    /// True if an event that was read has not been sent.
+    pub(crate) fn is_new(&self, shard: u16, sequence: Sequence) -> bool {
+        self.log(shard).is_none_or(|log| sequence > log.read)
+    }
+
+    /// True once everything that went by was sent.
+    pub(crate) fn is_live(&self) -> bool {
+        let is_live = |log: &TailLog| !log.is_behind() && log.kept.is_empty();
+        !self.is_waiting && self.sealed.is_none() && self.logs.iter().all(is_live)
+    }
+
+    /// The last event of a shard up to which the client has been sent everything; `live`: up to
+    /// here the shard's changes have gone by.
+    pub(crate) fn through(&self, shard: u16, live: Sequence) -> Sequence {
+        match self.log(shard) {
+            Some(log) if !log.is_behind() && log.kept.is_empty() => log.read.max(live),
+            Some(log) => log.read,
+            None => live,
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.logs) + self.kept_bytes
+    }
+
+    fn log(&self, shard: u16) -> Option<&TailLog> {
+        let index = shard.checked_sub(self.shards.start)?;
+        self.logs.get(usize::from(index))
+    }
+}
+
+fn log_mut<'t>(
+    logs: &'t mut [TailLog],
+    shards: &Range<u16>,
+    shard: u16,
+) -> Option<&'t mut TailLog> {
+    let index = shard.checked_sub(shards.start)?;
+    logs.get_mut(usize::from(index))
+}
