@@ -44,6 +44,8 @@ mod router;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod simulation_ends;
+#[cfg(test)]
 mod simulation_writes;
 mod strangers;
 

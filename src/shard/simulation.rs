@@ -5,10 +5,13 @@
 //!
 //! - no reply has come out before what it says was durable, and replies to reads say what the model
 //!   said when they were asked;
+//! - entities that expire go when their time has come by a clock that goes on evenly, however the
+//!   one that dates events is set, and after a crash by what they show (`simulation_ends`);
 //! - what is said of each write is what the log says (`simulation_writes`);
 //! - the live state, the model, and a replay of the log are the same;
 //! - after a crash, the state is that of the durable part of the log.
 
+use super::simulation_ends::{Ends, expiries, expiries_of};
 use super::simulation_writes::{Asked, check_ids, check_verdicts, random_write};
 use super::*;
 use crate::api::ApiError;
@@ -184,6 +187,8 @@ struct Simulation {
     expected: HashMap<u32, Expected>,
     next_slot: u32,
     now: i64,
+    monotonic: u64,
+    ends: Ends,
 }
 
 impl Simulation {
@@ -206,6 +211,8 @@ impl Simulation {
             expected: HashMap::new(),
             next_slot: 0,
             now: 1_000_000_000,
+            monotonic: 0,
+            ends: Ends::of(&stored),
         }
     }
 
@@ -256,7 +263,10 @@ impl Simulation {
             1 => -900_000,
             _ => self.random.i64(-50..500),
         };
-        Timestamp::from_micros(self.now)
+        let now = Timestamp::from_micros(self.now);
+        self.monotonic += self.random.u64(..500);
+        self.shard.advance(now, self.monotonic);
+        now
     }
 
     /// Applies to the model what the shard has logged since `before`, at `now` by its clock: each
@@ -269,6 +279,8 @@ impl Simulation {
             let last = self.last_times.insert(key, *time);
             let expected = last.map_or(now.as_micros(), |last| last.max(now.as_micros()));
             assert_eq!(*time, expected, "{}", event.entity_id);
+            let deadline_now = self.shard.engine().deadline_now();
+            self.ends.learn(&event, (*time, deadline_now));
             apply_to_model(&mut self.model, *time, &event);
         }
     }
@@ -288,7 +300,21 @@ impl Simulation {
         self.ask(request, Expected::Published(writes));
     }
 
+    /// A turn of the core: what is left for later, and what has come to its end.
+    fn turn(&mut self) {
+        let before = records(&mut self.shard).len();
+        let now = self.now();
+        while self.shard.has_work() {
+            self.shard.go_on(now);
+        }
+        self.learn(before, now);
+        self.ends.check(&self.shard);
+    }
+
     fn step(&mut self) {
+        if self.random.u8(..4) == 0 {
+            self.turn();
+        }
         match self.random.u8(..10) {
             0..4 => self.publish(),
             4 => {
@@ -377,7 +403,11 @@ impl Simulation {
             self.model,
             "live state and model"
         );
-        assert_eq!(dump(&replayed(&logged)), self.model, "replay and model");
+        let replay = replayed(&logged);
+        assert_eq!(dump(&replay), self.model, "replay and model");
+        let expected = expiries_of(&logged);
+        assert_eq!(expiries(self.shard.engine()), expected, "expiries");
+        assert_eq!(expiries(&replay), expected, "expiries of a replay");
         assert_eq!(dump(&replayed(&logged[..durable])), durable_model);
     }
 
@@ -392,16 +422,23 @@ impl Simulation {
         let left = disk.records();
         assert!(left.len() as u64 >= durable, "nothing durable is lost");
         assert_eq!(left, logged[..left.len()], "the log is cut at its end");
-        let sent = self.sent;
-        Self {
+        let (sent, ended) = (self.sent, self.ends.ended);
+        // Some time passes, or the clock is set meanwhile.
+        let now = self.now + self.random.i64(-2_000..20_000);
+        let mut next = Self {
             sent,
+            now,
             ..Self::new(seed, disk)
-        }
+        };
+        next.ends.ended = ended;
+        next.turn();
+        next
     }
 }
 
 #[test]
 fn live_state_is_the_replay_of_the_log_through_crashes() {
+    let mut ended = 0;
     for seed in 0..40 {
         let run = std::panic::catch_unwind(|| {
             let mut simulation = Simulation::new(seed, MemoryDisk::new(seed, segments(1..=40)));
@@ -411,9 +448,14 @@ fn live_state_is_the_replay_of_the_log_through_crashes() {
                 }
                 simulation = simulation.crash(seed + 1000 * round);
             }
+            simulation.ends.ended
         });
-        assert!(run.is_ok(), "failed with seed {seed}");
+        let Ok(count) = run else {
+            panic!("failed with seed {seed}");
+        };
+        ended += count;
     }
+    assert!(ended > 100, "{ended} expired");
 }
 
 fn small_event() -> Vec<u8> {

@@ -82,6 +82,13 @@ fn random_terms(random: &mut fastrand::Rng, unset: &[&'static str]) -> Vec<Owned
         terms.push((TermKind::Increment, "n", random.i8(-3..4).to_string()));
         terms.push((TermKind::Max, "m", random.i8(..).to_string()));
     }
+    if random.u8(..5) == 0 {
+        let ttl = match random.u8(..5) {
+            0 => "null".to_owned(),
+            _ => format!("0.{:06}", random.u16(1..20_000)),
+        };
+        terms.push((TermKind::Ttl, "", ttl));
+    }
     if let Some(name) = unset.first().filter(|_| random.u8(..4) == 0) {
         terms.push((TermKind::Unset, name, String::new()));
     }

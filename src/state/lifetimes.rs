@@ -24,9 +24,10 @@
 //!
 //! Nothing here decides what an entity is: the state is the same whether anybody asks or not.
 
-use super::State;
 use super::deadlines::Deadlines;
 use super::immutable::ImmutableMemtable;
+use super::memtable::Memtable;
+use super::{Entity, State};
 use crate::model::{Lifetime, Timestamp};
 use flux_storage::{LayerEntity, LayerError, LayerStack, MergedRuns, Sequence};
 use std::cmp::Reverse;
@@ -222,7 +223,7 @@ impl State {
             id.push_str(self.memtable.get(slot).block.id());
             return Ok(NextEnd::Due);
         }
-        let found = self.find_frozen_end(now, looks, id)?;
+        let found = self.find_frozen_end(now, looks, id);
         if found != NextEnd::None {
             return Ok(found);
         }
@@ -252,28 +253,27 @@ impl State {
     }
 
     /// Of the immutable memtable's slots. Changed ones are passed.
-    fn find_frozen_end(
-        &mut self,
-        now: Timestamp,
-        looks: &mut usize,
-        id: &mut String,
-    ) -> Result<NextEnd, LayerError> {
+    fn find_frozen_end(&mut self, now: Timestamp, looks: &mut usize, id: &mut String) -> NextEnd {
         while let Some((due, slot)) = self.lifetimes.frozen.first()
             && due <= now
             && let Some(frozen) = &self.immutable
         {
             let Some(left) = looks.checked_sub(1) else {
-                return Ok(NextEnd::Unfinished);
+                return NextEnd::Unfinished;
             };
             let block = &frozen.memtable.get(slot).block;
-            if self.expires(block.id())? == block.lifetime().expires {
+            let is_current = match self.listed_in(&self.memtable, block.id()) {
+                Some(listed) => listed.expires == block.lifetime().expires,
+                None => true,
+            };
+            if is_current {
                 id.push_str(block.id());
-                return Ok(NextEnd::Due);
+                return NextEnd::Due;
             }
             *looks = left;
             self.lifetimes.frozen.remove(slot);
         }
-        Ok(NextEnd::None)
+        NextEnd::None
     }
 
     /// Follows the layers' list.
@@ -305,7 +305,7 @@ impl State {
                     listed.next = NextListed::At(expires);
                     break Followed::Found(NextEnd::None);
                 }
-                if self.expires(of)? == Some(expires) {
+                if self.listed(of)?.expires == Some(expires) {
                     id.push_str(of);
                 }
             }
@@ -332,9 +332,29 @@ impl State {
         Ok(found)
     }
 
-    fn expires(&self, id: &str) -> Result<Option<Timestamp>, LayerError> {
+    /// The lifetime that the layers list of an entity and that still holds.
+    fn listed(&self, id: &str) -> Result<Lifetime, LayerError> {
+        let frozen = self.immutable.iter().map(|frozen| &frozen.memtable);
+        for memtable in [&self.memtable].into_iter().chain(frozen) {
+            if let Some(listed) = self.listed_in(memtable, id) {
+                return Ok(listed);
+            }
+        }
         let entity = self.get(id)?;
-        Ok(entity.and_then(|entity| entity.lifetime().expires))
+        Ok(entity.map(Entity::lifetime).unwrap_or_default())
+    }
+
+    /// The lifetime that is listed below a memtable, endless if that does not hold any more; `None`
+    /// if the memtable does not have the entity.
+    fn listed_in(&self, memtable: &Memtable, id: &str) -> Option<Lifetime> {
+        let slot = memtable.find(self.memtable.hash(id), id)?;
+        let slot = memtable.get(slot);
+        let holds = slot.is_live() && slot.is_listed();
+        Some(if holds {
+            slot.block.lifetime()
+        } else {
+            Lifetime::default()
+        })
     }
 
     /// The ids of all entities that are bound to a connection: for a start. Cost: linear in their

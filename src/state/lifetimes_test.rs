@@ -237,3 +237,34 @@ fn an_entity_that_does_not_end_by_itself_costs_nothing() {
     let more = ending.heap_bytes() - plain.heap_bytes();
     assert!(more / 10_000 <= 48, "{more}");
 }
+
+#[test]
+fn a_lease_is_renewed_also_if_the_dates_of_events_stand_still() {
+    // As in a namespace whose last event was dated by a clock that lay ahead.
+    for checkpoints in 0..3 {
+        let mut run = Run::new(1, 0);
+        let expires = at(run.now + 3_600_000_000 + 10);
+        let lifetime = LifetimeChange {
+            expires: ExpiryChange::At(expires),
+            linger_ms: None,
+        };
+        run.ahead = 3_600_000_000;
+        run.apply("lease", lifetime, false);
+        match checkpoints {
+            0 => {}
+            1 => run.stack.freeze(),
+            _ => run.stack.checkpoint(),
+        }
+        run.now += 7;
+        run.ahead -= 7;
+        run.apply("lease", lifetime, false);
+        assert_eq!(run.model["lease"].1, run.now + 10);
+        run.now += 9;
+        run.end_due();
+        run.check();
+        assert_eq!(run.model.len(), 1, "{checkpoints}: it has one more to go");
+        run.now += 1;
+        run.end_due();
+        assert_eq!(run.model.len(), 0);
+    }
+}

@@ -68,7 +68,7 @@ use std::sync::Arc;
 pub use flux_storage::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
 
-use crate::model::{EntityView, EventView, Lifetime, LifetimeChange, Timestamp};
+use crate::model::{EntityView, EventView, ExpiryChange, Lifetime, LifetimeChange, Timestamp};
 
 pub use block::is_packed_body;
 pub use entity::{Entity, EntityProperties};
@@ -345,11 +345,14 @@ impl State {
     fn change_lifetime(&mut self, slot: u32, change: LifetimeChange) {
         let before = self.memtable.get(slot).block.lifetime();
         let lifetime = before.changed(change);
-        if lifetime == before {
+        // If the dates of events lie ahead, the same date may be said anew, and is due later.
+        let is_anew = self.lifetimes.ahead != 0 && matches!(change.expires, ExpiryChange::At(_));
+        if lifetime == before && !is_anew {
             return;
         }
         let due = self.lifetimes.memtable.get(slot);
-        let is_bound_now = before.expires == lifetime.expires && before.linger_ms.is_none();
+        let is_kept = before.expires == lifetime.expires && !is_anew;
+        let is_bound_now = is_kept && before.linger_ms.is_none();
         if is_bound_now && self.memtable.get(slot).is_listed() {
             self.lifetimes.note_bound(slot);
             let block = &mut self.memtable.get_mut(slot).block;
@@ -361,7 +364,7 @@ impl State {
         block.set_lifetime(lifetime, &mut self.scratch);
         self.note_lifetime(slot, lifetime);
         if let Some(due) = due
-            && lifetime.expires == before.expires
+            && is_kept
         {
             self.lifetimes.memtable.set(slot, due);
         }
