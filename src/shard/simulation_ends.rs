@@ -1,5 +1,5 @@
-//! What ends by itself in the simulation: when, by the log and the two clocks, and that nothing ends
-//! early, late, or is forgotten by a start.
+//! What ends by itself in the simulation: when, by the log and the two clocks; that nothing ends
+//! early or late, or is forgotten by a start.
 
 use super::Shard;
 use crate::engine::Engine;
