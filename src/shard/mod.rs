@@ -46,6 +46,8 @@ mod simulation;
 #[cfg(test)]
 mod simulation_ends;
 #[cfg(test)]
+mod simulation_replay;
+#[cfg(test)]
 mod simulation_writes;
 mod strangers;
 

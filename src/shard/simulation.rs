@@ -12,22 +12,23 @@
 //! - after a crash, the state is that of the durable part of the log.
 
 use super::simulation_ends::{Ends, expiries, expiries_of};
+use super::simulation_replay::{dump, replayed};
 use super::simulation_writes::{Asked, check_ids, check_verdicts, random_write};
 use super::*;
 use crate::api::ApiError;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::OwnedNamespace;
-use crate::engine::{Engine, RecentIds, replay_record};
+use crate::engine::{Engine, RecentIds};
 use crate::limits::RELEASED_REPLIES_MAX;
 use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
 use crate::model::{
     Binding, DedupWindow, Durability, EventDraft, EventId, EventPack, EventView, PackedEvent,
-    Property, RECORD_KIND_EVENT, Timestamp, placement_key,
+    Property, Timestamp, placement_key,
 };
-use flux_storage::{Record, Sequence};
+use flux_storage::Sequence;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
@@ -119,44 +120,6 @@ fn last_times_of(records: &[(i64, Box<[u8]>)]) -> BTreeMap<String, i64> {
         (placement_key(event.entity_id).to_owned(), *time)
     };
     records.iter().map(key_and_time).collect()
-}
-
-fn dump(engine: &Engine) -> Model {
-    let entities = engine.state().list(&crate::state::Query {
-        namespace: None,
-        prefix: None,
-        after: None,
-    });
-    entities
-        .map(|entity| {
-            let entity = entity.unwrap();
-            let properties = entity
-                .properties()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect();
-            let last_updated = entity.last_updated().as_micros();
-            (
-                entity.id().to_owned(),
-                (entity.version(), last_updated, properties),
-            )
-        })
-        .collect()
-}
-
-fn replayed(records: &[(i64, Box<[u8]>)]) -> Engine {
-    let mut engine = Engine::default();
-    for (index, (time_micros, payload)) in records.iter().enumerate() {
-        let sequence = Sequence::new(index as u64 + 1);
-        let record = Record {
-            sequence,
-            time_micros: *time_micros,
-            kind: RECORD_KIND_EVENT,
-            group: None,
-            payload,
-        };
-        replay_record(&mut engine, &record, 0, 1).unwrap();
-    }
-    engine
 }
 
 /// What a reply has to say.
