@@ -30,6 +30,19 @@ impl Client {
         }
     }
 
+    /// The same until the deletion of an entity. True if the snapshot ended before.
+    fn take_until_deleted(&mut self, watcher: &mut Watcher, id: &str) -> bool {
+        let mut has_ended = false;
+        loop {
+            let message = watcher.next();
+            has_ended |= message["type"] == "snapshot_end";
+            self.apply(&message);
+            if message["entity_id"] == id && message["type"] == "entity_deleted" {
+                return has_ended;
+            }
+        }
+    }
+
     fn apply(&mut self, message: &Value) {
         if let Some(cursor) = message["cursor"].as_str() {
             cursor.clone_into(&mut self.cursor);
@@ -89,6 +102,16 @@ fn held(server: &Server, prefix: &str) -> BTreeMap<String, Map<String, Value>> {
         .collect()
 }
 
+/// Rounds of changes, and a deletion in each. The entities of a round begin `step` behind those of
+/// the round before.
+fn publish_rounds(server: &Server, ids: &[String], (rounds, step): (usize, usize)) {
+    for round in 0..rounds {
+        let changed = &ids[round * step..][..100];
+        publish(server, changed, &format!(r#"{{"n":{round}}}"#));
+        server.publish(&ids[round * 31], r#"{"__deleted__":true}"#);
+    }
+}
+
 fn publish(server: &Server, ids: &[String], properties: &str) {
     for ids in ids.chunks(1000) {
         let events: Vec<String> = ids.iter().map(|id| event(id, properties)).collect();
@@ -119,14 +142,7 @@ fn a_snapshot_beside_publishing_is_the_exact_state_in_every_mode() {
             );
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    for round in 0..20 {
-                        publish(
-                            server,
-                            &ids[round * 100..][..150],
-                            &format!(r#"{{"n":{round}}}"#),
-                        );
-                        server.publish(&ids[round * 7], r#"{"__deleted__":true}"#);
-                    }
+                    publish_rounds(server, &ids, (20, 100));
                 });
                 let mut client = Client::default();
                 client.take_until(&mut watcher, "snapshot_end");
@@ -178,28 +194,13 @@ fn a_client_that_follows_a_snapshot_beside_publishing_ends_with_the_exact_state(
             );
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    for round in 0..30 {
-                        publish(
-                            server,
-                            &ids[round * 60..][..100],
-                            &format!(r#"{{"n":{round}}}"#),
-                        );
-                        server.publish(&ids[round * 31], r#"{"__deleted__":true}"#);
-                    }
+                    publish_rounds(server, &ids, (30, 60));
                     server.publish(&format!("{ns}/end"), r#"{"x":1}"#);
                     server.publish(&format!("{ns}/end"), r#"{"__deleted__":true}"#);
                 });
                 let mut client = Client::default();
-                let mut has_ended = false;
-                loop {
-                    let message = watcher.next();
-                    has_ended |= message["type"] == "snapshot_end";
-                    client.apply(&message);
-                    let is_end = message["entity_id"] == format!("{ns}/end");
-                    if is_end && message["type"] == "entity_deleted" {
-                        break;
-                    }
-                }
+                let end = format!("{ns}/end");
+                let has_ended = client.take_until_deleted(&mut watcher, &end);
                 if !has_ended {
                     client.take_until(&mut watcher, "snapshot_end");
                 }
@@ -252,21 +253,17 @@ fn what_changed_meanwhile_comes_after_a_kill_and_with_other_shards() {
         server.publish("a/last", r#"{"x":1}"#);
         loop {
             let message = watcher.next();
-            if message["type"] == "event" {
-                events_seen.push(message["sequence"].as_u64().expect("a sequence"));
-                message["cursor"]
-                    .as_str()
-                    .expect("a cursor")
-                    .clone_into(&mut event_cursor);
-                if message["payload"]["entity_id"] == "a/last" {
-                    let caught_up = events_seen.len() > 1;
-                    if !caught_up || round == 0 {
-                        break;
-                    }
-                    if watcher_is_last(&server, message["sequence"].as_u64()) {
-                        break;
-                    }
-                }
+            if message["type"] != "event" {
+                continue;
+            }
+            events_seen.push(message["sequence"].as_u64().expect("a sequence"));
+            message["cursor"]
+                .as_str()
+                .expect("a cursor")
+                .clone_into(&mut event_cursor);
+            let is_last = message["payload"]["entity_id"] == "a/last";
+            if is_last && watcher_is_last(&server, message["sequence"].as_u64()) {
+                break;
             }
         }
         server.kill();
