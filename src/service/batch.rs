@@ -93,6 +93,10 @@ pub(crate) fn begin<L: Log>(
     let mut walk = BatchWalk::new(usize::from(context.router.shards));
     if batch.decode(context, (body, &mut walk), SLICE)? == Walked::Done {
         batch.open(walk.into_plan());
+        if batch.is_answered_in_parts() {
+            // No request behind it is taken on, so its turns measure the answer.
+            batch.slice(caller);
+        }
         while batch.store_part(context, caller.request_id) {}
     } else {
         batch.slice(caller);
@@ -295,13 +299,17 @@ impl PendingBatch {
         if let Some(error) = self.plan.unavailable(&self.outcomes) {
             return Some(Outcome::Failed(error));
         }
-        if self.plan.answer_bytes() > ANSWER_WHOLE_BYTES_MAX && !self.answers_whole {
+        if self.is_answered_in_parts() {
             self.stage = Stage::Measure(AnswerPlace::new(&self.outcomes), 0);
             return None;
         }
         context.answer.clear();
         self.plan.answer(&self.outcomes, &mut context.answer);
         Some(Outcome::Done)
+    }
+
+    fn is_answered_in_parts(&self) -> bool {
+        self.plan.answer_bytes() > ANSWER_WHOLE_BYTES_MAX && !self.answers_whole
     }
 
     fn measure<L: Log>(&mut self, context: &mut Context<L>, (mut place, len): (AnswerPlace, u64)) {
