@@ -360,3 +360,26 @@ fn a_cursor_that_does_not_cover_it_or_is_none_is_refused() {
         }
     });
 }
+
+#[test]
+fn the_end_of_a_quiet_snapshot_has_the_place_where_it_began() {
+    on_each(|server| {
+        let ns = namespace("quiet");
+        // Before anybody watches.
+        publish(
+            server,
+            &[format!("{ns}/a"), format!("{ns}/b")],
+            r#"{"n":1}"#,
+        );
+        let mut watcher = Watcher::connect(server);
+        subscribe(
+            &mut watcher,
+            &format!("{ns}/*"),
+            &json!({"mode": "entity", "snapshot": true}),
+        );
+        let began = watcher.next();
+        assert_eq!(began["type"], "ack");
+        let end = Client::default().take_until(&mut watcher, "snapshot_end");
+        assert_eq!(end["cursor"], began["cursor"]);
+    });
+}

@@ -435,7 +435,11 @@ impl<L: Log> Shard<L> {
         for (point, (_, reply)) in self.pending_replies.iter_mut() {
             if !point.is_reached(durable) {
                 *point = CommitPoint::NONE;
-                *reply = Reply::Refused(ApiError::StorageFault);
+                *reply = match reply {
+                    // It is in force: nothing behind this place will ever be told.
+                    Reply::Subscribed(_) => Reply::Subscribed(durable),
+                    _ => Reply::Refused(ApiError::StorageFault),
+                };
             }
         }
     }
@@ -535,6 +539,8 @@ impl<L: Log> Shard<L> {
         if self.failed() && !point.is_reached(self.visible()) {
             let reply = match reply {
                 Reply::Refused(_) => reply,
+                // As in [`Shard::fail`].
+                Reply::Subscribed(_) => Reply::Subscribed(self.visible()),
                 Reply::Published(_)
                 | Reply::GroupRefused(..)
                 | Reply::Entity(_)
@@ -548,8 +554,7 @@ impl<L: Log> Shard<L> {
                 | Reply::Entities(..)
                 | Reply::Namespaces(..)
                 | Reply::Controlled
-                | Reply::Connectors(_)
-                | Reply::Subscribed(_) => Reply::Refused(ApiError::StorageFault),
+                | Reply::Connectors(_) => Reply::Refused(ApiError::StorageFault),
             };
             self.pending_replies
                 .push(CommitPoint::NONE, (origin, reply));

@@ -565,9 +565,28 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
         },
         now,
     );
+    let subscribe = |shard: &mut Shard<MemoryLog>| {
+        let interest = crate::subscribe::Interest::plain(crate::subscribe::Filter::All);
+        let envelope = Envelope {
+            origin: origin(3),
+            request: ShardRequest::Subscribe(Box::new(interest)),
+        };
+        shard.request(envelope, now);
+    };
+    subscribe(&mut shard);
     shard.flush_begins();
     shard.fail();
-    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
+    // Who watches is told that it does, from what is durable on.
+    let replies = released(&mut shard);
+    assert!(matches!(
+        replies[..],
+        [Reply::Refused(_), Reply::Subscribed(Sequence::ZERO)]
+    ));
+    subscribe(&mut shard);
+    assert!(matches!(
+        released(&mut shard)[..],
+        [Reply::Subscribed(Sequence::ZERO)]
+    ));
     assert!(shard.take_changes(Timestamp::default()).is_none());
     shard.request(
         Envelope {

@@ -345,11 +345,14 @@ fn send_end(
     let Some(catch_up) = &stream.catch_up else {
         return;
     };
+    let first = catch_up.shards.start;
     let place = |shard: u16| {
         let live = fanned_out.get(usize::from(shard)).copied();
-        catch_up.through(shard, live.unwrap_or_default())
+        // Of what came before the subscription was in force, nothing goes by.
+        let index = usize::from(shard.saturating_sub(first));
+        let in_force = stream.places.get(index).copied();
+        catch_up.through(shard, live.max(in_force).unwrap_or_default())
     };
-    let first = catch_up.shards.start;
     let pattern = std::iter::once(&stream.pattern);
     let cursor = cursor_text(pattern, (shards, |_| first), place).unwrap_or_default();
     send_text(to, |out| {
