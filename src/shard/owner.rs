@@ -435,11 +435,12 @@ impl<L: Log> Shard<L> {
         for (point, (_, reply)) in self.pending_replies.iter_mut() {
             if !point.is_reached(durable) {
                 *point = CommitPoint::NONE;
-                *reply = match reply {
+                if let Reply::Subscribed(place) = reply {
                     // It is in force: nothing behind this place will ever be told.
-                    Reply::Subscribed(_) => Reply::Subscribed(durable),
-                    _ => Reply::Refused(ApiError::StorageFault),
-                };
+                    *place = durable;
+                } else {
+                    *reply = Reply::Refused(ApiError::StorageFault);
+                }
             }
         }
     }
