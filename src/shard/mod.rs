@@ -46,6 +46,10 @@ mod simulation;
 #[cfg(test)]
 mod simulation_ends;
 #[cfg(test)]
+mod simulation_groups;
+#[cfg(test)]
+mod simulation_presence;
+#[cfg(test)]
 mod simulation_replay;
 #[cfg(test)]
 mod simulation_writes;

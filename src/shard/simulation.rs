@@ -7,12 +7,20 @@
 //!   said when they were asked;
 //! - entities that expire go when their time has come by a clock that goes on evenly, however the
 //!   one that dates events is set, and after a crash by what they show (`simulation_ends`);
+//! - entities that are bound to a connection go after it has ended and they have lingered, and not
+//!   while one holds them; after a crash they linger from the start on (`simulation_presence`);
 //! - what is said of each write is what the log says (`simulation_writes`);
+//! - an atomic group is in the log whole or not at all, whenever the log is cut
+//!   (`simulation_groups`);
 //! - the live state, the model, and a replay of the log are the same;
 //! - after a crash, the state is that of the durable part of the log.
 
-use super::simulation_ends::{Ends, expiries, expiries_of};
-use super::simulation_replay::{dump, replayed};
+use super::simulation_ends::{Ends, lifetimes, lifetimes_of};
+use super::simulation_groups::{Groups, check_refused_group, check_stored_group, pack_of};
+use super::simulation_presence::Presence;
+use super::simulation_replay::{
+    Entity, Model, apply_to_model, dump, last_times_of, model_of, replayed,
+};
 use super::simulation_writes::{Asked, check_ids, check_verdicts, random_write};
 use super::*;
 use crate::api::ApiError;
@@ -38,7 +46,7 @@ use std::sync::Arc;
 type Records = Vec<(i64, Box<[u8]>)>;
 
 /// All that a shard's log holds, written or not.
-fn records(shard: &mut Shard<MemoryLog>) -> Records {
+pub(super) fn records(shard: &mut Shard<MemoryLog>) -> Records {
     let mut records = Records::new();
     let visited = shard.log_mut().replay_from(Sequence::ZERO, |record| {
         records.push((record.time_micros, record.payload.into()));
@@ -83,52 +91,15 @@ fn open(disk: MemoryDisk) -> MemoryLog {
     log
 }
 
-/// An entity as the contract describes it (§3): version, time and properties.
-pub(super) type Entity = (u64, i64, BTreeMap<String, String>);
-
-/// Entities by their ids.
-pub(super) type Model = BTreeMap<String, Entity>;
-
-pub(super) fn apply_to_model(model: &mut Model, time: i64, event: &EventView<'_>) {
-    if event.tombstone {
-        model.remove(event.entity_id);
-        return;
-    }
-    let (version, last_updated, properties) = model.entry(event.entity_id.to_owned()).or_default();
-    *version += 1;
-    *last_updated = time;
-    for property in event.properties() {
-        properties.insert(property.name.to_owned(), property.value.to_owned());
-    }
-    for name in event.decided.removed() {
-        properties.remove(name);
-    }
-}
-
-pub(super) fn model_of(records: &[(i64, Box<[u8]>)]) -> Model {
-    let mut model = Model::new();
-    for (time, bytes) in records {
-        apply_to_model(&mut model, *time, &EventView::decode(bytes).unwrap());
-    }
-    model
-}
-
-/// The times of the last events, by placement key.
-fn last_times_of(records: &[(i64, Box<[u8]>)]) -> BTreeMap<String, i64> {
-    let key_and_time = |(time, bytes): &(i64, Box<[u8]>)| {
-        let event = EventView::decode(bytes).unwrap();
-        (placement_key(event.entity_id).to_owned(), *time)
-    };
-    records.iter().map(key_and_time).collect()
-}
-
 /// What a reply has to say.
 #[derive(Debug)]
-enum Expected {
+pub(super) enum Expected {
     Published(Vec<Asked>),
     Entity(Option<Entity>),
     Listed(Vec<String>),
     Deleted,
+    /// The group, and how many events the log had when it was asked for.
+    Group(Vec<Asked>, usize),
 }
 
 /// As many events as a run has, and longer than it lasts.
@@ -137,21 +108,23 @@ const WINDOW: DedupWindow = DedupWindow {
     events: 1_000_000,
 };
 
-struct Simulation {
-    random: fastrand::Rng,
+pub(super) struct Simulation {
+    pub(super) random: fastrand::Rng,
     /// Writes that may be sent again.
     sent: Vec<Asked>,
-    shard: Shard<MemoryLog>,
+    pub(super) shard: Shard<MemoryLog>,
     /// The flush in progress.
     flush: Option<MemoryFlush>,
     model: Model,
     /// What the next event must not fall below, by placement key.
     last_times: BTreeMap<String, i64>,
     expected: HashMap<u32, Expected>,
-    next_slot: u32,
-    now: i64,
+    pub(super) next_slot: u32,
+    pub(super) now: i64,
     monotonic: u64,
     ends: Ends,
+    pub(super) presence: Presence,
+    pub(super) groups: Groups,
 }
 
 impl Simulation {
@@ -164,9 +137,10 @@ impl Simulation {
         engine
             .remember_ids(&mut log, ids, Timestamp::default())
             .unwrap();
+        let bound = engine.bound_entities();
         Self {
             random: fastrand::Rng::with_seed(seed),
-            shard: Shard::new(engine, log, Durability::Sync, seed),
+            shard: Shard::new(engine, log, Durability::Sync, seed).with_orphans(bound),
             sent: Vec::new(),
             flush: None,
             model,
@@ -176,10 +150,12 @@ impl Simulation {
             now: 1_000_000_000,
             monotonic: 0,
             ends: Ends::of(&stored),
+            presence: Presence::of(&stored),
+            groups: Groups::default(),
         }
     }
 
-    fn id(&mut self) -> String {
+    pub(super) fn id(&mut self) -> String {
         match self.random.u8(..8) {
             number @ 0..2 => format!("solo{number}"),
             _ => format!("n{}/e{}", self.random.u8(..2), self.random.u8(..6)),
@@ -194,33 +170,35 @@ impl Simulation {
             return sent.clone();
         }
         let id = self.id();
-        let write = random_write(&mut self.random, &id);
+        let write = random_write(&mut self.random, &id, "simulation");
         self.sent.push(write.clone());
         write
     }
 
-    fn ask(&mut self, request: ShardRequest, expected: Expected) {
+    pub(super) fn ask(&mut self, request: ShardRequest, expected: Expected) {
+        self.expected.insert(self.next_slot + 1, expected);
+        self.send((0, 0), request);
+    }
+
+    /// Sends a request from a connection, by its index and generation.
+    pub(super) fn send(&mut self, (connection, generation): (u32, u32), request: ShardRequest) {
         self.next_slot += 1;
         let request_id = RequestId {
-            connection: 0,
-            generation: 0,
+            connection,
+            generation,
             serial: self.next_slot,
         };
-        self.expected.insert(self.next_slot, expected);
-        let before = records(&mut self.shard).len();
-        let (now, origin) = (
-            self.now(),
-            Origin {
-                core: 0,
-                request_id,
-            },
-        );
+        let origin = Origin {
+            core: 0,
+            request_id,
+        };
+        let (before, now) = (records(&mut self.shard).len(), self.now());
         self.shard.request(Envelope { origin, request }, now);
         self.learn(before, now);
     }
 
     /// The clock mostly goes on, sometimes steps back, and is set now and then.
-    fn now(&mut self) -> Timestamp {
+    pub(super) fn now(&mut self) -> Timestamp {
         self.now += match self.random.u8(..40) {
             0 => 1_000_000,
             1 => -900_000,
@@ -234,9 +212,10 @@ impl Simulation {
 
     /// Applies to the model what the shard has logged since `before`, at `now` by its clock: each
     /// event is dated by that, or by the last of its namespace, or of its id if it has none.
-    fn learn(&mut self, before: usize, now: Timestamp) {
+    pub(super) fn learn(&mut self, before: usize, now: Timestamp) {
         let logged = records(&mut self.shard);
-        for (time, bytes) in &logged[before..] {
+        self.groups.check_whole(&logged[before..]);
+        for (index, (time, bytes)) in logged.iter().enumerate().skip(before) {
             let event = EventView::decode(bytes).unwrap();
             let key = placement_key(event.entity_id).to_owned();
             let last = self.last_times.insert(key, *time);
@@ -244,6 +223,8 @@ impl Simulation {
             assert_eq!(*time, expected, "{}", event.entity_id);
             let deadline_now = self.shard.engine().deadline_now();
             self.ends.learn(&event, (*time, deadline_now));
+            let sequence = Sequence::new(index as u64 + 1);
+            self.presence.learn(&event, (sequence, deadline_now));
             apply_to_model(&mut self.model, *time, &event);
         }
     }
@@ -251,12 +232,8 @@ impl Simulation {
     fn publish(&mut self) {
         let count = self.random.usize(1..5);
         let writes: Vec<Asked> = (0..count).map(|_| self.write()).collect();
-        let mut pack = EventPack::default();
-        for write in &writes {
-            pack.push(&write.terms, |out| out.extend_from_slice(&write.event));
-        }
         let request = ShardRequest::Publish {
-            pack,
+            pack: pack_of(&writes),
             done: PartOutcome::default(),
             charged: None,
         };
@@ -271,59 +248,72 @@ impl Simulation {
             self.shard.go_on(now);
         }
         self.learn(before, now);
+        self.presence.begin(self.shard.engine().deadline_now());
+        self.note_ends();
         self.ends.check(&self.shard);
+        self.presence.check(&self.shard);
+    }
+
+    fn delete(&mut self) {
+        let id = self.id().into();
+        let request = ShardRequest::Delete {
+            id,
+            terms: Box::default(),
+            charged: None,
+        };
+        self.ask(request, Expected::Deleted);
+    }
+
+    fn list(&mut self) {
+        let query = ListQuery {
+            namespace: Some("n1".into()),
+            ..ListQuery::default()
+        };
+        let ids = self.model.keys().filter(|id| id.starts_with("n1/"));
+        let ids = ids.cloned().collect();
+        let request = ShardRequest::List {
+            query: Arc::new(query),
+            after: None,
+            examined_max: usize::MAX,
+        };
+        self.ask(request, Expected::Listed(ids));
+    }
+
+    fn flush_or_finish(&mut self) {
+        match self.flush.take() {
+            None => self.flush = self.shard.log_mut().begin_flush().unwrap(),
+            Some(flush) => {
+                MemoryFlusher.flush(&flush).unwrap();
+                self.shard.log_mut().finish_flush(flush);
+            }
+        }
     }
 
     fn step(&mut self) {
         if self.random.u8(..4) == 0 {
             self.turn();
         }
-        match self.random.u8(..10) {
+        match self.random.u8(..16) {
             0..4 => self.publish(),
-            4 => {
-                let id = self.id();
-                self.ask(
-                    ShardRequest::Delete {
-                        id: id.into(),
-                        terms: Box::default(),
-                        charged: None,
-                    },
-                    Expected::Deleted,
-                );
-            }
+            4 => self.delete(),
             5 => {
                 let id = self.id();
                 let expected = Expected::Entity(self.model.get(&id).cloned());
                 self.ask(read(&id), expected);
             }
-            6 => {
-                let query = ListQuery {
-                    namespace: Some("n1".into()),
-                    ..ListQuery::default()
-                };
-                let ids = self.model.keys().filter(|id| id.starts_with("n1/"));
-                let ids = ids.cloned().collect();
-                let request = ShardRequest::List {
-                    query: Arc::new(query),
-                    after: None,
-                    examined_max: usize::MAX,
-                };
-                self.ask(request, Expected::Listed(ids));
-            }
-            7 => {
+            6 => self.list(),
+            7 | 8 => {
                 let before = records(&mut self.shard).len();
                 let now = self.now();
                 make_room(&mut self.shard, now);
                 self.learn(before, now);
             }
-            _ => match self.flush.take() {
-                None => self.flush = self.shard.log_mut().begin_flush().unwrap(),
-                Some(flush) => {
-                    MemoryFlusher.flush(&flush).unwrap();
-                    self.shard.log_mut().finish_flush(flush);
-                }
-            },
+            9 | 10 => self.publish_group(),
+            11 | 12 => self.bind(),
+            13 => self.end_connection(),
+            _ => self.flush_or_finish(),
         }
+        self.note_ends();
         self.check();
     }
 
@@ -331,6 +321,22 @@ impl Simulation {
         let durable = usize::try_from(self.shard.log().durable().get()).unwrap();
         let logged = records(&mut self.shard);
         let durable_model = model_of(&logged[..durable]);
+        self.check_replies(&logged);
+        check_ids(&logged);
+        assert_eq!(
+            dump(self.shard.engine()),
+            self.model,
+            "live state and model"
+        );
+        let replay = replayed(&logged);
+        assert_eq!(dump(&replay), self.model, "replay and model");
+        let expected = lifetimes_of(&logged);
+        assert_eq!(lifetimes(self.shard.engine()), expected, "lifetimes");
+        assert_eq!(lifetimes(&replay), expected, "lifetimes of a replay");
+        assert_eq!(dump(&replayed(&logged[..durable])), durable_model);
+    }
+
+    fn check_replies(&mut self, logged: &[(i64, Box<[u8]>)]) {
         let mut replies = Vec::new();
         self.shard
             .release(|origin, reply| replies.push((origin.request_id.serial, reply)));
@@ -342,7 +348,15 @@ impl Simulation {
             match (expected, reply) {
                 (Expected::Published(asked), Reply::Published(outcome)) => {
                     assert_eq!((outcome.len(), &outcome.error), (asked.len(), &None));
-                    check_verdicts(&outcome, &asked, &logged);
+                    check_verdicts(&outcome, &asked, logged);
+                }
+                (Expected::Group(asked, _), Reply::Published(outcome)) => {
+                    self.groups.stored += 1;
+                    check_stored_group(&outcome, &asked, logged);
+                }
+                (Expected::Group(asked, from), Reply::GroupRefused(index, error)) => {
+                    self.groups.refused += u32::from(index > Some(0));
+                    check_refused_group((index, &error), (&asked, from), logged);
                 }
                 (Expected::Entity(expected), Reply::Entity(found)) => {
                     let version = found.map(|shown| {
@@ -360,18 +374,6 @@ impl Simulation {
                 (expected, reply) => panic!("{expected:?} got {reply:?}"),
             }
         }
-        check_ids(&logged);
-        assert_eq!(
-            dump(self.shard.engine()),
-            self.model,
-            "live state and model"
-        );
-        let replay = replayed(&logged);
-        assert_eq!(dump(&replay), self.model, "replay and model");
-        let expected = expiries_of(&logged);
-        assert_eq!(expiries(self.shard.engine()), expected, "expiries");
-        assert_eq!(expiries(&replay), expected, "expiries of a replay");
-        assert_eq!(dump(&replayed(&logged[..durable])), durable_model);
     }
 
     /// Loses what is not durable, and starts again.
@@ -385,15 +387,18 @@ impl Simulation {
         let left = disk.records();
         assert!(left.len() as u64 >= durable, "nothing durable is lost");
         assert_eq!(left, logged[..left.len()], "the log is cut at its end");
+        self.groups.check_whole(&left);
         let (sent, ended) = (self.sent, self.ends.ended);
         // Some time passes, or the clock is set meanwhile.
         let now = self.now + self.random.i64(-2_000..20_000);
         let mut next = Self {
             sent,
             now,
+            groups: self.groups,
             ..Self::new(seed, disk)
         };
         next.ends.ended = ended;
+        next.presence.goes_on_from(self.presence);
         next.turn();
         next
     }
@@ -401,7 +406,7 @@ impl Simulation {
 
 #[test]
 fn live_state_is_the_replay_of_the_log_through_crashes() {
-    let mut ended = 0;
+    let mut counts = [0; 6];
     for seed in 0..40 {
         let run = std::panic::catch_unwind(|| {
             let mut simulation = Simulation::new(seed, MemoryDisk::new(seed, segments(1..=40)));
@@ -411,14 +416,24 @@ fn live_state_is_the_replay_of_the_log_through_crashes() {
                 }
                 simulation = simulation.crash(seed + 1000 * round);
             }
-            simulation.ends.ended
+            let (groups, presence) = (&simulation.groups, &simulation.presence);
+            [
+                simulation.ends.ended,
+                groups.stored,
+                groups.refused,
+                presence.ended,
+                presence.takeovers,
+                presence.bound_again,
+            ]
         });
-        let Ok(count) = run else {
+        let Ok(run) = run else {
             panic!("failed with seed {seed}");
         };
-        ended += count;
+        counts.iter_mut().zip(run).for_each(|(sum, it)| *sum += it);
     }
-    assert!(ended > 100, "{ended} expired");
+    // Expired; groups stored, and refused for a later event; gone with their connections, taken
+    // over, and bound by a repetition.
+    assert!(counts.iter().all(|count| *count >= 50), "{counts:?}");
 }
 
 fn small_event() -> Vec<u8> {

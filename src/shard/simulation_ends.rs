@@ -4,47 +4,45 @@
 use super::Shard;
 use crate::engine::Engine;
 use crate::log::MemoryLog;
-use crate::model::{EndCause, EventView, ExpiryChange, Timestamp};
+use crate::model::{EndCause, EventView, ExpiryChange, Lifetime, Timestamp};
 use std::collections::BTreeMap;
 
 /// Records as the log has them: time and payload.
 type Logged<'l> = &'l [(i64, Box<[u8]>)];
 
-/// When each entity expires, as it shows.
-type Expiries = BTreeMap<String, i64>;
+/// When each entity expires and how long it lingers, if it does, as it shows.
+type Lifetimes = BTreeMap<String, Lifetime>;
 
-fn note(expiries: &mut Expiries, event: &EventView<'_>) {
-    match event.decided.lifetime.expires {
-        _ if event.tombstone => drop(expiries.remove(event.entity_id)),
-        ExpiryChange::None => {}
-        ExpiryChange::Never => drop(expiries.remove(event.entity_id)),
-        ExpiryChange::At(time) => {
-            expiries.insert(event.entity_id.to_owned(), time.as_micros());
+/// The lifetimes of entities by a log.
+pub(super) fn lifetimes_of(logged: Logged<'_>) -> Lifetimes {
+    let mut lifetimes = Lifetimes::new();
+    for (_, bytes) in logged {
+        let event = EventView::decode(bytes).unwrap();
+        let lifetime = lifetimes.entry(event.entity_id.to_owned()).or_default();
+        let change = event.decided.lifetime;
+        match change.expires {
+            ExpiryChange::None => {}
+            ExpiryChange::Never => lifetime.expires = None,
+            ExpiryChange::At(time) => lifetime.expires = Some(time),
+        }
+        lifetime.linger_ms = change.linger_ms.or(lifetime.linger_ms);
+        if event.tombstone || lifetime.is_endless() {
+            lifetimes.remove(event.entity_id);
         }
     }
+    lifetimes
 }
 
-/// When entities expire by a log.
-pub(super) fn expiries_of(logged: Logged<'_>) -> Expiries {
-    let mut expiries = Expiries::new();
-    for (_, bytes) in logged {
-        note(&mut expiries, &EventView::decode(bytes).unwrap());
-    }
-    expiries
-}
-
-/// When entities of a state expire.
-pub(super) fn expiries(engine: &Engine) -> Expiries {
+/// The lifetimes of a state's entities.
+pub(super) fn lifetimes(engine: &Engine) -> Lifetimes {
     let entities = engine.state().list(&crate::state::Query {
         namespace: None,
         prefix: None,
         after: None,
     });
-    let of = |entity: crate::state::Entity<'_>| {
-        let expires = entity.lifetime().expires?;
-        Some((entity.id().to_owned(), expires.as_micros()))
-    };
-    entities.filter_map(|entity| of(entity.unwrap())).collect()
+    let of = |entity: crate::state::Entity<'_>| (entity.id().to_owned(), entity.lifetime());
+    let all = entities.map(|entity| of(entity.unwrap()));
+    all.filter(|(_, lifetime)| !lifetime.is_endless()).collect()
 }
 
 /// When deadlines are reached, by the clock that goes on evenly.
@@ -58,8 +56,9 @@ pub(super) struct Ends {
 impl Ends {
     /// After a start, which knows what entities show.
     pub(super) fn of(logged: Logged<'_>) -> Self {
+        let due = |(id, lifetime): (String, Lifetime)| Some((id, lifetime.expires?.as_micros()));
         Self {
-            dues: expiries_of(logged),
+            dues: lifetimes_of(logged).into_iter().filter_map(due).collect(),
             ended: 0,
         }
     }

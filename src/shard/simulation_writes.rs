@@ -6,7 +6,7 @@
 //! - A repetition names the event that is in the log under its id; no id is there twice.
 //! - What is refused for a condition shows the entity as it was when the condition failed.
 
-use super::simulation::{Entity, Model, apply_to_model, model_of};
+use super::simulation_replay::{Entity, Model, apply_to_model, model_of};
 use crate::api::ApiError;
 use crate::api::error::CurrentEntity;
 use crate::api::outcome::PartOutcome;
@@ -23,8 +23,8 @@ pub(super) struct Asked {
     pub(super) terms: Vec<u8>,
 }
 
-/// A write of this entity.
-pub(super) fn random_write(random: &mut fastrand::Rng, entity_id: &str) -> Asked {
+/// A write of this entity from this source.
+pub(super) fn random_write(random: &mut fastrand::Rng, entity_id: &str, source: &str) -> Asked {
     let value = random.u16(..100).to_string();
     let names = ["a", "b", "c"];
     let count = random.usize(..=names.len());
@@ -44,7 +44,7 @@ pub(super) fn random_write(random: &mut fastrand::Rng, entity_id: &str) -> Asked
             EventId::Text(&id)
         },
         stream: "s",
-        source: "simulation",
+        source,
         timestamp_ms: None,
         key: None,
         schema: None,
@@ -103,7 +103,7 @@ fn operations(terms: &[OwnedTerm]) -> String {
 }
 
 /// Records as the log has them: time and payload.
-type Logged<'l> = &'l [(i64, Box<[u8]>)];
+pub(super) type Logged<'l> = &'l [(i64, Box<[u8]>)];
 
 /// What the shard said of each write is what the log says.
 pub(super) fn check_verdicts(outcome: &PartOutcome, asked: &[Asked], logged: Logged<'_>) {
@@ -125,7 +125,7 @@ pub(super) fn check_verdicts(outcome: &PartOutcome, asked: &[Asked], logged: Log
     }
 }
 
-fn check_stored(published: &Published, asked: &Asked, logged: Logged<'_>) {
+pub(super) fn check_stored(published: &Published, asked: &Asked, logged: Logged<'_>) {
     let count = usize::try_from(published.stored.sequence.get()).unwrap();
     let (_, bytes) = &logged[count - 1];
     let event = EventView::decode(bytes).unwrap();
@@ -145,6 +145,8 @@ fn check_stored(published: &Published, asked: &Asked, logged: Logged<'_>) {
     );
     let entity = before.get(event.entity_id);
     if !published.duplicate {
+        let is_bound = Terms::new(&asked.terms).any(|term| term.kind == TermKind::Bind);
+        assert_eq!(published.bound, is_bound.then_some(true));
         assert!(
             holds(&asked.terms, entity),
             "it was stored though a condition failed"
@@ -214,7 +216,7 @@ pub(super) fn check_ids(logged: Logged<'_>) {
 }
 
 /// What an id of a producer is known by.
-fn scoped_id(event: &[u8]) -> Option<(String, bool, Vec<u8>)> {
+pub(super) fn scoped_id(event: &[u8]) -> Option<(String, bool, Vec<u8>)> {
     let sent = Sent::of(event)?;
     let entity_id = std::str::from_utf8(sent.entity_id).unwrap();
     let namespace = namespace_of(entity_id);
@@ -222,7 +224,7 @@ fn scoped_id(event: &[u8]) -> Option<(String, bool, Vec<u8>)> {
     Some((scope, namespace.is_some(), sent.event_id.to_vec()))
 }
 
-fn as_it_came(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn as_it_came(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     EventView::decode(bytes)
         .unwrap()
@@ -231,7 +233,7 @@ fn as_it_came(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Ten lines that say what a condition means.
-fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
+pub(super) fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
     let property = |name: &str| entity.and_then(|(_, _, properties)| properties.get(name));
     Terms::new(terms).all(|term| match term.kind {
         TermKind::Version => entity.is_some_and(|(version, ..)| version.to_string() == term.value),
@@ -251,7 +253,7 @@ fn holds(terms: &[u8], entity: Option<&Entity>) -> bool {
 }
 
 /// Ten lines that say what an operation means: what is set, and what is removed.
-fn results<'t>(
+pub(super) fn results<'t>(
     terms: &'t [u8],
     entity: Option<&Entity>,
 ) -> (BTreeMap<String, String>, Vec<&'t str>) {
