@@ -46,6 +46,8 @@ mod simulation;
 #[cfg(test)]
 mod simulation_ends;
 #[cfg(test)]
+mod simulation_failures;
+#[cfg(test)]
 mod simulation_groups;
 #[cfg(test)]
 mod simulation_presence;

@@ -436,7 +436,7 @@ fn live_state_is_the_replay_of_the_log_through_crashes() {
     assert!(counts.iter().all(|count| *count >= 50), "{counts:?}");
 }
 
-fn small_event() -> Vec<u8> {
+pub(super) fn small_event() -> Vec<u8> {
     let mut bytes = Vec::new();
     let draft = EventDraft {
         entity_id: "n/e",
@@ -457,7 +457,7 @@ fn small_event() -> Vec<u8> {
     bytes
 }
 
-fn shard() -> Shard<MemoryLog> {
+pub(super) fn shard() -> Shard<MemoryLog> {
     shard_over(MemoryLog::new())
 }
 
@@ -465,7 +465,7 @@ fn shard_over(log: MemoryLog) -> Shard<MemoryLog> {
     Shard::new(Engine::default(), log, Durability::Sync, 1)
 }
 
-fn origin(slot: u32) -> Origin {
+pub(super) fn origin(slot: u32) -> Origin {
     Origin {
         core: 0,
         request_id: RequestId {
@@ -476,13 +476,13 @@ fn origin(slot: u32) -> Origin {
     }
 }
 
-fn released(shard: &mut Shard<MemoryLog>) -> Vec<Reply> {
+pub(super) fn released(shard: &mut Shard<MemoryLog>) -> Vec<Reply> {
     let mut replies = Vec::new();
     shard.release(|_, reply| replies.push(reply));
     replies
 }
 
-fn read(id: &str) -> ShardRequest {
+pub(super) fn read(id: &str) -> ShardRequest {
     ShardRequest::Read {
         id: id.into(),
         fields: None,
@@ -563,82 +563,6 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
         released(&mut shard)[..],
         [Reply::Deleted(Ok(Some(_))), Reply::Entity(None)]
     ));
-}
-
-#[test]
-fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
-    let mut shard = shard();
-    let now = Timestamp::from_micros(1);
-    shard.engine_subscribe_for_test();
-    shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
-        .unwrap();
-    shard.request(
-        Envelope {
-            origin: origin(1),
-            request: read("n/e"),
-        },
-        now,
-    );
-    let subscribe = |shard: &mut Shard<MemoryLog>| {
-        let interest = crate::subscribe::Interest::plain(crate::subscribe::Filter::All);
-        let envelope = Envelope {
-            origin: origin(3),
-            request: ShardRequest::Subscribe(Box::new(interest)),
-        };
-        shard.request(envelope, now);
-    };
-    subscribe(&mut shard);
-    shard.flush_begins();
-    shard.fail();
-    // Who watches is told that it does, from what is durable on.
-    let replies = released(&mut shard);
-    assert!(matches!(
-        replies[..],
-        [Reply::Refused(_), Reply::Subscribed(Sequence::ZERO)]
-    ));
-    subscribe(&mut shard);
-    assert!(matches!(
-        released(&mut shard)[..],
-        [Reply::Subscribed(Sequence::ZERO)]
-    ));
-    assert!(shard.take_changes(Timestamp::default()).is_none());
-    shard.request(
-        Envelope {
-            origin: origin(2),
-            request: read("n/e"),
-        },
-        now,
-    );
-    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
-}
-
-#[test]
-fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_either() {
-    let mut shard = Shard::new(Engine::default(), MemoryLog::new(), Durability::Async, 1);
-    let now = Timestamp::from_micros(1);
-    let ask = |shard: &mut Shard<MemoryLog>| {
-        let envelope = Envelope {
-            origin: origin(1),
-            request: read("n/e"),
-        };
-        shard.request(envelope, now);
-    };
-    shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
-        .unwrap();
-    shard.log_mut().write_out().unwrap();
-    ask(&mut shard);
-    assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
-    shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
-        .unwrap();
-    ask(&mut shard);
-    shard.fail();
-    assert_eq!(shard.visible(), Sequence::new(1));
-    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
-    ask(&mut shard);
-    assert!(matches!(released(&mut shard)[..], [Reply::Refused(_)]));
 }
 
 #[test]

@@ -127,28 +127,26 @@ pub(super) fn check_refused_group(
     logged: Logged<'_>,
 ) {
     let index = index.expect("only for one of its events");
-    match error {
-        ApiError::EventIdReused => {
-            let id = scoped_id(&asked[index].event);
-            let others = asked[..index].iter().map(|asked| scoped_id(&asked.event));
-            let mut others = others.chain(logged.iter().map(|(_, bytes)| scoped_id(bytes)));
-            // An event that is new may be at fault for those before it that are not.
-            let ids: BTreeSet<_> = asked.iter().filter_map(|it| scoped_id(&it.event)).collect();
-            let found = id.is_some() && others.any(|other| other == id);
-            let is_partly_stored = logged
-                .iter()
-                .any(|(_, bytes)| scoped_id(bytes).is_some_and(|id| ids.contains(&id)));
-            assert!(found || is_partly_stored, "no event has the id");
+    if *error == ApiError::EventIdReused {
+        let id = scoped_id(&asked[index].event);
+        let others = asked[..index].iter().map(|asked| scoped_id(&asked.event));
+        let mut others = others.chain(logged.iter().map(|(_, bytes)| scoped_id(bytes)));
+        // An event that is new may be at fault for those before it that are not.
+        let ids: BTreeSet<_> = asked.iter().filter_map(|it| scoped_id(&it.event)).collect();
+        let found = id.is_some() && others.any(|other| other == id);
+        let is_partly_stored = logged
+            .iter()
+            .any(|(_, bytes)| scoped_id(bytes).is_some_and(|id| ids.contains(&id)));
+        assert!(found || is_partly_stored, "no event has the id");
+    } else if let ApiError::PreconditionFailed { entity } = error {
+        let mut model = model_of(&logged[..from]);
+        let mut next = logged[from..].iter();
+        while !fails_at(&model, asked, (index, entity)) {
+            let (time, bytes) = next.next().expect("at some time this event is at fault");
+            apply_to_model(&mut model, *time, &EventView::decode(bytes).unwrap());
         }
-        ApiError::PreconditionFailed { entity } => {
-            let mut model = model_of(&logged[..from]);
-            let mut next = logged[from..].iter();
-            while !fails_at(&model, asked, (index, entity)) {
-                let (time, bytes) = next.next().expect("at some time this event is at fault");
-                apply_to_model(&mut model, *time, &EventView::decode(bytes).unwrap());
-            }
-        }
-        error => panic!("{error}"),
+    } else {
+        panic!("{error}");
     }
 }
 
