@@ -299,10 +299,19 @@ fn a_server_that_stops_answers_what_it_took_on_before_it_closes() {
     }
     watcher.next();
     server.signal("TERM");
-    let (results, code) = watcher.rest();
+    let (answers, code) = watcher.rest();
+    // What has arrived and is looked at only now is not taken on, and that is said.
+    let is_refused = |answer: &Value| answer["code"] == "shutting_down";
+    let (refused, results): (Vec<_>, Vec<_>) = answers.iter().partition(|it| is_refused(it));
     for result in &results {
         assert_eq!(result["type"], "result", "{result}");
     }
+    let last = results.iter().map(|it| it["id"].as_u64()).max();
+    let first_refused = refused.iter().map(|it| it["id"].as_u64()).min();
+    assert!(
+        first_refused.is_none() || last < first_refused,
+        "in their order"
+    );
     assert_eq!(code, 1001);
     assert!(server.wait().success());
     let server = setup.start();
