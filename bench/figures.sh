@@ -140,8 +140,8 @@ steady() {
   stop
 }
 
-# filled <directory> <entities> <events>: makes a data directory of so many, unless an earlier figure
-# did.
+# filled <directory> <entities> <events>: makes a data directory of so many, unless an earlier
+# figure did.
 filled() {
   [ -d "$data/$1" ] && return
   serve "$1"

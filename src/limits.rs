@@ -347,8 +347,11 @@ pub const BOUND_ENTITIES_PER_CONNECTION_MAX: usize = 1_024;
 /// 300 bytes. More: 503, and nothing is stored. What was bound before a start is kept however much
 /// it is.
 pub const BOUND_ENTITIES_MAX: usize = 262_144;
-/// For how long a bound entity may stay after its connection has ended, seconds. More: 400.
+/// For how long a bound entity may stay after its connection has ended, seconds: minutes, so that
+/// what an agent left behind does not stand for it. More: 400.
 pub const BINDING_LINGER_SECONDS_MAX: u32 = 300;
+/// The same in milliseconds, as it is stored.
+pub const BINDING_LINGER_MS_MAX: u32 = BINDING_LINGER_SECONDS_MAX * 1_000;
 /// The same if it is not said, milliseconds: for a client that connects again.
 pub const BINDING_LINGER_MS_DEFAULT: u32 = 5_000;
 /// Entities that were bound before the start and are taken in at a time: a fraction of a
@@ -436,9 +439,6 @@ pub const RETENTION_SEGMENTS_MAX: usize = 8;
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two attempts to hold them back again.
 pub const RESERVE_INTERVAL_SECONDS: u64 = 10;
-/// Milliseconds for which an entity may linger after the end of the connection that it is bound to:
-/// minutes, so that what an agent left behind does not stand for it. Longer: 400.
-pub const BINDING_LINGER_MS_MAX: u32 = 300_000;
 /// One line of an import, bytes: an event of the largest body that can be set, and room for what
 /// the line says besides. Longer: the import ends.
 pub const IMPORT_LINE_BYTES_MAX: usize = 257 * 1024 * 1024;

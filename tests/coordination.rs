@@ -358,7 +358,11 @@ fn the_claims_of_a_dead_worker_return_and_its_tasks_are_done_once() {
     let of_the_dead: BTreeSet<usize> = did[0].iter().copied().collect();
     let did: BTreeSet<usize> = did[1..].iter().flatten().copied().collect();
     assert!(!of_the_dead.is_empty(), "it had some");
-    assert_eq!(did.len(), tasks, "all were done by those that live");
+    assert_eq!(
+        did.len(),
+        tasks,
+        "the workers that live have done every task"
+    );
     let mut done: BTreeMap<String, usize> = BTreeMap::new();
     let mut expired = 0;
     for row in history(&mortal.server, "namespace=board") {

@@ -49,12 +49,6 @@ pub enum ApiError {
         /// What it must be.
         rule: &'static str,
     },
-    /// A request for something that the contract has and this server does not do yet.
-    #[error("`{feature}` is not supported yet; nothing was done")]
-    NotSupported {
-        /// The header field, query parameter or member that asks for it.
-        feature: &'static str,
-    },
     /// A WebSocket request without an `id` that its answer could carry.
     #[error("a request needs an `id`, which its answer carries; nothing was done")]
     MissingId,
@@ -412,7 +406,6 @@ impl ApiError {
             | Self::InvalidCursor { .. }
             | Self::CursorTooNarrow { .. }
             | Self::InvalidFilter(_)
-            | Self::NotSupported { .. }
             | Self::EntityTooLarge
             | Self::MissingId
             | Self::AnswerTooLarge { .. }
@@ -493,7 +486,6 @@ impl ApiError {
             Self::InvalidCursor { .. } => "invalid_cursor",
             Self::CursorTooNarrow { .. } => "cursor_too_narrow",
             Self::InvalidFilter(_) => "invalid_filter",
-            Self::NotSupported { .. } => "not_supported",
             Self::MissingId => "missing_id",
             Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::PercentEncoding { .. } => "invalid_encoding",

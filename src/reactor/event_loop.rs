@@ -59,9 +59,9 @@ pub(crate) struct Core<S: System> {
     pub(crate) prefetcher: Prefetcher,
     /// What the watchdog looks at.
     pub(super) heartbeat: Arc<Heartbeat>,
-    /// When it sleeps and when it flushes.
     /// The shard is there, and not ready yet.
     pub(super) is_opening: bool,
+    /// When it sleeps and when it flushes.
     pub(super) idle: IdlePolicy,
     /// The part of a layer that the disk last failed to read.
     pub(super) unreadable: Option<LayerError>,

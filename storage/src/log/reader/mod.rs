@@ -130,17 +130,8 @@ impl LogReader {
         visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), ReplayError<E>> {
         let mut visit = passing_over_gaps(visit);
-        for part in (0..self.part_count()).filter_map(|index| self.part(index)) {
-            if part.span.next <= from || part.span.is_empty() {
-                continue;
-            }
-            if part.span.base > self.through {
-                break;
-            }
-            let shown = Span {
-                base: from,
-                next: self.through.next(),
-            };
+        let shown = self.shown_from(from);
+        for part in self.parts_from(from) {
             if part.visit_forward(shown, &mut visit)?.is_break() {
                 break;
             }
@@ -168,17 +159,8 @@ impl LogReader {
         if keys.is_empty() {
             return Ok(());
         }
-        for part in (0..self.part_count()).filter_map(|index| self.part(index)) {
-            if part.span.next <= from || part.span.is_empty() {
-                continue;
-            }
-            if part.span.base > self.through {
-                break;
-            }
-            let shown = Span {
-                base: from,
-                next: self.through.next(),
-            };
+        let shown = self.shown_from(from);
+        for part in self.parts_from(from) {
             if part.visit_by_key((keys, shown), &mut visit)?.is_break() {
                 break;
             }
@@ -204,6 +186,21 @@ impl LogReader {
             }
         }
         Ok(self.first_sequence().min(before))
+    }
+
+    /// The segments that have records from `from` on which the reader shows, oldest first.
+    fn parts_from(&self, from: Sequence) -> impl Iterator<Item = Part<'_>> {
+        let parts = (0..self.part_count()).filter_map(|index| self.part(index));
+        parts
+            .filter(move |part| part.span.next > from && !part.span.is_empty())
+            .take_while(|part| part.span.base <= self.through)
+    }
+
+    fn shown_from(&self, from: Sequence) -> Span {
+        Span {
+            base: from,
+            next: self.through.next(),
+        }
     }
 
     fn part_count(&self) -> usize {
