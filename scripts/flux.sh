@@ -30,7 +30,8 @@ readonly USAGE='usage: flux.sh <command> [arguments]
   batch-delete <json>                      delete a namespace, a prefix or a list of entities
   connectors [show|add|remove|token]       the sources that the server polls
   admin-config [<json>]                    show or change the configuration of the server
-  namespace create|show|list|rotate|delete namespaces and their tokens
+  namespace create|show|list|rotate|delete namespaces and their first tokens
+  token create|list|revoke                 the other tokens of a namespace
   help [<command>]                         this text; or how to use a command, as <command> --help
 
 A JSON argument of - is read from standard input.
@@ -250,6 +251,41 @@ FLUX_ADMIN_TOKEN.
 
 example:
   flux.sh namespace delete weather --purge' ;;
+    token) text='usage: flux.sh token create <namespace> [--scopes <scope>,…] [--label <text>] [--prefix <prefix>]
+                                                [--expires <seconds>]
+       flux.sh token list <namespace>
+       flux.sh token revoke <namespace> <id>
+
+The tokens of a namespace besides that of its registration. They need FLUX_TOKEN, a token of the
+namespace with the scope manage, or else FLUX_ADMIN_TOKEN. Each subcommand has a --help.
+
+example:
+  flux.sh token list weather' ;;
+    'token create') text='usage: flux.sh token create <namespace> [--scopes <scope>,…] [--label <text>] [--prefix <prefix>]
+                                                [--expires <seconds>]
+
+Makes a token and prints it, this once. It may do no more than the one that it is made with.
+
+  --scopes <scope>,…   read, write, delete, manage (default write)
+  --label <text>       a name for it
+  --prefix <prefix>    only ids that begin so; it begins with the namespace and a slash
+  --expires <seconds>  it is dead so many seconds later
+
+example:
+  flux.sh token create weather --label oslo --scopes write --prefix weather/oslo --expires 3600' ;;
+    'token list') text='usage: flux.sh token list <namespace>
+
+Prints the tokens of a namespace without their secrets, and when each was last used.
+
+example:
+  flux.sh token list weather' ;;
+    'token revoke') text='usage: flux.sh token revoke <namespace> <id>
+
+Ends a token, by its id. It is dead when this returns.
+
+examples:
+  flux.sh token list weather
+  flux.sh token revoke weather tok_0190a1b2c3d47e5f8a9b0c1d2e3f4a5b' ;;
     *) refuse "no such command: $1; see flux.sh help" ;;
   esac
   printf '%s\n' "$text"
@@ -1057,6 +1093,66 @@ namespace() {
   esac
 }
 
+# Makes a token, by the options behind the namespace.
+create_token() {
+  local members='' scopes=write scope list=''
+  (($# > 0)) || refuse 'token create: of which namespace? see flux.sh token create --help'
+  expect_text 'the namespace' "$1"
+  percent_encode "$1" ''
+  shift
+  while (($# > 0)); do
+    (($# > 1)) || refuse "token create: $1 needs a value; see flux.sh token create --help"
+    case $1 in
+      --scopes) scopes=$2 ;;
+      --label | --prefix)
+        json_string "$2"
+        expect_json "${1#--}" '' "$STRING"
+        members+=",\"${1#--}\":$STRING"
+        ;;
+      --expires)
+        [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || refuse "token create: --expires is a number of seconds, not $2"
+        members+=",\"expires_in_seconds\":$2"
+        ;;
+      *) refuse "token create: unknown option $1; see flux.sh token create --help" ;;
+    esac
+    shift 2
+  done
+  while [[ -n $scopes ]]; do
+    scope=${scopes%%,*}
+    [[ $scope =~ ^(read|write|delete|manage)$ ]] || refuse "token create: unknown scope $scope; see flux.sh token create --help"
+    list+="${list:+,}\"$scope\""
+    scopes=${scopes#"$scope"}
+    scopes=${scopes#,}
+  done
+  [[ -n $list ]] || refuse 'token create: --scopes names none; see flux.sh token create --help'
+  send either POST "/api/namespaces/$ENCODED/tokens" "{\"scopes\":[$list]$members}"
+}
+
+token() {
+  (($# > 0)) || refuse 'token: create, list or revoke? see flux.sh token --help'
+  local command=$1 name
+  shift
+  case $command in
+    create) create_token "$@" ;;
+    list)
+      expect_count 'token list' $# 1 1
+      expect_text 'the namespace' "$1"
+      percent_encode "$1" ''
+      send either GET "/api/namespaces/$ENCODED/tokens"
+      ;;
+    revoke)
+      expect_count 'token revoke' $# 2 2
+      expect_text 'the namespace' "$1"
+      expect_text 'the id' "$2"
+      percent_encode "$1" ''
+      name=$ENCODED
+      percent_encode "$2" ''
+      send either DELETE "/api/namespaces/$name/tokens/$ENCODED"
+      ;;
+    *) refuse "token: unknown command $command; see flux.sh token --help" ;;
+  esac
+}
+
 # on_connector <command> <method> <what follows the name> <arguments…>
 on_connector() {
   expect_count "connectors $1" $(($# - 3)) 1 1
@@ -1125,7 +1221,7 @@ asks_for_help() {
   HELP=$1
   [[ ${2-} != --help && ${2-} != -h ]] || return 0
   HELP="$1 ${2-}"
-  [[ $1 == connectors || $1 == namespace ]] && [[ ${3-} == --help || ${3-} == -h ]]
+  [[ $1 == connectors || $1 == namespace || $1 == token ]] && [[ ${3-} == --help || ${3-} == -h ]]
 }
 
 main() {
@@ -1152,7 +1248,7 @@ main() {
   shift
   expect_tools
   case $command in
-    health | publish | increment | get | list | watch | delete | batch | connectors | namespace) "$command" "$@" ;;
+    health | publish | increment | get | list | watch | delete | batch | connectors | namespace | token) "$command" "$@" ;;
     history) history_of "$@" ;;
     batch-delete) batch_delete "$@" ;;
     admin-config) admin_config "$@" ;;

@@ -369,6 +369,15 @@ pub const REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 30;
 /// Addresses whose registrations are counted; an entry lives for ten minutes at most. Further
 /// addresses share one count.
 pub const REGISTRATION_ADDRESSES_MAX: usize = 16_384;
+/// Tokens of a namespace besides its first, expired ones not counted; about 300 bytes each on each
+/// core. More: 400.
+pub const TOKENS_PER_NAMESPACE_MAX: usize = 1_000;
+/// Bytes of a token's label. More: 400.
+pub const TOKEN_LABEL_BYTES_MAX: usize = 255;
+/// The longest that a token that expires may live, seconds: ten years. More: 400.
+pub const TOKEN_SECONDS_MAX: i64 = 315_360_000;
+/// Uses of tokens that one record of the control log tells of: about 40 KB. More: further records.
+pub const TOKEN_USES_PER_CHANGE_MAX: usize = 500;
 /// Milliseconds after which the first wrong operator's token is answered. Each further one doubles
 /// them.
 pub const GUESS_DELAY_MS_MIN: u64 = 50;

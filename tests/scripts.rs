@@ -568,6 +568,35 @@ fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
         1,
         "a dead token",
     );
+
+    let create = ["token", "create", "house"];
+    let options = [
+        "--scopes",
+        "read,delete",
+        "--label",
+        "attic \"2\"",
+        "--expires",
+        "60",
+    ];
+    let mut options = options.to_vec();
+    options.extend(["--prefix", "house/attic"]);
+    let made = ask(operator, &[&create[..], &options].concat());
+    assert_eq!(made["scopes"], serde_json::json!(["read", "delete"]));
+    assert_eq!(
+        (&made["label"], &made["prefix"]),
+        (&"attic \"2\"".into(), &"house/attic".into())
+    );
+    assert!(made["expiresAt"].is_string() && made["token"].is_string());
+    assert_eq!(
+        ask(operator, &create)["scopes"],
+        serde_json::json!(["write"])
+    );
+    let listed = ask(operator, &["token", "list", "house"])["tokens"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    let id = made["id"].as_str().expect("an id");
+    let revoke = ["token", "revoke", "house", id];
+    assert_eq!(run_as(operator, &revoke).status.code(), Some(0));
+    complain(&run_as(operator, &revoke), 1, "a dead token");
     ask(operator, &["namespace", "delete", "house", "--purge"]);
     complain(&run_as(&[], &["namespace", "show", "house"]), 1, "deleted");
     assert_eq!(server.entities().len(), 0);
@@ -577,6 +606,15 @@ fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
         &["namespace", "show"],
         &["namespace", "create", "a", "b"],
         &["namespace", "delete", "a", "--purge", "b"],
+        &["token"],
+        &["token", "make"],
+        &["token", "create"],
+        &["token", "create", "abc", "--scopes", "read,rite"],
+        &["token", "create", "abc", "--scopes", ""],
+        &["token", "create", "abc", "--expires", "soon"],
+        &["token", "create", "abc", "--label"],
+        &["token", "list"],
+        &["token", "revoke", "abc"],
     ] {
         complain(&run_as(operator, wrong), 2, &format!("{wrong:?}"));
     }

@@ -90,7 +90,7 @@ pub struct BatchContext<'c, P> {
     pub now_ms: i64,
     /// Number of shards.
     pub shards: usize,
-    /// Entity id, and what it is ordered by → shard, or why the item is refused.
+    /// Event, and what it is ordered by → shard, or why the item is refused.
     pub place: P,
 }
 
@@ -108,7 +108,7 @@ impl BatchPlan {
     ///
     /// # Errors
     /// As [`BatchWalk::advance`].
-    pub fn decode<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
+    pub fn decode<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
@@ -212,14 +212,14 @@ impl BatchPlan {
     pub(super) fn add(
         &mut self,
         decoded: &Decoded<'_>,
-        place: &impl Fn(&str, CursorKey) -> Result<u16, ApiError>,
+        place: &impl Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>,
     ) -> bool {
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft, terms) => {
                 let scope = CursorScope::of(draft.entity_id);
                 let key = CursorKey::of_scope(scope);
-                let shard = match place(draft.entity_id, key) {
+                let shard = match place(draft, key) {
                     Ok(shard) => shard,
                     Err(error) => {
                         self.note_refused(&error);
@@ -420,7 +420,7 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |id: &str, _| Ok(u16::from(id.starts_with('b'))),
+            place: |draft: &EventDraft<'_>, _| Ok(u16::from(draft.entity_id.starts_with('b'))),
         };
         BatchPlan::decode(body.as_bytes(), &mut context)
     }

@@ -18,7 +18,7 @@ use super::event::check_misplaced;
 use super::event::extra_tokens;
 use super::json::{Kind, Place, Scanner};
 use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
-use crate::model::CursorKey;
+use crate::model::{CursorKey, EventDraft};
 
 const EVENTS: ApiError = ApiError::Shape {
     rule: "`events` must be a non-empty array",
@@ -107,7 +107,7 @@ impl BatchWalk {
     /// # Errors
     /// If the request fails as a whole: [`ApiError::Json`], [`ApiError::JsonItem`],
     /// [`ApiError::Shape`]; of an atomic batch also [`ApiError::AtomicItem`].
-    pub fn advance<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
+    pub fn advance<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
         text: &str,
         context: &mut BatchContext<'_, P>,
@@ -160,7 +160,7 @@ impl BatchWalk {
     }
 
     /// Goes on to the next place where the walk may stop. Returns the units of work.
-    fn step<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
+    fn step<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -224,7 +224,7 @@ impl BatchWalk {
     }
 
     /// Adds the next item. Returns its units of work, but for those of its bytes.
-    fn item<P: Fn(&str, CursorKey) -> Result<u16, ApiError>>(
+    fn item<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -301,7 +301,7 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |id: &str, _| match id.as_bytes() {
+            place: |draft: &EventDraft<'_>, _| match draft.entity_id.as_bytes() {
                 [b'x', ..] => Err(ApiError::Reserved),
                 id => Ok(u16::from(id.starts_with(b"b"))),
             },

@@ -122,6 +122,27 @@ pub enum ApiError {
     /// A token that is not that of the namespace.
     #[error("the token does not own this namespace")]
     NotOwner,
+    /// A token that does not let its holder do this.
+    #[error("the token lacks the scope `{scope}`")]
+    ScopeMissing {
+        /// What it lacks.
+        scope: &'static str,
+    },
+    /// A token for ids that begin otherwise.
+    #[error("the token is for ids that begin with its prefix, and this one does not")]
+    OutsidePrefix,
+    /// A token that would do more than the one that it is made with.
+    #[error("a token makes none with more scopes, another prefix, or a later expiry than its own")]
+    TokenExceeded,
+    /// No token of that id in the namespace.
+    #[error("token not found")]
+    NoToken,
+    /// As many tokens as a namespace may have.
+    #[error(
+        "the namespace has {} tokens, as many as it may have; revoke one",
+        limits::TOKENS_PER_NAMESPACE_MAX
+    )]
+    TooManyTokens,
     /// A namespace's token for a call that needs the operator's.
     #[error("this call needs the operator's token")]
     AdminOnly,
@@ -402,6 +423,7 @@ impl ApiError {
             | Self::InvalidField { .. }
             | Self::InvalidDefinition { .. }
             | Self::TooManyConnectors
+            | Self::TooManyTokens
             | Self::InvalidQuery { .. }
             | Self::InvalidCursor { .. }
             | Self::CursorTooNarrow { .. }
@@ -428,6 +450,9 @@ impl ApiError {
             | Self::OperatorUnknown => 401,
             Self::Reserved
             | Self::NotOwner
+            | Self::ScopeMissing { .. }
+            | Self::OutsidePrefix
+            | Self::TokenExceeded
             | Self::AdminOnly
             | Self::AdminDisabled
             | Self::ConnectorBuiltIn => 403,
@@ -435,6 +460,7 @@ impl ApiError {
             | Self::NoEntity
             | Self::NoNamespace
             | Self::NoConnector
+            | Self::NoToken
             | Self::NoCredential => 404,
             Self::Method { .. } => 405,
             Self::Timeout { .. } => 408,
@@ -467,6 +493,10 @@ impl ApiError {
     }
 
     /// Stable code, `snake_case`.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one table of codes, a line for each error"
+    )]
     pub fn code(&self) -> &'static str {
         match self {
             Self::Http(error) => error.code(),
@@ -497,6 +527,11 @@ impl ApiError {
             Self::TokenUnknown | Self::OperatorUnknown => "token_unknown",
             Self::Reserved => "reserved_namespace",
             Self::NotOwner => "not_namespace_owner",
+            Self::ScopeMissing { .. } => "scope_missing",
+            Self::OutsidePrefix => "outside_prefix",
+            Self::TokenExceeded => "token_exceeded",
+            Self::NoToken => "token_not_found",
+            Self::TooManyTokens => "too_many_tokens",
             Self::AdminOnly => "admin_only",
             Self::AdminDisabled => "admin_disabled",
             Self::NamespaceRequired => "namespace_required",

@@ -21,6 +21,7 @@
 //! | `batch_walk` | the walk over a batch's body, in slices |
 //! | `directory` | the entity that lists all namespaces |
 //! | `namespaces`, `config` | bodies and answers of the operator's calls |
+//! | `tokens` | bodies and answers of the calls about tokens |
 //! | `conditions` | conditions in the head of a write |
 //! | `connectors` | answers of the calls about connectors |
 //! | `body` | the beginning of a JSON body |
@@ -59,6 +60,7 @@ pub mod query;
 pub mod route;
 pub mod stream_encode;
 pub mod stream_options;
+pub mod tokens;
 
 pub use crate::model::time_text as time;
 pub use error::ApiError;

@@ -51,8 +51,21 @@ pub enum ControlRoute<'a> {
     Config,
     /// `PUT /api/admin/config`
     Configure,
+    /// About the other tokens of a namespace.
+    Tokens(TokenRoute<'a>),
     /// About connectors.
     Connectors(ConnectorRoute<'a>),
+}
+
+/// What a request asks for that is about the other tokens of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenRoute<'a> {
+    /// `POST /api/namespaces/:name/tokens`
+    Make(Cow<'a, str>),
+    /// `GET /api/namespaces/:name/tokens`
+    List(Cow<'a, str>),
+    /// `DELETE /api/namespaces/:name/tokens/:id`
+    Revoke(Cow<'a, str>, Cow<'a, str>),
 }
 
 impl ControlRoute<'_> {
@@ -85,6 +98,7 @@ const GET_AND_POST: &str = "GET, HEAD, POST, OPTIONS";
 const GET_AND_DELETE: &str = "GET, HEAD, DELETE, OPTIONS";
 const GET_POST_AND_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
+const DELETE: &str = "DELETE, OPTIONS";
 const POST_AND_DELETE: &str = "POST, DELETE, OPTIONS";
 const GET_AND_PUT: &str = "GET, HEAD, PUT, OPTIONS";
 
@@ -193,7 +207,38 @@ fn member<'a>(rest: &'a str, part: &'static str) -> Result<(Cow<'a, str>, Of), A
     Ok((name, of))
 }
 
+/// `None` of a path that is about something else.
+fn tokens(method: Method, rest: &str) -> Option<Result<Route<'_>, ApiError>> {
+    let (name, below) = rest.split_once('/')?;
+    let below = below.strip_prefix("tokens")?;
+    let id = match below.strip_prefix('/') {
+        None if below.is_empty() => None,
+        Some(id) if !id.is_empty() && !id.contains('/') => Some(id),
+        _ => return Some(Err(ApiError::NoRoute)),
+    };
+    if name.is_empty() {
+        return Some(Err(ApiError::NoRoute));
+    }
+    let allow = if id.is_some() { DELETE } else { GET_AND_POST };
+    let decoded = |text, part| percent_decode(text).or(Err(ApiError::PercentEncoding { part }));
+    let route = || {
+        let name = decoded(name, "namespace's name")?;
+        let route = match (method, id) {
+            (Method::Options, _) => return Ok(Route::Options(allow)),
+            (Method::Post, None) => TokenRoute::Make(name),
+            (Method::Get | Method::Head, None) => TokenRoute::List(name),
+            (Method::Delete, Some(id)) => TokenRoute::Revoke(name, decoded(id, "token's id")?),
+            _ => return Err(ApiError::Method { allow }),
+        };
+        Ok(Route::Control(ControlRoute::Tokens(route)))
+    };
+    Some(route())
+}
+
 fn namespace(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
+    if let Some(route) = tokens(method, rest) {
+        return route;
+    }
     let (name, of) = member(rest, "namespace's name")?;
     match (method, of) {
         (Method::Post, Of::Token) => Ok(Route::Control(ControlRoute::ReplaceToken(name))),
@@ -286,6 +331,15 @@ mod tests {
             "/api/namespaces/abc/token",
             Err(ApiError::Method { allow: POST }),
         );
+        let of_tokens = |route| Ok(Route::Control(ControlRoute::Tokens(route)));
+        let path = "/api/namespaces/abc/tokens";
+        check(Method::Post, path, of_tokens(TokenRoute::Make(name())));
+        check(Method::Head, path, of_tokens(TokenRoute::List(name())));
+        check(Method::Options, path, Ok(Route::Options(GET_AND_POST)));
+        let revoke = TokenRoute::Revoke(name(), Cow::Borrowed("tok_1"));
+        let path = "/api/namespaces/abc/tokens/tok_1";
+        check(Method::Delete, path, of_tokens(revoke));
+        check(Method::Get, path, Err(ApiError::Method { allow: DELETE }));
         check(
             Method::Put,
             "/api/namespaces/abc",
@@ -297,6 +351,10 @@ mod tests {
             "/api/namespaces/",
             "/api/namespaces/abc/",
             "/api/namespaces/a/b",
+            "/api/namespaces/abc/tokensx",
+            "/api/namespaces/abc/tokens/",
+            "/api/namespaces/abc/tokens/a/b",
+            "/api/namespaces//tokens",
             "/api/namespacesx",
         ] {
             check(Method::Get, path, Err(ApiError::NoRoute));

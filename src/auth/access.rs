@@ -1,5 +1,8 @@
 //! Who sends a write, and what that lets it touch (API contract §6).
 
+use super::grant::{Charged, Grant, TokenNumber};
+use crate::model::Scope;
+
 /// Bytes of the longest name that a namespace can be registered with.
 const NAME_BYTES_MAX: usize = 32;
 
@@ -29,12 +32,12 @@ impl OwnedNamespace {
 }
 
 /// What whoever sends a request may write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// Auth mode is off: everything but what is reserved.
     Open,
-    /// The owner of a namespace: what lies in it.
-    Owner(OwnedNamespace),
+    /// Whoever has a token of a namespace: what that grants.
+    Owner(Grant),
     /// The operator: may delete anything, and publishes nothing.
     Admin,
 }
@@ -46,17 +49,31 @@ pub enum Denied {
     NoNamespace,
     /// The token is not that of the id's namespace.
     NotOwner,
+    /// The token is for ids that begin otherwise.
+    OutsidePrefix,
+    /// The token lacks this.
+    NoScope(Scope),
 }
 
 impl Access {
-    /// Whether it may publish an event about this entity.
+    /// The server itself, on behalf of a namespace.
+    pub const fn of_namespace(namespace: OwnedNamespace) -> Self {
+        Self::Owner(Grant::whole(namespace, TokenNumber::NONE))
+    }
+
+    /// Whether it may publish an event about this entity. A tombstone is a deletion.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn may_publish(&self, entity_id: &str) -> Result<(), Denied> {
+    pub fn may_publish(&self, entity_id: &str, is_tombstone: bool) -> Result<(), Denied> {
+        let scope = if is_tombstone {
+            Scope::Delete
+        } else {
+            Scope::Write
+        };
         match self {
             Self::Open => Ok(()),
-            Self::Owner(own) => in_namespace(entity_id, own),
+            Self::Owner(own) => granted(own, entity_id, scope),
             Self::Admin => split(entity_id).and(Err(Denied::NotOwner)),
         }
     }
@@ -68,15 +85,18 @@ impl Access {
     pub fn may_delete(&self, entity_id: &str) -> Result<(), Denied> {
         match self {
             Self::Open | Self::Admin => Ok(()),
-            Self::Owner(own) => in_namespace(entity_id, own),
+            Self::Owner(own) => granted(own, entity_id, Scope::Delete),
         }
     }
 
-    /// The namespace whose rate limit a write counts against.
-    pub fn charged(&self) -> Option<OwnedNamespace> {
+    /// Whose rate limit a write counts against.
+    pub fn charged(&self) -> Option<Charged> {
         match self {
             Self::Open | Self::Admin => None,
-            Self::Owner(own) => Some(*own),
+            Self::Owner(own) => Some(Charged {
+                namespace: own.namespace,
+                token: own.number,
+            }),
         }
     }
 }
@@ -89,11 +109,19 @@ fn split(entity_id: &str) -> Result<&str, Denied> {
     }
 }
 
-fn in_namespace(entity_id: &str, own: &OwnedNamespace) -> Result<(), Denied> {
-    if split(entity_id)? == own.as_str() {
+fn granted(own: &Grant, entity_id: &str, scope: Scope) -> Result<(), Denied> {
+    if split(entity_id)? != own.namespace.as_str() {
+        return Err(Denied::NotOwner);
+    }
+    if let Some(prefix) = &own.prefix
+        && !entity_id.starts_with(&**prefix)
+    {
+        return Err(Denied::OutsidePrefix);
+    }
+    if own.scopes.has(scope) {
         Ok(())
     } else {
-        Err(Denied::NotOwner)
+        Err(Denied::NoScope(scope))
     }
 }
 
@@ -103,23 +131,51 @@ mod tests {
 
     #[test]
     fn each_may_touch_what_is_its_own() {
-        let owner = Access::Owner(OwnedNamespace::new("house").unwrap());
-        let check = |access: Access, id, publish, delete| {
-            assert_eq!(access.may_publish(id), publish, "{access:?} {id}");
+        let owner = &Access::of_namespace(OwnedNamespace::new("house").unwrap());
+        let check = |access: &Access, id, publish, delete| {
+            assert_eq!(access.may_publish(id, false), publish, "{access:?} {id}");
             assert_eq!(access.may_delete(id), delete, "{access:?} {id}");
         };
         let (nowhere, foreign) = (Err(Denied::NoNamespace), Err(Denied::NotOwner));
-        check(Access::Open, "room", Ok(()), Ok(()));
+        check(&Access::Open, "room", Ok(()), Ok(()));
         check(owner, "house/room", Ok(()), Ok(()));
         check(owner, "house/room/1", Ok(()), Ok(()));
         check(owner, "house//", Ok(()), Ok(()));
         for id in ["room", "house", "house/", "/room", "/"] {
             check(owner, id, nowhere, nowhere);
-            check(Access::Admin, id, nowhere, Ok(()));
+            check(&Access::Admin, id, nowhere, Ok(()));
         }
         for id in ["house2/room", "hous/room", "House/room", "flux-core/x"] {
             check(owner, id, foreign, foreign);
-            check(Access::Admin, id, foreign, Ok(()));
+            check(&Access::Admin, id, foreign, Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_token_does_what_its_scopes_say_within_its_prefix() {
+        for scope in Scope::ALL {
+            let access = Access::Owner(Grant {
+                scopes: [scope].into_iter().collect(),
+                prefix: Some("house/a/".into()),
+                ..Grant::whole(OwnedNamespace::new("house").unwrap(), TokenNumber::NONE)
+            });
+            let needs = |needed| {
+                if needed == scope {
+                    Ok(())
+                } else {
+                    Err(Denied::NoScope(needed))
+                }
+            };
+            assert_eq!(access.may_publish("house/a/1", false), needs(Scope::Write));
+            assert_eq!(access.may_publish("house/a/1", true), needs(Scope::Delete));
+            assert_eq!(access.may_delete("house/a/1"), needs(Scope::Delete));
+            for outside in ["house/b", "house/a", "house/A/1"] {
+                let denied = Err(Denied::OutsidePrefix);
+                assert_eq!(access.may_publish(outside, false), denied, "{outside}");
+                assert_eq!(access.may_publish(outside, true), denied, "{outside}");
+                assert_eq!(access.may_delete(outside), denied, "{outside}");
+            }
+            assert_eq!(access.may_delete("garden/a/1"), Err(Denied::NotOwner));
         }
     }
 

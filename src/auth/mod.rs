@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `access` | what a token lets its holder touch |
 //! | `credential` | connectors' credentials ⇄ their encrypted form |
+//! | `grant` | what a token of a namespace grants, and whose rate a write counts against |
 //! | `guesses` | wrong operator's tokens: how late they are answered |
 //! | `rate` | token buckets of namespaces |
 //! | `registrations` | how many namespaces an address may register |
@@ -13,6 +14,7 @@
 
 pub mod access;
 pub mod credential;
+pub mod grant;
 pub mod guesses;
 pub mod rate;
 pub mod registrations;
@@ -20,6 +22,7 @@ pub mod token;
 
 pub use access::{Access, Denied, OwnedNamespace};
 pub use credential::{EncryptionKey, seal};
+pub use grant::{Charged, Grant, TokenNumber};
 pub use guesses::{Failures, Guesses};
 pub use rate::{RateLimited, RateLimiter};
 pub use registrations::Registrations;

@@ -146,10 +146,15 @@ impl Controller {
         }
     }
 
-    /// Closes the log. Nothing may be on its way to the disk.
-    pub(crate) fn close(&mut self) {
+    /// Notes in the log when tokens were last used, and closes it. Nothing may be on its way to
+    /// the disk.
+    pub(crate) fn close(&mut self, (registry, now): (&Registry, Timestamp)) {
         match std::mem::replace(&mut self.phase, Phase::None) {
-            Phase::Idle(store) | Phase::Telling { store, .. } => {
+            Phase::Idle(mut store) | Phase::Telling { mut store, .. } => {
+                let mut uses = registry.tokens().unstored_uses().into_iter();
+                if let Some(error) = uses.find_map(|change| store.append(now, &change).err()) {
+                    report::warning(&format!("the last uses of tokens are lost: {error}"));
+                }
                 if let Err(error) = store.close() {
                     report::warning(&format!("the control log was not closed in order: {error}"));
                 }
@@ -164,6 +169,8 @@ fn rejected(rejection: CommandRejection) -> ApiError {
         CommandRejection::Taken => ApiError::NamespaceTaken,
         CommandRejection::Unknown => ApiError::NoNamespace,
         CommandRejection::TokenDead => ApiError::TokenUnknown,
+        CommandRejection::NoToken => ApiError::NoToken,
+        CommandRejection::TooManyTokens => ApiError::TooManyTokens,
         CommandRejection::ConnectorTaken => ApiError::ConnectorTaken,
         CommandRejection::NoConnector => ApiError::NoConnector,
         CommandRejection::BuiltIn => ApiError::ConnectorBuiltIn,
@@ -210,6 +217,6 @@ mod tests {
         }
         controller.applied();
         assert_eq!(controller.answers.len(), 1);
-        controller.close();
+        controller.close((&registry, Timestamp::default()));
     }
 }

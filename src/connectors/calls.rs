@@ -162,13 +162,13 @@ impl Calls {
     pub(super) async fn carry_out(&self, access: Access, call: Call) -> CallResult {
         let (outcome, json) = match call {
             Call::Read(id) => {
-                let call = self.call(access, |context, caller| {
+                let call = self.call(&access, |context, caller| {
                     read::begin(context, caller, (&id, ReadQuery::default()))
                 });
                 call.await
             }
             Call::Publish(body) => {
-                let call = self.call(access, |context, caller| {
+                let call = self.call(&access, |context, caller| {
                     batch::begin(context, caller, &body)
                 });
                 call.await
@@ -183,7 +183,7 @@ impl Calls {
     /// Makes a call and waits for its outcome and its JSON.
     async fn call(
         &self,
-        access: Access,
+        access: &Access,
         begin: impl FnOnce(&mut Context<LocalLog>, &Caller<'_>) -> Result<Begun, ApiError>,
     ) -> (Outcome, Vec<u8>) {
         let serial = {

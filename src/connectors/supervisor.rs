@@ -267,7 +267,7 @@ impl Supervisor {
 
     fn entry(&self, id: &ConnectorId, stored: &StoredConnector, mut history: History) -> Entry {
         let access = if self.auth {
-            OwnedNamespace::new(&id.owner).map_or(Access::Admin, Access::Owner)
+            OwnedNamespace::new(&id.owner).map_or(Access::Admin, Access::of_namespace)
         } else {
             Access::Open
         };
@@ -399,7 +399,12 @@ impl Supervisor {
                     self.forget(id);
                 }
             }
-            Change::Registered(_) | Change::TokenReplaced { .. } | Change::Configured(_) => {}
+            Change::Registered(_)
+            | Change::TokenReplaced { .. }
+            | Change::TokenMade { .. }
+            | Change::TokenRevoked { .. }
+            | Change::TokensUsed(_)
+            | Change::Configured(_) => {}
         }
     }
 
@@ -470,7 +475,7 @@ impl Supervisor {
         };
         self.calling.borrow_mut().insert(number);
         let on_its_way = OnItsWay(Rc::clone(&self.calling), number);
-        let (calls, access) = (Rc::clone(&self.calls), entry.access);
+        let (calls, access) = (Rc::clone(&self.calls), entry.access.clone());
         self.tasks.spawn_local(async move {
             let result = calls.carry_out(access, call).await;
             drop(on_its_way);

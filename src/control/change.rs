@@ -10,6 +10,12 @@
 //! 7 | owner | name | sealed credential, long text               credential stored
 //! 8 | owner | name                                              credential removed
 //! 9 | id | name | token hash, 32 bytes | created i64 LE | after u64 LE        registered
+//! 10 | name | token                                             token made
+//! 11 | name | id                                                token revoked
+//! 12 | count u16 LE | (name | id | minute u32 LE) ...           tokens used
+//!
+//! token: id | token hash, 32 bytes | scopes u8 | created i64 LE | has u8, then what it has:
+//!        1 label | 2 prefix, long text | 4 expires i64 LE
 //! ```
 //!
 //! A text is its length in one byte and its bytes; a long one has two bytes of length,
@@ -17,9 +23,13 @@
 //! if the server runs without tokens.
 
 use super::namespace::Namespace;
+use super::token::{LastUse, NamespaceToken};
 use crate::auth::TokenHash;
-use crate::limits::CONNECTOR_DEFINITION_BYTES_MAX;
-use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp, check_name};
+use crate::limits::{
+    CONNECTOR_DEFINITION_BYTES_MAX, ENTITY_ID_BYTES_MAX, TOKEN_LABEL_BYTES_MAX,
+    TOKEN_USES_PER_CHANGE_MAX,
+};
+use crate::model::{ConfigPatch, ConnectorId, Scopes, Sealed, Timestamp, check_name};
 use flux_storage::Sequence;
 use std::sync::Arc;
 
@@ -66,6 +76,33 @@ pub enum Change {
     },
     /// A connector has no credential any more.
     CredentialRemoved(ConnectorId),
+    /// A namespace has one more token from now on.
+    TokenMade {
+        /// The namespace.
+        name: Box<str>,
+        /// The token.
+        token: Box<NamespaceToken>,
+    },
+    /// A token that was made so is dead from now on.
+    TokenRevoked {
+        /// The namespace.
+        name: Box<str>,
+        /// The token's id.
+        id: Box<str>,
+    },
+    /// Such tokens were used.
+    TokensUsed(Box<[TokenUse]>),
+}
+
+/// The last use of a token, as far as the control log knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUse {
+    /// The namespace.
+    pub name: Box<str>,
+    /// The token's id.
+    pub id: Box<str>,
+    /// The minute since 1970.
+    pub minute: u32,
 }
 
 /// Why bytes are no change.
@@ -93,9 +130,18 @@ pub enum ChangeDecodeError {
     /// A text is no name or id.
     #[error("it holds a name or id that can't be one")]
     Text,
-    /// The definition or credential of a connector has a length that it can't have.
-    #[error("it holds a connector's definition or credential of {0} bytes, which can't be")]
+    /// The definition or credential of a connector, or the prefix of a token, has a length that it
+    /// can't have.
+    #[error(
+        "it holds a connector's definition or credential, or a prefix, of {0} bytes, which can't be"
+    )]
     Length(u16),
+    /// A token has what a newer version gave it.
+    #[error("it holds a token with what is not known to this version of flux")]
+    Token,
+    /// A count that can't be.
+    #[error("it counts {0} uses of tokens, which can't be")]
+    Count(u16),
 }
 
 const REGISTERED: u8 = 1;
@@ -107,6 +153,13 @@ const CONNECTOR_REMOVED: u8 = 6;
 const CREDENTIAL_STORED: u8 = 7;
 const CREDENTIAL_REMOVED: u8 = 8;
 const REGISTERED_AFTER: u8 = 9;
+const TOKEN_MADE: u8 = 10;
+const TOKEN_REVOKED: u8 = 11;
+const TOKENS_USED: u8 = 12;
+
+const HAS_LABEL: u8 = 1;
+const HAS_PREFIX: u8 = 2;
+const HAS_EXPIRY: u8 = 4;
 
 /// The number of the one setting that is no number.
 const RATE_LIMIT_ENABLED: u8 = 1;
@@ -146,6 +199,26 @@ impl Change {
                 put_long(out, sealed.as_bytes());
             }
             Self::CredentialRemoved(id) => put_connector(out, CREDENTIAL_REMOVED, id),
+            Self::TokenMade { name, token } => {
+                out.push(TOKEN_MADE);
+                put_text(out, name);
+                put_token(out, token);
+            }
+            Self::TokenRevoked { name, id } => {
+                out.push(TOKEN_REVOKED);
+                put_text(out, name);
+                put_text(out, id);
+            }
+            Self::TokensUsed(uses) => {
+                out.push(TOKENS_USED);
+                let count = u16::try_from(uses.len()).expect("a change tells of a bounded number");
+                out.extend_from_slice(&count.to_le_bytes());
+                for TokenUse { name, id, minute } in uses {
+                    put_text(out, name);
+                    put_text(out, id);
+                    out.extend_from_slice(&minute.to_le_bytes());
+                }
+            }
         }
     }
 
@@ -158,13 +231,9 @@ impl Change {
         let [kind] = take(rest)?;
         let change = match kind {
             REGISTERED | REGISTERED_AFTER => {
-                let id = take_text(rest)?;
-                let is_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-                if id.is_empty() || !id.bytes().all(is_id) {
-                    return Err(ChangeDecodeError::Text);
-                }
+                let id = take_id(rest)?;
                 Self::Registered(Namespace {
-                    id: id.into(),
+                    id,
                     name: take_name(rest)?,
                     token: TokenHash::from_bytes(take(rest)?),
                     created: Timestamp::from_micros(i64::from_le_bytes(take(rest)?)),
@@ -195,6 +264,15 @@ impl Change {
                 sealed: Sealed::new(take_long(rest, SEALED_BYTES_MAX)?),
             },
             CREDENTIAL_REMOVED => Self::CredentialRemoved(take_connector(rest)?),
+            TOKEN_MADE => Self::TokenMade {
+                name: take_name(rest)?,
+                token: Box::new(take_token(rest)?),
+            },
+            TOKEN_REVOKED => Self::TokenRevoked {
+                name: take_name(rest)?,
+                id: take_id(rest)?,
+            },
+            TOKENS_USED => Self::TokensUsed(take_uses(rest)?),
             kind => return Err(ChangeDecodeError::Kind(kind)),
         };
         if rest.is_empty() {
@@ -288,6 +366,81 @@ fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+fn put_token(out: &mut Vec<u8>, token: &NamespaceToken) {
+    put_text(out, &token.id);
+    out.extend_from_slice(&token.hash.to_bytes());
+    out.push(token.scopes.bits());
+    out.extend_from_slice(&token.created.as_micros().to_le_bytes());
+    let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
+    out.push(
+        flag(token.label.is_some(), HAS_LABEL)
+            | flag(token.prefix.is_some(), HAS_PREFIX)
+            | flag(token.expires.is_some(), HAS_EXPIRY),
+    );
+    if let Some(label) = &token.label {
+        put_text(out, label);
+    }
+    if let Some(prefix) = &token.prefix {
+        put_long(out, prefix.as_bytes());
+    }
+    if let Some(expires) = token.expires {
+        out.extend_from_slice(&expires.as_micros().to_le_bytes());
+    }
+}
+
+fn take_token(rest: &mut &[u8]) -> Result<NamespaceToken, ChangeDecodeError> {
+    let id = take_id(rest)?;
+    let hash = TokenHash::from_bytes(take(rest)?);
+    let [scopes] = take(rest)?;
+    let created = Timestamp::from_micros(i64::from_le_bytes(take(rest)?));
+    let [has] = take(rest)?;
+    if has & !(HAS_LABEL | HAS_PREFIX | HAS_EXPIRY) != 0 {
+        return Err(ChangeDecodeError::Token);
+    }
+    let mut token = NamespaceToken {
+        id,
+        hash,
+        label: None,
+        scopes: Scopes::from_bits(scopes).ok_or(ChangeDecodeError::Token)?,
+        prefix: None,
+        created,
+        expires: None,
+        last_use: LastUse::default(),
+    };
+    if has & HAS_LABEL != 0 {
+        let label = take_text(rest)?;
+        if label.len() > TOKEN_LABEL_BYTES_MAX {
+            return Err(ChangeDecodeError::Text);
+        }
+        token.label = Some(label.into());
+    }
+    if has & HAS_PREFIX != 0 {
+        let prefix = std::str::from_utf8(take_long(rest, ENTITY_ID_BYTES_MAX)?);
+        token.prefix = Some(prefix.or(Err(ChangeDecodeError::Text))?.into());
+    }
+    if has & HAS_EXPIRY != 0 {
+        let expires = i64::from_le_bytes(take(rest)?);
+        token.expires = Some(Timestamp::from_micros(expires));
+    }
+    Ok(token)
+}
+
+fn take_uses(rest: &mut &[u8]) -> Result<Box<[TokenUse]>, ChangeDecodeError> {
+    let count = u16::from_le_bytes(take(rest)?);
+    if usize::from(count) > TOKEN_USES_PER_CHANGE_MAX {
+        return Err(ChangeDecodeError::Count(count));
+    }
+    let mut uses = Vec::new();
+    for _ in 0..count {
+        uses.push(TokenUse {
+            name: take_name(rest)?,
+            id: take_id(rest)?,
+            minute: u32::from_le_bytes(take(rest)?),
+        });
+    }
+    Ok(uses.into())
+}
+
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], ChangeDecodeError> {
     let (taken, left) = rest
         .split_first_chunk::<N>()
@@ -303,6 +456,15 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, ChangeDecodeError> {
         .ok_or(ChangeDecodeError::Truncated)?;
     *rest = left;
     std::str::from_utf8(text).or(Err(ChangeDecodeError::Text))
+}
+
+fn take_id(rest: &mut &[u8]) -> Result<Box<str>, ChangeDecodeError> {
+    let id = take_text(rest)?;
+    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if id.is_empty() || !id.bytes().all(is_id) {
+        return Err(ChangeDecodeError::Text);
+    }
+    Ok(id.into())
 }
 
 fn take_name(rest: &mut &[u8]) -> Result<Box<str>, ChangeDecodeError> {
@@ -337,6 +499,7 @@ fn take_long<'a>(rest: &mut &'a [u8], max: usize) -> Result<&'a [u8], ChangeDeco
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Scope;
 
     fn connector(owner: &str) -> ConnectorId {
         ConnectorId {
@@ -422,6 +585,64 @@ mod tests {
                 b"\x08\x05house\x07weather".to_vec(),
             ),
         ]
+        .into_iter()
+        .chain(token_changes())
+        .collect()
+    }
+
+    fn token_changes() -> Vec<(Change, Vec<u8>)> {
+        let plain = NamespaceToken {
+            id: "tok_1".into(),
+            hash: TokenHash::from_bytes([7; 32]),
+            label: None,
+            scopes: Scopes::ALL,
+            prefix: None,
+            created: Timestamp::from_micros(0x0102),
+            expires: None,
+            last_use: LastUse::default(),
+        };
+        let full = NamespaceToken {
+            label: Some("x".into()),
+            scopes: [Scope::Write].into_iter().collect(),
+            prefix: Some("abc/d".into()),
+            expires: Some(Timestamp::from_micros(0x0304)),
+            ..plain.clone()
+        };
+        let made = |token| Change::TokenMade {
+            name: "abc".into(),
+            token: Box::new(token),
+        };
+        let begin = [b"\x0a\x03abc\x05tok_1".as_slice(), &[7; 32]].concat();
+        let used = |id: &str| TokenUse {
+            name: "abc".into(),
+            id: id.into(),
+            minute: 0x0506,
+        };
+        vec![
+            (
+                made(plain),
+                [&*begin, b"\x0f\x02\x01\0\0\0\0\0\0\0"].concat(),
+            ),
+            (
+                made(full),
+                [
+                    &*begin,
+                    b"\x02\x02\x01\0\0\0\0\0\0\x07\x01x\x05\0abc/d\x04\x03\0\0\0\0\0\0",
+                ]
+                .concat(),
+            ),
+            (
+                Change::TokenRevoked {
+                    name: "abc".into(),
+                    id: "tok_1".into(),
+                },
+                b"\x0b\x03abc\x05tok_1".to_vec(),
+            ),
+            (
+                Change::TokensUsed([used("t"), used("u")].into()),
+                b"\x0c\x02\0\x03abc\x01t\x06\x05\0\0\x03abc\x01u\x06\x05\0\0".to_vec(),
+            ),
+        ]
     }
 
     #[test]
@@ -500,7 +721,15 @@ mod tests {
             assert_eq!(Change::decode(bytes), Err(expected), "{bytes:?}");
         };
         check(b"", ChangeDecodeError::Truncated);
-        check(b"\x0a", ChangeDecodeError::Kind(10));
+        check(b"\x0d", ChangeDecodeError::Kind(13));
+        check(b"\x0c\xff\xff", ChangeDecodeError::Count(0xffff));
+        check(b"\x0b\x03abc\x03a/b", ChangeDecodeError::Text);
+        let token = |scopes, has| {
+            let before = [b"\x0a\x03abc\x05tok_1".as_slice(), &[7; 32]].concat();
+            [&*before, &[scopes], &[0; 8], &[has]].concat()
+        };
+        check(&token(16, 0), ChangeDecodeError::Token);
+        check(&token(1, 8), ChangeDecodeError::Token);
         check(b"\x05\0\x03abc\0\0", ChangeDecodeError::Length(0));
         let long = [&b"\x05\0\x03abc\xff\xff"[..], &vec![b'x'; 0xffff]].concat();
         check(&long, ChangeDecodeError::Length(0xffff));

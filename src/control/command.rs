@@ -4,8 +4,10 @@ use super::change::Change;
 use super::connectors::{CONNECTORS_MAX, CONNECTORS_PER_OWNER_MAX};
 use super::namespace::Namespace;
 use super::registry::Registry;
+use super::token::NamespaceToken;
 use crate::auth::TokenHash;
-use crate::model::{ConfigPatch, ConnectorId, Sealed};
+use crate::limits::TOKENS_PER_NAMESPACE_MAX;
+use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp};
 use std::sync::Arc;
 
 /// A call that changes the control plane.
@@ -13,7 +15,7 @@ use std::sync::Arc;
 pub enum Command {
     /// Register a namespace.
     Register(Namespace),
-    /// Give a namespace another token.
+    /// Give a namespace another token in place of its first.
     ReplaceToken {
         /// The namespace.
         name: Box<str>,
@@ -47,6 +49,26 @@ pub enum Command {
     },
     /// Take a connector's credential away.
     RemoveCredential(ConnectorId),
+    /// Make one more token.
+    MakeToken {
+        /// The namespace.
+        name: Box<str>,
+        /// As in [`Command::ReplaceToken`].
+        by: Option<TokenHash>,
+        /// The token.
+        token: Box<NamespaceToken>,
+    },
+    /// Revoke a token that was made so.
+    RevokeToken {
+        /// The namespace.
+        name: Box<str>,
+        /// As in [`Command::ReplaceToken`].
+        by: Option<TokenHash>,
+        /// The token's id.
+        id: Box<str>,
+        /// When.
+        now: Timestamp,
+    },
 }
 
 /// Why a call changes nothing.
@@ -56,8 +78,12 @@ pub enum CommandRejection {
     Taken,
     /// The name is not registered.
     Unknown,
-    /// The token of whoever asks was replaced meanwhile.
+    /// The token of whoever asks was replaced or revoked meanwhile.
     TokenDead,
+    /// The namespace has no token of that id.
+    NoToken,
+    /// The namespace has as many tokens as it may have.
+    TooManyTokens,
     /// The owner has a connector of that name.
     ConnectorTaken,
     /// The owner has no connector of that name.
@@ -82,11 +108,25 @@ impl Registry {
                 None => Ok(Change::Registered(namespace)),
             },
             Command::ReplaceToken { name, by, token } => {
-                let known = self.get(&name).ok_or(CommandRejection::Unknown)?;
-                if by.is_some_and(|by| by != known.token) {
-                    return Err(CommandRejection::TokenDead);
-                }
+                self.check_asker(&name, by)?;
                 Ok(Change::TokenReplaced { name, token })
+            }
+            Command::MakeToken { name, by, token } => {
+                self.check_asker(&name, by)?;
+                let living = self.tokens().of(&name, token.created).count();
+                if living >= TOKENS_PER_NAMESPACE_MAX {
+                    return Err(CommandRejection::TooManyTokens);
+                }
+                Ok(Change::TokenMade { name, token })
+            }
+            Command::RevokeToken { name, by, id, now } => {
+                self.check_asker(&name, by)?;
+                let is_there = self.tokens().of(&name, now).any(|token| token.id == id);
+                if is_there {
+                    Ok(Change::TokenRevoked { name, id })
+                } else {
+                    Err(CommandRejection::NoToken)
+                }
             }
             Command::Delete { name } => match self.get(&name) {
                 Some(_) => Ok(Change::Deleted { name }),
@@ -131,6 +171,21 @@ impl Registry {
         }
     }
 
+    /// A namespace, or the token of whoever asks for something of it, may have gone since it was
+    /// looked at.
+    fn check_asker(&self, name: &str, by: Option<TokenHash>) -> Result<(), CommandRejection> {
+        self.get(name).ok_or(CommandRejection::Unknown)?;
+        let is_alive = by.is_none_or(|by| {
+            let grant = self.tokens().get(&by);
+            grant.is_some_and(|grant| grant.namespace.as_str() == name)
+        });
+        if is_alive {
+            Ok(())
+        } else {
+            Err(CommandRejection::TokenDead)
+        }
+    }
+
     /// A namespace may have been deleted since its token was looked at.
     fn check_owner(&self, id: &ConnectorId) -> Result<(), CommandRejection> {
         if id.owner.is_empty() || self.get(&id.owner).is_some() {
@@ -143,8 +198,9 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::token::LastUse;
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::Scopes;
 
     #[test]
     fn connectors_are_defined_once_for_each_owner_and_end_with_their_namespace() {
@@ -207,6 +263,62 @@ mod tests {
             Ok(())
         );
         assert!(registry.connectors().is_empty());
+    }
+
+    #[test]
+    fn tokens_are_made_up_to_a_bound_by_whoever_has_one_and_revoked_once() {
+        let mut registry = Registry::default();
+        let first = TokenHash::of(b"first");
+        let namespace = Namespace {
+            id: "ns_1".into(),
+            name: "house".into(),
+            token: first,
+            created: Timestamp::default(),
+            after: None,
+        };
+        let run = |registry: &mut Registry, command| {
+            registry
+                .decide(command)
+                .map(|change| registry.apply(&change))
+        };
+        let make = |by, number: usize| Command::MakeToken {
+            name: "house".into(),
+            by,
+            token: Box::new(NamespaceToken {
+                id: format!("tok_{number}").into(),
+                hash: TokenHash::of(&number.to_be_bytes()),
+                label: None,
+                scopes: Scopes::ALL,
+                prefix: None,
+                created: Timestamp::default(),
+                expires: None,
+                last_use: LastUse::default(),
+            }),
+        };
+        let revoke = |by, id: &str| Command::RevokeToken {
+            name: "house".into(),
+            by,
+            id: id.into(),
+            now: Timestamp::default(),
+        };
+        let unknown = Err(CommandRejection::Unknown);
+        assert_eq!(run(&mut registry, make(None, 0)), unknown);
+        run(&mut registry, Command::Register(namespace)).unwrap();
+        let stranger = Some(TokenHash::of(b"stranger"));
+        let dead = Err(CommandRejection::TokenDead);
+        assert_eq!(run(&mut registry, make(stranger, 0)), dead);
+        for number in 0..TOKENS_PER_NAMESPACE_MAX {
+            assert_eq!(run(&mut registry, make(Some(first), number)), Ok(()));
+        }
+        let too_many = Err(CommandRejection::TooManyTokens);
+        let one_more = make(None, TOKENS_PER_NAMESPACE_MAX);
+        assert_eq!(run(&mut registry, one_more.clone()), too_many);
+        let second = Some(TokenHash::of(&0_usize.to_be_bytes()));
+        assert_eq!(run(&mut registry, revoke(second, "tok_0")), Ok(()));
+        assert_eq!(run(&mut registry, revoke(second, "tok_1")), dead);
+        let none = Err(CommandRejection::NoToken);
+        assert_eq!(run(&mut registry, revoke(None, "tok_0")), none);
+        assert_eq!(run(&mut registry, one_more), Ok(()));
     }
 
     #[test]

@@ -53,7 +53,12 @@ impl Connectors {
                 }
             }
             Change::Deleted { name } => self.all.retain(|id, _| id.owner != *name),
-            Change::Registered(_) | Change::TokenReplaced { .. } | Change::Configured(_) => {}
+            Change::Registered(_)
+            | Change::TokenReplaced { .. }
+            | Change::TokenMade { .. }
+            | Change::TokenRevoked { .. }
+            | Change::TokensUsed(_)
+            | Change::Configured(_) => {}
         }
     }
 

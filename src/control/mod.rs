@@ -7,6 +7,8 @@
 //! | file | job |
 //! | --- | --- |
 //! | `namespace` | what is kept of one namespace |
+//! | `token` | what is kept of one token |
+//! | `tokens` | all tokens: what each grants, and which a namespace has |
 //! | `change` | a change ⇄ its stored form |
 //! | `registry` | the current value |
 //! | `connectors` | the part of it that is about connectors |
@@ -22,11 +24,15 @@ pub mod names;
 pub mod namespace;
 pub mod registry;
 pub mod store;
+pub mod token;
+pub mod tokens;
 
-pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL};
+pub use change::{Change, ChangeDecodeError, RECORD_KIND_CONTROL, TokenUse};
 pub use command::{Command, CommandRejection};
 pub use connectors::{Connectors, StoredConnector};
 pub use names::automatic_name;
 pub use namespace::Namespace;
 pub use registry::Registry;
 pub use store::{ControlError, ControlStore};
+pub use token::{LastUse, NamespaceToken};
+pub use tokens::Tokens;

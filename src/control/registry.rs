@@ -3,9 +3,10 @@
 use super::change::Change;
 use super::connectors::Connectors;
 use super::namespace::Namespace;
-use crate::auth::TokenHash;
+use super::tokens::Tokens;
+use crate::auth::TokenNumber;
 use crate::model::{ConfigPatch, HistoryStarts};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     namespaces: BTreeMap<Arc<str>, Namespace>,
-    owners: HashMap<TokenHash, Arc<str>>,
+    tokens: Tokens,
     starts: HistoryStarts,
     config: ConfigPatch,
     connectors: Connectors,
@@ -28,25 +29,30 @@ impl Registry {
             Change::Registered(namespace) => {
                 let name: Arc<str> = (*namespace.name).into();
                 if !self.namespaces.contains_key(&name) {
-                    self.owners.insert(namespace.token, Arc::clone(&name));
+                    self.tokens.add_first(namespace);
                     self.starts.insert(&name, namespace.history_start());
                     self.namespaces.insert(name, namespace.clone());
                 }
             }
             Change::TokenReplaced { name, token } => {
                 if let Some(namespace) = self.namespaces.get_mut(&**name) {
-                    let owner = self.owners.remove(&namespace.token);
-                    namespace.token = *token;
-                    self.owners
-                        .insert(*token, owner.unwrap_or_else(|| (**name).into()));
+                    let old = std::mem::replace(&mut namespace.token, *token);
+                    self.tokens.replace_first(name, (Some(old), *token));
                 }
             }
             Change::Deleted { name } => {
                 if let Some(namespace) = self.namespaces.remove(&**name) {
-                    self.owners.remove(&namespace.token);
+                    self.tokens.remove_all(&namespace);
                     self.starts.remove(name);
                 }
             }
+            Change::TokenMade { name, token } => {
+                if self.namespaces.contains_key(&**name) {
+                    self.tokens.add(name, token);
+                }
+            }
+            Change::TokenRevoked { name, id } => self.tokens.remove(name, id),
+            Change::TokensUsed(uses) => self.tokens.note_stored(uses),
             Change::Configured(patch) => self.config = self.config.then(*patch),
             Change::ConnectorDefined { .. }
             | Change::ConnectorRemoved(_)
@@ -60,9 +66,19 @@ impl Registry {
         self.namespaces.get(name)
     }
 
-    /// The namespace that this token owns.
-    pub fn owner_of(&self, token: &TokenHash) -> Option<&Namespace> {
-        self.namespaces.get(self.owners.get(token)?)
+    /// The tokens.
+    pub const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Whose writes may be stored in a namespace: the numbers of its tokens, and that of the server
+    /// itself. None if it is not registered.
+    pub fn writers_of(&self, name: &str) -> Vec<TokenNumber> {
+        let Some(namespace) = self.get(name) else {
+            return Vec::new();
+        };
+        let numbers = self.tokens.numbers_of(namespace);
+        numbers.chain([TokenNumber::NONE]).collect()
     }
 
     /// Where the history of each namespace begins.
@@ -103,6 +119,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::TokenHash;
     use crate::model::Timestamp;
 
     fn hash(number: u64) -> TokenHash {
@@ -142,14 +159,15 @@ mod tests {
                 }
             };
             registry.apply(&change);
-            assert_eq!(registry.owners.len(), model.len(), "one token each");
+            assert_eq!(registry.tokens.len(), model.len(), "one token each");
             let named = registry.get("ns-7").map(Namespace::history_start);
             assert_eq!(registry.history_starts().get("ns-7"), named);
         }
         let names: Vec<_> = registry.list(None).map(|it| it.name.to_string()).collect();
         assert_eq!(names, model.keys().cloned().collect::<Vec<_>>());
         for (name, token) in &model {
-            let owner = registry.owner_of(&hash(*token)).map(|it| &*it.name);
+            let owner = registry.tokens.get(&hash(*token));
+            let owner = owner.map(|grant| grant.namespace.as_str());
             assert_eq!(owner, Some(name.as_str()));
         }
         let after = registry.list(Some("ns-2")).next().map(|it| &*it.name);
@@ -160,7 +178,7 @@ mod tests {
                 .next()
                 .map(|(name, _)| name.as_str())
         );
-        let living = (0..5_000).filter(|it| registry.owner_of(&hash(*it)).is_some());
+        let living = (0..5_000).filter(|it| registry.tokens.get(&hash(*it)).is_some());
         assert_eq!(living.count(), model.len(), "every other token is dead");
     }
 

@@ -27,6 +27,7 @@
 //! | `connector` | what identifies a connector |
 //! | `cursor` | places in the order of events, as clients keep them |
 //! | `name` | the rule for names |
+//! | `scopes` | what a token lets its holder do |
 //! | `history_start` | where the history of a namespace begins for its readers |
 
 mod binding;
@@ -46,6 +47,7 @@ mod lifetime;
 mod name;
 mod pack;
 mod placement;
+mod scopes;
 mod stored;
 mod term;
 mod time;
@@ -76,6 +78,7 @@ pub use lifetime::{EndCause, ExpiryChange, Lifetime, LifetimeChange};
 pub use name::{NameRule, check_name};
 pub use pack::{EventPack, PackedEvent};
 pub use placement::{place, place_bytes, place_key};
+pub use scopes::{Scope, Scopes};
 pub use stored::{OperationResults, Published, Stored};
 pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};

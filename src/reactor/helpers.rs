@@ -302,7 +302,8 @@ impl<S: System> Core<S> {
         {
             self.wait_for_results()?;
         }
-        self.controller.close();
+        let plane = (&self.context.tenants.registry, self.context.router.now);
+        self.controller.close(plane);
         self.context.router.sender.deliver();
         let Some(shard) = &mut self.context.router.shard else {
             return Ok(());

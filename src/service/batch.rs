@@ -21,7 +21,7 @@ use crate::limits::{
     ANSWER_WHOLE_BYTES_MAX, LIST_CHUNK_BYTES_MAX, SLICE_BODY_BYTES_MAX, SLICE_UNITS_MAX,
 };
 use crate::log::Log;
-use crate::model::{CursorKey, EventPack};
+use crate::model::{CursorKey, EventDraft, EventPack};
 use crate::shard::{Reply, RequestId, ShardRequest};
 
 /// See the module.
@@ -73,7 +73,7 @@ pub(crate) fn begin<L: Log>(
     body: &[u8],
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
-    let access = context.tenants.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
     let mut batch = PendingBatch {
         stage: Stage::Wait,
         access,
@@ -182,14 +182,15 @@ impl PendingBatch {
         (body, walk): (&str, &mut BatchWalk),
         slice: Slice,
     ) -> Result<Walked, ApiError> {
-        let (shards, access) = (context.router.shards, self.access);
+        let (shards, access) = (context.router.shards, &self.access);
         let mut decoding = BatchContext {
             now_ms: context.router.now.as_millis(),
             decoder: &mut context.decoder,
             ids: &mut context.ids,
             shards: usize::from(shards),
-            place: |id: &str, key: CursorKey| {
-                access.may_publish(id).map_err(denied)?;
+            place: |draft: &EventDraft<'_>, key: CursorKey| {
+                let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
+                may_publish.map_err(denied)?;
                 Ok(key.place(shards))
             },
         };
@@ -236,7 +237,7 @@ impl PendingBatch {
         // The token may have died since the batch began.
         if self.is_sliced
             && let Some(token) = self.token
-            && !context.tenants.is_alive(&token)
+            && !context.tenants.is_alive(&token, context.router.now)
         {
             return Err(ApiError::TokenUnknown);
         }

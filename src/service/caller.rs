@@ -1,5 +1,6 @@
 //! Who calls: where replies go, and what was presented as proof.
 
+use super::Identity;
 use crate::api::ApiError;
 use crate::auth::{Access, TokenHash, bearer};
 use crate::shard::RequestId;
@@ -33,7 +34,9 @@ pub(crate) enum Credentials<'c> {
     /// More than one token, of which nobody knows which is meant.
     Ambiguous,
     /// Nothing: the server itself calls, for whoever may write this.
-    Own(Access),
+    Own(&'c Access),
+    /// A token that was looked up for this call.
+    Known(&'c Identity),
     /// A token, of which the hash was kept.
     Token(TokenHash),
     /// The value of an `Authorization` field (RFC 6750 §2.1), not looked at yet.
@@ -50,6 +53,7 @@ impl Credentials<'_> {
             Self::None | Self::Own(_) => Err(ApiError::TokenMissing),
             Self::Ambiguous => Err(ApiError::TokenMalformed),
             Self::Token(token) => Ok(*token),
+            Self::Known(identity) => Ok(identity.token),
             Self::Authorization(value) => bearer(value)
                 .map(TokenHash::of)
                 .ok_or(ApiError::TokenMalformed),

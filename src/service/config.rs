@@ -22,7 +22,10 @@ pub(crate) fn change<L: Log>(
     body: &[u8],
 ) -> Result<Begun, ApiError> {
     let tenants = &context.tenants;
-    tenants.check(&caller.credentials, TokenRule::OperatorOnly)?;
+    tenants.check(
+        &caller.credentials,
+        (TokenRule::OperatorOnly, context.router.now),
+    )?;
     let patch = config::parse(body)?;
     control::ask(context, caller.request_id, Command::Configure(patch))?;
     Ok(Begun::Waiting(Pending::Configure))

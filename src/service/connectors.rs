@@ -1,15 +1,16 @@
 //! Connectors and their credentials: what changes them goes through the control plane, what shows
 //! them asks their supervisor.
 
+use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::connectors::definition::parse_definition;
 use crate::api::connectors::{ShownConnector, parse_namespace, parse_token, write_list};
 use crate::api::route::ConnectorRoute;
-use crate::auth::{Access, seal};
+use crate::auth::{Access, Denied, Grant, seal};
 use crate::control::Command;
 use crate::log::Log;
-use crate::model::ConnectorId;
+use crate::model::{ConnectorId, Scope};
 use crate::shard::{ConnectorsAsked, Message, Origin, Reply, RequestId};
 
 /// A call on its way: what it waits for.
@@ -48,16 +49,17 @@ impl Whose {
     fn of<L>(
         context: &Context<L>,
         caller: &Caller<'_>,
-        query: Option<&str>,
+        (query, route): (Option<&str>, &ConnectorRoute<'_>),
     ) -> Result<(Self, Verdict), ApiError> {
-        let access = context.tenants.access(&caller.credentials)?;
+        let access = context.access(&caller.credentials)?;
         let named = parse_namespace(query)?;
         Ok(match (access, named) {
             (Access::Open, _) => (Self::Of("".into()), Ok(())),
-            (Access::Owner(own), named) => {
+            (Access::Owner(grant), named) => {
+                let own = grant.namespace;
                 let is_own = named.is_none_or(|name| *name == *own.as_str());
                 let verdict = if is_own {
-                    Ok(())
+                    check_grant(&grant, route)
                 } else {
                     Err(ApiError::NotOwner)
                 };
@@ -83,6 +85,25 @@ impl Whose {
     /// For what changes.
     fn one(self) -> Result<Box<str>, ApiError> {
         self.any().ok_or(NAME_THE_OWNER)
+    }
+}
+
+/// Whether a token may do this to a connector of its namespace. Connectors publish anywhere in it,
+/// so whoever changes one needs to be allowed that too.
+fn check_grant(grant: &Grant, route: &ConnectorRoute<'_>) -> Verdict {
+    match route {
+        ConnectorRoute::List | ConnectorRoute::Show(_) => return Ok(()),
+        ConnectorRoute::Define
+        | ConnectorRoute::Remove(_)
+        | ConnectorRoute::StoreToken(_)
+        | ConnectorRoute::RemoveToken(_) => {}
+    }
+    let needed = [Scope::Manage, Scope::Write].into_iter();
+    let mut lacking = needed.filter(|scope| !grant.scopes.has(*scope));
+    match lacking.next() {
+        Some(scope) => Err(denied(Denied::NoScope(scope))),
+        None if grant.prefix.is_some() => Err(ApiError::OutsidePrefix),
+        None => Ok(()),
     }
 }
 
@@ -116,7 +137,7 @@ impl PendingConnector {
         caller: &Caller<'_>,
         ConnectorCall { route, query, body }: ConnectorCall<'_>,
     ) -> Result<Self, ApiError> {
-        let (whose, verdict) = Whose::of(context, caller, query)?;
+        let (whose, verdict) = Whose::of(context, caller, (query, &route))?;
         let request_id = caller.request_id;
         let id = |whose: Whose, name: &str| {
             Ok::<_, ApiError>(ConnectorId {

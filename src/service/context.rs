@@ -1,11 +1,12 @@
 //! What a core offers to every call: the way to the shards, reused buffers, who may do what, and
 //! the queues of the helpers that calls wait for.
 
-use super::Tenants;
 use super::streams::Streams;
+use super::tenants::{Identity, Operator, TokenRule};
+use super::{Credentials, Tenants};
 use crate::api::ApiError;
 use crate::api::event::{EventDecoder, EventIds};
-use crate::auth::EncryptionKey;
+use crate::auth::{Access, EncryptionKey};
 use crate::background::history_queue::HistoryQueue;
 use crate::control::Command;
 use crate::log::Log;
@@ -123,6 +124,34 @@ impl<L: Log> Context<L> {
 }
 
 impl<L> Context<L> {
+    /// What a caller may write: [`Tenants::access`] now.
+    ///
+    /// # Errors
+    /// In auth mode, if it presents no token that somebody has.
+    pub(crate) fn access(&self, credentials: &Credentials<'_>) -> Result<Access, ApiError> {
+        self.tenants.access(credentials, self.router.now)
+    }
+
+    /// Whether the operator calls: [`Tenants::operator`] now.
+    ///
+    /// # Errors
+    /// As of it.
+    pub(super) fn operator(&self, credentials: &Credentials<'_>) -> Result<Operator, ApiError> {
+        self.tenants.operator(credentials, self.router.now)
+    }
+
+    /// Looks up the token that a caller presents: [`Tenants::identify`] now.
+    ///
+    /// # Errors
+    /// As of it.
+    pub(crate) fn identify(
+        &self,
+        credentials: &Credentials<'_>,
+        rule: TokenRule,
+    ) -> Result<Option<Identity>, ApiError> {
+        self.tenants.identify(credentials, (rule, self.router.now))
+    }
+
     /// Counts a rejection if it may have been a guess. The milliseconds after which its caller is
     /// told then.
     pub(crate) fn note_rejection(&self, address: Option<IpAddr>, error: &ApiError) -> Option<u64> {

@@ -56,17 +56,19 @@ pub(crate) fn enqueue<L: Log>(
 /// Puts a change into force on this core.
 pub(crate) fn apply<L: Log>(context: &mut Context<L>, change: &Change) {
     context.tenants.registry.apply(change);
+    if let Change::TokenReplaced { name, .. }
+    | Change::TokenRevoked { name, .. }
+    | Change::Deleted { name } = change
+        && let Some(shard) = &mut context.router.shard
+    {
+        let living = context.tenants.registry.writers_of(name);
+        shard.revoke(|charged| charged.as_str() == &**name && !living.contains(&charged.token));
+    }
     match change {
         Change::Registered(namespace) => note_registered(context, &namespace.name, true),
-        Change::TokenReplaced { name, .. } => {
-            if let Some(shard) = &mut context.router.shard {
-                shard.revoke(name);
-            }
-        }
         Change::Deleted { name } => {
             note_registered(context, name, false);
             if let Some(shard) = &mut context.router.shard {
-                shard.revoke(name);
                 shard.limiter_mut().forget(name);
             }
         }
@@ -74,8 +76,12 @@ pub(crate) fn apply<L: Log>(context: &mut Context<L>, change: &Change) {
             context.tenants.runtime = context.tenants.runtime.with(patch);
             configure_shard(context);
         }
-        // The business of their supervisor.
-        Change::ConnectorDefined { .. }
+        // The business of the registry alone, or of the supervisor of connectors.
+        Change::TokenReplaced { .. }
+        | Change::TokenMade { .. }
+        | Change::TokenRevoked { .. }
+        | Change::TokensUsed(_)
+        | Change::ConnectorDefined { .. }
         | Change::ConnectorRemoved(_)
         | Change::CredentialStored { .. }
         | Change::CredentialRemoved(_) => {}

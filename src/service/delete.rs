@@ -35,7 +35,7 @@ pub(crate) fn begin<L: Log>(
     (id, conditions): (&str, Conditions<'_>),
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
-    let access = context.tenants.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
     let mut terms = Vec::new();
     match conditions {
         Conditions::Head(conditions) => conditions.encode(&mut terms),

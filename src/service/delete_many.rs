@@ -5,7 +5,7 @@ use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending, Tenants};
 use crate::api::ApiError;
 use crate::api::delete::{self, DeleteFilter};
-use crate::auth::Access;
+use crate::auth::{Access, Denied};
 use crate::log::Log;
 use crate::model::is_reserved;
 use crate::shard::{Reply, RequestId, ShardRequest};
@@ -39,7 +39,7 @@ pub(crate) fn begin<L: Log>(
     body: &[u8],
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
-    let access = context.tenants.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
     let filter = delete::parse(body, limit(&context.tenants))?;
     let deletes = PendingDeletes::start(context, caller.request_id, (filter, access))?;
     if deletes.waiting == 0 {
@@ -152,8 +152,11 @@ impl PendingDeletes {
                 return Err(ApiError::TooManyMatches { limit });
             }
             let mut ids = self.ids.iter().flatten();
-            if ids.any(|id| self.access.may_delete(id).is_err()) {
-                return Err(ApiError::NotOwner);
+            if let Some(error) = ids.find_map(|id| self.access.may_delete(id).err()) {
+                return Err(match error {
+                    Denied::NoNamespace => ApiError::NotOwner,
+                    error => denied(error),
+                });
             }
             self.delete(context, request_id);
         }

@@ -59,7 +59,7 @@ pub(crate) fn ask_forward<L: Log>(
 /// registered, what came after its registration. Without auth nobody owns a name.
 fn shown<L>(context: &Context<L>, caller: &Caller<'_>, query: &HistoryQuery) -> Shown {
     let tenants = &context.tenants;
-    if !tenants.auth || matches!(tenants.access(&caller.credentials), Ok(Access::Admin)) {
+    if !tenants.auth || matches!(context.access(&caller.credentials), Ok(Access::Admin)) {
         return Shown::All;
     }
     let starts = tenants.registry.history_starts();

@@ -28,7 +28,8 @@
 //! | `subscribe` | the subscriptions of one connection |
 //! | `streams/` | subscriptions that ask for more than each property of each change |
 //! | `control` | changes of the control plane: asking for one, and putting it into force |
-//! | `namespaces` | namespaces and their tokens |
+//! | `namespaces` | namespaces, and the token of their registration |
+//! | `tokens` | the other tokens of a namespace |
 //! | `namespace_page` | namespaces with what they hold |
 //! | `config` | the runtime configuration |
 //! | `connectors` | connectors and their credentials |
@@ -58,10 +59,11 @@ pub(crate) mod subscribe;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod tokens;
 
 pub(crate) use caller::{Caller, Credentials, KeptToken};
 pub(crate) use context::{Context, ContextParts};
-pub(crate) use tenants::{Tenants, TokenRule};
+pub(crate) use tenants::{Identity, Tenants, TokenRule};
 
 use crate::api::ApiError;
 use crate::log::Log;
@@ -75,6 +77,8 @@ pub(crate) enum Outcome {
     Done,
     /// Something was made; the JSON describes it.
     Created,
+    /// Something was made; the JSON holds its secret, which nobody may cache.
+    CreatedSecret,
     /// It is done; the JSON holds a secret that nobody may cache.
     Secret,
     /// It is done, and there is nothing to say.
@@ -138,8 +142,10 @@ pub(crate) enum Pending {
     List(Box<list::Listing>),
     /// Events, or the state as it was, are looked up.
     History(Box<history::PendingHistory>),
-    /// Namespaces or their tokens.
+    /// Namespaces or their first tokens.
     Namespaces(Box<namespaces::PendingNamespace>),
+    /// Another token of a namespace is made or revoked.
+    Tokens(Box<tokens::PendingToken>),
     /// The configuration is changed.
     Configure,
     /// Connectors or their credentials.
@@ -208,6 +214,7 @@ pub(crate) fn resume<L: Log>(
         Pending::List(listing) => listing.take(from, reply).map(|()| None),
         Pending::History(_) => history::resume(context, request_id, (from, reply)),
         Pending::Namespaces(call) => call.resume(context, request_id, (from, reply)),
+        Pending::Tokens(call) => call.resume(context, reply),
         Pending::Configure => config::resume(context, reply),
         Pending::Connectors(call) => call.resume(context, request_id, reply),
     };

@@ -1,16 +1,16 @@
-//! Namespaces and their tokens: calls that take several steps, across cores.
+//! Namespaces, and the token of their registration: calls that take several steps, across cores.
 
 use super::namespace_page::NamespacePage;
-use super::tenants::Operator;
+use super::tenants::{Operator, denied};
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery};
-use crate::auth::{RateLimited, Token};
+use crate::auth::{Access, Denied, Grant, RateLimited, Token};
 use crate::control::{Command, Namespace, automatic_name};
 use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
 use crate::log::Log;
-use crate::model::{NameRule, RESERVED_NAMESPACE, check_name, place_key};
+use crate::model::{NameRule, RESERVED_NAMESPACE, Scope, check_name, place_key};
 use crate::shard::{Reply, RequestId, ShardRequest};
 use std::net::IpAddr;
 
@@ -77,7 +77,7 @@ pub(crate) fn register<L: Log>(
     body: &[u8],
 ) -> Result<Begun, ApiError> {
     let operator = match context.tenants.admin {
-        Some(_) => context.tenants.operator(&caller.credentials)?,
+        Some(_) => context.operator(&caller.credentials)?,
         None => Operator::Yes,
     };
     let name = namespaces::parse_registration(body)?;
@@ -131,7 +131,8 @@ fn give_back<L>(context: &Context<L>, counted_for: Option<Counted>) {
     }
 }
 
-/// Gives a namespace a new token; the old one is dead from then on.
+/// Gives a namespace a new token in place of its first one, which is dead from then on. Whoever
+/// asks needs a token that may do as much.
 ///
 /// # Errors
 /// If the token stays as it is.
@@ -140,17 +141,17 @@ pub(crate) fn replace_token<L: Log>(
     caller: &Caller<'_>,
     name: &str,
 ) -> Result<Begun, ApiError> {
-    let access = context.tenants.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
     if name == RESERVED_NAMESPACE {
         return Err(ApiError::Reserved);
     }
     let known = known(context, name)?;
-    let by = match access.charged() {
-        None => None,
-        Some(own) if own.as_str() == name => Some(known.token),
-        Some(_) => return Err(ApiError::NotOwner),
-    };
     let (id, name) = (known.id.clone(), known.name.clone());
+    let by = match manager(&access, &name)? {
+        Some(grant) if !grant.is_whole() => return Err(ApiError::TokenExceeded),
+        Some(_) => Some(caller.credentials.token()?),
+        None => None,
+    };
     let token = new_token()?;
     let command = Command::ReplaceToken {
         name: name.clone(),
@@ -170,7 +171,7 @@ pub(crate) fn delete<L: Log>(
     caller: &Caller<'_>,
     (name, query): (&str, Option<&str>),
 ) -> Result<Begun, ApiError> {
-    let operator = context.tenants.operator(&caller.credentials)?;
+    let operator = context.operator(&caller.credentials)?;
     let purge = namespaces::parse_purge(query)?;
     if operator == Operator::No {
         return Err(ApiError::AdminOnly);
@@ -206,13 +207,26 @@ pub(crate) fn list<L: Log>(
     caller: &Caller<'_>,
     query: Option<&str>,
 ) -> Result<Begun, ApiError> {
-    let operator = context.tenants.operator(&caller.credentials)?;
+    let operator = context.operator(&caller.credentials)?;
     let query = NamespacesQuery::parse(query)?;
     if operator == Operator::No {
         return Err(ApiError::AdminOnly);
     }
     let page = NamespacePage::list(context, query, caller.request_id)?;
     Ok(showing(context, page))
+}
+
+/// What whoever manages a namespace may do in it; `None` of the operator.
+///
+/// # Errors
+/// If the caller may not manage it.
+pub(super) fn manager<'a>(access: &'a Access, name: &str) -> Result<Option<&'a Grant>, ApiError> {
+    match access {
+        Access::Owner(grant) if grant.namespace.as_str() != name => Err(ApiError::NotOwner),
+        Access::Owner(grant) if grant.scopes.has(Scope::Manage) => Ok(Some(grant)),
+        Access::Owner(_) => Err(denied(Denied::NoScope(Scope::Manage))),
+        Access::Open | Access::Admin => Ok(None),
+    }
 }
 
 fn showing<L: Log>(context: &mut Context<L>, page: NamespacePage) -> Begun {
@@ -222,7 +236,7 @@ fn showing<L: Log>(context: &mut Context<L>, page: NamespacePage) -> Begun {
     waiting(PendingNamespace::Showing(page))
 }
 
-fn known<'c, L>(context: &'c Context<L>, name: &str) -> Result<&'c Namespace, ApiError> {
+pub(super) fn known<'c, L>(context: &'c Context<L>, name: &str) -> Result<&'c Namespace, ApiError> {
     let registry = &context.tenants.registry;
     registry.get(name).ok_or(ApiError::NoNamespace)
 }
@@ -370,7 +384,7 @@ fn with_token<L>(context: &mut Context<L>, (id, name, token): (&str, &str, &Toke
     Outcome::Secret
 }
 
-fn new_token() -> Result<Token, ApiError> {
+pub(super) fn new_token() -> Result<Token, ApiError> {
     // Without randomness there is nothing to be done but to try again.
     Token::generate().or(Err(ApiError::Overloaded))
 }

@@ -55,7 +55,7 @@ pub(crate) fn begin_from<L: Log>(
     (text, place): (&str, Place),
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
-    let access = context.tenants.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
     let event = (Scanner::resume(text, place), Besides::default());
     store(context, (caller, &access), event)
 }
@@ -71,7 +71,7 @@ pub(crate) fn begin_as<L: Log>(
     (body, besides): (&[u8], Besides<'_>),
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
-    let access = context.tenants.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
     store(context, (caller, &access), (Scanner::new(body)?, besides))
 }
 
@@ -159,7 +159,8 @@ fn decode<L: Log>(
         now.as_millis(),
         |decoded| match decoded {
             Decoded::Event(draft, of_event) => {
-                access.may_publish(draft.entity_id).map_err(denied)?;
+                let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
+                may_publish.map_err(denied)?;
                 draft.encode(event);
                 terms.extend_from_slice(of_event);
                 if let Some(linger_ms) = besides.linger_ms {

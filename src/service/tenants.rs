@@ -5,7 +5,7 @@ use super::Credentials;
 use crate::api::ApiError;
 use crate::auth::{Access, Denied, OwnedNamespace, TokenHash};
 use crate::control::Registry;
-use crate::model::RuntimeConfig;
+use crate::model::{RuntimeConfig, Timestamp};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -28,10 +28,19 @@ pub(crate) enum Operator {
     No,
 }
 
+/// A caller whose token was looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// What it may write.
+    pub(crate) access: Access,
+    /// What is kept of the token.
+    pub(crate) token: TokenHash,
+}
+
 /// The token that a call needs, whatever else it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenRule {
-    /// None.
+    /// None. An unknown one is refused all the same.
     None,
     /// In auth mode, one that somebody has.
     Writer,
@@ -43,69 +52,123 @@ pub(crate) enum TokenRule {
     Registrar,
 }
 
+impl TokenRule {
+    /// True if it may ask for the operator's, so that a wrong token may be a guess at that.
+    fn is_of_operator(self) -> bool {
+        match self {
+            Self::None | Self::Writer => false,
+            Self::Operator | Self::OperatorOnly | Self::Registrar => true,
+        }
+    }
+}
+
 impl Tenants {
+    /// Looks up the token that a caller presents, once for its whole call. `None` if it presents
+    /// none, and without auth, where only the operator's calls look at one.
+    ///
+    /// # Errors
+    /// If the token is unknown or malformed, whether the call needs one or not.
+    pub(crate) fn identify(
+        &self,
+        credentials: &Credentials<'_>,
+        (rule, now): (TokenRule, Timestamp),
+    ) -> Result<Option<Identity>, ApiError> {
+        if !self.auth || matches!(credentials, Credentials::None) {
+            return Ok(None);
+        }
+        let token = credentials.token()?;
+        match self.access_of(&token, now) {
+            Some(access) => Ok(Some(Identity { access, token })),
+            None if rule.is_of_operator() => match self.admin {
+                // The call is refused to everyone.
+                None if rule != TokenRule::Registrar => Err(ApiError::AdminDisabled),
+                None => Err(ApiError::TokenUnknown),
+                Some(_) => Err(ApiError::OperatorUnknown),
+            },
+            None => Err(ApiError::TokenUnknown),
+        }
+    }
+
     /// Checks that a caller presents the token that its call needs. Returns the namespace that it
     /// is the token of.
     ///
     /// # Errors
-    /// As [`Tenants::access`] and [`Tenants::operator`].
+    /// As [`Tenants::identify`], [`Tenants::access`] and [`Tenants::operator`].
     pub(crate) fn check(
         &self,
         credentials: &Credentials<'_>,
-        rule: TokenRule,
+        (rule, now): (TokenRule, Timestamp),
     ) -> Result<Option<OwnedNamespace>, ApiError> {
+        let identity = self.identify(credentials, (rule, now))?;
+        let credentials = identity.as_ref().map_or(*credentials, Credentials::Known);
         match rule {
-            TokenRule::Writer => return Ok(self.access(credentials)?.charged()),
+            TokenRule::Writer => {
+                self.access(&credentials, now)?;
+            }
             TokenRule::Registrar if self.admin.is_none() => {}
             TokenRule::Operator | TokenRule::Registrar => {
-                self.operator(credentials)?;
+                self.operator(&credentials, now)?;
             }
-            TokenRule::OperatorOnly => match self.operator(credentials)? {
+            TokenRule::OperatorOnly => match self.operator(&credentials, now)? {
                 Operator::Yes => {}
                 Operator::No => return Err(ApiError::OperatorUnknown),
             },
             TokenRule::None => {}
         }
-        Ok(None)
+        let charged = identity.and_then(|identity| identity.access.charged());
+        Ok(charged.map(|charged| charged.namespace))
     }
 
     /// What a caller may write.
     ///
     /// # Errors
     /// In auth mode, if it presents no token that somebody has.
-    pub(crate) fn access(&self, credentials: &Credentials<'_>) -> Result<Access, ApiError> {
+    pub(crate) fn access(
+        &self,
+        credentials: &Credentials<'_>,
+        now: Timestamp,
+    ) -> Result<Access, ApiError> {
         if !self.auth {
             return Ok(Access::Open);
         }
-        if let Credentials::Own(access) = credentials {
-            return Ok(*access);
+        match credentials {
+            Credentials::Own(access) => Ok((*access).clone()),
+            Credentials::Known(identity) => Ok(identity.access.clone()),
+            _ => {
+                let token = credentials.token()?;
+                self.access_of(&token, now).ok_or(ApiError::TokenUnknown)
+            }
         }
-        let token = credentials.token()?;
-        if self.admin == Some(token) {
-            return Ok(Access::Admin);
+    }
+
+    /// What the token with this hash lets its holder write, if somebody has it.
+    fn access_of(&self, token: &TokenHash, now: Timestamp) -> Option<Access> {
+        if self.admin == Some(*token) {
+            return Some(Access::Admin);
         }
-        let owner = self.registry.owner_of(&token);
-        owner
-            .and_then(|namespace| OwnedNamespace::new(&namespace.name))
-            .map(Access::Owner)
-            .ok_or(ApiError::TokenUnknown)
+        let grant = self.registry.tokens().present(token, now)?;
+        Some(Access::Owner(grant.clone()))
     }
 
     /// Whether somebody has this token.
-    pub(crate) fn is_alive(&self, token: &TokenHash) -> bool {
-        !self.auth || self.admin == Some(*token) || self.registry.owner_of(token).is_some()
+    pub(crate) fn is_alive(&self, token: &TokenHash, now: Timestamp) -> bool {
+        !self.auth || self.access_of(token, now).is_some()
     }
 
     /// Whether the operator calls.
     ///
     /// # Errors
     /// If the server has no operator's token, or the caller presents none that somebody has.
-    pub(crate) fn operator(&self, credentials: &Credentials<'_>) -> Result<Operator, ApiError> {
+    pub(crate) fn operator(
+        &self,
+        credentials: &Credentials<'_>,
+        now: Timestamp,
+    ) -> Result<Operator, ApiError> {
         let admin = self.admin.ok_or(ApiError::AdminDisabled)?;
         let token = credentials.token()?;
         if token == admin {
             Ok(Operator::Yes)
-        } else if self.auth && self.registry.owner_of(&token).is_some() {
+        } else if self.auth && self.access_of(&token, now).is_some() {
             Ok(Operator::No)
         } else {
             Err(ApiError::OperatorUnknown)
@@ -118,5 +181,9 @@ pub(crate) fn denied(denied: Denied) -> ApiError {
     match denied {
         Denied::NoNamespace => ApiError::NamespaceRequired,
         Denied::NotOwner => ApiError::NotOwner,
+        Denied::OutsidePrefix => ApiError::OutsidePrefix,
+        Denied::NoScope(scope) => ApiError::ScopeMissing {
+            scope: scope.name(),
+        },
     }
 }

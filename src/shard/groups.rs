@@ -4,7 +4,7 @@ use super::Shard;
 use super::message::Reply;
 use crate::api::ApiError;
 use crate::api::outcome::PartOutcome;
-use crate::auth::OwnedNamespace;
+use crate::auth::Charged;
 use crate::engine::{GroupError, PublishError, Recalled, Write};
 use crate::limits::EVENT_UNITS;
 use crate::log::{AppendRejection, Log};
@@ -16,7 +16,7 @@ impl<L: Log> Shard<L> {
     pub(super) fn publish_group(
         &mut self,
         pack: &EventPack,
-        charged: Option<&OwnedNamespace>,
+        charged: Option<&Charged>,
         now: Timestamp,
     ) -> Option<(CommitPoint, Reply)> {
         match self.store_group(pack, charged, now) {
@@ -33,7 +33,7 @@ impl<L: Log> Shard<L> {
     fn store_group(
         &mut self,
         pack: &EventPack,
-        charged: Option<&OwnedNamespace>,
+        charged: Option<&Charged>,
         now: Timestamp,
     ) -> Result<PartOutcome, Box<GroupError>> {
         let mut outcome = PartOutcome::default();

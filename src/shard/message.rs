@@ -4,7 +4,7 @@ use crate::api::ApiError;
 use crate::api::connectors::ShownConnector;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::Fields;
-use crate::auth::OwnedNamespace;
+use crate::auth::Charged;
 use crate::control::{Change, Command};
 use crate::engine::{Chunk, EntityBatch, NamespaceCounts, SnapshotPage, SnapshotQuery};
 use crate::history::LiveLog;
@@ -63,14 +63,14 @@ pub enum ShardRequest {
         /// How far an earlier attempt came before the log had to wait for its next segment.
         done: PartOutcome,
         /// Whose rate they count against.
-        charged: Option<OwnedNamespace>,
+        charged: Option<Charged>,
     },
     /// Store all these events, or none: an atomic batch.
     PublishGroup {
         /// The events, of one namespace or of one id without.
         pack: EventPack,
         /// Whose rate they count against.
-        charged: Option<OwnedNamespace>,
+        charged: Option<Charged>,
     },
     /// One entity's JSON.
     Read {
@@ -88,7 +88,7 @@ pub enum ShardRequest {
         /// The conditions that have to hold (`model/term.rs`).
         terms: Box<[u8]>,
         /// Whose rate it counts against.
-        charged: Option<OwnedNamespace>,
+        charged: Option<Charged>,
     },
     /// Delete these entities, in order. `done` of them are dealt with already.
     DeleteMany {
@@ -97,7 +97,7 @@ pub enum ShardRequest {
         /// What became of the first of them: true if there was one to delete.
         done: Vec<bool>,
         /// Whose rate they count against.
-        charged: Option<OwnedNamespace>,
+        charged: Option<Charged>,
     },
     /// The ids that match, ascending, at most `max`.
     Collect {
@@ -148,7 +148,7 @@ pub enum ShardRequest {
 
 impl ShardRequest {
     /// Whose rate it counts against, and whose token it came with.
-    pub(super) fn charged(&self) -> Option<OwnedNamespace> {
+    pub(super) fn charged(&self) -> Option<Charged> {
         match self {
             Self::Publish { charged, .. }
             | Self::PublishGroup { charged, .. }

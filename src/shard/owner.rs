@@ -18,7 +18,7 @@ use super::message::{Envelope, Origin, Reply, ShardRequest};
 use crate::api::ApiError;
 use crate::api::event::EventIds;
 use crate::api::outcome::PartOutcome;
-use crate::auth::{OwnedNamespace, RateLimited, RateLimiter};
+use crate::auth::{Charged, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, Write};
 use crate::history::StoredStates;
 use crate::limits::{
@@ -190,7 +190,7 @@ impl<L: Log> Shard<L> {
         &mut self,
         now: Timestamp,
         packed: PackedEvent<'_>,
-        charged: Option<&OwnedNamespace>,
+        charged: Option<&Charged>,
     ) -> Result<Published, PublishError> {
         if !self.deferred_writes.is_empty() || !self.unfinished.is_empty() {
             return Err(AppendRejection::NotReady.into());
@@ -204,7 +204,7 @@ impl<L: Log> Shard<L> {
         &mut self,
         now: Timestamp,
         packed: PackedEvent<'_>,
-        charged: Option<&OwnedNamespace>,
+        charged: Option<&Charged>,
     ) -> Result<Published, PublishError> {
         self.spent += EVENT_UNITS + packed.event.len() as u64;
         let sent = match self.engine.recall(packed.event, &self.log, now) {
@@ -258,7 +258,7 @@ impl<L: Log> Shard<L> {
 
     pub(super) fn check_rate(
         &mut self,
-        charged: Option<&OwnedNamespace>,
+        charged: Option<&Charged>,
         tokens: u32,
     ) -> Result<(), AppendRejection> {
         let checked = charged.map_or(Ok(()), |charged| {
@@ -379,12 +379,11 @@ impl<L: Log> Shard<L> {
         self.go_on(now);
     }
 
-    /// A namespace's token is dead: what it sent and still waits for room is refused.
-    pub fn revoke(&mut self, namespace: &str) {
+    /// Tokens are dead: what came by them and still waits for room is refused.
+    pub fn revoke(&mut self, is_dead: impl Fn(&Charged) -> bool) {
         let unfinished = std::mem::take(&mut self.unfinished);
         for envelope in unfinished {
-            let charged = envelope.request.charged();
-            if charged.is_some_and(|charged| charged.as_str() == namespace) {
+            if envelope.request.charged().as_ref().is_some_and(&is_dead) {
                 let reply = envelope.request.refused(ApiError::TokenUnknown);
                 self.hold(self.last_point(), envelope.origin, reply);
             } else {
@@ -393,8 +392,7 @@ impl<L: Log> Shard<L> {
         }
         let waiting = std::mem::take(&mut self.deferred_writes);
         for envelope in waiting {
-            let charged = envelope.request.charged();
-            if charged.is_some_and(|charged| charged.as_str() == namespace) {
+            if envelope.request.charged().as_ref().is_some_and(&is_dead) {
                 let bytes = envelope.request.event_bytes();
                 self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes);
                 let reply = envelope.request.refused(ApiError::TokenUnknown);
@@ -658,7 +656,7 @@ impl<L: Log> Shard<L> {
         &mut self,
         pack: &EventPack,
         done: &mut PartOutcome,
-        (charged, now): (Option<OwnedNamespace>, Timestamp),
+        (charged, now): (Option<Charged>, Timestamp),
     ) -> Result<(), AppendRejection> {
         let begun = done.len();
         let mut events = pack.iter().skip(begun);
@@ -693,7 +691,7 @@ impl<L: Log> Shard<L> {
     fn publish_pack(
         &mut self,
         origin: Origin,
-        (pack, mut done, charged): (EventPack, PartOutcome, Option<OwnedNamespace>),
+        (pack, mut done, charged): (EventPack, PartOutcome, Option<Charged>),
         now: Timestamp,
     ) -> Worked {
         done.reserve(pack.len() - done.len());
@@ -714,7 +712,7 @@ impl<L: Log> Shard<L> {
     fn delete(
         &mut self,
         (id, terms): (&str, &[u8]),
-        charged: Option<&OwnedNamespace>,
+        charged: Option<&Charged>,
         now: Timestamp,
     ) -> Result<(CommitPoint, Option<(uuid::Uuid, Sequence)>), PublishError> {
         let checked = self.check_rate(charged, 1);
@@ -738,7 +736,7 @@ impl<L: Log> Shard<L> {
     fn delete_many(
         &mut self,
         origin: Origin,
-        (ids, mut done, charged): (Vec<Box<str>>, Vec<bool>, Option<OwnedNamespace>),
+        (ids, mut done, charged): (Vec<Box<str>>, Vec<bool>, Option<Charged>),
         now: Timestamp,
     ) -> Worked {
         let (mut error, begun) = (None, done.len());

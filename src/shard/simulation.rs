@@ -26,7 +26,7 @@ use super::*;
 use crate::api::ApiError;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
-use crate::auth::OwnedNamespace;
+use crate::auth::{Charged, OwnedNamespace, TokenNumber};
 use crate::engine::{Engine, RecentIds};
 use crate::limits::RELEASED_REPLIES_MAX;
 use crate::log::{
@@ -635,6 +635,12 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     );
 }
 
+fn owner_of(name: &str) -> Option<Charged> {
+    let namespace = OwnedNamespace::new(name)?;
+    let token = TokenNumber::NONE;
+    Some(Charged { namespace, token })
+}
+
 #[test]
 fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
     let mut shard = shard_over(log_with_room(0));
@@ -645,12 +651,12 @@ fn what_a_dead_token_sent_and_still_waits_for_room_is_refused() {
         let request = ShardRequest::Publish {
             pack,
             done: PartOutcome::default(),
-            charged: OwnedNamespace::new(owner),
+            charged: owner_of(owner),
         };
         let origin = origin(slot);
         shard.request(Envelope { origin, request }, now);
     }
-    shard.revoke("house");
+    shard.revoke(|charged| charged.as_str() == "house");
     make_room(&mut shard, now);
     flush(&mut shard);
     let mut told = Vec::new();

@@ -5,7 +5,7 @@ use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::event_encode;
 use flux::api::json::Scanner;
 use flux::api::outcome::PartOutcome;
-use flux::model::{EventView, Stored};
+use flux::model::{EventDraft, EventView, Stored};
 use flux_storage::Sequence;
 
 /// Texts of events.
@@ -84,7 +84,7 @@ fn batch(data: &[u8]) {
         ids: &mut EventIds::new(1),
         now_ms: NOW_MS,
         shards: 2,
-        place: |id: &str, _| Ok(u16::from(id.len() % 2 == 1)),
+        place: |draft: &EventDraft<'_>, _| Ok(u16::from(draft.entity_id.len() % 2 == 1)),
     };
     let Ok(plan) = BatchPlan::decode(data, &mut context) else {
         return;

@@ -38,21 +38,31 @@ pub(crate) fn admit<L>(
     if !context.tenants.auth && is_of_namespaces(head.path) {
         return Err(ApiError::NoRoute);
     }
-    let rule = token_rule(&route(head.method, head.path)?);
-    let namespace = context.tenants.check(&credentials(head), rule)?;
+    let credentials = credentials(head);
+    let now = context.router.now;
+    let rule = match route(head.method, head.path) {
+        Ok(route) => token_rule(&route),
+        Err(error) => {
+            context.identify(&credentials, TokenRule::None)?;
+            return Err(error);
+        }
+    };
+    let namespace = context.tenants.check(&credentials, (rule, now))?;
     query::check(head.query)?;
     Ok(namespace.map(MemoryClient::Namespace))
 }
 
 /// The token that a call needs.
-fn token_rule(route: &Route<'_>) -> TokenRule {
+pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
     match route {
         Route::Publish | Route::PublishBatch | Route::Delete(_) | Route::DeleteBatch => {
             TokenRule::Writer
         }
         Route::Control(route) => match route {
             ControlRoute::Register => TokenRule::Registrar,
-            ControlRoute::ReplaceToken(_) | ControlRoute::Connectors(_) => TokenRule::Writer,
+            ControlRoute::ReplaceToken(_)
+            | ControlRoute::Tokens(_)
+            | ControlRoute::Connectors(_) => TokenRule::Writer,
             ControlRoute::List | ControlRoute::Delete(_) => TokenRule::Operator,
             ControlRoute::Configure => TokenRule::OperatorOnly,
             ControlRoute::Show(_) | ControlRoute::Config => TokenRule::None,
@@ -110,6 +120,7 @@ mod tests {
             "POST /api/state/entities/delete",
             "POST /api/namespaces",
             "POST /api/namespaces/house/token",
+            "POST /api/namespaces/house/tokens",
             "DELETE /api/namespaces/house",
             "PUT /api/admin/config",
             "POST /api/connectors",
@@ -139,7 +150,15 @@ mod tests {
         let length = "Content-Length: 9";
         for call in ["GET /api/state/entities", "GET /api/admin/config"] {
             assert_eq!(refusal(&mut cores, call, None, length), None, "{call}");
+            let refused = refusal(&mut cores, call, Some("x"), length);
+            assert_eq!(refused, Some(ApiError::TokenUnknown), "{call}");
         }
+        let refused = refusal(&mut cores, "POST /nothing", Some("x"), length);
+        assert_eq!(
+            refused,
+            Some(ApiError::TokenUnknown),
+            "whatever it asks for"
+        );
         let too_long = "Content-Length: 99999999";
         let refused = refusal(&mut cores, "POST /api/events", None, too_long);
         assert!(matches!(refused, Some(ApiError::Http(_))), "{refused:?}");

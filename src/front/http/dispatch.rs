@@ -1,6 +1,6 @@
 //! Requests → calls of the service, and what becomes of them → answers.
 
-use super::admission::admit;
+use super::admission::{admit, token_rule};
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::deferred::check_room;
@@ -9,7 +9,7 @@ use super::writer::AnswerWriter;
 use crate::api::conditions::{self, HeadConditions};
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
-use crate::api::route::{ControlRoute, is_of_namespaces};
+use crate::api::route::{ControlRoute, TokenRoute, is_of_namespaces};
 use crate::api::{ApiError, Route, route};
 use crate::background::history::JobResult;
 use crate::history::HistoryQuery;
@@ -19,8 +19,9 @@ use crate::service::connectors::ConnectorCall;
 use crate::service::deferred::DeferredRead;
 use crate::service::publish::Besides;
 use crate::service::{
-    self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, batch, config,
-    connectors, delete, delete_many, history, list, namespaces, publish, read, status,
+    self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, TokenRule, batch,
+    config, connectors, delete, delete_many, history, list, namespaces, publish, read, status,
+    tokens,
 };
 use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Request, Version};
@@ -91,14 +92,16 @@ fn dispatch<L: Log>(
     (request, mut meta): (&Request<'_>, RequestMeta),
 ) -> Result<Next, ApiError> {
     let Request { head, body } = request;
-    // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
-    query::check(head.query).or_else(|_bad_query| admit(context, head).map(drop))?;
-    if !context.tenants.auth && is_of_namespaces(head.path) {
-        return Err(ApiError::NoRoute);
-    }
-    let caller = client.caller(head);
+    check_first(context, head)?;
+    let mut caller = client.caller(head);
     let mut next = Next::Go;
-    let route = route(head.method, head.path)?;
+    let route = route(head.method, head.path);
+    let rule = route.as_ref().map_or(TokenRule::None, token_rule);
+    let identity = context.identify(&caller.credentials, rule)?;
+    if let Some(identity) = &identity {
+        caller.credentials = Credentials::Known(identity);
+    }
+    let route = route?;
     let conditions = write_conditions(context, &caller, (head, &route))?;
     let begun = match route {
         Route::Publish => {
@@ -161,6 +164,16 @@ fn dispatch<L: Log>(
     Ok(next)
 }
 
+/// Judges what comes before the token and the route.
+fn check_first<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError> {
+    // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
+    query::check(head.query).or_else(|_bad_query| admit(context, head).map(drop))?;
+    if !context.tenants.auth && is_of_namespaces(head.path) {
+        return Err(ApiError::NoRoute);
+    }
+    Ok(())
+}
+
 /// The conditions in the head of a write. A form that is not taken is refused if the write's token
 /// is known.
 fn write_conditions<'h, L>(
@@ -176,7 +189,7 @@ fn write_conditions<'h, L>(
         _ => return Ok(HeadConditions::default()),
     };
     parsed.or_else(|error| {
-        context.tenants.access(&caller.credentials)?;
+        context.access(&caller.credentials)?;
         Err(error)
     })
 }
@@ -195,6 +208,11 @@ fn control<L: Log>(
         ControlRoute::Show(name) => namespaces::show(context, caller, &name),
         ControlRoute::Delete(name) => namespaces::delete(context, caller, (&name, query)),
         ControlRoute::ReplaceToken(name) => namespaces::replace_token(context, caller, &name),
+        ControlRoute::Tokens(route) => match route {
+            TokenRoute::Make(name) => tokens::make(context, caller, (&name, body)),
+            TokenRoute::List(name) => tokens::list(context, caller, &name),
+            TokenRoute::Revoke(name, id) => tokens::revoke(context, caller, (&name, &id)),
+        },
         ControlRoute::Configure => config::change(context, caller, body),
         ControlRoute::Config => Ok(config::show(context)),
         ControlRoute::Connectors(route) => {
@@ -249,7 +267,7 @@ fn upgrade<L: Log>(
         Credentials::None => None,
         _ if !context.tenants.auth => None,
         credentials => {
-            context.tenants.access(&credentials)?;
+            context.access(&credentials)?;
             Some(credentials.token()?)
         }
     };

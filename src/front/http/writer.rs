@@ -56,10 +56,11 @@ impl AnswerWriter {
         match outcome {
             Outcome::Done => self.success(out, meta, json),
             Outcome::Created => self.json(out, meta, answer(201, &[CORS_ORIGIN])),
-            Outcome::Secret => {
+            Outcome::Secret | Outcome::CreatedSecret => {
+                let is_made = *outcome == Outcome::CreatedSecret;
                 // RFC 9111 §5.2.2.5: a secret is not for caches.
                 let headers = &[("Cache-Control", "no-store"), CORS_ORIGIN];
-                self.json(out, meta, answer(200, headers));
+                self.json(out, meta, answer(if is_made { 201 } else { 200 }, headers));
             }
             Outcome::Empty => self.empty(out, meta, (204, &[CORS_ORIGIN])),
             Outcome::Entity { etag, cursor } => {
