@@ -16,6 +16,7 @@ use super::batch::{BatchContext, BatchPlan};
 use super::error::ApiError;
 use super::event::check_misplaced;
 use super::event::extra_tokens;
+use super::event_member::BESIDE_EVENT;
 use super::json::{Kind, Place, Scanner};
 use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
 use crate::model::{CursorKey, EventDraft};
@@ -23,6 +24,13 @@ use crate::model::{CursorKey, EventDraft};
 const EVENTS: ApiError = ApiError::Shape {
     rule: "`events` must be a non-empty array",
 };
+
+/// Members that are honoured elsewhere and not beside `events`, and where they are.
+const MISPLACED: [(&str, &str); 3] = [
+    ("bind", BESIDE_EVENT),
+    ("linger", BESIDE_EVENT),
+    ("expect", "only in an event"),
+];
 
 /// See the module.
 #[derive(Debug)]
@@ -34,9 +42,8 @@ pub struct BatchWalk {
     events: Result<(), ApiError>,
     /// What the last member named `atomic` says.
     is_atomic: Result<bool, ApiError>,
-    /// Whether `bind` and `linger` ask for nothing.
-    bind: Result<(), ApiError>,
-    linger: Result<(), ApiError>,
+    /// Whether each of [`MISPLACED`] asks for nothing.
+    misplaced: [Result<(), ApiError>; MISPLACED.len()],
     scratch: String,
 }
 
@@ -90,8 +97,7 @@ impl BatchWalk {
             state: State::Start,
             events: Err(EVENTS),
             is_atomic: Ok(false),
-            bind: Ok(()),
-            linger: Ok(()),
+            misplaced: [const { Ok(()) }; MISPLACED.len()],
             scratch: String::new(),
         }
     }
@@ -151,8 +157,9 @@ impl BatchWalk {
     /// What is wrong with the batch as a whole, though it is JSON.
     fn verdict(&mut self) -> Result<(), ApiError> {
         self.events.clone()?;
-        self.bind.clone()?;
-        self.linger.clone()?;
+        for verdict in &self.misplaced {
+            verdict.clone()?;
+        }
         if self.is_atomic.clone()? {
             self.plan.make_atomic()?;
         }
@@ -216,9 +223,15 @@ impl BatchWalk {
                     }),
                 };
             }
-            "bind" => self.bind = check_misplaced("bind", scanner.raw_value()?.kind),
-            "linger" => self.linger = check_misplaced("linger", scanner.raw_value()?.kind),
-            _ => drop(scanner.raw_value()?),
+            name => {
+                let at = MISPLACED.iter().position(|(member, _)| *member == name);
+                let kind = scanner.raw_value()?.kind;
+                if let Some((member, rule)) = at.and_then(|at| MISPLACED.get(at))
+                    && let Some(verdict) = at.and_then(|at| self.misplaced.get_mut(at))
+                {
+                    *verdict = check_misplaced(member, kind, rule);
+                }
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::event::check_misplaced;
+use super::event_member::BESIDE_EVENT;
 use super::json::{JsonError, Kind, Place, RawValue, Scanner};
 use super::stream_options::{StreamMembers, StreamMode, StreamOptions, StreamStart};
 use crate::limits;
@@ -283,8 +284,9 @@ impl<'m> Fields<'m> {
             .as_ref()
             .filter(|value| value.kind != Kind::Null);
         if kind != "publish" {
-            check_misplaced("bind", bind)?;
-            check_misplaced("linger", linger.map_or(Kind::Null, |value| value.kind))?;
+            check_misplaced("bind", bind, BESIDE_EVENT)?;
+            let linger = linger.map_or(Kind::Null, |value| value.kind);
+            check_misplaced("linger", linger, BESIDE_EVENT)?;
             return Ok(None);
         }
         match (bind, linger) {

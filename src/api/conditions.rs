@@ -76,10 +76,36 @@ const IF_NONE_MATCH_RULE: &str = "on a write it must be `*`";
 /// [`ApiError::InvalidHeader`], which names the field.
 pub fn check_batch(head: &Head<'_>) -> Result<(), ApiError> {
     let rule = "a batch takes no condition in its head; an item may have `expect`";
-    let conditions = [
-        ("If-Match", head.if_match),
-        ("If-None-Match", head.if_none_match),
-    ];
+    refuse(
+        rule,
+        &[
+            ("If-Match", head.if_match),
+            ("If-None-Match", head.if_none_match),
+        ],
+    )
+}
+
+/// Refuses a condition in the head of a call that neither publishes nor deletes. `reads`: the
+/// call's answer may have a tag, which `If-None-Match` is compared with.
+///
+/// # Errors
+/// As [`check_batch`].
+pub fn check_other(head: &Head<'_>, reads: bool) -> Result<(), ApiError> {
+    let if_none_match = if reads {
+        Field::Absent
+    } else {
+        head.if_none_match
+    };
+    refuse(
+        "only where an event is published or an entity is deleted",
+        &[
+            ("If-Match", head.if_match),
+            ("If-None-Match", if_none_match),
+        ],
+    )
+}
+
+fn refuse(rule: &'static str, conditions: &[(&'static str, Field<'_>)]) -> Result<(), ApiError> {
     match conditions.iter().find(|(_, value)| *value != Field::Absent) {
         None => Ok(()),
         Some((field, _)) => Err(invalid(field, rule)),

@@ -2,6 +2,7 @@
 
 use super::body;
 use super::error::ApiError;
+use super::event::check_misplaced;
 use super::json::{Kind, Scanner, write_string};
 use crate::wire::http1::write_decimal;
 use hashbrown::HashTable;
@@ -19,6 +20,9 @@ pub enum DeleteFilter {
     Ids(Vec<Box<str>>),
 }
 
+/// Members that narrow other calls: passed over, they would delete what they were to spare.
+const CONDITIONS: [&str; 3] = ["expect", "filter", "atomic"];
+
 const ONE_OF: ApiError = ApiError::Shape {
     rule: "the body must hold exactly one of `namespace`, `prefix` and `entity_ids`",
 };
@@ -30,6 +34,7 @@ const ONE_OF: ApiError = ApiError::Shape {
 pub fn parse(body: &[u8], ids_max: usize) -> Result<DeleteFilter, ApiError> {
     let mut scanner = body::object(body, "the body must be a JSON object")?;
     let (mut namespace, mut prefix, mut ids) = (None, None, None);
+    let mut refused = Ok(());
     let mut scratch = String::new();
     while let Some(key) = scanner.next_key()? {
         scratch.clear();
@@ -37,12 +42,17 @@ pub fn parse(body: &[u8], ids_max: usize) -> Result<DeleteFilter, ApiError> {
             "namespace" => namespace = Some(text(&mut scanner, "namespace")?),
             "prefix" => prefix = Some(text(&mut scanner, "prefix")?),
             "entity_ids" => ids = Some(texts(&mut scanner, ids_max)?),
-            _ => {
-                scanner.raw_value()?;
+            name => {
+                let condition = CONDITIONS.iter().find(|condition| **condition == name);
+                let kind = scanner.raw_value()?.kind;
+                if let Some(condition) = condition {
+                    refused = check_misplaced(condition, kind, "a batch delete takes no condition");
+                }
             }
         }
     }
     scanner.finish()?;
+    refused?;
     match (namespace, prefix, ids) {
         (Some(namespace), None, None) => Ok(DeleteFilter::Namespace(namespace?)),
         (None, Some(prefix), None) => Ok(DeleteFilter::Prefix(prefix?)),

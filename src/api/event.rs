@@ -207,16 +207,19 @@ impl EventDecoder {
     }
 }
 
-/// Refuses `bind` or `linger` where it is not honoured, unless it asks for nothing.
+/// Refuses a member where it is not honoured, unless it asks for nothing. `rule` says where it is.
 ///
 /// # Errors
 /// [`ApiError::InvalidField`].
-pub(super) fn check_misplaced(field: &'static str, kind: Kind) -> Result<(), ApiError> {
-    let asks_nothing = kind == Kind::Null || (kind == Kind::False && field == "bind");
-    if asks_nothing {
+pub(super) fn check_misplaced(
+    field: &'static str,
+    kind: Kind,
+    rule: &'static str,
+) -> Result<(), ApiError> {
+    let is_switch = matches!(field, "bind" | "atomic");
+    if kind == Kind::Null || (kind == Kind::False && is_switch) {
         return Ok(());
     }
-    let rule = "only over the WebSocket, beside `event` in a `publish`";
     Err(ApiError::InvalidField { field, rule })
 }
 
@@ -407,18 +410,23 @@ impl<'a> EventReader<'_, 'a> {
             EventMember::Schema => self.fields.schema = self.optional_string(scanner, "schema")?,
             EventMember::Payload => self.payload(scanner)?,
             EventMember::Expect => self.expect(scanner)?,
-            EventMember::Misplaced(name) => {
+            EventMember::Misplaced(name, rule) => {
                 self.begin_member(name);
-                let value = scanner.raw_value()?;
-                if !self.is_stored {
-                    let error = check_misplaced(name, value.kind);
-                    self.fields
-                        .errors
-                        .extend(error.err().map(|error| (name, error)));
-                }
+                let kind = scanner.raw_value()?.kind;
+                self.misplaced(name, kind, rule);
             }
         }
         Ok(())
+    }
+
+    /// Notes a member that is not honoured where it is. An event that is stored already stays as it
+    /// is.
+    fn misplaced(&mut self, field: &'static str, kind: Kind, rule: &'static str) {
+        if !self.is_stored
+            && let Err(error) = check_misplaced(field, kind, rule)
+        {
+            self.fields.errors.push((field, error));
+        }
     }
 
     /// The next member of an object: `known` if its word told, else by the name of the next key.
@@ -476,6 +484,12 @@ impl<'a> EventReader<'_, 'a> {
                     let value = scanner.raw_value()?;
                     self.keep_extra_named("ttl", &value);
                     self.ttl(&value);
+                }
+                Member::Known(PayloadMember::Expect) => {
+                    self.begin_member("payload.expect");
+                    let value = scanner.raw_value()?;
+                    self.keep_extra_named("expect", &value);
+                    self.misplaced("payload.expect", value.kind, "only beside `payload`");
                 }
                 Member::Other(key) => {
                     let value = scanner.raw_value()?;

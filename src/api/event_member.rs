@@ -20,8 +20,8 @@ pub(super) enum EventMember {
     Payload,
     /// A condition.
     Expect,
-    /// What only a request over the WebSocket may ask for, beside its event.
-    Misplaced(&'static str),
+    /// What has a meaning elsewhere and none here, and where that is.
+    Misplaced(&'static str, &'static str),
 }
 
 /// A member of an event's payload.
@@ -33,6 +33,8 @@ pub(super) enum PayloadMember {
     Operation(TermKind, &'static str),
     /// When the entity expires.
     Ttl,
+    /// A condition, which belongs beside the payload.
+    Expect,
 }
 
 /// What comes next in an object.
@@ -57,8 +59,15 @@ impl EventMember {
             "schema" => Self::Schema,
             "payload" => Self::Payload,
             "expect" => Self::Expect,
-            "bind" => Self::Misplaced("bind"),
-            "linger" => Self::Misplaced("linger"),
+            "bind" => Self::Misplaced("bind", BESIDE_EVENT),
+            "linger" => Self::Misplaced("linger", BESIDE_EVENT),
+            "increment" => Self::Misplaced("increment", IN_PAYLOAD),
+            "append" => Self::Misplaced("append", IN_PAYLOAD),
+            "min" => Self::Misplaced("min", IN_PAYLOAD),
+            "max" => Self::Misplaced("max", IN_PAYLOAD),
+            "unset" => Self::Misplaced("unset", IN_PAYLOAD),
+            "ttl" => Self::Misplaced("ttl", IN_PAYLOAD),
+            "atomic" => Self::Misplaced("atomic", "only beside the `events` of a batch"),
             _ => return None,
         })
     }
@@ -98,6 +107,7 @@ impl PayloadMember {
             "append" => Self::Operation(TermKind::Append, "payload.append"),
             "unset" => Self::Operation(TermKind::Unset, "payload.unset"),
             "ttl" => Self::Ttl,
+            "expect" => Self::Expect,
             _ => return None,
         })
     }
@@ -115,6 +125,10 @@ impl PayloadMember {
         }
     }
 }
+
+/// Where `bind` and `linger` are honoured.
+pub(super) const BESIDE_EVENT: &str = "only over the WebSocket, beside `event` in a `publish`";
+const IN_PAYLOAD: &str = "only in `payload`";
 
 const WORD_BYTES: usize = 8;
 

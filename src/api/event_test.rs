@@ -282,16 +282,17 @@ fn a_ttl_out_of_bounds_is_refused_and_not_ignored() {
 #[test]
 fn what_says_nothing_of_a_lifetime_is_taken() {
     let payload = r#"{"entity_id":"x","properties":{}}"#;
-    // What asks for nothing, what belongs elsewhere, and what a later repetition took back.
+    // What asks for nothing, what is a property's name, and what a later repetition took back.
     for json in [
-        event(r#","expect":null,"ttl":1,"increment":{}"#, payload),
+        event(r#","expect":null,"ttl":null,"increment":null"#, payload),
+        event(r#","ttl":1,"ttl":null"#, payload),
         event(r#","expect":{"filter":""},"expect":null"#, payload),
         event("", r#"{"entity_id":"x","properties":{"ttl":1,"expect":2}}"#),
         event(
             "",
             r#"{"ttl":1},"payload":{"entity_id":"x","properties":{}}"#,
         ),
-        event("", r#"{"entity_id":"x","properties":{},"expect":1}"#),
+        event("", r#"{"entity_id":"x","properties":{},"expect":null}"#),
     ] {
         decode(&json, |decoded| {
             assert!(matches!(decoded, Decoded::Event(..)), "{json}: {decoded:?}");

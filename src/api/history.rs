@@ -6,7 +6,7 @@
 
 use super::error::ApiError;
 use super::event_encode::event_members;
-use super::query::{each_parameter, once, parse_time};
+use super::query::{each_parameter, once, other, parse_time};
 use crate::limits;
 use crate::model::{Cursor, CursorScope, CursorTooNarrow, EventView, InvalidCursor, Timestamp};
 use crate::wire::http1::{percent_encode, write_decimal};
@@ -53,7 +53,7 @@ impl EventsQuery {
             "until" => once("until", &mut until, value),
             "before" => once("before", &mut before, value),
             "limit" => once("limit", &mut limit, value),
-            _ => Ok(()),
+            _ => other(name),
         })?;
         for text in [&mut entity, &mut namespace, &mut before] {
             text.take_if(|text| text.is_empty());

@@ -3,7 +3,7 @@
 use super::body;
 use super::error::ApiError;
 use super::json::{Kind, write_string};
-use super::query::{each_parameter, once, parse_limit};
+use super::query::{each_parameter, once, other, parse_limit};
 use crate::model::Timestamp;
 use crate::wire::http1::{percent_encode, write_decimal};
 
@@ -67,7 +67,7 @@ impl NamespacesQuery {
         each_parameter(query, |name, value| match name {
             "after" => once("after", &mut parsed.after, value),
             "limit" => once("limit", &mut limit, value),
-            _ => Ok(()),
+            _ => other(name),
         })?;
         parsed.limit = limit.map(|text| parse_limit(&text)).transpose()?;
         Ok(parsed)
@@ -96,7 +96,7 @@ pub fn parse_purge(query: Option<&str>) -> Result<bool, ApiError> {
     let mut purge: Option<Box<str>> = None;
     each_parameter(query, |name, value| match name {
         "purge" => once("purge", &mut purge, value),
-        _ => Ok(()),
+        _ => other(name),
     })?;
     match purge.as_deref() {
         None | Some("" | "false" | "0") => Ok(false),

@@ -49,7 +49,7 @@ impl ListQuery {
             "fields" => once("fields", &mut fields, value),
             "at" => once("at", &mut at, value),
             "filter" => once("filter", &mut filter, value),
-            _ => Ok(()),
+            _ => other(name),
         })?;
         let filter = filter.filter(|text| !text.is_empty());
         let filter = filter.map(|text| Filter::parse(&text)).transpose()?;
@@ -96,7 +96,7 @@ impl ListQuery {
     }
 }
 
-/// The parameters of `GET /api/state/entities/:id`.
+/// The parameters of `GET /api/state/entities/:id` and `GET /api/state/entity?id=`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadQuery {
     /// The properties to keep.
@@ -106,7 +106,7 @@ pub struct ReadQuery {
 }
 
 impl ReadQuery {
-    /// Parses the raw query of a target.
+    /// Parses the raw query of a target. `id` is read by [`parse_id`].
     ///
     /// # Errors
     /// As [`ListQuery::parse`].
@@ -116,7 +116,7 @@ impl ReadQuery {
         each_parameter(query, |name, value| match name {
             "fields" => once("fields", &mut fields, value),
             "at" => once("at", &mut at, value),
-            _ => Ok(()),
+            _ => other(name),
         })?;
         Ok(Self {
             fields: fields.and_then(|text| parse_fields(&text)),
@@ -133,7 +133,7 @@ pub fn parse_websocket(query: Option<&str>) -> Result<bool, ApiError> {
     let mut metrics: Option<Box<str>> = None;
     each_parameter(query, |name, value| match name {
         "metrics" => once("metrics", &mut metrics, value),
-        _ => Ok(()),
+        _ => other(name),
     })?;
     match metrics.as_deref() {
         None | Some("" | "true" | "1") => Ok(true),
@@ -145,7 +145,7 @@ pub fn parse_websocket(query: Option<&str>) -> Result<bool, ApiError> {
     }
 }
 
-/// Checks that every parameter can be decoded, for routes that take none.
+/// Checks that every parameter can be decoded.
 ///
 /// # Errors
 /// [`ApiError::PercentEncoding`].
@@ -157,6 +157,36 @@ pub fn check(query: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
+/// Checks the query of a call that takes no parameter.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`] for a parameter of another call, [`ApiError::PercentEncoding`].
+pub fn check_none(query: Option<&str>) -> Result<(), ApiError> {
+    if query.is_none() {
+        Ok(())
+    } else {
+        each_parameter(query, |name, _| other(name))
+    }
+}
+
+/// The `id` of `/api/state/entity`.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`] if it is absent, empty or repeated, and
+/// [`ApiError::PercentEncoding`].
+pub fn parse_id(query: Option<&str>) -> Result<Box<str>, ApiError> {
+    let mut id: Option<Box<str>> = None;
+    each_parameter(query, |name, value| match name {
+        "id" => once("id", &mut id, value),
+        _ => Ok(()),
+    })?;
+    id.filter(|id| !id.is_empty())
+        .ok_or(ApiError::InvalidQuery {
+            name: "id",
+            rule: "the id of an entity is needed",
+        })
+}
+
 /// Whether the query of `GET /health` asks for details.
 ///
 /// # Errors
@@ -165,7 +195,7 @@ pub fn parse_health(query: Option<&str>) -> Result<bool, ApiError> {
     let mut detail: Option<Box<str>> = None;
     each_parameter(query, |name, value| match name {
         "detail" => once("detail", &mut detail, value),
-        _ => Ok(()),
+        _ => other(name),
     })?;
     match detail.as_deref() {
         Some("" | "true" | "1") => Ok(true),
@@ -173,6 +203,44 @@ pub fn parse_health(query: Option<&str>) -> Result<bool, ApiError> {
         Some(_) => Err(ApiError::InvalidQuery {
             name: "detail",
             rule: "`true` or `false`",
+        }),
+    }
+}
+
+/// Parameters that say what a call is about, of any call.
+const PARAMETERS: [&str; 19] = [
+    "after",
+    "at",
+    "before",
+    "entity",
+    "entity_id",
+    "expect",
+    "fields",
+    "filter",
+    "limit",
+    "max_hz",
+    "mode",
+    "namespace",
+    "prefix",
+    "properties",
+    "purge",
+    "since",
+    "snapshot",
+    "until",
+    "wait",
+];
+
+/// Refuses a parameter that the call does not take but another one does: a `filter` that is passed
+/// over would show, or delete, what it was to spare. A name that no call takes is passed over.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`].
+pub(super) fn other(name: &str) -> Result<(), ApiError> {
+    match PARAMETERS.iter().find(|known| **known == name) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::InvalidQuery {
+            name,
+            rule: "this call does not take it",
         }),
     }
 }
@@ -304,7 +372,8 @@ mod tests {
         assert!(error.to_string().contains("at byte 5"), "{error}");
         assert_eq!(ListQuery::parse(Some("filter=")).unwrap().filter, None);
         assert!(ListQuery::parse(Some("filter=exists(a)&filter=exists(a)")).is_err());
-        assert!(ReadQuery::parse(Some("filter=x")).is_ok());
+        assert!(ReadQuery::parse(Some("filter=x")).is_err());
+        assert!(ReadQuery::parse(Some("_=x")).is_ok());
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub enum Route<'a> {
     Read(Cow<'a, str>),
     /// `DELETE /api/state/entities/:id`
     Delete(Cow<'a, str>),
+    /// `GET /api/state/entity?id=`, for ids that a client's URL can't carry in its path.
+    ReadById,
+    /// `DELETE /api/state/entity?id=`
+    DeleteById,
     /// `POST /api/state/entities/delete`
     DeleteBatch,
     /// `GET /api/ws`
@@ -30,7 +34,7 @@ pub enum Route<'a> {
     Ready,
     /// About namespaces or the configuration.
     Control(ControlRoute<'a>),
-    /// `OPTIONS` of any path that exists; holds the `Allow` header.
+    /// `OPTIONS` of any path; holds the `Allow` header.
     Options(&'static str),
 }
 
@@ -106,12 +110,20 @@ const CONNECTORS: &str = "/api/connectors";
 const NAMESPACES: &str = "/api/namespaces";
 const ENTITIES: &str = "/api/state/entities";
 
-/// Finds the route.
+/// Finds the route. `OPTIONS` has one for every path: a browser asks before a call, and has to
+/// see that call's own answer.
 ///
 /// # Errors
 /// [`ApiError::NoRoute`], [`ApiError::Method`] with what the path takes, or
 /// [`ApiError::PercentEncoding`] for a bad entity id.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
+    match (find(method, path), method) {
+        (Err(ApiError::NoRoute), Method::Options) => Ok(Route::Options("OPTIONS")),
+        (found, _) => found,
+    }
+}
+
+fn find(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
     match path {
         "/api/events" => match method {
             Method::Post => Ok(Route::Publish),
@@ -123,6 +135,14 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         },
         "/api/events/batch" => fixed(method, Method::Post, Route::PublishBatch),
         ENTITIES => fixed(method, Method::Get, Route::List),
+        "/api/state/entity" => match method {
+            Method::Get | Method::Head => Ok(Route::ReadById),
+            Method::Delete => Ok(Route::DeleteById),
+            Method::Options => Ok(Route::Options(GET_AND_DELETE)),
+            _ => Err(ApiError::Method {
+                allow: GET_AND_DELETE,
+            }),
+        },
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
         "/health" => fixed(method, Method::Get, Route::Health),
         "/ready" => fixed(method, Method::Get, Route::Ready),

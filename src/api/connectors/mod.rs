@@ -26,7 +26,7 @@ pub mod template;
 use super::body;
 use super::error::ApiError;
 use super::json::{Kind, write_string};
-use super::query::{each_parameter, once};
+use super::query::{each_parameter, once, other};
 use crate::limits::CREDENTIAL_BYTES_MAX;
 use crate::model::Timestamp;
 use crate::wire::http1::write_decimal;
@@ -186,7 +186,7 @@ pub fn parse_namespace(query: Option<&str>) -> Result<Option<Box<str>>, ApiError
     let mut namespace = None;
     each_parameter(query, |name, value| match name {
         "namespace" => once("namespace", &mut namespace, value),
-        _ => Ok(()),
+        _ => other(name),
     })?;
     Ok(namespace)
 }

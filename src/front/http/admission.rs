@@ -55,9 +55,11 @@ pub(crate) fn admit<L>(
 /// The token that a call needs.
 pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
     match route {
-        Route::Publish | Route::PublishBatch | Route::Delete(_) | Route::DeleteBatch => {
-            TokenRule::Writer
-        }
+        Route::Publish
+        | Route::PublishBatch
+        | Route::Delete(_)
+        | Route::DeleteById
+        | Route::DeleteBatch => TokenRule::Writer,
         Route::Control(route) => match route {
             ControlRoute::Register => TokenRule::Registrar,
             ControlRoute::ReplaceToken(_)
@@ -70,6 +72,7 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
         Route::Events
         | Route::List
         | Route::Read(_)
+        | Route::ReadById
         | Route::WebSocket
         | Route::Health
         | Route::Ready

@@ -4,9 +4,9 @@ use super::admission::{admit, token_rule};
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::deferred::check_room;
+use super::honoured;
 use super::listing::advance_front;
 use super::writer::AnswerWriter;
-use crate::api::conditions::{self, HeadConditions};
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, TokenRoute, is_of_namespaces};
@@ -24,7 +24,7 @@ use crate::service::{
     tokens,
 };
 use crate::shard::Reply;
-use crate::wire::http1::{Field, Head, Request, Version};
+use crate::wire::http1::{Field, Head, Method, Request, Version};
 use crate::wire::ws;
 
 /// What the connection does after a request.
@@ -102,7 +102,7 @@ fn dispatch<L: Log>(
         caller.credentials = Credentials::Known(identity);
     }
     let route = route?;
-    let conditions = write_conditions(context, &caller, (head, &route))?;
+    let conditions = honoured::check(context, &caller, (head, &route))?;
     let begun = match route {
         Route::Publish => {
             let besides = Besides {
@@ -128,6 +128,15 @@ fn dispatch<L: Log>(
         Route::Read(id) => {
             let query = ReadQuery::parse(head.query)?;
             read::begin(context, &caller, (&id, query))?
+        }
+        Route::ReadById => {
+            let id = query::parse_id(head.query)?;
+            read::begin(context, &caller, (&id, ReadQuery::parse(head.query)?))?
+        }
+        Route::DeleteById => {
+            let id = query::parse_id(head.query)?;
+            let conditions = delete::Conditions::Head(conditions);
+            delete::begin(context, &caller, (&id, conditions))?
         }
         Route::Delete(id) => {
             let conditions = delete::Conditions::Head(conditions);
@@ -168,30 +177,10 @@ fn dispatch<L: Log>(
 fn check_first<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError> {
     // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
     query::check(head.query).or_else(|_bad_query| admit(context, head).map(drop))?;
-    if !context.tenants.auth && is_of_namespaces(head.path) {
+    if !context.tenants.auth && is_of_namespaces(head.path) && head.method != Method::Options {
         return Err(ApiError::NoRoute);
     }
     Ok(())
-}
-
-/// The conditions in the head of a write. A form that is not taken is refused if the write's token
-/// is known.
-fn write_conditions<'h, L>(
-    context: &Context<L>,
-    caller: &Caller<'_>,
-    (head, route): (&Head<'h>, &Route<'_>),
-) -> Result<HeadConditions<'h>, ApiError> {
-    let parsed = match route {
-        Route::Publish | Route::Delete(_) => HeadConditions::parse(head),
-        Route::PublishBatch | Route::DeleteBatch => {
-            conditions::check_batch(head).map(|()| HeadConditions::default())
-        }
-        _ => return Ok(HeadConditions::default()),
-    };
-    parsed.or_else(|error| {
-        context.access(&caller.credentials)?;
-        Err(error)
-    })
 }
 
 /// Begins a call about namespaces, the configuration or connectors.

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `admission` | what is decided about a request before its body is read |
 //! | `dispatch` | method and path → the call; its outcome → an answer, or a slot for one |
+//! | `honoured` | what a head asks for beyond its route: taken, or refused |
 //! | `client` | the connection that a request came from |
 //! | `call` | a request that waits for its outcome |
 //! | `deferred` | a read that waits until the answers before it are taken |
@@ -18,6 +19,7 @@ mod call;
 mod client;
 mod deferred;
 mod dispatch;
+mod honoured;
 mod listing;
 mod writer;
 
