@@ -43,9 +43,46 @@ fn start_and_end(setup: &Setup, delay_ms: u64) {
     );
 }
 
+/// As many as a server may have on this machine.
+fn most_shards() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    4 * u32::try_from(cores).unwrap_or(1)
+}
+
+#[test]
+fn of_servers_that_start_at_once_on_one_port_one_goes_on() {
+    let dir = TempDir::new().expect("a temporary directory");
+    for round in 0..10 {
+        let port = free_port();
+        let start = |name: &str| {
+            let path = dir.path().join(format!("{round}-{name}"));
+            let mut command = Setup::new(&path, 1).command(port);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+            child.expect("flux starts")
+        };
+        let mut both = [start("a"), start("b")];
+        let loser = wait_for("one of two to be refused", || {
+            let mut ended = both.iter_mut().map(|child| {
+                let status = child.try_wait().expect("a child can be waited for");
+                status.is_some()
+            });
+            ended.position(|ended| ended)
+        });
+        let [a, b] = both;
+        let (lost, mut won) = if loser == 0 { (a, b) } else { (b, a) };
+        let lost = lost.wait_with_output().expect("its messages are readable");
+        let said = String::from_utf8_lossy(&lost.stderr);
+        assert_eq!(lost.status.code(), Some(1), "{said}");
+        assert!(said.contains("is in use by another program"), "{said}");
+        assert_eq!(won.try_wait().expect("a child can be waited for"), None);
+        won.kill().expect("it runs");
+        won.wait().expect("a child can be waited for");
+    }
+}
+
 #[test]
 fn a_start_that_is_told_to_stop_at_any_moment_ends_cleanly() {
-    for shards in [1, 4] {
+    for shards in [1, most_shards()] {
         let dir = TempDir::new().expect("a temporary directory");
         let all = dir.path().join("all");
         for delay_ms in DELAYS_MS {

@@ -31,7 +31,7 @@ use crate::settings::Settings;
 use crate::shard::Counters;
 use crate::shard::{self, Inbox, MailboxSender, Recovered, RecoveryProgress, Shard};
 use flux_storage::{DataDir, IndexKey, LogDir, LogOptions, StorageError};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -123,9 +123,11 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let (ended, end) = channel();
     watch_signals(ended.clone()).map_err(system("watch for signals"))?;
     let machine = Machine::check(settings)?;
-    let address = check_port(settings)?;
+    let mut address = SocketAddr::new(settings.bind, settings.port);
     loop {
-        match serve(settings, &machine, address, (&ended, &end))? {
+        let listener = claim_port(address)?;
+        address = listener.local_addr().map_err(system("read the port"))?;
+        match serve(settings, &machine, (address, listener), (&ended, &end))? {
             Outcome::Stopped => return Ok(()),
             Outcome::Rebuild => report::warning("starting anew, to rebuild the state from the log"),
         }
@@ -231,7 +233,7 @@ impl Machine {
 fn serve(
     settings: &Settings,
     machine: &Machine,
-    address: SocketAddr,
+    (address, listener): (SocketAddr, TcpListener),
     (ended, end): (&Sender<End>, &Receiver<End>),
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
@@ -260,9 +262,10 @@ fn serve(
     )?;
     let heartbeats: Vec<_> = (0..shards).map(|_| Arc::<Heartbeat>::default()).collect();
     let mut executors = Vec::new();
+    let mut claimed = Some(listener);
     for ((core, log), (inbox, sender)) in (0..shards).zip(logs).zip(mailboxes) {
-        let listener =
-            sockets::listen(address).map_err(|source| StartError::Listen { address, source })?;
+        let listener = claimed.take().map_or_else(|| sockets::listen(address), Ok);
+        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
         let start = CoreStart {
             core,
             shards,
@@ -389,9 +392,8 @@ fn report_operator(settings: &Settings) {
     }
 }
 
-fn check_port(settings: &Settings) -> Result<SocketAddr, StartError> {
-    let address = SocketAddr::new(settings.bind, settings.port);
-    sockets::probe(address).map_err(|source| match source.kind() {
+fn claim_port(address: SocketAddr) -> Result<TcpListener, StartError> {
+    sockets::claim(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken { address },
         _ => StartError::Listen { address, source },
     })
@@ -652,11 +654,23 @@ fn watch_signals(ended: Sender<End>) -> io::Result<()> {
     // With a handler, a file size limit is an error of the write instead of the end of the process.
     let exceeded = Arc::new(std::sync::atomic::AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, exceeded)?;
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let thread = std::thread::Builder::new().name("signals".to_owned());
     let watching = thread.spawn(move || {
-        for _ in signals.forever() {
-            if ended.send(End::Signal).is_err() {
+        for signal in signals.forever() {
+            // What others take for "read your settings again", or a terminal sends when it closes,
+            // ends no server by mistake.
+            let ignored = match signal {
+                SIGHUP => Some("SIGHUP"),
+                SIGUSR1 => Some("SIGUSR1"),
+                SIGUSR2 => Some("SIGUSR2"),
+                _ => None,
+            };
+            if let Some(name) = ignored {
+                report::info(&format!(
+                    "{name} means nothing to the server and is ignored"
+                ));
+            } else if ended.send(End::Signal).is_err() {
                 return;
             }
         }

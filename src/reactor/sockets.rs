@@ -12,21 +12,36 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Checks that nobody listens on `address`, and picks a port if it names none. `SO_REUSEPORT`
-/// would let a second server of the same user take half of the first one's connections without a
-/// word; a socket without it does not.
+/// A listening socket on an address that nobody else listens on; [`listen`] makes others beside it.
+/// If `address` names no port, the kernel picks one.
+///
+/// `SO_REUSEPORT` would let a second server of the same user take half of the first one's
+/// connections without a word. So this socket gets it only when it listens: one without it has its
+/// address to itself, also if two servers start in the same instant.
 ///
 /// # Errors
 /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
-pub(crate) fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    TcpListener::bind(address)?.local_addr()
+pub(crate) fn claim(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, LISTEN_BACKLOG)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    Ok(TcpListener::from(socket))
 }
 
-/// A listening socket that others of this process share the address with.
+/// A listening socket that shares the address with the one that has claimed it.
 ///
 /// # Errors
-/// As [`probe`].
+/// As [`claim`].
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, LISTEN_BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -35,10 +50,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
-    net::bind(&socket, &address)?;
-    net::listen(&socket, LISTEN_BACKLOG)?;
-    Ok(TcpListener::from(socket))
+    Ok(socket)
 }
 
 /// The next connection that waits; `None` if there is none. Small answers leave at once (no

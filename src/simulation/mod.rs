@@ -20,7 +20,7 @@
 //! same run each time.
 //!
 //! It leaves out: checkpoints, retention and history, which read files; the control plane, tokens
-//! and connectors; the wake-ups between sleeping cores; an orderly stop.
+//! and connectors; the wake-ups between sleeping cores; of an orderly stop all but its beginning.
 //!
 //! `FLUX_SIMULATION_SEED=7 cargo test --lib simulation::` runs one seed.
 
@@ -69,6 +69,24 @@ fn run(seed: u64) -> u64 {
     }
     world.rest();
     world.model.checks
+}
+
+#[test]
+fn a_stop_takes_two_seconds_at_most_whatever_clients_do() {
+    for seed in 0..12 {
+        let scenario = Scenario {
+            cores: 2,
+            durability: Durability::Sync,
+            flush_faults_permille: 0,
+            segment_faults_permille: 0,
+            jobs_percent: 5,
+        };
+        let mut world = World::new(seed, scenario);
+        for _ in 0..STEPS {
+            world.step();
+        }
+        assert!(world.stops_within(2_000), "seed {seed}");
+    }
 }
 
 fn run_and_say_the_seed(seed: u64) -> u64 {

@@ -5,6 +5,7 @@ use super::http::{Connection, Response, request};
 use super::{event, wait_for};
 use serde_json::Value;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -349,8 +350,12 @@ pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 12_000;
     const COUNT: u16 = 18_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start =
-        u16::try_from(std::process::id() % u32::from(COUNT)).expect("below COUNT") / 100 * 100;
+    static START: OnceLock<u16> = OnceLock::new();
+    // By chance: other test programs that run at the same time look for ports too.
+    let start = *START.get_or_init(|| {
+        let random = RandomState::new().hash_one(std::process::id());
+        u16::try_from(random % u64::from(COUNT)).expect("below COUNT")
+    });
     for _ in 0..COUNT {
         let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
         if TcpListener::bind(("127.0.0.1", FIRST + offset)).is_ok() {
