@@ -284,8 +284,19 @@ pub const WEBSOCKET_PONG_SECONDS: u64 = 20;
 pub const LINGER_SECONDS_MAX: u64 = 1;
 /// Seconds that a WebSocket client has to answer a close frame.
 pub const CLOSE_SECONDS_MAX: u64 = 5;
-/// Seconds for requests in flight when the server is told to stop; then it flushes and exits.
-pub const SHUTDOWN_SECONDS_MAX: u64 = 5;
+/// Milliseconds that all clients together have when the server is told to stop: for requests in
+/// flight, for taking what waits for them, and for answering a close frame. Then it flushes and
+/// exits: a service manager, or an operator, waits for no client that has stalled.
+pub const SHUTDOWN_MS_MAX: u64 = 1_500;
+/// Ticks in which every connection is looked at once for being overdue. Each tick looks at an equal
+/// part of them: a look at 65,536 in one go takes some 10 ms.
+pub const SWEEP_TICKS: usize = 20;
+/// Connections that are given a `metrics_update` in one tick, for the same reason. The others
+/// follow in the next ticks.
+pub const METRICS_PER_TICK_MAX: u32 = 4096;
+/// Connections whose streams are looked at in one turn because their time has come. The others
+/// follow in the next turns.
+pub const STREAM_TIMERS_PER_TURN_MAX: usize = 4096;
 /// Seconds between two `metrics_update` messages.
 pub const METRICS_INTERVAL_SECONDS: u64 = 2;
 /// Distinct sources that `publishers.active` counts at most.
@@ -552,26 +563,60 @@ pub const FAN_OUT_READ_UNITS_MIN: u64 = 16 * REQUEST_UNITS;
 /// Bytes of changes that wait for a core's subscribers: more than a batch of the default size
 /// makes. Beyond it the core does nothing else until they are fewer.
 pub const FAN_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Units of a slice of work: what is done for one connection before the next one's turn comes, if
-/// few are active. A slice may pass it by one item of a batch. More is left for the next turn.
-/// Tests have small slices, so that they see what comes of them.
-pub const SLICE_UNITS_MAX: u64 = if cfg!(test) { 32 * 1024 } else { 1024 * 1024 };
-/// The same for all connections of a core before it looks at its timers, its flush, its messages
-/// and the sockets again; and once more for the messages.
+/// How much is done in one go before others have their turn. Tests have smaller slices, so that
+/// they see what comes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slicing {
+    /// Units of a slice of work: what is done for one connection before the next one's turn comes,
+    /// if few are active. A slice may pass it by one item of a batch. More is left for the next
+    /// turn.
+    pub units: u64,
+    /// Bytes of a body that one slice looks at. If a value does not end within them, a helper
+    /// thread decodes what is left of the body.
+    pub body_bytes: usize,
+    /// Bytes of an answer to a batch that is written in one go. A longer one is written in parts,
+    /// as the client takes them.
+    pub answer_bytes: usize,
+    /// Units that a connection may spend in one turn, however many others are active.
+    pub connection_units_min: u64,
+}
+
+impl Slicing {
+    /// The server's.
+    pub const SERVER: Self = Self {
+        units: 1024 * 1024,
+        body_bytes: 256 * 1024,
+        answer_bytes: 256 * 1024,
+        connection_units_min: 16 * 1024,
+    };
+
+    /// For tests.
+    #[cfg(test)]
+    pub const SMALL: Self = Self {
+        units: 32 * 1024,
+        body_bytes: 4 * 1024,
+        answer_bytes: 4 * 1024,
+        connection_units_min: 4 * 1024,
+    };
+
+    /// Units of a slice of one write at its shard. A part of a batch is half of it, so that a part
+    /// is stored in one go if its entities are small. More goes on in later turns.
+    pub const fn shard_units(self) -> u64 {
+        2 * self.units
+    }
+}
+
+impl Default for Slicing {
+    fn default() -> Self {
+        Self::SERVER
+    }
+}
+
+/// Units for all connections of a core before it looks at its timers, its flush, its messages and
+/// the sockets again; and once more for the messages.
 pub const TURN_UNITS_MAX: u64 = 4 * 1024 * 1024;
-/// The same for one write at its shard. A part of a batch is half of it, so that a part is stored
-/// in one go if its entities are small. More goes on in later turns.
-pub const SHARD_SLICE_UNITS_MAX: u64 = 2 * SLICE_UNITS_MAX;
 /// Bytes of an entity that an event is about for one unit: they are copied, and not decoded.
 pub const ENTITY_BYTES_PER_UNIT: u64 = 2;
-/// Bytes of a body that one slice looks at. A value that does not end within them is decoded in one
-/// go: it is at most a body.
-pub const SLICE_BODY_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
-/// Bytes of an answer to a batch that is written in one go. A longer one is written in parts, as
-/// the client takes them.
-pub const ANSWER_WHOLE_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
-/// Units that a connection may spend in one turn, however many others are active.
-pub const CONNECTION_TURN_UNITS_MIN: u64 = if cfg!(test) { 4 * 1024 } else { 16 * 1024 };
 /// Units that a core does in a microsecond: what connections are given to spend as time passes.
 pub const UNITS_PER_MICRO: u64 = 2048;
 /// Connections up to which a core lets each do all that it can. Of more, each may take so many

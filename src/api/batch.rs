@@ -9,9 +9,9 @@ pub use super::batch_walk::{BatchWalk, Slice, Walked};
 use super::encode;
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
-use super::json::{text, write_string};
+use super::json::write_string;
 use super::outcome::{PartOutcome, VerdictsPlace};
-use crate::limits::{ATOMIC_EVENTS_MAX, SLICE_UNITS_MAX};
+use crate::limits::{ATOMIC_EVENTS_MAX, Slicing};
 use crate::model::{CursorKey, CursorScope, EventDraft, EventPack};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
@@ -39,6 +39,8 @@ pub struct BatchPlan {
     pub parts: Vec<Part>,
     /// By shard, the part that its next event belongs to.
     open: Vec<u32>,
+    /// A part of so many units is full.
+    part_units_max: u64,
     /// The first item that was refused, and why.
     refused: Option<(usize, ApiError)>,
     /// What the first packed event is ordered by: its namespace, or its id without one.
@@ -112,15 +114,17 @@ impl BatchPlan {
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
-        let text = text(body)?;
-        let mut walk = BatchWalk::new(context.shards);
-        while walk.advance(text, context, Slice::WHOLE)?.0 != Walked::Done {}
+        let mut walk = BatchWalk::new(context.shards, Slicing::SERVER);
+        while walk.advance(body, context, Slice::WHOLE)?.0 != Walked::Done {}
         Ok(walk.into_plan())
     }
 
     /// A plan without items.
-    pub(super) fn new(shards: usize) -> Self {
-        let mut plan = Self::default();
+    pub(super) fn new(shards: usize, slicing: Slicing) -> Self {
+        let mut plan = Self {
+            part_units_max: slicing.units,
+            ..Self::default()
+        };
         plan.restart(shards);
         plan
     }
@@ -285,7 +289,7 @@ impl BatchPlan {
             .get_mut(usize::from(shard))
             .expect("placement is below the shard count");
         let current = self.parts.get(*open as usize);
-        if current.is_some_and(|part| part.pack.units() >= SLICE_UNITS_MAX) {
+        if current.is_some_and(|part| part.pack.units() >= self.part_units_max) {
             *open = next;
             let pack = EventPack::default();
             self.parts.push(Part { shard, pack });

@@ -17,8 +17,8 @@ use super::error::ApiError;
 use super::event::check_misplaced;
 use super::event::extra_tokens;
 use super::event_member::BESIDE_EVENT;
-use super::json::{Kind, Place, Scanner};
-use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
+use super::json::{JsonError, Kind, Place, Scanner};
+use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS, Slicing};
 use crate::model::{CursorKey, EventDraft};
 
 const EVENTS: ApiError = ApiError::Shape {
@@ -90,9 +90,9 @@ pub enum Walked {
 
 impl BatchWalk {
     /// A walk that has not begun.
-    pub fn new(shards: usize) -> Self {
+    pub fn new(shards: usize, slicing: Slicing) -> Self {
         Self {
-            plan: BatchPlan::new(shards),
+            plan: BatchPlan::new(shards, slicing),
             place: Place::default(),
             state: State::Start,
             events: Err(EVENTS),
@@ -107,7 +107,7 @@ impl BatchWalk {
         self.plan
     }
 
-    /// Goes on over `text`, the same each time. Returns how far it came, and the units of work that
+    /// Goes on over `body`, the same each time. Returns how far it came, and the units of work that
     /// it took.
     ///
     /// # Errors
@@ -115,20 +115,17 @@ impl BatchWalk {
     /// [`ApiError::Shape`]; of an atomic batch also [`ApiError::AtomicItem`].
     pub fn advance<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
         &mut self,
-        text: &str,
+        body: &[u8],
         context: &mut BatchContext<'_, P>,
         slice: Slice,
     ) -> Result<(Walked, u64), ApiError> {
-        let end = self.place.offset().saturating_add(slice.bytes);
-        let mut edges = (0..=end.min(text.len())).rev();
-        let edge = edges.find(|at| text.is_char_boundary(*at));
-        let seen = edge.and_then(|edge| text.get(..edge)).unwrap_or(text);
-        let is_cut = seen.len() < text.len();
         let start = self.place;
-        let mut scanner = Scanner::resume(seen, start);
+        let (seen, is_cut) = seen(body, start.offset(), slice.bytes)?;
+        let in_body = |offset: usize| start.offset().saturating_add(offset);
+        let mut scanner = Scanner::resume(seen, start.moved_to(0));
         let mut units = 0_u64;
         while units < slice.units {
-            match self.step(&mut scanner, context, text.len()) {
+            match self.step(&mut scanner, context, body.len()) {
                 Ok(cost) => units = units.saturating_add(cost),
                 Err(ApiError::Json(_) | ApiError::JsonItem { .. }) if is_cut => {
                     let walked = if self.place == start {
@@ -138,12 +135,15 @@ impl BatchWalk {
                     };
                     return Ok((walked, units));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.moved(in_body)),
             }
-            self.place = scanner.place();
+            let place = scanner.place();
+            self.place = place.moved_to(in_body(place.offset()));
             if self.state == State::End {
-                scanner.finish()?;
-                self.place = self.place.moved_to(seen.len());
+                scanner
+                    .finish()
+                    .map_err(|error| ApiError::from(error).moved(in_body))?;
+                self.place = self.place.moved_to(in_body(seen.len()));
                 if is_cut {
                     return Ok((Walked::More, units));
                 }
@@ -288,6 +288,27 @@ impl BatchWalk {
     }
 }
 
+/// The text of a slice of `body`: at most so many bytes from `start`, without a character that does
+/// not end within them. And whether anything follows it.
+fn seen(body: &[u8], start: usize, bytes: usize) -> Result<(&str, bool), JsonError> {
+    let end = start.saturating_add(bytes).min(body.len());
+    let slice = body.get(start..end).unwrap_or_default();
+    let is_cut = end < body.len();
+    let text = str::from_utf8(slice).or_else(|error| {
+        let valid = slice.get(..error.valid_up_to()).unwrap_or_default();
+        match str::from_utf8(valid) {
+            Ok(text) if is_cut && error.error_len().is_none() => Ok(text),
+            _ => Err(JsonError::Utf8 {
+                offset: start.saturating_add(error.valid_up_to()),
+            }),
+        }
+    })?;
+    if start == 0 && text.starts_with('\u{feff}') {
+        return Err(JsonError::ByteOrderMark { offset: 0 });
+    }
+    Ok((text, is_cut))
+}
+
 /// Units of a step that is no item, besides its bytes.
 const STEP_UNITS: u64 = 64;
 
@@ -319,10 +340,10 @@ mod tests {
                 id => Ok(u16::from(id.starts_with(b"b"))),
             },
         };
-        let mut walk = BatchWalk::new(2);
+        let mut walk = BatchWalk::new(2, Slicing::SMALL);
         let mut slices = vec![next()];
         while let Some(&slice) = slices.last() {
-            slices.push(match walk.advance(body, &mut context, slice) {
+            slices.push(match walk.advance(body.as_bytes(), &mut context, slice) {
                 Err(error) => return (Err(error), slices.len()),
                 Ok((Walked::Done, _)) => break,
                 Ok((Walked::More, _)) => next(),

@@ -123,17 +123,26 @@ fn texts(scanner: &mut Scanner<'_>, ids_max: usize) -> Result<Field<Vec<Box<str>
 }
 
 /// `{"deleted": n, "failed": m, "errors": ["id: why"]}`.
-pub fn answer(out: &mut Vec<u8>, deleted: usize, errors: &[(Box<str>, String)]) {
+pub fn answer(out: &mut Vec<u8>, deleted: usize, errors: &[(Box<str>, ApiError)]) {
     out.extend_from_slice(b"{\"deleted\":");
     write_decimal(out, deleted as u64);
     out.extend_from_slice(b",\"failed\":");
     write_decimal(out, errors.len() as u64);
     out.extend_from_slice(b",\"errors\":[");
-    for (index, (id, why)) in errors.iter().enumerate() {
+    // Most of many errors are the same.
+    let (mut last, mut why, mut text) = (None, String::new(), String::new());
+    for (index, (id, error)) in errors.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_string(out, &format!("{id}: {why}"));
+        if last.replace(error) != Some(error) {
+            why = error.to_string();
+        }
+        text.clear();
+        text.push_str(id);
+        text.push_str(": ");
+        text.push_str(&why);
+        write_string(out, &text);
     }
     out.extend_from_slice(b"]}");
 }
@@ -191,14 +200,15 @@ mod tests {
     #[test]
     fn the_answer_names_each_failure() {
         let mut out = Vec::new();
-        answer(
-            &mut out,
-            2,
-            &[("a\"".into(), "entity not found".to_owned())],
+        let none = ["a\"", "b"].map(|id| (id.into(), ApiError::NoEntity));
+        let errors = [&none[..], &[("c".into(), ApiError::NotReady)]].concat();
+        answer(&mut out, 2, &errors);
+        let text = String::from_utf8(out).unwrap();
+        let expected = format!(
+            r#"{{"deleted":2,"failed":3,"errors":["a\": {0}","b: {0}","c: {1}"]}}"#,
+            ApiError::NoEntity,
+            ApiError::NotReady
         );
-        assert_eq!(
-            out,
-            br#"{"deleted":2,"failed":1,"errors":["a\": entity not found"]}"#
-        );
+        assert_eq!(text, expected);
     }
 }

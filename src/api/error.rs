@@ -407,6 +407,19 @@ impl CurrentEntity {
 }
 
 impl ApiError {
+    /// The same, if it names an offset into a part of the body: `in_body` is that of the whole.
+    pub(super) fn moved(self, in_body: impl Fn(usize) -> usize) -> Self {
+        let moved = |error: JsonError| error.moved_to(in_body(error.offset()));
+        match self {
+            Self::Json(error) => Self::Json(moved(error)),
+            Self::JsonItem { index, error } => {
+                let error = moved(error);
+                Self::JsonItem { index, error }
+            }
+            other => other,
+        }
+    }
+
     /// HTTP status.
     #[expect(
         clippy::too_many_lines,

@@ -15,6 +15,14 @@ impl EventIds {
         }
     }
 
+    /// Another source, for another thread: its ids differ from these.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self {
+            random: self.random.fork(),
+        }
+    }
+
     /// The next id. `now_ms`: Unix milliseconds.
     pub fn next(&mut self, now_ms: i64) -> uuid::Uuid {
         let mut random = [0; 10];

@@ -4,6 +4,7 @@
 //! runs it on the thread of its [`Lane`] and gives the [`WorkerResult`] to the state machine that
 //! began it. So this folder knows no thread, and a test or a simulation runs a job where it likes.
 
+use super::decoding::Decoded;
 use super::directory::DirectoryPage;
 use super::history::Answered;
 use super::retention::RetentionResult;
@@ -41,6 +42,8 @@ pub(crate) enum Lane {
     Control,
     /// Counts namespaces.
     Directory,
+    /// Decodes large bodies.
+    Decode,
     /// Reads the past, short reads.
     History,
     /// Reads the past, long reads.
@@ -65,6 +68,7 @@ impl Lane {
             Self::Ballast => "ballast",
             Self::Control => "control",
             Self::Directory => "directory",
+            Self::Decode => "decode",
             Self::History => "history",
             Self::LongHistory => "history+",
         }
@@ -79,6 +83,7 @@ impl Lane {
                 | Self::Index
                 | Self::Retention
                 | Self::SealedRetention
+                | Self::Decode
                 | Self::LongHistory
         )
     }
@@ -146,6 +151,8 @@ pub(crate) enum WorkerResult<L: Log> {
     ControlStored(Box<Stored>),
     /// Namespaces were counted.
     DirectoryCounted(DirectoryPage),
+    /// A large body was decoded.
+    Decoded(Box<Decoded>),
     /// A request about the past was answered.
     HistoryAnswered(Box<Answered>),
 }

@@ -10,6 +10,7 @@
 //! | `checkpoints` | writes the state down, so that a start replays little |
 //! | `retention` | builds history indexes, removes old segments |
 //! | `ballast` | holds room on the disk back for retention and shutdown |
+//! | `decoding` | large bodies that a helper thread decodes |
 //! | `history` | helper threads that read the past |
 //! | `history_queue` | whose read of the past is next |
 //! | `turns` | turns by address and connection |
@@ -23,6 +24,7 @@
 pub(crate) mod ballast;
 pub(crate) mod checkpoints;
 pub(crate) mod control;
+pub(crate) mod decoding;
 pub(crate) mod directory;
 pub(crate) mod flush;
 pub(crate) mod history;

@@ -242,6 +242,15 @@ impl<T: Socket> Connection<T> {
             }
     }
 
+    /// True if a request has work left that waits for nothing.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.answers.unfinished().is_some()
+            || match &self.session {
+                Session::Http(_) => false,
+                Session::WebSocket(websocket) => websocket.is_unfinished(),
+            }
+    }
+
     /// True if an answer is withheld until it is durable.
     pub(crate) fn is_gated(&self) -> bool {
         self.answers.is_gated()

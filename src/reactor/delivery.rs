@@ -5,6 +5,7 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
 use super::system::System;
 use crate::api::ApiError;
+use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
 use crate::control::Change;
 use crate::engine::CollectedChanges;
@@ -22,6 +23,8 @@ pub(crate) enum Delivery {
     Reply(u16, Reply),
     /// What the history worker found.
     History(JobResult),
+    /// What a helper thread has decoded.
+    Decoded(DecodeResult),
 }
 
 impl<S: System> Core<S> {
@@ -208,6 +211,9 @@ impl<S: System> Core<S> {
                         Delivery::History(result) => {
                             http::on_history(context, writer, &mut client, (serial, result))
                         }
+                        Delivery::Decoded(result) => {
+                            http::on_decoded(context, writer, &mut client, (serial, result))
+                        }
                     }
                 }
                 Session::WebSocket(websocket) => {
@@ -219,6 +225,9 @@ impl<S: System> Core<S> {
                         Delivery::History(result) => {
                             websocket.on_history(context, subscriber, (serial, result));
                         }
+                        Delivery::Decoded(result) => {
+                            websocket.on_decoded(context, (serial, result));
+                        }
                     }
                     true
                 }
@@ -226,7 +235,7 @@ impl<S: System> Core<S> {
             if !intact {
                 connection.closing = Closing::Now;
             }
-            if connection.answers.unfinished().is_some() {
+            if connection.is_unfinished() {
                 connection.unworked = true;
                 connection.queue_read(index, &mut self.to_read);
             }

@@ -21,6 +21,7 @@ use super::write_queue::WriteQueue;
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
 use crate::background::control::Controller;
+use crate::background::decoding::DecodeWorker;
 use crate::background::directory::Directory;
 use crate::background::flush::Flusher;
 use crate::background::history::HistoryWorker;
@@ -39,6 +40,7 @@ use flux_storage::{DataDir, LayerError};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -73,6 +75,7 @@ pub(crate) struct Core<S: System> {
     pub(super) checkpointer: Checkpointer,
     pub(super) retention: Retention,
     pub(super) history_worker: HistoryWorker,
+    pub(super) decode_worker: DecodeWorker,
     pub(super) controller: Controller,
     pub(super) directory: Directory,
     /// Connections that may be owed bytes.
@@ -85,6 +88,8 @@ pub(crate) struct Core<S: System> {
     pub(crate) rested_micros: u64,
     /// How connections share the core.
     pub(crate) turns: Turns,
+    /// Connections that may be told in this sweep that there is no memory for them.
+    pub(super) give_up_max: usize,
     /// Connections that wait for memory, by index and generation, the longest waiting first.
     pub(super) memory_queue: VecDeque<(u32, u32)>,
     /// Bytes that connectors' polls hold, as they were last counted.
@@ -121,11 +126,17 @@ pub(crate) fn reuse(list: &mut Vec<u32>, mut done: Vec<u32>) {
     *list = done;
 }
 
-/// When metrics were last pushed, and the events that there were then.
+/// The metrics that are pushed by the clock.
 #[derive(Debug, Default)]
 pub(crate) struct MetricsClock {
-    pub(crate) pushed_ms: u64,
+    /// When the last were made, monotonic milliseconds.
+    pub(crate) made_ms: u64,
+    /// The events that there were then.
     pub(crate) events: u64,
+    /// They, as a frame.
+    pub(crate) frame: Vec<u8>,
+    /// The connections that have not been given them yet.
+    pub(crate) rest: Range<u32>,
 }
 
 /// What a core is made of.
@@ -150,9 +161,9 @@ pub(crate) struct CoreParts<S: System> {
 
 impl<S: System> Core<S> {
     /// A core that is ready to run.
-    pub(crate) fn new(parts: CoreParts<S>) -> Self {
+    pub(crate) fn new(mut parts: CoreParts<S>) -> Self {
         let (core, shards) = (parts.context.router.core, parts.context.router.shards);
-        let throttle = Arc::new(Throttle::new());
+        let (throttle, slicing) = (Arc::new(Throttle::new()), parts.context.slicing);
         let mut core = Self {
             writer: AnswerWriter::default(),
             config: parts.config,
@@ -168,6 +179,7 @@ impl<S: System> Core<S> {
                 Arc::clone(&throttle),
             ),
             history_worker: HistoryWorker::new(&parts.data_dir),
+            decode_worker: DecodeWorker::new(parts.context.ids.fork()),
             controller: Controller::new(parts.control),
             directory: Directory::new(core, shards),
             context: parts.context,
@@ -184,7 +196,8 @@ impl<S: System> Core<S> {
             to_read: Vec::new(),
             resting: Vec::new(),
             rested_micros: u64::MAX,
-            turns: Turns::default(),
+            turns: Turns::new(slicing),
+            give_up_max: 0,
             memory_queue: VecDeque::new(),
             connector_bytes: 0,
             gated: Vec::new(),

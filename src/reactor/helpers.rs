@@ -53,10 +53,12 @@ impl<S: System> Core<S> {
             router,
             tenants,
             history,
+            decodes,
             control_calls,
             ..
         } = &mut self.context;
         self.history_worker.start_due(history, &mut self.jobs);
+        self.decode_worker.start_due(decodes, &mut self.jobs);
         let plane = (&tenants.registry, router.now);
         self.controller
             .start_due(control_calls, plane, &mut self.jobs);
@@ -139,6 +141,12 @@ impl<S: System> Core<S> {
                     self.deliver(request_id, Delivery::History(result));
                 }
             }
+            WorkerResult::Decoded(decoded) => {
+                let queue = &mut self.context.decodes;
+                if let Some((request_id, result)) = self.decode_worker.on_result(queue, *decoded) {
+                    self.deliver(request_id, Delivery::Decoded(result));
+                }
+            }
             WorkerResult::ControlStored(stored) => {
                 let cores = self.context.router.shards;
                 if let Some(change) = self.controller.on_stored(*stored, cores) {
@@ -188,6 +196,7 @@ impl<S: System> Core<S> {
             | WorkerResult::Flushed(..)
             | WorkerResult::Ballast(_)
             | WorkerResult::ControlStored(_)
+            | WorkerResult::Decoded(_)
             | WorkerResult::HistoryAnswered(_) => {}
         }
     }

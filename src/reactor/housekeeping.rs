@@ -1,7 +1,7 @@
 //! What a core does by the clock: it looks for connections that are overdue, pushes metrics, and
 //! stops when it is told to.
 
-use super::connection::{Closing, Overdue, Session};
+use super::connection::{Closing, Overdue, Session, Timeouts};
 use super::event_loop::{Core, MetricsClock};
 use super::system::System;
 use crate::api::{ApiError, encode};
@@ -12,9 +12,6 @@ use crate::model::CommitPoint;
 use crate::report;
 use crate::wire::ws::write_text;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// How often connections are looked at for being overdue, in ticks.
-const SWEEP_TICKS: u64 = 20;
 
 impl<S: System> Core<S> {
     pub(crate) fn tick(&mut self) {
@@ -28,13 +25,12 @@ impl<S: System> Core<S> {
         self.look_for_directory();
         self.watch_wall_clock();
         self.send_late();
-        if self.ticks.is_multiple_of(SWEEP_TICKS) {
-            self.sweep();
+        self.sweep();
+        let since = self.now_ms.saturating_sub(self.metrics.made_ms);
+        if since >= limits::METRICS_INTERVAL_SECONDS * 1000 && self.metrics.rest.is_empty() {
+            self.make_metrics(since);
         }
-        let since = self.now_ms.saturating_sub(self.metrics.pushed_ms);
-        if since >= limits::METRICS_INTERVAL_SECONDS * 1000 {
-            self.push_metrics(since);
-        }
+        self.push_metrics();
     }
 
     /// Warns if the wall clock was set: it dates the events.
@@ -62,57 +58,71 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Looks at every connection for what is overdue.
-    pub(crate) fn sweep(&mut self) {
-        self.report_guesses();
-        let now_ms = self.now_ms;
+    /// Looks at a part of the connections for what is overdue.
+    fn sweep(&mut self) {
+        let part = self.ticks % limits::SWEEP_TICKS as u64;
+        if part == 0 {
+            self.begin_sweep();
+        }
         let mut timeouts = self.config.timeouts;
-        let mut give_up_max = (self.memory_queue.len() / 2).max(1);
         if self.context.memory.budget().is_pressed() {
             timeouts = timeouts.while_memory_is_short();
         }
+        let first = usize::try_from(part).unwrap_or(0);
+        let indexes = self.connections.indexes().skip(first);
+        for index in indexes.step_by(limits::SWEEP_TICKS) {
+            self.look_at(index, timeouts);
+        }
+    }
+
+    /// What concerns all connections, once for each sweep.
+    fn begin_sweep(&mut self) {
+        self.report_guesses();
+        self.give_up_max = (self.memory_queue.len() / 2).max(1);
         if let Some(shard) = &mut self.context.router.shard {
             let counters = &self.context.counters;
-            let active = counters
-                .sources
-                .note(&shard.engine_mut().take_sources(), now_ms);
+            let sources = shard.engine_mut().take_sources();
+            let active = counters.sources.note(&sources, self.now_ms);
             counters.publishers.store(active, Relaxed);
         }
-        for index in self.connections.indexes() {
-            let Some(connection) = self.connections.get_mut(index) else {
-                continue;
-            };
-            match connection.overdue(now_ms, timeouts) {
-                Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
-                Overdue::Body => self.time_out(index, "body", timeouts.body_ms),
-                Overdue::Memory if give_up_max > 0 => {
-                    give_up_max -= 1;
-                    self.give_up_memory(index);
-                }
-                // What others give back may be enough for one that waits for memory.
-                Overdue::Memory | Overdue::No => {}
-                Overdue::Silent => connection.closing = Closing::Now,
+    }
+
+    /// Looks at one connection for what is overdue.
+    fn look_at(&mut self, index: u32, timeouts: Timeouts) {
+        let now_ms = self.now_ms;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        match connection.overdue(now_ms, timeouts) {
+            Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
+            Overdue::Body => self.time_out(index, "body", timeouts.body_ms),
+            Overdue::Memory if self.give_up_max > 0 => {
+                self.give_up_max -= 1;
+                self.give_up_memory(index);
             }
-            let Some(connection) = self.connections.get_mut(index) else {
-                continue;
-            };
-            if let Session::WebSocket(websocket) = &mut connection.session
-                && connection.closing == Closing::Open
-                && websocket.is_dead(now_ms, connection.received_ms)
-            {
-                connection.closing = Closing::Now;
-            }
-            if connection.owes_nothing() {
-                connection.trim();
-            }
-            if connection.waits_since_ms.is_some()
-                && let Some(mut connection) = self.connections.take(index)
-            {
-                self.probe_waiting(index, &mut connection);
-                self.connections.put_back(index, connection);
-            }
-            self.queue_write(index);
+            // What others give back may be enough for one that waits for memory.
+            Overdue::Memory | Overdue::No => {}
+            Overdue::Silent => connection.closing = Closing::Now,
         }
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        if let Session::WebSocket(websocket) = &mut connection.session
+            && connection.closing == Closing::Open
+            && websocket.is_dead(now_ms, connection.received_ms)
+        {
+            connection.closing = Closing::Now;
+        }
+        if connection.owes_nothing() {
+            connection.trim();
+        }
+        if connection.waits_since_ms.is_some()
+            && let Some(mut connection) = self.connections.take(index)
+        {
+            self.probe_waiting(index, &mut connection);
+            self.connections.put_back(index, connection);
+        }
+        self.queue_write(index);
     }
 
     pub(crate) fn time_out(&mut self, index: u32, part: &'static str, after_ms: u64) {
@@ -130,22 +140,33 @@ impl<S: System> Core<S> {
         connection.close_after_sending(self.now_ms);
     }
 
-    pub(crate) fn push_metrics(&mut self, since_ms: u64) {
+    /// Makes the metrics that every WebSocket client is told, which wants them.
+    fn make_metrics(&mut self, since_ms: u64) {
         let mut metrics = self.context.counters.metrics();
         let accepted = metrics.events.saturating_sub(self.metrics.events);
         metrics.events_per_10_seconds = accepted.saturating_mul(10_000) / since_ms.max(1);
-        let first = self.metrics.pushed_ms == 0;
-        self.metrics = MetricsClock {
-            pushed_ms: self.now_ms,
-            events: metrics.events,
-        };
-        if first {
+        if self.metrics.made_ms == 0 {
             metrics.events_per_10_seconds = 0;
         }
         let (mut text, mut frame) = (Vec::new(), Vec::new());
         encode::metrics_update(&mut text, &metrics, self.context.router.now);
         write_text(&mut frame, &text);
-        for index in self.connections.indexes() {
+        self.metrics = MetricsClock {
+            made_ms: self.now_ms,
+            events: metrics.events,
+            frame,
+            rest: self.connections.indexes(),
+        };
+    }
+
+    /// Tells some of those who were not told yet.
+    fn push_metrics(&mut self) {
+        let indexes = &mut self.metrics.rest;
+        let end = indexes.start.saturating_add(limits::METRICS_PER_TICK_MAX);
+        let slice = indexes.start..end.min(indexes.end);
+        indexes.start = slice.end;
+        let frame = std::mem::take(&mut self.metrics.frame);
+        for index in slice {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
@@ -159,6 +180,7 @@ impl<S: System> Core<S> {
                 self.queue_write(index);
             }
         }
+        self.metrics.frame = frame;
     }
 
     /// Stops accepting; every connection ends when what waits for it is sent.
@@ -190,7 +212,7 @@ impl<S: System> Core<S> {
         let Some(since) = self.stopping_ms else {
             return false;
         };
-        let late = self.now_ms.saturating_sub(since) > limits::SHUTDOWN_SECONDS_MAX * 1000;
+        let late = self.now_ms.saturating_sub(since) > limits::SHUTDOWN_MS_MAX;
         if self.connections.is_empty() || late {
             self.context
                 .counters

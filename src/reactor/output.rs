@@ -236,6 +236,7 @@ impl<S: System> Core<S> {
             self.context.counters.connected.remove(address);
         }
         self.context.history.forget(index);
+        self.context.decodes.forget(index);
         self.forget_memory(&mut connection);
         let counters = self.context.counters.of(self.context.router.core);
         if let Session::WebSocket(websocket) = &mut connection.session {

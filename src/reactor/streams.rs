@@ -6,7 +6,7 @@ use super::event_loop::Core;
 use super::fan_out::StreamPush;
 use super::system::System;
 use crate::front::ws::{FRAMING, SLOW_READER};
-use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS};
+use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS, STREAM_TIMERS_PER_TURN_MAX};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
 use std::cmp::Reverse;
 
@@ -123,9 +123,12 @@ impl<S: System> Core<S> {
 
     /// Looks at the streams whose time has come: what was paced is sent, and cursors.
     pub(super) fn look_at_streams(&mut self) {
-        while let Some(&Reverse((due_micros, index, generation))) = self.stream_timers.peek()
-            && due_micros <= self.now_micros
-        {
+        for _ in 0..STREAM_TIMERS_PER_TURN_MAX {
+            let due = self.stream_timers.peek();
+            let due = due.filter(|Reverse((due_micros, ..))| *due_micros <= self.now_micros);
+            let Some(&Reverse((_, index, generation))) = due else {
+                return;
+            };
             self.stream_timers.pop();
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;

@@ -17,10 +17,7 @@
 //!
 //! Pure: work and times are arguments.
 
-use crate::limits::{
-    ACTIVE_MICROS, CONNECTION_TURN_UNITS_MIN, EQUAL_SHARES_MAX, REST_MICROS_MAX, SLICE_UNITS_MAX,
-    UNITS_PER_MICRO,
-};
+use crate::limits::{ACTIVE_MICROS, EQUAL_SHARES_MAX, REST_MICROS_MAX, Slicing, UNITS_PER_MICRO};
 
 /// What one connection owes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +40,7 @@ impl Account {
 /// Connections of a core that are active.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
+    slicing: Slicing,
     period: u64,
     /// Connections that were worked on in this period so far.
     current: u64,
@@ -51,6 +49,14 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
+    /// Nobody is active. `slicing`: how much is done in one go.
+    pub(crate) fn new(slicing: Slicing) -> Self {
+        Self {
+            slicing,
+            ..Self::default()
+        }
+    }
+
     /// Microseconds that a connection has to rest before it is worked on again; `None`: it is its
     /// turn.
     pub(crate) fn rest(&mut self, account: &mut Account, now_micros: u64) -> Option<u64> {
@@ -64,15 +70,23 @@ impl Turns {
         }
         let given = passed.saturating_mul(UNITS_PER_MICRO * EQUAL_SHARES_MAX) / active;
         account.owed = account.owed.saturating_sub(given);
-        let beyond = account.owed.checked_sub(CONNECTION_TURN_UNITS_MIN + 1)? + 1;
+        let beyond = account
+            .owed
+            .checked_sub(self.slicing.connection_units_min + 1)?
+            + 1;
         let micros = beyond.saturating_mul(active) / (UNITS_PER_MICRO * EQUAL_SHARES_MAX);
         Some(micros.clamp(1, REST_MICROS_MAX))
     }
 
     /// Units that a connection may spend in one turn.
     pub(crate) fn slice(&self) -> u64 {
-        let share = SLICE_UNITS_MAX.saturating_mul(EQUAL_SHARES_MAX) / self.active().max(1);
-        share.clamp(CONNECTION_TURN_UNITS_MIN, SLICE_UNITS_MAX)
+        let Slicing {
+            units,
+            connection_units_min,
+            ..
+        } = self.slicing;
+        let share = units.saturating_mul(EQUAL_SHARES_MAX) / self.active().max(1);
+        share.clamp(connection_units_min, units)
     }
 
     /// Connections that count as active.
@@ -110,7 +124,7 @@ mod tests {
     /// spends `greedy_units` whenever it may, for a second. Returns how many thousandths of the
     /// core's time the greedy one has had.
     fn greedy_permille(modest: usize, greedy_units: u64) -> u64 {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(Slicing::SMALL);
         let mut modest = vec![Account::default(); modest];
         let mut greedy = Account::default();
         let (mut micros, mut all, mut of_greedy) = (1_u64, 0_u64, 0_u64);
@@ -153,7 +167,7 @@ mod tests {
 
     #[test]
     fn connections_that_are_all_greedy_have_the_whole_core() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(Slicing::SMALL);
         let mut accounts = vec![Account::default(); 100];
         let (mut micros, mut rests) = (1, 0);
         for round in 0..50 {
@@ -170,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_rests_is_told_for_how_long() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(Slicing::SMALL);
         let mut others = vec![Account::default(); 50];
         let mut micros = 1;
         let mut work_on_others = |turns: &mut Turns, micros| {
@@ -191,17 +205,17 @@ mod tests {
 
     #[test]
     fn a_slice_is_smaller_the_more_are_active() {
-        let mut turns = Turns::default();
-        assert_eq!(turns.slice(), SLICE_UNITS_MAX);
+        let mut turns = Turns::new(Slicing::SMALL);
+        assert_eq!(turns.slice(), Slicing::SMALL.units);
         let mut slice_of = |count: usize| {
-            let mut turns_now = std::mem::take(&mut turns);
+            let mut turns_now = std::mem::replace(&mut turns, Turns::new(Slicing::SMALL));
             for account in &mut vec![Account::default(); count] {
                 turns_now.rest(account, 1);
             }
             turns_now.slice()
         };
-        assert_eq!(slice_of(4), SLICE_UNITS_MAX);
-        assert_eq!(slice_of(8), SLICE_UNITS_MAX / 2);
-        assert_eq!(slice_of(10_000), CONNECTION_TURN_UNITS_MIN);
+        assert_eq!(slice_of(4), Slicing::SMALL.units);
+        assert_eq!(slice_of(8), Slicing::SMALL.units / 2);
+        assert_eq!(slice_of(10_000), Slicing::SMALL.connection_units_min);
     }
 }

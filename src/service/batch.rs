@@ -1,8 +1,10 @@
 //! Publishing a batch: its items go to their shards, in slices.
 //!
 //! ```text
-//! Check ─▶ Decode ─▶ Store ─▶ Wait ─▶ Measure ─▶ Answer
-//!   └────────┴─────────┘ a slice a turn   └─ a slice a turn, then parts as the socket takes them
+//! Decode ─▶ Store ─▶ Wait ─▶ Measure ─▶ Answer
+//!   │ ▲ └────┘ a slice a turn  └─ a slice a turn, then parts as the socket takes them
+//!   ▼ │
+//!  Away: a value is larger than a slice, and a helper thread decodes the rest of the body
 //! ```
 //!
 //! A small batch is decoded and handed to its shards when it begins, and answered in one go; it
@@ -11,18 +13,18 @@
 //! until it is answered, so what the client sends behind it can't overtake it.
 
 use super::tenants::denied;
-use super::{Begun, Caller, Context, Outcome, Pending};
+use super::{Begun, Caller, Context, Credentials, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::batch::{AnswerPlace, BatchContext, BatchPlan, BatchWalk, Slice, Walked};
-use crate::api::json::{owned_text, text};
+use crate::api::event::{EventDecoder, EventIds};
 use crate::api::outcome::PartOutcome;
 use crate::auth::{Access, TokenHash};
-use crate::limits::{
-    ANSWER_WHOLE_BYTES_MAX, LIST_CHUNK_BYTES_MAX, SLICE_BODY_BYTES_MAX, SLICE_UNITS_MAX,
-};
+use crate::background::decoding::DecodeResult;
+use crate::background::turns::Network;
+use crate::limits::LIST_CHUNK_BYTES_MAX;
 use crate::log::Log;
 use crate::model::{CursorKey, EventDraft, EventPack};
-use crate::shard::{Reply, RequestId, ShardRequest};
+use crate::shard::{Reply, RequestId, ShardRequest, network_of};
 
 /// See the module.
 #[derive(Debug)]
@@ -31,6 +33,9 @@ pub(crate) struct PendingBatch {
     access: Access,
     /// What it was sent with, to be looked at again before each part.
     token: Option<TokenHash>,
+    /// The address whose turn is taken for it at the helper thread. `None`: its core has none, and
+    /// may take its time.
+    network: Option<Network>,
     /// It is answered in one go, whatever its size.
     answers_whole: bool,
     /// It did not end with its first slice.
@@ -44,10 +49,10 @@ pub(crate) struct PendingBatch {
 
 #[derive(Debug)]
 enum Stage {
-    /// Its bytes are to be checked to be text.
-    Check(Vec<u8>),
     /// It is decoded.
-    Decode(Box<str>, Box<BatchWalk>),
+    Decode(Box<[u8]>, Box<BatchWalk>),
+    /// A helper thread decodes it.
+    Away,
     /// Its parts from this one on are to be handed to their shards.
     Store(usize),
     /// Shards work on it.
@@ -57,11 +62,6 @@ enum Stage {
     /// Its answer, which is so long, is taken in parts.
     Answer(AnswerPlace, u64),
 }
-
-const SLICE: Slice = Slice {
-    units: SLICE_UNITS_MAX,
-    bytes: SLICE_BODY_BYTES_MAX,
-};
 
 /// Publishes the batch that is the JSON `body`.
 ///
@@ -74,26 +74,17 @@ pub(crate) fn begin<L: Log>(
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.access(&caller.credentials)?;
-    let mut batch = PendingBatch {
-        stage: Stage::Wait,
-        access,
-        token: None,
-        answers_whole: !caller.takes_parts,
-        is_sliced: false,
-        plan: BatchPlan::default(),
-        outcomes: Vec::new(),
-        asked: Vec::new(),
-    };
-    if body.len() > SLICE_BODY_BYTES_MAX {
+    let mut batch = PendingBatch::new(caller, access);
+    let slicing = context.slicing;
+    let mut walk = BatchWalk::new(usize::from(context.router.shards), slicing);
+    if body.len() > slicing.body_bytes {
         batch.slice(caller);
-        batch.stage = Stage::Check(body.into());
+        batch.stage = Stage::Decode(body.into(), Box::new(walk));
         return Ok(Begun::Waiting(Pending::Batch(Box::new(batch))));
     }
-    let body = text(body)?;
-    let mut walk = BatchWalk::new(usize::from(context.router.shards));
-    if batch.decode(context, (body, &mut walk), SLICE)? == Walked::Done {
+    if batch.decode(context, (body, &mut walk), slice(context))? == Walked::Done {
         batch.open(walk.into_plan());
-        if batch.is_answered_in_parts() {
+        if batch.is_answered_in_parts(context) {
             // No request behind it is taken on, so its turns measure the answer.
             batch.slice(caller);
         }
@@ -111,6 +102,23 @@ pub(crate) fn begin<L: Log>(
 }
 
 impl PendingBatch {
+    fn new(caller: &Caller<'_>, access: Access) -> Self {
+        Self {
+            stage: Stage::Wait,
+            access,
+            token: None,
+            network: match caller.credentials {
+                Credentials::Own(_) => None,
+                _ => Some(caller.address.map(network_of)),
+            },
+            answers_whole: !caller.takes_parts,
+            is_sliced: false,
+            plan: BatchPlan::default(),
+            outcomes: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
     fn slice(&mut self, caller: &Caller<'_>) {
         self.is_sliced = true;
         self.token = caller.credentials.token().ok();
@@ -124,8 +132,8 @@ impl PendingBatch {
     /// True if [`PendingBatch::go_on`] has something to do.
     pub(super) fn is_unfinished(&self) -> bool {
         match self.stage {
-            Stage::Check(_) | Stage::Decode(..) | Stage::Store(_) | Stage::Measure(..) => true,
-            Stage::Wait | Stage::Answer(..) => false,
+            Stage::Decode(..) | Stage::Store(_) | Stage::Measure(..) => true,
+            Stage::Away | Stage::Wait | Stage::Answer(..) => false,
         }
     }
 
@@ -139,39 +147,23 @@ impl PendingBatch {
         request_id: RequestId,
     ) -> Result<Option<Outcome>, ApiError> {
         match std::mem::replace(&mut self.stage, Stage::Wait) {
-            Stage::Check(body) => {
-                let body = owned_text(body)?;
-                let walk = BatchWalk::new(usize::from(context.router.shards));
-                self.stage = Stage::Decode(body.into(), Box::new(walk));
-                context.router.spend(SLICE_UNITS_MAX);
-            }
             Stage::Decode(body, mut walk) => {
-                let walked = self.decode(context, (&body, &mut walk), SLICE)?;
-                match walked {
+                match self.decode(context, (&body, &mut walk), slice(context))? {
                     Walked::Done => self.open(walk.into_plan()),
                     Walked::More => self.stage = Stage::Decode(body, walk),
-                    Walked::Large => {
-                        let slice = Slice {
-                            bytes: usize::MAX,
-                            ..SLICE
-                        };
-                        match self.decode(context, (&body, &mut walk), slice)? {
-                            Walked::Done => self.open(walk.into_plan()),
-                            Walked::More | Walked::Large => self.stage = Stage::Decode(body, walk),
-                        }
-                    }
+                    Walked::Large => self.decode_large(context, request_id, (body, walk))?,
                 }
             }
             Stage::Store(next) => {
                 self.stage = Stage::Store(next);
-                let end = context.router.spent() + SLICE_UNITS_MAX;
+                let end = context.router.spent() + context.slicing.units;
                 while self.store_part(context, request_id) && context.router.spent() < end {}
                 if self.is_over() {
                     return Ok(self.finish(context));
                 }
             }
             Stage::Measure(place, len) => self.measure(context, (place, len)),
-            stage @ (Stage::Wait | Stage::Answer(..)) => self.stage = stage,
+            stage @ (Stage::Away | Stage::Wait | Stage::Answer(..)) => self.stage = stage,
         }
         Ok(None)
     }
@@ -179,24 +171,63 @@ impl PendingBatch {
     fn decode<L: Log>(
         &self,
         context: &mut Context<L>,
-        (body, walk): (&str, &mut BatchWalk),
+        (body, walk): (&[u8], &mut BatchWalk),
         slice: Slice,
     ) -> Result<Walked, ApiError> {
-        let (shards, access) = (context.router.shards, &self.access);
+        let shards = context.router.shards;
         let mut decoding = BatchContext {
             now_ms: context.router.now.as_millis(),
             decoder: &mut context.decoder,
             ids: &mut context.ids,
             shards: usize::from(shards),
-            place: |draft: &EventDraft<'_>, key: CursorKey| {
-                let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
-                may_publish.map_err(denied)?;
-                Ok(key.place(shards))
-            },
+            place: placing(&self.access, shards),
         };
         let (walked, units) = walk.advance(body, &mut decoding, slice)?;
         context.router.spend(units);
         Ok(walked)
+    }
+
+    /// Lets a helper thread decode the rest, which begins with a large value.
+    fn decode_large<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        request_id: RequestId,
+        (body, mut walk): (Box<[u8]>, Box<BatchWalk>),
+    ) -> Result<(), ApiError> {
+        let Some(network) = self.network else {
+            while self.decode(context, (&body, &mut walk), Slice::WHOLE)? != Walked::Done {}
+            self.open(walk.into_plan());
+            return Ok(());
+        };
+        self.stage = Stage::Away;
+        let (access, shards) = (self.access.clone(), context.router.shards);
+        let now_ms = context.router.now.as_millis();
+        let decode = move |ids: &mut EventIds| {
+            let mut decoding = BatchContext {
+                now_ms,
+                // What a large value takes of it is not kept.
+                decoder: &mut EventDecoder::default(),
+                ids,
+                shards: usize::from(shards),
+                place: placing(&access, shards),
+            };
+            while walk.advance(&body, &mut decoding, Slice::WHOLE)?.0 != Walked::Done {}
+            Ok(walk.into_plan())
+        };
+        let asker = (request_id, network);
+        context.decodes.push(asker, Box::new(decode));
+        Ok(())
+    }
+
+    /// Takes what the helper thread has decoded.
+    pub(super) fn on_decoded(&mut self, result: DecodeResult) -> Option<Outcome> {
+        match result {
+            Ok(plan) => {
+                self.open(plan);
+                None
+            }
+            Err(error) => Some(Outcome::Failed(error)),
+        }
     }
 
     /// The body is decoded: its parts can be handed out.
@@ -300,7 +331,7 @@ impl PendingBatch {
         if let Some(error) = self.plan.unavailable(&self.outcomes) {
             return Some(Outcome::Failed(error));
         }
-        if self.is_answered_in_parts() {
+        if self.is_answered_in_parts(context) {
             self.stage = Stage::Measure(AnswerPlace::new(&self.outcomes), 0);
             return None;
         }
@@ -309,14 +340,14 @@ impl PendingBatch {
         Some(Outcome::Done)
     }
 
-    fn is_answered_in_parts(&self) -> bool {
-        self.plan.answer_bytes() > ANSWER_WHOLE_BYTES_MAX && !self.answers_whole
+    fn is_answered_in_parts<L>(&self, context: &Context<L>) -> bool {
+        self.plan.answer_bytes() > context.slicing.answer_bytes && !self.answers_whole
     }
 
     fn measure<L: Log>(&mut self, context: &mut Context<L>, (mut place, len): (AnswerPlace, u64)) {
         let out = &mut context.answer;
         out.clear();
-        let bytes_max = ANSWER_WHOLE_BYTES_MAX;
+        let bytes_max = context.slicing.answer_bytes;
         let is_last = self
             .plan
             .answer_part(&self.outcomes, &mut place, (out, bytes_max));
@@ -350,11 +381,31 @@ impl PendingBatch {
     }
 }
 
+fn slice<L>(context: &Context<L>) -> Slice {
+    Slice {
+        units: context.slicing.units,
+        bytes: context.slicing.body_bytes,
+    }
+}
+
+/// The shard of each event, if the caller may publish it.
+fn placing(
+    access: &Access,
+    shards: u16,
+) -> impl Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError> {
+    move |draft, key| {
+        let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
+        may_publish.map_err(denied)?;
+        Ok(key.place(shards))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{OPERATOR, TestCores};
     use super::super::{namespaces, publish};
     use super::*;
+    use crate::limits::Slicing;
     use crate::model::place;
     use serde_json::Value;
 
@@ -460,7 +511,7 @@ mod tests {
             });
             assert!(other.commit_point().is_some(), "it is stored at once");
             let units = cores.context(0).router.spent() - spent;
-            assert!(units < SLICE_UNITS_MAX, "{units}");
+            assert!(units < Slicing::SMALL.units, "{units}");
             others += 1;
         }
         assert!(others > 1_000, "{others}");
@@ -482,12 +533,56 @@ mod tests {
             });
             loop {
                 let now = cores.context(0).router.spent();
-                assert!(now - spent <= 2 * SLICE_UNITS_MAX, "{} units", now - spent);
+                assert!(
+                    now - spent <= 2 * Slicing::SMALL.units,
+                    "{} units",
+                    now - spent
+                );
                 spent = now;
                 if !cores.go_on(&mut call) {
                     break;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_large_value_is_decoded_off_the_core_and_comes_to_the_same() {
+        let text = "x".repeat(3 * Slicing::SMALL.body_bytes);
+        let mut items: Vec<String> = (0..200)
+            .map(|n| sent(&format!("{n}"), "n1/a", "null"))
+            .collect();
+        items[100] = items[100].replace("1.50", &format!("\"{text}\""));
+        let whole = format!(r#"{{"events":[{}]}}"#, items.join(","));
+        let damaged = whole.replace(r#""eventId":"150""#, "NaN");
+        for body in [whole, damaged] {
+            let mut cores = TestCores::new(1);
+            let mut spent = cores.context(0).router.spent();
+            let mut call = cores.begin((0, None), |context, caller| {
+                begin(context, caller, body.as_bytes())
+            });
+            while cores.go_on(&mut call) {
+                let now = cores.context(0).router.spent();
+                assert!(
+                    now - spent <= 2 * Slicing::SMALL.units,
+                    "{} units",
+                    now - spent
+                );
+                spent = now;
+            }
+            assert_eq!(call.outcome(), None, "it is not decoded");
+            assert!(cores.decode(&mut call));
+            cores.finish(&mut call);
+            let (outcome, _) = call.over();
+            let expected = cores.begin((0, None), |context, caller| {
+                let whole = Slice::WHOLE;
+                let mut walk = BatchWalk::new(1, Slicing::SMALL);
+                let mut batch = PendingBatch::new(caller, Access::Open);
+                batch.network = None;
+                batch.decode(context, (body.as_bytes(), &mut walk), whole)?;
+                Ok(Begun::at_once(Outcome::Done))
+            });
+            assert_eq!(Some(&outcome), expected.outcome());
         }
     }
 

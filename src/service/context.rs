@@ -7,8 +7,10 @@ use super::{Credentials, Tenants};
 use crate::api::ApiError;
 use crate::api::event::{EventDecoder, EventIds};
 use crate::auth::{Access, EncryptionKey};
+use crate::background::decoding::DecodeQueue;
 use crate::background::history_queue::HistoryQueue;
 use crate::control::Command;
+use crate::limits::Slicing;
 use crate::log::Log;
 use crate::model::Timestamp;
 use crate::shard::{Counters, MailboxSender, MemoryAccount, Origin, Router};
@@ -40,6 +42,8 @@ pub(crate) struct Context<L> {
     pub(crate) answer: Vec<u8>,
     /// Requests about the past.
     pub(crate) history: HistoryQueue,
+    /// Large bodies that wait to be decoded.
+    pub(crate) decodes: DecodeQueue,
     /// Control calls, on the core that carries them out.
     pub(crate) control_calls: VecDeque<(Origin, Command)>,
     /// What all cores know of each other.
@@ -48,6 +52,8 @@ pub(crate) struct Context<L> {
     pub(crate) memory: MemoryAccount,
     /// What connectors' credentials are encrypted with.
     pub(crate) encryption_key: Option<EncryptionKey>,
+    /// How much is done in one go.
+    pub(crate) slicing: Slicing,
     /// Milliseconds since the core began.
     pub(crate) uptime_ms: u64,
 }
@@ -91,9 +97,11 @@ impl<L: Log> Context<L> {
             terms: Vec::new(),
             answer: Vec::new(),
             history: HistoryQueue::default(),
+            decodes: DecodeQueue::default(),
             control_calls: VecDeque::new(),
             counters: parts.counters,
             encryption_key: parts.encryption_key,
+            slicing: Slicing::SERVER,
             uptime_ms: 0,
         }
     }

@@ -9,12 +9,15 @@ use crate::auth::{Access, Denied};
 use crate::log::Log;
 use crate::model::is_reserved;
 use crate::shard::{Reply, RequestId, ShardRequest};
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct PendingDeletes {
     /// What to delete, by shard.
     ids: Vec<Vec<Box<str>>>,
+    /// What a shard was asked to delete.
+    asked: Vec<Arc<[Box<str>]>>,
     /// The client named the ids, so that unknown ids are failures.
     named: bool,
     collecting: bool,
@@ -56,6 +59,7 @@ impl PendingDeletes {
     ) -> Result<Self, ApiError> {
         let mut deletes = Self {
             ids: vec![Vec::new(); usize::from(context.router.shards)],
+            asked: vec![Arc::default(); usize::from(context.router.shards)],
             named: false,
             collecting: true,
             waiting: 0,
@@ -112,12 +116,13 @@ impl PendingDeletes {
     fn delete<L: Log>(&mut self, context: &mut Context<L>, request_id: RequestId) {
         self.collecting = false;
         for shard in 0..context.router.shards {
-            let ids = &self.ids[usize::from(shard)];
+            let ids: Arc<[_]> = std::mem::take(&mut self.ids[usize::from(shard)]).into();
             if ids.is_empty() {
                 continue;
             }
+            self.asked[usize::from(shard)] = Arc::clone(&ids);
             let request = ShardRequest::DeleteMany {
-                ids: ids.clone(),
+                ids,
                 done: Vec::new(),
                 charged: self.access.charged(),
             };
@@ -165,15 +170,15 @@ impl PendingDeletes {
 
     /// Notes what became of a shard's ids: of the first by `done`, of the rest by `error`.
     fn record(&mut self, shard: u16, done: &[bool], error: Option<&ApiError>) {
-        let ids = std::mem::take(&mut self.ids[usize::from(shard)]);
-        for (index, id) in ids.into_iter().enumerate() {
+        let ids = std::mem::take(&mut self.asked[usize::from(shard)]);
+        for (index, id) in ids.iter().enumerate() {
             match (done.get(index), error) {
                 (Some(true), _) => self.deleted += 1,
                 (Some(false), _) if self.named => {
-                    self.errors.push((id, ApiError::NoEntity));
+                    self.errors.push((id.clone(), ApiError::NoEntity));
                 }
                 (Some(false), _) | (None, None) => {}
-                (None, Some(error)) => self.errors.push((id, error.clone())),
+                (None, Some(error)) => self.errors.push((id.clone(), error.clone())),
             }
         }
     }
@@ -188,13 +193,8 @@ impl PendingDeletes {
         {
             return Outcome::Failed(first.clone());
         }
-        let errors: Vec<(Box<str>, String)> = self
-            .errors
-            .iter()
-            .map(|(id, error)| (id.clone(), error.to_string()))
-            .collect();
         context.answer.clear();
-        delete::answer(&mut context.answer, self.deleted, &errors);
+        delete::answer(&mut context.answer, self.deleted, &self.errors);
         Outcome::Done
     }
 }
@@ -204,7 +204,7 @@ mod tests {
     use super::super::testing::TestCores;
     use super::super::{batch, delete, publish};
     use super::*;
-    use crate::limits::{COLLECT_IDS_MAX, SHARD_SLICE_UNITS_MAX};
+    use crate::limits::{COLLECT_IDS_MAX, Slicing};
 
     /// Cores that hold these entities.
     fn holding(ids: &[&str]) -> TestCores {
@@ -375,7 +375,7 @@ mod tests {
             let now = context.router.now;
             context.router.shard.as_mut().unwrap().go_on(now);
             let units = cores.context(0).router.spent() - before;
-            assert!(units < 2 * SHARD_SLICE_UNITS_MAX, "{units}");
+            assert!(units < 2 * Slicing::SMALL.shard_units(), "{units}");
             slices += 1;
         }
         assert!(slices > 5, "{slices}");

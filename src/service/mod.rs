@@ -66,6 +66,7 @@ pub(crate) use context::{Context, ContextParts};
 pub(crate) use tenants::{Identity, Tenants, TokenRule};
 
 use crate::api::ApiError;
+use crate::background::decoding::DecodeResult;
 use crate::log::Log;
 use crate::model::{CommitPoint, NarrowCursor};
 use crate::shard::{Reply, RequestId};
@@ -192,6 +193,15 @@ pub(crate) fn go_on<L: Log>(
         _ => Ok(None),
     };
     went.unwrap_or_else(|error| Some(Outcome::Failed(error)))
+}
+
+/// Gives the body that a helper thread has decoded to the call that waits for it. `None`: it goes
+/// on.
+pub(crate) fn on_decoded(pending: &mut Pending, result: DecodeResult) -> Option<Outcome> {
+    match pending {
+        Pending::Batch(batch) => batch.on_decoded(result),
+        _ => None,
+    }
 }
 
 /// Gives a reply to the call that waits for it. `None`: it waits for more. What a reply says is

@@ -305,7 +305,7 @@ impl PendingNamespace {
             }
             (Self::Purging { name }, Reply::Ids(ids)) if !ids.is_empty() => {
                 let request = ShardRequest::DeleteMany {
-                    ids,
+                    ids: ids.into(),
                     done: Vec::new(),
                     charged: None,
                 };

@@ -3,11 +3,12 @@
 
 use super::list::ListStep;
 use super::{Begun, Caller, Context, ContextParts, Credentials, Outcome, Pending, Tenants};
-use super::{control, history, resume};
+use super::{control, history, on_decoded, resume};
 use crate::api::ApiError;
 use crate::auth::TokenHash;
 use crate::control::{Change, Registry};
 use crate::engine::{Engine, RecentIds};
+use crate::limits::Slicing;
 use crate::log::{Log as _, MemoryLog};
 use crate::model::{CommitPoint, DedupWindow, Durability, RuntimeConfig, Timestamp};
 use crate::shard::{
@@ -98,6 +99,7 @@ impl TestCores {
                 encryption_key: None,
                 seed: u64::from(core),
             });
+            context.slicing = Slicing::SMALL;
             context.router.now = Timestamp::from_micros(1_000_000);
             TestCore { context, inbox }
         });
@@ -121,7 +123,8 @@ impl TestCores {
         engine
             .remember_ids(&mut log, ids, Timestamp::default())
             .unwrap();
-        context.router.shard = Some(Shard::new(engine, log, Durability::Sync, 1));
+        let shard = Shard::new(engine, log, Durability::Sync, 1);
+        context.router.shard = Some(shard.with_slicing(Slicing::SMALL));
         let own = context.counters.of(context.router.core);
         own.ready.store(1, Relaxed);
         control::acquaint_shard(context);
@@ -204,14 +207,19 @@ impl TestCores {
         call: impl FnOnce(&mut Context<MemoryLog>, &Caller<'_>) -> Result<Begun, ApiError>,
     ) -> (Outcome, String) {
         let mut call = self.begin(by, call);
-        for _ in 0..100 {
-            self.flush();
-            self.deliver(&mut call);
-            if let State::Over(..) = call.state {
-                break;
-            }
-        }
+        self.finish(&mut call);
         call.over()
+    }
+
+    /// Lets a call go on to its end, flushes included.
+    pub(crate) fn finish(&mut self, call: &mut TestCall) {
+        for _ in 0..100 {
+            if let State::Over(..) = call.state {
+                return;
+            }
+            self.flush();
+            self.deliver(call);
+        }
     }
 
     /// Flushes every log.
@@ -272,6 +280,7 @@ impl TestCores {
                 }
                 moved |= self.decide(index);
                 moved |= self.go_on(call);
+                moved |= self.decode(call);
                 moved |= self.advance(call);
             }
             if !moved {
@@ -364,6 +373,22 @@ impl TestCores {
             return false;
         }
         if let Some(outcome) = super::go_on(context, call.request_id, pending) {
+            call.state = State::Over(outcome, json(context), CommitPoint::NONE);
+        }
+        true
+    }
+
+    /// Decodes the body of a call, as its core's helper thread does. False if there is none.
+    pub(crate) fn decode(&mut self, call: &mut TestCall) -> bool {
+        let context = &mut self.cores[call.core].context;
+        let Some(job) = context.decodes.next_job() else {
+            return false;
+        };
+        let result = job(&mut context.ids);
+        assert_eq!(context.decodes.on_job_end(), Some(call.request_id));
+        if let State::Waiting(pending) = &mut call.state
+            && let Some(outcome) = on_decoded(pending, result)
+        {
             call.state = State::Over(outcome, json(context), CommitPoint::NONE);
         }
         true

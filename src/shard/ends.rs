@@ -6,9 +6,7 @@
 
 use super::owner::Shard;
 use crate::engine::PublishError;
-use crate::limits::{
-    DEADLINE_LOOKS_MAX, DEADLINE_RETRY_MICROS, EVENT_UNITS, SHARD_SLICE_UNITS_MAX,
-};
+use crate::limits::{DEADLINE_LOOKS_MAX, DEADLINE_RETRY_MICROS, EVENT_UNITS};
 use crate::log::Log;
 use crate::model::{EndCause, Timestamp};
 use crate::state::NextEnd;
@@ -33,7 +31,7 @@ impl<L: Log> Shard<L> {
             return;
         }
         self.ends_retry = None;
-        let slice_end = self.spent() + SHARD_SLICE_UNITS_MAX;
+        let slice_end = self.spent() + self.slicing.shard_units();
         let ended = self.end_lingering(now, slice_end);
         if ended
             .and_then(|()| self.end_expired(now, slice_end))

@@ -92,8 +92,8 @@ pub enum ShardRequest {
     },
     /// Delete these entities, in order. `done` of them are dealt with already.
     DeleteMany {
-        /// Their ids.
-        ids: Vec<Box<str>>,
+        /// Their ids, which the caller keeps too.
+        ids: Arc<[Box<str>]>,
         /// What became of the first of them: true if there was one to delete.
         done: Vec<bool>,
         /// Whose rate they count against.

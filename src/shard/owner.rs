@@ -23,7 +23,7 @@ use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, 
 use crate::history::StoredStates;
 use crate::limits::{
     DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, ENTITY_BYTES_PER_UNIT, EVENT_UNITS,
-    RELEASED_REPLIES_MAX, SHARD_SLICE_UNITS_MAX,
+    RELEASED_REPLIES_MAX, Slicing,
 };
 use crate::log::{AppendRejection, Log};
 use crate::model::{
@@ -33,6 +33,7 @@ use crate::model::{
 use crate::state::PREFETCH_GROUP_IDS_MAX;
 use flux_storage::{LogReader, Sequence};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Events of one message from which on looking at all their entities first pays.
 const PREFETCH_EVENTS_MIN: usize = 4;
@@ -75,6 +76,8 @@ pub struct Shard<L> {
     pub(super) limiter: RateLimiter,
     /// Units of work that were done here.
     pub(super) spent: u64,
+    /// How much is done in one go.
+    pub(super) slicing: Slicing,
 }
 
 impl<L: Log> Shard<L> {
@@ -102,7 +105,15 @@ impl<L: Log> Shard<L> {
             orphans: Vec::new(),
             limiter: RateLimiter::new(),
             spent: 0,
+            slicing: Slicing::SERVER,
         }
+    }
+
+    /// Says how much is done in one go.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn with_slicing(self, slicing: Slicing) -> Self {
+        Self { slicing, ..self }
     }
 
     /// So much was done.
@@ -297,7 +308,7 @@ impl<L: Log> Shard<L> {
     }
 
     fn work_slice(&mut self, envelope: Envelope, now: Timestamp) -> Worked {
-        self.slice_end = self.spent() + SHARD_SLICE_UNITS_MAX;
+        self.slice_end = self.spent() + self.slicing.shard_units();
         self.work(envelope, now)
     }
 
@@ -325,7 +336,7 @@ impl<L: Log> Shard<L> {
                 }
             }
         }
-        let end = self.spent() + SHARD_SLICE_UNITS_MAX;
+        let end = self.spent() + self.slicing.shard_units();
         while self.resumes && self.spent() < end {
             let Some(envelope) = self.deferred_writes.pop_front() else {
                 self.resumes = false;
@@ -736,7 +747,7 @@ impl<L: Log> Shard<L> {
     fn delete_many(
         &mut self,
         origin: Origin,
-        (ids, mut done, charged): (Vec<Box<str>>, Vec<bool>, Option<Charged>),
+        (ids, mut done, charged): (Arc<[Box<str>]>, Vec<bool>, Option<Charged>),
         now: Timestamp,
     ) -> Worked {
         let (mut error, begun) = (None, done.len());

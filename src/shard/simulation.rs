@@ -28,7 +28,7 @@ use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::{Charged, OwnedNamespace, TokenNumber};
 use crate::engine::{Engine, RecentIds};
-use crate::limits::RELEASED_REPLIES_MAX;
+use crate::limits::{RELEASED_REPLIES_MAX, Slicing};
 use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
@@ -68,6 +68,20 @@ fn make_room(shard: &mut Shard<MemoryLog>, now: Timestamp) {
         shard.log_mut().install_next_segment(segment);
     }
     shard.resume(now);
+}
+
+/// Slices in which what is left for later turns comes to its end.
+const SLICES_MAX: u32 = 10_000;
+
+/// Does all slices of what was left for later turns.
+fn go_on_to_the_end(shard: &mut Shard<MemoryLog>, now: Timestamp) {
+    for _ in 0..SLICES_MAX {
+        if !shard.has_work() {
+            return;
+        }
+        shard.go_on(now);
+    }
+    panic!("what was left for later turns never comes to its end");
 }
 
 /// Segments of so many records.
@@ -140,7 +154,9 @@ impl Simulation {
         let bound = engine.bound_entities();
         Self {
             random: fastrand::Rng::with_seed(seed),
-            shard: Shard::new(engine, log, Durability::Sync, seed).with_orphans(bound),
+            shard: Shard::new(engine, log, Durability::Sync, seed)
+                .with_orphans(bound)
+                .with_slicing(Slicing::SMALL),
             sent: Vec::new(),
             flush: None,
             model,
@@ -244,9 +260,7 @@ impl Simulation {
     fn turn(&mut self) {
         let before = records(&mut self.shard).len();
         let now = self.now();
-        while self.shard.has_work() {
-            self.shard.go_on(now);
-        }
+        go_on_to_the_end(&mut self.shard, now);
         self.learn(before, now);
         self.presence.begin(self.shard.engine().deadline_now());
         self.note_ends();
@@ -462,7 +476,7 @@ pub(super) fn shard() -> Shard<MemoryLog> {
 }
 
 fn shard_over(log: MemoryLog) -> Shard<MemoryLog> {
-    Shard::new(Engine::default(), log, Durability::Sync, 1)
+    Shard::new(Engine::default(), log, Durability::Sync, 1).with_slicing(Slicing::SMALL)
 }
 
 pub(super) fn origin(slot: u32) -> Origin {
@@ -734,9 +748,7 @@ fn the_end_of_a_connection_waits_behind_its_binds() {
             shard.refuse(&ApiError::StorageFull);
             make_room(&mut shard, now);
         }
-        while shard.has_work() {
-            shard.go_on(now);
-        }
+        go_on_to_the_end(&mut shard, now);
         let events = if has_room { 3 } else { 2 };
         assert_eq!(shard.log().appended(), Sequence::new(events));
         assert!(dump(shard.engine()).is_empty(), "its connection has ended");

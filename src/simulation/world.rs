@@ -11,7 +11,7 @@ use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard};
 use crate::control::Registry;
 use crate::engine::{Engine, RecentIds, replay_record};
-use crate::limits::TICK_MS;
+use crate::limits::{Slicing, TICK_MS};
 use crate::log::{Faults, Log as _, MemoryDisk, MemoryLog};
 use crate::model::{DedupWindow, Durability, RuntimeConfig, Timestamp};
 use crate::reactor::config::CoreConfig;
@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) model: Model,
     disks: Vec<MemoryDisk>,
     cores: Vec<SimulatedCore>,
+    /// What the cores know of each other.
+    counters: Arc<Counters>,
     clients: Vec<Client>,
     next_value: u64,
     step: u64,
@@ -96,6 +98,7 @@ impl World {
             model: Model::new(scenario.cores),
             disks: disks.collect(),
             cores: Vec::new(),
+            counters: Arc::new(Counters::new(0, MEMORY_BYTES)),
             clients: Vec::new(),
             next_value: 0,
             step: 0,
@@ -111,13 +114,13 @@ impl World {
     /// Starts the cores on what their disks hold.
     fn start(&mut self) {
         let Scenario { cores, .. } = self.scenario;
-        let counters = Arc::new(Counters::new(usize::from(cores), MEMORY_BYTES));
+        self.counters = Arc::new(Counters::new(usize::from(cores), MEMORY_BYTES));
         let ballast = Arc::new(Ballast::none(Arc::clone(&self.data_dir)));
         let mailboxes = shard::mailboxes(usize::from(cores) + 1).unwrap();
         for ((core, (inbox, sender)), disk) in (0..cores).zip(mailboxes).zip(&self.disks) {
             let seed = self.random.u64(..);
             let system = SimulatedSystem::new(seed, self.now_micros);
-            let context = Context::new(ContextParts {
+            let mut context = Context::new(ContextParts {
                 core,
                 shards: cores,
                 sender,
@@ -127,10 +130,11 @@ impl World {
                     registry: Registry::default(),
                     runtime: RuntimeConfig::default(),
                 },
-                counters: Arc::clone(&counters),
+                counters: Arc::clone(&self.counters),
                 encryption_key: None,
                 seed,
             });
+            context.slicing = Slicing::SMALL;
             let mut running = Core::new(CoreParts {
                 system: system.clone(),
                 context,
@@ -178,11 +182,16 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        self.now_micros += match self.random.u32(..50) {
+        let micros = match self.random.u32(..50) {
             0 => 1_000_000,
             1..10 => 10_000,
             _ => self.random.u64(1..500),
         };
+        self.pass(micros);
+    }
+
+    fn pass(&mut self, micros: u64) {
+        self.now_micros += micros;
         let is_tick_due = self.now_micros >= self.next_tick_micros;
         if is_tick_due {
             self.next_tick_micros = self.now_micros + TICK_MS * 1000;
@@ -308,6 +317,21 @@ impl World {
         self.clients.clear();
     }
 
+    /// The process is told to stop. True if its cores may end after so many milliseconds in which no
+    /// client does anything.
+    pub(super) fn stops_within(&mut self, ms: u64) -> bool {
+        self.counters.stop();
+        let until = self.now_micros + ms * 1000;
+        while self.now_micros < until {
+            self.pass(5_000);
+            for core in 0..self.cores.len() {
+                self.turn(core);
+                while self.cores[core].system.run_job(0) {}
+            }
+        }
+        self.cores.iter_mut().all(|it| it.core.is_drained())
+    }
+
     fn is_at_rest(&self) -> bool {
         let clients = self.clients.iter().all(|client| match client {
             Client::Http(client) => client.is_settled(),
@@ -379,7 +403,7 @@ fn recover(disk: MemoryDisk, durability: Durability, seed: u64) -> OpenedShard<M
         .unwrap();
     let through = log.durable();
     OpenedShard {
-        shard: Shard::new(engine, log, durability, seed),
+        shard: Shard::new(engine, log, durability, seed).with_slicing(Slicing::SMALL),
         states: None,
         through,
     }

@@ -151,6 +151,7 @@ fn any_history(seed: u64, checkpoint_odds: usize) {
                 .map(|(.., bytes)| EventView::decode(bytes).unwrap());
             let mut ids: Vec<&[u8]> = events.map(|event| event.entity_id.as_bytes()).collect();
             ids.extend([&b"absent"[..], b""]);
+            stack.state.prefetch_positions_from(20);
             stack.state.prefetch(&ids);
         }
         let applied = step(&mut stack.state, *sequence, *time, &event);

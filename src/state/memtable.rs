@@ -33,10 +33,10 @@ use std::collections::VecDeque;
 
 /// Entities of a memtable from which on their order is looked up ahead: that of fewer is in the
 /// processor's cache.
-const PREFETCH_POSITIONS_MIN: usize = if cfg!(test) { 20 } else { 10_000 };
+const PREFETCH_POSITIONS_MIN: usize = 10_000;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memtable {
     slab: Slab,
     table: Table,
@@ -47,6 +47,21 @@ pub(super) struct Memtable {
     /// Where entities that may be added next belonged when that was looked up; at most
     /// [`PREFETCH_IDS_MAX`].
     prefetched: VecDeque<(IdHash, Position)>,
+    /// Entities from which on their order is looked up ahead.
+    positions_min: usize,
+}
+
+impl Default for Memtable {
+    fn default() -> Self {
+        Self {
+            slab: Slab::default(),
+            table: Table::default(),
+            ordered: Ordered::default(),
+            promoted: 0,
+            prefetched: VecDeque::new(),
+            positions_min: PREFETCH_POSITIONS_MIN,
+        }
+    }
 }
 
 impl Memtable {
@@ -54,6 +69,7 @@ impl Memtable {
     pub(super) fn sibling(&self) -> Self {
         Self {
             table: self.table.sibling(),
+            positions_min: self.positions_min,
             ..Self::default()
         }
     }
@@ -99,10 +115,16 @@ impl Memtable {
         &mut ids[..missing]
     }
 
+    /// The order of so many entities is looked up ahead.
+    #[cfg(test)]
+    pub(super) fn prefetch_positions_from(&mut self, entities: usize) {
+        self.positions_min = entities;
+    }
+
     /// Looks up side by side where new entities with these ids, at most [`PREFETCH_GROUP_IDS_MAX`],
     /// belong.
     pub(super) fn prefetch_positions(&mut self, ids: &[&[u8]]) {
-        if self.ordered.len() < PREFETCH_POSITIONS_MIN {
+        if self.ordered.len() < self.positions_min {
             return;
         }
         if self.prefetched.len() + ids.len() > PREFETCH_IDS_MAX {

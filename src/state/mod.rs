@@ -178,6 +178,12 @@ impl State {
         self.memtable.prefetch_positions(missing);
     }
 
+    /// The order of so many entities in memory is looked up ahead.
+    #[cfg(test)]
+    fn prefetch_positions_from(&mut self, entities: usize) {
+        self.memtable.prefetch_positions_from(entities);
+    }
+
     /// Brings the entity of an event that is about to be applied into the memtable. What is
     /// answered does not change.
     ///

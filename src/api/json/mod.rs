@@ -39,5 +39,5 @@ mod tests;
 pub use compact::{Compactor, compact};
 pub use error::{JsonError, Word};
 pub(in crate::api) use names::OpenNames;
-pub use scanner::{Kind, Place, RawValue, Scanner, owned_text, text};
+pub use scanner::{Kind, Place, RawValue, Scanner, text};
 pub use string::{JsonStr, write_string};

@@ -136,20 +136,6 @@ fn without_mark(text: &str) -> Result<&str, JsonError> {
     Ok(text)
 }
 
-/// The same of a body that is owned.
-///
-/// # Errors
-/// As [`text`].
-pub fn owned_text(body: Vec<u8>) -> Result<String, JsonError> {
-    let text = String::from_utf8(body).map_err(|error| JsonError::Utf8 {
-        offset: error.utf8_error().valid_up_to(),
-    })?;
-    if text.starts_with('\u{feff}') {
-        return Err(JsonError::ByteOrderMark { offset: 0 });
-    }
-    Ok(text)
-}
-
 impl<'a> Scanner<'a> {
     /// A walk that starts before the document in `body`. Checks that all of it is UTF-8.
     ///

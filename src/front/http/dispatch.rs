@@ -11,6 +11,7 @@ use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, TokenRoute, is_of_namespaces};
 use crate::api::{ApiError, Route, route};
+use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
 use crate::history::HistoryQuery;
 use crate::log::Log;
@@ -319,6 +320,21 @@ pub(crate) fn on_history<L: Log>(
 ) -> bool {
     if let Some(call) = client.answers.call(serial) {
         let outcome = history::finish(context, &call.pending, result);
+        finish(context, writer, client, (serial, outcome));
+    }
+    advance_front(context, writer, client)
+}
+
+/// Takes the body that a helper thread has decoded for one of the client's requests. False if the
+/// connection has to break.
+pub(crate) fn on_decoded<L: Log>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (serial, result): (u32, DecodeResult),
+) -> bool {
+    if let Some(call) = client.answers.call(serial) {
+        let outcome = service::on_decoded(&mut call.pending, result);
         finish(context, writer, client, (serial, outcome));
     }
     advance_front(context, writer, client)

@@ -28,6 +28,6 @@ pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;
 pub(crate) use deferred::give_up_front;
-pub(crate) use dispatch::{Next, go_on, on_history, on_reply, reject, serve};
+pub(crate) use dispatch::{Next, go_on, on_decoded, on_history, on_reply, reject, serve};
 pub(crate) use listing::advance_front;
 pub(crate) use writer::AnswerWriter;

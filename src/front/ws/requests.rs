@@ -11,6 +11,7 @@
 use crate::api::client_message::Request;
 use crate::api::json::Place;
 use crate::api::{ApiError, encode};
+use crate::background::decoding::DecodeResult;
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
@@ -162,6 +163,23 @@ impl Requests {
         let request_id = subscriber.request_id(serial(waiting.number));
         if let Some(outcome) = service::go_on(context, request_id, &mut waiting.pending) {
             let index = self.waiting.len() - 1;
+            self.finish(context, (index, &outcome), answer);
+        }
+    }
+
+    /// Takes the body that a helper thread has decoded, as [`Requests::resume`] does.
+    pub(super) fn on_decoded<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (serial, result): (u32, DecodeResult),
+        answer: impl FnMut(&[u8]),
+    ) {
+        let found = |waiting: &Waiting| self::serial(waiting.number) == serial;
+        let Some(index) = self.waiting.iter().position(found) else {
+            return;
+        };
+        let pending = &mut self.waiting[index].pending;
+        if let Some(outcome) = service::on_decoded(pending, result) {
             self.finish(context, (index, &outcome), answer);
         }
     }

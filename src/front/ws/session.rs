@@ -8,6 +8,7 @@ use super::requests::Requests;
 use super::withheld::Withheld;
 use crate::api::client_message::{Action, ClientMessage, Request, parse, parse_whole};
 use crate::api::{ApiError, encode, stream_encode};
+use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
 use crate::limits;
 use crate::log::Log;
@@ -511,6 +512,25 @@ impl WebSocket {
             .subscriptions
             .take_history(context, (subscriber, to), result);
         self.tell_end(ended);
+    }
+
+    /// Takes the body that a helper thread has decoded for one of the session's requests.
+    pub(crate) fn on_decoded<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        result: (u32, DecodeResult),
+    ) {
+        let withheld = &mut self.withheld;
+        self.requests.on_decoded(context, result, |frame| {
+            withheld.push(CommitPoint::NONE, |out| out.extend_from_slice(frame));
+        });
+        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+        self.close_if_answered();
+    }
+
+    /// True if a request has work left that waits for nothing.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.requests.is_unfinished()
     }
 
     /// Lets the subscriptions that catch up go on. True if there is something to send.
