@@ -130,6 +130,18 @@ impl Bindings {
         }
     }
 
+    /// Forgets what [`Bindings::due`] has named. Something is forgotten in any case, so that whoever
+    /// asks for all that is due comes to an end.
+    pub(super) fn forget_due(&mut self) {
+        let Some((until, id)) = self.lingering.pop_first() else {
+            return;
+        };
+        let bound = self.bound.get(&id);
+        if bound.is_some_and(|bound| matches!(bound.holder, Holder::Nobody(its) if its == until)) {
+            self.bound.remove(&id);
+        }
+    }
+
     /// An entity that has lingered for as long as it may.
     pub(super) fn due(&self, now: Timestamp) -> Option<Arc<str>> {
         let (until, id) = self.lingering.first()?;
@@ -173,7 +185,7 @@ mod tests {
     fn take_due(bindings: &mut Bindings, seconds: i64) -> Vec<String> {
         let mut due = Vec::new();
         while let Some(id) = bindings.due(at(seconds)) {
-            bindings.forget(&id);
+            bindings.forget_due();
             due.push(id.to_string());
         }
         due

@@ -110,7 +110,7 @@ impl<L: Log> Shard<L> {
                 self.engine.end(&mut self.log, now, end)?;
                 self.spent += EVENT_UNITS + id.len() as u64;
             }
-            self.bindings.forget(&id);
+            self.bindings.forget_due();
         }
         Ok(())
     }
