@@ -12,11 +12,12 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use support::disk::{Disk, Kind, say};
 use support::http::Response;
 use support::server::{Server, Setup, free_port};
 use support::watch::Watcher;
-use support::{batch, event, files, wait_for};
+use support::{batch, event, files, now, wait_for};
 
 const EVERY_KIND: &[Kind] = &[Kind::Ext4, Kind::Tmpfs, Kind::Limit];
 /// The kinds that are a file system.
@@ -279,6 +280,78 @@ fn a_stop_and_a_kill_on_a_full_disk_lose_nothing_and_the_next_start_serves() {
             }
         });
     }
+}
+
+/// The entities that expire, one in each namespace of a ledger.
+fn leases() -> impl Iterator<Item = String> {
+    (0..NAMESPACES).map(|namespace| format!("full-{namespace}/lease"))
+}
+
+/// Fills the disk, with entities on it that expire after so many seconds. False if some had
+/// expired before it was full.
+fn fill_around_leases((server, disk): (&Server, &Disk), ledger: &mut Ledger, ttl: u32) -> bool {
+    for id in leases() {
+        let body = event(&id, &json!({ "n": 1 }).to_string());
+        let body = body.replace(r#""properties""#, &format!(r#""ttl":{ttl},"properties""#));
+        assert_eq!(server.post("/api/events", &body).status, 200);
+    }
+    disk.fill(server);
+    ledger.publish_until_refused((server, disk), "storage_full");
+    // A tombstone is small, and might find room where those events found none.
+    for namespace in 0..NAMESPACES {
+        let small = event(&format!("rest-{namespace}/e"), "{}");
+        wait_for("no room for a small event", || {
+            (server.post("/api/events", &small).status == 503).then_some(())
+        });
+    }
+    leases().all(|id| server.entity(&id).status == 200)
+}
+
+#[test]
+fn what_expires_on_a_full_disk_stays_until_there_is_room_and_then_ends() {
+    Disk::each(DISK_MIB, EVERY_KIND, |disk| {
+        let setup = setup(disk, 2);
+        let server = setup.start();
+        let mut ledger = Ledger::default();
+        let mut ttl = 4;
+        while !fill_around_leases((&server, disk), &mut ledger, ttl) {
+            assert!(ttl < 16, "the disk is never full in time");
+            disk.free(&server);
+            ttl *= 2;
+            wait_for("room", || {
+                ledger.try_publish(&server).is_none().then_some(())
+            });
+        }
+        let over = now() + Duration::from_secs(u64::from(ttl) + 2);
+        wait_for("their time to be over", || (now() >= over).then_some(()));
+        for id in leases() {
+            assert_eq!(
+                server.entity(&id).status,
+                200,
+                "{id}: readers see what the log says"
+            );
+        }
+        assert_eq!(server.get("/ready").status, 200);
+        disk.free(&server);
+        for id in leases() {
+            wait_for("an entity to expire", || {
+                (server.entity(&id).status == 404).then_some(())
+            });
+        }
+        let check = |server: &Server| {
+            for id in leases() {
+                assert_eq!(server.entity(&id).status, 404, "{id}");
+                let rows = server.get(&format!("/api/events?entity={id}")).json();
+                let rows = rows.as_array().expect("rows");
+                assert_eq!(rows[0]["stream"], "flux.expire", "{id}: it ends once");
+                assert_ne!(rows[1]["stream"], "flux.expire", "{id}: it ends once");
+            }
+            ledger.check(server);
+        };
+        check(&server);
+        server.kill();
+        check(&setup.start());
+    });
 }
 
 #[test]
