@@ -2,7 +2,7 @@
 //! §14). What is stored are the results, so a replay decides nothing.
 
 use crate::api::ApiError;
-use crate::api::json::{Kind, Scanner};
+use crate::filter::array_len;
 use crate::limits::APPEND_ELEMENTS_MAX;
 use crate::model::{DecidedDraft, Decimal, EventDraft, EventView, Property, Term, TermKind, Terms};
 use crate::state::{Entity, EntityProperties};
@@ -136,8 +136,8 @@ fn append<'t>(term: &Term<'t>, current: Option<&'t str>) -> Result<Cow<'t, str>,
     let Some(current) = current else {
         return Ok(Cow::Borrowed(sent));
     };
-    let count = elements(current).ok_or_else(|| wrong_type(term))?;
-    let more = elements(sent).ok_or_else(|| wrong_type(term))?;
+    let count = array_len(current).ok_or_else(|| wrong_type(term))?;
+    let more = array_len(sent).ok_or_else(|| wrong_type(term))?;
     if count + more > APPEND_ELEMENTS_MAX {
         return Err(ApiError::OperationLimit(term.kind.place(term.name)));
     }
@@ -150,21 +150,6 @@ fn append<'t>(term: &Term<'t>, current: Option<&'t str>) -> Result<Cow<'t, str>,
     let open = current.strip_suffix(']').unwrap_or(current);
     let rest = sent.strip_prefix('[').unwrap_or(sent);
     Ok(Cow::Owned([open, ",", rest].concat()))
-}
-
-/// How many elements an array has; `None` if the value is no array.
-fn elements(text: &str) -> Option<usize> {
-    let mut scanner = Scanner::new(text.as_bytes()).ok()?;
-    if scanner.kind().ok()? != Kind::Array {
-        return None;
-    }
-    scanner.begin_array().ok()?;
-    let mut count = 0;
-    while scanner.next_element().ok()? {
-        scanner.raw_value().ok()?;
-        count += 1;
-    }
-    Some(count)
 }
 
 /// Finds properties of an entity by names that ascend within each kind of term.

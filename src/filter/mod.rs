@@ -35,7 +35,7 @@ use pattern::Pattern;
 
 use crate::model::{EntityHead, Timestamp};
 
-pub use json::equal_by_value;
+pub use json::{array_len, equal_by_value};
 
 /// A filter that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
