@@ -1,5 +1,5 @@
-//! What signals do: SIGTERM ends the server whatever its clients do, and those that mean something to
-//! other programs end it not at all.
+//! What signals do: SIGTERM ends the server whatever its clients do; SIGHUP, SIGUSR1 and SIGUSR2,
+//! which other programs give a meaning, do not end it.
 
 mod support;
 

@@ -159,7 +159,7 @@ impl<S: System> Core<S> {
         };
     }
 
-    /// Tells some of those who were not told yet.
+    /// Gives the metrics to some of the clients that do not have them yet.
     fn push_metrics(&mut self) {
         let indexes = &mut self.metrics.rest;
         let end = indexes.start.saturating_add(limits::METRICS_PER_TICK_MAX);

@@ -130,8 +130,8 @@ impl Bindings {
         }
     }
 
-    /// Forgets what [`Bindings::due`] has named. Something is forgotten in any case, so that whoever
-    /// asks for all that is due comes to an end.
+    /// Forgets what [`Bindings::due`] has named. Something is forgotten in any case, so that a loop
+    /// over all that is due comes to an end.
     pub(super) fn forget_due(&mut self) {
         let Some((until, id)) = self.lingering.pop_first() else {
             return;

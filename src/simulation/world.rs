@@ -317,8 +317,8 @@ impl World {
         self.clients.clear();
     }
 
-    /// The process is told to stop. True if its cores may end after so many milliseconds in which no
-    /// client does anything.
+    /// The process is told to stop. True if its cores may end after so many milliseconds in which
+    /// no client does anything.
     pub(super) fn stops_within(&mut self, ms: u64) -> bool {
         self.counters.stop();
         let until = self.now_micros + ms * 1000;
