@@ -110,7 +110,9 @@ fn python() -> Option<&'static Path> {
         has_it(&python).then_some(python)
     });
     if found.is_none() {
-        not_checked("the Python clients of docs/STREAMS.md: no python3 with websockets, and none to install");
+        not_checked(
+            "the Python clients of docs/STREAMS.md: no python3 with websockets, and none to install",
+        );
     }
     found.as_deref()
 }
@@ -122,10 +124,11 @@ fn node() -> Option<&'static [&'static str]> {
     let found = attempts.into_iter().find(|words| {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
-        command.args(["-e", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"]);
-        command
-            .output()
-            .is_ok_and(|output| output.status.success())
+        command.args([
+            "-e",
+            "process.exit(typeof WebSocket === 'function' ? 0 : 1)",
+        ]);
+        command.output().is_ok_and(|output| output.status.success())
     });
     if found.is_none() {
         not_checked("the JavaScript client of docs/STREAMS.md: no node that has WebSocket");
@@ -242,7 +245,10 @@ fn change(server: &Server, round: usize) {
     let first = round * 40;
     let mut events = Vec::new();
     for number in first..first + 100 {
-        events.push(event(&id(number), &format!(r#"{{"n":{round},"a b":[1,null]}}"#)));
+        events.push(event(
+            &id(number),
+            &format!(r#"{{"n":{round},"a b":[1,null]}}"#),
+        ));
     }
     for number in first..first + 10 {
         events.push(event(&id(number), gone));
@@ -262,7 +268,8 @@ fn holds_what_the_server_holds(words: &[&str], content: &str) {
     let mut server = Setup::new(data.path(), 2).start();
     let port = server.port;
     let text = "x".repeat(300);
-    let fill = (0..1500).map(|n| event(&format!("shop/{n:04}"), &format!(r#"{{"text":"{text}"}}"#)));
+    let fill =
+        (0..1500).map(|n| event(&format!("shop/{n:04}"), &format!(r#"{{"text":"{text}"}}"#)));
     publish_all(&server, &fill.collect::<Vec<_>>());
     server.publish("elsewhere/a", r#"{"n":1}"#);
     let mut client = Program::start(words, content, &[&url(port), "shop/*"]);
