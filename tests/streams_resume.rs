@@ -385,3 +385,23 @@ fn the_end_of_a_quiet_snapshot_has_the_place_where_it_began() {
         assert_eq!(end["cursor"], began["cursor"]);
     });
 }
+
+#[test]
+fn by_property_a_client_that_resumes_loses_what_was_removed_meanwhile() {
+    on_each(|server| {
+        let ns = namespace("unset");
+        let (id, pattern) = (format!("{ns}/a"), format!("{ns}/*"));
+        server.publish(&id, r#"{"x":1,"y":2}"#);
+        let mut client = Client::default();
+        let mut watcher = Watcher::connect(server);
+        subscribe(&mut watcher, &pattern, &json!({"snapshot": true}));
+        client.take_until(&mut watcher, "snapshot_end");
+        drop(watcher);
+        let unset = event(&id, r#"{"x":3}"#).replace("}}}", r#"},"unset":["y"]}}"#);
+        assert_eq!(server.post("/api/events", &unset).status, 200);
+        let mut watcher = Watcher::connect(server);
+        subscribe(&mut watcher, &pattern, &json!({"since": client.cursor}));
+        client.take_until(&mut watcher, "caught_up");
+        assert_eq!(client.entities, held(server, &format!("{ns}/")));
+    });
+}

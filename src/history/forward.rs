@@ -398,7 +398,9 @@ impl<'q> Reading<'q> {
             (Wanted::Events, StoredChange::Entity(_)) => {}
             (Wanted::Ids, change) => {
                 let is_replaced = match change {
-                    StoredChange::Event(event) => event.tombstone,
+                    StoredChange::Event(event) => {
+                        event.tombstone || event.decided.removed().next().is_some()
+                    }
                     StoredChange::Entity(_) => true,
                 };
                 match self.ids.get_mut(id) {
