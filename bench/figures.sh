@@ -3,14 +3,15 @@
 #
 #   bench/figures.sh table [row…]   the table of throughput, in Markdown (needs redis-server)
 #   bench/figures.sh [watch] [idle] [overload] [sizes] [steady] [start] [known] [checkpoint]
-#     [history] [connectors]
+#     [history] [connectors] [streams]
 #
+# In `streams`, SNAPSHOT_ENTITIES (1000000) and IDLE (10000) streams.
 # ROUNDS (3) runs of SECONDS_EACH (2); MILLIONS (10) of entities in the larger sets of `sizes`,
 # `start` and `checkpoint`, and of events in that of `history`; MINUTES (10) and RATE (66000) of
 # `steady`. Data lies in target/, so that flushes reach the disk of the checkout; ten million
 # entities take 5 GB.
 set -euo pipefail
-[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-2} millions=${MILLIONS:-10}
 build=$(git describe --always --dirty)
@@ -212,6 +213,76 @@ history() {
   rm -r "$data/history"
 }
 
+# Live streams: fan-out by property and by entity, a snapshot and who publishes beside it, resuming,
+# and the memory of what is idle.
+streams() {
+  local watchers mode rate round cursor greeting publishing
+  for watchers in 1 10 100 1000; do
+    # More than can be delivered, as far as publishing goes.
+    rate=$((watchers < 10 ? 50000 : 500000 / watchers))
+    for round in $(seq "$rounds"); do
+      for mode in property entity; do
+        printf '\n%s watchers of everything, mode %s, %s events a second offered (round %s)\n' "$watchers" "$mode" "$rate" "$round"
+        serve "streams-$watchers-$mode-$round"
+        load watch --watchers "$watchers" --mode "$mode" --filter '*' --rate "$rate" --properties 3 --duration "$seconds" \
+          --drain 1 --server-pid "$server" --cpu 1 |
+          grep -E '^(published_per_second|messages_per_second|server_us|delivery_p50|delivery_p99_|lost|generator)'
+        stop
+      done
+    done
+  done
+
+  serve streams-snapshot
+  load fill --entities "${SNAPSHOT_ENTITIES:-1000000}" --properties 3 --cpu 1 --json
+  quiet
+  beside() {
+    load publish --connections 16 --rate 5000 --namespace beside --properties 3 --duration "$seconds" --cpu 1 |
+      grep -E '^(requests_per_second|p50_us|p99_us|max_us|sent_late_p99)'
+  }
+  for round in $(seq "$rounds"); do
+    printf '\n5,000 events a second (round %s)\n' "$round"
+    beside
+    printf '\n5,000 events a second beside snapshots\n'
+    beside &
+    publishing=$!
+    while kill -0 "$publishing" 2>/dev/null; do
+      load catch-up --pattern 'load*' --cpu 1 | grep -E '^(seconds|messages|bytes_per_second)'
+    done
+    wait "$publishing"
+    printf '\na snapshot by itself\n'
+    load catch-up --pattern 'load*' --cpu 1 | grep -E '^(seconds|messages|bytes_per_second)'
+  done
+  stop
+
+  place() { load catch-up --pattern 'load*' --cpu 1 | awk '$1 == "cursor" {print $2}'; }
+  serve streams-resume
+  load fill --entities 10000 --properties 3 --cpu 1 --json
+  cursor=$(place)
+  load fill --entities 10000 --events 100000 --properties 3 --cpu 1 --json
+  for mode in entity event; do
+    printf '\n100,000 missed events of 10,000 entities, mode %s\n' "$mode"
+    load catch-up --pattern 'load*' --mode "$mode" --since "$cursor" --cpu 1 | grep -v cursor
+  done
+  cursor=$(place)
+  load fill --entities 1000 --events 10000 --properties 3 --cpu 1 --json
+  stop
+  serve streams-resume
+  printf '\na thousand clients resume after a restart: 10,000 missed events of 1,000 entities each; 1,000 events a second beside\n'
+  load publish --connections 16 --rate 1000 --namespace beside --properties 3 --warmup 0 --duration 5 --cpu 1 |
+    grep -E '^(requests_per_second|p50_us|p99_us)' &
+  publishing=$!
+  load catch-up --clients 1000 --pattern 'load*' --since "$cursor" --cpu 1 | grep -v cursor
+  wait "$publishing"
+  stop
+
+  for greeting in websocket property entity event stream; do
+    serve "streams-idle-$greeting"
+    printf '\n%s idle streams: %s\n' "${IDLE:-10000}" "$greeting"
+    load idle --count "${IDLE:-10000}" --greeting "$greeting" --duration 3 --pid "$server"
+    stop
+  done
+}
+
 # What publishers notice while a thousand sources are polled, a hundred a second. The source shares
 # the load's core.
 connectors() {
@@ -246,7 +317,7 @@ if [ "$1" = table ]; then
 else
   for what in "$@"; do
     case $what in
-      watch | idle | overload | sizes | steady | start | known | checkpoint | history | connectors) "$what" ;;
+      watch | idle | overload | sizes | steady | start | known | checkpoint | history | connectors | streams) "$what" ;;
       *) printf 'no figures are named %s\n' "$what" >&2; exit 2 ;;
     esac
   done

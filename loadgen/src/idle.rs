@@ -8,7 +8,8 @@ use crate::process::resident_bytes;
 use crate::report::{self, Report};
 use crate::ws;
 use anyhow::{Result, bail};
-use std::io::{ErrorKind, Read};
+use memchr::memmem;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// Connections between two lines of progress.
 const PROGRESS_CONNECTIONS: usize = 1_000;
+
+const WEBSOCKET: &str = "/api/ws?metrics=false";
+
+/// Longest answer to a subscription, bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// # Errors
 /// When the first connection cannot be opened, or the server's memory cannot be read.
@@ -69,8 +75,8 @@ fn open_all(
     count: u32,
 ) -> Result<(Vec<TcpStream>, Option<anyhow::Error>)> {
     let mut connections = Vec::new();
-    for _ in 0..count {
-        match open(target, greeting) {
+    for number in 0..count {
+        match open(target, greeting, number) {
             Ok(connection) => connections.push(connection),
             Err(failure) if connections.is_empty() => return Err(failure),
             Err(failure) => return Ok((connections, Some(failure))),
@@ -82,10 +88,19 @@ fn open_all(
     Ok((connections, None))
 }
 
-fn open(target: &Target, greeting: Greeting) -> Result<TcpStream> {
+fn open(target: &Target, greeting: Greeting, number: u32) -> Result<TcpStream> {
     let connection = match greeting {
         Greeting::None => target.connect()?,
-        Greeting::Websocket => ws::open(target, "/api/ws?metrics=false")?,
+        Greeting::Websocket => ws::open(target, WEBSOCKET)?,
+        Greeting::Property => subscribed(target, number, r#""mode":"property""#)?,
+        Greeting::Entity => subscribed(target, number, r#""mode":"entity""#)?,
+        Greeting::Event => subscribed(target, number, r#""mode":"event""#)?,
+        Greeting::Stream => {
+            let mut stream = target.connect()?;
+            let request = format!("GET /api/stream?entity_id=idle/{number}");
+            stream.write_all(&target.head(&request, None))?;
+            await_ack(stream)?
+        }
         Greeting::Request => {
             let mut client = Client::connect(target)?;
             client.send(&target.head("GET /health", None))?;
@@ -98,6 +113,31 @@ fn open(target: &Target, greeting: Greeting) -> Result<TcpStream> {
     };
     connection.set_nonblocking(true)?;
     Ok(connection)
+}
+
+/// A WebSocket with a subscription to an entity of its own.
+fn subscribed(target: &Target, number: u32, options: &str) -> Result<TcpStream> {
+    let mut stream = ws::open(target, WEBSOCKET)?;
+    let mut message = Vec::new();
+    let text = format!(r#"{{"type":"subscribe","id":1,"entity_id":"idle/{number}",{options}}}"#);
+    ws::write_text(&text, &mut message);
+    stream.write_all(&message)?;
+    await_ack(stream)
+}
+
+/// Reads until the subscription is acknowledged.
+fn await_ack(mut stream: TcpStream) -> Result<TcpStream> {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while memmem::find(&answer, br#""type":"ack""#).is_none() {
+        let received = stream.read(&mut buffer)?;
+        answer.extend_from_slice(&buffer[..received]);
+        if received == 0 || answer.len() > ANSWER_BYTES_MAX {
+            let text = String::from_utf8_lossy(&answer);
+            bail!("the subscription was not acknowledged: {text}");
+        }
+    }
+    Ok(stream)
 }
 
 fn is_open(connection: &mut TcpStream) -> bool {

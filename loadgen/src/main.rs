@@ -5,6 +5,7 @@
 //! workload  the requests of each connection and what their answers must say
 //! drive     threads that keep requests in flight, closed loop or open loop, and time them
 //! watch     WebSocket subscribers, and one publisher whose events they time and count
+//! catch_up  subscribers that begin with a snapshot, or with what they missed
 //! idle      connections that do nothing
 //! verify    reads back what was acknowledged
 //! process   memory and processor time of the server, from /proc
@@ -23,6 +24,7 @@
 //! busy each of its threads was, and warns above 90 %.
 
 mod affinity;
+mod catch_up;
 mod client;
 mod clock;
 mod drive;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Mix(options) => workload::mix::run(options),
         Command::Ramp(options) => workload::ramp::run(options),
         Command::Watch(options) => watch::run(options),
+        Command::CatchUp(options) => catch_up::run(options),
         Command::Idle(options) => idle::run(options),
     };
     match result {

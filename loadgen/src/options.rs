@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Ramp(RampOptions),
     /// Subscribe by WebSocket and time each event from publisher to watchers
     Watch(WatchOptions),
+    /// Subscribe by WebSocket on many connections at once, and time until they are live
+    CatchUp(CatchUpOptions),
     /// Open connections that do nothing
     Idle(IdleOptions),
 }
@@ -247,6 +249,9 @@ pub(crate) struct WatchOptions {
     /// What each of them subscribes to
     #[arg(long, value_enum, default_value_t = Filter::All)]
     pub(crate) filter: Filter,
+    /// How they are told: by each property, by entity or by event
+    #[arg(long, value_enum, default_value_t = Mode::Property)]
+    pub(crate) mode: Mode,
     /// Seconds without a message after which missing ones are given up
     #[arg(long, default_value = "2", value_parser = seconds)]
     pub(crate) drain: Duration,
@@ -261,6 +266,42 @@ pub(crate) enum Filter {
     PerEntity,
     /// One namespace each, in turn
     PerNamespace,
+}
+
+/// How a subscriber is told of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// A message for each property
+    Property,
+    /// A message for each event, with what it changed
+    Entity,
+    /// Each event as it is stored
+    Event,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatchUpOptions {
+    /// Server
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    pub(crate) url: String,
+    /// Connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) clients: u32,
+    /// What each of them subscribes to
+    #[arg(long, default_value = "*")]
+    pub(crate) pattern: String,
+    /// How they are told
+    #[arg(long, value_enum, default_value_t = Mode::Entity)]
+    pub(crate) mode: Mode,
+    /// Cursor of an earlier run: what has happened since; without it, a snapshot
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Core
+    #[arg(long)]
+    pub(crate) cpu: Vec<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -296,6 +337,14 @@ pub(crate) enum Greeting {
     Request,
     /// A WebSocket handshake, without subscriptions or metrics messages
     Websocket,
+    /// The same, and a subscription to an entity of its own in mode `property`
+    Property,
+    /// The same in mode `entity`
+    Entity,
+    /// The same in mode `event`
+    Event,
+    /// A `GET /api/stream` of an entity of its own
+    Stream,
 }
 
 /// Parses a number of seconds such as `10` or `0.5`, up to a day.

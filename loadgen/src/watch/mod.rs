@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::drive::{self, Plan};
 use crate::entities::Entities;
 use crate::net::Target;
+use crate::numbers::approximate;
 use crate::options::WatchOptions;
 use crate::report::{self, Report};
 use crate::stats::Stats;
@@ -167,6 +168,10 @@ fn describe(options: &WatchOptions, published: &Stats, watched: &Watched, rate: 
         watched.latency.len(),
         options.load.duration,
     );
+    if let Some(cpu) = published.server_cpu {
+        let each = cpu.as_secs_f64() * 1e6 / approximate(watched.latency.len().max(1));
+        report.ratio("server_us_per_delivery", each);
+    }
     report.latencies("delivery_", &watched.latency);
     report.count("expected", tally.expected);
     report.count("received", tally.received);

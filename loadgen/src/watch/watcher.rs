@@ -8,7 +8,7 @@ use crate::clock::{Moment, thread_cpu_time};
 use crate::drive::{Plan, busy_share};
 use crate::entities::Entities;
 use crate::net::{Input, Link, Poller, Received};
-use crate::options::WatchOptions;
+use crate::options::{Mode, WatchOptions};
 use crate::stats::new_histogram;
 use crate::ws::{self, Frame, next_frame, write_pong, write_text};
 use anyhow::{Context, Result, bail};
@@ -144,8 +144,14 @@ impl<'a> Crowd<'a> {
             let stream = ws::open(plan.target, PATH)
                 .with_context(|| format!("cannot open watcher {number}"))?;
             let mut link = Link::adopt(stream, &poller, watchers.len())?;
+            let mode = match options.mode {
+                // As clients do it that know of no modes.
+                Mode::Property => "",
+                Mode::Entity => r#","mode":"entity""#,
+                Mode::Event => r#","mode":"event""#,
+            };
             let subscription = format!(
-                r#"{{"type":"subscribe","entity_id":"{}","id":1}}"#,
+                r#"{{"type":"subscribe","entity_id":"{}","id":1{mode}}}"#,
                 interest.pattern
             );
             write_text(&subscription, link.output());
