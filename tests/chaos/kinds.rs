@@ -137,7 +137,7 @@ impl Kind {
         }
     }
 
-    /// True if it is told versions: those that it is not told of would be missing.
+    /// True if it is told of every change, and so of every version.
     pub(crate) fn knows_versions(&self) -> bool {
         self.mode == Mode::Entity && !self.has_selection
     }
