@@ -230,8 +230,14 @@ impl Changed {
             *replaced |= is_replaced;
             return Ok(false);
         }
-        let is_held =
-            part.sent.contains_key(id) && sequence.is_some_and(|sequence| sequence <= part.read);
+        let sent = part.sent.get(id).copied();
+        let is_held = sent.is_some() && sequence.is_some_and(|sequence| sequence <= part.read);
+        if is_held && is_replaced && sent == Some(false) {
+            // What was sent of the entity does not say that something went. So the client gets this
+            // change, and those after it.
+            part.sent.remove(id);
+            return Ok(true);
+        }
         Ok(!is_held)
     }
 
@@ -322,6 +328,20 @@ mod tests {
             let taken = changed.take_ids([].into_iter(), (None, Sequence::new(9)), steps);
             assert_eq!(taken, expected);
         }
+    }
+
+    #[test]
+    fn what_goes_before_an_answer_and_comes_by_after_it_is_told() {
+        let mut changed = changed();
+        read(&mut changed, &["a", "b"]).unwrap();
+        assert!(matches!(changed.ask(), Some(ChangedAsk::Entities(0, _))));
+        changed.take_answer(0, Sequence::new(12), &[]);
+        assert!(!changed.sent(0, "a").unwrap().is_replaced);
+        let at = |number| Some(Sequence::new(number));
+        assert_eq!(changed.takes(0, ("a", false), at(10)), Ok(false));
+        assert_eq!(changed.takes(0, ("a", true), at(11)), Ok(true));
+        assert_eq!(changed.takes(0, ("a", false), at(12)), Ok(true));
+        assert_eq!(changed.takes(0, ("b", false), at(12)), Ok(false));
     }
 
     #[test]

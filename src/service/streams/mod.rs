@@ -89,7 +89,9 @@ impl Stream {
         if self.options.mode == StreamMode::Event {
             return sequence.is_none_or(|it| catch_up.pass(from, it) == Passing::Push);
         }
-        let change = (current.change.entity_id(), current.is_replacing());
+        // In mode `entity` what is whole says by itself what went.
+        let is_replaced = self.options.mode == StreamMode::Property && current.is_replacing();
+        let change = (current.change.entity_id(), is_replaced);
         catch_up.takes(from, change, sequence)
     }
 
