@@ -125,11 +125,8 @@ impl Client {
                     return None;
                 }
                 Heard::Event { id, data } => {
-                    let message = serde_json::from_str(&data).expect("messages are JSON");
-                    let taken = self.with(|held| {
-                        held.last_id = id.or_else(|| held.last_id.take());
-                        held.take(&self.kind, &message)
-                    });
+                    let data = data.as_deref();
+                    let taken = self.with(|held| held.take_dispatched(&self.kind, id, data));
                     taken.ok()?;
                     stall(random);
                 }
@@ -178,8 +175,10 @@ enum Heard {
     /// Another status than 200.
     Refused(String),
     Event {
+        /// Empty: the one before is taken back.
         id: Option<String>,
-        data: String,
+        /// `None`: it has no data and is dispatched to nobody, but its id counts.
+        data: Option<String>,
     },
 }
 
@@ -217,18 +216,13 @@ impl EventStream {
                 let event = String::from_utf8(event).expect("events are UTF-8");
                 let line = |name: &str| {
                     let mut lines = event.lines();
-                    lines
-                        .find_map(|line| line.strip_prefix(name))
-                        .map(str::to_owned)
+                    let value = lines.find_map(|line| line.strip_prefix(name));
+                    value.map(|value| value.trim_start().to_owned())
                 };
-                match line("data: ") {
-                    // A comment, or how long to wait before the next attempt.
-                    None => continue,
-                    Some(data) => {
-                        let id = line("id: ");
-                        return Some(Heard::Event { id, data });
-                    }
-                }
+                return Some(Heard::Event {
+                    id: line("id:"),
+                    data: line("data:"),
+                });
             }
             if !self.has_head
                 && let Some(end) = find(&self.received, b"\r\n\r\n")

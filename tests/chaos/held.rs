@@ -142,6 +142,22 @@ impl Held {
         Ok(())
     }
 
+    /// Takes a server-sent event as an `EventSource` does: an `id:` counts also without data, and an
+    /// empty one takes back the one before.
+    pub(crate) fn take_dispatched(
+        &mut self,
+        kind: &Kind,
+        id: Option<String>,
+        data: Option<&str>,
+    ) -> Result<(), Refused> {
+        if let Some(id) = id {
+            self.last_id = Some(id).filter(|id| !id.is_empty());
+        }
+        let Some(data) = data else { return Ok(()) };
+        let message = serde_json::from_str(data).expect("messages are JSON");
+        self.take(kind, &message)
+    }
+
     pub(crate) fn complain(&mut self, what: &str, message: &Value) {
         let wrong = || format!("{what}: {message}");
         self.wrong.get_or_insert_with(wrong);
