@@ -2,7 +2,6 @@
 //! current and not against what is visible already.
 
 use super::operate::Walk;
-use crate::api::encode;
 use crate::filter::{Facts, Filter, equal_by_value};
 use crate::model::{TermKind, Terms};
 use crate::state::Entity;
@@ -16,9 +15,9 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
                 let version = entity.map(Entity::version);
                 version.is_some() && version == term.value.parse().ok()
             }
-            TermKind::EntityTag => entity.is_some_and(|entity| {
-                encode::etag(entity.sequence().get(), entity.last_updated()) == term.value
-            }),
+            TermKind::EntityTag => {
+                entity.is_some_and(|entity| entity.tag().to_string() == term.value)
+            }
             TermKind::Absent => entity.is_none(),
             TermKind::Present => entity.is_some(),
             TermKind::Equal => walk
@@ -74,9 +73,10 @@ mod tests {
         publish((&mut engine, &mut log), STATE, &[]).unwrap();
         let whole = (None, usize::MAX);
         let (found, _) = engine.read("x", whole, &mut Vec::new()).unwrap();
-        let Some(ReadAnswer::Entity { etag }) = found else {
+        let Some(ReadAnswer::Entity { tag }) = found else {
             panic!("{found:?}");
         };
+        let etag = tag.to_string();
         let mut version = 1;
         let mut check = |terms: &[(TermKind, &str, &str)], expected: bool| {
             let stored = publish((&mut engine, &mut log), &[], terms);

@@ -5,7 +5,7 @@ use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::filter::Facts;
 use crate::limits::{FILTER_CHUNK_BYTES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
-use crate::model::{CommitPoint, is_reserved};
+use crate::model::{CommitPoint, EntityTag, is_reserved};
 use crate::state::{Entity, Query};
 
 /// Room for the entity with which a part of a listing reaches its size, if it is not a large one,
@@ -18,7 +18,7 @@ pub enum ReadAnswer {
     /// Its JSON is written.
     Entity {
         /// Its entity tag.
-        etag: String,
+        tag: EntityTag,
     },
     /// It is larger than was asked for; nothing is written.
     Large {
@@ -54,8 +54,8 @@ impl Engine {
             }
             Some(entity) => {
                 encode::entity(out, entity.head(), entity.properties(), fields);
-                let etag = encode::etag(entity.sequence().get(), entity.last_updated());
-                (Some(ReadAnswer::Entity { etag }), commit_point_of(entity))
+                let tag = entity.tag();
+                (Some(ReadAnswer::Entity { tag }), commit_point_of(entity))
             }
         })
     }

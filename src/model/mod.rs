@@ -16,6 +16,8 @@
 //! | `stored` | what became of an event that was stored |
 //! | `pack` | stored events on their way to a shard |
 //! | `varint` | lengths in stored forms |
+//! | `entity_tag` | which state of an entity an answer shows |
+//! | `digits` | numbers and UUIDs as text |
 //! | `id` | entity ids and their namespaces |
 //! | `placement` | id → shard |
 //! | `time` | points in time, and RFC 3339 |
@@ -38,8 +40,10 @@ mod cursor;
 mod decided;
 mod decimal;
 mod dedup;
+mod digits;
 mod durability;
 mod entity;
+mod entity_tag;
 mod event;
 mod history_start;
 mod id;
@@ -64,10 +68,12 @@ pub use cursor::{
 };
 pub use decimal::{Decimal, DecimalError};
 pub use dedup::DedupWindow;
+pub use digits::{uuid_text, write_decimal, write_hex};
 pub use durability::Durability;
 pub use entity::{
     EntityDraft, EntityHead, EntityView, RECORD_KIND_ENTITY, StoredChange, VERSION_MAX,
 };
+pub use entity_tag::EntityTag;
 pub use event::{
     Decided, DecidedDraft, EventDecodeError, EventDraft, EventId, EventView, Names, Properties,
     Property, RECORD_KIND_EVENT, Sent,

@@ -68,7 +68,7 @@ pub(crate) use tenants::{Identity, Tenants, TokenRule};
 use crate::api::ApiError;
 use crate::background::decoding::DecodeResult;
 use crate::log::Log;
-use crate::model::{CommitPoint, NarrowCursor};
+use crate::model::{CommitPoint, EntityTag, NarrowCursor};
 use crate::shard::{Reply, RequestId};
 
 /// What a call came to. If it has JSON, that stands in [`Context::answer`].
@@ -87,7 +87,7 @@ pub(crate) enum Outcome {
     /// The JSON is an entity.
     Entity {
         /// Its entity tag.
-        etag: String,
+        tag: EntityTag,
         /// The place that every later change of it comes after.
         cursor: NarrowCursor,
     },

@@ -69,7 +69,7 @@ pub(crate) fn begin_within<L: Log>(
     }
     let outcome = match found {
         None => Outcome::Failed(ApiError::NoEntity),
-        Some(ReadAnswer::Entity { etag }) => Outcome::Entity { etag, cursor },
+        Some(ReadAnswer::Entity { tag }) => Outcome::Entity { tag, cursor },
         Some(ReadAnswer::Large { bytes }) => {
             return Ok(DeferredRead::of_entity(id.into(), fields, bytes));
         }
@@ -88,9 +88,9 @@ pub(super) fn resume<L>(
             *pending = Pending::Deferred(Box::new(DeferredRead::Entity { id, fields, bytes }));
             Ok(None)
         }
-        Reply::Entity(Some(ShownEntity { json, etag, cursor })) => {
+        Reply::Entity(Some(ShownEntity { json, tag, cursor })) => {
             context.answer = json;
-            Ok(Some(Outcome::Entity { etag, cursor }))
+            Ok(Some(Outcome::Entity { tag, cursor }))
         }
         Reply::Entity(None) => Err(ApiError::NoEntity),
         Reply::Refused(error) => Err(error),

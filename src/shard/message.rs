@@ -8,7 +8,9 @@ use crate::auth::Charged;
 use crate::control::{Change, Command};
 use crate::engine::{Chunk, EntityBatch, NamespaceCounts, SnapshotPage, SnapshotQuery};
 use crate::history::LiveLog;
-use crate::model::{ConnectionId, EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange};
+use crate::model::{
+    ConnectionId, EntityTag, EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange,
+};
 use crate::state::NamespaceStatisticsView;
 use crate::subscribe::{ChangeBatch, Interest};
 use flux_storage::Sequence;
@@ -284,7 +286,7 @@ pub struct ShownEntity {
     /// Its JSON.
     pub json: Vec<u8>,
     /// Its entity tag.
-    pub etag: String,
+    pub tag: EntityTag,
     /// The place that every later change of it comes after.
     pub cursor: NarrowCursor,
 }

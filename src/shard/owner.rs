@@ -456,7 +456,7 @@ impl<L: Log> Shard<L> {
 
     /// True if a failed write or flush has closed the log for good.
     pub fn failed(&self) -> bool {
-        self.rejection == Some(ApiError::StorageFault)
+        matches!(self.rejection, Some(ApiError::StorageFault))
     }
 
     /// True if writes that need more room are refused.

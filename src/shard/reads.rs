@@ -65,8 +65,8 @@ impl<L: Log> Shard<L> {
         self.spent += json.len() as u64;
         match read {
             Ok((None, point)) => (point, Reply::Entity(None)),
-            Ok((Some(ReadAnswer::Entity { etag }), point)) => {
-                let shown = ShownEntity { json, etag, cursor };
+            Ok((Some(ReadAnswer::Entity { tag }), point)) => {
+                let shown = ShownEntity { json, tag, cursor };
                 (point, Reply::Entity(Some(shown)))
             }
             Ok((Some(ReadAnswer::Large { bytes }), point)) => {

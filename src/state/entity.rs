@@ -2,7 +2,7 @@
 
 use flux_storage::{LayerEntity, Sequence};
 
-use crate::model::{EntityHead, Lifetime, Timestamp};
+use crate::model::{EntityHead, EntityTag, Lifetime, Timestamp};
 
 use super::block::{Span, split_lifetime};
 use super::namespaces::Bookkeeping;
@@ -76,6 +76,14 @@ impl<'s> Entity<'s> {
     /// The number of its last event in the shard's log.
     pub const fn sequence(self) -> Sequence {
         self.sequence
+    }
+
+    /// The tag of its state.
+    pub const fn tag(self) -> EntityTag {
+        EntityTag {
+            sequence: self.sequence,
+            last_updated: self.last_updated,
+        }
     }
 
     /// About the bytes of its properties as JSON.

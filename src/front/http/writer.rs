@@ -2,7 +2,7 @@
 
 use super::call::RequestMeta;
 use crate::api::{ApiError, encode};
-use crate::model::NarrowCursor;
+use crate::model::{EntityTag, NarrowCursor};
 use crate::service::Outcome;
 use crate::wire::http1::{
     BodyLength, ImfFixdate, PreparedHead, ResponseHead, Version, imf_fixdate, write_chunk,
@@ -63,13 +63,13 @@ impl AnswerWriter {
                 self.json(out, meta, answer(if is_made { 201 } else { 200 }, headers));
             }
             Outcome::Empty => self.empty(out, meta, (204, &[CORS_ORIGIN])),
-            Outcome::Entity { etag, cursor } => {
-                let fields = [("ETag", etag.as_str()), (CURSOR, text(cursor))];
-                if if_none_match.is_some_and(|field| encode::none_match_hits(field, etag)) {
-                    let headers = &[fields[0], fields[1], CORS_ORIGIN, CORS_EXPOSE];
-                    self.empty(out, meta, (304, headers));
+            Outcome::Entity { tag, cursor } => {
+                if if_none_match.is_some_and(|field| tag.is_named_by(field)) {
+                    self.entity(out, meta, (304, &[]), (*tag, cursor));
+                } else if meta.is_plain() {
+                    self.plain_entity(out, json, (*tag, cursor));
                 } else {
-                    self.entity(out, meta, (json, fields));
+                    self.entity(out, meta, (200, json), (*tag, cursor));
                 }
             }
             Outcome::Page { next, cursor } => {
@@ -172,7 +172,7 @@ impl AnswerWriter {
     /// Writes a success.
     pub(super) fn success(&self, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
         if meta.is_plain() && !body.is_empty() {
-            self.heads.success.write(out, body.len() as u64, &[]);
+            self.heads.success.write(out, body.len() as u64, |_| {});
             out.extend_from_slice(body);
             return;
         }
@@ -188,28 +188,40 @@ impl AnswerWriter {
         );
     }
 
-    /// Writes an entity that was asked for. `fields`: its tag and its cursor.
+    /// Writes an entity that was asked for, to a plain request. Its fields hold only digits and the
+    /// letters of a cursor, so nothing in them can end a line.
+    fn plain_entity(
+        &self,
+        out: &mut Vec<u8>,
+        json: &[u8],
+        (tag, cursor): (EntityTag, &NarrowCursor),
+    ) {
+        self.heads.entity.write(out, json.len() as u64, |out| {
+            out.extend_from_slice(b"\r\nETag: \"");
+            tag.write_opaque(out);
+            out.extend_from_slice(b"\"\r\nFlux-Cursor: ");
+            out.extend_from_slice(cursor);
+        });
+        out.extend_from_slice(json);
+    }
+
+    /// Writes an entity that was asked for, or that it has not changed.
     fn entity(
         &self,
         out: &mut Vec<u8>,
         meta: RequestMeta,
-        (json, fields): (&[u8], [(&str, &str); 2]),
+        (status, body): (u16, &[u8]),
+        (tag, cursor): (EntityTag, &NarrowCursor),
     ) {
-        if meta.is_plain() {
-            self.heads.entity.write(out, json.len() as u64, &fields);
-            out.extend_from_slice(json);
-            return;
-        }
-        let headers = &[fields[0], fields[1], CORS_ORIGIN, CORS_EXPOSE];
-        self.json(
-            out,
-            meta,
-            Answer {
-                status: 200,
-                headers,
-                body: json,
-            },
-        );
+        let tag = tag.to_string();
+        let cursor = str::from_utf8(cursor).unwrap_or_default();
+        let headers = &[("ETag", &*tag), (CURSOR, cursor), CORS_ORIGIN, CORS_EXPOSE];
+        let answer = Answer {
+            status,
+            headers,
+            body,
+        };
+        self.json(out, meta, answer);
     }
 
     /// Writes a whole answer with a JSON body.
@@ -322,8 +334,3 @@ const CORS_EXPOSE: (&str, &str) = (
 );
 /// The field of a read that says which changes it shows (API contract §13).
 const CURSOR: &str = "Flux-Cursor";
-
-/// A cursor as text.
-fn text(cursor: &NarrowCursor) -> &str {
-    str::from_utf8(cursor).unwrap_or_default()
-}

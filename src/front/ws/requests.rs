@@ -339,7 +339,7 @@ fn write_answer(out: &mut Vec<u8>, id: &str, (outcome, json): (&Outcome, &[u8]))
             let error = ApiError::AnswerTooLarge { bytes: json.len() };
             encode::error_message(out, Some(id), &error.to_string(), error.code());
         }
-        Outcome::Entity { etag, cursor } => encode::entity_result(out, id, (json, etag, cursor)),
+        Outcome::Entity { tag, cursor } => encode::entity_result(out, id, (json, *tag, cursor)),
         _ => encode::result(out, id, json),
     });
 }
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
     use crate::api::client_message::{Action, parse};
     use crate::api::outcome::PartOutcome;
-    use crate::model::{CursorKey, Stored};
+    use crate::model::{CursorKey, EntityTag, Stored, Timestamp};
     use crate::service::testing::TestCores;
     use flux_storage::Sequence;
 
@@ -506,7 +506,10 @@ mod tests {
     fn an_entity_larger_than_a_message_is_an_error_that_says_where_it_can_be_had() {
         let json = vec![b' '; limits::WS_MESSAGE_BYTES_MAX + 1];
         let outcome = Outcome::Entity {
-            etag: "\"1-1\"".to_owned(),
+            tag: EntityTag {
+                sequence: Sequence::new(1),
+                last_updated: Timestamp::default(),
+            },
             cursor: CursorKey::of("a").text(Sequence::new(1)),
         };
         let mut frame = Vec::new();

@@ -38,12 +38,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use crate::model::write_decimal;
 pub use date::{ImfFixdate, imf_fixdate};
 pub use error::HttpError;
 pub use head::{Field, Framing, Head, Method, Upgrade, Version};
 pub use reader::{Next, Phase, Request, RequestReader};
 pub use response::{
-    BodyLength, CONTINUE, PreparedHead, ResponseHead, reason_phrase, write_chunk, write_decimal,
-    write_hex, write_last_chunk,
+    BodyLength, CONTINUE, PreparedHead, ResponseHead, reason_phrase, write_chunk, write_last_chunk,
 };
 pub use target::{QueryPairs, TargetError, percent_decode, percent_encode, query_pairs};

@@ -6,6 +6,7 @@
 
 use super::chunked::is_token_byte;
 use super::{ImfFixdate, Version};
+use crate::model::{write_decimal, write_hex};
 
 /// The interim response that [`Next::Continue`](super::Next::Continue) asks for (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -13,6 +14,8 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Of every response: a browser takes `Content-Type` at its word, and runs no entity as a script
 /// (Fetch standard §3.6).
 const NO_SNIFFING: &[u8] = b"\r\nX-Content-Type-Options: nosniff";
+
+const CONTENT_LENGTH: &[u8] = b"\r\nContent-Length: ";
 
 /// How the client learns where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,7 @@ impl ResponseHead<'_> {
     pub fn prepare(&self) -> PreparedHead {
         let (mut start, mut end) = (Vec::new(), Vec::new());
         self.write_start(&mut start);
+        start.extend_from_slice(CONTENT_LENGTH);
         self.write_end(&mut end);
         PreparedHead { start, end }
     }
@@ -117,7 +121,7 @@ impl ResponseHead<'_> {
     }
 }
 
-/// A head of which all but the body's length was written once, see [`ResponseHead::prepare`].
+/// A head of which all but the body's length and some fields was written once, see [`ResponseHead::prepare`].
 #[derive(Debug, Clone, Default)]
 pub struct PreparedHead {
     start: Vec<u8>,
@@ -125,21 +129,18 @@ pub struct PreparedHead {
 }
 
 impl PreparedHead {
-    /// Appends the head of an answer with such a body and these fields besides. Cost: three copies.
-    ///
-    /// # Panics
-    ///
-    /// A field name that is no token.
-    pub fn write(&self, out: &mut Vec<u8>, body_bytes: u64, headers: &[(&str, &str)]) {
+    /// Appends the head of an answer with such a body. `fields` appends the fields of its own, each
+    /// with the end of the line before it: what it writes is not checked. Cost: two copies.
+    pub fn write(&self, out: &mut Vec<u8>, body_bytes: u64, fields: impl FnOnce(&mut Vec<u8>)) {
         out.extend_from_slice(&self.start);
-        write_length(out, body_bytes);
-        write_fields(out, headers);
+        write_decimal(out, body_bytes);
+        fields(out);
         out.extend_from_slice(&self.end);
     }
 }
 
 fn write_length(out: &mut Vec<u8>, body_bytes: u64) {
-    out.extend_from_slice(b"\r\nContent-Length: ");
+    out.extend_from_slice(CONTENT_LENGTH);
     write_decimal(out, body_bytes);
 }
 
@@ -217,41 +218,6 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
 /// Appends the end of a chunked body, without trailers.
 pub fn write_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
-}
-
-/// Appends `value` in decimal.
-pub fn write_decimal(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [b'0'; 20];
-    let mut rest = value;
-    let mut unused = digits.len();
-    for slot in digits.iter_mut().rev() {
-        let [digit, ..] = (rest % 10).to_le_bytes();
-        *slot = b'0' | digit;
-        rest /= 10;
-        unused = unused.wrapping_sub(1);
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(unused..).unwrap_or_default());
-}
-
-/// Appends `value` in hexadecimal.
-pub fn write_hex(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [b'0'; 16];
-    for (pair, byte) in digits
-        .as_chunks_mut::<2>()
-        .0
-        .iter_mut()
-        .zip(value.to_be_bytes())
-    {
-        *pair = [byte >> 4, byte & 0xf].map(|digit| {
-            let digit = b"0123456789abcdef".get(usize::from(digit));
-            digit.copied().unwrap_or(b'0')
-        });
-    }
-    let unused = (value.leading_zeros() / 4).min(15) as usize;
-    out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
 /// Appends a field value in which no byte can end the line.
