@@ -374,13 +374,12 @@ pub(super) struct EventReader<'d, 'a> {
 
 impl<'a> EventReader<'_, 'a> {
     fn event(&mut self, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
-        if scanner.kind()? != Kind::Object {
+        if !scanner.object_or_other()? {
             scanner.raw_value()?;
             let rule = "an event must be a JSON object";
             self.fields.errors.push(("", ApiError::Shape { rule }));
             return Ok(());
         }
-        scanner.begin_object()?;
         loop {
             let known = scanner.known_key(EventMember::by_word);
             match self.member(known, scanner, EventMember::of)? {
@@ -459,12 +458,11 @@ impl<'a> EventReader<'_, 'a> {
         self.fields.operations = false;
         self.fields.payload = true;
         self.begin_member("payload");
-        if scanner.kind()? != Kind::Object {
+        if !scanner.object_or_other()? {
             scanner.raw_value()?;
             self.invalid("payload", "an object");
             return Ok(());
         }
-        scanner.begin_object()?;
         loop {
             let known = scanner.known_key(PayloadMember::by_word);
             match self.member(known, scanner, PayloadMember::of)? {
@@ -510,13 +508,12 @@ impl<'a> EventReader<'_, 'a> {
         self.fields.tombstone = false;
         self.fields.properties = true;
         self.begin_member(PROPERTIES);
-        if scanner.kind()? != Kind::Object {
+        if !scanner.object_or_other()? {
             scanner.raw_value()?;
             self.invalid(PROPERTIES, "an object");
             return Ok(());
         }
         let start = scanner.offset();
-        scanner.begin_object()?;
         while let Some(key) = scanner.next_key()? {
             let name = self.text(key);
             let value = scanner.raw_value()?;

@@ -243,7 +243,7 @@ impl Block {
                 fits = false;
                 break;
             };
-            if text[span.value..span.end] != *new.value {
+            if text.as_bytes()[span.value..span.end] != *new.value.as_bytes() {
                 text.replace_range(span.value..span.end, new.value);
             }
             at = span.end;
@@ -327,12 +327,14 @@ pub(super) fn would_exceed_new(properties: Properties<'_>) -> bool {
 
 /// The property named as `new` is, at or after `at`, if its value has the length of the new one.
 fn find_same_len(text: &str, mut at: usize, new: Property<'_>) -> Option<Span> {
+    // Bytes: that they end at characters need not be checked to compare them.
+    let new_name = new.name.as_bytes();
     while let Some(old) = Span::read(text, at) {
-        let name = &text[old.name..old.value];
-        if name == new.name {
+        let name = &text.as_bytes()[old.name..old.value];
+        if name == new_name {
             return (old.end - old.value == new.value.len()).then_some(old);
         }
-        if name > new.name {
+        if name > new_name {
             return None;
         }
         at = old.end;

@@ -217,6 +217,19 @@ impl<'a> Scanner<'a> {
         self.open()
     }
 
+    /// Enters the next value where it is an object; false where it is another, which is left.
+    ///
+    /// # Errors
+    /// [`JsonError::Depth`], or [`JsonError::End`].
+    #[inline]
+    pub fn object_or_other(&mut self) -> Result<bool, JsonError> {
+        let is_object = self.peek()? == b'{';
+        if is_object {
+            self.open()?;
+        }
+        Ok(is_object)
+    }
+
     /// Enters an array. Call [`next_element`](Self::next_element) until it gives `false`.
     ///
     /// # Errors
@@ -445,7 +458,11 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn pass_scalar(&mut self, kind: Kind) -> Result<(), JsonError> {
         match kind {
-            Kind::String => self.take_string().map(drop),
+            Kind::String => {
+                let (end, _escaped) = string::find_end(self.text, self.at.wrapping_add(1))?;
+                self.at = end.wrapping_add(1);
+                Ok(())
+            }
             Kind::Number => {
                 self.at = number::scan(self.text, self.at)?;
                 Ok(())

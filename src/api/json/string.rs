@@ -135,23 +135,37 @@ fn hex4(digits: Option<&[u8]>) -> Option<u32> {
 /// `End`, `Control`, `Escape` or `Surrogate`.
 #[inline]
 pub(super) fn scan(text: &str, start: usize) -> Result<(JsonStr<'_>, usize), JsonError> {
+    let (end, escaped) = find_end(text, start)?;
+    let raw = text.get(start..end).expect("a quote is a whole character");
+    Ok((JsonStr { raw, escaped }, end.wrapping_add(1)))
+}
+
+/// The offset of the closing quote of such a string, and whether there is an escape before it.
+///
+/// # Errors
+/// As of [`scan`].
+#[inline]
+pub(super) fn find_end(text: &str, start: usize) -> Result<(usize, bool), JsonError> {
+    let at = find_special(text.as_bytes(), start);
+    if text.as_bytes().get(at) == Some(&b'"') {
+        return Ok((at, false));
+    }
+    find_end_behind(text, at)
+}
+
+/// The same of one that holds an escape, or is bad, at `at`. Out of line, so that the way of most
+/// strings is short enough to be inlined.
+#[inline(never)]
+fn find_end_behind(text: &str, mut at: usize) -> Result<(usize, bool), JsonError> {
     let bytes = text.as_bytes();
-    let mut escaped = false;
-    let mut at = start;
     loop {
-        at = find_special(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => {
-                let raw = text.get(start..at).expect("a quote is a whole character");
-                return Ok((JsonStr { raw, escaped }, at.wrapping_add(1)));
-            }
-            Some(b'\\') => {
-                escaped = true;
-                at = scan_escape(bytes, at)?;
-            }
+            Some(b'"') => return Ok((at, true)),
+            Some(b'\\') => at = scan_escape(bytes, at)?,
             Some(_) => return Err(JsonError::Control { offset: at }),
             None => return Err(JsonError::End { offset: at }),
         }
+        at = find_special(bytes, at);
     }
 }
 
@@ -187,8 +201,13 @@ pub(super) fn find_special(bytes: &[u8], start: usize) -> usize {
         }
         at = at.wrapping_add(8);
     }
-    // The last word overlaps what was looked at, if there is a whole one: no byte of that is
-    // special.
+    find_special_at_end(bytes, start, at)
+}
+
+/// The same for what is shorter than a word from `at` on; from `start` to there nothing is special.
+#[inline(never)]
+fn find_special_at_end(bytes: &[u8], start: usize, mut at: usize) -> usize {
+    // The last word overlaps what was looked at, if there is a whole one.
     if at.wrapping_sub(start) >= 8
         && let Some(word) = bytes.last_chunk::<8>()
     {

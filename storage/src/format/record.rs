@@ -70,13 +70,12 @@ pub(crate) const fn bytes_of(record: &Record<'_>) -> usize {
     record_bytes(record.payload.len().saturating_add(prefix))
 }
 
-/// Writes `record` into `slot`, which is exactly [`bytes_of`] it long.
+/// Appends `record` to `out`: [`bytes_of`] it.
 ///
 /// # Panics
 ///
-/// If the slot has another length or the payload is empty or over [`PAYLOAD_BYTES_MAX`]: the log
-/// checks.
-pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable: Sequence) {
+/// If the payload is empty or over [`PAYLOAD_BYTES_MAX`]: the log checks.
+pub(crate) fn append(out: &mut Vec<u8>, seed: CrcSeed, record: Record<'_>, durable: Sequence) {
     let payload = record.payload;
     let place = record.group.map(|place| encode_prefix(place, record.kind));
     let (prefix, kind) = match &place {
@@ -84,7 +83,6 @@ pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable
         None => (&[][..], record.kind),
     };
     assert!(!payload.is_empty() && payload.len() <= PAYLOAD_BYTES_MAX);
-    assert!(slot.len() == bytes_of(&record));
     let len = prefix.len().saturating_add(payload.len());
     let len = u32::try_from(len).expect("a payload is bounded by PAYLOAD_BYTES_MAX");
     let undurable = record.sequence.get().saturating_sub(durable.get());
@@ -104,13 +102,13 @@ pub(crate) fn encode(slot: &mut [u8], seed: CrcSeed, record: Record<'_>, durable
     let crc = checksum(seed, &head, [prefix, payload]);
     put(&mut head, CRC, crc.to_le_bytes());
 
-    let (head_slot, rest) = slot.split_at_mut(RECORD_HEAD_BYTES);
-    let (prefix_slot, rest) = rest.split_at_mut(prefix.len());
-    let (payload_slot, padding) = rest.split_at_mut(payload.len());
-    head_slot.copy_from_slice(&head);
-    prefix_slot.copy_from_slice(prefix);
-    payload_slot.copy_from_slice(payload);
-    padding.fill(0);
+    let end = out.len().saturating_add(bytes_of(&record));
+    out.extend_from_slice(&head);
+    if record.group.is_some() {
+        out.extend_from_slice(prefix);
+    }
+    out.extend_from_slice(payload);
+    out.resize(end, 0);
 }
 
 /// The record that begins at the start of `bytes` (the rest of its segment), or `None` if none
@@ -226,8 +224,8 @@ mod tests {
     }
 
     fn encoded(record: Record<'_>, durable: Sequence) -> Vec<u8> {
-        let mut bytes = vec![0xEE; record_bytes(record.payload.len())];
-        encode(&mut bytes, SEED_SALT.seed(), record, durable);
+        let mut bytes = Vec::new();
+        append(&mut bytes, SEED_SALT.seed(), record, durable);
         bytes
     }
 

@@ -285,11 +285,8 @@ impl Segment {
     ///
     /// If it does not fit: the log asks [`Segment::room`] first.
     pub(crate) fn append(&mut self, record: Record<'_>, durable: Sequence) {
-        let bytes = record::bytes_of(&record);
-        assert!(bytes <= self.room());
-        let start = self.pending.len();
-        self.pending.resize(start + bytes, 0);
-        record::encode(&mut self.pending[start..], self.seed, record, durable);
+        assert!(record::bytes_of(&record) <= self.room());
+        record::append(&mut self.pending, self.seed, record, durable);
     }
 
     fn write(&self, op: &'static str, bytes: &[u8], offset: usize) -> Result<(), StorageError> {

@@ -27,7 +27,7 @@ use crate::disk::random::{random_identity, random_world};
 use crate::format::CrcSeed;
 use crate::format::gap::{Gap, RECORD_KIND_GAP};
 use crate::format::header::{Activation, HEADER_BYTES};
-use crate::format::record::{bytes_of, encode, record_bytes};
+use crate::format::record::{append, record_bytes};
 use crate::format::slot::Owner;
 use crate::format::world::World;
 use crate::log::log_start_file::write_log_start;
@@ -455,10 +455,4 @@ fn item_bytes(item: &Item) -> usize {
         Item::Run(run) => run.bytes.len(),
         Item::Gap(gap) => record_bytes(gap.encode().len()),
     }
-}
-
-fn append(records: &mut Vec<u8>, seed: CrcSeed, record: Record<'_>, durable: Sequence) {
-    let start = records.len();
-    records.resize(start + bytes_of(&record), 0);
-    encode(&mut records[start..], seed, record, durable);
 }

@@ -193,7 +193,7 @@ mod tests {
     use crate::Record;
     use crate::format::Salt;
     use crate::format::gap::{Gap, RECORD_KIND_GAP};
-    use crate::format::record::{encode, record_bytes};
+    use crate::format::record::append;
 
     const SALT: Salt = Salt(77);
 
@@ -210,9 +210,11 @@ mod tests {
             group: None,
             payload,
         };
-        let end = offset.saturating_add(record_bytes(payload.len()));
-        let slot = &mut bytes[offset..end];
-        encode(slot, SALT.seed(), record, record.sequence.previous());
+        let mut encoded = Vec::new();
+        let durable = record.sequence.previous();
+        append(&mut encoded, SALT.seed(), record, durable);
+        let end = offset.saturating_add(encoded.len());
+        bytes[offset..end].copy_from_slice(&encoded);
         end
     }
 
