@@ -74,7 +74,7 @@ pub struct ClientMessage<'m> {
 /// Most messages publish, and their event comes last. Such a one is not walked over here, because
 /// whoever publishes it does that.
 pub fn parse(message: &str) -> ClientMessage<'_> {
-    read(message, Fields::default())
+    usual_publish(message).unwrap_or_else(|| read(message, Fields::default()))
 }
 
 /// The same, of a message whose [`Request::PublishFrom`] turned out to be none.
@@ -100,6 +100,57 @@ fn read<'m>(message: &'m str, mut fields: Fields<'m>) -> ClientMessage<'m> {
             action: Err(error.into()),
         },
     }
+}
+
+/// The message if it is what most are: a `type`, an `id` and an event behind them, and nothing else
+/// before it. `None` says nothing: [`read`] understands every message, in three times as many
+/// instructions.
+fn usual_publish(message: &str) -> Option<ClientMessage<'_>> {
+    let mut scanner = Scanner::of_text(message).ok()?;
+    scanner.begin_object().ok()?;
+    let (mut is_publish, mut id) = (false, None);
+    loop {
+        match scanner.known_key(UsualMember::known)? {
+            UsualMember::Type => {
+                is_publish = scanner.string_or_other().ok()??.plain() == Some("publish");
+            }
+            UsualMember::Id => id = Some(scanner.raw_value().ok().filter(is_message_id)?.text),
+            UsualMember::Event => {
+                id.filter(|_| is_publish)?;
+                let request = Request::PublishFrom(message, scanner.place());
+                let action = Ok(Action::Request(request));
+                return Some(ClientMessage { id, action });
+            }
+        }
+    }
+}
+
+/// A member of a message that publishes.
+#[derive(Clone, Copy)]
+enum UsualMember {
+    Type,
+    Id,
+    Event,
+}
+
+impl UsualMember {
+    /// The member that `text` begins with, as a name in quotes, and the bytes of that.
+    fn known(text: &[u8]) -> Option<(Self, usize)> {
+        let names = [
+            (Self::Type, &b"\"type\""[..]),
+            (Self::Id, b"\"id\""),
+            (Self::Event, b"\"event\""),
+        ];
+        let mut names = names.iter();
+        let (member, name) = names.find(|(_, name)| text.starts_with(name))?;
+        Some((*member, name.len()))
+    }
+}
+
+/// Whether a value may be a message's `id`.
+fn is_message_id(value: &RawValue<'_>) -> bool {
+    let fits = value.text.len() <= limits::MESSAGE_ID_BYTES_MAX;
+    fits && matches!(value.kind, Kind::String | Kind::Number)
 }
 
 /// The members of a subscription that ask for more than a plain one has.
@@ -194,8 +245,7 @@ impl<'m> Fields<'m> {
     fn read_id(&mut self, scanner: &mut Scanner<'m>) -> Result<(), JsonError> {
         self.errors.retain(|(field, _)| *field != "id");
         let value = scanner.raw_value()?;
-        let fits = value.text.len() <= limits::MESSAGE_ID_BYTES_MAX;
-        if fits && matches!(value.kind, Kind::String | Kind::Number) {
+        if is_message_id(&value) {
             self.id = Some(value.text);
         } else {
             self.id = None;
@@ -519,6 +569,46 @@ mod tests {
                 }));
             assert_eq!(is_whole, expected, "{message}");
         }
+    }
+
+    #[test]
+    fn a_usual_publish_is_understood_as_every_message_is() {
+        let (mut usual, mut texts) = (0, Vec::new());
+        for plain in [
+            r#"{"type":"publish","id":12,"event":{"id":1}}"#,
+            r#"{ "id":"a\n","type":"publish", "event":{},"bind":true}"#,
+        ] {
+            for at in 0..=plain.len() {
+                let (before, after) = plain.split_at(at);
+                texts.push(before.to_owned());
+                for piece in [
+                    "",
+                    ",",
+                    " ",
+                    "\"",
+                    ":",
+                    "}",
+                    "\\",
+                    "x",
+                    "\"id\":3,",
+                    "\"type\":1,",
+                ] {
+                    texts.push(format!("{before}{piece}{after}"));
+                    let after = after.get(1..).unwrap_or_default();
+                    texts.push(format!("{before}{piece}{after}"));
+                }
+            }
+        }
+        for text in &texts {
+            if let Some(message) = usual_publish(text) {
+                usual += 1;
+                assert_eq!(message, read(text, Fields::default()), "{text}");
+            }
+        }
+        assert!(usual > 100, "{usual} of {}", texts.len());
+        let id = "1".repeat(limits::MESSAGE_ID_BYTES_MAX + 1);
+        let text = format!(r#"{{"type":"publish","id":{id},"event":{{}}}}"#);
+        assert!(usual_publish(&text).is_none());
     }
 
     #[test]
