@@ -415,7 +415,7 @@ impl<S: System> Core<S> {
         let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
         let mut admitted = Ok(None);
         let next = reader.next_admitted(
-            |head| http::body_limit(context, head),
+            |path| http::body_limit(context, path),
             |head| {
                 admitted = http::admit(context, head);
                 admitted.is_ok()

@@ -14,10 +14,10 @@ use crate::service::{Context, TokenRule};
 use crate::shard::MemoryClient;
 use crate::wire::http1::Head;
 
-/// The most bytes that the body of this request may have: as configured, and what one client may
+/// The most bytes that the body of a request for this path may have: as configured, and what one client may
 /// have in memory.
-pub(crate) fn body_limit<L>(context: &Context<L>, head: &Head<'_>) -> usize {
-    let limit = match head.path {
+pub(crate) fn body_limit<L>(context: &Context<L>, path: &str) -> usize {
+    let limit = match path {
         "/api/events" => context.tenants.runtime.body_size_limit_single_bytes,
         "/api/events/batch" => context.tenants.runtime.body_size_limit_batch_bytes,
         _ => return BODY_OTHER_BYTES_MAX,
@@ -100,7 +100,7 @@ mod tests {
         reader.receive(head.as_bytes());
         let context = cores.context(0);
         let mut refused = None;
-        let limit = |head: &Head<'_>| body_limit(context, head);
+        let limit = |path: &str| body_limit(context, path);
         let next = reader.next_admitted(limit, |head| {
             refused = admit(context, head).err();
             refused.is_none()

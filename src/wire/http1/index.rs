@@ -28,6 +28,11 @@ impl Span {
         }
     }
 
+    /// Where it begins and ends.
+    pub(super) fn range(self) -> (usize, usize) {
+        (usize::from(self.start), usize::from(self.end))
+    }
+
     fn bytes(self, head: &[u8]) -> &[u8] {
         head.get(usize::from(self.start)..usize::from(self.end))
             .unwrap_or_default()
@@ -59,7 +64,7 @@ impl FieldSpan {
     /// Where it begins and ends, of a field that was sent once.
     pub(super) fn range(self) -> Option<(usize, usize)> {
         match self {
-            Self::One(Span { start, end }) => Some((usize::from(start), usize::from(end))),
+            Self::One(span) => Some(span.range()),
             Self::Absent | Self::Repeated => None,
         }
     }
@@ -121,12 +126,34 @@ pub(super) enum ContentEncoding {
 }
 
 impl HeadIndex {
+    /// True if nothing of it but the path is looked at where it lies.
+    pub(super) fn is_path_only(&self) -> bool {
+        let UpgradeIndex { version, key, .. } = &self.upgrade;
+        let fields = [
+            self.content_length,
+            self.authorization,
+            self.if_match,
+            self.if_none_match,
+            *version,
+            *key,
+        ];
+        let mut fields = fields.iter();
+        self.query.is_none() && fields.all(|field| matches!(field, FieldSpan::Absent))
+    }
+
+    /// The path as callers see it; `head` are the bytes that the index was made of.
+    pub(super) fn path<'a>(&self, head: &'a [u8]) -> &'a str {
+        match self.path.text(head) {
+            "" => "/",
+            path => path,
+        }
+    }
+
     /// The head as callers see it; `head` are the bytes that it was parsed from.
     pub(super) fn view<'a>(&self, head: &'a [u8]) -> Head<'a> {
-        let path = self.path.text(head);
         Head {
             method: self.method,
-            path: if path.is_empty() { "/" } else { path },
+            path: self.path(head),
             query: self.query.map(|query| query.text(head)),
             version: self.version,
             keep_alive: self.keep_alive,

@@ -5,6 +5,8 @@
 //! another length, and another value of `Authorization` of the same length moves nothing. So equal
 //! bytes around these two fields mean the same head.
 //!
+//! Of requests without a body the path differs instead: what lies around it is compared.
+//!
 //! Measured: without this, an event of 64 connections that pipeline 16 requests costs 13 % more
 //! processor time.
 //!
@@ -12,13 +14,13 @@
 //! `Proxy-Authorization` is not remembered.
 
 use super::head::Framing;
-use super::index::{FieldSpan, HeadIndex, OtherCredentials};
+use super::index::{FieldSpan, HeadIndex, OtherCredentials, Span};
 use super::parse::parse_length;
 
 /// The longest head that is remembered: every open connection may hold one.
 const KNOWN_HEAD_BYTES_MAX: usize = 512;
 
-/// A head that was parsed, and came with a `Content-Length`.
+/// A head that was parsed: one with a `Content-Length`, or one that says nothing but a path.
 #[derive(Debug)]
 pub(super) struct KnownHead {
     /// The head, zeros in place of the value of `Authorization`.
@@ -28,12 +30,17 @@ pub(super) struct KnownHead {
 
 impl KnownHead {
     /// Puts this head, parsed from all of `bytes`, in the place of the one before, if it is of a
-    /// kind that comes again.
+    /// kind that comes again. One without a body leaves one with a body where it is.
     pub(super) fn remember(known: &mut Option<Box<Self>>, bytes: &[u8], index: &HeadIndex) {
-        let comes_again = matches!(index.framing, Framing::Length(_))
+        let is_taken = matches!(known, Some(known) if known.index.framing != Framing::None);
+        let comes_again = match index.framing {
+            Framing::None => index.is_path_only() && !is_taken,
+            Framing::Length(_) => !matches!(index.authorization, FieldSpan::Repeated),
+            Framing::Chunked => false,
+        };
+        let comes_again = comes_again
             && bytes.len() <= KNOWN_HEAD_BYTES_MAX
-            && index.other_credentials == OtherCredentials::Absent
-            && !matches!(index.authorization, FieldSpan::Repeated);
+            && index.other_credentials == OtherCredentials::Absent;
         if !comes_again {
             return;
         }
@@ -56,8 +63,11 @@ impl KnownHead {
     }
 
     /// What parsing the head at the front of `pending` would give, and its length, if it is this
-    /// head with a length of as many digits and any token as long.
+    /// head with a length of as many digits and any token as long, or with another path.
     pub(super) fn recognise(&self, pending: &[u8]) -> Option<(HeadIndex, usize)> {
+        if self.index.framing == Framing::None {
+            return self.recognise_path(pending);
+        }
         let len = self.bytes.len();
         let bytes = pending.get(..len)?;
         let digits = self.index.content_length.range()?;
@@ -83,6 +93,33 @@ impl KnownHead {
             len,
         ))
     }
+
+    fn recognise_path(&self, pending: &[u8]) -> Option<(HeadIndex, usize)> {
+        let (start, end) = self.index.path.range();
+        let target = pending.strip_prefix(self.bytes.get(..start)?)?;
+        let window = target.get(..KNOWN_HEAD_BYTES_MAX).unwrap_or(target);
+        let path = window.get(..memchr::memchr(b' ', window)?)?;
+        let after = target.get(path.len()..)?;
+        let rest = after.strip_prefix(self.bytes.get(end..)?)?;
+        if !is_path(path) {
+            return None;
+        }
+        let index = HeadIndex {
+            path: Span::of(path, pending),
+            ..self.index
+        };
+        Some((index, pending.len().wrapping_sub(rest.len())))
+    }
+}
+
+/// True for a target that is a path of ASCII and nothing else.
+fn is_path(target: &[u8]) -> bool {
+    // Without an early end, so that it takes many bytes at a time.
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+    target.first() == Some(&b'/')
+        && target
+            .iter()
+            .fold(true, |plain, &byte| plain & is_plain(byte))
 }
 
 /// Where the value of `Authorization` lies in a head of `len` bytes; at its end if there is none.
@@ -215,6 +252,77 @@ mod tests {
     }
 
     #[test]
+    fn the_same_head_without_a_body_is_recognised_with_any_path() {
+        let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n");
+        let known = known(head("/a/b").as_bytes()).unwrap();
+        let targets = ["/", "/a", "/a/b", "/a/%2F~!$&'()*+,;=:@<>{}|^`\"\\"];
+        for target in targets {
+            let other = format!("{}GET / HTTP", head(target));
+            let (parsed, parsed_len) = parse(other.as_bytes()).unwrap();
+            let (index, len) = known.recognise(other.as_bytes()).unwrap();
+            assert_eq!(format!("{index:?}"), format!("{parsed:?}"));
+            assert_eq!(len, parsed_len);
+        }
+        let long = format!("/{}", "a".repeat(KNOWN_HEAD_BYTES_MAX));
+        for target in [
+            "",
+            "*",
+            "a",
+            "/a?b",
+            "/a#b",
+            "/a b",
+            "/\t",
+            "/\u{e9}",
+            "/\u{7f}",
+            &long,
+            "http://h/a",
+        ] {
+            assert!(
+                known.recognise(head(target).as_bytes()).is_none(),
+                "{target}"
+            );
+        }
+        let same = head("/a/b");
+        for other in [
+            same.replace("GET", "HEAD"),
+            same.replace("A: b", "A: c"),
+            same.replace("1.1", "1.0"),
+            same[..same.len() - 1].to_owned(),
+            same.replace("b\r\n\r\n", "b\r\nC: d\r\n\r\n"),
+        ] {
+            assert!(known.recognise(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_head_without_a_body_is_remembered_if_it_says_only_a_path_and_keeps_no_other_away() {
+        let get = |target: &str, fields: &str| {
+            format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n")
+        };
+        for (target, fields) in [
+            ("/a?b", ""),
+            ("/a", "Authorization: a\r\n"),
+            ("/a", "Cookie: a\r\n"),
+            ("/a", "If-None-Match: a\r\n"),
+            ("/a", "If-Match: a\r\n"),
+            (
+                "/a",
+                "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n",
+            ),
+        ] {
+            assert!(
+                known(get(target, fields).as_bytes()).is_none(),
+                "{target} {fields}"
+            );
+        }
+        let mut slot = known(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n");
+        let (head, post) = (get("/a", ""), slot.as_ref().unwrap().bytes.clone());
+        let (index, len) = parse(head.as_bytes()).unwrap();
+        KnownHead::remember(&mut slot, &head.as_bytes()[..len], &index);
+        assert_eq!(slot.unwrap().bytes, post);
+    }
+
+    #[test]
     fn only_heads_of_a_moderate_size_with_a_length_are_remembered() {
         let head = |fields: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let long = format!(
@@ -222,7 +330,6 @@ mod tests {
             "a".repeat(KNOWN_HEAD_BYTES_MAX)
         );
         for fields in [
-            "",
             &long,
             "Content-Length: 1\r\nCookie: a\r\n",
             "Content-Length: 1\r\nproxy-authorization: a\r\n",

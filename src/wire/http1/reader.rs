@@ -115,12 +115,12 @@ impl RequestReader {
     }
 
     /// The next request, or what to do to get one. `body_limit` gives the most bytes that the body
-    /// of this request may have; it is asked once for each request, when the head is whole.
+    /// of a request for a path may have; it is asked once for each request, when the head is whole.
     ///
     /// # Errors
     ///
     /// [`HttpError`]: the connection cannot be read on, and every later call gives the same error.
-    pub fn next(&mut self, body_limit: impl Fn(&Head<'_>) -> usize) -> Result<Next<'_>, HttpError> {
+    pub fn next(&mut self, body_limit: impl Fn(&str) -> usize) -> Result<Next<'_>, HttpError> {
         self.next_admitted(body_limit, |_| true)
     }
 
@@ -135,7 +135,7 @@ impl RequestReader {
     /// As [`RequestReader::next`].
     pub fn next_admitted(
         &mut self,
-        body_limit: impl Fn(&Head<'_>) -> usize,
+        body_limit: impl Fn(&str) -> usize,
         admits: impl FnMut(&Head<'_>) -> bool,
     ) -> Result<Next<'_>, HttpError> {
         match self.advance(body_limit, admits) {
@@ -207,7 +207,7 @@ impl RequestReader {
 
     fn advance(
         &mut self,
-        body_limit: impl Fn(&Head<'_>) -> usize,
+        body_limit: impl Fn(&str) -> usize,
         admits: impl FnMut(&Head<'_>) -> bool,
     ) -> Result<Step, HttpError> {
         if let State::Head(scan) = &mut self.state
@@ -245,12 +245,15 @@ fn begin(
     scan: &mut HeadScan,
     buffer: &mut ReceiveBuffer,
     known: &mut Option<Box<KnownHead>>,
-    body_limit: impl Fn(&Head<'_>) -> usize,
+    body_limit: impl Fn(&str) -> usize,
 ) -> Result<Option<Body>, HttpError> {
     while scan.skip_empty_line(buffer.pending())? {
         buffer.consume(2);
     }
     let pending = buffer.pending();
+    if pending.is_empty() {
+        return Ok(None);
+    }
     let (head, head_len) = match parse_at_once(scan, pending, known) {
         Some(parsed) => parsed,
         None => match scan.find_end(pending)? {
@@ -299,12 +302,12 @@ fn parse_at_once(
 fn body_progress(
     head: &HeadIndex,
     bytes: &[u8],
-    body_limit: impl Fn(&Head<'_>) -> usize,
+    body_limit: impl Fn(&str) -> usize,
 ) -> Result<BodyProgress, HttpError> {
     if !head.framing.has_body() {
         return Ok(BodyProgress::Length(0));
     }
-    let limit = body_limit(&head.view(bytes));
+    let limit = body_limit(head.path(bytes));
     let progress = match head.framing {
         Framing::None => BodyProgress::Length(0),
         Framing::Chunked => BodyProgress::Chunked(ChunkedBody::new(limit)),
