@@ -162,11 +162,9 @@ impl Tenants {
 }
 
 #[test]
-fn every_call_is_for_the_tokens_that_the_table_names() {
+fn reads_and_what_needs_no_token_are_open_and_refuse_one_that_is_not_known() {
     let tenants = start();
     let check = |line: &str, body: &str, row| tenants.check(line, body, row);
-
-    // Reads, and what needs no token.
     for target in [
         "/api/state/entities",
         "/api/state/entities?namespace=house",
@@ -186,8 +184,12 @@ fn every_call_is_for_the_tokens_that_the_table_names() {
     check("GET /api/state/entities/house/none", "", open(404));
     check("DELETE /health", "", open(405));
     check("GET /api/state/entities?limit=x", "", open(400));
+}
 
-    // Writes.
+#[test]
+fn every_write_is_for_the_tokens_that_the_table_names() {
+    let tenants = start();
+    let check = |line: &str, body: &str, row| tenants.check(line, body, row);
     let plain = event(ENTITY, "{}");
     let tombstone = event(ENTITY, r#"{"__deleted__":true}"#);
     let write = owned(403, [403, 200, 403, 403, 200, 403, 200, 403]);
@@ -212,8 +214,12 @@ fn every_call_is_for_the_tokens_that_the_table_names() {
         let line = "POST /api/state/entities/delete";
         check(line, &filter.to_string(), by_call);
     }
+}
 
-    // Tokens.
+#[test]
+fn every_call_about_tokens_is_for_those_that_manage() {
+    let tenants = start();
+    let check = |line: &str, body: &str, row| tenants.check(line, body, row);
     let tokens = "/api/namespaces/house/tokens";
     let managed = |status| owned(403, [403, 403, 403, status, status, status, status, status]);
     check(&format!("GET {tokens}"), "", managed(200));
@@ -238,8 +244,12 @@ fn every_call_is_for_the_tokens_that_the_table_names() {
     );
     let whole = owned(403, [403, 403, 403, 403, 403, 403, 200, 200]);
     check("POST /api/namespaces/house/token", "", whole);
+}
 
-    // The operator's calls.
+#[test]
+fn calls_of_the_operator_and_about_connectors_are_for_the_tokens_that_the_table_names() {
+    let tenants = start();
+    let check = |line: &str, body: &str, row| tenants.check(line, body, row);
     check("GET /api/namespaces", "", of_operator(403, 200));
     let taken = r#"{"name":"house"}"#;
     check("POST /api/namespaces", taken, of_operator(403, 409));
@@ -299,46 +309,49 @@ fn an_item_of_a_batch_is_judged_by_the_token_of_the_batch() {
     }
 }
 
+/// The status of a handshake.
+fn handshake(server: &Server, token: &str) -> u16 {
+    let authorization = format!("Authorization: Bearer {token}");
+    let mut fields = vec![
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    if !token.is_empty() {
+        fields.push(&authorization);
+    }
+    let mut connection = server.connect();
+    connection.send(request("GET", "/api/ws", &fields, ""));
+    connection.response_to_head().status
+}
+
+/// The code of the error that a request is answered with; empty: it succeeds.
+fn ask(watcher: &mut Watcher, message: &Value) -> String {
+    watcher.send(&message.to_string());
+    let answer = watcher.next();
+    let code = answer["code"].as_str();
+    code.unwrap_or_default().to_owned()
+}
+
+fn published(properties: &str) -> Value {
+    let event: Value = serde_json::from_str(&event(ENTITY, properties)).expect("JSON");
+    json!({"type": "publish", "id": 1, "event": event})
+}
+
 #[test]
 fn a_websocket_is_opened_and_used_by_the_tokens_that_the_table_names() {
     let tenants = start();
-    let handshake = |token: &str| {
-        let authorization = format!("Authorization: Bearer {token}");
-        let mut fields = vec![
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        ];
-        if !token.is_empty() {
-            fields.push(&authorization);
-        }
-        let mut connection = tenants.server.connect();
-        connection.send(request("GET", "/api/ws", &fields, ""));
-        connection.response_to_head().status
-    };
-    let ask = |watcher: &mut Watcher, message: Value| {
-        watcher.send(&message.to_string());
-        let answer = watcher.next();
-        let code = answer["code"].as_str();
-        code.unwrap_or_default().to_owned()
-    };
-    let published = |properties: &str| {
-        let event: Value = serde_json::from_str(&event(ENTITY, properties)).expect("JSON");
-        json!({"type": "publish", "id": 1, "event": event})
-    };
-    for (kind, token) in &tenants.kinds {
-        let opens = open(101);
-        let index = tenants.kinds.iter().position(|(name, _)| name == kind);
-        let expected = opens[index.expect("one of them")];
-        assert_eq!(handshake(token), expected, "{kind}");
-        if expected != 101 {
+    let (server, first) = (&tenants.server, &tenants.first);
+    for ((kind, token), status) in tenants.kinds.iter().zip(open(101)) {
+        assert_eq!(handshake(server, token), status, "{kind}");
+        if status != 101 {
             continue;
         }
         let mut watcher = if token.is_empty() {
-            Watcher::connect(&tenants.server)
+            Watcher::connect(server)
         } else {
-            Watcher::connect_with_token(&tenants.server, token)
+            Watcher::connect_with_token(server, token)
         };
         let (missing, scope, prefix) = ("token_missing", "scope_missing", "outside_prefix");
         let owner = "not_namespace_owner";
@@ -361,18 +374,21 @@ fn a_websocket_is_opened_and_used_by_the_tokens_that_the_table_names() {
             ),
             (json!({"type": "get", "id": 1, "entity_id": ENTITY}), ""),
         ] {
-            assert_eq!(publish(&tenants.server, &tenants.first, ENTITY), 200);
-            let story = format!("{kind}: {message}");
-            assert_eq!(ask(&mut watcher, message), expected, "{story}");
+            assert_eq!(publish(server, first, ENTITY), 200);
+            assert_eq!(ask(&mut watcher, &message), expected, "{kind}: {message}");
         }
     }
-    // A token that dies while its connection lives.
+}
+
+#[test]
+fn a_token_that_dies_is_refused_on_the_websocket_that_it_opened() {
+    let tenants = start();
     let made = make(&tenants.server, ADMIN, &json!({"scopes": ["write"]}));
     let mut watcher = Watcher::connect_with_token(&tenants.server, &token_in(&made));
-    assert_eq!(ask(&mut watcher, published("{}")), "");
+    assert_eq!(ask(&mut watcher, &published("{}")), "");
     let id = made["id"].as_str().expect("an id");
     assert_eq!(revoke(&tenants.server, &tenants.first, id), 204);
-    assert_eq!(ask(&mut watcher, published("{}")), "token_unknown");
+    assert_eq!(ask(&mut watcher, &published("{}")), "token_unknown");
 }
 
 #[test]

@@ -143,6 +143,17 @@ pub enum ApiError {
         limits::TOKENS_PER_NAMESPACE_MAX
     )]
     TooManyTokens,
+    /// A request of a web page that may not reach the server.
+    #[error(
+        "pages of this origin may not reach the server; FLUX_ALLOWED_ORIGINS names those that may"
+    )]
+    OriginRefused,
+    /// A request that names the server in a way that it is not known by.
+    #[error(
+        "the server is not known by this name; without auth it is asked by its address, as \
+         `localhost`, or by a name in FLUX_ALLOWED_HOSTS"
+    )]
+    HostRefused,
     /// A namespace's token for a call that needs the operator's.
     #[error("this call needs the operator's token")]
     AdminOnly,
@@ -466,6 +477,8 @@ impl ApiError {
             | Self::ScopeMissing { .. }
             | Self::OutsidePrefix
             | Self::TokenExceeded
+            | Self::OriginRefused
+            | Self::HostRefused
             | Self::AdminOnly
             | Self::AdminDisabled
             | Self::ConnectorBuiltIn => 403,
@@ -543,6 +556,8 @@ impl ApiError {
             Self::ScopeMissing { .. } => "scope_missing",
             Self::OutsidePrefix => "outside_prefix",
             Self::TokenExceeded => "token_exceeded",
+            Self::OriginRefused => "origin_refused",
+            Self::HostRefused => "host_refused",
             Self::NoToken => "token_not_found",
             Self::TooManyTokens => "too_many_tokens",
             Self::AdminOnly => "admin_only",

@@ -4,6 +4,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `access` | what a token lets its holder touch |
+//! | `browsers` | which web pages may reach the server, and by which names |
 //! | `credential` | connectors' credentials ⇄ their encrypted form |
 //! | `grant` | what a token of a namespace grants, and whose rate a write counts against |
 //! | `guesses` | wrong operator's tokens: how late they are answered |
@@ -13,6 +14,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod access;
+pub mod browsers;
 pub mod credential;
 pub mod grant;
 pub mod guesses;
@@ -21,6 +23,7 @@ pub mod registrations;
 pub mod token;
 
 pub use access::{Access, Denied, OwnedNamespace};
+pub use browsers::{AllowedHosts, AllowedOrigins, BrowserPolicy, Unwelcome};
 pub use credential::{EncryptionKey, seal};
 pub use grant::{Charged, Grant, TokenNumber};
 pub use guesses::{Failures, Guesses};

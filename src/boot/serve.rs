@@ -3,8 +3,7 @@
 use super::connectors_thread::ConnectorsThread;
 use super::memory;
 use super::preflight::{self, MissingFeature};
-use crate::auth::EncryptionKey;
-use crate::auth::TokenHash;
+use crate::auth::{AllowedHosts, AllowedOrigins, BrowserPolicy, EncryptionKey, TokenHash};
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates, throttle};
@@ -27,7 +26,7 @@ use crate::reactor::sockets;
 use crate::reactor::watchdog::{Heartbeat, Watchdog};
 use crate::report;
 use crate::service::{Context, ContextParts, Tenants};
-use crate::settings::Settings;
+use crate::settings::{Origins, Settings};
 use crate::shard::Counters;
 use crate::shard::{self, Inbox, MailboxSender, Recovered, RecoveryProgress, Shard};
 use flux_storage::{DataDir, IndexKey, LogDir, LogOptions, StorageError};
@@ -214,6 +213,7 @@ impl Machine {
             admin: self.admin,
             registry: registry.clone(),
             runtime: configured(settings, registry),
+            browsers: browsers(settings),
         }
     }
 
@@ -389,6 +389,24 @@ fn report_operator(settings: &Settings) {
         None => {
             report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
         }
+    }
+}
+
+/// Which web pages may reach the server, and by which names.
+fn browsers(settings: &Settings) -> BrowserPolicy {
+    let given = &settings.browsers;
+    BrowserPolicy {
+        origins: match &given.allowed_origins {
+            Some(Origins::Any) => AllowedOrigins::Any,
+            Some(Origins::Listed(listed)) => AllowedOrigins::Listed(Arc::clone(listed)),
+            None if settings.auth => AllowedOrigins::Any,
+            None => AllowedOrigins::LoopbackAndOwn,
+        },
+        hosts: if settings.auth || given.open {
+            AllowedHosts::Any
+        } else {
+            AllowedHosts::AddressesAnd(Arc::clone(&given.allowed_hosts))
+        },
     }
 }
 

@@ -22,7 +22,7 @@ use super::timetable::Timetable;
 use crate::api::ApiError;
 use crate::api::connectors::definition::{Auth, parse_definition};
 use crate::api::connectors::{ConnectorStatus, ShownConnector};
-use crate::auth::{Access, EncryptionKey, OwnedNamespace};
+use crate::auth::{Access, BrowserPolicy, EncryptionKey, OwnedNamespace};
 use crate::clock::{self, Monotonic};
 use crate::control::{Change, Registry, StoredConnector};
 use crate::faults;
@@ -181,6 +181,7 @@ impl Supervisor {
                 admin: None,
                 registry: parts.registry,
                 runtime: RuntimeConfig::default(),
+                browsers: BrowserPolicy::OPEN,
             },
             counters: parts.counters,
             encryption_key: None,

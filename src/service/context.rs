@@ -6,7 +6,7 @@ use super::tenants::{Identity, Operator, TokenRule};
 use super::{Credentials, Tenants};
 use crate::api::ApiError;
 use crate::api::event::{EventDecoder, EventIds};
-use crate::auth::{Access, EncryptionKey};
+use crate::auth::{Access, EncryptionKey, Unwelcome};
 use crate::background::decoding::DecodeQueue;
 use crate::background::history_queue::HistoryQueue;
 use crate::control::Command;
@@ -146,6 +146,22 @@ impl<L> Context<L> {
     /// As of it.
     pub(super) fn operator(&self, credentials: &Credentials<'_>) -> Result<Operator, ApiError> {
         self.tenants.operator(credentials, self.router.now)
+    }
+
+    /// Judges whom a request asks, and which web page sends it.
+    ///
+    /// # Errors
+    /// [`ApiError::OriginRefused`], [`ApiError::HostRefused`].
+    pub(crate) fn welcome(
+        &self,
+        host: Option<&[u8]>,
+        origin: Option<&[u8]>,
+    ) -> Result<(), ApiError> {
+        let judged = self.tenants.browsers.check(host, origin);
+        judged.map_err(|unwelcome| match unwelcome {
+            Unwelcome::Origin => ApiError::OriginRefused,
+            Unwelcome::Host => ApiError::HostRefused,
+        })
     }
 
     /// Looks up the token that a caller presents: [`Tenants::identify`] now.

@@ -3,7 +3,7 @@
 
 use super::Credentials;
 use crate::api::ApiError;
-use crate::auth::{Access, Denied, OwnedNamespace, TokenHash};
+use crate::auth::{Access, BrowserPolicy, Denied, OwnedNamespace, TokenHash};
 use crate::control::Registry;
 use crate::model::{RuntimeConfig, Timestamp};
 
@@ -18,6 +18,8 @@ pub(crate) struct Tenants {
     pub(crate) registry: Registry,
     /// The configuration in force.
     pub(crate) runtime: RuntimeConfig,
+    /// Which web pages may reach the server, and by which names.
+    pub(crate) browsers: BrowserPolicy,
 }
 
 /// Whether a token was the operator's.

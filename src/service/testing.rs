@@ -5,7 +5,7 @@ use super::list::ListStep;
 use super::{Begun, Caller, Context, ContextParts, Credentials, Outcome, Pending, Tenants};
 use super::{control, history, on_decoded, resume};
 use crate::api::ApiError;
-use crate::auth::TokenHash;
+use crate::auth::{BrowserPolicy, TokenHash};
 use crate::control::{Change, Registry};
 use crate::engine::{Engine, RecentIds};
 use crate::limits::Slicing;
@@ -88,6 +88,7 @@ impl TestCores {
                 admin: None,
                 registry: Registry::default(),
                 runtime: RuntimeConfig::default(),
+                browsers: BrowserPolicy::OPEN,
             };
             change(&mut tenants);
             let mut context = Context::new(ContextParts {

@@ -9,6 +9,7 @@
 mod source;
 mod table;
 
+pub use source::{BrowserSettings, Origins};
 pub use table::{DATA_DIR_VARIABLE, SETTINGS, Setting};
 
 use crate::limits;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub segment_bytes: Option<u64>,
     /// Writes need a token.
     pub auth: bool,
+    /// Which web pages may reach the server, and by which names.
+    pub browsers: BrowserSettings,
     /// The operator's token.
     pub admin_token: Option<Secret>,
     /// Namespaces that one address may register in ten minutes if the server has no operator.
@@ -199,6 +202,7 @@ impl Settings {
             auth: source
                 .get("FLUX_AUTH_ENABLED", BOOLEAN, parse_bool)?
                 .unwrap_or(false),
+            browsers: source.browsers()?,
             admin_token: source.secret("FLUX_ADMIN_TOKEN")?,
             registrations_per_address_max: source.registrations()?,
             encryption_key: source.encryption_key()?,
@@ -331,11 +335,37 @@ mod tests {
     }
 
     #[test]
+    fn origins_and_hosts_are_lists() {
+        let origins = |text| {
+            read(&[], &[("FLUX_ALLOWED_ORIGINS", text)])
+                .unwrap()
+                .browsers
+                .allowed_origins
+        };
+        assert_eq!(origins(""), None);
+        assert_eq!(origins("*"), Some(Origins::Any));
+        let listed: Arc<[Box<str>]> = ["https://a.example", "http://b:1"].map(Box::from).into();
+        assert_eq!(
+            origins("https://a.example, http://b:1"),
+            Some(Origins::Listed(listed))
+        );
+        let hosts = read(&[], &[("FLUX_ALLOWED_HOSTS", "flux.lan,box:3000")]).unwrap();
+        let listed: Arc<[Box<str>]> = ["flux.lan", "box:3000"].map(Box::from).into();
+        assert_eq!(hosts.browsers.allowed_hosts, listed);
+    }
+
+    #[test]
     fn what_can_not_be_used_is_named() {
         let check = |variable: &str, value: &str| {
             let error = read(&[], &[(variable, value)]).unwrap_err().to_string();
             assert!(error.contains(variable) && !error.contains('\n'), "{error}");
         };
+        check("FLUX_OPEN", "yes");
+        check("FLUX_ALLOWED_ORIGINS", "app.example");
+        check("FLUX_ALLOWED_ORIGINS", "https://app.example/");
+        check("FLUX_ALLOWED_ORIGINS", "https://app.example,*");
+        check("FLUX_ALLOWED_HOSTS", "http://flux.lan");
+        check("FLUX_ALLOWED_HOSTS", "flux.lan,");
         check("FLUX_ADMIN_TOKEN", "two words");
         check("FLUX_ADMIN_TOKEN_FILE", "/nowhere/at/all");
         check("FLUX_SUBSCRIPTIONS_MAX", "0");

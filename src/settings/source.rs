@@ -270,6 +270,18 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(found.unwrap_or_default())
     }
 
+    pub(super) fn browsers(&self) -> Result<BrowserSettings, InvalidSetting> {
+        let open = self.get("FLUX_OPEN", BOOLEAN, parse_bool)?;
+        let origins = "`*`, or origins such as https://app.example:8443, separated by commas";
+        let hosts = "names, each with a port or without, separated by commas";
+        let allowed_hosts = self.get("FLUX_ALLOWED_HOSTS", hosts, parse_hosts)?;
+        Ok(BrowserSettings {
+            open: open.unwrap_or(false),
+            allowed_origins: self.get("FLUX_ALLOWED_ORIGINS", origins, parse_origins)?,
+            allowed_hosts: allowed_hosts.unwrap_or_default(),
+        })
+    }
+
     pub(super) fn memory_bytes(&self) -> Result<Option<usize>, InvalidSetting> {
         let least = limits::MEMORY_BYTES_MIN as u64;
         let rule = "a number of bytes of at least 16777216";
@@ -317,6 +329,54 @@ pub(super) fn parse_bind(text: &str) -> Option<IpAddr> {
 fn parse_addresses(text: &str) -> Option<Arc<[IpAddr]>> {
     let parse = |text: &str| Some(text.trim().parse::<IpAddr>().ok()?.to_canonical());
     text.split(',').map(parse).collect()
+}
+
+/// Which web pages may reach the server, and by which names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrowserSettings {
+    /// Without auth, anybody may reach the server by any name.
+    pub open: bool,
+    /// The pages, if not the usual ones.
+    pub allowed_origins: Option<Origins>,
+    /// Without auth, names by which the server may be asked besides addresses and `localhost`.
+    pub allowed_hosts: Arc<[Box<str>]>,
+}
+
+/// The web pages that may reach the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    Any,
+    /// Those of these origins.
+    Listed(Arc<[Box<str>]>),
+}
+
+fn parse_origins(text: &str) -> Option<Origins> {
+    if text.trim() == "*" {
+        return Some(Origins::Any);
+    }
+    let parse = |text: &str| {
+        let text = text.trim();
+        let (scheme, authority) = text.split_once("://")?;
+        (!scheme.is_empty() && is_authority(authority)).then(|| text.into())
+    };
+    let listed: Option<Arc<[Box<str>]>> = text.split(',').map(parse).collect();
+    listed.map(Origins::Listed)
+}
+
+fn parse_hosts(text: &str) -> Option<Arc<[Box<str>]>> {
+    let parse = |text: &str| {
+        let text = text.trim();
+        is_authority(text).then(|| text.into())
+    };
+    text.split(',').map(parse).collect()
+}
+
+/// A name or address, and perhaps a port.
+fn is_authority(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte);
+    let ports = text.matches(':').count();
+    !text.is_empty() && text.bytes().all(is_part) && (ports <= 1 || text.starts_with('['))
 }
 
 pub(super) fn parse_durability(text: &str) -> Option<Durability> {

@@ -47,6 +47,21 @@ pub const SETTINGS: &[Setting] = &[
         "true or false [default: false]",
     ),
     setting(
+        "FLUX_ALLOWED_ORIGINS",
+        "allowed-origins",
+        "web pages that may reach the server: origins separated by commas, or * for any [default: * in auth mode, else loopback origins and the server's own]",
+    ),
+    setting(
+        "FLUX_ALLOWED_HOSTS",
+        "allowed-hosts",
+        "names separated by commas by which the server may be asked besides addresses and localhost; without auth",
+    ),
+    setting(
+        "FLUX_OPEN",
+        "open",
+        "true or false; without auth, the server may be asked by any name [default: false]",
+    ),
+    setting(
         "FLUX_RATE_LIMIT_ENABLED",
         "rate-limit-enabled",
         "true or false; in auth mode [default: true]",

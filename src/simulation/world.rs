@@ -6,6 +6,7 @@ use super::model::Model;
 use super::network::connect;
 use super::system::SimulatedSystem;
 use super::watcher::Watcher;
+use crate::auth::BrowserPolicy;
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard};
@@ -129,6 +130,7 @@ impl World {
                     admin: None,
                     registry: Registry::default(),
                     runtime: RuntimeConfig::default(),
+                    browsers: BrowserPolicy::OPEN,
                 },
                 counters: Arc::clone(&self.counters),
                 encryption_key: None,

@@ -39,6 +39,10 @@ impl Setup {
             arguments: Vec::new(),
             environment: Vec::new(),
         };
+        // Tests name the server as they like. What is refused by default has tests of its own.
+        let setup = setup
+            .env("FLUX_OPEN", "true")
+            .env("FLUX_ALLOWED_ORIGINS", "*");
         setup.env("FLUX_SHARDS", &shards.to_string())
     }
 

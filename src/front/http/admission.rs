@@ -12,7 +12,7 @@ use crate::api::{ApiError, Route, route};
 use crate::limits::BODY_OTHER_BYTES_MAX;
 use crate::service::{Context, TokenRule};
 use crate::shard::MemoryClient;
-use crate::wire::http1::Head;
+use crate::wire::http1::{Field, Head};
 
 /// The most bytes that the body of a request for this path may have: as configured, and what one client may
 /// have in memory.
@@ -26,6 +26,21 @@ pub(crate) fn body_limit<L>(context: &Context<L>, path: &str) -> usize {
     limit.min(context.memory.body_bytes_max())
 }
 
+/// Refuses a request of a web page that may not reach the server, or to a name that it is not known
+/// by.
+///
+/// # Errors
+/// [`ApiError::OriginRefused`], [`ApiError::HostRefused`].
+pub(super) fn welcome<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError> {
+    let origin = match head.origin {
+        Field::Absent => None,
+        Field::One(origin) => Some(origin),
+        // None that could be allowed.
+        Field::Repeated => Some(&b""[..]),
+    };
+    context.welcome(head.host, origin)
+}
+
 /// Admits the body of a request. Returns the namespace whose token came with it, which is
 /// answerable for its memory.
 ///
@@ -35,6 +50,7 @@ pub(crate) fn admit<L>(
     context: &Context<L>,
     head: &Head<'_>,
 ) -> Result<Option<MemoryClient>, ApiError> {
+    welcome(context, head)?;
     if !context.tenants.auth && is_of_namespaces(head.path) {
         return Err(ApiError::NoRoute);
     }

@@ -1,7 +1,7 @@
 //! A request that waits for its outcome, and what its answer needs to know of it.
 
 use crate::service::Pending;
-use crate::wire::http1::{Head, Method, Version};
+use crate::wire::http1::{Field, Head, Method, Version};
 
 /// What an answer's head needs to know of its request.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,17 @@ pub(crate) struct RequestMeta {
     pub(super) keep_alive: bool,
     /// `HEAD`: everything but the body.
     pub(super) head_only: bool,
+    /// What sent it.
+    pub(super) sender: Sender,
+}
+
+/// What sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A web page, or perhaps one: it reads only the fields that an answer exposes.
+    Page,
+    /// Any other program.
+    Program,
 }
 
 impl RequestMeta {
@@ -21,12 +32,22 @@ impl RequestMeta {
             version: head.version,
             keep_alive: head.keep_alive,
             head_only: head.method == Method::Head,
+            sender: match head.origin {
+                Field::Absent => Sender::Program,
+                Field::One(_) | Field::Repeated => Sender::Page,
+            },
         }
     }
 
-    /// True of an answer with its body, to HTTP/1.1, on a connection that stays open.
+    /// True of an answer with its body, to HTTP/1.1 and no web page, on a connection that stays
+    /// open.
     pub(super) fn is_plain(self) -> bool {
-        self.version == Version::Http11 && self.keep_alive && !self.head_only
+        self.version == Version::Http11 && self.keep_alive && !self.head_only && !self.is_of_page()
+    }
+
+    /// True if a web page may read the answer.
+    pub(super) fn is_of_page(self) -> bool {
+        self.sender == Sender::Page
     }
 
     /// For an answer to what is no request, after which the connection closes.
@@ -34,6 +55,7 @@ impl RequestMeta {
         version: Version::Http11,
         keep_alive: false,
         head_only: false,
+        sender: Sender::Page,
     };
 }
 

@@ -1,6 +1,6 @@
 //! Requests → calls of the service, and what becomes of them → answers.
 
-use super::admission::{admit, token_rule};
+use super::admission::{admit, token_rule, welcome};
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::deferred::check_room;
@@ -176,6 +176,7 @@ fn dispatch<L: Log>(
 
 /// Judges what comes before the token and the route.
 fn check_first<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError> {
+    welcome(context, head)?;
     // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
     query::check(head.query).or_else(|_bad_query| admit(context, head).map(drop))?;
     if !context.tenants.auth && is_of_namespaces(head.path) && head.method != Method::Options {

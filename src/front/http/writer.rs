@@ -9,6 +9,7 @@ use crate::wire::http1::{
     write_last_chunk,
 };
 use crate::wire::ws::HandshakeError;
+use std::borrow::Cow;
 
 /// Writes the answers of one core.
 #[derive(Debug)]
@@ -104,6 +105,10 @@ impl AnswerWriter {
             Version::Http10 => BodyLength::UntilClose,
         };
         match cursor {
+            None if meta.is_of_page() => {
+                let headers = &[CORS_ORIGIN, CORS_EXPOSE];
+                self.head_of_parts(meta, body, headers).write(out);
+            }
             None => self.head_of_parts(meta, body, &[CORS_ORIGIN]).write(out),
             Some(cursor) => {
                 let headers = &[CORS_ORIGIN, (CURSOR, cursor), CORS_EXPOSE];
@@ -115,7 +120,12 @@ impl AnswerWriter {
     /// Writes the head of a success whose body, which is so long, is sent in parts.
     pub(super) fn success_head(&self, out: &mut Vec<u8>, meta: RequestMeta, length: u64) {
         let body = BodyLength::Known(length);
-        self.head_of_parts(meta, body, &[CORS_ORIGIN]).write(out);
+        let headers: Fields<'_> = if meta.is_of_page() {
+            &[CORS_ORIGIN, CORS_EXPOSE]
+        } else {
+            &[CORS_ORIGIN]
+        };
+        self.head_of_parts(meta, body, headers).write(out);
     }
 
     fn head_of_parts<'a>(
@@ -157,11 +167,11 @@ impl AnswerWriter {
             CORS_ORIGIN,
             (
                 "Access-Control-Allow-Methods",
-                "GET, POST, PUT, DELETE, OPTIONS",
+                "GET, POST, PUT, PATCH, DELETE, OPTIONS",
             ),
             (
                 "Access-Control-Allow-Headers",
-                "authorization, content-type, if-match, if-none-match",
+                "authorization, content-type, if-match, if-none-match, last-event-id, traceparent",
             ),
             CORS_EXPOSE,
             ("Access-Control-Max-Age", "86400"),
@@ -226,6 +236,15 @@ impl AnswerWriter {
 
     /// Writes a whole answer with a JSON body.
     fn json(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: Answer<'_>) {
+        // What may not reach the server may not read why either.
+        let is_exposed = !answer.headers.contains(&CORS_ORIGIN)
+            || answer.headers.contains(&CORS_EXPOSE)
+            || !meta.is_of_page();
+        let exposed = if is_exposed {
+            Cow::Borrowed(answer.headers)
+        } else {
+            Cow::Owned([answer.headers, &[CORS_EXPOSE]].concat())
+        };
         let head = ResponseHead {
             status: answer.status,
             content_type: (!answer.body.is_empty()).then_some("application/json"),
@@ -237,7 +256,7 @@ impl AnswerWriter {
             version: meta.version,
             keep_alive: meta.keep_alive,
             date: &self.date,
-            headers: answer.headers,
+            headers: &exposed,
         };
         head.write(out);
         if !meta.head_only {
@@ -252,7 +271,11 @@ impl AnswerWriter {
         let retry_after = error
             .retry_after_seconds()
             .map(|seconds| seconds.to_string());
-        let mut headers = vec![CORS_ORIGIN];
+        let is_unwelcome = matches!(error, ApiError::OriginRefused | ApiError::HostRefused);
+        let mut headers = Vec::new();
+        if !is_unwelcome {
+            headers.push(CORS_ORIGIN);
+        }
         if let Some(seconds) = &retry_after {
             headers.extend([("Retry-After", seconds.as_str()), CORS_EXPOSE]);
         }
@@ -325,7 +348,8 @@ struct Answer<'a> {
     body: &'a [u8],
 }
 
-/// Any origin may read any answer (API contract §4).
+/// Whichever page may reach the server may read any answer (API contract §4): which may is decided
+/// before (`admission`), and no answer depends on what a browser adds by itself.
 const CORS_ORIGIN: (&str, &str) = ("Access-Control-Allow-Origin", "*");
 /// The fields that a page may read besides the usual ones.
 const CORS_EXPOSE: (&str, &str) = (

@@ -61,6 +61,14 @@ pub enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// The value of a field that was sent once.
+    pub(super) fn sent(self) -> Option<&'a [u8]> {
+        match self {
+            Self::One(value) => Some(value),
+            Self::Absent | Self::Repeated => None,
+        }
+    }
+
     /// Notes one more field of this name.
     pub(super) fn add(&mut self, value: &'a [u8]) {
         *self = match self {
@@ -101,6 +109,11 @@ pub struct Head<'a> {
     pub framing: Framing,
     /// The client waits for `100 Continue`; the reader asks for it by `Next::Continue`.
     pub expect_continue: bool,
+    /// Whom the request asks: the authority of an absolute target, or else `Host` (RFC 9112
+    /// §3.2.2).
+    pub host: Option<&'a [u8]>,
+    /// `Origin`: the web page that sends the request.
+    pub origin: Field<'a>,
     /// `Authorization`
     pub authorization: Field<'a>,
     /// `If-Match`

@@ -95,6 +95,8 @@ pub(super) struct HeadIndex {
     /// Empty for an absolute-form target without a path, which means `/`.
     pub(super) path: Span,
     pub(super) query: Option<Span>,
+    pub(super) host: Option<Span>,
+    pub(super) origin: FieldSpan,
     pub(super) authorization: FieldSpan,
     pub(super) if_match: FieldSpan,
     pub(super) if_none_match: FieldSpan,
@@ -159,6 +161,8 @@ impl HeadIndex {
             keep_alive: self.keep_alive,
             framing: self.framing,
             expect_continue: self.expect_continue,
+            host: self.host.map(|host| host.bytes(head)),
+            origin: self.origin.view(head),
             authorization: self.authorization.view(head),
             if_match: self.if_match.view(head),
             if_none_match: self.if_none_match.view(head),

@@ -32,7 +32,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
     let method_name = request.method.unwrap_or_default();
     let method = parse_method(method_name);
     let target = request.path.unwrap_or_default();
-    let (path, query) = split_target(method, target).ok_or(HttpError::TargetMalformed)?;
+    let Target {
+        authority,
+        path,
+        query,
+    } = split_target(method, target).ok_or(HttpError::TargetMalformed)?;
     if method_name == "CONNECT" {
         return Err(HttpError::TargetMalformed);
     }
@@ -46,6 +50,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         fields.add(header.name.as_bytes(), header.value);
     }
     fields.check_host(version)?;
+    let host = authority.map(str::as_bytes).or_else(|| fields.host.sent());
     let upgradable = version == Version::Http11;
     let index = HeadIndex {
         method,
@@ -62,6 +67,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
             Span::of(path.as_bytes(), bytes)
         },
         query: query.map(|query| Span::of(query.as_bytes(), bytes)),
+        host: host.map(|host| Span::of(host, bytes)),
+        origin: FieldSpan::of(fields.origin, bytes),
         authorization: FieldSpan::of(fields.authorization, bytes),
         if_match: FieldSpan::of(fields.if_match, bytes),
         if_none_match: FieldSpan::of(fields.if_none_match, bytes),
@@ -100,29 +107,46 @@ fn parse_method(name: &str) -> Method {
     }
 }
 
-/// Path and query of a target (RFC 9112 §3.2); the path is empty if an absolute target has none.
-/// The authority of an absolute target is checked and dropped: it overrides `Host`, which nothing
-/// here looks at.
-fn split_target(method: Method, target: &str) -> Option<(&str, Option<&str>)> {
+/// The parts of a target (RFC 9112 §3.2).
+#[derive(Debug)]
+struct Target<'t> {
+    /// Of an absolute target: it overrides `Host`.
+    authority: Option<&'t str>,
+    /// Empty if an absolute target has none.
+    path: &'t str,
+    query: Option<&'t str>,
+}
+
+fn split_target(method: Method, target: &str) -> Option<Target<'_>> {
     if memchr::memchr(b'#', target.as_bytes()).is_some() {
         return None;
     }
     if target == "*" {
-        return (method == Method::Options).then_some((target, None));
+        return (method == Method::Options).then_some(Target {
+            authority: None,
+            path: target,
+            query: None,
+        });
     }
-    let origin = if target.starts_with('/') {
-        target
+    let (authority, origin) = if target.starts_with('/') {
+        (None, target)
     } else {
-        after_authority(target)?
+        let (authority, origin) = split_authority(target)?;
+        (Some(authority), origin)
     };
-    Some(match origin.split_once('?') {
+    let (path, query) = match origin.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (origin, None),
+    };
+    Some(Target {
+        authority,
+        path,
+        query,
     })
 }
 
-/// What follows `http://authority`: empty, or beginning with `/` or `?`.
-fn after_authority(target: &str) -> Option<&str> {
+/// The authority in `http://authority`, and what follows: nothing, or what begins with `/` or `?`.
+fn split_authority(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return None;
@@ -130,7 +154,7 @@ fn after_authority(target: &str) -> Option<&str> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, origin) = rest.split_at_checked(end)?;
     let named = !authority.is_empty() && !authority.starts_with(':');
-    (named && host::is_valid(authority.as_bytes())).then_some(origin)
+    (named && host::is_valid(authority.as_bytes())).then_some((authority, origin))
 }
 
 /// What `Connection` lists, of what matters here.
@@ -153,6 +177,7 @@ enum Persistence {
 #[derive(Debug, Default)]
 struct Fields<'a> {
     host: Field<'a>,
+    origin: Field<'a>,
     content_length: Field<'a>,
     transfer_encoding: Field<'a>,
     encoding: Field<'a>,
@@ -173,6 +198,7 @@ impl<'a> Fields<'a> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => self.host.add(value),
+            6 if is(b"origin") => self.origin.add(value),
             6 if is(b"cookie") => self.other_credentials = OtherCredentials::Sent,
             6 if is(b"expect") => {
                 self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");

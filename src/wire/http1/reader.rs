@@ -23,6 +23,10 @@ use crate::wire::buffer::ReceiveBuffer;
 
 /// What the bytes so far amount to.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one request, on the stack; a box would be an allocation for each"
+)]
 pub enum Next<'a> {
     /// Nothing whole; [`RequestReader::receive`] more.
     NeedMore,
