@@ -156,6 +156,9 @@ pub const CHANGED_BATCH_IDS_MAX: usize = 256;
 /// Events that are looked at to learn which entities changed: some seconds of a helper thread.
 /// More: the client gets a snapshot.
 pub const SINCE_EVENTS_MAX: u64 = 2_000_000;
+/// Milliseconds after which what a shard was too busy for is asked again, for a subscription that
+/// catches up.
+pub const CATCH_UP_RETRY_MS: u64 = 20;
 /// Bytes of live events that are kept for a subscription of mode `event` while it reads the rest of
 /// a log. More: they are read from the log too.
 pub const TAIL_KEPT_BYTES_MAX: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use super::event_encode::{event_members, head_members, payload};
 use super::history::stored_members;
 use super::json::write_string;
 use crate::limits::STREAM_MESSAGE_BYTES_MAX;
-use crate::model::{EventView, Timestamp};
+use crate::model::{EventView, ExpiryChange, Timestamp};
 use crate::wire::http1::write_decimal;
 use flux_storage::Sequence;
 use std::cmp::Reverse;
@@ -29,6 +29,8 @@ pub struct EntityMessage<'m> {
     pub is_whole: bool,
     /// The entity matches the subscription's filter, if there is one.
     pub matches: bool,
+    /// When it expires: of a whole one, else as far as that has changed.
+    pub expires: ExpiryChange,
 }
 
 /// A property in such a message: its name, and its value as JSON text, or `None` if it was removed.
@@ -112,6 +114,17 @@ fn write_entity<'m>(
     out.extend_from_slice(b",\"sequence\":");
     write_decimal(out, message.sequence.get());
     write_time(out, message.time);
+    match message.expires {
+        ExpiryChange::At(expires) if message.matches => {
+            out.extend_from_slice(b",\"expiresAt\":\"");
+            out.extend_from_slice(expires.rfc3339().as_bytes());
+            out.push(b'"');
+        }
+        ExpiryChange::Never if !message.is_whole => {
+            out.extend_from_slice(b",\"expiresAt\":null");
+        }
+        ExpiryChange::At(_) | ExpiryChange::Never | ExpiryChange::None => {}
+    }
     if message.is_whole {
         out.extend_from_slice(b",\"whole\":true");
     }
@@ -304,6 +317,7 @@ mod tests {
         time: Timestamp::from_micros(0),
         is_whole: false,
         matches: true,
+        expires: ExpiryChange::None,
     };
 
     const TIME: &str = "1970-01-01T00:00:00.000000Z";
@@ -328,6 +342,20 @@ mod tests {
             }),
             expected
         );
+        let says = |is_whole, expires| {
+            let message = EntityMessage {
+                is_whole,
+                expires,
+                ..MESSAGE
+            };
+            let shown = shown(message);
+            shown.get("expiresAt").cloned()
+        };
+        let at = ExpiryChange::At(MESSAGE.time);
+        assert_eq!(says(true, at), Some(json!(TIME)));
+        assert_eq!(says(false, at), Some(json!(TIME)));
+        assert_eq!(says(false, ExpiryChange::Never), Some(json!(null)));
+        assert_eq!(says(true, ExpiryChange::Never), None);
         let deleted = written(|out| entity_deleted(out, "x", Sequence::new(3), MESSAGE.time));
         let expected =
             json!({"type": "entity_deleted", "entity_id": "x", "sequence": 3, "timestamp": TIME});

@@ -306,7 +306,8 @@ impl Engine {
         self.latest_time = self.latest_time.max(time);
         self.events += 1;
         let applied = self.state.apply(promoted, (sequence, time), event);
-        self.namespaces.count(event.entity_id, applied, time);
+        self.namespaces
+            .count(event.entity_id, applied, (time, sequence));
         if applied == Applied::Deleted {
             self.last_delete = sequence;
         }

@@ -82,8 +82,8 @@ impl Engine {
             let promoted = self.state.promote(entity.id)?;
             self.latest_time = self.latest_time.max(time);
             let applied = self.state.replace(promoted, sequence, &entity);
-            self.namespaces
-                .count(entity.id, applied, time.max(entity.last_updated));
+            let time = time.max(entity.last_updated);
+            self.namespaces.count(entity.id, applied, (time, sequence));
         }
         Ok(())
     }

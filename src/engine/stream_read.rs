@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::model::{EntityDraft, Property, Timestamp, is_reserved};
 use crate::state::{Entity, Query};
-use crate::subscribe::Filter;
+use crate::subscribe::{Filter, unlogged_sequence};
 use flux_storage::Sequence;
 use std::sync::Arc;
 
@@ -123,7 +123,8 @@ impl Engine {
                 batch.rest.push(id);
                 continue;
             }
-            let entity = if is_reserved(&id) {
+            let is_own = is_reserved(&id);
+            let entity = if is_own {
                 self.system_entities.get(&id)
             } else {
                 self.state.get(&id)
@@ -137,7 +138,12 @@ impl Engine {
             };
             let entity = entity.map(|entity| {
                 encode_whole(&mut batch.bytes, entity);
-                (entity.sequence(), batch.bytes.len())
+                let sequence = if is_own {
+                    unlogged_sequence(entity.last_updated())
+                } else {
+                    entity.sequence()
+                };
+                (sequence, batch.bytes.len())
             });
             batch.found.push(FoundEntity {
                 id,

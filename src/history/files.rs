@@ -2,7 +2,8 @@
 
 use super::{Base, Budget, HistoryError, HistoryLog, Visit};
 use crate::model::Timestamp;
-use crate::state::{State, TimeScope, latest_in};
+use crate::state::{State, TimeScope, last_event_in, latest_in};
+use crate::subscribe::Filter;
 use flux_storage::{Checkpoint, CheckpointError, CheckpointView, LogReader, Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::rc::Rc;
@@ -129,6 +130,24 @@ impl HistoryLog for FileLog {
             .transpose()?
             .flatten()
             .map_or(base.time, |latest| latest.min(base.time)))
+    }
+
+    fn last_event_in(
+        &self,
+        base: Base,
+        pattern: &Filter,
+    ) -> Result<Option<Sequence>, HistoryError> {
+        let (scope, id) = match pattern {
+            Filter::Exact(id) => (TimeScope::of(id), Some(&**id)),
+            Filter::Prefix(_) | Filter::All => match pattern.concerns_single_placement() {
+                Some(namespace) => (TimeScope::Namespace(namespace), None),
+                None => return Ok(None),
+            },
+        };
+        match self.stored(base) {
+            None => Ok(None),
+            Some(checkpoint) => Ok(last_event_in(&checkpoint.stack, scope, id)?),
+        }
     }
 
     fn spend(&self, steps: u64) -> Result<(), HistoryError> {

@@ -12,10 +12,11 @@
 //! A part is bounded in bytes and in steps, so it is a short read, and readers take turns after
 //! each part. It says how far it came; the next one goes on there, with a newer reader of the log.
 //!
-//! What retention has removed is told of, and never passed over.
+//! What retention has removed is told of, and never passed over. Of a namespace or entity only its
+//! own events count: a quiet one goes on where a busy one beside it can't.
 
 use super::source::after;
-use super::{Generation, HistoryError, HistoryLog, decode, key};
+use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
 use crate::limits::FORWARD_STEPS_MAX;
 use crate::model::{
     Cursor, CursorScope, CursorTooNarrow, Shown, StoredChange, Timestamp, place_key, placement_key,
@@ -23,6 +24,7 @@ use crate::model::{
 use crate::subscribe::Filter;
 use flux_storage::{Record, Sequence};
 use std::collections::HashMap;
+use std::iter;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
@@ -73,7 +75,7 @@ impl AfterPlace {
     }
 
     /// True if an event lies after the place.
-    fn is_before(&self, id: &str, sequence: Sequence) -> bool {
+    pub fn is_before(&self, id: &str, sequence: Sequence) -> bool {
         match self {
             Self::One(last) => sequence > *last,
             Self::Each(places) => {
@@ -146,6 +148,8 @@ pub enum Wanted {
 pub struct ForwardQuery {
     /// The entities.
     pub pattern: Filter,
+    /// Others that are read along.
+    pub also: Box<[Filter]>,
     /// What the subscriber has seen.
     pub after: AfterPlace,
     /// What it wants.
@@ -155,6 +159,32 @@ pub struct ForwardQuery {
     /// Bytes that the events of the part may have, as they are stored. The event that would cross
     /// it begins the next part. A larger event is a part of its own.
     pub bytes_max: usize,
+}
+
+impl ForwardQuery {
+    /// All that it covers.
+    fn patterns(&self) -> impl Iterator<Item = &Filter> {
+        iter::once(&self.pattern).chain(&self.also)
+    }
+
+    fn covers(&self, id: &str) -> bool {
+        self.patterns().any(|pattern| pattern.matches(id))
+    }
+
+    /// The placement key of all that it covers; `None` if that may lie on any shard.
+    pub fn placement(&self) -> Option<&str> {
+        let key = self.pattern.concerns_single_placement()?;
+        let mut others = self.also.iter().map(Filter::concerns_single_placement);
+        others.all(|other| other == Some(key)).then_some(key)
+    }
+
+    /// The one entity that it covers, if it is one.
+    pub fn entity(&self) -> Option<&str> {
+        match &self.pattern {
+            Filter::Exact(id) if self.also.iter().all(|other| *other == self.pattern) => Some(id),
+            Filter::Exact(_) | Filter::Prefix(_) | Filter::All => None,
+        }
+    }
 }
 
 /// An event as it is stored.
@@ -233,14 +263,15 @@ fn check<L: HistoryLog>(
         return Err(HistoryError::BeyondEnd);
     }
     for shard in concerned() {
-        reject_removed(newest.log(shard), query.after.floor(shard, count))?;
+        let floor = query.after.floor(shard, count);
+        reject_removed(newest.log(shard), &query.pattern, floor)?;
     }
     let mut is_older = false;
     for generation in older {
         let count = generation.shards();
         for shard in shards_of(query, count) {
             let (log, floor) = (generation.log(shard), query.after.floor(shard, count));
-            reject_removed(log, floor)?;
+            reject_removed(log, &query.pattern, floor)?;
             is_older |= log.last_sequence() > floor;
         }
     }
@@ -299,14 +330,29 @@ fn shards_of(query: &ForwardQuery, count: u16) -> std::ops::Range<u16> {
     }
 }
 
-/// Refuses to go on after `last` if what came next may be gone.
-fn reject_removed(log: &impl HistoryLog, last: Sequence) -> Result<(), HistoryError> {
-    match log.removed() {
-        Some(removed) if removed.through > last => Err(HistoryError::Removed {
-            from: after(removed.time),
-        }),
-        Some(_) | None => Ok(()),
+/// Refuses to go on after `last` if something that the pattern covers came next and is gone, or may
+/// be gone.
+fn reject_removed(
+    log: &impl HistoryLog,
+    pattern: &Filter,
+    last: Sequence,
+) -> Result<(), HistoryError> {
+    let Some(removed) = log.removed().filter(|removed| removed.through > last) else {
+        return Ok(());
+    };
+    // Retention works what it removes into the base first, which so knows the last event of each
+    // namespace. What is wider than a namespace is judged by the whole log.
+    let holds_it = |base: &&Base| base.through >= removed.through;
+    let known = match log.bases().iter().find(holds_it) {
+        Some(base) => log.last_event_in(*base, pattern)?,
+        None => None,
+    };
+    if known.is_some_and(|known| known <= last) {
+        return Ok(());
     }
+    Err(HistoryError::Removed {
+        from: after(removed.time),
+    })
 }
 
 /// A part in the making.
@@ -320,15 +366,12 @@ struct Reading<'q> {
 
 impl<'q> Reading<'q> {
     fn new(query: &'q ForwardQuery, shown: &'q Shown) -> Self {
-        let keys = match &query.pattern {
-            Filter::Exact(id) => {
+        let keys = match query.entity() {
+            Some(id) => {
                 let key = key::entity_key(id);
                 Some(key..=key)
             }
-            Filter::Prefix(_) | Filter::All => query
-                .pattern
-                .concerns_single_placement()
-                .map(key::namespace_keys),
+            None => query.placement().map(key::namespace_keys),
         };
         Self {
             query,
@@ -345,7 +388,9 @@ impl<'q> Reading<'q> {
         log: &impl HistoryLog,
         last: Sequence,
     ) -> Result<(Sequence, bool), HistoryError> {
-        reject_removed(log, last)?;
+        for pattern in self.query.patterns() {
+            reject_removed(log, pattern, last)?;
+        }
         let keys = self.keys.clone();
         let (mut read, mut is_full) = (last, false);
         let mut visit = |record: Record<'_>| {
@@ -381,19 +426,18 @@ impl<'q> Reading<'q> {
             return Ok(true);
         };
         let id = change.entity_id();
-        if !self.query.pattern.matches(id) || !self.query.after.is_before(id, record.sequence) {
+        let is_asked_for = self.query.covers(id) && self.query.after.is_before(id, record.sequence);
+        if !is_asked_for || self.shown.hides(id, record.sequence, time) {
             return Ok(true);
         }
         match (self.query.wanted, &change) {
             (Wanted::Events, StoredChange::Event(_)) => {
-                if !self.shown.hides(id, record.sequence, time) {
-                    self.part.bytes.extend_from_slice(record.payload);
-                    self.part.events.push(ForwardEvent {
-                        sequence: record.sequence,
-                        time,
-                        end: self.part.bytes.len(),
-                    });
-                }
+                self.part.bytes.extend_from_slice(record.payload);
+                self.part.events.push(ForwardEvent {
+                    sequence: record.sequence,
+                    time,
+                    end: self.part.bytes.len(),
+                });
             }
             (Wanted::Events, StoredChange::Entity(_)) => {}
             (Wanted::Ids, change) => {

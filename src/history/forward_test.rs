@@ -3,13 +3,16 @@
 
 use super::support::{Stored, TestLog, World};
 use super::{
-    AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, Generation, HistoryError, Wanted, forward,
+    AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, Generation, HistoryError, HistoryLog,
+    Wanted, forward,
 };
-use crate::model::{Cursor, CursorScope, Shown, StoredChange, place, placement_key};
+use crate::model::{
+    Cursor, CursorScope, HistoryStart, HistoryStarts, Shown, StoredChange, place, placement_key,
+};
 use crate::subscribe::Filter;
 use fastrand::Rng;
 use flux_storage::Sequence;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type Logs = Vec<Generation<TestLog>>;
@@ -58,18 +61,28 @@ const PATTERNS: [&str; 9] = [
 /// subscription.
 fn read_all(
     logs: &Logs,
+    asked: (&Filter, &AfterPlace, Wanted),
+    bytes_max: usize,
+) -> Result<Vec<ForwardPart>, HistoryError> {
+    read_shown((logs, &Shown::All), asked, bytes_max)
+}
+
+/// The same of what a reader may see.
+fn read_shown(
+    (logs, shown): (&Logs, &Shown),
     (pattern, after, wanted): (&Filter, &AfterPlace, Wanted),
     bytes_max: usize,
 ) -> Result<Vec<ForwardPart>, HistoryError> {
     let part = |place| {
         let query = ForwardQuery {
             pattern: pattern.clone(),
+            also: Box::default(),
             after: after.clone(),
             wanted,
             place,
             bytes_max,
         };
-        forward(logs, (&query, &Shown::All))
+        forward(logs, (&query, shown))
     };
     let mut parts = Vec::new();
     let mut next = part(ForwardPlace::Check)?.next;
@@ -219,6 +232,72 @@ fn what_retention_removed_after_a_cursor_is_told_of_and_never_passed_over() {
 }
 
 #[test]
+fn what_is_removed_of_one_namespace_refuses_no_place_of_another() {
+    let (mut refused, mut told) = (0, 0);
+    for seed in 0..300 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 60));
+        let mut logs = world.logs(&mut random);
+        super::model_test::retire_some(&mut logs, &mut random);
+        let firsts: Vec<Vec<u64>> = logs.iter().rev().map(firsts_of).collect();
+        let is_gone = |it: &Stored| it.sequence < firsts[it.generation][usize::from(it.shard)];
+        for _ in 0..10 {
+            let (count, pattern, after) = random_cursor(&world, &mut random);
+            let Some(key) = pattern.concerns_single_placement() else {
+                continue;
+            };
+            let mut later = world.events[count..].iter();
+            let misses = later.any(|it| placement_key(&it.id) == key && is_gone(it));
+            let read = read_all(&logs, (&pattern, &after, Wanted::Events), 200);
+            let is_refused = matches!(read, Err(HistoryError::Removed { .. }));
+            assert_eq!(is_refused, misses, "seed {seed} {pattern}");
+            refused += u32::from(is_refused);
+            told += u32::from(!is_refused);
+        }
+    }
+    assert!(
+        refused > 100 && told > 100,
+        "{refused} refused, {told} told"
+    );
+}
+
+/// By shard, the first event that is left.
+fn firsts_of(generation: &Generation<TestLog>) -> Vec<u64> {
+    let logs = (0..generation.shards()).map(|shard| generation.log(shard));
+    logs.map(|log| HistoryLog::first_sequence(log).get())
+        .collect()
+}
+
+#[test]
+fn what_came_before_a_registration_is_told_of_neither_by_event_nor_by_id() {
+    for seed in 0..100 {
+        let mut random = Rng::with_seed(seed);
+        let world = Arc::new(World::random(&mut random, 80));
+        let logs = world.logs(&mut random);
+        let registered = Sequence::new(random.u64(..80));
+        let mut starts = HistoryStarts::default();
+        starts.insert("a", HistoryStart::After(registered));
+        let shown = Shown::AfterEach(starts);
+        let is_shown =
+            |id: &str, sequence: u64| !id.starts_with("a/") || Sequence::new(sequence) > registered;
+        let (all, start) = (Filter::All, AfterPlace::default());
+        for wanted in [Wanted::Events, Wanted::Ids] {
+            let asked = (&all, &start, wanted);
+            let parts = read_shown((&logs, &shown), asked, 500).unwrap();
+            let told = world.events.iter();
+            let told = told.filter(|it| is_shown(&it.id, it.sequence));
+            let ids: BTreeSet<&str> = told.clone().map(|it| &*it.id).collect();
+            let found = parts.iter().flat_map(|part| &part.ids);
+            let found: BTreeSet<&str> = found.map(|(id, _)| &**id).collect();
+            match wanted {
+                Wanted::Events => assert_eq!(events_of(&parts), expected(told), "seed {seed}"),
+                Wanted::Ids => assert_eq!(found, ids, "seed {seed}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_place_beyond_the_end_of_an_older_copy_is_refused() {
     for seed in 0..100 {
         let mut random = Rng::with_seed(seed);
@@ -233,7 +312,7 @@ fn a_place_beyond_the_end_of_an_older_copy_is_refused() {
         let count = logs[0].shards();
         let is_beyond = (0..count).any(|shard| {
             let place = cursor.last_of_each().unwrap()[usize::from(shard)];
-            place > super::HistoryLog::last_sequence(logs[0].log(shard))
+            place > HistoryLog::last_sequence(logs[0].log(shard))
         });
         let after = AfterPlace::of(&cursor, &Filter::All).unwrap();
         let read = read_all(&logs, (&Filter::All, &after, Wanted::Ids), 100);

@@ -13,7 +13,6 @@ use crate::api::history::EventsQuery;
 use crate::api::query::{Fields, ListQuery};
 use crate::model::{Shown, Timestamp, namespace_of, place_key, placement_key};
 use crate::state::{TimeScope, is_packed_body, latest_in};
-use crate::subscribe::Filter;
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
 };
@@ -93,7 +92,7 @@ impl HistoryQuery {
                 .namespace
                 .as_deref()
                 .or_else(|| namespace_of(query.prefix.as_deref()?)),
-            Self::Forward(query) => query.pattern.concerns_single_placement(),
+            Self::Forward(query) => query.placement(),
         }
     }
 }
@@ -110,10 +109,7 @@ impl HistoryQuery {
             Self::Entity { id, .. } => Some(&**id),
             Self::Events(query) => query.entity.as_deref(),
             Self::List { .. } => None,
-            Self::Forward(query) => match &query.pattern {
-                Filter::Exact(id) => Some(&**id),
-                Filter::Prefix(_) | Filter::All => None,
-            },
+            Self::Forward(query) => query.entity(),
         };
         match entity {
             Some(id) => Some(TimeScope::of(id)),
@@ -123,8 +119,11 @@ impl HistoryQuery {
 
     /// A stored state may be needed: to begin with, or to tell what retention removed.
     fn needs_base(&self, reader: &LogReader) -> bool {
-        let is_forward = matches!(self, Self::Forward(_));
-        self.at().is_some() || (reader.removed().is_some() && !is_forward)
+        let is_told_apart = match self {
+            Self::Forward(query) => query.placement().is_some(),
+            Self::Events(_) | Self::Entity { .. } | Self::List { .. } => true,
+        };
+        self.at().is_some() || (reader.removed().is_some() && is_told_apart)
     }
 
     /// The time whose state it asks for.

@@ -19,6 +19,7 @@
 use super::HistoryError;
 use crate::model::{HistoryStart, Timestamp, place, place_key, placement_key};
 use crate::state::{State, TimeScope};
+use crate::subscribe::Filter;
 use flux_storage::{Record, Sequence};
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -68,6 +69,14 @@ pub trait HistoryLog {
     /// # Errors
     /// [`HistoryError::Layer`].
     fn latest_in(&self, base: Base, scope: TimeScope<'_>) -> Result<Timestamp, HistoryError>;
+
+    /// The last event of what a pattern covers in one of [`HistoryLog::bases`], or a later one of
+    /// its namespace; `None` if that is not known.
+    ///
+    /// # Errors
+    /// [`HistoryError::Layer`].
+    fn last_event_in(&self, base: Base, pattern: &Filter)
+    -> Result<Option<Sequence>, HistoryError>;
 
     /// Takes note of work that follows from what was read: so many events to apply, or entities to
     /// list. Reading itself is taken note of by the log.

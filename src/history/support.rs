@@ -6,6 +6,7 @@ use crate::model::{
     placement_key,
 };
 use crate::state::{State, TimeScope};
+use crate::subscribe::Filter;
 use fastrand::Rng;
 use flux_storage::{Record, Sequence};
 use std::collections::BTreeMap;
@@ -258,6 +259,21 @@ impl HistoryLog for TestLog {
         Ok(Timestamp::from_micros(times.max().unwrap_or(0)))
     }
 
+    fn last_event_in(
+        &self,
+        base: Base,
+        pattern: &Filter,
+    ) -> Result<Option<Sequence>, HistoryError> {
+        assert!(self.bases.contains(&base));
+        let Some(key) = pattern.concerns_single_placement() else {
+            return Ok(None);
+        };
+        let held = self.held(base.through.get());
+        let own = held.filter(|event| placement_key(&event.id) == key);
+        let last = own.map(|event| event.sequence).max();
+        Ok(Some(Sequence::new(last.unwrap_or(0))))
+    }
+
     fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError> {
         let mut newest = self.events.iter().rev();
         let last = newest.find(|event| event.time <= time.as_micros());
@@ -411,6 +427,10 @@ impl HistoryLog for Endless {
     }
 
     fn latest_in(&self, _: Base, _: TimeScope<'_>) -> Result<Timestamp, HistoryError> {
+        unreachable!("it has no base")
+    }
+
+    fn last_event_in(&self, _: Base, _: &Filter) -> Result<Option<Sequence>, HistoryError> {
         unreachable!("it has no base")
     }
 

@@ -302,6 +302,12 @@ impl<S: System> Core<S> {
         Ok(self.turn())
     }
 
+    /// Its helper threads work without rest: in a simulation nobody else needs the processor.
+    #[cfg(test)]
+    pub(crate) fn hurry(&self) {
+        self.throttle.hurry_for(Duration::from_secs(1000));
+    }
+
     /// True if the log has failed for good.
     #[cfg(test)]
     pub(crate) fn has_failed(&self) -> bool {

@@ -11,7 +11,7 @@ use super::event_loop::Core;
 use super::system::System;
 use crate::api::ApiError;
 use crate::front::http::{self, Client, RequestMeta};
-use crate::front::ws::{OUT_OF_MEMORY, TRY_AGAIN_LATER};
+use crate::front::ws::OUT_OF_MEMORY;
 use crate::limits;
 use crate::model::CommitPoint;
 use crate::shard::{MemoryClient, MemoryHolding, MemoryPart};
@@ -139,7 +139,7 @@ impl<S: System> Core<S> {
         };
         connection.waits_since_ms = None;
         if let Session::WebSocket(websocket) = &mut connection.session {
-            websocket.close(TRY_AGAIN_LATER, OUT_OF_MEMORY);
+            websocket.close_behind(OUT_OF_MEMORY);
             connection.close_after_sending(now_ms);
             return;
         }

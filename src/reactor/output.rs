@@ -14,6 +14,7 @@ use crate::service::subscribe::Subscriber;
 use crate::shard::{MemoryPart, Message, RequestId};
 use crate::subscribe::{Change, ChangeBatch};
 use flux_storage::Sequence;
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -204,7 +205,13 @@ impl<S: System> Core<S> {
         let generation = connection.generation;
         if let Session::WebSocket(websocket) = &mut connection.session {
             let subscriber = Subscriber { index, generation };
-            return websocket.catch_up(&mut self.context, subscriber);
+            let has_more = websocket.catch_up(&mut self.context, subscriber);
+            if websocket.take_pause() {
+                let due_micros = self.now_micros + limits::CATCH_UP_RETRY_MS * 1000;
+                self.stream_timers
+                    .push(Reverse((due_micros, index, generation)));
+            }
+            return has_more;
         }
         if connection.answers.waiting() == 0 {
             return false;

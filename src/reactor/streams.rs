@@ -22,7 +22,7 @@ impl<S: System> Core<S> {
         let mut buffers = std::mem::take(&mut self.frame_buffers);
         let found = streams.find(push.change);
         let current = Current::new(push.from, push.change);
-        streams.pass(&found, &current);
+        streams.decide(&found, &current);
         let mut served = Vec::new();
         let call = (push, &current, &*found);
         let done = self.push_to_each(&streams, call, &mut buffers, &mut served);

@@ -8,7 +8,7 @@
 
 use super::Context;
 use super::catch_up::CatchUp;
-use super::streams::{Catching, Client, Stream, ack_cursor, cursor_text};
+use super::streams::{Catching, Client, Fate, Stream, ack_cursor, cursor_text};
 use crate::api::ApiError;
 use crate::api::client_message::Subscribe;
 use crate::api::stream_options::StreamOptions;
@@ -38,6 +38,8 @@ pub(crate) struct Subscriptions {
     flushes: bool,
     /// The subscriptions that catch up.
     pub(super) catching: Catching,
+    /// The answers to messages whose subscriptions are gone before they were acknowledged.
+    pub(super) unanswered: Vec<Verdict>,
 }
 
 /// A subscription as one message asked for it.
@@ -57,6 +59,20 @@ pub(super) enum Kind {
     Plain,
     /// By this one of the core's streams.
     Stream(u32, Arc<StreamOptions>),
+}
+
+impl Version {
+    /// True if the logs are looked at before it takes the place of earlier ones.
+    fn is_checked_first<L>(&self, context: &Context<L>) -> bool {
+        let Kind::Stream(index, _) = self.kind else {
+            return false;
+        };
+        let catch_up = context
+            .streams
+            .get(index)
+            .and_then(|it| it.catch_up.as_deref());
+        catch_up.is_some_and(|it| it.after.is_some())
+    }
 }
 
 impl Kind {
@@ -128,6 +144,7 @@ impl Subscriptions {
             client: None,
             flushes: false,
             catching: Catching::default(),
+            unanswered: Vec::new(),
         }
     }
 
@@ -179,7 +196,7 @@ impl Subscriptions {
             id: id.clone(),
             places: Box::default(),
             catch_up: catch_up.map(Box::new),
-            passes: true,
+            fate: Fate::Push,
         };
         let kind = enter(context, stream);
         if options.is_extended {
@@ -317,7 +334,8 @@ impl Subscriptions {
         verdicts
     }
 
-    /// All shards have confirmed a version: those before it go.
+    /// All shards have confirmed a version: those before it go, unless it is still to be seen
+    /// whether the logs reach to its place.
     fn put_in_force<L: Log>(
         &mut self,
         context: &mut Context<L>,
@@ -330,10 +348,29 @@ impl Subscriptions {
         let Some(index) = versions.iter().position(|it| it.serial == serial) else {
             return;
         };
-        let earlier: Vec<Version> = versions.drain(..index).collect();
-        if let Some(version) = versions.first_mut() {
-            version.places = places.into();
+        let Some(version) = versions.get_mut(index) else {
+            return;
+        };
+        version.places = places.into();
+        if !version.is_checked_first(context) {
+            self.drop_before(context, (subscriber, filter), serial);
         }
+    }
+
+    /// The versions before this one go.
+    pub(super) fn drop_before<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        (subscriber, filter): (Subscriber, &Filter),
+        serial: u32,
+    ) {
+        let Some(versions) = self.held.get_mut(filter) else {
+            return;
+        };
+        let Some(index) = versions.iter().position(|it| it.serial == serial) else {
+            return;
+        };
+        let earlier: Vec<Version> = versions.drain(..index).collect();
         for version in earlier {
             self.take_back(context, (subscriber, filter), &version);
         }
@@ -387,6 +424,15 @@ impl Subscriptions {
                 context.subscribers.unsubscribe(subscriber.index, filter);
             }
             Kind::Stream(index, options) => {
+                let stream = context.streams.get(*index);
+                if let Some(stream) = stream
+                    && let Some(catch_up) = &stream.catch_up
+                    && catch_up.ack.is_some()
+                {
+                    let id = stream.id.clone();
+                    let result = Ok(None);
+                    self.unanswered.push(Verdict { id, result });
+                }
                 context.streams.remove(*index);
                 self.catching.forget(*index);
                 self.flushes |= options.interval_micros.is_some();
@@ -481,8 +527,10 @@ impl Subscriptions {
     }
 
     /// Drops what is kept for the client: there is no memory for it.
-    pub(crate) fn give_up(&mut self) {
-        self.client = None;
+    pub(crate) fn give_up(&mut self, outbox: &Outbox) {
+        if let Some(client) = &mut self.client {
+            client.give_up(outbox);
+        }
     }
 
     /// Heap of what is kept for the client besides its outbox.

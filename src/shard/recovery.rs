@@ -479,7 +479,8 @@ impl Attempt<'_> {
                 if entity.body.is_some() && self.concerns(about) {
                     has_floor |= about == Bookkeeping::Unknown;
                     let time = Timestamp::from_micros(entity.time_micros);
-                    engine.namespaces_mut().install(about, entity.version, time);
+                    let last = (time, entity.sequence);
+                    engine.namespaces_mut().install(about, entity.version, last);
                 }
             } else if let Some(entity) = entity_of(entity)
                 && place(entity.id(), self.shards) == self.shard
@@ -491,7 +492,7 @@ impl Attempt<'_> {
             // Of before floors were kept: what is unknown may have had the newest event.
             let latest = Timestamp::from_micros(state.meta.time_micros);
             let names = engine.namespaces_mut();
-            names.install(Bookkeeping::Unknown, 0, latest);
+            names.install(Bookkeeping::Unknown, 0, (latest, Sequence::ZERO));
         }
         engine.merge_meta(
             &state.meta,

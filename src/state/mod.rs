@@ -77,7 +77,7 @@ pub use lifetimes::{LifetimeRecords, NextEnd};
 pub use listing::Listing;
 pub use namespaces::{
     Bookkeeping, BookkeepingChanges, BookkeepingView, NamespaceEntry, NamespaceStatistics,
-    NamespaceStatisticsView, TimeScope, latest_in,
+    NamespaceStatisticsView, TimeScope, last_event_in, latest_in,
 };
 pub use query::Query;
 

@@ -1,4 +1,4 @@
-//! The namespaces of one shard: how many entities each holds, and the time of its last event.
+//! The namespaces of one shard: how many entities each holds, and its last event.
 //!
 //! Every event counts for its namespace here, so the count is exact and costs no look at the
 //! entities. Entries lie in chunks that are copied when they change while somebody else holds them:
@@ -7,18 +7,21 @@
 //!
 //! An entry is there while it holds entities or its name is registered. The times of what holds
 //! nothing are in `floors`: together they say which time the next event of an id must not fall
-//! below.
+//! below. The sequence of the last event tells, in the base of a log, whether retention removed
+//! something that a subscriber of the namespace has missed.
 //!
 //! A checkpoint keeps all of it as *bookkeeping records*, which sort before all entities:
 //!
 //! ```text
-//! \0 namespace    version: its entities, 0 if it holds none    time: of its last event
-//! \0 \0 id        an id without a namespace, deleted          time: of its last event
+//! \0 namespace    version: its entities, 0 if it holds none    time, sequence: of its last event
+//! \0 \0 id        an id without a namespace, deleted          time, sequence: of its last event
 //! \0 \0           everything that is unknown                  time: its floor
 //! ```
+//!
+//! Records of before sequences were kept have 0 there.
 
 use super::Applied;
-use super::floors::{Floors, Kind};
+use super::floors::{Floors, Kind, Last};
 use super::lifetimes::LIFETIME_PREFIX;
 use crate::model::{RESERVED_NAMESPACE, Timestamp, namespace_of};
 use flux_storage::{LayerEntity, LayerError, LayerStack, Sequence};
@@ -79,6 +82,8 @@ pub struct NamespaceEntry {
     pub entities: u64,
     /// The time of its last event; of one that never had an event, the floor of its first.
     pub last_updated: Timestamp,
+    /// Its last event; [`Sequence::ZERO`] if it had none, or if that is not known.
+    pub last_sequence: Sequence,
     /// It is registered.
     pub registered: bool,
 }
@@ -132,7 +137,7 @@ impl NamespaceStatistics {
             };
             if record.body.is_some() {
                 let time = Timestamp::from_micros(record.time_micros);
-                names.install(about, record.version, time);
+                names.install(about, record.version, (time, record.sequence));
                 if about == Bookkeeping::Unknown {
                     names.stored_common = Some(time);
                 }
@@ -140,7 +145,7 @@ impl NamespaceStatistics {
         }
         if names.stored_common.is_none() {
             // Of before floors were kept: what is unknown may have had the newest event.
-            names.install(Bookkeeping::Unknown, 0, latest);
+            names.install(Bookkeeping::Unknown, 0, (latest, Sequence::ZERO));
         }
         Ok(names)
     }
@@ -158,19 +163,25 @@ impl NamespaceStatistics {
     }
 
     /// Counts what an event did.
-    pub fn count(&mut self, entity_id: &str, applied: Applied, time: Timestamp) {
+    pub fn count(
+        &mut self,
+        entity_id: &str,
+        applied: Applied,
+        (time, sequence): (Timestamp, Sequence),
+    ) {
+        let event = (time, sequence);
         match namespace_of(entity_id) {
             Some(RESERVED_NAMESPACE) => {}
-            Some(name) => self.count_in(name, applied, time),
+            Some(name) => self.count_in(name, applied, event),
             None => match applied {
                 Applied::Created => self.forget_floor(Kind::Id, entity_id),
                 Applied::Updated => {}
-                Applied::Deleted | Applied::Absent => self.raise_floor(Kind::Id, entity_id, time),
+                Applied::Deleted | Applied::Absent => self.raise_floor(Kind::Id, entity_id, event),
             },
         }
     }
 
-    fn count_in(&mut self, name: &str, applied: Applied, time: Timestamp) {
+    fn count_in(&mut self, name: &str, applied: Applied, (time, sequence): Last) {
         let place = match applied {
             Applied::Created => Some(self.find_or_add(name)),
             Applied::Updated | Applied::Deleted | Applied::Absent => self.find(name),
@@ -180,7 +191,7 @@ impl NamespaceStatistics {
                 applied == Applied::Absent,
                 "an entity's namespace has an entry"
             );
-            self.raise_floor(Kind::Namespace, name, time);
+            self.raise_floor(Kind::Namespace, name, (time, sequence));
             return;
         };
         let is_known = |entry: &NamespaceEntry| entry.last_updated >= time;
@@ -191,7 +202,7 @@ impl NamespaceStatistics {
         let Some(entry) = self.entry_mut(place) else {
             return;
         };
-        entry.last_updated = entry.last_updated.max(time);
+        entry.note((time, sequence));
         match applied {
             Applied::Created => entry.entities += 1,
             Applied::Deleted => entry.entities = entry.entities.saturating_sub(1),
@@ -200,26 +211,32 @@ impl NamespaceStatistics {
         self.drop_unused(place);
     }
 
-    /// Takes in what another shard or a checkpoint knew: `entities` of a namespace, and the time of
-    /// the last event.
-    pub fn install(&mut self, about: Bookkeeping<'_>, entities: u64, time: Timestamp) {
+    /// Takes in what another shard or a checkpoint knew: `entities` of a namespace, and the time and
+    /// sequence of the last event.
+    pub fn install(
+        &mut self,
+        about: Bookkeeping<'_>,
+        entities: u64,
+        (time, sequence): (Timestamp, Sequence),
+    ) {
+        let last = (time, sequence);
         match about {
             Bookkeeping::Namespace(name) if entities > 0 => {
                 let place = self.find_or_add(name);
                 if let Some(entry) = self.entry_mut(place) {
                     entry.entities += entities;
-                    entry.last_updated = entry.last_updated.max(time);
+                    entry.note(last);
                 }
             }
             Bookkeeping::Namespace(name) => match self.find(name) {
                 Some(place) => {
                     if let Some(entry) = self.entry_mut(place) {
-                        entry.last_updated = entry.last_updated.max(time);
+                        entry.note(last);
                     }
                 }
-                None => self.raise_floor(Kind::Namespace, name, time),
+                None => self.raise_floor(Kind::Namespace, name, last),
             },
-            Bookkeeping::AbsentId(id) => self.raise_floor(Kind::Id, id, time),
+            Bookkeeping::AbsentId(id) => self.raise_floor(Kind::Id, id, last),
             Bookkeeping::Unknown => Arc::make_mut(&mut self.floors).raise_common(time),
             // The entity itself says it.
             Bookkeeping::Lifetime => {}
@@ -269,9 +286,9 @@ impl NamespaceStatistics {
     }
 
     /// Copies the floors if somebody else holds them and this is one that rises.
-    fn raise_floor(&mut self, kind: Kind, name: &str, time: Timestamp) {
-        if time > self.floors.get(kind, name) {
-            Arc::make_mut(&mut self.floors).raise(kind, name, time);
+    fn raise_floor(&mut self, kind: Kind, name: &str, last: Last) {
+        if self.floors.is_raised_by(kind, name, last) {
+            Arc::make_mut(&mut self.floors).raise(kind, name, last);
         }
     }
 
@@ -299,6 +316,7 @@ impl NamespaceStatistics {
             name: name.into(),
             entities: 0,
             last_updated: self.floors.get(Kind::Namespace, name),
+            last_sequence: self.floors.last(Kind::Namespace, name),
             registered: false,
         };
         self.forget_floor(Kind::Namespace, name);
@@ -323,7 +341,8 @@ impl NamespaceStatistics {
         {
             self.places.remove(&entry.name);
             self.free.push(place);
-            self.raise_floor(Kind::Namespace, &entry.name, entry.last_updated);
+            let last = (entry.last_updated, entry.last_sequence);
+            self.raise_floor(Kind::Namespace, &entry.name, last);
         }
     }
 
@@ -355,14 +374,20 @@ impl NamespaceStatisticsView {
 }
 
 impl NamespaceEntry {
+    /// It had this event.
+    fn note(&mut self, (time, sequence): Last) {
+        self.last_updated = self.last_updated.max(time);
+        self.last_sequence = self.last_sequence.max(sequence);
+    }
+
     /// A checkpoint has something to keep of it.
     fn is_kept(&self) -> bool {
         self.entities > 0 || self.last_updated > Timestamp::default()
     }
 }
 
-/// What a checkpoint keeps of a name: its entities, and the time of its last event.
-type Kept = (u64, Timestamp);
+/// What a checkpoint keeps of a name: its entities, and its last event.
+type Kept = (u64, Last);
 
 impl BookkeepingView {
     /// What changed since `before`: for a layer, ascending by record id. Cost: linear in the floors
@@ -382,7 +407,8 @@ impl BookkeepingView {
             }
             for entry in chunk.iter().flatten().filter(|entry| entry.is_kept()) {
                 let id = Bookkeeping::Namespace(&entry.name).record_id();
-                added.push((id, (entry.entities, entry.last_updated)));
+                let last = (entry.last_updated, entry.last_sequence);
+                added.push((id, (entry.entities, last)));
             }
         }
         if !Arc::ptr_eq(&self.floors, &before.floors) {
@@ -391,7 +417,7 @@ impl BookkeepingView {
         }
         if before.stored_common != Some(self.floors.common()) {
             let id = Bookkeeping::Unknown.record_id();
-            added.push((id, (0, self.floors.common())));
+            added.push((id, (0, (self.floors.common(), Sequence::ZERO))));
         }
         changes.extend(added.into_iter().map(|(id, kept)| (id, Some(kept))));
         BookkeepingChanges {
@@ -401,12 +427,12 @@ impl BookkeepingView {
 }
 
 fn floor_records(floors: &Floors) -> impl Iterator<Item = (String, Kept)> {
-    floors.iter().map(|(kind, name, time)| {
+    floors.iter().map(|(kind, name, last)| {
         let about = match kind {
             Kind::Namespace => Bookkeeping::Namespace(name),
             Kind::Id => Bookkeeping::AbsentId(name),
         };
-        (about.record_id(), (0, time))
+        (about.record_id(), (0, last))
     })
 }
 
@@ -432,12 +458,12 @@ impl BookkeepingChanges {
     /// tombstone.
     pub fn records(&self) -> impl ExactSizeIterator<Item = LayerEntity<'_>> {
         self.changes.iter().map(|(id, kept)| {
-            let (entities, last_updated) = kept.unwrap_or_default();
+            let (entities, (last_updated, last_sequence)) = kept.unwrap_or_default();
             LayerEntity {
                 id,
                 version: entities,
                 time_micros: last_updated.as_micros(),
-                sequence: Sequence::ZERO,
+                sequence: last_sequence,
                 body: kept.map(|_| ""),
             }
         })
@@ -485,9 +511,44 @@ pub fn latest_in(
 }
 
 fn time_of(layers: &LayerStack, record_id: &str) -> Result<Option<Timestamp>, LayerError> {
+    Ok(last_of(layers, record_id)?.map(|(time, _)| time))
+}
+
+fn last_of(layers: &LayerStack, record_id: &str) -> Result<Option<Last>, LayerError> {
     let found = layers.find(record_id)?;
     let found = found.filter(|record| record.body.is_some());
-    Ok(found.map(|record| Timestamp::from_micros(record.time_micros)))
+    Ok(found.map(|it| (Timestamp::from_micros(it.time_micros), it.sequence)))
+}
+
+/// The last event of a scope in the state of a checkpoint, or a later one of it; `None` if the
+/// checkpoint does not say. `id`: only this one of the scope matters. Cost: up to three look-ups.
+///
+/// # Errors
+/// If a layer is damaged.
+pub fn last_event_in(
+    layers: &LayerStack,
+    scope: TimeScope<'_>,
+    id: Option<&str>,
+) -> Result<Option<Sequence>, LayerError> {
+    if let Some(id) = id
+        && let Some((_, sequence)) = last_of(layers, id)?
+    {
+        return Ok(Some(sequence));
+    }
+    // Of an id that is gone its namespace knows no less.
+    let about = match scope {
+        TimeScope::Namespace(name) => Bookkeeping::Namespace(name),
+        TimeScope::Id(id) => Bookkeeping::AbsentId(id),
+    };
+    let unknown = |last: Last| last.1 == Sequence::ZERO;
+    if let Some(last) = last_of(layers, &about.record_id())? {
+        return Ok(Some(last.1).filter(|_| !unknown(last)));
+    }
+    // If nothing is unknown, what has no record had no event.
+    let floor = time_of(layers, &Bookkeeping::Unknown.record_id())?;
+    Ok(floor
+        .filter(|floor| *floor == Timestamp::default())
+        .map(|_| Sequence::ZERO))
 }
 
 #[cfg(test)]
@@ -565,13 +626,23 @@ mod tests {
     }
 
     /// Takes in what a checkpoint writes.
-    fn store(stored: &mut BTreeMap<String, (u64, i64)>, changes: &BookkeepingChanges) {
+    fn store(stored: &mut BTreeMap<String, (u64, i64, Sequence)>, changes: &BookkeepingChanges) {
         for record in changes.records() {
             let id = record.id.to_owned();
             match record.body {
                 None => stored.remove(&id),
-                Some(_) => stored.insert(id, (record.version, record.time_micros)),
+                Some(_) => {
+                    let last = (record.version, record.time_micros, record.sequence);
+                    stored.insert(id, last)
+                }
             };
+        }
+    }
+
+    /// The last event that is kept of a namespace or id is the one that it had.
+    fn check_last(about: Bookkeeping<'_>, kept: Sequence, last_events: &BTreeMap<String, u64>) {
+        if let Bookkeeping::Namespace(scope) | Bookkeeping::AbsentId(scope) = about {
+            assert_eq!(kept.get(), last_events[scope], "{scope}");
         }
     }
 
@@ -580,7 +651,8 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let mut names = NamespaceStatistics::default();
         let mut model = Model::default();
-        let mut stored: BTreeMap<String, (u64, i64)> = BTreeMap::new();
+        let mut stored: BTreeMap<String, (u64, i64, Sequence)> = BTreeMap::new();
+        let mut last_events: BTreeMap<String, u64> = BTreeMap::new();
         let mut before = names.bookkeeping();
         let mut clock = 1_000_000_i64;
         for step in 1..20_000 {
@@ -599,16 +671,18 @@ mod tests {
             let last = model.last_times.get(scope).copied();
             assert_eq!(time.as_micros(), last.map_or(clock, |last| last.max(clock)));
             let applied = model.apply(&id, random.bool(), time.as_micros());
-            names.count(&id, applied, time);
+            names.count(&id, applied, (time, Sequence::new(step)));
+            last_events.insert(scope.to_owned(), step);
             if step % 777 == 0 {
                 let now = names.bookkeeping();
                 store(&mut stored, &now.changes_since(&before));
                 before = now;
                 model.check(&mut names);
                 let mut restored = NamespaceStatistics::default();
-                for (id, (entities, time)) in &stored {
+                for (id, (entities, time, sequence)) in &stored {
                     let about = Bookkeeping::of(id).expect("no entity");
-                    restored.install(about, *entities, at(*time));
+                    restored.install(about, *entities, (at(*time), *sequence));
+                    check_last(about, *sequence, &last_events);
                 }
                 model.check(&mut restored);
             }
@@ -620,8 +694,9 @@ mod tests {
     fn a_registered_name_stays_when_it_is_empty() {
         let mut names = NamespaceStatistics::default();
         names.set_registered("abc", true);
-        names.count("abc/x", Applied::Created, at(1));
-        names.count("abc/x", Applied::Deleted, at(2));
+        let first = (at(1), Sequence::new(1));
+        names.count("abc/x", Applied::Created, first);
+        names.count("abc/x", Applied::Deleted, (at(2), Sequence::new(2)));
         assert_eq!(
             names.get("abc").map(|it| (it.entities, it.registered)),
             Some((0, true))
@@ -629,20 +704,21 @@ mod tests {
         names.set_registered("abc", false);
         assert_eq!(names.get("abc"), None);
         names.set_registered("unknown", false);
-        names.count("flux-core/x", Applied::Created, at(1));
-        names.count("without", Applied::Created, at(1));
+        names.count("flux-core/x", Applied::Created, first);
+        names.count("without", Applied::Created, first);
         assert_eq!(names.view().entries().count(), 0);
     }
 
     #[test]
     fn nothing_is_copied_unless_somebody_looks() {
         let mut names = NamespaceStatistics::default();
-        names.count("abc/x", Applied::Created, at(1));
+        let event = |number: u8| (at(number.into()), Sequence::new(number.into()));
+        names.count("abc/x", Applied::Created, event(1));
         let chunk = Arc::as_ptr(&names.chunks[0]);
-        names.count("abc/x", Applied::Updated, at(2));
+        names.count("abc/x", Applied::Updated, event(2));
         assert_eq!(Arc::as_ptr(&names.chunks[0]), chunk);
         let view = names.view();
-        names.count("abc/x", Applied::Updated, at(3));
+        names.count("abc/x", Applied::Updated, event(3));
         assert_ne!(Arc::as_ptr(&names.chunks[0]), chunk);
         assert_eq!(view.entries().next().unwrap().last_updated, at(2));
     }

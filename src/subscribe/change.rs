@@ -24,6 +24,11 @@ use crate::limits;
 use crate::model::Timestamp;
 use flux_storage::Sequence;
 
+/// What is shown as the sequence of an entity that is in no log: it rises as a sequence would.
+pub fn unlogged_sequence(last_updated: Timestamp) -> Sequence {
+    Sequence::new(u64::try_from(last_updated.as_micros()).unwrap_or_default())
+}
+
 /// No extra.
 const NONE: u32 = u32::MAX;
 

@@ -508,6 +508,7 @@ mod tests {
         time: crate::model::Timestamp::from_micros(0),
         is_whole: false,
         matches: true,
+        expires: crate::model::ExpiryChange::None,
     };
 
     fn encode(out: &mut Vec<u8>, id: &str, change: &MergedChange) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::Timestamp;
+use crate::model::{ExpiryChange, Timestamp};
 use flux_storage::Sequence;
 
 /// What a change of an entity says besides its properties.
@@ -18,6 +18,8 @@ pub struct ChangeHead {
     pub is_whole: bool,
     /// The entity matches what the subscriber filters by.
     pub matches: bool,
+    /// When the entity expires: of a whole one, else as far as that has changed.
+    pub expires: ExpiryChange,
 }
 
 /// A property: its name, and its value as it was stored, or `None` if it was removed.
@@ -59,7 +61,15 @@ impl MergedChange {
             self.text_bytes = 0;
         }
         let is_whole = head.is_whole || self.head.is_whole;
-        self.head = ChangeHead { is_whole, ..head };
+        let expires = match head.expires {
+            ExpiryChange::None if !head.is_whole => self.head.expires,
+            expires => expires,
+        };
+        self.head = ChangeHead {
+            is_whole,
+            expires,
+            ..head
+        };
         self.take(parts);
     }
 
@@ -109,12 +119,40 @@ mod tests {
             time: Timestamp::default(),
             is_whole,
             matches: true,
+            expires: ExpiryChange::None,
         }
     }
 
     fn shown(merged: &MergedChange) -> String {
         let shown = |(name, value): Part<'_>| format!("{name}={}", value.unwrap_or("-"));
         merged.parts().map(shown).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_newest_word_on_when_it_expires_stays() {
+        let at = ExpiryChange::At(Timestamp::from_micros(5));
+        let (none, never) = (ExpiryChange::None, ExpiryChange::Never);
+        let said = |changes: &[(bool, ExpiryChange)]| {
+            let heads = changes
+                .iter()
+                .zip(1..)
+                .map(|((is_whole, expires), number)| ChangeHead {
+                    expires: *expires,
+                    ..head(number, *is_whole)
+                });
+            let mut merged: Option<MergedChange> = None;
+            for head in heads {
+                match &mut merged {
+                    None => merged = Some(MergedChange::new(head, std::iter::empty())),
+                    Some(merged) => merged.merge(head, std::iter::empty()),
+                }
+            }
+            merged.unwrap().head.expires
+        };
+        assert_eq!(said(&[(false, at), (false, none)]), at);
+        assert_eq!(said(&[(false, at), (false, never)]), never);
+        assert_eq!(said(&[(false, at), (true, none)]), none);
+        assert_eq!(said(&[(true, at), (false, none)]), at);
     }
 
     #[test]

@@ -42,7 +42,7 @@ mod verdict;
 
 pub use change::{
     Change, ChangeBatch, ChangeBatchBuilder, ChangeKind, Changes, Detail, EventFacts, Update,
-    Updates,
+    Updates, unlogged_sequence,
 };
 pub use filter::{Filter, FilterError};
 pub use interest::{Forms, Interest};

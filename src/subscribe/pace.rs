@@ -312,6 +312,7 @@ mod tests {
             time: crate::model::Timestamp::default(),
             is_whole: false,
             matches: true,
+            expires: crate::model::ExpiryChange::None,
         }
     }
 

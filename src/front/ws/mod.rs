@@ -10,4 +10,4 @@ mod requests;
 mod session;
 mod withheld;
 
-pub(crate) use session::{After, FRAMING, OUT_OF_MEMORY, SLOW_READER, TRY_AGAIN_LATER, WebSocket};
+pub(crate) use session::{After, FRAMING, OUT_OF_MEMORY, SLOW_READER, WebSocket};

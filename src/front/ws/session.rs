@@ -35,7 +35,7 @@ pub(crate) const FRAMING: Framing = Framing {
 /// Close code of a server that stops (RFC 6455 §7.4.1).
 pub(crate) const GOING_AWAY: u16 = 1001;
 /// Close code of a client that reads too slowly (registered by IANA, "Try Again Later").
-pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
+const TRY_AGAIN_LATER: u16 = 1013;
 const NORMAL: u16 = 1000;
 /// Close code of a server that met a fault (RFC 6455 §7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
@@ -370,6 +370,7 @@ impl WebSocket {
             Err(error) => Err(error),
         };
         self.flush_paced();
+        self.answer_replaced();
         match done {
             Ok(InForce::Now) => self.acknowledge(id.as_deref(), None),
             Ok(InForce::Later) => {}
@@ -386,6 +387,13 @@ impl WebSocket {
             (Some(_), Some(cursor)) => {
                 self.answer(CommitPoint::NONE, |out| stream_encode::ack(out, id, cursor));
             }
+        }
+    }
+
+    /// Answers the messages whose subscriptions are gone before they were acknowledged.
+    fn answer_replaced(&mut self) {
+        for Verdict { id, .. } in self.subscriptions.take_unanswered() {
+            self.acknowledge(id.as_deref(), None);
         }
     }
 
@@ -419,12 +427,18 @@ impl WebSocket {
         self.subscriptions.client()?.next_timer()
     }
 
+    /// True if the session has to be looked at a little later, because a shard is too busy now.
+    pub(crate) fn take_pause(&mut self) -> bool {
+        self.subscriptions.take_pause()
+    }
+
     /// The core looks at the session's streams: what was paced is sent, and a cursor.
     pub(crate) fn on_timer<L: Log>(
         &mut self,
         context: &Context<L>,
         now_micros: u64,
     ) -> Result<(), Overflow> {
+        self.subscriptions.wake();
         let Some(client) = self.subscriptions.client() else {
             return Ok(());
         };
@@ -447,8 +461,8 @@ impl WebSocket {
 
     /// Drops what the client is owed: there is no memory for it.
     pub(crate) fn give_up(&mut self) {
+        self.subscriptions.give_up(&self.outbox);
         self.outbox.give_up();
-        self.subscriptions.give_up();
     }
 
     fn reject(&mut self, id: Option<&str>, error: &ApiError) {
@@ -489,6 +503,7 @@ impl WebSocket {
         let reply = (serial, from, &reply);
         let verdicts = self.subscriptions.resume(context, subscriber, reply);
         self.flush_paced();
+        self.answer_replaced();
         for Verdict { id, result } in verdicts {
             match result {
                 Ok(cursor) => self.acknowledge(id.as_deref(), cursor.as_deref()),
@@ -511,6 +526,8 @@ impl WebSocket {
         let ended = self
             .subscriptions
             .take_history(context, (subscriber, to), result);
+        self.flush_paced();
+        self.answer_replaced();
         self.tell_end(ended);
     }
 

@@ -108,6 +108,11 @@ impl Changed {
         }
     }
 
+    /// An entity is sent whether or not the logs tell of it.
+    pub(crate) fn send_always(&mut self, shard: u16, id: &str) {
+        self.add(shard, id, false);
+    }
+
     /// The logs of earlier generations are read first.
     pub(crate) fn begin_with(&mut self, sealed: ForwardPlace) {
         self.place = Some(sealed);
@@ -135,6 +140,15 @@ impl Changed {
         let ids = asked.keys().cloned().collect();
         self.asked = Asked::Entities(shard, asked);
         Some(ChangedAsk::Entities(shard, ids))
+    }
+
+    /// What is on its way does not come: it is asked for again.
+    pub(crate) fn ask_again(&mut self) {
+        if let Asked::Entities(shard, ids) = std::mem::replace(&mut self.asked, Asked::Nothing) {
+            for (id, is_replaced) in ids {
+                self.add(shard, &id, is_replaced);
+            }
+        }
     }
 
     /// A part of the logs has come: the ids of entities that changed, on which shards they are now,
@@ -342,6 +356,25 @@ mod tests {
         assert_eq!(changed.takes(0, ("a", true), at(11)), Ok(true));
         assert_eq!(changed.takes(0, ("a", false), at(12)), Ok(true));
         assert_eq!(changed.takes(0, ("b", false), at(12)), Ok(false));
+    }
+
+    #[test]
+    fn what_can_not_be_answered_now_is_asked_again_with_what_happened_meanwhile() {
+        let mut changed = changed();
+        assert!(matches!(changed.ask(), Some(ChangedAsk::Log(_))));
+        changed.ask_again();
+        read(&mut changed, &["a", "b"]).unwrap();
+        let asked = changed.ask();
+        assert!(matches!(asked, Some(ChangedAsk::Entities(0, _))));
+        let at = Some(Sequence::new(10));
+        assert_eq!(changed.takes(0, ("a", true), at), Ok(false));
+        changed.ask_again();
+        assert!(!changed.is_done());
+        assert_eq!(changed.ask(), asked);
+        changed.take_answer(0, Sequence::new(12), &[]);
+        assert!(changed.sent(0, "a").unwrap().is_replaced);
+        assert!(!changed.sent(0, "b").unwrap().is_replaced);
+        assert!(changed.is_done());
     }
 
     #[test]

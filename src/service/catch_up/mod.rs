@@ -38,5 +38,5 @@ mod walk;
 
 pub(crate) use changed::{Changed, ChangedAsk, TooFar};
 pub(crate) use subscription::{CatchUp, Step};
-pub(crate) use tail::{Passing, Tail};
+pub(crate) use tail::Tail;
 pub(crate) use walk::Walk;

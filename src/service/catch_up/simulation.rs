@@ -5,7 +5,6 @@
 //! waits until it is, and of what leaves together the answers come first.
 
 use super::changed::ChangedAsk;
-use super::tail::Passing;
 use super::{Changed, Tail, Walk};
 use crate::history::ForwardPlace;
 use fastrand::Rng;
@@ -525,8 +524,10 @@ fn every_event_comes_once_and_in_order_however_slowly_the_client_reads() {
                 received[usize::from(shard)].extend(new);
                 tail.take(next, Sequence::new(through));
             }
+            let next = tail.kept_next().next();
             if world.random.bool()
-                && let Some(frame) = tail.pop_kept()
+                && let Some((shard, sequence)) = next
+                && let Some(frame) = tail.pop_kept(shard, sequence)
             {
                 let (shard, sequence) = unframe(&frame);
                 received[usize::from(shard)].push(sequence);
@@ -571,14 +572,14 @@ fn pass(
     (shard, event): (u16, Event),
 ) {
     let sequence = Sequence::new(event.sequence);
-    match tail.pass(shard, sequence) {
-        Passing::Push if world.random.u8(..64) > 0 => {
-            received[usize::from(shard)].push(event.sequence);
-            tail.pushed(shard, sequence);
-        }
-        Passing::Withheld if tail.keeps(shard, sequence) && world.random.u8(..64) > 0 => {
-            tail.keep(shard, sequence, &frame((shard, event.sequence)));
-        }
-        Passing::Push | Passing::Withheld => tail.miss(shard, sequence),
+    let is_pushed = !tail.blocks(shard) && tail.is_new(shard, sequence);
+    let has_room = world.random.u8(..64) > 0;
+    if is_pushed && has_room {
+        received[usize::from(shard)].push(event.sequence);
+        tail.pushed(shard, sequence);
+    } else if !is_pushed && has_room && tail.keeps(shard, sequence) {
+        tail.keep(shard, sequence, &frame((shard, event.sequence)));
+    } else {
+        tail.miss(shard, sequence);
     }
 }

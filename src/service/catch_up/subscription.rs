@@ -1,9 +1,10 @@
 //! One subscription that comes to what is live: which of the three ways it goes, and how far it is.
 
-use super::{Changed, ChangedAsk, Passing, Tail, TooFar, Walk};
+use super::{Changed, ChangedAsk, Tail, TooFar, Walk};
+use crate::api::directory::DIRECTORY_ID;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::history::{AfterPlace, ForwardPlace};
-use crate::model::CursorTooNarrow;
+use crate::model::{CursorTooNarrow, place};
 use crate::subscribe::Filter;
 use flux_storage::Sequence;
 use std::ops::Range;
@@ -50,8 +51,6 @@ pub(crate) enum Step {
     Entities(u16, Vec<Box<str>>),
     /// Ask for a part of the logs, or whether they reach that far.
     Log(ForwardPlace),
-    /// Push this frame.
-    Frame(Box<[u8]>),
     /// Say that a snapshot follows instead.
     Resync,
     /// Say that the snapshot is over.
@@ -90,7 +89,12 @@ impl CatchUp {
                 if options.mode == StreamMode::Event {
                     begun.tail = Some(Tail::waiting(shards, floor));
                 } else {
-                    begun.changed = Some(Changed::new(shards, None, floor));
+                    let mut changed = Changed::new(shards, None, floor);
+                    if pattern.matches(DIRECTORY_ID) {
+                        // It is in no log.
+                        changed.send_always(place(DIRECTORY_ID, count), DIRECTORY_ID);
+                    }
+                    begun.changed = Some(changed);
                 }
                 begun.after = Some(after);
             }
@@ -99,10 +103,7 @@ impl CatchUp {
     }
 
     /// For a live subscription of mode `event` whose client reads too slowly.
-    pub(crate) fn behind(
-        (id, shards): (Box<str>, Range<u16>),
-        pushed: impl Fn(u16) -> Sequence,
-    ) -> Self {
+    pub(crate) fn behind(id: Box<str>, shards: Range<u16>) -> Self {
         Self {
             id,
             ack: None,
@@ -110,7 +111,7 @@ impl CatchUp {
             stage: Stage::Live,
             walk: None,
             changed: None,
-            tail: Some(Tail::live(shards.clone(), pushed)),
+            tail: Some(Tail::live(shards.clone())),
             is_too_far: false,
             shards,
         }
@@ -132,6 +133,22 @@ impl CatchUp {
             self.stage = Stage::Going;
         }
         is_later
+    }
+
+    /// What was asked last can't be answered now: it is asked again.
+    pub(crate) fn ask_again(&mut self) {
+        if self.stage == Stage::Checking {
+            self.stage = Stage::Check;
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.ask_again();
+        }
+        if let Some(changed) = &mut self.changed {
+            changed.ask_again();
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.ask_again();
+        }
     }
 
     /// The logs reach to the client's place. `sealed`: earlier generations are to be read.
@@ -169,9 +186,6 @@ impl CatchUp {
         }
         if std::mem::take(&mut self.is_too_far) {
             return Some(Step::Resync);
-        }
-        if let Some(frame) = self.tail.as_mut().and_then(Tail::pop_kept) {
-            return Some(Step::Frame(frame));
         }
         if let Some(place) = self.tail.as_mut().and_then(Tail::ask) {
             return Some(Step::Log(place));
@@ -225,15 +239,14 @@ impl CatchUp {
         takes == Ok(true)
     }
 
-    /// What becomes of a live event, in mode `event`.
-    pub(crate) fn pass(&self, shard: u16, sequence: Sequence) -> Passing {
-        let tail = self.tail.as_ref();
-        tail.map_or(Passing::Push, |tail| tail.pass(shard, sequence))
-    }
-
     /// True while it is asked whether the logs reach to the client's place.
     pub(crate) fn is_checking(&self) -> bool {
         self.stage == Stage::Checking
+    }
+
+    /// True if that is to be asked.
+    pub(crate) fn is_checked_next(&self) -> bool {
+        self.stage == Stage::Check
     }
 
     /// The client gets a snapshot, because the rest is more work than one.
@@ -252,11 +265,10 @@ impl CatchUp {
         self.tail.as_mut()
     }
 
-    /// The reader of events, which begins now if there is none: everything through `pushed` was
-    /// sent, by shard.
-    pub(crate) fn tail_or_begin(&mut self, pushed: impl Fn(u16) -> Sequence) -> &mut Tail {
+    /// The reader of events, which begins now if there is none.
+    pub(crate) fn tail_or_begin(&mut self) -> &mut Tail {
         let shards = self.shards.clone();
-        self.tail.get_or_insert_with(|| Tail::live(shards, pushed))
+        self.tail.get_or_insert_with(|| Tail::live(shards))
     }
 
     /// The walk, if it is one.

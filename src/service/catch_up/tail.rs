@@ -53,19 +53,10 @@ impl TailLog {
     }
 }
 
-/// What becomes of a live event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Passing {
-    /// It is pushed now; [`Tail::pushed`] takes note of that.
-    Push,
-    /// It was sent already, or will be.
-    Withheld,
-}
-
 impl Tail {
-    /// Live on these shards: by shard, everything up to `read` was sent.
-    pub(crate) fn live(shards: Range<u16>, read: impl Fn(u16) -> Sequence) -> Self {
-        Self::since(shards, None, |shard| (read(shard), read(shard)))
+    /// Live on these shards: everything that went by was sent.
+    pub(crate) fn live(shards: Range<u16>) -> Self {
+        Self::since(shards, None, |_| Default::default())
     }
 
     /// Of what came after a cursor. `places`: by shard, the event after which its log is read, and
@@ -124,6 +115,11 @@ impl Tail {
         Some(place)
     }
 
+    /// The part that is on its way does not come: it is asked for again.
+    pub(crate) fn ask_again(&mut self) {
+        self.asked = None;
+    }
+
     fn next_live(&mut self) -> Option<ForwardPlace> {
         let turns = (self.next..self.shards.end).chain(self.shards.start..self.next);
         let shard = turns
@@ -145,19 +141,25 @@ impl Tail {
         match self.asked.take() {
             Some(ForwardPlace::Sealed { .. }) => self.sealed = next,
             Some(ForwardPlace::Live { shard, .. }) => {
-                let Some(log) = log_mut(&mut self.logs, &self.shards, shard) else {
-                    return;
-                };
-                log.read = log.read.max(through);
-                log.keeps = next.is_none();
-                while let Some((sequence, frame)) = log.kept.front()
-                    && *sequence <= log.read
-                {
-                    self.kept_bytes -= frame.len();
-                    log.kept.pop_front();
-                }
+                self.take_live(shard, next.is_none(), through);
             }
             Some(ForwardPlace::Check) | None => {}
+        }
+    }
+
+    /// The log of a shard was read up to `through`, and the new ones of its events are sent.
+    /// `is_end`: that was its end.
+    pub(crate) fn take_live(&mut self, shard: u16, is_end: bool, through: Sequence) {
+        let Some(log) = log_mut(&mut self.logs, &self.shards, shard) else {
+            return;
+        };
+        log.read = log.read.max(through);
+        log.keeps = is_end;
+        while let Some((sequence, frame)) = log.kept.front()
+            && *sequence <= log.read
+        {
+            self.kept_bytes -= frame.len();
+            log.kept.pop_front();
         }
     }
 
@@ -169,37 +171,49 @@ impl Tail {
         }
     }
 
-    /// The next frame that was kept and whose turn it is.
-    pub(crate) fn pop_kept(&mut self) -> Option<Box<[u8]>> {
-        if self.sealed.is_some() {
-            return None;
-        }
-        let behind = |log: &&mut TailLog| !log.is_behind() && !log.kept.is_empty();
-        let log = self.logs.iter_mut().find(behind)?;
-        let (sequence, frame) = log.kept.pop_front()?;
+    /// The events that were kept and whose turn it is, the first of each shard.
+    pub(crate) fn kept_next(&self) -> impl Iterator<Item = (u16, Sequence)> {
+        let is_ready = !self.is_waiting && self.sealed.is_none() && self.kept_bytes > 0;
+        let logs = self.shards.clone().zip(&self.logs);
+        let ready = logs.filter(move |(_, log)| is_ready && !log.is_behind());
+        ready.filter_map(|(shard, log)| Some((shard, log.kept.front()?.0)))
+    }
+
+    /// Takes the first event that was kept of a shard, if it is this one.
+    pub(crate) fn pop_kept(&mut self, shard: u16, event: Sequence) -> Option<Box<[u8]>> {
+        let log = log_mut(&mut self.logs, &self.shards, shard)?;
+        let (sequence, frame) = log.kept.pop_front_if(|(sequence, _)| *sequence == event)?;
         log.read = log.read.max(sequence);
         log.missed = log.missed.max(sequence);
         self.kept_bytes -= frame.len();
         Some(frame)
     }
 
-    /// A live event goes by.
-    pub(crate) fn pass(&self, shard: u16, sequence: Sequence) -> Passing {
-        match self.log(shard) {
-            Some(log)
-                if !self.is_waiting
-                    && self.sealed.is_none()
-                    && !log.is_behind()
-                    && log.kept.is_empty() =>
-            {
-                if sequence > log.read {
-                    Passing::Push
-                } else {
-                    Passing::Withheld
-                }
-            }
-            Some(_) | None => Passing::Withheld,
-        }
+    /// True if live events of a shard are not pushed, because earlier ones are still to be sent.
+    pub(crate) fn blocks(&self, shard: u16) -> bool {
+        let is_behind = |log: &TailLog| log.is_behind() || !log.kept.is_empty();
+        !self.is_waiting && (self.sealed.is_some() || self.log(shard).is_some_and(is_behind))
+    }
+
+    /// True if it reads the log of a shard, or does so next.
+    pub(crate) fn is_reading(&self, shard: u16) -> bool {
+        let is_behind = self.log(shard).is_some_and(TailLog::is_behind);
+        !self.is_waiting && self.sealed.is_none() && is_behind
+    }
+
+    /// True while the logs of earlier generations are read.
+    pub(crate) fn is_sealed(&self) -> bool {
+        !self.is_waiting && self.sealed.is_some()
+    }
+
+    /// True until the logs are read: not every shard has confirmed the subscription.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Every event of a shard up to here was sent.
+    pub(crate) fn read(&self, shard: u16) -> Sequence {
+        self.log(shard).map_or(Sequence::ZERO, |log| log.read)
     }
 
     /// A live event was pushed.

@@ -83,6 +83,11 @@ impl Walk {
         Some((self.current, after))
     }
 
+    /// The page that is on its way does not come: it is asked for again.
+    pub(crate) fn ask_again(&mut self) {
+        self.is_asked = false;
+    }
+
     /// A page has come. `last`: the last id that it covers, shown or not; `None` if it covers all
     /// that is left of the shard. `read`: the end of the log when it was read.
     pub(crate) fn take(&mut self, last: Option<Box<str>>, read: Sequence) {
@@ -154,6 +159,8 @@ mod tests {
         assert!(!walk.takes(1, "a", at(9)));
         assert_eq!(walk.ask(), Some((1, None)));
         assert_eq!(walk.ask(), None, "one page at a time");
+        walk.ask_again();
+        assert_eq!(walk.ask(), Some((1, None)));
         walk.take(Some("m".into()), Sequence::new(5));
         assert!(!walk.takes(1, "a", at(5)), "the page has it");
         assert!(walk.takes(1, "m", at(6)));

@@ -2,10 +2,12 @@
 //! their client is sent of the answers.
 //!
 //! One thing is asked at a time for all of them, in turn, and only while the client takes what it
-//! was sent. So a connection holds one answer, however many of its subscriptions catch up.
+//! was sent. So a connection holds one answer, however many of its subscriptions catch up. What a
+//! shard is too busy for is asked again a little later.
 
 use super::Stream;
-use super::frames::{Framing, changed, shown_whole, write_property, write_unmatched};
+use super::events::Readers;
+use super::frames::{Framing, expiry_of, shown_whole, write_property, write_unmatched};
 use super::places::cursor_text;
 use super::wanted::cut_of;
 use crate::api::stream_encode::{self, EntityMessage};
@@ -13,11 +15,11 @@ use crate::api::stream_options::StreamMode;
 use crate::api::{ApiError, encode};
 use crate::background::history::JobResult;
 use crate::engine::{EntityBatch, SnapshotPage, SnapshotQuery};
-use crate::history::{ForwardPart, ForwardPlace, ForwardQuery, HistoryResult, Wanted};
+use crate::history::{AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, HistoryResult, Wanted};
 use crate::limits::FORWARD_BYTES_MAX;
 use crate::log::Log;
-use crate::model::{EntityView, EventView, Timestamp};
-use crate::service::catch_up::{CatchUp, Step, Tail, TooFar};
+use crate::model::{EntityView, Timestamp, is_reserved};
+use crate::service::catch_up::{CatchUp, Step, TooFar};
 use crate::service::subscribe::Subscriber;
 use crate::service::{Caller, Context, Credentials, history};
 use crate::shard::{Reply, ShardRequest};
@@ -38,15 +40,32 @@ pub(crate) struct Catching {
     /// What is on its way, and for which stream.
     asked: Option<Asked>,
     serial: u32,
+    pause: Pause,
+    /// Streams that could read together read alone: one of them asks for what is gone.
+    reads_alone: bool,
     /// Heap of what the streams hold, as it was last counted.
     bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Asked {
     serial: u32,
-    stream: u32,
+    /// `None`: it is gone.
+    stream: Option<u32>,
     is_log: bool,
+    /// The streams of mode `event` that read with it.
+    readers: Readers,
+}
+
+/// Whether it waits before it asks again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Pause {
+    #[default]
+    None,
+    /// Yes, and nobody has been told to wake it.
+    Begun,
+    /// Yes.
+    Timed,
 }
 
 /// The connection whose subscriptions they are.
@@ -55,6 +74,8 @@ pub(crate) struct Asker<'c> {
     pub(crate) subscriber: Subscriber,
     pub(crate) address: Option<IpAddr>,
     pub(crate) credentials: Credentials<'c>,
+    /// Its streams of mode `event`.
+    pub(crate) events: &'c [u32],
 }
 
 /// Where its messages go.
@@ -83,6 +104,32 @@ impl Catching {
     /// A stream is gone.
     pub(crate) fn forget(&mut self, stream: u32) {
         self.streams.retain(|other| *other != stream);
+        // Its index may be another's by the time the answer comes.
+        if let Some(asked) = &mut self.asked {
+            asked.stream = asked.stream.filter(|other| *other != stream);
+            asked.readers.also.retain(|other| *other != stream);
+        }
+    }
+
+    /// True if it has to be woken by a timer, once for each pause.
+    pub(crate) fn take_pause(&mut self) -> bool {
+        let begins = self.pause == Pause::Begun;
+        if begins {
+            self.pause = Pause::Timed;
+        }
+        begins
+    }
+
+    /// The timer is due.
+    pub(crate) fn wake(&mut self) {
+        self.pause = Pause::None;
+    }
+
+    /// The stream whose place is being looked for in the logs.
+    pub(crate) fn checked<L>(&self, context: &Context<L>) -> Option<u32> {
+        let index = self.asked.as_ref()?.stream?;
+        let catch_up = context.streams.get(index)?.catch_up.as_deref()?;
+        catch_up.is_checking().then_some(index)
     }
 
     /// True if a reply to this serial is for what was asked here.
@@ -100,7 +147,7 @@ impl Catching {
     pub(crate) fn advance<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        client: Asker<'_>,
+        client: &Asker<'_>,
         to: &mut To<'_>,
     ) -> Option<Ended> {
         let ended = self.go_on(context, client, to);
@@ -115,14 +162,28 @@ impl Catching {
     fn go_on<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        client: Asker<'_>,
+        client: &Asker<'_>,
         to: &mut To<'_>,
     ) -> Option<Ended> {
         let mut idle = 0;
-        while idle < self.streams.len() && self.asked.is_none() && to.outbox.takes_more() {
+        while idle < self.streams.len()
+            && self.asked.is_none()
+            && self.pause == Pause::None
+            && to.outbox.takes_more()
+        {
+            if let Some(frame) = context.streams.pop_kept(client.events) {
+                send(to, |out| out.extend_from_slice(&frame));
+                idle = 0;
+                continue;
+            }
             let Some(index) = self.streams.pop_front() else {
                 break;
             };
+            if client.events.contains(&index) && !context.streams.may_read(index, client.events) {
+                self.streams.push_back(index);
+                idle += 1;
+                continue;
+            }
             let Some(stream) = context.streams.get_mut(index) else {
                 continue;
             };
@@ -137,8 +198,11 @@ impl Catching {
                 None => idle += 1,
                 Some(step) => {
                     idle = 0;
-                    if let Err(error) = self.take_step(context, (client, index), step, to) {
-                        return Some(ended(context, index, error));
+                    let taken = self.take_step(context, (client, index), step, to);
+                    let refused = taken.err().inspect(|_| self.asked = None);
+                    let ended = refused.and_then(|error| self.put_off(context, index, error));
+                    if ended.is_some() {
+                        return ended;
                     }
                 }
             }
@@ -146,10 +210,29 @@ impl Catching {
         None
     }
 
+    /// What was asked for a stream is not answered. If that passes it is asked again; else the
+    /// stream ends.
+    fn put_off<L>(
+        &mut self,
+        context: &mut Context<L>,
+        index: u32,
+        error: ApiError,
+    ) -> Option<Ended> {
+        if !is_passing(&error) {
+            return Some(ended(context, index, error));
+        }
+        let stream = context.streams.get_mut(index);
+        if let Some(catch_up) = stream.and_then(|it| it.catch_up.as_deref_mut()) {
+            catch_up.ask_again();
+        }
+        self.pause = Pause::Begun;
+        None
+    }
+
     fn take_step<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        (client, index): (Asker<'_>, u32),
+        (client, index): (&Asker<'_>, u32),
         step: Step,
         to: &mut To<'_>,
     ) -> Result<(), ApiError> {
@@ -159,10 +242,6 @@ impl Catching {
             return Ok(());
         };
         let request = match step {
-            Step::Frame(frame) => {
-                send(to, |out| out.extend_from_slice(&frame));
-                return Ok(());
-            }
             Step::Resync => {
                 send_resync(to, stream, "too_far");
                 return Ok(());
@@ -176,10 +255,28 @@ impl Catching {
                 return Ok(());
             }
             Step::Log(place) => {
-                let Some(query) = log_query(stream, place) else {
+                let readers = match place {
+                    ForwardPlace::Live { shard, last: _ }
+                        if stream.options.mode == StreamMode::Event && !self.reads_alone =>
+                    {
+                        context.streams.readers(index, client.events, shard)
+                    }
+                    _ => Readers::default(),
+                };
+                let place = match place {
+                    ForwardPlace::Live { shard, .. } if !readers.also.is_empty() => {
+                        let last = readers.from;
+                        ForwardPlace::Live { shard, last }
+                    }
+                    place => place,
+                };
+                let Some(query) = log_query(stream, (place, &readers)) else {
                     return Ok(());
                 };
                 let request_id = self.ask(client.subscriber, index, true);
+                if let Some(asked) = &mut self.asked {
+                    asked.readers = readers;
+                }
                 let caller = Caller {
                     request_id,
                     address: client.address,
@@ -217,8 +314,9 @@ impl Catching {
         let serial = self.serial | CATCHING_BIT;
         self.asked = Some(Asked {
             serial,
-            stream,
+            stream: Some(stream),
             is_log,
+            readers: Readers::default(),
         });
         subscriber.request_id(serial)
     }
@@ -231,7 +329,8 @@ impl Catching {
         (serial, from, reply): (u32, u16, Reply),
         to: &mut To<'_>,
     ) -> Option<Ended> {
-        let asked = self.asked.filter(|asked| asked.serial == serial)?;
+        let asked = self.asked.as_ref().filter(|asked| asked.serial == serial)?;
+        let (stream, is_log) = (asked.stream, asked.is_log);
         match reply {
             Reply::Past(log) => {
                 let request_id = subscriber.request_id(serial);
@@ -240,20 +339,20 @@ impl Catching {
             }
             Reply::SnapshotPage(page, read) => {
                 self.asked = None;
-                let stream = context.streams.get_mut(asked.stream)?;
+                let stream = context.streams.get_mut(stream?)?;
                 take_page(stream, (*page, read), to);
             }
             Reply::Entities(batch, read) => {
                 self.asked = None;
-                let stream = context.streams.get_mut(asked.stream)?;
+                let stream = context.streams.get_mut(stream?)?;
                 take_entities(stream, from, (&batch, read), to);
             }
             Reply::Refused(error) => {
                 self.asked = None;
-                if asked.is_log {
+                if is_log {
                     context.history.finish(subscriber.request_id(serial));
                 }
-                return Some(ended(context, asked.stream, error));
+                return self.put_off(context, stream?, error);
             }
             _ => {}
         }
@@ -265,16 +364,34 @@ impl Catching {
         &mut self,
         context: &mut Context<L>,
         (serial, result): (u32, JobResult),
-        to: &mut To<'_>,
+        (events, to): (&[u32], &mut To<'_>),
     ) -> Option<Ended> {
-        let asked = self.asked.filter(|asked| asked.serial == serial)?;
-        self.asked = None;
+        let asked = self.asked.take_if(|asked| asked.serial == serial)?;
         let shards = context.router.shards;
-        let stream = context.streams.get_mut(asked.stream)?;
+        let index = asked.stream?;
+        let stream = context.streams.get_mut(index)?;
         let mode = stream.options.mode;
         match result {
             Ok(HistoryResult::Forward(part)) => {
-                take_part(stream, (*part, shards), to);
+                if take_check(stream, &part, to) {
+                    return None;
+                }
+                if mode == StreamMode::Event {
+                    self.reads_alone = false;
+                    let readers = (index, &asked.readers);
+                    let streams = &mut context.streams;
+                    streams.take_events(readers, events, &part, |place, view| {
+                        send_text(to, |out| stream_encode::event(out, place, view));
+                    });
+                } else {
+                    take_ids(stream, (*part, shards));
+                }
+                None
+            }
+            Err(ApiError::HistoryRemoved { .. }) if !asked.readers.also.is_empty() => {
+                // Which of them it is about is found out one by one.
+                self.reads_alone = true;
+                stream.catch_up.as_deref_mut()?.ask_again();
                 None
             }
             Err(ApiError::HistoryRemoved { .. } | ApiError::CursorBeyondEnd)
@@ -286,7 +403,7 @@ impl Catching {
                 send_resync(to, stream, "history_removed");
                 None
             }
-            Err(error) => Some(ended(context, asked.stream, error)),
+            Err(error) => self.put_off(context, index, error),
             Ok(_) => None,
         }
     }
@@ -295,6 +412,14 @@ impl Catching {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.streams.capacity() * size_of::<u32>() + self.bytes
     }
+}
+
+/// True if the same may succeed a little later.
+const fn is_passing(error: &ApiError) -> bool {
+    matches!(
+        error,
+        ApiError::Overloaded | ApiError::Busy | ApiError::NotReady | ApiError::OutOfMemory
+    )
 }
 
 fn ended<L>(context: &Context<L>, stream: u32, error: ApiError) -> Ended {
@@ -360,11 +485,17 @@ fn send_end(
     });
 }
 
-fn log_query(stream: &Stream, place: ForwardPlace) -> Option<ForwardQuery> {
+fn log_query(stream: &Stream, (place, readers): (ForwardPlace, &Readers)) -> Option<ForwardQuery> {
     let catch_up = stream.catch_up.as_ref()?;
+    // Nothing of a log that is read from a place lies before it.
+    let after = match place {
+        ForwardPlace::Live { .. } if !readers.also.is_empty() => AfterPlace::default(),
+        _ => catch_up.after.clone().unwrap_or_default(),
+    };
     Some(ForwardQuery {
         pattern: stream.pattern.clone(),
-        after: catch_up.after.clone().unwrap_or_default(),
+        also: readers.patterns.clone(),
+        after,
         wanted: if stream.options.mode == StreamMode::Event {
             Wanted::Events
         } else {
@@ -423,6 +554,10 @@ fn take_entities(
         let view =
             entity.and_then(|(sequence, bytes)| Some((sequence, EntityView::decode(bytes).ok()?)));
         let Some((sequence, view)) = view else {
+            if is_reserved(&found.id) {
+                // The server has not made it yet, and nobody deletes it.
+                continue;
+            }
             send_deleted(to, is_by_property, (&found.id, read, batch.time));
             continue;
         };
@@ -451,6 +586,7 @@ fn take_entities(
             time,
             is_whole: found.matches,
             matches: found.matches,
+            expires: expiry_of(&view),
         };
         let parts = shown_whole(&view, &cut).filter(|_| found.matches);
         send_text(to, |out| stream_encode::entity(out, &message, &parts));
@@ -471,18 +607,18 @@ fn send_deleted(
     });
 }
 
-fn take_part(stream: &mut Stream, (part, shards): (ForwardPart, u16), to: &mut To<'_>) {
-    if let Some(catch_up) = stream.catch_up.as_deref_mut()
-        && catch_up.is_checking()
-    {
-        send_ack(catch_up, to);
-        catch_up.take_check(part.next);
-        return;
-    }
-    if stream.options.mode == StreamMode::Event {
-        take_events(stream, &part, to);
-        return;
-    }
+/// Takes the answer to whether the logs reach to the client's place. False if it is none.
+fn take_check(stream: &mut Stream, part: &ForwardPart, to: &mut To<'_>) -> bool {
+    let catch_up = stream.catch_up.as_deref_mut();
+    let Some(catch_up) = catch_up.filter(|it| it.is_checking()) else {
+        return false;
+    };
+    send_ack(catch_up, to);
+    catch_up.take_check(part.next);
+    true
+}
+
+fn take_ids(stream: &mut Stream, (part, shards): (ForwardPart, u16)) {
     let Some(catch_up) = stream.catch_up.as_deref_mut() else {
         return;
     };
@@ -493,37 +629,5 @@ fn take_part(stream: &mut Stream, (part, shards): (ForwardPart, u16), to: &mut T
     let ids = ids.map(|(id, is_replaced)| (crate::model::place(id, shards), &**id, *is_replaced));
     if let Err(TooFar) = changed.take_ids(ids, (part.next, part.through), part.steps) {
         catch_up.restart_too_far();
-    }
-}
-
-fn take_events(stream: &mut Stream, part: &ForwardPart, to: &mut To<'_>) {
-    let options = Arc::clone(&stream.options);
-    let cut = cut_of(&options);
-    let Some(catch_up) = stream.catch_up.as_deref() else {
-        return;
-    };
-    let shard = catch_up.tail().and_then(Tail::asked_shard);
-    let mut start = 0;
-    for event in &part.events {
-        let bytes = part.bytes.get(start..event.end).unwrap_or_default();
-        start = event.end;
-        let is_new = shard.is_none_or(|shard| {
-            let tail = catch_up.tail();
-            tail.is_none_or(|tail| tail.is_new(shard, event.sequence))
-        });
-        let Some(view) = EventView::decode(bytes).ok().filter(|_| is_new) else {
-            continue;
-        };
-        let is_shown =
-            cut.is_all() || view.tombstone || changed(&view).any(|(name, _)| cut.shows(name));
-        if is_shown {
-            let place = (event.sequence, event.time);
-            send_text(to, |out| stream_encode::event(out, place, &view));
-        }
-    }
-    if let Some(catch_up) = stream.catch_up.as_deref_mut()
-        && let Some(tail) = catch_up.tail_mut()
-    {
-        tail.take(part.next, part.through);
     }
 }

@@ -147,6 +147,16 @@ impl Client {
         }
     }
 
+    /// Drops what is kept for the client; the last cursor that it got stays.
+    pub(crate) fn give_up(&mut self, outbox: &Outbox) {
+        self.settle_cursor(outbox);
+        *self = Self {
+            taken_cursor: std::mem::take(&mut self.taken_cursor),
+            timer_micros: self.timer_micros,
+            ..Self::default()
+        };
+    }
+
     /// The last cursor that the socket has taken: everything before it has reached the client if
     /// the client hears of it.
     pub(crate) fn last_cursor(&mut self, outbox: &Outbox) -> &str {

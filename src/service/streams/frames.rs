@@ -3,9 +3,9 @@
 use super::wanted::{Cut, Standing};
 use crate::api::encode::{StateUpdate, state_removed};
 use crate::api::stream_encode::{self, EntityMessage};
-use crate::model::{EntityView, EventView, Timestamp};
+use crate::model::{EntityView, EventView, ExpiryChange, Timestamp};
 use crate::subscribe::{
-    Change, ChangeHead, ChangeKind, EncodeMerged, EventFacts, MergedChange, Part,
+    Change, ChangeHead, ChangeKind, EncodeMerged, EventFacts, MergedChange, Part, unlogged_sequence,
 };
 use flux_storage::Sequence;
 use std::ops::Range;
@@ -103,21 +103,24 @@ impl<'c> Current<'c> {
 
     /// What the message of a change that is told by event says besides its properties.
     pub(super) fn head(&self, standing: Standing) -> Option<ChangeHead> {
-        let (_, facts) = self.event.as_ref()?;
+        let (event, facts) = self.event.as_ref()?;
+        let expires = match self.whole() {
+            Some(whole) if standing == Standing::Begins => expiry_of(whole),
+            _ => event.decided.lifetime.expires,
+        };
         Some(ChangeHead {
             version: facts.version,
             sequence: self.shown_sequence(facts),
             time: facts.time,
             is_whole: standing == Standing::Begins,
             matches: standing != Standing::Ends,
+            expires,
         })
     }
 
-    /// Of an entity that is in no log a number that rises as its sequence would.
     fn shown_sequence(&self, facts: &EventFacts) -> Sequence {
-        let micros = u64::try_from(facts.time.as_micros()).unwrap_or_default();
         let sequence = self.change.sequence();
-        sequence.unwrap_or_else(|| Sequence::new(micros))
+        sequence.unwrap_or_else(|| unlogged_sequence(facts.time))
     }
 }
 
@@ -282,7 +285,14 @@ const fn message(entity_id: &str, head: ChangeHead) -> EntityMessage<'_> {
         time: head.time,
         is_whole: head.is_whole,
         matches: head.matches,
+        expires: head.expires,
     }
+}
+
+/// When an entity expires, as a message that holds all of it says.
+pub(super) fn expiry_of(entity: &EntityView<'_>) -> ExpiryChange {
+    let expires = entity.lifetime.expires;
+    expires.map_or(ExpiryChange::None, ExpiryChange::At)
 }
 
 /// Mode `entity`: the message of changes that were merged, without a frame.

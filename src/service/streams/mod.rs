@@ -15,11 +15,13 @@
 //! | `frames` | the messages of one change, each made once |
 //! | `subscriptions` | the subscriptions of one connection, as far as they catch up |
 //! | `client` | one connection: changes to its outbox, at its pace |
+//! | `events` | the events of one connection: each comes once, and in order |
 //! | `catching` | those of one connection that catch up: what they ask |
 //! | `places` | how far a connection's streams are: its cursors |
 
 mod catching;
 mod client;
+mod events;
 mod frames;
 mod places;
 mod subscriptions;
@@ -27,18 +29,18 @@ mod wanted;
 
 pub(crate) use catching::{Catching, Ended, To};
 pub(crate) use client::{Client, Pushed};
+pub(crate) use events::Fate;
 pub(crate) use frames::{Current, FrameBuffers, Frames, Framing, write_merged};
 pub(crate) use places::{ack_cursor, cursor_text};
 pub(crate) use wanted::Wanted;
 
-use super::catch_up::{CatchUp, Passing};
+use super::catch_up::CatchUp;
 use super::subscribe::Subscriber;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::subscribe::{Change, Filter, Forms, Interest, Registry};
 use flux_storage::Sequence;
 use std::ops::Range;
 use std::sync::Arc;
-use wanted::wants_event;
 
 /// A subscription that is no plain one.
 #[derive(Debug)]
@@ -57,8 +59,8 @@ pub(crate) struct Stream {
     pub(crate) places: Box<[Sequence]>,
     /// How it comes to what is live, if it is not simply that.
     pub(crate) catch_up: Option<Box<CatchUp>>,
-    /// It takes the change that is handed out.
-    pub(crate) passes: bool,
+    /// What becomes of the change that is handed out.
+    pub(crate) fate: Fate,
 }
 
 impl Stream {
@@ -80,36 +82,24 @@ impl Stream {
         }
     }
 
-    /// True if it takes a change now.
-    fn takes(&mut self, current: &Current<'_>) -> bool {
+    /// What becomes of a change in modes `property` and `entity`.
+    fn fate_of_change(&mut self, current: &Current<'_>) -> Fate {
         let Some(catch_up) = self.catch_up.as_deref_mut() else {
-            return true;
+            return Fate::Push;
         };
-        let (from, sequence) = (current.from, current.change.sequence());
-        if self.options.mode == StreamMode::Event {
-            return sequence.is_none_or(|it| catch_up.pass(from, it) == Passing::Push);
-        }
         // In mode `entity` what is whole says by itself what went.
         let is_replaced = self.options.mode == StreamMode::Property && current.is_replacing();
         let change = (current.change.entity_id(), is_replaced);
-        catch_up.takes(from, change, sequence)
+        let takes = catch_up.takes(current.from, change, current.change.sequence());
+        if takes { Fate::Push } else { Fate::Passed }
     }
 
-    /// An event did not fit: it and what comes after it is read from the log.
-    fn fall_behind(&mut self, (from, event): (u16, Sequence), fanned_out: &[Sequence]) {
-        let (shards, places) = (self.shards.clone(), &self.places);
-        let pushed = |shard: u16| {
-            let handed = fanned_out.get(usize::from(shard)).copied();
-            let index = usize::from(shard.saturating_sub(shards.start));
-            let in_force = places.get(index).copied();
-            handed.unwrap_or_default().max(in_force.unwrap_or_default())
-        };
+    /// An event is not pushed: it and what comes after it is read from the log.
+    fn fall_behind(&mut self, (from, event): (u16, Sequence)) {
+        let shards = self.shards.clone();
         let id = self.id.clone().unwrap_or_else(|| "null".into());
-        let begin = || Box::new(CatchUp::behind((id, shards.clone()), pushed));
-        let tail = self
-            .catch_up
-            .get_or_insert_with(begin)
-            .tail_or_begin(pushed);
+        let begin = || Box::new(CatchUp::behind(id, shards));
+        let tail = self.catch_up.get_or_insert_with(begin).tail_or_begin();
         tail.pushed(from, Sequence::new(event.get().saturating_sub(1)));
         tail.miss(from, event);
     }
@@ -198,60 +188,6 @@ impl Streams {
     /// Gives the list that [`Streams::find`] returned back.
     pub(crate) fn give_back(&mut self, found: Vec<u32>) {
         self.hits = found;
-    }
-
-    /// Lets each of these decide whether it takes a change now.
-    pub(crate) fn pass(&mut self, found: &[u32], current: &Current<'_>) {
-        for index in found {
-            if let Some(stream) = self.get_mut(*index) {
-                stream.passes = stream.takes(current);
-            }
-        }
-    }
-
-    /// Notes what became of an event: `served` are streams, each with whether its connection had no
-    /// room for it. Returns the streams that are behind from here, each with its connection.
-    pub(crate) fn note_event(
-        &mut self,
-        served: &[(u32, bool)],
-        current: &Current<'_>,
-        framing: Framing,
-    ) -> Vec<(u32, u32)> {
-        let mut behind = Vec::new();
-        let (from, Some(sequence)) = (current.from, current.change.sequence()) else {
-            return behind;
-        };
-        let fanned_out = std::mem::take(&mut self.fanned_out);
-        let mut frame = Vec::new();
-        for (index, is_lost) in served {
-            let Some(stream) = self.get_mut(*index) else {
-                continue;
-            };
-            if stream.options.mode != StreamMode::Event || !wants_event(stream, current) {
-                continue;
-            }
-            if stream.passes && *is_lost {
-                stream.fall_behind((from, sequence), &fanned_out);
-                behind.push((stream.subscriber.index, *index));
-                continue;
-            }
-            let passes = stream.passes;
-            let Some(tail) = stream.catch_up.as_mut().and_then(|it| it.tail_mut()) else {
-                continue;
-            };
-            if passes {
-                tail.pushed(from, sequence);
-            } else if tail.keeps(from, sequence) {
-                if frame.is_empty() {
-                    (framing.frame)(&mut frame, &mut |out| current.write_event(out));
-                }
-                tail.keep(from, sequence, &frame);
-            } else {
-                tail.miss(from, sequence);
-            }
-        }
-        self.fanned_out = fanned_out;
-        behind
     }
 
     /// [`Streams::fanned_out`] of each shard.

@@ -1,9 +1,11 @@
 //! What the streams of one connection together want of a change: it comes once for each mode, in
 //! the form that serves all of them.
 
-use super::frames::Current;
+use super::events::Fate;
+use super::frames::{Current, changed};
 use super::{Stream, Streams};
 use crate::api::stream_options::{StreamMode, StreamOptions};
+use crate::model::EventView;
 use crate::subscribe::Verdict;
 
 /// Which properties are shown.
@@ -131,7 +133,7 @@ impl Streams {
     ) -> Wanted<'s> {
         let mut wanted = Wanted::default();
         for stream in own.iter().filter_map(|index| self.get(*index)) {
-            if !stream.passes {
+            if stream.fate != Fate::Push {
                 continue;
             }
             match stream.options.mode {
@@ -193,6 +195,11 @@ pub(super) fn wants_event(stream: &Stream, current: &Current<'_>) -> bool {
     current.change.sequence().is_some()
         && current.is_event()
         && (current.is_tombstone() || current.touches(&cut_of(&stream.options)))
+}
+
+/// True if `properties` selects an event, in mode `event`.
+pub(super) fn selects(cut: &Cut<'_>, event: &EventView<'_>) -> bool {
+    cut.is_all() || event.tombstone || changed(event).any(|(name, _)| cut.shows(name))
 }
 
 #[cfg(test)]
