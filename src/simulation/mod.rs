@@ -10,6 +10,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `world` | the schedule: which core, job, client or clock moves next |
+//! | `streams` | live streams over logs in files, with clients that resume |
 //! | `system` | what a core sees of the world |
 //! | `network` | sockets in memory |
 //! | `http_client`, `watcher` | clients that come, go and stall, and check what they are told |
@@ -27,6 +28,7 @@
 mod http_client;
 mod model;
 mod network;
+mod streams;
 mod system;
 mod watcher;
 mod world;

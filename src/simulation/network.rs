@@ -182,6 +182,15 @@ impl ClientSocket {
         count
     }
 
+    /// Takes up to `max` bytes that have arrived.
+    pub(super) fn receive_some(&self, max: usize) -> Vec<u8> {
+        let mut wire = self.wire();
+        let was_full = wire.to_client.len() >= wire.capacity;
+        let count = wire.to_client.len().min(max);
+        wire.edges.writable |= was_full && count > 0;
+        wire.to_client.drain(..count).collect()
+    }
+
     /// Bytes that the server has sent since this was last asked, received or not.
     pub(super) fn take_unchecked(&self) -> Vec<u8> {
         std::mem::take(&mut self.wire().unchecked)

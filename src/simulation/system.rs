@@ -3,7 +3,7 @@
 
 use super::network::{ServerSocket, Watched};
 use crate::background::job::{Job, Lane, WorkerResult};
-use crate::log::MemoryLog;
+use crate::log::Log;
 use crate::model::Timestamp;
 use crate::reactor::idle::Sleep;
 use crate::reactor::poller::{Ready, Token};
@@ -18,10 +18,16 @@ use std::rc::Rc;
 const LATE_PERCENT: u32 = 20;
 
 /// A core's side of the world, shared by the core and the schedule.
-#[derive(Debug, Clone)]
-pub(super) struct SimulatedSystem(Rc<RefCell<Outside>>);
+#[derive(Debug)]
+pub(super) struct SimulatedSystem<L: Log>(Rc<RefCell<Outside<L>>>);
 
-pub(super) struct Outside {
+impl<L: Log> Clone for SimulatedSystem<L> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+pub(super) struct Outside<L: Log> {
     random: fastrand::Rng,
     pub(super) now_micros: u64,
     /// What the wall clock is ahead of the monotonic one.
@@ -32,17 +38,17 @@ pub(super) struct Outside {
     pub(super) waiting: VecDeque<ServerSocket>,
     is_accepting: bool,
     watched: Vec<((u32, u32), Watched)>,
-    jobs: Vec<Job<MemoryLog>>,
-    results: VecDeque<WorkerResult<MemoryLog>>,
+    jobs: Vec<Job<L>>,
+    results: VecDeque<WorkerResult<L>>,
 }
 
-impl std::fmt::Debug for Outside {
+impl<L: Log> std::fmt::Debug for Outside<L> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Outside").finish_non_exhaustive()
     }
 }
 
-impl SimulatedSystem {
+impl<L: Log> SimulatedSystem<L> {
     pub(super) fn new(seed: u64, now_micros: u64) -> Self {
         Self(Rc::new(RefCell::new(Outside {
             random: fastrand::Rng::with_seed(seed),
@@ -57,7 +63,7 @@ impl SimulatedSystem {
         })))
     }
 
-    pub(super) fn outside(&self) -> RefMut<'_, Outside> {
+    pub(super) fn outside(&self) -> RefMut<'_, Outside<L>> {
         self.0.borrow_mut()
     }
 
@@ -81,6 +87,14 @@ impl SimulatedSystem {
         true
     }
 
+    /// Looks at the result that a job has left last.
+    pub(super) fn with_last_result<R>(
+        &self,
+        look: impl FnOnce(&WorkerResult<L>) -> R,
+    ) -> Option<R> {
+        self.outside().results.back().map(look)
+    }
+
     /// True if nothing waits for the core or its threads.
     pub(super) fn is_quiet(&self) -> bool {
         let outside = self.outside();
@@ -88,8 +102,8 @@ impl SimulatedSystem {
     }
 }
 
-impl System for SimulatedSystem {
-    type Log = MemoryLog;
+impl<L: Log> System for SimulatedSystem<L> {
+    type Log = L;
     type Socket = ServerSocket;
 
     fn wall_clock(&self) -> Timestamp {
@@ -174,12 +188,12 @@ impl System for SimulatedSystem {
         // The core closes it next.
     }
 
-    fn run(&mut self, job: Job<MemoryLog>) -> io::Result<()> {
+    fn run(&mut self, job: Job<L>) -> io::Result<()> {
         self.outside().jobs.push(job);
         Ok(())
     }
 
-    fn take_result(&mut self) -> Option<WorkerResult<MemoryLog>> {
+    fn take_result(&mut self) -> Option<WorkerResult<L>> {
         self.outside().results.pop_front()
     }
 

@@ -5,7 +5,7 @@ use super::model::{Push, Watch};
 use super::network::ClientSocket;
 use serde_json::Value;
 
-const HANDSHAKE: &str = "GET /api/ws?metrics=false HTTP/1.1\r\nHost: flux\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+pub(super) const HANDSHAKE: &str = "GET /api/ws?metrics=false HTTP/1.1\r\nHost: flux\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// How far a watcher's connection is.
@@ -165,10 +165,20 @@ impl Watcher {
 }
 
 /// A frame from a client.
-fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126, "a short message");
+pub(super) fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [7, 1, 8, 2];
-    let mut frame = vec![0x80 | opcode, 0x80 | u8::try_from(payload.len()).unwrap()];
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | u8::try_from(length).unwrap()),
+        length @ 126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
     frame.extend(mask);
     frame.extend(
         payload
@@ -180,7 +190,7 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Takes a whole frame of the server off the front of what has arrived.
-fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let [first, second, ..] = bytes[..] else {
         return None;
     };

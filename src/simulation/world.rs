@@ -52,8 +52,8 @@ enum Client {
 }
 
 struct SimulatedCore {
-    core: Core<SimulatedSystem>,
-    system: SimulatedSystem,
+    core: Core<SimulatedSystem<MemoryLog>>,
+    system: SimulatedSystem<MemoryLog>,
     is_busy: bool,
 }
 
