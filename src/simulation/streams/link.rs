@@ -125,6 +125,11 @@ impl Link {
                 1 => {
                     let message: Value = serde_json::from_slice(&payload).unwrap();
                     self.message(mind, shared, &message);
+                    if mind.is_lost() {
+                        self.socket.reset();
+                        self.is_closing = true;
+                        break;
+                    }
                 }
                 8 => {
                     self.is_closing = true;

@@ -38,10 +38,16 @@ pub(super) struct Mind {
     events: BTreeSet<(String, u64)>,
     /// The last event of each namespace on this connection.
     last: BTreeMap<String, u64>,
+    /// The events of this connection.
+    come: BTreeSet<(String, u64)>,
     /// Messages before the acknowledgement of a live subscription.
     early: Vec<Value>,
+    /// By pattern.
+    is_acknowledged: Vec<bool>,
     /// By pattern: what follows is live.
     is_live: Vec<bool>,
+    /// Its connection is of no use to it any more.
+    is_lost: bool,
 }
 
 impl Mind {
@@ -54,16 +60,22 @@ impl Mind {
             state: BTreeMap::new(),
             events: BTreeSet::new(),
             last: BTreeMap::new(),
+            come: BTreeSet::new(),
             early: Vec::new(),
+            is_acknowledged: vec![false; count],
             is_live: vec![false; count],
+            is_lost: false,
         }
     }
 
     /// It connects: the messages with which it subscribes.
     pub(super) fn connect(&mut self, random: &mut fastrand::Rng) -> Vec<Value> {
         self.last.clear();
+        self.come.clear();
         self.early.clear();
+        self.is_acknowledged.fill(false);
         self.is_live.fill(false);
+        self.is_lost = false;
         let wish = &self.wish;
         let mut messages = Vec::new();
         for (number, pattern) in wish.patterns.iter().enumerate() {
@@ -102,6 +114,11 @@ impl Mind {
         self.is_live.iter().all(|is_live| *is_live)
     }
 
+    /// True if its connection is of no use to it any more.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// A message has arrived.
     pub(super) fn take(&mut self, model: &Model, message: &Value) {
         let number = message["id"]
@@ -115,9 +132,12 @@ impl Mind {
                 self.is_live[number.unwrap()] = true;
             }
             "cursor" => {
-                assert!(self.is_live(), "a cursor comes while it catches up");
                 for number in 0..self.seen.len() {
-                    self.see(number, cursor.unwrap());
+                    let is_under_way = self.is_acknowledged[number] && !self.is_live[number];
+                    assert!(!is_under_way, "a cursor comes while {number} catches up");
+                    if self.is_live[number] {
+                        self.see(number, cursor.unwrap());
+                    }
                 }
             }
             "resync" => {
@@ -125,7 +145,11 @@ impl Mind {
                 self.state.clear();
             }
             "error" if message["code"] == "history_removed" => self.begin_anew(),
-            "error" => panic!("{message}"),
+            "error" => {
+                let code = message["code"].as_str().unwrap();
+                assert!(["not_ready", "overloaded"].contains(&code), "{message}");
+                self.is_lost = true;
+            }
             "snapshot" => {
                 for entity in message["entities"].as_array().unwrap() {
                     let id = entity["id"].as_str().unwrap().to_owned();
@@ -153,6 +177,7 @@ impl Mind {
 
     fn acknowledged(&mut self, model: &Model, (number, text): (usize, &str)) {
         let cursor = Cursor::parse(text).unwrap();
+        self.is_acknowledged[number] = true;
         if self.wish.snapshot && self.wish.mode != Mode::Event || !self.seen[number].is_empty() {
             // Its place is where it resumed, until it has what it missed.
             return;
@@ -179,6 +204,7 @@ impl Mind {
     /// It has to begin as if it had never been here.
     fn begin_anew(&mut self) {
         *self = Self::new(self.wish.clone());
+        self.is_lost = true;
     }
 
     fn event(&mut self, model: &Model, message: &Value) {
@@ -190,9 +216,17 @@ impl Mind {
         let namespace = crate::model::placement_key(entity).to_owned();
         let fact = model.fact(entity, sequence).unwrap();
         assert!(self.selects(fact.is_tombstone, &fact.names), "{message}");
-        let last = self.last.entry(namespace.clone()).or_default();
+        let is_new = self.come.insert((namespace.clone(), sequence));
         assert!(
-            *last < sequence,
+            is_new,
+            "{entity} of {sequence} comes twice: {:?}",
+            self.wish
+        );
+        let last = self.last.entry(namespace.clone()).or_default();
+        // One subscription may be told of what is live before another has begun.
+        let is_next = *last < sequence || self.wish.patterns.len() > 1;
+        assert!(
+            is_next,
             "{entity} of {sequence} comes after {last}: {:?}",
             self.wish
         );

@@ -93,7 +93,11 @@ impl Model {
         };
         assert_eq!(fact.entity, entity);
         let known = fact.after.as_ref().map_or(0, |(version, _)| *version);
-        assert_eq!(known, version, "{entity} of {sequence}");
+        let own = || -> Vec<(u64, bool)> {
+            let own = self.facts(entity);
+            own.map(|it| (it.sequence, it.is_tombstone)).collect()
+        };
+        assert_eq!(known, version, "{entity} of {sequence}, of {:?}", own());
     }
 
     /// A value is shown: it was set by an event that is durable.

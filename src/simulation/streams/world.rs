@@ -288,10 +288,15 @@ impl World {
             if through <= simulated.known {
                 continue;
             }
-            let reader = log.reader(through).unwrap();
+            // To read it writes what was appended: that outlives the process then.
+            let reader = log.reader(log.appended()).unwrap();
+            let through = if is_crash { log.written() } else { through };
             let model = &mut self.model;
             let read: Result<(), ReplayError<Infallible>> =
                 reader.read_forward(simulated.known.next(), |record| {
+                    if record.sequence > through {
+                        return Ok(ControlFlow::Break(()));
+                    }
                     model.learn(&record);
                     Ok(ControlFlow::Continue(()))
                 });
