@@ -205,8 +205,8 @@ pub struct ForwardPart {
     pub events: Vec<ForwardEvent>,
     /// Their stored forms.
     pub bytes: Vec<u8>,
-    /// The ids of the entities that changed, each once, and whether the entity was deleted or
-    /// replaced whole meanwhile.
+    /// The ids of the entities that changed, each once, and whether the entity was deleted, lost a
+    /// property, or was replaced whole meanwhile.
     pub ids: Vec<(Box<str>, bool)>,
     /// Where the next part begins; `None` if all was read that there was, of the earlier
     /// generations or of the shard's log.

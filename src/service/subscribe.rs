@@ -197,6 +197,7 @@ impl Subscriptions {
             places: Box::default(),
             catch_up: catch_up.map(Box::new),
             fate: Fate::Push,
+            early: Vec::new(),
         };
         let kind = enter(context, stream);
         if options.is_extended {

@@ -629,13 +629,12 @@ mod tests {
     fn store(stored: &mut BTreeMap<String, (u64, i64, Sequence)>, changes: &BookkeepingChanges) {
         for record in changes.records() {
             let id = record.id.to_owned();
-            match record.body {
-                None => stored.remove(&id),
-                Some(_) => {
-                    let last = (record.version, record.time_micros, record.sequence);
-                    stored.insert(id, last)
-                }
-            };
+            let last = (record.version, record.time_micros, record.sequence);
+            if record.body.is_some() {
+                stored.insert(id, last);
+            } else {
+                stored.remove(&id);
+            }
         }
     }
 

@@ -117,22 +117,20 @@ impl CatchUp {
         }
     }
 
-    /// Every shard has confirmed the subscription: from these places on they tell of changes.
-    /// True if it is acknowledged when the logs have been looked at.
-    pub(crate) fn put_in_force(&mut self, ack: String, places: &[Sequence]) -> bool {
+    /// Every shard has confirmed the subscription: from these places on they tell of changes. It is
+    /// acknowledged before the first that it sends, once the logs have been looked at if they have
+    /// to be.
+    pub(crate) fn put_in_force(&mut self, ack: String, places: &[Sequence]) {
         if let Some(tail) = &mut self.tail {
             for (shard, place) in self.shards.clone().zip(places) {
                 tail.put_in_force(shard, *place);
             }
         }
-        let is_later = self.after.is_some();
-        if is_later {
-            self.ack = Some(ack);
-            self.stage = Stage::Check;
-        } else {
-            self.stage = Stage::Going;
-        }
-        is_later
+        self.ack = Some(ack);
+        self.stage = match self.after {
+            Some(_) => Stage::Check,
+            None => Stage::Going,
+        };
     }
 
     /// What was asked last can't be answered now: it is asked again.

@@ -182,7 +182,10 @@ impl Tail {
     /// Takes the first event that was kept of a shard, if it is this one.
     pub(crate) fn pop_kept(&mut self, shard: u16, event: Sequence) -> Option<Box<[u8]>> {
         let log = log_mut(&mut self.logs, &self.shards, shard)?;
-        let (sequence, frame) = log.kept.pop_front_if(|(sequence, _)| *sequence == event)?;
+        if log.kept.front()?.0 != event {
+            return None;
+        }
+        let (sequence, frame) = log.kept.pop_front()?;
         log.read = log.read.max(sequence);
         log.missed = log.missed.max(sequence);
         self.kept_bytes -= frame.len();

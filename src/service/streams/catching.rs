@@ -238,6 +238,14 @@ impl Catching {
     ) -> Result<(), ApiError> {
         let shards = context.router.shards;
         let fanned_out = context.streams.fanned_out_of(shards);
+        let Some(stream) = context.streams.get_mut(index) else {
+            return Ok(());
+        };
+        if !matches!(step, Step::Log(ForwardPlace::Check))
+            && let Some(catch_up) = stream.catch_up.as_deref_mut()
+        {
+            send_ack(catch_up, to);
+        }
         let Some(stream) = context.streams.get(index) else {
             return Ok(());
         };

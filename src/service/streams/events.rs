@@ -22,7 +22,8 @@ use super::wanted::{cut_of, selects, wants_event};
 use super::{Framing, Stream, Streams};
 use crate::api::stream_options::StreamMode;
 use crate::history::ForwardPart;
-use crate::model::EventView;
+use crate::limits::EARLY_EVENTS_MAX;
+use crate::model::{EventView, Timestamp};
 use crate::service::catch_up::Tail;
 use crate::subscribe::Filter;
 use flux_storage::Sequence;
@@ -67,10 +68,19 @@ impl Stream {
         let has_begun = match (after, place) {
             (Some(after), _) => after.is_before(id, event),
             (None, Some(place)) => event > place,
-            // It is not in force: nothing was promised.
             (None, None) => false,
         };
-        has_begun && event <= self.sent_through(shard, handed_out.max(place.unwrap_or_default()))
+        if !has_begun {
+            return self.early.contains(&(shard, event));
+        }
+        event <= self.sent_through(shard, handed_out.max(place.unwrap_or_default()))
+    }
+
+    /// An event is pushed before the stream is in force, which its place will not tell.
+    fn note_early(&mut self, shard: u16, event: Sequence) {
+        if self.early.len() < EARLY_EVENTS_MAX {
+            self.early.push((shard, event));
+        }
     }
 
     fn sent_through(&self, shard: u16, live: Sequence) -> Sequence {
@@ -174,6 +184,9 @@ impl Streams {
                 continue;
             }
             let fate = stream.fate;
+            if fate == Fate::Push && stream.places.is_empty() {
+                stream.note_early(from, sequence);
+            }
             let Some(tail) = stream.tail_mut() else {
                 continue;
             };
@@ -212,7 +225,8 @@ impl Streams {
             let Some(stream) = self.get(*peer) else {
                 continue;
             };
-            if let Some(tail) = stream.tail().filter(|tail| tail.is_reading(shard)) {
+            let takes_part = |tail: &&Tail| tail.blocks(shard) && !tail.is_sealed();
+            if let Some(tail) = stream.tail().filter(takes_part) {
                 from = from.min(tail.read(shard));
                 also.push(*peer);
                 patterns.push(stream.pattern.clone());
@@ -251,7 +265,7 @@ impl Streams {
         (index, readers): (u32, &Readers),
         peers: &[u32],
         part: &ForwardPart,
-        mut send: impl FnMut((Sequence, crate::model::Timestamp), &EventView<'_>),
+        mut send: impl FnMut((Sequence, Timestamp), &EventView<'_>),
     ) {
         let shard = self.tail_of(index).and_then(Tail::asked_shard);
         let mut start = 0;

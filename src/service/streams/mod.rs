@@ -61,6 +61,8 @@ pub(crate) struct Stream {
     pub(crate) catch_up: Option<Box<CatchUp>>,
     /// What becomes of the change that is handed out.
     pub(crate) fate: Fate,
+    /// Events that were pushed before it was in force, each with its shard.
+    pub(crate) early: Vec<(u16, Sequence)>,
 }
 
 impl Stream {

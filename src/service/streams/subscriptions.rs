@@ -36,9 +36,9 @@ impl Subscriptions {
         let Some(catch_up) = stream.catch_up.as_deref_mut() else {
             return false;
         };
-        let is_later = catch_up.put_in_force(cursor.to_owned(), &pending.places);
+        catch_up.put_in_force(cursor.to_owned(), &pending.places);
         self.catching.add(index);
-        is_later
+        true
     }
 
     /// True if the client has not been told of all its subscriptions that what follows is live.
@@ -327,6 +327,8 @@ mod tests {
         let mut connection = Connection::new();
         connection.subscribe(context, ("n/*", StreamMode::Entity), StreamStart::Snapshot);
         connection.catch_up(context);
+        let sent = connection.sent();
+        assert!(sent.starts_with("{\"type\":\"ack\""), "{sent}");
         let busy = Reply::Refused(ApiError::Overloaded);
         assert_eq!(connection.answer(context, 1, busy), None);
         assert!(connection.subscriptions.take_pause(), "a timer is wanted");
@@ -401,6 +403,7 @@ mod tests {
         let mut connection = Connection::new();
         connection.subscribe(context, ("n/*", StreamMode::Entity), StreamStart::Snapshot);
         connection.catch_up(context);
+        assert!(connection.sent().contains("\"ack\""));
         let subscriptions = &mut connection.subscriptions;
         subscriptions
             .unsubscribe(context, SUBSCRIBER, "n/*")

@@ -40,6 +40,10 @@ impl Frames {
 
 /// See the module.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one connection"
+)]
 pub(super) struct Link {
     socket: ClientSocket,
     /// What the server has sent, received or not.

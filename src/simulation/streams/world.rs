@@ -22,7 +22,6 @@ use crate::simulation::network::connect;
 use crate::simulation::system::SimulatedSystem;
 use flux_storage::{DataDir, IndexKey, LogDir, LogOptions, ReplayError, Sequence};
 use std::convert::Infallible;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -163,7 +162,7 @@ impl World {
             running.hurry();
             let place = (core, shards, self.durability());
             let opening = Arc::clone(&data_dir);
-            let run = move || WorkerResult::Opened(open(&opening, log, place, seed).map(Box::new));
+            let run = move || WorkerResult::Opened(Ok(Box::new(open(&opening, log, place, seed))));
             running
                 .begin(Job {
                     lane: Lane::Recovery,
@@ -409,12 +408,12 @@ fn open(
     log: LogDir,
     (core, shards, durability): (u16, u16, Durability),
     seed: u64,
-) -> io::Result<OpenedShard<LocalLog>> {
+) -> OpenedShard<LocalLog> {
     let mut recovered = shard::recover(data_dir, log, (core, shards), &mut |_| ()).unwrap();
     let window = (DEDUP_WINDOW, Timestamp::from_micros(i64::MIN));
     shard::recall_ids(data_dir, &mut recovered, (core, shards), window).unwrap();
     let bound = recovered.engine.bound_entities();
-    Ok(OpenedShard {
+    OpenedShard {
         shard: Shard::new(recovered.engine, recovered.log, durability, seed)
             .with_earlier(recovered.earlier)
             .with_orphans(bound)
@@ -427,7 +426,7 @@ fn open(
             base: recovered.base,
         }),
         through: recovered.through,
-    })
+    }
 }
 
 fn new_wish(random: &mut fastrand::Rng) -> Wish {
