@@ -198,6 +198,7 @@ impl Catching {
                 None => idle += 1,
                 Some(step) => {
                     idle = 0;
+                    acknowledge(context, index, &step, to);
                     let taken = self.take_step(context, (client, index), step, to);
                     let refused = taken.err().inspect(|_| self.asked = None);
                     let ended = refused.and_then(|error| self.put_off(context, index, error));
@@ -238,14 +239,6 @@ impl Catching {
     ) -> Result<(), ApiError> {
         let shards = context.router.shards;
         let fanned_out = context.streams.fanned_out_of(shards);
-        let Some(stream) = context.streams.get_mut(index) else {
-            return Ok(());
-        };
-        if !matches!(step, Step::Log(ForwardPlace::Check))
-            && let Some(catch_up) = stream.catch_up.as_deref_mut()
-        {
-            send_ack(catch_up, to);
-        }
         let Some(stream) = context.streams.get(index) else {
             return Ok(());
         };
@@ -452,6 +445,16 @@ fn send(to: &mut To<'_>, write: impl FnOnce(&mut Vec<u8>)) {
 fn send_text(to: &mut To<'_>, mut write: impl FnMut(&mut Vec<u8>)) {
     let framing = to.framing;
     send(to, |out| (framing.frame)(out, &mut write));
+}
+
+/// Acknowledges a subscription before the first that it is sent, unless it may still be refused.
+fn acknowledge<L>(context: &mut Context<L>, index: u32, step: &Step, to: &mut To<'_>) {
+    let stream = context.streams.get_mut(index);
+    if let Some(catch_up) = stream.and_then(|it| it.catch_up.as_deref_mut())
+        && !matches!(step, Step::Log(ForwardPlace::Check))
+    {
+        send_ack(catch_up, to);
+    }
 }
 
 fn send_ack(catch_up: &mut CatchUp, to: &mut To<'_>) {
