@@ -7,6 +7,7 @@ use super::deferred::check_room;
 use super::honoured;
 use super::listing::advance_front;
 use super::writer::AnswerWriter;
+use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, TokenRoute, is_of_namespaces};
@@ -105,13 +106,7 @@ fn dispatch<L: Log>(
     let route = route?;
     let conditions = honoured::check(context, &caller, (head, &route))?;
     let begun = match route {
-        Route::Publish => {
-            let besides = Besides {
-                conditions,
-                linger_ms: None,
-            };
-            publish::begin_as(context, &caller, (body, besides))?
-        }
+        Route::Publish => publish_one(context, &caller, (body, conditions))?,
         Route::PublishBatch => batch::begin(context, &caller, body)?,
         Route::List => {
             let query = ListQuery::parse(head.query)?;
@@ -136,13 +131,9 @@ fn dispatch<L: Log>(
         }
         Route::DeleteById => {
             let id = query::parse_id(head.query)?;
-            let conditions = delete::Conditions::Head(conditions);
-            delete::begin(context, &caller, (&id, conditions))?
+            delete_one(context, &caller, (&id, conditions))?
         }
-        Route::Delete(id) => {
-            let conditions = delete::Conditions::Head(conditions);
-            delete::begin(context, &caller, (&id, conditions))?
-        }
+        Route::Delete(id) => delete_one(context, &caller, (&id, conditions))?,
         Route::DeleteBatch => delete_many::begin(context, &caller, body)?,
         Route::Control(route) => {
             // The body is overwritten even if the call is rejected.
@@ -172,6 +163,27 @@ fn dispatch<L: Log>(
     };
     take(context, writer, client, (meta, request, begun));
     Ok(next)
+}
+
+fn publish_one<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (body, conditions): (&[u8], HeadConditions<'_>),
+) -> Result<Begun, ApiError> {
+    let besides = Besides {
+        conditions,
+        linger_ms: None,
+    };
+    publish::begin_as(context, caller, (body, besides))
+}
+
+fn delete_one<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (id, conditions): (&str, HeadConditions<'_>),
+) -> Result<Begun, ApiError> {
+    let conditions = delete::Conditions::Head(conditions);
+    delete::begin(context, caller, (id, conditions))
 }
 
 /// Judges what comes before the token and the route.
