@@ -4,6 +4,7 @@
 use super::link::{Link, Shared};
 use super::mind::{Mind, Mode, Wish};
 use super::model::Model;
+use crate::auth::BrowserPolicy;
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates};
@@ -144,6 +145,7 @@ impl World {
                     admin: None,
                     registry: Registry::default(),
                     runtime: RuntimeConfig::default(),
+                    browsers: BrowserPolicy::OPEN,
                 },
                 counters: Arc::clone(&counters),
                 encryption_key: None,
