@@ -338,6 +338,25 @@ pub const OUTBOX_CONFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const OUTBOX_CONFLATED_ENTRIES_MAX: usize = 65_536;
 /// The `id` of a WebSocket message, bytes of JSON text. Longer: an error message.
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
+/// Patterns that one stream over HTTP names. More: 400.
+pub const STREAM_ENTITY_IDS_MAX: usize = 64;
+/// Seconds between two comments on a stream over HTTP: less than proxies wait for a byte.
+pub const STREAM_COMMENT_SECONDS: u64 = 15;
+/// Milliseconds by which a comment may be early: connections are looked at twice a second.
+pub const STREAM_COMMENT_EARLY_MS: u64 = 500;
+/// Changes of one answer to a poll. A larger `limit`: 400.
+pub const CHANGES_MAX: usize = 1_000;
+/// The same if the request does not say.
+pub const CHANGES_DEFAULT: usize = 100;
+/// Seconds that a poll may wait: less than proxies do. More: 400.
+pub const CHANGES_WAIT_SECONDS_MAX: f64 = 60.0;
+/// Bytes of an answer to a poll at which nothing more is added. The rest is there for the next.
+pub const CHANGES_BYTES_MAX: usize = 1024 * 1024;
+/// Parts of the logs that one poll reads: some hundred thousand events. It then answers what it
+/// has found, if that is nothing too, and the next poll goes on.
+pub const CHANGES_PARTS_MAX: usize = 32;
+/// Milliseconds after which a client that has lost its stream is told to ask again.
+pub const STREAM_RETRY_MS: u64 = 2_000;
 /// Names in `properties` of a subscription. More: an error message.
 pub const STREAM_PROPERTIES_MAX: usize = 64;
 /// Bytes of a message to a subscriber: what WebSocket libraries take by default. What would make a

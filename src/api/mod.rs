@@ -15,6 +15,7 @@
 //! | `event_member` | the names of an event's members |
 //! | `outcome` | what a shard did with the events that it was given |
 //! | `client_message` | WebSocket messages from clients |
+//! | `stream_query` | query parameters of streams over HTTP |
 //! | `stream_options` | what a subscription asks for besides a pattern |
 //! | `stream_encode` | the messages of streams |
 //! | `batch` | a batch's JSON → stored events by shard, and the answer to it |
@@ -60,6 +61,7 @@ pub mod query;
 pub mod route;
 pub mod stream_encode;
 pub mod stream_options;
+pub mod stream_query;
 pub mod tokens;
 
 pub use crate::model::time_text as time;

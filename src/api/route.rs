@@ -28,6 +28,10 @@ pub enum Route<'a> {
     DeleteBatch,
     /// `GET /api/ws`
     WebSocket,
+    /// `GET /api/stream`
+    Stream,
+    /// `GET /api/changes`
+    Changes,
     /// `GET /health`
     Health,
     /// `GET /ready`
@@ -144,6 +148,8 @@ fn find(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
             }),
         },
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
+        "/api/stream" => fixed(method, Method::Get, Route::Stream),
+        "/api/changes" => fixed(method, Method::Get, Route::Changes),
         "/health" => fixed(method, Method::Get, Route::Health),
         "/ready" => fixed(method, Method::Get, Route::Ready),
         NAMESPACES => collection(method, ControlRoute::Register, ControlRoute::List),

@@ -265,9 +265,9 @@ pub fn ack(out: &mut Vec<u8>, id: Option<&str>, cursor: &str) {
 }
 
 /// A page of a snapshot: `entities` is a JSON array.
-pub fn snapshot(out: &mut Vec<u8>, id: &str, entities: &[u8], more: bool) {
+pub fn snapshot(out: &mut Vec<u8>, id: Option<&str>, entities: &[u8], more: bool) {
     out.extend_from_slice(b"{\"type\":\"snapshot\"");
-    write_id(out, Some(id));
+    write_id(out, id);
     out.extend_from_slice(b",\"entities\":");
     out.extend_from_slice(entities);
     out.extend_from_slice(if more {
@@ -278,20 +278,33 @@ pub fn snapshot(out: &mut Vec<u8>, id: &str, entities: &[u8], more: bool) {
 }
 
 /// What follows is live: `snapshot_end` or `caught_up`.
-pub fn end(out: &mut Vec<u8>, kind: &str, id: &str, cursor: &str) {
+pub fn end(out: &mut Vec<u8>, kind: &str, id: Option<&str>, cursor: &str) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.push(b'"');
-    write_id(out, Some(id));
+    write_id(out, id);
     out.extend_from_slice(b",\"cursor\":\"");
     out.extend_from_slice(cursor.as_bytes());
     out.extend_from_slice(b"\"}");
 }
 
+/// The answer to a poll: `messages` have commas between them.
+pub fn changes(out: &mut Vec<u8>, messages: &[u8], cursor: &str, more: bool) {
+    out.extend_from_slice(b"{\"changes\":[");
+    out.extend_from_slice(messages);
+    out.extend_from_slice(b"],\"cursor\":\"");
+    out.extend_from_slice(cursor.as_bytes());
+    out.extend_from_slice(if more {
+        &b"\",\"more\":true}"[..]
+    } else {
+        b"\",\"more\":false}"
+    });
+}
+
 /// A snapshot follows, since what was asked for can't be had.
-pub fn resync(out: &mut Vec<u8>, id: &str, reason: &str) {
+pub fn resync(out: &mut Vec<u8>, id: Option<&str>, reason: &str) {
     out.extend_from_slice(b"{\"type\":\"resync\"");
-    write_id(out, Some(id));
+    write_id(out, id);
     out.extend_from_slice(b",\"reason\":\"");
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\"}");

@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::model::{EntityDraft, Property, Timestamp, is_reserved};
 use crate::state::{Entity, Query};
-use crate::subscribe::{Filter, unlogged_sequence};
+use crate::subscribe::{Filter, Patterns, unlogged_sequence};
 use flux_storage::Sequence;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotQuery {
     /// The entities.
-    pub pattern: Filter,
+    pub patterns: Patterns,
     /// The properties to keep.
     pub fields: Option<Fields>,
     /// Entities that match only.
@@ -70,34 +70,36 @@ impl Engine {
         query: &SnapshotQuery,
         after: Option<&str>,
     ) -> Result<SnapshotPage, StateDamaged> {
-        let (prefix, only) = match &query.pattern {
-            Filter::All => (None, None),
-            Filter::Prefix(prefix) => (Some(&**prefix), None),
-            Filter::Exact(id) => (Some(&**id), Some(&**id)),
-        };
-        let state_query = Query {
-            namespace: None,
-            prefix,
-            after,
-        };
         let mut page = SnapshotPage::default();
         let (mut last, mut count, mut bytes) = (None, 0, 0);
-        let others = self.state.list(&state_query);
-        for entity in self.system_entities.merged(&state_query, others) {
-            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
-            if only.is_some_and(|only| entity.id() != only) {
-                break;
+        'patterns: for pattern in query.patterns.each() {
+            let (prefix, only) = match pattern {
+                Filter::All => (None, None),
+                Filter::Prefix(prefix) => (Some(&**prefix), None),
+                Filter::Exact(id) => (Some(&**id), Some(&**id)),
+            };
+            let state_query = Query {
+                namespace: None,
+                prefix,
+                after,
+            };
+            let others = self.state.list(&state_query);
+            for entity in self.system_entities.merged(&state_query, others) {
+                let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+                if only.is_some_and(|only| entity.id() != only) {
+                    break;
+                }
+                let is_full = page.json.len() >= LIST_CHUNK_BYTES_MAX
+                    || count >= LIST_CHUNK_ENTITIES_MAX
+                    || bytes >= FILTER_CHUNK_BYTES_MAX;
+                if is_full || !add(&mut page.json, query, entity) {
+                    page.last = last;
+                    break 'patterns;
+                }
+                count += 1;
+                bytes += entity.body_bytes();
+                last = Some(entity.id().into());
             }
-            let is_full = page.json.len() >= LIST_CHUNK_BYTES_MAX
-                || count >= LIST_CHUNK_ENTITIES_MAX
-                || bytes >= FILTER_CHUNK_BYTES_MAX;
-            if is_full || !add(&mut page.json, query, entity) {
-                page.last = last;
-                break;
-            }
-            count += 1;
-            bytes += entity.body_bytes();
-            last = Some(entity.id().into());
         }
         if !page.json.is_empty() {
             page.json.push(b']');

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `http` | HTTP/1.1: requests, and answers in the order of their requests |
 //! | `ws` | WebSocket: messages, subscriptions, and the frames that a client gets |
+//! | `sse` | server-sent events: one subscription over HTTP |
 
 pub(crate) mod http;
+pub(crate) mod sse;
 pub(crate) mod ws;

@@ -17,14 +17,16 @@
 
 use super::source::after;
 use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
+use crate::api::query::Fields;
 use crate::limits::FORWARD_STEPS_MAX;
 use crate::model::{
-    Cursor, CursorScope, CursorTooNarrow, Shown, StoredChange, Timestamp, place_key, placement_key,
+    Cursor, CursorScope, CursorTooNarrow, EventView, Shown, StoredChange, Timestamp, place_key,
+    placement_key,
 };
-use crate::subscribe::Filter;
+use crate::subscribe::{Filter, Patterns};
 use flux_storage::{Record, Sequence};
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::iter;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
@@ -45,21 +47,23 @@ impl Default for AfterPlace {
 }
 
 impl AfterPlace {
-    /// The place of a cursor for what a pattern covers.
+    /// The place of a cursor for what patterns cover.
     ///
     /// # Errors
-    /// [`CursorTooNarrow`] if the cursor is of one namespace or id, and the pattern covers more or
+    /// [`CursorTooNarrow`] if the cursor is of one namespace or id, and the patterns cover more or
     /// another.
-    pub fn of(cursor: &Cursor, pattern: &Filter) -> Result<Self, CursorTooNarrow> {
-        let scope = match pattern {
-            Filter::Exact(id) => Some(CursorScope::of(id)),
-            Filter::Prefix(_) | Filter::All => pattern
-                .concerns_single_placement()
-                .map(CursorScope::Namespace),
-        };
-        match scope {
+    pub fn of(cursor: &Cursor, patterns: &Patterns) -> Result<Self, CursorTooNarrow> {
+        match patterns.scope() {
             Some(scope) => cursor.last_of(scope).map(Self::One),
             None => Ok(Self::Each(cursor.last_of_each()?.into())),
+        }
+    }
+
+    /// True if it names a place on each of so many shards, or is of one namespace or id.
+    pub fn is_of(&self, count: u16) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Each(places) => places.len() == usize::from(count),
         }
     }
 
@@ -147,13 +151,14 @@ pub enum Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardQuery {
     /// The entities.
-    pub pattern: Filter,
-    /// Others that are read along.
-    pub also: Box<[Filter]>,
+    pub patterns: Patterns,
     /// What the subscriber has seen.
     pub after: AfterPlace,
     /// What it wants.
     pub wanted: Wanted,
+    /// Events that change none of these properties, ascending, are passed over; `None`: no event
+    /// is.
+    pub touching: Option<Fields>,
     /// Where it goes on.
     pub place: ForwardPlace,
     /// Bytes that the events of the part may have, as they are stored. The event that would cross
@@ -162,27 +167,16 @@ pub struct ForwardQuery {
 }
 
 impl ForwardQuery {
-    /// All that it covers.
-    fn patterns(&self) -> impl Iterator<Item = &Filter> {
-        iter::once(&self.pattern).chain(&self.also)
-    }
-
-    fn covers(&self, id: &str) -> bool {
-        self.patterns().any(|pattern| pattern.matches(id))
-    }
-
     /// The placement key of all that it covers; `None` if that may lie on any shard.
     pub fn placement(&self) -> Option<&str> {
-        let key = self.pattern.concerns_single_placement()?;
-        let mut others = self.also.iter().map(Filter::concerns_single_placement);
-        others.all(|other| other == Some(key)).then_some(key)
+        self.patterns.concerns_single_placement()
     }
 
     /// The one entity that it covers, if it is one.
     pub fn entity(&self) -> Option<&str> {
-        match &self.pattern {
-            Filter::Exact(id) if self.also.iter().all(|other| *other == self.pattern) => Some(id),
-            Filter::Exact(_) | Filter::Prefix(_) | Filter::All => None,
+        match &self.patterns {
+            Patterns::One(Filter::Exact(id)) => Some(id),
+            Patterns::One(_) | Patterns::Several(_) => None,
         }
     }
 }
@@ -198,21 +192,40 @@ pub struct ForwardEvent {
     pub end: usize,
 }
 
-/// See the module.
+/// An entity that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardId {
+    /// Its id.
+    pub id: Box<str>,
+    /// It was deleted or replaced whole meanwhile.
+    pub is_replaced: bool,
+    /// The first of its events.
+    pub first: Sequence,
+    /// The last of them.
+    pub last: Sequence,
+}
+
+/// See the module. Of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForwardPart {
     /// The events, in order, without the entities that an import stored whole.
     pub events: Vec<ForwardEvent>,
     /// Their stored forms.
     pub bytes: Vec<u8>,
-    /// The ids of the entities that changed, each once, and whether the entity was deleted, lost a
-    /// property, or was replaced whole meanwhile.
-    pub ids: Vec<(Box<str>, bool)>,
+    /// The entities that changed, each once.
+    pub ids: Vec<ForwardId>,
     /// Where the next part begins; `None` if all was read that there was, of the earlier
     /// generations or of the shard's log.
     pub next: Option<ForwardPlace>,
-    /// All of the shard's log through this event was read.
+    /// The shard of its generation whose log was read.
+    pub shard: u16,
+    /// All of that log through this event was read.
     pub through: Sequence,
+    /// Of a part of an earlier generation: the places of a cursor of everything behind it, one for
+    /// each shard of that generation.
+    pub sealed_places: Option<Box<[Sequence]>>,
+    /// Of a check: no event of the earlier generations comes after this one.
+    pub sealed_through: Sequence,
     /// Events that were looked at.
     pub steps: u64,
 }
@@ -233,10 +246,18 @@ pub fn forward<L: HistoryLog>(
         ForwardPlace::Check => check(newest, older, query),
         ForwardPlace::Live { shard, last } => {
             let log = newest.log(shard);
+            if !query.patterns.concern(shard, newest.shards()) {
+                return Ok(ForwardPart {
+                    shard,
+                    through: log.last_sequence(),
+                    ..ForwardPart::default()
+                });
+            }
             let mut reading = Reading::new(query, shown);
             let last = last.max(query.after.floor(shard, newest.shards()));
             let (last, is_end) = reading.read(log, last)?;
             let mut part = reading.finish();
+            part.shard = shard;
             part.through = last;
             part.next = (!is_end).then_some(ForwardPlace::Live { shard, last });
             Ok(part)
@@ -264,19 +285,21 @@ fn check<L: HistoryLog>(
     }
     for shard in concerned() {
         let floor = query.after.floor(shard, count);
-        reject_removed(newest.log(shard), &query.pattern, floor)?;
+        reject_removed(newest.log(shard), &query.patterns, floor)?;
     }
-    let mut is_older = false;
+    let (mut is_older, mut sealed_through) = (false, Sequence::ZERO);
     for generation in older {
         let count = generation.shards();
         for shard in shards_of(query, count) {
             let (log, floor) = (generation.log(shard), query.after.floor(shard, count));
-            reject_removed(log, &query.pattern, floor)?;
+            reject_removed(log, &query.patterns, floor)?;
             is_older |= log.last_sequence() > floor;
+            sealed_through = sealed_through.max(log.last_sequence());
         }
     }
     Ok(ForwardPart {
         next: is_older.then_some(ForwardPlace::SEALED),
+        sealed_through,
         ..ForwardPart::default()
     })
 }
@@ -287,9 +310,13 @@ fn sealed<L: HistoryLog>(
     (query, shown): (&ForwardQuery, &Shown),
     (from_age, from_shard, from_last): (usize, u16, Sequence),
 ) -> Result<ForwardPart, HistoryError> {
-    let mut reading = Reading::new(query, shown);
-    for (age, generation) in older.iter().rev().enumerate().skip(from_age) {
+    let mut earlier = Sequence::ZERO;
+    for (age, generation) in older.iter().rev().enumerate() {
         let count = generation.shards();
+        if age < from_age {
+            earlier = earlier.max(end_of(generation, query));
+            continue;
+        }
         for shard in shards_of(query, count) {
             let mut last = query.after.floor(shard, count);
             if age == from_age {
@@ -304,37 +331,63 @@ fn sealed<L: HistoryLog>(
             if log.last_sequence() <= last {
                 continue;
             }
+            let mut reading = Reading::new(query, shown);
             let (last, is_end) = reading.read(log, last)?;
-            if !is_end {
-                let mut part = reading.finish();
-                part.next = Some(ForwardPlace::Sealed {
-                    generation: age,
-                    shard,
-                    last,
-                });
-                return Ok(part);
-            }
+            let mut part = reading.finish();
+            (part.shard, part.through) = (shard, last);
+            part.sealed_places = Some(places(generation, query, (shard, last), earlier));
+            part.next = Some(ForwardPlace::Sealed {
+                generation: age,
+                shard: if is_end { shard + 1 } else { shard },
+                last: if is_end { Sequence::ZERO } else { last },
+            });
+            return Ok(part);
         }
+        earlier = earlier.max(end_of(generation, query));
     }
-    Ok(reading.finish())
+    Ok(ForwardPart::default())
+}
+
+/// The last event of a generation's logs that a query concerns.
+fn end_of<L: HistoryLog>(generation: &Generation<L>, query: &ForwardQuery) -> Sequence {
+    let logs = shards_of(query, generation.shards()).map(|shard| generation.log(shard));
+    logs.map(HistoryLog::last_sequence)
+        .max()
+        .unwrap_or_default()
+}
+
+/// The places by shard of a generation of which the logs before `shard` are read, and that one
+/// through `last`. `earlier`: the last event of the generations before it, which are read too.
+fn places<L: HistoryLog>(
+    generation: &Generation<L>,
+    query: &ForwardQuery,
+    (shard, last): (u16, Sequence),
+    earlier: Sequence,
+) -> Box<[Sequence]> {
+    let count = generation.shards();
+    let place = |other: u16| {
+        let floor = query.after.floor(other, count).max(earlier);
+        match other.cmp(&shard) {
+            Ordering::Equal => last,
+            Ordering::Less if query.patterns.concern(other, count) => {
+                generation.log(other).last_sequence().max(floor)
+            }
+            Ordering::Less | Ordering::Greater => floor,
+        }
+    };
+    (0..count).map(place).collect()
 }
 
 /// The logs of a generation that a query concerns.
-fn shards_of(query: &ForwardQuery, count: u16) -> std::ops::Range<u16> {
-    match query.pattern.concerns_single_placement() {
-        None => 0..count,
-        Some(key) => {
-            let shard = place_key(key, count);
-            shard..shard + 1
-        }
-    }
+fn shards_of(query: &ForwardQuery, count: u16) -> impl Iterator<Item = u16> {
+    (0..count).filter(move |shard| query.patterns.concern(*shard, count))
 }
 
-/// Refuses to go on after `last` if something that the pattern covers came next and is gone, or may
+/// Refuses to go on after `last` if something that the patterns cover came next and is gone, or may
 /// be gone.
 fn reject_removed(
     log: &impl HistoryLog,
-    pattern: &Filter,
+    patterns: &Patterns,
     last: Sequence,
 ) -> Result<(), HistoryError> {
     let Some(removed) = log.removed().filter(|removed| removed.through > last) else {
@@ -343,16 +396,27 @@ fn reject_removed(
     // Retention works what it removes into the base first, which so knows the last event of each
     // namespace. What is wider than a namespace is judged by the whole log.
     let holds_it = |base: &&Base| base.through >= removed.through;
-    let known = match log.bases().iter().find(holds_it) {
-        Some(base) => log.last_event_in(*base, pattern)?,
-        None => None,
-    };
-    if known.is_some_and(|known| known <= last) {
-        return Ok(());
+    if let Some(base) = log.bases().iter().find(holds_it) {
+        let mut is_kept = true;
+        for pattern in patterns.each() {
+            let known = log.last_event_in(*base, pattern)?;
+            is_kept &= known.is_some_and(|known| known <= last);
+        }
+        if is_kept {
+            return Ok(());
+        }
     }
     Err(HistoryError::Removed {
         from: after(removed.time),
     })
+}
+
+/// True if an event changes one of these properties, or deletes.
+fn touches(event: &EventView<'_>, names: &[Box<str>]) -> bool {
+    let is_named = |name: &str| names.binary_search_by(|it| (**it).cmp(name)).is_ok();
+    event.tombstone
+        || event.properties().any(|property| is_named(property.name))
+        || event.decided.removed().any(is_named)
 }
 
 /// A part in the making.
@@ -361,17 +425,17 @@ struct Reading<'q> {
     shown: &'q Shown,
     keys: Option<RangeInclusive<u64>>,
     part: ForwardPart,
-    ids: HashMap<Box<str>, bool>,
+    ids: HashMap<Box<str>, ForwardId>,
 }
 
 impl<'q> Reading<'q> {
     fn new(query: &'q ForwardQuery, shown: &'q Shown) -> Self {
-        let keys = match query.entity() {
-            Some(id) => {
-                let key = key::entity_key(id);
-                Some(key..=key)
-            }
-            None => query.placement().map(key::namespace_keys),
+        let of_one = |id: &str| key::entity_key(id)..=key::entity_key(id);
+        let keys = match (&query.patterns, query.patterns.scope()) {
+            (Patterns::One(Filter::Exact(id)), _) => Some(of_one(id)),
+            (_, Some(CursorScope::Id(id))) => Some(of_one(id)),
+            (_, Some(CursorScope::Namespace(namespace))) => Some(key::namespace_keys(namespace)),
+            (_, None) => None,
         };
         Self {
             query,
@@ -388,9 +452,7 @@ impl<'q> Reading<'q> {
         log: &impl HistoryLog,
         last: Sequence,
     ) -> Result<(Sequence, bool), HistoryError> {
-        for pattern in self.query.patterns() {
-            reject_removed(log, pattern, last)?;
-        }
+        reject_removed(log, &self.query.patterns, last)?;
         let keys = self.keys.clone();
         let (mut read, mut is_full) = (last, false);
         let mut visit = |record: Record<'_>| {
@@ -426,8 +488,14 @@ impl<'q> Reading<'q> {
             return Ok(true);
         };
         let id = change.entity_id();
-        let is_asked_for = self.query.covers(id) && self.query.after.is_before(id, record.sequence);
+        let is_asked_for =
+            self.query.patterns.matches(id) && self.query.after.is_before(id, record.sequence);
         if !is_asked_for || self.shown.hides(id, record.sequence, time) {
+            return Ok(true);
+        }
+        if let (Some(names), StoredChange::Event(event)) = (&self.query.touching, &change)
+            && !touches(event, names)
+        {
             return Ok(true);
         }
         match (self.query.wanted, &change) {
@@ -440,24 +508,35 @@ impl<'q> Reading<'q> {
                 });
             }
             (Wanted::Events, StoredChange::Entity(_)) => {}
-            (Wanted::Ids, change) => {
-                let is_replaced = match change {
-                    StoredChange::Event(event) => {
-                        event.tombstone || event.decided.removed().next().is_some()
-                    }
-                    StoredChange::Entity(_) => true,
-                };
-                match self.ids.get_mut(id) {
-                    Some(replaced) => *replaced |= is_replaced,
-                    None => drop(self.ids.insert(id.into(), is_replaced)),
-                }
-            }
+            (Wanted::Ids, change) => self.take_id(record.sequence, change),
         }
         Ok(true)
     }
 
+    fn take_id(&mut self, sequence: Sequence, change: &StoredChange<'_>) {
+        let is_replaced = match change {
+            StoredChange::Event(event) => {
+                event.tombstone || event.decided.removed().next().is_some()
+            }
+            StoredChange::Entity(_) => true,
+        };
+        let id = change.entity_id();
+        if let Some(known) = self.ids.get_mut(id) {
+            known.is_replaced |= is_replaced;
+            known.last = sequence;
+            return;
+        }
+        let changed = ForwardId {
+            id: id.into(),
+            is_replaced,
+            first: sequence,
+            last: sequence,
+        };
+        self.ids.insert(id.into(), changed);
+    }
+
     fn finish(mut self) -> ForwardPart {
-        self.part.ids = self.ids.into_iter().collect();
+        self.part.ids = self.ids.into_values().collect();
         self.part
     }
 }

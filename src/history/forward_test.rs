@@ -7,9 +7,9 @@ use super::{
     Wanted, forward,
 };
 use crate::model::{
-    Cursor, CursorScope, HistoryStart, HistoryStarts, Shown, StoredChange, place, placement_key,
+    Cursor, CursorScope, HistoryStart, HistoryStarts, Shown, StoredChange, placement_key,
 };
-use crate::subscribe::Filter;
+use crate::subscribe::{Filter, Patterns};
 use fastrand::Rng;
 use flux_storage::Sequence;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +61,7 @@ const PATTERNS: [&str; 9] = [
 /// subscription.
 fn read_all(
     logs: &Logs,
-    asked: (&Filter, &AfterPlace, Wanted),
+    asked: (&Patterns, &AfterPlace, Wanted),
     bytes_max: usize,
 ) -> Result<Vec<ForwardPart>, HistoryError> {
     read_shown((logs, &Shown::All), asked, bytes_max)
@@ -70,15 +70,15 @@ fn read_all(
 /// The same of what a reader may see.
 fn read_shown(
     (logs, shown): (&Logs, &Shown),
-    (pattern, after, wanted): (&Filter, &AfterPlace, Wanted),
+    (patterns, after, wanted): (&Patterns, &AfterPlace, Wanted),
     bytes_max: usize,
 ) -> Result<Vec<ForwardPart>, HistoryError> {
     let part = |place| {
         let query = ForwardQuery {
-            pattern: pattern.clone(),
-            also: Box::default(),
+            patterns: patterns.clone(),
             after: after.clone(),
             wanted,
+            touching: None,
             place,
             bytes_max,
         };
@@ -92,14 +92,7 @@ fn read_shown(
         parts.push(read);
     }
     let count = logs[0].shards();
-    let shards = match pattern.concerns_single_placement() {
-        None => 0..count,
-        Some(key) => {
-            let shard = place(&format!("{key}/"), count);
-            shard..shard + 1
-        }
-    };
-    for shard in shards {
+    for shard in (0..count).filter(|shard| patterns.concern(*shard, count)) {
         let last = Sequence::ZERO;
         let mut next = Some(ForwardPlace::Live { shard, last });
         while let Some(place) = next {
@@ -145,25 +138,18 @@ fn expected<'e>(events: impl Iterator<Item = &'e Stored>) -> BTreeMap<String, Ve
     expected
 }
 
-/// A random moment of a random history, and a cursor that covers a random pattern.
-fn random_cursor(world: &World, random: &mut Rng) -> (usize, Filter, AfterPlace) {
+/// A random moment of a random history, and a cursor that covers one or several random patterns.
+fn random_cursor(world: &World, random: &mut Rng) -> (usize, Patterns, AfterPlace) {
     let count = random.usize(..=world.events.len());
-    let pattern = Filter::parse(PATTERNS[random.usize(..PATTERNS.len())]).unwrap();
-    let scope = match &pattern {
-        Filter::Exact(id) => Some(CursorScope::of(id)),
-        Filter::Prefix(_) | Filter::All => pattern
-            .concerns_single_placement()
-            .map(CursorScope::Namespace),
-    };
-    let cursor = match scope.filter(|_| random.bool()) {
+    let several = random.usize(1..4);
+    let filter = |_| Filter::parse(PATTERNS[random.usize(..PATTERNS.len())]).unwrap();
+    let patterns = Patterns::of((0..several).map(filter).collect());
+    let cursor = match patterns.scope().filter(|_| random.bool()) {
         None => wide_cursor(world, count, random),
-        Some(scope) => {
-            let key = pattern.concerns_single_placement().unwrap();
-            narrow_cursor(world, count, scope, key)
-        }
+        Some(scope) => narrow_cursor(world, count, scope, scope.key()),
     };
-    let after = AfterPlace::of(&cursor, &pattern).unwrap();
-    (count, pattern, after)
+    let after = AfterPlace::of(&cursor, &patterns).unwrap();
+    (count, patterns, after)
 }
 
 #[test]
@@ -173,13 +159,13 @@ fn what_comes_after_a_cursor_is_read_once_and_in_order_whatever_became_of_the_sh
         let world = Arc::new(World::random(&mut random, 80));
         let logs = world.logs(&mut random);
         for _ in 0..10 {
-            let (count, pattern, after) = random_cursor(&world, &mut random);
+            let (count, patterns, after) = random_cursor(&world, &mut random);
             let later = || {
                 let later = world.events[count..].iter();
-                later.filter(|event| pattern.matches(&event.id))
+                later.filter(|event| patterns.matches(&event.id))
             };
             let bytes_max = random.usize(1..600);
-            let asked = (&pattern, &after, Wanted::Events);
+            let asked = (&patterns, &after, Wanted::Events);
             let parts = read_all(&logs, asked, bytes_max).unwrap();
             for part in &parts {
                 assert!(part.bytes.len() <= bytes_max || part.events.len() == 1);
@@ -187,18 +173,18 @@ fn what_comes_after_a_cursor_is_read_once_and_in_order_whatever_became_of_the_sh
             assert_eq!(
                 events_of(&parts),
                 expected(later()),
-                "seed {seed} {pattern}"
+                "seed {seed} {patterns:?}"
             );
-            let parts = read_all(&logs, (&pattern, &after, Wanted::Ids), bytes_max).unwrap();
+            let parts = read_all(&logs, (&patterns, &after, Wanted::Ids), bytes_max).unwrap();
             let mut changed: BTreeMap<&str, bool> = BTreeMap::new();
             for event in later() {
                 *changed.entry(&event.id).or_default() |= event.tombstone;
             }
             let mut found: BTreeMap<&str, bool> = BTreeMap::new();
-            for (id, is_replaced) in parts.iter().flat_map(|part| &part.ids) {
-                *found.entry(id).or_default() |= is_replaced;
+            for it in parts.iter().flat_map(|part| &part.ids) {
+                *found.entry(&it.id).or_default() |= it.is_replaced;
             }
-            assert_eq!(found, changed, "seed {seed} {pattern}");
+            assert_eq!(found, changed, "seed {seed} {patterns:?}");
         }
     }
 }
@@ -212,15 +198,15 @@ fn what_retention_removed_after_a_cursor_is_told_of_and_never_passed_over() {
         let mut logs = world.logs(&mut random);
         super::model_test::retire_some(&mut logs, &mut random);
         for _ in 0..10 {
-            let (count, pattern, after) = random_cursor(&world, &mut random);
+            let (count, patterns, after) = random_cursor(&world, &mut random);
             let later = world.events[count..].iter();
-            let later = later.filter(|event| pattern.matches(&event.id));
-            match read_all(&logs, (&pattern, &after, Wanted::Events), 200) {
+            let later = later.filter(|event| patterns.matches(&event.id));
+            match read_all(&logs, (&patterns, &after, Wanted::Events), 200) {
                 Err(HistoryError::Removed { .. }) => refused += 1,
                 parts => {
                     told += 1;
                     let events = events_of(&parts.unwrap());
-                    assert_eq!(events, expected(later), "seed {seed} {pattern}");
+                    assert_eq!(events, expected(later), "seed {seed} {patterns:?}");
                 }
             }
         }
@@ -242,15 +228,15 @@ fn what_is_removed_of_one_namespace_refuses_no_place_of_another() {
         let firsts: Vec<Vec<u64>> = logs.iter().rev().map(firsts_of).collect();
         let is_gone = |it: &Stored| it.sequence < firsts[it.generation][usize::from(it.shard)];
         for _ in 0..10 {
-            let (count, pattern, after) = random_cursor(&world, &mut random);
-            let Some(key) = pattern.concerns_single_placement() else {
+            let (count, patterns, after) = random_cursor(&world, &mut random);
+            let Some(key) = patterns.concerns_single_placement() else {
                 continue;
             };
             let mut later = world.events[count..].iter();
             let misses = later.any(|it| placement_key(&it.id) == key && is_gone(it));
-            let read = read_all(&logs, (&pattern, &after, Wanted::Events), 200);
+            let read = read_all(&logs, (&patterns, &after, Wanted::Events), 200);
             let is_refused = matches!(read, Err(HistoryError::Removed { .. }));
-            assert_eq!(is_refused, misses, "seed {seed} {pattern}");
+            assert_eq!(is_refused, misses, "seed {seed} {patterns:?}");
             refused += u32::from(is_refused);
             told += u32::from(!is_refused);
         }
@@ -280,7 +266,7 @@ fn what_came_before_a_registration_is_told_of_neither_by_event_nor_by_id() {
         let shown = Shown::AfterEach(starts);
         let is_shown =
             |id: &str, sequence: u64| !id.starts_with("a/") || Sequence::new(sequence) > registered;
-        let (all, start) = (Filter::All, AfterPlace::default());
+        let (all, start) = (Patterns::One(Filter::All), AfterPlace::default());
         for wanted in [Wanted::Events, Wanted::Ids] {
             let asked = (&all, &start, wanted);
             let parts = read_shown((&logs, &shown), asked, 500).unwrap();
@@ -288,7 +274,7 @@ fn what_came_before_a_registration_is_told_of_neither_by_event_nor_by_id() {
             let told = told.filter(|it| is_shown(&it.id, it.sequence));
             let ids: BTreeSet<&str> = told.clone().map(|it| &*it.id).collect();
             let found = parts.iter().flat_map(|part| &part.ids);
-            let found: BTreeSet<&str> = found.map(|(id, _)| &**id).collect();
+            let found: BTreeSet<&str> = found.map(|it| &*it.id).collect();
             match wanted {
                 Wanted::Events => assert_eq!(events_of(&parts), expected(told), "seed {seed}"),
                 Wanted::Ids => assert_eq!(found, ids, "seed {seed}"),
@@ -314,8 +300,9 @@ fn a_place_beyond_the_end_of_an_older_copy_is_refused() {
             let place = cursor.last_of_each().unwrap()[usize::from(shard)];
             place > HistoryLog::last_sequence(logs[0].log(shard))
         });
-        let after = AfterPlace::of(&cursor, &Filter::All).unwrap();
-        let read = read_all(&logs, (&Filter::All, &after, Wanted::Ids), 100);
+        let all = Patterns::One(Filter::All);
+        let after = AfterPlace::of(&cursor, &all).unwrap();
+        let read = read_all(&logs, (&all, &after, Wanted::Ids), 100);
         let is_refused = matches!(read, Err(HistoryError::BeyondEnd));
         assert_eq!(is_refused, is_beyond, "seed {seed}");
     }
@@ -333,9 +320,9 @@ fn a_cursor_of_something_else_is_too_narrow() {
         ("*", false),
         ("b/*", false),
     ] {
-        let pattern = Filter::parse(pattern).unwrap();
+        let patterns = Patterns::One(Filter::parse(pattern).unwrap());
         assert_eq!(
-            AfterPlace::of(&cursor, &pattern).is_ok(),
+            AfterPlace::of(&cursor, &patterns).is_ok(),
             covers,
             "{pattern}"
         );

@@ -56,7 +56,7 @@ pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
 pub use files::{LiveLog, StoredStates};
 pub use forward::{
-    AfterPlace, ForwardEvent, ForwardPart, ForwardPlace, ForwardQuery, Wanted, forward,
+    AfterPlace, ForwardEvent, ForwardId, ForwardPart, ForwardPlace, ForwardQuery, Wanted, forward,
 };
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};

@@ -1,12 +1,14 @@
 //! One client's connection: its socket, what is being read, what waits to be sent, and when the
 //! client was last heard of.
 
+use super::event_streams::Streaming;
 use super::system::Socket;
 use super::turns::Account;
 use super::write_queue::WriteQueue;
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
+use crate::service::streams::Feed;
 use crate::shard::{MemoryHolders, MemoryHolding};
 use crate::wire::http1::{Phase, RequestReader};
 use flux_storage::Sequence;
@@ -19,6 +21,19 @@ pub(crate) enum Session {
     Http(RequestReader),
     /// WebSocket.
     WebSocket(Box<WebSocket>),
+    /// A stream of server-sent events. Nothing is read.
+    Stream(Box<Streaming>),
+}
+
+impl Session {
+    /// What is pushed to it, if it is one that is pushed to.
+    pub(crate) fn feed(&mut self) -> Option<&mut Feed> {
+        match self {
+            Self::Http(_) => None,
+            Self::WebSocket(websocket) => Some(&mut websocket.feed),
+            Self::Stream(streaming) => Some(&mut streaming.stream.feed),
+        }
+    }
 }
 
 /// How far a connection is on its way out.
@@ -187,7 +202,7 @@ impl<T: Socket> Connection<T> {
         if !std::mem::replace(&mut self.queued, true) {
             match self.session {
                 Session::Http(_) => to_write.answers.push(index),
-                Session::WebSocket(_) => to_write.pushes.push(index),
+                Session::WebSocket(_) | Session::Stream(_) => to_write.pushes.push(index),
             }
         }
     }
@@ -219,7 +234,13 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn next_bytes(&self) -> (&[u8], bool) {
         let http = self.answers.sendable();
         match &self.session {
-            Session::WebSocket(websocket) if http.is_empty() => (websocket.outbox.pending(), false),
+            Session::WebSocket(websocket) if http.is_empty() => {
+                (websocket.feed.outbox.pending(), false)
+            }
+            // Answers to requests before it may wait.
+            Session::Stream(streaming) if streaming.stream.is_open() && self.answers.is_empty() => {
+                (streaming.stream.feed.outbox.pending(), false)
+            }
             _ => (http, true),
         }
     }
@@ -228,8 +249,12 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn advance(&mut self, is_http: bool, count: usize) {
         if is_http {
             self.answers.advance(count);
-        } else if let Session::WebSocket(websocket) = &mut self.session {
-            websocket.advance(count);
+        } else {
+            match &mut self.session {
+                Session::Http(_) => {}
+                Session::WebSocket(websocket) => websocket.advance(count),
+                Session::Stream(streaming) => streaming.stream.feed.outbox.advance(count),
+            }
         }
     }
 
@@ -239,6 +264,7 @@ impl<T: Socket> Connection<T> {
             || match &self.session {
                 Session::Http(_) => false,
                 Session::WebSocket(websocket) => websocket.is_paused(),
+                Session::Stream(_) => true,
             }
     }
 
@@ -246,7 +272,7 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn is_unfinished(&self) -> bool {
         self.answers.unfinished().is_some()
             || match &self.session {
-                Session::Http(_) => false,
+                Session::Http(_) | Session::Stream(_) => false,
                 Session::WebSocket(websocket) => websocket.is_unfinished(),
             }
     }
@@ -255,7 +281,7 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn is_gated(&self) -> bool {
         self.answers.is_gated()
             || match &self.session {
-                Session::Http(_) => false,
+                Session::Http(_) | Session::Stream(_) => false,
                 Session::WebSocket(websocket) => websocket.is_gated(),
             }
     }
@@ -264,7 +290,7 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
         let remains = self.answers.open_gates(visible);
         match &mut self.session {
-            Session::Http(_) => remains,
+            Session::Http(_) | Session::Stream(_) => remains,
             Session::WebSocket(websocket) => websocket.open_gates(visible) || remains,
         }
     }
@@ -275,6 +301,7 @@ impl<T: Socket> Connection<T> {
             && match &self.session {
                 Session::Http(_) => true,
                 Session::WebSocket(websocket) => websocket.owes_nothing(),
+                Session::Stream(streaming) => streaming.stream.feed.outbox.is_empty(),
             }
     }
 
@@ -294,7 +321,7 @@ impl<T: Socket> Connection<T> {
         }
         if self.closing != Closing::Open {
             let seconds = match self.session {
-                Session::Http(_) => limits::LINGER_SECONDS_MAX,
+                Session::Http(_) | Session::Stream(_) => limits::LINGER_SECONDS_MAX,
                 Session::WebSocket(_) => limits::CLOSE_SECONDS_MAX,
             };
             let over = since(self.began_ms) > seconds * 1000;
@@ -336,6 +363,10 @@ impl<T: Socket> Connection<T> {
             Session::WebSocket(websocket) => {
                 (websocket.reader.heap_bytes(), websocket.outbox_bytes())
             }
+            Session::Stream(streaming) => (
+                streaming.reader.heap_bytes() + self.answers.body_bytes(),
+                streaming.stream.feed.heap_bytes(),
+            ),
         };
         let holding = MemoryHolding {
             bodies,
@@ -355,6 +386,7 @@ impl<T: Socket> Connection<T> {
         match &self.session {
             Session::Http(reader) => reader.growth(len),
             Session::WebSocket(websocket) => websocket.reader.growth(len),
+            Session::Stream(_) => 0,
         }
     }
 
@@ -363,13 +395,15 @@ impl<T: Socket> Connection<T> {
         match &mut self.session {
             Session::Http(reader) => reader.release(),
             Session::WebSocket(websocket) => websocket.reader.trim(),
+            Session::Stream(streaming) => streaming.reader.release(),
         }
     }
 
     fn owes_no_frames(&self) -> bool {
         match &self.session {
             Session::Http(_) => true,
-            Session::WebSocket(websocket) => websocket.outbox.is_empty(),
+            Session::WebSocket(websocket) => websocket.feed.outbox.is_empty(),
+            Session::Stream(streaming) => streaming.stream.feed.outbox.is_empty(),
         }
     }
 
@@ -379,6 +413,10 @@ impl<T: Socket> Connection<T> {
         match &mut self.session {
             Session::Http(reader) => reader.trim(),
             Session::WebSocket(websocket) => websocket.trim(),
+            Session::Stream(streaming) => {
+                streaming.reader.trim();
+                streaming.stream.feed.trim();
+            }
         }
     }
 }

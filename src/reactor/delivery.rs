@@ -12,7 +12,7 @@ use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client, RequestMeta};
 use crate::model::CommitPoint;
 use crate::service::control;
-use crate::service::subscribe::Subscriber;
+use crate::service::subscribe::{Subscriber, Subscriptions};
 use crate::shard::{ControlMessage, Message, Reply, RequestId};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -142,12 +142,20 @@ impl<S: System> Core<S> {
             return;
         };
         let error = ApiError::StorageFault;
-        if let Session::WebSocket(websocket) = &mut connection.session
-            && websocket.is_gated()
-        {
-            websocket.fail_gated(&error);
-            connection.close_after_sending(self.now_ms);
+        match &mut connection.session {
+            Session::WebSocket(websocket) if websocket.is_gated() => {
+                websocket.fail_gated(&error);
+                connection.close_after_sending(self.now_ms);
+            }
+            // What it was asked before would have to be answered first.
+            Session::Stream(_) => connection.closing = Closing::Now,
+            Session::Http(_) | Session::WebSocket(_) => {}
         }
+        let subscriber = Subscriber {
+            index,
+            generation: connection.generation,
+        };
+        http::leave_poll(&mut self.context, &mut connection.answers, subscriber);
         if connection.answers.drop_gated() {
             let writer = &self.writer;
             connection.answers.push(CommitPoint::NONE, |out| {
@@ -178,7 +186,7 @@ impl<S: System> Core<S> {
         if !self.fan_out.is_empty() {
             let connection = self.connections.get(request_id.connection);
             let session = connection.map(|connection| &connection.session);
-            if let Some(Session::WebSocket(_)) = session {
+            if let Some(Session::WebSocket(_) | Session::Stream(_)) = session {
                 self.fan_out.push_answer(request_id, delivery);
                 return;
             }
@@ -195,8 +203,13 @@ impl<S: System> Core<S> {
         if generation == request_id.generation {
             let (context, writer) = (&mut self.context, &self.writer);
             let serial = request_id.serial;
+            let subscriber = Subscriber { index, generation };
             let intact = match &mut connection.session {
-                Session::Http(_) => {
+                Session::Stream(streaming) if Subscriptions::are_answered_by(serial) => {
+                    streaming.take(context, subscriber, (serial, delivery));
+                    true
+                }
+                Session::Http(_) | Session::Stream(_) => {
                     let mut client = Client {
                         answers: &mut connection.answers,
                         index,
@@ -217,7 +230,6 @@ impl<S: System> Core<S> {
                     }
                 }
                 Session::WebSocket(websocket) => {
-                    let subscriber = Subscriber { index, generation };
                     match delivery {
                         Delivery::Reply(from, reply) => {
                             websocket.on_reply(context, subscriber, (serial, from, reply));
@@ -232,6 +244,7 @@ impl<S: System> Core<S> {
                     true
                 }
             };
+            self.take_stream_news(index, &mut connection);
             if !intact {
                 connection.closing = Closing::Now;
             }
@@ -240,6 +253,7 @@ impl<S: System> Core<S> {
                 connection.queue_read(index, &mut self.to_read);
             }
             self.note_gate(index, &mut connection);
+            self.note_poll(index, &mut connection);
             self.count_memory(index, &mut connection);
         }
         self.connections.put_back(index, connection);

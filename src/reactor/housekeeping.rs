@@ -104,6 +104,7 @@ impl<S: System> Core<S> {
             Overdue::Memory | Overdue::No => {}
             Overdue::Silent => connection.closing = Closing::Now,
         }
+        self.tick_stream(index);
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
@@ -174,7 +175,7 @@ impl<S: System> Core<S> {
                 continue;
             };
             if websocket.metrics && connection.closing == Closing::Open {
-                if websocket.outbox.push_metrics(&frame).is_err() {
+                if websocket.feed.outbox.push_metrics(&frame).is_err() {
                     self.drop_slow_reader(index, SLOW_READER);
                 }
                 self.queue_write(index);
@@ -188,6 +189,8 @@ impl<S: System> Core<S> {
         self.stopping_ms = Some(self.now_ms);
         self.system.stop_accepting();
         for index in self.connections.indexes() {
+            // One that waits for changes is answered now.
+            self.look_at_poll(index);
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
@@ -197,11 +200,13 @@ impl<S: System> Core<S> {
                     websocket.close_when_answered();
                     connection.close_after_sending(self.now_ms);
                 }
+                Session::Stream(streaming) => streaming.stream.shut_down(),
                 // A request that has begun to arrive is still answered.
                 Session::Http(reader) if reader.buffered() > 0 && idle => {}
                 Session::Http(_) if idle => connection.closing = Closing::Now,
                 Session::Http(_) => connection.close_after_sending(self.now_ms),
             }
+            self.end_stream(index);
             self.queue_write(index);
         }
     }

@@ -310,7 +310,7 @@ impl<S: System> Core<S> {
         connection.readable = count == room || connection.hung_up;
         let idle = match &connection.session {
             Session::Http(reader) => reader.buffered() == 0,
-            Session::WebSocket(_) => false,
+            Session::WebSocket(_) | Session::Stream(_) => false,
         };
         if idle && connection.closing == Closing::Open {
             connection.began_ms = self.now_ms;
@@ -324,6 +324,7 @@ impl<S: System> Core<S> {
         match &mut connection.session {
             Session::Http(reader) => reader.receive(bytes),
             Session::WebSocket(websocket) => websocket.reader.receive(bytes),
+            Session::Stream(_) => {}
         }
     }
 
@@ -346,12 +347,16 @@ impl<S: System> Core<S> {
             match &connection.session {
                 Session::Http(_) => self.work_http(index, connection),
                 Session::WebSocket(_) => self.work_websocket(index, connection),
+                Session::Stream(_) => {}
             }
             self.note_gate(index, connection);
             self.note_late(index, connection);
+            self.note_poll(index, connection);
         }
         connection.unworked |= connection.answers.unfinished().is_some();
-        let is_done = !connection.starved && !connection.unworked;
+        // A client that has nothing more to say may still listen.
+        let is_stream = matches!(connection.session, Session::Stream(_));
+        let is_done = !connection.starved && !connection.unworked && !is_stream;
         if connection.ended && connection.closing == Closing::Open && is_done {
             if let Session::WebSocket(_) = connection.session {
                 connection.closing = Closing::Now;
@@ -459,8 +464,8 @@ impl<S: System> Core<S> {
                 self.received.zeroize();
                 keep_alive
             }
-            Next::Upgrade { metrics, token } => {
-                self.upgrade(index, connection, (metrics, token));
+            next @ (Next::Upgrade { .. } | Next::Stream(_)) => {
+                self.change_session(index, connection, next);
                 return ControlFlow::Break(());
             }
         };
@@ -469,6 +474,15 @@ impl<S: System> Core<S> {
         }
         connection.close_after_sending(now_ms);
         ControlFlow::Break(())
+    }
+
+    /// No further request comes on the connection, or not before long.
+    fn change_session(&mut self, index: u32, connection: &mut Connection<S::Socket>, next: Next) {
+        match next {
+            Next::Upgrade { metrics, token } => self.upgrade(index, connection, (metrics, token)),
+            Next::Stream(request) => self.begin_stream(index, connection, *request),
+            Next::Go | Next::Last | Next::Secret => {}
+        }
     }
 
     pub(crate) fn upgrade(

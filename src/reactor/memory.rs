@@ -93,7 +93,7 @@ impl<S: System> Core<S> {
                 connection.answers.probe_waiting();
             }
             // It has asked for nothing that could be answered.
-            Session::Http(_) => {}
+            Session::Http(_) | Session::Stream(_) => {}
             Session::WebSocket(websocket) => websocket.probe(),
         }
         connection.queue_write(index, &mut self.to_write);

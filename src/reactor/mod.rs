@@ -8,6 +8,7 @@
 //! | `delivery` | messages, replies and changes for this core's connections |
 //! | `fan_out` | changes on their way to subscribers, in slices |
 //! | `streams` | streams of this core's connections |
+//! | `event_streams` | connections that are sent server-sent events |
 //! | `connection`, `slots` | a connection, and where a core's connections are |
 //! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
 //! | `kernel` | the same by the operating system |
@@ -28,6 +29,7 @@ pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod delivery;
 pub(crate) mod event_loop;
+mod event_streams;
 pub(crate) mod fan_out;
 mod helpers;
 pub(crate) mod housekeeping;

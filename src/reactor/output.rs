@@ -30,13 +30,14 @@ impl<S: System> Subscribers for Core<S> {
         let Session::WebSocket(websocket) = &mut connection.session else {
             return;
         };
-        let owed = websocket.outbox.is_empty();
-        let gets_cursors = websocket.note_pushed(self.now_micros);
-        if websocket.outbox.push_change(change).is_err() {
+        let feed = &mut websocket.feed;
+        let owed = feed.outbox.is_empty();
+        let gets_cursors = feed.note_pushed(self.now_micros);
+        if feed.outbox.push_change(change).is_err() {
             self.drop_slow_reader(index, SLOW_READER);
         } else if owed {
             connection.sent_ms = self.now_ms;
-        } else if websocket.outbox.is_large() {
+        } else if feed.outbox.is_large() {
             self.count_outbox(index);
         }
         if gets_cursors {
@@ -114,8 +115,8 @@ impl<S: System> Core<S> {
         if more == 0 || memory.admits(connection.holders, before, more) {
             memory.settle(connection.holders, &mut connection.held, holding);
         } else {
-            if let Session::WebSocket(websocket) = &mut connection.session {
-                websocket.give_up();
+            if let Some(feed) = connection.session.feed() {
+                feed.give_up();
             }
             self.drop_slow_reader(index, OUT_OF_MEMORY);
         }
@@ -125,10 +126,14 @@ impl<S: System> Core<S> {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
-        if let Session::WebSocket(websocket) = &mut connection.session {
-            websocket.close_behind(reason);
-            connection.close_after_sending(self.now_ms);
+        match &mut connection.session {
+            Session::Http(_) => return,
+            Session::WebSocket(websocket) => {
+                websocket.close_behind(reason);
+            }
+            Session::Stream(streaming) => streaming.stream.end_behind(reason),
         }
+        connection.close_after_sending(self.now_ms);
     }
 
     /// Writes once to each connection that something waits for, a slice of those with answers and
@@ -199,6 +204,17 @@ impl<S: System> Core<S> {
         }
     }
 
+    /// Notes when streams go on that a shard is too busy for.
+    fn note_pause(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if let Some(feed) = connection.session.feed()
+            && feed.take_pause()
+        {
+            let due_micros = self.now_micros + limits::CATCH_UP_RETRY_MS * 1000;
+            let timer = (due_micros, index, connection.generation);
+            self.stream_timers.push(Reverse(timer));
+        }
+    }
+
     /// Lets a listing go on that waited for the socket. True if there is something to write
     /// again.
     pub(crate) fn refill(&mut self, index: u32, connection: &mut Connection<S::Socket>) -> bool {
@@ -206,12 +222,17 @@ impl<S: System> Core<S> {
         if let Session::WebSocket(websocket) = &mut connection.session {
             let subscriber = Subscriber { index, generation };
             let has_more = websocket.catch_up(&mut self.context, subscriber);
-            if websocket.take_pause() {
-                let due_micros = self.now_micros + limits::CATCH_UP_RETRY_MS * 1000;
-                self.stream_timers
-                    .push(Reverse((due_micros, index, generation)));
-            }
+            self.note_pause(index, connection);
             return has_more;
+        }
+        if let Session::Stream(streaming) = &mut connection.session {
+            let subscriber = Subscriber { index, generation };
+            streaming.stream.catch_up(&mut self.context, subscriber);
+            self.note_pause(index, connection);
+            self.take_stream_news(index, connection);
+            if !connection.next_bytes().0.is_empty() {
+                return true;
+            }
         }
         if connection.answers.waiting() == 0 {
             return false;
@@ -233,6 +254,7 @@ impl<S: System> Core<S> {
             connection.closing = Closing::Now;
         }
         self.note_gate(index, connection);
+        self.note_poll(index, connection);
         !connection.answers.sendable().is_empty()
     }
 
@@ -245,14 +267,19 @@ impl<S: System> Core<S> {
         self.context.history.forget(index);
         self.context.decodes.forget(index);
         self.forget_memory(&mut connection);
-        let counters = self.context.counters.of(self.context.router.core);
-        if let Session::WebSocket(websocket) = &mut connection.session {
-            counters.websockets.fetch_sub(1, Relaxed);
-            let subscriber = Subscriber {
-                index,
-                generation: connection.generation,
-            };
-            websocket.leave(&mut self.context, subscriber);
+        let subscriber = Subscriber {
+            index,
+            generation: connection.generation,
+        };
+        http::leave_poll(&mut self.context, &mut connection.answers, subscriber);
+        match &mut connection.session {
+            Session::Http(_) => {}
+            Session::WebSocket(websocket) => {
+                let counters = self.context.counters.of(self.context.router.core);
+                counters.websockets.fetch_sub(1, Relaxed);
+                websocket.leave(&mut self.context, subscriber);
+            }
+            Session::Stream(streaming) => streaming.stream.leave(&mut self.context, subscriber),
         }
         self.system.forget(&connection.socket);
         self.connections.release(index);

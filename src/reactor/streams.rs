@@ -1,10 +1,11 @@
 //! Streams of a core's connections: changes for subscriptions that ask for more than each property,
 //! and what is due by the clock.
 
-use super::connection::Session;
+use super::connection::Connection;
 use super::event_loop::Core;
 use super::fan_out::StreamPush;
 use super::system::System;
+use crate::front::http::{self, Client};
 use crate::front::ws::{FRAMING, SLOW_READER};
 use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS, STREAM_TIMERS_PER_TURN_MAX};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
@@ -26,11 +27,11 @@ impl<S: System> Core<S> {
         let mut served = Vec::new();
         let call = (push, &current, &*found);
         let done = self.push_to_each(&streams, call, &mut buffers, &mut served);
-        for (index, stream) in streams.note_event(&served, &current, FRAMING) {
+        for (index, stream) in streams.note_event(&served, &current) {
             if let Some(connection) = self.connections.get_mut(index)
-                && let Session::WebSocket(websocket) = &mut connection.session
+                && let Some(feed) = connection.session.feed()
             {
-                websocket.fall_behind(stream);
+                feed.fall_behind(stream);
             }
         }
         streams.give_back(found);
@@ -81,11 +82,15 @@ impl<S: System> Core<S> {
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
-        let Session::WebSocket(websocket) = &mut connection.session else {
+        if connection.answers.wake_poll(current.from) {
+            let timer = (self.now_micros, index, connection.generation);
+            self.stream_timers.push(Reverse(timer));
+        }
+        let Some(feed) = connection.session.feed() else {
             return false;
         };
-        let owed = websocket.outbox.is_empty();
-        let pushed = websocket.push(current, wanted, frames, self.now_micros);
+        let owed = feed.outbox.is_empty();
+        let pushed = feed.push(current, wanted, frames, self.now_micros);
         let lost = pushed.is_ok_and(|pushed| pushed.lost_event);
         if pushed.is_err() {
             self.drop_slow_reader(index, SLOW_READER);
@@ -102,8 +107,8 @@ impl<S: System> Core<S> {
         };
         if owed {
             connection.sent_ms = self.now_ms;
-        } else if let Session::WebSocket(websocket) = &connection.session
-            && (websocket.outbox.is_large() || websocket.keeps_much())
+        } else if let Some(feed) = connection.session.feed()
+            && (feed.outbox.is_large() || feed.keeps_much())
         {
             self.count_outbox(index);
         }
@@ -113,12 +118,38 @@ impl<S: System> Core<S> {
     /// Notes when the streams of a connection are looked at next.
     pub(super) fn note_stream_timer(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(index)
-            && let Session::WebSocket(websocket) = &mut connection.session
-            && let Some(due_micros) = websocket.next_timer()
+            && let Some(feed) = connection.session.feed()
+            && let Some(due_micros) = feed.next_timer()
         {
             let timer = (due_micros, index, connection.generation);
             self.stream_timers.push(Reverse(timer));
         }
+    }
+
+    /// Notes when the poll of a connection is looked at.
+    pub(super) fn note_poll(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if let Some(due_ms) = connection.answers.take_poll_timer() {
+            let timer = (due_ms * 1000, index, connection.generation);
+            self.stream_timers.push(Reverse(timer));
+        }
+    }
+
+    /// Looks whether the poll of a connection has something to answer.
+    pub(super) fn look_at_poll(&mut self, index: u32) {
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        let mut client = Client {
+            answers: &mut connection.answers,
+            index,
+            generation: connection.generation,
+            address: connection.address,
+            holders: connection.holders,
+        };
+        http::look_at_poll(&mut self.context, &self.writer, &mut client);
+        self.note_poll(index, &mut connection);
+        connection.queue_write(index, &mut self.to_write);
+        self.connections.put_back(index, connection);
     }
 
     /// Looks at the streams whose time has come: what was paced is sent, and cursors.
@@ -133,14 +164,15 @@ impl<S: System> Core<S> {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
-            let Session::WebSocket(websocket) = &mut connection.session else {
-                continue;
-            };
             if connection.generation != generation {
                 continue;
             }
-            let owed = websocket.outbox.is_empty();
-            if websocket.on_timer(&self.context, self.now_micros).is_err() {
+            let Some(feed) = connection.session.feed() else {
+                self.look_at_poll(index);
+                continue;
+            };
+            let owed = feed.outbox.is_empty();
+            if feed.on_timer(&self.context, self.now_micros).is_err() {
                 self.drop_slow_reader(index, SLOW_READER);
             }
             self.note_owed(index, owed);

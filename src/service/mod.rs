@@ -24,6 +24,7 @@
 //! | `delete` | one entity |
 //! | `delete_many` | entities by filter |
 //! | `history` | events, and the state as it was |
+//! | `changes` | what has changed since a place, at once or when something has |
 //! | `catch_up` | from what a subscriber has to what is live: snapshots and missed events |
 //! | `subscribe` | the subscriptions of one connection |
 //! | `streams/` | subscriptions that ask for more than each property of each change |
@@ -39,6 +40,7 @@
 pub(crate) mod batch;
 mod caller;
 pub(crate) mod catch_up;
+pub(crate) mod changes;
 pub(crate) mod config;
 pub(crate) mod connectors;
 mod context;
@@ -151,6 +153,8 @@ pub(crate) enum Pending {
     Configure,
     /// Connectors or their credentials.
     Connectors(Box<connectors::PendingConnector>),
+    /// A poll.
+    Changes(Box<changes::PendingChanges>),
 }
 
 impl Pending {
@@ -174,7 +178,11 @@ impl Pending {
     /// True if the answer may be of any size.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Self::Read | Self::Deferred(_) | Self::List(_) | Self::History(_) => true,
+            Self::Read
+            | Self::Deferred(_)
+            | Self::List(_)
+            | Self::History(_)
+            | Self::Changes(_) => true,
             Self::Publish(event) => event.shows_entity,
             Self::Delete(delete) => delete.shows_entity,
             _ => false,
@@ -216,8 +224,8 @@ pub(crate) fn resume<L: Log>(
         Pending::Publish(event) => publish::resume(context, event, reply),
         Pending::Batch(batch) => Ok(batch.resume(context, (from, reply))),
         Pending::Read => read::resume(context, pending, reply),
-        // Nothing is asked yet.
-        Pending::Deferred(_) => Ok(None),
+        // Nothing is asked yet; or its front gives it the reply, with where the client is.
+        Pending::Deferred(_) | Pending::Changes(_) => Ok(None),
         Pending::Delete(delete) => delete::resume(context, delete, reply),
         Pending::DeleteMany(deletes) => deletes.resume(context, request_id, (from, reply)),
         // Its front asks for the next part itself.

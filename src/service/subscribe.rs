@@ -8,7 +8,7 @@
 
 use super::Context;
 use super::catch_up::CatchUp;
-use super::streams::{Catching, Client, Fate, Stream, ack_cursor, cursor_text};
+use super::streams::{Catching, Client, Fate, Framing, Stream, ack_cursor, cursor_text};
 use crate::api::ApiError;
 use crate::api::client_message::Subscribe;
 use crate::api::stream_options::StreamOptions;
@@ -16,18 +16,23 @@ use crate::limits;
 use crate::log::Log;
 use crate::model::CursorTooNarrow;
 use crate::shard::{Exhausted, Reply, RequestId, ShardRequest};
-use crate::subscribe::{Filter, Interest, Outbox, Overflow};
+use crate::subscribe::{Filter, Interest, Outbox, Overflow, Patterns};
 use flux_storage::Sequence;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Set in the serials of what is asked to subscribe. Those of requests and of what is asked to
+/// catch up have higher bits, those of HTTP requests lower ones.
+pub(super) const SUBSCRIPTION_BIT: u32 = 1 << 29;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     /// By pattern, the oldest first; never none.
-    pub(super) held: BTreeMap<Filter, Vec<Version>>,
+    pub(super) held: BTreeMap<Patterns, Vec<Version>>,
     pending: Vec<PendingSubscription>,
     last_serial: u32,
     /// Where the client is.
@@ -40,6 +45,8 @@ pub(crate) struct Subscriptions {
     pub(super) catching: Catching,
     /// The answers to messages whose subscriptions are gone before they were acknowledged.
     pub(super) unanswered: Vec<Verdict>,
+    /// How the client is sent messages.
+    framing: Framing,
 }
 
 /// A subscription as one message asked for it.
@@ -90,8 +97,9 @@ pub(super) struct PendingSubscription {
     pub(super) serial: u32,
     /// The client's `id` of the message, JSON text.
     id: Option<Box<str>>,
-    pub(super) filter: Filter,
-    waiting: u16,
+    pub(super) patterns: Patterns,
+    /// Answers that have not come: one of each shard to each pattern.
+    waiting: usize,
     /// What the shards have said, from the first of them on.
     pub(super) places: Box<[Sequence]>,
     first_shard: u16,
@@ -135,7 +143,7 @@ pub(crate) struct Verdict {
 
 impl Subscriptions {
     /// None yet. `address`: where the client is.
-    pub(crate) fn new(address: Option<IpAddr>) -> Self {
+    pub(crate) fn new(address: Option<IpAddr>, framing: Framing) -> Self {
         Self {
             held: BTreeMap::new(),
             pending: Vec::new(),
@@ -145,6 +153,7 @@ impl Subscriptions {
             flushes: false,
             catching: Catching::default(),
             unanswered: Vec::new(),
+            framing,
         }
     }
 
@@ -159,30 +168,41 @@ impl Subscriptions {
         subscriber: Subscriber,
         (subscribe, id): (&Subscribe, Option<Box<str>>),
     ) -> Result<InForce, ApiError> {
-        let filter = parse(&subscribe.pattern)?;
-        let options = &subscribe.options;
+        let patterns = Patterns::One(parse(&subscribe.pattern)?);
+        self.subscribe_to(context, subscriber, (patterns, &subscribe.options, id))
+    }
+
+    /// Subscribes to patterns, which are one subscription.
+    ///
+    /// # Errors
+    /// As [`Subscriptions::subscribe`].
+    pub(crate) fn subscribe_to<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        (patterns, options, id): (Patterns, &StreamOptions, Option<Box<str>>),
+    ) -> Result<InForce, ApiError> {
         let limit = limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
         if self.pending.len() >= limit {
             return Err(ApiError::TooManySubscriptions { limit });
         }
-        if let Some(same) = self.same(&filter, options) {
-            return Ok(self.join(same, (id, filter)));
+        if let Some(same) = self.same(&patterns, options) {
+            return Ok(self.join(same, (id, patterns)));
         }
-        let shards = context.router.shards_of(&filter);
+        let shards = shards_of(context, &patterns);
         let concerned = (shards.clone(), context.router.shards);
-        let catch_up = CatchUp::begin(options, (id.as_deref(), &filter), concerned);
+        let catch_up = CatchUp::begin(options, (id.as_deref(), &patterns), concerned);
         let catch_up =
             catch_up.map_err(|CursorTooNarrow| ApiError::CursorTooNarrow { name: "since" })?;
-        let is_new = !self.held.contains_key(&filter);
+        let is_new = !self.held.contains_key(&patterns);
         if is_new {
             if self.held.len() >= limit {
                 return Err(ApiError::TooManySubscriptions { limit });
             }
             self.count(context)?;
         }
-        let stream = (!options.is_plain()).then_some(options);
-        let interest = Stream::interest(&filter, stream);
-        let asked = self.ask_shards(context, subscriber, &interest);
+        let stream = (!self.framing.is_plain(options)).then_some(options);
+        let asked = self.ask_shards(context, subscriber, (&patterns, stream));
         let waiting = asked.inspect_err(|_| {
             if is_new {
                 self.discount(context);
@@ -190,14 +210,15 @@ impl Subscriptions {
         })?;
         let stream = Stream {
             subscriber,
-            pattern: filter.clone(),
+            patterns: patterns.clone(),
             options: Arc::new(options.clone()),
-            shards,
+            shards: shards.clone(),
             id: id.clone(),
             places: Box::default(),
             catch_up: catch_up.map(Box::new),
             fate: Fate::Push,
             early: Vec::new(),
+            framing: self.framing,
         };
         let kind = enter(context, stream);
         if options.is_extended {
@@ -209,28 +230,28 @@ impl Subscriptions {
             is_extended: options.is_extended,
             places: Box::default(),
         };
-        self.held.entry(filter.clone()).or_default().push(version);
+        self.held.entry(patterns.clone()).or_default().push(version);
         self.pending.push(PendingSubscription {
             serial: self.last_serial,
             id,
-            first_shard: context.router.shards_of(&filter).start,
-            filter,
+            first_shard: shards.start,
+            patterns,
             waiting,
-            places: vec![Sequence::ZERO; usize::from(waiting)].into(),
+            places: vec![Sequence::ZERO; shards.len()].into(),
         });
         Ok(InForce::Later)
     }
 
     /// The serial of a plain subscription to the same, if the newest one is that too and nothing
     /// asks for more.
-    fn same(&self, filter: &Filter, options: &StreamOptions) -> Option<u32> {
-        let newest = self.held.get(filter)?.last()?;
+    fn same(&self, patterns: &Patterns, options: &StreamOptions) -> Option<u32> {
+        let newest = self.held.get(patterns)?.last()?;
         let is_same = matches!(newest.kind, Kind::Plain) && options.is_plain();
         (is_same && !options.is_extended && !newest.is_extended).then_some(newest.serial)
     }
 
     /// Answers a message together with the subscription that it repeats.
-    fn join(&mut self, serial: u32, (id, filter): (Option<Box<str>>, Filter)) -> InForce {
+    fn join(&mut self, serial: u32, (id, patterns): (Option<Box<str>>, Patterns)) -> InForce {
         let same = |pending: &&PendingSubscription| pending.serial == serial;
         let Some(first) = self.pending.iter().find(same) else {
             return InForce::Now;
@@ -240,7 +261,7 @@ impl Subscriptions {
         self.pending.push(PendingSubscription {
             serial,
             id,
-            filter,
+            patterns,
             waiting,
             places,
             first_shard,
@@ -254,23 +275,28 @@ impl Subscriptions {
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        interest: &Interest,
-    ) -> Result<u16, ApiError> {
-        // The upper half of the serials is for requests.
-        self.last_serial = self.last_serial.wrapping_add(1) & (u32::MAX >> 1);
+        (patterns, stream): (&Patterns, Option<&StreamOptions>),
+    ) -> Result<usize, ApiError> {
+        self.last_serial =
+            (self.last_serial.wrapping_add(1) & (SUBSCRIPTION_BIT - 1)) | SUBSCRIPTION_BIT;
         let request_id = subscriber.request_id(self.last_serial);
+        let asked = questions(context, patterns, stream);
         let router = &mut context.router;
-        let shards = router.shards_of(&interest.pattern);
-        for (asked, shard) in (0..).zip(shards.clone()) {
+        for (index, (shard, interest)) in asked.iter().enumerate() {
             let request = ShardRequest::Subscribe(Box::new(interest.clone()));
-            if let Err(error) = router.ask(shard, request_id, request) {
-                for shard in shards.take(asked) {
-                    router.unsubscribe(shard, request_id, interest.clone());
+            if let Err(error) = router.ask(*shard, request_id, request) {
+                for (shard, interest) in asked.into_iter().take(index) {
+                    router.unsubscribe(shard, request_id, interest);
                 }
                 return Err(error);
             }
         }
-        Ok(shards.end - shards.start)
+        Ok(asked.len())
+    }
+
+    /// True if a reply to this serial is for what subscriptions asked.
+    pub(crate) fn are_answered_by(serial: u32) -> bool {
+        serial & SUBSCRIPTION_BIT != 0 || Catching::is_answered_by(serial)
     }
 
     /// Takes back the subscription to what a pattern names.
@@ -283,11 +309,12 @@ impl Subscriptions {
         subscriber: Subscriber,
         pattern: &str,
     ) -> Result<(), ApiError> {
-        let filter = parse(pattern)?;
-        let versions = self.held.remove(&filter).ok_or(ApiError::NotSubscribed)?;
+        let patterns = Patterns::One(parse(pattern)?);
+        let versions = self.held.remove(&patterns);
+        let versions = versions.ok_or(ApiError::NotSubscribed)?;
         self.discount(context);
         for version in versions {
-            self.take_back(context, (subscriber, &filter), &version);
+            self.take_back(context, (subscriber, &patterns), &version);
         }
         Ok(())
     }
@@ -310,11 +337,11 @@ impl Subscriptions {
         let is_over = |pending: &mut PendingSubscription| pending.waiting == 0;
         let over: Vec<_> = self.pending.extract_if(.., is_over).collect();
         if let Some(first) = over.first() {
-            let filter = &first.filter;
+            let patterns = &first.patterns;
             if matches!(reply, Reply::Subscribed(_)) {
-                self.put_in_force(context, (subscriber, filter), (serial, &first.places));
+                self.put_in_force(context, (subscriber, patterns), (serial, &first.places));
             } else {
-                self.reject(context, (subscriber, filter), serial);
+                self.reject(context, (subscriber, patterns), serial);
             }
         }
         let mut verdicts = Vec::new();
@@ -340,10 +367,10 @@ impl Subscriptions {
     fn put_in_force<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        (subscriber, filter): (Subscriber, &Filter),
+        (subscriber, patterns): (Subscriber, &Patterns),
         (serial, places): (u32, &[Sequence]),
     ) {
-        let Some(versions) = self.held.get_mut(filter) else {
+        let Some(versions) = self.held.get_mut(patterns) else {
             return;
         };
         let Some(index) = versions.iter().position(|it| it.serial == serial) else {
@@ -354,7 +381,7 @@ impl Subscriptions {
         };
         version.places = places.into();
         if !version.is_checked_first(context) {
-            self.drop_before(context, (subscriber, filter), serial);
+            self.drop_before(context, (subscriber, patterns), serial);
         }
     }
 
@@ -362,10 +389,10 @@ impl Subscriptions {
     pub(super) fn drop_before<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        (subscriber, filter): (Subscriber, &Filter),
+        (subscriber, patterns): (Subscriber, &Patterns),
         serial: u32,
     ) {
-        let Some(versions) = self.held.get_mut(filter) else {
+        let Some(versions) = self.held.get_mut(patterns) else {
             return;
         };
         let Some(index) = versions.iter().position(|it| it.serial == serial) else {
@@ -373,7 +400,7 @@ impl Subscriptions {
         };
         let earlier: Vec<Version> = versions.drain(..index).collect();
         for version in earlier {
-            self.take_back(context, (subscriber, filter), &version);
+            self.take_back(context, (subscriber, patterns), &version);
         }
     }
 
@@ -381,10 +408,10 @@ impl Subscriptions {
     fn reject<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        (subscriber, filter): (Subscriber, &Filter),
+        (subscriber, patterns): (Subscriber, &Patterns),
         serial: u32,
     ) {
-        let Some(versions) = self.held.get_mut(filter) else {
+        let Some(versions) = self.held.get_mut(patterns) else {
             return;
         };
         let Some(index) = versions.iter().position(|it| it.serial == serial) else {
@@ -392,10 +419,10 @@ impl Subscriptions {
         };
         let version = versions.remove(index);
         if versions.is_empty() {
-            self.held.remove(filter);
+            self.held.remove(patterns);
             self.discount(context);
         }
-        self.take_back(context, (subscriber, filter), &version);
+        self.take_back(context, (subscriber, patterns), &version);
     }
 
     /// The cursor of an acknowledgement, if that has one.
@@ -404,25 +431,27 @@ impl Subscriptions {
         context: &Context<L>,
         pending: &PendingSubscription,
     ) -> Option<String> {
-        let mut versions = self.held.get(&pending.filter)?.iter();
+        let mut versions = self.held.get(&pending.patterns)?.iter();
         let version = versions.find(|it| it.serial == pending.serial)?;
         let shards = (context.router.shards, pending.first_shard);
         let visible = |shard| context.counters.visible(shard);
         version
             .is_extended
-            .then(|| ack_cursor(&pending.filter, shards, &pending.places, visible))
+            .then(|| ack_cursor(&pending.patterns, shards, &pending.places, visible))
     }
 
     /// Takes a version back on this core and at every shard that it concerns.
     pub(super) fn take_back<L: Log>(
         &mut self,
         context: &mut Context<L>,
-        (subscriber, filter): (Subscriber, &Filter),
+        (subscriber, patterns): (Subscriber, &Patterns),
         version: &Version,
     ) {
         match &version.kind {
             Kind::Plain => {
-                context.subscribers.unsubscribe(subscriber.index, filter);
+                for pattern in patterns.each() {
+                    context.subscribers.unsubscribe(subscriber.index, pattern);
+                }
             }
             Kind::Stream(index, options) => {
                 let stream = context.streams.get(*index);
@@ -439,11 +468,10 @@ impl Subscriptions {
                 self.flushes |= options.interval_micros.is_some();
             }
         }
-        let interest = Stream::interest(filter, version.kind.options());
         let request_id = subscriber.request_id(0);
-        for shard in context.router.shards_of(filter) {
+        for (shard, interest) in questions(context, patterns, version.kind.options()) {
             let router = &mut context.router;
-            router.unsubscribe(shard, request_id, interest.clone());
+            router.unsubscribe(shard, request_id, interest);
         }
     }
 
@@ -478,11 +506,8 @@ impl Subscriptions {
         if !versions.any(|version| version.is_extended) {
             return None;
         }
-        let router = &context.router;
-        let shard_of = |filter: &Filter| router.shards_of(filter).start;
-        let patterns = self.held.keys();
         let place = |shard| self.place(context, shard);
-        let text = cursor_text(patterns, (router.shards, shard_of), place)?;
+        let text = cursor_text(self.held.keys(), context.router.shards, place)?;
         let client = self.client.as_mut()?;
         client.take_cursor(&text).then_some(text)
     }
@@ -494,11 +519,11 @@ impl Subscriptions {
         let kept = self.client.as_ref().and_then(|it| it.first_kept(shard));
         let mut place = kept.map(before);
         let mut lower = |to: Sequence| place = Some(place.map_or(to, |place| place.min(to)));
-        for (filter, versions) in &self.held {
-            let shards = context.router.shards_of(filter);
-            let Some(index) = shards.contains(&shard).then(|| shard - shards.start) else {
+        for (patterns, versions) in &self.held {
+            if !patterns.concern(shard, context.router.shards) {
                 continue;
-            };
+            }
+            let index = shard - shards_of(context, patterns).start;
             for version in versions {
                 // One that is not in force yet has the place of its acknowledgement later.
                 if let Some(place) = version.places.get(usize::from(index)) {
@@ -519,10 +544,10 @@ impl Subscriptions {
 
     /// Takes every subscription back: the connection ends.
     pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
-        for (filter, versions) in std::mem::take(&mut self.held) {
+        for (patterns, versions) in std::mem::take(&mut self.held) {
             self.discount(context);
             for version in versions {
-                self.take_back(context, (subscriber, &filter), &version);
+                self.take_back(context, (subscriber, &patterns), &version);
             }
         }
     }
@@ -582,26 +607,66 @@ impl PendingSubscription {
         self.waiting = self.waiting.saturating_sub(1);
         let index = usize::from(shard.saturating_sub(self.first_shard));
         if let Some(known) = self.places.get_mut(index) {
-            *known = place;
+            *known = place.max(*known);
         }
     }
 }
 
 /// Enters a subscription on this core.
 fn enter<L>(context: &mut Context<L>, stream: Stream) -> Kind {
-    if stream.options.is_plain() {
+    if stream.framing.is_plain(&stream.options) {
         let subscriber = stream.subscriber.index;
-        context.subscribers.subscribe(subscriber, &stream.pattern);
+        for pattern in stream.patterns.each() {
+            context.subscribers.subscribe(subscriber, pattern);
+        }
         return Kind::Plain;
     }
     let options = Arc::clone(&stream.options);
     Kind::Stream(context.streams.add(stream), options)
 }
 
+/// The shards from the first that patterns concern to the last.
+fn shards_of<L: Log>(context: &Context<L>, patterns: &Patterns) -> Range<u16> {
+    let key = patterns.concerns_single_placement();
+    context.router.shards_of_key(key)
+}
+
+/// What is asked of which shards for a subscription.
+fn questions<L: Log>(
+    context: &Context<L>,
+    patterns: &Patterns,
+    stream: Option<&StreamOptions>,
+) -> Vec<(u16, Interest)> {
+    let mut questions = Vec::new();
+    for pattern in patterns.each() {
+        let interest = Stream::interest(pattern, stream);
+        let shards = context.router.shards_of(pattern);
+        questions.extend(shards.map(|shard| (shard, interest.clone())));
+    }
+    questions
+}
+
+/// What a request names by these texts; by none: everything.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`].
+pub(crate) fn patterns_of(entity_ids: &[Box<str>]) -> Result<Patterns, ApiError> {
+    let filters = entity_ids.iter().map(|text| Filter::parse(text));
+    let filters: Result<Vec<Filter>, _> = filters.collect();
+    let filters = filters.or(Err(ApiError::InvalidQuery {
+        name: "entity_id",
+        rule: PATTERN_RULE,
+    }))?;
+    Ok(Patterns::of(filters))
+}
+
+const PATTERN_RULE: &str =
+    "an id, `*`, or a prefix and `*`; at most 512 bytes without control characters";
+
 fn parse(pattern: &str) -> Result<Filter, ApiError> {
     Filter::parse(pattern).or(Err(ApiError::InvalidField {
         field: "entity_id",
-        rule: "an id, `*`, or a prefix and `*`; at most 512 bytes without control characters",
+        rule: PATTERN_RULE,
     }))
 }
 
@@ -645,6 +710,11 @@ mod tests {
         Verdict { id, result }
     }
 
+    /// That of the message with this number.
+    fn serial(number: u32) -> u32 {
+        number | SUBSCRIPTION_BIT
+    }
+
     fn in_force(place: u64) -> Reply {
         Reply::Subscribed(Sequence::new(place))
     }
@@ -652,7 +722,7 @@ mod tests {
     #[test]
     fn a_subscription_is_in_force_when_every_shard_concerned_has_said_so() {
         let mut cores = TestCores::new(2);
-        let mut subscriptions = Subscriptions::new(None);
+        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
         let all = plain("*");
         assert_eq!(
             subscribe(&mut cores, &mut subscriptions, &all),
@@ -660,9 +730,9 @@ mod tests {
         );
         let context = cores.context(0);
         let reply = in_force(0);
-        let first = subscriptions.resume(context, SUBSCRIBER, (1, 0, &reply));
+        let first = subscriptions.resume(context, SUBSCRIBER, (serial(1), 0, &reply));
         assert_eq!(first, []);
-        let second = subscriptions.resume(context, SUBSCRIBER, (1, 1, &reply));
+        let second = subscriptions.resume(context, SUBSCRIBER, (serial(1), 1, &reply));
         assert_eq!(second, [verdict(Ok(None))]);
         assert_eq!(
             subscribe(&mut cores, &mut subscriptions, &all),
@@ -676,11 +746,11 @@ mod tests {
     #[test]
     fn one_that_a_shard_rejects_is_taken_back_and_counts_nothing() {
         let mut cores = TestCores::new(2);
-        let mut subscriptions = Subscriptions::new(None);
+        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
         subscribe(&mut cores, &mut subscriptions, &plain("n/*"));
         let refused = Reply::Refused(ApiError::Overloaded);
         let context = cores.context(0);
-        let resumed = subscriptions.resume(context, SUBSCRIBER, (1, 0, &refused));
+        let resumed = subscriptions.resume(context, SUBSCRIBER, (serial(1), 0, &refused));
         assert_eq!(resumed, [verdict(Err(ApiError::Overloaded))]);
         assert_eq!(context.counters.subscriptions(), 0);
         let gone = subscriptions.unsubscribe(context, SUBSCRIBER, "n/*");
@@ -691,7 +761,7 @@ mod tests {
     fn beyond_the_bound_nothing_is_subscribed() {
         let mut cores = TestCores::new(1);
         cores.context(0).tenants.runtime.max_subscriptions = 1;
-        let mut subscriptions = Subscriptions::new(None);
+        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
         subscribe(&mut cores, &mut subscriptions, &plain("a"));
         let call = (&plain("b"), None);
         let second = subscriptions.subscribe(cores.context(0), SUBSCRIBER, call);
@@ -709,7 +779,7 @@ mod tests {
     #[test]
     fn what_is_subscribed_again_replaces_the_earlier_unless_it_is_refused() {
         let mut cores = TestCores::new(1);
-        let mut subscriptions = Subscriptions::new(None);
+        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
         let kinds = |subscriptions: &Subscriptions| -> Vec<bool> {
             let versions = subscriptions.held.values().flatten();
             versions.map(|it| matches!(it.kind, Kind::Plain)).collect()
@@ -718,15 +788,15 @@ mod tests {
         subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
         assert_eq!(kinds(&subscriptions), [true, false]);
         let context = cores.context(0);
-        subscriptions.resume(context, SUBSCRIBER, (1, 0, &in_force(3)));
+        subscriptions.resume(context, SUBSCRIBER, (serial(1), 0, &in_force(3)));
         let refused = Reply::Refused(ApiError::Overloaded);
-        let second = subscriptions.resume(context, SUBSCRIBER, (2, 0, &refused));
+        let second = subscriptions.resume(context, SUBSCRIBER, (serial(2), 0, &refused));
         assert_eq!(second, [verdict(Err(ApiError::Overloaded))]);
         assert_eq!(kinds(&subscriptions), [true]);
         assert!(context.streams.is_empty() && !context.subscribers.is_empty());
         subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
         let context = cores.context(0);
-        let third = subscriptions.resume(context, SUBSCRIBER, (3, 0, &in_force(7)));
+        let third = subscriptions.resume(context, SUBSCRIBER, (serial(3), 0, &in_force(7)));
         let cursor = Cursor::of(CursorScope::Namespace("n"), Sequence::new(7));
         assert_eq!(third, [verdict(Ok(Some(cursor.encode())))]);
         assert_eq!(kinds(&subscriptions), [false]);
@@ -741,12 +811,12 @@ mod tests {
     #[test]
     fn a_cursor_names_the_place_that_all_subscriptions_have_come_to() {
         let mut cores = TestCores::new(1);
-        let mut subscriptions = Subscriptions::new(None);
+        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
         subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
         subscribe(&mut cores, &mut subscriptions, &plain("n/a"));
         let context = cores.context(0);
-        subscriptions.resume(context, SUBSCRIBER, (1, 0, &in_force(3)));
-        subscriptions.resume(context, SUBSCRIBER, (2, 0, &in_force(9)));
+        subscriptions.resume(context, SUBSCRIBER, (serial(1), 0, &in_force(3)));
+        subscriptions.resume(context, SUBSCRIBER, (serial(2), 0, &in_force(9)));
         let mut check = |context: &Context<_>, place: Option<u64>| {
             let of = |place| Cursor::of(CursorScope::Namespace("n"), Sequence::new(place));
             let expected = place.map(|place| of(place).encode());

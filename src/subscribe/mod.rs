@@ -9,6 +9,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `filter` | what a client asks for: one entity, a prefix, everything |
+//! | `patterns` | what one subscription is to: a pattern, or several |
 //! | `interest` | what a core asks a shard to tell it |
 //! | `verdict` | whether an entity matches a filter, before a change and after |
 //! | `registry` | filters to subscribers, on shards and on cores |
@@ -32,6 +33,7 @@ mod interest;
 mod merged;
 mod outbox;
 mod pace;
+mod patterns;
 mod prefix_tree;
 mod registry;
 #[cfg(test)]
@@ -49,5 +51,6 @@ pub use interest::{Forms, Interest};
 pub use merged::{ChangeHead, EncodeMerged, MergedChange, Part};
 pub use outbox::{Outbox, OutboxLimits, Overflow};
 pub use pace::{Due, Pacer};
+pub use patterns::Patterns;
 pub use registry::Registry;
 pub use verdict::{FilterVerdict, Verdict};

@@ -4,6 +4,7 @@
 //! Nothing here uses the code of the server. A test sees what a user sees: a command line, a
 //! port, a data directory, exit codes and standard error. `server` starts and ends processes,
 //! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
+//! `events` a client of server-sent events,
 //! `agent` a client that goes on over the death of the server, `disk` a small disk that can be
 //! filled, `source` a server to be polled, `connectors` the calls that define connectors, and
 //! `script` runs the scripts.
@@ -17,6 +18,7 @@
 pub(crate) mod agent;
 pub(crate) mod connectors;
 pub(crate) mod disk;
+pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod script;
 pub(crate) mod server;

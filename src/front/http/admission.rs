@@ -90,6 +90,8 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
         | Route::Read(_)
         | Route::ReadById
         | Route::WebSocket
+        | Route::Stream
+        | Route::Changes
         | Route::Health
         | Route::Ready
         | Route::Options(_) => TokenRule::None,

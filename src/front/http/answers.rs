@@ -15,6 +15,7 @@ use super::call::HttpCall;
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
 use crate::service::Pending;
+use crate::service::changes::PendingChanges;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 
@@ -44,6 +45,9 @@ pub(crate) struct Answers {
     /// Bytes of [`PROBE`] that were sent ahead of the next answer.
     probed: usize,
 }
+
+/// The highest serial: higher ones are of subscriptions. Far fewer requests are under way.
+const SERIAL_MAX: u32 = (1 << 29) - 1;
 
 /// How every answer begins.
 const PROBE: &[u8] = b"HTTP/1.1 ";
@@ -129,13 +133,13 @@ impl Answers {
     }
 
     fn take_serial(&mut self) -> u32 {
-        self.last_serial = self.last_serial.wrapping_add(1);
+        self.last_serial = self.next_serial();
         self.last_serial
     }
 
     /// The serial that the next [`Answers::wait`] returns.
     pub(super) fn next_serial(&self) -> u32 {
-        self.last_serial.wrapping_add(1)
+        self.last_serial.wrapping_add(1) & SERIAL_MAX
     }
 
     /// The call that waits in a slot.
@@ -156,6 +160,25 @@ impl Answers {
             SlotState::Waiting(call) => Some((*serial, call)),
             SlotState::Ready { .. } | SlotState::Late { .. } => None,
         }
+    }
+
+    /// The poll at the front, if there is one, and its serial.
+    pub(super) fn front_poll(&mut self) -> Option<(u32, &mut PendingChanges)> {
+        let (serial, call) = self.front_call()?;
+        match &mut call.pending {
+            Pending::Changes(poll) => Some((serial, &mut **poll)),
+            _ => None,
+        }
+    }
+
+    /// A change that a poll waits for has come. True if it is to be looked at.
+    pub(crate) fn wake_poll(&mut self, shard: u16) -> bool {
+        self.front_poll().is_some_and(|(_, poll)| poll.wake(shard))
+    }
+
+    /// When a poll is to be looked at, monotonic milliseconds; said once.
+    pub(crate) fn take_poll_timer(&mut self) -> Option<u64> {
+        self.front_poll()?.1.take_timer()
     }
 
     /// The socket took nothing for a while: what the listing at the front has gathered is out of
@@ -215,7 +238,7 @@ impl Answers {
             return;
         }
         if let Some((_, call)) = self.front_call()
-            && matches!(call.pending, Pending::History(_))
+            && matches!(call.pending, Pending::History(_) | Pending::Changes(_))
         {
             self.send_ahead(PROBE.len());
         }
@@ -367,6 +390,7 @@ impl Answers {
         let gathered = match self.slots.front().map(|slot| &slot.state) {
             Some(SlotState::Waiting(call)) => match &call.pending {
                 Pending::List(listing) => listing.heap_bytes(),
+                Pending::Changes(poll) => poll.heap_bytes(),
                 _ => 0,
             },
             Some(SlotState::Ready { .. } | SlotState::Late { .. }) | None => 0,

@@ -4,7 +4,7 @@ use crate::service::Pending;
 use crate::wire::http1::{Field, Head, Method, Version};
 
 /// What an answer's head needs to know of its request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestMeta {
     /// The client's version.
     pub(super) version: Version,
@@ -48,6 +48,16 @@ impl RequestMeta {
     /// True if a web page may read the answer.
     pub(super) fn is_of_page(self) -> bool {
         self.sender == Sender::Page
+    }
+
+    /// True if its client takes bodies in chunks.
+    pub(crate) fn takes_chunks(self) -> bool {
+        self.version == Version::Http11
+    }
+
+    /// True if the connection stays open.
+    pub(crate) const fn keeps_alive(self) -> bool {
+        self.keep_alive
     }
 
     /// For an answer to what is no request, after which the connection closes.

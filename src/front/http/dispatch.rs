@@ -6,11 +6,13 @@ use super::client::Client;
 use super::deferred::check_room;
 use super::honoured;
 use super::listing::advance_front;
+use super::polls::{take_log_of_poll, take_reply_to_poll};
 use super::writer::AnswerWriter;
 use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, TokenRoute, is_of_namespaces};
+use crate::api::stream_query::{ChangesQuery, StreamQuery};
 use crate::api::{ApiError, Route, route};
 use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
@@ -20,10 +22,11 @@ use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::deferred::DeferredRead;
 use crate::service::publish::Besides;
+use crate::service::subscribe::patterns_of;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, TokenRule, batch,
-    config, connectors, delete, delete_many, history, list, namespaces, publish, read, status,
-    tokens,
+    changes, config, connectors, delete, delete_many, history, list, namespaces, publish, read,
+    status, tokens,
 };
 use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Method, Request, Version};
@@ -45,6 +48,19 @@ pub(crate) enum Next {
         /// What it presents to its requests.
         token: Option<KeptToken>,
     },
+    /// Is sent a stream of events from here on.
+    Stream(Box<StreamRequest>),
+}
+
+/// A request for a stream of events.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StreamRequest {
+    /// What it asks for.
+    pub(crate) query: StreamQuery,
+    /// What it presents.
+    pub(crate) token: Option<KeptToken>,
+    /// For the head of its answer.
+    pub(crate) meta: RequestMeta,
 }
 
 /// Works on a request. Unless it is an upgrade, its answer, or a slot for it, is in the client's
@@ -110,17 +126,11 @@ fn dispatch<L: Log>(
         Route::PublishBatch => batch::begin(context, &caller, body)?,
         Route::List => {
             let query = ListQuery::parse(head.query)?;
-            if query.limit.is_none() && query.at.is_none() && head.version == Version::Http10 {
-                // The end of the connection is the end of the answer.
-                meta.keep_alive = false;
-                next = Next::Last;
-            }
+            next = end_of_list(&query, head.version);
+            meta.keep_alive &= next != Next::Last;
             list::begin(context, &caller, query)?
         }
-        Route::Events => DeferredRead::of_past(
-            &caller,
-            HistoryQuery::Events(EventsQuery::parse(head.query)?),
-        ),
+        Route::Events => events(&caller, head)?,
         Route::Read(id) => {
             let query = ReadQuery::parse(head.query)?;
             read::begin(context, &caller, (&id, query))?
@@ -152,14 +162,11 @@ fn dispatch<L: Log>(
             }
         }
         Route::WebSocket => return upgrade(context, client, (&caller, head)),
+        Route::Stream => return stream(context, writer, client, (&caller, head, meta)),
+        Route::Changes => poll(context, &caller, head)?,
         Route::Health => status::health(context, head.query)?,
         Route::Ready => status::ready(context)?,
-        Route::Options(allow) => {
-            client.answers.push(CommitPoint::NONE, |out| {
-                writer.options(out, meta, allow);
-            });
-            return Ok(next);
-        }
+        Route::Options(allow) => return Ok(options(writer, client, (meta, allow))),
     };
     take(context, writer, client, (meta, request, begun));
     Ok(next)
@@ -184,6 +191,31 @@ fn delete_one<L: Log>(
 ) -> Result<Begun, ApiError> {
     let conditions = delete::Conditions::Head(conditions);
     delete::begin(context, caller, (id, conditions))
+}
+
+/// To HTTP/1.0 the end of the connection is the end of an answer in parts.
+fn end_of_list(query: &ListQuery, version: Version) -> Next {
+    if query.limit.is_none() && query.at.is_none() && version == Version::Http10 {
+        Next::Last
+    } else {
+        Next::Go
+    }
+}
+
+fn events(caller: &Caller<'_>, head: &Head<'_>) -> Result<Begun, ApiError> {
+    let query = EventsQuery::parse(head.query)?;
+    Ok(DeferredRead::of_past(caller, HistoryQuery::Events(query)))
+}
+
+fn options(
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (meta, allow): (RequestMeta, &str),
+) -> Next {
+    client.answers.push(CommitPoint::NONE, |out| {
+        writer.options(out, meta, allow);
+    });
+    Next::Go
 }
 
 /// Judges what comes before the token and the route.
@@ -245,7 +277,10 @@ fn take<L: Log>(
             context.trim_answer();
         }
         Begun::Waiting(pending) => {
-            let goes_on = matches!(pending, Pending::List(_) | Pending::Deferred(_));
+            let goes_on = matches!(
+                pending,
+                Pending::List(_) | Pending::Deferred(_) | Pending::Changes(_)
+            );
             client.answers.wait(HttpCall {
                 meta,
                 if_none_match: if_none_match.map(Box::from),
@@ -266,14 +301,7 @@ fn upgrade<L: Log>(
     (caller, head): (&Caller<'_>, &Head<'_>),
 ) -> Result<Next, ApiError> {
     context.check_serving()?;
-    let token = match caller.credentials {
-        Credentials::None => None,
-        _ if !context.tenants.auth => None,
-        credentials => {
-            context.access(&credentials)?;
-            Some(credentials.token()?)
-        }
-    };
+    let token = kept_token(context, caller)?;
     let metrics = query::parse_websocket(head.query)?;
     let accept = ws::accept(head).map_err(ApiError::Handshake)?;
     // A client whose subscriptions fail would wait for ever on a connection that stays.
@@ -285,6 +313,60 @@ fn upgrade<L: Log>(
         ws::write_switching_protocols(out, &accept);
     });
     Ok(Next::Upgrade { metrics, token })
+}
+
+/// What a reader presents, for all that its connection is sent; in auth mode it has to be known.
+fn kept_token<L>(context: &Context<L>, caller: &Caller<'_>) -> Result<Option<KeptToken>, ApiError> {
+    match caller.credentials {
+        Credentials::None => Ok(None),
+        _ if !context.tenants.auth => Ok(None),
+        credentials => {
+            context.access(&credentials)?;
+            credentials.token().map(Some)
+        }
+    }
+}
+
+fn poll<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    head: &Head<'_>,
+) -> Result<Begun, ApiError> {
+    context.check_serving()?;
+    let token = kept_token(context, caller)?;
+    changes::begin(context, ChangesQuery::parse(head.query)?, token)
+}
+
+fn stream<L: Log>(
+    context: &Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (caller, head, meta): (&Caller<'_>, &Head<'_>, RequestMeta),
+) -> Result<Next, ApiError> {
+    context.check_serving()?;
+    let token = kept_token(context, caller)?;
+    let query = StreamQuery::parse(head.query, head.last_event_id)?;
+    context.check_ready()?;
+    if meta.head_only {
+        patterns_of(&query.entity_ids)?;
+        client.answers.push(CommitPoint::NONE, |out| {
+            writer.stream_head(out, meta);
+        });
+        return Ok(Next::Go);
+    }
+    Ok(Next::Stream(Box::new(StreamRequest { query, token, meta })))
+}
+
+/// Answers a request for a stream that begins: `beginning` is the first of it.
+pub(crate) fn open_stream(
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (meta, beginning): (RequestMeta, &[u8]),
+) {
+    client.answers.push(CommitPoint::NONE, |out| {
+        writer.stream_head(out, meta);
+        out.extend_from_slice(beginning);
+    });
 }
 
 /// Does the next slice of the client's request that is unfinished, if there is one. True if it is
@@ -312,6 +394,9 @@ pub(crate) fn on_reply<L: Log>(
     client: &mut Client<'_>,
     (serial, from, reply): (u32, u16, Reply),
 ) -> bool {
+    let Some(reply) = take_reply_to_poll(context, writer, client, (serial, from, reply)) else {
+        return advance_front(context, writer, client);
+    };
     let request_id = client.request_id(serial);
     if let Some(call) = client.answers.call(serial) {
         let outcome = service::resume(context, request_id, &mut call.pending, (from, reply));
@@ -331,7 +416,11 @@ pub(crate) fn on_history<L: Log>(
     client: &mut Client<'_>,
     (serial, result): (u32, JobResult),
 ) -> bool {
-    if let Some(call) = client.answers.call(serial) {
+    if let Some(call) = client.answers.call(serial)
+        && matches!(call.pending, Pending::Changes(_))
+    {
+        take_log_of_poll(context, writer, client, result);
+    } else if let Some(call) = client.answers.call(serial) {
         let outcome = history::finish(context, &call.pending, result);
         finish(context, writer, client, (serial, outcome));
     }
@@ -354,7 +443,7 @@ pub(crate) fn on_decoded<L: Log>(
 }
 
 /// Answers a call that waited, if it is over.
-fn finish<L>(
+pub(super) fn finish<L>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -363,10 +452,13 @@ fn finish<L>(
     let Some(outcome) = outcome else {
         return;
     };
-    let is_read = client
-        .answers
-        .call(serial)
-        .is_some_and(|call| matches!(call.pending, Pending::Read | Pending::History(_)));
+    let is_read = client.answers.call(serial).is_some_and(|call| {
+        let pending = &call.pending;
+        matches!(
+            pending,
+            Pending::Read | Pending::History(_) | Pending::Changes(_)
+        )
+    });
     let outcome = if is_read {
         check_room(context, client, outcome)
     } else {

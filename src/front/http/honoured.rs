@@ -71,6 +71,8 @@ fn parameters_of(head: &Head<'_>, route: &Route<'_>) -> Result<(), ApiError> {
         | Route::Read(_)
         | Route::ReadById
         | Route::WebSocket
+        | Route::Stream
+        | Route::Changes
         | Route::Health
         | Route::Options(_) => false,
     };

@@ -5,6 +5,7 @@
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::deferred::{Attempt, begin_front};
+use super::polls::start_poll;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
 use crate::limits::LIST_CHUNK_BYTES_MAX;
@@ -69,6 +70,14 @@ pub(crate) fn advance_front<L: Log>(
                 Attempt::Answered => continue,
                 Attempt::Waits => return true,
             }
+        }
+        if let Pending::Changes(poll) = &call.pending
+            && poll.is_new()
+        {
+            if start_poll(context, writer, client) {
+                continue;
+            }
+            return true;
         }
         if let Pending::List(listing) = &call.pending {
             let (held, more) = (listing.heap_bytes(), listing.next_bytes());

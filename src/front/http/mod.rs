@@ -9,6 +9,7 @@
 //! | `client` | the connection that a request came from |
 //! | `call` | a request that waits for its outcome |
 //! | `deferred` | a read that waits until the answers before it are taken |
+//! | `polls` | polls for changes, which wait at the front of the answers |
 //! | `listing` | arrays that are sent in parts |
 //! | `answers` | the answers of one connection, in order |
 //! | `writer` | an outcome → status, fields and body |
@@ -21,6 +22,7 @@ mod deferred;
 mod dispatch;
 mod honoured;
 mod listing;
+mod polls;
 mod writer;
 
 pub(crate) use admission::{admit, body_limit};
@@ -28,6 +30,9 @@ pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;
 pub(crate) use deferred::give_up_front;
-pub(crate) use dispatch::{Next, go_on, on_decoded, on_history, on_reply, reject, serve};
+pub(crate) use dispatch::{
+    Next, StreamRequest, go_on, on_decoded, on_history, on_reply, open_stream, reject, serve,
+};
 pub(crate) use listing::advance_front;
+pub(crate) use polls::{leave_poll, look_at_poll};
 pub(crate) use writer::AnswerWriter;

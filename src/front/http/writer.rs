@@ -100,10 +100,7 @@ impl AnswerWriter {
 
     /// Writes the head of an array that is sent in parts, with its cursor.
     pub(super) fn array_head(&self, out: &mut Vec<u8>, meta: RequestMeta, cursor: Option<&str>) {
-        let body = match meta.version {
-            Version::Http11 => BodyLength::Chunked,
-            Version::Http10 => BodyLength::UntilClose,
-        };
+        let body = body_of_parts(meta);
         match cursor {
             None if meta.is_of_page() => {
                 let headers = &[CORS_ORIGIN, CORS_EXPOSE];
@@ -115,6 +112,16 @@ impl AnswerWriter {
                 self.head_of_parts(meta, body, headers).write(out);
             }
         }
+    }
+
+    /// Writes the head of a stream of events. Nothing follows a stream on its connection.
+    pub(super) fn stream_head(&self, out: &mut Vec<u8>, meta: RequestMeta) {
+        let head = ResponseHead {
+            content_type: Some("text/event-stream"),
+            keep_alive: meta.head_only && meta.keep_alive,
+            ..self.head_of_parts(meta, body_of_parts(meta), STREAM_FIELDS)
+        };
+        head.write(out);
     }
 
     /// Writes the head of a success whose body, which is so long, is sent in parts.
@@ -304,6 +311,23 @@ impl AnswerWriter {
         );
     }
 }
+
+/// How the client learns where a body ends that is sent in parts.
+const fn body_of_parts(meta: RequestMeta) -> BodyLength {
+    match meta.version {
+        Version::Http11 => BodyLength::Chunked,
+        Version::Http10 => BodyLength::UntilClose,
+    }
+}
+
+/// The fields of a stream of events: nobody on its way keeps it, or holds it back to send more at
+/// once (nginx, by the last of them).
+const STREAM_FIELDS: Fields<'static> = &[
+    ("Cache-Control", "no-store"),
+    CORS_ORIGIN,
+    CORS_EXPOSE,
+    ("X-Accel-Buffering", "no"),
+];
 
 /// Heads of answers to HTTP/1.1 on connections that stay open.
 #[derive(Debug, Default)]

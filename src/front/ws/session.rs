@@ -13,19 +13,19 @@ use crate::background::history::JobResult;
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
-use crate::service::streams::{
-    Catching, Current, Ended, Frames, Framing, Pushed, To, Wanted, write_merged,
-};
-use crate::service::subscribe::{InForce, Subscriber, Subscriptions, Verdict};
+use crate::service::streams::{Catching, Ended, Feed, Framing, write_merged};
+use crate::service::subscribe::{InForce, Subscriber, Verdict};
 use crate::service::{Context, Credentials, KeptToken, presence};
 use crate::shard::Reply;
-use crate::subscribe::{Outbox, OutboxLimits, Overflow};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
 use flux_storage::Sequence;
 use std::net::IpAddr;
 
 /// Every message of a stream is one text frame.
 pub(crate) const FRAMING: Framing = Framing {
+    index: 0,
+    resumes: false,
+    reframe: None,
     frame: |out, write| write_text_with(out, write),
     merged: |out, entity_id, change| {
         write_text_with(out, |out| write_merged(out, entity_id, change));
@@ -59,13 +59,12 @@ pub(crate) const OUT_OF_MEMORY: &str =
 pub(crate) struct WebSocket {
     /// What has arrived of the next message.
     pub(crate) reader: MessageReader,
-    /// Frames for the client.
-    pub(crate) outbox: Outbox,
+    /// Its subscriptions, and the frames for the client.
+    pub(crate) feed: Feed,
     /// It wants `metrics_update` messages.
     pub(crate) metrics: bool,
     /// What the client presented with its handshake.
     token: Option<KeptToken>,
-    subscriptions: Subscriptions,
     requests: Requests,
     /// Answers that nobody may see yet.
     withheld: Withheld,
@@ -99,10 +98,9 @@ impl WebSocket {
     pub(crate) fn new(metrics: bool, address: Option<IpAddr>, token: Option<KeptToken>) -> Self {
         Self {
             reader: MessageReader::default(),
-            outbox: Outbox::new(OutboxLimits::default()),
+            feed: Feed::new(address, FRAMING),
             metrics,
             token,
-            subscriptions: Subscriptions::new(address),
             requests: Requests::default(),
             withheld: Withheld::default(),
             paused: false,
@@ -135,7 +133,7 @@ impl WebSocket {
         (subscriber, end): (Subscriber, u64),
     ) -> After {
         loop {
-            if self.outbox.overflowed() {
+            if self.feed.outbox.overflowed() {
                 return self.close_behind(SLOW_READER);
             }
             if context.router.spent() >= end {
@@ -206,46 +204,31 @@ impl WebSocket {
     pub(crate) fn close(&mut self, code: u16, reason: &str) -> After {
         let mut frame = Vec::new();
         ws::write_close(&mut frame, code, reason);
-        self.outbox.close(&frame);
+        self.feed.outbox.close(&frame);
         After::Close
     }
 
     /// Closes the session of a client that is too far behind. Tells it the bound, and the last
     /// cursor that it was sent.
     pub(crate) fn close_behind(&mut self, reason: &str) -> After {
-        let mut reason = reason.to_owned();
-        match self.outbox.overflow() {
-            Some(Overflow::Bytes) => reason.push_str(": it is owed more than 4 MiB"),
-            Some(Overflow::Entries) => reason.push_str(": it is owed more than 65536 messages"),
-            Some(Overflow::Memory) | None => {}
-        }
-        if let Some(client) = self.subscriptions.client() {
-            let cursor = client.last_cursor(&self.outbox);
-            let tail = format!("; cursor {cursor}");
-            if !cursor.is_empty() && reason.len() + tail.len() <= ws::CLOSE_REASON_BYTES_MAX {
-                reason.push_str(&tail);
-            }
-        }
+        let reason = self.feed.behind_reason(reason, ws::CLOSE_REASON_BYTES_MAX);
         self.close(TRY_AGAIN_LATER, &reason)
     }
 
-    /// An overflow shows in [`Outbox::overflowed`]; the next look at the session closes it for
-    /// that.
+    /// An overflow shows in the outbox; the next look at the session closes it for that.
     fn send(&mut self, frame: &[u8]) {
-        match self.outbox.push_control(frame) {
-            Ok(()) | Err(_) => {}
-        }
+        self.feed.send(frame);
     }
 
     /// The socket took the first `written` bytes of what is pending.
     pub(crate) fn advance(&mut self, written: usize) {
-        self.outbox.advance(written);
+        self.feed.outbox.advance(written);
         self.send_pong();
     }
 
     /// Sends the pong that is owed if the client takes what it is sent.
     fn send_pong(&mut self) {
-        if self.outbox.direct_bytes() <= PONG_BEHIND_BYTES_MAX
+        if self.feed.outbox.direct_bytes() <= PONG_BEHIND_BYTES_MAX
             && let Some(pong) = self.pong.take()
         {
             self.send(&pong);
@@ -255,7 +238,7 @@ impl WebSocket {
     /// Answers a message when `point` is reached, and after the answers before it.
     fn answer(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
         self.withheld.push(point, |out| write_text_with(out, write));
-        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+        self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
     }
 
     /// Takes on a request. False as [`Requests::begin`] says.
@@ -273,7 +256,7 @@ impl WebSocket {
             (id, request),
             |point, write| withheld.push(point, write),
         );
-        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+        self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
         self.paused = self.is_behind();
         is_begun
     }
@@ -284,15 +267,15 @@ impl WebSocket {
         self.requests.go_on(context, subscriber, |frame| {
             withheld.push(CommitPoint::NONE, |out| out.extend_from_slice(frame));
         });
-        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+        self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
     }
 
     /// True if the client is owed so much that no further request may be taken on.
     fn is_behind(&self) -> bool {
         self.requests.is_full()
             || self.withheld.bytes() >= limits::RESPONSE_BYTES_PENDING_MAX
-            || self.outbox.is_conflating()
-            || self.outbox.direct_bytes() >= limits::OUTBOX_DIRECT_BYTES_MAX / 2
+            || self.feed.outbox.is_conflating()
+            || self.feed.outbox.direct_bytes() >= limits::OUTBOX_DIRECT_BYTES_MAX / 2
     }
 
     /// True while nothing more may be read from a client that sends requests. One that only
@@ -303,7 +286,7 @@ impl WebSocket {
 
     /// True if nothing waits to be answered or sent.
     pub(crate) fn owes_nothing(&self) -> bool {
-        self.outbox.is_empty() && self.withheld.is_empty() && self.requests.is_empty()
+        self.feed.outbox.is_empty() && self.withheld.is_empty() && self.requests.is_empty()
     }
 
     /// The server stops: closes the session behind the answers to what was taken on.
@@ -320,10 +303,7 @@ impl WebSocket {
 
     /// Heap of what the client is owed.
     pub(crate) fn outbox_bytes(&self) -> usize {
-        self.outbox.heap_bytes()
-            + self.withheld.bytes()
-            + self.requests.heap_bytes()
-            + self.subscriptions.heap_bytes()
+        self.feed.heap_bytes() + self.withheld.bytes() + self.requests.heap_bytes()
     }
 
     /// True if an answer is withheld until it is durable.
@@ -333,7 +313,7 @@ impl WebSocket {
 
     /// Sends the answers that may be seen now. True if one remains.
     pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
-        self.withheld.open(visible, &mut self.outbox);
+        self.withheld.open(visible, &mut self.feed.outbox);
         self.close_if_answered();
         self.is_gated()
     }
@@ -350,7 +330,7 @@ impl WebSocket {
         subscriber: Subscriber,
         (id, action): (Option<Box<str>>, Result<Action<'_>, ApiError>),
     ) {
-        let subscriptions = &mut self.subscriptions;
+        let subscriptions = &mut self.feed.subscriptions;
         let done = match action {
             Ok(Action::Ping) => {
                 self.answer(CommitPoint::NONE, |out| {
@@ -369,7 +349,7 @@ impl WebSocket {
             Ok(Action::Request(_)) => Err(ApiError::MissingId),
             Err(error) => Err(error),
         };
-        self.flush_paced();
+        self.feed.flush_paced();
         self.answer_replaced();
         match done {
             Ok(InForce::Now) => self.acknowledge(id.as_deref(), None),
@@ -392,77 +372,9 @@ impl WebSocket {
 
     /// Answers the messages whose subscriptions are gone before they were acknowledged.
     fn answer_replaced(&mut self) {
-        for Verdict { id, .. } in self.subscriptions.take_unanswered() {
+        for Verdict { id, .. } in self.feed.subscriptions.take_unanswered() {
             self.acknowledge(id.as_deref(), None);
         }
-    }
-
-    /// An overflow shows as in [`WebSocket::send`].
-    fn flush_paced(&mut self) {
-        match self.subscriptions.flush_paced(&mut self.outbox) {
-            Ok(()) | Err(_) => {}
-        }
-    }
-
-    /// Pushes what the session's streams want of a change.
-    pub(crate) fn push<'s>(
-        &mut self,
-        current: &Current<'_>,
-        wanted: &Wanted<'s>,
-        frames: &mut Frames<'s, '_>,
-        now_micros: u64,
-    ) -> Result<Pushed, Overflow> {
-        let client = self.subscriptions.client_of_stream();
-        client.push(&mut self.outbox, (current, wanted), frames, now_micros)
-    }
-
-    /// A change is pushed to a plain subscription. True if a cursor follows it.
-    pub(crate) fn note_pushed(&mut self, now_micros: u64) -> bool {
-        let client = self.subscriptions.client();
-        client.map(|it| it.note_pushed(now_micros)).is_some()
-    }
-
-    /// When the core has to look at the session's streams, if it does not know that yet.
-    pub(crate) fn next_timer(&mut self) -> Option<u64> {
-        self.subscriptions.client()?.next_timer()
-    }
-
-    /// True if the session has to be looked at a little later, because a shard is too busy now.
-    pub(crate) fn take_pause(&mut self) -> bool {
-        self.subscriptions.take_pause()
-    }
-
-    /// The core looks at the session's streams: what was paced is sent, and a cursor.
-    pub(crate) fn on_timer<L: Log>(
-        &mut self,
-        context: &Context<L>,
-        now_micros: u64,
-    ) -> Result<(), Overflow> {
-        self.subscriptions.wake();
-        let Some(client) = self.subscriptions.client() else {
-            return Ok(());
-        };
-        let is_due = client.on_timer(&mut self.outbox, now_micros)?;
-        if is_due && let Some(cursor) = self.subscriptions.next_cursor(context) {
-            let mut frame = Vec::new();
-            write_text_with(&mut frame, |out| stream_encode::cursor(out, &cursor));
-            self.outbox.push_cursor(&frame)?;
-            if let Some(client) = self.subscriptions.client() {
-                client.note_cursor(&self.outbox);
-            }
-        }
-        Ok(())
-    }
-
-    /// True if the session's streams keep more than a client that is paced a little.
-    pub(crate) fn keeps_much(&self) -> bool {
-        self.subscriptions.heap_bytes() > limits::MEMORY_UNCOUNTED_BYTES_MAX
-    }
-
-    /// Drops what the client is owed: there is no memory for it.
-    pub(crate) fn give_up(&mut self) {
-        self.subscriptions.give_up(&self.outbox);
-        self.outbox.give_up();
     }
 
     fn reject(&mut self, id: Option<&str>, error: &ApiError) {
@@ -484,25 +396,19 @@ impl WebSocket {
             self.requests.resume(context, subscriber, reply, |frame| {
                 withheld.push(CommitPoint::NONE, |out| out.extend_from_slice(frame));
             });
-            self.withheld.open(Sequence::ZERO, &mut self.outbox);
+            self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
             self.close_if_answered();
             return;
         }
         if Catching::is_answered_by(serial) {
-            let to = To {
-                outbox: &mut self.outbox,
-                framing: FRAMING,
-            };
             let reply = (serial, from, reply);
-            let ended = self
-                .subscriptions
-                .take_answer(context, (subscriber, to), reply);
+            let ended = self.feed.take_answer(context, subscriber, reply);
             self.tell_end(ended);
             return;
         }
         let reply = (serial, from, &reply);
-        let verdicts = self.subscriptions.resume(context, subscriber, reply);
-        self.flush_paced();
+        let verdicts = self.feed.subscriptions.resume(context, subscriber, reply);
+        self.feed.flush_paced();
         self.answer_replaced();
         for Verdict { id, result } in verdicts {
             match result {
@@ -519,14 +425,8 @@ impl WebSocket {
         subscriber: Subscriber,
         result: (u32, JobResult),
     ) {
-        let to = To {
-            outbox: &mut self.outbox,
-            framing: FRAMING,
-        };
-        let ended = self
-            .subscriptions
-            .take_history(context, (subscriber, to), result);
-        self.flush_paced();
+        let ended = self.feed.take_history(context, subscriber, result);
+        self.feed.flush_paced();
         self.answer_replaced();
         self.tell_end(ended);
     }
@@ -541,7 +441,7 @@ impl WebSocket {
         self.requests.on_decoded(context, result, |frame| {
             withheld.push(CommitPoint::NONE, |out| out.extend_from_slice(frame));
         });
-        self.withheld.open(Sequence::ZERO, &mut self.outbox);
+        self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
         self.close_if_answered();
     }
 
@@ -556,35 +456,24 @@ impl WebSocket {
         context: &mut Context<L>,
         subscriber: Subscriber,
     ) -> bool {
-        if !self.subscriptions.is_catching_up() {
+        if !self.feed.subscriptions.is_catching_up() {
             return false;
         }
         let credentials = self.token.map_or(Credentials::None, Credentials::Token);
-        let to = To {
-            outbox: &mut self.outbox,
-            framing: FRAMING,
-        };
-        let ended = self
-            .subscriptions
-            .catch_up(context, (subscriber, to), credentials);
+        let ended = self.feed.catch_up(context, subscriber, credentials);
         self.tell_end(ended);
-        !self.outbox.is_empty()
-    }
-
-    /// A subscription of the session reads the log from here on.
-    pub(crate) fn fall_behind(&mut self, stream: u32) {
-        self.subscriptions.fall_behind(stream);
+        !self.feed.outbox.is_empty()
     }
 
     fn tell_end(&mut self, ended: Option<Ended>) {
         if let Some(Ended { id, error, .. }) = ended {
-            self.reject(Some(&id), &error);
+            self.reject(id.as_deref(), &error);
         }
     }
 
     /// Takes every subscription back, and lets go of what is bound: the connection ends.
     pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
-        self.subscriptions.leave(context, subscriber);
+        self.feed.subscriptions.leave(context, subscriber);
         if self.requests.has_bound() {
             presence::leave(context, subscriber);
         }
@@ -612,7 +501,7 @@ impl WebSocket {
 
     /// Sends a ping if nothing else is to be sent, so that the kernel learns if the client is gone.
     pub(crate) fn probe(&mut self) {
-        if self.outbox.is_empty() {
+        if self.feed.outbox.is_empty() {
             let mut frame = Vec::new();
             ws::write_ping(&mut frame, b"");
             self.send(&frame);
@@ -622,8 +511,7 @@ impl WebSocket {
     /// Gives back heap that an idle session does not need.
     pub(crate) fn trim(&mut self) {
         self.reader.trim();
-        self.outbox.trim();
-        self.subscriptions.trim();
+        self.feed.trim();
         self.requests.trim();
         self.withheld.trim();
     }

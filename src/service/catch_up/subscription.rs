@@ -5,15 +5,15 @@ use crate::api::directory::DIRECTORY_ID;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::history::{AfterPlace, ForwardPlace};
 use crate::model::{CursorTooNarrow, place};
-use crate::subscribe::Filter;
+use crate::subscribe::Patterns;
 use flux_storage::Sequence;
 use std::ops::Range;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
-    /// The client's `id` of the message that began it, JSON text.
-    pub(crate) id: Box<str>,
+    /// The client's `id` of the message that began it, JSON text, if it gave one.
+    pub(crate) id: Option<Box<str>>,
     /// The cursor of its acknowledgement, until that is sent.
     pub(crate) ack: Option<String>,
     pub(crate) shards: Range<u16>,
@@ -66,11 +66,11 @@ impl CatchUp {
     /// [`CursorTooNarrow`].
     pub(crate) fn begin(
         options: &StreamOptions,
-        (id, pattern): (Option<&str>, &Filter),
+        (id, patterns): (Option<&str>, &Patterns),
         (shards, count): (Range<u16>, u16),
     ) -> Result<Option<Self>, CursorTooNarrow> {
         let mut begun = Self {
-            id: id.unwrap_or("null").into(),
+            id: id.map(Box::from),
             ack: None,
             shards: shards.clone(),
             after: None,
@@ -84,13 +84,13 @@ impl CatchUp {
             StreamStart::Live => return Ok(None),
             StreamStart::Snapshot => begun.walk = Some(Walk::new(shards)),
             StreamStart::Since(cursor) => {
-                let after = AfterPlace::of(cursor, pattern)?;
+                let after = AfterPlace::of(cursor, patterns)?;
                 let floor = |shard| after.floor(shard, count);
                 if options.mode == StreamMode::Event {
                     begun.tail = Some(Tail::waiting(shards, floor));
                 } else {
                     let mut changed = Changed::new(shards, None, floor);
-                    if pattern.matches(DIRECTORY_ID) {
+                    if patterns.matches(DIRECTORY_ID) {
                         // It is in no log.
                         changed.send_always(place(DIRECTORY_ID, count), DIRECTORY_ID);
                     }
@@ -103,7 +103,7 @@ impl CatchUp {
     }
 
     /// For a live subscription of mode `event` whose client reads too slowly.
-    pub(crate) fn behind(id: Box<str>, shards: Range<u16>) -> Self {
+    pub(crate) fn behind(id: Option<Box<str>>, shards: Range<u16>) -> Self {
         Self {
             id,
             ack: None,

@@ -7,10 +7,11 @@
 
 use super::Stream;
 use super::events::Readers;
-use super::frames::{Framing, expiry_of, shown_whole, write_property, write_unmatched};
+use super::frames::{Framing, shown_whole, write_property, write_unmatched};
 use super::places::cursor_text;
+use super::read::{each_found, write_found};
 use super::wanted::cut_of;
-use crate::api::stream_encode::{self, EntityMessage};
+use crate::api::stream_encode;
 use crate::api::stream_options::StreamMode;
 use crate::api::{ApiError, encode};
 use crate::background::history::JobResult;
@@ -18,12 +19,12 @@ use crate::engine::{EntityBatch, SnapshotPage, SnapshotQuery};
 use crate::history::{AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, HistoryResult, Wanted};
 use crate::limits::FORWARD_BYTES_MAX;
 use crate::log::Log;
-use crate::model::{EntityView, Timestamp, is_reserved};
+use crate::model::{Timestamp, is_reserved};
 use crate::service::catch_up::{CatchUp, Step, TooFar};
 use crate::service::subscribe::Subscriber;
 use crate::service::{Caller, Context, Credentials, history};
 use crate::shard::{Reply, ShardRequest};
-use crate::subscribe::Outbox;
+use crate::subscribe::{Outbox, Patterns};
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -89,7 +90,7 @@ pub(crate) struct To<'o> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) stream: u32,
-    pub(crate) id: Box<str>,
+    pub(crate) id: Option<Box<str>>,
     pub(crate) error: ApiError,
 }
 
@@ -238,10 +239,10 @@ impl Catching {
         to: &mut To<'_>,
     ) -> Result<(), ApiError> {
         let shards = context.router.shards;
-        let fanned_out = context.streams.fanned_out_of(shards);
         let Some(stream) = context.streams.get(index) else {
             return Ok(());
         };
+        let fanned_out = live_places(context, stream);
         let request = match step {
             Step::Resync => {
                 send_resync(to, stream, "too_far");
@@ -289,7 +290,7 @@ impl Catching {
             }
             Step::Page(shard, after) => {
                 let query = Arc::new(SnapshotQuery {
-                    pattern: stream.pattern.clone(),
+                    patterns: stream.patterns.clone(),
                     fields: stream.options.properties.clone(),
                     filter: stream.options.filter.clone(),
                 });
@@ -415,6 +416,20 @@ impl Catching {
     }
 }
 
+/// By shard, how far its changes have gone by; of a shard that does not concern the stream, what
+/// may be seen of it.
+fn live_places<L: Log>(context: &Context<L>, stream: &Stream) -> Vec<Sequence> {
+    let shards = context.router.shards;
+    let place = |shard| {
+        if stream.patterns.concern(shard, shards) {
+            context.streams.fanned_out(shard)
+        } else {
+            context.counters.visible(shard)
+        }
+    };
+    (0..shards).map(place).collect()
+}
+
 /// True if the same may succeed a little later.
 const fn is_passing(error: &ApiError) -> bool {
     matches!(
@@ -425,12 +440,8 @@ const fn is_passing(error: &ApiError) -> bool {
 
 fn ended<L>(context: &Context<L>, stream: u32, error: ApiError) -> Ended {
     let of = context.streams.get(stream);
-    let id = of.and_then(|stream| Some(stream.catch_up.as_ref()?.id.clone()));
-    Ended {
-        stream,
-        id: id.unwrap_or_default(),
-        error,
-    }
+    let id = of.and_then(|stream| stream.catch_up.as_ref()?.id.clone());
+    Ended { stream, id, error }
 }
 
 /// An overflow shows in the outbox.
@@ -459,7 +470,7 @@ fn acknowledge<L>(context: &mut Context<L>, index: u32, step: &Step, to: &mut To
 
 fn send_ack(catch_up: &mut CatchUp, to: &mut To<'_>) {
     if let Some(cursor) = catch_up.ack.take() {
-        let id = Some(&*catch_up.id);
+        let id = catch_up.id.as_deref();
         send_text(to, |out| stream_encode::ack(out, id, &cursor));
     }
 }
@@ -467,7 +478,7 @@ fn send_ack(catch_up: &mut CatchUp, to: &mut To<'_>) {
 fn send_resync(to: &mut To<'_>, stream: &Stream, reason: &str) {
     if let Some(catch_up) = &stream.catch_up {
         send_text(to, |out| {
-            stream_encode::resync(out, &catch_up.id, reason);
+            stream_encode::resync(out, catch_up.id.as_deref(), reason);
         });
     }
 }
@@ -489,10 +500,9 @@ fn send_end(
         let in_force = stream.places.get(index).copied();
         catch_up.through(shard, live.max(in_force).unwrap_or_default())
     };
-    let pattern = std::iter::once(&stream.pattern);
-    let cursor = cursor_text(pattern, (shards, |_| first), place).unwrap_or_default();
+    let cursor = cursor_text([&stream.patterns], shards, place).unwrap_or_default();
     send_text(to, |out| {
-        stream_encode::end(out, kind, &catch_up.id, &cursor);
+        stream_encode::end(out, kind, catch_up.id.as_deref(), &cursor);
     });
 }
 
@@ -503,15 +513,17 @@ fn log_query(stream: &Stream, (place, readers): (ForwardPlace, &Readers)) -> Opt
         ForwardPlace::Live { .. } if !readers.also.is_empty() => AfterPlace::default(),
         _ => catch_up.after.clone().unwrap_or_default(),
     };
+    let mut patterns = stream.patterns.each().to_vec();
+    patterns.extend_from_slice(&readers.patterns);
     Some(ForwardQuery {
-        pattern: stream.pattern.clone(),
-        also: readers.patterns.clone(),
+        patterns: Patterns::of(patterns),
         after,
         wanted: if stream.options.mode == StreamMode::Event {
             Wanted::Events
         } else {
             Wanted::Ids
         },
+        touching: None,
         place,
         bytes_max: FORWARD_BYTES_MAX,
     })
@@ -528,7 +540,7 @@ fn take_page(stream: &mut Stream, (page, read): (SnapshotPage, Sequence), to: &m
     let more = !walk.is_done();
     if !page.json.is_empty() {
         send_text(to, |out| {
-            stream_encode::snapshot(out, &catch_up.id, &page.json, more);
+            stream_encode::snapshot(out, catch_up.id.as_deref(), &page.json, more);
         });
     }
 }
@@ -552,70 +564,44 @@ fn take_entities(
             sent.push(changed.sent(shard, &found.id));
         }
     }
-    let mut start = 0;
-    for (found, sent) in batch.found.iter().zip(sent) {
-        let entity = found.entity.map(|(sequence, end)| {
-            let bytes = batch.bytes.get(start..end).unwrap_or_default();
-            start = end;
-            (sequence, bytes)
-        });
+    for ((found, whole), sent) in each_found(batch).zip(sent) {
         let Some(sent) = sent else {
             continue;
         };
-        let view =
-            entity.and_then(|(sequence, bytes)| Some((sequence, EntityView::decode(bytes).ok()?)));
-        let Some((sequence, view)) = view else {
-            if is_reserved(&found.id) {
-                // The server has not made it yet, and nobody deletes it.
-                continue;
-            }
-            send_deleted(to, is_by_property, (&found.id, read, batch.time));
+        if whole.is_none() && is_reserved(&found.id) {
+            // The server has not made it yet, and nobody deletes it.
+            continue;
+        }
+        if !is_by_property {
+            let state = (read, batch.time);
+            send_text(to, |out| write_found(out, (found, &whole), &cut, state));
+            continue;
+        }
+        let Some((_, view)) = whole else {
+            send_deleted(to, (&found.id, batch.time));
             continue;
         };
         let time = view.last_updated;
-        if is_by_property {
-            if sent.is_replaced {
-                send_deleted(to, true, (&found.id, read, time));
-            }
-            if !found.matches {
-                send(to, |out| {
-                    write_unmatched(framing, out, (&found.id, None), time);
-                });
-                continue;
-            }
-            for part in shown_whole(&view, &cut) {
-                send(to, |out| {
-                    write_property(framing, out, (&found.id, part), time);
-                });
-            }
+        if sent.is_replaced {
+            send_deleted(to, (&found.id, time));
+        }
+        if !found.matches {
+            send(to, |out| {
+                write_unmatched(framing, out, (&found.id, None), time);
+            });
             continue;
         }
-        let message = EntityMessage {
-            entity_id: &found.id,
-            version: view.version,
-            sequence,
-            time,
-            is_whole: found.matches,
-            matches: found.matches,
-            expires: expiry_of(&view),
-        };
-        let parts = shown_whole(&view, &cut).filter(|_| found.matches);
-        send_text(to, |out| stream_encode::entity(out, &message, &parts));
+        for part in shown_whole(&view, &cut) {
+            send(to, |out| {
+                write_property(framing, out, (&found.id, part), time);
+            });
+        }
     }
 }
 
-fn send_deleted(
-    to: &mut To<'_>,
-    is_by_property: bool,
-    (id, sequence, time): (&str, Sequence, Timestamp),
-) {
-    send_text(to, |out| {
-        if is_by_property {
-            encode::entity_deleted(out, id, time);
-        } else {
-            stream_encode::entity_deleted(out, id, sequence, time);
-        }
-    });
+/// Mode `property`: the entity is gone.
+fn send_deleted(to: &mut To<'_>, (id, time): (&str, Timestamp)) {
+    send_text(to, |out| encode::entity_deleted(out, id, time));
 }
 
 /// Takes the answer to whether the logs reach to the client's place. False if it is none.
@@ -637,7 +623,7 @@ fn take_ids(stream: &mut Stream, (part, shards): (ForwardPart, u16)) {
         return;
     };
     let ids = part.ids.iter();
-    let ids = ids.map(|(id, is_replaced)| (crate::model::place(id, shards), &**id, *is_replaced));
+    let ids = ids.map(|it| (crate::model::place(&it.id, shards), &*it.id, it.is_replaced));
     if let Err(TooFar) = changed.take_ids(ids, (part.next, part.through), part.steps) {
         catch_up.restart_too_far();
     }

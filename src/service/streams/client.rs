@@ -51,12 +51,15 @@ impl Client {
                 _ if current.is_deletion() => {
                     let id = current.change.entity_id();
                     self.pacer.drop_updates(id);
-                    outbox.push_deleted(id, current.change.frames())?;
+                    let frame = framing.own(&mut self.frame, current.change.frames());
+                    outbox.push_deleted(id, frame)?;
                 }
                 Standing::Begins => {
                     self.push_whole(outbox, (current, aspect), framing, now_micros)?;
                 }
-                Standing::Matches => self.push_updates(outbox, (current, aspect), now_micros)?,
+                Standing::Matches => {
+                    self.push_updates(outbox, (current, aspect), framing, now_micros)?;
+                }
             }
         }
         if let Some(aspect) = &wanted.entity {
@@ -180,15 +183,19 @@ impl Client {
         &mut self,
         outbox: &mut Outbox,
         (current, aspect): (&Current<'_>, &Aspect<'_>),
+        framing: Framing,
         now_micros: u64,
     ) -> Result<(), Overflow> {
         let id = current.change.entity_id();
+        let mut buffer = std::mem::take(&mut self.frame);
         for update in current.change.updates() {
             if aspect.cut.shows(update.property) {
-                let property = (update.property, update.frame);
+                let frame = framing.own(&mut buffer, update.frame);
+                let property = (update.property, frame);
                 self.push_update(outbox, (current, aspect), (id, property), now_micros)?;
             }
         }
+        self.frame = buffer;
         Ok(())
     }
 

@@ -18,8 +18,9 @@
 //! Else the newer event would come before older ones of the same subscription.
 
 use super::frames::Current;
+use super::read::each_event;
 use super::wanted::{cut_of, selects, wants_event};
-use super::{Framing, Stream, Streams};
+use super::{Stream, Streams};
 use crate::api::stream_options::StreamMode;
 use crate::history::ForwardPart;
 use crate::limits::EARLY_EVENTS_MAX;
@@ -102,7 +103,7 @@ impl Stream {
 
     fn wants_stored(&self, event: &EventView<'_>) -> bool {
         self.options.mode == StreamMode::Event
-            && self.pattern.matches(event.entity_id)
+            && self.patterns.matches(event.entity_id)
             && selects(&cut_of(&self.options), event)
     }
 }
@@ -157,13 +158,13 @@ impl Streams {
         &mut self,
         served: &[(u32, bool)],
         current: &Current<'_>,
-        framing: Framing,
     ) -> Vec<(u32, u32)> {
         let mut behind = Vec::new();
         let (from, Some(sequence)) = (current.from, current.change.sequence()) else {
             return behind;
         };
         let mut frame = Vec::new();
+        let mut framed_by = None;
         for (index, is_lost) in served {
             let Some(stream) = self.get_mut(*index) else {
                 continue;
@@ -183,7 +184,7 @@ impl Streams {
                 behind.push((stream.subscriber.index, *index));
                 continue;
             }
-            let fate = stream.fate;
+            let (fate, framing) = (stream.fate, stream.framing);
             if fate == Fate::Push && stream.places.is_empty() {
                 stream.note_early(from, sequence);
             }
@@ -195,7 +196,8 @@ impl Streams {
             } else if fate != Fate::Later {
                 // Sent for another stream: whoever comes to it passes over it.
             } else if tail.keeps(from, sequence) {
-                if frame.is_empty() {
+                if framed_by.replace(framing.index) != Some(framing.index) {
+                    frame.clear();
                     (framing.frame)(&mut frame, &mut |out| current.write_event(out));
                 }
                 tail.keep(from, sequence, &frame);
@@ -229,7 +231,7 @@ impl Streams {
             if let Some(tail) = stream.tail().filter(takes_part) {
                 from = from.min(tail.read(shard));
                 also.push(*peer);
-                patterns.push(stream.pattern.clone());
+                patterns.extend_from_slice(stream.patterns.each());
             }
         }
         Readers {
@@ -268,13 +270,7 @@ impl Streams {
         mut send: impl FnMut((Sequence, Timestamp), &EventView<'_>),
     ) {
         let shard = self.tail_of(index).and_then(Tail::asked_shard);
-        let mut start = 0;
-        for event in &part.events {
-            let bytes = part.bytes.get(start..event.end).unwrap_or_default();
-            start = event.end;
-            let Ok(view) = EventView::decode(bytes) else {
-                continue;
-            };
+        for (event, view) in each_event(part) {
             let place = (shard, event.sequence);
             if self.is_due((index, readers), peers, (place, &view)) {
                 send((event.sequence, event.time), &view);

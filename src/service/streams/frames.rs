@@ -3,6 +3,7 @@
 use super::wanted::{Cut, Standing};
 use crate::api::encode::{StateUpdate, state_removed};
 use crate::api::stream_encode::{self, EntityMessage};
+use crate::api::stream_options::StreamOptions;
 use crate::model::{EntityView, EventView, ExpiryChange, Timestamp};
 use crate::subscribe::{
     Change, ChangeHead, ChangeKind, EncodeMerged, EventFacts, MergedChange, Part, unlogged_sequence,
@@ -154,13 +155,54 @@ pub(super) fn shown_whole<'e, 'x: 'e>(
 /// Appends a message.
 type Write<'w> = dyn FnMut(&mut Vec<u8>) + 'w;
 
+/// Appends the frame of a message that was framed otherwise.
+type Reframe = fn(&mut Vec<u8>, &[u8]);
+
+/// Framings that there are.
+const FRAMINGS: usize = 5;
+
 /// How a protocol frames a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Framing {
+    /// Its number among all, below [`FRAMINGS`].
+    pub(crate) index: usize,
+    /// The client goes on at the last cursor that it got, whichever message it was in. So none of
+    /// them names a place beyond what was sent before it.
+    pub(crate) resumes: bool,
+    /// Appends the frame of a message that a shard has framed; `None` if it stays as it is.
+    pub(crate) reframe: Option<Reframe>,
     /// Appends the frame of the message that it is handed a writer of.
     pub(crate) frame: fn(&mut Vec<u8>, &mut Write<'_>),
     /// Appends the frame of [`write_merged`].
     pub(crate) merged: EncodeMerged,
+}
+
+impl Framing {
+    /// Messages as they are: for what sends none.
+    pub(crate) const BARE: Self = Self {
+        index: 0,
+        resumes: false,
+        reframe: None,
+        frame: |out, write| write(out),
+        merged: write_merged,
+    };
+
+    /// True if its client is told by what shards have framed, of a subscription with these options.
+    pub(in crate::service) fn is_plain(&self, options: &StreamOptions) -> bool {
+        self.reframe.is_none() && options.is_plain()
+    }
+
+    /// The frame of a message that a shard has framed, by way of `buffer` if it has to be made.
+    pub(super) fn own<'f>(&self, buffer: &'f mut Vec<u8>, frame: &'f [u8]) -> &'f [u8] {
+        match self.reframe {
+            None => frame,
+            Some(reframe) => {
+                buffer.clear();
+                reframe(buffer, frame);
+                buffer
+            }
+        }
+    }
 }
 
 /// Buffers of [`Frames`] that are used again.
@@ -186,10 +228,11 @@ impl FrameBuffers {
 pub(crate) struct Frames<'s, 'b> {
     pub(super) framing: Framing,
     buffers: &'b mut FrameBuffers,
-    /// Of mode `entity`, by what is shown and how the entity stands.
-    entity: Vec<(Cut<'s>, Standing, Range<usize>)>,
-    deletion: Option<Range<usize>>,
-    event: Option<Range<usize>>,
+    /// Of mode `entity`, by framing, by what is shown and how the entity stands.
+    entity: Vec<(usize, Cut<'s>, Standing, Range<usize>)>,
+    /// By framing.
+    deletion: [Option<Range<usize>>; FRAMINGS],
+    event: [Option<Range<usize>>; FRAMINGS],
 }
 
 impl<'s, 'b> Frames<'s, 'b> {
@@ -200,9 +243,14 @@ impl<'s, 'b> Frames<'s, 'b> {
             framing,
             buffers,
             entity: Vec::new(),
-            deletion: None,
-            event: None,
+            deletion: [const { None }; FRAMINGS],
+            event: [const { None }; FRAMINGS],
         }
+    }
+
+    /// The next client is sent frames of this kind.
+    pub(super) fn frame_by(&mut self, framing: Framing) {
+        self.framing = framing;
     }
 
     /// Mode `entity`: what it shows of a change.
@@ -211,13 +259,16 @@ impl<'s, 'b> Frames<'s, 'b> {
         current: &Current<'_>,
         (cut, standing): (&Cut<'s>, Standing),
     ) -> &[u8] {
+        let own = self.framing.index;
         let mut made = self.entity.iter();
-        let found = made.find(|(other, stands, _)| (other, *stands) == (cut, standing));
-        let range = if let Some((_, _, range)) = found {
+        let found =
+            made.find(|(by, other, stands, _)| (*by, other, *stands) == (own, cut, standing));
+        let range = if let Some((.., range)) = found {
             range.clone()
         } else {
             let range = self.make(|out| write_entity(out, current, (cut, standing)));
-            self.entity.push((cut.clone(), standing, range.clone()));
+            self.entity
+                .push((own, cut.clone(), standing, range.clone()));
             range
         };
         self.buffers.bytes.get(range).unwrap_or_default()
@@ -225,7 +276,8 @@ impl<'s, 'b> Frames<'s, 'b> {
 
     /// Mode `entity`: the entity is gone.
     pub(super) fn deletion(&mut self, current: &Current<'_>) -> &[u8] {
-        let range = match self.deletion.clone() {
+        let own = self.framing.index;
+        let range = match self.deletion[own].clone() {
             Some(range) => range,
             None => self.make(|out| {
                 if let Some((event, facts)) = &current.event {
@@ -234,13 +286,14 @@ impl<'s, 'b> Frames<'s, 'b> {
                 }
             }),
         };
-        self.deletion = Some(range.clone());
+        self.deletion[own] = Some(range.clone());
         self.buffers.bytes.get(range).unwrap_or_default()
     }
 
     /// Mode `event`: the event as it is stored.
     pub(super) fn event(&mut self, current: &Current<'_>) -> &[u8] {
-        let range = match self.event.clone() {
+        let own = self.framing.index;
+        let range = match self.event[own].clone() {
             Some(range) => range,
             None => self.make(|out| {
                 if let Some((event, facts)) = &current.event {
@@ -249,7 +302,7 @@ impl<'s, 'b> Frames<'s, 'b> {
                 }
             }),
         };
-        self.event = Some(range.clone());
+        self.event[own] = Some(range.clone());
         self.buffers.bytes.get(range).unwrap_or_default()
     }
 

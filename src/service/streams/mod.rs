@@ -14,30 +14,36 @@
 //! | `wanted` | what the streams of one connection together want of a change |
 //! | `frames` | the messages of one change, each made once |
 //! | `subscriptions` | the subscriptions of one connection, as far as they catch up |
+//! | `feed` | one subscriber: its subscriptions, and the outbox that they fill |
 //! | `client` | one connection: changes to its outbox, at its pace |
 //! | `events` | the events of one connection: each comes once, and in order |
 //! | `catching` | those of one connection that catch up: what they ask |
+//! | `read` | what shards and logs have answered, as messages |
 //! | `places` | how far a connection's streams are: its cursors |
 
 mod catching;
 mod client;
 mod events;
+mod feed;
 mod frames;
 mod places;
+mod read;
 mod subscriptions;
 mod wanted;
 
-pub(crate) use catching::{Catching, Ended, To};
-pub(crate) use client::{Client, Pushed};
+pub(crate) use catching::{Catching, Ended};
+pub(crate) use client::Client;
 pub(crate) use events::Fate;
+pub(crate) use feed::Feed;
 pub(crate) use frames::{Current, FrameBuffers, Frames, Framing, write_merged};
 pub(crate) use places::{ack_cursor, cursor_text};
-pub(crate) use wanted::Wanted;
+pub(crate) use read::{each_event, each_found, write_found};
+pub(crate) use wanted::{Wanted, cut_of, selects};
 
 use super::catch_up::CatchUp;
 use super::subscribe::Subscriber;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
-use crate::subscribe::{Change, Filter, Forms, Interest, Registry};
+use crate::subscribe::{Change, Filter, Forms, Interest, Patterns, Registry};
 use flux_storage::Sequence;
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,7 +54,7 @@ pub(crate) struct Stream {
     /// Whose.
     pub(crate) subscriber: Subscriber,
     /// To what.
-    pub(crate) pattern: Filter,
+    pub(crate) patterns: Patterns,
     /// How.
     pub(crate) options: Arc<StreamOptions>,
     /// The shards that it concerns.
@@ -63,6 +69,8 @@ pub(crate) struct Stream {
     pub(crate) fate: Fate,
     /// Events that were pushed before it was in force, each with its shard.
     pub(crate) early: Vec<(u16, Sequence)>,
+    /// How its client is sent messages.
+    pub(crate) framing: Framing,
 }
 
 impl Stream {
@@ -99,7 +107,7 @@ impl Stream {
     /// An event is not pushed: it and what comes after it is read from the log.
     fn fall_behind(&mut self, (from, event): (u16, Sequence)) {
         let shards = self.shards.clone();
-        let id = self.id.clone().unwrap_or_else(|| "null".into());
+        let id = self.id.clone();
         let begin = || Box::new(CatchUp::behind(id, shards));
         let tail = self.catch_up.get_or_insert_with(begin).tail_or_begin();
         tail.pushed(from, Sequence::new(event.get().saturating_sub(1)));
@@ -126,7 +134,9 @@ impl Streams {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        self.registry.subscribe(index, &stream.pattern);
+        for pattern in stream.patterns.each() {
+            self.registry.subscribe(index, pattern);
+        }
         self.count += 1;
         if let Some(place) = self.slots.get_mut(index as usize) {
             *place = Some(stream);
@@ -138,7 +148,9 @@ impl Streams {
     pub(crate) fn remove(&mut self, index: u32) {
         let place = self.slots.get_mut(index as usize);
         if let Some(stream) = place.and_then(Option::take) {
-            self.registry.unsubscribe(index, &stream.pattern);
+            for pattern in stream.patterns.each() {
+                self.registry.unsubscribe(index, pattern);
+            }
             self.vacant.push(index);
             self.count -= 1;
             if self.count == 0 {
@@ -190,11 +202,6 @@ impl Streams {
     /// Gives the list that [`Streams::find`] returned back.
     pub(crate) fn give_back(&mut self, found: Vec<u32>) {
         self.hits = found;
-    }
-
-    /// [`Streams::fanned_out`] of each shard.
-    pub(crate) fn fanned_out_of(&self, shards: u16) -> Vec<Sequence> {
-        (0..shards).map(|shard| self.fanned_out(shard)).collect()
     }
 
     /// Every change of a shard through this one has been handed out.

@@ -1,7 +1,7 @@
 //! The subscriptions of one connection, as far as they catch up.
 
 use super::catching::{Asker, Ended, To};
-use crate::api::stream_options::StreamMode;
+use crate::api::stream_options::{StreamMode, StreamStart};
 use crate::background::history::JobResult;
 use crate::log::Log;
 use crate::service::catch_up::CatchUp;
@@ -20,7 +20,7 @@ impl Subscriptions {
         pending: &PendingSubscription,
         cursor: &str,
     ) -> bool {
-        let versions = self.held.get(&pending.filter).into_iter().flatten();
+        let versions = self.held.get(&pending.patterns).into_iter().flatten();
         let kinds = versions.filter(|it| it.serial == pending.serial);
         let streams = kinds.filter_map(|version| match version.kind {
             Kind::Stream(index, _) => Some(index),
@@ -36,7 +36,17 @@ impl Subscriptions {
         let Some(catch_up) = stream.catch_up.as_deref_mut() else {
             return false;
         };
-        catch_up.put_in_force(cursor.to_owned(), &pending.places);
+        let ack = match &stream.options.start {
+            StreamStart::Since(since) if stream.framing.resumes => since.encode(),
+            _ => cursor.to_owned(),
+        };
+        catch_up.put_in_force(ack, &pending.places);
+        if stream.framing.resumes && catch_up.after.is_none() {
+            // Its front puts it before all that is pushed.
+            catch_up.ack = None;
+            self.catching.add(index);
+            return false;
+        }
         self.catching.add(index);
         true
     }
@@ -153,12 +163,12 @@ impl Subscriptions {
         if is_waiting {
             return;
         }
-        let pattern = stream.pattern.clone();
-        let versions = self.held.get(&pattern).into_iter().flatten();
+        let patterns = stream.patterns.clone();
+        let versions = self.held.get(&patterns).into_iter().flatten();
         let is_it = |version: &&Version| matches!(version.kind, Kind::Stream(it, _) if it == index);
         let serial = versions.into_iter().find(is_it).map(|it| it.serial);
         if let Some(serial) = serial {
-            self.drop_before(context, (subscriber, &pattern), serial);
+            self.drop_before(context, (subscriber, &patterns), serial);
         }
     }
 
@@ -175,15 +185,15 @@ impl Subscriptions {
             // The error is the answer.
             catch_up.ack = None;
         }
-        let filter = stream.pattern.clone();
-        let versions = self.held.get_mut(&filter)?;
+        let patterns = stream.patterns.clone();
+        let versions = self.held.get_mut(&patterns)?;
         let is_it = |version: &Version| matches!(version.kind, Kind::Stream(index, _) if index == ended.stream);
         let version = versions.remove(versions.iter().position(is_it)?);
         if versions.is_empty() {
-            self.held.remove(&filter);
+            self.held.remove(&patterns);
             self.discount(context);
         }
-        self.take_back(context, (subscriber, &filter), &version);
+        self.take_back(context, (subscriber, &patterns), &version);
         Some(ended)
     }
 }
@@ -198,6 +208,7 @@ mod tests {
     use crate::log::MemoryLog;
     use crate::model::{Cursor, CursorScope, Timestamp};
     use crate::service::streams::{Framing, write_merged};
+    use crate::service::subscribe::SUBSCRIPTION_BIT;
     use crate::service::testing::TestCores;
     use crate::subscribe::{Filter, Outbox, OutboxLimits};
     use flux_storage::Sequence;
@@ -208,6 +219,9 @@ mod tests {
     };
 
     const FRAMING: Framing = Framing {
+        index: 0,
+        resumes: false,
+        reframe: None,
         frame: |out, write| {
             write(out);
             out.push(b'\n');
@@ -225,9 +239,9 @@ mod tests {
     impl Connection {
         fn new() -> Self {
             Self {
-                subscriptions: Subscriptions::new(None),
+                subscriptions: Subscriptions::new(None, FRAMING),
                 outbox: Outbox::new(OutboxLimits::default()),
-                serial: 0,
+                serial: SUBSCRIPTION_BIT,
             }
         }
 
@@ -410,7 +424,7 @@ mod tests {
             .unwrap();
         connection.subscribe(context, ("m/*", StreamMode::Entity), StreamStart::Snapshot);
         let taken = context.streams.get(0).unwrap();
-        assert_eq!(taken.pattern, Filter::parse("m/*").unwrap());
+        assert_eq!(taken.patterns, Filter::parse("m/*").unwrap().into());
         connection.catch_up(context);
         assert_eq!(connection.answer(context, 1, page()), None);
         assert_eq!(connection.sent(), "");

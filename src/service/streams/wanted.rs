@@ -155,7 +155,8 @@ fn join<'s>(all: &mut Option<Aspect<'s>>, one: Option<Aspect<'s>>) {
     }
 }
 
-pub(super) fn cut_of(options: &StreamOptions) -> Cut<'_> {
+/// What a stream with these options is shown.
+pub(crate) fn cut_of(options: &StreamOptions) -> Cut<'_> {
     match &options.properties {
         None => Cut::All,
         Some(names) => Cut::Of(names),
@@ -198,7 +199,7 @@ pub(super) fn wants_event(stream: &Stream, current: &Current<'_>) -> bool {
 }
 
 /// True if `properties` selects an event, in mode `event`.
-pub(super) fn selects(cut: &Cut<'_>, event: &EventView<'_>) -> bool {
+pub(crate) fn selects(cut: &Cut<'_>, event: &EventView<'_>) -> bool {
     cut.is_all() || event.tombstone || changed(event).any(|(name, _)| cut.shows(name))
 }
 

@@ -120,6 +120,8 @@ pub struct Head<'a> {
     pub if_match: Field<'a>,
     /// `If-None-Match`
     pub if_none_match: Field<'a>,
+    /// `Last-Event-ID`
+    pub last_event_id: Field<'a>,
     /// Protocol change.
     pub upgrade: Upgrade<'a>,
 }

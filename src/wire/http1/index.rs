@@ -100,6 +100,7 @@ pub(super) struct HeadIndex {
     pub(super) authorization: FieldSpan,
     pub(super) if_match: FieldSpan,
     pub(super) if_none_match: FieldSpan,
+    pub(super) last_event_id: FieldSpan,
     pub(super) upgrade: UpgradeIndex,
 }
 
@@ -166,6 +167,7 @@ impl HeadIndex {
             authorization: self.authorization.view(head),
             if_match: self.if_match.view(head),
             if_none_match: self.if_none_match.view(head),
+            last_event_id: self.last_event_id.view(head),
             upgrade: Upgrade {
                 connection: self.upgrade.connection,
                 websocket: self.upgrade.websocket,

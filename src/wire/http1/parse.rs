@@ -72,6 +72,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         authorization: FieldSpan::of(fields.authorization, bytes),
         if_match: FieldSpan::of(fields.if_match, bytes),
         if_none_match: FieldSpan::of(fields.if_none_match, bytes),
+        last_event_id: FieldSpan::of(fields.last_event_id, bytes),
         upgrade: UpgradeIndex {
             connection: upgradable && fields.connection.upgrade,
             websocket: upgradable && fields.upgrade_websocket,
@@ -184,6 +185,7 @@ struct Fields<'a> {
     authorization: Field<'a>,
     if_match: Field<'a>,
     if_none_match: Field<'a>,
+    last_event_id: Field<'a>,
     websocket_version: Field<'a>,
     websocket_key: Field<'a>,
     connection: ConnectionTokens,
@@ -211,6 +213,7 @@ impl<'a> Fields<'a> {
             10 if is(b"connection") => self.connection.add(value),
             13 if is(b"authorization") => self.authorization.add(value),
             13 if is(b"if-none-match") => self.if_none_match.add(value),
+            13 if is(b"last-event-id") => self.last_event_id.add(value),
             14 if is(b"content-length") => self.content_length.add(value),
             16 if is(b"content-encoding") => self.encoding.add(value),
             17 if is(b"transfer-encoding") => self.transfer_encoding.add(value),

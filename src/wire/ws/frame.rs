@@ -150,6 +150,16 @@ pub fn write_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize)
     }
 }
 
+/// The payload of a whole, unmasked message that [`write_frame_header`] began.
+pub fn payload_of(frame: &[u8]) -> &[u8] {
+    let header_len = match frame.get(1) {
+        Some(&LENGTH_IN_16_BITS) => 4,
+        Some(&LENGTH_IN_64_BITS) => 10,
+        _ => 2,
+    };
+    frame.get(header_len..).unwrap_or_default()
+}
+
 /// Appends one text message; the caller knows that `text` is UTF-8.
 pub fn write_text(out: &mut Vec<u8>, text: &[u8]) {
     write_frame_header(out, Opcode::Text, text.len());

@@ -26,8 +26,8 @@ mod tests;
 
 pub use error::WsError;
 pub use frame::{
-    CLOSE_REASON_BYTES_MAX, Opcode, write_close, write_frame_header, write_ping, write_pong,
-    write_text, write_text_with,
+    CLOSE_REASON_BYTES_MAX, Opcode, payload_of, write_close, write_frame_header, write_ping,
+    write_pong, write_text, write_text_with,
 };
 pub use handshake::{HandshakeError, accept, accept_key, is_valid_key, write_switching_protocols};
 pub use message::{Message, MessageReader};

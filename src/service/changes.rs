@@ -1,0 +1,571 @@
+//! Long polling: what has changed after a place, and the place that was come to.
+//!
+//! ```text
+//! Log ⇄ Entities ─▶ something found, or no time left ─▶ answer
+//!  ▲       └ nothing found ─▶ Subscribing ─▶ Waiting ─┐
+//!  └──────────────── the first change ────────────────┘
+//! ```
+//!
+//! What is answered is always read from the logs, so each answer goes on where the one before it
+//! ended, whatever came between. A subscription only says when to read again: it brings nothing,
+//! and a poll that waits holds no more than its question.
+//!
+//! In mode `entity` the logs say which entities changed, and their owners what they are now. The
+//! answer's place lies before the first event of the first entity that it has no room for.
+
+use super::streams::{Framing, cursor_text, cut_of, each_event, each_found, selects, write_found};
+use super::subscribe::{Subscriber, Subscriptions, patterns_of};
+use super::{Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, history};
+use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
+use crate::api::stream_query::ChangesQuery;
+use crate::api::{ApiError, stream_encode};
+use crate::background::history::JobResult;
+use crate::engine::EntityBatch;
+use crate::history::{
+    AfterPlace, ForwardId, ForwardPart, ForwardPlace, ForwardQuery, HistoryResult, Wanted,
+};
+use crate::limits;
+use crate::log::Log;
+use crate::model::{Cursor, CursorTooNarrow, place};
+use crate::shard::{Reply, RequestId, ShardRequest};
+use crate::subscribe::Patterns;
+use flux_storage::Sequence;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PendingChanges {
+    options: StreamOptions,
+    patterns: Patterns,
+    after: AfterPlace,
+    limit: usize,
+    wait_ms: u64,
+    token: Option<KeptToken>,
+    stage: Stage,
+    /// Until when it may wait, milliseconds since the core began.
+    due_ms: u64,
+    /// When its connection was told of that.
+    is_timed: bool,
+    /// By shard: it has told of everything through this event.
+    places: Vec<Sequence>,
+    /// The same of an earlier generation, while that is read.
+    sealed: Option<Box<[Sequence]>>,
+    /// Where the log goes on that is read.
+    next: Option<ForwardPlace>,
+    /// The shards whose logs are read after it.
+    unread: VecDeque<u16>,
+    /// How far the part that was read last goes.
+    part: PartPlace,
+    /// Entities of that part that are not asked for.
+    ids: VecDeque<ForwardId>,
+    /// Those that are.
+    asked: VecDeque<ForwardId>,
+    /// Entities that it tells of, each with the end of its log when it was read.
+    told: BTreeMap<Box<str>, Sequence>,
+    /// The messages, with commas between them.
+    messages: Vec<u8>,
+    count: usize,
+    parts: usize,
+    subscriptions: Option<Box<Subscriptions>>,
+    /// By shard: something that it waits for has come.
+    woken: Vec<bool>,
+}
+
+/// What a poll waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its turn among the answers of its connection.
+    New,
+    /// This part of the logs.
+    Log(ForwardPlace),
+    /// Entities.
+    Entities,
+    /// Its subscription to be in force.
+    Subscribing,
+    /// A change.
+    Waiting,
+}
+
+/// A part of the log of a shard.
+#[derive(Debug, Default)]
+struct PartPlace {
+    shard: u16,
+    /// If it is of an earlier generation, the places of that.
+    sealed: Option<Box<[Sequence]>>,
+    through: Sequence,
+}
+
+/// The request of a poll.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Poller {
+    /// Where replies go.
+    pub(crate) request_id: RequestId,
+    /// Where the client is.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Poller {
+    const fn subscriber(self) -> Subscriber {
+        Subscriber {
+            index: self.request_id.connection,
+            generation: self.request_id.generation,
+        }
+    }
+}
+
+/// Begins a poll. One without a place is answered with that of now; any other begins when the
+/// answers before it are taken, so a connection has one that waits.
+///
+/// # Errors
+/// If its pattern is bad, or its place does not cover that.
+pub(crate) fn begin<L: Log>(
+    context: &mut Context<L>,
+    query: ChangesQuery,
+    token: Option<KeptToken>,
+) -> Result<Begun, ApiError> {
+    let patterns = patterns_of(&query.entity_ids)?;
+    let after = match &query.options.start {
+        StreamStart::Since(cursor) => Some(AfterPlace::of(cursor, &patterns)),
+        StreamStart::Live | StreamStart::Snapshot => None,
+    };
+    let after = after.transpose();
+    let after = after.map_err(|CursorTooNarrow| ApiError::CursorTooNarrow { name: "since" })?;
+    context.check_ready()?;
+    let mut poll = PendingChanges {
+        options: query.options,
+        patterns,
+        after: after.clone().unwrap_or_default(),
+        limit: query.limit,
+        wait_ms: query.wait_ms,
+        token,
+        stage: Stage::New,
+        due_ms: 0,
+        is_timed: false,
+        places: Vec::new(),
+        sealed: None,
+        next: None,
+        unread: VecDeque::new(),
+        part: PartPlace::default(),
+        ids: VecDeque::new(),
+        asked: VecDeque::new(),
+        told: BTreeMap::new(),
+        messages: Vec::new(),
+        count: 0,
+        parts: 0,
+        subscriptions: None,
+        woken: Vec::new(),
+    };
+    if after.is_some() {
+        return Ok(Begun::Waiting(Pending::Changes(Box::new(poll))));
+    }
+    let shards = 0..context.router.shards;
+    poll.places = shards.map(|shard| visible(context, shard)).collect();
+    poll.write(context, Rest::None);
+    Ok(Begun::at_once(Outcome::Done))
+}
+
+/// Whether there is more to tell than an answer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    None,
+    More,
+}
+
+/// What may be seen of a shard.
+fn visible<L: Log>(context: &Context<L>, shard: u16) -> Sequence {
+    let counted = context.counters.visible(shard);
+    match &context.router.shard {
+        Some(own) if shard == context.router.core => own.visible().max(counted),
+        _ => counted,
+    }
+}
+
+impl PendingChanges {
+    /// True until it is begun.
+    pub(crate) fn is_new(&self) -> bool {
+        self.stage == Stage::New
+    }
+
+    /// When it is to be looked at, milliseconds since the core began; said once.
+    pub(crate) fn take_timer(&mut self) -> Option<u64> {
+        let is_new = self.stage == Stage::Waiting && !std::mem::replace(&mut self.is_timed, true);
+        is_new.then_some(self.due_ms)
+    }
+
+    /// A change that it waits for has come. True if it is to be looked at.
+    pub(crate) fn wake(&mut self, shard: u16) -> bool {
+        if let Some(woken) = self.woken.get_mut(usize::from(shard)) {
+            *woken = true;
+        }
+        self.stage == Stage::Waiting
+    }
+
+    /// Its turn has come. What it came to, if that is known.
+    pub(crate) fn start<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+    ) -> Option<Outcome> {
+        let shards = context.router.shards;
+        self.due_ms = context.uptime_ms.saturating_add(self.wait_ms);
+        self.woken = vec![false; usize::from(shards)];
+        let place = |shard| {
+            if self.patterns.concern(shard, shards) {
+                self.after.floor(shard, shards)
+            } else {
+                visible(context, shard)
+            }
+        };
+        self.places = (0..shards).map(place).collect();
+        let is_at_end = (0..)
+            .zip(&self.places)
+            .all(|(shard, place)| *place == visible(context, shard));
+        if is_at_end && self.after.is_of(shards) {
+            return self.rest(context, by);
+        }
+        self.ask_log(context, by, ForwardPlace::Check)
+    }
+
+    fn ask_log<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+        place: ForwardPlace,
+    ) -> Option<Outcome> {
+        self.stage = Stage::Log(place);
+        let is_by_event = self.options.mode == StreamMode::Event;
+        let query = ForwardQuery {
+            patterns: self.patterns.clone(),
+            after: self.after.clone(),
+            wanted: if is_by_event {
+                Wanted::Events
+            } else {
+                Wanted::Ids
+            },
+            // Any property may decide whether an entity matches.
+            touching: match self.options.filter {
+                None => self.options.properties.clone(),
+                Some(_) => None,
+            },
+            place,
+            bytes_max: limits::FORWARD_BYTES_MAX,
+        };
+        let caller = Caller {
+            request_id: by.request_id,
+            address: by.address,
+            credentials: self.token.map_or(Credentials::None, Credentials::Token),
+            takes_parts: false,
+            behind_asked: false,
+        };
+        let asked = history::ask_forward(context, &caller, query);
+        asked.err().map(Outcome::Failed)
+    }
+
+    /// Takes what was read of the logs.
+    pub(crate) fn take_log<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+        result: JobResult,
+    ) -> Option<Outcome> {
+        let Stage::Log(place) = self.stage else {
+            return None;
+        };
+        let part = match result {
+            Ok(HistoryResult::Forward(part)) => *part,
+            Ok(_) => return None,
+            Err(error) => return Some(self.fail(context, by, error)),
+        };
+        if place == ForwardPlace::Check {
+            // The events of the newest generation all come later than those of earlier ones.
+            let shards = context.router.shards;
+            for (shard, place) in (0..).zip(&mut self.places) {
+                if self.patterns.concern(shard, shards) {
+                    *place = (*place).max(part.sealed_through);
+                }
+            }
+            self.next = part.next;
+            self.unread = (0..shards).collect();
+            return self.read_on(context, by);
+        }
+        self.parts += 1;
+        self.next = part.next;
+        self.sealed = None;
+        self.part = PartPlace {
+            shard: part.shard,
+            sealed: part.sealed_places.clone(),
+            through: part.through,
+        };
+        match (self.options.mode, place) {
+            // Behind the last log of earlier generations.
+            (_, ForwardPlace::Sealed { .. }) if part.sealed_places.is_none() => {
+                self.read_on(context, by)
+            }
+            (StreamMode::Event, _) => self.take_events(context, by, &part),
+            (StreamMode::Entity | StreamMode::Property, _) => {
+                let told =
+                    |it: &ForwardId| self.told.get(&it.id).is_some_and(|read| *read >= it.last);
+                self.ids = part.ids.into_iter().filter(|it| !told(it)).collect();
+                self.ids
+                    .make_contiguous()
+                    .sort_unstable_by_key(|it| it.first);
+                self.ask_entities(context, by)
+            }
+        }
+    }
+
+    fn take_events<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+        part: &ForwardPart,
+    ) -> Option<Outcome> {
+        let options = self.options.clone();
+        let cut = cut_of(&options);
+        for (event, view) in each_event(part) {
+            if !selects(&cut, &view) {
+                continue;
+            }
+            if self.is_full() {
+                self.reach(before(event.sequence));
+                return Some(self.answer(context, by, Rest::More));
+            }
+            let place = (event.sequence, event.time);
+            self.add(|out| stream_encode::event(out, place, &view));
+        }
+        self.reach(part.through);
+        self.read_on(context, by)
+    }
+
+    /// Asks for the next entities of the part.
+    fn ask_entities<L: Log>(&mut self, context: &mut Context<L>, by: Poller) -> Option<Outcome> {
+        let shards = context.router.shards;
+        let next = self.ids.front();
+        let Some((shard, first)) = next.map(|it| (place(&it.id, shards), it.first)) else {
+            self.reach(self.part.through);
+            return self.read_on(context, by);
+        };
+        if self.is_full() {
+            self.reach(before(first));
+            return Some(self.answer(context, by, Rest::More));
+        }
+        let is_of_shard = |it: &ForwardId| place(&it.id, shards) == shard;
+        let count_max = limits::CHANGED_BATCH_IDS_MAX.min(self.limit - self.count);
+        while self.asked.len() < count_max && self.ids.front().is_some_and(is_of_shard) {
+            self.asked.extend(self.ids.pop_front());
+        }
+        let request = ShardRequest::Entities {
+            ids: self.asked.iter().map(|it| it.id.clone()).collect(),
+            filter: self.options.filter.clone(),
+        };
+        self.stage = Stage::Entities;
+        let asked = context.router.ask(shard, by.request_id, request);
+        asked.err().map(|error| self.fail(context, by, error))
+    }
+
+    /// Takes a shard's reply.
+    pub(crate) fn resume<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+        (from, reply): (u16, Reply),
+    ) -> Option<Outcome> {
+        match reply {
+            Reply::Past(log) => {
+                context.history.take_log(by.request_id, from, *log);
+                None
+            }
+            Reply::Entities(batch, read) if self.stage == Stage::Entities => {
+                self.take_entities(&batch, read);
+                self.ask_entities(context, by)
+            }
+            Reply::Refused(error) => {
+                if matches!(self.stage, Stage::Log(_)) {
+                    context.history.finish(by.request_id);
+                }
+                Some(self.fail(context, by, error))
+            }
+            _ => None,
+        }
+    }
+
+    fn take_entities(&mut self, batch: &EntityBatch, read: Sequence) {
+        let options = self.options.clone();
+        let cut = cut_of(&options);
+        for (found, whole) in each_found(batch) {
+            self.add(|out| write_found(out, (found, &whole), &cut, (read, batch.time)));
+            self.asked.pop_front();
+            self.told.insert(found.id.clone(), read);
+        }
+        // Those that had no place in the answer are asked for again.
+        while let Some(rest) = self.asked.pop_back() {
+            self.ids.push_front(rest);
+        }
+    }
+
+    /// Reads the next part of the logs.
+    fn read_on<L: Log>(&mut self, context: &mut Context<L>, by: Poller) -> Option<Outcome> {
+        let is_full = self.is_full() || self.parts >= limits::CHANGES_PARTS_MAX;
+        if let Some(place) = self.next.take() {
+            if is_full {
+                return Some(self.answer(context, by, Rest::More));
+            }
+            return self.ask_log(context, by, place);
+        }
+        while let Some(shard) = self.unread.pop_front() {
+            let last = self.places.get(usize::from(shard)).copied();
+            let last = last.unwrap_or_default();
+            if !self.patterns.concern(shard, context.router.shards)
+                || last >= visible(context, shard)
+            {
+                continue;
+            }
+            if is_full {
+                return Some(self.answer(context, by, Rest::More));
+            }
+            return self.ask_log(context, by, ForwardPlace::Live { shard, last });
+        }
+        self.rest(context, by)
+    }
+
+    /// All is read: answers, or waits.
+    fn rest<L: Log>(&mut self, context: &mut Context<L>, by: Poller) -> Option<Outcome> {
+        let is_over = context.uptime_ms >= self.due_ms || context.counters.is_stopping();
+        if self.count > 0 || is_over {
+            return Some(self.answer(context, by, Rest::None));
+        }
+        if self.subscriptions.is_some() {
+            self.stage = Stage::Waiting;
+            return self.look(context, by);
+        }
+        self.stage = Stage::Subscribing;
+        let mut subscriptions = Box::new(Subscriptions::new(by.address, Framing::BARE));
+        let options = StreamOptions {
+            start: StreamStart::Live,
+            is_extended: false,
+            ..self.options.clone()
+        };
+        let call = (self.patterns.clone(), &options, None);
+        let subscribed = subscriptions.subscribe_to(context, by.subscriber(), call);
+        self.subscriptions = Some(subscriptions);
+        subscribed.err().map(Outcome::Failed)
+    }
+
+    /// Takes a shard's reply to its subscription.
+    pub(crate) fn on_subscribed<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+        reply: (u32, u16, &Reply),
+    ) -> Option<Outcome> {
+        let subscriptions = self.subscriptions.as_mut()?;
+        let verdicts = subscriptions.resume(context, by.subscriber(), reply);
+        let verdict = verdicts.into_iter().next()?;
+        if let Err(error) = verdict.result {
+            return Some(self.fail(context, by, error));
+        }
+        // What came before it was in force is read.
+        self.unread = (0..context.router.shards).collect();
+        self.read_on(context, by)
+    }
+
+    /// Looks whether what it waits for has come, or its time is over.
+    pub(crate) fn look<L: Log>(&mut self, context: &mut Context<L>, by: Poller) -> Option<Outcome> {
+        if self.stage != Stage::Waiting {
+            return None;
+        }
+        if self.woken.contains(&true) {
+            let woken = (0..).zip(&mut self.woken);
+            let woken = woken.filter_map(|(shard, is)| std::mem::take(is).then_some(shard));
+            self.unread = woken.collect();
+            self.parts = 0;
+            return self.read_on(context, by);
+        }
+        if context.uptime_ms < self.due_ms && !context.counters.is_stopping() {
+            return None;
+        }
+        // What has gone by was nothing to it.
+        let shards = context.router.shards;
+        for (shard, place) in (0..).zip(&mut self.places) {
+            if self.patterns.concern(shard, shards) {
+                *place = (*place).max(context.streams.fanned_out(shard));
+            }
+        }
+        Some(self.answer(context, by, Rest::None))
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= self.limit || self.messages.len() >= limits::CHANGES_BYTES_MAX
+    }
+
+    fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.count > 0 {
+            self.messages.push(b',');
+        }
+        write(&mut self.messages);
+        self.count += 1;
+    }
+
+    /// It tells of everything through this event of the log that is read.
+    fn reach(&mut self, through: Sequence) {
+        let index = usize::from(self.part.shard);
+        let places = match &mut self.part.sealed {
+            Some(places) => &mut **places,
+            None => self.places.as_mut_slice(),
+        };
+        if let Some(place) = places.get_mut(index) {
+            *place = through;
+        }
+        self.sealed.clone_from(&self.part.sealed);
+    }
+
+    fn answer<L: Log>(&mut self, context: &mut Context<L>, by: Poller, rest: Rest) -> Outcome {
+        self.leave(context, by.subscriber());
+        self.write(context, rest);
+        Outcome::Done
+    }
+
+    fn fail<L: Log>(&mut self, context: &mut Context<L>, by: Poller, error: ApiError) -> Outcome {
+        self.leave(context, by.subscriber());
+        Outcome::Failed(error)
+    }
+
+    fn write<L>(&self, context: &mut Context<L>, rest: Rest) {
+        let cursor = match (&self.sealed, self.patterns.scope()) {
+            (None, _) => {
+                let shards = u16::try_from(self.places.len()).unwrap_or(u16::MAX);
+                let place = |shard: u16| self.places.get(usize::from(shard)).copied();
+                let place = |shard| place(shard).unwrap_or_default();
+                cursor_text([&self.patterns], shards, place).unwrap_or_default()
+            }
+            (Some(places), Some(scope)) => {
+                let place = places.get(usize::from(self.part.shard)).copied();
+                Cursor::of(scope, place.unwrap_or_default()).encode()
+            }
+            (Some(places), None) => Cursor::of_everything(places).encode(),
+        };
+        let answer = &mut context.answer;
+        answer.clear();
+        stream_encode::changes(answer, &self.messages, &cursor, rest == Rest::More);
+    }
+
+    /// Takes its subscription back.
+    pub(crate) fn leave<L: Log>(&mut self, context: &mut Context<L>, subscriber: Subscriber) {
+        if let Some(mut subscriptions) = self.subscriptions.take() {
+            subscriptions.leave(context, subscriber);
+        }
+    }
+
+    /// Heap that it holds.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.messages.capacity() + self.told.len() * TOLD_BYTES
+    }
+}
+
+/// What an entity takes that is told of besides its message, bytes, rounded up.
+const TOLD_BYTES: usize = 128;
+
+fn before(sequence: Sequence) -> Sequence {
+    Sequence::new(sequence.get().saturating_sub(1))
+}
