@@ -6,6 +6,7 @@ mod support;
 use serde_json::{Value, json};
 use support::http::request;
 use support::on_each;
+use support::server::Server;
 
 /// An event about `refused/a` with these members beside and in its payload.
 fn event(members: &Value, payload: &Value) -> Value {
@@ -20,120 +21,120 @@ fn event(members: &Value, payload: &Value) -> Value {
     event
 }
 
+const EVENTS: &str = "POST /api/events";
+const BATCH: &str = "POST /api/events/batch";
+const DELETE_MANY: &str = "POST /api/state/entities/delete";
+const READ: &str = "GET /api/state/entities/refused/a";
+const CONFIG: &str = "PUT /api/admin/config";
+const IF_MATCH: &str = "If-Match: \"e-1\"";
+
+/// Calls, a field of their heads, their bodies as [`body`] reads them, and what they are refused
+/// with.
+const REFUSED: [(&str, &str, &str, &str); 17] = [
+    (EVENTS, "", r#"beside {"ttl":5}"#, "invalid_field"),
+    (
+        EVENTS,
+        "",
+        r#"beside {"increment":{"n":1}}"#,
+        "invalid_field",
+    ),
+    (EVENTS, "", r#"beside {"unset":["n"]}"#, "invalid_field"),
+    (EVENTS, "", r#"beside {"atomic":true}"#, "invalid_field"),
+    (EVENTS, "", r#"beside {"bind":true}"#, "invalid_field"),
+    (
+        EVENTS,
+        "",
+        r#"inside {"expect":{"absent":true}}"#,
+        "invalid_field",
+    ),
+    (
+        BATCH,
+        "",
+        r#"batch {"expect":{"absent":true}}"#,
+        "invalid_field",
+    ),
+    (BATCH, "", r#"batch {"linger":5}"#, "invalid_field"),
+    (BATCH, IF_MATCH, "batch {}", "invalid_header"),
+    (
+        DELETE_MANY,
+        "",
+        r#"body {"prefix":"refused/","filter":"eq(n,7)"}"#,
+        "invalid_field",
+    ),
+    (
+        DELETE_MANY,
+        "",
+        r#"body {"prefix":"refused/","expect":{"version":7}}"#,
+        "invalid_field",
+    ),
+    (
+        DELETE_MANY,
+        "",
+        r#"body {"prefix":"refused/","atomic":true}"#,
+        "invalid_field",
+    ),
+    (
+        DELETE_MANY,
+        IF_MATCH,
+        r#"body {"prefix":"refused/"}"#,
+        "invalid_header",
+    ),
+    (READ, IF_MATCH, "", "invalid_header"),
+    ("GET /api/state/entities", IF_MATCH, "", "invalid_header"),
+    (CONFIG, IF_MATCH, "body {}", "invalid_header"),
+    (CONFIG, "If-None-Match: *", "body {}", "invalid_header"),
+];
+
+/// An event with more members beside or in its payload, a batch of one event with more members, or
+/// what is there.
+fn body(text: &str) -> String {
+    let Some((kind, json)) = text.split_once(' ') else {
+        return String::new();
+    };
+    let members: Value = serde_json::from_str(json).expect("JSON");
+    let body = match kind {
+        "beside" => event(&members, &json!({})),
+        "inside" => event(&json!({}), &members),
+        "batch" => {
+            let mut batch = members;
+            batch["events"] = json!([event(&json!({}), &json!({}))]);
+            batch
+        }
+        _ => members,
+    };
+    body.to_string()
+}
+
 #[test]
 fn what_a_call_does_not_honour_is_refused_and_changes_nothing() {
-    const EVENTS: &str = "POST /api/events";
-    const BATCH: &str = "POST /api/events/batch";
-    const DELETE: &str = "DELETE /api/state/entities/refused/a";
-    const DELETE_MANY: &str = "POST /api/state/entities/delete";
-    const READ: &str = "GET /api/state/entities/refused/a";
-    const IF_MATCH: &str = "If-Match: \"e-1\"";
-    let plain = event(&json!({}), &json!({}));
-    let beside = |members| event(&members, &json!({}));
-    let inside = |members| event(&json!({}), &members);
-    let batch = |mut members: Value| {
-        members["events"] = json!([plain]);
-        members
+    let check = |server: &Server, (call, field, body, code): (&str, &str, &str, &str)| {
+        let (method, target) = call.split_once(' ').expect("a method");
+        let fields: Vec<&str> = [field].into_iter().filter(|it| !it.is_empty()).collect();
+        let mut connection = server.connect();
+        connection.send(request(method, target, &fields, body));
+        let what = format!("{call} {field} {body}");
+        let found = connection.response().expect_error(400, &what);
+        assert_eq!(found, code, "{what}");
     };
-    let nothing = Value::Null;
-    let by_parameter = "filter=eq(n,7)";
-    let refused = [
-        (EVENTS, "", beside(json!({"ttl": 5})), "invalid_field"),
-        (
-            EVENTS,
-            "",
-            beside(json!({"increment": {"n": 1}})),
-            "invalid_field",
-        ),
-        (EVENTS, "", beside(json!({"unset": ["n"]})), "invalid_field"),
-        (EVENTS, "", beside(json!({"atomic": true})), "invalid_field"),
-        (EVENTS, "", beside(json!({"bind": true})), "invalid_field"),
-        (
-            EVENTS,
-            "",
-            inside(json!({"expect": {"absent": true}})),
-            "invalid_field",
-        ),
-        (
-            BATCH,
-            "",
-            batch(json!({"expect": {"absent": true}})),
-            "invalid_field",
-        ),
-        (BATCH, "", batch(json!({"linger": 5})), "invalid_field"),
-        (BATCH, IF_MATCH, batch(json!({})), "invalid_header"),
-        (
-            DELETE_MANY,
-            "",
-            json!({"prefix": "refused/", "filter": "eq(n,7)"}),
-            "invalid_field",
-        ),
-        (
-            DELETE_MANY,
-            "",
-            json!({"prefix": "refused/", "expect": {"version": 7}}),
-            "invalid_field",
-        ),
-        (
-            DELETE_MANY,
-            "",
-            json!({"prefix": "refused/", "atomic": true}),
-            "invalid_field",
-        ),
-        (
-            DELETE_MANY,
-            IF_MATCH,
-            json!({"prefix": "refused/"}),
-            "invalid_header",
-        ),
-        (READ, IF_MATCH, nothing.clone(), "invalid_header"),
-        (
-            "GET /api/state/entities",
-            IF_MATCH,
-            nothing.clone(),
-            "invalid_header",
-        ),
-        (
-            "PUT /api/admin/config",
-            IF_MATCH,
-            json!({}),
-            "invalid_header",
-        ),
-        (
-            "PUT /api/admin/config",
-            "If-None-Match: *",
-            json!({}),
-            "invalid_header",
-        ),
-    ];
-    let with_parameter = [EVENTS, BATCH, DELETE, READ, "GET /api/events", "GET /ready"];
     on_each(|server| {
         server.publish("refused/a", "{\"n\":1}");
-        let check = |call: &str, field: &str, body: &Value, code: &str| {
-            let (method, target) = call.split_once(' ').expect("a method");
-            let fields = [field];
-            let fields = if field.is_empty() { &[][..] } else { &fields };
-            let body = if body.is_null() {
-                String::new()
-            } else {
-                body.to_string()
-            };
-            let mut connection = server.connect();
-            connection.send(request(method, target, fields, &body));
-            let answer = connection.response();
-            let what = format!("{call} {field} {body}");
-            assert_eq!(answer.expect_error(400, &what), code, "{what}");
-        };
-        for (call, field, body, code) in &refused {
-            check(call, field, body, code);
+        for (call, field, text, code) in REFUSED {
+            check(server, (call, field, &body(text), code));
         }
-        for call in with_parameter {
-            let call = format!("{call}?{by_parameter}");
-            check(&call, "", &plain, "invalid_query");
+        for call in [
+            EVENTS,
+            BATCH,
+            "DELETE /api/state/entities/refused/a",
+            READ,
+            "GET /api/events",
+            "GET /ready",
+        ] {
+            let call = format!("{call}?filter=eq(n,7)");
+            check(server, (&call, "", &body("beside {}"), "invalid_query"));
         }
-        let held = server.entity("refused/a").json();
+        let kept = server.entity("refused/a").json();
         assert_eq!(
-            (&held["version"], &held["properties"]),
+            (&kept["version"], &kept["properties"]),
             (&json!(1), &json!({"n": 1}))
         );
     });

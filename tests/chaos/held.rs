@@ -154,8 +154,8 @@ impl Held {
             self.last_id = Some(id).filter(|id| !id.is_empty());
         }
         let Some(data) = data else { return Ok(()) };
-        let message = serde_json::from_str(data).expect("messages are JSON");
-        self.take(kind, &message)
+        let message = serde_json::from_str(data);
+        self.take(kind, &message.unwrap_or_else(|_| panic!("no JSON: {data}")))
     }
 
     pub(crate) fn complain(&mut self, what: &str, message: &Value) {
