@@ -156,8 +156,8 @@ pub const CHANGED_BATCH_IDS_MAX: usize = 256;
 /// Events that are looked at to learn which entities changed: some seconds of a helper thread.
 /// More: the client gets a snapshot.
 pub const SINCE_EVENTS_MAX: u64 = 2_000_000;
-/// Events that are remembered of those that were pushed before a subscription was in force. More
-/// may come again for another subscription of the connection.
+/// How many events are remembered that were pushed before a subscription was in force. More may
+/// come again for another subscription of the connection.
 pub const EARLY_EVENTS_MAX: usize = 256;
 /// Milliseconds after which what a shard was too busy for is asked again, for a subscription that
 /// catches up.

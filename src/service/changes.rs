@@ -13,8 +13,9 @@
 //! In mode `entity` the logs say which entities changed, and their owners what they are now. The
 //! answer's place lies before the first event of the first entity that it has no room for.
 
+use super::patterns::patterns_of;
 use super::streams::{Framing, cursor_text, cut_of, each_event, each_found, selects, write_found};
-use super::subscribe::{Subscriber, Subscriptions, patterns_of};
+use super::subscribe::{Subscriber, Subscriptions};
 use super::{Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, history};
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::api::stream_query::ChangesQuery;
@@ -59,7 +60,7 @@ pub(crate) struct PendingChanges {
     part: PartPlace,
     /// Entities of that part that are not asked for.
     ids: VecDeque<ForwardId>,
-    /// Those that are.
+    /// Entities of that part that are asked for.
     asked: VecDeque<ForwardId>,
     /// Entities that it tells of, each with the end of its log when it was read.
     told: BTreeMap<Box<str>, Sequence>,
@@ -398,7 +399,7 @@ impl PendingChanges {
             self.asked.pop_front();
             self.told.insert(found.id.clone(), read);
         }
-        // Those that had no place in the answer are asked for again.
+        // What had no place in the answer is asked for again.
         while let Some(rest) = self.asked.pop_back() {
             self.ids.push_front(rest);
         }

@@ -26,6 +26,7 @@
 //! | `history` | events, and the state as it was |
 //! | `changes` | what has changed since a place, at once or when something has |
 //! | `catch_up` | from what a subscriber has to what is live: snapshots and missed events |
+//! | `patterns` | what a subscription names, and the shards that it concerns |
 //! | `subscribe` | the subscriptions of one connection |
 //! | `streams/` | subscriptions that ask for more than each property of each change |
 //! | `control` | changes of the control plane: asking for one, and putting it into force |
@@ -52,6 +53,7 @@ pub(crate) mod history;
 pub(crate) mod list;
 mod namespace_page;
 pub(crate) mod namespaces;
+pub(crate) mod patterns;
 pub(crate) mod presence;
 pub(crate) mod publish;
 pub(crate) mod read;

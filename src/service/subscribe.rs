@@ -8,6 +8,7 @@
 
 use super::Context;
 use super::catch_up::CatchUp;
+use super::patterns::{parse, questions, shards_of};
 use super::streams::{Catching, Client, Fate, Framing, Stream, ack_cursor, cursor_text};
 use crate::api::ApiError;
 use crate::api::client_message::Subscribe;
@@ -16,11 +17,10 @@ use crate::limits;
 use crate::log::Log;
 use crate::model::CursorTooNarrow;
 use crate::shard::{Exhausted, Reply, RequestId, ShardRequest};
-use crate::subscribe::{Filter, Interest, Outbox, Overflow, Patterns};
+use crate::subscribe::{Outbox, Overflow, Patterns};
 use flux_storage::Sequence;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -623,51 +623,6 @@ fn enter<L>(context: &mut Context<L>, stream: Stream) -> Kind {
     }
     let options = Arc::clone(&stream.options);
     Kind::Stream(context.streams.add(stream), options)
-}
-
-/// The shards from the first that patterns concern to the last.
-fn shards_of<L: Log>(context: &Context<L>, patterns: &Patterns) -> Range<u16> {
-    let key = patterns.concerns_single_placement();
-    context.router.shards_of_key(key)
-}
-
-/// What is asked of which shards for a subscription.
-fn questions<L: Log>(
-    context: &Context<L>,
-    patterns: &Patterns,
-    stream: Option<&StreamOptions>,
-) -> Vec<(u16, Interest)> {
-    let mut questions = Vec::new();
-    for pattern in patterns.each() {
-        let interest = Stream::interest(pattern, stream);
-        let shards = context.router.shards_of(pattern);
-        questions.extend(shards.map(|shard| (shard, interest.clone())));
-    }
-    questions
-}
-
-/// What a request names by these texts; by none: everything.
-///
-/// # Errors
-/// [`ApiError::InvalidQuery`].
-pub(crate) fn patterns_of(entity_ids: &[Box<str>]) -> Result<Patterns, ApiError> {
-    let filters = entity_ids.iter().map(|text| Filter::parse(text));
-    let filters: Result<Vec<Filter>, _> = filters.collect();
-    let filters = filters.or(Err(ApiError::InvalidQuery {
-        name: "entity_id",
-        rule: PATTERN_RULE,
-    }))?;
-    Ok(Patterns::of(filters))
-}
-
-const PATTERN_RULE: &str =
-    "an id, `*`, or a prefix and `*`; at most 512 bytes without control characters";
-
-fn parse(pattern: &str) -> Result<Filter, ApiError> {
-    Filter::parse(pattern).or(Err(ApiError::InvalidField {
-        field: "entity_id",
-        rule: PATTERN_RULE,
-    }))
 }
 
 #[cfg(test)]

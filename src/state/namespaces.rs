@@ -211,8 +211,8 @@ impl NamespaceStatistics {
         self.drop_unused(place);
     }
 
-    /// Takes in what another shard or a checkpoint knew: `entities` of a namespace, and the time and
-    /// sequence of the last event.
+    /// Takes in what another shard or a checkpoint knew: `entities` of a namespace, and the time
+    /// and sequence of the last event.
     pub fn install(
         &mut self,
         about: Bookkeeping<'_>,

@@ -18,7 +18,7 @@ pub enum Patterns {
 }
 
 impl Patterns {
-    /// These patterns, without those that another of them covers. Of none: everything.
+    /// These patterns, without any that another of them covers. Of none: everything.
     pub fn of(mut filters: Vec<Filter>) -> Self {
         filters.sort_unstable_by(|one, other| (text(one), one).cmp(&(text(other), other)));
         let mut kept: Vec<Filter> = Vec::with_capacity(filters.len());

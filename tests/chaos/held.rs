@@ -142,8 +142,8 @@ impl Held {
         Ok(())
     }
 
-    /// Takes a server-sent event as an `EventSource` does: an `id:` counts also without data, and an
-    /// empty one takes back the one before.
+    /// Takes a server-sent event as an `EventSource` does: an `id:` counts also without data, and
+    /// an empty one takes back the one before.
     pub(crate) fn take_dispatched(
         &mut self,
         kind: &Kind,

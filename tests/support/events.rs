@@ -35,7 +35,8 @@ pub(crate) struct Event {
 }
 
 impl Events {
-    /// Asks for a stream; `fields` are header fields. The answer may be a refusal: look at the head.
+    /// Asks for a stream; `fields` are header fields. The answer may be a refusal: look at the
+    /// head.
     pub(crate) fn open(port: u16, target: &str, fields: &[&str]) -> Self {
         Self::send(port, &request("GET", target, fields, ""))
     }

@@ -14,8 +14,8 @@ use crate::service::{Context, TokenRule};
 use crate::shard::MemoryClient;
 use crate::wire::http1::{Field, Head};
 
-/// The most bytes that the body of a request for this path may have: as configured, and what one client may
-/// have in memory.
+/// The most bytes that the body of a request for this path may have: as configured, and what one
+/// client may have in memory.
 pub(crate) fn body_limit<L>(context: &Context<L>, path: &str) -> usize {
     let limit = match path {
         "/api/events" => context.tenants.runtime.body_size_limit_single_bytes,

@@ -21,8 +21,8 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::deferred::DeferredRead;
+use crate::service::patterns::patterns_of;
 use crate::service::publish::Besides;
-use crate::service::subscribe::patterns_of;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, TokenRule, batch,
     changes, config, connectors, delete, delete_many, history, list, namespaces, publish, read,

@@ -10,10 +10,10 @@
 //! To HTTP/1.1 each event is a chunk (RFC 9112 §7.1): the end of the last one tells a stream that
 //! is over from one that broke. To HTTP/1.0 the end of the connection is the end of the stream.
 //!
-//! Every message begins with its `type`, and if it has a `cursor`, that is its last member. A client
-//! goes on at the last `id` that it got, so an id never names a place beyond what was sent before
-//! it. The rows of mode `event` have cursors of their namespaces: they are ids if the whole stream
-//! is of one.
+//! Every message begins with its `type`, and if it has a `cursor`, that is its last member. A
+//! client goes on at the last `id` that it got, so an id never names a place beyond what was sent
+//! before it. The rows of mode `event` have cursors of their namespaces: they are ids if the
+//! whole stream is of one.
 
 use crate::limits;
 use crate::model::{write_decimal, write_hex};

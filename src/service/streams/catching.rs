@@ -63,7 +63,7 @@ struct Asked {
 enum Pause {
     #[default]
     None,
-    /// Yes, and nobody has been told to wake it.
+    /// Yes, and its core was not told yet to wake it.
     Begun,
     /// Yes.
     Timed,

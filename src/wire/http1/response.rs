@@ -121,7 +121,8 @@ impl ResponseHead<'_> {
     }
 }
 
-/// A head of which all but the body's length and some fields was written once, see [`ResponseHead::prepare`].
+/// A head of which all but the body's length and some fields was written once, see
+/// [`ResponseHead::prepare`].
 #[derive(Debug, Clone, Default)]
 pub struct PreparedHead {
     start: Vec<u8>,
