@@ -194,11 +194,6 @@ impl NamespaceStatistics {
             self.raise_floor(Kind::Namespace, name, (time, sequence));
             return;
         };
-        let is_known = |entry: &NamespaceEntry| entry.last_updated >= time;
-        if applied == Applied::Updated && self.entry(place).is_some_and(is_known) {
-            // Most events: all of one turn have the same time.
-            return;
-        }
         let Some(entry) = self.entry_mut(place) else {
             return;
         };

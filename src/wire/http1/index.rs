@@ -33,6 +33,22 @@ impl Span {
         (usize::from(self.start), usize::from(self.end))
     }
 
+    /// The same part of a head whose path ends at `end` and not at `before`. What lies before the
+    /// path stays where it is.
+    pub(super) fn behind_path(self, before: usize, end: usize) -> Self {
+        if usize::from(self.start) < before {
+            return self;
+        }
+        let moved = |offset: u16| {
+            let offset = usize::from(offset).wrapping_sub(before).wrapping_add(end);
+            u16::try_from(offset).unwrap_or(u16::MAX)
+        };
+        Self {
+            start: moved(self.start),
+            end: moved(self.end),
+        }
+    }
+
     fn bytes(self, head: &[u8]) -> &[u8] {
         head.get(usize::from(self.start)..usize::from(self.end))
             .unwrap_or_default()
@@ -134,6 +150,8 @@ impl HeadIndex {
         let UpgradeIndex { version, key, .. } = &self.upgrade;
         let fields = [
             self.content_length,
+            self.origin,
+            self.last_event_id,
             self.authorization,
             self.if_match,
             self.if_none_match,

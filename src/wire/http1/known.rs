@@ -104,8 +104,13 @@ impl KnownHead {
         if !is_path(path) {
             return None;
         }
+        let path = Span::of(path, pending);
         let index = HeadIndex {
-            path: Span::of(path, pending),
+            path,
+            host: self
+                .index
+                .host
+                .map(|host| host.behind_path(end, path.range().1)),
             ..self.index
         };
         Some((index, pending.len().wrapping_sub(rest.len())))
@@ -263,6 +268,15 @@ mod tests {
             assert_eq!(format!("{index:?}"), format!("{parsed:?}"));
             assert_eq!(len, parsed_len);
         }
+        // The host of an absolute target lies before its path.
+        let absolute = |path: &str| head(&format!("http://there{path}"));
+        let (first, other) = (absolute("/a/b"), absolute("/longer/path"));
+        let (parsed, _) = parse(other.as_bytes()).unwrap();
+        let (index, _) = self::known(first.as_bytes())
+            .unwrap()
+            .recognise(other.as_bytes())
+            .unwrap();
+        assert_eq!(format!("{index:?}"), format!("{parsed:?}"));
         let long = format!("/{}", "a".repeat(KNOWN_HEAD_BYTES_MAX));
         for target in [
             "",
@@ -305,6 +319,8 @@ mod tests {
             ("/a", "Cookie: a\r\n"),
             ("/a", "If-None-Match: a\r\n"),
             ("/a", "If-Match: a\r\n"),
+            ("/a", "Origin: http://h\r\n"),
+            ("/a", "Last-Event-ID: a\r\n"),
             (
                 "/a",
                 "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n",
