@@ -300,6 +300,17 @@ impl BatchPlan {
         *open
     }
 
+    /// Heap that it holds.
+    pub fn heap_bytes(&self) -> usize {
+        let items = self.items.capacity().saturating_mul(size_of::<Item>());
+        let parts = self.parts.capacity().saturating_mul(size_of::<Part>());
+        let packs = self.parts.iter().map(|part| part.pack.heap_bytes());
+        [items, self.answers.capacity(), parts]
+            .into_iter()
+            .chain(packs)
+            .sum()
+    }
+
     /// Items decoded.
     pub fn len(&self) -> usize {
         self.items.len()

@@ -102,6 +102,12 @@ impl BatchWalk {
         }
     }
 
+    /// Heap that it holds.
+    pub fn heap_bytes(&self) -> usize {
+        let scratch = self.scratch.capacity();
+        self.plan.heap_bytes().saturating_add(scratch)
+    }
+
     /// The plan. Whole when the walk is over.
     pub fn into_plan(self) -> BatchPlan {
         self.plan

@@ -107,6 +107,38 @@ impl PartOutcome {
         fits
     }
 
+    /// Bytes of the entities and results that it shows.
+    pub const fn shown_bytes(&self) -> usize {
+        self.shown_bytes
+    }
+
+    /// Leaves out the entities that refused events show, and says how large they were.
+    pub fn omit_entities(&mut self) {
+        for (_, remark) in &mut self.remarks {
+            if let Remark::Refused(ApiError::PreconditionFailed { entity }) = remark
+                && let CurrentEntity::Json(json) = entity
+            {
+                self.shown_bytes = self.shown_bytes.saturating_sub(json.len());
+                *entity = CurrentEntity::Omitted(json.len());
+            }
+        }
+    }
+
+    /// Heap that it holds.
+    pub fn heap_bytes(&self) -> usize {
+        let Self {
+            dealt,
+            remarks,
+            shown_bytes,
+            error: _,
+        } = self;
+        let dealt = dealt.capacity().saturating_mul(size_of::<Stored>());
+        let remarks = remarks
+            .capacity()
+            .saturating_mul(size_of::<(usize, Remark)>());
+        [dealt, remarks, *shown_bytes].iter().sum()
+    }
+
     /// Events that were dealt with.
     pub fn len(&self) -> usize {
         self.dealt.len()

@@ -24,6 +24,26 @@ pub struct Chunk {
     pub examined: usize,
     /// Bytes of their properties.
     pub examined_bytes: usize,
+    /// About the bytes of the next entity, if it is larger than was asked for and comes first.
+    pub large: Option<usize>,
+}
+
+/// How far one part of a listing goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkBounds {
+    /// Entities that a filter may look at for it.
+    pub examined_max: usize,
+    /// About the most bytes that the JSON of one of its entities may have.
+    pub entity_bytes_max: usize,
+}
+
+#[cfg(test)]
+impl ChunkBounds {
+    /// As far as it goes.
+    pub const NONE: Self = Self {
+        examined_max: usize::MAX,
+        entity_bytes_max: usize::MAX,
+    };
 }
 
 /// What a namespace holds.

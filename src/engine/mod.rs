@@ -47,7 +47,7 @@ mod system_entities;
 mod testing;
 mod watchers;
 
-pub use answers::{Chunk, NamespaceCounts};
+pub use answers::{Chunk, ChunkBounds, NamespaceCounts};
 pub use changes::CollectedChanges;
 pub use checkpoint::Snapshot;
 pub use group::GroupError;

@@ -47,6 +47,22 @@ pub enum PublishError {
     },
 }
 
+impl PublishError {
+    /// Bytes of the entity that it shows.
+    pub fn shown_bytes(&self) -> usize {
+        match self {
+            Self::Refused {
+                error:
+                    ApiError::PreconditionFailed {
+                        entity: CurrentEntity::Json(json),
+                    },
+                ..
+            } => json.len(),
+            Self::Refused { .. } | Self::Append(_) => 0,
+        }
+    }
+}
+
 impl From<AppendRejection> for PublishError {
     fn from(rejection: AppendRejection) -> Self {
         Self::Append(rejection)

@@ -1,6 +1,6 @@
 //! Reading entities and listing them. Each answer comes with its commit point.
 
-use super::{Chunk, Engine, NamespaceCounts, StateDamaged, note_damage};
+use super::{Chunk, ChunkBounds, Engine, NamespaceCounts, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::filter::Facts;
@@ -61,8 +61,8 @@ impl Engine {
     }
 
     /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one
-    /// request can't keep the core from the others; with a filter, in what it looks at as well:
-    /// at most `examined_max` entities then.
+    /// request can't keep the core from the others; with a filter, in what it looks at as well. It
+    /// ends before an entity that is larger than was asked for.
     ///
     /// # Errors
     /// If a layer is damaged.
@@ -70,7 +70,7 @@ impl Engine {
         &mut self,
         query: &ListQuery,
         after: Option<&str>,
-        examined_max: usize,
+        bounds: ChunkBounds,
     ) -> Result<(Chunk, CommitPoint), StateDamaged> {
         let mut chunk = Chunk {
             last: true,
@@ -89,7 +89,8 @@ impl Engine {
                 break;
             }
             if let Some(filter) = &query.filter {
-                if chunk.examined >= examined_max || chunk.examined_bytes >= FILTER_CHUNK_BYTES_MAX
+                if chunk.examined >= bounds.examined_max
+                    || chunk.examined_bytes >= FILTER_CHUNK_BYTES_MAX
                 {
                     chunk.last = false;
                     break;
@@ -101,14 +102,26 @@ impl Engine {
                     point = point.max(commit_point_of(entity));
                     continue;
                 }
-                passed = None;
             }
+            let bytes = entity.body_bytes();
+            if bytes > bounds.entity_bytes_max {
+                chunk.large = chunk.ends.is_empty().then_some(bytes);
+                chunk.last = false;
+                break;
+            }
+            passed = None;
             if chunk.ends.is_empty() {
                 let page = query.limit.unwrap_or(usize::MAX);
                 let room = page.saturating_mul(LIST_ENTITY_BYTES);
                 chunk
                     .json
                     .reserve(room.min(LIST_CHUNK_BYTES_MAX + LIST_ENTITY_BYTES));
+            }
+            if chunk.json.len() >= LIST_CHUNK_BYTES_MAX / 2 {
+                // The last one would double the buffer.
+                let room = chunk.json.capacity() - chunk.json.len();
+                let needed = bytes + LIST_ENTITY_BYTES;
+                chunk.json.reserve_exact(needed.max(room));
             }
             chunk.json.push(b',');
             let fields = query.fields.as_ref();

@@ -104,6 +104,11 @@ impl<T> CommitQueue<T> {
         self.entries.is_empty()
     }
 
+    /// Heap that it holds.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(CommitPoint, T)>()
+    }
+
     /// Gives back heap beyond `capacity` entries.
     pub fn shrink_to(&mut self, capacity: usize) {
         self.entries.shrink_to(capacity);

@@ -99,6 +99,16 @@ impl EventPack {
         self.bytes.len()
     }
 
+    /// Heap that it holds.
+    pub fn heap_bytes(&self) -> usize {
+        let Self {
+            bytes,
+            count: _,
+            extra_tokens,
+        } = self;
+        bytes.capacity() + extra_tokens.capacity() * size_of::<(u32, u32)>()
+    }
+
     /// Units of work that it takes to store them, as far as they say.
     pub fn units(&self) -> u64 {
         u64::from(self.count) * EVENT_UNITS + self.bytes.len() as u64

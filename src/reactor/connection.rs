@@ -356,6 +356,15 @@ impl<T: Socket> Connection<T> {
         }
     }
 
+    /// Bytes that the client is owed and has not been sent, those of calls under way included.
+    pub(crate) fn owed_bytes(&self) -> usize {
+        let http = self.answers.owed_bytes();
+        match &self.session {
+            Session::Http(_) => http,
+            Session::WebSocket(websocket) => http + websocket.owed_bytes(),
+        }
+    }
+
     /// What it holds in memory. A usual request and its answer are not counted.
     pub(crate) fn holding(&self) -> MemoryHolding {
         let (bodies, outboxes) = match &self.session {
@@ -379,6 +388,16 @@ impl<T: Socket> Connection<T> {
         } else {
             MemoryHolding::default()
         }
+    }
+
+    /// Heap that is found by a look at all its buffers.
+    #[cfg(test)]
+    pub(crate) fn found_bytes(&self) -> usize {
+        self.answers.found_bytes()
+            + match &self.session {
+                Session::Http(reader) => reader.heap_bytes(),
+                Session::WebSocket(websocket) => websocket.found_bytes(),
+            }
     }
 
     /// Heap that receiving `len` more bytes takes at most.

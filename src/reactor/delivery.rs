@@ -200,7 +200,8 @@ impl<S: System> Core<S> {
             return;
         };
         let generation = connection.generation;
-        if generation == request_id.generation {
+        // To one that is about to end nothing is delivered.
+        if generation == request_id.generation && connection.closing != Closing::Now {
             let (context, writer) = (&mut self.context, &self.writer);
             let serial = request_id.serial;
             let subscriber = Subscriber { index, generation };

@@ -246,7 +246,6 @@ impl<S: System> Core<S> {
         match self.room_to_receive(connection) {
             0 => self.await_memory(index, connection),
             room => {
-                connection.waits_since_ms = None;
                 self.receive(connection, room);
                 // Before the next connection asks; a usual request is not counted.
                 if connection.holding() != connection.held {
@@ -271,15 +270,15 @@ impl<S: System> Core<S> {
         connection.account.charge(units);
         let paused = connection.closing == Closing::Open && connection.is_paused();
         connection.starved |= paused;
+        self.count_memory(index, &mut connection);
         let more = connection.readable
             && !connection.ended
             && connection.closing != Closing::Now
-            && !connection.queued_memory
             && !paused;
-        if more || connection.unworked {
+        // One that waits for memory is looked at again by the tick.
+        if (more || connection.unworked) && !connection.queued_memory {
             connection.queue_read(index, &mut self.to_read);
         }
-        self.count_memory(index, &mut connection);
         self.connections.put_back(index, connection);
         self.queue_write(index);
     }
@@ -336,6 +335,10 @@ impl<S: System> Core<S> {
                 .reader
                 .receive(self.received.get(..count).unwrap_or_default());
             while let Ok(Some(_)) = websocket.reader.next() {}
+            if websocket.reader.heap_bytes() > limits::MEMORY_SMALL_BYTES_MAX {
+                // No close comes before the end of so long a message.
+                connection.closing = Closing::Now;
+            }
         }
     }
 
@@ -495,7 +498,8 @@ impl<S: System> Core<S> {
             return;
         };
         let rest = reader.take_rest();
-        let mut websocket = Box::new(WebSocket::new(metrics, connection.address, token));
+        let client = (connection.address, connection.holders);
+        let mut websocket = Box::new(WebSocket::new(metrics, token, client));
         websocket.reader.receive(&rest);
         connection.session = Session::WebSocket(websocket);
         self.context
@@ -507,6 +511,10 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn work_websocket(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if !self.may_answer(connection) {
+            connection.starved = true;
+            return;
+        }
         let Session::WebSocket(websocket) = &mut connection.session else {
             return;
         };

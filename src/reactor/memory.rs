@@ -9,7 +9,6 @@
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::system::System;
-use crate::api::ApiError;
 use crate::front::http::{self, Client, RequestMeta};
 use crate::front::ws::OUT_OF_MEMORY;
 use crate::limits;
@@ -23,6 +22,10 @@ impl<S: System> Core<S> {
     /// can't go on for want of memory.
     pub(super) fn count_memory(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         let mut holding = connection.holding();
+        if holding.outboxes > connection.held.outboxes {
+            self.check_outbox(index, connection);
+            holding = connection.holding();
+        }
         if holding != connection.held {
             if holding.bodies > limits::MEMORY_SMALL_BYTES_MAX {
                 connection.release();
@@ -55,13 +58,34 @@ impl<S: System> Core<S> {
 
     /// True unless a connection owes more than a usual answer and there is no memory for another.
     pub(super) fn may_answer(&mut self, connection: &Connection<S::Socket>) -> bool {
-        let pending = connection.answers.pending_bytes();
-        if pending <= limits::MEMORY_UNCOUNTED_BYTES_MAX {
+        let owed = connection.owed_bytes();
+        if owed <= limits::MEMORY_UNCOUNTED_BYTES_MAX {
             return true;
         }
-        let more = pending.saturating_sub(connection.held.answers);
+        let (held, holding) = (connection.held.total(), connection.holding().total());
+        let grown = holding.saturating_sub(held);
+        // A buffer doubles.
+        let next = owed.max(limits::ANSWER_AT_ONCE_BYTES_MAX);
+        (self.context.memory).admits(connection.holders, held, grown + next)
+    }
+
+    /// Gives up a session that is owed more than there is memory for.
+    fn check_outbox(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        let Session::WebSocket(websocket) = &mut connection.session else {
+            return;
+        };
+        let more = websocket.outbox_bytes();
+        let more = more.saturating_sub(connection.held.outboxes);
+        if more == 0 || connection.closing != Closing::Open || !websocket.is_owed_much() {
+            return;
+        }
         let held = connection.held.total();
-        (self.context.memory).admits(connection.holders, held, more)
+        if !(self.context.memory).admits(connection.holders, held, more) {
+            websocket.give_up();
+            websocket.close_behind(OUT_OF_MEMORY);
+            connection.close_after_sending(self.now_ms);
+            connection.queue_write(index, &mut self.to_write);
+        }
     }
 
     /// Puts a connection into the queue for memory, once.
@@ -138,11 +162,14 @@ impl<S: System> Core<S> {
             return;
         };
         connection.waits_since_ms = None;
-        if let Session::WebSocket(websocket) = &mut connection.session {
-            websocket.close_behind(OUT_OF_MEMORY);
-            connection.close_after_sending(now_ms);
-            return;
-        }
+        let reader = match &mut connection.session {
+            Session::Http(reader) => reader,
+            Session::WebSocket(websocket) => {
+                websocket.close_behind(OUT_OF_MEMORY);
+                connection.close_after_sending(now_ms);
+                return;
+            }
+        };
         if connection.answers.waiting() > 0 {
             let mut client = Client {
                 answers: &mut connection.answers,
@@ -156,9 +183,10 @@ impl<S: System> Core<S> {
             }
             return;
         }
+        let error = http::refusal_for_memory(&self.context, reader);
         let writer = &self.writer;
         connection.answers.push(CommitPoint::NONE, |out| {
-            writer.error(out, RequestMeta::CLOSING, &ApiError::OutOfMemory);
+            writer.error(out, RequestMeta::CLOSING, &error);
         });
         connection.close_after_sending(now_ms);
     }
@@ -178,6 +206,22 @@ impl<S: System> Core<S> {
             memory.leave(before);
         }
         memory.settle(connection.holders, &mut connection.held, holding);
+    }
+
+    /// The address of each connection, and the bytes that a look at all its buffers finds.
+    #[cfg(test)]
+    pub(crate) fn found_bytes(&self) -> Vec<(Option<std::net::IpAddr>, usize)> {
+        let connections = self.connections.indexes();
+        let connections = connections.filter_map(|index| self.connections.get(index));
+        connections
+            .map(|it| (it.address, it.found_bytes()))
+            .collect()
+    }
+
+    /// Bytes that are counted.
+    #[cfg(test)]
+    pub(crate) fn counted_bytes(&self) -> usize {
+        self.context.memory.used()
     }
 
     /// A connection ends: it holds nothing any more.

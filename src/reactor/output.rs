@@ -195,6 +195,10 @@ impl<S: System> Core<S> {
         }
         connection.finish_closing(self.now_ms);
         self.count_memory(index, connection);
+        if !connection.queued_memory {
+            // All that it waited for was tried again, and found room.
+            connection.waits_since_ms = None;
+        }
         if connection.starved
             && connection.closing == Closing::Open
             && !connection.is_paused()

@@ -21,10 +21,10 @@ use crate::api::outcome::PartOutcome;
 use crate::auth::{Access, TokenHash};
 use crate::background::decoding::DecodeResult;
 use crate::background::turns::Network;
-use crate::limits::LIST_CHUNK_BYTES_MAX;
+use crate::limits::{LIST_CHUNK_BYTES_MAX, MEMORY_SMALL_BYTES_MAX};
 use crate::log::Log;
 use crate::model::{CursorKey, EventDraft, EventPack};
-use crate::shard::{Reply, RequestId, ShardRequest, network_of};
+use crate::shard::{MemoryAccount, MemoryHolders, Reply, RequestId, ShardRequest, network_of};
 
 /// See the module.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub(crate) struct PendingBatch {
 enum Stage {
     /// It is decoded.
     Decode(Box<[u8]>, Box<BatchWalk>),
-    /// A helper thread decodes it.
-    Away,
+    /// A helper thread decodes it, which takes about so many bytes.
+    Away(usize),
     /// Its parts from this one on are to be handed to their shards.
     Store(usize),
     /// Shards work on it.
@@ -62,6 +62,10 @@ enum Stage {
     /// Its answer, which is so long, is taken in parts.
     Answer(AnswerPlace, u64),
 }
+
+/// How many times the bytes of its body the decoded form of a usual batch takes, spare capacity
+/// included.
+const USUAL_GROWTH: usize = 3;
 
 /// Publishes the batch that is the JSON `body`.
 ///
@@ -124,6 +128,46 @@ impl PendingBatch {
         self.token = caller.credentials.token().ok();
     }
 
+    /// True if nothing of it was handed to a shard.
+    pub(super) fn may_be_refused(&self) -> bool {
+        matches!(self.stage, Stage::Decode(..) | Stage::Away(_))
+    }
+
+    /// True if it is to be decoded further and there is no memory for that. The least memory that
+    /// can be set has room for the largest body, and not for its decoded form besides. So a batch
+    /// that does not grow more than batches do may pass the share of its client if that holds
+    /// nothing else, and the budget if nobody does.
+    pub(super) fn lacks_memory(&self, memory: &mut MemoryAccount, holders: MemoryHolders) -> bool {
+        let Stage::Decode(body, _) = &self.stage else {
+            return false;
+        };
+        // A buffer that is full doubles.
+        let (body_len, more) = (body.len(), self.heap_bytes());
+        let decoded = self.heap_bytes();
+        let is_usual = decoded <= USUAL_GROWTH * body_len;
+        let own = body_len + decoded + MEMORY_SMALL_BYTES_MAX;
+        if is_usual && memory.used() <= own {
+            return false;
+        }
+        let of_client = if is_usual && memory.used_by(holders) <= own {
+            MemoryHolders::default()
+        } else {
+            holders
+        };
+        !memory.admits(of_client, 0, more)
+    }
+
+    /// Heap that it holds, or is about to, besides its body.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let decoded = match &self.stage {
+            Stage::Decode(body, walk) => walk.heap_bytes().max(body.len()),
+            Stage::Away(bytes) => *bytes,
+            Stage::Store(_) | Stage::Wait | Stage::Measure(..) | Stage::Answer(..) => 0,
+        };
+        let outcomes: usize = self.outcomes.iter().map(PartOutcome::heap_bytes).sum();
+        decoded + self.plan.heap_bytes() + outcomes
+    }
+
     /// True if its connection is not to be read before it is answered.
     pub(super) fn is_sliced(&self) -> bool {
         self.is_sliced
@@ -133,7 +177,7 @@ impl PendingBatch {
     pub(super) fn is_unfinished(&self) -> bool {
         match self.stage {
             Stage::Decode(..) | Stage::Store(_) | Stage::Measure(..) => true,
-            Stage::Away | Stage::Wait | Stage::Answer(..) => false,
+            Stage::Away(_) | Stage::Wait | Stage::Answer(..) => false,
         }
     }
 
@@ -163,7 +207,7 @@ impl PendingBatch {
                 }
             }
             Stage::Measure(place, len) => self.measure(context, (place, len)),
-            stage @ (Stage::Away | Stage::Wait | Stage::Answer(..)) => self.stage = stage,
+            stage @ (Stage::Away(_) | Stage::Wait | Stage::Answer(..)) => self.stage = stage,
         }
         Ok(None)
     }
@@ -199,7 +243,7 @@ impl PendingBatch {
             self.open(walk.into_plan());
             return Ok(());
         };
-        self.stage = Stage::Away;
+        self.stage = Stage::Away(walk.heap_bytes().max(body.len()));
         let (access, shards) = (self.access.clone(), context.router.shards);
         let now_ms = context.router.now.as_millis();
         let decode = move |ids: &mut EventIds| {
@@ -407,6 +451,7 @@ mod tests {
     use super::*;
     use crate::limits::Slicing;
     use crate::model::place;
+    use crate::shard::MemoryPart;
     use serde_json::Value;
 
     fn event(id: &str) -> String {
@@ -683,5 +728,41 @@ mod tests {
         assert_eq!(results[3]["code"], "precondition_failed");
         assert_eq!(results[3]["entity"]["version"], 1);
         assert_eq!(results[4]["version"], 2);
+    }
+    /// Decodes a batch while other clients hold `used` bytes. What it held when there was no memory
+    /// to go on, if it came to that.
+    fn decode_beside(used: usize, body: &str) -> Option<usize> {
+        let mut stopped = None;
+        TestCores::new(1).begin((0, None), |context, caller| {
+            context.slicing = Slicing::SMALL;
+            context.memory.change(MemoryPart::Answers, 0, used);
+            let mut begun = begin(context, caller, body.as_bytes())?;
+            let Begun::Waiting(pending) = &mut begun else {
+                panic!("it takes several slices");
+            };
+            let holders = MemoryHolders::default();
+            while pending.may_be_refused() {
+                if pending.lacks_memory(&mut context.memory, holders) {
+                    stopped = Some(pending.heap_bytes());
+                    break;
+                }
+                let outcome = super::super::go_on(context, caller.request_id, pending);
+                assert_eq!(outcome, None);
+            }
+            Ok(begun)
+        });
+        stopped
+    }
+
+    #[test]
+    fn a_batch_waits_if_there_is_no_memory_for_its_decoded_form() {
+        const MIB: usize = 1024 * 1024;
+        let usual = batch(&["n0/a"; 400]);
+        assert_eq!(decode_beside(0, &usual), None);
+        assert_eq!(decode_beside(1 << 40, &usual), Some(usual.len()));
+        let of_nothing = format!(r#"{{"events":[{}{{}}]}}"#, "{},".repeat(149_999));
+        // Of 64 MiB, of which large holdings leave an eighth to small ones.
+        let held = decode_beside(50 * MIB, &of_nothing).unwrap();
+        assert!(held > 6 * MIB && held < 14 * MIB, "{held}");
     }
 }

@@ -221,7 +221,10 @@ impl PendingConnector {
             (Self::Listing { with_owner }, Reply::Connectors(all)) => {
                 answer.clear();
                 write_list(answer, &all, *with_owner);
-                Ok(Some(Outcome::Done))
+                Ok(Some(Outcome::Page {
+                    next: None,
+                    cursor: None,
+                }))
             }
             (
                 Self::Showing {

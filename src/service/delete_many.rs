@@ -133,6 +133,14 @@ impl PendingDeletes {
         }
     }
 
+    /// Heap that it holds.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let of = |id: &str| size_of::<Box<str>>() + id.len();
+        let ids: usize = self.ids.iter().flatten().map(|id| of(id)).sum();
+        let of_error = |(id, _): &(Box<str>, ApiError)| size_of::<ApiError>() + of(id);
+        ids + self.errors.iter().map(of_error).sum::<usize>()
+    }
+
     /// Takes a shard's reply.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::deferred::DeferredRead;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
-use crate::engine::Chunk;
+use crate::engine::{Chunk, ChunkBounds};
 use crate::history::HistoryQuery;
 use crate::limits::{
     FILTER_PAGE_ENTITIES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, PAGE_BYTES_MAX,
@@ -34,11 +34,29 @@ struct Part {
     passed: Option<Box<str>>,
     /// What was visible of the shard when its first chunk was read.
     place: Option<Sequence>,
+    /// About the bytes of its next entity, if that is a large one.
+    large: Option<usize>,
 }
 
 impl Part {
+    /// Bytes that its next chunk may take.
+    fn next_bytes(&self) -> usize {
+        LIST_CHUNK_BYTES_MAX.max(self.large.unwrap_or(0))
+    }
+
     fn is_used_up(&self) -> bool {
         self.used >= self.chunk.ends.len()
+    }
+
+    /// Bytes that it holds, or is about to.
+    fn heap_bytes(&self) -> usize {
+        let ends = self.chunk.ends.capacity() * size_of::<(usize, usize)>();
+        let held = self.chunk.json.capacity() + self.chunk.ids.capacity() + ends;
+        if self.asked {
+            held.max(self.next_bytes())
+        } else {
+            held
+        }
     }
 
     /// Where the entity at `index` begins in `json` and `ids`.
@@ -159,6 +177,7 @@ impl Listing {
             asked: false,
             passed: None,
             place: None,
+            large: None,
         };
         let parts: Vec<Part> = shards.map(part).collect();
         Self {
@@ -181,12 +200,9 @@ impl Listing {
         self.query.limit.is_some()
     }
 
-    /// Bytes that it holds.
+    /// Bytes that it holds, or has asked shards for.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let parts = self.parts.iter();
-        let parts: usize = parts
-            .map(|part| part.chunk.json.capacity() + part.chunk.ids.capacity())
-            .sum();
+        let parts: usize = self.parts.iter().map(Part::heap_bytes).sum();
         parts + self.page.capacity()
     }
 
@@ -198,6 +214,13 @@ impl Listing {
             }
             _ => LIST_CHUNK_BYTES_MAX,
         }
+        .max(self.large_bytes())
+    }
+
+    /// About the bytes of the large entities that come next.
+    fn large_bytes(&self) -> usize {
+        let parts = self.parts.iter().filter(|part| !part.asked);
+        parts.filter_map(|part| part.large).sum()
     }
 
     /// The place that every later change of what is listed comes after, once each shard has sent
@@ -235,8 +258,12 @@ impl Listing {
                     self.granted = self.granted.saturating_sub(unused);
                 }
                 let part = &mut self.parts[index];
-                part.passed = chunk.passed.take();
                 part.place.get_or_insert(chunk.place);
+                // Before a large entity at its front the part is where it was.
+                if chunk.large.is_none() || chunk.passed.is_some() {
+                    part.passed = chunk.passed.take();
+                }
+                part.large = chunk.large;
                 part.chunk = chunk;
                 part.used = 0;
                 Ok(())
@@ -253,6 +280,7 @@ impl Listing {
             part.chunk = Chunk::default();
             part.used = 0;
             part.passed = None;
+            part.large = None;
         }
     }
 
@@ -380,14 +408,19 @@ impl Listing {
             if !part.is_used_up() || part.chunk.last || part.asked {
                 continue;
             }
-            if self.granted.saturating_add(grant) > self.examined_max {
+            // A large entity was looked at before.
+            let is_again = part.large.is_some();
+            if !is_again && self.granted.saturating_add(grant) > self.examined_max {
                 break;
             }
             let last = self.last_id.as_deref();
             let request = ShardRequest::List {
                 query: Arc::clone(&self.query),
                 after: part.passed.as_deref().max(last).map(Box::from),
-                examined_max: grant,
+                bounds: ChunkBounds {
+                    examined_max: grant,
+                    entity_bytes_max: part.next_bytes(),
+                },
             };
             router.ask(part.shard, request_id, request)?;
             part.asked = true;

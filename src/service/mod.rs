@@ -73,7 +73,7 @@ use crate::api::ApiError;
 use crate::background::decoding::DecodeResult;
 use crate::log::Log;
 use crate::model::{CommitPoint, EntityTag, NarrowCursor};
-use crate::shard::{Reply, RequestId};
+use crate::shard::{MemoryAccount, MemoryHolders, Reply, RequestId};
 
 /// What a call came to. If it has JSON, that stands in [`Context::answer`].
 #[derive(Debug, PartialEq, Eq)]
@@ -174,6 +174,52 @@ impl Pending {
         match self {
             Self::Batch(batch) => batch.is_unfinished(),
             _ => false,
+        }
+    }
+
+    /// Heap that it holds besides what its request says, which its front counts.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Publish(event) => event.heap_bytes(),
+            Self::Batch(batch) => batch.heap_bytes(),
+            Self::DeleteMany(deletes) => deletes.heap_bytes(),
+            Self::List(listing) => listing.heap_bytes(),
+            Self::Changes(poll) => poll.heap_bytes(),
+            Self::Read
+            | Self::Deferred(_)
+            | Self::Delete(_)
+            | Self::History(_)
+            | Self::Namespaces(_)
+            | Self::Tokens(_)
+            | Self::Configure
+            | Self::Connectors(_) => 0,
+        }
+    }
+
+    /// True if it can't go on for want of memory.
+    pub(crate) fn lacks_memory(&self, memory: &mut MemoryAccount, holders: MemoryHolders) -> bool {
+        match self {
+            Self::Batch(batch) => batch.lacks_memory(memory, holders),
+            _ => false,
+        }
+    }
+
+    /// True if it has changed nothing, and will not if it is dropped.
+    pub(crate) fn may_be_refused(&self) -> bool {
+        match self {
+            Self::Batch(batch) => batch.may_be_refused(),
+            Self::Read
+            | Self::Deferred(_)
+            | Self::List(_)
+            | Self::History(_)
+            | Self::Changes(_) => true,
+            Self::Publish(_)
+            | Self::Delete(_)
+            | Self::DeleteMany(_)
+            | Self::Namespaces(_)
+            | Self::Tokens(_)
+            | Self::Configure
+            | Self::Connectors(_) => false,
         }
     }
 

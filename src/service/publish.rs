@@ -23,6 +23,13 @@ pub(crate) struct PendingEvent {
     pub(super) shows_entity: bool,
 }
 
+impl PendingEvent {
+    /// Heap that it holds.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.answer.len()
+    }
+}
+
 /// What is asked for beside an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Besides<'p> {
@@ -30,6 +37,16 @@ pub(crate) struct Besides<'p> {
     pub(crate) conditions: HeadConditions<'p>,
     /// Bind the entity to the caller's connection; it lingers for so many milliseconds.
     pub(crate) linger_ms: Option<u32>,
+}
+
+impl<'p> Besides<'p> {
+    /// What the head of a request asks for.
+    pub(crate) const fn of_head(conditions: HeadConditions<'p>) -> Self {
+        Self {
+            conditions,
+            linger_ms: None,
+        }
+    }
 }
 
 /// [`begin_as`] without anything beside the event.

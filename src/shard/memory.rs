@@ -179,6 +179,9 @@ impl MemoryAccount {
 
     /// Counts what no single client holds: `part` has gone from `before` bytes to `after`.
     pub fn change(&mut self, part: MemoryPart, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
         let part = &mut self.parts[part as usize];
         *part = (*part + after).saturating_sub(before);
         self.used = (self.used + after).saturating_sub(before);
@@ -188,6 +191,18 @@ impl MemoryAccount {
         } else if self.drawn - self.used > 2 * self.budget.chunk() {
             self.give_back(self.budget.chunk());
         }
+    }
+
+    /// Bytes that are counted.
+    pub(crate) const fn used(&self) -> usize {
+        self.used
+    }
+
+    /// The most bytes that are counted for one of these.
+    pub(crate) fn used_by(&self, holders: MemoryHolders) -> usize {
+        let accounts = holders.each();
+        let accounts = accounts.filter_map(|index| self.clients.get(index.0 as usize));
+        accounts.map(|account| account.used).max().unwrap_or(0)
     }
 
     /// Says what is used, and gives back what is not: once a tick.

@@ -6,7 +6,9 @@ use crate::api::outcome::PartOutcome;
 use crate::api::query::Fields;
 use crate::auth::Charged;
 use crate::control::{Change, Command};
-use crate::engine::{Chunk, EntityBatch, NamespaceCounts, SnapshotPage, SnapshotQuery};
+use crate::engine::{
+    Chunk, ChunkBounds, EntityBatch, NamespaceCounts, SnapshotPage, SnapshotQuery,
+};
 use crate::history::LiveLog;
 use crate::model::{
     ConnectionId, EntityTag, EventPack, NarrowCursor, RECORD_KIND_EVENT, StoredChange,
@@ -118,8 +120,8 @@ pub enum ShardRequest {
         query: Arc<crate::api::query::ListQuery>,
         /// Ids after this one only.
         after: Option<Box<str>>,
-        /// Entities that a filter may look at for it.
-        examined_max: usize,
+        /// How far the part goes.
+        bounds: ChunkBounds,
     },
     /// What these namespaces hold.
     Namespaces(Box<[Box<str>]>),

@@ -248,7 +248,8 @@ impl<L: Log> Shard<L> {
         let tokens = packed.extra_tokens.saturating_add(1);
         self.check_rate(charged, tokens)?;
         let write = Write { packed, sent };
-        let mut published = self.engine.publish(&mut self.log, now, write)?;
+        let published = self.engine.publish(&mut self.log, now, write);
+        let mut published = published.map_err(|error| self.charge_refusal(error))?;
         if let Some(binding) = binding {
             self.bind(packed, binding, &mut published);
         }
@@ -615,8 +616,8 @@ impl<L: Log> Shard<L> {
             ShardRequest::List {
                 query,
                 after,
-                examined_max,
-            } => self.list(&query, after.as_deref(), examined_max),
+                bounds,
+            } => self.list(&query, after.as_deref(), bounds),
             ShardRequest::Namespaces(names) => {
                 let counts = names.iter().map(|name| self.engine.namespace_counts(name));
                 let last = self.log.appended();

@@ -5,13 +5,19 @@ use super::message::{Envelope, Reply, ShardRequest, ShownEntity};
 use super::owner::{DAMAGED, Worked};
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
-use crate::engine::{ReadAnswer, SnapshotQuery, StateDamaged};
+use crate::engine::{ChunkBounds, PublishError, ReadAnswer, SnapshotQuery, StateDamaged};
 use crate::history::LiveLog;
 use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS};
 use crate::log::Log;
 use crate::model::{CommitPoint, CursorKey};
 
 impl<L: Log> Shard<L> {
+    /// Charges the refusal of an event, which may show an entity.
+    pub(super) fn charge_refusal(&mut self, error: PublishError) -> PublishError {
+        self.spent += error.shown_bytes() as u64;
+        error
+    }
+
     /// Collects a slice of the ids that a deletion is about. While some are left, later writes of
     /// the same connection wait behind it: it is not about what they make.
     pub(super) fn collect(&mut self, Envelope { origin, request }: Envelope) -> Worked {
@@ -80,10 +86,10 @@ impl<L: Log> Shard<L> {
         &mut self,
         query: &ListQuery,
         after: Option<&str>,
-        examined_max: usize,
+        bounds: ChunkBounds,
     ) -> (CommitPoint, Reply) {
         let place = self.visible();
-        match self.engine.list(query, after, examined_max) {
+        match self.engine.list(query, after, bounds) {
             Ok((mut chunk, point)) => {
                 chunk.place = place;
                 self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;

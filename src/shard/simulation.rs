@@ -27,7 +27,7 @@ use crate::api::ApiError;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
 use crate::auth::{Charged, OwnedNamespace, TokenNumber};
-use crate::engine::{Engine, RecentIds};
+use crate::engine::{ChunkBounds, Engine, RecentIds};
 use crate::limits::{RELEASED_REPLIES_MAX, Slicing};
 use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
@@ -288,7 +288,7 @@ impl Simulation {
         let request = ShardRequest::List {
             query: Arc::new(query),
             after: None,
-            examined_max: usize::MAX,
+            bounds: ChunkBounds::NONE,
         };
         self.ask(request, Expected::Listed(ids));
     }

@@ -43,6 +43,8 @@ struct Wire {
     capacity: usize,
     /// The client has shut down its side.
     client_closed: bool,
+    /// It has closed the socket: what is sent to it is answered with a reset.
+    is_gone: bool,
     /// The connection is broken: the client has reset it, or the process of the server has ended.
     is_reset: bool,
     /// The server has shut down its side.
@@ -52,6 +54,18 @@ struct Wire {
     /// Bytes that the server has sent and that were not checked.
     unchecked: Vec<u8>,
     address: SocketAddr,
+}
+
+impl Wire {
+    fn reset(&mut self) {
+        self.is_reset = true;
+        self.edges = Edges {
+            readable: true,
+            writable: true,
+            hung_up: true,
+            broken: true,
+        };
+    }
 }
 
 /// The server's end. The connection is closed when it is dropped.
@@ -69,6 +83,7 @@ pub(super) fn connect(address: SocketAddr, capacity: usize) -> (ServerSocket, Cl
         to_client: VecDeque::new(),
         capacity,
         client_closed: false,
+        is_gone: false,
         is_reset: false,
         is_ended: false,
         server_closed: false,
@@ -96,10 +111,13 @@ impl ServerSocket {
                 Err(io::ErrorKind::WouldBlock.into())
             };
         }
-        let count = wire.to_server.len().min(buffer.len());
-        for (place, byte) in buffer.iter_mut().zip(wire.to_server.drain(..count)) {
-            *place = byte;
-        }
+        let (front, back) = wire.to_server.as_slices();
+        let from_front = front.len().min(buffer.len());
+        let from_back = back.len().min(buffer.len() - from_front);
+        buffer[..from_front].copy_from_slice(&front[..from_front]);
+        let count = from_front + from_back;
+        buffer[from_front..count].copy_from_slice(&back[..from_back]);
+        wire.to_server.drain(..count);
         Ok(count)
     }
 
@@ -108,6 +126,10 @@ impl ServerSocket {
         let mut wire = self.0.borrow_mut();
         if wire.is_reset {
             return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if wire.is_gone {
+            wire.reset();
+            return Ok(bytes.len());
         }
         let room = wire.capacity.saturating_sub(wire.to_client.len());
         let count = room.min(bytes.len());
@@ -196,6 +218,11 @@ impl ClientSocket {
         std::mem::take(&mut self.wire().unchecked)
     }
 
+    /// Bytes that the server has not received.
+    pub(super) fn unreceived(&self) -> usize {
+        self.wire().to_server.len()
+    }
+
     /// Closes the client's side; what the server sends still arrives.
     pub(super) fn close(&self) {
         let mut wire = self.wire();
@@ -206,14 +233,7 @@ impl ClientSocket {
 
     /// Breaks the connection.
     pub(super) fn reset(&self) {
-        let mut wire = self.wire();
-        wire.is_reset = true;
-        wire.edges = Edges {
-            readable: true,
-            writable: true,
-            hung_up: true,
-            broken: true,
-        };
+        self.wire().reset();
     }
 
     /// True if the server has closed it or it is broken, and everything was received.
@@ -232,5 +252,12 @@ impl ClientSocket {
 impl Drop for ClientSocket {
     fn drop(&mut self) {
         self.close();
+        let mut wire = self.wire();
+        if wire.to_client.is_empty() {
+            wire.is_gone = true;
+        } else {
+            // As a kernel does if bytes were not read.
+            wire.reset();
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::http_client::{HttpClient, Shared};
 use super::model::Model;
-use super::network::connect;
+use super::network::{ClientSocket, connect};
 use super::system::SimulatedSystem;
 use super::watcher::Watcher;
 use crate::auth::BrowserPolicy;
@@ -26,8 +26,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// Memory for clients.
-const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 /// Clients at a time.
 const CLIENTS_MAX: usize = 10;
 /// Steps in which the world must come to rest.
@@ -44,6 +42,8 @@ pub(super) struct Scenario {
     pub(super) segment_faults_permille: u32,
     /// Of a hundred steps, how many run a job: the fewer, the more flushes lag.
     pub(super) jobs_percent: u32,
+    /// Memory for clients.
+    pub(super) memory_bytes: usize,
 }
 
 enum Client {
@@ -99,7 +99,7 @@ impl World {
             model: Model::new(scenario.cores),
             disks: disks.collect(),
             cores: Vec::new(),
-            counters: Arc::new(Counters::new(0, MEMORY_BYTES)),
+            counters: Arc::new(Counters::new(0, scenario.memory_bytes)),
             clients: Vec::new(),
             next_value: 0,
             step: 0,
@@ -114,8 +114,12 @@ impl World {
 
     /// Starts the cores on what their disks hold.
     fn start(&mut self) {
-        let Scenario { cores, .. } = self.scenario;
-        self.counters = Arc::new(Counters::new(usize::from(cores), MEMORY_BYTES));
+        let Scenario {
+            cores,
+            memory_bytes,
+            ..
+        } = self.scenario;
+        self.counters = Arc::new(Counters::new(usize::from(cores), memory_bytes));
         let ballast = Arc::new(Ballast::none(Arc::clone(&self.data_dir)));
         let mailboxes = shard::mailboxes(usize::from(cores) + 1).unwrap();
         for ((core, (inbox, sender)), disk) in (0..cores).zip(mailboxes).zip(&self.disks) {
@@ -216,15 +220,37 @@ impl World {
             _ => usize::MAX,
         };
         let last = self.random.u8(1..5);
-        let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, last), 1));
-        let (server, client) = connect(address, capacity);
-        let core = self.random.usize(..self.cores.len());
-        self.cores[core].system.outside().waiting.push_back(server);
+        let client = self.connect_from(Ipv4Addr::new(10, 0, 0, last), capacity);
         self.clients.push(if is_watcher {
             Client::Watcher(Watcher::new(client, capacity != usize::MAX))
         } else {
             Client::Http(HttpClient::new(client, self.scenario.cores))
         });
+    }
+
+    /// A connection from an address, to any core.
+    pub(super) fn connect_from(&mut self, address: Ipv4Addr, capacity: usize) -> ClientSocket {
+        let (server, client) = connect(SocketAddr::from((address, 1)), capacity);
+        let core = self.random.usize(..self.cores.len());
+        self.cores[core].system.outside().waiting.push_back(server);
+        client
+    }
+
+    /// A turn of each core's event loop, some of the jobs, and as much time. Nothing is looked at.
+    pub(super) fn round(&mut self, micros: u64) {
+        self.pass(micros);
+        for index in 0..self.cores.len() {
+            let simulated = &mut self.cores[index];
+            simulated.is_busy = simulated.core.step(simulated.is_busy).unwrap();
+            if self.random.u32(..100) < self.scenario.jobs_percent {
+                while simulated.system.run_job(0) {}
+            }
+        }
+    }
+
+    /// The cores.
+    pub(super) fn cores(&self) -> impl Iterator<Item = &Core<SimulatedSystem>> {
+        self.cores.iter().map(|it| &it.core)
     }
 
     /// A turn of a core's event loop, and a look at all that it has sent.

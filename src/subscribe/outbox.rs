@@ -308,6 +308,8 @@ impl Outbox {
     /// [`close`](Self::close).
     pub fn give_up(&mut self) {
         self.drop_unsent(Overflow::Memory);
+        self.direct.shrink_to(0);
+        self.units.shrink_to(0);
     }
 
     /// Heap that the outbox holds now, spare capacity included.

@@ -29,8 +29,10 @@ pub(crate) struct Answers {
     /// is reached.
     gates: CommitQueue<usize>,
     slots: VecDeque<Slot>,
-    /// Bytes of the answers that are ready in slots.
+    /// Heap of the answers that are ready in slots.
     slot_bytes: usize,
+    /// Heap of the calls that wait in slots.
+    waiting_bytes: usize,
     /// Slots that wait for an answer whose size nobody knows yet.
     reads: usize,
     /// When the late answer may leave, if there is one: monotonic milliseconds.
@@ -56,6 +58,19 @@ const PROBE: &[u8] = b"HTTP/1.1 ";
 struct Slot {
     serial: u32,
     state: SlotState,
+    /// Its heap, as it is counted.
+    held: usize,
+}
+
+impl Slot {
+    fn new(serial: u32, state: SlotState) -> Self {
+        let held = state.heap_bytes();
+        Self {
+            serial,
+            state,
+            held,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -71,6 +86,15 @@ enum SlotState {
     },
 }
 
+impl SlotState {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Waiting(call) => call.heap_bytes(),
+            Self::Ready { bytes, .. } | Self::Late { bytes } => bytes.capacity(),
+        }
+    }
+}
+
 impl Answers {
     /// Appends an answer that `write` writes, to be seen when `point` is reached.
     pub(crate) fn push(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
@@ -80,12 +104,10 @@ impl Answers {
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
-            self.slot_bytes += bytes.len();
             let serial = self.take_serial();
-            self.slots.push_back(Slot {
-                serial,
-                state: SlotState::Ready { bytes, point },
-            });
+            let slot = Slot::new(serial, SlotState::Ready { bytes, point });
+            self.slot_bytes += slot.held;
+            self.slots.push_back(slot);
         }
     }
 
@@ -94,11 +116,11 @@ impl Answers {
     pub(super) fn push_late(&mut self, due_ms: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = Vec::new();
         write(&mut bytes);
-        self.slot_bytes += bytes.len();
         self.late_until_ms = Some(due_ms);
         let serial = self.take_serial();
-        let state = SlotState::Late { bytes };
-        self.slots.push_back(Slot { serial, state });
+        let slot = Slot::new(serial, SlotState::Late { bytes });
+        self.slot_bytes += slot.held;
+        self.slots.push_back(slot);
     }
 
     /// When the late answer may leave, if there is one.
@@ -125,10 +147,9 @@ impl Answers {
         let serial = self.take_serial();
         self.reads += usize::from(call.pending.is_read());
         self.body_bytes += call.body_bytes;
-        self.slots.push_back(Slot {
-            serial,
-            state: SlotState::Waiting(call),
-        });
+        let slot = Slot::new(serial, SlotState::Waiting(call));
+        self.waiting_bytes += slot.held;
+        self.slots.push_back(slot);
         serial
     }
 
@@ -153,9 +174,21 @@ impl Answers {
             })
     }
 
+    /// Counts what a call holds, after it was worked on.
+    pub(super) fn recount(&mut self, serial: u32) {
+        let slot = self.slots.iter_mut().find(|slot| slot.serial == serial);
+        if let Some(slot) = slot
+            && let SlotState::Waiting(_) = slot.state
+        {
+            let held = slot.state.heap_bytes();
+            self.waiting_bytes = (self.waiting_bytes + held).saturating_sub(slot.held);
+            slot.held = held;
+        }
+    }
+
     /// The oldest unanswered call, if nothing before it is left to answer, and its serial.
     pub(super) fn front_call(&mut self) -> Option<(u32, &mut HttpCall)> {
-        let Slot { serial, state } = self.slots.front_mut()?;
+        let Slot { serial, state, .. } = self.slots.front_mut()?;
         match state {
             SlotState::Waiting(call) => Some((*serial, call)),
             SlotState::Ready { .. } | SlotState::Late { .. } => None,
@@ -184,10 +217,11 @@ impl Answers {
     /// The socket took nothing for a while: what the listing at the front has gathered is out of
     /// date.
     pub(crate) fn forget_unsent(&mut self) {
-        if let Some((_, call)) = self.front_call()
+        if let Some((serial, call)) = self.front_call()
             && let Pending::List(listing) = &mut call.pending
         {
             listing.forget_unsent();
+            self.recount(serial);
         }
     }
 
@@ -210,6 +244,7 @@ impl Answers {
         if let SlotState::Waiting(call) = &self.slots[index].state {
             self.reads -= usize::from(call.pending.is_read());
             self.body_bytes -= call.body_bytes;
+            self.waiting_bytes -= self.slots[index].held;
         }
         if index == 0 {
             self.expected_bytes = 0;
@@ -220,8 +255,9 @@ impl Answers {
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
-            self.slot_bytes += bytes.len();
-            self.slots[index].state = SlotState::Ready { bytes, point };
+            let slot = Slot::new(serial, SlotState::Ready { bytes, point });
+            self.slot_bytes += slot.held;
+            self.slots[index] = slot;
         }
     }
 
@@ -280,12 +316,21 @@ impl Answers {
         {
             if let Some(Slot {
                 state: SlotState::Ready { bytes, point },
+                held,
                 ..
             }) = self.slots.pop_front()
             {
                 self.withhold(point);
-                self.slot_bytes -= bytes.len();
-                self.write_next(|out| out.extend_from_slice(&bytes));
+                self.slot_bytes -= held;
+                if self.bytes.capacity() < bytes.capacity()
+                    && self.bytes.is_empty()
+                    && self.probed == 0
+                {
+                    self.bytes = bytes;
+                } else {
+                    make_room(&mut self.bytes, bytes.len());
+                    self.write_next(|out| out.extend_from_slice(&bytes));
+                }
             }
         }
     }
@@ -311,6 +356,7 @@ impl Answers {
         self.gates.clear();
         self.slots.clear();
         self.slot_bytes = 0;
+        self.waiting_bytes = 0;
         self.reads = 0;
         self.late_until_ms = None;
         self.body_bytes = 0;
@@ -350,6 +396,11 @@ impl Answers {
         self.bytes.len() - self.sent
     }
 
+    /// The same, with the answers in slots and what the calls there hold.
+    pub(crate) fn owed_bytes(&self) -> usize {
+        self.pending_bytes() + self.slot_bytes + self.waiting_bytes
+    }
+
     /// True while no further request may be taken on: too many wait, or too many bytes.
     pub(crate) fn is_full(&self) -> bool {
         self.is_blocked()
@@ -374,28 +425,29 @@ impl Answers {
     }
 
     fn newest_call(&self) -> Option<(u32, &HttpCall)> {
-        let Slot { serial, state } = self.slots.back()?;
+        let Slot { serial, state, .. } = self.slots.back()?;
         match state {
             SlotState::Waiting(call) => Some((*serial, call)),
             SlotState::Ready { .. } | SlotState::Late { .. } => None,
         }
     }
 
-    /// Heap of the answers, and of what the one at the front is made of.
+    /// Heap of the answers, and of what they are made of.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let heap = self.bytes.capacity();
-        if self.slots.is_empty() {
-            return heap;
-        }
-        let gathered = match self.slots.front().map(|slot| &slot.state) {
-            Some(SlotState::Waiting(call)) => match &call.pending {
-                Pending::List(listing) => listing.heap_bytes(),
-                Pending::Changes(poll) => poll.heap_bytes(),
-                _ => 0,
-            },
-            Some(SlotState::Ready { .. } | SlotState::Late { .. }) | None => 0,
-        };
-        heap + gathered + self.slot_bytes + self.slots.capacity() * size_of::<Slot>()
+        self.fixed_bytes() + self.waiting_bytes + self.slot_bytes
+    }
+
+    /// Heap that is found by a look at all of it.
+    #[cfg(test)]
+    pub(crate) fn found_bytes(&self) -> usize {
+        let slots = self.slots.iter().map(|slot| slot.state.heap_bytes());
+        self.fixed_bytes() + slots.sum::<usize>()
+    }
+
+    /// Heap of its buffers, without what slots hold.
+    fn fixed_bytes(&self) -> usize {
+        let slots = self.slots.capacity() * size_of::<Slot>();
+        self.bytes.capacity() + self.gates.heap_bytes() + slots
     }
 
     /// Bytes of the bodies of calls that are not answered.
@@ -406,6 +458,12 @@ impl Answers {
     /// What the query at the front is expected to bring.
     pub(crate) fn expected_bytes(&self) -> usize {
         self.expected_bytes
+    }
+
+    /// The same of the call in a slot: only the one at the front expects something.
+    pub(super) fn expected_bytes_of(&self, serial: u32) -> usize {
+        let is_front = self.slots.front().map(|slot| slot.serial) == Some(serial);
+        if is_front { self.expected_bytes } else { 0 }
     }
 
     /// The read at the front is begun, and expected to bring so many bytes.
@@ -453,6 +511,17 @@ impl Answers {
             self.gates.shrink_to(4);
             self.slots.shrink_to(0);
         }
+    }
+}
+
+/// Makes room for an answer in a buffer. A large one grows by steps: one that doubled would take
+/// up to twice the memory of what it holds.
+pub(super) fn make_room(out: &mut Vec<u8>, bytes: usize) {
+    let step = limits::ANSWER_AT_ONCE_BYTES_MAX;
+    let needed = out.len() + bytes;
+    if needed > out.capacity() && needed > step {
+        let step = if out.is_empty() { 0 } else { step };
+        out.reserve_exact(bytes + step);
     }
 }
 

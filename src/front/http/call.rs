@@ -78,8 +78,16 @@ pub(super) struct HttpCall {
     pub(super) if_none_match: Option<Box<[u8]>>,
     /// A part of its answer is written: it can no longer fail but by breaking the connection.
     pub(super) has_begun: bool,
-    /// Bytes of its body, which others hold until it is answered.
+    /// Bytes of its body and its target: others hold what they say until it is answered.
     pub(super) body_bytes: usize,
     /// What it waits for.
     pub(super) pending: Pending,
+}
+
+impl HttpCall {
+    /// Heap that it holds.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let field = self.if_none_match.as_ref().map_or(0, |field| field.len());
+        field + self.pending.heap_bytes()
+    }
 }

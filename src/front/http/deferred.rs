@@ -2,12 +2,12 @@
 //! before it is taken and there is memory for it.
 
 use super::client::Client;
+use super::room::limit_outcome;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
-use crate::limits::MEMORY_SMALL_BYTES_MAX;
 use crate::log::Log;
 use crate::model::CommitPoint;
-use crate::service::{Begun, Caller, Context, Credentials, Outcome, Pending};
+use crate::service::{Begun, Caller, Context, Credentials, Pending};
 use crate::shard::RequestId;
 
 /// What came of an attempt to begin the answer at the front.
@@ -57,9 +57,10 @@ pub(super) fn begin_front<L: Log>(
             client.answers.expect(bytes);
             Attempt::Waits
         }
-        Begun::Done(outcome, point) => {
+        Begun::Done(mut outcome, point) => {
             let if_none_match = call.if_none_match.take();
-            let outcome = check_room(context, client, outcome);
+            // The answer may be larger than was asked for.
+            limit_outcome(context, client, (&mut outcome, bytes));
             let json = &context.answer;
             client.answers.fill_at(serial, point, |out| {
                 let request = (meta, if_none_match.as_deref());
@@ -71,29 +72,18 @@ pub(super) fn begin_front<L: Log>(
     }
 }
 
-/// The outcome of a read, or that there is no memory for it if it is larger than was expected.
-pub(super) fn check_room<L>(
-    context: &mut Context<L>,
-    client: &Client<'_>,
-    outcome: Outcome,
-) -> Outcome {
-    let bytes = context.answer.len();
-    let more = bytes.saturating_sub(client.answers.expected_bytes());
-    if bytes <= MEMORY_SMALL_BYTES_MAX || context.memory.admits(client.holders, bytes, more) {
-        return outcome;
-    }
-    context.answer = Vec::new();
-    Outcome::Failed(ApiError::OutOfMemory)
-}
-
-/// Refuses the answer at the front, which has waited too long for memory. False if a part of it is
-/// sent, so that the connection has to break.
+/// Refuses the call at the front, which has waited too long for memory, unless it may have changed
+/// something: such a one is answered when its shard says what became of it. False if a part of its
+/// answer is sent, so that the connection has to break.
 pub(crate) fn give_up_front(writer: &AnswerWriter, client: &mut Client<'_>) -> bool {
     let Some((serial, call)) = client.answers.front_call() else {
         return true;
     };
     if call.has_begun {
         return false;
+    }
+    if !call.pending.may_be_refused() {
+        return true;
     }
     let meta = call.meta;
     let error = ApiError::OutOfMemory;

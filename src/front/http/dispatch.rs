@@ -3,10 +3,10 @@
 use super::admission::{admit, token_rule, welcome};
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
-use super::deferred::check_room;
 use super::honoured;
 use super::listing::advance_front;
 use super::polls::{take_log_of_poll, take_reply_to_poll};
+use super::room::{check_room, limit_outcome, limit_poll, limit_reply};
 use super::writer::AnswerWriter;
 use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
@@ -121,6 +121,7 @@ fn dispatch<L: Log>(
     }
     let route = route?;
     let conditions = honoured::check(context, &caller, (head, &route))?;
+    check_room(context, client, (&caller, &route, body))?;
     let begun = match route {
         Route::Publish => publish_one(context, &caller, (body, conditions))?,
         Route::PublishBatch => batch::begin(context, &caller, body)?,
@@ -269,7 +270,8 @@ fn take<L: Log>(
         Field::Absent | Field::Repeated => None,
     };
     match begun {
-        Begun::Done(outcome, point) => {
+        Begun::Done(mut outcome, point) => {
+            limit_outcome(context, client, (&mut outcome, 0));
             let json = &context.answer;
             client.answers.push(point, |out| {
                 writer.outcome(out, (meta, if_none_match), (&outcome, json));
@@ -285,7 +287,7 @@ fn take<L: Log>(
                 meta,
                 if_none_match: if_none_match.map(Box::from),
                 has_begun: false,
-                body_bytes: request.body.len(),
+                body_bytes: request.body.len() + request.head.target_len(),
                 pending,
             });
             if goes_on {
@@ -379,8 +381,12 @@ pub(crate) fn go_on<L: Log>(
     let Some(serial) = client.answers.unfinished() else {
         return false;
     };
-    let request_id = client.request_id(serial);
+    let (request_id, holders) = (client.request_id(serial), client.holders);
     if let Some(call) = client.answers.call(serial) {
+        if call.pending.lacks_memory(&mut context.memory, holders) {
+            client.answers.want_memory();
+            return true;
+        }
         let outcome = service::go_on(context, request_id, &mut call.pending);
         finish(context, writer, client, (serial, outcome));
     }
@@ -392,12 +398,13 @@ pub(crate) fn on_reply<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (serial, from, reply): (u32, u16, Reply),
+    (serial, from, mut reply): (u32, u16, Reply),
 ) -> bool {
     let Some(reply) = take_reply_to_poll(context, writer, client, (serial, from, reply)) else {
         return advance_front(context, writer, client);
     };
     let request_id = client.request_id(serial);
+    limit_reply(context, client, &mut reply);
     if let Some(call) = client.answers.call(serial) {
         let outcome = service::resume(context, request_id, &mut call.pending, (from, reply));
         if call.has_begun && outcome.is_some() {
@@ -442,28 +449,27 @@ pub(crate) fn on_decoded<L: Log>(
     advance_front(context, writer, client)
 }
 
-/// Answers a call that waited, if it is over.
+/// Answers a call that was worked on if it is over, else counts what it holds now.
 pub(super) fn finish<L>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
     (serial, outcome): (u32, Option<Outcome>),
 ) {
-    let Some(outcome) = outcome else {
+    let Some(mut outcome) = outcome else {
+        client.answers.recount(serial);
         return;
     };
-    let is_read = client.answers.call(serial).is_some_and(|call| {
-        let pending = &call.pending;
-        matches!(
-            pending,
-            Pending::Read | Pending::History(_) | Pending::Changes(_)
-        )
-    });
-    let outcome = if is_read {
-        check_room(context, client, outcome)
+    let expected = client.answers.expected_bytes_of(serial);
+    let is_poll = client
+        .answers
+        .call(serial)
+        .is_some_and(|call| matches!(call.pending, Pending::Changes(_)));
+    if is_poll {
+        limit_poll(context, client, &mut outcome);
     } else {
-        outcome
-    };
+        limit_outcome(context, client, (&mut outcome, expected));
+    }
     let Some(call) = client.answers.call(serial) else {
         return;
     };
@@ -478,9 +484,10 @@ pub(super) fn finish<L>(
 #[cfg(test)]
 mod tests {
     use super::super::answers::Answers;
+    use super::super::deferred::give_up_front;
     use super::*;
     use crate::service::testing::{OPERATOR, TestCores};
-    use crate::shard::MemoryHolders;
+    use crate::shard::{MemoryHolders, MemoryPart};
     use crate::wire::http1::{Next as Parsed, RequestReader};
     use flux_storage::Sequence;
 
@@ -575,5 +582,99 @@ mod tests {
         cores.flush();
         assert!(!answers.open_gates(Sequence::new(1)));
         assert!(answers.sendable().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+    /// A request with a token, or without one if that is empty, and a body.
+    fn request(line: &str, token: &str, body: &str) -> String {
+        let token = match token {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        let length = body.len();
+        format!("{line} HTTP/1.1\r\nHost: a\r\n{token}Content-Length: {length}\r\n\r\n{body}")
+    }
+
+    /// All memory for clients is in use from now on.
+    fn use_up_memory(cores: &mut TestCores) {
+        let memory = &mut cores.context(0).memory;
+        memory.change(MemoryPart::Answers, 0, 1 << 40);
+    }
+
+    #[test]
+    fn what_finds_no_memory_is_503_and_a_token_that_nobody_has_is_401_before_that() {
+        let mut cores = TestCores::with_auth(1);
+        use_up_memory(&mut cores);
+        let events = format!(r#"{{"events":[{}{{}}]}}"#, "{},".repeat(30));
+        let ids = format!(r#"{{"entity_ids":["{}"]}}"#, "house/a".repeat(10));
+        for (line, body) in [
+            ("POST /api/events/batch", &events),
+            ("POST /api/state/entities/delete", &ids),
+        ] {
+            for (token, status) in [("", 401), ("x", 401), (OPERATOR, 503)] {
+                let request = request(line, token, body);
+                let text = answer(&mut cores, &mut Answers::default(), &request);
+                let expected = format!("HTTP/1.1 {status} ");
+                assert!(text.starts_with(&expected), "{line}, {token}: {text}");
+                assert_eq!(status == 503, text.contains("Retry-After: "), "{text}");
+            }
+        }
+        // What is small is served, and its token is judged as ever.
+        let event = r#"{"stream":"s","source":"t","payload":{"entity_id":"a","properties":{}}}"#;
+        for (token, status) in [("x", 401), (OPERATOR, 400)] {
+            let request = request("POST /api/events", token, event);
+            let text = answer(&mut cores, &mut Answers::default(), &request);
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_finds_no_memory_is_503_and_a_small_one_leaves() {
+        let mut cores = TestCores::new(1);
+        for (id, len) in [("small", 100), ("large", 10_000)] {
+            let text = "x".repeat(len);
+            let event = format!(
+                r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{"a":"{text}"}}}}}}"#
+            );
+            let publish = request("POST /api/events", "", &event);
+            answer(&mut cores, &mut Answers::default(), &publish);
+        }
+        cores.flush();
+        use_up_memory(&mut cores);
+        let refused = r#"{"stream":"s","source":"t","expect":{"version":9},"payload":{"entity_id":"ID","properties":{}}}"#;
+        for (id, read, refusal) in [("small", 200, 409), ("large", 503, 503)] {
+            let get = request(&format!("GET /api/state/entities/{id}"), "", "");
+            let publish = request("POST /api/events", "", &refused.replace("ID", id));
+            for (request, status) in [(get, read), (publish, refusal)] {
+                let text = answer(&mut cores, &mut Answers::default(), &request);
+                assert!(
+                    text.starts_with(&format!("HTTP/1.1 {status} ")),
+                    "{id}: {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_may_have_changed_something_is_not_given_up_for_want_of_memory() {
+        // Of the other shard.
+        let event = r#"{"stream":"s","source":"t","payload":{"entity_id":"n0/a","properties":{}}}"#;
+        let publish = request("POST /api/events", "", event);
+        let get = request("GET /api/state/entities/n0%2Fa", "", "");
+        for (request, is_given_up) in [(publish, false), (get, true)] {
+            let mut cores = TestCores::new(2);
+            let mut answers = Answers::default();
+            answer(&mut cores, &mut answers, &request);
+            assert_eq!(answers.waiting(), 1, "{request}");
+            let mut client = Client {
+                answers: &mut answers,
+                index: 0,
+                generation: 0,
+                address: None,
+                holders: MemoryHolders::default(),
+            };
+            assert!(give_up_front(&AnswerWriter::default(), &mut client));
+            assert_eq!(answers.waiting() == 0, is_given_up, "{request}");
+            let is_refused = answers.sendable().starts_with(b"HTTP/1.1 503 ");
+            assert_eq!(is_refused, is_given_up, "{request}");
+        }
     }
 }

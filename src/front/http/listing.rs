@@ -90,7 +90,9 @@ pub(crate) fn advance_front<L: Log>(
             return true;
         };
         let meta = call.meta;
-        match advance(context, request_id, call) {
+        let action = advance(context, request_id, call);
+        client.answers.recount(serial);
+        match action {
             Action::Wait => return true,
             Action::Break => return false,
             Action::Write(Piece::Part {

@@ -11,6 +11,7 @@
 //! | `deferred` | a read that waits until the answers before it are taken |
 //! | `polls` | polls for changes, which wait at the front of the answers |
 //! | `listing` | arrays that are sent in parts |
+//! | `room` | whether there is memory for a batch or an answer |
 //! | `answers` | the answers of one connection, in order |
 //! | `writer` | an outcome → status, fields and body |
 
@@ -23,9 +24,10 @@ mod dispatch;
 mod honoured;
 mod listing;
 mod polls;
+mod room;
 mod writer;
 
-pub(crate) use admission::{admit, body_limit};
+pub(crate) use admission::{admit, body_limit, refusal_for_memory};
 pub(crate) use answers::Answers;
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;

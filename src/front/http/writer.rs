@@ -1,5 +1,6 @@
 //! Outcomes → HTTP answers: status, fields and body.
 
+use super::answers::make_room;
 use super::call::RequestMeta;
 use crate::api::{ApiError, encode};
 use crate::model::{EntityTag, NarrowCursor};
@@ -49,6 +50,7 @@ impl AnswerWriter {
         (meta, if_none_match): (RequestMeta, Option<&[u8]>),
         (outcome, json): (&Outcome, &[u8]),
     ) {
+        make_room(out, json.len() + HEAD_BYTES);
         let answer = |status, headers| Answer {
             status,
             headers,
@@ -300,6 +302,7 @@ impl AnswerWriter {
             }
             _ => {}
         }
+        make_room(out, body.len() + HEAD_BYTES);
         self.json(
             out,
             meta,
@@ -371,6 +374,9 @@ struct Answer<'a> {
     /// JSON, or nothing.
     body: &'a [u8],
 }
+
+/// Room for a head.
+const HEAD_BYTES: usize = 1024;
 
 /// Whichever page may reach the server may read any answer (API contract §4): which may is decided
 /// before (`admission`), and no answer depends on what a browser adds by itself.

@@ -21,7 +21,7 @@ use crate::service::subscribe::Subscriber;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, Outcome, Pending, batch, delete, publish, read,
 };
-use crate::shard::Reply;
+use crate::shard::{MemoryHolders, Reply};
 use crate::wire::http1::HttpError;
 use crate::wire::ws::write_text_with;
 use std::collections::VecDeque;
@@ -40,6 +40,12 @@ pub(super) struct Requests {
     count: u64,
     /// One of them asked to bind an entity to the connection.
     has_bound: bool,
+    /// Who is answerable for the memory that they take.
+    holders: MemoryHolders,
+    /// Heap of the requests that wait, and bytes of what was sent with them.
+    waiting_bytes: usize,
+    /// Heap of the answers behind a batch.
+    held_bytes: usize,
 }
 
 /// A request that waits for replies.
@@ -49,6 +55,10 @@ struct Waiting {
     /// The client's `id`, JSON text.
     id: Box<str>,
     pending: Pending,
+    /// Bytes of its message, which others hold until it is answered.
+    body_bytes: usize,
+    /// What it holds, as it is counted.
+    counted: usize,
     /// This core's shard was asked.
     of_own: bool,
     /// More than one shard was asked.
@@ -62,7 +72,23 @@ struct Held {
     frame: Vec<u8>,
 }
 
+impl Waiting {
+    /// Counts what it holds. Returns what was counted before, and what is now.
+    fn count(&mut self) -> (usize, usize) {
+        let now = self.id.len() + self.body_bytes + self.pending.heap_bytes();
+        (std::mem::replace(&mut self.counted, now), now)
+    }
+}
+
 impl Requests {
+    /// Of a session for whose memory these are answerable.
+    pub(super) fn new(holders: MemoryHolders) -> Self {
+        Self {
+            holders,
+            ..Self::default()
+        }
+    }
+
     /// Begins a request; its answer, if it is known at once, goes to `answer`. False if the message
     /// asks for something else than was thought ([`Request::PublishFrom`]): nothing is begun then.
     pub(super) fn begin<L: Log>(
@@ -101,13 +127,19 @@ impl Requests {
                 let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, &[]));
                 answer(CommitPoint::NONE, &write);
             }
-            Begun::Waiting(pending) => self.waiting.push(Waiting {
-                number,
-                id: id.into(),
-                pending,
-                of_own: asked.own > 0,
-                of_several: asked.own + asked.others > 1,
-            }),
+            Begun::Waiting(pending) => {
+                let mut waiting = Waiting {
+                    number,
+                    id: id.into(),
+                    pending,
+                    body_bytes: body_bytes(request),
+                    counted: 0,
+                    of_own: asked.own > 0,
+                    of_several: asked.own + asked.others > 1,
+                };
+                self.waiting_bytes += waiting.count().1;
+                self.waiting.push(waiting);
+            }
             Begun::Done(outcome, point) => {
                 let json = &context.answer;
                 let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, json));
@@ -139,7 +171,10 @@ impl Requests {
         let outcome = match (resumed, &waiting.pending) {
             (Some(outcome), _) => outcome,
             (None, Pending::Deferred(read)) => Outcome::Failed(too_large(read)),
-            (None, _) => return,
+            (None, _) => {
+                self.recount(index);
+                return;
+            }
         };
         self.finish(context, (index, &outcome), answer);
     }
@@ -161,9 +196,16 @@ impl Requests {
             return;
         };
         let request_id = subscriber.request_id(serial(waiting.number));
-        if let Some(outcome) = service::go_on(context, request_id, &mut waiting.pending) {
-            let index = self.waiting.len() - 1;
-            self.finish(context, (index, &outcome), answer);
+        let memory = &mut context.memory;
+        let outcome = if waiting.pending.lacks_memory(memory, self.holders) {
+            Some(Outcome::Failed(ApiError::OutOfMemory))
+        } else {
+            service::go_on(context, request_id, &mut waiting.pending)
+        };
+        let index = self.waiting.len() - 1;
+        match outcome {
+            None => self.recount(index),
+            Some(outcome) => self.finish(context, (index, &outcome), answer),
         }
     }
 
@@ -179,9 +221,16 @@ impl Requests {
             return;
         };
         let pending = &mut self.waiting[index].pending;
-        if let Some(outcome) = service::on_decoded(pending, result) {
-            self.finish(context, (index, &outcome), answer);
+        match service::on_decoded(pending, result) {
+            None => self.recount(index),
+            Some(outcome) => self.finish(context, (index, &outcome), answer),
         }
+    }
+
+    /// Counts what a request holds, after it was worked on.
+    fn recount(&mut self, index: usize) {
+        let (before, now) = self.waiting[index].count();
+        self.waiting_bytes = (self.waiting_bytes + now).saturating_sub(before);
     }
 
     /// A request is over.
@@ -191,11 +240,18 @@ impl Requests {
         (index, outcome): (usize, &Outcome),
         mut answer: impl FnMut(&[u8]),
     ) {
-        let Waiting { number, id, .. } = self.waiting.remove(index);
+        let Waiting {
+            number,
+            id,
+            counted,
+            ..
+        } = self.waiting.remove(index);
+        self.waiting_bytes -= counted;
         let mut frame = Vec::new();
         write_answer(&mut frame, &id, (outcome, &context.answer));
         context.trim_answer();
         if self.is_behind_batch(number) {
+            self.held_bytes += frame.capacity();
             self.held.push_back(Held { number, frame });
             return;
         }
@@ -204,6 +260,7 @@ impl Requests {
             if self.is_behind_batch(held.number) {
                 self.held.push_back(held);
             } else {
+                self.held_bytes -= held.frame.capacity();
                 answer(&held.frame);
             }
         }
@@ -226,11 +283,26 @@ impl Requests {
         self.waiting.len() + self.held.len() >= limits::PIPELINE_REQUESTS_MAX
             || self.waiting.last().is_some_and(is_sliced)
             || reads >= limits::PIPELINE_READS_MAX
+            || self.waiting_bytes >= limits::PIPELINE_BODY_BYTES_MAX
     }
 
-    /// Heap of the answers that are held back.
+    /// Heap of the requests that wait, and of the answers that are held back.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.held.iter().map(|held| held.frame.capacity()).sum()
+        self.fixed_bytes() + self.waiting_bytes + self.held_bytes
+    }
+
+    /// Heap that is found by a look at all of it.
+    #[cfg(test)]
+    pub(super) fn found_bytes(&self) -> usize {
+        let waiting = self.waiting.iter();
+        let waiting = waiting.map(|it| it.id.len() + it.pending.heap_bytes());
+        let held = self.held.iter().map(|held| held.frame.capacity());
+        self.fixed_bytes() + waiting.chain(held).sum::<usize>()
+    }
+
+    fn fixed_bytes(&self) -> usize {
+        let waiting = self.waiting.capacity() * size_of::<Waiting>();
+        waiting + self.held.capacity() * size_of::<Held>()
     }
 
     /// True if none is under way.
@@ -311,6 +383,16 @@ fn publish_from<L: Log>(
     match publish::begin_from(context, caller, (message, place)) {
         Err(ApiError::Json(_)) => None,
         begun => Some(begun),
+    }
+}
+
+/// Bytes that a request hands to its shard.
+fn body_bytes(request: &Request<'_>) -> usize {
+    match request {
+        Request::Publish { event: text, .. }
+        | Request::PublishFrom(text, _)
+        | Request::PublishBatch(text) => text.len(),
+        Request::Get(_) | Request::Delete { .. } => 0,
     }
 }
 

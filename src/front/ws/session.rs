@@ -16,7 +16,7 @@ use crate::model::CommitPoint;
 use crate::service::streams::{Catching, Ended, Feed, Framing, write_merged};
 use crate::service::subscribe::{InForce, Subscriber, Verdict};
 use crate::service::{Context, Credentials, KeptToken, presence};
-use crate::shard::Reply;
+use crate::shard::{MemoryHolders, Reply};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
 use flux_storage::Sequence;
 use std::net::IpAddr;
@@ -94,14 +94,18 @@ pub(crate) enum After {
 }
 
 impl WebSocket {
-    /// A session without subscriptions.
-    pub(crate) fn new(metrics: bool, address: Option<IpAddr>, token: Option<KeptToken>) -> Self {
+    /// A session without subscriptions. `holders`: who is answerable for its memory.
+    pub(crate) fn new(
+        metrics: bool,
+        token: Option<KeptToken>,
+        (address, holders): (Option<IpAddr>, MemoryHolders),
+    ) -> Self {
         Self {
             reader: MessageReader::default(),
             feed: Feed::new(address, FRAMING),
             metrics,
             token,
-            requests: Requests::default(),
+            requests: Requests::new(holders),
             withheld: Withheld::default(),
             paused: false,
             is_leaving: false,
@@ -301,9 +305,32 @@ impl WebSocket {
         }
     }
 
+    /// True if the client is owed more than one that keeps up.
+    pub(crate) fn is_owed_much(&self) -> bool {
+        self.feed.outbox.is_large() || self.withheld.bytes() > limits::MEMORY_UNCOUNTED_BYTES_MAX
+    }
+
+    /// Bytes of the answers and changes that the client is owed.
+    pub(crate) fn owed_bytes(&self) -> usize {
+        if self.feed.outbox.is_conflating() {
+            self.outbox_bytes()
+        } else {
+            let requests = self.requests.heap_bytes();
+            self.feed.outbox.direct_bytes() + self.withheld.bytes() + requests
+        }
+    }
+
     /// Heap of what the client is owed.
     pub(crate) fn outbox_bytes(&self) -> usize {
-        self.feed.heap_bytes() + self.withheld.bytes() + self.requests.heap_bytes()
+        self.feed.heap_bytes() + self.withheld.heap_bytes() + self.requests.heap_bytes()
+    }
+
+    /// Heap that is found by a look at all of it.
+    #[cfg(test)]
+    pub(crate) fn found_bytes(&self) -> usize {
+        let requests = self.requests.found_bytes() + self.withheld.heap_bytes();
+        let pong = self.pong.as_ref().map_or(0, Vec::capacity);
+        self.reader.heap_bytes() + self.feed.outbox.heap_bytes() + requests + pong
     }
 
     /// True if an answer is withheld until it is durable.

@@ -4,6 +4,9 @@ use crate::model::{CommitPoint, CommitQueue};
 use crate::subscribe::Outbox;
 use flux_storage::Sequence;
 
+/// Heap that is kept for the next frame.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
 /// See the module. Frames in the order in which they leave.
 #[derive(Debug, Default)]
 pub(super) struct Withheld {
@@ -33,11 +36,19 @@ impl Withheld {
             sent += length;
         }
         self.bytes.drain(..sent);
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
     }
 
     /// Bytes that are withheld.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Heap of what is withheld.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.lengths.heap_bytes()
     }
 
     /// True if nothing is withheld.

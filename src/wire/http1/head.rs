@@ -125,3 +125,12 @@ pub struct Head<'a> {
     /// Protocol change.
     pub upgrade: Upgrade<'a>,
 }
+
+impl Head<'_> {
+    /// Bytes of the path and the query.
+    pub fn target_len(&self) -> usize {
+        self.path
+            .len()
+            .saturating_add(self.query.map_or(0, str::len))
+    }
+}
