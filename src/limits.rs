@@ -519,6 +519,9 @@ pub const POLL_SMALL_BYTES_MAX: usize = 128 * 1024;
 pub const LARGE_ANSWERS_PER_OWNER_MAX: usize = 1;
 /// Large answers of all owners that are in memory at a time: others wait, unread.
 pub const LARGE_ANSWERS_MAX: usize = 4;
+/// Fewer than these if they could take more than the memory for clients divided by this; one in any
+/// case.
+pub const LARGE_ANSWERS_SHARE: usize = 8;
 /// Bytes of memory that the polls of one owner hold of their answers.
 pub const POLL_BYTES_PER_OWNER_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of memory that all polls hold of their answers.

@@ -9,7 +9,7 @@ use crate::api::ApiError;
 use crate::history::{HistoryError, HistoryResult, LiveLog, ReaderCache};
 use crate::log::Log;
 use crate::report;
-use crate::shard::RequestId;
+use crate::shard::{MemoryBudget, MemoryClient, MemoryLoan, RequestId};
 use flux_storage::DataDir;
 use std::sync::Arc;
 
@@ -43,14 +43,23 @@ impl HistoryWorker {
         self.reader_caches.iter().any(Option::is_none)
     }
 
-    /// Lets the helper threads begin what they can.
-    pub(crate) fn start_due<L: Log>(&mut self, queue: &mut HistoryQueue, jobs: &mut Jobs<L>) {
+    /// Lets the helper threads begin what they can, in memory of this budget.
+    pub(crate) fn start_due<L: Log>(
+        &mut self,
+        queue: &mut HistoryQueue,
+        memory: &Arc<MemoryBudget>,
+        jobs: &mut Jobs<L>,
+    ) {
         for cost in Cost::ALL {
             let place = &mut self.reader_caches[cost as usize];
             if place.is_some()
                 && let Some(job) = queue.next_job(cost)
                 && let Some(reader_cache) = place.take()
             {
+                let client = job.network.map(MemoryClient::at);
+                let loan = Box::new(MemoryLoan::new(memory, client));
+                let budget = job.budget.within(loan);
+                let job = Job { budget, ..job };
                 jobs.push(lane_of(cost), move || run(cost, reader_cache, job));
             }
         }

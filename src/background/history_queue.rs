@@ -81,6 +81,8 @@ pub(crate) struct Job<R> {
     pub(crate) asked: Arc<HistoryRead>,
     /// By shard, the logs that it concerns.
     pub(crate) logs: Vec<Option<R>>,
+    /// Where it was asked from.
+    pub(crate) network: Network,
     /// How far it may go.
     pub(crate) budget: Budget,
 }
@@ -275,7 +277,8 @@ impl<R> HistoryQueue<R> {
         };
         let at = lane.gathering.iter().position(is_ready)?;
         let connection = lane.gathering.remove(at)?;
-        let read = &mut connections.get_mut(&connection)?.current;
+        let reads = connections.get_mut(&connection)?;
+        let (network, read) = (reads.network, &mut reads.current);
         let running = Stage::Running {
             readers: read.stage.readers(),
         };
@@ -287,6 +290,7 @@ impl<R> HistoryQueue<R> {
         Some(Job {
             asked: Arc::clone(&read.asked),
             logs,
+            network,
             budget: Budget::new(cancelled, cost.steps_max()),
         })
     }

@@ -8,8 +8,9 @@
 use super::gate::{Gate, Pass};
 use super::shares::Owner;
 use crate::limits::{
-    LARGE_ANSWERS_MAX, LARGE_ANSWERS_PER_OWNER_MAX, POLL_BYTES_MAX, POLL_BYTES_PER_OWNER_MAX,
-    POLL_HELD_BYTES_MAX, POLL_SMALL_BYTES_MAX, POLLS_IN_FLIGHT_MAX, POLLS_IN_FLIGHT_PER_OWNER_MAX,
+    LARGE_ANSWERS_MAX, LARGE_ANSWERS_PER_OWNER_MAX, LARGE_ANSWERS_SHARE, POLL_BYTES_MAX,
+    POLL_BYTES_PER_OWNER_MAX, POLL_HELD_BYTES_MAX, POLL_SMALL_BYTES_MAX, POLLS_IN_FLIGHT_MAX,
+    POLLS_IN_FLIGHT_PER_OWNER_MAX,
 };
 use crate::shard::Counters;
 use std::sync::Arc;
@@ -44,8 +45,11 @@ pub(super) struct Held {
 impl Memory {
     /// The bytes that polls hold are counted in `counters`.
     pub(super) fn new(counters: Arc<Counters>) -> Self {
+        // With little memory for clients, polls have less of it too.
+        let share = counters.memory.usage().limit / LARGE_ANSWERS_SHARE;
+        let large = (share / POLL_HELD_BYTES_MAX).clamp(1, LARGE_ANSWERS_MAX);
         Self {
-            large: Gate::new(LARGE_ANSWERS_MAX, LARGE_ANSWERS_PER_OWNER_MAX),
+            large: Gate::new(large, LARGE_ANSWERS_PER_OWNER_MAX),
             counters,
         }
     }

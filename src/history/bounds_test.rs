@@ -98,6 +98,43 @@ fn a_listing_holds_up_to_a_number_of_bytes() {
     assert_eq!(bound(found), (most, "bytes of entities"));
 }
 
+#[test]
+fn a_query_works_in_the_memory_that_there_is() {
+    let asked = EntityAt {
+        id: "a/1",
+        at: NOW,
+        fields: None,
+        start: None,
+    };
+    let list = |namespace: Option<&str>, memory_bytes| {
+        let ids: Vec<String> = (0..20).map(|number| format!("a/{number}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut log = Endless::new(&ids, 1 << 20, 60);
+        log.memory_bytes = memory_bytes;
+        let query = ListQuery {
+            namespace: namespace.map(Box::from),
+            limit: Some(1),
+            ..ListQuery::default()
+        };
+        list_at(&generations(log), (&query, &Shown::All), NOW)
+    };
+    let out_of_memory = Some("there is no memory for it".to_owned());
+    let is_refused = |refused: Option<HistoryError>| refused.map(|error| error.to_string());
+    for memory_bytes in [4 << 20, 100 << 20] {
+        let mut log = Endless::new(&["a/1"], 1 << 20, 20);
+        log.memory_bytes = memory_bytes;
+        let entity = entity_at(&generations(log), asked);
+        let expected = out_of_memory.clone().filter(|_| memory_bytes < 20 << 20);
+        assert_eq!(is_refused(entity.err()), expected, "{memory_bytes}");
+        for namespace in [None, Some("a")] {
+            let listed = list(namespace, memory_bytes);
+            assert_eq!(is_refused(listed.err()), expected, "{memory_bytes}");
+        }
+    }
+    // Not enough for the events of the namespace beside each other, but for its entities.
+    assert!(list(Some("a"), 60 << 20).is_ok());
+}
+
 fn query(entity: &str) -> EventsQuery {
     EventsQuery {
         entity: Some(entity.into()),

@@ -131,6 +131,7 @@ impl BackwardScan<'_> {
             if !self.event_buffer.push(&record) {
                 return Err(too_long(HISTORY_EVENT_BYTES_MAX, "bytes of events"));
             }
+            log.hold(self.event_buffer.heap_bytes())?;
             self.reached_beginning = change.is_beginning();
             Ok(if self.reached_beginning {
                 ControlFlow::Break(())

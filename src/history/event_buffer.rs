@@ -40,6 +40,11 @@ impl EventBuffer {
         true
     }
 
+    /// Heap that it holds.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Calls `apply` for each event, oldest first.
     ///
     /// # Errors

@@ -154,6 +154,10 @@ impl HistoryLog for FileLog {
         self.budget.spend(steps)
     }
 
+    fn hold(&self, bytes: usize) -> Result<(), HistoryError> {
+        self.budget.hold(bytes)
+    }
+
     fn after_time(&self, time: Timestamp) -> Result<Sequence, HistoryError> {
         Ok(self.reader.after_time(time.as_micros())?)
     }

@@ -26,10 +26,11 @@ use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTIT
 use crate::model::{HistoryStart, Shown, StoredChange, Timestamp, namespace_of, place_key};
 use crate::state::{Query, State, TimeScope};
 use flux_storage::Sequence;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
-/// Bytes of events after which the state's size is looked at, which costs a walk over it.
-const MEASURE_EVERY_BYTES: usize = HISTORY_STATE_BYTES_MAX / 16;
+/// Bytes of events after which the state's size is looked at, which costs a walk over it: an eighth
+/// of what it was, within these.
+const MEASURE_EVERY_BYTES: RangeInclusive<usize> = 1024 * 1024..=HISTORY_STATE_BYTES_MAX / 16;
 
 /// A page of entities.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +206,9 @@ impl HistoryListing<'_> {
     ) -> Result<(), HistoryError> {
         let mut past = StateAt {
             state: base.map_or_else(|| Ok(State::default()), |base| log.state(base))?,
+            measured: 0,
             unmeasured: 0,
+            buffered: 0,
             advice: self.advice(),
         };
         for piece in path.pieces.iter().rev() {
@@ -252,10 +255,13 @@ impl HistoryListing<'_> {
         if let Some(name) = self.namespace
             && let Some(event_buffer) = self.event_buffer(name, path, piece)?
         {
-            return event_buffer.replay(|sequence, time, change| {
+            past.buffered = event_buffer.heap_bytes();
+            event_buffer.replay(|sequence, time, change| {
                 piece.log.spend(1)?;
-                past.apply(sequence, time, change)
-            });
+                past.apply(piece.log, (sequence, time), change)
+            })?;
+            past.buffered = 0;
+            return Ok(());
         }
         self.charge(piece.len())?;
         piece.log.spend(piece.len())?;
@@ -270,7 +276,7 @@ impl HistoryListing<'_> {
                 && path.holds(change.entity_id())
             {
                 let time = Timestamp::from_micros(record.time_micros);
-                past.apply(record.sequence, time, &change)?;
+                past.apply(piece.log, (record.sequence, time), &change)?;
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -297,7 +303,8 @@ impl HistoryListing<'_> {
                 && self.is_asked_for(change.entity_id())
                 && path.holds(change.entity_id())
             {
-                fits = event_buffer.push(&record);
+                fits =
+                    event_buffer.push(&record) && piece.log.hold(event_buffer.heap_bytes()).is_ok();
             }
             Ok(if fits {
                 ControlFlow::Continue(())
@@ -353,16 +360,20 @@ impl HistoryListing<'_> {
 /// A state of the past, watched for its size.
 struct StateAt {
     state: State,
-    /// Bytes of events since its size was last looked at.
+    /// Its size when that was last looked at, bytes.
+    measured: usize,
+    /// Bytes of events since then.
     unmeasured: usize,
+    /// Bytes of the events that are about to be applied.
+    buffered: usize,
     advice: &'static str,
 }
 
 impl StateAt {
     fn apply(
         &mut self,
-        sequence: Sequence,
-        time: Timestamp,
+        log: &impl HistoryLog,
+        (sequence, time): (Sequence, Timestamp),
         change: &StoredChange<'_>,
     ) -> Result<(), HistoryError> {
         apply(&mut self.state, (sequence, time), change)?;
@@ -370,11 +381,14 @@ impl StateAt {
         self.unmeasured += properties
             .map(|property| property.name.len() + property.value.len())
             .fold(change.entity_id().len(), |sum, len| sum + len);
-        if self.unmeasured < MEASURE_EVERY_BYTES {
+        let (least, most) = MEASURE_EVERY_BYTES.into_inner();
+        if self.unmeasured < (self.measured / 8).clamp(least, most) {
             return Ok(());
         }
         self.unmeasured = 0;
-        if self.state.heap_bytes() <= HISTORY_STATE_BYTES_MAX {
+        self.measured = self.state.heap_bytes();
+        log.hold(self.buffered + self.measured)?;
+        if self.measured <= HISTORY_STATE_BYTES_MAX {
             return Ok(());
         }
         Err(HistoryError::TooLong {

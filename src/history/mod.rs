@@ -51,7 +51,7 @@ mod source;
 #[cfg(test)]
 mod support;
 
-pub use budget::Budget;
+pub use budget::{Budget, WorkingMemory};
 pub use entity::{EntityAt, entity_at};
 pub use events::{EventsPage, events};
 pub use files::{LiveLog, StoredStates};
@@ -112,6 +112,9 @@ pub enum HistoryError {
     /// It takes more steps than its [`Budget`] has; with a larger one there may be an answer.
     #[error("it takes more steps than a short read may")]
     OverBudget,
+    /// There is no memory to work in.
+    #[error("there is no memory for it")]
+    OutOfMemory,
     /// It takes more work than one request may cause.
     #[error("it takes more than {limit} {unit}")]
     TooLong {
@@ -168,6 +171,7 @@ impl HistoryError {
                 advice,
             },
             Self::Cancelled | Self::OverBudget => ApiError::ShuttingDown,
+            Self::OutOfMemory => ApiError::OutOfMemory,
             Self::Storage(_)
             | Self::Base(_)
             | Self::Layer(_)
@@ -194,7 +198,8 @@ impl HistoryError {
             | Self::BeyondEnd
             | Self::TooLong { .. }
             | Self::Cancelled
-            | Self::OverBudget => false,
+            | Self::OverBudget
+            | Self::OutOfMemory => false,
         }
     }
 }

@@ -87,6 +87,14 @@ pub trait HistoryLog {
         Ok(())
     }
 
+    /// Takes note that the query works in so many bytes.
+    ///
+    /// # Errors
+    /// [`HistoryError::OutOfMemory`].
+    fn hold(&self, _bytes: usize) -> Result<(), HistoryError> {
+        Ok(())
+    }
+
     /// The sequence after the last event that was accepted at `time` or before: all from there on
     /// are later, and some before it may be.
     ///

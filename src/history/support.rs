@@ -346,6 +346,8 @@ fn record(event: &Stored) -> Record<'_> {
 pub(super) struct Endless {
     payloads: Vec<Vec<u8>>,
     count: u64,
+    /// What a query may work in.
+    pub(super) memory_bytes: usize,
 }
 
 impl Endless {
@@ -376,6 +378,7 @@ impl Endless {
         Self {
             payloads: ids.iter().map(payload).collect(),
             count,
+            memory_bytes: usize::MAX,
         }
     }
 
@@ -450,5 +453,12 @@ impl HistoryLog for Endless {
 
     fn read_forward(&self, from: Sequence, visit: Visit<'_>) -> Result<(), HistoryError> {
         self.visit(from.get()..=self.count, visit)
+    }
+
+    fn hold(&self, bytes: usize) -> Result<(), HistoryError> {
+        if bytes > self.memory_bytes {
+            return Err(HistoryError::OutOfMemory);
+        }
+        Ok(())
     }
 }

@@ -55,9 +55,11 @@ impl<S: System> Core<S> {
             history,
             decodes,
             control_calls,
+            memory,
             ..
         } = &mut self.context;
-        self.history_worker.start_due(history, &mut self.jobs);
+        self.history_worker
+            .start_due(history, memory.budget(), &mut self.jobs);
         self.decode_worker.start_due(decodes, &mut self.jobs);
         let plane = (&tenants.registry, router.now);
         self.controller

@@ -134,6 +134,8 @@ pub struct MemoryBudget {
     /// What a client has on one core before it is looked up here.
     client_chunk: usize,
     drawn: AtomicUsize,
+    /// What queries of the past work in; a part of `drawn`.
+    lent: AtomicUsize,
     clients: Box<[Table]>,
     /// Chooses the table. Keyed, so that nobody outside can choose clients of one table.
     hash: RandomState,
@@ -154,6 +156,7 @@ impl MemoryBudget {
             chunk: of_member.clamp(16 * 1024, 1024 * 1024),
             client_chunk: (of_member / 4).clamp(16 * 1024, 1024 * 1024),
             drawn: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
             clients: (0..TABLES).map(|_| Table::default()).collect(),
             hash: RandomState::new(),
             members: (0..members).map(|_| MemberUsage::default()).collect(),
@@ -167,6 +170,10 @@ impl MemoryBudget {
 
     /// The most that one client may have: a quarter, but room for one batch.
     pub fn client_limit(&self) -> usize {
+        if self.limit < limits::MEMORY_BYTES_MIN {
+            // Only tests have so little, and no batch of the default size.
+            return self.limit / 4;
+        }
         (self.limit / 4).max((self.limit / 4 * 3).min(limits::MEMORY_CLIENT_BYTES_MIN))
     }
 
@@ -180,7 +187,7 @@ impl MemoryBudget {
         self.drawn.load(Relaxed) >= self.limit - self.limit / 4
     }
 
-    /// What is in use, as members last said.
+    /// What is in use: by members as they last said, and by queries as it is.
     pub fn usage(&self) -> MemoryUsage {
         let mut parts = [0; MEMORY_PARTS];
         for member in &self.members {
@@ -188,10 +195,21 @@ impl MemoryBudget {
                 *sum += used.load(Relaxed);
             }
         }
+        parts[MemoryPart::Queries as usize] += self.lent.load(Relaxed);
         MemoryUsage {
             limit: self.limit,
             parts,
         }
+    }
+
+    /// A query of the past works in `bytes` more, which are drawn.
+    pub(super) fn lend(&self, bytes: usize) {
+        self.lent.fetch_add(bytes, Relaxed);
+    }
+
+    /// It does no longer.
+    pub(super) fn take_back(&self, bytes: usize) {
+        self.lent.fetch_sub(bytes, Relaxed);
     }
 
     /// What a member draws at a time.

@@ -17,6 +17,7 @@
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
 //! | `memory` | what the clients of a core hold in memory |
 //! | `memory_budget` | the bound on it for all cores |
+//! | `memory_loan` | what a query of the past works in |
 //! | `base` | the state that a shortened log begins with |
 //! | `recovery` | a data directory → a shard: checkpoint, base, earlier generations, log |
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -33,6 +34,7 @@ mod groups;
 mod mailbox;
 mod memory;
 mod memory_budget;
+mod memory_loan;
 mod message;
 mod owner;
 mod presence;
@@ -63,6 +65,7 @@ pub(crate) use counters::Counters;
 pub use mailbox::{Inbox, MailboxSender, Outbound, mailboxes};
 pub use memory::{ClientIndex, MemoryAccount, MemoryHolders, MemoryHolding};
 pub use memory_budget::{MemoryBudget, MemoryClient, MemoryPart, MemoryParts, MemoryUsage};
+pub(crate) use memory_loan::MemoryLoan;
 pub use message::{
     ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, RequestId, ShardRequest,
     ShardStatistics, ShownEntity,
