@@ -39,16 +39,6 @@ pub(crate) struct Besides<'p> {
     pub(crate) linger_ms: Option<u32>,
 }
 
-impl<'p> Besides<'p> {
-    /// What the head of a request asks for.
-    pub(crate) const fn of_head(conditions: HeadConditions<'p>) -> Self {
-        Self {
-            conditions,
-            linger_ms: None,
-        }
-    }
-}
-
 /// [`begin_as`] without anything beside the event.
 ///
 /// # Errors

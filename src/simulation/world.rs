@@ -249,7 +249,7 @@ impl World {
     }
 
     /// The cores.
-    pub(super) fn cores(&self) -> impl Iterator<Item = &Core<SimulatedSystem>> {
+    pub(super) fn cores(&self) -> impl Iterator<Item = &Core<SimulatedSystem<MemoryLog>>> {
         self.cores.iter().map(|it| &it.core)
     }
 
