@@ -362,6 +362,7 @@ impl<T: Socket> Connection<T> {
         match &self.session {
             Session::Http(_) => http,
             Session::WebSocket(websocket) => http + websocket.owed_bytes(),
+            Session::Stream(streaming) => http + streaming.stream.feed.heap_bytes(),
         }
     }
 
@@ -397,6 +398,9 @@ impl<T: Socket> Connection<T> {
             + match &self.session {
                 Session::Http(reader) => reader.heap_bytes(),
                 Session::WebSocket(websocket) => websocket.found_bytes(),
+                Session::Stream(streaming) => {
+                    streaming.reader.heap_bytes() + streaming.stream.feed.outbox.heap_bytes()
+                }
             }
     }
 

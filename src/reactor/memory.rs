@@ -169,6 +169,11 @@ impl<S: System> Core<S> {
                 connection.close_after_sending(now_ms);
                 return;
             }
+            Session::Stream(streaming) => {
+                streaming.stream.end_behind(OUT_OF_MEMORY);
+                connection.close_after_sending(now_ms);
+                return;
+            }
         };
         if connection.answers.waiting() > 0 {
             let mut client = Client {

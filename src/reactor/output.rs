@@ -115,8 +115,10 @@ impl<S: System> Core<S> {
         if more == 0 || memory.admits(connection.holders, before, more) {
             memory.settle(connection.holders, &mut connection.held, holding);
         } else {
-            if let Some(feed) = connection.session.feed() {
-                feed.give_up();
+            match &mut connection.session {
+                Session::Http(_) => {}
+                Session::WebSocket(websocket) => websocket.give_up(),
+                Session::Stream(streaming) => streaming.stream.feed.give_up(),
             }
             self.drop_slow_reader(index, OUT_OF_MEMORY);
         }

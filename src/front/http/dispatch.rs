@@ -398,9 +398,9 @@ pub(crate) fn on_reply<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (serial, from, mut reply): (u32, u16, Reply),
+    (serial, from, reply): (u32, u16, Reply),
 ) -> bool {
-    let Some(reply) = take_reply_to_poll(context, writer, client, (serial, from, reply)) else {
+    let Some(mut reply) = take_reply_to_poll(context, writer, client, (serial, from, reply)) else {
         return advance_front(context, writer, client);
     };
     let request_id = client.request_id(serial);

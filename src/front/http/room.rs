@@ -91,11 +91,7 @@ pub(super) fn limit_outcome<L>(
 }
 
 /// Refuses a poll if there is no memory for its answer.
-pub(super) fn limit_poll<L>(
-    context: &mut Context<L>,
-    client: &Client<'_>,
-    outcome: &mut Outcome,
-) {
+pub(super) fn limit_poll<L>(context: &mut Context<L>, client: &Client<'_>, outcome: &mut Outcome) {
     if !has_room(context, client, context.answer.len()) {
         context.answer = Vec::new();
         *outcome = Outcome::Failed(ApiError::OutOfMemory);

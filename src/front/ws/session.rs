@@ -320,6 +320,13 @@ impl WebSocket {
         }
     }
 
+    /// Drops what the client is owed: there is no memory for it.
+    pub(crate) fn give_up(&mut self) {
+        self.feed.give_up();
+        self.withheld.clear();
+        self.withheld.trim();
+    }
+
     /// Heap of what the client is owed.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.feed.heap_bytes() + self.withheld.heap_bytes() + self.requests.heap_bytes()
