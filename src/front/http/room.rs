@@ -2,8 +2,8 @@
 //! answer when it is known.
 //!
 //! What finds no room is refused with 503 if it has changed nothing. What it has changed is told in
-//! any case; then the entities that refused items show are left out. Who presents a token that
-//! nobody has is told that, whether there is room or not (API contract §1).
+//! any case; then the entities that refused items show are left out. An unknown token is refused
+//! first, whether there is room or not (API contract §1).
 
 use super::client::Client;
 use crate::api::error::CurrentEntity;
