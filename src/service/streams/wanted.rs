@@ -139,6 +139,9 @@ impl Streams {
             match stream.options.mode {
                 StreamMode::Property if is_told => {}
                 StreamMode::Property => join(&mut wanted.property, aspect(stream, current)),
+                // A change that came without its event is before the subscription: the shard was
+                // not asked for events then.
+                StreamMode::Entity if !current.is_event() => {}
                 StreamMode::Entity => join(&mut wanted.entity, aspect(stream, current)),
                 StreamMode::Event => wanted.event |= wants_event(stream, current),
             }
