@@ -60,6 +60,7 @@ impl BrowserPolicy {
     pub fn check(&self, host: Option<&[u8]>, origin: Option<&[u8]>) -> Result<(), Unwelcome> {
         if let AllowedHosts::AddressesAnd(names) = &self.hosts
             && let Some(host) = host
+            && !is_usual(host)
             && !is_known(host, names)
         {
             return Err(Unwelcome::Host);
@@ -92,6 +93,18 @@ fn is_known(host: &[u8], names: &[Box<str>]) -> bool {
         known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host)
     };
     is("localhost") || is_address(name) || names.iter().any(|known| is(known))
+}
+
+/// Whether a `Host` is one that most clients on the server's own machine send: told without a look
+/// for the port and without parsing an address, which every request would pay for.
+fn is_usual(host: &[u8]) -> bool {
+    let local = host.strip_prefix(b"127.0.0.1");
+    let port = local.or_else(|| host.strip_prefix(b"localhost"));
+    match port.and_then(|port| port.split_first()) {
+        None => port.is_some(),
+        Some((b':', digits)) => digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    }
 }
 
 /// What lies before the port, if there is one.
@@ -172,6 +185,7 @@ mod tests {
         };
         for host in [
             "localhost",
+            "127.0.0.1",
             "LOCALHOST:3000",
             "127.0.0.1:3000",
             "10.0.0.7",
@@ -187,6 +201,8 @@ mod tests {
             "",
             "evil.example",
             "localhost.evil.example",
+            "localhostevil.example",
+            "127.0.0.1evil.example",
             "127.0.0.1.evil.example:3000",
             "127.1",
             "0x7f000001",
