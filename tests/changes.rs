@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::scope;
 use support::http::{Connection, percent_encoded, request};
 use support::server::{Server, Setup};
-use support::{batch, event, namespace, on_each, wait_for};
+use support::{namespace, on_each, publish_all, wait_for};
 use tempfile::TempDir;
 
 /// Asks, and expects an answer.
@@ -35,14 +35,6 @@ fn start(server: &Server, query: &str) -> String {
         (&json!([]), &json!(false))
     );
     cursor_of(&answer)
-}
-
-fn publish_all(server: &Server, ids: &[String], properties: &str) {
-    for ids in ids.chunks(1000) {
-        let events: Vec<String> = ids.iter().map(|id| event(id, properties)).collect();
-        let answer = server.post("/api/events/batch", &batch(&events));
-        assert_eq!(answer.json()["failed"], 0, "{}", answer.text());
-    }
 }
 
 /// What a client of mode `entity` holds.
@@ -88,17 +80,7 @@ impl Held {
 }
 
 fn held(server: &Server, prefix: &str) -> Held {
-    let answer = server.get(&format!("/api/state/entities?prefix={prefix}"));
-    let entities = answer.json();
-    let entities = entities.as_array().expect("an array").iter();
-    Held(
-        entities
-            .map(|entity| {
-                let id = entity["id"].as_str().expect("an id").to_owned();
-                (id, entity["properties"].as_object().expect("some").clone())
-            })
-            .collect(),
-    )
+    Held(server.held(prefix))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use support::events::{Event, Events};
 use support::http::percent_encoded;
 use support::server::{Server, Setup};
-use support::{batch, event, namespace, on_each, wait_for};
+use support::{event, namespace, on_each, publish_all, wait_for};
 use tempfile::TempDir;
 
 fn open(server: &Server, query: &str) -> Events {
@@ -55,25 +55,7 @@ impl Held {
 }
 
 fn held(server: &Server, prefix: &str) -> Held {
-    let answer = server.get(&format!("/api/state/entities?prefix={prefix}"));
-    let entities = answer.json();
-    let entities = entities.as_array().expect("an array").iter();
-    Held(
-        entities
-            .map(|entity| {
-                let id = entity["id"].as_str().expect("an id").to_owned();
-                (id, entity["properties"].as_object().expect("some").clone())
-            })
-            .collect(),
-    )
-}
-
-fn publish_all(server: &Server, ids: &[String], properties: &str) {
-    for ids in ids.chunks(1000) {
-        let events: Vec<String> = ids.iter().map(|id| event(id, properties)).collect();
-        let answer = server.post("/api/events/batch", &batch(&events));
-        assert_eq!(answer.json()["failed"], 0, "{}", answer.text());
-    }
+    Held(server.held(prefix))
 }
 
 #[test]

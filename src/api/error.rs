@@ -144,9 +144,7 @@ pub enum ApiError {
     )]
     TooManyTokens,
     /// A request of a web page that may not reach the server.
-    #[error(
-        "pages of this origin may not reach the server; FLUX_ALLOWED_ORIGINS names those that may"
-    )]
+    #[error("pages of this origin may not reach the server; FLUX_ALLOWED_ORIGINS allows an origin")]
     OriginRefused,
     /// A request that names the server in a way that it is not known by.
     #[error(

@@ -4,10 +4,9 @@
 //! Nothing here uses the code of the server. A test sees what a user sees: a command line, a
 //! port, a data directory, exit codes and standard error. `server` starts and ends processes,
 //! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
-//! `events` a client of server-sent events,
-//! `agent` a client that goes on over the death of the server, `disk` a small disk that can be
-//! filled, `source` a server to be polled, `connectors` the calls that define connectors, and
-//! `script` runs the scripts.
+//! `events` a client of server-sent events, `agent` a client that goes on over the death of the
+//! server, `disk` a small disk that can be filled, `source` a server to be polled, `connectors`
+//! the calls that define connectors, and `script` runs the scripts.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
@@ -132,6 +131,15 @@ pub(crate) fn event(entity_id: &str, properties: &str) -> String {
 /// The body of a batch.
 pub(crate) fn batch(events: &[String]) -> String {
     format!(r#"{{"events":[{}]}}"#, events.join(","))
+}
+
+/// Publishes the same properties of all these entities, in batches.
+pub(crate) fn publish_all(server: &server::Server, ids: &[String], properties: &str) {
+    for ids in ids.chunks(1000) {
+        let events: Vec<String> = ids.iter().map(|id| event(id, properties)).collect();
+        let answer = server.post("/api/events/batch", &batch(&events));
+        assert_eq!(answer.json()["failed"], 0, "{}", answer.text());
+    }
 }
 
 /// `snake_case`: the form of a code that the contract does not name.

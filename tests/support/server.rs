@@ -3,7 +3,8 @@
 use super::disk::Disk;
 use super::http::{Connection, Response, request};
 use super::{event, wait_for};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
@@ -237,6 +238,19 @@ impl Server {
     /// The state of an entity whose id needs no encoding.
     pub(crate) fn entity(&self, entity_id: &str) -> Response {
         self.get(&format!("/api/state/entities/{entity_id}"))
+    }
+
+    /// The properties of every entity whose id begins so, by id.
+    pub(crate) fn held(&self, prefix: &str) -> BTreeMap<String, Map<String, Value>> {
+        let answer = self.get(&format!("/api/state/entities?prefix={prefix}"));
+        let entities = answer.json();
+        let entities = entities.as_array().expect("an array").iter();
+        entities
+            .map(|entity| {
+                let id = entity["id"].as_str().expect("an id").to_owned();
+                (id, entity["properties"].as_object().expect("some").clone())
+            })
+            .collect()
     }
 
     /// Every entity that clients made, without the server's own.
