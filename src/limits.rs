@@ -408,6 +408,9 @@ pub const REGISTRATION_ADDRESSES_MAX: usize = 16_384;
 /// Tokens of a namespace besides its first, expired ones not counted; about 300 bytes each on each
 /// core. More: 400.
 pub const TOKENS_PER_NAMESPACE_MAX: usize = 1_000;
+/// Tokens that a WebSocket connection may add to that of its handshake; the next is refused. Each
+/// request is judged by all of them.
+pub const TOKENS_PER_CONNECTION_MAX: usize = 16;
 /// Bytes of a token's label. More: 400.
 pub const TOKEN_LABEL_BYTES_MAX: usize = 255;
 /// The longest that a token that expires may live, seconds: ten years. More: 400.

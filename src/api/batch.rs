@@ -12,7 +12,7 @@ use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::write_string;
 use super::outcome::{PartOutcome, VerdictsPlace};
 use crate::limits::{ATOMIC_EVENTS_MAX, Slicing};
-use crate::model::{CursorKey, CursorScope, EventDraft, EventPack};
+use crate::model::{CursorKey, CursorScope, EventDraft, EventPack, TokenSet};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
 
@@ -47,17 +47,39 @@ pub struct BatchPlan {
     scope: Option<Box<str>>,
     /// The first packed event that is ordered by another.
     out_of_scope: Option<usize>,
+    /// Tokens by which all packed events are allowed, and the first event that left none.
+    tokens: TokenSet,
+    out_of_tokens: Option<usize>,
     /// All its events are to take effect, or none. They are in the one part then.
     is_atomic: bool,
 }
 
-/// Events of one shard, as many as it takes in one go.
+/// Where an event goes, and by which of the caller's tokens it may.
+#[derive(Debug, Clone, Copy)]
+pub struct EventPlace {
+    /// The shard.
+    pub shard: u16,
+    /// The tokens.
+    pub tokens: TokenSet,
+}
+
+/// Events of one shard that one token allows, as many as the shard takes in one go.
 #[derive(Debug, Default)]
 pub struct Part {
     /// The shard.
     pub shard: u16,
+    /// The place of the token among the caller's.
+    pub token: usize,
     /// The events.
     pub pack: EventPack,
+}
+
+impl Part {
+    /// Without events.
+    fn of(shard: u16, token: usize) -> Self {
+        let pack = EventPack::default();
+        Self { shard, token, pack }
+    }
 }
 
 /// How far an answer is written.
@@ -92,7 +114,7 @@ pub struct BatchContext<'c, P> {
     pub now_ms: i64,
     /// Number of shards.
     pub shards: usize,
-    /// Event, and what it is ordered by → shard, or why the item is refused.
+    /// Event, and what it is ordered by → where it goes, or why the item is refused.
     pub place: P,
 }
 
@@ -110,7 +132,7 @@ impl BatchPlan {
     ///
     /// # Errors
     /// As [`BatchWalk::advance`].
-    pub fn decode<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
+    pub fn decode<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
@@ -136,14 +158,15 @@ impl BatchPlan {
         self.parts.truncate(shards);
         self.parts.iter_mut().for_each(|part| part.pack.clear());
         for shard in (0..).take(shards).skip(self.parts.len()) {
-            let pack = EventPack::default();
-            self.parts.push(Part { shard, pack });
+            self.parts.push(Part::of(shard, 0));
         }
         self.open.clear();
         self.open.extend((0..).take(shards));
         self.refused = None;
         self.scope = None;
         self.out_of_scope = None;
+        self.tokens = TokenSet::ALL;
+        self.out_of_tokens = None;
     }
 
     /// All its events are to take effect, or none.
@@ -165,10 +188,16 @@ impl BatchPlan {
             let error = Box::new(ApiError::Shape { rule });
             return Err(ApiError::AtomicItem { index, error });
         }
+        if let Some(index) = self.out_of_tokens {
+            let rule = "one token allows all events of an atomic batch";
+            let error = Box::new(ApiError::Shape { rule });
+            return Err(ApiError::AtomicItem { index, error });
+        }
         let mut parts = std::mem::take(&mut self.parts).into_iter();
         let first = parts.find(|part| !part.pack.is_empty());
         let mut whole = first.unwrap_or_default();
         parts.for_each(|part| whole.pack.append(&part.pack));
+        whole.token = self.tokens.first();
         self.parts = vec![whole];
         for item in &mut self.items {
             if let Item::Packed { part, .. } = item {
@@ -185,7 +214,11 @@ impl BatchPlan {
     }
 
     /// Notes what only an atomic batch needs to know of a packed event.
-    fn note_scope(&mut self, scope: CursorScope<'_>) {
+    fn note_scope(&mut self, scope: CursorScope<'_>, tokens: TokenSet) {
+        self.tokens = self.tokens.and(tokens);
+        if self.tokens.is_empty() {
+            self.out_of_tokens.get_or_insert(self.items.len());
+        }
         let scope = scope.key();
         match &self.scope {
             None => self.scope = Some(scope.into()),
@@ -216,15 +249,15 @@ impl BatchPlan {
     pub(super) fn add(
         &mut self,
         decoded: &Decoded<'_>,
-        place: &impl Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>,
+        place: &impl Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>,
     ) -> bool {
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft, terms) => {
                 let scope = CursorScope::of(draft.entity_id);
                 let key = CursorKey::of_scope(scope);
-                let shard = match place(draft, key) {
-                    Ok(shard) => shard,
+                let place = match place(draft, key) {
+                    Ok(place) => place,
                     Err(error) => {
                         self.note_refused(&error);
                         encode::published(&mut self.answers, draft.event_id, draft.stream);
@@ -236,8 +269,8 @@ impl BatchPlan {
                         return false;
                     }
                 };
-                self.note_scope(scope);
-                let part = self.pack(shard, draft, terms);
+                self.note_scope(scope, place.tokens);
+                let part = self.pack(place, draft, terms);
                 encode::published(&mut self.answers, draft.event_id, draft.stream);
                 self.items.push(Item::Packed {
                     part,
@@ -281,21 +314,27 @@ impl BatchPlan {
         }
     }
 
-    /// Packs an event for its shard. Returns the part that it is in.
-    fn pack(&mut self, shard: u16, draft: &EventDraft<'_>, terms: &[u8]) -> u32 {
+    /// Packs an event for its shard. Returns the part that it is in. Parts of a shard are in the
+    /// order of their events, so one that another token allows begins a new part.
+    fn pack(&mut self, place: EventPlace, draft: &EventDraft<'_>, terms: &[u8]) -> u32 {
+        let EventPlace { shard, tokens } = place;
         let next = u32::try_from(self.parts.len()).expect("a part has an event of a batch");
         let open = self
             .open
             .get_mut(usize::from(shard))
             .expect("placement is below the shard count");
         let current = self.parts.get(*open as usize);
-        if current.is_some_and(|part| part.pack.units() >= self.part_units_max) {
+        let is_full = |part: &Part| part.pack.units() >= self.part_units_max;
+        let is_of_others = |part: &Part| !part.pack.is_empty() && !tokens.has(part.token);
+        if current.is_some_and(|part| is_full(part) || is_of_others(part)) {
             *open = next;
-            let pack = EventPack::default();
-            self.parts.push(Part { shard, pack });
+            self.parts.push(Part::of(shard, tokens.first()));
         }
         let part = self.parts.get_mut(*open as usize);
         let part = part.expect("an open part is among the parts");
+        if part.pack.is_empty() {
+            part.token = tokens.first();
+        }
         part.pack.push(terms, |out| draft.encode(out));
         *open
     }
@@ -435,7 +474,16 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |draft: &EventDraft<'_>, _| Ok(u16::from(draft.entity_id.starts_with('b'))),
+            place: |draft: &EventDraft<'_>, _| {
+                // An id that ends so is allowed by one of two tokens alone.
+                let tokens = match draft.entity_id.as_bytes() {
+                    [.., b'/', b'1'] => TokenSet::FIRST,
+                    [.., b'/', b'2'] => TokenSet::NONE.with(1),
+                    _ => TokenSet::FIRST.with(1),
+                };
+                let shard = u16::from(draft.entity_id.starts_with('b'));
+                Ok(EventPlace { shard, tokens })
+            },
         };
         BatchPlan::decode(body.as_bytes(), &mut context)
     }
@@ -559,6 +607,35 @@ mod tests {
         let plan = decode(&body).unwrap();
         let packs: Vec<usize> = plan.parts.iter().map(|part| part.pack.len()).collect();
         assert_eq!(packs, [3]);
+    }
+
+    #[test]
+    fn a_part_is_of_one_token_and_parts_of_a_shard_keep_the_order_of_the_request() {
+        let items = ["n/a", "n/2", "n/b", "n/1", "n/2"].map(|id| event("1", id));
+        let body = format!(r#"{{"events":[{}]}}"#, items.join(","));
+        let plan = decode(&body).unwrap();
+        let parts = plan.parts.iter().filter(|part| !part.pack.is_empty());
+        let parts: Vec<_> = parts
+            .map(|part| (part.shard, part.token, part.pack.len()))
+            .collect();
+        assert_eq!(parts, [(0, 0, 1), (0, 1, 2), (0, 0, 1), (0, 1, 1)]);
+    }
+
+    #[test]
+    fn one_token_allows_all_of_an_atomic_batch() {
+        let check = |ids: &[&str], expected: Result<usize, usize>| {
+            let items: Vec<String> = ids.iter().map(|id| event("1", id)).collect();
+            let body = format!(r#"{{"atomic":true,"events":[{}]}}"#, items.join(","));
+            let found = match decode(&body) {
+                Ok(plan) => Ok(plan.parts[0].token),
+                Err(ApiError::AtomicItem { index, .. }) => Err(index),
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(found, expected, "{body}");
+        };
+        check(&["n/a", "n/2"], Ok(1));
+        check(&["n/1", "n/a"], Ok(0));
+        check(&["n/a", "n/1", "n/b", "n/2"], Err(3));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! within it is too large to be decoded beside other work, and [`Walked::Large`] says so. An error
 //! within a part that is not the body's last says nothing: the same bytes are walked again.
 
-use super::batch::{BatchContext, BatchPlan};
+use super::batch::{BatchContext, BatchPlan, EventPlace};
 use super::error::ApiError;
 use super::event::check_misplaced;
 use super::event::extra_tokens;
@@ -119,7 +119,7 @@ impl BatchWalk {
     /// # Errors
     /// If the request fails as a whole: [`ApiError::Json`], [`ApiError::JsonItem`],
     /// [`ApiError::Shape`]; of an atomic batch also [`ApiError::AtomicItem`].
-    pub fn advance<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
+    pub fn advance<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
         &mut self,
         body: &[u8],
         context: &mut BatchContext<'_, P>,
@@ -173,7 +173,7 @@ impl BatchWalk {
     }
 
     /// Goes on to the next place where the walk may stop. Returns the units of work.
-    fn step<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
+    fn step<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -243,7 +243,7 @@ impl BatchWalk {
     }
 
     /// Adds the next item. Returns its units of work, but for those of its bytes.
-    fn item<P: Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError>>(
+    fn item<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -323,6 +323,7 @@ mod tests {
     use super::super::event::{EventDecoder, EventIds};
     use super::super::outcome::PartOutcome;
     use super::*;
+    use crate::model::TokenSet;
     use fastrand::Rng;
 
     /// What a walk comes to.
@@ -343,7 +344,10 @@ mod tests {
             shards: 2,
             place: |draft: &EventDraft<'_>, _| match draft.entity_id.as_bytes() {
                 [b'x', ..] => Err(ApiError::Reserved),
-                id => Ok(u16::from(id.starts_with(b"b"))),
+                id => Ok(EventPlace {
+                    shard: u16::from(id.starts_with(b"b")),
+                    tokens: TokenSet::FIRST,
+                }),
             },
         };
         let mut walk = BatchWalk::new(2, Slicing::SMALL);

@@ -7,6 +7,7 @@ use super::json::{JsonError, Kind, Place, RawValue, Scanner};
 use super::stream_options::{StreamMembers, StreamMode, StreamOptions, StreamStart};
 use crate::limits;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The pattern of a message that names none.
 const EVERYTHING: &str = "*";
@@ -20,8 +21,27 @@ pub enum Action<'m> {
     Unsubscribe(Box<str>),
     /// Answer with a pong.
     Ping,
+    /// Add this token to the connection.
+    Auth(Secret),
     /// Answer with the result of a call.
     Request(Request<'m>),
+}
+
+/// A token that a message brings, which nothing shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Its text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// What a client subscribes to, and how.
@@ -176,6 +196,8 @@ struct Fields<'m> {
     event_place: Option<Place>,
     /// The JSON text of `expect`, unless it is null.
     expect: Option<&'m str>,
+    /// `token`, which only an `auth` looks at.
+    token: Option<RawValue<'m>>,
     /// `bind` and `linger`.
     bind: Option<RawValue<'m>>,
     linger: Option<RawValue<'m>>,
@@ -215,6 +237,7 @@ impl<'m> Fields<'m> {
                     let value = scanner.raw_value()?;
                     self.expect = (value.kind != Kind::Null).then_some(value.text);
                 }
+                "token" => self.token = Some(scanner.raw_value()?),
                 "bind" => self.bind = Some(scanner.raw_value()?),
                 "linger" => self.linger = Some(scanner.raw_value()?),
                 name => {
@@ -290,6 +313,7 @@ impl<'m> Fields<'m> {
             "subscribe" => return self.subscribe(),
             "unsubscribe" => return Ok(Action::Unsubscribe(self.pattern())),
             "ping" => return Ok(Action::Ping),
+            "auth" => return self.secret().map(Action::Auth),
             "publish" => match (self.event_place, self.event) {
                 (Some(place), _) => Ok(Request::PublishFrom(message, place)),
                 (None, Some(event)) => Ok(Request::Publish { event, linger_ms }),
@@ -304,8 +328,8 @@ impl<'m> Fields<'m> {
             _ => {
                 return Err(ApiError::InvalidField {
                     field: "type",
-                    rule: "one of `subscribe`, `unsubscribe`, `ping`, `publish`, `publish_batch`, \
-                        `get` and `delete`",
+                    rule: "one of `subscribe`, `unsubscribe`, `ping`, `auth`, `publish`, \
+                        `publish_batch`, `get` and `delete`",
                 });
             }
         };
@@ -323,6 +347,19 @@ impl<'m> Fields<'m> {
         }
         let pattern = self.pattern();
         Ok(Action::Subscribe(Box::new(Subscribe { pattern, options })))
+    }
+
+    fn secret(&self) -> Result<Secret, ApiError> {
+        let field = "token";
+        let value = self.token.as_ref().filter(|it| it.kind != Kind::Null);
+        let value = value.ok_or(ApiError::MissingField { field })?;
+        if value.kind != Kind::String {
+            let rule = "a string";
+            return Err(ApiError::InvalidField { field, rule });
+        }
+        let mut text = String::new();
+        decode_string(value.text, &mut text)?;
+        Ok(Secret(text.into()))
     }
 
     /// How long an entity lingers that the message asks to bind.

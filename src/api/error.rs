@@ -137,6 +137,12 @@ pub enum ApiError {
     /// No token of that id in the namespace.
     #[error("token not found")]
     NoToken,
+    /// As many tokens as a connection may add.
+    #[error(
+        "the connection has added {} tokens that are alive, as many as it may",
+        limits::TOKENS_PER_CONNECTION_MAX
+    )]
+    TooManyConnectionTokens,
     /// As many tokens as a namespace may have.
     #[error(
         "the namespace has {} tokens, as many as it may have; revoke one",
@@ -446,6 +452,7 @@ impl ApiError {
             | Self::InvalidDefinition { .. }
             | Self::TooManyConnectors
             | Self::TooManyTokens
+            | Self::TooManyConnectionTokens
             | Self::InvalidQuery { .. }
             | Self::InvalidCursor { .. }
             | Self::CursorTooNarrow { .. }
@@ -557,7 +564,7 @@ impl ApiError {
             Self::OriginRefused => "origin_refused",
             Self::HostRefused => "host_refused",
             Self::NoToken => "token_not_found",
-            Self::TooManyTokens => "too_many_tokens",
+            Self::TooManyTokens | Self::TooManyConnectionTokens => "too_many_tokens",
             Self::AdminOnly => "admin_only",
             Self::AdminDisabled => "admin_disabled",
             Self::NamespaceRequired => "namespace_required",

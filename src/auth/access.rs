@@ -1,7 +1,9 @@
 //! Who sends a write, and what that lets it touch (API contract §6).
 
 use super::grant::{Charged, Grant, TokenNumber};
-use crate::model::Scope;
+use super::token::TokenHash;
+use crate::model::{Scope, TOKEN_SET_MAX, TokenSet};
+use std::sync::Arc;
 
 /// Bytes of the longest name that a namespace can be registered with.
 const NAME_BYTES_MAX: usize = 32;
@@ -40,6 +42,18 @@ pub enum Access {
     Owner(Grant),
     /// The operator: may delete anything, and publishes nothing.
     Admin,
+    /// Whoever has presented several tokens: what any of them grants. Not empty, and at most
+    /// [`TOKEN_SET_MAX`].
+    Several(Arc<[Presented]>),
+}
+
+/// One of several tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// What is kept of it.
+    pub token: TokenHash,
+    /// What it grants.
+    pub access: Access,
 }
 
 /// Why a write is refused to whoever sends it.
@@ -61,44 +75,88 @@ impl Access {
         Self::Owner(Grant::whole(namespace, TokenNumber::NONE))
     }
 
-    /// Whether it may publish an event about this entity. A tombstone is a deletion.
+    /// Whether it may publish an event about this entity. A tombstone is a deletion. Returns which
+    /// of its tokens allow that.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn may_publish(&self, entity_id: &str, is_tombstone: bool) -> Result<(), Denied> {
+    pub fn may_publish(&self, entity_id: &str, is_tombstone: bool) -> Result<TokenSet, Denied> {
         let scope = if is_tombstone {
             Scope::Delete
         } else {
             Scope::Write
         };
         match self {
-            Self::Open => Ok(()),
+            Self::Open => Ok(TokenSet::FIRST),
             Self::Owner(own) => granted(own, entity_id, scope),
             Self::Admin => split(entity_id).and(Err(Denied::NotOwner)),
+            Self::Several(all) => any_of(all, |it| it.may_publish(entity_id, is_tombstone)),
         }
     }
 
-    /// Whether it may delete this entity.
+    /// Whether it may delete this entity. Returns which of its tokens allow that.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn may_delete(&self, entity_id: &str) -> Result<(), Denied> {
+    pub fn may_delete(&self, entity_id: &str) -> Result<TokenSet, Denied> {
         match self {
-            Self::Open | Self::Admin => Ok(()),
+            Self::Open | Self::Admin => Ok(TokenSet::FIRST),
             Self::Owner(own) => granted(own, entity_id, Scope::Delete),
+            Self::Several(all) => any_of(all, |it| it.may_delete(entity_id)),
         }
     }
 
-    /// Whose rate limit a write counts against.
-    pub fn charged(&self) -> Option<Charged> {
+    /// Whose rate limit a write counts against, by the token at this place among its tokens.
+    pub fn charged(&self, place: usize) -> Option<Charged> {
         match self {
             Self::Open | Self::Admin => None,
             Self::Owner(own) => Some(Charged {
                 namespace: own.namespace,
                 token: own.number,
             }),
+            Self::Several(all) => all.get(place)?.access.charged(0),
         }
     }
+
+    /// True if the operator's token is among its tokens.
+    pub fn is_operator(&self) -> bool {
+        match self {
+            Self::Open | Self::Owner(_) => false,
+            Self::Admin => true,
+            Self::Several(all) => all.iter().any(|it| it.access.is_operator()),
+        }
+    }
+}
+
+impl Denied {
+    /// How near it is to being allowed: of several the nearest is told.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::NoNamespace => 0,
+            Self::NotOwner => 1,
+            Self::OutsidePrefix => 2,
+            Self::NoScope(_) => 3,
+        }
+    }
+}
+
+/// Those of several tokens by which something is allowed.
+fn any_of(
+    all: &[Presented],
+    judge: impl Fn(&Access) -> Result<TokenSet, Denied>,
+) -> Result<TokenSet, Denied> {
+    let (mut allowed, mut nearest) = (TokenSet::NONE, Denied::NoNamespace);
+    for (place, presented) in all.iter().take(TOKEN_SET_MAX).enumerate() {
+        match judge(&presented.access) {
+            Ok(_) => allowed = allowed.with(place),
+            Err(denied) if denied.rank() > nearest.rank() => nearest = denied,
+            Err(_) => {}
+        }
+    }
+    if allowed.is_empty() {
+        return Err(nearest);
+    }
+    Ok(allowed)
 }
 
 /// The namespace of an id that auth mode accepts.
@@ -109,7 +167,7 @@ fn split(entity_id: &str) -> Result<&str, Denied> {
     }
 }
 
-fn granted(own: &Grant, entity_id: &str, scope: Scope) -> Result<(), Denied> {
+fn granted(own: &Grant, entity_id: &str, scope: Scope) -> Result<TokenSet, Denied> {
     if split(entity_id)? != own.namespace.as_str() {
         return Err(Denied::NotOwner);
     }
@@ -119,7 +177,7 @@ fn granted(own: &Grant, entity_id: &str, scope: Scope) -> Result<(), Denied> {
         return Err(Denied::OutsidePrefix);
     }
     if own.scopes.has(scope) {
-        Ok(())
+        Ok(TokenSet::FIRST)
     } else {
         Err(Denied::NoScope(scope))
     }
@@ -133,8 +191,13 @@ mod tests {
     fn each_may_touch_what_is_its_own() {
         let owner = &Access::of_namespace(OwnedNamespace::new("house").unwrap());
         let check = |access: &Access, id, publish, delete| {
-            assert_eq!(access.may_publish(id, false), publish, "{access:?} {id}");
-            assert_eq!(access.may_delete(id), delete, "{access:?} {id}");
+            let first = |verdict: Result<(), Denied>| verdict.map(|()| TokenSet::FIRST);
+            assert_eq!(
+                access.may_publish(id, false),
+                first(publish),
+                "{access:?} {id}"
+            );
+            assert_eq!(access.may_delete(id), first(delete), "{access:?} {id}");
         };
         let (nowhere, foreign) = (Err(Denied::NoNamespace), Err(Denied::NotOwner));
         check(&Access::Open, "room", Ok(()), Ok(()));
@@ -161,7 +224,7 @@ mod tests {
             });
             let needs = |needed| {
                 if needed == scope {
-                    Ok(())
+                    Ok(TokenSet::FIRST)
                 } else {
                     Err(Denied::NoScope(needed))
                 }
@@ -177,6 +240,38 @@ mod tests {
             }
             assert_eq!(access.may_delete("garden/a/1"), Err(Denied::NotOwner));
         }
+    }
+
+    #[test]
+    fn of_several_tokens_any_that_allows_it_counts_and_the_nearest_denial_is_told() {
+        let own = |namespace: &str, scope, prefix: Option<&str>| Grant {
+            scopes: [scope].into_iter().collect(),
+            prefix: prefix.map(Arc::from),
+            ..Grant::whole(OwnedNamespace::new(namespace).unwrap(), TokenNumber::NONE)
+        };
+        let all = [
+            Access::Owner(own("house", Scope::Write, Some("house/a/"))),
+            Access::Owner(own("garden", Scope::Write, None)),
+            Access::Owner(own("house", Scope::Delete, None)),
+            Access::Owner(own("house", Scope::Write, None)),
+        ];
+        let presented = |(number, access): (u8, Access)| Presented {
+            token: TokenHash::of(&[number]),
+            access,
+        };
+        let access = Access::Several((0..).zip(all).map(presented).collect());
+        let allowed = |id, tombstone| access.may_publish(id, tombstone);
+        assert_eq!(allowed("house/a/1", false), Ok(TokenSet::FIRST.with(3)));
+        assert_eq!(allowed("house/b", false), Ok(TokenSet::NONE.with(3)));
+        assert_eq!(allowed("house/b", true), Ok(TokenSet::NONE.with(2)));
+        assert_eq!(access.may_delete("house/b"), Ok(TokenSet::NONE.with(2)));
+        let needs = Err(Denied::NoScope(Scope::Delete));
+        assert_eq!(access.may_delete("garden/1"), needs);
+        assert_eq!(allowed("shed/1", false), Err(Denied::NotOwner));
+        assert_eq!(allowed("room", false), Err(Denied::NoNamespace));
+        let charged = access.charged(1).unwrap();
+        assert_eq!((charged.as_str(), access.charged(4)), ("garden", None));
+        assert!(!access.is_operator());
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod rate;
 pub mod registrations;
 pub mod token;
 
-pub use access::{Access, Denied, OwnedNamespace};
+pub use access::{Access, Denied, OwnedNamespace, Presented};
 pub use browsers::{AllowedHosts, AllowedOrigins, BrowserPolicy, Unwelcome};
 pub use credential::{EncryptionKey, seal};
 pub use grant::{Charged, Grant, TokenNumber};

@@ -59,6 +59,11 @@ impl TokenHash {
         Self(Sha256::digest(secret).into())
     }
 
+    /// Of what somebody presents as a secret; `None` if it is longer than any is.
+    pub fn of_presented(text: &[u8]) -> Option<Self> {
+        (text.len() <= PRESENTED_BYTES_MAX).then(|| Self::of(text))
+    }
+
     /// As it is stored.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -18,6 +18,8 @@ pub struct Registry {
     starts: HistoryStarts,
     config: ConfigPatch,
     connectors: Connectors,
+    /// Rises with each change of who may do what.
+    revision: u64,
 }
 
 impl Registry {
@@ -25,6 +27,9 @@ impl Registry {
     /// changes nothing.
     pub fn apply(&mut self, change: &Change) {
         self.connectors.apply(change);
+        if !matches!(change, Change::TokensUsed(_)) {
+            self.revision = self.revision.wrapping_add(1);
+        }
         match change {
             Change::Registered(namespace) => {
                 let name: Arc<str> = (*namespace.name).into();
@@ -59,6 +64,11 @@ impl Registry {
             | Change::CredentialStored { .. }
             | Change::CredentialRemoved(_) => {}
         }
+    }
+
+    /// Is another whenever somebody may do more or less than before, but for tokens that expire.
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The namespace of this name.

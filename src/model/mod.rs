@@ -30,6 +30,7 @@
 //! | `cursor` | places in the order of events, as clients keep them |
 //! | `name` | the rule for names |
 //! | `scopes` | what a token lets its holder do |
+//! | `token_set` | which of a caller's tokens something is about |
 //! | `history_start` | where the history of a namespace begins for its readers |
 
 mod binding;
@@ -56,6 +57,7 @@ mod stored;
 mod term;
 mod time;
 pub mod time_text;
+mod token_set;
 mod varint;
 
 pub use binding::{Binding, ConnectionId};
@@ -88,3 +90,4 @@ pub use scopes::{Scope, Scopes};
 pub use stored::{OperationResults, Published, Stored};
 pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};
+pub use token_set::{TOKEN_SET_MAX, TokenSet};

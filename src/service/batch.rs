@@ -15,7 +15,9 @@
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Credentials, Outcome, Pending};
 use crate::api::ApiError;
-use crate::api::batch::{AnswerPlace, BatchContext, BatchPlan, BatchWalk, Slice, Walked};
+use crate::api::batch::{
+    AnswerPlace, BatchContext, BatchPlan, BatchWalk, EventPlace, Slice, Walked,
+};
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::outcome::PartOutcome;
 use crate::auth::{Access, TokenHash};
@@ -292,11 +294,11 @@ impl PendingBatch {
             return false;
         };
         self.stage = Stage::Store(next + 1);
-        let (shard, pack) = (part.shard, std::mem::take(&mut part.pack));
+        let (shard, token, pack) = (part.shard, part.token, std::mem::take(&mut part.pack));
         if pack.is_empty() {
             return true;
         }
-        match self.ask(context, request_id, (shard, pack)) {
+        match self.ask(context, request_id, (shard, token, pack)) {
             Ok(()) => self.asked[next] = true,
             Err(error) => self.outcomes[next].error = Some(error),
         }
@@ -307,11 +309,11 @@ impl PendingBatch {
         &self,
         context: &mut Context<L>,
         request_id: RequestId,
-        (shard, pack): (u16, EventPack),
+        (shard, place, pack): (u16, usize, EventPack),
     ) -> Result<(), ApiError> {
         // The token may have died since the batch began.
         if self.is_sliced
-            && let Some(token) = self.token
+            && let Some(token) = self.token(place)
             && !context.tenants.is_alive(&token, context.router.now)
         {
             return Err(ApiError::TokenUnknown);
@@ -320,7 +322,7 @@ impl PendingBatch {
             // The own shard counts what it does itself.
             context.router.spend(pack.units());
         }
-        let charged = self.access.charged();
+        let charged = self.access.charged(place);
         let request = if self.plan.is_atomic() {
             ShardRequest::PublishGroup { pack, charged }
         } else {
@@ -331,6 +333,14 @@ impl PendingBatch {
             }
         };
         context.router.ask(shard, request_id, request)
+    }
+
+    /// The token at this place, of the tokens that it was sent with.
+    fn token(&self, place: usize) -> Option<TokenHash> {
+        match &self.access {
+            Access::Several(all) => all.get(place).map(|presented| presented.token),
+            _ => self.token,
+        }
     }
 
     /// Takes a shard's reply. A shard answers its parts in the order in which it was given them.
@@ -432,15 +442,16 @@ fn slice<L>(context: &Context<L>) -> Slice {
     }
 }
 
-/// The shard of each event, if the caller may publish it.
+/// Where each event goes, if the caller may publish it.
 fn placing(
     access: &Access,
     shards: u16,
-) -> impl Fn(&EventDraft<'_>, CursorKey) -> Result<u16, ApiError> {
+) -> impl Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError> {
     move |draft, key| {
         let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
-        may_publish.map_err(denied)?;
-        Ok(key.place(shards))
+        let tokens = may_publish.map_err(denied)?;
+        let shard = key.place(shards);
+        Ok(EventPlace { shard, tokens })
     }
 }
 

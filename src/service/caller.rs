@@ -39,6 +39,8 @@ pub(crate) enum Credentials<'c> {
     Known(&'c Identity),
     /// A token, of which the hash was kept.
     Token(TokenHash),
+    /// Several tokens, that were looked up: what they grant together.
+    Several(&'c Access),
     /// The value of an `Authorization` field (RFC 6750 §2.1), not looked at yet.
     Authorization(&'c [u8]),
 }
@@ -54,6 +56,11 @@ impl Credentials<'_> {
             Self::Ambiguous => Err(ApiError::TokenMalformed),
             Self::Token(token) => Ok(*token),
             Self::Known(identity) => Ok(identity.token),
+            Self::Several(access) => match access {
+                Access::Several(all) => all.first().map(|first| first.token),
+                _ => None,
+            }
+            .ok_or(ApiError::TokenMissing),
             Self::Authorization(value) => bearer(value)
                 .map(TokenHash::of)
                 .ok_or(ApiError::TokenMalformed),

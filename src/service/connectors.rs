@@ -65,6 +65,8 @@ impl Whose {
                 };
                 (Self::Of(own.as_str().into()), verdict)
             }
+            // Over HTTP a call has one token.
+            (Access::Several(_), _) => (Self::Of("".into()), Err(ApiError::NotOwner)),
             (Access::Admin, None) => (Self::Everybodys, Ok(())),
             (Access::Admin, Some(name)) => {
                 let known = context.tenants.registry.get(&name);

@@ -47,12 +47,12 @@ pub(crate) fn begin<L: Log>(
     if is_reserved(id) {
         return Err(ApiError::Reserved);
     }
-    access.may_delete(id).map_err(denied)?;
+    let tokens = access.may_delete(id).map_err(denied)?;
     let shows_entity = !terms.is_empty();
     let request = ShardRequest::Delete {
         id: id.into(),
         terms: terms.into_boxed_slice(),
-        charged: access.charged(),
+        charged: access.charged(tokens.first()),
     };
     let shard = context.router.place(id);
     context.router.ask(shard, caller.request_id, request)?;

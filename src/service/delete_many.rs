@@ -124,7 +124,7 @@ impl PendingDeletes {
             let request = ShardRequest::DeleteMany {
                 ids,
                 done: Vec::new(),
-                charged: self.access.charged(),
+                charged: self.access.charged(0),
             };
             match context.router.ask(shard, request_id, request) {
                 Ok(()) => self.waiting += 1,

@@ -9,7 +9,6 @@
 
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
-use crate::auth::Access;
 use crate::background::history::JobResult;
 use crate::history::{ForwardQuery, HistoryQuery, HistoryRead, HistoryResult};
 use crate::log::Log;
@@ -59,7 +58,8 @@ pub(crate) fn ask_forward<L: Log>(
 /// registered, what came after its registration. Without auth nobody owns a name.
 fn shown<L>(context: &Context<L>, caller: &Caller<'_>, query: &HistoryQuery) -> Shown {
     let tenants = &context.tenants;
-    if !tenants.auth || matches!(context.access(&caller.credentials), Ok(Access::Admin)) {
+    let access = context.access(&caller.credentials);
+    if !tenants.auth || access.is_ok_and(|access| access.is_operator()) {
         return Shown::All;
     }
     let starts = tenants.registry.history_starts();

@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | `context` | what a core offers to every call |
 //! | `caller` | who calls: where replies go, and what was presented as proof |
+//! | `connection_tokens` | the tokens that one connection has presented |
 //! | `tenants` | namespaces and the configuration in force: who may write what |
 //! | `publish` | one event |
 //! | `batch` | a batch of events, in slices |
@@ -43,6 +44,7 @@ mod caller;
 pub(crate) mod catch_up;
 pub(crate) mod changes;
 pub(crate) mod config;
+mod connection_tokens;
 pub(crate) mod connectors;
 mod context;
 pub(crate) mod control;
@@ -66,6 +68,7 @@ pub(crate) mod testing;
 pub(crate) mod tokens;
 
 pub(crate) use caller::{Caller, Credentials, KeptToken};
+pub(crate) use connection_tokens::ConnectionTokens;
 pub(crate) use context::{Context, ContextParts};
 pub(crate) use tenants::{Identity, Tenants, TokenRule};
 

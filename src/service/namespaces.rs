@@ -226,6 +226,12 @@ pub(super) fn manager<'a>(access: &'a Access, name: &str) -> Result<Option<&'a G
         Access::Owner(grant) if grant.scopes.has(Scope::Manage) => Ok(Some(grant)),
         Access::Owner(_) => Err(denied(Denied::NoScope(Scope::Manage))),
         Access::Open | Access::Admin => Ok(None),
+        Access::Several(all) => {
+            let mut verdicts = all.iter().map(|it| manager(&it.access, name));
+            verdicts
+                .find(Result::is_ok)
+                .unwrap_or(Err(ApiError::NotOwner))
+        }
     }
 }
 

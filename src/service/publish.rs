@@ -2,6 +2,7 @@
 
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
+use crate::api::batch::EventPlace;
 use crate::api::conditions::HeadConditions;
 use crate::api::event::{Decoded, extra_tokens};
 use crate::api::json::{Place, Scanner};
@@ -88,8 +89,9 @@ fn store<L: Log>(
     (caller, access): (&Caller<'_>, &Access),
     (scanner, besides): (Scanner<'_>, Besides<'_>),
 ) -> Result<Begun, ApiError> {
-    let charged = access.charged();
-    let (shard, key, json_len) = decode(context, (caller, access), (scanner, besides))?;
+    let (place, key, json_len) = decode(context, (caller, access), (scanner, besides))?;
+    let shard = place.shard;
+    let charged = access.charged(place.tokens.first());
     let now = context.router.now;
     let router = &mut context.router;
     let packed = PackedEvent {
@@ -136,13 +138,13 @@ fn store<L: Log>(
     })))
 }
 
-/// Decodes an event into the context's buffers. Returns its shard, what its cursor begins with, and
-/// the length of its JSON.
+/// Decodes an event into the context's buffers. Returns where it goes, what its cursor begins with,
+/// and the length of its JSON.
 fn decode<L: Log>(
     context: &mut Context<L>,
     (caller, access): (&Caller<'_>, &Access),
     (mut scanner, besides): (Scanner<'_>, Besides<'_>),
-) -> Result<(u16, CursorKey, usize), ApiError> {
+) -> Result<(EventPlace, CursorKey, usize), ApiError> {
     let (shards, now) = (context.router.shards, context.router.now);
     let connection = caller.request_id.of_core(context.router.core);
     let Context {
@@ -167,7 +169,7 @@ fn decode<L: Log>(
         |decoded| match decoded {
             Decoded::Event(draft, of_event) => {
                 let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
-                may_publish.map_err(denied)?;
+                let tokens = may_publish.map_err(denied)?;
                 draft.encode(event);
                 terms.extend_from_slice(of_event);
                 if let Some(linger_ms) = besides.linger_ms {
@@ -175,15 +177,16 @@ fn decode<L: Log>(
                 }
                 encode::published(answer, draft.event_id, draft.stream);
                 let key = CursorKey::of(draft.entity_id);
-                Ok((key.place(shards), key))
+                let shard = key.place(shards);
+                Ok((EventPlace { shard, tokens }, key))
             }
             Decoded::Refused { error, .. } => Err(error),
         },
     )?;
     let json_len = scanner.offset() - start;
     scanner.finish_last()?;
-    let (shard, key) = placed?;
-    Ok((shard, key, json_len))
+    let (place, key) = placed?;
+    Ok((place, key, json_len))
 }
 
 /// Adds to the terms of an event that its entity is bound.

@@ -117,7 +117,7 @@ impl Tenants {
             },
             TokenRule::None => {}
         }
-        let charged = identity.and_then(|identity| identity.access.charged());
+        let charged = identity.and_then(|identity| identity.access.charged(0));
         Ok(charged.map(|charged| charged.namespace))
     }
 
@@ -134,7 +134,7 @@ impl Tenants {
             return Ok(Access::Open);
         }
         match credentials {
-            Credentials::Own(access) => Ok((*access).clone()),
+            Credentials::Own(access) | Credentials::Several(access) => Ok((*access).clone()),
             Credentials::Known(identity) => Ok(identity.access.clone()),
             _ => {
                 let token = credentials.token()?;
@@ -144,7 +144,7 @@ impl Tenants {
     }
 
     /// What the token with this hash lets its holder write, if somebody has it.
-    fn access_of(&self, token: &TokenHash, now: Timestamp) -> Option<Access> {
+    pub(super) fn access_of(&self, token: &TokenHash, now: Timestamp) -> Option<Access> {
         if self.admin == Some(*token) {
             return Some(Access::Admin);
         }

@@ -1,11 +1,11 @@
 //! Event decoding: what it accepts is written as JSON and decoded again to the same event.
 
-use flux::api::batch::{BatchContext, BatchPlan};
+use flux::api::batch::{BatchContext, BatchPlan, EventPlace};
 use flux::api::event::{Decoded, EventDecoder, EventIds};
 use flux::api::event_encode;
 use flux::api::json::Scanner;
 use flux::api::outcome::PartOutcome;
-use flux::model::{EventDraft, EventView, Stored};
+use flux::model::{EventDraft, EventView, Stored, TokenSet};
 use flux_storage::Sequence;
 
 /// Texts of events.
@@ -84,7 +84,11 @@ fn batch(data: &[u8]) {
         ids: &mut EventIds::new(1),
         now_ms: NOW_MS,
         shards: 2,
-        place: |draft: &EventDraft<'_>, _| Ok(u16::from(draft.entity_id.len() % 2 == 1)),
+        place: |draft: &EventDraft<'_>, _| {
+            let shard = u16::from(draft.entity_id.len() % 2 == 1);
+            let tokens = TokenSet::FIRST.with(draft.entity_id.len() % 3);
+            Ok(EventPlace { shard, tokens })
+        },
     };
     let Ok(plan) = BatchPlan::decode(data, &mut context) else {
         return;

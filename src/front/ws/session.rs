@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::streams::{Catching, Ended, Feed, Framing, write_merged};
 use crate::service::subscribe::{InForce, Subscriber, Verdict};
-use crate::service::{Context, Credentials, KeptToken, presence};
+use crate::service::{ConnectionTokens, Context, KeptToken, presence};
 use crate::shard::{MemoryHolders, Reply};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
 use flux_storage::Sequence;
@@ -63,8 +63,8 @@ pub(crate) struct WebSocket {
     pub(crate) feed: Feed,
     /// It wants `metrics_update` messages.
     pub(crate) metrics: bool,
-    /// What the client presented with its handshake.
-    token: Option<KeptToken>,
+    /// What the client presented with its handshake, and since.
+    tokens: ConnectionTokens,
     requests: Requests,
     /// Answers that nobody may see yet.
     withheld: Withheld,
@@ -104,7 +104,7 @@ impl WebSocket {
             reader: MessageReader::default(),
             feed: Feed::new(address, FRAMING),
             metrics,
-            token,
+            tokens: ConnectionTokens::new(token),
             requests: Requests::new(holders),
             withheld: Withheld::default(),
             paused: false,
@@ -252,7 +252,7 @@ impl WebSocket {
         subscriber: Subscriber,
         (id, request): (&str, &Request<'_>),
     ) -> bool {
-        let credentials = self.token.map_or(Credentials::None, Credentials::Token);
+        let credentials = self.tokens.credentials(context);
         let withheld = &mut self.withheld;
         let is_begun = self.requests.begin(
             context,
@@ -379,6 +379,10 @@ impl WebSocket {
             Ok(Action::Unsubscribe(pattern)) => subscriptions
                 .unsubscribe(context, subscriber, &pattern)
                 .map(|()| InForce::Now),
+            Ok(Action::Auth(secret)) => {
+                let added = self.tokens.add(context, secret.reveal());
+                added.map(|()| InForce::Now)
+            }
             // Those with an id are taken on elsewhere.
             Ok(Action::Request(_)) => Err(ApiError::MissingId),
             Err(error) => Err(error),
@@ -493,7 +497,7 @@ impl WebSocket {
         if !self.feed.subscriptions.is_catching_up() {
             return false;
         }
-        let credentials = self.token.map_or(Credentials::None, Credentials::Token);
+        let credentials = self.tokens.credentials(context);
         let ended = self.feed.catch_up(context, subscriber, credentials);
         self.tell_end(ended);
         !self.feed.outbox.is_empty()
