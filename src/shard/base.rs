@@ -10,8 +10,9 @@ use flux_storage::{CheckpointDir, CheckpointThrottle, LogReader, Sequence};
 use std::ops::ControlFlow;
 
 /// Works the log through `through` into its base, durably. If that was done before, nothing
-/// happens. Blocks, for as long as reading that part of the log takes; memory: the entities that it
-/// changed.
+/// happens. A log that begins with a segment without events gets a base that holds nothing: what
+/// was removed is always covered by one. Blocks, for as long as reading that part of the log takes;
+/// memory: the entities that it changed.
 ///
 /// # Errors
 /// [`RecoverError`]; the base is as it was, or advanced. `NoBase` if the log does not begin with
@@ -23,6 +24,7 @@ pub fn advance_base(
     pace: &mut CheckpointThrottle<'_>,
 ) -> Result<(), RecoverError> {
     let (mut engine, from) = match base.load()?.checkpoint {
+        Some(checkpoint) if checkpoint.meta.through >= through => return Ok(()),
         Some(checkpoint) => {
             let from = checkpoint.meta.through.next();
             (
@@ -31,8 +33,8 @@ pub fn advance_base(
             )
         }
         // What lies before it can't be left out: retention removed it, or it is in earlier
-        // generations.
-        None if reader.removed().is_some() || reader.first_sequence() > Sequence::new(1) => {
+        // generations. Before the first event of all there is nothing.
+        None if reader.first_sequence() > Sequence::new(1) => {
             return Err(RecoverError::NoBase {
                 base: base.path().into(),
                 first: reader.first_sequence().get(),
@@ -40,9 +42,6 @@ pub fn advance_base(
         }
         None => (Engine::default(), reader.first_sequence()),
     };
-    if from > through {
-        return Ok(());
-    }
     let mut batch = Batch::default();
     let mut target = Target {
         engine: &mut engine,

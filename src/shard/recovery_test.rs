@@ -23,7 +23,7 @@ use flux_storage::{
 };
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -219,6 +219,8 @@ struct Simulation {
     random: fastrand::Rng,
     /// Few of them leave shards without events.
     namespaces: u8,
+    /// Of a property.
+    value_bytes: Range<usize>,
     dir: TempDir,
     data: DataDir,
     shards: Vec<Running>,
@@ -310,6 +312,7 @@ impl Simulation {
         Self {
             random: fastrand::Rng::with_seed(seed),
             namespaces: 1,
+            value_bytes: 0..200,
             dir,
             data: opened.data,
             shards: opened.shards,
@@ -334,7 +337,10 @@ impl Simulation {
             0 | 1 => format!("e{number}"),
             _ => format!("n{namespace}/e{number}"),
         };
-        let value = format!("\"{}\"", "x".repeat(self.random.usize(..200)));
+        let value = format!(
+            "\"{}\"",
+            "x".repeat(self.random.usize(self.value_bytes.clone()))
+        );
         let names = ["a", "b", "c"];
         let properties: Vec<_> = names[..self.random.usize(..=names.len())]
             .iter()
@@ -509,6 +515,7 @@ impl Stopped {
         let simulation = Simulation {
             random: self.random,
             namespaces: 1,
+            value_bytes: 0..200,
             dir: self.dir,
             data: opened.data,
             shards: opened.shards,
@@ -650,7 +657,7 @@ fn simulate(
     }
 }
 
-fn simulate_all(seeds: std::ops::Range<u64>, story: Story) {
+fn simulate_all(seeds: Range<u64>, story: Story) {
     for seed in seeds {
         let run = std::panic::catch_unwind(|| simulate(seed, story));
         assert!(run.is_ok(), "failed with seed {seed}, {story:?}");
@@ -721,4 +728,31 @@ fn an_interrupted_change_of_shards_is_finished_and_retention_goes_on() {
         let (simulation, ..) = simulation.end(End::Orderly).must_start(3);
         drop(simulation.end(End::Killed).must_start(2));
     }
+}
+
+#[test]
+fn a_first_segment_without_events_is_removed_and_retention_goes_on_after_it() {
+    let mut simulation = Simulation::new(7, 1);
+    // The first event has no place in the first segment, which is closed without one.
+    simulation.value_bytes = 9_000..9_001;
+    let mut bases = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..4 {
+            simulation.publish();
+        }
+        let shard = &mut simulation.shards[0];
+        shard.flush();
+        shard.begin_checkpoint();
+        shard.finish_checkpoint();
+        shard.retire(1, false).unwrap();
+        let base = shard.base.view().newest().unwrap().unwrap();
+        bases.push(base.meta.through);
+    }
+    assert_eq!(bases[0], Sequence::ZERO, "nothing was removed");
+    assert!(bases.is_sorted() && bases[2] > bases[0], "{bases:?}");
+    // Without its checkpoint the shard begins with its base.
+    let path = simulation.dir.path().join("checkpoints");
+    let stopped = simulation.end(End::Orderly);
+    fs::remove_dir_all(path).unwrap();
+    drop(stopped.must_start(1));
 }

@@ -209,6 +209,11 @@ impl Tail {
         !self.is_waiting && self.sealed.is_some()
     }
 
+    /// True if some of these was read.
+    pub(crate) fn has_begun_sealed(&self) -> bool {
+        self.is_sealed() && self.sealed != Some(ForwardPlace::SEALED)
+    }
+
     /// True until the logs are read: not every shard has confirmed the subscription.
     pub(crate) const fn is_waiting(&self) -> bool {
         self.is_waiting

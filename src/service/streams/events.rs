@@ -22,7 +22,7 @@ use super::read::each_event;
 use super::wanted::{cut_of, selects, wants_event};
 use super::{Stream, Streams};
 use crate::api::stream_options::StreamMode;
-use crate::history::ForwardPart;
+use crate::history::{AfterPlace, ForwardPart};
 use crate::limits::EARLY_EVENTS_MAX;
 use crate::model::{EventView, Timestamp};
 use crate::service::catch_up::Tail;
@@ -60,26 +60,36 @@ impl Stream {
         self.catch_up.as_deref_mut()?.tail_mut()
     }
 
+    fn after(&self) -> Option<&AfterPlace> {
+        self.catch_up.as_deref().and_then(|it| it.after.as_ref())
+    }
+
+    /// The place from which on a shard tells it, once it is in force.
+    fn place(&self, shard: u16) -> Option<Sequence> {
+        let index = usize::from(shard.saturating_sub(self.shards.start));
+        self.places.get(index).copied()
+    }
+
     /// True if an event that this stream wants was sent to its connection. `handed_out`: every
     /// change of the shard up to here was handed to the streams that are not behind.
     fn has_sent(&self, shard: u16, (id, event): (&str, Sequence), handed_out: Sequence) -> bool {
-        let after = self.catch_up.as_deref().and_then(|it| it.after.as_ref());
-        let index = usize::from(shard.saturating_sub(self.shards.start));
-        let place = self.places.get(index).copied();
-        let has_begun = match (after, place) {
-            (Some(after), _) => after.is_before(id, event),
-            (None, Some(place)) => event > place,
-            (None, None) => false,
-        };
-        if !has_begun {
+        if self.is_early(shard, event) {
             return self.early.contains(&(shard, event));
         }
-        event <= self.sent_through(shard, handed_out.max(place.unwrap_or_default()))
+        let place = self.place(shard).unwrap_or_default();
+        let has_begun = self.after().is_none_or(|after| after.is_before(id, event));
+        has_begun && event <= self.sent_through(shard, handed_out.max(place))
     }
 
-    /// An event is pushed before the stream is in force, which its place will not tell.
-    fn note_early(&mut self, shard: u16, event: Sequence) {
-        if self.early.len() < EARLY_EVENTS_MAX {
+    /// True if an event does not lie behind the place of a stream that is live from the first: it
+    /// may come by all the same, before the stream is in force and also after.
+    fn is_early(&self, shard: u16, event: Sequence) -> bool {
+        self.after().is_none() && self.place(shard).is_none_or(|place| event <= place)
+    }
+
+    /// An event is sent for this stream, and its place does not tell of it.
+    fn note_sent(&mut self, shard: u16, event: Sequence) {
+        if self.is_early(shard, event) && self.early.len() < EARLY_EVENTS_MAX {
             self.early.push((shard, event));
         }
     }
@@ -185,8 +195,8 @@ impl Streams {
                 continue;
             }
             let (fate, framing) = (stream.fate, stream.framing);
-            if fate == Fate::Push && stream.places.is_empty() {
-                stream.note_early(from, sequence);
+            if fate == Fate::Push {
+                stream.note_sent(from, sequence);
             }
             let Some(tail) = stream.tail_mut() else {
                 continue;
@@ -209,11 +219,14 @@ impl Streams {
     }
 
     /// True if a stream of mode `event` may read the logs now. `peers`: those of its connection.
-    /// Earlier generations come first, and one stream reads them at a time.
+    /// Earlier generations come first, and one stream reads them at a time, to their end: what it
+    /// has sent of them is not known before.
     pub(super) fn may_read(&self, index: u32, peers: &[u32]) -> bool {
         let is_sealed = |index: &&u32| self.tail_of(**index).is_some_and(Tail::is_sealed);
         let is_waiting = self.tail_of(index).is_some_and(Tail::is_waiting);
-        let first = peers.iter().filter(is_sealed).min();
+        let has_begun = |index: u32| self.tail_of(index).is_some_and(Tail::has_begun_sealed);
+        let turn = |index: &&u32| (!has_begun(**index), **index);
+        let first = peers.iter().filter(is_sealed).min_by_key(turn);
         is_waiting || first.is_none_or(|first| *first == index)
     }
 
@@ -250,11 +263,15 @@ impl Streams {
             .min()?;
         let mut popped = None;
         for index in peers {
-            let stream = self.get_mut(*index);
-            if let Some(tail) = stream.and_then(Stream::tail_mut)
-                && let Some(frame) = tail.pop_kept(shard, sequence)
-            {
-                popped = Some(frame);
+            let Some(stream) = self.get_mut(*index) else {
+                continue;
+            };
+            let frame = stream
+                .tail_mut()
+                .and_then(|tail| tail.pop_kept(shard, sequence));
+            if frame.is_some() {
+                stream.note_sent(shard, sequence);
+                popped = frame;
             }
         }
         popped
@@ -272,8 +289,18 @@ impl Streams {
         let shard = self.tail_of(index).and_then(Tail::asked_shard);
         for (event, view) in each_event(part) {
             let place = (shard, event.sequence);
-            if self.is_due((index, readers), peers, (place, &view)) {
-                send((event.sequence, event.time), &view);
+            if !self.is_due((index, readers), peers, (place, &view)) {
+                continue;
+            }
+            send((event.sequence, event.time), &view);
+            let Some(shard) = shard else {
+                continue;
+            };
+            for peer in peers {
+                let stream = self.get_mut(*peer);
+                if let Some(stream) = stream.filter(|it| it.wants_stored(&view)) {
+                    stream.note_sent(shard, event.sequence);
+                }
             }
         }
         if let Some(tail) = self.get_mut(index).and_then(Stream::tail_mut) {
@@ -323,5 +350,103 @@ impl Streams {
 
     fn tail_of(&self, index: u32) -> Option<&Tail> {
         self.get(index)?.tail()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::stream_options::{StreamOptions, StreamStart};
+    use crate::history::ForwardPlace;
+    use crate::model::Cursor;
+    use crate::service::catch_up::{CatchUp, Step};
+    use crate::service::streams::Framing;
+    use crate::service::subscribe::Subscriber;
+    use crate::subscribe::Patterns;
+
+    /// A stream of mode `event` on the only shard, in force from `place` on.
+    fn stream(pattern: &str, start: StreamStart, place: u64) -> Stream {
+        let options = StreamOptions {
+            mode: StreamMode::Event,
+            start,
+            is_extended: true,
+            ..StreamOptions::default()
+        };
+        let patterns = Patterns::One(Filter::parse(pattern).unwrap());
+        let catch_up = CatchUp::begin(&options, (Some("1"), &patterns), (0..1, 1)).unwrap();
+        let places = [Sequence::new(place)];
+        let mut stream = Stream {
+            subscriber: Subscriber {
+                index: 3,
+                generation: 1,
+            },
+            patterns,
+            options: options.into(),
+            shards: 0..1,
+            id: Some("1".into()),
+            places: places.into(),
+            catch_up: catch_up.map(Box::new),
+            fate: Fate::Push,
+            early: Vec::new(),
+            framing: Framing::BARE,
+        };
+        if let Some(catch_up) = &mut stream.catch_up {
+            catch_up.put_in_force(String::new(), &places);
+        }
+        stream
+    }
+
+    fn since(place: u64) -> StreamStart {
+        StreamStart::Since(Cursor::of_everything(&[Sequence::new(place)]))
+    }
+
+    /// Its logs were looked at: earlier generations are to be read.
+    fn begin_sealed(streams: &mut Streams, index: u32) {
+        let catch_up = streams.get_mut(index).unwrap().catch_up.as_mut().unwrap();
+        assert_eq!(catch_up.step(), Some(Step::Log(ForwardPlace::Check)));
+        catch_up.take_check(Some(ForwardPlace::SEALED));
+    }
+
+    #[test]
+    fn who_has_begun_on_earlier_generations_reads_them_to_their_end() {
+        let mut streams = Streams::default();
+        let all = streams.add(stream("*", since(10), 100));
+        let own = streams.add(stream("n/*", since(5), 100));
+        let peers = [all, own];
+        begin_sealed(&mut streams, own);
+        assert!(streams.may_read(own, &peers));
+        let tail = streams.get_mut(own).and_then(Stream::tail_mut).unwrap();
+        assert_eq!(tail.ask(), Some(ForwardPlace::SEALED));
+        let next = ForwardPlace::Sealed {
+            generation: 0,
+            shard: 0,
+            last: Sequence::new(40),
+        };
+        tail.take(Some(next), Sequence::new(40));
+        begin_sealed(&mut streams, all);
+        assert!(streams.may_read(own, &peers) && !streams.may_read(all, &peers));
+        let tail = streams.get_mut(own).and_then(Stream::tail_mut).unwrap();
+        tail.ask();
+        tail.take(None, Sequence::new(60));
+        assert!(streams.may_read(all, &peers) && !streams.may_read(own, &peers));
+        let has_sent = |event| {
+            let own = streams.get(own).unwrap();
+            own.has_sent_sealed("n/a", Sequence::new(event))
+        };
+        assert_eq!([5, 6, 60].map(has_sent), [false, true, true]);
+    }
+
+    #[test]
+    fn what_a_live_stream_is_sent_of_before_its_place_is_known_to_have_been_sent() {
+        let mut live = stream("*", StreamStart::Live, 104);
+        let has_sent = |stream: &Stream, event| {
+            stream.has_sent(0, ("n/a", Sequence::new(event)), Sequence::new(105))
+        };
+        // The change comes by after the shard has said from where on it tells.
+        live.note_sent(0, Sequence::new(104));
+        live.note_sent(0, Sequence::new(105));
+        assert_eq!(live.early, [(0, Sequence::new(104))]);
+        let sent = [103, 104, 105, 106].map(|event| has_sent(&live, event));
+        assert_eq!(sent, [false, true, true, false]);
     }
 }
