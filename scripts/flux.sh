@@ -137,14 +137,21 @@ Prints the stored events of an entity or of a namespace as a JSON array, newest 
 examples:
   flux.sh history dawn-coral/sensor-01 --limit 5
   flux.sh history --namespace dawn-coral --since 2026-01-31T12:00:00Z' ;;
-    watch) text='usage: flux.sh watch [<entity_id> | <prefix>* | *] [--interval <seconds>]
+    watch) text='usage: flux.sh watch [<entity_id> | <prefix>* | *] [options]
 
 Prints one line of JSON for each entity and then for each change, until it is stopped (Ctrl-C):
   {"type":"entity","entity_id":…,"whole":true,"properties":…,"timestamp":…,"version":…}
-  {"type":"entity_deleted","entity_id":…}
-It asks the server once in an interval (default 1 second) and prints what differs. Of several
-changes within one interval it shows the last. A prefix is listed whole each time. Programs that
-must see every change use the WebSocket (GET /api/ws).
+  {"type":"entity","entity_id":…,"properties":…,"removed":…,"version":…,"sequence":…,"timestamp":…}
+  {"type":"entity_deleted","entity_id":…,"sequence":…,"timestamp":…}
+A line with "whole" holds the whole entity; another one holds what an event set and which properties
+it removed. If the server goes away, the stream goes on afterwards from where it was, without a gap;
+a line may then come twice. {"type":"resync",…} says that the history between is gone: all that was
+printed before is void, and the entities follow.
+  --filter <filter>    only entities that match
+  --fields <a,b>       only changes to these properties, and only these of an entity
+  --interval <seconds> at most one line for each entity in so many seconds (0.01 to 10), the last
+  --mode event         every event as it is stored, from now on
+  --since <cursor>     from that place on, without the entities first
 
 examples:
   flux.sh watch dawn-coral/sensor-01
@@ -450,16 +457,19 @@ END {
 # what is outside of strings, given to outside(), and the text of a string as it is written, given
 # to string(). Neither needs memory for more than one string, and no number is changed.
 # shellcheck disable=SC2016 # $0 is awk's
-readonly SPLIT_AT_QUOTES='
-BEGIN { RS = "\""; ORS = "" }
-!in_string { outside($0); in_string = 1; text = ""; next }
-{
-  text = text $0
+readonly PIECES='
+function piece(between_quotes) {
+  if (!in_string) { outside(between_quotes); in_string = 1; text = ""; return }
+  text = text between_quotes
   # After an odd number of backslashes the quote belongs to the text.
-  if (match($0, /\\+$/) && RLENGTH % 2) { text = text "\""; next }
+  if (match(between_quotes, /\\+$/) && RLENGTH % 2) { text = text "\""; return }
   string(text)
   in_string = 0
 }'
+# shellcheck disable=SC2016 # $0 is awk's
+readonly SPLIT_AT_QUOTES="$PIECES"'
+BEGIN { RS = "\""; ORS = "" }
+{ piece($0) }'
 
 # Lays JSON out for a terminal. Strings keep their text, but for control characters beyond ASCII
 # (C1) and DEL, which a terminal may obey: they are shown as escapes. The server escapes those below
@@ -490,10 +500,10 @@ function string(text,    code) {
 }
 END { print "\n" }'
 
-# Reads an entity or an array of them. Prints a line for each: its id as JSON, a tab, and the
-# message of a live stream that tells its whole state. `level` is the depth at which the members of
-# an entity are.
+# Reads an array of entities. Prints for each the message of a live stream that tells its whole
+# state. `level` is the depth at which the members of an entity are.
 readonly ENTITY_MESSAGES='
+BEGIN { level = 2 }
 function end_member() {
   if (key == "id") id = value
   else if (key != "") rest = rest ",\"" (key == "lastUpdated" ? "timestamp" : key) "\":" value
@@ -503,12 +513,11 @@ function outside(text,    i, c) {
   for (i = 1; (c = substr(text, i, 1)) != ""; i++) {
     if (c ~ /[ \t\r\n]/) continue
     if (c == "{" || c == "[") {
-      if (depth == 0) level = c == "{" ? 1 : 2
       if (++depth == level) { id = rest = ""; want_key = 1 }
       else if (depth > level) value = value c
     }
     else if (c == "}" || c == "]") {
-      if (depth == level && c == "}") { end_member(); print id "\t{\"type\":\"entity\",\"entity_id\":" id ",\"whole\":true" rest "}\n" }
+      if (depth == level && c == "}") { end_member(); print "{\"type\":\"entity\",\"entity_id\":" id ",\"whole\":true" rest "}\n" }
       else if (depth > level) value = value c
       depth--
     }
@@ -544,15 +553,43 @@ function string(text) {
   else value = value "\"" text "\""
 }'
 
-# Compares two outputs of ENTITY_MESSAGES and prints the messages that lead from the first to the
-# second.
-# shellcheck disable=SC2016 # $1 is awk's
-readonly DIFFERENCES='
-BEGIN { FS = "\t" }
-round == "before" { before[$1] = $2; next }
-!($1 in before) || before[$1] != $2 { print $2 }
-{ delete before[$1] }
-END { for (id in before) print "{\"type\":\"entity_deleted\",\"entity_id\":" id "}" }'
+# Reads server-sent events (HTML Standard, section 9.2). Prints the messages that tell entities, and
+# the entities of a snapshot as such messages. The place from which the stream can go on is in the
+# file `place`; an error, and an answer that is no stream, are in the file `answer`.
+# shellcheck disable=SC2016 # $0 is awk's
+readonly STREAM_MESSAGES="$PIECES$ENTITY_MESSAGES"'
+BEGIN { ORS = "" }
+function entities(array,    pieces, count, i) {
+  depth = in_string = 0
+  key = value = ""
+  count = split(array, pieces, "\"")
+  for (i = 1; i <= count; i++) piece(pieces[i])
+}
+function dispatch() {
+  if (type == "snapshot") {
+    sub(/,"more":(true|false)[}]$/, "", data)
+    entities(substr(data, index(data, "[")))
+  }
+  else if (type == "error") { print data > answer; close(answer) }
+  else if (type ~ /^(entity|entity_deleted|event|state_update|resync)$/) print data "\n"
+  fflush()
+  if (has_id) { print last_id > place; close(place) }
+  type = data = ""
+  has_id = 0
+}
+{ sub(/\r$/, "") }
+!is_stream && !/^[a-z]*:/ { print $0 > answer; next }
+{ is_stream = 1 }
+$0 == "" { dispatch(); next }
+{
+  name = content = $0
+  sub(/:.*/, "", name)
+  sub(/^[^:]*: ?/, "", content)
+  if (name == "event") type = content
+  else if (name == "data") data = content
+  else if (name == "id") { last_id = content; has_id = 1 }
+}
+END { close(answer) }'
 
 # expect_json <name> <wanted type or empty> <text>
 expect_json() {
@@ -655,7 +692,6 @@ prepare() {
   [[ $URL =~ ^https?://[^[:space:][:cntrl:]]+$ ]] || refuse "FLUX_URL is not an http or https address: $URL"
   while [[ $URL == */ ]]; do URL=${URL%/}; done
   choose_token "$1"
-  ETAG=
   # Answers may be larger than memory: a file takes them. Global, so that the trap still sees it.
   WORK=$(mktemp -d) || fail 'no temporary directory could be made'
   trap 'rm -rf -- "$WORK"' EXIT
@@ -663,7 +699,7 @@ prepare() {
 }
 
 # request <method> <path> [<body>]: sets STATUS; the answer is in the files ANSWER and $WORK/head.
-# If there is no answer it fails and sets WHY. If ETAG is set, an answer with the same tag is 304.
+# If there is no answer it fails and sets WHY.
 request() {
   local -a options=(--silent --show-error --globoff --path-as-is --connect-timeout 5 --speed-time 60 --speed-limit 1
     --output "$ANSWER" --dump-header "$WORK/head" --write-out '%{http_code}' --request "$1")
@@ -671,15 +707,17 @@ request() {
   if (($# > 2)); then
     options+=(--header 'Content-Type: application/json' --data-binary @-)
   fi
-  if [[ -n $ETAG ]]; then
-    options+=(--header "If-None-Match: $ETAG")
-  fi
   # `-q` ignores ~/.curlrc. The last line of standard error is curl's own reason.
   if ! STATUS=$(printf '%s' "${3-}" | curl -q "${options[@]}" --config <(authorization "$TOKEN") --url "$URL$2" 2>"$WORK/reason"); then
-    WHY=$(tail -n 1 "$WORK/reason")
-    WHY="no answer from $URL: ${WHY#curl: }"
+    no_answer
     return 1
   fi
+}
+
+# no_answer: sets WHY to curl's reason.
+no_answer() {
+  WHY=$(tail -n 1 "$WORK/reason")
+  WHY="no answer from $URL: ${WHY#curl: }"
 }
 
 # refusal: sets WHY to the message of the server and to what may help.
@@ -799,6 +837,8 @@ read_options() {
       INTERVAL=$value
     else
       percent_encode "$value" "$([[ $name != --fields ]] || printf ,)"
+      # A stream calls fields properties.
+      [[ $command != watch || $name != --fields ]] || name=properties
       QUERY+="${QUERY:+&}${name#--}=$ENCODED"
     fi
   done
@@ -945,70 +985,81 @@ history_of() {
 
 watch() {
   local pattern='*'
-  INTERVAL=1
+  INTERVAL='' QUERY=''
   if (($# > 0)) && [[ $1 != --* ]]; then
     expect_text 'the entity id' "$1"
     pattern=$1
     shift
   fi
-  read_options watch ' --interval ' "$@"
-  [[ $INTERVAL =~ ^[0-9]{1,5}(\.[0-9]{1,3})?$ && $INTERVAL =~ [1-9] ]] || refuse "watch: --interval is not a number of seconds above 0: $INTERVAL"
+  read_options watch ' --interval --filter --fields --mode --since ' "$@"
   command -v sleep >/dev/null 2>&1 || refuse 'sleep is not installed; flux.sh watch needs it'
+  [[ $QUERY =~ (^|&)(mode|since)= ]] || QUERY+='&snapshot=true'
+  if [[ -n $INTERVAL ]]; then
+    [[ $INTERVAL =~ ^[0-9]{1,2}(\.[0-9]{1,3})?$ ]] || refuse "watch: --interval is not a number of seconds: $INTERVAL"
+    local rate
+    rate=$(awk "BEGIN { if ($INTERVAL >= 0.01 && $INTERVAL <= 10) printf \"%.3f\", 1 / $INTERVAL }")
+    [[ -n $rate ]] || refuse "watch: --interval is from 0.01 to 10 seconds, not $INTERVAL"
+    QUERY+="&max_hz=$rate"
+  fi
+  percent_encode "$pattern" ''
   prepare namespace
-  follow "$pattern"
+  follow "/api/stream?entity_id=$ENCODED&${QUERY#&}"
 }
 
-# follow <pattern>: prints the messages of a live stream that match, one a line, and never returns.
-# This one polls. A server-sent stream sends the same messages, so one request for it can take the
-# place of this function.
+# follow <path>: prints the messages of a stream, one a line. If the stream breaks, it goes on from
+# the last place. Never returns.
 follow() {
-  local path entity=false answered=false complained=false
-  if [[ $1 == *'*' ]]; then
-    percent_encode "${1%\*}" ''
-    path=/api/state/entities${ENCODED:+?prefix=}$ENCODED
-  else
-    percent_encode "$1" /
-    path=/api/state/entities/$ENCODED
-    entity=true
-  fi
-  : >"$WORK/before"
+  local begun=false complained=false
+  AWK_BY_LINES=(awk)
+  # mawk reads a whole buffer before it looks at the first line, unless it is told otherwise.
+  [[ $(awk -W version 2>&1 </dev/null || true) != mawk* ]] || AWK_BY_LINES+=(-W interactive)
+  : >"$WORK/place"
   while true; do
-    if poll "$path" "$entity"; then
-      answered=true complained=false
-    elif ! $answered; then
+    if stream "$1"; then
+      begun=true complained=false
+    elif ! $begun || [[ $STATUS == 4?? && $STATUS != 429 ]]; then
       fail "$WHY"
     elif ! $complained; then
-      printf 'flux.sh: %s; asking again every %s s\n' "$WHY" "$INTERVAL" >&2
+      printf 'flux.sh: %s; asking again every second\n' "$WHY" >&2
       complained=true
     fi
-    sleep "$INTERVAL"
+    sleep 1
   done
 }
 
-# poll <path> <is one entity>: one question to the server; prints what differs from the last. Fails
-# and sets WHY.
-poll() {
-  request GET "$1" || return 1
-  case $STATUS in
-    304) return 0 ;;
-    2??) ETAG=$(header_of etag) ;;
-    404)
-      # An entity that is not there is a state like any other; a path that is not there is not.
-      if ! $2 || [[ $(member_of "$ANSWER" code) != entity_not_found ]]; then
-        refusal
-        return 1
-      fi
-      ETAG=
-      : >"$ANSWER"
-      ;;
-    *)
-      refusal
-      return 1
-      ;;
-  esac
-  awk "$ENTITY_MESSAGES$SPLIT_AT_QUOTES" <"$ANSWER" >"$WORK/now" || fail 'the answer could not be read'
-  awk "$DIFFERENCES" round=before "$WORK/before" round=now "$WORK/now" || exit 1
-  cat -- "$WORK/now" >"$WORK/before"
+# stream <path>: prints the messages of one answer until it ends. Fails and sets STATUS and WHY if
+# there is none, or the stream can't go on.
+stream() {
+  local place code
+  local -a options=(--silent --show-error --no-buffer --globoff --path-as-is --connect-timeout 5 --keepalive-time 20
+    --dump-header "$WORK/head")
+  place=$(<"$WORK/place")
+  [[ -z $place ]] || options+=(--header "Last-Event-ID: $place")
+  : >"$ANSWER"
+  : >"$WORK/head"
+  # If nobody reads the output any more, awk ends, and that is the end.
+  {
+    code=0
+    curl -q "${options[@]}" --config <(authorization "$TOKEN") --url "$URL$1" 2>"$WORK/reason" || code=$?
+    printf '%s\n' "$code" >"$WORK/code"
+  } | "${AWK_BY_LINES[@]}" -v answer="$ANSWER" -v place="$WORK/place" "$STREAM_MESSAGES" || exit 1
+  STATUS=
+  read -r _ STATUS _ <"$WORK/head" || true
+  if [[ -z $STATUS ]]; then
+    no_answer
+    return 1
+  fi
+  if [[ $STATUS != 200 ]]; then
+    refusal
+    return 1
+  fi
+  # A client that is too slow is sent away and comes again.
+  if [[ -s $ANSWER && $(member_of "$ANSWER" code) != slow_reader ]]; then
+    STATUS=400
+    WHY=$(member_of "$ANSWER" error)
+    WHY=${WHY//[[:cntrl:]]/?}
+    return 1
+  fi
 }
 
 batch() {

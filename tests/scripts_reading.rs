@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use support::connectors::KEY;
 use support::script::{complain, flux, run, script, succeed};
 use support::server::{Server, Setup};
-use support::source::{Answer, Source};
+
 use support::{namespace, on_each};
 
 /// Every command and subcommand, in an order in which their examples can run one after the other.
@@ -394,7 +394,7 @@ struct Watch {
 
 impl Watch {
     fn start(server: &Server, pattern: &[&str]) -> Self {
-        let arguments = [&["watch"], pattern, &["--interval", "0.05"]].concat();
+        let arguments = [&["watch"], pattern].concat();
         let mut command = flux(&server.url(), &arguments);
         let mut child = command
             .stdout(Stdio::piped())
@@ -440,66 +440,90 @@ fn watching_one_entity_prints_each_state_and_its_deletion() {
             json!({"type": "entity", "entity_id": id, "whole": true, "properties": entity["properties"],
                 "timestamp": entity["lastUpdated"], "version": 1})
         );
-        succeed(server, &["publish", "s", "s", &id, r#"{"t":23}"#]);
-        assert_eq!(
-            watch.next()["properties"],
-            json!({"t": 23, "o": {"id": "x"}})
-        );
+        succeed(server, &["publish", "s", "s", &id, r#"{"t":23.50}"#]);
+        let text = watch.text();
+        assert!(text.contains(r#""properties":{"t":23.50}"#), "{text}");
         succeed(server, &["delete", &id]);
-        assert_eq!(
-            watch.next(),
-            json!({"type": "entity_deleted", "entity_id": id})
-        );
+        let deleted = watch.next();
+        assert_eq!(deleted["type"], "entity_deleted");
+        assert_eq!(deleted["entity_id"], id);
         succeed(server, &["publish", "s", "s", &id, r"{}"]);
         assert_eq!(watch.next()["version"], 1);
     });
 }
 
 #[test]
-fn watching_one_entity_asks_only_for_what_it_does_not_have() {
-    let entity =
-        r#"{"id":"a","properties":{},"lastUpdated":"2026-01-31T12:00:00.000000Z","version":1}"#;
-    let source = Source::start(move |request| match request.header("if-none-match") {
-        Some(r#""tag""#) => Answer::Http(304, Vec::new(), String::new()),
-        _ => Answer::Http(200, vec![r#"ETag: "tag""#.into()], entity.into()),
-    });
-    let mut command = flux(&source.url(""), &["watch", "a", "--interval", "0.05"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
-    let lines = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut watch = Watch { child, lines };
-    assert_eq!(watch.next()["version"], 1);
-    source.wait_for("/api/state/entities/a", 3);
-    let mut later = source.asked().into_iter().skip(1);
-    assert!(later.all(|request| request.header("if-none-match") == Some(r#""tag""#)));
-}
-
-#[test]
-fn watching_a_prefix_prints_what_differs_from_round_to_round() {
+fn watching_a_prefix_prints_each_entity_and_then_each_change() {
     on_each(|server| {
         let ns = namespace("watch");
         let publish = |name: &str, properties: &str| {
-            succeed(
-                server,
-                &["publish", "s", "s", &format!("{ns}/{name}"), properties],
-            );
+            let id = format!("{ns}/{name}");
+            succeed(server, &["publish", "s", "s", &id, properties]);
         };
         publish("a", r#"{"t":"},{\"id\":\"x\\"}"#);
         publish("b", "{}");
-        let mut watch = Watch::start(server, &[&format!("{ns}/*")]);
+        let pattern = format!("{ns}/*");
+        let mut watch = Watch::start(server, &[&pattern]);
         let first = watch.next();
         assert_eq!(first["entity_id"], format!("{ns}/a"));
+        assert_eq!(first["whole"], true);
         assert_eq!(first["properties"]["t"], "},{\"id\":\"x\\");
         assert_eq!(watch.next()["properties"], json!({}));
-        publish("b", r#"{"u":[{"id":1}]}"#);
-        let changed = watch.next();
-        assert_eq!(changed["entity_id"], format!("{ns}/b"));
-        assert_eq!(changed["properties"], json!({"u": [{"id": 1}]}));
+        for n in 1..=20 {
+            publish("b", &format!(r#"{{"u":[{{"id":{n}}}]}}"#));
+            assert_eq!(watch.next()["properties"], json!({"u": [{"id": n}]}));
+        }
         publish("c", r#"{"v":1}"#);
         assert_eq!(watch.next()["entity_id"], format!("{ns}/c"));
         succeed(server, &["delete", &format!("{ns}/a")]);
+        assert_eq!(watch.next()["type"], "entity_deleted");
+    });
+}
+
+#[test]
+fn a_watch_selects_by_filter_properties_and_place_and_shows_events() {
+    on_each(|server| {
+        let ns = namespace("watch");
+        let publish = |name: &str, properties: &str| {
+            let id = format!("{ns}/{name}");
+            succeed(server, &["publish", "s", "s", &id, properties])
+        };
+        let before = publish("a", r#"{"t":1,"u":1}"#);
+        publish("b", r#"{"t":5,"u":1}"#);
+        let pattern = format!("{ns}/*");
+        let mut hot = Watch::start(server, &[&pattern, "--filter", "gt(t,3)", "--fields", "t"]);
+        let entity = hot.next();
+        assert_eq!(entity["entity_id"], format!("{ns}/b"));
+        assert_eq!(entity["properties"], json!({"t": 5}));
+        let cursor = before["cursor"].as_str().expect("a cursor");
+        let mut later = Watch::start(server, &[&pattern, "--since", cursor]);
+        assert_eq!(later.next()["entity_id"], format!("{ns}/b"));
+        let mut events = Watch::start(server, &[&pattern, "--mode", "event", "--since", cursor]);
+        let event = events.next();
+        assert_eq!(event["type"], "event");
+        assert_eq!(event["payload"]["entity_id"], format!("{ns}/b"));
+        let mut slow = Watch::start(server, &[&pattern, "--interval", "0.05"]);
+        assert_eq!(slow.next()["entity_id"], format!("{ns}/a"));
+    });
+}
+
+/// The largest lines that there are: pages of a snapshot, and one entity of nearly a message.
+#[test]
+fn a_watch_prints_entities_of_many_pages_and_large_ones() {
+    on_each(|server| {
+        let ns = namespace("watch");
+        let ids: Vec<String> = (0..3000).map(|n| format!("{ns}/{n:05}")).collect();
+        support::publish_all(server, &ids, r#"{"t":22.50,"text":"a \"quoted\" word"}"#);
+        let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(900_000));
+        server.publish(&format!("{ns}/z"), &large);
+        let mut watch = Watch::start(server, &[&format!("{ns}/*")]);
+        for id in &ids {
+            assert_eq!(watch.next()["entity_id"], *id);
+        }
+        let last = watch.next();
         assert_eq!(
-            watch.next(),
-            json!({"type": "entity_deleted", "entity_id": format!("{ns}/a")})
+            last["properties"]["text"].as_str().map(str::len),
+            Some(900_000)
         );
     });
 }
@@ -512,7 +536,7 @@ fn a_watch_that_loses_the_server_says_so_once_and_goes_on() {
     let port = server.port;
     succeed(&server, &["publish", "s", "s", "a", r#"{"t":1}"#]);
     let said = dir.path().join("stderr");
-    let mut command = flux(&server.url(), &["watch", "a", "--interval", "0.05"]);
+    let mut command = flux(&server.url(), &["watch", "a"]);
     command.stderr(std::fs::File::create(&said).expect("a file"));
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
     let lines = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -539,7 +563,7 @@ fn a_watch_that_loses_the_server_says_so_once_and_goes_on() {
     let nobody = format!("http://127.0.0.1:{}", support::server::free_port());
     let output = flux(&nobody, &["watch", "a"]).output();
     complain(&output.expect("it runs"), 1, "nobody was ever there");
-    for interval in ["0", "x", "-1", ""] {
+    for interval in ["0", "x", "-1", "0.001", "11", "1;2"] {
         let output = flux(&nobody, &["watch", "--interval", interval]).output();
         complain(&output.expect("it runs"), 2, interval);
     }
