@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use support::agent::history;
 use support::server::{Server, Setup};
-use support::{PATIENCE, batch, deadline, event, now, wait_for};
+use support::{PATIENCE, batch, deadline, event, not_checked, now, wait_for};
 use tempfile::TempDir;
 
 /// Lines that a client of the page may have.
@@ -76,13 +76,6 @@ fn blocks(language: &str) -> Vec<String> {
         .filter(|(of, _)| *of == language)
         .map(|(_, content)| content.to_owned())
         .collect()
-}
-
-/// Says what was not checked, also if the output of tests is captured.
-fn not_checked(what: &str) {
-    let line = format!("NOT CHECKED: {what}\n");
-    // Nothing can be done about a closed standard error.
-    drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
 /// A Python that has the package, or `None`.

@@ -5,7 +5,7 @@
 //! port, a data directory, exit codes and standard error. `server` starts and ends processes,
 //! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
 //! `events` a client of server-sent events, `agent` a client that goes on over the death of the
-//! server, `disk` a small disk that can be filled, `source` a server to be polled, `connectors`
+//! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a browser, `connectors`
 //! the calls that define connectors, and `script` runs the scripts.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
@@ -15,6 +15,7 @@
 #![expect(dead_code, reason = "each test file uses its part of the harness")]
 
 pub(crate) mod agent;
+pub(crate) mod chromium;
 pub(crate) mod connectors;
 pub(crate) mod disk;
 pub(crate) mod events;
@@ -25,12 +26,20 @@ pub(crate) mod source;
 pub(crate) mod watch;
 
 use serde_json::Value;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a test waits before it fails. Far more than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says what was not checked, also if the output of tests is captured.
+pub(crate) fn not_checked(what: &str) {
+    let line = format!("NOT CHECKED: {what}\n");
+    // Nothing can be done about a closed standard error.
+    drop(std::io::stderr().write_all(line.as_bytes()));
+}
 
 /// Runs a test against a server with one shard, then with two.
 pub(crate) fn on_each(claim: impl Fn(&server::Server)) {
