@@ -180,6 +180,9 @@ pub const PURGE_ENTITIES_MAX: usize = 1_000;
 pub const LIST_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Entities of one part of a listing, for the same reason.
 pub const LIST_CHUNK_ENTITIES_MAX: usize = 1024;
+/// Times that one part of a listing passes over what its reader may not see, a namespace each time:
+/// each is a search of about a microsecond. Then the part ends, and the next goes on from there.
+pub const LIST_SKIPS_MAX: usize = 512;
 
 /// Messages that a core's inbox holds. More wait at their sender.
 pub const MAILBOX_MESSAGES_MAX: usize = 8192;

@@ -43,6 +43,7 @@ fn registered(number: u32) -> Change {
         name: format!("name-{number}").into(),
         token: TokenHash::of(&number.to_le_bytes()),
         created: Timestamp::from_micros(i64::from(number)),
+        visibility: flux::model::Visibility::Public,
         after: number
             .is_multiple_of(2)
             .then(|| Sequence::new(u64::from(number))),

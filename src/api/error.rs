@@ -131,6 +131,9 @@ pub enum ApiError {
     /// A token for ids that begin otherwise.
     #[error("the token is for ids that begin with its prefix, and this one does not")]
     OutsidePrefix,
+    /// All that is asked for is private, and the token does not let its holder read it.
+    #[error("the token may read nothing of what is asked for")]
+    NotReadable,
     /// A token that would do more than the one that it is made with.
     #[error("a token makes none with more scopes, another prefix, or a later expiry than its own")]
     TokenExceeded,
@@ -481,6 +484,7 @@ impl ApiError {
             | Self::NotOwner
             | Self::ScopeMissing { .. }
             | Self::OutsidePrefix
+            | Self::NotReadable
             | Self::TokenExceeded
             | Self::OriginRefused
             | Self::HostRefused
@@ -560,6 +564,7 @@ impl ApiError {
             Self::NotOwner => "not_namespace_owner",
             Self::ScopeMissing { .. } => "scope_missing",
             Self::OutsidePrefix => "outside_prefix",
+            Self::NotReadable => "not_readable",
             Self::TokenExceeded => "token_exceeded",
             Self::OriginRefused => "origin_refused",
             Self::HostRefused => "host_refused",

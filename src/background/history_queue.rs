@@ -416,8 +416,8 @@ impl<R> Read<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{HistoryError, HistoryQuery};
-    use crate::model::{Shown, Timestamp};
+    use crate::history::{HistoryError, HistoryQuery, Sight};
+    use crate::model::Timestamp;
     use std::net::IpAddr;
 
     /// The log that a shard hands out is its number.
@@ -437,8 +437,8 @@ mod tests {
             at: Timestamp::default(),
             fields: None,
         };
-        let shown = Shown::All;
-        Arc::new(HistoryRead { query, shown })
+        let sight = Sight::all();
+        Arc::new(HistoryRead { query, sight })
     }
 
     fn address(number: u32) -> IpAddr {

@@ -212,6 +212,7 @@ impl Machine {
             auth: self.auth,
             admin: self.admin,
             registry: registry.clone(),
+            new_namespaces: settings.new_namespaces,
             runtime: configured(settings, registry),
             browsers: browsers(settings),
         }

@@ -180,6 +180,7 @@ impl Supervisor {
                 auth: parts.auth,
                 admin: None,
                 registry: parts.registry,
+                new_namespaces: crate::model::Visibility::Public,
                 runtime: RuntimeConfig::default(),
                 browsers: BrowserPolicy::OPEN,
             },
@@ -404,6 +405,7 @@ impl Supervisor {
             | Change::TokenReplaced { .. }
             | Change::TokenMade { .. }
             | Change::TokenRevoked { .. }
+            | Change::VisibilitySet { .. }
             | Change::TokensUsed(_)
             | Change::Configured(_) => {}
         }

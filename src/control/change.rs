@@ -13,6 +13,8 @@
 //! 10 | name | token                                             token made
 //! 11 | name | id                                                token revoked
 //! 12 | count u16 LE | (name | id | minute u32 LE) ...           tokens used
+//! 13 | as 9                                                     registered, private
+//! 14 | name | private u8                                        who may read it
 //!
 //! token: id | token hash, 32 bytes | scopes u8 | created i64 LE | has u8, then what it has:
 //!        1 label | 2 prefix, long text | 4 expires i64 LE
@@ -29,7 +31,7 @@ use crate::limits::{
     CONNECTOR_DEFINITION_BYTES_MAX, ENTITY_ID_BYTES_MAX, TOKEN_LABEL_BYTES_MAX,
     TOKEN_USES_PER_CHANGE_MAX,
 };
-use crate::model::{ConfigPatch, ConnectorId, Scopes, Sealed, Timestamp, check_name};
+use crate::model::{ConfigPatch, ConnectorId, Scopes, Sealed, Timestamp, Visibility, check_name};
 use flux_storage::Sequence;
 use std::sync::Arc;
 
@@ -92,6 +94,13 @@ pub enum Change {
     },
     /// Such tokens were used.
     TokensUsed(Box<[TokenUse]>),
+    /// A namespace may be read by these from now on.
+    VisibilitySet {
+        /// The namespace.
+        name: Box<str>,
+        /// Who may read it.
+        visibility: Visibility,
+    },
 }
 
 /// The last use of a token, as far as the control log knows.
@@ -142,6 +151,9 @@ pub enum ChangeDecodeError {
     /// A count that can't be.
     #[error("it counts {0} uses of tokens, which can't be")]
     Count(u16),
+    /// It says who may read a namespace in a way that a newer version knows.
+    #[error("it lets {0} read a namespace, which is not known to this version of flux")]
+    Visibility(u8),
 }
 
 const REGISTERED: u8 = 1;
@@ -156,6 +168,8 @@ const REGISTERED_AFTER: u8 = 9;
 const TOKEN_MADE: u8 = 10;
 const TOKEN_REVOKED: u8 = 11;
 const TOKENS_USED: u8 = 12;
+const REGISTERED_PRIVATE: u8 = 13;
+const VISIBILITY_SET: u8 = 14;
 
 const HAS_LABEL: u8 = 1;
 const HAS_PREFIX: u8 = 2;
@@ -168,17 +182,7 @@ impl Change {
     /// Appends the stored form to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Registered(namespace) => {
-                let kind = namespace.after.map_or(REGISTERED, |_| REGISTERED_AFTER);
-                out.push(kind);
-                put_text(out, &namespace.id);
-                put_text(out, &namespace.name);
-                out.extend_from_slice(&namespace.token.to_bytes());
-                out.extend_from_slice(&namespace.created.as_micros().to_le_bytes());
-                if let Some(after) = namespace.after {
-                    out.extend_from_slice(&after.get().to_le_bytes());
-                }
-            }
+            Self::Registered(namespace) => put_namespace(out, namespace),
             Self::TokenReplaced { name, token } => {
                 out.push(TOKEN_REPLACED);
                 put_text(out, name);
@@ -219,6 +223,11 @@ impl Change {
                     out.extend_from_slice(&minute.to_le_bytes());
                 }
             }
+            Self::VisibilitySet { name, visibility } => {
+                out.push(VISIBILITY_SET);
+                put_text(out, name);
+                out.push(u8::from(*visibility == Visibility::Private));
+            }
         }
     }
 
@@ -230,19 +239,8 @@ impl Change {
         let rest = &mut &*bytes;
         let [kind] = take(rest)?;
         let change = match kind {
-            REGISTERED | REGISTERED_AFTER => {
-                let id = take_id(rest)?;
-                Self::Registered(Namespace {
-                    id,
-                    name: take_name(rest)?,
-                    token: TokenHash::from_bytes(take(rest)?),
-                    created: Timestamp::from_micros(i64::from_le_bytes(take(rest)?)),
-                    after: if kind == REGISTERED_AFTER {
-                        Some(Sequence::new(u64::from_le_bytes(take(rest)?)))
-                    } else {
-                        None
-                    },
-                })
+            REGISTERED | REGISTERED_AFTER | REGISTERED_PRIVATE => {
+                Self::Registered(take_namespace(rest, kind)?)
             }
             TOKEN_REPLACED => Self::TokenReplaced {
                 name: take_name(rest)?,
@@ -273,6 +271,14 @@ impl Change {
                 id: take_id(rest)?,
             },
             TOKENS_USED => Self::TokensUsed(take_uses(rest)?),
+            VISIBILITY_SET => Self::VisibilitySet {
+                name: take_name(rest)?,
+                visibility: match take(rest)? {
+                    [0] => Visibility::Public,
+                    [1] => Visibility::Private,
+                    [other] => return Err(ChangeDecodeError::Visibility(other)),
+                },
+            },
             kind => return Err(ChangeDecodeError::Kind(kind)),
         };
         if rest.is_empty() {
@@ -364,6 +370,43 @@ fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u16::try_from(bytes.len()).expect("definitions and credentials are bounded");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+fn put_namespace(out: &mut Vec<u8>, namespace: &Namespace) {
+    let kind = match (namespace.visibility, namespace.after) {
+        (Visibility::Private, _) => REGISTERED_PRIVATE,
+        (Visibility::Public, Some(_)) => REGISTERED_AFTER,
+        (Visibility::Public, None) => REGISTERED,
+    };
+    out.push(kind);
+    put_text(out, &namespace.id);
+    put_text(out, &namespace.name);
+    out.extend_from_slice(&namespace.token.to_bytes());
+    out.extend_from_slice(&namespace.created.as_micros().to_le_bytes());
+    if kind != REGISTERED {
+        let after = namespace.after.unwrap_or(Sequence::ZERO);
+        out.extend_from_slice(&after.get().to_le_bytes());
+    }
+}
+
+fn take_namespace(rest: &mut &[u8], kind: u8) -> Result<Namespace, ChangeDecodeError> {
+    let id = take_id(rest)?;
+    Ok(Namespace {
+        id,
+        name: take_name(rest)?,
+        token: TokenHash::from_bytes(take(rest)?),
+        created: Timestamp::from_micros(i64::from_le_bytes(take(rest)?)),
+        after: if kind == REGISTERED {
+            None
+        } else {
+            Some(Sequence::new(u64::from_le_bytes(take(rest)?)))
+        },
+        visibility: if kind == REGISTERED_PRIVATE {
+            Visibility::Private
+        } else {
+            Visibility::Public
+        },
+    })
 }
 
 fn put_token(out: &mut Vec<u8>, token: &NamespaceToken) {
@@ -494,268 +537,4 @@ fn take_long<'a>(rest: &mut &'a [u8], max: usize) -> Result<&'a [u8], ChangeDeco
         .ok_or(ChangeDecodeError::Truncated)?;
     *rest = left;
     Ok(taken)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Scope;
-
-    fn connector(owner: &str) -> ConnectorId {
-        ConnectorId {
-            owner: owner.into(),
-            name: "weather".into(),
-        }
-    }
-
-    fn registered(after: Option<Sequence>) -> Change {
-        Change::Registered(Namespace {
-            id: "ns_1".into(),
-            name: "abc".into(),
-            token: TokenHash::from_bytes([7; 32]),
-            created: Timestamp::from_micros(0x0102),
-            after,
-        })
-    }
-
-    fn changes() -> Vec<(Change, Vec<u8>)> {
-        let token = TokenHash::from_bytes([7; 32]);
-        let registered_before = registered(None);
-        let registered_after = registered(Some(Sequence::new(0x0304)));
-        let replaced = Change::TokenReplaced {
-            name: "abc".into(),
-            token,
-        };
-        let deleted = Change::Deleted { name: "abc".into() };
-        let configured = Change::Configured(ConfigPatch {
-            rate_limit_enabled: Some(false),
-            body_size_limit_batch_bytes: Some(0x0102_0304),
-            max_subscriptions_per_address: Some(1),
-            ..ConfigPatch::default()
-        });
-        vec![
-            (
-                registered_before,
-                [
-                    b"\x01\x04ns_1\x03abc".as_slice(),
-                    &[7; 32],
-                    b"\x02\x01\0\0\0\0\0\0",
-                ]
-                .concat(),
-            ),
-            (
-                registered_after,
-                [
-                    b"\x09\x04ns_1\x03abc".as_slice(),
-                    &[7; 32],
-                    b"\x02\x01\0\0\0\0\0\0\x04\x03\0\0\0\0\0\0",
-                ]
-                .concat(),
-            ),
-            (replaced, [b"\x02\x03abc".as_slice(), &[7; 32]].concat()),
-            (deleted, b"\x03\x03abc".to_vec()),
-            (
-                configured,
-                b"\x04\x03\x01\0\0\0\0\x04\x04\x03\x02\x01\x09\x01\0\0\0".to_vec(),
-            ),
-            (
-                Change::Configured(ConfigPatch::default()),
-                b"\x04\0".to_vec(),
-            ),
-            (
-                Change::ConnectorDefined {
-                    id: connector("house"),
-                    definition: "{}".into(),
-                },
-                b"\x05\x05house\x07weather\x02\0{}".to_vec(),
-            ),
-            (
-                Change::ConnectorRemoved(connector("")),
-                b"\x06\0\x07weather".to_vec(),
-            ),
-            (
-                Change::CredentialStored {
-                    id: connector("house"),
-                    sealed: Sealed::new(&[7; 3]),
-                },
-                b"\x07\x05house\x07weather\x03\0\x07\x07\x07".to_vec(),
-            ),
-            (
-                Change::CredentialRemoved(connector("house")),
-                b"\x08\x05house\x07weather".to_vec(),
-            ),
-        ]
-        .into_iter()
-        .chain(token_changes())
-        .collect()
-    }
-
-    fn token_changes() -> Vec<(Change, Vec<u8>)> {
-        let plain = NamespaceToken {
-            id: "tok_1".into(),
-            hash: TokenHash::from_bytes([7; 32]),
-            label: None,
-            scopes: Scopes::ALL,
-            prefix: None,
-            created: Timestamp::from_micros(0x0102),
-            expires: None,
-            last_use: LastUse::default(),
-        };
-        let full = NamespaceToken {
-            label: Some("x".into()),
-            scopes: [Scope::Write].into_iter().collect(),
-            prefix: Some("abc/d".into()),
-            expires: Some(Timestamp::from_micros(0x0304)),
-            ..plain.clone()
-        };
-        let made = |token| Change::TokenMade {
-            name: "abc".into(),
-            token: Box::new(token),
-        };
-        let begin = [b"\x0a\x03abc\x05tok_1".as_slice(), &[7; 32]].concat();
-        let used = |id: &str| TokenUse {
-            name: "abc".into(),
-            id: id.into(),
-            minute: 0x0506,
-        };
-        vec![
-            (
-                made(plain),
-                [&*begin, b"\x0f\x02\x01\0\0\0\0\0\0\0"].concat(),
-            ),
-            (
-                made(full),
-                [
-                    &*begin,
-                    b"\x02\x02\x01\0\0\0\0\0\0\x07\x01x\x05\0abc/d\x04\x03\0\0\0\0\0\0",
-                ]
-                .concat(),
-            ),
-            (
-                Change::TokenRevoked {
-                    name: "abc".into(),
-                    id: "tok_1".into(),
-                },
-                b"\x0b\x03abc\x05tok_1".to_vec(),
-            ),
-            (
-                Change::TokensUsed([used("t"), used("u")].into()),
-                b"\x0c\x02\0\x03abc\x01t\x06\x05\0\0\x03abc\x01u\x06\x05\0\0".to_vec(),
-            ),
-        ]
-    }
-
-    #[test]
-    fn the_stored_form_never_changes() {
-        for (change, bytes) in changes() {
-            let mut out = Vec::new();
-            change.encode(&mut out);
-            assert_eq!(out, bytes, "{change:?}");
-            assert_eq!(Change::decode(&bytes), Ok(change));
-        }
-    }
-
-    #[test]
-    fn what_is_cut_off_or_has_more_is_refused() {
-        for (change, bytes) in changes() {
-            for len in 0..bytes.len() {
-                let cut = Change::decode(&bytes[..len]);
-                assert_eq!(cut, Err(ChangeDecodeError::Truncated), "{change:?} {len}");
-            }
-            let longer = [&*bytes, b"\x01"].concat();
-            let decoded = Change::decode(&longer);
-            assert_eq!(decoded, Err(ChangeDecodeError::Excess), "{change:?}");
-        }
-    }
-
-    #[test]
-    fn every_setting_comes_back_under_its_number() {
-        for setting in 1..=9_u8 {
-            let bytes = [4, 1, setting, 1, 0, 0, 0];
-            let change = Change::decode(&bytes).unwrap();
-            let mut out = Vec::new();
-            change.encode(&mut out);
-            assert_eq!(out, bytes);
-            let Change::Configured(patch) = change else {
-                panic!("{change:?}");
-            };
-            let values = [
-                patch.rate_limit_enabled.map(u32::from),
-                patch.rate_limit_per_namespace_per_minute,
-                patch.body_size_limit_single_bytes,
-                patch.body_size_limit_batch_bytes,
-                patch.max_batch_delete,
-                patch.max_connections,
-                patch.max_connections_per_address,
-                patch.max_subscriptions,
-                patch.max_subscriptions_per_address,
-            ];
-            for (value, number) in values.into_iter().zip(1..) {
-                assert_eq!(value, (number == setting).then_some(1), "setting {setting}");
-            }
-        }
-    }
-
-    #[test]
-    fn any_bytes_are_one_change_or_refused() {
-        let mut random = fastrand::Rng::with_seed(1);
-        let mut accepted = 0_u32;
-        for _ in 0..20_000 {
-            for (_, mut bytes) in changes() {
-                let at = random.usize(..bytes.len());
-                bytes[at] ^= random.u8(..);
-                if let Ok(change) = Change::decode(&bytes) {
-                    let mut again = Vec::new();
-                    change.encode(&mut again);
-                    assert_eq!(again, bytes, "a change has one stored form");
-                    accepted = accepted.saturating_add(1);
-                }
-            }
-        }
-        assert!(accepted > 1_000, "{accepted}");
-    }
-
-    #[test]
-    fn what_is_not_known_is_refused() {
-        let check = |bytes: &[u8], expected| {
-            assert_eq!(Change::decode(bytes), Err(expected), "{bytes:?}");
-        };
-        check(b"", ChangeDecodeError::Truncated);
-        check(b"\x0d", ChangeDecodeError::Kind(13));
-        check(b"\x0c\xff\xff", ChangeDecodeError::Count(0xffff));
-        check(b"\x0b\x03abc\x03a/b", ChangeDecodeError::Text);
-        let token = |scopes, has| {
-            let before = [b"\x0a\x03abc\x05tok_1".as_slice(), &[7; 32]].concat();
-            [&*before, &[scopes], &[0; 8], &[has]].concat()
-        };
-        check(&token(16, 0), ChangeDecodeError::Token);
-        check(&token(1, 8), ChangeDecodeError::Token);
-        check(b"\x05\0\x03abc\0\0", ChangeDecodeError::Length(0));
-        let long = [&b"\x05\0\x03abc\xff\xff"[..], &vec![b'x'; 0xffff]].concat();
-        check(&long, ChangeDecodeError::Length(0xffff));
-        check(b"\x06\x02ab\x03abc", ChangeDecodeError::Text);
-        check(b"\x06\0\0", ChangeDecodeError::Text);
-        check(b"\x04\x01\x0a\x01\0\0\0", ChangeDecodeError::Setting(10));
-        check(b"\x04\x01\x01\x02\0\0\0", ChangeDecodeError::Value(1));
-        check(b"\x04\x01\x02\0\0\0\0", ChangeDecodeError::Value(2));
-        check(b"\x04\x01\0\x01\0\0\0", ChangeDecodeError::Order(0));
-        let twice = b"\x04\x02\x05\x01\0\0\0\x05\x01\0\0\0";
-        check(twice, ChangeDecodeError::Order(5));
-        check(b"\x03\x02ab", ChangeDecodeError::Text);
-        check(b"\x03\x03a/b", ChangeDecodeError::Text);
-        check(b"\x03\x03\xff\xff\xff", ChangeDecodeError::Text);
-        check(b"\x03\x03abcd", ChangeDecodeError::Excess);
-    }
-
-    #[test]
-    fn no_change_shows_a_token_hash() {
-        let digits = format!("{:?}", [7_u8; 32]);
-        for (change, _) in changes() {
-            let shown = format!("{change:?}");
-            assert!(
-                !shown.contains(&digits) && !shown.contains("7, 7"),
-                "{shown}"
-            );
-        }
-    }
 }

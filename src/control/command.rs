@@ -7,7 +7,7 @@ use super::registry::Registry;
 use super::token::NamespaceToken;
 use crate::auth::TokenHash;
 use crate::limits::TOKENS_PER_NAMESPACE_MAX;
-use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp};
+use crate::model::{ConfigPatch, ConnectorId, Sealed, Timestamp, Visibility};
 use std::sync::Arc;
 
 /// A call that changes the control plane.
@@ -57,6 +57,15 @@ pub enum Command {
         by: Option<TokenHash>,
         /// The token.
         token: Box<NamespaceToken>,
+    },
+    /// Say who may read a namespace.
+    SetVisibility {
+        /// The namespace.
+        name: Box<str>,
+        /// As in [`Command::ReplaceToken`].
+        by: Option<TokenHash>,
+        /// Who.
+        visibility: Visibility,
     },
     /// Revoke a token that was made so.
     RevokeToken {
@@ -119,6 +128,14 @@ impl Registry {
                 }
                 Ok(Change::TokenMade { name, token })
             }
+            Command::SetVisibility {
+                name,
+                by,
+                visibility,
+            } => {
+                self.check_asker(&name, by)?;
+                Ok(Change::VisibilitySet { name, visibility })
+            }
             Command::RevokeToken { name, by, id, now } => {
                 self.check_asker(&name, by)?;
                 let is_there = self.tokens().of(&name, now).any(|token| token.id == id);
@@ -134,15 +151,7 @@ impl Registry {
             },
             Command::Configure(patch) => Ok(Change::Configured(patch)),
             Command::DefineConnector { id, definition } => {
-                self.check_owner(&id)?;
-                let connectors = self.connectors();
-                if id.is_built_in() || connectors.get(&id).is_some() {
-                    return Err(CommandRejection::ConnectorTaken);
-                }
-                let of_owner = connectors.of(&id.owner).count();
-                if of_owner >= CONNECTORS_PER_OWNER_MAX || connectors.len() >= CONNECTORS_MAX {
-                    return Err(CommandRejection::TooManyConnectors);
-                }
+                self.check_connector(&id)?;
                 Ok(Change::ConnectorDefined { id, definition })
             }
             Command::RemoveConnector(id) => {
@@ -184,6 +193,20 @@ impl Registry {
         } else {
             Err(CommandRejection::TokenDead)
         }
+    }
+
+    /// Whether a connector may be defined.
+    fn check_connector(&self, id: &ConnectorId) -> Result<(), CommandRejection> {
+        self.check_owner(id)?;
+        let connectors = self.connectors();
+        if id.is_built_in() || connectors.get(id).is_some() {
+            return Err(CommandRejection::ConnectorTaken);
+        }
+        let of_owner = connectors.of(&id.owner).count();
+        if of_owner >= CONNECTORS_PER_OWNER_MAX || connectors.len() >= CONNECTORS_MAX {
+            return Err(CommandRejection::TooManyConnectors);
+        }
+        Ok(())
     }
 
     /// A namespace may have been deleted since its token was looked at.
@@ -236,6 +259,7 @@ mod tests {
             token: TokenHash::of(b"token"),
             created: Timestamp::default(),
             after: None,
+            visibility: Visibility::Public,
         };
         run(&mut registry, Command::Register(namespace)).unwrap();
         assert_eq!(run(&mut registry, stranger), Ok(()));
@@ -275,6 +299,7 @@ mod tests {
             token: first,
             created: Timestamp::default(),
             after: None,
+            visibility: Visibility::Public,
         };
         let run = |registry: &mut Registry, command| {
             registry
@@ -332,6 +357,7 @@ mod tests {
                 token,
                 created: Timestamp::default(),
                 after: None,
+                visibility: Visibility::Public,
             })
         };
         let replace = |by, token| Command::ReplaceToken {

@@ -57,6 +57,7 @@ impl Connectors {
             | Change::TokenReplaced { .. }
             | Change::TokenMade { .. }
             | Change::TokenRevoked { .. }
+            | Change::VisibilitySet { .. }
             | Change::TokensUsed(_)
             | Change::Configured(_) => {}
         }

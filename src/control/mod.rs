@@ -18,6 +18,8 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod change;
+#[cfg(test)]
+mod change_test;
 pub mod command;
 pub mod connectors;
 pub mod names;

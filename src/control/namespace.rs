@@ -1,7 +1,7 @@
 //! What the control plane keeps of one namespace. Changes carry it, and the registry holds it.
 
 use crate::auth::TokenHash;
-use crate::model::{HistoryStart, Timestamp};
+use crate::model::{HistoryStart, Timestamp, Visibility};
 use flux_storage::Sequence;
 
 /// A registered namespace.
@@ -18,6 +18,8 @@ pub struct Namespace {
     /// The last event of its shard's log before. `None` if a version registered it that did not
     /// record the place.
     pub after: Option<Sequence>,
+    /// Who may read it.
+    pub visibility: Visibility,
 }
 
 impl Namespace {

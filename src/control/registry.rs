@@ -4,9 +4,9 @@ use super::change::Change;
 use super::connectors::Connectors;
 use super::namespace::Namespace;
 use super::tokens::Tokens;
-use crate::auth::TokenNumber;
-use crate::model::{ConfigPatch, HistoryStarts};
-use std::collections::BTreeMap;
+use crate::auth::{PrivateNamespaces, TokenNumber};
+use crate::model::{ConfigPatch, HistoryStarts, Visibility};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,6 +16,11 @@ pub struct Registry {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     tokens: Tokens,
     starts: HistoryStarts,
+    /// Those that are private, and those that were when they were deleted: what such a one leaves
+    /// is the operator's alone to see.
+    private: PrivateNamespaces,
+    /// Names under which a private namespace was deleted once.
+    left_private: BTreeSet<Box<str>>,
     config: ConfigPatch,
     connectors: Connectors,
     /// Rises with each change of who may do what.
@@ -36,6 +41,7 @@ impl Registry {
                 if !self.namespaces.contains_key(&name) {
                     self.tokens.add_first(namespace);
                     self.starts.insert(&name, namespace.history_start());
+                    self.set_private(&name, namespace.visibility);
                     self.namespaces.insert(name, namespace.clone());
                 }
             }
@@ -48,7 +54,18 @@ impl Registry {
             Change::Deleted { name } => {
                 if let Some(namespace) = self.namespaces.remove(&**name) {
                     self.tokens.remove_all(&namespace);
-                    self.starts.remove(name);
+                    if namespace.visibility == Visibility::Private {
+                        self.left_private.insert(name.clone());
+                    } else if !self.left_private.contains(name) {
+                        // Before the start there may be what a private one of that name left.
+                        self.starts.remove(name);
+                    }
+                }
+            }
+            Change::VisibilitySet { name, visibility } => {
+                if let Some(namespace) = self.namespaces.get_mut(&**name) {
+                    namespace.visibility = *visibility;
+                    self.set_private(name, *visibility);
                 }
             }
             Change::TokenMade { name, token } => {
@@ -69,6 +86,19 @@ impl Registry {
     /// Is another whenever somebody may do more or less than before, but for tokens that expire.
     pub const fn revision(&self) -> u64 {
         self.revision
+    }
+
+    fn set_private(&mut self, name: &str, visibility: Visibility) {
+        match visibility {
+            Visibility::Private => self.private.insert(name),
+            Visibility::Public => self.private.remove(name),
+        }
+    }
+
+    /// The namespaces that not everyone may read. Of a name that is not registered: what a private
+    /// namespace has left under it.
+    pub const fn private(&self) -> &PrivateNamespaces {
+        &self.private
     }
 
     /// The namespace of this name.
@@ -130,7 +160,8 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::auth::TokenHash;
-    use crate::model::Timestamp;
+    use crate::model::{HistoryStart, Timestamp};
+    use flux_storage::Sequence;
 
     fn hash(number: u64) -> TokenHash {
         TokenHash::of(&number.to_le_bytes())
@@ -152,6 +183,7 @@ mod tests {
                         token: hash(token),
                         created: Timestamp::default(),
                         after: None,
+                        visibility: Visibility::Public,
                     })
                 }
                 2 => {
@@ -190,6 +222,64 @@ mod tests {
         );
         let living = (0..5_000).filter(|it| registry.tokens.get(&hash(*it)).is_some());
         assert_eq!(living.count(), model.len(), "every other token is dead");
+    }
+
+    fn register(registry: &mut Registry, (name, after): (&str, u64), visibility: Visibility) {
+        registry.apply(&Change::Registered(Namespace {
+            id: format!("ns_{after}").into(),
+            name: name.into(),
+            token: hash(after),
+            created: Timestamp::default(),
+            after: Some(Sequence::new(after)),
+            visibility,
+        }));
+    }
+
+    #[test]
+    fn what_a_deleted_private_namespace_leaves_stays_private_until_the_name_has_a_new_owner() {
+        let mut registry = Registry::default();
+        let delete = Change::Deleted {
+            name: "house".into(),
+        };
+        let start = |after| Some(HistoryStart::After(Sequence::new(after)));
+        register(&mut registry, ("house", 7), Visibility::Private);
+        assert!(registry.private().holds("house"));
+        registry.apply(&delete);
+        assert!(registry.private().holds("house"), "nobody owns it");
+        register(&mut registry, ("house", 20), Visibility::Public);
+        assert!(!registry.private().holds("house"));
+        registry.apply(&delete);
+        assert!(!registry.private().holds("house"));
+        let begins = registry.history_starts().get("house");
+        assert_eq!(begins, start(20), "what came before was private");
+        register(&mut registry, ("house", 30), Visibility::Public);
+        assert_eq!(registry.history_starts().get("house"), start(30));
+        // Of a name that never was private nothing is hidden.
+        register(&mut registry, ("garden", 8), Visibility::Public);
+        registry.apply(&Change::Deleted {
+            name: "garden".into(),
+        });
+        assert_eq!(registry.history_starts().get("garden"), None);
+    }
+
+    #[test]
+    fn who_may_read_changes_with_a_call_and_each_change_is_noticed() {
+        let mut registry = Registry::default();
+        let set = |name: &str, visibility| Change::VisibilitySet {
+            name: name.into(),
+            visibility,
+        };
+        register(&mut registry, ("house", 7), Visibility::Public);
+        let mut seen = registry.revision();
+        for visibility in [Visibility::Private, Visibility::Public] {
+            registry.apply(&set("house", visibility));
+            let is_private = visibility == Visibility::Private;
+            assert_eq!(registry.private().holds("house"), is_private);
+            assert_ne!(registry.revision(), seen);
+            seen = registry.revision();
+        }
+        registry.apply(&set("nothing", Visibility::Private));
+        assert!(registry.private().is_empty());
     }
 
     #[test]

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::auth::TokenHash;
     use crate::control::Namespace;
-    use crate::model::ConfigPatch;
+    use crate::model::{ConfigPatch, Visibility};
     use std::path::Path;
 
     fn registered(number: u32) -> Change {
@@ -205,6 +205,7 @@ mod tests {
             token: TokenHash::of(&number.to_le_bytes()),
             created: Timestamp::from_micros(i64::from(number)),
             after: Some(Sequence::new(u64::from(number))),
+            visibility: Visibility::Public,
         })
     }
 

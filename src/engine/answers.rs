@@ -1,7 +1,12 @@
 //! What the engine answers: parts of listings and what namespaces hold.
 
+use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::Timestamp;
 use flux_storage::Sequence;
+
+/// Room for the entity with which a part of a listing reaches its size, if it is not a large one,
+/// and for each of a small page.
+const LIST_ENTITY_BYTES: usize = 1024;
 
 /// A part of a listing: entities as JSON, with their ids so that parts of several shards can be
 /// merged.
@@ -20,12 +25,39 @@ pub struct Chunk {
     pub place: Sequence,
     /// The last entity that was looked at, if a filter left it out: the next part begins after it.
     pub passed: Option<Box<str>>,
+    /// That lies in what the reader may not see.
+    pub passed_hidden: bool,
     /// Entities that a filter was asked about.
     pub examined: usize,
     /// Bytes of their properties.
     pub examined_bytes: usize,
     /// About the bytes of the next entity, if it is larger than was asked for and comes first.
     pub large: Option<usize>,
+}
+
+impl Chunk {
+    /// True if it holds as much as one part may.
+    pub(super) fn is_full(&self) -> bool {
+        self.json.len() >= LIST_CHUNK_BYTES_MAX || self.ends.len() >= LIST_CHUNK_ENTITIES_MAX
+    }
+
+    /// Makes room for an entity of so many bytes, with which the page that it belongs to has
+    /// `limit` at most.
+    pub(super) fn make_room(&mut self, limit: Option<usize>, bytes: usize) {
+        if self.ends.is_empty() {
+            let room = limit
+                .unwrap_or(usize::MAX)
+                .saturating_mul(LIST_ENTITY_BYTES);
+            self.json
+                .reserve(room.min(LIST_CHUNK_BYTES_MAX + LIST_ENTITY_BYTES));
+        }
+        if self.json.len() >= LIST_CHUNK_BYTES_MAX / 2 {
+            // The last one would double the buffer.
+            let room = self.json.capacity() - self.json.len();
+            let needed = bytes + LIST_ENTITY_BYTES;
+            self.json.reserve_exact(needed.max(room));
+        }
+    }
 }
 
 /// How far one part of a listing goes.

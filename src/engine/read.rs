@@ -3,14 +3,11 @@
 use super::{Chunk, ChunkBounds, Engine, NamespaceCounts, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
+use crate::auth::Readable;
 use crate::filter::Facts;
-use crate::limits::{FILTER_CHUNK_BYTES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
+use crate::limits::{FILTER_CHUNK_BYTES_MAX, LIST_SKIPS_MAX};
 use crate::model::{CommitPoint, EntityTag, is_reserved};
 use crate::state::{Entity, Query};
-
-/// Room for the entity with which a part of a listing reaches its size, if it is not a large one,
-/// and for each of a small page.
-const LIST_ENTITY_BYTES: usize = 1024;
 
 /// An entity that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,76 +59,92 @@ impl Engine {
 
     /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one
     /// request can't keep the core from the others; with a filter, in what it looks at as well. It
-    /// ends before an entity that is larger than was asked for.
+    /// ends before an entity that is larger than was asked for. What the reader may not see is
+    /// passed over, a namespace at a time.
     ///
     /// # Errors
     /// If a layer is damaged.
     pub fn list(
         &mut self,
-        query: &ListQuery,
+        (query, readable): (&ListQuery, &Readable),
         after: Option<&str>,
         bounds: ChunkBounds,
     ) -> Result<(Chunk, CommitPoint), StateDamaged> {
-        let mut chunk = Chunk {
-            last: true,
-            ..Chunk::default()
-        };
         let mut point = CommitPoint::at(self.last_delete);
+        let mut chunk = Chunk::default();
+        let mut hidden: Option<String> = None;
+        for _ in 0..LIST_SKIPS_MAX {
+            let count = chunk.ends.len();
+            let after = hidden.as_deref().or(after);
+            let listed = (&mut chunk, &mut point);
+            let Some(up_to) = self.list_shown((query, readable), after, bounds, listed)? else {
+                if !chunk.last && chunk.ends.len() == count && chunk.passed.is_none() {
+                    chunk.passed_hidden = hidden.is_some();
+                    chunk.passed = hidden.map(Box::from);
+                }
+                return Ok((chunk, point));
+            };
+            hidden = Some(up_to);
+        }
+        chunk.passed_hidden = true;
+        chunk.passed = hidden.map(Box::from);
+        Ok((chunk, point))
+    }
+
+    /// Goes on with a part up to what is hidden from the reader, and returns how far that reaches;
+    /// `None` if the part ends before.
+    fn list_shown(
+        &mut self,
+        (query, readable): (&ListQuery, &Readable),
+        after: Option<&str>,
+        bounds: ChunkBounds,
+        (chunk, point): (&mut Chunk, &mut CommitPoint),
+    ) -> Result<Option<String>, StateDamaged> {
         let mut passed = None;
         let query_of_state = state_query(query, after);
         let others = self.state.list(&query_of_state);
         for entity in self.system_entities.merged(&query_of_state, others) {
             let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
-            let full = chunk.json.len() >= LIST_CHUNK_BYTES_MAX
-                || chunk.ends.len() >= LIST_CHUNK_ENTITIES_MAX;
-            if full {
-                chunk.last = false;
-                break;
+            if let Some(up_to) = readable.hidden_up_to(entity.id()) {
+                return Ok(Some(up_to));
+            }
+            if chunk.is_full() {
+                chunk.passed = passed.map(Box::from);
+                return Ok(None);
             }
             if let Some(filter) = &query.filter {
                 if chunk.examined >= bounds.examined_max
                     || chunk.examined_bytes >= FILTER_CHUNK_BYTES_MAX
                 {
-                    chunk.last = false;
-                    break;
+                    chunk.passed = passed.map(Box::from);
+                    return Ok(None);
                 }
                 chunk.examined += 1;
                 chunk.examined_bytes += entity.body_bytes();
                 if !filter.matches(&Facts::of(entity.head()), entity.properties()) {
                     passed = Some(entity.id());
-                    point = point.max(commit_point_of(entity));
+                    *point = (*point).max(commit_point_of(entity));
                     continue;
                 }
             }
             let bytes = entity.body_bytes();
             if bytes > bounds.entity_bytes_max {
                 chunk.large = chunk.ends.is_empty().then_some(bytes);
-                chunk.last = false;
-                break;
+                chunk.passed = passed.map(Box::from);
+                return Ok(None);
             }
             passed = None;
-            if chunk.ends.is_empty() {
-                let page = query.limit.unwrap_or(usize::MAX);
-                let room = page.saturating_mul(LIST_ENTITY_BYTES);
-                chunk
-                    .json
-                    .reserve(room.min(LIST_CHUNK_BYTES_MAX + LIST_ENTITY_BYTES));
-            }
-            if chunk.json.len() >= LIST_CHUNK_BYTES_MAX / 2 {
-                // The last one would double the buffer.
-                let room = chunk.json.capacity() - chunk.json.len();
-                let needed = bytes + LIST_ENTITY_BYTES;
-                chunk.json.reserve_exact(needed.max(room));
-            }
+            chunk.make_room(query.limit, bytes);
             chunk.json.push(b',');
             let fields = query.fields.as_ref();
             encode::entity(&mut chunk.json, entity.head(), entity.properties(), fields);
             chunk.ids.push_str(entity.id());
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
-            point = point.max(commit_point_of(entity));
+            *point = (*point).max(commit_point_of(entity));
         }
+        chunk.last = true;
         chunk.passed = passed.map(Box::from);
-        Ok((chunk, point))
+        Ok(None)
     }
 
     /// At most `max` ids that match and that a client may delete, ascending.

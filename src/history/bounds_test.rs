@@ -2,14 +2,14 @@
 //! with it.
 
 use super::support::Endless;
-use super::{EntityAt, Generation, HistoryError, entity_at, events, list_at};
+use super::{EntityAt, Generation, HistoryError, Sight, entity_at, events, list_at};
 use crate::api::history::EventsQuery;
 use crate::api::query::ListQuery;
 use crate::limits::{
     EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX, HISTORY_EVENT_BYTES_MAX,
     HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX,
 };
-use crate::model::{Shown, Timestamp};
+use crate::model::Timestamp;
 use flux_storage::Sequence;
 
 const NOW: Timestamp = Timestamp::from_micros(0);
@@ -61,7 +61,7 @@ fn a_listing_reads_up_to_a_number_of_events() {
     let query = ListQuery::default();
     let log = Endless::new(&["a/1"], 0, most + 1);
     assert_eq!(
-        bound(list_at(&generations(log), (&query, &Shown::All), NOW)),
+        bound(list_at(&generations(log), (&query, &Sight::all()), NOW)),
         (most, "events")
     );
     // Too large for a buffer, and too long to be read without one.
@@ -71,7 +71,7 @@ fn a_listing_reads_up_to_a_number_of_events() {
     };
     let log = Endless::new(&["a/1"], 1 << 20, most);
     assert_eq!(
-        bound(list_at(&generations(log), (&query, &Shown::All), NOW)),
+        bound(list_at(&generations(log), (&query, &Sight::all()), NOW)),
         (most, "events")
     );
 }
@@ -83,7 +83,7 @@ fn a_namespace_too_large_for_a_pile_is_read_in_order() {
         ..ListQuery::default()
     };
     let log = Endless::new(&["a/1", "b/1"], 1 << 20, 140);
-    let page = list_at(&generations(log), (&query, &Shown::All), NOW).unwrap();
+    let page = list_at(&generations(log), (&query, &Sight::all()), NOW).unwrap();
     let json = String::from_utf8(page.json).unwrap();
     assert!(json.ends_with("\"version\":70}]"), "{}", json.len());
 }
@@ -93,7 +93,11 @@ fn a_listing_holds_up_to_a_number_of_bytes() {
     let ids: Vec<String> = (0..20).map(|number| format!("a/{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let log = Endless::new(&ids, 16 << 20, 20);
-    let found = list_at(&generations(log), (&ListQuery::default(), &Shown::All), NOW);
+    let found = list_at(
+        &generations(log),
+        (&ListQuery::default(), &Sight::all()),
+        NOW,
+    );
     let most = HISTORY_STATE_BYTES_MAX as u64;
     assert_eq!(bound(found), (most, "bytes of entities"));
 }
@@ -116,7 +120,7 @@ fn a_query_works_in_the_memory_that_there_is() {
             limit: Some(1),
             ..ListQuery::default()
         };
-        list_at(&generations(log), (&query, &Shown::All), NOW)
+        list_at(&generations(log), (&query, &Sight::all()), NOW)
     };
     let out_of_memory = Some("there is no memory for it".to_owned());
     let is_refused = |refused: Option<HistoryError>| refused.map(|error| error.to_string());
@@ -150,7 +154,7 @@ fn query(entity: &str) -> EventsQuery {
 fn a_page_of_large_events_ends_early_and_leads_on() {
     let check = |bytes: usize, expected: usize, next: u64| {
         let log = Endless::new(&["a/1"], bytes, 20);
-        let page = events(&generations(log), &query("a/1"), None).unwrap();
+        let page = events(&generations(log), &query("a/1"), &Sight::all()).unwrap();
         assert_eq!(page.next, Some(Sequence::new(next)), "{bytes}");
         let shown: serde_json::Value = serde_json::from_slice(&page.json).unwrap();
         assert_eq!(shown.as_array().map(Vec::len), Some(expected), "{bytes}");
@@ -167,7 +171,7 @@ fn ids_that_share_a_key_do_not_keep_a_page_from_ending() {
     let most = HISTORY_ENTITY_EVENTS_MAX as u64;
     let log = Endless::new(&["a/1"], 0, most + 7);
     // The log answers any key, as if the ids collided.
-    let page = events(&generations(log), &query("a/2"), None).unwrap();
+    let page = events(&generations(log), &query("a/2"), &Sight::all()).unwrap();
     assert_eq!(page.json, b"[]");
     assert_eq!(page.next, Some(Sequence::new(8)));
 }
@@ -180,7 +184,11 @@ fn a_cursor_beyond_the_end_of_the_log_is_told_of() {
             before,
             ..query("a/1")
         };
-        events(&generations(Endless::new(&["a/1"], 0, 20)), &query, None)
+        events(
+            &generations(Endless::new(&["a/1"], 0, 20)),
+            &query,
+            &Sight::all(),
+        )
     };
     assert!(page(20).is_ok());
     let beyond = page(21);

@@ -10,7 +10,7 @@
 //! once, without them on the page after the last.
 
 use super::source::{after, removed_of};
-use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
+use super::{Base, Generation, HistoryError, HistoryLog, Sight, decode, key};
 use crate::api::history::{EventsQuery, stored_event};
 use crate::limits::{EVENTS_PAGE_BYTES_MAX, HISTORY_ENTITY_EVENTS_MAX};
 use crate::model::{EventView, HistoryStart, StoredChange, Timestamp, namespace_of, placement_key};
@@ -27,8 +27,8 @@ pub struct EventsPage {
     pub next: Option<Sequence>,
 }
 
-/// The page that `query` asks for; `start`: where the history begins for the reader, if somewhere.
-/// `generations`: newest first. Blocks.
+/// The page that `query` asks for; `sight`: what the reader may see. `generations`: newest first.
+/// Blocks.
 ///
 /// # Errors
 /// [`HistoryError`].
@@ -38,7 +38,7 @@ pub struct EventsPage {
 pub fn events<L: HistoryLog>(
     generations: &[Generation<L>],
     query: &EventsQuery,
-    start: Option<HistoryStart>,
+    sight: &Sight,
 ) -> Result<EventsPage, HistoryError> {
     let Some(scope) = QueryScope::of(query) else {
         return Ok(EventsPage {
@@ -46,6 +46,7 @@ pub fn events<L: HistoryLog>(
             next: None,
         });
     };
+    let start = sight.start();
     let mut logs: Vec<&L> = Vec::new();
     let mut removed = None;
     for generation in generations {
@@ -67,7 +68,7 @@ pub fn events<L: HistoryLog>(
     {
         return Err(HistoryError::BeyondEnd);
     }
-    let mut page = EventsBuilder::new(query, start);
+    let mut page = EventsBuilder::new(query, sight);
     for log in logs {
         let mut before = query.before.unwrap_or(Sequence::new(u64::MAX));
         if let Some(until) = query.until {
@@ -140,8 +141,7 @@ enum End {
 /// A page in the making.
 struct EventsBuilder<'q> {
     query: &'q EventsQuery,
-    /// Where the history begins for the reader.
-    start: Option<HistoryStart>,
+    sight: &'q Sight,
     json: Vec<u8>,
     count: usize,
     visited: usize,
@@ -151,10 +151,10 @@ struct EventsBuilder<'q> {
 }
 
 impl<'q> EventsBuilder<'q> {
-    fn new(query: &'q EventsQuery, start: Option<HistoryStart>) -> Self {
+    fn new(query: &'q EventsQuery, sight: &'q Sight) -> Self {
         Self {
             query,
-            start,
+            sight,
             json: Vec::new(),
             count: 0,
             visited: 0,
@@ -172,14 +172,17 @@ impl<'q> EventsBuilder<'q> {
         let is_early = |since: Timestamp| time < since;
         let is_hidden = |start: HistoryStart| start.hides(record.sequence, time);
         if change.is_some()
-            && (self.query.since.is_some_and(is_early) || self.start.is_some_and(is_hidden))
+            && (self.query.since.is_some_and(is_early) || self.sight.start().is_some_and(is_hidden))
         {
             self.end = End::Start;
             return Ok(ControlFlow::Break(()));
         }
         let is_in_time = self.query.until.is_none_or(|until| time <= until);
         let event = match change {
-            Some(StoredChange::Event(event)) => Some(event).filter(|_| is_in_time),
+            Some(StoredChange::Event(event)) => {
+                let is_readable = self.sight.readable.holds(event.entity_id);
+                Some(event).filter(|_| is_in_time && is_readable)
+            }
             Some(StoredChange::Entity(_)) | None => None,
         };
         if exhausted || event.is_some_and(|event| !self.add(record.sequence, time, &event)) {

@@ -16,11 +16,11 @@
 //! own events count: a quiet one goes on where a busy one beside it can't.
 
 use super::source::after;
-use super::{Base, Generation, HistoryError, HistoryLog, decode, key};
+use super::{Base, Generation, HistoryError, HistoryLog, Sight, decode, key};
 use crate::api::query::Fields;
 use crate::limits::FORWARD_STEPS_MAX;
 use crate::model::{
-    Cursor, CursorScope, CursorTooNarrow, EventView, Shown, StoredChange, Timestamp, place_key,
+    Cursor, CursorScope, CursorTooNarrow, EventView, StoredChange, Timestamp, place_key,
     placement_key,
 };
 use crate::subscribe::{Filter, Patterns};
@@ -237,7 +237,7 @@ pub struct ForwardPart {
 /// [`HistoryError::Removed`], [`HistoryError::BeyondEnd`], or what is wrong with a log.
 pub fn forward<L: HistoryLog>(
     generations: &[Generation<L>],
-    (query, shown): (&ForwardQuery, &Shown),
+    (query, sight): (&ForwardQuery, &Sight),
 ) -> Result<ForwardPart, HistoryError> {
     let Some((newest, older)) = generations.split_first() else {
         return Ok(ForwardPart::default());
@@ -253,7 +253,7 @@ pub fn forward<L: HistoryLog>(
                     ..ForwardPart::default()
                 });
             }
-            let mut reading = Reading::new(query, shown);
+            let mut reading = Reading::new(query, sight);
             let last = last.max(query.after.floor(shard, newest.shards()));
             let (last, is_end) = reading.read(log, last)?;
             let mut part = reading.finish();
@@ -266,7 +266,7 @@ pub fn forward<L: HistoryLog>(
             generation,
             shard,
             last,
-        } => sealed(older, (query, shown), (generation, shard, last)),
+        } => sealed(older, (query, sight), (generation, shard, last)),
     }
 }
 
@@ -307,7 +307,7 @@ fn check<L: HistoryLog>(
 /// A part of what earlier generations have.
 fn sealed<L: HistoryLog>(
     older: &[Generation<L>],
-    (query, shown): (&ForwardQuery, &Shown),
+    (query, sight): (&ForwardQuery, &Sight),
     (from_age, from_shard, from_last): (usize, u16, Sequence),
 ) -> Result<ForwardPart, HistoryError> {
     let mut earlier = Sequence::ZERO;
@@ -331,7 +331,7 @@ fn sealed<L: HistoryLog>(
             if log.last_sequence() <= last {
                 continue;
             }
-            let mut reading = Reading::new(query, shown);
+            let mut reading = Reading::new(query, sight);
             let (last, is_end) = reading.read(log, last)?;
             let mut part = reading.finish();
             (part.shard, part.through) = (shard, last);
@@ -422,14 +422,14 @@ fn touches(event: &EventView<'_>, names: &[Box<str>]) -> bool {
 /// A part in the making.
 struct Reading<'q> {
     query: &'q ForwardQuery,
-    shown: &'q Shown,
+    sight: &'q Sight,
     keys: Option<RangeInclusive<u64>>,
     part: ForwardPart,
     ids: HashMap<Box<str>, ForwardId>,
 }
 
 impl<'q> Reading<'q> {
-    fn new(query: &'q ForwardQuery, shown: &'q Shown) -> Self {
+    fn new(query: &'q ForwardQuery, sight: &'q Sight) -> Self {
         let of_one = |id: &str| key::entity_key(id)..=key::entity_key(id);
         let keys = match (&query.patterns, query.patterns.scope()) {
             (Patterns::One(Filter::Exact(id)), _) => Some(of_one(id)),
@@ -439,7 +439,7 @@ impl<'q> Reading<'q> {
         };
         Self {
             query,
-            shown,
+            sight,
             keys,
             part: ForwardPart::default(),
             ids: HashMap::new(),
@@ -490,7 +490,7 @@ impl<'q> Reading<'q> {
         let id = change.entity_id();
         let is_asked_for =
             self.query.patterns.matches(id) && self.query.after.is_before(id, record.sequence);
-        if !is_asked_for || self.shown.hides(id, record.sequence, time) {
+        if !is_asked_for || self.sight.hides(id, record.sequence, time) {
             return Ok(true);
         }
         if let (Some(names), StoredChange::Event(event)) = (&self.query.touching, &change)

@@ -4,7 +4,7 @@
 use super::support::{Stored, TestLog, World};
 use super::{
     AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, Generation, HistoryError, HistoryLog,
-    Wanted, forward,
+    Sight, Wanted, forward,
 };
 use crate::model::{
     Cursor, CursorScope, HistoryStart, HistoryStarts, Shown, StoredChange, placement_key,
@@ -64,12 +64,12 @@ fn read_all(
     asked: (&Patterns, &AfterPlace, Wanted),
     bytes_max: usize,
 ) -> Result<Vec<ForwardPart>, HistoryError> {
-    read_shown((logs, &Shown::All), asked, bytes_max)
+    read_shown((logs, &Sight::all()), asked, bytes_max)
 }
 
 /// The same of what a reader may see.
 fn read_shown(
-    (logs, shown): (&Logs, &Shown),
+    (logs, sight): (&Logs, &Sight),
     (patterns, after, wanted): (&Patterns, &AfterPlace, Wanted),
     bytes_max: usize,
 ) -> Result<Vec<ForwardPart>, HistoryError> {
@@ -82,7 +82,7 @@ fn read_shown(
             place,
             bytes_max,
         };
-        forward(logs, (&query, shown))
+        forward(logs, (&query, sight))
     };
     let mut parts = Vec::new();
     let mut next = part(ForwardPlace::Check)?.next;
@@ -269,7 +269,7 @@ fn what_came_before_a_registration_is_told_of_neither_by_event_nor_by_id() {
         let (all, start) = (Patterns::One(Filter::All), AfterPlace::default());
         for wanted in [Wanted::Events, Wanted::Ids] {
             let asked = (&all, &start, wanted);
-            let parts = read_shown((&logs, &shown), asked, 500).unwrap();
+            let parts = read_shown((&logs, &shown.clone().into()), asked, 500).unwrap();
             let told = world.events.iter();
             let told = told.filter(|it| is_shown(&it.id, it.sequence));
             let ids: BTreeSet<&str> = told.clone().map(|it| &*it.id).collect();

@@ -18,12 +18,12 @@
 use super::entities_builder::EntitiesBuilder;
 use super::event_buffer::EventBuffer;
 use super::source::{Shards, base_at, reject_removed};
-use super::{Base, Generation, HistoryError, HistoryLog, apply, decode, key};
+use super::{Base, Generation, HistoryError, HistoryLog, Sight, apply, decode, key};
 use crate::api::encode;
 use crate::api::query::ListQuery;
 use crate::filter::Facts;
 use crate::limits::{HISTORY_LIST_EVENTS_MAX, HISTORY_STATE_BYTES_MAX, PAGE_ENTITIES_MAX};
-use crate::model::{HistoryStart, Shown, StoredChange, Timestamp, namespace_of, place_key};
+use crate::model::{HistoryStart, StoredChange, Timestamp, namespace_of, place_key};
 use crate::state::{Query, State, TimeScope};
 use flux_storage::Sequence;
 use std::ops::{ControlFlow, RangeInclusive};
@@ -42,7 +42,7 @@ pub struct EntitiesPage {
 }
 
 /// The page that `query` asks for, of the state at `at`; events accepted at exactly that time
-/// count. `shown`: what the reader may see. `generations`: newest first. Blocks.
+/// count. `sight`: what the reader may see. `generations`: newest first. Blocks.
 ///
 /// # Errors
 /// [`HistoryError`].
@@ -51,13 +51,13 @@ pub struct EntitiesPage {
 /// If a log that the query concerns was left out of a generation.
 pub fn list_at<L: HistoryLog>(
     generations: &[Generation<L>],
-    (query, shown): (&ListQuery, &Shown),
+    (query, sight): (&ListQuery, &Sight),
     at: Timestamp,
 ) -> Result<EntitiesPage, HistoryError> {
     let prefix = query.prefix.as_deref();
     let mut listing = HistoryListing {
         query,
-        shown,
+        sight,
         at,
         namespace: query.namespace.as_deref().or_else(|| namespace_of(prefix?)),
         page: EntitiesBuilder::new(query.limit.unwrap_or(PAGE_ENTITIES_MAX)),
@@ -125,7 +125,7 @@ impl<'a, L> Path<'a, L> {
 /// A listing in the making.
 struct HistoryListing<'q> {
     query: &'q ListQuery,
-    shown: &'q Shown,
+    sight: &'q Sight,
     at: Timestamp,
     /// If all that matches lies in one.
     namespace: Option<&'q str>,
@@ -158,7 +158,7 @@ impl HistoryListing<'_> {
         let mut silent: Vec<u16> = Vec::new();
         for shard in shards {
             let log = generation.log(shard);
-            let start = self.shown.start();
+            let start = self.sight.start();
             let hidden = match start {
                 Some(HistoryStart::After(last)) => last,
                 Some(HistoryStart::At(_)) | None => Sequence::ZERO,
@@ -224,7 +224,7 @@ impl HistoryListing<'_> {
             let entity = entity?;
             log.spend(1)?;
             let (sequence, time) = (entity.sequence(), entity.last_updated());
-            if !path.holds(entity.id()) || self.shown.hides(entity.id(), sequence, time) {
+            if !path.holds(entity.id()) || self.sight.hides(entity.id(), sequence, time) {
                 continue;
             }
             if let Some(filter) = &self.query.filter

@@ -19,6 +19,7 @@
 //! | `list` | the entities at an earlier time |
 //! | `event_buffer` | events read newest first, to be applied oldest first |
 //! | `entities_builder` | a page of the first entities of several listings |
+//! | `sight` | what of the past one reader may see |
 //! | `support` | for tests: random histories, and logs of them in memory |
 //!
 //! The state at a time is what `State::apply`, the engine's own, makes of the events up to and
@@ -47,6 +48,7 @@ mod list;
 #[cfg(test)]
 mod model_test;
 mod reader_cache;
+mod sight;
 mod source;
 #[cfg(test)]
 mod support;
@@ -61,6 +63,7 @@ pub use forward::{
 pub use key::{KEY_SCHEME, record_key};
 pub use list::{EntitiesPage, list_at};
 pub use reader_cache::{HistoryQuery, HistoryRead, HistoryResult, ReaderCache};
+pub use sight::Sight;
 pub use source::{Base, Generation, HistoryLog, Visit};
 
 use crate::api::ApiError;

@@ -4,8 +4,8 @@
 
 use super::support::{IDS, Stored, TestLog, World};
 use super::{
-    EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, HistoryLog, entity_at, events,
-    list_at,
+    EntitiesPage, EntityAt, EventsPage, Generation, HistoryError, HistoryLog, Sight, entity_at,
+    events, list_at,
 };
 use crate::api::history::EventsQuery;
 use crate::api::query::ListQuery;
@@ -81,7 +81,7 @@ fn list(
 ) -> Result<EntitiesPage, HistoryError> {
     list_at(
         generations,
-        (query, &Shown::All),
+        (query, &Sight::all()),
         Timestamp::from_micros(at),
     )
 }
@@ -325,7 +325,7 @@ fn pages_of_events_are_the_matching_events_newest_first() {
                 .collect();
             let mut found = Vec::new();
             loop {
-                let page = events(&generations, &query, None).unwrap();
+                let page = events(&generations, &query, &Sight::all()).unwrap();
                 let part = sequences(&page);
                 found.extend_from_slice(&part);
                 match page.next {
@@ -361,7 +361,7 @@ fn removed_events_are_told_of_and_never_passed_over() {
                 .collect();
             let mut found = Vec::new();
             let whole = loop {
-                match events(&generations, &query, None) {
+                match events(&generations, &query, &Sight::all()) {
                     Err(HistoryError::Removed { .. }) => break false,
                     page => {
                         let page = page.unwrap();
@@ -405,21 +405,21 @@ fn a_page_without_bounds_shows_what_is_left_before_it_says_that_more_was_removed
         before: None,
         limit: 500,
     };
-    let page = events(&generations, &query, None).unwrap();
+    let page = events(&generations, &query, &Sight::all()).unwrap();
     let next = EventsQuery {
         before: Some(page.next.expect("the last page leads on")),
         ..query.clone()
     };
-    let Err(HistoryError::Removed { from }) = events(&generations, &next, None) else {
+    let Err(HistoryError::Removed { from }) = events(&generations, &next, &Sight::all()) else {
         panic!("what was removed is told of");
     };
     let since = |since: i64| EventsQuery {
         since: Some(Timestamp::from_micros(since)),
         ..query.clone()
     };
-    let whole = events(&generations, &since(from.as_micros()), None).unwrap();
+    let whole = events(&generations, &since(from.as_micros()), &Sight::all()).unwrap();
     assert_eq!(whole.next, None, "from that time on nothing is missing");
-    assert!(events(&generations, &since(from.as_micros() - 1), None).is_err());
+    assert!(events(&generations, &since(from.as_micros() - 1), &Sight::all()).is_err());
 }
 
 /// The sequences after which a namespace was empty.
@@ -494,7 +494,7 @@ fn what_came_before_a_registration_is_as_if_it_had_never_been() {
                     Some(_) => start_of(name).map_or(Shown::All, Shown::After),
                 };
                 let at_time = Timestamp::from_micros(at);
-                let page = list_at(&generations, (&query, &shown), at_time).unwrap();
+                let page = list_at(&generations, (&query, &shown.into()), at_time).unwrap();
                 let own = expected.iter().filter(|(id, _)| matches(&query, id));
                 let own: Vec<Value> = own
                     .map(|(id, entity)| serde_json::from_str(&entity_json(id, entity)).unwrap())
@@ -506,7 +506,12 @@ fn what_came_before_a_registration_is_as_if_it_had_never_been() {
             let query = random_query(&mut random, &world);
             let name = query.entity.as_deref().and_then(namespace_of);
             let start = start_of(name.or(query.namespace.as_deref()));
-            let page = events(&generations, &query, start).unwrap();
+            let page = events(
+                &generations,
+                &query,
+                &start.map_or(Shown::All, Shown::After).into(),
+            )
+            .unwrap();
             let expected = matching(&visible, &query);
             let sequence = |event: &&Stored| event.sequence;
             let expected: Vec<u64> = expected.iter().map(sequence).take(query.limit).collect();
@@ -546,7 +551,7 @@ fn what_was_removed_before_a_registration_is_not_told_of() {
                     ..ListQuery::default()
                 };
                 let at_time = Timestamp::from_micros(at);
-                let page = list_at(&generations, (&query, &Shown::After(start)), at_time);
+                let page = list_at(&generations, (&query, &Shown::After(start).into()), at_time);
                 let own = entities.iter().filter(|(id, _)| matches(&query, id));
                 let own: Vec<Value> = own
                     .map(|(id, entity)| serde_json::from_str(&entity_json(id, entity)).unwrap())
@@ -576,7 +581,7 @@ fn what_was_removed_before_a_registration_is_not_told_of() {
                 before: None,
                 limit: 500,
             };
-            let page = events(&generations, &query, Some(start)).unwrap();
+            let page = events(&generations, &query, &Shown::After(start).into()).unwrap();
             let expected = matching(&visible, &query);
             let expected: Vec<u64> = expected.iter().map(|event| event.sequence).collect();
             assert_eq!(

@@ -7,11 +7,11 @@
 use super::files::{FileLog, LiveLog, base_of};
 use super::{
     Budget, EntitiesPage, EntityAt, EventsPage, ForwardPart, ForwardPlace, ForwardQuery,
-    Generation, HistoryError, entity_at, events, forward, list_at,
+    Generation, HistoryError, Sight, entity_at, events, forward, list_at,
 };
 use crate::api::history::EventsQuery;
 use crate::api::query::{Fields, ListQuery};
-use crate::model::{Shown, Timestamp, namespace_of, place_key, placement_key};
+use crate::model::{Timestamp, namespace_of, place_key, placement_key};
 use crate::state::{TimeScope, is_packed_body, latest_in};
 use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
@@ -28,7 +28,7 @@ pub struct HistoryRead {
     /// The query.
     pub query: HistoryQuery,
     /// What may be seen.
-    pub shown: Shown,
+    pub sight: Sight,
 }
 
 /// A query of the past.
@@ -230,26 +230,26 @@ impl ReaderCache {
         (read, budget): (&HistoryRead, &Rc<Budget>),
         live: &[Option<LiveLog>],
     ) -> Result<HistoryResult, HistoryError> {
-        let HistoryRead { query, shown } = read;
+        let HistoryRead { query, sight } = read;
         let generations = self.open((query, budget), live)?;
         Ok(match query {
             HistoryQuery::Events(query) => {
-                HistoryResult::Events(events(&generations, query, shown.start())?)
+                HistoryResult::Events(events(&generations, query, sight)?)
             }
             HistoryQuery::Entity { id, at, fields } => {
                 let query = EntityAt {
                     id,
                     at: *at,
                     fields: fields.as_ref(),
-                    start: shown.start(),
+                    start: sight.start(),
                 };
                 HistoryResult::Entity(entity_at(&generations, query)?)
             }
             HistoryQuery::List { query, at } => {
-                HistoryResult::List(list_at(&generations, (query, shown), *at)?)
+                HistoryResult::List(list_at(&generations, (query, sight), *at)?)
             }
             HistoryQuery::Forward(query) => {
-                let part = forward(&generations, (query, shown))?;
+                let part = forward(&generations, (query, sight))?;
                 HistoryResult::Forward(Box::new(part))
             }
         })

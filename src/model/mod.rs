@@ -16,6 +16,7 @@
 //! | `stored` | what became of an event that was stored |
 //! | `pack` | stored events on their way to a shard |
 //! | `varint` | lengths in stored forms |
+//! | `visibility` | who may read a namespace |
 //! | `entity_tag` | which state of an entity an answer shows |
 //! | `digits` | numbers and UUIDs as text |
 //! | `id` | entity ids and their namespaces |
@@ -59,6 +60,7 @@ mod time;
 pub mod time_text;
 mod token_set;
 mod varint;
+mod visibility;
 
 pub use binding::{Binding, ConnectionId};
 pub use commit::{CommitPoint, CommitQueue};
@@ -91,3 +93,4 @@ pub use stored::{OperationResults, Published, Stored};
 pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};
 pub use token_set::{TOKEN_SET_MAX, TokenSet};
+pub use visibility::Visibility;

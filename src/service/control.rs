@@ -79,6 +79,7 @@ pub(crate) fn apply<L: Log>(context: &mut Context<L>, change: &Change) {
         // The business of the registry alone, or of the supervisor of connectors.
         Change::TokenReplaced { .. }
         | Change::TokenMade { .. }
+        | Change::VisibilitySet { .. }
         | Change::TokenRevoked { .. }
         | Change::TokensUsed(_)
         | Change::ConnectorDefined { .. }

@@ -23,12 +23,14 @@ pub(crate) enum DeferredRead {
         fields: Option<Fields>,
         /// About the bytes of its JSON.
         bytes: usize,
+        /// What the caller presented.
+        token: Option<KeptToken>,
     },
     /// Events, or the state as it was.
     Past {
         /// Which.
         query: HistoryQuery,
-        /// What the caller presented: the operator sees more.
+        /// What the caller presented.
         token: Option<KeptToken>,
     },
 }
@@ -42,11 +44,16 @@ const ENTITY_BYTES_EXPECTED: usize = 1024;
 
 impl DeferredRead {
     /// A call that reads an entity, which is of about so many bytes.
-    pub(super) fn of_entity(id: Box<str>, fields: Option<Fields>, bytes: usize) -> Begun {
+    pub(super) fn of_entity(
+        caller: &Caller<'_>,
+        (id, fields): (Box<str>, Option<Fields>),
+        bytes: usize,
+    ) -> Begun {
         Begun::Waiting(Pending::Deferred(Box::new(Self::Entity {
             id,
             fields,
             bytes,
+            token: caller.credentials.token().ok(),
         })))
     }
 
@@ -84,17 +91,16 @@ impl DeferredRead {
         context: &mut Context<L>,
         caller: &Caller<'_>,
     ) -> Result<Begun, ApiError> {
+        let (Self::Entity { token, .. } | Self::Past { token, .. }) = &self;
+        let caller = Caller {
+            credentials: token.map_or(Credentials::None, Credentials::Token),
+            ..*caller
+        };
         match self {
             Self::Entity { id, fields, .. } => {
-                read::begin_within(context, caller, (&id, (fields, usize::MAX)))
+                read::begin_within(context, &caller, (&id, (fields, usize::MAX)))
             }
-            Self::Past { query, token } => {
-                let caller = Caller {
-                    credentials: token.map_or(Credentials::None, Credentials::Token),
-                    ..*caller
-                };
-                history::begin(context, &caller, query)
-            }
+            Self::Past { query, .. } => history::begin(context, &caller, query),
         }
     }
 }

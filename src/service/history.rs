@@ -7,12 +7,14 @@
 //! A shard hands out its reader when what it read so far is visible, so that a result never shows
 //! what may be lost, and shows what was acknowledged before the request.
 
+use super::reading::{ABSENT_ID, not_readable};
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
+use crate::auth::Extent;
 use crate::background::history::JobResult;
-use crate::history::{ForwardQuery, HistoryQuery, HistoryRead, HistoryResult};
+use crate::history::{ForwardQuery, HistoryQuery, HistoryRead, HistoryResult, Sight};
 use crate::log::Log;
-use crate::model::Shown;
+use crate::model::{Shown, namespace_of};
 use crate::shard::{Reply, RequestId, ShardRequest, network_of};
 use std::sync::Arc;
 
@@ -34,8 +36,12 @@ pub(crate) fn begin<L: Log>(
     if context.router.shard.is_none() {
         return Err(ApiError::NotReady);
     }
-    let shown = shown(context, caller, &query);
-    let request = PendingHistory::new(HistoryRead { query, shown });
+    let query = readable_of(context, caller, query)?;
+    let sight = Sight {
+        shown: shown(context, caller, &query),
+        readable: context.readable(&caller.credentials),
+    };
+    let request = PendingHistory::new(HistoryRead { query, sight });
     let asker = (caller.request_id, caller.address.map(network_of));
     context.history.push(asker, Arc::clone(&request.asked));
     Ok(Begun::Waiting(Pending::History(Box::new(request))))
@@ -52,6 +58,50 @@ pub(crate) fn ask_forward<L: Log>(
 ) -> Result<(), ApiError> {
     let query = HistoryQuery::Forward(Box::new(query));
     begin(context, caller, query).map(drop)
+}
+
+/// What is read in place of a query: where the caller may read nothing of what it is about, what
+/// can't be there. So the answer and its time are those of what is not there.
+///
+/// # Errors
+/// If it names nothing but what the caller may not read, and is told so.
+fn readable_of<L>(
+    context: &Context<L>,
+    caller: &Caller<'_>,
+    mut query: HistoryQuery,
+) -> Result<HistoryQuery, ApiError> {
+    let credentials = &caller.credentials;
+    match &mut query {
+        HistoryQuery::Events(events) => {
+            let is_readable = match (&events.entity, &events.namespace) {
+                (Some(id), _) => context.may_read(credentials, id),
+                (None, Some(name)) => context.extent_of(credentials, name) != Extent::Nothing,
+                (None, None) => true,
+            };
+            if !is_readable {
+                return Err(not_readable(caller));
+            }
+        }
+        HistoryQuery::Entity { id, .. } => {
+            if !context.may_read(credentials, id) {
+                *id = ABSENT_ID.into();
+            }
+        }
+        HistoryQuery::List { query, .. } => {
+            let of_namespace = query.namespace.as_deref();
+            let is_readable = of_namespace
+                .is_none_or(|name| context.extent_of(credentials, name) != Extent::Nothing)
+                && (query.prefix.as_deref())
+                    .is_none_or(|prefix| context.may_read_within(credentials, prefix));
+            if !is_readable {
+                query.namespace = namespace_of(ABSENT_ID).map(Box::from);
+                query.prefix = None;
+            }
+        }
+        // A subscription has asked before.
+        HistoryQuery::Forward(_) => {}
+    }
+    Ok(query)
 }
 
 /// What the caller may see: the operator everything; anybody else, of a namespace that is
@@ -238,7 +288,7 @@ mod tests {
         cores.begin((0, token), |context, caller| begin(context, caller, query));
         let shown = Cell::new(None);
         cores.context(0).history.start_next(1, |asked| {
-            shown.set(Some(asked.shown.clone()));
+            shown.set(Some(asked.sight.shown.clone()));
             0..1
         });
         cores.context(0).history.forget(0);

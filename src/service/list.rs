@@ -6,9 +6,10 @@
 //! when it is sent.
 
 use super::deferred::DeferredRead;
-use super::{Begun, Caller, Context, Outcome, Pending};
+use super::{Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
+use crate::auth::Readable;
 use crate::engine::{Chunk, ChunkBounds};
 use crate::history::HistoryQuery;
 use crate::limits::{
@@ -16,7 +17,7 @@ use crate::limits::{
 };
 use crate::log::Log;
 use crate::model::{Cursor, CursorScope, namespace_of};
-use crate::shard::{Reply, RequestId, Router, ShardRequest};
+use crate::shard::{ListPart, Reply, RequestId, Router, ShardRequest};
 use flux_storage::Sequence;
 use std::sync::Arc;
 
@@ -118,6 +119,8 @@ const ENTITY_BYTES_EXPECTED: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Listing {
     query: Arc<ListQuery>,
+    /// What the caller presented. What it may read is asked anew for each part.
+    token: Option<KeptToken>,
     parts: Vec<Part>,
     /// The last id handed out.
     last_id: Option<Box<str>>,
@@ -163,12 +166,13 @@ pub(crate) fn begin<L: Log>(
         ));
     }
     context.router.shard.as_ref().ok_or(ApiError::NotReady)?;
-    let listing = Listing::new(&context.router, query);
+    let token = caller.credentials.token().ok();
+    let listing = Listing::new(&context.router, (query, token));
     Ok(Begun::Waiting(Pending::List(Box::new(listing))))
 }
 
 impl Listing {
-    fn new<L: Log>(router: &Router<L>, query: ListQuery) -> Self {
+    fn new<L: Log>(router: &Router<L>, (query, token): (ListQuery, Option<KeptToken>)) -> Self {
         let shards = router.shards_holding(query.namespace.as_deref(), query.prefix.as_deref());
         let part = |shard| Part {
             shard,
@@ -192,6 +196,7 @@ impl Listing {
             count: 0,
             page: Vec::new(),
             query: Arc::new(query),
+            token,
         }
     }
 
@@ -307,7 +312,10 @@ impl Listing {
             std::mem::take(&mut context.answer)
         };
         let before = self.count;
-        let merged = self.merge(&mut context.router, request_id, &mut buffer);
+        let credentials = self.token.map_or(Credentials::None, Credentials::Token);
+        let readable = context.readable(&credentials);
+        let router = &mut context.router;
+        let merged = self.merge(router, (request_id, &readable), &mut buffer);
         let complete = match &merged {
             Ok(Merged::Complete { more }) => Some(*more),
             Ok(Merged::Waiting) | Err(_) => None,
@@ -342,11 +350,11 @@ impl Listing {
     fn merge<L: Log>(
         &mut self,
         router: &mut Router<L>,
-        request_id: RequestId,
+        asker: (RequestId, &Readable),
         buffer: &mut Vec<u8>,
     ) -> Result<Merged, ApiError> {
         loop {
-            self.ask_for_missing(router, request_id)?;
+            self.ask_for_missing(router, asker)?;
             if self
                 .parts
                 .iter()
@@ -401,27 +409,29 @@ impl Listing {
     fn ask_for_missing<L: Log>(
         &mut self,
         router: &mut Router<L>,
-        request_id: RequestId,
+        (request_id, readable): (RequestId, &Readable),
     ) -> Result<(), ApiError> {
         let grant = self.grant();
         for part in &mut self.parts {
             if !part.is_used_up() || part.chunk.last || part.asked {
                 continue;
             }
-            // A large entity was looked at before.
-            let is_again = part.large.is_some();
+            // A large entity was looked at before; and a page does not end in what is hidden: its
+            // link would name it.
+            let is_again = part.large.is_some() || part.chunk.passed_hidden;
             if !is_again && self.granted.saturating_add(grant) > self.examined_max {
                 break;
             }
             let last = self.last_id.as_deref();
-            let request = ShardRequest::List {
+            let request = ShardRequest::List(Box::new(ListPart {
                 query: Arc::clone(&self.query),
                 after: part.passed.as_deref().max(last).map(Box::from),
                 bounds: ChunkBounds {
                     examined_max: grant,
                     entity_bytes_max: part.next_bytes(),
                 },
-            };
+                readable: readable.clone(),
+            }));
             router.ask(part.shard, request_id, request)?;
             part.asked = true;
             if self.examined_max < usize::MAX {

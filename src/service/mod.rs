@@ -16,6 +16,7 @@
 //! | `caller` | who calls: where replies go, and what was presented as proof |
 //! | `connection_tokens` | the tokens that one connection has presented |
 //! | `tenants` | namespaces and the configuration in force: who may write what |
+//! | `reading` | what a caller may read |
 //! | `publish` | one event |
 //! | `batch` | a batch of events, in slices |
 //! | `presence` | the end of a connection that entities are bound to |
@@ -59,6 +60,7 @@ pub(crate) mod patterns;
 pub(crate) mod presence;
 pub(crate) mod publish;
 pub(crate) mod read;
+pub(crate) mod reading;
 pub(crate) mod status;
 pub(crate) mod streams;
 pub(crate) mod subscribe;
@@ -138,8 +140,8 @@ pub(crate) enum Pending {
     Publish(publish::PendingEvent),
     /// A batch is with its shards.
     Batch(Box<batch::PendingBatch>),
-    /// An entity is read on another shard.
-    Read,
+    /// An entity is read on another shard, for whoever presented this.
+    Read(Option<KeptToken>),
     /// It is begun when the answers before it are taken.
     Deferred(Box<deferred::DeferredRead>),
     /// An entity is deleted.
@@ -188,7 +190,7 @@ impl Pending {
             Self::DeleteMany(deletes) => deletes.heap_bytes(),
             Self::List(listing) => listing.heap_bytes(),
             Self::Changes(poll) => poll.heap_bytes(),
-            Self::Read
+            Self::Read(_)
             | Self::Deferred(_)
             | Self::Delete(_)
             | Self::History(_)
@@ -211,7 +213,7 @@ impl Pending {
     pub(crate) fn may_be_refused(&self) -> bool {
         match self {
             Self::Batch(batch) => batch.may_be_refused(),
-            Self::Read
+            Self::Read(_)
             | Self::Deferred(_)
             | Self::List(_)
             | Self::History(_)
@@ -229,7 +231,7 @@ impl Pending {
     /// True if the answer may be of any size.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Self::Read
+            Self::Read(_)
             | Self::Deferred(_)
             | Self::List(_)
             | Self::History(_)
@@ -274,7 +276,7 @@ pub(crate) fn resume<L: Log>(
     let resumed = match pending {
         Pending::Publish(event) => publish::resume(context, event, reply),
         Pending::Batch(batch) => Ok(batch.resume(context, (from, reply))),
-        Pending::Read => read::resume(context, pending, reply),
+        Pending::Read(_) => read::resume(context, pending, reply),
         // Nothing is asked yet; or its front gives it the reply, with where the client is.
         Pending::Deferred(_) | Pending::Changes(_) => Ok(None),
         Pending::Delete(delete) => delete::resume(context, delete, reply),

@@ -5,7 +5,7 @@ use super::tenants::{Operator, denied};
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery};
-use crate::auth::{Access, Denied, Grant, RateLimited, Token};
+use crate::auth::{Access, Denied, Extent, Grant, RateLimited, Token};
 use crate::control::{Command, Namespace, automatic_name};
 use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
@@ -112,6 +112,7 @@ pub(crate) fn register<L: Log>(
             token: token.hash(),
             created: now,
             after: None,
+            visibility: context.tenants.new_namespaces,
         },
         token,
         attempts: name.is_none().then_some(0),
@@ -194,6 +195,9 @@ pub(crate) fn show<L: Log>(
     caller: &Caller<'_>,
     name: &str,
 ) -> Result<Begun, ApiError> {
+    if context.extent_of(&caller.credentials, name) != Extent::Whole {
+        return Err(ApiError::NoNamespace);
+    }
     let page = NamespacePage::one(context, name, caller.request_id)?;
     Ok(showing(context, page))
 }

@@ -1,6 +1,7 @@
 //! Reading one entity.
 
 use super::deferred::DeferredRead;
+use super::reading::ABSENT_ID;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::query::{Fields, ReadQuery};
@@ -33,6 +34,8 @@ pub(crate) fn begin<L: Log>(
 }
 
 /// Reads an entity as it is if it is of no more than about so many bytes, and defers that if it is.
+/// In place of one that the caller may not read, it looks for one that can't be there, with the
+/// same steps: the answer and its time tell nothing.
 ///
 /// # Errors
 /// As [`begin`].
@@ -42,6 +45,8 @@ pub(crate) fn begin_within<L: Log>(
     (id, (fields, bytes_max)): (&str, (Option<Fields>, usize)),
 ) -> Result<Begun, ApiError> {
     let shard = context.router.place(id);
+    let may_read = context.may_read(&caller.credentials, id);
+    let id = if may_read { id } else { ABSENT_ID };
     if shard != context.router.core || caller.behind_asked {
         let request = ShardRequest::Read {
             id: id.into(),
@@ -49,7 +54,8 @@ pub(crate) fn begin_within<L: Log>(
             bytes_max,
         };
         context.router.ask(shard, caller.request_id, request)?;
-        return Ok(Begun::Waiting(Pending::Read));
+        let token = caller.credentials.token().ok();
+        return Ok(Begun::Waiting(Pending::Read(token)));
     }
     let Some(own) = &mut context.router.shard else {
         return Err(ApiError::NotReady);
@@ -71,7 +77,7 @@ pub(crate) fn begin_within<L: Log>(
         None => Outcome::Failed(ApiError::NoEntity),
         Some(ReadAnswer::Entity { tag }) => Outcome::Entity { tag, cursor },
         Some(ReadAnswer::Large { bytes }) => {
-            return Ok(DeferredRead::of_entity(id.into(), fields, bytes));
+            return Ok(DeferredRead::of_entity(caller, (id.into(), fields), bytes));
         }
     };
     Ok(Begun::Done(outcome, point))
@@ -85,7 +91,17 @@ pub(super) fn resume<L>(
 ) -> Result<Option<Outcome>, ApiError> {
     match reply {
         Reply::LargeEntity { id, fields, bytes } => {
-            *pending = Pending::Deferred(Box::new(DeferredRead::Entity { id, fields, bytes }));
+            let token = match pending {
+                Pending::Read(token) => token.take(),
+                _ => None,
+            };
+            let read = DeferredRead::Entity {
+                id,
+                fields,
+                bytes,
+                token,
+            };
+            *pending = Pending::Deferred(Box::new(read));
             Ok(None)
         }
         Reply::Entity(Some(ShownEntity { json, tag, cursor })) => {

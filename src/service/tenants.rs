@@ -3,9 +3,9 @@
 
 use super::Credentials;
 use crate::api::ApiError;
-use crate::auth::{Access, BrowserPolicy, Denied, OwnedNamespace, TokenHash};
+use crate::auth::{Access, BrowserPolicy, Denied, OwnedNamespace, Reader, TokenHash};
 use crate::control::Registry;
-use crate::model::{RuntimeConfig, Timestamp};
+use crate::model::{RuntimeConfig, Timestamp, Visibility};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub(crate) struct Tenants {
     pub(crate) admin: Option<TokenHash>,
     /// The namespaces.
     pub(crate) registry: Registry,
+    /// Who may read a new namespace.
+    pub(crate) new_namespaces: Visibility,
     /// The configuration in force.
     pub(crate) runtime: RuntimeConfig,
     /// Which web pages may reach the server, and by which names.
@@ -141,6 +143,13 @@ impl Tenants {
                 self.access_of(&token, now).ok_or(ApiError::TokenUnknown)
             }
         }
+    }
+
+    /// Who reads, by what a caller presents. A token that nobody has is as good as none: whether a
+    /// call may present one is not judged here.
+    pub(crate) fn reader(&self, credentials: &Credentials<'_>, now: Timestamp) -> Reader {
+        self.access(credentials, now)
+            .map_or(Reader::Public, Reader::of)
     }
 
     /// What the token with this hash lets its holder write, if somebody has it.

@@ -87,6 +87,7 @@ impl TestCores {
                 auth: false,
                 admin: None,
                 registry: Registry::default(),
+                new_namespaces: crate::model::Visibility::Public,
                 runtime: RuntimeConfig::default(),
                 browsers: BrowserPolicy::OPEN,
             };
@@ -398,7 +399,7 @@ impl TestCores {
     /// Lets a listing go on, as its front does; its parts are joined. Begins what is deferred.
     fn advance(&mut self, call: &mut TestCall) -> bool {
         if let State::Waiting(Pending::Deferred(_)) = &call.state {
-            let taken = std::mem::replace(&mut call.state, State::Waiting(Pending::Read));
+            let taken = std::mem::replace(&mut call.state, State::Waiting(Pending::Read(None)));
             let State::Waiting(Pending::Deferred(read)) = taken else {
                 return false;
             };

@@ -13,7 +13,7 @@ pub use source::{BrowserSettings, Origins};
 pub use table::{DATA_DIR_VARIABLE, SETTINGS, Setting};
 
 use crate::limits;
-use crate::model::{ConfigPatch, DedupWindow, Durability};
+use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
 use source::{BOOLEAN, LOOPBACK, Source, parse_bind, parse_bool, parse_durability};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// Namespaces that one address may register in ten minutes if the server has no operator.
     pub registrations_per_address_max: u32,
+    /// Who may read a new namespace.
+    pub new_namespaces: Visibility,
     /// What connectors' credentials are encrypted with: 32 bytes as base64.
     pub encryption_key: Option<Secret>,
     /// In auth mode, connectors may reach loopback and private addresses all the same.
@@ -205,6 +207,7 @@ impl Settings {
             browsers: source.browsers()?,
             admin_token: source.secret("FLUX_ADMIN_TOKEN")?,
             registrations_per_address_max: source.registrations()?,
+            new_namespaces: source.new_namespaces()?,
             encryption_key: source.encryption_key()?,
             connectors_allow_private: source
                 .get("FLUX_CONNECTORS_ALLOW_PRIVATE", BOOLEAN, parse_bool)?

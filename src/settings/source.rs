@@ -3,7 +3,7 @@
 use super::table::{DATA_DIR_VARIABLE, SETTINGS};
 use super::{InvalidSetting, Secret, StorageHousekeeping};
 use crate::limits;
-use crate::model::{ConfigPatch, DedupWindow, Durability};
+use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
@@ -106,6 +106,15 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
             u32::MAX,
         )?;
         Ok(number.unwrap_or(limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT))
+    }
+
+    /// Who may read a new namespace.
+    pub(super) fn new_namespaces(&self) -> Result<Visibility, InvalidSetting> {
+        let private = self.get("FLUX_NAMESPACES_PRIVATE", BOOLEAN, parse_bool)?;
+        Ok(match private {
+            Some(true) => Visibility::Private,
+            Some(false) | None => Visibility::Public,
+        })
     }
 
     /// What can also be changed while the server runs.

@@ -62,6 +62,11 @@ pub const SETTINGS: &[Setting] = &[
         "true or false; without auth, the server may be asked by any name [default: false]",
     ),
     setting(
+        "FLUX_NAMESPACES_PRIVATE",
+        "namespaces-private",
+        "true or false; in auth mode, new namespaces are private [default: false]",
+    ),
+    setting(
         "FLUX_RATE_LIMIT_ENABLED",
         "rate-limit-enabled",
         "true or false; in auth mode [default: true]",

@@ -3,8 +3,8 @@
 use crate::api::ApiError;
 use crate::api::connectors::ShownConnector;
 use crate::api::outcome::PartOutcome;
-use crate::api::query::Fields;
-use crate::auth::Charged;
+use crate::api::query::{Fields, ListQuery};
+use crate::auth::{Charged, Readable};
 use crate::control::{Change, Command};
 use crate::engine::{
     Chunk, ChunkBounds, EntityBatch, NamespaceCounts, SnapshotPage, SnapshotQuery,
@@ -115,14 +115,7 @@ pub enum ShardRequest {
         found: Vec<Box<str>>,
     },
     /// The next entities of a listing.
-    List {
-        /// What to list; `after` is where this shard's part goes on.
-        query: Arc<crate::api::query::ListQuery>,
-        /// Ids after this one only.
-        after: Option<Box<str>>,
-        /// How far the part goes.
-        bounds: ChunkBounds,
-    },
+    List(Box<ListPart>),
     /// What these namespaces hold.
     Namespaces(Box<[Box<str>]>),
     /// What another thread needs to read this shard's past.
@@ -150,6 +143,19 @@ pub enum ShardRequest {
     Unbind,
 }
 
+/// A part of a listing that is asked of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPart {
+    /// What to list; `after` is where this shard's part goes on.
+    pub query: Arc<ListQuery>,
+    /// Ids after this one only.
+    pub after: Option<Box<str>>,
+    /// How far the part goes.
+    pub bounds: ChunkBounds,
+    /// What the reader may see.
+    pub readable: Readable,
+}
+
 impl ShardRequest {
     /// Whose rate it counts against, and whose token it came with.
     pub(super) fn charged(&self) -> Option<Charged> {
@@ -160,7 +166,7 @@ impl ShardRequest {
             | Self::DeleteMany { charged, .. } => *charged,
             Self::Read { .. }
             | Self::Collect { .. }
-            | Self::List { .. }
+            | Self::List(_)
             | Self::Namespaces(_)
             | Self::Past
             | Self::SnapshotPage { .. }
@@ -183,7 +189,7 @@ impl ShardRequest {
             | Self::PublishGroup { .. }
             | Self::DeleteMany { .. }
             | Self::Collect { .. }
-            | Self::List { .. }
+            | Self::List(_)
             | Self::Namespaces(_)
             | Self::Past
             | Self::SnapshotPage { .. }
@@ -206,7 +212,7 @@ impl ShardRequest {
             Self::Delete { .. } => Reply::Deleted(Err(error)),
             Self::Read { .. }
             | Self::Collect { .. }
-            | Self::List { .. }
+            | Self::List(_)
             | Self::Past
             | Self::SnapshotPage { .. }
             | Self::Entities { .. }
@@ -225,7 +231,7 @@ impl ShardRequest {
             | Self::Delete { .. }
             | Self::DeleteMany { .. }
             | Self::Collect { .. }
-            | Self::List { .. }
+            | Self::List(_)
             | Self::Namespaces(_)
             | Self::Past
             | Self::SnapshotPage { .. }

@@ -67,8 +67,8 @@ pub use memory::{ClientIndex, MemoryAccount, MemoryHolders, MemoryHolding};
 pub use memory_budget::{MemoryBudget, MemoryClient, MemoryPart, MemoryParts, MemoryUsage};
 pub(crate) use memory_loan::MemoryLoan;
 pub use message::{
-    ConnectorsAsked, ControlMessage, Envelope, Message, Origin, Reply, RequestId, ShardRequest,
-    ShardStatistics, ShownEntity,
+    ConnectorsAsked, ControlMessage, Envelope, ListPart, Message, Origin, Reply, RequestId,
+    ShardRequest, ShardStatistics, ShownEntity,
 };
 pub use owner::Shard;
 pub use router::{Asked, Router};

@@ -613,11 +613,7 @@ impl<L: Log> Shard<L> {
             request @ ShardRequest::Collect { .. } => {
                 return self.collect(Envelope { origin, request });
             }
-            ShardRequest::List {
-                query,
-                after,
-                bounds,
-            } => self.list(&query, after.as_deref(), bounds),
+            ShardRequest::List(part) => self.list(&part),
             ShardRequest::Namespaces(names) => {
                 let counts = names.iter().map(|name| self.engine.namespace_counts(name));
                 let last = self.log.appended();

@@ -1,11 +1,11 @@
 //! What a shard answers to reads: an entity, a part of a listing, and what its past is read from.
 
 use super::Shard;
-use super::message::{Envelope, Reply, ShardRequest, ShownEntity};
+use super::message::{Envelope, ListPart, Reply, ShardRequest, ShownEntity};
 use super::owner::{DAMAGED, Worked};
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
-use crate::engine::{ChunkBounds, PublishError, ReadAnswer, SnapshotQuery, StateDamaged};
+use crate::engine::{PublishError, ReadAnswer, SnapshotQuery, StateDamaged};
 use crate::history::LiveLog;
 use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS};
 use crate::log::Log;
@@ -82,14 +82,10 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    pub(super) fn list(
-        &mut self,
-        query: &ListQuery,
-        after: Option<&str>,
-        bounds: ChunkBounds,
-    ) -> (CommitPoint, Reply) {
+    pub(super) fn list(&mut self, part: &ListPart) -> (CommitPoint, Reply) {
         let place = self.visible();
-        match self.engine.list(query, after, bounds) {
+        let asked = (&*part.query, &part.readable);
+        match self.engine.list(asked, part.after.as_deref(), part.bounds) {
             Ok((mut chunk, point)) => {
                 chunk.place = place;
                 self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;

@@ -26,6 +26,7 @@ use super::*;
 use crate::api::ApiError;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::ListQuery;
+use crate::auth::Readable;
 use crate::auth::{Charged, OwnedNamespace, TokenNumber};
 use crate::engine::{ChunkBounds, Engine, RecentIds};
 use crate::limits::{RELEASED_REPLIES_MAX, Slicing};
@@ -285,11 +286,12 @@ impl Simulation {
         };
         let ids = self.model.keys().filter(|id| id.starts_with("n1/"));
         let ids = ids.cloned().collect();
-        let request = ShardRequest::List {
+        let request = ShardRequest::List(Box::new(ListPart {
             query: Arc::new(query),
             after: None,
             bounds: ChunkBounds::NONE,
-        };
+            readable: Readable::all(),
+        }));
         self.ask(request, Expected::Listed(ids));
     }
 

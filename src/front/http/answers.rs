@@ -534,8 +534,7 @@ mod tests {
     use super::super::call::RequestMeta;
     use super::*;
     use crate::api::history::EventsQuery;
-    use crate::history::{HistoryQuery, HistoryRead};
-    use crate::model::Shown;
+    use crate::history::{HistoryQuery, HistoryRead, Sight};
     use crate::service::history::PendingHistory;
 
     fn push(answers: &mut Answers, gate: u64, text: &str) {
@@ -550,7 +549,7 @@ mod tests {
             if_none_match: None,
             has_begun: false,
             body_bytes: 0,
-            pending: Pending::Read,
+            pending: Pending::Read(None),
         }
     }
 
@@ -600,7 +599,7 @@ mod tests {
         let mut call = waiting();
         call.pending = Pending::History(Box::new(PendingHistory::new(HistoryRead {
             query: history,
-            shown: Shown::All,
+            sight: Sight::all(),
         })));
         let mut answers = Answers::default();
         answers.probe();

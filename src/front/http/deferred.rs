@@ -40,7 +40,7 @@ pub(super) fn begin_front<L: Log>(
         client.answers.want_memory();
         return Attempt::Waits;
     }
-    let Pending::Deferred(read) = std::mem::replace(&mut call.pending, Pending::Read) else {
+    let Pending::Deferred(read) = std::mem::replace(&mut call.pending, Pending::Read(None)) else {
         return Attempt::Waits;
     };
     let meta = call.meta;

@@ -144,6 +144,7 @@ impl World {
                     auth: false,
                     admin: None,
                     registry: Registry::default(),
+                    new_namespaces: crate::model::Visibility::Public,
                     runtime: RuntimeConfig::default(),
                     browsers: BrowserPolicy::OPEN,
                 },
