@@ -1,5 +1,5 @@
-//! What each kind of token may do: every route with every kind, over HTTP and over the WebSocket,
-//! on a running server (API contract §16).
+//! What each kind of token may do: every route with every kind, over HTTP, over the WebSocket and
+//! in streams, on a running server (API contract §16).
 //!
 //! The tables are the claim. A column is a kind of token, a row a call. Each call is sent on a
 //! connection of its own, so that it reaches any core.
@@ -172,6 +172,8 @@ fn reads_and_what_needs_no_token_are_open_and_refuse_one_that_is_not_known() {
         "/api/state/entities/flux-core/directory",
         "/api/events?entity=house/in/x",
         "/api/events?namespace=house&limit=1",
+        "/api/changes",
+        "/api/changes?entity_id=house/*&mode=event",
         "/api/namespaces/house",
         "/api/admin/config",
         "/health",
@@ -179,7 +181,9 @@ fn reads_and_what_needs_no_token_are_open_and_refuse_one_that_is_not_known() {
     ] {
         check(&format!("GET {target}"), "", open(200));
     }
+    check("HEAD /api/stream?entity_id=house/*", "", open(200));
     check("OPTIONS /api/events", "", open(204));
+    check("OPTIONS /api/tickets", "", open(204));
     check("GET /nothing", "", open(404));
     check("GET /api/state/entities/house/none", "", open(404));
     check("DELETE /health", "", open(405));
@@ -244,6 +248,7 @@ fn every_call_about_tokens_is_for_those_that_manage() {
     );
     let whole = owned(403, [403, 403, 403, 403, 403, 403, 200, 200]);
     check("POST /api/namespaces/house/token", "", whole);
+    check("POST /api/tickets", "", owned(201, [201; 8]));
 }
 
 #[test]
@@ -309,21 +314,48 @@ fn an_item_of_a_batch_is_judged_by_the_token_of_the_batch() {
     }
 }
 
-/// The status of a handshake.
-fn handshake(server: &Server, token: &str) -> u16 {
+/// The status of a handshake, or of a request for a stream.
+fn opening(server: &Server, target: &str, token: &str) -> u16 {
     let authorization = format!("Authorization: Bearer {token}");
-    let mut fields = vec![
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    ];
+    let mut fields = Vec::new();
+    if target.starts_with("/api/ws") {
+        fields.extend([
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ]);
+    }
     if !token.is_empty() {
         fields.push(&authorization);
     }
     let mut connection = server.connect();
-    connection.send(request("GET", "/api/ws", &fields, ""));
+    connection.send(request("GET", target, &fields, ""));
     connection.response_to_head().status
+}
+
+#[test]
+fn a_stream_is_opened_by_each_token_that_is_known_and_by_a_ticket_made_with_it() {
+    let tenants = start();
+    let server = &tenants.server;
+    for (path, opened) in [("/api/ws", 101), ("/api/stream", 200)] {
+        for ((kind, token), status) in tenants.kinds.iter().zip(open(opened)) {
+            assert_eq!(opening(server, path, token), status, "{path} {kind}");
+            let made = server.with_token(("POST", "/api/tickets"), token, "");
+            let is_made = status != 401 && !token.is_empty();
+            assert_eq!(
+                made.status,
+                if is_made { 201 } else { 401 },
+                "{path} {kind}"
+            );
+            if is_made {
+                let ticket = made.json()["ticket"].as_str().expect("one").to_owned();
+                let target = format!("{path}?ticket={ticket}");
+                assert_eq!(opening(server, &target, ""), opened, "{path} {kind}");
+                assert_eq!(opening(server, &target, ""), 401, "{path} {kind}");
+            }
+        }
+    }
 }
 
 /// The code of the error that a request is answered with; empty: it succeeds.
@@ -344,7 +376,7 @@ fn a_websocket_is_opened_and_used_by_the_tokens_that_the_table_names() {
     let tenants = start();
     let (server, first) = (&tenants.server, &tenants.first);
     for ((kind, token), status) in tenants.kinds.iter().zip(open(101)) {
-        assert_eq!(handshake(server, token), status, "{kind}");
+        assert_eq!(opening(server, "/api/ws", token), status, "{kind}");
         if status != 101 {
             continue;
         }

@@ -3,89 +3,17 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use support::event;
-use support::server::{Server, Setup};
+use support::server::Server;
+use support::tenants::{ADMIN, Tenants, ask, auth, publish, published};
 use support::watch::Watcher;
-use tempfile::TempDir;
-
-const ADMIN: &str = "operator-secret-0123456789";
 
 /// The bound on tokens that messages add.
 const ADDED_MAX: usize = 16;
 
-struct Tenants {
-    server: Server,
-    /// The tokens of the registrations, by namespace.
-    first: BTreeMap<&'static str, String>,
-    _dir: TempDir,
-}
-
-fn start(shards: u32) -> Tenants {
-    let dir = TempDir::new().expect("a temporary directory");
-    let server = Setup::new(dir.path(), shards)
-        .env("FLUX_AUTH_ENABLED", "true")
-        .env("FLUX_ADMIN_TOKEN", ADMIN)
-        .start();
-    let register = |name: &'static str| {
-        let body = json!({ "name": name }).to_string();
-        let answer = server.with_token(("POST", "/api/namespaces"), ADMIN, &body);
-        (name, text(&answer.json(), "token"))
-    };
-    let first = ["house", "garden", "shed"].map(register).into();
-    Tenants {
-        server,
-        first,
-        _dir: dir,
-    }
-}
-
-fn text(json: &Value, member: &str) -> String {
-    json[member].as_str().expect("a string").to_owned()
-}
-
-impl Tenants {
-    /// Makes a token of a namespace. Returns it and its id.
-    fn make(&self, namespace: &str, body: &Value) -> (String, String) {
-        let target = format!("/api/namespaces/{namespace}/tokens");
-        let answer = self
-            .server
-            .with_token(("POST", &target), ADMIN, &body.to_string());
-        assert_eq!(answer.status, 201, "{}", answer.text());
-        (text(&answer.json(), "token"), text(&answer.json(), "id"))
-    }
-
-    fn revoke(&self, namespace: &str, id: &str) {
-        let target = format!("/api/namespaces/{namespace}/tokens/{id}");
-        let answer = self.server.with_token(("DELETE", &target), ADMIN, "");
-        assert_eq!(answer.status, 204, "{}", answer.text());
-    }
-}
-
-/// The code of the error that a message is answered with; empty: it succeeds.
-fn ask(watcher: &mut Watcher, message: &Value) -> String {
-    watcher.send(&message.to_string());
-    let answer = watcher.next();
-    assert_eq!(answer["id"], message["id"], "{message}: {answer}");
-    answer["code"].as_str().unwrap_or_default().to_owned()
-}
-
-fn auth(watcher: &mut Watcher, token: &str) -> String {
-    ask(watcher, &json!({"type": "auth", "id": "a", "token": token}))
-}
-
-fn publish(watcher: &mut Watcher, id: &str) -> String {
-    ask(watcher, &published(id, "{}"))
-}
-
-fn published(id: &str, properties: &str) -> Value {
-    let event: Value = serde_json::from_str(&event(id, properties)).expect("JSON");
-    json!({"type": "publish", "id": 1, "event": event})
-}
-
 #[test]
 fn a_token_that_is_added_counts_from_its_acknowledgement_on() {
-    let tenants = start(2);
+    let tenants = Tenants::start(2);
     let mut watcher = Watcher::connect(&tenants.server);
     assert_eq!(publish(&mut watcher, "house/a"), "token_missing");
     for name in ["house", "garden"] {
@@ -121,14 +49,21 @@ fn a_token_that_is_added_counts_from_its_acknowledgement_on() {
 
 #[test]
 fn what_is_no_token_that_somebody_has_is_an_error_and_the_connection_stays_as_it_was() {
-    let tenants = start(1);
+    let tenants = Tenants::start(1);
     let mut watcher = Watcher::connect(&tenants.server);
     let house = &tenants.first["house"];
     assert_eq!(auth(&mut watcher, house), "");
-    let (revoked, id) = tenants.make("house", &json!({"scopes": ["write"]}));
-    tenants.revoke("house", &id);
+    let revoked = tenants.make("house", &json!({"scopes": ["write"]}));
+    tenants.revoke("house", &revoked.id);
     let long = "x".repeat(5000);
-    for unknown in ["", "x", &house[1..], &format!("{house} "), &revoked, &long] {
+    for unknown in [
+        "",
+        "x",
+        &house[1..],
+        &format!("{house} "),
+        &revoked.token,
+        &long,
+    ] {
         assert_eq!(auth(&mut watcher, unknown), "token_unknown", "{unknown}");
     }
     for (token, code) in [
@@ -157,10 +92,10 @@ fn what_is_no_token_that_somebody_has_is_an_error_and_the_connection_stays_as_it
 
 #[test]
 fn of_several_tokens_of_a_namespace_any_that_allows_a_request_counts() {
-    let tenants = start(2);
+    let tenants = Tenants::start(2);
     let of = |scope: &str, prefix: Value| {
         let body = json!({"scopes": [scope], "prefix": prefix});
-        tenants.make("house", &body).0
+        tenants.make("house", &body).token
     };
     let mut watcher = Watcher::connect_with_token(&tenants.server, &of("write", json!("house/a/")));
     assert_eq!(publish(&mut watcher, "house/b/1"), "outside_prefix");
@@ -205,30 +140,30 @@ fn of_several_tokens_of_a_namespace_any_that_allows_a_request_counts() {
 
 #[test]
 fn a_seventeenth_token_is_refused_and_those_that_died_make_room() {
-    let tenants = start(2);
+    let tenants = Tenants::start(2);
     let body = json!({"scopes": ["write"]});
     let mut watcher = Watcher::connect_with_token(&tenants.server, &tenants.first["garden"]);
-    let (last, id) = tenants.make("house", &body);
+    let last = tenants.make("house", &body);
     for _ in 1..ADDED_MAX {
-        assert_eq!(auth(&mut watcher, &tenants.make("shed", &body).0), "");
+        assert_eq!(auth(&mut watcher, &tenants.make("shed", &body).token), "");
     }
     assert_eq!(publish(&mut watcher, "house/a"), "not_namespace_owner");
-    assert_eq!(auth(&mut watcher, &last), "");
-    let (beyond, _) = tenants.make("house", &body);
-    assert_eq!(auth(&mut watcher, &beyond), "too_many_tokens");
-    assert_eq!(auth(&mut watcher, &last), "", "it is there already");
+    assert_eq!(auth(&mut watcher, &last.token), "");
+    let beyond = tenants.make("house", &body);
+    assert_eq!(auth(&mut watcher, &beyond.token), "too_many_tokens");
+    assert_eq!(auth(&mut watcher, &last.token), "", "it is there already");
     for name in ["house", "garden", "shed"] {
         assert_eq!(publish(&mut watcher, &format!("{name}/a")), "", "{name}");
     }
-    tenants.revoke("house", &id);
+    tenants.revoke("house", &last.id);
     assert_eq!(publish(&mut watcher, "house/a"), "not_namespace_owner");
-    assert_eq!(auth(&mut watcher, &beyond), "");
+    assert_eq!(auth(&mut watcher, &beyond.token), "");
     assert_eq!(publish(&mut watcher, "house/a"), "");
 }
 
 #[test]
 fn a_write_counts_against_the_rate_of_the_token_that_allows_it() {
-    let tenants = start(2);
+    let tenants = Tenants::start(2);
     let body = r#"{"rate_limit_per_namespace_per_minute":2}"#;
     let configured = tenants
         .server

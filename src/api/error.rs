@@ -140,6 +140,15 @@ pub enum ApiError {
     /// No token of that id in the namespace.
     #[error("token not found")]
     NoToken,
+    /// A ticket that nobody can use.
+    #[error("the ticket is not known; it may have been used, or its 30 seconds are over")]
+    TicketUnknown,
+    /// As many tickets as a token may have.
+    #[error("as many tickets were made with this token as may be unused at a time")]
+    TooManyTickets {
+        /// Seconds until the oldest ends.
+        seconds: u32,
+    },
     /// As many tokens as a connection may add.
     #[error(
         "the connection has added {} tokens that are alive, as many as it may",
@@ -479,6 +488,7 @@ impl ApiError {
             Self::TokenMissing
             | Self::TokenMalformed
             | Self::TokenUnknown
+            | Self::TicketUnknown
             | Self::OperatorUnknown => 401,
             Self::Reserved
             | Self::NotOwner
@@ -508,6 +518,7 @@ impl ApiError {
             Self::RecordTooLarge => 413,
             Self::RateLimited { .. }
             | Self::TooManyRegistrations { .. }
+            | Self::TooManyTickets { .. }
             | Self::TooManyFromAddress { .. } => 429,
             Self::Handshake(error) => error.status(),
             Self::TooManyConnections { .. }
@@ -578,6 +589,8 @@ impl ApiError {
             Self::NamespaceNotEmpty => "namespace_not_empty",
             Self::RateLimited { .. } => "rate_limited",
             Self::TooManyRegistrations { .. } => "too_many_registrations",
+            Self::TicketUnknown => "ticket_unknown",
+            Self::TooManyTickets { .. } => "too_many_tickets",
             Self::TooManyMatches { .. } => "too_many_matches",
             Self::HistoryRemoved { .. } | Self::CursorBeyondEnd => "history_removed",
             Self::HistoryTooLong { .. } => "history_too_long",
@@ -623,9 +636,9 @@ impl ApiError {
             | Self::StateDamaged
             | Self::TooManyConnections { .. }
             | Self::TooManyFromAddress { .. } => Some(1),
-            Self::RateLimited { seconds } | Self::TooManyRegistrations { seconds } => {
-                Some(*seconds)
-            }
+            Self::RateLimited { seconds }
+            | Self::TooManyRegistrations { seconds }
+            | Self::TooManyTickets { seconds } => Some(*seconds),
             Self::StorageFull
             | Self::StorageReadOnly
             | Self::StorageUnavailable

@@ -133,6 +133,8 @@ pub fn parse_websocket(query: Option<&str>) -> Result<bool, ApiError> {
     let mut metrics: Option<Box<str>> = None;
     each_parameter(query, |name, value| match name {
         "metrics" => once("metrics", &mut metrics, value),
+        // What it stands for is looked up with the token.
+        TICKET => Ok(()),
         _ => other(name),
     })?;
     match metrics.as_deref() {
@@ -143,6 +145,22 @@ pub fn parse_websocket(query: Option<&str>) -> Result<bool, ApiError> {
             rule: "`true` or `false`",
         }),
     }
+}
+
+/// The parameter that stands for a token.
+pub const TICKET: &str = "ticket";
+
+/// The ticket in a query.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`] if it is repeated, and [`ApiError::PercentEncoding`].
+pub fn parse_ticket(query: Option<&str>) -> Result<Option<Box<str>>, ApiError> {
+    let mut ticket: Option<Box<str>> = None;
+    each_parameter(query, |name, value| match name {
+        TICKET => once(TICKET, &mut ticket, value),
+        _ => Ok(()),
+    })?;
+    Ok(ticket)
 }
 
 /// Checks that every parameter can be decoded.
@@ -208,7 +226,7 @@ pub fn parse_health(query: Option<&str>) -> Result<bool, ApiError> {
 }
 
 /// Parameters that say what a call is about, of any call.
-const PARAMETERS: [&str; 19] = [
+const PARAMETERS: [&str; 20] = [
     "after",
     "at",
     "before",
@@ -226,6 +244,7 @@ const PARAMETERS: [&str; 19] = [
     "purge",
     "since",
     "snapshot",
+    TICKET,
     "until",
     "wait",
 ];

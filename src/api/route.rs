@@ -61,6 +61,8 @@ pub enum ControlRoute<'a> {
     Configure,
     /// About the other tokens of a namespace.
     Tokens(TokenRoute<'a>),
+    /// `POST /api/tickets`
+    Ticket,
     /// About connectors.
     Connectors(ConnectorRoute<'a>),
 }
@@ -112,6 +114,7 @@ const GET_AND_PUT: &str = "GET, HEAD, PUT, OPTIONS";
 
 const CONNECTORS: &str = "/api/connectors";
 const NAMESPACES: &str = "/api/namespaces";
+const TICKETS: &str = "/api/tickets";
 const ENTITIES: &str = "/api/state/entities";
 
 /// Finds the route. `OPTIONS` has one for every path: a browser asks before a call, and has to
@@ -147,6 +150,7 @@ fn find(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
                 allow: GET_AND_DELETE,
             }),
         },
+        TICKETS => fixed(method, Method::Post, Route::Control(ControlRoute::Ticket)),
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
         "/api/stream" => fixed(method, Method::Get, Route::Stream),
         "/api/changes" => fixed(method, Method::Get, Route::Changes),
@@ -192,9 +196,9 @@ fn fixed(method: Method, taken: Method, route: Route<'static>) -> Result<Route<'
 }
 
 /// True of a path that is there in auth mode only.
-pub fn is_of_namespaces(path: &str) -> bool {
+pub fn is_of_auth_mode(path: &str) -> bool {
     let rest = path.strip_prefix(NAMESPACES);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == TICKETS || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A path that takes a new member, and lists all.
@@ -395,7 +399,7 @@ mod tests {
             "/api/admin/config",
             Err(ApiError::Method { allow: GET_AND_PUT }),
         );
-        assert!(is_of_namespaces("/api/namespaces/x") && !is_of_namespaces("/api/namespacesx"));
+        assert!(is_of_auth_mode("/api/namespaces/x") && !is_of_auth_mode("/api/namespacesx"));
     }
 
     #[test]

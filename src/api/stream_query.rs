@@ -1,7 +1,7 @@
 //! The parameters of `GET /api/stream` and `GET /api/changes` (API contract §13).
 
 use super::error::ApiError;
-use super::query::{each_parameter, once, other};
+use super::query::{TICKET, each_parameter, once, other};
 use super::stream_options::{StreamMembers, StreamMode, StreamOptions, StreamStart};
 use crate::limits;
 use crate::model::Cursor;
@@ -23,7 +23,11 @@ impl StreamQuery {
     /// # Errors
     /// What is wrong with a parameter or with the field.
     pub fn parse(query: Option<&str>, last_event_id: Field<'_>) -> Result<Self, ApiError> {
-        let mut parameters = Parameters::read(query, |name, _| other(name))?;
+        let mut parameters = Parameters::read(query, |name, _| match name {
+            // What it stands for is looked up with the token.
+            TICKET => Ok(()),
+            name => other(name),
+        })?;
         let resumed = parse_last_event_id(last_event_id)?;
         if resumed.is_some() {
             parameters.since = None;

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::json::{Kind, Scanner, write_string};
 use crate::limits::{ENTITY_ID_BYTES_MAX, TOKEN_LABEL_BYTES_MAX, TOKEN_SECONDS_MAX};
 use crate::model::{Scope, Scopes, Timestamp};
+use crate::wire::http1::write_decimal;
 
 /// A token that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,6 +205,15 @@ pub fn made(out: &mut Vec<u8>, shown: ShownToken<'_>, secret: &str) {
     out.extend_from_slice(b",\"token\":");
     write_string(out, secret);
     shown.write_rest(out);
+    out.push(b'}');
+}
+
+/// A ticket, and how long it is good.
+pub fn ticket(out: &mut Vec<u8>, text: &str, seconds: i64) {
+    out.extend_from_slice(b"{\"ticket\":");
+    write_string(out, text);
+    out.extend_from_slice(b",\"expires_in_seconds\":");
+    write_decimal(out, seconds.unsigned_abs());
     out.push(b'}');
 }
 

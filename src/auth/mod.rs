@@ -12,6 +12,7 @@
 //! | `rate` | token buckets of namespaces |
 //! | `reader` | who reads, and what that lets it see |
 //! | `registrations` | how many namespaces an address may register |
+//! | `tickets` | what stands for a token once |
 //! | `token` | secrets, their hashes, and the `Authorization` field |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -24,6 +25,7 @@ pub mod private;
 pub mod rate;
 pub mod reader;
 pub mod registrations;
+pub mod tickets;
 pub mod token;
 
 pub use access::{Access, Denied, OwnedNamespace, Presented};
@@ -35,4 +37,5 @@ pub use private::PrivateNamespaces;
 pub use rate::{RateLimited, RateLimiter};
 pub use reader::{Extent, Readable, Reader};
 pub use registrations::Registrations;
+pub use tickets::{NoTicket, Tickets};
 pub use token::{Token, TokenHash, bearer};

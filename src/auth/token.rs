@@ -11,6 +11,8 @@ use subtle::ConstantTimeEq as _;
 
 /// What every token begins with, so that one that leaked is recognised for what it is.
 const PREFIX: &str = "flux_";
+/// What every ticket begins with.
+const TICKET_PREFIX: &str = "fluxt_";
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
 /// Bytes of the longest token that is looked up; a longer one is nobody's.
@@ -25,9 +27,21 @@ impl Token {
     /// # Errors
     /// If the operating system has none.
     pub fn generate() -> io::Result<Self> {
+        Self::generate_with(PREFIX)
+    }
+
+    /// A new ticket, which is as long and as random.
+    ///
+    /// # Errors
+    /// As [`Token::generate`].
+    pub fn ticket() -> io::Result<Self> {
+        Self::generate_with(TICKET_PREFIX)
+    }
+
+    fn generate_with(prefix: &str) -> io::Result<Self> {
         let mut bytes = [0_u8; TOKEN_BYTES];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let mut text = PREFIX.to_owned();
+        let mut text = prefix.to_owned();
         URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
         Ok(Self(text.into()))
     }

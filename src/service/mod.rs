@@ -34,6 +34,7 @@
 //! | `control` | changes of the control plane: asking for one, and putting it into force |
 //! | `namespaces` | namespaces, and the token of their registration |
 //! | `tokens` | the other tokens of a namespace |
+//! | `tickets` | what stands for a token once |
 //! | `namespace_page` | namespaces with what they hold |
 //! | `config` | the runtime configuration |
 //! | `connectors` | connectors and their credentials |
@@ -67,6 +68,7 @@ pub(crate) mod subscribe;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod tickets;
 pub(crate) mod tokens;
 
 pub(crate) use caller::{Caller, Credentials, KeptToken};

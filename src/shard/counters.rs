@@ -5,6 +5,7 @@ use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
 use super::memory_budget::MemoryBudget;
 use super::strangers::Strangers;
+use super::tickets::SharedTickets;
 use crate::api::encode::Metrics;
 use crate::limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT;
 use crate::model::Timestamp;
@@ -68,6 +69,8 @@ pub(crate) struct Counters {
     pub(crate) subscribed: AddressLimiter,
     /// What callers without a token of their own have tried.
     pub(crate) strangers: Strangers,
+    /// Tickets that were made and not used.
+    pub(crate) tickets: SharedTickets,
     /// Sources that published lately, by name.
     pub(crate) sources: ActiveSources,
     /// How many those are, as a core last counted them.
@@ -91,6 +94,7 @@ impl Counters {
             connected: AddressLimiter::new(),
             subscribed: AddressLimiter::new(),
             strangers: Strangers::new(REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT),
+            tickets: SharedTickets::default(),
             sources: ActiveSources::default(),
             publishers: AtomicU64::new(0),
             connector_bytes: AtomicU64::new(0),

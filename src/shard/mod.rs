@@ -15,6 +15,7 @@
 //! | `reads` | what the shard answers to reads |
 //! | `router` | the way from a core to every shard |
 //! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
+//! | `tickets` | the tickets of all cores |
 //! | `memory` | what the clients of a core hold in memory |
 //! | `memory_budget` | the bound on it for all cores |
 //! | `memory_loan` | what a query of the past works in |
@@ -58,6 +59,7 @@ mod simulation_replay;
 #[cfg(test)]
 mod simulation_writes;
 mod strangers;
+mod tickets;
 
 pub(crate) use address_limiter::{Exhausted, network_of};
 pub use base::advance_base;

@@ -5,8 +5,9 @@
 //! port, a data directory, exit codes and standard error. `server` starts and ends processes,
 //! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
 //! `events` a client of server-sent events, `agent` a client that goes on over the death of the
-//! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a browser, `connectors`
-//! the calls that define connectors, and `script` runs the scripts.
+//! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a
+//! browser, `connectors` the calls that define connectors, `tenants` a server with tokens in force,
+//! and `script` runs the scripts.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
@@ -23,6 +24,7 @@ pub(crate) mod http;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod source;
+pub(crate) mod tenants;
 pub(crate) mod watch;
 
 use serde_json::Value;

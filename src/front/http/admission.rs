@@ -7,7 +7,7 @@
 
 use super::client::credentials;
 use crate::api::query;
-use crate::api::route::{ControlRoute, is_of_namespaces};
+use crate::api::route::{ControlRoute, is_of_auth_mode};
 use crate::api::{ApiError, Route, route};
 use crate::limits::BODY_OTHER_BYTES_MAX;
 use crate::service::{Context, TokenRule};
@@ -51,7 +51,7 @@ pub(crate) fn admit<L>(
     head: &Head<'_>,
 ) -> Result<Option<MemoryClient>, ApiError> {
     welcome(context, head)?;
-    if !context.tenants.auth && is_of_namespaces(head.path) {
+    if !context.tenants.auth && is_of_auth_mode(head.path) {
         return Err(ApiError::NoRoute);
     }
     let credentials = credentials(head);
@@ -97,7 +97,8 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
         | Route::DeleteBatch => TokenRule::Writer,
         Route::Control(route) => match route {
             ControlRoute::Register => TokenRule::Registrar,
-            ControlRoute::ReplaceToken(_)
+            ControlRoute::Ticket
+            | ControlRoute::ReplaceToken(_)
             | ControlRoute::Tokens(_)
             | ControlRoute::Connectors(_) => TokenRule::Writer,
             ControlRoute::List | ControlRoute::Delete(_) => TokenRule::Operator,

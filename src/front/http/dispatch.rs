@@ -11,7 +11,7 @@ use super::writer::AnswerWriter;
 use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
 use crate::api::query::{self, ListQuery, ReadQuery};
-use crate::api::route::{ControlRoute, TokenRoute, is_of_namespaces};
+use crate::api::route::{ControlRoute, TokenRoute, is_of_auth_mode};
 use crate::api::stream_query::{ChangesQuery, StreamQuery};
 use crate::api::{ApiError, Route, route};
 use crate::background::decoding::DecodeResult;
@@ -23,10 +23,11 @@ use crate::service::connectors::ConnectorCall;
 use crate::service::deferred::DeferredRead;
 use crate::service::patterns::patterns_of;
 use crate::service::publish::Besides;
+use crate::service::tickets::PresentedTicket;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, TokenRule, batch,
     changes, config, connectors, delete, delete_many, history, list, namespaces, publish, read,
-    status, tokens,
+    status, tickets, tokens,
 };
 use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Method, Request, Version};
@@ -120,6 +121,10 @@ fn dispatch<L: Log>(
         caller.credentials = Credentials::Known(identity);
     }
     let route = route?;
+    let ticket = ticket_of(context, &route, head)?;
+    if let Some(ticket) = ticket {
+        caller.credentials = Credentials::Token(ticket.token);
+    }
     let conditions = honoured::check(context, &caller, (head, &route))?;
     check_room(context, client, (&caller, &route, body))?;
     let begun = match route {
@@ -162,8 +167,11 @@ fn dispatch<L: Log>(
                 }
             }
         }
-        Route::WebSocket => return upgrade(context, client, (&caller, head)),
-        Route::Stream => return stream(context, writer, client, (&caller, head, meta)),
+        Route::WebSocket => return upgrade(context, client, (&caller, head, ticket)),
+        Route::Stream => {
+            let request = (&caller, head, meta);
+            return stream(context, writer, client, (request, ticket));
+        }
         Route::Changes => poll(context, &caller, head)?,
         Route::Health => status::health(context, head.query)?,
         Route::Ready => status::ready(context)?,
@@ -224,7 +232,7 @@ fn check_first<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), ApiError>
     welcome(context, head)?;
     // A bad query is rare. What is judged before it, the token, is not judged twice otherwise.
     query::check(head.query).or_else(|_bad_query| admit(context, head).map(drop))?;
-    if !context.tenants.auth && is_of_namespaces(head.path) && head.method != Method::Options {
+    if !context.tenants.auth && is_of_auth_mode(head.path) && head.method != Method::Options {
         return Err(ApiError::NoRoute);
     }
     Ok(())
@@ -249,6 +257,7 @@ fn control<L: Log>(
             TokenRoute::List(name) => tokens::list(context, caller, &name),
             TokenRoute::Revoke(name, id) => tokens::revoke(context, caller, (&name, &id)),
         },
+        ControlRoute::Ticket => tickets::make(context, caller),
         ControlRoute::Configure => config::change(context, caller, body),
         ControlRoute::Config => Ok(config::show(context)),
         ControlRoute::Connectors(route) => {
@@ -297,10 +306,32 @@ fn take<L: Log>(
     }
 }
 
+/// The ticket that a request presents in the place of a token. Without auth none is looked at.
+fn ticket_of<L>(
+    context: &Context<L>,
+    route: &Route<'_>,
+    head: &Head<'_>,
+) -> Result<Option<PresentedTicket>, ApiError> {
+    let takes_ticket = matches!(route, Route::WebSocket | Route::Stream);
+    if !takes_ticket || head.query.is_none() {
+        return Ok(None);
+    }
+    let ticket = query::parse_ticket(head.query)?;
+    let Some(ticket) = ticket.filter(|_| context.tenants.auth) else {
+        return Ok(None);
+    };
+    if head.authorization != Field::Absent {
+        // RFC 6750 §2: a request has one of them.
+        let (name, rule) = (query::TICKET, "not beside an `Authorization` header");
+        return Err(ApiError::InvalidQuery { name, rule });
+    }
+    tickets::look(context, &ticket).map(Some)
+}
+
 fn upgrade<L: Log>(
     context: &Context<L>,
     client: &mut Client<'_>,
-    (caller, head): (&Caller<'_>, &Head<'_>),
+    (caller, head, ticket): (&Caller<'_>, &Head<'_>, Option<PresentedTicket>),
 ) -> Result<Next, ApiError> {
     context.check_serving()?;
     let token = kept_token(context, caller)?;
@@ -310,6 +341,9 @@ fn upgrade<L: Log>(
     context.check_ready()?;
     if client.answers.waiting() > 0 || client.answers.is_gated() {
         return Err(ApiError::UpgradeBehindRequests);
+    }
+    if let Some(ticket) = ticket {
+        tickets::take(context, ticket)?;
     }
     client.answers.push(CommitPoint::NONE, |out| {
         ws::write_switching_protocols(out, &accept);
@@ -343,8 +377,12 @@ fn stream<L: Log>(
     context: &Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (caller, head, meta): (&Caller<'_>, &Head<'_>, RequestMeta),
+    (request, ticket): (
+        (&Caller<'_>, &Head<'_>, RequestMeta),
+        Option<PresentedTicket>,
+    ),
 ) -> Result<Next, ApiError> {
+    let (caller, head, meta) = request;
     context.check_serving()?;
     let token = kept_token(context, caller)?;
     let query = StreamQuery::parse(head.query, head.last_event_id)?;
@@ -355,6 +393,9 @@ fn stream<L: Log>(
             writer.stream_head(out, meta);
         });
         return Ok(Next::Go);
+    }
+    if let Some(ticket) = ticket {
+        tickets::take(context, ticket)?;
     }
     Ok(Next::Stream(Box::new(StreamRequest { query, token, meta })))
 }

@@ -59,6 +59,7 @@ fn parameters_of(head: &Head<'_>, route: &Route<'_>) -> Result<(), ApiError> {
         | Route::Ready => true,
         Route::Control(route) => match route {
             ControlRoute::Register
+            | ControlRoute::Ticket
             | ControlRoute::Show(_)
             | ControlRoute::ReplaceToken(_)
             | ControlRoute::Tokens(_)

@@ -293,6 +293,7 @@ impl AnswerWriter {
             ApiError::TokenMissing
             | ApiError::TokenMalformed
             | ApiError::TokenUnknown
+            | ApiError::TicketUnknown
             | ApiError::OperatorUnknown => {
                 headers.push(("WWW-Authenticate", "Bearer realm=\"flux\""));
             }
