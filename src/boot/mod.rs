@@ -5,6 +5,7 @@
 //! | `serve` | starts the cores, recovers their shards, and stops them |
 //! | `panics` | the end of the process after a panic |
 //! | `preflight` | what the machine lacks, said before anything starts |
+//! | `rings` | whether `io_uring` may be used, and what forbids it |
 //! | `memory` | how much memory the process may use |
 //! | `connectors_thread` | the thread of connectors |
 
@@ -12,6 +13,7 @@ mod connectors_thread;
 mod memory;
 mod panics;
 mod preflight;
+mod rings;
 mod serve;
 
 pub use panics::end_process_on_panic;

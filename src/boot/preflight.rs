@@ -1,8 +1,9 @@
 //! What a machine has to offer before the server starts, and one line for each thing that is
 //! missing.
 
-use crate::reactor::runtime;
-use rustix::io::Errno;
+use super::rings;
+use crate::reactor::runtime::Runtime;
+use crate::report;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CpuSet;
 use std::io;
@@ -11,49 +12,45 @@ use std::num::NonZero;
 /// Why a machine can't run the server. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum MissingFeature {
-    /// The kernel is older than what is asked for, or was built without `io_uring`.
-    #[error("this kernel is too old, or has no io_uring: Flux needs Linux 5.11 or newer")]
-    NoIoUring,
-    /// Something forbids `io_uring`.
-    #[error(
-        "io_uring is forbidden to this process: allow it in the seccomp profile of the container \
-         (Docker: --security-opt seccomp=<profile>), or set sysctl kernel.io_uring_disabled=0"
-    )]
-    IoUringForbidden,
-    /// The limit on locked memory is too small for `io_uring`.
-    #[error(
-        "too little locked memory for io_uring: raise it to 8 MiB (ulimit -l 8192, or LimitMEMLOCK=8M in the unit)"
-    )]
-    LockedMemory,
-    /// Something else.
-    #[error("io_uring can't be used: {0}")]
-    Other(#[source] io::Error),
+    /// The kernel is older than what is asked for.
+    #[error("this kernel is too old ({release}): Flux needs Linux 5.11 or newer")]
+    OldKernel {
+        /// What it calls itself.
+        release: String,
+    },
 }
 
-/// Asks the kernel for a ring, and then starts an executor that does nothing, to see whether the
-/// kernel lets it.
+/// The release of this kernel.
+///
+/// # Errors
+/// If it is too old.
+pub(super) fn check_kernel() -> Result<String, MissingFeature> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if kernel_version(&release) < KERNEL_MIN {
+        return Err(MissingFeature::OldKernel { release });
+    }
+    Ok(release)
+}
+
+/// What the cores are to run on. Says so if it is not what it should be.
 ///
 /// # Errors
 /// [`MissingFeature`].
-pub(crate) fn check_io_uring(cpu: usize) -> Result<(), MissingFeature> {
-    if kernel_version(&rustix::system::uname().release().to_string_lossy()) < KERNEL_MIN {
-        return Err(MissingFeature::NoIoUring);
-    }
-    let ring = io_uring::IoUring::new(4).map(drop);
-    let executor = |()| runtime::spawn("flux-preflight", cpu, || Ok(()));
-    ring.and_then(executor)
-        .and_then(runtime::join)
-        .map_err(
-            |error| match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::NOSYS) => MissingFeature::NoIoUring,
-                Some(Errno::PERM | Errno::ACCESS) => MissingFeature::IoUringForbidden,
-                Some(Errno::NOMEM) => MissingFeature::LockedMemory,
-                _ => MissingFeature::Other(error),
-            },
-        )
+pub(super) fn choose_runtime(cpu: usize) -> Result<Runtime, MissingFeature> {
+    check_kernel()?;
+    let Err(refused) = rings::probe(cpu) else {
+        return Ok(Runtime::Executors);
+    };
+    let remedy = refused.remedy();
+    report::warning(&format!(
+        "{refused}: the cores run as plain threads instead{}{}",
+        if remedy.is_some() { "; to allow it: " } else { "" },
+        remedy.unwrap_or_default(),
+    ));
+    Ok(Runtime::Threads)
 }
 
-/// The first kernel that has `epoll_pwait2`, and an `io_uring` with all that glommio asks for.
+/// The first kernel that has `epoll_pwait2`.
 const KERNEL_MIN: (u32, u32) = (5, 11);
 
 /// Major and minor version of a kernel release such as `6.18.44-generic`; a release of another form

@@ -21,7 +21,7 @@ use crate::reactor::config::CoreConfig;
 use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
 use crate::reactor::kernel::Kernel;
-use crate::reactor::runtime::{self, Executor};
+use crate::reactor::runtime::{self, Running, Runtime};
 use crate::reactor::sockets;
 use crate::reactor::watchdog::{Heartbeat, Watchdog};
 use crate::report;
@@ -148,6 +148,8 @@ fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
 /// What the machine gives.
 struct Machine {
     cpus: Vec<usize>,
+    /// What runs the cores.
+    runtime: Runtime,
     shards: u16,
     config: Arc<CoreConfig>,
     /// Memory for clients.
@@ -168,7 +170,7 @@ impl Machine {
     fn check(settings: &Settings) -> Result<Self, StartError> {
         let (cpus, allowed) =
             preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
-        preflight::check_io_uring(cpus.first().copied().unwrap_or(0))?;
+        let runtime = preflight::choose_runtime(cpus.first().copied().unwrap_or(0))?;
         throttle::set_helper_cpus(allowed);
         let descriptors = preflight::raise_descriptor_limit();
         let shards = settings.shards.unwrap_or_else(preflight::default_shards);
@@ -191,6 +193,7 @@ impl Machine {
         let (admin, key) = (&settings.admin_token, &settings.encryption_key);
         Ok(Self {
             cpus,
+            runtime,
             shards,
             config,
             memory_bytes: settings.memory_bytes.unwrap_or_else(memory::default_bytes),
@@ -286,7 +289,7 @@ fn serve(
             control: store.take(),
             ended: ended.clone(),
         };
-        let executor = start.spawn(machine.cpu(core));
+        let executor = start.spawn(machine.runtime, machine.cpu(core));
         executors.push(executor.map_err(system("start a core's thread"))?);
     }
     let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
@@ -307,7 +310,7 @@ fn serve(
 fn wait_for_end(
     end: &Receiver<End>,
     counters: &Counters,
-    executors: Vec<Executor>,
+    executors: Vec<Running>,
 ) -> Result<bool, StartError> {
     let signalled = matches!(end.recv(), Ok(End::Signal));
     if signalled {
@@ -541,9 +544,9 @@ impl Drop for EndGuard {
 
 impl CoreStart {
     #[expect(clippy::large_stack_frames, reason = "once for each core, at start")]
-    fn spawn(self, cpu: usize) -> io::Result<Executor> {
+    fn spawn(self, runtime: Runtime, cpu: usize) -> io::Result<Running> {
         let name = format!("flux-{}", self.core);
-        runtime::spawn(&name, cpu, move || {
+        runtime.spawn(&name, cpu, move || {
             let _ended = EndGuard(self.ended.clone());
             let (core, recovery) = self.build()?;
             core.run(recovery)
@@ -697,7 +700,7 @@ fn watch_signals(ended: Sender<End>) -> io::Result<()> {
     watching.map(drop)
 }
 
-fn join(executors: Vec<Executor>) -> Result<(), StartError> {
+fn join(executors: Vec<Running>) -> Result<(), StartError> {
     let mut first = Ok(());
     for (core, executor) in executors.into_iter().enumerate() {
         if let Err(error) = runtime::join(executor)
