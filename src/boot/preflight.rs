@@ -25,7 +25,10 @@ pub enum MissingFeature {
 /// # Errors
 /// If it is too old.
 pub(super) fn check_kernel() -> Result<String, MissingFeature> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
     if kernel_version(&release) < KERNEL_MIN {
         return Err(MissingFeature::OldKernel { release });
     }
@@ -44,7 +47,11 @@ pub(super) fn choose_runtime(cpu: usize) -> Result<Runtime, MissingFeature> {
     let remedy = refused.remedy();
     report::warning(&format!(
         "{refused}: the cores run as plain threads instead{}{}",
-        if remedy.is_some() { "; to allow it: " } else { "" },
+        if remedy.is_some() {
+            "; to allow it: "
+        } else {
+            ""
+        },
         remedy.unwrap_or_default(),
     ));
     Ok(Runtime::Threads)

@@ -31,7 +31,6 @@ impl RingsRefused {
     /// What allows it; `None` if nothing on this machine does.
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::NotBuilt => None,
             Self::Sysctl { .. } => Some("sysctl -w kernel.io_uring_disabled=0"),
             Self::Seccomp => Some(
                 "docker run --security-opt seccomp=unconfined, or a profile that allows io_uring_setup, io_uring_enter \
@@ -40,7 +39,7 @@ impl RingsRefused {
             Self::LockedMemory => Some(
                 "ulimit -l 8192, LimitMEMLOCK=8M in the unit, or docker run --ulimit memlock=8388608",
             ),
-            Self::Other(_) => None,
+            Self::NotBuilt | Self::Other(_) => None,
         }
     }
 }
@@ -73,9 +72,11 @@ struct Seen {
     is_filtered: bool,
 }
 
-/// `Seccomp:	2` in `/proc/self/status` (proc(5)).
+/// `Seccomp: 2`, with a tab, in `/proc/self/status` (proc(5)).
 fn is_filtered(status: &str) -> bool {
-    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp:"));
     line.is_some_and(|value| value.trim() == "2")
 }
 
@@ -119,7 +120,11 @@ mod tests {
         check(Errno::NOSYS, (None, false), "built without");
         check(Errno::PERM, (Some(0), false), "refuses");
         check(Errno::NOMEM, (Some(0), true), "locked memory");
-        assert!(is_filtered("Name:\tflux\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
-        assert!(!is_filtered("Name:\tflux\nSeccomp:\t0\nSeccomp_filters:\t2\n"));
+        assert!(is_filtered(
+            "Name:\tflux\nSeccomp:\t2\nSeccomp_filters:\t1\n"
+        ));
+        assert!(!is_filtered(
+            "Name:\tflux\nSeccomp:\t0\nSeccomp_filters:\t2\n"
+        ));
     }
 }

@@ -3,11 +3,13 @@
 //! | file | job |
 //! | --- | --- |
 //! | `backup` | copies of a data directory, and putting one back |
+//! | `doctor` | whether a server could start here |
 //! | `export`, `import` | events as lines, both ways |
 //! | `log` | looks at logs: verify, repair, dump |
 //! | `progress` | how far a long command is |
 
 mod backup;
+mod doctor;
 mod export;
 mod import;
 mod log;
@@ -52,6 +54,7 @@ fn command() -> Command {
                 .about("Start the server (also: flux alone)")
                 .args(settings()),
         )
+        .subcommand(doctor::command(settings()))
         .subcommand(log::command())
         .subcommands(backup::commands())
         .subcommand(export::command())
@@ -81,6 +84,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
         }
     };
     match matches.subcommand() {
+        Some(("doctor", matches)) => return doctor::run(matches),
         Some(("log", matches)) => return log::run(matches),
         Some(("backup", matches)) => return backup::backup(matches),
         Some(("restore", matches)) => return backup::restore(matches),

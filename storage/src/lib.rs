@@ -56,6 +56,7 @@ pub use checkpoint::{
     PendingCheckpoint, Quarantined, StackCursor,
 };
 pub use disk::layout::CONTROL_NAME;
+pub use disk::lock::check_unlocked;
 pub use error::{
     AppendError, CheckpointError, LayerError, LayerFault, LayerPart, ReplayError, StorageError,
 };

@@ -50,6 +50,28 @@ impl DirLock {
     }
 }
 
+/// Looks whether anything has the directory open, without making or changing a file in it. The
+/// answer may be old the moment it is there.
+///
+/// # Errors
+///
+/// `Locked` if something has it open; `Io`.
+pub fn check_unlocked(root: &Path) -> Result<(), StorageError> {
+    let path = root.join(LOCK_NAME);
+    if !path.exists() {
+        return Ok(());
+    }
+    let file = files::open_read(&path)?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Locked {
+            pid: read_pid(&file),
+            path: path.into(),
+        }),
+        Err(TryLockError::Error(error)) => Err(StorageError::io("lock", &path, error)),
+    }
+}
+
 fn read_pid(file: &File) -> Option<u32> {
     let mut text = String::new();
     file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
