@@ -97,8 +97,14 @@ impl<L: Log> SimulatedSystem<L> {
 
     /// True if nothing waits for the core or its threads.
     pub(super) fn is_quiet(&self) -> bool {
+        self.is_quiet_but_for(|_| false)
+    }
+
+    /// The same, apart from results of a kind.
+    pub(super) fn is_quiet_but_for(&self, is_of_it: impl Fn(&WorkerResult<L>) -> bool) -> bool {
         let outside = self.outside();
-        outside.jobs.is_empty() && outside.results.is_empty() && outside.waiting.is_empty()
+        let is_quiet = outside.jobs.is_empty() && outside.waiting.is_empty();
+        is_quiet && outside.results.iter().all(is_of_it)
     }
 }
 

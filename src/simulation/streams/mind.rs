@@ -142,7 +142,10 @@ impl Mind {
             }
             "resync" => {
                 assert_ne!(self.wish.mode, Mode::Event);
+                // Whoever has forgotten its state has no place to go on at either.
                 self.state.clear();
+                self.seen[0].clear();
+                self.wish.snapshot = true;
             }
             "error" if message["code"] == "history_removed" => self.begin_anew(),
             "error" => {

@@ -7,6 +7,7 @@ use super::model::Model;
 use crate::auth::BrowserPolicy;
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
+use crate::background::retention::RetentionResult;
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates};
 use crate::control::Registry;
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
@@ -392,7 +393,9 @@ impl World {
             let link = link.as_ref().unwrap();
             mind.is_live() && link.is_answered() && !link.has_bytes()
         };
-        self.clients.iter().all(is_settled) && self.cores.iter().all(|it| it.system.is_quiet())
+        let is_quiet =
+            |core: &SimulatedCore| core.system.is_quiet_but_for(is_retention_that_found_nothing);
+        self.clients.iter().all(is_settled) && self.cores.iter().all(is_quiet)
     }
 
     /// The process ends without a word, and starts again on what its files hold.
@@ -403,6 +406,17 @@ impl World {
         }
         self.start();
     }
+}
+
+/// Each core looks once a second for what retention may remove, for ever.
+fn is_retention_that_found_nothing(result: &WorkerResult<LocalLog>) -> bool {
+    let WorkerResult::Retention(result) = result else {
+        return false;
+    };
+    matches!(
+        **result,
+        RetentionResult::Chosen(_, Ok(None)) | RetentionResult::SealedRemoved(Ok(0))
+    )
 }
 
 /// What a start does, as `boot` does it.
