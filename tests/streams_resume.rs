@@ -177,6 +177,27 @@ fn a_snapshot_beside_publishing_is_the_exact_state_in_every_mode() {
 }
 
 #[test]
+fn a_deletion_that_was_missed_comes_with_its_own_sequence() {
+    on_each(|server| {
+        let ns = namespace("gone");
+        let id = format!("{ns}/a");
+        let begin = server.publish(&id, r#"{"n":1}"#).json();
+        let gone = server.publish(&id, r#"{"__deleted__":true}"#).json();
+        for number in 0..3 {
+            server.publish(&format!("{ns}/b"), &format!(r#"{{"n":{number}}}"#));
+        }
+        let mut watcher = Watcher::connect(server);
+        let since = json!({"mode": "entity", "since": begin["cursor"]});
+        subscribe(&mut watcher, &format!("{ns}/*"), &since);
+        assert_eq!(watcher.next()["type"], "ack");
+        let message = watcher.next();
+        assert_eq!(message["type"], "entity_deleted", "{message}");
+        assert_eq!(message["entity_id"], *id);
+        assert_eq!(message["sequence"], gone["sequence"]);
+    });
+}
+
+#[test]
 fn a_client_that_follows_a_snapshot_beside_publishing_ends_with_the_exact_state() {
     on_each(|server| {
         let ns = namespace("follow");

@@ -203,6 +203,8 @@ pub struct ForwardId {
     pub first: Sequence,
     /// The last of them.
     pub last: Sequence,
+    /// The last that is a tombstone, and its time.
+    pub deleted: Option<(Sequence, Timestamp)>,
 }
 
 /// See the module. Of one log.
@@ -508,22 +510,25 @@ impl<'q> Reading<'q> {
                 });
             }
             (Wanted::Events, StoredChange::Entity(_)) => {}
-            (Wanted::Ids, change) => self.take_id(record.sequence, change),
+            (Wanted::Ids, change) => self.take_id((record.sequence, time), change),
         }
         Ok(true)
     }
 
-    fn take_id(&mut self, sequence: Sequence, change: &StoredChange<'_>) {
-        let is_replaced = match change {
-            StoredChange::Event(event) => {
-                event.tombstone || event.decided.removed().next().is_some()
-            }
-            StoredChange::Entity(_) => true,
+    fn take_id(&mut self, (sequence, time): (Sequence, Timestamp), change: &StoredChange<'_>) {
+        let (is_replaced, is_deleted) = match change {
+            StoredChange::Event(event) => (
+                event.tombstone || event.decided.removed().next().is_some(),
+                event.tombstone,
+            ),
+            StoredChange::Entity(_) => (true, false),
         };
+        let deleted = is_deleted.then_some((sequence, time));
         let id = change.entity_id();
         if let Some(known) = self.ids.get_mut(id) {
             known.is_replaced |= is_replaced;
             known.last = sequence;
+            known.deleted = deleted.or(known.deleted);
             return;
         }
         let changed = ForwardId {
@@ -531,6 +536,7 @@ impl<'q> Reading<'q> {
             is_replaced,
             first: sequence,
             last: sequence,
+            deleted,
         };
         self.ids.insert(id.into(), changed);
     }

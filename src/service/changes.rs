@@ -395,8 +395,14 @@ impl PendingChanges {
         let options = self.options.clone();
         let cut = cut_of(&options);
         for (found, whole) in each_found(batch) {
-            self.add(|out| write_found(out, (found, &whole), &cut, (read, batch.time)));
-            self.asked.pop_front();
+            let deleted = self.asked.pop_front().and_then(|asked| asked.deleted);
+            if let (None, None) = (&whole, deleted) {
+                // It was deleted behind what is read: that is told of when the log is read that
+                // far.
+                continue;
+            }
+            let deleted = deleted.unwrap_or_default();
+            self.add(|out| write_found(out, (found, &whole), &cut, deleted));
             self.told.insert(found.id.clone(), read);
         }
         // What had no place in the answer is asked for again.

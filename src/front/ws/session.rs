@@ -504,8 +504,8 @@ impl WebSocket {
     }
 
     fn tell_end(&mut self, ended: Option<Ended>) {
-        if let Some(Ended { id, error, .. }) = ended {
-            self.reject(id.as_deref(), &error);
+        if let Some(ended) = ended {
+            self.feed.tell_end(&ended);
         }
     }
 

@@ -9,11 +9,15 @@
 //! While the logs are read nothing is pushed: a live change adds its id. Then the set is complete:
 //! of an entity outside of it the client has all but the live changes. An entity of the set is read
 //! whole, so its changes until then are dropped.
+//!
+//! An owner does not know which event deleted what it does not have. That event is in the logs, or
+//! it comes by: at the latest before the next answer, so such an id is asked for again, once.
 
 use crate::history::ForwardPlace;
 use crate::limits::{
     CHANGED_BATCH_IDS_MAX, CHANGED_ID_BYTES_MAX, CHANGED_IDS_MAX, SINCE_EVENTS_MAX,
 };
+use crate::model::Timestamp;
 use flux_storage::Sequence;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -35,8 +39,48 @@ pub(crate) struct Changed {
     asked: Asked,
 }
 
-/// Ids, each with whether its entity was deleted or replaced meanwhile.
-type Ids = BTreeMap<Box<str>, bool>;
+/// What is known of the events of an entity since the cursor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Events {
+    /// It was deleted or replaced, whatever it is now.
+    pub(crate) is_replaced: bool,
+    /// The last of them; of an entity that is in no log, what is shown as that.
+    pub(crate) last: Sequence,
+    /// The last that deleted it, and its time.
+    pub(crate) deleted: Option<(Sequence, Timestamp)>,
+}
+
+impl Events {
+    fn join(&mut self, other: Self) {
+        self.is_replaced |= other.is_replaced;
+        self.last = self.last.max(other.last);
+        self.deleted = self.deleted.max(other.deleted);
+    }
+
+    fn end_with_deletion(&self) -> bool {
+        self.deleted
+            .is_some_and(|(deleted, _)| deleted == self.last)
+    }
+}
+
+/// An entity of the set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Member {
+    events: Events,
+    /// Its owner did not have it, and nothing was known that deleted it.
+    is_asked_again: bool,
+}
+
+impl Member {
+    const fn of(events: Events) -> Self {
+        Self {
+            events,
+            is_asked_again: false,
+        }
+    }
+}
+
+type Ids = BTreeMap<Box<str>, Member>;
 
 #[derive(Debug)]
 enum Asked {
@@ -63,13 +107,6 @@ struct Part {
 /// The client would get more than a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooFar;
-
-/// An entity whose answer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sent {
-    /// It was deleted or replaced since the cursor, whatever it is now.
-    pub(crate) is_replaced: bool,
-}
 
 /// What is asked next.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +147,7 @@ impl Changed {
 
     /// An entity is sent whether or not the logs tell of it.
     pub(crate) fn send_always(&mut self, shard: u16, id: &str) {
-        self.add(shard, id, false);
+        self.add(shard, id, Member::default());
     }
 
     /// The logs of earlier generations are read first.
@@ -131,11 +168,11 @@ impl Changed {
         let (shard, part) = parts.into_iter().find(|(_, part)| !part.ids.is_empty())?;
         let mut asked = Ids::new();
         while asked.len() < CHANGED_BATCH_IDS_MAX
-            && let Some((id, is_replaced)) = part.ids.pop_first()
+            && let Some((id, member)) = part.ids.pop_first()
         {
             self.count -= 1;
             self.id_bytes -= id.len();
-            asked.insert(id, is_replaced);
+            asked.insert(id, member);
         }
         let ids = asked.keys().cloned().collect();
         self.asked = Asked::Entities(shard, asked);
@@ -145,27 +182,27 @@ impl Changed {
     /// What is on its way does not come: it is asked for again.
     pub(crate) fn ask_again(&mut self) {
         if let Asked::Entities(shard, ids) = std::mem::replace(&mut self.asked, Asked::Nothing) {
-            for (id, is_replaced) in ids {
-                self.add(shard, &id, is_replaced);
+            for (id, member) in ids {
+                self.add(shard, &id, member);
             }
         }
     }
 
     /// A part of the logs has come: the ids of entities that changed, on which shards they are now,
-    /// and whether they were replaced. `next`: where the logs go on; `through`: how far the log of
+    /// and what happened to them. `next`: where the logs go on; `through`: how far the log of
     /// the shard was read, if it was one of the newest generation.
     ///
     /// # Errors
     /// [`TooFar`].
     pub(crate) fn take_ids<'i>(
         &mut self,
-        ids: impl Iterator<Item = (u16, &'i str, bool)>,
+        ids: impl Iterator<Item = (u16, &'i str, Events)>,
         (next, through): (Option<ForwardPlace>, Sequence),
         steps: u64,
     ) -> Result<(), TooFar> {
         self.asked = Asked::Nothing;
-        for (shard, id, is_replaced) in ids {
-            self.add(shard, id, is_replaced);
+        for (shard, id, events) in ids {
+            self.add(shard, id, Member::of(events));
         }
         self.steps += steps;
         let read = self.place.take();
@@ -196,8 +233,8 @@ impl Changed {
             return;
         };
         for id in rest {
-            if let Some(is_replaced) = ids.remove(id) {
-                self.add(shard, id, is_replaced);
+            if let Some(member) = ids.remove(id) {
+                self.add(shard, id, member);
             }
         }
         if let Some(part) = self.part_mut(shard) {
@@ -207,20 +244,49 @@ impl Changed {
     }
 
     /// What is to be known to send an entity of that answer; `None` if it was not asked for.
-    pub(crate) fn sent(&self, shard: u16, id: &str) -> Option<Sent> {
-        let is_replaced = *self.part(shard)?.sent.get(id)?;
-        Some(Sent { is_replaced })
+    pub(crate) fn sent(&self, shard: u16, id: &str) -> Option<Events> {
+        Some(self.part(shard)?.sent.get(id)?.events)
     }
 
-    /// True if a live change has to be pushed. `is_replaced`: the entity is deleted, or loses a
-    /// property. `sequence`: `None` for what has none.
+    /// The answer tells of an entity that is in no log, as of what is shown as its sequence.
+    pub(crate) fn note_unlogged(&mut self, shard: u16, id: &str, shown: Sequence) {
+        let part = self.part_mut(shard);
+        if let Some(sent) = part.and_then(|part| part.sent.get_mut(id)) {
+            sent.events.last = shown;
+        }
+    }
+
+    /// The answer says that there is no such entity. True if it is asked for again, because what
+    /// deleted it has not come by.
+    pub(crate) fn asks_for_deletion(&mut self, shard: u16, id: &str) -> bool {
+        let part = self.part_mut(shard);
+        let unknown =
+            |member: &Member| !member.is_asked_again && !member.events.end_with_deletion();
+        let Some(sent) = part.map(|part| &mut part.sent) else {
+            return false;
+        };
+        if !sent.get(id).is_some_and(unknown) {
+            return false;
+        }
+        if let Some(member) = sent.remove(id) {
+            let is_asked_again = true;
+            let member = Member {
+                is_asked_again,
+                ..member
+            };
+            self.add(shard, id, member);
+        }
+        true
+    }
+
+    /// True if a live change has to be pushed. `sequence`: `None` for what has none.
     ///
     /// # Errors
     /// [`TooFar`].
     pub(crate) fn takes(
         &mut self,
         shard: u16,
-        (id, is_replaced): (&str, bool),
+        (id, events): (&str, Events),
         sequence: Option<Sequence>,
     ) -> Result<bool, TooFar> {
         let is_reading = self.place.is_some();
@@ -228,25 +294,28 @@ impl Changed {
             Asked::Entities(of, ids) if *of == shard => ids.get_mut(id),
             Asked::Nothing | Asked::Log | Asked::Entities(..) => None,
         };
-        if let Some(replaced) = asked {
+        if let Some(member) = asked {
             // The answer is still to come, and holds it.
-            *replaced |= is_replaced;
+            member.events.join(events);
             return Ok(false);
         }
         if is_reading {
-            self.add(shard, id, is_replaced);
+            self.add(shard, id, Member::of(events));
             return self.check().map(|()| false);
         }
         let Some(part) = self.part_mut(shard) else {
             return Ok(false);
         };
-        if let Some(replaced) = part.ids.get_mut(id) {
-            *replaced |= is_replaced;
+        if let Some(member) = part.ids.get_mut(id) {
+            member.events.join(events);
             return Ok(false);
         }
-        let sent = part.sent.get(id).copied();
-        let is_held = sent.is_some() && sequence.is_some_and(|sequence| sequence <= part.read);
-        if is_held && is_replaced && sent == Some(false) {
+        let sent = part.sent.get(id).map(|member| member.events);
+        let is_held = sent.is_some_and(|sent| match sequence {
+            Some(sequence) => sequence <= part.read,
+            None => events.last <= sent.last,
+        });
+        if is_held && events.is_replaced && sent.is_some_and(|sent| !sent.is_replaced) {
             // What was sent of the entity does not say that something went. So the client gets this
             // change, and those after it.
             part.sent.remove(id);
@@ -269,18 +338,19 @@ impl Changed {
 
     /// Bytes that it holds.
     pub(crate) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.parts) + self.id_bytes + self.count * 2 * size_of::<(Box<str>, bool)>()
+        size_of_val(&*self.parts) + self.id_bytes + self.count * 2 * size_of::<(Box<str>, Member)>()
     }
 
-    fn add(&mut self, shard: u16, id: &str, is_replaced: bool) {
+    fn add(&mut self, shard: u16, id: &str, member: Member) {
         let Some(part) = self.part_mut(shard) else {
             return;
         };
-        if let Some(replaced) = part.ids.get_mut(id) {
-            *replaced |= is_replaced;
+        if let Some(known) = part.ids.get_mut(id) {
+            known.events.join(member.events);
+            known.is_asked_again |= member.is_asked_again;
             return;
         }
-        part.ids.insert(id.into(), is_replaced);
+        part.ids.insert(id.into(), member);
         self.count += 1;
         self.id_bytes += id.len();
     }
@@ -313,8 +383,24 @@ mod tests {
 
     fn read(changed: &mut Changed, ids: &[&str]) -> Result<(), TooFar> {
         assert!(matches!(changed.ask(), Some(ChangedAsk::Log(_))));
-        let ids = ids.iter().map(|id| (0, *id, false));
+        let ids = ids.iter().map(|id| (0, *id, Events::default()));
         changed.take_ids(ids, (None, Sequence::new(9)), 1)
+    }
+
+    /// That of a live change, and its sequence.
+    fn change(sequence: u64, is_replaced: bool) -> (Events, Option<Sequence>) {
+        let last = Sequence::new(sequence);
+        let events = Events {
+            is_replaced,
+            last,
+            deleted: is_replaced.then_some((last, Timestamp::from_micros(5))),
+        };
+        (events, Some(last))
+    }
+
+    fn takes(changed: &mut Changed, id: &str, sequence: u64, is_replaced: bool) -> bool {
+        let (events, sequence) = change(sequence, is_replaced);
+        changed.takes(0, (id, events), sequence).unwrap()
     }
 
     #[test]
@@ -351,11 +437,49 @@ mod tests {
         assert!(matches!(changed.ask(), Some(ChangedAsk::Entities(0, _))));
         changed.take_answer(0, Sequence::new(12), &[]);
         assert!(!changed.sent(0, "a").unwrap().is_replaced);
-        let at = |number| Some(Sequence::new(number));
-        assert_eq!(changed.takes(0, ("a", false), at(10)), Ok(false));
-        assert_eq!(changed.takes(0, ("a", true), at(11)), Ok(true));
-        assert_eq!(changed.takes(0, ("a", false), at(12)), Ok(true));
-        assert_eq!(changed.takes(0, ("b", false), at(12)), Ok(false));
+        assert!(!takes(&mut changed, "a", 10, false));
+        assert!(takes(&mut changed, "a", 11, true));
+        assert!(takes(&mut changed, "a", 12, false));
+        assert!(!takes(&mut changed, "b", 12, false));
+    }
+
+    #[test]
+    fn a_deletion_that_has_not_come_by_is_waited_for_once() {
+        let mut changed = changed();
+        read(&mut changed, &["a", "b"]).unwrap();
+        let asked = changed.ask();
+        changed.take_answer(0, Sequence::new(12), &[]);
+        assert!(changed.asks_for_deletion(0, "a"));
+        assert!(!changed.is_done());
+        assert!(!takes(&mut changed, "a", 11, true));
+        let Some(ChangedAsk::Entities(0, ids)) = changed.ask() else {
+            panic!("{asked:?}");
+        };
+        assert_eq!(ids, ["a".into()]);
+        changed.take_answer(0, Sequence::new(13), &[]);
+        assert!(!changed.asks_for_deletion(0, "a"));
+        let deleted = Some((Sequence::new(11), Timestamp::from_micros(5)));
+        assert_eq!(changed.sent(0, "a").unwrap().deleted, deleted);
+        // One that is created and deleted all the time is not waited for again.
+        assert!(changed.is_done());
+        assert!(!takes(&mut changed, "a", 13, false));
+        assert!(takes(&mut changed, "a", 14, true));
+    }
+
+    #[test]
+    fn what_is_in_no_log_is_told_once_too() {
+        let mut changed = changed();
+        changed.send_always(0, "flux-core/directory");
+        read(&mut changed, &[]).unwrap();
+        changed.ask();
+        changed.take_answer(0, Sequence::new(9), &[]);
+        changed.note_unlogged(0, "flux-core/directory", Sequence::new(1_000_005));
+        let mut takes = |shown| {
+            let (events, _) = change(shown, false);
+            changed.takes(0, ("flux-core/directory", events), None)
+        };
+        assert_eq!(takes(1_000_005), Ok(false), "the answer has it");
+        assert_eq!(takes(1_000_006), Ok(true));
     }
 
     #[test]
@@ -366,8 +490,7 @@ mod tests {
         read(&mut changed, &["a", "b"]).unwrap();
         let asked = changed.ask();
         assert!(matches!(asked, Some(ChangedAsk::Entities(0, _))));
-        let at = Some(Sequence::new(10));
-        assert_eq!(changed.takes(0, ("a", true), at), Ok(false));
+        assert!(!takes(&mut changed, "a", 10, true));
         changed.ask_again();
         assert!(!changed.is_done());
         assert_eq!(changed.ask(), asked);
@@ -382,15 +505,14 @@ mod tests {
         let mut changed = changed();
         read(&mut changed, &["a"]).unwrap();
         assert!(matches!(changed.ask(), Some(ChangedAsk::Entities(0, _))));
-        let at = |number| Some(Sequence::new(number));
-        assert_eq!(changed.takes(0, ("a", true), at(10)), Ok(false));
-        assert_eq!(changed.takes(0, ("b", false), at(11)), Ok(true));
+        assert!(!takes(&mut changed, "a", 10, true));
+        assert!(takes(&mut changed, "b", 11, false));
         changed.take_answer(0, Sequence::new(12), &[]);
         let sent = changed.sent(0, "a").unwrap();
         assert!(sent.is_replaced);
         assert!(changed.is_done());
-        assert_eq!(changed.takes(0, ("a", false), at(12)), Ok(false));
-        assert_eq!(changed.takes(0, ("a", false), at(13)), Ok(true));
+        assert!(!takes(&mut changed, "a", 12, false));
+        assert!(takes(&mut changed, "a", 13, false));
         assert_eq!(changed.through(0, Sequence::new(7)), Sequence::new(9));
     }
 }

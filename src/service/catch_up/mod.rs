@@ -36,7 +36,7 @@ mod subscription;
 mod tail;
 mod walk;
 
-pub(crate) use changed::{Changed, ChangedAsk, TooFar};
+pub(crate) use changed::{Changed, ChangedAsk, Events, TooFar};
 pub(crate) use subscription::{CatchUp, Step};
 pub(crate) use tail::Tail;
 pub(crate) use walk::Walk;

@@ -4,9 +4,10 @@
 //! The shards answer and push as the server's do: what they read may not be visible yet, an answer
 //! waits until it is, and of what leaves together the answers come first.
 
-use super::changed::ChangedAsk;
+use super::changed::{ChangedAsk, Events};
 use super::{Changed, Tail, Walk};
 use crate::history::ForwardPlace;
+use crate::model::Timestamp;
 use fastrand::Rng;
 use flux_storage::Sequence;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,18 @@ struct Event {
     sequence: u64,
     id: usize,
     property: Option<u8>,
+}
+
+impl Event {
+    fn known(&self) -> Events {
+        let last = Sequence::new(self.sequence);
+        let is_deleted = self.property.is_none();
+        Events {
+            is_replaced: is_deleted,
+            last,
+            deleted: is_deleted.then_some((last, Timestamp::default())),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -406,11 +419,11 @@ fn what_changed_since_a_cursor_is_sent_whole_and_then_live() {
                 && world.job.is_some_and(|(_, end)| end > 0)
                 && let Some((shard, events, next, through)) = world.read()
             {
-                let ids: Vec<(String, bool)> = events
+                let ids: Vec<(String, Events)> = events
                     .iter()
-                    .map(|event| (name(event.id), event.property.is_none()))
+                    .map(|event| (name(event.id), event.known()))
                     .collect();
-                let ids = ids.iter().map(|(id, deleted)| (shard, &**id, *deleted));
+                let ids = ids.iter().map(|(id, events)| (shard, &**id, *events));
                 let taken = changed.take_ids(ids, (next, Sequence::new(through)), 1);
                 assert_eq!(taken, Ok(()));
             }
@@ -431,7 +444,19 @@ fn take_changed(world: &mut World, changed: &mut Changed, client: &mut Client, c
         Some((shard, Message::Answer(read, Answer::Entities(told, rest)))) => {
             changed.take_answer(shard, Sequence::new(read), &rest);
             for (id, entity) in told {
+                let waits = entity.is_none() && changed.asks_for_deletion(shard, &name(id));
+                if waits {
+                    continue;
+                }
                 let sent = changed.sent(shard, &name(id)).expect("it was asked for");
+                if entity.is_none() {
+                    let (deleted, _) = sent.deleted.expect("what deleted it is known by now");
+                    let log = &world.shards[usize::from(shard)].log;
+                    let mut deletions =
+                        log.iter().filter(|it| it.id == id && it.property.is_none());
+                    let is_one = deletions.any(|it| it.sequence == deleted.get());
+                    assert!(is_one, "{context}: {id} was not deleted by {deleted:?}");
+                }
                 let before = client.0.get(&id).into_iter().flatten();
                 let is_kept = before
                     .into_iter()
@@ -451,7 +476,7 @@ fn take_changed(world: &mut World, changed: &mut Changed, client: &mut Client, c
             }
         }
         Some((shard, Message::Change(event))) => {
-            let change = (&*name(event.id), event.property.is_none());
+            let change = (&*name(event.id), event.known());
             let sequence = Some(Sequence::new(event.sequence));
             if changed.takes(shard, change, sequence) == Ok(true) {
                 client.change(event, context);

@@ -1,6 +1,6 @@
 //! One subscription that comes to what is live: which of the three ways it goes, and how far it is.
 
-use super::{Changed, ChangedAsk, Tail, TooFar, Walk};
+use super::{Changed, ChangedAsk, Events, Tail, TooFar, Walk};
 use crate::api::directory::DIRECTORY_ID;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::history::{AfterPlace, ForwardPlace};
@@ -216,12 +216,11 @@ impl CatchUp {
         None
     }
 
-    /// True if a live change is pushed, in modes `property` and `entity`. `is_replaced`: the entity
-    /// is deleted, or loses a property.
+    /// True if a live change is pushed, in modes `property` and `entity`.
     pub(crate) fn takes(
         &mut self,
         shard: u16,
-        (id, is_replaced): (&str, bool),
+        (id, events): (&str, Events),
         sequence: Option<Sequence>,
     ) -> bool {
         if let Some(walk) = &self.walk {
@@ -230,7 +229,7 @@ impl CatchUp {
         let Some(changed) = &mut self.changed else {
             return true;
         };
-        let takes = changed.takes(shard, (id, is_replaced), sequence);
+        let takes = changed.takes(shard, (id, events), sequence);
         if takes == Err(TooFar) {
             self.restart_too_far();
         }

@@ -21,7 +21,7 @@ use crate::history::{AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, Histor
 use crate::limits::FORWARD_BYTES_MAX;
 use crate::log::Log;
 use crate::model::{Timestamp, is_reserved};
-use crate::service::catch_up::{CatchUp, Step, TooFar};
+use crate::service::catch_up::{CatchUp, Events, Step, TooFar};
 use crate::service::subscribe::Subscriber;
 use crate::service::{Caller, Context, Credentials, history};
 use crate::shard::{Reply, ShardRequest};
@@ -571,7 +571,11 @@ fn take_entities(
     {
         changed.take_answer(shard, read, &batch.rest);
         for found in &batch.found {
-            sent.push(changed.sent(shard, &found.id));
+            if let Some((shown, _)) = found.entity.filter(|_| is_reserved(&found.id)) {
+                changed.note_unlogged(shard, &found.id, shown);
+            }
+            let waits = found.entity.is_none() && changed.asks_for_deletion(shard, &found.id);
+            sent.push(changed.sent(shard, &found.id).filter(|_| !waits));
         }
     }
     for ((found, whole), sent) in each_found(batch).zip(sent) {
@@ -582,13 +586,13 @@ fn take_entities(
             // The server has not made it yet, and nobody deletes it.
             continue;
         }
+        let deleted = sent.deleted.unwrap_or((read, batch.time));
         if !is_by_property {
-            let state = (read, batch.time);
-            send_text(to, |out| write_found(out, (found, &whole), &cut, state));
+            send_text(to, |out| write_found(out, (found, &whole), &cut, deleted));
             continue;
         }
         let Some((_, view)) = whole else {
-            send_deleted(to, (&found.id, batch.time));
+            send_deleted(to, (&found.id, deleted.1));
             continue;
         };
         let time = view.last_updated;
@@ -632,8 +636,14 @@ fn take_ids(stream: &mut Stream, (part, shards): (ForwardPart, u16)) {
     let Some(changed) = catch_up.changed_mut() else {
         return;
     };
-    let ids = part.ids.iter();
-    let ids = ids.map(|it| (crate::model::place(&it.id, shards), &*it.id, it.is_replaced));
+    let ids = part.ids.iter().map(|it| {
+        let events = Events {
+            is_replaced: it.is_replaced,
+            last: it.last,
+            deleted: it.deleted,
+        };
+        (crate::model::place(&it.id, shards), &*it.id, events)
+    });
     if let Err(TooFar) = changed.take_ids(ids, (part.next, part.through), part.steps) {
         catch_up.restart_too_far();
     }

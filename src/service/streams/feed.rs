@@ -5,7 +5,7 @@ use super::catching::{Ended, To};
 use super::client::Pushed;
 use super::frames::{Current, Frames, Framing};
 use super::wanted::Wanted;
-use crate::api::stream_encode;
+use crate::api::{encode, stream_encode};
 use crate::background::history::JobResult;
 use crate::limits;
 use crate::log::Log;
@@ -39,6 +39,17 @@ impl Feed {
         match self.outbox.push_control(frame) {
             Ok(()) | Err(_) => {}
         }
+    }
+
+    /// Says that a subscription can't go on. In order with what was sent for it and with cursors: it
+    /// does not wait for the answers to other messages.
+    pub(crate) fn tell_end(&mut self, ended: &Ended) {
+        let (id, error) = (ended.id.as_deref(), &ended.error);
+        let mut frame = Vec::new();
+        (self.framing.frame)(&mut frame, &mut |out| {
+            encode::error_message(out, id, &error.to_string(), error.code());
+        });
+        self.send(&frame);
     }
 
     /// Pushes what the client's streams want of a change.

@@ -49,6 +49,12 @@ impl<'c> Current<'c> {
         }
     }
 
+    /// When the entity went, if this deletes it.
+    pub(super) fn deletion_time(&self) -> Option<Timestamp> {
+        let (_, facts) = self.event.as_ref()?;
+        (facts.kind == ChangeKind::Deleted).then_some(facts.time)
+    }
+
     /// True if the event is known.
     pub(crate) const fn is_event(&self) -> bool {
         self.event.is_some()
@@ -65,7 +71,7 @@ impl<'c> Current<'c> {
     /// Appends the message of mode `event`.
     pub(super) fn write_event(&self, out: &mut Vec<u8>) {
         if let Some((event, facts)) = &self.event {
-            let sequence = self.shown_sequence(facts);
+            let sequence = self.shown_sequence();
             stream_encode::event(out, (sequence, facts.time), event);
         }
     }
@@ -111,7 +117,7 @@ impl<'c> Current<'c> {
         };
         Some(ChangeHead {
             version: facts.version,
-            sequence: self.shown_sequence(facts),
+            sequence: self.shown_sequence(),
             time: facts.time,
             is_whole: standing == Standing::Begins,
             matches: standing != Standing::Ends,
@@ -119,9 +125,11 @@ impl<'c> Current<'c> {
         })
     }
 
-    fn shown_sequence(&self, facts: &EventFacts) -> Sequence {
+    /// What is shown as its sequence.
+    pub(super) fn shown_sequence(&self) -> Sequence {
         let sequence = self.change.sequence();
-        sequence.unwrap_or_else(|| unlogged_sequence(facts.time))
+        let time = self.event.as_ref().map(|(_, facts)| facts.time);
+        sequence.unwrap_or_else(|| unlogged_sequence(time.unwrap_or_default()))
     }
 }
 
@@ -281,7 +289,7 @@ impl<'s, 'b> Frames<'s, 'b> {
             Some(range) => range,
             None => self.make(|out| {
                 if let Some((event, facts)) = &current.event {
-                    let sequence = current.shown_sequence(facts);
+                    let sequence = current.shown_sequence();
                     stream_encode::entity_deleted(out, event.entity_id, sequence, facts.time);
                 }
             }),
@@ -297,7 +305,7 @@ impl<'s, 'b> Frames<'s, 'b> {
             Some(range) => range,
             None => self.make(|out| {
                 if let Some((event, facts)) = &current.event {
-                    let sequence = current.shown_sequence(facts);
+                    let sequence = current.shown_sequence();
                     stream_encode::event(out, (sequence, facts.time), event);
                 }
             }),

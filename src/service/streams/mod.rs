@@ -40,7 +40,7 @@ pub(crate) use places::{ack_cursor, cursor_text};
 pub(crate) use read::{each_event, each_found, write_found};
 pub(crate) use wanted::{Wanted, cut_of, selects};
 
-use super::catch_up::CatchUp;
+use super::catch_up::{CatchUp, Events};
 use super::subscribe::Subscriber;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::subscribe::{Change, Filter, Forms, Interest, Patterns, Registry};
@@ -99,8 +99,14 @@ impl Stream {
         };
         // In mode `entity` what is whole says by itself what went.
         let is_replaced = self.options.mode == StreamMode::Property && current.is_replacing();
-        let change = (current.change.entity_id(), is_replaced);
-        let takes = catch_up.takes(current.from, change, current.change.sequence());
+        let sequence = current.change.sequence();
+        let events = Events {
+            is_replaced,
+            last: current.shown_sequence(),
+            deleted: sequence.zip(current.deletion_time()),
+        };
+        let change = (current.change.entity_id(), events);
+        let takes = catch_up.takes(current.from, change, sequence);
         if takes { Fate::Push } else { Fate::Passed }
     }
 

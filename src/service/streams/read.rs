@@ -24,16 +24,17 @@ pub(crate) fn each_found(batch: &EntityBatch) -> impl Iterator<Item = (&FoundEnt
     })
 }
 
-/// Mode `entity`: an entity as it is. `read`: the end of the log and the time of its last event
-/// when it was read.
+/// Mode `entity`: an entity as it is. `deleted`: the event that deleted it if it is gone, and its
+/// time.
 pub(crate) fn write_found(
     out: &mut Vec<u8>,
     (found, whole): (&FoundEntity, &Whole<'_>),
     cut: &Cut<'_>,
-    (read, time): (Sequence, Timestamp),
+    deleted: (Sequence, Timestamp),
 ) {
     let Some((sequence, view)) = whole else {
-        stream_encode::entity_deleted(out, &found.id, read, time);
+        let (sequence, time) = deleted;
+        stream_encode::entity_deleted(out, &found.id, sequence, time);
         return;
     };
     let message = EntityMessage {

@@ -226,6 +226,14 @@ fn check_durable(model: &mut Model, message: &Value) {
             let version = message["version"].as_u64().unwrap();
             model.check_version(entity, (sequence, version));
         }
+        // Mode `entity`: it carries the sequence of what deleted it.
+        "entity_deleted" if !message["sequence"].is_null() => {
+            let sequence = message["sequence"].as_u64().unwrap();
+            let fact = model.fact(entity, sequence);
+            let is_it = fact.is_some_and(|fact| fact.is_tombstone && fact.entity == entity);
+            assert!(is_it, "{message} names no deletion that is durable");
+            model.checks += 1;
+        }
         "event" => {
             let entity = message["payload"]["entity_id"].as_str().unwrap_or(entity);
             let sequence = message["sequence"].as_u64().unwrap();

@@ -95,11 +95,13 @@ impl Mind {
             if let Some(max_hz) = wish.max_hz {
                 message["max_hz"] = json!(max_hz);
             }
-            let seen = &self.seen[number];
-            if let Some(newest) = seen.last() {
-                let any = &seen[random.usize(..seen.len())];
-                let cursor = if random.bool() { newest } else { any };
-                message["since"] = json!(cursor);
+            let seen = &mut self.seen[number];
+            if let Some(newest) = seen.len().checked_sub(1) {
+                let any = random.usize(..seen.len());
+                let place = if random.bool() { newest } else { any };
+                message["since"] = json!(seen[place]);
+                // Until it has caught up what it holds may be older than what it held.
+                seen.truncate(place + 1);
             } else if wish.snapshot {
                 message["snapshot"] = json!(true);
                 self.state.clear();

@@ -393,8 +393,10 @@ impl World {
             let link = link.as_ref().unwrap();
             mind.is_live() && link.is_answered() && !link.has_bytes()
         };
-        let is_quiet =
-            |core: &SimulatedCore| core.system.is_quiet_but_for(is_retention_that_found_nothing);
+        let is_quiet = |core: &SimulatedCore| {
+            core.system
+                .is_quiet_but_for(is_retention_that_found_nothing)
+        };
         self.clients.iter().all(is_settled) && self.cores.iter().all(is_quiet)
     }
 
