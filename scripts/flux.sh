@@ -38,6 +38,8 @@ A JSON argument of - is read from standard input.
 
 environment:
   FLUX_URL              the server (default http://localhost:3000)
+  FLUX_CA_FILE          the certificate (PEM) of the authority to trust, if the server speaks TLS and
+                        the system does not know it
   FLUX_TOKEN            the token of a namespace, if the server asks for one
   FLUX_ADMIN_TOKEN      the token of the operator: for admin-config and namespace, and for deleting
                         and connectors if FLUX_TOKEN is not set
@@ -691,6 +693,7 @@ prepare() {
   URL=${FLUX_URL:-http://localhost:3000}
   [[ $URL =~ ^https?://[^[:space:][:cntrl:]]+$ ]] || refuse "FLUX_URL is not an http or https address: $URL"
   while [[ $URL == */ ]]; do URL=${URL%/}; done
+  [[ -z ${FLUX_CA_FILE-} || -r $FLUX_CA_FILE ]] || refuse "FLUX_CA_FILE can't be read: $FLUX_CA_FILE"
   choose_token "$1"
   # Answers may be larger than memory: a file takes them. Global, so that the trap still sees it.
   WORK=$(mktemp -d) || fail 'no temporary directory could be made'
@@ -707,6 +710,7 @@ request() {
   if (($# > 2)); then
     options+=(--header 'Content-Type: application/json' --data-binary @-)
   fi
+  [[ -z ${FLUX_CA_FILE-} ]] || options+=(--cacert "$FLUX_CA_FILE")
   # `-q` ignores ~/.curlrc. The last line of standard error is curl's own reason.
   if ! STATUS=$(printf '%s' "${3-}" | curl -q "${options[@]}" --config <(authorization "$TOKEN") --url "$URL$2" 2>"$WORK/reason"); then
     no_answer
@@ -1035,6 +1039,7 @@ stream() {
     --dump-header "$WORK/head")
   place=$(<"$WORK/place")
   [[ -z $place ]] || options+=(--header "Last-Event-ID: $place")
+  [[ -z ${FLUX_CA_FILE-} ]] || options+=(--cacert "$FLUX_CA_FILE")
   : >"$ANSWER"
   : >"$WORK/head"
   # If nobody reads the output any more, awk ends, and that is the end.

@@ -277,7 +277,18 @@ pub const MEMORY_STALL_SECONDS_MAX: u64 = 5;
 /// Connections that wait for memory and are looked at again in one tick, in turn.
 pub const MEMORY_RETRIES_PER_TICK_MAX: usize = 256;
 
-/// Seconds for a request head, from its first byte. Longer: 408.
+/// Bytes of a handshake of TLS before its last read: certificates of clients are not asked for, and
+/// all else takes 2 KiB. More: the connection ends.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that are received at once while a handshake goes on.
+pub const TLS_HANDSHAKE_RECEIVE_BYTES: usize = 16 * 1024;
+/// Plain bytes that are encrypted at once. What the socket does not take of them waits encrypted,
+/// so this is also what TLS adds to the answers that a connection owes.
+pub const TLS_SEAL_BYTES_MAX: usize = 64 * 1024;
+/// Seconds before the end of a certificate in which each start and each reading of its file warns.
+pub const CERTIFICATE_WARNING_SECONDS: i64 = 14 * 86_400;
+/// Seconds for a request head, from its first byte. Longer: 408. A handshake of TLS has as long,
+/// from the beginning of the connection. Longer: closed.
 pub const HEAD_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 /// Seconds that a body may pause. Longer: 408.
 pub const BODY_TIMEOUT_SECONDS_DEFAULT: u64 = 20;
@@ -591,6 +602,8 @@ pub const PUSH_UNITS: u64 = 256;
 pub const FRAME_BYTES_PER_UNIT: u64 = 4;
 /// Units of one send to a socket, besides the bytes: what the kernel takes to bring it to a client.
 pub const SEND_UNITS: u64 = 8 * 1024;
+/// Units of encrypting or decrypting one byte.
+pub const TLS_BYTE_UNITS: u64 = 1;
 /// Replies that a shard hands out in one go, each of which is encoded for its client: some
 /// milliseconds. More go in the next turn, and the changes behind them.
 pub const RELEASED_REPLIES_MAX: usize = 4096;

@@ -281,6 +281,8 @@ pub struct Health {
     pub entities: u64,
     /// Shards of this process.
     pub shards: u64,
+    /// How the server is asked: `http` or `https`.
+    pub scheme: &'static str,
 }
 
 /// The answer of `GET /health?detail`: [`health`] with the bytes of memory that clients may take,
@@ -311,7 +313,9 @@ pub fn health(out: &mut Vec<u8>, health: &Health) {
     write_decimal(out, health.entities);
     out.extend_from_slice(b",\"shards\":");
     write_decimal(out, health.shards);
-    out.push(b'}');
+    out.extend_from_slice(b",\"scheme\":\"");
+    out.extend_from_slice(health.scheme.as_bytes());
+    out.extend_from_slice(b"\"}");
 }
 
 /// `{"type": <kind>}` with the client's `id` (JSON text) if it sent one: acknowledgements and

@@ -15,6 +15,9 @@ use crate::wire::ws::HandshakeError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
+    /// Plain HTTP came to a port that speaks TLS.
+    #[error("this port speaks TLS: use https://")]
+    TlsRequired,
     /// The bytes are no acceptable HTTP request.
     #[error("{0}")]
     Http(#[from] HttpError),
@@ -456,7 +459,8 @@ impl ApiError {
         match self {
             Self::Http(error) => error.status(),
             Self::AtomicItem { error, .. } => error.status(),
-            Self::Json(_)
+            Self::TlsRequired
+            | Self::Json(_)
             | Self::JsonItem { .. }
             | Self::Shape { .. }
             | Self::MissingField { .. }
@@ -547,6 +551,7 @@ impl ApiError {
         match self {
             Self::Http(error) => error.code(),
             Self::AtomicItem { error, .. } => error.code(),
+            Self::TlsRequired => "tls_required",
             Self::Json(_) | Self::JsonItem { .. } => "invalid_json",
             Self::Shape { .. } => "invalid_body",
             Self::MissingField { .. } => "missing_field",

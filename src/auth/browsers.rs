@@ -14,6 +14,35 @@ pub struct BrowserPolicy {
     pub origins: AllowedOrigins,
     /// By which names.
     pub hosts: AllowedHosts,
+    /// How the server is asked.
+    pub scheme: Scheme,
+}
+
+/// How a server is asked, as an origin says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In plain text.
+    Http,
+    /// By TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As it stands in an origin.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// What an origin begins with, and the port that it leaves out.
+    const fn of_origin(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Self::Http => (b"http://", b":80"),
+            Self::Https => (b"https://", b":443"),
+        }
+    }
 }
 
 /// The pages that may reach the server.
@@ -50,6 +79,7 @@ impl BrowserPolicy {
     pub const OPEN: Self = Self {
         origins: AllowedOrigins::Any,
         hosts: AllowedHosts::Any,
+        scheme: Scheme::Http,
     };
 
     /// Judges a request. `host`: whom it asks, `None` in HTTP/1.0 if it says nothing of that;
@@ -70,7 +100,9 @@ impl BrowserPolicy {
         };
         let is_allowed = match &self.origins {
             AllowedOrigins::Any => true,
-            AllowedOrigins::LoopbackAndOwn => is_loopback(origin) || is_own(origin, host),
+            AllowedOrigins::LoopbackAndOwn => {
+                is_loopback(origin) || is_own(self.scheme, origin, host)
+            }
             AllowedOrigins::Listed(listed) => {
                 let mut listed = listed.iter();
                 listed.any(|it| it.as_bytes().eq_ignore_ascii_case(origin))
@@ -149,13 +181,14 @@ fn is_loopback(origin: &[u8]) -> bool {
         || as_ipv6(name).is_some_and(|it| it.is_loopback())
 }
 
-/// Whether a page comes from the server that it asks. The server speaks plain HTTP.
-fn is_own(origin: &[u8], host: Option<&[u8]>) -> bool {
-    let (Some(own), Some(host)) = (origin.strip_prefix(b"http://"), host) else {
+/// Whether a page comes from the server that it asks.
+fn is_own(scheme: Scheme, origin: &[u8], host: Option<&[u8]>) -> bool {
+    let (beginning, port) = scheme.of_origin();
+    let (Some(own), Some(host)) = (origin.strip_prefix(beginning), host) else {
         return false;
     };
     let plain = |authority: &[u8]| -> Vec<u8> {
-        let authority = authority.strip_suffix(b":80").unwrap_or(authority);
+        let authority = authority.strip_suffix(port).unwrap_or(authority);
         authority
             .strip_suffix(b":")
             .unwrap_or(authority)
@@ -172,12 +205,18 @@ mod tests {
         names.iter().map(|name| (*name).into()).collect()
     }
 
-    #[test]
-    fn a_page_of_another_origin_and_a_name_that_is_not_known_are_refused() {
-        let policy = BrowserPolicy {
+    /// Without auth, a server that is known by two names.
+    fn own(scheme: Scheme) -> BrowserPolicy {
+        BrowserPolicy {
             origins: AllowedOrigins::LoopbackAndOwn,
             hosts: AllowedHosts::AddressesAnd(names(&["flux.lan", "box:3000"])),
-        };
+            scheme,
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_origin_and_a_name_that_is_not_known_are_refused() {
+        let policy = own(Scheme::Http);
         let check = |host: &str, origin: &str, expected| {
             let origin = (!origin.is_empty()).then_some(origin.as_bytes());
             let judged = policy.check(Some(host.as_bytes()), origin);
@@ -247,10 +286,26 @@ mod tests {
     }
 
     #[test]
+    fn the_own_origin_of_a_server_that_speaks_tls_is_https() {
+        let policy = own(Scheme::Https);
+        let check = |host: &str, origin: &str| {
+            let judged = policy.check(Some(host.as_bytes()), Some(origin.as_bytes()));
+            judged.is_ok()
+        };
+        assert!(check("flux.lan:3000", "https://flux.lan:3000"));
+        assert!(check("flux.lan", "https://flux.lan:443"));
+        assert!(check("flux.lan:443", "https://flux.lan"));
+        assert!(check("flux.lan", "http://localhost:5173"));
+        assert!(!check("flux.lan:3000", "http://flux.lan:3000"));
+        assert!(!check("flux.lan:80", "https://flux.lan"));
+    }
+
+    #[test]
     fn a_list_of_origins_stands_in_place_of_the_usual_ones() {
         let policy = BrowserPolicy {
             origins: AllowedOrigins::Listed(names(&["https://app.example"])),
             hosts: AllowedHosts::Any,
+            scheme: Scheme::Https,
         };
         let check = |origin: &str| policy.check(Some(b"any.example"), Some(origin.as_bytes()));
         assert_eq!(check("https://app.example"), Ok(()));

@@ -10,6 +10,7 @@ use super::history::Answered;
 use super::retention::RetentionResult;
 use super::{OpenedShard, checkpoints::CheckpointResult, control::Stored};
 use crate::log::Log;
+use crate::wire::tls::Handshaken;
 use crossbeam_queue::ArrayQueue;
 use flux_storage::StorageError;
 use std::fmt;
@@ -44,6 +45,8 @@ pub(crate) enum Lane {
     Directory,
     /// Decodes large bodies.
     Decode,
+    /// Carries out handshakes of TLS, which clients wait for.
+    Handshake,
     /// Reads the past, short reads.
     History,
     /// Reads the past, long reads.
@@ -69,6 +72,7 @@ impl Lane {
             Self::Control => "control",
             Self::Directory => "directory",
             Self::Decode => "decode",
+            Self::Handshake => "handshake",
             Self::History => "history",
             Self::LongHistory => "history+",
         }
@@ -153,6 +157,8 @@ pub(crate) enum WorkerResult<L: Log> {
     DirectoryCounted(DirectoryPage),
     /// A large body was decoded.
     Decoded(Box<Decoded>),
+    /// A step of a handshake was carried out.
+    Handshaken(Box<Handshaken>),
     /// A request about the past was answered.
     HistoryAnswered(Box<Answered>),
 }

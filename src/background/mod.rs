@@ -11,6 +11,7 @@
 //! | `retention` | builds history indexes, removes old segments |
 //! | `ballast` | holds room on the disk back for retention and shutdown |
 //! | `decoding` | large bodies that a helper thread decodes |
+//! | `handshakes` | handshakes of TLS that a helper thread carries out |
 //! | `history` | helper threads that read the past |
 //! | `history_queue` | whose read of the past is next |
 //! | `turns` | turns by address and connection |
@@ -27,6 +28,7 @@ pub(crate) mod control;
 pub(crate) mod decoding;
 pub(crate) mod directory;
 pub(crate) mod flush;
+pub(crate) mod handshakes;
 pub(crate) mod history;
 pub(crate) mod history_queue;
 pub(crate) mod job;

@@ -3,13 +3,16 @@
 //! | file | job |
 //! | --- | --- |
 //! | `serve` | starts the cores, recovers their shards, and stops them |
+//! | `announce` | what the server says of itself when it starts |
 //! | `panics` | the end of the process after a panic |
 //! | `preflight` | what the machine lacks, said before anything starts |
 //! | `doctor` | whether a server could start, looked at piece by piece |
 //! | `rings` | whether `io_uring` may be used, and what forbids it |
 //! | `memory` | how much memory the process may use |
 //! | `connectors_thread` | the thread of connectors |
+//! | `tls` | the files of certificate and key |
 
+mod announce;
 mod connectors_thread;
 mod doctor;
 mod memory;
@@ -17,8 +20,10 @@ mod panics;
 mod preflight;
 mod rings;
 mod serve;
+mod tls;
 
 pub use doctor::{Finding, Verdict, examine};
 pub use panics::end_process_on_panic;
 pub use preflight::{MissingFeature, default_shards};
 pub use serve::{StartError, open_for_import, run};
+pub use tls::TlsError;

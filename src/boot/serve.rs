@@ -1,9 +1,11 @@
 //! From settings to a running server, and from a signal to its end.
 
+use super::announce;
 use super::connectors_thread::ConnectorsThread;
 use super::memory;
 use super::preflight::{self, MissingFeature};
-use crate::auth::{AllowedHosts, AllowedOrigins, BrowserPolicy, EncryptionKey, TokenHash};
+use super::tls::{Tls, TlsError};
+use crate::auth::{AllowedHosts, AllowedOrigins, BrowserPolicy, EncryptionKey, Scheme, TokenHash};
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates, throttle};
@@ -12,8 +14,7 @@ use crate::connectors::{self, SupervisorParts};
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
 use crate::limits::{
-    ADMIN_TOKEN_CHARS_MIN, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS,
-    WRITE_STALL_SECONDS_MAX,
+    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, WRITE_STALL_SECONDS_MAX,
 };
 use crate::log::LocalLog;
 use crate::model::{DedupWindow, Durability, RuntimeConfig};
@@ -47,6 +48,9 @@ pub enum StartError {
     /// The machine lacks something.
     #[error(transparent)]
     Machine(#[from] MissingFeature),
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port is taken.
     #[error("{address} is in use by another program: stop it, or choose another port with --port")]
     PortTaken {
@@ -120,8 +124,9 @@ enum End {
 /// [`StartError`]; once it runs, only if a core fails.
 pub fn run(settings: &Settings) -> Result<(), StartError> {
     let (ended, end) = channel();
-    watch_signals(ended.clone()).map_err(system("watch for signals"))?;
-    let machine = Machine::check(settings)?;
+    let tls = settings.tls.as_ref().map(Tls::read).transpose()?;
+    let machine = Machine::check(settings, tls.as_ref())?;
+    watch_signals(ended.clone(), tls).map_err(system("watch for signals"))?;
     let mut address = SocketAddr::new(settings.bind, settings.port);
     loop {
         let listener = claim_port(address)?;
@@ -167,7 +172,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn check(settings: &Settings) -> Result<Self, StartError> {
+    fn check(settings: &Settings, tls: Option<&Tls>) -> Result<Self, StartError> {
         let (cpus, allowed) =
             preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
         let runtime = preflight::choose_runtime(cpus.first().copied().unwrap_or(0))?;
@@ -185,6 +190,7 @@ impl Machine {
                 stall_ms: WRITE_STALL_SECONDS_MAX * 1000,
                 large_body_ms: u64::MAX,
             },
+            tls: tls.map(Tls::identity),
             background: BackgroundConfig {
                 flush_interval_ms: settings.flush_interval_ms,
                 housekeeping: settings.housekeeping,
@@ -293,7 +299,7 @@ fn serve(
         executors.push(executor.map_err(system("start a core's thread"))?);
     }
     let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
-    report_start(settings, (address, shards));
+    announce::start(settings, (address, shards));
     let ended = wait_for_end(end, &counters, executors);
     drop(watchdog);
     let signalled = ended?;
@@ -366,33 +372,12 @@ fn start_connectors(
     started.map_err(system("start the connectors' thread"))
 }
 
-/// Says what the server is and where it listens.
-fn report_start(settings: &Settings, (address, shards): (SocketAddr, u16)) {
-    report::info(&format!(
-        "version {} listening on http://{address}, {shards} shard{}, data in {}",
-        env!("CARGO_PKG_VERSION"),
-        if shards == 1 { "" } else { "s" },
-        settings.data_dir.display(),
-    ));
-    report_operator(settings);
-}
-
-/// Says what nobody can do without an operator's token, or what is wrong with it.
-fn report_operator(settings: &Settings) {
-    match &settings.admin_token {
-        Some(token) if token.reveal().chars().count() < ADMIN_TOKEN_CHARS_MIN => {
-            report::warning(&format!(
-                "FLUX_ADMIN_TOKEN has fewer than {ADMIN_TOKEN_CHARS_MIN} characters and can be guessed: \
-                 `openssl rand -base64 32` makes a good one"
-            ));
-        }
-        Some(_) => {}
-        None if settings.auth => report::warning(
-            "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
-        ),
-        None => {
-            report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
-        }
+/// How the server is asked.
+fn scheme(settings: &Settings) -> Scheme {
+    if settings.tls.is_some() {
+        Scheme::Https
+    } else {
+        Scheme::Http
     }
 }
 
@@ -411,6 +396,7 @@ fn browsers(settings: &Settings) -> BrowserPolicy {
         } else {
             AllowedHosts::AddressesAnd(Arc::clone(&given.allowed_hosts))
         },
+        scheme: scheme(settings),
     }
 }
 
@@ -672,7 +658,7 @@ fn recover(
     Ok(recovered)
 }
 
-fn watch_signals(ended: Sender<End>) -> io::Result<()> {
+fn watch_signals(ended: Sender<End>, tls: Option<Tls>) -> io::Result<()> {
     // With a handler, a file size limit is an error of the write instead of the end of the process.
     let exceeded = Arc::new(std::sync::atomic::AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, exceeded)?;
@@ -683,7 +669,13 @@ fn watch_signals(ended: Sender<End>) -> io::Result<()> {
             // What others take for "read your settings again", or a terminal sends when it closes,
             // ends no server by mistake.
             let ignored = match signal {
-                SIGHUP => Some("SIGHUP"),
+                SIGHUP => match &tls {
+                    Some(tls) => {
+                        tls.read_again();
+                        continue;
+                    }
+                    None => Some("SIGHUP"),
+                },
                 SIGUSR1 => Some("SIGUSR1"),
                 SIGUSR2 => Some("SIGUSR2"),
                 _ => None,

@@ -15,10 +15,10 @@ mod import;
 mod log;
 mod progress;
 
-use crate::boot;
+use crate::boot::{self, StartError};
 use crate::report;
-use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings};
-use clap::error::ErrorKind;
+use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings, unknown_variables};
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,7 +79,11 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
                 ErrorKind::MissingSubcommand => text.trim_end(),
                 _ => text.lines().next().unwrap_or_default(),
             };
-            report::error(lines.strip_prefix("error: ").unwrap_or(lines));
+            let line = lines.strip_prefix("error: ").unwrap_or(lines);
+            match error.get(ContextKind::SuggestedArg) {
+                Some(nearest) => report::error(&format!("{line}; did you mean {nearest}?")),
+                None => report::error(line),
+            }
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -102,7 +106,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 report::error(&error.to_string());
-                ExitCode::from(EXIT_FAILURE)
+                let is_setting = matches!(error, StartError::Tls(_));
+                ExitCode::from(if is_setting { EXIT_USAGE } else { EXIT_FAILURE })
             }
         },
     }
@@ -126,6 +131,10 @@ fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {
         variable(setting.variable)?;
     }
     let variable = |name: &str| variable(name).unwrap_or_default();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for unknown in unknown_variables(names) {
+        report::warning(&unknown.to_string());
+    }
     let cores = boot::default_shards();
     Settings::read(cores, &flag, &variable).map_err(|error| error.to_string())
 }

@@ -2,6 +2,8 @@
 
 use super::connection::Timeouts;
 use crate::background::BackgroundConfig;
+use crate::wire::tls::TlsIdentity;
+use std::sync::Arc;
 
 /// See the module. Built by `boot` from [`crate::settings::Settings`].
 #[derive(Debug, Clone)]
@@ -10,6 +12,8 @@ pub(crate) struct CoreConfig {
     pub(crate) connections_possible: u32,
     /// When a connection is overdue.
     pub(crate) timeouts: Timeouts,
+    /// What clients are presented with; `None`: connections are not encrypted.
+    pub(crate) tls: Option<Arc<TlsIdentity>>,
     /// The settings of background work.
     pub(crate) background: BackgroundConfig,
 }

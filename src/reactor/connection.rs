@@ -11,6 +11,7 @@ use crate::limits;
 use crate::service::streams::Feed;
 use crate::shard::{MemoryHolders, MemoryHolding};
 use crate::wire::http1::{Phase, RequestReader};
+use crate::wire::tls::TlsLink;
 use flux_storage::Sequence;
 use std::net::IpAddr;
 
@@ -62,6 +63,8 @@ pub(crate) struct Connection<T> {
     pub(crate) socket: T,
     /// The address that it is counted for.
     pub(crate) address: Option<IpAddr>,
+    /// What lies between the socket and the session if the connection is encrypted.
+    pub(crate) tls: Option<Box<TlsLink>>,
     /// How often its index was handed out before.
     pub(crate) generation: u32,
     /// What it speaks.
@@ -163,6 +166,7 @@ impl<T: Socket> Connection<T> {
         Self {
             socket,
             address: None,
+            tls: None,
             generation,
             session: Session::Http(RequestReader::default()),
             answers: Answers::default(),
@@ -215,10 +219,52 @@ impl<T: Socket> Connection<T> {
         }
     }
 
+    /// True once all is sent on a connection that closes.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.closing == Closing::AfterSending && self.owes_nothing()
+    }
+
+    /// Takes plain bytes in that have arrived for the session.
+    pub(crate) fn deliver(&mut self, bytes: &[u8], now_ms: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        let idle = match &self.session {
+            Session::Http(reader) => reader.buffered() == 0,
+            Session::WebSocket(_) | Session::Stream(_) => false,
+        };
+        if idle && self.closing == Closing::Open {
+            self.began_ms = now_ms;
+        }
+        self.received_ms = now_ms;
+        if self.closing != Closing::Open {
+            self.discard(bytes);
+            return;
+        }
+        match &mut self.session {
+            Session::Http(reader) => reader.receive(bytes),
+            Session::WebSocket(websocket) => websocket.reader.receive(bytes),
+            Session::Stream(_) => {}
+        }
+    }
+
+    /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is
+    /// dropped.
+    fn discard(&mut self, bytes: &[u8]) {
+        if let Session::WebSocket(websocket) = &mut self.session {
+            websocket.reader.receive(bytes);
+            while let Ok(Some(_)) = websocket.reader.next() {}
+            if websocket.reader.heap_bytes() > limits::MEMORY_SMALL_BYTES_MAX {
+                // No close comes before the end of so long a message.
+                self.closing = Closing::Now;
+            }
+        }
+    }
+
     /// Once all is sent on a connection that closes: shuts down our side, and lingers for the
     /// client's.
     pub(crate) fn finish_closing(&mut self, now_ms: u64) {
-        if self.closing != Closing::AfterSending || !self.owes_nothing() {
+        if !self.is_finished() {
             return;
         }
         if self.ended || self.socket.shut_down().is_err() {
@@ -298,6 +344,7 @@ impl<T: Socket> Connection<T> {
     /// True if nothing waits to be sent.
     pub(crate) fn owes_nothing(&self) -> bool {
         self.answers.is_empty()
+            && self.has_sent_records()
             && match &self.session {
                 Session::Http(_) => true,
                 Session::WebSocket(websocket) => websocket.owes_nothing(),
@@ -305,11 +352,34 @@ impl<T: Socket> Connection<T> {
             }
     }
 
+    /// True if no encrypted bytes wait for the socket.
+    fn has_sent_records(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_none_or(|tls| tls.unsent().is_empty())
+    }
+
+    /// True until a handshake of TLS is over.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// True while a step of the handshake is due or being carried out.
+    pub(crate) fn is_shaking(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.is_busy())
+    }
+
     /// What `now_ms` says.
     pub(crate) fn overdue(&self, now_ms: u64, timeouts: Timeouts) -> Overdue {
         let since = |then: u64| now_ms.saturating_sub(then);
+        if self.is_handshaking() && since(self.began_ms) > timeouts.head_ms {
+            return Overdue::Silent;
+        }
         // Only a socket that refuses bytes is stalled; any other was written to in the last turn.
-        let owed = !self.answers.sendable().is_empty() || !self.owes_no_frames();
+        let owed = !self.answers.sendable().is_empty()
+            || !self.owes_no_frames()
+            || !self.has_sent_records();
         if owed && !self.writable && since(self.sent_ms) > timeouts.stall_ms {
             return Overdue::Silent;
         }
@@ -331,6 +401,9 @@ impl<T: Socket> Connection<T> {
         let Session::Http(reader) = &self.session else {
             return Overdue::No;
         };
+        if self.is_handshaking() {
+            return Overdue::No;
+        }
         match reader.phase() {
             // The wait is ours.
             Phase::Head | Phase::Body
@@ -358,7 +431,8 @@ impl<T: Socket> Connection<T> {
 
     /// Bytes that the client is owed and has not been sent, those of calls under way included.
     pub(crate) fn owed_bytes(&self) -> usize {
-        let http = self.answers.owed_bytes();
+        let unsent = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
+        let http = self.answers.owed_bytes() + unsent;
         match &self.session {
             Session::Http(_) => http,
             Session::WebSocket(websocket) => http + websocket.owed_bytes(),
@@ -378,9 +452,13 @@ impl<T: Socket> Connection<T> {
                 streaming.stream.feed.heap_bytes(),
             ),
         };
+        let tls = self.tls.as_ref();
+        let tls = tls.map_or((0, 0), |tls| {
+            (tls.received_heap_bytes(), tls.unsent_heap_bytes())
+        });
         let holding = MemoryHolding {
-            bodies,
-            answers: self.answers.heap_bytes(),
+            bodies: bodies + tls.0,
+            answers: self.answers.heap_bytes() + tls.1,
             outboxes,
             queries: self.answers.expected_bytes(),
         };
@@ -433,6 +511,9 @@ impl<T: Socket> Connection<T> {
     /// Gives back heap that an idle connection does not need.
     pub(crate) fn trim(&mut self) {
         self.answers.trim(limits::IDLE_BUFFER_BYTES_MAX);
+        if let Some(tls) = &mut self.tls {
+            tls.trim();
+        }
         match &mut self.session {
             Session::Http(reader) => reader.trim(),
             Session::WebSocket(websocket) => websocket.trim(),

@@ -24,6 +24,7 @@ use crate::background::control::Controller;
 use crate::background::decoding::DecodeWorker;
 use crate::background::directory::Directory;
 use crate::background::flush::Flusher;
+use crate::background::handshakes::HandshakeQueue;
 use crate::background::history::HistoryWorker;
 use crate::background::job::{Job, Jobs, Lane};
 use crate::background::retention::Retention;
@@ -112,6 +113,10 @@ pub(crate) struct Core<S: System> {
     /// generation.
     pub(super) stream_timers: BinaryHeap<Reverse<(u64, u32, u32)>>,
     pub(crate) received: Box<[u8]>,
+    /// Handshakes of TLS that a helper thread carries out.
+    pub(super) handshakes: HandshakeQueue,
+    /// Reused: records for a socket, while nothing waits for it.
+    pub(super) sealed: Vec<u8>,
     pub(crate) ticks: u64,
     pub(crate) clock_steps: StepDetector,
     pub(crate) metrics: MetricsClock,
@@ -209,6 +214,8 @@ impl<S: System> Core<S> {
             frame_buffers: FrameBuffers::default(),
             stream_timers: BinaryHeap::new(),
             received: vec![0; limits::RECEIVE_BYTES].into(),
+            handshakes: HandshakeQueue::default(),
+            sealed: Vec::new(),
             ticks: 0,
             clock_steps: StepDetector::default(),
             metrics: MetricsClock::default(),

@@ -65,6 +65,7 @@ impl<S: System> Core<S> {
         self.controller
             .start_due(control_calls, plane, &mut self.jobs);
         self.directory.start_due(&mut self.jobs);
+        self.start_handshakes();
         self.run_jobs()
     }
 
@@ -149,6 +150,7 @@ impl<S: System> Core<S> {
                     self.deliver(request_id, Delivery::Decoded(result));
                 }
             }
+            WorkerResult::Handshaken(done) => self.on_handshaken(*done),
             WorkerResult::ControlStored(stored) => {
                 let cores = self.context.router.shards;
                 if let Some(change) = self.controller.on_stored(*stored, cores) {
@@ -199,6 +201,7 @@ impl<S: System> Core<S> {
             | WorkerResult::Ballast(_)
             | WorkerResult::ControlStored(_)
             | WorkerResult::Decoded(_)
+            | WorkerResult::Handshaken(_)
             | WorkerResult::HistoryAnswered(_) => {}
         }
     }

@@ -68,6 +68,7 @@ impl<S: System> Core<S> {
             return;
         }
         let mut connection = Box::new(Connection::new(socket, generation, now_ms));
+        self.begin_tls(&mut connection);
         let refused = match beyond {
             Some(_) => Some(too_many),
             None => self.count_address(&mut connection),
@@ -124,6 +125,10 @@ impl<S: System> Core<S> {
     /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost
     /// nothing.
     fn refuse(&self, socket: &S::Socket, error: &ApiError) {
+        if self.config.tls.is_some() {
+            // It would hear it after a handshake only.
+            return;
+        }
         let mut answer = Vec::new();
         self.writer.error(&mut answer, RequestMeta::CLOSING, error);
         match socket.send(&answer) {
@@ -232,8 +237,9 @@ impl<S: System> Core<S> {
             self.rested_micros = self.rested_micros.min(self.now_micros + micros);
         } else {
             connection.queued_read = false;
-            let waits = connection.closing == Closing::Open
-                && (connection.is_paused() || connection.unworked);
+            let waits = connection.is_shaking()
+                || connection.closing == Closing::Open
+                    && (connection.is_paused() || connection.unworked);
             if connection.readable && !waits {
                 self.receive_or_wait(index, &mut connection);
             }
@@ -246,7 +252,12 @@ impl<S: System> Core<S> {
         match self.room_to_receive(connection) {
             0 => self.await_memory(index, connection),
             room => {
-                self.receive(connection, room);
+                let room = if connection.is_handshaking() {
+                    room.min(limits::TLS_HANDSHAKE_RECEIVE_BYTES)
+                } else {
+                    room
+                };
+                self.receive(index, connection, room);
                 // Before the next connection asks; a usual request is not counted.
                 if connection.holding() != connection.held {
                     self.count_memory(index, connection);
@@ -273,6 +284,7 @@ impl<S: System> Core<S> {
         self.count_memory(index, &mut connection);
         let more = connection.readable
             && !connection.ended
+            && !connection.is_shaking()
             && connection.closing != Closing::Now
             && !paused;
         // One that waits for memory is looked at again by the tick.
@@ -284,7 +296,7 @@ impl<S: System> Core<S> {
     }
 
     /// Receives at most `room` bytes.
-    fn receive(&mut self, connection: &mut Connection<S::Socket>, room: usize) {
+    fn receive(&mut self, index: u32, connection: &mut Connection<S::Socket>, room: usize) {
         let buffer = self.received.get_mut(..room).unwrap_or_default();
         let received = connection.socket.receive(buffer);
         let count = match received {
@@ -307,38 +319,12 @@ impl<S: System> Core<S> {
         // A short read of a stream socket has emptied it; more bytes will be a new edge. Its end is
         // no new edge if it was reported together with the last bytes.
         connection.readable = count == room || connection.hung_up;
-        let idle = match &connection.session {
-            Session::Http(reader) => reader.buffered() == 0,
-            Session::WebSocket(_) | Session::Stream(_) => false,
-        };
-        if idle && connection.closing == Closing::Open {
-            connection.began_ms = self.now_ms;
-        }
         connection.received_ms = self.now_ms;
-        if connection.closing != Closing::Open {
-            self.discard(connection, count);
-            return;
-        }
-        let bytes = self.received.get(..count).unwrap_or_default();
-        match &mut connection.session {
-            Session::Http(reader) => reader.receive(bytes),
-            Session::WebSocket(websocket) => websocket.reader.receive(bytes),
-            Session::Stream(_) => {}
-        }
-    }
-
-    /// Bytes for a connection on its way out: a WebSocket client's close is waited for, all else is
-    /// dropped.
-    pub(crate) fn discard(&mut self, connection: &mut Connection<S::Socket>, count: usize) {
-        if let Session::WebSocket(websocket) = &mut connection.session {
-            websocket
-                .reader
-                .receive(self.received.get(..count).unwrap_or_default());
-            while let Ok(Some(_)) = websocket.reader.next() {}
-            if websocket.reader.heap_bytes() > limits::MEMORY_SMALL_BYTES_MAX {
-                // No close comes before the end of so long a message.
-                connection.closing = Closing::Now;
-            }
+        if connection.tls.is_some() {
+            self.receive_sealed(index, connection, count);
+        } else {
+            let bytes = self.received.get(..count).unwrap_or_default();
+            connection.deliver(bytes, self.now_ms);
         }
     }
 
@@ -359,7 +345,8 @@ impl<S: System> Core<S> {
         connection.unworked |= connection.answers.unfinished().is_some();
         // A client that has nothing more to say may still listen.
         let is_stream = matches!(connection.session, Session::Stream(_));
-        let is_done = !connection.starved && !connection.unworked && !is_stream;
+        let is_done =
+            !connection.starved && !connection.unworked && !is_stream && !connection.is_shaking();
         if connection.ended && connection.closing == Closing::Open && is_done {
             if let Session::WebSocket(_) = connection.session {
                 connection.closing = Closing::Now;

@@ -9,6 +9,7 @@
 //! | `fan_out` | changes on their way to subscribers, in slices |
 //! | `streams` | streams of this core's connections |
 //! | `event_streams` | connections that are sent server-sent events |
+//! | `tls` | TLS between a connection and its socket |
 //! | `connection`, `slots` | a connection, and where a core's connections are |
 //! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
 //! | `kernel` | the same by the operating system |
@@ -45,6 +46,7 @@ pub(crate) mod slots;
 pub(crate) mod sockets;
 mod streams;
 pub(crate) mod system;
+mod tls;
 pub(crate) mod turns;
 pub(crate) mod watchdog;
 mod workers;

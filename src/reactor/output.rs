@@ -5,6 +5,7 @@ use super::delivery::Delivery;
 use super::event_loop::Core;
 use super::fan_out::{StreamPush, Subscribers};
 use super::system::{Socket as _, System, would_block};
+use super::tls;
 use super::write_queue::{self, WriteQueue};
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
@@ -169,6 +170,31 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn write(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if connection.tls.is_some() {
+            self.write_sealed(index, connection);
+        } else {
+            self.write_plain(index, connection);
+        }
+        if !connection.writable {
+            connection.stalled = true;
+        }
+        connection.finish_closing(self.now_ms);
+        self.count_memory(index, connection);
+        if !connection.queued_memory {
+            // All that it waited for was tried again, and found room.
+            connection.waits_since_ms = None;
+        }
+        if connection.starved
+            && connection.closing == Closing::Open
+            && !connection.is_paused()
+            && self.may_answer(connection)
+        {
+            connection.queue_read(index, &mut self.to_read);
+        }
+    }
+
+    /// Sends what waits for a connection, as long as the socket takes it.
+    fn write_plain(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         while connection.writable && connection.closing != Closing::Now {
             let (bytes, is_http) = connection.next_bytes();
             if bytes.is_empty() {
@@ -191,22 +217,6 @@ impl<S: System> Core<S> {
                 }
                 Err(_) => connection.closing = Closing::Now,
             }
-        }
-        if !connection.writable {
-            connection.stalled = true;
-        }
-        connection.finish_closing(self.now_ms);
-        self.count_memory(index, connection);
-        if !connection.queued_memory {
-            // All that it waited for was tried again, and found room.
-            connection.waits_since_ms = None;
-        }
-        if connection.starved
-            && connection.closing == Closing::Open
-            && !connection.is_paused()
-            && self.may_answer(connection)
-        {
-            connection.queue_read(index, &mut self.to_read);
         }
     }
 
@@ -272,6 +282,8 @@ impl<S: System> Core<S> {
         }
         self.context.history.forget(index);
         self.context.decodes.forget(index);
+        self.handshakes.forget(index);
+        tls::say_goodbye(&mut connection);
         self.forget_memory(&mut connection);
         let subscriber = Subscriber {
             index,

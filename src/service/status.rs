@@ -19,6 +19,7 @@ pub(crate) fn health<L: Log>(
         uptime_seconds: context.uptime_ms / 1000,
         entities: context.counters.metrics().entities,
         shards: u64::from(context.router.shards),
+        scheme: context.tenants.browsers.scheme.name(),
     };
     context.answer.clear();
     if with_detail {

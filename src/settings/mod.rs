@@ -5,18 +5,26 @@
 //! | --- | --- |
 //! | `table` | every setting: variable, flag, what it is |
 //! | `source` | one setting → its value |
+//! | `unknown` | variables that look like settings and are none |
 
 mod source;
 mod table;
+mod unknown;
 
 pub use source::{BrowserSettings, Origins};
 pub use table::{DATA_DIR_VARIABLE, SETTINGS, Setting};
+pub use unknown::{UnknownVariable, unknown_variables};
 
 use crate::limits;
+<<<<<<< HEAD
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
 use source::{BOOLEAN, LOOPBACK, Source, parse_bind, parse_bool, parse_durability};
+=======
+use crate::model::{ConfigPatch, DedupWindow, Durability};
+use source::{BOOLEAN, Source, parse_bool, parse_durability};
+>>>>>>> 9acb1b9 (reactor, wire: TLS 1.2 and 1.3 on the event loop)
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Everything a server can be told.
@@ -26,6 +34,8 @@ pub struct Settings {
     pub port: u16,
     /// Address to listen on.
     pub bind: IpAddr,
+    /// What clients are presented with; `None`: connections are not encrypted.
+    pub tls: Option<TlsFiles>,
     /// Where the data lies.
     pub data_dir: PathBuf,
     /// Number of shards; `None`: one for each core that the process may use.
@@ -70,6 +80,22 @@ pub struct Settings {
     pub housekeeping: StorageHousekeeping,
     /// For how long an event that is sent again is known.
     pub dedup: DedupWindow,
+}
+
+/// Where a certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and its chain, in PEM.
+    pub certificate: Arc<Path>,
+    /// The key, in PEM.
+    pub key: Arc<Path>,
+}
+
+impl TlsFiles {
+    /// The variable that names the certificate's file.
+    pub const CERTIFICATE_VARIABLE: &str = "FLUX_TLS_CERT_FILE";
+    /// The variable that names the key's file.
+    pub const KEY_VARIABLE: &str = "FLUX_TLS_KEY_FILE";
 }
 
 /// A secret that the server was started with. It is never shown.
@@ -138,6 +164,25 @@ pub enum InvalidSetting {
         /// As many shards as they can carry.
         max: u16,
     },
+    /// One of two settings that need each other is missing.
+    #[error("missing {missing}: {given} is set, and TLS needs both")]
+    Pair {
+        /// The variable that is not set.
+        missing: &'static str,
+        /// What was given: the variable or the flag.
+        given: Box<str>,
+    },
+    /// Without auth, the server would listen to others than its own machine.
+    #[error(
+        "invalid {name}: without auth, whoever reaches {address} may read and write everything: set \
+         FLUX_AUTH_ENABLED=true, or FLUX_OPEN=true if that is what you want"
+    )]
+    Exposed {
+        /// The variable, or the flag that was given in its place.
+        name: Box<str>,
+        /// What was given.
+        address: IpAddr,
+    },
     /// A secret can't be used. What it is is not shown.
     #[error("invalid {name}: {problem}")]
     Secret {
@@ -183,13 +228,14 @@ impl Settings {
                 variable,
             },
         );
+        let auth = source.get("FLUX_AUTH_ENABLED", BOOLEAN, parse_bool)?;
+        let (auth, browsers) = (auth.unwrap_or(false), source.browsers()?);
         Ok(Self {
             port: port
                 .and_then(|port| u16::try_from(port).ok())
                 .unwrap_or(3000),
-            bind: source
-                .get("FLUX_BIND", "an IP address", parse_bind)?
-                .unwrap_or(LOOPBACK),
+            bind: source.bind(auth || browsers.open)?,
+            tls: source.tls()?,
             data_dir: source.data_dir()?,
             shards: source.shards(cores)?,
             durability: source
@@ -201,10 +247,8 @@ impl Settings {
                 "a number from 65536 to 1073741824",
                 65_536..=1_073_741_824,
             )?,
-            auth: source
-                .get("FLUX_AUTH_ENABLED", BOOLEAN, parse_bool)?
-                .unwrap_or(false),
-            browsers: source.browsers()?,
+            auth,
+            browsers,
             admin_token: source.secret("FLUX_ADMIN_TOKEN")?,
             registrations_per_address_max: source.registrations()?,
             new_namespaces: source.new_namespaces()?,
@@ -305,6 +349,68 @@ mod tests {
         );
         assert_eq!(given.configured.max_batch_delete, Some(3));
         assert_eq!(given.overriding.max_batch_delete, None);
+    }
+
+    #[test]
+    fn beyond_loopback_the_server_needs_auth_or_to_be_open() {
+        let bind = |address: &str, more: &[(&str, &str)]| {
+            read(&[], &[&[("FLUX_BIND", address)], more].concat())
+        };
+        for address in [
+            "127.0.0.1",
+            "127.8.9.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "localhost",
+        ] {
+            assert!(bind(address, &[]).is_ok(), "{address}");
+        }
+        for address in [
+            "0.0.0.0",
+            "::",
+            "192.0.2.7",
+            "2001:db8::1",
+            "::ffff:192.0.2.7",
+        ] {
+            let error = bind(address, &[]).unwrap_err().to_string();
+            let names = [
+                "FLUX_BIND",
+                "FLUX_AUTH_ENABLED=true",
+                "FLUX_OPEN=true",
+                address,
+            ];
+            assert!(names.iter().all(|name| error.contains(name)), "{error}");
+            assert!(bind(address, &[("FLUX_OPEN", "true")]).is_ok(), "{address}");
+            assert!(
+                bind(address, &[("FLUX_OPEN", "false")]).is_err(),
+                "{address}"
+            );
+            let auth = [("FLUX_AUTH_ENABLED", "true")];
+            assert!(bind(address, &auth).is_ok(), "{address}");
+            let error = read(&[("bind", address)], &[]).unwrap_err().to_string();
+            assert!(error.contains("--bind"), "{error}");
+        }
+    }
+
+    #[test]
+    fn certificate_and_key_are_set_both_or_not_at_all() {
+        assert_eq!(read(&[], &[]).unwrap().tls, None);
+        let both = [("FLUX_TLS_CERT_FILE", "a"), ("FLUX_TLS_KEY_FILE", "b")];
+        let files = read(&[], &both).unwrap().tls.unwrap();
+        assert_eq!(
+            (&*files.certificate, &*files.key),
+            (Path::new("a"), Path::new("b"))
+        );
+        for (index, given) in both.into_iter().enumerate() {
+            let error = read(&[], &[given]).unwrap_err().to_string();
+            let missing = format!("missing {}", both[1 - index].0);
+            assert!(
+                error.contains(&missing) && error.contains(given.0),
+                "{error}"
+            );
+        }
+        let error = read(&[("tls-key-file", "b")], &[]).unwrap_err().to_string();
+        assert!(error.contains("--tls-key-file"), "{error}");
     }
 
     #[test]

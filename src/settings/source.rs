@@ -1,7 +1,7 @@
 //! One setting → its value: looked up, parsed, and held to its rule.
 
 use super::table::{DATA_DIR_VARIABLE, SETTINGS};
-use super::{InvalidSetting, Secret, StorageHousekeeping};
+use super::{InvalidSetting, Secret, StorageHousekeeping, TlsFiles};
 use crate::limits;
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
 use base64::Engine as _;
@@ -85,6 +85,40 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         let parse = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let found = self.get(DATA_DIR_VARIABLE, "a path", parse)?;
         Ok(found.unwrap_or_else(|| PathBuf::from("./flux-data")))
+    }
+
+    /// The address to listen on. `may_be_reached`: by others than the machine's own programs.
+    pub(super) fn bind(&self, may_be_reached: bool) -> Result<IpAddr, InvalidSetting> {
+        const VARIABLE: &str = "FLUX_BIND";
+        let found = self.get(VARIABLE, "an IP address", parse_bind)?;
+        let address = found.unwrap_or(LOOPBACK);
+        if may_be_reached || address.to_canonical().is_loopback() {
+            return Ok(address);
+        }
+        let name = self
+            .look_up(VARIABLE)
+            .map_or_else(|| VARIABLE.into(), |(name, _)| name.into());
+        Err(InvalidSetting::Exposed { name, address })
+    }
+
+    pub(super) fn tls(&self) -> Result<Option<TlsFiles>, InvalidSetting> {
+        let pair = (
+            self.look_up(TlsFiles::CERTIFICATE_VARIABLE),
+            self.look_up(TlsFiles::KEY_VARIABLE),
+        );
+        let missing = |missing, given: String| {
+            let given = given.into();
+            Err(InvalidSetting::Pair { missing, given })
+        };
+        match pair {
+            (None, None) => Ok(None),
+            (Some((name, _)), None) => missing(TlsFiles::KEY_VARIABLE, name),
+            (None, Some((name, _))) => missing(TlsFiles::CERTIFICATE_VARIABLE, name),
+            (Some((_, certificate)), Some((_, key))) => Ok(Some(TlsFiles {
+                certificate: PathBuf::from(certificate).into(),
+                key: PathBuf::from(key).into(),
+            })),
+        }
     }
 
     /// A number that fits a `u32`.
@@ -324,9 +358,9 @@ fn parse_url(text: &str) -> Option<url::Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-pub(super) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-pub(super) fn parse_bind(text: &str) -> Option<IpAddr> {
+fn parse_bind(text: &str) -> Option<IpAddr> {
     if text == "localhost" {
         Some(LOOPBACK)
     } else {

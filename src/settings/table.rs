@@ -1,5 +1,7 @@
 //! Every setting that stands on a command line: its variable, its flag, and what it is.
 
+use super::TlsFiles;
+
 /// One setting: its variable and its flag.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -24,7 +26,17 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "FLUX_BIND",
         "bind",
-        "address to listen on [default: 127.0.0.1]",
+        "address to listen on; without auth, one beyond loopback needs FLUX_OPEN=true [default: 127.0.0.1]",
+    ),
+    setting(
+        TlsFiles::CERTIFICATE_VARIABLE,
+        "tls-cert-file",
+        "certificate and its chain, in PEM: the port then speaks TLS only",
+    ),
+    setting(
+        TlsFiles::KEY_VARIABLE,
+        "tls-key-file",
+        "the certificate's private key, in PEM",
     ),
     setting(
         DATA_DIR_VARIABLE,
@@ -59,7 +71,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "FLUX_OPEN",
         "open",
-        "true or false; without auth, the server may be asked by any name [default: false]",
+        "true or false; without auth, the server may be asked by any name, and may listen beyond loopback [default: false]",
     ),
     setting(
         "FLUX_NAMESPACES_PRIVATE",

@@ -395,6 +395,7 @@ impl World {
 
 fn config() -> CoreConfig {
     CoreConfig {
+        tls: None,
         connections_possible: 1000,
         timeouts: Timeouts {
             head_ms: 20_000,

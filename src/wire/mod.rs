@@ -1,15 +1,17 @@
 //! The protocols on the socket, without the socket: bytes in, requests and messages out, and back.
 //!
 //! The reactor reads bytes and hands them to [`http1`] or, after an upgrade, to [`ws`]. The same
-//! modules write what `api` answers into one output buffer.
+//! modules write what `api` answers into one output buffer. With a certificate, [`tls`] lies
+//! between them and the socket.
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `http1/` | HTTP/1.1 requests and answers |
 //! | `ws/` | WebSocket messages and frames |
+//! | `tls/` | records of TLS |
 //! | `buffer` | bytes received and not consumed yet |
 //!
-//! Invariants of both codecs:
+//! Invariants of the codecs:
 //!
 //! - Any bytes give a request, a message, an error, or "need more". They never panic and never loop
 //!   without end.
@@ -21,4 +23,5 @@
 
 mod buffer;
 pub mod http1;
+pub mod tls;
 pub mod ws;

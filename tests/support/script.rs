@@ -19,6 +19,7 @@ pub(crate) fn flux(url: &str, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env("FLUX_URL", url)
+        .env_remove("FLUX_CA_FILE")
         .env_remove("FLUX_TOKEN")
         .env_remove("FLUX_ADMIN_TOKEN");
     command.stdin(Stdio::null());

@@ -144,9 +144,22 @@ impl Setup {
             data_dir: None,
             _logs: logs,
         };
+        let is_sealed = |name: &str| name == "FLUX_TLS_CERT_FILE";
+        let is_sealed = self.environment.iter().any(|(name, _)| is_sealed(name));
         let ready = wait_for("the server to be ready", || {
             if let Some(status) = server.child.try_wait().expect("a child can be waited for") {
                 return Some(Err(status));
+            }
+            if is_sealed {
+                // It answers nothing in plain text but that it does not.
+                let shards = self
+                    .environment
+                    .iter()
+                    .find(|(name, _)| name == "FLUX_SHARDS");
+                let shards: usize = shards.map_or(1, |(_, number)| number.parse().unwrap_or(1));
+                let said = server.said();
+                let is_ready = said.matches(": ready after").count() == shards;
+                return (is_ready && said.contains("listening on https")).then_some(Ok(()));
             }
             let answer = Connection::try_open(port)
                 .ok()?

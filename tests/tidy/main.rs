@@ -69,8 +69,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "background",
         &[
-            "limits", "model", "clock", "report", "settings", "api", "control", "log", "engine",
-            "state", "history", "shard",
+            "limits", "model", "clock", "report", "wire", "settings", "api", "control", "log",
+            "engine", "state", "history", "shard",
         ],
     ),
     (

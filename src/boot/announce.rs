@@ -1,0 +1,64 @@
+//! What the server says of itself when it starts: where it listens, who may do what, and what is
+//! wrong with the operator's token.
+
+use crate::limits::ADMIN_TOKEN_CHARS_MIN;
+use crate::report;
+use crate::settings::Settings;
+use std::net::SocketAddr;
+
+/// Says what the server is, where it listens, and who may do what.
+pub(super) fn start(settings: &Settings, (address, shards): (SocketAddr, u16)) {
+    report::info(&format!(
+        "version {} listening on {}://{address}, {shards} shard{}, data in {}; {}",
+        env!("CARGO_PKG_VERSION"),
+        if settings.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        },
+        if shards == 1 { "" } else { "s" },
+        settings.data_dir.display(),
+        access(settings),
+    ));
+    operator(settings);
+}
+
+/// Who may write, who may read, and whether connections are encrypted.
+fn access(settings: &Settings) -> String {
+    let anyone = if settings.bind.to_canonical().is_loopback() {
+        "anyone on this machine"
+    } else {
+        "anyone who reaches it"
+    };
+    let encrypted = if settings.tls.is_some() {
+        "connections are encrypted"
+    } else {
+        "connections are not encrypted"
+    };
+    if settings.auth {
+        format!(
+            "to write takes a token of the namespace, {anyone} may read what is not private; {encrypted}"
+        )
+    } else {
+        format!("{anyone} may write and read everything; {encrypted}")
+    }
+}
+
+/// Says what nobody can do without an operator's token, or what is wrong with it.
+fn operator(settings: &Settings) {
+    match &settings.admin_token {
+        Some(token) if token.reveal().chars().count() < ADMIN_TOKEN_CHARS_MIN => {
+            report::warning(&format!(
+                "FLUX_ADMIN_TOKEN has fewer than {ADMIN_TOKEN_CHARS_MIN} characters and can be guessed: \
+                 `openssl rand -base64 32` makes a good one"
+            ));
+        }
+        Some(_) => {}
+        None if settings.auth => report::warning(
+            "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
+        ),
+        None => {
+            report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
+        }
+    }
+}
