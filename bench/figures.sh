@@ -3,7 +3,7 @@
 #
 #   bench/figures.sh table [row…]   the table of throughput, in Markdown (needs redis-server)
 #   bench/figures.sh [watch] [idle] [overload] [sizes] [steady] [start] [known] [checkpoint]
-#     [history] [connectors] [streams]
+#     [history] [connectors] [streams] [tls]
 #
 # In `streams`, SNAPSHOT_ENTITIES (1000000) and IDLE (10000) streams.
 # ROUNDS (3) runs of SECONDS_EACH (2); MILLIONS (10) of entities in the larger sets of `sizes`,
@@ -19,7 +19,7 @@ cargo build --release --quiet --locked --workspace
 bin=$PWD/target/release
 data=$(mktemp -d "$PWD/target/figures.XXXXXX")
 port=$((10000 + RANDOM % 20000)) # below the ports that the kernel gives to clients
-server= source=
+server= source= scheme=http
 trap 'stop; [ -z "$source" ] || kill "$source"; rm -rf "$data"' EXIT
 
 stop() {
@@ -37,13 +37,13 @@ serve() {
   shift
   taskset -c 0 "$bin/flux" --port "$port" --data-dir "$data/$directory" --shards 1 "$@" 2>>"$data/log" &
   server=$!
-  until curl -sf -o /dev/null "http://127.0.0.1:$port/ready"; do
+  until curl -skf -o /dev/null "$scheme://127.0.0.1:$port/ready"; do
     kill -0 "$server" 2>/dev/null || { tail -1 "$data/log" >&2; exit 1; }
     sleep 0.02
   done
 }
 
-load() { taskset -c 1 "$bin/flux-loadgen" "$@" --url "http://127.0.0.1:$port" 2>/dev/null; }
+load() { taskset -c 1 "$bin/flux-loadgen" "$@" --url "$scheme://127.0.0.1:$port" 2>/dev/null; }
 memory() { grep RssAnon "/proc/$server/status"; }
 
 # Every load against Flux, the no-op server and Redis in turn.
@@ -283,6 +283,67 @@ streams() {
   done
 }
 
+# serve_tls <key> <directory> [option…]: Flux by TLS, with a certificate of this key, ec or rsa.
+serve_tls() {
+  local key=$1
+  shift
+  scheme=https
+  export FLUX_CA_FILE=$data/$key.pem
+  serve "$@" --tls-cert-file "$data/$key.pem" --tls-key-file "$data/$key.key"
+}
+
+# Throughput by TLS and without, publishers beside handshakes, and idle connections.
+tls() {
+  local key durability round handshakes beside
+  made() {
+    openssl req -x509 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -newkey "${@:2}" \
+      -out "$data/$1.pem" -keyout "$data/$1.key" 2>/dev/null
+  }
+  made ec ec -pkeyopt ec_paramgen_curve:P-256
+  made rsa rsa:2048
+  for durability in sync async; do
+    for round in $(seq "$rounds"); do
+      for scheme in http https; do
+        printf '\n%s, %s, 64 connections (round %s)\n' "$scheme" "$durability" "$round"
+        if [ "$scheme" = http ]; then serve "tls$round-$durability" --durability "$durability"; fi
+        if [ "$scheme" = https ]; then serve_tls ec "tls$round-$durability" --durability "$durability"; fi
+        load publish --connections 64 --properties 3 --duration "$seconds" --server-pid "$server" --cpu 1 |
+          grep -E '^(requests_per_second|server_us|p50_us|p99_us|generator)'
+        load get --connections 64 --duration "$seconds" --server-pid "$server" --cpu 1 |
+          grep -E '^(requests_per_second|server_us|generator)'
+        stop
+      done
+    done
+  done
+  for key in ec rsa; do
+    for round in $(seq "$rounds"); do
+      serve_tls "$key" "tls-$key-$round"
+      for handshakes in 0 200; do
+        printf '\n5,000 events a second from 16 connections beside %s handshakes a second, %s key (round %s)\n' \
+          "$handshakes" "$key" "$round"
+        if [ "$handshakes" -gt 0 ]; then
+          load handshakes --rate "$handshakes" --duration "$((seconds + 3))" >"$data/handshakes" &
+          beside=$!
+        fi
+        load publish --connections 16 --properties 3 --rate 5000 --duration "$seconds" --cpu 1 |
+          grep -E '^(requests_per_second|p50_us|p99_us|max_us|generator)'
+        if [ "$handshakes" -gt 0 ]; then
+          wait "$beside"
+          grep -E '^(handshakes_per_second|p50_us|p99_us)' "$data/handshakes"
+        fi
+      done
+      stop
+    done
+  done
+  for scheme in http https; do
+    if [ "$scheme" = http ]; then serve tls-idle; else serve_tls ec tls-idle; fi
+    printf '\n%s idle connections, %s\n' "${IDLE:-10000}" "$scheme"
+    load idle --count "${IDLE:-10000}" --greeting request --duration 3 --pid "$server"
+    stop
+  done
+  scheme=http
+}
+
 # What publishers notice while a thousand sources are polled, a hundred a second. The source shares
 # the load's core.
 connectors() {
@@ -317,7 +378,7 @@ if [ "$1" = table ]; then
 else
   for what in "$@"; do
     case $what in
-      watch | idle | overload | sizes | steady | start | known | checkpoint | history | connectors | streams) "$what" ;;
+      watch | idle | overload | sizes | steady | start | known | checkpoint | history | connectors | streams | tls) "$what" ;;
       *) printf 'no figures are named %s\n' "$what" >&2; exit 2 ;;
     esac
   done

@@ -7,7 +7,7 @@
 
 use crate::affinity;
 use crate::clock::{Clock, Moment};
-use crate::net::{Poller, Target};
+use crate::net::{Poller, Stream, Target};
 use crate::options::{CatchUpOptions, Mode};
 use crate::report::Report;
 use crate::stats::new_histogram;
@@ -15,7 +15,6 @@ use crate::ws;
 use anyhow::{Context, Result, bail};
 use memchr::memmem;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 /// Bytes of one read.
@@ -32,7 +31,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// What has come on one connection.
 #[derive(Debug)]
 struct Subscriber {
-    stream: TcpStream,
+    stream: Stream,
     frames: Frames,
     is_done: bool,
 }

@@ -1,10 +1,9 @@
 //! A blocking connection for what is not measured: setting up and verifying.
 
 use crate::http::AnswerReader;
-use crate::net::Target;
+use crate::net::{Stream, Target};
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 /// How long an answer may take: a batch of a setup on a slow disk takes milliseconds.
@@ -22,7 +21,7 @@ pub(crate) struct Reply {
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     reader: AnswerReader,
     /// Received and not consumed: `buffer[start..end]`.
     buffer: Vec<u8>,
@@ -85,7 +84,7 @@ impl Client {
     }
 
     /// The connection, when every answer has been read.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Stream {
         self.stream
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::clock::{self, Clock};
-use crate::net::Target;
+use crate::net::{Stream, Target};
 use crate::options::{Greeting, IdleOptions};
 use crate::process::resident_bytes;
 use crate::report::{self, Report};
@@ -10,7 +10,6 @@ use crate::ws;
 use anyhow::{Result, bail};
 use memchr::memmem;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 /// Pause before the server's memory is read, because the server may still be accepting.
@@ -73,7 +72,7 @@ fn open_all(
     target: &Target,
     greeting: Greeting,
     count: u32,
-) -> Result<(Vec<TcpStream>, Option<anyhow::Error>)> {
+) -> Result<(Vec<Stream>, Option<anyhow::Error>)> {
     let mut connections = Vec::new();
     for number in 0..count {
         match open(target, greeting, number) {
@@ -88,8 +87,8 @@ fn open_all(
     Ok((connections, None))
 }
 
-fn open(target: &Target, greeting: Greeting, number: u32) -> Result<TcpStream> {
-    let connection = match greeting {
+fn open(target: &Target, greeting: Greeting, number: u32) -> Result<Stream> {
+    let mut connection = match greeting {
         Greeting::None => target.connect()?,
         Greeting::Websocket => ws::open(target, WEBSOCKET)?,
         Greeting::Property => subscribed(target, number, r#""mode":"property""#)?,
@@ -116,7 +115,7 @@ fn open(target: &Target, greeting: Greeting, number: u32) -> Result<TcpStream> {
 }
 
 /// A WebSocket with a subscription to an entity of its own.
-fn subscribed(target: &Target, number: u32, options: &str) -> Result<TcpStream> {
+fn subscribed(target: &Target, number: u32, options: &str) -> Result<Stream> {
     let mut stream = ws::open(target, WEBSOCKET)?;
     let mut message = Vec::new();
     let text = format!(r#"{{"type":"subscribe","id":1,"entity_id":"idle/{number}",{options}}}"#);
@@ -126,7 +125,7 @@ fn subscribed(target: &Target, number: u32, options: &str) -> Result<TcpStream> 
 }
 
 /// Reads until the subscription is acknowledged.
-fn await_ack(mut stream: TcpStream) -> Result<TcpStream> {
+fn await_ack(mut stream: Stream) -> Result<Stream> {
     let mut answer = Vec::new();
     let mut buffer = [0; 1024];
     while memmem::find(&answer, br#""type":"ack""#).is_none() {
@@ -140,7 +139,7 @@ fn await_ack(mut stream: TcpStream) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn is_open(connection: &mut TcpStream) -> bool {
+fn is_open(connection: &mut Stream) -> bool {
     let mut buffer = [0; 4096];
     loop {
         match connection.read(&mut buffer) {

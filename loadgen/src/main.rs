@@ -7,6 +7,7 @@
 //! watch     WebSocket subscribers, and one publisher whose events they time and count
 //! catch_up  subscribers that begin with a snapshot, or with what they missed
 //! idle      connections that do nothing
+//! handshakes  connections that are opened and closed
 //! verify    reads back what was acknowledged
 //! process   memory and processor time of the server, from /proc
 //! report    the only module that prints
@@ -29,6 +30,7 @@ mod client;
 mod clock;
 mod drive;
 mod entities;
+mod handshakes;
 mod http;
 mod idle;
 mod keys;
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Watch(options) => watch::run(options),
         Command::CatchUp(options) => catch_up::run(options),
         Command::Idle(options) => idle::run(options),
+        Command::Handshakes(options) => handshakes::run(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     CatchUp(CatchUpOptions),
     /// Open connections that do nothing
     Idle(IdleOptions),
+    /// Open and close connections at a given rate: with https, a handshake each
+    Handshakes(HandshakeOptions),
 }
 
 /// The server, the amount of load, and its duration.
@@ -324,6 +326,22 @@ pub(crate) struct IdleOptions {
     /// Same as --greeting websocket
     #[arg(long)]
     pub(crate) websocket: bool,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HandshakeOptions {
+    /// Server
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    pub(crate) url: String,
+    /// Connections due each second
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) rate: u64,
+    /// Seconds
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub(crate) duration: Duration,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,

@@ -21,8 +21,8 @@ const OF_SCRIPTS: &[&str] = &[
     "FLUX_URL",
 ];
 
-/// What others begin with: those that Kubernetes and Docker make for a service of the name `flux`,
-/// and those of the tests.
+/// How other variables begin: Kubernetes and Docker set the first two for a service of the name
+/// `flux`, the tests have the others.
 const OF_OTHERS: &[&str] = &[
     "FLUX_PORT",
     "FLUX_SERVICE_",

@@ -5,12 +5,9 @@
 //! the cache one buffer; only an incomplete message is kept per link, and copied back before the
 //! next read.
 
-use super::{Poller, Target};
+use super::{Poller, Stream, Target};
 use anyhow::Result;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, Read as _, Write as _};
 
 /// Bytes of one read, without what is kept.
 const READ_BYTES: usize = 192 * 1024;
@@ -43,7 +40,7 @@ pub(crate) enum Received<'a> {
 
 #[derive(Debug)]
 pub(crate) struct Link {
-    socket: TcpStream,
+    socket: Stream,
     /// Name in the poller's reports.
     index: usize,
     /// Requests that were written and not yet sent whole, from `sent` on.
@@ -60,7 +57,7 @@ impl Link {
     }
 
     /// Takes over a connection on which nothing is outstanding.
-    pub(crate) fn adopt(socket: TcpStream, poller: &Poller, index: usize) -> Result<Self> {
+    pub(crate) fn adopt(mut socket: Stream, poller: &Poller, index: usize) -> Result<Self> {
         socket.set_nonblocking(true)?;
         poller.add(&socket, index)?;
         Ok(Self {
@@ -80,15 +77,20 @@ impl Link {
 
     /// Sends what the socket takes, and waits for room for the rest.
     pub(crate) fn flush(&mut self, poller: &Poller) -> io::Result<()> {
-        if self.sent == self.output.len() {
+        if self.sent == self.output.len() && !self.socket.has_unsent() {
             return Ok(());
         }
-        match send(&self.socket, &self.output[self.sent..], SendFlags::NOSIGNAL) {
+        let sent = if self.socket.has_unsent() {
+            self.socket.flush().map(|()| 0)
+        } else {
+            self.socket.write(&self.output[self.sent..])
+        };
+        match sent {
             Ok(sent) => self.sent += sent,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if is_for_later(&error) => {}
+            Err(error) => return Err(error),
         }
-        let done = self.sent == self.output.len();
+        let done = self.sent == self.output.len() && !self.socket.has_unsent();
         if done {
             self.output.clear();
             self.sent = 0;
@@ -108,14 +110,14 @@ impl Link {
     pub(crate) fn receive<'a>(&mut self, input: &'a mut Input) -> io::Result<Received<'a>> {
         let kept = self.partial.len();
         input.0[..kept].copy_from_slice(&self.partial);
-        match recv(&self.socket, &mut input.0[kept..], RecvFlags::empty()) {
-            Ok((0, _)) => Ok(Received::Closed),
-            Ok((received, _)) => {
+        match self.socket.read(&mut input.0[kept..]) {
+            Ok(0) => Ok(Received::Closed),
+            Ok(received) => {
                 self.partial.clear();
                 Ok(Received::Bytes(&input.0[..kept + received]))
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
-            Err(error) => Err(error.into()),
+            Err(error) if is_for_later(&error) => Ok(Received::Nothing),
+            Err(error) => Err(error),
         }
     }
 
@@ -126,4 +128,8 @@ impl Link {
         self.partial.extend_from_slice(rest);
         self.partial.len() <= LINK_PARTIAL_BYTES_MAX
     }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

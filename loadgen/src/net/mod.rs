@@ -1,11 +1,13 @@
-//! Sockets: where the server is, non-blocking links to it, and readiness.
+//! Sockets: where the server is, plain or by TLS, non-blocking links to it, and readiness.
 
 mod link;
 mod poller;
+mod stream;
 mod target;
 
 pub(crate) use link::{Input, LINK_PARTIAL_BYTES_MAX, Link, Received};
 pub(crate) use poller::{Poller, Ready};
+pub(crate) use stream::Stream;
 pub(crate) use target::Target;
 
 use anyhow::{Context, Result};

@@ -1,8 +1,13 @@
 //! The server that the load goes to.
 
+use super::Stream;
+use super::stream;
 use anyhow::{Context, Result, bail};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a connection attempt may take.
@@ -16,17 +21,30 @@ pub(crate) struct Target {
     host: String,
     /// `Authorization` of writes.
     token: Option<String>,
+    /// Whom the client trusts, and the name that the server must have; `None`: in plain text.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl Target {
     /// Takes the token from `FLUX_TOKEN`: a secret on a command line is seen by every user of the
-    /// machine.
+    /// machine. `FLUX_CA_FILE` names the authorities to trust, with `https`.
     ///
     /// # Errors
-    /// When `url` is not `http://host[:port]`, the host is unknown, or the token is not text.
+    /// When `url` is not `http://host[:port]` or `https://…`, the host is unknown, the token is not
+    /// text, or there is nobody to trust.
     pub(crate) fn new(url: &str) -> Result<Self> {
         let token = std::env::var_os("FLUX_TOKEN").filter(|token| !token.is_empty());
-        Self::with_token(url, token)
+        let Some(rest) = url.strip_prefix("https://") else {
+            return Self::with_token(url, token);
+        };
+        let mut target = Self::with_token(&format!("http://{rest}"), token)?;
+        let ca_file = std::env::var_os("FLUX_CA_FILE").filter(|path| !path.is_empty());
+        let ca_file = ca_file.context("https needs FLUX_CA_FILE, the authority to trust")?;
+        let config = stream::client(&ca_file).context("FLUX_CA_FILE can't be used")?;
+        let name = target.host.rsplit_once(':').map_or("", |(name, _)| name);
+        let name = ServerName::try_from(name.to_owned()).context("no name for TLS")?;
+        target.tls = Some((config, name));
+        Ok(target)
     }
 
     fn with_token(url: &str, token: Option<OsString>) -> Result<Self> {
@@ -57,6 +75,7 @@ impl Target {
             address,
             host,
             token,
+            tls: None,
         })
     }
 
@@ -93,12 +112,18 @@ impl Target {
     /// A blocking connection without Nagle's delay.
     ///
     /// # Errors
-    /// When the server does not accept within ten seconds.
-    pub(crate) fn connect(&self) -> Result<TcpStream> {
+    /// When the server does not accept within ten seconds, or shakes no hands.
+    pub(crate) fn connect(&self) -> Result<Stream> {
         let stream = TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT)
             .with_context(|| format!("cannot connect to {}", self.address))?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match &self.tls {
+            None => Ok(Stream::plain(stream)),
+            Some((config, name)) => {
+                let sealed = Stream::sealed(stream, config, name);
+                sealed.with_context(|| format!("no TLS with {}", self.host))
+            }
+        }
     }
 }
 

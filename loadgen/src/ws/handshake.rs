@@ -3,11 +3,10 @@
 //! The key is the example of the RFC, every time: a nonce protects against caches between client
 //! and server, and there are none here.
 
-use crate::net::Target;
+use crate::net::{Stream, Target};
 use anyhow::{Context, Result, bail};
 use memchr::memmem;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -24,7 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the server cannot be reached or does not upgrade.
-pub(crate) fn open(target: &Target, path: &str) -> Result<TcpStream> {
+pub(crate) fn open(target: &Target, path: &str) -> Result<Stream> {
     let mut stream = target.connect()?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream
