@@ -296,7 +296,8 @@ serve_tls() {
 tls() {
   local key durability round handshakes beside
   made() {
-    openssl req -x509 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -newkey "${@:2}" \
+    openssl req -x509 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
+      -addext basicConstraints=critical,CA:FALSE -newkey "${@:2}" \
       -out "$data/$1.pem" -keyout "$data/$1.key" 2>/dev/null
   }
   made ec ec -pkeyopt ec_paramgen_curve:P-256
