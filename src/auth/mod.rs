@@ -28,13 +28,8 @@ pub mod registrations;
 pub mod tickets;
 pub mod token;
 
-<<<<<<< HEAD
 pub use access::{Access, Denied, OwnedNamespace, Presented};
-pub use browsers::{AllowedHosts, AllowedOrigins, BrowserPolicy, Unwelcome};
-=======
-pub use access::{Access, Denied, OwnedNamespace};
 pub use browsers::{AllowedHosts, AllowedOrigins, BrowserPolicy, Scheme, Unwelcome};
->>>>>>> 9acb1b9 (reactor, wire: TLS 1.2 and 1.3 on the event loop)
 pub use credential::{EncryptionKey, seal};
 pub use grant::{Charged, Grant, TokenNumber};
 pub use guesses::{Failures, Guesses};

@@ -2,6 +2,7 @@
 //! wrong with the operator's token.
 
 use crate::limits::ADMIN_TOKEN_CHARS_MIN;
+use crate::model::Visibility;
 use crate::report;
 use crate::settings::Settings;
 use std::net::SocketAddr;
@@ -36,8 +37,12 @@ fn access(settings: &Settings) -> String {
         "connections are not encrypted"
     };
     if settings.auth {
+        let new = match settings.new_namespaces {
+            Visibility::Public => "",
+            Visibility::Private => " (new namespaces are)",
+        };
         format!(
-            "to write takes a token of the namespace, {anyone} may read what is not private; {encrypted}"
+            "to write takes a token of the namespace, {anyone} may read what is not private{new}; {encrypted}"
         )
     } else {
         format!("{anyone} may write and read everything; {encrypted}")

@@ -16,13 +16,8 @@ pub use table::{DATA_DIR_VARIABLE, SETTINGS, Setting};
 pub use unknown::{UnknownVariable, unknown_variables};
 
 use crate::limits;
-<<<<<<< HEAD
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
-use source::{BOOLEAN, LOOPBACK, Source, parse_bind, parse_bool, parse_durability};
-=======
-use crate::model::{ConfigPatch, DedupWindow, Durability};
 use source::{BOOLEAN, Source, parse_bool, parse_durability};
->>>>>>> 9acb1b9 (reactor, wire: TLS 1.2 and 1.3 on the event loop)
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -5,15 +5,10 @@
 //! port, a data directory, exit codes and standard error. `server` starts and ends processes,
 //! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
 //! `events` a client of server-sent events, `agent` a client that goes on over the death of the
-<<<<<<< HEAD
 //! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a
 //! browser, `connectors` the calls that define connectors, `tenants` a server with tokens in force,
-//! and `script` runs the scripts.
-=======
-//! server, `disk` a small disk that can be filled, `source` a server to be polled, `connectors`
-//! the calls that define connectors, `script` runs the scripts, and `tls` issues certificates and
-//! carries plain clients to a server that speaks TLS.
->>>>>>> 9acb1b9 (reactor, wire: TLS 1.2 and 1.3 on the event loop)
+//! `script` runs the scripts, and `tls` issues certificates and carries plain clients to a server
+//! that speaks TLS.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
@@ -30,11 +25,8 @@ pub(crate) mod http;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod source;
-<<<<<<< HEAD
 pub(crate) mod tenants;
-=======
 pub(crate) mod tls;
->>>>>>> 9acb1b9 (reactor, wire: TLS 1.2 and 1.3 on the event loop)
 pub(crate) mod watch;
 
 use serde_json::Value;
