@@ -1,7 +1,9 @@
 //! TLS for the tests: an authority with its certificates, and a tunnel that lets the plain clients
 //! of the harness reach a server that speaks TLS.
 
-use super::PATIENCE;
+use super::http::{Connection, Response};
+use super::server::{Server, Setup};
+use super::{PATIENCE, event};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -9,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -208,4 +211,91 @@ pub(crate) fn variables(dir: &Path, file: &str) -> [(String, String); 2] {
         ("FLUX_TLS_CERT_FILE".to_owned(), path("pem")),
         ("FLUX_TLS_KEY_FILE".to_owned(), path("key")),
     ]
+}
+
+/// A server that speaks TLS, who has issued its certificate, and a tunnel to it.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) server: Server,
+    pub(crate) authority: Authority,
+    pub(crate) client: Arc<ClientConfig>,
+    pub(crate) tunnel: u16,
+    _data: TempDir,
+}
+
+/// What a server with a certificate of an authority is started with.
+pub(crate) fn setup(authority: &Authority, data: &Path, shards: u32) -> Setup {
+    let setup = Setup::new(data, shards);
+    let variables = variables(authority.ca().parent().expect("a directory"), "server");
+    let set = |setup: Setup, (name, value): (String, String)| setup.env(&name, &value);
+    variables.into_iter().fold(setup, set)
+}
+
+impl Sealed {
+    pub(crate) fn start(shards: u32) -> Self {
+        Self::with(shards, |setup| setup)
+    }
+
+    pub(crate) fn with(shards: u32, more: impl FnOnce(Setup) -> Setup) -> Self {
+        let authority = Authority::new();
+        authority.issue("server", "first");
+        let data = TempDir::new().expect("a temporary directory");
+        let server = more(setup(&authority, data.path(), shards)).start();
+        let client = authority.client();
+        Self {
+            tunnel: tunnel(Arc::clone(&client), server.port),
+            server,
+            authority,
+            client,
+            _data: data,
+        }
+    }
+
+    /// A plain connection that goes through the tunnel.
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::try_open(self.tunnel).expect("the tunnel listens")
+    }
+
+    pub(crate) fn ask(&self, method: &str, target: &str, body: &str) -> Response {
+        self.connect().request(method, target, body)
+    }
+
+    pub(crate) fn publish(&self, id: &str, properties: &str) {
+        let answer = self.ask("POST", "/api/events", &event(id, properties));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// A client's own connection by TLS.
+    pub(crate) fn open(&self) -> Secure {
+        connect(&self.client, self.server.port)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.server.port)
+    }
+
+    /// A command of `openssl s_client` that trusts the authority.
+    pub(crate) fn s_client(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new("openssl");
+        let port = format!("localhost:{}", self.server.port);
+        command.args(["s_client", "-connect", &port, "-CAfile"]);
+        command.arg(self.authority.ca()).args(arguments);
+        with_input(command, input)
+    }
+}
+
+/// Runs a command with this input.
+pub(crate) fn with_input(mut command: Command, input: &str) -> Output {
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program is there");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // The program may have ended before it read all.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    child.wait_with_output().expect("its output")
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
