@@ -105,6 +105,12 @@ impl Outbox {
         }
     }
 
+    /// Frames of more than so many bytes are conflated.
+    #[cfg(test)]
+    pub(crate) const fn limit_direct(&mut self, bytes_max: usize) {
+        self.limits.direct_bytes_max = bytes_max;
+    }
+
     /// Owes all frames of a change.
     ///
     /// # Errors

@@ -66,9 +66,8 @@ impl Client {
         };
         let mut subscription = self.kind.options();
         let pick = random.usize(..8);
-        let cursor = self
-            .with(|held| held.cursor(pick))
-            .filter(|_| self.kind.resumes);
+        let resumes = self.kind.resumes;
+        let cursor = self.with(|held| resumes.then(|| held.go_back(pick))?);
         let start = Start::of(&self.kind, cursor.as_ref());
         self.with(|held| held.begin(start));
         if let Some(cursor) = cursor {

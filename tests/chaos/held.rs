@@ -80,6 +80,16 @@ impl Held {
         cursor.cloned()
     }
 
+    /// Goes back to a cursor as [`Held::cursor`] chooses it. Until it has caught up what it holds
+    /// may be older than what it held, so the newer ones are no places for it any more.
+    pub(crate) fn go_back(&mut self, pick: usize) -> Option<String> {
+        let cursor = self.cursor(pick)?;
+        while self.cursors.front().is_some_and(|newest| *newest != cursor) {
+            self.cursors.pop_front();
+        }
+        Some(cursor)
+    }
+
     /// A new connection.
     pub(crate) fn begin(&mut self, start: Start) {
         self.end();

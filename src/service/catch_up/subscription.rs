@@ -121,7 +121,9 @@ impl CatchUp {
     /// acknowledged before the first that it sends, once the logs have been looked at if they have
     /// to be.
     pub(crate) fn put_in_force(&mut self, ack: String, places: &[Sequence]) {
-        if let Some(tail) = &mut self.tail {
+        if self.after.is_none() {
+            self.begin_live(places);
+        } else if let Some(tail) = &mut self.tail {
             for (shard, place) in self.shards.clone().zip(places) {
                 tail.put_in_force(shard, *place);
             }
@@ -131,6 +133,16 @@ impl CatchUp {
             Some(_) => Stage::Check,
             None => Stage::Going,
         };
+    }
+
+    /// The same for a subscription of mode `event` that is live from the first: its client was
+    /// behind before the shards had confirmed it. Nothing is to be said at its end.
+    pub(crate) fn begin_live(&mut self, places: &[Sequence]) {
+        if let Some(tail) = &mut self.tail {
+            for (shard, place) in self.shards.clone().zip(places) {
+                tail.begin_at(shard, *place);
+            }
+        }
     }
 
     /// What was asked last can't be answered now: it is asked again.

@@ -99,6 +99,18 @@ impl Tail {
         self.miss(shard, place);
     }
 
+    /// A stream that is live from the first is in force from this place on: what lies before it is
+    /// not read, unless the stream is behind already.
+    pub(crate) fn begin_at(&mut self, shard: u16, place: Sequence) {
+        if let Some(log) = log_mut(&mut self.logs, &self.shards, shard)
+            && !log.is_behind()
+            && log.kept.is_empty()
+        {
+            log.read = log.read.max(place);
+            log.missed = log.read;
+        }
+    }
+
     /// The logs are read from now on, those of earlier generations first.
     pub(crate) fn begin_with(&mut self, sealed: Option<ForwardPlace>) {
         self.is_waiting = false;

@@ -437,6 +437,45 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_behind_before_it_is_in_force_reads_nothing_from_before_it() {
+        let behind = |start| {
+            let mut stream = stream("*", start, 0);
+            stream.shards = 0..2;
+            let id = stream.id.clone();
+            stream.catch_up = match stream.options.start {
+                StreamStart::Snapshot => {
+                    let call = (Some("1"), &stream.patterns);
+                    let begun = CatchUp::begin(&stream.options, call, (0..2, 2));
+                    begun.unwrap().map(Box::new)
+                }
+                _ => Some(Box::new(CatchUp::behind(id, 0..2))),
+            };
+            // It had no room for event 29 of shard 0.
+            stream.fall_behind((0, Sequence::new(29)));
+            stream
+        };
+        let places = [30, 50].map(Sequence::new);
+        for start in [StreamStart::Live, StreamStart::Snapshot] {
+            let is_snapshot = start == StreamStart::Snapshot;
+            let mut stream = behind(start);
+            let catch_up = stream.catch_up.as_mut().unwrap();
+            if is_snapshot {
+                catch_up.put_in_force(String::new(), &places);
+            } else {
+                catch_up.begin_live(&places);
+            }
+            assert_eq!(catch_up.is_under_way(), is_snapshot);
+            let (shard, last) = (0, Sequence::new(28));
+            let place = ForwardPlace::Live { shard, last };
+            assert_eq!(catch_up.step(), Some(Step::Log(place)));
+            let tail = catch_up.tail_mut().unwrap();
+            tail.take(None, Sequence::new(30));
+            assert!(tail.is_live() && tail.ask().is_none());
+            assert_eq!(tail.read(1), Sequence::new(50));
+        }
+    }
+
+    #[test]
     fn what_a_live_stream_is_sent_of_before_its_place_is_known_to_have_been_sent() {
         let mut live = stream("*", StreamStart::Live, 104);
         let has_sent = |stream: &Stream, event| {

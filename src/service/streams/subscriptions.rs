@@ -36,6 +36,11 @@ impl Subscriptions {
         let Some(catch_up) = stream.catch_up.as_deref_mut() else {
             return false;
         };
+        if !catch_up.is_under_way() {
+            catch_up.begin_live(&pending.places);
+            self.catching.add(index);
+            return false;
+        }
         let ack = match &stream.options.start {
             StreamStart::Since(since) if stream.framing.resumes => since.encode(),
             _ => cursor.to_owned(),

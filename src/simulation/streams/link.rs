@@ -221,6 +221,9 @@ fn check_durable(model: &mut Model, message: &Value) {
         return;
     }
     match message["type"].as_str().unwrap() {
+        "ack" | "snapshot_end" | "caught_up" | "cursor" => {
+            model.check_cursor(message["cursor"].as_str().unwrap());
+        }
         "entity" => {
             let sequence = message["sequence"].as_u64().unwrap();
             let version = message["version"].as_u64().unwrap();

@@ -47,6 +47,7 @@ fn run(seed: u64) -> u64 {
         is_sync: random.u32(..4) > 0,
         jobs_percent: [2, 10, 30][random.usize(..3)],
         retention_bytes: [None, Some(200_000), Some(600_000)][random.usize(..3)],
+        is_tight: random.bool(),
     };
     let mut world = World::new(seed, scenario);
     for _ in 0..CRASHES {

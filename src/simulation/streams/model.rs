@@ -1,6 +1,6 @@
 //! What the logs say: the events of each namespace in order, and the states that they led to.
 
-use crate::model::{Cursor, CursorScope, EventView, StoredChange, placement_key};
+use crate::model::{Cursor, CursorScope, EventView, StoredChange, place_key, placement_key};
 use flux_storage::{Record, Sequence};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ pub(super) struct Model {
     /// By placement key.
     facts: BTreeMap<String, Vec<Fact>>,
     entities: BTreeMap<String, Entity>,
+    /// By shard, the last event that it knows.
+    pub(super) ends: Vec<Sequence>,
     pub(super) checks: u64,
 }
 
@@ -83,6 +85,30 @@ impl Model {
             }
         }
         state
+    }
+
+    /// The server gives a cursor: nothing that is still to come lies before its place.
+    pub(super) fn check_cursor(&mut self, text: &str) {
+        self.checks += 1;
+        let cursor = Cursor::parse(text).unwrap();
+        let is_behind = |place: Sequence, end: Sequence| {
+            assert!(place <= end, "a cursor names {place:?} of {end:?}");
+        };
+        if let Ok(places) = cursor.last_of_each() {
+            // One that a client came with may be of another number of shards.
+            if places.len() == self.ends.len() {
+                for (place, end) in places.iter().zip(&self.ends) {
+                    is_behind(*place, *end);
+                }
+            }
+            return;
+        }
+        let shards = u16::try_from(self.ends.len()).unwrap();
+        for (key, facts) in &self.facts {
+            if let Ok(place) = cursor.last_of(CursorScope::of(&facts[0].entity)) {
+                is_behind(place, self.ends[usize::from(place_key(key, shards))]);
+            }
+        }
     }
 
     /// A message says something of an entity: that is a state of it that is durable.

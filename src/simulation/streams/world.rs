@@ -38,6 +38,8 @@ const MINDS: usize = 7;
 const REST_ROUNDS_MAX: u32 = 4000;
 /// Quiet rounds after which it is at rest.
 const REST_ROUNDS: u32 = 120;
+/// Bytes from which on a tight outbox conflates.
+const TIGHT_BYTES: usize = 1000;
 /// Where files cost least, if there is such a place.
 const MEMORY_DIR: &str = "/dev/shm";
 
@@ -56,6 +58,8 @@ pub(super) struct Scenario {
     pub(super) jobs_percent: u32,
     /// Bytes that the logs may take.
     pub(super) retention_bytes: Option<u64>,
+    /// Outboxes conflate early.
+    pub(super) is_tight: bool,
 }
 
 struct SimulatedCore {
@@ -263,6 +267,15 @@ impl World {
     /// A turn of a core's event loop, and a look at all that it has sent.
     fn turn(&mut self, index: usize) {
         let simulated = &mut self.cores[index];
+        if self.scenario.is_tight {
+            let connections = &mut simulated.core.connections;
+            for index in connections.indexes() {
+                let connection = connections.get_mut(index);
+                if let Some(feed) = connection.and_then(|it| it.session.feed()) {
+                    feed.outbox.limit_direct(TIGHT_BYTES);
+                }
+            }
+        }
         simulated.is_busy = simulated.core.step(simulated.is_busy).unwrap();
         self.learn(false);
         for (_, link) in &mut self.clients {
@@ -307,6 +320,7 @@ impl World {
             read.unwrap();
             simulated.known = through;
         }
+        self.model.ends = self.cores.iter().map(|core| core.known).collect();
     }
 
     fn move_client(&mut self) {
