@@ -61,6 +61,24 @@ pub const FILTER_PAGE_ENTITIES_MAX: usize = 100_000;
 /// it, for the reason of [`LIST_CHUNK_BYTES_MAX`].
 pub const FILTER_CHUNK_BYTES_MAX: usize = 256 * 1024;
 
+/// Units (see [`REQUEST_UNITS`]) that a filter may look at in one go, of entities of a list: half a
+/// millisecond, or one comparison if that is more. The rest in later turns.
+pub const FILTER_SLICE_UNITS: u64 = 1024 * 1024;
+/// Units that the conditions of a write may look at, and those of all events of an atomic batch
+/// together: some 8 ms, since they are decided in one go. That is the `like` of one value of 4 MiB,
+/// and more comparisons than there may be of values of 64 KiB. More: 400 `filter_too_costly`.
+pub const CONDITION_UNITS_MAX: u64 = 16 * 1024 * 1024;
+/// Units that the filter of a subscription or of a poll may look at, of one entity. More: error
+/// `filter_too_costly`, and the subscription ends.
+pub const FILTER_ENTITY_UNITS_MAX: u64 = 16 * 1024 * 1024;
+/// Units that the filters of all subscriptions may look at when an entity changes, before it and
+/// after it each: some 4 ms, in which the change waits. What is left of it when each has had an
+/// equal share is for those that need more. One that needs more still ends as above.
+pub const FILTER_CHANGE_UNITS_MAX: u64 = 8 * 1024 * 1024;
+/// Comparisons of all filters that one shard asks of changes: each is made twice for each change
+/// that they name. More: an error message, and nothing is subscribed.
+pub const FILTER_COMPARISONS_PER_SHARD_MAX: usize = 4_096;
+
 /// Items of one batch: more than valid events fit the default body limit, and a bound on the answer
 /// to invalid ones. More: 400.
 pub const BATCH_ITEMS_MAX: usize = 150_000;
@@ -78,6 +96,10 @@ pub const ENTITY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// each shard: a small item may name a large entity. Beyond it: an item says how many bytes it
 /// leaves out.
 pub const BATCH_ENTITIES_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the entities of an atomic batch, each counted for each event that is about it: they are
+/// decided and applied in one go, and an entity is copied for each. Some milliseconds. More: 400
+/// `batch_too_costly`.
+pub const ATOMIC_ENTITIES_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Event id, bytes. Longer: 400.
 pub const EVENT_ID_BYTES_MAX: usize = 128;
 /// Stream name, bytes. Longer: 400.

@@ -9,6 +9,7 @@ use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::http::{Connection, Response, request};
 use support::server::Server;
+use support::watch::Watcher;
 use support::{batch, event, namespace, on_each};
 
 /// Sends a request on a connection of its own. Returns its answer, and how many requests of
@@ -123,5 +124,132 @@ fn a_client_that_ends_its_side_behind_a_large_batch_is_answered() {
             assert_eq!(connection.response().json()["successful"], 5_000, "{field}");
             connection.expect_closed();
         }
+    });
+}
+
+/// A filter of so many comparisons, each of which searches a whole string in vain.
+fn search(count: usize) -> String {
+    format!("and({})", vec![r#"not(like(text,"*w"))"#; count].join(","))
+}
+
+/// An entity with a string of half a mebibyte with an escape in it.
+fn publish_large(server: &Server, id: &str) {
+    let text = "v".repeat(512 * 1024);
+    server.publish(id, &format!(r#"{{"text":"\\n{text}","n":1}}"#));
+}
+
+#[test]
+fn a_filter_that_looks_at_megabytes_keeps_nobody_waiting() {
+    let server = Server::start(1);
+    publish_large(&server, "n/large");
+    server.publish("n/small", r#"{"text":"v"}"#);
+    for limit in ["", "&limit=10"] {
+        let filter = search(64).replace('"', "%22");
+        let target = format!("/api/state/entities?prefix=n/{limit}&filter={filter}");
+        let greedy = request("GET", &target, &[], "");
+        let (answer, others) = answered_meanwhile(&server, &greedy, get_health);
+        let entities = answer.json();
+        let ids = entities.as_array().expect("a list").iter();
+        let ids: Vec<&str> = ids.filter_map(|it| it["id"].as_str()).collect();
+        assert_eq!(ids, ["n/large", "n/small"]);
+        assert!(others > 20, "{others} requests were answered meanwhile");
+    }
+}
+
+#[test]
+fn a_condition_that_would_look_at_megabytes_is_refused_and_changes_nothing() {
+    let server = Server::start(1);
+    publish_large(&server, "n/large");
+    let conditional = |filter: &str| {
+        let expect = json!({ "filter": filter }).to_string();
+        let event = event("n/large", r#"{"n":2}"#);
+        format!(r#"{{"expect":{expect},{}"#, &event[1..])
+    };
+    let answer = server.post("/api/events", &conditional(&search(64)));
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (400, &json!("filter_too_costly"))
+    );
+    assert_eq!(server.entity("n/large").json()["version"], 1);
+    // A comparison that decides sooner comes first.
+    let answer = server.post(
+        "/api/events",
+        &conditional(&format!("or(eq(n,1),{})", search(63))),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Of an atomic batch what all conditions look at counts together.
+    let events = vec![conditional(&search(3)); 40].join(",");
+    let body = format!(r#"{{"atomic":true,"events":[{events}]}}"#);
+    let answer = server.post("/api/events/batch", &body).json();
+    assert_eq!(answer["code"], "filter_too_costly", "{answer}");
+    assert_eq!(server.entity("n/large").json()["version"], 2);
+}
+
+#[test]
+fn a_subscription_whose_filter_would_look_at_megabytes_ends_and_others_go_on() {
+    let server = Server::start(1);
+    let mut watcher = Watcher::connect(&server);
+    let costly = search(64);
+    for (pattern, filter) in [("n/*", costly.as_str()), ("n/l*", "ge(n,1)")] {
+        let message = json!({"type": "subscribe", "entity_id": pattern, "id": pattern,
+            "mode": "entity", "filter": filter});
+        watcher.send(&message.to_string());
+        assert_eq!(watcher.next()["type"], "ack");
+    }
+    let next = |watcher: &mut Watcher| loop {
+        let message = watcher.next();
+        if message["type"] != "cursor" {
+            break message;
+        }
+    };
+    publish_large(&server, "n/large");
+    let mut seen = [next(&mut watcher), next(&mut watcher)];
+    seen.sort_by_key(|message| message["type"].as_str().map(str::to_owned));
+    let [entity, error] = seen;
+    assert_eq!(
+        (&entity["type"], &entity["entity_id"]),
+        (&json!("entity"), &json!("n/large"))
+    );
+    assert_eq!(
+        (&error["code"], &error["id"]),
+        (&json!("filter_too_costly"), &json!("n/*"))
+    );
+    // It is gone, and the other is not.
+    server.publish("n/small", r#"{"n":1}"#);
+    server.publish("n/last", r#"{"n":1}"#);
+    assert_eq!(next(&mut watcher)["entity_id"], "n/last");
+    // A snapshot and a poll with such a filter are told the same.
+    let message = json!({"type": "subscribe", "entity_id": "*", "id": 1, "snapshot": true,
+        "filter": costly});
+    watcher.send(&message.to_string());
+    let answers = [next(&mut watcher), next(&mut watcher)];
+    assert_eq!(answers[1]["code"], "filter_too_costly", "{answers:?}");
+    let filter = costly.replace('"', "%22");
+    let cursor = server
+        .get("/api/state/entities?limit=1")
+        .header("flux-cursor")
+        .map(str::to_owned);
+    publish_large(&server, "n/large");
+    let cursor = cursor.expect("a cursor");
+    let poll = server.get(&format!("/api/changes?since={cursor}&filter={filter}"));
+    assert_eq!(poll.json()["code"], "filter_too_costly", "{}", poll.text());
+}
+
+#[test]
+fn an_event_of_a_mebibyte_keeps_nobody_waiting_and_nothing_overtakes_it() {
+    on_each(|server| {
+        let id = format!("{}/x", namespace("turns"));
+        let names: Vec<String> = (0..60_000).map(|n| format!(r#""n{n}":{n}"#)).collect();
+        let large = event(&id, &format!(r#"{{"map":{{{}}}}}"#, names.join(",")));
+        assert!(large.len() > 800 * 1024);
+        let mut connection = server.connect();
+        let first = request("POST", "/api/events", &[], &large);
+        let second = request("POST", "/api/events", &[], &event(&id, r#"{"last":true}"#));
+        connection.send(format!("{first}{second}"));
+        assert_eq!(connection.response().json()["version"], 1);
+        assert_eq!(connection.response().json()["version"], 2);
+        let found = server.entity(&id).json();
+        let map = found["properties"]["map"].as_object().expect("an object");
+        assert_eq!(map.len(), 60_000);
     });
 }

@@ -115,6 +115,8 @@ pub fn results<'p>(properties: impl Iterator<Item = Property<'p>>) -> OperationR
             out.push(b',');
         }
         write_string(&mut out, property.name);
+        // It may be of megabytes, which the last byte would have copied once more.
+        out.reserve(property.value.len().saturating_add(r":}".len()));
         out.push(b':');
         out.extend_from_slice(property.value.as_bytes());
     }

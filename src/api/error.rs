@@ -292,6 +292,12 @@ pub enum ApiError {
         /// The bound.
         limit: u32,
     },
+    /// A subscription whose filter makes one comparison too many.
+    #[error("the filters of all subscriptions together make at most {limit} comparisons")]
+    ComparisonsExhausted {
+        /// The bound.
+        limit: usize,
+    },
     /// A subscription beyond the bound on those of all connections, or of one address.
     #[error("{holder} at most {limit} subscriptions")]
     SubscriptionsExhausted {
@@ -395,6 +401,19 @@ pub enum ApiError {
         elements = limits::APPEND_ELEMENTS_MAX
     )]
     OperationLimit(Box<str>),
+    /// A filter, or a condition, that would keep the shard for too long.
+    #[error(
+        "the filter or condition would look at too much of an entity of megabytes; name fewer or \
+         smaller properties, or put a comparison that decides sooner first"
+    )]
+    FilterTooCostly,
+    /// An atomic batch about entities that are too large for it.
+    #[error(
+        "the events of the atomic batch are about entities of more than {} bytes together, each \
+         counted for each event; nothing was changed",
+        limits::ATOMIC_ENTITIES_BYTES_MAX
+    )]
+    BatchTooCostly,
     /// An id under which another event was stored.
     #[error("another event was stored under this `eventId`; nothing was changed")]
     EventIdReused,
@@ -480,6 +499,8 @@ impl ApiError {
             | Self::OperationType(_)
             | Self::OperationConflict(_)
             | Self::OperationLimit(_)
+            | Self::FilterTooCostly
+            | Self::BatchTooCostly
             | Self::PercentEncoding { .. }
             | Self::TooManyMatches { .. }
             | Self::HistoryTooLong { .. }
@@ -487,6 +508,7 @@ impl ApiError {
             | Self::TooManyBindings { .. }
             | Self::NotSubscribed
             | Self::SubscriptionsExhausted { .. }
+            | Self::ComparisonsExhausted { .. }
             | Self::NamespaceRequired
             | Self::UpgradeBehindRequests => 400,
             Self::TokenMissing
@@ -603,9 +625,9 @@ impl ApiError {
             Self::Handshake(error) => error.code(),
             Self::UpgradeBehindRequests => "bad_websocket_handshake",
             Self::TooManyBindings { .. } => "too_many_bindings",
-            Self::TooManySubscriptions { .. } | Self::SubscriptionsExhausted { .. } => {
-                "too_many_subscriptions"
-            }
+            Self::TooManySubscriptions { .. }
+            | Self::SubscriptionsExhausted { .. }
+            | Self::ComparisonsExhausted { .. } => "too_many_subscriptions",
             Self::TooManyConnections { .. } | Self::TooManyFromAddress { .. } => {
                 "too_many_connections"
             }
@@ -625,6 +647,8 @@ impl ApiError {
             Self::OperationType(_) => "operation_type",
             Self::OperationConflict(_) => "operation_conflict",
             Self::OperationLimit(_) => "operation_limit",
+            Self::FilterTooCostly => "filter_too_costly",
+            Self::BatchTooCostly => "batch_too_costly",
             Self::InvalidHeader { .. } => "invalid_header",
         }
     }

@@ -4,7 +4,7 @@
 //! A core decodes a batch in slices, but none can end within a value. A value of ten mebibytes with
 //! a million names takes a fifth of a second, most of it to find names that are repeated. So the
 //! rest of a body in which one value is larger than a slice is decoded by a helper thread, which
-//! gives way to the reactors.
+//! gives way to the reactors; and so is an event that is larger than one.
 //!
 //! Connections take turns ([`Turns`]), by address and within it. One has at most one body here,
 //! since it is not read before that is answered. So the queue is as long as the core has
@@ -13,15 +13,40 @@
 use super::job::{Jobs, Lane, WorkerResult};
 use super::turns::{Network, Turns};
 use crate::api::ApiError;
-use crate::api::batch::BatchPlan;
+use crate::api::batch::{BatchPlan, EventPlace};
 use crate::api::event::EventIds;
 use crate::log::Log;
+use crate::model::{CursorKey, EventPack};
 use crate::shard::RequestId;
 use std::collections::HashMap;
 use std::fmt;
 
 /// What a body comes to.
-pub(crate) type DecodeResult = Result<BatchPlan, ApiError>;
+pub(crate) type DecodeResult = Result<DecodedBody, ApiError>;
+
+/// A body, decoded.
+#[derive(Debug)]
+pub(crate) enum DecodedBody {
+    /// A batch.
+    Batch(Box<BatchPlan>),
+    /// One event.
+    Event(Box<DecodedEvent>),
+}
+
+/// An event that may be stored.
+#[derive(Debug)]
+pub(crate) struct DecodedEvent {
+    /// Where it goes.
+    pub(crate) place: EventPlace,
+    /// What its cursor begins with.
+    pub(crate) key: CursorKey,
+    /// The event alone.
+    pub(crate) pack: EventPack,
+    /// It has conditions or operations.
+    pub(crate) has_terms: bool,
+    /// The JSON of its success, without what its shard says.
+    pub(crate) answer: Box<[u8]>,
+}
 
 /// Decodes one body. It is given ids for the events that come without one.
 pub(crate) type DecodeJob = Box<dyn FnOnce(&mut EventIds) -> DecodeResult + Send>;
@@ -155,7 +180,7 @@ mod tests {
 
     fn push(queue: &mut DecodeQueue, address: u32, connection: u32) {
         let network = Some(IpAddr::V4(address.into()));
-        let job = Box::new(|_: &mut EventIds| Ok(BatchPlan::default()));
+        let job = Box::new(|_: &mut EventIds| Ok(DecodedBody::Batch(Box::default())));
         queue.push((of_connection(connection), network), job);
     }
 

@@ -18,8 +18,9 @@ use flux_storage::{
     Checkpoint, CheckpointDir, CheckpointError, CheckpointKind, DataView, GroupPlace, LayerError,
     LogCursor, LogView, Record, StackCursor, StorageError,
 };
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -94,9 +95,15 @@ struct HistoryResult {
     entities: u64,
 }
 
+/// Creates a file for its owner alone, as those of a data directory are: what it holds is the same.
+fn create(path: &PathBuf) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
+}
+
 fn export(data_dir: &Path, output: Option<&PathBuf>) -> Result<HistoryResult, ExportError> {
     let view = DataView::open(data_dir)?;
-    let file = output.map(File::create_new).transpose()?;
+    let file = output.map(create).transpose()?;
     let mut writer = Writer {
         out: match &file {
             Some(file) => Box::new(BufWriter::new(file)),

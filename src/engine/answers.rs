@@ -1,5 +1,6 @@
 //! What the engine answers: parts of listings and what namespaces hold.
 
+use crate::filter::Progress;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
 use crate::model::Timestamp;
 use flux_storage::Sequence;
@@ -31,6 +32,10 @@ pub struct Chunk {
     pub examined: usize,
     /// Bytes of their properties.
     pub examined_bytes: usize,
+    /// Units of work that the filter took.
+    pub filter_units: u64,
+    /// How far the filter came with the next entity, if it is not done with it.
+    pub judged: Option<Judged>,
     /// About the bytes of the next entity, if it is larger than was asked for and comes first.
     pub large: Option<usize>,
 }
@@ -60,6 +65,15 @@ impl Chunk {
     }
 }
 
+/// What a filter has found out of an entity with which it is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The entity's last event: after another nothing of it holds.
+    pub of: Sequence,
+    /// The comparisons that were made.
+    pub progress: Progress,
+}
+
 /// How far one part of a listing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkBounds {
@@ -67,6 +81,8 @@ pub struct ChunkBounds {
     pub examined_max: usize,
     /// About the most bytes that the JSON of one of its entities may have.
     pub entity_bytes_max: usize,
+    /// What the part before has found out of the first entity.
+    pub judged: Option<Judged>,
 }
 
 #[cfg(test)]
@@ -75,6 +91,7 @@ impl ChunkBounds {
     pub const NONE: Self = Self {
         examined_max: usize::MAX,
         entity_bytes_max: usize::MAX,
+        judged: None,
     };
 }
 

@@ -2,12 +2,17 @@
 //! current and not against what is visible already.
 
 use super::operate::Walk;
-use crate::filter::{Facts, Filter, equal_by_value};
+use crate::filter::{Effort, Facts, Filter, equal_by_value};
 use crate::model::{TermKind, Terms};
 use crate::state::Entity;
 
-/// Whether all conditions hold for the entity. Cost: linear in its properties and the terms.
-pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
+/// Whether all conditions hold for the entity; `None` if that would take more than is left of
+/// `effort`. Cost: linear in the entity's properties and the terms, besides.
+pub(super) fn holds(
+    terms: Terms<'_>,
+    entity: Option<Entity<'_>>,
+    effort: &mut Effort,
+) -> Option<bool> {
     let mut walk = Walk::new(entity);
     for term in terms {
         let holds = match term.kind {
@@ -20,11 +25,18 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
             }
             TermKind::Absent => entity.is_none(),
             TermKind::Present => entity.is_some(),
-            TermKind::Equal => walk
-                .find(&term)
-                .is_some_and(|value| equal_by_value(value, term.value)),
+            TermKind::Equal => match walk.find(&term) {
+                Some(value) => {
+                    effort.equal(value, term.value)?;
+                    equal_by_value(value, term.value)
+                }
+                None => false,
+            },
             TermKind::Missing => walk.find(&term).is_none(),
-            TermKind::Filter => entity.is_some_and(|entity| matches(term.value, entity)),
+            TermKind::Filter => match entity {
+                Some(entity) => matches(term.value, entity, effort)?,
+                None => false,
+            },
             // Operations: `operate` sees to them. Lifetimes: `publish` does.
             TermKind::Increment
             | TermKind::Min
@@ -35,16 +47,20 @@ pub(super) fn holds(terms: Terms<'_>, entity: Option<Entity<'_>>) -> bool {
             | TermKind::Bind => true,
         };
         if !holds {
-            return false;
+            return Some(false);
         }
     }
-    true
+    Some(true)
 }
 
 /// Whether an entity matches the text of a filter, which was read once already.
-fn matches(filter: &str, entity: Entity<'_>) -> bool {
+fn matches(filter: &str, entity: Entity<'_>, effort: &mut Effort) -> Option<bool> {
     let facts = Facts::of(entity.head());
-    Filter::parse(filter).is_ok_and(|filter| filter.matches(&facts, entity.properties()))
+    effort.restart();
+    let Ok(filter) = Filter::parse(filter) else {
+        return Some(false);
+    };
+    filter.judge(&facts, entity.properties(), effort)
 }
 
 #[cfg(test)]
@@ -149,5 +165,25 @@ mod tests {
             let entity = crate::api::error::CurrentEntity::Absent;
             assert_eq!(error, crate::api::ApiError::PreconditionFailed { entity });
         }
+    }
+
+    #[test]
+    fn a_condition_that_would_look_at_too_much_is_refused_and_changes_nothing() {
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+        let text = format!("\"{}\"", "v".repeat(1024 * 1024));
+        publish((&mut engine, &mut log), &[("a", "1"), ("text", &text)], &[]).unwrap();
+        let mut filter = |text: &str| {
+            let terms = [(TermKind::Filter, "", text)];
+            publish((&mut engine, &mut log), &[], &terms).map(|it| it.stored.version)
+        };
+        let search = |count| vec![r#"not(like(text,"*x"))"#; count].join(",");
+        assert_eq!(filter(&format!("and({})", search(13))), Ok(2));
+        let too_costly = PublishError::Refused {
+            error: crate::api::ApiError::FilterTooCostly,
+            point: crate::model::CommitPoint::at(flux_storage::Sequence::new(2)),
+        };
+        assert_eq!(filter(&format!("and({})", search(60))), Err(too_costly));
+        let decided = format!("or(eq(a,1),and({}))", search(60));
+        assert_eq!(filter(&decided), Ok(3));
     }
 }

@@ -14,6 +14,7 @@
 use super::Engine;
 use super::publish::{PublishError, Write, current_entity};
 use crate::api::ApiError;
+use crate::limits::ATOMIC_ENTITIES_BYTES_MAX;
 use crate::log::{AppendRejection, GroupSize, Log};
 use crate::model::{CommitPoint, EntityDraft, EventView, Property, Published, Timestamp};
 use flux_storage::Sequence;
@@ -71,6 +72,7 @@ impl Engine {
         writes: &[Write<'_>],
     ) -> Result<GroupSize, Box<GroupError>> {
         let mut rehearsal = Self::default();
+        rehearsal.begin_conditions();
         let mut copied = BTreeSet::new();
         let mut sequence = appended;
         let mut size = GroupSize {
@@ -98,8 +100,13 @@ impl Engine {
                 Ok(sequence)
             };
             let published = rehearsal.publish_by(append, now.max(floor), *write);
+            self.judged_units += std::mem::take(&mut rehearsal.judged_units);
             published.map_err(|error| fault(self.as_current(id, appended, error)))?;
+            if rehearsal.promoted_bytes > ATOMIC_ENTITIES_BYTES_MAX {
+                return Err(fault(PublishError::refused(ApiError::BatchTooCostly)));
+            }
         }
+        self.promoted_bytes += rehearsal.promoted_bytes;
         Ok(size)
     }
 
@@ -276,5 +283,38 @@ mod tests {
             }
         }
         assert!(stored > 1000 && refused > 1000, "{stored} {refused}");
+    }
+
+    #[test]
+    fn a_group_about_more_of_an_entity_than_is_done_in_one_go_is_refused() {
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+        let large = format!("\"{}\"", "v".repeat(1024 * 1024));
+        let first = set("g/a", &[("text", &large)], &[]);
+        engine
+            .publish_group(&mut log, NOW, &writes(&[first]))
+            .unwrap();
+        let append = (TermKind::Append, "list", "[1]");
+        let of =
+            |count| -> Vec<TestEvent> { (0..count).map(|_| set("g/a", &[], &[append])).collect() };
+        let refused = engine.publish_group(&mut log, NOW, &writes(&of(17)));
+        let refused = *refused.unwrap_err();
+        assert_eq!(
+            refused.error,
+            PublishError::refused(ApiError::BatchTooCostly)
+        );
+        assert_eq!(log.appended(), Sequence::new(1));
+        engine
+            .publish_group(&mut log, NOW, &writes(&of(15)))
+            .unwrap();
+        // What all conditions of a group look at counts together.
+        let condition = (TermKind::Filter, "", r#"not(like(text,"*x"))"#);
+        let of = |count| -> Vec<TestEvent> {
+            (0..count).map(|_| set("g/a", &[], &[condition])).collect()
+        };
+        let refused = engine.publish_group(&mut log, NOW, &writes(&of(15)));
+        assert_eq!(refused.unwrap_err().index, Some(14));
+        engine
+            .publish_group(&mut log, NOW, &writes(&of(13)))
+            .unwrap();
     }
 }

@@ -47,7 +47,7 @@ mod system_entities;
 mod testing;
 mod watchers;
 
-pub use answers::{Chunk, ChunkBounds, NamespaceCounts};
+pub use answers::{Chunk, ChunkBounds, Judged, NamespaceCounts};
 pub use changes::CollectedChanges;
 pub use checkpoint::Snapshot;
 pub use group::GroupError;
@@ -60,6 +60,8 @@ pub use replay::{EngineReplayError, ReplayFault, replay_record};
 pub use stream_read::{EntityBatch, FoundEntity, SnapshotPage, SnapshotQuery};
 
 use crate::api::ApiError;
+use crate::filter::Effort;
+use crate::limits::ENTITY_BYTES_PER_UNIT;
 use crate::log::AppendRejection;
 use crate::model::{Property, Timestamp};
 use crate::state::{BookkeepingView, NamespaceStatistics, State};
@@ -97,6 +99,10 @@ pub struct Engine {
     lost: u64,
     /// Bytes of the entities that events were about, since the engine began.
     promoted_bytes: u64,
+    /// Units that conditions and filters have looked at since the engine began.
+    judged_units: u64,
+    /// What the conditions of the write at hand may still look at.
+    conditions: Effort,
     watchers: Box<Watchers>,
     changes: ChangeCollector,
     tombstone: Vec<u8>,
@@ -125,10 +131,12 @@ impl Engine {
         self.events
     }
 
-    /// Bytes of the entities that events were about, each as often as it was: what it takes to
-    /// apply an event besides its own bytes. Only differences mean something.
-    pub fn promoted_bytes(&self) -> u64 {
-        self.promoted_bytes
+    /// Units of work that were done besides the bytes of events: for the entities that they were
+    /// about, each as often as it was, and for conditions and filters. Only differences mean
+    /// something.
+    pub fn spent(&self) -> u64 {
+        let of_entities = self.promoted_bytes / ENTITY_BYTES_PER_UNIT;
+        of_entities + self.judged_units + self.watchers.spent()
     }
 
     /// The latest time of an event.

@@ -8,6 +8,9 @@ use crate::model::{DecidedDraft, Decimal, EventDraft, EventView, Property, Term,
 use crate::state::{Entity, EntityProperties};
 use std::borrow::Cow;
 
+/// Bytes of a usual event around its properties.
+const AROUND_BYTES: usize = 512;
+
 /// What the operations of an event came to.
 #[derive(Debug, Default)]
 pub(super) struct Results<'t> {
@@ -82,8 +85,12 @@ impl<'t> Results<'t> {
             tombstone: event.tombstone,
             properties: &properties,
         };
-        let mut bytes = Vec::new();
+        // Values may be of megabytes: buffers that grow would copy them several times.
+        let len = |property: &Property<'_>| property.name.len() + property.value.len();
+        let values: usize = properties.iter().map(len).sum();
+        let mut bytes = Vec::with_capacity(values + AROUND_BYTES);
         draft.encode(&mut bytes);
+        out.reserve(bytes.len() + AROUND_BYTES);
         let decided = DecidedDraft {
             operations: Some((&numbers, &self.removed)),
             ..others

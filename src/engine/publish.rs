@@ -7,6 +7,8 @@ use super::operate::Results;
 use super::recent_ids::{Recalled, RecentIds, SentHash};
 use crate::api::error::CurrentEntity;
 use crate::api::{ApiError, encode};
+use crate::filter::Effort;
+use crate::limits::CONDITION_UNITS_MAX;
 use crate::log::{AppendRejection, Log};
 use crate::model::{
     CommitPoint, DecidedDraft, EndCause, EventDraft, EventId, EventView, LifetimeChange,
@@ -128,6 +130,7 @@ impl Engine {
         now: Timestamp,
         write: Write<'_>,
     ) -> Result<Published, PublishError> {
+        self.begin_conditions();
         let append = |time, bytes: &[u8]| log.append(time, bytes);
         let (published, time) = self.publish_by(append, now, write)?;
         if let Some(hash) = write.sent {
@@ -135,6 +138,11 @@ impl Engine {
             self.recent_ids.remember(hash, known, time);
         }
         Ok(published)
+    }
+
+    /// The conditions of another write may look at as much as those of one may.
+    pub(super) fn begin_conditions(&mut self) {
+        self.conditions = Effort::strict(CONDITION_UNITS_MAX);
     }
 
     /// [`Engine::publish`], with what appends to the log, and without remembering the event's id.
@@ -243,12 +251,16 @@ impl Engine {
 
     /// Refuses a write whose conditions do not hold. Returns what else it asks for.
     #[inline]
-    fn check_terms(&self, promoted: Promoted, terms: &[u8]) -> Result<Asked, PublishError> {
+    fn check_terms(&mut self, promoted: Promoted, terms: &[u8]) -> Result<Asked, PublishError> {
         let mut asked = Asked::default();
         if terms.is_empty() {
             return Ok(asked);
         }
-        check_conditions(terms, self.state.entity(promoted), self.last_delete)?;
+        let before = self.conditions.spent();
+        let entity = self.state.entity(promoted);
+        let checked = check_conditions((terms, &mut self.conditions), entity, self.last_delete);
+        self.judged_units += self.conditions.spent() - before;
+        checked?;
         for term in Terms::new(terms) {
             asked.operations |= term.kind.is_operation();
             asked.lifetime |= matches!(term.kind, TermKind::Ttl | TermKind::Bind);
@@ -375,7 +387,10 @@ impl Engine {
             Err(error) => return Err(self.damaged(error).into()),
         };
         if !terms.is_empty() {
-            check_conditions(terms, entity, self.last_delete)?;
+            let mut effort = Effort::strict(CONDITION_UNITS_MAX);
+            let checked = check_conditions((terms, &mut effort), entity, self.last_delete);
+            self.judged_units += effort.spent();
+            checked?;
         }
         if entity.is_none() {
             return Ok(None);
@@ -448,12 +463,20 @@ fn is_server_made(event: &EventView<'_>) -> bool {
 /// Refuses a write whose conditions do not hold, and shows the entity. That may be ahead of the
 /// disk, so the refusal waits for it as a read does.
 fn check_conditions(
-    terms: &[u8],
+    (terms, effort): (&[u8], &mut Effort),
     entity: Option<Entity<'_>>,
     last_delete: Sequence,
 ) -> Result<(), PublishError> {
-    if holds(Terms::new(terms), entity) {
-        return Ok(());
+    match holds(Terms::new(terms), entity, effort) {
+        Some(true) => return Ok(()),
+        Some(false) => {}
+        None => {
+            let sequence = entity.map_or(last_delete, Entity::sequence);
+            return Err(PublishError::Refused {
+                error: ApiError::FilterTooCostly,
+                point: CommitPoint::at(sequence),
+            });
+        }
     }
     let sequence = entity.map_or(last_delete, Entity::sequence);
     Err(PublishError::Refused {

@@ -1,11 +1,11 @@
 //! Reading entities and listing them. Each answer comes with its commit point.
 
-use super::{Chunk, ChunkBounds, Engine, NamespaceCounts, StateDamaged, note_damage};
+use super::{Chunk, ChunkBounds, Engine, Judged, NamespaceCounts, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::auth::Readable;
-use crate::filter::Facts;
-use crate::limits::{FILTER_CHUNK_BYTES_MAX, LIST_SKIPS_MAX};
+use crate::filter::{Effort, Facts, Filter};
+use crate::limits::{FILTER_CHUNK_BYTES_MAX, FILTER_SLICE_UNITS, LIST_SKIPS_MAX};
 use crate::model::{CommitPoint, EntityTag, is_reserved};
 use crate::state::{Entity, Query};
 
@@ -112,16 +112,25 @@ impl Engine {
                 chunk.passed = passed.map(Box::from);
                 return Ok(None);
             }
+            let mut judged = None;
             if let Some(filter) = &query.filter {
                 if chunk.examined >= bounds.examined_max
                     || chunk.examined_bytes >= FILTER_CHUNK_BYTES_MAX
+                    || chunk.filter_units >= FILTER_SLICE_UNITS
                 {
                     chunk.passed = passed.map(Box::from);
                     return Ok(None);
                 }
+                let (matches, progress) = examine(chunk, filter, (entity, bounds.judged));
+                judged = Some(progress);
+                let Some(matches) = matches else {
+                    chunk.judged = judged;
+                    chunk.passed = passed.map(Box::from);
+                    return Ok(None);
+                };
                 chunk.examined += 1;
                 chunk.examined_bytes += entity.body_bytes();
-                if !filter.matches(&Facts::of(entity.head()), entity.properties()) {
+                if !matches {
                     passed = Some(entity.id());
                     *point = (*point).max(commit_point_of(entity));
                     continue;
@@ -130,6 +139,8 @@ impl Engine {
             let bytes = entity.body_bytes();
             if bytes > bounds.entity_bytes_max {
                 chunk.large = chunk.ends.is_empty().then_some(bytes);
+                // It is not judged again.
+                chunk.judged = judged;
                 chunk.passed = passed.map(Box::from);
                 return Ok(None);
             }
@@ -195,6 +206,27 @@ fn commit_point_of(entity: Entity<'_>) -> CommitPoint {
     } else {
         CommitPoint::at(entity.sequence())
     }
+}
+
+/// Asks a filter about the next entity of a part of a listing; `before`: what the part before it has
+/// found out of the first one.
+fn examine(
+    chunk: &mut Chunk,
+    filter: &Filter,
+    (entity, before): (Entity<'_>, Option<Judged>),
+) -> (Option<bool>, Judged) {
+    let before = before.filter(|it| it.of == entity.sequence());
+    let units = FILTER_SLICE_UNITS.saturating_sub(chunk.filter_units);
+    let progress = before.map(|it| it.progress).unwrap_or_default();
+    let mut effort = Effort::going_on(units, progress);
+    let facts = Facts::of(entity.head());
+    let matches = filter.judge(&facts, entity.properties(), &mut effort);
+    chunk.filter_units += effort.spent();
+    let judged = Judged {
+        of: entity.sequence(),
+        progress: effort.progress(),
+    };
+    (matches, judged)
 }
 
 fn state_query<'q>(query: &'q ListQuery, after: Option<&'q str>) -> Query<'q> {

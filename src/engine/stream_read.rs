@@ -3,10 +3,10 @@
 use super::{Engine, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::Fields;
-use crate::filter::Facts;
+use crate::filter::{Effort, Facts, Progress};
 use crate::limits::{
-    FILTER_CHUNK_BYTES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, SNAPSHOT_PAGE_BYTES_MAX,
-    SNAPSHOT_VALUE_BYTES_MAX,
+    FILTER_CHUNK_BYTES_MAX, FILTER_ENTITY_UNITS_MAX, FILTER_SLICE_UNITS, LIST_CHUNK_BYTES_MAX,
+    LIST_CHUNK_ENTITIES_MAX, SNAPSHOT_PAGE_BYTES_MAX, SNAPSHOT_VALUE_BYTES_MAX,
 };
 use crate::model::{EntityDraft, Property, Timestamp, is_reserved};
 use crate::state::{Entity, Query};
@@ -32,6 +32,10 @@ pub struct SnapshotPage {
     pub json: Vec<u8>,
     /// The last id that it covers, shown or not; `None` if it covers all that is left.
     pub last: Option<Box<str>>,
+    /// Units of work that the filter took.
+    pub filter_units: u64,
+    /// An entity is so large that it can't be judged: there is no page.
+    pub is_too_costly: bool,
 }
 
 /// Entities as they are, in a form that becomes a message.
@@ -45,6 +49,10 @@ pub struct EntityBatch {
     pub rest: Vec<Box<str>>,
     /// The latest time of an event of the shard.
     pub time: Timestamp,
+    /// As of [`SnapshotPage`].
+    pub filter_units: u64,
+    /// As of [`SnapshotPage`].
+    pub is_too_costly: bool,
 }
 
 /// One of them.
@@ -91,8 +99,9 @@ impl Engine {
                 }
                 let is_full = page.json.len() >= LIST_CHUNK_BYTES_MAX
                     || count >= LIST_CHUNK_ENTITIES_MAX
-                    || bytes >= FILTER_CHUNK_BYTES_MAX;
-                if is_full || !add(&mut page.json, query, entity) {
+                    || bytes >= FILTER_CHUNK_BYTES_MAX
+                    || page.filter_units >= FILTER_SLICE_UNITS;
+                if is_full || !add(&mut page, query, entity) {
                     page.last = last;
                     break 'patterns;
                 }
@@ -121,7 +130,8 @@ impl Engine {
             ..EntityBatch::default()
         };
         for id in ids {
-            if batch.bytes.len() >= LIST_CHUNK_BYTES_MAX {
+            if batch.bytes.len() >= LIST_CHUNK_BYTES_MAX || batch.filter_units >= FILTER_SLICE_UNITS
+            {
                 batch.rest.push(id);
                 continue;
             }
@@ -132,9 +142,11 @@ impl Engine {
                 self.state.get(&id)
             };
             let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
-            let matches = match (filter, &entity) {
+            let matches = match (filter, entity) {
                 (Some(filter), Some(entity)) => {
-                    filter.matches(&Facts::of(entity.head()), entity.properties())
+                    let matches = judge(filter, entity, &mut batch.filter_units);
+                    batch.is_too_costly |= matches.is_none();
+                    matches.unwrap_or(false)
                 }
                 _ => true,
             };
@@ -157,13 +169,25 @@ impl Engine {
     }
 }
 
+/// Whether an entity matches; `None` if it is too large for that. Adds what it took to `units`.
+fn judge(filter: &crate::filter::Filter, entity: Entity<'_>, units: &mut u64) -> Option<bool> {
+    let mut effort = Effort::going_on(FILTER_ENTITY_UNITS_MAX, Progress::default());
+    let facts = Facts::of(entity.head());
+    let matches = filter.judge(&facts, entity.properties(), &mut effort);
+    *units += effort.spent();
+    matches
+}
+
 /// Adds an entity to a page if it is shown. False if it has no place there.
-fn add(json: &mut Vec<u8>, query: &SnapshotQuery, entity: Entity<'_>) -> bool {
-    if let Some(filter) = &query.filter
-        && !filter.matches(&Facts::of(entity.head()), entity.properties())
-    {
-        return true;
+fn add(page: &mut SnapshotPage, query: &SnapshotQuery, entity: Entity<'_>) -> bool {
+    if let Some(filter) = &query.filter {
+        let matches = judge(filter, entity, &mut page.filter_units);
+        page.is_too_costly |= matches.is_none();
+        if matches != Some(true) {
+            return true;
+        }
     }
+    let json = &mut page.json;
     let start = json.len();
     json.push(if start == 0 { b'[' } else { b',' });
     let fields = query.fields.as_ref();

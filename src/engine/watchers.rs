@@ -10,10 +10,12 @@
 //! change's id.
 
 use crate::api::ApiError;
-use crate::filter::{Facts, Filter};
-use crate::limits::FILTERS_PER_SHARD_MAX;
+use crate::filter::{Effort, Facts, Filter};
+use crate::limits::{
+    FILTER_CHANGE_UNITS_MAX, FILTER_COMPARISONS_PER_SHARD_MAX, FILTERS_PER_SHARD_MAX,
+};
 use crate::state::Entity;
-use crate::subscribe::{FilterVerdict, Interest, Registry, Verdict};
+use crate::subscribe::{FilterVerdict, Interest, Registry, TooCostly, Verdict};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -30,7 +32,13 @@ pub(super) struct Watchers {
     filtered: Registry<u32>,
     filters: Vec<Option<HeldFilter>>,
     by_text: HashMap<Box<str>, u32>,
+    /// Comparisons of all filters.
+    comparisons: usize,
     asked: Vec<u32>,
+    /// Filters that need more than an equal share of what they may look at: their verdicts.
+    unfinished: Vec<(usize, Effort)>,
+    /// Units of work that the filters have taken.
+    spent: u64,
     /// What was found out about the change at hand.
     wanted: Wanted,
 }
@@ -56,7 +64,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// True if the entity begins to match a filter.
     pub(super) fn begins(&self) -> bool {
-        let begins = |it: &FilterVerdict| !it.verdict.before && it.verdict.after;
+        let begins = |it: &FilterVerdict| it.verdict.is_ok_and(|it| !it.before && it.after);
         self.verdicts.iter().any(begins)
     }
 }
@@ -113,6 +121,11 @@ impl Watchers {
         !self.by_text.is_empty()
     }
 
+    /// Units of work that the filters have taken.
+    pub(super) const fn spent(&self) -> u64 {
+        self.spent
+    }
+
     /// Asks the filters about an entity before it changes; `None`: there is none.
     pub(super) fn ask_before(&mut self, entity_id: &str, entity: Option<Entity<'_>>) {
         self.filtered.matches(entity_id, &mut self.asked);
@@ -121,22 +134,61 @@ impl Watchers {
             let Some(Some(held)) = self.filters.get(*index as usize) else {
                 continue;
             };
-            let before = matches(&held.filter, entity);
             let filter = Arc::clone(&held.filter);
-            let verdict = Verdict {
-                before,
+            let verdict = Ok(Verdict {
+                before: false,
                 after: false,
-            };
+            });
             self.wanted.verdicts.push(FilterVerdict { filter, verdict });
         }
+        self.judge(entity, |verdict, matches| verdict.before = matches);
     }
 
     /// Who wants a change; asks the filters that were asked before about the entity after it.
     pub(super) fn ask_after(&mut self, entity_id: &str, entity: Option<Entity<'_>>) -> &Wanted {
-        for it in &mut self.wanted.verdicts {
-            it.verdict.after = matches(&it.filter, entity);
-        }
+        self.judge(entity, |verdict, matches| verdict.after = matches);
         self.wanted_by_cores(entity_id)
+    }
+
+    /// Asks each filter about an entity. All of them together may look at so much: each at an equal
+    /// share first, and those that need more at what the others have left. What is more is too
+    /// costly: the change waits meanwhile, and so does the core.
+    fn judge(&mut self, entity: Option<Entity<'_>>, note: impl Fn(&mut Verdict, bool)) {
+        let Some(entity) = entity else {
+            return;
+        };
+        let facts = Facts::of(entity.head());
+        let verdicts = &mut self.wanted.verdicts;
+        let mut left = FILTER_CHANGE_UNITS_MAX;
+        let share = left / verdicts.len().max(1) as u64;
+        for (index, it) in verdicts.iter_mut().enumerate() {
+            let Ok(verdict) = &mut it.verdict else {
+                continue;
+            };
+            let mut effort = Effort::strict(share);
+            match (it.filter).judge(&facts, entity.properties(), &mut effort) {
+                Some(matches) => note(verdict, matches),
+                None => self.unfinished.push((index, effort)),
+            }
+            left = left.saturating_sub(effort.spent());
+            self.spent += effort.spent();
+        }
+        let count = self.unfinished.len();
+        for (number, (index, mut effort)) in self.unfinished.drain(..).enumerate() {
+            let Some(it) = verdicts.get_mut(index) else {
+                continue;
+            };
+            let before = effort.spent();
+            effort.give(left / (count - number) as u64);
+            let matches = (it.filter).judge(&facts, entity.properties(), &mut effort);
+            match (&mut it.verdict, matches) {
+                (Ok(verdict), Some(matches)) => note(verdict, matches),
+                (verdict, _) => *verdict = Err(TooCostly),
+            }
+            let spent = effort.spent() - before;
+            left = left.saturating_sub(spent);
+            self.spent += spent;
+        }
     }
 
     /// Who wants a change, if no filter is asked.
@@ -163,6 +215,11 @@ impl Watchers {
             let holder = "all subscriptions together name filters, and hold";
             return Err(ApiError::SubscriptionsExhausted { holder, limit });
         }
+        if self.comparisons + filter.comparisons() > FILTER_COMPARISONS_PER_SHARD_MAX {
+            let limit = FILTER_COMPARISONS_PER_SHARD_MAX;
+            return Err(ApiError::ComparisonsExhausted { limit });
+        }
+        self.comparisons += filter.comparisons();
         let held = HeldFilter {
             filter: Arc::clone(filter),
             count: 1,
@@ -187,14 +244,11 @@ impl Watchers {
         };
         held.count -= 1;
         if held.count == 0 {
+            self.comparisons -= held.filter.comparisons();
             self.by_text.remove(held.filter.text());
             *place = None;
         }
     }
-}
-
-fn matches(filter: &Filter, entity: Option<Entity<'_>>) -> bool {
-    entity.is_some_and(|entity| filter.matches(&Facts::of(entity.head()), entity.properties()))
 }
 
 #[cfg(test)]
@@ -259,5 +313,56 @@ mod tests {
             .unwrap();
         let wanted = watchers.ask_none("n/a");
         assert_eq!((&*wanted.frames, &*wanted.events), (&[2][..], &[1][..]));
+    }
+
+    #[test]
+    fn comparisons_of_all_filters_are_bounded_and_come_back() {
+        let mut watchers = Watchers::default();
+        let one = |number: usize| {
+            let part = format!("eq(a,{number})");
+            interest("*", Some(&format!("and({})", vec![part; 64].join(","))))
+        };
+        let most = FILTER_COMPARISONS_PER_SHARD_MAX / 64;
+        for number in 0..most {
+            watchers.subscribe(0, &one(number)).unwrap();
+        }
+        let refused = watchers.subscribe(0, &one(most)).unwrap_err();
+        assert_eq!(refused.code(), "too_many_subscriptions");
+        watchers.unsubscribe(0, &one(3));
+        watchers.subscribe(0, &one(most)).unwrap();
+    }
+
+    #[test]
+    fn a_filter_that_looks_at_too_much_is_too_costly_and_no_other() {
+        let mut watchers = Watchers::default();
+        let search = |count: usize, number: usize| {
+            let part = format!(r#"like(text,"*{number}")"#);
+            format!("or({})", vec![part; count].join(","))
+        };
+        // One that can be judged, one that can't, and as many as make an equal share small.
+        let mut filters = vec![search(1, 1), search(64, 2)];
+        filters.extend((0..1000).map(|number| format!("eq(kind,{number})")));
+        for filter in &filters {
+            watchers.subscribe(0, &interest("*", Some(filter))).unwrap();
+        }
+        let mut engine = crate::engine::Engine::default();
+        let text = format!("\"\\n{}1\"", "a".repeat(256 * 1024));
+        let properties = [("kind", "7"), ("text", text.as_str())];
+        crate::engine::testing::TestEvent::new("x", (&properties, false), &[])
+            .publish((&mut engine, &mut crate::log::MemoryLog::new()))
+            .unwrap();
+        let entity = engine.state().get("x").unwrap();
+        watchers.ask_before("x", None);
+        let wanted = watchers.ask_after("x", entity);
+        let verdict = |text: &str| {
+            let found = wanted.verdicts.iter().find(|it| it.filter.text() == text);
+            found.map(|it| it.verdict.map(|verdict| verdict.after))
+        };
+        assert_eq!(verdict(&filters[0]), Some(Ok(true)));
+        assert_eq!(verdict(&filters[1]), Some(Err(TooCostly)));
+        for (number, filter) in filters[2..].iter().enumerate() {
+            assert_eq!(verdict(filter), Some(Ok(number == 7)));
+        }
+        assert!(watchers.spent() <= 2 * FILTER_CHANGE_UNITS_MAX);
     }
 }

@@ -7,8 +7,9 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
 
-use super::json::{Kind, compare_string, equal_by_value, members, string_content};
-use super::{Comparison, Expression, Facts, Filter, Operand, Path, Target};
+use super::effort::Effort;
+use super::json::{Kind, compare_string, equal_by_value, find_values, string_content};
+use super::{Comparison, Expression, Facts, Filter, Operand, Target};
 use crate::limits::FILTER_COMPARISONS_MAX;
 use crate::model::{Decimal, Timestamp};
 
@@ -17,26 +18,41 @@ use crate::model::{Decimal, Timestamp};
 const FEW: usize = 4;
 
 impl Filter {
-    /// True if an entity matches. `properties`: names and JSON text of the values, ascending by
-    /// name. Cost: the text of the properties that the filter names, for each of its comparisons at
-    /// worst; no allocation.
+    /// True if an entity matches, whatever it costs to find that out: for helper threads.
+    /// `properties`: names and JSON text of the values, ascending by name. Cost: the text of the
+    /// properties that the filter names, for each of its comparisons at worst; no allocation.
     pub fn matches<'a>(
         &self,
         facts: &Facts,
         properties: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> bool {
-        if self.paths.len() <= FEW {
-            self.matches_within::<FEW>(facts, properties)
-        } else {
-            self.matches_within::<FILTER_COMPARISONS_MAX>(facts, properties)
-        }
+        self.judge(facts, properties, &mut Effort::unbounded())
+            .unwrap_or(false)
     }
 
-    fn matches_within<'a, const N: usize>(
+    /// Whether an entity matches; `None` if that would take more than what is left of `effort`. It
+    /// then knows what was found out, and the next call with it goes on from there if the entity is
+    /// the same.
+    pub fn judge<'a>(
         &self,
         facts: &Facts,
         properties: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> bool {
+        effort: &mut Effort,
+    ) -> Option<bool> {
+        if self.paths.len() <= FEW {
+            self.judge_within::<FEW>(facts, properties, effort)
+        } else {
+            self.judge_within::<FILTER_COMPARISONS_MAX>(facts, properties, effort)
+        }
+    }
+
+    fn judge_within<'a, const N: usize>(
+        &self,
+        facts: &Facts,
+        properties: impl Iterator<Item = (&'a str, &'a str)>,
+        effort: &mut Effort,
+    ) -> Option<bool> {
+        effort.begin();
         let mut values: [Option<&str>; N] = [None; N];
         let mut next = 0;
         for (name, value) in properties {
@@ -48,54 +64,102 @@ impl Filter {
                 break;
             }
             let count = rest.iter().take_while(|path| *path[0] == *name).count();
+            effort.pass_property()?;
             if count > 0 {
-                find_values(&rest[..count], value, 1, &mut values[next..]);
+                let paths = &rest[..count];
+                if paths.iter().any(|path| path.len() > 1) {
+                    effort.walk(value)?;
+                }
+                find_values(paths, value, &mut values[next..]);
             }
             next += count;
         }
-        let values = Values {
+        let mut asked = Asked {
             values: &values,
             facts,
+            effort,
+            next: 0,
         };
-        values.hold(&self.root)
-    }
-}
-
-/// Finds the values of `paths`, whose first `depth` names lead to `value`.
-fn find_values<'a>(paths: &[Path], value: &'a str, depth: usize, found: &mut [Option<&'a str>]) {
-    // The shortest is the first: paths are in order, and each is there once.
-    let here = usize::from(paths.first().is_some_and(|path| path.len() == depth));
-    if here == 1 {
-        found[0] = Some(value);
-    }
-    let (paths, found) = (&paths[here..], &mut found[here..]);
-    if paths.is_empty() || Kind::of(value) != Kind::Object {
-        return;
-    }
-    for (name, member) in members(value) {
-        let order = |path: &Path| compare_string(name, &path[depth]);
-        let start = paths.partition_point(|path| order(path) == Ordering::Greater);
-        let rest = &paths[start..];
-        let count = rest.partition_point(|path| order(path) == Ordering::Equal);
-        if count > 0 {
-            find_values(&rest[..count], member, depth + 1, &mut found[start..]);
-        }
+        asked.hold(&self.root)
     }
 }
 
 /// What a filter is asked about.
-struct Values<'v, 'a> {
+struct Asked<'v, 'a> {
     /// By the index of the path.
     values: &'v [Option<&'a str>],
     facts: &'v Facts,
+    effort: &'v mut Effort,
+    /// Comparisons that were made so far, in this call or an earlier one. What each said decides
+    /// which is the next, so they are the same in each call.
+    next: u32,
 }
 
-impl Values<'_, '_> {
-    fn hold(&self, expression: &Expression) -> bool {
+impl Asked<'_, '_> {
+    fn hold(&mut self, expression: &Expression) -> Option<bool> {
         match expression {
-            Expression::All(parts) => parts.iter().all(|part| self.hold(part)),
-            Expression::Any(parts) => parts.iter().any(|part| self.hold(part)),
-            Expression::Not(part) => !self.hold(part),
+            Expression::All(parts) => {
+                for part in parts {
+                    if !self.hold(part)? {
+                        return Some(false);
+                    }
+                }
+                Some(true)
+            }
+            Expression::Any(parts) => {
+                for part in parts {
+                    if self.hold(part)? {
+                        return Some(true);
+                    }
+                }
+                Some(false)
+            }
+            Expression::Not(part) => Some(!self.hold(part)?),
+            comparison => {
+                let index = self.next;
+                self.next += 1;
+                if let Some(known) = self.effort.known(index) {
+                    return Some(known);
+                }
+                self.afford(comparison)?;
+                let holds = self.compares(comparison);
+                self.effort.note(index, holds);
+                Some(holds)
+            }
+        }
+    }
+
+    /// Takes what a comparison costs at worst.
+    fn afford(&mut self, comparison: &Expression) -> Option<()> {
+        let values = self.values;
+        let value = |target: &Target| match target {
+            Target::Path(index) => values.get(*index).copied().flatten().unwrap_or_default(),
+            Target::Version | Target::Updated | Target::Expires => "",
+        };
+        match comparison {
+            Expression::Compare(target, _, operand) => {
+                let value = value(target);
+                self.effort.compare(value, operand)
+            }
+            Expression::In(target, operands) => {
+                let value = value(target);
+                let effort = &mut *self.effort;
+                operands
+                    .iter()
+                    .try_for_each(|operand| effort.compare(value, operand))
+            }
+            Expression::Like(target, _) => {
+                let value = value(target);
+                self.effort.search(value)
+            }
+            _ => Some(()),
+        }
+    }
+
+    /// What a comparison says.
+    fn compares(&self, comparison: &Expression) -> bool {
+        match comparison {
+            Expression::All(_) | Expression::Any(_) | Expression::Not(_) => false,
             Expression::Compare(target, comparison, operand) => {
                 let has_order = !matches!(operand, Operand::Other(_));
                 let found = self.compare(*target, operand);

@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 
+use super::Path;
 use crate::limits::FILTER_BYTES_MAX;
 use crate::model::Decimal;
 
@@ -110,10 +111,17 @@ impl Iterator for Unescaped<'_> {
     }
 }
 
+/// Bytes of a string's text that stand for one byte of the string at most: `\u0061` is `a`.
+pub(super) const ESCAPE_BYTES_MAX: usize = 6;
+
 /// Compares a string, by the text between its quotes, with a text, by code point. UTF-8 has that
-/// order.
+/// order. Cost: the shorter of both.
 pub(super) fn compare_string(raw: &str, text: &str) -> Ordering {
-    if memchr::memchr(b'\\', raw.as_bytes()).is_none() {
+    // No more of it is looked at.
+    let looked_at = raw
+        .len()
+        .min(text.len().saturating_add(1) * ESCAPE_BYTES_MAX);
+    if memchr::memchr(b'\\', &raw.as_bytes()[..looked_at]).is_none() {
         return raw.cmp(text);
     }
     Unescaped::new(raw).cmp(text.bytes())
@@ -139,6 +147,17 @@ fn string_end(text: &[u8], start: usize) -> usize {
     text.len()
 }
 
+/// The bytes that [`value_end`] decides by inside a container.
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'"' as usize] = true;
+    table[b'{' as usize] = true;
+    table[b'}' as usize] = true;
+    table[b'[' as usize] = true;
+    table[b']' as usize] = true;
+    table
+};
+
 /// The end of the value that starts at `start`.
 fn value_end(text: &[u8], start: usize) -> usize {
     let mut at = start;
@@ -154,7 +173,12 @@ fn value_end(text: &[u8], start: usize) -> usize {
                 depth = depth.saturating_sub(1);
                 at += 1;
             }
-            _ if depth > 0 => at += 1,
+            _ if depth > 0 => {
+                // What lies between is passed over without a decision for each byte.
+                let rest = text.get(at + 1..).unwrap_or_default();
+                let plain = rest.iter().position(|byte| STRUCTURE[usize::from(*byte)]);
+                at += 1 + plain.unwrap_or(rest.len());
+            }
             _ => {
                 let rest = &text[at..];
                 let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t'..=b'\r');
@@ -185,15 +209,85 @@ impl<'a> Walk<'a> {
 
     /// The next value of the text, or a key; what lies between values is passed over.
     fn next(&mut self) -> Option<&'a str> {
-        let bytes = self.text.as_bytes();
-        let between = |byte: &&u8| matches!(byte, b',' | b':' | b' ' | b'\t'..=b'\r');
-        let rest = bytes.get(self.at..)?;
-        let start = self.at + rest.iter().take_while(between).count();
-        if matches!(bytes.get(start), None | Some(b'}' | b']')) {
+        if !self.comes_to_value() {
             return None;
         }
-        self.at = value_end(bytes, start).max(start + 1);
+        let start = self.at;
+        self.at = value_end(self.text.as_bytes(), start).max(start + 1);
         self.text.get(start..self.at)
+    }
+
+    /// Passes over what lies between values. True if one follows, or a key; false at the end of the
+    /// container.
+    fn comes_to_value(&mut self) -> bool {
+        let bytes = self.text.as_bytes();
+        let between = |byte: &&u8| matches!(byte, b',' | b':' | b' ' | b'\t'..=b'\r');
+        let rest = bytes.get(self.at..).unwrap_or_default();
+        self.at += rest.iter().take_while(between).count();
+        !matches!(bytes.get(self.at), None | Some(b'}' | b']'))
+    }
+
+    /// What follows.
+    fn kind(&self) -> Kind {
+        Kind::of(self.text.get(self.at..).unwrap_or_default())
+    }
+
+    /// Passes over one byte, which is a bracket.
+    fn pass_bracket(&mut self) {
+        self.at = self.at.saturating_add(1).min(self.text.len());
+    }
+}
+
+/// Finds the values of `paths`, whose first name is that of `value`: of each, if it is there, at
+/// its index. The text is walked over once, however deep the paths lead and however many there are.
+pub(super) fn find_values<'a>(paths: &[Path], value: &'a str, found: &mut [Option<&'a str>]) {
+    let is_deep = paths.iter().any(|path| path.len() > 1);
+    if !is_deep || Kind::of(value) != Kind::Object {
+        if let (Some(path), Some(place)) = (paths.first(), found.first_mut())
+            && path.len() == 1
+        {
+            *place = Some(value);
+        }
+        return;
+    }
+    let mut walk = Walk { text: value, at: 0 };
+    find_from(&mut walk, (paths, 1), found);
+}
+
+/// The same for the value that `walk` has come to, which the first `depth` names of the paths lead
+/// to. Passes over it.
+fn find_from<'a>(
+    walk: &mut Walk<'a>,
+    (paths, depth): (&[Path], usize),
+    found: &mut [Option<&'a str>],
+) {
+    let start = walk.at;
+    // The shortest is the first: paths are in order, and each is there once.
+    let here = usize::from(paths.first().is_some_and(|path| path.len() == depth));
+    let deeper = &paths[here..];
+    if deeper.is_empty() || walk.kind() != Kind::Object {
+        walk.next();
+    } else {
+        walk.pass_bracket();
+        while let Some(name) = walk.next() {
+            if !walk.comes_to_value() {
+                break;
+            }
+            let order = |path: &Path| compare_string(string_content(name), &path[depth]);
+            let first = deeper.partition_point(|path| order(path) == Ordering::Greater);
+            let rest = &deeper[first..];
+            let count = rest.partition_point(|path| order(path) == Ordering::Equal);
+            if count > 0 {
+                let places = &mut found[here + first..];
+                find_from(walk, (&rest[..count], depth + 1), places);
+            } else {
+                walk.next();
+            }
+        }
+        walk.pass_bracket();
+    }
+    if here == 1 {
+        found[0] = walk.text.get(start..walk.at);
     }
 }
 
@@ -220,43 +314,95 @@ pub fn array_len(value: &str) -> Option<usize> {
 
 /// True if two values, each the JSON text of one as it is stored, are the same value: numbers by
 /// their exact value (`1.0` is `1`), strings by their characters however they are escaped, objects
-/// whatever the order of their members.
+/// whatever the order of their members. Cost: what both begin with and is equal; if the members of
+/// objects come in different orders, the text once more for each object around them.
 pub fn equal_by_value(a: &str, b: &str) -> bool {
     if a == b {
         return true;
     }
-    let kind = Kind::of(a);
-    if kind != Kind::of(b) {
+    let whole = |text| Walk { text, at: 0 };
+    equal_from(&mut whole(a), &mut whole(b))
+}
+
+/// The same for the values that both have come to; if they are equal, both have passed over them.
+fn equal_from(a: &mut Walk<'_>, b: &mut Walk<'_>) -> bool {
+    let kind = a.kind();
+    if kind != b.kind() {
         return false;
     }
     match kind {
+        Kind::Array => {
+            a.pass_bracket();
+            b.pass_bracket();
+            loop {
+                match (a.comes_to_value(), b.comes_to_value()) {
+                    (true, true) if equal_from(a, b) => {}
+                    (false, false) => break,
+                    _ => return false,
+                }
+            }
+            a.pass_bracket();
+            b.pass_bracket();
+            true
+        }
+        Kind::Object => equal_objects_from(a, b),
+        _ => match (a.next(), b.next()) {
+            (Some(a), Some(b)) => equal_simple(kind, a, b),
+            _ => false,
+        },
+    }
+}
+
+/// True if two values of a kind that holds no others are the same.
+fn equal_simple(kind: Kind, a: &str, b: &str) -> bool {
+    match kind {
         Kind::Null => true,
-        // Of one text each.
-        Kind::Bool => false,
         Kind::String => equal_strings(string_content(a), string_content(b)),
         Kind::Number => match (Decimal::parse(a), Decimal::parse(b)) {
             (Some(a), Some(b)) => a == b,
             _ => false,
         },
-        Kind::Array => {
-            let (mut a, mut b) = (elements(a), elements(b));
-            loop {
-                match (a.next(), b.next()) {
-                    (None, None) => return true,
-                    (Some(a), Some(b)) if equal_by_value(a, b) => {}
-                    _ => return false,
-                }
-            }
-        }
-        Kind::Object => equal_objects(a, b),
+        // Of one text each.
+        Kind::Bool | Kind::Array | Kind::Object => a == b,
     }
 }
 
+fn equal_objects_from(a: &mut Walk<'_>, b: &mut Walk<'_>) -> bool {
+    let starts = (a.at, b.at);
+    a.pass_bracket();
+    b.pass_bracket();
+    loop {
+        match (a.comes_to_value(), b.comes_to_value()) {
+            (true, true) => {}
+            (false, false) => break,
+            _ => return false,
+        }
+        let names = a.next().zip(b.next());
+        let is_same = |(a, b)| equal_strings(string_content(a), string_content(b));
+        if !names.is_some_and(is_same) {
+            // They come in different orders, or there are others.
+            (a.at, b.at) = starts;
+            return match (a.next(), b.next()) {
+                (Some(a), Some(b)) => equal_objects(a, b),
+                _ => false,
+            };
+        }
+        if !(a.comes_to_value() && b.comes_to_value() && equal_from(a, b)) {
+            return false;
+        }
+    }
+    a.pass_bracket();
+    b.pass_bracket();
+    true
+}
+
 fn equal_objects(a: &str, b: &str) -> bool {
-    if members(a).count() != members(b).count() {
+    let (larger, smaller) = if a.len() < b.len() { (b, a) } else { (a, b) };
+    let count = members(smaller).count();
+    // No more of a large one is looked at than tells them apart.
+    if members(larger).take(count + 1).count() != count {
         return false;
     }
-    let (larger, smaller) = if a.len() < b.len() { (b, a) } else { (a, b) };
     if smaller.len() <= FILTER_BYTES_MAX {
         // Names are not repeated, so as many members that are found are all.
         return members(larger).all(|(name, value)| {

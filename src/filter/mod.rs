@@ -17,6 +17,7 @@
 //! | --- | --- |
 //! | `parse` | a filter's text → `Filter` |
 //! | `evaluate` | whether an entity matches |
+//! | `effort` | what that costs, and how far it came |
 //! | `json` | stored JSON text as it is read; equality by value |
 //! | `pattern` | the patterns of `like` |
 //! | `model_test` | comparison with a slow evaluator on `serde_json` |
@@ -24,6 +25,7 @@
 //! This folder knows no entity of the state and no request: whoever asks hands it facts and
 //! properties.
 
+mod effort;
 mod evaluate;
 mod json;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use pattern::Pattern;
 
 use crate::model::{EntityHead, Timestamp};
 
+pub use effort::{Effort, Progress};
 pub use json::{array_len, equal_by_value};
 
 /// A filter that was read.
@@ -44,12 +47,18 @@ pub struct Filter {
     root: Expression,
     /// The paths to properties, ascending, each once.
     paths: Box<[Path]>,
+    comparisons: usize,
 }
 
 impl Filter {
     /// The text that it was read from.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// How many comparisons it makes at most.
+    pub const fn comparisons(&self) -> usize {
+        self.comparisons
     }
 }
 

@@ -57,6 +57,7 @@ impl Filter {
             text: text.into(),
             root,
             paths: paths.into(),
+            comparisons: parser.comparisons,
         })
     }
 }

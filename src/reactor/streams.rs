@@ -34,11 +34,30 @@ impl<S: System> Core<S> {
                 feed.fall_behind(stream);
             }
         }
+        for (index, stream) in streams.end_costly(&served, push.change) {
+            self.tell_of_end(index, (push.from, stream));
+        }
         streams.give_back(found);
         buffers.trim();
         self.frame_buffers = buffers;
         self.context.streams = streams;
         done
+    }
+
+    /// The filter of a stream, or of a poll, can't judge a change: its connection is told.
+    fn tell_of_end(&mut self, index: u32, (from, stream): (u16, u32)) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        // A poll asks about the entity itself, and is told so.
+        if connection.answers.wake_poll(from) {
+            let timer = (self.now_micros, index, connection.generation);
+            self.stream_timers.push(Reverse(timer));
+        }
+        if let Some(feed) = connection.session.feed() {
+            feed.fall_behind(stream);
+        }
+        self.queue_write(index);
     }
 
     /// Notes the streams that were `served`, each with whether its connection had no room for the

@@ -13,7 +13,7 @@
 //! until it is answered, so what the client sends behind it can't overtake it.
 
 use super::tenants::denied;
-use super::{Begun, Caller, Context, Credentials, Outcome, Pending};
+use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::batch::{
     AnswerPlace, BatchContext, BatchPlan, BatchWalk, EventPlace, Slice, Walked,
@@ -21,12 +21,12 @@ use crate::api::batch::{
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::outcome::PartOutcome;
 use crate::auth::{Access, TokenHash};
-use crate::background::decoding::DecodeResult;
+use crate::background::decoding::{DecodeResult, DecodedBody};
 use crate::background::turns::Network;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, MEMORY_SMALL_BYTES_MAX};
 use crate::log::Log;
 use crate::model::{CursorKey, EventDraft, EventPack};
-use crate::shard::{MemoryAccount, MemoryHolders, Reply, RequestId, ShardRequest, network_of};
+use crate::shard::{MemoryAccount, MemoryHolders, Reply, RequestId, ShardRequest};
 
 /// See the module.
 #[derive(Debug)]
@@ -113,10 +113,7 @@ impl PendingBatch {
             stage: Stage::Wait,
             access,
             token: None,
-            network: match caller.credentials {
-                Credentials::Own(_) => None,
-                _ => Some(caller.address.map(network_of)),
-            },
+            network: caller.network(),
             answers_whole: !caller.takes_parts,
             is_sliced: false,
             plan: BatchPlan::default(),
@@ -258,7 +255,7 @@ impl PendingBatch {
                 place: placing(&access, shards),
             };
             while walk.advance(&body, &mut decoding, Slice::WHOLE)?.0 != Walked::Done {}
-            Ok(walk.into_plan())
+            Ok(DecodedBody::Batch(Box::new(walk.into_plan())))
         };
         let asker = (request_id, network);
         context.decodes.push(asker, Box::new(decode));
@@ -268,10 +265,11 @@ impl PendingBatch {
     /// Takes what the helper thread has decoded.
     pub(super) fn on_decoded(&mut self, result: DecodeResult) -> Option<Outcome> {
         match result {
-            Ok(plan) => {
-                self.open(plan);
+            Ok(DecodedBody::Batch(plan)) => {
+                self.open(*plan);
                 None
             }
+            Ok(DecodedBody::Event(_)) => None,
             Err(error) => Some(Outcome::Failed(error)),
         }
     }

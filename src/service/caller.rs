@@ -3,7 +3,8 @@
 use super::Identity;
 use crate::api::ApiError;
 use crate::auth::{Access, TokenHash, bearer};
-use crate::shard::RequestId;
+use crate::background::turns::Network;
+use crate::shard::{RequestId, network_of};
 use std::net::IpAddr;
 
 /// What is kept of a token that a client presented for all that follows.
@@ -24,6 +25,17 @@ pub(crate) struct Caller<'c> {
     /// overtake: it goes through the shard's queue too. Of no concern to a caller whose answers
     /// leave in the order of its calls.
     pub(crate) behind_asked: bool,
+}
+
+impl Caller<'_> {
+    /// The address whose turn is taken at the helper thread that decodes. `None`: the server itself
+    /// calls, whose core has no such thread, and may take its time.
+    pub(super) fn network(&self) -> Option<Network> {
+        match self.credentials {
+            Credentials::Own(_) => None,
+            _ => Some(self.address.map(network_of)),
+        }
+    }
 }
 
 /// What a caller presents. It is looked at only if a token is asked for.

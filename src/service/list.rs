@@ -10,7 +10,7 @@ use super::{Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending};
 use crate::api::ApiError;
 use crate::api::query::ListQuery;
 use crate::auth::Readable;
-use crate::engine::{Chunk, ChunkBounds};
+use crate::engine::{Chunk, ChunkBounds, Judged};
 use crate::history::HistoryQuery;
 use crate::limits::{
     FILTER_PAGE_ENTITIES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, PAGE_BYTES_MAX,
@@ -37,6 +37,8 @@ struct Part {
     place: Option<Sequence>,
     /// About the bytes of its next entity, if that is a large one.
     large: Option<usize>,
+    /// What a filter has found out of its next entity.
+    judged: Option<Judged>,
 }
 
 impl Part {
@@ -182,6 +184,7 @@ impl Listing {
             passed: None,
             place: None,
             large: None,
+            judged: None,
         };
         let parts: Vec<Part> = shards.map(part).collect();
         Self {
@@ -265,10 +268,12 @@ impl Listing {
                 let part = &mut self.parts[index];
                 part.place.get_or_insert(chunk.place);
                 // Before a large entity at its front the part is where it was.
-                if chunk.large.is_none() || chunk.passed.is_some() {
+                let is_before = chunk.large.is_some() || chunk.judged.is_some();
+                if !is_before || chunk.passed.is_some() {
                     part.passed = chunk.passed.take();
                 }
                 part.large = chunk.large;
+                part.judged = chunk.judged;
                 part.chunk = chunk;
                 part.used = 0;
                 Ok(())
@@ -286,6 +291,7 @@ impl Listing {
             part.used = 0;
             part.passed = None;
             part.large = None;
+            part.judged = None;
         }
     }
 
@@ -418,7 +424,8 @@ impl Listing {
             }
             // A large entity was looked at before; and a page does not end in what is hidden: its
             // link would name it.
-            let is_again = part.large.is_some() || part.chunk.passed_hidden;
+            let is_again =
+                part.large.is_some() || part.judged.is_some() || part.chunk.passed_hidden;
             if !is_again && self.granted.saturating_add(grant) > self.examined_max {
                 break;
             }
@@ -429,6 +436,7 @@ impl Listing {
                 bounds: ChunkBounds {
                     examined_max: grant,
                     entity_bytes_max: part.next_bytes(),
+                    judged: part.judged,
                 },
                 readable: readable.clone(),
             }));
@@ -501,6 +509,34 @@ mod tests {
             .iter()
             .map(|it| it["id"].as_str().unwrap().to_owned());
         (outcome, ids.collect())
+    }
+
+    #[test]
+    fn an_entity_that_a_filter_looks_at_for_long_is_looked_at_in_slices() {
+        let mut cores = holding(20);
+        for id in ["n0/000003", "n1/000004"] {
+            let text = "v".repeat(1100 * 1024);
+            let body = format!(
+                r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{"number":99,"text":"{text}"}}}}}}"#
+            );
+            cores.run((0, None), |context, caller| {
+                super::super::publish::begin(context, caller, body.as_bytes())
+            });
+        }
+        let search = [r#"not(like(text,"*w"))"#; 12].join(",");
+        // Of each of the two 12 comparisons of more than a slice, and a reply for each.
+        for (query, expected) in [
+            (format!("limit=100&filter=and(ge(number,15),{search})"), 7),
+            (format!("filter=and(ge(number,15),{search})"), 7),
+            (format!("limit=1&filter=and(ge(number,99),{search})"), 1),
+        ] {
+            let before = cores.replies();
+            let (_, ids) = list(&mut cores, &query.replace('"', "%22").replace('*', "%2A"));
+            assert_eq!(ids.len(), expected, "{query}");
+            assert!(ids.contains(&"n0/000003".to_owned()), "{ids:?}");
+            let replies = cores.replies() - before;
+            assert!(replies >= 12, "{query}: {replies}");
+        }
     }
 
     #[test]

@@ -172,6 +172,7 @@ impl Pending {
     pub(crate) fn is_sliced(&self) -> bool {
         match self {
             Self::Batch(batch) => batch.is_sliced(),
+            Self::Publish(event) => event.is_sliced(),
             _ => false,
         }
     }
@@ -180,6 +181,7 @@ impl Pending {
     pub(crate) fn is_unfinished(&self) -> bool {
         match self {
             Self::Batch(batch) => batch.is_unfinished(),
+            Self::Publish(event) => event.is_unfinished(),
             _ => false,
         }
     }
@@ -215,13 +217,13 @@ impl Pending {
     pub(crate) fn may_be_refused(&self) -> bool {
         match self {
             Self::Batch(batch) => batch.may_be_refused(),
+            Self::Publish(event) => event.may_be_refused(),
             Self::Read(_)
             | Self::Deferred(_)
             | Self::List(_)
             | Self::History(_)
             | Self::Changes(_) => true,
-            Self::Publish(_)
-            | Self::Delete(_)
+            Self::Delete(_)
             | Self::DeleteMany(_)
             | Self::Namespaces(_)
             | Self::Tokens(_)
@@ -253,6 +255,7 @@ pub(crate) fn go_on<L: Log>(
 ) -> Option<Outcome> {
     let went = match pending {
         Pending::Batch(batch) => batch.go_on(context, request_id),
+        Pending::Publish(event) => event.go_on(context, request_id),
         _ => Ok(None),
     };
     went.unwrap_or_else(|error| Some(Outcome::Failed(error)))
@@ -263,6 +266,7 @@ pub(crate) fn go_on<L: Log>(
 pub(crate) fn on_decoded(pending: &mut Pending, result: DecodeResult) -> Option<Outcome> {
     match pending {
         Pending::Batch(batch) => batch.on_decoded(result),
+        Pending::Publish(event) => event.on_decoded(result),
         _ => None,
     }
 }

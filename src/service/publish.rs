@@ -4,30 +4,133 @@ use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::batch::EventPlace;
 use crate::api::conditions::HeadConditions;
-use crate::api::event::{Decoded, extra_tokens};
+use crate::api::event::{Decoded, EventDecoder, EventIds, extra_tokens};
 use crate::api::json::{Place, Scanner};
 use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
-use crate::auth::Access;
+use crate::auth::{Access, TokenHash};
+use crate::background::decoding::{DecodeResult, DecodedBody, DecodedEvent};
+use crate::background::turns::Network;
 use crate::engine::PublishError;
 use crate::log::{AppendRejection, Log};
 use crate::model::{Binding, ConnectionId, CursorKey, EventDraft, EventPack, PackedEvent};
-use crate::shard::{Reply, ShardRequest};
+use crate::shard::{Reply, RequestId, ShardRequest};
 
-/// An event on its way; the JSON of its success, without what its shard says.
+/// An event on its way.
 #[derive(Debug)]
 pub(crate) struct PendingEvent {
+    /// What its success is told with; `None` until it is with its shard.
+    success: Option<Success>,
+    /// The answer may hold an entity.
+    pub(super) shows_entity: bool,
+    /// A helper thread decodes it, or has decoded it.
+    large: Option<Box<Large>>,
+}
+
+/// The answer to an event that is stored, but for what its shard says.
+#[derive(Debug)]
+struct Success {
     answer: Box<[u8]>,
     /// What its cursor begins with.
     key: CursorKey,
-    /// The answer may hold an entity.
-    pub(super) shows_entity: bool,
+}
+
+/// An event that takes too long to be decoded in a turn.
+#[derive(Debug)]
+struct Large {
+    access: Access,
+    /// What it was sent with, to be looked at again before it is stored.
+    token: Option<TokenHash>,
+    /// About the bytes that decoding it takes.
+    bytes: usize,
+    decoded: Option<Box<DecodedEvent>>,
 }
 
 impl PendingEvent {
-    /// Heap that it holds.
+    /// Heap that it holds, or is about to.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.answer.len()
+        let answer = self.success.as_ref().map_or(0, |it| it.answer.len());
+        let large = match &self.large {
+            Some(large) if self.success.is_none() => large.bytes,
+            _ => 0,
+        };
+        answer + large
+    }
+
+    /// True if its connection is not to be read before it is answered.
+    pub(super) const fn is_sliced(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// True if [`PendingEvent::go_on`] has something to do.
+    pub(super) fn is_unfinished(&self) -> bool {
+        (self.large.as_ref()).is_some_and(|large| large.decoded.is_some())
+    }
+
+    /// True if it is not with its shard.
+    pub(super) const fn may_be_refused(&self) -> bool {
+        self.success.is_none()
+    }
+
+    /// Takes what the helper thread has decoded.
+    pub(super) fn on_decoded(&mut self, result: DecodeResult) -> Option<Outcome> {
+        match result {
+            Ok(DecodedBody::Event(decoded)) => {
+                if let Some(large) = &mut self.large {
+                    large.decoded = Some(decoded);
+                }
+                None
+            }
+            Ok(DecodedBody::Batch(_)) => None,
+            Err(error) => Some(Outcome::Failed(error)),
+        }
+    }
+
+    /// Asks its shard to store it, once it is decoded.
+    ///
+    /// # Errors
+    /// If it is not stored.
+    pub(super) fn go_on<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        request_id: RequestId,
+    ) -> Result<Option<Outcome>, ApiError> {
+        let Some(large) = &mut self.large else {
+            return Ok(None);
+        };
+        let Some(decoded) = large.decoded.take() else {
+            return Ok(None);
+        };
+        let place = decoded.place.tokens.first();
+        let token = match &large.access {
+            Access::Several(all) => all.get(place).map(|presented| presented.token),
+            _ => large.token,
+        };
+        // It may have died since the event came.
+        if let Some(token) = token
+            && !context.tenants.is_alive(&token, context.router.now)
+        {
+            return Err(ApiError::TokenUnknown);
+        }
+        let DecodedEvent {
+            place: EventPlace { shard, .. },
+            key,
+            pack,
+            has_terms,
+            answer,
+        } = *decoded;
+        if shard != context.router.core {
+            context.router.spend(pack.units());
+        }
+        let request = ShardRequest::Publish {
+            pack,
+            done: PartOutcome::default(),
+            charged: large.access.charged(place),
+        };
+        context.router.ask(shard, request_id, request)?;
+        self.shows_entity = has_terms;
+        self.success = Some(Success { answer, key });
+        Ok(None)
     }
 }
 
@@ -80,7 +183,75 @@ pub(crate) fn begin_as<L: Log>(
 ) -> Result<Begun, ApiError> {
     context.check_serving()?;
     let access = context.access(&caller.credentials)?;
+    if body.len() > context.slicing.body_bytes
+        && let Some(network) = caller.network()
+    {
+        return Ok(decode_away(
+            context,
+            (caller, access, network),
+            (body, besides),
+        ));
+    }
     store(context, (caller, &access), (Scanner::new(body)?, besides))
+}
+
+/// Lets a helper thread decode an event that is larger than a slice: no slice can end within it.
+fn decode_away<L: Log>(
+    context: &mut Context<L>,
+    (caller, access, network): (&Caller<'_>, Access, Network),
+    (body, besides): (&[u8], Besides<'_>),
+) -> Begun {
+    let large = Large {
+        access: access.clone(),
+        token: caller.credentials.token().ok(),
+        // The body, and its stored form.
+        bytes: 2 * body.len(),
+        decoded: None,
+    };
+    let mut terms = Vec::new();
+    besides.conditions.encode(&mut terms);
+    let (shards, now_ms) = (context.router.shards, context.router.now.as_millis());
+    let connection = caller.request_id.of_core(context.router.core);
+    let linger_ms = besides.linger_ms;
+    let body: Box<[u8]> = body.into();
+    let decode = move |ids: &mut EventIds| {
+        let (mut event, mut answer) = (Vec::new(), Vec::new());
+        let buffers = Buffers {
+            // What a large event takes of it is not kept.
+            decoder: &mut EventDecoder::default(),
+            ids,
+            event: &mut event,
+            terms: &mut terms,
+            answer: &mut answer,
+        };
+        let by = Publisher {
+            access: &access,
+            shards,
+            now_ms,
+            connection,
+            linger_ms,
+        };
+        let (place, key, json_len) = decode_into(buffers, &by, Scanner::new(&body)?)?;
+        let pack = EventPack::of(PackedEvent {
+            event: &event,
+            terms: &terms,
+            extra_tokens: extra_tokens(json_len),
+        });
+        Ok(DecodedBody::Event(Box::new(DecodedEvent {
+            place,
+            key,
+            pack,
+            has_terms: !terms.is_empty(),
+            answer: answer.into(),
+        })))
+    };
+    let asker = (caller.request_id, network);
+    context.decodes.push(asker, Box::new(decode));
+    Begun::Waiting(Pending::Publish(PendingEvent {
+        success: None,
+        shows_entity: false,
+        large: Some(Box::new(large)),
+    }))
 }
 
 /// Stores the event that `scanner` comes to, or asks its shard to.
@@ -131,58 +302,93 @@ fn store<L: Log>(
         charged,
     };
     router.ask(shard, caller.request_id, request)?;
+    let answer = context.answer.as_slice().into();
     Ok(Begun::Waiting(Pending::Publish(PendingEvent {
-        answer: context.answer.as_slice().into(),
-        key,
+        success: Some(Success { answer, key }),
         shows_entity: !context.terms.is_empty(),
+        large: None,
     })))
 }
 
-/// Decodes an event into the context's buffers. Returns where it goes, what its cursor begins with,
-/// and the length of its JSON.
+/// Decodes an event into the context's buffers. Returns as [`decode_into`].
 fn decode<L: Log>(
     context: &mut Context<L>,
     (caller, access): (&Caller<'_>, &Access),
-    (mut scanner, besides): (Scanner<'_>, Besides<'_>),
+    (scanner, besides): (Scanner<'_>, Besides<'_>),
 ) -> Result<(EventPlace, CursorKey, usize), ApiError> {
-    let (shards, now) = (context.router.shards, context.router.now);
-    let connection = caller.request_id.of_core(context.router.core);
-    let Context {
+    let by = Publisher {
+        access,
+        shards: context.router.shards,
+        now_ms: context.router.now.as_millis(),
+        connection: caller.request_id.of_core(context.router.core),
+        linger_ms: besides.linger_ms,
+    };
+    context.event.clear();
+    context.terms.clear();
+    context.answer.clear();
+    besides.conditions.encode(&mut context.terms);
+    let buffers = Buffers {
+        decoder: &mut context.decoder,
+        ids: &mut context.ids,
+        event: &mut context.event,
+        terms: &mut context.terms,
+        answer: &mut context.answer,
+    };
+    decode_into(buffers, &by, scanner)
+}
+
+/// Where an event is decoded to. They are empty, but for the terms of the request's head.
+struct Buffers<'b> {
+    decoder: &'b mut EventDecoder,
+    ids: &'b mut EventIds,
+    event: &'b mut Vec<u8>,
+    terms: &'b mut Vec<u8>,
+    answer: &'b mut Vec<u8>,
+}
+
+/// Who publishes an event, and where.
+struct Publisher<'p> {
+    access: &'p Access,
+    shards: u16,
+    now_ms: i64,
+    connection: ConnectionId,
+    linger_ms: Option<u32>,
+}
+
+/// Decodes an event. Returns where it goes, what its cursor begins with, and the length of its
+/// JSON.
+#[inline]
+fn decode_into(
+    buffers: Buffers<'_>,
+    by: &Publisher<'_>,
+    mut scanner: Scanner<'_>,
+) -> Result<(EventPlace, CursorKey, usize), ApiError> {
+    let Buffers {
         decoder,
         ids,
         event,
         terms,
         answer,
-        ..
-    } = context;
-    event.clear();
-    terms.clear();
-    answer.clear();
-    besides.conditions.encode(terms);
+    } = buffers;
     // Only white space lies before it.
     scanner.kind()?;
     let start = scanner.offset();
-    let placed = decoder.decode(
-        &mut scanner,
-        ids,
-        now.as_millis(),
-        |decoded| match decoded {
-            Decoded::Event(draft, of_event) => {
-                let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
-                let tokens = may_publish.map_err(denied)?;
-                draft.encode(event);
-                terms.extend_from_slice(of_event);
-                if let Some(linger_ms) = besides.linger_ms {
-                    bind(&draft, (linger_ms, connection), terms)?;
-                }
-                encode::published(answer, draft.event_id, draft.stream);
-                let key = CursorKey::of(draft.entity_id);
-                let shard = key.place(shards);
-                Ok((EventPlace { shard, tokens }, key))
+    let placed = decoder.decode(&mut scanner, ids, by.now_ms, |decoded| match decoded {
+        Decoded::Event(draft, of_event) => {
+            let may_publish = by.access.may_publish(draft.entity_id, draft.tombstone);
+            let tokens = may_publish.map_err(denied)?;
+            draft.encode(event);
+            terms.extend_from_slice(of_event);
+            if let Some(linger_ms) = by.linger_ms {
+                bind(&draft, (linger_ms, by.connection), terms)?;
             }
-            Decoded::Refused { error, .. } => Err(error),
-        },
-    )?;
+            encode::published(answer, draft.event_id, draft.stream);
+            let key = CursorKey::of(draft.entity_id);
+            let shard = key.place(by.shards);
+            Ok((EventPlace { shard, tokens }, key))
+        }
+        Decoded::Refused { error, .. } => Err(error),
+    })?;
     let json_len = scanner.offset() - start;
     scanner.finish_last()?;
     let (place, key) = placed?;
@@ -215,10 +421,13 @@ pub(super) fn resume<L>(
 ) -> Result<Option<Outcome>, ApiError> {
     match reply {
         Reply::Published(outcome) => {
+            let Some(success) = &event.success else {
+                return Ok(None);
+            };
             let published = outcome.verdicts().take_next().map_err(ApiError::clone)?;
             context.answer.clear();
-            context.answer.extend_from_slice(&event.answer);
-            encode::stored(&mut context.answer, &published, event.key);
+            context.answer.extend_from_slice(&success.answer);
+            encode::stored(&mut context.answer, &published, success.key);
             Ok(Some(Outcome::Done))
         }
         Reply::Refused(error) => Err(error),
@@ -295,6 +504,44 @@ mod tests {
                 assert_eq!(answer, (Outcome::Done, json), "{core} {id}");
             }
         }
+    }
+
+    #[test]
+    fn an_event_larger_than_a_slice_is_decoded_by_a_helper_thread() {
+        let large = |id: &str| {
+            let names: Vec<String> = (0..2_000).map(|n| format!(r#""name{n}":{n}"#)).collect();
+            event(id).replace("1.50", &format!("{{{}}}", names.join(",")))
+        };
+        for (core, id) in [(0, OF_SHARD[0]), (0, OF_SHARD[1])] {
+            let mut cores = TestCores::new(2);
+            let mut call = cores.begin((core, None), |context, caller| {
+                begin(context, caller, large(id).as_bytes())
+            });
+            assert_eq!(call.commit_point(), None, "nothing is stored");
+            assert!(call.is_sliced(), "its connection is not read");
+            assert!(!cores.go_on(&mut call), "the core has nothing to do for it");
+            assert!(cores.decode(&mut call), "the thread has");
+            assert!(!cores.decode(&mut call), "once");
+            assert!(cores.go_on(&mut call), "it goes to its shard");
+            assert!(!cores.go_on(&mut call));
+            cores.finish(&mut call);
+            let json = answered("e", id, "");
+            assert_eq!(call.over(), (Outcome::Done, json), "{id}");
+        }
+        // What it breaks it breaks all the same, and one that is smaller is stored at once.
+        let broken = large("a").replace("\"source\":\"t\",", "");
+        let (outcome, _) = TestCores::new(1).run((0, None), |context, caller| {
+            begin(context, caller, broken.as_bytes())
+        });
+        assert_eq!(
+            outcome,
+            Outcome::Failed(ApiError::MissingField { field: "source" })
+        );
+        let mut cores = TestCores::new(1);
+        let call = cores.begin((0, None), |context, caller| {
+            begin(context, caller, event("a").as_bytes())
+        });
+        assert!(call.commit_point().is_some());
     }
 
     /// An event under an id, with a condition or none.

@@ -31,6 +31,8 @@ pub(crate) struct TestCores {
     last_serial: u32,
     /// The index and generation of the connection that calls.
     connection: (u32, u32),
+    /// Replies of shards that were taken.
+    replies: usize,
 }
 
 struct TestCore {
@@ -110,6 +112,7 @@ impl TestCores {
             supervisor,
             last_serial: 0,
             connection: (0, 0),
+            replies: 0,
         };
         for core in 0..usize::from(shards) {
             cores.open_shard(core);
@@ -154,6 +157,11 @@ impl TestCores {
                 shard.advance(now, micros);
             }
         }
+    }
+
+    /// Replies of shards that calls were given so far.
+    pub(crate) fn replies(&self) -> usize {
+        self.replies
     }
 
     /// What a core offers.
@@ -292,6 +300,7 @@ impl TestCores {
     }
 
     fn take(&mut self, index: usize, message: Message, call: &mut TestCall) {
+        self.replies += usize::from(matches!(message, Message::Reply { .. }));
         let context = &mut self.cores[index].context;
         match message {
             Message::Request(envelope) => match &mut context.router.shard {
@@ -464,6 +473,11 @@ impl TestCall {
             State::Waiting(_) => None,
             State::Over(outcome, ..) => Some(outcome),
         }
+    }
+
+    /// True if its connection is not read before it is answered.
+    pub(crate) fn is_sliced(&self) -> bool {
+        matches!(&self.state, State::Waiting(pending) if pending.is_sliced())
     }
 
     /// What must be durable before anybody may see what it came to; `None` if it still waits.

@@ -22,8 +22,7 @@ use crate::auth::{Charged, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, Write};
 use crate::history::StoredStates;
 use crate::limits::{
-    DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, ENTITY_BYTES_PER_UNIT, EVENT_UNITS,
-    RELEASED_REPLIES_MAX, Slicing,
+    DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS, RELEASED_REPLIES_MAX, Slicing,
 };
 use crate::log::{AppendRejection, Log};
 use crate::model::{
@@ -123,7 +122,7 @@ impl<L: Log> Shard<L> {
 
     /// Units of work that this shard has done since it was opened.
     pub fn spent(&self) -> u64 {
-        self.spent + self.engine.promoted_bytes() / ENTITY_BYTES_PER_UNIT
+        self.spent + self.engine.spent()
     }
 
     /// Says where the log's stored states are, without which nobody can read its past.

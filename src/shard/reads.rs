@@ -11,6 +11,10 @@ use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS};
 use crate::log::Log;
 use crate::model::{CommitPoint, CursorKey};
 
+/// The answer if a filter can't judge an entity, because it is too large.
+const TOO_COSTLY: (CommitPoint, Reply) =
+    (CommitPoint::NONE, Reply::Refused(ApiError::FilterTooCostly));
+
 impl<L: Log> Shard<L> {
     /// Charges the refusal of an event, which may show an entity.
     pub(super) fn charge_refusal(&mut self, error: PublishError) -> PublishError {
@@ -89,6 +93,7 @@ impl<L: Log> Shard<L> {
             Ok((mut chunk, point)) => {
                 chunk.place = place;
                 self.spent += (chunk.json.len() + chunk.examined_bytes) as u64;
+                self.spent += chunk.filter_units;
                 (point, Reply::Chunk(chunk))
             }
             Err(StateDamaged) => DAMAGED,
@@ -104,7 +109,10 @@ impl<L: Log> Shard<L> {
     ) -> (CommitPoint, Reply) {
         match self.engine.snapshot_page(query, after) {
             Ok(page) => {
-                self.spent += page.json.len() as u64;
+                self.spent += page.json.len() as u64 + page.filter_units;
+                if page.is_too_costly {
+                    return TOO_COSTLY;
+                }
                 let read = self.log.appended();
                 (self.last_point(), Reply::SnapshotPage(Box::new(page), read))
             }
@@ -121,6 +129,10 @@ impl<L: Log> Shard<L> {
         match self.engine.entities_whole(ids, filter) {
             Ok(batch) => {
                 self.spent += batch.found.len() as u64 + batch.bytes.len() as u64;
+                self.spent += batch.filter_units;
+                if batch.is_too_costly {
+                    return TOO_COSTLY;
+                }
                 let read = self.log.appended();
                 (self.last_point(), Reply::Entities(Box::new(batch), read))
             }

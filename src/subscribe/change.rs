@@ -18,7 +18,7 @@
 use std::slice;
 use std::sync::Arc;
 
-use super::verdict::{FilterVerdict, Verdict};
+use super::verdict::{FilterVerdict, TooCostly, Verdict};
 use crate::filter::Filter;
 use crate::limits;
 use crate::model::Timestamp;
@@ -198,8 +198,14 @@ impl<'a> Change<'a> {
         (!whole.is_empty()).then(|| &self.batch.records[whole.range()])
     }
 
+    /// True if a filter could not judge the entity.
+    pub fn has_costly(&self) -> bool {
+        let verdicts = (self.extra()).map(|extra| &self.batch.verdicts[extra.verdicts.range()]);
+        verdicts.is_some_and(|all| all.iter().any(|it| it.verdict.is_err()))
+    }
+
     /// Whether the entity matched a filter before and after; `None` if the shard did not ask it.
-    pub fn verdict(&self, filter: &Filter) -> Option<Verdict> {
+    pub fn verdict(&self, filter: &Filter) -> Option<Result<Verdict, TooCostly>> {
         let verdicts = &self.batch.verdicts[self.extra()?.verdicts.range()];
         let mut of_this = verdicts
             .iter()

@@ -53,4 +53,4 @@ pub use outbox::{Outbox, OutboxLimits, Overflow};
 pub use pace::{Due, Pacer};
 pub use patterns::Patterns;
 pub use registry::Registry;
-pub use verdict::{FilterVerdict, Verdict};
+pub use verdict::{FilterVerdict, TooCostly, Verdict};

@@ -13,11 +13,15 @@ pub struct Verdict {
     pub after: bool,
 }
 
+/// The entity is so large that the filter could not be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooCostly;
+
 /// The same, with the filter.
 #[derive(Debug, Clone)]
 pub struct FilterVerdict {
     /// Which.
     pub filter: Arc<Filter>,
     /// What it says.
-    pub verdict: Verdict,
+    pub verdict: Result<Verdict, TooCostly>,
 }

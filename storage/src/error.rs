@@ -110,6 +110,15 @@ pub enum StorageError {
         /// Some of the names in it.
         found: Box<str>,
     },
+    /// A symbolic link lies in the data directory, and none is followed there.
+    #[error(
+        "{} is a symbolic link, and none is followed inside a data directory: put the file or directory itself there, or mount it there",
+        path.display()
+    )]
+    SymbolicLink {
+        /// The link.
+        path: Box<Path>,
+    },
     /// The log was made in another data directory.
     #[error("the log in {} was made in another data directory than the rest of this one", path.display())]
     ForeignLog {
@@ -209,6 +218,7 @@ impl StorageError {
                 | Self::ReadOnly { .. }
                 | Self::Locked { .. }
                 | Self::NotADataDirectory { .. }
+                | Self::SymbolicLink { .. }
                 | Self::HistoryRemoved { .. }
                 | Self::Poisoned { .. }
         )

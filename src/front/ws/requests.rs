@@ -379,6 +379,10 @@ fn publish_from<L: Log>(
 ) -> Option<Result<Begun, ApiError>> {
     // What is left is the event, and little else.
     let left = message.get(place.offset()..)?;
+    if left.len() > context.slicing.body_bytes {
+        // It is decoded elsewhere, and where it ends has to be known before.
+        return None;
+    }
     check_length(left, context.tenants.runtime.body_size_limit_single_bytes).ok()?;
     match publish::begin_from(context, caller, (message, place)) {
         Err(ApiError::Json(_)) => None,

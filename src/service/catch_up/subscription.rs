@@ -40,6 +40,8 @@ enum Stage {
     Going,
     /// The client has been told that what follows is live. In mode `event` it may fall behind.
     Live,
+    /// Its filter can't judge an entity: it ends with an error.
+    Ending,
 }
 
 /// What is to be done next.
@@ -57,6 +59,8 @@ pub(crate) enum Step {
     SnapshotEnd,
     /// Say that what follows is live.
     CaughtUp,
+    /// Say that the filter can't judge an entity.
+    End,
 }
 
 impl CatchUp {
@@ -192,6 +196,7 @@ impl CatchUp {
                 self.stage = Stage::Checking;
                 return Some(Step::Log(ForwardPlace::Check));
             }
+            Stage::Ending => return Some(Step::End),
             Stage::Going | Stage::Live => {}
         }
         if std::mem::take(&mut self.is_too_far) {
@@ -235,6 +240,9 @@ impl CatchUp {
         (id, events): (&str, Events),
         sequence: Option<Sequence>,
     ) -> bool {
+        if self.stage == Stage::Ending {
+            return false;
+        }
         if let Some(walk) = &self.walk {
             return walk.takes(shard, id, sequence);
         }
@@ -246,6 +254,12 @@ impl CatchUp {
             self.restart_too_far();
         }
         takes == Ok(true)
+    }
+
+    /// It ends with an error, which is the answer to its message if that has none yet.
+    pub(crate) fn end(&mut self) {
+        self.ack = None;
+        self.stage = Stage::Ending;
     }
 
     /// True while it is asked whether the logs reach to the client's place.

@@ -260,6 +260,7 @@ impl Catching {
                 send_end(to, (stream, "caught_up"), (shards, &places));
                 return Ok(());
             }
+            Step::End => return Err(ApiError::FilterTooCostly),
             Step::Log(place) => {
                 let readers = match place {
                     ForwardPlace::Live { shard, last: _ }

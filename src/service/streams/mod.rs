@@ -43,7 +43,7 @@ pub(crate) use wanted::{Wanted, cut_of, selects};
 use super::catch_up::{CatchUp, Events};
 use super::subscribe::Subscriber;
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
-use crate::subscribe::{Change, Filter, Forms, Interest, Patterns, Registry};
+use crate::subscribe::{Change, Filter, Forms, Interest, Patterns, Registry, TooCostly};
 use flux_storage::Sequence;
 use std::ops::Range;
 use std::sync::Arc;
@@ -118,6 +118,14 @@ impl Stream {
         let tail = self.catch_up.get_or_insert_with(begin).tail_or_begin();
         tail.pushed(from, Sequence::new(event.get().saturating_sub(1)));
         tail.miss(from, event);
+    }
+
+    /// Its filter can't judge a change: it ends with an error, which its connection is told next.
+    fn end(&mut self) {
+        let shards = self.shards.clone();
+        let id = self.id.clone();
+        let begin = || Box::new(CatchUp::behind(id, shards));
+        self.catch_up.get_or_insert_with(begin).end();
     }
 }
 
@@ -203,6 +211,31 @@ impl Streams {
         let end = found.iter().position(is_other).unwrap_or(found.len());
         let (own, rest) = found.split_at(end);
         Some((subscriber, own, rest))
+    }
+
+    /// Ends those of these streams whose filters can't judge a change, because the entity is too
+    /// large. Returns them, each with its connection.
+    pub(crate) fn end_costly(
+        &mut self,
+        served: &[(u32, bool)],
+        change: Change<'_>,
+    ) -> Vec<(u32, u32)> {
+        let mut ended = Vec::new();
+        if !change.has_costly() {
+            return ended;
+        }
+        for (index, _) in served {
+            let Some(stream) = self.get_mut(*index) else {
+                continue;
+            };
+            let filter = stream.options.filter.as_deref();
+            let verdict = filter.and_then(|filter| change.verdict(filter));
+            if verdict == Some(Err(TooCostly)) {
+                stream.end();
+                ended.push((stream.subscriber.index, *index));
+            }
+        }
+        ended
     }
 
     /// Gives the list that [`Streams::find`] returned back.

@@ -330,7 +330,7 @@ mod tests {
     fn page() -> Reply {
         let page = SnapshotPage {
             json: b"[{}]".to_vec(),
-            last: None,
+            ..SnapshotPage::default()
         };
         Reply::SnapshotPage(Box::new(page), Sequence::new(9))
     }

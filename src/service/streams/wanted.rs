@@ -172,7 +172,8 @@ fn aspect<'s>(stream: &'s Stream, current: &Current<'_>) -> Option<Aspect<'s>> {
     let standing = match &stream.options.filter {
         None => Standing::Matches,
         // A change before the shard was asked to ask the filter is before the subscription.
-        Some(filter) => match current.change.verdict(filter)? {
+        // One that is too costly ends its subscription.
+        Some(filter) => match current.change.verdict(filter)?.ok()? {
             Verdict {
                 before: false,
                 after: false,

@@ -25,6 +25,7 @@ use super::block::{ArchivedStoredBlock, ArchivedStoredEntity, PART_ALIGN};
 use super::entity::{BodyCheck, LayerEntity};
 use super::id_hash::IdHash;
 use super::index::{Page, Place, Search, Spot};
+use crate::disk::files;
 use crate::disk::region::ReadRegion;
 use crate::error::{LayerError, LayerFault, LayerPart};
 use crate::format::layer::{LAYER_HEADER_BYTES, LAYER_TRAILER_BYTES, LayerHeader, LayerTrailer};
@@ -64,7 +65,7 @@ impl Layer {
     ///
     /// What is wrong with the file; nothing is modified.
     pub(super) fn open(path: Arc<Path>, body_check: BodyCheck) -> Result<Self, LayerError> {
-        let opened = File::open(&path)
+        let opened = files::open_file(&path)
             .map_err(|error| (0, LayerFault::io(&error)))
             .and_then(|file| {
                 let (header, trailer, mapped) = open_file(&file)?;

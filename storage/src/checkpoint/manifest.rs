@@ -9,7 +9,6 @@
 //! archive: it is small and read once. The log's identity and each layer's are in it, so that a
 //! file from elsewhere, or from another time, is noticed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::block::{PART_ALIGN, archived};
+use crate::disk::files;
 use crate::error::{LayerError, LayerFault, LayerPart};
 use crate::format::Identity;
 use crate::format::layer::fingerprint;
@@ -144,8 +144,8 @@ impl Manifest {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, LayerFault> {
     let mut bytes = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read = files::open_file(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
         Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err(LayerFault::WrongSize),
         Ok(_) => Ok(bytes),
@@ -291,7 +291,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path: Arc<Path> = dir.path().join("00000007.manifest").into();
         std::io::Write::write_all(
-            &mut File::create(&path).unwrap(),
+            &mut std::fs::File::create(&path).unwrap(),
             &sample().encode().unwrap(),
         )
         .unwrap();

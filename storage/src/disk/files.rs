@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{Advice, StatVfs, fadvise, fstatvfs};
+use rustix::fs::{Advice, OFlags, StatVfs, fadvise, fstatvfs};
 use rustix::process::geteuid;
 
 use crate::StorageError;
@@ -42,22 +42,31 @@ pub(crate) fn hint<T, E>(result: Result<T, E>) {
     drop(result);
 }
 
+/// How every file is opened: a symbolic link in its place is an error. Whoever may make files in a
+/// data directory could otherwise have the server read, empty or overwrite any file that it may.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+/// Opens a file for reading.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    options().read(true).open(path)
+}
+
 pub(crate) fn open_read(path: &Path) -> Result<File, StorageError> {
-    at("open", path, File::open(path))
+    at("open", path, open_file(path))
 }
 
 pub(crate) fn open_write(path: &Path) -> Result<File, StorageError> {
-    at(
-        "open",
-        path,
-        OpenOptions::new().read(true).write(true).open(path),
-    )
+    at("open", path, options().read(true).write(true).open(path))
 }
 
 /// Creates the file, or empties one that a crash left behind.
 pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
     step("create", path)?;
-    let mut options = OpenOptions::new();
+    let mut options = options();
     options.read(true).write(true).create(true).truncate(true);
     at("create", path, options.mode(FILE_MODE).open(path))
 }
@@ -65,7 +74,7 @@ pub(crate) fn create(path: &Path) -> Result<File, StorageError> {
 /// Opens a file for reading and writing, making it if it does not exist.
 pub(crate) fn open_or_create(path: &Path) -> Result<File, StorageError> {
     step("open", path)?;
-    let mut options = OpenOptions::new();
+    let mut options = options();
     options.read(true).write(true).create(true).truncate(false);
     at("open", path, options.mode(FILE_MODE).open(path))
 }

@@ -5,6 +5,7 @@
 //! | `files` | operations on files and directories, made durable, with errors that name them |
 //! | `layout` | the names in a data directory, and which of them exist |
 //! | `foreign` | whether a directory may become a data directory |
+//! | `links` | that no symbolic link is in one |
 //! | `lock` | the lock that keeps a second server out |
 //! | `region` | mapped files, the only `unsafe` beside `checkpoint::archive` |
 //! | `segment_file` | a segment file as it is found: path and checked header |
@@ -19,6 +20,7 @@ pub(crate) mod faults;
 pub(crate) mod files;
 pub(crate) mod foreign;
 pub(crate) mod layout;
+pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod random;
 pub(crate) mod region;

@@ -74,7 +74,7 @@ impl IndexFile {
         header: &SegmentHeader,
         is_wanted: impl Fn(u32) -> bool,
     ) -> Option<Self> {
-        let file = File::open(layout::index_path(segment)).ok()?;
+        let file = files::open_file(&layout::index_path(segment)).ok()?;
         let mut head_bytes = [0; INDEX_HEAD_BYTES];
         file.read_exact_at(&mut head_bytes, 0).ok()?;
         let head = IndexHead::decode(&head_bytes)?;

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::disk::files;
 use crate::disk::lock::DirLock;
 use crate::disk::random::random_identity;
-use crate::disk::{ballast, foreign, layout};
+use crate::disk::{ballast, foreign, layout, links};
 use crate::format::header::{Activation, HEADER_BYTES, LogId};
 use crate::format::record::RECORD_HEAD_BYTES;
 use crate::format::slot::Owner;
@@ -95,6 +95,7 @@ impl DataDir {
         assert!(shard_count > 0, "a data directory has at least one shard");
         let root = root.as_ref();
         foreign::check(root)?;
+        links::check(root)?;
         files::create_dir_all(root)?;
         let lock = Arc::new(DirLock::acquire(root)?);
         layout::sync_names(root)?;

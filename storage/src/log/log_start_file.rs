@@ -1,7 +1,6 @@
 //! The `HORIZON` file of a log's directory: which part of the log retention removed. The on-disk
 //! name is historical; in code the value is the *log start*.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -24,7 +23,7 @@ pub(crate) enum LogStartFile {
 /// Reads a log's `HORIZON` file, without comparing it with the log.
 pub(crate) fn read_log_start(dir: &Path) -> Result<LogStartFile, StorageError> {
     let path = dir.join(layout::LOG_START_NAME);
-    let file = match File::open(&path) {
+    let file = match files::open_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogStartFile::Absent),
         opened => at("open", &path, opened)?,
     };

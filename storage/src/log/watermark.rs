@@ -46,7 +46,7 @@ pub(crate) fn stated_identity(dir: &Path) -> Option<Identity> {
 /// The highest of what the slots say.
 fn read_slots<T: Ord>(dir: &Path, decode: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let mut bytes = [0; WATERMARK_BYTES];
-    let file = File::open(dir.join(WATERMARK_NAME)).ok()?;
+    let file = files::open_file(&dir.join(WATERMARK_NAME)).ok()?;
     file.read_exact_at(&mut bytes, 0).ok()?;
     bytes.chunks(SLOT_STRIDE).filter_map(decode).max()
 }

@@ -9,7 +9,6 @@
 //! ```
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -370,7 +369,7 @@ impl Part<'_> {
     /// Maps what may be read of it.
     fn map(&self) -> Result<ReadRegion, StorageError> {
         let path = &self.entry.path;
-        let file = match File::open(path) {
+        let file = match files::open_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let path = path.as_ref().into();
                 return Err(StorageError::Missing { path });

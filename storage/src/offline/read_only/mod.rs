@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::StorageError;
-use crate::disk::layout;
+use crate::disk::{layout, links};
 use crate::format::header::LogId;
 use crate::log::log_files::LogFiles;
 use crate::log::place::LogPlace;
@@ -58,6 +58,7 @@ impl DataView {
     /// `Missing` if `root` holds no log, or if one is missing; `Io`.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StorageError> {
         let root: Arc<Path> = root.as_ref().into();
+        links::check(&root)?;
         let log_dir = root.join(layout::LOG_NAME);
         if !log_dir.is_dir() {
             return Err(layout::missing(log_dir));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::finding::{Fault, ScrubFinding};
 use super::listing::{ScrubPlace, Source, identity, segments};
-use crate::disk::{files, layout};
+use crate::disk::{files, layout, links};
 use crate::format::header::LogId;
 use crate::format::slot::Owner;
 use crate::format::world::World;
@@ -31,8 +31,9 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// `Missing` if `root` holds no logs at all; `Io`.
+    /// `Missing` if `root` holds no logs at all; `SymbolicLink`; `Io`.
     pub(crate) fn read(root: &Path, body_check: BodyCheck) -> Result<Self, StorageError> {
+        links::check(root)?;
         let log_dir = root.join(layout::LOG_NAME);
         if !log_dir.is_dir() {
             layout::check_not_gone(root, 0)?;
