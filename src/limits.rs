@@ -64,16 +64,16 @@ pub const FILTER_CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Units (see [`REQUEST_UNITS`]) that a filter may look at in one go, of entities of a list: half a
 /// millisecond, or one comparison if that is more. The rest in later turns.
 pub const FILTER_SLICE_UNITS: u64 = 1024 * 1024;
-/// Units that the conditions of a write may look at, and those of all events of an atomic batch
-/// together: some 8 ms, since they are decided in one go. That is the `like` of one value of 4 MiB,
-/// and more comparisons than there may be of values of 64 KiB. More: 400 `filter_too_costly`.
-pub const CONDITION_UNITS_MAX: u64 = 16 * 1024 * 1024;
+/// Units that the conditions of a write may look at, and the conditions of all events of an atomic
+/// batch together: some 9 ms, since they are decided in one go. That is one `like` of 4 MiB, and
+/// more comparisons than there may be of values of 64 KiB. More: 400 `filter_too_costly`.
+pub const CONDITION_UNITS_MAX: u64 = 18 * 1024 * 1024;
 /// Units that the filter of a subscription or of a poll may look at, of one entity. More: error
 /// `filter_too_costly`, and the subscription ends.
-pub const FILTER_ENTITY_UNITS_MAX: u64 = 16 * 1024 * 1024;
+pub const FILTER_ENTITY_UNITS_MAX: u64 = 18 * 1024 * 1024;
 /// Units that the filters of all subscriptions may look at when an entity changes, before it and
-/// after it each: some 4 ms, in which the change waits. What is left of it when each has had an
-/// equal share is for those that need more. One that needs more still ends as above.
+/// after it each: some 4 ms, in which the change waits. A filter that needs more than an equal
+/// share has a part of what the others leave. One that needs more still ends as above.
 pub const FILTER_CHANGE_UNITS_MAX: u64 = 8 * 1024 * 1024;
 /// Comparisons of all filters that one shard asks of changes: each is made twice for each change
 /// that they name. More: an error message, and nothing is subscribed.

@@ -31,15 +31,22 @@ fn asking_a_filter_allocates_nothing() {
         "and(exists(at),exists(count),exists(name),exists(tags),not(exists(x)),lt($version,8))",
     ]
     .map(|text| Filter::parse(text).expect(text));
-    let profiler = dhat::Profiler::builder().testing().build();
-    let mut matching = 0;
-    for _ in 0..100 {
-        for filter in &filters {
-            let properties = PROPERTIES.iter().copied();
-            matching += usize::from(filter.matches(&facts, properties));
+    let blocks = || {
+        let profiler = dhat::Profiler::builder().testing().build();
+        let mut matching = 0;
+        for _ in 0..100 {
+            for filter in &filters {
+                let properties = PROPERTIES.iter().copied();
+                matching += usize::from(filter.matches(&facts, properties));
+            }
         }
-    }
-    let stats = dhat::HeapStats::get();
-    drop(profiler);
-    assert_eq!((stats.total_blocks, matching), (0, 100 * filters.len()));
+        let stats = dhat::HeapStats::get();
+        drop(profiler);
+        assert_eq!(matching, 100 * filters.len());
+        stats.total_blocks
+    };
+    // The thread that waits for the test may allocate beside it; what a filter allocates it
+    // allocates each time.
+    let fewest = (0..10).map(|_| blocks()).min();
+    assert_eq!(fewest, Some(0));
 }

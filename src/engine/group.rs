@@ -311,8 +311,8 @@ mod tests {
         let of = |count| -> Vec<TestEvent> {
             (0..count).map(|_| set("g/a", &[], &[condition])).collect()
         };
-        let refused = engine.publish_group(&mut log, NOW, &writes(&of(15)));
-        assert_eq!(refused.unwrap_err().index, Some(14));
+        let refused = engine.publish_group(&mut log, NOW, &writes(&of(16)));
+        assert_eq!(refused.unwrap_err().index, Some(15));
         engine
             .publish_group(&mut log, NOW, &writes(&of(13)))
             .unwrap();

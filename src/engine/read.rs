@@ -208,7 +208,7 @@ fn commit_point_of(entity: Entity<'_>) -> CommitPoint {
     }
 }
 
-/// Asks a filter about the next entity of a part of a listing; `before`: what the part before it has
+/// Asks a filter about the next entity of a part of a listing; `before`: what the last part has
 /// found out of the first one.
 fn examine(
     chunk: &mut Chunk,

@@ -150,9 +150,9 @@ impl Watchers {
         self.wanted_by_cores(entity_id)
     }
 
-    /// Asks each filter about an entity. All of them together may look at so much: each at an equal
-    /// share first, and those that need more at what the others have left. What is more is too
-    /// costly: the change waits meanwhile, and so does the core.
+    /// Asks each filter about an entity. What all of them together may look at is bounded, because
+    /// the change and the core wait meanwhile. Each has an equal share of it; a filter that needs
+    /// more has a share of what the others leave. One that needs more still is too costly.
     fn judge(&mut self, entity: Option<Entity<'_>>, note: impl Fn(&mut Verdict, bool)) {
         let Some(entity) = entity else {
             return;

@@ -64,7 +64,7 @@ impl Effort {
         }
     }
 
-    /// So many units, and one comparison in any case, after those that were made.
+    /// So many units, and one comparison in any case. `progress`: what was found out before.
     pub const fn going_on(units: u64, progress: Progress) -> Self {
         Self {
             progress,

@@ -1,9 +1,9 @@
 //! Symbolic links in a data directory: none is followed.
 //!
 //! Whoever may make a link there, or unpacks somebody's copy of a data directory, could have the
-//! server read, empty or overwrite any file that it may reach. So a data directory with a link among
-//! what is ours is refused before anything in it is opened, by a server and by every tool; and each
-//! file is opened so that a link in its place is an error (`files`).
+//! server read, empty or overwrite any file that it may reach. So a data directory with a link
+//! among what is ours is refused before anything in it is opened, by a server and by every tool;
+//! and each file is opened so that a link in its place is an error (`files`).
 //!
 //! The data directory itself may be one: an operator names it.
 
