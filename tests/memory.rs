@@ -192,6 +192,16 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("pings", websocket(&vec![(0x89, ping); 40_000])),
         ("slow subscribers", websocket(&[(0x81, subscribe)])),
+        (
+            "slow streams",
+            get("/api/stream?entity_id=*&snapshot=true").into_bytes(),
+        ),
+        (
+            "polls",
+            get("/api/changes?entity_id=*&wait=60")
+                .repeat(16)
+                .into_bytes(),
+        ),
     ]
 }
 
@@ -205,7 +215,7 @@ fn besiege(addresses: u8, used_max: u64) {
     let (mut most, mut most_used) = (0, 0);
     let mut hostile = Vec::new();
     let mut healthy = server.connect();
-    for round in 0..150 {
+    for round in 0..60 {
         if round < 12 {
             let last = 1 + round % addresses;
             for (_, bytes) in attacks() {
