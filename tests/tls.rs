@@ -499,3 +499,32 @@ fn a_client_that_goes_in_the_middle_of_a_handshake_leaves_nothing() {
     assert_eq!(sealed.ask("GET", "/health", "").status, 200);
     sealed.server.stop();
 }
+
+#[test]
+fn who_is_one_too_many_is_told_so_by_tls() {
+    let sealed = Sealed::with(1, |setup| {
+        setup.env("FLUX_CONNECTIONS_PER_ADDRESS_MAX", "2")
+    });
+    let both = [asked(&sealed), asked(&sealed)];
+    let mut stream = sealed.open();
+    stream.flush().expect("a handshake");
+    assert!(rest_of(&mut stream).starts_with("HTTP/1.1 429"));
+    drop(both);
+    wait_for("room", || {
+        let mut stream = sealed.open();
+        let last = request("GET", "/health", &["Connection: close"], "");
+        stream.write_all(last.as_bytes()).ok()?;
+        rest_of(&mut stream)
+            .starts_with("HTTP/1.1 200")
+            .then_some(())
+    });
+}
+
+#[test]
+fn idle_connections_end_in_order_by_the_clock_and_with_the_server() {
+    let sealed = Sealed::with(1, |setup| setup.env("FLUX_IDLE_TIMEOUT_SECONDS", "1"));
+    assert_eq!(rest_of(&mut asked(&sealed)), "");
+    let mut last = asked(&sealed);
+    sealed.server.signal("TERM");
+    assert_eq!(rest_of(&mut last), "");
+}

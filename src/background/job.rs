@@ -79,7 +79,7 @@ impl Lane {
     }
 
     /// True if its jobs may take long, and nobody waits for them or whoever does asked for work of
-    /// seconds: its thread gives way to the reactors.
+    /// seconds, or is not served yet: its thread gives way to the reactors.
     pub(crate) const fn gives_way(self) -> bool {
         matches!(
             self,
@@ -88,6 +88,7 @@ impl Lane {
                 | Self::Retention
                 | Self::SealedRetention
                 | Self::Decode
+                | Self::Handshake
                 | Self::LongHistory
         )
     }

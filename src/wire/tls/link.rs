@@ -373,3 +373,181 @@ impl Read for Nothing {
         Err(io::ErrorKind::WouldBlock.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Certified, TlsIdentity};
+    use super::*;
+    use crate::model::Timestamp;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    /// Certificates that `rcgen` makes are valid from 1975 on.
+    const NOW: Timestamp = Timestamp::from_micros(0);
+
+    /// A client, and the server's side of its connection.
+    struct Pair {
+        client: ClientConnection,
+        link: TlsLink,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let names = vec!["localhost".to_owned()];
+            let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+            let (chain, key) = (cert.pem(), signing_key.serialize_pem());
+            let certified = Certified::from_pem(chain.as_bytes(), key.as_bytes(), NOW);
+            let identity = TlsIdentity::new(&certified.unwrap());
+            let mut roots = RootCertStore::empty();
+            roots.add(cert.der().clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let name = ServerName::try_from("localhost").unwrap();
+            Self {
+                client: ClientConnection::new(Arc::new(config), name).unwrap(),
+                link: TlsLink::new(identity.current()),
+            }
+        }
+
+        /// A handshake that is over. The client's records come in pieces of so many bytes.
+        fn open(piece: usize) -> Self {
+            let mut pair = Self::new();
+            while pair.link.is_handshaking() {
+                for bytes in pair.records().chunks(piece) {
+                    assert!(pair.link.receive_handshake(bytes));
+                    while let Some(step) = pair.link.take_step() {
+                        assert!(pair.link.is_busy() && pair.link.take_step().is_none());
+                        assert_eq!(pair.link.finish_step(step.run()), b"");
+                    }
+                }
+                pair.answer();
+            }
+            assert!(pair.link.is_open() && !pair.link.is_busy());
+            pair
+        }
+
+        /// What the client sends.
+        fn records(&mut self) -> Vec<u8> {
+            let mut records = Vec::new();
+            while self.client.wants_write() {
+                self.client.write_tls(&mut records).unwrap();
+            }
+            records
+        }
+
+        fn sealed(&mut self, plain: &[u8]) -> Vec<u8> {
+            self.client.writer().write_all(plain).unwrap();
+            self.records()
+        }
+
+        /// Brings the client what the server sends. Returns what it can read.
+        fn answer(&mut self) -> Vec<u8> {
+            let records = self.link.unsent().to_vec();
+            self.link.advance(records.len());
+            let (mut rest, mut plain) = (&records[..], Vec::new());
+            while !rest.is_empty() {
+                self.client.read_tls(&mut rest).unwrap();
+                self.client.process_new_packets().unwrap();
+                // Nothing to read is an error.
+                drop(self.client.reader().read_to_end(&mut plain));
+            }
+            plain
+        }
+
+        fn received(&mut self, bytes: &[u8]) -> Vec<u8> {
+            let mut plain = Vec::new();
+            self.link.open(bytes, |more| plain.extend_from_slice(more));
+            plain
+        }
+    }
+
+    #[test]
+    fn every_split_of_a_handshake_and_of_records_opens_the_same() {
+        for piece in [1, 2, 5, 7, 100, 100_000] {
+            let mut pair = Pair::open(piece);
+            let plain: Vec<u8> = (0..50_000_u32).map(|it| it.to_le_bytes()[0]).collect();
+            let records = [pair.sealed(b"first"), pair.sealed(b""), pair.sealed(&plain)].concat();
+            let mut found = Vec::new();
+            for bytes in records.chunks(piece) {
+                found.extend(pair.received(bytes));
+            }
+            assert_eq!(found, [b"first", &plain[..]].concat(), "{piece}");
+            let (mut buffer, mut taken) = (Vec::new(), Vec::new());
+            pair.link.seal(&plain, &mut buffer);
+            taken.extend(pair.answer());
+            pair.link.take_buffer(&mut buffer);
+            assert_eq!(taken, plain);
+            assert!(buffer.capacity() >= plain.len());
+            assert!(pair.link.unsent_heap_bytes() < plain.len() / 8);
+        }
+    }
+
+    #[test]
+    fn requests_behind_the_handshake_come_out_with_its_last_step() {
+        let mut pair = Pair::new();
+        let hello = pair.records();
+        assert!(pair.link.receive_handshake(&hello));
+        let step = pair.link.take_step().unwrap();
+        pair.link.finish_step(step.run());
+        pair.answer();
+        let last = [pair.records(), pair.sealed(b"request"), pair.sealed(b"cut")].concat();
+        let (now, later) = last.split_at(last.len() - 1);
+        assert!(pair.link.receive_handshake(now));
+        let step = pair.link.take_step().unwrap();
+        assert_eq!(pair.link.finish_step(step.run()), b"request");
+        assert!(pair.link.is_open());
+        assert_eq!(pair.received(later), b"cut");
+    }
+
+    #[test]
+    fn what_breaks_the_rules_fails_behind_what_came_before_it() {
+        let mut pair = Pair::open(1000);
+        let mut records = [pair.sealed(b"good"), pair.sealed(b"bad")].concat();
+        *records.last_mut().unwrap() ^= 1;
+        let behind = pair.sealed(b"behind");
+        assert_eq!(pair.received(&records), b"good");
+        assert!(pair.link.has_failed() && !pair.link.unsent().is_empty());
+        assert_eq!(pair.received(&behind), b"");
+        pair.link.seal(b"answer", &mut Vec::new());
+        assert!(!pair.link.close());
+    }
+
+    #[test]
+    fn the_end_of_each_side_is_told_once() {
+        let mut pair = Pair::open(1000);
+        pair.client.send_close_notify();
+        let records = [pair.records(), b"whatever".to_vec()].concat();
+        assert_eq!(pair.received(&records), b"");
+        assert!(pair.link.is_ended() && pair.link.is_open());
+        pair.link.seal(b"answer", &mut Vec::new());
+        assert!(pair.link.close() && !pair.link.close());
+        assert_eq!(pair.answer(), b"answer");
+    }
+
+    #[test]
+    fn an_idle_connection_holds_nothing_that_counts() {
+        let mut pair = Pair::open(1000);
+        let records = pair.sealed(&[b'x'; 60_000]);
+        let (now, later) = records.split_at(records.len() - 10);
+        pair.received(now);
+        assert!(pair.link.received_heap_bytes() > 8 * 1024);
+        pair.received(later);
+        pair.link.trim();
+        assert_eq!(pair.link.received_heap_bytes(), 0);
+        let more = pair.sealed(b"more");
+        assert_eq!(pair.received(&more), b"more");
+    }
+
+    #[test]
+    fn a_handshake_without_end_is_refused() {
+        let mut pair = Pair::new();
+        let piece = [22; 4096];
+        let taken = (0..100).take_while(|_| pair.link.receive_handshake(&piece));
+        assert_eq!(taken.count(), TLS_HANDSHAKE_BYTES_MAX / piece.len() + 1);
+    }
+}
