@@ -242,9 +242,6 @@ fn curl_and_the_script_trust_a_ca_file() {
 
 #[test]
 fn python_reads_answers_and_server_sent_events() {
-    if !has("python3") {
-        return;
-    }
     const PROGRAM: &str = r#"
 import http.client, json, ssl, sys
 port, ca = int(sys.argv[1]), sys.argv[2]
@@ -268,6 +265,9 @@ while not line.startswith(b"event: snapshot_end"):
     assert line, "the stream ended"
 print(version, "done")
 "#;
+    if !has("python3") {
+        return;
+    }
     let sealed = Sealed::start(2);
     let mut python = Command::new("python3");
     python.args(["-c", PROGRAM, &sealed.server.port.to_string()]);

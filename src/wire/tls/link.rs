@@ -420,15 +420,20 @@ mod tests {
             while pair.link.is_handshaking() {
                 for bytes in pair.records().chunks(piece) {
                     assert!(pair.link.receive_handshake(bytes));
-                    while let Some(step) = pair.link.take_step() {
-                        assert!(pair.link.is_busy() && pair.link.take_step().is_none());
-                        assert_eq!(pair.link.finish_step(step.run()), b"");
-                    }
+                    pair.shake();
                 }
                 pair.answer();
             }
             assert!(pair.link.is_open() && !pair.link.is_busy());
             pair
+        }
+
+        /// Does the steps that are due.
+        fn shake(&mut self) {
+            while let Some(step) = self.link.take_step() {
+                assert!(self.link.is_busy() && self.link.take_step().is_none());
+                assert_eq!(self.link.finish_step(step.run()), b"");
+            }
         }
 
         /// What the client sends.
@@ -532,7 +537,7 @@ mod tests {
     #[test]
     fn an_idle_connection_holds_nothing_that_counts() {
         let mut pair = Pair::open(1000);
-        let records = pair.sealed(&[b'x'; 60_000]);
+        let records = pair.sealed(&vec![b'x'; 60_000]);
         let (now, later) = records.split_at(records.len() - 10);
         pair.received(now);
         assert!(pair.link.received_heap_bytes() > 8 * 1024);
