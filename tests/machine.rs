@@ -5,6 +5,8 @@ mod support;
 
 use serde_json::Value;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use support::server::{FLUX, Setup};
 use support::{batch, event, not_checked};
@@ -68,6 +70,49 @@ fn without_io_uring_a_server_says_so_once_and_does_everything() {
         assert_eq!(again.entity("a/b").json()["version"], 2);
         assert_eq!(again.entities().len(), 101);
     }
+}
+
+#[test]
+fn a_server_listens_on_both_loopback_addresses_and_on_the_one_that_it_is_given() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let setup = Setup::new(dir.path(), 2);
+    let answers = |address: &str, port: u16| {
+        let stream = TcpStream::connect((address, port));
+        stream.is_ok_and(|mut stream| {
+            let mut answer = [0; 15];
+            stream
+                .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .is_ok()
+                && stream.read_exact(&mut answer).is_ok()
+                && answer == *b"HTTP/1.1 200 OK"
+        })
+    };
+    let server = setup.start();
+    if TcpListener::bind("[::1]:0").is_err() {
+        not_checked("listening on ::1: this machine has none");
+        return;
+    }
+    // More often than there are cores, so each of them has its turn.
+    for _ in 0..8 {
+        assert!(answers("127.0.0.1", server.port) && answers("::1", server.port));
+    }
+    let port = server.port;
+    assert!(
+        server
+            .said()
+            .contains(&format!("also on http://[::1]:{port}"))
+    );
+    server.stop();
+    let taken = TcpListener::bind(("::1", port)).expect("it is free");
+    let output = setup.run(port);
+    assert_eq!(output.status.code(), Some(1), "one address is taken");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("[::1]") && said.contains("in use"), "{said}");
+    let server = setup.env("FLUX_BIND", "127.0.0.1").start_on(port);
+    assert!(answers("127.0.0.1", port));
+    drop(taken);
+    assert!(!answers("::1", port), "it was given one address");
+    server.stop();
 }
 
 fn doctor(arguments: &[&str], variables: &[(&str, &str)]) -> Output {

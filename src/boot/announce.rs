@@ -8,15 +8,20 @@ use crate::settings::Settings;
 use std::net::SocketAddr;
 
 /// Says what the server is, where it listens, and who may do what.
-pub(super) fn start(settings: &Settings, (address, shards): (SocketAddr, u16)) {
+pub(super) fn start(settings: &Settings, (addresses, shards): (&[SocketAddr], u16)) {
+    let scheme = if settings.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let mut urls = addresses
+        .iter()
+        .map(|address| format!("{scheme}://{address}"));
+    let first = urls.next().unwrap_or_default();
+    let others = urls.fold(String::new(), |others, url| others + "; also on " + &url);
     report::info(&format!(
-        "version {} listening on {}://{address}, {shards} shard{}, data in {}; {}",
+        "version {} listening on {first}, {shards} shard{}, data in {}{others}; {}",
         env!("CARGO_PKG_VERSION"),
-        if settings.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        },
         if shards == 1 { "" } else { "s" },
         settings.data_dir.display(),
         access(settings),
@@ -26,7 +31,8 @@ pub(super) fn start(settings: &Settings, (address, shards): (SocketAddr, u16)) {
 
 /// Who may write, who may read, and whether connections are encrypted.
 fn access(settings: &Settings) -> String {
-    let anyone = if settings.bind.to_canonical().is_loopback() {
+    let mut addresses = settings.bind.iter();
+    let anyone = if addresses.all(|address| address.to_canonical().is_loopback()) {
         "anyone on this machine"
     } else {
         "anyone who reaches it"

@@ -2,6 +2,7 @@
 //! what changes it. Nothing is left behind: no directory is made, the flush is timed in a file that
 //! is removed.
 
+use super::listening;
 use super::preflight;
 use super::rings;
 use crate::clock::{self, Monotonic};
@@ -104,7 +105,8 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
         free_space(&place),
         file_system(&place),
     ];
-    findings.push(port(SocketAddr::new(settings.bind, settings.port)));
+    let addresses = settings.bind.iter();
+    findings.extend(addresses.map(|ip| port(SocketAddr::new(*ip, settings.port))));
     findings.push(the_clock());
     findings
 }
@@ -336,6 +338,9 @@ fn port(address: SocketAddr) -> Finding {
             Finding::ok(NAME, format!("any free one on {}", address.ip()))
         }
         Ok(_) => Finding::ok(NAME, format!("{address} is free")),
+        Err(error) if listening::is_missing(&error) && address.ip().is_loopback() => {
+            Finding::warn(NAME, format!("this machine has no {}", address.ip()), "")
+        }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::fail(
             NAME,
             format!("{address} is in use by another program"),

@@ -5,6 +5,7 @@
 //! | `serve` | starts the cores, recovers their shards, and stops them |
 //! | `announce` | what the server says of itself when it starts |
 //! | `panics` | the end of the process after a panic |
+//! | `listening` | the addresses that the server takes |
 //! | `preflight` | what the machine lacks, said before anything starts |
 //! | `doctor` | whether a server could start, looked at piece by piece |
 //! | `rings` | whether `io_uring` may be used, and what forbids it |
@@ -15,6 +16,7 @@
 mod announce;
 mod connectors_thread;
 mod doctor;
+mod listening;
 mod memory;
 mod panics;
 mod preflight;

@@ -2,6 +2,7 @@
 
 use super::announce;
 use super::connectors_thread::ConnectorsThread;
+use super::listening::Listening;
 use super::memory;
 use super::preflight::{self, MissingFeature};
 use super::tls::{Tls, TlsError};
@@ -23,7 +24,6 @@ use crate::reactor::connection::Timeouts;
 use crate::reactor::event_loop::{Core, CoreParts};
 use crate::reactor::kernel::Kernel;
 use crate::reactor::runtime::{self, Running, Runtime};
-use crate::reactor::sockets;
 use crate::reactor::watchdog::{Heartbeat, Watchdog};
 use crate::report;
 use crate::service::{Context, ContextParts, Tenants};
@@ -127,11 +127,11 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let tls = settings.tls.as_ref().map(Tls::read).transpose()?;
     let machine = Machine::check(settings, tls.as_ref())?;
     watch_signals(ended.clone(), tls).map_err(system("watch for signals"))?;
-    let mut address = SocketAddr::new(settings.bind, settings.port);
+    let mut port = settings.port;
     loop {
-        let listener = claim_port(address)?;
-        address = listener.local_addr().map_err(system("read the port"))?;
-        match serve(settings, &machine, (address, listener), (&ended, &end))? {
+        let listening = Listening::claim(settings, port)?;
+        port = listening.port().unwrap_or(port);
+        match serve(settings, &machine, listening, (&ended, &end))? {
             Outcome::Stopped => return Ok(()),
             Outcome::Rebuild => report::warning("starting anew, to rebuild the state from the log"),
         }
@@ -146,7 +146,7 @@ enum Outcome {
     Rebuild,
 }
 
-fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
+pub(super) fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::System { attempt, source }
 }
 
@@ -243,7 +243,7 @@ impl Machine {
 fn serve(
     settings: &Settings,
     machine: &Machine,
-    (address, listener): (SocketAddr, TcpListener),
+    mut listening: Listening,
     (ended, end): (&Sender<End>, &Receiver<End>),
 ) -> Result<Outcome, StartError> {
     let shards = machine.shards;
@@ -272,17 +272,15 @@ fn serve(
     )?;
     let heartbeats: Vec<_> = (0..shards).map(|_| Arc::<Heartbeat>::default()).collect();
     let mut executors = Vec::new();
-    let mut claimed = Some(listener);
     for ((core, log), (inbox, sender)) in (0..shards).zip(logs).zip(mailboxes) {
-        let listener = claimed.take().map_or_else(|| sockets::listen(address), Ok);
-        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+        let listeners = listening.for_core()?;
         let start = CoreStart {
             core,
             shards,
             log,
             inbox,
             sender,
-            listener,
+            listeners,
             ballast: Arc::clone(&ballast),
             heartbeat: Arc::clone(&heartbeats[usize::from(core)]),
             data_dir: Arc::clone(&data_dir),
@@ -299,7 +297,7 @@ fn serve(
         executors.push(executor.map_err(system("start a core's thread"))?);
     }
     let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
-    announce::start(settings, (address, shards));
+    announce::start(settings, (listening.addresses(), shards));
     let ended = wait_for_end(end, &counters, executors);
     drop(watchdog);
     let signalled = ended?;
@@ -400,13 +398,6 @@ fn browsers(settings: &Settings) -> BrowserPolicy {
     }
 }
 
-fn claim_port(address: SocketAddr) -> Result<TcpListener, StartError> {
-    sockets::claim(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => StartError::PortTaken { address },
-        _ => StartError::Listen { address, source },
-    })
-}
-
 /// Opens the control log. One that is missing is made anew, but not if tokens are in force:
 /// nobody would own what is in the data directory.
 fn open_control(
@@ -501,7 +492,7 @@ struct CoreStart {
     log: LogDir,
     inbox: Inbox,
     sender: MailboxSender,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     data_dir: Arc<DataDir>,
     ballast: Arc<Ballast>,
     heartbeat: Arc<Heartbeat>,
@@ -588,7 +579,7 @@ impl CoreStart {
             seed,
         });
         let parts = CoreParts {
-            system: Kernel::new(core, &self.inbox, self.listener)?,
+            system: Kernel::new(core, &self.inbox, self.listeners)?,
             context,
             config: self.config,
             inbox: self.inbox,

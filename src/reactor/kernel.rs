@@ -21,28 +21,31 @@ use std::os::fd::OwnedFd;
 pub(crate) struct Kernel {
     poller: Poller,
     timer: OwnedFd,
-    listener: Option<TcpListener>,
-    /// The listener is not polled.
+    /// None once no more is accepted.
+    listeners: Vec<TcpListener>,
+    /// They are not polled.
     is_paused: bool,
     clock: Monotonic,
     workers: Workers<LocalLog>,
 }
 
 impl Kernel {
-    /// For a core with this inbox, that accepts from this listener, which is non-blocking.
+    /// For a core with this inbox, that accepts from these listeners, which are non-blocking.
     ///
     /// # Errors
     /// If the kernel gives no descriptors.
-    pub(crate) fn new(core: u16, inbox: &Inbox, listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(core: u16, inbox: &Inbox, listeners: Vec<TcpListener>) -> io::Result<Self> {
         let poller = Poller::new()?;
         let timer = sockets::timer(TICK_MS)?;
-        poller.add(&listener, Token::Listener)?;
+        for listener in &listeners {
+            poller.add(listener, Token::Listener)?;
+        }
         poller.add(inbox.wake_descriptor(), Token::Wake)?;
         poller.add(&timer, Token::Timer)?;
         Ok(Self {
             poller,
             timer,
-            listener: Some(listener),
+            listeners,
             is_paused: false,
             clock: Monotonic::start(),
             workers: Workers::new(core, inbox.waker()),
@@ -71,29 +74,34 @@ impl System for Kernel {
     }
 
     fn accept(&mut self) -> io::Result<Option<TcpStream>> {
-        match &self.listener {
-            Some(listener) => sockets::accept(listener),
-            None => Ok(None),
+        for listener in &self.listeners {
+            if let Some(socket) = sockets::accept(listener)? {
+                return Ok(Some(socket));
+            }
         }
+        Ok(None)
     }
 
     fn pause_accepting(&mut self) {
-        if let Some(listener) = &self.listener {
+        for listener in &self.listeners {
             self.poller.remove(listener);
             self.is_paused = true;
         }
     }
 
     fn resume_accepting(&mut self) {
-        if std::mem::take(&mut self.is_paused)
-            && let Some(listener) = &self.listener
-        {
-            self.is_paused = self.poller.add(listener, Token::Listener).is_err();
+        if !std::mem::take(&mut self.is_paused) {
+            return;
+        }
+        for listener in &self.listeners {
+            // One that stayed registered is registered anew.
+            self.poller.remove(listener);
+            self.is_paused |= self.poller.add(listener, Token::Listener).is_err();
         }
     }
 
     fn stop_accepting(&mut self) {
-        if let Some(listener) = self.listener.take() {
+        for listener in self.listeners.drain(..) {
             self.poller.remove(&listener);
         }
     }

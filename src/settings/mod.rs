@@ -27,8 +27,8 @@ use std::sync::Arc;
 pub struct Settings {
     /// Port; 0 picks a free one.
     pub port: u16,
-    /// Address to listen on.
-    pub bind: IpAddr,
+    /// Addresses to listen on; there is one at least.
+    pub bind: Box<[IpAddr]>,
     /// What clients are presented with; `None`: connections are not encrypted.
     pub tls: Option<TlsFiles>,
     /// Where the data lies.
@@ -299,8 +299,11 @@ mod tests {
             (3000, Durability::Sync)
         );
         assert_eq!(
-            (defaults.shards, defaults.bind.to_string().as_str()),
-            (None, "127.0.0.1")
+            (defaults.shards, &*defaults.bind),
+            (
+                None,
+                &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()][..]
+            )
         );
         let both = read(
             &[("port", "4000")],

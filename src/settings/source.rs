@@ -6,7 +6,7 @@ use crate::limits;
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -87,14 +87,17 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
         Ok(found.unwrap_or_else(|| PathBuf::from("./flux-data")))
     }
 
-    /// The address to listen on. `may_be_reached`: by others than the machine's own programs.
-    pub(super) fn bind(&self, may_be_reached: bool) -> Result<IpAddr, InvalidSetting> {
+    /// The addresses to listen on. `may_be_reached`: by others than the machine's own programs.
+    pub(super) fn bind(&self, may_be_reached: bool) -> Result<Box<[IpAddr]>, InvalidSetting> {
         const VARIABLE: &str = "FLUX_BIND";
         let found = self.get(VARIABLE, "an IP address", parse_bind)?;
-        let address = found.unwrap_or(LOOPBACK);
-        if may_be_reached || address.to_canonical().is_loopback() {
-            return Ok(address);
-        }
+        let addresses = found.unwrap_or_else(loopback);
+        let exposed = addresses
+            .iter()
+            .find(|address| !address.to_canonical().is_loopback());
+        let Some(&address) = exposed.filter(|_| !may_be_reached) else {
+            return Ok(addresses);
+        };
         let name = self
             .look_up(VARIABLE)
             .map_or_else(|| VARIABLE.into(), |(name, _)| name.into());
@@ -358,13 +361,16 @@ fn parse_url(text: &str) -> Option<url::Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+/// What `localhost` may stand for.
+fn loopback() -> Box<[IpAddr]> {
+    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into()
+}
 
-fn parse_bind(text: &str) -> Option<IpAddr> {
+fn parse_bind(text: &str) -> Option<Box<[IpAddr]>> {
     if text == "localhost" {
-        Some(LOOPBACK)
+        Some(loopback())
     } else {
-        text.parse().ok()
+        Some([text.parse().ok()?].into())
     }
 }
 

@@ -26,7 +26,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "FLUX_BIND",
         "bind",
-        "address to listen on; without auth, one beyond loopback needs FLUX_OPEN=true [default: 127.0.0.1]",
+        "address to listen on; without auth, one beyond loopback needs FLUX_OPEN=true [default: 127.0.0.1 and ::1]",
     ),
     setting(
         TlsFiles::CERTIFICATE_VARIABLE,
