@@ -137,6 +137,9 @@ pub enum ApiError {
     /// All that is asked for is private, and the token does not let its holder read it.
     #[error("the token may read nothing of what is asked for")]
     NotReadable,
+    /// A subscription that ended on the way.
+    #[error("access ended: the token that allowed it is dead, or what it names has become private")]
+    AccessEnded,
     /// A token that would do more than the one that it is made with.
     #[error("a token makes none with more scopes, another prefix, or a later expiry than its own")]
     TokenExceeded,
@@ -521,6 +524,7 @@ impl ApiError {
             | Self::ScopeMissing { .. }
             | Self::OutsidePrefix
             | Self::NotReadable
+            | Self::AccessEnded
             | Self::TokenExceeded
             | Self::OriginRefused
             | Self::HostRefused
@@ -603,6 +607,7 @@ impl ApiError {
             Self::ScopeMissing { .. } => "scope_missing",
             Self::OutsidePrefix => "outside_prefix",
             Self::NotReadable => "not_readable",
+            Self::AccessEnded => "access_ended",
             Self::TokenExceeded => "token_exceeded",
             Self::OriginRefused => "origin_refused",
             Self::HostRefused => "host_refused",

@@ -4,7 +4,8 @@
 //! What would make a message longer than [`STREAM_MESSAGE_BYTES_MAX`] is announced in its place: a
 //! client's library closes the connection at a longer one.
 
-use super::encode::{StateUpdate, state_update, write_id};
+use super::encode::{StateUpdate, error_message, state_update, write_id};
+use super::error::ApiError;
 use super::event_encode::{event_members, head_members, payload};
 use super::history::stored_members;
 use super::json::write_string;
@@ -262,6 +263,18 @@ pub fn ack(out: &mut Vec<u8>, id: Option<&str>, cursor: &str) {
     out.extend_from_slice(b",\"cursor\":\"");
     out.extend_from_slice(cursor.as_bytes());
     out.extend_from_slice(b"\"}");
+}
+
+/// A subscription to a pattern has ended, because its client may see nothing of it any more.
+pub fn access_ended(out: &mut Vec<u8>, id: Option<&str>, pattern: Option<&str>) {
+    let error = ApiError::AccessEnded;
+    error_message(out, id, &error.to_string(), error.code());
+    if let Some(pattern) = pattern {
+        out.pop();
+        out.extend_from_slice(b",\"entity_id\":");
+        write_string(out, pattern);
+        out.push(b'}');
+    }
 }
 
 /// A page of a snapshot: `entities` is a JSON array.

@@ -3,6 +3,7 @@
 use super::{Engine, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::Fields;
+use crate::auth::Readable;
 use crate::filter::{Effort, Facts, Progress};
 use crate::limits::{
     FILTER_CHUNK_BYTES_MAX, FILTER_ENTITY_UNITS_MAX, FILTER_SLICE_UNITS, LIST_CHUNK_BYTES_MAX,
@@ -12,6 +13,7 @@ use crate::model::{EntityDraft, Property, Timestamp, is_reserved};
 use crate::state::{Entity, Query};
 use crate::subscribe::{Filter, Patterns, unlogged_sequence};
 use flux_storage::Sequence;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a snapshot shows.
@@ -23,6 +25,8 @@ pub struct SnapshotQuery {
     pub fields: Option<Fields>,
     /// Entities that match only.
     pub filter: Option<Arc<crate::filter::Filter>>,
+    /// What its reader may see.
+    pub readable: Readable,
 }
 
 /// A page of a snapshot.
@@ -67,6 +71,35 @@ pub struct FoundEntity {
     pub matches: bool,
 }
 
+/// A page that is being filled.
+#[derive(Debug, Default)]
+struct Filling {
+    page: SnapshotPage,
+    /// The last id that it covers.
+    last: Option<Box<str>>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Filling {
+    fn is_full(&self) -> bool {
+        self.page.json.len() >= LIST_CHUNK_BYTES_MAX
+            || self.count >= LIST_CHUNK_ENTITIES_MAX
+            || self.bytes >= FILTER_CHUNK_BYTES_MAX
+            || self.page.filter_units >= FILTER_SLICE_UNITS
+    }
+}
+
+/// How far a page was filled.
+enum Filled {
+    /// It has no room for more.
+    Page,
+    /// With all that a pattern names.
+    Pattern,
+    /// To entities that its reader may not see: they end with this id.
+    UpTo(String),
+}
+
 impl Engine {
     /// The next page of a snapshot: the entities after an id, in order. Bounded as a part of a
     /// listing is, and to what one message may hold.
@@ -78,42 +111,66 @@ impl Engine {
         query: &SnapshotQuery,
         after: Option<&str>,
     ) -> Result<SnapshotPage, StateDamaged> {
-        let mut page = SnapshotPage::default();
-        let (mut last, mut count, mut bytes) = (None, 0, 0);
+        let mut filling = Filling::default();
         'patterns: for pattern in query.patterns.each() {
-            let (prefix, only) = match pattern {
-                Filter::All => (None, None),
-                Filter::Prefix(prefix) => (Some(&**prefix), None),
-                Filter::Exact(id) => (Some(&**id), Some(&**id)),
-            };
-            let state_query = Query {
-                namespace: None,
-                prefix,
-                after,
-            };
-            let others = self.state.list(&state_query);
-            for entity in self.system_entities.merged(&state_query, others) {
-                let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
-                if only.is_some_and(|only| entity.id() != only) {
-                    break;
+            let mut from = after.map(Cow::Borrowed);
+            loop {
+                match self.fill(query, (pattern, from.as_deref()), &mut filling)? {
+                    Filled::Page => {
+                        filling.page.last = filling.last.take();
+                        break 'patterns;
+                    }
+                    Filled::Pattern => break,
+                    Filled::UpTo(hidden) => from = Some(Cow::Owned(hidden)),
                 }
-                let is_full = page.json.len() >= LIST_CHUNK_BYTES_MAX
-                    || count >= LIST_CHUNK_ENTITIES_MAX
-                    || bytes >= FILTER_CHUNK_BYTES_MAX
-                    || page.filter_units >= FILTER_SLICE_UNITS;
-                if is_full || !add(&mut page, query, entity) {
-                    page.last = last;
-                    break 'patterns;
-                }
-                count += 1;
-                bytes += entity.body_bytes();
-                last = Some(entity.id().into());
             }
         }
+        let mut page = filling.page;
         if !page.json.is_empty() {
             page.json.push(b']');
         }
         Ok(page)
+    }
+
+    /// Adds the entities of one pattern, those after an id, to a page.
+    fn fill(
+        &mut self,
+        query: &SnapshotQuery,
+        (pattern, after): (&Filter, Option<&str>),
+        filling: &mut Filling,
+    ) -> Result<Filled, StateDamaged> {
+        let (prefix, only) = match pattern {
+            Filter::All => (None, None),
+            Filter::Prefix(prefix) => (Some(&**prefix), None),
+            Filter::Exact(id) => (Some(&**id), Some(&**id)),
+        };
+        let state_query = Query {
+            namespace: None,
+            prefix,
+            after,
+        };
+        let others = self.state.list(&state_query);
+        for entity in self.system_entities.merged(&state_query, others) {
+            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+            if only.is_some_and(|only| entity.id() != only) {
+                break;
+            }
+            if filling.is_full() {
+                return Ok(Filled::Page);
+            }
+            if let Some(up_to) = query.readable.hidden_up_to(entity.id()) {
+                filling.count += 1;
+                filling.last = Some(up_to.as_str().into());
+                return Ok(Filled::UpTo(up_to));
+            }
+            if !add(&mut filling.page, query, entity) {
+                return Ok(Filled::Page);
+            }
+            filling.count += 1;
+            filling.bytes += entity.body_bytes();
+            filling.last = Some(entity.id().into());
+        }
+        Ok(Filled::Pattern)
     }
 
     /// These entities, as many as a part of a listing may hold; one at least.

@@ -105,6 +105,7 @@ impl<S: System> Core<S> {
             Overdue::Silent => connection.closing = Closing::Now,
         }
         self.tick_stream(index);
+        self.look_at_access(index);
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };

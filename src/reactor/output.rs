@@ -32,6 +32,9 @@ impl<S: System> Subscribers for Core<S> {
             return;
         };
         let feed = &mut websocket.feed;
+        if !feed.may_read(&self.context, change.entity_id()) {
+            return;
+        }
         let owed = feed.outbox.is_empty();
         let gets_cursors = feed.note_pushed(self.now_micros);
         if feed.outbox.push_change(change).is_err() {

@@ -1,7 +1,7 @@
 //! Streams of a core's connections: changes for subscriptions that ask for more than each property,
 //! and what is due by the clock.
 
-use super::connection::Connection;
+use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::fan_out::StreamPush;
 use super::system::System;
@@ -9,6 +9,7 @@ use crate::front::http::{self, Client};
 use crate::front::ws::{FRAMING, SLOW_READER};
 use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS, STREAM_TIMERS_PER_TURN_MAX};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
+use crate::service::subscribe::Subscriber;
 use std::cmp::Reverse;
 
 impl<S: System> Core<S> {
@@ -79,6 +80,10 @@ impl<S: System> Core<S> {
                 continue;
             }
             spent += push_units;
+            if !self.may_read(index, push.change.entity_id()) {
+                // To streams that may not see it, it is as what they don't want.
+                continue;
+            }
             let is_told = push.told.binary_search(&index).is_ok();
             let wanted = streams.wanted(own, current, is_told);
             let is_lost =
@@ -89,6 +94,55 @@ impl<S: System> Core<S> {
             }
         }
         (spent, None)
+    }
+
+    /// Whether the client of a connection may see a change of this entity. A poll is only woken by
+    /// it.
+    fn may_read(&mut self, index: u32, entity_id: &str) -> bool {
+        if self.context.tenants.registry.private().is_empty() {
+            return true;
+        }
+        let connection = self.connections.get_mut(index);
+        let feed = connection.and_then(|connection| connection.session.feed());
+        feed.is_none_or(|feed| feed.may_read(&self.context, entity_id))
+    }
+
+    /// Looks whether the client of a connection may still see what it is sent.
+    pub(super) fn look_at_access(&mut self, index: u32) {
+        if self.context.tenants.registry.private().is_empty() {
+            return;
+        }
+        let Some(mut connection) = self.connections.take(index) else {
+            return;
+        };
+        let generation = connection.generation;
+        let subscriber = Subscriber { index, generation };
+        let is_changed = match &mut connection.session {
+            _ if connection.closing != Closing::Open => false,
+            Session::WebSocket(websocket) => {
+                websocket.look_at_access(&mut self.context, subscriber)
+            }
+            Session::Stream(streaming) => {
+                let stream = &mut streaming.stream;
+                stream.look_at_access(&mut self.context, subscriber);
+                self.take_stream_news(index, &mut connection);
+                true
+            }
+            Session::Http(_) => {
+                let mut client = Client {
+                    answers: &mut connection.answers,
+                    index,
+                    generation,
+                    address: connection.address,
+                    holders: connection.holders,
+                };
+                http::look_at_access(&mut self.context, &self.writer, &mut client)
+            }
+        };
+        self.connections.put_back(index, connection);
+        if is_changed {
+            self.queue_write(index);
+        }
     }
 
     /// Gives a change to the streams of one connection. True if it had no room for the event.

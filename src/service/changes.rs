@@ -13,13 +13,14 @@
 //! In mode `entity` the logs say which entities changed, and their owners what they are now. The
 //! answer's place lies before the first event of the first entity that it has no room for.
 
-use super::patterns::patterns_of;
+use super::patterns::{are_readable, patterns_of};
 use super::streams::{Framing, cursor_text, cut_of, each_event, each_found, selects, write_found};
 use super::subscribe::{Subscriber, Subscriptions};
-use super::{Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, history};
+use super::{Begun, Caller, ConnectionTokens, Context, KeptToken, Outcome, Pending, history};
 use crate::api::stream_options::{StreamMode, StreamOptions, StreamStart};
 use crate::api::stream_query::ChangesQuery;
 use crate::api::{ApiError, stream_encode};
+use crate::auth::Readable;
 use crate::background::history::JobResult;
 use crate::engine::EntityBatch;
 use crate::history::{
@@ -42,7 +43,9 @@ pub(crate) struct PendingChanges {
     after: AfterPlace,
     limit: usize,
     wait_ms: u64,
-    token: Option<KeptToken>,
+    tokens: ConnectionTokens,
+    /// What its client may see, as it was last looked at, and when the messages were made.
+    readable: Readable,
     stage: Stage,
     /// Until when it may wait, milliseconds since the core began.
     due_ms: u64,
@@ -132,6 +135,11 @@ pub(crate) fn begin<L: Log>(
     };
     let after = after.transpose();
     let after = after.map_err(|CursorTooNarrow| ApiError::CursorTooNarrow { name: "since" })?;
+    let mut tokens = ConnectionTokens::new(token);
+    let readable = readable_by(context, &mut tokens);
+    if !are_readable(&readable, &patterns) {
+        return Err(tokens.refusal(context));
+    }
     context.check_ready()?;
     let mut poll = PendingChanges {
         options: query.options,
@@ -139,7 +147,8 @@ pub(crate) fn begin<L: Log>(
         after: after.clone().unwrap_or_default(),
         limit: query.limit,
         wait_ms: query.wait_ms,
-        token,
+        tokens,
+        readable,
         stage: Stage::New,
         due_ms: 0,
         is_timed: false,
@@ -171,6 +180,12 @@ pub(crate) fn begin<L: Log>(
 enum Rest {
     None,
     More,
+}
+
+/// What may be read by these tokens now.
+fn readable_by<L>(context: &Context<L>, tokens: &mut ConnectionTokens) -> Readable {
+    let private = context.tenants.registry.private().clone();
+    Readable::new(tokens.reader(context), private)
 }
 
 /// What may be seen of a shard.
@@ -208,6 +223,9 @@ impl PendingChanges {
         context: &mut Context<L>,
         by: Poller,
     ) -> Option<Outcome> {
+        if let Some(outcome) = self.look_at_access(context, by) {
+            return Some(outcome);
+        }
         let shards = context.router.shards;
         self.due_ms = context.uptime_ms.saturating_add(self.wait_ms);
         self.woken = vec![false; usize::from(shards)];
@@ -255,12 +273,32 @@ impl PendingChanges {
         let caller = Caller {
             request_id: by.request_id,
             address: by.address,
-            credentials: self.token.map_or(Credentials::None, Credentials::Token),
+            credentials: self.tokens.credentials(context),
             takes_parts: false,
             behind_asked: false,
         };
         let asked = history::ask_forward(context, &caller, query);
         asked.err().map(Outcome::Failed)
+    }
+
+    /// Looks up what its client may see, unless that is known. What it came to, if it can't go on:
+    /// the client may see nothing of it, or less than it has gathered.
+    pub(crate) fn look_at_access<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+    ) -> Option<Outcome> {
+        if !self.tokens.is_reader_stale(context) {
+            return None;
+        }
+        let readable = readable_by(context, &mut self.tokens);
+        let is_same = readable == self.readable;
+        self.readable = readable;
+        if !are_readable(&self.readable, &self.patterns) {
+            let error = self.tokens.refusal(context);
+            return Some(self.fail(context, by, error));
+        }
+        (!is_same && self.count > 0).then(|| self.fail(context, by, ApiError::Busy))
     }
 
     /// Takes what was read of the logs.
@@ -270,6 +308,9 @@ impl PendingChanges {
         by: Poller,
         result: JobResult,
     ) -> Option<Outcome> {
+        if let Some(outcome) = self.look_at_access(context, by) {
+            return Some(outcome);
+        }
         let Stage::Log(place) = self.stage else {
             return None;
         };
@@ -325,7 +366,7 @@ impl PendingChanges {
         let options = self.options.clone();
         let cut = cut_of(&options);
         for (event, view) in each_event(part) {
-            if !selects(&cut, &view) {
+            if !selects(&cut, &view) || !self.readable.holds(view.entity_id) {
                 continue;
             }
             if self.is_full() {
@@ -378,6 +419,9 @@ impl PendingChanges {
                 None
             }
             Reply::Entities(batch, read) if self.stage == Stage::Entities => {
+                if let Some(outcome) = self.look_at_access(context, by) {
+                    return Some(outcome);
+                }
                 self.take_entities(&batch, read);
                 self.ask_entities(context, by)
             }
@@ -396,6 +440,9 @@ impl PendingChanges {
         let cut = cut_of(&options);
         for (found, whole) in each_found(batch) {
             let deleted = self.asked.pop_front().and_then(|asked| asked.deleted);
+            if !self.readable.holds(&found.id) {
+                continue;
+            }
             if let (None, None) = (&whole, deleted) {
                 // It was deleted behind what is read: that is told of when the log is read that
                 // far.
@@ -481,6 +528,9 @@ impl PendingChanges {
     pub(crate) fn look<L: Log>(&mut self, context: &mut Context<L>, by: Poller) -> Option<Outcome> {
         if self.stage != Stage::Waiting {
             return None;
+        }
+        if let Some(outcome) = self.look_at_access(context, by) {
+            return Some(outcome);
         }
         if self.woken.contains(&true) {
             let woken = (0..).zip(&mut self.woken);

@@ -7,7 +7,7 @@
 
 use super::{Context, Credentials, KeptToken};
 use crate::api::ApiError;
-use crate::auth::{Access, Presented, TokenHash};
+use crate::auth::{Access, Presented, Reader, TokenHash};
 use crate::limits::TOKENS_PER_CONNECTION_MAX;
 use crate::model::{TOKEN_SET_MAX, Timestamp};
 
@@ -27,6 +27,16 @@ pub(crate) struct ConnectionTokens {
     added: usize,
     /// What they grant together, if there are several.
     granted: Option<Granted>,
+    /// When [`ConnectionTokens::reader`] was asked for last, if they are the same still.
+    read: Option<Read>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    /// Of the registry that was asked.
+    revision: u64,
+    /// When the first of the tokens ends that let their holder read.
+    until: Option<Timestamp>,
 }
 
 /// What several tokens grant together.
@@ -79,7 +89,40 @@ impl ConnectionTokens {
         self.presented.push(token);
         self.added += 1;
         self.granted = None;
+        self.read = None;
         Ok(())
+    }
+
+    /// True if what the connection may read may be another than [`ConnectionTokens::reader`] said
+    /// last.
+    pub(crate) fn is_reader_stale<L>(&self, context: &Context<L>) -> bool {
+        self.read.is_none_or(|read| {
+            read.revision != context.tenants.registry.revision()
+                || read.until.is_some_and(|until| until <= context.router.now)
+        })
+    }
+
+    /// Who reads over the connection.
+    pub(crate) fn reader<L>(&mut self, context: &Context<L>) -> Reader {
+        let reader = context.reader(&self.credentials(context));
+        let ends = reader.grants().iter().filter_map(|grant| grant.expires);
+        self.read = Some(Read {
+            revision: context.tenants.registry.revision(),
+            until: ends.min(),
+        });
+        reader
+    }
+
+    /// Why the connection is refused what it may not read.
+    pub(crate) fn refusal<L>(&self, context: &Context<L>) -> ApiError {
+        let (tenants, now) = (&context.tenants, context.router.now);
+        if self.presented.is_empty() {
+            ApiError::TokenMissing
+        } else if self.presented.iter().any(|it| tenants.is_alive(it, now)) {
+            ApiError::NotReadable
+        } else {
+            ApiError::TokenUnknown
+        }
     }
 
     /// What the connection presents to a request. If none of its tokens is alive, one that is dead.

@@ -1,9 +1,10 @@
 //! What a subscription or a read of changes names: its patterns, and the shards that they concern.
 
-use super::Context;
 use super::streams::Stream;
+use super::{ConnectionTokens, Context, KeptToken};
 use crate::api::ApiError;
 use crate::api::stream_options::StreamOptions;
+use crate::auth::Readable;
 use crate::log::Log;
 use crate::subscribe::{Filter, Interest, Patterns};
 use std::ops::Range;
@@ -12,6 +13,34 @@ use std::ops::Range;
 pub(super) fn shards_of<L: Log>(context: &Context<L>, patterns: &Patterns) -> Range<u16> {
     let key = patterns.concerns_single_placement();
     context.router.shards_of_key(key)
+}
+
+/// True if a reader may see anything that patterns name.
+pub(super) fn are_readable(readable: &Readable, patterns: &Patterns) -> bool {
+    readable.is_everything()
+        || patterns.each().iter().any(|pattern| match pattern {
+            Filter::All => true,
+            Filter::Prefix(prefix) => readable.holds_within(prefix),
+            Filter::Exact(id) => readable.holds(id),
+        })
+}
+
+/// Refuses whoever presents this token what names nothing that the token may read.
+///
+/// # Errors
+/// As [`ConnectionTokens::refusal`].
+pub(crate) fn check_readable<L>(
+    context: &Context<L>,
+    token: Option<KeptToken>,
+    patterns: &Patterns,
+) -> Result<(), ApiError> {
+    let mut tokens = ConnectionTokens::new(token);
+    let readable = context.readable(&tokens.credentials(context));
+    if are_readable(&readable, patterns) {
+        Ok(())
+    } else {
+        Err(tokens.refusal(context))
+    }
 }
 
 /// What is asked of which shards for a subscription.
@@ -50,7 +79,7 @@ const PATTERN_RULE: &str =
 ///
 /// # Errors
 /// [`ApiError::InvalidField`].
-pub(super) fn parse(pattern: &str) -> Result<Filter, ApiError> {
+pub(crate) fn parse(pattern: &str) -> Result<Filter, ApiError> {
     Filter::parse(pattern).or(Err(ApiError::InvalidField {
         field: "entity_id",
         rule: PATTERN_RULE,

@@ -11,8 +11,10 @@ use super::catch_up::CatchUp;
 use super::patterns::{parse, questions, shards_of};
 use super::streams::{Catching, Client, Fate, Framing, Stream, ack_cursor, cursor_text};
 use crate::api::ApiError;
+#[cfg(test)]
 use crate::api::client_message::Subscribe;
 use crate::api::stream_options::StreamOptions;
+use crate::auth::Readable;
 use crate::limits;
 use crate::log::Log;
 use crate::model::CursorTooNarrow;
@@ -33,7 +35,7 @@ pub(super) const SUBSCRIPTION_BIT: u32 = 1 << 29;
 pub(crate) struct Subscriptions {
     /// By pattern, the oldest first; never none.
     pub(super) held: BTreeMap<Patterns, Vec<Version>>,
-    pending: Vec<PendingSubscription>,
+    pub(super) pending: Vec<PendingSubscription>,
     last_serial: u32,
     /// Where the client is.
     pub(super) address: Option<IpAddr>,
@@ -47,6 +49,8 @@ pub(crate) struct Subscriptions {
     pub(super) unanswered: Vec<Verdict>,
     /// How the client is sent messages.
     framing: Framing,
+    /// What the client may see, as its feed last looked at it.
+    pub(super) readable: Readable,
 }
 
 /// A subscription as one message asked for it.
@@ -96,7 +100,7 @@ impl Kind {
 pub(super) struct PendingSubscription {
     pub(super) serial: u32,
     /// The client's `id` of the message, JSON text.
-    id: Option<Box<str>>,
+    pub(super) id: Option<Box<str>>,
     pub(super) patterns: Patterns,
     /// Answers that have not come: one of each shard to each pattern.
     waiting: usize,
@@ -154,14 +158,16 @@ impl Subscriptions {
             catching: Catching::default(),
             unanswered: Vec::new(),
             framing,
+            readable: Readable::all(),
         }
     }
 
-    /// Subscribes to what a pattern names.
+    /// Subscribes to what a pattern names, whoever may see that.
     ///
     /// # Errors
     /// If nothing is subscribed: a bad pattern, a bound, or a shard that can't be asked. An earlier
     /// subscription to the pattern stays as it was.
+    #[cfg(test)]
     pub(crate) fn subscribe<L: Log>(
         &mut self,
         context: &mut Context<L>,

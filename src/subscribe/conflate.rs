@@ -269,6 +269,25 @@ impl Conflated {
         }
     }
 
+    /// Drops what is held of these entities.
+    pub(super) fn drop_hidden(&mut self, is_hidden: impl Fn(&str) -> bool) {
+        let mut index = self.first;
+        while index != NONE {
+            let entry = self.entries.get(index);
+            let next = entry.next;
+            let entity = match entry.content {
+                Content::Update { entity, .. }
+                | Content::Deletion { entity }
+                | Content::Merged { entity } => Some(entity),
+                Content::Control | Content::Metrics | Content::Cursor => None,
+            };
+            if entity.is_some_and(|entity| is_hidden(&self.entities.get(entity).id)) {
+                self.remove(index);
+            }
+            index = next;
+        }
+    }
+
     pub(super) fn control(&mut self, frame: &[u8]) {
         self.append(Content::Control, frame.into());
     }

@@ -111,6 +111,17 @@ impl Outbox {
         self.limits.direct_bytes_max = bytes_max;
     }
 
+    /// Drops what waits of these entities behind what is on its way: the reader may not see them
+    /// any more.
+    pub fn drop_hidden(&mut self, is_hidden: impl Fn(&str) -> bool) {
+        if let Some(conflated) = &mut self.conflated {
+            conflated.drop_hidden(is_hidden);
+            if conflated.len() == 0 {
+                self.conflated = None;
+            }
+        }
+    }
+
     /// Owes all frames of a change.
     ///
     /// # Errors

@@ -131,6 +131,16 @@ impl Pacer {
         }
     }
 
+    /// Drops what is kept of these entities: the subscriber may not read them any more.
+    pub fn drop_hidden(&mut self, is_hidden: impl Fn(&str) -> bool) {
+        for (key, entry) in &mut self.entries {
+            if !entry.kept.is_empty() && is_hidden(entity_id(key)) {
+                self.bytes -= entry.kept.bytes();
+                entry.kept = Kept::default();
+            }
+        }
+    }
+
     /// A change that is told by event. True if it is to be sent now; else it is kept.
     pub fn change<'p>(
         &mut self,
@@ -273,6 +283,12 @@ impl Pacer {
 fn key(entity_id: &str, told: u8, property: &str) -> Vec<u8> {
     let id = entity_id.as_bytes();
     [id, &[SEPARATOR, told], property.as_bytes()].concat()
+}
+
+/// Whose key it is.
+fn entity_id(key: &[u8]) -> &str {
+    let id = key.split(|byte| *byte == SEPARATOR).next();
+    str::from_utf8(id.unwrap_or_default()).unwrap_or_default()
 }
 
 /// Hands out the first of what is kept under a key.

@@ -74,6 +74,14 @@ impl Tenants {
         }
     }
 
+    /// Says who may read a namespace.
+    pub(crate) fn set_read(&self, namespace: &str, read: &str) {
+        let target = format!("/api/namespaces/{namespace}");
+        let body = json!({ "read": read }).to_string();
+        let answer = self.server.with_token(("PATCH", &target), ADMIN, &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// Revokes a token.
     pub(crate) fn revoke(&self, namespace: &str, id: &str) {
         let target = format!("/api/namespaces/{namespace}/tokens/{id}");

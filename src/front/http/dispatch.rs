@@ -21,7 +21,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::connectors::ConnectorCall;
 use crate::service::deferred::DeferredRead;
-use crate::service::patterns::patterns_of;
+use crate::service::patterns::{check_readable, patterns_of};
 use crate::service::publish::Besides;
 use crate::service::tickets::PresentedTicket;
 use crate::service::{
@@ -388,7 +388,7 @@ fn stream<L: Log>(
     let query = StreamQuery::parse(head.query, head.last_event_id)?;
     context.check_ready()?;
     if meta.head_only {
-        patterns_of(&query.entity_ids)?;
+        check_readable(context, token, &patterns_of(&query.entity_ids)?)?;
         client.answers.push(CommitPoint::NONE, |out| {
             writer.stream_head(out, meta);
         });

@@ -36,5 +36,5 @@ pub(crate) use dispatch::{
     Next, StreamRequest, go_on, on_decoded, on_history, on_reply, open_stream, reject, serve,
 };
 pub(crate) use listing::advance_front;
-pub(crate) use polls::{leave_poll, look_at_poll};
+pub(crate) use polls::{leave_poll, look_at_access, look_at_poll};
 pub(crate) use writer::AnswerWriter;

@@ -93,6 +93,22 @@ pub(crate) fn look_at_poll<L: Log>(
     }
 }
 
+/// Looks whether the client of the poll at the front may still see what it waits for. True if the
+/// poll is answered.
+pub(crate) fn look_at_access<L: Log>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+) -> bool {
+    let is_over = advance(context, writer, client, |poll, context, by| {
+        poll.look_at_access(context, by)
+    });
+    if is_over {
+        advance_front(context, writer, client);
+    }
+    is_over
+}
+
 /// Takes the subscription of a poll back: its connection ends.
 pub(crate) fn leave_poll<L: Log>(
     context: &mut Context<L>,

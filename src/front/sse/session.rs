@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::service::patterns::patterns_of;
 use crate::service::streams::{Catching, Ended, Feed};
 use crate::service::subscribe::{InForce, Subscriber, Verdict};
-use crate::service::{Context, Credentials, KeptToken};
+use crate::service::{Context, KeptToken};
 use crate::shard::Reply;
 use std::net::IpAddr;
 
@@ -43,7 +43,6 @@ pub(crate) struct EventStream {
     coding: Coding,
     /// It begins with a snapshot.
     has_snapshot: bool,
-    token: Option<KeptToken>,
     stage: Stage,
     /// What its connection is to be told.
     news: Option<News>,
@@ -94,18 +93,17 @@ impl EventStream {
             RowIds::None
         };
         let mut stream = Self {
-            feed: Feed::new(address, coding.framing(row_ids)),
+            feed: Feed::new((address, token), coding.framing(row_ids)),
             coding,
             has_snapshot,
-            token,
             stage: Stage::Opening,
             news: None,
             commented_ms: now_ms,
             is_probed: false,
         };
-        let subscriptions = &mut stream.feed.subscriptions;
         let begun = patterns.and_then(|patterns| {
-            subscriptions.subscribe_to(context, subscriber, (patterns, &query.options, None))
+            let call = (patterns, &query.options, None);
+            stream.feed.subscribe_to(context, subscriber, call)
         });
         match begun {
             Ok(InForce::Now | InForce::Later) => {}
@@ -186,9 +184,28 @@ impl EventStream {
         if self.stage == Stage::Ended || !self.feed.subscriptions.is_catching_up() {
             return;
         }
-        let credentials = self.token.map_or(Credentials::None, Credentials::Token);
-        let ended = self.feed.catch_up(context, subscriber, credentials);
+        let ended = self.feed.catch_up(context, subscriber);
         self.go_on(ended);
+    }
+
+    /// Ends the stream if its client may see nothing of it any more.
+    pub(crate) fn look_at_access<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+    ) {
+        let ended = self.feed.end_unreadable(context, subscriber);
+        if ended.is_empty() {
+            return;
+        }
+        match self.stage {
+            Stage::Opening => self.refuse(self.feed.tokens.refusal(context)),
+            Stage::Open => {
+                let error = ApiError::AccessEnded;
+                self.end(&error.to_string(), error.code());
+            }
+            Stage::Ended => {}
+        }
     }
 
     /// One that comes with a place begins when the logs are known to reach there: its

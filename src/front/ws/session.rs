@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::model::CommitPoint;
 use crate::service::streams::{Catching, Ended, Feed, Framing, write_merged};
 use crate::service::subscribe::{InForce, Subscriber, Verdict};
-use crate::service::{ConnectionTokens, Context, KeptToken, presence};
+use crate::service::{Context, KeptToken, presence};
 use crate::shard::{MemoryHolders, Reply};
 use crate::wire::ws::{self, Message, MessageReader, WsError, write_text_with};
 use flux_storage::Sequence;
@@ -63,8 +63,6 @@ pub(crate) struct WebSocket {
     pub(crate) feed: Feed,
     /// It wants `metrics_update` messages.
     pub(crate) metrics: bool,
-    /// What the client presented with its handshake, and since.
-    tokens: ConnectionTokens,
     requests: Requests,
     /// Answers that nobody may see yet.
     withheld: Withheld,
@@ -102,9 +100,8 @@ impl WebSocket {
     ) -> Self {
         Self {
             reader: MessageReader::default(),
-            feed: Feed::new(address, FRAMING),
+            feed: Feed::new((address, token), FRAMING),
             metrics,
-            tokens: ConnectionTokens::new(token),
             requests: Requests::new(holders),
             withheld: Withheld::default(),
             paused: false,
@@ -252,7 +249,7 @@ impl WebSocket {
         subscriber: Subscriber,
         (id, request): (&str, &Request<'_>),
     ) -> bool {
-        let credentials = self.tokens.credentials(context);
+        let credentials = self.feed.tokens.credentials(context);
         let withheld = &mut self.withheld;
         let is_begun = self.requests.begin(
             context,
@@ -364,7 +361,6 @@ impl WebSocket {
         subscriber: Subscriber,
         (id, action): (Option<Box<str>>, Result<Action<'_>, ApiError>),
     ) {
-        let subscriptions = &mut self.feed.subscriptions;
         let done = match action {
             Ok(Action::Ping) => {
                 self.answer(CommitPoint::NONE, |out| {
@@ -374,13 +370,13 @@ impl WebSocket {
             }
             Ok(Action::Subscribe(subscribe)) => {
                 let call = (&*subscribe, id.clone());
-                subscriptions.subscribe(context, subscriber, call)
+                self.feed.subscribe(context, subscriber, call)
             }
-            Ok(Action::Unsubscribe(pattern)) => subscriptions
+            Ok(Action::Unsubscribe(pattern)) => (self.feed.subscriptions)
                 .unsubscribe(context, subscriber, &pattern)
                 .map(|()| InForce::Now),
             Ok(Action::Auth(secret)) => {
-                let added = self.tokens.add(context, secret.reveal());
+                let added = self.feed.tokens.add(context, secret.reveal());
                 added.map(|()| InForce::Now)
             }
             // Those with an id are taken on elsewhere.
@@ -497,10 +493,24 @@ impl WebSocket {
         if !self.feed.subscriptions.is_catching_up() {
             return false;
         }
-        let credentials = self.tokens.credentials(context);
-        let ended = self.feed.catch_up(context, subscriber, credentials);
+        let ended = self.feed.catch_up(context, subscriber);
         self.tell_end(ended);
         !self.feed.outbox.is_empty()
+    }
+
+    /// Ends the subscriptions that the client may see nothing of any more. True if there is
+    /// something to send.
+    pub(crate) fn look_at_access<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+    ) -> bool {
+        let ended = self.feed.end_unreadable(context, subscriber);
+        self.answer_replaced();
+        for ended in &ended {
+            self.feed.tell_access_ended(ended);
+        }
+        !ended.is_empty()
     }
 
     fn tell_end(&mut self, ended: Option<Ended>) {

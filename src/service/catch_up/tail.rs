@@ -276,6 +276,17 @@ impl Tail {
         }
     }
 
+    /// Events that are kept are read from the log in their place: the subscriber may not read all
+    /// of them any more.
+    pub(crate) fn drop_kept(&mut self) {
+        for shard in self.shards.clone() {
+            let last = self.log(shard).and_then(|log| Some(log.kept.back()?.0));
+            if let Some(last) = last {
+                self.miss(shard, last);
+            }
+        }
+    }
+
     /// True if an event that was read has not been sent.
     pub(crate) fn is_new(&self, shard: u16, sequence: Sequence) -> bool {
         self.log(shard).is_none_or(|log| sequence > log.read)

@@ -15,12 +15,13 @@ use super::wanted::cut_of;
 use crate::api::stream_encode;
 use crate::api::stream_options::StreamMode;
 use crate::api::{ApiError, encode};
+use crate::auth::Readable;
 use crate::background::history::JobResult;
 use crate::engine::{EntityBatch, SnapshotPage, SnapshotQuery};
 use crate::history::{AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, HistoryResult, Wanted};
 use crate::limits::FORWARD_BYTES_MAX;
 use crate::log::Log;
-use crate::model::{Timestamp, is_reserved};
+use crate::model::{EventView, Timestamp, is_reserved};
 use crate::service::catch_up::{CatchUp, Events, Step, TooFar};
 use crate::service::subscribe::Subscriber;
 use crate::service::{Caller, Context, Credentials, history};
@@ -57,6 +58,8 @@ struct Asked {
     is_log: bool,
     /// The streams of mode `event` that read with it.
     readers: Readers,
+    /// What the client could see when it was asked.
+    readable: Readable,
 }
 
 /// Whether it waits before it asks again.
@@ -80,6 +83,8 @@ pub(crate) struct Asker<'c> {
     pub(crate) events: &'c [u32],
     /// What is kept for its pace.
     pub(crate) kept: Option<&'c Client>,
+    /// What it may see.
+    pub(crate) readable: &'c Readable,
 }
 
 /// Where its messages go.
@@ -280,7 +285,7 @@ impl Catching {
                 let Some(query) = log_query(stream, (place, &readers)) else {
                     return Ok(());
                 };
-                let request_id = self.ask(client.subscriber, index, true);
+                let request_id = self.ask(client, index, true);
                 if let Some(asked) = &mut self.asked {
                     asked.readers = readers;
                 }
@@ -298,6 +303,7 @@ impl Catching {
                     patterns: stream.patterns.clone(),
                     fields: stream.options.properties.clone(),
                     filter: stream.options.filter.clone(),
+                    readable: client.readable.clone(),
                 });
                 (shard, ShardRequest::SnapshotPage { query, after })
             }
@@ -306,17 +312,12 @@ impl Catching {
                 (shard, ShardRequest::Entities { ids, filter })
             }
         };
-        let request_id = self.ask(client.subscriber, index, false);
+        let request_id = self.ask(client, index, false);
         let (shard, request) = request;
         context.router.ask(shard, request_id, request)
     }
 
-    fn ask(
-        &mut self,
-        subscriber: Subscriber,
-        stream: u32,
-        is_log: bool,
-    ) -> crate::shard::RequestId {
+    fn ask(&mut self, client: &Asker<'_>, stream: u32, is_log: bool) -> crate::shard::RequestId {
         self.serial = self.serial.wrapping_add(1) & (CATCHING_BIT - 1);
         let serial = self.serial | CATCHING_BIT;
         self.asked = Some(Asked {
@@ -324,8 +325,9 @@ impl Catching {
             stream: Some(stream),
             is_log,
             readers: Readers::default(),
+            readable: client.readable.clone(),
         });
-        subscriber.request_id(serial)
+        client.subscriber.request_id(serial)
     }
 
     /// Takes a shard's answer. The stream that can't go on, if it can't.
@@ -334,10 +336,11 @@ impl Catching {
         context: &mut Context<L>,
         subscriber: Subscriber,
         (serial, from, reply): (u32, u16, Reply),
-        to: &mut To<'_>,
+        (readable, to): (&Readable, &mut To<'_>),
     ) -> Option<Ended> {
         let asked = self.asked.as_ref().filter(|asked| asked.serial == serial)?;
         let (stream, is_log) = (asked.stream, asked.is_log);
+        let is_readable = asked.readable == *readable;
         match reply {
             Reply::Past(log) => {
                 let request_id = subscriber.request_id(serial);
@@ -347,12 +350,17 @@ impl Catching {
             Reply::SnapshotPage(page, read) => {
                 self.asked = None;
                 let stream = context.streams.get_mut(stream?)?;
-                take_page(stream, (*page, read), to);
+                if is_readable {
+                    take_page(stream, (*page, read), to);
+                } else if let Some(catch_up) = stream.catch_up.as_deref_mut() {
+                    // It may hold what the client may not see any more.
+                    catch_up.ask_again();
+                }
             }
             Reply::Entities(batch, read) => {
                 self.asked = None;
                 let stream = context.streams.get_mut(stream?)?;
-                take_entities(stream, from, (&batch, read), to);
+                take_entities(stream, from, (&batch, read), (readable, to));
             }
             Reply::Refused(error) => {
                 self.asked = None;
@@ -371,7 +379,7 @@ impl Catching {
         &mut self,
         context: &mut Context<L>,
         (serial, result): (u32, JobResult),
-        (events, to): (&[u32], &mut To<'_>),
+        (events, readable, to): (&[u32], &Readable, &mut To<'_>),
     ) -> Option<Ended> {
         let asked = self.asked.take_if(|asked| asked.serial == serial)?;
         let shards = context.router.shards;
@@ -388,7 +396,7 @@ impl Catching {
                     let readers = (index, &asked.readers);
                     let streams = &mut context.streams;
                     streams.take_events(readers, events, &part, |place, view| {
-                        send_text(to, |out| stream_encode::event(out, place, view));
+                        send_event(to, readable, (place, view));
                     });
                 } else {
                     take_ids(stream, (*part, shards));
@@ -467,6 +475,17 @@ fn send(to: &mut To<'_>, write: impl FnOnce(&mut Vec<u8>)) {
 fn send_text(to: &mut To<'_>, mut write: impl FnMut(&mut Vec<u8>)) {
     let framing = to.framing;
     send(to, |out| (framing.frame)(out, &mut write));
+}
+
+/// Sends an event of the logs if the client may see it.
+fn send_event(
+    to: &mut To<'_>,
+    readable: &Readable,
+    (place, view): ((Sequence, Timestamp), &EventView<'_>),
+) {
+    if readable.holds(view.entity_id) {
+        send_text(to, |out| stream_encode::event(out, place, view));
+    }
 }
 
 /// Acknowledges a subscription before the first that it is sent, unless it may still be refused.
@@ -560,7 +579,7 @@ fn take_entities(
     stream: &mut Stream,
     shard: u16,
     (batch, read): (&EntityBatch, Sequence),
-    to: &mut To<'_>,
+    (readable, to): (&Readable, &mut To<'_>),
 ) {
     let options = Arc::clone(&stream.options);
     let cut = cut_of(&options);
@@ -580,7 +599,7 @@ fn take_entities(
         }
     }
     for ((found, whole), sent) in each_found(batch).zip(sent) {
-        let Some(sent) = sent else {
+        let Some(sent) = sent.filter(|_| readable.holds(&found.id)) else {
             continue;
         };
         if whole.is_none() && is_reserved(&found.id) {

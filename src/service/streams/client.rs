@@ -127,6 +127,11 @@ impl Client {
         pushed
     }
 
+    /// Drops what is kept of these entities.
+    pub(crate) fn drop_hidden(&mut self, is_hidden: impl Fn(&str) -> bool) {
+        self.pacer.drop_hidden(is_hidden);
+    }
+
     /// Everything of a shard before this has been pushed, as far as nothing newer replaced it;
     /// `None` if nothing is kept.
     pub(crate) fn first_kept(&self, shard: u16) -> Option<Sequence> {

@@ -1,18 +1,22 @@
 //! What one subscriber is sent: its subscriptions, and the outbox that their messages go to. The
 //! same for every protocol that pushes; only how a message is framed differs.
 
+use super::access::AccessEnded;
 use super::catching::{Ended, To};
 use super::client::Pushed;
 use super::frames::{Current, Frames, Framing};
 use super::wanted::Wanted;
-use crate::api::{encode, stream_encode};
+use crate::api::client_message::Subscribe;
+use crate::api::stream_options::StreamOptions;
+use crate::api::{ApiError, encode, stream_encode};
 use crate::background::history::JobResult;
 use crate::limits;
 use crate::log::Log;
-use crate::service::subscribe::{Subscriber, Subscriptions};
-use crate::service::{Context, Credentials};
+use crate::service::patterns::parse;
+use crate::service::subscribe::{InForce, Subscriber, Subscriptions};
+use crate::service::{ConnectionTokens, Context, KeptToken};
 use crate::shard::Reply;
-use crate::subscribe::{Outbox, OutboxLimits, Overflow};
+use crate::subscribe::{Outbox, OutboxLimits, Overflow, Patterns};
 use std::net::IpAddr;
 
 /// See the module.
@@ -21,13 +25,22 @@ pub(crate) struct Feed {
     /// Frames for the client.
     pub(crate) outbox: Outbox,
     pub(crate) subscriptions: Subscriptions,
+    /// What the client has presented.
+    pub(crate) tokens: ConnectionTokens,
+    /// What it may see is another than when its subscriptions were judged by that.
+    pub(super) has_other_access: bool,
     framing: Framing,
 }
 
 impl Feed {
     /// Without subscriptions. `address`: where the client is.
-    pub(crate) fn new(address: Option<IpAddr>, framing: Framing) -> Self {
+    pub(crate) fn new(
+        (address, token): (Option<IpAddr>, Option<KeptToken>),
+        framing: Framing,
+    ) -> Self {
         Self {
+            tokens: ConnectionTokens::new(token),
+            has_other_access: false,
             outbox: Outbox::new(OutboxLimits::default()),
             subscriptions: Subscriptions::new(address, framing),
             framing,
@@ -41,8 +54,8 @@ impl Feed {
         }
     }
 
-    /// Says that a subscription can't go on. In order with what was sent for it and with cursors: it
-    /// does not wait for the answers to other messages.
+    /// Says that a subscription can't go on. In order with what was sent for it and with cursors:
+    /// it does not wait for the answers to other messages.
     pub(crate) fn tell_end(&mut self, ended: &Ended) {
         let (id, error) = (ended.id.as_deref(), &ended.error);
         let mut frame = Vec::new();
@@ -50,6 +63,45 @@ impl Feed {
             encode::error_message(out, id, &error.to_string(), error.code());
         });
         self.send(&frame);
+    }
+
+    /// Says that a subscription has ended because the client may see nothing of it any more.
+    pub(crate) fn tell_access_ended(&mut self, ended: &AccessEnded) {
+        let (id, pattern) = (ended.id.as_deref(), ended.pattern());
+        let mut frame = Vec::new();
+        (self.framing.frame)(&mut frame, &mut |out| {
+            stream_encode::access_ended(out, id, pattern.as_deref());
+        });
+        self.send(&frame);
+    }
+
+    /// Subscribes to what a message names.
+    ///
+    /// # Errors
+    /// As [`Subscriptions::subscribe`], and if the client may see nothing of it.
+    pub(crate) fn subscribe<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        (subscribe, id): (&Subscribe, Option<Box<str>>),
+    ) -> Result<InForce, ApiError> {
+        let patterns = Patterns::One(parse(&subscribe.pattern)?);
+        self.subscribe_to(context, subscriber, (patterns, &subscribe.options, id))
+    }
+
+    /// Subscribes to patterns, which are one subscription.
+    ///
+    /// # Errors
+    /// As [`Feed::subscribe`].
+    pub(crate) fn subscribe_to<L: Log>(
+        &mut self,
+        context: &mut Context<L>,
+        subscriber: Subscriber,
+        (patterns, options, id): (Patterns, &StreamOptions, Option<Box<str>>),
+    ) -> Result<InForce, ApiError> {
+        self.check_readable(context, &patterns)?;
+        let call = (patterns, options, id);
+        self.subscriptions.subscribe_to(context, subscriber, call)
     }
 
     /// Pushes what the client's streams want of a change.
@@ -101,6 +153,7 @@ impl Feed {
         context: &Context<L>,
         now_micros: u64,
     ) -> Result<(), Overflow> {
+        self.look_at_access(context);
         self.subscriptions.wake();
         let Some(client) = self.subscriptions.client() else {
             return Ok(());
@@ -122,8 +175,12 @@ impl Feed {
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        credentials: Credentials<'_>,
     ) -> Option<Ended> {
+        self.look_at_access(context);
+        if self.has_other_access {
+            self.subscriptions.reread_kept(context);
+        }
+        let credentials = self.tokens.credentials(context);
         let to = To {
             outbox: &mut self.outbox,
             framing: self.framing,
@@ -139,6 +196,7 @@ impl Feed {
         subscriber: Subscriber,
         reply: (u32, u16, Reply),
     ) -> Option<Ended> {
+        self.look_at_access(context);
         let to = To {
             outbox: &mut self.outbox,
             framing: self.framing,
@@ -154,6 +212,7 @@ impl Feed {
         subscriber: Subscriber,
         result: (u32, JobResult),
     ) -> Option<Ended> {
+        self.look_at_access(context);
         let to = To {
             outbox: &mut self.outbox,
             framing: self.framing,

@@ -14,6 +14,7 @@
 //! | `wanted` | what the streams of one connection together want of a change |
 //! | `frames` | the messages of one change, each made once |
 //! | `subscriptions` | the subscriptions of one connection, as far as they catch up |
+//! | `access` | what the client of a feed may see |
 //! | `feed` | one subscriber: its subscriptions, and the outbox that they fill |
 //! | `client` | one connection: changes to its outbox, at its pace |
 //! | `events` | the events of one connection: each comes once, and in order |
@@ -21,6 +22,7 @@
 //! | `read` | what shards and logs have answered, as messages |
 //! | `places` | how far a connection's streams are: its cursors |
 
+mod access;
 mod catching;
 mod client;
 mod events;

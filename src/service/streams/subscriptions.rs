@@ -108,6 +108,7 @@ impl Subscriptions {
             credentials,
             events: &events,
             kept: self.client.as_deref(),
+            readable: &self.readable,
         };
         let ended = self.catching.advance(context, &asker, &mut to);
         self.end_stream(context, subscriber, ended)
@@ -120,7 +121,7 @@ impl Subscriptions {
         (subscriber, mut to): (Subscriber, To<'_>),
         reply: (u32, u16, Reply),
     ) -> Option<Ended> {
-        let ended = self.catching.on_reply(context, subscriber, reply, &mut to);
+        let ended = (self.catching).on_reply(context, subscriber, reply, (&self.readable, &mut to));
         self.end_stream(context, subscriber, ended)
     }
 
@@ -133,7 +134,8 @@ impl Subscriptions {
     ) -> Option<Ended> {
         let checked = self.catching.checked(context);
         let events = self.event_streams();
-        let ended = (self.catching).on_history(context, result, (&events, &mut to));
+        let to = (&*events, &self.readable, &mut to);
+        let ended = (self.catching).on_history(context, result, to);
         if let Some(index) = checked.filter(|_| ended.is_none())
             && self.catching.checked(context) != Some(index)
         {
@@ -143,7 +145,7 @@ impl Subscriptions {
     }
 
     /// The streams of mode `event`.
-    fn event_streams(&self) -> Vec<u32> {
+    pub(super) fn event_streams(&self) -> Vec<u32> {
         let versions = self.held.values().flatten();
         let streams = versions.filter_map(|version| match &version.kind {
             Kind::Stream(index, options) if options.mode == StreamMode::Event => Some(*index),

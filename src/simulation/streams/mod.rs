@@ -22,8 +22,8 @@
 //!   client of events has each of them, in order within a connection.
 //!
 //! It leaves out: loss of power (a crash is the death of the process; what was written stays, and
-//! what was not is gone), faults of the disk, private namespaces, and whether a snapshot could have
-//! been spared when one is sent in place of what `since` asked for.
+//! what was not is gone), faults of the disk, private namespaces (`tests/revocations.rs`), and
+//! whether a snapshot could have been spared when one is sent in place of what `since` asked for.
 //!
 //! `FLUX_SIMULATION_SEED=7` runs one seed, `FLUX_SIMULATION_SEEDS=1000` so many.
 
