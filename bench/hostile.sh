@@ -11,13 +11,20 @@
 # large     pipelined GETs of an entity of 3 MiB
 # greedy    one connection that publishes with 256 requests in flight, beside 100 modest clients
 #
-# ROUNDS (3) turns of SECONDS_EACH (5). The server has one shard on core 0; healthy and hostile
-# clients share core 1, so `late` says how much of a p99 is the healthy clients' own. Needs python3.
+# ROUNDS (3) turns of SECONDS_EACH (5), each kind with a server of its own on ENTITIES (100000). The
+# server has one shard on core 0; healthy and hostile clients share core 1, so `late` says how much of
+# a p99 is the healthy clients' own. PROFILE=debug tries the script, and measures nothing. Needs
+# python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-5} rate=${RATE:-2000}
-cargo build --release --quiet --locked --workspace
-bin=$PWD/target/release
+rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-5} rate=${RATE:-2000} entities=${ENTITIES:-100000}
+profile=${PROFILE:-release}
+case $profile in
+  release) cargo build --release --quiet --locked --workspace ;;
+  debug) cargo build --quiet --locked --workspace ;;
+  *) echo "PROFILE is release or debug" >&2; exit 2 ;;
+esac
+bin=$PWD/target/$profile
 data=$(mktemp -d "$PWD/target/hostile.XXXXXX")
 port=$((10000 + RANDOM % 20000)) # below the ports that the kernel gives to clients
 server='' hostile=''
@@ -29,12 +36,25 @@ finish() {
 }
 trap finish EXIT
 
-taskset -c 0 "$bin/flux" --port "$port" --data-dir "$data/flux" --shards 1 2>"$data/log" &
-server=$!
-until curl -sf -o /dev/null "http://127.0.0.1:$port/ready"; do
-  kill -0 "$server" 2>/dev/null || { tail -1 "$data/log" >&2; exit 1; }
-  sleep 0.02
-done
+start() { # a server on a fresh data directory
+  rm -rf "$data/flux"
+  taskset -c 0 "$bin/flux" --port "$port" --data-dir "$data/flux" --shards 1 2>"$data/log" &
+  server=$!
+  until curl -sf -o /dev/null "http://127.0.0.1:$port/ready"; do
+    kill -0 "$server" 2>/dev/null || { tail -1 "$data/log" >&2; exit 1; }
+    sleep 0.02
+  done
+  load fill --entities "$entities" --properties 3 --json >/dev/null
+  python3 "$data/attack.py" prepare "$port" 0
+}
+stop() { # says what memory it took, and that it is still there
+  kill -0 "$server" || { tail -1 "$data/log" >&2; exit 1; }
+  grep -E 'RssAnon|VmHWM' "/proc/$server/status" | tr -s '\t\n' '  '
+  echo
+  kill "$server"
+  wait "$server" || true
+  server=''
+}
 load() { taskset -c 1 "$bin/flux-loadgen" "$@" --url "http://127.0.0.1:$port" 2>/dev/null; }
 
 cat >"$data/attack.py" <<'PYTHON'
@@ -129,11 +149,10 @@ measure() { # measure <kind> <beside or alone>
         value["p99_us"], value["sent_late_p99_us"], value["failures"] }'
 }
 
-load fill --entities 100000 --properties 3 --json >/dev/null
-python3 "$data/attack.py" prepare "$port" 0
 [ $# -gt 0 ] || set -- memory past batches braces large greedy
 printf '%s events a second offered\n%-8s %-7s %10s %10s %10s %9s %6s\n' "$rate" beside '' 'rate /s' 'p50 us' 'p99 us' 'late us' failed
 for kind in "$@"; do
+  start
   for _ in $(seq "$rounds"); do
     measure "$kind" without
     attack "$kind" $((seconds + 3)) &
@@ -143,6 +162,5 @@ for kind in "$@"; do
     wait "$hostile"
     hostile=''
   done
+  stop
 done
-grep -E 'RssAnon|VmHWM' "/proc/$server/status"
-kill -0 "$server"

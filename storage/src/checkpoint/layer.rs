@@ -413,3 +413,39 @@ fn probe(file: &File, range: Range<usize>) -> Faulty<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{OWNER, checkpoint, loaded, numbered, view};
+    use super::super::{LayerStack, id_hash::IdHasher};
+    use super::*;
+
+    #[test]
+    fn what_the_disk_fails_for_is_no_damage_and_the_rest_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let entities = numbered(600, 1);
+        let mut dir = loaded(root.path());
+        checkpoint(&mut dir, &entities, &LayerStack::default(), 1).unwrap();
+        let path = root.path().join("00000001.layer");
+        let mut layer = Layer::open(path.into(), |_| true).unwrap();
+        let hasher = IdHasher::of(OWNER);
+        let first = entities.first_key_value().unwrap();
+        let last = entities.last_key_value().unwrap();
+        let find = |layer: &Layer, id: &str| {
+            let found = layer.find(hasher.hash(id), id);
+            found.map(|found| found.map(|it| it.id.to_owned()))
+        };
+        assert_eq!(find(&layer, first.0), Ok(Some(first.0.clone())));
+        // From a directory nothing can be read, as from a bad spot of a disk.
+        let nowhere = File::open(root.path()).unwrap();
+        let file = std::mem::replace(&mut layer.file, nowhere);
+        let error = find(&layer, last.0).unwrap_err();
+        assert!(!error.is_damage(), "{error:?}");
+        assert_eq!(
+            layer.find(hasher.hash(first.0), first.0).unwrap(),
+            Some(view(first))
+        );
+        layer.file = file;
+        assert_eq!(find(&layer, last.0), Ok(Some(last.0.clone())));
+    }
+}
