@@ -8,7 +8,7 @@ use std::process::Command;
 use support::chromium::{Chromium, FOREIGN};
 use support::http::request;
 use support::server::Server;
-use support::tls::{Authority, Sealed, setup, text, with_input};
+use support::tls::{Authority, Sealed, setup, text, tunnel, with_input};
 use support::{event, not_checked, wait_for};
 use tempfile::TempDir;
 
@@ -54,6 +54,7 @@ fn a_page_of_the_server_reaches_it_by_fetch_websocket_and_event_source() {
     authority.issue("server", "first");
     let data = TempDir::new().expect("a temporary directory");
     let server = started(&authority, &data);
+    tunnel(authority.client(), server.port);
     browser.open(&format!("https://{FOREIGN}:{}/health", server.port));
     let shown = browser.run("return document.body.innerText");
     assert!(shown.to_string().contains("https"), "{shown}");

@@ -3,7 +3,7 @@
 
 use super::http::{Connection, Response};
 use super::server::{Server, Setup};
-use super::{PATIENCE, event};
+use super::{PATIENCE, event, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -107,7 +107,8 @@ pub(crate) fn client(config: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(Arc::clone(config), name).expect("a client")
 }
 
-/// Listens for plain connections and carries each to the server by TLS. Returns its port.
+/// Listens for plain connections and carries each to the server by TLS. Returns its port, when the
+/// server is ready.
 pub(crate) fn tunnel(config: Arc<ClientConfig>, to: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("a port").port();
@@ -122,6 +123,13 @@ pub(crate) fn tunnel(config: Arc<ClientConfig>, to: u16) -> u16 {
                 Ok(()) | Err(_) => {}
             });
         }
+    });
+    wait_for("the server to be ready by TLS", || {
+        let answer = Connection::try_open(port)
+            .ok()?
+            .try_request("GET", "/ready", "")
+            .ok()?;
+        (answer.status == 200).then_some(())
     });
     port
 }
