@@ -130,6 +130,9 @@ fn websocket(frames: &[(u8, &[u8])]) -> Vec<u8> {
     bytes
 }
 
+/// The longest that a ping carries.
+const PING: [u8; 125] = [b'p'; 125];
+
 /// What hostile clients send, by kind.
 fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     let at = "at=2999-01-01T00:00:00Z";
@@ -148,7 +151,6 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     let refused = event("alice/large", "{}").replacen('{', r#"{"expect":{"version":999},"#, 1);
     let nothing = format!(r#""events":[{}{{}}]}}"#, "{},".repeat(20_000));
     let by_message = format!(r#"{{"type":"publish_batch","id":1,{nothing}"#);
-    let ping: &[u8] = &[b'p'; 125];
     let subscribe: &[u8] = br#"{"type":"subscribe","entity_id":"*"}"#;
     let past = get("/api/events?namespace=alice&limit=500").repeat(16);
     vec![
@@ -190,7 +192,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
             "unfinished messages",
             websocket(&[(0x01, &vec![b' '; 1_000_000])]),
         ),
-        ("pings", websocket(&vec![(0x89, ping); 40_000])),
+        ("pings", websocket(&vec![(0x89, &PING[..]); 40_000])),
         ("slow subscribers", websocket(&[(0x81, subscribe)])),
         (
             "slow streams",
