@@ -37,6 +37,9 @@ pub(crate) struct Changed {
     steps: u64,
     /// What is on its way.
     asked: Asked,
+    /// The entity in no log that was told of, and what was shown as its sequence. Its change may
+    /// come by seconds later: such changes are pushed at their own pace.
+    unlogged: Option<(Box<str>, Sequence)>,
 }
 
 /// What is known of the events of an entity since the cursor.
@@ -142,6 +145,7 @@ impl Changed {
             id_bytes: 0,
             steps: 0,
             asked: Asked::Nothing,
+            unlogged: None,
         }
     }
 
@@ -249,11 +253,8 @@ impl Changed {
     }
 
     /// The answer tells of an entity that is in no log, as of what is shown as its sequence.
-    pub(crate) fn note_unlogged(&mut self, shard: u16, id: &str, shown: Sequence) {
-        let part = self.part_mut(shard);
-        if let Some(sent) = part.and_then(|part| part.sent.get_mut(id)) {
-            sent.events.last = shown;
-        }
+    pub(crate) fn note_unlogged(&mut self, id: &str, shown: Sequence) {
+        self.unlogged = Some((id.into(), shown));
     }
 
     /// The answer says that there is no such entity. True if it is asked for again, because what
@@ -289,6 +290,13 @@ impl Changed {
         (id, events): (&str, Events),
         sequence: Option<Sequence>,
     ) -> Result<bool, TooFar> {
+        if sequence.is_none()
+            && let Some((told, shown)) = &self.unlogged
+            && **told == *id
+            && events.last <= *shown
+        {
+            return Ok(false);
+        }
         let is_reading = self.place.is_some();
         let asked = match &mut self.asked {
             Asked::Entities(of, ids) if *of == shard => ids.get_mut(id),
@@ -311,10 +319,7 @@ impl Changed {
             return Ok(false);
         }
         let sent = part.sent.get(id).map(|member| member.events);
-        let is_held = sent.is_some_and(|sent| match sequence {
-            Some(sequence) => sequence <= part.read,
-            None => events.last <= sent.last,
-        });
+        let is_held = sent.is_some() && sequence.is_some_and(|sequence| sequence <= part.read);
         if is_held && events.is_replaced && sent.is_some_and(|sent| !sent.is_replaced) {
             // What was sent of the entity does not say that something went. So the client gets this
             // change, and those after it.
@@ -473,7 +478,9 @@ mod tests {
         read(&mut changed, &[]).unwrap();
         changed.ask();
         changed.take_answer(0, Sequence::new(9), &[]);
-        changed.note_unlogged(0, "flux-core/directory", Sequence::new(1_000_005));
+        changed.note_unlogged("flux-core/directory", Sequence::new(1_000_005));
+        // Answers about others do not end that.
+        changed.take_answer(0, Sequence::new(10), &[]);
         let mut takes = |shown| {
             let (events, _) = change(shown, false);
             changed.takes(0, ("flux-core/directory", events), None)

@@ -592,7 +592,7 @@ fn take_entities(
         changed.take_answer(shard, read, &batch.rest);
         for found in &batch.found {
             if let Some((shown, _)) = found.entity.filter(|_| is_reserved(&found.id)) {
-                changed.note_unlogged(shard, &found.id, shown);
+                changed.note_unlogged(&found.id, shown);
             }
             let waits = found.entity.is_none() && changed.asks_for_deletion(shard, &found.id);
             sent.push(changed.sent(shard, &found.id).filter(|_| !waits));
