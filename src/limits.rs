@@ -178,6 +178,10 @@ pub const CHANGED_BATCH_IDS_MAX: usize = 256;
 /// Events that are looked at to learn which entities changed: some seconds of a helper thread.
 /// More: the client gets a snapshot.
 pub const SINCE_EVENTS_MAX: u64 = 2_000_000;
+/// How often the owner of an entity that it does not have is asked again, until what deleted it has
+/// come by: a few turns of the loop. More: the deletion is told with the end of the log as its
+/// sequence.
+pub const DELETION_ASKS_MAX: u8 = 16;
 /// How many events are remembered that were pushed before a subscription was in force. More may
 /// come again for another subscription of the connection.
 pub const EARLY_EVENTS_MAX: usize = 256;

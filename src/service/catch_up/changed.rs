@@ -11,11 +11,12 @@
 //! whole, so its changes until then are dropped.
 //!
 //! An owner does not know which event deleted what it does not have. That event is in the logs, or
-//! it comes by: at the latest before the next answer, so such an id is asked for again, once.
+//! it comes by soon after that answer, so such an id is asked for again a few times.
 
 use crate::history::ForwardPlace;
 use crate::limits::{
-    CHANGED_BATCH_IDS_MAX, CHANGED_ID_BYTES_MAX, CHANGED_IDS_MAX, SINCE_EVENTS_MAX,
+    CHANGED_BATCH_IDS_MAX, CHANGED_ID_BYTES_MAX, CHANGED_IDS_MAX, DELETION_ASKS_MAX,
+    SINCE_EVENTS_MAX,
 };
 use crate::model::Timestamp;
 use flux_storage::Sequence;
@@ -49,7 +50,7 @@ pub(crate) struct Events {
     pub(crate) is_replaced: bool,
     /// The last of them; of an entity that is in no log, what is shown as that.
     pub(crate) last: Sequence,
-    /// The last that deleted it, and its time.
+    /// The last that is a tombstone, and its time.
     pub(crate) deleted: Option<(Sequence, Timestamp)>,
 }
 
@@ -70,16 +71,13 @@ impl Events {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Member {
     events: Events,
-    /// Its owner did not have it, and nothing was known that deleted it.
-    is_asked_again: bool,
+    /// How often its owner did not have it, and nothing was known that deleted it.
+    lacking: u8,
 }
 
 impl Member {
     const fn of(events: Events) -> Self {
-        Self {
-            events,
-            is_asked_again: false,
-        }
+        Self { events, lacking: 0 }
     }
 }
 
@@ -261,8 +259,9 @@ impl Changed {
     /// deleted it has not come by.
     pub(crate) fn asks_for_deletion(&mut self, shard: u16, id: &str) -> bool {
         let part = self.part_mut(shard);
-        let unknown =
-            |member: &Member| !member.is_asked_again && !member.events.end_with_deletion();
+        let unknown = |member: &Member| {
+            member.lacking < DELETION_ASKS_MAX && !member.events.end_with_deletion()
+        };
         let Some(sent) = part.map(|part| &mut part.sent) else {
             return false;
         };
@@ -270,9 +269,8 @@ impl Changed {
             return false;
         }
         if let Some(member) = sent.remove(id) {
-            let is_asked_again = true;
             let member = Member {
-                is_asked_again,
+                lacking: member.lacking + 1,
                 ..member
             };
             self.add(shard, id, member);
@@ -352,7 +350,7 @@ impl Changed {
         };
         if let Some(known) = part.ids.get_mut(id) {
             known.events.join(member.events);
-            known.is_asked_again |= member.is_asked_again;
+            known.lacking = known.lacking.max(member.lacking);
             return;
         }
         part.ids.insert(id.into(), member);
@@ -449,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_has_not_come_by_is_waited_for_once() {
+    fn a_deletion_that_has_not_come_by_is_waited_for() {
         let mut changed = changed();
         read(&mut changed, &["a", "b"]).unwrap();
         let asked = changed.ask();
@@ -465,10 +463,23 @@ mod tests {
         assert!(!changed.asks_for_deletion(0, "a"));
         let deleted = Some((Sequence::new(11), Timestamp::from_micros(5)));
         assert_eq!(changed.sent(0, "a").unwrap().deleted, deleted);
-        // One that is created and deleted all the time is not waited for again.
         assert!(changed.is_done());
         assert!(!takes(&mut changed, "a", 13, false));
         assert!(takes(&mut changed, "a", 14, true));
+    }
+
+    #[test]
+    fn a_deletion_that_never_comes_by_is_not_waited_for_without_end() {
+        let mut changed = changed();
+        read(&mut changed, &["a"]).unwrap();
+        for _ in 0..DELETION_ASKS_MAX {
+            changed.ask();
+            changed.take_answer(0, Sequence::new(12), &[]);
+            assert!(changed.asks_for_deletion(0, "a"));
+        }
+        changed.ask();
+        changed.take_answer(0, Sequence::new(12), &[]);
+        assert!(!changed.asks_for_deletion(0, "a"));
     }
 
     #[test]

@@ -49,10 +49,10 @@ impl<'c> Current<'c> {
         }
     }
 
-    /// When the entity went, if this deletes it.
-    pub(super) fn deletion_time(&self) -> Option<Timestamp> {
-        let (_, facts) = self.event.as_ref()?;
-        (facts.kind == ChangeKind::Deleted).then_some(facts.time)
+    /// The time of the event if it is a tombstone, whether or not there was an entity.
+    pub(super) fn tombstone_time(&self) -> Option<Timestamp> {
+        let (event, facts) = self.event.as_ref()?;
+        event.tombstone.then_some(facts.time)
     }
 
     /// True if the event is known.

@@ -105,7 +105,7 @@ impl Stream {
         let events = Events {
             is_replaced,
             last: current.shown_sequence(),
-            deleted: sequence.zip(current.deletion_time()),
+            deleted: sequence.zip(current.tombstone_time()),
         };
         let change = (current.change.entity_id(), events);
         let takes = catch_up.takes(current.from, change, sequence);

@@ -17,9 +17,27 @@
 //! Files are used and not a log in memory, so checkpoints, retention, repartition and the reads of
 //! the past are the server's own. The directory is in memory where the system has such a place.
 //!
-//! - A message is held against the model when the server has sent it: what it names is durable.
+//! - A message is held against the model when the server has sent it: what it names is durable, a
+//!   deletion names the event that deleted, and no cursor lies beyond the end of the logs.
 //! - At each point of rest every client that follows state holds what the model says, and every
 //!   client of events has each of them, in order within a connection.
+//!
+//! Each of these was broken on purpose, and a default seed noticed it:
+//!
+//! | broken | seed | noticed by |
+//! | --- | --- | --- |
+//! | the cursor of `caught_up` and `snapshot_end` is one ahead | 0 | the end of the logs |
+//! | the cursor of `cursor` messages is one ahead | 0 | the end of the logs |
+//! | a change is pushed before it is durable | 0 | what is durable |
+//! | the walk of a snapshot does not push what is behind it | 0 | the state at rest |
+//! | `max_hz` drops the last value | 0 | the state at rest |
+//! | a removed property is not told of | 0 | the state at rest |
+//! | the log is taken to be read one event further than it is | 0 | the end of the logs |
+//! | a deletion is lost if it is conflated | 1 | the state at rest |
+//! | an event that did not fit the outbox is not read later | 1 | the events at rest |
+//! | the streams of an ended connection stay | 1 | what was not asked for |
+//! | what retention removed is passed over | 2 | the events at rest |
+//! | what was pushed is sent again from the log | 3 | an event that comes twice |
 //!
 //! It leaves out: loss of power (a crash is the death of the process; what was written stays, and
 //! what was not is gone), faults of the disk, private namespaces (`tests/revocations.rs`), and
