@@ -34,23 +34,41 @@ fn text(json: &Value, member: &str) -> String {
 impl Tenants {
     /// Starts a server with `house`, `garden` and `shed`.
     pub(crate) fn start(shards: u32) -> Self {
+        Self::start_with_private(shards, &[])
+    }
+
+    /// The same, with these of them private.
+    pub(crate) fn start_with_private(shards: u32, private: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let setup = Setup::new(dir.path(), shards)
             .env("FLUX_AUTH_ENABLED", "true")
             .env("FLUX_ADMIN_TOKEN", ADMIN);
-        let server = setup.start();
-        let register = |name: &'static str| {
-            let body = json!({ "name": name }).to_string();
-            let answer = server.with_token(("POST", "/api/namespaces"), ADMIN, &body);
-            (name, text(&answer.json(), "token"))
-        };
-        let first = ["house", "garden", "shed"].map(register).into();
-        Self {
-            server,
+        let mut tenants = Self {
+            server: setup.start(),
             setup,
-            first,
+            first: BTreeMap::new(),
             _dir: dir,
+        };
+        let is_private = |name: &&str| private.contains(name);
+        let names = ["house", "garden", "shed"];
+        names
+            .into_iter()
+            .filter(|name| !is_private(name))
+            .for_each(|name| tenants.register(name));
+        if !private.is_empty() {
+            tenants.setup = tenants.setup.env("FLUX_NAMESPACES_PRIVATE", "true");
+            tenants = tenants.restart();
+            let private = names.into_iter().filter(is_private);
+            private.for_each(|name| tenants.register(name));
         }
+        tenants
+    }
+
+    fn register(&mut self, name: &'static str) {
+        let body = json!({ "name": name }).to_string();
+        let call = ("POST", "/api/namespaces");
+        let answer = self.server.with_token(call, ADMIN, &body);
+        self.first.insert(name, text(&answer.json(), "token"));
     }
 
     /// Stops the server and starts it again.
@@ -72,14 +90,6 @@ impl Tenants {
             token: text(&answer.json(), "token"),
             id: text(&answer.json(), "id"),
         }
-    }
-
-    /// Says who may read a namespace.
-    pub(crate) fn set_read(&self, namespace: &str, read: &str) {
-        let target = format!("/api/namespaces/{namespace}");
-        let body = json!({ "read": read }).to_string();
-        let answer = self.server.with_token(("PATCH", &target), ADMIN, &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// Revokes a token.
