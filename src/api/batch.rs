@@ -61,6 +61,8 @@ pub struct EventPlace {
     pub shard: u16,
     /// The tokens.
     pub tokens: TokenSet,
+    /// The caller is not told what its operations led to.
+    pub hides_results: bool,
 }
 
 /// Events of one shard that one token allows, as many as the shard takes in one go.
@@ -72,13 +74,18 @@ pub struct Part {
     pub token: usize,
     /// The events.
     pub pack: EventPack,
+    /// The caller is not told what the operations of some of them led to.
+    pub hides_results: bool,
 }
 
 impl Part {
     /// Without events.
     fn of(shard: u16, token: usize) -> Self {
-        let pack = EventPack::default();
-        Self { shard, token, pack }
+        Self {
+            shard,
+            token,
+            ..Self::default()
+        }
     }
 }
 
@@ -132,7 +139,7 @@ impl BatchPlan {
     ///
     /// # Errors
     /// As [`BatchWalk::advance`].
-    pub fn decode<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
+    pub fn decode<P: Fn(&EventDraft<'_>, &[u8], CursorKey) -> Result<EventPlace, ApiError>>(
         body: &[u8],
         context: &mut BatchContext<'_, P>,
     ) -> Result<Self, ApiError> {
@@ -196,7 +203,10 @@ impl BatchPlan {
         let mut parts = std::mem::take(&mut self.parts).into_iter();
         let first = parts.find(|part| !part.pack.is_empty());
         let mut whole = first.unwrap_or_default();
-        parts.for_each(|part| whole.pack.append(&part.pack));
+        parts.for_each(|part| {
+            whole.hides_results |= part.hides_results;
+            whole.pack.append(&part.pack);
+        });
         whole.token = self.tokens.first();
         self.parts = vec![whole];
         for item in &mut self.items {
@@ -249,14 +259,14 @@ impl BatchPlan {
     pub(super) fn add(
         &mut self,
         decoded: &Decoded<'_>,
-        place: &impl Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>,
+        place: &impl Fn(&EventDraft<'_>, &[u8], CursorKey) -> Result<EventPlace, ApiError>,
     ) -> bool {
         let start = self.answers.len();
         match decoded {
             Decoded::Event(draft, terms) => {
                 let scope = CursorScope::of(draft.entity_id);
                 let key = CursorKey::of_scope(scope);
-                let place = match place(draft, key) {
+                let place = match place(draft, terms, key) {
                     Ok(place) => place,
                     Err(error) => {
                         self.note_refused(&error);
@@ -317,7 +327,7 @@ impl BatchPlan {
     /// Packs an event for its shard. Returns the part that it is in. Parts of a shard are in the
     /// order of their events, so one that another token allows begins a new part.
     fn pack(&mut self, place: EventPlace, draft: &EventDraft<'_>, terms: &[u8]) -> u32 {
-        let EventPlace { shard, tokens } = place;
+        let EventPlace { shard, tokens, .. } = place;
         let next = u32::try_from(self.parts.len()).expect("a part has an event of a batch");
         let open = self
             .open
@@ -335,6 +345,7 @@ impl BatchPlan {
         if part.pack.is_empty() {
             part.token = tokens.first();
         }
+        part.hides_results |= place.hides_results;
         part.pack.push(terms, |out| draft.encode(out));
         *open
     }
@@ -474,7 +485,7 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |draft: &EventDraft<'_>, _| {
+            place: |draft: &EventDraft<'_>, _: &[u8], _| {
                 // An id that ends so is allowed by one of two tokens alone.
                 let tokens = match draft.entity_id.as_bytes() {
                     [.., b'/', b'1'] => TokenSet::FIRST,
@@ -482,7 +493,11 @@ mod tests {
                     _ => TokenSet::FIRST.with(1),
                 };
                 let shard = u16::from(draft.entity_id.starts_with('b'));
-                Ok(EventPlace { shard, tokens })
+                Ok(EventPlace {
+                    shard,
+                    tokens,
+                    hides_results: false,
+                })
             },
         };
         BatchPlan::decode(body.as_bytes(), &mut context)

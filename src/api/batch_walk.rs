@@ -119,7 +119,7 @@ impl BatchWalk {
     /// # Errors
     /// If the request fails as a whole: [`ApiError::Json`], [`ApiError::JsonItem`],
     /// [`ApiError::Shape`]; of an atomic batch also [`ApiError::AtomicItem`].
-    pub fn advance<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
+    pub fn advance<P: Fn(&EventDraft<'_>, &[u8], CursorKey) -> Result<EventPlace, ApiError>>(
         &mut self,
         body: &[u8],
         context: &mut BatchContext<'_, P>,
@@ -173,7 +173,7 @@ impl BatchWalk {
     }
 
     /// Goes on to the next place where the walk may stop. Returns the units of work.
-    fn step<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
+    fn step<P: Fn(&EventDraft<'_>, &[u8], CursorKey) -> Result<EventPlace, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -243,7 +243,7 @@ impl BatchWalk {
     }
 
     /// Adds the next item. Returns its units of work, but for those of its bytes.
-    fn item<P: Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError>>(
+    fn item<P: Fn(&EventDraft<'_>, &[u8], CursorKey) -> Result<EventPlace, ApiError>>(
         &mut self,
         scanner: &mut Scanner<'_>,
         context: &mut BatchContext<'_, P>,
@@ -342,11 +342,12 @@ mod tests {
             ids: &mut EventIds::new(1),
             now_ms: 1,
             shards: 2,
-            place: |draft: &EventDraft<'_>, _| match draft.entity_id.as_bytes() {
+            place: |draft: &EventDraft<'_>, _: &[u8], _| match draft.entity_id.as_bytes() {
                 [b'x', ..] => Err(ApiError::Reserved),
                 id => Ok(EventPlace {
                     shard: u16::from(id.starts_with(b"b")),
                     tokens: TokenSet::FIRST,
+                    hides_results: false,
                 }),
             },
         };

@@ -4,7 +4,7 @@ use super::body;
 use super::error::ApiError;
 use super::json::{Kind, write_string};
 use super::query::{each_parameter, once, other, parse_limit};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, Visibility};
 use crate::wire::http1::{percent_encode, write_decimal};
 
 /// The name in the body of a registration; `None` where the server is to choose one. No body at all
@@ -45,6 +45,37 @@ pub fn parse_registration(body: &[u8]) -> Result<Option<Box<str>>, ApiError> {
     }
     scanner.finish()?;
     name
+}
+
+/// Who may read a namespace from now on, in the body of a call that says so.
+///
+/// # Errors
+/// [`ApiError::Json`], [`ApiError::Shape`], [`ApiError::MissingField`] or
+/// [`ApiError::InvalidField`].
+pub fn parse_visibility(body: &[u8]) -> Result<Visibility, ApiError> {
+    let mut scanner = body::object(body, "the body must be a JSON object with `read`")?;
+    let mut read = Err(ApiError::MissingField { field: "read" });
+    let mut scratch = String::new();
+    while let Some(key) = scanner.next_key()? {
+        scratch.clear();
+        if key.decode(&mut scratch) != "read" {
+            scanner.raw_value()?;
+            continue;
+        }
+        scratch.clear();
+        let named = if scanner.kind()? == Kind::String {
+            Visibility::of_name(scanner.string()?.decode(&mut scratch))
+        } else {
+            scanner.raw_value()?;
+            None
+        };
+        read = named.ok_or(ApiError::InvalidField {
+            field: "read",
+            rule: "`public` or `private`",
+        });
+    }
+    scanner.finish()?;
+    read
 }
 
 /// The parameters of `GET /api/namespaces`.
@@ -130,9 +161,11 @@ pub struct ShownNamespace<'n> {
     pub created: Timestamp,
     /// Entities that it holds.
     pub entities: u64,
+    /// Who may read it.
+    pub visibility: Visibility,
 }
 
-/// `{"namespaceId", "name", "createdAt", "entityCount"}`.
+/// `{"namespaceId", "name", "createdAt", "entityCount", "read"}`.
 pub fn namespace(out: &mut Vec<u8>, shown: ShownNamespace<'_>) {
     out.extend_from_slice(b"{\"namespaceId\":");
     write_string(out, shown.id);
@@ -142,6 +175,8 @@ pub fn namespace(out: &mut Vec<u8>, shown: ShownNamespace<'_>) {
     out.extend_from_slice(shown.created.rfc3339().as_bytes());
     out.extend_from_slice(b"\",\"entityCount\":");
     write_decimal(out, shown.entities);
+    out.extend_from_slice(b",\"read\":");
+    write_string(out, shown.visibility.name());
     out.push(b'}');
 }
 

@@ -124,6 +124,17 @@ impl PartOutcome {
         }
     }
 
+    /// Leaves out what operations led to: the writer may not read it.
+    pub fn leave_out_results(&mut self) {
+        for (_, remark) in &mut self.remarks {
+            if let Remark::Said { properties, .. } = remark
+                && let Some(OperationResults::Json(json)) = properties.take()
+            {
+                self.shown_bytes = self.shown_bytes.saturating_sub(json.len());
+            }
+        }
+    }
+
     /// Heap that it holds.
     pub fn heap_bytes(&self) -> usize {
         let Self {

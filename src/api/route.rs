@@ -57,6 +57,8 @@ pub enum ControlRoute<'a> {
     ReplaceToken(Cow<'a, str>),
     /// `GET /api/admin/config`
     Config,
+    /// `PATCH /api/namespaces/:name`
+    SetVisibility(Cow<'a, str>),
     /// `PUT /api/admin/config`
     Configure,
     /// About the other tokens of a namespace.
@@ -110,6 +112,7 @@ const GET_POST_AND_DELETE: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
 const DELETE: &str = "DELETE, OPTIONS";
 const POST_AND_DELETE: &str = "POST, DELETE, OPTIONS";
+const GET_PATCH_AND_DELETE: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 const GET_AND_PUT: &str = "GET, HEAD, PUT, OPTIONS";
 
 const CONNECTORS: &str = "/api/connectors";
@@ -275,10 +278,11 @@ fn namespace(method: Method, rest: &str) -> Result<Route<'_>, ApiError> {
         (Method::Options, Of::Token) => Ok(Route::Options(POST)),
         (_, Of::Token) => Err(ApiError::Method { allow: POST }),
         (Method::Get | Method::Head, Of::Member) => Ok(Route::Control(ControlRoute::Show(name))),
+        (Method::Patch, Of::Member) => Ok(Route::Control(ControlRoute::SetVisibility(name))),
         (Method::Delete, Of::Member) => Ok(Route::Control(ControlRoute::Delete(name))),
-        (Method::Options, Of::Member) => Ok(Route::Options(GET_AND_DELETE)),
+        (Method::Options, Of::Member) => Ok(Route::Options(GET_PATCH_AND_DELETE)),
         (_, Of::Member) => Err(ApiError::Method {
-            allow: GET_AND_DELETE,
+            allow: GET_PATCH_AND_DELETE,
         }),
     }
 }

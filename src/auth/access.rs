@@ -118,6 +118,15 @@ impl Access {
         }
     }
 
+    /// True if a token of this namespace is among its tokens.
+    pub fn is_of(&self, name: &str) -> bool {
+        match self {
+            Self::Open | Self::Admin => false,
+            Self::Owner(grant) => grant.namespace.as_str() == name,
+            Self::Several(all) => all.iter().any(|it| it.access.is_of(name)),
+        }
+    }
+
     /// True if the operator's token is among its tokens.
     pub fn is_operator(&self) -> bool {
         match self {

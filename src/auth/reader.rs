@@ -39,12 +39,20 @@ pub enum Extent {
 impl Reader {
     /// Whoever may write this.
     pub fn of(access: Access) -> Self {
+        Self::with_scopes(access, &[Scope::Read])
+    }
+
+    /// The same if each of these scopes lets its holder see what it is about.
+    pub fn with_scopes(access: Access, scopes: &[Scope]) -> Self {
+        let sees = |grant: &Grant| scopes.iter().any(|scope| grant.scopes.has(*scope));
         match access {
             Access::Open | Access::Admin => Self::All,
-            Access::Owner(grant) if grant.scopes.has(Scope::Read) => Self::Holder(grant),
+            Access::Owner(grant) if sees(&grant) => Self::Holder(grant),
             Access::Owner(_) => Self::Public,
             Access::Several(all) => {
-                let readers = all.iter().map(|it| Self::of(it.access.clone()));
+                let readers = all
+                    .iter()
+                    .map(|it| Self::with_scopes(it.access.clone(), scopes));
                 readers.fold(Self::Public, Self::and)
             }
         }

@@ -7,14 +7,15 @@
 
 use super::Moment;
 use super::job::{Jobs, Lane, WorkerResult};
-use crate::api::directory::{DIRECTORY_ID, Listed, namespaces};
-use crate::limits::{DIRECTORY_INTERVAL_MS, DIRECTORY_NAMESPACES_MAX};
+use crate::api::directory::DIRECTORY_ID;
+use crate::control::Registry;
+use crate::engine::DirectoryRows;
+use crate::limits::DIRECTORY_INTERVAL_MS;
 use crate::log::Log;
 use crate::model::place_key;
-use crate::model::{CommitPoint, CommitQueue, Property, RESERVED_NAMESPACE};
+use crate::model::{CommitPoint, CommitQueue, RESERVED_NAMESPACE, Timestamp};
 use crate::report;
 use crate::shard::{MailboxSender, Message, Shard, ShardStatistics};
-use crate::state::NamespaceEntry;
 
 /// See the module. One for each core.
 pub(crate) struct Directory {
@@ -33,15 +34,8 @@ pub(crate) struct Directory {
     changed: bool,
     /// A helper thread counts.
     counts: bool,
-    shown: DirectoryPage,
-}
-
-/// The entity's properties, as JSON.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct DirectoryPage {
-    namespaces: String,
-    total_entities: String,
-    total_namespaces: String,
+    /// Whose rows are counted apart: as of this revision of the registry.
+    revision: u64,
 }
 
 impl Directory {
@@ -56,7 +50,7 @@ impl Directory {
             parts: vec![None; usize::from(shards)],
             changed: false,
             counts: false,
-            shown: DirectoryPage::default(),
+            revision: 0,
         }
     }
 
@@ -99,16 +93,24 @@ impl Directory {
         }
     }
 
-    /// Begins to count if something came since.
-    pub(crate) fn start_due<L: Log>(&mut self, jobs: &mut Jobs<L>) {
-        if !self.changed || self.counts || self.parts.iter().any(Option::is_none) {
+    /// Begins to count if something came since, or others may read something than when it was
+    /// counted last.
+    pub(crate) fn start_due<L: Log>(&mut self, registry: &Registry, jobs: &mut Jobs<L>) {
+        let revision = registry.revision();
+        let is_due = self.changed || self.revision != revision;
+        if !is_due || self.counts || self.parts.iter().any(Option::is_none) {
             return;
         }
         self.changed = false;
+        self.revision = revision;
         self.counts = true;
         let parts: Vec<ShardStatistics> = self.parts.iter().flatten().cloned().collect();
+        let private = registry.private().clone();
         jobs.push(Lane::Directory, move || {
-            WorkerResult::DirectoryCounted(count(&parts))
+            let entries = parts.iter().flat_map(|part| part.names.entries());
+            let entities = parts.iter().map(|part| part.entities).sum();
+            let rows = DirectoryRows::count(entries, entities, &private);
+            WorkerResult::DirectoryCounted(Box::new(rows))
         });
     }
 
@@ -116,58 +118,13 @@ impl Directory {
     pub(crate) fn on_counted<L: Log>(
         &mut self,
         shard: &mut Shard<L>,
-        page: DirectoryPage,
-        now: Moment,
+        rows: DirectoryRows,
+        (registry, now): (&Registry, Timestamp),
     ) {
         self.counts = false;
-        let members = |page: &DirectoryPage| {
-            [
-                ("namespaces", page.namespaces.clone()),
-                ("total_entities", page.total_entities.clone()),
-                ("total_namespaces", page.total_namespaces.clone()),
-            ]
-        };
-        let (before, after) = (members(&self.shown), members(&page));
-        let changed = before.iter().zip(&after).filter(|(old, new)| old != new);
-        let properties: Vec<Property<'_>> = changed
-            .map(|(_, (name, value))| Property { name, value })
-            .collect();
-        if !properties.is_empty()
-            && let Err(error) =
-                shard
-                    .engine_mut()
-                    .set_system_entity(DIRECTORY_ID, &properties, now.now)
-        {
+        let private = (registry.private(), now);
+        if let Err(error) = shard.engine_mut().set_directory(rows, private) {
             report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
         }
-        self.shown = page;
-    }
-}
-
-fn count(parts: &[ShardStatistics]) -> DirectoryPage {
-    let entries = parts.iter().flat_map(|part| part.names.entries());
-    let mut listed: Vec<&NamespaceEntry> = entries.collect();
-    let total_namespaces = listed.len();
-    if listed.len() > DIRECTORY_NAMESPACES_MAX {
-        let newest_first = |left: &&NamespaceEntry, right: &&NamespaceEntry| {
-            let recency = right.last_updated.cmp(&left.last_updated);
-            recency.then_with(|| left.name.cmp(&right.name))
-        };
-        listed.select_nth_unstable_by(DIRECTORY_NAMESPACES_MAX, newest_first);
-        listed.truncate(DIRECTORY_NAMESPACES_MAX);
-    }
-    listed.sort_unstable_by(|left, right| left.name.cmp(&right.name));
-    let mut json = Vec::new();
-    let listed = listed.iter().map(|entry| Listed {
-        name: &entry.name,
-        entities: entry.entities,
-        last_updated: (entry.entities > 0).then_some(entry.last_updated),
-    });
-    namespaces(&mut json, listed);
-    let total_entities: u64 = parts.iter().map(|part| part.entities).sum();
-    DirectoryPage {
-        namespaces: String::from_utf8(json).expect("names are text"),
-        total_entities: total_entities.to_string(),
-        total_namespaces: total_namespaces.to_string(),
     }
 }

@@ -5,10 +5,10 @@
 //! began it. So this folder knows no thread, and a test or a simulation runs a job where it likes.
 
 use super::decoding::Decoded;
-use super::directory::DirectoryPage;
 use super::history::Answered;
 use super::retention::RetentionResult;
 use super::{OpenedShard, checkpoints::CheckpointResult, control::Stored};
+use crate::engine::DirectoryRows;
 use crate::log::Log;
 use crate::wire::tls::Handshaken;
 use crossbeam_queue::ArrayQueue;
@@ -155,7 +155,7 @@ pub(crate) enum WorkerResult<L: Log> {
     /// A change of the control plane was stored.
     ControlStored(Box<Stored>),
     /// Namespaces were counted.
-    DirectoryCounted(DirectoryPage),
+    DirectoryCounted(Box<DirectoryRows>),
     /// A large body was decoded.
     Decoded(Box<Decoded>),
     /// A step of a handshake was carried out.

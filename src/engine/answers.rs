@@ -1,7 +1,9 @@
 //! What the engine answers: parts of listings and what namespaces hold.
 
 use crate::filter::Progress;
-use crate::limits::{LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX};
+use crate::limits::{
+    FILTER_CHUNK_BYTES_MAX, FILTER_SLICE_UNITS, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX,
+};
 use crate::model::Timestamp;
 use flux_storage::Sequence;
 
@@ -44,6 +46,13 @@ impl Chunk {
     /// True if it holds as much as one part may.
     pub(super) fn is_full(&self) -> bool {
         self.json.len() >= LIST_CHUNK_BYTES_MAX || self.ends.len() >= LIST_CHUNK_ENTITIES_MAX
+    }
+
+    /// True if a filter has looked at as much for it as it may.
+    pub(super) fn has_examined(&self, bounds: ChunkBounds) -> bool {
+        self.examined >= bounds.examined_max
+            || self.examined_bytes >= FILTER_CHUNK_BYTES_MAX
+            || self.filter_units >= FILTER_SLICE_UNITS
     }
 
     /// Makes room for an entity of so many bytes, with which the page that it belongs to has

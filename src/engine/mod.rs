@@ -16,6 +16,7 @@
 //! | `answers` | what the engine answers: parts of listings, what namespaces hold |
 //! | `changes` | a change → the frames that subscribers get |
 //! | `watchers` | which cores want which changes, and what their filters say |
+//! | `directory` | the namespaces that are listed, and what of them one reader is told |
 //! | `system_entities` | entities that the server keeps itself |
 //! | `recent_sources` | the sources of the events that the shard has taken lately |
 //! | `testing` | events for the tests of the engine |
@@ -33,6 +34,7 @@ mod answers;
 mod changes;
 mod checkpoint;
 mod decide;
+mod directory;
 mod ends;
 mod group;
 mod operate;
@@ -50,6 +52,7 @@ mod watchers;
 pub use answers::{Chunk, ChunkBounds, Judged, NamespaceCounts};
 pub use changes::CollectedChanges;
 pub use checkpoint::Snapshot;
+pub use directory::DirectoryRows;
 pub use group::GroupError;
 pub use publish::{PublishError, Write};
 pub use read::ReadAnswer;
@@ -60,10 +63,11 @@ pub use replay::{EngineReplayError, ReplayFault, replay_record};
 pub use stream_read::{EntityBatch, FoundEntity, SnapshotPage, SnapshotQuery};
 
 use crate::api::ApiError;
+use crate::auth::PrivateNamespaces;
 use crate::filter::Effort;
 use crate::limits::ENTITY_BYTES_PER_UNIT;
 use crate::log::AppendRejection;
-use crate::model::{Property, Timestamp};
+use crate::model::Timestamp;
 use crate::state::{BookkeepingView, NamespaceStatistics, State};
 use crate::subscribe::Interest;
 use changes::ChangeCollector;
@@ -172,17 +176,27 @@ impl Engine {
         self.changes.take()
     }
 
-    /// Gives an entity of the server's own these properties, ascending by name.
+    /// Takes the directory as it was counted, without what has become private since.
     ///
     /// # Errors
     /// Never, as long as what is kept lies in memory.
-    pub fn set_system_entity(
+    pub fn set_directory(
         &mut self,
-        id: &str,
-        properties: &[Property<'_>],
-        now: Timestamp,
+        rows: DirectoryRows,
+        private: (&PrivateNamespaces, Timestamp),
     ) -> Result<(), LayerError> {
-        self.system_entities.set(id, properties, now)
+        self.system_entities.set_directory(rows, private)
+    }
+
+    /// Takes out of the directory what has become private.
+    ///
+    /// # Errors
+    /// As of [`Engine::set_directory`].
+    pub fn close_directory(
+        &mut self,
+        private: (&PrivateNamespaces, Timestamp),
+    ) -> Result<(), LayerError> {
+        self.system_entities.close_directory(private)
     }
 
     /// The changes of what the server keeps itself that anybody subscribed to and may be told of

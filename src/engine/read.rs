@@ -1,13 +1,17 @@
 //! Reading entities and listing them. Each answer comes with its commit point.
 
+use super::directory::OwnDirectory;
 use super::{Chunk, ChunkBounds, Engine, Judged, NamespaceCounts, StateDamaged, note_damage};
 use crate::api::encode;
 use crate::api::query::{Fields, ListQuery};
 use crate::auth::Readable;
 use crate::filter::{Effort, Facts, Filter};
-use crate::limits::{FILTER_CHUNK_BYTES_MAX, FILTER_SLICE_UNITS, LIST_SKIPS_MAX};
+use crate::limits::{FILTER_SLICE_UNITS, LIST_SKIPS_MAX};
 use crate::model::{CommitPoint, EntityTag, is_reserved};
 use crate::state::{Entity, Query};
+
+/// Ids, and where to go on if that was not all.
+type Collected = (Vec<Box<str>>, Option<Box<str>>);
 
 /// An entity that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +59,26 @@ impl Engine {
                 (Some(ReadAnswer::Entity { tag }), commit_point_of(entity))
             }
         })
+    }
+
+    /// The JSON of an entity that the server keeps itself, as this reader is shown it; `None` if it
+    /// is shown what everyone is.
+    ///
+    /// # Errors
+    /// As of [`Engine::read`].
+    pub fn read_own(
+        &mut self,
+        id: &str,
+        (fields, readable): (Option<&Fields>, &Readable),
+        out: &mut Vec<u8>,
+    ) -> Result<Option<EntityTag>, StateDamaged> {
+        let entity = self.system_entities.get(id);
+        let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+        let own = entity.and_then(|entity| self.system_entities.shown_to(readable, entity));
+        Ok(own.map(|own| {
+            encode::entity(out, own.head(), own.properties(), fields);
+            own.tag()
+        }))
     }
 
     /// The next part of a listing, and its commit point. Bounded in entities and bytes, so that one
@@ -108,21 +132,22 @@ impl Engine {
             if let Some(up_to) = readable.hidden_up_to(entity.id()) {
                 return Ok(Some(up_to));
             }
-            if chunk.is_full() {
+            let own = self.system_entities.shown_to(readable, entity);
+            if chunk.is_full() || (query.filter.is_some() && chunk.has_examined(bounds)) {
                 chunk.passed = passed.map(Box::from);
                 return Ok(None);
             }
             let mut judged = None;
             if let Some(filter) = &query.filter {
-                if chunk.examined >= bounds.examined_max
-                    || chunk.examined_bytes >= FILTER_CHUNK_BYTES_MAX
-                    || chunk.filter_units >= FILTER_SLICE_UNITS
-                {
-                    chunk.passed = passed.map(Box::from);
-                    return Ok(None);
-                }
-                let (matches, progress) = examine(chunk, filter, (entity, bounds.judged));
-                judged = Some(progress);
+                let matches = match &own {
+                    None => {
+                        let (matches, progress) = examine(chunk, filter, (entity, bounds.judged));
+                        judged = Some(progress);
+                        matches
+                    }
+                    // It is of a bounded size.
+                    Some(own) => Some(filter.matches(&Facts::of(own.head()), own.properties())),
+                };
                 let Some(matches) = matches else {
                     chunk.judged = judged;
                     chunk.passed = passed.map(Box::from);
@@ -136,7 +161,9 @@ impl Engine {
                     continue;
                 }
             }
-            let bytes = entity.body_bytes();
+            let bytes = own
+                .as_ref()
+                .map_or_else(|| entity.body_bytes(), OwnDirectory::bytes);
             if bytes > bounds.entity_bytes_max {
                 chunk.large = chunk.ends.is_empty().then_some(bytes);
                 // It is not judged again.
@@ -148,7 +175,14 @@ impl Engine {
             chunk.make_room(query.limit, bytes);
             chunk.json.push(b',');
             let fields = query.fields.as_ref();
-            encode::entity(&mut chunk.json, entity.head(), entity.properties(), fields);
+            match &own {
+                None => {
+                    encode::entity(&mut chunk.json, entity.head(), entity.properties(), fields);
+                }
+                Some(own) => {
+                    encode::entity(&mut chunk.json, own.head(), own.properties(), fields);
+                }
+            }
             chunk.ids.push_str(entity.id());
             chunk.ends.push((chunk.json.len(), chunk.ids.len()));
             *point = (*point).max(commit_point_of(entity));
@@ -158,27 +192,41 @@ impl Engine {
         Ok(None)
     }
 
-    /// At most `max` ids that match and that a client may delete, ascending.
+    /// At most `max` ids that match and that a client may delete and sees, ascending; and where to
+    /// go on, if so many were passed over that it did not come to the end.
     ///
     /// # Errors
     /// If a layer is damaged.
     pub fn collect(
         &mut self,
-        query: &ListQuery,
+        (query, seen): (&ListQuery, &Readable),
         after: Option<&str>,
         max: usize,
-    ) -> Result<Vec<Box<str>>, StateDamaged> {
-        let mut ids = Vec::new();
-        for entity in self.state.list(&state_query(query, after)) {
-            let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
-            if ids.len() == max {
-                break;
+    ) -> Result<Collected, StateDamaged> {
+        let mut ids: Vec<Box<str>> = Vec::new();
+        let mut hidden: Option<String> = None;
+        for _ in 0..LIST_SKIPS_MAX {
+            let from = state_query(query, hidden.as_deref().or(after));
+            let mut up_to = None;
+            for entity in self.state.list(&from) {
+                let entity = entity.map_err(|error| note_damage(&mut self.damage, error))?;
+                if ids.len() == max {
+                    break;
+                }
+                up_to = seen.hidden_up_to(entity.id());
+                if up_to.is_some() {
+                    break;
+                }
+                if !is_reserved(entity.id()) {
+                    ids.push(entity.id().into());
+                }
             }
-            if !is_reserved(entity.id()) {
-                ids.push(entity.id().into());
-            }
+            let Some(up_to) = up_to else {
+                return Ok((ids, None));
+            };
+            hidden = Some(up_to);
         }
-        Ok(ids)
+        Ok((ids, hidden.map(Box::from)))
     }
 
     /// What a namespace holds.

@@ -6,6 +6,7 @@
 //! that they need none.
 
 use super::changes::{AppliedEvent, ChangeCollector, CollectedChanges};
+use super::directory::DirectoryRows;
 use super::watchers::Watchers;
 use crate::limits::SYSTEM_PUSH_SECONDS;
 use crate::model::{EventDraft, EventId, EventView, Property, Timestamp, is_reserved};
@@ -18,6 +19,8 @@ use std::iter::Peekable;
 #[derive(Debug, Default)]
 pub(super) struct SystemEntities {
     state: State,
+    /// What the directory is made of.
+    pub(super) directory: DirectoryRows,
     /// Changes so far: what their entity tags are made of.
     changes: Sequence,
     collector: ChangeCollector,

@@ -55,6 +55,20 @@ impl TermKind {
         )
     }
 
+    /// True of a condition.
+    pub const fn is_condition(self) -> bool {
+        matches!(
+            self,
+            Self::Version
+                | Self::EntityTag
+                | Self::Absent
+                | Self::Present
+                | Self::Equal
+                | Self::Missing
+                | Self::Filter
+        )
+    }
+
     /// The member of a payload that holds operations of this kind.
     const fn member(self) -> &'static str {
         match self {

@@ -64,7 +64,7 @@ impl<S: System> Core<S> {
         let plane = (&tenants.registry, router.now);
         self.controller
             .start_due(control_calls, plane, &mut self.jobs);
-        self.directory.start_due(&mut self.jobs);
+        self.directory.start_due(&tenants.registry, &mut self.jobs);
         self.start_handshakes();
         self.run_jobs()
     }
@@ -192,8 +192,9 @@ impl<S: System> Core<S> {
                 self.retention
                     .on_result(shard, (*done, now), &mut self.jobs);
             }
-            WorkerResult::DirectoryCounted(page) => {
-                self.directory.on_counted(shard, page, now);
+            WorkerResult::DirectoryCounted(rows) => {
+                let plane = (&self.context.tenants.registry, now.now);
+                self.directory.on_counted(shard, *rows, plane);
                 self.context.counters.has_directory.store(true, Relaxed);
             }
             WorkerResult::Opened(_)

@@ -12,6 +12,7 @@
 //! slice. No part reaches a shard before the whole body is decoded. Its connection is not read
 //! until it is answered, so what the client sends behind it can't overtake it.
 
+use super::reading::{Results, judge_terms};
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::ApiError;
@@ -20,7 +21,7 @@ use crate::api::batch::{
 };
 use crate::api::event::{EventDecoder, EventIds};
 use crate::api::outcome::PartOutcome;
-use crate::auth::{Access, TokenHash};
+use crate::auth::{Access, PrivateNamespaces, TokenHash};
 use crate::background::decoding::{DecodeResult, DecodedBody};
 use crate::background::turns::Network;
 use crate::limits::{LIST_CHUNK_BYTES_MAX, MEMORY_SMALL_BYTES_MAX};
@@ -223,7 +224,7 @@ impl PendingBatch {
             decoder: &mut context.decoder,
             ids: &mut context.ids,
             shards: usize::from(shards),
-            place: placing(&self.access, shards),
+            place: placing((&self.access, context.tenants.registry.private()), shards),
         };
         let (walked, units) = walk.advance(body, &mut decoding, slice)?;
         context.router.spend(units);
@@ -244,6 +245,7 @@ impl PendingBatch {
         };
         self.stage = Stage::Away(walk.heap_bytes().max(body.len()));
         let (access, shards) = (self.access.clone(), context.router.shards);
+        let private = context.tenants.registry.private().clone();
         let now_ms = context.router.now.as_millis();
         let decode = move |ids: &mut EventIds| {
             let mut decoding = BatchContext {
@@ -252,7 +254,7 @@ impl PendingBatch {
                 decoder: &mut EventDecoder::default(),
                 ids,
                 shards: usize::from(shards),
-                place: placing(&access, shards),
+                place: placing((&access, &private), shards),
             };
             while walk.advance(&body, &mut decoding, Slice::WHOLE)?.0 != Walked::Done {}
             Ok(DecodedBody::Batch(Box::new(walk.into_plan())))
@@ -347,7 +349,7 @@ impl PendingBatch {
         context: &mut Context<L>,
         (from, reply): (u16, Reply),
     ) -> Option<Outcome> {
-        let outcome = match reply {
+        let mut outcome = match reply {
             Reply::Published(outcome) => outcome,
             Reply::Refused(error) => PartOutcome::refused(error),
             Reply::GroupRefused(index, error) => {
@@ -364,6 +366,9 @@ impl PendingBatch {
         };
         let mut parts = self.plan.parts.iter().zip(&self.asked);
         let part = parts.position(|(part, asked)| part.shard == from && *asked)?;
+        if self.plan.parts[part].hides_results {
+            outcome.leave_out_results();
+        }
         self.asked[part] = false;
         self.outcomes[part] = outcome;
         if self.is_over() {
@@ -442,14 +447,18 @@ fn slice<L>(context: &Context<L>) -> Slice {
 
 /// Where each event goes, if the caller may publish it.
 fn placing(
-    access: &Access,
+    (access, private): (&Access, &PrivateNamespaces),
     shards: u16,
-) -> impl Fn(&EventDraft<'_>, CursorKey) -> Result<EventPlace, ApiError> {
-    move |draft, key| {
+) -> impl Fn(&EventDraft<'_>, &[u8], CursorKey) -> Result<EventPlace, ApiError> {
+    move |draft, terms, key| {
         let may_publish = access.may_publish(draft.entity_id, draft.tombstone);
         let tokens = may_publish.map_err(denied)?;
-        let shard = key.place(shards);
-        Ok(EventPlace { shard, tokens })
+        let results = judge_terms((access, private), (draft.entity_id, terms))?;
+        Ok(EventPlace {
+            shard: key.place(shards),
+            tokens,
+            hides_results: results == Results::LeftOut,
+        })
     }
 }
 

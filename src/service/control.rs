@@ -3,10 +3,12 @@
 
 use super::Context;
 use crate::api::ApiError;
+use crate::api::directory::DIRECTORY_ID;
 use crate::control::{Change, Command};
 use crate::limits::CONTROL_CALLS_MAX;
 use crate::log::Log;
-use crate::model::place_key;
+use crate::model::{RESERVED_NAMESPACE, place_key};
+use crate::report;
 use crate::shard::{ControlMessage, Message, Origin, RequestId};
 
 /// The core that carries out control calls.
@@ -64,6 +66,9 @@ pub(crate) fn apply<L: Log>(context: &mut Context<L>, change: &Change) {
         let living = context.tenants.registry.writers_of(name);
         shard.revoke(|charged| charged.as_str() == &**name && !living.contains(&charged.token));
     }
+    if let Change::VisibilitySet { .. } = change {
+        close_directory(context);
+    }
     match change {
         Change::Registered(namespace) => note_registered(context, &namespace.name, true),
         Change::Deleted { name } => {
@@ -99,6 +104,20 @@ pub(crate) fn acquaint_shard<L: Log>(context: &mut Context<L>) {
                 let names = shard.engine_mut().namespaces_mut();
                 names.set_registered(&namespace.name, true);
             }
+        }
+    }
+}
+
+/// Takes what has become private out of the directory, if this core has that: when the call is
+/// answered, nobody else is shown it any more.
+fn close_directory<L: Log>(context: &mut Context<L>) {
+    let router = &mut context.router;
+    if place_key(RESERVED_NAMESPACE, router.shards) == router.core
+        && let Some(shard) = &mut router.shard
+    {
+        let private = (context.tenants.registry.private(), router.now);
+        if let Err(error) = shard.engine_mut().close_directory(private) {
+            report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Deleting one entity.
 
+use super::reading::judge_terms;
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::conditions::HeadConditions;
@@ -48,6 +49,7 @@ pub(crate) fn begin<L: Log>(
         return Err(ApiError::Reserved);
     }
     let tokens = access.may_delete(id).map_err(denied)?;
+    judge_terms((&access, context.tenants.registry.private()), (id, &terms))?;
     let shows_entity = !terms.is_empty();
     let request = ShardRequest::Delete {
         id: id.into(),

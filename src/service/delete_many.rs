@@ -5,9 +5,9 @@ use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending, Tenants};
 use crate::api::ApiError;
 use crate::api::delete::{self, DeleteFilter};
-use crate::auth::{Access, Denied};
+use crate::auth::{Access, Denied, Readable, Reader};
 use crate::log::Log;
-use crate::model::is_reserved;
+use crate::model::{Scope, is_reserved};
 use crate::shard::{Reply, RequestId, ShardRequest};
 use std::sync::Arc;
 
@@ -77,6 +77,9 @@ impl PendingDeletes {
             DeleteFilter::Namespace(namespace) => (Some(namespace), None),
             DeleteFilter::Prefix(prefix) => (None, Some(prefix)),
         };
+        // What the caller may neither read nor delete is not there for it.
+        let reader = Reader::with_scopes(deletes.access.clone(), &[Scope::Read, Scope::Delete]);
+        let seen = Readable::new(reader, context.tenants.registry.private().clone());
         let router = &mut context.router;
         let shards = router.shards_holding(namespace.as_deref(), prefix.as_deref());
         for shard in shards {
@@ -85,6 +88,8 @@ impl PendingDeletes {
                 prefix: prefix.clone(),
                 max: limit(&context.tenants).saturating_add(1),
                 found: Vec::new(),
+                passed: None,
+                seen: Box::new(seen.clone()),
             };
             router.ask(shard, request_id, request)?;
             deletes.waiting += 1;

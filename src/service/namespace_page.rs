@@ -8,7 +8,7 @@ use crate::control::Namespace;
 use crate::engine::NamespaceCounts;
 use crate::limits::NAMESPACES_PER_SLICE;
 use crate::log::Log;
-use crate::model::{Timestamp, place_key};
+use crate::model::{Timestamp, Visibility, place_key};
 use crate::shard::{RequestId, ShardRequest};
 
 /// See the module.
@@ -35,6 +35,7 @@ struct Shown {
     name: Box<str>,
     created: Timestamp,
     entities: u64,
+    visibility: Visibility,
 }
 
 impl Shown {
@@ -44,6 +45,7 @@ impl Shown {
             name: namespace.name.clone(),
             created: namespace.created,
             entities: 0,
+            visibility: namespace.visibility,
         }
     }
 }
@@ -171,6 +173,7 @@ impl NamespacePage {
                 name: &shown.name,
                 created: shown.created,
                 entities: shown.entities,
+                visibility: shown.visibility,
             };
             namespaces::namespace(&mut self.body, shown);
         }

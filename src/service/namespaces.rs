@@ -5,7 +5,7 @@ use super::tenants::{Operator, denied};
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::namespaces::{self, NamespacesQuery};
-use crate::auth::{Access, Denied, Extent, Grant, RateLimited, Token};
+use crate::auth::{Access, Denied, Extent, Grant, RateLimited, Readable, Token};
 use crate::control::{Command, Namespace, automatic_name};
 use crate::engine::NamespaceCounts;
 use crate::limits::{NAME_ATTEMPTS_MAX, PURGE_ENTITIES_MAX};
@@ -29,6 +29,11 @@ pub(crate) enum PendingNamespace {
         name: Box<str>,
         /// Its new token.
         token: Token,
+    },
+    /// Others to read it, or no others.
+    SettingVisibility {
+        /// Its name.
+        name: Box<str>,
     },
     /// The namespace to be gone.
     Deleting {
@@ -146,7 +151,7 @@ pub(crate) fn replace_token<L: Log>(
     if name == RESERVED_NAMESPACE {
         return Err(ApiError::Reserved);
     }
-    let known = known(context, name)?;
+    let known = known_to(context, &access, name)?;
     let (id, name) = (known.id.clone(), known.name.clone());
     let by = match manager(&access, &name)? {
         Some(grant) if !grant.is_whole() => return Err(ApiError::TokenExceeded),
@@ -161,6 +166,36 @@ pub(crate) fn replace_token<L: Log>(
     };
     control::ask(context, caller.request_id, command)?;
     Ok(waiting(PendingNamespace::Replacing { id, name, token }))
+}
+
+/// Says who may read a namespace: when the call is answered, no other core shows more. A token for a
+/// part of the namespace does not decide about the whole.
+///
+/// # Errors
+/// If everything stays as it is.
+pub(crate) fn set_visibility<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (name, body): (&str, &[u8]),
+) -> Result<Begun, ApiError> {
+    let access = context.access(&caller.credentials)?;
+    let visibility = namespaces::parse_visibility(body)?;
+    if name == RESERVED_NAMESPACE {
+        return Err(ApiError::Reserved);
+    }
+    let name = known_to(context, &access, name)?.name.clone();
+    let by = match manager(&access, &name)? {
+        Some(grant) if grant.prefix.is_some() => return Err(ApiError::TokenExceeded),
+        Some(_) => Some(caller.credentials.token()?),
+        None => None,
+    };
+    let command = Command::SetVisibility {
+        name: name.clone(),
+        by,
+        visibility,
+    };
+    control::ask(context, caller.request_id, command)?;
+    Ok(waiting(PendingNamespace::SettingVisibility { name }))
 }
 
 /// Deletes a namespace; `purge`: with all that it holds.
@@ -246,7 +281,20 @@ fn showing<L: Log>(context: &mut Context<L>, page: NamespacePage) -> Begun {
     waiting(PendingNamespace::Showing(page))
 }
 
-pub(super) fn known<'c, L>(context: &'c Context<L>, name: &str) -> Result<&'c Namespace, ApiError> {
+/// The namespace of this name. A private one is not there for the tokens of others.
+pub(super) fn known_to<'c, L>(
+    context: &'c Context<L>,
+    access: &Access,
+    name: &str,
+) -> Result<&'c Namespace, ApiError> {
+    let is_private = context.tenants.registry.private().holds(name);
+    if is_private && !access.is_operator() && !access.is_of(name) {
+        return Err(ApiError::NoNamespace);
+    }
+    known(context, name)
+}
+
+fn known<'c, L>(context: &'c Context<L>, name: &str) -> Result<&'c Namespace, ApiError> {
     let registry = &context.tenants.registry;
     registry.get(name).ok_or(ApiError::NoNamespace)
 }
@@ -301,6 +349,10 @@ impl PendingNamespace {
             (Self::Replacing { id, name, token }, Reply::Controlled) => {
                 return Ok(Some(with_token(context, (&id, &name, &token))));
             }
+            (Self::SettingVisibility { name }, Reply::Controlled) => {
+                let page = NamespacePage::one(context, &name, request_id)?;
+                *self = Self::Showing(page);
+            }
             (Self::Deleting { name, purge: true }, Reply::Controlled)
             | (Self::Purging { name }, Reply::DeletedMany(_, None)) => {
                 let request = ShardRequest::Collect {
@@ -308,6 +360,8 @@ impl PendingNamespace {
                     prefix: None,
                     max: PURGE_ENTITIES_MAX,
                     found: Vec::new(),
+                    passed: None,
+                    seen: Box::new(Readable::all()),
                 };
                 let shard = place_key(&name, context.router.shards);
                 context.router.ask(shard, request_id, request)?;
@@ -381,7 +435,15 @@ impl Registration {
             return Ok(PendingNamespace::Registering(self));
         }
         if self.attempts.is_none() {
-            return Err(ApiError::NamespaceNotEmpty);
+            let name = &self.namespace.name;
+            // A stranger is not told what a private namespace has left.
+            let is_concealed =
+                self.counted_for.is_some() && context.tenants.registry.private().holds(name);
+            return Err(if is_concealed {
+                ApiError::NamespaceTaken
+            } else {
+                ApiError::NamespaceNotEmpty
+            });
         }
         self.look(context, request_id)?;
         Ok(PendingNamespace::Looking(self))

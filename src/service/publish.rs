@@ -1,5 +1,6 @@
 //! Publishing one event.
 
+use super::reading::{Results, judge_terms};
 use super::tenants::denied;
 use super::{Begun, Caller, Context, Outcome, Pending};
 use crate::api::batch::EventPlace;
@@ -8,12 +9,14 @@ use crate::api::event::{Decoded, EventDecoder, EventIds, extra_tokens};
 use crate::api::json::{Place, Scanner};
 use crate::api::outcome::PartOutcome;
 use crate::api::{ApiError, encode};
-use crate::auth::{Access, TokenHash};
+use crate::auth::{Access, PrivateNamespaces, TokenHash};
 use crate::background::decoding::{DecodeResult, DecodedBody, DecodedEvent};
 use crate::background::turns::Network;
 use crate::engine::PublishError;
 use crate::log::{AppendRejection, Log};
-use crate::model::{Binding, ConnectionId, CursorKey, EventDraft, EventPack, PackedEvent};
+use crate::model::{
+    Binding, ConnectionId, CursorKey, EventDraft, EventPack, PackedEvent, Published,
+};
 use crate::shard::{Reply, RequestId, ShardRequest};
 
 /// An event on its way.
@@ -33,6 +36,8 @@ struct Success {
     answer: Box<[u8]>,
     /// What its cursor begins with.
     key: CursorKey,
+    /// The writer is not told what its operations led to.
+    hides_results: bool,
 }
 
 /// An event that takes too long to be decoded in a turn.
@@ -113,7 +118,12 @@ impl PendingEvent {
             return Err(ApiError::TokenUnknown);
         }
         let DecodedEvent {
-            place: EventPlace { shard, .. },
+            place:
+                EventPlace {
+                    shard,
+                    hides_results,
+                    ..
+                },
             key,
             pack,
             has_terms,
@@ -129,7 +139,11 @@ impl PendingEvent {
         };
         context.router.ask(shard, request_id, request)?;
         self.shows_entity = has_terms;
-        self.success = Some(Success { answer, key });
+        self.success = Some(Success {
+            answer,
+            key,
+            hides_results,
+        });
         Ok(None)
     }
 }
@@ -213,6 +227,7 @@ fn decode_away<L: Log>(
     let (shards, now_ms) = (context.router.shards, context.router.now.as_millis());
     let connection = caller.request_id.of_core(context.router.core);
     let linger_ms = besides.linger_ms;
+    let private = context.tenants.registry.private().clone();
     let body: Box<[u8]> = body.into();
     let decode = move |ids: &mut EventIds| {
         let (mut event, mut answer) = (Vec::new(), Vec::new());
@@ -226,6 +241,7 @@ fn decode_away<L: Log>(
         };
         let by = Publisher {
             access: &access,
+            private: &private,
             shards,
             now_ms,
             connection,
@@ -275,7 +291,8 @@ fn store<L: Log>(
             return Err(ApiError::NotReady);
         };
         match own.publish(now, packed, charged.as_ref()) {
-            Ok(published) => {
+            Ok(mut published) => {
+                leave_out(place.hides_results, &mut published);
                 encode::stored(&mut context.answer, &published, key);
                 let point = router.commit_point(published.stored.sequence);
                 return Ok(Begun::Done(Outcome::Done, point));
@@ -304,7 +321,11 @@ fn store<L: Log>(
     router.ask(shard, caller.request_id, request)?;
     let answer = context.answer.as_slice().into();
     Ok(Begun::Waiting(Pending::Publish(PendingEvent {
-        success: Some(Success { answer, key }),
+        success: Some(Success {
+            answer,
+            key,
+            hides_results: place.hides_results,
+        }),
         shows_entity: !context.terms.is_empty(),
         large: None,
     })))
@@ -318,6 +339,7 @@ fn decode<L: Log>(
 ) -> Result<(EventPlace, CursorKey, usize), ApiError> {
     let by = Publisher {
         access,
+        private: context.tenants.registry.private(),
         shards: context.router.shards,
         now_ms: context.router.now.as_millis(),
         connection: caller.request_id.of_core(context.router.core),
@@ -349,6 +371,7 @@ struct Buffers<'b> {
 /// Who publishes an event, and where.
 struct Publisher<'p> {
     access: &'p Access,
+    private: &'p PrivateNamespaces,
     shards: u16,
     now_ms: i64,
     connection: ConnectionId,
@@ -382,10 +405,15 @@ fn decode_into(
             if let Some(linger_ms) = by.linger_ms {
                 bind(&draft, (linger_ms, by.connection), terms)?;
             }
+            let results = judge_terms((by.access, by.private), (draft.entity_id, terms))?;
             encode::published(answer, draft.event_id, draft.stream);
             let key = CursorKey::of(draft.entity_id);
-            let shard = key.place(by.shards);
-            Ok((EventPlace { shard, tokens }, key))
+            let place = EventPlace {
+                shard: key.place(by.shards),
+                tokens,
+                hides_results: results == Results::LeftOut,
+            };
+            Ok((place, key))
         }
         Decoded::Refused { error, .. } => Err(error),
     })?;
@@ -413,6 +441,13 @@ fn bind(
     Ok(())
 }
 
+/// Leaves out what operations led to if the writer may not read that.
+fn leave_out(hides_results: bool, published: &mut Published) {
+    if hides_results {
+        published.properties = None;
+    }
+}
+
 /// Takes the reply to [`begin`].
 pub(super) fn resume<L>(
     context: &mut Context<L>,
@@ -424,7 +459,8 @@ pub(super) fn resume<L>(
             let Some(success) = &event.success else {
                 return Ok(None);
             };
-            let published = outcome.verdicts().take_next().map_err(ApiError::clone)?;
+            let mut published = outcome.verdicts().take_next().map_err(ApiError::clone)?;
+            leave_out(success.hides_results, &mut published);
             context.answer.clear();
             context.answer.extend_from_slice(&success.answer);
             encode::stored(&mut context.answer, &published, success.key);

@@ -7,9 +7,11 @@
 //!
 //! While no namespace is private, nothing is looked up.
 
+use super::tenants::denied;
 use super::{Caller, Context, Credentials};
 use crate::api::ApiError;
-use crate::auth::{Extent, Readable, Reader};
+use crate::auth::{Access, Denied, Extent, PrivateNamespaces, Readable, Reader};
+use crate::model::{Scope, Terms};
 
 /// An id that no entity has: ids hold no control characters.
 pub(crate) const ABSENT_ID: &str = "\u{1}/absent";
@@ -52,6 +54,31 @@ impl<L> Context<L> {
         }
         self.reader(credentials).extent_of(private, name)
     }
+}
+
+/// Whether a writer is told what its operations led to. It has to be one that may write the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Results {
+    Told,
+    LeftOut,
+}
+
+/// What a writer is told of the entity that it writes, which it may not be allowed to read. `terms`:
+/// what its event asks of the entity's owner.
+///
+/// # Errors
+/// If a condition would tell it what it may not read.
+pub(super) fn judge_terms(
+    (access, private): (&Access, &PrivateNamespaces),
+    (id, terms): (&str, &[u8]),
+) -> Result<Results, ApiError> {
+    if terms.is_empty() || private.is_empty() || Reader::of(access.clone()).may_read(private, id) {
+        return Ok(Results::Told);
+    }
+    if Terms::new(terms).any(|term| term.kind.is_condition()) {
+        return Err(denied(Denied::NoScope(Scope::Read)));
+    }
+    Ok(Results::LeftOut)
 }
 
 /// The refusal of a call that names nothing but what its caller may not read.

@@ -1,10 +1,10 @@
 //! The tokens of a namespace besides that of its registration: making, showing and revoking them.
 
-use super::namespaces::{known, manager, new_token};
+use super::namespaces::{known_to, manager, new_token};
 use super::{Begun, Caller, Context, Outcome, Pending, control};
 use crate::api::ApiError;
 use crate::api::tokens::{self, ShownToken, TokenRequest};
-use crate::auth::{Grant, OwnedNamespace, Token, TokenHash, TokenNumber};
+use crate::auth::{Access, Grant, OwnedNamespace, Token, TokenHash, TokenNumber};
 use crate::control::{Command, LastUse, NamespaceToken};
 use crate::log::Log;
 use crate::model::{RESERVED_NAMESPACE, Timestamp};
@@ -30,7 +30,7 @@ pub(crate) fn make<L: Log>(
 ) -> Result<Begun, ApiError> {
     let access = context.access(&caller.credentials)?;
     let request = tokens::parse(body, name)?;
-    check_there(context, name)?;
+    check_there(context, &access, name)?;
     let secret = new_token()?;
     let now = context.router.now;
     let id = context.ids.next(now.as_millis()).simple();
@@ -88,7 +88,7 @@ pub(crate) fn list<L>(
     name: &str,
 ) -> Result<Begun, ApiError> {
     let access = context.access(&caller.credentials)?;
-    check_there(context, name)?;
+    check_there(context, &access, name)?;
     manager(&access, name)?;
     let all = context.tenants.registry.tokens();
     let all = all.of(name, context.router.now);
@@ -111,7 +111,7 @@ pub(crate) fn revoke<L: Log>(
     (name, id): (&str, &str),
 ) -> Result<Begun, ApiError> {
     let access = context.access(&caller.credentials)?;
-    check_there(context, name)?;
+    check_there(context, &access, name)?;
     let by = match manager(&access, name)? {
         None => None,
         Some(_) => Some(caller.credentials.token()?),
@@ -126,11 +126,11 @@ pub(crate) fn revoke<L: Log>(
     Ok(waiting(PendingToken::Revoking))
 }
 
-fn check_there<L>(context: &Context<L>, name: &str) -> Result<(), ApiError> {
+fn check_there<L>(context: &Context<L>, access: &Access, name: &str) -> Result<(), ApiError> {
     if name == RESERVED_NAMESPACE {
         return Err(ApiError::Reserved);
     }
-    known(context, name).map(drop)
+    known_to(context, access, name).map(drop)
 }
 
 fn waiting(call: PendingToken) -> Begun {

@@ -84,6 +84,9 @@ pub enum ShardRequest {
         fields: Option<Fields>,
         /// About the most bytes that its JSON may have.
         bytes_max: usize,
+        /// Of what the server keeps itself: what the reader may see, if that is not what everyone
+        /// may.
+        readable: Option<Box<Readable>>,
     },
     /// Delete one entity.
     Delete {
@@ -113,6 +116,10 @@ pub enum ShardRequest {
         max: usize,
         /// The first of them, if some were collected in earlier turns.
         found: Vec<Box<str>>,
+        /// How far ids that the caller does not see were passed over beyond them.
+        passed: Option<Box<str>>,
+        /// What the caller sees: no other ids are collected.
+        seen: Box<Readable>,
     },
     /// The next entities of a listing.
     List(Box<ListPart>),

@@ -608,7 +608,8 @@ impl<L: Log> Shard<L> {
                 id,
                 fields,
                 bytes_max,
-            } => self.read(id, fields, bytes_max),
+                readable,
+            } => self.read(id, (fields, bytes_max), readable.as_deref()),
             request @ ShardRequest::Collect { .. } => {
                 return self.collect(Envelope { origin, request });
             }

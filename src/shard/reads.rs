@@ -5,9 +5,10 @@ use super::message::{Envelope, ListPart, Reply, ShardRequest, ShownEntity};
 use super::owner::{DAMAGED, Worked};
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
+use crate::auth::Readable;
 use crate::engine::{PublishError, ReadAnswer, SnapshotQuery, StateDamaged};
 use crate::history::LiveLog;
-use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS};
+use crate::limits::{COLLECT_IDS_MAX, EVENT_UNITS, LIST_SKIPS_MAX};
 use crate::log::Log;
 use crate::model::{CommitPoint, CursorKey};
 
@@ -30,6 +31,8 @@ impl<L: Log> Shard<L> {
             prefix,
             max,
             mut found,
+            passed,
+            seen,
         } = request
         else {
             return Worked::Done;
@@ -40,14 +43,15 @@ impl<L: Log> Shard<L> {
             ..ListQuery::default()
         };
         let count = (max - found.len()).min(COLLECT_IDS_MAX);
-        let after = found.last().map(|id| &**id);
-        let Ok(more) = self.engine.collect(&query, after, count) else {
+        let after = found.last().max(passed.as_ref()).map(|id| &**id);
+        let Ok((more, passed)) = self.engine.collect((&query, &seen), after, count) else {
             let (point, reply) = DAMAGED;
             self.hold(point, origin, reply);
             return Worked::Done;
         };
-        self.spent += EVENT_UNITS * more.len() as u64;
-        let is_over = more.len() < count || found.len() + more.len() == max;
+        let searches = if passed.is_some() { LIST_SKIPS_MAX } else { 0 };
+        self.spent += EVENT_UNITS * (more.len() + searches) as u64;
+        let is_over = (more.len() < count && passed.is_none()) || found.len() + more.len() == max;
         found.extend(more);
         if is_over {
             self.hold(self.last_point(), origin, Reply::Ids(found));
@@ -58,6 +62,8 @@ impl<L: Log> Shard<L> {
             prefix: query.prefix,
             max,
             found,
+            passed,
+            seen,
         };
         Worked::Unfinished(Envelope { origin, request })
     }
@@ -65,10 +71,21 @@ impl<L: Log> Shard<L> {
     pub(super) fn read(
         &mut self,
         id: Box<str>,
-        fields: Option<Fields>,
-        bytes_max: usize,
+        (fields, bytes_max): (Option<Fields>, usize),
+        readable: Option<&Readable>,
     ) -> (CommitPoint, Reply) {
         let mut json = Vec::new();
+        if let Some(readable) = readable {
+            let own = self
+                .engine
+                .read_own(&id, (fields.as_ref(), readable), &mut json);
+            if let Ok(Some(tag)) = own {
+                self.spent += json.len() as u64;
+                let cursor = CursorKey::of(&id).text(self.visible());
+                let shown = ShownEntity { json, tag, cursor };
+                return (CommitPoint::NONE, Reply::Entity(Some(shown)));
+            }
+        }
         let kept = (fields.as_ref(), bytes_max);
         let cursor = CursorKey::of(&id).text(self.visible());
         let read = self.engine.read(&id, kept, &mut json);

@@ -503,6 +503,7 @@ pub(super) fn read(id: &str) -> ShardRequest {
         id: id.into(),
         fields: None,
         bytes_max: usize::MAX,
+        readable: None,
     }
 }
 

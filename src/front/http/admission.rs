@@ -100,6 +100,7 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
             ControlRoute::Ticket
             | ControlRoute::ReplaceToken(_)
             | ControlRoute::Tokens(_)
+            | ControlRoute::SetVisibility(_)
             | ControlRoute::Connectors(_) => TokenRule::Writer,
             ControlRoute::List | ControlRoute::Delete(_) => TokenRule::Operator,
             ControlRoute::Configure => TokenRule::OperatorOnly,

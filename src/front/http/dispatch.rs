@@ -252,6 +252,9 @@ fn control<L: Log>(
         ControlRoute::Show(name) => namespaces::show(context, caller, &name),
         ControlRoute::Delete(name) => namespaces::delete(context, caller, (&name, query)),
         ControlRoute::ReplaceToken(name) => namespaces::replace_token(context, caller, &name),
+        ControlRoute::SetVisibility(name) => {
+            namespaces::set_visibility(context, caller, (&name, body))
+        }
         ControlRoute::Tokens(route) => match route {
             TokenRoute::Make(name) => tokens::make(context, caller, (&name, body)),
             TokenRoute::List(name) => tokens::list(context, caller, &name),

@@ -63,6 +63,7 @@ fn parameters_of(head: &Head<'_>, route: &Route<'_>) -> Result<(), ApiError> {
             | ControlRoute::Show(_)
             | ControlRoute::ReplaceToken(_)
             | ControlRoute::Tokens(_)
+            | ControlRoute::SetVisibility(_)
             | ControlRoute::Config
             | ControlRoute::Configure => true,
             ControlRoute::List | ControlRoute::Delete(_) | ControlRoute::Connectors(_) => false,
