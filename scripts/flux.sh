@@ -30,7 +30,8 @@ readonly USAGE='usage: flux.sh <command> [arguments]
   batch-delete <json>                      delete a namespace, a prefix or a list of entities
   connectors [show|add|remove|token]       the sources that the server polls
   admin-config [<json>]                    show or change the configuration of the server
-  namespace create|show|list|rotate|delete namespaces and their first tokens
+  namespace create|show|list|private|public|rotate|delete
+                                           namespaces, their first tokens, and who may read them
   token create|list|revoke                 the other tokens of a namespace
   help [<command>]                         this text; or how to use a command, as <command> --help
 
@@ -41,8 +42,8 @@ environment:
   FLUX_CA_FILE          the certificate (PEM) of the authority to trust, if the server speaks TLS and
                         the system does not know it
   FLUX_TOKEN            the token of a namespace, if the server asks for one
-  FLUX_ADMIN_TOKEN      the token of the operator: for admin-config and namespace, and for deleting
-                        and connectors if FLUX_TOKEN is not set
+  FLUX_ADMIN_TOKEN      the token of the operator: for admin-config and namespace, and for reading,
+                        deleting and connectors if FLUX_TOKEN is not set
   FLUX_CONNECTOR_TOKEN  the credential that `connectors token` stores'
 
 # explain <command>: how to use it, with an example.
@@ -221,6 +222,7 @@ examples:
     namespace) text='usage: flux.sh namespace create [<name>]
        flux.sh namespace show <name>
        flux.sh namespace list
+       flux.sh namespace private|public <name>
        flux.sh namespace rotate <name>
        flux.sh namespace delete <name> [--purge]
 
@@ -237,7 +239,8 @@ example:
   flux.sh namespace create weather' ;;
     'namespace show') text='usage: flux.sh namespace show <name>
 
-Prints a namespace and how many entities it holds.
+Prints a namespace, how many entities it holds, and who may read it. A private one is shown to its
+readers: with FLUX_TOKEN or FLUX_ADMIN_TOKEN.
 
 example:
   flux.sh namespace show weather' ;;
@@ -247,6 +250,15 @@ Prints all namespaces. It needs FLUX_ADMIN_TOKEN.
 
 example:
   flux.sh namespace list' ;;
+    'namespace private' | 'namespace public') text='usage: flux.sh namespace private <name>
+       flux.sh namespace public <name>
+
+Says who may read a namespace: everyone (public), or tokens of the namespace that may read, and the
+operator (private). It is in force when this returns. It needs FLUX_TOKEN, a token of the namespace
+that may manage, or FLUX_ADMIN_TOKEN.
+
+example:
+  flux.sh namespace private weather' ;;
     'namespace rotate') text='usage: flux.sh namespace rotate <name>
 
 Gives the namespace another token and prints it. The old token is dead when this returns.
@@ -969,7 +981,7 @@ get() {
 list() {
   QUERY=
   read_options list ' --prefix --namespace --filter --limit --after --at --fields ' "$@"
-  send namespace GET "/api/state/entities${QUERY:+?}$QUERY"
+  send either GET "/api/state/entities${QUERY:+?}$QUERY"
   announce_next_page --after
 }
 
@@ -983,7 +995,7 @@ history_of() {
   fi
   read_options history ' --namespace --since --until --limit --before ' "$@"
   [[ $QUERY =~ (^|&)(entity|namespace)= ]] || refuse 'history: of which entity or --namespace? see flux.sh history --help'
-  send namespace GET "/api/events?$QUERY"
+  send either GET "/api/events?$QUERY"
   announce_next_page --before
 }
 
@@ -1006,7 +1018,7 @@ watch() {
     QUERY+="&max_hz=$rate"
   fi
   percent_encode "$pattern" ''
-  prepare namespace
+  prepare either
   follow "/api/stream?entity_id=$ENCODED&${QUERY#&}"
 }
 
@@ -1117,8 +1129,16 @@ on_namespace() {
   send "$2" "$3" "/api/namespaces/$ENCODED$4"
 }
 
+# set_visibility <public or private> <arguments…>
+set_visibility() {
+  expect_count "namespace $1" $(($# - 1)) 1 1
+  expect_text 'the name' "$2"
+  percent_encode "$2" ''
+  send either PATCH "/api/namespaces/$ENCODED" "{\"read\":\"$1\"}"
+}
+
 namespace() {
-  (($# > 0)) || refuse 'namespace: create, show, list, rotate or delete? see flux.sh namespace --help'
+  (($# > 0)) || refuse 'namespace: create, show, list, private, public, rotate or delete? see flux.sh namespace --help'
   local command=$1 purge=
   shift
   case $command in
@@ -1132,7 +1152,8 @@ namespace() {
       expect_json 'the name' '' "$STRING"
       send operator POST /api/namespaces "{\"name\":$STRING}"
       ;;
-    show) on_namespace show none GET '' "$@" ;;
+    show) on_namespace show either GET '' "$@" ;;
+    private | public) set_visibility "$command" "$@" ;;
     list)
       expect_count 'namespace list' $# 0 0
       send operator GET /api/namespaces

@@ -535,6 +535,15 @@ fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
     assert_eq!(ask(&[], &["namespace", "show", "house"])["entityCount"], 1);
     let listed = ask(operator, &["namespace", "list"]);
     assert_eq!(listed["namespaces"].as_array().map(Vec::len), Some(2));
+    let private = ask(owner, &["namespace", "private", "house"]);
+    assert_eq!(private["read"], "private");
+    complain(&run_as(&[], &["get", "house/room"]), 1, "private");
+    for (reader, told) in [(owner, 1), (operator, 1), (&[][..], 0)] {
+        let list = ask(reader, &["list", "--namespace", "house"]);
+        assert_eq!(list.as_array().map(Vec::len), Some(told));
+    }
+    let public = ask(operator, &["namespace", "public", "house"]);
+    assert_eq!(public["read"], "public");
 
     let said = complain(&run_as(&[], &event), 1, "no token");
     assert!(
@@ -575,6 +584,8 @@ fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
         &["namespace"][..],
         &["namespace", "make"],
         &["namespace", "show"],
+        &["namespace", "private"],
+        &["namespace", "public", "a", "b"],
         &["namespace", "create", "a", "b"],
         &["namespace", "delete", "a", "--purge", "b"],
     ] {

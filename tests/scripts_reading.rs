@@ -34,6 +34,8 @@ const COMMANDS: &[&str] = &[
     "namespace create",
     "namespace show",
     "namespace list",
+    "namespace private",
+    "namespace public",
     "namespace rotate",
     "token",
     "token create",
