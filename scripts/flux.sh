@@ -250,15 +250,21 @@ Prints all namespaces. It needs FLUX_ADMIN_TOKEN.
 
 example:
   flux.sh namespace list' ;;
-    'namespace private' | 'namespace public') text='usage: flux.sh namespace private <name>
-       flux.sh namespace public <name>
+    'namespace private') text='usage: flux.sh namespace private <name>
 
-Says who may read a namespace: everyone (public), or tokens of the namespace that may read, and the
-operator (private). It is in force when this returns. It needs FLUX_TOKEN, a token of the namespace
-that may manage, or FLUX_ADMIN_TOKEN.
+Leaves a namespace to the operator and to tokens of it that may read. Nobody else is told anything
+of it when this returns. It needs FLUX_TOKEN, a token of the namespace that may manage, or
+FLUX_ADMIN_TOKEN.
 
 example:
   flux.sh namespace private weather' ;;
+    'namespace public') text='usage: flux.sh namespace public <name>
+
+Lets everyone read a namespace. It needs FLUX_TOKEN, a token of the namespace that may manage, or
+FLUX_ADMIN_TOKEN.
+
+example:
+  flux.sh namespace public weather' ;;
     'namespace rotate') text='usage: flux.sh namespace rotate <name>
 
 Gives the namespace another token and prints it. The old token is dead when this returns.

@@ -333,6 +333,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_says_who_may_read_a_namespace() {
+        let set = ControlRoute::SetVisibility(Cow::Borrowed("abc"));
+        let path = "/api/namespaces/abc";
+        check(Method::Patch, path, Ok(Route::Control(set)));
+        let allow = Route::Options(GET_PATCH_AND_DELETE);
+        check(Method::Options, path, Ok(allow));
+    }
+
+    #[test]
     fn calls_of_namespaces_and_of_the_operator_find_their_route() {
         let name = || Cow::Borrowed("abc");
         check(
@@ -378,7 +387,7 @@ mod tests {
             Method::Put,
             "/api/namespaces/abc",
             Err(ApiError::Method {
-                allow: GET_AND_DELETE,
+                allow: GET_PATCH_AND_DELETE,
             }),
         );
         for path in [
