@@ -1,5 +1,5 @@
-//! Who may write and read what, and how often. Pure: time and tokens are arguments, and nothing is shared
-//! between cores.
+//! Who may write and read what, and how often. Pure: time and tokens are arguments, and nothing is
+//! shared between cores.
 //!
 //! | file | job |
 //! | --- | --- |

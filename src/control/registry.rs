@@ -16,8 +16,8 @@ pub struct Registry {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     tokens: Tokens,
     starts: HistoryStarts,
-    /// Those that are private, and those that were when they were deleted: what such a one leaves
-    /// is the operator's alone to see.
+    /// The private namespaces. A name stays among them if its namespace is deleted: what that
+    /// leaves is the operator's alone to see.
     private: PrivateNamespaces,
     /// Names under which a private namespace was deleted once.
     left_private: BTreeSet<Box<str>>,

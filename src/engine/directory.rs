@@ -43,11 +43,11 @@ impl Row {
 /// See the module.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DirectoryRows {
-    /// Of those that everyone may read the ones that are listed, by name.
+    /// The public namespaces that are listed, by name.
     public: Vec<Row>,
-    /// The others, by name.
+    /// All private ones, by name.
     private: Vec<Row>,
-    /// Of those that everyone may read, listed or not.
+    /// Of all public ones, listed or not.
     public_sums: Sums,
     /// What everyone is told.
     page: DirectoryPage,

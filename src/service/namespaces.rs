@@ -168,8 +168,8 @@ pub(crate) fn replace_token<L: Log>(
     Ok(waiting(PendingNamespace::Replacing { id, name, token }))
 }
 
-/// Says who may read a namespace: when the call is answered, no other core shows more. A token for a
-/// part of the namespace does not decide about the whole.
+/// Says who may read a namespace: when the call is answered, no core shows more. A token for a part
+/// of the namespace does not decide about the whole.
 ///
 /// # Errors
 /// If everything stays as it is.

@@ -63,8 +63,8 @@ pub(crate) enum Results {
     LeftOut,
 }
 
-/// What a writer is told of the entity that it writes, which it may not be allowed to read. `terms`:
-/// what its event asks of the entity's owner.
+/// What a writer is told of the entity that it writes, which it may not be allowed to read.
+/// `terms`: what its event asks of the entity's owner.
 ///
 /// # Errors
 /// If a condition would tell it what it may not read.

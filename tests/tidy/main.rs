@@ -33,7 +33,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("subscribe", &["limits", "model", "wire", "filter"]),
     (
         "history",
-        &["limits", "model", "filter", "api", "state", "subscribe"],
+        &[
+            "limits",
+            "model",
+            "filter",
+            "api",
+            "auth",
+            "state",
+            "subscribe",
+        ],
     ),
     ("log", &["limits", "model"]),
     (
@@ -44,6 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "filter",
             "api",
+            "auth",
             "log",
             "state",
             "subscribe",
