@@ -84,10 +84,14 @@ fn batch(data: &[u8]) {
         ids: &mut EventIds::new(1),
         now_ms: NOW_MS,
         shards: 2,
-        place: |draft: &EventDraft<'_>, _| {
+        place: |draft: &EventDraft<'_>, _: &[u8], _| {
             let shard = u16::from(draft.entity_id.len() % 2 == 1);
             let tokens = TokenSet::FIRST.with(draft.entity_id.len() % 3);
-            Ok(EventPlace { shard, tokens })
+            Ok(EventPlace {
+                shard,
+                tokens,
+                hides_results: false,
+            })
         },
     };
     let Ok(plan) = BatchPlan::decode(data, &mut context) else {
