@@ -610,7 +610,6 @@ fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
         &["namespace", "make"],
         &["namespace", "show"],
         &["namespace", "private"],
-        &["namespace", "public", "a", "b"],
         &["namespace", "create", "a", "b"],
         &["namespace", "delete", "a", "--purge", "b"],
     ] {
