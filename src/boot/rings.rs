@@ -80,7 +80,7 @@ fn is_filtered(status: &str) -> bool {
     line.is_some_and(|value| value.trim() == "2")
 }
 
-/// Docker's filter answers EPERM and Podman's ENOSYS, which a kernel without `io_uring` answers too.
+/// Docker's filter answers EPERM, Podman's ENOSYS, which a kernel without `io_uring` answers too.
 fn explain(error: io::Error, seen: &Seen) -> RingsRefused {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOMEM) => RingsRefused::LockedMemory,

@@ -1,6 +1,6 @@
 //! A Chromium without a window, driven by the `WebDriver` protocol (of the W3C) through
-//! `chromedriver`. Both come as packages of the distribution; without them its tests say on standard
-//! error that they were not run.
+//! `chromedriver`. Both come as packages of the distribution; without them its tests say on
+//! standard error that they were not run.
 
 use super::server::free_port;
 use super::{PATIENCE, not_checked, wait_for};
