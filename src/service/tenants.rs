@@ -145,8 +145,8 @@ impl Tenants {
         }
     }
 
-    /// Who reads, by what a caller presents. An unknown token is as good as none: whether a call may
-    /// present one is not judged here.
+    /// Who reads, by what a caller presents. An unknown token is as good as none: whether a call
+    /// may present one is not judged here.
     pub(crate) fn reader(&self, credentials: &Credentials<'_>, now: Timestamp) -> Reader {
         self.access(credentials, now)
             .map_or(Reader::Public, Reader::of)
