@@ -287,6 +287,8 @@ enum End {
     Expired,
     Replaced,
     Deleted,
+    /// It becomes private, and the token is of another namespace.
+    Private,
 }
 
 /// Ends the access of a token to `house`. Whoever waits for an expiry waits for that here.
@@ -302,6 +304,11 @@ fn end(tenants: &Tenants, how: End, made: &support::tenants::Made) {
             let call = ("POST", "/api/namespaces/house/token");
             assert_eq!(tenants.server.with_token(call, ADMIN, "").status, 200);
         }
+        End::Private => {
+            let call = ("PATCH", "/api/namespaces/house");
+            let body = r#"{"read":"private"}"#;
+            assert_eq!(tenants.server.with_token(call, ADMIN, body).status, 200);
+        }
         End::Deleted => {
             let call = ("DELETE", "/api/namespaces/house");
             assert_eq!(tenants.server.with_token(call, ADMIN, "").status, 204);
@@ -311,15 +318,25 @@ fn end(tenants: &Tenants, how: End, made: &support::tenants::Made) {
 
 #[test]
 fn what_a_dead_token_alone_allowed_ends_and_the_rest_goes_on_without() {
-    for how in [End::Revoked, End::Expired, End::Replaced, End::Deleted] {
-        let tenants = start(&["house"]);
+    for how in [
+        End::Revoked,
+        End::Expired,
+        End::Replaced,
+        End::Deleted,
+        End::Private,
+    ] {
+        let (private, namespace, status) = match how {
+            End::Private => (&[][..], "garden", 403),
+            _ => (&["house"][..], "house", 401),
+        };
+        let tenants = start(private);
         let seconds = if matches!(how, End::Expired) {
             json!(2)
         } else {
             Value::Null
         };
         let mut made = tenants.make(
-            "house",
+            namespace,
             &json!({"scopes": ["read"], "expires_in_seconds": seconds}),
         );
         if matches!(how, End::Replaced) {
@@ -371,7 +388,7 @@ fn what_a_dead_token_alone_allowed_ends_and_the_rest_goes_on_without() {
         assert_eq!(last.data["code"], "access_ended", "{story}");
         assert_eq!(narrow.try_next(), None, "{story}");
         let answer = waiting.response();
-        assert_eq!(answer.status, 401, "{story}: {}", answer.text());
+        assert_eq!(answer.status, status, "{story}: {}", answer.text());
         // The wide ones go on without it.
         if !matches!(how, End::Deleted | End::Replaced) {
             publish(&tenants, "house/secret", 7);

@@ -2,8 +2,9 @@
 //!
 //! The signature of a handshake takes a millisecond with an RSA key, which is as long as a core's
 //! clients should ever wait for another's request. So each step of a handshake is a job. A core's
-//! thread is at one at a time; the kernel gives it whichever processor is free, and a tenth of one if
-//! the cores keep all busy: a hundred handshakes a second with an RSA key, a thousand with a curve.
+//! thread is at one at a time; the kernel gives it whichever processor is free, and a tenth of one
+//! if the cores keep all busy: a hundred handshakes a second with an RSA key, a thousand with a
+//! curve.
 //!
 //! Connections take turns ([`Turns`]), by address and within it: who opens connections without end
 //! delays the handshakes of his own address. What the helper thread works on is taken from the

@@ -24,20 +24,18 @@
 //!
 //! Each of these was broken on purpose, and a default seed noticed it:
 //!
-//! | broken | seed | noticed by |
-//! | --- | --- | --- |
-//! | the cursor of `caught_up` and `snapshot_end` is one ahead | 0 | the end of the logs |
-//! | the cursor of `cursor` messages is one ahead | 0 | the end of the logs |
-//! | a change is pushed before it is durable | 0 | what is durable |
-//! | the walk of a snapshot does not push what is behind it | 0 | the state at rest |
-//! | `max_hz` drops the last value | 0 | the state at rest |
-//! | a removed property is not told of | 0 | the state at rest |
-//! | the log is taken to be read one event further than it is | 0 | the end of the logs |
-//! | a deletion is lost if it is conflated | 1 | the state at rest |
-//! | an event that did not fit the outbox is not read later | 1 | the events at rest |
-//! | the streams of an ended connection stay | 1 | what was not asked for |
-//! | what retention removed is passed over | 2 | the events at rest |
-//! | what was pushed is sent again from the log | 3 | an event that comes twice |
+//! - The cursor of `caught_up` and `snapshot_end` is one ahead: seed 0, by the end of the logs.
+//! - The cursor of `cursor` messages is one ahead: seed 0, by the end of the logs.
+//! - A change is pushed before it is durable: seed 0, by what is durable.
+//! - The walk of a snapshot does not push what is behind it: seed 0, by the state at rest.
+//! - `max_hz` drops the last value: seed 0, by the state at rest.
+//! - A removed property is not told of: seed 0, by the state at rest.
+//! - The log is taken to be read one event further than it is: seed 0, by the end of the logs.
+//! - A deletion is lost if it is conflated: seed 1, by the state at rest.
+//! - An event that did not fit the outbox is not read later: seed 1, by the events at rest.
+//! - The streams of an ended connection stay: seed 1, by what was not asked for.
+//! - What retention removed is passed over: seed 2, by the events at rest.
+//! - What was pushed is sent again from the log: seed 3, by an event that comes twice.
 //!
 //! It leaves out: loss of power (a crash is the death of the process; what was written stays, and
 //! what was not is gone), faults of the disk, private namespaces (`tests/revocations.rs`), and
