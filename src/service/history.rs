@@ -8,9 +8,9 @@
 //! what may be lost, and shows what was acknowledged before the request.
 
 use super::reading::{ABSENT_ID, not_readable};
-use super::{Begun, Caller, Context, Outcome, Pending};
+use super::{Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending};
 use crate::api::ApiError;
-use crate::auth::Extent;
+use crate::auth::{Extent, Readable};
 use crate::background::history::JobResult;
 use crate::history::{ForwardQuery, HistoryQuery, HistoryRead, HistoryResult, Sight};
 use crate::log::Log;
@@ -22,6 +22,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct PendingHistory {
     asked: Arc<HistoryRead>,
+    /// What the caller presented.
+    token: Option<KeptToken>,
 }
 
 /// Begins a request about the past: it waits for its turn.
@@ -41,7 +43,8 @@ pub(crate) fn begin<L: Log>(
         shown: shown(context, caller, &query),
         readable: context.readable(&caller.credentials),
     };
-    let request = PendingHistory::new(HistoryRead { query, sight });
+    let token = caller.credentials.token().ok();
+    let request = PendingHistory::new(HistoryRead { query, sight }, token);
     let asker = (caller.request_id, caller.address.map(network_of));
     context.history.push(asker, Arc::clone(&request.asked));
     Ok(Begun::Waiting(Pending::History(Box::new(request))))
@@ -155,10 +158,39 @@ pub(crate) fn finish<L>(
     let Pending::History(request) = pending else {
         return None;
     };
+    let credentials = request.token.map_or(Credentials::None, Credentials::Token);
+    let asked = &request.asked;
     Some(match result {
+        // What it may see has changed while it waited: asked again, it is answered by that.
+        Ok(_) if !is_still_readable(asked, &context.readable(&credentials)) => {
+            Outcome::Failed(ApiError::Busy)
+        }
         Ok(found) => request.outcome(context, found),
         Err(error) => Outcome::Failed(error),
     })
+}
+
+/// Whether nothing that a read has found was hidden from its caller since.
+fn is_still_readable(asked: &HistoryRead, now: &Readable) -> bool {
+    let before = &asked.sight.readable;
+    let of_namespace = |name| {
+        now.extent_of(name) == Extent::Whole
+            || (now.extent_of(name) == before.extent_of(name) && now.reader() == before.reader())
+    };
+    match &asked.query {
+        HistoryQuery::Entity { id, .. } => now.holds(id),
+        HistoryQuery::Events(query) => match (&query.entity, &query.namespace) {
+            (Some(id), _) => now.holds(id),
+            (None, Some(name)) => of_namespace(name),
+            (None, None) => now == before,
+        },
+        HistoryQuery::List { query, .. } => match &query.namespace {
+            Some(name) => of_namespace(name),
+            None => now == before,
+        },
+        // A subscription judges what it sends.
+        HistoryQuery::Forward(_) => true,
+    }
 }
 
 /// Takes a shard's reply; with the last of them a helper thread gets to work.
@@ -183,9 +215,9 @@ pub(super) fn resume<L>(
 
 impl PendingHistory {
     /// A request that waits.
-    pub(crate) fn new(asked: HistoryRead) -> Self {
+    pub(crate) fn new(asked: HistoryRead, token: Option<KeptToken>) -> Self {
         let asked = Arc::new(asked);
-        Self { asked }
+        Self { asked, token }
     }
 
     fn outcome<L>(&self, context: &mut Context<L>, found: HistoryResult) -> Outcome {
@@ -216,6 +248,7 @@ mod tests {
     use super::super::{namespaces, publish};
     use super::*;
     use crate::api::query::ListQuery;
+    use crate::auth::{PrivateNamespaces, Reader};
     use crate::model::{HistoryStart, Timestamp};
     use flux_storage::Sequence;
     use std::cell::Cell;
@@ -260,6 +293,42 @@ mod tests {
         assert_eq!(start_due(cores.context(0)), []);
         cores.deliver(&mut call);
         assert_eq!(call.outcome(), None);
+    }
+
+    #[test]
+    fn what_was_hidden_while_a_read_waited_is_not_answered() {
+        let check = |query: HistoryQuery, reader: &Reader, expected: [bool; 2]| {
+            let sight = |private: &[&str]| {
+                let mut names = PrivateNamespaces::default();
+                for name in private {
+                    names.insert(name);
+                }
+                Readable::new(reader.clone(), names)
+            };
+            let asked = HistoryRead {
+                query,
+                sight: Sight {
+                    shown: Shown::All,
+                    readable: sight(&["shed"]),
+                },
+            };
+            let after = [&["shed"][..], &["shed", "house"]];
+            let found = after.map(|private| is_still_readable(&asked, &sight(private)));
+            assert_eq!(found, expected, "{asked:?}");
+        };
+        let list = |namespace: Option<&str>| HistoryQuery::List {
+            query: ListQuery {
+                namespace: namespace.map(Box::from),
+                ..ListQuery::parse(None).unwrap()
+            },
+            at: Timestamp::from_micros(1),
+        };
+        check(entity("house/a"), &Reader::Public, [true, false]);
+        check(entity("garden/a"), &Reader::Public, [true, true]);
+        check(entity("house/a"), &Reader::All, [true, true]);
+        check(list(Some("house")), &Reader::Public, [true, false]);
+        check(list(Some("garden")), &Reader::Public, [true, true]);
+        check(list(None), &Reader::Public, [true, false]);
     }
 
     #[test]

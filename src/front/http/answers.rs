@@ -597,10 +597,11 @@ mod tests {
     fn a_client_whose_side_has_ended_gets_the_beginning_of_its_answer_early_and_once() {
         let history = HistoryQuery::Events(EventsQuery::parse(Some("entity=a")).unwrap());
         let mut call = waiting();
-        call.pending = Pending::History(Box::new(PendingHistory::new(HistoryRead {
+        let asked = HistoryRead {
             query: history,
             sight: Sight::all(),
-        })));
+        };
+        call.pending = Pending::History(Box::new(PendingHistory::new(asked, None)));
         let mut answers = Answers::default();
         answers.probe();
         push(&mut answers, 0, "HTTP/1.1 200 a");
