@@ -225,7 +225,11 @@ impl Server {
         let fields = if token.is_empty() { &[][..] } else { &fields };
         let mut connection = self.connect();
         connection.send(request(method, target, fields, body));
-        connection.response()
+        if method == "HEAD" {
+            connection.response_to_head()
+        } else {
+            connection.response()
+        }
     }
 
     pub(crate) fn get(&self, target: &str) -> Response {
