@@ -427,7 +427,9 @@ impl Listing {
             let is_again =
                 part.large.is_some() || part.judged.is_some() || part.chunk.passed_hidden;
             if !is_again && self.granted.saturating_add(grant) > self.examined_max {
-                break;
+                // Another part may be one that is asked again.
+                // Another part may be one that is asked again.
+                continue;
             }
             let last = self.last_id.as_deref();
             let request = ShardRequest::List(Box::new(ListPart {
@@ -461,9 +463,10 @@ enum Merged {
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch;
-    use super::super::testing::TestCores;
+    use super::super::testing::{OPERATOR, TestCores};
+    use super::super::{batch, namespaces, publish};
     use super::*;
+    use crate::model::{Visibility, place_key};
 
     /// Cores with `n0/0`, `n1/0`, `n0/1`, … of so many entities.
     fn holding(count: usize) -> TestCores {
@@ -638,5 +641,57 @@ mod tests {
             "n1/000001",
         ];
         assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn a_filtered_page_links_to_nothing_that_is_hidden() {
+        let mut cores = TestCores::with_auth(2);
+        let name = |start: &str, shard| {
+            let mut names = (0..).map(|number| format!("{start}{number}"));
+            names.find(|name| place_key(name, 2) == shard).unwrap()
+        };
+        // Shard 0 has looked at all that it may when shard 1 comes to what is hidden.
+        let secret = name("c-secret", 1);
+        let mut shown = [name("x-shown", 0), name("b-shown", 1), name("d-shown", 1)];
+        for namespace in shown.iter().chain([&secret]) {
+            cores.context(0).tenants.new_namespaces = if *namespace == secret {
+                Visibility::Private
+            } else {
+                Visibility::Public
+            };
+            let body = format!(r#"{{"name":"{namespace}"}}"#);
+            let (_, json) = cores.run((0, Some(OPERATOR)), |context, caller| {
+                namespaces::register(context, caller, body.as_bytes())
+            });
+            let registered: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let token = registered["token"].as_str();
+            for number in 0..3 {
+                let body = format!(
+                    r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{namespace}/{number}","properties":{{"number":{number}}}}}}}"#
+                );
+                let (outcome, json) = cores.run((0, token), |context, caller| {
+                    publish::begin(context, caller, body.as_bytes())
+                });
+                assert_eq!(outcome, Outcome::Done, "{json}");
+            }
+        }
+        shown.sort();
+        let first = "limit=10&filter=ge(number,2)";
+        for examined_max in 2..16 {
+            let (mut query, mut found) = (first.to_owned(), Vec::new());
+            loop {
+                let (outcome, ids) = list_within(&mut cores, &query, Some(examined_max));
+                found.extend(ids);
+                let Outcome::Page { next, .. } = outcome else {
+                    panic!("{outcome:?}");
+                };
+                let Some(link) = next else { break };
+                assert!(!link.contains(&secret), "{examined_max}: {link}");
+                let (_, next) = link.split_once('?').unwrap();
+                query = next.split_once('>').unwrap().0.to_owned();
+            }
+            let expected = shown.each_ref().map(|namespace| format!("{namespace}/2"));
+            assert_eq!(found, expected, "{examined_max}");
+        }
     }
 }
