@@ -9,7 +9,7 @@ use crate::limits::{
     FILTER_CHUNK_BYTES_MAX, FILTER_ENTITY_UNITS_MAX, FILTER_SLICE_UNITS, LIST_CHUNK_BYTES_MAX,
     LIST_CHUNK_ENTITIES_MAX, SNAPSHOT_PAGE_BYTES_MAX, SNAPSHOT_VALUE_BYTES_MAX,
 };
-use crate::model::{EntityDraft, Property, Timestamp, is_reserved};
+use crate::model::{EntityDraft, Property, Timestamp, is_reserved, namespace_of};
 use crate::state::{Entity, Query};
 use crate::subscribe::{Filter, Patterns, unlogged_sequence};
 use flux_storage::Sequence;
@@ -34,6 +34,8 @@ pub struct SnapshotQuery {
 pub struct SnapshotPage {
     /// The entities, a JSON array; empty if there are none.
     pub json: Vec<u8>,
+    /// The namespaces of these entities.
+    pub namespaces: Vec<Box<str>>,
     /// The last id that it covers, shown or not; `None` if it covers all that is left.
     pub last: Option<Box<str>>,
     /// Units of work that the filter took.
@@ -257,6 +259,11 @@ fn add(page: &mut SnapshotPage, query: &SnapshotQuery, entity: Entity<'_>) -> bo
     if start > 0 && json.len() > SNAPSHOT_PAGE_BYTES_MAX {
         json.truncate(start);
         return false;
+    }
+    if let Some(namespace) = namespace_of(entity.id())
+        && page.namespaces.last().map(|last| &**last) != Some(namespace)
+    {
+        page.namespaces.push(namespace.into());
     }
     true
 }

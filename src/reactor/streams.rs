@@ -10,6 +10,7 @@ use crate::front::ws::{FRAMING, SLOW_READER};
 use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS, STREAM_TIMERS_PER_TURN_MAX};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
 use crate::service::subscribe::Subscriber;
+use crate::subscribe::Change;
 use std::cmp::Reverse;
 
 impl<S: System> Core<S> {
@@ -22,12 +23,13 @@ impl<S: System> Core<S> {
         // Both are put back below; nothing in between looks at them.
         let mut streams = std::mem::take(&mut self.context.streams);
         let mut buffers = std::mem::take(&mut self.frame_buffers);
-        let found = streams.find(push.change);
+        let mut found = streams.find(push.change);
+        let passed_over = self.pass_over_unreadable(&streams, push.change, &mut found);
         let current = Current::new(push.from, push.change);
         streams.decide(&found, &current);
         let mut served = Vec::new();
         let call = (push, &current, &*found);
-        let done = self.push_to_each(&streams, call, &mut buffers, &mut served);
+        let (spent, last) = self.push_to_each(&streams, call, &mut buffers, &mut served);
         for (index, stream) in streams.note_event(&served, &current) {
             if let Some(connection) = self.connections.get_mut(index)
                 && let Some(feed) = connection.session.feed()
@@ -42,7 +44,28 @@ impl<S: System> Core<S> {
         buffers.trim();
         self.frame_buffers = buffers;
         self.context.streams = streams;
-        done
+        (spent + PUSH_UNITS * passed_over, last)
+    }
+
+    /// Leaves out the streams whose clients may not see a change: to them it is as what they don't
+    /// want, so what they catch up with does not hear of it either. Returns how many connections
+    /// they are of.
+    fn pass_over_unreadable(
+        &mut self,
+        streams: &Streams,
+        change: Change<'_>,
+        found: &mut Vec<u32>,
+    ) -> u64 {
+        if self.context.tenants.registry.private().is_empty() {
+            return 0;
+        }
+        let mut passed_over = 0;
+        streams.retain_connections(found, |subscriber| {
+            let may_read = self.may_read(subscriber.index, change.entity_id());
+            passed_over += u64::from(!may_read);
+            may_read
+        });
+        passed_over
     }
 
     /// The filter of a stream, or of a poll, can't judge a change: its connection is told.
@@ -80,10 +103,6 @@ impl<S: System> Core<S> {
                 continue;
             }
             spent += push_units;
-            if !self.may_read(index, push.change.entity_id()) {
-                // To streams that may not see it, it is as what they don't want.
-                continue;
-            }
             let is_told = push.told.binary_search(&index).is_ok();
             let wanted = streams.wanted(own, current, is_told);
             let is_lost =
@@ -99,9 +118,6 @@ impl<S: System> Core<S> {
     /// Whether the client of a connection may see a change of this entity. A poll is only woken by
     /// it.
     fn may_read(&mut self, index: u32, entity_id: &str) -> bool {
-        if self.context.tenants.registry.private().is_empty() {
-            return true;
-        }
         let connection = self.connections.get_mut(index);
         let feed = connection.and_then(|connection| connection.session.feed());
         feed.is_none_or(|feed| feed.may_read(&self.context, entity_id))

@@ -28,7 +28,7 @@ use crate::history::{
 };
 use crate::limits;
 use crate::log::Log;
-use crate::model::{Cursor, CursorTooNarrow, place};
+use crate::model::{Cursor, CursorTooNarrow, is_reserved, place};
 use crate::shard::{Reply, RequestId, ShardRequest};
 use crate::subscribe::Patterns;
 use flux_storage::Sequence;
@@ -65,7 +65,8 @@ pub(crate) struct PendingChanges {
     ids: VecDeque<ForwardId>,
     /// Entities of that part that are asked for.
     asked: VecDeque<ForwardId>,
-    /// Entities that it tells of, each with the end of its log when it was read.
+    /// Entities that it tells of, each with the end of its log when it was read. In mode `event` it
+    /// is of no use but for the ids.
     told: BTreeMap<Box<str>, Sequence>,
     /// The messages, with commas between them.
     messages: Vec<u8>,
@@ -282,7 +283,7 @@ impl PendingChanges {
     }
 
     /// Looks up what its client may see, unless that is known. What it came to, if it can't go on:
-    /// the client may see nothing of it, or less than it has gathered.
+    /// the client may see nothing of it, or not all that it has gathered.
     pub(crate) fn look_at_access<L: Log>(
         &mut self,
         context: &mut Context<L>,
@@ -292,13 +293,16 @@ impl PendingChanges {
             return None;
         }
         let readable = readable_by(context, &mut self.tokens);
-        let is_same = readable == self.readable;
+        // The server's own entities tell of namespaces that others may read.
+        let is_hidden = |id: &str| is_reserved(id) || !readable.holds(id);
+        let is_told_of_hidden =
+            readable != self.readable && self.told.keys().any(|id| is_hidden(id));
         self.readable = readable;
         if !are_readable(&self.readable, &self.patterns) {
             let error = self.tokens.refusal(context);
             return Some(self.fail(context, by, error));
         }
-        (!is_same && self.count > 0).then(|| self.fail(context, by, ApiError::Busy))
+        is_told_of_hidden.then(|| self.fail(context, by, ApiError::Busy))
     }
 
     /// Takes what was read of the logs.
@@ -375,6 +379,9 @@ impl PendingChanges {
             }
             let place = (event.sequence, event.time);
             self.add(|out| stream_encode::event(out, place, &view));
+            if !self.told.contains_key(view.entity_id) {
+                self.told.insert(view.entity_id.into(), event.sequence);
+            }
         }
         self.reach(part.through);
         self.read_on(context, by)
@@ -625,4 +632,62 @@ const TOLD_BYTES: usize = 128;
 
 fn before(sequence: Sequence) -> Sequence {
     Sequence::new(sequence.get().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::namespaces;
+    use super::super::testing::{OPERATOR, TestCores};
+    use super::*;
+    use crate::model::Visibility;
+
+    fn register(cores: &mut TestCores, name: &str, visibility: Visibility) {
+        cores.context(0).tenants.new_namespaces = visibility;
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        let (outcome, _) = cores.run((0, Some(OPERATOR)), |context, caller| {
+            namespaces::register(context, caller, body.as_bytes())
+        });
+        assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_poll_begins_anew_only_if_it_has_gathered_what_is_hidden_now() {
+        let mut cores = TestCores::with_auth(1);
+        register(&mut cores, "house", Visibility::Public);
+        register(&mut cores, "shed", Visibility::Private);
+        let by = Poller {
+            request_id: RequestId {
+                connection: 0,
+                generation: 0,
+                serial: 1,
+            },
+            address: None,
+        };
+        let mut polls = ["house/a", "garden/a", "flux-core/directory"].map(|id| {
+            let since = Cursor::of_everything(&[Sequence::ZERO]).encode();
+            let query = ChangesQuery::parse(Some(&format!("since={since}"))).unwrap();
+            let begun = begin(cores.context(0), query, None).unwrap();
+            let Begun::Waiting(Pending::Changes(mut poll)) = begun else {
+                panic!("{begun:?}");
+            };
+            poll.told.insert(id.into(), Sequence::ZERO);
+            poll.count = 1;
+            poll
+        });
+        let mut look = |cores: &mut TestCores| {
+            let context = cores.context(0);
+            let looked = polls.each_mut().map(|it| it.look_at_access(context, by));
+            looked.map(|outcome| outcome == Some(Outcome::Failed(ApiError::Busy)))
+        };
+        assert_eq!(look(&mut cores), [false; 3]);
+        // It hides nothing of what is gathered; the directory may name it.
+        register(&mut cores, "garage", Visibility::Private);
+        assert_eq!(look(&mut cores), [false, false, true]);
+        let body = br#"{"read":"private"}"#;
+        cores.run((0, Some(OPERATOR)), |context, caller| {
+            namespaces::set_visibility(context, caller, ("house", body))
+        });
+        assert_eq!(look(&mut cores), [true, false, true]);
+        assert_eq!(look(&mut cores), [false; 3], "they are told once");
+    }
 }

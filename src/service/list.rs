@@ -523,7 +523,7 @@ mod tests {
                 r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}","properties":{{"number":99,"text":"{text}"}}}}}}"#
             );
             cores.run((0, None), |context, caller| {
-                super::super::publish::begin(context, caller, body.as_bytes())
+                publish::begin(context, caller, body.as_bytes())
             });
         }
         let search = [r#"not(like(text,"*w"))"#; 12].join(",");

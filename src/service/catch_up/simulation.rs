@@ -603,7 +603,8 @@ fn pass(
         received[usize::from(shard)].push(event.sequence);
         tail.pushed(shard, sequence);
     } else if !is_pushed && has_room && tail.keeps(shard, sequence) {
-        tail.keep(shard, sequence, &frame((shard, event.sequence)));
+        let frame = frame((shard, event.sequence));
+        tail.keep(shard, (sequence, "n/a"), &frame);
     } else {
         tail.miss(shard, sequence);
     }

@@ -30,7 +30,7 @@ pub(crate) struct Tail {
     asked: Option<ForwardPlace>,
     /// The shard whose log is read next, if it has to be.
     next: u16,
-    /// Bytes of the frames that are kept.
+    /// Bytes of the frames and ids that are kept.
     kept_bytes: usize,
 }
 
@@ -44,7 +44,21 @@ struct TailLog {
     /// Events that go by are kept.
     keeps: bool,
     /// Those after `missed`.
-    kept: VecDeque<(Sequence, Box<[u8]>)>,
+    kept: VecDeque<Kept>,
+}
+
+/// An event that went by and is sent later.
+#[derive(Debug)]
+struct Kept {
+    sequence: Sequence,
+    entity_id: Box<str>,
+    frame: Box<[u8]>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.entity_id.len() + self.frame.len()
+    }
 }
 
 impl TailLog {
@@ -167,10 +181,10 @@ impl Tail {
         };
         log.read = log.read.max(through);
         log.keeps = is_end;
-        while let Some((sequence, frame)) = log.kept.front()
-            && *sequence <= log.read
+        while let Some(kept) = log.kept.front()
+            && kept.sequence <= log.read
         {
-            self.kept_bytes -= frame.len();
+            self.kept_bytes -= kept.bytes();
             log.kept.pop_front();
         }
     }
@@ -188,20 +202,20 @@ impl Tail {
         let is_ready = !self.is_waiting && self.sealed.is_none() && self.kept_bytes > 0;
         let logs = self.shards.clone().zip(&self.logs);
         let ready = logs.filter(move |(_, log)| is_ready && !log.is_behind());
-        ready.filter_map(|(shard, log)| Some((shard, log.kept.front()?.0)))
+        ready.filter_map(|(shard, log)| Some((shard, log.kept.front()?.sequence)))
     }
 
     /// Takes the first event that was kept of a shard, if it is this one.
     pub(crate) fn pop_kept(&mut self, shard: u16, event: Sequence) -> Option<Box<[u8]>> {
         let log = log_mut(&mut self.logs, &self.shards, shard)?;
-        if log.kept.front()?.0 != event {
+        if log.kept.front()?.sequence != event {
             return None;
         }
-        let (sequence, frame) = log.kept.pop_front()?;
-        log.read = log.read.max(sequence);
-        log.missed = log.missed.max(sequence);
-        self.kept_bytes -= frame.len();
-        Some(frame)
+        let kept = log.kept.pop_front()?;
+        log.read = log.read.max(kept.sequence);
+        log.missed = log.missed.max(kept.sequence);
+        self.kept_bytes -= kept.bytes();
+        Some(kept.frame)
     }
 
     /// True if live events of a shard are not pushed, because earlier ones are still to be sent.
@@ -251,13 +265,23 @@ impl Tail {
     }
 
     /// A live event is kept, unless they are too many: then all that are kept are missed, as it is.
-    pub(crate) fn keep(&mut self, shard: u16, sequence: Sequence, frame: &[u8]) {
-        let fits = self.kept_bytes + frame.len() <= TAIL_KEPT_BYTES_MAX;
+    pub(crate) fn keep(
+        &mut self,
+        shard: u16,
+        (sequence, entity_id): (Sequence, &str),
+        frame: &[u8],
+    ) {
+        let fits = self.kept_bytes + entity_id.len() + frame.len() <= TAIL_KEPT_BYTES_MAX;
         if !fits {
             self.miss(shard, sequence);
         } else if let Some(log) = log_mut(&mut self.logs, &self.shards, shard) {
-            self.kept_bytes += frame.len();
-            log.kept.push_back((sequence, frame.into()));
+            let kept = Kept {
+                sequence,
+                entity_id: entity_id.into(),
+                frame: frame.into(),
+            };
+            self.kept_bytes += kept.bytes();
+            log.kept.push_back(kept);
         }
     }
 
@@ -271,16 +295,18 @@ impl Tail {
         }
         log.missed = log.missed.max(sequence);
         log.keeps = false;
-        for (_, frame) in std::mem::take(&mut log.kept) {
-            self.kept_bytes -= frame.len();
+        for kept in std::mem::take(&mut log.kept) {
+            self.kept_bytes -= kept.bytes();
         }
     }
 
-    /// Events that are kept are read from the log in their place: the subscriber may not read all
-    /// of them any more.
-    pub(crate) fn drop_kept(&mut self) {
+    /// If the subscriber may not read all events that are kept of a shard any more, they are read
+    /// from the log in their place.
+    pub(crate) fn drop_hidden(&mut self, is_hidden: impl Fn(&str) -> bool) {
         for shard in self.shards.clone() {
-            let last = self.log(shard).and_then(|log| Some(log.kept.back()?.0));
+            let kept = self.log(shard).map(|log| &log.kept);
+            let hidden = kept.filter(|kept| kept.iter().any(|it| is_hidden(&it.entity_id)));
+            let last = hidden.and_then(|kept| Some(kept.back()?.sequence));
             if let Some(last) = last {
                 self.miss(shard, last);
             }
@@ -326,4 +352,32 @@ fn log_mut<'t>(
 ) -> Option<&'t mut TailLog> {
     let index = shard.checked_sub(shards.start)?;
     logs.get_mut(usize::from(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_anew_only_if_a_part_of_it_is_hidden() {
+        let mut tail = Tail::live(0..2);
+        for shard in 0..2 {
+            // The log is read to its end as it was; more went by meanwhile.
+            tail.miss(shard, Sequence::new(9));
+            tail.ask();
+            tail.take(None, Sequence::new(8));
+        }
+        for (shard, id) in [(0, "house/a"), (0, "garden/a"), (1, "garden/a")] {
+            let sequence = Sequence::new(if id == "house/a" { 10 } else { 11 });
+            assert!(tail.keeps(shard, sequence));
+            tail.keep(shard, (sequence, id), b"frame");
+        }
+        let kept = |tail: &Tail| [0, 1].map(|shard| tail.log(shard).unwrap().kept.len());
+        tail.drop_hidden(|id| id.starts_with("shed/"));
+        assert_eq!(kept(&tail), [2, 1]);
+        tail.drop_hidden(|id| id.starts_with("house/"));
+        assert_eq!(kept(&tail), [0, 1]);
+        assert_eq!(tail.log(0).unwrap().missed, Sequence::new(11));
+        assert_eq!(tail.kept_bytes, "garden/a".len() + "frame".len());
+    }
 }

@@ -89,19 +89,22 @@ impl Feed {
         let subscriptions = &mut self.subscriptions;
         subscriptions.reread_kept(context);
         let ended = subscriptions.end_unreadable(context, subscriber);
-        self.flush_paced();
+        if !ended.is_empty() {
+            self.flush_paced();
+        }
         ended
     }
 }
 
 impl Subscriptions {
-    /// Reads from the log what streams of mode `event` have kept: there it is judged anew.
+    /// If streams of mode `event` have kept what the client may not see any more, they read the log
+    /// in its place: there it is judged anew.
     pub(super) fn reread_kept<L>(&self, context: &mut Context<L>) {
         for index in self.event_streams() {
             let stream = context.streams.get_mut(index);
             let catch_up = stream.and_then(|stream| stream.catch_up.as_deref_mut());
             if let Some(tail) = catch_up.and_then(CatchUp::tail_mut) {
-                tail.drop_kept();
+                tail.drop_hidden(|id| !self.readable.holds(id));
             }
         }
     }

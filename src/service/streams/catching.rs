@@ -21,7 +21,7 @@ use crate::engine::{EntityBatch, SnapshotPage, SnapshotQuery};
 use crate::history::{AfterPlace, ForwardPart, ForwardPlace, ForwardQuery, HistoryResult, Wanted};
 use crate::limits::FORWARD_BYTES_MAX;
 use crate::log::Log;
-use crate::model::{EventView, Timestamp, is_reserved};
+use crate::model::{EventView, RESERVED_NAMESPACE, Timestamp, is_reserved};
 use crate::service::catch_up::{CatchUp, Events, Step, TooFar};
 use crate::service::subscribe::Subscriber;
 use crate::service::{Caller, Context, Credentials, history};
@@ -340,7 +340,7 @@ impl Catching {
     ) -> Option<Ended> {
         let asked = self.asked.as_ref().filter(|asked| asked.serial == serial)?;
         let (stream, is_log) = (asked.stream, asked.is_log);
-        let is_readable = asked.readable == *readable;
+        let asked_readable = asked.readable.clone();
         match reply {
             Reply::Past(log) => {
                 let request_id = subscriber.request_id(serial);
@@ -350,7 +350,7 @@ impl Catching {
             Reply::SnapshotPage(page, read) => {
                 self.asked = None;
                 let stream = context.streams.get_mut(stream?)?;
-                if is_readable {
+                if may_be_seen(&page, &asked_readable, readable) {
                     take_page(stream, (*page, read), to);
                 } else if let Some(catch_up) = stream.catch_up.as_deref_mut() {
                     // It may hold what the client may not see any more.
@@ -559,6 +559,15 @@ fn log_query(stream: &Stream, (place, readers): (ForwardPlace, &Readers)) -> Opt
     })
 }
 
+/// Whether a client may see now what it could see when a page was asked for. The server's own
+/// entities tell of namespaces that others may read.
+fn may_be_seen(page: &SnapshotPage, asked: &Readable, now: &Readable) -> bool {
+    let is_same_of =
+        |name: &str| name != RESERVED_NAMESPACE && asked.extent_of(name) == now.extent_of(name);
+    asked == now
+        || (asked.reader() == now.reader() && page.namespaces.iter().all(|name| is_same_of(name)))
+}
+
 fn take_page(stream: &mut Stream, (page, read): (SnapshotPage, Sequence), to: &mut To<'_>) {
     let Some(catch_up) = stream.catch_up.as_deref_mut() else {
         return;
@@ -666,5 +675,38 @@ fn take_ids(stream: &mut Stream, (part, shards): (ForwardPart, u16)) {
     });
     if let Err(TooFar) = changed.take_ids(ids, (part.next, part.through), part.steps) {
         catch_up.restart_too_far();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{PrivateNamespaces, Reader};
+
+    #[test]
+    fn a_page_is_asked_for_again_only_if_it_may_show_what_is_hidden_now() {
+        let readable = |reader, names: &[&str]| {
+            let mut private = PrivateNamespaces::default();
+            for name in names {
+                private.insert(name);
+            }
+            Readable::new(reader, private)
+        };
+        let page = |names: &[&str]| SnapshotPage {
+            namespaces: names.iter().map(|name| Box::from(*name)).collect(),
+            ..SnapshotPage::default()
+        };
+        let asked = readable(Reader::Public, &["shed"]);
+        let now = readable(Reader::Public, &["shed", "house"]);
+        let shown = page(&["garden", "hou", "houses"]);
+        assert!(may_be_seen(&shown, &asked, &now));
+        for hidden in ["house", RESERVED_NAMESPACE] {
+            let page = page(&["garden", hidden]);
+            assert!(!may_be_seen(&page, &asked, &now), "{hidden}");
+            assert!(may_be_seen(&page, &asked, &asked), "{hidden}");
+        }
+        // Who lost a token may have lost any part of a namespace.
+        let operator = readable(Reader::All, &["shed"]);
+        assert!(!may_be_seen(&shown, &operator, &now));
     }
 }

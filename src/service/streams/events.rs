@@ -210,7 +210,8 @@ impl Streams {
                     frame.clear();
                     (framing.frame)(&mut frame, &mut |out| current.write_event(out));
                 }
-                tail.keep(from, sequence, &frame);
+                let event = (sequence, current.change.entity_id());
+                tail.keep(from, event, &frame);
             } else {
                 tail.miss(from, sequence);
             }
@@ -362,12 +363,16 @@ mod tests {
     use crate::service::catch_up::{CatchUp, Step};
     use crate::service::streams::Framing;
     use crate::service::subscribe::Subscriber;
-    use crate::subscribe::Patterns;
+    use crate::subscribe::{ChangeBatchBuilder, Patterns};
 
     /// A stream of mode `event` on the only shard, in force from `place` on.
     fn stream(pattern: &str, start: StreamStart, place: u64) -> Stream {
+        stream_in(StreamMode::Event, (pattern, start, place))
+    }
+
+    fn stream_in(mode: StreamMode, (pattern, start, place): (&str, StreamStart, u64)) -> Stream {
         let options = StreamOptions {
-            mode: StreamMode::Event,
+            mode,
             start,
             is_extended: true,
             ..StreamOptions::default()
@@ -434,6 +439,40 @@ mod tests {
             own.has_sent_sealed("n/a", Sequence::new(event))
         };
         assert_eq!([5, 6, 60].map(has_sent), [false, true, true]);
+    }
+
+    #[test]
+    fn what_is_passed_over_does_not_reach_what_a_client_catches_up_with() {
+        let mut streams = Streams::default();
+        let indexes = [1, 2].map(|connection| {
+            let mut stream = stream_in(StreamMode::Entity, ("h*", since(10), 100));
+            stream.subscriber.index = connection;
+            let catch_up = stream.catch_up.as_mut().unwrap();
+            assert_eq!(catch_up.step(), Some(Step::Log(ForwardPlace::Check)));
+            catch_up.take_check(None);
+            streams.add(stream)
+        });
+        let mut builder = ChangeBatchBuilder::new();
+        builder.change("house/a", Sequence::new(101));
+        builder.deleted(|out| out.push(b'x'));
+        let batch = builder.finish();
+        let change = batch.changes().next().unwrap();
+        let mut found = streams.find(change);
+        assert_eq!(found, indexes);
+        streams.retain_connections(&mut found, |subscriber| subscriber.index == 1);
+        streams.decide(&found, &Current::new(0, change));
+        let steps = indexes.map(|index| {
+            let catch_up = streams.get_mut(index).unwrap().catch_up.as_mut().unwrap();
+            let (shard, last) = (0, Sequence::new(10));
+            let log = Step::Log(ForwardPlace::Live { shard, last });
+            assert_eq!(catch_up.step(), Some(log));
+            let read = (None, Sequence::new(101));
+            let changed = catch_up.changed_mut().unwrap();
+            changed.take_ids(std::iter::empty(), read, 1).unwrap();
+            catch_up.step()
+        });
+        let asked = Step::Entities(0, vec!["house/a".into()]);
+        assert_eq!(steps, [Some(asked), Some(Step::CaughtUp)]);
     }
 
     #[test]

@@ -200,6 +200,25 @@ impl Streams {
         hits
     }
 
+    /// Leaves out of `found` the streams of connections for which `keeps` is false. It is asked
+    /// once about each.
+    pub(crate) fn retain_connections(
+        &self,
+        found: &mut Vec<u32>,
+        mut keeps: impl FnMut(Subscriber) -> bool,
+    ) {
+        let mut last: Option<(Subscriber, bool)> = None;
+        found.retain(|index| {
+            let Some(subscriber) = self.get(*index).map(|it| it.subscriber) else {
+                return false;
+            };
+            let known = last.filter(|(of, _)| of.index == subscriber.index);
+            let is_kept = known.map_or_else(|| keeps(subscriber), |(_, is_kept)| is_kept);
+            last = Some((subscriber, is_kept));
+            is_kept
+        });
+    }
+
     /// Those of the same connection as the first of `found`, and the rest.
     pub(crate) fn split_connection<'f>(
         &self,
