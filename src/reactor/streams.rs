@@ -115,12 +115,15 @@ impl<S: System> Core<S> {
         (spent, None)
     }
 
-    /// Whether the client of a connection may see a change of this entity. A poll is only woken by
-    /// it.
+    /// Whether the client of a connection may see a change of this entity.
     fn may_read(&mut self, index: u32, entity_id: &str) -> bool {
-        let connection = self.connections.get_mut(index);
-        let feed = connection.and_then(|connection| connection.session.feed());
-        feed.is_none_or(|feed| feed.may_read(&self.context, entity_id))
+        let Some(connection) = self.connections.get_mut(index) else {
+            return true;
+        };
+        match connection.session.feed() {
+            Some(feed) => feed.may_read(&self.context, entity_id),
+            None => connection.answers.poll_may_read(&self.context, entity_id),
+        }
     }
 
     /// Looks whether the client of a connection may still see what it is sent.

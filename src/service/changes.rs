@@ -282,6 +282,12 @@ impl PendingChanges {
         asked.err().map(Outcome::Failed)
     }
 
+    /// Whether its client may see a change of this entity. True if that is not known: then the
+    /// change wakes it, and it looks that up.
+    pub(crate) fn may_read<L>(&self, context: &Context<L>, entity_id: &str) -> bool {
+        self.readable.holds(entity_id) || self.tokens.is_reader_stale(context)
+    }
+
     /// Looks up what its client may see, unless that is known. What it came to, if it can't go on:
     /// the client may see nothing of it, or not all that it has gathered.
     pub(crate) fn look_at_access<L: Log>(
@@ -674,20 +680,29 @@ mod tests {
             poll.count = 1;
             poll
         });
-        let mut look = |cores: &mut TestCores| {
+        let look = |cores: &mut TestCores, polls: &mut [Box<PendingChanges>; 3]| {
             let context = cores.context(0);
             let looked = polls.each_mut().map(|it| it.look_at_access(context, by));
             looked.map(|outcome| outcome == Some(Outcome::Failed(ApiError::Busy)))
         };
-        assert_eq!(look(&mut cores), [false; 3]);
+        assert_eq!(look(&mut cores, &mut polls), [false; 3]);
         // It hides nothing of what is gathered; the directory may name it.
         register(&mut cores, "garage", Visibility::Private);
-        assert_eq!(look(&mut cores), [false, false, true]);
+        assert_eq!(look(&mut cores, &mut polls), [false, false, true]);
         let body = br#"{"read":"private"}"#;
         cores.run((0, Some(OPERATOR)), |context, caller| {
             namespaces::set_visibility(context, caller, ("house", body))
         });
-        assert_eq!(look(&mut cores), [true, false, true]);
-        assert_eq!(look(&mut cores), [false; 3], "they are told once");
+        assert_eq!(look(&mut cores, &mut polls), [true, false, true]);
+        assert_eq!(
+            look(&mut cores, &mut polls),
+            [false; 3],
+            "they are told once"
+        );
+        let context = cores.context(0);
+        let woken_by = ["house/a", "shed/a", "garden/a"].map(|id| polls[1].may_read(context, id));
+        assert_eq!(woken_by, [false, false, true]);
+        register(&mut cores, "attic", Visibility::Public);
+        assert!(polls[1].may_read(cores.context(0), "house/a"), "it looks");
     }
 }

@@ -14,8 +14,8 @@
 use super::call::HttpCall;
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
-use crate::service::Pending;
 use crate::service::changes::PendingChanges;
+use crate::service::{Context, Pending};
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 
@@ -207,6 +207,12 @@ impl Answers {
     /// A change that a poll waits for has come. True if it is to be looked at.
     pub(crate) fn wake_poll(&mut self, shard: u16) -> bool {
         self.front_poll().is_some_and(|(_, poll)| poll.wake(shard))
+    }
+
+    /// Whether the client of a poll may see a change of this entity.
+    pub(crate) fn poll_may_read<L>(&mut self, context: &Context<L>, entity_id: &str) -> bool {
+        self.front_poll()
+            .is_none_or(|(_, poll)| poll.may_read(context, entity_id))
     }
 
     /// When a poll is to be looked at, monotonic milliseconds; said once.
