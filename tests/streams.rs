@@ -264,6 +264,7 @@ fn a_change_that_matches_several_subscriptions_comes_once_for_each_mode() {
 
 #[test]
 fn subscribing_again_replaces_the_options_and_what_is_refused_leaves_them() {
+    let names = |count: u32| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
     on_each(|server| {
         let ns = namespace("replace");
         let pattern = format!("{ns}/*");
@@ -274,6 +275,7 @@ fn subscribing_again_replaces_the_options_and_what_is_refused_leaves_them() {
             json!({"mode": "none"}),
             json!({"mode": "event", "filter": "exists(a)"}),
             json!({"properties": []}),
+            json!({"properties": names(65)}),
             json!({"filter": "exists("}),
             json!({"max_hz": 0.01}),
             json!({"since": "nonsense"}),
@@ -288,6 +290,8 @@ fn subscribing_again_replaces_the_options_and_what_is_refused_leaves_them() {
         }
         set(server, &id, &json!({"x": 1, "y": 2}));
         assert_eq!(next(&mut watcher)["type"], "entity");
+        let most = json!({"mode": "entity", "properties": names(64)});
+        subscribe(&mut watcher, &pattern, &most);
         subscribe(&mut watcher, &pattern, &json!({"mode": "event"}));
         set(server, &id, &json!({"x": 2}));
         assert_eq!(next(&mut watcher)["type"], "event");

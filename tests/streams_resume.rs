@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use support::server::{Server, Setup};
 use support::watch::Watcher;
-use support::{batch, event, namespace, on_each, wait_for};
+use support::{event, namespace, on_each, publish_all, wait_for};
 use tempfile::TempDir;
 
 /// What a client of mode `entity` holds: by id, its properties.
@@ -89,34 +89,13 @@ fn subscribe(watcher: &mut Watcher, pattern: &str, members: &Value) {
     watcher.send(&message.to_string());
 }
 
-/// What the server holds under a prefix.
-fn held(server: &Server, prefix: &str) -> BTreeMap<String, Map<String, Value>> {
-    let answer = server.get(&format!("/api/state/entities?prefix={prefix}"));
-    let entities = answer.json();
-    let entities = entities.as_array().expect("an array").iter();
-    entities
-        .map(|entity| {
-            let id = entity["id"].as_str().expect("an id").to_owned();
-            (id, entity["properties"].as_object().expect("some").clone())
-        })
-        .collect()
-}
-
 /// Rounds of changes, and a deletion in each. The entities of a round begin `step` behind those of
 /// the round before.
 fn publish_rounds(server: &Server, ids: &[String], (rounds, step): (usize, usize)) {
     for round in 0..rounds {
         let changed = &ids[round * step..][..100];
-        publish(server, changed, &format!(r#"{{"n":{round}}}"#));
+        publish_all(server, changed, &format!(r#"{{"n":{round}}}"#));
         server.publish(&ids[round * 31], r#"{"__deleted__":true}"#);
-    }
-}
-
-fn publish(server: &Server, ids: &[String], properties: &str) {
-    for ids in ids.chunks(1000) {
-        let events: Vec<String> = ids.iter().map(|id| event(id, properties)).collect();
-        let answer = server.post("/api/events/batch", &batch(&events));
-        assert_eq!(answer.json()["failed"], 0, "{}", answer.text());
     }
 }
 
@@ -127,7 +106,7 @@ fn a_snapshot_beside_publishing_is_the_exact_state_in_every_mode() {
         let ids: Vec<String> = (0..3000)
             .map(|number| format!("{ns}/{number:04}"))
             .collect();
-        publish(
+        publish_all(
             server,
             &ids,
             r#"{"n":1,"text":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}"#,
@@ -157,12 +136,12 @@ fn a_snapshot_beside_publishing_is_the_exact_state_in_every_mode() {
             let mut client = Client::default();
             let end = client.take_until(&mut watcher, "snapshot_end");
             assert!(end["cursor"].is_string(), "{end}");
-            assert_eq!(client.entities, held(server, &format!("{ns}/")));
-            publish(server, &ids[..3], r#"{"last":true}"#);
+            assert_eq!(client.entities, server.held(&format!("{ns}/")));
+            publish_all(server, &ids[..3], r#"{"last":true}"#);
             server.publish(&ids[5], r#"{"__deleted__":true}"#);
             client.take_until(&mut watcher, "entity_deleted");
-            assert_eq!(client.entities, held(server, &format!("{ns}/")));
-            publish(server, &ids[5..6], r#"{"n":0}"#);
+            assert_eq!(client.entities, server.held(&format!("{ns}/")));
+            publish_all(server, &ids[5..6], r#"{"n":0}"#);
         }
         let mut watcher = Watcher::connect(server);
         let none = format!("{ns}none/*");
@@ -204,7 +183,7 @@ fn a_client_that_follows_a_snapshot_beside_publishing_ends_with_the_exact_state(
         let ids: Vec<String> = (0..2000)
             .map(|number| format!("{ns}/{number:04}"))
             .collect();
-        publish(server, &ids, r#"{"n":1,"m":2}"#);
+        publish_all(server, &ids, r#"{"n":1,"m":2}"#);
         for mode in ["property", "entity"] {
             let mut watcher = Watcher::connect(server);
             let pattern = format!("{ns}/*");
@@ -225,7 +204,7 @@ fn a_client_that_follows_a_snapshot_beside_publishing_ends_with_the_exact_state(
                 if !has_ended {
                     client.take_until(&mut watcher, "snapshot_end");
                 }
-                assert_eq!(client.entities, held(server, &format!("{ns}/")), "{mode}");
+                assert_eq!(client.entities, server.held(&format!("{ns}/")), "{mode}");
             });
         }
     });
@@ -255,7 +234,7 @@ fn what_changed_meanwhile_comes_after_a_kill_and_with_other_shards() {
             };
             subscribe(&mut watcher, "*", &start);
             client.take_until(&mut watcher, end);
-            let mut expected = held(&server, "");
+            let mut expected = server.held("");
             expected.remove("flux-core/directory");
             client.entities.remove("flux-core/directory");
             assert_eq!(client.entities, expected, "{mode} round {round}");
@@ -331,7 +310,7 @@ fn history_that_is_gone_is_told_of_by_a_snapshot_or_an_error() {
     let padding = "x".repeat(200);
     wait_for("retention to remove the beginning", || {
         let ids: Vec<String> = (0..500).map(|id| format!("busy/{id}")).collect();
-        publish(&server, &ids, &format!(r#"{{"p":"{padding}"}}"#));
+        publish_all(&server, &ids, &format!(r#"{{"p":"{padding}"}}"#));
         let is_gone = !support::files(&dir.path().join("log"), "HORIZON").is_empty();
         is_gone.then_some(())
     });
@@ -360,7 +339,27 @@ fn history_that_is_gone_is_told_of_by_a_snapshot_or_an_error() {
     );
     let mut client = Client::default();
     client.take_until(&mut watcher, "snapshot_end");
-    assert_eq!(client.entities, held(&server, "busy/"));
+    assert_eq!(client.entities, server.held("busy/"));
+}
+
+#[test]
+fn more_changes_than_a_snapshot_is_worth_come_as_one() {
+    on_each(|server| {
+        let ns = namespace("far");
+        let since = server.publish(&format!("{ns}/first"), "{}").json();
+        // More than 65,536 that are to be sent.
+        let ids: Vec<String> = (0..66_000).map(|n| format!("{ns}/{n}")).collect();
+        publish_all(server, &ids, r#"{"n":1}"#);
+        let mut watcher = Watcher::connect(server);
+        let pattern = format!("{ns}/*");
+        let members = json!({"mode": "entity", "since": since["cursor"]});
+        subscribe(&mut watcher, &pattern, &members);
+        let mut client = Client::default();
+        let resync = client.take_until(&mut watcher, "resync");
+        assert_eq!(resync["reason"], "too_far");
+        client.take_until(&mut watcher, "snapshot_end");
+        assert_eq!(client.entities, server.held(&format!("{ns}/")));
+    });
 }
 
 #[test]
@@ -389,7 +388,7 @@ fn the_end_of_a_quiet_snapshot_has_the_place_where_it_began() {
     on_each(|server| {
         let ns = namespace("quiet");
         // Before anybody watches.
-        publish(
+        publish_all(
             server,
             &[format!("{ns}/a"), format!("{ns}/b")],
             r#"{"n":1}"#,
@@ -423,6 +422,6 @@ fn by_property_a_client_that_resumes_loses_what_was_removed_meanwhile() {
         let mut watcher = Watcher::connect(server);
         subscribe(&mut watcher, &pattern, &json!({"since": client.cursor}));
         client.take_until(&mut watcher, "caught_up");
-        assert_eq!(client.entities, held(server, &format!("{ns}/")));
+        assert_eq!(client.entities, server.held(&format!("{ns}/")));
     });
 }
