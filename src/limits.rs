@@ -450,8 +450,9 @@ pub const REGISTRATION_ADDRESSES_MAX: usize = 16_384;
 pub const TOKENS_PER_NAMESPACE_MAX: usize = 1_000;
 /// A ticket is good so long, seconds: as long as a page takes to connect.
 pub const TICKET_SECONDS: i64 = 30;
-/// Tickets that one token has at a time, unused; one more is refused until the oldest has ended.
-pub const TICKETS_PER_TOKEN_MAX: usize = 1_000;
+/// Tickets of all tokens of a namespace, or of the operator, at a time, unused; one more is refused
+/// until the oldest has ended.
+pub const TICKETS_PER_NAMESPACE_MAX: usize = 1_000;
 /// Tickets of all tokens together, about 300 bytes each; one more is refused.
 pub const TICKETS_MAX: usize = 20_000;
 /// Tokens that a WebSocket connection may add to that of its handshake; the next is refused. Each

@@ -19,8 +19,8 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// The bound on the tickets of a token.
-const OF_TOKEN_MAX: usize = 1000;
+/// The bound on the tickets of a namespace.
+const OF_NAMESPACE_MAX: usize = 1000;
 
 fn ticket(server: &Server, token: &str) -> String {
     let answer = server.with_token(("POST", "/api/tickets"), token, "");
@@ -152,17 +152,17 @@ fn a_ticket_dies_with_its_token_and_with_the_server() {
 }
 
 #[test]
-fn a_token_has_so_many_unused_tickets() {
+fn a_namespace_has_so_many_unused_tickets() {
     let tenants = Tenants::start(1);
     let server = &tenants.server;
     let (house, garden) = (&tenants.first["house"], &tenants.first["garden"]);
     let mut connection = server.connect();
     let field = format!("Authorization: Bearer {house}");
     let mut last = String::new();
-    for number in 0..=OF_TOKEN_MAX {
+    for number in 0..=OF_NAMESPACE_MAX {
         connection.send(request("POST", "/api/tickets", &[&field], ""));
         let answer = connection.response();
-        if number < OF_TOKEN_MAX {
+        if number < OF_NAMESPACE_MAX {
             assert_eq!(answer.status, 201, "{number}");
             last = answer.json()["ticket"].as_str().expect("one").to_owned();
         } else {
@@ -172,6 +172,9 @@ fn a_token_has_so_many_unused_tickets() {
             assert!((1..=30).contains(&seconds), "{seconds}");
         }
     }
+    let other = tenants.make("house", &json!({"scopes": ["read"]})).token;
+    let answer = server.with_token(("POST", "/api/tickets"), &other, "");
+    assert_eq!(answer.status, 429, "its other tokens share the bound");
     ticket(server, garden);
     // One that is used makes room.
     assert_eq!(status(server, &format!("/api/ws?ticket={last}")), 101);

@@ -4,9 +4,10 @@
 //! A ticket is kept as its hash, beside the hash of the token that it was made with, until it is
 //! used or its time is over. Whoever uses one has to look whether the token is alive.
 
+use super::access::OwnedNamespace;
 use super::rate::RateLimited;
 use super::token::TokenHash;
-use crate::limits::{TICKET_SECONDS, TICKETS_MAX, TICKETS_PER_TOKEN_MAX};
+use crate::limits::{TICKET_SECONDS, TICKETS_MAX, TICKETS_PER_NAMESPACE_MAX};
 use crate::model::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,8 +16,8 @@ const MICROS: i64 = TICKET_SECONDS.saturating_mul(1_000_000);
 /// Why no ticket is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoTicket {
-    /// The token has as many as it may have.
-    OfToken(RateLimited),
+    /// The tokens of the namespace have as many as they may have.
+    OfNamespace(RateLimited),
     /// All tokens together have.
     OfAll,
 }
@@ -28,8 +29,8 @@ pub struct Tickets {
     made: BTreeMap<u64, Made>,
     /// By what is kept of them, their place in that order.
     known: HashMap<TokenHash, u64>,
-    /// By token, the places of its tickets.
-    of_token: HashMap<TokenHash, BTreeSet<u64>>,
+    /// By namespace, the places of its tickets; the operator's are under none.
+    of_namespace: HashMap<Option<OwnedNamespace>, BTreeSet<u64>>,
     next: u64,
 }
 
@@ -37,6 +38,7 @@ pub struct Tickets {
 struct Made {
     ticket: TokenHash,
     token: TokenHash,
+    namespace: Option<OwnedNamespace>,
     at: Timestamp,
 }
 
@@ -57,21 +59,22 @@ impl Made {
 }
 
 impl Tickets {
-    /// Keeps a ticket that was made with a token.
+    /// Keeps a ticket that was made with a token of a namespace.
     ///
     /// # Errors
     /// [`NoTicket`].
     pub fn add(
         &mut self,
         (ticket, token): (TokenHash, TokenHash),
+        namespace: Option<OwnedNamespace>,
         now: Timestamp,
     ) -> Result<(), NoTicket> {
         self.forget_over(now);
-        if let Some(own) = self.of_token.get(&token)
-            && own.len() >= TICKETS_PER_TOKEN_MAX
+        if let Some(own) = self.of_namespace.get(&namespace)
+            && own.len() >= TICKETS_PER_NAMESPACE_MAX
             && let Some(oldest) = own.first().and_then(|place| self.made.get(place))
         {
-            return Err(NoTicket::OfToken(oldest.rest(now)));
+            return Err(NoTicket::OfNamespace(oldest.rest(now)));
         }
         if self.made.len() >= TICKETS_MAX {
             return Err(NoTicket::OfAll);
@@ -79,9 +82,15 @@ impl Tickets {
         let place = self.next;
         self.next = self.next.wrapping_add(1);
         self.known.insert(ticket, place);
-        self.of_token.entry(token).or_default().insert(place);
-        let at = now;
-        self.made.insert(place, Made { ticket, token, at });
+        let own = self.of_namespace.entry(namespace).or_default();
+        own.insert(place);
+        let made = Made {
+            ticket,
+            token,
+            namespace,
+            at: now,
+        };
+        self.made.insert(place, made);
         Ok(())
     }
 
@@ -101,10 +110,10 @@ impl Tickets {
     fn remove(&mut self, place: u64) -> Option<Made> {
         let made = self.made.remove(&place)?;
         self.known.remove(&made.ticket);
-        if let Some(own) = self.of_token.get_mut(&made.token) {
+        if let Some(own) = self.of_namespace.get_mut(&made.namespace) {
             own.remove(&place);
             if own.is_empty() {
-                self.of_token.remove(&made.token);
+                self.of_namespace.remove(&made.namespace);
             }
         }
         Some(made)
@@ -137,7 +146,8 @@ mod tests {
     fn a_ticket_is_good_once_and_for_its_time() {
         let mut tickets = Tickets::default();
         for ticket in 1..=3 {
-            tickets.add((hash(ticket), hash(0)), at_ms(0)).unwrap();
+            let made = (hash(ticket), hash(0));
+            tickets.add(made, None, at_ms(0)).unwrap();
         }
         assert_eq!(tickets.look(&hash(1), at_ms(29_999)), Some(hash(0)));
         assert_eq!(tickets.take(&hash(1), at_ms(29_999)), Some(hash(0)));
@@ -152,30 +162,31 @@ mod tests {
         );
         assert_eq!(tickets.take(&hash(4), at_ms(0)), None, "unknown");
         assert!(tickets.made.is_empty() && tickets.known.is_empty());
-        assert!(tickets.of_token.is_empty());
+        assert!(tickets.of_namespace.is_empty());
     }
 
     #[test]
-    fn a_token_has_so_many_and_all_together_have() {
+    fn a_namespace_has_so_many_and_all_together_have() {
         let mut tickets = Tickets::default();
         let mut number = 1000;
-        let mut add = |token, ms| {
+        let mut add = |namespace: usize, ms| {
             number += 1;
             let ticket = hash(number);
-            tickets
-                .add((ticket, hash(token)), at_ms(ms))
-                .map(|()| ticket)
+            // Each with a token of its own.
+            let made = (ticket, hash(number + 1_000_000));
+            let namespace = OwnedNamespace::new(&namespace.to_string());
+            tickets.add(made, namespace, at_ms(ms)).map(|()| ticket)
         };
         let first = add(0, 0).unwrap();
-        for _ in 1..TICKETS_PER_TOKEN_MAX {
+        for _ in 1..TICKETS_PER_NAMESPACE_MAX {
             add(0, 5000).unwrap();
         }
-        let refused = NoTicket::OfToken(RateLimited { seconds: 25 });
+        let refused = NoTicket::OfNamespace(RateLimited { seconds: 25 });
         assert_eq!(add(0, 5000), Err(refused));
         assert!(add(0, 30_000).is_ok(), "the first is over");
-        for token in 1..TICKETS_MAX / TICKETS_PER_TOKEN_MAX {
-            for _ in 0..TICKETS_PER_TOKEN_MAX {
-                add(token, 30_000).unwrap();
+        for namespace in 1..TICKETS_MAX / TICKETS_PER_NAMESPACE_MAX {
+            for _ in 0..TICKETS_PER_NAMESPACE_MAX {
+                add(namespace, 30_000).unwrap();
             }
         }
         assert_eq!(add(100, 30_000), Err(NoTicket::OfAll));

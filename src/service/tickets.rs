@@ -18,14 +18,18 @@ pub(crate) struct PresentedTicket {
 /// # Errors
 /// If none is made.
 pub(crate) fn make<L>(context: &mut Context<L>, caller: &Caller<'_>) -> Result<Begun, ApiError> {
-    context.access(&caller.credentials)?;
+    let access = context.access(&caller.credentials)?;
+    let namespace = access.charged(0).map(|charged| charged.namespace);
     let token = caller.credentials.token()?;
     // Without randomness there is nothing to be done but to try again.
     let ticket = Token::ticket().or(Err(ApiError::Overloaded))?;
     let made = (ticket.hash(), token);
-    let added = context.counters.tickets.add(made, context.router.now);
+    let added = context
+        .counters
+        .tickets
+        .add(made, namespace, context.router.now);
     added.map_err(|refused| match refused {
-        NoTicket::OfToken(limited) => ApiError::TooManyTickets {
+        NoTicket::OfNamespace(limited) => ApiError::TooManyTickets {
             seconds: limited.seconds,
         },
         NoTicket::OfAll => ApiError::Overloaded,

@@ -2,7 +2,7 @@
 //!
 //! Behind a lock. It is not on the path of an event, and is held for one look-up.
 
-use crate::auth::{NoTicket, Tickets, TokenHash};
+use crate::auth::{NoTicket, OwnedNamespace, Tickets, TokenHash};
 use crate::model::Timestamp;
 #[expect(
     clippy::disallowed_types,
@@ -23,8 +23,13 @@ impl SharedTickets {
     ///
     /// # Errors
     /// [`NoTicket`].
-    pub(crate) fn add(&self, made: (TokenHash, TokenHash), now: Timestamp) -> Result<(), NoTicket> {
-        self.lock().add(made, now)
+    pub(crate) fn add(
+        &self,
+        made: (TokenHash, TokenHash),
+        namespace: Option<OwnedNamespace>,
+        now: Timestamp,
+    ) -> Result<(), NoTicket> {
+        self.lock().add(made, namespace, now)
     }
 
     /// [`Tickets::look`].
