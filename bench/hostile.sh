@@ -12,8 +12,8 @@
 # greedy    one connection that publishes with 256 requests in flight, beside 100 modest clients
 #
 # ROUNDS (3) turns of SECONDS_EACH (5), each kind with a server of its own on ENTITIES (100000). The
-# server has one shard on core 0; healthy and hostile clients share core 1, so `late` says how much of
-# a p99 is the healthy clients' own. PROFILE=debug tries the script, and measures nothing. Needs
+# server has one shard on core 0; healthy and hostile clients share core 1, so `late` says how much
+# of a p99 is the healthy clients' own. PROFILE=debug tries the script, and measures nothing. Needs
 # python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use support::connectors::KEY;
 use support::http::percent_encoded;
 use support::script::{Recorded, complain, flux, read_request, record, run, succeed};
@@ -507,23 +507,38 @@ fn json_is_read_from_standard_input_where_it_is_a_dash() {
     });
 }
 
-#[test]
-fn a_private_namespace_is_read_with_a_token_of_it_or_the_operators() {
+/// A server with tokens in force, and its data directory. The operator's token is `op-secret`.
+fn with_operator() -> (Server, tempfile::TempDir) {
     let dir = tempfile::TempDir::new().expect("a temporary directory");
     let server = Setup::new(dir.path(), 2)
         .env("FLUX_AUTH_ENABLED", "true")
         .env("FLUX_ADMIN_TOKEN", "op-secret")
         .start();
-    let run_as = |environment: &[(&str, &str)], arguments: &[&str]| {
-        let mut command = flux(&server.url(), arguments);
-        command.envs(environment.iter().copied());
-        command.output().expect("the script runs")
-    };
+    (server, dir)
+}
+
+/// Runs the script with these variables.
+fn run_as(server: &Server, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = flux(&server.url(), arguments);
+    command.envs(environment.iter().copied());
+    command.output().expect("the script runs")
+}
+
+/// The same, and expects it to succeed; null if what it prints is no JSON.
+fn ask_as(server: &Server, environment: &[(&str, &str)], arguments: &[&str]) -> Value {
+    let output = run_as(server, environment, arguments);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+#[test]
+fn a_private_namespace_is_read_with_a_token_of_it_or_the_operators() {
+    let (server, _dir) = with_operator();
+    let run_as =
+        |environment: &[(&str, &str)], arguments: &[&str]| run_as(&server, environment, arguments);
     let ask = |environment: &[(&str, &str)], arguments: &[&str]| -> Value {
-        let output = run_as(environment, arguments);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {complaint}");
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+        ask_as(&server, environment, arguments)
     };
     let operator: &[(&str, &str)] = &[("FLUX_ADMIN_TOKEN", "op-secret")];
     let made = ask(operator, &["namespace", "create", "house"]);
@@ -543,21 +558,11 @@ fn a_private_namespace_is_read_with_a_token_of_it_or_the_operators() {
 
 #[test]
 fn an_operator_runs_namespaces_and_refusals_say_what_helps() {
-    let dir = tempfile::TempDir::new().expect("a temporary directory");
-    let server = Setup::new(dir.path(), 2)
-        .env("FLUX_AUTH_ENABLED", "true")
-        .env("FLUX_ADMIN_TOKEN", "op-secret")
-        .start();
-    let run_as = |environment: &[(&str, &str)], arguments: &[&str]| {
-        let mut command = flux(&server.url(), arguments);
-        command.envs(environment.iter().copied());
-        command.output().expect("the script runs")
-    };
+    let (server, _dir) = with_operator();
+    let run_as =
+        |environment: &[(&str, &str)], arguments: &[&str]| run_as(&server, environment, arguments);
     let ask = |environment: &[(&str, &str)], arguments: &[&str]| -> Value {
-        let output = run_as(environment, arguments);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {complaint}");
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+        ask_as(&server, environment, arguments)
     };
     let operator: &[(&str, &str)] = &[("FLUX_ADMIN_TOKEN", "op-secret")];
     let made = ask(operator, &["namespace", "create", "house"]);

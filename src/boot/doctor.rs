@@ -215,7 +215,7 @@ fn data_directory(settings: &Settings, place: &Place) -> Finding {
         return Finding::ok(NAME, format!("{path} will be made"));
     }
     match flux_storage::check_unlocked(&settings.data_dir) {
-        Ok(()) => Finding::ok(NAME, format!("{path}, which nobody has open")),
+        Ok(()) => Finding::ok(NAME, format!("{path}; no other process has it open")),
         Err(error @ StorageError::Locked { .. }) => Finding::fail(
             NAME,
             error.to_string(),
