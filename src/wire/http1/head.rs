@@ -114,6 +114,8 @@ pub struct Head<'a> {
     pub host: Option<&'a [u8]>,
     /// `Origin`: the web page that sends the request.
     pub origin: Field<'a>,
+    /// `Accept`: the media types that the client takes.
+    pub accept: Field<'a>,
     /// `Authorization`
     pub authorization: Field<'a>,
     /// `If-Match`

@@ -85,6 +85,14 @@ impl FieldSpan {
         }
     }
 
+    /// As [`Span::behind_path`].
+    pub(super) fn behind_path(self, before: usize, end: usize) -> Self {
+        match self {
+            Self::One(span) => Self::One(span.behind_path(before, end)),
+            Self::Absent | Self::Repeated => self,
+        }
+    }
+
     fn view(self, head: &[u8]) -> Field<'_> {
         match self {
             Self::Absent => Field::Absent,
@@ -113,6 +121,7 @@ pub(super) struct HeadIndex {
     pub(super) query: Option<Span>,
     pub(super) host: Option<Span>,
     pub(super) origin: FieldSpan,
+    pub(super) accept: FieldSpan,
     pub(super) authorization: FieldSpan,
     pub(super) if_match: FieldSpan,
     pub(super) if_none_match: FieldSpan,
@@ -145,7 +154,8 @@ pub(super) enum ContentEncoding {
 }
 
 impl HeadIndex {
-    /// True if nothing of it but the path is looked at where it lies.
+    /// True if nothing of it but the path, the host and the accepted types is looked at where it
+    /// lies.
     pub(super) fn is_path_only(&self) -> bool {
         let UpgradeIndex { version, key, .. } = &self.upgrade;
         let fields = [
@@ -182,6 +192,7 @@ impl HeadIndex {
             expect_continue: self.expect_continue,
             host: self.host.map(|host| host.bytes(head)),
             origin: self.origin.view(head),
+            accept: self.accept.view(head),
             authorization: self.authorization.view(head),
             if_match: self.if_match.view(head),
             if_none_match: self.if_none_match.view(head),

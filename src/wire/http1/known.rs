@@ -111,6 +111,7 @@ impl KnownHead {
                 .index
                 .host
                 .map(|host| host.behind_path(end, path.range().1)),
+            accept: self.index.accept.behind_path(end, path.range().1),
             ..self.index
         };
         Some((index, pending.len().wrapping_sub(rest.len())))
@@ -258,7 +259,9 @@ mod tests {
 
     #[test]
     fn the_same_head_without_a_body_is_recognised_with_any_path() {
-        let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n");
+        let head = |target: &str| {
+            format!("GET {target} HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nA: b\r\n\r\n")
+        };
         let known = known(head("/a/b").as_bytes()).unwrap();
         let targets = ["/", "/a", "/a/b", "/a/%2F~!$&'()*+,;=:@<>{}|^`\"\\"];
         for target in targets {

@@ -69,6 +69,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         query: query.map(|query| Span::of(query.as_bytes(), bytes)),
         host: host.map(|host| Span::of(host, bytes)),
         origin: FieldSpan::of(fields.origin, bytes),
+        accept: FieldSpan::of(fields.accept, bytes),
         authorization: FieldSpan::of(fields.authorization, bytes),
         if_match: FieldSpan::of(fields.if_match, bytes),
         if_none_match: FieldSpan::of(fields.if_none_match, bytes),
@@ -182,6 +183,7 @@ struct Fields<'a> {
     content_length: Field<'a>,
     transfer_encoding: Field<'a>,
     encoding: Field<'a>,
+    accept: Field<'a>,
     authorization: Field<'a>,
     if_match: Field<'a>,
     if_none_match: Field<'a>,
@@ -200,6 +202,7 @@ impl<'a> Fields<'a> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => self.host.add(value),
+            6 if is(b"accept") => self.accept.add(value),
             6 if is(b"origin") => self.origin.add(value),
             6 if is(b"cookie") => self.other_credentials = OtherCredentials::Sent,
             6 if is(b"expect") => {
