@@ -320,8 +320,15 @@ pub const HEAD_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 pub const BODY_TIMEOUT_SECONDS_DEFAULT: u64 = 20;
 /// Seconds without a request after which a connection is closed.
 pub const IDLE_TIMEOUT_SECONDS_DEFAULT: u64 = 75;
-/// Seconds that a client may take no byte of the bytes that wait for it. Longer: closed.
-pub const WRITE_STALL_SECONDS_MAX: u64 = 60;
+/// Seconds that a client may take no byte of the bytes that wait for it. Longer: closed. A client
+/// that reads 1 KB a second with the 64 KiB window that Linux begins with opens it again after 64 s
+/// (`__tcp_select_window` in the kernel waits for half of it on loopback), and has to be seen to.
+pub const STALL_TIMEOUT_SECONDS_DEFAULT: u64 = 120;
+/// Milliseconds between two questions to the kernel about what a client has acknowledged that seems
+/// to take nothing. One takes some 3 µs: 65,536 such clients, 20 ms a second.
+pub const ACKNOWLEDGED_LOOK_MS_MAX: u64 = 10_000;
+/// Such questions at least before a client is closed for it.
+pub const ACKNOWLEDGED_LOOKS_MIN: u64 = 3;
 /// Seconds without a byte after which a WebSocket client is pinged.
 pub const WEBSOCKET_PING_SECONDS: u64 = 30;
 /// Seconds after a ping without a byte after which a WebSocket client is taken for dead.

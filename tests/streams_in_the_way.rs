@@ -217,7 +217,7 @@ fn a_subscriber_of_events_that_hardly_reads_costs_little_and_misses_nothing() {
         highest < 4 * 1024 * 1024,
         "{highest} bytes for {count} events"
     );
-    let ids = events_of(&mut slow, received);
+    let ids = events_of(&mut slow, received, 3);
     for namespace in 0..3 {
         let expected = (0..count).filter(|number| number % 3 == namespace);
         let prefix = format!("n{namespace}/");
@@ -227,8 +227,65 @@ fn a_subscriber_of_events_that_hardly_reads_costs_little_and_misses_nothing() {
     }
 }
 
-/// The entities of the events in frames, until the last one of each of three namespaces.
-fn events_of(socket: &mut std::net::TcpStream, mut bytes: Vec<u8>) -> Vec<String> {
+/// A server with some 12 MB of events, whose clients may take nothing for 3 s. That is more than
+/// the kernel keeps for a connection.
+fn with_many_events(dir: &TempDir) -> (Server, Value, u64) {
+    let setup = Setup::new(dir.path(), 1);
+    let server = setup.env("FLUX_STALL_TIMEOUT_SECONDS", "3").start();
+    let begun = cursor_of(&server, "n0/*");
+    let (count, padding) = (30_000, "x".repeat(300));
+    let ids = (0..count).map(|number| format!("n0/{number}"));
+    publish_many(&server, ids, &format!(r#"{{"p":"{padding}"}}"#));
+    server.publish("n0/end", "{}");
+    (server, begun, count)
+}
+
+#[test]
+fn a_client_that_takes_little_is_not_taken_for_one_that_has_stopped() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let (server, begun, count) = with_many_events(&dir);
+    let mut watcher = Watcher::connect(&server);
+    let since = json!({"mode": "event", "since": begun});
+    let mut socket = watcher.socket.get_ref().try_clone().expect("a socket");
+    // Else the client's kernel may hide megabytes that the client has not read.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 32 * 1024).expect("a buffer");
+    subscribe(&mut watcher, "n0/*", &since);
+    let mut received = Vec::new();
+    let opened = now();
+    // The socket becomes writable only after more than a megabyte.
+    while opened.elapsed() < Duration::from_secs(9) {
+        let due = usize::try_from(opened.elapsed().as_millis()).expect("a short time") * 90;
+        let mut bytes = vec![0; due.saturating_sub(received.len())];
+        socket.read_exact(&mut bytes).expect("events");
+        received.extend(bytes);
+    }
+    let ids = events_of(&mut socket, received, 1);
+    let expected = (0..count).map(|number| format!("n0/{number}"));
+    assert!(ids.into_iter().eq(expected.chain(["n0/end".to_owned()])));
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_closed() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let (server, begun, _) = with_many_events(&dir);
+    let mut watcher = Watcher::connect(&server);
+    let since = json!({"mode": "event", "since": begun});
+    subscribe(&mut watcher, "n0/*", &since);
+    let mut observer = Watcher::connect_to(&server, "/api/ws");
+    for connections in [2, 1] {
+        let metrics = std::iter::repeat_with(|| observer.next_of_any_type());
+        let seen = metrics
+            .take(60)
+            .any(|it| it["websocket"]["connections"] == connections);
+        assert!(seen, "{connections} connections");
+    }
+    let mut socket = watcher.socket.get_ref();
+    let read = std::io::copy(&mut socket, &mut std::io::sink());
+    assert!(read.is_err() || read.is_ok_and(|bytes| bytes < 12_000_000));
+}
+
+/// The entities of the events in frames, until the last one of so many namespaces.
+fn events_of(socket: &mut std::net::TcpStream, mut bytes: Vec<u8>, namespaces: u32) -> Vec<String> {
     let mut ids = Vec::new();
     let (mut at, mut ends) = (0, 0);
     let mut chunk = vec![0; 64 * 1024];
@@ -241,7 +298,7 @@ fn events_of(socket: &mut std::net::TcpStream, mut bytes: Vec<u8>) -> Vec<String
                 ids.push(id.to_owned());
             }
             ends += u32::from(id.ends_with("/end"));
-            if ends == 3 {
+            if ends == namespaces {
                 return ids;
             }
         }

@@ -14,9 +14,7 @@ use crate::clock::{self, Monotonic};
 use crate::connectors::{self, SupervisorParts};
 use crate::control::{ControlError, ControlStore, Registry};
 use crate::history::{KEY_SCHEME, StoredStates, record_key};
-use crate::limits::{
-    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS, WRITE_STALL_SECONDS_MAX,
-};
+use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
 use crate::log::LocalLog;
 use crate::model::{DedupWindow, Durability, RuntimeConfig};
 use crate::reactor::config::CoreConfig;
@@ -187,7 +185,7 @@ impl Machine {
                 head_ms: settings.head_timeout_seconds * 1000,
                 body_ms: settings.body_timeout_seconds * 1000,
                 idle_ms: settings.idle_timeout_seconds * 1000,
-                stall_ms: WRITE_STALL_SECONDS_MAX * 1000,
+                stall_ms: settings.stall_timeout_seconds * 1000,
                 large_body_ms: u64::MAX,
             },
             tls: tls.map(Tls::identity),

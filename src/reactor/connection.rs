@@ -3,6 +3,7 @@
 
 use super::event_streams::Streaming;
 use super::system::Socket;
+use super::taking::Taking;
 use super::turns::Account;
 use super::write_queue::WriteQueue;
 use crate::front::http::Answers;
@@ -114,6 +115,8 @@ pub(crate) struct Connection<T> {
     pub(crate) began_ms: u64,
     /// When the socket last took a byte, or began to be owed one.
     pub(crate) sent_ms: u64,
+    /// What the kernel said of a client that seemed to take nothing.
+    pub(crate) taking: Taking,
 }
 
 /// What a look at the clock says about a connection.
@@ -191,6 +194,7 @@ impl<T: Socket> Connection<T> {
             received_ms: now_ms,
             began_ms: now_ms,
             sent_ms: now_ms,
+            taking: Taking::default(),
         }
     }
 
@@ -370,17 +374,42 @@ impl<T: Socket> Connection<T> {
         tls.is_some_and(|tls| tls.is_busy())
     }
 
+    /// True if the socket takes none of the bytes that wait. Any other was written to in the last
+    /// turn.
+    fn is_refused(&self) -> bool {
+        let owed = !self.answers.sendable().is_empty()
+            || !self.owes_no_frames()
+            || !self.has_sent_records();
+        owed && !self.writable
+    }
+
+    /// Since when the client has given no sign of taking what it is sent, if the kernel should be
+    /// asked whether it does.
+    pub(crate) fn silent_since_ms(&self) -> Option<u64> {
+        let pinged_ms = match &self.session {
+            Session::WebSocket(websocket) => websocket.pinged_ms(),
+            Session::Http(_) | Session::Stream(_) => None,
+        };
+        let refused_ms = self.is_refused().then_some(self.sent_ms);
+        pinged_ms.into_iter().chain(refused_ms).min()
+    }
+
+    /// True if the ping that the client has not answered may still be on its way.
+    pub(crate) fn is_behind(&self, now_ms: u64, stall_ms: u64) -> bool {
+        let Session::WebSocket(websocket) = &self.session else {
+            return false;
+        };
+        let explains = |pinged_ms| self.taking.explains_silence(pinged_ms, now_ms, stall_ms);
+        websocket.pinged_ms().is_some_and(explains)
+    }
+
     /// What `now_ms` says.
     pub(crate) fn overdue(&self, now_ms: u64, timeouts: Timeouts) -> Overdue {
         let since = |then: u64| now_ms.saturating_sub(then);
         if self.is_handshaking() && since(self.began_ms) > timeouts.head_ms {
             return Overdue::Silent;
         }
-        // Only a socket that refuses bytes is stalled; any other was written to in the last turn.
-        let owed = !self.answers.sendable().is_empty()
-            || !self.owes_no_frames()
-            || !self.has_sent_records();
-        if owed && !self.writable && since(self.sent_ms) > timeouts.stall_ms {
+        if self.is_refused() && since(self.sent_ms) > timeouts.stall_ms {
             return Overdue::Silent;
         }
         if let Some(waits_since_ms) = self.waits_since_ms

@@ -93,6 +93,15 @@ impl<S: System> Core<S> {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
+        if let Some(since_ms) = connection.silent_since_ms()
+            && connection
+                .taking
+                .is_due(since_ms, now_ms, timeouts.stall_ms)
+            && let Some(bytes) = self.system.unacknowledged(&connection.socket)
+            && connection.taking.note(bytes, connection.sent_ms, now_ms)
+        {
+            connection.sent_ms = now_ms;
+        }
         match connection.overdue(now_ms, timeouts) {
             Overdue::Head => self.time_out(index, "head", timeouts.head_ms),
             Overdue::Body => self.time_out(index, "body", timeouts.body_ms),
@@ -109,9 +118,11 @@ impl<S: System> Core<S> {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
+        let is_behind = connection.is_behind(now_ms, timeouts.stall_ms);
         if let Session::WebSocket(websocket) = &mut connection.session
             && connection.closing == Closing::Open
             && websocket.is_dead(now_ms, connection.received_ms)
+            && !is_behind
         {
             connection.closing = Closing::Now;
         }

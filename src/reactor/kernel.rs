@@ -1,6 +1,7 @@
 //! The operating system, as a core uses it: an epoll, a listening socket, a timer, clocks and
 //! helper threads.
 
+use super::acknowledged::Acknowledged;
 use super::idle::Sleep;
 use super::poller::{Poller, Ready, Token};
 use super::sockets;
@@ -27,6 +28,7 @@ pub(crate) struct Kernel {
     is_paused: bool,
     clock: Monotonic,
     workers: Workers<LocalLog>,
+    acknowledged: Acknowledged,
 }
 
 impl Kernel {
@@ -49,6 +51,7 @@ impl Kernel {
             is_paused: false,
             clock: Monotonic::start(),
             workers: Workers::new(core, inbox.waker()),
+            acknowledged: Acknowledged::new(),
         })
     }
 }
@@ -113,6 +116,10 @@ impl System for Kernel {
 
     fn forget(&mut self, socket: &TcpStream) {
         self.poller.remove(socket);
+    }
+
+    fn unacknowledged(&mut self, socket: &TcpStream) -> Option<u64> {
+        self.acknowledged.missing(socket)
     }
 
     fn run(&mut self, job: Job<LocalLog>) -> io::Result<()> {

@@ -14,6 +14,8 @@
 //! | `system` | what a core asks of its surroundings: a trait that a simulation implements too |
 //! | `kernel` | the same by the operating system |
 //! | `poller`, `sockets` | readiness, and the few system calls behind it |
+//! | `acknowledged` | what a client has not acknowledged, asked of the kernel |
+//! | `taking` | whether a slow client still takes bytes: a pure rule |
 //! | `turns` | whose turn it is: how connections share a core, a pure policy |
 //! | `memory` | what connections hold in memory, and what they wait for |
 //! | `idle` | when a core sleeps and when it flushes: one pure policy |
@@ -26,6 +28,7 @@
 //!
 //! It must not know what a call means, how JSON or a log looks, or what is on the disk.
 
+mod acknowledged;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod delivery;
@@ -46,6 +49,7 @@ pub(crate) mod slots;
 pub(crate) mod sockets;
 mod streams;
 pub(crate) mod system;
+mod taking;
 mod tls;
 pub(crate) mod turns;
 pub(crate) mod watchdog;

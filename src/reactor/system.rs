@@ -60,6 +60,10 @@ pub(crate) trait System: Sized + 'static {
     /// Reports it no longer.
     fn forget(&mut self, socket: &Self::Socket);
 
+    /// Bytes that were given to a socket and that its client has not acknowledged; `None` if the
+    /// system does not say.
+    fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<u64>;
+
     /// Hands a job to its lane's thread.
     ///
     /// # Errors

@@ -69,6 +69,8 @@ pub struct Settings {
     pub body_timeout_seconds: u64,
     /// Seconds between two requests of a connection.
     pub idle_timeout_seconds: u64,
+    /// Seconds that a client may take nothing of what waits for it.
+    pub stall_timeout_seconds: u64,
     /// Bytes of memory for clients; `None`: a quarter of what the process may use.
     pub memory_bytes: Option<usize>,
     /// When checkpoints are taken and history is removed.
@@ -269,6 +271,10 @@ impl Settings {
             idle_timeout_seconds: source.seconds(
                 "FLUX_IDLE_TIMEOUT_SECONDS",
                 limits::IDLE_TIMEOUT_SECONDS_DEFAULT,
+            )?,
+            stall_timeout_seconds: source.seconds(
+                "FLUX_STALL_TIMEOUT_SECONDS",
+                limits::STALL_TIMEOUT_SECONDS_DEFAULT,
             )?,
         })
     }

@@ -159,6 +159,11 @@ pub const SETTINGS: &[Setting] = &[
         "between two requests [default: 75]",
     ),
     setting(
+        "FLUX_STALL_TIMEOUT_SECONDS",
+        "stall-timeout-seconds",
+        "that a client may take nothing of what it is sent [default: 120]",
+    ),
+    setting(
         "FLUX_CHECKPOINT_SECONDS",
         "checkpoint-seconds",
         "between two checkpoints of what changed, 1 to 86400 [default: 60]",

@@ -141,6 +141,11 @@ impl ServerSocket {
         Ok(count)
     }
 
+    /// Bytes that were sent and that the client has not read.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        self.0.borrow().to_client.len() as u64
+    }
+
     pub(super) fn client_address(&self) -> SocketAddr {
         self.0.borrow().address
     }

@@ -194,6 +194,10 @@ impl<L: Log> System for SimulatedSystem<L> {
         // The core closes it next.
     }
 
+    fn unacknowledged(&mut self, socket: &ServerSocket) -> Option<u64> {
+        Some(socket.unread_bytes())
+    }
+
     fn run(&mut self, job: Job<L>) -> io::Result<()> {
         self.outside().jobs.push(job);
         Ok(())

@@ -547,6 +547,11 @@ impl WebSocket {
         }
     }
 
+    /// When a ping was sent that is not answered, monotonic milliseconds.
+    pub(crate) fn pinged_ms(&self) -> Option<u64> {
+        self.pinged_ms
+    }
+
     /// Sends a ping if nothing else is to be sent, so that the kernel learns if the client is gone.
     pub(crate) fn probe(&mut self) {
         if self.feed.outbox.is_empty() {
