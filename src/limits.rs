@@ -365,6 +365,11 @@ pub const TICK_MS: u64 = 25;
 pub const WATCHDOG_REPORT_SECONDS: u64 = 5;
 /// Seconds without a turn after which the process ends with exit code 1.
 pub const WATCHDOG_END_SECONDS: u64 = 30;
+/// From a message about the progress of a start, the time in which systemd waits for the next one,
+/// seconds. As much as it waits by default: parts of a start that count nothing take less.
+pub const SYSTEMD_EXTENSION_SECONDS: u32 = 90;
+/// Messages to systemd's watchdog in the time after which it ends the process: three may be late.
+pub const SYSTEMD_WATCHDOG_SHARE: u32 = 4;
 /// Milliseconds from the beginning of a flush to the next in `async` durability. A power cut costs
 /// that, and the time that a flush takes.
 pub const FLUSH_INTERVAL_MS_DEFAULT: u64 = 50;

@@ -7,71 +7,14 @@
 
 mod support;
 
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
 use support::server::{Server, Setup};
+use support::strace::{Tracer, can_trace, injection};
 use support::{deadline, now, wait_for};
 use tempfile::TempDir;
 
 /// How long a paused call takes, microseconds: more than the 100 ms after which the runtime once
 /// slept for ever.
 const PAUSE_MICROS: u64 = 150_000;
-
-/// A delay of `micros` for the calls of this name that `when` picks (strace's words).
-fn injection(call: &str, when: &str, micros: u64) -> [String; 6] {
-    [
-        "-f".to_owned(),
-        "-qq".to_owned(),
-        "-e".to_owned(),
-        format!("trace={call}"),
-        "-e".to_owned(),
-        format!("inject={call}:delay_exit={micros}:when={when}"),
-    ]
-}
-
-/// True if this machine lets `strace` pause a process.
-fn can_trace() -> bool {
-    let mut strace = Command::new("strace");
-    strace.args(injection("close", "1", 1)).arg("true");
-    let traced = strace
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !traced {
-        // Past the harness's capture: a test that checked nothing says so.
-        let said = writeln!(std::io::stderr(), "strace can't pause a process here");
-        assert!(said.is_ok());
-    }
-    traced
-}
-
-/// A tracer of a running server, which lets it go when it is dropped.
-struct Tracer(Child);
-
-impl Tracer {
-    fn attach(server: &Server, call: &str, when: &str, micros: u64) -> Self {
-        let mut strace = Command::new("strace");
-        strace.args(injection(call, when, micros));
-        strace.args(["-o", "/dev/null", "-p", &server.pid().to_string()]);
-        let child = strace.stderr(Stdio::null()).spawn().expect("strace");
-        wait_for("the tracer to be attached", || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-            let tracer = status.lines().find(|line| line.starts_with("TracerPid:"))?;
-            (!tracer.ends_with("\t0")).then_some(())
-        });
-        Self(child)
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let pid = self.0.id().to_string();
-        let interrupted = Command::new("kill").args(["-INT", &pid]).status();
-        assert!(interrupted.is_ok_and(|status| status.success()));
-        self.0.wait().expect("strace ends");
-    }
-}
 
 #[test]
 fn a_core_that_is_paused_in_any_call_answers_afterwards() {

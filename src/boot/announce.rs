@@ -7,8 +7,9 @@ use crate::report;
 use crate::settings::Settings;
 use std::net::SocketAddr;
 
-/// Says what the server is, where it listens, and who may do what.
-pub(super) fn start(settings: &Settings, (addresses, shards): (&[SocketAddr], u16)) {
+/// Says what the server is, where it listens, and who may do what. Returns where it
+/// listens, in words.
+pub(super) fn start(settings: &Settings, (addresses, shards): (&[SocketAddr], u16)) -> String {
     let scheme = if settings.tls.is_some() {
         "https"
     } else {
@@ -19,14 +20,18 @@ pub(super) fn start(settings: &Settings, (addresses, shards): (&[SocketAddr], u1
         .map(|address| format!("{scheme}://{address}"));
     let first = urls.next().unwrap_or_default();
     let others = urls.fold(String::new(), |others, url| others + "; also on " + &url);
-    report::info(&format!(
-        "version {} listening on {first}, {shards} shard{}, data in {}{others}; {}",
-        env!("CARGO_PKG_VERSION"),
+    let listening = format!(
+        "listening on {first}, {shards} shard{}",
         if shards == 1 { "" } else { "s" },
+    );
+    report::info(&format!(
+        "version {} {listening}, data in {}{others}; {}",
+        env!("CARGO_PKG_VERSION"),
         settings.data_dir.display(),
         access(settings),
     ));
     operator(settings);
+    listening
 }
 
 /// Who may write, who may read, and whether connections are encrypted.

@@ -12,6 +12,7 @@
 //! | `memory` | how much memory the process may use |
 //! | `connectors_thread` | the thread of connectors |
 //! | `tls` | the files of certificate and key |
+//! | `systemd` | what systemd is told of the server |
 
 mod announce;
 mod connectors_thread;
@@ -22,6 +23,7 @@ mod panics;
 mod preflight;
 mod rings;
 mod serve;
+mod systemd;
 mod tls;
 
 pub use doctor::{Finding, Verdict, examine};

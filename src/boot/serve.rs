@@ -5,6 +5,7 @@ use super::connectors_thread::ConnectorsThread;
 use super::listening::Listening;
 use super::memory;
 use super::preflight::{self, MissingFeature};
+use super::systemd::Systemd;
 use super::tls::{Tls, TlsError};
 use crate::auth::{AllowedHosts, AllowedOrigins, BrowserPolicy, EncryptionKey, Scheme, TokenHash};
 use crate::background::ballast::Ballast;
@@ -124,12 +125,14 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let (ended, end) = channel();
     let tls = settings.tls.as_ref().map(Tls::read).transpose()?;
     let machine = Machine::check(settings, tls.as_ref())?;
-    watch_signals(ended.clone(), tls).map_err(system("watch for signals"))?;
+    let systemd = Systemd::find();
+    let watching = watch_signals(ended.clone(), tls, systemd.clone());
+    watching.map_err(system("watch for signals"))?;
     let mut port = settings.port;
     loop {
         let listening = Listening::claim(settings, port)?;
         port = listening.port().unwrap_or(port);
-        match serve(settings, &machine, listening, (&ended, &end))? {
+        match serve((settings, &systemd), &machine, listening, (&ended, &end))? {
             Outcome::Stopped => return Ok(()),
             Outcome::Rebuild => report::warning("starting anew, to rebuild the state from the log"),
         }
@@ -238,8 +241,9 @@ impl Machine {
     }
 }
 
+#[expect(clippy::large_stack_frames, reason = "once for each start")]
 fn serve(
-    settings: &Settings,
+    (settings, systemd): (&Settings, &Systemd),
     machine: &Machine,
     mut listening: Listening,
     (ended, end): (&Sender<End>, &Receiver<End>),
@@ -294,10 +298,12 @@ fn serve(
         let executor = start.spawn(machine.runtime, machine.cpu(core));
         executors.push(executor.map_err(system("start a core's thread"))?);
     }
+    let name = announce::start(settings, (listening.addresses(), shards));
+    let telling = systemd.tell_of(&counters, &heartbeats, name);
+    let telling = telling.map_err(system("start the thread that tells systemd"))?;
     let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
-    announce::start(settings, (listening.addresses(), shards));
-    let ended = wait_for_end(end, &counters, executors);
-    drop(watchdog);
+    let ended = wait_for_end((end, systemd), &counters, executors);
+    drop((watchdog, telling));
     let signalled = ended?;
     // After the cores, which may wait for its answers.
     connectors.end().map_err(system("run connectors"))?;
@@ -310,13 +316,14 @@ fn serve(
 
 /// Serves until the server is to stop, and waits for its cores. True if a signal was the reason.
 fn wait_for_end(
-    end: &Receiver<End>,
+    (end, systemd): (&Receiver<End>, &Systemd),
     counters: &Counters,
     executors: Vec<Running>,
 ) -> Result<bool, StartError> {
     let signalled = matches!(end.recv(), Ok(End::Signal));
     if signalled {
         report::info("stopping");
+        systemd.stopping();
     }
     counters.stop();
     join(executors)?;
@@ -647,7 +654,7 @@ fn recover(
     Ok(recovered)
 }
 
-fn watch_signals(ended: Sender<End>, tls: Option<Tls>) -> io::Result<()> {
+fn watch_signals(ended: Sender<End>, tls: Option<Tls>, systemd: Systemd) -> io::Result<()> {
     // With a handler, a file size limit is an error of the write instead of the end of the process.
     let exceeded = Arc::new(std::sync::atomic::AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, exceeded)?;
@@ -660,7 +667,7 @@ fn watch_signals(ended: Sender<End>, tls: Option<Tls>) -> io::Result<()> {
             let ignored = match signal {
                 SIGHUP => match &tls {
                     Some(tls) => {
-                        tls.read_again();
+                        systemd.reloading(|| tls.read_again());
                         continue;
                     }
                     None => Some("SIGHUP"),

@@ -86,6 +86,11 @@ impl Heartbeat {
         self.turns.store(self.turns.load(Relaxed) + 1, Relaxed);
     }
 
+    /// How many turns have begun.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
     /// The core is about to do this.
     pub(crate) fn at(&self, step: Step) {
         self.step.store(step as u8, Relaxed);
@@ -176,7 +181,7 @@ fn watch(cores: &[Arc<Heartbeat>], stopped: &Receiver<()>) {
         faults::step();
         for (core, (heartbeat, watched)) in cores.iter().zip(&mut watched).enumerate() {
             let step = heartbeat.step();
-            let verdict = watched.look(heartbeat.turns.load(Relaxed), step);
+            let verdict = watched.look(heartbeat.turns(), step);
             tell(core, step, verdict);
         }
     }

@@ -1,0 +1,60 @@
+//! Pauses to order: `strace` delays the return of a system call of a server.
+
+use super::server::Server;
+use super::{not_checked, wait_for};
+use std::process::{Child, Command, Stdio};
+
+/// A delay of `micros` for the calls of this name that `when` picks (strace's words).
+pub(crate) fn injection(call: &str, when: &str, micros: u64) -> [String; 6] {
+    [
+        "-f".to_owned(),
+        "-qq".to_owned(),
+        "-e".to_owned(),
+        format!("trace={call}"),
+        "-e".to_owned(),
+        format!("inject={call}:delay_exit={micros}:when={when}"),
+    ]
+}
+
+/// True if this machine lets `strace` pause a process.
+pub(crate) fn can_trace() -> bool {
+    let mut strace = Command::new("strace");
+    strace.args(injection("close", "1", 1)).arg("true");
+    let traced = strace
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !traced {
+        not_checked("strace can't pause a process here");
+    }
+    traced
+}
+
+/// A tracer of a running server, which lets it go when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Tracer(Child);
+
+impl Tracer {
+    pub(crate) fn attach(server: &Server, call: &str, when: &str, micros: u64) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(injection(call, when, micros));
+        strace.args(["-o", "/dev/null", "-p", &server.pid().to_string()]);
+        let child = strace.stderr(Stdio::null()).spawn().expect("strace");
+        wait_for("the tracer to be attached", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
+            let tracer = status.lines().find(|line| line.starts_with("TracerPid:"))?;
+            (!tracer.ends_with("\t0")).then_some(())
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let pid = self.0.id().to_string();
+        let interrupted = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(interrupted.is_ok_and(|status| status.success()));
+        self.0.wait().expect("strace ends");
+    }
+}
