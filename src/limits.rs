@@ -368,6 +368,8 @@ pub const WATCHDOG_END_SECONDS: u64 = 30;
 /// From a message about the progress of a start, the time in which systemd waits for the next one,
 /// seconds. As much as it waits by default: parts of a start that count nothing take less.
 pub const SYSTEMD_EXTENSION_SECONDS: u32 = 90;
+/// For which `flux health` waits for an answer, seconds. Docker gives a check 30 s by default.
+pub const HEALTH_SECONDS_MAX: u64 = 5;
 /// Messages to systemd's watchdog in the time after which it ends the process: three may be late.
 pub const SYSTEMD_WATCHDOG_SHARE: u32 = 4;
 /// Milliseconds from the beginning of a flush to the next in `async` durability. A power cut costs

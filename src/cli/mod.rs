@@ -5,12 +5,16 @@
 //! | `backup` | copies of a data directory, and putting one back |
 //! | `doctor` | whether a server could start here |
 //! | `export`, `import` | events as lines, both ways |
+//! | `generate` | man pages and completions of this command line |
+//! | `health` | whether the server of this machine can be asked |
 //! | `log` | looks at logs: verify, repair, dump |
 //! | `progress` | how far a long command is |
 
 mod backup;
 mod doctor;
 mod export;
+mod generate;
+mod health;
 mod import;
 mod log;
 mod progress;
@@ -55,10 +59,12 @@ fn command() -> Command {
                 .args(settings()),
         )
         .subcommand(doctor::command(settings()))
+        .subcommand(health::command(settings()))
         .subcommand(log::command())
         .subcommands(backup::commands())
         .subcommand(export::command())
         .subcommand(import::command())
+        .subcommand(generate::command())
 }
 
 /// Runs the program with these arguments, the first of which is its name.
@@ -89,6 +95,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
     };
     match matches.subcommand() {
         Some(("doctor", matches)) => return doctor::run(matches),
+        Some(("health", matches)) => return health::run(matches),
+        Some(("generate", matches)) => return generate::run(matches, command()),
         Some(("log", matches)) => return log::run(matches),
         Some(("backup", matches)) => return backup::backup(matches),
         Some(("restore", matches)) => return backup::restore(matches),
