@@ -18,6 +18,7 @@ pub mod history;
 pub mod limits;
 pub mod log;
 pub mod model;
+pub mod pages;
 mod reactor;
 pub mod report;
 mod service;

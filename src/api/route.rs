@@ -1,6 +1,7 @@
 //! Method and path to [`Route`].
 
 use super::error::ApiError;
+use crate::pages::{self, Page};
 use crate::wire::http1::{Method, percent_decode};
 use std::borrow::Cow;
 
@@ -36,6 +37,8 @@ pub enum Route<'a> {
     Health,
     /// `GET /ready`
     Ready,
+    /// `GET` of a static page. Of `/`: what programs get.
+    Page(&'static Page),
     /// About namespaces or the configuration.
     Control(ControlRoute<'a>),
     /// `OPTIONS` of any path; holds the `Allow` header.
@@ -180,6 +183,8 @@ fn find(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
                 connector(method, name)
             } else if let Some(id) = below(ENTITIES) {
                 entity(method, id)
+            } else if let Some(page) = pages::find(path) {
+                fixed(method, Method::Get, Route::Page(page))
             } else {
                 Err(ApiError::NoRoute)
             }
@@ -465,6 +470,11 @@ mod tests {
             }),
         );
         check(Method::Options, "/health", Ok(Route::Options(GET)));
+        let root = pages::find("/").unwrap();
+        check(Method::Get, "/", Ok(Route::Page(root)));
+        check(Method::Head, "/", Ok(Route::Page(root)));
+        check(Method::Post, "/", Err(ApiError::Method { allow: GET }));
+        check(Method::Options, "/nothing", Ok(Route::Options("OPTIONS")));
         check(Method::Get, "/nothing", Err(ApiError::NoRoute));
         check(
             Method::Get,

@@ -16,6 +16,8 @@ pub struct BrowserPolicy {
     pub hosts: AllowedHosts,
     /// How the server is asked.
     pub scheme: Scheme,
+    /// Browsers are shown the dashboard.
+    pub dashboard: bool,
 }
 
 /// How a server is asked, as an origin says it.
@@ -80,6 +82,7 @@ impl BrowserPolicy {
         origins: AllowedOrigins::Any,
         hosts: AllowedHosts::Any,
         scheme: Scheme::Http,
+        dashboard: true,
     };
 
     /// Judges a request. `host`: whom it asks, `None` in HTTP/1.0 if it says nothing of that;
@@ -211,6 +214,7 @@ mod tests {
             origins: AllowedOrigins::LoopbackAndOwn,
             hosts: AllowedHosts::AddressesAnd(names(&["flux.lan", "box:3000"])),
             scheme,
+            dashboard: true,
         }
     }
 
@@ -306,6 +310,7 @@ mod tests {
             origins: AllowedOrigins::Listed(names(&["https://app.example"])),
             hosts: AllowedHosts::Any,
             scheme: Scheme::Https,
+            dashboard: true,
         };
         let check = |origin: &str| policy.check(Some(b"any.example"), Some(origin.as_bytes()));
         assert_eq!(check("https://app.example"), Ok(()));

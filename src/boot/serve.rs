@@ -400,6 +400,7 @@ fn browsers(settings: &Settings) -> BrowserPolicy {
             AllowedHosts::AddressesAnd(Arc::clone(&given.allowed_hosts))
         },
         scheme: scheme(settings),
+        dashboard: given.dashboard,
     }
 }
 

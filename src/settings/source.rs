@@ -325,6 +325,9 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
             open: open.unwrap_or(false),
             allowed_origins: self.get("FLUX_ALLOWED_ORIGINS", origins, parse_origins)?,
             allowed_hosts: allowed_hosts.unwrap_or_default(),
+            dashboard: self
+                .get("FLUX_DASHBOARD", BOOLEAN, parse_bool)?
+                .unwrap_or(true),
         })
     }
 
@@ -389,6 +392,8 @@ pub struct BrowserSettings {
     pub allowed_origins: Option<Origins>,
     /// Without auth, names by which the server may be asked besides addresses and `localhost`.
     pub allowed_hosts: Arc<[Box<str>]>,
+    /// Browsers are shown the dashboard.
+    pub dashboard: bool,
 }
 
 /// The web pages that may reach the server.

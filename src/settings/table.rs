@@ -74,6 +74,11 @@ pub const SETTINGS: &[Setting] = &[
         "true or false; without auth, the server may be asked by any name, and may listen beyond loopback [default: false]",
     ),
     setting(
+        "FLUX_DASHBOARD",
+        "dashboard",
+        "true or false; `GET /` answers browsers with the dashboard [default: true]",
+    ),
+    setting(
         "FLUX_NAMESPACES_PRIVATE",
         "namespaces-private",
         "true or false; in auth mode, new namespaces are private [default: false]",

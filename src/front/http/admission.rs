@@ -115,6 +115,7 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
         | Route::Changes
         | Route::Health
         | Route::Ready
+        | Route::Page(_)
         | Route::Options(_) => TokenRule::None,
     }
 }

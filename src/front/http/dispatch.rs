@@ -5,6 +5,7 @@ use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::honoured;
 use super::listing::advance_front;
+use super::pages;
 use super::polls::{take_log_of_poll, take_reply_to_poll};
 use super::room::{check_room, limit_outcome, limit_poll, limit_reply};
 use super::writer::AnswerWriter;
@@ -175,7 +176,8 @@ fn dispatch<L: Log>(
         Route::Changes => poll(context, &caller, head)?,
         Route::Health => status::health(context, head.query)?,
         Route::Ready => status::ready(context)?,
-        Route::Options(allow) => return Ok(options(writer, client, (meta, allow))),
+        Route::Page(page) => return pages::serve(context, writer, client, (page, head, meta)),
+        Route::Options(allow) => return Ok(options(writer, client, (head, meta, allow))),
     };
     take(context, writer, client, (meta, request, begun));
     Ok(next)
@@ -219,10 +221,12 @@ fn events(caller: &Caller<'_>, head: &Head<'_>) -> Result<Begun, ApiError> {
 fn options(
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (meta, allow): (RequestMeta, &str),
+    (head, meta, allow): (&Head<'_>, RequestMeta, &str),
 ) -> Next {
+    // Load balancers ask there, and some take nothing but 200.
+    let status = if head.path == "/" { 200 } else { 204 };
     client.answers.push(CommitPoint::NONE, |out| {
-        writer.options(out, meta, allow);
+        writer.options(out, meta, (status, allow));
     });
     Next::Go
 }

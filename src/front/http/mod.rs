@@ -11,6 +11,7 @@
 //! | `deferred` | a read that waits until the answers before it are taken |
 //! | `polls` | polls for changes, which wait at the front of the answers |
 //! | `listing` | arrays that are sent in parts |
+//! | `pages` | static pages: which form of one a request gets |
 //! | `room` | whether there is memory for a batch or an answer |
 //! | `answers` | the answers of one connection, in order |
 //! | `writer` | an outcome → status, fields and body |
@@ -23,6 +24,7 @@ mod deferred;
 mod dispatch;
 mod honoured;
 mod listing;
+mod pages;
 mod polls;
 mod room;
 mod writer;

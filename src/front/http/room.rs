@@ -98,6 +98,19 @@ pub(super) fn limit_poll<L>(context: &mut Context<L>, client: &Client<'_>, outco
     }
 }
 
+/// Refuses a page that there is no memory for.
+pub(super) fn check_room_for_page<L>(
+    context: &mut Context<L>,
+    client: &Client<'_>,
+    bytes: usize,
+) -> Result<(), ApiError> {
+    if has_room(context, client, bytes) {
+        Ok(())
+    } else {
+        Err(ApiError::OutOfMemory)
+    }
+}
+
 /// True if `bytes` are few, or there is memory for them.
 fn has_room<L>(context: &mut Context<L>, client: &Client<'_>, bytes: usize) -> bool {
     bytes <= MEMORY_UNCOUNTED_BYTES_MAX || context.memory.admits(client.holders, 0, bytes)

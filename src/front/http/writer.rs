@@ -170,7 +170,12 @@ impl AnswerWriter {
     }
 
     /// Writes the answer to `OPTIONS` of a path that takes these methods.
-    pub(super) fn options(&self, out: &mut Vec<u8>, meta: RequestMeta, allow: &str) {
+    pub(super) fn options(
+        &self,
+        out: &mut Vec<u8>,
+        meta: RequestMeta,
+        (status, allow): (u16, &str),
+    ) {
         let headers = [
             ("Allow", allow),
             CORS_ORIGIN,
@@ -185,7 +190,30 @@ impl AnswerWriter {
             CORS_EXPOSE,
             ("Access-Control-Max-Age", "86400"),
         ];
-        self.empty(out, meta, (204, &headers));
+        self.empty(out, meta, (status, &headers));
+    }
+
+    /// Writes a static page, or that the client has it.
+    pub(super) fn page(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: PageAnswer<'_>) {
+        let headers = [answer.headers, &[CORS_ORIGIN, CORS_EXPOSE]].concat();
+        let body = answer.body.unwrap_or_default();
+        make_room(out, body.len() + HEAD_BYTES);
+        let head = ResponseHead {
+            status: if answer.body.is_some() { 200 } else { 304 },
+            content_type: answer.body.map(|_| answer.content_type),
+            body: match answer.body {
+                Some(body) => BodyLength::Known(body.len() as u64),
+                None => BodyLength::None,
+            },
+            version: meta.version,
+            keep_alive: meta.keep_alive,
+            date: &self.date,
+            headers: &headers,
+        };
+        head.write(out);
+        if !meta.head_only {
+            out.extend_from_slice(body);
+        }
     }
 
     /// Writes a success.
@@ -363,7 +391,7 @@ impl Heads {
 }
 
 /// Header fields, by name and value.
-type Fields<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Fields<'a> = &'a [(&'a str, &'a str)];
 
 /// An answer but for what comes from its request.
 #[derive(Debug, Clone, Copy)]
@@ -374,6 +402,17 @@ struct Answer<'a> {
     headers: Fields<'a>,
     /// JSON, or nothing.
     body: &'a [u8],
+}
+
+/// A page's answer but for what comes from its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageAnswer<'a> {
+    /// Of the page.
+    pub(super) content_type: &'a str,
+    /// Fields besides `Date`, `Content-Length` and the usual ones.
+    pub(super) headers: Fields<'a>,
+    /// `None`: the client has it.
+    pub(super) body: Option<&'a [u8]>,
 }
 
 /// Room for a head.

@@ -78,6 +78,15 @@ impl<'a> Field<'a> {
     }
 }
 
+/// A content coding of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+}
+
 /// What a request says about changing protocols; `ws::accept` judges it (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upgrade<'a> {
@@ -116,6 +125,8 @@ pub struct Head<'a> {
     pub origin: Field<'a>,
     /// `Accept`: the media types that the client takes.
     pub accept: Field<'a>,
+    /// `Accept-Encoding`: the best that the client takes.
+    pub coding: Coding,
     /// `Authorization`
     pub authorization: Field<'a>,
     /// `If-Match`

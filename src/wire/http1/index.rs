@@ -3,7 +3,7 @@
 //! The reader keeps it while a body arrives in pieces, so that a head is parsed once. Offsets are
 //! 16 bits, which the limit on heads allows, so that a connection stays small.
 
-use super::head::{Field, Framing, Head, Method, Upgrade, Version};
+use super::head::{Coding, Field, Framing, Head, Method, Upgrade, Version};
 use crate::limits::HEAD_BYTES_MAX;
 
 const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
@@ -122,6 +122,7 @@ pub(super) struct HeadIndex {
     pub(super) host: Option<Span>,
     pub(super) origin: FieldSpan,
     pub(super) accept: FieldSpan,
+    pub(super) coding: Coding,
     pub(super) authorization: FieldSpan,
     pub(super) if_match: FieldSpan,
     pub(super) if_none_match: FieldSpan,
@@ -193,6 +194,7 @@ impl HeadIndex {
             host: self.host.map(|host| host.bytes(head)),
             origin: self.origin.view(head),
             accept: self.accept.view(head),
+            coding: self.coding,
             authorization: self.authorization.view(head),
             if_match: self.if_match.view(head),
             if_none_match: self.if_none_match.view(head),

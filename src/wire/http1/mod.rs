@@ -14,6 +14,7 @@
 //! | `index` | a parsed head by offsets |
 //! | `head` | a parsed head as callers see it |
 //! | `chunked` | a chunked body, decoded in place |
+//! | `accept` | lists of what a client accepts |
 //! | `target` | percent-decoding, query parameters |
 //! | `response` | heads and chunks of answers |
 //! | `date` | the `Date` field |
@@ -23,6 +24,7 @@
 //! Strict wherever two readers of the same bytes could disagree about where a message ends (request
 //! smuggling): whatever is ambiguous is refused, and the connection with it.
 
+mod accept;
 mod chunked;
 mod date;
 mod error;
@@ -39,9 +41,10 @@ mod target;
 mod tests;
 
 pub use crate::model::write_decimal;
+pub use accept::accepts;
 pub use date::{ImfFixdate, imf_fixdate};
 pub use error::HttpError;
-pub use head::{Field, Framing, Head, Method, Upgrade, Version};
+pub use head::{Coding, Field, Framing, Head, Method, Upgrade, Version};
 pub use reader::{Next, Phase, Request, RequestReader};
 pub use response::{
     BodyLength, CONTINUE, PreparedHead, ResponseHead, reason_phrase, write_chunk, write_last_chunk,

@@ -8,7 +8,8 @@
 //! Fields that nothing acts on are checked for syntax and forgotten. A raw non-ASCII target is
 //! accepted if it is UTF-8: clients send ids that way, and no two readers disagree about it.
 
-use super::head::{Field, Framing, Method, Version};
+use super::accept::accepts;
+use super::head::{Coding, Field, Framing, Method, Version};
 use super::index::{ContentEncoding, FieldSpan, HeadIndex, OtherCredentials, Span, UpgradeIndex};
 use super::{HttpError, host};
 use crate::limits::HEADER_COUNT_MAX;
@@ -70,6 +71,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         host: host.map(|host| Span::of(host, bytes)),
         origin: FieldSpan::of(fields.origin, bytes),
         accept: FieldSpan::of(fields.accept, bytes),
+        coding: fields.coding(),
         authorization: FieldSpan::of(fields.authorization, bytes),
         if_match: FieldSpan::of(fields.if_match, bytes),
         if_none_match: FieldSpan::of(fields.if_none_match, bytes),
@@ -184,6 +186,7 @@ struct Fields<'a> {
     transfer_encoding: Field<'a>,
     encoding: Field<'a>,
     accept: Field<'a>,
+    accept_encoding: Field<'a>,
     authorization: Field<'a>,
     if_match: Field<'a>,
     if_none_match: Field<'a>,
@@ -218,6 +221,7 @@ impl<'a> Fields<'a> {
             13 if is(b"if-none-match") => self.if_none_match.add(value),
             13 if is(b"last-event-id") => self.last_event_id.add(value),
             14 if is(b"content-length") => self.content_length.add(value),
+            15 if is(b"accept-encoding") => self.accept_encoding.add(value),
             16 if is(b"content-encoding") => self.encoding.add(value),
             17 if is(b"transfer-encoding") => self.transfer_encoding.add(value),
             17 if is(b"sec-websocket-key") => self.websocket_key.add(value),
@@ -261,6 +265,18 @@ impl<'a> Fields<'a> {
             Persistence::ByVersion => version == Version::Http11,
             Persistence::KeepAlive => true,
             Persistence::Close => false,
+        }
+    }
+
+    /// RFC 9110 §12.5.3. A list in several fields is none that is looked at.
+    fn coding(&self) -> Coding {
+        let named = self
+            .accept_encoding
+            .sent()
+            .and_then(|list| accepts(list, b"gzip").or_else(|| accepts(list, b"*")));
+        match named {
+            Some(true) => Coding::Gzip,
+            Some(false) | None => Coding::Identity,
         }
     }
 

@@ -1,0 +1,100 @@
+//! Static pages: which form of one a request gets, and its answer.
+//!
+//! A page is sent compressed or as it is, by `Accept-Encoding`. `/` has two pages besides: the
+//! dashboard for who takes `text/html`, and JSON that names the API for anyone else. A client may
+//! keep an asset for ever, and has to ask for a page again, with its tag.
+
+use super::call::RequestMeta;
+use super::client::Client;
+use super::dispatch::Next;
+use super::room::check_room_for_page;
+use super::writer::{AnswerWriter, PageAnswer};
+use crate::api::ApiError;
+use crate::model::CommitPoint;
+use crate::pages::{self, Page};
+use crate::service::Context;
+use crate::wire::http1::{Coding, Field, Head, accepts};
+
+/// What a document may load and do: its own modules, styles and calls. Nothing may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Answers a request for a page.
+///
+/// # Errors
+/// [`ApiError::NoRoute`] for an asset of a dashboard that is turned off, and
+/// [`ApiError::OutOfMemory`].
+pub(super) fn serve<L>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+    (page, head, meta): (&'static Page, &Head<'_>, RequestMeta),
+) -> Result<Next, ApiError> {
+    let has_dashboard = context.tenants.browsers.dashboard;
+    if page.of_dashboard && !has_dashboard {
+        return Err(ApiError::NoRoute);
+    }
+    let is_root = page.path == pages::DASHBOARD.path;
+    let page = if is_root && has_dashboard && takes(head.accept, b"text/html") {
+        &pages::DASHBOARD
+    } else {
+        page
+    };
+    let gzip = page.gzip.filter(|_| head.coding == Coding::Gzip);
+    let body = gzip.unwrap_or(page.bytes);
+    let is_known = match head.if_none_match {
+        Field::One(field) => page.is_named_by(field),
+        Field::Absent | Field::Repeated => false,
+    };
+    check_room_for_page(context, client, if is_known { 0 } else { body.len() })?;
+    let mut headers = vec![
+        (
+            "Cache-Control",
+            if page.is_asset {
+                "public, max-age=31536000, immutable"
+            } else {
+                "no-cache"
+            },
+        ),
+        (
+            "ETag",
+            if gzip.is_some() {
+                page.gzip_tag
+            } else {
+                page.tag
+            },
+        ),
+        (
+            "Vary",
+            if is_root {
+                "Accept, Accept-Encoding"
+            } else {
+                "Accept-Encoding"
+            },
+        ),
+    ];
+    if gzip.is_some() {
+        headers.push(("Content-Encoding", "gzip"));
+    }
+    if page.is_document() {
+        headers.push(("Content-Security-Policy", POLICY));
+        headers.push(("Referrer-Policy", "no-referrer"));
+    }
+    let answer = PageAnswer {
+        content_type: page.content_type,
+        headers: &headers,
+        body: (!is_known).then_some(body),
+    };
+    client.answers.push(CommitPoint::NONE, |out| {
+        writer.page(out, meta, answer);
+    });
+    Ok(Next::Go)
+}
+
+/// True if the client names this media type, and not to refuse it.
+fn takes(field: Field<'_>, wanted: &[u8]) -> bool {
+    match field {
+        Field::One(list) => accepts(list, wanted) == Some(true),
+        Field::Absent | Field::Repeated => false,
+    }
+}
