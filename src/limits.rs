@@ -303,6 +303,21 @@ pub const MEMORY_STALL_SECONDS_MAX: u64 = 5;
 /// Connections that wait for memory and are looked at again in one tick, in turn.
 pub const MEMORY_RETRIES_PER_TICK_MAX: usize = 256;
 
+/// Shards that the gauges of `GET /metrics` tell apart. Of more, they tell sums: the answer has a
+/// bound.
+pub const METRICS_SHARDS_MAX: u16 = 8;
+/// The same of its histograms, which take most of the answer.
+pub const METRICS_HISTOGRAM_SHARDS_MAX: u16 = 4;
+/// Bytes of an answer of `GET /metrics`, which a test holds it to.
+pub const METRICS_BYTES_MAX: usize = 64 * 1024;
+/// Units of the work of one such answer.
+pub const METRICS_UNITS: u64 = 256 * 1024;
+/// Turns of a core whose events wait for their flush and are timed apart. The events of more count
+/// from the last of these.
+pub const PUBLISH_TIMES_MAX: usize = 1024;
+/// Seconds between two looks at what the kernel says of the process and the disk.
+pub const PROCESS_SAMPLE_SECONDS: u64 = 2;
+
 /// Bytes of a handshake of TLS before its last read: certificates of clients are not asked for, and
 /// all else takes 2 KiB. More: the connection ends.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;

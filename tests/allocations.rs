@@ -7,11 +7,18 @@ use flux::api::json::Scanner;
 use flux::engine::Engine;
 use flux::log::MemoryLog;
 use flux::model::{Durability, PackedEvent, Timestamp};
-use flux::shard::Shard;
+use flux::shard::{RequestId, Shard};
 use flux::wire::http1::{BodyLength, Next, RequestReader, ResponseHead, Version};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Who publishes.
+const ASKER: RequestId = RequestId {
+    connection: 0,
+    generation: 0,
+    serial: 0,
+};
 
 /// The buffers that one core keeps from one event to the next.
 struct Path {
@@ -56,7 +63,7 @@ impl Path {
             .expect("valid JSON");
         scanner.finish().expect("nothing follows");
         self.shard
-            .publish(now, PackedEvent::plain(event), None)
+            .publish(now, (PackedEvent::plain(event), ASKER), None)
             .expect("there is room");
         let head = ResponseHead {
             status: 200,

@@ -26,7 +26,10 @@ enum Item {
         key: CursorKey,
     },
     /// Refused; its answer's text is ready.
-    Refused { answer: Range<usize> },
+    Refused {
+        answer: Range<usize>,
+        code: &'static str,
+    },
 }
 
 /// A batch, decoded and split by shard.
@@ -275,6 +278,7 @@ impl BatchPlan {
                         refused_item(&mut self.answers, &named, &error);
                         self.items.push(Item::Refused {
                             answer: start..self.answers.len(),
+                            code: error.code(),
                         });
                         return false;
                     }
@@ -308,6 +312,7 @@ impl BatchPlan {
                 self.answers.push(b'}');
                 self.items.push(Item::Refused {
                     answer: start..self.answers.len(),
+                    code: error.code(),
                 });
                 false
             }
@@ -390,6 +395,27 @@ impl BatchPlan {
         fault.or_else(|| errors.clone().next()).cloned()
     }
 
+    /// Tells the codes of the items that are refused, each with how many.
+    pub fn each_refusal(&self, outcomes: &[PartOutcome], mut tell: impl FnMut(&'static str, u64)) {
+        if self.refused.is_some() {
+            for item in &self.items {
+                if let Item::Refused { code, .. } = item {
+                    tell(code, 1);
+                }
+            }
+        }
+        for (index, outcome) in (0_u32..).zip(outcomes) {
+            outcome.each_refusal(|error| tell(error.code(), 1));
+            if let Some(error) = &outcome.error {
+                let is_of =
+                    |item: &&Item| matches!(item, Item::Packed { part, .. } if *part == index);
+                let packed = self.items.iter().filter(is_of).count();
+                let rest = packed.saturating_sub(outcome.len());
+                tell(error.code(), rest as u64);
+            }
+        }
+    }
+
     /// Writes the answer. `outcomes`: one for each part.
     pub fn answer(&self, outcomes: &[PartOutcome], out: &mut Vec<u8>) {
         out.reserve(self.answer_bytes());
@@ -442,7 +468,7 @@ impl BatchPlan {
         (place, out): (&mut AnswerPlace, &mut Vec<u8>),
     ) {
         let (part, answer, key) = match item {
-            Item::Refused { answer } => return out.extend_from_slice(self.text(answer)),
+            Item::Refused { answer, .. } => return out.extend_from_slice(self.text(answer)),
             Item::Packed { part, answer, key } => (*part as usize, answer, *key),
         };
         let (Some(outcome), Some(taken)) = (outcomes.get(part), place.taken.get_mut(part)) else {

@@ -30,6 +30,7 @@
 //! | `encode` | entities, small answers, WebSocket messages to clients |
 //! | `event_encode` | a stored event → the JSON that it was sent as |
 //! | `line` | lines of an export, both ways |
+//! | `metrics/` | what the server has counted, as text |
 //! | `error` | every rejection with its status and code |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -55,6 +56,7 @@ mod event_test;
 pub mod history;
 pub mod json;
 pub mod line;
+pub mod metrics;
 pub mod namespaces;
 pub mod outcome;
 pub mod query;

@@ -167,6 +167,25 @@ impl PartOutcome {
         self.dealt.len().saturating_sub(refused)
     }
 
+    /// Events that were stored now.
+    pub fn fresh(&self) -> usize {
+        let is_other = |(_, remark): &&(usize, Remark)| match remark {
+            Remark::Refused(_) => true,
+            Remark::Said { duplicate, .. } => *duplicate,
+        };
+        let others = self.remarks.iter().filter(is_other).count();
+        self.dealt.len().saturating_sub(others)
+    }
+
+    /// Tells why events were refused, of each that was refused alone.
+    pub fn each_refusal(&self, mut tell: impl FnMut(&ApiError)) {
+        for (_, remark) in &self.remarks {
+            if let Remark::Refused(error) = remark {
+                tell(error);
+            }
+        }
+    }
+
     /// What became of the events, in order.
     pub fn verdicts(&self) -> Verdicts<'_> {
         self.verdicts_from(VerdictsPlace::default())

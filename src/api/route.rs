@@ -39,6 +39,8 @@ pub enum Route<'a> {
     Ready,
     /// `GET` of a static page. Of `/`: what programs get.
     Page(&'static Page),
+    /// `GET /metrics`
+    Metrics,
     /// About namespaces or the configuration.
     Control(ControlRoute<'a>),
     /// `OPTIONS` of any path; holds the `Allow` header.
@@ -162,6 +164,7 @@ fn find(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         "/api/changes" => fixed(method, Method::Get, Route::Changes),
         "/health" => fixed(method, Method::Get, Route::Health),
         "/ready" => fixed(method, Method::Get, Route::Ready),
+        "/metrics" => fixed(method, Method::Get, Route::Metrics),
         NAMESPACES => collection(method, ControlRoute::Register, ControlRoute::List),
         CONNECTORS => collection(
             method,

@@ -52,9 +52,13 @@ pub(crate) struct Checkpointer {
     phase: Phase,
     /// What is being written, until its layers are in place.
     snapshot: Option<Snapshot>,
+    /// When that was frozen, monotonic milliseconds.
+    frozen_ms: u64,
     /// The last checkpoint covers the log through this.
     through: Sequence,
     /// When it was taken, or the shard opened, monotonic milliseconds.
+    covered_ms: u64,
+    /// The same of the last attempt.
     taken_ms: u64,
     /// How far the log went then.
     taken_at: Sequence,
@@ -95,6 +99,8 @@ impl Checkpointer {
             phase: Phase::Closed,
             snapshot: None,
             through: Sequence::ZERO,
+            covered_ms: 0,
+            frozen_ms: 0,
             taken_ms: 0,
             taken_at: Sequence::ZERO,
             retry_ms: None,
@@ -115,8 +121,18 @@ impl Checkpointer {
     ) {
         self.phase = Phase::Idle(dir);
         self.through = through;
-        self.taken_ms = now.ms;
+        (self.taken_ms, self.covered_ms) = (now.ms, now.ms);
         self.taken_at = appended;
+    }
+
+    /// Milliseconds since the newest checkpoint was taken, or the shard opened; 0 while it covers
+    /// the whole log.
+    pub(crate) fn age_ms<L: Log>(&self, shard: &Shard<L>, now_ms: u64) -> u64 {
+        if shard.log().appended() > self.through {
+            now_ms.saturating_sub(self.covered_ms)
+        } else {
+            0
+        }
     }
 
     /// The newest checkpoint covers the log through this.
@@ -175,6 +191,9 @@ impl Checkpointer {
         self.retry_ms = None;
         self.taken_ms = now.ms;
         self.taken_at = shard.log().appended();
+        if self.snapshot.is_none() {
+            self.frozen_ms = now.ms;
+        }
         let snapshot = self.snapshot.get_or_insert_with(|| shard.freeze()).clone();
         let throttle = Arc::clone(&self.throttle);
         jobs.push(self.lane(), move || {
@@ -265,6 +284,7 @@ impl Checkpointer {
             return;
         };
         self.through = snapshot.meta.through;
+        self.covered_ms = self.frozen_ms;
         self.failure = None;
         self.room_was_made = false;
         let replaced = shard.engine_mut().install_checkpoint(layers);

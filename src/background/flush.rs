@@ -23,6 +23,8 @@ pub(crate) struct Flusher<L: Log> {
     idle: Option<L::Flusher>,
     /// When the last flush was issued, monotonic milliseconds.
     issued_ms: u64,
+    /// The same in microseconds.
+    issued_micros: u64,
     /// A helper thread prepares the next segment.
     prepares: bool,
     /// When a failed preparation is tried again, monotonic milliseconds.
@@ -37,6 +39,7 @@ impl<L: Log> Flusher<L> {
             core,
             idle: Some(L::Flusher::default()),
             issued_ms: 0,
+            issued_micros: 0,
             prepares: false,
             retry_ms: None,
             throttle,
@@ -53,6 +56,11 @@ impl<L: Log> Flusher<L> {
         self.issued_ms
     }
 
+    /// The same in microseconds.
+    pub(crate) fn issued_micros(&self) -> u64 {
+        self.issued_micros
+    }
+
     /// Issues a flush of all that was appended. True if the log has failed at that, and waiting
     /// clients must hear of it.
     pub(crate) fn flush(&mut self, shard: &mut Shard<L>, now: Moment, jobs: &mut Jobs<L>) -> bool {
@@ -65,7 +73,7 @@ impl<L: Log> Flusher<L> {
         match shard.log_mut().begin_flush() {
             Ok(Some(flush)) => {
                 shard.flush_begins();
-                self.issued_ms = now.ms;
+                (self.issued_ms, self.issued_micros) = (now.ms, now.micros);
                 jobs.push(Lane::Flush, move || {
                     let flushed = flusher.flush(&flush).map(|()| flush);
                     WorkerResult::Flushed(flusher, flushed)

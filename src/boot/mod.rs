@@ -10,6 +10,7 @@
 //! | `doctor` | whether a server could start, looked at piece by piece |
 //! | `rings` | whether `io_uring` may be used, and what forbids it |
 //! | `memory` | how much memory the process may use |
+//! | `process_sampler` | asks the kernel about the process and its disk |
 //! | `connectors_thread` | the thread of connectors |
 //! | `tls` | the files of certificate and key |
 //! | `systemd` | what systemd is told of the server |
@@ -21,6 +22,7 @@ mod listening;
 mod memory;
 mod panics;
 mod preflight;
+mod process_sampler;
 mod rings;
 mod serve;
 mod systemd;

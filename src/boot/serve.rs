@@ -5,6 +5,7 @@ use super::connectors_thread::ConnectorsThread;
 use super::listening::Listening;
 use super::memory;
 use super::preflight::{self, MissingFeature};
+use super::process_sampler::ProcessSampler;
 use super::systemd::Systemd;
 use super::tls::{Tls, TlsError};
 use crate::auth::{AllowedHosts, AllowedOrigins, BrowserPolicy, EncryptionKey, Scheme, TokenHash};
@@ -231,6 +232,7 @@ impl Machine {
     /// What all cores know of each other.
     fn counters(&self, settings: &Settings) -> Arc<Counters> {
         let counters = Counters::new(usize::from(self.shards), self.memory_bytes);
+        let counters = counters.with_durability(self.durability);
         Arc::new(counters.with_registrations(settings.registrations_per_address_max))
     }
 
@@ -301,9 +303,9 @@ fn serve(
     let name = announce::start(settings, (listening.addresses(), shards));
     let telling = systemd.tell_of(&counters, &heartbeats, name);
     let telling = telling.map_err(system("start the thread that tells systemd"))?;
-    let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
+    let observers = observe(settings, heartbeats, &counters)?;
     let ended = wait_for_end((end, systemd), &counters, executors);
-    drop((watchdog, telling));
+    drop((observers, telling));
     let signalled = ended?;
     // After the cores, which may wait for its answers.
     connectors.end().map_err(system("run connectors"))?;
@@ -312,6 +314,18 @@ fn serve(
     } else {
         Ok(Outcome::Stopped)
     }
+}
+
+/// Starts the threads that look on.
+fn observe(
+    settings: &Settings,
+    heartbeats: Vec<Arc<Heartbeat>>,
+    counters: &Arc<Counters>,
+) -> Result<(Watchdog, ProcessSampler), StartError> {
+    let sampler = ProcessSampler::start(Arc::clone(counters), &settings.data_dir)
+        .map_err(system("start the thread that asks about the process"))?;
+    let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
+    Ok((watchdog, sampler))
 }
 
 /// Serves until the server is to stop, and waits for its cores. True if a signal was the reason.

@@ -13,6 +13,7 @@
 
 use super::poller::Report;
 use crate::api::ApiError;
+use crate::api::metrics::PollResult;
 use crate::api::query::ReadQuery;
 use crate::auth::Access;
 use crate::clock;
@@ -129,6 +130,11 @@ impl Calls {
         context.counters.is_ready() && !context.counters.is_stopping()
     }
 
+    /// Counts a poll.
+    pub(super) fn note_poll(&self, result: PollResult) {
+        self.context.borrow().tally().note_poll(result);
+    }
+
     /// Sends a message to a core.
     pub(super) fn send(&self, core: u16, message: Message) {
         let sender = &mut self.context.borrow_mut().router.sender;
@@ -171,7 +177,11 @@ impl Calls {
                 let call = self.call(&access, |context, caller| {
                     batch::begin(context, caller, &body)
                 });
-                call.await
+                let done = call.await;
+                if let Outcome::Failed(error) = &done.0 {
+                    self.context.borrow().tally().note_refused(error);
+                }
+                done
             }
         };
         match outcome {
@@ -192,7 +202,7 @@ impl Calls {
             *next
         };
         let request_id = RequestId {
-            connection: 0,
+            connection: RequestId::CONNECTOR,
             generation: 0,
             serial,
         };

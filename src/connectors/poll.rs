@@ -7,6 +7,7 @@ use super::memory::Held;
 use super::publisher::Publisher;
 use super::shares::Owner;
 use crate::api::connectors::definition::Auth;
+use crate::api::metrics::PollResult;
 use crate::auth::credential::{self, EncryptionKey};
 use crate::clock;
 use crate::limits::POLL_REQUESTS_MAX;
@@ -57,6 +58,15 @@ impl Outcome {
         Self {
             error: Some(error),
             ..Self::default()
+        }
+    }
+
+    /// As what it is counted.
+    pub(super) fn result(&self) -> PollResult {
+        match (&self.error, &self.rejected) {
+            (Some(_), _) => PollResult::Failed,
+            (None, Some(_)) => PollResult::Partial,
+            (None, None) => PollResult::Ok,
         }
     }
 

@@ -492,6 +492,9 @@ impl Supervisor {
     /// A poll has ended, by itself or because its connector is gone.
     fn end(&mut self, number: u64, parts: Option<(Box<Polling>, Outcome)>) {
         self.timetable.end(number);
+        if let Some((_, outcome)) = &parts {
+            self.calls.note_poll(outcome.result());
+        }
         let Some(id) = self.numbers.get(&number).cloned() else {
             return;
         };

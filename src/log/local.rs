@@ -136,6 +136,11 @@ impl Log for LocalLog {
         self.0.stats().bytes_on_disk
     }
 
+    fn history_start_micros(&self) -> Option<i64> {
+        let removed = self.0.removed().map(|start| start.time_micros);
+        removed.filter(|micros| *micros > i64::MIN)
+    }
+
     fn close(self) -> Result<(), StorageError> {
         self.0.close()
     }

@@ -577,6 +577,10 @@ impl Log for MemoryLog {
         self.disk.lock().written.bytes.len() as u64
     }
 
+    fn history_start_micros(&self) -> Option<i64> {
+        None
+    }
+
     fn close(mut self) -> Result<(), StorageError> {
         self.flush_blocking()
     }

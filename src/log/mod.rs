@@ -174,6 +174,9 @@ pub trait Log: Debug + Send + Sized + 'static {
     /// Bytes that the log takes where it is stored.
     fn bytes_stored(&self) -> u64;
 
+    /// No event that was removed is later than this, Unix microseconds; `None` if none was.
+    fn history_start_micros(&self) -> Option<i64>;
+
     /// Flushes what is left, and leaves the log in order. Blocks.
     ///
     /// # Errors

@@ -8,3 +8,13 @@ pub enum Durability {
     /// The event is in the kernel's page cache.
     Async,
 }
+
+impl Durability {
+    /// Its name in settings and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Async => "async",
+        }
+    }
+}

@@ -6,6 +6,7 @@ use super::system::Socket;
 use super::taking::Taking;
 use super::turns::Account;
 use super::write_queue::WriteQueue;
+use crate::api::metrics::CloseCause;
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
@@ -64,6 +65,8 @@ pub(crate) struct Connection<T> {
     pub(crate) socket: T,
     /// The address that it is counted for.
     pub(crate) address: Option<IpAddr>,
+    /// Why it is closed, as far as that is known: the client's doing otherwise.
+    pub(crate) cause: CloseCause,
     /// What lies between the socket and the session if the connection is encrypted.
     pub(crate) tls: Option<Box<TlsLink>>,
     /// How often its index was handed out before.
@@ -130,9 +133,10 @@ pub(crate) enum Overdue {
     Body,
     /// It has waited too long for memory.
     Memory,
-    /// No request for long, no progress in closing, or nothing taken of what waits: close without
-    /// a word.
+    /// No request for long, or no progress in closing: close without a word.
     Silent,
+    /// Nothing taken of what waits: the same.
+    Stalled,
 }
 
 /// The time limits that apply to a connection, in milliseconds.
@@ -169,6 +173,7 @@ impl<T: Socket> Connection<T> {
         Self {
             socket,
             address: None,
+            cause: CloseCause::Client,
             tls: None,
             generation,
             session: Session::Http(RequestReader::default()),
@@ -212,6 +217,28 @@ impl<T: Socket> Connection<T> {
                 Session::Http(_) => to_write.answers.push(index),
                 Session::WebSocket(_) | Session::Stream(_) => to_write.pushes.push(index),
             }
+        }
+    }
+
+    /// It is about to be closed for this. The first cause is the one that is counted.
+    pub(crate) fn note_cause(&mut self, cause: CloseCause) {
+        if self.cause == CloseCause::Client && self.closing == Closing::Open {
+            self.cause = cause;
+        }
+    }
+
+    /// Begins to close for this cause, as [`Connection::close_after_sending`].
+    pub(crate) fn close_for(&mut self, cause: CloseCause, now_ms: u64) {
+        self.note_cause(cause);
+        self.close_after_sending(now_ms);
+    }
+
+    /// Messages that were never sent because newer ones took their place, since the last call.
+    pub(crate) fn take_replaced(&mut self) -> u32 {
+        match &mut self.session {
+            Session::Http(_) => 0,
+            Session::WebSocket(websocket) => websocket.feed.outbox.take_replaced(),
+            Session::Stream(streaming) => streaming.stream.feed.outbox.take_replaced(),
         }
     }
 
@@ -410,7 +437,7 @@ impl<T: Socket> Connection<T> {
             return Overdue::Silent;
         }
         if self.is_refused() && since(self.sent_ms) > timeouts.stall_ms {
-            return Overdue::Silent;
+            return Overdue::Stalled;
         }
         if let Some(waits_since_ms) = self.waits_since_ms
             && since(waits_since_ms) > limits::MEMORY_WAIT_SECONDS_MAX * 1000

@@ -5,6 +5,7 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::{Core, reuse};
 use super::system::System;
 use crate::api::ApiError;
+use crate::api::metrics::CloseCause;
 use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
 use crate::control::Change;
@@ -106,6 +107,9 @@ impl<S: System> Core<S> {
         let changes: Vec<CollectedChanges> =
             std::iter::from_fn(|| shard.take_changes(now)).collect();
         let (visible, failed) = (shard.visible(), shard.failed());
+        let moment = (self.now_micros, || self.system.monotonic_micros());
+        let tally = self.context.counters.tally(own);
+        self.publish_times.advance(shard, moment, &tally.publish);
         for (origin, reply) in replies.drain(..) {
             self.reply(origin.core, origin.request_id, reply);
         }
@@ -145,10 +149,13 @@ impl<S: System> Core<S> {
         match &mut connection.session {
             Session::WebSocket(websocket) if websocket.is_gated() => {
                 websocket.fail_gated(&error);
-                connection.close_after_sending(self.now_ms);
+                connection.close_for(CloseCause::Storage, self.now_ms);
             }
             // What it was asked before would have to be answered first.
-            Session::Stream(_) => connection.closing = Closing::Now,
+            Session::Stream(_) => {
+                connection.note_cause(CloseCause::Storage);
+                connection.closing = Closing::Now;
+            }
             Session::Http(_) | Session::WebSocket(_) => {}
         }
         let subscriber = Subscriber {
@@ -161,7 +168,7 @@ impl<S: System> Core<S> {
             connection.answers.push(CommitPoint::NONE, |out| {
                 writer.error(out, RequestMeta::CLOSING, &error);
             });
-            connection.close_after_sending(self.now_ms);
+            connection.close_for(CloseCause::Storage, self.now_ms);
         }
     }
 

@@ -12,12 +12,14 @@ use super::fan_out::FanOut;
 use super::idle::{IdlePolicy, Sleep};
 use super::poller::{Ready, Token};
 use super::prefetch::Prefetcher;
+use super::publish_times::PublishTimes;
 use super::runtime;
 use super::slots::Slots;
 use super::system::System;
 use super::turns::Turns;
 use super::watchdog::{Heartbeat, Step};
 use super::write_queue::WriteQueue;
+use crate::api::metrics::CloseCause;
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
 use crate::background::control::Controller;
@@ -34,6 +36,7 @@ use crate::control::ControlStore;
 use crate::faults;
 use crate::front::http::AnswerWriter;
 use crate::limits;
+use crate::log::Log as _;
 use crate::service::Context;
 use crate::service::streams::FrameBuffers;
 use crate::shard::{Inbox, Message, Origin, Reply};
@@ -66,6 +69,8 @@ pub(crate) struct Core<S: System> {
     pub(super) is_opening: bool,
     /// When it sleeps and when it flushes.
     pub(super) idle: IdlePolicy,
+    /// When the events that wait for their flush came.
+    pub(super) publish_times: PublishTimes,
     /// The part of a layer that the disk last failed to read.
     pub(super) unreadable: Option<LayerError>,
     /// How fast its helper threads work.
@@ -170,7 +175,7 @@ impl<S: System> Core<S> {
         let (core, shards) = (parts.context.router.core, parts.context.router.shards);
         let (throttle, slicing) = (Arc::new(Throttle::new()), parts.context.slicing);
         let mut core = Self {
-            writer: AnswerWriter::default(),
+            writer: AnswerWriter::new(Arc::clone(&parts.context.counters), core),
             config: parts.config,
             system: parts.system,
             now_ms: 0,
@@ -194,6 +199,7 @@ impl<S: System> Core<S> {
             heartbeat: parts.heartbeat,
             is_opening: false,
             idle: IdlePolicy::default(),
+            publish_times: PublishTimes::default(),
             throttle,
             unreadable: None,
             jobs: Jobs::default(),
@@ -376,6 +382,7 @@ impl<S: System> Core<S> {
     pub(super) fn drop_unsent(&mut self) {
         for index in self.to_write.each() {
             if let Some(connection) = self.connections.get_mut(index) {
+                connection.note_cause(CloseCause::Storage);
                 connection.closing = Closing::Now;
             }
         }
@@ -465,5 +472,22 @@ impl<S: System> Core<S> {
         let latest = shard.engine().latest_time().as_micros();
         counters.latest_event_micros.store(latest, Relaxed);
         counters.visible.store(shard.visible().get(), Relaxed);
+        self.context.tally().set_accepted(shard.accepted());
+    }
+
+    /// The same of what may be a sweep behind.
+    pub(super) fn count_slow(&self) {
+        let Some(shard) = &self.context.router.shard else {
+            return;
+        };
+        let tally = self.context.tally();
+        tally.set_refusing(shard.refuses());
+        let age_ms = self.checkpointer.age_ms(shard, self.now_ms);
+        tally.checkpoint_age_ms.store(age_ms, Relaxed);
+        let start_micros = shard.log().history_start_micros().unwrap_or_default();
+        tally.history_start_micros.store(start_micros, Relaxed);
+        let counters = self.context.counters.of(self.context.router.core);
+        let log_bytes = shard.log().bytes_stored();
+        counters.log_bytes.store(log_bytes, Relaxed);
     }
 }

@@ -4,6 +4,7 @@ use super::connection::{Closing, Connection, Session};
 use super::delivery::Delivery;
 use super::event_loop::Core;
 use super::system::System;
+use crate::api::metrics::CloseCause;
 use crate::front::http::{self, Client, RequestMeta, StreamRequest};
 use crate::front::sse::{Coding, EventStream, News, StreamCall};
 use crate::log::Log;
@@ -18,6 +19,8 @@ pub(crate) struct Streaming {
     pub(crate) stream: EventStream,
     /// The request that asked for it.
     meta: RequestMeta,
+    /// It has begun, and counts as a connection of its kind.
+    pub(super) is_counted: bool,
     /// What has arrived behind that. It is read only if the stream is refused.
     pub(crate) reader: RequestReader,
 }
@@ -73,6 +76,7 @@ impl<S: System> Core<S> {
         connection.session = Session::Stream(Box::new(Streaming {
             stream,
             meta,
+            is_counted: false,
             reader,
         }));
         self.take_stream_news(index, connection);
@@ -96,10 +100,19 @@ impl<S: System> Core<S> {
         };
         match news {
             News::Opens(beginning) => {
+                streaming.is_counted = true;
+                self.context.tally().note_stream_begins();
                 http::open_stream(&self.writer, &mut client, (meta, &beginning));
                 connection.sent_ms = self.now_ms;
             }
-            News::Ends => connection.close_after_sending(self.now_ms),
+            News::Ends => {
+                let cause = if streaming.stream.feed.outbox.overflowed() {
+                    CloseCause::SlowReader
+                } else {
+                    CloseCause::Server
+                };
+                connection.close_for(cause, self.now_ms);
+            }
             News::Refused(error) => {
                 let request = (meta, &error);
                 http::reject(&self.context, &self.writer, &mut client, request);

@@ -211,10 +211,17 @@ impl<S: System> Core<S> {
     /// wait for them to come back.
     fn on_flushed(&mut self, result: Flushed<S::Log>) {
         let now_micros = self.now_micros;
+        let is_flushed = result.1.is_ok();
+        let tally = self.context.counters.tally(self.context.router.core);
         let Some(shard) = &mut self.context.router.shard else {
             return;
         };
         let flushed = self.flusher.on_flushed(shard, result);
+        if is_flushed {
+            let took_micros = self.system.monotonic_micros() - self.flusher.issued_micros();
+            tally.flush.observe(took_micros, 1);
+            tally.flush_events.observe(flushed, 1);
+        }
         if shard.durability() == Durability::Sync && !shard.failed() {
             self.idle
                 .note_flushed(flushed, shard.appended(), now_micros);

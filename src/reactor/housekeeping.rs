@@ -4,6 +4,7 @@
 use super::connection::{Closing, Overdue, Session, Timeouts};
 use super::event_loop::{Core, MetricsClock};
 use super::system::System;
+use crate::api::metrics::CloseCause;
 use crate::api::{ApiError, encode};
 use crate::front::http::RequestMeta;
 use crate::front::ws::SLOW_READER;
@@ -78,6 +79,7 @@ impl<S: System> Core<S> {
     /// What concerns all connections, once for each sweep.
     fn begin_sweep(&mut self) {
         self.report_guesses();
+        self.count_slow();
         self.give_up_max = (self.memory_queue.len() / 2).max(1);
         if let Some(shard) = &mut self.context.router.shard {
             let counters = &self.context.counters;
@@ -111,7 +113,14 @@ impl<S: System> Core<S> {
             }
             // What others give back may be enough for one that waits for memory.
             Overdue::Memory | Overdue::No => {}
-            Overdue::Silent => connection.closing = Closing::Now,
+            Overdue::Silent => {
+                connection.note_cause(CloseCause::Timeout);
+                connection.closing = Closing::Now;
+            }
+            Overdue::Stalled => {
+                connection.note_cause(CloseCause::SlowReader);
+                connection.closing = Closing::Now;
+            }
         }
         self.tick_stream(index);
         self.look_at_access(index);
@@ -124,8 +133,11 @@ impl<S: System> Core<S> {
             && websocket.is_dead(now_ms, connection.received_ms)
             && !is_behind
         {
+            connection.note_cause(CloseCause::Timeout);
             connection.closing = Closing::Now;
         }
+        let replaced = connection.take_replaced();
+        self.context.tally().note_conflated(u64::from(replaced));
         if connection.owes_nothing() {
             connection.trim();
         }
@@ -150,7 +162,7 @@ impl<S: System> Core<S> {
         connection.answers.push(CommitPoint::NONE, |out| {
             writer.error(out, RequestMeta::CLOSING, &error);
         });
-        connection.close_after_sending(self.now_ms);
+        connection.close_for(CloseCause::Timeout, self.now_ms);
     }
 
     /// Makes the metrics that every WebSocket client is told, which wants them.
@@ -207,6 +219,7 @@ impl<S: System> Core<S> {
                 continue;
             };
             let idle = connection.owes_nothing();
+            connection.note_cause(CloseCause::Shutdown);
             match &mut connection.session {
                 Session::WebSocket(websocket) => {
                     websocket.close_when_answered();

@@ -4,17 +4,19 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::prefetch::PrefetchIds;
 use super::system::{Socket as _, System, would_block};
-use crate::api::ApiError;
+use crate::api::metrics::{CloseCause, RoutePattern, SessionKind};
+use crate::api::{ApiError, route};
 use crate::front::http::{self, Client, Next, RequestMeta};
 use crate::front::ws::{After, WebSocket};
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
-use crate::service::KeptToken;
 use crate::service::subscribe::Subscriber;
+use crate::service::{Context, KeptToken};
 use crate::shard::{Exhausted, MemoryClient, Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
-use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
+use crate::wire::http1::{CONTINUE, HttpError, Next as Parsed, Phase, RequestReader};
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use zeroize::Zeroize as _;
@@ -87,7 +89,7 @@ impl<S: System> Core<S> {
             connection.answers.push(CommitPoint::NONE, |out| {
                 writer.error(out, RequestMeta::CLOSING, &error);
             });
-            connection.close_after_sending(now_ms);
+            connection.close_for(CloseCause::TooMany, now_ms);
             connection.queue_write(index, &mut self.to_write);
         } else {
             // Its first request is often here already.
@@ -96,6 +98,7 @@ impl<S: System> Core<S> {
         self.connections.put_back(index, connection);
         let own = self.context.counters.of(self.context.router.core);
         own.connections.fetch_add(1, Relaxed);
+        self.context.tally().note_opened(SessionKind::Http);
     }
 
     /// Connections that the process may have: as configured, within its limit on descriptors.
@@ -408,14 +411,7 @@ impl<S: System> Core<S> {
             holders: connection.holders,
         };
         let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
-        let mut admitted = Ok(None);
-        let next = reader.next_admitted(
-            |path| http::body_limit(context, path),
-            |head| {
-                admitted = http::admit(context, head);
-                admitted.is_ok()
-            },
-        );
+        let (next, admitted, pattern) = next_request(context, reader);
         let request = match next {
             Ok(Parsed::NeedMore) => {
                 if let Ok(Some(namespace)) = admitted {
@@ -436,8 +432,13 @@ impl<S: System> Core<S> {
             rejected => {
                 let refused = || admitted.expect_err("only what `admit` refuses is refused");
                 let error = rejected.map_or_else(ApiError::Http, |_| refused());
-                http::reject(context, writer, &mut client, (RequestMeta::CLOSING, &error));
-                connection.close_after_sending(now_ms);
+                let cause = match error {
+                    ApiError::Http(_) => CloseCause::Protocol,
+                    _ => CloseCause::Server,
+                };
+                let meta = RequestMeta::closing(pattern);
+                http::reject(context, writer, &mut client, (meta, &error));
+                connection.close_for(cause, now_ms);
                 return ControlFlow::Break(());
             }
         };
@@ -461,6 +462,9 @@ impl<S: System> Core<S> {
         };
         if goes_on {
             return ControlFlow::Continue(());
+        }
+        if self.context.counters.is_stopping() {
+            connection.note_cause(CloseCause::Shutdown);
         }
         connection.close_after_sending(now_ms);
         ControlFlow::Break(())
@@ -494,6 +498,7 @@ impl<S: System> Core<S> {
             .of(self.context.router.core)
             .websockets
             .fetch_add(1, Relaxed);
+        self.context.tally().note_opened(SessionKind::WebSocket);
         self.work_websocket(index, connection);
     }
 
@@ -513,10 +518,42 @@ impl<S: System> Core<S> {
         let after = websocket.serve(&mut self.context, subscriber, units);
         connection.unworked = after == After::More;
         connection.starved = after == After::Pause;
-        if after == After::Close {
-            connection.close_after_sending(self.now_ms);
+        match after {
+            After::Broken => connection.close_for(CloseCause::Protocol, self.now_ms),
+            After::Close if websocket.feed.outbox.overflowed() => {
+                connection.close_for(CloseCause::SlowReader, self.now_ms);
+            }
+            After::Close => connection.close_after_sending(self.now_ms),
+            After::Go | After::More | After::Pause => {}
         }
     }
+}
+
+/// What the reader has next; if that is refused for what its head says, why; and what the request
+/// is counted under, as far as that is known.
+fn next_request<'r, L>(
+    context: &Context<L>,
+    reader: &'r mut RequestReader,
+) -> (
+    Result<Parsed<'r>, HttpError>,
+    Result<Option<MemoryClient>, ApiError>,
+    RoutePattern,
+) {
+    let mut admitted = Ok(None);
+    let pattern = Cell::new(RoutePattern::Other);
+    let next = reader.next_admitted(
+        |path| {
+            // A body that is too large is refused before its head is handed out.
+            pattern.set(RoutePattern::of_body(path));
+            http::body_limit(context, path)
+        },
+        |head| {
+            pattern.set(RoutePattern::of(&route(head.method, head.path)));
+            admitted = http::admit(context, head);
+            admitted.is_ok()
+        },
+    );
+    (next, admitted, pattern.get())
 }
 
 /// A shard of so many entities that looking ahead pays.

@@ -9,6 +9,7 @@
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::system::System;
+use crate::api::metrics::CloseCause;
 use crate::front::http::{self, Client, RequestMeta};
 use crate::front::ws::OUT_OF_MEMORY;
 use crate::limits;
@@ -83,7 +84,7 @@ impl<S: System> Core<S> {
         if !(self.context.memory).admits(connection.holders, held, more) {
             websocket.give_up();
             websocket.close_behind(OUT_OF_MEMORY);
-            connection.close_after_sending(self.now_ms);
+            connection.close_for(CloseCause::Memory, self.now_ms);
             connection.queue_write(index, &mut self.to_write);
         }
     }
@@ -166,12 +167,12 @@ impl<S: System> Core<S> {
             Session::Http(reader) => reader,
             Session::WebSocket(websocket) => {
                 websocket.close_behind(OUT_OF_MEMORY);
-                connection.close_after_sending(now_ms);
+                connection.close_for(CloseCause::Memory, now_ms);
                 return;
             }
             Session::Stream(streaming) => {
                 streaming.stream.end_behind(OUT_OF_MEMORY);
-                connection.close_after_sending(now_ms);
+                connection.close_for(CloseCause::Memory, now_ms);
                 return;
             }
         };
@@ -184,6 +185,7 @@ impl<S: System> Core<S> {
                 holders: connection.holders,
             };
             if !http::give_up_front(&self.writer, &mut client) {
+                connection.note_cause(CloseCause::Memory);
                 connection.closing = Closing::Now;
             }
             return;
@@ -193,7 +195,7 @@ impl<S: System> Core<S> {
         connection.answers.push(CommitPoint::NONE, |out| {
             writer.error(out, RequestMeta::CLOSING, &error);
         });
-        connection.close_after_sending(now_ms);
+        connection.close_for(CloseCause::Memory, now_ms);
     }
 
     /// From here on a namespace too is answerable for what a connection holds: its token came with

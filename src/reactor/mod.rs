@@ -20,6 +20,7 @@
 //! | `memory` | what connections hold in memory, and what they wait for |
 //! | `idle` | when a core sleeps and when it flushes: one pure policy |
 //! | `prefetch` | which entities the requests at hand will ask for |
+//! | `publish_times` | how long events take to their answers |
 //! | `helpers`, `workers` | drives `background`, and runs its jobs on helper threads |
 //! | `watchdog` | notices a core that does not turn |
 //! | `housekeeping` | what a core does by the clock |
@@ -44,6 +45,7 @@ mod memory;
 pub(crate) mod output;
 pub(crate) mod poller;
 pub(crate) mod prefetch;
+mod publish_times;
 pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;

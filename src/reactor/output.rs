@@ -7,6 +7,7 @@ use super::fan_out::{StreamPush, Subscribers};
 use super::system::{Socket as _, System, would_block};
 use super::tls;
 use super::write_queue::{self, WriteQueue};
+use crate::api::metrics::CloseCause;
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
 use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER};
@@ -139,7 +140,12 @@ impl<S: System> Core<S> {
             }
             Session::Stream(streaming) => streaming.stream.end_behind(reason),
         }
-        connection.close_after_sending(self.now_ms);
+        let cause = if reason == OUT_OF_MEMORY {
+            CloseCause::Memory
+        } else {
+            CloseCause::SlowReader
+        };
+        connection.close_for(cause, self.now_ms);
     }
 
     /// Writes once to each connection that something waits for, a slice of those with answers and
@@ -280,6 +286,9 @@ impl<S: System> Core<S> {
     pub(crate) fn end(&mut self, index: u32, mut connection: Connection<S::Socket>) {
         let counters = self.context.counters.of(self.context.router.core);
         counters.connections.fetch_sub(1, Relaxed);
+        self.context.tally().note_closed(connection.cause);
+        let replaced = connection.take_replaced();
+        self.context.tally().note_conflated(u64::from(replaced));
         if let Some(address) = connection.address {
             self.context.counters.connected.remove(address);
         }
@@ -300,7 +309,12 @@ impl<S: System> Core<S> {
                 counters.websockets.fetch_sub(1, Relaxed);
                 websocket.leave(&mut self.context, subscriber);
             }
-            Session::Stream(streaming) => streaming.stream.leave(&mut self.context, subscriber),
+            Session::Stream(streaming) => {
+                if streaming.is_counted {
+                    self.context.tally().note_stream_ends();
+                }
+                streaming.stream.leave(&mut self.context, subscriber);
+            }
         }
         self.system.forget(&connection.socket);
         self.connections.release(index);

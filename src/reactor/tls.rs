@@ -14,6 +14,7 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::system::{Socket, System, would_block};
 use crate::api::ApiError;
+use crate::api::metrics::CloseCause;
 use crate::front::http::RequestMeta;
 use crate::limits;
 use crate::model::CommitPoint;
@@ -74,7 +75,7 @@ impl<S: System> Core<S> {
         connection.answers.push(CommitPoint::NONE, |out| {
             writer.error(out, RequestMeta::CLOSING, &ApiError::TlsRequired);
         });
-        connection.close_after_sending(self.now_ms);
+        connection.close_for(CloseCause::Protocol, self.now_ms);
     }
 
     /// Lets the helper thread begin the next step of a handshake.
@@ -211,6 +212,7 @@ impl<S: System> Core<S> {
 /// Ends a connection that has broken the rules of TLS. It is told which, if the socket takes it at
 /// once; nothing else could be sent behind that.
 fn break_off<T: Socket>(connection: &mut Connection<T>) {
+    connection.note_cause(CloseCause::Protocol);
     connection.closing = Closing::Now;
     if let Some(tls) = &connection.tls
         && connection.writable

@@ -388,6 +388,10 @@ impl PendingBatch {
         if let Some(error) = self.plan.unavailable(&self.outcomes) {
             return Some(Outcome::Failed(error));
         }
+        let tally = context.tally();
+        self.plan.each_refusal(&self.outcomes, |code, count| {
+            tally.note_refused_code(code, count);
+        });
         if self.is_answered_in_parts(context) {
             self.stage = Stage::Measure(AnswerPlace::new(&self.outcomes), 0);
             return None;

@@ -13,7 +13,7 @@ use crate::control::Command;
 use crate::limits::Slicing;
 use crate::log::Log;
 use crate::model::Timestamp;
-use crate::shard::{Counters, MailboxSender, MemoryAccount, Origin, Router};
+use crate::shard::{Counters, MailboxSender, MemoryAccount, Origin, Router, Tally};
 use crate::subscribe::Registry;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -132,6 +132,11 @@ impl<L: Log> Context<L> {
 }
 
 impl<L> Context<L> {
+    /// What this core counts.
+    pub(crate) fn tally(&self) -> &Tally {
+        self.counters.tally(self.router.core)
+    }
+
     /// What a caller may write: [`Tenants::access`] now.
     ///
     /// # Errors

@@ -206,6 +206,9 @@ impl PendingDeletes {
         {
             return Outcome::Failed(first.clone());
         }
+        for (_, error) in &self.errors {
+            context.tally().note_refused(error);
+        }
         context.answer.clear();
         delete::answer(&mut context.answer, self.deleted, &self.errors);
         Outcome::Done

@@ -39,6 +39,7 @@
 //! | `config` | the runtime configuration |
 //! | `connectors` | connectors and their credentials |
 //! | `status` | health and readiness |
+//! | `metrics` | what all cores have counted |
 //! | `testing` | cores without sockets, for tests |
 
 pub(crate) mod batch;
@@ -55,6 +56,7 @@ pub(crate) mod delete;
 pub(crate) mod delete_many;
 pub(crate) mod history;
 pub(crate) mod list;
+pub(crate) mod metrics;
 mod namespace_page;
 pub(crate) mod namespaces;
 pub(crate) mod patterns;
@@ -95,6 +97,8 @@ pub(crate) enum Outcome {
     Secret,
     /// It is done, and there is nothing to say.
     Empty,
+    /// It is done; in the place of JSON stands text of this media type.
+    Text(&'static str),
     /// The JSON is an entity.
     Entity {
         /// Its entity tag.
@@ -230,6 +234,14 @@ impl Pending {
             | Self::Configure
             | Self::Connectors(_) => false,
         }
+    }
+
+    /// True of a call that stores events: what it is refused for counts as a refused event.
+    pub(crate) fn stores_events(&self) -> bool {
+        matches!(
+            self,
+            Self::Publish(_) | Self::Batch(_) | Self::Delete(_) | Self::DeleteMany(_)
+        )
     }
 
     /// True if the answer may be of any size.

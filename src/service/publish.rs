@@ -290,7 +290,7 @@ fn store<L: Log>(
         let Some(own) = &mut router.shard else {
             return Err(ApiError::NotReady);
         };
-        match own.publish(now, packed, charged.as_ref()) {
+        match own.publish(now, (packed, caller.request_id), charged.as_ref()) {
             Ok(mut published) => {
                 leave_out(place.hides_results, &mut published);
                 encode::stored(&mut context.answer, &published, key);

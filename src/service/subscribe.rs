@@ -594,6 +594,7 @@ impl Subscriptions {
         })?;
         let own = counters.of(context.router.core);
         own.subscriptions.fetch_add(1, Relaxed);
+        context.tally().note_subscribed(self.framing.kind);
         Ok(())
     }
 
@@ -601,6 +602,7 @@ impl Subscriptions {
     pub(super) fn discount<L>(&self, context: &Context<L>) {
         let own = context.counters.of(context.router.core);
         own.subscriptions.fetch_sub(1, Relaxed);
+        context.tally().note_unsubscribed(self.framing.kind);
         if let Some(address) = self.address {
             context.counters.subscribed.remove(address);
         }

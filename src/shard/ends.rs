@@ -67,6 +67,7 @@ impl<L: Log> Shard<L> {
             let event_id = self.ids.next(now.as_millis());
             let end = (id.as_str(), event_id, EndCause::Expired);
             self.engine.end(&mut self.log, now, end)?;
+            self.count_own();
             self.spent += EVENT_UNITS + id.len() as u64;
         }
         Ok(found)

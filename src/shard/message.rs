@@ -2,6 +2,7 @@
 
 use crate::api::ApiError;
 use crate::api::connectors::ShownConnector;
+use crate::api::metrics::Front;
 use crate::api::outcome::PartOutcome;
 use crate::api::query::{Fields, ListQuery};
 use crate::auth::{Charged, Readable};
@@ -30,7 +31,24 @@ pub struct RequestId {
     pub serial: u32,
 }
 
+/// Set in the serials of requests over WebSocket, and of nothing else.
+pub const WEBSOCKET_BIT: u32 = 1 << 31;
+
 impl RequestId {
+    /// In the place of a connection: a call of a connector.
+    pub const CONNECTOR: u32 = u32::MAX;
+
+    /// What the call came in by.
+    pub fn front(self) -> Front {
+        if self.connection == Self::CONNECTOR {
+            Front::Connector
+        } else if self.serial & WEBSOCKET_BIT == 0 {
+            Front::Http
+        } else {
+            Front::WebSocket
+        }
+    }
+
     /// The connection, which is one of this core's.
     pub fn of_core(self, core: u16) -> ConnectionId {
         ConnectionId {

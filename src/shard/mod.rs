@@ -13,8 +13,9 @@
 //! | `duplicates` | what the shard answers to events that were stored before |
 //! | `presence` | entities that go with the connection that they are bound to |
 //! | `reads` | what the shard answers to reads |
+//! | `worked` | how far it came with a request, and what it has stored |
 //! | `router` | the way from a core to every shard |
-//! | `counters`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
+//! | `counters/`, `address_limiter`, `active_sources`, `strangers` | the little that cores share |
 //! | `tickets` | the tickets of all cores |
 //! | `memory` | what the clients of a core hold in memory |
 //! | `memory_budget` | the bound on it for all cores |
@@ -60,17 +61,18 @@ mod simulation_replay;
 mod simulation_writes;
 mod strangers;
 mod tickets;
+mod worked;
 
 pub(crate) use address_limiter::{Exhausted, network_of};
 pub use base::advance_base;
-pub(crate) use counters::Counters;
+pub(crate) use counters::{Counters, DurationHistogram, Tally};
 pub use mailbox::{Inbox, MailboxSender, Outbound, mailboxes};
 pub use memory::{ClientIndex, MemoryAccount, MemoryHolders, MemoryHolding};
 pub use memory_budget::{MemoryBudget, MemoryClient, MemoryPart, MemoryParts, MemoryUsage};
 pub(crate) use memory_loan::MemoryLoan;
 pub use message::{
     ConnectorsAsked, ControlMessage, Envelope, ListPart, Message, Origin, Reply, RequestId,
-    ShardRequest, ShardStatistics, ShownEntity,
+    ShardRequest, ShardStatistics, ShownEntity, WEBSOCKET_BIT,
 };
 pub use owner::Shard;
 pub use router::{Asked, Router};

@@ -14,9 +14,11 @@
 
 use super::bindings::Bindings;
 use super::deadline_clock::DeadlineClock;
-use super::message::{Envelope, Origin, Reply, ShardRequest};
+use super::message::{Envelope, Origin, Reply, RequestId, ShardRequest};
+use super::worked::Worked;
 use crate::api::ApiError;
 use crate::api::event::EventIds;
+use crate::api::metrics::Front;
 use crate::api::outcome::PartOutcome;
 use crate::auth::{Charged, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, Write};
@@ -50,7 +52,7 @@ pub struct Shard<L> {
     /// Reused: the id of an entity that ends.
     pub(super) ending: String,
     pending_replies: CommitQueue<(Origin, Reply)>,
-    deferred_writes: VecDeque<Envelope>,
+    pub(super) deferred_writes: VecDeque<Envelope>,
     /// Bytes of the events in `deferred writes`.
     deferred_bytes: usize,
     /// The log may have room for them.
@@ -61,7 +63,7 @@ pub struct Shard<L> {
     /// Where the slice of work at hand ends.
     slice_end: u64,
     /// Why a write is refused while the log can't take one, if waiting would not help.
-    rejection: Option<ApiError>,
+    pub(super) rejection: Option<ApiError>,
     /// Changes that flushes in flight cover.
     pending_changes: CommitQueue<CollectedChanges>,
     /// Where the log's stored states are, for readers of its past.
@@ -73,6 +75,8 @@ pub struct Shard<L> {
     /// Entities that were bound when the server ended, until they are taken in.
     pub(super) orphans: Vec<Box<str>>,
     pub(super) limiter: RateLimiter,
+    /// Events stored, by what they came in by.
+    pub(super) accepted: [u64; Front::COUNT],
     /// Units of work that were done here.
     pub(super) spent: u64,
     /// How much is done in one go.
@@ -103,6 +107,7 @@ impl<L: Log> Shard<L> {
             bindings: Bindings::default(),
             orphans: Vec::new(),
             limiter: RateLimiter::new(),
+            accepted: [0; Front::COUNT],
             spent: 0,
             slicing: Slicing::SERVER,
         }
@@ -191,7 +196,7 @@ impl<L: Log> Shard<L> {
         &mut self.limiter
     }
 
-    /// Stores one event at once, at the expense of `payer`. The caller shows its success when the
+    /// Stores one event at once, for this call and at the expense of whom it is `charged` to. The caller shows its success when the
     /// sequence of what is returned is visible.
     ///
     /// # Errors
@@ -199,13 +204,15 @@ impl<L: Log> Shard<L> {
     pub fn publish(
         &mut self,
         now: Timestamp,
-        packed: PackedEvent<'_>,
+        (packed, asker): (PackedEvent<'_>, RequestId),
         charged: Option<&Charged>,
     ) -> Result<Published, PublishError> {
         if !self.deferred_writes.is_empty() || !self.unfinished.is_empty() {
             return Err(AppendRejection::NotReady.into());
         }
-        self.store(now, packed, charged)
+        let published = self.store(now, packed, charged)?;
+        self.accepted[asker.front().index()] += u64::from(!published.duplicate);
+        Ok(published)
     }
 
     /// Stores one event, unless it was stored before. What is refused costs its namespace nothing,
@@ -546,6 +553,7 @@ impl<L: Log> Shard<L> {
     /// Commit points never fall from one pending reply to the next: a reply waits at most for what
     /// came before it.
     pub(super) fn hold(&mut self, point: CommitPoint, origin: Origin, reply: Reply) {
+        self.count_stored(origin, &reply);
         if self.failed() && !point.is_reached(self.visible()) {
             let reply = match reply {
                 Reply::Refused(_) => reply,
@@ -767,27 +775,6 @@ impl<L: Log> Shard<L> {
         }
         self.hold(self.last_point(), origin, Reply::DeletedMany(done, error));
         Worked::Done
-    }
-}
-
-/// How far a request came.
-pub(super) enum Worked {
-    /// Its reply is held, if it has one.
-    Done,
-    /// It waits for the log's next segment.
-    Waits(Envelope),
-    /// The slice is over before it is.
-    Unfinished(Envelope),
-}
-
-impl Worked {
-    /// Not done. `waits`: for the log.
-    fn pause(waits: bool, envelope: Envelope) -> Self {
-        if waits {
-            Self::Waits(envelope)
-        } else {
-            Self::Unfinished(envelope)
-        }
     }
 }
 

@@ -108,6 +108,7 @@ impl<L: Log> Shard<L> {
                 let event_id = self.ids.next(now.as_millis());
                 let end = (&*id, event_id, EndCause::Unbound);
                 self.engine.end(&mut self.log, now, end)?;
+                self.count_own();
                 self.spent += EVENT_UNITS + id.len() as u64;
             }
             self.bindings.forget_due();

@@ -2,7 +2,8 @@
 
 use super::Shard;
 use super::message::{Envelope, ListPart, Reply, ShardRequest, ShownEntity};
-use super::owner::{DAMAGED, Worked};
+use super::owner::DAMAGED;
+use super::worked::Worked;
 use crate::api::ApiError;
 use crate::api::query::{Fields, ListQuery};
 use crate::auth::Readable;

@@ -481,6 +481,13 @@ fn shard_over(log: MemoryLog) -> Shard<MemoryLog> {
     Shard::new(Engine::default(), log, Durability::Sync, 1).with_slicing(Slicing::SMALL)
 }
 
+/// Who publishes what is published at once.
+pub(super) const ASKER: RequestId = RequestId {
+    connection: 0,
+    generation: 0,
+    serial: 0,
+};
+
 pub(super) fn origin(slot: u32) -> Origin {
     Origin {
         core: 0,
@@ -544,7 +551,7 @@ fn a_read_ahead_of_the_disk_waits_also_for_a_deletion() {
     let mut shard = shard();
     let now = Timestamp::from_micros(1);
     shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
+        .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
         .unwrap();
     shard.request(
         Envelope {
@@ -588,7 +595,7 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     shard.engine_subscribe_for_test();
     let now = Timestamp::from_micros(1);
     shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
+        .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
         .unwrap();
     assert!(
         shard.take_changes(Timestamp::default()).is_none(),
@@ -597,7 +604,7 @@ fn changes_come_out_only_after_the_flush_that_covers_them() {
     let flush = shard.log_mut().begin_flush().unwrap().expect("one event");
     shard.flush_begins();
     shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
+        .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
         .unwrap();
     assert!(
         shard.take_changes(Timestamp::default()).is_none(),
@@ -646,7 +653,7 @@ fn refused_writes_say_why_and_leave_the_rest_alone() {
     make_room(&mut shard, now);
     assert!(
         shard
-            .publish(now, PackedEvent::plain(&small_event()), None)
+            .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
             .is_ok(),
         "space has come back"
     );

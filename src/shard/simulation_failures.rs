@@ -1,5 +1,6 @@
 //! What a shard still says when its disk has failed.
 
+use super::simulation::ASKER;
 use super::simulation::{origin, read, released, shard, small_event};
 use super::{Envelope, Reply, Shard, ShardRequest};
 use crate::engine::Engine;
@@ -14,7 +15,7 @@ fn after_a_failed_flush_nothing_undurable_is_shown_or_taken() {
     let now = Timestamp::from_micros(1);
     shard.engine_subscribe_for_test();
     shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
+        .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
         .unwrap();
     shard.request(
         Envelope {
@@ -68,13 +69,13 @@ fn after_a_failed_write_what_the_kernel_does_not_have_is_not_shown_in_async_eith
         shard.request(envelope, now);
     };
     shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
+        .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
         .unwrap();
     shard.log_mut().write_out().unwrap();
     ask(&mut shard);
     assert!(matches!(released(&mut shard)[..], [Reply::Entity(Some(_))]));
     shard
-        .publish(now, PackedEvent::plain(&small_event()), None)
+        .publish(now, (PackedEvent::plain(&small_event()), ASKER), None)
         .unwrap();
     ask(&mut shard);
     shard.fail();

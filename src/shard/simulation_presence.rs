@@ -6,6 +6,7 @@
 //! what its own shard owns. The end of a connection waits behind writes that wait for room. Then it
 //! is between the time that it was asked for and the time that no write waits any more.
 
+use super::simulation::ASKER;
 use super::simulation::{Expected, Simulation, records};
 use super::simulation_ends::lifetimes_of;
 use super::simulation_groups::pack_of;
@@ -234,7 +235,7 @@ impl Simulation {
 
     fn publish_at_once(&mut self, write: &Asked, connection: ConnectionId) {
         let (before, now) = (records(&mut self.shard).len(), self.now());
-        let published = self.shard.publish(now, packed(write), None);
+        let published = self.shard.publish(now, (packed(write), ASKER), None);
         self.learn(before, now);
         let mut outcome = PartOutcome::default();
         match published {
@@ -286,7 +287,7 @@ impl Simulation {
             value: "",
         };
         term.encode(&mut write.terms);
-        let published = self.shard.publish(now, packed(&write), None);
+        let published = self.shard.publish(now, (packed(&write), ASKER), None);
         matches!(published, Err(PublishError::Refused { .. }))
     }
 }

@@ -88,6 +88,8 @@ pub struct Outbox {
     conflated: Option<Box<Conflated>>,
     overflow: Option<Overflow>,
     closed: bool,
+    /// Frames whose place newer ones took, since [`Outbox::take_replaced`].
+    replaced: u32,
 }
 
 impl Outbox {
@@ -102,6 +104,7 @@ impl Outbox {
             conflated: None,
             overflow: None,
             closed: false,
+            replaced: 0,
         }
     }
 
@@ -109,6 +112,11 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) const fn limit_direct(&mut self, bytes_max: usize) {
         self.limits.direct_bytes_max = bytes_max;
+    }
+
+    /// How many frames were never sent because newer ones took their place, since the last call.
+    pub(crate) fn take_replaced(&mut self) -> u32 {
+        std::mem::take(&mut self.replaced)
     }
 
     /// Drops what waits of these entities behind what is on its way: the reader may not see them
@@ -363,7 +371,11 @@ impl Outbox {
         let conflated = self
             .conflated
             .get_or_insert_with(|| Box::new(Conflated::new()));
+        let before = conflated.len();
         conflate(conflated);
+        let replaced = (before + 1).saturating_sub(conflated.len());
+        let replaced = u32::try_from(replaced).unwrap_or(u32::MAX);
+        self.replaced = self.replaced.saturating_add(replaced);
         let overflow = if conflated.len() > self.limits.conflated_entries_max {
             Overflow::Entries
         } else if conflated.heap_bytes() > self.limits.conflated_bytes_max {

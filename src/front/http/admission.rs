@@ -116,6 +116,7 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
         | Route::Health
         | Route::Ready
         | Route::Page(_)
+        | Route::Metrics
         | Route::Options(_) => TokenRule::None,
     }
 }

@@ -1,5 +1,6 @@
 //! A request that waits for its outcome, and what its answer needs to know of it.
 
+use crate::api::metrics::RoutePattern;
 use crate::service::Pending;
 use crate::wire::http1::{Field, Head, Method, Version};
 
@@ -14,6 +15,8 @@ pub(crate) struct RequestMeta {
     pub(super) head_only: bool,
     /// What sent it.
     pub(super) sender: Sender,
+    /// What it is counted under.
+    pub(super) pattern: RoutePattern,
 }
 
 /// What sent a request.
@@ -27,7 +30,7 @@ pub(super) enum Sender {
 
 impl RequestMeta {
     /// Of a request head.
-    pub(super) fn of(head: &Head<'_>) -> Self {
+    pub(super) fn of(head: &Head<'_>, pattern: RoutePattern) -> Self {
         Self {
             version: head.version,
             keep_alive: head.keep_alive,
@@ -36,6 +39,7 @@ impl RequestMeta {
                 Field::Absent => Sender::Program,
                 Field::One(_) | Field::Repeated => Sender::Page,
             },
+            pattern,
         }
     }
 
@@ -66,7 +70,16 @@ impl RequestMeta {
         keep_alive: false,
         head_only: false,
         sender: Sender::Page,
+        pattern: RoutePattern::Other,
     };
+
+    /// The same for a request that is refused before it is whole.
+    pub(crate) const fn closing(pattern: RoutePattern) -> Self {
+        Self {
+            pattern,
+            ..Self::CLOSING
+        }
+    }
 }
 
 /// A request that waits for its outcome.

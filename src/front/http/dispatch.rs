@@ -11,6 +11,7 @@ use super::room::{check_room, limit_outcome, limit_poll, limit_reply};
 use super::writer::AnswerWriter;
 use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
+use crate::api::metrics::{Format, RoutePattern};
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, TokenRoute, is_of_auth_mode};
 use crate::api::stream_query::{ChangesQuery, StreamQuery};
@@ -27,8 +28,8 @@ use crate::service::publish::Besides;
 use crate::service::tickets::PresentedTicket;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, KeptToken, Outcome, Pending, TokenRule, batch,
-    changes, config, connectors, delete, delete_many, history, list, namespaces, publish, read,
-    status, tickets, tokens,
+    changes, config, connectors, delete, delete_many, history, list, metrics, namespaces, publish,
+    read, status, tickets, tokens,
 };
 use crate::shard::Reply;
 use crate::wire::http1::{Field, Head, Method, Request, Version};
@@ -74,9 +75,10 @@ pub(crate) fn serve<L: Log>(
     request: &Request<'_>,
 ) -> Next {
     let head = &request.head;
-    let mut meta = RequestMeta::of(head);
+    let route = route(head.method, head.path);
+    let mut meta = RequestMeta::of(head, RoutePattern::of(&route));
     meta.keep_alive &= !context.counters.is_stopping();
-    match dispatch(context, writer, client, (request, meta)) {
+    match dispatch(context, writer, client, (request, meta, route)) {
         Ok(next) => next,
         Err(error) => {
             // A shard may have been asked: a late reply must not find the next request.
@@ -109,13 +111,12 @@ fn dispatch<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (request, mut meta): (&Request<'_>, RequestMeta),
+    (request, mut meta, route): (&Request<'_>, RequestMeta, Result<Route<'_>, ApiError>),
 ) -> Result<Next, ApiError> {
     let Request { head, body } = request;
     check_first(context, head)?;
     let mut caller = client.caller(head);
     let mut next = Next::Go;
-    let route = route(head.method, head.path);
     let rule = route.as_ref().map_or(TokenRule::None, token_rule);
     let identity = context.identify(&caller.credentials, rule)?;
     if let Some(identity) = &identity {
@@ -178,6 +179,7 @@ fn dispatch<L: Log>(
         Route::Ready => status::ready(context)?,
         Route::Page(page) => return pages::serve(context, writer, client, (page, head, meta)),
         Route::Options(allow) => return Ok(options(writer, client, (head, meta, allow))),
+        Route::Metrics => metrics::begin(context, Format::of_accept(head.accept)),
     };
     take(context, writer, client, (meta, request, begun));
     Ok(next)
@@ -352,6 +354,8 @@ fn upgrade<L: Log>(
     if let Some(ticket) = ticket {
         tickets::take(context, ticket)?;
     }
+    let tally = context.tally();
+    tally.note_request(RoutePattern::WebSocket, 101);
     client.answers.push(CommitPoint::NONE, |out| {
         ws::write_switching_protocols(out, &accept);
     });

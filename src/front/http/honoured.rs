@@ -56,7 +56,8 @@ fn parameters_of(head: &Head<'_>, route: &Route<'_>) -> Result<(), ApiError> {
         | Route::Delete(_)
         | Route::DeleteById
         | Route::DeleteBatch
-        | Route::Ready => true,
+        | Route::Ready
+        | Route::Metrics => true,
         Route::Control(route) => match route {
             ControlRoute::Register
             | ControlRoute::Ticket

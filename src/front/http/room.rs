@@ -82,6 +82,7 @@ pub(super) fn limit_outcome<L>(
         | Outcome::CreatedSecret
         | Outcome::Secret
         | Outcome::Empty
+        | Outcome::Text(_)
         | Outcome::Failed(_) => true,
     };
     if !fits {

@@ -5,12 +5,14 @@ use super::call::RequestMeta;
 use crate::api::{ApiError, encode};
 use crate::model::{EntityTag, NarrowCursor};
 use crate::service::Outcome;
+use crate::shard::Counters;
 use crate::wire::http1::{
     BodyLength, ImfFixdate, PreparedHead, ResponseHead, Version, imf_fixdate, write_chunk,
     write_last_chunk,
 };
 use crate::wire::ws::HandshakeError;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Writes the answers of one core.
 #[derive(Debug)]
@@ -21,19 +23,34 @@ pub(crate) struct AnswerWriter {
     seconds: i64,
     /// The heads of most answers of this second.
     heads: Heads,
+    /// Where answers are counted: this core's part.
+    counters: (Arc<Counters>, u16),
 }
 
+#[cfg(test)]
 impl Default for AnswerWriter {
     fn default() -> Self {
-        Self {
-            date: [0; 29],
-            seconds: i64::MIN,
-            heads: Heads::default(),
-        }
+        Self::new(Arc::new(Counters::new(1, 0)), 0)
     }
 }
 
 impl AnswerWriter {
+    /// Of a core.
+    pub(crate) fn new(counters: Arc<Counters>, core: u16) -> Self {
+        Self {
+            date: [0; 29],
+            seconds: i64::MIN,
+            heads: Heads::default(),
+            counters: (counters, core),
+        }
+    }
+
+    /// Counts an answer.
+    fn count(&self, meta: RequestMeta, status: u16) {
+        let (counters, core) = &self.counters;
+        counters.tally(*core).note_request(meta.pattern, status);
+    }
+
     /// The time is so many seconds after the epoch.
     pub(crate) fn set_time(&mut self, seconds: i64) {
         if seconds != self.seconds {
@@ -65,11 +82,16 @@ impl AnswerWriter {
                 let headers = &[("Cache-Control", "no-store"), CORS_ORIGIN];
                 self.json(out, meta, answer(if is_made { 201 } else { 200 }, headers));
             }
+            Outcome::Text(media_type) => {
+                let headers = &[CORS_ORIGIN];
+                self.text(out, meta, (*media_type, answer(200, headers)));
+            }
             Outcome::Empty => self.empty(out, meta, (204, &[CORS_ORIGIN])),
             Outcome::Entity { tag, cursor } => {
                 if if_none_match.is_some_and(|field| tag.is_named_by(field)) {
                     self.entity(out, meta, (304, &[]), (*tag, cursor));
                 } else if meta.is_plain() {
+                    self.count(meta, 200);
                     self.plain_entity(out, json, (*tag, cursor));
                 } else {
                     self.entity(out, meta, (200, json), (*tag, cursor));
@@ -137,12 +159,14 @@ impl AnswerWriter {
         self.head_of_parts(meta, body, headers).write(out);
     }
 
+    /// The head of a success whose body follows in parts. Counts it.
     fn head_of_parts<'a>(
         &'a self,
         meta: RequestMeta,
         body: BodyLength,
         headers: Fields<'a>,
     ) -> ResponseHead<'a> {
+        self.count(meta, 200);
         ResponseHead {
             status: 200,
             content_type: Some("application/json"),
@@ -198,8 +222,10 @@ impl AnswerWriter {
         let headers = [answer.headers, &[CORS_ORIGIN, CORS_EXPOSE]].concat();
         let body = answer.body.unwrap_or_default();
         make_room(out, body.len() + HEAD_BYTES);
+        let status = if answer.body.is_some() { 200 } else { 304 };
+        self.count(meta, status);
         let head = ResponseHead {
-            status: if answer.body.is_some() { 200 } else { 304 },
+            status,
             content_type: answer.body.map(|_| answer.content_type),
             body: match answer.body {
                 Some(body) => BodyLength::Known(body.len() as u64),
@@ -219,6 +245,7 @@ impl AnswerWriter {
     /// Writes a success.
     pub(super) fn success(&self, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
         if meta.is_plain() && !body.is_empty() {
+            self.count(meta, 200);
             self.heads.success.write(out, body.len() as u64, |_| {});
             out.extend_from_slice(body);
             return;
@@ -273,6 +300,12 @@ impl AnswerWriter {
 
     /// Writes a whole answer with a JSON body.
     fn json(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: Answer<'_>) {
+        self.text(out, meta, ("application/json", answer));
+    }
+
+    /// Writes a whole answer with a body of this media type.
+    fn text(&self, out: &mut Vec<u8>, meta: RequestMeta, (media_type, answer): (&str, Answer<'_>)) {
+        self.count(meta, answer.status);
         // What may not reach the server may not read why either.
         let is_exposed = !answer.headers.contains(&CORS_ORIGIN)
             || answer.headers.contains(&CORS_EXPOSE)
@@ -284,7 +317,7 @@ impl AnswerWriter {
         };
         let head = ResponseHead {
             status: answer.status,
-            content_type: (!answer.body.is_empty()).then_some("application/json"),
+            content_type: (!answer.body.is_empty()).then_some(media_type),
             body: if matches!(answer.status, 204 | 304) {
                 BodyLength::None
             } else {
@@ -303,6 +336,10 @@ impl AnswerWriter {
 
     /// Writes the answer that a rejection deserves.
     pub(crate) fn error(&self, out: &mut Vec<u8>, meta: RequestMeta, error: &ApiError) {
+        if meta.pattern.stores_events() {
+            let (counters, core) = &self.counters;
+            counters.tally(*core).note_refused(error);
+        }
         let mut body = Vec::with_capacity(128);
         encode::rejection(&mut body, error);
         let retry_after = error

@@ -15,6 +15,7 @@
 //! before it. The rows of mode `event` have cursors of their namespaces: they are ids if the
 //! whole stream is of one.
 
+use crate::api::metrics::SubscriberKind;
 use crate::limits;
 use crate::model::{write_decimal, write_hex};
 use crate::service::streams::{Framing, write_merged};
@@ -43,6 +44,7 @@ pub(super) enum RowIds {
 const fn framing<const CHUNKED: bool, const ROW_IDS: bool>() -> Framing {
     Framing {
         index: 1 + 2 * (CHUNKED as usize) + ROW_IDS as usize,
+        kind: SubscriberKind::Sse,
         resumes: true,
         reframe: Some(|out, frame| {
             let text = payload_of(frame);

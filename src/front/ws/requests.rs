@@ -21,13 +21,13 @@ use crate::service::subscribe::Subscriber;
 use crate::service::{
     self, Begun, Caller, Context, Credentials, Outcome, Pending, batch, delete, publish, read,
 };
-use crate::shard::{MemoryHolders, Reply};
+use crate::shard::{MemoryHolders, Reply, WEBSOCKET_BIT};
 use crate::wire::http1::HttpError;
 use crate::wire::ws::write_text_with;
 use std::collections::VecDeque;
 
 /// Set in the serial of a request; the serials of subscriptions have it clear.
-const REQUEST_BIT: u32 = 1 << 31;
+const REQUEST_BIT: u32 = WEBSOCKET_BIT;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -141,6 +141,11 @@ impl Requests {
                 self.waiting.push(waiting);
             }
             Begun::Done(outcome, point) => {
+                if let Outcome::Failed(error) = &outcome
+                    && !matches!(request, Request::Get(_))
+                {
+                    context.tally().note_refused(error);
+                }
                 let json = &context.answer;
                 let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, json));
                 // It overtakes no batch that concerns this core's shard: behind such a one the
@@ -243,9 +248,15 @@ impl Requests {
         let Waiting {
             number,
             id,
+            pending,
             counted,
             ..
         } = self.waiting.remove(index);
+        if let Outcome::Failed(error) = outcome
+            && pending.stores_events()
+        {
+            context.tally().note_refused(error);
+        }
         self.waiting_bytes -= counted;
         let mut frame = Vec::new();
         write_answer(&mut frame, &id, (outcome, &context.answer));

@@ -7,6 +7,7 @@
 use super::requests::Requests;
 use super::withheld::Withheld;
 use crate::api::client_message::{Action, ClientMessage, Request, parse, parse_whole};
+use crate::api::metrics::SubscriberKind;
 use crate::api::{ApiError, encode, stream_encode};
 use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 /// Every message of a stream is one text frame.
 pub(crate) const FRAMING: Framing = Framing {
     index: 0,
+    kind: SubscriberKind::WebSocket,
     resumes: false,
     reframe: None,
     frame: |out, write| write_text_with(out, write),
@@ -89,6 +91,8 @@ pub(crate) enum After {
     Pause,
     /// A close frame is in the outbox; the connection ends when it is sent.
     Close,
+    /// The same: the client has broken the protocol.
+    Broken,
 }
 
 impl WebSocket {
@@ -198,7 +202,8 @@ impl WebSocket {
     }
 
     fn fail(&mut self, error: WsError) -> After {
-        self.close(error.close_code(), &error.to_string())
+        self.close(error.close_code(), &error.to_string());
+        After::Broken
     }
 
     /// Puts a close frame into the outbox, and nothing after it.

@@ -2,6 +2,7 @@
 
 use super::wanted::{Cut, Standing};
 use crate::api::encode::{StateUpdate, state_removed};
+use crate::api::metrics::SubscriberKind;
 use crate::api::stream_encode::{self, EntityMessage};
 use crate::api::stream_options::StreamOptions;
 use crate::model::{EntityView, EventView, ExpiryChange, Timestamp};
@@ -174,6 +175,8 @@ const FRAMINGS: usize = 5;
 pub(crate) struct Framing {
     /// Its number among all, below [`FRAMINGS`].
     pub(crate) index: usize,
+    /// What its subscriptions are counted as.
+    pub(crate) kind: SubscriberKind,
     /// The client goes on at the last cursor that it got, whichever message it was in. So none of
     /// them names a place beyond what was sent before it.
     pub(crate) resumes: bool,
@@ -189,6 +192,7 @@ impl Framing {
     /// Messages as they are: for what sends none.
     pub(crate) const BARE: Self = Self {
         index: 0,
+        kind: SubscriberKind::Poll,
         resumes: false,
         reframe: None,
         frame: |out, write| write(out),

@@ -228,6 +228,7 @@ mod tests {
 
     const FRAMING: Framing = Framing {
         index: 0,
+        kind: crate::api::metrics::SubscriberKind::WebSocket,
         resumes: false,
         reframe: None,
         frame: |out, write| {

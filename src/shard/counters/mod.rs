@@ -1,5 +1,13 @@
 //! The little that all cores know of each other: counters, each written by one core and read by
 //! all, and three flags. Nothing here orders anything; a reader may be a moment behind.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `tally` | what is counted for `GET /metrics` alone |
+//! | `histogram` | values by bucket |
+
+mod histogram;
+mod tally;
 
 use super::active_sources::ActiveSources;
 use super::address_limiter::AddressLimiter;
@@ -7,12 +15,22 @@ use super::memory_budget::MemoryBudget;
 use super::strangers::Strangers;
 use super::tickets::SharedTickets;
 use crate::api::encode::Metrics;
+use crate::api::metrics::{
+    ProcessSample, SessionKind, ShardLabel, ShardSample, SubscriberKind, Totals,
+};
 use crate::limits::REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT;
-use crate::model::Timestamp;
+use crate::model::{Durability, Timestamp};
 use crate::shard::RecoveryProgress;
 use flux_storage::Sequence;
+pub(crate) use histogram::DurationHistogram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+pub(crate) use tally::Tally;
+
+/// Adds to a counter that no other thread writes: without a locked instruction.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
 
 /// Counters of one core. On cache lines of their own, so that one core's counting does not slow
 /// another's.
@@ -55,12 +73,73 @@ impl CoreCounters {
         self.replayed_bytes.store(progress.bytes, Relaxed);
         self.replay_bytes.store(progress.bytes_total, Relaxed);
     }
+
+    fn fill(&self, sample: &mut ShardSample) {
+        sample.entities = self.entities.load(Relaxed);
+        sample.log_events = self.events.load(Relaxed);
+        sample.log_bytes = self.log_bytes.load(Relaxed);
+        sample.replayed_events = self.replayed_events.load(Relaxed);
+        sample.replayed_bytes = self.replayed_bytes.load(Relaxed);
+        sample.replay_bytes = self.replay_bytes.load(Relaxed);
+    }
+}
+
+/// [`ProcessSample`], written by the thread that asks the kernel.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ProcessCounters([AtomicU64; 8]);
+
+impl ProcessCounters {
+    /// Takes a new look.
+    pub(crate) fn store(&self, sample: &ProcessSample) {
+        let values = [
+            sample.cpu_micros,
+            sample.open_fds,
+            sample.max_fds,
+            sample.virtual_bytes,
+            sample.resident_bytes,
+            sample.start_ms,
+            sample.disk_free_bytes,
+            sample.disk_bytes,
+        ];
+        for (stored, value) in self.0.iter().zip(values) {
+            stored.store(value, Relaxed);
+        }
+    }
+
+    /// The last look.
+    pub(crate) fn load(&self) -> ProcessSample {
+        let values = self.0.each_ref().map(|value| value.load(Relaxed));
+        let [
+            cpu_micros,
+            open_fds,
+            max_fds,
+            virtual_bytes,
+            resident_bytes,
+            rest @ ..,
+        ] = values;
+        let [start_ms, disk_free_bytes, disk_bytes] = rest;
+        ProcessSample {
+            cpu_micros,
+            open_fds,
+            max_fds,
+            virtual_bytes,
+            resident_bytes,
+            start_ms,
+            disk_free_bytes,
+            disk_bytes,
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Counters {
     cores: Box<[CoreCounters]>,
+    /// One for each member of the mailboxes: the cores, and the thread of connectors.
+    tallies: Box<[Tally]>,
+    /// What the kernel says of the process, as it was last asked.
+    pub(crate) process: ProcessCounters,
     /// Connections by address.
     pub(crate) connected: AddressLimiter,
     /// The bound on the memory of all clients.
@@ -77,6 +156,8 @@ pub(crate) struct Counters {
     pub(crate) publishers: AtomicU64,
     /// Bytes of memory that the polls of connectors hold of their answers.
     pub(crate) connector_bytes: AtomicU64,
+    /// What a success promises.
+    durability: Durability,
     /// The directory was made.
     pub(crate) has_directory: AtomicBool,
     stopping: AtomicBool,
@@ -91,6 +172,8 @@ impl Counters {
             // The thread of connectors is one more member.
             memory: Arc::new(MemoryBudget::new(memory_bytes, cores + 1)),
             cores: (0..cores).map(|_| CoreCounters::default()).collect(),
+            tallies: (0..=cores).map(|_| Tally::default()).collect(),
+            process: ProcessCounters::default(),
             connected: AddressLimiter::new(),
             subscribed: AddressLimiter::new(),
             strangers: Strangers::new(REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT),
@@ -98,6 +181,7 @@ impl Counters {
             sources: ActiveSources::default(),
             publishers: AtomicU64::new(0),
             connector_bytes: AtomicU64::new(0),
+            durability: Durability::Sync,
             has_directory: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rebuilding: AtomicBool::new(false),
@@ -110,9 +194,84 @@ impl Counters {
         self
     }
 
+    /// Says what a success promises.
+    pub(crate) fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// What a success promises.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
     /// The counters of one core.
     pub(crate) fn of(&self, core: u16) -> &CoreCounters {
         &self.cores[usize::from(core)]
+    }
+
+    /// What a member of the mailboxes counts: a core, or behind them the thread of connectors.
+    pub(crate) fn tally(&self, member: u16) -> &Tally {
+        &self.tallies[usize::from(member)]
+    }
+
+    /// All that never falls, added up.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for tally in &self.tallies {
+            tally.add_to(&mut totals);
+        }
+        totals
+    }
+
+    /// What is told by shard: of each, or of all together if they are more than `shards_max`.
+    pub(crate) fn shard_samples(&self, shards_max: u16) -> Vec<ShardSample> {
+        let mut all = ShardSample::new(ShardLabel::All);
+        let is_by_shard = self.cores.len() <= usize::from(shards_max);
+        let samples = (0_u16..).zip(self.cores.iter().zip(&self.tallies));
+        let mut by_shard = Vec::new();
+        for (shard, (core, tally)) in samples {
+            let mut sample = ShardSample::new(ShardLabel::Number(shard));
+            tally.fill(&mut sample);
+            core.fill(&mut sample);
+            if is_by_shard {
+                by_shard.push(sample);
+            } else {
+                all.add(&sample);
+            }
+        }
+        if !is_by_shard {
+            by_shard.push(all);
+        }
+        by_shard
+    }
+
+    /// Open connections, by what they speak.
+    pub(crate) fn sessions(&self) -> [u64; SessionKind::COUNT] {
+        let websockets = self.sum(|core| &core.websockets);
+        let streams = self.tallies.iter().map(Tally::streams).sum::<u64>();
+        let all = self.connections();
+        SessionKind::ALL.map(|kind| match kind {
+            SessionKind::Http => all.saturating_sub(websockets + streams),
+            SessionKind::WebSocket => websockets,
+            SessionKind::Sse => streams,
+        })
+    }
+
+    /// Subscriptions, by what asked for them.
+    pub(crate) fn subscriptions_by_kind(&self) -> [u64; SubscriberKind::COUNT] {
+        let mut sums = [0; SubscriberKind::COUNT];
+        for tally in &self.tallies {
+            for (sum, count) in sums.iter_mut().zip(tally.subscriptions()) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+
+    /// Connections that could not be accepted.
+    pub(crate) fn accept_failures(&self) -> u64 {
+        self.sum(|core| &core.accept_failures)
     }
 
     fn sum(&self, counter: impl Fn(&CoreCounters) -> &AtomicU64) -> u64 {
