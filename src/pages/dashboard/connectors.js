@@ -1,0 +1,70 @@
+// Connectors: what is polled, how often, and how the last poll ended.
+
+import { explain, get } from "./api.js";
+import { fill, h, say } from "./dom.js";
+import { count, duration, time } from "./format.js";
+
+const EVERY_MS = 4000;
+
+/** @returns {import("./main.js").View} */
+export function connectors() {
+  const leaving = new AbortController();
+  const problem = h("p", { class: "problem", role: "alert" });
+  const note = h("p", { class: "note" });
+  const body = h("tbody");
+  const titles = /** @type {const} */ ([["Connector", ""], ["Status", ""], ["Type", ""], ["Every", "number"], ["Last poll", "number"], ["Events", "number"], ["Last error", ""]]);
+  const scroll = h(
+    "div",
+    { class: "scroll", hidden: true },
+    h("table", { class: "rows" }, h("caption", { class: "unseen" }, "Connectors"), h("thead", {}, h("tr", {}, ...titles.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))), body),
+  );
+  const element = h("section", {}, problem, note, scroll);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+
+  const load = async () => {
+    clearTimeout(timer);
+    try {
+      const { value } = await get("/api/connectors", { signal: leaving.signal });
+      const details = await Promise.all(
+        value.connectors.map(async (/** @type {any} */ one) => (await get(`/api/connectors/${encodeURIComponent(one.name)}`, { signal: leaving.signal })).value),
+      );
+      say(problem, "");
+      say(note, `${details.length} ${details.length === 1 ? "connector" : "connectors"}`);
+      scroll.hidden = details.length === 0;
+      fill(
+        body,
+        ...details.map((one) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row", class: "id" }, h("bdi", {}, one.name)),
+            h("td", {}, h("span", { class: `state ${one.status}` }, one.status.replaceAll("_", " "))),
+            h("td", {}, one.type),
+            h("td", { class: "number" }, duration(one.poll_interval_seconds)),
+            h("td", { class: "number" }, time(one.last_poll)),
+            h("td", { class: "number" }, count(one.events_published)),
+            h("td", { class: "error" }, h("bdi", {}, one.last_error ?? "–")),
+          ),
+        ),
+      );
+      timer = setTimeout(load, EVERY_MS);
+    } catch (error) {
+      if (leaving.signal.aborted) return;
+      say(problem, explain(error));
+      // Who has no token has none in a moment either.
+      if (/** @type {any} */ (error).status === 0) timer = setTimeout(load, EVERY_MS);
+    }
+  };
+
+  load();
+  return {
+    title: "Connectors",
+    element,
+    onLive: load,
+    close: () => {
+      clearTimeout(timer);
+      leaving.abort();
+    },
+  };
+}

@@ -1,0 +1,317 @@
+// One entity: what it is now, or was at a time; what changed it; its numbers over time.
+
+import { Refused, explain, get, nextPage, target } from "./api.js";
+import { fill, h, onceAFrame, say } from "./dom.js";
+import { flash } from "./entities.js";
+import { brief, json, numeric, time } from "./format.js";
+import { draw } from "./plot.js";
+
+/** @typedef {{ properties: Map<string, any>, version: number, updated: string, expiresAt?: string | undefined }} State */
+
+/** Events that are asked for at a time. */
+const PAGE = 200;
+/** Plots that are drawn. */
+const PLOTS = 12;
+
+/**
+ * @param {import("./main.js").Context} context
+ * @returns {import("./main.js").View}
+ */
+export function entity({ live, params, replace }) {
+  const id = params.get("id") ?? "";
+  const leaving = new AbortController();
+  /** @type {State | undefined} */
+  let now;
+  /** What is shown in the place of `now`. @type {State | undefined} */
+  let then;
+  /** The time that is shown; empty: now. */
+  let at = params.get("at") ?? "";
+  /** From the oldest to the newest. @type {any[]} */
+  let events = [];
+  /** @type {string | undefined} */
+  let older;
+  /** @type {Set<string>} */
+  const touched = new Set();
+
+  const facts = h("dl", { class: "facts" });
+  const problem = h("p", { class: "problem", role: "alert" });
+  const past = h("output", { for: "time", class: "past" });
+  const slider = h("input", { type: "range", id: "time", min: "0", max: "0", value: "0", step: "1" });
+  const back = h("button", { type: "button" }, "Now");
+  const properties = h("tbody");
+  const plots = h("div", { class: "plots" });
+  const plotsSection = h("section", { "aria-labelledby": "plots-title" }, h("h2", { id: "plots-title" }, "Over time"), plots);
+  const rows = h("tbody");
+  const more = h("button", { type: "button" }, "Older events");
+  const none = h("p", { class: "quiet" });
+  const namespace = id.includes("/") ? id.slice(0, id.indexOf("/") + 1) : "";
+  const element = h(
+    "section",
+    {},
+    h("p", { class: "crumbs" }, h("a", { href: "#/entities" }, "Entities"), namespace !== "" && h("a", { href: `#${target("/entities", { prefix: namespace })}` }, h("bdi", {}, namespace))),
+    h("h1", { tabindex: "-1", class: "id" }, h("bdi", {}, id)),
+    facts,
+    problem,
+    h("div", { class: "travel" }, h("label", { for: "time" }, "Time"), slider, past, back),
+    h(
+      "div",
+      { class: "columns" },
+      h(
+        "section",
+        { "aria-labelledby": "properties-title" },
+        h("h2", { id: "properties-title" }, "Properties"),
+        none,
+        h("div", { class: "scroll" }, h("table", { class: "rows" }, h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, "Name"), h("th", { scope: "col" }, "Value"))), properties)),
+      ),
+      plotsSection,
+    ),
+    h(
+      "section",
+      { "aria-labelledby": "events-title" },
+      h("h2", { id: "events-title" }, "Events"),
+      h(
+        "div",
+        { class: "scroll" },
+        h(
+          "table",
+          { class: "rows events" },
+          h("thead", {}, h("tr", {}, ...["Accepted", "What it set", "Stream", "Source"].map((title) => h("th", { scope: "col" }, title)))),
+          rows,
+        ),
+      ),
+      h("p", {}, more),
+    ),
+  );
+
+  /** @param {any} value @returns {State} */
+  const stateOf = (value) => ({
+    properties: new Map(Object.entries(value.properties)),
+    version: value.version,
+    updated: value.lastUpdated,
+    expiresAt: value.expiresAt,
+  });
+
+  const drawState = () => {
+    const state = at === "" ? now : then;
+    element.classList.toggle("then", at !== "");
+    const is = at === "" ? "There is no such entity." : "It did not exist then.";
+    say(none, state === undefined ? is : state.properties.size === 0 ? "It has no properties." : "");
+    /** @type {[string, string | undefined][]} */
+    const pairs = [
+      ["Version", state && String(state.version)],
+      ["Updated", state && time(state.updated)],
+      ["Expires", state?.expiresAt && time(state.expiresAt)],
+    ];
+    fill(facts, ...pairs.filter(([, text]) => text).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
+    const names = [...(state?.properties.keys() ?? [])].sort();
+    fill(
+      properties,
+      ...names.map((name) => {
+        const row = h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, name)), h("td", { class: "value" }, h("bdi", {}, json(state?.properties.get(name)))));
+        if (touched.has(name) && at === "") requestAnimationFrame(() => flash(row));
+        return row;
+      }),
+    );
+    touched.clear();
+    drawTime();
+  };
+
+  const drawTime = () => {
+    slider.max = String(events.length);
+    slider.disabled = events.length === 0;
+    let index = events.length;
+    if (at !== "") index = Math.max(0, events.findLastIndex((event) => Date.parse(event.acceptedAt) <= Date.parse(at) && event.acceptedAt <= at));
+    if (document.activeElement !== slider || at === "") slider.value = String(index);
+    const text = at === "" ? "now" : `as it was at ${time(at)}, event ${index + 1} of ${older === undefined ? "" : "the last "}${events.length}`;
+    say(past, text);
+    slider.setAttribute("aria-valuetext", text);
+    back.hidden = at === "";
+  };
+
+  const drawEvents = onceAFrame(() => {
+    const list = [...events].reverse().map((event) => {
+      const set = event.payload?.properties ?? {};
+      const isGone = set["__deleted__"] === true;
+      const parts = Object.entries(set)
+        .slice(0, 12)
+        .flatMap(([name, value]) => [h("span", { class: "property" }, h("bdi", { class: "name" }, name), " ", h("bdi", { class: "value" }, brief(value))), " "]);
+      const what = isGone ? [h("span", { class: "gone" }, "deleted")] : parts;
+      const when = h("time", { datetime: event.acceptedAt, title: event.acceptedAt }, time(event.acceptedAt));
+      const button = h("button", { type: "button", class: "link", title: "Show the state as it was then", click: () => travel(event.acceptedAt) }, when);
+      return h("tr", { "aria-current": event.acceptedAt === at ? "true" : undefined }, h("td", { class: "number" }, button), h("td", { class: "properties" }, ...what), h("td", {}, h("bdi", {}, event.stream)), h("td", {}, h("bdi", {}, event.source)));
+    });
+    fill(rows, ...list);
+    more.hidden = older === undefined;
+    drawPlots();
+    drawTime();
+  });
+
+  const drawPlots = () => {
+    /** @type {Map<string, import("./plot.js").Point[]>} */
+    const series = new Map();
+    for (const event of events) {
+      const set = event.payload?.properties ?? {};
+      const when = Date.parse(event.acceptedAt);
+      if (set["__deleted__"] === true) {
+        for (const points of series.values()) points.push({ at: when, value: NaN });
+        continue;
+      }
+      for (const [name, value] of Object.entries(set)) {
+        const number = numeric(value);
+        const points = series.get(name);
+        if (number !== undefined && points === undefined) series.set(name, [{ at: when, value: number }]);
+        else points?.push({ at: when, value: number ?? NaN });
+      }
+    }
+    const shown = [...series].filter(([, points]) => points.length > 1).slice(0, PLOTS);
+    plotsSection.hidden = shown.length === 0;
+    const from = events.length === 0 ? 0 : Date.parse(events[0].acceptedAt);
+    const to = events.length === 0 ? 0 : Date.parse(events.at(-1).acceptedAt);
+    while (plots.childElementCount > shown.length) plots.lastElementChild?.remove();
+    while (plots.childElementCount < shown.length) plots.append(h("figure"));
+    shown.forEach(([name, points], index) => {
+      const figure = /** @type {HTMLElement} */ (plots.children[index]);
+      const mark = at === "" ? undefined : Math.min(Math.max(Date.parse(at), from), to);
+      const format = (/** @type {number} */ value) => (Number.isFinite(value) ? String(Number(value.toPrecision(6))) : "–");
+      draw(figure, { title: name, lines: [{ name, points }], format, steps: true, from, to, mark });
+    });
+  };
+
+  /** @type {AbortController | undefined} */
+  let asking;
+
+  /**
+   * Shows the state at a time; empty: now.
+   * @param {string} time
+   */
+  const travel = async (time) => {
+    asking?.abort();
+    at = time;
+    replace({ id, at });
+    if (at !== "") {
+      const mine = new AbortController();
+      asking = mine;
+      try {
+        const { value } = await get(target("/api/state/entity", { id, at }), { signal: mine.signal });
+        then = stateOf(value);
+        say(problem, "");
+      } catch (error) {
+        if (mine.signal.aborted) return;
+        then = undefined;
+        const isGone = error instanceof Refused && error.status === 404;
+        say(problem, isGone ? "" : explain(error));
+      }
+    }
+    drawState();
+    drawEvents();
+  };
+
+  slider.addEventListener("input", () => {
+    const event = events[Number(slider.value)];
+    travel(event === undefined ? "" : event.acceptedAt);
+  });
+  back.addEventListener("click", () => {
+    slider.focus();
+    travel("");
+  });
+
+  /** @param {any} message */
+  const take = (message) => {
+    if (message.entity_id !== id) return;
+    if (message.type === "entity_deleted") now = undefined;
+    else {
+      const state = now ?? { properties: new Map(), version: 0, updated: "" };
+      if (message.whole) state.properties.clear();
+      for (const [name, value] of Object.entries(message.properties ?? {})) {
+        state.properties.set(name, value);
+        touched.add(name);
+      }
+      for (const name of message.removed ?? []) state.properties.delete(name);
+      state.version = message.version;
+      state.updated = message.timestamp;
+      now = state;
+    }
+    redraw();
+    refresh();
+  };
+  const redraw = onceAFrame(drawState);
+
+  /** Asks for what is new, at most twice a second. */
+  let isRefreshing = false;
+  const refresh = () => {
+    if (isRefreshing) return;
+    isRefreshing = true;
+    setTimeout(async () => {
+      isRefreshing = false;
+      if (!leaving.signal.aborted) await loadEvents(events.at(-1)?.acceptedAt);
+    }, 500);
+  };
+
+  /** @param {string} [since] */
+  const loadEvents = async (since) => {
+    try {
+      const { value, headers } = await get(target("/api/events", { entity: id, limit: PAGE, since }), { signal: leaving.signal });
+      const known = new Set(events.map((event) => event.cursor));
+      const fresh = value.reverse().filter((/** @type {any} */ event) => !known.has(event.cursor));
+      if (since === undefined) older = nextPage(headers);
+      else if (fresh.length === PAGE) {
+        // More came than one page holds: what lies between would be missing.
+        events = [];
+        older = nextPage(headers);
+      }
+      events = [...events, ...fresh];
+      drawEvents();
+    } catch (error) {
+      if (!leaving.signal.aborted) say(problem, explain(error));
+    }
+  };
+
+  more.addEventListener("click", async () => {
+    if (older === undefined) return;
+    try {
+      const { value, headers } = await get(older, { signal: leaving.signal });
+      older = nextPage(headers);
+      events = [...value.reverse(), ...events];
+      drawEvents();
+    } catch (error) {
+      if (!leaving.signal.aborted) say(problem, explain(error));
+    }
+  });
+
+  const load = async () => {
+    let cursor = "";
+    try {
+      const { value, headers } = await get(target("/api/state/entity", { id }), { signal: leaving.signal });
+      now = stateOf(value);
+      cursor = headers.get("Flux-Cursor") ?? "";
+      say(problem, "");
+    } catch (error) {
+      if (leaving.signal.aborted) return;
+      now = undefined;
+      if (!(error instanceof Refused && error.status === 404)) {
+        say(problem, explain(error));
+        return;
+      }
+    }
+    drawState();
+    live.watch({ entity_id: id, mode: "entity", max_hz: 20 }, cursor, { message: take, resync: load, refused: (error) => say(problem, explain(error)) });
+    events = [];
+    await loadEvents();
+    if (at !== "") travel(at);
+  };
+
+  drawState();
+  load();
+  return {
+    title: id,
+    element,
+    onLive: () => {
+      if (now === undefined && events.length === 0) load();
+      else refresh();
+    },
+    close: () => {
+      leaving.abort();
+      asking?.abort();
+    },
+  };
+}
