@@ -96,6 +96,52 @@ impl Chromium {
         })
     }
 
+    /// What a function of the page hands to the callback that is its last argument.
+    pub(crate) fn run_async(&self, script: &str) -> Value {
+        self.command("/execute/async", &json!({"script": script, "args": []}))
+    }
+
+    /// Presses keys on the element that has the focus.
+    pub(crate) fn press(&self, keys: &str) {
+        let active = self.call(
+            "GET",
+            &format!("{}/element/active", self.session),
+            &Value::Null,
+        );
+        let active = active.expect("an element with the focus");
+        let (_, id) = active
+            .as_object()
+            .and_then(|reference| reference.iter().next())
+            .expect("a reference");
+        let path = format!("/element/{}/value", id.as_str().expect("an id"));
+        self.command(&path, &json!({ "text": keys }));
+    }
+
+    /// The page is shown in this colour scheme and width from now on.
+    pub(crate) fn show_as(&self, scheme: &str, width: u32) {
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.develop("Emulation.setEmulatedMedia", &media);
+        let size = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false});
+        self.develop("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// A command of the developer tools.
+    fn develop(&self, name: &str, parameters: &Value) {
+        let body = json!({"cmd": name, "params": parameters});
+        self.command("/goog/cdp/execute", &body);
+    }
+
+    /// What pages have written to the console since the last call, errors only. Those of the
+    /// network are left out if `network` is false.
+    pub(crate) fn errors(&self, network: bool) -> Vec<String> {
+        let log = self.command("/se/log", &json!({"type": "browser"}));
+        let lines = log.as_array().expect("a log").iter();
+        lines
+            .filter(|line| line["level"] == "SEVERE" && (network || line["source"] != "network"))
+            .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
     fn command(&self, path: &str, body: &Value) -> Value {
         let path = format!("{}{path}", self.session);
         self.call("POST", &path, body)

@@ -78,12 +78,31 @@ export async function get(path, options) {
  * @param {Record<string, string | number | undefined>} parameters
  */
 export function target(path, parameters) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(parameters)) {
-    if (value !== undefined && value !== "") query.set(name, String(value));
+  // Not by URLSearchParams, which writes a space as a plus sign: to the server that is a plus sign.
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== "");
+  const query = given.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&");
+  return query === "" ? path : `${path}?${query}`;
+}
+
+/**
+ * The parameters of a path or an address, as `target` writes them.
+ * @param {string} path
+ * @returns {Map<string, string>}
+ */
+export function parameters(path) {
+  const query = path.split("?")[1] ?? "";
+  /** @type {Map<string, string>} */
+  const found = new Map();
+  for (const part of query.split("&")) {
+    const [name = "", value = ""] = part.split("=");
+    try {
+      found.set(name, decodeURIComponent(value));
+    } catch {
+      // Typed by hand, and no escape: what it says is meant.
+      found.set(name, value);
+    }
   }
-  const text = query.toString();
-  return text === "" ? path : `${path}?${text}`;
+  return found;
 }
 
 /**

@@ -1,7 +1,7 @@
 // Connectors: what is polled, how often, and how the last poll ended.
 
 import { explain, get } from "./api.js";
-import { fill, h, say } from "./dom.js";
+import { fill, h, say, scroller } from "./dom.js";
 import { count, duration, time } from "./format.js";
 
 const EVERY_MS = 4000;
@@ -13,11 +13,11 @@ export function connectors() {
   const note = h("p", { class: "note" });
   const body = h("tbody");
   const titles = /** @type {const} */ ([["Connector", ""], ["Status", ""], ["Type", ""], ["Every", "number"], ["Last poll", "number"], ["Events", "number"], ["Last error", ""]]);
-  const scroll = h(
-    "div",
-    { class: "scroll", hidden: true },
+  const scroll = scroller(
+    "Connectors",
     h("table", { class: "rows" }, h("caption", { class: "unseen" }, "Connectors"), h("thead", {}, h("tr", {}, ...titles.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))), body),
   );
+  scroll.hidden = true;
   const element = h("section", {}, problem, note, scroll);
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;

@@ -94,3 +94,19 @@ export function onceAFrame(draw) {
     requestAnimationFrame(run);
   };
 }
+
+/**
+ * A box that scrolls sideways if what it holds is too wide; then it can be reached by keyboard.
+ * @param {string} label
+ * @param {HTMLElement} child
+ */
+export function scroller(label, child) {
+  const box = h("div", { class: "scroll", role: "region", "aria-label": label }, child);
+  const look = new ResizeObserver(() => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+  look.observe(box);
+  look.observe(child);
+  return box;
+}

@@ -3,9 +3,9 @@
 // A page of the list is read once; what changes after it comes by a subscription from the list's
 // cursor on. Changes are collected and drawn once a frame, and only the rows that they concern.
 
-import { explain, get, nextPage, target } from "./api.js";
-import { fill, h, onceAFrame, say } from "./dom.js";
-import { brief, compareIds, count, time } from "./format.js";
+import { explain, get, nextPage, parameters, target } from "./api.js";
+import { fill, h, onceAFrame, say, scroller } from "./dom.js";
+import { brief, compareIds, count, numeric, time } from "./format.js";
 import { guide } from "./guide.js";
 
 /** @typedef {{ id: string, properties: Map<string, any>, version: number, updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean }} Row */
@@ -41,7 +41,7 @@ export function entities({ live, params, go }) {
     id: "filter",
     type: "search",
     value: filter ?? "",
-    placeholder: 'gt(temperature, 22)',
+    placeholder: "gt(temperature,22)",
     spellcheck: "false",
     autocomplete: "off",
     "aria-describedby": "filter-problem",
@@ -76,7 +76,7 @@ export function entities({ live, params, go }) {
     body,
   );
   body.addEventListener("keydown", moveByArrows);
-  const scroll = h("div", { class: "scroll" }, table);
+  const scroll = scroller("Entities", table);
   const element = h("section", {}, form, problem, note, empty, scroll, pages);
 
   /** @param {any} entity */
@@ -161,13 +161,18 @@ export function entities({ live, params, go }) {
     redraw();
   };
 
+  let hasFailed = false;
   const describe = () => {
-    const total = live.metrics?.entities?.total;
+    if (hasFailed) return;
+    const total = numeric(live.metrics?.entities?.total);
     const isSearch = prefix !== "" || filter !== "";
-    const of = total !== undefined && !isSearch ? ` of ${count(total)}` : "";
-    say(note, `${rows.length}${of} ${rows.length === 1 && of === "" ? "entity" : "entities"}${isSearch ? " found" : ""}${after ? `, after ${after}` : ""}`);
+    const isPart = bound !== undefined || after !== "";
+    const of = isPart && !isSearch && total !== undefined ? ` of ${count(total)}` : "";
+    const which = isSearch ? (isPart ? " found on this page" : " found") : "";
+    say(note, `${rows.length}${of} ${rows.length === 1 && of === "" ? "entity" : "entities"}${which}${after ? `, after ${after}` : ""}`);
     const isBare = rows.every((row) => row.id === "flux-core/directory") && !after;
     scroll.hidden = rows.length === 0;
+    if (isBare && !isSearch) say(note, "");
     if (!isBare) fill(empty);
     else if (empty.childElementCount === 0) {
       fill(empty, isSearch ? (rows.length === 0 && h("p", { class: "quiet" }, "No entity matches. Entities that come to match appear here by themselves.")) : guide());
@@ -200,6 +205,7 @@ export function entities({ live, params, go }) {
     try {
       const path = target("/api/state/entities", { prefix, filter, after, limit: size });
       const { value, headers } = await get(path, { signal: loading.signal });
+      hasFailed = false;
       rows = value.map(rowOf);
       byId.clear();
       for (const row of rows) {
@@ -208,8 +214,7 @@ export function entities({ live, params, go }) {
       }
       fill(body, ...rows.map((row) => row.drawn));
       const next = nextPage(headers);
-      const lastId = next === undefined ? undefined : new URL(next, location.href).searchParams.get("after");
-      bound = lastId ?? undefined;
+      bound = next === undefined ? undefined : parameters(next).get("after");
       say(problem, "");
       filterField.removeAttribute("aria-invalid");
       fill(
@@ -222,10 +227,11 @@ export function entities({ live, params, go }) {
       live.watch(wanted, headers.get("Flux-Cursor") ?? "", { message: take, resync: load, refused: (error) => say(problem, explain(error)) });
     } catch (error) {
       if (loading.signal.aborted) return;
-      const text = explain(error);
-      say(problem, text);
+      hasFailed = true;
+      say(problem, explain(error));
       if (/** @type {any} */ (error).code === "invalid_filter") filterField.setAttribute("aria-invalid", "true");
       say(note, "");
+      fill(empty);
       scroll.hidden = rows.length === 0;
     }
   };

@@ -1,7 +1,7 @@
 // One entity: what it is now, or was at a time; what changed it; its numbers over time.
 
 import { Refused, explain, get, nextPage, target } from "./api.js";
-import { fill, h, onceAFrame, say } from "./dom.js";
+import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { flash } from "./entities.js";
 import { brief, json, numeric, time } from "./format.js";
 import { draw } from "./plot.js";
@@ -61,7 +61,7 @@ export function entity({ live, params, replace }) {
         { "aria-labelledby": "properties-title" },
         h("h2", { id: "properties-title" }, "Properties"),
         none,
-        h("div", { class: "scroll" }, h("table", { class: "rows" }, h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, "Name"), h("th", { scope: "col" }, "Value"))), properties)),
+        scroller("Properties", h("table", { class: "rows" }, h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, "Name"), h("th", { scope: "col" }, "Value"))), properties)),
       ),
       plotsSection,
     ),
@@ -69,9 +69,8 @@ export function entity({ live, params, replace }) {
       "section",
       { "aria-labelledby": "events-title" },
       h("h2", { id: "events-title" }, "Events"),
-      h(
-        "div",
-        { class: "scroll" },
+      scroller(
+        "Events",
         h(
           "table",
           { class: "rows events" },

@@ -130,7 +130,9 @@ export class Live {
     if (watch === undefined || this.#socket?.readyState !== WebSocket.OPEN) return;
     this.#lastId += 1;
     watch.id = this.#lastId;
-    this.#send({ type: "subscribe", id: watch.id, since: watch.cursor, ...watch.wanted });
+    // Without a cursor there was nothing to see.
+    const since = watch.cursor === "" ? {} : { since: watch.cursor };
+    this.#send({ type: "subscribe", id: watch.id, ...since, ...watch.wanted });
   }
 
   /** @param {object} message */
@@ -163,7 +165,7 @@ export class Live {
         break;
       case "error": {
         this.#watch = undefined;
-        const status = message.code === "not_readable" ? 403 : 401;
+        const status = message.code === "not_readable" ? 403 : /^(token|access)_/.test(message.code) ? 401 : 400;
         watch.takes.refused(new Refused(status, message.code, message.error));
         break;
       }

@@ -1,17 +1,17 @@
 // The frame of the page: which view is open, whether what it shows is current, and the token.
 
-import { Refused, ask, explain, setToken, target, token } from "./api.js";
+import { Refused, ask, explain, parameters, setToken, target, token } from "./api.js";
 import { connectors } from "./connectors.js";
 import { fill, h, say } from "./dom.js";
 import { entities } from "./entities.js";
 import { entity } from "./entity.js";
-import { count, time } from "./format.js";
+import { count, numeric, time } from "./format.js";
 import { Live } from "./live.js";
 import { namespaces } from "./namespaces.js";
 import { server } from "./server.js";
 
 /**
- * @typedef {{ live: Live, params: URLSearchParams, go: (name: string, parameters: Record<string, string>) => void, replace: (parameters: Record<string, string>) => void }} Context
+ * @typedef {{ live: Live, params: Map<string, string>, go: (name: string, parameters: Record<string, string>) => void, replace: (parameters: Record<string, string>) => void }} Context
  * @typedef {{ title: string, element: HTMLElement, close: () => void, onLive?: () => void, onMetrics?: () => void, find?: () => void }} View
  */
 
@@ -57,15 +57,15 @@ function onStatus() {
 
 function onMetrics() {
   const { entities, events } = live.metrics;
-  say(rates, `${count(entities?.total ?? NaN)} entities · ${count(events?.rate_per_second ?? NaN)} events/s`);
+  say(rates, `${count(numeric(entities?.total) ?? NaN)} entities · ${count(numeric(events?.rate_per_second) ?? NaN)} events/s`);
   view?.onMetrics?.();
 }
 
 /** The view that the address names, and its parameters. */
 function route() {
-  const [, name = "", query = ""] = /^#\/([a-z]*)(?:\?(.*))?$/.exec(location.hash) ?? [];
+  const name = /^#\/([a-z]*)/.exec(location.hash)?.[1] ?? "";
   const isKnown = Object.hasOwn(VIEWS, name);
-  return { name: isKnown ? name : "entities", params: new URLSearchParams(query) };
+  return { name: isKnown ? name : "entities", params: parameters(location.hash) };
 }
 
 /** @param {boolean} [isFirst] the focus stays where the browser has put it */

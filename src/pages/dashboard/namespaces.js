@@ -1,7 +1,7 @@
 // Namespaces, as the server's own directory lists them.
 
 import { Refused, explain, get, target } from "./api.js";
-import { fill, h, onceAFrame, say } from "./dom.js";
+import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { flash, moveByArrows } from "./entities.js";
 import { count, time } from "./format.js";
 
@@ -21,12 +21,11 @@ export function namespaces({ live }) {
   const note = h("p", { class: "note", role: "status" });
   const body = h("tbody");
   body.addEventListener("keydown", moveByArrows);
-  const scroll = h(
-    "div",
-    { class: "scroll" },
+  const scroll = scroller(
+    "Namespaces",
     h(
       "table",
-      { class: "rows" },
+      { class: "rows narrow" },
       h("caption", { class: "unseen" }, "Namespaces, by name"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Namespace"), h("th", { scope: "col", class: "number" }, "Entities"), h("th", { scope: "col", class: "number" }, "Updated"))),
       body,

@@ -2,7 +2,7 @@
 // `GET /health`, as long as the view is open.
 
 import { explain, ask, get } from "./api.js";
-import { fill, h, say } from "./dom.js";
+import { fill, h, say, scroller } from "./dom.js";
 import { bytes, count, duration, time } from "./format.js";
 import { Metrics, quantileOf, rate } from "./metrics.js";
 import { draw } from "./plot.js";
@@ -93,9 +93,8 @@ export function server() {
     "section",
     { "aria-labelledby": "shards-title", hidden: true },
     h("h2", { id: "shards-title" }, "Shards"),
-    h(
-      "div",
-      { class: "scroll" },
+    scroller(
+      "Shards",
       h("table", { class: "rows" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Shard"), ...COLUMNS.map(([title]) => h("th", { scope: "col", class: "number" }, title)))), body),
     ),
   );
@@ -145,16 +144,15 @@ export function server() {
 
   const load = async () => {
     clearTimeout(timer);
-    try {
-      const [health, metrics] = await Promise.all([get("/health?detail", { signal: leaving.signal }), ask("/metrics", { signal: leaving.signal })]);
-      take(new Metrics(metrics.body, Date.now()));
-      drawFacts(health.value);
-      say(problem, "");
-    } catch (error) {
-      if (leaving.signal.aborted) return;
-      say(problem, explain(error));
-    }
-    if (!leaving.signal.aborted) timer = setTimeout(load, EVERY_MS);
+    const { signal } = leaving;
+    // A proxy may keep one of them to itself.
+    const [health, metrics] = await Promise.allSettled([get("/health", { signal }), ask("/metrics", { signal })]);
+    if (signal.aborted) return;
+    if (metrics.status === "fulfilled") take(new Metrics(metrics.value.body, Date.now()));
+    if (health.status === "fulfilled") drawFacts(health.value.value);
+    const failed = [health, metrics].find((answer) => answer.status === "rejected");
+    say(problem, failed === undefined ? "" : explain(failed.reason));
+    timer = setTimeout(load, EVERY_MS);
   };
 
   load();
