@@ -33,7 +33,9 @@ fn health_is_0_of_a_server_that_is_ready_and_1_of_none() {
         (&["health", "--port", &port][..], &[][..]),
         (&["health"], &[("PORT", &*port)]),
         (
-            &["health", "--port", &port, "--bind", "0.0.0.0", "--open"],
+            &[
+                "health", "--port", &port, "--bind", "0.0.0.0", "--open", "true",
+            ],
             &[],
         ),
         (&["health", "--port", &port, "--bind", "::1"], &[]),

@@ -48,7 +48,7 @@ fn command() -> Command {
             }
         })
     };
-    Command::new("flux")
+    let server = Command::new("flux")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A persistent, shared, event-sourced world-state engine")
         .args(settings())
@@ -57,9 +57,16 @@ fn command() -> Command {
             Command::new("serve")
                 .about("Start the server (also: flux alone)")
                 .args(settings()),
-        )
+        );
+    let server = server
         .subcommand(doctor::command(settings()))
-        .subcommand(health::command(settings()))
+        .subcommand(health::command(settings()));
+    with_tools(server)
+}
+
+/// Adds the subcommands that are no matter of a server.
+fn with_tools(command: Command) -> Command {
+    command
         .subcommand(log::command())
         .subcommands(backup::commands())
         .subcommand(export::command())
