@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use support::chromium::Chromium;
 use support::server::{Server, Setup};
 use support::tenants::Tenants;
-use support::{batch, event, not_checked, publish_all};
+use support::{batch, event, not_checked, publish_all, wait_for};
 use tempfile::TempDir;
 
 /// What each test asks of the page, by names that read well.
@@ -360,6 +360,39 @@ fn a_private_namespace_is_shown_to_its_token_which_stays_in_the_tab() {
         "!row('shed/tool') && one('main').textContent.includes('Enter a token')",
     );
     page.expect_no_errors(false);
+}
+
+#[test]
+fn the_server_view_draws_rates_and_latencies_and_the_namespaces_follow() {
+    let server = Server::start(2);
+    server.publish("house/room", r#"{"n":0}"#);
+    let Some(page) = Page::open(&server, "#/server") else {
+        return;
+    };
+    page.wait(
+        "the shards",
+        "document.querySelectorAll('tbody tr').length === 2",
+    );
+    let flush = "[...document.querySelectorAll('figure')].find((figure) => figure.textContent.includes('Flush'))";
+    let mut n = 0;
+    wait_for("a latency", || {
+        n += 1;
+        server.publish("house/room", &format!(r#"{{"n":{n}}}"#));
+        let latency = page.run(&format!("/[0-9] (µs|ms|s)/.test({flush}?.textContent)"));
+        (latency == true).then_some(())
+    });
+    page.wait(
+        "its line",
+        &format!("{flush}.querySelector('path').getAttribute('d')"),
+    );
+    page.run("(one('a[href=\"#/namespaces\"]').click(), true)");
+    page.wait_for_row("house", "1");
+    page.wait_until_live();
+    server.publish("house/attic", "{}");
+    page.wait_for_row("house", "2");
+    page.run("(one('a[href=\"#/connectors\"]').click(), true)");
+    page.wait_for_row("github", "not configured");
+    page.expect_no_errors(true);
 }
 
 /// The folder that `npm` has installed `typescript` and `axe-core` into.

@@ -11,6 +11,8 @@ import { guide } from "./guide.js";
 /** @typedef {{ id: string, properties: Map<string, any>, version: number, updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean }} Row */
 
 const SIZES = ["100", "250", "1000"];
+/** Rows that a page grows to by what is new. */
+const ROWS_MAX = 1000;
 /** Properties that a row shows. */
 const SHOWN = 8;
 
@@ -128,6 +130,16 @@ export function entities({ live, params, go }) {
     row.drawn.remove();
   };
 
+  /** Leaves what is too much for a page to the next. */
+  const trim = () => {
+    while (rows.length > ROWS_MAX) {
+      const last = /** @type {Row} */ (rows.at(-1));
+      remove(last.id);
+      touched.delete(last.id);
+      bound = rows.at(-1)?.id;
+    }
+  };
+
   /** Which properties of a row have changed since it was drawn. @type {Map<string, Set<string>>} */
   const touched = new Map();
 
@@ -148,10 +160,12 @@ export function entities({ live, params, go }) {
       row.isNew = true;
       byId.set(id, row);
       rows.splice(placeOf(id), 0, row);
+      trim();
     }
     if (message.whole) row.properties.clear();
     for (const [name, value] of Object.entries(message.properties ?? {})) row.properties.set(name, value);
     for (const name of message.removed ?? []) row.properties.delete(name);
+    if (byId.get(id) !== row) return;
     row.version = message.version;
     row.updated = message.timestamp;
     const names = touched.get(id) ?? new Set();
@@ -184,20 +198,17 @@ export function entities({ live, params, go }) {
       const row = byId.get(id);
       if (row === undefined) continue;
       drawRow(row, touched.get(id));
-      if (row.isNew) {
+      if (!row.isNew) row.drawn.querySelectorAll(".touched").forEach(flash);
+      else {
+        flash(row.drawn);
         row.isNew = false;
         const place = placeOf(id);
-        body.insertBefore(row.drawn, rows[place + 1]?.drawn ?? null);
+        const next = rows.slice(place + 1).find((row) => row.drawn.isConnected);
+        body.insertBefore(row.drawn, next?.drawn ?? null);
       }
-      flash(row.drawn);
     }
     changed.clear();
     touched.clear();
-    while (rows.length > 1000 && rows.length > Number(size)) {
-      const last = /** @type {Row} */ (rows.at(-1));
-      remove(last.id);
-      bound = rows.at(-1)?.id;
-    }
     describe();
   });
 
@@ -245,7 +256,7 @@ export function entities({ live, params, go }) {
     element,
     onMetrics: describe,
     onLive: () => {
-      if (byId.size === 0) load();
+      if (hasFailed) load();
     },
     find: () => prefixField.focus(),
     close: () => loading.abort(),

@@ -10,6 +10,8 @@ import { draw } from "./plot.js";
 
 /** Events that are asked for at a time. */
 const PAGE = 200;
+/** Events that are kept, but for those that were asked for. */
+const EVENTS_MAX = 1000;
 /** Plots that are drawn. */
 const PLOTS = 12;
 
@@ -28,8 +30,12 @@ export function entity({ live, params, replace }) {
   let at = params.get("at") ?? "";
   /** From the oldest to the newest. @type {any[]} */
   let events = [];
-  /** @type {string | undefined} */
-  let older;
+  /** There are events before these. */
+  let hasOlder = false;
+  /** Events that are kept: more are let go of, the oldest first. */
+  let room = EVENTS_MAX;
+  /** @type {Map<string, HTMLTableRowElement>} */
+  const drawn = new Map();
   /** @type {Set<string>} */
   const touched = new Set();
 
@@ -121,26 +127,48 @@ export function entity({ live, params, replace }) {
     let index = events.length;
     if (at !== "") index = Math.max(0, events.findLastIndex((event) => Date.parse(event.acceptedAt) <= Date.parse(at) && event.acceptedAt <= at));
     if (document.activeElement !== slider || at === "") slider.value = String(index);
-    const text = at === "" ? "now" : `as it was at ${time(at)}, event ${index + 1} of ${older === undefined ? "" : "the last "}${events.length}`;
+    const text = at === "" ? "now" : `as it was at ${time(at)}, event ${index + 1} of ${hasOlder ? "the last " : ""}${events.length}`;
     say(past, text);
     slider.setAttribute("aria-valuetext", text);
     back.hidden = at === "";
   };
 
+  /** @param {any} event */
+  const rowOf = (event) => {
+    const set = event.payload?.properties ?? {};
+    const parts = Object.entries(set)
+      .slice(0, 12)
+      .flatMap(([name, value]) => [h("span", { class: "property" }, h("bdi", { class: "name" }, name), " ", h("bdi", { class: "value" }, brief(value))), " "]);
+    const what = set["__deleted__"] === true ? [h("span", { class: "gone" }, "deleted")] : parts;
+    const when = h("time", { datetime: event.acceptedAt, title: event.acceptedAt }, time(event.acceptedAt));
+    const button = h("button", { type: "button", class: "link", title: "Show the state as it was then", click: () => travel(event.acceptedAt) }, when);
+    return h("tr", {}, h("td", { class: "number" }, button), h("td", { class: "properties" }, ...what), h("td", {}, h("bdi", {}, event.stream)), h("td", {}, h("bdi", {}, event.source)));
+  };
+
   const drawEvents = onceAFrame(() => {
-    const list = [...events].reverse().map((event) => {
-      const set = event.payload?.properties ?? {};
-      const isGone = set["__deleted__"] === true;
-      const parts = Object.entries(set)
-        .slice(0, 12)
-        .flatMap(([name, value]) => [h("span", { class: "property" }, h("bdi", { class: "name" }, name), " ", h("bdi", { class: "value" }, brief(value))), " "]);
-      const what = isGone ? [h("span", { class: "gone" }, "deleted")] : parts;
-      const when = h("time", { datetime: event.acceptedAt, title: event.acceptedAt }, time(event.acceptedAt));
-      const button = h("button", { type: "button", class: "link", title: "Show the state as it was then", click: () => travel(event.acceptedAt) }, when);
-      return h("tr", { "aria-current": event.acceptedAt === at ? "true" : undefined }, h("td", { class: "number" }, button), h("td", { class: "properties" }, ...what), h("td", {}, h("bdi", {}, event.stream)), h("td", {}, h("bdi", {}, event.source)));
-    });
-    fill(rows, ...list);
-    more.hidden = older === undefined;
+    // Rows that are there stay where they are, with the focus that one of them may have.
+    let next = rows.firstElementChild;
+    for (const event of [...events].reverse()) {
+      let row = drawn.get(event.cursor);
+      if (row === undefined) {
+        row = rowOf(event);
+        drawn.set(event.cursor, row);
+      }
+      if (event.acceptedAt === at) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+      if (row === next) next = next.nextElementSibling;
+      else rows.insertBefore(row, next);
+    }
+    while (next !== null) {
+      const gone = next;
+      next = next.nextElementSibling;
+      gone.remove();
+    }
+    if (drawn.size > events.length) {
+      const kept = new Set(events.map((event) => event.cursor));
+      for (const cursor of drawn.keys()) if (!kept.has(cursor)) drawn.delete(cursor);
+    }
+    more.hidden = !hasOlder;
     drawPlots();
     drawTime();
   });
@@ -252,13 +280,17 @@ export function entity({ live, params, replace }) {
       const { value, headers } = await get(target("/api/events", { entity: id, limit: PAGE, since }), { signal: leaving.signal });
       const known = new Set(events.map((event) => event.cursor));
       const fresh = value.reverse().filter((/** @type {any} */ event) => !known.has(event.cursor));
-      if (since === undefined) older = nextPage(headers);
+      if (since === undefined) hasOlder = nextPage(headers) !== undefined;
       else if (fresh.length === PAGE) {
         // More came than one page holds: what lies between would be missing.
         events = [];
-        older = nextPage(headers);
+        hasOlder = true;
       }
       events = [...events, ...fresh];
+      if (events.length > room) {
+        events = events.slice(-room);
+        hasOlder = true;
+      }
       drawEvents();
     } catch (error) {
       if (!leaving.signal.aborted) say(problem, explain(error));
@@ -266,10 +298,11 @@ export function entity({ live, params, replace }) {
   };
 
   more.addEventListener("click", async () => {
-    if (older === undefined) return;
     try {
-      const { value, headers } = await get(older, { signal: leaving.signal });
-      older = nextPage(headers);
+      const path = target("/api/events", { entity: id, limit: PAGE, before: events[0]?.cursor });
+      const { value, headers } = await get(path, { signal: leaving.signal });
+      hasOlder = nextPage(headers) !== undefined;
+      room += value.length;
       events = [...value.reverse(), ...events];
       drawEvents();
     } catch (error) {

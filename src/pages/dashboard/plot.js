@@ -17,12 +17,15 @@ const [WIDTH, HEIGHT] = [320, 72];
  */
 export function draw(figure, { title, lines, format = count, steps = false, from, to, zero = false, mark }) {
   const points = lines.flatMap((line) => line.points).filter((point) => Number.isFinite(point.value));
-  const last = lines.map((line) => line.points.at(-1)?.value ?? NaN);
-  const now = last.map(format).join(" / ");
-  const names = lines.length > 1 ? ` ${lines.map((line) => line.name).join(" / ")}` : "";
-  const caption = h("figcaption", {}, h("bdi", { class: "title" }, title + names), h("span", { class: "now" }, now));
+  const latest = lines.map((line) => format(line.points.at(-1)?.value ?? NaN));
+  const now = lines.map((line, index) => `${line.name} ${latest[index]}`.trim()).join(", ");
+  const keys = lines.flatMap((line, index) => {
+    const name = lines.length > 1 ? h("span", { class: `key key-${index}` }, line.name) : "";
+    return [name, " ", h("span", { class: "now" }, latest[index] ?? ""), " "];
+  });
+  const caption = h("figcaption", {}, h("bdi", { class: "title" }, title), h("span", { class: "keys" }, ...keys));
   if (points.length === 0) {
-    fill(figure, caption, h("p", { class: "quiet" }, "no values yet"));
+    fill(figure, caption, h("div", { class: "drawing none" }, "nothing in this time"), h("div", { class: "span" }, "\u00a0"));
     return;
   }
   const [left, right] = [from ?? Math.min(...points.map((point) => point.at)), to ?? Math.max(...points.map((point) => point.at))];
@@ -35,7 +38,7 @@ export function draw(figure, { title, lines, format = count, steps = false, from
     const path = pathOf(line.points, x, y, steps);
     return svg("path", { d: path, class: `line line-${index}` });
   });
-  const range = `from ${format(low)} to ${format(high)}, now ${now}`;
+  const range = `${format(low)} to ${format(high)}; now ${now}`;
   const marks = mark === undefined ? [] : [svg("line", { x1: x(mark), x2: x(mark), y1: 0, y2: HEIGHT, class: "mark" })];
   const drawing = svg(
     "svg",

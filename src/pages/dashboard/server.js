@@ -8,25 +8,28 @@ import { Metrics, quantileOf, rate } from "./metrics.js";
 import { draw } from "./plot.js";
 
 const EVERY_MS = 2000;
-/** Milliseconds that plots show. */
-const SPAN_MS = 5 * 60 * 1000;
+/** Milliseconds that plots show: as long as the view is open, within these. */
+const SPAN_MS = { least: 60_000, most: 300_000 };
 
 /** @typedef {{ title: string, format: (value: number) => string, lines: { name: string, value: (before: Metrics, after: Metrics) => number }[] }} Chart */
 
 /** @type {(name: string, value: (before: Metrics, after: Metrics) => number) => Chart["lines"][number]} */
 const line = (name, value) => ({ name, value });
 
+/** Kinds of connections, and what a legend has room for. @type {[string, string][]} */
+const KINDS = [["http", "http"], ["websocket", "ws"], ["sse", "sse"]];
+
 /** @type {Chart[]} */
 const CHARTS = [
   {
-    title: "Events a second",
+    title: "Events/s",
     format: count,
     lines: [
       line("accepted", (before, after) => rate(before, after, "flux_events_accepted_total")),
       line("refused", (before, after) => rate(before, after, "flux_events_refused_total")),
     ],
   },
-  { title: "HTTP requests a second", format: count, lines: [line("", (before, after) => rate(before, after, "flux_http_requests_total"))] },
+  { title: "HTTP requests/s", format: count, lines: [line("", (before, after) => rate(before, after, "flux_http_requests_total"))] },
   {
     title: "Publish",
     format: duration,
@@ -44,14 +47,14 @@ const CHARTS = [
     ],
   },
   {
-    title: "Events a flush",
+    title: "Events in a flush",
     format: count,
     lines: [line("", (before, after) => rate(before, after, "flux_flush_events_sum") / rate(before, after, "flux_flush_events_count"))],
   },
   {
     title: "Connections",
     format: count,
-    lines: ["http", "websocket", "sse"].map((kind) => line(kind, (_, after) => after.sum("flux_connections", { kind }))),
+    lines: KINDS.map(([kind, name]) => line(name, (_, after) => after.sum("flux_connections", { kind }))),
   },
   { title: "Processor, of one core", format: (value) => (Number.isFinite(value) ? `${Math.round(value * 100)} %` : "–"), lines: [line("", (before, after) => rate(before, after, "process_cpu_seconds_total"))] },
   { title: "Memory", format: bytes, lines: [line("resident", (_, after) => after.sum("process_resident_memory_bytes")), line("clients", (_, after) => after.sum("flux_memory_bytes"))] },
@@ -59,12 +62,17 @@ const CHARTS = [
 
 /** Columns of the table of shards: title, and a shard's value. @type {[string, (before: Metrics | undefined, after: Metrics, shard: string) => string][]} */
 const COLUMNS = [
-  ["Events a second", (before, after, shard) => (before === undefined ? "–" : count(rate(before, after, "flux_log_events", { shard })))],
+  ["Events/s", (before, after, shard) => (before === undefined ? "–" : count(rate(before, after, "flux_log_events", { shard })))],
   ["Entities", (_, after, shard) => count(after.sum("flux_entities", { shard }))],
   ["Log", (_, after, shard) => bytes(after.sum("flux_log_bytes", { shard }))],
-  ["Checkpoint", (_, after, shard) => duration(after.sum("flux_checkpoint_age_seconds", { shard }))],
+  ["Checkpoint", (_, after, shard) => checkpoint(after.sum("flux_checkpoint_age_seconds", { shard }))],
   ["State", (_, after, shard) => refusing(after, shard)],
 ];
+
+/** @param {number} age */
+function checkpoint(age) {
+  return age === 0 ? "current" : `${duration(age)} ago`;
+}
 
 /**
  * @param {Metrics} metrics
@@ -82,6 +90,8 @@ export function server() {
   let timer;
   /** @type {Metrics | undefined} */
   let last;
+  /** When the first metrics came. @type {number | undefined} */
+  let first;
   /** @type {import("./plot.js").Point[][][]} */
   const series = CHARTS.map((chart) => chart.lines.map(() => []));
   const problem = h("p", { class: "problem", role: "alert" });
@@ -124,8 +134,11 @@ export function server() {
   /** @param {Metrics} metrics */
   const take = (metrics) => {
     const before = last;
+    // Rates over a moment say nothing.
+    if (before !== undefined && metrics.at - before.at < EVERY_MS / 2) return;
     last = metrics;
-    const from = metrics.at - SPAN_MS;
+    first ??= metrics.at;
+    const from = metrics.at - Math.min(Math.max(metrics.at - first, SPAN_MS.least), SPAN_MS.most);
     CHARTS.forEach((chart, index) => {
       const lines = chart.lines.map((line, number) => {
         const points = /** @type {import("./plot.js").Point[]} */ (series[index]?.[number]);
@@ -142,11 +155,15 @@ export function server() {
     shards.hidden = names.length === 0;
   };
 
+  let isAsking = false;
   const load = async () => {
+    if (isAsking) return;
+    isAsking = true;
     clearTimeout(timer);
     const { signal } = leaving;
     // A proxy may keep one of them to itself.
     const [health, metrics] = await Promise.allSettled([get("/health", { signal }), ask("/metrics", { signal })]);
+    isAsking = false;
     if (signal.aborted) return;
     if (metrics.status === "fulfilled") take(new Metrics(metrics.value.body, Date.now()));
     if (health.status === "fulfilled") drawFacts(health.value.value);
