@@ -14,6 +14,9 @@
     reason = "cargo tells a build script of its folders by variables; what it writes needs no flush"
 )]
 
+#[path = "build/docs.rs"]
+mod docs;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
@@ -23,7 +26,16 @@ use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
 /// The pages: path, and file below `src/pages/`.
-const PAGES: &[(&str, &str)] = &[("/", "root.json")];
+const PAGES: &[(&str, &str)] = &[
+    ("/", "root.json"),
+    ("/asyncapi.json", "asyncapi.json"),
+    ("/docs", DOCS),
+    ("/llms.txt", "llms.txt"),
+    ("/openapi.json", "openapi.json"),
+];
+
+/// The page that is made of `openapi.json`.
+const DOCS: &str = "docs.html";
 
 /// The page that browsers get in the place of `root.json`.
 const DASHBOARD: &str = "dashboard/index.html";
@@ -54,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("src/pages");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     rerun_if_changed("build.rs");
+    rerun_if_changed("build/docs.rs");
     rerun_if_changed("src/pages");
     let mut assets = assets(&source)?;
     let folder = format!("/assets/{}", hash_of_all(&assets));
@@ -114,7 +127,11 @@ fn assets(source: &Path) -> Result<Vec<Packed>, Box<dyn Error>> {
 
 /// A page with its placeholders filled in.
 fn page(source: &Path, (path, file): (&str, &str), folder: &str) -> Result<Packed, Box<dyn Error>> {
-    let text = fs::read_to_string(source.join(file))?;
+    let text = if file == DOCS {
+        docs::page(&fs::read_to_string(source.join("openapi.json"))?)?
+    } else {
+        fs::read_to_string(source.join(file))?
+    };
     let text = text.replace("{{assets}}", folder);
     let text = text.replace("{{version}}", &env::var("CARGO_PKG_VERSION")?);
     Ok(Packed {

@@ -16,6 +16,7 @@ use support::events::Events;
 use support::http::{Connection, request};
 use support::server::Setup;
 use support::tls::{Authority, Sealed, Secure, client, setup, text, tunnel};
+use support::watch::read_message;
 use support::{event, wait_for};
 use tempfile::TempDir;
 
@@ -151,6 +152,7 @@ fn a_websocket_and_server_sent_events_are_as_without_tls() {
             &format!(r#"{{"n":{number}}}"#),
         );
         let message = socket.read().expect("an update").to_string();
+        read_message(&message);
         assert!(
             message.contains(&format!(r#""value":{number}"#)),
             "{message}"
@@ -171,6 +173,7 @@ fn a_websocket_and_server_sent_events_are_as_without_tls() {
     let (mut has_result, mut has_update) = (false, false);
     while !(has_result && has_update) {
         let message = socket.read().expect("a message").to_string();
+        read_message(&message);
         has_result |= message.contains(r#""type":"result""#);
         has_update |= message.len() > 700_000;
     }

@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::server::{Server, Setup};
-use support::watch::Watcher;
+use support::watch::{Watcher, read_message};
 use support::{batch, event, is_snake_case, is_timestamp, namespace, on_each};
 use tungstenite::Message;
 
@@ -50,6 +50,7 @@ fn answers_carry_the_id_of_their_message() {
         let Message::Text(text) = watcher.socket.read().expect("an answer") else {
             panic!("no text")
         };
+        read_message(&text);
         assert!(text.contains("12345678901234567890123"), "{text}");
     });
 }
@@ -159,7 +160,7 @@ fn every_property_of_an_event_is_pushed_with_the_entitys_time() {
             let Message::Text(text) = watcher.socket.read().expect("a push") else {
                 panic!("no text")
             };
-            let push: Value = serde_json::from_str(&text).expect("JSON");
+            let push = read_message(&text);
             assert_eq!(push["type"], "state_update", "{push}");
             assert_eq!(push["entity_id"], id.as_str());
             if push["property"] == "number" {
@@ -476,7 +477,7 @@ fn newest_or_closed(watcher: &mut Watcher, newest: usize) {
     loop {
         match watcher.socket.read() {
             Ok(Message::Text(text)) => {
-                let push: Value = serde_json::from_str(&text).expect("JSON");
+                let push = read_message(&text);
                 let value = push["value"].as_str().unwrap_or("");
                 if push["entity_id"] == "deaf-3/199" && value.starts_with(&newest) {
                     return;

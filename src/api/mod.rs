@@ -32,6 +32,7 @@
 //! | `line` | lines of an export, both ways |
 //! | `metrics/` | what the server has counted, as text |
 //! | `error` | every rejection with its status and code |
+//! | `description_test` | `openapi.json` describes the routes, each code and its status |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod batch;
@@ -42,6 +43,8 @@ pub mod conditions;
 pub mod config;
 pub mod connectors;
 pub mod delete;
+#[cfg(test)]
+mod description_test;
 pub mod directory;
 pub mod encode;
 pub mod error;

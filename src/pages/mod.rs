@@ -10,6 +10,9 @@
 //! `assets/` if other pages need it.
 //!
 //! - `root.json`: what `GET /` says to programs.
+//! - `openapi.json`, `asyncapi.json`: the descriptions of the API, written by hand and held against
+//!   the server by its tests. `build/docs.rs` makes the page `/docs` of the first.
+//! - `llms.txt`: what Flux is and how to use it, for agents.
 //! - `dashboard/`: the dashboard, which is `index.html`, and the modules and styles that it loads.
 
 use std::fmt;

@@ -3,6 +3,7 @@
 use super::held::{Held, Start};
 use super::kinds::{Front, Kind, Mode};
 use super::support::http::{Connection, request};
+use super::support::watch::read_message;
 use super::{sleep_ms, start};
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -85,7 +86,7 @@ impl Client {
         while !is_over.load(Ordering::Acquire) {
             match socket.read() {
                 Ok(Message::Text(text)) => {
-                    let message = serde_json::from_str(&text).expect("messages are JSON");
+                    let message = read_message(&text);
                     if self.with(|held| held.take(&self.kind, &message)).is_err() {
                         return;
                     }

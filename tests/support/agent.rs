@@ -3,6 +3,7 @@
 
 use super::http::{Connection, request};
 use super::server::Server;
+use super::watch::read_message;
 use super::{PATIENCE, wait_within};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -153,7 +154,7 @@ fn over_websocket(socket: &mut WebSocket<TcpStream>, calls: &[Call]) -> Option<V
 
 /// Which call a message answers, and how.
 fn answer_of(text: &str) -> (u64, Answer) {
-    let answer: Value = serde_json::from_str(text).expect("a JSON message");
+    let answer = read_message(text);
     let id = answer["id"].as_u64().expect("the id of a call");
     let refused = answer["type"] == "error";
     (id, if refused { Err(answer) } else { Ok(answer) })

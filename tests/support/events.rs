@@ -1,6 +1,7 @@
 //! A client of server-sent events that sees every byte of them (HTML standard §9.2).
 
 use super::PATIENCE;
+use super::described::check_event;
 use super::http::{Response, request};
 use serde_json::Value;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -190,6 +191,7 @@ impl Events {
             return None;
         }
         let data = serde_json::from_str(&data).expect("JSON");
+        check_event(&data);
         Some(Event { kind, id, data })
     }
 

@@ -1,8 +1,10 @@
 //! An HTTP/1.1 client that sends the bytes it is given and reads one answer at a time (RFC 9112).
 
+use super::described;
 use super::server::Server;
 use super::{PATIENCE, event};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
@@ -11,6 +13,9 @@ use std::net::{Shutdown, TcpStream};
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     received: Vec<u8>,
+    /// Method and target of the requests without an answer. `None`: what was sent is not known to
+    /// be a request, so no answer is known to be one to a request that is.
+    asked: Option<VecDeque<(String, String)>>,
 }
 
 /// One answer.
@@ -37,10 +42,12 @@ impl Connection {
         Ok(Self {
             stream,
             received: Vec::new(),
+            asked: Some(VecDeque::new()),
         })
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.note(bytes.as_ref());
         self.stream
             .write_all(bytes.as_ref())
             .expect("the server takes the bytes");
@@ -48,6 +55,7 @@ impl Connection {
 
     /// Sends bytes of which the server may refuse the rest.
     pub(crate) fn send_what_it_takes(&mut self, bytes: impl AsRef<[u8]>) {
+        self.note(bytes.as_ref());
         // This write fails if the server has closed already; only the answer, which is read next,
         // counts.
         drop(self.stream.write_all(bytes.as_ref()));
@@ -58,6 +66,17 @@ impl Connection {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("an open connection");
+    }
+
+    /// Notes what is asked for by the bytes, if they are whole requests.
+    fn note(&mut self, bytes: &[u8]) {
+        let Some(asked) = &mut self.asked else {
+            return;
+        };
+        match requests_in(bytes) {
+            Some(requests) => asked.extend(requests),
+            None => self.asked = None,
+        }
     }
 
     /// Sends a request and reads its answer. `HEAD` is understood.
@@ -72,8 +91,9 @@ impl Connection {
         target: &str,
         body: &str,
     ) -> io::Result<Response> {
-        self.stream
-            .write_all(request(method, target, &[], body).as_bytes())?;
+        let request = request(method, target, &[], body);
+        self.note(request.as_bytes());
+        self.stream.write_all(request.as_bytes())?;
         self.try_read(method == "HEAD")
     }
 
@@ -89,6 +109,11 @@ impl Connection {
 
     pub(crate) fn try_response(&mut self) -> io::Result<Response> {
         self.try_read(false)
+    }
+
+    /// The next answer, to a request of this method.
+    pub(crate) fn try_response_to(&mut self, method: &str) -> io::Result<Response> {
+        self.try_read(method == "HEAD")
     }
 
     /// The next bytes, as after an upgrade.
@@ -130,6 +155,17 @@ impl Connection {
     }
 
     fn try_read(&mut self, to_head: bool) -> io::Result<Response> {
+        let response = self.try_read_any(to_head)?;
+        let is_interim = response.status == 100;
+        let asked = self.asked.as_mut().filter(|_| !is_interim);
+        if let Some((method, target)) = asked.and_then(VecDeque::pop_front) {
+            let method = if to_head { "HEAD" } else { &method };
+            described::check_answer(method, &target, &response);
+        }
+        Ok(response)
+    }
+
+    fn try_read_any(&mut self, to_head: bool) -> io::Result<Response> {
         let head_len = loop {
             if let Some(at) = find(&self.received, b"\r\n\r\n") {
                 break at + 4;
@@ -145,7 +181,8 @@ impl Connection {
             response.status_line
         );
         let bodiless = to_head || response.status < 200 || matches!(response.status, 204 | 304);
-        if bodiless {
+        // A stream of events does not end.
+        if bodiless || response.header("content-type") == Some("text/event-stream") {
             return Ok(response);
         }
         response.body = if response.header("transfer-encoding") == Some("chunked") {
@@ -304,6 +341,35 @@ pub(crate) fn percent_encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// Method and target of each request, if the bytes are whole requests that frame their bodies by
+/// `Content-Length`.
+fn requests_in(mut bytes: &[u8]) -> Option<Vec<(String, String)>> {
+    let mut requests = Vec::new();
+    while !bytes.is_empty() {
+        let head_len = find(bytes, b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&bytes[..head_len]).ok()?;
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next()?.split(' ');
+        let (method, target) = (words.next()?, words.next()?);
+        let is_plain = words.next()? == "HTTP/1.1" && words.next().is_none();
+        if !is_plain || !target.starts_with('/') {
+            return None;
+        }
+        let mut body_len = 0;
+        for line in lines {
+            let (name, value) = line.split_once(':').unwrap_or_default();
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => body_len = value.trim().parse().ok()?,
+                "transfer-encoding" => return None,
+                _ => {}
+            }
+        }
+        bytes = bytes.get(head_len.checked_add(body_len)?..)?;
+        requests.push((method.to_owned(), target.to_owned()));
+    }
+    Some(requests)
 }
 
 fn parse_head(head: &[u8]) -> io::Result<Response> {

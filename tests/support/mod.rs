@@ -8,7 +8,8 @@
 //! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a
 //! browser, `connectors` the calls that define connectors, `tenants` a server with tokens in force,
 //! `script` runs the scripts, `strace` pauses a server, and `tls` issues certificates and carries
-//! plain clients to a server that speaks TLS.
+//! plain clients to a server that speaks TLS. `described` holds every answer and message against
+//! the server's descriptions, by the validator in `schema`.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
@@ -19,9 +20,11 @@
 pub(crate) mod agent;
 pub(crate) mod chromium;
 pub(crate) mod connectors;
+pub(crate) mod described;
 pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod http;
+pub(crate) mod schema;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod source;

@@ -1,5 +1,6 @@
 //! A WebSocket client, as a dashboard or an agent has it.
 
+use super::described::check_message;
 use super::server::Server;
 use super::{PATIENCE, deadline, now};
 use serde_json::{Value, json};
@@ -7,6 +8,13 @@ use std::net::TcpStream;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
+
+/// A message of a server, which is as its description says.
+pub(crate) fn read_message(text: &str) -> Value {
+    let message = serde_json::from_str(text).expect("a JSON message");
+    check_message(&message);
+    message
+}
 
 /// A connection to `/api/ws`.
 #[derive(Debug)]
@@ -50,9 +58,7 @@ impl Watcher {
         let mut messages = Vec::new();
         loop {
             match self.socket.read().expect("a message or a close frame") {
-                Message::Text(text) => {
-                    messages.push(serde_json::from_str(&text).expect("a JSON message"));
-                }
+                Message::Text(text) => messages.push(read_message(&text)),
                 Message::Close(frame) => {
                     return (messages, frame.map_or(1005, |frame| frame.code.into()));
                 }
@@ -92,7 +98,7 @@ impl Watcher {
         loop {
             assert!(now() < until, "only control frames for a long time");
             match self.socket.read().expect("a message") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("a JSON message"),
+                Message::Text(text) => return read_message(&text),
                 Message::Binary(bytes) => panic!("a binary message: {bytes:?}"),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
@@ -119,6 +125,7 @@ impl Watcher {
             match self.socket.read() {
                 Ok(Message::Close(Some(frame))) => return frame.code.into(),
                 Ok(Message::Close(None)) => return CloseCode::Status.into(),
+                Ok(Message::Text(text)) => drop(read_message(&text)),
                 Ok(_) => {}
                 Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(_) => return CloseCode::Abnormal.into(),
