@@ -1,0 +1,415 @@
+"""The client for asyncio: `AsyncFlux`, `AsyncWatch`, `AsyncLease`.
+
+Each call runs a generator of the core and does its I/O. A call, a watch or a wait for a lease may be
+cancelled at any await; a watch goes on afterwards without a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+
+import httpx2
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from ._core import Attempt, Call, Core, Page, Reply, Results, Time
+from ._errors import FluxError, LeaseLostError, UnreachableError
+from ._lease import CLAIM_PAUSE_MAX, LeaseCore
+from ._settings import settings
+from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
+from ._watch import (
+    CLOSE_TIMEOUT,
+    MESSAGE_BYTES_MAX,
+    MESSAGES_MAX,
+    OPEN_TIMEOUT,
+    PING_INTERVAL,
+    PING_TIMEOUT,
+    Again,
+    EntityUpdate,
+    EventUpdate,
+    Subscription,
+    Update,
+    WatchOptions,
+    refusal,
+    socket_url,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+U = TypeVar("U")
+_log = logging.getLogger("flux_client")
+_Published = list[Published]
+
+
+class AsyncFlux:
+    """A Flux server, for asyncio. `Flux` says what each call does; here each is awaited."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        source: str | None = None,
+        stream: str = "events",
+        decimal: bool = False,
+        retry_for: float = 30.0,
+        ca_file: str | None = None,
+    ) -> None:
+        self._settings = settings(url, token, source, ca_file)
+        self._core = Core(stream, self._settings.source, decimal, retry_for)
+        self._http = httpx2.AsyncClient(
+            base_url=self._settings.url,
+            headers=self._settings.headers,
+            verify=True if self._settings.tls is None else self._settings.tls,
+        )
+
+    async def __aenter__(self) -> AsyncFlux:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections. Watches and leases are closed by themselves, before."""
+        await self._http.aclose()
+
+    async def _run(self, call: Call[T]) -> T:
+        try:
+            attempt = next(call)
+            while True:
+                await asyncio.sleep(attempt.wait)
+                attempt = call.send(await self._answer(attempt))
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    async def _answer(self, attempt: Attempt) -> Reply | Exception:
+        try:
+            response = await self._http.request(
+                attempt.method, attempt.target, content=attempt.body, timeout=attempt.timeout
+            )
+        except httpx2.TransportError as error:
+            return error
+        return Reply(response.status_code, response.headers, response.content)
+
+    async def get(self, entity_id: str, *, fields: Sequence[str] | None = None) -> Entity | None:
+        return await self._run(self._core.get(entity_id, fields, None))
+
+    async def at(
+        self, entity_id: str, when: Time, *, fields: Sequence[str] | None = None
+    ) -> Entity | None:
+        return await self._run(self._core.get(entity_id, fields, when))
+
+    async def list(
+        self,
+        *,
+        prefix: str | None = None,
+        namespace: str | None = None,
+        filter: str | None = None,
+        fields: Sequence[str] | None = None,
+        at: Time | None = None,
+    ) -> AsyncIterator[Entity]:
+        params = self._core.list_params(prefix, namespace, filter, fields, at)
+        async for page in self._pages("/api/state/entities", params):
+            for entity in page.rows:
+                yield entity
+
+    async def history(
+        self,
+        entity_id: str | None = None,
+        *,
+        namespace: str | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Event]:
+        params = self._core.history_params(entity_id, namespace, since, until, limit)
+        left = limit
+        async for page in self._pages("/api/events", params):
+            for event in page.rows[:left]:
+                yield event
+            left = None if left is None else left - len(page.rows)
+            if left is not None and left <= 0:
+                return
+
+    async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
+        next_params: Mapping[str, str] | None = params
+        while next_params is not None:
+            page = await self._run(self._core.page(path, next_params))
+            yield page
+            next_params = page.next_params
+
+    async def publish(
+        self,
+        event: NewEvent | str,
+        properties: Mapping[str, Any] | None = None,
+        **members: Unpack[Members],
+    ) -> Published:
+        return await self._run(self._core.publish(new_event(event, properties, members)))
+
+    @overload
+    async def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: Literal[True]
+    ) -> _Published: ...
+    @overload
+    async def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: Literal[False] = False
+    ) -> Results: ...
+    async def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: bool = False
+    ) -> _Published | Results:
+        if atomic:
+            return await self._run(self._core.publish_atomic(events))
+        return await self._run(self._core.publish_many(events))
+
+    async def increment(
+        self, entity_id: str, name: str, by: Number = 1, *, event_id: str | None = None
+    ) -> Any:
+        return await self._run(self._core.increment(entity_id, name, by, event_id))
+
+    async def delete(
+        self, entity_id: str, *, expect: Expect | None = None, event_id: str | None = None
+    ) -> Published | None:
+        return await self._run(self._core.delete(entity_id, expect, event_id))
+
+    @overload
+    def watch(
+        self,
+        pattern: str = "*",
+        *,
+        mode: Literal["entity"] = "entity",
+        properties: Sequence[str] | None = None,
+        filter: str | None = None,
+        max_hz: float | None = None,
+        give_up_after: float | None = None,
+    ) -> AsyncWatch[EntityUpdate]: ...
+    @overload
+    def watch(
+        self,
+        pattern: str = "*",
+        *,
+        mode: Literal["event"],
+        properties: Sequence[str] | None = None,
+        since: str | None = None,
+        snapshot: bool = False,
+        give_up_after: float | None = None,
+    ) -> AsyncWatch[EventUpdate]: ...
+    def watch(
+        self, pattern: str = "*", *, mode: Literal["entity", "event"] = "entity", **options: Any
+    ) -> AsyncWatch[EntityUpdate] | AsyncWatch[EventUpdate]:
+        return AsyncWatch(self, WatchOptions(pattern, mode, **options))
+
+    def lease(
+        self, entity_id: str, *, ttl: float = 10.0, properties: Mapping[str, Any] | None = None
+    ) -> AsyncLease:
+        return AsyncLease(self, entity_id, ttl, properties)
+
+
+class AsyncWatch(Generic[U]):
+    """What `AsyncFlux.watch` returns: an async iterator of updates, and an async context manager.
+
+    Entering it waits until the subscription is in force. One task reads it at a time.
+    """
+
+    def __init__(self, flux: AsyncFlux, options: WatchOptions) -> None:
+        self._settings = flux._settings
+        self._subscription = Subscription(options, flux._core.decimal)
+        self._updates: deque[Update] = deque()
+        self._socket: ClientConnection | None = None
+        self._closed = asyncio.Event()
+        self._next_attempt = 0.0
+
+    @property
+    def entities(self) -> Mapping[str, Entity]:
+        """Mode `entity`: the entities as of the last update that was handed out."""
+        return self._subscription.entities
+
+    @property
+    def cursor(self) -> str | None:
+        """A place up to which all has been handed out, for `since` of a later watch."""
+        return self._subscription.cursor
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the server is there to tell of changes, and has told all that came so far."""
+        return self._subscription.is_current
+
+    async def __aenter__(self) -> AsyncWatch[U]:
+        try:
+            while not (self._subscription.acknowledged or self._closed.is_set()):
+                await self._step()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> AsyncWatch[U]:
+        return self
+
+    async def __anext__(self) -> U:
+        while not self._closed.is_set():
+            if self._updates:
+                return cast(U, self._updates.popleft())
+            await self._step()
+        await self._drop()
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        """Ends the watch. A task that waits for an update gets the end of the iteration."""
+        self._closed.set()
+        await self._drop()
+
+    async def _drop(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    async def _step(self) -> None:
+        """Takes one message, or makes a connection. May be cancelled, and called again."""
+        try:
+            socket = self._socket
+            if socket is None:
+                await self._pause()
+                self._socket = await self._open()
+                return
+            self._updates.extend(self._subscription.receive(await socket.recv()))
+            if self._subscription.ended:
+                await self._drop()
+        except ssl.SSLCertVerificationError:
+            raise
+        except (OSError, EOFError, asyncio.TimeoutError, WebSocketException, Again) as error:
+            await self._broke(error)
+        except FluxError:
+            await self.close()
+            raise
+
+    async def _broke(self, error: Exception) -> None:
+        if self._closed.is_set():
+            return
+        try:
+            wait = self._subscription.broke(refusal(error))
+        except FluxError:
+            await self.close()
+            raise
+        _log.info("watch of %s: %r", self._subscription.options.pattern, error)
+        self._next_attempt = asyncio.get_running_loop().time() + wait
+        await self._drop()
+
+    async def _pause(self) -> None:
+        """Waits until the next attempt to connect is due, or the watch is closed."""
+        wait = self._next_attempt - asyncio.get_running_loop().time()
+        if wait > 0:
+            try:
+                await asyncio.wait_for(self._closed.wait(), wait)
+            except asyncio.TimeoutError:
+                pass
+
+    async def _open(self) -> ClientConnection | None:
+        if self._closed.is_set():
+            return None
+        socket = await connect(
+            socket_url(self._settings.url),
+            additional_headers=self._settings.headers,
+            ssl=self._settings.tls,
+            compression=None,
+            max_size=MESSAGE_BYTES_MAX,
+            max_queue=MESSAGES_MAX,
+            open_timeout=OPEN_TIMEOUT,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_TIMEOUT,
+            close_timeout=CLOSE_TIMEOUT,
+        )
+        try:
+            if self._closed.is_set():
+                await socket.close()
+                return None
+            text, updates = self._subscription.begin()
+            self._updates.extend(updates)
+            await socket.send(text)
+        except BaseException:
+            socket.transport.abort()
+            raise
+        return socket
+
+
+class AsyncLease(LeaseCore):
+    """What `AsyncFlux.lease` returns; see `Lease`. A task renews it."""
+
+    def __init__(
+        self, flux: AsyncFlux, entity_id: str, ttl: float, properties: Mapping[str, Any] | None
+    ) -> None:
+        super().__init__(flux._core, entity_id, ttl, properties)
+        self._flux = flux
+        self._task: asyncio.Task[None] | None = None
+
+    async def claim(self, wait: float | None = 0.0) -> bool:
+        loop = asyncio.get_running_loop()
+        end = None if wait is None else loop.time() + wait
+        await self._stop()
+        while not await self._flux._run(self.claim_call()):
+            pause = random.uniform(0.0, CLAIM_PAUSE_MAX)
+            if end is not None and loop.time() + pause >= end:
+                return False
+            await asyncio.sleep(pause)
+        self._task = asyncio.create_task(self._keep())
+        return True
+
+    async def renew(self) -> bool:
+        return await self._flux._run(self.renew_call())
+
+    async def release(self) -> bool:
+        await self._stop()
+        return await self._flux._run(self.release_call())
+
+    async def __aenter__(self) -> AsyncLease:
+        await self.claim(None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        was_held = self.held
+        try:
+            was_held = await self.release() and was_held
+        except UnreachableError:
+            pass  # The lease ends by itself.
+        if kind is None and not was_held:
+            raise LeaseLostError(self.entity_id)
+
+    async def _keep(self) -> None:
+        while self.held:
+            await asyncio.sleep(self.renewal_pause)
+            try:
+                await self._flux._run(self.keep_call())
+            except FluxError as error:
+                _log.warning("lease %s can't be renewed: %s", self.entity_id, error)
+
+    async def _stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,86 @@
+"""What is raised if a call does not succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._types import Entity
+
+
+class FluxError(Exception):
+    """The server refused a call, or could not be reached.
+
+    `status` is that of HTTP, None if there was no answer; `code` is stable; `message` says what is
+    wrong. `entity` is what a failed condition met, None also if there is no entity. `index` names
+    the event of an atomic batch. `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        status: int | None,
+        code: str,
+        message: str,
+        *,
+        entity: Entity | None = None,
+        index: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message if status is None else f"{message} ({status} {code})")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.entity = entity
+        self.index = index
+        self.retry_after = retry_after
+
+
+class ConflictError(FluxError):
+    """409: a condition did not hold, or the event id was used for something else."""
+
+
+class UnreachableError(FluxError):
+    """No answer came for as long as the client retries. The write may or may not have happened."""
+
+
+class LeaseLostError(FluxError):
+    """The lease is no longer the holder's, or it can't know that it still is."""
+
+    def __init__(self, entity_id: str) -> None:
+        super().__init__(None, "lease_lost", f"the lease {entity_id} is no longer held")
+
+
+# The statuses that the codes of refused batch items and WebSocket messages have over HTTP, as far
+# as a caller would act on them.
+_STATUS = {
+    "precondition_failed": 409,
+    "event_id_reused": 409,
+    "history_removed": 410,
+    "rate_limited": 429,
+    "token_missing": 401,
+    "token_unknown": 401,
+    "not_readable": 403,
+    "access_ended": 403,
+    "overloaded": 503,
+    "storage_full": 503,
+    "storage_fault": 503,
+    "not_ready": 503,
+    "shutting_down": 503,
+}
+
+
+def error_of(
+    body: Mapping[str, Any], status: int | None = None, retry_after: float | None = None
+) -> FluxError:
+    """The error that a body, an item of a batch or a message names."""
+    code = str(body.get("code", "unknown"))
+    status = _STATUS.get(code) if status is None else status
+    entity = body.get("entity")
+    return (ConflictError if status == 409 else FluxError)(
+        status,
+        code,
+        str(body.get("error", "the server said no more")),
+        entity=Entity.from_json(entity) if isinstance(entity, Mapping) else None,
+        index=body.get("index"),
+        retry_after=retry_after,
+    )

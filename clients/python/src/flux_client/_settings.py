@@ -1,0 +1,36 @@
+"""What a client is told when it is made, and what it makes of that."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Settings:
+    url: str
+    headers: dict[str, str]
+    source: str
+    tls: ssl.SSLContext | None
+
+
+def settings(
+    url: str | None, token: str | None, source: str | None, ca_file: str | None
+) -> Settings:
+    """Fills in what was not given: from FLUX_URL, FLUX_TOKEN and FLUX_CA_FILE, else the defaults."""
+    url = (url or os.environ.get("FLUX_URL") or "http://localhost:3000").rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no URL of http or https")
+    token = token or os.environ.get("FLUX_TOKEN")
+    ca_file = ca_file or os.environ.get("FLUX_CA_FILE")
+    tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+    return Settings(
+        url,
+        {"authorization": f"Bearer {token}"} if token else {},
+        source or f"{socket.gethostname()[:200]}/{os.getpid()}",
+        tls,
+    )

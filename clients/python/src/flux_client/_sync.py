@@ -1,0 +1,472 @@
+"""The plain client: `Flux`, `Watch`, `Lease`. Each call blocks its thread.
+
+A `Flux` may be used by several threads. A watch is read by one, and may be closed by another.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+
+import httpx2
+from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from ._core import Attempt, Call, Core, Page, Reply, Results, Time
+from ._errors import FluxError, LeaseLostError, UnreachableError
+from ._lease import CLAIM_PAUSE_MAX, LeaseCore
+from ._settings import settings
+from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
+from ._watch import (
+    CLOSE_TIMEOUT,
+    MESSAGE_BYTES_MAX,
+    MESSAGES_MAX,
+    OPEN_TIMEOUT,
+    PING_INTERVAL,
+    PING_TIMEOUT,
+    Again,
+    EntityUpdate,
+    EventUpdate,
+    Subscription,
+    Update,
+    WatchOptions,
+    refusal,
+    socket_url,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+U = TypeVar("U")
+_log = logging.getLogger("flux_client")
+_Published = list[Published]
+
+
+class Flux:
+    """A Flux server.
+
+    `url`, `token` and `ca_file` (of `https`) default to FLUX_URL, FLUX_TOKEN and FLUX_CA_FILE.
+    `source` and `stream` are those of events that name none. With `decimal`, numbers with a fraction
+    or exponent come as `Decimal`, digit for digit. A call that gets no answer, or 429 or 503 with
+    `Retry-After`, is repeated for `retry_for` seconds; no write counts twice for that.
+
+    Calls raise `FluxError`: `ConflictError` for a condition that does not hold, `UnreachableError`
+    if there was no answer.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        source: str | None = None,
+        stream: str = "events",
+        decimal: bool = False,
+        retry_for: float = 30.0,
+        ca_file: str | None = None,
+    ) -> None:
+        self._settings = settings(url, token, source, ca_file)
+        self._core = Core(stream, self._settings.source, decimal, retry_for)
+        self._http = httpx2.Client(
+            base_url=self._settings.url,
+            headers=self._settings.headers,
+            verify=True if self._settings.tls is None else self._settings.tls,
+        )
+
+    def __enter__(self) -> Flux:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections. Watches and leases are closed by themselves, before."""
+        self._http.close()
+
+    def _run(self, call: Call[T]) -> T:
+        try:
+            attempt = next(call)
+            while True:
+                time.sleep(attempt.wait)
+                attempt = call.send(self._answer(attempt))
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    def _answer(self, attempt: Attempt) -> Reply | Exception:
+        try:
+            response = self._http.request(
+                attempt.method, attempt.target, content=attempt.body, timeout=attempt.timeout
+            )
+        except httpx2.TransportError as error:
+            return error
+        return Reply(response.status_code, response.headers, response.content)
+
+    def get(self, entity_id: str, *, fields: Sequence[str] | None = None) -> Entity | None:
+        """The entity, with only the properties in `fields` if given, or None if there is none."""
+        return self._run(self._core.get(entity_id, fields, None))
+
+    def at(
+        self, entity_id: str, when: Time, *, fields: Sequence[str] | None = None
+    ) -> Entity | None:
+        """The entity as it was at a time (with a zone; RFC 3339 text; Unix milliseconds), or None."""
+        return self._run(self._core.get(entity_id, fields, when))
+
+    def list(
+        self,
+        *,
+        prefix: str | None = None,
+        namespace: str | None = None,
+        filter: str | None = None,
+        fields: Sequence[str] | None = None,
+        at: Time | None = None,
+    ) -> Iterator[Entity]:
+        """The entities by id, page by page as they are asked for.
+
+        `filter` is as in `eq(status,"open")`. The pages are no single moment, unless `at` names one.
+        """
+        params = self._core.list_params(prefix, namespace, filter, fields, at)
+        for page in self._pages("/api/state/entities", params):
+            for entity in page.rows:
+                yield entity
+
+    def history(
+        self,
+        entity_id: str | None = None,
+        *,
+        namespace: str | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The stored events of an entity or a namespace, newest first, page by page, at most `limit`.
+
+        Raises 410 `history_removed` where retention has removed what comes next.
+        """
+        params = self._core.history_params(entity_id, namespace, since, until, limit)
+        left = limit
+        for page in self._pages("/api/events", params):
+            for event in page.rows[:left]:
+                yield event
+            left = None if left is None else left - len(page.rows)
+            if left is not None and left <= 0:
+                return
+
+    def _pages(self, path: str, params: Mapping[str, str]) -> Iterator[Page]:
+        next_params: Mapping[str, str] | None = params
+        while next_params is not None:
+            page = self._run(self._core.page(path, next_params))
+            yield page
+            next_params = page.next_params
+
+    def publish(
+        self,
+        event: NewEvent | str,
+        properties: Mapping[str, Any] | None = None,
+        **members: Unpack[Members],
+    ) -> Published:
+        """Stores an event: an entity's id, its properties, and members of `NewEvent` by name.
+
+        `publish("shop/order-1", {"status": "paid"}, expect={"properties": {"status": "open"}})`
+        """
+        return self._run(self._core.publish(new_event(event, properties, members)))
+
+    @overload
+    def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: Literal[True]
+    ) -> _Published: ...
+    @overload
+    def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: Literal[False] = False
+    ) -> Results: ...
+    def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: bool = False
+    ) -> _Published | Results:
+        """Stores events in their order, in as many requests as it takes.
+
+        Each is decided by itself: a result is a `Published`, or the error of that event. With
+        `atomic` all are stored or none is, in one request: at most 1,000, of one namespace.
+        """
+        if atomic:
+            return self._run(self._core.publish_atomic(events))
+        return self._run(self._core.publish_many(events))
+
+    def increment(
+        self, entity_id: str, name: str, by: Number = 1, *, event_id: str | None = None
+    ) -> Any:
+        """Adds to a number, exactly, and returns the sum. An absent property counts as 0."""
+        return self._run(self._core.increment(entity_id, name, by, event_id))
+
+    def delete(
+        self, entity_id: str, *, expect: Expect | None = None, event_id: str | None = None
+    ) -> Published | None:
+        """Deletes the entity, or returns None if there is none.
+
+        Raises ConflictError if `expect` is given and does not hold.
+        """
+        return self._run(self._core.delete(entity_id, expect, event_id))
+
+    @overload
+    def watch(
+        self,
+        pattern: str = "*",
+        *,
+        mode: Literal["entity"] = "entity",
+        properties: Sequence[str] | None = None,
+        filter: str | None = None,
+        max_hz: float | None = None,
+        give_up_after: float | None = None,
+    ) -> Watch[EntityUpdate]: ...
+    @overload
+    def watch(
+        self,
+        pattern: str = "*",
+        *,
+        mode: Literal["event"],
+        properties: Sequence[str] | None = None,
+        since: str | None = None,
+        snapshot: bool = False,
+        give_up_after: float | None = None,
+    ) -> Watch[EventUpdate]: ...
+    def watch(
+        self, pattern: str = "*", *, mode: Literal["entity", "event"] = "entity", **options: Any
+    ) -> Watch[EntityUpdate] | Watch[EventUpdate]:
+        """Follows an entity, the ids that begin alike (`shop/*`) or everything (`*`).
+
+        Mode `entity` yields a `Snapshot`, then each `Change` and `Deleted`; `Watch.entities` is a
+        copy of the state. Changes of an entity are merged if they come faster than they are read.
+        Mode `event` yields every `Event` once, in order: from now on, from the cursor `since`, or
+        after a `snapshot`.
+
+        A connection that breaks is made again, with pauses of up to 10 s, and goes on where it was.
+        If the server can't tell what was missed, a `Reset` and a new `Snapshot` come. An outage of
+        `give_up_after` seconds raises UnreachableError; without it the watch goes on trying.
+        """
+        return Watch(self, WatchOptions(pattern, mode, **options))
+
+    def lease(
+        self, entity_id: str, *, ttl: float = 10.0, properties: Mapping[str, Any] | None = None
+    ) -> Lease:
+        """A lease on an id, not yet claimed. `with` claims it, waiting as long as it takes.
+
+        It is an entity with the property `holder`, and further `properties`, that expires after `ttl`
+        seconds; it is renewed in the background. What must not happen without the lease goes into
+        `publish_many([lease.guard(), …], atomic=True)`.
+        """
+        return Lease(self, entity_id, ttl, properties)
+
+
+class Watch(Generic[U]):
+    """What `Flux.watch` returns: an iterator of updates, and a context manager.
+
+    Entering it waits until the subscription is in force. One thread reads it.
+    """
+
+    def __init__(self, flux: Flux, options: WatchOptions) -> None:
+        self._settings = flux._settings
+        self._subscription = Subscription(options, flux._core.decimal)
+        self._updates: deque[Update] = deque()
+        self._socket: ClientConnection | None = None
+        self._closed = threading.Event()
+        self._next_attempt = 0.0
+
+    @property
+    def entities(self) -> Mapping[str, Entity]:
+        """Mode `entity`: the entities as of the last update that was handed out."""
+        return self._subscription.entities
+
+    @property
+    def cursor(self) -> str | None:
+        """A place up to which all has been handed out, for `since` of a later watch."""
+        return self._subscription.cursor
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the server is there to tell of changes, and has told all that came so far."""
+        return self._subscription.is_current
+
+    def __enter__(self) -> Watch[U]:
+        try:
+            while not (self._subscription.acknowledged or self._closed.is_set()):
+                self._step()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Watch[U]:
+        return self
+
+    def __next__(self) -> U:
+        while not self._closed.is_set():
+            if self._updates:
+                return cast(U, self._updates.popleft())
+            self._step()
+        self._drop()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Ends the watch. A thread that waits for an update gets the end of the iteration."""
+        self._closed.set()
+        self._drop()
+
+    def _drop(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
+
+    def _step(self) -> None:
+        """Takes one message, or makes a connection."""
+        try:
+            socket = self._socket
+            if socket is None:
+                self._pause()
+                self._socket = self._open()
+                return
+            self._updates.extend(self._subscription.receive(socket.recv()))
+            if self._subscription.ended:
+                self._drop()
+        except ssl.SSLCertVerificationError:
+            raise
+        except (OSError, EOFError, TimeoutError, WebSocketException, Again) as error:
+            self._broke(error)
+        except FluxError:
+            self.close()
+            raise
+
+    def _broke(self, error: Exception) -> None:
+        if self._closed.is_set():
+            return
+        try:
+            wait = self._subscription.broke(refusal(error))
+        except FluxError:
+            self.close()
+            raise
+        _log.info("watch of %s: %r", self._subscription.options.pattern, error)
+        self._next_attempt = time.monotonic() + wait
+        self._drop()
+
+    def _pause(self) -> None:
+        """Waits until the next attempt to connect is due, or the watch is closed."""
+        self._closed.wait(max(0.0, self._next_attempt - time.monotonic()))
+
+    def _open(self) -> ClientConnection | None:
+        if self._closed.is_set():
+            return None
+        socket = connect(
+            socket_url(self._settings.url),
+            additional_headers=self._settings.headers,
+            ssl=self._settings.tls,
+            compression=None,
+            max_size=MESSAGE_BYTES_MAX,
+            max_queue=MESSAGES_MAX,
+            open_timeout=OPEN_TIMEOUT,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_TIMEOUT,
+            close_timeout=CLOSE_TIMEOUT,
+            # From version 17 on the library warns if its connections are not entered.
+        ).__enter__()
+        try:
+            if self._closed.is_set():
+                socket.close()
+                return None
+            text, updates = self._subscription.begin()
+            self._updates.extend(updates)
+            socket.send(text)
+        except BaseException:
+            socket.close()
+            raise
+        return socket
+
+
+class Lease(LeaseCore):
+    """What `Flux.lease` returns. Leaving `with` raises LeaseLostError if the lease was lost meanwhile.
+
+    `held` says whether it is still surely one's own, `check()` raises if not, and `sequence` rises
+    with each holder, for checks elsewhere.
+    """
+
+    def __init__(
+        self, flux: Flux, entity_id: str, ttl: float, properties: Mapping[str, Any] | None
+    ) -> None:
+        super().__init__(flux._core, entity_id, ttl, properties)
+        self._flux = flux
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def claim(self, wait: float | None = 0.0) -> bool:
+        """Tries to get the lease, for `wait` seconds or (None) until it has it.
+
+        From then on a thread renews it until it is released or lost.
+        """
+        end = None if wait is None else time.monotonic() + wait
+        self._stop()
+        while not self._flux._run(self.claim_call()):
+            pause = random.uniform(0.0, CLAIM_PAUSE_MAX)
+            if end is not None and time.monotonic() + pause >= end:
+                return False
+            time.sleep(pause)
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._keep, name="flux-lease", daemon=True)
+        self._thread.start()
+        return True
+
+    def renew(self) -> bool:
+        """Renews the lease now. False if it is another's or gone."""
+        return self._flux._run(self.renew_call())
+
+    def release(self) -> bool:
+        """Gives the lease back. False if it was no longer this holder's."""
+        self._stop()
+        return self._flux._run(self.release_call())
+
+    def __enter__(self) -> Lease:
+        self.claim(None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        was_held = self.held
+        try:
+            was_held = self.release() and was_held
+        except UnreachableError:
+            pass  # The lease ends by itself.
+        if kind is None and not was_held:
+            raise LeaseLostError(self.entity_id)
+
+    def _keep(self) -> None:
+        while self.held and not self._stopping.wait(self.renewal_pause):
+            try:
+                self._flux._run(self.keep_call())
+            except FluxError as error:
+                _log.warning("lease %s can't be renewed: %s", self.entity_id, error)
+
+    def _stop(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping.set()
+            thread.join()

@@ -1,0 +1,273 @@
+"""A watch without I/O: what to subscribe to, and what each message leads to.
+
+`Subscription` outlives its connections. For each it says what to send first (`begin`), then takes the
+messages one by one (`receive`), and says how long to wait when the connection broke (`broke`). It
+keeps a cursor of what the server has sent completely, and what it has to know to recognise what
+comes twice after that.
+
+Messages come through the receive queue of the WebSocket library, which holds at most 16; when the
+reader is slow the queue fills, the server can't send, and merges changes or reads them from its log
+later. So a slow reader costs bounded memory on both sides. Mode `entity` holds a copy of the
+entities it watches besides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import InvalidStatus
+
+from ._core import Reply, jittered_pause, may_retry, reply_error
+from ._errors import UnreachableError, error_of
+from ._numbers import decode, encode
+from ._types import Change, Deleted, Entity, Event, Reset, Snapshot, _time, _time_or_none
+
+EntityUpdate = Union[Snapshot, Change, Deleted, Reset]
+EventUpdate = Union[Snapshot, Event, Reset]
+Update = Union[Snapshot, Change, Deleted, Event, Reset]
+
+# A message has at most 1 MiB, at which the library would close by default.
+MESSAGE_BYTES_MAX = 2 << 20
+MESSAGES_MAX = 16
+OPEN_TIMEOUT = 10.0
+# The server's pongs wait behind the messages that a slow reader has not taken yet.
+PING_INTERVAL = 20.0
+PING_TIMEOUT = 60.0
+CLOSE_TIMEOUT = 1.0
+
+_SUBSCRIPTION = 1
+
+
+class Again(Exception):
+    """The connection is of no more use; another one may be."""
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    pattern: str
+    mode: Literal["entity", "event"]
+    properties: Sequence[str] | None = None
+    filter: str | None = None
+    max_hz: float | None = None
+    since: str | None = None
+    snapshot: bool = False
+    give_up_after: float | None = None
+
+
+def socket_url(url: str) -> str:
+    """The URL of live updates of the server at `url`."""
+    parts = urlsplit(url)
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/api/ws", "metrics=false", ""))
+
+
+def refusal(error: Exception) -> Reply | None:
+    """The answer to a handshake that was refused."""
+    if not isinstance(error, InvalidStatus):
+        return None
+    response = error.response
+    headers = {name.lower(): value for name, value in response.headers.raw_items()}
+    return Reply(response.status_code, headers, bytes(response.body or b""))
+
+
+def namespace_of(entity_id: str) -> str:
+    """What has one order of events: a namespace, with its slash, or an id that has none."""
+    name, slash, _ = entity_id.partition("/")
+    return name + slash
+
+
+class Subscription:
+    """One watch, over any number of connections."""
+
+    def __init__(self, options: WatchOptions, decimal: bool) -> None:
+        self.options = options
+        self.decimal = decimal
+        # All up to this place has been received. None: a snapshot is needed, or nothing came yet.
+        self.cursor = options.since
+        self.entities: dict[str, Entity] = {}
+        # Whether all that the server has to tell so far has come, on a connection that stands.
+        self.is_current = False
+        self.acknowledged = False
+        self._wants_snapshot = options.mode == "entity" or options.snapshot
+        # Mode `entity`: the pages of a snapshot until it is whole.
+        self._pages: dict[str, Entity] | None = None
+        # The server ended the subscription: it is to be made anew, on another connection.
+        self.ended = False
+        # Mode `event`: a snapshot is under way; something has been handed out since it began.
+        self._awaits_snapshot_end = False
+        self._is_mid_snapshot = False
+        # Mode `event`: namespace -> its last event that was handed out, since `cursor`.
+        self._handed_out: dict[str, int] = {}
+        self._failures = 0
+        self._broken_since = time.monotonic()
+
+    def begin(self) -> tuple[str, list[Update]]:
+        """What to send on a new connection, and what to hand out before its messages."""
+        updates: list[Update] = []
+        options = self.options
+        message: dict[str, Any] = {
+            "type": "subscribe",
+            "id": _SUBSCRIPTION,
+            "entity_id": options.pattern,
+            "mode": options.mode,
+        }
+        given = {"filter": options.filter, "max_hz": options.max_hz}
+        message.update({name: value for name, value in given.items() if value is not None})
+        if options.properties is not None:
+            message["properties"] = list(options.properties)
+        self._pages = None
+        self._awaits_snapshot_end = self.ended = False
+        if self.cursor is not None:
+            message["since"] = self.cursor
+        elif self._wants_snapshot:
+            message["snapshot"] = True
+            self._pages = {} if options.mode == "entity" else None
+            self._awaits_snapshot_end = options.mode == "event"
+            if self._is_mid_snapshot:
+                updates.append(Reset("interrupted"))
+        self._is_mid_snapshot = False
+        return encode(message), updates
+
+    def broke(self, refused: Reply | None = None) -> float:
+        """The connection broke, or could not be made. Returns the seconds until the next attempt.
+
+        `refused` is the answer to the handshake, if there was one. Raises FluxError if another
+        attempt would be refused too, or if it took too long already.
+        """
+        wait = 0.0
+        if refused is not None:
+            error = reply_error(refused)
+            if not may_retry(error):
+                raise error
+            wait = error.retry_after or 0.0
+        now = time.monotonic()
+        if self.is_current or not self._failures:
+            self._broken_since = now
+        self.is_current = False
+        self._failures += 1
+        give_up_after = self.options.give_up_after
+        if give_up_after is not None and now - self._broken_since >= give_up_after:
+            raise UnreachableError(None, "unreachable", "the server could not be reached")
+        return wait + jittered_pause(self._failures)
+
+    def receive(self, text: str | bytes) -> list[Update]:
+        """What a message leads to. Raises `Again` to reconnect, FluxError if that can't help."""
+        message = decode(text, self.decimal)
+        kind = message["type"]
+        if kind == "entity":
+            return self._change(message)
+        if kind == "entity_deleted":
+            return self._forget(message, "deleted")
+        if kind == "event":
+            return self._event(message)
+        if kind == "snapshot":
+            return self._page(message)
+        if kind == "snapshot_end":
+            return self._snapshot_end(message)
+        if kind == "ack":
+            self.acknowledged = True
+            # With a snapshot or `since`, what lies before this place is still to come.
+            if self.cursor is None and not self._wants_snapshot:
+                self._reached(message["cursor"])
+        elif kind in ("caught_up", "cursor"):
+            self._reached(message["cursor"])
+        elif kind == "resync":
+            self.cursor, self._pages, self.is_current = None, {}, False
+            return [Reset(message["reason"])]
+        elif kind == "error":
+            return self._error(message)
+        return []
+
+    def _reached(self, cursor: str) -> None:
+        self.cursor = cursor
+        self.is_current = True
+        self._failures = 0
+        # What is sent again after a break lies behind the cursor.
+        self._handed_out.clear()
+
+    def _error(self, message: Mapping[str, Any]) -> list[Update]:
+        error = error_of(message)
+        if error.code in ("overloaded", "not_ready", "shutting_down"):
+            raise Again
+        if error.code == "history_removed" and self.options.mode == "event":
+            # The next connection begins with a snapshot. That the log lost events is said here, once.
+            self.cursor, self._wants_snapshot, self._is_mid_snapshot = None, True, False
+            self._handed_out.clear()
+            self.ended = True
+            return [Reset(error.code)]
+        raise error
+
+    def _page(self, message: Mapping[str, Any]) -> list[Update]:
+        page = {row["id"]: Entity.from_json(row) for row in message["entities"]}
+        if self._pages is not None:
+            self._pages.update(page)
+            return []
+        self._is_mid_snapshot = True
+        return [Snapshot(page, more=True)]
+
+    def _snapshot_end(self, message: Mapping[str, Any]) -> list[Update]:
+        self._is_mid_snapshot = self._awaits_snapshot_end = False
+        if self._pages is None:
+            self._reached(message["cursor"])
+            return [Snapshot({})]
+        self.entities, self._pages = self._pages, None
+        self._reached(message["cursor"])
+        return [Snapshot(dict(self.entities))]
+
+    def _change(self, message: Mapping[str, Any]) -> list[Update]:
+        if message.get("matches") is False:
+            return self._forget(message, "unmatched")
+        entities = self.entities if self._pages is None else self._pages
+        entity_id = message["entity_id"]
+        whole = message.get("whole", False)
+        known = entities.get(entity_id)
+        old = None if whole else known
+        properties = {} if old is None else dict(old.properties)
+        omitted = {} if old is None else dict(old.omitted)
+        for name in (*message["removed"], *message["properties"]):
+            omitted.pop(name, None)
+        for name in (*message["removed"], *message.get("omitted", {})):
+            properties.pop(name, None)
+        properties.update(message["properties"])
+        omitted.update(message.get("omitted", {}))
+        expires_at = None if old is None else old.expires_at
+        if "expiresAt" in message:
+            expires_at = _time_or_none(message["expiresAt"])
+        entity = Entity(
+            entity_id,
+            properties,
+            message["version"],
+            _time(message["timestamp"]),
+            expires_at,
+            omitted=omitted,
+        )
+        # What came after the cursor comes again after a break, whole.
+        if whole and entity == known:
+            return []
+        entities[entity_id] = entity
+        if self._pages is not None:
+            return []
+        set_ = message["properties"]
+        return [Change(entity, set_, message["removed"], whole, message["sequence"])]
+
+    def _forget(
+        self, message: Mapping[str, Any], reason: Literal["deleted", "unmatched"]
+    ) -> list[Update]:
+        entities = self.entities if self._pages is None else self._pages
+        known = entities.pop(message["entity_id"], None)
+        if known is None or self._pages is not None:
+            return []
+        return [Deleted(message["entity_id"], message.get("sequence", 0), reason)]
+
+    def _event(self, message: Mapping[str, Any]) -> list[Update]:
+        event = Event.from_json(message)
+        namespace = namespace_of(event.entity_id)
+        if event.sequence <= self._handed_out.get(namespace, -1):
+            return []
+        self._handed_out[namespace] = event.sequence
+        self._is_mid_snapshot = self._awaits_snapshot_end
+        return [event]

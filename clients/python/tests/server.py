@@ -1,0 +1,64 @@
+"""A real server, started from the binary that FLUX_BIN names, that can be killed and restarted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+
+class Server:
+    """A server on a free port, which it keeps over restarts, and with a data directory of its own."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="flux-client-"))
+        self._data = self._folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [os.environ["FLUX_BIN"], "--port", str(self.port), "--data-dir", str(self._data)]
+        with open(self._folder / "log", "wb") as log:
+            self._process = subprocess.Popen(command, stderr=log)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            text = (self._folder / "log").read_text()
+            address = re.search(r"listening on http://[^,]*:(\d+)", text)
+            if address:
+                self.port = int(address.group(1))
+                return
+            assert self._process.poll() is None, text
+            time.sleep(0.02)
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        """The end that no program can prepare for."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(30)
+
+    def keep_copy(self) -> None:
+        shutil.copytree(self._data, self._folder / "copy")
+
+    def restore_copy(self) -> None:
+        shutil.rmtree(self._data)
+        (self._folder / "copy").rename(self._data)
+
+    def remove(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self._folder)

@@ -1,0 +1,130 @@
+"""Leases: never two holders, over kills of the server and holders that vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from server import Server
+
+from flux_client import (
+    AsyncFlux,
+    ConflictError,
+    Flux,
+    FluxError,
+    LeaseLostError,
+    NewEvent,
+)
+
+
+def test_a_lease_has_one_holder_until_it_is_released(flux: Flux) -> None:
+    mine, yours = flux.lease("leases/a", ttl=5), flux.lease("leases/a", ttl=5)
+    assert mine.claim() and mine.held
+    assert not yours.claim() and not yours.held
+    with pytest.raises(LeaseLostError):
+        yours.check()
+    first = mine.sequence
+    assert mine.release() and not mine.held
+    assert yours.claim(wait=10)
+    assert first is not None and yours.sequence is not None and yours.sequence > first
+    assert not mine.renew() and not mine.release()
+    assert yours.release()
+
+
+def test_a_lease_is_kept_while_its_holder_lives_and_ends_after_it(flux: Flux) -> None:
+    with flux.lease("leases/b", ttl=1, properties={"job": "print"}) as lease:
+        time.sleep(2.5)
+        assert lease.held
+        entity = flux.get("leases/b")
+        assert entity is not None
+        assert entity.properties == {"job": "print", "holder": lease.holder}
+    dead = flux.lease("leases/b", ttl=1)
+    assert dead.claim()
+    dead._stop()
+    heir = flux.lease("leases/b", ttl=1)
+    assert heir.claim(wait=30)
+    assert not dead.held
+    assert heir.release()
+
+
+def test_what_needs_the_lease_is_refused_without_it(flux: Flux) -> None:
+    with pytest.raises(LeaseLostError):
+        with flux.lease("leases/c", ttl=5) as lease:
+            work = NewEvent("leases/work", increment={"n": 1})
+            flux.publish_many([lease.guard(), work], atomic=True)
+            flux.delete("leases/c")
+            with pytest.raises(ConflictError):
+                flux.publish_many([lease.guard(), NewEvent("leases/work")], atomic=True)
+            assert not lease.renew()
+            with pytest.raises(LeaseLostError):
+                lease.check()
+
+
+def test_the_error_of_the_body_is_not_hidden(flux: Flux) -> None:
+    with pytest.raises(KeyError):
+        with flux.lease("leases/d"):
+            flux.delete("leases/d")
+            raise KeyError("mine")
+
+
+def test_leases_of_two_clients_never_overlap(server: Server) -> None:
+    """Each turn notes when it held the lease by its own clock, while the server is killed."""
+    turns: list[tuple[float, float, int]] = []
+    done = threading.Event()
+
+    def compete() -> None:
+        with Flux(server.url) as flux:
+            while not done.is_set():
+                lease = flux.lease("leases/e", ttl=1)
+                try:
+                    if not lease.claim(wait=2):
+                        continue
+                    began = ended = time.monotonic()
+                    while lease.held and ended < began + 0.3:
+                        ended = time.monotonic()
+                        time.sleep(0.005)
+                    assert lease.sequence is not None
+                    turns.append((began, ended, lease.sequence))
+                    lease.release()
+                except FluxError:
+                    continue  # No answer within the time of the lease: it is not held.
+
+    clients = [threading.Thread(target=compete) for _ in range(2)]
+    for client in clients:
+        client.start()
+    for _ in range(3):
+        time.sleep(1.5)
+        server.kill()
+        server.start()
+    time.sleep(1.5)
+    done.set()
+    for client in clients:
+        client.join(60)
+        assert not client.is_alive()
+    turns.sort()
+    assert len(turns) > 4
+    for (_, ended, earlier), (began, _, later) in zip(turns, turns[1:]):
+        assert ended <= began
+        assert earlier < later
+
+
+def test_a_lease_of_asyncio_is_kept_released_and_cancelled(shared: Server) -> None:
+    async def run() -> None:
+        async with AsyncFlux(shared.url) as flux:
+            async with flux.lease("leases/f", ttl=1) as lease:
+                await asyncio.sleep(2.5)
+                assert lease.held
+            assert await flux.get("leases/f") is None
+            waiting = asyncio.create_task(flux.lease("leases/g").__aenter__())
+            first = await waiting
+            second = asyncio.create_task(flux.lease("leases/g").__aenter__())
+            await asyncio.sleep(0.2)
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            assert await first.release()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
