@@ -47,7 +47,7 @@ impl PublishTimes {
         let stored = of_clients.map(|(count, _)| count).sum::<u64>();
         let events = stored - std::mem::replace(&mut self.stored, stored);
         if events > 0 && !shard.failed() {
-            // Those that waited for the log came earlier. Which they are is not known.
+            // Events that waited for the log came earlier, and may be among these.
             let began_micros = self.deferred_micros.unwrap_or(began_micros);
             self.note(Turn {
                 through: shard.appended(),

@@ -196,8 +196,8 @@ impl<L: Log> Shard<L> {
         &mut self.limiter
     }
 
-    /// Stores one event at once, for this call and at the expense of whom it is `charged` to. The caller shows its success when the
-    /// sequence of what is returned is visible.
+    /// Stores one event at once, for this call and at the expense of whom it is `charged` to. The
+    /// caller shows its success when the sequence of what is returned is visible.
     ///
     /// # Errors
     /// [`AppendRejection::NotReady`] if it has to go the long way, by [`Shard::request`].

@@ -9,7 +9,7 @@
 //! browser, `connectors` the calls that define connectors, `tenants` a server with tokens in force,
 //! `script` runs the scripts, `strace` pauses a server, and `tls` issues certificates and carries
 //! plain clients to a server that speaks TLS. `described` holds every answer and message against
-//! the server's descriptions, by the validator in `schema`.
+//! the server's descriptions, by the validator in `schema`. `metrics` reads what a scrape says.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
@@ -24,6 +24,7 @@ pub(crate) mod described;
 pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod http;
+pub(crate) mod metrics;
 pub(crate) mod schema;
 pub(crate) mod script;
 pub(crate) mod server;

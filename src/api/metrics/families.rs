@@ -229,7 +229,7 @@ fn storage(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>, shards: &[Named<'_>])
     });
     by_shard(
         "flux_log_events",
-        "Events that the log has stored since it began, those that retention removed included.",
+        "Events that the log has stored since it began, removed ones included.",
         |shard| Value::Number(shard.log_events),
     );
     by_shard("flux_log_bytes", "Bytes of the log on the disk.", |shard| {

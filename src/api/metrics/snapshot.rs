@@ -88,7 +88,7 @@ pub struct ShardSample {
     pub flush_events: HistogramSample,
     /// Entities that exist.
     pub entities: u64,
-    /// Events that the log has stored so far, those that were removed included.
+    /// Events that the log has stored so far, removed ones included.
     pub log_events: u64,
     /// Bytes of the log on the disk.
     pub log_bytes: u64,
