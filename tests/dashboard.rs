@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use support::chromium::Chromium;
 use support::server::{Server, Setup};
 use support::tenants::Tenants;
+use support::tls::Sealed;
 use support::{batch, event, not_checked, publish_all, wait_for};
 use tempfile::TempDir;
 
@@ -360,6 +361,68 @@ fn a_private_namespace_is_shown_to_its_token_which_stays_in_the_tab() {
         "!row('shed/tool') && one('main').textContent.includes('Enter a token')",
     );
     page.expect_no_errors(false);
+}
+
+#[test]
+fn a_token_that_dies_ends_what_it_alone_showed() {
+    let tenants = Tenants::start_with_private(1, &["shed"]);
+    let made = tenants.make("shed", &json!({"scopes": ["read"]}));
+    let body = event("shed/tool", r#"{"sharp":1}"#);
+    let first = tenants.first["shed"].as_str();
+    let call = ("POST", "/api/events");
+    assert_eq!(tenants.server.with_token(call, first, &body).status, 200);
+    let Some(page) = Page::open(&tenants.server, "#/entities?prefix=shed/") else {
+        return;
+    };
+    page.run("(one('.side button').click(), true)");
+    page.run(&format!("type('#token', {})", json!(made.token)));
+    page.wait_for_row("shed/tool", "sharp 1");
+    page.wait_until_live();
+    // Its subscription is in force once a change has come.
+    let body = event("shed/tool", r#"{"sharp":2}"#);
+    assert_eq!(tenants.server.with_token(call, first, &body).status, 200);
+    page.wait_for_row("shed/tool", "sharp 2");
+    tenants.revoke("shed", &made.id);
+    page.wait(
+        "the end",
+        "[...document.querySelectorAll('.problem')].some((it) => it.textContent.includes('Enter another token'))",
+    );
+    page.expect_no_errors(false);
+}
+
+#[test]
+fn the_page_works_over_tls_and_by_keyboard() {
+    let sealed = Sealed::start(1);
+    for n in 0..3 {
+        sealed.publish(&format!("house/room-{n}"), r#"{"n":1}"#);
+    }
+    let Some(browser) = Chromium::start("the dashboard over TLS") else {
+        return;
+    };
+    let url = sealed.url();
+    let page = Page { browser, url };
+    page.show("#/entities?prefix=house/");
+    page.wait_for_row("house/room-0", "n 1");
+    page.wait_until_live();
+    sealed.publish("house/room-0", r#"{"n":2}"#);
+    page.wait_for_row("house/room-0", "n 2");
+    page.run("(row('house/room-0').querySelector('a').focus(), true)");
+    page.browser.press("\u{E015}\u{E015}");
+    let focused = "document.activeElement.textContent === 'house/room-2'";
+    page.wait("the third row", focused);
+    // A change of the row that has the focus leaves it there.
+    sealed.publish("house/room-2", r#"{"n":3}"#);
+    page.wait_for_row("house/room-2", "n 3");
+    assert_eq!(page.run(focused), true);
+    page.browser.press("/");
+    page.wait("the search", "document.activeElement.id === 'prefix'");
+    page.run("(row('house/room-1').querySelector('a').focus(), true)");
+    page.browser.press("\u{E007}");
+    page.wait(
+        "its page",
+        "document.activeElement === one('h1') && one('td.value')?.textContent === '1'",
+    );
+    page.expect_no_errors(true);
 }
 
 #[test]

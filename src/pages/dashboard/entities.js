@@ -5,7 +5,7 @@
 
 import { explain, get, nextPage, parameters, target } from "./api.js";
 import { fill, h, onceAFrame, say, scroller } from "./dom.js";
-import { brief, compareIds, count, numeric, time } from "./format.js";
+import { brief, compareIds, count, numeric, setBy, time } from "./format.js";
 import { guide } from "./guide.js";
 
 /** @typedef {{ id: string, properties: Map<string, any>, version: number, updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean }} Row */
@@ -163,13 +163,14 @@ export function entities({ live, params, go }) {
       trim();
     }
     if (message.whole) row.properties.clear();
-    for (const [name, value] of Object.entries(message.properties ?? {})) row.properties.set(name, value);
+    const set = setBy(message);
+    for (const [name, value] of set) row.properties.set(name, value);
     for (const name of message.removed ?? []) row.properties.delete(name);
     if (byId.get(id) !== row) return;
     row.version = message.version;
     row.updated = message.timestamp;
     const names = touched.get(id) ?? new Set();
-    for (const name of Object.keys(message.properties ?? {})) names.add(name);
+    for (const [name] of set) names.add(name);
     touched.set(id, names);
     changed.add(id);
     redraw();
@@ -234,7 +235,9 @@ export function entities({ live, params, go }) {
         bound !== undefined && h("a", { href: link(bound), rel: "next" }, "Next page"),
       );
       describe();
-      const wanted = { entity_id: `${prefix}*`, mode: /** @type {const} */ ("entity"), max_hz: 20, ...(filter ? { filter } : {}) };
+      // Of more entities than a page shows, each may change: what is not shown is not waited for.
+      const max_hz = bound === undefined ? 20 : 2;
+      const wanted = { entity_id: `${prefix}*`, mode: /** @type {const} */ ("entity"), max_hz, ...(filter ? { filter } : {}) };
       live.watch(wanted, headers.get("Flux-Cursor") ?? "", { message: take, resync: load, refused: (error) => say(problem, explain(error)) });
     } catch (error) {
       if (loading.signal.aborted) return;

@@ -3,7 +3,7 @@
 import { Refused, explain, get, nextPage, target } from "./api.js";
 import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { flash } from "./entities.js";
-import { brief, json, numeric, time } from "./format.js";
+import { brief, numeric, setBy, time, whole } from "./format.js";
 import { draw } from "./plot.js";
 
 /** @typedef {{ properties: Map<string, any>, version: number, updated: string, expiresAt?: string | undefined }} State */
@@ -112,7 +112,7 @@ export function entity({ live, params, replace }) {
     fill(
       properties,
       ...names.map((name) => {
-        const row = h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, name)), h("td", { class: "value" }, h("bdi", {}, json(state?.properties.get(name)))));
+        const row = h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, name)), h("td", { class: "value" }, h("bdi", {}, whole(state?.properties.get(name)))));
         if (touched.has(name) && at === "") requestAnimationFrame(() => flash(row));
         return row;
       }),
@@ -249,7 +249,7 @@ export function entity({ live, params, replace }) {
     else {
       const state = now ?? { properties: new Map(), version: 0, updated: "" };
       if (message.whole) state.properties.clear();
-      for (const [name, value] of Object.entries(message.properties ?? {})) {
+      for (const [name, value] of setBy(message)) {
         state.properties.set(name, value);
         touched.add(name);
       }

@@ -29,12 +29,33 @@ export function parse(text) {
  */
 export function json(value) {
   if (value instanceof Exact) return value.digits;
+  if (value instanceof Omitted) return `(${bytes(value.size)}, too large for a live update)`;
   if (Array.isArray(value)) return `[${value.map(json).join(", ")}]`;
   if (value !== null && typeof value === "object") {
     const members = Object.entries(value).map(([name, member]) => `${JSON.stringify(name)}: ${json(member)}`);
     return members.length === 0 ? "{}" : `{${members.join(", ")}}`;
   }
   return JSON.stringify(value) ?? "";
+}
+
+/** What stands in the place of a value that was too large to be sent. */
+export class Omitted {
+  /** @param {number} size bytes of its JSON */
+  constructor(size) {
+    this.size = size;
+  }
+}
+
+/** Characters of a value that are shown: to lay out a megabyte would take the page seconds. */
+const SHOWN = 20_000;
+
+/**
+ * A value as the page of its entity shows it: as JSON.
+ * @param {any} value
+ */
+export function whole(value) {
+  const text = json(value);
+  return text.length > SHOWN ? `${text.slice(0, SHOWN)}… (${text.length - SHOWN} more characters)` : text;
 }
 
 /**
@@ -44,6 +65,16 @@ export function json(value) {
 export function brief(value) {
   const text = typeof value === "string" ? value : json(value);
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
+}
+
+/**
+ * The properties that a change has set; those that were too large for it too.
+ * @param {any} message
+ * @returns {[string, any][]}
+ */
+export function setBy(message) {
+  const omitted = Object.entries(message.omitted ?? {}).map(([name, size]) => /** @type {[string, any]} */ ([name, new Omitted(size)]));
+  return [...Object.entries(message.properties ?? {}), ...omitted];
 }
 
 /**
