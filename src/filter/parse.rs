@@ -21,6 +21,9 @@ const EXPRESSION_RULE: &str =
     "expected and, or, not, eq, ne, lt, le, gt, ge, in, like or exists, and its `(`";
 const PATH_RULE: &str = "expected a path such as `position/x` or `$version`";
 const VALUE_RULE: &str = "expected a JSON value";
+/// Many clients write a space of a query as a plus sign.
+const PLUS_RULE: &str =
+    "expected a JSON value; `+` is a plus sign here, and a space in a query is `%20`";
 const TIME_RULE: &str = "expected a time as RFC 3339 or Unix milliseconds";
 
 impl Filter {
@@ -268,7 +271,12 @@ impl<'a> Parser<'a> {
         };
         let value = value.filter(is_in_range);
         let found = value.zip(rest.get(..len));
-        let found = found.ok_or_else(|| self.expected(VALUE_RULE))?;
+        let rule = if rest.starts_with('+') {
+            PLUS_RULE
+        } else {
+            VALUE_RULE
+        };
+        let found = found.ok_or_else(|| self.expected(rule))?;
         self.at += len;
         Ok(found)
     }
@@ -304,6 +312,14 @@ fn path_name(text: &str) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_space_that_became_a_plus_sign_is_named() {
+        let rule = |text| Filter::parse(text).unwrap_err().rule;
+        assert_eq!(rule("gt(rpm,+1)"), PLUS_RULE);
+        assert_eq!(rule("gt(rpm,x)"), VALUE_RULE);
+        assert!(Filter::parse("gt( rpm , 1 )").is_ok());
+    }
 
     #[test]
     fn what_is_no_filter_is_refused_with_its_place() {

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(acknowledged.missing(&server), Some(0));
         server.set_nonblocking(true).unwrap();
         let mut sent = 0;
-        while let Ok(count) = server.write(&[7; 64 * 1024]) {
+        while let Ok(count) = server.write(&vec![7; 64 * 1024]) {
             sent += count;
         }
         let before = acknowledged.missing(&server).unwrap();
