@@ -218,7 +218,8 @@ impl<S: System> Core<S> {
         };
         let flushed = self.flusher.on_flushed(shard, result);
         if is_flushed {
-            let took_micros = self.system.monotonic_micros() - self.flusher.issued_micros();
+            let returned_micros = self.system.monotonic_micros();
+            let took_micros = returned_micros.saturating_sub(self.flusher.issued_micros());
             tally.flush.observe(took_micros, 1);
             tally.flush_events.observe(flushed, 1);
         }
