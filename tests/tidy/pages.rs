@@ -4,11 +4,16 @@ use crate::{check, read, root};
 use std::fs;
 
 /// Pages whose paths are checked.
-const PAGES: &[&str] = &["ARCHITECTURE.md", "bench/README.md", "bench/RESULTS.md"];
+const PAGES: &[&str] = &[
+    "ARCHITECTURE.md",
+    "README.md",
+    "bench/README.md",
+    "bench/RESULTS.md",
+];
 
 /// Where a path begins, as a page names it: at the root of the repository.
 const FOLDERS: &[&str] = &[
-    "src/", "storage/", "tests/", "bench/", "loadgen/", "fuzz/", "scripts/", "docs/",
+    "src/", "storage/", "tests/", "bench/", "loadgen/", "fuzz/", "scripts/", "docs/", "deploy/",
 ];
 
 /// Paths between backquotes, up to the first space: what follows are arguments.
