@@ -73,6 +73,31 @@ fn without_io_uring_a_server_says_so_once_and_does_everything() {
 }
 
 #[test]
+fn without_sys_a_server_says_so_once_and_starts() {
+    let hidden = "mount -t tmpfs tmpfs /sys && exec \"$0\" \"$@\"";
+    let words = ["unshare", "--mount", "sh", "-c", hidden].map(str::to_owned);
+    let tried = Command::new("unshare")
+        .args(["--mount", "mount", "-t", "tmpfs", "tmpfs", "/sys"])
+        .output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        not_checked("nothing can be mounted here");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let setup = Setup::new(directory.path(), 1).launched_by(words.to_vec());
+    let server = setup.start();
+    let warning = "/sys can't be read, which io_uring's executor needs";
+    assert_eq!(
+        server.said().matches(warning).count(),
+        1,
+        "{}",
+        server.said()
+    );
+    server.publish("no/sys", "{\"n\":1}");
+    server.stop();
+}
+
+#[test]
 fn a_server_listens_on_both_loopback_addresses_and_on_the_one_that_it_is_given() {
     let dir = TempDir::new().expect("a temporary directory");
     let setup = Setup::new(dir.path(), 2);

@@ -22,6 +22,9 @@ pub(crate) enum RingsRefused {
     /// The limit on locked memory is too small.
     #[error("too little locked memory for io_uring")]
     LockedMemory,
+    /// What runs the cores on `io_uring` reads the processors there.
+    #[error("/sys can't be read, which io_uring's executor needs ({0})")]
+    NoSys(#[source] io::Error),
     /// Something else.
     #[error("the kernel refuses io_uring: {0}")]
     Other(#[source] io::Error),
@@ -39,6 +42,7 @@ impl RingsRefused {
             Self::LockedMemory => Some(
                 "ulimit -l 8192, LimitMEMLOCK=8M in the unit, or docker run --ulimit memlock=8388608",
             ),
+            Self::NoSys(_) => Some("mount -t sysfs sysfs /sys"),
             Self::NotBuilt | Self::Other(_) => None,
         }
     }
@@ -50,6 +54,7 @@ impl RingsRefused {
 /// # Errors
 /// [`RingsRefused`].
 pub(crate) fn probe(cpu: usize) -> Result<(), RingsRefused> {
+    runtime::read_processors().map_err(RingsRefused::NoSys)?;
     let ring = io_uring::IoUring::new(4).map(drop);
     let executor = |()| Runtime::Executors.spawn("flux-preflight", cpu, || Ok(()));
     let probed = ring.and_then(executor).and_then(runtime::join);

@@ -39,6 +39,15 @@ pub(crate) enum Running {
     Thread(std::thread::JoinHandle<io::Result<()>>),
 }
 
+/// Reads what glommio reads of the machine before it pins an executor: it panics if it can't.
+///
+/// # Errors
+/// If `/sys` is not mounted, or hides the processors.
+pub(crate) fn read_processors() -> io::Result<()> {
+    let online = glommio::CpuSet::online();
+    online.map(drop).map_err(io::Error::from)
+}
+
 impl Runtime {
     /// Starts a thread that is pinned to `cpu` and runs `core` to its end.
     ///
