@@ -736,3 +736,15 @@ pub const EQUAL_SHARES_MAX: u64 = 4;
 pub const ACTIVE_MICROS: u64 = 10_000;
 /// Microseconds that a connection waits for its next turn at most.
 pub const REST_MICROS_MAX: u64 = 100_000;
+
+/// Lines of one event that are said in [`LOG_REPEATS_SECONDS`], if a client or a source can cause
+/// any number of them. The rest is counted, and said in one line.
+pub const LOG_REPEATS_MAX: u64 = 30;
+/// Seconds for which lines of an event are counted.
+pub const LOG_REPEATS_SECONDS: u64 = 60;
+/// Milliseconds that a line of a server waits for stderr. It is then lost, and counted: a core
+/// stands still meanwhile.
+pub const LOG_WAIT_MS: i64 = 50;
+/// Bytes of a line that are written to stderr at once: a pipe that is ready takes so many
+/// (`PIPE_BUF`).
+pub const LOG_PIECE_BYTES: usize = 4096;

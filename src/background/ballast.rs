@@ -12,7 +12,7 @@ use super::Moment;
 use super::job::{Jobs, Lane, WorkerResult};
 use crate::limits::{RESERVE_BYTES, RESERVE_INTERVAL_SECONDS};
 use crate::log::Log;
-use crate::report;
+use crate::report::{self, LogEvent};
 use flux_storage::{DataDir, StorageError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,7 +32,10 @@ impl Ballast {
     pub(crate) fn make(data_dir: Arc<DataDir>) -> Self {
         let made = data_dir.make_ballast(RESERVE_BYTES);
         if let Err(error) = &made {
-            report::warning(&format!("no ballast on the disk: {error}"));
+            report::say(
+                LogEvent::ReserveMissing,
+                &format!("no ballast on the disk: {error}"),
+            );
         }
         Self {
             data_dir,
@@ -64,16 +67,22 @@ impl Ballast {
     /// for as long as the removal of a file takes.
     pub(crate) fn release_blocking(&self) {
         if let Err(error) = self.data_dir.release_ballast() {
-            report::warning(&format!("could not give back the reserve: {error}"));
+            report::say(
+                LogEvent::ReserveKept,
+                &format!("could not give back the reserve: {error}"),
+            );
         }
     }
 
     fn release(&self) -> Result<(), StorageError> {
         if self.data_dir.release_ballast()? {
-            report::warning(&format!(
-                "the disk is full: {} MiB of ballast given to what retention has to write",
-                RESERVE_BYTES >> 20
-            ));
+            report::say(
+                LogEvent::ReserveUsed,
+                &format!(
+                    "the disk is full: {} MiB of ballast given to what retention has to write",
+                    RESERVE_BYTES >> 20
+                ),
+            );
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::limits::{
     CHECKPOINT_RETRY_SECONDS,
 };
 use crate::log::Log;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::settings::StorageHousekeeping;
 use crate::shard::Shard;
 use flux_storage::{
@@ -286,6 +286,15 @@ impl Checkpointer {
         self.through = snapshot.meta.through;
         self.covered_ms = self.frozen_ms;
         self.failure = None;
+        report::say_with(
+            LogEvent::CheckpointWritten,
+            &[("shard", self.core.into())],
+            &format!(
+                "shard {}: a checkpoint through event {} is written",
+                self.core,
+                self.through.get()
+            ),
+        );
         self.room_was_made = false;
         let replaced = shard.engine_mut().install_checkpoint(layers);
         let (core, throttle) = (self.core, Arc::clone(&self.throttle));
@@ -294,9 +303,11 @@ impl Checkpointer {
             let mut throttled = throttle.job();
             replaced.give_back(&mut || throttled.pause_and_go_on());
             if let Err(error) = dir.remove_unreferenced() {
-                report::warning(&format!(
-                    "shard {core}: old checkpoint not removed: {error}"
-                ));
+                report::say_with(
+                    LogEvent::CheckpointNotRemoved,
+                    &[("shard", core.into())],
+                    &format!("shard {core}: old checkpoint not removed: {error}"),
+                );
             }
             result(CheckpointResult::Cleared(dir))
         });
@@ -325,11 +336,15 @@ impl Checkpointer {
                 retry_seconds = CHECKPOINT_FIRST_RETRY_SECONDS;
             }
             if is_news {
-                report::warning(&format!(
-                    "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
+                report::say_with(
+                    LogEvent::CheckpointFailed,
+                    &[("shard", self.core.into())],
+                    &format!(
+                        "shard {}: could not write a checkpoint: {error}; a start would replay more of the log, and it \
                      is tried again every {CHECKPOINT_RETRY_SECONDS} s",
-                    self.core
-                ));
+                        self.core
+                    ),
+                );
             }
         }
         self.retry_ms = Some(now.ms + retry_seconds * 1000);

@@ -13,7 +13,7 @@ use crate::api::ApiError;
 use crate::control::{Change, Command, CommandRejection, ControlStore, Registry};
 use crate::log::Log;
 use crate::model::Timestamp;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::{Origin, Reply};
 use flux_storage::StorageError;
 use std::collections::VecDeque;
@@ -105,7 +105,10 @@ impl Controller {
             return None;
         };
         if let Err(error) = result {
-            report::warning(&format!("a control call was not stored: {error}"));
+            report::say(
+                LogEvent::ControlNotStored,
+                &format!("a control call was not stored: {error}"),
+            );
             let rejection = if store.has_failed() {
                 ApiError::StorageFault
             } else {
@@ -153,10 +156,16 @@ impl Controller {
             Phase::Idle(mut store) | Phase::Telling { mut store, .. } => {
                 let mut uses = registry.tokens().unstored_uses().into_iter();
                 if let Some(error) = uses.find_map(|change| store.append(now, &change).err()) {
-                    report::warning(&format!("the last uses of tokens are lost: {error}"));
+                    report::say(
+                        LogEvent::TokenUsesLost,
+                        &format!("the last uses of tokens are lost: {error}"),
+                    );
                 }
                 if let Err(error) = store.close() {
-                    report::warning(&format!("the control log was not closed in order: {error}"));
+                    report::say(
+                        LogEvent::ControlNotClosed,
+                        &format!("the control log was not closed in order: {error}"),
+                    );
                 }
             }
             Phase::None | Phase::Storing { .. } => {}

@@ -14,7 +14,7 @@ use crate::limits::DIRECTORY_INTERVAL_MS;
 use crate::log::Log;
 use crate::model::place_key;
 use crate::model::{CommitPoint, CommitQueue, RESERVED_NAMESPACE, Timestamp};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::{MailboxSender, Message, Shard, ShardStatistics};
 
 /// See the module. One for each core.
@@ -124,7 +124,10 @@ impl Directory {
         self.counts = false;
         let private = (registry.private(), now);
         if let Err(error) = shard.engine_mut().set_directory(rows, private) {
-            report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
+            report::say(
+                LogEvent::DirectoryStale,
+                &format!("{DIRECTORY_ID} not brought up to date: {error}"),
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use super::throttle::Throttle;
 use crate::api::ApiError;
 use crate::limits::SPARE_RETRY_SECONDS;
 use crate::log::{Flusher as _, Log, NextSegmentJob};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::Shard;
 use flux_storage::StorageError;
 use std::fmt::Display;
@@ -150,19 +150,27 @@ impl<L: Log> Flusher<L> {
             Ok(segment) => {
                 shard.log_mut().install_next_segment(*segment);
                 if shard.is_refusing() {
-                    report::info(&format!(
-                        "shard {core}: the next segment is ready, events are accepted again"
-                    ));
+                    report::say_with(
+                        LogEvent::LogWritable,
+                        &[("shard", core.into())],
+                        &format!(
+                            "shard {core}: the next segment is ready, events are accepted again"
+                        ),
+                    );
                 }
                 shard.resume(now.now);
             }
             Err(error) => {
                 let rejection = rejection(&error);
                 if !shard.refuses_with(&rejection) {
-                    report::error(&format!(
-                        "shard {core}: can't prepare the next segment: {error}; events are refused when this one \
+                    report::say_with(
+                        LogEvent::LogNotWritable,
+                        &[("shard", core.into())],
+                        &format!(
+                            "shard {core}: can't prepare the next segment: {error}; events are refused when this one \
                          is full, and it is tried again every {SPARE_RETRY_SECONDS} s"
-                    ));
+                        ),
+                    );
                 }
                 shard.log_mut().next_segment_failed();
                 shard.refuse(&rejection);
@@ -177,7 +185,11 @@ impl<L: Log> Flusher<L> {
 /// write failed fails of the same cause.
 pub(crate) fn stop<L: Log>(core: u16, shard: &mut Shard<L>, error: &dyn Display) {
     if !shard.failed() {
-        report::error(&format!("shard {core}: {error}"));
+        report::say_with(
+            LogEvent::ShardFailed,
+            &[("shard", core.into())],
+            &format!("shard {core}: {error}"),
+        );
     }
     shard.fail();
 }

@@ -8,7 +8,7 @@ use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;
 use crate::history::{HistoryError, HistoryResult, LiveLog, ReaderCache};
 use crate::log::Log;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::{MemoryBudget, MemoryClient, MemoryLoan, RequestId};
 use flux_storage::DataDir;
 use std::sync::Arc;
@@ -86,7 +86,10 @@ impl HistoryWorker {
         let result = result.map_err(|error| {
             // A fault of ours is the operator's to know.
             if error.is_fault() {
-                report::error(&format!("history can't be read: {error}"));
+                report::say(
+                    LogEvent::HistoryUnreadable,
+                    &format!("history can't be read: {error}"),
+                );
             }
             error.answer()
         });

@@ -14,7 +14,7 @@ use crate::limits::{
     RETENTION_INTERVAL_SECONDS, RETENTION_SEGMENTS_MAX, SEALED_RETENTION_INTERVAL_SECONDS,
 };
 use crate::log::{Log, Removal, RetentionPlan};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::settings::StorageHousekeeping;
 use crate::shard::{RecoverError, Shard, advance_base};
 use crate::state::is_packed_body;
@@ -248,10 +248,14 @@ impl Retention {
             RetentionResult::Indexed(written) => {
                 self.indexes = false;
                 if let Err(error) = written {
-                    report::warning(&format!(
-                        "shard {}: history index not written, the first look-up will make it: {error}",
-                        self.core
-                    ));
+                    report::say_with(
+                        LogEvent::IndexNotWritten,
+                        &[("shard", self.core.into())],
+                        &format!(
+                            "shard {}: history index not written, the first look-up will make it: {error}",
+                            self.core
+                        ),
+                    );
                 }
             }
             RetentionResult::Chosen(base, chosen) => {
@@ -301,10 +305,14 @@ impl Retention {
         if let Err(error) = result
             && before != failure
         {
-            report::warning(&format!(
-                "shard {core}: could not remove old history: {error}; it is tried again every \
+            report::say_with(
+                LogEvent::HistoryNotRemoved,
+                &[("shard", core.into())],
+                &format!(
+                    "shard {core}: could not remove old history: {error}; it is tried again every \
                  {RETENTION_INTERVAL_SECONDS} s"
-            ));
+                ),
+            );
         }
     }
 }

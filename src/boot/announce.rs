@@ -3,7 +3,7 @@
 
 use crate::limits::ADMIN_TOKEN_CHARS_MIN;
 use crate::model::Visibility;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::settings::Settings;
 use std::net::SocketAddr;
 
@@ -24,12 +24,15 @@ pub(super) fn start(settings: &Settings, (addresses, shards): (&[SocketAddr], u1
         "listening on {first}, {shards} shard{}",
         if shards == 1 { "" } else { "s" },
     );
-    report::info(&format!(
-        "version {} {listening}, data in {}{others}; {}",
-        env!("CARGO_PKG_VERSION"),
-        settings.data_dir.display(),
-        access(settings),
-    ));
+    report::say(
+        LogEvent::Listening,
+        &format!(
+            "version {} {listening}, data in {}{others}; {}",
+            env!("CARGO_PKG_VERSION"),
+            settings.data_dir.display(),
+            access(settings),
+        ),
+    );
     operator(settings);
     listening
 }
@@ -64,17 +67,24 @@ fn access(settings: &Settings) -> String {
 fn operator(settings: &Settings) {
     match &settings.admin_token {
         Some(token) if token.reveal().chars().count() < ADMIN_TOKEN_CHARS_MIN => {
-            report::warning(&format!(
-                "FLUX_ADMIN_TOKEN has fewer than {ADMIN_TOKEN_CHARS_MIN} characters and can be guessed: \
+            report::say(
+                LogEvent::AdminTokenWeak,
+                &format!(
+                    "FLUX_ADMIN_TOKEN has fewer than {ADMIN_TOKEN_CHARS_MIN} characters and can be guessed: \
                  `openssl rand -base64 32` makes a good one"
-            ));
+                ),
+            );
         }
         Some(_) => {}
-        None if settings.auth => report::warning(
+        None if settings.auth => report::say(
+            LogEvent::RegistrationOpen,
             "FLUX_ADMIN_TOKEN is not set: anyone may register a namespace, and nobody may change the configuration",
         ),
         None => {
-            report::info("FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused");
+            report::say(
+                LogEvent::AdminTokenMissing,
+                "FLUX_ADMIN_TOKEN is not set: changes of the configuration are refused",
+            );
         }
     }
 }

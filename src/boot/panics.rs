@@ -8,7 +8,7 @@
 //! The line is the only trace, also of a panic in a library: the usual message of several lines,
 //! with its backtrace, is not printed.
 
-use crate::report;
+use crate::report::{self, LogEvent};
 use std::fmt::Write as _;
 use std::panic::PanicHookInfo;
 use std::process::exit;
@@ -36,7 +36,7 @@ fn end(panic: &PanicHookInfo<'_>) -> ! {
             std::thread::park();
         }
     }
-    report::error(&line(panic));
+    report::say(LogEvent::Panicked, &line(panic));
     exit(EXIT_PANIC)
 }
 

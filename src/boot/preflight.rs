@@ -3,7 +3,7 @@
 
 use super::rings;
 use crate::reactor::runtime::Runtime;
-use crate::report;
+use crate::report::{self, LogEvent};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CpuSet;
 use std::io;
@@ -45,15 +45,18 @@ pub(super) fn choose_runtime(cpu: usize) -> Result<Runtime, MissingFeature> {
         return Ok(Runtime::Executors);
     };
     let remedy = refused.remedy();
-    report::warning(&format!(
-        "{refused}: the cores run as plain threads instead{}{}",
-        if remedy.is_some() {
-            "; to allow it: "
-        } else {
-            ""
-        },
-        remedy.unwrap_or_default(),
-    ));
+    report::say(
+        LogEvent::IoUringRefused,
+        &format!(
+            "{refused}: the cores run as plain threads instead{}{}",
+            if remedy.is_some() {
+                "; to allow it: "
+            } else {
+                ""
+            },
+            remedy.unwrap_or_default(),
+        ),
+    );
     Ok(Runtime::Threads)
 }
 

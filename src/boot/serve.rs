@@ -25,7 +25,7 @@ use crate::reactor::event_loop::{Core, CoreParts};
 use crate::reactor::kernel::Kernel;
 use crate::reactor::runtime::{self, Running, Runtime};
 use crate::reactor::watchdog::{Heartbeat, Watchdog};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::service::{Context, ContextParts, Tenants};
 use crate::settings::{Origins, Settings};
 use crate::shard::Counters;
@@ -123,6 +123,7 @@ enum End {
 /// # Errors
 /// [`StartError`]; once it runs, only if a core fails.
 pub fn run(settings: &Settings) -> Result<(), StartError> {
+    report::serve();
     let (ended, end) = channel();
     let tls = settings.tls.as_ref().map(Tls::read).transpose()?;
     let machine = Machine::check(settings, tls.as_ref())?;
@@ -135,7 +136,10 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
         port = listening.port().unwrap_or(port);
         match serve((settings, &systemd), &machine, listening, (&ended, &end))? {
             Outcome::Stopped => return Ok(()),
-            Outcome::Rebuild => report::warning("starting anew, to rebuild the state from the log"),
+            Outcome::Rebuild => report::say(
+                LogEvent::Restarting,
+                "starting anew, to rebuild the state from the log",
+            ),
         }
     }
 }
@@ -336,13 +340,14 @@ fn wait_for_end(
 ) -> Result<bool, StartError> {
     let signalled = matches!(end.recv(), Ok(End::Signal));
     if signalled {
-        report::info("stopping");
+        report::say(LogEvent::Stopping, "stopping");
         systemd.stopping();
     }
     counters.stop();
     join(executors)?;
+    report::say_rest();
     if let Some(failures) = counters.strangers.take_rest() {
-        report::warning(&failures.to_string());
+        report::say(LogEvent::TokenGuesses, &failures.to_string());
     }
     Ok(signalled)
 }
@@ -351,7 +356,7 @@ fn wait_for_end(
 fn has_signal(end: &Receiver<End>) -> bool {
     let signalled = end.try_iter().any(|event| matches!(event, End::Signal));
     if signalled {
-        report::info("stopping");
+        report::say(LogEvent::Stopping, "stopping");
     }
     signalled
 }
@@ -429,10 +434,13 @@ fn open_control(
         if settings.auth {
             return Err(StartError::NoControl { path: path.into() });
         }
-        report::warning(&format!(
-            "{} is missing and is made anew: no namespace is registered, nothing is configured",
-            path.display()
-        ));
+        report::say(
+            LogEvent::ControlLogMade,
+            &format!(
+                "{} is missing and is made anew: no namespace is registered, nothing is configured",
+                path.display()
+            ),
+        );
     }
     let opened = ControlStore::open(data_dir);
     let (store, registry) = opened.map_err(|source| StartError::Control {
@@ -440,11 +448,14 @@ fn open_control(
         source: Box::new(source),
     })?;
     if store.lost() > 0 {
-        report::warning(&format!(
-            "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
+        report::say(
+            LogEvent::ControlChangesMissing,
+            &format!(
+                "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
              took away may be in force again",
-            store.lost()
-        ));
+                store.lost()
+            ),
+        );
     }
     Ok((store, registry))
 }
@@ -460,10 +471,13 @@ fn unusable(settings: &Settings) -> impl Fn(StorageError) -> StartError {
 fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {
     let data_dir = open_sized(&settings.data_dir, settings.segment_bytes, shards)?;
     if let Err(error) = shard::finish_repartition(&data_dir) {
-        report::warning(&format!(
-            "an earlier change of the number of shards could not be finished: {error}; until it is, retention keeps the \
+        report::say(
+            LogEvent::ShardChangeUnfinished,
+            &format!(
+                "an earlier change of the number of shards could not be finished: {error}; until it is, retention keeps the \
              history from before it"
-        ));
+            ),
+        );
     }
     Ok(data_dir)
 }
@@ -627,45 +641,65 @@ fn recover(
         let seconds = clock.millis() / 1000;
         if seconds >= reported_seconds + RECOVERY_REPORT_SECONDS {
             reported_seconds = seconds;
-            report::info(&format!(
-                "shard {core}: {} events replayed, {} of {} MiB of its log",
-                progress.events,
-                progress.bytes >> 20,
-                progress.bytes_total >> 20,
-            ));
+            report::say_with(
+                LogEvent::RecoveryProgress,
+                &[("shard", core.into())],
+                &format!(
+                    "shard {core}: {} events replayed, {} of {} MiB of its log",
+                    progress.events,
+                    progress.bytes >> 20,
+                    progress.bytes_total >> 20,
+                ),
+            );
         }
     };
     let recovered = shard::recover(data_dir, log, (core, shards), &mut progress);
     let recovered = recovered.map_err(io::Error::other)?;
     for quarantined in &recovered.quarantined {
-        report::warning(&format!(
-            "shard {core}: checkpoint not used: {}{}; the state is made from the log instead",
-            quarantined.error,
-            match &quarantined.moved_to {
-                Some(path) => format!("; it is kept as {}", path.display()),
-                None => String::new(),
-            }
-        ));
+        report::say_with(
+            LogEvent::CheckpointUnused,
+            &[("shard", core.into())],
+            &format!(
+                "shard {core}: checkpoint not used: {}{}; the state is made from the log instead",
+                quarantined.error,
+                match &quarantined.moved_to {
+                    Some(path) => format!("; it is kept as {}", path.display()),
+                    None => String::new(),
+                }
+            ),
+        );
     }
     if let Some(tail) = &recovered.recovery.cut {
-        report::warning(&format!(
-            "shard {core}: cut {} bytes that no flush had covered off the end of {}",
-            tail.bytes,
-            tail.path.display()
-        ));
+        report::say_with(
+            LogEvent::LogTailCut,
+            &[("shard", core.into())],
+            &format!(
+                "shard {core}: cut {} bytes that no flush had covered off the end of {}",
+                tail.bytes,
+                tail.path.display()
+            ),
+        );
     }
     if recovered.engine.lost() > 0 {
-        report::warning(&format!(
-            "shard {core}: {} events are missing, which an earlier `flux log repair` replaced by gaps",
-            recovered.engine.lost()
-        ));
+        report::say_with(
+            LogEvent::EventsMissing,
+            &[("shard", core.into())],
+            &format!(
+                "shard {core}: {} events are missing, which an earlier `flux log repair` replaced by gaps",
+                recovered.engine.lost()
+            ),
+        );
     }
-    report::info(&format!(
-        "shard {core}: ready after {} ms, {} entities, {} events replayed",
-        clock.millis(),
-        recovered.engine.entities(),
-        counters.of(core).replayed_events.load(Relaxed),
-    ));
+    report::say_with(
+        LogEvent::ShardReady,
+        &[("shard", core.into())],
+        &format!(
+            "shard {core}: ready after {} ms, {} entities, {} events replayed",
+            clock.millis(),
+            recovered.engine.entities(),
+            counters.of(core).replayed_events.load(Relaxed),
+        ),
+    );
     Ok(recovered)
 }
 
@@ -692,9 +726,10 @@ fn watch_signals(ended: Sender<End>, tls: Option<Tls>, systemd: Systemd) -> io::
                 _ => None,
             };
             if let Some(name) = ignored {
-                report::info(&format!(
-                    "{name} means nothing to the server and is ignored"
-                ));
+                report::say(
+                    LogEvent::SignalIgnored,
+                    &format!("{name} means nothing to the server and is ignored"),
+                );
             } else if ended.send(End::Signal).is_err() {
                 return;
             }

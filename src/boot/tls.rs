@@ -3,7 +3,7 @@
 
 use crate::clock;
 use crate::limits::CERTIFICATE_WARNING_SECONDS;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::settings::TlsFiles;
 use crate::wire::tls::{CertificateError, Certified, TlsIdentity};
 use std::io;
@@ -68,9 +68,10 @@ impl Tls {
                     &certified,
                 );
             }
-            Err(error) => report::warning(&format!(
-                "SIGHUP: the certificate from before stays in use: {error}"
-            )),
+            Err(error) => report::say(
+                LogEvent::CertificateKept,
+                &format!("SIGHUP: the certificate from before stays in use: {error}"),
+            ),
         }
     }
 
@@ -85,9 +86,9 @@ fn describe(before: &str, certified: &Certified) {
     let now = clock::now();
     let line = format!("{before}{}", certified.describe(now));
     if certified.is_doubtful(now, CERTIFICATE_WARNING_SECONDS) {
-        report::warning(&line);
+        report::say(LogEvent::CertificateExpiring, &line);
     } else {
-        report::info(&line);
+        report::say(LogEvent::CertificateLoaded, &line);
     }
 }
 

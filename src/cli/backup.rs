@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{EXIT_DAMAGE, EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::clock;
 use crate::model::Timestamp;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::state::is_packed_body;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use flux_storage::{BackupError, BackupOptions, BackupSummary, CopyProgress};
@@ -81,7 +81,7 @@ fn run(
             ExitCode::SUCCESS
         }
         Err(error) => {
-            report::error(&error.to_string());
+            report::say(LogEvent::CommandFailed, &error.to_string());
             ExitCode::from(if error.is_damage() {
                 EXIT_DAMAGE
             } else {
@@ -94,33 +94,40 @@ fn run(
 /// Says on stderr what a backup holds.
 fn tell(summary: &BackupSummary) {
     for error in &summary.left_out {
-        report::warning(&format!(
-            "left out, since it is damaged; the state comes from the log: {error}"
-        ));
+        report::say(
+            LogEvent::CommandWarning,
+            &format!("left out, since it is damaged; the state comes from the log: {error}"),
+        );
     }
     for log in &summary.logs {
         let time = log.time_micros.map_or(String::new(), |micros| {
             format!(", {}", Timestamp::from_micros(micros).rfc3339())
         });
         if log.is_control() {
-            report::info(&format!(
-                "control log: through change {}{time}",
-                log.through.get()
-            ));
+            report::say(
+                LogEvent::CommandResult,
+                &format!("control log: through change {}{time}", log.through.get()),
+            );
             continue;
         }
-        report::info(&format!(
-            "generation {}, shard {} of {}: through event {}{time}",
-            log.generation,
-            log.shard,
-            log.shard_count,
-            log.through.get(),
-        ));
+        report::say(
+            LogEvent::CommandResult,
+            &format!(
+                "generation {}, shard {} of {}: through event {}{time}",
+                log.generation,
+                log.shard,
+                log.shard_count,
+                log.through.get(),
+            ),
+        );
     }
-    report::info(&format!(
-        "{} files, {} bytes, as of {}",
-        summary.files,
-        summary.bytes,
-        Timestamp::from_micros(summary.time_micros).rfc3339()
-    ));
+    report::say(
+        LogEvent::CommandResult,
+        &format!(
+            "{} files, {} bytes, as of {}",
+            summary.files,
+            summary.bytes,
+            Timestamp::from_micros(summary.time_micros).rfc3339()
+        ),
+    );
 }

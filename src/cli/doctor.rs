@@ -2,7 +2,7 @@
 
 use super::{EXIT_FAILURE, read_settings, usage};
 use crate::boot::{Finding, Verdict, examine};
-use crate::report;
+use crate::report::{self, LogEvent};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -31,7 +31,10 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         lines(&findings)
     };
     if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-        report::error(&format!("can't write to standard output: {error}"));
+        report::say(
+            LogEvent::CommandFailed,
+            &format!("can't write to standard output: {error}"),
+        );
         return ExitCode::from(EXIT_FAILURE);
     }
     match worst(&findings) {

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::{EXIT_DAMAGE, EXIT_FAILURE, data_dir, data_dir_arg, usage};
 use crate::api::line;
 use crate::model::{EntityHead, EventDecodeError, StoredChange, Timestamp, namespace_of};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::state::{Entity, TimeScope, entity_of, is_packed_body, latest_in};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use flux_storage::{
@@ -65,10 +65,13 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     };
     match export(&data_dir, matches.get_one::<PathBuf>("output")) {
         Ok(told) => {
-            report::info(&format!(
-                "{} events and {} entities exported",
-                told.events, told.entities
-            ));
+            report::say(
+                LogEvent::CommandResult,
+                &format!(
+                    "{} events and {} entities exported",
+                    told.events, told.entities
+                ),
+            );
             ExitCode::SUCCESS
         }
         // Whoever read the output has seen enough.
@@ -76,7 +79,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            report::error(&error.to_string());
+            report::say(LogEvent::CommandFailed, &error.to_string());
             let damage = match &error {
                 ExportError::Storage(error) => error.is_damage(),
                 ExportError::Layer(error) => error.is_damage(),
@@ -273,11 +276,14 @@ impl Writer<'_> {
         let sequence = record.sequence.get();
         let accepted = Timestamp::from_micros(record.time_micros);
         if let Some(gap) = record.gap() {
-            report::warning(&format!(
-                "events {} to {} were given up by an earlier repair",
-                gap.first.get(),
-                gap.last.get()
-            ));
+            report::say(
+                LogEvent::CommandWarning,
+                &format!(
+                    "events {} to {} were given up by an earlier repair",
+                    gap.first.get(),
+                    gap.last.get()
+                ),
+            );
             return Ok(false);
         }
         let change = StoredChange::decode(record.kind, record.payload);

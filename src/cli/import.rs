@@ -14,7 +14,7 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::limits::{IMPORT_FLUSH_BYTES, IMPORT_LINE_BYTES_MAX, SHARDS_MAX};
 use crate::model::{StoredChange, Timestamp, place};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::{self, RecoverError};
 use crate::state::TimeScope;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -95,14 +95,17 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     };
     let mut told = HistoryResult::default();
     let imported = import(matches, &data_dir, &mut told);
-    report::info(&format!(
-        "{} lines imported, {} passed over",
-        told.taken, told.skipped
-    ));
+    report::say(
+        LogEvent::CommandResult,
+        &format!(
+            "{} lines imported, {} passed over",
+            told.taken, told.skipped
+        ),
+    );
     match imported {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::error(&error.to_string());
+            report::say(LogEvent::CommandFailed, &error.to_string());
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -136,7 +139,7 @@ fn import(
         match target.take(&lines, &mut decoder) {
             Ok(count) => told.taken += count,
             Err(error) if skips && error.is_of_lines() => {
-                report::warning(&format!("passed over: {error}"));
+                report::say(LogEvent::LinePassedOver, &format!("passed over: {error}"));
                 told.skipped += target.drop_held();
                 if let ImportError::CutOff { .. } = error {
                     // This line is not at fault.
@@ -154,7 +157,7 @@ fn import(
     let cut_off = target.cut_off(lines.number).filter(|_| taken.is_ok());
     if let Some(error) = cut_off {
         if skips {
-            report::warning(&format!("passed over: {error}"));
+            report::say(LogEvent::LinePassedOver, &format!("passed over: {error}"));
             told.skipped += target.drop_held();
         } else {
             taken = Err(error);

@@ -20,7 +20,7 @@ mod log;
 mod progress;
 
 use crate::boot::{self, StartError};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings, unknown_variables};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
@@ -76,6 +76,7 @@ fn with_tools(command: Command) -> Command {
 
 /// Runs the program with these arguments, the first of which is its name.
 pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    say_as_the_environment_has_it();
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
@@ -94,8 +95,11 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
             };
             let line = lines.strip_prefix("error: ").unwrap_or(lines);
             match error.get(ContextKind::SuggestedArg) {
-                Some(nearest) => report::error(&format!("{line}; did you mean {nearest}?")),
-                None => report::error(line),
+                Some(nearest) => report::say(
+                    LogEvent::WrongUsage,
+                    &format!("{line}; did you mean {nearest}?"),
+                ),
+                None => report::say(LogEvent::WrongUsage, line),
             }
             return ExitCode::from(EXIT_USAGE);
         }
@@ -114,13 +118,13 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
     let serve = matches.subcommand_matches("serve").unwrap_or(&matches);
     match read_settings(serve) {
         Err(error) => {
-            report::error(&error);
+            report::say(LogEvent::SettingInvalid, &error);
             ExitCode::from(EXIT_USAGE)
         }
         Ok(settings) => match boot::run(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                report::error(&error.to_string());
+                report::say(LogEvent::ServerFailed, &error.to_string());
                 let is_setting = matches!(error, StartError::Tls(_));
                 ExitCode::from(if is_setting { EXIT_USAGE } else { EXIT_FAILURE })
             }
@@ -128,8 +132,15 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
     }
 }
 
+/// Sets how lines are said. What is wrong with a variable is said by the command that needs it.
+fn say_as_the_environment_has_it() {
+    let variable = |name: &str| variable(name).unwrap_or_default();
+    report::detect_journal(&variable("JOURNAL_STREAM").unwrap_or_default());
+    report::configure(Settings::read_log(&|_| None, &variable).unwrap_or_default());
+}
+
 fn usage(error: &str) -> ExitCode {
-    report::error(error);
+    report::say(LogEvent::WrongUsage, error);
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -146,9 +157,10 @@ fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {
         variable(setting.variable)?;
     }
     let variable = |name: &str| variable(name).unwrap_or_default();
+    report::configure(Settings::read_log(&flag, &variable).map_err(|error| error.to_string())?);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for unknown in unknown_variables(names) {
-        report::warning(&unknown.to_string());
+        report::say(LogEvent::SettingUnknown, &unknown.to_string());
     }
     let cores = boot::default_shards();
     Settings::read(cores, &flag, &variable).map_err(|error| error.to_string())

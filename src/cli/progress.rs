@@ -1,7 +1,7 @@
 //! How far long work has come, told on stderr: often to a person, seldom to a file.
 
 use crate::clock::Monotonic;
-use crate::report;
+use crate::report::{self, LogEvent};
 use std::io::IsTerminal as _;
 
 /// Milliseconds between two lines to a terminal.
@@ -46,7 +46,10 @@ impl Progress {
         let now_ms = self.clock.millis();
         if now_ms >= self.next_ms {
             self.next_ms = now_ms + self.interval_ms;
-            report::info(&line(self.work, self.bytes, self.bytes_total));
+            report::say(
+                LogEvent::CommandProgress,
+                &line(self.work, self.bytes, self.bytes_total),
+            );
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::limits::{
     MAILBOX_MESSAGES_MAX, POLL_SECONDS_BUILT_IN, REMEMBERED_ENTITIES_PER_OWNER_MAX,
 };
 use crate::model::{BUILT_IN_CONNECTORS, ConnectorId, RuntimeConfig, Timestamp};
-use crate::report;
+use crate::report::{self, LogEvent, Value};
 use crate::service::{ContextParts, Tenants};
 use crate::shard::{
     ConnectorsAsked, ControlMessage, Counters, Inbox, MailboxSender, Message, Reply,
@@ -545,14 +545,22 @@ impl History {
         match outcome.message() {
             None => {
                 if !self.works {
-                    report::info(&format!("connector {name}: running"));
+                    report::say_with(
+                        LogEvent::ConnectorRunning,
+                        &[("connector", Value::Text(&name))],
+                        &format!("connector {name}: running"),
+                    );
                 }
                 self.works = true;
                 self.last_error = None;
             }
             Some(error) => {
                 if self.works || self.last_error.is_none() {
-                    report::warning(&format!("connector {name}: {error}"));
+                    report::say_with(
+                        LogEvent::ConnectorFailing,
+                        &[("connector", Value::Text(&name))],
+                        &format!("connector {name}: {error}"),
+                    );
                 }
                 self.works = false;
                 self.last_error = Some(error.into());

@@ -12,7 +12,7 @@ use crate::background::{Moment, OpenedShard};
 use crate::limits::CHECKPOINT_STOP_SECONDS_MAX;
 use crate::log::Log;
 use crate::model::Durability;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::service::{Context, control, history};
 use crate::shard::Shard;
 use flux_storage::{LayerError, Quarantined};
@@ -295,18 +295,26 @@ impl<S: System> Core<S> {
         if !error.is_damage() {
             // Once for each place, since every request that needs it fails.
             if self.unreadable.as_ref() != Some(&error) {
-                report::warning(&format!("shard {}: {error}", self.context.router.core));
+                report::say_with(
+                    LogEvent::StateUnreadable,
+                    &[("shard", self.context.router.core.into())],
+                    &format!("shard {}: {error}", self.context.router.core),
+                );
                 self.unreadable = Some(error);
             }
             return;
         }
-        report::error(&format!(
-            "shard {}: damaged: {error}",
-            self.context.router.core
-        ));
+        report::say_with(
+            LogEvent::StateDamaged,
+            &[("shard", self.context.router.core.into())],
+            &format!("shard {}: damaged: {error}", self.context.router.core),
+        );
         let quarantined = Quarantined::of(error);
         if let Some(path) = quarantined.moved_to {
-            report::info(&format!("it is kept as {}", path.display()));
+            report::say(
+                LogEvent::DamageKept,
+                &format!("it is kept as {}", path.display()),
+            );
         }
         self.context.counters.rebuild();
     }

@@ -10,7 +10,7 @@ use crate::front::http::RequestMeta;
 use crate::front::ws::SLOW_READER;
 use crate::limits;
 use crate::model::CommitPoint;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::wire::ws::write_text;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -41,21 +41,28 @@ impl<S: System> Core<S> {
             && router.core == 0
         {
             let way = if micros > 0 { "ahead" } else { "back" };
-            report::warning(&format!(
-                "the machine's clock was set {way} by {} s; what is published gets its time, or \
+            report::say(
+                LogEvent::ClockSet,
+                &format!(
+                    "the machine's clock was set {way} by {} s; what is published gets its time, or \
                  that of its namespace's last event if that is later",
-                micros.unsigned_abs() / 1_000_000
-            ));
+                    micros.unsigned_abs() / 1_000_000
+                ),
+            );
         }
     }
 
-    /// Tells the operator of guesses at the operator's token, once a minute.
+    /// Tells the operator of guesses at the operator's token, once a minute, and of lines that were
+    /// left out.
     fn report_guesses(&self) {
         let router = &self.context.router;
+        if router.core == 0 {
+            report::say_due();
+        }
         if router.core == 0
             && let Some(failures) = self.context.counters.strangers.take_due(router.now)
         {
-            report::warning(&failures.to_string());
+            report::say(LogEvent::TokenGuesses, &failures.to_string());
         }
     }
 

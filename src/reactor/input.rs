@@ -34,9 +34,10 @@ impl<S: System> Core<S> {
                         .counters
                         .note_accept_failure(self.context.router.core)
                     {
-                        crate::report::warning(&format!(
-                            "a connection could not be accepted: {error}"
-                        ));
+                        crate::report::say(
+                            crate::report::LogEvent::AcceptFailed,
+                            &format!("a connection could not be accepted: {error}"),
+                        );
                     }
                     // The listener would go on being ready; the next tick looks again.
                     self.system.pause_accepting();

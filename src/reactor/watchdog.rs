@@ -16,7 +16,7 @@
 
 use crate::faults;
 use crate::limits::{WATCHDOG_END_SECONDS, WATCHDOG_REPORT_SECONDS};
-use crate::report;
+use crate::report::{self, LogEvent};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -195,14 +195,24 @@ fn tell(core: usize, step: Step, verdict: Verdict) {
     let step = step.name();
     match verdict {
         Verdict::Fine => {}
-        Verdict::GoesOn => report::info(&format!("core {core} goes on")),
-        Verdict::Stalls => report::warning(&format!(
-            "core {core} has not turned for {WATCHDOG_REPORT_SECONDS} s: {step}"
-        )),
+        Verdict::GoesOn => report::say_with(
+            LogEvent::CoreGoesOn,
+            &[("core", core.into())],
+            &format!("core {core} goes on"),
+        ),
+        Verdict::Stalls => report::say_with(
+            LogEvent::CoreStalls,
+            &[("core", core.into())],
+            &format!("core {core} has not turned for {WATCHDOG_REPORT_SECONDS} s: {step}"),
+        ),
         Verdict::Hangs => {
-            report::error(&format!(
-                "core {core} has not turned for {WATCHDOG_END_SECONDS} s: {step}; the process ends, to be restarted"
-            ));
+            report::say_with(
+                LogEvent::CoreHangs,
+                &[("core", core.into())],
+                &format!(
+                    "core {core} has not turned for {WATCHDOG_END_SECONDS} s: {step}; the process ends, to be restarted"
+                ),
+            );
             std::process::exit(1);
         }
     }

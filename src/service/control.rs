@@ -8,7 +8,7 @@ use crate::control::{Change, Command};
 use crate::limits::CONTROL_CALLS_MAX;
 use crate::log::Log;
 use crate::model::{RESERVED_NAMESPACE, place_key};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::{ControlMessage, Message, Origin, RequestId};
 
 /// The core that carries out control calls.
@@ -117,7 +117,10 @@ fn close_directory<L: Log>(context: &mut Context<L>) {
     {
         let private = (context.tenants.registry.private(), router.now);
         if let Err(error) = shard.engine_mut().close_directory(private) {
-            report::warning(&format!("{DIRECTORY_ID} not brought up to date: {error}"));
+            report::say(
+                LogEvent::DirectoryStale,
+                &format!("{DIRECTORY_ID} not brought up to date: {error}"),
+            );
         }
     }
 }

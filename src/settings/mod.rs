@@ -17,6 +17,7 @@ pub use unknown::{UnknownVariable, unknown_variables};
 
 use crate::limits;
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
+use crate::report::LogSettings;
 use source::{BOOLEAN, Source, parse_bool, parse_durability};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -200,6 +201,18 @@ impl Settings {
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<PathBuf, InvalidSetting> {
         Source { flag, variable }.data_dir()
+    }
+
+    /// Reads and checks how lines are said: before all others, so that what is wrong with those is
+    /// said as it should be.
+    ///
+    /// # Errors
+    /// If one of these can't be used.
+    pub fn read_log(
+        flag: &impl Fn(&str) -> Option<String>,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) -> Result<LogSettings, InvalidSetting> {
+        Source { flag, variable }.log()
     }
 
     /// Reads and checks all settings. `cores`: that the process may use; `flag` and `variable` look

@@ -4,6 +4,7 @@ use super::table::{DATA_DIR_VARIABLE, SETTINGS};
 use super::{InvalidSetting, Secret, StorageHousekeeping, TlsFiles};
 use crate::limits;
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
+use crate::report::{LogFormat, LogLevel, LogSettings};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -78,6 +79,17 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
             text.parse()
                 .ok()
                 .filter(|number| digits && bounds.contains(number))
+        })
+    }
+
+    /// How lines are said.
+    pub(super) fn log(&self) -> Result<LogSettings, InvalidSetting> {
+        let usual = LogSettings::default();
+        let level = self.get("FLUX_LOG", LogLevel::RULE, LogLevel::parse)?;
+        let format = self.get("FLUX_LOG_FORMAT", LogFormat::RULE, LogFormat::parse)?;
+        Ok(LogSettings {
+            level: level.unwrap_or(usual.level),
+            format: format.unwrap_or(usual.format),
         })
     }
 

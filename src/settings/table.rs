@@ -209,6 +209,16 @@ pub const SETTINGS: &[Setting] = &[
         "IP addresses, separated by commas, that connectors reach although they are link-local or, in auth mode, private",
     ),
     setting(
+        "FLUX_LOG",
+        "log",
+        "least level of the lines on stderr: error, warn, info or debug [default: info]",
+    ),
+    setting(
+        "FLUX_LOG_FORMAT",
+        "log-format",
+        "text, or json for one object a line [default: text]",
+    ),
+    setting(
         "FLUX_GITHUB_URL",
         "github-url",
         "GitHub's REST API [default: https://api.github.com]",

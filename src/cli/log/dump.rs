@@ -14,7 +14,7 @@
 use super::{Outcome, ToolError, finding_line};
 use crate::api::{encode, event_encode, time};
 use crate::model::{EntityHead, StoredChange, Timestamp, namespace_of};
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::state::is_packed_body;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use flux_storage::{
@@ -144,7 +144,7 @@ pub(super) fn run(data_dir: &Path, filter: Filter) -> Result<Outcome, ToolError>
         failure: None,
     };
     for finding in inspection.findings() {
-        report::warning(&finding_line(finding));
+        report::say(LogEvent::CommandWarning, &finding_line(finding));
         dump.damaged |= finding.fault.severity() == Severity::Damage;
     }
     for log in inspection.logs().filter(|log| !log.is_control()) {
@@ -182,7 +182,7 @@ impl<W: Write> Dump<W> {
             .iter()
             .filter(|finding| finding.fault.severity() == Severity::Damage);
         for finding in damage.filter(|finding| self.filter.concerns(finding)) {
-            report::error(&finding_line(finding));
+            report::say(LogEvent::DamageFound, &finding_line(finding));
             self.damaged = true;
         }
     }
@@ -213,20 +213,26 @@ impl<W: Write> Dump<W> {
             return ControlFlow::Continue(());
         }
         if let Some(gap) = record.gap() {
-            report::warning(&format!(
-                "shard {}: records {} to {} were given up by an earlier repair",
-                log.shard(),
-                gap.first,
-                gap.last
-            ));
+            report::say(
+                LogEvent::CommandWarning,
+                &format!(
+                    "shard {}: records {} to {} were given up by an earlier repair",
+                    log.shard(),
+                    gap.first,
+                    gap.last
+                ),
+            );
             return ControlFlow::Continue(());
         }
         let Ok(Some(change)) = StoredChange::decode(record.kind, record.payload) else {
-            report::error(&format!(
-                "shard {}: record {} holds nothing that this version can read",
-                log.shard(),
-                record.sequence
-            ));
+            report::say(
+                LogEvent::DamageFound,
+                &format!(
+                    "shard {}: record {} holds nothing that this version can read",
+                    log.shard(),
+                    record.sequence
+                ),
+            );
             self.damaged = true;
             return if self.filter.skips_damage {
                 ControlFlow::Continue(())

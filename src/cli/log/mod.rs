@@ -14,7 +14,7 @@ mod verify;
 
 use super::{EXIT_DAMAGE, EXIT_FAILURE, EXIT_USAGE, data_dir, data_dir_arg, usage};
 use crate::model::Timestamp;
-use crate::report;
+use crate::report::{self, LogEvent};
 use clap::{ArgMatches, Command};
 use flux_storage::{InspectedLog, LogSummary, Mark, ScrubFinding, Severity, StorageError};
 use std::fmt::Write as _;
@@ -81,7 +81,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            report::error(&error.to_string());
+            report::say(LogEvent::CommandFailed, &error.to_string());
             ExitCode::from(EXIT_FAILURE)
         }
     }
