@@ -748,3 +748,16 @@ pub const LOG_WAIT_MS: i64 = 50;
 /// Bytes of a line that are written to stderr at once: a pipe that is ready takes so many
 /// (`PIPE_BUF`).
 pub const LOG_PIECE_BYTES: usize = 4096;
+/// Bytes of a path and its query that a line of the access log shows. The rest is left out.
+pub const ACCESS_TARGET_BYTES_MAX: usize = 2048;
+/// Bytes of a `User-Agent` that such a line shows. The rest is left out.
+pub const ACCESS_USER_AGENT_BYTES_MAX: usize = 256;
+/// Bytes of lines that a core collects before it hands them to the writer of the access log.
+pub const ACCESS_BATCH_BYTES: usize = 16 * 1024;
+/// Such batches that may wait for the writer. More are dropped, and counted.
+pub const ACCESS_BATCHES_MAX: usize = 256;
+/// Seconds between two lines about lines of the access log that were lost.
+pub const ACCESS_REPORT_SECONDS: u64 = 10;
+/// Milliseconds that the writer of the access log has when the server stops. What is left then is
+/// dropped.
+pub const ACCESS_END_MS: u64 = 1000;

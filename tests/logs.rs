@@ -4,11 +4,23 @@
 mod support;
 
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::linux::fs::MetadataExt as _;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use support::http::request;
 use support::server::{Server, Setup};
 use tempfile::TempDir;
+
+/// A server that is killed if its test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has ended already if the test has not failed.
+        drop(self.0.kill());
+    }
+}
 
 /// The objects of a log in JSON.
 fn objects(said: &str) -> Vec<Value> {
@@ -138,7 +150,7 @@ fn a_server_whose_standard_error_nobody_reads_goes_on() {
     server.stop();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut command = Setup::new(dir.path(), 1).command(port);
-    let mut child = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
+    let mut child = Killed(command.stderr(writer.try_clone().unwrap()).spawn().unwrap());
     // The command holds a copy.
     drop(command);
     let mut stderr = BufReader::new(reader);
@@ -154,7 +166,7 @@ fn a_server_whose_standard_error_nobody_reads_goes_on() {
     let more = vec![b'x'; 4 << 20];
     let filler = std::thread::Builder::new().spawn(move || writer.write_all(&more));
     let filler = filler.unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
+    let pid = rustix::process::Pid::from_child(&child.0);
     for _ in 0..20 {
         rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
     }
@@ -162,11 +174,157 @@ fn a_server_whose_standard_error_nobody_reads_goes_on() {
     assert_eq!(connection.request("GET", "/health", "").status, 200);
     // It is told to stop, says so to nobody, and ends.
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let status = support::wait_for("the server to end", || child.try_wait().unwrap());
+    let status = support::wait_for("the server to end", || child.0.try_wait().unwrap());
     assert!(status.success(), "{status}");
     drop(stderr);
     assert!(
         filler.join().unwrap().is_err(),
         "the pipe was full all the time"
     );
+}
+
+/// The lines of an access log once there are so many.
+fn access_lines(path: &Path, count: usize) -> Vec<String> {
+    support::wait_for("the lines of the access log", || {
+        let text = std::fs::read_to_string(path).expect("the access log is there");
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        (lines.len() >= count && text.ends_with('\n')).then_some(lines)
+    })
+}
+
+#[test]
+fn the_access_log_has_a_line_for_each_request_and_no_secret() {
+    const SECRET: &str = "0123456789abcdef-secret";
+    let dir = TempDir::new().unwrap();
+    let log = dir.path().join("access");
+    let server = Setup::new(&dir.path().join("data"), 2)
+        .env("FLUX_ACCESS_LOG", log.to_str().unwrap())
+        .env("FLUX_LOG_FORMAT", "json")
+        .env("FLUX_AUTH_ENABLED", "true")
+        .env("FLUX_ADMIN_TOKEN", SECRET)
+        .start();
+    let before = objects(&access_lines(&log, 1).join("\n")).len();
+    let mut connection = server.connect();
+    let with_token = |method: &str, target: &str, body: &str| {
+        let fields = [
+            format!("Authorization: Bearer {SECRET}"),
+            "User-Agent: a\u{9b}\"b\u{202e}".to_owned(),
+        ];
+        let fields: Vec<_> = fields.iter().map(String::as_str).collect();
+        request(method, target, &fields, body)
+    };
+    let body = r#"{"name":"made-up","why":"body-of-a-request"}"#;
+    // Pipelined: each is answered in its turn.
+    let first = with_token("POST", "/api/namespaces", body);
+    let second = with_token(
+        "GET",
+        "/api/state/entities?limit=5&access_token=0123-secret",
+        "",
+    );
+    let third = with_token("GET", "/api/state/entities/none", "");
+    connection.send([first, second, third].concat());
+    let statuses: Vec<_> = (0..3).map(|_| connection.response().status).collect();
+    assert_eq!(statuses, [200, 200, 404]);
+    let refused = server.get("/api/stream?ticket=0123456789-secret");
+    assert_eq!(refused.status, 401);
+    server.connect().send("nonsense\r\n\r\n");
+    let lines = access_lines(&log, before + 5);
+    let text = lines.join("\n");
+    assert!(
+        !text.contains("secret") && !text.contains("body-of-a-request"),
+        "{text}"
+    );
+    let said = objects(&text);
+    let find = |path: &str| {
+        let line = said.iter().find(|line| line["path"] == path);
+        line.unwrap_or_else(|| panic!("no line of {path}: {text}"))
+    };
+    let made = find("/api/namespaces");
+    assert_eq!(made["event"], "access");
+    assert_eq!(
+        (&made["method"], &made["status"]),
+        (&"POST".into(), &200.into())
+    );
+    assert_eq!(made["request_bytes"], body.len());
+    assert_eq!(made["client"], "127.0.0.1");
+    assert_eq!(made["user_agent"], "a\u{9b}\"b\u{202e}");
+    assert!(made["bytes"].as_u64().unwrap() > 100, "{made}");
+    assert!(made["duration_seconds"].as_f64().unwrap() > 0.0, "{made}");
+    assert_eq!(
+        find("/api/state/entities?limit=5&access_token=…")["status"],
+        200
+    );
+    assert_eq!(find("/api/state/entities/none")["status"], 404);
+    assert_eq!(find("/api/stream?ticket=…")["status"], 401);
+    assert_eq!(find("-")["status"], 400);
+    server.stop();
+}
+
+#[test]
+fn a_client_can_not_forge_a_line_of_the_access_log() {
+    let dir = TempDir::new().unwrap();
+    let setup = Setup::new(dir.path(), 1).env("FLUX_ACCESS_LOG", "stderr");
+    let server = setup.env("FLUX_LOG", "error").start();
+    let agent = "x\" 200 1 0.1 0 \"y\u{85}flux: error: forged\u{2028}\\";
+    let agent = format!("User-Agent: {agent}");
+    let mut connection = server.connect();
+    connection.send(request(
+        "GET",
+        "/api/state/entities/a%0Ab",
+        &[agent.as_str()],
+        "",
+    ));
+    assert_eq!(connection.response().status, 404);
+    support::wait_for("its line", || server.said().contains("a%0Ab").then_some(()));
+    for line in server.said().lines() {
+        assert!(line.starts_with("flux: access: 20"), "{line}");
+        assert!(
+            !line.contains(|it: char| it.is_control() || it == '\u{2028}'),
+            "{line}"
+        );
+    }
+    let end = r#""x\" 200 1 0.1 0 \"y\u{85}flux: error: forged\u{2028}\\""#;
+    assert!(server.said().contains("404 ") && server.said().contains(end));
+    server.stop();
+}
+
+#[test]
+fn a_reader_that_stops_costs_lines_of_the_access_log_and_no_request() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(1);
+    let port = server.port;
+    server.stop();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let setup = Setup::new(dir.path(), 1).env("FLUX_ACCESS_LOG", "stderr");
+    let mut command = setup.command(port);
+    let mut child = Killed(command.stderr(writer).spawn().unwrap());
+    drop(command);
+    let mut stderr = BufReader::new(reader);
+    let mut line = String::new();
+    while !line.contains("listening on") {
+        line.clear();
+        assert!(
+            stderr.read_line(&mut line).unwrap() > 0,
+            "it does not listen"
+        );
+    }
+    // Far more than a pipe and all that waits for the writer hold.
+    let target = format!("/health?prefix={}", "x".repeat(2000));
+    let one = request("GET", &target, &[], "");
+    let mut connection = support::http::Connection::try_open(port).unwrap();
+    for _ in 0..400 {
+        connection.send(one.repeat(10));
+        for _ in 0..10 {
+            // The parameter has no meaning there.
+            assert_eq!(connection.response().status, 400);
+        }
+    }
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = support::wait_for("the server to end", || child.0.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let lines = rest.matches("flux: access: ").count();
+    assert!((10..4000).contains(&lines), "{lines} lines");
 }

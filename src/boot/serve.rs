@@ -25,7 +25,7 @@ use crate::reactor::event_loop::{Core, CoreParts};
 use crate::reactor::kernel::Kernel;
 use crate::reactor::runtime::{self, Running, Runtime};
 use crate::reactor::watchdog::{Heartbeat, Watchdog};
-use crate::report::{self, LogEvent};
+use crate::report::{self, AccessWriter, LogEvent};
 use crate::service::{Context, ContextParts, Tenants};
 use crate::settings::{Origins, Settings};
 use crate::shard::Counters;
@@ -93,6 +93,12 @@ pub enum StartError {
         /// Where it should be.
         path: Box<Path>,
     },
+    /// The access log can't be opened.
+    #[error("can't open the access log: {source}: FLUX_ACCESS_LOG names it")]
+    AccessLog {
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A core ended with an error.
     #[error("{0}")]
     Core(String),
@@ -126,7 +132,9 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     report::serve();
     let (ended, end) = channel();
     let tls = settings.tls.as_ref().map(Tls::read).transpose()?;
-    let machine = Machine::check(settings, tls.as_ref())?;
+    let access = AccessWriter::start(&settings.access_log);
+    let access = access.map_err(|source| StartError::AccessLog { source })?;
+    let machine = Machine::check(settings, tls.as_ref(), access.as_ref())?;
     let systemd = Systemd::find();
     let watching = watch_signals(ended.clone(), tls, systemd.clone());
     watching.map_err(system("watch for signals"))?;
@@ -178,7 +186,11 @@ struct Machine {
 }
 
 impl Machine {
-    fn check(settings: &Settings, tls: Option<&Tls>) -> Result<Self, StartError> {
+    fn check(
+        settings: &Settings,
+        tls: Option<&Tls>,
+        access: Option<&AccessWriter>,
+    ) -> Result<Self, StartError> {
         let (cpus, allowed) =
             preflight::allowed_cpus().map_err(system("read the processor affinity"))?;
         let runtime = preflight::choose_runtime(cpus.first().copied().unwrap_or(0))?;
@@ -197,6 +209,7 @@ impl Machine {
                 large_body_ms: u64::MAX,
             },
             tls: tls.map(Tls::identity),
+            access: access.map(AccessWriter::log),
             background: BackgroundConfig {
                 flush_interval_ms: settings.flush_interval_ms,
                 housekeeping: settings.housekeeping,

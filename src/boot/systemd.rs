@@ -15,7 +15,7 @@
 
 use crate::limits::{SYSTEMD_EXTENSION_SECONDS, SYSTEMD_WATCHDOG_SHARE};
 use crate::reactor::watchdog::Heartbeat;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::shard::{Counters, RecoveryProgress};
 use sd_notify::NotifyState;
 use std::io;
@@ -106,9 +106,10 @@ impl Told {
         if let Err(error) = sd_notify::notify(message)
             && !self.has_failed.swap(true, Relaxed)
         {
-            report::warning(&format!(
-                "systemd can't be told how the server is (NOTIFY_SOCKET): {error}"
-            ));
+            report::say(
+                LogEvent::SystemdNotTold,
+                &format!("systemd can't be told how the server is (NOTIFY_SOCKET): {error}"),
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 //! what this program takes. Packages are built with it.
 
 use super::{EXIT_FAILURE, usage};
-use crate::report;
+use crate::report::{self, LogEvent};
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 use std::io;
@@ -50,7 +50,10 @@ pub(super) fn run(matches: &ArgMatches, flux: Command) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::error(&format!("can't write to {}: {error}", directory.display()));
+            report::say(
+                LogEvent::CommandFailed,
+                &format!("can't write to {}: {error}", directory.display()),
+            );
             ExitCode::from(EXIT_FAILURE)
         }
     }

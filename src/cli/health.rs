@@ -6,7 +6,7 @@
 
 use super::{EXIT_FAILURE, read_settings, usage};
 use crate::limits::HEALTH_SECONDS_MAX;
-use crate::report;
+use crate::report::{self, LogEvent};
 use crate::settings::Settings;
 use clap::{Arg, ArgMatches, Command};
 use std::io::{self, Write as _};
@@ -33,7 +33,10 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
             Ok(()) | Err(_) => ExitCode::SUCCESS,
         },
         Err(error) => {
-            report::error(&format!("{url} is not ready: {error}"));
+            report::say(
+                LogEvent::CommandFailed,
+                &format!("{url} is not ready: {error}"),
+            );
             ExitCode::from(EXIT_FAILURE)
         }
     }

@@ -2,6 +2,7 @@
 
 use super::connection::Timeouts;
 use crate::background::BackgroundConfig;
+use crate::report::AccessLog;
 use crate::wire::tls::TlsIdentity;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub(crate) struct CoreConfig {
     pub(crate) timeouts: Timeouts,
     /// What clients are presented with; `None`: connections are not encrypted.
     pub(crate) tls: Option<Arc<TlsIdentity>>,
+    /// Where requests are noted that are over.
+    pub(crate) access: Option<AccessLog>,
     /// The settings of background work.
     pub(crate) background: BackgroundConfig,
 }

@@ -37,6 +37,7 @@ use crate::faults;
 use crate::front::http::AnswerWriter;
 use crate::limits;
 use crate::log::Log as _;
+use crate::report::AccessBuffer;
 use crate::service::Context;
 use crate::service::streams::FrameBuffers;
 use crate::shard::{Inbox, Message, Origin, Reply};
@@ -55,6 +56,8 @@ pub(crate) struct Core<S: System> {
     pub(super) system: S,
     pub(crate) context: Context<S::Log>,
     pub(crate) writer: AnswerWriter,
+    /// Lines for the access log.
+    pub(crate) access: AccessBuffer,
     pub(crate) config: Arc<CoreConfig>,
     /// The monotonic clock, milliseconds, read once per turn.
     pub(crate) now_ms: u64,
@@ -176,6 +179,7 @@ impl<S: System> Core<S> {
         let (throttle, slicing) = (Arc::new(Throttle::new()), parts.context.slicing);
         let mut core = Self {
             writer: AnswerWriter::new(Arc::clone(&parts.context.counters), core),
+            access: AccessBuffer::new(parts.config.access.clone()),
             config: parts.config,
             system: parts.system,
             now_ms: 0,
@@ -256,6 +260,7 @@ impl<S: System> Core<S> {
         runtime::sleep_exactly();
         self.begin(recovery)?;
         let served = self.serve();
+        self.hand_over_access(false);
         self.heartbeat.at(Step::Close);
         let ended = served.and_then(|()| self.close());
         // After an error too, no helper thread outlives its core, or takes its time.
@@ -299,6 +304,7 @@ impl<S: System> Core<S> {
         self.heartbeat.at(Step::Begin);
         self.start_due()?;
         busy |= self.send_all();
+        self.hand_over_access(busy);
         let rested = (!self.resting.is_empty()).then_some(self.rested_micros);
         let timer = self.stream_timers.peek();
         let timer = timer.map(|Reverse((due_micros, ..))| *due_micros);

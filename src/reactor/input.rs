@@ -6,7 +6,7 @@ use super::prefetch::PrefetchIds;
 use super::system::{Socket as _, System, would_block};
 use crate::api::metrics::{CloseCause, RoutePattern, SessionKind};
 use crate::api::{ApiError, route};
-use crate::front::http::{self, Client, Next, RequestMeta};
+use crate::front::http::{self, Asked, Client, Next, RequestMeta};
 use crate::front::ws::{After, WebSocket};
 use crate::limits;
 use crate::log::Log;
@@ -71,6 +71,11 @@ impl<S: System> Core<S> {
             return;
         }
         let mut connection = Box::new(Connection::new(socket, generation, now_ms));
+        if self.access.is_on() {
+            let client = connection.socket.address();
+            let client = client.map(|address| address.to_canonical());
+            connection.answers.keep_ledger(client);
+        }
         self.begin_tls(&mut connection);
         let refused = match beyond {
             Some(_) => Some(too_many),
@@ -411,8 +416,15 @@ impl<S: System> Core<S> {
             address,
             holders: connection.holders,
         };
+        let keeps_ledger = client.answers.keeps_ledger();
+        let asked_micros = keeps_ledger.then(|| self.system.monotonic_micros());
         let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
-        let (next, admitted, pattern) = next_request(context, reader);
+        let Received {
+            next,
+            admitted,
+            pattern,
+            refused,
+        } = next_request(context, reader, asked_micros);
         let request = match next {
             Ok(Parsed::NeedMore) => {
                 if let Ok(Some(namespace)) = admitted {
@@ -431,6 +443,9 @@ impl<S: System> Core<S> {
             }
             Ok(Parsed::Request(request)) => request,
             rejected => {
+                if let Some(refused) = refused {
+                    client.answers.note_asked(refused);
+                }
                 let refused = || admitted.expect_err("only what `admit` refuses is refused");
                 let error = rejected.map_or_else(ApiError::Http, |_| refused());
                 let cause = match error {
@@ -443,16 +458,32 @@ impl<S: System> Core<S> {
                 return ControlFlow::Break(());
             }
         };
+        if let Some(now) = asked_micros {
+            let asked = Asked::of(&request.head, request.body.len(), now);
+            client.answers.note_asked(asked);
+        }
         let keep_alive = request.head.keep_alive && !context.counters.is_stopping();
         let next = http::serve(context, writer, &mut client, &request);
         let json_units = limits::JSON_BYTE_UNITS * request.body.len() as u64;
         context.router.spend(limits::REQUEST_UNITS + json_units);
-        connection.began_ms = now_ms;
+        self.after_request(index, connection, (next, keep_alive))
+    }
+
+    /// Does what is to be done after a request. Breaks if it was the last.
+    fn after_request(
+        &mut self,
+        index: u32,
+        connection: &mut Connection<S::Socket>,
+        (next, keep_alive): (Next, bool),
+    ) -> ControlFlow<()> {
+        connection.began_ms = self.now_ms;
         let goes_on = match next {
             Next::Go => keep_alive,
             Next::Last => false,
             Next::Secret => {
-                reader.wipe_consumed();
+                if let Session::Http(reader) = &mut connection.session {
+                    reader.wipe_consumed();
+                }
                 self.received.zeroize();
                 keep_alive
             }
@@ -467,7 +498,7 @@ impl<S: System> Core<S> {
         if self.context.counters.is_stopping() {
             connection.note_cause(CloseCause::Shutdown);
         }
-        connection.close_after_sending(now_ms);
+        connection.close_after_sending(self.now_ms);
         ControlFlow::Break(())
     }
 
@@ -530,17 +561,22 @@ impl<S: System> Core<S> {
     }
 }
 
-/// What the reader has next; if that is refused for what its head says, why; and what the request
-/// is counted under, as far as that is known.
+/// What a look at the next request came to.
+struct Received<'r> {
+    next: Result<Parsed<'r>, HttpError>,
+    admitted: Result<Option<MemoryClient>, ApiError>,
+    pattern: RoutePattern,
+    /// What was not admitted, for the access log.
+    refused: Option<Asked>,
+}
+
+/// Looks at the next request. `asked_micros`: the time, if there is an access log.
 fn next_request<'r, L>(
     context: &Context<L>,
     reader: &'r mut RequestReader,
-) -> (
-    Result<Parsed<'r>, HttpError>,
-    Result<Option<MemoryClient>, ApiError>,
-    RoutePattern,
-) {
-    let mut admitted = Ok(None);
+    asked_micros: Option<u64>,
+) -> Received<'r> {
+    let (mut admitted, mut refused) = (Ok(None), None);
     let pattern = Cell::new(RoutePattern::Other);
     let next = reader.next_admitted(
         |path| {
@@ -551,10 +587,17 @@ fn next_request<'r, L>(
         |head| {
             pattern.set(RoutePattern::of(&route(head.method, head.path)));
             admitted = http::admit(context, head);
+            let asked_micros = asked_micros.filter(|_| admitted.is_err());
+            refused = asked_micros.map(|now| Asked::of(head, 0, now));
             admitted.is_ok()
         },
     );
-    (next, admitted, pattern.get())
+    Received {
+        next,
+        admitted,
+        pattern: pattern.get(),
+        refused,
+    }
 }
 
 /// A shard of so many entities that looking ahead pays.

@@ -24,11 +24,13 @@
 //! | `helpers`, `workers` | drives `background`, and runs its jobs on helper threads |
 //! | `watchdog` | notices a core that does not turn |
 //! | `housekeeping` | what a core does by the clock |
+//! | `access` | the access log of a core |
 //! | `config` | the settings that a core works by |
 //! | `runtime` | the core's pinned thread |
 //!
 //! It must not know what a call means, how JSON or a log looks, or what is on the disk.
 
+mod access;
 mod acknowledged;
 pub(crate) mod config;
 pub(crate) mod connection;

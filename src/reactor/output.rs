@@ -184,6 +184,7 @@ impl<S: System> Core<S> {
         } else {
             self.write_plain(index, connection);
         }
+        self.log_access(connection);
         if !connection.writable {
             connection.stalled = true;
         }
@@ -295,6 +296,7 @@ impl<S: System> Core<S> {
         self.context.history.forget(index);
         self.context.decodes.forget(index);
         self.handshakes.forget(index);
+        self.log_last_access(&mut connection);
         tls::say_goodbye(&mut connection);
         self.forget_memory(&mut connection);
         let subscriber = Subscriber {

@@ -12,6 +12,17 @@ pub(super) fn text(out: &mut String, text: &str) {
     }
 }
 
+/// The same for a text between quotation marks.
+pub(super) fn quoted(out: &mut String, text: &str) {
+    for character in text.chars() {
+        if is_hidden(character) || matches!(character, '"' | '\\') {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+}
+
 /// Appends `text` as a JSON string.
 pub(super) fn json(out: &mut String, text: &str) {
     out.push('"');

@@ -132,6 +132,8 @@ log_events! {
     Stopping = "stopping" Info Each,
     /// The server starts anew within its process.
     Restarting = "restarting" Warn Each,
+    /// systemd could not be told how the server is.
+    SystemdNotTold = "systemd_not_told" Warn Bounded,
     /// A thread panicked.
     Panicked = "panic" Error Each,
 
@@ -190,6 +192,12 @@ log_events! {
     ConnectorRunning = "connector_running" Info Bounded,
     /// A connector's poll failed.
     ConnectorFailing = "connector_failing" Warn Bounded,
+    /// A request is over; only with an access log.
+    Access = "access" Info Each,
+    /// Lines of the access log were lost.
+    AccessLinesLost = "access_lines_lost" Warn Each,
+    /// The access log can't be written.
+    AccessLogFailed = "access_log_failed" Warn Bounded,
     /// Lines of an event were left out.
     LinesLeftOut = "log_lines_left_out" Warn Each,
     /// Lines were lost.

@@ -12,17 +12,23 @@
 //! | `escape` | texts of others → texts that end no line and steer no terminal |
 //! | `repeats` | how many lines of an event are said in a minute |
 //! | `stderr` | bytes → stderr, without waiting long |
+//! | `access` | lines of the access log, collected by a core |
+//! | `access_writer` | the thread that writes the access log |
 //!
 //! How lines look is set once for the process (`configure`): every thread says lines, also one that
 //! panics. If stderr takes none (a full disk, a closed pipe, a reader that has stopped), the
 //! server goes on without, counts what was lost, and says so when lines are taken again.
 
+mod access;
+mod access_writer;
 mod escape;
 mod event;
 mod line;
 mod repeats;
 mod stderr;
 
+pub use access::{Access, AccessBuffer, AccessLog, AccessTarget};
+pub use access_writer::AccessWriter;
 pub use event::{LogEvent, LogLevel};
 pub use line::{LogFormat, Value};
 

@@ -46,12 +46,24 @@ pub(super) fn write(line: &[u8]) -> bool {
 
 /// True if stderr takes a piece.
 fn wait() -> bool {
-    let stderr = std::io::stderr();
     let bound = Timespec {
         tv_sec: 0,
         tv_nsec: LOG_WAIT_MS * 1_000_000,
     };
-    let bound = IS_BOUNDED.load(Relaxed).then_some(&bound);
+    wait_for(IS_BOUNDED.load(Relaxed).then_some(&bound))
+}
+
+/// The same, after a longer wait that holds up nobody else.
+pub(super) fn wait_long() -> bool {
+    let bound = Timespec {
+        tv_sec: 0,
+        tv_nsec: 500_000_000,
+    };
+    wait_for(Some(&bound))
+}
+
+fn wait_for(bound: Option<&Timespec>) -> bool {
+    let stderr = std::io::stderr();
     loop {
         let mut descriptors = [PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT)];
         match poll(&mut descriptors, bound) {

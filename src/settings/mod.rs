@@ -17,7 +17,7 @@ pub use unknown::{UnknownVariable, unknown_variables};
 
 use crate::limits;
 use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
-use crate::report::LogSettings;
+use crate::report::{AccessTarget, LogSettings};
 use source::{BOOLEAN, Source, parse_bool, parse_durability};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,8 @@ pub struct Settings {
     pub housekeeping: StorageHousekeeping,
     /// For how long an event that is sent again is known.
     pub dedup: DedupWindow,
+    /// Where the access log goes.
+    pub access_log: AccessTarget,
 }
 
 /// Where a certificate and its key are.
@@ -281,6 +283,9 @@ impl Settings {
             memory_bytes: source.memory_bytes()?,
             housekeeping: source.housekeeping()?,
             dedup: source.dedup()?,
+            access_log: source
+                .get("FLUX_ACCESS_LOG", AccessTarget::RULE, AccessTarget::parse)?
+                .unwrap_or_default(),
             idle_timeout_seconds: source.seconds(
                 "FLUX_IDLE_TIMEOUT_SECONDS",
                 limits::IDLE_TIMEOUT_SECONDS_DEFAULT,

@@ -219,6 +219,11 @@ pub const SETTINGS: &[Setting] = &[
         "text, or json for one object a line [default: text]",
     ),
     setting(
+        "FLUX_ACCESS_LOG",
+        "access-log",
+        "a line for each request: off, stderr or the path of a file [default: off]",
+    ),
+    setting(
         "FLUX_GITHUB_URL",
         "github-url",
         "GitHub's REST API [default: https://api.github.com]",

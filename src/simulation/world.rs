@@ -396,6 +396,7 @@ impl World {
 fn config() -> CoreConfig {
     CoreConfig {
         tls: None,
+        access: None,
         connections_possible: 1000,
         timeouts: Timeouts {
             head_ms: 20_000,

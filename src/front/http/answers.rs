@@ -12,12 +12,14 @@
 //! behind it, gets a slot; a known answer has a buffer of its own there.
 
 use super::call::HttpCall;
+use super::ledger::{Answered, Asked, Ledger};
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
 use crate::service::changes::PendingChanges;
 use crate::service::{Context, Pending};
 use flux_storage::Sequence;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// The answers of one connection.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ pub(crate) struct Answers {
     last_serial: u32,
     /// Bytes of [`PROBE`] that were sent ahead of the next answer.
     probed: usize,
+    /// What was asked for, if there is an access log.
+    ledger: Option<Box<Ledger>>,
 }
 
 /// The highest serial: higher ones are of subscriptions. Far fewer requests are under way.
@@ -101,6 +105,7 @@ impl Answers {
         if self.slots.is_empty() {
             self.withhold(point);
             self.write_next(write);
+            self.note_end();
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
@@ -256,6 +261,7 @@ impl Answers {
             self.expected_bytes = 0;
             self.withhold(point);
             self.write_next(write);
+            self.note_end();
             self.slots.pop_front();
             self.advance_slots();
         } else {
@@ -300,6 +306,9 @@ impl Answers {
         let rest = PROBE.get(self.probed..len).unwrap_or_default();
         self.bytes.extend_from_slice(rest);
         self.probed += rest.len();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.append_ahead(rest.len());
+        }
     }
 
     /// Writes the next bytes in line.
@@ -307,6 +316,7 @@ impl Answers {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let probed = std::mem::take(&mut self.probed);
+        self.note_appended(start, probed);
         if probed > 0 {
             let written = self.bytes.get(start..).unwrap_or_default();
             assert!(written.starts_with(PROBE), "every answer begins so");
@@ -333,10 +343,12 @@ impl Answers {
                     && self.probed == 0
                 {
                     self.bytes = bytes;
+                    self.note_appended(0, 0);
                 } else {
                     make_room(&mut self.bytes, bytes.len());
                     self.write_next(|out| out.extend_from_slice(&bytes));
                 }
+                self.note_end();
             }
         }
     }
@@ -359,6 +371,10 @@ impl Answers {
             return false;
         };
         self.bytes.truncate(position);
+        let left = self.pending_bytes();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.cut(left);
+        }
         self.gates.clear();
         self.slots.clear();
         self.slot_bytes = 0;
@@ -381,6 +397,9 @@ impl Answers {
 
     /// The socket took `count` bytes.
     pub(crate) fn advance(&mut self, count: usize) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.advance(count);
+        }
         self.sent += count;
         if self.sent == self.bytes.len() {
             self.bytes.clear();
@@ -453,7 +472,61 @@ impl Answers {
     /// Heap of its buffers, without what slots hold.
     fn fixed_bytes(&self) -> usize {
         let slots = self.slots.capacity() * size_of::<Slot>();
-        self.bytes.capacity() + self.gates.heap_bytes() + slots
+        let ledger = self.ledger.as_ref().map_or(0, |it| it.heap_bytes());
+        self.bytes.capacity() + self.gates.heap_bytes() + slots + ledger
+    }
+
+    /// Notes what is asked for from here on.
+    pub(crate) fn keep_ledger(&mut self, client: Option<IpAddr>) {
+        self.ledger = Some(Box::new(Ledger::of(client)));
+    }
+
+    /// True if that is noted.
+    pub(crate) fn keeps_ledger(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    /// A request has come. Its answer, or a slot for it, comes next.
+    pub(crate) fn note_asked(&mut self, asked: Asked) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.note(asked);
+        }
+    }
+
+    /// What begins at `start` belongs to the answer in line; `probed` bytes of it were sent before.
+    fn note_appended(&mut self, start: usize, probed: usize) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.append(self.bytes.get(start..).unwrap_or_default(), probed);
+        }
+    }
+
+    /// The answer in line is whole.
+    fn note_end(&mut self) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.end();
+        }
+    }
+
+    /// True if a request is over that was not taken yet.
+    pub(crate) fn has_answered(&self) -> bool {
+        let ledger = self.ledger.as_ref();
+        ledger.is_some_and(|ledger| ledger.has_answered())
+    }
+
+    /// The client, and the requests that are over.
+    pub(crate) fn take_answered(&mut self) -> (Option<IpAddr>, Vec<Answered>) {
+        let ledger = self.ledger.as_mut();
+        ledger.map_or_else(
+            || (None, Vec::new()),
+            |ledger| (ledger.client(), ledger.take_answered()),
+        )
+    }
+
+    /// The connection ends: what is not answered never is.
+    pub(crate) fn close_ledger(&mut self) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.close();
+        }
     }
 
     /// Bytes of the bodies of calls that are not answered.

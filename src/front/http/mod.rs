@@ -14,6 +14,7 @@
 //! | `pages` | static pages: which form of one a request gets |
 //! | `room` | whether there is memory for a batch or an answer |
 //! | `answers` | the answers of one connection, in order |
+//! | `ledger` | what was asked for and how it was answered, for the access log |
 //! | `writer` | an outcome → status, fields and body |
 
 mod admission;
@@ -23,6 +24,7 @@ mod client;
 mod deferred;
 mod dispatch;
 mod honoured;
+mod ledger;
 mod listing;
 mod pages;
 mod polls;
@@ -37,6 +39,7 @@ pub(crate) use deferred::give_up_front;
 pub(crate) use dispatch::{
     Next, StreamRequest, go_on, on_decoded, on_history, on_reply, open_stream, reject, serve,
 };
+pub(crate) use ledger::{Answered, Asked};
 pub(crate) use listing::advance_front;
 pub(crate) use polls::{leave_poll, look_at_access, look_at_poll};
 pub(crate) use writer::AnswerWriter;

@@ -198,6 +198,7 @@ impl World {
     fn config(&self) -> CoreConfig {
         CoreConfig {
             tls: None,
+            access: None,
             connections_possible: 1000,
             timeouts: Timeouts {
                 head_ms: 20_000,

@@ -127,6 +127,10 @@ pub struct Head<'a> {
     pub accept: Field<'a>,
     /// `Accept-Encoding`: the best that the client takes.
     pub coding: Coding,
+    /// `User-Agent`: what the client calls itself.
+    pub user_agent: Field<'a>,
+    /// `Traceparent`: the trace that the request is a part of (W3C Trace Context).
+    pub traceparent: Field<'a>,
     /// `Authorization`
     pub authorization: Field<'a>,
     /// `If-Match`

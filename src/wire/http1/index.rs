@@ -6,10 +6,10 @@
 use super::head::{Coding, Field, Framing, Head, Method, Upgrade, Version};
 use crate::limits::HEAD_BYTES_MAX;
 
-const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize);
 
 /// A part of the head, as offsets from its first byte.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Span {
     start: u16,
     end: u16,
@@ -59,45 +59,53 @@ impl Span {
     }
 }
 
-/// [`Field`] by offsets.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum FieldSpan {
-    #[default]
-    Absent,
-    One(Span),
-    Repeated,
+/// [`Field`] by offsets. One that is not there, or is there more than once, has offsets that no
+/// part of a head has: a tag of its own would cost two bytes for each field of each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FieldSpan(Span);
+
+impl Default for FieldSpan {
+    fn default() -> Self {
+        Self::ABSENT
+    }
 }
 
 impl FieldSpan {
+    const ABSENT: Self = Self(Span {
+        start: u16::MAX,
+        end: u16::MAX,
+    });
+    pub(super) const REPEATED: Self = Self(Span {
+        start: u16::MAX,
+        end: 0,
+    });
+
     pub(super) fn of(field: Field<'_>, head: &[u8]) -> Self {
         match field {
-            Field::Absent => Self::Absent,
-            Field::One(value) => Self::One(Span::of(value, head)),
-            Field::Repeated => Self::Repeated,
+            Field::Absent => Self::ABSENT,
+            Field::One(value) => Self(Span::of(value, head)),
+            Field::Repeated => Self::REPEATED,
         }
     }
 
     /// Where it begins and ends, of a field that was sent once.
     pub(super) fn range(self) -> Option<(usize, usize)> {
-        match self {
-            Self::One(span) => Some(span.range()),
-            Self::Absent | Self::Repeated => None,
-        }
+        (self.0.start != u16::MAX).then(|| self.0.range())
     }
 
     /// As [`Span::behind_path`].
     pub(super) fn behind_path(self, before: usize, end: usize) -> Self {
         match self {
-            Self::One(span) => Self::One(span.behind_path(before, end)),
-            Self::Absent | Self::Repeated => self,
+            Self::ABSENT | Self::REPEATED => self,
+            Self(span) => Self(span.behind_path(before, end)),
         }
     }
 
     fn view(self, head: &[u8]) -> Field<'_> {
         match self {
-            Self::Absent => Field::Absent,
-            Self::One(span) => Field::One(span.bytes(head)),
-            Self::Repeated => Field::Repeated,
+            Self::ABSENT => Field::Absent,
+            Self::REPEATED => Field::Repeated,
+            Self(span) => Field::One(span.bytes(head)),
         }
     }
 }
@@ -123,6 +131,8 @@ pub(super) struct HeadIndex {
     pub(super) origin: FieldSpan,
     pub(super) accept: FieldSpan,
     pub(super) coding: Coding,
+    pub(super) user_agent: FieldSpan,
+    pub(super) traceparent: FieldSpan,
     pub(super) authorization: FieldSpan,
     pub(super) if_match: FieldSpan,
     pub(super) if_none_match: FieldSpan,
@@ -155,8 +165,8 @@ pub(super) enum ContentEncoding {
 }
 
 impl HeadIndex {
-    /// True if nothing of it but the path, the host and the accepted types is looked at where it
-    /// lies.
+    /// True if nothing of it is looked at where it lies but the path and what `KnownHead` moves with
+    /// it.
     pub(super) fn is_path_only(&self) -> bool {
         let UpgradeIndex { version, key, .. } = &self.upgrade;
         let fields = [
@@ -170,7 +180,7 @@ impl HeadIndex {
             *key,
         ];
         let mut fields = fields.iter();
-        self.query.is_none() && fields.all(|field| matches!(field, FieldSpan::Absent))
+        self.query.is_none() && fields.all(|field| *field == FieldSpan::ABSENT)
     }
 
     /// The path as callers see it; `head` are the bytes that the index was made of.
@@ -195,6 +205,8 @@ impl HeadIndex {
             origin: self.origin.view(head),
             accept: self.accept.view(head),
             coding: self.coding,
+            user_agent: self.user_agent.view(head),
+            traceparent: self.traceparent.view(head),
             authorization: self.authorization.view(head),
             if_match: self.if_match.view(head),
             if_none_match: self.if_none_match.view(head),

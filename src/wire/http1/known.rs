@@ -35,7 +35,7 @@ impl KnownHead {
         let is_taken = matches!(known, Some(known) if known.index.framing != Framing::None);
         let comes_again = match index.framing {
             Framing::None => index.is_path_only() && !is_taken,
-            Framing::Length(_) => !matches!(index.authorization, FieldSpan::Repeated),
+            Framing::Length(_) => index.authorization != FieldSpan::REPEATED,
             Framing::Chunked => false,
         };
         let comes_again = comes_again
@@ -112,6 +112,8 @@ impl KnownHead {
                 .host
                 .map(|host| host.behind_path(end, path.range().1)),
             accept: self.index.accept.behind_path(end, path.range().1),
+            user_agent: self.index.user_agent.behind_path(end, path.range().1),
+            traceparent: self.index.traceparent.behind_path(end, path.range().1),
             ..self.index
         };
         Some((index, pending.len().wrapping_sub(rest.len())))
@@ -262,7 +264,7 @@ mod tests {
         let head = |target: &str| {
             format!(
                 "GET {target} HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\
-                 A: b\r\n\r\n"
+                 User-Agent: u\r\nTraceparent: t\r\nA: b\r\n\r\n"
             )
         };
         let known = known(head("/a/b").as_bytes()).unwrap();

@@ -72,6 +72,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(HeadIndex, usize), HttpError> {
         origin: FieldSpan::of(fields.origin, bytes),
         accept: FieldSpan::of(fields.accept, bytes),
         coding: fields.coding(),
+        user_agent: FieldSpan::of(fields.user_agent, bytes),
+        traceparent: FieldSpan::of(fields.traceparent, bytes),
         authorization: FieldSpan::of(fields.authorization, bytes),
         if_match: FieldSpan::of(fields.if_match, bytes),
         if_none_match: FieldSpan::of(fields.if_none_match, bytes),
@@ -187,6 +189,8 @@ struct Fields<'a> {
     encoding: Field<'a>,
     accept: Field<'a>,
     accept_encoding: Field<'a>,
+    user_agent: Field<'a>,
+    traceparent: Field<'a>,
     authorization: Field<'a>,
     if_match: Field<'a>,
     if_none_match: Field<'a>,
@@ -206,6 +210,8 @@ impl<'a> Fields<'a> {
         match name.len() {
             4 if is(b"host") => self.host.add(value),
             6 if is(b"accept") => self.accept.add(value),
+            10 if is(b"user-agent") => self.user_agent.add(value),
+            11 if is(b"traceparent") => self.traceparent.add(value),
             6 if is(b"origin") => self.origin.add(value),
             6 if is(b"cookie") => self.other_credentials = OtherCredentials::Sent,
             6 if is(b"expect") => {
