@@ -183,12 +183,36 @@ fn the_doctor_finds_a_usable_machine_usable_and_leaves_nothing_behind() {
         "file system",
         "port",
         "clock",
+        "variables",
     ] {
         assert!(text.contains(name), "{name} in {text}");
     }
     assert!(text.contains("a flush takes"), "{text}");
     let left = std::fs::read_dir(dir.path()).expect("a directory").count();
     assert_eq!(left, 0, "nothing is left");
+}
+
+#[test]
+fn the_doctor_names_variables_that_are_no_settings() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path().to_str().unwrap();
+    let arguments = ["--json", "--data-dir", at, "--port", "0"];
+    let misspelt = [
+        ("FLUX_DURABILTY", "async"),
+        ("FLUX_COLOUR_OF_THE_SKY", "blue"),
+    ];
+    let output = doctor(&arguments, &misspelt);
+    assert!(output.status.success(), "{output:?}");
+    let whole: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = whole["checks"].as_array().unwrap().iter();
+    let found: Vec<_> = checks
+        .filter(|check| check["name"] == "variables")
+        .collect();
+    assert_eq!(found.len(), 2, "{whole}");
+    assert!(found.iter().all(|check| check["verdict"] == "warn"));
+    let text = found[1]["found"].as_str().unwrap();
+    assert!(text.ends_with("did you mean FLUX_DURABILITY?"), "{text}");
+    assert!(output.stderr.is_empty(), "it is said once: {output:?}");
 }
 
 #[test]

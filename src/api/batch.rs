@@ -12,7 +12,7 @@ use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::write_string;
 use super::outcome::{PartOutcome, VerdictsPlace};
 use crate::limits::{ATOMIC_EVENTS_MAX, Slicing};
-use crate::model::{CursorKey, CursorScope, EventDraft, EventPack, TokenSet};
+use crate::model::{CursorKey, CursorScope, EventDraft, EventPack, TokenSet, TraceParent};
 use crate::wire::http1::write_decimal;
 use std::ops::Range;
 
@@ -55,6 +55,8 @@ pub struct BatchPlan {
     out_of_tokens: Option<usize>,
     /// All its events are to take effect, or none. They are in the one part then.
     is_atomic: bool,
+    /// The trace of the items that name none.
+    traceparent: Option<TraceParent>,
 }
 
 /// Where an event goes, and by which of the caller's tokens it may.
@@ -159,6 +161,11 @@ impl BatchPlan {
         };
         plan.restart(shards);
         plan
+    }
+
+    /// Items that name no trace are a part of this one.
+    pub(super) fn set_traceparent(&mut self, traceparent: Option<TraceParent>) {
+        self.traceparent = traceparent;
     }
 
     /// Forgets the items.
@@ -351,7 +358,8 @@ impl BatchPlan {
             part.token = tokens.first();
         }
         part.hides_results |= place.hides_results;
-        part.pack.push(terms, |out| draft.encode(out));
+        let encode = |out: &mut Vec<u8>| draft.encode_in(self.traceparent, out);
+        part.pack.push(terms, encode);
         *open
     }
 

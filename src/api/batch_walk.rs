@@ -19,7 +19,7 @@ use super::event::extra_tokens;
 use super::event_member::BESIDE_EVENT;
 use super::json::{JsonError, Kind, Place, Scanner};
 use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS, Slicing};
-use crate::model::{CursorKey, EventDraft};
+use crate::model::{CursorKey, EventDraft, TraceParent};
 
 const EVENTS: ApiError = ApiError::Shape {
     rule: "`events` must be a non-empty array",
@@ -100,6 +100,13 @@ impl BatchWalk {
             misplaced: [const { Ok(()) }; MISPLACED.len()],
             scratch: String::new(),
         }
+    }
+
+    /// Items that name no trace are a part of this one.
+    #[must_use]
+    pub fn within(mut self, traceparent: Option<TraceParent>) -> Self {
+        self.plan.set_traceparent(traceparent);
+        self
     }
 
     /// Heap that it holds.

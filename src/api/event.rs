@@ -14,11 +14,13 @@ pub use super::event_rules::{check_entity_id, check_stream};
 use super::event_terms::{TermSpans, conflict};
 use super::json::{Compactor, JsonError, JsonStr, Kind, OpenNames, RawValue, Scanner};
 use crate::limits;
-use crate::model::{EventDraft, EventId, Property, is_reserved};
+use crate::model::{EventDraft, EventId, Property, TraceParent, is_reserved};
 use std::ops::Range;
 
 /// The path of the properties within an event.
 const PROPERTIES: &str = "payload.properties";
+
+const TRACEPARENT: &str = "traceparent";
 
 /// A text of the event: where it lies.
 #[derive(Debug, Clone)]
@@ -49,6 +51,7 @@ pub(super) struct Fields<'a> {
     timestamp_ms: Option<i64>,
     key: Option<Text<'a>>,
     schema: Option<Text<'a>>,
+    traceparent: Option<TraceParent>,
     payload: bool,
     entity_id: Option<Text<'a>>,
     properties: bool,
@@ -348,6 +351,7 @@ fn draft<'t>(
         timestamp_ms: fields.timestamp_ms,
         key,
         schema,
+        traceparent: fields.traceparent,
         extra,
         tombstone: fields.tombstone,
         properties,
@@ -407,6 +411,7 @@ impl<'a> EventReader<'_, 'a> {
             EventMember::Timestamp => self.fields.timestamp_ms = self.timestamp(scanner)?,
             EventMember::Key => self.fields.key = self.optional_string(scanner, "key")?,
             EventMember::Schema => self.fields.schema = self.optional_string(scanner, "schema")?,
+            EventMember::Traceparent => self.fields.traceparent = self.traceparent(scanner)?,
             EventMember::Payload => self.payload(scanner)?,
             EventMember::Expect => self.expect(scanner)?,
             EventMember::Misplaced(name, rule) => {
@@ -631,6 +636,16 @@ impl<'a> EventReader<'_, 'a> {
             return Ok(None);
         }
         self.required_string(scanner, field)
+    }
+
+    fn traceparent(&mut self, scanner: &mut Scanner<'a>) -> Result<Option<TraceParent>, JsonError> {
+        let text = self.optional_string(scanner, TRACEPARENT)?;
+        let text = text.as_ref().map(|text| text.resolve(self.scratch));
+        let parsed = text.map(|text| TraceParent::parse(text.as_bytes()));
+        if parsed == Some(None) && !self.is_stored {
+            self.invalid(TRACEPARENT, TraceParent::RULE);
+        }
+        Ok(parsed.flatten())
     }
 
     fn timestamp(&mut self, scanner: &mut Scanner<'a>) -> Result<Option<i64>, JsonError> {

@@ -12,7 +12,7 @@ use crate::wire::http1::write_decimal;
 
 const TOMBSTONE: &str = "__deleted__";
 
-/// One event: `{"eventId", "stream", "source", "timestamp"?, "key"?, "schema"?, "payload"}`.
+/// One event: `{"eventId", "stream", "source", "timestamp"?, "key"?, "schema"?, "traceparent"?, "payload"}`.
 pub fn event(out: &mut Vec<u8>, event: &EventView<'_>) {
     out.push(b'{');
     event_members(out, event);
@@ -45,6 +45,11 @@ pub fn head_members(out: &mut Vec<u8>, event: &EventView<'_>) {
     }
     optional_string(out, "key", event.key);
     optional_string(out, "schema", event.schema);
+    if let Some(traceparent) = &event.traceparent {
+        out.extend_from_slice(b",\"traceparent\":\"");
+        traceparent.write(out);
+        out.push(b'"');
+    }
 }
 
 /// `{"entity_id", "properties", …}`, with what else the producer put into it.
@@ -143,6 +148,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone: true,
             properties: &[],
@@ -163,6 +169,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone: false,
             properties: &[],

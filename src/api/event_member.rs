@@ -17,6 +17,8 @@ pub(super) enum EventMember {
     Timestamp,
     Key,
     Schema,
+    /// The trace that it is a part of.
+    Traceparent,
     Payload,
     /// A condition.
     Expect,
@@ -57,6 +59,7 @@ impl EventMember {
             "timestamp" => Self::Timestamp,
             "key" => Self::Key,
             "schema" => Self::Schema,
+            "traceparent" => Self::Traceparent,
             "payload" => Self::Payload,
             "expect" => Self::Expect,
             "bind" => Self::Misplaced("bind", BESIDE_EVENT),
@@ -81,6 +84,7 @@ impl EventMember {
         const SOURCE: u64 = word(*b"\"source\"");
         const TIMESTAMP: u64 = word(*b"\"timesta");
         const SCHEMA: u64 = word(*b"\"schema\"");
+        const TRACEPARENT: u64 = word(*b"\"tracepa");
         const PAYLOAD: u64 = word(*b"\"payload");
         let (first, rest) = text.split_first_chunk::<WORD_BYTES>()?;
         match word(*first) {
@@ -90,6 +94,7 @@ impl EventMember {
             EVENT_ID => ends(Self::EventId, rest, b"\""),
             TIMESTAMP => ends(Self::Timestamp, rest, b"mp\""),
             SCHEMA => Some((Self::Schema, WORD_BYTES)),
+            TRACEPARENT => ends(Self::Traceparent, rest, b"rent\""),
             _ => None,
         }
     }

@@ -330,6 +330,7 @@ mod tests {
             timestamp_ms: Some(7),
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone: false,
             properties: &[],

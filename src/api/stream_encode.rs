@@ -436,6 +436,7 @@ mod tests {
                 timestamp_ms: None,
                 key: None,
                 schema: None,
+                traceparent: None,
                 extra: "",
                 tombstone: false,
                 properties: &properties,

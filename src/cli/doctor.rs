@@ -1,6 +1,6 @@
 //! `flux doctor`: whether a server could start here with these settings, as lines or as JSON.
 
-use super::{EXIT_FAILURE, read_settings, usage};
+use super::{EXIT_FAILURE, check_settings, unknown_settings, usage};
 use crate::boot::{Finding, Verdict, examine};
 use crate::report::{self, LogEvent};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -20,11 +20,12 @@ pub(super) fn command(settings: impl Iterator<Item = Arg>) -> Command {
 
 /// 0 if a server could start, 1 if not.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
-    let settings = match read_settings(matches) {
+    let settings = match check_settings(matches) {
         Ok(settings) => settings,
         Err(error) => return usage(&error),
     };
-    let findings = examine(&settings);
+    let mut findings = examine(&settings);
+    findings.extend(variables());
     let text = if matches.get_flag("json") {
         json(&findings)
     } else {
@@ -41,6 +42,25 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         Verdict::Ok | Verdict::Warn => ExitCode::SUCCESS,
         Verdict::Fail => ExitCode::from(EXIT_FAILURE),
     }
+}
+
+/// What looks like a setting and is none.
+fn variables() -> Vec<Finding> {
+    let finding = |verdict, found, remedy: Option<&str>| Finding {
+        name: "variables",
+        verdict,
+        found,
+        remedy: remedy.map(str::to_owned),
+    };
+    let remedy = "correct its name, or unset it";
+    let unknown = unknown_settings().into_iter();
+    let findings = unknown.map(|it| finding(Verdict::Warn, it.to_string(), Some(remedy)));
+    let mut findings: Vec<_> = findings.collect();
+    if findings.is_empty() {
+        let found = "each that begins with FLUX_ is a setting".to_owned();
+        findings.push(finding(Verdict::Ok, found, None));
+    }
+    findings
 }
 
 fn worst(findings: &[Finding]) -> Verdict {

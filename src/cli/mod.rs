@@ -21,7 +21,7 @@ mod progress;
 
 use crate::boot::{self, StartError};
 use crate::report::{self, LogEvent};
-use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings, unknown_variables};
+use crate::settings::{DATA_DIR_VARIABLE, SETTINGS, Settings, UnknownVariable, unknown_variables};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 use std::path::PathBuf;
@@ -151,17 +151,28 @@ fn data_dir_arg() -> Arg {
         .help("where the data lies [env: FLUX_DATA_DIR] [default: ./flux-data]")
 }
 
+/// The settings of a server. Variables that look like settings and are none are named.
 fn read_settings(matches: &ArgMatches) -> Result<Settings, String> {
+    let settings = check_settings(matches);
+    for unknown in unknown_settings() {
+        report::say(LogEvent::SettingUnknown, &unknown.to_string());
+    }
+    settings
+}
+
+/// Variables that look like settings and are none.
+fn unknown_settings() -> Vec<UnknownVariable> {
+    unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+}
+
+/// The settings of a server.
+fn check_settings(matches: &ArgMatches) -> Result<Settings, String> {
     let flag = |name: &str| matches.get_one::<String>(name).cloned();
     for setting in SETTINGS {
         variable(setting.variable)?;
     }
     let variable = |name: &str| variable(name).unwrap_or_default();
     report::configure(Settings::read_log(&flag, &variable).map_err(|error| error.to_string())?);
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for unknown in unknown_variables(names) {
-        report::say(LogEvent::SettingUnknown, &unknown.to_string());
-    }
     let cores = boot::default_shards();
     Settings::read(cores, &flag, &variable).map_err(|error| error.to_string())
 }

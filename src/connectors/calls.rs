@@ -210,6 +210,7 @@ impl Calls {
             request_id,
             address: None,
             credentials: Credentials::Own(access),
+            traceparent: None,
             takes_parts: false,
             behind_asked: false,
         };

@@ -81,6 +81,7 @@ impl<'t> Results<'t> {
             timestamp_ms: event.timestamp_ms,
             key: event.key,
             schema: event.schema,
+            traceparent: event.traceparent,
             extra: event.extra,
             tombstone: event.tombstone,
             properties: &properties,

@@ -416,6 +416,7 @@ impl Engine {
             timestamp_ms: None,
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone: true,
             properties: &[],

@@ -382,6 +382,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone: false,
             properties: &[Property { name: "p", value }],

@@ -147,6 +147,7 @@ fn encode_event(id: &str, properties: &[Property<'_>], out: &mut Vec<u8>) {
         timestamp_ms: None,
         key: None,
         schema: None,
+        traceparent: None,
         extra: "",
         tombstone: false,
         properties,

@@ -40,6 +40,7 @@ impl TestEvent {
             timestamp_ms: None,
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone,
             properties: &properties,

@@ -3,7 +3,7 @@
 //! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
 //!
 //! ```text
-//! flags u8 | [len | decided] | [timestamp i64 LE] | entity_id | event_id | stream | source | [key]
+//! flags u8 | [len | decided] | [more flags u8 | trace 25] | [timestamp i64 LE] | entity_id | event_id | stream | source | [key]
 //!          | [schema] | [extra] | property count | (name | value) ...
 //! ```
 //!
@@ -23,7 +23,7 @@
 //! Decoding is total: any bytes give a view or an error. The order of names is checked here so that
 //! `state` may merge without looking again.
 
-use super::varint;
+use super::{TraceParent, varint};
 
 /// The kind of a log record that holds an event.
 pub const RECORD_KIND_EVENT: u8 = 1;
@@ -35,7 +35,11 @@ const FLAG_KEY: u8 = 1 << 3;
 const FLAG_SCHEMA: u8 = 1 << 4;
 const FLAG_EXTRA: u8 = 1 << 5;
 pub(super) const FLAG_DECIDED: u8 = 1 << 6;
-const FLAGS_KNOWN: u8 = (1 << 7) - 1;
+/// A second byte of flags follows what was decided.
+const FLAG_MORE: u8 = 1 << 7;
+
+/// Of the second byte: the trace that the event is a part of follows.
+const MORE_TRACE: u8 = 1;
 
 pub use super::decided::{Decided, DecidedDraft, Names};
 
@@ -74,6 +78,8 @@ pub struct EventDraft<'a> {
     pub key: Option<&'a str>,
     /// Metadata, at most 1 KiB.
     pub schema: Option<&'a str>,
+    /// The trace that it is a part of. No part of its content: a retry has another.
+    pub traceparent: Option<TraceParent>,
     /// The other members of the payload as JSON text without the outer braces; empty if there
     /// are none.
     pub extra: &'a str,
@@ -84,6 +90,18 @@ pub struct EventDraft<'a> {
 }
 
 impl EventDraft<'_> {
+    /// As [`EventDraft::encode`], as a part of this trace if it names none itself.
+    pub fn encode_in(&self, traceparent: Option<TraceParent>, out: &mut Vec<u8>) {
+        if traceparent.is_none() || self.traceparent.is_some() {
+            return self.encode(out);
+        }
+        let draft = EventDraft {
+            traceparent,
+            ..*self
+        };
+        draft.encode(out);
+    }
+
     /// Appends the stored form to `out`. Cost: one copy of the texts.
     ///
     /// # Panics
@@ -96,6 +114,7 @@ impl EventDraft<'_> {
             (FLAG_KEY, self.key.is_some()),
             (FLAG_SCHEMA, self.schema.is_some()),
             (FLAG_EXTRA, !self.extra.is_empty()),
+            (FLAG_MORE, self.traceparent.is_some()),
         ];
         out.push(
             optional
@@ -103,6 +122,10 @@ impl EventDraft<'_> {
                 .filter(|(_, set)| *set)
                 .fold(0, |flags, (flag, _)| flags | flag),
         );
+        if let Some(traceparent) = &self.traceparent {
+            out.push(MORE_TRACE);
+            out.extend_from_slice(traceparent.as_bytes());
+        }
         if let Some(timestamp_ms) = self.timestamp_ms {
             out.extend_from_slice(&timestamp_ms.to_le_bytes());
         }
@@ -170,7 +193,7 @@ impl<'a> Sent<'a> {
             entity_id: start.entity_id,
             event_id: take_bytes(&mut rest).ok()?,
             decided: start.decided,
-            flags: flags & !FLAG_DECIDED,
+            flags: flags & !(FLAG_DECIDED | FLAG_MORE),
             rest: start.as_it_came,
         })
     }
@@ -195,6 +218,9 @@ pub enum EventDecodeError {
         /// The flag byte.
         flags: u8,
     },
+    /// A trace that none has.
+    #[error("the stored event's trace is none")]
+    Trace,
     /// A text that is not UTF-8.
     #[error("the stored event holds text that is not UTF-8")]
     Utf8,
@@ -227,6 +253,8 @@ pub struct EventView<'a> {
     /// As in [`EventDraft`].
     pub schema: Option<&'a str>,
     /// As in [`EventDraft`].
+    pub traceparent: Option<TraceParent>,
+    /// As in [`EventDraft`].
     pub extra: &'a str,
     /// As in [`EventDraft`].
     pub tombstone: bool,
@@ -257,6 +285,7 @@ impl<'a> EventView<'a> {
             timestamp_ms,
             entity_id,
             decided,
+            traceparent,
             as_it_came: _,
             mut rest,
         } = Start::decode(bytes)?;
@@ -287,6 +316,7 @@ impl<'a> EventView<'a> {
             timestamp_ms,
             key,
             schema,
+            traceparent,
             extra,
             tombstone: flags & FLAG_TOMBSTONE != 0,
             decided,
@@ -330,6 +360,7 @@ impl<'a> EventView<'a> {
             timestamp_ms: self.timestamp_ms,
             key: self.key,
             schema: self.schema,
+            traceparent: self.traceparent,
             extra: self.extra,
             tombstone: self.tombstone,
             properties: &properties,
@@ -342,6 +373,7 @@ impl<'a> EventView<'a> {
 struct Start<'a> {
     flags: u8,
     decided: Decided<'a>,
+    traceparent: Option<TraceParent>,
     timestamp_ms: Option<i64>,
     /// Not checked to be text.
     entity_id: &'a [u8],
@@ -354,7 +386,7 @@ impl<'a> Start<'a> {
     #[inline]
     fn decode(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
-        let longer = FLAG_DECIDED | FLAG_TIMESTAMP | !FLAGS_KNOWN;
+        let longer = FLAG_DECIDED | FLAG_TIMESTAMP | FLAG_MORE;
         if flags & longer != 0 {
             return Self::decode_longer(bytes);
         }
@@ -362,6 +394,7 @@ impl<'a> Start<'a> {
         Ok(Self {
             flags,
             decided: Decided::default(),
+            traceparent: None,
             timestamp_ms: None,
             entity_id: take_bytes(&mut rest)?,
             as_it_came,
@@ -373,13 +406,15 @@ impl<'a> Start<'a> {
     #[inline(never)]
     fn decode_longer(bytes: &'a [u8]) -> Result<Self, EventDecodeError> {
         let (&flags, mut rest) = bytes.split_first().ok_or(EventDecodeError::Length)?;
-        if flags & !FLAGS_KNOWN != 0 {
-            return Err(EventDecodeError::Flags { flags });
-        }
         let decided = if flags & FLAG_DECIDED == 0 {
             Decided::default()
         } else {
             Decided::decode(take_bytes(&mut rest)?)?
+        };
+        let traceparent = if flags & FLAG_MORE == 0 {
+            None
+        } else {
+            take_more(&mut rest)?
         };
         let as_it_came = rest;
         let timestamp_ms = if flags & FLAG_TIMESTAMP == 0 {
@@ -391,12 +426,23 @@ impl<'a> Start<'a> {
         Ok(Self {
             flags,
             decided,
+            traceparent,
             timestamp_ms,
             entity_id,
             as_it_came,
             rest,
         })
     }
+}
+
+/// What the second byte of flags announces.
+fn take_more(rest: &mut &[u8]) -> Result<Option<TraceParent>, EventDecodeError> {
+    let [flags] = take(rest)?;
+    if flags != MORE_TRACE {
+        return Err(EventDecodeError::Flags { flags });
+    }
+    let traceparent = TraceParent::from_bytes(take(rest)?);
+    traceparent.map(Some).ok_or(EventDecodeError::Trace)
 }
 
 /// The properties of a stored event, ascending by name. A clone goes on from where the original is.
@@ -547,253 +593,4 @@ pub(super) fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], EventDecod
 
 fn text(bytes: &[u8]) -> Result<&str, EventDecodeError> {
     str::from_utf8(bytes).or(Err(EventDecodeError::Utf8))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{ExpiryChange, LifetimeChange, Timestamp};
-
-    const PROPERTIES: &[Property<'static>] = &[
-        Property {
-            name: "a",
-            value: "22.50",
-        },
-        Property {
-            name: "b\"",
-            value: "{\"x\":[1,2]}",
-        },
-    ];
-
-    fn full() -> EventDraft<'static> {
-        EventDraft {
-            entity_id: "house/room",
-            event_id: EventId::Text("e-1"),
-            stream: "sensors.indoor",
-            source: "agent",
-            timestamp_ms: Some(1_700_000_000_000),
-            key: Some("k"),
-            schema: Some(""),
-            extra: "\"unit\":\"C\"",
-            tombstone: true,
-            properties: PROPERTIES,
-        }
-    }
-
-    fn encoded(draft: &EventDraft<'_>) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        draft.encode(&mut bytes);
-        bytes
-    }
-
-    #[test]
-    fn every_field_comes_back() {
-        let bytes = encoded(&full());
-        let view = EventView::decode(&bytes).unwrap();
-        assert_eq!(view.entity_id, "house/room");
-        assert_eq!(view.event_id, EventId::Text("e-1"));
-        assert_eq!((view.stream, view.source), ("sensors.indoor", "agent"));
-        assert_eq!(view.timestamp_ms, Some(1_700_000_000_000));
-        assert_eq!(
-            (view.key, view.schema, view.extra),
-            (Some("k"), Some(""), "\"unit\":\"C\"")
-        );
-        assert!(view.tombstone);
-        assert_eq!(EventView::entity_id_of(&bytes), Some(&b"house/room"[..]));
-        assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
-    }
-
-    #[test]
-    fn absent_fields_cost_nothing() {
-        let uuid = uuid::Uuid::from_u128(7);
-        let draft = EventDraft {
-            event_id: EventId::Uuid(uuid),
-            timestamp_ms: None,
-            key: None,
-            schema: None,
-            extra: "",
-            tombstone: false,
-            properties: &[],
-            ..full()
-        };
-        let bytes = encoded(&draft);
-        assert_eq!(bytes.len(), 1 + (1 + 10) + 16 + (1 + 14) + (1 + 5) + 1);
-        let view = EventView::decode(&bytes).unwrap();
-        assert_eq!(EventView::entity_id_of(&bytes), Some(&b"house/room"[..]));
-        assert_eq!(view.event_id, EventId::Uuid(uuid));
-        assert_eq!(
-            (view.timestamp_ms, view.key, view.schema, view.extra),
-            (None, None, None, "")
-        );
-        assert_eq!(view.properties().len(), 0);
-    }
-
-    fn decided(event: &[u8], version: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let draft = DecidedDraft {
-            version: Some(version),
-            ..DecidedDraft::default()
-        };
-        draft.encode(event, &mut bytes);
-        bytes
-    }
-
-    #[test]
-    fn what_the_owner_decided_stands_beside_the_event_as_it_came() {
-        let came = encoded(&full());
-        for version in [1, 127, 128, u64::MAX] {
-            let bytes = decided(&came, version);
-            let view = EventView::decode(&bytes).unwrap();
-            assert_eq!(view.decided.version, Some(version));
-            assert_eq!((view.entity_id, view.source), ("house/room", "agent"));
-            assert_eq!(view.properties().collect::<Vec<_>>(), PROPERTIES);
-            assert_eq!(EventView::entity_id_of(&bytes), Some(&b"house/room"[..]));
-            let (sent, before) = (Sent::of(&bytes).unwrap(), Sent::of(&came).unwrap());
-            assert_eq!(sent.content(), before.content());
-            assert_eq!(sent.decided.version, Some(version));
-            assert_eq!((sent.event_id, before.event_id), (&b"e-1"[..], &b"e-1"[..]));
-            assert_eq!(before.decided.version, None);
-        }
-        let mut bytes = Vec::new();
-        DecidedDraft::default().encode(&came, &mut bytes);
-        assert_eq!(bytes, came);
-        let event_id = EventId::Uuid(uuid::Uuid::from_u128(7));
-        let made = encoded(&EventDraft { event_id, ..full() });
-        assert!(Sent::of(&made).is_none(), "the server made its id");
-    }
-
-    #[test]
-    fn results_of_operations_are_told_from_what_was_sent() {
-        let properties = ["a", "b", "c"].map(|name| Property { name, value: "1" });
-        let all = encoded(&EventDraft {
-            properties: &properties,
-            ..full()
-        });
-        let mut bytes = Vec::new();
-        let draft = DecidedDraft {
-            version: Some(3),
-            operations: Some((&[0, 2], &["d", "e"])),
-            lifetime: LifetimeChange {
-                expires: ExpiryChange::At(Timestamp::from_micros(-9)),
-                linger_ms: Some(300_000),
-            },
-        };
-        draft.encode(&all, &mut bytes);
-        let view = EventView::decode(&bytes).unwrap();
-        let names = view.results().map(|result| result.name);
-        assert_eq!(names.collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(view.decided.removed().collect::<Vec<_>>(), ["d", "e"]);
-        assert_eq!(view.decided.version, Some(3));
-        assert!(view.decided.has_operations() && view.decided.has_results());
-        assert_eq!(view.decided.lifetime, draft.lifetime);
-        let mut came = Vec::new();
-        view.encode_as_it_came(&mut came);
-        let sent = encoded(&EventDraft {
-            properties: &properties[1..2],
-            ..full()
-        });
-        assert_eq!(came, sent);
-        for len in 0..bytes.len() {
-            assert!(EventView::decode(&bytes[..len]).is_err(), "cut to {len}");
-        }
-    }
-
-    #[test]
-    fn what_becomes_of_a_lifetime_comes_back() {
-        let came = encoded(&full());
-        let at = ExpiryChange::At(Timestamp::from_micros(7));
-        for expires in [ExpiryChange::None, ExpiryChange::Never, at] {
-            for linger_ms in [None, Some(0), Some(300_000)] {
-                let lifetime = LifetimeChange { expires, linger_ms };
-                let mut bytes = Vec::new();
-                let draft = DecidedDraft {
-                    lifetime,
-                    ..DecidedDraft::default()
-                };
-                draft.encode(&came, &mut bytes);
-                let view = EventView::decode(&bytes).unwrap();
-                assert_eq!(view.decided.lifetime, lifetime);
-                assert_eq!(bytes == came, lifetime.is_none());
-                let (sent, before) = (Sent::of(&bytes).unwrap(), Sent::of(&came).unwrap());
-                assert_eq!(sent.content(), before.content());
-            }
-        }
-    }
-
-    #[test]
-    fn every_truncation_and_an_extra_byte_are_refused() {
-        let mut bytes = decided(&encoded(&full()), 300);
-        for len in 0..bytes.len() {
-            assert!(EventView::decode(&bytes[..len]).is_err(), "cut to {len}");
-        }
-        bytes.push(0);
-        assert_eq!(
-            EventView::decode(&bytes).unwrap_err(),
-            EventDecodeError::Length
-        );
-    }
-
-    #[test]
-    fn no_byte_can_make_decoding_panic() {
-        let bytes = decided(&encoded(&full()), 300);
-        for at in 0..bytes.len() {
-            for value in 0..=255 {
-                let mut damaged = bytes.clone();
-                damaged[at] = value;
-                let id = EventView::entity_id_of(&damaged);
-                Sent::of(&damaged);
-                if let Ok(view) = EventView::decode(&damaged) {
-                    assert_eq!(id, Some(view.entity_id.as_bytes()));
-                    assert_eq!(view.properties().count(), view.properties().len());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn properties_of_every_length_and_script_come_back() {
-        let long = format!("\"{}\"", "ä".repeat(100));
-        for value in ["1", "\"ä\"", long.as_str()] {
-            let properties = ["a", "é", "ø"].map(|name| Property { name, value });
-            let bytes = encoded(&EventDraft {
-                properties: &properties,
-                ..full()
-            });
-            let view = EventView::decode(&bytes).unwrap();
-            assert_eq!(view.properties().collect::<Vec<_>>(), properties);
-        }
-    }
-
-    #[test]
-    fn a_name_that_ends_within_a_character_is_refused() {
-        let properties = [Property {
-            name: "é",
-            value: "1",
-        }];
-        let mut bytes = encoded(&EventDraft {
-            properties: &properties,
-            ..full()
-        });
-        // The name's length is before its two bytes, the value's length and the value.
-        let len = bytes.len() - 5;
-        assert_eq!(bytes[len], 2);
-        bytes[len] = 1;
-        assert!(EventView::decode(&bytes).is_err());
-    }
-
-    #[test]
-    fn properties_out_of_order_are_refused() {
-        let backwards = [PROPERTIES[1], PROPERTIES[0]];
-        let twice = [PROPERTIES[0], PROPERTIES[0]];
-        for properties in [&backwards, &twice] {
-            let bytes = encoded(&EventDraft {
-                properties,
-                ..full()
-            });
-            assert_eq!(
-                EventView::decode(&bytes).unwrap_err(),
-                EventDecodeError::Order
-            );
-        }
-    }
 }

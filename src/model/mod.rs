@@ -7,6 +7,8 @@
 //! | file | job |
 //! | --- | --- |
 //! | `event` | the stored form of an event |
+//! | `event_test` | every field of it comes back |
+//! | `traceparent` | which trace an event is a part of |
 //! | `decided` | what the owner of an entity decided of an event |
 //! | `entity` | the stored form of an entity, as `flux import` writes it |
 //! | `lifetime` | when an entity ends by itself |
@@ -47,6 +49,8 @@ mod durability;
 mod entity;
 mod entity_tag;
 mod event;
+#[cfg(test)]
+mod event_test;
 mod history_start;
 mod id;
 mod lifetime;
@@ -59,6 +63,7 @@ mod term;
 mod time;
 pub mod time_text;
 mod token_set;
+mod traceparent;
 mod varint;
 mod visibility;
 
@@ -93,4 +98,5 @@ pub use stored::{OperationResults, Published, Stored};
 pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};
 pub use token_set::{TOKEN_SET_MAX, TokenSet};
+pub use traceparent::TraceParent;
 pub use visibility::Visibility;

@@ -83,7 +83,8 @@ pub(crate) fn begin<L: Log>(
     let access = context.access(&caller.credentials)?;
     let mut batch = PendingBatch::new(caller, access);
     let slicing = context.slicing;
-    let mut walk = BatchWalk::new(usize::from(context.router.shards), slicing);
+    let walk = BatchWalk::new(usize::from(context.router.shards), slicing);
+    let mut walk = walk.within(caller.traceparent);
     if body.len() > slicing.body_bytes {
         batch.slice(caller);
         batch.stage = Stage::Decode(body.into(), Box::new(walk));

@@ -4,6 +4,7 @@ use super::Identity;
 use crate::api::ApiError;
 use crate::auth::{Access, TokenHash, bearer};
 use crate::background::turns::Network;
+use crate::model::TraceParent;
 use crate::shard::{RequestId, network_of};
 use std::net::IpAddr;
 
@@ -19,6 +20,8 @@ pub(crate) struct Caller<'c> {
     pub(crate) address: Option<IpAddr>,
     /// What it presents.
     pub(crate) credentials: Credentials<'c>,
+    /// The trace that its request is a part of.
+    pub(crate) traceparent: Option<TraceParent>,
     /// It takes a long answer in parts, as they come.
     pub(crate) takes_parts: bool,
     /// This core's shard still owes it the reply to an earlier call, which this one must not

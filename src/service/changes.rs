@@ -275,6 +275,7 @@ impl PendingChanges {
             request_id: by.request_id,
             address: by.address,
             credentials: self.tokens.credentials(context),
+            traceparent: None,
             takes_parts: false,
             behind_asked: false,
         };

@@ -15,7 +15,7 @@ use crate::background::turns::Network;
 use crate::engine::PublishError;
 use crate::log::{AppendRejection, Log};
 use crate::model::{
-    Binding, ConnectionId, CursorKey, EventDraft, EventPack, PackedEvent, Published,
+    Binding, ConnectionId, CursorKey, EventDraft, EventPack, PackedEvent, Published, TraceParent,
 };
 use crate::shard::{Reply, RequestId, ShardRequest};
 
@@ -226,7 +226,7 @@ fn decode_away<L: Log>(
     besides.conditions.encode(&mut terms);
     let (shards, now_ms) = (context.router.shards, context.router.now.as_millis());
     let connection = caller.request_id.of_core(context.router.core);
-    let linger_ms = besides.linger_ms;
+    let (linger_ms, traceparent) = (besides.linger_ms, caller.traceparent);
     let private = context.tenants.registry.private().clone();
     let body: Box<[u8]> = body.into();
     let decode = move |ids: &mut EventIds| {
@@ -246,6 +246,7 @@ fn decode_away<L: Log>(
             now_ms,
             connection,
             linger_ms,
+            traceparent,
         };
         let (place, key, json_len) = decode_into(buffers, &by, Scanner::new(&body)?)?;
         let pack = EventPack::of(PackedEvent {
@@ -344,6 +345,7 @@ fn decode<L: Log>(
         now_ms: context.router.now.as_millis(),
         connection: caller.request_id.of_core(context.router.core),
         linger_ms: besides.linger_ms,
+        traceparent: caller.traceparent,
     };
     context.event.clear();
     context.terms.clear();
@@ -376,6 +378,8 @@ struct Publisher<'p> {
     now_ms: i64,
     connection: ConnectionId,
     linger_ms: Option<u32>,
+    /// The trace of an event that names none.
+    traceparent: Option<TraceParent>,
 }
 
 /// Decodes an event. Returns where it goes, what its cursor begins with, and the length of its
@@ -400,7 +404,7 @@ fn decode_into(
         Decoded::Event(draft, of_event) => {
             let may_publish = by.access.may_publish(draft.entity_id, draft.tombstone);
             let tokens = may_publish.map_err(denied)?;
-            draft.encode(event);
+            draft.encode_in(by.traceparent, event);
             terms.extend_from_slice(of_event);
             if let Some(linger_ms) = by.linger_ms {
                 bind(&draft, (linger_ms, by.connection), terms)?;

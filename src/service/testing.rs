@@ -194,6 +194,7 @@ impl TestCores {
                 None => Credentials::None,
                 Some(value) => Credentials::Authorization(value.as_bytes()),
             },
+            traceparent: None,
             takes_parts: true,
             behind_asked: false,
         };
@@ -418,6 +419,7 @@ impl TestCores {
                 address: None,
                 credentials: Credentials::None,
                 behind_asked: false,
+                traceparent: None,
                 takes_parts: true,
             };
             let begun = read.begin(context, &caller);

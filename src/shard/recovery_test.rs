@@ -358,6 +358,7 @@ impl Simulation {
             timestamp_ms: None,
             key: None,
             schema: None,
+            traceparent: None,
             extra: "",
             tombstone: self.random.u8(..5) == 0,
             properties: &properties,

@@ -462,6 +462,7 @@ pub(super) fn small_event() -> Vec<u8> {
         timestamp_ms: None,
         key: None,
         schema: None,
+        traceparent: None,
         extra: "",
         tombstone: false,
         properties: &[Property {

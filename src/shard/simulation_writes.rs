@@ -48,6 +48,7 @@ pub(super) fn random_write(random: &mut fastrand::Rng, entity_id: &str, source: 
         timestamp_ms: None,
         key: None,
         schema: None,
+        traceparent: None,
         extra: &extra,
         tombstone: random.u8(..) < 25,
         properties: &properties,

@@ -26,6 +26,7 @@ pub(super) fn encode_event(id: &str, properties: &[(&str, &str)], tombstone: boo
         timestamp_ms: None,
         key: None,
         schema: None,
+        traceparent: None,
         extra: "",
         tombstone,
         properties: &properties,

@@ -1,6 +1,7 @@
 //! The connection that a request came from, as its answers need it.
 
 use super::answers::Answers;
+use crate::model::TraceParent;
 use crate::service::{Caller, Credentials};
 use crate::shard::{MemoryHolders, RequestId};
 use crate::wire::http1::{Field, Head};
@@ -36,6 +37,7 @@ impl Client<'_> {
             request_id: self.request_id(self.answers.next_serial()),
             address: self.address,
             credentials: credentials(head),
+            traceparent: traceparent(head),
             takes_parts: true,
             behind_asked: false,
         }
@@ -48,5 +50,14 @@ pub(super) fn credentials<'r>(head: &Head<'r>) -> Credentials<'r> {
         Field::Absent => Credentials::None,
         Field::Repeated => Credentials::Ambiguous,
         Field::One(value) => Credentials::Authorization(value),
+    }
+}
+
+/// The trace that a request is a part of. What is none is as if it were not there: proxies add this
+/// field, and the standard tells who receives a bad one to ignore it.
+fn traceparent(head: &Head<'_>) -> Option<TraceParent> {
+    match head.traceparent {
+        Field::One(value) => TraceParent::parse_field(value),
+        Field::Absent | Field::Repeated => None,
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn begin_front<L: Log>(
         address,
         credentials: Credentials::None,
         behind_asked: false,
+        traceparent: None,
         takes_parts: true,
     };
     match read.begin(context, &caller).unwrap_or_else(Begun::from) {

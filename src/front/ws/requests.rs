@@ -111,6 +111,7 @@ impl Requests {
             // Only reads of the past take turns by address, and there is none among these.
             address: None,
             credentials,
+            traceparent: None,
             takes_parts: false,
             behind_asked: self.waiting.iter().any(|waiting| waiting.of_own),
         };

@@ -293,6 +293,7 @@ impl Catching {
                     request_id,
                     address: client.address,
                     credentials: client.credentials,
+                    traceparent: None,
                     takes_parts: false,
                     behind_asked: false,
                 };
