@@ -62,7 +62,6 @@ fn absent_fields_cost_nothing() {
     let draft = EventDraft {
         event_id: EventId::Uuid(uuid),
         timestamp_ms: None,
-        traceparent: None,
         key: None,
         schema: None,
         traceparent: None,

@@ -30,7 +30,7 @@ impl TraceParent {
     /// standard says (section 3.2.4).
     pub fn parse_field(field: &[u8]) -> Option<Self> {
         let (version, rest) = field.split_first_chunk::<2>()?;
-        let version = hex(version)?;
+        let version = hex(*version)?;
         let fields = rest.strip_prefix(b"-")?;
         match version {
             0 => Self::parse_fields(fields),
@@ -57,7 +57,7 @@ impl TraceParent {
             pairs
         });
         for (byte, pair) in bytes.iter_mut().zip(pairs) {
-            *byte = hex(pair)?;
+            *byte = hex(*pair)?;
         }
         Self::from_bytes(bytes)
     }
@@ -93,13 +93,13 @@ impl TraceParent {
 }
 
 /// Two hexadecimal digits, lower case.
-fn hex(pair: &[u8; 2]) -> Option<u8> {
+fn hex(pair: [u8; 2]) -> Option<u8> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let [high, low] = *pair;
+    let [high, low] = pair;
     Some(digit(high)? << 4 | digit(low)?)
 }
 
