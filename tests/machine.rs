@@ -203,7 +203,7 @@ fn the_doctor_names_variables_that_are_no_settings() {
     ];
     let output = doctor(&arguments, &misspelt);
     assert!(output.status.success(), "{output:?}");
-    let whole: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = whole["checks"].as_array().unwrap().iter();
     let found: Vec<_> = checks
         .filter(|check| check["name"] == "variables")
