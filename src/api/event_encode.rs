@@ -12,7 +12,8 @@ use crate::wire::http1::write_decimal;
 
 const TOMBSTONE: &str = "__deleted__";
 
-/// One event: `{"eventId", "stream", "source", "timestamp"?, "key"?, "schema"?, "traceparent"?, "payload"}`.
+/// One event: `{"eventId", "stream", "source", "timestamp"?, "key"?, "schema"?, "traceparent"?,
+/// "payload"}`.
 pub fn event(out: &mut Vec<u8>, event: &EventView<'_>) {
     out.push(b'{');
     event_members(out, event);

@@ -3,8 +3,9 @@
 //! Layout (lengths are LEB128, `varint.rs`; the whole is drawn in `storage/FORMAT.md`):
 //!
 //! ```text
-//! flags u8 | [len | decided] | [more flags u8 | trace 25] | [timestamp i64 LE] | entity_id | event_id | stream | source | [key]
-//!          | [schema] | [extra] | property count | (name | value) ...
+//! flags u8 | [len | decided] | [more flags u8 | trace 25] | [timestamp i64 LE] | entity_id
+//!          | event_id | stream | source | [key] | [schema] | [extra]
+//!          | property count | (name | value) ...
 //! ```
 //!
 //! `decided` is what the owner of the entity adds to the form in which the event came. Without it

@@ -165,8 +165,8 @@ pub(super) enum ContentEncoding {
 }
 
 impl HeadIndex {
-    /// True if nothing of it is looked at where it lies but the path and what `KnownHead` moves with
-    /// it.
+    /// True if nothing of it is looked at where it lies but the path and what `KnownHead` moves
+    /// with it.
     pub(super) fn is_path_only(&self) -> bool {
         let UpgradeIndex { version, key, .. } = &self.upgrade;
         let fields = [
