@@ -8,16 +8,17 @@ import struct
 import threading
 
 # A connection is cut after at most so many bytes, of both directions together.
-CUT_BYTES_MAX = 30_000
+CUT_BYTES_MAX = 60_000
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
     """Forwards to a port of this machine. `is_cutting` may be changed at any time."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, cut_bytes_max: int = CUT_BYTES_MAX) -> None:
         self._target = port
         self._random = random.Random(seed)
+        self._cut_bytes_max = cut_bytes_max
         self.is_cutting = True
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -42,7 +43,7 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
-            left = _Budget(self, self._random.randint(1, CUT_BYTES_MAX), self._random.random())
+            left = _Budget(self, self._random.randint(1, self._cut_bytes_max), self._random.random())
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=left.forward, args=(source, sink), daemon=True).start()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -24,6 +25,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         command = [os.environ["FLUX_BIN"], "--port", str(self.port), "--data-dir", str(self._data)]
@@ -51,6 +56,13 @@ class Server:
         self._process.terminate()
         self._process.wait(30)
 
+    def pause(self, seconds: float) -> None:
+        """The server stands still, as on a machine that is suspended."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
+
     def keep_copy(self) -> None:
         shutil.copytree(self._data, self._folder / "copy")
 
@@ -59,6 +71,6 @@ class Server:
         (self._folder / "copy").rename(self._data)
 
     def remove(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running:
             self.kill()
         shutil.rmtree(self._folder)

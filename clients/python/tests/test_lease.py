@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 
@@ -49,6 +50,23 @@ def test_a_lease_is_kept_while_its_holder_lives_and_ends_after_it(flux: Flux) ->
     assert heir.release()
 
 
+def test_a_holder_stops_by_its_own_clock_while_the_server_is_away(server: Server) -> None:
+    with Flux(server.url) as flux:
+        lease = flux.lease("leases/away", ttl=1)
+        assert lease.claim()
+        server.kill()
+        end = time.monotonic() + 30
+        while lease.held:
+            assert time.monotonic() < end, "the holder never noticed"
+            time.sleep(0.01)
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        server.start()
+        heir = flux.lease("leases/away", ttl=1)
+        assert heir.claim(wait=30)
+        assert heir.release()
+
+
 def test_what_needs_the_lease_is_refused_without_it(flux: Flux) -> None:
     with pytest.raises(LeaseLostError):
         with flux.lease("leases/c", ttl=5) as lease:
@@ -74,16 +92,18 @@ def test_leases_of_two_clients_never_overlap(server: Server) -> None:
     turns: list[tuple[float, float, int]] = []
     done = threading.Event()
 
-    def compete() -> None:
+    def compete(draw: random.Random) -> None:
         with Flux(server.url) as flux:
             while not done.is_set():
                 lease = flux.lease("leases/e", ttl=1)
                 try:
                     if not lease.claim(wait=2):
                         continue
-                    began = ended = time.monotonic()
-                    while lease.held and ended < began + 0.3:
-                        ended = time.monotonic()
+                    began = ended = now = time.monotonic()
+                    # Often longer than the lease lasts without a renewal.
+                    end = began + draw.uniform(0.2, 2.0)
+                    while lease.held and now < end:
+                        ended, now = now, time.monotonic()
                         time.sleep(0.005)
                     assert lease.sequence is not None
                     turns.append((began, ended, lease.sequence))
@@ -91,14 +111,15 @@ def test_leases_of_two_clients_never_overlap(server: Server) -> None:
                 except FluxError:
                     continue  # No answer within the time of the lease: it is not held.
 
-    clients = [threading.Thread(target=compete) for _ in range(2)]
+    clients = [threading.Thread(target=compete, args=(random.Random(n),)) for n in range(2)]
     for client in clients:
         client.start()
-    for _ in range(3):
+    for down in (0.0, 1.5, 1.5):
         time.sleep(1.5)
         server.kill()
+        time.sleep(down)
         server.start()
-    time.sleep(1.5)
+    time.sleep(2)
     done.set()
     for client in clients:
         client.join(60)

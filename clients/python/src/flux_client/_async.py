@@ -19,8 +19,8 @@ import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from ._core import Attempt, Call, Core, Page, Reply, Results, Time
-from ._errors import FluxError, LeaseLostError, UnreachableError
+from ._core import Attempt, Call, Core, Page, Reply, Results, Time, is_outage
+from ._errors import FluxError, LeaseLostError
 from ._lease import CLAIM_PAUSE_MAX, LeaseCore
 from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
@@ -367,10 +367,18 @@ class AsyncLease(LeaseCore):
         loop = asyncio.get_running_loop()
         end = None if wait is None else loop.time() + wait
         await self._stop()
-        while not await self._flux._run(self.claim_call()):
+        while True:
             pause = random.uniform(0.0, CLAIM_PAUSE_MAX)
-            if end is not None and loop.time() + pause >= end:
-                return False
+            is_last = end is not None and loop.time() + pause >= end
+            try:
+                if await self._flux._run(self.claim_call()):
+                    break
+                if is_last:
+                    return False
+            except FluxError as error:
+                if is_last or not is_outage(error):
+                    raise
+                _log.info("lease %s: %s", self.entity_id, error)
             await asyncio.sleep(pause)
         self._task = asyncio.create_task(self._keep())
         return True
@@ -395,8 +403,10 @@ class AsyncLease(LeaseCore):
         was_held = self.held
         try:
             was_held = await self.release() and was_held
-        except UnreachableError:
-            pass  # The lease ends by itself.
+        except FluxError as error_of_release:
+            if not is_outage(error_of_release):
+                raise
+            # The lease ends by itself.
         if kind is None and not was_held:
             raise LeaseLostError(self.entity_id)
 

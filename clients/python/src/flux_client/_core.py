@@ -103,6 +103,11 @@ def may_retry(error: FluxError) -> bool:
     return error.status in (502, 504)
 
 
+def is_outage(error: FluxError) -> bool:
+    """Whether the server can't be had for now, which says nothing of the call itself."""
+    return isinstance(error, UnreachableError) or may_retry(error)
+
+
 def _time_text(time_: Time) -> str:
     if isinstance(time_, datetime):
         if time_.tzinfo is None:

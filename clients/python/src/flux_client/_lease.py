@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ._core import Call, Core
-from ._errors import ConflictError, LeaseLostError, UnreachableError
+from ._core import Call, Core, is_outage
+from ._errors import ConflictError, FluxError, LeaseLostError
 from ._types import Expect, NewEvent, new_event_id
 
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
@@ -107,7 +107,9 @@ class LeaseCore:
         """A renewal in the background: one without an answer is tried again until time is up."""
         try:
             return (yield from self.renew_call())
-        except UnreachableError:
+        except FluxError as error:
+            if not is_outage(error):
+                raise
             return self.held
 
     def release_call(self) -> Call[bool]:

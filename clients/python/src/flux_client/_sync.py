@@ -19,8 +19,8 @@ import httpx2
 from websockets.sync.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from ._core import Attempt, Call, Core, Page, Reply, Results, Time
-from ._errors import FluxError, LeaseLostError, UnreachableError
+from ._core import Attempt, Call, Core, Page, Reply, Results, Time, is_outage
+from ._errors import FluxError, LeaseLostError
 from ._lease import CLAIM_PAUSE_MAX, LeaseCore
 from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
@@ -417,14 +417,23 @@ class Lease(LeaseCore):
     def claim(self, wait: float | None = 0.0) -> bool:
         """Tries to get the lease, for `wait` seconds or (None) until it has it.
 
+        Within that time it also waits for a server that is away.
         From then on a thread renews it until it is released or lost.
         """
         end = None if wait is None else time.monotonic() + wait
         self._stop()
-        while not self._flux._run(self.claim_call()):
+        while True:
             pause = random.uniform(0.0, CLAIM_PAUSE_MAX)
-            if end is not None and time.monotonic() + pause >= end:
-                return False
+            is_last = end is not None and time.monotonic() + pause >= end
+            try:
+                if self._flux._run(self.claim_call()):
+                    break
+                if is_last:
+                    return False
+            except FluxError as error:
+                if is_last or not is_outage(error):
+                    raise
+                _log.info("lease %s: %s", self.entity_id, error)
             time.sleep(pause)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._keep, name="flux-lease", daemon=True)
@@ -453,8 +462,10 @@ class Lease(LeaseCore):
         was_held = self.held
         try:
             was_held = self.release() and was_held
-        except UnreachableError:
-            pass  # The lease ends by itself.
+        except FluxError as error_of_release:
+            if not is_outage(error_of_release):
+                raise
+            # The lease ends by itself.
         if kind is None and not was_held:
             raise LeaseLostError(self.entity_id)
 
