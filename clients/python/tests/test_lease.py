@@ -67,6 +67,19 @@ def test_a_holder_stops_by_its_own_clock_while_the_server_is_away(server: Server
         assert heir.release()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_client_that_is_closed_renews_no_lease(shared: Server) -> None:
+    with Flux(shared.url) as closed, Flux(shared.url) as other:
+        lease = closed.lease("leases/closed", ttl=1)
+        assert lease.claim()
+        thread = lease._thread
+        closed.close()
+        assert thread is not None
+        thread.join(30)
+        assert not thread.is_alive()
+        assert other.lease("leases/closed", ttl=1).claim(wait=30)
+
+
 def test_what_needs_the_lease_is_refused_without_it(flux: Flux) -> None:
     with pytest.raises(LeaseLostError):
         with flux.lease("leases/c", ttl=5) as lease:

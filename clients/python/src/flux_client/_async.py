@@ -66,6 +66,7 @@ class AsyncFlux:
     ) -> None:
         self._settings = settings(url, token, source, ca_file)
         self._core = Core(stream, self._settings.source, decimal, retry_for)
+        self._is_closed = False
         self._http = httpx2.AsyncClient(
             base_url=self._settings.url,
             headers=self._settings.headers,
@@ -84,7 +85,8 @@ class AsyncFlux:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections. Watches and leases are closed by themselves, before."""
+        """Closes the connections. Watches are closed by themselves; leases are no longer renewed."""
+        self._is_closed = True
         await self._http.aclose()
 
     async def _run(self, call: Call[T]) -> T:
@@ -417,6 +419,11 @@ class AsyncLease(LeaseCore):
                 await self._flux._run(self.keep_call())
             except FluxError as error:
                 _log.warning("lease %s can't be renewed: %s", self.entity_id, error)
+            except RuntimeError:
+                # The client was closed under the lease, which now ends by itself.
+                if self._flux._is_closed:
+                    return
+                raise
 
     async def _stop(self) -> None:
         task, self._task = self._task, None

@@ -75,6 +75,7 @@ class Flux:
     ) -> None:
         self._settings = settings(url, token, source, ca_file)
         self._core = Core(stream, self._settings.source, decimal, retry_for)
+        self._is_closed = False
         self._http = httpx2.Client(
             base_url=self._settings.url,
             headers=self._settings.headers,
@@ -93,7 +94,8 @@ class Flux:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections. Watches and leases are closed by themselves, before."""
+        """Closes the connections. Watches are closed by themselves; leases are no longer renewed."""
+        self._is_closed = True
         self._http.close()
 
     def _run(self, call: Call[T]) -> T:
@@ -475,6 +477,11 @@ class Lease(LeaseCore):
                 self._flux._run(self.keep_call())
             except FluxError as error:
                 _log.warning("lease %s can't be renewed: %s", self.entity_id, error)
+            except RuntimeError:
+                # The client was closed under the lease, which now ends by itself.
+                if self._flux._is_closed:
+                    return
+                raise
 
     def _stop(self) -> None:
         thread, self._thread = self._thread, None
