@@ -342,6 +342,10 @@ pub const STALL_TIMEOUT_SECONDS_DEFAULT: u64 = 120;
 /// Milliseconds between two questions to the kernel about what a client has acknowledged that seems
 /// to take nothing. One takes some 3 µs: 65,536 such clients, 20 ms a second.
 pub const ACKNOWLEDGED_LOOK_MS_MAX: u64 = 10_000;
+/// Such questions in one tick; the next sweep goes on with the others. They take some 0.8 ms.
+pub const ACKNOWLEDGED_LOOKS_PER_TICK_MAX: u32 = 256;
+/// Errors in place of an answer after which a kernel that has never answered is not asked any more.
+pub const ACKNOWLEDGED_ERRORS_MAX: u32 = 3;
 /// Such questions at least before a client is closed for it.
 pub const ACKNOWLEDGED_LOOKS_MIN: u64 = 3;
 /// Seconds without a byte after which a WebSocket client is pinged.

@@ -2,10 +2,13 @@
 //! netlink socket of the socket diagnosis (`sock_diag(7)`, `linux/inet_diag.h`).
 //!
 //! It takes about 3 µs, and needs no privilege. The same number comes from `ioctl(SIOCOUTQ)`
-//! (tcp(7)), for which there is no safe function. A kernel without `inet_diag`, or a sandbox
-//! without `AF_NETLINK`, answers nothing: then a client counts as reading only if its socket takes
-//! bytes.
+//! (tcp(7)), for which there is no safe function. In a sandbox without `AF_NETLINK` nobody is
+//! asked, and a kernel without `inet_diag` answers with errors, each after it has looked for the
+//! module: it is not asked again after a few. Then a client counts as reading only if its socket
+//! takes bytes.
 
+use super::taking::Unacknowledged;
+use crate::limits::ACKNOWLEDGED_ERRORS_MAX;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -17,6 +20,14 @@ const WRITE_QUEUE: usize = 16 + 60;
 /// Where `idiag_state` lies, and `TCP_LISTEN`.
 const STATE: usize = 16 + 1;
 const LISTEN: u8 = 10;
+/// Where `idiag_timer` and `idiag_retrans` lie, and the timer of retransmissions. A client that
+/// reads slowly has another one, of window probes.
+const TIMER: usize = 16 + 2;
+const RETRANSMITS: u8 = 1;
+const RETRANSMISSIONS: usize = 16 + 3;
+/// Retransmissions of the same bytes after which the client counts as gone. With the least timeout
+/// of Linux they take 1.4 s.
+const LOST_RETRANSMISSIONS_MIN: u8 = 3;
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`.
@@ -42,6 +53,9 @@ pub(crate) struct Acknowledged {
     netlink: Option<OwnedFd>,
     /// Of the last request.
     sequence: u32,
+    /// Errors before the first answer.
+    errors: u32,
+    has_answered: bool,
 }
 
 impl Acknowledged {
@@ -56,20 +70,28 @@ impl Acknowledged {
         Self {
             netlink: netlink.ok(),
             sequence: 0,
+            errors: 0,
+            has_answered: false,
         }
     }
 
-    /// Bytes that were given to the kernel for `socket` and that its client has not acknowledged.
-    /// `None` if the kernel does not say.
-    pub(crate) fn missing(&mut self, socket: &TcpStream) -> Option<u64> {
-        match (socket.local_addr(), socket.peer_addr()) {
-            (Ok(local), Ok(peer)) => self.ask(local, peer),
+    /// What was given to the kernel for `socket` and its client has not acknowledged. `None` if the
+    /// kernel does not say.
+    pub(crate) fn missing(&mut self, socket: &TcpStream) -> Option<Unacknowledged> {
+        let (Ok(local), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else {
             // The client is gone: the next read or write will say so.
-            _ => None,
+            return None;
+        };
+        let missing = self.ask(local, peer);
+        self.has_answered |= missing.is_some();
+        self.errors += u32::from(missing.is_none());
+        if !self.has_answered && self.errors >= ACKNOWLEDGED_ERRORS_MAX {
+            self.netlink = None;
         }
+        missing
     }
 
-    fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<u64> {
+    fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<Unacknowledged> {
         let netlink = self.netlink.as_ref()?;
         self.sequence = self.sequence.wrapping_add(1);
         let request = request(self.sequence, local, peer);
@@ -133,12 +155,12 @@ fn scope(local: SocketAddr) -> u32 {
     }
 }
 
-/// The sequence of the request that this answers, and the bytes; `None` for an error.
+/// The sequence of the request that this answers, and what it says; `None` for an error.
 #[expect(
     clippy::host_endian_bytes,
     reason = "netlink(7): the machine's own order"
 )]
-fn parse(answer: &[u8]) -> Option<(u32, Option<u64>)> {
+fn parse(answer: &[u8]) -> Option<(u32, Option<Unacknowledged>)> {
     let word = |at: usize| {
         let bytes = answer.get(at..at + 4)?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
@@ -147,8 +169,14 @@ fn parse(answer: &[u8]) -> Option<(u32, Option<u64>)> {
     let sequence = word(8)?;
     // If the connection is gone, the kernel finds the listening socket, whose queue is another.
     let is_connection = kind == BY_FAMILY.to_ne_bytes() && *answer.get(STATE)? != LISTEN;
-    let missing = word(WRITE_QUEUE).filter(|_| is_connection);
-    Some((sequence, missing.map(u64::from)))
+    let bytes = word(WRITE_QUEUE).filter(|_| is_connection);
+    let is_retransmitting = *answer.get(TIMER)? == RETRANSMITS;
+    let retransmissions = *answer.get(RETRANSMISSIONS)?;
+    let missing = bytes.map(|bytes| Unacknowledged {
+        bytes: u64::from(bytes),
+        is_lost: is_retransmitting && retransmissions >= LOST_RETRANSMISSIONS_MIN,
+    });
+    Some((sequence, missing))
 }
 
 #[cfg(test)]
@@ -162,18 +190,19 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let mut acknowledged = Acknowledged::new();
-        assert_eq!(acknowledged.missing(&server), Some(0));
+        let first = acknowledged.missing(&server).unwrap();
+        assert_eq!((first.bytes, first.is_lost), (0, false));
         server.set_nonblocking(true).unwrap();
         let mut sent = 0;
         while let Ok(count) = server.write(&vec![7; 64 * 1024]) {
             sent += count;
         }
-        let before = acknowledged.missing(&server).unwrap();
+        let before = acknowledged.missing(&server).unwrap().bytes;
         assert!(before > 0 && before <= sent as u64, "{before} of {sent}");
         // So much that the client's kernel makes room, and too little for the server's socket to
         // become writable.
         client.read_exact(&mut vec![0; 512 * 1024]).unwrap();
-        let fell = (0..1_000_000).any(|_| acknowledged.missing(&server).unwrap() < before);
+        let fell = (0..1_000_000).any(|_| acknowledged.missing(&server).unwrap().bytes < before);
         assert!(fell, "{before} bytes at first");
         drop(server);
     }
@@ -195,12 +224,8 @@ mod tests {
         let mut peer = client.local_addr().unwrap();
         peer.set_ip("127.0.0.2".parse().unwrap());
         let mut acknowledged = Acknowledged::new();
-        assert_eq!(acknowledged.ask(local, peer), None);
-        assert_eq!(
-            acknowledged.missing(&server),
-            Some(0),
-            "and the next is answered"
-        );
+        assert!(acknowledged.ask(local, peer).is_none());
+        assert!(acknowledged.missing(&server).is_some(), "the next one");
     }
 
     #[test]
@@ -212,6 +237,20 @@ mod tests {
         }
         // NLMSG_ERROR.
         answer[4] = 2;
-        assert_eq!(parse(&answer), Some((0, None)));
+        assert!(parse(&answer).is_some_and(|(_, missing)| missing.is_none()));
+    }
+
+    #[test]
+    fn bytes_that_are_sent_again_and_again_are_lost() {
+        let check = |timer, retransmissions, expected| {
+            let mut answer = vec![0; WRITE_QUEUE + 4];
+            (answer[4], answer[STATE]) = (u8::try_from(BY_FAMILY).unwrap(), 1);
+            (answer[TIMER], answer[RETRANSMISSIONS]) = (timer, retransmissions);
+            let missing = parse(&answer).unwrap().1.unwrap();
+            assert_eq!(missing.is_lost, expected, "{timer}, {retransmissions}");
+        };
+        check(1, 2, false);
+        check(1, 3, true);
+        check(4, 9, false);
     }
 }

@@ -99,6 +99,8 @@ pub(crate) struct Core<S: System> {
     pub(crate) turns: Turns,
     /// Connections that may be told in this sweep that there is no memory for them.
     pub(super) give_up_max: usize,
+    /// Questions that the kernel may still be asked in this tick about slow clients.
+    pub(super) looks_left: u32,
     /// Connections that wait for memory, by index and generation, the longest waiting first.
     pub(super) memory_queue: VecDeque<(u32, u32)>,
     /// Bytes that connectors' polls hold, as they were last counted.
@@ -213,6 +215,7 @@ impl<S: System> Core<S> {
             rested_micros: u64::MAX,
             turns: Turns::new(slicing),
             give_up_max: 0,
+            looks_left: 0,
             memory_queue: VecDeque::new(),
             connector_bytes: 0,
             gated: Vec::new(),

@@ -76,6 +76,7 @@ impl<S: System> Core<S> {
         if self.context.memory.budget().is_pressed() {
             timeouts = timeouts.while_memory_is_short();
         }
+        self.looks_left = limits::ACKNOWLEDGED_LOOKS_PER_TICK_MAX;
         let first = usize::try_from(part).unwrap_or(0);
         let indexes = self.connections.indexes().skip(first);
         for index in indexes.step_by(limits::SWEEP_TICKS) {
@@ -102,14 +103,18 @@ impl<S: System> Core<S> {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
-        if let Some(since_ms) = connection.silent_since_ms()
+        if self.looks_left > 0
+            && let Some(since_ms) = connection.silent_since_ms()
             && connection
                 .taking
                 .is_due(since_ms, now_ms, timeouts.stall_ms)
-            && let Some(bytes) = self.system.unacknowledged(&connection.socket)
-            && connection.taking.note(bytes, connection.sent_ms, now_ms)
         {
-            connection.sent_ms = now_ms;
+            self.looks_left -= 1;
+            if let Some(missing) = self.system.unacknowledged(&connection.socket)
+                && connection.taking.note(missing, connection.sent_ms, now_ms)
+            {
+                connection.sent_ms = now_ms;
+            }
         }
         match connection.overdue(now_ms, timeouts) {
             Overdue::Head => self.time_out(index, "head", timeouts.head_ms),

@@ -6,6 +6,7 @@ use super::idle::Sleep;
 use super::poller::{Poller, Ready, Token};
 use super::sockets;
 use super::system::{Socket, System};
+use super::taking::Unacknowledged;
 use super::workers::Workers;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::clock::{self, Monotonic};
@@ -118,7 +119,7 @@ impl System for Kernel {
         self.poller.remove(socket);
     }
 
-    fn unacknowledged(&mut self, socket: &TcpStream) -> Option<u64> {
+    fn unacknowledged(&mut self, socket: &TcpStream) -> Option<Unacknowledged> {
         self.acknowledged.missing(socket)
     }
 

@@ -53,7 +53,7 @@ pub(crate) mod slots;
 pub(crate) mod sockets;
 mod streams;
 pub(crate) mod system;
-mod taking;
+pub(crate) mod taking;
 mod tls;
 pub(crate) mod turns;
 pub(crate) mod watchdog;

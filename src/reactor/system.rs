@@ -6,6 +6,7 @@
 
 use super::idle::Sleep;
 use super::poller::Ready;
+use super::taking::Unacknowledged;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::log::Log;
 use crate::model::Timestamp;
@@ -60,9 +61,9 @@ pub(crate) trait System: Sized + 'static {
     /// Reports it no longer.
     fn forget(&mut self, socket: &Self::Socket);
 
-    /// Bytes that were given to a socket and that its client has not acknowledged; `None` if the
-    /// system does not say.
-    fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<u64>;
+    /// What was given to a socket and its client has not acknowledged; `None` if the system does
+    /// not say.
+    fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<Unacknowledged>;
 
     /// Hands a job to its lane's thread.
     ///

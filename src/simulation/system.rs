@@ -8,6 +8,7 @@ use crate::model::Timestamp;
 use crate::reactor::idle::Sleep;
 use crate::reactor::poller::{Ready, Token};
 use crate::reactor::system::{Socket, System};
+use crate::reactor::taking::Unacknowledged;
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io;
@@ -194,8 +195,11 @@ impl<L: Log> System for SimulatedSystem<L> {
         // The core closes it next.
     }
 
-    fn unacknowledged(&mut self, socket: &ServerSocket) -> Option<u64> {
-        Some(socket.unread_bytes())
+    fn unacknowledged(&mut self, socket: &ServerSocket) -> Option<Unacknowledged> {
+        Some(Unacknowledged {
+            bytes: socket.unread_bytes(),
+            is_lost: false,
+        })
     }
 
     fn run(&mut self, job: Job<L>) -> io::Result<()> {
