@@ -12,6 +12,7 @@ from flux_client import Change, ConflictError, Deleted, FluxError, NewEvent, Res
 from flux_client import _core
 from flux_client._core import Attempt, Core, Reply, jittered_pause
 from flux_client._numbers import decode, encode
+from flux_client._settings import settings
 from flux_client._watch import Again, Subscription, WatchOptions
 
 STORED = b'{"eventId":"e","stream":"s","version":1,"sequence":1,"cursor":"c"}'
@@ -236,3 +237,21 @@ def test_a_conflict_shows_the_entity() -> None:
     assert isinstance(error, ConflictError)
     assert error.entity is not None
     assert (error.entity.properties, error.index) == ({"x": 1}, 2)
+
+
+def test_the_default_source_outlives_the_process_and_the_token_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/opt/é/worker.py"])
+    monkeypatch.setattr("socket.gethostname", lambda: "host-1")
+    made = settings(None, "secret", None, None)
+    assert made.source == "worker.py@host-1"
+    assert "secret" not in repr(made)
+
+
+def test_an_increment_whose_result_may_not_be_read_is_none() -> None:
+    call = CORE.increment("a/b", "n", 1, None)
+    next(call)
+    with pytest.raises(StopIteration) as end:
+        call.send(Reply(200, {}, STORED))
+    assert end.value.value is None

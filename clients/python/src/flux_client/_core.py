@@ -244,7 +244,7 @@ class Core:
         if event_id is not None:
             event = replace(event, event_id=event_id)
         published = yield from self.publish(event)
-        return published.properties[name]
+        return published.properties.get(name)
 
     def delete(
         self, entity_id: str, expect: Expect | None, event_id: str | None

@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
 class Settings:
     url: str
-    headers: dict[str, str]
+    # Not shown: it holds the token.
+    headers: dict[str, str] = field(repr=False)
     source: str
     tls: ssl.SSLContext | None
+
+
+def _default_source() -> str:
+    """The program and the host, the same after a restart.
+
+    The source is part of an event's content, and what a program publishes again must be the same.
+    """
+    program = os.path.basename(sys.argv[0]) or "python"
+    name = f"{program[:50]}@{socket.gethostname()[:200]}"
+    return name.encode("ascii", "replace").decode()
 
 
 def settings(
@@ -31,6 +43,6 @@ def settings(
     return Settings(
         url,
         {"authorization": f"Bearer {token}"} if token else {},
-        source or f"{socket.gethostname()[:200]}/{os.getpid()}",
+        source or _default_source(),
         tls,
     )

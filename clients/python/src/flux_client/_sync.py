@@ -208,7 +208,10 @@ class Flux:
     def increment(
         self, entity_id: str, name: str, by: Number = 1, *, event_id: str | None = None
     ) -> Any:
-        """Adds to a number, exactly, and returns the sum. An absent property counts as 0."""
+        """Adds to a number, exactly, and returns the sum. An absent property counts as 0.
+
+        Returns None, with the number counted, if the token may not read the namespace.
+        """
         return self._run(self._core.increment(entity_id, name, by, event_id))
 
     def delete(

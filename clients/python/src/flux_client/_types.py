@@ -52,7 +52,8 @@ def new_event_id() -> str:
 class NewEvent:
     """An event to publish. The same object sent twice counts once: its `event_id` is in it.
 
-    `stream` and `source` default to those of the client. `ttl` (seconds) deletes the entity that
+    `stream` and `source` default to those of the client, and are part of what an `event_id` stands
+    for: the same id with other ones is refused with 409 `event_id_reused`. `ttl` (seconds) deletes the entity that
     long after the event; without it the expiry stays as it is, and `never_expires` takes it away.
     """
 
@@ -114,7 +115,8 @@ class Published:
     """The answer to a stored event. `properties` are the results of its operations, if it had any.
 
     `version` is None if there is no entity after the event. `duplicate` says that the event had
-    been stored before, and this is the answer of that time.
+    been stored before, and this is the answer of that time. A token that may not read the namespace
+    gets no `properties`.
     """
 
     event_id: str
