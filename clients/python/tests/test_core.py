@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from flux_client import Change, ConflictError, Deleted, FluxError, NewEvent, Reset, Snapshot
+from flux_client import (
+    Change,
+    ConflictError,
+    Deleted,
+    FluxError,
+    NewEvent,
+    Reset,
+    Snapshot,
+    UnreachableError,
+)
 from flux_client import _core
 from flux_client._core import Attempt, Core, Reply, jittered_pause
 from flux_client._numbers import decode, encode
@@ -227,8 +238,30 @@ def test_a_refusal_ends_a_watch_and_an_overload_does_not() -> None:
     with pytest.raises(FluxError, match="no such path"):
         feed.feed({"type": "error", "id": 1, "error": "no such path", "code": "invalid_filter"})
     assert feed.subscription.broke(refusal(503, retry_after="5")) >= 5
-    with pytest.raises(FluxError):
-        feed.subscription.broke(refusal(401))
+    for status in (408, 429, 500, 503):
+        assert feed.subscription.broke(refusal(status)) <= _core.PAUSE_MAX
+    for status in (301, 401, 403, 404):
+        with pytest.raises(FluxError):
+            feed.subscription.broke(refusal(status))
+
+
+def test_no_wait_outlasts_the_time_of_an_outage() -> None:
+    feed = Feed(give_up_after=3.0)
+    feed.begin()
+    assert 2 < feed.subscription.broke(refusal(503, retry_after="600")) <= 3
+    feed.subscription._broken_since -= 3
+    with pytest.raises(UnreachableError):
+        feed.subscription.broke(refusal(503, retry_after="600"))
+
+
+def test_retry_after_may_be_a_date() -> None:
+    now = datetime.now(timezone.utc)
+    for then, least, most in [(60, 57, 60), (-60, 0, 0)]:
+        text = format_datetime(now + timedelta(seconds=then), usegmt=True)
+        wait = _core.retry_after_seconds({"retry-after": text})
+        assert wait is not None and least <= wait <= most
+    for text in ("", "soon", "-1", "1.5"):
+        assert _core.retry_after_seconds({"retry-after": text}) is None
 
 
 def test_a_conflict_shows_the_entity() -> None:
@@ -237,6 +270,12 @@ def test_a_conflict_shows_the_entity() -> None:
     assert isinstance(error, ConflictError)
     assert error.entity is not None
     assert (error.entity.properties, error.index) == ({"x": 1}, 2)
+
+
+def test_a_conflict_keeps_the_digits_of_decimals() -> None:
+    text = json.dumps({"error": "no", "code": "why", "entity": row("a", x=0)}).replace("0}", "1.50}")
+    _, error = attempts([Reply(409, {}, text.encode())], Core("s", "me", True, 30.0))
+    assert str(error.entity.properties["x"]) == "1.50"
 
 
 def test_the_default_source_outlives_the_process_and_the_token_is_not_shown(

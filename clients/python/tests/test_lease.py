@@ -100,6 +100,23 @@ def test_the_error_of_the_body_is_not_hidden(flux: Flux) -> None:
             raise KeyError("mine")
 
 
+def test_the_error_of_the_body_is_not_hidden_by_a_release_that_is_refused(
+    flux: Flux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> bool:
+        raise FluxError(403, "not_writable", "no")
+
+    with pytest.raises(KeyError):
+        with flux.lease("leases/h") as lease:
+            monkeypatch.setattr(lease, "release", refuse)
+            raise KeyError("mine")
+    lease._stop()
+    with pytest.raises(FluxError, match="no"):
+        with flux.lease("leases/i") as lease:
+            monkeypatch.setattr(lease, "release", refuse)
+    lease._stop()
+
+
 def test_leases_of_two_clients_never_overlap(server: Server) -> None:
     """Each turn notes when it held the lease by its own clock, while the server is killed."""
     turns: list[tuple[float, float, int]] = []

@@ -13,7 +13,8 @@ import random
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, Union
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -80,15 +81,23 @@ def jittered_pause(failures: int) -> float:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After`, which the server sends in seconds. A proxy's date is as if there were none."""
+    """`Retry-After`, which the server sends in seconds, and a proxy perhaps as a date."""
     text = headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else None
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=timezone.utc)
+    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
-def reply_error(reply: Reply) -> FluxError:
+def reply_error(reply: Reply, decimal: bool) -> FluxError:
     """The error in a reply, which may be that of a proxy and no JSON."""
     try:
-        body = decode(reply.body, False)
+        body = decode(reply.body, decimal)
     except ValueError:
         body = None
     if not isinstance(body, Mapping):
@@ -138,7 +147,7 @@ class Core:
             if isinstance(reply, Reply):
                 if reply.status < 300:
                     return reply
-                error = reply_error(reply)
+                error = reply_error(reply, self.decimal)
                 if not may_retry(error):
                     raise error
             else:

@@ -468,9 +468,10 @@ class Lease(LeaseCore):
         try:
             was_held = self.release() and was_held
         except FluxError as error_of_release:
-            if not is_outage(error_of_release):
+            # The lease ends by itself. The error of the body is the one to see.
+            if kind is None and not is_outage(error_of_release):
                 raise
-            # The lease ends by itself.
+            _log.warning("lease %s is not given back: %s", self.entity_id, error_of_release)
         if kind is None and not was_held:
             raise LeaseLostError(self.entity_id)
 

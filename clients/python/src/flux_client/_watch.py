@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from websockets.exceptions import InvalidStatus
 
-from ._core import Reply, jittered_pause, may_retry, reply_error
+from ._core import Reply, jittered_pause, reply_error
 from ._errors import UnreachableError, error_of
 from ._numbers import decode, encode
 from ._types import Change, Deleted, Entity, Event, Reset, Snapshot, _time, _time_or_none
@@ -140,8 +140,9 @@ class Subscription:
         """
         wait = 0.0
         if refused is not None:
-            error = reply_error(refused)
-            if not may_retry(error):
+            error = reply_error(refused, self.decimal)
+            # Unlike a call, a watch has no one who would make it again.
+            if refused.status not in (408, 429) and refused.status < 500:
                 raise error
             wait = error.retry_after or 0.0
         now = time.monotonic()
@@ -150,9 +151,13 @@ class Subscription:
         self.is_current = False
         self._failures += 1
         give_up_after = self.options.give_up_after
-        if give_up_after is not None and now - self._broken_since >= give_up_after:
+        wait += jittered_pause(self._failures)
+        if give_up_after is None:
+            return wait
+        left = self._broken_since + give_up_after - now
+        if left <= 0:
             raise UnreachableError(None, "unreachable", "the server could not be reached")
-        return wait + jittered_pause(self._failures)
+        return min(wait, left)
 
     def receive(self, text: str | bytes) -> list[Update]:
         """What a message leads to. Raises `Again` to reconnect, FluxError if that can't help."""
