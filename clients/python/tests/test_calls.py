@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -20,6 +23,7 @@ from flux_client import (
     Published,
     UnreachableError,
 )
+from flux_client._core import Attempt
 
 
 def test_an_entity_is_written_read_and_deleted(flux: Flux) -> None:
@@ -184,3 +188,32 @@ def test_writes_count_once_though_their_answers_are_lost(server: Server) -> None
             assert entity is not None and entity.properties == {"n": 50}
     assert proxy.cuts > 20
     proxy.close()
+
+
+def test_an_answer_that_trickles_in_is_given_up_in_time() -> None:
+    def trickle(client: socket.socket) -> None:
+        with client:
+            client.recv(4096)
+            try:
+                client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+                for _ in range(100):
+                    time.sleep(0.03)
+                    client.sendall(b" ")
+            except OSError:
+                pass  # The client has given up.
+
+    def serve() -> None:
+        for _ in range(2):
+            threading.Thread(target=trickle, args=(listener.accept()[0],), daemon=True).start()
+
+    async def answer() -> object:
+        async with AsyncFlux(url) as flux:
+            return await flux._answer(attempt)
+
+    attempt = Attempt("GET", "/api/state/entity", timeout=0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with Flux(url) as flux:
+            assert isinstance(flux._answer(attempt), TimeoutError)
+        assert isinstance(asyncio.run(answer()), TimeoutError)

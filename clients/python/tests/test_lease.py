@@ -18,6 +18,7 @@ from flux_client import (
     LeaseLostError,
     NewEvent,
 )
+from flux_client._core import Attempt, Reply
 
 
 def test_a_lease_has_one_holder_until_it_is_released(flux: Flux) -> None:
@@ -115,6 +116,40 @@ def test_the_error_of_the_body_is_not_hidden_by_a_release_that_is_refused(
         with flux.lease("leases/i") as lease:
             monkeypatch.setattr(lease, "release", refuse)
     lease._stop()
+
+
+def test_a_renewal_leaves_time_for_others_after_it(flux: Flux) -> None:
+    lease = flux.lease("leases/j", ttl=20)
+    call = lease.renew_call()
+    first = next(call)
+    second = call.send(OSError("cut"))
+    assert (first.timeout, second.timeout) == (5.0, 5.0)
+    assert first.body == second.body
+
+
+def test_a_claim_that_is_cancelled_leaves_no_lease_behind(shared: Server) -> None:
+    async def run() -> None:
+        async with AsyncFlux(shared.url) as flux:
+            answer, is_stored = flux._answer, asyncio.Event()
+
+            async def lose_the_first(attempt: Attempt) -> Reply | Exception:
+                reply = await answer(attempt)
+                if not is_stored.is_set():
+                    is_stored.set()
+                    await asyncio.Event().wait()
+                return reply
+
+            flux._answer = lose_the_first  # type: ignore[method-assign]
+            claim = asyncio.create_task(flux.lease("leases/k", ttl=60).claim())
+            await is_stored.wait()
+            claim.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await claim
+            other = flux.lease("leases/k")
+            assert await other.claim()
+            assert await other.release()
+
+    asyncio.run(run())
 
 
 def test_leases_of_two_clients_never_overlap(server: Server) -> None:

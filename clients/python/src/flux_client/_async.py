@@ -16,14 +16,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
+from anyio import fail_after
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from ._core import Attempt, Call, Core, Page, Reply, Results, Time, is_outage
 from ._errors import FluxError, LeaseLostError
-from ._lease import CLAIM_PAUSE_MAX, LeaseCore
+from ._lease import CLAIM_PAUSE_MAX, GIVE_BACK_TIMEOUT, LeaseCore
 from ._settings import settings
-from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
+from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published
+from ._types import new_event, new_event_id
 from ._watch import (
     CLOSE_TIMEOUT,
     MESSAGE_BYTES_MAX,
@@ -100,10 +102,11 @@ class AsyncFlux:
 
     async def _answer(self, attempt: Attempt) -> Reply | Exception:
         try:
-            response = await self._http.request(
-                attempt.method, attempt.target, content=attempt.body, timeout=attempt.timeout
-            )
-        except httpx2.TransportError as error:
+            with fail_after(attempt.timeout):
+                response = await self._http.request(
+                    attempt.method, attempt.target, content=attempt.body, timeout=None
+                )
+        except (TimeoutError, httpx2.TransportError, httpx2.DecodingError) as error:
             return error
         return Reply(response.status_code, response.headers, response.content)
 
@@ -356,7 +359,10 @@ class AsyncWatch(Generic[U]):
 
 
 class AsyncLease(LeaseCore):
-    """What `AsyncFlux.lease` returns; see `Lease`. A task renews it."""
+    """What `AsyncFlux.lease` returns; see `Lease`. A task renews it.
+
+    A claim that is cancelled gives back what it may have got, for which it takes 2 s at most.
+    """
 
     def __init__(
         self, flux: AsyncFlux, entity_id: str, ttl: float, properties: Mapping[str, Any] | None
@@ -369,12 +375,28 @@ class AsyncLease(LeaseCore):
         loop = asyncio.get_running_loop()
         end = None if wait is None else loop.time() + wait
         await self._stop()
+        try:
+            is_mine = await self._claim_until(end)
+        except asyncio.CancelledError:
+            if not self.claim_is_open:
+                raise
+            # The task goes on, for a bounded time, if this one is cancelled again.
+            giving_back = loop.create_task(self._give_back())
+            await asyncio.wait([giving_back])
+            raise
+        if not is_mine:
+            return False
+        self._task = loop.create_task(self._keep())
+        return True
+
+    async def _claim_until(self, end: float | None) -> bool:
+        loop = asyncio.get_running_loop()
         while True:
             pause = random.uniform(0.0, CLAIM_PAUSE_MAX)
             is_last = end is not None and loop.time() + pause >= end
             try:
                 if await self._flux._run(self.claim_call()):
-                    break
+                    return True
                 if is_last:
                     return False
             except FluxError as error:
@@ -382,8 +404,18 @@ class AsyncLease(LeaseCore):
                     raise
                 _log.info("lease %s: %s", self.entity_id, error)
             await asyncio.sleep(pause)
-        self._task = asyncio.create_task(self._keep())
-        return True
+
+    async def _give_back(self) -> None:
+        """Releases what a cancelled claim may have got."""
+        try:
+            with fail_after(GIVE_BACK_TIMEOUT):
+                await self._flux._run(self.release_call())
+        except (FluxError, TimeoutError, RuntimeError) as error:
+            # A client that is closed raises RuntimeError. The lease ends by itself.
+            _log.info("lease %s: %s", self.entity_id, error)
+        finally:
+            # A release that arrives late must not end a later lease.
+            self.holder = new_event_id()
 
     async def renew(self) -> bool:
         return await self._flux._run(self.renew_call())

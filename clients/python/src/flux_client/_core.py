@@ -38,7 +38,7 @@ Time = Union[datetime, int, str]
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request, to be sent `wait` seconds from now and given up `timeout` seconds later."""
+    """A request, to be sent `wait` seconds from now and given up `timeout` seconds later, as a whole."""
 
     method: str
     path: str
@@ -135,7 +135,11 @@ class Core:
         self.retry_for = retry_for
 
     def _exchange(self, attempt: Attempt, retry_for: float | None = None) -> Call[Reply]:
-        """The first reply that is no reason to try again. Errors that waiting can't help are raised."""
+        """The first reply that is no reason to try again. Errors that waiting can't help are raised.
+
+        If `retry_for` is given, the last attempt too ends within it.
+        """
+        is_bounded = retry_for is not None
         if retry_for is None:
             retry_for = self.retry_for
         else:
@@ -155,9 +159,11 @@ class Core:
                 error.__cause__ = reply
             failures += 1
             pause = jittered_pause(failures) + (error.retry_after or 0.0)
-            if time.monotonic() + pause >= end:
+            left = end - time.monotonic() - pause
+            if left <= 0:
                 raise error
-            attempt = replace(attempt, wait=pause)
+            timeout = min(attempt.timeout, left) if is_bounded else attempt.timeout
+            attempt = replace(attempt, wait=pause, timeout=timeout)
 
     def _json(self, reply: Reply) -> Any:
         return decode(reply.body, self.decimal)
@@ -216,9 +222,12 @@ class Core:
         rows = [make(row) for row in self._json(reply)]
         return Page(rows, _next_params(reply.headers.get("link", "")))
 
-    def publish(self, event: NewEvent, retry_for: float | None = None) -> Call[Published]:
+    def publish(
+        self, event: NewEvent, retry_for: float | None = None, timeout: float = 10.0
+    ) -> Call[Published]:
         body = encode(event.to_json(self.stream, self.source)).encode()
-        reply = yield from self._exchange(Attempt("POST", "/api/events", body=body), retry_for)
+        attempt = Attempt("POST", "/api/events", body=body, timeout=timeout)
+        reply = yield from self._exchange(attempt, retry_for)
         return Published.from_json(self._json(reply))
 
     def publish_atomic(self, events: Iterable[NewEvent]) -> Call[list[Published]]:

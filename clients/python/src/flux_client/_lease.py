@@ -19,6 +19,10 @@ _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 # Seconds between attempts to claim a lease that another holds, at most.
 CLAIM_PAUSE_MAX = 1.0
+# Seconds until a renewal without an answer is sent again, at most; else a quarter of `ttl`.
+RENEWAL_TIMEOUT_MAX = 10.0
+# Seconds that giving back what a cancelled claim may have got may take, at most.
+GIVE_BACK_TIMEOUT = 2.0
 
 
 def _now() -> float:
@@ -38,6 +42,8 @@ class LeaseCore:
         self.holder = new_event_id()
         self._properties = dict(properties or {})
         self._held_until: float | None = None
+        # Whether the server may have stored a claim whose answer has not come.
+        self.claim_is_open = False
         # The place of the claim in the order of events. It rises with each holder.
         self.sequence: int | None = None
 
@@ -77,11 +83,13 @@ class LeaseCore:
         properties = {**self._properties, "holder": self.holder}
         event = NewEvent(self.entity_id, properties, ttl=self.ttl, expect={"absent": True})
         before = _now()
+        self.claim_is_open = True
         try:
             published = yield from self._core.publish(event, self.ttl)
         except ConflictError as error:
             entity = error.entity
             if entity is None or entity.properties.get("holder") != self.holder:
+                self.claim_is_open = False
                 return False
             # An earlier attempt, whose answer was lost, has got it.
             return (yield from self.renew_call())
@@ -94,7 +102,10 @@ class LeaseCore:
         before = _now()
         event = NewEvent(self.entity_id, ttl=self.ttl, expect=self.expect)
         try:
-            published = yield from self._core.publish(event, self.seconds_left or self.ttl)
+            # One renewal whose answer is lost leaves time for others.
+            published = yield from self._core.publish(
+                event, self.seconds_left or self.ttl, min(RENEWAL_TIMEOUT_MAX, self.ttl / 4)
+            )
         except ConflictError:
             self._held_until = None
             return False

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 _log = logging.getLogger("flux_client")
+# Inside of the client, `list` is its call.
 _Published = list[Published]
+_Parts = list[bytes]
 
 
 class Flux:
@@ -108,13 +110,21 @@ class Flux:
             return cast(T, end.value)
 
     def _answer(self, attempt: Attempt) -> Reply | Exception:
+        end = time.monotonic() + attempt.timeout
+        # The library counts for each step anew: a connection first, then each read.
+        timeout = httpx2.Timeout(attempt.timeout / 4, read=attempt.timeout * 3 / 4)
         try:
-            response = self._http.request(
-                attempt.method, attempt.target, content=attempt.body, timeout=attempt.timeout
-            )
-        except httpx2.TransportError as error:
+            with self._http.stream(
+                attempt.method, attempt.target, content=attempt.body, timeout=timeout
+            ) as response:
+                parts: _Parts = []
+                for part in response.iter_bytes():
+                    parts.append(part)
+                    if time.monotonic() > end:
+                        return TimeoutError(f"no whole answer within {attempt.timeout} s")
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
             return error
-        return Reply(response.status_code, response.headers, response.content)
+        return Reply(response.status_code, response.headers, b"".join(parts))
 
     def get(self, entity_id: str, *, fields: Sequence[str] | None = None) -> Entity | None:
         """The entity, with only the properties in `fields` if given, or None if there is none."""
