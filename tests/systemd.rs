@@ -8,9 +8,9 @@ mod support;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::server::{Server, Setup};
+use support::server::{Server, Setup, free_port};
 use support::strace::{Tracer, can_trace};
 use support::tls::Authority;
 use support::{batch, event, not_checked, wait_for};
@@ -88,6 +88,49 @@ fn ready_is_said_when_every_shard_can_be_asked_and_stopping_when_it_stops() {
 fn a_start_that_replays_is_extended_until_it_is_ready() {
     let manager = Manager::new();
     let setup = manager.setup(1).durability("async");
+    let server = started_with_many(&setup);
+    server.kill();
+    manager.rest();
+    let server = setup.start();
+    let said = manager.until("READY=1");
+    let at = |line: &str| said.iter().position(|said| said.starts_with(line));
+    let extended = at("EXTEND_TIMEOUT_USEC=90000000");
+    assert!(extended.is_some() && extended < at("READY=1"), "{said:?}");
+    assert!(
+        at("STATUS=replaying the logs: ") < at("READY=1"),
+        "{said:?}"
+    );
+    assert_eq!(server.get("/ready").status, 200);
+    server.stop();
+}
+
+#[test]
+fn nothing_follows_stopping_if_the_server_replays_still() {
+    let manager = Manager::new();
+    let setup = manager.setup(1).durability("async");
+    started_with_many(&setup).kill();
+    manager.rest();
+    // Nobody waits until it is ready.
+    let mut command = setup.command(free_port());
+    let mut server = command.stderr(Stdio::null()).spawn().expect("flux starts");
+    manager.until("STATUS=replaying the logs: ");
+    let kill = Command::new("kill")
+        .arg("-TERM")
+        .arg(server.id().to_string())
+        .status();
+    assert!(kill.is_ok_and(|status| status.success()));
+    let said = manager.until("STOPPING=1");
+    assert_eq!(
+        counted(&said, "READY=1"),
+        0,
+        "it was ready too early: {said:?}"
+    );
+    assert_eq!(server.wait().expect("it ends").code(), Some(0));
+    assert_eq!(manager.rest(), [] as [String; 0]);
+}
+
+/// Starts a server and publishes so much that the next start takes a while.
+fn started_with_many(setup: &Setup) -> Server {
     let server = setup.start();
     for first in (0..EVENTS_MANY).step_by(1000) {
         let numbers = first..first + 1000;
@@ -102,19 +145,7 @@ fn a_start_that_replays_is_extended_until_it_is_ready() {
         let answer = server.post("/api/events/batch", &batch(&events));
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    server.kill();
-    manager.rest();
-    let server = setup.start();
-    let said = manager.until("READY=1");
-    let at = |line: &str| said.iter().position(|said| said.starts_with(line));
-    let extended = at("EXTEND_TIMEOUT_USEC=90000000");
-    assert!(extended.is_some() && extended < at("READY=1"), "{said:?}");
-    assert!(
-        at("STATUS=replaying the logs: ") < at("READY=1"),
-        "{said:?}"
-    );
-    assert_eq!(server.get("/ready").status, 200);
-    server.stop();
+    server
 }
 
 #[test]

@@ -19,9 +19,9 @@ use crate::report::{self, LogEvent};
 use crate::shard::{Counters, RecoveryProgress};
 use sd_notify::NotifyState;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ struct Told {
     is_ready: AtomicBool,
     /// A message could not be sent, and the operator knows.
     has_failed: AtomicBool,
+    /// `STOPPING=1` was sent. Held while anything is sent, so that nothing can follow it.
+    is_stopping: Mutex<bool>,
 }
 
 impl Systemd {
@@ -83,7 +85,7 @@ impl Systemd {
     /// The server ends because it was told to.
     pub(super) fn stopping(&self) {
         if let Self(Some(told)) = self {
-            told.send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+            told.send_last(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
         }
     }
 
@@ -102,7 +104,23 @@ impl Systemd {
 }
 
 impl Told {
+    /// Sends nothing if the server stops: systemd would take what follows for a start or a reload.
     fn send(&self, message: &[NotifyState<'_>]) {
+        let is_stopping = self.is_stopping.lock();
+        let is_stopping = is_stopping.unwrap_or_else(PoisonError::into_inner);
+        if !*is_stopping {
+            self.notify(message);
+        }
+    }
+
+    fn send_last(&self, message: &[NotifyState<'_>]) {
+        let is_stopping = self.is_stopping.lock();
+        let mut is_stopping = is_stopping.unwrap_or_else(PoisonError::into_inner);
+        *is_stopping = true;
+        self.notify(message);
+    }
+
+    fn notify(&self, message: &[NotifyState<'_>]) {
         if let Err(error) = sd_notify::notify(message)
             && !self.has_failed.swap(true, Relaxed)
         {
