@@ -588,7 +588,9 @@ impl CoreStart {
         let open = move || {
             let mut recovered = recover(&data_dir, log, (core, shards), &counters)?;
             let window = (dedup, clock::now());
-            shard::recall_ids(&data_dir, &mut recovered, (core, shards), window)
+            let own = counters.of(core);
+            let seen = &mut || own.note_recalled();
+            shard::recall_ids(&data_dir, &mut recovered, (core, shards), window, seen)
                 .map_err(io::Error::other)?;
             let bound = recovered.engine.bound_entities();
             let Recovered {

@@ -8,7 +8,9 @@
 //!
 //! The messages are those of `sd_notify(3)`. Without `NOTIFY_SOCKET` nothing of this happens.
 //!
-//! The time of a start is extended only while the replay gets on, so a start that hangs is ended.
+//! The time of a start is extended only while the start gets on, so a start that hangs is ended. It
+//! gets on while logs are replayed, while the ids of their last events are read, and while entities
+//! are deleted that came to their end meanwhile.
 //! `WATCHDOG=1` is sent only if every core has turned since it was sent last. Our own watchdog
 //! (`reactor/watchdog.rs`) names the core that hangs and ends the process; systemd's ends a process
 //! in which no thread runs any more.
@@ -170,6 +172,7 @@ impl Teller {
             let look = Look {
                 is_ready: self.counters.is_ready(),
                 progress: self.counters.recovery(),
+                done_after_replay: self.counters.done_after_replay(),
                 turns: turns.collect(),
             };
             for message in news.of(look) {
@@ -215,6 +218,8 @@ impl Teller {
 struct Look {
     is_ready: bool,
     progress: RecoveryProgress,
+    /// A number that rises while a start gets on that has replayed all.
+    done_after_replay: u64,
     /// Of each core.
     turns: Vec<u64>,
 }
@@ -222,7 +227,7 @@ struct Look {
 /// Something that systemd should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
-    /// The replay has come so far, and got on.
+    /// The replay has come so far, and the start got on.
     Progress(RecoveryProgress),
     /// Every shard can be asked.
     Ready,
@@ -235,7 +240,8 @@ struct News {
     is_ready: bool,
     is_watched: bool,
     looks: u32,
-    progress: RecoveryProgress,
+    /// When [`Message::Progress`] was said last.
+    progress: (RecoveryProgress, u64),
     /// Of each core, when [`Message::CoresTurn`] was said last.
     turns: Vec<u64>,
 }
@@ -246,7 +252,7 @@ impl News {
             is_ready: false,
             is_watched,
             looks: 0,
-            progress: RecoveryProgress::default(),
+            progress: (RecoveryProgress::default(), 0),
             turns: vec![0; cores],
         }
     }
@@ -266,13 +272,14 @@ impl News {
             return Some(Message::Ready);
         }
         let is_due = self.looks.is_multiple_of(LOOKS_PER_MESSAGE);
-        if is_due && look.progress == self.progress {
-            // The next look at which the replay has got on is news.
+        let progress = (look.progress, look.done_after_replay);
+        if is_due && progress == self.progress {
+            // The next look at which the start has got on is news.
             return None;
         }
         self.looks = self.looks.wrapping_add(1);
         is_due.then(|| {
-            self.progress = look.progress;
+            self.progress = progress;
             Message::Progress(look.progress)
         })
     }
@@ -298,6 +305,7 @@ mod tests {
                 bytes,
                 bytes_total: 1 << 30,
             },
+            done_after_replay: 0,
             turns: turns.to_vec(),
         }
     }
@@ -325,6 +333,18 @@ mod tests {
         let stuck = || look(false, u64::from(LOOKS_PER_MESSAGE * 3), &[1]);
         let said = (0..LOOKS_PER_MESSAGE * 3).map(|_| told(&mut news, stuck()).len());
         assert!(said.sum::<usize>() <= 1, "the replay does not get on");
+    }
+
+    #[test]
+    fn the_start_is_extended_while_it_is_busy_after_the_replay() {
+        let mut news = News::new(1, false);
+        let mut extensions = 0;
+        for number in 1..=LOOKS_PER_MESSAGE * 3 {
+            let mut busy = look(false, 1 << 30, &[1]);
+            busy.done_after_replay = u64::from(number);
+            extensions += told(&mut news, busy).len();
+        }
+        assert_eq!(extensions, 3);
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Engine {
     }
 
     /// Remembers from now on the ids that producers give to events. Those of the log are read, as
-    /// far back as they are known; `ids`: those of earlier logs. Blocks.
+    /// far back as they are known; `ids`: those of earlier logs. Calls `seen` for each event that is
+    /// read. Blocks.
     ///
     /// # Errors
     /// If the log can't be read.
@@ -97,6 +98,7 @@ impl Engine {
         log: &mut impl Log,
         ids: RecentIds,
         now: Timestamp,
+        seen: &mut dyn FnMut(),
     ) -> Result<(), StorageError> {
         *self.recent_ids = ids;
         let window = self.recent_ids.window();
@@ -105,6 +107,7 @@ impl Engine {
             return Ok(());
         }
         let noted = log.replay_from(first, |record| {
+            seen();
             if record.time_micros >= since.as_micros() {
                 self.recent_ids.note(&record);
             }

@@ -126,7 +126,7 @@ impl TestCores {
         let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
         let ids = RecentIds::new(DEDUP_WINDOW);
         engine
-            .remember_ids(&mut log, ids, Timestamp::default())
+            .remember_ids(&mut log, ids, Timestamp::default(), &mut || ())
             .unwrap();
         let shard = Shard::new(engine, log, Durability::Sync, 1);
         context.router.shard = Some(shard.with_slicing(Slicing::SMALL));

@@ -159,7 +159,7 @@ pub fn recover(
 
 /// Remembers the ids that producers gave to the last events of a shard, as far back as they are
 /// known at `now`. If its log is younger than that, the logs of earlier generations are read too.
-/// Blocks.
+/// Calls `seen` for each event that is read. Blocks.
 ///
 /// # Errors
 /// [`RecoverError`].
@@ -168,6 +168,7 @@ pub fn recall_ids(
     recovered: &mut Recovered,
     (shard, shards): (u16, u16),
     (window, now): (DedupWindow, Timestamp),
+    seen: &mut dyn FnMut(),
 ) -> Result<(), RecoverError> {
     let mut ids = RecentIds::new(window);
     let (first, since) = (window.first(recovered.log.appended()), window.since(now));
@@ -192,6 +193,7 @@ pub fn recall_ids(
             let reader = log.reader()?;
             let mut has_operations = false;
             let noted = reader.read_forward(first, |record| {
+                seen();
                 if record.time_micros >= since.as_micros() && is_own(record.payload) {
                     ids.note(&record);
                     let sent = Sent::of(record.payload);
@@ -207,7 +209,7 @@ pub fn recall_ids(
     }
     Ok(recovered
         .engine
-        .remember_ids(&mut recovered.log, ids, now)?)
+        .remember_ids(&mut recovered.log, ids, now, seen)?)
 }
 
 /// Finishes a change of the number of shards that a start left unfinished: gives every log of a

@@ -150,7 +150,7 @@ impl Simulation {
         let (mut engine, mut log) = (replayed(&stored), open(disk));
         let ids = RecentIds::new(WINDOW);
         engine
-            .remember_ids(&mut log, ids, Timestamp::default())
+            .remember_ids(&mut log, ids, Timestamp::default(), &mut || ())
             .unwrap();
         let bound = engine.bound_entities();
         Self {

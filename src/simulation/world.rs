@@ -430,7 +430,7 @@ fn recover(disk: MemoryDisk, durability: Durability, seed: u64) -> OpenedShard<M
     let mut log = opened.unwrap();
     let ids = RecentIds::new(DEDUP_WINDOW);
     engine
-        .remember_ids(&mut log, ids, Timestamp::from_micros(i64::MIN))
+        .remember_ids(&mut log, ids, Timestamp::from_micros(i64::MIN), &mut || ())
         .unwrap();
     let through = log.durable();
     OpenedShard {

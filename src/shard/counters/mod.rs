@@ -60,6 +60,8 @@ pub(crate) struct CoreCounters {
     /// About the bytes of the log that they take, and that there are to replay.
     replayed_bytes: AtomicU64,
     replay_bytes: AtomicU64,
+    /// Events whose ids were read again so far.
+    recalled_events: AtomicU64,
     /// Bytes that its shard's log takes on the disk, as retention last saw them.
     pub(crate) log_bytes: AtomicU64,
     /// 1 once it has ended its connections on the way out.
@@ -72,6 +74,11 @@ impl CoreCounters {
         self.replayed_events.store(progress.events, Relaxed);
         self.replayed_bytes.store(progress.bytes, Relaxed);
         self.replay_bytes.store(progress.bytes_total, Relaxed);
+    }
+
+    /// The id of one more event is known again.
+    pub(crate) fn note_recalled(&self) {
+        add(&self.recalled_events, 1);
     }
 
     fn fill(&self, sample: &mut ShardSample) {
@@ -337,6 +344,12 @@ impl Counters {
             bytes: self.sum(|core| &core.replayed_bytes),
             bytes_total: self.sum(|core| &core.replay_bytes),
         }
+    }
+
+    /// How much all cores have done of what a start does after the replay: rises while it goes on.
+    pub(crate) fn done_after_replay(&self) -> u64 {
+        let ended: u64 = self.tallies.iter().map(Tally::ended_entities).sum();
+        self.sum(|core| &core.recalled_events).wrapping_add(ended)
     }
 
     /// True once every core has ended its connections.

@@ -141,6 +141,11 @@ impl Tally {
         }
     }
 
+    /// Events that the server itself has stored: each is the end of an entity.
+    pub(crate) fn ended_entities(&self) -> u64 {
+        self.accepted[Front::Server.index()].load(Relaxed)
+    }
+
     /// The shard refuses events with this error, or does not.
     pub(crate) fn set_refusing(&self, error: Option<&ApiError>) {
         let reason = error.and_then(|error| RefusalReason::of_code(error.code()));

@@ -446,7 +446,7 @@ fn open(
 ) -> OpenedShard<LocalLog> {
     let mut recovered = shard::recover(data_dir, log, (core, shards), &mut |_| ()).unwrap();
     let window = (DEDUP_WINDOW, Timestamp::from_micros(i64::MIN));
-    shard::recall_ids(data_dir, &mut recovered, (core, shards), window).unwrap();
+    shard::recall_ids(data_dir, &mut recovered, (core, shards), window, &mut || ()).unwrap();
     let bound = recovered.engine.bound_entities();
     OpenedShard {
         shard: Shard::new(recovered.engine, recovered.log, durability, seed)
