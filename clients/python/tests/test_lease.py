@@ -107,13 +107,15 @@ def test_the_error_of_the_body_is_not_hidden_by_a_release_that_is_refused(
     def refuse() -> bool:
         raise FluxError(403, "not_writable", "no")
 
+    lease = flux.lease("leases/h")
     with pytest.raises(KeyError):
-        with flux.lease("leases/h") as lease:
+        with lease:
             monkeypatch.setattr(lease, "release", refuse)
             raise KeyError("mine")
     lease._stop()
+    lease = flux.lease("leases/i")
     with pytest.raises(FluxError, match="no"):
-        with flux.lease("leases/i") as lease:
+        with lease:
             monkeypatch.setattr(lease, "release", refuse)
     lease._stop()
 
