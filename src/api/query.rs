@@ -295,13 +295,8 @@ pub(super) fn parse_time(
     text: Option<&str>,
 ) -> Result<Option<Timestamp>, ApiError> {
     let text = text.filter(|text| !text.is_empty());
-    text.map(|text| {
-        time::parse(text).ok_or(ApiError::InvalidQuery {
-            name,
-            rule: time::TIME_RULE,
-        })
-    })
-    .transpose()
+    text.map(|text| time::parse_asked(text).map_err(|rule| ApiError::InvalidQuery { name, rule }))
+        .transpose()
 }
 
 pub(super) fn parse_limit(text: &str) -> Result<usize, ApiError> {

@@ -18,6 +18,12 @@ use super::Timestamp;
 pub const TIME_RULE: &str =
     "a time as RFC 3339 (`2026-01-31T12:00:00Z`) or as Unix milliseconds from 0";
 
+const SECONDS_RULE: &str = "in milliseconds, and looks like seconds: append three digits";
+const MICROSECONDS_RULE: &str =
+    "in milliseconds, and looks like microseconds: leave out the last three digits";
+const NANOSECONDS_RULE: &str =
+    "in milliseconds, and looks like nanoseconds: leave out the last six digits";
+
 /// 9999-12-31T23:59:59.999Z: what comes later has no RFC 3339 form.
 const MILLIS_MAX: i64 = 253_402_300_799_999;
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -34,6 +40,27 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         rfc3339_micros(text.as_bytes())?
     };
     Some(Timestamp::from_micros(micros))
+}
+
+/// The time that a person asks about.
+///
+/// # Errors
+/// What it must look like. A number of seconds, microseconds or nanoseconds of this time is refused
+/// by name: as milliseconds it would mean January 1970, or a year that nobody asks about, and the
+/// answer would be empty without a word.
+pub fn parse_asked(text: &str) -> Result<Timestamp, &'static str> {
+    let digits = text.trim_start_matches('0');
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    // 2001-09-09 to 2033-05-18 in each unit.
+    if is_number && digits.starts_with('1') {
+        match digits.len() {
+            10 => return Err(SECONDS_RULE),
+            16 => return Err(MICROSECONDS_RULE),
+            19 => return Err(NANOSECONDS_RULE),
+            _ => {}
+        }
+    }
+    parse(text).ok_or(TIME_RULE)
 }
 
 fn rfc3339_micros(text: &[u8]) -> Option<i64> {
@@ -191,6 +218,19 @@ mod tests {
     fn check(text: &str, expected: Option<&str>) {
         let found = parse(text).map(|time| time.rfc3339().to_string());
         assert_eq!(found.as_deref(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn a_number_in_another_unit_is_named() {
+        assert_eq!(parse_asked("1700000000"), Err(SECONDS_RULE));
+        assert_eq!(parse_asked("1700000000000000"), Err(MICROSECONDS_RULE));
+        assert_eq!(parse_asked("1700000000000000000"), Err(NANOSECONDS_RULE));
+        assert_eq!(parse_asked("yesterday"), Err(TIME_RULE));
+        assert_eq!(parse_asked("9223372036854775807"), Err(TIME_RULE));
+        for text in ["0", "1", "999999999", "1700000000000", "9999999999999"] {
+            assert_eq!(parse_asked(text).ok(), parse(text), "{text}");
+            assert!(parse(text).is_some(), "{text}");
+        }
     }
 
     #[test]

@@ -59,6 +59,15 @@ pub enum AnswerError {
     /// Something else is there.
     #[error("the answer has no array at `{0}`, where `items` says the list is")]
     NoArray(Box<str>),
+    /// It is compressed.
+    #[error(
+        "the answer is compressed with gzip, which was not asked for; give the source an address or \
+         a header that turns that off"
+    )]
+    Gzip,
+    /// It is no UTF-8.
+    #[error("the answer is UTF-16 by its byte order mark; only UTF-8 is read")]
+    Utf16,
     /// The list is too long.
     #[error("the answer has {0} items; at most {POLL_ENTITIES_MAX} are taken")]
     TooMany(usize),
@@ -111,9 +120,16 @@ pub fn read_answer(definition: &Arc<HttpDefinition>, body: &[u8]) -> Result<Answ
 #[derive(Debug)]
 pub struct AnswerReader {
     definition: Arc<HttpDefinition>,
+    /// The first bytes, until they are enough to tell a byte order mark.
+    start: Option<Vec<u8>>,
     content: Content,
     items: Items,
 }
+
+/// The byte order mark of UTF-8, which some sources begin with. It is skipped (RFC 8259 §8.1).
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+/// What gzip begins with (RFC 1952 §2.3.1).
+const GZIP_MARK: &[u8] = b"\x1f\x8b";
 
 #[derive(Debug)]
 enum Content {
@@ -144,6 +160,7 @@ impl AnswerReader {
         };
         Self {
             definition,
+            start: Some(Vec::new()),
             content,
             items: Items::default(),
         }
@@ -174,8 +191,34 @@ impl AnswerReader {
     /// Takes the next bytes of the answer, however it was split.
     ///
     /// # Errors
-    /// [`AnswerError::TooLarge`] if it holds too much.
+    /// [`AnswerError::TooLarge`] if it holds too much, [`AnswerError::Gzip`], [`AnswerError::Utf16`].
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
+        let Some(start) = &mut self.start else {
+            return self.take(bytes);
+        };
+        let missing = UTF8_MARK.len() - start.len();
+        let (first, rest) = bytes.split_at(missing.min(bytes.len()));
+        start.extend_from_slice(first);
+        if start.len() < UTF8_MARK.len() {
+            return Ok(());
+        }
+        self.begin()?;
+        self.take(rest)
+    }
+
+    /// Takes the first bytes without a mark.
+    fn begin(&mut self) -> Result<(), AnswerError> {
+        let start = self.start.take().unwrap_or_default();
+        if start.starts_with(GZIP_MARK) {
+            return Err(AnswerError::Gzip);
+        }
+        if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+            return Err(AnswerError::Utf16);
+        }
+        self.take(start.strip_prefix(UTF8_MARK).unwrap_or(&start))
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
         match &mut self.content {
             Content::One(body) => body.extend_from_slice(bytes),
             Content::List(splitter) => {
@@ -196,7 +239,8 @@ impl AnswerReader {
     ///
     /// # Errors
     /// [`AnswerError`].
-    pub fn finish(self) -> Result<Answer, AnswerError> {
+    pub fn finish(mut self) -> Result<Answer, AnswerError> {
+        self.begin()?;
         match self.content {
             Content::One(body) => match read_item(&self.definition, &body) {
                 Ok(finding) => Ok(Answer {
@@ -445,6 +489,29 @@ mod tests {
 
     fn pair(id: &str, properties: &str) -> (String, String) {
         (id.to_owned(), properties.to_owned())
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_what_is_no_utf8_is_named() {
+        let list = json!({"items": ""});
+        for (more, text) in [
+            (json!({}), r#"{"city":"Bern"}"#),
+            (list, r#"[{"city":"Bern"}]"#),
+        ] {
+            let marked = [UTF8_MARK, text.as_bytes()].concat();
+            for split in 0..6 {
+                let mut reader = AnswerReader::new(source(more.clone()));
+                let (first, rest) = marked.split_at(split);
+                reader.feed(first).unwrap();
+                reader.feed(rest).unwrap();
+                assert_eq!(reader.finish().unwrap().findings.len(), 1, "{split}");
+            }
+            let refused = |bytes: &[u8]| read_answer(&source(more.clone()), bytes).unwrap_err();
+            assert_eq!(refused(b"\x1f\x8b\x08\0"), AnswerError::Gzip);
+            assert_eq!(refused(b"\x1f\x8b"), AnswerError::Gzip);
+            assert_eq!(refused(b"\xff\xfe{\0}\0"), AnswerError::Utf16);
+            assert!(matches!(refused(b"\xef\xbb"), AnswerError::NotJson(_)));
+        }
     }
 
     #[test]

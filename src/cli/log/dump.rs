@@ -79,12 +79,9 @@ impl Filter {
         };
         let micros = |name: &str| match matches.get_one::<String>(name) {
             None => Ok(None),
-            Some(value) => match time::parse(value) {
-                Some(time) => Ok(Some(time.as_micros())),
-                None => Err(format!(
-                    "invalid --{name}: {value:?} is not {}",
-                    time::TIME_RULE
-                )),
+            Some(value) => match time::parse_asked(value) {
+                Ok(time) => Ok(Some(time.as_micros())),
+                Err(rule) => Err(format!("invalid --{name}: {value:?} must be {rule}")),
             },
         };
         let number = |name: &str, default| *matches.get_one(name).unwrap_or(&default);
