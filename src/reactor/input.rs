@@ -2,7 +2,7 @@
 
 use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
-use super::prefetch::PrefetchIds;
+use super::prefetch::{PENDING_BYTES_MAX, PrefetchIds};
 use super::system::{Socket as _, System, would_block};
 use crate::api::metrics::{CloseCause, RoutePattern, SessionKind};
 use crate::api::{ApiError, route};
@@ -175,19 +175,31 @@ impl<S: System> Core<S> {
         let Some(shard) = with_many_entities(&mut self.context.router.shard) else {
             return;
         };
+        for &index in group {
+            if let Some(connection) = self.connections.get_mut(index)
+                && let Session::WebSocket(websocket) = &mut connection.session
+            {
+                websocket.unmask_ahead(PENDING_BYTES_MAX);
+            }
+        }
         let mut prefetch_ids =
             PrefetchIds::for_shard(self.context.router.core, self.context.router.shards);
         let mut prefetch = |ids: &[&[u8]]| shard.engine_mut().prefetch(ids);
         for &index in group {
-            let session = self.connections.get(index).map(|found| &found.session);
-            // A body that comes in pieces was guessed from when its head came.
-            if let Some(Session::Http(reader)) = session
-                && reader.phase() == Phase::Head
-                && !prefetch_ids.is_enough()
-            {
-                self.prefetcher
-                    .guess(reader.pending(), |id| prefetch_ids.push(id, &mut prefetch));
+            let Some(connection) = self.connections.get(index) else {
+                continue;
+            };
+            let pending = match &connection.session {
+                // A body that comes in pieces was guessed from when its head came.
+                Session::Http(reader) if reader.phase() == Phase::Head => reader.pending(),
+                Session::WebSocket(websocket) => websocket.pending(),
+                Session::Http(_) | Session::Stream(_) => continue,
+            };
+            if prefetch_ids.is_enough() {
+                break;
             }
+            self.prefetcher
+                .guess(pending, |id| prefetch_ids.push(id, &mut prefetch));
         }
         prefetch_ids.finish(&mut prefetch);
     }

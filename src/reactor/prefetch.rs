@@ -15,7 +15,10 @@ use std::ops::ControlFlow;
 
 /// Bytes of one connection that are looked at. Whoever has sent more has sent a batch, which looks
 /// ahead by itself.
-const PENDING_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const PENDING_BYTES_MAX: usize = 8 * 1024;
+
+/// What the frame of a whole text message begins with (RFC 6455 §5.2).
+const TEXT_FRAME: u8 = 0x81;
 
 /// Finds ids in requests.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Prefetcher {
             return;
         }
         match pending.first() {
-            Some(b'P') => {
+            Some(&(b'P' | TEXT_FRAME)) => {
                 for at in self.member.find_iter(pending) {
                     let rest = pending.get(at + self.member.needle().len()..);
                     if let Some(id) = rest.and_then(member_value)
@@ -167,6 +170,22 @@ mod tests {
         let two = "POST /api/events HTTP/1.1\r\n\r\n{\"payload\":{\"entity_id\":\"a/1\"}}\
                    POST /api/events HTTP/1.1\r\n\r\n{\"payload\": {\"entity_id\": \"b\", \"x\": 1}}";
         assert_eq!(guessed(two), ["a/1", "b"]);
+    }
+
+    #[test]
+    fn ids_in_the_messages_of_a_websocket_are_guessed() {
+        let frame = |text: &str| {
+            let len = u8::try_from(text.len()).unwrap();
+            [&[TEXT_FRAME, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
+        };
+        let publish = frame(r#"{"type":"publish","id":1,"event":{"payload":{"entity_id":"a/1"}}}"#);
+        let get = frame(r#"{"type":"get","id":2,"entity_id":"b"}"#);
+        let (pending, mut ids) = ([publish, get].concat(), Vec::new());
+        Prefetcher::default().guess(&pending, |id| {
+            ids.push(id.to_vec());
+            ControlFlow::Continue(())
+        });
+        assert_eq!(ids, [b"a/1".to_vec(), b"b".to_vec()]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Publish {
         let text = EventText::new(entities, options, &mut random);
         Ok(Self {
             head: if is_websocket {
-                br#"{"type":"publish","event":"#.to_vec()
+                br#"{"type":"publish","id":"#.to_vec()
             } else {
                 target.head("POST /api/events", Some(text.len(COUNTER_DIGITS)))
             },
@@ -99,12 +99,14 @@ impl Workload for Publish {
             &mut *out
         };
         request.extend_from_slice(&self.head);
+        if self.is_websocket {
+            write_digits(value, COUNTER_DIGITS, request);
+            request.extend_from_slice(b",\"event\":");
+        }
         self.text.write(number, request, |out| {
             write_digits(value, COUNTER_DIGITS, out);
         });
         if self.is_websocket {
-            self.message.extend_from_slice(b",\"id\":");
-            write_digits(value, COUNTER_DIGITS, &mut self.message);
             self.message.push(b'}');
             write_message(&self.message, out);
         }

@@ -552,6 +552,18 @@ impl WebSocket {
         }
     }
 
+    /// The messages that have arrived and wait, unmasked, if they are no longer than `len` bytes.
+    pub(crate) fn unmask_ahead(&mut self, len: usize) {
+        if self.reader.pending().len() <= len {
+            self.reader.unmask_ahead(len);
+        }
+    }
+
+    /// What has arrived and waits, frames with their headers.
+    pub(crate) fn pending(&self) -> &[u8] {
+        self.reader.pending()
+    }
+
     /// When a ping was sent that is not answered, monotonic milliseconds.
     pub(crate) fn pinged_ms(&self) -> Option<u64> {
         self.pinged_ms

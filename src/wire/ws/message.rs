@@ -95,7 +95,7 @@ impl MessageReader {
                     return fail(state, error);
                 }
             };
-            unmask(buffer, frame);
+            unmask_front(buffer, frame);
             if frame.start.is_final && frame.start.opcode != Opcode::Continuation {
                 break frame;
             }
@@ -126,6 +126,33 @@ impl MessageReader {
             Err(error) => return fail(state, error),
         }
         message.map(Some)
+    }
+
+    /// Unmasks the whole frames among the first `len` bytes that wait, so that
+    /// [`pending`](Self::pending) shows their text. A frame's key becomes 0 with that, and
+    /// unmasking it again changes nothing.
+    pub fn unmask_ahead(&mut self, len: usize) {
+        if !matches!(self.state, State::Ready) {
+            return;
+        }
+        let mut bytes = self.buffer.pending_mut();
+        let end = len.min(bytes.len());
+        bytes = bytes.get_mut(..end).unwrap_or_default();
+        while let Some(frame) = whole_frame(bytes) {
+            let Some((header, rest)) = bytes.split_at_mut_checked(frame.header_len) else {
+                return;
+            };
+            let Some((payload, rest)) = rest.split_at_mut_checked(frame.payload_len) else {
+                return;
+            };
+            unmask(header, payload);
+            bytes = rest;
+        }
+    }
+
+    /// The bytes that wait, frames with their headers.
+    pub fn pending(&self) -> &[u8] {
+        self.buffer.pending()
     }
 
     /// Bytes received that no returned message has consumed, those of a message being gathered
@@ -202,14 +229,36 @@ fn find_frame(
     }))
 }
 
+/// The frame at the front if it is whole, whether it is allowed there or not.
+fn whole_frame(pending: &[u8]) -> Option<Frame> {
+    let start = FrameStart::parse(pending).ok()??;
+    let rest = start.parse_rest(pending).ok()??;
+    let payload_len = usize::try_from(rest.payload_len).ok()?;
+    let is_whole = rest.header_len.saturating_add(payload_len) <= pending.len();
+    is_whole.then_some(Frame {
+        start,
+        header_len: rest.header_len,
+        payload_len,
+    })
+}
+
 /// Undoes the masking of the frame at the front, in place.
-fn unmask(buffer: &mut ReceiveBuffer, frame: Frame) {
+fn unmask_front(buffer: &mut ReceiveBuffer, frame: Frame) {
     let bytes = buffer.pending_mut();
-    let Some((header, rest)) = bytes.split_at_mut_checked(frame.header_len) else {
-        return;
-    };
-    if let (Some(&key), Some(payload)) = (header.last_chunk(), rest.get_mut(..frame.payload_len)) {
-        mask::apply(payload, key);
+    if let Some((header, rest)) = bytes.split_at_mut_checked(frame.header_len)
+        && let Some(payload) = rest.get_mut(..frame.payload_len)
+    {
+        unmask(header, payload);
+    }
+}
+
+/// Undoes the masking of a payload, and says so in its header.
+fn unmask(header: &mut [u8], payload: &mut [u8]) {
+    if let Some(key) = header.last_chunk_mut() {
+        if *key != [0; 4] {
+            mask::apply(payload, *key);
+            *key = [0; 4];
+        }
     }
 }
 

@@ -20,12 +20,18 @@ struct MessagesRead {
 
 /// Reads all `pieces`, each as one receive, taking out messages after each.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> MessagesRead {
+    read_ahead(pieces, 0)
+}
+
+/// The same, with so many bytes unmasked before they are read.
+fn read_ahead<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, len: usize) -> MessagesRead {
     let mut reader = MessageReader::default();
     let mut messages = Vec::new();
     let mut closed = false;
     for piece in pieces {
         reader.receive(piece);
         loop {
+            reader.unmask_ahead(len);
             match reader.next() {
                 Ok(None) => break,
                 Ok(Some(message)) => {
@@ -60,6 +66,12 @@ fn read_every_way(bytes: &[u8]) -> MessagesRead {
             read([front, back]),
             whole,
             "split at {at} of {}",
+            bytes.escape_ascii()
+        );
+        assert_eq!(
+            read_ahead([front, back], at),
+            whole,
+            "split at {at}, as many bytes ahead, of {}",
             bytes.escape_ascii()
         );
     }

@@ -1,8 +1,8 @@
 //! What a client may send, and what is made of it.
 
 use super::{
-    CLOSE, KEY, LAST, MORE, MessageReader, MessagesRead, PING, PONG, TEXT, TEXT_PART, WsError,
-    frame, read, read_every_way,
+    CLOSE, KEY, LAST, MORE, Message, MessageReader, MessagesRead, PING, PONG, TEXT, TEXT_PART,
+    WsError, frame, read, read_every_way,
 };
 use crate::limits::WS_MESSAGE_BYTES_MAX;
 
@@ -288,10 +288,7 @@ fn an_idle_trimmed_reader_holds_no_heap_and_a_gathering_one_keeps_its_bytes() {
     reader.trim();
     assert_eq!(reader.buffered(), 3);
     reader.receive(&frame(LAST, b"d"));
-    assert!(matches!(
-        reader.next(),
-        Ok(Some(super::Message::Text("abcd")))
-    ));
+    assert!(matches!(reader.next(), Ok(Some(Message::Text("abcd")))));
     reader.trim();
     assert_eq!(
         format!("{reader:?}"),
@@ -317,4 +314,21 @@ fn errors_name_a_close_code_and_a_reason() {
         1009,
         "message is over 1048576 bytes",
     );
+}
+
+#[test]
+fn frames_that_are_unmasked_ahead_show_their_text() {
+    let mut reader = MessageReader::default();
+    let (first, second) = (frame(TEXT, b"first"), frame(TEXT, b"second"));
+    let all = [&first[..], &second, &frame(TEXT, b"third")[..8]].concat();
+    reader.receive(&all);
+    reader.unmask_ahead(all.len());
+    let shows = |reader: &MessageReader, text: &[u8]| {
+        let mut places = reader.pending().windows(text.len());
+        places.any(|place| place == text)
+    };
+    assert!(shows(&reader, b"first") && shows(&reader, b"second"));
+    assert!(!shows(&reader, b"th"), "a frame that is not whole");
+    assert_eq!(reader.next(), Ok(Some(Message::Text("first"))));
+    assert_eq!(reader.next(), Ok(Some(Message::Text("second"))));
 }

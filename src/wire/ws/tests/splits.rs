@@ -1,6 +1,8 @@
 //! However the bytes arrive, the messages are the same, whole or damaged.
 
-use super::{CLOSE, LAST, MORE, PING, TEXT, TEXT_PART, WsError, frame, read, read_every_way};
+use super::{
+    CLOSE, LAST, MORE, PING, TEXT, TEXT_PART, WsError, frame, read, read_ahead, read_every_way,
+};
 use fastrand::Rng;
 
 fn conversation() -> Vec<u8> {
@@ -56,6 +58,12 @@ fn damaged_conversations_never_panic_and_do_not_depend_on_splits() {
             pieces,
             whole,
             "seed {seed}, pieces of {piece_len}: {}",
+            bytes.escape_ascii()
+        );
+        assert_eq!(
+            read_ahead(bytes.chunks(piece_len), 3 * piece_len),
+            whole,
+            "seed {seed}, unmasked ahead: {}",
             bytes.escape_ascii()
         );
         messages += whole.messages.len();
