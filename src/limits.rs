@@ -656,6 +656,29 @@ pub const WS_MESSAGE_UNITS: u64 = 512;
 pub const EVENT_UNITS: u64 = 384;
 /// Units of one byte of JSON from a client.
 pub const JSON_BYTE_UNITS: u64 = 2;
+/// Bytes of the JSON that a tool of `POST /mcp` answers, about 10,000 tokens. Hosts cut a result at
+/// 25,000 tokens, and it comes twice: as a structure and as text. What has no room is left out, and
+/// the answer says so and where to go on.
+pub const MCP_RESULT_BYTES_MAX: usize = 40_000;
+/// Entities or changes that such a tool answers unless it is told how many.
+pub const MCP_LIST_DEFAULT: usize = 50;
+/// Entities that it answers at most.
+pub const MCP_LIST_MAX: usize = 1_000;
+/// Events that it answers unless it is told how many.
+pub const MCP_EVENTS_DEFAULT: usize = 20;
+/// Bytes of changes that it gathers, but for the last one. More are told next time.
+pub const MCP_CHANGES_BYTES_MAX: usize = 16 * 1024;
+/// Milliseconds that `flux_wait_for` waits unless it is told how long.
+pub const MCP_WAIT_DEFAULT_MS: u64 = 25_000;
+/// Milliseconds that it waits at most: hosts give a call up after 60 seconds.
+pub const MCP_WAIT_MAX_MS: u64 = 50_000;
+/// Milliseconds between two progress notifications of it, and between two signs of life of a
+/// stream of notifications.
+pub const MCP_PROGRESS_MS: u64 = 10_000;
+/// Bytes of a line that `flux mcp` takes; a longer one ends it. The server takes no more either.
+pub const MCP_LINE_BYTES_MAX: usize = BODY_OTHER_BYTES_MAX;
+/// Messages that wait in `flux mcp` to be written or sent; then nothing more is read.
+pub const MCP_REQUESTS_MAX: usize = 64;
 /// Units of one change that is given to one subscriber, besides the bytes of its frames.
 pub const PUSH_UNITS: u64 = 256;
 /// Bytes of frames that are copied for one unit.

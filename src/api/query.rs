@@ -63,6 +63,16 @@ impl ListQuery {
         Ok(parsed)
     }
 
+    /// The id after which the page of such a link begins.
+    pub fn after_of(link: &str) -> Option<String> {
+        let (_, query) = link.split_once('?')?;
+        let (query, _) = query.split_once('>')?;
+        let mut pairs = query_pairs(query).filter_map(Result::ok);
+        pairs
+            .find(|(name, _)| name == "after")
+            .map(|it| it.1.into_owned())
+    }
+
     /// `Link` to the next page (RFC 8288): the same query, after the last id of this one.
     pub fn next_link(&self, last_id: &str) -> String {
         let mut link = String::from("</api/state/entities?");

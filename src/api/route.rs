@@ -33,6 +33,8 @@ pub enum Route<'a> {
     Stream,
     /// `GET /api/changes`
     Changes,
+    /// `POST /mcp`
+    Mcp,
     /// `GET /health`
     Health,
     /// `GET /ready`
@@ -162,6 +164,7 @@ fn find(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
         "/api/ws" => fixed(method, Method::Get, Route::WebSocket),
         "/api/stream" => fixed(method, Method::Get, Route::Stream),
         "/api/changes" => fixed(method, Method::Get, Route::Changes),
+        "/mcp" => fixed(method, Method::Post, Route::Mcp),
         "/health" => fixed(method, Method::Get, Route::Health),
         "/ready" => fixed(method, Method::Get, Route::Ready),
         "/metrics" => fixed(method, Method::Get, Route::Metrics),
@@ -472,6 +475,10 @@ mod tests {
                 allow: GET_AND_DELETE,
             }),
         );
+        check(Method::Post, "/mcp", Ok(Route::Mcp));
+        for method in [Method::Get, Method::Delete] {
+            check(method, "/mcp", Err(ApiError::Method { allow: POST }));
+        }
         check(Method::Options, "/health", Ok(Route::Options(GET)));
         let root = pages::find("/").unwrap();
         check(Method::Get, "/", Ok(Route::Page(root)));

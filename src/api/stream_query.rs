@@ -56,6 +56,8 @@ pub struct ChangesQuery {
     pub wait_ms: u64,
     /// Changes of its answer, 1 to [`limits::CHANGES_MAX`].
     pub limit: usize,
+    /// Bytes of changes at which its answer is full.
+    pub bytes_max: usize,
 }
 
 impl ChangesQuery {
@@ -86,6 +88,7 @@ impl ChangesQuery {
             options,
             wait_ms: parse_wait(wait.as_deref().unwrap_or_default())?,
             limit: parse_limit(limit.as_deref().unwrap_or_default())?,
+            bytes_max: limits::CHANGES_BYTES_MAX,
         })
     }
 }

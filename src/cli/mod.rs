@@ -7,6 +7,7 @@
 //! | `export`, `import` | events as lines, both ways |
 //! | `generate` | man pages and completions of this command line |
 //! | `health` | whether the server of this machine can be asked |
+//! | `mcp` | the Model Context Protocol over standard input and output |
 //! | `log` | looks at logs: verify, repair, dump |
 //! | `progress` | how far a long command is |
 
@@ -17,6 +18,7 @@ mod generate;
 mod health;
 mod import;
 mod log;
+mod mcp;
 mod progress;
 
 use crate::boot::{self, StartError};
@@ -67,6 +69,7 @@ fn command() -> Command {
 /// Adds the subcommands that are no matter of a server.
 fn with_tools(command: Command) -> Command {
     command
+        .subcommand(mcp::command())
         .subcommand(log::command())
         .subcommands(backup::commands())
         .subcommand(export::command())
@@ -108,6 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
         Some(("doctor", matches)) => return doctor::run(matches),
         Some(("health", matches)) => return health::run(matches),
         Some(("generate", matches)) => return generate::run(matches, command()),
+        Some(("mcp", _)) => return mcp::run(),
         Some(("log", matches)) => return log::run(matches),
         Some(("backup", matches)) => return backup::backup(matches),
         Some(("restore", matches)) => return backup::restore(matches),

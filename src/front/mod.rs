@@ -9,7 +9,9 @@
 //! | `http` | HTTP/1.1: requests, and answers in the order of their requests |
 //! | `ws` | WebSocket: messages, subscriptions, and the frames that a client gets |
 //! | `sse` | server-sent events: one subscription over HTTP |
+//! | `mcp` | the Model Context Protocol: tools and resources for agents, carried by `http` |
 
 pub(crate) mod http;
+pub(crate) mod mcp;
 pub(crate) mod sse;
 pub(crate) mod ws;

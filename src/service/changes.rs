@@ -42,6 +42,7 @@ pub(crate) struct PendingChanges {
     patterns: Patterns,
     after: AfterPlace,
     limit: usize,
+    bytes_max: usize,
     wait_ms: u64,
     tokens: ConnectionTokens,
     /// What its client may see, as it was last looked at, and when the messages were made.
@@ -147,6 +148,7 @@ pub(crate) fn begin<L: Log>(
         patterns,
         after: after.clone().unwrap_or_default(),
         limit: query.limit,
+        bytes_max: query.bytes_max,
         wait_ms: query.wait_ms,
         tokens,
         readable,
@@ -453,6 +455,9 @@ impl PendingChanges {
         let options = self.options.clone();
         let cut = cut_of(&options);
         for (found, whole) in each_found(batch) {
+            if self.is_full() {
+                break;
+            }
             let deleted = self.asked.pop_front().and_then(|asked| asked.deleted);
             if !self.readable.holds(&found.id) {
                 continue;
@@ -567,7 +572,7 @@ impl PendingChanges {
     }
 
     fn is_full(&self) -> bool {
-        self.count >= self.limit || self.messages.len() >= limits::CHANGES_BYTES_MAX
+        self.count >= self.limit || self.messages.len() >= self.bytes_max
     }
 
     fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {

@@ -54,6 +54,7 @@ patterns! {
     WebSocket = "GET" "/api/ws",
     Stream = "GET" "/api/stream",
     Changes = "GET" "/api/changes",
+    Mcp = "POST" "/mcp",
     Health = "GET" "/health",
     Ready = "GET" "/ready",
     Metrics = "GET" "/metrics",
@@ -99,6 +100,7 @@ impl RoutePattern {
             Ok(Route::WebSocket) => Self::WebSocket,
             Ok(Route::Stream) => Self::Stream,
             Ok(Route::Changes) => Self::Changes,
+            Ok(Route::Mcp) => Self::Mcp,
             Ok(Route::Health) => Self::Health,
             Ok(Route::Ready) => Self::Ready,
             Ok(Route::Metrics) => Self::Metrics,
@@ -117,6 +119,7 @@ impl RoutePattern {
             "/api/events" => Self::Publish,
             "/api/events/batch" => Self::PublishBatch,
             "/api/state/entities/delete" => Self::DeleteBatch,
+            "/mcp" => Self::Mcp,
             _ => Self::Other,
         }
     }

@@ -113,6 +113,7 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
         | Route::WebSocket
         | Route::Stream
         | Route::Changes
+        | Route::Mcp
         | Route::Health
         | Route::Ready
         | Route::Page(_)

@@ -287,6 +287,7 @@ impl Answers {
         }
         if let Some((_, call)) = self.front_call()
             && matches!(call.pending, Pending::History(_) | Pending::Changes(_))
+            && !call.has_begun
         {
             self.send_ahead(PROBE.len());
         }
@@ -629,6 +630,8 @@ mod tests {
             has_begun: false,
             body_bytes: 0,
             pending: Pending::Read(None),
+            mcp: None,
+            owed: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A request that waits for its outcome, and what its answer needs to know of it.
 
 use crate::api::metrics::RoutePattern;
+use crate::front::mcp::McpCall;
 use crate::service::Pending;
 use crate::wire::http1::{Field, Head, Method, Version};
 
@@ -64,6 +65,11 @@ impl RequestMeta {
         self.keep_alive
     }
 
+    /// Closes the connection after the answer.
+    pub(super) fn close(&mut self) {
+        self.keep_alive = false;
+    }
+
     /// For an answer to what is no request, after which the connection closes.
     pub(crate) const CLOSING: Self = Self {
         version: Version::Http11,
@@ -95,12 +101,17 @@ pub(super) struct HttpCall {
     pub(super) body_bytes: usize,
     /// What it waits for.
     pub(super) pending: Pending,
+    /// What its outcome is answered as, if it came as a message of `POST /mcp`.
+    pub(super) mcp: Option<Box<McpCall>>,
+    /// Events of its stream that are sent once it is at the front.
+    pub(super) owed: Vec<u8>,
 }
 
 impl HttpCall {
     /// Heap that it holds.
     pub(super) fn heap_bytes(&self) -> usize {
         let field = self.if_none_match.as_ref().map_or(0, |field| field.len());
-        field + self.pending.heap_bytes()
+        let mcp = self.mcp.as_ref().map_or(0, |mcp| mcp.heap_bytes());
+        field + self.pending.heap_bytes() + mcp + self.owed.capacity()
     }
 }

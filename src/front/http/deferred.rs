@@ -2,6 +2,7 @@
 //! before it is taken and there is memory for it.
 
 use super::client::Client;
+use super::mcp;
 use super::room::limit_outcome;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
@@ -43,7 +44,7 @@ pub(super) fn begin_front<L: Log>(
     let Pending::Deferred(read) = std::mem::replace(&mut call.pending, Pending::Read(None)) else {
         return Attempt::Waits;
     };
-    let meta = call.meta;
+    let (meta, is_mcp) = (call.meta, call.mcp.is_some());
     let caller = Caller {
         request_id: RequestId { serial, ..own },
         address,
@@ -62,6 +63,10 @@ pub(super) fn begin_front<L: Log>(
             let if_none_match = call.if_none_match.take();
             // The answer may be larger than was asked for.
             limit_outcome(context, client, (&mut outcome, bytes));
+            if is_mcp {
+                mcp::finish(context, writer, client, (serial, (outcome, point)));
+                return Attempt::Answered;
+            }
             let json = &context.answer;
             client.answers.fill_at(serial, point, |out| {
                 let request = (meta, if_none_match.as_deref());
@@ -88,8 +93,12 @@ pub(crate) fn give_up_front(writer: &AnswerWriter, client: &mut Client<'_>) -> b
     }
     let meta = call.meta;
     let error = ApiError::OutOfMemory;
-    client.answers.fill_at(serial, CommitPoint::NONE, |out| {
-        writer.error(out, meta, &error);
-    });
+    let refusal = call.mcp.as_ref().map(|mcp| mcp.refusal(&error));
+    client
+        .answers
+        .fill_at(serial, CommitPoint::NONE, |out| match refusal {
+            Some(refusal) => writer.message(out, meta, (200, &refusal)),
+            None => writer.error(out, meta, &error),
+        });
     true
 }

@@ -5,6 +5,7 @@ use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::honoured;
 use super::listing::advance_front;
+use super::mcp::{self, Written};
 use super::pages;
 use super::polls::{take_log_of_poll, take_reply_to_poll};
 use super::room::{check_room, limit_outcome, limit_poll, limit_reply};
@@ -18,6 +19,7 @@ use crate::api::stream_query::{ChangesQuery, StreamQuery};
 use crate::api::{ApiError, Route, route};
 use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
+use crate::front::mcp::McpCall;
 use crate::history::HistoryQuery;
 use crate::log::Log;
 use crate::model::CommitPoint;
@@ -178,10 +180,14 @@ fn dispatch<L: Log>(
         Route::Health => status::health(context, head.query)?,
         Route::Ready => status::ready(context)?,
         Route::Page(page) => return pages::serve(context, writer, client, (page, head, meta)),
+        Route::Mcp => {
+            let request = (&caller, request, meta);
+            return Ok(mcp::serve(context, writer, client, request));
+        }
         Route::Options(allow) => return Ok(options(writer, client, (head, meta, allow))),
         Route::Metrics => metrics::begin(context, Format::of_accept(head.accept)),
     };
-    take(context, writer, client, (meta, request, begun));
+    take(context, writer, client, (meta, request, (begun, None)));
     Ok(next)
 }
 
@@ -276,16 +282,39 @@ fn control<L: Log>(
     }
 }
 
+/// A call that has begun, and what it is answered as if it came as a message of `POST /mcp`.
+pub(super) type BegunCall = (Begun, Option<Box<McpCall>>);
+
 /// Answers a call that is over, and opens a slot for one that waits.
-fn take<L: Log>(
+pub(super) fn take<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-    (meta, request, begun): (RequestMeta, &Request<'_>, Begun),
+    (meta, request, (begun, mut mcp)): (RequestMeta, &Request<'_>, BegunCall),
 ) {
     let if_none_match = match request.head.if_none_match {
         Field::One(value) => Some(value),
         Field::Absent | Field::Repeated => None,
+    };
+    let mut owed = Vec::new();
+    let begun = match (begun, &mut mcp) {
+        (Begun::Done(mut outcome, point), Some(mcp)) => {
+            limit_outcome(context, client, (&mut outcome, 0));
+            match mcp::advance(context, mcp, (outcome, point)) {
+                (Written::Answer(body), point) => {
+                    client
+                        .answers
+                        .push(point, |out| writer.success(out, meta, &body));
+                    context.trim_answer();
+                    return;
+                }
+                (Written::More(notices, pending), _) => {
+                    owed = notices;
+                    Begun::Waiting(pending)
+                }
+            }
+        }
+        (begun, _) => begun,
     };
     match begun {
         Begun::Done(mut outcome, point) => {
@@ -307,6 +336,8 @@ fn take<L: Log>(
                 has_begun: false,
                 body_bytes: request.body.len() + request.head.target_len(),
                 pending,
+                mcp,
+                owed,
             });
             if goes_on {
                 advance_front(context, writer, client);
@@ -502,7 +533,7 @@ pub(crate) fn on_decoded<L: Log>(
 }
 
 /// Answers a call that was worked on if it is over, else counts what it holds now.
-pub(super) fn finish<L>(
+pub(super) fn finish<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
@@ -525,6 +556,10 @@ pub(super) fn finish<L>(
     let Some(call) = client.answers.call(serial) else {
         return;
     };
+    if call.mcp.is_some() {
+        let outcome = (outcome, CommitPoint::NONE);
+        return mcp::finish(context, writer, client, (serial, outcome));
+    }
     let (meta, if_none_match) = (call.meta, call.if_none_match.take());
     let json = &context.answer;
     client.answers.fill(serial, |out| {

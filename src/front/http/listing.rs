@@ -5,11 +5,13 @@
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::deferred::{Attempt, begin_front};
+use super::mcp;
 use super::polls::start_poll;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
 use crate::limits::LIST_CHUNK_BYTES_MAX;
 use crate::log::Log;
+use crate::model::CommitPoint;
 use crate::service::list::ListStep;
 use crate::service::{Context, Outcome, Pending};
 use crate::shard::RequestId;
@@ -74,6 +76,7 @@ pub(crate) fn advance_front<L: Log>(
         if let Pending::Changes(poll) = &call.pending
             && poll.is_new()
         {
+            mcp::send_owed(writer, client);
             if start_poll(context, writer, client) {
                 continue;
             }
@@ -89,10 +92,14 @@ pub(crate) fn advance_front<L: Log>(
         let Some((_, call)) = client.answers.front_call() else {
             return true;
         };
-        let meta = call.meta;
+        let (meta, is_mcp) = (call.meta, call.mcp.is_some());
         let action = advance(context, request_id, call);
         client.answers.recount(serial);
         match action {
+            Action::Write(Piece::Outcome(outcome)) if is_mcp => {
+                let outcome = (outcome, CommitPoint::NONE);
+                mcp::finish(context, writer, client, (serial, outcome));
+            }
             Action::Wait => return true,
             Action::Break => return false,
             Action::Write(Piece::Part {

@@ -10,6 +10,7 @@
 //! | `call` | a request that waits for its outcome |
 //! | `deferred` | a read that waits until the answers before it are taken |
 //! | `polls` | polls for changes, which wait at the front of the answers |
+//! | `mcp` | `POST /mcp`: messages of `front/mcp`, answered as JSON or as a stream of events |
 //! | `listing` | arrays that are sent in parts |
 //! | `pages` | static pages: which form of one a request gets |
 //! | `room` | whether there is memory for a batch or an answer |
@@ -26,6 +27,7 @@ mod dispatch;
 mod honoured;
 mod ledger;
 mod listing;
+mod mcp;
 mod pages;
 mod polls;
 mod room;

@@ -2,6 +2,7 @@
 
 use super::answers::make_room;
 use super::call::RequestMeta;
+use crate::api::metrics::RoutePattern;
 use crate::api::{ApiError, encode};
 use crate::model::{EntityTag, NarrowCursor};
 use crate::service::Outcome;
@@ -146,6 +147,35 @@ impl AnswerWriter {
             ..self.head_of_parts(meta, body_of_parts(meta), STREAM_FIELDS)
         };
         head.write(out);
+    }
+
+    /// Writes the head of an answer that is a stream of events with an end.
+    pub(super) fn event_stream_head(&self, out: &mut Vec<u8>, meta: RequestMeta) {
+        let head = ResponseHead {
+            content_type: Some("text/event-stream"),
+            ..self.head_of_parts(meta, body_of_parts(meta), STREAM_FIELDS)
+        };
+        head.write(out);
+    }
+
+    /// Writes an answer with this status, and a JSON body if it has one.
+    pub(super) fn message(
+        &self,
+        out: &mut Vec<u8>,
+        meta: RequestMeta,
+        (status, body): (u16, &[u8]),
+    ) {
+        let headers = &[CORS_ORIGIN];
+        make_room(out, body.len() + HEAD_BYTES);
+        self.json(
+            out,
+            meta,
+            Answer {
+                status,
+                headers,
+                body,
+            },
+        );
     }
 
     /// Writes the head of a success whose body, which is so long, is sent in parts.
@@ -360,7 +390,13 @@ impl AnswerWriter {
             | ApiError::TokenUnknown
             | ApiError::TicketUnknown
             | ApiError::OperatorUnknown => {
-                headers.push(("WWW-Authenticate", "Bearer realm=\"flux\""));
+                // A host that reads more in it looks for an issuer of tokens.
+                let bearer = if meta.pattern == RoutePattern::Mcp {
+                    "Bearer"
+                } else {
+                    "Bearer realm=\"flux\""
+                };
+                headers.push(("WWW-Authenticate", bearer));
             }
             ApiError::Method { allow } => headers.push(("Allow", allow)),
             ApiError::Handshake(HandshakeError::Version) => {

@@ -141,9 +141,28 @@ pub struct Head<'a> {
     pub last_event_id: Field<'a>,
     /// Protocol change.
     pub upgrade: Upgrade<'a>,
+    /// All of it as sent, for [`Head::field`].
+    pub(super) bytes: &'a [u8],
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    /// A field that few calls look at, by its name in any case. It walks over all fields, so that
+    /// no other call pays for it.
+    pub fn field(&self, name: &str) -> Field<'a> {
+        let mut field = Field::Absent;
+        let lines = self.bytes.split(|byte| *byte == b'\n').skip(1);
+        // What follows the empty line is the body.
+        for line in lines.take_while(|line| !line.trim_ascii().is_empty()) {
+            let mut parts = line.splitn(2, |byte| *byte == b':');
+            if let (Some(sent), Some(value)) = (parts.next(), parts.next())
+                && sent.eq_ignore_ascii_case(name.as_bytes())
+            {
+                field.add(value.trim_ascii());
+            }
+        }
+        field
+    }
+
     /// Bytes of the path and the query.
     pub fn target_len(&self) -> usize {
         self.path

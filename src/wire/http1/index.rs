@@ -217,6 +217,7 @@ impl HeadIndex {
                 version: self.upgrade.version.view(head),
                 key: self.upgrade.key.view(head),
             },
+            bytes: head,
         }
     }
 }
