@@ -33,6 +33,7 @@ routes! {
     Route::WebSocket => "get" "/api/ws",
     Route::Stream => "get" "/api/stream",
     Route::Changes => "get" "/api/changes",
+    Route::Mcp => "post" "/mcp",
     Route::Health => "get" "/health",
     Route::Ready => "get" "/ready",
     Route::Metrics => "get" "/metrics",

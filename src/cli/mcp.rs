@@ -198,7 +198,7 @@ impl Bridge {
         headers.insert(ACCEPT, accept);
         if let Some(token) = token {
             let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| "invalid FLUX_TOKEN: a token is ASCII")?;
+            let mut value = value.map_err(|error| format!("invalid FLUX_TOKEN: {error}"))?;
             value.set_sensitive(true);
             headers.insert(reqwest::header::AUTHORIZATION, value);
         }

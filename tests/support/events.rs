@@ -191,7 +191,10 @@ impl Events {
             return None;
         }
         let data = serde_json::from_str(&data).expect("JSON");
-        check_event(&data);
+        // Those of `POST /mcp` are messages of another protocol.
+        if kind != "message" {
+            check_event(&data);
+        }
         Some(Event { kind, id, data })
     }
 

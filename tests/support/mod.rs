@@ -6,8 +6,8 @@
 //! `http` is a client that sends exactly the bytes it is given, `watch` a WebSocket client,
 //! `events` a client of server-sent events, `agent` a client that goes on over the death of the
 //! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a
-//! browser, `connectors` the calls that define connectors, `tenants` a server with tokens in force,
-//! `script` runs the scripts, `strace` pauses a server, and `tls` issues certificates and carries
+//! browser, `mcp` a client of `POST /mcp`, `connectors` the calls that define connectors,
+//! `tenants` a server with tokens in force, `script` runs the scripts, `strace` pauses a server, and `tls` issues certificates and carries
 //! plain clients to a server that speaks TLS. `described` holds every answer and message against
 //! the server's descriptions, by the validator in `schema`. `metrics` reads what a scrape says.
 //!
@@ -24,6 +24,7 @@ pub(crate) mod described;
 pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod http;
+pub(crate) mod mcp;
 pub(crate) mod metrics;
 pub(crate) mod schema;
 pub(crate) mod script;

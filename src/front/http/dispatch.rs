@@ -141,14 +141,8 @@ fn dispatch<L: Log>(
             list::begin(context, &caller, query)?
         }
         Route::Events => events(&caller, head)?,
-        Route::Read(id) => {
-            let query = ReadQuery::parse(head.query)?;
-            read::begin(context, &caller, (&id, query))?
-        }
-        Route::ReadById => {
-            let id = query::parse_id(head.query)?;
-            read::begin(context, &caller, (&id, ReadQuery::parse(head.query)?))?
-        }
+        Route::Read(id) => read_one(context, &caller, (&id, head))?,
+        Route::ReadById => read_one(context, &caller, (&query::parse_id(head.query)?, head))?,
         Route::DeleteById => {
             let id = query::parse_id(head.query)?;
             delete_one(context, &caller, (&id, conditions))?
@@ -201,6 +195,14 @@ fn publish_one<L: Log>(
         linger_ms: None,
     };
     publish::begin_as(context, caller, (body, besides))
+}
+
+fn read_one<L: Log>(
+    context: &mut Context<L>,
+    caller: &Caller<'_>,
+    (id, head): (&str, &Head<'_>),
+) -> Result<Begun, ApiError> {
+    read::begin(context, caller, (id, ReadQuery::parse(head.query)?))
 }
 
 fn delete_one<L: Log>(

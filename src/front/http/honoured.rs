@@ -76,7 +76,6 @@ fn parameters_of(head: &Head<'_>, route: &Route<'_>) -> Result<(), ApiError> {
         | Route::WebSocket
         | Route::Stream
         | Route::Changes
-        | Route::Mcp
         | Route::Health
         | Route::Page(_)
         | Route::Options(_) => false,

@@ -76,18 +76,13 @@ pub(crate) fn advance_front<L: Log>(
         if let Pending::Changes(poll) = &call.pending
             && poll.is_new()
         {
-            mcp::send_owed(writer, client);
             if start_poll(context, writer, client) {
                 continue;
             }
             return true;
         }
-        if let Pending::List(listing) = &call.pending {
-            let (held, more) = (listing.heap_bytes(), listing.next_bytes());
-            if !context.memory.admits(client.holders, held, more) {
-                client.answers.want_memory();
-                return true;
-            }
+        if lacks_memory(context, client) {
+            return true;
         }
         let Some((_, call)) = client.answers.front_call() else {
             return true;
@@ -129,6 +124,22 @@ pub(crate) fn advance_front<L: Log>(
         }
         context.trim_answer();
     }
+}
+
+/// True if the listing at the front can't go on for want of memory.
+fn lacks_memory<L>(context: &mut Context<L>, client: &mut Client<'_>) -> bool {
+    let Some((_, call)) = client.answers.front_call() else {
+        return false;
+    };
+    let Pending::List(listing) = &call.pending else {
+        return false;
+    };
+    let (held, more) = (listing.heap_bytes(), listing.next_bytes());
+    let lacks = !context.memory.admits(client.holders, held, more);
+    if lacks {
+        client.answers.want_memory();
+    }
+    lacks
 }
 
 fn advance<L: Log>(context: &mut Context<L>, request_id: RequestId, call: &mut HttpCall) -> Action {

@@ -72,7 +72,7 @@ pub(super) fn advance<L: Log>(
 ) -> (Written, CommitPoint) {
     let mut notices = Vec::new();
     loop {
-        match call.take(context, outcome) {
+        match call.take(context, &outcome) {
             Step::Answer(body) => return (Written::Answer(body), point),
             Step::Next(more, begun) => {
                 notices.extend_from_slice(&more);

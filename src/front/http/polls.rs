@@ -4,6 +4,7 @@ use super::answers::Answers;
 use super::client::Client;
 use super::dispatch::finish;
 use super::listing::advance_front;
+use super::mcp;
 use super::writer::AnswerWriter;
 use crate::background::history::JobResult;
 use crate::log::Log;
@@ -39,6 +40,7 @@ pub(super) fn start_poll<L: Log>(
     writer: &AnswerWriter,
     client: &mut Client<'_>,
 ) -> bool {
+    mcp::send_owed(writer, client);
     advance(context, writer, client, |poll, context, by| {
         poll.start(context, by)
     })

@@ -91,15 +91,15 @@ impl McpCall {
     }
 
     /// Takes an outcome, whose JSON stands in [`Context::answer`].
-    pub(crate) fn take<L: Log>(&mut self, context: &mut Context<L>, outcome: Outcome) -> Step {
+    pub(crate) fn take<L: Log>(&mut self, context: &mut Context<L>, outcome: &Outcome) -> Step {
         let json = std::mem::take(&mut context.answer);
         let json = String::from_utf8(json).unwrap_or_default();
         let went = match &mut self.work {
-            Work::Wait(wait) => wait.take(context, &self.asker, (&outcome, &json)),
-            Work::Listen(listen) => listen.take(context, &self.asker, (&outcome, &json)),
+            Work::Wait(wait) => wait.take(context, &self.asker, (outcome, &json)),
+            Work::Listen(listen) => listen.take(context, &self.asker, (outcome, &json)),
             _ => None,
         };
-        let step = went.unwrap_or_else(|| Step::Answer(self.answer(&outcome, &json)));
+        let step = went.unwrap_or_else(|| Step::Answer(self.answer(outcome, &json)));
         context.answer = json.into_bytes();
         context.answer.clear();
         step

@@ -94,9 +94,8 @@ impl<'h> Headers<'h> {
             "resources/read" => text(message.params.uri.as_ref()),
             _ => None,
         };
-        match name {
-            Some(name) => check("Mcp-Name", self.name, &name)?,
-            None => {}
+        if let Some(name) = name {
+            check("Mcp-Name", self.name, &name)?;
         }
         Ok(Era::Modern)
     }
@@ -177,7 +176,7 @@ mod tests {
     fn judge(headers: Headers<'_>, method: &str, params: &str) -> Result<Era, Code> {
         let body =
             format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
-        let message = Message::read(body.as_bytes()).unwrap();
+        let message = Message::read(body.as_bytes()).expect("a message");
         headers.judge(&message).map_err(|error| error.code)
     }
 

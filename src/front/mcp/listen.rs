@@ -44,7 +44,7 @@ impl Listen {
         let mut subscribed: Vec<(Box<str>, Box<str>)> = Vec::new();
         if let Some(uris) = shape::member(given.text, "resourceSubscriptions") {
             let uris = shape::elements(uris.text);
-            let uris = uris.map_err(|_| rule("`resourceSubscriptions` must be an array"))?;
+            let uris = uris.map_err(|error| rule(&format!("`resourceSubscriptions`: {error}")))?;
             for uri in &uris {
                 let uri = super::message::text(Some(uri));
                 let uri = uri.ok_or_else(|| rule("`resourceSubscriptions` holds strings"))?;

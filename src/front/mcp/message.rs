@@ -72,13 +72,16 @@ impl<'m> Message<'m> {
     ///
     /// # Errors
     /// If it is not JSON, or no message; then `id` is what could be read of it.
-    pub(super) fn read(body: &'m [u8]) -> Result<Self, (Option<&'m str>, RpcError)> {
+    pub(super) fn read(body: &'m [u8]) -> Result<Self, Box<(Option<&'m str>, RpcError)>> {
         let mut message = Self::default();
         let mut broken = None;
         match message.walk(body, &mut broken) {
-            Err(error) => Err((None, RpcError::new(Code::Parse, error.to_string()))),
+            Err(error) => Err(Box::new((
+                None,
+                RpcError::new(Code::Parse, error.to_string()),
+            ))),
             Ok(()) => match broken {
-                Some(rule) => Err((message.id, RpcError::new(Code::Request, rule))),
+                Some(rule) => Err(Box::new((message.id, RpcError::new(Code::Request, rule)))),
                 None => Ok(message),
             },
         }

@@ -85,7 +85,7 @@ pub(crate) fn receive<L: Log>(
 ) -> Received {
     let message = match Message::read(body) {
         Ok(message) => message,
-        Err((id, error)) => return refuse(id, &error),
+        Err(refused) => return refuse(refused.0, &refused.1),
     };
     let era = match Headers::of(head).judge(&message) {
         Ok(era) => era,
@@ -147,7 +147,9 @@ fn dispatch<L: Log>(
     let answer = |members: &[&[u8]]| {
         let mut out = Vec::new();
         result(&mut out, (&asker.id, era), |out| {
-            members.iter().for_each(|it| out.extend_from_slice(it));
+            for member in members {
+                out.extend_from_slice(member);
+            }
             if era == Era::Modern {
                 out.extend_from_slice(STATIC);
             }
@@ -174,7 +176,7 @@ fn dispatch<L: Log>(
             let members = prompts::get(message)?;
             let mut out = Vec::new();
             result(&mut out, (&asker.id, era), |out| {
-                out.extend_from_slice(&members)
+                out.extend_from_slice(&members);
             });
             Ok(Received::Answer(200, out))
         }

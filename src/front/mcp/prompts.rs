@@ -48,7 +48,7 @@ pub(super) fn get(message: &Message<'_>) -> Result<Vec<u8>, RpcError> {
     let arguments = message.params.arguments.as_ref();
     if let Some(arguments) = arguments.filter(|it| it.kind != Kind::Null) {
         let goal = shape::members(arguments.text);
-        let goal = goal.map_err(|_| refuse("`arguments` must be an object"))?;
+        let goal = goal.map_err(|error| refuse(&format!("`arguments`: {error}")))?;
         for (name, value) in goal.iter().filter(|(name, _)| name == "goal") {
             let goal = text(Some(value)).ok_or_else(|| refuse("`goal` must be a string"))?;
             debug_assert_eq!(name, "goal");

@@ -44,10 +44,12 @@ impl Wait {
         caller: &Caller<'_>,
         (arguments, progress_token, token): (&Arguments<'_>, Option<&str>, Option<KeptToken>),
     ) -> Result<(Self, Begun), Refused> {
-        let target = arguments.target("prefix")?.ok_or(Refused::Argument {
-            name: "id".to_owned(),
-            rule: "`id` or `prefix` is needed".into(),
-        })?;
+        let target = arguments
+            .target("prefix")?
+            .ok_or_else(|| Refused::Argument {
+                name: "id".to_owned(),
+                rule: "`id` or `prefix` is needed".into(),
+            })?;
         let wait_ms = arguments.timeout_ms(MCP_WAIT_DEFAULT_MS, MCP_WAIT_MAX_MS)?;
         let since = arguments.text("since")?;
         let filter = arguments.text("filter")?;
@@ -119,43 +121,54 @@ impl Wait {
         asker: &Asker,
         (outcome, json): (&Outcome, &str),
     ) -> Option<Step> {
-        let cursor = match outcome {
+        let is_over = context.uptime_ms >= self.due_ms || context.counters.is_stopping();
+        let found = match outcome {
             Outcome::Failed(_) => return None,
-            Outcome::Page { cursor, .. } => {
-                self.is_looking = false;
-                let found = self.matching(json)?;
-                if !found.is_empty() {
-                    return Some(answer(asker, |out| {
-                        let json = format!("[{}]", found.join(","));
-                        shape::entities(out, &json, (None, cursor.as_deref())).is_ok()
-                    }));
-                }
-                cursor.clone()?
+            Outcome::Page { cursor, .. } => self.take_page(json, cursor.as_deref()?)?,
+            _ => self.take_poll(json, is_over)?,
+        };
+        let cursor = match found {
+            Found::Answer(found) => {
+                let mut out = Vec::new();
+                tool_result(&mut out, (&asker.id, asker.era), (&found, false));
+                return Some(Step::Answer(out));
             }
-            _ => {
-                let (all, cursor, _) = shape::poll(json)?;
-                let wanted: Vec<_> = all.into_iter().filter(|it| self.wants(it)).collect();
-                let is_over = context.uptime_ms >= self.due_ms || context.counters.is_stopping();
-                if !wanted.is_empty() || is_over {
-                    let timed_out = wanted.is_empty();
-                    return Some(answer(asker, |out| {
-                        out.extend_from_slice(if timed_out {
-                            b"{\"timed_out\":true,"
-                        } else {
-                            b"{\"timed_out\":false,"
-                        });
-                        let is_cut = shape::changes(out, &wanted);
-                        shape::string_member(out, "cursor", Some(&cursor));
-                        shape::end(out, *is_cut.as_ref().unwrap_or(&false), None);
-                        is_cut.is_ok()
-                    }));
-                }
-                cursor.into_owned()
-            }
+            Found::Nothing { cursor } => cursor,
         };
         let notices = self.progress(context.uptime_ms);
         let begun = self.poll(context, asker.token, Some(&cursor));
         Some(Step::Next(notices, begun.unwrap_or_else(Begun::from)))
+    }
+
+    /// What matches already.
+    fn take_page(&mut self, json: &str, cursor: &str) -> Option<Found> {
+        self.is_looking = false;
+        let matching = self.matching(json)?;
+        if matching.is_empty() {
+            let cursor = cursor.to_owned();
+            return Some(Found::Nothing { cursor });
+        }
+        let matching = format!("[{}]", matching.join(","));
+        let mut out = Vec::new();
+        shape::entities(&mut out, &matching, (None, Some(cursor))).ok()?;
+        let mut found = String::from_utf8(out).ok()?;
+        found.insert_str(1, "\"timed_out\":false,");
+        Some(Found::Answer(found))
+    }
+
+    /// What a poll brought.
+    fn take_poll(&self, json: &str, is_over: bool) -> Option<Found> {
+        let (all, cursor, _) = shape::poll(json)?;
+        let wanted: Vec<_> = all.into_iter().filter(|it| self.wants(it)).collect();
+        if wanted.is_empty() && !is_over {
+            let cursor = cursor.into_owned();
+            return Some(Found::Nothing { cursor });
+        }
+        let mut out = format!("{{\"timed_out\":{},", wanted.is_empty()).into_bytes();
+        let is_cut = shape::changes(&mut out, &wanted).ok()?;
+        shape::string_member(&mut out, "cursor", Some(&cursor));
+        shape::end(&mut out, is_cut, None);
+        String::from_utf8(out).ok().map(Found::Answer)
     }
 
     /// The entities of a page that are meant.
@@ -201,17 +214,10 @@ impl Wait {
     }
 }
 
-/// An answer that `write` writes, whose JSON it says to be whole. What matches already has no
-/// `timed_out` of its own yet.
-fn answer(asker: &Asker, write: impl FnOnce(&mut Vec<u8>) -> bool) -> Step {
-    let mut found = Vec::new();
-    let is_whole = write(&mut found);
-    debug_assert!(is_whole, "what the service writes is JSON");
-    let mut found = String::from_utf8(found).unwrap_or_default();
-    if found.starts_with("{\"entities\"") {
-        found.insert_str(1, "\"timed_out\":false,");
-    }
-    let mut out = Vec::new();
-    tool_result(&mut out, (&asker.id, asker.era), (&found, false));
-    Step::Answer(out)
+/// What an outcome says.
+enum Found {
+    /// The JSON of the answer.
+    Answer(String),
+    /// Nothing that is waited for, up to this place.
+    Nothing { cursor: String },
 }
