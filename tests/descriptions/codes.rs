@@ -30,8 +30,9 @@ enum Of {
 use Of::{AllBut, Every, These};
 
 const PAGES: &[&str] = &["getRoot", "getOpenapi", "getAsyncapi", "getDocs", "getLlms"];
-/// What the server answers in every state.
+/// What the server answers in every state. Of `callMcp` refusals of calls are no answers of HTTP.
 const SERVES_ANYWAY: &[&str] = &[
+    "callMcp",
     "getHealth",
     "getMetrics",
     "getRoot",

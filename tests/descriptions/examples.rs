@@ -182,7 +182,7 @@ fn examples_of_answers_have_the_shape_that_is_described() {
         }
         for (status, response) in members(&call.operation["responses"]) {
             let content = openapi().resolved(response).get("content");
-            let is_success = status.starts_with('2') && status != "204";
+            let is_success = status.starts_with('2') && !["202", "204"].contains(&&**status);
             assert!(!is_success || content.is_some(), "{} {status}", call.id());
             if let Some(content) = content {
                 check(content, &format!("{} {status}", call.id()));

@@ -56,6 +56,7 @@ fn parameters_of(head: &Head<'_>, route: &Route<'_>) -> Result<(), ApiError> {
         | Route::Delete(_)
         | Route::DeleteById
         | Route::DeleteBatch
+        | Route::Mcp
         | Route::Ready
         | Route::Metrics => true,
         Route::Control(route) => match route {
