@@ -56,6 +56,7 @@ fn the_modern_era_is_spoken_without_a_session() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, or one story")]
 fn what_is_wrong_with_a_modern_request_is_refused_by_status_and_code() {
     on_each(|server| {
         let mut connection = server.connect();
@@ -295,7 +296,7 @@ fn numbers_come_back_digit_for_digit() {
         );
         let (head, body) = body.split_once("\r\n\r\n").expect("a body");
         let body = body.replace("\"P\"", numbers);
-        let head: Vec<&str> = head.lines().filter(|line| line.starts_with("M")).collect();
+        let head: Vec<&str> = head.lines().filter(|line| line.starts_with('M')).collect();
         let answer = ask(&mut connection, &request("POST", "/mcp", &head, &body));
         assert_eq!(
             answer.json()["result"]["isError"],
@@ -385,6 +386,7 @@ fn what_an_agent_gets_wrong_it_is_told_by_a_result() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, or one story")]
 fn a_result_is_at_most_40_kb_and_says_where_to_go_on() {
     on_each(|server| {
         let mut connection = server.connect();
@@ -618,11 +620,8 @@ fn resources_are_listed_in_pages_and_what_is_not_there_is_not_found() {
             }
         }
         let beginning = format!("flux://entity/{space}/");
-        let own: Vec<&String> = uris
-            .iter()
-            .filter(|uri| uri.starts_with(&beginning))
-            .collect();
-        assert_eq!(own.len(), 120);
+        let own = uris.iter().filter(|uri| uri.starts_with(&beginning));
+        assert_eq!(own.count(), 120);
         for uri in [format!("{beginning}none"), "file:///a".to_owned()] {
             let answer = ask(
                 &mut connection,

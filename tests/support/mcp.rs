@@ -44,7 +44,8 @@ pub(crate) fn call_as(
     (tool, arguments): (&str, Value),
     token: &str,
 ) -> Value {
-    let params = json!({"name": tool, "arguments": arguments});
+    let mut params = json!({"name": tool});
+    params["arguments"] = arguments;
     let fields = [format!("Authorization: Bearer {token}")];
     let fields: Vec<&str> = match token {
         "" => Vec::new(),
@@ -81,6 +82,7 @@ pub(crate) fn refused(
 }
 
 pub(crate) fn publish(connection: &mut Connection, id: &str, properties: Value) -> Value {
-    let arguments = json!({"id": id, "properties": properties});
+    let mut arguments = json!({"id": id});
+    arguments["properties"] = properties;
     call(connection, "flux_publish", arguments)
 }
