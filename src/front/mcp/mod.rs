@@ -16,7 +16,7 @@
 //! | `message` | one JSON-RPC message |
 //! | `rpc` | JSON-RPC results, errors and notifications |
 //! | `era` | which version a request is of, and whether its head agrees with it |
-//! | `tools`, `tools.json` | the tools and how they describe themselves |
+//! | `tools` | the tools and how they describe themselves |
 //! | `arguments` | the arguments of a tool → the parameters of a call |
 //! | `call` | a call that waits, and what its outcomes come to |
 //! | `shape` | what a call came to → the JSON of a tool, within its bound |
