@@ -13,7 +13,7 @@
 
 use super::{EXIT_FAILURE, usage, variable};
 use crate::limits::{MCP_LINE_BYTES_MAX, MCP_REQUESTS_MAX};
-use crate::report;
+use crate::report::{self, LogEvent};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Command;
@@ -61,13 +61,19 @@ pub(super) fn run() -> ExitCode {
             match end {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    report::error(&format!("can't write to standard output: {error}"));
+                    report::say(
+                        LogEvent::CommandFailed,
+                        &format!("can't write to standard output: {error}"),
+                    );
                     ExitCode::from(EXIT_FAILURE)
                 }
             }
         }
         Err(error) => {
-            report::error(&format!("can't start the client: {error}"));
+            report::say(
+                LogEvent::CommandFailed,
+                &format!("can't start the client: {error}"),
+            );
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -163,7 +169,10 @@ fn read_lines(sender: &mpsc::Sender<News>) {
             Some(line) if !is_end => line,
             _ => {
                 if !is_end {
-                    report::error("a line on standard input is too long, or not UTF-8");
+                    report::say(
+                        LogEvent::CommandFailed,
+                        "a line on standard input is too long, or not UTF-8",
+                    );
                 }
                 drop(sender.blocking_send(News::Line(None)));
                 return;
