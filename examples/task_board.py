@@ -14,7 +14,7 @@ import asyncio
 import random
 import uuid
 
-from flux_client import AsyncFlux, AsyncWatch, ConflictError, NewEvent
+from flux_client import AsyncFlux, AsyncLease, AsyncWatch, ConflictError, FluxError, NewEvent
 from flux_client import Change, Deleted, Reset, Snapshot
 
 # A board of its own for each run.
@@ -65,24 +65,55 @@ async def catch_up(board: Updates) -> None:
         pass
 
 
+def is_outage(error: FluxError) -> bool:
+    """Whether there was no answer, or the server can't do anything for now."""
+    return error.status is None or error.status in (429, 502, 503, 504)
+
+
 async def do(flux: AsyncFlux, name: str, task: str) -> None:
     claim = flux.lease(task.replace("/task/", "/claim/"), ttl=CLAIM_SECONDS, properties={"by": name})
-    if not await claim.claim():
-        return  # Another was faster.
+    try:
+        if not await claim.claim():
+            return  # Another was faster.
+    except FluxError as error:
+        if not is_outage(error):
+            raise
+        return  # The task is still open, or its claim expires: the board will show it again.
     try:
         await asyncio.sleep(random.uniform(0.0, 0.1))  # the work itself
-        done = NewEvent(
-            task,
-            {"status": "done", "by": name},
-            expect={"properties": {"status": "open"}},
-            increment={"times_done": 1},
-        )
-        await flux.publish_many([claim.guard(), done], atomic=True)
-        print(f"{name} did {task}")
-    except ConflictError:
-        print(f"{name} was too slow for {task}")
+        await finish(flux, name, task, claim)
     finally:
-        await claim.release()
+        try:
+            await claim.release()
+        except FluxError as error:
+            # The claim expires.
+            print(f"{name} can't give {claim.entity_id} back: {error}")
+
+
+async def finish(flux: AsyncFlux, name: str, task: str, claim: AsyncLease) -> None:
+    """Marks a task as done, once, if it is still open and claimed by this worker."""
+    done = NewEvent(
+        task,
+        {"status": "done", "by": name},
+        expect={"properties": {"status": "open"}},
+        increment={"times_done": 1},
+    )
+    # Made once: each guard is another event, and what is sent again must be the same.
+    batch = [claim.guard(), done]
+    while True:
+        try:
+            await flux.publish_many(batch, atomic=True)
+            print(f"{name} did {task}")
+            return
+        except ConflictError as error:
+            if error.code != "precondition_failed":
+                raise
+            print(f"{name} was too slow for {task}")
+            return
+        except FluxError as error:
+            if not is_outage(error):
+                raise
+            print(f"{name} can't tell yet whether it did {task}: {error}")
 
 
 async def vanish(flux: AsyncFlux) -> None:

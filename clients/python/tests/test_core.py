@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from email.utils import format_datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -286,6 +287,34 @@ def test_the_default_source_outlives_the_process_and_the_token_is_not_shown(
     made = settings(None, "secret", None, None)
     assert made.source == "worker.py@host-1"
     assert "secret" not in repr(made)
+
+
+def test_a_batch_that_fails_midway_shows_its_results() -> None:
+    events = [NewEvent("a/b", {"n": n}) for n in range(_core.BATCH_EVENTS_MAX + 1)]
+    stored = STORED.decode()
+    results = ",".join([stored] * (_core.BATCH_EVENTS_MAX - 1) + ['{"error":"no","code":"rate_limited"}'])
+    call = CORE.publish_many(iter(events))
+    next(call)
+    call.send(Reply(200, {}, f'{{"results":[{results}]}}'.encode()))
+    with pytest.raises(FluxError) as caught:
+        call.send(refusal(403))
+    error = caught.value
+    assert len(error.results) == _core.BATCH_EVENTS_MAX
+    last = error.results[-1]
+    assert isinstance(last, FluxError) and last.status == 429
+    assert error.events == events
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"\xff"])
+def test_a_success_without_json_is_an_error_of_flux(body: bytes) -> None:
+    sent, error = attempts([Reply(200, {}, body)])
+    assert isinstance(error, FluxError)
+    assert (len(sent), error.status) == (1, 200)
+
+
+def test_any_mapping_is_an_object() -> None:
+    assert encode(MappingProxyType({"a": MappingProxyType({"b": 1})})) == '{"a":{"b":1}}'
+    assert encode({"a": MappingProxyType({"b": Decimal("1.50")})}) == '{"a":{"b":1.50}}'
 
 
 def test_an_increment_whose_result_may_not_be_read_is_none() -> None:

@@ -12,7 +12,7 @@ import random
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
@@ -239,8 +239,11 @@ class AsyncWatch(Generic[U]):
 
     @property
     def entities(self) -> Mapping[str, Entity]:
-        """Mode `entity`: the entities as of the last update that was handed out."""
-        return self._subscription.entities
+        """Mode `entity`: the entities as of the last update that was handed out.
+
+        A view, which changes with the next update: `dict(watch.entities)` does not.
+        """
+        return MappingProxyType(self._subscription.entities)
 
     @property
     def cursor(self) -> str | None:

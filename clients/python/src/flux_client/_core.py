@@ -166,7 +166,12 @@ class Core:
             attempt = replace(attempt, wait=pause, timeout=timeout)
 
     def _json(self, reply: Reply) -> Any:
-        return decode(reply.body, self.decimal)
+        """The value of the body. What answers 200 without JSON is no Flux server, but perhaps a proxy."""
+        try:
+            return decode(reply.body, self.decimal)
+        except ValueError as error:
+            message = "the answer is no JSON"
+            raise FluxError(reply.status, "unknown", message) from error
 
     def get(self, entity_id: str, fields: Sequence[str] | None, at: Time | None) -> Call[Entity | None]:
         params = {"id": entity_id}
@@ -237,12 +242,18 @@ class Core:
 
     def publish_many(self, events: Iterable[NewEvent]) -> Call[Results]:
         """One request after the other, so that the order holds."""
+        events = list(events)
         texts = [encode(event.to_json(self.stream, self.source)) for event in events]
         results: Results = []
         for chunk in _chunks(texts):
-            for result in (yield from self._batch(chunk, "")):
-                refused = "error" in result
-                results.append(error_of(result) if refused else Published.from_json(result))
+            try:
+                answers = yield from self._batch(chunk, "")
+            except FluxError as error:
+                error.results, error.events = results, events
+                raise
+            for answer in answers:
+                refused = "error" in answer
+                results.append(error_of(answer) if refused else Published.from_json(answer))
         return results
 
     def _batch(self, texts: Sequence[str], options: str) -> Call[list[Any]]:

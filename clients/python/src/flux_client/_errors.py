@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
 
-from ._types import Entity
+from ._types import Entity, NewEvent, Published
 
 
 class FluxError(Exception):
@@ -14,6 +14,9 @@ class FluxError(Exception):
     `status` is that of HTTP, None if there was no answer; `code` is stable; `message` says what is
     wrong. `entity` is what a failed condition met, None also if there is no entity. `index` names
     the event of an atomic batch. `retry_after` is in seconds.
+
+    If `publish_many` fails after a part of it succeeded, `results` are those of the first events, and
+    `events` are all that were to be published.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class FluxError(Exception):
         self.entity = entity
         self.index = index
         self.retry_after = retry_after
+        self.results: Sequence[Union[Published, FluxError]] = ()
+        self.events: Sequence[NewEvent] = ()
 
 
 class ConflictError(FluxError):

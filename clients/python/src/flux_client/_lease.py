@@ -63,7 +63,11 @@ class LeaseCore:
         return {"properties": {"holder": self.holder}}
 
     def guard(self) -> NewEvent:
-        """An event for an atomic batch, which is then refused if the lease is another's."""
+        """An event for an atomic batch, which is then refused if the lease is another's.
+
+        Each call makes another event. Make the list once, and send the same list again after
+        UnreachableError: a batch of which only some events are known is 409 `event_id_reused`.
+        """
         return NewEvent(self.entity_id, expect=self.expect)
 
     @property

@@ -12,9 +12,12 @@ class _NeedsDigits(Exception):
     """The value holds a `Decimal`, which the standard encoder does not know."""
 
 
-def _refuse(value: object) -> object:
+def _default(value: object) -> object:
+    """What the standard encoder is to write instead of a value that it does not know."""
     if isinstance(value, Decimal):
         raise _NeedsDigits
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
@@ -37,7 +40,7 @@ def encode(value: object) -> str:
     """
     try:
         return json.dumps(
-            value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_refuse
+            value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_default
         )
     except _NeedsDigits:
         return "".join(_parts(value))

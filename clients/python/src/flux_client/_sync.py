@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Iterable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
@@ -208,7 +208,8 @@ class Flux:
     ) -> _Published | Results:
         """Stores events in their order, in as many requests as it takes.
 
-        Each is decided by itself: a result is a `Published`, or the error of that event. With
+        Each is decided by itself: a result is a `Published`, or the error of that event, which is not
+        published again (`rate_limited` too). If a request fails, the error has `results` and `events`. With
         `atomic` all are stored or none is, in one request: at most 1,000, of one namespace.
         """
         if atomic:
@@ -260,8 +261,8 @@ class Flux:
     ) -> Watch[EntityUpdate] | Watch[EventUpdate]:
         """Follows an entity, the ids that begin alike (`shop/*`) or everything (`*`).
 
-        Mode `entity` yields a `Snapshot`, then each `Change` and `Deleted`; `Watch.entities` is a
-        copy of the state. Changes of an entity are merged if they come faster than they are read.
+        Mode `entity` yields a `Snapshot`, then each `Change` and `Deleted`; `Watch.entities` is
+        the state. Changes of an entity are merged if they come faster than they are read.
         Mode `event` yields every `Event` once, in order: from now on, from the cursor `since`, or
         after a `snapshot`.
 
@@ -278,7 +279,7 @@ class Flux:
 
         It is an entity with the property `holder`, and further `properties`, that expires after `ttl`
         seconds; it is renewed in the background. What must not happen without the lease goes into
-        `publish_many([lease.guard(), …], atomic=True)`.
+        `batch = [lease.guard(), …]` and `publish_many(batch, atomic=True)`.
         """
         return Lease(self, entity_id, ttl, properties)
 
@@ -299,8 +300,11 @@ class Watch(Generic[U]):
 
     @property
     def entities(self) -> Mapping[str, Entity]:
-        """Mode `entity`: the entities as of the last update that was handed out."""
-        return self._subscription.entities
+        """Mode `entity`: the entities as of the last update that was handed out.
+
+        A view, which changes with the next update: `dict(watch.entities)` does not.
+        """
+        return MappingProxyType(self._subscription.entities)
 
     @property
     def cursor(self) -> str | None:
