@@ -39,8 +39,8 @@ impl Taking {
         now_ms.saturating_sub(since_ms.max(self.asked_ms)) >= every_ms
     }
 
-    /// The kernel has said what is not acknowledged. True if it was more at the last look; `sent_ms`
-    /// is when the last bytes were added.
+    /// The kernel has said what is not acknowledged. True if it was more at the last look. The last
+    /// bytes were added at `sent_ms`.
     pub(crate) fn note(&mut self, missing: Unacknowledged, sent_ms: u64, now_ms: u64) -> bool {
         // Bytes that were added since the last look hide how many were taken.
         let has_taken = self.asked_ms >= sent_ms && missing.bytes < self.unacknowledged;

@@ -191,7 +191,8 @@ impl AnswerReader {
     /// Takes the next bytes of the answer, however it was split.
     ///
     /// # Errors
-    /// [`AnswerError::TooLarge`] if it holds too much, [`AnswerError::Gzip`], [`AnswerError::Utf16`].
+    /// [`AnswerError::TooLarge`] if it holds too much, [`AnswerError::Gzip`],
+    /// [`AnswerError::Utf16`].
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
         let Some(start) = &mut self.start else {
             return self.take(bytes);
