@@ -88,7 +88,8 @@ impl Engine {
     }
 
     /// Remembers from now on the ids that producers give to events. Those of the log are read, as
-    /// far back as they are known; `ids`: those of earlier logs. Calls `seen` for each event. Blocks.
+    /// far back as they are known; `ids`: those of earlier logs. Calls `seen` for each event.
+    /// Blocks.
     ///
     /// # Errors
     /// If the log can't be read.
