@@ -240,6 +240,50 @@ fn a_server_that_is_gone_is_noticed_and_what_changed_meanwhile_is_shown_when_it_
     page.expect_no_errors(false);
 }
 
+#[test]
+fn an_entity_that_comes_into_being_while_nobody_listens_is_shown() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let setup = Setup::new(dir.path(), 1);
+    let server = setup.start();
+    let port = server.port;
+    server.publish("yard/crane", "{}");
+    let Some(page) = Page::open(&server, "#/entity?id=yard%2Ftruck") else {
+        return;
+    };
+    page.wait(
+        "the absence",
+        "one('.quiet').textContent === 'There is no such entity.'",
+    );
+    page.wait_until_live();
+    server.kill();
+    page.wait("the banner", LOST);
+    let server = setup.start_on(port);
+    server.publish("yard/truck", r#"{"at":"gate"}"#);
+    page.run("one('.banner button').click()");
+    page.wait(
+        "the entity",
+        "one('td.value')?.textContent === '\"gate\"' && !one('.quiet').textContent",
+    );
+    server.publish("yard/truck", r#"{"at":"road"}"#);
+    page.wait("its change", "one('td.value')?.textContent === '\"road\"'");
+    // When it expires is a part of what a change says, as is that it no longer does.
+    let is_expiring =
+        "[...document.querySelectorAll('dt')].some((it) => it.textContent === 'Expires')";
+    let with_ttl = |ttl: Value| {
+        let mut event: Value = serde_json::from_str(&event("yard/truck", "{}")).expect("JSON");
+        event["payload"]["ttl"] = ttl;
+        let body = event.to_string();
+        let answer = server.post("/api/events", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    assert_eq!(page.run(is_expiring), false);
+    with_ttl(json!(3600));
+    page.wait("the expiry", is_expiring);
+    with_ttl(Value::Null);
+    page.wait("its end", &format!("!{is_expiring}"));
+    page.expect_no_errors(false);
+}
+
 /// The banner says since when what is shown may be old.
 const LOST: &str =
     "!one('.banner').hidden && one('.banner').textContent.includes('Connection lost at')";
@@ -309,10 +353,10 @@ fn markup_in_ids_names_and_values_is_text() {
         "the id as text",
         "one('h1').textContent === '<img src=x onerror=ran()>'",
     );
-    page.wait(
-        "a problem",
-        "one('.problem').textContent || one('.quiet').textContent",
-    );
+    page.wait("a problem", "one('.problem').textContent");
+    // That the time is none does not say that there was no entity.
+    let is_said = "one('main').textContent.includes('did not exist')";
+    assert_eq!(page.run(is_said), false);
     assert_eq!(page.run(is_clean), true);
     page.expect_no_errors(false);
 }
@@ -349,6 +393,15 @@ fn a_private_namespace_is_shown_to_its_token_which_stays_in_the_tab() {
     page.wait_until_live();
     publish(r#"{"sharp":2}"#);
     page.wait_for_row("shed/tool", "sharp 2");
+    // A token that is refused takes nothing from the one in use.
+    enter("flux_nobodys");
+    page.wait(
+        "the refusal",
+        "one('#token-problem').textContent.length > 10",
+    );
+    page.run("(one('dialog button:last-child').click(), true)");
+    let button = "one('.side button').textContent";
+    assert_eq!(page.run(button), "Token in use");
     // Nowhere but in this tab, and not in an address.
     page.browser.run("location.reload()");
     page.wait_for_row("shed/tool", "sharp 2");
@@ -513,7 +566,7 @@ fn every_view_can_be_used_by_everyone_in_both_colour_schemes() {
     );
     check(
         "#/entity?id=house/room&at=2000-01-01T00:00:00Z",
-        "one('section.then') && one('.quiet').textContent",
+        "one('section.then') && (one('.quiet').textContent.includes('did not exist') || one('.problem').textContent)",
     );
     check("#/namespaces", "row('house')");
     check("#/connectors", "row('github')");

@@ -3,6 +3,8 @@
 import { parse } from "./format.js";
 
 const TOKEN = "flux-token";
+/** Milliseconds after which an answer is not waited for any more. */
+const PATIENCE_MS = 30_000;
 
 /** What the server refused, or why it was not reached (`status` 0). */
 export class Refused extends Error {
@@ -32,16 +34,17 @@ export function setToken(value) {
 /**
  * Asks the server.
  * @param {string} path
- * @param {{ method?: string, signal?: AbortSignal | undefined }} [options]
+ * @param {{ method?: string, signal?: AbortSignal | undefined, bearer?: string }} [options] the
+ *   token that is sent is that of this tab if no other is given
  * @returns {Promise<{ body: string, headers: Headers }>}
  */
-export async function ask(path, { method = "GET", signal } = {}) {
+export async function ask(path, { method = "GET", signal, bearer = token() } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Accept: path === "/metrics" ? "text/plain" : "application/json" };
-  if (token() !== "") headers["Authorization"] = `Bearer ${token()}`;
+  if (bearer !== "") headers["Authorization"] = `Bearer ${bearer}`;
+  const patience = AbortSignal.timeout(PATIENCE_MS);
   /** @type {RequestInit} */
-  const request = { method, headers, cache: "no-store", redirect: "error" };
-  if (signal) request.signal = signal;
+  const request = { method, headers, cache: "no-store", redirect: "error", signal: signal ? AbortSignal.any([signal, patience]) : patience };
   let answer;
   let body;
   try {

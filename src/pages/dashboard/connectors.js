@@ -1,6 +1,6 @@
 // Connectors: what is polled, how often, and how the last poll ended.
 
-import { explain, get } from "./api.js";
+import { Refused, explain, get } from "./api.js";
 import { fill, h, say, scroller } from "./dom.js";
 import { count, duration, time } from "./format.js";
 
@@ -22,13 +22,25 @@ export function connectors() {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
 
+  /**
+   * What is known of a connector; `undefined` if it is gone meanwhile.
+   * @param {string} name
+   */
+  const detailOf = async (name) => {
+    try {
+      return (await get(`/api/connectors/${encodeURIComponent(name)}`, { signal: leaving.signal })).value;
+    } catch (error) {
+      if (error instanceof Refused && error.status === 404) return undefined;
+      throw error;
+    }
+  };
+
   const load = async () => {
     clearTimeout(timer);
     try {
       const { value } = await get("/api/connectors", { signal: leaving.signal });
-      const details = await Promise.all(
-        value.connectors.map(async (/** @type {any} */ one) => (await get(`/api/connectors/${encodeURIComponent(one.name)}`, { signal: leaving.signal })).value),
-      );
+      const answers = await Promise.all(value.connectors.map((/** @type {any} */ one) => detailOf(one.name)));
+      const details = answers.filter((one) => one !== undefined);
       say(problem, "");
       say(note, `${details.length} ${details.length === 1 ? "connector" : "connectors"}`);
       scroll.hidden = details.length === 0;
@@ -48,13 +60,19 @@ export function connectors() {
           ),
         ),
       );
-      timer = setTimeout(load, EVERY_MS);
+      again();
     } catch (error) {
       if (leaving.signal.aborted) return;
       say(problem, explain(error));
       // Who has no token has none in a moment either.
-      if (/** @type {any} */ (error).status === 0) timer = setTimeout(load, EVERY_MS);
+      const isRefused = error instanceof Refused && (error.status === 401 || error.status === 403);
+      if (!isRefused) again();
     }
+  };
+
+  const again = () => {
+    clearTimeout(timer);
+    timer = setTimeout(load, EVERY_MS);
   };
 
   load();

@@ -8,7 +8,7 @@ import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { brief, compareIds, count, numeric, setBy, time } from "./format.js";
 import { guide } from "./guide.js";
 
-/** @typedef {{ id: string, properties: Map<string, any>, version: number, updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean }} Row */
+/** @typedef {{ id: string, properties: Map<string, any>, version: number, sequence?: number | undefined, updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean }} Row */
 
 const SIZES = ["100", "250", "1000"];
 /** Rows that a page grows to by what is new. */
@@ -128,16 +128,17 @@ export function entities({ live, params, go }) {
     byId.delete(id);
     rows.splice(placeOf(id), 1);
     row.drawn.remove();
+    // In a tab that is not seen nothing is drawn, and these would only grow.
+    changed.delete(id);
+    touched.delete(id);
   };
 
   /** Leaves what is too much for a page to the next. */
   const trim = () => {
-    while (rows.length > ROWS_MAX) {
-      const last = /** @type {Row} */ (rows.at(-1));
-      remove(last.id);
-      touched.delete(last.id);
-      bound = rows.at(-1)?.id;
-    }
+    if (rows.length <= ROWS_MAX) return;
+    while (rows.length > ROWS_MAX) remove(/** @type {Row} */ (rows.at(-1)).id);
+    bound = rows.at(-1)?.id;
+    drawPages();
   };
 
   /** Which properties of a row have changed since it was drawn. @type {Map<string, Set<string>>} */
@@ -146,10 +147,10 @@ export function entities({ live, params, go }) {
   /** @param {any} message */
   const take = (message) => {
     const id = message.entity_id;
+    if (!id.startsWith(prefix)) return;
     if ((after !== "" && compareIds(id, after ?? "") <= 0) || (bound !== undefined && compareIds(id, bound) > 0)) return;
     if (message.type === "entity_deleted" || message.matches === false) {
       remove(id);
-      touched.delete(id);
       redraw();
       return;
     }
@@ -162,6 +163,10 @@ export function entities({ live, params, go }) {
       rows.splice(placeOf(id), 0, row);
       trim();
     }
+    // By place in the log: the version begins anew with an entity that is made again.
+    const sequence = numeric(message.sequence);
+    if (!message.whole && sequence !== undefined && row.sequence !== undefined && sequence < row.sequence) return;
+    row.sequence = sequence;
     if (message.whole) row.properties.clear();
     const set = setBy(message);
     for (const [name, value] of set) row.properties.set(name, value);
@@ -177,6 +182,8 @@ export function entities({ live, params, go }) {
   };
 
   let hasFailed = false;
+  /** Its changes don't come. */
+  let isRefused = false;
   const describe = () => {
     if (hasFailed) return;
     const total = numeric(live.metrics?.entities?.total);
@@ -190,7 +197,7 @@ export function entities({ live, params, go }) {
     if (isBare && !isSearch) say(note, "");
     if (!isBare) fill(empty);
     else if (empty.childElementCount === 0) {
-      fill(empty, isSearch ? (rows.length === 0 && h("p", { class: "quiet" }, "No entity matches. Entities that come to match appear here by themselves.")) : guide());
+      fill(empty, isSearch ? (rows.length === 0 && h("p", { class: "quiet" }, bound === undefined ? "No entity matches. Entities that come to match appear here by themselves." : "No entity of this page matches; the next page may hold some.")) : guide());
     }
   };
 
@@ -218,6 +225,9 @@ export function entities({ live, params, go }) {
       const path = target("/api/state/entities", { prefix, filter, after, limit: size });
       const { value, headers } = await get(path, { signal: loading.signal });
       hasFailed = false;
+      isRefused = false;
+      changed.clear();
+      touched.clear();
       rows = value.map(rowOf);
       byId.clear();
       for (const row of rows) {
@@ -229,16 +239,24 @@ export function entities({ live, params, go }) {
       bound = next === undefined ? undefined : parameters(next).get("after");
       say(problem, "");
       filterField.removeAttribute("aria-invalid");
-      fill(
-        pages,
-        after !== "" && h("a", { href: link(undefined) }, "First page"),
-        bound !== undefined && h("a", { href: link(bound), rel: "next" }, "Next page"),
-      );
+      drawPages();
+      fill(empty);
       describe();
       // Of more entities than a page shows, each may change: what is not shown is not waited for.
       const max_hz = bound === undefined ? 20 : 2;
       const wanted = { entity_id: `${prefix}*`, mode: /** @type {const} */ ("entity"), max_hz, ...(filter ? { filter } : {}) };
-      live.watch(wanted, headers.get("Flux-Cursor") ?? "", { message: take, resync: load, refused: (error) => say(problem, explain(error)) });
+      live.watch(wanted, headers.get("Flux-Cursor") ?? "", {
+        message: take,
+        began: () => {
+          if (isRefused) say(problem, "");
+          isRefused = false;
+        },
+        resync: load,
+        refused: (error) => {
+          isRefused = true;
+          say(problem, explain(error));
+        },
+      });
     } catch (error) {
       if (loading.signal.aborted) return;
       hasFailed = true;
@@ -253,13 +271,20 @@ export function entities({ live, params, go }) {
   /** @param {string | undefined} after */
   const link = (after) => `#${target("/entities", { prefix, filter, after, limit: size === "250" ? "" : size })}`;
 
+  const drawPages = () =>
+    fill(
+      pages,
+      after !== "" && h("a", { href: link(undefined) }, "First page"),
+      bound !== undefined && h("a", { href: link(bound), rel: "next" }, "Next page"),
+    );
+
   load();
   return {
     title: "Entities",
     element,
     onMetrics: describe,
     onLive: () => {
-      if (hasFailed) load();
+      if (hasFailed || isRefused) load();
     },
     find: () => prefixField.focus(),
     close: () => loading.abort(),

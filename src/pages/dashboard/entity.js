@@ -6,7 +6,7 @@ import { flash } from "./entities.js";
 import { brief, numeric, setBy, time, whole } from "./format.js";
 import { draw } from "./plot.js";
 
-/** @typedef {{ properties: Map<string, any>, version: number, updated: string, expiresAt?: string | undefined }} State */
+/** @typedef {{ properties: Map<string, any>, version: number, sequence?: number | undefined, updated: string, expiresAt?: string | undefined }} State */
 
 /** Events that are asked for at a time. */
 const PAGE = 200;
@@ -26,6 +26,8 @@ export function entity({ live, params, replace }) {
   let now;
   /** What is shown in the place of `now`. @type {State | undefined} */
   let then;
+  /** The server has said what is now, and what was then: the state, or that there is none. */
+  const isKnown = { now: false, then: false };
   /** The time that is shown; empty: now. */
   let at = params.get("at") ?? "";
   /** From the oldest to the newest. @type {any[]} */
@@ -41,6 +43,17 @@ export function entity({ live, params, replace }) {
 
   const facts = h("dl", { class: "facts" });
   const problem = h("p", { class: "problem", role: "alert" });
+  /** What is wrong with what: each ends when that very thing succeeds. @type {Map<"now" | "then" | "changes" | "events", string>} */
+  const problems = new Map();
+  /**
+   * @param {"now" | "then" | "changes" | "events"} part
+   * @param {unknown} [error] none: it has succeeded
+   */
+  const report = (part, error) => {
+    if (error === undefined) problems.delete(part);
+    else problems.set(part, explain(error));
+    say(problem, [...new Set(problems.values())].join(" "));
+  };
   const past = h("output", { for: "time", class: "past" });
   const slider = h("input", { type: "range", id: "time", min: "0", max: "0", value: "0", step: "1" });
   const back = h("button", { type: "button" }, "Now");
@@ -100,7 +113,8 @@ export function entity({ live, params, replace }) {
     const state = at === "" ? now : then;
     element.classList.toggle("then", at !== "");
     const is = at === "" ? "There is no such entity." : "It did not exist then.";
-    say(none, state === undefined ? is : state.properties.size === 0 ? "It has no properties." : "");
+    const isAbsent = state === undefined && (at === "" ? isKnown.now : isKnown.then);
+    say(none, isAbsent ? is : state === undefined ? "" : state.properties.size === 0 ? "It has no properties." : "");
     /** @type {[string, string | undefined][]} */
     const pairs = [
       ["Version", state && String(state.version)],
@@ -213,6 +227,10 @@ export function entity({ live, params, replace }) {
    */
   const travel = async (time) => {
     asking?.abort();
+    if (at !== time) {
+      isKnown.then = false;
+      report("then");
+    }
     at = time;
     replace({ id, at });
     if (at !== "") {
@@ -221,12 +239,13 @@ export function entity({ live, params, replace }) {
       try {
         const { value } = await get(target("/api/state/entity", { id, at }), { signal: mine.signal });
         then = stateOf(value);
-        say(problem, "");
+        isKnown.then = true;
+        report("then");
       } catch (error) {
         if (mine.signal.aborted) return;
         then = undefined;
-        const isGone = error instanceof Refused && error.status === 404;
-        say(problem, isGone ? "" : explain(error));
+        isKnown.then = isAbsence(error);
+        report("then", isKnown.then ? undefined : error);
       }
     }
     drawState();
@@ -245,16 +264,23 @@ export function entity({ live, params, replace }) {
   /** @param {any} message */
   const take = (message) => {
     if (message.entity_id !== id) return;
+    // By place in the log: the version begins anew with an entity that is made again.
+    const sequence = numeric(message.sequence);
+    if (!message.whole && sequence !== undefined && now?.sequence !== undefined && sequence < now.sequence) return;
+    isKnown.now = true;
     if (message.type === "entity_deleted") now = undefined;
     else {
+      /** @type {State} */
       const state = now ?? { properties: new Map(), version: 0, updated: "" };
       if (message.whole) state.properties.clear();
+      if (message.whole || "expiresAt" in message) state.expiresAt = message.expiresAt ?? undefined;
       for (const [name, value] of setBy(message)) {
         state.properties.set(name, value);
         touched.add(name);
       }
       for (const name of message.removed ?? []) state.properties.delete(name);
       state.version = message.version;
+      state.sequence = sequence;
       state.updated = message.timestamp;
       now = state;
     }
@@ -274,10 +300,23 @@ export function entity({ live, params, replace }) {
     }, 500);
   };
 
-  /** @param {string} [since] */
+  /** How often the events were asked for from the newest on: an answer to an earlier call is late. */
+  let eventLoads = 0;
+  /**
+   * Adds the events since a time; without it, puts the newest in the place of all.
+   * @param {string} [since]
+   */
   const loadEvents = async (since) => {
+    if (since === undefined) eventLoads += 1;
+    const mine = eventLoads;
     try {
       const { value, headers } = await get(target("/api/events", { entity: id, limit: PAGE, since }), { signal: leaving.signal });
+      if (mine !== eventLoads) return;
+      report("events");
+      if (since === undefined) {
+        events = [];
+        room = EVENTS_MAX;
+      }
       const known = new Set(events.map((event) => event.cursor));
       const fresh = value.reverse().filter((/** @type {any} */ event) => !known.has(event.cursor));
       if (since === undefined) hasOlder = nextPage(headers) !== undefined;
@@ -293,43 +332,76 @@ export function entity({ live, params, replace }) {
       }
       drawEvents();
     } catch (error) {
-      if (!leaving.signal.aborted) say(problem, explain(error));
+      if (!leaving.signal.aborted && mine === eventLoads) report("events", error);
     }
   };
 
   more.addEventListener("click", async () => {
+    const hadFocus = document.activeElement === more;
+    const before = events[0]?.cursor;
+    more.disabled = true;
     try {
-      const path = target("/api/events", { entity: id, limit: PAGE, before: events[0]?.cursor });
+      const path = target("/api/events", { entity: id, limit: PAGE, before });
       const { value, headers } = await get(path, { signal: leaving.signal });
+      report("events");
+      // Others came to be the oldest meanwhile: there would be a gap between.
+      if (events[0]?.cursor !== before) return;
       hasOlder = nextPage(headers) !== undefined;
-      room += value.length;
-      events = [...value.reverse(), ...events];
+      const known = new Set(events.map((event) => event.cursor));
+      const older = value.reverse().filter((/** @type {any} */ event) => !known.has(event.cursor));
+      room += older.length;
+      events = [...older, ...events];
       drawEvents();
     } catch (error) {
-      if (!leaving.signal.aborted) say(problem, explain(error));
+      if (!leaving.signal.aborted) report("events", error);
+    } finally {
+      more.disabled = false;
+      // A button that is disabled loses the focus.
+      if (hadFocus && document.activeElement === document.body) more.focus();
     }
   });
 
-  const load = async () => {
+  /** How often the state was asked for: an answer to an earlier call is late. */
+  let loads = 0;
+
+  /** @param {boolean} [isWatched] it is watched already, and only looked at again */
+  const load = async (isWatched = false) => {
+    loads += 1;
+    const mine = loads;
     let cursor = "";
     try {
       const { value, headers } = await get(target("/api/state/entity", { id }), { signal: leaving.signal });
+      if (mine !== loads) return;
       now = stateOf(value);
       cursor = headers.get("Flux-Cursor") ?? "";
-      say(problem, "");
     } catch (error) {
-      if (leaving.signal.aborted) return;
-      now = undefined;
-      if (!(error instanceof Refused && error.status === 404)) {
-        say(problem, explain(error));
+      if (leaving.signal.aborted || mine !== loads) return;
+      if (!isAbsence(error)) {
+        report("now", error);
+        // What is shown stays, but of an absence nothing is known any more.
+        if (now === undefined) isKnown.now = false;
+        drawState();
         return;
       }
+      // A change that came meanwhile is newer than this answer.
+      if (!isWatched) now = undefined;
     }
+    isKnown.now = true;
+    report("now");
     drawState();
-    live.watch({ entity_id: id, mode: "entity", max_hz: 20 }, cursor, { message: take, resync: load, refused: (error) => say(problem, explain(error)) });
-    events = [];
+    if (isWatched && cursor === "") return;
+    live.watch({ entity_id: id, mode: "entity", max_hz: 20 }, cursor, {
+      message: take,
+      began: (isBare) => {
+        report("changes");
+        // It may have come into being between the answer and the subscription.
+        if (isBare) load(true);
+      },
+      resync: () => load(),
+      refused: (error) => report("changes", error),
+    });
     await loadEvents();
-    if (at !== "") travel(at);
+    if (at !== "" && !leaving.signal.aborted) travel(at);
   };
 
   drawState();
@@ -338,12 +410,23 @@ export function entity({ live, params, replace }) {
     title: id,
     element,
     onLive: () => {
-      if (now === undefined && events.length === 0) load();
-      else refresh();
+      if (now === undefined || problems.has("now") || problems.has("changes")) load();
+      else {
+        refresh();
+        if (problems.has("then")) travel(at);
+      }
     },
     close: () => {
       leaving.abort();
       asking?.abort();
     },
   };
+}
+
+/**
+ * The server has said that there is no such entity.
+ * @param {unknown} error
+ */
+function isAbsence(error) {
+  return error instanceof Refused && error.status === 404;
 }

@@ -92,16 +92,15 @@ const clock = (date) =>
   [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
 
 /**
- * A time of the server in the reader's time zone: the clock alone if it is of today.
+ * A time of the server in the reader's time zone, with its date: it stays on the page when the day
+ * changes.
  * @param {string | number | null | undefined} time
  */
 export function time(time) {
   if (time === null || time === undefined) return "–";
   const date = new Date(time);
-  const text = clock(date);
-  if (date.toDateString() === new Date().toDateString()) return text;
   const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
-  return `${day.map((part) => String(part).padStart(2, "0")).join("-")} ${text}`;
+  return `${day.map((part) => String(part).padStart(2, "0")).join("-")} ${clock(date)}`;
 }
 
 /** @param {number} seconds */

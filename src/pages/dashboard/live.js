@@ -12,11 +12,18 @@ import { parse } from "./format.js";
 const SILENCE_MS = 7000;
 /** Milliseconds before the first new attempt, and before a late one. */
 const RETRY_MS = { first: 400, last: 10_000 };
+/** Milliseconds before a subscription is asked for again that the server had no room for. */
+const AGAIN_MS = 3000;
+/** Codes of refusals that pass. */
+const PASSING = ["overloaded", "not_ready"];
 
 /**
  * @typedef {{ entity_id: string, mode: "entity", filter?: string, max_hz?: number }} Wanted
- * @typedef {{ message: (message: any) => void, resync: () => void, refused: (error: Refused) => void }} Takes
- * @typedef {{ wanted: Wanted, takes: Takes, cursor: string, id: number }} Watch
+ *
+ * What a view does about messages: `began` is called when the subscription is in force, with true
+ * if it had no cursor to begin at; `refused`, when it is not, or not any more.
+ * @typedef {{ message: (message: any) => void, began: (isBare: boolean) => void, resync: () => void, refused: (error: Refused) => void }} Takes
+ * @typedef {{ wanted: Wanted, takes: Takes, cursor: string, id: number, isInForce: boolean }} Watch
  * @typedef {{ kind: "connecting" } | { kind: "live" } | { kind: "stale", since: number, retryAt: number, error?: Refused | undefined }} Status
  */
 
@@ -30,6 +37,8 @@ export class Live {
   #heardAt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #again;
   /** @type {Status} */
   status = { kind: "connecting" };
   /** The last `metrics_update`. @type {any} */
@@ -58,12 +67,13 @@ export class Live {
    */
   watch(wanted, cursor, takes) {
     this.leave();
-    this.#watch = { wanted, takes, cursor, id: 0 };
+    this.#watch = { wanted, takes, cursor, id: 0, isInForce: false };
     this.#subscribe();
   }
 
   /** Watches nothing any more. */
   leave() {
+    clearTimeout(this.#again);
     const entity_id = this.#watch?.wanted.entity_id;
     if (entity_id !== undefined) this.#send({ type: "unsubscribe", entity_id });
     this.#watch = undefined;
@@ -78,6 +88,7 @@ export class Live {
   restart() {
     this.#attempts = 0;
     this.#close();
+    this.#say({ kind: "connecting" });
     this.#connect();
   }
 
@@ -109,7 +120,6 @@ export class Live {
     this.#heardAt = performance.now();
     socket.onopen = () => {
       this.#heardAt = performance.now();
-      this.#attempts = 0;
       this.#say({ kind: "live" });
       this.#subscribe();
     };
@@ -128,8 +138,10 @@ export class Live {
   #subscribe() {
     const watch = this.#watch;
     if (watch === undefined || this.#socket?.readyState !== WebSocket.OPEN) return;
+    clearTimeout(this.#again);
     this.#lastId += 1;
     watch.id = this.#lastId;
+    watch.isInForce = false;
     // Without a cursor there was nothing to see.
     const since = watch.cursor === "" ? {} : { since: watch.cursor };
     this.#send({ type: "subscribe", id: watch.id, ...since, ...watch.wanted });
@@ -142,15 +154,25 @@ export class Live {
 
   /** @param {any} message */
   #take(message) {
+    // A connection that is opened and closed at once is no success: the next attempt waits longer.
+    if (message.type === "metrics_update" || message.type === "caught_up") this.#attempts = 0;
     if (message.type === "metrics_update") {
       this.metrics = message;
       this.onMetrics();
       return;
     }
     const watch = this.#watch;
-    // Of a subscription before: its changes are not for this one.
-    if (watch === undefined || (message.id !== undefined && message.id !== watch.id)) return;
+    // What belongs to a subscription before is not for this one. Changes carry no id: until this
+    // one is acknowledged, they are of the one before.
+    if (watch === undefined || (message.id === undefined ? !watch.isInForce : message.id !== watch.id)) return;
     switch (message.type) {
+      case "ack": {
+        const isBare = watch.cursor === "";
+        watch.isInForce = true;
+        if (isBare) watch.cursor = message.cursor ?? "";
+        watch.takes.began(isBare);
+        break;
+      }
       case "entity":
       case "entity_deleted":
         watch.takes.message(message);
@@ -164,8 +186,15 @@ export class Live {
         watch.takes.resync();
         break;
       case "error": {
-        this.#watch = undefined;
-        const status = message.code === "not_readable" ? 403 : /^(token|access)_/.test(message.code) ? 401 : 400;
+        // Of an `unsubscribe` of what had ended by itself.
+        if (message.code === "not_subscribed") break;
+        if (PASSING.includes(message.code)) {
+          watch.isInForce = false;
+          this.#again = setTimeout(() => this.#subscribe(), AGAIN_MS * (0.5 + Math.random() / 2));
+        } else {
+          this.#watch = undefined;
+        }
+        const status = message.code === "not_readable" ? 403 : /^(token|access)_/.test(message.code) ? 401 : PASSING.includes(message.code) ? 503 : 400;
         watch.takes.refused(new Refused(status, message.code, message.error));
         break;
       }

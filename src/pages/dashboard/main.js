@@ -100,26 +100,32 @@ const tokenField = h("input", { id: "token", type: "password", autocomplete: "of
 const tokenProblem = h("p", { class: "problem", role: "alert", id: "token-problem" });
 tokenField.setAttribute("aria-describedby", "token-problem");
 
-/** @param {string} value */
+/** The question whether the server takes a token. @type {AbortController | undefined} */
+let trying;
+
+/**
+ * Uses a token from now on, if the server takes it. Until then, and if not, the one before stays.
+ * @param {string} value empty: none
+ */
 async function useToken(value) {
-  setToken(value);
+  trying?.abort();
+  const mine = new AbortController();
+  trying = mine;
   say(tokenProblem, "");
   if (value !== "") {
     try {
-      await ask("/api/tickets", { method: "POST" });
+      await ask("/api/tickets", { method: "POST", bearer: value, signal: mine.signal });
     } catch (error) {
-      if (error instanceof Refused && error.status === 404) {
-        setToken("");
-        say(tokenProblem, "This server has no tokens in force: none is needed.");
-        return;
-      }
-      if (error instanceof Refused && error.status !== 0) {
-        setToken("");
-        say(tokenProblem, `${explain(error).split(". Enter")[0]}.`.replace("..", "."));
-        return;
-      }
+      // Another was entered, or the dialog was closed.
+      if (mine.signal.aborted) return;
+      const isNeedless = error instanceof Refused && error.status === 404;
+      const why = isNeedless ? "This server has no tokens in force: none is needed." : `${explain(error).split(". Enter")[0]}.`.replace("..", ".");
+      say(tokenProblem, why);
+      return;
     }
+    if (mine.signal.aborted) return;
   }
+  setToken(value);
   dialog.close();
   drawToken();
   live.restart();
@@ -157,6 +163,7 @@ tokenButton.addEventListener("click", () => {
   forget.hidden = token() === "";
   dialog.showModal();
 });
+dialog.addEventListener("close", () => trying?.abort());
 retryButton.addEventListener("click", () => live.retry());
 addEventListener("hashchange", () => open());
 addEventListener("keydown", (event) => {

@@ -58,19 +58,26 @@ export function namespaces({ live }) {
     }
   });
 
-  const load = async () => {
+  /** What is shown is not followed, or was never there. */
+  let hasFailed = false;
+
+  /** @param {boolean} [isWatched] it is watched already, and only looked at again */
+  const load = async (isWatched = false) => {
     let cursor = "";
     try {
       const { value, headers } = await get(target("/api/state/entity", { id: DIRECTORY }), { signal: leaving.signal });
       directory = value.properties;
       cursor = headers.get("Flux-Cursor") ?? "";
+      hasFailed = false;
       say(problem, "");
     } catch (error) {
       if (leaving.signal.aborted) return;
       if (!(error instanceof Refused && error.status === 404)) {
+        hasFailed = true;
         say(problem, explain(error));
         return;
       }
+      if (isWatched) return;
     }
     redraw();
     const take = (/** @type {any} */ message) => {
@@ -78,9 +85,29 @@ export function namespaces({ live }) {
       directory = message.whole ? message.properties : { ...directory, ...message.properties };
       redraw();
     };
-    live.watch({ entity_id: DIRECTORY, mode: "entity" }, cursor, { message: take, resync: load, refused: (error) => say(problem, explain(error)) });
+    live.watch({ entity_id: DIRECTORY, mode: "entity" }, cursor, {
+      message: take,
+      began: (isBare) => {
+        hasFailed = false;
+        say(problem, "");
+        // It may have come into being between the answer and the subscription.
+        if (isBare && directory === undefined) load(true);
+      },
+      resync: () => load(),
+      refused: (error) => {
+        hasFailed = true;
+        say(problem, explain(error));
+      },
+    });
   };
 
   load();
-  return { title: "Namespaces", element, onLive: () => directory === undefined && load(), close: () => leaving.abort() };
+  return {
+    title: "Namespaces",
+    element,
+    onLive: () => {
+      if (hasFailed || directory === undefined) load();
+    },
+    close: () => leaving.abort(),
+  };
 }
