@@ -10,6 +10,7 @@ use super::encode;
 use super::error::ApiError;
 use super::event::{Decoded, EventDecoder, EventIds};
 use super::json::write_string;
+use super::metrics::RefusalCounts;
 use super::outcome::{PartOutcome, VerdictsPlace};
 use crate::limits::{ATOMIC_EVENTS_MAX, Slicing};
 use crate::model::{CursorKey, CursorScope, EventDraft, EventPack, TokenSet, TraceParent};
@@ -26,10 +27,7 @@ enum Item {
         key: CursorKey,
     },
     /// Refused; its answer's text is ready.
-    Refused {
-        answer: Range<usize>,
-        code: &'static str,
-    },
+    Refused { answer: Range<usize> },
 }
 
 /// A batch, decoded and split by shard.
@@ -46,6 +44,8 @@ pub struct BatchPlan {
     part_units_max: u64,
     /// The first item that was refused, and why.
     refused: Option<(usize, ApiError)>,
+    /// The items that were refused, by code.
+    refusals: RefusalCounts,
     /// What the first packed event is ordered by: its namespace, or its id without one.
     scope: Option<Box<str>>,
     /// The first packed event that is ordered by another.
@@ -79,6 +79,8 @@ pub struct Part {
     pub token: usize,
     /// The events.
     pub pack: EventPack,
+    /// How many were packed: known after the pack is handed to the shard.
+    packed: u32,
     /// The caller is not told what the operations of some of them led to.
     pub hides_results: bool,
 }
@@ -173,13 +175,17 @@ impl BatchPlan {
         self.items.clear();
         self.answers.clear();
         self.parts.truncate(shards);
-        self.parts.iter_mut().for_each(|part| part.pack.clear());
+        for part in &mut self.parts {
+            part.pack.clear();
+            part.packed = 0;
+        }
         for shard in (0..).take(shards).skip(self.parts.len()) {
             self.parts.push(Part::of(shard, 0));
         }
         self.open.clear();
         self.open.extend((0..).take(shards));
         self.refused = None;
+        self.refusals.clear();
         self.scope = None;
         self.out_of_scope = None;
         self.tokens = TokenSet::ALL;
@@ -216,6 +222,7 @@ impl BatchPlan {
         parts.for_each(|part| {
             whole.hides_results |= part.hides_results;
             whole.pack.append(&part.pack);
+            whole.packed = whole.packed.saturating_add(part.packed);
         });
         whole.token = self.tokens.first();
         self.parts = vec![whole];
@@ -252,6 +259,7 @@ impl BatchPlan {
     fn note_refused(&mut self, error: &ApiError) {
         let index = self.items.len();
         self.refused.get_or_insert_with(|| (index, error.clone()));
+        self.refusals.note(error.code());
     }
 
     /// Makes room for what a body of small events, spread evenly, comes to: stored they are shorter
@@ -285,7 +293,6 @@ impl BatchPlan {
                         refused_item(&mut self.answers, &named, &error);
                         self.items.push(Item::Refused {
                             answer: start..self.answers.len(),
-                            code: error.code(),
                         });
                         return false;
                     }
@@ -319,7 +326,6 @@ impl BatchPlan {
                 self.answers.push(b'}');
                 self.items.push(Item::Refused {
                     answer: start..self.answers.len(),
-                    code: error.code(),
                 });
                 false
             }
@@ -360,6 +366,7 @@ impl BatchPlan {
         part.hides_results |= place.hides_results;
         let encode = |out: &mut Vec<u8>| draft.encode_in(self.traceparent, out);
         part.pack.push(terms, encode);
+        part.packed = part.packed.saturating_add(1);
         *open
     }
 
@@ -368,7 +375,8 @@ impl BatchPlan {
         let items = self.items.capacity().saturating_mul(size_of::<Item>());
         let parts = self.parts.capacity().saturating_mul(size_of::<Part>());
         let packs = self.parts.iter().map(|part| part.pack.heap_bytes());
-        [items, self.answers.capacity(), parts]
+        let refusals = self.refusals.heap_bytes();
+        [items, self.answers.capacity(), parts, refusals]
             .into_iter()
             .chain(packs)
             .sum()
@@ -388,8 +396,7 @@ impl BatchPlan {
     /// none was dealt with, and each shard says 503. The request fails as a whole then, so that a
     /// client which retries on 503 loses nothing. A fault of a shard's disk is named first.
     pub fn unavailable(&self, outcomes: &[PartOutcome]) -> Option<ApiError> {
-        let is_sound = |item: &Item| matches!(item, Item::Packed { .. });
-        if !self.items.iter().all(is_sound) || outcomes.iter().any(|part| !part.is_empty()) {
+        if !self.refusals.is_empty() || outcomes.iter().any(|part| !part.is_empty()) {
             return None;
         }
         let errors = outcomes.iter().filter_map(|part| part.error.as_ref());
@@ -403,23 +410,18 @@ impl BatchPlan {
         fault.or_else(|| errors.clone().next()).cloned()
     }
 
-    /// Tells the codes of the items that are refused, each with how many.
+    /// Tells the codes of the items that are refused, each with how many. It looks at no item: a
+    /// batch may have more than a turn has time for.
     pub fn each_refusal(&self, outcomes: &[PartOutcome], mut tell: impl FnMut(&'static str, u64)) {
-        if self.refused.is_some() {
-            for item in &self.items {
-                if let Item::Refused { code, .. } = item {
-                    tell(code, 1);
-                }
-            }
-        }
-        for (index, outcome) in (0_u32..).zip(outcomes) {
-            outcome.each_refusal(|error| tell(error.code(), 1));
+        self.refusals
+            .iter()
+            .for_each(|(code, count)| tell(code, count));
+        for (part, outcome) in self.parts.iter().zip(outcomes) {
+            let alone = outcome.refusals().iter();
+            alone.for_each(|(code, count)| tell(code, count));
             if let Some(error) = &outcome.error {
-                let is_of =
-                    |item: &&Item| matches!(item, Item::Packed { part, .. } if *part == index);
-                let packed = self.items.iter().filter(is_of).count();
-                let rest = packed.saturating_sub(outcome.len());
-                tell(error.code(), rest as u64);
+                let rest = u64::from(part.packed).saturating_sub(outcome.len() as u64);
+                tell(error.code(), rest);
             }
         }
     }
@@ -476,7 +478,7 @@ impl BatchPlan {
         (place, out): (&mut AnswerPlace, &mut Vec<u8>),
     ) {
         let (part, answer, key) = match item {
-            Item::Refused { answer, .. } => return out.extend_from_slice(self.text(answer)),
+            Item::Refused { answer } => return out.extend_from_slice(self.text(answer)),
             Item::Packed { part, answer, key } => (*part as usize, answer, *key),
         };
         let (Some(outcome), Some(taken)) = (outcomes.get(part), place.taken.get_mut(part)) else {
@@ -510,6 +512,7 @@ fn refused_item(out: &mut Vec<u8>, named: &[u8], error: &ApiError) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::error::CurrentEntity;
     use crate::model::{Cursor, Stored};
     use flux_storage::Sequence;
 
@@ -600,6 +603,46 @@ mod tests {
             (&results[4]["code"], &results[4]["stream"]),
             (&"missing_field".into(), &"t".into())
         );
+    }
+
+    #[test]
+    fn refusals_are_told_by_code_also_once_the_packs_are_handed_out() {
+        let check = |plan: &mut BatchPlan, outcomes: &[PartOutcome], expected: &[(&str, u64)]| {
+            // The shards have them.
+            plan.parts
+                .iter_mut()
+                .for_each(|part| part.pack = EventPack::default());
+            let mut told = Vec::new();
+            plan.each_refusal(outcomes, |code, count| told.push((code, count)));
+            assert_eq!(told, expected);
+        };
+        let items = ["a", "b", "a", "b", "b", "a"].map(|id| event("1", id));
+        // The events of the first member do not count.
+        let body = format!(
+            r#"{{"events":[{0},7],"events":[7,{0},{{}},8]}}"#,
+            items.join(",")
+        );
+        let mut first = stored(1, 1);
+        first.push_refused(ApiError::PreconditionFailed {
+            entity: CurrentEntity::Absent,
+        });
+        first.error = Some(ApiError::StorageFull);
+        let refused = [first, PartOutcome::refused(ApiError::StorageFault)];
+        let expected = [
+            ("invalid_body", 2),
+            ("missing_field", 1),
+            ("precondition_failed", 1),
+            ("storage_full", 1),
+            ("storage_fault", 3),
+        ];
+        let mut plan = decode(&body).unwrap();
+        check(&mut plan, &refused, &expected);
+        let mut plan = decode(&body).unwrap();
+        check(&mut plan, &[stored(1, 3), stored(1, 3)], &expected[..2]);
+        let atomic = ["a", "a", "a"].map(|id| event("1", id)).join(",");
+        let mut plan = decode(&format!(r#"{{"events":[{atomic}],"atomic":true}}"#)).unwrap();
+        let refused = PartOutcome::refused(ApiError::StorageFull);
+        check(&mut plan, &[refused], &[("storage_full", 3)]);
     }
 
     #[test]

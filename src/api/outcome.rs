@@ -5,6 +5,7 @@
 //! own.
 
 use super::error::{ApiError, CurrentEntity};
+use super::metrics::RefusalCounts;
 use crate::limits::BATCH_ENTITIES_BYTES_MAX;
 use crate::model::{OperationResults, Published, Stored};
 use flux_storage::Sequence;
@@ -19,6 +20,8 @@ pub struct PartOutcome {
     remarks: Vec<(usize, Remark)>,
     /// Bytes of entities and results in the remarks.
     shown_bytes: usize,
+    /// The events that were refused alone, by code.
+    refusals: RefusalCounts,
     /// Why the rest was not dealt with.
     pub error: Option<ApiError>,
 }
@@ -92,6 +95,7 @@ impl PartOutcome {
             }
             error => error,
         };
+        self.refusals.note(error.code());
         self.remarks
             .push((self.dealt.len(), Remark::Refused(error)));
         self.dealt.push(REFUSED);
@@ -141,13 +145,16 @@ impl PartOutcome {
             dealt,
             remarks,
             shown_bytes,
+            refusals,
             error: _,
         } = self;
         let dealt = dealt.capacity().saturating_mul(size_of::<Stored>());
         let remarks = remarks
             .capacity()
             .saturating_mul(size_of::<(usize, Remark)>());
-        [dealt, remarks, *shown_bytes].iter().sum()
+        [dealt, remarks, *shown_bytes, refusals.heap_bytes()]
+            .iter()
+            .sum()
     }
 
     /// Events that were dealt with.
@@ -162,8 +169,7 @@ impl PartOutcome {
 
     /// Events that were stored, now or before.
     pub fn stored(&self) -> usize {
-        let is_refused = |(_, remark): &&(usize, Remark)| matches!(remark, Remark::Refused(_));
-        let refused = self.remarks.iter().filter(is_refused).count();
+        let refused = usize::try_from(self.refusals.total()).unwrap_or(usize::MAX);
         self.dealt.len().saturating_sub(refused)
     }
 
@@ -177,13 +183,9 @@ impl PartOutcome {
         self.dealt.len().saturating_sub(others)
     }
 
-    /// Tells why events were refused, of each that was refused alone.
-    pub fn each_refusal(&self, mut tell: impl FnMut(&ApiError)) {
-        for (_, remark) in &self.remarks {
-            if let Remark::Refused(error) = remark {
-                tell(error);
-            }
-        }
+    /// The events that were refused alone, by code.
+    pub const fn refusals(&self) -> &RefusalCounts {
+        &self.refusals
     }
 
     /// What became of the events, in order.

@@ -93,6 +93,48 @@ pub fn index_of(code: &str) -> Option<usize> {
     CODES.binary_search(&code).ok()
 }
 
+/// How many events were refused, by code. It has room for the codes that occurred: these are few,
+/// however many events there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RefusalCounts(Vec<(&'static str, u64)>);
+
+impl RefusalCounts {
+    /// One more was refused with this code.
+    pub fn note(&mut self, code: &'static str) {
+        match self.0.iter_mut().find(|(noted, _)| *noted == code) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => self.0.push((code, 1)),
+        }
+    }
+
+    /// True if none was refused.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many were refused, whatever the code.
+    pub fn total(&self) -> u64 {
+        let add = |sum: u64, (_, count): &(&str, u64)| sum.saturating_add(*count);
+        self.0.iter().fold(0, add)
+    }
+
+    /// The codes that occurred, each with how many.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Heap that it holds.
+    pub const fn heap_bytes(&self) -> usize {
+        let of_one = size_of::<(&str, u64)>();
+        self.0.capacity().saturating_mul(of_one)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +165,22 @@ mod tests {
         assert!(CODES.is_sorted());
         assert_eq!(index_of(CODES[3]), Some(3));
         assert_eq!(index_of("no_such_code"), None);
+    }
+
+    #[test]
+    fn refusals_take_room_by_the_codes_that_occur_and_not_by_their_number() {
+        let mut counts = RefusalCounts::default();
+        assert_eq!((counts.is_empty(), counts.total()), (true, 0));
+        for _ in 0..50_000 {
+            counts.note(CODES[7]);
+            counts.note(CODES[2]);
+            counts.note(CODES[7]);
+        }
+        let counted: Vec<_> = counts.iter().collect();
+        assert_eq!(counted, [(CODES[7], 100_000), (CODES[2], 50_000)]);
+        assert_eq!((counts.is_empty(), counts.total()), (false, 150_000));
+        assert!(counts.heap_bytes() < 256, "{}", counts.heap_bytes());
+        counts.clear();
+        assert!(counts.is_empty());
     }
 }

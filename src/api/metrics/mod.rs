@@ -21,7 +21,7 @@ mod patterns;
 mod snapshot;
 mod text;
 
-pub use codes::{CODES, index_of};
+pub use codes::{CODES, RefusalCounts, index_of};
 pub use families::write;
 pub use labels::{
     CloseCause, Front, PollResult, RefusalReason, SessionKind, StatusClass, SubscriberKind,
