@@ -375,7 +375,11 @@ fn the_answer_has_a_bound_however_many_shards_there_are() {
 #[test]
 fn the_process_is_described_and_the_server_says_what_it_is() {
     let server = Server::start(1);
-    let seen = scrape(&server);
+    // The server does not wait for the first look at the process.
+    let seen = wait_for("a look at the process", || {
+        let seen = scrape(&server);
+        (seen.value("process_start_time_seconds") > 0.0).then_some(seen)
+    });
     let version = server.get("/health").json()["version"].clone();
     let version = version.as_str().unwrap().to_owned();
     assert_eq!(

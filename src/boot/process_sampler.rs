@@ -26,14 +26,14 @@ pub(super) struct ProcessSampler {
 }
 
 impl ProcessSampler {
-    /// Looks once, then begins to look every two seconds.
+    /// Begins to look, at once and then every two seconds. It does not wait for the first look,
+    /// which a disk may hold up too.
     ///
     /// # Errors
     /// If the system has no thread left.
     pub(super) fn start(counters: Arc<Counters>, data_dir: &Path) -> io::Result<Self> {
         let (ends, end) = channel();
         let data_dir = data_dir.to_owned();
-        counters.process.store(&sample(&data_dir));
         let thread = thread::Builder::new().name("process".to_owned());
         thread.spawn(move || look(&counters, &data_dir, &end))?;
         Ok(Self { _ends: ends })
@@ -42,15 +42,19 @@ impl ProcessSampler {
 
 fn look(counters: &Counters, data_dir: &Path, end: &Receiver<()>) {
     let pause = Duration::from_secs(PROCESS_SAMPLE_SECONDS);
-    while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        counters.process.store(&sample(data_dir));
+    // Once: clocks are adjusted, so a later look would find another start.
+    let start_ms = start_ms(&own_stat());
+    loop {
+        counters.process.store(&sample(data_dir, start_ms));
+        if end.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
     }
 }
 
-/// What the kernel says now. What it does not say is 0.
-fn sample(data_dir: &Path) -> ProcessSample {
+/// What the kernel says now. What it does not say is 0. The process was started at `start_ms`.
+fn sample(data_dir: &Path, start_ms: u64) -> ProcessSample {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let disk = statvfs(data_dir).ok();
     let disk = |blocks: fn(&rustix::fs::StatVfs) -> u64| {
@@ -63,7 +67,7 @@ fn sample(data_dir: &Path) -> ProcessSample {
         max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         virtual_bytes: kibibytes(&status, "VmSize:"),
         resident_bytes: kibibytes(&status, "VmRSS:"),
-        start_ms: start_ms(&stat),
+        start_ms,
         disk_free_bytes: disk(|stat| stat.f_bavail),
         disk_bytes: disk(|stat| stat.f_blocks),
     }
@@ -94,6 +98,10 @@ fn kibibytes(status: &str, name: &str) -> u64 {
         .map_or(0, |kibibytes| kibibytes.saturating_mul(1024))
 }
 
+fn own_stat() -> String {
+    fs::read_to_string("/proc/self/stat").unwrap_or_default()
+}
+
 /// When the process was started, Unix milliseconds: the 22nd field of `/proc/self/stat`, in ticks
 /// since the machine was.
 fn start_ms(stat: &str) -> u64 {
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_kernel_says_what_the_process_takes() {
-        let taken = sample(Path::new("/"));
+        let taken = sample(Path::new("/"), start_ms(&own_stat()));
         assert!(
             taken.open_fds >= 3 && taken.open_fds <= taken.max_fds,
             "{taken:?}"
@@ -127,8 +135,15 @@ mod tests {
         let now_ms = u64::try_from(clock::now().as_millis()).unwrap();
         assert!(taken.start_ms > now_ms - 86_400_000, "{taken:?}");
         assert!(taken.start_ms <= now_ms + 1000, "{taken:?}");
-        let later = sample(Path::new("/"));
+        let later = sample(Path::new("/"), taken.start_ms);
         assert!(later.cpu_micros >= taken.cpu_micros);
+    }
+
+    #[test]
+    fn every_look_tells_the_same_start() {
+        for start_ms in [0, 1_700_000_000_123] {
+            assert_eq!(sample(Path::new("/"), start_ms).start_ms, start_ms);
+        }
     }
 
     #[test]
@@ -137,6 +152,6 @@ mod tests {
         assert_eq!(kibibytes("VmRSS:\n", "VmRSS:"), 0);
         assert_eq!(kibibytes("", "VmRSS:"), 0);
         assert_eq!(start_ms(""), 0);
-        assert_eq!(sample(Path::new("/nowhere")).disk_bytes, 0);
+        assert_eq!(sample(Path::new("/nowhere"), 0).disk_bytes, 0);
     }
 }

@@ -339,9 +339,9 @@ fn observe(
     heartbeats: Vec<Arc<Heartbeat>>,
     counters: &Arc<Counters>,
 ) -> Result<(Watchdog, ProcessSampler), StartError> {
+    let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
     let sampler = ProcessSampler::start(Arc::clone(counters), &settings.data_dir)
         .map_err(system("start the thread that asks about the process"))?;
-    let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
     Ok((watchdog, sampler))
 }
 
