@@ -58,6 +58,8 @@ fn the_format_is_the_one_that_the_client_takes() {
                 Some(expected),
                 "{fields:?}"
             );
+            assert_eq!(response.header("vary"), Some("Accept"));
+            assert_eq!(response.header("cache-control"), Some("no-store"));
             let text = response.text();
             assert!(text.len() < 64 * 1024, "{}", text.len());
             Scrape::read(text);

@@ -84,7 +84,12 @@ impl AnswerWriter {
                 self.json(out, meta, answer(if is_made { 201 } else { 200 }, headers));
             }
             Outcome::Text(media_type) => {
-                let headers = &[CORS_ORIGIN];
+                // Each answer tells of its moment, and `Accept` chooses its format.
+                let headers = &[
+                    ("Cache-Control", "no-store"),
+                    ("Vary", "Accept"),
+                    CORS_ORIGIN,
+                ];
                 self.text(out, meta, (*media_type, answer(200, headers)));
             }
             Outcome::Empty => self.empty(out, meta, (204, &[CORS_ORIGIN])),
