@@ -67,7 +67,7 @@ pub(super) fn limit_outcome<L>(
     (outcome, expected): (&mut Outcome, usize),
 ) {
     let fits = match outcome {
-        Outcome::Entity { .. } | Outcome::Page { .. } => {
+        Outcome::Entity { .. } | Outcome::Page { .. } | Outcome::Text(_) => {
             let more = context.answer.len().saturating_sub(expected);
             has_room(context, client, more)
         }
@@ -82,7 +82,6 @@ pub(super) fn limit_outcome<L>(
         | Outcome::CreatedSecret
         | Outcome::Secret
         | Outcome::Empty
-        | Outcome::Text(_)
         | Outcome::Failed(_) => true,
     };
     if !fits {
