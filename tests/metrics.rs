@@ -314,6 +314,35 @@ fn a_connection_that_breaks_the_protocol_is_counted_as_closed_for_that() {
 }
 
 #[test]
+fn a_connection_that_is_refused_on_the_spot_is_counted_as_opened_and_as_closed_for_that() {
+    let dir = TempDir::new().unwrap();
+    let setup = Setup::new(dir.path(), 1).env("FLUX_CONNECTIONS_MAX", "4");
+    let server = setup.env("FLUX_CONNECTIONS_PER_ADDRESS_MAX", "2").start();
+    // Connections that asked whether the server is ready may not have ended for it yet.
+    let [mut kept, _other] = [(); 2].map(|()| {
+        wait_for("room for a connection", || {
+            let mut connection = server.connect();
+            let answer = connection.try_request("GET", "/health", "").ok()?;
+            (answer.status == 200).then_some(connection)
+        })
+    });
+    let mut look = || Scrape::read(kept.request("GET", "/metrics", "").text());
+    let before = look();
+    let refused = server.connect().response();
+    assert_eq!(
+        refused.expect_error(429, "one more"),
+        "too_many_connections"
+    );
+    let after = look();
+    for (name, label) in [
+        ("flux_connections_opened_total", "kind=\"http\""),
+        ("flux_connections_closed_total", "cause=\"too_many\""),
+    ] {
+        assert_eq!(rise(&before, &after, name, &[label]), 1.0, "{name}");
+    }
+}
+
+#[test]
 fn an_entity_that_ends_by_itself_is_an_event_of_the_server() {
     let server = Server::start(1);
     let brief = event("e/a").replace(r#""properties""#, r#""ttl":1,"properties""#);

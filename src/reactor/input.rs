@@ -134,6 +134,9 @@ impl<S: System> Core<S> {
     /// Tells a connection that there is no room for it, and forgets it: a flood of them must cost
     /// nothing.
     fn refuse(&self, socket: &S::Socket, error: &ApiError) {
+        let tally = self.context.tally();
+        tally.note_opened(SessionKind::Http);
+        tally.note_closed(CloseCause::TooMany);
         if self.config.tls.is_some() {
             // It would hear it after a handshake only.
             return;
