@@ -1,4 +1,6 @@
-//! How long events take from their decoding to their answer, for the histogram of `GET /metrics`.
+//! How long events of clients and connectors take from the turn of the shard that stores them to
+//! their answer, for the histogram of `GET /metrics`. What came before that turn, such as the
+//! decoding on another core, is not part of it.
 //!
 //! Nothing is kept for an event: of a turn that stored some is kept how many, when it began, and
 //! how far the log went. They count once that is visible, which is when their answers leave. So an
@@ -16,7 +18,7 @@ use std::collections::VecDeque;
 pub(super) struct PublishTimes {
     /// Turns whose events wait, oldest first.
     turns: VecDeque<Turn>,
-    /// Events of clients that the shard had stored when it was last looked at.
+    /// Events of clients and connectors that the shard had stored when it was last looked at.
     stored: u64,
     /// Since when writes wait for the log's next segment, monotonic microseconds.
     deferred_micros: Option<u64>,

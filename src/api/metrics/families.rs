@@ -96,7 +96,7 @@ fn durations(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>, shards: &[Named<'_>
     lines.family(
         Kind::Histogram,
         "flux_publish_duration_seconds",
-        "Time from a decoded event of a client to its answer, which waits for the disk in sync durability.",
+        "Time from the turn of the shard that stores an event to its answer, which waits for the disk in sync durability; events of clients and connectors.",
     );
     for (name, shard) in shards {
         let labels = [("durability", snapshot.durability), ("shard", *name)];

@@ -80,7 +80,7 @@ pub struct ShardSample {
     pub shard: ShardLabel,
     /// Events stored since the start, by what they came in by.
     pub accepted: [u64; Front::COUNT],
-    /// From a decoded event to its answer, microseconds.
+    /// From the turn that stores an event to its answer, microseconds.
     pub publish: HistogramSample,
     /// Of a flush, microseconds.
     pub flush: HistogramSample,

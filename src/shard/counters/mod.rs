@@ -62,7 +62,7 @@ pub(crate) struct CoreCounters {
     replay_bytes: AtomicU64,
     /// Events whose ids were read again so far.
     recalled_events: AtomicU64,
-    /// Bytes that its shard's log takes on the disk, as retention last saw them.
+    /// Bytes that its shard's log takes on the disk, as the last sweep or retention saw them.
     pub(crate) log_bytes: AtomicU64,
     /// 1 once it has ended its connections on the way out.
     pub(crate) drained: AtomicU64,

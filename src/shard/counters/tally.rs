@@ -28,7 +28,7 @@ pub(crate) struct Tally {
     connector_polls: [AtomicU64; PollResult::COUNT],
     /// Of its shard; see [`ShardSample`].
     accepted: [AtomicU64; Front::COUNT],
-    /// From a decoded event to its answer.
+    /// From the turn that stores an event to its answer.
     pub(crate) publish: DurationHistogram,
     /// Of flushes.
     pub(crate) flush: DurationHistogram,
