@@ -15,6 +15,11 @@
 //! (`reactor/watchdog.rs`) names the core that hangs and ends the process; systemd's ends a process
 //! in which no thread runs any more.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the threads of boot tell systemd in one order; no core takes the lock"
+)]
+
 use crate::limits::{SYSTEMD_EXTENSION_SECONDS, SYSTEMD_WATCHDOG_SHARE};
 use crate::reactor::watchdog::Heartbeat;
 use crate::report::{self, LogEvent};
