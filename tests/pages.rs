@@ -32,11 +32,20 @@ fn the_root_is_a_page_to_a_browser_and_names_the_api_to_a_program() {
         let page = get(server, "/", &[BROWSER]);
         assert_eq!(page.status, 200);
         assert!(is_dashboard(&page) && page.text().starts_with("<!doctype html>"));
+        // The second is Java's.
+        for accept in [
+            "Accept: text/html, application/json",
+            "Accept: text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+        ] {
+            assert!(is_dashboard(&get(server, "/", &[accept])), "{accept}");
+        }
         for fields in [
             &[][..],
             &["Accept: */*"],
             &["Accept: application/json"],
             &["Accept: text/html;q=0, */*"],
+            &["Accept: application/json, text/html;q=0.1"],
+            &["Accept: text/html;q=0.5, */*;q=0.8"],
         ] {
             let named = get(server, "/", fields);
             assert_eq!(named.header("content-type"), Some("application/json"));

@@ -1,7 +1,7 @@
 //! Static pages: which form of one a request gets, and its answer.
 //!
 //! A page is sent compressed or as it is, by `Accept-Encoding`. `/` has two pages besides: the
-//! dashboard for who takes `text/html`, and JSON that names the API for anyone else. A client may
+//! dashboard for who names `text/html` and takes JSON no rather, and JSON that names the API for anyone else. A client may
 //! keep an asset for ever, and has to ask for a page again, with its tag.
 
 use super::call::RequestMeta;
@@ -13,7 +13,7 @@ use crate::api::ApiError;
 use crate::model::CommitPoint;
 use crate::pages::{self, Page};
 use crate::service::Context;
-use crate::wire::http1::{Coding, Field, Head, accepts};
+use crate::wire::http1::{Coding, Field, Head, weight};
 
 /// What a document may load and do: its own modules, styles and calls. Nothing may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -35,7 +35,7 @@ pub(super) fn serve<L>(
         return Err(ApiError::NoRoute);
     }
     let is_root = page.path == pages::DASHBOARD.path;
-    let page = if is_root && has_dashboard && takes(head.accept, b"text/html") {
+    let page = if is_root && has_dashboard && prefers_html(head.accept) {
         &pages::DASHBOARD
     } else {
         page
@@ -91,10 +91,13 @@ pub(super) fn serve<L>(
     Ok(Next::Go)
 }
 
-/// True if the client names this media type, and not to refuse it.
-fn takes(field: Field<'_>, wanted: &[u8]) -> bool {
-    match field {
-        Field::One(list) => accepts(list, wanted) == Some(true),
-        Field::Absent | Field::Repeated => false,
-    }
+/// True if the client names `text/html`, and prefers nothing that JSON is (RFC 9110 §12.5.1).
+fn prefers_html(accept: Field<'_>) -> bool {
+    let Field::One(list) = accept else {
+        return false;
+    };
+    let ranges: [&[u8]; 3] = [b"application/json", b"application/*", b"*/*"];
+    let json = ranges.iter().find_map(|range| weight(list, range));
+    let html = weight(list, b"text/html").unwrap_or(0);
+    html > 0 && html >= json.unwrap_or(0)
 }

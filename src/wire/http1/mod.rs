@@ -41,7 +41,7 @@ mod target;
 mod tests;
 
 pub use crate::model::write_decimal;
-pub use accept::accepts;
+pub use accept::{accepts, weight};
 pub use date::{ImfFixdate, imf_fixdate};
 pub use error::HttpError;
 pub use head::{Coding, Field, Framing, Head, Method, Upgrade, Version};
