@@ -42,8 +42,13 @@ pub(super) fn serve<L>(
     };
     let gzip = page.gzip.filter(|_| head.coding == Coding::Gzip);
     let body = gzip.unwrap_or(page.bytes);
+    let tag = if gzip.is_some() {
+        page.gzip_tag
+    } else {
+        page.tag
+    };
     let is_known = match head.if_none_match {
-        Field::One(field) => page.is_named_by(field),
+        Field::One(field) => pages::is_named_by(tag, field),
         Field::Absent | Field::Repeated => false,
     };
     check_room_for_page(context, client, if is_known { 0 } else { body.len() })?;
@@ -56,14 +61,7 @@ pub(super) fn serve<L>(
                 "no-cache"
             },
         ),
-        (
-            "ETag",
-            if gzip.is_some() {
-                page.gzip_tag
-            } else {
-                page.tag
-            },
-        ),
+        ("ETag", tag),
         (
             "Vary",
             if is_root {
@@ -73,7 +71,7 @@ pub(super) fn serve<L>(
             },
         ),
     ];
-    if gzip.is_some() {
+    if gzip.is_some() && !is_known {
         headers.push(("Content-Encoding", "gzip"));
     }
     if page.is_document() {
