@@ -182,6 +182,12 @@ fn a_dashboard_that_is_turned_off_leaves_json_for_everybody() {
         root.text()
     );
     server.get(&asset).expect_error(404, &asset);
+    server.request("POST", &asset, "").expect_error(404, &asset);
+    // As on every path that is not there.
+    let options = server.request("OPTIONS", &asset, "");
+    let elsewhere = server.request("OPTIONS", "/nothing/there", "");
+    assert_eq!(options.status, elsewhere.status);
+    assert_eq!(options.header("allow"), elsewhere.header("allow"));
     drop(server);
     let server = setup.arg("--dashboard=true").start();
     assert!(is_dashboard(&get(&server, "/", &[BROWSER])));

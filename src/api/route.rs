@@ -134,9 +134,20 @@ const ENTITIES: &str = "/api/state/entities";
 /// [`ApiError::NoRoute`], [`ApiError::Method`] with what the path takes, or
 /// [`ApiError::PercentEncoding`] for a bad entity id.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, ApiError> {
-    match (find(method, path), method) {
-        (Err(ApiError::NoRoute), Method::Options) => Ok(Route::Options("OPTIONS")),
-        (found, _) => found,
+    match find(method, path) {
+        Err(ApiError::NoRoute) => nowhere(method),
+        found => found,
+    }
+}
+
+/// The route of a path that is not there.
+///
+/// # Errors
+/// [`ApiError::NoRoute`], except for `OPTIONS`.
+pub fn nowhere(method: Method) -> Result<Route<'static>, ApiError> {
+    match method {
+        Method::Options => Ok(Route::Options("OPTIONS")),
+        _ => Err(ApiError::NoRoute),
     }
 }
 

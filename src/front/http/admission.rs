@@ -7,9 +7,10 @@
 
 use super::client::credentials;
 use crate::api::query;
-use crate::api::route::{ControlRoute, is_of_auth_mode};
+use crate::api::route::{ControlRoute, is_of_auth_mode, nowhere};
 use crate::api::{ApiError, Route, route};
 use crate::limits::BODY_OTHER_BYTES_MAX;
+use crate::pages;
 use crate::service::{Context, TokenRule};
 use crate::shard::MemoryClient;
 use crate::wire::http1::{Field, Head, Next, RequestReader};
@@ -41,6 +42,28 @@ pub(super) fn welcome<L>(context: &Context<L>, head: &Head<'_>) -> Result<(), Ap
     context.welcome(head.host, origin)
 }
 
+/// The route of a request. The assets of a dashboard that is turned off are not there.
+///
+/// # Errors
+/// As [`route`].
+pub(super) fn find_route<'a, L>(
+    context: &Context<L>,
+    head: &Head<'a>,
+) -> Result<Route<'a>, ApiError> {
+    let found = route(head.method, head.path);
+    let may_be_asset = matches!(
+        found,
+        Ok(Route::Page(_) | Route::Options(_)) | Err(ApiError::Method { .. })
+    );
+    if may_be_asset
+        && !context.tenants.browsers.dashboard
+        && pages::find(head.path).is_some_and(|page| page.of_dashboard)
+    {
+        return nowhere(head.method);
+    }
+    found
+}
+
 /// Admits the body of a request. Returns the namespace whose token came with it, which is
 /// answerable for its memory.
 ///
@@ -56,7 +79,7 @@ pub(crate) fn admit<L>(
     }
     let credentials = credentials(head);
     let now = context.router.now;
-    let rule = match route(head.method, head.path) {
+    let rule = match find_route(context, head) {
         Ok(route) => token_rule(&route),
         Err(error) => {
             context.identify(&credentials, TokenRule::None)?;

@@ -1,6 +1,6 @@
 //! Requests → calls of the service, and what becomes of them → answers.
 
-use super::admission::{admit, token_rule, welcome};
+use super::admission::{admit, find_route, token_rule, welcome};
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::honoured;
@@ -16,7 +16,7 @@ use crate::api::metrics::{Format, RoutePattern};
 use crate::api::query::{self, ListQuery, ReadQuery};
 use crate::api::route::{ControlRoute, TokenRoute, is_of_auth_mode};
 use crate::api::stream_query::{ChangesQuery, StreamQuery};
-use crate::api::{ApiError, Route, route};
+use crate::api::{ApiError, Route};
 use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
 use crate::front::mcp::McpCall;
@@ -77,7 +77,7 @@ pub(crate) fn serve<L: Log>(
     request: &Request<'_>,
 ) -> Next {
     let head = &request.head;
-    let route = route(head.method, head.path);
+    let route = find_route(context, head);
     let mut meta = RequestMeta::of(head, RoutePattern::of(&route));
     meta.keep_alive &= !context.counters.is_stopping();
     match dispatch(context, writer, client, (request, meta, route)) {

@@ -22,7 +22,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Answers a request for a page.
 ///
 /// # Errors
-/// [`ApiError::NoRoute`] for an asset of a dashboard that is turned off, and
 /// [`ApiError::OutOfMemory`].
 pub(super) fn serve<L>(
     context: &mut Context<L>,
@@ -31,9 +30,6 @@ pub(super) fn serve<L>(
     (page, head, meta): (&'static Page, &Head<'_>, RequestMeta),
 ) -> Result<Next, ApiError> {
     let has_dashboard = context.tenants.browsers.dashboard;
-    if page.of_dashboard && !has_dashboard {
-        return Err(ApiError::NoRoute);
-    }
     let is_root = page.path == pages::DASHBOARD.path;
     let page = if is_root && has_dashboard && prefers_html(head.accept) {
         &pages::DASHBOARD
