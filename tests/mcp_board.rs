@@ -1,5 +1,5 @@
-//! Five agents work through a board of tasks over `flux mcp`, each as a host would run it, while the
-//! server is killed and started again: no task is lost, and none is done twice.
+//! Five agents work through a board of tasks over `flux mcp`, each as a host would run it, while
+//! the server is killed and started again: no task is lost, and none is done twice.
 
 mod support;
 
@@ -132,9 +132,8 @@ fn no_task_is_lost_or_done_twice_over_a_kill() {
     let (port, url) = (server.port, server.url());
     let (server, done) = scope(|scope| {
         let url = &url;
-        let agents: Vec<_> = (0..AGENTS)
-            .map(|agent| scope.spawn(move || work(url, agent)))
-            .collect();
+        let start = |agent| scope.spawn(move || work(url, agent));
+        let agents: [_; AGENTS] = std::array::from_fn(start);
         wait_for("a part of the tasks", || {
             let held = server.held("board/");
             let done = held.values().filter(|it| it["status"] == "done").count();

@@ -197,7 +197,7 @@ impl AnswerReader {
         let Some(start) = &mut self.start else {
             return self.take(bytes);
         };
-        let missing = UTF8_MARK.len() - start.len();
+        let missing = UTF8_MARK.len().saturating_sub(start.len());
         let (first, rest) = bytes.split_at(missing.min(bytes.len()));
         start.extend_from_slice(first);
         if start.len() < UTF8_MARK.len() {

@@ -1,8 +1,9 @@
 //! Static pages: which form of one a request gets, and its answer.
 //!
 //! A page is sent compressed or as it is, by `Accept-Encoding`. `/` has two pages besides: the
-//! dashboard for who names `text/html` and takes JSON no rather, and JSON that names the API for anyone else. A client may
-//! keep an asset for ever, and has to ask for a page again, with its tag.
+//! dashboard for who names `text/html` and gives JSON no higher weight, and JSON that names the API
+//! for anyone else. A client may keep an asset for ever, and has to ask for a page again, with its
+//! tag.
 
 use super::call::RequestMeta;
 use super::client::Client;

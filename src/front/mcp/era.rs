@@ -176,7 +176,9 @@ mod tests {
     fn judge(headers: Headers<'_>, method: &str, params: &str) -> Result<Era, Code> {
         let body =
             format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
-        let message = Message::read(body.as_bytes()).expect("a message");
+        let Ok(message) = Message::read(body.as_bytes()) else {
+            panic!("no message: {body}");
+        };
         headers.judge(&message).map_err(|error| error.code)
     }
 

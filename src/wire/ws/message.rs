@@ -254,11 +254,11 @@ fn unmask_front(buffer: &mut ReceiveBuffer, frame: Frame) {
 
 /// Undoes the masking of a payload, and says so in its header.
 fn unmask(header: &mut [u8], payload: &mut [u8]) {
-    if let Some(key) = header.last_chunk_mut() {
-        if *key != [0; 4] {
-            mask::apply(payload, *key);
-            *key = [0; 4];
-        }
+    if let Some(key) = header.last_chunk_mut()
+        && *key != [0; 4]
+    {
+        mask::apply(payload, *key);
+        *key = [0; 4];
     }
 }
 
