@@ -43,7 +43,11 @@ impl<K: Copy + Ord + Hash> Registry<K> {
         match filter {
             Filter::All => self.prefixes.subscribe(key, ""),
             Filter::Prefix(prefix) => self.prefixes.subscribe(key, prefix),
-            Filter::Exact(id) => self.exact.entry_ref(&**id).or_default().add(key),
+            // The text is copied only for the first subscription to it.
+            Filter::Exact(id) => match self.exact.get_mut(&**id) {
+                Some(keys) => keys.add(key),
+                None => self.exact.entry(id.clone()).or_default().add(key),
+            },
         }
     }
 
