@@ -16,6 +16,12 @@ type Judged = Result<(Vec<Finding>, Option<usize>, Option<JsonError>), AnswerErr
 
 /// Reads a whole answer.
 fn read_whole(definition: &HttpDefinition, body: &[u8]) -> Judged {
+    match body {
+        [0x1f, 0x8b, ..] => return Err(AnswerError::Gzip),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(AnswerError::Utf16),
+        _ => {}
+    }
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let pointer = definition.items.as_ref().unwrap();
     let frame = check(body).err();
     let broken = |error: AnswerError| frame.map_or(error, AnswerError::NotJson);
