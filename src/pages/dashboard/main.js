@@ -163,7 +163,10 @@ tokenButton.addEventListener("click", () => {
   forget.hidden = token() === "";
   dialog.showModal();
 });
-dialog.addEventListener("close", () => trying?.abort());
+dialog.addEventListener("close", () => {
+  // The event comes a moment later: the dialog may be open again by then.
+  if (!dialog.open) trying?.abort();
+});
 retryButton.addEventListener("click", () => live.retry());
 addEventListener("hashchange", () => open());
 addEventListener("keydown", (event) => {
