@@ -512,7 +512,7 @@ fn the_server_view_draws_rates_and_latencies_and_the_namespaces_follow() {
 }
 
 /// The folder that `npm` has installed `typescript` and `axe-core` into.
-const TOOLS: &str = "FLUX_NPM_TOOLS";
+const TOOLS: &str = "NPM_TOOLS";
 
 /// A file of an installed package; `None`, and a line, if there is none.
 fn tool(path: &str, what: &str) -> Option<std::path::PathBuf> {
