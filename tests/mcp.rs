@@ -32,6 +32,7 @@ fn the_modern_era_is_spoken_without_a_session() {
             ("resources/templates/list", "resourceTemplates"),
         ] {
             let answer = ask(&mut connection, &modern(method, &json!({}), &[]));
+            assert!(!answer.text().contains('\n'), "{method}: not one line");
             let result = answer.json()["result"].clone();
             assert!(result[member].is_array(), "{method}: {result}");
             assert!(result["ttlMs"].is_u64(), "{method}: {result}");

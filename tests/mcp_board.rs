@@ -121,6 +121,24 @@ fn work(url: &str, agent: usize) -> Vec<String> {
 }
 
 #[test]
+fn every_list_is_one_line_on_standard_output() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = Setup::new(dir.path(), 1).start();
+    let mut host = Host::start(&server.url());
+    for (method, member) in [
+        ("tools/list", "tools"),
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resourceTemplates"),
+        ("prompts/list", "prompts"),
+    ] {
+        // `ask` reads one line, and its number is that of the question.
+        let listed = host.ask(method, &json!({}));
+        assert!(listed["result"][member].is_array(), "{method}: {listed}");
+    }
+    host.end();
+}
+
+#[test]
 fn no_task_is_lost_or_done_twice_over_a_kill() {
     let dir = TempDir::new().expect("a temporary directory");
     let setup = Setup::new(dir.path(), 2);

@@ -103,8 +103,7 @@ async fn serve(bridge: Arc<Bridge>) -> io::Result<()> {
         match happened {
             News::Message(message) => {
                 let mut out = io::stdout().lock();
-                out.write_all(message.as_bytes())?;
-                out.write_all(b"\n")?;
+                out.write_all(one_line(&message).as_bytes())?;
                 out.flush()?;
             }
             News::Done(number) => {
@@ -141,6 +140,14 @@ async fn serve(bridge: Arc<Bridge>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A message as a line. A line break in JSON is white space between its parts, since strings hold
+/// none that is not escaped.
+fn one_line(message: &str) -> String {
+    let mut line = message.replace(['\n', '\r'], " ");
+    line.push('\n');
+    line
 }
 
 /// Ends the request of this id; nothing more is written of it but what is on its way.
@@ -372,5 +379,19 @@ impl Failure {
             message: format!("{status}: {said}"),
             data: json!({"status": status, "code": answer["code"]}),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_several_lines_is_written_as_one() {
+        let message = "{\n\"a\":\r\n[1,\n \"b\\n\"]}\n";
+        let line = one_line(message);
+        assert_eq!(line.find('\n'), Some(line.len() - 1), "{line}");
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(read(&line), read(message));
     }
 }

@@ -162,7 +162,9 @@ fn dispatch<L: Log>(
         ("ping", Era::Legacy) => answer(&[]),
         ("tools/list", _) => {
             check_cursor(message)?;
-            answer(&[b"\"tools\":", TOOLS_JSON.trim_end().as_bytes(), b","])
+            // Over standard output a message is one line.
+            let list: Vec<u8> = TOOLS_JSON.lines().flat_map(str::bytes).collect();
+            answer(&[b"\"tools\":", &list, b","])
         }
         ("resources/templates/list", _) => {
             check_cursor(message)?;
