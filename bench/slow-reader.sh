@@ -4,8 +4,8 @@
 #
 #   bench/slow-reader.sh
 #
-# MINUTES (10) of RATE (50000) events a second, in batches of 500. Needs python3, and about 110 bytes
-# of disk for each event. Exits with 1 if the server ended the stream or an event is missing.
+# MINUTES (10) of RATE (50000) events a second, in batches of 500. Needs python3, and about 110
+# bytes of disk for each event. Exits with 1 if the server ended the stream or an event is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 minutes=${MINUTES:-10} rate=${RATE:-50000}

@@ -1,7 +1,7 @@
 //! How comments read: lines of at most 100 columns, and none of the phrases that a reader has to
 //! read twice.
 
-use crate::{Source, bad, check, sources};
+use crate::{Source, bad, check, others, sources};
 
 /// Columns of a line that is a comment, indentation included.
 const COLUMNS_MAX: usize = 100;
@@ -19,6 +19,24 @@ const RIDDLES: &[&str] = &[
     "nobody has",
 ];
 
+/// Where code lies that is not Rust.
+const FOLDERS: &[&str] = &[
+    ".ci",
+    "bench",
+    "clients",
+    "deploy",
+    "examples",
+    "scripts",
+    "src/pages",
+    "tests",
+];
+
+/// How files are named whose comments begin with `#`; an empty ending is that of a script.
+const HASHES: &[&str] = &["", "py", "service", "sh", "toml", "yaml", "yml"];
+
+/// How files are named whose comments begin with `//`, `/*` or `*`.
+const SLASHES: &[&str] = &["css", "js", "mjs", "ts"];
+
 /// Lines that are comments as a whole, with their numbers.
 fn comment_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text
@@ -33,6 +51,26 @@ fn wide_comments(source: &Source) -> Vec<String> {
         .map(|(number, line)| (number, line.chars().count()))
         .filter(|(_, columns)| *columns > COLUMNS_MAX)
         .map(|(number, columns)| format!("{}:{number}: {columns} columns", source.path))
+        .collect()
+}
+
+/// Wide comments of a file in another language than Rust.
+fn wide_comments_of_others(source: &Source) -> Vec<String> {
+    let name = source.path.rsplit('/').next().unwrap_or_default();
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let marks: &[&str] = if HASHES.contains(&ending) {
+        &["#"]
+    } else if SLASHES.contains(&ending) {
+        &["//", "/*", "*"]
+    } else {
+        return Vec::new();
+    };
+    let is_comment = |line: &str| marks.iter().any(|mark| line.trim_start().starts_with(mark));
+    let lines = source.text.lines().enumerate();
+    lines
+        .map(|(index, line)| (index + 1, line, line.chars().count()))
+        .filter(|(_, line, columns)| *columns > COLUMNS_MAX && is_comment(line))
+        .map(|(number, _, columns)| format!("{}:{number}: {columns} columns", source.path))
         .collect()
 }
 
@@ -104,6 +142,34 @@ fn comments_are_at_most_a_hundred_columns_wide() {
             .iter()
             .flat_map(wide_comments)
             .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn comments_in_scripts_styles_and_pages_are_as_narrow() {
+    let words = "é".repeat(COLUMNS_MAX - 1);
+    let wide = |path: &str, line: &str| wide_comments_of_others(&bad(path, line)).len();
+    for (path, mark) in [
+        ("a/b.py", "#"),
+        ("a/check", "#"),
+        ("a.js", "//"),
+        ("a.css", " * "),
+    ] {
+        assert_eq!(wide(path, &format!("{mark}{words}é")), 1, "{path}");
+        assert_eq!(
+            wide(path, &format!("const {mark}{words}é")),
+            0,
+            "{path}: code"
+        );
+    }
+    assert_eq!(wide("a.py", &format!("#{words}")), 0);
+    assert_eq!(wide("a.md", &format!("#{words}é")), 0, "a heading");
+    let others = others(FOLDERS);
+    assert!(others.iter().any(|file| file.path == ".ci/run"));
+    let complaints: Vec<String> = others.iter().flat_map(wide_comments_of_others).collect();
+    check(
+        "comments in scripts, styles and pages are as narrow",
+        &complaints,
     );
 }
 

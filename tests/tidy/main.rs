@@ -176,33 +176,47 @@ fn read(path: &str) -> String {
 
 /// Every Rust file of the workspace.
 fn sources() -> Vec<Source> {
-    let mut files = Vec::new();
-    for folder in ["src", "storage", "bench", "loadgen", "fuzz", "tests"] {
-        collect(&root().join(folder), &mut files);
-    }
-    assert!(files.len() > 20, "the source tree was found");
-    let path = |file: &Path| {
-        file.strip_prefix(root())
-            .expect("below the root")
-            .to_string_lossy()
-            .into_owned()
-    };
-    files
-        .iter()
-        .map(|file| Source {
-            path: path(file),
-            text: read(&path(file)),
-        })
-        .collect()
+    files(
+        &["src", "storage", "bench", "loadgen", "fuzz", "tests"],
+        is_rust,
+    )
 }
 
+/// Every file in these folders that is text and not Rust.
+fn others(folders: &[&str]) -> Vec<Source> {
+    files(folders, |path| !is_rust(path))
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension() == Some("rs".as_ref())
+}
+
+/// The text files in these folders that are wanted.
+fn files(folders: &[&str], is_wanted: fn(&Path) -> bool) -> Vec<Source> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        collect(&root().join(folder), &mut paths);
+    }
+    assert!(paths.len() > 20, "the source tree was found");
+    let files = paths.iter().filter_map(|file| {
+        let text = is_wanted(file).then(|| fs::read(file).expect("a readable file"));
+        let text = String::from_utf8(text?).ok()?;
+        let path = file.strip_prefix(root()).expect("below the root");
+        let path = path.to_string_lossy().into_owned();
+        Some(Source { path, text })
+    });
+    files.collect()
+}
+
+/// All files below a folder, but what tools have made.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.expect("a readable folder").path();
-        if path.is_dir() && path.file_name() != Some("target".as_ref()) {
-            collect(&path, files);
-        } else if path.extension() == Some("rs".as_ref()) {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        if !path.is_dir() {
             files.push(path);
+        } else if !name.starts_with('.') && !["target", "node_modules"].contains(&&*name) {
+            collect(&path, files);
         }
     }
 }

@@ -6,7 +6,8 @@
  * Makes an element.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
- * @param {Record<string, string | boolean | EventListener | undefined>} [attributes] functions listen
+ * @param {Record<string, string | boolean | EventListener | undefined>} [attributes] functions
+ * listen
  * @param {...Child} children
  * @returns {HTMLElementTagNameMap[K]}
  */

@@ -8,7 +8,12 @@ import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { brief, compareIds, count, numeric, setBy, time } from "./format.js";
 import { guide } from "./guide.js";
 
-/** @typedef {{ id: string, properties: Map<string, any>, version: number, sequence?: number | undefined, updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean }} Row */
+/**
+ * @typedef {{
+ *   id: string, properties: Map<string, any>, version: number, sequence?: number | undefined,
+ *   updated: string, drawn: HTMLTableRowElement, cells: HTMLTableCellElement[], isNew: boolean,
+ * }} Row
+ */
 
 const SIZES = ["100", "250", "1000"];
 /** Rows that a page grows to by what is new. */
@@ -29,7 +34,10 @@ export function entities({ live, params, go }) {
   const byId = new Map();
   /** @type {Set<string>} */
   const changed = new Set();
-  /** The last id that belongs to this page; `undefined`: it is the last page. @type {string | undefined} */
+  /**
+   * The last id that belongs to this page; `undefined`: it is the last page.
+   * @type {string | undefined}
+   */
   let bound;
   const loading = new AbortController();
 

@@ -6,7 +6,12 @@ import { flash } from "./entities.js";
 import { brief, numeric, setBy, time, whole } from "./format.js";
 import { draw } from "./plot.js";
 
-/** @typedef {{ properties: Map<string, any>, version: number, sequence?: number | undefined, updated: string, expiresAt?: string | undefined }} State */
+/**
+ * @typedef {{
+ *   properties: Map<string, any>, version: number, sequence?: number | undefined,
+ *   updated: string, expiresAt?: string | undefined,
+ * }} State
+ */
 
 /** Events that are asked for at a time. */
 const PAGE = 200;
@@ -43,7 +48,10 @@ export function entity({ live, params, replace }) {
 
   const facts = h("dl", { class: "facts" });
   const problem = h("p", { class: "problem", role: "alert" });
-  /** What is wrong with what: each ends when that very thing succeeds. @type {Map<"now" | "then" | "changes" | "events", string>} */
+  /**
+   * What is wrong with what: each ends when that very thing succeeds.
+   * @type {Map<"now" | "then" | "changes" | "events", string>}
+   */
   const problems = new Map();
   /**
    * @param {"now" | "then" | "changes" | "events"} part
@@ -300,7 +308,7 @@ export function entity({ live, params, replace }) {
     }, 500);
   };
 
-  /** How often the events were asked for from the newest on: an answer to an earlier call is late. */
+  /** Counts calls for the newest events: the answer to an earlier one is late. */
   let eventLoads = 0;
   /**
    * Adds the events since a time; without it, puts the newest in the place of all.

@@ -22,9 +22,13 @@ const PASSING = ["overloaded", "not_ready"];
  *
  * What a view does about messages: `began` is called when the subscription is in force, with true
  * if it had no cursor to begin at; `refused`, when it is not, or not any more.
- * @typedef {{ message: (message: any) => void, began: (isBare: boolean) => void, resync: () => void, refused: (error: Refused) => void }} Takes
+ * @typedef {{
+ *   message: (message: any) => void, began: (isBare: boolean) => void, resync: () => void,
+ *   refused: (error: Refused) => void,
+ * }} Takes
  * @typedef {{ wanted: Wanted, takes: Takes, cursor: string, id: number, isInForce: boolean }} Watch
- * @typedef {{ kind: "connecting" } | { kind: "live" } | { kind: "stale", since: number, retryAt: number, error?: Refused | undefined }} Status
+ * @typedef {{ kind: "connecting" } | { kind: "live" }
+ *   | { kind: "stale", since: number, retryAt: number, error?: Refused | undefined }} Status
  */
 
 export class Live {

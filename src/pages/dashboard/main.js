@@ -11,8 +11,15 @@ import { namespaces } from "./namespaces.js";
 import { server } from "./server.js";
 
 /**
- * @typedef {{ live: Live, params: Map<string, string>, go: (name: string, parameters: Record<string, string>) => void, replace: (parameters: Record<string, string>) => void }} Context
- * @typedef {{ title: string, element: HTMLElement, close: () => void, onLive?: () => void, onMetrics?: () => void, find?: () => void }} View
+ * @typedef {{
+ *   live: Live, params: Map<string, string>,
+ *   go: (name: string, parameters: Record<string, string>) => void,
+ *   replace: (parameters: Record<string, string>) => void,
+ * }} Context
+ * @typedef {{
+ *   title: string, element: HTMLElement, close: () => void, onLive?: () => void,
+ *   onMetrics?: () => void, find?: () => void,
+ * }} View
  */
 
 /** @type {Record<string, (context: Context) => View>} */

@@ -13,7 +13,10 @@ const [WIDTH, HEIGHT] = [320, 72];
 /**
  * Draws lines into a figure, in the place of what it held.
  * @param {HTMLElement} figure
- * @param {{ title: string, lines: Line[], format?: (value: number) => string, steps?: boolean, from?: number, to?: number, zero?: boolean, mark?: number | undefined }} plot
+ * @param {{
+ *   title: string, lines: Line[], format?: (value: number) => string, steps?: boolean,
+ *   from?: number, to?: number, zero?: boolean, mark?: number | undefined,
+ * }} plot
  */
 export function draw(figure, { title, lines, format = count, steps = false, from, to, zero = false, mark }) {
   const points = lines.flatMap((line) => line.points).filter((point) => Number.isFinite(point.value));

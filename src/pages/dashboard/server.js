@@ -11,9 +11,12 @@ const EVERY_MS = 2000;
 /** Milliseconds that plots show: as long as the view is open, within these. */
 const SPAN_MS = { least: 60_000, most: 300_000 };
 
-/** @typedef {{ title: string, format: (value: number) => string, lines: { name: string, value: (before: Metrics, after: Metrics) => number }[] }} Chart */
+/**
+ * @typedef {{ name: string, value: (before: Metrics, after: Metrics) => number }} ChartLine
+ * @typedef {{ title: string, format: (value: number) => string, lines: ChartLine[] }} Chart
+ */
 
-/** @type {(name: string, value: (before: Metrics, after: Metrics) => number) => Chart["lines"][number]} */
+/** @type {(name: string, value: ChartLine["value"]) => ChartLine} */
 const line = (name, value) => ({ name, value });
 
 /** Kinds of connections, and what a legend has room for. @type {[string, string][]} */
@@ -60,7 +63,10 @@ const CHARTS = [
   { title: "Memory", format: bytes, lines: [line("resident", (_, after) => after.sum("process_resident_memory_bytes")), line("clients", (_, after) => after.sum("flux_memory_bytes"))] },
 ];
 
-/** Columns of the table of shards: title, and a shard's value. @type {[string, (before: Metrics | undefined, after: Metrics, shard: string) => string][]} */
+/**
+ * Columns of the table of shards: title, and a shard's value.
+ * @type {[string, (before: Metrics | undefined, after: Metrics, shard: string) => string][]}
+ */
 const COLUMNS = [
   ["Events/s", (before, after, shard) => (before === undefined ? "–" : count(rate(before, after, "flux_log_events", { shard })))],
   ["Entities", (_, after, shard) => count(after.sum("flux_entities", { shard }))],

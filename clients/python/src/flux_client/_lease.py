@@ -26,7 +26,7 @@ GIVE_BACK_TIMEOUT = 2.0
 
 
 def _now() -> float:
-    # Unlike the monotonic clock, this one goes on while the machine is suspended, as the server does.
+    # Unlike the monotonic clock, this one goes on while the machine is suspended, as the server's.
     return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
 
 

@@ -199,7 +199,7 @@ class Subscription:
         if error.code in ("overloaded", "not_ready", "shutting_down"):
             raise Again
         if error.code == "history_removed" and self.options.mode == "event":
-            # The next connection begins with a snapshot. That the log lost events is said here, once.
+            # The next connection begins with a snapshot. That events are gone is said here, once.
             self.cursor, self._wants_snapshot, self._is_mid_snapshot = None, True, False
             self._handed_out.clear()
             self.ended = True
