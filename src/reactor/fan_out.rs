@@ -57,7 +57,7 @@ pub(super) struct StreamPush<'p> {
     pub(super) told: &'p [u32],
     /// The last connection that was served in the slice before.
     pub(super) served: Option<u32>,
-    /// Units that may be spent.
+    /// Units that may be spent. 0: one connection is served all the same.
     pub(super) units: u64,
 }
 
@@ -193,7 +193,8 @@ impl FanOut {
                 change,
                 told: &self.hits,
                 served: self.served_streams,
-                units: units - spent,
+                // Nobody may have wanted the frames, and the look for that took what was left.
+                units: units.saturating_sub(spent),
             });
             spent += units_of_streams;
             self.served_streams = served;
@@ -301,6 +302,22 @@ mod tests {
         assert_eq!(watchers.given.len(), 10_000);
         assert!(watchers.given.values().all(|given| *given == [0, 1, 2]));
         assert_eq!(fan_out.bytes(), 0);
+    }
+
+    #[test]
+    fn a_slice_may_end_within_a_change_that_nobody_wants() {
+        for units in 1..4 * PUSH_UNITS {
+            let mut watchers = Watchers::subscribed(0);
+            let mut fan_out = FanOut::default();
+            fan_out.push(0, batch(0..3));
+            let mut slices = 0;
+            while !fan_out.is_empty() {
+                let spent = fan_out.slice(units, &mut watchers);
+                assert!(spent > 0 && spent < units + PUSH_UNITS, "{units}: {spent}");
+                slices += 1;
+            }
+            assert!(slices <= 3, "{units}: {slices}");
+        }
     }
 
     #[test]
