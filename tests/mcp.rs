@@ -6,7 +6,7 @@ mod support;
 use serde_json::{Map, Value, json};
 use std::thread::scope;
 use support::events::Events;
-use support::http::request;
+use support::http::{Connection, Response, request};
 use support::mcp::{MODERN, ask, call, call_as, legacy, modern, publish, refused};
 use support::server::Server;
 use support::tenants::Tenants;
@@ -733,4 +733,50 @@ fn a_page_of_another_origin_does_not_reach_it() {
     assert_eq!(answer.expect_error(403, "a foreign name"), "host_refused");
     let request = modern("tools/list", &json!({}), &["Origin: http://localhost:9"]);
     assert_eq!(ask(&mut connection, &request).status, 200);
+}
+
+#[test]
+fn a_page_that_may_reach_it_may_send_the_header_fields_of_every_version() {
+    let server = support::server::shared(1);
+    let mut connection = server.connect();
+    let fields = [
+        "Origin: http://localhost:9",
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: mcp-protocol-version,mcp-method,mcp-name",
+    ];
+    let allowed = |connection: &mut Connection, path: &str| {
+        let answer = ask(connection, &request("OPTIONS", path, &fields, ""));
+        assert_eq!(answer.status, 204, "{path}");
+        let allowed = answer.header("access-control-allow-headers");
+        allowed.expect("header fields").to_owned()
+    };
+    let of_mcp = allowed(&mut connection, "/mcp");
+    let of_events = allowed(&mut connection, "/api/events");
+    let of_mcp: Vec<&str> = of_mcp.split(", ").collect();
+    for name in of_events.split(", ").chain([
+        "mcp-protocol-version",
+        "mcp-method",
+        "mcp-name",
+        "mcp-session-id",
+        "last-event-id",
+        "content-type",
+        "authorization",
+    ]) {
+        assert!(of_mcp.contains(&name), "{name}: {of_mcp:?}");
+    }
+    assert!(!of_events.contains("mcp"), "{of_events}");
+    let listed = modern("tools/list", &json!({}), &fields[..1]);
+    let exposed = |answer: &Response| {
+        let exposed = answer.header("access-control-expose-headers");
+        exposed.unwrap_or_default().to_owned()
+    };
+    let answer = ask(&mut connection, &listed);
+    assert!(exposed(&answer).contains("www-authenticate"));
+    let tenants = Tenants::start(1);
+    let unknown = [fields[0], "Authorization: Bearer nobody"];
+    let listed = modern("tools/list", &json!({}), &unknown);
+    let answer = ask(&mut tenants.server.connect(), &listed);
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    assert!(exposed(&answer).contains("www-authenticate"));
 }

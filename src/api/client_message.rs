@@ -86,6 +86,8 @@ pub struct ClientMessage<'m> {
     pub id: Option<&'m str>,
     /// What it asks for, or why it can't be understood.
     pub action: Result<Action<'m>, ApiError>,
+    /// It is to store events, as far as it is understood.
+    pub stores_events: bool,
 }
 
 /// Understands one text message. Never fails as a whole: what is wrong goes back to the client as
@@ -107,18 +109,22 @@ pub fn parse_whole(message: &str) -> ClientMessage<'_> {
 }
 
 fn read<'m>(message: &'m str, mut fields: Fields<'m>) -> ClientMessage<'m> {
-    match fields.read(message) {
+    let read = fields.read(message);
+    let stores_events = matches!(
+        fields.kind.as_deref(),
+        Some("publish" | "publish_batch" | "delete")
+    );
+    let (id, action) = match read {
         Ok(()) => {
             let action = fields.action(message);
-            ClientMessage {
-                id: fields.id,
-                action,
-            }
+            (fields.id, action)
         }
-        Err(error) => ClientMessage {
-            id: None,
-            action: Err(error.into()),
-        },
+        Err(error) => (None, Err(error.into())),
+    };
+    ClientMessage {
+        id,
+        action,
+        stores_events,
     }
 }
 
@@ -139,7 +145,11 @@ fn usual_publish(message: &str) -> Option<ClientMessage<'_>> {
                 id.filter(|_| is_publish)?;
                 let request = Request::PublishFrom(message, scanner.place());
                 let action = Ok(Action::Request(request));
-                return Some(ClientMessage { id, action });
+                return Some(ClientMessage {
+                    id,
+                    action,
+                    stores_events: true,
+                });
             }
         }
     }
@@ -489,7 +499,8 @@ mod tests {
                 parse(message),
                 ClientMessage {
                     id,
-                    action: Ok(action)
+                    action: Ok(action),
+                    stores_events: false,
                 },
                 "{message}"
             );

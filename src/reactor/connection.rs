@@ -6,7 +6,7 @@ use super::system::Socket;
 use super::taking::Taking;
 use super::turns::Account;
 use super::write_queue::WriteQueue;
-use crate::api::metrics::CloseCause;
+use crate::api::metrics::{CloseCause, RoutePattern};
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
 use crate::limits;
@@ -363,9 +363,14 @@ impl<T: Socket> Connection<T> {
             }
     }
 
-    /// Lets go of the answers that may be seen now. True if one remains withheld.
-    pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
-        let remains = self.answers.open_gates(visible);
+    /// Lets go of the answers that may be seen now, and tells those of requests, as
+    /// [`Answers::open_gates`]. True if one remains withheld.
+    pub(crate) fn open_gates(
+        &mut self,
+        visible: Sequence,
+        count: impl FnMut(RoutePattern, u16),
+    ) -> bool {
+        let remains = self.answers.open_gates(visible, count);
         match &mut self.session {
             Session::Http(_) | Session::Stream(_) => remains,
             Session::WebSocket(websocket) => websocket.open_gates(visible) || remains,

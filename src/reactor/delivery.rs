@@ -10,7 +10,7 @@ use crate::background::decoding::DecodeResult;
 use crate::background::history::JobResult;
 use crate::control::Change;
 use crate::engine::CollectedChanges;
-use crate::front::http::{self, Client, RequestMeta};
+use crate::front::http::{self, Client};
 use crate::model::CommitPoint;
 use crate::service::control;
 use crate::service::subscribe::{Subscriber, Subscriptions};
@@ -119,10 +119,12 @@ impl<S: System> Core<S> {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
+            let tally = self.context.counters.tally(own);
+            let count = |pattern, status| tally.note_request(pattern, status);
             if failed {
                 connection.gated = false;
                 self.fail_gated(index);
-            } else if connection.open_gates(visible) {
+            } else if connection.open_gates(visible, count) {
                 self.gated.push(index);
             } else {
                 connection.gated = false;
@@ -163,10 +165,10 @@ impl<S: System> Core<S> {
             generation: connection.generation,
         };
         http::leave_poll(&mut self.context, &mut connection.answers, subscriber);
-        if connection.answers.drop_gated() {
+        if let Some(meta) = connection.answers.drop_gated() {
             let writer = &self.writer;
             connection.answers.push(CommitPoint::NONE, |out| {
-                writer.error(out, RequestMeta::CLOSING, &error);
+                writer.error(out, meta, &error);
             });
             connection.close_for(CloseCause::Storage, self.now_ms);
         }

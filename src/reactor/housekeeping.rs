@@ -6,10 +6,9 @@ use super::event_loop::{Core, MetricsClock};
 use super::system::System;
 use crate::api::metrics::CloseCause;
 use crate::api::{ApiError, encode};
-use crate::front::http::RequestMeta;
+use crate::front::http;
 use crate::front::ws::SLOW_READER;
 use crate::limits;
-use crate::model::CommitPoint;
 use crate::report::{self, LogEvent};
 use crate::wire::ws::write_text;
 use std::sync::atomic::Ordering::Relaxed;
@@ -170,10 +169,10 @@ impl<S: System> Core<S> {
             part,
             seconds: after_ms / 1000,
         };
-        let writer = &self.writer;
-        connection.answers.push(CommitPoint::NONE, |out| {
-            writer.error(out, RequestMeta::CLOSING, &error);
-        });
+        if let Session::Http(reader) = &connection.session {
+            let arriving = (&mut connection.answers, reader);
+            http::refuse_arriving(&self.writer, arriving, &error);
+        }
         connection.close_for(CloseCause::Timeout, self.now_ms);
     }
 

@@ -4,19 +4,18 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::prefetch::{PENDING_BYTES_MAX, PrefetchIds};
 use super::system::{Socket as _, System, would_block};
-use crate::api::metrics::{CloseCause, RoutePattern, SessionKind};
-use crate::api::{ApiError, route};
-use crate::front::http::{self, Asked, Client, Next, RequestMeta};
+use crate::api::ApiError;
+use crate::api::metrics::{CloseCause, SessionKind};
+use crate::front::http::{self, Arriving, Asked, Client, Next, RequestMeta};
 use crate::front::ws::{After, WebSocket};
 use crate::limits;
 use crate::log::Log;
 use crate::model::CommitPoint;
+use crate::service::KeptToken;
 use crate::service::subscribe::Subscriber;
-use crate::service::{Context, KeptToken};
 use crate::shard::{Exhausted, MemoryClient, Message, Shard};
 use crate::state::PREFETCH_GROUP_IDS_MAX;
-use crate::wire::http1::{CONTINUE, HttpError, Next as Parsed, Phase, RequestReader};
-use std::cell::Cell;
+use crate::wire::http1::{CONTINUE, Next as Parsed, Phase};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use zeroize::Zeroize as _;
@@ -434,12 +433,12 @@ impl<S: System> Core<S> {
         let keeps_ledger = client.answers.keeps_ledger();
         let asked_micros = keeps_ledger.then(|| self.system.monotonic_micros());
         let (context, writer, now_ms) = (&mut self.context, &self.writer, self.now_ms);
-        let Received {
+        let Arriving {
             next,
             admitted,
-            pattern,
+            meta,
             refused,
-        } = next_request(context, reader, asked_micros);
+        } = http::next_request(context, reader, asked_micros);
         let request = match next {
             Ok(Parsed::NeedMore) => {
                 if let Ok(Some(namespace)) = admitted {
@@ -467,7 +466,6 @@ impl<S: System> Core<S> {
                     ApiError::Http(_) => CloseCause::Protocol,
                     _ => CloseCause::Server,
                 };
-                let meta = RequestMeta::closing(pattern);
                 http::reject(context, writer, &mut client, (meta, &error));
                 connection.close_for(cause, now_ms);
                 return ControlFlow::Break(());
@@ -573,45 +571,6 @@ impl<S: System> Core<S> {
             After::Close => connection.close_after_sending(self.now_ms),
             After::Go | After::More | After::Pause => {}
         }
-    }
-}
-
-/// What a look at the next request came to.
-struct Received<'r> {
-    next: Result<Parsed<'r>, HttpError>,
-    admitted: Result<Option<MemoryClient>, ApiError>,
-    pattern: RoutePattern,
-    /// What was not admitted, for the access log.
-    refused: Option<Asked>,
-}
-
-/// Looks at the next request. `asked_micros`: the time, if there is an access log.
-fn next_request<'r, L>(
-    context: &Context<L>,
-    reader: &'r mut RequestReader,
-    asked_micros: Option<u64>,
-) -> Received<'r> {
-    let (mut admitted, mut refused) = (Ok(None), None);
-    let pattern = Cell::new(RoutePattern::Other);
-    let next = reader.next_admitted(
-        |path| {
-            // A body that is too large is refused before its head is handed out.
-            pattern.set(RoutePattern::of_body(path));
-            http::body_limit(context, path)
-        },
-        |head| {
-            pattern.set(RoutePattern::of(&route(head.method, head.path)));
-            admitted = http::admit(context, head);
-            let asked_micros = asked_micros.filter(|_| admitted.is_err());
-            refused = asked_micros.map(|now| Asked::of(head, 0, now));
-            admitted.is_ok()
-        },
-    );
-    Received {
-        next,
-        admitted,
-        pattern: pattern.get(),
-        refused,
     }
 }
 

@@ -10,10 +10,9 @@ use super::connection::{Closing, Connection, Session};
 use super::event_loop::Core;
 use super::system::System;
 use crate::api::metrics::CloseCause;
-use crate::front::http::{self, Client, RequestMeta};
+use crate::front::http::{self, Client};
 use crate::front::ws::OUT_OF_MEMORY;
 use crate::limits;
-use crate::model::CommitPoint;
 use crate::shard::{MemoryClient, MemoryHolding, MemoryPart};
 use crate::wire::http1::Phase;
 use std::sync::atomic::Ordering::Relaxed;
@@ -190,11 +189,8 @@ impl<S: System> Core<S> {
             }
             return;
         }
-        let error = http::refusal_for_memory(&self.context, reader);
-        let writer = &self.writer;
-        connection.answers.push(CommitPoint::NONE, |out| {
-            writer.error(out, RequestMeta::CLOSING, &error);
-        });
+        let arriving = (&mut connection.answers, reader);
+        http::refuse_for_memory(&self.context, &self.writer, arriving);
         connection.close_for(CloseCause::Memory, now_ms);
     }
 

@@ -34,6 +34,9 @@ pub struct RequestId {
 /// Set in the serials of requests over WebSocket, and of nothing else.
 pub const WEBSOCKET_BIT: u32 = 1 << 31;
 
+/// Set in the serials of messages of `POST /mcp`. Those over WebSocket may have it too.
+pub const MCP_BIT: u32 = 1 << 28;
+
 impl RequestId {
     /// In the place of a connection: a call of a connector.
     pub const CONNECTOR: u32 = u32::MAX;
@@ -42,10 +45,12 @@ impl RequestId {
     pub fn front(self) -> Front {
         if self.connection == Self::CONNECTOR {
             Front::Connector
-        } else if self.serial & WEBSOCKET_BIT == 0 {
-            Front::Http
-        } else {
+        } else if self.serial & WEBSOCKET_BIT != 0 {
             Front::WebSocket
+        } else if self.serial & MCP_BIT != 0 {
+            Front::Mcp
+        } else {
+            Front::Http
         }
     }
 

@@ -71,8 +71,8 @@ pub use memory::{ClientIndex, MemoryAccount, MemoryHolders, MemoryHolding};
 pub use memory_budget::{MemoryBudget, MemoryClient, MemoryPart, MemoryParts, MemoryUsage};
 pub(crate) use memory_loan::MemoryLoan;
 pub use message::{
-    ConnectorsAsked, ControlMessage, Envelope, ListPart, Message, Origin, Reply, RequestId,
-    ShardRequest, ShardStatistics, ShownEntity, WEBSOCKET_BIT,
+    ConnectorsAsked, ControlMessage, Envelope, ListPart, MCP_BIT, Message, Origin, Reply,
+    RequestId, ShardRequest, ShardStatistics, ShownEntity, WEBSOCKET_BIT,
 };
 pub use owner::Shard;
 pub use router::{Asked, Router};

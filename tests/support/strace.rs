@@ -1,4 +1,5 @@
-//! Pauses to order: `strace` delays the return of a system call of a server.
+//! Pauses and failures to order: `strace` delays the return of a system call of a server, or lets
+//! it fail.
 
 use super::server::Server;
 use super::{not_checked, wait_for};
@@ -37,8 +38,19 @@ pub(crate) struct Tracer(Child);
 
 impl Tracer {
     pub(crate) fn attach(server: &Server, call: &str, when: &str, micros: u64) -> Self {
+        Self::inject(server, &injection(call, when, micros))
+    }
+
+    /// Every call of this name fails with `EIO`.
+    pub(crate) fn failing(server: &Server, call: &str) -> Self {
+        let mut words = injection(call, "1+", 0);
+        words[5] = format!("inject={call}:error=EIO");
+        Self::inject(server, &words)
+    }
+
+    fn inject(server: &Server, words: &[String]) -> Self {
         let mut strace = Command::new("strace");
-        strace.args(injection(call, when, micros));
+        strace.args(words);
         strace.args(["-o", "/dev/null", "-p", &server.pid().to_string()]);
         let child = strace.stderr(Stdio::null()).spawn().expect("strace");
         wait_for("the tracer to be attached", || {

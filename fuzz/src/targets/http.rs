@@ -56,7 +56,7 @@ fn read(data: &[u8], piece: usize) -> Outcome {
     for bytes in data.chunks(piece) {
         reader.receive(bytes);
         loop {
-            match reader.next(|_: &str| BODY_BYTES_MAX) {
+            match reader.next(|_| BODY_BYTES_MAX) {
                 Ok(Next::NeedMore) => break,
                 // Said only if the body is not there yet, so it depends on the split.
                 Ok(Next::Continue) => {}

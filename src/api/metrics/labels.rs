@@ -40,6 +40,8 @@ labels! {
         Http = "http",
         /// A message on a WebSocket.
         WebSocket = "websocket",
+        /// A tool of the Model Context Protocol.
+        Mcp = "mcp",
         /// A connector's poll.
         Connector = "connector",
         /// The server itself: the end of an entity by its time to live or its connection.

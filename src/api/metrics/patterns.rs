@@ -1,7 +1,8 @@
 //! Routes as a label: the pattern of a path, and never the path.
 
 use super::super::error::ApiError;
-use super::super::route::{ConnectorRoute, ControlRoute, Route, TokenRoute};
+use super::super::route::{ConnectorRoute, ControlRoute, Route, TokenRoute, route};
+use crate::wire::http1::Method;
 
 /// Defines the patterns with their method and path.
 macro_rules! patterns {
@@ -113,14 +114,13 @@ impl RoutePattern {
         }
     }
 
-    /// Of a request of which only the path is known yet, and that it has a body.
-    pub fn of_body(path: &str) -> Self {
-        match path {
-            "/api/events" => Self::Publish,
-            "/api/events/batch" => Self::PublishBatch,
-            "/api/state/entities/delete" => Self::DeleteBatch,
-            "/mcp" => Self::Mcp,
-            _ => Self::Other,
+    /// Of a request of which only this is known. Most that have a body are told at a glance.
+    pub fn of_target(method: Method, path: &str) -> Self {
+        match (method, path) {
+            (Method::Post, "/api/events") => Self::Publish,
+            (Method::Post, "/api/events/batch") => Self::PublishBatch,
+            (Method::Post, "/mcp") => Self::Mcp,
+            _ => Self::of(&route(method, path)),
         }
     }
 
@@ -164,9 +164,7 @@ impl RoutePattern {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::route::route;
     use super::*;
-    use crate::wire::http1::Method;
 
     #[test]
     fn a_request_is_counted_under_its_method_and_pattern() {
@@ -186,11 +184,16 @@ mod tests {
                 .replace(":id", "some")
                 .replace(":name", "some");
             assert_eq!(RoutePattern::of(&route(method, &path)), pattern, "{path}");
+            assert_eq!(RoutePattern::of_target(method, &path), pattern, "{path}");
         }
         let of = |method, path| RoutePattern::of(&route(method, path));
         assert_eq!(of(Method::Head, "/metrics"), RoutePattern::Metrics);
         assert_eq!(of(Method::Options, "/anything"), RoutePattern::Options);
         assert_eq!(of(Method::Get, "/anything"), RoutePattern::Other);
         assert_eq!(of(Method::Post, "/metrics"), RoutePattern::Other);
+        for path in ["/api/events", "/api/events/batch", "/mcp"] {
+            let pattern = RoutePattern::of_target(Method::Put, path);
+            assert_eq!(pattern, RoutePattern::Other, "{path}");
+        }
     }
 }

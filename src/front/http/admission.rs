@@ -13,7 +13,7 @@ use crate::limits::BODY_OTHER_BYTES_MAX;
 use crate::pages;
 use crate::service::{Context, TokenRule};
 use crate::shard::MemoryClient;
-use crate::wire::http1::{Field, Head, Next, RequestReader};
+use crate::wire::http1::{Field, Head};
 
 /// The most bytes that the body of a request for this path may have: as configured, and what one
 /// client may have in memory.
@@ -91,25 +91,6 @@ pub(crate) fn admit<L>(
     Ok(namespace.map(MemoryClient::Namespace))
 }
 
-/// What the request that has begun to arrive is refused with if there is no memory for it. What is
-/// wrong with its head, and its token, come first.
-pub(crate) fn refusal_for_memory<L>(context: &Context<L>, reader: &mut RequestReader) -> ApiError {
-    let mut admitted = Ok(None);
-    let next = reader.next_admitted(
-        |path| body_limit(context, path),
-        |head| {
-            admitted = admit(context, head);
-            admitted.is_ok()
-        },
-    );
-    match next {
-        Err(error) => return ApiError::Http(error),
-        Ok(Next::Request(request)) => admitted = admit(context, &request.head),
-        Ok(Next::NeedMore | Next::Continue | Next::Refused) => {}
-    }
-    admitted.err().unwrap_or(ApiError::OutOfMemory)
-}
-
 /// The token that a call needs.
 pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
     match route {
@@ -149,6 +130,7 @@ pub(super) fn token_rule(route: &Route<'_>) -> TokenRule {
 mod tests {
     use super::*;
     use crate::service::testing::{OPERATOR, TestCores};
+    use crate::wire::http1::{Next, RequestReader};
 
     /// What a head is refused with before its body came; `None` if the body is waited for.
     fn refusal(
@@ -164,7 +146,7 @@ mod tests {
         reader.receive(head.as_bytes());
         let context = cores.context(0);
         let mut refused = None;
-        let limit = |path: &str| body_limit(context, path);
+        let limit = |(_, path): (_, &str)| body_limit(context, path);
         let next = reader.next_admitted(limit, |head| {
             refused = admit(context, head).err();
             refused.is_none()
@@ -237,30 +219,5 @@ mod tests {
         assert_eq!(refused, Some(ApiError::NoRoute));
         let refused = refusal(open, "POST /api/events?a=%zz", None, length);
         assert_eq!(refused, Some(ApiError::PercentEncoding { part: "query" }));
-    }
-    #[test]
-    fn a_request_that_finds_no_memory_is_refused_for_its_token_first() {
-        let mut cores = TestCores::with_auth(1);
-        let mut refusal = |bytes: String| {
-            let mut reader = RequestReader::default();
-            reader.receive(bytes.as_bytes());
-            let refused = refusal_for_memory(cores.context(0), &mut reader);
-            (refused.status(), refused.code())
-        };
-        let head = |token: &str, length: usize| {
-            format!(
-                "POST /api/events/batch HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
-                 Content-Length: {length}\r\n\r\nxx"
-            )
-        };
-        // The body is whole, or is not.
-        for length in [2, 3] {
-            let expected = (401, "token_unknown");
-            assert_eq!(refusal(head("x", length)), expected, "{length}");
-            let expected = (503, "overloaded");
-            assert_eq!(refusal(head(OPERATOR, length)), expected, "{length}");
-        }
-        assert_eq!(refusal(head("x", 2)[..40].to_owned()).0, 503);
-        assert_eq!(refusal("GET / HTTP/1.1\r\n\r\n".to_owned()).0, 400);
     }
 }

@@ -8,15 +8,18 @@
 //! ```
 //!
 //! An answer that is known at once goes straight into `bytes`. If what it says is not durable yet,
-//! its commit point withholds it and all behind it. An answer that is not known yet, and each one
-//! behind it, gets a slot; a known answer has a buffer of its own there.
+//! its commit point withholds it and all behind it. Such an answer counts when it may be seen: if
+//! the log fails it is dropped, and the client is told something else. An answer that is not known
+//! yet, and each one behind it, gets a slot; a known answer has a buffer of its own there.
 
-use super::call::HttpCall;
-use super::ledger::{Answered, Asked, Ledger};
+use super::call::{Counts, HttpCall, RequestMeta};
+use super::ledger::{Answered, Asked, Ledger, status_of};
+use crate::api::metrics::RoutePattern;
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
 use crate::service::changes::PendingChanges;
 use crate::service::{Context, Pending};
+use crate::shard::MCP_BIT;
 use flux_storage::Sequence;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -27,9 +30,9 @@ pub(crate) struct Answers {
     bytes: Vec<u8>,
     /// Bytes at the front of `bytes` that the socket has taken.
     sent: usize,
-    /// Positions in `bytes`, ascending: from there on, nothing may be sent before the commit point
-    /// is reached.
-    gates: CommitQueue<usize>,
+    /// Places in `bytes`, ascending: from there on, nothing may be sent before the commit point is
+    /// reached.
+    gates: CommitQueue<Gate>,
     slots: VecDeque<Slot>,
     /// Heap of the answers that are ready in slots.
     slot_bytes: usize,
@@ -52,11 +55,23 @@ pub(crate) struct Answers {
     ledger: Option<Box<Ledger>>,
 }
 
-/// The highest serial: higher ones are of subscriptions. Far fewer requests are under way.
-const SERIAL_MAX: u32 = (1 << 29) - 1;
+/// The highest serial of a request that is no message of `POST /mcp`: higher ones are of those, and
+/// of subscriptions. Far fewer requests are under way.
+const SERIAL_MAX: u32 = MCP_BIT - 1;
 
 /// How every answer begins.
 const PROBE: &[u8] = b"HTTP/1.1 ";
+
+/// The beginning of an answer that is withheld.
+#[derive(Debug, Clone, Copy)]
+struct Gate {
+    position: usize,
+    /// What it counts as when it may be seen, if it does not count yet.
+    uncounted: Option<Uncounted>,
+}
+
+/// An answer that does not count yet: that of this request, with this status.
+type Uncounted = (RequestMeta, u16);
 
 #[derive(Debug)]
 struct Slot {
@@ -67,6 +82,23 @@ struct Slot {
 }
 
 impl Slot {
+    /// With an answer that waits for those before it.
+    fn ready(
+        serial: u32,
+        (point, meta): (CommitPoint, Option<RequestMeta>),
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Self {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        let uncounted = uncounted(meta, &bytes, 0);
+        let state = SlotState::Ready {
+            bytes,
+            point,
+            uncounted,
+        };
+        Self::new(serial, state)
+    }
+
     fn new(serial: u32, state: SlotState) -> Self {
         let held = state.heap_bytes();
         Self {
@@ -83,6 +115,7 @@ enum SlotState {
     Ready {
         bytes: Vec<u8>,
         point: CommitPoint,
+        uncounted: Option<Uncounted>,
     },
     /// It is known, and must not leave yet.
     Late {
@@ -102,18 +135,51 @@ impl SlotState {
 impl Answers {
     /// Appends an answer that `write` writes, to be seen when `point` is reached.
     pub(crate) fn push(&mut self, point: CommitPoint, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(point, None, write);
+    }
+
+    /// The same of the answer to a request. `write` counts it or leaves that to this, as what it is
+    /// given says.
+    pub(super) fn answer(
+        &mut self,
+        (meta, point): (RequestMeta, CommitPoint),
+        write: impl FnOnce(&mut Vec<u8>, RequestMeta),
+    ) {
+        let meta = self.when_counted(meta, (point, self.slots.is_empty()));
+        self.append(point, Some(meta), |out| write(out, meta));
+    }
+
+    fn append(
+        &mut self,
+        point: CommitPoint,
+        meta: Option<RequestMeta>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.slots.is_empty() {
-            self.withhold(point);
-            self.write_next(write);
+            self.write_withheld(point, meta, write);
             self.note_end();
         } else {
-            let mut bytes = Vec::new();
-            write(&mut bytes);
             let serial = self.take_serial();
-            let slot = Slot::new(serial, SlotState::Ready { bytes, point });
+            let slot = Slot::ready(serial, (point, meta), write);
             self.slot_bytes += slot.held;
             self.slots.push_back(slot);
         }
+    }
+
+    /// When an answer counts that goes next in line, or into a slot. One that is withheld is
+    /// dropped if the log fails.
+    fn when_counted(
+        &self,
+        meta: RequestMeta,
+        (point, is_next): (CommitPoint, bool),
+    ) -> RequestMeta {
+        let is_withheld = point > CommitPoint::NONE || is_next && self.is_gated();
+        let counts = if is_withheld {
+            Counts::WhenSeen
+        } else {
+            Counts::AtOnce
+        };
+        RequestMeta { counts, ..meta }
     }
 
     /// Appends an answer that must not leave before `due_ms`. Until then the connection is full:
@@ -141,6 +207,7 @@ impl Answers {
                 slot.state = SlotState::Ready {
                     bytes: std::mem::take(bytes),
                     point: CommitPoint::NONE,
+                    uncounted: None,
                 };
             }
         }
@@ -149,7 +216,8 @@ impl Answers {
 
     /// Opens a slot for an answer that is not known yet. Returns its serial.
     pub(super) fn wait(&mut self, call: HttpCall) -> u32 {
-        let serial = self.take_serial();
+        let bit = if call.mcp.is_some() { MCP_BIT } else { 0 };
+        let serial = self.take_serial() | bit;
         self.reads += usize::from(call.pending.is_read());
         self.body_bytes += call.body_bytes;
         let slot = Slot::new(serial, SlotState::Waiting(call));
@@ -163,7 +231,7 @@ impl Answers {
         self.last_serial
     }
 
-    /// The serial that the next [`Answers::wait`] returns.
+    /// The serial that the next [`Answers::wait`] returns, without [`MCP_BIT`].
     pub(super) fn next_serial(&self) -> u32 {
         self.last_serial.wrapping_add(1) & SERIAL_MAX
     }
@@ -239,14 +307,26 @@ impl Answers {
     /// Answers a slot with what may be seen now. Everything that no longer waits behind it moves
     /// on.
     pub(super) fn fill(&mut self, serial: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        self.fill_at(serial, CommitPoint::NONE, write);
+        self.fill_at(serial, (CommitPoint::NONE, None), write);
     }
 
-    /// The same with an answer that may be seen when `point` is reached.
+    /// The same with the answer to its request, as [`Answers::answer`].
+    pub(super) fn fill_answer(
+        &mut self,
+        serial: u32,
+        (meta, point): (RequestMeta, CommitPoint),
+        write: impl FnOnce(&mut Vec<u8>, RequestMeta),
+    ) {
+        let front = self.slots.front().map(|slot| slot.serial);
+        let meta = self.when_counted(meta, (point, front == Some(serial)));
+        self.fill_at(serial, (point, Some(meta)), |out| write(out, meta));
+    }
+
+    /// The same with bytes that may be seen when `point` is reached.
     pub(super) fn fill_at(
         &mut self,
         serial: u32,
-        point: CommitPoint,
+        (point, meta): (CommitPoint, Option<RequestMeta>),
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let Some(index) = self.slots.iter().position(|slot| slot.serial == serial) else {
@@ -259,15 +339,12 @@ impl Answers {
         }
         if index == 0 {
             self.expected_bytes = 0;
-            self.withhold(point);
-            self.write_next(write);
+            self.write_withheld(point, meta, write);
             self.note_end();
             self.slots.pop_front();
             self.advance_slots();
         } else {
-            let mut bytes = Vec::new();
-            write(&mut bytes);
-            let slot = Slot::new(serial, SlotState::Ready { bytes, point });
+            let slot = Slot::ready(serial, (point, meta), write);
             self.slot_bytes += slot.held;
             self.slots[index] = slot;
         }
@@ -312,6 +389,20 @@ impl Answers {
         }
     }
 
+    /// Writes the next answer in line, which may be seen when `point` is reached.
+    fn write_withheld(
+        &mut self,
+        point: CommitPoint,
+        meta: Option<RequestMeta>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let (position, probed) = (self.bytes.len(), self.probed);
+        self.write_next(write);
+        let written = self.bytes.get(position..).unwrap_or_default();
+        let uncounted = uncounted(meta, written, probed);
+        self.withhold((position, point), uncounted);
+    }
+
     /// Writes the next bytes in line.
     fn write_next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
@@ -332,12 +423,17 @@ impl Answers {
         }) = self.slots.front()
         {
             if let Some(Slot {
-                state: SlotState::Ready { bytes, point },
+                state:
+                    SlotState::Ready {
+                        bytes,
+                        point,
+                        uncounted,
+                    },
                 held,
                 ..
             }) = self.slots.pop_front()
             {
-                self.withhold(point);
+                self.withhold((self.bytes.len(), point), uncounted);
                 self.slot_bytes -= held;
                 if self.bytes.capacity() < bytes.capacity()
                     && self.bytes.is_empty()
@@ -354,24 +450,36 @@ impl Answers {
         }
     }
 
-    fn withhold(&mut self, point: CommitPoint) {
-        if point > CommitPoint::NONE {
-            self.gates.push(point, self.bytes.len());
+    fn withhold(&mut self, (position, point): (usize, CommitPoint), uncounted: Option<Uncounted>) {
+        if point > CommitPoint::NONE || uncounted.is_some() {
+            let gate = Gate {
+                position,
+                uncounted,
+            };
+            self.gates.push(point, gate);
         }
     }
 
-    /// Opens the gates that `visible` has reached. True if one remains.
-    pub(crate) fn open_gates(&mut self, visible: Sequence) -> bool {
-        while self.gates.pop_due(visible).is_some() {}
+    /// Opens the gates that `visible` has reached, and tells the pattern and the status of each
+    /// answer that counts now. True if a gate remains.
+    pub(crate) fn open_gates(
+        &mut self,
+        visible: Sequence,
+        mut count: impl FnMut(RoutePattern, u16),
+    ) -> bool {
+        while let Some(gate) = self.gates.pop_due(visible) {
+            if let Some((meta, status)) = gate.uncounted {
+                count(meta.pattern, status);
+            }
+        }
         !self.gates.is_empty()
     }
 
-    /// Drops every answer that is withheld. True if there was one.
-    pub(crate) fn drop_gated(&mut self) -> bool {
-        let Some(position) = self.gates.pop_failed() else {
-            return false;
-        };
-        self.bytes.truncate(position);
+    /// Drops every answer that is withheld. For what goes in the place of the first of them; `None`
+    /// if there was none.
+    pub(crate) fn drop_gated(&mut self) -> Option<RequestMeta> {
+        let gate = self.gates.pop_failed()?;
+        self.bytes.truncate(gate.position);
         let left = self.pending_bytes();
         if let Some(ledger) = &mut self.ledger {
             ledger.cut(left);
@@ -384,7 +492,8 @@ impl Answers {
         self.late_until_ms = None;
         self.body_bytes = 0;
         self.expected_bytes = 0;
-        true
+        let meta = gate.uncounted.map_or(RequestMeta::CLOSING, |it| it.0);
+        Some(meta.in_place())
     }
 
     /// What the socket may take now.
@@ -392,7 +501,7 @@ impl Answers {
         let end = self
             .gates
             .front()
-            .map_or(self.bytes.len(), |position| *position);
+            .map_or(self.bytes.len(), |gate| gate.position);
         self.bytes.get(self.sent..end).unwrap_or_default()
     }
 
@@ -410,8 +519,8 @@ impl Answers {
             }
         } else if self.sent >= COMPACT_BYTES {
             self.bytes.drain(..self.sent);
-            for (_, position) in self.gates.iter_mut() {
-                *position -= self.sent;
+            for (_, gate) in self.gates.iter_mut() {
+                gate.position -= self.sent;
             }
             self.sent = 0;
         }
@@ -594,6 +703,12 @@ impl Answers {
     }
 }
 
+/// What an answer counts as later, if it does; the first `probed` bytes of it were sent before.
+fn uncounted(meta: Option<RequestMeta>, written: &[u8], probed: usize) -> Option<Uncounted> {
+    let meta = meta.filter(|meta| meta.counts == Counts::WhenSeen)?;
+    Some((meta, status_of(written, probed)))
+}
+
 /// Makes room for an answer in a buffer. A large one grows by steps: one that doubled would take
 /// up to twice the memory of what it holds.
 pub(super) fn make_room(out: &mut Vec<u8>, bytes: usize) {
@@ -608,165 +723,3 @@ pub(super) fn make_room(out: &mut Vec<u8>, bytes: usize) {
 /// Sent bytes that are cut off the front of a buffer that never runs empty, and heap that one which
 /// does run empty keeps.
 const COMPACT_BYTES: usize = 256 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::super::call::RequestMeta;
-    use super::*;
-    use crate::api::history::EventsQuery;
-    use crate::history::{HistoryQuery, HistoryRead, Sight};
-    use crate::service::history::PendingHistory;
-
-    fn push(answers: &mut Answers, gate: u64, text: &str) {
-        answers.push(CommitPoint::at(Sequence::new(gate)), |out| {
-            out.extend_from_slice(text.as_bytes());
-        });
-    }
-
-    fn waiting() -> HttpCall {
-        HttpCall {
-            meta: RequestMeta::CLOSING,
-            if_none_match: None,
-            has_begun: false,
-            body_bytes: 0,
-            pending: Pending::Read(None),
-            mcp: None,
-            owed: Vec::new(),
-        }
-    }
-
-    fn send_all(answers: &mut Answers) -> String {
-        let text = String::from_utf8(answers.sendable().to_vec()).unwrap();
-        answers.advance(text.len());
-        text
-    }
-
-    #[test]
-    fn a_gate_withholds_its_answer_and_all_behind_it() {
-        let mut answers = Answers::default();
-        push(&mut answers, 0, "a");
-        push(&mut answers, 5, "b");
-        push(&mut answers, 0, "c");
-        push(&mut answers, 6, "d");
-        assert_eq!(send_all(&mut answers), "a");
-        assert!(answers.open_gates(Sequence::new(5)));
-        assert_eq!(send_all(&mut answers), "bc");
-        assert!(!answers.open_gates(Sequence::new(6)));
-        assert_eq!(send_all(&mut answers), "d");
-        assert!(answers.is_empty());
-    }
-
-    #[test]
-    fn answers_leave_in_the_order_of_their_requests() {
-        let mut answers = Answers::default();
-        push(&mut answers, 0, "a");
-        let first = answers.wait(waiting());
-        push(&mut answers, 7, "c");
-        let second = answers.wait(waiting());
-        answers.fill(second, |out| out.push(b'd'));
-        assert_eq!(send_all(&mut answers), "a");
-        answers.fill(first, |out| out.push(b'b'));
-        assert_eq!(
-            send_all(&mut answers),
-            "b",
-            "c is not durable yet, and d waits behind it"
-        );
-        answers.open_gates(Sequence::new(7));
-        assert_eq!(send_all(&mut answers), "cd");
-    }
-
-    #[test]
-    fn a_client_whose_side_has_ended_gets_the_beginning_of_its_answer_early_and_once() {
-        let history = HistoryQuery::Events(EventsQuery::parse(Some("entity=a")).unwrap());
-        let mut call = waiting();
-        let asked = HistoryRead {
-            query: history,
-            sight: Sight::all(),
-        };
-        call.pending = Pending::History(Box::new(PendingHistory::new(asked, None)));
-        let mut answers = Answers::default();
-        answers.probe();
-        push(&mut answers, 0, "HTTP/1.1 200 a");
-        let first = answers.wait(call);
-        let second = answers.wait(waiting());
-        answers.probe();
-        assert_eq!(send_all(&mut answers), "HTTP/1.1 200 a");
-        answers.probe();
-        answers.probe();
-        assert_eq!(send_all(&mut answers), "HTTP/1.1 ");
-        answers.probe();
-        assert_eq!(send_all(&mut answers), "");
-        answers.fill(second, |out| out.extend_from_slice(b"HTTP/1.1 200 c"));
-        answers.fill(first, |out| out.extend_from_slice(b"HTTP/1.1 200 b"));
-        assert_eq!(send_all(&mut answers), "200 bHTTP/1.1 200 c");
-        answers.wait(waiting());
-        answers.probe();
-        assert_eq!(send_all(&mut answers), "", "only for reads of the past");
-    }
-
-    #[test]
-    fn a_client_that_waits_for_memory_gets_its_answer_byte_by_byte_ahead() {
-        let mut answers = Answers::default();
-        let (mut early, mut expected) = (String::new(), "HTTP/1.1 ".to_owned());
-        for _ in 0..4 {
-            answers.probe_waiting();
-            answers.probe_waiting();
-            let byte = send_all(&mut answers);
-            assert_eq!(byte.len(), 1, "no second one before the first is sent");
-            early += &byte;
-        }
-        assert_eq!(early, "HTTP");
-        let first = answers.wait(waiting());
-        for _ in 0..20 {
-            answers.probe_waiting();
-            early += &send_all(&mut answers);
-        }
-        assert_eq!(early, expected, "no more than is known of any answer");
-        answers.fill(first, |out| out.extend_from_slice(b"HTTP/1.1 503 a"));
-        expected += "503 a";
-        assert_eq!(early + &send_all(&mut answers), expected);
-        // The next one has a beginning of its own, also if it was kept back.
-        answers.probe_waiting();
-        let early = send_all(&mut answers);
-        answers.push_late(1, |out| out.extend_from_slice(b"HTTP/1.1 401 b"));
-        answers.release_late();
-        assert_eq!(early + &send_all(&mut answers), "HTTP/1.1 401 b");
-    }
-
-    #[test]
-    fn nothing_is_sent_ahead_within_an_answer() {
-        let mut answers = Answers::default();
-        let mut call = waiting();
-        call.has_begun = true;
-        answers.wait(call);
-        answers.probe_waiting();
-        assert_eq!(send_all(&mut answers), "");
-    }
-
-    #[test]
-    fn a_late_answer_fills_the_connection_until_it_leaves_in_its_order() {
-        let mut answers = Answers::default();
-        let first = answers.wait(waiting());
-        answers.push_late(70, |out| out.push(b'b'));
-        assert!(answers.is_full());
-        assert_eq!(answers.late_until_ms(), Some(70));
-        answers.fill(first, |out| out.push(b'a'));
-        assert_eq!(send_all(&mut answers), "a");
-        assert!(!answers.is_empty());
-        answers.release_late();
-        assert_eq!((answers.late_until_ms(), answers.is_full()), (None, false));
-        assert_eq!(send_all(&mut answers), "b");
-        assert!(answers.is_empty());
-    }
-
-    #[test]
-    fn dropping_what_is_withheld_keeps_what_may_be_sent() {
-        let mut answers = Answers::default();
-        push(&mut answers, 0, "a");
-        push(&mut answers, 3, "b");
-        assert!(answers.drop_gated());
-        push(&mut answers, 0, "x");
-        assert_eq!(send_all(&mut answers), "ax");
-        assert!(!answers.drop_gated());
-    }
-}

@@ -18,6 +18,38 @@ pub(crate) struct RequestMeta {
     pub(super) sender: Sender,
     /// What it is counted under.
     pub(super) pattern: RoutePattern,
+    /// What it does if it is carried out.
+    pub(super) purpose: Purpose,
+    /// When the answer counts.
+    pub(super) counts: Counts,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It stores events: what it is refused for counts as a refused event.
+    Store,
+    /// Anything else.
+    Other,
+}
+
+impl Purpose {
+    const fn of(pattern: RoutePattern) -> Self {
+        if pattern.stores_events() {
+            Self::Store
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// When an answer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// When it is written.
+    AtOnce,
+    /// When it may be seen. If the flush fails that it waits for, another is in its place.
+    WhenSeen,
 }
 
 /// What sent a request.
@@ -41,6 +73,8 @@ impl RequestMeta {
                 Field::One(_) | Field::Repeated => Sender::Page,
             },
             pattern,
+            purpose: Purpose::of(pattern),
+            counts: Counts::AtOnce,
         }
     }
 
@@ -77,13 +111,25 @@ impl RequestMeta {
         head_only: false,
         sender: Sender::Page,
         pattern: RoutePattern::Other,
+        purpose: Purpose::Other,
+        counts: Counts::AtOnce,
     };
 
     /// The same for a request that is refused before it is whole.
     pub(crate) const fn closing(pattern: RoutePattern) -> Self {
         Self {
             pattern,
+            purpose: Purpose::of(pattern),
             ..Self::CLOSING
+        }
+    }
+
+    /// Of the answer that takes the place of one that nobody will see.
+    pub(super) const fn in_place(self) -> Self {
+        Self {
+            keep_alive: false,
+            counts: Counts::AtOnce,
+            ..self
         }
     }
 }

@@ -7,7 +7,6 @@ use super::room::limit_outcome;
 use super::writer::AnswerWriter;
 use crate::api::ApiError;
 use crate::log::Log;
-use crate::model::CommitPoint;
 use crate::service::{Begun, Caller, Context, Credentials, Pending};
 use crate::shard::RequestId;
 
@@ -68,10 +67,12 @@ pub(super) fn begin_front<L: Log>(
                 return Attempt::Answered;
             }
             let json = &context.answer;
-            client.answers.fill_at(serial, point, |out| {
-                let request = (meta, if_none_match.as_deref());
-                writer.outcome(out, request, (&outcome, json));
-            });
+            client
+                .answers
+                .fill_answer(serial, (meta, point), |out, meta| {
+                    let request = (meta, if_none_match.as_deref());
+                    writer.outcome(out, request, (&outcome, json));
+                });
             context.trim_answer();
             Attempt::Answered
         }
@@ -94,11 +95,12 @@ pub(crate) fn give_up_front(writer: &AnswerWriter, client: &mut Client<'_>) -> b
     let meta = call.meta;
     let error = ApiError::OutOfMemory;
     let refusal = call.mcp.as_ref().map(|mcp| mcp.refusal(&error));
-    client
-        .answers
-        .fill_at(serial, CommitPoint::NONE, |out| match refusal {
-            Some(refusal) => writer.message(out, meta, (200, &refusal)),
-            None => writer.error(out, meta, &error),
-        });
+    client.answers.fill(serial, |out| match refusal {
+        Some(refusal) => {
+            writer.count_refused(meta, &error);
+            writer.message(out, meta, (200, &refusal));
+        }
+        None => writer.error(out, meta, &error),
+    });
     true
 }

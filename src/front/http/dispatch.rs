@@ -9,7 +9,7 @@ use super::mcp::{self, Written};
 use super::pages;
 use super::polls::{take_log_of_poll, take_reply_to_poll};
 use super::room::{check_room, limit_outcome, limit_poll, limit_reply};
-use super::writer::AnswerWriter;
+use super::writer::{AnswerWriter, CORS_HEADERS, CORS_HEADERS_OF_MCP};
 use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
 use crate::api::metrics::{Format, RoutePattern};
@@ -33,7 +33,7 @@ use crate::service::{
     changes, config, connectors, delete, delete_many, history, list, metrics, namespaces, publish,
     read, status, tickets, tokens,
 };
-use crate::shard::Reply;
+use crate::shard::{MCP_BIT, Reply};
 use crate::wire::http1::{Field, Head, Method, Request, Version};
 use crate::wire::ws;
 
@@ -99,12 +99,14 @@ pub(crate) fn reject<L>(
     client: &mut Client<'_>,
     (meta, error): (RequestMeta, &ApiError),
 ) {
-    let write = |out: &mut Vec<u8>| writer.error(out, meta, error);
     match context.note_rejection(client.address, error) {
-        None => client.answers.push(CommitPoint::NONE, write),
+        None => {
+            let answer = (meta, CommitPoint::NONE);
+            (client.answers).answer(answer, |out, meta| writer.error(out, meta, error));
+        }
         Some(delay_ms) => {
             let due_ms = context.uptime_ms.saturating_add(delay_ms);
-            client.answers.push_late(due_ms, write);
+            (client.answers).push_late(due_ms, |out| writer.error(out, meta, error));
         }
     }
 }
@@ -175,6 +177,7 @@ fn dispatch<L: Log>(
         Route::Ready => status::ready(context)?,
         Route::Page(page) => return pages::serve(context, writer, client, (page, head, meta)),
         Route::Mcp => {
+            caller.request_id.serial |= MCP_BIT;
             let request = (&caller, request, meta);
             return Ok(mcp::serve(context, writer, client, request));
         }
@@ -235,8 +238,13 @@ fn options(
 ) -> Next {
     // Load balancers ask there, and some take nothing but 200.
     let status = if head.path == "/" { 200 } else { 204 };
+    let headers = if head.path == "/mcp" {
+        CORS_HEADERS_OF_MCP
+    } else {
+        CORS_HEADERS
+    };
     client.answers.push(CommitPoint::NONE, |out| {
-        writer.options(out, meta, (status, allow));
+        writer.options(out, meta, (status, &[("Allow", allow), headers]));
     });
     Next::Go
 }
@@ -304,9 +312,9 @@ pub(super) fn take<L: Log>(
             limit_outcome(context, client, (&mut outcome, 0));
             match mcp::advance(context, mcp, (outcome, point)) {
                 (Written::Answer(body), point) => {
-                    client
-                        .answers
-                        .push(point, |out| writer.success(out, meta, &body));
+                    client.answers.answer((meta, point), |out, meta| {
+                        writer.success(out, meta, &body);
+                    });
                     context.trim_answer();
                     return;
                 }
@@ -322,7 +330,7 @@ pub(super) fn take<L: Log>(
         Begun::Done(mut outcome, point) => {
             limit_outcome(context, client, (&mut outcome, 0));
             let json = &context.answer;
-            client.answers.push(point, |out| {
+            client.answers.answer((meta, point), |out, meta| {
                 writer.outcome(out, (meta, if_none_match), (&outcome, json));
             });
             context.trim_answer();
@@ -564,7 +572,8 @@ pub(super) fn finish<L: Log>(
     }
     let (meta, if_none_match) = (call.meta, call.if_none_match.take());
     let json = &context.answer;
-    client.answers.fill(serial, |out| {
+    let answer = (meta, CommitPoint::NONE);
+    client.answers.fill_answer(serial, answer, |out, meta| {
         writer.outcome(out, (meta, if_none_match.as_deref()), (&outcome, json));
     });
     context.trim_answer();
@@ -669,7 +678,12 @@ mod tests {
         );
         assert_eq!(answer(&mut cores, &mut answers, &publish), "");
         cores.flush();
-        assert!(!answers.open_gates(Sequence::new(1)));
+        let mut counted = Vec::new();
+        let remains = answers.open_gates(Sequence::new(1), |pattern, status| {
+            counted.push((pattern, status));
+        });
+        assert!(!remains);
+        assert_eq!(counted, [(RoutePattern::Publish, 200)]);
         assert!(answers.sendable().starts_with(b"HTTP/1.1 200 OK\r\n"));
     }
     /// A request with a token, or without one if that is empty, and a body.

@@ -206,7 +206,7 @@ impl Ledger {
     pub(super) fn append(&mut self, bytes: &[u8], ahead: usize) {
         self.appended += (bytes.len() - ahead) as u64;
         let is_first = self.entries.get(self.ended).is_none_or(|it| it.bytes == 0);
-        let status = if is_first { status_of(bytes) } else { 0 };
+        let status = if is_first { status_of(bytes, 0) } else { 0 };
         if status == 100 {
             self.is_interim = true;
             return;
@@ -283,9 +283,12 @@ impl Ledger {
     }
 }
 
-/// The status that an answer begins with; 0 if it is none.
-fn status_of(answer: &[u8]) -> u16 {
-    let digits = answer.get(9..12).and_then(|it| str::from_utf8(it).ok());
+/// The status that an answer begins with, of which the first `ahead` bytes are not here; 0 if it
+/// is none.
+pub(super) fn status_of(answer: &[u8], ahead: usize) -> u16 {
+    let start = 9_usize.saturating_sub(ahead);
+    let digits = answer.get(start..start + 3);
+    let digits = digits.and_then(|it| str::from_utf8(it).ok());
     digits.and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 

@@ -4,7 +4,7 @@
 //! events that ends with the answer. Such a stream is in parts, as the answer at the front; the
 //! connection goes on after it.
 
-use super::call::{HttpCall, RequestMeta};
+use super::call::{HttpCall, Purpose, RequestMeta};
 use super::client::Client;
 use super::dispatch::{Next, take};
 use super::writer::AnswerWriter;
@@ -40,6 +40,9 @@ pub(super) fn serve<L: Log>(
     let is_last = call.is_stream() && !meta.takes_chunks();
     if is_last {
         meta.close();
+    }
+    if call.stores_events() {
+        meta.purpose = Purpose::Store;
     }
     if let Begun::Done(Outcome::Failed(_), _) = &begun {
         // A shard may have been asked: a late reply must not find the next request.
@@ -105,16 +108,22 @@ pub(super) fn finish<L: Log>(
     let (written, point) = advance(context, &mut mcp, outcome);
     context.trim_answer();
     match written {
-        Written::Answer(body) => client.answers.fill_at(serial, point, |out| {
-            if has_begun {
+        Written::Answer(body) if has_begun => {
+            // Its head has counted.
+            client.answers.fill_at(serial, (point, None), |out| {
                 let mut event = Vec::new();
                 mcp::write_event(&mut event, &body);
                 AnswerWriter::array_part(out, meta, &event);
                 AnswerWriter::array_end(out, meta);
-            } else {
-                writer.success(out, meta, &body);
-            }
-        }),
+            });
+        }
+        Written::Answer(body) => {
+            client
+                .answers
+                .fill_answer(serial, (meta, point), |out, meta| {
+                    writer.success(out, meta, &body);
+                });
+        }
         Written::More(notices, pending) => {
             if let Some(call) = client.answers.call(serial) {
                 call.pending = pending;

@@ -4,6 +4,7 @@
 //! | file | job |
 //! | --- | --- |
 //! | `admission` | what is decided about a request before its body is read |
+//! | `arriving` | a request that is not whole yet: waited for, counted and refused |
 //! | `dispatch` | method and path → the call; its outcome → an answer, or a slot for one |
 //! | `honoured` | what a head asks for beyond its route: taken, or refused |
 //! | `client` | the connection that a request came from |
@@ -20,6 +21,9 @@
 
 mod admission;
 mod answers;
+#[cfg(test)]
+mod answers_test;
+mod arriving;
 mod call;
 mod client;
 mod deferred;
@@ -33,8 +37,8 @@ mod polls;
 mod room;
 mod writer;
 
-pub(crate) use admission::{admit, body_limit, refusal_for_memory};
 pub(crate) use answers::Answers;
+pub(crate) use arriving::{Arriving, next_request, refuse_arriving, refuse_for_memory};
 pub(crate) use call::RequestMeta;
 pub(crate) use client::Client;
 pub(crate) use deferred::give_up_front;

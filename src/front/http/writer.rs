@@ -1,7 +1,7 @@
 //! Outcomes → HTTP answers: status, fields and body.
 
 use super::answers::make_room;
-use super::call::RequestMeta;
+use super::call::{Counts, Purpose, RequestMeta};
 use crate::api::metrics::RoutePattern;
 use crate::api::{ApiError, encode};
 use crate::model::{EntityTag, NarrowCursor};
@@ -46,10 +46,20 @@ impl AnswerWriter {
         }
     }
 
-    /// Counts an answer.
+    /// Counts an answer, unless it counts later.
     fn count(&self, meta: RequestMeta, status: u16) {
-        let (counters, core) = &self.counters;
-        counters.tally(*core).note_request(meta.pattern, status);
+        if meta.counts == Counts::AtOnce {
+            let (counters, core) = &self.counters;
+            counters.tally(*core).note_request(meta.pattern, status);
+        }
+    }
+
+    /// Counts what a request is refused for that was to store events.
+    pub(super) fn count_refused(&self, meta: RequestMeta, error: &ApiError) {
+        if meta.purpose == Purpose::Store {
+            let (counters, core) = &self.counters;
+            counters.tally(*core).note_refused(error);
+        }
     }
 
     /// The time is so many seconds after the epoch.
@@ -228,28 +238,23 @@ impl AnswerWriter {
         }
     }
 
-    /// Writes the answer to `OPTIONS` of a path that takes these methods.
+    /// Writes the answer to `OPTIONS`, with what its path takes.
     pub(super) fn options(
         &self,
         out: &mut Vec<u8>,
         meta: RequestMeta,
-        (status, allow): (u16, &str),
+        (status, taken): (u16, Fields<'_>),
     ) {
-        let headers = [
-            ("Allow", allow),
+        let usual = [
             CORS_ORIGIN,
             (
                 "Access-Control-Allow-Methods",
                 "GET, POST, PUT, PATCH, DELETE, OPTIONS",
             ),
-            (
-                "Access-Control-Allow-Headers",
-                "authorization, content-type, if-match, if-none-match, last-event-id, traceparent",
-            ),
             CORS_EXPOSE,
             ("Access-Control-Max-Age", "86400"),
         ];
-        self.empty(out, meta, (status, &headers));
+        self.empty(out, meta, (status, &[taken, &usual].concat()));
     }
 
     /// Writes a static page, or that the client has it.
@@ -342,13 +347,14 @@ impl AnswerWriter {
     fn text(&self, out: &mut Vec<u8>, meta: RequestMeta, (media_type, answer): (&str, Answer<'_>)) {
         self.count(meta, answer.status);
         // What may not reach the server may not read why either.
+        let expose = exposed_to(meta);
         let is_exposed = !answer.headers.contains(&CORS_ORIGIN)
-            || answer.headers.contains(&CORS_EXPOSE)
+            || answer.headers.contains(&expose)
             || !meta.is_of_page();
         let exposed = if is_exposed {
             Cow::Borrowed(answer.headers)
         } else {
-            Cow::Owned([answer.headers, &[CORS_EXPOSE]].concat())
+            Cow::Owned([answer.headers, &[expose]].concat())
         };
         let head = ResponseHead {
             status: answer.status,
@@ -371,10 +377,7 @@ impl AnswerWriter {
 
     /// Writes the answer that a rejection deserves.
     pub(crate) fn error(&self, out: &mut Vec<u8>, meta: RequestMeta, error: &ApiError) {
-        if meta.pattern.stores_events() {
-            let (counters, core) = &self.counters;
-            counters.tally(*core).note_refused(error);
-        }
+        self.count_refused(meta, error);
         let mut body = Vec::with_capacity(128);
         encode::rejection(&mut body, error);
         let retry_after = error
@@ -386,7 +389,7 @@ impl AnswerWriter {
             headers.push(CORS_ORIGIN);
         }
         if let Some(seconds) = &retry_after {
-            headers.extend([("Retry-After", seconds.as_str()), CORS_EXPOSE]);
+            headers.extend([("Retry-After", seconds.as_str()), exposed_to(meta)]);
         }
         match error {
             // RFC 9110 §11.6.1: a 401 says what would do.
@@ -504,5 +507,32 @@ const CORS_EXPOSE: (&str, &str) = (
     "Access-Control-Expose-Headers",
     "etag, link, retry-after, flux-cursor",
 );
+/// The same of `POST /mcp`, whose clients read in a 401 how to go on.
+const CORS_EXPOSE_OF_MCP: (&str, &str) = (
+    "Access-Control-Expose-Headers",
+    "etag, link, retry-after, flux-cursor, www-authenticate",
+);
+
+/// The fields that a page may read in the answer to a request.
+fn exposed_to(meta: RequestMeta) -> (&'static str, &'static str) {
+    if meta.pattern == RoutePattern::Mcp {
+        CORS_EXPOSE_OF_MCP
+    } else {
+        CORS_EXPOSE
+    }
+}
+
+/// The fields that a page may send.
+pub(super) const CORS_HEADERS: (&str, &str) = (
+    "Access-Control-Allow-Headers",
+    "authorization, content-type, if-match, if-none-match, last-event-id, traceparent",
+);
+/// The same to `/mcp`: what a client of any version of the protocol sends.
+pub(super) const CORS_HEADERS_OF_MCP: (&str, &str) = (
+    "Access-Control-Allow-Headers",
+    "authorization, content-type, if-match, if-none-match, last-event-id, traceparent, \
+     mcp-protocol-version, mcp-method, mcp-name, mcp-session-id",
+);
+
 /// The field of a read that says which changes it shows (API contract §13).
 const CURSOR: &str = "Flux-Cursor";

@@ -28,6 +28,8 @@ pub(crate) struct McpCall {
     pub(super) asker: Asker,
     /// What it does.
     pub(super) work: Work,
+    /// It is to store an event: what it is refused for counts as a refused event.
+    pub(super) stores_events: bool,
 }
 
 /// The request that a call answers.
@@ -85,6 +87,11 @@ impl McpCall {
         }
     }
 
+    /// True if it is to store an event.
+    pub(crate) const fn stores_events(&self) -> bool {
+        self.stores_events
+    }
+
     /// Heap that it holds.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of::<Self>() + self.asker.id.len()
@@ -92,6 +99,11 @@ impl McpCall {
 
     /// Takes an outcome, whose JSON stands in [`Context::answer`].
     pub(crate) fn take<L: Log>(&mut self, context: &mut Context<L>, outcome: &Outcome) -> Step {
+        if let Outcome::Failed(error) = outcome
+            && self.stores_events
+        {
+            context.tally().note_refused(error);
+        }
         let json = std::mem::take(&mut context.answer);
         let json = String::from_utf8(json).unwrap_or_default();
         let went = match &mut self.work {
@@ -228,6 +240,9 @@ pub(super) fn refusal(error: &ApiError) -> String {
     }
     String::from_utf8(out).unwrap_or_default()
 }
+
+/// The code of an argument that a tool refuses by its own rule.
+pub(super) const INVALID_ARGUMENT: &str = "invalid_argument";
 
 /// Writes that an argument is not as it must be.
 pub(super) fn argument_refusal(out: &mut Vec<u8>, (name, rule): (&str, &str), code: &str) {

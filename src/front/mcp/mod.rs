@@ -51,7 +51,7 @@ use crate::service::publish::{self, Besides};
 use crate::service::{Begun, Caller, Context, Credentials, KeptToken, changes, delete, list, read};
 use crate::wire::http1::Head;
 use arguments::{Arguments, Query, Refused, Target};
-use call::{Asker, Work};
+use call::{Asker, INVALID_ARGUMENT, Work};
 use era::{Headers, LEGACY, MODERN};
 use listen::Listen;
 use message::{Message, text};
@@ -198,7 +198,12 @@ fn dispatch<L: Log>(
 }
 
 fn begin(asker: Asker, work: Work, begun: Begun) -> Received {
-    Received::Begun(begun, Box::new(McpCall { asker, work }))
+    let call = McpCall {
+        asker,
+        work,
+        stores_events: false,
+    };
+    Received::Begun(begun, Box::new(call))
 }
 
 /// Of lists that have one page.
@@ -312,14 +317,22 @@ fn call_tool<L: Log>(
         Ok(begun) => begun,
         Err(Refused::Call(error)) => (Work::Plain, Begun::from(error)),
         Err(Refused::Argument { name, rule }) => {
+            if tool.stores_events() {
+                context.tally().note_refused_code(INVALID_ARGUMENT, 1);
+            }
             let mut json = Vec::new();
-            call::argument_refusal(&mut json, (&name, &rule), "invalid_argument");
+            call::argument_refusal(&mut json, (&name, &rule), INVALID_ARGUMENT);
             let json = String::from_utf8(json).unwrap_or_default();
             let done = Begun::at_once(crate::service::Outcome::Done);
             (Work::Refused(json.into()), done)
         }
     };
-    Ok(begin(asker, work, begun))
+    let call = McpCall {
+        asker,
+        work,
+        stores_events: tool.stores_events(),
+    };
+    Ok(Received::Begun(begun, Box::new(call)))
 }
 
 /// A tool's arguments, the client's token for progress, and what it presents.

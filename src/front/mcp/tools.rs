@@ -86,6 +86,11 @@ impl Tool {
         }
     }
 
+    /// True if it is to store an event.
+    pub(super) const fn stores_events(self) -> bool {
+        matches!(self, Self::Publish | Self::Delete)
+    }
+
     /// The same as a list for people.
     pub(super) fn list(self) -> String {
         let names: Vec<String> = self

@@ -188,13 +188,18 @@ impl WebSocket {
         &mut self,
         context: &mut Context<L>,
         subscriber: Subscriber,
-        ClientMessage { id, action }: ClientMessage<'_>,
+        message: ClientMessage<'_>,
     ) -> bool {
-        match (id, action) {
+        match (message.id, message.action) {
             (Some(id), Ok(Action::Request(request))) => {
                 self.request(context, subscriber, (id, &request))
             }
             (id, action) => {
+                if let Err(error) = &action
+                    && message.stores_events
+                {
+                    context.tally().note_refused(error);
+                }
                 self.act(context, subscriber, (id.map(Box::from), action));
                 true
             }

@@ -13,7 +13,7 @@
 
 use super::HttpError;
 use super::chunked::{ChunkedBody, Decoded};
-use super::head::{Framing, Head};
+use super::head::{Framing, Head, Method};
 use super::index::{ContentEncoding, HeadIndex};
 use super::known::KnownHead;
 use super::parse::parse;
@@ -119,12 +119,16 @@ impl RequestReader {
     }
 
     /// The next request, or what to do to get one. `body_limit` gives the most bytes that the body
-    /// of a request for a path may have; it is asked once for each request, when the head is whole.
+    /// of a request of this method for a path may have; it is asked once for each request that has
+    /// a body, when the head is whole.
     ///
     /// # Errors
     ///
     /// [`HttpError`]: the connection cannot be read on, and every later call gives the same error.
-    pub fn next(&mut self, body_limit: impl Fn(&str) -> usize) -> Result<Next<'_>, HttpError> {
+    pub fn next(
+        &mut self,
+        body_limit: impl Fn((Method, &str)) -> usize,
+    ) -> Result<Next<'_>, HttpError> {
         self.next_admitted(body_limit, |_| true)
     }
 
@@ -139,7 +143,7 @@ impl RequestReader {
     /// As [`RequestReader::next`].
     pub fn next_admitted(
         &mut self,
-        body_limit: impl Fn(&str) -> usize,
+        body_limit: impl Fn((Method, &str)) -> usize,
         admits: impl FnMut(&Head<'_>) -> bool,
     ) -> Result<Next<'_>, HttpError> {
         match self.advance(body_limit, admits) {
@@ -180,6 +184,14 @@ impl RequestReader {
         self.buffer.trim();
     }
 
+    /// The head of the request whose body is waited for.
+    pub fn awaited_head(&self) -> Option<Head<'_>> {
+        match &self.state {
+            State::Body(body) => Some(body.head.view(self.buffer.pending())),
+            State::Head(_) | State::Refused | State::Failed(_) => None,
+        }
+    }
+
     /// What is being waited for.
     pub fn phase(&self) -> Phase {
         match self.state {
@@ -211,7 +223,7 @@ impl RequestReader {
 
     fn advance(
         &mut self,
-        body_limit: impl Fn(&str) -> usize,
+        body_limit: impl Fn((Method, &str)) -> usize,
         admits: impl FnMut(&Head<'_>) -> bool,
     ) -> Result<Step, HttpError> {
         if let State::Head(scan) = &mut self.state
@@ -249,7 +261,7 @@ fn begin(
     scan: &mut HeadScan,
     buffer: &mut ReceiveBuffer,
     known: &mut Option<Box<KnownHead>>,
-    body_limit: impl Fn(&str) -> usize,
+    body_limit: impl Fn((Method, &str)) -> usize,
 ) -> Result<Option<Body>, HttpError> {
     while scan.skip_empty_line(buffer.pending())? {
         buffer.consume(2);
@@ -306,12 +318,12 @@ fn parse_at_once(
 fn body_progress(
     head: &HeadIndex,
     bytes: &[u8],
-    body_limit: impl Fn(&str) -> usize,
+    body_limit: impl Fn((Method, &str)) -> usize,
 ) -> Result<BodyProgress, HttpError> {
     if !head.framing.has_body() {
         return Ok(BodyProgress::Length(0));
     }
-    let limit = body_limit(head.path(bytes));
+    let limit = body_limit((head.method, head.path(bytes)));
     let progress = match head.framing {
         Framing::None => BodyProgress::Length(0),
         Framing::Chunked => BodyProgress::Chunked(ChunkedBody::new(limit)),
