@@ -1,6 +1,6 @@
 //! Real pages in a real Chromium: an `EventSource` that goes on over restarts of the server by
 //! itself, a page on a loopback origin that works, one of another origin and one by a rebound name
-//! that get nothing (API contract §13, §16).
+//! that get nothing (API contract §13, §16). And the TypeScript client as a page loads it.
 
 mod support;
 
@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use support::agent::history;
 use support::chromium::{Chromium, FOREIGN};
 use support::server::{Server, Setup};
+use support::npm_tool;
 use support::source::{Answer, Source};
+use std::path::Path;
 use tempfile::TempDir;
 
 /// Keeps the events of a namespace, and the state of all entities, as a page would.
@@ -168,4 +170,116 @@ fn a_page_of_another_origin_gets_nothing_unless_it_is_allowed() {
     let all = json!({"read": "works", "publish": "works", "blind": "sent", "socket": "works", "stream": "works"});
     assert_eq!(outcome(&browser, &origin), all, "so it was the origin");
     assert_eq!(server.entity("made-by-page").status, 200);
+}
+
+/// Follows a namespace with the TypeScript client, by each of the ways that a page has.
+const CLIENT_PAGE: &str = r#"<!doctype html><title>client</title><script type="module">
+import { Flux, FluxError } from "/client/browser.js";
+const seen = (window.seen = { copies: {}, events: [], errors: [] });
+const all = [];
+for (const watchOver of ["websocket", "stream"]) {
+  const flux = new Flux("SERVER", { token: "TOKEN", watchOver });
+  all.push(flux);
+  (async () => {
+    const watch = flux.watch("yard/*");
+    for await (const update of watch) {
+      if (update.type === "reset") seen.errors.push(update.reason);
+      seen.copies[watchOver] = Object.fromEntries([...watch.entities].map(([id, { properties }]) => [id, properties]));
+    }
+    seen.copies[watchOver] = "closed";
+  })().catch((error) => seen.errors.push(String(error)));
+}
+const [flux] = all;
+(async () => {
+  for await (const update of await flux.watch("yard/*", { mode: "event" }).ready()) seen.events.push([update.sequence, update.eventId]);
+})().catch((error) => seen.errors.push(String(error)));
+// More than a browser has connections for.
+const many = Array.from({ length: 8 }, () => flux.watch("yard/*").ready());
+Promise.all(many).then(() => flux.publish("yard/page", { n: 1 })).then(() => (seen.published = true), (error) => seen.errors.push(String(error)));
+new Flux("SERVER", { token: "TOKENx" }).watch("yard/*").next().catch((error) => (seen.refused = error instanceof FluxError && error.code));
+new Flux("SERVER").watch("yard/*").next().catch((error) => (seen.missing = error.code));
+window.end = () => all.forEach((flux) => flux.close());
+</script>"#;
+
+/// The modules that a page loads, built into a folder; `None` if there is no compiler.
+fn built_client() -> Option<TempDir> {
+    let compiler = npm_tool("typescript/bin/tsc", "the TypeScript client in a browser")?;
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/typescript");
+    let dir = TempDir::new().expect("a temporary directory");
+    let options = json!({
+        "extends": client.join("tsconfig.json"),
+        "compilerOptions": {"types": [], "rootDir": client.join("src"), "outDir": dir.path().join("client")},
+        "files": [client.join("src/browser.ts")],
+        "include": [],
+    });
+    let project = dir.path().join("tsconfig.json");
+    std::fs::write(&project, options.to_string()).expect("a written file");
+    let output = std::process::Command::new("node")
+        .arg(compiler)
+        .arg("-p")
+        .arg(project)
+        .output();
+    let output = output.expect("node");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    Some(dir)
+}
+
+#[test]
+fn a_page_follows_a_private_namespace_by_the_typescript_client_over_a_kill() {
+    let Some(browser) = Chromium::start("the TypeScript client in a browser") else {
+        return;
+    };
+    let Some(client) = built_client() else {
+        return;
+    };
+    let dir = TempDir::new().expect("a temporary directory");
+    let setup = || {
+        defaults(&dir)
+            .env("FLUX_AUTH_ENABLED", "true")
+            .env("FLUX_NAMESPACES_PRIVATE", "true")
+    };
+    let mut server = setup().start();
+    let port = server.port;
+    let made = server.post("/api/namespaces", r#"{"name":"yard"}"#).json();
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let content = CLIENT_PAGE
+        .replace("SERVER", &server.url())
+        .replace("TOKEN", &token);
+    let page = Source::start(move |asked| {
+        let (kind, text) = match asked.target.strip_prefix("/client/") {
+            Some(name) => {
+                let file = client.path().join("client").join(name);
+                let text = std::fs::read_to_string(file).expect("a module");
+                ("text/javascript", text)
+            }
+            None => ("text/html; charset=utf-8", content.clone()),
+        };
+        Answer::Http(200, vec![format!("Content-Type: {kind}")], text)
+    });
+    browser.open(&page.url("/"));
+    browser.wait_for("the page to publish", "return seen.published");
+    let refused = "return seen.refused == 'token_unknown' && seen.missing == 'token_missing'";
+    browser.wait_for("wrong tokens to be refused", refused);
+    for round in 1..=2 {
+        let body = format!(
+            r#"{{"stream":"s","source":"t","payload":{{"entity_id":"yard/crane","properties":{{"load":{round}}}}}}}"#
+        );
+        let answer = server.with_token(("POST", "/api/events"), &token, &body);
+        assert_eq!(answer.status, 200);
+        let followed = format!(
+            "const {{ websocket, stream }} = seen.copies;
+            return [websocket, stream].every((copy) => copy?.['yard/crane']?.load == {round} && copy['yard/page']?.n == 1)"
+        );
+        browser.wait_for("both copies to follow", &followed);
+        if round == 1 {
+            server.kill();
+            server = setup().start_on(port);
+        }
+    }
+    browser.wait_for("each event once", "return seen.events.length == 3");
+    browser.run("end(); return true");
+    let closed = "return Object.values(seen.copies).join() == 'closed,closed'";
+    browser.wait_for("the watches to end with their client", closed);
+    assert_eq!(browser.run("return seen.errors"), json!([]));
 }

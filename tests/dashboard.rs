@@ -511,23 +511,9 @@ fn the_server_view_draws_rates_and_latencies_and_the_namespaces_follow() {
     page.expect_no_errors(true);
 }
 
-/// The folder that `npm` has installed `typescript` and `axe-core` into.
-const TOOLS: &str = "NPM_TOOLS";
-
-/// A file of an installed package; `None`, and a line, if there is none.
-fn tool(path: &str, what: &str) -> Option<std::path::PathBuf> {
-    let tools = std::env::var_os(TOOLS).map(std::path::PathBuf::from);
-    let file = tools.map(|tools| tools.join("node_modules").join(path));
-    let found = file.filter(|file| file.exists());
-    if found.is_none() {
-        not_checked(&format!("{what}: {TOOLS} holds no {path}"));
-    }
-    found
-}
-
 #[test]
 fn every_view_can_be_used_by_everyone_in_both_colour_schemes() {
-    let Some(axe) = tool("axe-core/axe.min.js", "accessibility of the dashboard") else {
+    let Some(axe) = npm_tool("axe-core/axe.min.js", "accessibility of the dashboard") else {
         return;
     };
     let axe = std::fs::read_to_string(axe).expect("a readable script");
@@ -577,7 +563,7 @@ fn every_view_can_be_used_by_everyone_in_both_colour_schemes() {
 
 #[test]
 fn the_modules_are_typed() {
-    let Some(compiler) = tool("typescript/bin/tsc", "types of the dashboard") else {
+    let Some(compiler) = npm_tool("typescript/bin/tsc", "types of the dashboard") else {
         return;
     };
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages/dashboard");

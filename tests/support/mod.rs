@@ -52,6 +52,20 @@ pub(crate) fn not_checked(what: &str) {
     drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
+/// The folder that `npm` has installed `typescript` and `axe-core` into.
+const TOOLS: &str = "NPM_TOOLS";
+
+/// A file of a package that `npm` has installed; `None`, and a line, if there is none.
+pub(crate) fn npm_tool(path: &str, what: &str) -> Option<PathBuf> {
+    let tools = std::env::var_os(TOOLS).map(PathBuf::from);
+    let file = tools.map(|tools| tools.join("node_modules").join(path));
+    let found = file.filter(|file| file.exists());
+    if found.is_none() {
+        not_checked(&format!("{what}: {TOOLS} holds no {path}"));
+    }
+    found
+}
+
 /// Runs a test against a server with one shard, then with two.
 pub(crate) fn on_each(claim: impl Fn(&server::Server)) {
     for shards in [1, 2] {
