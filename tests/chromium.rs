@@ -5,12 +5,12 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::path::Path;
 use support::agent::history;
 use support::chromium::{Chromium, FOREIGN};
-use support::server::{Server, Setup};
 use support::npm_tool;
+use support::server::{Server, Setup};
 use support::source::{Answer, Source};
-use std::path::Path;
 use tempfile::TempDir;
 
 /// Keeps the events of a namespace, and the state of all entities, as a page would.
@@ -201,6 +201,11 @@ new Flux("SERVER").watch("yard/*").next().catch((error) => (seen.missing = error
 window.end = () => all.forEach((flux) => flux.close());
 </script>"#;
 
+#[expect(clippy::disallowed_methods, reason = "a file in a fresh directory")]
+fn write_file(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a written file");
+}
+
 /// The modules that a page loads, built into a folder; `None` if there is no compiler.
 fn built_client() -> Option<TempDir> {
     let compiler = npm_tool("typescript/bin/tsc", "the TypeScript client in a browser")?;
@@ -213,7 +218,7 @@ fn built_client() -> Option<TempDir> {
         "include": [],
     });
     let project = dir.path().join("tsconfig.json");
-    std::fs::write(&project, options.to_string()).expect("a written file");
+    write_file(&project, &options.to_string());
     let output = std::process::Command::new("node")
         .arg(compiler)
         .arg("-p")

@@ -9,7 +9,7 @@ use support::chromium::Chromium;
 use support::server::{Server, Setup};
 use support::tenants::Tenants;
 use support::tls::Sealed;
-use support::{batch, event, not_checked, publish_all, wait_for};
+use support::{batch, event, npm_tool, publish_all, wait_for};
 use tempfile::TempDir;
 
 /// What each test asks of the page, by names that read well.

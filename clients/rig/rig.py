@@ -177,7 +177,6 @@ class Rig:
         proxy = Proxy(self.server.port, self.seed)
         driver = self.drive(proxy)
         start = self.publish({"entity_id": "rig/0", "properties": {"a": 1}})
-        # Only what follows is cut: a watch that waits to be in force must not be the last to connect.
         driver.ask("watch", pattern=PATTERN, mode="entity")
         driver.ask("watch", pattern=PATTERN, mode="event", since=start["cursor"])
         refused: list[int] = []

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 
@@ -21,6 +22,8 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.start()
+        # A lease that lasts for a second only is not claimed while a server replays its log.
+        self.wait_until_ready()
 
     @property
     def url(self) -> str:
@@ -44,6 +47,16 @@ class Server:
             assert self._process.poll() is None, text
             time.sleep(0.02)
         raise AssertionError("the server did not start")
+
+    def wait_until_ready(self) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"{self.url}/ready", timeout=10).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise AssertionError("the server never was ready")
 
     def kill(self) -> None:
         """The end that no program can prepare for."""

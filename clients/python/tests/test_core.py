@@ -239,6 +239,7 @@ def test_a_refusal_ends_a_watch_and_an_overload_does_not() -> None:
     with pytest.raises(FluxError, match="no such path"):
         feed.feed({"type": "error", "id": 1, "error": "no such path", "code": "invalid_filter"})
     assert feed.subscription.broke(refusal(503, retry_after="5")) >= 5
+    assert 300 <= feed.subscription.broke(refusal(503, retry_after="9" * 400)) <= 310
     for status in (408, 429, 500, 503):
         assert feed.subscription.broke(refusal(status)) <= _core.PAUSE_MAX
     for status in (301, 401, 403, 404):
@@ -261,8 +262,9 @@ def test_retry_after_may_be_a_date() -> None:
         text = format_datetime(now + timedelta(seconds=then), usegmt=True)
         wait = _core.retry_after_seconds({"retry-after": text})
         assert wait is not None and least <= wait <= most
-    for text in ("", "soon", "-1", "1.5"):
-        assert _core.retry_after_seconds({"retry-after": text}) is None
+    for text in ("soon", "-1", "1.5"):
+        assert _core.retry_after_seconds({"retry-after": text}) == 0
+    assert _core.retry_after_seconds({}) is None
 
 
 def test_a_conflict_shows_the_entity() -> None:

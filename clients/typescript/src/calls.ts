@@ -2,8 +2,8 @@
  * The calls of HTTP: what is sent, when it is sent again, what the answer means.
  *
  * All calls are safe to repeat: reads anyway, and a write because its event id is made before the
- * first attempt, so the server counts it once. A deletion is therefore published as a tombstone with an
- * id.
+ * first attempt, so the server counts it once. A deletion is therefore published as a tombstone
+ * with an id.
  */
 
 import { ClosedError, ConflictError, FluxError, UnreachableError } from "./errors.js";

@@ -109,11 +109,12 @@ function settingsOf(platform: Platform, url: string | undefined, options: FluxOp
 }
 
 /**
- * A Flux server. The URL and the token default to FLUX_URL and FLUX_TOKEN, where there is an environment.
+ * A Flux server. The URL and the token default to FLUX_URL and FLUX_TOKEN, where there is an
+ * environment.
  *
- * A call that gets no answer, or 429 or 503 with `Retry-After`, is made again for `retryFor` seconds;
- * no write counts twice for that. Calls reject with FluxError: ConflictError for a condition that does
- * not hold, UnreachableError if there was no answer.
+ * A call that gets no answer, or 429 or 503 with `Retry-After`, is made again for `retryFor`
+ * seconds; no write counts twice for that. Calls reject with FluxError: ConflictError for a
+ * condition that does not hold, UnreachableError if there was no answer.
  */
 export class FluxClient {
   readonly #calls: Calls;
@@ -127,7 +128,8 @@ export class FluxClient {
   }
 
   /**
-   * Ends the client: its watches end, its calls reject with ClosedError, its leases are renewed no longer.
+   * Ends the client: its watches end, its calls reject with ClosedError, its leases are renewed no
+   * longer.
    */
   async close(): Promise<void> {
     this.#calls.close();
@@ -146,8 +148,8 @@ export class FluxClient {
   }
 
   /**
-   * The entities by id; pages are fetched as they are asked for. They are no single moment, unless `at`
-   * names one.
+   * The entities by id; pages are fetched as they are asked for. They are no single moment, unless
+   * `at` names one.
    */
   list(options: ListOptions = {}): AsyncGenerator<Entity, void, undefined> {
     const { prefix, namespace, filter, fields, at, signal } = options;
@@ -157,8 +159,8 @@ export class FluxClient {
   }
 
   /**
-   * The stored events of an entity or a namespace, newest first; pages are fetched as they are asked for.
-   * Rejects with 410 `history_removed` where retention has removed what comes next.
+   * The stored events of an entity or a namespace, newest first; pages are fetched as they are
+   * asked for. Rejects with 410 `history_removed` where retention has removed what comes next.
    */
   history(entityId: string, options?: HistoryOptions): AsyncGenerator<Event, void, undefined>;
   history(
@@ -180,8 +182,8 @@ export class FluxClient {
   }
 
   /**
-   * Stores an event: `publish("shop/1", { status: "paid" }, { expect: { properties: { status: "open" } } })`,
-   * or one that `newEvent` made.
+   * Stores an event: `publish("shop/1", { status: "paid" }, { expect: { properties: { status:
+   * "open" } } })`, or one that `newEvent` made.
    */
   publish(event: EventInput, options?: Cancellable): Promise<Published>;
   publish(entityId: string, properties?: Properties, options?: PublishOptions): Promise<Published>;
@@ -198,8 +200,8 @@ export class FluxClient {
    * Stores events in their order, in as many requests as it takes.
    *
    * Each is decided by itself: a result is the answer, or the error of that event, which is not
-   * published again (`rate_limited` too). If a request fails, the error has `results` and `events`. With
-   * `atomic` all are stored or none is, in one request: at most 1,000, of one namespace.
+   * published again (`rate_limited` too). If a request fails, the error has `results` and `events`.
+   * With `atomic` all are stored or none is, in one request: at most 1,000, of one namespace.
    */
   publishMany(
     events: Iterable<EventInput>,
@@ -222,8 +224,8 @@ export class FluxClient {
   }
 
   /**
-   * Adds to a number, exactly, and returns the sum. An absent property counts as 0. Returns `null`, with
-   * the number counted, if the token may not read the namespace.
+   * Adds to a number, exactly, and returns the sum. An absent property counts as 0. Returns `null`,
+   * with the number counted, if the token may not read the namespace.
    */
   async increment<N extends Numeric = number>(
     entityId: string,
@@ -239,8 +241,8 @@ export class FluxClient {
   }
 
   /**
-   * Deletes the entity, or returns `null` if there is none. Rejects with ConflictError if `expect` is
-   * given and does not hold.
+   * Deletes the entity, or returns `null` if there is none. Rejects with ConflictError if `expect`
+   * is given and does not hold.
    */
   delete(entityId: string, options: DeleteOptions = {}): Promise<Published | null> {
     const { expect, eventId, signal } = options;
@@ -253,11 +255,11 @@ export class FluxClient {
    * Follows an entity, the ids that begin alike (`shop/*`) or everything (`*`).
    *
    * Mode `entity` yields a snapshot, then each change and deletion; `Watch.entities` is the state.
-   * Changes of an entity are merged if they come faster than they are read. Mode `event` yields every
-   * event once, in order.
+   * Changes of an entity are merged if they come faster than they are read. Mode `event` yields
+   * every event once, in order.
    *
-   * A connection that breaks is made again, with pauses of up to 10 s, and goes on where it was. If the
-   * server can't tell what was missed, a reset and a new snapshot come.
+   * A connection that breaks is made again, with pauses of up to 10 s, and goes on where it was. If
+   * the server can't tell what was missed, a reset and a new snapshot come.
    */
   watch(pattern?: string, options?: EntityWatchOptions): Watch<EntityUpdate>;
   watch(pattern: string, options: EventWatchOptions): Watch<EventUpdate>;
@@ -274,9 +276,9 @@ export class FluxClient {
   }
 
   /**
-   * A lease on an id, not yet claimed: an entity with the property `holder` that expires after `ttl`
-   * seconds and is renewed in the background. What must not happen without the lease goes into
-   * `const batch = [lease.guard(), …]` and `publishMany(batch, { atomic: true })`.
+   * A lease on an id, not yet claimed: an entity with the property `holder` that expires after
+   * `ttl` seconds and is renewed in the background. What must not happen without the lease goes
+   * into `const batch = [lease.guard(), …]` and `publishMany(batch, { atomic: true })`.
    */
   lease(entityId: string, { ttl = 10, properties = {} }: LeaseOptions = {}): Lease {
     return new Lease(this.#calls, entityId, ttl, properties);

@@ -122,8 +122,8 @@ class Parser {
 }
 
 /**
- * The JSON text of a value. Throws TypeError for what JSON does not have: NaN, infinities, functions,
- * `undefined` in arrays, a Map or Set, what contains itself.
+ * The JSON text of a value. Throws TypeError for what JSON does not have: NaN, infinities,
+ * functions, `undefined` in arrays, a Map or Set, what contains itself.
  */
 export function encode(value: unknown, depth = 0): string {
   if (depth > DEPTH_MAX) throw new TypeError(`more than ${DEPTH_MAX} nested containers`);

@@ -1,9 +1,9 @@
 /**
  * A lease: an entity that its holder creates, renews before it expires, and deletes.
  *
- * There is never more than one holder by the server's order of events. The holder itself counts by its
- * own clocks from before it sent the last renewal that succeeded, so it stops before the server would
- * give the lease to another.
+ * There is never more than one holder by the server's order of events. The holder itself counts by
+ * its own clocks from before it sent the last renewal that succeeded, so it stops before the server
+ * would give the lease to another.
  */
 
 import type { CallOptions, Calls } from "./calls.js";
@@ -32,7 +32,10 @@ interface Moment {
 const thisMoment = (): Moment => ({ steady: now(), wall: Date.now() / 1000 });
 
 export interface ClaimOptions {
-  /** Seconds to wait for another holder, or for a server that is away. 0 tries once; `Infinity` waits. */
+  /**
+   * Seconds to wait for another holder, or for a server that is away. 0 tries once; `Infinity`
+   * waits.
+   */
   readonly wait?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -130,8 +133,8 @@ export class Lease {
   }
 
   /**
-   * Waits for the lease, runs `work`, and gives the lease back. Rejects with LeaseLostError if it was
-   * lost meanwhile. `work` gets a signal that is aborted then; an error of its own comes first.
+   * Waits for the lease, runs `work`, and gives the lease back. Rejects with LeaseLostError if it
+   * was lost meanwhile. `work` gets a signal that is aborted then; an error of its own comes first.
    */
   async hold<T>(
     work: (lost: AbortSignal) => T | Promise<T>,

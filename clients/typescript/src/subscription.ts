@@ -2,9 +2,9 @@
  * A watch without I/O: what to subscribe to, and what each message leads to.
  *
  * `Subscription` outlives its connections. For each it says how to begin (`begin`), then takes the
- * messages one by one (`receive`), and says how long to wait when the connection broke (`broke`). It
- * keeps a cursor of what the server has sent completely, and what it has to know to recognise what comes
- * twice after that.
+ * messages one by one (`receive`), and says how long to wait when the connection broke (`broke`).
+ * It keeps a cursor of what the server has sent completely, and what it has to know to recognise
+ * what comes twice after that.
  */
 
 import { FluxError, UnreachableError } from "./errors.js";
@@ -13,8 +13,8 @@ import { jitteredPause, now } from "./waiting.js";
 import { entityOf, errorOf, eventOf } from "./wire.js";
 
 /**
- * Seconds that a watch waits at most because `Retry-After` says so. A call gives up instead of waiting
- * long; a watch has nobody who would make it again.
+ * Seconds that a watch waits at most because `Retry-After` says so. A call gives up instead of
+ * waiting long; a watch has nobody who would make it again.
  */
 const RETRY_AFTER_MAX = 300;
 
@@ -105,8 +105,8 @@ export class Subscription {
   /**
    * The connection broke, or could not be made. Returns the seconds until the next attempt.
    *
-   * `refusal` is what the server said to it, if anything. Throws if another attempt would be refused too, or
-   * if it took too long already.
+   * `refusal` is what the server said to it, if anything. Throws if another attempt would be
+   * refused too, or if it took too long already.
    */
   broke(refusal: FluxError | null, cause?: unknown): number {
     let wait = 0;

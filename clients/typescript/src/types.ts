@@ -83,7 +83,10 @@ export interface Entity {
   readonly version: number;
   readonly lastUpdated: string;
   readonly expiresAt: string | null;
-  /** What was too large for a message of a watch, by name with its bytes; `""` is all. `get` reads it. */
+  /**
+   * What was too large for a message of a watch, by name with its bytes; `""` is all. `get` reads
+   * it.
+   */
   readonly omitted?: { readonly [name: string]: number };
   /** Of an entity that `get` read. */
   readonly etag?: string;
@@ -141,8 +144,8 @@ export interface Deleted {
 /**
  * Changes are missing between what came before and the snapshot that follows.
  *
- * `history_removed`: retention removed them, or an older copy of the data was restored. `too_far`: a
- * snapshot is less work. `interrupted` (mode `event`): a snapshot was cut off.
+ * `history_removed`: retention removed them, or an older copy of the data was restored. `too_far`:
+ * a snapshot is less work. `interrupted` (mode `event`): a snapshot was cut off.
  */
 export interface Reset {
   readonly type: "reset";

@@ -10,7 +10,9 @@ export function now(): number {
   return performance.now() / 1000;
 }
 
-/** A pause in seconds after so many failures in a row, from 1: full jitter under a cap that doubles. */
+/**
+ * A pause in seconds after so many failures in a row, from 1: full jitter under a cap that doubles.
+ */
 export function jitteredPause(failures: number): number {
   return Math.random() * Math.min(PAUSE_MAX, PAUSE_MIN * 2 ** Math.min(failures - 1, 10));
 }
@@ -37,7 +39,9 @@ export async function sleep(seconds: number, signal: AbortSignal): Promise<void>
   });
 }
 
-/** What may be cancelled: by a caller's signal, by its own `abort`, or with all others of its owner. */
+/**
+ * What may be cancelled: by a caller's signal, by its own `abort`, or with all others of its owner.
+ */
 export class Scope {
   readonly #controller = new AbortController();
   readonly #end: () => void;

@@ -19,10 +19,11 @@ export type WatchOver = "stream" | "websocket";
 const ENDED = new ClosedError();
 
 /**
- * What `watch` returns. `for await` reads it, and closes it at its end, whether by `break` or an error.
+ * What `watch` returns. `for await` reads it, and closes it at its end, whether by `break` or an
+ * error.
  *
- * Nothing is read ahead of the reader: the server is held back, and merges changes or reads them from
- * its log later. Only over a WebSocket messages wait here, up to a bound.
+ * Nothing is read ahead of the reader: the server is held back, and merges changes or reads them
+ * from its log later. Only over a WebSocket messages wait here, up to a bound.
  */
 export class Watch<U extends Update> implements AsyncIterable<U> {
   readonly #calls: Calls;
@@ -49,7 +50,10 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
     this.#scope = calls.scope(signal);
   }
 
-  /** Mode `entity`: the entities as of the last update that was handed out. It changes with the next. */
+  /**
+   * Mode `entity`: the entities as of the last update that was handed out. It changes with the
+   * next.
+   */
   get entities(): ReadonlyMap<string, Entity> {
     return this.#subscription.entities;
   }

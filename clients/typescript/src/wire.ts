@@ -63,8 +63,8 @@ export function publishedOf(body: any): Published {
 }
 
 /**
- * The statuses that the codes of refused batch items and messages have over HTTP, as far as a caller
- * would act on them.
+ * The statuses that the codes of refused batch items and messages have over HTTP, as far as a
+ * caller would act on them.
  */
 const STATUS: { readonly [code: string]: number } = {
   precondition_failed: 409,
@@ -121,8 +121,8 @@ export function replyError(
 const HTTP_DATE = /^[A-Z][a-z]+, \d\d[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d:\d\d GMT$/;
 
 /**
- * `Retry-After`: seconds, or a date from a proxy. What is neither says no time, but still that waiting
- * helps: 0. `null` if there is no such field.
+ * `Retry-After`: seconds, or a date from a proxy. What is neither says no time, but still that
+ * waiting helps: 0. `null` if there is no such field.
  */
 export function retryAfterSeconds(text: string | null): number | null {
   if (text === null || text === "") return null;
@@ -143,8 +143,8 @@ export function newEventId(): string {
 }
 
 /**
- * An event with an id of its own. The same object published twice counts once, also if the first call
- * got no answer.
+ * An event with an id of its own. The same object published twice counts once, also if the first
+ * call got no answer.
  */
 export function newEvent(entityId: string, properties?: Properties, members?: Members): NewEvent {
   const eventId = members?.eventId || newEventId();

@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { join } from "node:path";
 import { ConflictError, Digits, Flux, FluxError, UnreachableError, newEvent } from "flux-client";
-import { Server } from "./support.js";
+import { Server, register } from "./support.js";
 
 let server: Server;
 let flux: Flux;
@@ -150,8 +150,7 @@ test("thousands of calls at once go a few at a time", async () => {
 
 test("tokens go with calls and watches, and wrong ones are refused", async () => {
   const guarded = await Server.start({ FLUX_AUTH_ENABLED: "true", FLUX_NAMESPACES_PRIVATE: "true" });
-  const answer = await fetch(`${guarded.url}/api/namespaces`, { method: "POST", body: '{"name":"team"}' });
-  const { token } = (await answer.json()) as { token: string };
+  const token = await register(guarded, "team");
   const mine = new Flux(guarded.url, { token });
   await mine.publish("team/a", { x: 1 });
   const watch = mine.watch("team/*");

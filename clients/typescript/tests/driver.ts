@@ -1,6 +1,6 @@
 /**
- * The driver of this client for clients/rig: what it reads as lines of JSON, it does. Its argument says
- * how watches are connected.
+ * The driver of this client for clients/rig: what it reads as lines of JSON, it does. Its argument
+ * says how watches are connected.
  */
 
 import { createInterface } from "node:readline";

@@ -1,4 +1,7 @@
-/** A real server from the binary that FLUX_BIN names, servers that answer as they are told, and waits. */
+/**
+ * A real server from the binary that FLUX_BIN names, servers that answer as they are told, and
+ * waits.
+ */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -35,6 +38,12 @@ export class Server {
   static async start(environment: { [name: string]: string } = {}): Promise<Server> {
     const server = new Server(environment);
     await server.start();
+    // A lease that lasts for a second only is not claimed while a server replays its log.
+    const log = join(server.folder, "log");
+    await until("the server never was ready", () => {
+      const shards = /(\d+) shards?,/.exec(readFileSync(log, "utf8"))?.[1];
+      return readFileSync(log, "utf8").split(": ready after").length > Number(shards);
+    });
     return server;
   }
 
@@ -53,6 +62,9 @@ export class Server {
     const child = spawn(binary, command, { stdio: ["ignore", "ignore", file], env });
     closeSync(file);
     this.#process = child;
+    // A test that fails leaves neither a process behind nor one that waits for it.
+    process.once("exit", () => child.kill("SIGKILL"));
+    child.unref();
     await until("the server did not start", () => {
       const text = readFileSync(log, "utf8");
       const port = /listening on https?:\/\/[^,]*:(\d+)/.exec(text)?.[1];
@@ -66,6 +78,7 @@ export class Server {
     const child = this.#process;
     this.#process = undefined;
     if (!child || child.exitCode !== null) return;
+    child.ref();
     const ended = once(child, "exit");
     child.kill(signal);
     await ended;
@@ -92,6 +105,18 @@ export class Server {
   async remove(): Promise<void> {
     await this.kill();
     rmSync(this.folder, { recursive: true });
+  }
+}
+
+/** The token of a namespace that it registers, with a server that has just been started. */
+export async function register(server: Server, name: string): Promise<string> {
+  for (;;) {
+    const body = JSON.stringify({ name });
+    const answer = await fetch(`${server.url}/api/namespaces`, { method: "POST", body });
+    const made = (await answer.json()) as { token?: string };
+    if (made.token !== undefined) return made.token;
+    assert.equal(answer.status, 503);
+    await pause(10);
   }
 }
 

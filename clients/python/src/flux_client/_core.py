@@ -81,14 +81,19 @@ def jittered_pause(failures: int) -> float:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After`, which the server sends in seconds, and a proxy perhaps as a date."""
+    """`Retry-After`, which the server sends in seconds, and a proxy perhaps as a date.
+
+    What is neither says no time, but still that waiting helps: 0. None if there is no such field.
+    """
     text = headers.get("retry-after", "")
+    if not text:
+        return None
     if text.isascii() and text.isdigit():
         return float(text)
     try:
         date = parsedate_to_datetime(text)
     except (TypeError, ValueError):
-        return None
+        return 0.0
     if date.tzinfo is None:
         date = date.replace(tzinfo=timezone.utc)
     return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())

@@ -38,6 +38,9 @@ OPEN_TIMEOUT = 10.0
 PING_INTERVAL = 20.0
 PING_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 1.0
+# Seconds that a watch waits at most because `Retry-After` says so. A call gives up instead of
+# waiting long; a watch has nobody who would make it again.
+RETRY_AFTER_MAX = 300.0
 
 _SUBSCRIPTION = 1
 
@@ -144,7 +147,7 @@ class Subscription:
             # Unlike a call, a watch has no one who would make it again.
             if refused.status not in (408, 429) and refused.status < 500:
                 raise error
-            wait = error.retry_after or 0.0
+            wait = min(error.retry_after or 0.0, RETRY_AFTER_MAX)
         now = time.monotonic()
         if self.is_current or not self._failures:
             self._broken_since = now
