@@ -1,8 +1,11 @@
 /**
  * Eight players and three rooms of three: who finds no seat goes to the next room.
  *
- *     npm install && npm pack && npm install flux-client-0.1.0.tgz   # in clients/typescript, once
- *     node examples/game_lobby/demo.ts   # Node 24; against http://localhost:3000, or FLUX_URL
+ *     (cd clients/typescript && npm install && npm pack)
+ *     npm install --no-save ./clients/typescript/flux-client-0.1.0.tgz
+ *     node examples/game_lobby/demo.ts   # against http://localhost:3000, or FLUX_URL
+ *
+ * Node runs TypeScript by itself from version 22.18 on.
  */
 
 import { Flux } from "flux-client";
