@@ -54,7 +54,7 @@ class Spool:
 
     def __init__(self, path: str) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
-        # A kill loses nothing so. For a power cut too it would be FULL, at a flush for each reading.
+        # A kill loses nothing so. A power cut would ask for FULL, at a flush for each reading.
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")
         self._db.execute(

@@ -40,7 +40,7 @@ class Server:
         end = time.monotonic() + 60
         while time.monotonic() < end:
             text = (self._folder / "log").read_text()
-            address = re.search(r"listening on http://[^,]*:(\d+)", text)
+            address = re.search(r"listening on https?://[^,]*:(\d+)", text)
             if address:
                 self.port = int(address.group(1))
                 return

@@ -267,6 +267,22 @@ def test_retry_after_may_be_a_date() -> None:
     assert _core.retry_after_seconds({}) is None
 
 
+def test_an_endless_retry_after_is_a_day() -> None:
+    for text in ("86401", "9" * 400, "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT"):
+        assert _core.retry_after_seconds({"retry-after": text}) == 86_400, text[:40]
+    for text in (
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
+    ):
+        assert _core.retry_after_seconds({"retry-after": text}) == 0, text
+    feed = Feed()
+    feed.begin()
+    wait = feed.subscription.broke(refusal(503, retry_after="9" * 400))
+    assert 300 <= wait < 400, "a watch asks again sooner"
+    _, error = attempts([refusal(503, retry_after="9" * 400)])
+    assert (error.status, error.retry_after) == (503, 86_400)
+
+
 def test_a_conflict_shows_the_entity() -> None:
     body = {"error": "no", "code": "precondition_failed", "entity": row("a", x=1), "index": 2}
     _, error = attempts([Reply(409, {}, json.dumps(body).encode())])

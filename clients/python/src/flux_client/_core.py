@@ -24,6 +24,8 @@ from ._types import Entity, Event, Expect, NewEvent, Number, Published
 
 PAUSE_MIN = 0.1
 PAUSE_MAX = 10.0
+# What `Retry-After` asks for beyond a day counts as a day: clocks and sleeps overflow somewhere.
+RETRY_AFTER_MAX = 86_400.0
 # Events and bytes of a request of `publish_many`; the server's bounds are 150,000 and 10 MiB.
 BATCH_EVENTS_MAX = 1000
 BATCH_BYTES_MAX = 4 << 20
@@ -89,14 +91,16 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     if not text:
         return None
     if text.isascii() and text.isdigit():
-        return float(text)
+        # Of any number of digits: what is too large for a float is infinite.
+        return min(float(text), RETRY_AFTER_MAX)
     try:
         date = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        seconds = (date - datetime.now(timezone.utc)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         return 0.0
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+    return min(max(0.0, seconds), RETRY_AFTER_MAX)
 
 
 def reply_error(reply: Reply, decimal: bool) -> FluxError:
