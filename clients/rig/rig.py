@@ -26,6 +26,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -39,7 +40,7 @@ from server import Server
 
 PATIENCE = 60.0
 PATTERN = "rig/*"
-BATCHES = 40
+BATCHES = 30
 BATCH_EVENTS = 20
 # Connections for leases carry little, so they are cut after few bytes.
 LEASE_CUT_BYTES_MAX = 6_000
@@ -90,6 +91,12 @@ class Driver:
         assert self._process.stdin is not None
         self._process.stdin.close()
         assert self._process.wait(PATIENCE) == 0, "the driver did not end well"
+
+    def pause(self, seconds: float) -> None:
+        """It stands still, as a machine that is suspended, while time goes on."""
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self._process.poll() is None:
@@ -217,22 +224,25 @@ class Rig:
             time.sleep(0.05)
 
     def leases(self) -> None:
-        """The turns of several holders never overlap, though the server is killed and answers are lost."""
+        """The turns of holders never overlap, though server and holders stand still and answers are lost."""
         proxy = Proxy(self.server.port, self.seed, LEASE_CUT_BYTES_MAX)
         drivers = [self.drive(proxy) for _ in range(2)]
         for _ in range(2):
             for driver in drivers:
                 # Often longer than the lease lasts without a renewal.
-                holds = [self.random.choice((0.3, 1.8)) for _ in range(50)]
+                holds = [self.random.choice((0.3, 1.8, 4.0)) for _ in range(50)]
                 driver.ask("compete", entity_id="rig/lease", ttl=LEASE_TTL, holds=holds)
-        for down in (0.0, 1.5, 1.5):
-            time.sleep(2.0)
+        for down in (0.0, 1.5):
+            time.sleep(1.5)
             self.server.kill()
             time.sleep(down)
             self.server.start()
-        time.sleep(2.0)
-        self.server.pause(1.5)
         time.sleep(1.5)
+        self.server.pause(1.5)
+        # A holder that goes on after a pause must not take itself for one.
+        for driver in drivers * 2:
+            time.sleep(0.5)
+            driver.pause(2.0)
         # An answer that got lost costs a turn, so at the end there is none.
         proxy.is_cutting = False
         time.sleep(1.5)

@@ -81,6 +81,12 @@ export function isUntrusted(error: unknown): boolean {
   return /^(ERR_TLS_CERT|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_(GET_ISSUER|VERIFY))/.test(code);
 }
 
+/** What an error of the platform says. That of several addresses has only a code. */
+function saying(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.message || ("code" in error ? String(error.code) : error.name);
+}
+
 /** Path and query. A space is `%20`: to Flux a plus sign is a plus sign. */
 export function targetOf(path: string, params: { readonly [name: string]: string | undefined }): string {
   const pairs = Object.entries(params)
@@ -213,8 +219,7 @@ export class Calls {
       });
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      const cause = error instanceof Error ? error.message : String(error);
-      return new UnreachableError(`no answer came: ${cause}`, error);
+      return new UnreachableError(`no answer came: ${saying(error)}`, error);
     }
   }
 

@@ -93,17 +93,17 @@ export interface LeaseOptions {
 function settingsOf(platform: Platform, url: string | undefined, options: FluxOptions) {
   const { environment } = platform;
   const text = (url || environment["FLUX_URL"] || "http://localhost:3000").replace(/\/+$/, "");
-  const parts = URL.canParse(text) ? new URL(text) : null;
-  if (!parts || !/^https?:$/.test(parts.protocol) || parts.search || parts.hash || parts.username) {
-    throw new TypeError(`${JSON.stringify(text)} is no URL of http or https`);
-  }
+  // The message shows no password that somebody may have put there.
+  const wrong = new TypeError("the URL of a server is one of http or https, and has no user or query");
+  if (!/^https?:\/\/[^/@?#]+(\/[^?#]*)?$/.test(text)) throw wrong;
+  const isTls = text.startsWith("https:");
   const token = options.token || environment["FLUX_TOKEN"] || undefined;
   if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
     throw new TypeError("the token holds characters that no token has");
   }
   const { stream = "events", source = platform.source, numbers, retryFor = 30 } = options;
   const caFile = options.caFile || environment["FLUX_CA_FILE"] || undefined;
-  const transport = platform.transport({ caFile, isTls: parts.protocol === "https:" });
+  const transport = platform.transport({ caFile, isTls });
   const exact = numbers === "exact";
   return { settings: { url: text, token, stream, source, exact, retryFor }, transport };
 }

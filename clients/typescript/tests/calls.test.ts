@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { join } from "node:path";
-import { ConflictError, Digits, Flux, FluxError, UnreachableError, newEvent } from "flux-client";
+import { ClosedError, ConflictError, Digits, Flux, FluxError } from "flux-client";
+import { UnreachableError, newEvent } from "flux-client";
 import { Server, register } from "./support.js";
 
 let server: Server;
@@ -195,6 +196,20 @@ test("a private authority's certificate is trusted if it is named, and else refu
   assert(Date.now() - begin < 10_000, "no time is spent on what no waiting changes");
   await Promise.all([trusting.close(), wary.close()]);
   await secure.remove();
+});
+
+test("what is declared with await using is closed at the end of its block", async () => {
+  let kept: Flux | undefined;
+  {
+    await using scoped = new Flux(server.url);
+    await using lease = scoped.lease("using/lease");
+    assert(await lease.claim());
+    await using watch = scoped.watch("using/*");
+    await watch.next();
+    kept = scoped;
+  }
+  await assert.rejects(kept.get("using/lease"), ClosedError);
+  assert.equal(await flux.get("using/lease"), null);
 });
 
 test("a server that is not there yet is waited for", async () => {
