@@ -685,6 +685,15 @@ pub const PUSH_UNITS: u64 = 256;
 pub const FRAME_BYTES_PER_UNIT: u64 = 4;
 /// Units of one send to a socket, besides the bytes: what the kernel takes to bring it to a client.
 pub const SEND_UNITS: u64 = 8 * 1024;
+/// Units of one byte that a socket takes.
+pub const SEND_BYTE_UNITS: u64 = 1;
+/// Bytes that are given to a socket in one go. More follow in the same turn or the next.
+pub const SEND_BYTES_MAX: usize = 256 * 1024;
+/// Units of what is sent to one connection before the next one's turn comes.
+pub const SEND_SLICE_UNITS: u64 = 256 * 1024;
+/// Units of a slice from which a connection counts as heavy: its next slice comes after those of
+/// the connections that do not.
+pub const HEAVY_UNITS: u64 = 256 * 1024;
 /// Units of encrypting or decrypting one byte.
 pub const TLS_BYTE_UNITS: u64 = 1;
 /// Replies that a shard hands out in one go, each of which is encoded for its client: some

@@ -2,10 +2,10 @@
 //! client was last heard of.
 
 use super::event_streams::Streaming;
+use super::queues::Queue;
 use super::system::Socket;
 use super::taking::Taking;
 use super::turns::Account;
-use super::write_queue::WriteQueue;
 use crate::api::metrics::{CloseCause, RoutePattern};
 use crate::front::http::Answers;
 use crate::front::ws::WebSocket;
@@ -204,19 +204,26 @@ impl<T: Socket> Connection<T> {
     }
 
     /// Puts it, under its index, on the list of connections to read from, once.
-    pub(crate) fn queue_read(&mut self, index: u32, to_read: &mut Vec<u32>) {
+    pub(crate) fn queue_read(&mut self, index: u32, to_read: &mut Queue) {
         if !std::mem::replace(&mut self.queued_read, true) {
-            to_read.push(index);
+            let list = if self.account.is_heavy() {
+                &mut to_read.heavy
+            } else {
+                &mut to_read.small
+            };
+            list.push(index);
         }
     }
 
     /// Puts it, under its index, on the list of connections to write to, once.
-    pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut WriteQueue) {
+    pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut Queue) {
         if !std::mem::replace(&mut self.queued, true) {
-            match self.session {
-                Session::Http(_) => to_write.answers.push(index),
-                Session::WebSocket(_) | Session::Stream(_) => to_write.pushes.push(index),
-            }
+            let list = match self.session {
+                Session::Http(_) if self.account.is_heavy() => &mut to_write.heavy,
+                Session::Http(_) => &mut to_write.small,
+                Session::WebSocket(_) | Session::Stream(_) => &mut to_write.pushes,
+            };
+            list.push(index);
         }
     }
 

@@ -13,12 +13,12 @@ use super::idle::{IdlePolicy, Sleep};
 use super::poller::{Ready, Token};
 use super::prefetch::Prefetcher;
 use super::publish_times::PublishTimes;
+use super::queues::Queue;
 use super::runtime;
 use super::slots::Slots;
 use super::system::System;
 use super::turns::Turns;
 use super::watchdog::{Heartbeat, Step};
-use super::write_queue::WriteQueue;
 use crate::api::metrics::CloseCause;
 use crate::background::ballast::{Ballast, BallastUse};
 use crate::background::checkpoints::Checkpointer;
@@ -88,9 +88,9 @@ pub(crate) struct Core<S: System> {
     pub(super) controller: Controller,
     pub(super) directory: Directory,
     /// Connections that may be owed bytes.
-    pub(crate) to_write: WriteQueue,
+    pub(crate) to_write: Queue,
     /// Connections that have more to read, or to be worked on, than one turn took.
-    pub(crate) to_read: Vec<u32>,
+    pub(crate) to_read: Queue,
     /// Those of them that have spent more than their share, and wait for their turn.
     pub(crate) resting: Vec<u32>,
     /// When the first of these is looked at again, monotonic microseconds.
@@ -111,8 +111,8 @@ pub(crate) struct Core<S: System> {
     /// meanwhile stays until then, a second at most.
     pub(super) late: BinaryHeap<Reverse<(u64, u32, u32)>>,
     pub(crate) ready: Vec<Ready>,
-    /// Reused: messages at hand.
-    pub(crate) messages: Vec<Message>,
+    /// Messages at hand that one turn did not take.
+    pub(crate) messages: VecDeque<Message>,
     /// Reused: replies at hand.
     pub(crate) replies: Vec<(Origin, Reply)>,
     /// Changes that not every subscriber was given yet.
@@ -209,8 +209,8 @@ impl<S: System> Core<S> {
             throttle,
             unreadable: None,
             jobs: Jobs::default(),
-            to_write: WriteQueue::default(),
-            to_read: Vec::new(),
+            to_write: Queue::default(),
+            to_read: Queue::default(),
             resting: Vec::new(),
             rested_micros: u64::MAX,
             turns: Turns::new(slicing),
@@ -221,7 +221,7 @@ impl<S: System> Core<S> {
             gated: Vec::new(),
             late: BinaryHeap::new(),
             ready: Vec::new(),
-            messages: Vec::new(),
+            messages: VecDeque::new(),
             replies: Vec::new(),
             fan_out: FanOut::default(),
             frame_buffers: FrameBuffers::default(),
@@ -371,7 +371,7 @@ impl<S: System> Core<S> {
             .as_ref()
             .is_some_and(|shard| shard.has_releasable() || shard.has_work());
         let waits = !self.to_read.is_empty() || !self.to_write.is_empty();
-        replies || waits || !self.fan_out.is_empty()
+        replies || waits || !self.messages.is_empty() || !self.fan_out.is_empty()
     }
 
     /// Waits for readiness, and reads the clocks.
@@ -437,7 +437,7 @@ impl<S: System> Core<S> {
     fn end_rests(&mut self) {
         if self.now_micros >= self.rested_micros {
             self.rested_micros = u64::MAX;
-            self.to_read.append(&mut self.resting);
+            self.to_read.heavy.append(&mut self.resting);
         }
     }
 

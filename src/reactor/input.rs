@@ -153,23 +153,49 @@ impl<S: System> Core<S> {
     pub(crate) fn read_all(&mut self) {
         let mut to_read = std::mem::take(&mut self.to_read);
         let end = self.context.router.spent() + self.fan_out.read_units();
-        let mut done = 0;
-        for group in to_read.chunks(PREFETCH_GROUP_IDS_MAX) {
+        self.read_slice(&mut to_read.small, end);
+        // One at least, however many of the others there are.
+        let end = end.max(self.context.router.spent() + 1);
+        self.read_slice(&mut to_read.heavy, end);
+        self.to_read.put_back(to_read);
+    }
+
+    /// Reads and works on connections at the front of a list until `end` units are spent, and takes
+    /// off those that were worked on.
+    fn read_slice(&mut self, list: &mut Vec<u32>, end: u64) {
+        let (mut received, mut worked) = (0, 0);
+        for group in list.chunks(PREFETCH_GROUP_IDS_MAX) {
             if self.context.router.spent() >= end {
                 break;
             }
-            done += group.len();
             for &index in group {
                 self.receive_from(index);
             }
+            received += group.len();
             self.prefetch(group);
             for &index in group {
-                self.work_on(index);
+                if self.context.router.spent() < end {
+                    self.work_on(index);
+                    worked += 1;
+                }
             }
         }
-        to_read.drain(..done);
-        to_read.append(&mut self.to_read);
-        self.to_read = to_read;
+        let mut place = 0;
+        list.retain(|&index| {
+            place += 1;
+            place > worked && (place > received || self.put_off(index))
+        });
+    }
+
+    /// What a connection has received is worked on in the next turn. False if it rests, and so
+    /// waits elsewhere.
+    fn put_off(&mut self, index: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        let rests = std::mem::replace(&mut connection.queued_read, true);
+        connection.unworked |= !rests;
+        !rests
     }
 
     /// Tells the state which entities what has arrived is going to ask for, if that pays.
@@ -232,19 +258,19 @@ impl<S: System> Core<S> {
         // Bounded, so that a busy neighbour does not keep this core from its own connections.
         while left > 0 && self.context.router.spent() < end {
             let inbox = &self.inbox;
-            group
-                .extend(std::iter::from_fn(|| inbox.take()).take(PREFETCH_GROUP_IDS_MAX.min(left)));
+            let room = PREFETCH_GROUP_IDS_MAX.min(left).saturating_sub(group.len());
+            group.extend(std::iter::from_fn(|| inbox.take()).take(room));
             if group.is_empty() {
                 break;
             }
-            left -= group.len();
-            self.context
-                .router
-                .spend(limits::REQUEST_UNITS * group.len() as u64);
-            self.prefetch_for_messages(&group);
-            group
-                .drain(..)
-                .for_each(|message| self.work_on_message(message));
+            self.prefetch_for_messages(group.make_contiguous());
+            while self.context.router.spent() < end
+                && let Some(message) = group.pop_front()
+            {
+                left = left.saturating_sub(1);
+                self.context.router.spend(limits::REQUEST_UNITS);
+                self.work_on_message(message);
+            }
         }
         self.messages = group;
         left < limits::MAILBOX_MESSAGES_MAX

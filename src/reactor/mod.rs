@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `event_loop` | a turn: what is ready, messages, results, one write for each connection |
 //! | `input`, `output` | bytes from and to connections |
-//! | `write_queue` | the connections to write to, in slices |
+//! | `queues` | the connections to read from and to write to, in slices |
 //! | `delivery` | messages, replies and changes for this core's connections |
 //! | `fan_out` | changes on their way to subscribers, in slices |
 //! | `streams` | streams of this core's connections |
@@ -48,6 +48,7 @@ pub(crate) mod output;
 pub(crate) mod poller;
 pub(crate) mod prefetch;
 mod publish_times;
+mod queues;
 pub(crate) mod runtime;
 pub(crate) mod slots;
 pub(crate) mod sockets;
@@ -58,4 +59,3 @@ mod tls;
 pub(crate) mod turns;
 pub(crate) mod watchdog;
 mod workers;
-pub(crate) mod write_queue;

@@ -4,9 +4,9 @@ use super::connection::{Closing, Connection, Session};
 use super::delivery::Delivery;
 use super::event_loop::Core;
 use super::fan_out::{StreamPush, Subscribers};
+use super::queues;
 use super::system::{Socket as _, System, would_block};
 use super::tls;
-use super::write_queue::{self, WriteQueue};
 use crate::api::metrics::CloseCause;
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
@@ -148,21 +148,24 @@ impl<S: System> Core<S> {
         connection.close_for(cause, self.now_ms);
     }
 
-    /// Writes once to each connection that something waits for, a slice of those with answers and
-    /// a slice of the others. The rest stays queued.
+    /// Writes to connections that something waits for: a slice of those with answers, and one of
+    /// those with pushed updates. The rest stays queued.
     pub(crate) fn write_all(&mut self) {
-        let WriteQueue {
-            mut answers,
-            mut pushes,
-        } = std::mem::take(&mut self.to_write);
-        for list in [&mut answers, &mut pushes] {
-            let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
-            write_queue::slice(list, |index| {
-                self.write_one(index);
-                self.context.router.spent() >= end
-            });
-        }
-        self.to_write.put_back(answers, pushes);
+        let mut to_write = std::mem::take(&mut self.to_write);
+        let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
+        self.write_slice(&mut to_write.small, end);
+        let pushes_end = self.context.router.spent() + limits::TURN_UNITS_MAX;
+        self.write_slice(&mut to_write.pushes, pushes_end);
+        self.write_slice(&mut to_write.heavy, end);
+        self.to_write.put_back(to_write);
+    }
+
+    /// Writes to connections at the front of a list until `end` units are spent: to one at least.
+    fn write_slice(&mut self, list: &mut Vec<u32>, end: u64) {
+        queues::slice(list, |index| {
+            self.write_one(index);
+            self.context.router.spent() >= end
+        });
     }
 
     fn write_one(&mut self, index: u32) {
@@ -179,10 +182,14 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn write(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
-        if connection.tls.is_some() {
-            self.write_sealed(index, connection);
+        let end = self.context.router.spent() + limits::SEND_SLICE_UNITS;
+        let has_more = if connection.tls.is_some() {
+            self.write_sealed(index, connection, end)
         } else {
-            self.write_plain(index, connection);
+            self.write_plain(index, connection, end)
+        };
+        if has_more {
+            connection.queue_write(index, &mut self.to_write);
         }
         self.log_access(connection);
         if !connection.writable {
@@ -203,9 +210,18 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Sends what waits for a connection, as long as the socket takes it.
-    fn write_plain(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+    /// Sends what waits for a connection, as long as the socket takes it and `end` units are not
+    /// spent. True if more may wait that the socket would take.
+    fn write_plain(
+        &mut self,
+        index: u32,
+        connection: &mut Connection<S::Socket>,
+        end: u64,
+    ) -> bool {
         while connection.writable && connection.closing != Closing::Now {
+            if self.context.router.spent() >= end {
+                return true;
+            }
             let (bytes, is_http) = connection.next_bytes();
             if bytes.is_empty() {
                 if !self.refill(index, connection) {
@@ -213,10 +229,14 @@ impl<S: System> Core<S> {
                 }
                 continue;
             }
-            let wanted = bytes.len();
-            let units = limits::SEND_UNITS + wanted as u64 / limits::FRAME_BYTES_PER_UNIT;
+            let wanted = bytes.len().min(limits::SEND_BYTES_MAX);
+            let sent = connection
+                .socket
+                .send(bytes.get(..wanted).unwrap_or_default());
+            let taken = *sent.as_ref().unwrap_or(&0) as u64;
+            let units = limits::SEND_UNITS + taken * limits::SEND_BYTE_UNITS;
             self.context.router.spend(units);
-            match connection.socket.send(bytes) {
+            match sent {
                 Ok(count) => {
                     connection.sent_ms = self.now_ms;
                     connection.writable = count == wanted;
@@ -228,6 +248,7 @@ impl<S: System> Core<S> {
                 Err(_) => connection.closing = Closing::Now,
             }
         }
+        false
     }
 
     /// Notes when streams go on that a shard is too busy for.

@@ -139,12 +139,23 @@ impl<S: System> Core<S> {
         }
     }
 
-    /// Encrypts and sends what waits for a connection, as long as the socket takes it.
-    pub(super) fn write_sealed(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+    /// Encrypts and sends what waits for a connection, as long as the socket takes it and `end`
+    /// units are not spent. True if more may wait that the socket would take.
+    pub(super) fn write_sealed(
+        &mut self,
+        index: u32,
+        connection: &mut Connection<S::Socket>,
+        end: u64,
+    ) -> bool {
+        let mut has_more = false;
         while connection.writable && connection.closing != Closing::Now {
+            has_more = self.context.router.spent() >= end;
             let Some(tls) = &mut connection.tls else {
-                return;
+                return false;
             };
+            if has_more {
+                break;
+            }
             if tls.unsent().is_empty() && !self.seal_next(index, connection) {
                 break;
             }
@@ -153,6 +164,7 @@ impl<S: System> Core<S> {
         if let Some(tls) = &mut connection.tls {
             tls.take_buffer(&mut self.sealed);
         }
+        has_more
     }
 
     /// Encrypts the next bytes that wait. False if there are none.
@@ -195,9 +207,11 @@ impl<S: System> Core<S> {
         if wanted == 0 {
             return;
         }
-        let units = limits::SEND_UNITS + wanted as u64 / limits::FRAME_BYTES_PER_UNIT;
+        let sent = connection.socket.send(tls.unsent());
+        let taken = *sent.as_ref().unwrap_or(&0) as u64;
+        let units = limits::SEND_UNITS + taken * limits::SEND_BYTE_UNITS;
         self.context.router.spend(units);
-        match connection.socket.send(tls.unsent()) {
+        match sent {
             Ok(count) => {
                 tls.advance(count);
                 connection.sent_ms = self.now_ms;

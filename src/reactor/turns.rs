@@ -17,7 +17,9 @@
 //!
 //! Pure: work and times are arguments.
 
-use crate::limits::{ACTIVE_MICROS, EQUAL_SHARES_MAX, REST_MICROS_MAX, Slicing, UNITS_PER_MICRO};
+use crate::limits::{
+    ACTIVE_MICROS, EQUAL_SHARES_MAX, HEAVY_UNITS, REST_MICROS_MAX, Slicing, UNITS_PER_MICRO,
+};
 
 /// What one connection owes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,12 +30,22 @@ pub(crate) struct Account {
     paid_micros: u64,
     /// The period in which it was last counted as active.
     period: u64,
+    /// Its last slice was large.
+    heavy: bool,
 }
 
 impl Account {
-    /// So much was done for the connection.
+    /// So much was done for the connection in a slice.
     pub(crate) fn charge(&mut self, units: u64) {
         self.owed = self.owed.saturating_add(units);
+        if units > 0 {
+            self.heavy = units >= HEAVY_UNITS;
+        }
+    }
+
+    /// True if its last slice was large. Its next one waits for those whose last ones were not.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.heavy
     }
 }
 

@@ -353,14 +353,19 @@ impl Siege {
             jobs_percent: [40, 90][random.usize(..2)],
             memory_bytes: MEMORY_BYTES,
         };
+        Self::of(seed, random, scenario)
+    }
+
+    fn of(seed: u64, random: fastrand::Rng, scenario: Scenario) -> Self {
         let mut siege = Self {
             world: World::new(seed, scenario),
-            addresses: [1, 8, 40][random.usize(..3)],
+            addresses: 1,
             random,
             hostile: Vec::new(),
             healthy: Vec::new(),
             most: 0,
         };
+        siege.addresses = [1, 8, 40][siege.random.usize(..3)];
         siege.fill();
         for number in 0..HEALTHY {
             let address = Ipv4Addr::new(10, 0, 1, number);
@@ -591,4 +596,57 @@ fn a_client_that_found_memory_after_a_wait_is_not_refused_for_that_later() {
     socket.send(&get("/api/state/entities/d0%2F1"));
     let text = take(&mut siege.world, &mut socket, "}");
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+}
+
+/// Small requests, one after the other, that are answered in a number of turns beside so many
+/// clients who pipeline requests for a large entity and take every answer at once.
+fn answered_beside(greedy: u8) -> u32 {
+    const TURNS: u32 = 400;
+    let scenario = Scenario {
+        cores: 1,
+        durability: Durability::Sync,
+        flush_faults_permille: 0,
+        segment_faults_permille: 0,
+        jobs_percent: 90,
+        memory_bytes: 64 * MEMORY_BYTES,
+    };
+    let mut world = Siege::of(1, fastrand::Rng::with_seed(1), scenario).world;
+    let large = get("/api/state/entities/d0%2Flarge").repeat(4);
+    let greedy =
+        (0..greedy).map(|number| world.connect_from(Ipv4Addr::new(10, 3, 0, number), usize::MAX));
+    let mut greedy: Vec<ClientSocket> = greedy.collect();
+    let small = world.connect_from(Ipv4Addr::new(10, 3, 1, 1), usize::MAX);
+    let (mut answers, mut large_bytes) = (0, 0);
+    small.send(&get("/api/state/entities/none"));
+    for _ in 0..TURNS {
+        world.round(3_000);
+        for socket in &mut greedy {
+            socket.receive(usize::MAX);
+            large_bytes += socket.take_unchecked().len();
+            if socket.unreceived() < large.len() {
+                socket.send(&large);
+            }
+        }
+        small.receive(usize::MAX);
+        if !small.take_unchecked().is_empty() {
+            answers += 1;
+            small.send(&get("/api/state/entities/none"));
+        }
+    }
+    let turns = TURNS as usize;
+    assert!(
+        greedy.is_empty() || large_bytes > turns * 8 * LARGE_BYTES,
+        "they are served too, as far as a turn goes: {large_bytes}"
+    );
+    answers
+}
+
+#[test]
+fn a_small_request_does_not_wait_behind_the_large_ones_of_others() {
+    let (alone, beside) = (answered_beside(0), answered_beside(64));
+    assert!(alone > 100, "{alone} answers alone");
+    assert!(
+        beside * 10 >= alone * 9,
+        "{beside} answers beside them, {alone} without them"
+    );
 }

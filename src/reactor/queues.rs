@@ -1,5 +1,8 @@
-//! The connections that something waits for, in two lists: answers go first, since each pushed
-//! update would delay them and one answer delays the updates of all but little.
+//! Connections that wait to be worked on, in lists.
+//!
+//! Those whose last slice of work was small go first. Otherwise a small request would wait behind
+//! each neighbour that asks for mebibytes, and its answer behind theirs. Pushed updates come after
+//! answers: each update would delay them, and one answer delays the updates of all but little.
 //!
 //! Each list is worked off in slices. A flush may answer ten thousand clients, and one change may
 //! concern as many subscribers; a send to each in one go would keep the core for 50 ms. What a
@@ -7,30 +10,33 @@
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct WriteQueue {
-    /// HTTP connections, in the order in which they joined.
-    pub(super) answers: Vec<u32>,
-    /// WebSocket connections.
+pub(crate) struct Queue {
+    /// Indexes of connections, in the order in which they joined: what they ask for is small.
+    pub(super) small: Vec<u32>,
+    /// They are pushed updates. Only in a queue of connections to write to.
     pub(super) pushes: Vec<u32>,
+    /// What they ask for is large.
+    pub(super) heavy: Vec<u32>,
 }
 
-impl WriteQueue {
+impl Queue {
     /// True if no connection is in it.
     pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.pushes.is_empty()
+        self.small.is_empty() && self.pushes.is_empty() && self.heavy.is_empty()
     }
 
     /// All connections.
     pub(super) fn each(&self) -> impl Iterator<Item = u32> + '_ {
-        self.answers.iter().chain(&self.pushes).copied()
+        let lists = [&self.small, &self.pushes, &self.heavy];
+        lists.into_iter().flatten().copied()
     }
 
-    /// Puts in front what is left of the two lists after a slice of each. `answers` and `pushes`
-    /// keep their memory.
-    pub(super) fn put_back(&mut self, mut answers: Vec<u32>, mut pushes: Vec<u32>) {
-        answers.append(&mut self.answers);
-        pushes.append(&mut self.pushes);
-        (self.answers, self.pushes) = (answers, pushes);
+    /// Puts in front what is left of the lists after a slice of each. They keep their memory.
+    pub(super) fn put_back(&mut self, mut left: Self) {
+        left.small.append(&mut self.small);
+        left.pushes.append(&mut self.pushes);
+        left.heavy.append(&mut self.heavy);
+        *self = left;
     }
 }
 
@@ -53,23 +59,21 @@ mod tests {
 
     #[test]
     fn a_slice_takes_the_front_and_what_joins_goes_behind_the_rest() {
-        let mut queue = WriteQueue {
-            answers: vec![1, 2, 3],
+        let mut queue = Queue {
+            small: vec![1, 2, 3],
             pushes: vec![7],
+            heavy: vec![8, 9],
         };
         let mut taken = Vec::new();
-        let (mut answers, pushes) = (
-            std::mem::take(&mut queue.answers),
-            std::mem::take(&mut queue.pushes),
-        );
-        slice(&mut answers, |index| {
+        let mut left = std::mem::take(&mut queue);
+        slice(&mut left.small, |index| {
             taken.push(index);
-            queue.answers.push(10 + index);
+            queue.small.push(10 + index);
             taken.len() == 2
         });
-        queue.put_back(answers, pushes);
+        queue.put_back(left);
         assert_eq!(taken, [1, 2]);
-        assert_eq!(queue.each().collect::<Vec<_>>(), [3, 11, 12, 7]);
+        assert_eq!(queue.each().collect::<Vec<_>>(), [3, 11, 12, 7, 8, 9]);
     }
 
     #[test]
