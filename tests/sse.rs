@@ -126,10 +126,10 @@ fn every_mode_sends_the_messages_of_a_websocket_subscription() {
             entity.next_of("entity_deleted").data["entity_id"],
             format!("{ns}/a")
         );
-        assert_eq!(
-            event.next_of("event").data["sequence"],
-            json!(row.data["sequence"].as_u64().unwrap() + 1)
-        );
+        let end = event.next_of("event").data;
+        // Other tests publish to the same log.
+        assert!(end["sequence"].as_u64() > row.data["sequence"].as_u64());
+        assert_eq!(end["payload"]["properties"], json!({"__deleted__": true}));
     });
 }
 
@@ -296,7 +296,9 @@ fn what_is_wrong_with_a_request_is_answered_as_any_other() {
 
 #[test]
 fn a_place_that_an_older_copy_of_the_data_does_not_have_is_gone_or_begun_anew() {
-    on_each(|server| {
+    // Servers of its own: on a shared one other tests may be ahead of the place.
+    for shards in [1, 2] {
+        let server = &Server::start(shards);
         let ns = namespace("gone");
         let ahead = {
             let other = Server::start(1);
@@ -319,7 +321,7 @@ fn a_place_that_an_older_copy_of_the_data_does_not_have_is_gone_or_begun_anew() 
         assert_eq!((resync.kind.as_str(), resync.data), ("resync", expected));
         assert_eq!(events.next().data["entities"][0]["id"], format!("{ns}/a"));
         assert_eq!(events.next().kind, "snapshot_end");
-    });
+    }
 }
 
 #[test]
