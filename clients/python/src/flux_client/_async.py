@@ -10,9 +10,8 @@ import asyncio
 import logging
 import random
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
@@ -27,19 +26,13 @@ from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published
 from ._types import new_event, new_event_id
 from ._watch import (
-    CLOSE_TIMEOUT,
-    MESSAGE_BYTES_MAX,
-    MESSAGES_MAX,
-    OPEN_TIMEOUT,
-    PING_INTERVAL,
-    PING_TIMEOUT,
     Again,
     EntityUpdate,
     EventUpdate,
-    Subscription,
-    Update,
+    WatchCore,
     WatchOptions,
     refusal,
+    socket_options,
     socket_url,
 )
 
@@ -223,37 +216,16 @@ class AsyncFlux:
         return AsyncLease(self, entity_id, ttl, properties)
 
 
-class AsyncWatch(Generic[U]):
+class AsyncWatch(WatchCore, Generic[U]):
     """What `AsyncFlux.watch` returns: an async iterator of updates, and an async context manager.
 
     Entering it waits until the subscription is in force. One task reads it at a time.
     """
 
     def __init__(self, flux: AsyncFlux, options: WatchOptions) -> None:
-        self._settings = flux._settings
-        self._subscription = Subscription(options, flux._core.decimal)
-        self._updates: deque[Update] = deque()
+        super().__init__(flux._settings, options, flux._core.decimal)
         self._socket: ClientConnection | None = None
         self._closed = asyncio.Event()
-        self._next_attempt = 0.0
-
-    @property
-    def entities(self) -> Mapping[str, Entity]:
-        """Mode `entity`: the entities as of the last update that was handed out.
-
-        A view, which changes with the next update: `dict(watch.entities)` does not.
-        """
-        return MappingProxyType(self._subscription.entities)
-
-    @property
-    def cursor(self) -> str | None:
-        """A place up to which all has been handed out, for `since` of a later watch."""
-        return self._subscription.cursor
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the server is there to tell of changes, and has told all that came so far."""
-        return self._subscription.is_current
 
     async def __aenter__(self) -> AsyncWatch[U]:
         try:
@@ -338,15 +310,7 @@ class AsyncWatch(Generic[U]):
             return None
         socket = await connect(
             socket_url(self._settings.url),
-            additional_headers=self._settings.headers,
-            ssl=self._settings.tls,
-            compression=None,
-            max_size=MESSAGE_BYTES_MAX,
-            max_queue=MESSAGES_MAX,
-            open_timeout=OPEN_TIMEOUT,
-            ping_interval=PING_INTERVAL,
-            ping_timeout=PING_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
+            **socket_options(self._settings),
         )
         try:
             if self._closed.is_set():
@@ -441,10 +405,7 @@ class AsyncLease(LeaseCore):
         try:
             was_held = await self.release() and was_held
         except FluxError as error_of_release:
-            # The lease ends by itself. The error of the body is the one to see.
-            if kind is None and not is_outage(error_of_release):
-                raise
-            _log.warning("lease %s is not given back: %s", self.entity_id, error_of_release)
+            self.not_given_back(error_of_release, is_error_of_body=kind is not None)
         if kind is None and not was_held:
             raise LeaseLostError(self.entity_id)
 

@@ -7,6 +7,7 @@ give the lease to another.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from ._core import Call, Core, is_outage
 from ._errors import ConflictError, FluxError, LeaseLostError
 from ._types import Expect, NewEvent, new_event_id
 
+_log = logging.getLogger("flux_client")
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 # Seconds between attempts to claim a lease that another holds, at most.
@@ -136,3 +138,10 @@ class LeaseCore:
         except ConflictError:
             return False
         return True
+
+    def not_given_back(self, error: FluxError, *, is_error_of_body: bool) -> None:
+        """The release at the end of `with` has failed. The error of the body is the one to see."""
+        if not is_error_of_body and not is_outage(error):
+            raise error
+        # The lease ends by itself.
+        _log.warning("lease %s is not given back: %s", self.entity_id, error)

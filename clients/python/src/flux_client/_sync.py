@@ -10,9 +10,8 @@ import random
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
@@ -25,19 +24,13 @@ from ._lease import CLAIM_PAUSE_MAX, LeaseCore
 from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
 from ._watch import (
-    CLOSE_TIMEOUT,
-    MESSAGE_BYTES_MAX,
-    MESSAGES_MAX,
-    OPEN_TIMEOUT,
-    PING_INTERVAL,
-    PING_TIMEOUT,
     Again,
     EntityUpdate,
     EventUpdate,
-    Subscription,
-    Update,
+    WatchCore,
     WatchOptions,
     refusal,
+    socket_options,
     socket_url,
 )
 
@@ -284,37 +277,16 @@ class Flux:
         return Lease(self, entity_id, ttl, properties)
 
 
-class Watch(Generic[U]):
+class Watch(WatchCore, Generic[U]):
     """What `Flux.watch` returns: an iterator of updates, and a context manager.
 
     Entering it waits until the subscription is in force. One thread reads it.
     """
 
     def __init__(self, flux: Flux, options: WatchOptions) -> None:
-        self._settings = flux._settings
-        self._subscription = Subscription(options, flux._core.decimal)
-        self._updates: deque[Update] = deque()
+        super().__init__(flux._settings, options, flux._core.decimal)
         self._socket: ClientConnection | None = None
         self._closed = threading.Event()
-        self._next_attempt = 0.0
-
-    @property
-    def entities(self) -> Mapping[str, Entity]:
-        """Mode `entity`: the entities as of the last update that was handed out.
-
-        A view, which changes with the next update: `dict(watch.entities)` does not.
-        """
-        return MappingProxyType(self._subscription.entities)
-
-    @property
-    def cursor(self) -> str | None:
-        """A place up to which all has been handed out, for `since` of a later watch."""
-        return self._subscription.cursor
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the server is there to tell of changes, and has told all that came so far."""
-        return self._subscription.is_current
 
     def __enter__(self) -> Watch[U]:
         try:
@@ -392,17 +364,9 @@ class Watch(Generic[U]):
     def _open(self) -> ClientConnection | None:
         if self._closed.is_set():
             return None
-        socket = connect(
+        socket: ClientConnection = connect(
             socket_url(self._settings.url),
-            additional_headers=self._settings.headers,
-            ssl=self._settings.tls,
-            compression=None,
-            max_size=MESSAGE_BYTES_MAX,
-            max_queue=MESSAGES_MAX,
-            open_timeout=OPEN_TIMEOUT,
-            ping_interval=PING_INTERVAL,
-            ping_timeout=PING_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
+            **socket_options(self._settings),
             # From version 17 on the library warns if its connections are not entered.
         ).__enter__()
         try:
@@ -482,10 +446,7 @@ class Lease(LeaseCore):
         try:
             was_held = self.release() and was_held
         except FluxError as error_of_release:
-            # The lease ends by itself. The error of the body is the one to see.
-            if kind is None and not is_outage(error_of_release):
-                raise
-            _log.warning("lease %s is not given back: %s", self.entity_id, error_of_release)
+            self.not_given_back(error_of_release, is_error_of_body=kind is not None)
         if kind is None and not was_held:
             raise LeaseLostError(self.entity_id)
 

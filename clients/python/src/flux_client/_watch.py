@@ -14,8 +14,10 @@ entities it watches besides.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Union
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,6 +26,7 @@ from websockets.exceptions import InvalidStatus
 from ._core import Reply, jittered_pause, reply_error
 from ._errors import UnreachableError, error_of
 from ._numbers import decode, encode
+from ._settings import Settings
 from ._types import Change, Deleted, Entity, Event, Reset, Snapshot, _time, _time_or_none
 
 EntityUpdate = Union[Snapshot, Change, Deleted, Reset]
@@ -40,7 +43,7 @@ PING_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 1.0
 # Seconds that a watch waits at most because `Retry-After` says so. A call gives up instead of
 # waiting long; a watch has nobody who would make it again.
-RETRY_AFTER_MAX = 300.0
+WATCH_RETRY_AFTER_MAX = 300.0
 
 _SUBSCRIPTION = 1
 
@@ -66,6 +69,21 @@ def socket_url(url: str) -> str:
     parts = urlsplit(url)
     scheme = "wss" if parts.scheme == "https" else "ws"
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/api/ws", "metrics=false", ""))
+
+
+def socket_options(settings: Settings) -> dict[str, Any]:
+    """The options of both forms of `connect` in the WebSocket library."""
+    return {
+        "additional_headers": settings.headers,
+        "ssl": settings.tls,
+        "compression": None,
+        "max_size": MESSAGE_BYTES_MAX,
+        "max_queue": MESSAGES_MAX,
+        "open_timeout": OPEN_TIMEOUT,
+        "ping_interval": PING_INTERVAL,
+        "ping_timeout": PING_TIMEOUT,
+        "close_timeout": CLOSE_TIMEOUT,
+    }
 
 
 def refusal(error: Exception) -> Reply | None:
@@ -147,7 +165,7 @@ class Subscription:
             # Unlike a call, a watch has no one who would make it again.
             if refused.status not in (408, 429) and refused.status < 500:
                 raise error
-            wait = min(error.retry_after or 0.0, RETRY_AFTER_MAX)
+            wait = min(error.retry_after or 0.0, WATCH_RETRY_AFTER_MAX)
         now = time.monotonic()
         if self.is_current or not self._failures:
             self._broken_since = now
@@ -279,3 +297,31 @@ class Subscription:
         self._handed_out[namespace] = event.sequence
         self._is_mid_snapshot = self._awaits_snapshot_end
         return [event]
+
+
+class WatchCore:
+    """What `Watch` and `AsyncWatch` share."""
+
+    def __init__(self, settings: Settings, options: WatchOptions, decimal: bool) -> None:
+        self._settings = settings
+        self._subscription = Subscription(options, decimal)
+        self._updates: deque[Update] = deque()
+        self._next_attempt = 0.0
+
+    @property
+    def entities(self) -> Mapping[str, Entity]:
+        """Mode `entity`: the entities as of the last update that was handed out.
+
+        A view, which changes with the next update: `dict(watch.entities)` does not.
+        """
+        return MappingProxyType(self._subscription.entities)
+
+    @property
+    def cursor(self) -> str | None:
+        """A place up to which all has been handed out, for `since` of a later watch."""
+        return self._subscription.cursor
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the server is there to tell of changes, and has told all that came so far."""
+        return self._subscription.is_current
