@@ -13,7 +13,7 @@ pub mod control;
 pub mod engine;
 mod faults;
 pub mod filter;
-mod front;
+pub mod front;
 pub mod history;
 pub mod limits;
 pub mod log;

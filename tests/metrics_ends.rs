@@ -427,3 +427,22 @@ fn an_event_whose_flush_fails_counts_as_refused_under_its_route() {
         assert_eq!(found.get("other other 5xx"), None, "{found:?}");
     }
 }
+
+#[test]
+fn an_event_over_websocket_whose_flush_fails_counts_as_refused() {
+    if !can_trace() {
+        return;
+    }
+    let server = Server::start(1);
+    assert_eq!(server.publish("f/1", r#"{"n":1}"#).status, 200);
+    let mut watcher = Watcher::connect(&server);
+    watcher.subscribe("none/*");
+    let before = scrape(&server);
+    let tracer = Tracer::failing(&server, "fdatasync");
+    let event = event("f/1", r#"{"n":2}"#);
+    watcher.send(&format!(r#"{{"type":"publish","id":1,"event":{event}}}"#));
+    assert_eq!(watcher.close_code(), 1011);
+    drop(tracer);
+    let found = rises(&before, &scrape(&server));
+    assert_eq!(found.get("refused storage_fault"), Some(&1), "{found:?}");
+}

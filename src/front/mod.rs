@@ -12,6 +12,6 @@
 //! | `mcp` | the Model Context Protocol: tools and resources for agents, carried by `http` |
 
 pub(crate) mod http;
-pub(crate) mod mcp;
+pub mod mcp;
 pub(crate) mod sse;
 pub(crate) mod ws;

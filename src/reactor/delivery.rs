@@ -150,7 +150,9 @@ impl<S: System> Core<S> {
         let error = ApiError::StorageFault;
         match &mut connection.session {
             Session::WebSocket(websocket) if websocket.is_gated() => {
-                websocket.fail_gated(&error);
+                let refused = websocket.fail_gated(&error);
+                let tally = self.context.tally();
+                tally.note_refused_code(error.code(), refused);
                 connection.close_for(CloseCause::Storage, self.now_ms);
             }
             // What it was asked before would have to be answered first.
@@ -165,8 +167,9 @@ impl<S: System> Core<S> {
             generation: connection.generation,
         };
         http::leave_poll(&mut self.context, &mut connection.answers, subscriber);
-        if let Some(meta) = connection.answers.drop_gated() {
-            let writer = &self.writer;
+        if let Some((meta, refused)) = connection.answers.drop_gated() {
+            let (writer, tally) = (&self.writer, self.context.tally());
+            tally.note_refused_code(error.code(), refused);
             connection.answers.push(CommitPoint::NONE, |out| {
                 writer.error(out, meta, &error);
             });

@@ -10,6 +10,7 @@ pub mod http;
 pub mod index;
 pub mod json;
 pub mod log;
+pub mod mcp;
 pub mod query;
 pub mod websocket;
 
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     target("filter", filter::target, filter::DICTIONARY),
     target("query", query::target, query::DICTIONARY),
     target("connector", connector::target, json::DICTIONARY),
+    target("mcp", mcp::target, mcp::DICTIONARY),
     target("log", log::target, &[]),
     target("index", index::target, &[]),
     target("checkpoint", checkpoint::target, &[]),

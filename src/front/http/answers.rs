@@ -12,9 +12,9 @@
 //! the log fails it is dropped, and the client is told something else. An answer that is not known
 //! yet, and each one behind it, gets a slot; a known answer has a buffer of its own there.
 
-use super::call::{Counts, HttpCall, RequestMeta};
+use super::call::{Counts, HttpCall, Purpose, RequestMeta};
 use super::ledger::{Answered, Asked, Ledger, status_of};
-use crate::api::metrics::RoutePattern;
+use crate::api::metrics::{RoutePattern, StatusClass};
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
 use crate::service::changes::PendingChanges;
@@ -475,11 +475,21 @@ impl Answers {
         !self.gates.is_empty()
     }
 
-    /// Drops every answer that is withheld. For what goes in the place of the first of them; `None`
-    /// if there was none.
-    pub(crate) fn drop_gated(&mut self) -> Option<RequestMeta> {
+    /// Drops every answer that is withheld. For what goes in the place of the first of them, and
+    /// how many of them were to say that events are stored; `None` if there was none.
+    pub(crate) fn drop_gated(&mut self) -> Option<(RequestMeta, u64)> {
         let gate = self.gates.pop_failed()?;
         self.bytes.truncate(gate.position);
+        let mut dropped = vec![gate.uncounted];
+        dropped.extend(std::iter::from_fn(|| self.gates.pop_failed()).map(|gate| gate.uncounted));
+        dropped.extend(self.slots.iter().map(|slot| match &slot.state {
+            SlotState::Ready { uncounted, .. } => *uncounted,
+            SlotState::Waiting(_) | SlotState::Late { .. } => None,
+        }));
+        let was_to_store = |(meta, status): &Uncounted| {
+            meta.purpose == Purpose::Store && StatusClass::of(*status) == StatusClass::Success
+        };
+        let stores = dropped.into_iter().flatten().filter(was_to_store).count();
         let left = self.pending_bytes();
         if let Some(ledger) = &mut self.ledger {
             ledger.cut(left);
@@ -493,7 +503,7 @@ impl Answers {
         self.body_bytes = 0;
         self.expected_bytes = 0;
         let meta = gate.uncounted.map_or(RequestMeta::CLOSING, |it| it.0);
-        Some(meta.in_place())
+        Some((meta.in_place(), stores as u64))
     }
 
     /// What the socket may take now.

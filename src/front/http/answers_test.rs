@@ -157,7 +157,7 @@ fn dropping_what_is_withheld_keeps_what_may_be_sent() {
     let mut answers = Answers::default();
     push(&mut answers, 0, "a");
     push(&mut answers, 3, "b");
-    assert_eq!(answers.drop_gated(), Some(RequestMeta::CLOSING));
+    assert_eq!(answers.drop_gated(), Some((RequestMeta::CLOSING, 0)));
     push(&mut answers, 0, "x");
     assert_eq!(send_all(&mut answers), "ax");
     assert_eq!(answers.drop_gated(), None);
@@ -203,6 +203,10 @@ fn what_takes_the_place_of_withheld_answers_is_of_the_first_of_them() {
     assert!(!answer(&mut answers, (delete, 5), "HTTP/1.1 200 b"));
     assert!(!answer(&mut answers, (read, 6), "HTTP/1.1 200 c"));
     answers.fill(slot, |out| out.extend_from_slice(b"HTTP/1.1 200 a"));
-    assert_eq!(answers.drop_gated(), Some(RequestMeta::closing(delete)));
+    // That a delete finds nothing stores nothing.
+    assert!(!answer(&mut answers, (delete, 7), "HTTP/1.1 404 d"));
+    assert!(!answer(&mut answers, (delete, 8), "HTTP/1.1 200 e"));
+    let meta = RequestMeta::closing(delete).in_place();
+    assert_eq!(answers.drop_gated(), Some((meta, 2)));
     assert_eq!(send_all(&mut answers), "HTTP/1.1 200 a");
 }

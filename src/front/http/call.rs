@@ -124,10 +124,12 @@ impl RequestMeta {
         }
     }
 
-    /// Of the answer that takes the place of one that nobody will see.
+    /// Of the answer that takes the place of one that nobody will see. What was to store events is
+    /// counted by itself.
     pub(super) const fn in_place(self) -> Self {
         Self {
             keep_alive: false,
+            purpose: Purpose::Other,
             counts: Counts::AtOnce,
             ..self
         }

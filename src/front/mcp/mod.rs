@@ -24,10 +24,12 @@
 //! | `listen` | `subscriptions/listen` |
 //! | `resources` | entities as resources |
 //! | `prompts` | the prompt that teaches coordination |
+//! | `invariants` | what holds of every message, whatever its bytes are |
 
 mod arguments;
 mod call;
 mod era;
+mod invariants;
 mod listen;
 mod message;
 mod prompts;
@@ -38,6 +40,7 @@ mod tools;
 mod wait;
 
 pub(crate) use call::{McpCall, Step};
+pub use invariants::check_message;
 
 use crate::api::history::EventsQuery;
 use crate::api::json::{Kind, write_string};

@@ -49,9 +49,9 @@ pub(super) fn get(message: &Message<'_>) -> Result<Vec<u8>, RpcError> {
     if let Some(arguments) = arguments.filter(|it| it.kind != Kind::Null) {
         let goal = shape::members(arguments.text);
         let goal = goal.map_err(|error| refuse(&format!("`arguments`: {error}")))?;
-        for (name, value) in goal.iter().filter(|(name, _)| name == "goal") {
+        // Of a name that comes again the last one counts, as everywhere.
+        if let Some((_, value)) = goal.iter().rfind(|(name, _)| name == "goal") {
             let goal = text(Some(value)).ok_or_else(|| refuse("`goal` must be a string"))?;
-            debug_assert_eq!(name, "goal");
             told.push_str("\n\nThe goal: ");
             told.push_str(&goal);
         }

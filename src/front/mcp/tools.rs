@@ -25,7 +25,7 @@ pub(super) enum Tool {
 }
 
 /// All, in the order of the list.
-const TOOLS: [Tool; 8] = [
+pub(super) const TOOLS: [Tool; 8] = [
     Tool::Get,
     Tool::List,
     Tool::Publish,

@@ -265,7 +265,10 @@ impl WebSocket {
             context,
             (subscriber, credentials),
             (id, request),
-            |point, write| withheld.push(point, write),
+            |point, write| match request {
+                Request::Get(_) => withheld.push(point, write),
+                _ => withheld.push_stored(point, write),
+            },
         );
         self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
         self.paused = self.is_behind();
@@ -359,10 +362,12 @@ impl WebSocket {
         self.is_gated()
     }
 
-    /// The log has failed: what is withheld will never be durable, and the session ends.
-    pub(crate) fn fail_gated(&mut self, error: &ApiError) -> After {
-        self.withheld.clear();
-        self.close(INTERNAL_ERROR, &error.to_string())
+    /// The log has failed: what is withheld will never be durable, and the session ends. How many
+    /// requests to store events had their answers among it.
+    pub(crate) fn fail_gated(&mut self, error: &ApiError) -> u64 {
+        let stored = self.withheld.fail();
+        self.close(INTERNAL_ERROR, &error.to_string());
+        stored
     }
 
     fn act<L: Log>(
