@@ -253,3 +253,35 @@ fn an_event_of_a_mebibyte_keeps_nobody_waiting_and_nothing_overtakes_it() {
         assert_eq!(map.len(), 60_000);
     });
 }
+
+/// A helper thread decodes it, so what it asks for is known only once it waits.
+#[test]
+fn a_large_event_with_operations_or_conditions_is_answered_like_any_other() {
+    on_each(|server| {
+        let space = namespace("turns");
+        let elements = vec![format!("\"{}\"", "x".repeat(100)); 5000].join(",");
+        let appended = format!(r#"{{"log":[{elements}]}}"#);
+        let of = |name: &str, rest: &str| {
+            let id = format!("{space}/{name}");
+            let event =
+                format!(r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{id}",{rest}}}}}"#);
+            assert!(event.len() > 500_000);
+            request("POST", "/api/events", &[], &event)
+        };
+        let append = of("a", &format!(r#""append":{appended}"#));
+        let published = of("b", &format!(r#""properties":{appended}"#));
+        let expecting =
+            published.replacen(r#""payload""#, r#""expect":{"present":true},"payload""#, 1);
+        let length = |request: &str| request.split_once("\r\n\r\n").expect("a body").1.len();
+        let expecting = expecting.replacen(
+            &format!("Content-Length: {}", length(&published)),
+            &format!("Content-Length: {}", length(&expecting)),
+            1,
+        );
+        let mut connection = server.connect();
+        connection.send([append.as_str(), &expecting, &published, &expecting, &append].concat());
+        let statuses = [(); 5].map(|()| connection.response().status);
+        assert_eq!(statuses, [200, 409, 200, 200, 200]);
+        assert_eq!(server.get("/health").status, 200);
+    });
+}

@@ -635,7 +635,12 @@ impl PendingChanges {
 
     /// Heap that it holds.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.messages.capacity() + self.told.len() * TOLD_BYTES
+        let ids = self.ids.capacity() + self.asked.capacity();
+        size_of::<Self>()
+            + self.patterns.heap_bytes()
+            + self.messages.capacity()
+            + self.told.len() * TOLD_BYTES
+            + ids * size_of::<ForwardId>()
     }
 }
 

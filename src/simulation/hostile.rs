@@ -238,7 +238,49 @@ const KINDS: &[Kind] = &[
             text_frame(&format!(r#"{{"type":"publish","id":2,"event":{event}}}"#)),
         )
     }),
+    ("metrics", |_| Script::again(get("/metrics"))),
+    ("descriptions", |_| Script::again(get("/openapi.json"))),
+    ("streams", |_| {
+        Script::once(get("/api/stream?entity_id=*&snapshot=true"))
+    }),
+    ("polls", |n| {
+        let ids = (0..60).map(|number| format!("&entity_id=d{n}/{number}"));
+        let ids: String = ids.collect();
+        Script::again(get(&format!("/api/changes?wait=60&since=0{ids}")))
+    }),
+    ("lists of tools", |_| Script::again(mcp("tools/list", ""))),
+    ("results of tools", |n| {
+        let arguments = format!(r#""name":"flux_list","arguments":{{"prefix":"d{n}/"}},"#);
+        Script::again(mcp("tools/call", &arguments))
+    }),
+    ("tools that wait", |n| {
+        let filter = format!("eq(a,{})", "9".repeat(900));
+        let arguments = format!(
+            r#""name":"flux_wait_for","arguments":{{"id":"d{n}/1","filter":"{filter}","timeout_seconds":50}},"#
+        );
+        Script::again(mcp("tools/call", &arguments))
+    }),
+    ("notifications", |n| {
+        let uris = (0..60).map(|number| format!(r#""flux://entity/d{n}/{number}""#));
+        let uris = uris.collect::<Vec<_>>().join(",");
+        let wanted = format!(r#""notifications":{{"resourceSubscriptions":[{uris}]}},"#);
+        Script::again(mcp("subscriptions/listen", &wanted))
+    }),
 ];
+
+/// A message to `POST /mcp` of the newest version, with these members of its `params`.
+fn mcp(method: &str, params: &str) -> Vec<u8> {
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"progressToken":1}"#;
+    let body =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{meta}}}}}"#);
+    let mut names = ["flux_list", "flux_wait_for"].into_iter();
+    let name = names.find(|name| params.contains(name));
+    let name = name.map_or(String::new(), |name| format!("\r\nMcp-Name: {name}"));
+    let head =
+        format!("HTTP/1.1\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}{name}");
+    let length = body.len();
+    format!("POST /mcp {head}\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}").into()
+}
 
 /// A client of one of these kinds.
 struct Hostile {

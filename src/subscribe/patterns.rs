@@ -8,6 +8,9 @@ use std::sync::Arc;
 use super::filter::Filter;
 use crate::model::{CursorScope, namespace_of, place_key};
 
+/// What the allocator adds to a text, bytes, rounded up.
+const PATTERN_OVERHEAD_BYTES: usize = 32;
+
 /// See the module. Never none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Patterns {
@@ -68,6 +71,16 @@ impl Patterns {
             let key = filter.concerns_single_placement();
             key.is_none_or(|key| place_key(key, count) == shard)
         })
+    }
+
+    /// Heap that they hold.
+    pub fn heap_bytes(&self) -> usize {
+        let texts = self.each().iter().map(|filter| text(filter).len());
+        let own = match self {
+            Self::One(_) => 0,
+            Self::Several(filters) => size_of_val::<[Filter]>(filters) + PATTERN_OVERHEAD_BYTES,
+        };
+        own + texts.map(|len| len + PATTERN_OVERHEAD_BYTES).sum::<usize>()
     }
 
     /// What all of them have, if it is the same.

@@ -79,6 +79,8 @@ struct Slot {
     state: SlotState,
     /// Its heap, as it is counted.
     held: usize,
+    /// It counts among the reads. What its call is may turn out only when it is decoded.
+    is_read: bool,
 }
 
 impl Slot {
@@ -100,11 +102,12 @@ impl Slot {
     }
 
     fn new(serial: u32, state: SlotState) -> Self {
-        let held = state.heap_bytes();
+        let (held, is_read) = (state.heap_bytes(), state.is_read());
         Self {
             serial,
             state,
             held,
+            is_read,
         }
     }
 }
@@ -129,6 +132,10 @@ impl SlotState {
             Self::Waiting(call) => call.heap_bytes(),
             Self::Ready { bytes, .. } | Self::Late { bytes } => bytes.capacity(),
         }
+    }
+
+    fn is_read(&self) -> bool {
+        matches!(self, Self::Waiting(call) if call.pending.is_read())
     }
 }
 
@@ -218,9 +225,9 @@ impl Answers {
     pub(super) fn wait(&mut self, call: HttpCall) -> u32 {
         let bit = if call.mcp.is_some() { MCP_BIT } else { 0 };
         let serial = self.take_serial() | bit;
-        self.reads += usize::from(call.pending.is_read());
         self.body_bytes += call.body_bytes;
         let slot = Slot::new(serial, SlotState::Waiting(call));
+        self.reads += usize::from(slot.is_read);
         self.waiting_bytes += slot.held;
         self.slots.push_back(slot);
         serial
@@ -256,6 +263,9 @@ impl Answers {
             let held = slot.state.heap_bytes();
             self.waiting_bytes = (self.waiting_bytes + held).saturating_sub(slot.held);
             slot.held = held;
+            let is_read = slot.state.is_read();
+            self.reads = self.reads + usize::from(is_read) - usize::from(slot.is_read);
+            slot.is_read = is_read;
         }
     }
 
@@ -333,7 +343,7 @@ impl Answers {
             return;
         };
         if let SlotState::Waiting(call) = &self.slots[index].state {
-            self.reads -= usize::from(call.pending.is_read());
+            self.reads -= usize::from(self.slots[index].is_read);
             self.body_bytes -= call.body_bytes;
             self.waiting_bytes -= self.slots[index].held;
         }

@@ -1,5 +1,7 @@
 //! A request that waits for its outcome, and what its answer needs to know of it.
 
+use super::writer::AnswerWriter;
+use crate::api::ApiError;
 use crate::api::metrics::RoutePattern;
 use crate::front::mcp::McpCall;
 use crate::service::Pending;
@@ -156,6 +158,14 @@ pub(super) struct HttpCall {
 }
 
 impl HttpCall {
+    /// Writes a refusal as its answer.
+    pub(super) fn write_refusal(&self, writer: &AnswerWriter, out: &mut Vec<u8>, error: &ApiError) {
+        match &self.mcp {
+            Some(mcp) => writer.message(out, self.meta, (200, &mcp.refusal(error))),
+            None => writer.error(out, self.meta, error),
+        }
+    }
+
     /// Heap that it holds.
     pub(super) fn heap_bytes(&self) -> usize {
         let field = self.if_none_match.as_ref().map_or(0, |field| field.len());

@@ -8,7 +8,7 @@ use super::listing::advance_front;
 use super::mcp::{self, Written};
 use super::pages;
 use super::polls::{take_log_of_poll, take_reply_to_poll};
-use super::room::{check_room, limit_outcome, limit_poll, limit_reply};
+use super::room::{check_room, has_room, limit_outcome, limit_poll, limit_reply};
 use super::writer::{AnswerWriter, CORS_HEADERS, CORS_HEADERS_OF_MCP};
 use crate::api::conditions::HeadConditions;
 use crate::api::history::EventsQuery;
@@ -311,7 +311,8 @@ pub(super) fn take<L: Log>(
         (Begun::Done(mut outcome, point), Some(mcp)) => {
             limit_outcome(context, client, (&mut outcome, 0));
             match mcp::advance(context, mcp, (outcome, point)) {
-                (Written::Answer(body), point) => {
+                (Written::Answer(mut body), point) => {
+                    mcp::limit_answer(context, client, (mcp, &mut body));
                     client.answers.answer((meta, point), |out, meta| {
                         writer.success(out, meta, &body);
                     });
@@ -340,7 +341,7 @@ pub(super) fn take<L: Log>(
                 pending,
                 Pending::List(_) | Pending::Deferred(_) | Pending::Changes(_)
             );
-            client.answers.wait(HttpCall {
+            let call = HttpCall {
                 meta,
                 if_none_match: if_none_match.map(Box::from),
                 has_begun: false,
@@ -348,7 +349,17 @@ pub(super) fn take<L: Log>(
                 pending,
                 mcp,
                 owed,
-            });
+            };
+            // Nothing of a poll is begun, and what it asks for may take many times its bytes.
+            let is_poll = matches!(call.pending, Pending::Changes(_));
+            if is_poll && !has_room(context, client, call.heap_bytes()) {
+                let error = ApiError::OutOfMemory;
+                client.answers.push(CommitPoint::NONE, |out| {
+                    call.write_refusal(writer, out, &error);
+                });
+                return;
+            }
+            client.answers.wait(call);
             if goes_on {
                 advance_front(context, writer, client);
             }

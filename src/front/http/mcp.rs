@@ -7,7 +7,9 @@
 use super::call::{HttpCall, Purpose, RequestMeta};
 use super::client::Client;
 use super::dispatch::{Next, take};
+use super::room::has_room;
 use super::writer::AnswerWriter;
+use crate::api::ApiError;
 use crate::front::mcp::{self, McpCall, Received, Step};
 use crate::log::Log;
 use crate::model::CommitPoint;
@@ -22,6 +24,12 @@ pub(super) fn serve<L: Log>(
     (caller, request, mut meta): (&Caller<'_>, &Request<'_>, RequestMeta),
 ) -> Next {
     let (begun, call) = match mcp::receive(context, caller, (&request.head, request.body)) {
+        Received::Answer(_, body) if !has_room(context, client, body.len()) => {
+            client.answers.push(CommitPoint::NONE, |out| {
+                writer.error(out, meta, &ApiError::OutOfMemory);
+            });
+            return Next::Go;
+        }
         Received::Answer(status, body) => {
             client.answers.push(CommitPoint::NONE, |out| {
                 writer.message(out, meta, (status, &body));
@@ -91,6 +99,18 @@ pub(super) fn advance<L: Log>(
     }
 }
 
+/// Refuses in place of an answer that there is no memory for, unless that tells of a change. It is
+/// larger than the outcome that it is made of, since it says the same twice.
+pub(super) fn limit_answer<L>(
+    context: &mut Context<L>,
+    client: &Client<'_>,
+    (call, body): (&McpCall, &mut Vec<u8>),
+) {
+    if call.is_read() && !has_room(context, client, body.len()) {
+        *body = call.refusal(&ApiError::OutOfMemory);
+    }
+}
+
 /// Answers a call, or lets it go on.
 pub(super) fn finish<L: Log>(
     context: &mut Context<L>,
@@ -105,8 +125,11 @@ pub(super) fn finish<L: Log>(
         return;
     };
     let (meta, has_begun) = (call.meta, call.has_begun);
-    let (written, point) = advance(context, &mut mcp, outcome);
+    let (mut written, point) = advance(context, &mut mcp, outcome);
     context.trim_answer();
+    if let Written::Answer(body) = &mut written {
+        limit_answer(context, client, (&mcp, body));
+    }
     match written {
         Written::Answer(body) if has_begun => {
             // Its head has counted.
@@ -163,5 +186,95 @@ impl HttpCall {
         if mcp.is_stream() {
             self.owed.extend_from_slice(notices);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answers::Answers;
+    use super::super::dispatch;
+    use super::*;
+    use crate::limits::MEMORY_UNCOUNTED_BYTES_MAX;
+    use crate::service::testing::TestCores;
+    use crate::shard::{MemoryHolders, MemoryPart};
+    use crate::wire::http1::{Next as Parsed, RequestReader};
+
+    /// What a message is answered with at once. `params`: members, with a comma behind them.
+    fn answer(
+        cores: &mut TestCores,
+        answers: &mut Answers,
+        (method, name, params): (&str, &str, &str),
+    ) -> String {
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{meta}}}}}"#
+        );
+        let length = body.len();
+        let message = format!(
+            "POST /mcp HTTP/1.1\r\nHost: a\r\nMCP-Protocol-Version: 2026-07-28\r\n\
+             Mcp-Method: {method}\r\n{name}Content-Length: {length}\r\n\r\n{body}"
+        );
+        let mut reader = RequestReader::default();
+        reader.receive(message.as_bytes());
+        let Ok(Parsed::Request(request)) = reader.next(|_| usize::MAX) else {
+            panic!("no request: {message}");
+        };
+        let mut client = Client {
+            answers,
+            index: 0,
+            generation: 0,
+            address: None,
+            holders: MemoryHolders::default(),
+        };
+        let mut writer = AnswerWriter::default();
+        writer.set_time(0);
+        dispatch::serve(cores.context(0), &writer, &mut client, &request);
+        let text = String::from_utf8(answers.sendable().to_vec()).unwrap();
+        answers.advance(text.len());
+        text
+    }
+
+    /// What asks for the changes of many resources.
+    fn listen() -> String {
+        let uris = (0..60).map(|number| format!(r#""flux://entity/a/{number}""#));
+        let uris = uris.collect::<Vec<_>>().join(",");
+        format!(r#""notifications":{{"resourceSubscriptions":[{uris}]}},"#)
+    }
+
+    #[test]
+    fn a_stream_of_notifications_counts_what_it_keeps_of_each_resource() {
+        let mut cores = TestCores::new(1);
+        let mut answers = Answers::default();
+        let before = answers.heap_bytes();
+        let params = listen();
+        answer(
+            &mut cores,
+            &mut answers,
+            ("subscriptions/listen", "", &params),
+        );
+        // An id, a URI and a pattern, each on the heap.
+        let least = 60 * 3 * 32;
+        let bytes = answers.heap_bytes() - before;
+        assert!(bytes > least, "{bytes} bytes are counted, {least} are held");
+    }
+
+    #[test]
+    fn what_takes_much_memory_is_refused_without_it_and_small_things_are_answered() {
+        let mut cores = TestCores::new(1);
+        let memory = &mut cores.context(0).memory;
+        memory.change(MemoryPart::Answers, 0, 1 << 40);
+        let params = listen();
+        for asked in [
+            ("subscriptions/listen", "", &*params),
+            ("tools/list", "", ""),
+        ] {
+            let text = answer(&mut cores, &mut Answers::default(), asked);
+            assert!(text.contains("FLUX_MEMORY_BYTES"), "{asked:?}: {text}");
+            assert!(text.len() < MEMORY_UNCOUNTED_BYTES_MAX, "{asked:?}: {text}");
+        }
+        let get = r#""name":"flux_get","arguments":{"id":"a/1"},"#;
+        let asked = ("tools/call", "Mcp-Name: flux_get\r\n", get);
+        let text = answer(&mut cores, &mut Answers::default(), asked);
+        assert!(text.contains("entity_not_found"), "{text}");
     }
 }

@@ -112,6 +112,6 @@ pub(super) fn check_room_for_page<L>(
 }
 
 /// True if `bytes` are few, or there is memory for them.
-fn has_room<L>(context: &mut Context<L>, client: &Client<'_>, bytes: usize) -> bool {
+pub(super) fn has_room<L>(context: &mut Context<L>, client: &Client<'_>, bytes: usize) -> bool {
     bytes <= MEMORY_UNCOUNTED_BYTES_MAX || context.memory.admits(client.holders, 0, bytes)
 }

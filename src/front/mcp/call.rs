@@ -94,7 +94,23 @@ impl McpCall {
 
     /// Heap that it holds.
     pub(crate) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.asker.id.len()
+        let work = match &self.work {
+            Work::Wait(wait) => wait.heap_bytes(),
+            Work::Listen(listen) => listen.heap_bytes(),
+            Work::Resource(text) | Work::Refused(text) => text.len(),
+            Work::Entity
+            | Work::Entities
+            | Work::Events
+            | Work::Plain
+            | Work::Changes
+            | Work::Resources => 0,
+        };
+        size_of::<Self>() + self.asker.id.len() + work
+    }
+
+    /// True if its answer tells of nothing that it has changed.
+    pub(crate) const fn is_read(&self) -> bool {
+        !matches!(self.work, Work::Plain)
     }
 
     /// Takes an outcome, whose JSON stands in [`Context::answer`].

@@ -23,6 +23,9 @@ pub(super) struct Listen {
     is_acknowledged: bool,
 }
 
+/// What an entity takes besides its texts, bytes, rounded up.
+const TEXTS_OVERHEAD_BYTES: usize = 96;
+
 /// An id that no entity has: nobody may write one to the reserved namespace.
 const NOTHING: &str = "flux-core/none";
 
@@ -65,6 +68,13 @@ impl Listen {
             .poll(context, token, None)
             .unwrap_or_else(Begun::from);
         Ok((listen, begun))
+    }
+
+    /// Heap that it holds.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let texts = self.subscribed.iter();
+        let texts = texts.map(|(id, uri)| id.len() + uri.len() + TEXTS_OVERHEAD_BYTES);
+        size_of::<Self>() + texts.sum::<usize>()
     }
 
     fn poll<L: Log>(

@@ -70,6 +70,13 @@ impl Wait {
         Ok((wait, begun))
     }
 
+    /// Heap that it holds.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let (Target::Id(target) | Target::Other(target)) = &self.target;
+        let texts = [&self.filter, &self.progress_token].into_iter().flatten();
+        size_of::<Self>() + target.len() + texts.map(|text| text.len()).sum::<usize>()
+    }
+
     /// Asks for what matches already.
     fn look<L: Log>(
         &mut self,
