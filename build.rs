@@ -34,7 +34,7 @@ const PAGES: &[(&str, &str)] = &[
     ("/openapi.json", "openapi.json"),
 ];
 
-/// The page that is made of `openapi.json`.
+/// The page that is made of the two descriptions.
 const DOCS: &str = "docs.html";
 
 /// The page that browsers get in the place of `root.json`.
@@ -128,7 +128,8 @@ fn assets(source: &Path) -> Result<Vec<Packed>, Box<dyn Error>> {
 /// A page with its placeholders filled in.
 fn page(source: &Path, (path, file): (&str, &str), folder: &str) -> Result<Packed, Box<dyn Error>> {
     let text = if file == DOCS {
-        docs::page(&fs::read_to_string(source.join("openapi.json"))?)?
+        let read = |file: &str| fs::read_to_string(source.join(file));
+        docs::page(&read("openapi.json")?, &read("asyncapi.json")?)?
     } else {
         fs::read_to_string(source.join(file))?
     };

@@ -1,8 +1,8 @@
 //! Writes the page of the API's documentation: HTML from `openapi.json`, readable without a script.
 //!
-//! One section for each tag, one article for each call, each with an anchor; then the schemas that
-//! calls refer to, and the error codes. Texts of the description know one mark: backquotes are
-//! code.
+//! One section for each tag, one article for each call, each with an anchor; then the messages of
+//! the WebSocket, from `asyncapi.json`, the schemas, and the error codes. All stand in the order of
+//! the descriptions. Their texts know one mark: backquotes are code.
 
 use serde_json::{Map, Value};
 use std::error::Error;
@@ -12,10 +12,12 @@ use std::sync::LazyLock;
 type Done = Result<(), Box<dyn Error>>;
 
 /// The page. `{{assets}}` in it is filled in as in any other.
-pub(crate) fn page(openapi: &str) -> Result<String, Box<dyn Error>> {
+pub(crate) fn page(openapi: &str, asyncapi: &str) -> Result<String, Box<dyn Error>> {
     let document: Value = serde_json::from_str(openapi)?;
+    let live: Value = serde_json::from_str(asyncapi)?;
     let mut page = Page {
         document: &document,
+        live: &live,
         out: String::new(),
     };
     page.begin()?;
@@ -24,6 +26,7 @@ pub(crate) fn page(openapi: &str) -> Result<String, Box<dyn Error>> {
     for tag in array(&document["tags"]) {
         page.tag(tag)?;
     }
+    page.messages()?;
     page.schemas()?;
     page.codes()?;
     page.out.push_str("</main>\n</body>\n</html>\n");
@@ -32,8 +35,15 @@ pub(crate) fn page(openapi: &str) -> Result<String, Box<dyn Error>> {
 
 struct Page<'d> {
     document: &'d Value,
+    /// What goes over a WebSocket.
+    live: &'d Value,
     out: String,
 }
+
+/// The first minute, for who reads nothing else.
+const FIRST: &str = r#"curl http://localhost:3000/api/events -d '{"stream":"sensors","source":"me",
+  "payload":{"entity_id":"house/room","properties":{"temperature":22.5}}}'
+curl http://localhost:3000/api/state/entities/house/room"#;
 
 /// A call: its path, its method in capitals, and its description.
 type Call<'d> = (&'d str, String, &'d Value);
@@ -50,6 +60,8 @@ impl<'d> Page<'d> {
         self.out
             .push_str("<meta name=\"color-scheme\" content=\"light dark\">\n");
         self.out
+            .push_str("<link rel=\"icon\" href=\"{{assets}}/icon.svg\" type=\"image/svg+xml\">\n");
+        self.out
             .push_str("<link rel=\"stylesheet\" href=\"{{assets}}/docs.css\">\n");
         writeln!(self.out, "<title>{title} API</title>\n</head>\n<body>")?;
         self.out
@@ -62,7 +74,9 @@ impl<'d> Page<'d> {
         self.out
             .push_str("<a href=\"/asyncapi.json\">asyncapi.json</a>, ");
         self.out
-            .push_str("<a href=\"/llms.txt\">llms.txt</a>.</p>\n</header>\n");
+            .push_str("<a href=\"/llms.txt\">llms.txt</a>. For people: <a href=\"/\">the dashboard</a>.</p>\n");
+        self.code(FIRST)?;
+        self.out.push_str("</header>\n");
         Ok(())
     }
 
@@ -75,13 +89,15 @@ impl<'d> Page<'d> {
                 "<h2><a href=\"#tag-{name}\">{name}</a></h2>\n<ul>"
             )?;
             for (path, method, call) in self.calls_of(name) {
-                let (id, path) = (text(&call["operationId"]), escaped(path));
+                let (id, what) = (text(&call["operationId"]), line(path, &method));
                 let summary = inline(text(&call["summary"]));
-                let what = format!("<code>{method} {path}</code>");
-                writeln!(self.out, "<li><a href=\"#{id}\">{what}</a> {summary}</li>")?;
+                let says = format!("<span class=\"says\">{summary}</span>");
+                writeln!(self.out, "<li><a href=\"#{id}\">{what}</a> {says}</li>")?;
             }
             self.out.push_str("</ul>\n");
         }
+        self.out
+            .push_str("<h2><a href=\"#messages\">WebSocket messages</a></h2>\n");
         self.out
             .push_str("<h2><a href=\"#schemas\">Schemas</a></h2>\n");
         self.out
@@ -116,13 +132,10 @@ impl<'d> Page<'d> {
     }
 
     fn call(&mut self, (path, method, call): &Call<'d>) -> Done {
-        let (id, path) = (text(&call["operationId"]), escaped(path));
-        let line = format!("<span class=\"method\">{method}</span> <code>{path}</code>");
-        writeln!(
-            self.out,
-            "<article id=\"{id}\">\n<h3><a href=\"#{id}\">{line}</a></h3>"
-        )?;
-        self.paragraphs(&call["summary"])?;
+        let id = text(&call["operationId"]);
+        self.begin_article(id, &line(path, method))?;
+        let summary = inline(text(&call["summary"]));
+        writeln!(self.out, "<p class=\"summary\">{summary}</p>")?;
         self.paragraphs(&call["description"])?;
         let security = array(&call["security"]);
         if !security.is_empty() {
@@ -155,18 +168,11 @@ impl<'d> Page<'d> {
             let parameter = self.resolved(parameter);
             let name = escaped(text(&parameter["name"]));
             let place = text(&parameter["in"]);
-            let needed = if parameter["required"] == true {
-                " (needed)"
-            } else {
-                ""
-            };
+            let needed = needed(parameter["required"] == true);
             let shape = shape(&parameter["schema"]);
             let meaning = inline(text(&parameter["description"]));
-            let row = format!("<td>{place}{needed}</td><td>{shape}</td><td>{meaning}</td>");
-            writeln!(
-                self.out,
-                "<tr><th scope=\"row\"><code>{name}</code></th>{row}</tr>"
-            )?;
+            let head = format!("<code>{name}</code>{needed}");
+            self.row("", &head, &[place, &shape, &meaning])?;
         }
         self.end_table();
         Ok(())
@@ -174,14 +180,17 @@ impl<'d> Page<'d> {
 
     fn responses(&mut self, call: &Value) -> Done {
         self.out.push_str("<h4>Answers</h4>\n");
-        let mut failures = String::new();
+        let mut failures = Vec::new();
         for (status, response) in members(&call["responses"]) {
             let response = self.resolved(response);
             let description = inline(text(&response["description"]));
             let codes = &response["content"]["application/json"]["schema"]["properties"]["code"];
             let codes = array(&codes["enum"]);
             if codes.is_empty() {
-                writeln!(self.out, "<p><b>{status}</b> {description}</p>")?;
+                writeln!(
+                    self.out,
+                    "<p><span class=\"status\">{status}</span> {description}</p>"
+                )?;
                 self.content(&response["content"])?;
                 continue;
             }
@@ -191,12 +200,13 @@ impl<'d> Page<'d> {
             };
             let codes: Vec<String> = codes.iter().map(link).collect();
             let codes = codes.join(" ");
-            let row = format!("<td>{description}</td><td>{codes}</td>");
-            writeln!(failures, "<tr><th scope=\"row\">{status}</th>{row}</tr>")?;
+            failures.push((status, description, codes));
         }
         self.out.push_str("<details>\n<summary>Errors</summary>\n");
         self.table(&["Status", "Meaning", "Codes"])?;
-        self.out.push_str(&failures);
+        for (status, description, codes) in failures {
+            self.row("", status, &[&description, &codes])?;
+        }
         self.end_table();
         self.out.push_str("</details>\n");
         Ok(())
@@ -207,43 +217,91 @@ impl<'d> Page<'d> {
         for (media, of) in members(content) {
             let shape = shape(&of["schema"]);
             writeln!(self.out, "<p><code>{media}</code>: {shape}</p>")?;
-            for example in members(&of["examples"]).values() {
-                let summary = inline(text(&example["summary"]));
-                self.example(&summary, &example["value"])?;
-            }
-            if let Some(example) = of.get("example") {
-                self.example("Example", example)?;
+            let examples = members(&of["examples"]).values();
+            let examples = examples.map(|it| (text(&it["summary"]), &it["value"]));
+            self.examples(examples)?;
+            let example = of.get("example").map(|value| ("Example", value));
+            self.examples(example.into_iter())?;
+        }
+        Ok(())
+    }
+
+    /// The first example is shown, the others are folded.
+    fn examples<'e>(&mut self, examples: impl Iterator<Item = (&'e str, &'e Value)>) -> Done {
+        for (index, (summary, example)) in examples.enumerate() {
+            let shown = match example {
+                Value::String(text) => text.clone(),
+                json => serde_json::to_string_pretty(json)?,
+            };
+            let summary = inline(summary);
+            if index == 0 {
+                writeln!(self.out, "<figure><figcaption>{summary}</figcaption>")?;
+                self.code(&shown)?;
+                self.out.push_str("</figure>\n");
+            } else {
+                writeln!(self.out, "<details><summary>{summary}</summary>")?;
+                self.code(&shown)?;
+                self.out.push_str("</details>\n");
             }
         }
         Ok(())
     }
 
-    fn example(&mut self, summary: &str, example: &Value) -> Done {
-        let shown = match example {
-            Value::String(text) => text.clone(),
-            json => serde_json::to_string_pretty(json)?,
-        };
-        let shown = escaped(shown.trim_end());
-        writeln!(self.out, "<figure><figcaption>{summary}</figcaption>")?;
-        writeln!(
-            self.out,
-            "<pre tabindex=\"0\"><code>{shown}</code></pre></figure>"
-        )?;
+    fn code(&mut self, code: &str) -> Done {
+        let code = escaped(code.trim_end());
+        writeln!(self.out, "<pre tabindex=\"0\"><code>{code}</code></pre>")?;
+        Ok(())
+    }
+
+    fn messages(&mut self) -> Done {
+        self.out
+            .push_str("<section aria-labelledby=\"messages\">\n");
+        self.out
+            .push_str("<h2 id=\"messages\">WebSocket messages</h2>\n");
+        self.paragraphs(&self.live["info"]["description"])?;
+        self.paragraphs(&self.live["channels"]["ws"]["description"])?;
+        let operations = members(&self.live["operations"]).values();
+        let received = operations.filter(|it| it["action"] == "receive");
+        let of_client: Vec<&str> = received
+            .flat_map(|it| array(&it["messages"]))
+            .map(|it| last(text(&it["$ref"])))
+            .collect();
+        for (name, message) in members(&self.live["components"]["messages"]) {
+            let is_of_client = of_client.contains(&&**name);
+            let from = if is_of_client { "client" } else { "server" };
+            let class = if is_of_client {
+                "method POST"
+            } else {
+                "method"
+            };
+            let title = format!("<span class=\"{class}\">{from}</span> <code>{name}</code>");
+            self.begin_article(&format!("message-{name}"), &title)?;
+            self.paragraphs(&message["summary"])?;
+            let payload = &message["payload"];
+            if payload.get("properties").is_some() {
+                self.members(payload)?;
+            } else {
+                writeln!(self.out, "<p>{}</p>", shape(payload))?;
+            }
+            let examples = array(&message["examples"]).iter();
+            self.examples(examples.map(|it| (text(&it["summary"]), &it["payload"])))?;
+            self.out.push_str("</article>\n");
+        }
+        self.out.push_str("</section>\n");
         Ok(())
     }
 
     fn schemas(&mut self) -> Done {
         self.out
             .push_str("<section aria-labelledby=\"schemas\">\n<h2 id=\"schemas\">Schemas</h2>\n");
-        for (name, schema) in members(&self.document["components"]["schemas"]) {
+        let schemas = members(&self.document["components"]["schemas"]);
+        let of_messages = members(&self.live["components"]["schemas"]).iter();
+        let of_messages = of_messages.filter(|(name, _)| !schemas.contains_key(*name));
+        for (name, schema) in schemas.iter().chain(of_messages) {
             if name == "ErrorCode" {
                 continue;
             }
-            let id = format!("schema-{name}");
-            writeln!(
-                self.out,
-                "<article id=\"{id}\">\n<h3><a href=\"#{id}\">{name}</a></h3>"
-            )?;
+            self.begin_article(&format!("schema-{name}"), name)?;
             self.paragraphs(&schema["description"])?;
             if schema.get("properties").is_none() {
                 writeln!(self.out, "<p>{}</p>", shape(schema))?;
@@ -264,13 +322,12 @@ impl<'d> Page<'d> {
         self.table(&["Member", "Is", "Meaning"])?;
         for (name, member) in members(&schema["properties"]) {
             let is_needed = array(&schema["required"]).iter().any(|it| it == name);
-            let needed = if is_needed { " (needed)" } else { "" };
-            let (name, shape) = (escaped(name), shape(member));
-            let meaning = inline(text(&member["description"]));
-            let row = format!("<td>{shape}{needed}</td><td>{meaning}</td>");
-            writeln!(
-                self.out,
-                "<tr><th scope=\"row\"><code>{name}</code></th>{row}</tr>"
+            let (name, needed) = (escaped(name), needed(is_needed));
+            let (shape, meaning) = (shape(member), inline(text(&member["description"])));
+            self.row(
+                "",
+                &format!("<code>{name}</code>{needed}"),
+                &[&shape, &meaning],
             )?;
         }
         self.end_table();
@@ -285,11 +342,8 @@ impl<'d> Page<'d> {
         for code in array(codes) {
             let name = text(&code["const"]);
             let meaning = inline(text(&code["description"]));
-            let head = format!("<th scope=\"row\"><code>{name}</code></th>");
-            writeln!(
-                self.out,
-                "<tr id=\"code-{name}\">{head}<td>{meaning}</td></tr>"
-            )?;
+            let id = format!("code-{name}");
+            self.row(&id, &format!("<code>{name}</code>"), &[&meaning])?;
         }
         self.end_table();
         self.out.push_str("</section>\n");
@@ -297,8 +351,7 @@ impl<'d> Page<'d> {
     }
 
     fn table(&mut self, columns: &[&str]) -> Done {
-        self.out
-            .push_str("<div class=\"table\" tabindex=\"0\"><table>\n<thead><tr>");
+        self.out.push_str("<table>\n<thead><tr>");
         for column in columns {
             write!(self.out, "<th scope=\"col\">{column}</th>")?;
         }
@@ -306,8 +359,29 @@ impl<'d> Page<'d> {
         Ok(())
     }
 
+    /// A row of a table; one that something links to has an id.
+    fn row(&mut self, id: &str, head: &str, cells: &[&str]) -> Done {
+        let id = if id.is_empty() {
+            String::new()
+        } else {
+            format!(" id=\"{id}\"")
+        };
+        write!(self.out, "<tr{id}><th scope=\"row\">{head}</th>")?;
+        for cell in cells {
+            write!(self.out, "<td>{cell}</td>")?;
+        }
+        self.out.push_str("</tr>\n");
+        Ok(())
+    }
+
     fn end_table(&mut self) {
-        self.out.push_str("</tbody>\n</table></div>\n");
+        self.out.push_str("</tbody>\n</table>\n");
+    }
+
+    fn begin_article(&mut self, id: &str, title: &str) -> Done {
+        let title = format!("<h3><a href=\"#{id}\">{title}</a></h3>");
+        writeln!(self.out, "<article id=\"{id}\">\n{title}")?;
+        Ok(())
     }
 
     fn paragraphs(&mut self, description: &Value) -> Done {
@@ -323,6 +397,25 @@ impl<'d> Page<'d> {
             .and_then(|it| self.document.pointer(it))
             .unwrap_or(value)
     }
+}
+
+/// The method and the path of a call.
+fn line(path: &str, method: &str) -> String {
+    let path = escaped(path);
+    format!("<span class=\"method {method}\">{method}</span> <code>{path}</code>")
+}
+
+fn needed(is_needed: bool) -> &'static str {
+    if is_needed {
+        " <span class=\"needed\">needed</span>"
+    } else {
+        ""
+    }
+}
+
+/// The name at the end of a reference.
+fn last(target: &str) -> &str {
+    target.rsplit('/').next().unwrap_or_default()
 }
 
 /// What a value may be, in a few words.
@@ -384,7 +477,7 @@ fn shape(schema: &Value) -> String {
 }
 
 fn reference(target: &str) -> String {
-    let name = target.rsplit('/').next().unwrap_or_default();
+    let name = last(target);
     let anchor = if name == "ErrorCode" {
         "codes".to_owned()
     } else {

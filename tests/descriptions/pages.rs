@@ -1,13 +1,17 @@
 //! The descriptions are served as they stand in the repository, `/docs` shows every call without a
 //! script, and what `llms.txt` says can be done as it stands.
 
-use super::support::described::openapi;
+use super::support::chromium::Chromium;
+use super::support::described::{asyncapi, openapi};
 use super::support::http::request;
+use super::support::npm::tool;
 use super::support::schema::members;
 use super::support::server::Server;
 use super::{Call, calls};
-use serde_json::Value;
-use std::process::Command;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 const PAGES: [(&str, &str); 4] = [
     ("/openapi.json", "application/json"),
@@ -67,7 +71,7 @@ fn the_descriptions_that_are_served_are_those_that_are_checked() {
 }
 
 #[test]
-fn the_page_shows_every_call_schema_and_code_and_runs_nothing() {
+fn the_page_shows_every_call_message_schema_and_code_and_runs_nothing() {
     let server = Server::start(1);
     let page = server.get("/docs");
     let policy = page.header("content-security-policy").expect("a policy");
@@ -84,6 +88,9 @@ fn the_page_shows_every_call_schema_and_code_and_runs_nothing() {
         } else {
             format!("schema-{name}")
         });
+    }
+    for name in members(&asyncapi().0["components"]["messages"]).keys() {
+        anchors(&format!("message-{name}"));
     }
     for target in html.split("href=\"#").skip(1) {
         anchors(target.split('"').next().expect("a target"));
@@ -109,6 +116,67 @@ fn the_page_shows_every_call_schema_and_code_and_runs_nothing() {
         Some("text/css; charset=utf-8")
     );
     assert!(sheet.text().contains("light-dark("), "both colour schemes");
+}
+
+#[test]
+fn the_page_can_be_read_by_everyone_on_any_screen_and_in_both_colour_schemes() {
+    let Some(axe) = tool("axe-core/axe.min.js", "accessibility of /docs") else {
+        return;
+    };
+    let axe = fs::read_to_string(axe).expect("a readable script");
+    let Some(browser) = Chromium::start("/docs") else {
+        return;
+    };
+    let server = Server::start(1);
+    for (scheme, width) in [("light", 1280), ("dark", 1280), ("light", 360)] {
+        browser.show_as(scheme, width);
+        browser.open(&format!("{}/docs", server.url()));
+        let is_narrower = "return document.documentElement.scrollWidth <= innerWidth;";
+        assert_eq!(browser.run(is_narrower), true, "{width}");
+        // What is folded is looked at too.
+        browser.run("document.querySelectorAll('details').forEach((it) => it.open = true)");
+        assert_eq!(browser.barriers(&axe), json!([]), "{scheme}, {width}");
+    }
+    // By keyboard: past all that is linked, to the calls.
+    browser.press("\u{E004}\u{E007}");
+    let is_there = "return location.hash === '#calls';";
+    browser.wait_for("the calls", is_there);
+    assert_eq!(browser.errors(true), Vec::<String>::new());
+}
+
+#[test]
+fn the_parser_of_asyncapis_makers_finds_nothing_wrong() {
+    let what = "asyncapi.json by its official parser";
+    let Some(parser) = tool("@asyncapi/parser/package.json", what) else {
+        return;
+    };
+    let parser = parser.parent().expect("its folder");
+    // A description that holds a mistake shows that mistakes are found.
+    let script = r#"
+        const { Parser } = require(process.argv[1]);
+        const { readFileSync } = require("node:fs");
+        const text = readFileSync(0, "utf8");
+        const check = async (text) => {
+          const { document, diagnostics } = await new Parser().parse(text);
+          return { isRead: document !== undefined, found: diagnostics.map((it) => `${it.path.join("/")}: ${it.message}`) };
+        };
+        const broken = text.replace('"action": "send"', '"action": "tell"');
+        Promise.all([text, broken].map(check)).then((all) => console.log(JSON.stringify(all)));"#;
+    let mut node = Command::new("node")
+        .args(["-e", script])
+        .arg(parser)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node");
+    let text = include_str!("../../src/pages/asyncapi.json");
+    let mut input = node.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("room in the pipe");
+    drop(input);
+    let output = node.wait_with_output().expect("its output");
+    let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(all[0], json!({"isRead": true, "found": []}));
+    assert_eq!(all[1]["isRead"], false, "{all}");
 }
 
 #[test]

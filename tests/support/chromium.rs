@@ -101,6 +101,17 @@ impl Chromium {
         self.command("/execute/async", &json!({"script": script, "args": []}))
     }
 
+    /// What `axe-core`, of which this is the script, finds serious or critical in the page.
+    pub(crate) fn barriers(&self, axe: &str) -> Value {
+        self.run(axe);
+        self.run_async(
+            "const done = arguments[arguments.length - 1];
+            axe.run(document, { resultTypes: ['violations'] }).then((found) => done(found.violations
+              .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+              .map(({ id, nodes }) => [id, ...nodes.slice(0, 3).map((node) => node.html)])));",
+        )
+    }
+
     /// Presses keys on the element that has the focus.
     pub(crate) fn press(&self, keys: &str) {
         let active = self.call(
