@@ -4,7 +4,7 @@
 use super::support::chromium::Chromium;
 use super::support::described::{asyncapi, openapi};
 use super::support::http::request;
-use super::support::npm::tool;
+use super::support::npm_tool;
 use super::support::schema::members;
 use super::support::server::Server;
 use super::{Call, calls};
@@ -120,7 +120,7 @@ fn the_page_shows_every_call_message_schema_and_code_and_runs_nothing() {
 
 #[test]
 fn the_page_can_be_read_by_everyone_on_any_screen_and_in_both_colour_schemes() {
-    let Some(axe) = tool("axe-core/axe.min.js", "accessibility of /docs") else {
+    let Some(axe) = npm_tool("axe-core/axe.min.js", "accessibility of /docs") else {
         return;
     };
     let axe = fs::read_to_string(axe).expect("a readable script");
@@ -147,7 +147,7 @@ fn the_page_can_be_read_by_everyone_on_any_screen_and_in_both_colour_schemes() {
 #[test]
 fn the_parser_of_asyncapis_makers_finds_nothing_wrong() {
     let what = "asyncapi.json by its official parser";
-    let Some(parser) = tool("@asyncapi/parser/package.json", what) else {
+    let Some(parser) = npm_tool("@asyncapi/parser/package.json", what) else {
         return;
     };
     let parser = parser.parent().expect("its folder");

@@ -117,6 +117,14 @@ export function nextPage(headers) {
 }
 
 /**
+ * What was shown may not be read any more: the token is gone, or it is not for this one's eyes.
+ * @param {unknown} error
+ */
+export function isForbidden(error) {
+  return error instanceof Refused && (error.status === 401 || error.status === 403);
+}
+
+/**
  * What went wrong, for the reader, with what to do about it.
  * @param {unknown} error
  */

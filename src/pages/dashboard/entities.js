@@ -3,7 +3,7 @@
 // A page of the list is read once; what changes after it comes by a subscription from the list's
 // cursor on. Changes are collected and drawn once a frame, and only the rows that they concern.
 
-import { explain, get, nextPage, parameters, target } from "./api.js";
+import { explain, get, isForbidden, nextPage, parameters, target } from "./api.js";
 import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { brief, compareIds, count, numeric, setBy, time } from "./format.js";
 import { guide } from "./guide.js";
@@ -18,6 +18,10 @@ import { guide } from "./guide.js";
 const SIZES = ["100", "250", "1000"];
 /** Rows that a page grows to by what is new. */
 const ROWS_MAX = 1000;
+/** Milliseconds between two looks at whether all that is shown may still be read. */
+const LOOK_MS = 10_000;
+/** Milliseconds within which the end of an entity comes as a change. */
+const END_MS = 1000;
 /** Properties that a row shows. */
 const SHOWN = 8;
 
@@ -193,7 +197,7 @@ export function entities({ live, params, go }) {
   /** Its changes don't come. */
   let isRefused = false;
   const describe = () => {
-    if (hasFailed) return;
+    if (hasFailed || isRefused) return;
     const total = numeric(live.metrics?.entities?.total);
     const isSearch = prefix !== "" || filter !== "";
     const isPart = bound !== undefined || after !== "";
@@ -227,6 +231,52 @@ export function entities({ live, params, go }) {
     touched.clear();
     describe();
   });
+
+  /** Takes from the screen what may not be read any more. */
+  const forget = () => {
+    for (const { id } of [...rows]) remove(id);
+    bound = undefined;
+    drawPages();
+    fill(empty);
+    say(note, "");
+    scroll.hidden = true;
+  };
+
+  /**
+   * Takes away rows that may not be read any more. Nothing says so as long as the subscription
+   * shows anything else: it just tells no more of them.
+   */
+  const look = async () => {
+    if (document.hidden || live.status.kind !== "live" || hasFailed || isRefused || rows.length === 0) return;
+    const shown = new Map(rows.map((row) => [row.id, row.version]));
+    const last = /** @type {Row} */ (rows.at(-1)).id;
+    try {
+      // No property has such a name, so ids come without properties.
+      const path = target("/api/state/entities", { prefix, filter, after, limit: ROWS_MAX, fields: "\u0000" });
+      const { value, headers } = await get(path, { signal: loading.signal });
+      for (const entity of value) shown.delete(entity.id);
+      // Beyond what was looked at, nothing is known.
+      const next = nextPage(headers);
+      const end = next === undefined ? last : parameters(next).get("after") ?? "";
+      await new Promise((resolve) => setTimeout(resolve, END_MS));
+      if (loading.signal.aborted) return;
+      let count = 0;
+      for (const [id, version] of shown) {
+        if (compareIds(id, end) > 0 || byId.get(id)?.version !== version) continue;
+        remove(id);
+        count += 1;
+      }
+      if (count === 0) return;
+      redraw();
+      say(problem, `${count === 1 ? "An entity" : `${count} entities`} can't be read here any more.`);
+    } catch (error) {
+      if (loading.signal.aborted || !isForbidden(error)) return;
+      hasFailed = true;
+      say(problem, explain(error));
+      forget();
+    }
+  };
+  const looking = setInterval(look, LOOK_MS);
 
   const load = async () => {
     try {
@@ -263,12 +313,14 @@ export function entities({ live, params, go }) {
         refused: (error) => {
           isRefused = true;
           say(problem, explain(error));
+          if (isForbidden(error)) forget();
         },
       });
     } catch (error) {
       if (loading.signal.aborted) return;
       hasFailed = true;
       say(problem, explain(error));
+      if (isForbidden(error)) forget();
       if (/** @type {any} */ (error).code === "invalid_filter") filterField.setAttribute("aria-invalid", "true");
       say(note, "");
       fill(empty);
@@ -295,7 +347,10 @@ export function entities({ live, params, go }) {
       if (hasFailed || isRefused) load();
     },
     find: () => prefixField.focus(),
-    close: () => loading.abort(),
+    close: () => {
+      clearInterval(looking);
+      loading.abort();
+    },
   };
 }
 

@@ -1,9 +1,10 @@
 // One entity: what it is now, or was at a time; what changed it; its numbers over time.
 
-import { Refused, explain, get, nextPage, target } from "./api.js";
+import { Refused, explain, get, isForbidden, nextPage, target } from "./api.js";
 import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { flash } from "./entities.js";
 import { brief, numeric, setBy, time, whole } from "./format.js";
+import { patternOf } from "./live.js";
 import { draw } from "./plot.js";
 
 /**
@@ -369,6 +370,20 @@ export function entity({ live, params, replace }) {
     }
   });
 
+  /** Takes from the screen what may not be read any more. */
+  const forget = () => {
+    asking?.abort();
+    // Answers that are still to come are of what could be read.
+    loads += 1;
+    eventLoads += 1;
+    [now, then, events, hasOlder] = [undefined, undefined, [], false];
+    isKnown.now = false;
+    isKnown.then = false;
+    touched.clear();
+    drawState();
+    drawEvents();
+  };
+
   /** How often the state was asked for: an answer to an earlier call is late. */
   let loads = 0;
 
@@ -386,6 +401,7 @@ export function entity({ live, params, replace }) {
       if (leaving.signal.aborted || mine !== loads) return;
       if (!isAbsence(error)) {
         report("now", error);
+        if (isForbidden(error)) forget();
         // What is shown stays, but of an absence nothing is known any more.
         if (now === undefined) isKnown.now = false;
         drawState();
@@ -398,7 +414,7 @@ export function entity({ live, params, replace }) {
     report("now");
     drawState();
     if (isWatched && cursor === "") return;
-    live.watch({ entity_id: id, mode: "entity", max_hz: 20 }, cursor, {
+    live.watch({ entity_id: patternOf(id), mode: "entity", max_hz: 20 }, cursor, {
       message: take,
       began: (isBare) => {
         report("changes");
@@ -406,7 +422,10 @@ export function entity({ live, params, replace }) {
         if (isBare) load(true);
       },
       resync: () => load(),
-      refused: (error) => report("changes", error),
+      refused: (error) => {
+        report("changes", error);
+        if (isForbidden(error)) forget();
+      },
     });
     await loadEvents();
     if (at !== "" && !leaving.signal.aborted) travel(at);

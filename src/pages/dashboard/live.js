@@ -31,6 +31,13 @@ const PASSING = ["overloaded", "not_ready"];
  *   | { kind: "stale", since: number, retryAt: number, error?: Refused | undefined }} Status
  */
 
+/**
+ * The narrowest pattern that names an entity. A `*` at the end of an id would say "all that begin
+ * so"; with another one behind it, that means the id itself and what begins with all of it.
+ * @param {string} id
+ */
+export const patternOf = (id) => (id.endsWith("*") ? `${id}*` : id);
+
 export class Live {
   /** @type {WebSocket | undefined} */
   #socket;
