@@ -106,7 +106,9 @@ fn the_page_shows_every_call_message_schema_and_code_and_runs_nothing() {
         };
         assert!(!found, "{never}");
     }
-    let sheet = html.split("href=\"").find(|it| it.starts_with("/assets/"));
+    let sheet = html
+        .split("href=\"")
+        .find(|it| it.starts_with("/assets/") && it.contains("/docs.css\""));
     let sheet = sheet
         .and_then(|it| it.split('"').next())
         .expect("a style sheet");
