@@ -190,6 +190,7 @@ fn the_slider_shows_an_entity_as_it_was_and_changes_come_meanwhile() {
         "its time",
         "one('output').textContent.includes('event 1 of 6')",
     );
+    page.wait("its point", "one('figure .now').textContent === '21'");
     server.publish("house/room", r#"{"temperature":27}"#);
     page.wait("another event", "one('#time').max === '7'");
     assert_eq!(page.run(&value("21")), true);
@@ -252,7 +253,7 @@ fn an_entity_that_comes_into_being_while_nobody_listens_is_shown() {
     };
     page.wait(
         "the absence",
-        "one('.quiet').textContent === 'There is no such entity.'",
+        "one('.quiet').textContent === 'There is no such entity.' && one('.travel').hidden",
     );
     page.wait_until_live();
     server.kill();

@@ -15,7 +15,7 @@ export function connectors() {
   const titles = /** @type {const} */ ([["Connector", ""], ["Status", ""], ["Type", ""], ["Every", "number"], ["Last poll", "number"], ["Events", "number"], ["Last error", ""]]);
   const scroll = scroller(
     "Connectors",
-    h("table", { class: "rows" }, h("caption", { class: "unseen" }, "Connectors"), h("thead", {}, h("tr", {}, ...titles.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))), body),
+    h("table", { class: "rows connectors" }, h("caption", { class: "unseen" }, "Connectors"), h("thead", {}, h("tr", {}, ...titles.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))), body),
   );
   scroll.hidden = true;
   const element = h("section", {}, problem, note, scroll);
@@ -52,10 +52,10 @@ export function connectors() {
             {},
             h("th", { scope: "row", class: "id" }, h("bdi", {}, one.name)),
             h("td", {}, h("span", { class: `state ${one.status}` }, one.status.replaceAll("_", " "))),
-            h("td", {}, one.type),
-            h("td", { class: "number" }, duration(one.poll_interval_seconds)),
-            h("td", { class: "number" }, time(one.last_poll)),
-            h("td", { class: "number" }, count(one.events_published)),
+            h("td", { "data-title": "Type" }, one.type),
+            h("td", { class: "number", "data-title": "Every" }, duration(one.poll_interval_seconds)),
+            h("td", { class: "number", "data-title": "Last poll" }, time(one.last_poll)),
+            h("td", { class: "number", "data-title": "Events" }, count(one.events_published)),
             h("td", { class: "error" }, h("bdi", {}, one.last_error ?? "–")),
           ),
         ),

@@ -3,7 +3,7 @@
 import { Refused, explain, get, isForbidden, nextPage, target } from "./api.js";
 import { fill, h, onceAFrame, say, scroller } from "./dom.js";
 import { flash } from "./entities.js";
-import { brief, numeric, setBy, time, whole } from "./format.js";
+import { brief, moment, numeric, setBy, time, whole } from "./format.js";
 import { patternOf } from "./live.js";
 import { draw } from "./plot.js";
 
@@ -72,6 +72,22 @@ export function entity({ live, params, replace }) {
   const rows = h("tbody");
   const more = h("button", { type: "button" }, "Older events");
   const none = h("p", { class: "quiet" });
+  const travelTools = h("div", { class: "travel" }, h("label", { for: "time" }, "Time"), slider, past, back);
+  const eventsSection = h(
+    "section",
+    { "aria-labelledby": "events-title" },
+    h("h2", { id: "events-title" }, "Events"),
+    scroller(
+      "Events",
+      h(
+        "table",
+        { class: "rows events" },
+        h("thead", {}, h("tr", {}, ...["Accepted", "What it set", "Stream", "Source"].map((title) => h("th", { scope: "col" }, title)))),
+        rows,
+      ),
+    ),
+    h("p", {}, more),
+  );
   const namespace = id.includes("/") ? id.slice(0, id.indexOf("/") + 1) : "";
   const element = h(
     "section",
@@ -80,7 +96,7 @@ export function entity({ live, params, replace }) {
     h("h1", { tabindex: "-1", class: "id" }, h("bdi", {}, id)),
     facts,
     problem,
-    h("div", { class: "travel" }, h("label", { for: "time" }, "Time"), slider, past, back),
+    travelTools,
     h(
       "div",
       { class: "columns" },
@@ -93,21 +109,7 @@ export function entity({ live, params, replace }) {
       ),
       plotsSection,
     ),
-    h(
-      "section",
-      { "aria-labelledby": "events-title" },
-      h("h2", { id: "events-title" }, "Events"),
-      scroller(
-        "Events",
-        h(
-          "table",
-          { class: "rows events" },
-          h("thead", {}, h("tr", {}, ...["Accepted", "What it set", "Stream", "Source"].map((title) => h("th", { scope: "col" }, title)))),
-          rows,
-        ),
-      ),
-      h("p", {}, more),
-    ),
+    eventsSection,
   );
 
   /** @param {any} value @returns {State} */
@@ -147,10 +149,12 @@ export function entity({ live, params, replace }) {
   const drawTime = () => {
     slider.max = String(events.length);
     slider.disabled = events.length === 0;
+    travelTools.hidden = events.length === 0 && at === "";
+    eventsSection.hidden = events.length === 0;
     let index = events.length;
     if (at !== "") index = Math.max(0, events.findLastIndex((event) => Date.parse(event.acceptedAt) <= Date.parse(at) && event.acceptedAt <= at));
     if (document.activeElement !== slider || at === "") slider.value = String(index);
-    const text = at === "" ? "now" : `as it was at ${time(at)}, event ${index + 1} of ${hasOlder ? "the last " : ""}${events.length}`;
+    const text = at === "" ? "now" : `as it was at ${moment(at)}, event ${index + 1} of ${hasOlder ? "the last " : ""}${events.length}`;
     say(past, text);
     slider.setAttribute("aria-valuetext", text);
     back.hidden = at === "";
@@ -163,7 +167,7 @@ export function entity({ live, params, replace }) {
       .slice(0, 12)
       .flatMap(([name, value]) => [h("span", { class: "property" }, h("bdi", { class: "name" }, name), " ", h("bdi", { class: "value" }, brief(value))), " "]);
     const what = set["__deleted__"] === true ? [h("span", { class: "gone" }, "deleted")] : parts;
-    const when = h("time", { datetime: event.acceptedAt, title: event.acceptedAt }, time(event.acceptedAt));
+    const when = h("time", { datetime: event.acceptedAt, title: event.acceptedAt }, moment(event.acceptedAt));
     const button = h("button", { type: "button", class: "link", title: "Show the state as it was then", click: () => travel(event.acceptedAt) }, when);
     return h("tr", {}, h("td", { class: "number" }, button), h("td", { class: "properties" }, ...what), h("td", {}, h("bdi", {}, event.stream)), h("td", {}, h("bdi", {}, event.source)));
   };

@@ -103,9 +103,18 @@ export function time(time) {
   return `${day.map((part) => String(part).padStart(2, "0")).join("-")} ${clock(date)}`;
 }
 
+/**
+ * The same with milliseconds, to tell events of one second apart.
+ * @param {string} at
+ */
+export function moment(at) {
+  return `${time(at)}.${String(new Date(at).getMilliseconds()).padStart(3, "0")}`;
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "–";
+  if (seconds === 0) return "0";
   if (seconds < 1e-3) return `${round(seconds * 1e6)} µs`;
   if (seconds < 1) return `${round(seconds * 1e3)} ms`;
   if (seconds < 120) return `${round(seconds)} s`;

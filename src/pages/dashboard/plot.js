@@ -20,7 +20,9 @@ const [WIDTH, HEIGHT] = [320, 72];
  */
 export function draw(figure, { title, lines, format = count, steps = false, from, to, zero = false, mark }) {
   const points = lines.flatMap((line) => line.points).filter((point) => Number.isFinite(point.value));
-  const latest = lines.map((line) => format(line.points.at(-1)?.value ?? NaN));
+  // With a mark, what was at its time.
+  const until = mark ?? Infinity;
+  const latest = lines.map((line) => format(line.points.findLast((point) => point.at <= until)?.value ?? NaN));
   const now = lines.map((line, index) => `${line.name} ${latest[index]}`.trim()).join(", ");
   const keys = lines.flatMap((line, index) => {
     const name = lines.length > 1 ? h("span", { class: `key key-${index}` }, line.name) : "";
@@ -41,7 +43,7 @@ export function draw(figure, { title, lines, format = count, steps = false, from
     const path = pathOf(line.points, x, y, steps);
     return svg("path", { d: path, class: `line line-${index}` });
   });
-  const range = `${format(low)} to ${format(high)}; now ${now}`;
+  const range = `${format(low)} to ${format(high)}; ${mark === undefined ? "now" : "then"} ${now}`;
   const marks = mark === undefined ? [] : [svg("line", { x1: x(mark), x2: x(mark), y1: 0, y2: HEIGHT, class: "mark" })];
   const drawing = svg(
     "svg",
