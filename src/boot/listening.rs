@@ -1,8 +1,7 @@
 //! Where the server listens: on the address that it is given, else on the loopback addresses of
 //! both families, since a client may take `localhost` for either.
 
-use super::StartError;
-use super::serve::system;
+use super::start_error::{StartError, system};
 use crate::reactor::sockets;
 use crate::settings::Settings;
 use std::io;

@@ -3,6 +3,8 @@
 //! | file | job |
 //! | --- | --- |
 //! | `serve` | starts the cores, recovers their shards, and stops them |
+//! | `start_error` | why a server did not start |
+//! | `data_dir` | the data directory and the control log, opened |
 //! | `announce` | what the server says of itself when it starts |
 //! | `panics` | the end of the process after a panic |
 //! | `listening` | the addresses that the server takes |
@@ -17,6 +19,7 @@
 
 mod announce;
 mod connectors_thread;
+mod data_dir;
 mod doctor;
 mod listening;
 mod memory;
@@ -25,11 +28,14 @@ mod preflight;
 mod process_sampler;
 mod rings;
 mod serve;
+mod start_error;
 mod systemd;
 mod tls;
 
+pub use data_dir::open_for_import;
 pub use doctor::{Finding, Verdict, examine};
 pub use panics::end_process_on_panic;
 pub use preflight::{MissingFeature, default_shards};
-pub use serve::{StartError, open_for_import, run};
+pub use serve::run;
+pub use start_error::StartError;
 pub use tls::TlsError;

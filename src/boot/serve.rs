@@ -2,20 +2,22 @@
 
 use super::announce;
 use super::connectors_thread::ConnectorsThread;
+use super::data_dir::{open_control, open_data_dir};
 use super::listening::Listening;
 use super::memory;
-use super::preflight::{self, MissingFeature};
+use super::preflight;
 use super::process_sampler::ProcessSampler;
+use super::start_error::{StartError, system};
 use super::systemd::Systemd;
-use super::tls::{Tls, TlsError};
+use super::tls::Tls;
 use crate::auth::{AllowedHosts, AllowedOrigins, BrowserPolicy, EncryptionKey, Scheme, TokenHash};
 use crate::background::ballast::Ballast;
 use crate::background::job::{Job, Lane, WorkerResult};
 use crate::background::{BackgroundConfig, OpenedShard, OpenedStates, throttle};
 use crate::clock::{self, Monotonic};
 use crate::connectors::{self, SupervisorParts};
-use crate::control::{ControlError, ControlStore, Registry};
-use crate::history::{KEY_SCHEME, StoredStates, record_key};
+use crate::control::{ControlStore, Registry};
+use crate::history::StoredStates;
 use crate::limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECOVERY_REPORT_SECONDS};
 use crate::log::LocalLog;
 use crate::model::{DedupWindow, Durability, RuntimeConfig};
@@ -30,87 +32,15 @@ use crate::service::{Context, ContextParts, Tenants};
 use crate::settings::{Origins, Settings};
 use crate::shard::Counters;
 use crate::shard::{self, Inbox, MailboxSender, Recovered, RecoveryProgress, Shard};
-use flux_storage::{DataDir, IndexKey, LogDir, LogOptions, StorageError};
+use flux_storage::{DataDir, LogDir};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
-
-/// Why the server did not start. Each message says what and, if that helps, what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The machine lacks something.
-    #[error(transparent)]
-    Machine(#[from] MissingFeature),
-    /// The certificate or its key can't be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The port is taken.
-    #[error("{address} is in use by another program: stop it, or choose another port with --port")]
-    PortTaken {
-        /// Address and port.
-        address: SocketAddr,
-    },
-    /// The address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
-    Listen {
-        /// Address and port.
-        address: SocketAddr,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Another server has the data directory.
-    #[error("{0}: stop it, or choose another directory with --data-dir")]
-    Locked(Box<StorageError>),
-    /// The data directory can't be used.
-    #[error("can't use the data directory {}: {source}", path.display())]
-    DataDir {
-        /// The directory.
-        path: Box<Path>,
-        /// What the storage found.
-        source: Box<StorageError>,
-    },
-    /// The control log can't be used.
-    #[error("can't use the control log {}: {source}", path.display())]
-    Control {
-        /// Its directory.
-        path: Box<Path>,
-        /// What is wrong with it.
-        source: Box<ControlError>,
-    },
-    /// The control log is gone.
-    #[error(
-        "missing: {}: without it no namespace has an owner; restore a backup, or start once with FLUX_AUTH_ENABLED=false \
-         to begin without namespaces", path.display()
-    )]
-    NoControl {
-        /// Where it should be.
-        path: Box<Path>,
-    },
-    /// The access log can't be opened.
-    #[error("can't open the access log: {source}: FLUX_ACCESS_LOG names it")]
-    AccessLog {
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A core ended with an error.
-    #[error("{0}")]
-    Core(String),
-    /// The operating system refused something that the server can't do without.
-    #[error("can't {attempt}: {source}")]
-    System {
-        /// What was attempted.
-        attempt: &'static str,
-        /// What the operating system said.
-        source: io::Error,
-    },
-}
 
 /// What ends a server.
 enum End {
@@ -158,10 +88,6 @@ enum Outcome {
     Stopped,
     /// Its state has to be made anew.
     Rebuild,
-}
-
-pub(super) fn system(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
-    move |source| StartError::System { attempt, source }
 }
 
 /// What the machine gives.
@@ -434,102 +360,6 @@ fn browsers(settings: &Settings) -> BrowserPolicy {
         scheme: scheme(settings),
         dashboard: given.dashboard,
     }
-}
-
-/// Opens the control log. One that is missing is made anew, but not if tokens are in force:
-/// nobody would own what is in the data directory.
-fn open_control(
-    settings: &Settings,
-    data_dir: &DataDir,
-) -> Result<(ControlStore, Registry), StartError> {
-    let path = data_dir.control_path();
-    if data_dir.lacks_control().map_err(unusable(settings))? {
-        if settings.auth {
-            return Err(StartError::NoControl { path: path.into() });
-        }
-        report::say(
-            LogEvent::ControlLogMade,
-            &format!(
-                "{} is missing and is made anew: no namespace is registered, nothing is configured",
-                path.display()
-            ),
-        );
-    }
-    let opened = ControlStore::open(data_dir);
-    let (store, registry) = opened.map_err(|source| StartError::Control {
-        path: path.into(),
-        source: Box::new(source),
-    })?;
-    if store.lost() > 0 {
-        report::say(
-            LogEvent::ControlChangesMissing,
-            &format!(
-                "{} changes of namespaces or configuration are missing, which an earlier `flux log repair` gave up: what they \
-             took away may be in force again",
-                store.lost()
-            ),
-        );
-    }
-    Ok((store, registry))
-}
-
-/// For what is wrong with the data directory.
-fn unusable(settings: &Settings) -> impl Fn(StorageError) -> StartError {
-    |source| StartError::DataDir {
-        path: settings.data_dir.as_path().into(),
-        source: Box::new(source),
-    }
-}
-
-fn open_data_dir(settings: &Settings, shards: u16) -> Result<DataDir, StartError> {
-    let data_dir = open_sized(&settings.data_dir, settings.segment_bytes, shards)?;
-    if let Err(error) = shard::finish_repartition(&data_dir) {
-        report::say(
-            LogEvent::ShardChangeUnfinished,
-            &format!(
-                "an earlier change of the number of shards could not be finished: {error}; until it is, retention keeps the \
-             history from before it"
-            ),
-        );
-    }
-    Ok(data_dir)
-}
-
-/// Opens a data directory as a server with default settings would, for a tool that appends to it.
-///
-/// # Errors
-/// `Locked`, `DataDir`, `System`.
-pub fn open_for_import(path: &Path, shards: u16) -> Result<DataDir, StartError> {
-    open_sized(path, None, shards)
-}
-
-fn open_sized(path: &Path, segment_bytes: Option<u64>, shards: u16) -> Result<DataDir, StartError> {
-    let sizes = match segment_bytes {
-        Some(bytes) => LogOptions {
-            segment_bytes_initial: bytes.min(LogOptions::default().segment_bytes_initial),
-            segment_bytes_max: bytes,
-            ..LogOptions::default()
-        },
-        None => LogOptions::for_directory(path).map_err(|source| StartError::System {
-            attempt: "read the file system's size",
-            source,
-        })?,
-    };
-    let options = LogOptions {
-        index_key: IndexKey {
-            scheme: KEY_SCHEME,
-            of: record_key,
-        },
-        ..sizes
-    };
-    let opened = DataDir::open_covered(path, u32::from(shards), options, shard::covered);
-    opened.map_err(|source| match source {
-        StorageError::Locked { .. } => StartError::Locked(Box::new(source)),
-        _ => StartError::DataDir {
-            path: path.into(),
-            source: Box::new(source),
-        },
-    })
 }
 
 /// What a core's thread is started with.

@@ -57,6 +57,13 @@ pub(super) struct Style {
     pub(super) is_journal: bool,
 }
 
+impl Style {
+    /// The journal notes the time of a line itself.
+    fn tells_time(self) -> bool {
+        !self.is_journal || !self.is_stderr
+    }
+}
+
 /// A request that is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Access<'a> {
@@ -103,7 +110,7 @@ impl Access<'_> {
                 "flux: access: "
             });
         }
-        if !style.is_journal || !style.is_stderr {
+        if style.tells_time() {
             write!(out, "{} ", self.time.rfc3339()).unwrap_or_default();
         }
         match self.client {
@@ -133,7 +140,7 @@ impl Access<'_> {
 
     fn json(&self, style: Style, out: &mut String) {
         out.push('{');
-        if !style.is_journal || !style.is_stderr {
+        if style.tells_time() {
             write!(out, "\"time\":\"{}\",", self.time.rfc3339()).unwrap_or_default();
         }
         let event = LogEvent::Access;

@@ -376,10 +376,7 @@ impl Subscriptions {
         (subscriber, patterns): (Subscriber, &Patterns),
         (serial, places): (u32, &[Sequence]),
     ) {
-        let Some(versions) = self.held.get_mut(patterns) else {
-            return;
-        };
-        let Some(index) = versions.iter().position(|it| it.serial == serial) else {
+        let Some((versions, index)) = self.find(patterns, serial) else {
             return;
         };
         let Some(version) = versions.get_mut(index) else {
@@ -391,6 +388,13 @@ impl Subscriptions {
         }
     }
 
+    /// The versions of a subscription that hold this one, and its place among them.
+    fn find(&mut self, patterns: &Patterns, serial: u32) -> Option<(&mut Vec<Version>, usize)> {
+        let versions = self.held.get_mut(patterns)?;
+        let index = versions.iter().position(|it| it.serial == serial)?;
+        Some((versions, index))
+    }
+
     /// The versions before this one go.
     pub(super) fn drop_before<L: Log>(
         &mut self,
@@ -398,10 +402,7 @@ impl Subscriptions {
         (subscriber, patterns): (Subscriber, &Patterns),
         serial: u32,
     ) {
-        let Some(versions) = self.held.get_mut(patterns) else {
-            return;
-        };
-        let Some(index) = versions.iter().position(|it| it.serial == serial) else {
+        let Some((versions, index)) = self.find(patterns, serial) else {
             return;
         };
         let earlier: Vec<Version> = versions.drain(..index).collect();
@@ -417,10 +418,7 @@ impl Subscriptions {
         (subscriber, patterns): (Subscriber, &Patterns),
         serial: u32,
     ) {
-        let Some(versions) = self.held.get_mut(patterns) else {
-            return;
-        };
-        let Some(index) = versions.iter().position(|it| it.serial == serial) else {
+        let Some((versions, index)) = self.find(patterns, serial) else {
             return;
         };
         let version = versions.remove(index);
