@@ -210,12 +210,9 @@ fn the_access_log_has_a_line_for_each_request_and_no_secret() {
         .start();
     let mut connection = server.connect();
     let with_token = |method: &str, target: &str, body: &str| {
-        let fields = [
-            format!("Authorization: Bearer {SECRET}"),
-            "User-Agent: a\u{9b}\"b\u{202e}".to_owned(),
-        ];
-        let fields: Vec<_> = fields.iter().map(String::as_str).collect();
-        request(method, target, &fields, body)
+        let token = format!("Authorization: Bearer {SECRET}");
+        let agent = "User-Agent: a\u{9b}\"b\u{202e}";
+        request(method, target, &[&*token, agent], body)
     };
     let body = r#"{"name":"made-up","why":"body-of-a-request"}"#;
     // Pipelined: each is answered in its turn.

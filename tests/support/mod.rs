@@ -8,9 +8,9 @@
 //! server, `disk` a small disk that can be filled, `source` a server to be polled, `chromium` a
 //! browser, `mcp` a client of `POST /mcp`, `connectors` the calls that define connectors,
 //! `tenants` a server with tokens in force, `script` runs the scripts, `strace` pauses a server,
-//! and `tls` issues certificates and carries plain clients to a server that speaks TLS. `npm` finds
-//! the tools that it has installed. `described` holds every answer and message against the server's
-//! descriptions, by the validator in `schema`. `metrics` reads what a scrape says.
+//! and `tls` issues certificates and carries plain clients to a server that speaks TLS.
+//! `described` holds every answer and message against the server's descriptions, by the validator
+//! in `schema`. `metrics` reads what a scrape says.
 //!
 //! Most claims hold for any number of cores, so they run against a server of one shard and one of
 //! two ([`on_each`]). Those two are shared by the tests of a file that run at the same time: each
