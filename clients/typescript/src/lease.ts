@@ -10,7 +10,7 @@ import type { CallOptions, Calls } from "./calls.js";
 import { isOutage } from "./calls.js";
 import { ClosedError, ConflictError, FluxError, LeaseLostError } from "./errors.js";
 import type { EventInput, Expect, NewEvent, Properties } from "./types.js";
-import { now, setTimer, sleep } from "./waiting.js";
+import { RETRY_AFTER_MAX, now, setTimer, sleep } from "./waiting.js";
 import { newEvent, newEventId } from "./wire.js";
 
 /** Seconds between attempts to claim a lease that another holds, at most. */
@@ -78,7 +78,9 @@ export class Lease {
     return this.#secondsLeft > 0;
   }
 
-  /** Aborted when the lease that was claimed last is lost. Not by `release`. */
+  /**
+   * Aborted when the lease that was claimed last is lost or its client closed. Not by `release`.
+   */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
@@ -173,13 +175,16 @@ export class Lease {
 
   async #claimUntil(end: number, signal: AbortSignal): Promise<boolean> {
     for (;;) {
-      const pause = Math.random() * CLAIM_PAUSE_MAX;
+      let pause = Math.random() * CLAIM_PAUSE_MAX;
       const isLast = now() + pause >= end;
       try {
         if (await this.#claimOnce(signal)) return true;
         if (isLast) return false;
       } catch (error) {
         if (isLast || !isOutage(error)) throw error;
+        const retryAfter = (error instanceof FluxError && error.retryAfter) || 0;
+        pause += Math.min(retryAfter, RETRY_AFTER_MAX);
+        if (now() + pause >= end) throw error;
       }
       await sleep(pause, signal);
     }
@@ -272,7 +277,12 @@ export class Lease {
         });
       }
     });
-    renewing.catch(() => undefined);
+    renewing.catch((error: unknown) => {
+      if (!this.#calls.isClosed) return;
+      // Nobody renews it now. A timer would keep the program alive until it ends.
+      keeping.abort();
+      lost.abort(error);
+    });
     const look = () => {
       if (signal.aborted) return;
       if (!this.held) {

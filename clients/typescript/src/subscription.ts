@@ -9,14 +9,8 @@
 
 import { FluxError, UnreachableError } from "./errors.js";
 import type { Change, Entity, Event, Properties, Update } from "./types.js";
-import { jitteredPause, now } from "./waiting.js";
+import { RETRY_AFTER_MAX, jitteredPause, now } from "./waiting.js";
 import { entityOf, errorOf, eventOf } from "./wire.js";
-
-/**
- * Seconds that a watch waits at most because `Retry-After` says so. A call gives up instead of
- * waiting long; a watch has nobody who would make it again.
- */
-const RETRY_AFTER_MAX = 300;
 
 /** The connection is of no more use; another one may be. */
 export class Again extends Error {}

@@ -4,6 +4,11 @@
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const PAUSE_MIN = 0.1;
 const PAUSE_MAX = 10;
+/**
+ * Seconds that a watch or a claim waits at most because `Retry-After` says so. A call gives up
+ * instead of waiting long; these may have nobody who would make them again.
+ */
+export const RETRY_AFTER_MAX = 300;
 
 /** Seconds of a clock that is never set. */
 export function now(): number {

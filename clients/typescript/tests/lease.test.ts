@@ -40,6 +40,7 @@ test("a lease is kept while its holder lives and ends after it", async () => {
   const dead = other.lease("leases/b", { ttl: 1 });
   assert(await dead.claim());
   await other.close();
+  await until("the holder was not told", () => dead.lost.aborted);
   const heir = flux.lease("leases/b", { ttl: 1 });
   assert(await heir.claim({ wait: 30 }));
   assert(!dead.held);

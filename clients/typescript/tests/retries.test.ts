@@ -195,3 +195,28 @@ test("a stream that breaks a message off loses nothing, and one that is no messa
   assert.deepEqual(await watch.next(), { done: true, value: undefined });
   script.close();
 });
+
+test("a claim and a watch wait as long as Retry-After says, and no longer than they may", async () => {
+  const later = refusal(503, { "retry-after": "1" });
+  const script = await Script.start(later, later, OK, OK);
+  const flux = new Flux(script.url);
+  const lease = flux.lease("a/lease", { ttl: 1 });
+  assert(await lease.claim({ wait: 20 }));
+  assert(await lease.release());
+  const [first, second, third] = script.requests;
+  assert(first && second && third);
+  assert(second.at - first.at >= 1000 && third.at - second.at >= 1000);
+  script.close();
+  const never = await Script.start(refusal(503, { "retry-after": "9".repeat(400) }));
+  const patient = new Flux(never.url);
+  await assert.rejects(patient.lease("a/lease").claim({ wait: 20 }), { status: 503 });
+  await assert.rejects(patient.watch("*", { giveUpAfter: 0.2 }).next(), UnreachableError);
+  const watch = patient.watch("*");
+  const next = watch.next();
+  await pause(300);
+  assert.equal(never.requests.filter(({ url }) => url.endsWith("entity_id=*&mode=entity&snapshot=true")).length, 3);
+  await patient.close();
+  assert.equal((await next).done, true);
+  await flux.close();
+  never.close();
+});

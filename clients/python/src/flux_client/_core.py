@@ -24,6 +24,9 @@ from ._types import Entity, Event, Expect, NewEvent, Number, Published
 
 PAUSE_MIN = 0.1
 PAUSE_MAX = 10.0
+# Seconds that a watch or a claim waits at most because `Retry-After` says so. A call gives up
+# instead of waiting long; these may have nobody who would make them again.
+PATIENT_RETRY_AFTER_MAX = 300.0
 # What `Retry-After` asks for beyond a day counts as a day: clocks and sleeps overflow somewhere.
 RETRY_AFTER_MAX = 86_400.0
 # Events and bytes of a request of `publish_many`; the server's bounds are 150,000 and 10 MiB.

@@ -18,7 +18,8 @@ import httpx2
 from websockets.sync.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from ._core import Attempt, Call, Core, Page, Reply, Results, Time, is_outage
+from ._core import PATIENT_RETRY_AFTER_MAX, Attempt, Call, Core, Page, Reply, Results, Time
+from ._core import is_outage
 from ._errors import FluxError, LeaseLostError
 from ._lease import CLAIM_PAUSE_MAX, LeaseCore
 from ._settings import settings
@@ -414,7 +415,9 @@ class Lease(LeaseCore):
                 if is_last:
                     return False
             except FluxError as error:
-                if is_last or not is_outage(error):
+                pause += min(error.retry_after or 0.0, PATIENT_RETRY_AFTER_MAX)
+                is_late = end is not None and time.monotonic() + pause >= end
+                if is_last or is_late or not is_outage(error):
                     raise
                 _log.info("lease %s: %s", self.entity_id, error)
             time.sleep(pause)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from websockets.exceptions import InvalidStatus
 
-from ._core import Reply, jittered_pause, reply_error
+from ._core import PATIENT_RETRY_AFTER_MAX, Reply, jittered_pause, reply_error
 from ._errors import UnreachableError, error_of
 from ._numbers import decode, encode
 from ._settings import Settings
@@ -41,9 +41,6 @@ OPEN_TIMEOUT = 10.0
 PING_INTERVAL = 20.0
 PING_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 1.0
-# Seconds that a watch waits at most because `Retry-After` says so. A call gives up instead of
-# waiting long; a watch has nobody who would make it again.
-WATCH_RETRY_AFTER_MAX = 300.0
 
 _SUBSCRIPTION = 1
 
@@ -165,7 +162,7 @@ class Subscription:
             # Unlike a call, a watch has no one who would make it again.
             if refused.status not in (408, 429) and refused.status < 500:
                 raise error
-            wait = min(error.retry_after or 0.0, WATCH_RETRY_AFTER_MAX)
+            wait = min(error.retry_after or 0.0, PATIENT_RETRY_AFTER_MAX)
         now = time.monotonic()
         if self.is_current or not self._failures:
             self._broken_since = now
