@@ -117,6 +117,9 @@ export function replyError(
   return errorOf(body, status, retryAfterSeconds(retryAfter));
 }
 
+/** Seconds. What `Retry-After` asks for beyond a day counts as a day. */
+const DAY = 86_400;
+
 /** A date as HTTP writes it; `Date.parse` takes much that is none. */
 const HTTP_DATE = /^[A-Z][a-z]+, \d\d[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d:\d\d GMT$/;
 
@@ -127,9 +130,9 @@ const HTTP_DATE = /^[A-Z][a-z]+, \d\d[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d:\d\d
 export function retryAfterSeconds(text: string | null): number | null {
   if (text === null || text === "") return null;
   // Whole numbers of any length: what is beyond a number is Infinity.
-  if (/^\d+$/.test(text)) return Math.min(Number(text), Number.MAX_SAFE_INTEGER);
+  if (/^\d+$/.test(text)) return Math.min(Number(text), DAY);
   const time = HTTP_DATE.test(text) ? Date.parse(text) : Number.NaN;
-  return Number.isNaN(time) ? 0 : Math.max(0, (time - Date.now()) / 1000);
+  return Number.isNaN(time) ? 0 : Math.min(Math.max(0, (time - Date.now()) / 1000), DAY);
 }
 
 /** An event id that nobody else makes. */

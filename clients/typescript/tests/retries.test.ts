@@ -52,7 +52,7 @@ test("only what waiting can help is repeated", async () => {
 });
 
 test("a call ends before a pause that is longer than its time", async () => {
-  for (const [value, seconds] of [["60", 60], ["9".repeat(400), Number.MAX_SAFE_INTEGER]] as const) {
+  for (const [value, seconds] of [["60", 60], ["9".repeat(400), 86_400]] as const) {
     const { outcome, requests } = await publish([refusal(503, { "retry-after": value }), OK]);
     assert(outcome instanceof FluxError);
     assert.deepEqual([requests.length, outcome.status, outcome.retryAfter], [1, 503, seconds]);
