@@ -466,6 +466,8 @@ fn shape(schema: &Value) -> String {
     for (keyword, word) in bounds {
         if let Some(bound) = schema.get(keyword) {
             let unit = match keyword {
+                "minLength" | "maxLength" if bound == 1 => " character",
+                "minItems" | "maxItems" if bound == 1 => " element",
                 "minLength" | "maxLength" => " characters",
                 "minItems" | "maxItems" => " elements",
                 _ => "",

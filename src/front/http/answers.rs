@@ -13,7 +13,8 @@
 //! yet, and each one behind it, gets a slot; a known answer has a buffer of its own there.
 
 use super::call::{Counts, HttpCall, Purpose, RequestMeta};
-use super::ledger::{Answered, Asked, Ledger, status_of};
+use super::ledger::{Answered, Asked, Ledger};
+use super::slot::{Slot, SlotState, Uncounted, uncounted};
 use crate::api::metrics::{RoutePattern, StatusClass};
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
@@ -68,75 +69,6 @@ struct Gate {
     position: usize,
     /// What it counts as when it may be seen, if it does not count yet.
     uncounted: Option<Uncounted>,
-}
-
-/// An answer that does not count yet: that of this request, with this status.
-type Uncounted = (RequestMeta, u16);
-
-#[derive(Debug)]
-struct Slot {
-    serial: u32,
-    state: SlotState,
-    /// Its heap, as it is counted.
-    held: usize,
-    /// It counts among the reads. What its call is may turn out only when it is decoded.
-    is_read: bool,
-}
-
-impl Slot {
-    /// With an answer that waits for those before it.
-    fn ready(
-        serial: u32,
-        (point, meta): (CommitPoint, Option<RequestMeta>),
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Self {
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        let uncounted = uncounted(meta, &bytes, 0);
-        let state = SlotState::Ready {
-            bytes,
-            point,
-            uncounted,
-        };
-        Self::new(serial, state)
-    }
-
-    fn new(serial: u32, state: SlotState) -> Self {
-        let (held, is_read) = (state.heap_bytes(), state.is_read());
-        Self {
-            serial,
-            state,
-            held,
-            is_read,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum SlotState {
-    Waiting(HttpCall),
-    Ready {
-        bytes: Vec<u8>,
-        point: CommitPoint,
-        uncounted: Option<Uncounted>,
-    },
-    /// It is known, and must not leave yet.
-    Late {
-        bytes: Vec<u8>,
-    },
-}
-
-impl SlotState {
-    fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Waiting(call) => call.heap_bytes(),
-            Self::Ready { bytes, .. } | Self::Late { bytes } => bytes.capacity(),
-        }
-    }
-
-    fn is_read(&self) -> bool {
-        matches!(self, Self::Waiting(call) if call.pending.is_read())
-    }
 }
 
 impl Answers {
@@ -721,12 +653,6 @@ impl Answers {
             self.slots.shrink_to(0);
         }
     }
-}
-
-/// What an answer counts as later, if it does; the first `probed` bytes of it were sent before.
-fn uncounted(meta: Option<RequestMeta>, written: &[u8], probed: usize) -> Option<Uncounted> {
-    let meta = meta.filter(|meta| meta.counts == Counts::WhenSeen)?;
-    Some((meta, status_of(written, probed)))
 }
 
 /// Makes room for an answer in a buffer. A large one grows by steps: one that doubled would take

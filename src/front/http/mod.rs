@@ -16,6 +16,7 @@
 //! | `pages` | static pages: which form of one a request gets |
 //! | `room` | whether there is memory for a batch or an answer |
 //! | `answers` | the answers of one connection, in order |
+//! | `slot` | the place of an answer that can't be sent yet |
 //! | `ledger` | what was asked for and how it was answered, for the access log |
 //! | `writer` | an outcome → status, fields and body |
 
@@ -35,6 +36,7 @@ mod mcp;
 mod pages;
 mod polls;
 mod room;
+mod slot;
 mod writer;
 
 pub(crate) use answers::Answers;

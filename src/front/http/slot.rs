@@ -1,0 +1,89 @@
+//! The place of an answer that can't go into the connection's buffer yet.
+//!
+//! It is not known, an answer before it is not, or it must not leave yet. `answers` keeps the places
+//! in order.
+
+use super::call::{Counts, HttpCall, RequestMeta};
+use super::ledger::status_of;
+use crate::model::CommitPoint;
+
+/// An answer that does not count yet: that of this request, with this status.
+pub(super) type Uncounted = (RequestMeta, u16);
+
+/// The place of one answer.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) serial: u32,
+    pub(super) state: SlotState,
+    /// Its heap, as it is counted.
+    pub(super) held: usize,
+    /// It counts among the reads. What its call is may turn out only when it is decoded.
+    pub(super) is_read: bool,
+}
+
+impl Slot {
+    /// With an answer that waits for those before it.
+    pub(super) fn ready(
+        serial: u32,
+        (point, meta): (CommitPoint, Option<RequestMeta>),
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Self {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        let uncounted = uncounted(meta, &bytes, 0);
+        let state = SlotState::Ready {
+            bytes,
+            point,
+            uncounted,
+        };
+        Self::new(serial, state)
+    }
+
+    pub(super) fn new(serial: u32, state: SlotState) -> Self {
+        let (held, is_read) = (state.heap_bytes(), state.is_read());
+        Self {
+            serial,
+            state,
+            held,
+            is_read,
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum SlotState {
+    Waiting(HttpCall),
+    Ready {
+        bytes: Vec<u8>,
+        point: CommitPoint,
+        uncounted: Option<Uncounted>,
+    },
+    /// It is known, and must not leave yet.
+    Late {
+        bytes: Vec<u8>,
+    },
+}
+
+impl SlotState {
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Waiting(call) => call.heap_bytes(),
+            Self::Ready { bytes, .. } | Self::Late { bytes } => bytes.capacity(),
+        }
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Self::Waiting(call) if call.pending.is_read())
+    }
+}
+
+/// What an answer counts as later, if it does; the first `probed` bytes of it were sent before.
+pub(super) fn uncounted(
+    meta: Option<RequestMeta>,
+    written: &[u8],
+    probed: usize,
+) -> Option<Uncounted> {
+    let meta = meta.filter(|meta| meta.counts == Counts::WhenSeen)?;
+    Some((meta, status_of(written, probed)))
+}
