@@ -1,7 +1,7 @@
 //! The place of an answer that can't go into the connection's buffer yet.
 //!
-//! It is not known, an answer before it is not, or it must not leave yet. `answers` keeps the places
-//! in order.
+//! It is not known, an answer before it is not, or it must not leave yet. `answers` keeps the
+//! places in order.
 
 use super::call::{Counts, HttpCall, RequestMeta};
 use super::ledger::status_of;
