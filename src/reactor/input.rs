@@ -161,7 +161,7 @@ impl<S: System> Core<S> {
     }
 
     /// Reads and works on connections at the front of a list until `end` units are spent, and takes
-    /// off those that were worked on.
+    /// off the ones it has worked on.
     fn read_slice(&mut self, list: &mut Vec<u32>, end: u64) {
         let (mut received, mut worked) = (0, 0);
         for group in list.chunks(PREFETCH_GROUP_IDS_MAX) {
