@@ -762,6 +762,9 @@ impl Default for Slicing {
 pub const TURN_UNITS_MAX: u64 = 4 * 1024 * 1024;
 /// Bytes of an entity that an event is about for one unit: they are copied, and not decoded.
 pub const ENTITY_BYTES_PER_UNIT: u64 = 2;
+/// Units of one byte of an event with the results of operations: an array that one element is
+/// appended to is counted, copied several times, stored whole, and answered whole.
+pub const OPERATION_BYTE_UNITS: u64 = 8;
 /// Units that a core does in a microsecond: what connections are given to spend as time passes.
 pub const UNITS_PER_MICRO: u64 = 2048;
 /// Connections up to which a core lets each do all that it can. Of more, each may take so many

@@ -418,6 +418,37 @@ fn before_the_beginning_there_is_nothing_and_the_future_is_the_present() {
 }
 
 #[test]
+fn the_past_of_an_entity_that_would_take_too_much_work_is_400_and_names_the_bound() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = Setup::new(dir.path(), 1)
+        .env("FLUX_DURABILITY", "async")
+        .env("FLUX_MEMORY_BYTES", "536870912")
+        .start();
+    let long = "x".repeat(900_000);
+    let large = event("past/long", &format!(r#"{{"text":"{long}"}}"#));
+    for _ in 0..8 {
+        let answer = server.post("/api/events/batch", &batch(&vec![large.clone(); 10]));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let rows = array(&server.get("/api/events?entity=past/long&limit=1"));
+    let at = percent_encoded(&text(&rows[0]["acceptedAt"]));
+    let answer = server.get(&format!("/api/state/entities/past%2Flong?at={at}"));
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(code(&answer), "history_too_long");
+    assert!(
+        answer.text().contains("67108864 bytes"),
+        "{}",
+        answer.text()
+    );
+    // Others of the same past are told.
+    assert_eq!(server.publish("past/short", "{}").status, 200);
+    let rows = array(&server.get("/api/events?entity=past/short"));
+    let at = percent_encoded(&text(&rows[0]["acceptedAt"]));
+    let answer = server.get(&format!("/api/state/entities/past%2Fshort?at={at}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
 fn an_entity_that_was_deleted_and_created_anew_has_both_lives() {
     on_each(|server| {
         let id = format!("{}/x", namespace("lives"));

@@ -53,6 +53,24 @@ fn without_auth_a_server_that_others_could_reach_is_refused() {
 }
 
 #[test]
+fn more_shards_than_four_times_the_cores_are_refused() {
+    let data = dir();
+    let cores = std::thread::available_parallelism().expect("a number of cores");
+    let most = u32::try_from(4 * cores.get()).expect("a few cores");
+    for count in [most + 1, 1024.max(most + 1)] {
+        let output = Setup::new(data.path(), count).run(free_port());
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for word in [count, most] {
+            assert!(said.contains(&word.to_string()), "{word} in {said}");
+        }
+    }
+    let left = std::fs::read_dir(data.path()).expect("a directory");
+    assert_eq!(left.count(), 0, "a refused start makes nothing");
+}
+
+#[test]
 fn the_start_says_who_may_write_and_read_and_whether_that_is_encrypted() {
     let data = dir();
     let server = Setup::new(data.path(), 1).start();

@@ -103,7 +103,8 @@ pub struct Engine {
     lost: u64,
     /// Bytes of the entities that events were about, since the engine began.
     promoted_bytes: u64,
-    /// Units that conditions and filters have looked at since the engine began.
+    /// Units that conditions and filters have looked at, and operations have taken, since the
+    /// engine began.
     judged_units: u64,
     /// What the conditions of the write at hand may still look at.
     conditions: Effort,
@@ -136,8 +137,8 @@ impl Engine {
     }
 
     /// Units of work that were done besides the bytes of events: for the entities that they were
-    /// about, each as often as it was, and for conditions and filters. Only differences mean
-    /// something.
+    /// about, each as often as it was, and for conditions, operations and filters. Only
+    /// differences mean something.
     pub fn spent(&self) -> u64 {
         let of_entities = self.promoted_bytes / ENTITY_BYTES_PER_UNIT;
         of_entities + self.judged_units + self.watchers.spent()

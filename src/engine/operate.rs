@@ -203,6 +203,7 @@ mod tests {
     use super::*;
     use crate::engine::testing::{Properties, Terms, TestEvent};
     use crate::engine::{Engine, PublishError, replay_record};
+    use crate::limits::OPERATION_BYTE_UNITS;
     use crate::log::{Log as _, MemoryLog};
     use crate::model::OperationResults;
     use flux_storage::Sequence;
@@ -231,6 +232,23 @@ mod tests {
         engine.read("x", (None, usize::MAX), &mut json).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         json["properties"].to_string()
+    }
+
+    #[test]
+    fn an_operation_takes_work_by_the_bytes_of_what_it_comes_to() {
+        let (mut engine, mut log) = (Engine::default(), MemoryLog::new());
+        let long = format!("[{}]", vec!["\"twenty characters ..\""; 5000].join(","));
+        let mut spent = |terms: &[(TermKind, &str, &str)]| {
+            let before = engine.spent();
+            publish((&mut engine, &mut log), &[], terms).unwrap();
+            engine.spent() - before
+        };
+        spent(&[(Append, "l", &long)]);
+        let of_long = spent(&[(Append, "l", "[1]")]);
+        let least = long.len() as u64 * OPERATION_BYTE_UNITS;
+        assert!(of_long >= least, "{of_long} units of {least}");
+        let of_short = spent(&[(Append, "m", "[1]")]);
+        assert!(of_short < of_long / 4, "{of_short} units");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::recent_ids::{Recalled, RecentIds, SentHash};
 use crate::api::error::CurrentEntity;
 use crate::api::{ApiError, encode};
 use crate::filter::Effort;
-use crate::limits::CONDITION_UNITS_MAX;
+use crate::limits::{CONDITION_UNITS_MAX, OPERATION_BYTE_UNITS};
 use crate::log::{AppendRejection, Log};
 use crate::model::{
     CommitPoint, DecidedDraft, EndCause, EventDraft, EventId, EventView, LifetimeChange,
@@ -188,7 +188,10 @@ impl Engine {
                 let event = EventView::decode_encoded(&stored_form).expect("it was just encoded");
                 let (mut published, time) =
                     self.store(append, now, (promoted, &stored_form, &event))?;
-                published.properties = asked.operations.then(|| encode::results(event.results()));
+                if asked.operations {
+                    self.judged_units += stored_form.len() as u64 * OPERATION_BYTE_UNITS;
+                    published.properties = Some(encode::results(event.results()));
+                }
                 Ok((published, time))
             });
         if stored_form.capacity() <= STORED_FORM_BYTES_KEPT_MAX {
