@@ -79,6 +79,23 @@ def test_a_client_that_is_closed_renews_no_lease(shared: Server) -> None:
         assert other.lease("leases/closed", ttl=1).claim(wait=30)
 
 
+def test_a_lease_that_its_holder_gave_back_is_not_lost(flux: Flux, shared: Server) -> None:
+    with flux.lease("leases/back", ttl=5) as lease:
+        assert lease.release()
+    # A second holder is not disturbed by the end of `with`.
+    with flux.lease("leases/back", ttl=5) as lease:
+        assert lease.release()
+        other = flux.lease("leases/back", ttl=5)
+        assert other.claim()
+    assert other.renew() and other.release()
+
+    async def run() -> None:
+        async with AsyncFlux(shared.url) as flux, flux.lease("leases/back", ttl=5) as lease:
+            assert await lease.release()
+
+    asyncio.run(run())
+
+
 def test_what_needs_the_lease_is_refused_without_it(flux: Flux) -> None:
     with pytest.raises(LeaseLostError):
         with flux.lease("leases/c", ttl=5) as lease:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import ssl
+import time
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,13 +83,16 @@ def test_calls_and_watches_of_asyncio_work_over_tls(
 
 def test_a_certificate_of_an_unknown_authority_is_refused(tls: tuple[Server, str, str]) -> None:
     _, url, authority = tls
-    with Flux(url, retry_for=0.2) as flux:
+    # No waiting would help, so no time is spent on it.
+    began = time.monotonic()
+    with Flux(url, retry_for=600) as flux:
         with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
             flux.get("tls/a")
         # A watch would try for ever.
-        with pytest.raises(ssl.SSLCertVerificationError), flux.watch("tls/*"):
+        with pytest.raises(UnreachableError, match="not trusted"), flux.watch("tls/*"):
             pass
     # The certificate is for another name.
-    with Flux(url.replace("localhost", "127.0.0.1"), ca_file=authority, retry_for=0.2) as flux:
+    with Flux(url.replace("localhost", "127.0.0.1"), ca_file=authority, retry_for=600) as flux:
         with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
             flux.get("tls/a")
+    assert time.monotonic() - began < 300

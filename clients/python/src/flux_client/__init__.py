@@ -4,7 +4,7 @@
 """
 
 from ._async import AsyncFlux, AsyncLease, AsyncWatch
-from ._errors import ConflictError, FluxError, LeaseLostError, UnreachableError
+from ._errors import ClosedError, ConflictError, FluxError, LeaseLostError, UnreachableError
 from ._sync import Flux, Lease, Watch
 from ._types import (
     Change,
@@ -23,6 +23,7 @@ __all__ = [
     "AsyncLease",
     "AsyncWatch",
     "Change",
+    "ClosedError",
     "ConflictError",
     "Deleted",
     "Entity",

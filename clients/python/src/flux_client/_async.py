@@ -10,18 +10,19 @@ import asyncio
 import logging
 import random
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
-from anyio import fail_after
+from anyio import ClosedResourceError, fail_after
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from ._core import PATIENT_RETRY_AFTER_MAX, Attempt, Call, Core, Page, Reply, Results, Time
 from ._core import is_outage
-from ._errors import FluxError, LeaseLostError
+from ._errors import ClosedError, FluxError, LeaseLostError, UnreachableError
 from ._lease import CLAIM_PAUSE_MAX, GIVE_BACK_TIMEOUT, LeaseCore
 from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published
@@ -44,6 +45,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 _log = logging.getLogger("flux_client")
 _Published = list[Published]
+_Watches = list["AsyncWatch[Any]"]
 
 
 class AsyncFlux:
@@ -62,7 +64,8 @@ class AsyncFlux:
     ) -> None:
         self._settings = settings(url, token, source, ca_file)
         self._core = Core(stream, self._settings.source, decimal, retry_for)
-        self._is_closed = False
+        self._closed = asyncio.Event()
+        self._watches: weakref.WeakSet[AsyncWatch[Any]] = weakref.WeakSet()
         self._http = httpx2.AsyncClient(
             base_url=self._settings.url,
             headers=self._settings.headers,
@@ -81,16 +84,36 @@ class AsyncFlux:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections. Watches are closed by themselves; leases are no longer renewed."""
-        self._is_closed = True
+        """Ends the client: its watches end, its calls raise ClosedError, its leases are renewed no
+        longer."""
+        self._closed.set()
+        for watch in _Watches(self._watches):
+            await watch.close()
         await self._http.aclose()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Raises ClosedError if the client is closed, at once also if that happens meanwhile."""
+        if seconds > 0 and not self._closed.is_set():
+            try:
+                await asyncio.wait_for(self._closed.wait(), seconds)
+            except asyncio.TimeoutError:
+                pass
+        if self._closed.is_set():
+            raise ClosedError
 
     async def _run(self, call: Call[T]) -> T:
         try:
             attempt = next(call)
             while True:
-                await asyncio.sleep(attempt.wait)
-                attempt = call.send(await self._answer(attempt))
+                try:
+                    await self._sleep(attempt.wait)
+                    answer = await self._answer(attempt)
+                    if isinstance(answer, Exception):
+                        await self._sleep(0)
+                except ClosedError as error:
+                    call.throw(error)
+                    raise
+                attempt = call.send(answer)
         except StopIteration as end:
             return cast(T, end.value)
 
@@ -102,6 +125,11 @@ class AsyncFlux:
                 )
         except (TimeoutError, httpx2.TransportError, httpx2.DecodingError) as error:
             return error
+        except (RuntimeError, OSError, ClosedResourceError) as error:
+            # What a client that is closed meanwhile leads to.
+            if self._closed.is_set():
+                return error
+            raise
         return Reply(response.status_code, response.headers, response.content)
 
     async def get(self, entity_id: str, *, fields: Sequence[str] | None = None) -> Entity | None:
@@ -227,6 +255,18 @@ class AsyncWatch(WatchCore, Generic[U]):
         super().__init__(flux._settings, options, flux._core.decimal)
         self._socket: ClientConnection | None = None
         self._closed = asyncio.Event()
+        flux._watches.add(self)
+        if flux._closed.is_set():
+            self._closed.set()
+
+    def __del__(self) -> None:
+        # A loop that was left without closing the watch: its connection has a task that reads.
+        socket = getattr(self, "_socket", None)
+        if socket is not None:
+            try:
+                socket.transport.abort()
+            except RuntimeError:
+                pass  # The event loop has ended.
 
     async def __aenter__(self) -> AsyncWatch[U]:
         try:
@@ -277,8 +317,10 @@ class AsyncWatch(WatchCore, Generic[U]):
             self._updates.extend(self._subscription.receive(await socket.recv()))
             if self._subscription.ended:
                 await self._drop()
-        except ssl.SSLCertVerificationError:
-            raise
+        except ssl.SSLCertVerificationError as error:
+            await self.close()
+            message = f"the server's certificate is not trusted: {error}"
+            raise UnreachableError(None, "unreachable", message) from error
         except (OSError, EOFError, asyncio.TimeoutError, WebSocketException, Again) as error:
             await self._broke(error)
         except FluxError:
@@ -373,15 +415,15 @@ class AsyncLease(LeaseCore):
                 if is_last or is_late or not is_outage(error):
                     raise
                 _log.info("lease %s: %s", self.entity_id, error)
-            await asyncio.sleep(pause)
+            await self._flux._sleep(pause)
 
     async def _give_back(self) -> None:
         """Releases what a cancelled claim may have got."""
         try:
             with fail_after(GIVE_BACK_TIMEOUT):
                 await self._flux._run(self.release_call())
-        except (FluxError, TimeoutError, RuntimeError) as error:
-            # A client that is closed raises RuntimeError. The lease ends by itself.
+        except (FluxError, TimeoutError) as error:
+            # The lease ends by itself.
             _log.info("lease %s: %s", self.entity_id, error)
         finally:
             # A release that arrives late must not end a later lease.
@@ -404,6 +446,8 @@ class AsyncLease(LeaseCore):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.is_released:
+            return
         was_held = self.held
         try:
             was_held = await self.release() and was_held
@@ -414,16 +458,14 @@ class AsyncLease(LeaseCore):
 
     async def _keep(self) -> None:
         while self.held:
-            await asyncio.sleep(self.renewal_pause)
             try:
+                await self._flux._sleep(self.renewal_pause)
                 await self._flux._run(self.keep_call())
+            except ClosedError:
+                # The lease ends by itself.
+                return
             except FluxError as error:
                 _log.warning("lease %s can't be renewed: %s", self.entity_id, error)
-            except RuntimeError:
-                # The client was closed under the lease, which now ends by itself.
-                if self._flux._is_closed:
-                    return
-                raise
 
     async def _stop(self) -> None:
         task, self._task = self._task, None

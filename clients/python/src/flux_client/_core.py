@@ -10,6 +10,7 @@ attempt, so the server counts it once. A deletion is therefore published as a to
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from ._errors import ConflictError, FluxError, UnreachableError, error_of
 from ._numbers import decode, encode
-from ._types import Entity, Event, Expect, NewEvent, Number, Published
+from ._types import Entity, Event, Expect, NewEvent, Number, Published, names
 
 PAUSE_MIN = 0.1
 PAUSE_MAX = 10.0
@@ -129,6 +130,15 @@ def is_outage(error: FluxError) -> bool:
     return isinstance(error, UnreachableError) or may_retry(error)
 
 
+def is_untrusted(error: BaseException | None) -> bool:
+    """Whether the server's certificate is not trusted, which no waiting changes."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _time_text(time_: Time) -> str:
     if isinstance(time_, datetime):
         if time_.tzinfo is None:
@@ -169,6 +179,8 @@ class Core:
             else:
                 error = UnreachableError(None, "unreachable", f"no answer came: {reply!r}")
                 error.__cause__ = reply
+                if is_untrusted(reply):
+                    raise error
             failures += 1
             pause = jittered_pause(failures) + (error.retry_after or 0.0)
             left = end - time.monotonic() - pause
@@ -188,7 +200,7 @@ class Core:
     def get(self, entity_id: str, fields: Sequence[str] | None, at: Time | None) -> Call[Entity | None]:
         params = {"id": entity_id}
         if fields is not None:
-            params["fields"] = ",".join(fields)
+            params["fields"] = ",".join(names(fields))
         if at is not None:
             params["at"] = _time_text(at)
         try:
@@ -212,7 +224,7 @@ class Core:
         given = {"prefix": prefix, "namespace": namespace, "filter": filter_}
         params.update({name: value for name, value in given.items() if value is not None})
         if fields is not None:
-            params["fields"] = ",".join(fields)
+            params["fields"] = ",".join(names(fields))
         if at is not None:
             params["at"] = _time_text(at)
         return params
@@ -248,8 +260,13 @@ class Core:
         return Published.from_json(self._json(reply))
 
     def publish_atomic(self, events: Iterable[NewEvent]) -> Call[list[Published]]:
+        events = list(events)
         texts = [encode(event.to_json(self.stream, self.source)) for event in events]
-        results = yield from self._batch(texts, ',"atomic":true')
+        try:
+            results = yield from self._batch(texts, ',"atomic":true')
+        except FluxError as error:
+            error.events = events
+            raise
         return [Published.from_json(result) for result in results]
 
     def publish_many(self, events: Iterable[NewEvent]) -> Call[Results]:

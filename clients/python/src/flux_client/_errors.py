@@ -48,6 +48,13 @@ class UnreachableError(FluxError):
     """No answer came for as long as the client retries. The write may or may not have happened."""
 
 
+class ClosedError(FluxError):
+    """The client was closed before the call had its answer. A write may or may not have happened."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "closed", "the client is closed")
+
+
 class LeaseLostError(FluxError):
     """The lease is no longer the holder's, or it can't know that it still is."""
 
@@ -55,20 +62,31 @@ class LeaseLostError(FluxError):
         super().__init__(None, "lease_lost", f"the lease {entity_id} is no longer held")
 
 
-# The statuses that the codes of refused batch items and WebSocket messages have over HTTP, as far
-# as a caller would act on them.
+# The statuses that the codes of refused batch items and WebSocket messages have over HTTP. What is
+# not here is 400: it says what is wrong with what was sent.
 _STATUS = {
     "precondition_failed": 409,
     "event_id_reused": 409,
     "history_removed": 410,
     "rate_limited": 429,
+    "record_too_large": 413,
     "token_missing": 401,
+    "token_malformed": 401,
     "token_unknown": 401,
+    "ticket_unknown": 401,
+    "reserved_namespace": 403,
+    "not_namespace_owner": 403,
+    "scope_missing": 403,
+    "outside_prefix": 403,
     "not_readable": 403,
     "access_ended": 403,
     "overloaded": 503,
     "storage_full": 503,
     "storage_fault": 503,
+    "storage_read_only": 503,
+    "storage_unavailable": 503,
+    "state_damaged": 503,
+    "history_unreadable": 503,
     "not_ready": 503,
     "shutting_down": 503,
 }
@@ -79,7 +97,7 @@ def error_of(
 ) -> FluxError:
     """The error that a body, an item of a batch or a message names."""
     code = str(body.get("code", "unknown"))
-    status = _STATUS.get(code) if status is None else status
+    status = _STATUS.get(code, 400) if status is None else status
     entity = body.get("entity")
     return (ConflictError if status == 409 else FluxError)(
         status,

@@ -46,6 +46,8 @@ class LeaseCore:
         self._held_until: float | None = None
         # Whether the server may have stored a claim whose answer has not come.
         self.claim_is_open = False
+        # Whether the claim has ended by `release`.
+        self.is_released = False
         # The place of the claim in the order of events. It rises with each holder.
         self.sequence: int | None = None
 
@@ -86,6 +88,7 @@ class LeaseCore:
             # What was sent under the lease that ended must not count under this one.
             self.holder = new_event_id()
         self.sequence = self._held_until = None
+        self.is_released = False
         properties = {**self._properties, "holder": self.holder}
         event = NewEvent(self.entity_id, properties, ttl=self.ttl, expect={"absent": True})
         before = _now()
@@ -137,6 +140,7 @@ class LeaseCore:
             yield from self._core.publish(event, self.ttl)
         except ConflictError:
             return False
+        self.is_released = True
         return True
 
     def not_given_back(self, error: FluxError, *, is_error_of_body: bool) -> None:

@@ -38,6 +38,9 @@ def settings(
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is no URL of http or https")
     token = token or os.environ.get("FLUX_TOKEN")
+    # Such as the end of the line of the file that it was read from.
+    if token and not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token holds characters that no token has")
     ca_file = ca_file or os.environ.get("FLUX_CA_FILE")
     tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
     return Settings(

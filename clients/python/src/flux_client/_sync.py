@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import random
+import socket as sockets
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
@@ -20,7 +22,7 @@ from websockets.exceptions import WebSocketException
 
 from ._core import PATIENT_RETRY_AFTER_MAX, Attempt, Call, Core, Page, Reply, Results, Time
 from ._core import is_outage
-from ._errors import FluxError, LeaseLostError
+from ._errors import ClosedError, FluxError, LeaseLostError, UnreachableError
 from ._lease import CLAIM_PAUSE_MAX, LeaseCore
 from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
@@ -44,6 +46,7 @@ _log = logging.getLogger("flux_client")
 # Inside of the client, `list` is its call.
 _Published = list[Published]
 _Parts = list[bytes]
+_Watches = list["Watch[Any]"]
 
 
 class Flux:
@@ -71,7 +74,8 @@ class Flux:
     ) -> None:
         self._settings = settings(url, token, source, ca_file)
         self._core = Core(stream, self._settings.source, decimal, retry_for)
-        self._is_closed = False
+        self._closed = threading.Event()
+        self._watches: weakref.WeakSet[Watch[Any]] = weakref.WeakSet()
         self._http = httpx2.Client(
             base_url=self._settings.url,
             headers=self._settings.headers,
@@ -90,16 +94,23 @@ class Flux:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections. Watches are closed by themselves; leases are no longer renewed."""
-        self._is_closed = True
+        """Ends the client: its watches end, its calls raise ClosedError, its leases are renewed no
+        longer."""
+        self._closed.set()
+        for watch in _Watches(self._watches):
+            watch.close()
         self._http.close()
 
     def _run(self, call: Call[T]) -> T:
         try:
             attempt = next(call)
             while True:
-                time.sleep(attempt.wait)
-                attempt = call.send(self._answer(attempt))
+                if self._closed.wait(attempt.wait):
+                    call.throw(ClosedError())
+                answer = self._answer(attempt)
+                if isinstance(answer, Exception) and self._closed.is_set():
+                    call.throw(ClosedError())
+                attempt = call.send(answer)
         except StopIteration as end:
             return cast(T, end.value)
 
@@ -118,6 +129,11 @@ class Flux:
                         return TimeoutError(f"no whole answer within {attempt.timeout} s")
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             return error
+        except (RuntimeError, OSError) as error:
+            # What a client that is closed meanwhile leads to.
+            if self._closed.is_set():
+                return error
+            raise
         return Reply(response.status_code, response.headers, b"".join(parts))
 
     def get(self, entity_id: str, *, fields: Sequence[str] | None = None) -> Entity | None:
@@ -288,6 +304,18 @@ class Watch(WatchCore, Generic[U]):
         super().__init__(flux._settings, options, flux._core.decimal)
         self._socket: ClientConnection | None = None
         self._closed = threading.Event()
+        flux._watches.add(self)
+        if flux._closed.is_set():
+            self._closed.set()
+
+    def __del__(self) -> None:
+        # A loop that was left without closing the watch: its connection has a thread that reads.
+        socket = getattr(self, "_socket", None)
+        if socket is not None:
+            try:
+                socket.socket.shutdown(sockets.SHUT_RDWR)
+            except OSError:
+                pass
 
     def __enter__(self) -> Watch[U]:
         try:
@@ -338,8 +366,10 @@ class Watch(WatchCore, Generic[U]):
             self._updates.extend(self._subscription.receive(socket.recv()))
             if self._subscription.ended:
                 self._drop()
-        except ssl.SSLCertVerificationError:
-            raise
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            message = f"the server's certificate is not trusted: {error}"
+            raise UnreachableError(None, "unreachable", message) from error
         except (OSError, EOFError, TimeoutError, WebSocketException, Again) as error:
             self._broke(error)
         except FluxError:
@@ -420,7 +450,8 @@ class Lease(LeaseCore):
                 if is_last or is_late or not is_outage(error):
                     raise
                 _log.info("lease %s: %s", self.entity_id, error)
-            time.sleep(pause)
+            if self._flux._closed.wait(pause):
+                raise ClosedError
         self._stopping.clear()
         self._thread = threading.Thread(target=self._keep, name="flux-lease", daemon=True)
         self._thread.start()
@@ -445,6 +476,8 @@ class Lease(LeaseCore):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.is_released:
+            return
         was_held = self.held
         try:
             was_held = self.release() and was_held
@@ -457,13 +490,11 @@ class Lease(LeaseCore):
         while self.held and not self._stopping.wait(self.renewal_pause):
             try:
                 self._flux._run(self.keep_call())
+            except ClosedError:
+                # The lease ends by itself.
+                return
             except FluxError as error:
                 _log.warning("lease %s can't be renewed: %s", self.entity_id, error)
-            except RuntimeError:
-                # The client was closed under the lease, which now ends by itself.
-                if self._flux._is_closed:
-                    return
-                raise
 
     def _stop(self) -> None:
         thread, self._thread = self._thread, None

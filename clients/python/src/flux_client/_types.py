@@ -43,6 +43,13 @@ class Members(TypedDict, total=False):
     unset: Sequence[str]
 
 
+def names(given: Sequence[str]) -> list[str]:
+    """A list of names. A text is a sequence of texts too, but meant as one name."""
+    if isinstance(given, str):
+        raise TypeError(f"{given!r} is one name: a list of names is needed")
+    return list(given)
+
+
 def new_event_id() -> str:
     """An event id that nobody else makes."""
     return str(uuid.uuid4())
@@ -83,7 +90,7 @@ class NewEvent:
         for name in ("ttl", "increment", "min", "max", "append", "unset"):
             value = getattr(self, name)
             if value is not None:
-                payload[name] = list(value) if name == "unset" else value
+                payload[name] = names(value) if name == "unset" else value
         if self.never_expires:
             payload["ttl"] = None
         event: dict[str, Any] = {

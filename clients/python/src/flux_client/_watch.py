@@ -24,10 +24,10 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.exceptions import InvalidStatus
 
 from ._core import PATIENT_RETRY_AFTER_MAX, Reply, jittered_pause, reply_error
-from ._errors import UnreachableError, error_of
+from ._errors import FluxError, UnreachableError, error_of
 from ._numbers import decode, encode
 from ._settings import Settings
-from ._types import Change, Deleted, Entity, Event, Reset, Snapshot, _time, _time_or_none
+from ._types import Change, Deleted, Entity, Event, Reset, Snapshot, _time, _time_or_none, names
 
 EntityUpdate = Union[Snapshot, Change, Deleted, Reset]
 EventUpdate = Union[Snapshot, Event, Reset]
@@ -60,6 +60,11 @@ class WatchOptions:
     snapshot: bool = False
     give_up_after: float | None = None
 
+    def __post_init__(self) -> None:
+        # Messages of other modes would be passed over.
+        if self.mode not in ("entity", "event"):
+            raise ValueError(f"{self.mode!r} is no mode of a watch: it is 'entity' or 'event'")
+
 
 def socket_url(url: str) -> str:
     """The URL of live updates of the server at `url`."""
@@ -90,6 +95,11 @@ def refusal(error: Exception) -> Reply | None:
     response = error.response
     headers = {name.lower(): value for name, value in response.headers.raw_items()}
     return Reply(response.status_code, headers, bytes(response.body or b""))
+
+
+def _may_pass(error: FluxError) -> bool:
+    """Whether another attempt may succeed. Unlike a call, a watch has no one who would make it again."""
+    return error.status is not None and (error.status in (408, 429) or error.status >= 500)
 
 
 def namespace_of(entity_id: str) -> str:
@@ -136,7 +146,7 @@ class Subscription:
         given = {"filter": options.filter, "max_hz": options.max_hz}
         message.update({name: value for name, value in given.items() if value is not None})
         if options.properties is not None:
-            message["properties"] = list(options.properties)
+            message["properties"] = names(options.properties)
         self._pages = None
         self._awaits_snapshot_end = self.ended = False
         if self.cursor is not None:
@@ -159,8 +169,7 @@ class Subscription:
         wait = 0.0
         if refused is not None:
             error = reply_error(refused, self.decimal)
-            # Unlike a call, a watch has no one who would make it again.
-            if refused.status not in (408, 429) and refused.status < 500:
+            if not _may_pass(error):
                 raise error
             wait = min(error.retry_after or 0.0, PATIENT_RETRY_AFTER_MAX)
         now = time.monotonic()
@@ -214,15 +223,13 @@ class Subscription:
 
     def _error(self, message: Mapping[str, Any]) -> list[Update]:
         error = error_of(message)
-        if error.code in ("overloaded", "not_ready", "shutting_down"):
-            raise Again
         if error.code == "history_removed" and self.options.mode == "event":
             # The next connection begins with a snapshot. That events are gone is said here, once.
             self.cursor, self._wants_snapshot, self._is_mid_snapshot = None, True, False
             self._handed_out.clear()
             self.ended = True
             return [Reset(error.code)]
-        raise error
+        raise Again if _may_pass(error) else error
 
     def _page(self, message: Mapping[str, Any]) -> list[Update]:
         page = {row["id"]: Entity.from_json(row) for row in message["entities"]}
