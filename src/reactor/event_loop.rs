@@ -454,8 +454,11 @@ impl<S: System> Core<S> {
         let writable_again = event.writable && !connection.writable;
         connection.writable |= event.writable;
         connection.broken |= event.broken;
-        if event.broken && (connection.is_paused() || connection.waits_since_ms.is_some()) {
-            // It is not read, so reading would not tell, and nobody waits for its answers.
+        let is_unread =
+            connection.ended || connection.is_paused() || connection.waits_since_ms.is_some();
+        if event.broken && is_unread {
+            // Reading would not tell: behind its end the kernel reads out no error. Nobody waits
+            // for its answers.
             connection.closing = Closing::Now;
             self.queue_write(index);
             return;

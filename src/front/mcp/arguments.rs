@@ -111,7 +111,10 @@ impl<'m> Arguments<'m> {
         let Some(text) = self.number("limit")? else {
             return Ok(default);
         };
-        let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
+        // To JSON Schema `50.0` is an integer too.
+        let whole = text.trim_end_matches('0').strip_suffix('.');
+        let limit = whole.unwrap_or(text).parse().ok();
+        let limit = limit.filter(|limit| (1..=max).contains(limit));
         limit.ok_or_else(|| refused("limit", format!("a whole number from 1 to {max}")))
     }
 

@@ -131,7 +131,10 @@ impl Wait {
         let is_over = context.uptime_ms >= self.due_ms || context.counters.is_stopping();
         let found = match outcome {
             Outcome::Failed(_) => return None,
-            Outcome::Page { cursor, .. } => self.take_page(json, cursor.as_deref()?)?,
+            Outcome::Page { next, cursor } => {
+                let next = next.as_deref().and_then(ListQuery::after_of);
+                self.take_page(json, (next.as_deref(), cursor.as_deref()?))?
+            }
             _ => self.take_poll(json, is_over)?,
         };
         let cursor = match found {
@@ -148,7 +151,7 @@ impl Wait {
     }
 
     /// What matches already.
-    fn take_page(&mut self, json: &str, cursor: &str) -> Option<Found> {
+    fn take_page(&mut self, json: &str, (next, cursor): (Option<&str>, &str)) -> Option<Found> {
         self.is_looking = false;
         let matching = self.matching(json)?;
         if matching.is_empty() {
@@ -157,7 +160,9 @@ impl Wait {
         }
         let matching = format!("[{}]", matching.join(","));
         let mut out = Vec::new();
-        shape::entities(&mut out, &matching, (None, Some(cursor))).ok()?;
+        // Of an id, the page has all that there is.
+        let next = next.filter(|_| matches!(self.target, Target::Other(_)));
+        shape::entities(&mut out, &matching, (next, Some(cursor))).ok()?;
         let mut found = String::from_utf8(out).ok()?;
         found.insert_str(1, "\"timed_out\":false,");
         Some(Found::Answer(found))
