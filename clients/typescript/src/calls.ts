@@ -302,9 +302,14 @@ export class Calls {
   }
 
   async publishAtomic(events: readonly EventInput[], options: CallOptions): Promise<Published[]> {
-    const texts = events.map((event) => this.#encode(withId(event)));
-    const results = await this.#batch(texts, ',"atomic":true', options);
-    return results.map(publishedOf);
+    const ready = events.map(withId);
+    const texts = ready.map((event) => this.#encode(event));
+    try {
+      return (await this.#batch(texts, ',"atomic":true', options)).map(publishedOf);
+    } catch (error) {
+      if (error instanceof FluxError) error.events = ready;
+      throw error;
+    }
   }
 
   /** One request after the other, so that the order holds. */

@@ -268,6 +268,10 @@ export class FluxClient {
     options: EntityWatchOptions | EventWatchOptions = {},
   ): Watch<U> {
     const { mode = "entity", properties, giveUpAfter, signal } = options;
+    // Messages of other modes would be passed over.
+    if (mode !== "entity" && mode !== "event") {
+      throw new TypeError(`${String(mode)} is no mode of a watch: it is "entity" or "event"`);
+    }
     // Values that the type does not allow for the mode are told to the server, which refuses them.
     const { filter, maxHz } = options as EntityWatchOptions;
     const { since, snapshot = false } = options as EventWatchOptions;

@@ -23,7 +23,7 @@ export class FluxError extends Error {
   readonly retryAfter: number | null;
   /** If `publishMany` failed after a part of it succeeded: the results of the first events. */
   results: readonly (Published | FluxError)[] = [];
-  /** All events that were to be published, with their ids. */
+  /** All events that `publishMany` was to publish, with their ids. */
   events: readonly NewEvent[] = [];
 
   constructor(status: number | null, code: string, message: string, details: ErrorDetails = {}) {

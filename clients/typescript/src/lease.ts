@@ -54,6 +54,10 @@ export class Lease {
   #claimIsOpen = false;
   #keeping: AbortController | null = null;
   #lost = new AbortController();
+  /** Looks whether the lease that is kept is lost. */
+  #look: () => void = () => undefined;
+  /** Whether the claim has ended by `release`. */
+  #isReleased = false;
 
   /** @internal */
   constructor(calls: Calls, entityId: string, ttl: number, properties: Properties) {
@@ -148,9 +152,10 @@ export class Lease {
       result = await work(this.lost);
     } catch (error) {
       // The lease ends by itself. This error is the one to see.
-      await this.release().catch(() => undefined);
+      if (!this.#isReleased) await this.release().catch(() => undefined);
       throw error;
     }
+    if (this.#isReleased) return result;
     let wasHeld = this.held;
     try {
       wasHeld = (await this.release()) && wasHeld;
@@ -194,6 +199,7 @@ export class Lease {
     // What was sent under the lease that ended must not count under this one.
     if (this.#sequence !== null) this.#holder = newEventId();
     this.#sequence = this.#heldUntil = null;
+    this.#isReleased = false;
     const properties = { ...this.#properties, holder: this.#holder };
     const event = { properties, ttl: this.ttl, expect: { absent: true } } as const;
     const before = thisMoment();
@@ -226,6 +232,7 @@ export class Lease {
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
       this.#heldUntil = null;
+      this.#look();
       return false;
     }
     this.#holdFrom(before);
@@ -237,6 +244,7 @@ export class Lease {
     this.#heldUntil = null;
     try {
       await this.#publish(event, { signal, retryFor });
+      this.#isReleased = true;
       return true;
     } catch (error) {
       if (error instanceof ConflictError) return false;
@@ -296,6 +304,7 @@ export class Lease {
       });
       signal.addEventListener("abort", stop, { once: true });
     };
+    this.#look = look;
     look();
   }
 

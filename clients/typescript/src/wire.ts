@@ -63,21 +63,32 @@ export function publishedOf(body: any): Published {
 }
 
 /**
- * The statuses that the codes of refused batch items and messages have over HTTP, as far as a
- * caller would act on them.
+ * The statuses that the codes of refused batch items and messages have over HTTP. What is not here
+ * is 400: it says what is wrong with what was sent.
  */
 const STATUS: { readonly [code: string]: number } = {
   precondition_failed: 409,
   event_id_reused: 409,
   history_removed: 410,
   rate_limited: 429,
+  record_too_large: 413,
   token_missing: 401,
+  token_malformed: 401,
   token_unknown: 401,
+  ticket_unknown: 401,
+  reserved_namespace: 403,
+  not_namespace_owner: 403,
+  scope_missing: 403,
+  outside_prefix: 403,
   not_readable: 403,
   access_ended: 403,
   overloaded: 503,
   storage_full: 503,
   storage_fault: 503,
+  storage_read_only: 503,
+  storage_unavailable: 503,
+  state_damaged: 503,
+  history_unreadable: 503,
   not_ready: 503,
   shutting_down: 503,
 };
@@ -85,7 +96,7 @@ const STATUS: { readonly [code: string]: number } = {
 /** The error that a body, an item of a batch or a message names. */
 export function errorOf(body: any, status?: number, retryAfter?: number | null): FluxError {
   const code = String(body.code ?? "unknown");
-  const known = status ?? STATUS[code] ?? null;
+  const known = status ?? STATUS[code] ?? 400;
   return new (known === 409 ? ConflictError : FluxError)(
     known,
     code,

@@ -173,6 +173,27 @@ test("tokens go with calls and watches, and wrong ones are refused", async () =>
   await guarded.remove();
 });
 
+test("a refusal has a status whichever way it came, and what would be passed over is refused", async () => {
+  const [refused] = await flux.publishMany([newEvent("")]);
+  assert(refused instanceof FluxError && refused.status === 400);
+  const socket = new Flux(server.url, { watchOver: globalThis.WebSocket ? "websocket" : "stream" });
+  await assert.rejects(socket.watch("a/*", { filter: "eq(" }).next(), { status: 400, code: "invalid_filter" });
+  await socket.close();
+  const mode = "property" as "entity";
+  assert.throws(() => flux.watch("a/*", { mode }), TypeError);
+});
+
+test("the error of an atomic batch has its events, which may be sent again", async () => {
+  const away = new Flux("http://127.0.0.1:1", { retryFor: 0.1 });
+  const batch = away.publishMany([{ entityId: "again/a", properties: { n: 1 } }], { atomic: true });
+  const error = await batch.then(() => null, (error: unknown) => error);
+  assert(error instanceof UnreachableError && error.events.length === 1);
+  const first = await flux.publishMany(error.events, { atomic: true });
+  const second = await flux.publishMany(error.events, { atomic: true });
+  assert.deepEqual([first[0]?.duplicate, second[0]?.duplicate], [false, true]);
+  await away.close();
+});
+
 test("a private authority's certificate is trusted if it is named, and else refused at once", async (context) => {
   const folder = server.folder;
   const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];

@@ -47,6 +47,28 @@ test("a lease is kept while its holder lives and ends after it", async () => {
   assert(await heir.release());
 });
 
+test("a holder is told as soon as a renewal finds its lease gone", async () => {
+  const lease = flux.lease("leases/gone", { ttl: 3600 });
+  assert(await lease.claim());
+  await flux.delete("leases/gone");
+  assert(!lease.lost.aborted);
+  assert(!(await lease.renew()));
+  assert(lease.lost.aborted && lease.lost.reason instanceof LeaseLostError);
+});
+
+test("a lease that its holder gave back is not lost", async () => {
+  const lease = flux.lease("leases/back", { ttl: 5 });
+  const other = flux.lease("leases/back", { ttl: 5 });
+  const work = async (lost: AbortSignal) => {
+    assert(await lease.release());
+    assert(await other.claim());
+    return lost.aborted;
+  };
+  assert.equal(await lease.hold(work), false);
+  // The end of the work did not disturb the second holder.
+  assert((await other.renew()) && (await other.release()));
+});
+
 test("a holder stops by its own clock while the server is away", async () => {
   const own = await Server.start();
   const client = new Flux(own.url);
