@@ -692,8 +692,14 @@ pub const SEND_BYTES_MAX: usize = 256 * 1024;
 /// Units of what is sent to one connection before the next one's turn comes.
 pub const SEND_SLICE_UNITS: u64 = 256 * 1024;
 /// Units of a slice from which a connection counts as heavy: its next slice comes after those of
-/// the connections that do not.
+/// the connections that do not. What is worked on in small slices, as a list or a batch beside many
+/// others, is not heavy.
 pub const HEAVY_UNITS: u64 = 256 * 1024;
+/// Heavy connections have one of so many shares of a turn's reads at least, whatever the others
+/// need.
+pub const HEAVY_SHARES: u64 = 4;
+/// The same of a turn's writes, units.
+pub const HEAVY_TURN_UNITS_MIN: u64 = TURN_UNITS_MAX / HEAVY_SHARES;
 /// Units of encrypting or decrypting one byte.
 pub const TLS_BYTE_UNITS: u64 = 1;
 /// Replies that a shard hands out in one go, each of which is encoded for its client: some

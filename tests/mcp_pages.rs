@@ -43,7 +43,7 @@ fn pages(server: &Server, tool: &str, mut arguments: Value, next: (&str, &str)) 
 
 /// The texts at a place of all elements of a member.
 fn texts(pages: &[Value], member: &str, place: &str) -> Vec<String> {
-    let elements = pages.iter().flat_map(|page| page[member].as_array());
+    let elements = pages.iter().filter_map(|page| page[member].as_array());
     let text = |element: &Value| element.pointer(place).expect(place).to_string();
     elements.flatten().map(text).collect()
 }

@@ -294,6 +294,26 @@ fn a_handshake_that_takes_too_long_or_too_much_is_ended() {
 }
 
 #[test]
+fn the_end_is_told_behind_an_answer_of_any_size() {
+    let sealed = Sealed::start(1);
+    // Around what is sent to a connection in one go.
+    for kib in (96..=300).step_by(4) {
+        let value = "v".repeat(kib * 1024);
+        sealed.publish("sized/a", &format!(r#"{{"text":"{value}"}}"#));
+        let mut stream = sealed.open();
+        let last = request(
+            "GET",
+            "/api/state/entities/sized%2Fa",
+            &["Connection: close"],
+            "",
+        );
+        stream.write_all(last.as_bytes()).expect("a request");
+        let answer = rest_of(&mut stream);
+        assert!(answer.contains(&value), "{kib} KiB");
+    }
+}
+
+#[test]
 fn both_sides_are_told_where_the_other_ends() {
     let sealed = Sealed::start(1);
     // The server says so behind its last answer; `rest_of` would fail otherwise.

@@ -413,8 +413,8 @@ impl<T: Socket> Connection<T> {
         tls.is_some_and(|tls| tls.is_busy())
     }
 
-    /// True if the socket takes none of the bytes that wait. Any other was written to in the last
-    /// turn.
+    /// True if the socket takes none of the bytes that wait. Any other is written to in a turn to
+    /// come.
     fn is_refused(&self) -> bool {
         let owed = !self.answers.sendable().is_empty()
             || !self.owes_no_frames()

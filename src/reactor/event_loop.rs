@@ -437,7 +437,12 @@ impl<S: System> Core<S> {
     fn end_rests(&mut self) {
         if self.now_micros >= self.rested_micros {
             self.rested_micros = u64::MAX;
-            self.to_read.heavy.append(&mut self.resting);
+            for index in self.resting.drain(..) {
+                if let Some(connection) = self.connections.get_mut(index) {
+                    connection.queued_read = false;
+                    connection.queue_read(index, &mut self.to_read);
+                }
+            }
         }
     }
 

@@ -152,10 +152,12 @@ impl<S: System> Core<S> {
     /// done for one turn. The rest come first in the next.
     pub(crate) fn read_all(&mut self) {
         let mut to_read = std::mem::take(&mut self.to_read);
-        let end = self.context.router.spent() + self.fan_out.read_units();
+        let read_units = self.fan_out.read_units();
+        let end = self.context.router.spent() + read_units;
         self.read_slice(&mut to_read.small, end);
-        // One at least, however many of the others there are.
-        let end = end.max(self.context.router.spent() + 1);
+        // Their share of the turn at least, however many of the others there are.
+        let share = read_units / limits::HEAVY_SHARES;
+        let end = end.max(self.context.router.spent() + share);
         self.read_slice(&mut to_read.heavy, end);
         self.to_read.put_back(to_read);
     }
@@ -174,7 +176,8 @@ impl<S: System> Core<S> {
             received += group.len();
             self.prefetch(group);
             for &index in group {
-                if self.context.router.spent() < end {
+                // One at least: to receive and decrypt may have taken all.
+                if worked == 0 || self.context.router.spent() < end {
                     self.work_on(index);
                     worked += 1;
                 }
@@ -306,6 +309,7 @@ impl<S: System> Core<S> {
                 } else {
                     room
                 };
+                connection.waits_since_ms = None;
                 self.receive(index, connection, room);
                 // Before the next connection asks; a usual request is not counted.
                 if connection.holding() != connection.held {

@@ -154,8 +154,11 @@ impl<S: System> Core<S> {
         let mut to_write = std::mem::take(&mut self.to_write);
         let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
         self.write_slice(&mut to_write.small, end);
-        let pushes_end = self.context.router.spent() + limits::TURN_UNITS_MAX;
-        self.write_slice(&mut to_write.pushes, pushes_end);
+        let left = end.saturating_sub(self.context.router.spent());
+        let end = self.context.router.spent() + limits::TURN_UNITS_MAX;
+        self.write_slice(&mut to_write.pushes, end);
+        // Its share of the turn at least, however many small answers there are.
+        let end = self.context.router.spent() + left.max(limits::HEAVY_TURN_UNITS_MIN);
         self.write_slice(&mut to_write.heavy, end);
         self.to_write.put_back(to_write);
     }
@@ -188,16 +191,18 @@ impl<S: System> Core<S> {
         } else {
             self.write_plain(index, connection, end)
         };
-        if has_more {
-            connection.queue_write(index, &mut self.to_write);
-        }
         self.log_access(connection);
         if !connection.writable {
             connection.stalled = true;
         }
-        connection.finish_closing(self.now_ms);
+        if has_more {
+            // Its end too may wait to be sealed.
+            connection.queue_write(index, &mut self.to_write);
+        } else {
+            connection.finish_closing(self.now_ms);
+        }
         self.count_memory(index, connection);
-        if !connection.queued_memory {
+        if !connection.queued_memory && !connection.queued_read {
             // All that it waited for was tried again, and found room.
             connection.waits_since_ms = None;
         }

@@ -46,7 +46,7 @@ impl<S: System> Core<S> {
         }
         let units = limits::TLS_BYTE_UNITS * count as u64;
         self.context.router.spend(units);
-        connection.account.charge(units);
+        connection.account.charge_besides(units);
         if tls.is_handshaking() {
             if !tls.receive_handshake(bytes) {
                 connection.closing = Closing::Now;

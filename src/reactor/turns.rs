@@ -37,10 +37,15 @@ pub(crate) struct Account {
 impl Account {
     /// So much was done for the connection in a slice.
     pub(crate) fn charge(&mut self, units: u64) {
-        self.owed = self.owed.saturating_add(units);
+        self.charge_besides(units);
         if units > 0 {
             self.heavy = units >= HEAVY_UNITS;
         }
+    }
+
+    /// So much was done for the connection, and it was no slice of a request.
+    pub(crate) fn charge_besides(&mut self, units: u64) {
+        self.owed = self.owed.saturating_add(units);
     }
 
     /// True if its last slice was large. Its next one waits for those whose last ones were not.

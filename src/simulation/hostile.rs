@@ -640,10 +640,8 @@ fn a_client_that_found_memory_after_a_wait_is_not_refused_for_that_later() {
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
 }
 
-/// Small requests, one after the other, that are answered in a number of turns beside so many
-/// clients who pipeline requests for a large entity and take every answer at once.
-fn answered_beside(greedy: u8) -> u32 {
-    const TURNS: u32 = 400;
+/// A world of one core without faults, with something to read.
+fn quiet_world() -> World {
     let scenario = Scenario {
         cores: 1,
         durability: Durability::Sync,
@@ -652,34 +650,54 @@ fn answered_beside(greedy: u8) -> u32 {
         jobs_percent: 90,
         memory_bytes: 64 * MEMORY_BYTES,
     };
-    let mut world = Siege::of(1, fastrand::Rng::with_seed(1), scenario).world;
-    let large = get("/api/state/entities/d0%2Flarge").repeat(4);
-    let greedy =
-        (0..greedy).map(|number| world.connect_from(Ipv4Addr::new(10, 3, 0, number), usize::MAX));
-    let mut greedy: Vec<ClientSocket> = greedy.collect();
-    let small = world.connect_from(Ipv4Addr::new(10, 3, 1, 1), usize::MAX);
-    let (mut answers, mut large_bytes) = (0, 0);
-    small.send(&get("/api/state/entities/none"));
-    for _ in 0..TURNS {
-        world.round(3_000);
-        for socket in &mut greedy {
+    Siege::of(1, fastrand::Rng::with_seed(1), scenario).world
+}
+
+/// Clients who pipeline requests for a large entity, and take every answer at once.
+struct Greedy {
+    sockets: Vec<ClientSocket>,
+    request: Vec<u8>,
+}
+
+impl Greedy {
+    fn connect(world: &mut World, count: u8) -> Self {
+        let addresses = (0..count).map(|number| Ipv4Addr::new(10, 3, 0, number));
+        Self {
+            sockets: addresses
+                .map(|address| world.connect_from(address, usize::MAX))
+                .collect(),
+            request: get("/api/state/entities/d0%2Flarge").repeat(4),
+        }
+    }
+
+    fn step(&mut self) {
+        for socket in &mut self.sockets {
             socket.receive(usize::MAX);
-            large_bytes += socket.take_unchecked().len();
-            if socket.unreceived() < large.len() {
-                socket.send(&large);
+            drop(socket.take_unchecked());
+            if socket.unreceived() < self.request.len() {
+                socket.send(&self.request);
             }
         }
+    }
+}
+
+/// Small requests, one after the other, that are answered in 400 turns beside so many greedy
+/// clients.
+fn answered_beside(greedy: u8) -> u32 {
+    let mut world = quiet_world();
+    let mut greedy = Greedy::connect(&mut world, greedy);
+    let small = world.connect_from(Ipv4Addr::new(10, 3, 1, 1), usize::MAX);
+    let mut answers = 0;
+    small.send(&get("/api/state/entities/none"));
+    for _ in 0..400 {
+        world.round(3_000);
+        greedy.step();
         small.receive(usize::MAX);
         if !small.take_unchecked().is_empty() {
             answers += 1;
             small.send(&get("/api/state/entities/none"));
         }
     }
-    let turns = TURNS as usize;
-    assert!(
-        greedy.is_empty() || large_bytes > turns * 8 * LARGE_BYTES,
-        "they are served too, as far as a turn goes: {large_bytes}"
-    );
     answers
 }
 
