@@ -112,7 +112,11 @@ class Machine:
         await measuring
         # What is left, and goodbye. What can't be sent now waits in the file.
         await self._send()
-        await self._flux.delete(self._id)
+        try:
+            await self._flux.delete(self._id)
+        except FluxError as error:
+            # It counts as there until its presence expires.
+            print(f"{self._id}: {error}", flush=True)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -238,6 +242,7 @@ async def run_watcher(flux: AsyncFlux, prefix: str) -> None:
     watcher = Watcher(prefix)
     # Every reading, not only the newest of each sensor: an alarm may be over in a moment.
     async with flux.watch(f"{prefix}*", mode="event", snapshot=True) as watch:
+        print(f"watching {prefix}*", flush=True)
         async for update in watch:
             watcher.take(update)
 
@@ -254,6 +259,7 @@ async def main() -> None:
     given = parser.parse_args()
     async with AsyncFlux(retry_for=5, source="machine_sensors") as flux:
         if given.role == "watch":
+            print("waiting for the server", flush=True)
             await run_watcher(flux, given.prefix)
         else:
             spool = Spool(given.spool or f"{given.name}.spool")

@@ -15,7 +15,7 @@ import random
 import uuid
 
 from flux_client import AsyncFlux, AsyncLease, AsyncWatch, ConflictError, FluxError, NewEvent
-from flux_client import Change, Deleted, Reset, Snapshot
+from flux_client import Change, Deleted, Reset, Snapshot, UnreachableError
 
 # A board of its own for each run.
 BOARD = f"board-{uuid.uuid4().hex[:8]}"
@@ -123,6 +123,7 @@ async def vanish(flux: AsyncFlux) -> None:
 
 
 async def main() -> None:
+    print(f"{WORKERS} workers, {TASKS} tasks, a board named {BOARD}", flush=True)
     async with AsyncFlux(stream="tasks") as flux:
         await plan(flux)
         await vanish(flux)
@@ -134,4 +135,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except UnreachableError as error:
+        raise SystemExit(f"{error}; is a server running? `flux` starts one") from None

@@ -5,10 +5,10 @@
  *     npm install --no-save ./clients/typescript/flux-client-0.1.0.tgz
  *     node examples/game_lobby/demo.ts   # against http://localhost:3000, or FLUX_URL
  *
- * Node runs TypeScript by itself from version 22.18 on.
+ * Node runs TypeScript by itself from version 22.18 on; `npx --yes node@22` has that version.
  */
 
-import { Flux } from "flux-client";
+import { Flux, UnreachableError } from "flux-client";
 import { Lobby } from "./lobby.ts";
 
 // A lobby of its own for each run.
@@ -41,7 +41,12 @@ async function play(flux: Flux, name: string): Promise<string> {
 }
 
 const flux = new Flux(undefined, { stream: "lobby" });
-const found = await Promise.all(PLAYERS.map((name) => play(flux, name)));
+console.log(`${PLAYERS.length} players, a lobby named ${SPACE}`);
+const found = await Promise.all(PLAYERS.map((name) => play(flux, name))).catch((error: unknown) => {
+  if (!(error instanceof UnreachableError)) throw error;
+  console.error(`${error.message}; is a server running? \`flux\` starts one`);
+  process.exit(1);
+});
 for (const room of ROOMS) {
   const players = PLAYERS.filter((_, index) => found[index] === room);
   if (players.length > SEATS) throw new Error(`${room} is overfilled`);

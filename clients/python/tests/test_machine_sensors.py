@@ -145,6 +145,19 @@ def test_no_reading_is_lost_or_doubled_and_a_dead_machine_is_gone(
         assert re.search(rf"^{ID} is there$", programs.told, re.MULTILINE)
 
 
+def test_a_machine_ends_well_while_its_server_is_away(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    command = [sys.executable, str(EXAMPLE), "machine", "press-1", "--spool", str(spool)]
+    machine = subprocess.Popen(
+        command, env={**os.environ, "FLUX_URL": "http://127.0.0.1:1"}, stdout=subprocess.PIPE, text=True
+    )
+    assert machine.stdout is not None and "is kept" in machine.stdout.readline()
+    machine.terminate()
+    assert machine.wait(60) == 0
+    with sqlite3.connect(spool) as db:
+        assert db.execute("select count(*) from reading").fetchone()[0] > 0
+
+
 def test_an_alarm_begins_and_ends_once(server: Server, programs: Programs) -> None:
     programs.watch()
     with Flux(server.url) as flux:

@@ -22,7 +22,10 @@ export interface FluxOptions {
   readonly retryFor?: number | undefined;
   /** Node: a file with the certificates of the authorities to trust, in PEM. */
   readonly caFile?: string | undefined;
-  /** How watches are connected: by default `websocket` in a browser, else `stream`. */
+  /**
+   * How watches are connected: by default `websocket` in a browser, except for those of mode `event`
+   * with a snapshot; else `stream`.
+   */
   readonly watchOver?: WatchOver | undefined;
 }
 
@@ -118,13 +121,15 @@ function settingsOf(platform: Platform, url: string | undefined, options: FluxOp
  */
 export class FluxClient {
   readonly #calls: Calls;
-  readonly #watchOver: WatchOver;
+  readonly #watchOver: WatchOver | undefined;
+  readonly #platform: Platform;
 
   /** @internal */
   constructor(platform: Platform, url: string | undefined, options: FluxOptions) {
     const { settings, transport } = settingsOf(platform, url, options);
     this.#calls = new Calls(settings, transport, platform.callsAtOnce);
-    this.#watchOver = options.watchOver ?? platform.watchOver;
+    this.#watchOver = options.watchOver;
+    this.#platform = platform;
   }
 
   /**
@@ -276,7 +281,11 @@ export class FluxClient {
     const { filter, maxHz } = options as EntityWatchOptions;
     const { since, snapshot = false } = options as EventWatchOptions;
     const what = { pattern, mode, properties, filter, maxHz, since, snapshot, giveUpAfter };
-    return new Watch<U>(this.#calls, this.#watchOver, what, signal);
+    // Pages that are not taken would end a WebSocket, and begin again with the next one. A stream
+    // is held back.
+    const needsStream = mode === "event" && snapshot;
+    const over = this.#watchOver ?? (needsStream ? "stream" : this.#platform.watchOver);
+    return new Watch<U>(this.#calls, over, what, signal);
   }
 
   /**

@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { Flux } from "flux-client";
+import { Flux as BrowserFlux } from "flux-client/browser";
 import type { Entity } from "flux-client";
-import { Server, register, until } from "./support.js";
+import { Server, pause, register, until } from "./support.js";
 
 let server: Server;
 let flux: Flux;
@@ -205,6 +206,23 @@ test("a reader of events goes on at a cursor that it kept", async () => {
   const { value } = await second.next();
   assert(value?.type === "event" && value.payload["properties"].n === 2);
   await second.close();
+});
+
+test("in a browser too a slow reader gets a snapshot that is larger than what may wait for it", async () => {
+  const pad = "x".repeat(20_000);
+  const events = Array.from({ length: 900 }, (_, n) => ({ entityId: `pages/${n}`, properties: { pad } }));
+  await flux.publishMany(events);
+  const browser = new BrowserFlux(server.url);
+  const seen = new Set<string>();
+  for await (const update of browser.watch("pages/*", { mode: "event", snapshot: true })) {
+    assert(update.type === "snapshot");
+    for (const id of update.entities.keys()) seen.add(id);
+    if (!update.more) break;
+    // Much longer than the server takes for a page.
+    await pause(10);
+  }
+  assert.equal(seen.size, events.length);
+  await browser.close();
 });
 
 test("a program that has closed its client ends, whatever it held", async () => {
