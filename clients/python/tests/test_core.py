@@ -194,6 +194,30 @@ def test_what_is_sent_again_after_a_break_is_handed_out_once() -> None:
     assert [update.entity.id for update in updates] == ["b"]
 
 
+def test_what_was_missed_is_handed_out_when_all_of_it_is_there() -> None:
+    feed = Feed()
+    feed.begin()
+    feed.feed(end("C"), changed("left", 1, {}))
+    feed.subscription.broke()
+    feed.begin()
+    # The one that came is told before the one that went, in no order of the server's.
+    came = changed("came", 1, {"x": 1}, whole=True)
+    assert feed.feed(came) == []
+    feed.subscription.broke()
+    assert feed.begin()["since"] == "C"
+    gone = {"type": "entity_deleted", "entity_id": "left", "sequence": 3}
+    assert feed.feed(came, gone) == []
+    updates = feed.feed({"type": "caught_up", "id": 1, "cursor": "D"})
+    assert [type(update) for update in updates] == [Change, Deleted]
+    assert [type(update) for update in feed.feed(changed("came", 2, {"x": 2}))] == [Change]
+    # What a snapshot replaces is told by it alone.
+    feed.subscription.broke()
+    feed.begin()
+    reset = {"type": "resync", "id": 1, "reason": "too_far"}
+    assert feed.feed(changed("new", 1, {}, whole=True), reset) == [Reset("too_far")]
+    assert [type(update) for update in feed.feed(end("E"))] == [Snapshot]
+
+
 def test_lost_history_is_a_reset_and_a_new_snapshot() -> None:
     feed = Feed()
     feed.begin()

@@ -69,6 +69,8 @@ export class Subscription {
   #wantsSnapshot: boolean;
   /** Mode `entity`: the pages of a snapshot until it is whole. */
   #pages: Map<string, Entity> | null = null;
+  /** Mode `entity`: what came after a break, until all of it is there. */
+  #missed: Update[] = [];
   /** Mode `event`: a snapshot is under way; something has been handed out since it began. */
   #awaitsSnapshotEnd = false;
   #isMidSnapshot = false;
@@ -142,10 +144,11 @@ export class Subscription {
       case "caught_up":
       case "cursor":
         this.#reached(message.cursor);
-        return [];
+        return this.#missed.splice(0);
       case "resync":
         this.cursor = null;
         this.#pages = new Map();
+        this.#missed = [];
         this.isCurrent = false;
         return [{ type: "reset", reason: message.reason }];
       case "error":
@@ -212,14 +215,21 @@ export class Subscription {
     const { properties, removed } = message;
     const sequence = Number(message.sequence);
     const change: Change = { type: "change", entity, properties, removed, whole, sequence };
-    return [change];
+    return this.#told(change);
+  }
+
+  /** What was missed comes in no order, so on the way through it the copy is as nothing ever was. */
+  #told(update: Update): Update[] {
+    if (this.isCurrent) return [update];
+    this.#missed.push(update);
+    return [];
   }
 
   #forget(message: any, reason: "deleted" | "unmatched"): Update[] {
     const entityId: string = message.entity_id;
     const wasKnown = (this.#pages ?? this.entities).delete(entityId);
     if (!wasKnown || this.#pages) return [];
-    return [{ type: "deleted", entityId, sequence: Number(message.sequence ?? 0), reason }];
+    return this.#told({ type: "deleted", entityId, sequence: Number(message.sequence ?? 0), reason });
   }
 
   #event(message: any): Update[] {

@@ -196,6 +196,33 @@ test("a stream that breaks a message off loses nothing, and one that is no messa
   script.close();
 });
 
+test("what was missed is handed out when all of it is there", async () => {
+  const stream = (...messages: { readonly type: string; readonly [name: string]: unknown }[]) => {
+    const body = messages.map((message) => `data: ${JSON.stringify(message)}\n\n`).join("");
+    return { status: 200, headers: { "content-type": "text/event-stream" }, body };
+  };
+  const left = { id: "left", properties: {}, version: 1, lastUpdated: "t" };
+  const whole = { properties: {}, removed: [], version: 1, sequence: 9, timestamp: "t", whole: true };
+  // The one that came is told before the one that went, in no order of the server's.
+  const came = { type: "entity", entity_id: "came", ...whole };
+  const gone = { type: "entity_deleted", entity_id: "left", sequence: 8 };
+  const script = await Script.start(
+    stream({ type: "ack", cursor: "A" }, { type: "snapshot", entities: [left] }, { type: "snapshot_end", cursor: "B" }),
+    stream({ type: "ack", cursor: "B" }, came),
+    stream({ type: "ack", cursor: "B" }, came, gone, { type: "caught_up", cursor: "C" }),
+  );
+  const flux = new Flux(script.url);
+  const watch = flux.watch("*");
+  assert.equal((await watch.next()).value?.type, "snapshot");
+  for (const type of ["change", "deleted"]) {
+    assert.equal((await watch.next()).value?.type, type);
+    assert.deepEqual([...watch.entities.keys()], ["came"]);
+  }
+  assert.equal(watch.cursor, "C");
+  await flux.close();
+  script.close();
+});
+
 test("a claim and a watch wait as long as Retry-After says, and no longer than they may", async () => {
   const later = refusal(503, { "retry-after": "1" });
   const script = await Script.start(later, later, OK, OK);

@@ -123,6 +123,8 @@ class Subscription:
         self._wants_snapshot = options.mode == "entity" or options.snapshot
         # Mode `entity`: the pages of a snapshot until it is whole.
         self._pages: dict[str, Entity] | None = None
+        # Mode `entity`: what came after a break, until all of it is there.
+        self._missed: list[Update] = []
         # The server ended the subscription: it is to be made anew, on another connection.
         self.ended = False
         # Mode `event`: a snapshot is under way; something has been handed out since it began.
@@ -207,8 +209,11 @@ class Subscription:
                 self._reached(message["cursor"])
         elif kind in ("caught_up", "cursor"):
             self._reached(message["cursor"])
+            missed, self._missed = self._missed, []
+            return missed
         elif kind == "resync":
             self.cursor, self._pages, self.is_current = None, {}, False
+            self._missed = []
             return [Reset(message["reason"])]
         elif kind == "error":
             return self._error(message)
@@ -282,7 +287,14 @@ class Subscription:
         if self._pages is not None:
             return []
         set_ = message["properties"]
-        return [Change(entity, set_, message["removed"], whole, message["sequence"])]
+        return self._told(Change(entity, set_, message["removed"], whole, message["sequence"]))
+
+    def _told(self, update: Update) -> list[Update]:
+        # What was missed comes in no order, so on the way through it the copy is as nothing ever was.
+        if self.is_current:
+            return [update]
+        self._missed.append(update)
+        return []
 
     def _forget(
         self, message: Mapping[str, Any], reason: Literal["deleted", "unmatched"]
@@ -291,7 +303,7 @@ class Subscription:
         known = entities.pop(message["entity_id"], None)
         if known is None or self._pages is not None:
             return []
-        return [Deleted(message["entity_id"], message.get("sequence", 0), reason)]
+        return self._told(Deleted(message["entity_id"], message.get("sequence", 0), reason))
 
     def _event(self, message: Mapping[str, Any]) -> list[Update]:
         event = Event.from_json(message)
