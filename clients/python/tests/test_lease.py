@@ -79,6 +79,27 @@ def test_a_client_that_is_closed_renews_no_lease(shared: Server) -> None:
         assert other.lease("leases/closed", ttl=1).claim(wait=30)
 
 
+def test_a_lease_that_is_claimed_again_is_still_held_and_one_of_no_time_is_refused(
+    flux: Flux, shared: Server
+) -> None:
+    lease = flux.lease("leases/twice", ttl=5)
+    assert lease.claim()
+    sequence = lease.sequence
+    assert lease.claim() and lease.held
+    assert lease.sequence == sequence and lease.release()
+
+    async def run() -> None:
+        async with AsyncFlux(shared.url) as flux:
+            lease = flux.lease("leases/twice", ttl=5)
+            assert await lease.claim() and await lease.claim()
+            assert await lease.release()
+
+    asyncio.run(run())
+    for ttl in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError):
+            flux.lease("leases/twice", ttl=ttl)
+
+
 def test_a_lease_that_its_holder_gave_back_is_not_lost(flux: Flux, shared: Server) -> None:
     with flux.lease("leases/back", ttl=5) as lease:
         assert lease.release()

@@ -17,6 +17,9 @@ import { newEvent, newEventId } from "./wire.js";
 const CLAIM_PAUSE_MAX = 1;
 /** Seconds until a renewal without an answer is sent again, at most; else a quarter of `ttl`. */
 const RENEWAL_TIMEOUT_MAX = 10;
+/** Seconds. */
+const TTL_MIN = 0.1;
+const TTL_MAX = 315_360_000;
 /** Seconds that giving back what a cancelled claim may have got may take, at most. */
 const GIVE_BACK_TIMEOUT = 2;
 
@@ -61,6 +64,10 @@ export class Lease {
 
   /** @internal */
   constructor(calls: Calls, entityId: string, ttl: number, properties: Properties) {
+    // The server's bounds. Times of attempts follow from it, so it is not left to the server.
+    if (!(ttl >= TTL_MIN && ttl <= TTL_MAX)) {
+      throw new RangeError(`the ttl of a lease has ${TTL_MIN} to ${TTL_MAX} s, not ${ttl}`);
+    }
     this.#calls = calls;
     this.entityId = entityId;
     this.ttl = ttl;
@@ -110,10 +117,11 @@ export class Lease {
   }
 
   /**
-   * Gets the lease if nobody has it, and renews it in the background from then on. A claim that is
-   * cancelled gives back what it may have got, for which it takes 2 s at most.
+   * Gets the lease if nobody has it, and renews it in the background from then on. One that is held
+   * is renewed. A claim that is cancelled gives back what it may have got, for which it takes 2 s at most.
    */
   async claim({ wait = 0, signal }: ClaimOptions = {}): Promise<boolean> {
+    if (this.held && (await this.renew({ signal }))) return true;
     this.#stop();
     const isMine = await this.#calls.run(signal, async (scope) => {
       try {

@@ -56,6 +56,18 @@ test("a holder is told as soon as a renewal finds its lease gone", async () => {
   assert(lease.lost.aborted && lease.lost.reason instanceof LeaseLostError);
 });
 
+test("a lease that is claimed again is still held, and one of no time is refused", async () => {
+  const lease = flux.lease("leases/twice", { ttl: 5 });
+  assert(await lease.claim());
+  const { sequence } = lease;
+  assert((await lease.claim()) && lease.held && !lease.lost.aborted);
+  assert.equal(lease.sequence, sequence);
+  assert(await lease.release());
+  for (const ttl of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    assert.throws(() => flux.lease("leases/twice", { ttl }), RangeError);
+  }
+});
+
 test("a lease that its holder gave back is not lost", async () => {
   const lease = flux.lease("leases/back", { ttl: 5 });
   const other = flux.lease("leases/back", { ttl: 5 });

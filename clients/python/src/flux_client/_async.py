@@ -383,6 +383,8 @@ class AsyncLease(LeaseCore):
 
     async def claim(self, wait: float | None = 0.0) -> bool:
         loop = asyncio.get_running_loop()
+        if self.held and await self.renew():
+            return True
         end = None if wait is None else loop.time() + wait
         await self._stop()
         try:

@@ -23,6 +23,9 @@ _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 CLAIM_PAUSE_MAX = 1.0
 # Seconds until a renewal without an answer is sent again, at most; else a quarter of `ttl`.
 RENEWAL_TIMEOUT_MAX = 10.0
+# Seconds.
+TTL_MIN = 0.1
+TTL_MAX = 315_360_000
 # Seconds that giving back what a cancelled claim may have got may take, at most.
 GIVE_BACK_TIMEOUT = 2.0
 
@@ -38,6 +41,9 @@ class LeaseCore:
     def __init__(
         self, core: Core, entity_id: str, ttl: float, properties: Mapping[str, Any] | None
     ) -> None:
+        # The server's bounds. Times of attempts follow from it, so it is not left to the server.
+        if not TTL_MIN <= ttl <= TTL_MAX:
+            raise ValueError(f"the ttl of a lease has {TTL_MIN} to {TTL_MAX} s, not {ttl}")
         self._core = core
         self.entity_id = entity_id
         self.ttl = ttl

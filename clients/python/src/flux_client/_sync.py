@@ -431,9 +431,11 @@ class Lease(LeaseCore):
     def claim(self, wait: float | None = 0.0) -> bool:
         """Tries to get the lease, for `wait` seconds or (None) until it has it.
 
-        Within that time it also waits for a server that is away.
+        Within that time it also waits for a server that is away. One that is held is renewed.
         From then on a thread renews it until it is released or lost.
         """
+        if self.held and self.renew():
+            return True
         end = None if wait is None else time.monotonic() + wait
         self._stop()
         while True:
