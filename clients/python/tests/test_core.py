@@ -98,6 +98,16 @@ def test_pauses_have_full_jitter_under_a_cap_that_doubles() -> None:
         assert min(pauses) < cap * 0.1
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b"[]", b"null"])
+def test_a_success_that_is_none_of_a_flux_server_is_an_error(body: bytes) -> None:
+    calls: list[Any] = [CORE.get("a", None, None), CORE.publish(NewEvent("a")), CORE.publish_many([NewEvent("a")])]
+    for call in calls:
+        next(call)
+        with pytest.raises(FluxError) as raised:
+            call.send(Reply(200, {}, body))
+        assert (raised.value.status, raised.value.code) == (200, "unknown")
+
+
 def test_a_large_batch_is_sent_in_parts_that_fit() -> None:
     texts = ["x" * 1000] * 2500 + ["y" * (_core.BATCH_BYTES_MAX + 1)] + ["z"]
     chunks = list(_core._chunks(texts))

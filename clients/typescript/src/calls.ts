@@ -223,13 +223,19 @@ export class Calls {
     }
   }
 
-  /** What answers 200 without JSON is no Flux server, but perhaps a proxy. */
-  #json(reply: Reply): any {
+  /**
+   * The value of the body: an object with this member, or an array. What answers 200 with something
+   * else is no Flux server, but perhaps a proxy.
+   */
+  #json(reply: Reply, member?: string): any {
+    let value: any;
     try {
-      return decode(reply.text, this.settings.exact);
+      value = decode(reply.text, this.settings.exact);
     } catch (cause) {
       throw new FluxError(reply.status, "unknown", "the answer is no JSON", { cause });
     }
+    if (member === undefined ? Array.isArray(value) : value?.[member] !== undefined) return value;
+    throw new FluxError(reply.status, "unknown", "the answer is none of a Flux server");
   }
 
   #encode(event: NewEvent): string {
@@ -246,7 +252,7 @@ export class Calls {
     const target = targetOf("/api/state/entity", params);
     try {
       const reply = await this.#exchange({ method: "GET", target }, options);
-      return entityOf(this.#json(reply), reply.header("etag"), reply.header("flux-cursor"));
+      return entityOf(this.#json(reply, "id"), reply.header("etag"), reply.header("flux-cursor"));
     } catch (error) {
       if (error instanceof FluxError && error.code === "entity_not_found") return null;
       throw error;
@@ -298,7 +304,7 @@ export class Calls {
   async publish(event: EventInput, options: CallOptions): Promise<Published> {
     const body = this.#encode(withId(event));
     const reply = await this.#exchange({ method: "POST", target: "/api/events", body }, options);
-    return publishedOf(this.#json(reply));
+    return publishedOf(this.#json(reply, "eventId"));
   }
 
   async publishAtomic(events: readonly EventInput[], options: CallOptions): Promise<Published[]> {
@@ -336,7 +342,7 @@ export class Calls {
     const body = `{"events":[${texts.join(",")}]${more}}`;
     const target = "/api/events/batch";
     const attempt = { method: "POST", target, body, timeout: BATCH_TIMEOUT };
-    return this.#json(await this.#exchange(attempt, options)).results;
+    return this.#json(await this.#exchange(attempt, options), "results").results;
   }
 
   async delete(

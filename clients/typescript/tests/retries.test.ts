@@ -89,8 +89,8 @@ test("a call that waits ends with its client or its signal", async () => {
   }
 });
 
-test("a success without JSON is an error of Flux", async () => {
-  for (const body of ["<html>", "", "{"]) {
+test("a success that is none of a Flux server is an error of Flux", async () => {
+  for (const body of ["<html>", "", "{", "{}", "[]", "null"]) {
     const { outcome, requests } = await publish([{ status: 200, body }]);
     assert(outcome instanceof FluxError);
     assert.deepEqual([requests.length, outcome.status], [1, 200]);

@@ -189,13 +189,20 @@ class Core:
             timeout = min(attempt.timeout, left) if is_bounded else attempt.timeout
             attempt = replace(attempt, wait=pause, timeout=timeout)
 
-    def _json(self, reply: Reply) -> Any:
-        """The value of the body. What answers 200 without JSON is no Flux server, but perhaps a proxy."""
+    def _json(self, reply: Reply, member: str | None = None) -> Any:
+        """The value of the body: an object with this member, or a list.
+
+        What answers 200 with something else is no Flux server, but perhaps a proxy.
+        """
         try:
-            return decode(reply.body, self.decimal)
+            value = decode(reply.body, self.decimal)
         except ValueError as error:
             message = "the answer is no JSON"
             raise FluxError(reply.status, "unknown", message) from error
+        is_right = isinstance(value, list) if member is None else isinstance(value, dict) and member in value
+        if not is_right:
+            raise FluxError(reply.status, "unknown", "the answer is none of a Flux server")
+        return value
 
     def get(self, entity_id: str, fields: Sequence[str] | None, at: Time | None) -> Call[Entity | None]:
         params = {"id": entity_id}
@@ -210,7 +217,7 @@ class Core:
                 return None
             raise
         etag, cursor = reply.headers.get("etag"), reply.headers.get("flux-cursor")
-        return Entity.from_json(self._json(reply), etag, cursor)
+        return Entity.from_json(self._json(reply, "id"), etag, cursor)
 
     def list_params(
         self,
@@ -257,7 +264,7 @@ class Core:
         body = encode(event.to_json(self.stream, self.source)).encode()
         attempt = Attempt("POST", "/api/events", body=body, timeout=timeout)
         reply = yield from self._exchange(attempt, retry_for)
-        return Published.from_json(self._json(reply))
+        return Published.from_json(self._json(reply, "eventId"))
 
     def publish_atomic(self, events: Iterable[NewEvent]) -> Call[list[Published]]:
         events = list(events)
@@ -292,7 +299,7 @@ class Core:
         reply = yield from self._exchange(
             Attempt("POST", "/api/events/batch", body=body, timeout=30.0)
         )
-        results: list[Any] = self._json(reply)["results"]
+        results: list[Any] = self._json(reply, "results")["results"]
         return results
 
     def increment(
