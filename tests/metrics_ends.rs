@@ -440,9 +440,18 @@ fn an_event_over_websocket_whose_flush_fails_counts_as_refused() {
     let before = scrape(&server);
     let tracer = Tracer::failing(&server, "fdatasync");
     let event = event("f/1", r#"{"n":2}"#);
-    watcher.send(&format!(r#"{{"type":"publish","id":1,"event":{event}}}"#));
+    let stored = format!(r#"{{"type":"publish","id":1,"event":{event}}}"#);
+    // It waits for the same flush, because it tells of what that is to keep.
+    let event = event.replacen('{', r#"{"expect":{"version":99},"#, 1);
+    let refused = format!(r#"{{"type":"publish","id":2,"event":{event}}}"#);
+    watcher.send_all(&[&stored, &refused]);
     assert_eq!(watcher.close_code(), 1011);
     drop(tracer);
     let found = rises(&before, &scrape(&server));
     assert_eq!(found.get("refused storage_fault"), Some(&1), "{found:?}");
+    assert_eq!(
+        found.get("refused precondition_failed"),
+        Some(&1),
+        "{found:?}"
+    );
 }

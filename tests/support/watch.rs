@@ -83,6 +83,15 @@ impl Watcher {
             .expect("the server takes messages");
     }
 
+    /// Sends messages in one go.
+    pub(crate) fn send_all(&mut self, messages: &[&str]) {
+        for message in messages {
+            let written = self.socket.write(Message::text(*message));
+            written.expect("the server takes messages");
+        }
+        self.socket.flush().expect("the server takes messages");
+    }
+
     /// The next message other than metrics.
     pub(crate) fn next(&mut self) -> Value {
         loop {

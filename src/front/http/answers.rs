@@ -341,7 +341,7 @@ impl Answers {
         let (position, probed) = (self.bytes.len(), self.probed);
         self.write_next(write);
         let written = self.bytes.get(position..).unwrap_or_default();
-        let uncounted = uncounted(meta, written, probed);
+        let uncounted = uncounted((meta, point), written, probed);
         self.withhold((position, point), uncounted);
     }
 

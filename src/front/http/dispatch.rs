@@ -313,6 +313,8 @@ pub(super) fn take<L: Log>(
             match mcp::advance(context, mcp, (outcome, point)) {
                 (Written::Answer(mut body), point) => {
                     mcp::limit_answer(context, client, (mcp, &mut body));
+                    let purpose = mcp::purpose_of(mcp);
+                    let meta = RequestMeta { purpose, ..meta };
                     client.answers.answer((meta, point), |out, meta| {
                         writer.success(out, meta, &body);
                     });

@@ -49,9 +49,7 @@ pub(super) fn serve<L: Log>(
     if is_last {
         meta.close();
     }
-    if call.stores_events() {
-        meta.purpose = Purpose::Store;
-    }
+    meta.purpose = purpose_of(&call);
     if let Begun::Done(Outcome::Failed(_), _) = &begun {
         // A shard may have been asked: a late reply must not find the next request.
         client.answers.skip_serial();
@@ -63,6 +61,15 @@ pub(super) fn serve<L: Log>(
         (meta, request, (begun, Some(call))),
     );
     if is_last { Next::Last } else { Next::Go }
+}
+
+/// What a call is for. One that was refused stores nothing, and has counted as that.
+pub(super) fn purpose_of(call: &McpCall) -> Purpose {
+    if call.stores_events() {
+        Purpose::Store
+    } else {
+        Purpose::Other
+    }
 }
 
 /// What is written to a client.
@@ -124,8 +131,9 @@ pub(super) fn finish<L: Log>(
     let Some(mut mcp) = call.mcp.take() else {
         return;
     };
-    let (meta, has_begun) = (call.meta, call.has_begun);
+    let (mut meta, has_begun) = (call.meta, call.has_begun);
     let (mut written, point) = advance(context, &mut mcp, outcome);
+    meta.purpose = purpose_of(&mcp);
     context.trim_answer();
     if let Written::Answer(body) = &mut written {
         limit_answer(context, client, (&mcp, body));

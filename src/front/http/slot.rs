@@ -3,7 +3,7 @@
 //! It is not known, an answer before it is not, or it must not leave yet. `answers` keeps the
 //! places in order.
 
-use super::call::{Counts, HttpCall, RequestMeta};
+use super::call::{Counts, HttpCall, Purpose, RequestMeta};
 use super::ledger::status_of;
 use crate::model::CommitPoint;
 
@@ -30,7 +30,7 @@ impl Slot {
     ) -> Self {
         let mut bytes = Vec::new();
         write(&mut bytes);
-        let uncounted = uncounted(meta, &bytes, 0);
+        let uncounted = uncounted((meta, point), &bytes, 0);
         let state = SlotState::Ready {
             bytes,
             point,
@@ -80,10 +80,14 @@ impl SlotState {
 
 /// What an answer counts as later, if it does; the first `probed` bytes of it were sent before.
 pub(super) fn uncounted(
-    meta: Option<RequestMeta>,
+    (meta, point): (Option<RequestMeta>, CommitPoint),
     written: &[u8],
     probed: usize,
 ) -> Option<Uncounted> {
-    let meta = meta.filter(|meta| meta.counts == Counts::WhenSeen)?;
+    let mut meta = meta.filter(|meta| meta.counts == Counts::WhenSeen)?;
+    if point == CommitPoint::NONE {
+        // What it stored is durable, at another core's shard, or it stored nothing and was counted.
+        meta.purpose = Purpose::Other;
+    }
     Some((meta, status_of(written, probed)))
 }

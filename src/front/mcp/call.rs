@@ -119,6 +119,7 @@ impl McpCall {
             && self.stores_events
         {
             context.tally().note_refused(error);
+            self.stores_events = false;
         }
         let json = std::mem::take(&mut context.answer);
         let json = String::from_utf8(json).unwrap_or_default();

@@ -89,14 +89,14 @@ impl Requests {
         }
     }
 
-    /// Begins a request; its answer, if it is known at once, goes to `answer`. False if the message
-    /// asks for something else than was thought ([`Request::PublishFrom`]): nothing is begun then.
+    /// Begins a request; its answer, if it is known at once, goes to `answer`, with its commit point
+    /// and whether it says that events are stored. False if the message asks for something else than was thought ([`Request::PublishFrom`]): nothing is begun then.
     pub(super) fn begin<L: Log>(
         &mut self,
         context: &mut Context<L>,
         (subscriber, credentials): (Subscriber, Credentials<'_>),
         (id, request): (&str, &Request<'_>),
-        answer: impl FnOnce(CommitPoint, &dyn Fn(&mut Vec<u8>)),
+        answer: impl FnOnce((CommitPoint, bool), &dyn Fn(&mut Vec<u8>)),
     ) -> bool {
         self.has_bound |= matches!(
             request,
@@ -126,7 +126,7 @@ impl Requests {
             Begun::Waiting(Pending::Deferred(read)) => {
                 let outcome = Outcome::Failed(too_large(&read));
                 let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, &[]));
-                answer(CommitPoint::NONE, &write);
+                answer((CommitPoint::NONE, false), &write);
             }
             Begun::Waiting(pending) => {
                 let mut waiting = Waiting {
@@ -142,16 +142,18 @@ impl Requests {
                 self.waiting.push(waiting);
             }
             Begun::Done(outcome, point) => {
+                let mut is_stored = !matches!(request, Request::Get(_));
                 if let Outcome::Failed(error) = &outcome
-                    && !matches!(request, Request::Get(_))
+                    && is_stored
                 {
                     context.tally().note_refused(error);
+                    is_stored = false;
                 }
                 let json = &context.answer;
                 let write = |out: &mut Vec<u8>| write_answer(out, id, (&outcome, json));
                 // It overtakes no batch that concerns this core's shard: behind such a one the
                 // request would have gone through the queue.
-                answer(point, &write);
+                answer((point, is_stored && point > CommitPoint::NONE), &write);
                 context.trim_answer();
             }
         }

@@ -265,9 +265,12 @@ impl WebSocket {
             context,
             (subscriber, credentials),
             (id, request),
-            |point, write| match request {
-                Request::Get(_) => withheld.push(point, write),
-                _ => withheld.push_stored(point, write),
+            |(point, is_stored), write| {
+                if is_stored {
+                    withheld.push_stored(point, write);
+                } else {
+                    withheld.push(point, write);
+                }
             },
         );
         self.withheld.open(Sequence::ZERO, &mut self.feed.outbox);
