@@ -59,7 +59,7 @@ use era::{Headers, LEGACY, MODERN};
 use listen::Listen;
 use message::{Message, text};
 use rpc::{Code, Era, RpcError, result};
-use tools::{TOOLS_JSON, Tool};
+use tools::Tool;
 use wait::Wait;
 
 /// What a message comes to.
@@ -165,9 +165,7 @@ fn dispatch<L: Log>(
         ("ping", Era::Legacy) => answer(&[]),
         ("tools/list", _) => {
             check_cursor(message)?;
-            // Over standard output a message is one line.
-            let list: Vec<u8> = TOOLS_JSON.lines().flat_map(str::bytes).collect();
-            answer(&[b"\"tools\":", &list, b","])
+            answer(&[b"\"tools\":", tools::list_in_one_line().as_bytes(), b","])
         }
         ("resources/templates/list", _) => {
             check_cursor(message)?;

@@ -3,6 +3,8 @@
 //! `tools.json` is what `tools/list` answers, in a fixed order, so that hosts can cache it. A test
 //! holds it to the arguments that are read here.
 
+use std::sync::LazyLock;
+
 /// A tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tool {
@@ -37,7 +39,13 @@ pub(super) const TOOLS: [Tool; 8] = [
 ];
 
 /// The JSON array of `tools/list`.
-pub(super) const TOOLS_JSON: &str = include_str!("tools.json");
+const TOOLS_JSON: &str = include_str!("tools.json");
+
+/// The same in one line, as a message over standard output has to be.
+pub(super) fn list_in_one_line() -> &'static str {
+    static LINE: LazyLock<String> = LazyLock::new(|| TOOLS_JSON.lines().collect());
+    &LINE
+}
 
 impl Tool {
     /// The tool of this name.
