@@ -20,6 +20,8 @@ const BUDGET: u64 = 64 * MIB;
 /// What the server may take besides: of each connection, of one large answer in the making on each
 /// core, and what the allocator keeps.
 const BASE: u64 = 48 * MIB;
+/// What the process keeps of memory that clients have given back: ends of heaps, and small buffers.
+const KEPT: u64 = 16 * MIB;
 /// The largest entity.
 const LARGE_ENTITY: u64 = 4 * MIB;
 
@@ -264,4 +266,35 @@ fn hostile_clients_of_one_address_have_a_quarter_and_another_is_served() {
 #[test]
 fn hostile_clients_of_many_addresses_stay_within_the_budget_and_another_is_served() {
     besiege(12, BUDGET * 11 / 10);
+}
+
+/// What connections took goes back: to the account when they end, and to the system too.
+#[test]
+fn memory_of_clients_that_have_gone_goes_back_to_the_system() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = with_large_answers(&dir);
+    let used = || server.get("/health?detail").json()["memory"]["used"].as_u64();
+    let before = server.memory_bytes();
+    let pages = ["/docs", "/asyncapi.json", "/llms.txt", "/openapi.json"].map(get);
+    let unread = pages.concat().repeat(64);
+    let (mut hostile, mut most) = (Vec::new(), 0);
+    for number in 0..600_u16 {
+        let last = 1 + u8::try_from(number % 12).expect("an address");
+        hostile.push(pour(
+            &server,
+            Ipv4Addr::new(127, 0, 0, last),
+            unread.as_bytes(),
+        ));
+        most = most.max(server.memory_bytes());
+    }
+    wait_within(PATIENCE, "the memory to be full", || {
+        most = most.max(server.memory_bytes());
+        (used() > Some(BUDGET / 4 * 3)).then_some(())
+    });
+    let grown = most.saturating_sub(before);
+    assert!(grown <= BUDGET * 11 / 10 + KEPT, "{} MiB", grown / MIB);
+    drop(hostile);
+    wait_within(PATIENCE, "the system to have it back", || {
+        (server.memory_bytes() <= before + KEPT).then_some(())
+    });
 }

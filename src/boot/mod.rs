@@ -12,11 +12,13 @@
 //! | `doctor` | whether a server could start, looked at piece by piece |
 //! | `rings` | whether `io_uring` may be used, and what forbids it |
 //! | `memory` | how much memory the process may use |
+//! | `allocator` | when the allocator gives memory back |
 //! | `process_sampler` | asks the kernel about the process and its disk |
 //! | `connectors_thread` | the thread of connectors |
 //! | `tls` | the files of certificate and key |
 //! | `systemd` | what systemd is told of the server |
 
+mod allocator;
 mod announce;
 mod connectors_thread;
 mod data_dir;

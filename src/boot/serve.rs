@@ -1,5 +1,6 @@
 //! From settings to a running server, and from a signal to its end.
 
+use super::allocator::AllocatorKeeper;
 use super::announce;
 use super::connectors_thread::ConnectorsThread;
 use super::data_dir::{open_control, open_data_dir};
@@ -264,11 +265,13 @@ fn observe(
     settings: &Settings,
     heartbeats: Vec<Arc<Heartbeat>>,
     counters: &Arc<Counters>,
-) -> Result<(Watchdog, ProcessSampler), StartError> {
+) -> Result<(Watchdog, ProcessSampler, AllocatorKeeper), StartError> {
     let watchdog = Watchdog::start(heartbeats).map_err(system("start the watchdog"))?;
     let sampler = ProcessSampler::start(Arc::clone(counters), &settings.data_dir)
         .map_err(system("start the thread that asks about the process"))?;
-    Ok((watchdog, sampler))
+    let keeper = AllocatorKeeper::start(Arc::clone(counters))
+        .map_err(system("start the thread that gives memory back"))?;
+    Ok((watchdog, sampler, keeper))
 }
 
 /// Serves until the server is to stop, and waits for its cores. True if a signal was the reason.

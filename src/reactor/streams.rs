@@ -199,8 +199,10 @@ impl<S: System> Core<S> {
         };
         if owed {
             connection.sent_ms = self.now_ms;
-        } else if let Some(feed) = connection.session.feed()
-            && (feed.outbox.is_large() || feed.keeps_much())
+        }
+        // What waits for its interval is kept also for a client who is owed nothing else.
+        if let Some(feed) = connection.session.feed()
+            && (feed.keeps_much() || !owed && feed.outbox.is_large())
         {
             self.count_outbox(index);
         }

@@ -187,6 +187,12 @@ impl MemoryBudget {
         self.drawn.load(Relaxed) >= self.limit - self.limit / 4
     }
 
+    /// True if clients hold an eighth, or still half of that if they did. What members draw ahead is
+    /// less.
+    pub fn holds_much(&self, before: bool) -> bool {
+        self.drawn.load(Relaxed) >= self.limit / if before { 16 } else { 8 }
+    }
+
     /// What is in use: by members as they last said, and by queries as it is.
     pub fn usage(&self) -> MemoryUsage {
         let mut parts = [0; MEMORY_PARTS];

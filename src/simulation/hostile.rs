@@ -208,6 +208,11 @@ const KINDS: &[Kind] = &[
         let subscribe = text_frame(r#"{"type":"subscribe","entity_id":"*"}"#);
         Script::websocket(&subscribe, Vec::new())
     }),
+    ("subscribers who want little at a time", |_| {
+        let subscribe =
+            text_frame(r#"{"type":"subscribe","entity_id":"*","mode":"event","max_hz":0.1}"#);
+        Script::websocket(&subscribe, Vec::new())
+    }),
     ("subscribers to all that there is", |_| {
         let subscribe = r#"{"type":"subscribe","id":1,"entity_id":"*","snapshot":true}"#;
         Script::websocket(b"", text_frame(subscribe))

@@ -149,8 +149,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Where the runtime may be named: the thin layer over it, and the programs that measure it.
 const RUNTIME_USERS: &[&str] = &["src/reactor/", "bench/", "loadgen/"];
 
-/// The files that may touch mapped memory.
+/// The files that may touch mapped memory, and the one that sets up the allocator.
 const UNSAFE_USERS: &[&str] = &[
+    "src/boot/allocator.rs",
     "storage/src/disk/region.rs",
     "storage/src/checkpoint/archive.rs",
 ];

@@ -1,0 +1,95 @@
+//! The allocator's settings while clients hold much: large buffers go back to the system as soon as
+//! they are freed.
+//!
+//! The account of memory counts buffers, and an operator's container counts pages. The C library's
+//! allocator keeps them apart by default. It maps large buffers for themselves, but each one that
+//! is freed raises the size from which it does so, up to 32 MiB. From then on the buffers of
+//! clients lie side by side on the heap, and one that is freed in the middle stays with the process.
+//! Buffers of thousands of slow clients that grew by turns took twice what they held, and the
+//! process kept all of it when the clients had gone.
+//!
+//! A buffer with pages for itself costs a fault for each page. So buffers share the heap as long as
+//! clients hold little, and what the heap kept is given back when they hold little again.
+
+#![expect(
+    unsafe_code,
+    reason = "rustix has no call for it, and the variable GLIBC_TUNABLES is read before main"
+)]
+
+use crate::limits::MEMORY_LOOK_MS;
+use crate::shard::Counters;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// The thread that looks at what clients hold. It ends when this is dropped.
+pub(super) struct AllocatorKeeper {
+    _ends: Sender<()>,
+}
+
+impl AllocatorKeeper {
+    /// Begins to look. With another C library than GNU's it changes nothing.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub(super) fn start(counters: Arc<Counters>) -> io::Result<Self> {
+        let (ends, end) = channel();
+        let thread = thread::Builder::new().name("allocator".to_owned());
+        thread.spawn(move || look(&counters, &end))?;
+        Ok(Self { _ends: ends })
+    }
+}
+
+fn look(counters: &Counters, end: &Receiver<()>) {
+    let pause = Duration::from_millis(MEMORY_LOOK_MS);
+    let mut holds_much = false;
+    while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let held_much = holds_much;
+        holds_much = counters.memory.holds_much(held_much);
+        if holds_much != held_much {
+            settings::choose(holds_much);
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+mod settings {
+    use crate::limits::{HEAP_TOP_BYTES_KEPT, MAPPED_BUFFER_BYTES_MIN, MAPPED_BUFFERS_MAX};
+
+    /// The largest that the allocator takes: the same that it comes to by itself.
+    const HEAP_BUFFER_BYTES_MAX: i32 = 32 * 1024 * 1024;
+
+    /// Settings for clients that hold much, or little.
+    pub(super) fn choose(holds_much: bool) {
+        if holds_much {
+            set(libc::M_MMAP_THRESHOLD, MAPPED_BUFFER_BYTES_MIN);
+            set(libc::M_MMAP_MAX, MAPPED_BUFFERS_MAX);
+            set(libc::M_TRIM_THRESHOLD, HEAP_TOP_BYTES_KEPT);
+        } else {
+            set(libc::M_MMAP_THRESHOLD, HEAP_BUFFER_BYTES_MAX);
+            set(libc::M_TRIM_THRESHOLD, 2 * HEAP_BUFFER_BYTES_MAX);
+            // SAFETY: it takes a number, and gives back only pages of which no byte is in use. It
+            // locks each heap itself, so that any thread may call it at any time.
+            unsafe {
+                libc::malloc_trim(0);
+            }
+        }
+    }
+
+    /// A setting that the allocator does not take leaves what was, which is slower to give memory
+    /// back and otherwise right.
+    fn set(parameter: i32, value: i32) {
+        // SAFETY: `mallopt` takes two numbers and no memory of ours. It locks the allocator itself,
+        // so that any thread may call it at any time.
+        unsafe {
+            libc::mallopt(parameter, value);
+        }
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+mod settings {
+    pub(super) fn choose(_: bool) {}
+}
