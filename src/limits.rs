@@ -303,18 +303,6 @@ pub const MEMORY_STALL_SECONDS_MAX: u64 = 5;
 /// Connections that wait for memory and are looked at again in one tick, in turn.
 pub const MEMORY_RETRIES_PER_TICK_MAX: usize = 256;
 
-/// Milliseconds between two looks at whether clients hold much: an eighth of the memory for them.
-pub const MEMORY_LOOK_MS: u64 = 25;
-/// Bytes of a buffer that gets pages for itself while clients hold much: freed, they go back to the
-/// system at once, wherever they lie. Smaller ones share the heap.
-pub const MAPPED_BUFFER_BYTES_MIN: i32 = 64 * 1024;
-/// Such buffers at a time, so that maps are left for files: the kernel gives a process 65,530.
-/// Others lie on the heap.
-pub const MAPPED_BUFFERS_MAX: i32 = 16 * 1024;
-/// Free bytes that each heap keeps at its end meanwhile, so that it does not ask the system for
-/// them again and again.
-pub const HEAP_TOP_BYTES_KEPT: i32 = 4 * 1024 * 1024;
-
 /// Shards that the gauges of `GET /metrics` tell apart. Of more, they tell sums: the answer has a
 /// bound.
 pub const METRICS_SHARDS_MAX: u16 = 8;

@@ -4,7 +4,8 @@
 //! The account of memory counts buffers, and an operator's container counts pages. The C library's
 //! allocator keeps them apart by default. It maps large buffers for themselves, but each one that
 //! is freed raises the size from which it does so, up to 32 MiB. From then on the buffers of
-//! clients lie side by side on the heap, and one that is freed in the middle stays with the process.
+//! clients lie side by side on the heap, and one that is freed in the middle stays with the
+//! process.
 //! Buffers of thousands of slow clients that grew by turns took twice what they held, and the
 //! process kept all of it when the clients had gone.
 //!
@@ -16,13 +17,15 @@
     reason = "rustix has no call for it, and the variable GLIBC_TUNABLES is read before main"
 )]
 
-use crate::limits::MEMORY_LOOK_MS;
 use crate::shard::Counters;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
+
+/// Milliseconds between two looks at whether clients hold an eighth of the memory for them.
+const LOOK_MS: u64 = 25;
 
 /// The thread that looks at what clients hold. It ends when this is dropped.
 pub(super) struct AllocatorKeeper {
@@ -43,7 +46,7 @@ impl AllocatorKeeper {
 }
 
 fn look(counters: &Counters, end: &Receiver<()>) {
-    let pause = Duration::from_millis(MEMORY_LOOK_MS);
+    let pause = Duration::from_millis(LOOK_MS);
     let mut holds_much = false;
     while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         let held_much = holds_much;
@@ -56,8 +59,15 @@ fn look(counters: &Counters, end: &Receiver<()>) {
 
 #[cfg(target_env = "gnu")]
 mod settings {
-    use crate::limits::{HEAP_TOP_BYTES_KEPT, MAPPED_BUFFER_BYTES_MIN, MAPPED_BUFFERS_MAX};
-
+    /// Bytes of a buffer that gets pages for itself while clients hold much. Smaller ones share the
+    /// heap.
+    const MAPPED_BUFFER_BYTES_MIN: i32 = 64 * 1024;
+    /// Such buffers at a time, so that maps are left for files: the kernel gives a process 65,530.
+    /// Others lie on the heap.
+    const MAPPED_BUFFERS_MAX: i32 = 16 * 1024;
+    /// Free bytes that each heap keeps at its end meanwhile, so that it does not ask the system for
+    /// them again and again.
+    const HEAP_TOP_BYTES_KEPT: i32 = 4 * 1024 * 1024;
     /// The largest that the allocator takes: the same that it comes to by itself.
     const HEAP_BUFFER_BYTES_MAX: i32 = 32 * 1024 * 1024;
 

@@ -187,8 +187,8 @@ impl MemoryBudget {
         self.drawn.load(Relaxed) >= self.limit - self.limit / 4
     }
 
-    /// True if clients hold an eighth, or still half of that if they did. What members draw ahead is
-    /// less.
+    /// True if clients hold an eighth, or still half of that if they did. What members draw ahead
+    /// is less.
     pub fn holds_much(&self, before: bool) -> bool {
         self.drawn.load(Relaxed) >= self.limit / if before { 16 } else { 8 }
     }
