@@ -691,10 +691,11 @@ pub const SEND_BYTE_UNITS: u64 = 1;
 pub const SEND_BYTES_MAX: usize = 256 * 1024;
 /// Units of what is sent to one connection before the next one's turn comes.
 pub const SEND_SLICE_UNITS: u64 = 256 * 1024;
-/// Units of a slice from which a connection counts as heavy: its next slice comes after those of
-/// the connections that do not. What is worked on in small slices, as a list or a batch beside many
-/// others, is not heavy.
+/// Units of a slice of work from which a connection counts as heavy: its next slice comes after
+/// those of the connections that do not. A full slice of what is sent to it counts as that too.
 pub const HEAVY_UNITS: u64 = 256 * 1024;
+/// Small slices after which a heavy connection counts as small again.
+pub const HEAVY_SLICES: u8 = 8;
 /// Heavy connections have one of so many shares of a turn's reads at least, whatever the others
 /// need.
 pub const HEAVY_SHARES: u64 = 4;
@@ -714,54 +715,6 @@ pub const FAN_OUT_READ_UNITS_MIN: u64 = 16 * REQUEST_UNITS;
 /// Bytes of changes that wait for a core's subscribers: more than a batch of the default size
 /// makes. Beyond it the core does nothing else until they are fewer.
 pub const FAN_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How much is done in one go before others have their turn. Tests have smaller slices, so that
-/// they see what comes of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slicing {
-    /// Units of a slice of work: what is done for one connection before the next one's turn comes,
-    /// if few are active. A slice may pass it by one item of a batch. More is left for the next
-    /// turn.
-    pub units: u64,
-    /// Bytes of a body that one slice looks at. If a value does not end within them, a helper
-    /// thread decodes what is left of the body.
-    pub body_bytes: usize,
-    /// Bytes of an answer to a batch that is written in one go. A longer one is written in parts,
-    /// as the client takes them.
-    pub answer_bytes: usize,
-    /// Units that a connection may spend in one turn, however many others are active.
-    pub connection_units_min: u64,
-}
-
-impl Slicing {
-    /// The server's.
-    pub const SERVER: Self = Self {
-        units: 1024 * 1024,
-        body_bytes: 256 * 1024,
-        answer_bytes: 256 * 1024,
-        connection_units_min: 16 * 1024,
-    };
-
-    /// For tests.
-    #[cfg(test)]
-    pub const SMALL: Self = Self {
-        units: 32 * 1024,
-        body_bytes: 4 * 1024,
-        answer_bytes: 4 * 1024,
-        connection_units_min: 4 * 1024,
-    };
-
-    /// Units of a slice of one write at its shard. A part of a batch is half of it, so that a part
-    /// is stored in one go if its entities are small. More goes on in later turns.
-    pub const fn shard_units(self) -> u64 {
-        2 * self.units
-    }
-}
-
-impl Default for Slicing {
-    fn default() -> Self {
-        Self::SERVER
-    }
-}
 
 /// Units for all connections of a core before it looks at its timers, its flush, its messages and
 /// the sockets again; and once more for the messages.

@@ -173,7 +173,7 @@ fn a_page_is_compressed_for_who_takes_it_so() {
 fn a_dashboard_that_is_turned_off_leaves_json_for_everybody() {
     let assets = assets(&get(&Server::start(1), "/", &[BROWSER]));
     // The icon is that of /docs too.
-    let asset = assets.into_iter().find(|path| path.ends_with(".js"));
+    let asset = assets.into_iter().find(|path| path.contains("/main."));
     let asset = asset.expect("a script");
     let dir = TempDir::new().expect("a temporary directory");
     let setup = Setup::new(dir.path(), 1).env("FLUX_DASHBOARD", "false");

@@ -18,7 +18,8 @@ use super::event::check_misplaced;
 use super::event::extra_tokens;
 use super::event_member::BESIDE_EVENT;
 use super::json::{JsonError, Kind, Place, Scanner};
-use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS, Slicing};
+use crate::limits::{BATCH_ITEMS_MAX, EVENT_UNITS, JSON_BYTE_UNITS, REQUEST_UNITS};
+use crate::model::Slicing;
 use crate::model::{CursorKey, EventDraft, TraceParent};
 
 const EVENTS: ApiError = ApiError::Shape {

@@ -29,6 +29,7 @@
 //! | `config` | the configuration that can be changed while running |
 //! | `durability` | `sync` or `async` |
 //! | `commit` | commit points, and what waits for them |
+//! | `slicing` | how much of a turn's work is done in one go |
 //! | `connector` | what identifies a connector |
 //! | `cursor` | places in the order of events, as clients keep them |
 //! | `name` | the rule for names |
@@ -58,6 +59,7 @@ mod name;
 mod pack;
 mod placement;
 mod scopes;
+mod slicing;
 mod stored;
 mod term;
 mod time;
@@ -94,6 +96,7 @@ pub use name::{NameRule, check_name};
 pub use pack::{EventPack, PackedEvent};
 pub use placement::{place, place_bytes, place_key};
 pub use scopes::{Scope, Scopes};
+pub use slicing::Slicing;
 pub use stored::{OperationResults, Published, Stored};
 pub use term::{Term, TermKind, Terms};
 pub use time::{Rfc3339, Timestamp};

@@ -185,12 +185,15 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn write(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
-        let end = self.context.router.spent() + limits::SEND_SLICE_UNITS;
+        let before = self.context.router.spent();
+        let end = before + limits::SEND_SLICE_UNITS;
         let has_more = if connection.tls.is_some() {
             self.write_sealed(index, connection, end)
         } else {
             self.write_plain(index, connection, end)
         };
+        let sent = self.context.router.spent() - before;
+        connection.account.note_sent(sent);
         self.log_access(connection);
         if !connection.writable {
             connection.stalled = true;

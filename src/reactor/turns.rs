@@ -18,8 +18,10 @@
 //! Pure: work and times are arguments.
 
 use crate::limits::{
-    ACTIVE_MICROS, EQUAL_SHARES_MAX, HEAVY_UNITS, REST_MICROS_MAX, Slicing, UNITS_PER_MICRO,
+    ACTIVE_MICROS, EQUAL_SHARES_MAX, HEAVY_SLICES, HEAVY_UNITS, REST_MICROS_MAX, SEND_SLICE_UNITS,
+    UNITS_PER_MICRO,
 };
+use crate::model::Slicing;
 
 /// What one connection owes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,16 +32,18 @@ pub(crate) struct Account {
     paid_micros: u64,
     /// The period in which it was last counted as active.
     period: u64,
-    /// Its last slice was large.
-    heavy: bool,
+    /// Small slices until it counts as small again.
+    heavy: u8,
 }
 
 impl Account {
     /// So much was done for the connection in a slice.
     pub(crate) fn charge(&mut self, units: u64) {
         self.charge_besides(units);
-        if units > 0 {
-            self.heavy = units >= HEAVY_UNITS;
+        if units >= HEAVY_UNITS {
+            self.heavy = HEAVY_SLICES;
+        } else if units > 0 {
+            self.heavy = self.heavy.saturating_sub(1);
         }
     }
 
@@ -48,9 +52,17 @@ impl Account {
         self.owed = self.owed.saturating_add(units);
     }
 
-    /// True if its last slice was large. Its next one waits for those whose last ones were not.
+    /// So much was sent to the connection in a slice. What it asks for may be little to find, and
+    /// much to send.
+    pub(crate) fn note_sent(&mut self, units: u64) {
+        if units >= SEND_SLICE_UNITS {
+            self.heavy = HEAVY_SLICES;
+        }
+    }
+
+    /// True if one of its last slices was large. Its next one waits for those whose were not.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.heavy
+        self.heavy > 0
     }
 }
 

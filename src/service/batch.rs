@@ -472,7 +472,7 @@ mod tests {
     use super::super::testing::{OPERATOR, TestCores};
     use super::super::{namespaces, publish};
     use super::*;
-    use crate::limits::Slicing;
+    use crate::model::Slicing;
     use crate::model::place;
     use crate::shard::MemoryPart;
     use serde_json::Value;

@@ -220,7 +220,8 @@ mod tests {
     use super::super::testing::TestCores;
     use super::super::{batch, delete, publish};
     use super::*;
-    use crate::limits::{COLLECT_IDS_MAX, Slicing};
+    use crate::limits::COLLECT_IDS_MAX;
+    use crate::model::Slicing;
 
     /// Cores that hold these entities.
     fn holding(ids: &[&str]) -> TestCores {

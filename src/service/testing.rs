@@ -8,8 +8,8 @@ use crate::api::ApiError;
 use crate::auth::{BrowserPolicy, TokenHash};
 use crate::control::{Change, Registry};
 use crate::engine::{Engine, RecentIds};
-use crate::limits::Slicing;
 use crate::log::{Log as _, MemoryLog};
+use crate::model::Slicing;
 use crate::model::{CommitPoint, DedupWindow, Durability, RuntimeConfig, Timestamp};
 use crate::shard::{
     ControlMessage, Counters, Inbox, Message, Origin, Reply, RequestId, Shard, mailboxes,

@@ -23,10 +23,9 @@ use crate::api::outcome::PartOutcome;
 use crate::auth::{Charged, RateLimited, RateLimiter};
 use crate::engine::{CollectedChanges, Engine, PublishError, Recalled, Snapshot, Write};
 use crate::history::StoredStates;
-use crate::limits::{
-    DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS, RELEASED_REPLIES_MAX, Slicing,
-};
+use crate::limits::{DEFERRED_BYTES_MAX, DEFERRED_WRITES_MAX, EVENT_UNITS, RELEASED_REPLIES_MAX};
 use crate::log::{AppendRejection, Log};
+use crate::model::Slicing;
 use crate::model::{
     CommitPoint, CommitQueue, Durability, EventPack, PackedEvent, Published, RECORD_KIND_EVENT,
     StoredChange, Timestamp,

@@ -29,10 +29,11 @@ use crate::api::query::ListQuery;
 use crate::auth::Readable;
 use crate::auth::{Charged, OwnedNamespace, TokenNumber};
 use crate::engine::{ChunkBounds, Engine, RecentIds};
-use crate::limits::{RELEASED_REPLIES_MAX, Slicing};
+use crate::limits::RELEASED_REPLIES_MAX;
 use crate::log::{
     Faults, Flusher as _, Log as _, MemoryDisk, MemoryFlush, MemoryFlusher, MemoryLog, WriteSpeed,
 };
+use crate::model::Slicing;
 use crate::model::{
     Binding, DedupWindow, Durability, EventDraft, EventId, EventPack, EventView, PackedEvent,
     Property, Timestamp, placement_key,

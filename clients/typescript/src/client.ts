@@ -23,8 +23,8 @@ export interface FluxOptions {
   /** Node: a file with the certificates of the authorities to trust, in PEM. */
   readonly caFile?: string | undefined;
   /**
-   * How watches are connected: by default `websocket` in a browser, except for those of mode `event`
-   * with a snapshot; else `stream`.
+   * How watches are connected: by default `websocket` in a browser, except for those of mode
+   * `event` with a snapshot; else `stream`.
    */
   readonly watchOver?: WatchOver | undefined;
 }

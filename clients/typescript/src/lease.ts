@@ -118,7 +118,8 @@ export class Lease {
 
   /**
    * Gets the lease if nobody has it, and renews it in the background from then on. One that is held
-   * is renewed. A claim that is cancelled gives back what it may have got, for which it takes 2 s at most.
+   * is renewed. A claim that is cancelled gives back what it may have got, for which it takes 2 s
+   * at most.
    */
   async claim({ wait = 0, signal }: ClaimOptions = {}): Promise<boolean> {
     if (this.held && (await this.renew({ signal }))) return true;

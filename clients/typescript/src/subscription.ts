@@ -218,7 +218,7 @@ export class Subscription {
     return this.#told(change);
   }
 
-  /** What was missed comes in no order, so on the way through it the copy is as nothing ever was. */
+  /** What was missed comes in no order: on the way through it the copy is as nothing ever was. */
   #told(update: Update): Update[] {
     if (this.isCurrent) return [update];
     this.#missed.push(update);

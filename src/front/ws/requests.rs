@@ -89,8 +89,9 @@ impl Requests {
         }
     }
 
-    /// Begins a request; its answer, if it is known at once, goes to `answer`, with its commit point
-    /// and whether it says that events are stored. False if the message asks for something else than was thought ([`Request::PublishFrom`]): nothing is begun then.
+    /// Begins a request; its answer, if it is known at once, goes to `answer`, with its commit
+    /// point and whether it says that events are stored. False if the message asks for something
+    /// else than was thought ([`Request::PublishFrom`]): nothing is begun then.
     pub(super) fn begin<L: Log>(
         &mut self,
         context: &mut Context<L>,

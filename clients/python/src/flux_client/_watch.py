@@ -290,7 +290,7 @@ class Subscription:
         return self._told(Change(entity, set_, message["removed"], whole, message["sequence"]))
 
     def _told(self, update: Update) -> list[Update]:
-        # What was missed comes in no order, so on the way through it the copy is as nothing ever was.
+        # What was missed comes in no order: on the way through it the copy is as nothing ever was.
         if self.is_current:
             return [update]
         self._missed.append(update)
