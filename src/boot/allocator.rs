@@ -5,9 +5,8 @@
 //! allocator keeps them apart by default. It maps large buffers for themselves, but each one that
 //! is freed raises the size from which it does so, up to 32 MiB. From then on the buffers of
 //! clients lie side by side on the heap, and one that is freed in the middle stays with the
-//! process.
-//! Buffers of thousands of slow clients that grew by turns took twice what they held, and the
-//! process kept all of it when the clients had gone.
+//! process. Buffers of thousands of slow clients that grew by turns took twice what they held, and
+//! the process kept all of it when the clients had gone.
 //!
 //! A buffer with pages for itself costs a fault for each page. So buffers share the heap as long as
 //! clients hold little, and what the heap kept is given back when they hold little again.
