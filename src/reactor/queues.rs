@@ -1,8 +1,9 @@
 //! Connections that wait to be worked on, in lists.
 //!
-//! Those whose last slice of work was small go first. Otherwise a small request would wait behind
-//! each neighbour that asks for mebibytes, and its answer behind theirs. Pushed updates come after
-//! answers: each update would delay them, and one answer delays the updates of all but little.
+//! Those whose last slices were small (`turns`) go first. Otherwise a small request would wait
+//! behind each neighbour that asks for mebibytes, and its answer behind theirs. Pushed updates come
+//! after answers: each update would delay them, and one answer delays the updates of all but
+//! little.
 //!
 //! Each list is worked off in slices. A flush may answer ten thousand clients, and one change may
 //! concern as many subscribers; a send to each in one go would keep the core for 50 ms. What a

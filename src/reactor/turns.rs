@@ -247,4 +247,27 @@ mod tests {
         assert_eq!(slice_of(8), Slicing::SMALL.units / 2);
         assert_eq!(slice_of(10_000), Slicing::SMALL.connection_units_min);
     }
+
+    #[test]
+    fn who_asks_for_much_or_is_sent_much_is_heavy_until_enough_slices_were_small() {
+        let small = |account: &mut Account| account.charge(REQUEST_UNITS);
+        for large in [
+            |account: &mut Account| account.charge(HEAVY_UNITS),
+            |account: &mut Account| account.note_sent(SEND_SLICE_UNITS),
+        ] {
+            let mut account = Account::default();
+            small(&mut account);
+            account.note_sent(SEND_SLICE_UNITS - 1);
+            account.charge_besides(HEAVY_UNITS);
+            assert!(!account.is_heavy());
+            large(&mut account);
+            for _ in 0..HEAVY_SLICES {
+                assert!(account.is_heavy());
+                // Nothing was done: that says nothing.
+                account.charge(0);
+                small(&mut account);
+            }
+            assert!(!account.is_heavy());
+        }
+    }
 }

@@ -593,7 +593,7 @@ pub(super) fn finish<L: Log>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::answers::Answers;
     use super::super::deferred::give_up_front;
     use super::*;
@@ -603,7 +603,7 @@ mod tests {
     use flux_storage::Sequence;
 
     /// The bytes that a request is answered with at once.
-    fn answer(cores: &mut TestCores, answers: &mut Answers, request: &str) -> String {
+    pub(crate) fn answer(cores: &mut TestCores, answers: &mut Answers, request: &str) -> String {
         let mut reader = RequestReader::default();
         reader.receive(request.as_bytes());
         let Ok(Parsed::Request(request)) = reader.next(|_| usize::MAX) else {

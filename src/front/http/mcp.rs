@@ -201,11 +201,9 @@ impl HttpCall {
 mod tests {
     use super::super::answers::Answers;
     use super::super::dispatch;
-    use super::*;
     use crate::limits::MEMORY_UNCOUNTED_BYTES_MAX;
     use crate::service::testing::TestCores;
-    use crate::shard::{MemoryHolders, MemoryPart};
-    use crate::wire::http1::{Next as Parsed, RequestReader};
+    use crate::shard::MemoryPart;
 
     /// What a message is answered with at once. `params`: members, with a comma behind them.
     fn answer(
@@ -222,24 +220,7 @@ mod tests {
             "POST /mcp HTTP/1.1\r\nHost: a\r\nMCP-Protocol-Version: 2026-07-28\r\n\
              Mcp-Method: {method}\r\n{name}Content-Length: {length}\r\n\r\n{body}"
         );
-        let mut reader = RequestReader::default();
-        reader.receive(message.as_bytes());
-        let Ok(Parsed::Request(request)) = reader.next(|_| usize::MAX) else {
-            panic!("no request: {message}");
-        };
-        let mut client = Client {
-            answers,
-            index: 0,
-            generation: 0,
-            address: None,
-            holders: MemoryHolders::default(),
-        };
-        let mut writer = AnswerWriter::default();
-        writer.set_time(0);
-        dispatch::serve(cores.context(0), &writer, &mut client, &request);
-        let text = String::from_utf8(answers.sendable().to_vec()).unwrap();
-        answers.advance(text.len());
-        text
+        dispatch::tests::answer(cores, answers, &message)
     }
 
     /// What asks for the changes of many resources.
