@@ -652,7 +652,7 @@ fn random_damage_is_repaired() {
 }
 
 /// A directory with two shards whose logs have several segments with records; closed.
-fn two_shards() -> Scratch {
+pub(crate) fn two_shards() -> Scratch {
     let scratch = Scratch::new();
     let mut data = scratch.open(2, SMALL).unwrap();
     for shard in 0..2 {
@@ -665,7 +665,7 @@ fn two_shards() -> Scratch {
     scratch
 }
 
-fn swap(one: &Path, other: &Path) {
+pub(crate) fn swap(one: &Path, other: &Path) {
     let between = one.with_extension("between");
     fs::rename(one, &between).unwrap();
     fs::rename(other, one).unwrap();

@@ -1,4 +1,5 @@
-//! Records that lie elsewhere than they were written, whole: copied, or moved within their segment.
+//! Records that lie elsewhere than they were written, whole: copied, moved within their segment, or
+//! with the whole log that they are in.
 //!
 //! Recovery takes a record only in its place, so the check and the repair must not take it anywhere
 //! else either.
@@ -6,12 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use flux_storage::{Fault, Severity};
+use flux_storage::{Fault, Repair, Severity};
 
 use crate::repair::{
-    RECORDS, check_contiguous, check_repaired, closed_log, places, reopen, repair, restore,
+    RECORDS, check_contiguous, check_repaired, closed_log, places, reopen, repair, restore, swap,
+    two_shards,
 };
-use crate::support::{Scratch, replace};
+use crate::support::{SMALL, Scratch, append, payload, replace};
 use crate::verify::look;
 
 fn segment(scratch: &Scratch, index: usize) -> PathBuf {
@@ -123,4 +125,73 @@ fn random_copies_are_repaired_or_need_no_repair() {
         restore(&scratch, &files);
     }
     assert!(refused > 100, "{refused} of 600, with {RECORDS} records");
+}
+
+/// Checks that a repair names every segment of a log that lies in another's place, and stops.
+fn check_not_given_up(scratch: &Scratch, (lies, belongs): (&Path, &Path), story: &str) {
+    let repair = Repair::plan(scratch.path(), |_| true, &mut |_| {}).unwrap();
+    assert!(repair.is_needed() && !repair.is_possible(), "{story}");
+    let mut segments = 0;
+    for entry in fs::read_dir(lies).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|it| it != "seg") {
+            continue;
+        }
+        segments += 1;
+        let place = belongs.join(path.file_name().unwrap());
+        let is_named = repair.findings().any(|finding| {
+            let to = match &finding.fault {
+                Fault::Misfiled { belongs } => Some(belongs),
+                _ => None,
+            };
+            *finding.path == *path && to.is_some_and(|to| **to == *place)
+        });
+        assert!(is_named, "{story}: {}", path.display());
+    }
+    assert!(segments > 2, "{story}: {segments}");
+}
+
+#[test]
+fn a_whole_log_in_another_logs_place_is_named_and_not_given_up() {
+    let scratch = two_shards();
+    let [one, other] = [0, 1].map(|shard| scratch.log_dir(1, shard, 2));
+    swap(&one, &other);
+    for pair in [(&*one, &*other), (&*other, &*one)] {
+        check_not_given_up(&scratch, pair, "two shards in each other's place");
+    }
+    swap(&one, &other);
+    fs::rename(&other, scratch.path().join("beside")).unwrap();
+    fs::rename(&one, &other).unwrap();
+    check_not_given_up(
+        &scratch,
+        (&other, &one),
+        "one in the place of one that is gone",
+    );
+    fs::rename(&other, &one).unwrap();
+    fs::rename(scratch.path().join("beside"), &other).unwrap();
+    let mut data = scratch.open(2, SMALL).unwrap();
+    assert_eq!(data.shard(0).unwrap().2.len(), 40);
+    assert_eq!(data.shard(1).unwrap().2.len(), 40);
+}
+
+#[test]
+fn generations_in_each_others_place_are_named_and_not_given_up() {
+    let scratch = Scratch::new();
+    for shards in [1, 2, 1] {
+        let mut data = scratch.open(shards, SMALL).unwrap();
+        for shard in 0..shards {
+            let (mut log, ..) = data.shard(shard).unwrap();
+            for number in 0..40 {
+                append(&mut log, &payload(number, 1000));
+            }
+            log.close().unwrap();
+        }
+    }
+    let [one, other] = [1, 3].map(|generation| scratch.log_dir(generation, 0, 1));
+    swap(&one, &other);
+    for pair in [(&*one, &*other), (&*other, &*one)] {
+        check_not_given_up(&scratch, pair, "two generations in each other's place");
+    }
+    swap(&one, &other);
+    drop(scratch.open(1, SMALL).unwrap());
 }

@@ -1,5 +1,6 @@
 //! A data directory's logs, listed without changing anything and without its lock.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use super::finding::{Fault, ScrubFinding};
 use super::listing::{ScrubPlace, Source, identity, segments};
 use crate::disk::{files, layout, links};
+use crate::format::Identity;
 use crate::format::header::LogId;
 use crate::format::slot::Owner;
 use crate::format::world::World;
@@ -127,37 +129,33 @@ impl Directory {
     /// Finds whole segments that lie in another log's directory than their own, if their own log
     /// lacks them. A repair that looks at each log by itself would replace their records by gaps.
     fn find_misfiled(&mut self) -> Result<(), StorageError> {
-        let mut owners = Vec::new();
+        let mut homes = Vec::new();
         let mut misplaced = Vec::new();
-        for place in self.places.iter().filter(|place| place.log.dir.is_dir()) {
-            let sources = segments(&place.log.dir)?;
-            let owner = identity(place, &sources).map(|identity| Owner {
+        for place in &self.places {
+            let mut home = Home {
                 log: place.log.id,
-                identity,
-            });
-            for (ordinal, source) in sources {
-                let Some(header) = source.header else {
-                    continue;
-                };
-                let stated = Owner {
-                    log: header.log,
-                    identity: header.identity,
-                };
-                if owner != Some(stated) || ordinal != header.ordinal {
-                    misplaced.push((source.path, stated, header.ordinal));
+                identity: None,
+                dir: Arc::clone(&place.log.dir),
+            };
+            if place.log.dir.is_dir() {
+                let sources = segments(&place.log.dir)?;
+                let headers = sources.values().filter_map(|source| source.header);
+                if headers.into_iter().any(|header| header.log == home.log) {
+                    home.identity = identity(place, &sources);
                 }
+                misplaced.extend(home.misplaced(sources));
             }
-            owners.extend(owner.map(|owner| (owner, Arc::clone(&place.log.dir))));
+            homes.push(home);
         }
         let mut found = Vec::new();
         for (path, owner, ordinal) in &misplaced {
-            let Some((_, dir)) = owners.iter().find(|(other, _)| other == owner) else {
+            let Some(home) = homes.iter().find(|home| home.may_own(*owner)) else {
                 continue;
             };
-            let belongs = dir.join(layout::segment_name(*ordinal));
+            let belongs = home.dir.join(layout::segment_name(*ordinal));
             let is_free = !belongs.exists() || misplaced.iter().any(|(it, ..)| **it == *belongs);
             // Within its own log a segment is found whatever its name is.
-            if is_free && path.parent() != Some(&**dir) {
+            if is_free && path.parent() != Some(&*home.dir) {
                 found.push((path.clone(), belongs));
             }
         }
@@ -239,6 +237,46 @@ impl Directory {
                 place.known_durable = first.previous();
             }
         }
+    }
+}
+
+/// Where a log's segments belong.
+struct Home {
+    log: LogId,
+    /// By the segments of this log that are where they belong; `None` if none of them is.
+    identity: Option<Identity>,
+    dir: Arc<Path>,
+}
+
+impl Home {
+    /// The segments in its directory that are another log's, or of another ordinal than their names
+    /// say: each with the log and the ordinal that its header states.
+    fn misplaced(
+        &self,
+        sources: BTreeMap<u64, Source>,
+    ) -> impl Iterator<Item = (Box<Path>, Owner, u64)> {
+        sources.into_iter().filter_map(|(ordinal, source)| {
+            let header = source.header?;
+            let stated = Owner {
+                log: header.log,
+                identity: header.identity,
+            };
+            (!self.is_of(stated) || ordinal != header.ordinal).then_some((
+                source.path,
+                stated,
+                header.ordinal,
+            ))
+        })
+    }
+
+    fn is_of(&self, owner: Owner) -> bool {
+        self.log == owner.log && self.identity == Some(owner.identity)
+    }
+
+    /// Whether a segment of this owner can belong here. If the log has no segment of its own here,
+    /// as when its directory was moved, the place in the header is all there is to go by.
+    fn may_own(&self, owner: Owner) -> bool {
+        self.log == owner.log && self.identity.is_none_or(|it| it == owner.identity)
     }
 }
 
