@@ -71,10 +71,15 @@ class Server:
 
     def pause(self, seconds: float) -> None:
         """The server stands still, as on a machine that is suspended."""
+        self.stand_still()
+        time.sleep(seconds)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stand_still(self) -> None:
+        """From now on the server takes connections but does nothing, until it is killed."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self._process.send_signal(signal.SIGCONT)
 
     def keep_copy(self) -> None:
         shutil.copytree(self._data, self._folder / "copy")

@@ -51,6 +51,20 @@ def test_any_id_can_be_read(flux: Flux, entity_id: str) -> None:
     assert entity is not None and entity.id == entity_id
 
 
+def test_an_event_is_part_of_a_trace(flux: Flux) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    flux.publish("trace/a", {"x": 1}, traceparent=trace)
+    flux.publish_many([NewEvent("trace/a", {"x": 2}, traceparent=trace), NewEvent("trace/a")])
+    assert [event.traceparent for event in flux.history("trace/a")] == [None, trace, trace]
+
+
+def test_a_variable_chooses_an_atomic_batch(flux: Flux) -> None:
+    # For the checks of types too.
+    for atomic in (bool(0), bool(1)):
+        results = flux.publish_many([NewEvent("chosen/a"), NewEvent("chosen/b")], atomic=atomic)
+        assert all(isinstance(result, Published) for result in results)
+
+
 def test_lists_and_history_go_over_all_pages(flux: Flux) -> None:
     ids = [f"pages/{index:04}+" for index in range(2500)]
     results = flux.publish_many(NewEvent(id, {"even": n % 2 == 0}) for n, id in enumerate(ids))

@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
+import httpcore2
 import httpx2
-from anyio import ClosedResourceError, fail_after
+from anyio import CancelScope, ClosedResourceError, fail_after
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
@@ -46,6 +47,8 @@ U = TypeVar("U")
 _log = logging.getLogger("flux_client")
 _Published = list[Published]
 _Watches = list["AsyncWatch[Any]"]
+_Leases = list["AsyncLease"]
+_Streams = list[httpcore2.AsyncNetworkStream]
 
 
 class AsyncFlux:
@@ -66,6 +69,9 @@ class AsyncFlux:
         self._core = Core(stream, self._settings.source, decimal, retry_for)
         self._closed = asyncio.Event()
         self._watches: weakref.WeakSet[AsyncWatch[Any]] = weakref.WeakSet()
+        self._leases: weakref.WeakSet[AsyncLease] = weakref.WeakSet()
+        # Those of the attempts that are under way.
+        self._scopes: set[CancelScope] = set()
         self._http = httpx2.AsyncClient(
             base_url=self._settings.url,
             headers=self._settings.headers,
@@ -87,8 +93,10 @@ class AsyncFlux:
         """Ends the client: its watches end, its calls raise ClosedError, its leases are renewed no
         longer."""
         self._closed.set()
-        for watch in _Watches(self._watches):
-            await watch.close()
+        for scope in self._scopes:
+            scope.cancel()
+        await asyncio.gather(*(watch.close() for watch in _Watches(self._watches)))
+        await asyncio.gather(*(lease._stop() for lease in _Leases(self._leases)))
         await self._http.aclose()
 
     async def _sleep(self, seconds: float) -> None:
@@ -118,11 +126,16 @@ class AsyncFlux:
             return cast(T, end.value)
 
     async def _answer(self, attempt: Attempt) -> Reply | Exception:
+        # Also what is left if the client is closed meanwhile.
+        answer: Reply | Exception = ClosedError()
         try:
-            with fail_after(attempt.timeout):
-                response = await self._http.request(
-                    attempt.method, attempt.target, content=attempt.body, timeout=None
-                )
+            with fail_after(attempt.timeout) as scope:
+                self._scopes.add(scope)
+                try:
+                    response = await self._request(attempt)
+                finally:
+                    self._scopes.discard(scope)
+                answer = Reply(response.status_code, response.headers, response.content)
         except (TimeoutError, httpx2.TransportError, httpx2.DecodingError) as error:
             return error
         except (RuntimeError, OSError, ClosedResourceError) as error:
@@ -130,7 +143,31 @@ class AsyncFlux:
             if self._closed.is_set():
                 return error
             raise
-        return Reply(response.status_code, response.headers, response.content)
+        return answer
+
+    async def _request(self, attempt: Attempt) -> httpx2.Response:
+        # Connections whose handshake of TLS is under way, of which the library closes none if the
+        # request is cancelled.
+        half_open: _Streams = []
+
+        async def trace(name: str, info: Mapping[str, Any]) -> None:
+            if name.endswith(".connect_tcp.complete"):
+                half_open.append(info["return_value"])
+            elif name.endswith(".start_tls.complete"):
+                half_open.clear()
+
+        try:
+            return await self._http.request(
+                attempt.method,
+                attempt.target,
+                content=attempt.body,
+                timeout=None,
+                extensions={} if self._settings.tls is None else {"trace": trace},
+            )
+        finally:
+            for stream in half_open:
+                with CancelScope(shield=True):
+                    await stream.aclose()
 
     async def get(self, entity_id: str, *, fields: Sequence[str] | None = None) -> Entity | None:
         return await self._run(self._core.get(entity_id, fields, None))
@@ -195,6 +232,10 @@ class AsyncFlux:
     async def publish_many(
         self, events: Iterable[NewEvent], *, atomic: Literal[False] = False
     ) -> Results: ...
+    @overload
+    async def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: bool
+    ) -> _Published | Results: ...
     async def publish_many(
         self, events: Iterable[NewEvent], *, atomic: bool = False
     ) -> _Published | Results:
@@ -255,6 +296,8 @@ class AsyncWatch(WatchCore, Generic[U]):
         super().__init__(flux._settings, options, flux._core.decimal)
         self._socket: ClientConnection | None = None
         self._closed = asyncio.Event()
+        # That of the attempt to connect that is under way.
+        self._opening: CancelScope | None = None
         flux._watches.add(self)
         if flux._closed.is_set():
             self._closed.set()
@@ -299,6 +342,8 @@ class AsyncWatch(WatchCore, Generic[U]):
     async def close(self) -> None:
         """Ends the watch. A task that waits for an update gets the end of the iteration."""
         self._closed.set()
+        if self._opening is not None:
+            self._opening.cancel()
         await self._drop()
 
     async def _drop(self) -> None:
@@ -312,7 +357,9 @@ class AsyncWatch(WatchCore, Generic[U]):
             socket = self._socket
             if socket is None:
                 await self._pause()
-                self._socket = await self._open()
+                with CancelScope() as self._opening:
+                    self._socket = await self._open()
+                self._opening = None
                 return
             self._updates.extend(self._subscription.receive(await socket.recv()))
             if self._subscription.ended:
@@ -380,6 +427,7 @@ class AsyncLease(LeaseCore):
         super().__init__(flux._core, entity_id, ttl, properties)
         self._flux = flux
         self._task: asyncio.Task[None] | None = None
+        flux._leases.add(self)
 
     async def claim(self, wait: float | None = 0.0) -> bool:
         loop = asyncio.get_running_loop()

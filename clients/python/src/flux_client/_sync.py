@@ -7,31 +7,36 @@ from __future__ import annotations
 
 import logging
 import random
-import socket as sockets
+import socket as socket_names
 import ssl
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Iterable, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import httpx2
 from websockets.sync.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from ._core import PATIENT_RETRY_AFTER_MAX, Attempt, Call, Core, Page, Reply, Results, Time
 from ._core import is_outage
 from ._errors import ClosedError, FluxError, LeaseLostError, UnreachableError
 from ._lease import CLAIM_PAUSE_MAX, LeaseCore
 from ._settings import settings
+from ._sockets import TRANSPORT_ERRORS, Sockets, Transport, is_proxied, proxy_of
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published, new_event
 from ._watch import (
+    CLOSE_TIMEOUT,
+    OPEN_TIMEOUT,
     Again,
     EntityUpdate,
     EventUpdate,
     WatchCore,
     WatchOptions,
+    host_and_port,
     refusal,
     socket_options,
     socket_url,
@@ -47,6 +52,7 @@ _log = logging.getLogger("flux_client")
 _Published = list[Published]
 _Parts = list[bytes]
 _Watches = list["Watch[Any]"]
+_Leases = list["Lease"]
 
 
 class Flux:
@@ -76,10 +82,12 @@ class Flux:
         self._core = Core(stream, self._settings.source, decimal, retry_for)
         self._closed = threading.Event()
         self._watches: weakref.WeakSet[Watch[Any]] = weakref.WeakSet()
+        self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+        self._sockets = Sockets()
         self._http = httpx2.Client(
             base_url=self._settings.url,
             headers=self._settings.headers,
-            verify=True if self._settings.tls is None else self._settings.tls,
+            transport=Transport(self._sockets, self._settings.tls, proxy_of(self._settings.url)),
         )
 
     def __enter__(self) -> Flux:
@@ -97,8 +105,15 @@ class Flux:
         """Ends the client: its watches end, its calls raise ClosedError, its leases are renewed no
         longer."""
         self._closed.set()
+        self._sockets.end()
+        end = time.monotonic() + CLOSE_TIMEOUT
         for watch in _Watches(self._watches):
+            if time.monotonic() > end:
+                # This server does not answer.
+                watch._sockets.end()
             watch.close()
+        for lease in _Leases(self._leases):
+            lease._stop()
         self._http.close()
 
     def _run(self, call: Call[T]) -> T:
@@ -127,7 +142,7 @@ class Flux:
                     parts.append(part)
                     if time.monotonic() > end:
                         return TimeoutError(f"no whole answer within {attempt.timeout} s")
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
+        except TRANSPORT_ERRORS as error:
             return error
         except (RuntimeError, OSError) as error:
             # What a client that is closed meanwhile leads to.
@@ -213,6 +228,10 @@ class Flux:
     def publish_many(
         self, events: Iterable[NewEvent], *, atomic: Literal[False] = False
     ) -> Results: ...
+    @overload
+    def publish_many(
+        self, events: Iterable[NewEvent], *, atomic: bool
+    ) -> _Published | Results: ...
     def publish_many(
         self, events: Iterable[NewEvent], *, atomic: bool = False
     ) -> _Published | Results:
@@ -303,6 +322,7 @@ class Watch(WatchCore, Generic[U]):
     def __init__(self, flux: Flux, options: WatchOptions) -> None:
         super().__init__(flux._settings, options, flux._core.decimal)
         self._socket: ClientConnection | None = None
+        self._sockets = Sockets()
         self._closed = threading.Event()
         flux._watches.add(self)
         if flux._closed.is_set():
@@ -313,7 +333,7 @@ class Watch(WatchCore, Generic[U]):
         socket = getattr(self, "_socket", None)
         if socket is not None:
             try:
-                socket.socket.shutdown(sockets.SHUT_RDWR)
+                socket.socket.shutdown(socket_names.SHUT_RDWR)
             except OSError:
                 pass
 
@@ -349,6 +369,7 @@ class Watch(WatchCore, Generic[U]):
         """Ends the watch. A thread that waits for an update gets the end of the iteration."""
         self._closed.set()
         self._drop()
+        self._sockets.end()
 
     def _drop(self) -> None:
         socket, self._socket = self._socket, None
@@ -395,11 +416,7 @@ class Watch(WatchCore, Generic[U]):
     def _open(self) -> ClientConnection | None:
         if self._closed.is_set():
             return None
-        socket: ClientConnection = connect(
-            socket_url(self._settings.url),
-            **socket_options(self._settings),
-            # From version 17 on the library warns if its connections are not entered.
-        ).__enter__()
+        socket = self._connect()
         try:
             if self._closed.is_set():
                 socket.close()
@@ -411,6 +428,28 @@ class Watch(WatchCore, Generic[U]):
             socket.close()
             raise
         return socket
+
+    def _connect(self) -> ClientConnection:
+        url, options = socket_url(self._settings.url), socket_options(self._settings)
+        host, port = host_and_port(url)
+        # From version 17 on the library warns if its connections are not entered.
+        if is_proxied(url):
+            # Only the library knows how. What it waits for ends by its own bounds.
+            connection: ClientConnection = connect(url, **options).__enter__()
+            return connection
+        sock = self._sockets.dial(host, port, OPEN_TIMEOUT)
+        # The library makes another object of the socket for TLS; this one is the same socket.
+        with closing(sock.dup()) as same:
+            self._sockets.add(same)
+            try:
+                connection = connect(url, sock=sock, **options).__enter__()
+            except ValueError as error:
+                # A redirect, which calls don't follow either.
+                if isinstance(error.__cause__, InvalidStatus):
+                    raise error.__cause__
+                raise
+        self._sockets.add(connection.socket)
+        return connection
 
 
 class Lease(LeaseCore):
@@ -427,6 +466,7 @@ class Lease(LeaseCore):
         self._flux = flux
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        flux._leases.add(self)
 
     def claim(self, wait: float | None = 0.0) -> bool:
         """Tries to get the lease, for `wait` seconds or (None) until it has it.
@@ -455,6 +495,8 @@ class Lease(LeaseCore):
             if self._flux._closed.wait(pause):
                 raise ClosedError
         self._stopping.clear()
+        if self._flux._closed.is_set():
+            raise ClosedError
         self._thread = threading.Thread(target=self._keep, name="flux-lease", daemon=True)
         self._thread.start()
         return True

@@ -33,6 +33,7 @@ class Members(TypedDict, total=False):
     timestamp: int
     key: str
     schema: str
+    traceparent: str
     expect: Expect
     ttl: Number
     never_expires: bool
@@ -72,6 +73,7 @@ class NewEvent:
     timestamp: int | None = None
     key: str | None = None
     schema: str | None = None
+    traceparent: str | None = None
     expect: Expect | None = None
     ttl: Number | None = None
     never_expires: bool = False
@@ -99,7 +101,7 @@ class NewEvent:
             "source": source if self.source is None else self.source,
             "payload": payload,
         }
-        for name in ("timestamp", "key", "schema", "expect"):
+        for name in ("timestamp", "key", "schema", "traceparent", "expect"):
             value = getattr(self, name)
             if value is not None:
                 event[name] = value
@@ -205,6 +207,7 @@ class Event:
     key: str | None = None
     schema: str | None = None
     omitted_bytes: int | None = None
+    traceparent: str | None = None
 
     @property
     def entity_id(self) -> str:
@@ -226,6 +229,7 @@ class Event:
             row.get("key"),
             row.get("schema"),
             row["bytes"] if omitted else None,
+            row.get("traceparent"),
         )
 
 
