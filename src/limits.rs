@@ -321,6 +321,10 @@ pub const PROCESS_SAMPLE_SECONDS: u64 = 2;
 /// Bytes of a handshake of TLS before its last read: certificates of clients are not asked for, and
 /// all else takes 2 KiB. More: the connection ends.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of TLS records without a plain byte, after the handshake: updates of keys and alerts take
+/// some dozens each. More: the connection ends. rustls would hold 64 KiB of a message whose end has
+/// not come.
+pub const TLS_SILENT_BYTES_MAX: usize = 8 * 1024;
 /// Bytes that are received at once while a handshake goes on.
 pub const TLS_HANDSHAKE_RECEIVE_BYTES: usize = 16 * 1024;
 /// Plain bytes that are encrypted at once. What the socket does not take of them waits encrypted,

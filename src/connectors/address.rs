@@ -65,12 +65,15 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_link_local_v4(address),
         IpAddr::V6(address) => {
-            if let Some(address) = embedded(address) {
-                return is_link_local_v4(address);
+            let within = [embedded(address), embedded_locally(address)];
+            if within.into_iter().flatten().any(is_link_local_v4) {
+                return true;
             }
             match address.segments() {
-                // Amazon's metadata.
-                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => true,
+                // The metadata of Amazon, Google, and Scaleway.
+                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+                | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+                | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => true,
                 [first, ..] => (0xfe80..=0xfebf).contains(&first),
             }
         }
@@ -80,8 +83,9 @@ fn is_link_local(address: IpAddr) -> bool {
 fn is_link_local_v4(address: Ipv4Addr) -> bool {
     matches!(
         address.octets(),
-        // With the metadata of most hosters; Alibaba's; Oracle's.
-        [169, 254, _, _] | [100, 100, 100, 200] | [192, 0, 0, 192]
+        // With the metadata of most hosters; Alibaba's; Oracle's; Azure's wire server, which has an
+        // address like a public one.
+        [169, 254, _, _] | [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16]
     )
 }
 
@@ -96,8 +100,24 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
         [0x2002, high, low, ..] => (high, low),
         _ => return None,
     };
+    Some(v4(high, low))
+}
+
+/// The same of forms that only the machine's own network can give a meaning.
+fn embedded_locally(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        // IPv4-translated (RFC 2765), and by NAT64 with a prefix of the network (RFC 8215).
+        [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        // ISATAP (RFC 5214).
+        | [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(v4(high, low)),
+        _ => None,
+    }
+}
+
+fn v4(high: u16, low: u16) -> Ipv4Addr {
     let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-    Some(Ipv4Addr::new(a, b, c, d))
+    Ipv4Addr::new(a, b, c, d)
 }
 
 /// True if an address is one of the public Internet's (RFC 6890 and the registries of IANA that
@@ -229,6 +249,13 @@ mod tests {
             "fe80::1",
             "febf::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "168.63.129.16",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b:1::a9fe:a9fe",
+            "2001:db9::5efe:a9fe:a9fe",
+            "2001:db9::200:5efe:a9fe:a9fe",
             "100.100.100.200",
             "192.0.0.192",
         ];

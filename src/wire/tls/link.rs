@@ -14,7 +14,7 @@
 //! place.
 
 use super::record;
-use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
+use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_SILENT_BYTES_MAX};
 use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, BufRead as _, Read, Write as _};
 use std::sync::Arc;
@@ -37,6 +37,9 @@ pub struct TlsLink {
     handshake_bytes: usize,
     /// The most bytes that rustls was given at once since [`TlsLink::trim`]: it keeps its buffer.
     read_bytes: usize,
+    /// Bytes of records since the last plain byte: at least what rustls holds of a handshake message
+    /// whose end has not come.
+    silent_bytes: usize,
     /// The client has said that it sends nothing more.
     is_ended: bool,
     /// The client was told that nothing more comes.
@@ -68,6 +71,7 @@ pub struct Handshaken {
     output: Vec<u8>,
     /// What the client has sent behind its handshake.
     plain: Vec<u8>,
+    silent_bytes: usize,
     is_ended: bool,
 }
 
@@ -81,6 +85,7 @@ impl TlsLink {
             sent: 0,
             handshake_bytes: 0,
             read_bytes: READ_BYTES_KEPT,
+            silent_bytes: 0,
             is_ended: false,
             is_closed: false,
         }
@@ -148,6 +153,7 @@ impl TlsLink {
         if self.is_open() {
             // rustls may have been given all of it.
             self.read_bytes = self.read_bytes.max(self.handshake_bytes);
+            self.silent_bytes = done.silent_bytes;
             self.handshake_bytes = 0;
         }
         done.plain
@@ -189,11 +195,11 @@ impl TlsLink {
             return;
         };
         self.read_bytes = self.read_bytes.max(records.len());
-        let processed = process(connection, records, deliver);
+        let processed = process(connection, records, &mut self.silent_bytes, deliver);
         let drained = drain(connection, &mut self.unsent);
         match processed.and_then(|is_ended| drained.map(|()| is_ended)) {
-            Ok(is_ended) => self.is_ended |= is_ended,
-            Err(Broken) => self.state = State::Failed,
+            Ok(is_ended) if self.silent_bytes <= TLS_SILENT_BYTES_MAX => self.is_ended |= is_ended,
+            Ok(_) | Err(Broken) => self.state = State::Failed,
         }
         if self.is_ended || self.has_failed() {
             self.incoming = Vec::new();
@@ -255,6 +261,7 @@ impl TlsLink {
         let incoming = self.incoming.capacity();
         incoming
             .saturating_add(kept)
+            .saturating_add(self.silent_bytes)
             .saturating_add(self.handshake_bytes)
     }
 
@@ -289,6 +296,7 @@ impl HandshakeStep {
             state: State::Failed,
             output: Vec::new(),
             plain: Vec::new(),
+            silent_bytes: 0,
             is_ended: false,
         };
         let connection = match self.state {
@@ -302,9 +310,9 @@ impl HandshakeStep {
         // What is written is taken at once.
         connection.set_buffer_limit(None);
         let plain = &mut done.plain;
-        let processed = process(&mut connection, &self.records, &mut |bytes: &[u8]| {
-            plain.extend_from_slice(bytes);
-        });
+        let mut deliver = |bytes: &[u8]| plain.extend_from_slice(bytes);
+        let silent = &mut done.silent_bytes;
+        let processed = process(&mut connection, &self.records, silent, &mut deliver);
         let drained = drain(&mut connection, &mut done.output);
         if let Ok(is_ended) = processed
             && drained.is_ok()
@@ -324,16 +332,17 @@ impl HandshakeStep {
 struct Broken;
 
 /// Gives rustls whole records. True if the client has said that it sends nothing more; what came
-/// behind that is dropped.
+/// behind that is dropped. `silent` counts bytes until a plain one comes.
 fn process(
     connection: &mut ServerConnection,
     mut records: &[u8],
+    silent: &mut usize,
     deliver: &mut impl FnMut(&[u8]),
 ) -> Result<bool, Broken> {
     while !records.is_empty() {
         match connection.read_tls(&mut records) {
             Ok(0) => return Ok(true),
-            Ok(_) => {}
+            Ok(count) => *silent = silent.saturating_add(count),
             // More of a message than it takes.
             Err(_) => return Err(Broken),
         }
@@ -343,6 +352,7 @@ fn process(
             && !plain.is_empty()
         {
             deliver(plain);
+            *silent = 0;
             let len = plain.len();
             reader.consume(len);
         }
@@ -380,8 +390,10 @@ mod tests {
     use super::*;
     use crate::model::Timestamp;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
     use rustls::pki_types::ServerName;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets};
+    use rustls::{ContentType, ProtocolVersion, RootCertStore, SupportedCipherSuite};
 
     /// Certificates that `rcgen` makes are valid from 1975 on.
     const NOW: Timestamp = Timestamp::from_micros(0);
@@ -402,11 +414,12 @@ mod tests {
             let mut roots = RootCertStore::empty();
             roots.add(cert.der().clone()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
+            let mut config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_root_certificates(roots)
                 .with_no_client_auth();
+            config.enable_secret_extraction = true;
             let name = ServerName::try_from("localhost").unwrap();
             Self {
                 client: ClientConnection::new(Arc::new(config), name).unwrap(),
@@ -554,5 +567,65 @@ mod tests {
         let piece = [22; 4096];
         let taken = (0..100).take_while(|_| pair.link.receive_handshake(&piece));
         assert_eq!(taken.count(), TLS_HANDSHAKE_BYTES_MAX / piece.len() + 1);
+    }
+    /// The records of a client that breaks the rules, by the keys of one that did not.
+    struct Forger {
+        encrypter: Box<dyn MessageEncrypter>,
+        sequence: u64,
+    }
+
+    impl Forger {
+        fn new(client: ClientConnection) -> Self {
+            let Some(SupportedCipherSuite::Tls13(suite)) = client.negotiated_cipher_suite() else {
+                panic!("TLS 1.3 is what both prefer");
+            };
+            let (sequence, secrets) = client.dangerous_extract_secrets().unwrap().tx;
+            let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+            else {
+                panic!("no other suite is offered");
+            };
+            let encrypter = suite.aead_alg.encrypter(key, iv);
+            Self {
+                encrypter,
+                sequence,
+            }
+        }
+
+        fn record(&mut self, typ: ContentType, payload: &[u8]) -> Vec<u8> {
+            let plain = OutboundPlainMessage {
+                typ,
+                version: ProtocolVersion::TLSv1_3,
+                payload: OutboundChunks::from(payload),
+            };
+            let record = self.encrypter.encrypt(plain, self.sequence).unwrap();
+            self.sequence += 1;
+            record.encode()
+        }
+    }
+
+    #[test]
+    fn what_a_handshake_message_without_end_holds_counts_and_is_bounded() {
+        const PIECE: usize = 1000;
+        // The update of a key, with as many bytes as rustls takes of a message.
+        let begun = [&[24, 0, 0xff, 0xf0][..], &[0; PIECE]].concat();
+        for first in [&b""[..], b"request"] {
+            let Pair { client, mut link } = Pair::open(1000);
+            let mut forger = Forger::new(client);
+            let mut held = 0;
+            let mut records = forger.record(ContentType::ApplicationData, first);
+            records.extend(forger.record(ContentType::Handshake, &begun));
+            while !link.has_failed() {
+                link.open(&records, |_| {});
+                held += PIECE;
+                let counted = link.received_heap_bytes();
+                assert!(counted >= held.saturating_sub(READ_BYTES_KEPT), "{held}");
+                link.trim();
+                assert!(link.received_heap_bytes() >= held.saturating_sub(READ_BYTES_KEPT));
+                assert!(held <= TLS_SILENT_BYTES_MAX + READ_BYTES_KEPT);
+                records = forger.record(ContentType::Handshake, &[0; PIECE]);
+            }
+        }
     }
 }
