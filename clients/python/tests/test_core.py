@@ -163,8 +163,8 @@ def end(cursor: str) -> dict[str, Any]:
 class Feed:
     """A subscription, fed with messages."""
 
-    def __init__(self, mode: Any = "entity", **options: Any) -> None:
-        self.subscription = Subscription(WatchOptions("*", mode, **options), False)
+    def __init__(self, mode: Any = "entity", pattern: str = "*", **options: Any) -> None:
+        self.subscription = Subscription(WatchOptions(pattern, mode, **options), False)
 
     def begin(self) -> dict[str, Any]:
         text, self.first = self.subscription.begin()
@@ -253,6 +253,19 @@ def test_events_come_once_and_lost_ones_are_a_reset() -> None:
     assert feed.feed(lost) == [Reset("history_removed")]
     assert feed.subscription.ended
     assert feed.begin()["snapshot"] is True
+
+
+def test_a_long_history_goes_on_at_its_last_event_if_there_is_one_order() -> None:
+    for pattern, since in (("a/*", "one"), ("a/1", "one"), ("a", "one"), ("a*", "C"), ("*", "C")):
+        feed = Feed("event", pattern, since="C")
+        feed.begin()
+        feed.feed(event("a/1", 1))
+        feed.subscription.broke()
+        assert feed.begin()["since"] == since
+        assert feed.subscription.cursor == "C"
+        feed.feed({"type": "caught_up", "id": 1, "cursor": "D"})
+        feed.subscription.broke()
+        assert feed.begin()["since"] == "D"
 
 
 def test_an_event_snapshot_that_is_cut_off_says_so() -> None:

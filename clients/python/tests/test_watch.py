@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from server import Server
@@ -12,6 +14,7 @@ from server import Server
 from flux_client import (
     AsyncFlux,
     Change,
+    Deleted,
     Entity,
     Event,
     Flux,
@@ -19,6 +22,14 @@ from flux_client import (
     Reset,
     Snapshot,
 )
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
 
 def test_lost_history_is_a_reset_and_a_new_snapshot(server: Server) -> None:
     with Flux(server.url) as flux:
@@ -85,6 +96,65 @@ def test_a_slow_reader_holds_little_and_loses_no_event(shared: Server) -> None:
             for index in range(2000):
                 event = next(watch)
                 assert isinstance(event, Event) and event.payload["properties"]["n"] == index
+
+
+def test_a_slow_reader_gets_a_large_snapshot_whole(shared: Server) -> None:
+    with Flux(shared.url) as flux:
+        flux.publish_many(NewEvent(f"large/{n}", {"pad": "x" * 20_000}) for n in range(1500))
+        watch = flux.watch("large/*", mode="event", snapshot=True)
+        watch.PING_INTERVAL = watch.PING_TIMEOUT = 0.2
+        seen: set[str] = set()
+        for update in watch:
+            assert isinstance(update, Snapshot), update
+            seen.update(update.entities)
+            if not update.more:
+                break
+            # All together that is much longer than a connection is silent.
+            time.sleep(0.02)
+        assert len(seen) == 1500
+
+
+def test_an_idle_connection_stays_and_a_dead_one_is_given_up(server: Server) -> None:
+    with Flux(server.url) as flux:
+        watch = flux.watch("idle/*")
+        assert isinstance(next(watch), Snapshot)
+        watch.PING_INTERVAL, watch.PING_TIMEOUT = 0.1, 5.0
+        socket = watch._socket
+        updates: list[Any] = []
+
+        def read() -> None:
+            for update in watch:
+                updates.append(update)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(1)
+        flux.publish("idle/a", {})
+        wait_until(lambda: len(updates) == 1)
+        assert watch._socket is socket
+        watch.PING_TIMEOUT = 0.1
+        server.stand_still()
+        wait_until(lambda: not watch.is_current)
+        watch.close()
+        reader.join(60)
+        assert len(updates) == 1
+
+
+def test_an_id_that_ends_in_a_star_is_watched_alone(flux: Flux) -> None:
+    ids = ["stars/*", "stars/**", "stars/*a", "stars/b"]
+    flux.publish_many(NewEvent(id) for id in ids)
+    assert set(next(flux.watch("stars/*")).entities) == set(ids)  # type: ignore[union-attr]
+    with flux.watch("stars/*", exact=True) as watch, flux.watch("stars/*", mode="event", exact=True) as events:
+        assert set(next(watch).entities) == {"stars/*"}  # type: ignore[union-attr]
+        for id in (*ids[1:], ids[0]):
+            flux.publish(id, {"x": 1})
+        change, event = next(watch), next(events)
+        assert isinstance(change, Change) and change.entity.id == "stars/*"
+        assert isinstance(event, Event) and event.entity_id == "stars/*"
+        for id in (*ids[1:], ids[0]):
+            flux.delete(id)
+        gone = next(watch)
+        assert isinstance(gone, Deleted) and gone.entity_id == "stars/*"
 
 
 def test_a_closed_watch_ends_its_iteration(shared: Server) -> None:

@@ -23,8 +23,8 @@ export interface FluxOptions {
   /** Node: a file with the certificates of the authorities to trust, in PEM. */
   readonly caFile?: string | undefined;
   /**
-   * How watches are connected: by default `websocket` in a browser, except for those of mode
-   * `event` with a snapshot; else `stream`.
+   * How watches are connected: by default `websocket` in a browser, else `stream`. The snapshot of
+   * mode `event` comes over a stream in any case.
    */
   readonly watchOver?: WatchOver | undefined;
 }
@@ -70,6 +70,8 @@ interface AnyWatchOptions extends Cancellable {
   readonly properties?: readonly string[] | undefined;
   /** Seconds of an outage after which the watch fails. Without it it goes on trying. */
   readonly giveUpAfter?: number | undefined;
+  /** The pattern is an id, also if it ends in `*`. */
+  readonly exact?: boolean | undefined;
 }
 
 export interface EntityWatchOptions extends AnyWatchOptions {
@@ -272,7 +274,7 @@ export class FluxClient {
     pattern = "*",
     options: EntityWatchOptions | EventWatchOptions = {},
   ): Watch<U> {
-    const { mode = "entity", properties, giveUpAfter, signal } = options;
+    const { mode = "entity", properties, giveUpAfter, exact = false, signal } = options;
     // Messages of other modes would be passed over.
     if (mode !== "entity" && mode !== "event") {
       throw new TypeError(`${String(mode)} is no mode of a watch: it is "entity" or "event"`);
@@ -280,12 +282,9 @@ export class FluxClient {
     // Values that the type does not allow for the mode are told to the server, which refuses them.
     const { filter, maxHz } = options as EntityWatchOptions;
     const { since, snapshot = false } = options as EventWatchOptions;
-    const what = { pattern, mode, properties, filter, maxHz, since, snapshot, giveUpAfter };
-    // Pages that are not taken would end a WebSocket, and begin again with the next one. A stream
-    // is held back.
-    const needsStream = mode === "event" && snapshot;
-    const over = this.#watchOver ?? (needsStream ? "stream" : this.#platform.watchOver);
-    return new Watch<U>(this.#calls, over, what, signal);
+    const both = { pattern, exact, mode, properties, giveUpAfter };
+    const what = { ...both, filter, maxHz, since, snapshot };
+    return new Watch<U>(this.#calls, this.#watchOver ?? this.#platform.watchOver, what, signal);
   }
 
   /**

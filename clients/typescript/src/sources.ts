@@ -10,7 +10,7 @@ import { readText, targetOf } from "./calls.js";
 import type { Calls } from "./calls.js";
 import { FluxError, UnreachableError } from "./errors.js";
 import { encode } from "./json.js";
-import { Again } from "./subscription.js";
+import { Again, sentPattern } from "./subscription.js";
 import type { Beginning, SubscriptionOptions } from "./subscription.js";
 import { setTimer, within } from "./waiting.js";
 import { replyError } from "./wire.js";
@@ -43,7 +43,7 @@ export async function openStream(
   signal: AbortSignal,
 ): Promise<Source> {
   const target = targetOf("/api/stream", {
-    entity_id: options.pattern,
+    entity_id: sentPattern(options),
     mode: options.mode,
     properties: options.properties?.join(","),
     filter: options.filter,
@@ -158,11 +158,11 @@ export async function openSocket(
   const { url, token } = calls.settings;
   // A browser sends no `Authorization` with a WebSocket; the token follows in a message.
   const auth = token === undefined ? [] : [encode({ type: "auth", id: AUTHENTICATION, token })];
-  const { pattern, mode, properties, filter, maxHz } = options;
+  const { mode, properties, filter, maxHz } = options;
   const subscribe = encode({
     type: "subscribe",
     id: SUBSCRIPTION,
-    entity_id: pattern,
+    entity_id: sentPattern(options),
     ...{ mode, properties, filter, max_hz: maxHz, ...beginning },
   });
   const Socket = globalThis.WebSocket;

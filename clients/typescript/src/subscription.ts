@@ -24,12 +24,24 @@ export interface SubscriptionOptions {
   readonly since: string | undefined;
   readonly snapshot: boolean;
   readonly giveUpAfter: number | undefined;
+  /** The pattern is an id. */
+  readonly exact: boolean;
+}
+
+/** What the server is asked for. It takes any `*` at the end for one of a pattern. */
+export function sentPattern({ pattern, exact }: SubscriptionOptions): string {
+  return exact && pattern.endsWith("*") ? `${pattern}*` : pattern;
 }
 
 /** How a connection begins. */
 export interface Beginning {
   readonly since?: string;
   readonly snapshot?: true;
+}
+
+/** Whether all that a pattern matches has one order of events. */
+function hasOneOrder(pattern: string): boolean {
+  return !pattern.endsWith("*") || pattern.includes("/");
 }
 
 /** What has one order of events: a namespace, with its slash, or an id that has none. */
@@ -76,6 +88,11 @@ export class Subscription {
   #isMidSnapshot = false;
   /** Mode `event`: namespace -> its last event that was handed out, since `cursor`. */
   readonly #handedOut = new Map<string, number>();
+  /**
+   * Mode `event`, if there is one order: the cursor of the last event, from which a connection goes
+   * on. It may be far after `cursor`, while the server tells a long history.
+   */
+  #lastEvent: string | null = null;
   #failures = 0;
   #brokenSince = now();
 
@@ -91,7 +108,7 @@ export class Subscription {
     const wasMidSnapshot = this.#isMidSnapshot;
     this.#pages = null;
     this.#awaitsSnapshotEnd = this.ended = this.#isMidSnapshot = false;
-    if (this.cursor !== null) return [{ since: this.cursor }, []];
+    if (this.cursor !== null) return [{ since: this.#lastEvent ?? this.cursor }, []];
     if (!this.#wantsSnapshot) return [{}, []];
     this.#pages = mode === "entity" ? new Map() : null;
     this.#awaitsSnapshotEnd = mode === "event";
@@ -164,6 +181,7 @@ export class Subscription {
     this.#failures = 0;
     // What is sent again after a break lies behind the cursor.
     this.#handedOut.clear();
+    this.#lastEvent = null;
   }
 
   /** The subscription was refused, or ended by the server. */
@@ -177,12 +195,19 @@ export class Subscription {
     this.#wantsSnapshot = true;
     this.#isMidSnapshot = false;
     this.#handedOut.clear();
+    this.#lastEvent = null;
     this.ended = true;
     return [{ type: "reset", reason: error.code }];
   }
 
+  /** Whether what came for `sentPattern` is what was asked for. */
+  #matches(entityId: string): boolean {
+    return !this.options.exact || entityId === this.options.pattern;
+  }
+
   #page(message: any): Update[] {
-    const rows: Entity[] = message.entities.map((row: any) => entityOf(row));
+    const all: Entity[] = message.entities.map((row: any) => entityOf(row));
+    const rows = all.filter(({ id }) => this.#matches(id));
     if (this.#pages) {
       for (const entity of rows) this.#pages.set(entity.id, entity);
       return [];
@@ -203,6 +228,7 @@ export class Subscription {
   }
 
   #change(message: any): Update[] {
+    if (!this.#matches(message.entity_id)) return [];
     if (message.matches === false) return this.#forget(message, "unmatched");
     const entities = this.#pages ?? this.entities;
     const known = entities.get(message.entity_id);
@@ -234,10 +260,12 @@ export class Subscription {
 
   #event(message: any): Update[] {
     const event: Event = eventOf(message);
+    if (!this.#matches(event.entityId)) return [];
     const namespace = namespaceOf(event.entityId);
     if (event.sequence <= (this.#handedOut.get(namespace) ?? -1)) return [];
     this.#handedOut.set(namespace, event.sequence);
     this.#isMidSnapshot = this.#awaitsSnapshotEnd;
+    if (hasOneOrder(sentPattern(this.options))) this.#lastEvent = event.cursor;
     return [event];
   }
 }

@@ -23,15 +23,19 @@ const ENDED = new ClosedError();
  * error.
  *
  * Nothing is read ahead of the reader: the server is held back, and merges changes or reads them
- * from its log later. Only over a WebSocket messages wait here, up to a bound.
+ * from its log later. Only over a WebSocket messages wait here, up to a bound; beyond it the
+ * connection ends, and the watch goes on at its cursor. A snapshot of mode `event` has none before
+ * its end, so it comes over a stream in any case.
  */
 export class Watch<U extends Update> implements AsyncIterable<U> {
   readonly #calls: Calls;
-  readonly #open: typeof openStream;
+  readonly #over: WatchOver;
   readonly #subscription: Subscription;
   readonly #scope: Scope;
   #updates: Update[] = [];
   #source: Source | null = null;
+  /** The source is there for a snapshot only: what follows comes over a WebSocket. */
+  #isForSnapshot = false;
   #nextAttempt = 0;
   #isOver = false;
   /** Calls of `next` and `ready` take turns. */
@@ -45,7 +49,7 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
     signal: AbortSignal | undefined,
   ) {
     this.#calls = calls;
-    this.#open = over === "stream" ? openStream : openSocket;
+    this.#over = over;
     this.#subscription = new Subscription(options);
     this.#scope = calls.scope(signal);
   }
@@ -134,7 +138,8 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
         await sleep(this.#nextAttempt - now(), signal);
         await this.#connect(signal);
       }
-      if (this.#subscription.ended) this.#drop();
+      const { ended, cursor } = this.#subscription;
+      if (ended || (this.#isForSnapshot && cursor !== null)) this.#drop();
     } catch (error) {
       if (this.#isOver) return;
       if (signal.aborted) {
@@ -151,8 +156,11 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
     const subscription = this.#subscription;
     const [beginning, updates] = subscription.begin();
     this.#updates.push(...updates);
+    const isSnapshot = beginning.snapshot === true && subscription.options.mode === "event";
+    this.#isForSnapshot = isSnapshot && this.#over === "websocket";
+    const open = isSnapshot || this.#over === "stream" ? openStream : openSocket;
     try {
-      const source = await this.#open(this.#calls, subscription.options, beginning, signal);
+      const source = await open(this.#calls, subscription.options, beginning, signal);
       if (signal.aborted) source.close();
       else this.#source = source;
     } catch (error) {

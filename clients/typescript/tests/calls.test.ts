@@ -2,22 +2,13 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { join } from "node:path";
 import { ClosedError, ConflictError, Digits, Flux, FluxError } from "flux-client";
 import { UnreachableError, newEvent } from "flux-client";
-import { Server, register } from "./support.js";
+import { Server, register, started } from "./support.js";
 
-let server: Server;
-let flux: Flux;
-before(async () => {
-  server = await Server.start();
-  flux = new Flux(server.url);
-});
-after(async () => {
-  await flux.close();
-  await server.remove();
-});
+const { server, flux } = await started();
 
 async function all<T>(rows: AsyncIterable<T>): Promise<T[]> {
   const list: T[] = [];

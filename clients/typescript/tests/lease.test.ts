@@ -1,20 +1,11 @@
 /** Leases of one client. That those of several never overlap is shown by the rig. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { ConflictError, Flux, LeaseLostError, newEvent } from "flux-client";
-import { Server, pause, until } from "./support.js";
+import { Server, pause, started, until } from "./support.js";
 
-let server: Server;
-let flux: Flux;
-before(async () => {
-  server = await Server.start();
-  flux = new Flux(server.url);
-});
-after(async () => {
-  await flux.close();
-  await server.remove();
-});
+const { server, flux } = await started();
 
 test("a lease has one holder until it is released", async () => {
   const [mine, yours] = [flux.lease("leases/a", { ttl: 5 }), flux.lease("leases/a", { ttl: 5 })];

@@ -12,7 +12,9 @@ import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
+import { Flux } from "flux-client";
 
 const PATIENCE = 60_000;
 
@@ -106,6 +108,17 @@ export class Server {
     await this.kill();
     rmSync(this.folder, { recursive: true });
   }
+}
+
+/** A server for all tests of a file, and a client of it. */
+export async function started(): Promise<{ readonly server: Server; readonly flux: Flux }> {
+  const server = await Server.start();
+  const flux = new Flux(server.url);
+  after(async () => {
+    await flux.close();
+    await server.remove();
+  });
+  return { server, flux };
 }
 
 /** The token of a namespace that it registers, with a server that has just been started. */

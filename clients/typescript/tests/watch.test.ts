@@ -2,22 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { Flux } from "flux-client";
 import { Flux as BrowserFlux } from "flux-client/browser";
 import type { Entity } from "flux-client";
-import { Server, pause, register, until } from "./support.js";
+import { Server, pause, register, started, until } from "./support.js";
 
-let server: Server;
-let flux: Flux;
-before(async () => {
-  server = await Server.start();
-  flux = new Flux(server.url);
-});
-after(async () => {
-  await flux.close();
-  await server.remove();
-});
+const { server, flux } = await started();
 
 // A WebSocket is there from Node 22 on, and before by a flag.
 const ways = "WebSocket" in globalThis ? (["stream", "websocket"] as const) : (["stream"] as const);
@@ -182,6 +173,30 @@ for (const watchOver of ways) {
   });
 }
 
+for (const watchOver of ways) {
+  test(`${watchOver}: an id that ends in a star is watched alone`, async () => {
+    const client = new Flux(server.url, { watchOver });
+    const space = `stars-${watchOver}`;
+    const ids = ["*", "**", "*a", "b"].map((name) => `${space}/${name}`);
+    await client.publishMany(ids.map((entityId) => ({ entityId })));
+    const [watch, events] = [
+      client.watch(`${space}/*`, { exact: true }),
+      await client.watch(`${space}/*`, { mode: "event", exact: true }).ready(),
+    ];
+    const first = (await watch.next()).value;
+    assert(first?.type === "snapshot" && first.entities.size === 1);
+    for (const id of [...ids].reverse()) await client.publish(id, { x: 1 });
+    const change = (await watch.next()).value;
+    assert(change?.type === "change" && change.entity.id === ids[0]);
+    const event = (await events.next()).value;
+    assert(event?.type === "event" && event.entityId === ids[0]);
+    for (const id of [...ids].reverse()) await client.delete(id);
+    const gone = (await watch.next()).value;
+    assert(gone?.type === "deleted" && gone.entityId === ids[0]);
+    await client.close();
+  });
+}
+
 test("a watch of a dead server is closed at once", async () => {
   const nobody = new Flux("http://127.0.0.1:1");
   const watch = nobody.watch("closed/*");
@@ -208,22 +223,38 @@ test("a reader of events goes on at a cursor that it kept", async () => {
   await second.close();
 });
 
-test("in a browser too a slow reader gets a snapshot that is larger than what may wait for it", async () => {
-  const pad = "x".repeat(20_000);
-  const events = Array.from({ length: 900 }, (_, n) => ({ entityId: `pages/${n}`, properties: { pad } }));
-  await flux.publishMany(events);
-  const browser = new BrowserFlux(server.url);
-  const seen = new Set<string>();
-  for await (const update of browser.watch("pages/*", { mode: "event", snapshot: true })) {
-    assert(update.type === "snapshot");
-    for (const id of update.entities.keys()) seen.add(id);
-    if (!update.more) break;
-    // Much longer than the server takes for a page.
-    await pause(10);
-  }
-  assert.equal(seen.size, events.length);
-  await browser.close();
-});
+// As large as what may wait for the reader of a WebSocket, and more.
+for (const [where, make] of [
+  ["in Node", () => new Flux(server.url)],
+  ...(ways.length > 1
+    ? ([
+        ["in a browser", () => new BrowserFlux(server.url)],
+        ["over a WebSocket", () => new Flux(server.url, { watchOver: "websocket" })],
+      ] as const)
+    : []),
+] as const) {
+  test(`${where} a slow reader gets a large snapshot of mode event, and what follows`, async () => {
+    const space = `pages-${where.replaceAll(" ", "-")}`;
+    const pad = "x".repeat(20_000);
+    const ids = Array.from({ length: 900 }, (_, n) => `${space}/${n}`);
+    await flux.publishMany(ids.map((entityId) => ({ entityId, properties: { pad } })));
+    const client = make();
+    const seen = new Set<string>();
+    for await (const update of client.watch(`${space}/*`, { mode: "event", snapshot: true })) {
+      if (update.type === "event") {
+        assert.equal(update.entityId, `${space}/new`);
+        break;
+      }
+      assert(update.type === "snapshot", update.type);
+      for (const id of update.entities.keys()) seen.add(id);
+      // Much longer than the server takes for a page.
+      if (update.more) await pause(10);
+      else await flux.publish(`${space}/new`, {});
+    }
+    assert.equal(seen.size, ids.length);
+    await client.close();
+  });
+}
 
 test("a program that has closed its client ends, whatever it held", async () => {
   const program = `

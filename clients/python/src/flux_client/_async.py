@@ -29,6 +29,7 @@ from ._settings import settings
 from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published
 from ._types import new_event, new_event_id
 from ._watch import (
+    PING,
     Again,
     EntityUpdate,
     EventUpdate,
@@ -263,6 +264,7 @@ class AsyncFlux:
         filter: str | None = None,
         max_hz: float | None = None,
         give_up_after: float | None = None,
+        exact: bool = False,
     ) -> AsyncWatch[EntityUpdate]: ...
     @overload
     def watch(
@@ -274,6 +276,7 @@ class AsyncFlux:
         since: str | None = None,
         snapshot: bool = False,
         give_up_after: float | None = None,
+        exact: bool = False,
     ) -> AsyncWatch[EventUpdate]: ...
     def watch(
         self, pattern: str = "*", *, mode: Literal["entity", "event"] = "entity", **options: Any
@@ -361,7 +364,7 @@ class AsyncWatch(WatchCore, Generic[U]):
                     self._socket = await self._open()
                 self._opening = None
                 return
-            self._updates.extend(self._subscription.receive(await socket.recv()))
+            self._updates.extend(self._subscription.receive(await self._message(socket)))
             if self._subscription.ended:
                 await self._drop()
         except ssl.SSLCertVerificationError as error:
@@ -373,6 +376,15 @@ class AsyncWatch(WatchCore, Generic[U]):
         except FluxError:
             await self.close()
             raise
+
+    async def _message(self, socket: ClientConnection) -> str | bytes:
+        try:
+            with fail_after(self.PING_INTERVAL):
+                return await socket.recv()
+        except TimeoutError:
+            await socket.send(PING)
+            with fail_after(self.PING_TIMEOUT):
+                return await socket.recv()
 
     async def _broke(self, error: Exception) -> None:
         if self._closed.is_set():

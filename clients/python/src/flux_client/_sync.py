@@ -31,6 +31,7 @@ from ._types import Entity, Event, Expect, Members, NewEvent, Number, Published,
 from ._watch import (
     CLOSE_TIMEOUT,
     OPEN_TIMEOUT,
+    PING,
     Again,
     EntityUpdate,
     EventUpdate,
@@ -273,6 +274,7 @@ class Flux:
         filter: str | None = None,
         max_hz: float | None = None,
         give_up_after: float | None = None,
+        exact: bool = False,
     ) -> Watch[EntityUpdate]: ...
     @overload
     def watch(
@@ -284,11 +286,14 @@ class Flux:
         since: str | None = None,
         snapshot: bool = False,
         give_up_after: float | None = None,
+        exact: bool = False,
     ) -> Watch[EventUpdate]: ...
     def watch(
         self, pattern: str = "*", *, mode: Literal["entity", "event"] = "entity", **options: Any
     ) -> Watch[EntityUpdate] | Watch[EventUpdate]:
         """Follows an entity, the ids that begin alike (`shop/*`) or everything (`*`).
+
+        With `exact` the pattern is an id, also if it ends in `*`.
 
         Mode `entity` yields a `Snapshot`, then each `Change` and `Deleted`; `Watch.entities` is
         the state. Changes of an entity are merged if they come faster than they are read.
@@ -384,7 +389,7 @@ class Watch(WatchCore, Generic[U]):
                 self._pause()
                 self._socket = self._open()
                 return
-            self._updates.extend(self._subscription.receive(socket.recv()))
+            self._updates.extend(self._subscription.receive(self._message(socket)))
             if self._subscription.ended:
                 self._drop()
         except ssl.SSLCertVerificationError as error:
@@ -396,6 +401,13 @@ class Watch(WatchCore, Generic[U]):
         except FluxError:
             self.close()
             raise
+
+    def _message(self, socket: ClientConnection) -> str | bytes:
+        try:
+            return socket.recv(self.PING_INTERVAL)
+        except TimeoutError:
+            socket.send(PING)
+            return socket.recv(self.PING_TIMEOUT)
 
     def _broke(self, error: Exception) -> None:
         if self._closed.is_set():

@@ -37,9 +37,7 @@ Update = Union[Snapshot, Change, Deleted, Event, Reset]
 MESSAGE_BYTES_MAX = 2 << 20
 MESSAGES_MAX = 16
 OPEN_TIMEOUT = 10.0
-# The server's pongs wait behind the messages that a slow reader has not taken yet.
-PING_INTERVAL = 20.0
-PING_TIMEOUT = 60.0
+PING = '{"type":"ping"}'
 # The server is told that the connection ends, and need not agree.
 CLOSE_TIMEOUT = 0.05
 
@@ -60,11 +58,22 @@ class WatchOptions:
     since: str | None = None
     snapshot: bool = False
     give_up_after: float | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         # Messages of other modes would be passed over.
         if self.mode not in ("entity", "event"):
             raise ValueError(f"{self.mode!r} is no mode of a watch: it is 'entity' or 'event'")
+
+    @property
+    def sent_pattern(self) -> str:
+        """What the server is asked for. It takes any `*` at the end for one of a pattern."""
+        is_misread = self.exact and self.pattern.endswith("*")
+        return self.pattern + "*" if is_misread else self.pattern
+
+    def matches(self, entity_id: str) -> bool:
+        """Whether what came for `sent_pattern` is what was asked for."""
+        return not self.exact or entity_id == self.pattern
 
 
 def socket_url(url: str) -> str:
@@ -89,8 +98,8 @@ def socket_options(settings: Settings) -> dict[str, Any]:
         "max_size": MESSAGE_BYTES_MAX,
         "max_queue": MESSAGES_MAX,
         "open_timeout": OPEN_TIMEOUT,
-        "ping_interval": PING_INTERVAL,
-        "ping_timeout": PING_TIMEOUT,
+        # Its pongs would wait behind all messages that a slow reader has not taken yet.
+        "ping_interval": None,
         "close_timeout": CLOSE_TIMEOUT,
     }
 
@@ -113,6 +122,11 @@ def namespace_of(entity_id: str) -> str:
     """What has one order of events: a namespace, with its slash, or an id that has none."""
     name, slash, _ = entity_id.partition("/")
     return name + slash
+
+
+def has_one_order(pattern: str) -> bool:
+    """Whether all that a pattern matches has one order of events."""
+    return not pattern.endswith("*") or "/" in pattern
 
 
 class Subscription:
@@ -139,6 +153,9 @@ class Subscription:
         self._is_mid_snapshot = False
         # Mode `event`: namespace -> its last event that was handed out, since `cursor`.
         self._handed_out: dict[str, int] = {}
+        # Mode `event`, if there is one order: the cursor of the last event, from which a connection
+        # goes on. It may be far after `cursor`, while the server tells a long history.
+        self._last_event: str | None = None
         self._failures = 0
         self._broken_since = time.monotonic()
 
@@ -149,7 +166,7 @@ class Subscription:
         message: dict[str, Any] = {
             "type": "subscribe",
             "id": _SUBSCRIPTION,
-            "entity_id": options.pattern,
+            "entity_id": options.sent_pattern,
             "mode": options.mode,
         }
         given = {"filter": options.filter, "max_hz": options.max_hz}
@@ -159,7 +176,7 @@ class Subscription:
         self._pages = None
         self._awaits_snapshot_end = self.ended = False
         if self.cursor is not None:
-            message["since"] = self.cursor
+            message["since"] = self._last_event or self.cursor
         elif self._wants_snapshot:
             message["snapshot"] = True
             self._pages = {} if options.mode == "entity" else None
@@ -232,6 +249,7 @@ class Subscription:
         self._failures = 0
         # What is sent again after a break lies behind the cursor.
         self._handed_out.clear()
+        self._last_event = None
 
     def _error(self, message: Mapping[str, Any]) -> list[Update]:
         error = error_of(message)
@@ -239,12 +257,14 @@ class Subscription:
             # The next connection begins with a snapshot. That events are gone is said here, once.
             self.cursor, self._wants_snapshot, self._is_mid_snapshot = None, True, False
             self._handed_out.clear()
+            self._last_event = None
             self.ended = True
             return [Reset(error.code)]
         raise Again if _may_pass(error) else error
 
     def _page(self, message: Mapping[str, Any]) -> list[Update]:
-        page = {row["id"]: Entity.from_json(row) for row in message["entities"]}
+        rows = [row for row in message["entities"] if self.options.matches(row["id"])]
+        page = {row["id"]: Entity.from_json(row) for row in rows}
         if self._pages is not None:
             self._pages.update(page)
             return []
@@ -261,6 +281,8 @@ class Subscription:
         return [Snapshot(dict(self.entities))]
 
     def _change(self, message: Mapping[str, Any]) -> list[Update]:
+        if not self.options.matches(message["entity_id"]):
+            return []
         if message.get("matches") is False:
             return self._forget(message, "unmatched")
         entities = self.entities if self._pages is None else self._pages
@@ -314,16 +336,25 @@ class Subscription:
 
     def _event(self, message: Mapping[str, Any]) -> list[Update]:
         event = Event.from_json(message)
+        if not self.options.matches(event.entity_id):
+            return []
         namespace = namespace_of(event.entity_id)
         if event.sequence <= self._handed_out.get(namespace, -1):
             return []
         self._handed_out[namespace] = event.sequence
         self._is_mid_snapshot = self._awaits_snapshot_end
+        if has_one_order(self.options.sent_pattern):
+            self._last_event = event.cursor
         return [event]
 
 
 class WatchCore:
     """What `Watch` and `AsyncWatch` share."""
+
+    # Seconds that somebody waits for a message until the server is asked whether it is there, and
+    # from then on until the connection is taken for dead.
+    PING_INTERVAL = 20.0
+    PING_TIMEOUT = 20.0
 
     def __init__(self, settings: Settings, options: WatchOptions, decimal: bool) -> None:
         self._settings = settings
