@@ -8,7 +8,7 @@
 mod support;
 
 use support::server::{Server, Setup};
-use support::strace::{Tracer, can_trace, injection};
+use support::strace::{Tracer, can_trace, injection, launcher};
 use support::{deadline, now, wait_for};
 use tempfile::TempDir;
 
@@ -49,11 +49,8 @@ fn a_core_that_is_paused_while_its_thread_starts_becomes_ready_and_stops() {
         return;
     }
     let directory = TempDir::new().unwrap();
-    // -D: the tracer is nobody's parent, and the process that the harness starts is the server.
-    let mut words = vec!["strace".to_owned(), "-D".to_owned()];
-    words.extend(injection("io_uring_enter", "1+1", PAUSE_MICROS));
-    words.extend(["-o", "/dev/null", "--"].map(str::to_owned));
-    let setup = Setup::new(directory.path(), 1).launched_by(words);
+    let pause = injection("io_uring_enter", "1+1", PAUSE_MICROS);
+    let setup = Setup::new(directory.path(), 1).launched_by(launcher(pause.into()));
     let server = setup.start();
     assert_eq!(server.get("/health").status, 200);
     server.stop();

@@ -330,8 +330,8 @@ impl Attempt<'_> {
             };
             match start_from(checkpoint) {
                 // A large layer is not checked as a whole before it is used. Set aside, it is not
-                // found again.
-                Err(error) if error.is_damage() => {
+                // found again; one that could not be read stays, and the log leads to its state.
+                Err(error) => {
                     let quarantined = Quarantined::of(error);
                     let is_moved = quarantined.moved_to.is_some();
                     self.quarantined.push(quarantined);
@@ -339,7 +339,7 @@ impl Attempt<'_> {
                         return Ok(None);
                     }
                 }
-                started => return Ok(Some(started?)),
+                Ok(started) => return Ok(Some(started)),
             }
         }
     }

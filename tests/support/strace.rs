@@ -3,6 +3,7 @@
 
 use super::server::Server;
 use super::{not_checked, wait_for};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A delay of `micros` for the calls of this name that `when` picks (strace's words).
@@ -15,6 +16,25 @@ pub(crate) fn injection(call: &str, when: &str, micros: u64) -> [String; 6] {
         "-e".to_owned(),
         format!("inject={call}:delay_exit={micros}:when={when}"),
     ]
+}
+
+/// Every call of this name on one of these files fails with `EIO`.
+pub(crate) fn failing_on(call: &str, files: &[PathBuf]) -> Vec<String> {
+    let mut words = injection(call, "1+", 0);
+    words[5] = format!("inject={call}:error=EIO");
+    let files = files.iter().map(|path| path.display().to_string());
+    let named = files.flat_map(|path| ["-P".to_owned(), path]);
+    words.into_iter().chain(named).collect()
+}
+
+/// The command line of a server with this injection from its first call on.
+pub(crate) fn launcher(injection: Vec<String>) -> Vec<String> {
+    // -D: the tracer is nobody's parent, and the process that the harness starts is the server.
+    let words = ["strace", "-D"].map(str::to_owned).into_iter();
+    let words = words.chain(injection);
+    words
+        .chain(["-o", "/dev/null", "--"].map(str::to_owned))
+        .collect()
 }
 
 /// True if this machine lets `strace` pause a process.
@@ -43,9 +63,12 @@ impl Tracer {
 
     /// Every call of this name fails with `EIO`.
     pub(crate) fn failing(server: &Server, call: &str) -> Self {
-        let mut words = injection(call, "1+", 0);
-        words[5] = format!("inject={call}:error=EIO");
-        Self::inject(server, &words)
+        Self::inject(server, &failing_on(call, &[]))
+    }
+
+    /// Every call of this name on one of these files fails with `EIO`.
+    pub(crate) fn failing_on(server: &Server, call: &str, files: &[PathBuf]) -> Self {
+        Self::inject(server, &failing_on(call, files))
     }
 
     fn inject(server: &Server, words: &[String]) -> Self {

@@ -464,23 +464,25 @@ fn checkpoints_of_another_log_are_not_taken_for_its_own() {
 }
 
 #[test]
-fn what_can_not_be_read_is_an_error_and_stays_where_it_is() {
+fn what_can_not_be_read_is_passed_over_and_stays_where_it_is() {
     let root = tempfile::tempdir().unwrap();
     for name in [NEW_LAYER, NEW_MANIFEST] {
         let path = root.path().join(name);
         two_checkpoints(&path);
+        let newest = dir_at(&path).load().unwrap().checkpoint.unwrap().meta;
         let unreadable = path.join(name);
         fs::remove_file(&unreadable).unwrap();
         fs::create_dir(&unreadable).unwrap();
         let before = names_in(&path);
-        let error = dir_at(&path).load().unwrap_err();
-        let CheckpointError::Layer(error) = error else {
-            panic!("{error:?}")
+        let load = dir_at(&path).load().unwrap();
+        let older = load.checkpoint.expect("an older one").meta;
+        assert!(older.through < newest.through);
+        let [Quarantined { error, moved_to }] = &load.quarantined[..] else {
+            panic!("{:?}", load.quarantined)
         };
         assert!(!error.is_damage(), "{error:?}");
         assert_eq!((*error.path).file_name(), unreadable.file_name());
-        let quarantined = Quarantined::of(error);
-        assert_eq!(quarantined.moved_to, None, "nothing is known against it");
+        assert_eq!(*moved_to, None, "nothing is known against it");
         assert_eq!(names_in(&path), before);
     }
     let path = root.path().join("not-a-directory");

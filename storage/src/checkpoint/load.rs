@@ -33,7 +33,7 @@ pub struct Checkpoint {
 pub struct Load {
     /// The newest checkpoint that is whole; `None` if there is none.
     pub checkpoint: Option<Checkpoint>,
-    /// What was found damaged or foreign on the way to it.
+    /// What was found damaged or foreign, or could not be read, on the way to it.
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -42,7 +42,7 @@ pub struct Load {
 pub struct Quarantined {
     /// Which file, and what is wrong with it.
     pub error: LayerError,
-    /// Where it is now; `None` if it could not be renamed and was passed over.
+    /// Where it is now; `None` if it was passed over: it could not be read, or not be renamed.
     pub moved_to: Option<Box<Path>>,
 }
 
@@ -71,13 +71,14 @@ impl CheckpointDir {
     /// layers of 256 MiB and more are checked as they are used.
     ///
     /// In a directory of [`CheckpointKind::Cache`] what is damaged or foreign on the way to it is
-    /// renamed to `*.damaged`, and temporary files are removed. A [`CheckpointKind::Base`] is left
-    /// as it is.
+    /// renamed to `*.damaged`, and temporary files are removed. What the system refuses to read is
+    /// passed over and left as it is: that says nothing of what is in it, and an older checkpoint,
+    /// or the log, leads to the same state. A [`CheckpointKind::Base`] is left as it is.
     ///
     /// # Errors
     ///
-    /// `Storage` or `Layer` if something could not be read: that says nothing of the file and
-    /// nothing is done to it. Of a base also if it is damaged.
+    /// `Storage` if the directory could not be read. Of a base also `Layer`, if it is damaged or
+    /// could not be read.
     pub fn load(&mut self) -> Result<Load, CheckpointError> {
         let mut load = Load::default();
         let list = self.list()?;
@@ -110,22 +111,29 @@ impl CheckpointDir {
         Ok(load)
     }
 
-    /// Quarantines what could not be opened, or says why that can't be done.
+    /// Quarantines what is damaged and passes over what could not be read; for a base, says what is
+    /// wrong with it.
     fn quarantine(
         &mut self,
         failure: Unusable,
         quarantined: &mut Vec<Quarantined>,
     ) -> Result<(), CheckpointError> {
+        let is_readable = failure.is_damage();
         for error in failure.layer.into_iter().chain([failure.manifest]) {
             let error = match error.fault {
                 // The layer was quarantined with a manifest that names it, too.
                 LayerFault::Missing => continue,
                 _ => error,
             };
-            if !error.is_damage() || self.kind == CheckpointKind::Base {
+            if self.kind == CheckpointKind::Base {
                 return Err(error.into());
             }
-            quarantined.push(Quarantined::of(error));
+            if is_readable {
+                quarantined.push(Quarantined::of(error));
+            } else if !error.is_damage() {
+                let moved_to = None;
+                quarantined.push(Quarantined { error, moved_to });
+            }
         }
         Ok(())
     }
@@ -217,6 +225,12 @@ pub(super) struct Unusable {
 }
 
 impl Unusable {
+    /// Whether what is wrong is known: a layer that could not be read says nothing against the
+    /// manifest that names it.
+    fn is_damage(&self) -> bool {
+        self.layer.as_ref().unwrap_or(&self.manifest).is_damage()
+    }
+
     /// What is at fault.
     pub(super) fn into_error(self) -> LayerError {
         self.layer.unwrap_or(self.manifest)
