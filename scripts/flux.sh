@@ -432,7 +432,7 @@ function scalar(c,    text) {
   if (text == "true" || text == "false") value("boolean", text)
   else if (text == "null") value("null", text)
   else if (text ~ /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$/) value("number", text)
-  else bad(text == "" ? "an unexpected character" : "an unexpected " text)
+  else { at -= length(text); bad(text == "" ? "an unexpected character" : "an unexpected " text) }
 }
 function separator(c) {
   if (c == ":" && expect == "colon") expect = "value"

@@ -451,6 +451,22 @@ fn the_json_checker_agrees_with_a_parser() {
 }
 
 #[test]
+fn the_json_checker_names_the_place() {
+    for (text, place) in [
+        (r#"{"a":nul}"#, "an unexpected nul (line 1, column 6)"),
+        ("{\n \"a\": tru\n}", "an unexpected tru (line 2, column 7)"),
+        (r#"{"a" 1}"#, "a missing comma or colon (line 1, column 6)"),
+        (r#"{"a":1,}"#, "an unexpected } (line 1, column 8)"),
+    ] {
+        let output = flux("http://localhost", &["batch-delete", text])
+            .output()
+            .expect("the script runs");
+        let message = complain(&output, 2, text);
+        assert!(message.contains(place), "{text}: {message}");
+    }
+}
+
+#[test]
 fn failures_are_told_on_standard_error_with_the_exit_code() {
     on_each(|server| {
         let absent = format!("{}/absent", namespace("told"));

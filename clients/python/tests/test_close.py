@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from server import Server
 
-from flux_client import AsyncFlux, ClosedError, Flux, FluxError, NewEvent, Snapshot, Watch
+from flux_client import AsyncFlux, ClosedError, Flux, FluxError, NewEvent, Snapshot
+from flux_client import UnreachableError, Watch
 
 # Nobody listens there.
 NOWHERE = "http://127.0.0.1:1"
@@ -116,6 +117,50 @@ def test_what_would_be_passed_over_or_misread_is_refused(flux: Flux) -> None:
     # Such as the end of the line of the file that it was read from.
     with pytest.raises(ValueError, match="token"):
         Flux(token="secret\n")
+    # The server would take these for all properties, and for two.
+    for names in ([], ["a,b"]):
+        with pytest.raises(ValueError, match="name"):
+            flux.get("a/1", fields=names)
+        with pytest.raises(ValueError, match="name"):
+            next(flux.list(fields=names))
+    with pytest.raises(ValueError, match="name"):
+        flux.watch("a/*", properties=[])
+    # One would be passed over for the other.
+    options: list[dict[str, Any]] = [
+        {"mode": "event", "since": "C", "snapshot": True},
+        {"since": "C"},
+        {"snapshot": True},
+    ]
+    for both in options:
+        with pytest.raises(ValueError, match="snapshot"):
+            flux.watch("a/*", **both)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:3000",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:99999",
+        "http://localhost:port",
+        "http://localhost?x=1",
+        "http://me:secret@localhost",
+        " http://localhost",
+        "http://localhost\n",
+    ],
+)
+def test_what_is_no_address_of_a_server_is_refused_at_once(url: str) -> None:
+    for make in (Flux, AsyncFlux):
+        with pytest.raises(ValueError, match="URL") as raised:
+            make(url)
+        assert "secret" not in str(raised.value)
+
+
+def test_a_watch_that_gives_up_says_why() -> None:
+    with Flux(NOWHERE) as flux, pytest.raises(UnreachableError, match="refused") as raised:
+        next(flux.watch("a/*", give_up_after=0.0))
+    assert isinstance(raised.value.__cause__, OSError)
 
 
 def test_a_refusal_has_a_status_whichever_way_it_came(flux: Flux) -> None:

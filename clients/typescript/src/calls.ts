@@ -6,13 +6,13 @@
  * with an id.
  */
 
-import { ClosedError, ConflictError, FluxError, UnreachableError } from "./errors.js";
+import { ClosedError, ConflictError, FluxError, UnreachableError, saying } from "./errors.js";
 import { decode, encode } from "./json.js";
 import type { Response, Transport } from "./transport.js";
 import type { Entity, Event, EventInput, Expect, NewEvent, Published, Time } from "./types.js";
 import { Limiter, Scope, jitteredPause, now, sleep, within } from "./waiting.js";
 import { entityOf, errorOf, eventJson, eventOf, publishedOf, replyError } from "./wire.js";
-import { timeText, withId } from "./wire.js";
+import { fieldsText, timeText, withId } from "./wire.js";
 
 /** Events and bytes of a request of `publishMany`; the server's bounds are 150,000 and 10 MiB. */
 const BATCH_EVENTS_MAX = 1000;
@@ -79,12 +79,6 @@ export function isOutage(error: unknown): boolean {
 export function isUntrusted(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   return /^(ERR_TLS_CERT|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_(GET_ISSUER|VERIFY))/.test(code);
-}
-
-/** What an error of the platform says. That of several addresses has only a code. */
-function saying(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.message || ("code" in error ? String(error.code) : error.name);
 }
 
 /** Path and query. A space is `%20`: to Flux a plus sign is a plus sign. */
@@ -248,7 +242,7 @@ export class Calls {
     at: Time | undefined,
     options: CallOptions,
   ): Promise<Entity | null> {
-    const params = { id, fields: fields?.join(","), at: at === undefined ? at : timeText(at) };
+    const params = { id, fields: fieldsText(fields), at: at === undefined ? at : timeText(at) };
     const target = targetOf("/api/state/entity", params);
     try {
       const reply = await this.#exchange({ method: "GET", target }, options);

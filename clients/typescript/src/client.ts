@@ -6,7 +6,7 @@ import { Lease } from "./lease.js";
 import type { Platform } from "./transport.js";
 import type { Entity, EntityUpdate, Event, EventInput, EventUpdate, Expect } from "./types.js";
 import type { Members, Numeric, Properties, Published, Time, Update } from "./types.js";
-import { timeText } from "./wire.js";
+import { fieldsText, timeText } from "./wire.js";
 import { Watch } from "./watch.js";
 import type { WatchOver } from "./watch.js";
 
@@ -100,7 +100,7 @@ function settingsOf(platform: Platform, url: string | undefined, options: FluxOp
   const text = (url || environment["FLUX_URL"] || "http://localhost:3000").replace(/\/+$/, "");
   // The message shows no password that somebody may have put there.
   const wrong = new TypeError("the URL of a server is one of http or https, and has no user or query");
-  if (!/^https?:\/\/[^/@?#]+(\/[^?#]*)?$/.test(text)) throw wrong;
+  if (!/^https?:\/\/[^/@?#\s]+(\/[^?#\s]*)?$/.test(text) || !URL.canParse(text)) throw wrong;
   const isTls = text.startsWith("https:");
   const token = options.token || environment["FLUX_TOKEN"] || undefined;
   if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
@@ -161,7 +161,7 @@ export class FluxClient {
   list(options: ListOptions = {}): AsyncGenerator<Entity, void, undefined> {
     const { prefix, namespace, filter, fields, at, signal } = options;
     const time = at === undefined ? undefined : timeText(at);
-    const params = { prefix, namespace, filter, fields: fields?.join(","), at: time };
+    const params = { prefix, namespace, filter, fields: fieldsText(fields), at: time };
     return this.#calls.list(params, signal);
   }
 
@@ -282,6 +282,11 @@ export class FluxClient {
     // Values that the type does not allow for the mode are told to the server, which refuses them.
     const { filter, maxHz } = options as EntityWatchOptions;
     const { since, snapshot = false } = options as EventWatchOptions;
+    if (properties) fieldsText(properties);
+    if (Number(since !== undefined) + Number(snapshot) > Number(mode === "event")) {
+      const rule = "a watch begins with `since` or a snapshot";
+      throw new TypeError(`${rule}, and one of mode "entity" always with a snapshot`);
+    }
     const both = { pattern, exact, mode, properties, giveUpAfter };
     const what = { ...both, filter, maxHz, since, snapshot };
     return new Watch<U>(this.#calls, this.#watchOver ?? this.#platform.watchOver, what, signal);

@@ -60,3 +60,9 @@ export class LeaseLostError extends FluxError {
     super(null, "lease_lost", `the lease ${entityId} is no longer held`);
   }
 }
+
+/** What an error of the platform says. That of several addresses has only a code. */
+export function saying(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.message || ("code" in error ? String(error.code) : error.name);
+}

@@ -13,7 +13,7 @@ import { encode } from "./json.js";
 import { Again, sentPattern } from "./subscription.js";
 import type { Beginning, SubscriptionOptions } from "./subscription.js";
 import { setTimer, within } from "./waiting.js";
-import { replyError } from "./wire.js";
+import { fieldsText, replyError } from "./wire.js";
 
 /** Seconds. The server says something every 15 s. */
 const OPEN_TIMEOUT = 10;
@@ -45,7 +45,7 @@ export async function openStream(
   const target = targetOf("/api/stream", {
     entity_id: sentPattern(options),
     mode: options.mode,
-    properties: options.properties?.join(","),
+    properties: fieldsText(options.properties),
     filter: options.filter,
     max_hz: options.maxHz?.toString(),
     since: beginning.since,

@@ -7,7 +7,7 @@
  * what comes twice after that.
  */
 
-import { FluxError, UnreachableError } from "./errors.js";
+import { FluxError, UnreachableError, saying } from "./errors.js";
 import type { Change, Entity, Event, Properties, Update } from "./types.js";
 import { RETRY_AFTER_MAX, jitteredPause, now } from "./waiting.js";
 import { entityOf, errorOf, eventOf } from "./wire.js";
@@ -136,7 +136,10 @@ export class Subscription {
     const { giveUpAfter } = this.options;
     if (giveUpAfter === undefined) return wait;
     const left = this.#brokenSince + giveUpAfter - now();
-    if (left <= 0) throw new UnreachableError("the server could not be reached", refusal ?? cause);
+    if (left <= 0) {
+      const why = refusal ?? cause;
+      throw new UnreachableError(`the server could not be reached: ${saying(why)}`, why);
+    }
     return Math.min(wait, left);
   }
 

@@ -16,6 +16,15 @@ function optional<Name extends string, T>(
 const numberOrNone = (value: unknown): number | undefined =>
   value === undefined || value === null ? undefined : Number(value);
 
+/** The names of a query: the server takes none for all, and a comma for the end of one. */
+export function fieldsText(names: readonly string[] | undefined): string | undefined {
+  if (names === undefined) return undefined;
+  if (!Array.isArray(names) || names.length === 0 || names.some((name) => name.includes(","))) {
+    throw new TypeError("a list of names is needed, of at least one and none with a comma");
+  }
+  return names.join(",");
+}
+
 export function entityOf(row: any, etag?: string | null, cursor?: string | null): Entity {
   return {
     id: row.id,

@@ -172,6 +172,19 @@ test("a refusal has a status whichever way it came, and what would be passed ove
   await socket.close();
   const mode = "property" as "entity";
   assert.throws(() => flux.watch("a/*", { mode }), TypeError);
+  // The server would take these for all properties, and for two.
+  for (const names of [[], ["a,b"]]) {
+    await assert.rejects(async () => flux.get("a/1", { fields: names }), TypeError);
+    assert.throws(() => flux.list({ fields: names }), TypeError);
+    assert.throws(() => flux.watch("a/*", { properties: names }), TypeError);
+  }
+  // One would be passed over for the other.
+  assert.throws(() => flux.watch("a/*", { mode: "event", since: "C", snapshot: true }), TypeError);
+  for (const options of [{ since: "C" }, { snapshot: true }]) {
+    assert.throws(() => flux.watch("a/*", options as object), TypeError);
+  }
+  const away = new Flux("http://127.0.0.1:1").watch("a/*", { giveUpAfter: 0 });
+  await assert.rejects(away.next(), /ECONNREFUSED/);
 });
 
 test("the error of an atomic batch has its events, which may be sent again", async () => {

@@ -140,7 +140,7 @@ test("what JSON does not have is refused", async () => {
     await assert.rejects(flux.publish("a", { value }), TypeError);
   }
   assert.throws(() => new Digits("1."), TypeError);
-  for (const url of ["localhost:3000", "ftp://x", "http://u:p@x", "http://"]) {
+  for (const url of ["localhost:3000", "ftp://x", "http://u:p@x", "http://", "http://x:99999", "http://x:y", "http://x\n", " http://x", "http://x?y=1"]) {
     assert.throws(() => new Flux(url), TypeError, url);
   }
   assert.throws(() => new Flux("http://x", { token: "a\nb" }), TypeError);

@@ -390,7 +390,7 @@ class AsyncWatch(WatchCore, Generic[U]):
         if self._closed.is_set():
             return
         try:
-            wait = self._subscription.broke(refusal(error))
+            wait = self._subscription.broke(refusal(error), error)
         except FluxError:
             await self.close()
             raise

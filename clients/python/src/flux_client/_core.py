@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from ._errors import ConflictError, FluxError, UnreachableError, error_of
 from ._numbers import decode, encode
-from ._types import Entity, Event, Expect, NewEvent, Number, Published, names
+from ._types import Entity, Event, Expect, NewEvent, Number, Published, field_names
 
 PAUSE_MIN = 0.1
 PAUSE_MAX = 10.0
@@ -207,7 +207,7 @@ class Core:
     def get(self, entity_id: str, fields: Sequence[str] | None, at: Time | None) -> Call[Entity | None]:
         params = {"id": entity_id}
         if fields is not None:
-            params["fields"] = ",".join(names(fields))
+            params["fields"] = field_names(fields)
         if at is not None:
             params["at"] = _time_text(at)
         try:
@@ -231,7 +231,7 @@ class Core:
         given = {"prefix": prefix, "namespace": namespace, "filter": filter_}
         params.update({name: value for name, value in given.items() if value is not None})
         if fields is not None:
-            params["fields"] = ",".join(names(fields))
+            params["fields"] = field_names(fields)
         if at is not None:
             params["at"] = _time_text(at)
         return params

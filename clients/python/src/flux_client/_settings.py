@@ -7,7 +7,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,28 @@ def _default_source() -> str:
     return name.encode("ascii", "replace").decode()
 
 
+def _parts(url: str) -> SplitResult:
+    # The message shows no password that somebody may have put there.
+    wrong = ValueError("the URL of a server is one of http or https, and has no user or query")
+    # `urlsplit` passes over some of these.
+    if any(character <= " " or character == "\x7f" or character in "?#@" for character in url):
+        raise wrong
+    try:
+        parts = urlsplit(url)
+        parts.port  # Raises if it is none.
+    except ValueError as error:
+        raise wrong from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise wrong
+    return parts
+
+
 def settings(
     url: str | None, token: str | None, source: str | None, ca_file: str | None
 ) -> Settings:
     """Fills in what was not given: from FLUX_URL, FLUX_TOKEN and FLUX_CA_FILE, else the defaults."""
     url = (url or os.environ.get("FLUX_URL") or "http://localhost:3000").rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no URL of http or https")
+    parts = _parts(url)
     token = token or os.environ.get("FLUX_TOKEN")
     # Such as the end of the line of the file that it was read from.
     if token and not all("!" <= character <= "~" for character in token):

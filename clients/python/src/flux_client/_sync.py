@@ -413,7 +413,7 @@ class Watch(WatchCore, Generic[U]):
         if self._closed.is_set():
             return
         try:
-            wait = self._subscription.broke(refusal(error))
+            wait = self._subscription.broke(refusal(error), error)
         except FluxError:
             self.close()
             raise

@@ -51,6 +51,14 @@ def names(given: Sequence[str]) -> list[str]:
     return list(given)
 
 
+def field_names(given: Sequence[str]) -> str:
+    """The names of a query: the server takes none for all, and a comma for the end of one."""
+    listed = names(given)
+    if not listed or any("," in name for name in listed):
+        raise ValueError(f"{listed!r}: at least one name is needed, and none with a comma")
+    return ",".join(listed)
+
+
 def new_event_id() -> str:
     """An event id that nobody else makes."""
     return str(uuid.uuid4())

@@ -64,6 +64,12 @@ class WatchOptions:
         # Messages of other modes would be passed over.
         if self.mode not in ("entity", "event"):
             raise ValueError(f"{self.mode!r} is no mode of a watch: it is 'entity' or 'event'")
+        if self.properties is not None and not names(self.properties):
+            raise ValueError("at least one name of a property is needed")
+        begins = (self.since is not None) + self.snapshot
+        if begins > (self.mode == "event"):
+            message = "a watch begins with `since` or a snapshot, and one of mode 'entity' always with a snapshot"
+            raise ValueError(message)
 
     @property
     def sent_pattern(self) -> str:
@@ -186,10 +192,10 @@ class Subscription:
         self._is_mid_snapshot = False
         return encode(message), updates
 
-    def broke(self, refused: Reply | None = None) -> float:
+    def broke(self, refused: Reply | None = None, cause: Exception | None = None) -> float:
         """The connection broke, or could not be made. Returns the seconds until the next attempt.
 
-        `refused` is the answer to the handshake, if there was one. Raises FluxError if another
+        `cause` is the error, for people, and `refused` the answer to the handshake, if there was one. Raises FluxError if another
         attempt would be refused too, or if it took too long already.
         """
         wait = 0.0
@@ -209,7 +215,8 @@ class Subscription:
             return wait
         left = self._broken_since + give_up_after - now
         if left <= 0:
-            raise UnreachableError(None, "unreachable", "the server could not be reached")
+            message = "the server could not be reached" + (f": {cause!r}" if cause else "")
+            raise UnreachableError(None, "unreachable", message) from cause
         return min(wait, left)
 
     def receive(self, text: str | bytes) -> list[Update]:
