@@ -476,6 +476,10 @@ pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
 /// Subscriptions of the connections from one address, by default. More: an error message, and the
 /// connection stays.
 pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
+/// Tokens that nobody has, on calls that take any token, with less than a minute between one and the
+/// next: so many clients may have a token that has died. More count as guesses of the operator's:
+/// they are answered late, and end a WebSocket connection.
+pub const UNKNOWN_TOKENS_FREE: u32 = 1_000;
 /// Namespaces that one address may register at once if the server has no operator, by default, and
 /// again in each ten minutes: as many as the people of a class who share one address. More: 429.
 pub const REGISTRATIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 30;
@@ -490,7 +494,8 @@ pub const TICKET_SECONDS: i64 = 30;
 /// Tickets of all tokens of a namespace, or of the operator, at a time, unused; one more is refused
 /// until the oldest has ended.
 pub const TICKETS_PER_NAMESPACE_MAX: usize = 1_000;
-/// Tickets of all tokens together, about 300 bytes each; one more is refused.
+/// Tickets of all tokens together, about 350 bytes each; one more takes the place of one of the
+/// namespace that has most.
 pub const TICKETS_MAX: usize = 20_000;
 /// Tokens that a WebSocket connection may add to that of its handshake; the next is refused. Each
 /// request is judged by all of them.

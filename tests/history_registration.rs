@@ -35,6 +35,44 @@ fn array(answer: &Response) -> Vec<Value> {
     answer.json().as_array().expect("an array").clone()
 }
 
+#[test]
+fn a_namespace_that_is_registered_anew_knows_no_event_ids_of_its_former_owner() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let sent = |name: &str, id: &str| {
+        let properties = event(&format!("{name}/{id}"), r#"{"n":1}"#);
+        properties.replacen('{', &format!(r#"{{"eventId":"{id}","#), 1)
+    };
+    let publish = |server: &Server, token: &str, body: &str| {
+        let answer = server.with_token(("POST", "/api/events"), token, body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    for shards in [1, 3] {
+        let mut server = setup(&dir, 2).start();
+        let name = format!("house-{shards}");
+        let old = register(&server, &name);
+        publish(&server, &old, &sent(&name, "same"));
+        publish(&server, &old, &sent(&name, "other"));
+        let path = format!("/api/namespaces/{name}?purge=true");
+        let deleted = server.with_token(("DELETE", &path), ADMIN, "");
+        assert_eq!(deleted.status, 204, "{}", deleted.text());
+        let new = register(&server, &name);
+        let stored = publish(&server, &new, &sent(&name, "same"));
+        assert_eq!(stored["duplicate"], Value::Null, "{stored}");
+        assert_eq!(stored["version"], 1, "{stored}");
+        server.stop();
+        server = setup(&dir, shards).start();
+        let again = publish(&server, &new, &sent(&name, "same"));
+        assert_eq!(again["duplicate"], true, "{again}");
+        assert_eq!(again["sequence"], stored["sequence"]);
+        // Another event under an id of the former owner.
+        let other = sent(&name, "other").replace(r#""n":1"#, r#""n":2"#);
+        let stored = publish(&server, &new, &other);
+        assert_eq!(stored["duplicate"], Value::Null, "{stored}");
+        server.stop();
+    }
+}
+
 /// The values of `n` that a list of events shows; -1 for a deletion.
 fn values(events: &[Value]) -> Vec<i64> {
     let value = |event: &Value| event["payload"]["properties"]["n"].as_i64().unwrap_or(-1);

@@ -6,6 +6,7 @@ mod support;
 use serde_json::json;
 use support::http::{Response, request};
 use support::server::{Server, Setup};
+use support::watch::Watcher;
 use tempfile::TempDir;
 
 const ADMIN: &str = "operator-secret-0123456789";
@@ -92,6 +93,49 @@ fn wrong_operators_tokens_are_answered_in_the_end_counted_and_keep_nobody_waitin
     assert_eq!(server.wait().code(), Some(0));
     let said = server.said();
     let line = "flux: warning: 7 calls with a wrong operator's token within a minute, the last from 127.0.0.1";
+    assert_eq!(said.lines().filter(|it| *it == line).count(), 1, "{said}");
+}
+
+#[test]
+fn many_unknown_tokens_on_calls_of_all_count_as_guesses() {
+    /// Those that don't.
+    const FREE: usize = 1_000;
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut server = Setup::new(dir.path(), 2)
+        .env("FLUX_AUTH_ENABLED", "true")
+        .env("FLUX_ADMIN_TOKEN", ADMIN)
+        .start();
+    let health = |token: &str| {
+        let field = format!("Authorization: Bearer {token}");
+        request("GET", "/health", &[&field], "")
+    };
+    let mut guessing = server.connect();
+    for _ in 0..FREE / 2 {
+        guessing.send(health("wrong"));
+        guessing
+            .response()
+            .expect_error(401, "one that may have died");
+    }
+    let mut watcher = Watcher::connect(&server);
+    let guess = r#"{"type":"auth","id":1,"token":"wrong"}"#;
+    for _ in 0..FREE / 2 {
+        watcher.send(guess);
+        assert_eq!(watcher.next()["code"], "token_unknown");
+    }
+    guessing.send(health("wrong") + &health(ADMIN));
+    guessing.expect_nothing_yet();
+    guessing.response().expect_error(401, "late");
+    assert_eq!(guessing.response().status, 200);
+    watcher.send(guess);
+    assert_eq!(watcher.next()["code"], "token_unknown");
+    assert_eq!(watcher.close_code(), 1008);
+    let mut watcher = Watcher::connect(&server);
+    watcher.send(&guess.replace("wrong", ADMIN));
+    assert_eq!(watcher.next()["type"], "ack");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    let said = server.said();
+    let line = "flux: warning: 2 calls with a wrong operator's token within a minute, the last from 127.0.0.1";
     assert_eq!(said.lines().filter(|it| *it == line).count(), 1, "{said}");
 }
 

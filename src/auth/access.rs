@@ -9,7 +9,7 @@ use std::sync::Arc;
 const NAME_BYTES_MAX: usize = 32;
 
 /// The name of a registered namespace, held inline: it is copied for each request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnedNamespace {
     bytes: [u8; NAME_BYTES_MAX],
     len: u8,

@@ -7,10 +7,18 @@
 //!
 //! All failures count together, from all addresses: whoever guesses has many of them. The right
 //! token is never late, so nobody can keep the operator out. To be late costs the server a
-//! timer. A token that somebody made up is within reach of a machine that may ask a million times a
+//! timer.
+//!
+//! Calls that take other tokens too tell as well whether a token is the operator's, and so does
+//! `auth` over WebSocket. A token that nobody has is mostly one that has died there, so only those
+//! beyond [`UNKNOWN_TOKENS_FREE`] count as guesses.
+//!
+//! A token that somebody made up is within reach of a machine that may ask a million times a
 //! second; one that asks once a second on each connection needs years.
 
-use crate::limits::{GUESS_DELAY_MS_MAX, GUESS_DELAY_MS_MIN, GUESS_REPORT_SECONDS};
+use crate::limits::{
+    GUESS_DELAY_MS_MAX, GUESS_DELAY_MS_MIN, GUESS_REPORT_SECONDS, UNKNOWN_TOKENS_FREE,
+};
 use crate::model::Timestamp;
 use std::fmt;
 use std::net::IpAddr;
@@ -21,6 +29,9 @@ pub struct Guesses {
     /// Failures with less than [`GUESS_REPORT_SECONDS`] between one and the next.
     in_a_row: u32,
     last: Timestamp,
+    /// Unknown tokens on other calls, in a row like the failures.
+    unknown: u32,
+    last_unknown: Timestamp,
     /// Failures that the operator was not told of yet.
     untold: Option<Failures>,
 }
@@ -65,6 +76,17 @@ impl Guesses {
         delay
             .filter(|&delay| delay >= GUESS_DELAY_MS_MIN)
             .map_or(GUESS_DELAY_MS_MAX, |delay| delay.min(GUESS_DELAY_MS_MAX))
+    }
+
+    /// A token that nobody has, on a call that takes other tokens than the operator's too. Returns
+    /// the milliseconds after which it is answered if it counts as a guess.
+    pub fn note_unknown(&mut self, from: IpAddr, now: Timestamp) -> Option<u64> {
+        if is_over(self.last_unknown, now) {
+            self.unknown = 0;
+        }
+        self.last_unknown = now;
+        self.unknown = self.unknown.saturating_add(1);
+        (self.unknown > UNKNOWN_TOKENS_FREE).then(|| self.note(from, now))
     }
 
     /// What the operator is to be told now: once a minute if there is anything.
@@ -124,6 +146,23 @@ mod tests {
         guesses.note(FROM, at_ms(200_000));
         assert_eq!(guesses.take_rest().map(|rest| rest.count), Some(1));
         assert_eq!(guesses.take_rest(), None);
+    }
+
+    #[test]
+    fn an_unknown_token_elsewhere_is_a_guess_if_there_are_too_many() {
+        let mut guesses = Guesses::default();
+        for _ in 0..2 {
+            for ms in 0..UNKNOWN_TOKENS_FREE {
+                assert_eq!(guesses.note_unknown(FROM, at_ms(ms.into())), None);
+            }
+            assert_eq!(guesses.take_rest(), None);
+            assert_eq!(guesses.note_unknown(FROM, at_ms(1_000)), Some(50));
+            assert_eq!(guesses.note(FROM, at_ms(1_000)), 100);
+            assert_eq!(guesses.note_unknown(FROM, at_ms(2_000)), Some(200));
+            assert_eq!(guesses.take_rest().map(|rest| rest.count), Some(3));
+            assert_eq!(guesses.note_unknown(FROM, at_ms(62_000)), None, "a minute");
+            guesses = Guesses::default();
+        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //!
 //! A ticket is kept as its hash, beside the hash of the token that it was made with, until it is
 //! used or its time is over. Whoever uses one has to look whether the token is alive.
+//!
+//! If there are as many as there may be, a namespace that has fewer than another takes one from it:
+//! whoever registers many namespaces keeps no other from having tickets.
 
 use super::access::OwnedNamespace;
 use super::rate::RateLimited;
@@ -31,6 +34,8 @@ pub struct Tickets {
     known: HashMap<TokenHash, u64>,
     /// By namespace, the places of its tickets; the operator's are under none.
     of_namespace: HashMap<Option<OwnedNamespace>, BTreeSet<u64>>,
+    /// Namespaces that have any, by how many those are.
+    by_count: BTreeSet<(usize, Option<OwnedNamespace>)>,
     next: u64,
 }
 
@@ -76,14 +81,16 @@ impl Tickets {
         {
             return Err(NoTicket::OfNamespace(oldest.rest(now)));
         }
-        if self.made.len() >= TICKETS_MAX {
+        if self.made.len() >= TICKETS_MAX && !self.take_from_largest(namespace) {
             return Err(NoTicket::OfAll);
         }
         let place = self.next;
         self.next = self.next.wrapping_add(1);
         self.known.insert(ticket, place);
         let own = self.of_namespace.entry(namespace).or_default();
+        self.by_count.remove(&(own.len(), namespace));
         own.insert(place);
+        self.by_count.insert((own.len(), namespace));
         let made = Made {
             ticket,
             token,
@@ -111,12 +118,31 @@ impl Tickets {
         let made = self.made.remove(&place)?;
         self.known.remove(&made.ticket);
         if let Some(own) = self.of_namespace.get_mut(&made.namespace) {
+            self.by_count.remove(&(own.len(), made.namespace));
             own.remove(&place);
             if own.is_empty() {
                 self.of_namespace.remove(&made.namespace);
+            } else {
+                self.by_count.insert((own.len(), made.namespace));
             }
         }
         Some(made)
+    }
+
+    /// Drops the oldest ticket of the namespace that has most. False if this one would have as many.
+    fn take_from_largest(&mut self, namespace: Option<OwnedNamespace>) -> bool {
+        let own = self.of_namespace.get(&namespace).map_or(0, BTreeSet::len);
+        let Some((count, largest)) = self.by_count.last().copied() else {
+            return false;
+        };
+        if count <= own.saturating_add(1) {
+            return false;
+        }
+        let oldest = self.of_namespace.get(&largest).and_then(BTreeSet::first);
+        let Some(oldest) = oldest.copied() else {
+            return false;
+        };
+        self.remove(oldest).is_some()
     }
 
     /// Tickets end in the order in which they were made.
@@ -162,7 +188,7 @@ mod tests {
         );
         assert_eq!(tickets.take(&hash(4), at_ms(0)), None, "unknown");
         assert!(tickets.made.is_empty() && tickets.known.is_empty());
-        assert!(tickets.of_namespace.is_empty());
+        assert!(tickets.of_namespace.is_empty() && tickets.by_count.is_empty());
     }
 
     #[test]
@@ -189,8 +215,16 @@ mod tests {
                 add(namespace, 30_000).unwrap();
             }
         }
-        assert_eq!(add(100, 30_000), Err(NoTicket::OfAll));
-        assert!(add(100, 35_000).is_ok());
+        // All are in use: others take from those that have most, down to as many each.
+        let namespaces = 50;
+        let each = TICKETS_MAX / namespaces;
+        for namespace in 20..namespaces {
+            for number in 0..each {
+                assert!(add(namespace, 30_000).is_ok(), "{namespace}: {number}");
+            }
+        }
+        assert_eq!(add(20, 30_000), Err(NoTicket::OfAll));
+        assert!(add(20, 60_000).is_ok(), "all the others are over");
         assert_eq!(tickets.take(&first, at_ms(0)), None, "it is forgotten");
     }
 }

@@ -16,6 +16,7 @@
     reason = "rustix has no call for it, and the variable GLIBC_TUNABLES is read before main"
 )]
 
+use crate::faults;
 use crate::shard::Counters;
 use std::io;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ fn look(counters: &Counters, end: &Receiver<()>) {
     let pause = Duration::from_millis(LOOK_MS);
     let mut holds_much = false;
     while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        faults::step();
         let held_much = holds_much;
         holds_much = counters.memory.holds_much(held_much);
         if holds_much != held_much {

@@ -107,6 +107,8 @@ mod tests {
             "flux-0",
             "flush-0",
             "directory-0",
+            "process",
+            "allocator",
             "flux-connectors",
             "flux-polls",
             "watchdog",

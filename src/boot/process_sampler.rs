@@ -4,6 +4,7 @@
 
 use crate::api::metrics::ProcessSample;
 use crate::clock;
+use crate::faults;
 use crate::limits::PROCESS_SAMPLE_SECONDS;
 use crate::shard::Counters;
 use rustix::fs::statvfs;
@@ -45,6 +46,7 @@ fn look(counters: &Counters, data_dir: &Path, end: &Receiver<()>) {
     // Once: clocks are adjusted, so a later look would find another start.
     let start_ms = start_ms(&own_stat());
     loop {
+        faults::step();
         counters.process.store(&sample(data_dir, start_ms));
         if end.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return;

@@ -87,6 +87,11 @@ impl Engine {
         self.recent_ids.recall(event, log.appended(), now)
     }
 
+    /// What is known of the ids that producers give to events.
+    pub fn recent_ids_mut(&mut self) -> &mut RecentIds {
+        &mut self.recent_ids
+    }
+
     /// Remembers from now on the ids that producers give to events. Those of the log are read, as
     /// far back as they are known; `ids`: those of earlier logs. Calls `seen` for each event.
     /// Blocks.

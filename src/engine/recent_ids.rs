@@ -20,7 +20,8 @@
 //! Both are facts of the log, so a start finds the same ids again ([`RecentIds::note`]).
 
 use crate::model::{
-    DedupWindow, EventView, RECORD_KIND_EVENT, Sent, Stored, Timestamp, namespace_bytes_of,
+    DedupWindow, EventView, HistoryStart, HistoryStarts, RECORD_KIND_EVENT, Sent, Stored,
+    Timestamp, namespace_bytes_of,
 };
 use flux_storage::{Record, Sequence};
 use std::collections::VecDeque;
@@ -102,6 +103,8 @@ pub struct RecentIds {
     first: u64,
     /// Entries that were added, and so the number of the newest.
     added: u64,
+    /// Where the namespaces of this shard begin.
+    starts: HistoryStarts,
 }
 
 impl RecentIds {
@@ -113,6 +116,16 @@ impl RecentIds {
             first: 1,
             ..Self::default()
         }
+    }
+
+    /// A namespace begins at its registration: it knows none of the ids that came before.
+    pub fn begin(&mut self, namespace: &str, start: HistoryStart) {
+        self.starts.insert(namespace, start);
+    }
+
+    /// A namespace is deleted.
+    pub fn end(&mut self, namespace: &str) {
+        self.starts.remove(namespace);
     }
 
     /// For how long ids are known.
@@ -140,6 +153,13 @@ impl RecentIds {
         let known = self.entries(hash).find(|(entry, place)| {
             let is_same = (entry.id, entry.id_more) == (hash.id, hash.id_more);
             is_same && self.window.holds(*place, appended, now)
+        });
+        // What came before the registration of its namespace is another owner's.
+        let known = known.filter(|(_, (sequence, time))| {
+            let namespace = namespace_bytes_of(sent.entity_id);
+            let namespace = namespace.and_then(|name| std::str::from_utf8(name).ok());
+            let start = namespace.and_then(|name| self.starts.get(name));
+            start.is_none_or(|start| !start.hides(*sequence, *time))
         });
         match known {
             None => Recalled::New(hash),

@@ -184,9 +184,14 @@ impl<L> Context<L> {
     /// Counts a rejection if it may have been a guess. The milliseconds after which its caller is
     /// told then.
     pub(crate) fn note_rejection(&self, address: Option<IpAddr>, error: &ApiError) -> Option<u64> {
-        let strangers = &self.counters.strangers;
-        matches!(error, ApiError::OperatorUnknown)
-            .then(|| strangers.guess(address, self.router.now))
+        let (strangers, now) = (&self.counters.strangers, self.router.now);
+        match error {
+            ApiError::OperatorUnknown => Some(strangers.guess(address, now)),
+            ApiError::TokenUnknown if self.tenants.admin.is_some() => {
+                strangers.unknown_token(address, now)
+            }
+            _ => None,
+        }
     }
 
     /// True if an event may be later than this, so that the state then is one of the past. Not only

@@ -70,11 +70,15 @@ pub(crate) fn apply<L: Log>(context: &mut Context<L>, change: &Change) {
         close_directory(context);
     }
     match change {
-        Change::Registered(namespace) => note_registered(context, &namespace.name, true),
+        Change::Registered(namespace) => {
+            note_registered(context, &namespace.name, true);
+            begin_ids(context, &namespace.name);
+        }
         Change::Deleted { name } => {
             note_registered(context, name, false);
             if let Some(shard) = &mut context.router.shard {
                 shard.limiter_mut().forget(name);
+                shard.engine_mut().recent_ids_mut().end(name);
             }
         }
         Change::Configured(patch) => {
@@ -103,8 +107,22 @@ pub(crate) fn acquaint_shard<L: Log>(context: &mut Context<L>) {
             if place_key(&namespace.name, shards) == core {
                 let names = shard.engine_mut().namespaces_mut();
                 names.set_registered(&namespace.name, true);
+                let start = namespace.history_start();
+                let ids = shard.engine_mut().recent_ids_mut();
+                ids.begin(&namespace.name, start);
             }
         }
+    }
+}
+
+/// A namespace of this core's shard was registered: the ids that its events get are its own.
+fn begin_ids<L: Log>(context: &mut Context<L>, name: &str) {
+    let is_here = place_key(name, context.router.shards) == context.router.core;
+    if is_here
+        && let Some(start) = context.tenants.registry.history_starts().get(name)
+        && let Some(shard) = &mut context.router.shard
+    {
+        shard.engine_mut().recent_ids_mut().begin(name, start);
     }
 }
 

@@ -58,6 +58,13 @@ impl Strangers {
         self.guesses().note(from, now)
     }
 
+    /// A caller has presented a token that nobody has to a call that takes other tokens too. Returns
+    /// the milliseconds after which it is answered if it counts as a guess.
+    pub(crate) fn unknown_token(&self, address: Option<IpAddr>, now: Timestamp) -> Option<u64> {
+        let from = address.unwrap_or(UNKNOWN).to_canonical();
+        self.guesses().note_unknown(from, now)
+    }
+
     /// What the operator is to be told of now.
     pub(crate) fn take_due(&self, now: Timestamp) -> Option<Failures> {
         self.guesses().take_due(now)

@@ -38,6 +38,8 @@ pub(crate) const FRAMING: Framing = Framing {
 pub(crate) const GOING_AWAY: u16 = 1001;
 /// Close code of a client that reads too slowly (registered by IANA, "Try Again Later").
 const TRY_AGAIN_LATER: u16 = 1013;
+/// RFC 6455 §7.4.1.
+const POLICY_VIOLATION: u16 = 1008;
 const NORMAL: u16 = 1000;
 /// Close code of a server that met a fault (RFC 6455 §7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
@@ -73,6 +75,8 @@ pub(crate) struct WebSocket {
     paused: bool,
     /// The server stops: a close frame follows the last answer.
     is_leaving: bool,
+    /// It has presented more unknown tokens than are answered.
+    guesses: bool,
     /// The pong to the client's newest ping, if the client is owed too much to be sent it now.
     pong: Option<Vec<u8>>,
     /// When it was last pinged without having been heard of since, monotonic milliseconds.
@@ -110,6 +114,7 @@ impl WebSocket {
             withheld: Withheld::default(),
             paused: false,
             is_leaving: false,
+            guesses: false,
             pong: None,
             pinged_ms: None,
         }
@@ -163,6 +168,9 @@ impl WebSocket {
                     context.router.spend(limits::WS_MESSAGE_UNITS + json_units);
                     if !self.understand(context, subscriber, parse(text)) {
                         self.understand(context, subscriber, parse_whole(text));
+                    }
+                    if self.guesses {
+                        return self.close(POLICY_VIOLATION, "too many unknown tokens");
                     }
                 }
                 Message::Ping(payload) => {
@@ -397,6 +405,10 @@ impl WebSocket {
                 .map(|()| InForce::Now),
             Ok(Action::Auth(secret)) => {
                 let added = self.feed.tokens.add(context, secret.reveal());
+                if let Err(error) = &added {
+                    let address = self.feed.subscriptions.address();
+                    self.guesses = context.note_rejection(address, error).is_some();
+                }
                 added.map(|()| InForce::Now)
             }
             // Those with an id are taken on elsewhere.

@@ -10,6 +10,7 @@ use crate::service::subscribe::{
 };
 use crate::service::{Context, Credentials};
 use crate::shard::Reply;
+use std::net::IpAddr;
 
 impl Subscriptions {
     /// A subscription is in force: it begins to catch up if it has to. True if its acknowledgement
@@ -67,6 +68,11 @@ impl Subscriptions {
                 catch_up.is_some_and(|it| it.is_under_way())
             }
         })
+    }
+
+    /// Where the client is.
+    pub(crate) const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// True if a subscription may have something to catch up.

@@ -600,7 +600,7 @@ mod tests {
                 payload: OutboundChunks::from(payload),
             };
             let record = self.encrypter.encrypt(plain, self.sequence).unwrap();
-            self.sequence += 1;
+            self.sequence = self.sequence.checked_add(1).unwrap();
             record.encode()
         }
     }
