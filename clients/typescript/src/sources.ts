@@ -10,6 +10,7 @@ import { readText, targetOf } from "./calls.js";
 import type { Calls } from "./calls.js";
 import { FluxError, UnreachableError } from "./errors.js";
 import { encode } from "./json.js";
+import { Queue } from "./queue.js";
 import { Again, sentPattern } from "./subscription.js";
 import type { Beginning, SubscriptionOptions } from "./subscription.js";
 import { setTimer, within } from "./waiting.js";
@@ -188,7 +189,7 @@ class SocketSource implements Source {
   readonly #abort: () => void;
   #pinging: ReturnType<typeof setInterval> | undefined;
   #heard = performance.now();
-  readonly #waiting: string[] = [];
+  readonly #waiting = new Queue<string>();
   #waitingChars = 0;
   #failure: unknown;
   /** Told when there is something to take. */

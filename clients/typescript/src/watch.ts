@@ -4,6 +4,7 @@ import { isUntrusted } from "./calls.js";
 import type { Calls } from "./calls.js";
 import { ClosedError, FluxError, UnreachableError } from "./errors.js";
 import { decode } from "./json.js";
+import { Queue } from "./queue.js";
 import { AUTHENTICATION, openSocket, openStream } from "./sources.js";
 import type { Source } from "./sources.js";
 import { Subscription } from "./subscription.js";
@@ -32,7 +33,7 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
   readonly #over: WatchOver;
   readonly #subscription: Subscription;
   readonly #scope: Scope;
-  #updates: Update[] = [];
+  readonly #updates = new Queue<Update>();
   #source: Source | null = null;
   /** The source is there for a snapshot only: what follows comes over a WebSocket. */
   #isForSnapshot = false;
@@ -116,7 +117,7 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
 
   #end(): void {
     this.#isOver = true;
-    this.#updates = [];
+    this.#updates.clear();
     this.#drop();
     this.#scope.abort(ENDED);
     this.#scope.end();
@@ -155,7 +156,7 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
   async #connect(signal: AbortSignal): Promise<void> {
     const subscription = this.#subscription;
     const [beginning, updates] = subscription.begin();
-    this.#updates.push(...updates);
+    this.#updates.pushAll(updates);
     const isSnapshot = beginning.snapshot === true && subscription.options.mode === "event";
     this.#isForSnapshot = isSnapshot && this.#over === "websocket";
     const open = isSnapshot || this.#over === "stream" ? openStream : openSocket;
@@ -166,7 +167,7 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
     } catch (error) {
       // A stream says by its status what a WebSocket says in a message.
       if (!(error instanceof FluxError) || error.code !== "history_removed") throw error;
-      this.#updates.push(...subscription.refused(error));
+      this.#updates.pushAll(subscription.refused(error));
     }
   }
 
@@ -175,7 +176,7 @@ export class Watch<U extends Update> implements AsyncIterable<U> {
       if (message.type === "error") throw errorOf(message);
       return;
     }
-    this.#updates.push(...this.#subscription.receive(message));
+    this.#updates.pushAll(this.#subscription.receive(message));
   }
 
   #broke(error: unknown): void {

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Flux } from "flux-client";
 import { Flux as BrowserFlux } from "flux-client/browser";
 import type { Entity } from "flux-client";
-import { Server, pause, register, started, until } from "./support.js";
+import { Script, Server, pause, register, started, until } from "./support.js";
 
 const { server, flux } = await started();
 
@@ -255,6 +255,35 @@ for (const [where, make] of [
     await client.close();
   });
 }
+
+test("what was missed is handed out whole, however much it is", async () => {
+  const count = 200_000;
+  const stream = (messages: readonly object[]) => ({
+    status: 200,
+    headers: { "content-type": "text/event-stream" },
+    body: messages.map((message) => `data: ${JSON.stringify(message)}\n\n`).join(""),
+  });
+  const change = (n: number) => ({
+    ...{ type: "entity", entity_id: `a/${n}`, properties: { n }, removed: [], whole: true },
+    ...{ version: 1, sequence: n, timestamp: "2026-01-31T12:00:00.000000Z" },
+  });
+  const missed = Array.from({ length: count }, (_, n) => change(n));
+  const script = await Script.start(
+    stream([{ type: "ack", cursor: "A" }, { type: "snapshot_end", cursor: "A" }]),
+    stream([...missed, { type: "caught_up", cursor: "B" }]),
+    stream([]),
+  );
+  const client = new Flux(script.url);
+  const watch = client.watch("a/*");
+  assert.equal((await watch.next()).value?.type, "snapshot");
+  for (let n = 0; n < count; n += 1) {
+    const { value } = await watch.next();
+    assert(value?.type === "change" && value.sequence === n);
+  }
+  assert.equal(watch.entities.size, count);
+  await client.close();
+  script.close();
+});
 
 test("a program that has closed its client ends, whatever it held", async () => {
   const program = `
