@@ -1,8 +1,8 @@
 /** What waits, first in, first out, however much it is. */
 
 /**
- * An array takes time by its length for each `shift`, and `push(...many)` has one argument for each:
- * what a watch missed may be more than a call may have.
+ * An array takes time by its length for each `shift`, and `push(...many)` has one argument for
+ * each: what a watch missed may be more than a call may have.
  */
 export class Queue<T> {
   #items: T[] = [];
