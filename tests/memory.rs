@@ -7,9 +7,11 @@
 mod support;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use support::http::Connection;
+use support::http::{Connection, request};
+use support::mcp::{legacy, modern};
 use support::server::{Server, Setup};
 use support::{PATIENCE, batch, event, wait_within};
 use tempfile::TempDir;
@@ -56,11 +58,14 @@ fn a_write_without_a_known_token_is_refused_before_its_body() {
     connection.response().expect_error(413, too_long);
 }
 
-/// A server with 16 MiB of events, an entity of 3 MiB and a list of 8 MiB.
-fn with_large_answers(dir: &TempDir) -> Server {
+/// A server with 16 MiB of events, an entity of 3 MiB and a list of 8 MiB, and the cursor before
+/// all of it.
+fn with_large_answers(dir: &TempDir) -> (Server, String) {
     let server = Setup::new(dir.path(), 2)
         .env("FLUX_MEMORY_BYTES", &BUDGET.to_string())
         .start();
+    let polled = server.get("/api/changes").json();
+    let since = polled["cursor"].as_str().expect("a cursor").to_owned();
     let text = "x".repeat(16 * 1024);
     for round in 0..16 {
         let events: Vec<String> = (0..64)
@@ -79,7 +84,7 @@ fn with_large_answers(dir: &TempDir) -> Server {
         let properties = format!(r#"{{"part{number}":"{text}"}}"#);
         assert_eq!(server.publish("alice/large", &properties).status, 200);
     }
-    server
+    (server, since)
 }
 
 /// A connection from an address of this machine, whose kernel takes little of what is sent to it.
@@ -122,6 +127,9 @@ fn websocket(frames: &[(u8, &[u8])]) -> Vec<u8> {
         bytes.push(*first);
         if payload.len() < 126 {
             bytes.push(0x80 | u8::try_from(payload.len()).expect("a short one"));
+        } else if let Ok(length) = u16::try_from(payload.len()) {
+            bytes.push(0xfe);
+            bytes.extend_from_slice(&length.to_be_bytes());
         } else {
             bytes.push(0x80 | 127);
             bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
@@ -135,56 +143,57 @@ fn websocket(frames: &[(u8, &[u8])]) -> Vec<u8> {
 /// The longest that a ping carries.
 const PING: [u8; 125] = [b'p'; 125];
 
-/// What hostile clients send, by kind.
-fn attacks() -> Vec<(&'static str, Vec<u8>)> {
+/// A kind of hostile client: its name, and what it sends.
+type Kind = (&'static str, Vec<u8>);
+
+fn kind(name: &'static str, request: &str, times: usize) -> Kind {
+    (name, request.repeat(times).into_bytes())
+}
+
+fn post(target: &str, body: &str) -> String {
+    request("POST", target, &[], body)
+}
+
+/// Who reads what there is, and what has been. `since`: the cursor before all of it.
+fn readers(since: &str) -> Vec<Kind> {
     let at = "at=2999-01-01T00:00:00Z";
+    let described = ["/docs", "/openapi.json", "/asyncapi.json", "/llms.txt", "/"].map(get);
+    let past = get("/api/events?namespace=alice&limit=500");
+    let list = get(&format!("/api/state/entities?limit=10000&{at}"));
+    let poll = get(&format!("/api/changes?since={since}&wait=60"));
+    let wait = get("/api/changes?entity_id=*&wait=60");
+    vec![
+        kind("pages of history", &past, 16),
+        kind("lists", &list, 16),
+        kind("pages", &get("/api/state/entities?limit=10000"), 16),
+        kind(
+            "large entities",
+            &get("/api/state/entities/alice/large"),
+            64,
+        ),
+        kind("polls", &wait, 16),
+        kind("polls with much to tell", &poll, 16),
+        kind("descriptions", &described.concat(), 64),
+        kind("metrics", &get("/metrics"), 256),
+        kind("health", &get("/health?detail"), 256),
+    ]
+}
+
+/// Who writes, or never finishes to.
+fn writers() -> Vec<Kind> {
     let half = |len: usize| {
         let head = format!(
             "POST /api/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n"
         );
         [head.into_bytes(), vec![b' '; len - 1]].concat()
     };
-    let post = |target: &str, body: &str| {
-        let length = body.len();
-        format!(
-            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-    };
     let refused = event("alice/large", "{}").replacen('{', r#"{"expect":{"version":999},"#, 1);
     let nothing = format!(r#""events":[{}{{}}]}}"#, "{},".repeat(20_000));
+    let batch = post("/api/events/batch", &format!("{{{nothing}"));
     let by_message = format!(r#"{{"type":"publish_batch","id":1,{nothing}"#);
-    let subscribe: &[u8] = br#"{"type":"subscribe","entity_id":"*"}"#;
-    let past = get("/api/events?namespace=alice&limit=500").repeat(16);
     vec![
-        ("pages of history", past.into_bytes()),
-        (
-            "lists",
-            get(&format!("/api/state/entities?limit=10000&{at}"))
-                .repeat(16)
-                .into_bytes(),
-        ),
-        (
-            "pages",
-            get("/api/state/entities?limit=10000")
-                .repeat(16)
-                .into_bytes(),
-        ),
-        (
-            "large entities",
-            get("/api/state/entities/alice/large")
-                .repeat(64)
-                .into_bytes(),
-        ),
-        (
-            "conditions that fail",
-            post("/api/events", &refused).repeat(64).into_bytes(),
-        ),
-        (
-            "batches of nothing",
-            post("/api/events/batch", &format!("{{{nothing}"))
-                .repeat(4)
-                .into_bytes(),
-        ),
+        kind("conditions that fail", &post("/api/events", &refused), 64),
+        kind("batches of nothing", &batch, 4),
         (
             "batches of nothing by message",
             websocket(&[(0x81, by_message.as_bytes()); 4]),
@@ -195,43 +204,93 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
             websocket(&[(0x01, &vec![b' '; 1_000_000])]),
         ),
         ("pings", websocket(&vec![(0x89, &PING[..]); 40_000])),
+    ]
+}
+
+/// Who is pushed to, and takes nothing.
+fn subscribers() -> Vec<Kind> {
+    let subscribe: &[u8] = br#"{"type":"subscribe","entity_id":"*"}"#;
+    let rarely: &[u8] =
+        br#"{"type":"subscribe","id":1,"entity_id":"*","max_hz":0.1,"snapshot":true}"#;
+    let events: &[u8] = br#"{"type":"subscribe","id":2,"entity_id":"*","mode":"event"}"#;
+    let stream = get("/api/stream?entity_id=*&snapshot=true");
+    vec![
         ("slow subscribers", websocket(&[(0x81, subscribe)])),
         (
-            "slow streams",
-            get("/api/stream?entity_id=*&snapshot=true").into_bytes(),
+            "subscribers who want little at a time",
+            websocket(&[(0x81, rarely), (0x81, events)]),
         ),
-        (
-            "polls",
-            get("/api/changes?entity_id=*&wait=60")
-                .repeat(16)
-                .into_bytes(),
-        ),
+        kind("slow streams", &stream, 1),
     ]
+}
+
+/// Who asks as an agent does.
+fn agents() -> Vec<Kind> {
+    let call = |name: &str, arguments: &Value| {
+        let params = json!({"name": name, "arguments": arguments});
+        legacy("tools/call", &params)
+    };
+    let time = "2999-01-01T00:00:00Z";
+    let at = call("flux_at", &json!({"prefix": "alice/", "time": time}));
+    let list = call("flux_list", &json!({"prefix": "alice/"}));
+    let past = call("flux_history", &json!({"id": "alice/1"}));
+    let uris: Vec<String> = (0..20)
+        .map(|number| format!("flux://entity/healthy/{number}"))
+        .collect();
+    let listen = json!({"notifications": {"resourceSubscriptions": uris}});
+    let listen = modern("subscriptions/listen", &listen, &[]);
+    vec![
+        kind("lists of tools", &legacy("tools/list", &json!({})), 256),
+        kind("lists of the past by tool", &at, 64),
+        kind("lists by tool", &list, 64),
+        kind("events by tool", &past, 64),
+        kind("waits by tool", &wait_for("healthy/"), 64),
+        kind("notifications", &listen, 64),
+    ]
+}
+
+/// A call that waits for a change of entities, and tells meanwhile that it does.
+fn wait_for(prefix: &str) -> String {
+    let params = json!({
+        "name": "flux_wait_for",
+        "arguments": {"prefix": prefix, "timeout_seconds": 50},
+        "_meta": {"progressToken": 1},
+    });
+    modern("tools/call", &params, &[])
+}
+
+/// Every kind of hostile client. `since`: the cursor before all that there is.
+fn attacks(since: &str) -> Vec<Kind> {
+    let kinds = [readers(since), writers(), subscribers(), agents()];
+    kinds.concat()
 }
 
 /// Lets hostile clients come from so many addresses while another client publishes and reads. They
 /// may be counted for `used_max` bytes.
 fn besiege(addresses: u8, used_max: u64) {
     let dir = TempDir::new().expect("a temporary directory");
-    let server = with_large_answers(&dir);
+    let (server, since) = with_large_answers(&dir);
     let memory = || server.get("/health?detail").json()["memory"].clone();
     let before = server.memory_bytes();
     let (mut most, mut most_used) = (0, 0);
+    let attacks = attacks(&since);
     let mut hostile = Vec::new();
     let mut healthy = server.connect();
+    let text = "z".repeat(2 * 1024);
     for round in 0..60 {
         if round < 12 {
             let last = 1 + round % addresses;
-            for (_, bytes) in attacks() {
-                hostile.push(pour(&server, Ipv4Addr::new(127, 0, 0, last), &bytes));
+            for (_, bytes) in &attacks {
+                hostile.push(pour(&server, Ipv4Addr::new(127, 0, 0, last), bytes));
             }
         }
         for number in 0..20 {
             let id = format!("healthy/{number}");
-            let body = event(&id, &format!(r#"{{"round":{round}}}"#));
+            let body = event(&id, &format!(r#"{{"round":{round},"text":"{text}"}}"#));
             let published = healthy.request("POST", "/api/events", &body);
             assert_eq!(published.status, 200, "{}", published.text());
-            let read = healthy.request("GET", &format!("/api/state/entities/{id}"), "");
+            let read = format!("/api/state/entities/{id}?fields=round");
+            let read = healthy.request("GET", &read, "");
             assert_eq!(read.json()["properties"]["round"], round);
         }
         most = most.max(server.memory_bytes());
@@ -272,7 +331,7 @@ fn hostile_clients_of_many_addresses_stay_within_the_budget_and_another_is_serve
 #[test]
 fn memory_of_clients_that_have_gone_goes_back_to_the_system() {
     let dir = TempDir::new().expect("a temporary directory");
-    let server = with_large_answers(&dir);
+    let (server, _) = with_large_answers(&dir);
     let used = || server.get("/health?detail").json()["memory"]["used"].as_u64();
     let before = server.memory_bytes();
     let pages = ["/docs", "/asyncapi.json", "/llms.txt", "/openapi.json"].map(get);
@@ -297,4 +356,60 @@ fn memory_of_clients_that_have_gone_goes_back_to_the_system() {
     wait_within(PATIENCE, "the system to have it back", || {
         (server.memory_bytes() <= before + KEPT).then_some(())
     });
+}
+
+/// Clients that wait for changes by so many connections of twelve addresses, with these requests.
+/// They take nothing while what they wait for changes. Asserts that no more is counted than there
+/// may be.
+fn waiting_clients_stay_within(budget: u64, connections: u16, request: &str) {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = Setup::new(dir.path(), 2)
+        .env("FLUX_MEMORY_BYTES", &budget.to_string())
+        .start();
+    let memory = || server.get("/health?detail").json()["memory"].clone();
+    let requests = request.repeat(8);
+    let waiting: Vec<Connection> = (0..connections)
+        .map(|number| {
+            let last = 1 + u8::try_from(number % 12).expect("an address");
+            let address = Ipv4Addr::new(127, 0, 0, last);
+            pour(&server, address, requests.as_bytes())
+        })
+        .collect();
+    // A tool's answer says it twice, once within a string.
+    let text = r#"\""#.repeat(3 * 1024);
+    let mut most = 0;
+    for round in 0..40 {
+        let events: Vec<String> = (0..8)
+            .map(|number| {
+                let properties = format!(r#"{{"round":{round},"text":"{text}"}}"#);
+                event(&format!("waited/{number}"), &properties)
+            })
+            .collect();
+        let answer = server.post("/api/events/batch", &batch(&events));
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
+        let memory = memory();
+        let used = memory["used"].as_u64().expect("a number of bytes");
+        assert!(used <= budget * 11 / 10, "in round {round}: {memory}");
+        most = most.max(used);
+    }
+    assert!(most > budget / 4, "they did ask for much: {most}");
+    drop(waiting);
+    wait_within(PATIENCE, "the memory to be given back", || {
+        (memory()["used"].as_u64() < Some(MIB)).then_some(())
+    });
+}
+
+#[test]
+fn clients_that_wait_by_tool_and_take_nothing_stay_within_the_budget() {
+    waiting_clients_stay_within(16 * MIB, 400, &wait_for("waited/"));
+}
+
+#[test]
+fn clients_that_poll_and_take_nothing_stay_within_the_budget() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = Setup::new(dir.path(), 2).start();
+    let polled = server.get("/api/changes?entity_id=waited/*").json();
+    let since = polled["cursor"].as_str().expect("a cursor");
+    let poll = format!("/api/changes?entity_id=waited/*&since={since}&wait=60");
+    waiting_clients_stay_within(16 * MIB, 400, &get(&poll));
 }

@@ -13,6 +13,7 @@ use crate::api::metrics::CloseCause;
 use crate::front::http::{self, Client};
 use crate::front::ws::OUT_OF_MEMORY;
 use crate::limits;
+use crate::service::subscribe::Subscriber;
 use crate::shard::{MemoryClient, MemoryHolding, MemoryPart};
 use crate::wire::http1::Phase;
 use std::sync::atomic::Ordering::Relaxed;
@@ -162,6 +163,9 @@ impl<S: System> Core<S> {
             return;
         };
         connection.waits_since_ms = None;
+        let generation = connection.generation;
+        let subscriber = Subscriber { index, generation };
+        http::leave_poll(&mut self.context, &mut connection.answers, subscriber);
         let reader = match &mut connection.session {
             Session::Http(reader) => reader,
             Session::WebSocket(websocket) => {
@@ -179,7 +183,7 @@ impl<S: System> Core<S> {
             let mut client = Client {
                 answers: &mut connection.answers,
                 index,
-                generation: connection.generation,
+                generation,
                 address: connection.address,
                 holders: connection.holders,
             };

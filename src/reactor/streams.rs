@@ -242,6 +242,8 @@ impl<S: System> Core<S> {
         };
         http::look_at_poll(&mut self.context, &self.writer, &mut client);
         self.note_poll(index, &mut connection);
+        // Before the next one asks.
+        self.count_memory(index, &mut connection);
         connection.queue_write(index, &mut self.to_write);
         self.connections.put_back(index, connection);
     }

@@ -29,7 +29,7 @@ use crate::history::{
 use crate::limits;
 use crate::log::Log;
 use crate::model::{Cursor, CursorTooNarrow, is_reserved, place};
-use crate::shard::{Reply, RequestId, ShardRequest};
+use crate::shard::{MemoryHolders, Reply, RequestId, ShardRequest};
 use crate::subscribe::Patterns;
 use flux_storage::Sequence;
 use std::collections::{BTreeMap, VecDeque};
@@ -109,6 +109,8 @@ pub(crate) struct Poller {
     pub(crate) request_id: RequestId,
     /// Where the client is.
     pub(crate) address: Option<IpAddr>,
+    /// Who is answerable for the memory of what is gathered.
+    pub(crate) holders: MemoryHolders,
 }
 
 impl Poller {
@@ -362,6 +364,9 @@ impl PendingChanges {
                 let told =
                     |it: &ForwardId| self.told.get(&it.id).is_some_and(|read| *read >= it.last);
                 self.ids = part.ids.into_iter().filter(|it| !told(it)).collect();
+                if !self.has_room(context, by, self.ids.len() * ID_BYTES) {
+                    return Some(self.fail(context, by, ApiError::OutOfMemory));
+                }
                 self.ids
                     .make_contiguous()
                     .sort_unstable_by_key(|it| it.first);
@@ -376,6 +381,7 @@ impl PendingChanges {
         by: Poller,
         part: &ForwardPart,
     ) -> Option<Outcome> {
+        self.limit_to_room(context, by, (part.bytes.len(), part.events.len()));
         let options = self.options.clone();
         let cut = cut_of(&options);
         for (event, view) in each_event(part) {
@@ -392,8 +398,31 @@ impl PendingChanges {
                 self.told.insert(view.entity_id.into(), event.sequence);
             }
         }
+        self.messages.shrink_to_fit();
         self.reach(part.through);
         self.read_on(context, by)
+    }
+
+    /// Tells of little if there is no memory for so many changes, of so many bytes, which are read:
+    /// the rest is there for the next poll. Few changes are not refused for want of memory.
+    fn limit_to_room<L>(
+        &mut self,
+        context: &mut Context<L>,
+        by: Poller,
+        (bytes, count): (usize, usize),
+    ) {
+        let bytes = bytes.min(self.bytes_max.saturating_sub(self.messages.len()));
+        let count = count.min(self.limit.saturating_sub(self.count));
+        if !self.has_room(context, by, bytes + count * TOLD_BYTES) {
+            let little = self.messages.len().max(LITTLE_BYTES);
+            self.bytes_max = self.bytes_max.min(little);
+        }
+    }
+
+    /// True if it may take so many bytes more.
+    fn has_room<L>(&self, context: &mut Context<L>, by: Poller, bytes: usize) -> bool {
+        let is_little = self.messages.capacity() + bytes <= LITTLE_BYTES;
+        is_little || (context.memory).admits(by.holders, self.heap_bytes(), bytes)
     }
 
     /// Asks for the next entities of the part.
@@ -438,6 +467,7 @@ impl PendingChanges {
                 if let Some(outcome) = self.look_at_access(context, by) {
                     return Some(outcome);
                 }
+                self.limit_to_room(context, by, (batch.bytes.len(), batch.found.len()));
                 self.take_entities(&batch, read);
                 self.ask_entities(context, by)
             }
@@ -475,6 +505,7 @@ impl PendingChanges {
         while let Some(rest) = self.asked.pop_back() {
             self.ids.push_front(rest);
         }
+        self.messages.shrink_to_fit();
     }
 
     /// Reads the next part of the logs.
@@ -640,9 +671,15 @@ impl PendingChanges {
             + self.patterns.heap_bytes()
             + self.messages.capacity()
             + self.told.len() * TOLD_BYTES
-            + ids * size_of::<ForwardId>()
+            + ids * ID_BYTES
     }
 }
+
+/// What an entity takes that is to be asked for, bytes, with the text of its id as it usually is.
+const ID_BYTES: usize = size_of::<ForwardId>() + 32;
+/// What a poll gathers if there is no memory for more, bytes: with its answer a connection holds no
+/// more than is uncounted.
+const LITTLE_BYTES: usize = limits::MEMORY_UNCOUNTED_BYTES_MAX / 2;
 
 /// What an entity takes that is told of besides its message, bytes, rounded up.
 const TOLD_BYTES: usize = 128;
@@ -679,6 +716,7 @@ mod tests {
                 serial: 1,
             },
             address: None,
+            holders: MemoryHolders::default(),
         };
         let mut polls = ["house/a", "garden/a", "flux-core/directory"].map(|id| {
             let since = Cursor::of_everything(&[Sequence::ZERO]).encode();

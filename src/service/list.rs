@@ -51,6 +51,11 @@ impl Part {
         self.used >= self.chunk.ends.len()
     }
 
+    /// True if its next chunk is to be asked for.
+    fn is_missing(&self) -> bool {
+        self.is_used_up() && !self.chunk.last && !self.asked
+    }
+
     /// Bytes that it holds, or is about to.
     fn heap_bytes(&self) -> usize {
         let ends = self.chunk.ends.capacity() * size_of::<(usize, usize)>();
@@ -108,9 +113,23 @@ impl Part {
         if buffer.is_empty() && start == 0 && end == self.chunk.json.len() {
             *buffer = std::mem::take(&mut self.chunk.json);
         } else {
-            buffer.extend_from_slice(self.chunk.json.get(start..end).unwrap_or_default());
+            let run = self.chunk.json.get(start..end).unwrap_or_default();
+            make_room(buffer, run.len());
+            buffer.extend_from_slice(run);
         }
         self.used += count;
+        if self.is_used_up() {
+            self.chunk.json = Vec::new();
+        }
+    }
+}
+
+/// Makes room in a page. A large one grows by an eighth: one that doubled would take up to twice the
+/// memory of what it holds.
+fn make_room(page: &mut Vec<u8>, bytes: usize) {
+    let needed = page.len() + bytes;
+    if needed > page.capacity() && needed > LIST_CHUNK_BYTES_MAX {
+        page.reserve_exact(bytes + needed / 8);
     }
 }
 
@@ -220,15 +239,15 @@ impl Listing {
             Some(limit) if self.count == 0 => {
                 (limit * ENTITY_BYTES_EXPECTED).clamp(LIST_CHUNK_BYTES_MAX, PAGE_BYTES_MAX)
             }
-            _ => LIST_CHUNK_BYTES_MAX,
+            _ => 0,
         }
-        .max(self.large_bytes())
+        .max(self.missing_bytes())
     }
 
-    /// About the bytes of the large entities that come next.
-    fn large_bytes(&self) -> usize {
-        let parts = self.parts.iter().filter(|part| !part.asked);
-        parts.filter_map(|part| part.large).sum()
+    /// About the bytes of the parts that are asked for next.
+    fn missing_bytes(&self) -> usize {
+        let parts = self.parts.iter().filter(|part| part.is_missing());
+        parts.map(Part::next_bytes).sum()
     }
 
     /// The place that every later change of what is listed comes after, once each shard has sent
@@ -275,6 +294,7 @@ impl Listing {
                 part.large = chunk.large;
                 part.judged = chunk.judged;
                 part.chunk = chunk;
+                part.chunk.json.shrink_to_fit();
                 part.used = 0;
                 Ok(())
             }
@@ -419,7 +439,7 @@ impl Listing {
     ) -> Result<(), ApiError> {
         let grant = self.grant();
         for part in &mut self.parts {
-            if !part.is_used_up() || part.chunk.last || part.asked {
+            if !part.is_missing() {
                 continue;
             }
             // A large entity was looked at before; and a page does not end in what is hidden: its

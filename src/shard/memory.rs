@@ -75,6 +75,8 @@ pub struct MemoryAccount {
     member: usize,
     parts: MemoryParts,
     used: usize,
+    /// What `used` was when the budget was told of it.
+    told: usize,
     drawn: usize,
     clients: Vec<ClientAccount>,
     free: Vec<u32>,
@@ -89,6 +91,7 @@ impl MemoryAccount {
             member,
             parts: [0; MEMORY_PARTS],
             used: 0,
+            told: 0,
             drawn: 0,
             clients: Vec::new(),
             free: Vec::new(),
@@ -185,6 +188,10 @@ impl MemoryAccount {
         let part = &mut self.parts[part as usize];
         *part = (*part + after).saturating_sub(before);
         self.used = (self.used + after).saturating_sub(before);
+        if self.used.abs_diff(self.told) > self.budget.chunk() {
+            // What one core gives back and another takes must not be shown twice.
+            self.tell();
+        }
         if self.used > self.drawn {
             self.budget.draw_at_once(self.used - self.drawn);
             self.drawn = self.used;
@@ -205,9 +212,15 @@ impl MemoryAccount {
         accounts.map(|account| account.used).max().unwrap_or(0)
     }
 
-    /// Says what is used, and gives back what is not: once a tick.
-    pub fn tick(&mut self) {
+    fn tell(&mut self) {
         self.budget.publish(self.member, &self.parts);
+        self.told = self.used;
+    }
+
+    /// Says what is used, and gives back what is not: once a tick, and the former when it has
+    /// changed much.
+    pub fn tick(&mut self) {
+        self.tell();
         let kept = self.budget.chunk();
         if self.drawn - self.used > kept {
             self.give_back(kept);

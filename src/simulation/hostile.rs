@@ -11,8 +11,9 @@ use super::network::ClientSocket;
 use super::watcher::HANDSHAKE;
 use super::world::{Scenario, World};
 use crate::limits::{MEMORY_UNCOUNTED_BYTES_MAX, RECEIVE_BYTES};
-use crate::model::Durability;
+use crate::model::{Cursor, Durability};
 use crate::reactor::event_loop::Core;
+use flux_storage::Sequence;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -251,7 +252,8 @@ const KINDS: &[Kind] = &[
     ("polls", |n| {
         let ids = (0..60).map(|number| format!("&entity_id=d{n}/{number}"));
         let ids: String = ids.collect();
-        Script::again(get(&format!("/api/changes?wait=60&since=0{ids}")))
+        let since = beginning();
+        Script::again(get(&format!("/api/changes?wait=60&since={since}{ids}")))
     }),
     ("lists of tools", |_| Script::again(mcp("tools/list", ""))),
     ("results of tools", |n| {
@@ -272,6 +274,11 @@ const KINDS: &[Kind] = &[
         Script::again(mcp("subscriptions/listen", &wanted))
     }),
 ];
+
+/// The cursor before every event.
+fn beginning() -> String {
+    Cursor::of_everything(&[Sequence::ZERO]).encode()
+}
 
 /// A message to `POST /mcp` of the newest version, with these members of its `params`.
 fn mcp(method: &str, params: &str) -> Vec<u8> {

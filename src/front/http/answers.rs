@@ -524,6 +524,16 @@ impl Answers {
         self.fixed_bytes() + self.waiting_bytes + self.slot_bytes
     }
 
+    /// Heap that an answer of so many bytes takes besides, which goes into the buffer if it has room.
+    pub(super) fn growth(&self, bytes: usize) -> usize {
+        let room = if self.slots.len() > 1 {
+            0
+        } else {
+            self.bytes.capacity() - self.bytes.len()
+        };
+        bytes.saturating_sub(room)
+    }
+
     /// Heap that is found by a look at all of it.
     #[cfg(test)]
     pub(crate) fn found_bytes(&self) -> usize {
@@ -605,6 +615,12 @@ impl Answers {
     pub(super) fn expected_bytes_of(&self, serial: u32) -> usize {
         let is_front = self.slots.front().map(|slot| slot.serial) == Some(serial);
         if is_front { self.expected_bytes } else { 0 }
+    }
+
+    /// Bytes that are counted for the call in a slot.
+    pub(super) fn counted_of(&self, serial: u32) -> usize {
+        let slot = self.slots.iter().find(|slot| slot.serial == serial);
+        slot.map_or(0, |slot| slot.held)
     }
 
     /// The read at the front is begun, and expected to bring so many bytes.

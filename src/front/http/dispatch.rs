@@ -572,7 +572,8 @@ pub(super) fn finish<L: Log>(
         .call(serial)
         .is_some_and(|call| matches!(call.pending, Pending::Changes(_)));
     if is_poll {
-        limit_poll(context, client, &mut outcome);
+        let counted = client.answers.counted_of(serial);
+        limit_poll(context, client, (&mut outcome, counted));
     } else {
         limit_outcome(context, client, (&mut outcome, expected));
     }

@@ -67,19 +67,15 @@ pub(crate) fn advance_front<L: Log>(
             generation,
             serial,
         };
-        if let Pending::Deferred(_) = &call.pending {
-            match begin_front(context, writer, client) {
-                Attempt::Answered => continue,
-                Attempt::Waits => return true,
-            }
-        }
-        if let Pending::Changes(poll) = &call.pending
-            && poll.is_new()
-        {
-            if start_poll(context, writer, client) {
-                continue;
-            }
-            return true;
+        let attempt = match &call.pending {
+            Pending::Deferred(_) => Some(begin_front(context, writer, client)),
+            Pending::Changes(poll) if poll.is_new() => Some(start_poll(context, writer, client)),
+            _ => None,
+        };
+        match attempt {
+            Some(Attempt::Answered) => continue,
+            Some(Attempt::Waits) => return true,
+            None => {}
         }
         if lacks_memory(context, client) {
             return true;

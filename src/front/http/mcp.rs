@@ -135,8 +135,13 @@ pub(super) fn finish<L: Log>(
     let (mut written, point) = advance(context, &mut mcp, outcome);
     meta.purpose = purpose_of(&mcp);
     context.trim_answer();
-    if let Written::Answer(body) = &mut written {
-        limit_answer(context, client, (&mcp, body));
+    match &mut written {
+        Written::Answer(body) => limit_answer(context, client, (&mcp, body)),
+        // A stream that there is no memory for ends. What it goes on with is not begun.
+        Written::More(notices, _) if !has_room(context, client, notices.len()) => {
+            written = Written::Answer(mcp.refusal(&ApiError::OutOfMemory));
+        }
+        Written::More(..) => {}
     }
     match written {
         Written::Answer(body) if has_begun => {
@@ -144,6 +149,8 @@ pub(super) fn finish<L: Log>(
             client.answers.fill_at(serial, (point, None), |out| {
                 let mut event = Vec::new();
                 mcp::write_event(&mut event, &body);
+                // The end of the answer must not double the buffer.
+                out.reserve(event.len() + CHUNK_BYTES);
                 AnswerWriter::array_part(out, meta, &event);
                 AnswerWriter::array_end(out, meta);
             });
@@ -165,6 +172,9 @@ pub(super) fn finish<L: Log>(
         }
     }
 }
+
+/// Room for the framing of a chunk and the end of the last one, bytes.
+const CHUNK_BYTES: usize = 64;
 
 /// Sends the call at the front what it is owed, before it waits on. What notifies its client begins
 /// its stream now.

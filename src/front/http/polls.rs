@@ -2,6 +2,7 @@
 
 use super::answers::Answers;
 use super::client::Client;
+use super::deferred::Attempt;
 use super::dispatch::finish;
 use super::listing::advance_front;
 use super::mcp;
@@ -20,13 +21,15 @@ fn advance<L: Log>(
     client: &mut Client<'_>,
     go_on: impl FnOnce(&mut PendingChanges, &mut Context<L>, Poller) -> Option<Outcome>,
 ) -> bool {
-    let (own, address) = (client.request_id(0), client.address);
+    let own = client.request_id(0);
+    let (address, holders) = (client.address, client.holders);
     let Some((serial, poll)) = client.answers.front_poll() else {
         return false;
     };
     let by = Poller {
         request_id: RequestId { serial, ..own },
         address,
+        holders,
     };
     let outcome = go_on(poll, context, by);
     let is_over = outcome.is_some();
@@ -34,16 +37,25 @@ fn advance<L: Log>(
     is_over
 }
 
-/// Begins the poll at the front. True if it is answered.
+/// Begins the poll at the front if all before it is taken: a client that takes nothing has one
+/// answer, and none in the making.
 pub(super) fn start_poll<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
-) -> bool {
+) -> Attempt {
+    if client.answers.pending_bytes() > 0 {
+        return Attempt::Waits;
+    }
     mcp::send_owed(writer, client);
-    advance(context, writer, client, |poll, context, by| {
+    let is_answered = advance(context, writer, client, |poll, context, by| {
         poll.start(context, by)
-    })
+    });
+    if is_answered {
+        Attempt::Answered
+    } else {
+        Attempt::Waits
+    }
 }
 
 /// Gives the poll at the front a reply that is for it; any other is returned.

@@ -90,9 +90,15 @@ pub(super) fn limit_outcome<L>(
     }
 }
 
-/// Refuses a poll if there is no memory for its answer.
-pub(super) fn limit_poll<L>(context: &mut Context<L>, client: &Client<'_>, outcome: &mut Outcome) {
-    if !has_room(context, client, context.answer.len()) {
+/// Refuses a poll if there is no memory for its answer. `counted`: bytes that are counted for what
+/// it has gathered, which the answer takes the place of.
+pub(super) fn limit_poll<L>(
+    context: &mut Context<L>,
+    client: &Client<'_>,
+    (outcome, counted): (&mut Outcome, usize),
+) {
+    let more = context.answer.len().saturating_sub(counted);
+    if !has_room(context, client, more) {
         context.answer = Vec::new();
         *outcome = Outcome::Failed(ApiError::OutOfMemory);
     }
@@ -111,7 +117,11 @@ pub(super) fn check_room_for_page<L>(
     }
 }
 
-/// True if `bytes` are few, or there is memory for them.
+/// True if `bytes` more are few together with what the client's answers hold already, or there is
+/// memory for them.
 pub(super) fn has_room<L>(context: &mut Context<L>, client: &Client<'_>, bytes: usize) -> bool {
-    bytes <= MEMORY_UNCOUNTED_BYTES_MAX || context.memory.admits(client.holders, 0, bytes)
+    let held = client.answers.heap_bytes();
+    let more = client.answers.growth(bytes);
+    held.saturating_add(more) <= MEMORY_UNCOUNTED_BYTES_MAX
+        || context.memory.admits(client.holders, held, more)
 }

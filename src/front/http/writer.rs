@@ -286,6 +286,7 @@ impl AnswerWriter {
     pub(super) fn success(&self, out: &mut Vec<u8>, meta: RequestMeta, body: &[u8]) {
         if meta.is_plain() && !body.is_empty() {
             self.count(meta, 200);
+            make_room(out, body.len() + HEAD_BYTES);
             self.heads.success.write(out, body.len() as u64, |_| {});
             out.extend_from_slice(body);
             return;
