@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from proxy import Proxy
@@ -49,6 +50,40 @@ def test_any_id_can_be_read(flux: Flux, entity_id: str) -> None:
     flux.publish(entity_id, {"x": 1})
     entity = flux.get(entity_id)
     assert entity is not None and entity.id == entity_id
+
+
+class Redirect(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(308)
+        self.send_header("location", f"https://localhost{self.path}")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_redirect_is_an_error_at_once() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as redirecting:
+        threading.Thread(target=redirecting.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{redirecting.server_address[1]}"
+
+        async def run() -> None:
+            async with AsyncFlux(url) as flux:
+                for call in (flux.get("a/1"), anext(flux.watch("a/*"))):
+                    with pytest.raises(FluxError) as raised:
+                        await call
+                    assert raised.value.status == 308
+
+        asyncio.run(asyncio.wait_for(run(), 60))
+        with Flux(url) as flux:
+            for call in (lambda: flux.get("a/1"), lambda: next(flux.watch("a/*", give_up_after=60))):
+                with pytest.raises(FluxError) as raised:
+                    call()
+                assert raised.value.status == 308
+        redirecting.shutdown()
 
 
 def test_an_event_is_part_of_a_trace(flux: Flux) -> None:

@@ -111,10 +111,13 @@ def socket_options(settings: Settings) -> dict[str, Any]:
 
 
 def refusal(error: Exception) -> Reply | None:
-    """The answer to a handshake that was refused."""
-    if not isinstance(error, InvalidStatus):
+    """The answer to a handshake that was refused, also if the library could not follow a redirect."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InvalidStatus):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
         return None
-    response = error.response
+    response = cause.response
     headers = {name.lower(): value for name, value in response.headers.raw_items()}
     return Reply(response.status_code, headers, bytes(response.body or b""))
 
@@ -204,6 +207,7 @@ class Subscription:
             if not _may_pass(error):
                 raise error
             wait = min(error.retry_after or 0.0, PATIENT_RETRY_AFTER_MAX)
+            cause = error
         now = time.monotonic()
         if self.is_current or not self._failures:
             self._broken_since = now
@@ -215,7 +219,7 @@ class Subscription:
             return wait
         left = self._broken_since + give_up_after - now
         if left <= 0:
-            message = "the server could not be reached" + (f": {cause!r}" if cause else "")
+            message = "the server could not be reached" + (f": {str(cause) or repr(cause)}" if cause else "")
             raise UnreachableError(None, "unreachable", message) from cause
         return min(wait, left)
 
