@@ -327,6 +327,10 @@ pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 pub const TLS_SILENT_BYTES_MAX: usize = 8 * 1024;
 /// Bytes that are received at once while a handshake goes on.
 pub const TLS_HANDSHAKE_RECEIVE_BYTES: usize = 16 * 1024;
+/// Bytes of a file with certificates or a key: some hundred certificates. More: it is not used.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that are read of a file with a secret. What is behind them makes it no secret.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Plain bytes that are encrypted at once. What the socket does not take of them waits encrypted,
 /// so this is also what TLS adds to the answers that a connection owes.
 pub const TLS_SEAL_BYTES_MAX: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 use support::events::Events;
 use support::http::{Connection, request};
@@ -407,6 +408,20 @@ fn sighup_replaces_the_certificate_under_open_connections() {
     }
     sealed.authority.write("server.key", &key);
     hup("does not belong");
+    // Nor what has no end, and what nobody writes into: a signal to stop would wait for it.
+    let certificate = sealed.authority.path("server.pem");
+    for device in ["/dev/zero", "/dev/full"] {
+        std::fs::remove_file(&certificate).expect("the file before");
+        std::os::unix::fs::symlink(device, &certificate).expect("a symbolic link");
+        hup("no regular file");
+    }
+    std::fs::remove_file(&certificate).expect("the file before");
+    let made = Command::new("mkfifo").arg(&certificate).status();
+    assert!(made.expect("mkfifo").success());
+    hup("no regular file");
+    std::fs::remove_file(&certificate).expect("the file before");
+    sealed.authority.write("server.pem", &"x".repeat(2 << 20));
+    hup("larger than");
     sealed.authority.issue_until("server", "first", 2025);
     hup("expired");
     assert_eq!(presented(&sealed), "second");

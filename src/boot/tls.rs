@@ -2,11 +2,14 @@
 //! SIGHUP.
 
 use crate::clock;
-use crate::limits::CERTIFICATE_WARNING_SECONDS;
+use crate::limits::{CERTIFICATE_WARNING_SECONDS, TLS_FILE_BYTES_MAX};
 use crate::report::{self, LogEvent};
 use crate::settings::TlsFiles;
 use crate::wire::tls::{CertificateError, Certified, TlsIdentity};
-use std::io;
+use rustix::fs::OFlags;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,11 +95,30 @@ fn describe(before: &str, certified: &Certified) {
     }
 }
 
+/// What is in a file. The thread that reads it waits for the signal to stop as well, so nothing is
+/// waited for: a pipe without a writer, or a device without end, is refused.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TLS_FILE_BYTES_MAX {
+        let message = format!("it is larger than {TLS_FILE_BYTES_MAX} bytes");
+        return Err(io::Error::other(message));
+    }
+    Ok(bytes)
+}
+
 fn certified(files: &TlsFiles) -> Result<Certified, TlsError> {
     let chain = (TlsFiles::CERTIFICATE_VARIABLE, &*files.certificate);
     let key = (TlsFiles::KEY_VARIABLE, &*files.key);
     let read = |(name, path): (&'static str, &Path)| {
-        std::fs::read(path).map_err(|source| TlsError::Unreadable {
+        read_file(path).map_err(|source| TlsError::Unreadable {
             name,
             path: path.into(),
             source,

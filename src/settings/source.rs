@@ -7,6 +7,8 @@ use crate::model::{ConfigPatch, DedupWindow, Durability, Visibility};
 use crate::report::{LogFormat, LogLevel, LogSettings};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -228,7 +230,7 @@ impl<F: Fn(&str) -> Option<String>, V: Fn(&str) -> Option<String>> Source<'_, F,
                 return Err(refused(&file_variable, problem));
             }
             (Some(text), None) => (variable, text),
-            (None, Some(path)) => match std::fs::read_to_string(&path) {
+            (None, Some(path)) => match read_secret(&path) {
                 Ok(text) => (&*file_variable, text),
                 Err(error) => {
                     return Err(refused(
@@ -451,4 +453,13 @@ pub(super) fn parse_durability(text: &str) -> Option<Durability> {
         "async" => Some(Durability::Async),
         _ => None,
     }
+}
+
+/// The text of a file that holds a secret, or of a pipe. One without end is cut off.
+fn read_secret(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(limits::SECRET_FILE_BYTES_MAX)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
