@@ -729,17 +729,19 @@ request() {
     options+=(--header 'Content-Type: application/json' --data-binary @-)
   fi
   [[ -z ${FLUX_CA_FILE-} ]] || options+=(--cacert "$FLUX_CA_FILE")
-  # `-q` ignores ~/.curlrc. The last line of standard error is curl's own reason.
+  # `-q` ignores ~/.curlrc.
   if ! STATUS=$(printf '%s' "${3-}" | curl -q "${options[@]}" --config <(authorization "$TOKEN") --url "$URL$2" 2>"$WORK/reason"); then
     no_answer
     return 1
   fi
 }
 
-# no_answer: sets WHY to curl's reason.
+# no_answer: sets WHY to curl's reason, and to what may help. More lines may come before and after.
 no_answer() {
-  WHY=$(tail -n 1 "$WORK/reason")
+  WHY=$(awk '/^curl: /{ reason = $0 } END { print reason == "" ? $0 : reason }' "$WORK/reason")
   WHY="no answer from $URL: ${WHY#curl: }"
+  [[ $WHY != *": (60) "* || -n ${FLUX_CA_FILE-} ]] ||
+    WHY+='; set FLUX_CA_FILE to the certificate of the authority, if it is one of your own'
 }
 
 # refusal: sets WHY to the message of the server and to what may help.

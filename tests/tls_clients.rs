@@ -234,6 +234,12 @@ fn curl_and_the_script_trust_a_ca_file() {
         "{}",
         text(&output.stderr)
     );
+    let script = support::script::flux(&sealed.url(), &["get", "script/a"]);
+    let output = with_input(script, "");
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("certificate problem"), "{complaint}");
+    assert!(complaint.contains("FLUX_CA_FILE"), "{complaint}");
     let mut script = support::script::flux(&sealed.url(), &["get", "script/a"]);
     script.env("FLUX_CA_FILE", "/nowhere");
     let output = with_input(script, "");
