@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import socket
 import threading
 import time
@@ -195,3 +196,44 @@ def test_a_client_of_asyncio_ends_beside_a_server_that_stands_still(server: Serv
         return took
 
     assert asyncio.run(run()) < PATIENCE
+
+
+def test_a_client_may_be_closed_at_any_moment(shared: Server) -> None:
+    before = threading.active_count()
+    draw = random.Random(1)
+    failures: list[BaseException] = []
+
+    def call(flux: Flux) -> None:
+        while True:
+            flux.get("moment/a")
+
+    def watch(flux: Flux) -> None:
+        for _ in flux.watch("moment/*"):
+            pass
+
+    def hold(flux: Flux) -> None:
+        while True:
+            with flux.lease("moment/lease", ttl=1):
+                pass
+
+    def run(work: Callable[[Flux], None], flux: Flux) -> None:
+        try:
+            work(flux)
+        except ClosedError:
+            pass
+        except BaseException as error:
+            failures.append(error)
+
+    for _ in range(40):
+        flux = Flux(shared.url)
+        works = [call, call, watch, watch, hold]
+        threads = [threading.Thread(target=run, args=(work, flux)) for work in works]
+        for thread in threads:
+            thread.start()
+        time.sleep(draw.uniform(0, 0.05))
+        flux.close()
+        for thread in threads:
+            thread.join(60)
+    assert failures == []
+    wait_for_threads(before)
+    gc.collect()

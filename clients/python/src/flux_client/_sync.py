@@ -82,6 +82,9 @@ class Flux:
         self._settings = settings(url, token, source, ca_file)
         self._core = Core(stream, self._settings.source, decimal, retry_for)
         self._closed = threading.Event()
+        # For the two that follow, which must not grow while `close` goes over them, and for the
+        # threads of leases.
+        self._lock = threading.Lock()
         self._watches: weakref.WeakSet[Watch[Any]] = weakref.WeakSet()
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
         self._sockets = Sockets()
@@ -107,13 +110,15 @@ class Flux:
         longer."""
         self._closed.set()
         self._sockets.end()
+        with self._lock:
+            watches, leases = _Watches(self._watches), _Leases(self._leases)
         end = time.monotonic() + CLOSE_TIMEOUT
-        for watch in _Watches(self._watches):
+        for watch in watches:
             if time.monotonic() > end:
                 # This server does not answer.
                 watch._sockets.end()
             watch.close()
-        for lease in _Leases(self._leases):
+        for lease in leases:
             lease._stop()
         self._http.close()
 
@@ -329,7 +334,8 @@ class Watch(WatchCore, Generic[U]):
         self._socket: ClientConnection | None = None
         self._sockets = Sockets()
         self._closed = threading.Event()
-        flux._watches.add(self)
+        with flux._lock:
+            flux._watches.add(self)
         if flux._closed.is_set():
             self._closed.set()
 
@@ -450,17 +456,22 @@ class Watch(WatchCore, Generic[U]):
             connection: ClientConnection = connect(url, **options).__enter__()
             return connection
         sock = self._sockets.dial(host, port, OPEN_TIMEOUT)
-        # The library makes another object of the socket for TLS; this one is the same socket.
-        with closing(sock.dup()) as same:
-            self._sockets.add(same)
-            try:
+        try:
+            # The library makes another object of the socket for TLS; this one is the same socket.
+            with closing(sock.dup()) as same:
+                self._sockets.add(same)
                 connection = connect(url, sock=sock, **options).__enter__()
-            except ValueError as error:
-                # A redirect, which calls don't follow either.
-                if isinstance(error.__cause__, InvalidStatus):
-                    raise error.__cause__
-                raise
-        self._sockets.add(connection.socket)
+        except BaseException as error:
+            sock.close()
+            # A redirect, which calls don't follow either.
+            if isinstance(error, ValueError) and isinstance(error.__cause__, InvalidStatus):
+                raise error.__cause__
+            raise
+        try:
+            self._sockets.add(connection.socket)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -478,7 +489,8 @@ class Lease(LeaseCore):
         self._flux = flux
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        flux._leases.add(self)
+        with flux._lock:
+            flux._leases.add(self)
 
     def claim(self, wait: float | None = 0.0) -> bool:
         """Tries to get the lease, for `wait` seconds or (None) until it has it.
@@ -506,11 +518,14 @@ class Lease(LeaseCore):
                 _log.info("lease %s: %s", self.entity_id, error)
             if self._flux._closed.wait(pause):
                 raise ClosedError
-        self._stopping.clear()
-        if self._flux._closed.is_set():
-            raise ClosedError
-        self._thread = threading.Thread(target=self._keep, name="flux-lease", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._keep, name="flux-lease", daemon=True)
+        # `close` finds either no thread, and none begins after it, or one to stop.
+        with self._flux._lock:
+            if self._flux._closed.is_set():
+                raise ClosedError
+            self._stopping.clear()
+            thread.start()
+            self._thread = thread
         return True
 
     def renew(self) -> bool:

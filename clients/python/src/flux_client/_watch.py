@@ -13,6 +13,7 @@ entities it watches besides.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,10 @@ PING = '{"type":"ping"}'
 CLOSE_TIMEOUT = 0.05
 
 _SUBSCRIPTION = 1
+# What goes wrong with a connection comes as an error too. That one which is being closed ends amid
+# a message is nothing to tell a user.
+_quiet_log = logging.getLogger("flux_client.websocket")
+_quiet_log.setLevel(logging.CRITICAL)
 
 
 class Again(Exception):
@@ -107,6 +112,7 @@ def socket_options(settings: Settings) -> dict[str, Any]:
         # Its pongs would wait behind all messages that a slow reader has not taken yet.
         "ping_interval": None,
         "close_timeout": CLOSE_TIMEOUT,
+        "logger": _quiet_log,
     }
 
 
