@@ -136,6 +136,7 @@ Prints the stored events of an entity or of a namespace as a JSON array, newest 
   --limit <n>        at most so many (1 to 500, default 100); if there are more, standard error names
                      the --before of the next page
   --before <cursor>  the events before this place
+An id that begins with two dashes comes behind another two: history -- --odd.
 
 examples:
   flux.sh history dawn-coral/sensor-01 --limit 5
@@ -149,7 +150,8 @@ Prints one line of JSON for each entity and then for each change, until it is st
 A line with "whole" holds the whole entity; another one holds what an event set and which properties
 it removed. If the server goes away, the stream goes on afterwards from where it was, without a gap;
 a line may then come twice. {"type":"resync",…} says that the history between is gone: all that was
-printed before is void, and the entities follow.
+printed before is void, and the entities follow. An id that begins with two dashes comes behind
+another two: watch -- --odd.
   --filter <filter>    only entities that match
   --fields <a,b>       only changes to these properties, and only these of an entity
   --interval <seconds> at most one line for each entity in so many seconds (0.01 to 10), the last
@@ -993,13 +995,25 @@ list() {
   announce_next_page --after
 }
 
+# read_id <arguments…>: sets ID to the entity id that comes first, if there is one, and USED to the
+# number of arguments that it takes: 2 with `--` before it.
+read_id() {
+  ID='' USED=0
+  if (($# > 1)) && [[ $1 == -- ]]; then
+    ID=$2 USED=2
+  elif (($# > 0)) && [[ $1 != --* ]]; then
+    ID=$1 USED=1
+  fi
+  ((USED == 0)) || expect_text 'the entity id' "$ID"
+}
+
 history_of() {
   QUERY=
-  if (($# > 0)) && [[ $1 != --* ]]; then
-    expect_text 'the entity id' "$1"
-    percent_encode "$1" ''
+  read_id "$@"
+  shift "$USED"
+  if ((USED > 0)); then
+    percent_encode "$ID" ''
     QUERY=entity=$ENCODED
-    shift
   fi
   read_options history ' --namespace --since --until --limit --before ' "$@"
   [[ $QUERY =~ (^|&)(entity|namespace)= ]] || refuse 'history: of which entity or --namespace? see flux.sh history --help'
@@ -1010,11 +1024,9 @@ history_of() {
 watch() {
   local pattern='*'
   INTERVAL='' QUERY=''
-  if (($# > 0)) && [[ $1 != --* ]]; then
-    expect_text 'the entity id' "$1"
-    pattern=$1
-    shift
-  fi
+  read_id "$@"
+  shift "$USED"
+  ((USED == 0)) || pattern=$ID
   read_options watch ' --interval --filter --fields --mode --since ' "$@"
   command -v sleep >/dev/null 2>&1 || refuse 'sleep is not installed; flux.sh watch needs it'
   [[ $QUERY =~ (^|&)(mode|since)= ]] || QUERY+='&snapshot=true'

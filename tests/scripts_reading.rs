@@ -455,6 +455,18 @@ fn watching_one_entity_prints_each_state_and_its_deletion() {
 }
 
 #[test]
+fn an_id_that_looks_like_an_option_comes_behind_two_dashes() {
+    on_each(|server| {
+        let id = format!("--{}", namespace("dashes"));
+        succeed(server, &["publish", "s", "t", &id, r#"{"n":1}"#]);
+        let rows = succeed(server, &["history", "--", &id, "--limit", "1"]);
+        assert_eq!(rows[0]["payload"]["entity_id"], id);
+        let mut watch = Watch::start(server, &["--", &id]);
+        assert_eq!(watch.next()["entity_id"], id);
+    });
+}
+
+#[test]
 fn watching_a_prefix_prints_each_entity_and_then_each_change() {
     on_each(|server| {
         let ns = namespace("watch");
