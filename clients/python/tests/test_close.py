@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,6 +157,13 @@ def test_what_is_no_address_of_a_server_is_refused_at_once(url: str) -> None:
         with pytest.raises(ValueError, match="URL") as raised:
             make(url)
         assert "secret" not in str(raised.value)
+
+
+def test_a_file_without_certificates_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing\n")
+    for name in ("absent.pem", "empty.pem", "."):
+        with pytest.raises(ValueError, match=re.escape(str(tmp_path / name))):
+            Flux("https://localhost", ca_file=str(tmp_path / name))
 
 
 def test_a_watch_that_gives_up_says_why() -> None:

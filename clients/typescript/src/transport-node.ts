@@ -10,6 +10,14 @@ import type { Platform, Request, Response, Transport } from "./transport.js";
 /** Sockets that wait for the next call. The server closes them after 75 s. */
 const IDLE_SOCKETS_MAX = 32;
 
+/** A file without any would say no more than that no server is trusted. */
+function certificates(file: string): Buffer {
+  const pem = readFileSync(file);
+  const isOne = /-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----/.test(pem.toString("latin1"));
+  if (!isOne) throw new TypeError(`${file} holds no certificate`);
+  return pem;
+}
+
 export const nodePlatform: Platform = {
   environment: process.env,
   get source() {
@@ -19,7 +27,7 @@ export const nodePlatform: Platform = {
   watchOver: "stream",
   callsAtOnce: 32,
   transport({ caFile, isTls }) {
-    const ca = caFile === undefined ? {} : { ca: readFileSync(caFile) };
+    const ca = caFile === undefined || !isTls ? {} : { ca: certificates(caFile) };
     const options = { keepAlive: true, maxFreeSockets: IDLE_SOCKETS_MAX };
     const agent = isTls ? new https.Agent({ ...options, ...ca }) : new http.Agent(options);
     return new NodeTransport(agent, isTls ? https.request : http.request);

@@ -219,6 +219,7 @@ test("a private authority's certificate is trusted if it is named, and else refu
   await assert.rejects(wary.get("tls/a"), UnreachableError);
   await assert.rejects(wary.watch("tls/*").next(), UnreachableError);
   assert(Date.now() - begin < 10_000, "no time is spent on what no waiting changes");
+  assert.throws(() => new Flux(secure.url, { caFile: key }), /key\.pem holds no certificate/);
   await Promise.all([trusting.close(), wary.close()]);
   await secure.remove();
 });

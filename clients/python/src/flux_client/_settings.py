@@ -29,6 +29,14 @@ def _default_source() -> str:
     return name.encode("ascii", "replace").decode()
 
 
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        # Most of these errors name no file.
+        raise ValueError(f"no certificates can be read from {ca_file!r}: {error}") from error
+
+
 def _parts(url: str) -> SplitResult:
     # The message shows no password that somebody may have put there.
     wrong = ValueError("the URL of a server is one of http or https, and has no user or query")
@@ -56,10 +64,9 @@ def settings(
     if token and not all("!" <= character <= "~" for character in token):
         raise ValueError("the token holds characters that no token has")
     ca_file = ca_file or os.environ.get("FLUX_CA_FILE")
-    tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
     return Settings(
         url,
         {"authorization": f"Bearer {token}"} if token else {},
         source or _default_source(),
-        tls,
+        _tls(ca_file) if parts.scheme == "https" else None,
     )
