@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use support::http::Response;
 use support::server::{Server, Setup};
-use support::wait_for;
+use support::{not_checked, wait_for};
 use tempfile::TempDir;
 
 /// A clock that can be set.
@@ -22,7 +22,6 @@ struct FakeClock {
 
 impl FakeClock {
     /// `None`, said aloud, if the library is not installed.
-    #[expect(clippy::print_stdout, reason = "whoever runs the tests is told")]
     fn new() -> Option<Self> {
         let roots = [
             "/usr/lib/x86_64-linux-gnu",
@@ -35,7 +34,7 @@ impl FakeClock {
             .map(|root| Path::new(root).join("faketime/libfaketimeMT.so.1"))
             .find(|path| path.exists());
         let Some(library) = found else {
-            println!("NOTE: skipped, since libfaketime is not installed");
+            not_checked("a wall clock that is set: libfaketime is not installed");
             return None;
         };
         let dir = TempDir::new().expect("a directory");

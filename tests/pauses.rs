@@ -9,7 +9,7 @@ mod support;
 
 use support::server::{Server, Setup};
 use support::strace::{Tracer, can_trace, injection, launcher};
-use support::{deadline, now, wait_for};
+use support::{PATIENCE, deadline, now, wait_for, wait_within};
 use tempfile::TempDir;
 
 /// How long a paused call takes, microseconds: more than the 100 ms after which the runtime once
@@ -73,4 +73,41 @@ fn a_core_that_does_not_turn_is_named_with_where_it_is() {
     });
     drop(tracer);
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_core_that_hangs_ends_the_process_and_the_next_start_has_everything() {
+    if !can_trace() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let setup = Setup::new(dir.path(), 1);
+    let mut server = setup.start();
+    for number in 1..=20 {
+        server.publish("hangs/entity", &format!("{{\"n\":{number}}}"));
+    }
+    let tracer = Tracer::attach(&server, "recvfrom", "1", 60_000_000);
+    let mut unanswered = server.connect();
+    unanswered.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+    // It is ended after 30 s, which is as long as a test waits for anything else.
+    let said = wait_within(2 * PATIENCE, "the watchdog to end it", || {
+        let said = server.said();
+        said.contains("to be restarted").then_some(said)
+    });
+    let told: Vec<&str> = said.lines().filter(|it| it.contains("turned")).collect();
+    let story = "working on requests and messages";
+    assert_eq!(
+        told,
+        [
+            format!("flux: warning: core 0 has not turned for 5 s: {story}"),
+            format!(
+                "flux: error: core 0 has not turned for 30 s: {story}; the process ends, to be restarted"
+            ),
+        ]
+    );
+    tracer.let_go_of_the_dead();
+    assert_eq!(server.wait().code(), Some(1));
+    let server = setup.start();
+    assert_eq!(server.entity("hangs/entity").json()["version"], 20);
+    server.stop();
 }

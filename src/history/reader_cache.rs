@@ -14,7 +14,8 @@ use crate::api::query::{Fields, ListQuery};
 use crate::model::{Timestamp, namespace_of, place_key, placement_key};
 use crate::state::{TimeScope, is_packed_body, latest_in};
 use flux_storage::{
-    Checkpoint, CheckpointDir, CheckpointKind, DataDir, LogReader, SealedGeneration, SealedLog,
+    Checkpoint, CheckpointDir, CheckpointKind, DataDir, LayerError, LogReader, SealedGeneration,
+    SealedLog,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -172,9 +173,9 @@ pub struct ReaderCache {
     bases: BTreeMap<u16, Option<Checkpoint>>,
     /// The logs of earlier generations, by generation and shard.
     sealed: BTreeMap<(u32, u16), Sealed>,
-    /// Layers that were found damaged. States that have one of them are not used, unless there is
-    /// no way around.
-    damaged: BTreeSet<Arc<Path>>,
+    /// Layers that were found damaged and, during a request, layers that the disk failed to read.
+    /// A state with one of them is not used, unless there is no way around.
+    unusable: BTreeSet<Arc<Path>>,
 }
 
 /// A log of an earlier generation.
@@ -194,7 +195,7 @@ impl ReaderCache {
             data,
             bases: BTreeMap::new(),
             sealed: BTreeMap::new(),
-            damaged: BTreeSet::new(),
+            unusable: BTreeSet::new(),
         }
     }
 
@@ -211,7 +212,8 @@ impl ReaderCache {
     ) -> Result<HistoryResult, HistoryError> {
         let budget = Rc::new(budget);
         let mut has_moved = false;
-        loop {
+        let mut unread: Option<LayerError> = None;
+        let result = loop {
             match self.attempt((read, &budget), live) {
                 Err(error) if error.is_moved() && !has_moved => {
                     has_moved = true;
@@ -219,9 +221,22 @@ impl ReaderCache {
                 }
                 // The base, an older checkpoint or the log alone serves instead.
                 Err(HistoryError::Layer(error))
-                    if error.is_damage() && self.damaged.insert(error.path.clone()) => {}
-                result => return result,
+                    if self.unusable.insert(Arc::clone(&error.path)) =>
+                {
+                    if !error.is_damage() {
+                        unread.get_or_insert(*error);
+                    }
+                }
+                result => break result,
             }
+        };
+        let Some(unread) = unread else { return result };
+        // What could not be read for one request may be for the next.
+        self.unusable.clear();
+        match result {
+            // With that state it might have taken less.
+            Err(HistoryError::TooLong { .. }) => Err(unread.into()),
+            result => result,
         }
     }
 
@@ -300,29 +315,31 @@ impl ReaderCache {
             stored.extend(self.bases.get(&shard).cloned().flatten());
         }
         if let (Some(at), Some(newest)) = (query.at(), &log.checkpoint) {
-            if holds_nothing_after(newest, query.scope(), at)? {
+            if self.is_usable(newest) && holds_nothing_after(newest, query.scope(), at)? {
                 stored.push(newest.clone());
             } else {
                 // An older one may be early enough.
                 stored.extend(log.states.checkpoints.all()?);
             }
         }
-        self.leave_out_damaged(&mut stored, &log.reader);
+        self.leave_out_unusable(&mut stored, &log.reader);
         Ok(FileLog::new(log.reader.clone(), stored, budget))
     }
 
-    /// Leaves out the states with a damaged layer, since others or the log lead to the same. The
+    /// Whether no layer of a state is known to be unusable.
+    fn is_usable(&self, state: &Checkpoint) -> bool {
+        let mut unusable = self.unusable.iter();
+        !unusable.any(|path| state.stack.has_layer(path))
+    }
+
+    /// Leaves out the states with an unusable layer, since others or the log lead to the same. The
     /// earliest of a log that retention shortened has no substitute.
-    fn leave_out_damaged(&self, stored: &mut Vec<Checkpoint>, reader: &LogReader) {
-        let is_whole = |state: &Checkpoint| {
-            let mut damaged = self.damaged.iter();
-            !damaged.any(|path| state.stack.has_layer(path))
-        };
+    fn leave_out_unusable(&self, stored: &mut Vec<Checkpoint>, reader: &LogReader) {
         let needed = reader.removed().and_then(|_| {
             let ends = stored.iter().map(|state| state.meta.through);
             ends.min()
         });
-        stored.retain(|state| is_whole(state) || Some(state.meta.through) == needed);
+        stored.retain(|state| self.is_usable(state) || Some(state.meta.through) == needed);
     }
 
     fn open_sealed(
@@ -365,7 +382,7 @@ impl ReaderCache {
             sealed.base_known = true;
         }
         let mut base = sealed.base.iter().cloned().collect();
-        self.leave_out_damaged(&mut base, &sealed.reader);
+        self.leave_out_unusable(&mut base, &sealed.reader);
         let opened = FileLog::new(sealed.reader.clone(), base, budget);
         self.sealed.insert(place, sealed);
         Ok(opened)

@@ -54,7 +54,11 @@ pub(crate) fn can_trace() -> bool {
 
 /// A tracer of a running server, which lets it go when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Tracer(Child);
+pub(crate) struct Tracer {
+    strace: Child,
+    /// What ends it.
+    signal: &'static str,
+}
 
 impl Tracer {
     pub(crate) fn attach(server: &Server, call: &str, when: &str, micros: u64) -> Self {
@@ -81,15 +85,24 @@ impl Tracer {
             let tracer = status.lines().find(|line| line.starts_with("TracerPid:"))?;
             (!tracer.ends_with("\t0")).then_some(())
         });
-        Self(child)
+        Self {
+            strace: child,
+            signal: "-INT",
+        }
+    }
+
+    /// Lets go of a process that ends while a call of it is delayed: `strace` itself would wait for
+    /// that call.
+    pub(crate) fn let_go_of_the_dead(mut self) {
+        self.signal = "-KILL";
     }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        let pid = self.0.id().to_string();
-        let interrupted = Command::new("kill").args(["-INT", &pid]).status();
-        assert!(interrupted.is_ok_and(|status| status.success()));
-        self.0.wait().expect("strace ends");
+        let pid = self.strace.id().to_string();
+        let told = Command::new("kill").args([self.signal, &pid]).status();
+        assert!(told.is_ok_and(|status| status.success()));
+        self.strace.wait().expect("strace ends");
     }
 }
