@@ -3,7 +3,9 @@
 
 mod support;
 
-use support::http::{Response, answered, request};
+use serde_json::json;
+use support::http::{Connection, Response, answered, request};
+use support::mcp::{legacy, modern};
 use support::on_each;
 use support::server::{Server, Setup};
 use support::tls::Sealed;
@@ -205,4 +207,42 @@ fn the_page_is_open_in_auth_mode_and_over_tls() {
     assert!(page.status == 200 && is_dashboard(&page));
     connection.send(request("GET", &assets(&page)[0], &[], ""));
     assert_eq!(connection.response().status, 200);
+}
+
+/// Pages between other answers on one connection, each in its place and whole.
+fn pages_in_a_row(mut connection: Connection) {
+    let asks = |method: &str, path: &str, fields: &[&str]| request(method, path, fields, "");
+    connection.send(
+        [
+            asks("GET", "/openapi.json", &[]),
+            asks("GET", "/api/state/entities/row%2Fnone", &[]),
+            asks("HEAD", "/docs", &[]),
+            legacy("tools/list", &json!({})),
+            asks("GET", "/docs", &[]),
+            modern("tools/list", &json!({}), &["Origin: http://localhost"]),
+            asks("GET", "/asyncapi.json", &["Connection: close"]),
+        ]
+        .concat(),
+    );
+    assert_eq!(connection.response().json()["openapi"], "3.1.0");
+    assert_eq!(connection.response().status, 404);
+    let head = connection.response_to_head();
+    let tools = connection.response().json()["result"]["tools"].clone();
+    assert!(tools.as_array().is_some_and(|tools| tools.len() > 5));
+    let page = connection.response();
+    assert_eq!(page.header("content-length"), head.header("content-length"));
+    assert!(page.text().ends_with("</html>\n"));
+    let listed = connection.response();
+    assert_eq!(listed.json()["result"]["tools"], tools);
+    assert_eq!(listed.json()["result"]["cacheScope"], "public");
+    let exposed = listed.header("access-control-expose-headers");
+    assert!(exposed.is_some_and(|it| it.contains("www-authenticate")));
+    assert!(connection.response().json()["asyncapi"].is_string());
+    connection.expect_closed();
+}
+
+#[test]
+fn pages_are_answered_in_the_order_of_requests() {
+    on_each(|server| pages_in_a_row(server.connect()));
+    pages_in_a_row(Sealed::start(2).connect());
 }

@@ -70,6 +70,19 @@ impl<S: System> Core<S> {
         (self.context.memory).admits(connection.holders, held, grown + next)
     }
 
+    /// How many bytes may be encrypted for a connection now. What waits for it is counted already,
+    /// but for static bytes, which would be copied by that.
+    pub(super) fn room_to_seal(&mut self, connection: &Connection<S::Socket>) -> usize {
+        let most = limits::TLS_SEAL_BYTES_MAX;
+        let copied = connection.answers.static_rest().len().min(most);
+        let held = connection.held.total();
+        if copied == 0 || self.context.memory.admits(connection.holders, held, copied) {
+            most
+        } else {
+            limits::MEMORY_UNCOUNTED_BYTES_MAX
+        }
+    }
+
     /// Gives up a session that is owed more than there is memory for.
     fn check_outbox(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         let Session::WebSocket(websocket) = &mut connection.session else {

@@ -174,8 +174,9 @@ impl<S: System> Core<S> {
         };
         let (mut has_more, mut sealed) = (false, None);
         if tls.is_open() {
+            let most = self.room_to_seal(connection);
             let (bytes, is_http) = connection.next_bytes();
-            let count = bytes.len().min(limits::TLS_SEAL_BYTES_MAX);
+            let count = bytes.len().min(most);
             tls.seal(bytes.get(..count).unwrap_or_default(), &mut self.sealed);
             sealed = (count > 0).then_some((is_http, count));
             if tls.has_failed() {

@@ -10,11 +10,12 @@
 //! An answer that is known at once goes straight into `bytes`. If what it says is not durable yet,
 //! its commit point withholds it and all behind it. Such an answer counts when it may be seen: if
 //! the log fails it is dropped, and the client is told something else. An answer that is not known
-//! yet, and each one behind it, gets a slot; a known answer has a buffer of its own there.
+//! yet, and each one behind it, gets a slot; a known answer has a buffer of its own there. An
+//! answer around static bytes keeps its slot while these are sent: they never come into a buffer.
 
 use super::call::{Counts, HttpCall, Purpose, RequestMeta};
 use super::ledger::{Answered, Asked, Ledger};
-use super::slot::{Slot, SlotState, Uncounted, uncounted};
+use super::slot::{Slot, SlotState, StaticAnswer, Uncounted, uncounted};
 use crate::api::metrics::{RoutePattern, StatusClass};
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
@@ -39,6 +40,8 @@ pub(crate) struct Answers {
     slot_bytes: usize,
     /// Heap of the calls that wait in slots.
     waiting_bytes: usize,
+    /// Static bytes that are owed, those of all slots.
+    static_bytes: usize,
     /// Slots that wait for an answer whose size nobody knows yet.
     reads: usize,
     /// When the late answer may leave, if there is one: monotonic milliseconds.
@@ -103,6 +106,16 @@ impl Answers {
             self.slot_bytes += slot.held;
             self.slots.push_back(slot);
         }
+    }
+
+    /// Appends an answer around static bytes, which has counted.
+    pub(super) fn push_static(&mut self, answer: StaticAnswer) {
+        self.static_bytes += answer.rest.len();
+        let serial = self.take_serial();
+        let slot = Slot::new(serial, SlotState::Static(answer));
+        self.slot_bytes += slot.held;
+        self.slots.push_back(slot);
+        self.advance_slots();
     }
 
     /// When an answer counts that goes next in line, or into a slot. One that is withheld is
@@ -182,7 +195,7 @@ impl Answers {
             .find(|slot| slot.serial == serial)
             .and_then(|slot| match &mut slot.state {
                 SlotState::Waiting(call) => Some(call),
-                SlotState::Ready { .. } | SlotState::Late { .. } => None,
+                SlotState::Ready { .. } | SlotState::Late { .. } | SlotState::Static(_) => None,
             })
     }
 
@@ -206,7 +219,7 @@ impl Answers {
         let Slot { serial, state, .. } = self.slots.front_mut()?;
         match state {
             SlotState::Waiting(call) => Some((*serial, call)),
-            SlotState::Ready { .. } | SlotState::Late { .. } => None,
+            SlotState::Ready { .. } | SlotState::Late { .. } | SlotState::Static(_) => None,
         }
     }
 
@@ -359,6 +372,67 @@ impl Answers {
     }
 
     fn advance_slots(&mut self) {
+        self.advance_ready_slots();
+        if self.static_bytes > 0 {
+            self.begin_static();
+        }
+    }
+
+    /// Writes the head of the answer around static bytes at the front, if there is one.
+    fn begin_static(&mut self) {
+        let Some(slot) = self.slots.front_mut() else {
+            return;
+        };
+        let SlotState::Static(answer) = &mut slot.state else {
+            return;
+        };
+        if std::mem::replace(&mut answer.is_begun, true) {
+            return;
+        }
+        let head = std::mem::take(&mut answer.head);
+        let behind = answer.rest.len() + answer.end.len();
+        let held = slot.state.heap_bytes();
+        self.slot_bytes = self.slot_bytes + held - slot.held;
+        slot.held = held;
+        self.write_next(|out| out.extend_from_slice(&head));
+        if let Some(ledger) = &mut self.ledger {
+            ledger.append_behind(behind);
+        }
+        self.note_end();
+    }
+
+    /// The static bytes that are next in line when the buffer is empty.
+    pub(crate) fn static_rest(&self) -> &'static [u8] {
+        if self.static_bytes > 0
+            && let Some(slot) = self.slots.front()
+            && let SlotState::Static(answer) = &slot.state
+            && answer.is_begun
+        {
+            return answer.rest;
+        }
+        &[]
+    }
+
+    /// The socket took `count` of the static bytes that are next in line.
+    fn advance_static(&mut self, count: usize) {
+        let Some(slot) = self.slots.front_mut() else {
+            return;
+        };
+        let SlotState::Static(answer) = &mut slot.state else {
+            return;
+        };
+        answer.rest = answer.rest.get(count..).unwrap_or_default();
+        self.static_bytes -= count;
+        if answer.rest.is_empty() {
+            // The ledger knows of it.
+            self.bytes.append(&mut answer.end);
+            self.slot_bytes -= slot.held;
+            self.slots.pop_front();
+            self.advance_slots();
+        }
+    }
+
+    fn advance_ready_slots(&mut self) {
         while let Some(Slot {
             state: SlotState::Ready { .. },
             ..
@@ -426,19 +500,21 @@ impl Answers {
         dropped.extend(std::iter::from_fn(|| self.gates.pop_failed()).map(|gate| gate.uncounted));
         dropped.extend(self.slots.iter().map(|slot| match &slot.state {
             SlotState::Ready { uncounted, .. } => *uncounted,
-            SlotState::Waiting(_) | SlotState::Late { .. } => None,
+            SlotState::Waiting(_) | SlotState::Late { .. } | SlotState::Static(_) => None,
         }));
         let was_to_store = |(meta, status): &Uncounted| {
             meta.purpose == Purpose::Store && StatusClass::of(*status) == StatusClass::Success
         };
         let stores = dropped.into_iter().flatten().filter(was_to_store).count();
-        let left = self.pending_bytes();
+        // Nothing of an answer around static bytes can have been sent behind a gate.
+        let left = self.buffered_bytes();
         if let Some(ledger) = &mut self.ledger {
             ledger.cut(left);
         }
         self.gates.clear();
         self.slots.clear();
         self.slot_bytes = 0;
+        self.static_bytes = 0;
         self.waiting_bytes = 0;
         self.reads = 0;
         self.late_until_ms = None;
@@ -450,6 +526,9 @@ impl Answers {
 
     /// What the socket may take now.
     pub(crate) fn sendable(&self) -> &[u8] {
+        if self.buffered_bytes() == 0 {
+            return self.static_rest();
+        }
         let end = self
             .gates
             .front()
@@ -461,6 +540,10 @@ impl Answers {
     pub(crate) fn advance(&mut self, count: usize) {
         if let Some(ledger) = &mut self.ledger {
             ledger.advance(count);
+        }
+        if self.buffered_bytes() == 0 {
+            self.advance_static(count);
+            return;
         }
         self.sent += count;
         if self.sent == self.bytes.len() {
@@ -480,12 +563,17 @@ impl Answers {
 
     /// Bytes that are next in line and not sent, withheld ones included.
     pub(crate) fn pending_bytes(&self) -> usize {
+        self.buffered_bytes() + self.static_rest().len()
+    }
+
+    /// Those of them that are in the buffer.
+    fn buffered_bytes(&self) -> usize {
         self.bytes.len() - self.sent
     }
 
-    /// The same, with the answers in slots and what the calls there hold.
+    /// Bytes of the buffer that are not sent, of the answers in slots, and what the calls there hold.
     pub(crate) fn owed_bytes(&self) -> usize {
-        self.pending_bytes() + self.slot_bytes + self.waiting_bytes
+        self.buffered_bytes() + self.slot_bytes + self.waiting_bytes
     }
 
     /// True while no further request may be taken on: too many wait, or too many bytes.
@@ -495,7 +583,8 @@ impl Answers {
             || self.reads >= limits::PIPELINE_READS_MAX
             || self.body_bytes >= limits::PIPELINE_BODY_BYTES_MAX
             || self.late_until_ms.is_some()
-            || self.pending_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
+            || self.static_bytes >= limits::STATIC_BYTES_PENDING_MAX
+            || self.buffered_bytes() + self.slot_bytes >= limits::RESPONSE_BYTES_PENDING_MAX
     }
 
     /// True while the newest request takes several slices of work: it is answered before the next
@@ -515,7 +604,7 @@ impl Answers {
         let Slot { serial, state, .. } = self.slots.back()?;
         match state {
             SlotState::Waiting(call) => Some((*serial, call)),
-            SlotState::Ready { .. } | SlotState::Late { .. } => None,
+            SlotState::Ready { .. } | SlotState::Late { .. } | SlotState::Static(_) => None,
         }
     }
 
@@ -539,6 +628,18 @@ impl Answers {
     pub(crate) fn found_bytes(&self) -> usize {
         let slots = self.slots.iter().map(|slot| slot.state.heap_bytes());
         self.fixed_bytes() + slots.sum::<usize>()
+    }
+
+    /// All that may be sent now.
+    #[cfg(test)]
+    pub(super) fn take_all(&mut self) -> String {
+        let mut all = Vec::new();
+        while let sent @ [_, ..] = self.sendable() {
+            all.extend_from_slice(sent);
+            let count = sent.len();
+            self.advance(count);
+        }
+        String::from_utf8(all).unwrap()
     }
 
     /// Heap of its buffers, without what slots hold.

@@ -2,6 +2,7 @@
 
 use super::answers::Answers;
 use super::call::{Counts, HttpCall, RequestMeta};
+use super::slot::StaticAnswer;
 use crate::api::history::EventsQuery;
 use crate::api::metrics::RoutePattern;
 use crate::history::{HistoryQuery, HistoryRead, Sight};
@@ -209,4 +210,87 @@ fn what_takes_the_place_of_withheld_answers_is_of_the_first_of_them() {
     let meta = RequestMeta::closing(delete).in_place();
     assert_eq!(answers.drop_gated(), Some((meta, 2)));
     assert_eq!(send_all(&mut answers), "HTTP/1.1 200 a");
+}
+
+/// Takes all that may be sent, in pieces of at most so many bytes.
+fn send_in_pieces(answers: &mut Answers, len: usize) -> String {
+    let mut all = Vec::new();
+    while let [first, ..] = answers.sendable().chunks(len).collect::<Vec<_>>()[..] {
+        all.extend_from_slice(first);
+        let count = first.len();
+        answers.advance(count);
+    }
+    String::from_utf8(all).unwrap()
+}
+
+fn push_static(answers: &mut Answers, head: &str, end: &str) {
+    let answer = StaticAnswer::new(head.into(), b"0123456789", end.into());
+    answers.push_static(answer);
+}
+
+#[test]
+fn static_bytes_are_sent_in_their_place_however_few_the_socket_takes() {
+    for len in 1..=60 {
+        let mut answers = Answers::default();
+        answers.keep_ledger(None);
+        push(&mut answers, 5, "HTTP/1.1 200 a");
+        push_static(&mut answers, "HTTP/1.1 200 b", "end");
+        let slot = answers.wait(waiting());
+        push_static(&mut answers, "HTTP/1.1 200 c", "");
+        push(&mut answers, 0, "HTTP/1.1 200 d");
+        assert_eq!(send_in_pieces(&mut answers, len), "");
+        answers.open_gates(Sequence::new(5), |_, _| {});
+        let sent = send_in_pieces(&mut answers, len);
+        assert_eq!(sent, "HTTP/1.1 200 aHTTP/1.1 200 b0123456789end");
+        answers.fill(slot, |out| out.extend_from_slice(b"HTTP/1.1 200 w"));
+        answers.advance(14);
+        let sent = send_in_pieces(&mut answers, len);
+        assert_eq!(sent, "HTTP/1.1 200 c0123456789HTTP/1.1 200 d");
+        assert!(answers.is_empty());
+        let (_, over) = answers.take_answered();
+        let over = over.iter().map(|it| (it.status, it.bytes, it.is_whole));
+        let expected = [14, 27, 14, 24, 14].map(|bytes| (200, bytes, true));
+        assert_eq!(over.collect::<Vec<_>>(), expected, "{len}");
+    }
+}
+
+#[test]
+fn static_bytes_behind_what_is_not_durable_are_dropped_with_it() {
+    let mut answers = Answers::default();
+    answers.keep_ledger(None);
+    push(&mut answers, 5, "HTTP/1.1 200 a");
+    push_static(&mut answers, "HTTP/1.1 200 b", "end");
+    push_static(&mut answers, "HTTP/1.1 200 c", "end");
+    assert!(answers.drop_gated().is_some());
+    assert!(answers.is_empty());
+    assert_eq!(answers.sendable(), b"");
+    push_static(&mut answers, "HTTP/1.1 503 d", "");
+    assert_eq!(
+        send_in_pieces(&mut answers, 100),
+        "HTTP/1.1 503 d0123456789"
+    );
+}
+
+#[test]
+fn static_bytes_that_are_not_taken_are_held_by_no_connection() {
+    static PAGE: [u8; 300_000] = [b'x'; 300_000];
+    let mut answers = Answers::default();
+    for _ in 0..2 {
+        let answer = StaticAnswer::new(vec![b'h'; 500], &PAGE, Vec::new());
+        answers.push_static(answer);
+    }
+    assert!(answers.is_full(), "no more requests are read");
+    let held = answers.heap_bytes();
+    assert_eq!(held, answers.found_bytes());
+    assert!(held < crate::limits::MEMORY_UNCOUNTED_BYTES_MAX, "{held}");
+    for _ in 0..2 {
+        assert_eq!(answers.sendable().len(), 500);
+        answers.advance(500);
+        // In the middle of a page nothing may come between.
+        answers.advance(100_000);
+        answers.probe_waiting();
+        assert_eq!(answers.sendable().len(), 200_000);
+        answers.advance(200_000);
+    }
+    assert!(answers.is_empty());
 }

@@ -175,7 +175,9 @@ fn dispatch<L: Log>(
         Route::Changes => poll(context, &caller, head)?,
         Route::Health => status::health(context, head.query)?,
         Route::Ready => status::ready(context)?,
-        Route::Page(page) => return pages::serve(context, writer, client, (page, head, meta)),
+        Route::Page(page) => {
+            return Ok(pages::serve(context, writer, client, (page, head, meta)));
+        }
         Route::Mcp => {
             caller.request_id.serial |= MCP_BIT;
             let request = (&caller, request, meta);
@@ -620,9 +622,7 @@ pub(super) mod tests {
         let mut writer = AnswerWriter::default();
         writer.set_time(0);
         serve(cores.context(0), &writer, &mut client, &request);
-        let text = String::from_utf8(answers.sendable().to_vec()).unwrap();
-        answers.advance(text.len());
-        text
+        answers.take_all()
     }
 
     const HANDSHAKE: &str = "GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\

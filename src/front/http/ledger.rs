@@ -220,6 +220,14 @@ impl Ledger {
         }
     }
 
+    /// So many bytes belong to the answer in line that come behind those in the buffer.
+    pub(super) fn append_behind(&mut self, len: usize) {
+        self.appended += len as u64;
+        if let Some(entry) = self.entries.get_mut(self.ended) {
+            entry.bytes += len as u64;
+        }
+    }
+
     /// The answer in line is whole.
     pub(super) fn end(&mut self) {
         if std::mem::take(&mut self.is_interim) {

@@ -3,14 +3,15 @@
 //! A page is sent compressed or as it is, by `Accept-Encoding`. `/` has two pages besides: the
 //! dashboard for who names `text/html` and gives JSON no higher weight, and JSON that names the API
 //! for anyone else. A client may keep an asset for ever, and has to ask for a page again, with its
-//! tag.
+//! tag. Unless it is short, it is not copied for a client: however many do not take it, they hold
+//! nothing but their answers' heads.
 
 use super::call::RequestMeta;
 use super::client::Client;
 use super::dispatch::Next;
-use super::room::check_room_for_page;
+use super::slot::StaticAnswer;
 use super::writer::{AnswerWriter, PageAnswer};
-use crate::api::ApiError;
+use crate::limits::STATIC_BYTES_MIN;
 use crate::model::CommitPoint;
 use crate::pages::{self, Page};
 use crate::service::Context;
@@ -21,15 +22,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Answers a request for a page.
-///
-/// # Errors
-/// [`ApiError::OutOfMemory`].
 pub(super) fn serve<L>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
     (page, head, meta): (&'static Page, &Head<'_>, RequestMeta),
-) -> Result<Next, ApiError> {
+) -> Next {
     let has_dashboard = context.tenants.browsers.dashboard;
     let is_root = page.path == pages::DASHBOARD.path;
     let page = if is_root && has_dashboard && prefers_html(head.accept) {
@@ -48,7 +46,6 @@ pub(super) fn serve<L>(
         Field::One(field) => pages::is_named_by(tag, field),
         Field::Absent | Field::Repeated => false,
     };
-    check_room_for_page(context, client, if is_known { 0 } else { body.len() })?;
     let mut headers = vec![
         (
             "Cache-Control",
@@ -78,12 +75,25 @@ pub(super) fn serve<L>(
     let answer = PageAnswer {
         content_type: page.content_type,
         headers: &headers,
-        body: (!is_known).then_some(body),
+        length: (!is_known).then_some(body.len() as u64),
     };
-    client.answers.push(CommitPoint::NONE, |out| {
-        writer.page(out, meta, answer);
-    });
-    Ok(Next::Go)
+    let sent = if is_known || meta.head_only {
+        &[]
+    } else {
+        body
+    };
+    if sent.len() < STATIC_BYTES_MIN {
+        client.answers.push(CommitPoint::NONE, |out| {
+            writer.page_head(out, meta, answer);
+            out.extend_from_slice(sent);
+        });
+    } else {
+        let mut head = Vec::new();
+        writer.page_head(&mut head, meta, answer);
+        let answer = StaticAnswer::new(head, sent, Vec::new());
+        client.answers.push_static(answer);
+    }
+    Next::Go
 }
 
 /// True if the client names `text/html`, and prefers nothing that JSON is (RFC 9110 §12.5.1).

@@ -104,19 +104,6 @@ pub(super) fn limit_poll<L>(
     }
 }
 
-/// Refuses a page that there is no memory for.
-pub(super) fn check_room_for_page<L>(
-    context: &mut Context<L>,
-    client: &Client<'_>,
-    bytes: usize,
-) -> Result<(), ApiError> {
-    if has_room(context, client, bytes) {
-        Ok(())
-    } else {
-        Err(ApiError::OutOfMemory)
-    }
-}
-
 /// True if `bytes` more are few together with what the client's answers hold already, or there is
 /// memory for them.
 pub(super) fn has_room<L>(context: &mut Context<L>, client: &Client<'_>, bytes: usize) -> bool {

@@ -1,7 +1,7 @@
 //! The place of an answer that can't go into the connection's buffer yet.
 //!
-//! It is not known, an answer before it is not, or it must not leave yet. `answers` keeps the
-//! places in order.
+//! It is not known, an answer before it is not, or it must not leave yet; or most of it is never
+//! copied, since the program holds it for ever. `answers` keeps the places in order.
 
 use super::call::{Counts, HttpCall, Purpose, RequestMeta};
 use super::ledger::status_of;
@@ -63,6 +63,34 @@ pub(super) enum SlotState {
     Late {
         bytes: Vec<u8>,
     },
+    /// It is sent from where the program holds it.
+    Static(StaticAnswer),
+}
+
+/// An answer around static bytes. However many clients do not take them, they are there once.
+#[derive(Debug)]
+pub(super) struct StaticAnswer {
+    /// What comes before them: the head, and perhaps a beginning of the body. It goes into the
+    /// connection's buffer when it is next in line.
+    pub(super) head: Vec<u8>,
+    /// What the socket has not taken of them; not empty.
+    pub(super) rest: &'static [u8],
+    /// What comes behind them.
+    pub(super) end: Vec<u8>,
+    /// Its head is in the buffer: the bytes come next.
+    pub(super) is_begun: bool,
+}
+
+impl StaticAnswer {
+    /// Of which nothing is sent.
+    pub(super) fn new(head: Vec<u8>, bytes: &'static [u8], end: Vec<u8>) -> Self {
+        Self {
+            head,
+            rest: bytes,
+            end,
+            is_begun: false,
+        }
+    }
 }
 
 impl SlotState {
@@ -70,6 +98,7 @@ impl SlotState {
         match self {
             Self::Waiting(call) => call.heap_bytes(),
             Self::Ready { bytes, .. } | Self::Late { bytes } => bytes.capacity(),
+            Self::Static(answer) => answer.head.capacity() + answer.end.capacity(),
         }
     }
 

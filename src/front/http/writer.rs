@@ -196,10 +196,11 @@ impl AnswerWriter {
     /// Writes the head of a success whose body, which is so long, is sent in parts.
     pub(super) fn success_head(&self, out: &mut Vec<u8>, meta: RequestMeta, length: u64) {
         let body = BodyLength::Known(length);
-        let headers: Fields<'_> = if meta.is_of_page() {
-            &[CORS_ORIGIN, CORS_EXPOSE]
+        let headers = &[CORS_ORIGIN, exposed_to(meta)];
+        let headers = if meta.is_of_page() {
+            &headers[..]
         } else {
-            &[CORS_ORIGIN]
+            &headers[..1]
         };
         self.head_of_parts(meta, body, headers).write(out);
     }
@@ -257,29 +258,21 @@ impl AnswerWriter {
         self.empty(out, meta, (status, &[taken, &usual].concat()));
     }
 
-    /// Writes a static page, or that the client has it.
-    pub(super) fn page(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: PageAnswer<'_>) {
+    /// Writes the head of a static page, or that the client has it.
+    pub(super) fn page_head(&self, out: &mut Vec<u8>, meta: RequestMeta, answer: PageAnswer<'_>) {
         let headers = [answer.headers, &[CORS_ORIGIN, CORS_EXPOSE]].concat();
-        let body = answer.body.unwrap_or_default();
-        make_room(out, body.len() + HEAD_BYTES);
-        let status = if answer.body.is_some() { 200 } else { 304 };
+        let status = if answer.length.is_some() { 200 } else { 304 };
         self.count(meta, status);
         let head = ResponseHead {
             status,
-            content_type: answer.body.map(|_| answer.content_type),
-            body: match answer.body {
-                Some(body) => BodyLength::Known(body.len() as u64),
-                None => BodyLength::None,
-            },
+            content_type: answer.length.map(|_| answer.content_type),
+            body: answer.length.map_or(BodyLength::None, BodyLength::Known),
             version: meta.version,
             keep_alive: meta.keep_alive,
             date: &self.date,
             headers: &headers,
         };
         head.write(out);
-        if !meta.head_only {
-            out.extend_from_slice(body);
-        }
     }
 
     /// Writes a success.
@@ -493,8 +486,8 @@ pub(super) struct PageAnswer<'a> {
     pub(super) content_type: &'a str,
     /// Fields besides `Date`, `Content-Length` and the usual ones.
     pub(super) headers: Fields<'a>,
-    /// `None`: the client has it.
-    pub(super) body: Option<&'a [u8]>,
+    /// Of its body; `None`: the client has it.
+    pub(super) length: Option<u64>,
 }
 
 /// Room for a head.

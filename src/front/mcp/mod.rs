@@ -67,6 +67,15 @@ use wait::Wait;
 pub(crate) enum Received {
     /// An answer, with its HTTP status.
     Answer(u16, Vec<u8>),
+    /// An answer around static bytes, with status 200.
+    Around {
+        /// What comes before them.
+        before: Vec<u8>,
+        /// They.
+        bytes: &'static [u8],
+        /// What comes behind them.
+        behind: Vec<u8>,
+    },
     /// There is nothing to answer.
     Accepted,
     /// A call of the service has begun.
@@ -165,7 +174,7 @@ fn dispatch<L: Log>(
         ("ping", Era::Legacy) => answer(&[]),
         ("tools/list", _) => {
             check_cursor(message)?;
-            answer(&[b"\"tools\":", tools::list_in_one_line().as_bytes(), b","])
+            Ok(list_tools(&asker))
         }
         ("resources/templates/list", _) => {
             check_cursor(message)?;
@@ -205,6 +214,25 @@ fn begin(asker: Asker, work: Work, begun: Begun) -> Received {
         stores_events: false,
     };
     Received::Begun(begun, Box::new(call))
+}
+
+/// The tools, around which only the id of the request and the version differ.
+fn list_tools(asker: &Asker) -> Received {
+    let (mut before, mut at) = (Vec::new(), 0);
+    result(&mut before, (&asker.id, asker.era), |out| {
+        out.extend_from_slice(b"\"tools\":");
+        at = out.len();
+        out.push(b',');
+        if asker.era == Era::Modern {
+            out.extend_from_slice(STATIC);
+        }
+    });
+    let behind = before.split_off(at);
+    Received::Around {
+        before,
+        bytes: tools::list_in_one_line().as_bytes(),
+        behind,
+    }
 }
 
 /// Of lists that have one page.
