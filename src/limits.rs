@@ -675,6 +675,14 @@ pub const WS_MESSAGE_UNITS: u64 = 512;
 pub const EVENT_UNITS: u64 = 384;
 /// Units of one byte of JSON from a client.
 pub const JSON_BYTE_UNITS: u64 = 2;
+/// Bytes of answers up to which they are sent before those of connections that are owed more.
+pub const SMALL_ANSWER_BYTES_MAX: usize = 32 * 1024;
+/// Bytes that the kernel keeps for a connection and has not sent yet; it takes no more until they
+/// are half as many. Without a bound it would take megabytes for each client that reads nothing,
+/// which no account counts.
+pub const KERNEL_UNSENT_BYTES_MAX: u32 = 256 * 1024;
+/// Units of one byte of an answer that is written for a client.
+pub const ANSWER_BYTE_UNITS: u64 = 1;
 /// Bytes of the JSON that a tool of `POST /mcp` answers, about 10,000 tokens. Hosts cut a result at
 /// 25,000 tokens, and it comes twice: as a structure and as text. What has no room is left out, and
 /// the answer says so and where to go on.

@@ -219,7 +219,9 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut Queue) {
         if !std::mem::replace(&mut self.queued, true) {
             let list = match self.session {
-                Session::Http(_) if self.account.is_heavy() => &mut to_write.heavy,
+                Session::Http(_) if self.account.is_heavy() || self.answers.are_large() => {
+                    &mut to_write.heavy
+                }
                 Session::Http(_) => &mut to_write.small,
                 Session::WebSocket(_) | Session::Stream(_) => &mut to_write.pushes,
             };

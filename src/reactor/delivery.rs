@@ -257,6 +257,8 @@ impl<S: System> Core<S> {
                     true
                 }
             };
+            let units = self.spend_written(&mut connection);
+            connection.account.charge_besides(units);
             self.take_stream_news(index, &mut connection);
             if !intact {
                 connection.closing = Closing::Now;

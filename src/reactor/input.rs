@@ -332,6 +332,9 @@ impl<S: System> Core<S> {
         self.work(index, &mut connection);
         let units = self.context.router.spent().saturating_sub(spent);
         connection.account.charge(units);
+        if connection.unworked {
+            connection.account.note_unfinished();
+        }
         let paused = connection.closing == Closing::Open && connection.is_paused();
         connection.starved |= paused;
         self.count_memory(index, &mut connection);
@@ -385,6 +388,7 @@ impl<S: System> Core<S> {
     pub(crate) fn work(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         connection.unworked = false;
         let is_unfinished = self.go_on(index, connection);
+        self.spend_written(connection);
         if connection.closing == Closing::Open && !is_unfinished {
             match &connection.session {
                 Session::Http(_) => self.work_http(index, connection),
@@ -436,7 +440,9 @@ impl<S: System> Core<S> {
                 connection.unworked = true;
                 return;
             }
-            if self.work_on_request(index, connection).is_break() {
+            let next = self.work_on_request(index, connection);
+            self.spend_written(connection);
+            if next.is_break() {
                 return;
             }
         }

@@ -308,9 +308,17 @@ impl<S: System> Core<S> {
         if !http::advance_front(&mut self.context, &self.writer, &mut client) {
             connection.closing = Closing::Now;
         }
+        self.spend_written(connection);
         self.note_gate(index, connection);
         self.note_poll(index, connection);
         !connection.answers.sendable().is_empty()
+    }
+
+    /// Counts the work of writing answers, since it was last counted. Returns its units.
+    pub(super) fn spend_written(&mut self, connection: &mut Connection<S::Socket>) -> u64 {
+        let units = limits::ANSWER_BYTE_UNITS * connection.answers.take_written();
+        self.context.router.spend(units);
+        units
     }
 
     pub(crate) fn end(&mut self, index: u32, mut connection: Connection<S::Socket>) {

@@ -1,13 +1,14 @@
 //! Listening sockets, accepted ones, and the tick: the few system calls behind a core's
 //! descriptors.
 
-use crate::limits::LISTEN_BACKLOG;
+use crate::limits::{KERNEL_UNSENT_BYTES_MAX, LISTEN_BACKLOG};
 use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
+use socket2::SockRef;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,6 +51,8 @@ fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Accepted sockets have it from their listener.
+    SockRef::from(&socket).set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX)?;
     Ok(socket)
 }
 

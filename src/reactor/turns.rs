@@ -60,6 +60,11 @@ impl Account {
         }
     }
 
+    /// Its slice ended before its work did.
+    pub(crate) fn note_unfinished(&mut self) {
+        self.heavy = HEAVY_SLICES;
+    }
+
     /// True if one of its last slices was large. Its next one waits for those whose were not.
     pub(crate) fn is_heavy(&self) -> bool {
         self.heavy > 0
@@ -254,6 +259,7 @@ mod tests {
         for large in [
             |account: &mut Account| account.charge(HEAVY_UNITS),
             |account: &mut Account| account.note_sent(SEND_SLICE_UNITS),
+            |account: &mut Account| account.note_unfinished(),
         ] {
             let mut account = Account::default();
             small(&mut account);

@@ -79,9 +79,7 @@ pub(crate) fn begin_within<L: Log>(
         .engine_mut()
         .read(id, (fields.as_ref(), bytes_max), &mut context.answer);
     let (found, point) = read.map_err(|StateDamaged| ApiError::StateDamaged)?;
-    // It is copied once more into what waits for the client.
-    let units = 2 * context.answer.len() as u64;
-    own.spend(units);
+    own.spend(context.answer.len() as u64);
     let failed = own.failed();
     let point = point.unless_reached(own.visible());
     if point > CommitPoint::NONE && failed {

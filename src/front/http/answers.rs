@@ -53,6 +53,8 @@ pub(crate) struct Answers {
     /// The answer at the front can't go on for want of memory.
     wants_memory: bool,
     last_serial: u32,
+    /// Bytes that were written since they were last asked for, wherever they went.
+    written: u64,
     /// Bytes of [`PROBE`] that were sent ahead of the next answer.
     probed: usize,
     /// What was asked for, if there is an access log.
@@ -104,6 +106,7 @@ impl Answers {
             let serial = self.take_serial();
             let slot = Slot::ready(serial, (point, meta), write);
             self.slot_bytes += slot.held;
+            self.written += slot.held as u64;
             self.slots.push_back(slot);
         }
     }
@@ -301,6 +304,7 @@ impl Answers {
         } else {
             let slot = Slot::ready(serial, (point, meta), write);
             self.slot_bytes += slot.held;
+            self.written += slot.held as u64;
             self.slots[index] = slot;
         }
     }
@@ -362,6 +366,7 @@ impl Answers {
     fn write_next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
+        self.written += (self.bytes.len() - start) as u64;
         let probed = std::mem::take(&mut self.probed);
         self.note_appended(start, probed);
         if probed > 0 {
@@ -574,6 +579,16 @@ impl Answers {
     /// Bytes of the buffer that are not sent, of the answers in slots, and what the calls there hold.
     pub(crate) fn owed_bytes(&self) -> usize {
         self.buffered_bytes() + self.slot_bytes + self.waiting_bytes
+    }
+
+    /// True if what is next in line is more than a small answer.
+    pub(crate) fn are_large(&self) -> bool {
+        self.pending_bytes() > limits::SMALL_ANSWER_BYTES_MAX
+    }
+
+    /// Bytes that were written since the last call.
+    pub(crate) fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written)
     }
 
     /// True while no further request may be taken on: too many wait, or too many bytes.
