@@ -675,6 +675,10 @@ pub const WS_MESSAGE_UNITS: u64 = 512;
 pub const EVENT_UNITS: u64 = 384;
 /// Units of one byte of JSON from a client.
 pub const JSON_BYTE_UNITS: u64 = 2;
+/// Units of the end of a connection, besides what it held.
+pub const END_UNITS: u64 = 64 * 1024;
+/// Bytes that are given back to the system for one unit.
+pub const FREED_BYTES_PER_UNIT: u64 = 8;
 /// Bytes of answers up to which they are sent before those of connections that are owed more.
 pub const SMALL_ANSWER_BYTES_MAX: usize = 32 * 1024;
 /// Bytes that the kernel keeps for a connection and has not sent yet; it takes no more until they

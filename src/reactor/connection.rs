@@ -219,6 +219,8 @@ impl<T: Socket> Connection<T> {
     pub(crate) fn queue_write(&mut self, index: u32, to_write: &mut Queue) {
         if !std::mem::replace(&mut self.queued, true) {
             let list = match self.session {
+                // To give back what it held may be as much work as a large answer.
+                _ if self.closing == Closing::Now => &mut to_write.heavy,
                 Session::Http(_) if self.account.is_heavy() || self.answers.are_large() => {
                     &mut to_write.heavy
                 }

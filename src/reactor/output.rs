@@ -322,6 +322,8 @@ impl<S: System> Core<S> {
     }
 
     pub(crate) fn end(&mut self, index: u32, mut connection: Connection<S::Socket>) {
+        let given_back = connection.held.total() as u64 / limits::FREED_BYTES_PER_UNIT;
+        self.context.router.spend(limits::END_UNITS + given_back);
         let counters = self.context.counters.of(self.context.router.core);
         counters.connections.fetch_sub(1, Relaxed);
         self.context.tally().note_closed(connection.cause);

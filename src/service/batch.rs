@@ -431,6 +431,11 @@ impl PendingBatch {
         }
     }
 
+    /// About the bytes of the part of its answer that is taken next.
+    pub(super) fn next_part_bytes(&self) -> usize {
+        self.answer_len().map_or(0, |_| LIST_CHUNK_BYTES_MAX)
+    }
+
     /// Puts the next part of its answer into [`Context::answer`]. True if it is the last.
     pub(crate) fn answer_part<L>(&mut self, context: &mut Context<L>) -> bool {
         let Stage::Answer(place, _) = &mut self.stage else {

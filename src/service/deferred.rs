@@ -63,6 +63,14 @@ impl DeferredRead {
         Begun::Waiting(Pending::Deferred(Box::new(Self::Past { query, token })))
     }
 
+    /// About the bytes of the answer that its beginning writes. The past is read by helper threads.
+    pub(super) fn bytes_at_once(&self) -> usize {
+        match self {
+            Self::Entity { bytes, .. } => *bytes,
+            Self::Past { .. } => 0,
+        }
+    }
+
     /// The bytes that its answer is expected to take. It may turn out larger.
     pub(crate) fn bytes_expected(&self) -> usize {
         let page = |limit: usize, of_one: usize| BASE_BYTES + limit * of_one;

@@ -250,6 +250,15 @@ impl Listing {
         parts.map(Part::next_bytes).sum()
     }
 
+    /// About the bytes that it writes next.
+    pub(super) fn next_part_bytes(&self) -> usize {
+        let limit = self.query.limit.unwrap_or(usize::MAX);
+        let rest = limit.saturating_sub(self.count);
+        let part = rest.saturating_mul(ENTITY_BYTES_EXPECTED);
+        let large = self.parts.iter().filter_map(|part| part.large);
+        part.min(LIST_CHUNK_BYTES_MAX).max(large.sum())
+    }
+
     /// The place that every later change of what is listed comes after, once each shard has sent
     /// its first part. What changes while the rest is read comes after it too.
     pub(crate) fn cursor(&self) -> Option<String> {

@@ -190,6 +190,17 @@ impl Pending {
         }
     }
 
+    /// About the bytes of the answer that its next step writes while the client takes them; 0 if
+    /// it writes none.
+    pub(crate) fn next_bytes(&self) -> usize {
+        match self {
+            Self::List(listing) => listing.next_part_bytes(),
+            Self::Deferred(read) => read.bytes_at_once(),
+            Self::Batch(batch) => batch.next_part_bytes(),
+            _ => 0,
+        }
+    }
+
     /// Heap that it holds besides what its request says, which its front counts.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {

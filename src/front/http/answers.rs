@@ -581,9 +581,16 @@ impl Answers {
         self.buffered_bytes() + self.slot_bytes + self.waiting_bytes
     }
 
-    /// True if what is next in line is more than a small answer.
+    /// True if what is to be sent next is more than a small answer, or will be once it is written.
     pub(crate) fn are_large(&self) -> bool {
-        self.pending_bytes() > limits::SMALL_ANSWER_BYTES_MAX
+        let next = match self.slots.front() {
+            Some(Slot {
+                state: SlotState::Waiting(call),
+                ..
+            }) => call.pending.next_bytes(),
+            _ => 0,
+        };
+        self.pending_bytes().max(next) > limits::SMALL_ANSWER_BYTES_MAX
     }
 
     /// Bytes that were written since the last call.

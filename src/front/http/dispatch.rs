@@ -4,7 +4,7 @@ use super::admission::{admit, find_route, token_rule, welcome};
 use super::call::{HttpCall, RequestMeta};
 use super::client::Client;
 use super::honoured;
-use super::listing::advance_front;
+use super::listing::advance_small;
 use super::mcp::{self, Written};
 use super::pages;
 use super::polls::{take_log_of_poll, take_reply_to_poll};
@@ -365,7 +365,7 @@ pub(super) fn take<L: Log>(
             }
             client.answers.wait(call);
             if goes_on {
-                advance_front(context, writer, client);
+                advance_small(context, writer, client);
             }
         }
     }
@@ -509,7 +509,7 @@ pub(crate) fn on_reply<L: Log>(
     (serial, from, reply): (u32, u16, Reply),
 ) -> bool {
     let Some(mut reply) = take_reply_to_poll(context, writer, client, (serial, from, reply)) else {
-        return advance_front(context, writer, client);
+        return advance_small(context, writer, client);
     };
     let request_id = client.request_id(serial);
     limit_reply(context, client, &mut reply);
@@ -520,7 +520,7 @@ pub(crate) fn on_reply<L: Log>(
         }
         finish(context, writer, client, (serial, outcome));
     }
-    advance_front(context, writer, client)
+    advance_small(context, writer, client)
 }
 
 /// Takes what the history worker found for one of the client's requests. False if the connection
@@ -539,7 +539,7 @@ pub(crate) fn on_history<L: Log>(
         let outcome = history::finish(context, &call.pending, result);
         finish(context, writer, client, (serial, outcome));
     }
-    advance_front(context, writer, client)
+    advance_small(context, writer, client)
 }
 
 /// Takes the body that a helper thread has decoded for one of the client's requests. False if the
@@ -554,7 +554,7 @@ pub(crate) fn on_decoded<L: Log>(
         let outcome = service::on_decoded(&mut call.pending, result);
         finish(context, writer, client, (serial, outcome));
     }
-    advance_front(context, writer, client)
+    advance_small(context, writer, client)
 }
 
 /// Answers a call that was worked on if it is over, else counts what it holds now.

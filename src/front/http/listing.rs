@@ -47,6 +47,16 @@ struct ListHead {
     cursor: Option<String>,
 }
 
+/// Lets what waits at the front of the answers go on, unless that brings more than a small answer:
+/// such a one goes on when it is its turn to be sent. False if the connection has to break.
+pub(super) fn advance_small<L: Log>(
+    context: &mut Context<L>,
+    writer: &AnswerWriter,
+    client: &mut Client<'_>,
+) -> bool {
+    client.answers.are_large() || advance_front(context, writer, client)
+}
+
 /// Lets a listing or a deferred read at the front of the answers go on, and the one behind it when
 /// it is done. False if the connection has to break.
 pub(crate) fn advance_front<L: Log>(

@@ -4,7 +4,7 @@ use super::answers::Answers;
 use super::client::Client;
 use super::deferred::Attempt;
 use super::dispatch::finish;
-use super::listing::advance_front;
+use super::listing::advance_small;
 use super::mcp;
 use super::writer::AnswerWriter;
 use crate::background::history::JobResult;
@@ -103,7 +103,7 @@ pub(crate) fn look_at_poll<L: Log>(
         poll.look(context, by)
     });
     if is_over {
-        advance_front(context, writer, client);
+        advance_small(context, writer, client);
     }
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn look_at_access<L: Log>(
         poll.look_at_access(context, by)
     });
     if is_over {
-        advance_front(context, writer, client);
+        advance_small(context, writer, client);
     }
     is_over
 }
