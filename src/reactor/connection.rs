@@ -208,6 +208,8 @@ impl<T: Socket> Connection<T> {
         if !std::mem::replace(&mut self.queued_read, true) {
             let list = if self.account.is_heavy() {
                 &mut to_read.heavy
+            } else if self.account.is_fresh() {
+                &mut to_read.fresh
             } else {
                 &mut to_read.small
             };

@@ -157,8 +157,10 @@ impl<S: System> Core<S> {
         self.read_slice(&mut to_read.small, end);
         // Their share of the turn at least, however many of the others there are.
         let share = read_units / limits::HEAVY_SHARES;
-        let end = end.max(self.context.router.spent() + share);
-        self.read_slice(&mut to_read.heavy, end);
+        for list in [&mut to_read.fresh, &mut to_read.heavy] {
+            let end = end.max(self.context.router.spent() + share);
+            self.read_slice(list, end);
+        }
         self.to_read.put_back(to_read);
     }
 

@@ -1,9 +1,10 @@
 //! Connections that wait to be worked on, in lists.
 //!
 //! Those whose last slices were small (`turns`) go first. Otherwise a small request would wait
-//! behind each neighbour that asks for mebibytes, and its answer behind theirs. Pushed updates come
-//! after answers: each update would delay them, and one answer delays the updates of all but
-//! little.
+//! behind each neighbour that asks for mebibytes, and its answer behind theirs. Those that have not
+//! asked for anything yet come next: thousands may connect at once, and nobody knows what for.
+//! Pushed updates come after answers: each update would delay them, and one answer delays the
+//! updates of all but little.
 //!
 //! Each list is worked off in slices. A flush may answer ten thousand clients, and one change may
 //! concern as many subscribers; a send to each in one go would keep the core for 50 ms. What a
@@ -14,6 +15,8 @@
 pub(crate) struct Queue {
     /// Indexes of connections, in the order in which they joined: what they ask for is small.
     pub(super) small: Vec<u32>,
+    /// They have asked for nothing yet. Only in a queue of connections to read from.
+    pub(super) fresh: Vec<u32>,
     /// They are pushed updates. Only in a queue of connections to write to.
     pub(super) pushes: Vec<u32>,
     /// What they ask for is large.
@@ -23,18 +26,19 @@ pub(crate) struct Queue {
 impl Queue {
     /// True if no connection is in it.
     pub(super) fn is_empty(&self) -> bool {
-        self.small.is_empty() && self.pushes.is_empty() && self.heavy.is_empty()
+        self.each().next().is_none()
     }
 
     /// All connections.
     pub(super) fn each(&self) -> impl Iterator<Item = u32> + '_ {
-        let lists = [&self.small, &self.pushes, &self.heavy];
+        let lists = [&self.small, &self.fresh, &self.pushes, &self.heavy];
         lists.into_iter().flatten().copied()
     }
 
     /// Puts in front what is left of the lists after a slice of each. They keep their memory.
     pub(super) fn put_back(&mut self, mut left: Self) {
         left.small.append(&mut self.small);
+        left.fresh.append(&mut self.fresh);
         left.pushes.append(&mut self.pushes);
         left.heavy.append(&mut self.heavy);
         *self = left;
@@ -62,6 +66,7 @@ mod tests {
     fn a_slice_takes_the_front_and_what_joins_goes_behind_the_rest() {
         let mut queue = Queue {
             small: vec![1, 2, 3],
+            fresh: vec![6],
             pushes: vec![7],
             heavy: vec![8, 9],
         };
@@ -74,7 +79,7 @@ mod tests {
         });
         queue.put_back(left);
         assert_eq!(taken, [1, 2]);
-        assert_eq!(queue.each().collect::<Vec<_>>(), [3, 11, 12, 7, 8, 9]);
+        assert_eq!(queue.each().collect::<Vec<_>>(), [3, 11, 12, 6, 7, 8, 9]);
     }
 
     #[test]

@@ -34,12 +34,15 @@ pub(crate) struct Account {
     period: u64,
     /// Small slices until it counts as small again.
     heavy: u8,
+    /// Something was done for it.
+    is_known: bool,
 }
 
 impl Account {
     /// So much was done for the connection in a slice.
     pub(crate) fn charge(&mut self, units: u64) {
         self.charge_besides(units);
+        self.is_known |= units > 0;
         if units >= HEAVY_UNITS {
             self.heavy = HEAVY_SLICES;
         } else if units > 0 {
@@ -58,6 +61,11 @@ impl Account {
         if units >= SEND_SLICE_UNITS {
             self.heavy = HEAVY_SLICES;
         }
+    }
+
+    /// True until something was done for it in a slice. What it is going to ask for is not known.
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.is_known
     }
 
     /// Its slice ended before its work did.
