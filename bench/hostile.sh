@@ -2,13 +2,14 @@
 # What healthy clients notice of hostile and of greedy ones: rate and p99 without them and beside
 # them, in turns.
 #
-#   bench/hostile.sh [memory] [past] [batches] [braces] [large] [greedy]     (none: all)
+#   bench/hostile.sh [memory] [past] [batches] [braces] [large] [crowd] [greedy]     (none: all)
 #
 # memory    300 connections that send most of a body, or ask for much and read nothing
 # past      connections that pipeline 500 reads of the past and close at once
 # batches   batches of one event of 10 MiB with very many names
 # braces    batches of 150,000 `{}`, 450 KB each
 # large     pipelined GETs of an entity of 3 MiB
+# crowd     2500 connections at a time that ask for megabytes, read nothing, and go after a second
 # greedy    one connection that publishes with 256 requests in flight, beside 100 modest clients
 #
 # ROUNDS (3) turns of SECONDS_EACH (5), each kind with a server of its own on ENTITIES (100000). The
@@ -58,8 +59,11 @@ stop() { # says what memory it took, and that it is still there
 load() { taskset -c 1 "$bin/flux-loadgen" "$@" --url "http://127.0.0.1:$port" 2>/dev/null; }
 
 cat >"$data/attack.py" <<'PYTHON'
-import itertools, socket, sys, threading, time
+import itertools, resource, socket, sys, threading, time
 kind, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+THREADS = 8
 end, held, count = time.monotonic() + seconds, [], itertools.count()
 
 def connect():
@@ -114,6 +118,20 @@ def large():
         for _ in range(400):
             answer(connection)
 
+ANSWERS = ["/api/state/entities?limit=1000", "/api/state/entities/hostile/large", "/openapi.json", "/metrics"]
+
+def crowd():
+    crowded = []
+    for number in range(2500 // THREADS):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(get(ANSWERS[number % len(ANSWERS)]) * 32)
+        crowded.append(connection)
+    time.sleep(1)
+    for connection in crowded:
+        connection.close()
+
 def loop():
     while time.monotonic() < end:
         try:
@@ -126,7 +144,7 @@ if kind == "prepare":
         connection.sendall(post(event("hostile/large", f'"text":"{"x" * 3_000_000}"')))
         answer(connection)
 else:
-    threads = [threading.Thread(target=loop, daemon=True) for _ in range(8)]
+    threads = [threading.Thread(target=loop, daemon=True) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     time.sleep(seconds)
@@ -149,7 +167,7 @@ measure() { # measure <kind> <beside or alone>
         value["p99_us"], value["sent_late_p99_us"], value["failures"] }'
 }
 
-[ $# -gt 0 ] || set -- memory past batches braces large greedy
+[ $# -gt 0 ] || set -- memory past batches braces large crowd greedy
 printf '%s events a second offered\n%-8s %-7s %10s %10s %10s %9s %6s\n' "$rate" beside '' 'rate /s' 'p50 us' 'p99 us' 'late us' failed
 for kind in "$@"; do
   start
