@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::event;
-use support::server::{FLUX, Server, Setup};
+use support::server::{FLUX, Server, Setup, free_port};
 use tempfile::TempDir;
 
 const WHOLE: i32 = 0;
@@ -369,6 +369,21 @@ fn a_server_starts_again_after_a_repair() {
     );
     server.stop();
     assert!(log(data_dir.path(), &["verify"], WHOLE).contains("59 records: no damage"));
+}
+
+#[test]
+fn a_server_that_refuses_a_damaged_log_says_what_to_do() {
+    let (data_dir, setup) = stored(1, &numbered());
+    damage(&segment(data_dir.path()), "number-4");
+    fs::remove_dir_all(data_dir.path().join("checkpoints")).expect("checkpoints");
+    let refused = setup.run(free_port());
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let error = said.lines().last().unwrap_or_default();
+    assert!(
+        error.starts_with("flux: error: ") && error.contains("run `flux log verify`"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub enum StorageError {
         pid: Option<u32>,
     },
     /// The file does not begin as a segment does.
-    #[error("not a segment file: {}", path.display())]
+    #[error("not a segment file: {}; run `flux log verify`: it says what is lost and what to do", path.display())]
     ForeignFile {
         /// The file.
         path: Box<Path>,
@@ -70,7 +70,7 @@ pub enum StorageError {
         known: u32,
     },
     /// The file is shorter or longer than its header says, or too short for a header.
-    #[error("segment {} has {found} bytes instead of {expected}", path.display())]
+    #[error("segment {} has {found} bytes instead of {expected}; run `flux log verify`: it says what is lost and what to do", path.display())]
     WrongSize {
         /// The file.
         path: Box<Path>,
@@ -80,7 +80,7 @@ pub enum StorageError {
         found: u64,
     },
     /// The file is a segment, but of another place than its path names.
-    #[error("segment {} belongs elsewhere: its header differs in {field}", path.display())]
+    #[error("segment {} belongs elsewhere: its header differs in {field}; run `flux log verify`: it says what is lost and what to do", path.display())]
     WrongPlace {
         /// The file.
         path: Box<Path>,
@@ -89,7 +89,7 @@ pub enum StorageError {
     },
     /// A generation, a shard's directory or a segment is missing between others, or the first of
     /// them.
-    #[error("missing: {}", path.display())]
+    #[error("missing: {}: put it back, or restore a backup", path.display())]
     Missing {
         /// What should exist.
         path: Box<Path>,
@@ -120,19 +120,19 @@ pub enum StorageError {
         path: Box<Path>,
     },
     /// The log was made in another data directory.
-    #[error("the log in {} was made in another data directory than the rest of this one", path.display())]
+    #[error("the log in {} was made in another data directory than the rest of this one: put this one's log back, or restore a backup", path.display())]
     ForeignLog {
         /// The log's directory.
         path: Box<Path>,
     },
     /// The header's checksum does not match.
-    #[error("header of segment {} is damaged", path.display())]
+    #[error("header of segment {} is damaged; run `flux log verify`: it says what is lost and what to do", path.display())]
     DamagedHeader {
         /// The file.
         path: Box<Path>,
     },
     /// A record that is known to have been durable is not there.
-    #[error("segment {} is damaged at byte {offset}: no valid record {sequence}, though {durable} was durable", path.display())]
+    #[error("segment {} is damaged at byte {offset}: no valid record {sequence}, though {durable} was durable; run `flux log verify`: it says what is lost and what to do", path.display())]
     DamagedRecord {
         /// The file.
         path: Box<Path>,
@@ -144,7 +144,7 @@ pub enum StorageError {
         durable: Sequence,
     },
     /// Bytes follow the end of a log whose tail was cut when it was sealed.
-    #[error("segment {} is damaged at byte {offset}: bytes after the end of a sealed log", path.display())]
+    #[error("segment {} is damaged at byte {offset}: bytes after the end of a sealed log; run `flux log verify`: it says what is lost and what to do", path.display())]
     DamagedTail {
         /// The file.
         path: Box<Path>,
@@ -160,7 +160,7 @@ pub enum StorageError {
         fault: &'static str,
     },
     /// A checkpoint covers records that are not in the log.
-    #[error("segment {} ends at byte {offset} before record {sequence}, but a checkpoint covers the log through {covered}", path.display())]
+    #[error("segment {} ends at byte {offset} before record {sequence}, but a checkpoint covers the log through {covered}; run `flux log verify`: it says what is lost and what to do", path.display())]
     BehindCheckpoint {
         /// The file.
         path: Box<Path>,
