@@ -486,9 +486,9 @@ pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
 /// Subscriptions of the connections from one address, by default. More: an error message, and the
 /// connection stays.
 pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
-/// Tokens that nobody has, on calls that take any token, with less than a minute between one and the
-/// next: so many clients may have a token that has died. More count as guesses of the operator's:
-/// they are answered late, and end a WebSocket connection.
+/// Unknown tokens on calls that take any token, with less than a minute between one and the next:
+/// so many clients may have a dead token. More count as guesses of the operator's: they are
+/// answered late, and end a WebSocket connection.
 pub const UNKNOWN_TOKENS_FREE: u32 = 1_000;
 /// Namespaces that one address may register at once if the server has no operator, by default, and
 /// again in each ten minutes: as many as the people of a class who share one address. More: 429.
@@ -542,6 +542,13 @@ pub const SYSTEM_PUSH_SECONDS: i64 = 10;
 pub const DIRECTORY_INTERVAL_MS: u64 = 500;
 /// Namespaces whose counts are asked for in one go.
 pub const NAMESPACES_PER_SLICE: usize = 1_000;
+/// Bytes of changes that the tokens of a namespace may have stored in the control log at once: a
+/// thousand tokens and as many connectors. It is kept for ever. More: 429.
+pub const CONTROL_BYTES_BURST: i64 = 4 * 1024 * 1024;
+/// And again each second: 88 MB a day.
+pub const CONTROL_BYTES_PER_SECOND: i64 = 1024;
+/// Bytes that a record of it counts beside its change.
+pub const CONTROL_RECORD_BYTES: i64 = 64;
 /// Control calls (namespaces, configuration) that wait their turn. More: 503.
 pub const CONTROL_CALLS_MAX: usize = 1_024;
 /// Names that the server tries before it gives up finding a free one for a namespace.

@@ -202,3 +202,48 @@ fn a_connector_that_is_removed_publishes_nothing_after_the_answer() {
     }
     server.stop();
 }
+
+#[test]
+fn what_one_owner_adds_to_the_control_log_is_bounded() {
+    /// The bound on what is stored at once, with room for the operator's part and for segments.
+    const BYTES_MAX: u64 = 6 * 1024 * 1024;
+    let dir = TempDir::new().expect("a temporary directory");
+    let server = with_tokens(&dir).start();
+    let (greedy, other) = (register(&server, "greedy"), register(&server, "other"));
+    let mut large = owned("greedy", "large", "http://127.0.0.1:1/");
+    large["poll_interval_seconds"] = json!(86_400);
+    large["headers"] = (0..7)
+        .map(|number| (format!("X-Header-{number}"), json!("v".repeat(2_000))))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let body = large.to_string();
+    let mut defined = 0_usize;
+    let refused = loop {
+        let answer = server.with_token(("POST", "/api/connectors"), &greedy, &body);
+        if answer.status != 201 {
+            break answer;
+        }
+        defined += 1;
+        // What is taken away again is never refused.
+        let removed = server.with_token(("DELETE", "/api/connectors/large"), &greedy, "");
+        assert_eq!(removed.status, 204, "{}", removed.text());
+        assert!(defined < 1_000);
+    };
+    assert!(defined > 200, "{defined}");
+    refused.expect_error(429, "one more");
+    assert_eq!(refused.json()["code"], "rate_limited");
+    let seconds = refused.header("retry-after").expect("when there is room");
+    assert!((1..=20).contains(&seconds.parse().expect("whole seconds")));
+    let mut of_other = large.clone();
+    of_other["entity_id"] = json!("other/a");
+    define(&server, &other, &of_other);
+    let revoked = server.with_token(("POST", "/api/namespaces/greedy/token"), ADMIN, "");
+    assert_eq!(revoked.status, 200, "the operator is not counted");
+    let files = std::fs::read_dir(dir.path().join("control")).expect("a control log");
+    let bytes = files.map(|file| {
+        let metadata = file.and_then(|file| file.metadata());
+        metadata.expect("a file of the log").len()
+    });
+    assert!(bytes.sum::<u64>() < BYTES_MAX);
+    server.stop();
+}

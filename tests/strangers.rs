@@ -98,7 +98,7 @@ fn wrong_operators_tokens_are_answered_in_the_end_counted_and_keep_nobody_waitin
 
 #[test]
 fn many_unknown_tokens_on_calls_of_all_count_as_guesses() {
-    /// Those that don't.
+    /// So many do not count.
     const FREE: usize = 1_000;
     let dir = TempDir::new().expect("a temporary directory");
     let mut server = Setup::new(dir.path(), 2)

@@ -234,6 +234,14 @@ pub enum ApiError {
         /// Seconds until a token is there.
         seconds: u32,
     },
+    /// A namespace has had as much stored in the control log as it may for now.
+    #[error(
+        "the namespace has changed tokens, connectors and credentials too often; the change was not made"
+    )]
+    TooManyChanges {
+        /// Seconds until it may.
+        seconds: u32,
+    },
     /// A batch delete that matches more than it may.
     #[error("the filter matches more than {limit} entities; nothing was deleted")]
     TooManyMatches {
@@ -547,6 +555,7 @@ impl ApiError {
             Self::HistoryRemoved { .. } | Self::CursorBeyondEnd => 410,
             Self::RecordTooLarge => 413,
             Self::RateLimited { .. }
+            | Self::TooManyChanges { .. }
             | Self::TooManyRegistrations { .. }
             | Self::TooManyTickets { .. }
             | Self::TooManyFromAddress { .. } => 429,
@@ -619,7 +628,7 @@ impl ApiError {
             Self::NoNamespace => "namespace_not_found",
             Self::NamespaceTaken => "namespace_taken",
             Self::NamespaceNotEmpty => "namespace_not_empty",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::RateLimited { .. } | Self::TooManyChanges { .. } => "rate_limited",
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::TicketUnknown => "ticket_unknown",
             Self::TooManyTickets { .. } => "too_many_tickets",
@@ -671,6 +680,7 @@ impl ApiError {
             | Self::TooManyConnections { .. }
             | Self::TooManyFromAddress { .. } => Some(1),
             Self::RateLimited { seconds }
+            | Self::TooManyChanges { seconds }
             | Self::TooManyRegistrations { seconds }
             | Self::TooManyTickets { seconds } => Some(*seconds),
             Self::StorageFull

@@ -10,8 +10,8 @@
 //! timer.
 //!
 //! Calls that take other tokens too tell as well whether a token is the operator's, and so does
-//! `auth` over WebSocket. A token that nobody has is mostly one that has died there, so only those
-//! beyond [`UNKNOWN_TOKENS_FREE`] count as guesses.
+//! `auth` over WebSocket. An unknown token is mostly a dead one there, so the first
+//! [`UNKNOWN_TOKENS_FREE`] do not count as guesses.
 //!
 //! A token that somebody made up is within reach of a machine that may ask a million times a
 //! second; one that asks once a second on each connection needs years.
@@ -78,8 +78,8 @@ impl Guesses {
             .map_or(GUESS_DELAY_MS_MAX, |delay| delay.min(GUESS_DELAY_MS_MAX))
     }
 
-    /// A token that nobody has, on a call that takes other tokens than the operator's too. Returns
-    /// the milliseconds after which it is answered if it counts as a guess.
+    /// An unknown token, on a call that takes other tokens than the operator's too. Returns the
+    /// milliseconds after which it is answered if it counts as a guess.
     pub fn note_unknown(&mut self, from: IpAddr, now: Timestamp) -> Option<u64> {
         if is_over(self.last_unknown, now) {
             self.unknown = 0;

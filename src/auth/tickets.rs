@@ -129,7 +129,8 @@ impl Tickets {
         Some(made)
     }
 
-    /// Drops the oldest ticket of the namespace that has most. False if this one would have as many.
+    /// Drops the oldest ticket of the namespace that has most. False if `namespace` would have as
+    /// many.
     fn take_from_largest(&mut self, namespace: Option<OwnedNamespace>) -> bool {
         let own = self.of_namespace.get(&namespace).map_or(0, BTreeSet::len);
         let Some((count, largest)) = self.by_count.last().copied() else {
@@ -215,7 +216,7 @@ mod tests {
                 add(namespace, 30_000).unwrap();
             }
         }
-        // All are in use: others take from those that have most, down to as many each.
+        // All are in use: others take from the largest, down to as many each.
         let namespaces = 50;
         let each = TICKETS_MAX / namespaces;
         for namespace in 20..namespaces {

@@ -10,7 +10,7 @@
 use super::flush;
 use super::job::{Jobs, Lane, WorkerResult};
 use crate::api::ApiError;
-use crate::control::{Change, Command, CommandRejection, ControlStore, Registry};
+use crate::control::{Change, Command, CommandRejection, ControlRates, ControlStore, Registry};
 use crate::log::Log;
 use crate::model::Timestamp;
 use crate::report::{self, LogEvent};
@@ -25,6 +25,7 @@ pub(crate) type Stored = (ControlStore, Result<(), StorageError>);
 /// Core 0's part. On other cores it has nothing to do.
 pub(crate) struct Controller {
     phase: Phase,
+    rates: ControlRates,
     /// Answers that are due.
     pub(crate) answers: Vec<(Origin, Reply)>,
 }
@@ -51,6 +52,7 @@ impl Controller {
     pub(crate) fn new(store: Option<ControlStore>) -> Self {
         Self {
             phase: store.map_or(Phase::None, Phase::Idle),
+            rates: ControlRates::default(),
             answers: Vec::new(),
         }
     }
@@ -70,7 +72,10 @@ impl Controller {
         while matches!(self.phase, Phase::Idle(_))
             && let Some((origin, command)) = calls.pop_front()
         {
-            match registry.decide(command) {
+            let payer = command.payer();
+            let decided = registry.decide(command);
+            let paid = decided.and_then(|change| self.charge(payer, change, now));
+            match paid {
                 Err(rejection) => {
                     let reply = Reply::Refused(rejected(rejection));
                     self.answers.push((origin, reply));
@@ -78,6 +83,19 @@ impl Controller {
                 Ok(change) => self.store(Arc::new(change), (origin, now), jobs),
             }
         }
+    }
+
+    /// Takes what a change costs from whoever pays for it.
+    fn charge(
+        &mut self,
+        payer: Option<Box<str>>,
+        change: Change,
+        now: Timestamp,
+    ) -> Result<Change, CommandRejection> {
+        if let Some(payer) = payer {
+            self.rates.take((&payer, &change), now)?;
+        }
+        Ok(change)
     }
 
     fn store<L: Log>(
@@ -185,6 +203,7 @@ fn rejected(rejection: CommandRejection) -> ApiError {
         CommandRejection::BuiltIn => ApiError::ConnectorBuiltIn,
         CommandRejection::NoCredential => ApiError::NoCredential,
         CommandRejection::TooManyConnectors => ApiError::TooManyConnectors,
+        CommandRejection::TooManyChanges { seconds } => ApiError::TooManyChanges { seconds },
     }
 }
 

@@ -103,6 +103,11 @@ pub enum CommandRejection {
     NoCredential,
     /// There are as many connectors as there may be.
     TooManyConnectors,
+    /// The namespace has had as much stored as it may for now.
+    TooManyChanges {
+        /// Seconds until it may.
+        seconds: u32,
+    },
 }
 
 impl Registry {

@@ -13,6 +13,7 @@
 //! | `registry` | the current value |
 //! | `connectors` | the part of it that is about connectors |
 //! | `command` | a call → a change, or a rejection |
+//! | `rates` | how much a namespace may have stored in the log |
 //! | `names` | names of namespaces that the server makes up |
 //! | `store` | the log |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -24,6 +25,7 @@ pub mod command;
 pub mod connectors;
 pub mod names;
 pub mod namespace;
+pub mod rates;
 pub mod registry;
 pub mod store;
 pub mod token;
@@ -34,6 +36,7 @@ pub use command::{Command, CommandRejection};
 pub use connectors::{Connectors, StoredConnector};
 pub use names::automatic_name;
 pub use namespace::Namespace;
+pub use rates::ControlRates;
 pub use registry::Registry;
 pub use store::{ControlError, ControlStore};
 pub use token::{LastUse, NamespaceToken};

@@ -58,8 +58,8 @@ impl Strangers {
         self.guesses().note(from, now)
     }
 
-    /// A caller has presented a token that nobody has to a call that takes other tokens too. Returns
-    /// the milliseconds after which it is answered if it counts as a guess.
+    /// A caller has presented an unknown token to a call that takes other tokens too. Returns the
+    /// milliseconds after which it is answered if it counts as a guess.
     pub(crate) fn unknown_token(&self, address: Option<IpAddr>, now: Timestamp) -> Option<u64> {
         let from = address.unwrap_or(UNKNOWN).to_canonical();
         self.guesses().note_unknown(from, now)

@@ -196,7 +196,15 @@ const CODES: &[(&str, Of)] = &[
     ("record_too_large", These(&[PUBLISHES])),
     ("batch_too_costly", These(&[&["publishBatch"]])),
     ("precondition_failed", These(&[PUBLISHES, DELETES_ONE])),
-    ("rate_limited", These(&[PUBLISHES, DELETES_ONE])),
+    (
+        "rate_limited",
+        These(&[
+            PUBLISHES,
+            DELETES_ONE,
+            &["setNamespaceVisibility", "replaceToken", "makeToken"],
+            &["defineConnector", "storeCredential"],
+        ]),
+    ),
     ("filter_too_costly", These(&[PUBLISHES, &["pollChanges"]])),
     (
         "invalid_filter",

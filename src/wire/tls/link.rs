@@ -37,8 +37,8 @@ pub struct TlsLink {
     handshake_bytes: usize,
     /// The most bytes that rustls was given at once since [`TlsLink::trim`]: it keeps its buffer.
     read_bytes: usize,
-    /// Bytes of records since the last plain byte: at least what rustls holds of a handshake message
-    /// whose end has not come.
+    /// Bytes of records since the last plain byte: at least what rustls holds of an unfinished
+    /// handshake message.
     silent_bytes: usize,
     /// The client has said that it sends nothing more.
     is_ended: bool,
