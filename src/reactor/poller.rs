@@ -81,9 +81,9 @@ pub(crate) struct Poller {
     events: Vec<Event>,
 }
 
-/// Events taken in one call. The kernel hands them out in the order in which they came: if thousands
-/// of connections end at once and few of them were taken, the request behind them would wait for
-/// several turns.
+/// Events taken in one call. The kernel hands them out in the order in which they came. If few were
+/// taken while thousands of connections end at once, the request behind them would wait for several
+/// turns.
 const EVENTS_MAX: usize = 8192;
 
 impl Poller {

@@ -1,8 +1,9 @@
 //! Connections that wait to be worked on, in lists.
 //!
 //! Those whose last slices were small (`turns`) go first. Otherwise a small request would wait
-//! behind each neighbour that asks for mebibytes, and its answer behind theirs. Those that have not
-//! asked for anything yet come next: thousands may connect at once, and nobody knows what for.
+//! behind each neighbour that asks for mebibytes, and its answer behind theirs. New connections come
+//! next, until their first request is worked on: thousands may connect at once, and what they are
+//! going to ask for is not known.
 //! Pushed updates come after answers: each update would delay them, and one answer delays the
 //! updates of all but little.
 //!

@@ -124,8 +124,8 @@ impl Part {
     }
 }
 
-/// Makes room in a page. A large one grows by an eighth: one that doubled would take up to twice the
-/// memory of what it holds.
+/// Makes room in a page. A large one grows by an eighth: one that doubled would take up to twice
+/// the memory of what it holds.
 fn make_room(page: &mut Vec<u8>, bytes: usize) {
     let needed = page.len() + bytes;
     if needed > page.capacity() && needed > LIST_CHUNK_BYTES_MAX {

@@ -576,7 +576,8 @@ impl Answers {
         self.bytes.len() - self.sent
     }
 
-    /// Bytes of the buffer that are not sent, of the answers in slots, and what the calls there hold.
+    /// Bytes of the buffer that are not sent, of the answers in slots, and what the calls there
+    /// hold.
     pub(crate) fn owed_bytes(&self) -> usize {
         self.buffered_bytes() + self.slot_bytes + self.waiting_bytes
     }
@@ -635,7 +636,8 @@ impl Answers {
         self.fixed_bytes() + self.waiting_bytes + self.slot_bytes
     }
 
-    /// Heap that an answer of so many bytes takes besides, which goes into the buffer if it has room.
+    /// Heap that an answer of so many bytes takes besides, which goes into the buffer if it has
+    /// room.
     pub(super) fn growth(&self, bytes: usize) -> usize {
         let room = if self.slots.len() > 1 {
             0
