@@ -1,9 +1,9 @@
 //! Connections that wait to be worked on, in lists.
 //!
 //! Those whose last slices were small (`turns`) go first. Otherwise a small request would wait
-//! behind each neighbour that asks for mebibytes, and its answer behind theirs. New connections come
-//! next, until their first request is worked on: thousands may connect at once, and what they are
-//! going to ask for is not known.
+//! behind each neighbour that asks for mebibytes, and its answer behind theirs. New connections
+//! come next, until their first request is worked on: thousands may connect at once, and what they
+//! are going to ask for is not known.
 //! Pushed updates come after answers: each update would delay them, and one answer delays the
 //! updates of all but little.
 //!

@@ -15,7 +15,7 @@
 
 use super::call::{Counts, HttpCall, Purpose, RequestMeta};
 use super::ledger::{Answered, Asked, Ledger};
-use super::slot::{Slot, SlotState, StaticAnswer, Uncounted, uncounted};
+use super::slot::{Slot, SlotState, StaticAnswer, Uncounted, make_room, uncounted};
 use crate::api::metrics::{RoutePattern, StatusClass};
 use crate::limits;
 use crate::model::{CommitPoint, CommitQueue};
@@ -584,13 +584,7 @@ impl Answers {
 
     /// True if what is to be sent next is more than a small answer, or will be once it is written.
     pub(crate) fn are_large(&self) -> bool {
-        let next = match self.slots.front() {
-            Some(Slot {
-                state: SlotState::Waiting(call),
-                ..
-            }) => call.pending.next_bytes(),
-            _ => 0,
-        };
+        let next = self.slots.front().map_or(0, |it| it.state.next_bytes());
         self.pending_bytes().max(next) > limits::SMALL_ANSWER_BYTES_MAX
     }
 
@@ -793,17 +787,6 @@ impl Answers {
             self.gates.shrink_to(4);
             self.slots.shrink_to(0);
         }
-    }
-}
-
-/// Makes room for an answer in a buffer. A large one grows by steps: one that doubled would take
-/// up to twice the memory of what it holds.
-pub(super) fn make_room(out: &mut Vec<u8>, bytes: usize) {
-    let step = limits::ANSWER_AT_ONCE_BYTES_MAX;
-    let needed = out.len() + bytes;
-    if needed > out.capacity() && needed > step {
-        let step = if out.is_empty() { 0 } else { step };
-        out.reserve_exact(bytes + step);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::call::{Counts, HttpCall, Purpose, RequestMeta};
 use super::ledger::status_of;
+use crate::limits::ANSWER_AT_ONCE_BYTES_MAX;
 use crate::model::CommitPoint;
 
 /// An answer that does not count yet: that of this request, with this status.
@@ -102,6 +103,14 @@ impl SlotState {
         }
     }
 
+    /// About the bytes of the answer that are written next, if it is written in parts.
+    pub(super) fn next_bytes(&self) -> usize {
+        match self {
+            Self::Waiting(call) => call.pending.next_bytes(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn is_read(&self) -> bool {
         matches!(self, Self::Waiting(call) if call.pending.is_read())
     }
@@ -119,4 +128,15 @@ pub(super) fn uncounted(
         meta.purpose = Purpose::Other;
     }
     Some((meta, status_of(written, probed)))
+}
+
+/// Makes room for an answer in a buffer. A large one grows by steps: one that doubled would take
+/// up to twice the memory of what it holds.
+pub(super) fn make_room(out: &mut Vec<u8>, bytes: usize) {
+    let step = ANSWER_AT_ONCE_BYTES_MAX;
+    let needed = out.len() + bytes;
+    if needed > out.capacity() && needed > step {
+        let step = if out.is_empty() { 0 } else { step };
+        out.reserve_exact(bytes + step);
+    }
 }

@@ -1,7 +1,7 @@
 //! Outcomes → HTTP answers: status, fields and body.
 
-use super::answers::make_room;
 use super::call::{Counts, Purpose, RequestMeta};
+use super::slot::make_room;
 use crate::api::metrics::RoutePattern;
 use crate::api::{ApiError, encode};
 use crate::model::{EntityTag, NarrowCursor};
