@@ -235,8 +235,8 @@ pub const ANSWER_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 pub const PIPELINE_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of answers that one HTTP connection may owe before it is no longer read.
 pub const RESPONSE_BYTES_PENDING_MAX: usize = 1024 * 1024;
-/// Bytes of pages and descriptions that one connection may owe before it is no longer read. They are
-/// not copied; the heads of many requests for them would be.
+/// Bytes of pages and descriptions that one connection may owe before it is no longer read. They
+/// are not copied; the heads of many requests for them would be.
 pub const STATIC_BYTES_PENDING_MAX: usize = 64 * 1024;
 /// Bytes from which a page is sent from where the program holds it, and not copied behind its head:
 /// that takes a second call of the system.
