@@ -345,7 +345,7 @@ fn memory_of_clients_that_have_gone_goes_back_to_the_system() {
     let used = || server.get("/health?detail").json()["memory"]["used"].as_u64();
     let before = server.memory_bytes();
     // Buffers that grow by turns, a piece at a time.
-    let unread = get("/metrics").repeat(256);
+    let unread = get("/api/state/entities/alice/1?fields=p0").repeat(256);
     let (mut hostile, mut most) = (Vec::new(), 0);
     for number in 0..600_u16 {
         let last = 1 + u8::try_from(number % 12).expect("an address");

@@ -10,6 +10,8 @@
 //!
 //! A buffer with pages for itself costs a fault for each page. So buffers share the heap as long as
 //! clients hold little, and what the heap kept is given back when they hold little again.
+//!
+//! The thread that does so sleeps while clients hold little, and the budget of memory wakes it.
 
 #![expect(
     unsafe_code,
@@ -20,16 +22,20 @@ use crate::faults;
 use crate::shard::Counters;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Milliseconds between two looks at whether clients hold an eighth of the memory for them.
+/// Milliseconds between two looks at whether clients still hold much of the memory for them.
 const LOOK_MS: u64 = 25;
+/// The same while they hold little: the thread is woken when they come to hold much, and a wake that
+/// came before it could be told is made up for.
+const IDLE_LOOK_MS: u64 = 1000;
 
 /// The thread that looks at what clients hold. It ends when this is dropped.
 pub(super) struct AllocatorKeeper {
-    _ends: Sender<()>,
+    ends: Arc<AtomicBool>,
+    thread: Thread,
 }
 
 impl AllocatorKeeper {
@@ -38,23 +44,34 @@ impl AllocatorKeeper {
     /// # Errors
     /// If the system has no thread left.
     pub(super) fn start(counters: Arc<Counters>) -> io::Result<Self> {
-        let (ends, end) = channel();
-        let thread = thread::Builder::new().name("allocator".to_owned());
-        thread.spawn(move || look(&counters, &end))?;
-        Ok(Self { _ends: ends })
+        let ends = Arc::new(AtomicBool::new(false));
+        let (budget, end) = (Arc::clone(&counters.memory), Arc::clone(&ends));
+        let builder = thread::Builder::new().name("allocator".to_owned());
+        let handle = builder.spawn(move || look(&counters, &end))?;
+        let thread = handle.thread().clone();
+        budget.wake_when_much(thread.clone());
+        Ok(Self { ends, thread })
     }
 }
 
-fn look(counters: &Counters, end: &Receiver<()>) {
-    let pause = Duration::from_millis(LOOK_MS);
+impl Drop for AllocatorKeeper {
+    fn drop(&mut self) {
+        self.ends.store(true, Relaxed);
+        self.thread.unpark();
+    }
+}
+
+fn look(counters: &Counters, ends: &AtomicBool) {
     let mut holds_much = false;
-    while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+    while !ends.load(Relaxed) {
         faults::step();
         let held_much = holds_much;
         holds_much = counters.memory.holds_much(held_much);
         if holds_much != held_much {
             settings::choose(holds_much);
         }
+        let pause_ms = if holds_much { LOOK_MS } else { IDLE_LOOK_MS };
+        thread::park_timeout(Duration::from_millis(pause_ms));
     }
 }
 

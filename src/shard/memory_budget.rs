@@ -27,8 +27,9 @@ use std::net::IpAddr;
     reason = "taken for large holdings only, and held for one look-up"
 )]
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{OnceLock, PoisonError};
+use std::thread::Thread;
 
 /// What memory is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +137,8 @@ pub struct MemoryBudget {
     drawn: AtomicUsize,
     /// What queries of the past work in; a part of `drawn`.
     lent: AtomicUsize,
+    /// The thread that is woken when clients come to hold much.
+    watcher: OnceLock<Thread>,
     clients: Box<[Table]>,
     /// Chooses the table. Keyed, so that nobody outside can choose clients of one table.
     hash: RandomState,
@@ -157,6 +160,7 @@ impl MemoryBudget {
             client_chunk: (of_member / 4).clamp(16 * 1024, 1024 * 1024),
             drawn: AtomicUsize::new(0),
             lent: AtomicUsize::new(0),
+            watcher: OnceLock::new(),
             clients: (0..TABLES).map(|_| Table::default()).collect(),
             hash: RandomState::new(),
             members: (0..members).map(|_| MemberUsage::default()).collect(),
@@ -190,7 +194,28 @@ impl MemoryBudget {
     /// True if clients hold an eighth, or still half of that if they did. What members draw ahead
     /// is less.
     pub fn holds_much(&self, before: bool) -> bool {
-        self.drawn.load(Relaxed) >= self.limit / if before { 16 } else { 8 }
+        self.drawn.load(Relaxed) >= if before { self.much() / 2 } else { self.much() }
+    }
+
+    const fn much(&self) -> usize {
+        self.limit / 8
+    }
+
+    /// Wakes this thread from now on each time that clients come to hold an eighth.
+    pub fn wake_when_much(&self, watcher: Thread) {
+        // There is one in the life of a budget.
+        drop(self.watcher.set(watcher));
+    }
+
+    /// `bytes` are drawn where `before` were.
+    fn note_drawn(&self, before: usize, bytes: usize) {
+        let much = self.much();
+        if before < much
+            && before.saturating_add(bytes) >= much
+            && let Some(watcher) = self.watcher.get()
+        {
+            watcher.unpark();
+        }
     }
 
     /// What is in use: by members as they last said, and by queries as it is.
@@ -232,12 +257,17 @@ impl MemoryBudget {
     pub(super) fn draw(&self, bytes: usize, size: Size) -> bool {
         let most = ceiling(self.limit, size);
         let grown = |drawn: usize| Some(drawn.checked_add(bytes)?).filter(|sum| *sum <= most);
-        self.drawn.fetch_update(Relaxed, Relaxed, grown).is_ok()
+        let drawn = self.drawn.fetch_update(Relaxed, Relaxed, grown);
+        if let Ok(before) = drawn {
+            self.note_drawn(before, bytes);
+        }
+        drawn.is_ok()
     }
 
     /// Draws `bytes` that are in use already.
     pub(super) fn draw_at_once(&self, bytes: usize) {
-        self.drawn.fetch_add(bytes, Relaxed);
+        let before = self.drawn.fetch_add(bytes, Relaxed);
+        self.note_drawn(before, bytes);
     }
 
     /// Takes `bytes` back.
@@ -342,5 +372,40 @@ impl MemoryBudget {
     pub(super) fn has_no_clients(&self) -> bool {
         let mut tables = self.clients.iter();
         tables.all(|table| table.drawn.lock().unwrap().is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread that is woken is tested"
+    )]
+    fn the_watcher_is_woken_each_time_that_clients_come_to_hold_much() {
+        let budget = Arc::new(MemoryBudget::new(800, 1));
+        let (says, woken) = channel();
+        let watcher = thread::spawn(move || {
+            for _ in 0..2 {
+                thread::park();
+                says.send(()).unwrap();
+            }
+        });
+        budget.wake_when_much(watcher.thread().clone());
+        assert!(budget.draw(99, Size::Large));
+        for _ in 0..2 {
+            assert!(budget.draw(1, Size::Large));
+            assert!(budget.holds_much(false));
+            let patience = Duration::from_secs(30);
+            woken.recv_timeout(patience).unwrap();
+            budget.give_back(1);
+        }
+        watcher.join().unwrap();
     }
 }
