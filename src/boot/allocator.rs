@@ -28,8 +28,8 @@ use std::time::Duration;
 
 /// Milliseconds between two looks at whether clients still hold much of the memory for them.
 const LOOK_MS: u64 = 25;
-/// The same while they hold little: the thread is woken when they come to hold much, and a wake that
-/// came before it could be told is made up for.
+/// The same while they hold little. The budget wakes the thread when they come to hold much; this
+/// look makes up for a wake that came before the budget knew the thread.
 const IDLE_LOOK_MS: u64 = 1000;
 
 /// The thread that looks at what clients hold. It ends when this is dropped.
