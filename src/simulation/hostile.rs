@@ -11,10 +11,10 @@ use super::network::ClientSocket;
 use super::watcher::HANDSHAKE;
 use super::world::{Scenario, World};
 use crate::limits::{MEMORY_UNCOUNTED_BYTES_MAX, RECEIVE_BYTES};
-use crate::model::{Cursor, Durability};
+use crate::model::{Cursor, Durability, Slicing};
 use crate::reactor::event_loop::Core;
 use flux_storage::Sequence;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 const KIB: usize = 1024;
@@ -44,17 +44,17 @@ const LARGE_BYTES: usize = 3 * 60 * KIB + KIB;
 /// Namespaces of what there is to read.
 const NAMESPACES: u32 = 4;
 
-fn request(head: &str, body: &str) -> Vec<u8> {
+pub(super) fn request(head: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!("{head} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-fn get(target: &str) -> Vec<u8> {
+pub(super) fn get(target: &str) -> Vec<u8> {
     request(&format!("GET {target}"), "")
 }
 
-fn event(entity: &str, property: &str, text: &str, terms: &str) -> String {
+pub(super) fn event(entity: &str, property: &str, text: &str, terms: &str) -> String {
     format!(
         r#"{{"stream":"s","source":"t","payload":{{"entity_id":"{entity}","properties":{{"{property}":"{text}"}}}}{terms}}}"#
     )
@@ -74,7 +74,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&head[..], &[0; 4], payload].concat()
 }
 
-fn text_frame(text: &str) -> Vec<u8> {
+pub(super) fn text_frame(text: &str) -> Vec<u8> {
     frame(0x81, text.as_bytes())
 }
 
@@ -406,6 +406,7 @@ impl Siege {
             segment_faults_permille: 0,
             jobs_percent: [40, 90][random.usize(..2)],
             memory_bytes: MEMORY_BYTES,
+            slicing: Slicing::SMALL,
         };
         Self::of(seed, random, scenario)
     }
@@ -653,7 +654,7 @@ fn a_client_that_found_memory_after_a_wait_is_not_refused_for_that_later() {
 }
 
 /// A world of one core without faults, with something to read.
-fn quiet_world() -> World {
+pub(super) fn quiet_world(slicing: Slicing) -> World {
     let scenario = Scenario {
         cores: 1,
         durability: Durability::Sync,
@@ -661,98 +662,7 @@ fn quiet_world() -> World {
         segment_faults_permille: 0,
         jobs_percent: 90,
         memory_bytes: 64 * MEMORY_BYTES,
+        slicing,
     };
     Siege::of(1, fastrand::Rng::with_seed(1), scenario).world
-}
-
-/// Clients who pipeline requests for a large entity, and take every answer at once.
-struct Greedy {
-    sockets: Vec<ClientSocket>,
-    request: Vec<u8>,
-}
-
-impl Greedy {
-    fn connect(world: &mut World, count: u8) -> Self {
-        let addresses = (0..count).map(|number| Ipv4Addr::new(10, 3, 0, number));
-        Self {
-            sockets: addresses
-                .map(|address| world.connect_from(address, usize::MAX))
-                .collect(),
-            request: get("/api/state/entities/d0%2Flarge").repeat(4),
-        }
-    }
-
-    fn step(&mut self) {
-        for socket in &mut self.sockets {
-            socket.receive(usize::MAX);
-            drop(socket.take_unchecked());
-            if socket.unreceived() < self.request.len() {
-                socket.send(&self.request);
-            }
-        }
-    }
-}
-
-/// Clients that connect many at a time, ask for a large entity, take nothing, and go away.
-#[derive(Default)]
-struct Waves {
-    sockets: VecDeque<ClientSocket>,
-}
-
-impl Waves {
-    /// Connections that begin in each turn, and that there are at a time.
-    const EACH_TURN: u8 = 48;
-    const AT_A_TIME: usize = 400;
-
-    fn step(&mut self, world: &mut World) {
-        for number in 0..Self::EACH_TURN {
-            let address = Ipv4Addr::new(10, 3, 0, number);
-            let socket = world.connect_from(address, 0);
-            socket.send(&get("/api/state/entities/d0%2Flarge").repeat(4));
-            self.sockets.push_back(socket);
-        }
-        let gone = self.sockets.len().saturating_sub(Self::AT_A_TIME);
-        self.sockets.drain(..gone);
-    }
-}
-
-/// Small requests, one after the other, that are answered in 400 turns while others do their part
-/// in each.
-fn answered_beside(mut world: World, mut others: impl FnMut(&mut World)) -> u32 {
-    let small = world.connect_from(Ipv4Addr::new(10, 3, 1, 1), usize::MAX);
-    let mut answers = 0;
-    small.send(&get("/api/state/entities/none"));
-    for _ in 0..400 {
-        world.round(3_000);
-        others(&mut world);
-        small.receive(usize::MAX);
-        if !small.take_unchecked().is_empty() {
-            answers += 1;
-            small.send(&get("/api/state/entities/none"));
-        }
-    }
-    answers
-}
-
-/// It keeps nine of ten answers.
-fn keeps_its_rate(answers: u32) {
-    let alone = answered_beside(quiet_world(), |_| {});
-    assert!(alone > 100, "{alone} answers alone");
-    assert!(
-        answers * 10 >= alone * 9,
-        "{answers} answers beside them, {alone} without them"
-    );
-}
-
-#[test]
-fn a_small_request_does_not_wait_behind_the_large_ones_of_others() {
-    let mut world = quiet_world();
-    let mut greedy = Greedy::connect(&mut world, 64);
-    keeps_its_rate(answered_beside(world, |_| greedy.step()));
-}
-
-#[test]
-fn a_small_request_does_not_wait_behind_those_who_connect_ask_for_much_and_go() {
-    let mut waves = Waves::default();
-    keeps_its_rate(answered_beside(quiet_world(), |world| waves.step(world)));
 }

@@ -15,6 +15,7 @@
 //! | `network` | sockets in memory |
 //! | `http_client`, `watcher` | clients that come, go and stall, and check what they are told |
 //! | `hostile` | clients that try to fill the memory, beside others that have to be served |
+//! | `fairness` | clients that ask for much, and what those beside them lose |
 //! | `model` | what may be said, given what the disks hold |
 //!
 //! Everything between a client's bytes and a disk is the server's own code: HTTP, WebSocket, calls,
@@ -26,6 +27,7 @@
 //!
 //! `FLUX_SIMULATION_SEED=7 cargo test --lib simulation::` runs one seed.
 
+mod fairness;
 mod hostile;
 mod http_client;
 mod model;
@@ -35,7 +37,7 @@ mod system;
 mod watcher;
 mod world;
 
-use crate::model::Durability;
+use crate::model::{Durability, Slicing};
 use world::{Scenario, World};
 
 /// Memory for clients: more than they need here.
@@ -60,6 +62,7 @@ fn run(seed: u64) -> u64 {
         segment_faults_permille: [0, 0, 300][random.usize(..3)],
         jobs_percent: [1, 5, 30][random.usize(..3)],
         memory_bytes: MEMORY_BYTES,
+        slicing: Slicing::SMALL,
     };
     let mut world = World::new(seed, scenario);
     for _ in 0..CRASHES {
@@ -88,6 +91,7 @@ fn a_stop_takes_two_seconds_at_most_whatever_clients_do() {
             segment_faults_permille: 0,
             jobs_percent: 5,
             memory_bytes: MEMORY_BYTES,
+            slicing: Slicing::SMALL,
         };
         let mut world = World::new(seed, scenario);
         for _ in 0..STEPS {

@@ -45,6 +45,8 @@ pub(super) struct Scenario {
     pub(super) jobs_percent: u32,
     /// Memory for clients.
     pub(super) memory_bytes: usize,
+    /// How much is done in one go.
+    pub(super) slicing: Slicing,
 }
 
 enum Client {
@@ -142,7 +144,7 @@ impl World {
                 encryption_key: None,
                 seed,
             });
-            context.slicing = Slicing::SMALL;
+            context.slicing = self.scenario.slicing;
             let mut running = Core::new(CoreParts {
                 system: system.clone(),
                 context,
@@ -153,11 +155,11 @@ impl World {
                 ballast: Arc::clone(&ballast),
                 control: None,
             });
-            let (disk, durability) = (disk.clone(), self.scenario.durability);
+            let (disk, scenario) = (disk.clone(), self.scenario);
             let recovery = Job {
                 lane: Lane::Recovery,
                 run: Box::new(move || {
-                    WorkerResult::Opened(Ok(Box::new(recover(disk, durability, seed))))
+                    WorkerResult::Opened(Ok(Box::new(recover(disk, scenario, seed))))
                 }),
             };
             running.begin(recovery).unwrap();
@@ -425,7 +427,7 @@ const DEDUP_WINDOW: DedupWindow = DedupWindow {
 };
 
 /// What a start does with a log that has no checkpoint.
-fn recover(disk: MemoryDisk, durability: Durability, seed: u64) -> OpenedShard<MemoryLog> {
+fn recover(disk: MemoryDisk, scenario: Scenario, seed: u64) -> OpenedShard<MemoryLog> {
     let mut engine = Engine::default();
     let opened = MemoryLog::open(disk, |record| replay_record(&mut engine, &record, 0, 1));
     let mut log = opened.unwrap();
@@ -435,7 +437,7 @@ fn recover(disk: MemoryDisk, durability: Durability, seed: u64) -> OpenedShard<M
         .unwrap();
     let through = log.durable();
     OpenedShard {
-        shard: Shard::new(engine, log, durability, seed).with_slicing(Slicing::SMALL),
+        shard: Shard::new(engine, log, scenario.durability, seed).with_slicing(scenario.slicing),
         states: None,
         through,
     }
