@@ -1,7 +1,7 @@
 //! Clients that ask for much beside others that ask for little: what these lose.
 //!
-//! The unit is the connection. Time is work: a microsecond passes for the units that a core does
-//! in it (`limits`), or a fixed time for each turn if a test counts turns.
+//! If a test compares rates, the time that a turn takes follows from the units of work that the
+//! core did in it (`limits`). If it counts turns, each takes the same time.
 
 use super::hostile::{event, get, quiet_world, request, text_frame};
 use super::network::ClientSocket;
@@ -102,7 +102,7 @@ fn a_small_request_does_not_wait_behind_the_large_ones_of_others() {
 fn a_small_request_does_not_wait_behind_those_who_connect_ask_for_much_and_go() {
     let mut waves = Waves::default();
     keeps_its_rate(answered_beside(quiet_world(Slicing::SMALL), |world| {
-        waves.step(world)
+        waves.step(world);
     }));
 }
 
@@ -238,7 +238,6 @@ fn answers_of_a_hundred(has_greedy: bool) -> (u32, Vec<usize>) {
 fn greedy_clients_beside_a_hundred_modest_ones_cost_these_a_fifth_of_their_rate_at_most() {
     let (alone, _) = answers_of_a_hundred(false);
     let (beside, of_greedy) = answers_of_a_hundred(true);
-    println!("{alone} alone, {beside} beside {of_greedy:?}");
     assert!(alone > 10_000, "{alone} answers alone");
     assert!(
         of_greedy.iter().all(|answers| *answers > 1),
@@ -250,9 +249,8 @@ fn greedy_clients_beside_a_hundred_modest_ones_cost_these_a_fifth_of_their_rate_
     );
 }
 
-/// Turns in which each of 32 clients that read a large list is sent something at least, beside as
-/// many small answers and pushed changes as fill the turns' writes. Returns the most turns that one
-/// of them waited.
+/// The most turns in which one of 32 clients that read a large list is sent nothing. As many small
+/// answers and pushed changes as fill each turn's writes go out beside theirs.
 fn longest_wait_of_large_answers() -> u32 {
     const SMALL: u16 = 400;
     const SUBSCRIBERS: u16 = 450;
@@ -289,16 +287,16 @@ fn longest_wait_of_large_answers() -> u32 {
         let number = format!("{turn}{}", "z".repeat(10_000));
         let event = event("d3/pushed", "number", &number, "");
         publisher[0].send(&request("POST /api/events", &event));
-        small.iter().for_each(|socket| {
+        for socket in &small {
             socket.send(&small_get);
-        });
+        }
         for socket in large.iter().filter(|it| it.unreceived() == 0) {
             socket.send(&list);
         }
         world.round(3_000);
-        small.iter().chain(&subscribers).for_each(|socket| {
+        for socket in small.iter().chain(&subscribers) {
             drain(socket);
-        });
+        }
         drain(&publisher[0]);
         if turn == TURNS {
             // All are there by now.
@@ -318,6 +316,5 @@ fn longest_wait_of_large_answers() -> u32 {
 #[test]
 fn a_large_answer_keeps_its_share_beside_small_ones_and_pushed_changes() {
     let most = longest_wait_of_large_answers();
-    println!("{most}");
     assert!(most <= 16, "a client was sent nothing in {most} turns");
 }
