@@ -22,7 +22,7 @@ use std::mem;
 use crate::limits::{ENTITY_BYTES_MAX, ENTITY_PROPERTIES_MAX};
 use crate::model::{Lifetime, Names, Properties, Property, Timestamp};
 
-use super::allocation_bytes;
+use super::{SCRATCH_BYTES_KEPT, allocation_bytes};
 
 /// A property takes at least so many bytes here and in an event: two lengths, and a value.
 const PROPERTY_BYTES_MIN: usize = 3;
@@ -86,7 +86,7 @@ impl Block {
             write_property(scratch, property);
         }
         Self {
-            text: scratch.as_str().into(),
+            text: take_text(scratch),
         }
     }
 
@@ -98,7 +98,7 @@ impl Block {
         scratch.push_str(id);
         scratch.push_str(body);
         Self {
-            text: scratch.as_str().into(),
+            text: take_text(scratch),
         }
     }
 
@@ -121,7 +121,7 @@ impl Block {
         write_lifetime(scratch, lifetime);
         let (text, start) = self.properties();
         scratch.push_str(&text[start..]);
-        self.text = scratch.as_str().into();
+        self.text = take_text(scratch);
     }
 
     /// Bytes of the text.
@@ -207,7 +207,7 @@ impl Block {
             return;
         }
         self.rebuild(properties, scratch);
-        self.text = scratch.as_str().into();
+        self.text = take_text(scratch);
     }
 
     /// Takes properties out, ascending by name. What `scratch` held is lost.
@@ -226,7 +226,7 @@ impl Block {
         }
         if copied > 0 {
             scratch.push_str(&text[copied..]);
-            self.text = scratch.as_str().into();
+            self.text = take_text(scratch);
         }
     }
 
@@ -283,6 +283,16 @@ impl Block {
 
     pub(super) fn heap_bytes(&self) -> usize {
         allocation_bytes(self.text.len())
+    }
+}
+
+/// The text that was built in `scratch`. A large one is taken as it is: it would not be kept, and a
+/// copy of megabytes takes a millisecond.
+fn take_text(scratch: &mut String) -> Box<str> {
+    if scratch.len() > SCRATCH_BYTES_KEPT {
+        mem::take(scratch).into_boxed_str()
+    } else {
+        scratch.as_str().into()
     }
 }
 
