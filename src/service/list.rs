@@ -287,6 +287,7 @@ impl Listing {
             return Ok(());
         };
         self.parts[index].asked = false;
+        let is_one_of_several = self.parts.len() > 1;
         match reply {
             Reply::Chunk(mut chunk) => {
                 if self.examined_max < usize::MAX {
@@ -303,7 +304,10 @@ impl Listing {
                 part.large = chunk.large;
                 part.judged = chunk.judged;
                 part.chunk = chunk;
-                part.chunk.json.shrink_to_fit();
+                if is_one_of_several {
+                    // It may be held until the others are there.
+                    part.chunk.json.shrink_to_fit();
+                }
                 part.used = 0;
                 Ok(())
             }
@@ -456,7 +460,6 @@ impl Listing {
             let is_again =
                 part.large.is_some() || part.judged.is_some() || part.chunk.passed_hidden;
             if !is_again && self.granted.saturating_add(grant) > self.examined_max {
-                // Another part may be one that is asked again.
                 // Another part may be one that is asked again.
                 continue;
             }

@@ -80,6 +80,7 @@ pub(crate) use tenants::{Identity, Tenants, TokenRule};
 
 use crate::api::ApiError;
 use crate::background::decoding::DecodeResult;
+use crate::limits::SMALL_ANSWER_BYTES_MAX;
 use crate::log::Log;
 use crate::model::{CommitPoint, EntityTag, NarrowCursor};
 use crate::shard::{MemoryAccount, MemoryHolders, Reply, RequestId};
@@ -188,6 +189,11 @@ impl Pending {
             Self::Publish(event) => event.is_unfinished(),
             _ => false,
         }
+    }
+
+    /// True if it is a read of an entity that is more than a small answer, and is not begun.
+    pub(crate) fn is_large_read(&self) -> bool {
+        matches!(self, Self::Deferred(read) if read.bytes_at_once() > SMALL_ANSWER_BYTES_MAX)
     }
 
     /// About the bytes of the answer that its next step writes while the client takes them; 0 if

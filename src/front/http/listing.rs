@@ -47,14 +47,16 @@ struct ListHead {
     cursor: Option<String>,
 }
 
-/// Lets what waits at the front of the answers go on, unless that brings more than a small answer:
-/// such a one goes on when it is its turn to be sent. False if the connection has to break.
+/// Lets what waits at the front of the answers go on, unless it is a large entity: that is read when
+/// its turn to be sent comes. False if the connection has to break.
 pub(super) fn advance_small<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
 ) -> bool {
-    client.answers.are_large() || advance_front(context, writer, client)
+    let front = client.answers.front_call();
+    front.is_some_and(|(_, call)| call.pending.is_large_read())
+        || advance_front(context, writer, client)
 }
 
 /// Lets a listing or a deferred read at the front of the answers go on, and the one behind it when
