@@ -51,6 +51,11 @@ impl Part {
         self.used >= self.chunk.ends.len()
     }
 
+    /// Entities that have come and are not used.
+    fn unused(&self) -> usize {
+        self.chunk.ends.len().saturating_sub(self.used)
+    }
+
     /// True if its next chunk is to be asked for.
     fn is_missing(&self) -> bool {
         self.is_used_up() && !self.chunk.last && !self.asked
@@ -248,6 +253,14 @@ impl Listing {
     fn missing_bytes(&self) -> usize {
         let parts = self.parts.iter().filter(|part| part.is_missing());
         parts.map(Part::next_bytes).sum()
+    }
+
+    /// True if parts have come, and its end needs others.
+    pub(super) fn needs_more(&self) -> bool {
+        let have: usize = self.parts.iter().map(Part::unused).sum();
+        let is_whole = self.parts.iter().all(|part| part.chunk.last);
+        let limit = self.query.limit.unwrap_or(usize::MAX);
+        have > 0 && !is_whole && have < limit.saturating_sub(self.count)
     }
 
     /// About the bytes that it writes next.

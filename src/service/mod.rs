@@ -191,9 +191,14 @@ impl Pending {
         }
     }
 
-    /// True if it is a read of an entity that is more than a small answer, and is not begun.
-    pub(crate) fn is_large_read(&self) -> bool {
-        matches!(self, Self::Deferred(read) if read.bytes_at_once() > SMALL_ANSWER_BYTES_MAX)
+    /// True if it is an entity that is more than a small answer and is not read yet, or a listing
+    /// that needs more parts than have come.
+    pub(crate) fn is_long(&self) -> bool {
+        match self {
+            Self::Deferred(read) => read.bytes_at_once() > SMALL_ANSWER_BYTES_MAX,
+            Self::List(listing) => listing.needs_more(),
+            _ => false,
+        }
     }
 
     /// About the bytes of the answer that its next step writes while the client takes them; 0 if

@@ -47,15 +47,16 @@ struct ListHead {
     cursor: Option<String>,
 }
 
-/// Lets what waits at the front of the answers go on, unless it is a large entity: that is read when
-/// its turn to be sent comes. False if the connection has to break.
+/// Lets what waits at the front of the answers go on, unless it is a large entity or a listing that
+/// is far from its end: they go on when their turn to be sent comes, so that not all of them do in
+/// one turn of the core. False if the connection has to break.
 pub(super) fn advance_small<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
 ) -> bool {
     let front = client.answers.front_call();
-    front.is_some_and(|(_, call)| call.pending.is_large_read())
+    front.is_some_and(|(_, call)| call.pending.is_long())
         || advance_front(context, writer, client)
 }
 
