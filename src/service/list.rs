@@ -14,6 +14,7 @@ use crate::engine::{Chunk, ChunkBounds, Judged};
 use crate::history::HistoryQuery;
 use crate::limits::{
     FILTER_PAGE_ENTITIES_MAX, LIST_CHUNK_BYTES_MAX, LIST_CHUNK_ENTITIES_MAX, PAGE_BYTES_MAX,
+    SMALL_ANSWER_BYTES_MAX,
 };
 use crate::log::Log;
 use crate::model::{Cursor, CursorScope, namespace_of};
@@ -255,12 +256,14 @@ impl Listing {
         parts.map(Part::next_bytes).sum()
     }
 
-    /// True if parts have come, and its end needs others.
-    pub(super) fn needs_more(&self) -> bool {
+    /// True if parts have come, and others have to, or they are more than a small answer.
+    pub(super) fn is_long(&self) -> bool {
         let have: usize = self.parts.iter().map(Part::unused).sum();
         let is_whole = self.parts.iter().all(|part| part.chunk.last);
         let limit = self.query.limit.unwrap_or(usize::MAX);
-        have > 0 && !is_whole && have < limit.saturating_sub(self.count)
+        let needs_more = !is_whole && have < limit.saturating_sub(self.count);
+        let bytes: usize = self.parts.iter().map(|part| part.chunk.json.len()).sum();
+        have > 0 && (needs_more || self.page.len() + bytes > SMALL_ANSWER_BYTES_MAX)
     }
 
     /// About the bytes that it writes next.

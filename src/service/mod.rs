@@ -192,11 +192,11 @@ impl Pending {
     }
 
     /// True if it is an entity that is more than a small answer and is not read yet, or a listing
-    /// that needs more parts than have come.
+    /// of which a part has come.
     pub(crate) fn is_long(&self) -> bool {
         match self {
             Self::Deferred(read) => read.bytes_at_once() > SMALL_ANSWER_BYTES_MAX,
-            Self::List(listing) => listing.needs_more(),
+            Self::List(listing) => listing.is_long(),
             _ => false,
         }
     }

@@ -47,17 +47,16 @@ struct ListHead {
     cursor: Option<String>,
 }
 
-/// Lets what waits at the front of the answers go on, unless it is a large entity or a listing that
-/// is far from its end: they go on when their turn to be sent comes, so that not all of them do in
-/// one turn of the core. False if the connection has to break.
+/// Lets what waits at the front of the answers go on, unless it is a large entity or a long listing:
+/// they go on when their turn to be sent comes, so that not all of them do in one turn of the core.
+/// False if the connection has to break.
 pub(super) fn advance_small<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
     client: &mut Client<'_>,
 ) -> bool {
     let front = client.answers.front_call();
-    front.is_some_and(|(_, call)| call.pending.is_long())
-        || advance_front(context, writer, client)
+    front.is_some_and(|(_, call)| call.pending.is_long()) || advance_front(context, writer, client)
 }
 
 /// Lets a listing or a deferred read at the front of the answers go on, and the one behind it when
