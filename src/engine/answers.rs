@@ -44,8 +44,9 @@ pub struct Chunk {
 
 impl Chunk {
     /// True if it holds as much as one part may.
-    pub(super) fn is_full(&self) -> bool {
-        self.json.len() >= LIST_CHUNK_BYTES_MAX || self.ends.len() >= LIST_CHUNK_ENTITIES_MAX
+    pub(super) fn is_full(&self, bounds: ChunkBounds) -> bool {
+        let entities_max = bounds.entities_max.min(LIST_CHUNK_ENTITIES_MAX);
+        self.json.len() >= LIST_CHUNK_BYTES_MAX || self.ends.len() >= entities_max
     }
 
     /// True if a filter has looked at as much for it as it may.
@@ -88,6 +89,8 @@ pub struct Judged {
 pub struct ChunkBounds {
     /// Entities that a filter may look at for it.
     pub examined_max: usize,
+    /// Entities that it may hold.
+    pub entities_max: usize,
     /// About the most bytes that the JSON of one of its entities may have.
     pub entity_bytes_max: usize,
     /// What the part before has found out of the first entity.
@@ -99,6 +102,7 @@ impl ChunkBounds {
     /// As far as it goes.
     pub const NONE: Self = Self {
         examined_max: usize::MAX,
+        entities_max: usize::MAX,
         entity_bytes_max: usize::MAX,
         judged: None,
     };

@@ -133,7 +133,7 @@ impl Engine {
                 return Ok(Some(up_to));
             }
             let own = self.system_entities.shown_to(readable, entity);
-            if chunk.is_full() || (query.filter.is_some() && chunk.has_examined(bounds)) {
+            if chunk.is_full(bounds) || (query.filter.is_some() && chunk.has_examined(bounds)) {
                 chunk.passed = passed.map(Box::from);
                 return Ok(None);
             }

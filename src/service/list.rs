@@ -467,6 +467,9 @@ impl Listing {
         (request_id, readable): (RequestId, &Readable),
     ) -> Result<(), ApiError> {
         let grant = self.grant();
+        // With one more it is known whether another page follows.
+        let limit = self.query.limit.unwrap_or(usize::MAX);
+        let entities_max = limit.saturating_sub(self.count).saturating_add(1);
         for part in &mut self.parts {
             if !part.is_missing() {
                 continue;
@@ -485,6 +488,7 @@ impl Listing {
                 after: part.passed.as_deref().max(last).map(Box::from),
                 bounds: ChunkBounds {
                     examined_max: grant,
+                    entities_max,
                     entity_bytes_max: part.next_bytes(),
                     judged: part.judged,
                 },
@@ -689,6 +693,21 @@ mod tests {
             "n1/000001",
         ];
         assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn a_page_costs_the_entities_that_it_holds_and_one_more_of_each_shard() {
+        let mut cores = holding(200);
+        let mut spent_for = |limit: usize| {
+            let before: u64 = (0..2).map(|core| cores.context(core).router.spent()).sum();
+            let (_, ids) = list(&mut cores, &format!("limit={limit}"));
+            assert_eq!(ids.len(), limit);
+            let after: u64 = (0..2).map(|core| cores.context(core).router.spent()).sum();
+            after - before
+        };
+        let (one, ten, hundred) = (spent_for(1), spent_for(10), spent_for(100));
+        assert!(one * 4 < ten, "{one} and {ten} units");
+        assert!(ten * 6 < hundred, "{ten} and {hundred} units");
     }
 
     #[test]
