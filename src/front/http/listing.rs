@@ -47,9 +47,9 @@ struct ListHead {
     cursor: Option<String>,
 }
 
-/// Lets what waits at the front of the answers go on, unless it is a large entity or a long listing:
-/// they go on when their turn to be sent comes, so that not all of them do in one turn of the core.
-/// False if the connection has to break.
+/// Lets what waits at the front of the answers go on, unless it is a large entity or a long
+/// listing: they go on when their turn to be sent comes, so that not all of them do in one turn of
+/// the core. False if the connection has to break.
 pub(super) fn advance_small<L: Log>(
     context: &mut Context<L>,
     writer: &AnswerWriter,
