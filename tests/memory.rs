@@ -448,3 +448,50 @@ fn pages_that_are_not_taken_are_held_by_no_connection() {
     drop(hostile);
     assert_eq!(server.get("/docs").status, 200);
 }
+
+/// Subscriptions take memory as long as they are there, also if nothing is ever told by them.
+#[test]
+fn subscriptions_are_counted_and_refused_when_one_address_has_too_many() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let budget = 16 * MIB;
+    let server = Setup::new(dir.path(), 2)
+        .env("FLUX_MEMORY_BYTES", &budget.to_string())
+        .start();
+    let memory = || server.get("/health?detail").json()["memory"].clone();
+    let before = server.memory_bytes();
+    let connections: Vec<Connection> = (0..30)
+        .map(|connection| {
+            let messages: Vec<String> = (0..1_000)
+                .map(|number| {
+                    let pattern = format!("z/{connection}/{number}/{}*", "a".repeat(400));
+                    format!(r#"{{"type":"subscribe","entity_id":"{pattern}"}}"#)
+                })
+                .collect();
+            let frames: Vec<(u8, &[u8])> = (messages.iter())
+                .map(|message| (0x81, message.as_bytes()))
+                .collect();
+            let mut connection = server.connect();
+            connection.send(websocket(&frames));
+            connection
+        })
+        .collect();
+    let mut most = 0;
+    wait_within(
+        PATIENCE,
+        "the memory of subscriptions to be used up",
+        || {
+            let memory = memory();
+            let used = memory["used"].as_u64().expect("a number of bytes");
+            assert!(used <= budget * 11 / 10, "{memory}");
+            most = most.max(server.memory_bytes());
+            // One address has 12 MiB, and leaves some of that to small holdings.
+            (memory["streams"].as_u64() > Some(8 * MIB)).then_some(())
+        },
+    );
+    let grown = most.saturating_sub(before);
+    assert!(grown <= budget * 11 / 10 + KEPT, "{} MiB", grown / MIB);
+    drop(connections);
+    wait_within(PATIENCE, "their memory to be given back", || {
+        (memory()["streams"] == 0).then_some(())
+    });
+}

@@ -29,6 +29,15 @@ pub(crate) enum Session {
 }
 
 impl Session {
+    /// What its subscriptions take, bytes.
+    fn subscription_bytes(&self) -> usize {
+        match self {
+            Self::Http(_) => 0,
+            Self::WebSocket(websocket) => websocket.feed.subscriptions.held_bytes(),
+            Self::Stream(streaming) => streaming.stream.feed.subscriptions.held_bytes(),
+        }
+    }
+
     /// What is pushed to it, if it is one that is pushed to.
     pub(crate) fn feed(&mut self) -> Option<&mut Feed> {
         match self {
@@ -535,6 +544,7 @@ impl<T: Socket> Connection<T> {
             answers: self.answers.heap_bytes() + tls.1,
             outboxes,
             queries: self.answers.expected_bytes(),
+            streams: self.session.subscription_bytes(),
         };
         if holding.total() > limits::MEMORY_UNCOUNTED_BYTES_MAX {
             holding
@@ -547,6 +557,7 @@ impl<T: Socket> Connection<T> {
     #[cfg(test)]
     pub(crate) fn found_bytes(&self) -> usize {
         self.answers.found_bytes()
+            + self.session.subscription_bytes()
             + match &self.session {
                 Session::Http(reader) => reader.heap_bytes(),
                 Session::WebSocket(websocket) => websocket.found_bytes(),

@@ -71,7 +71,8 @@ impl<S: System> Core<S> {
             index,
             generation: connection.generation,
         };
-        let by = (subscriber, connection.address);
+        let client = (connection.address, connection.holders);
+        let by = (subscriber, client);
         let stream = EventStream::begin(&mut self.context, by, call, self.now_ms);
         connection.session = Session::Stream(Box::new(Streaming {
             stream,

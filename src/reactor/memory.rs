@@ -34,6 +34,9 @@ impl<S: System> Core<S> {
             }
             let (holders, held) = (connection.holders, &mut connection.held);
             self.context.memory.settle(holders, held, holding);
+            if let Some(feed) = connection.session.feed() {
+                feed.subscriptions.note_counted();
+            }
         }
         if connection.answers.take_want() {
             self.await_memory(index, connection);

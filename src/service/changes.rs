@@ -544,7 +544,8 @@ impl PendingChanges {
             return self.look(context, by);
         }
         self.stage = Stage::Subscribing;
-        let mut subscriptions = Box::new(Subscriptions::new(by.address, Framing::BARE));
+        let mut subscriptions =
+            Box::new(Subscriptions::new((by.address, by.holders), Framing::BARE));
         let options = StreamOptions {
             start: StreamStart::Live,
             is_extended: false,

@@ -30,6 +30,7 @@
 //! | `catch_up` | from what a subscriber has to what is live: snapshots and missed events |
 //! | `patterns` | what a subscription names, and the shards that it concerns |
 //! | `subscribe` | the subscriptions of one connection |
+//! | `subscription_bounds` | how many there may be, and what they take in memory |
 //! | `streams/` | subscriptions that ask for more than each property of each change |
 //! | `control` | changes of the control plane: asking for one, and putting it into force |
 //! | `namespaces` | namespaces, and the token of their registration |
@@ -67,6 +68,7 @@ pub(crate) mod reading;
 pub(crate) mod status;
 pub(crate) mod streams;
 pub(crate) mod subscribe;
+mod subscription_bounds;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;

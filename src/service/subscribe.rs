@@ -10,6 +10,7 @@ use super::Context;
 use super::catch_up::CatchUp;
 use super::patterns::{parse, questions, shards_of};
 use super::streams::{Catching, Client, Fate, Framing, Stream, ack_cursor, cursor_text};
+use super::subscription_bounds::{self as bounds, SubscriptionMemory, bytes_of};
 use crate::api::ApiError;
 #[cfg(test)]
 use crate::api::client_message::Subscribe;
@@ -18,13 +19,12 @@ use crate::auth::Readable;
 use crate::limits;
 use crate::log::Log;
 use crate::model::CursorTooNarrow;
-use crate::shard::{Exhausted, Reply, RequestId, ShardRequest};
+use crate::shard::{MemoryHolders, Reply, RequestId, ShardRequest};
 use crate::subscribe::{Outbox, Overflow, Patterns};
 use flux_storage::Sequence;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Set in the serials of what is asked to subscribe. Those of requests and of what is asked to
 /// catch up have higher bits, those of HTTP requests lower ones.
@@ -51,6 +51,7 @@ pub(crate) struct Subscriptions {
     framing: Framing,
     /// What the client may see, as its feed last looked at it.
     pub(super) readable: Readable,
+    memory: SubscriptionMemory,
 }
 
 /// A subscription as one message asked for it.
@@ -61,6 +62,8 @@ pub(super) struct Version {
     is_extended: bool,
     /// The places from which on its shards tell it, once it is in force.
     places: Box<[Sequence]>,
+    /// What it takes in memory.
+    bytes: usize,
 }
 
 /// How the changes of a subscription come.
@@ -146,8 +149,11 @@ pub(crate) struct Verdict {
 }
 
 impl Subscriptions {
-    /// None yet. `address`: where the client is.
-    pub(crate) fn new(address: Option<IpAddr>, framing: Framing) -> Self {
+    /// None yet. `address`: where the client is. `holders`: who is answerable for their memory.
+    pub(crate) fn new(
+        (address, holders): (Option<IpAddr>, MemoryHolders),
+        framing: Framing,
+    ) -> Self {
         Self {
             held: BTreeMap::new(),
             pending: Vec::new(),
@@ -159,6 +165,7 @@ impl Subscriptions {
             unanswered: Vec::new(),
             framing,
             readable: Readable::all(),
+            memory: SubscriptionMemory::new(holders),
         }
     }
 
@@ -200,6 +207,8 @@ impl Subscriptions {
         let catch_up = CatchUp::begin(options, (id.as_deref(), &patterns), concerned);
         let catch_up =
             catch_up.map_err(|CursorTooNarrow| ApiError::CursorTooNarrow { name: "since" })?;
+        let bytes = bytes_of(&patterns, options, shards.len());
+        self.memory.ask(context, bytes)?;
         let is_new = !self.held.contains_key(&patterns);
         if is_new {
             if self.held.len() >= limit {
@@ -235,7 +244,9 @@ impl Subscriptions {
             kind,
             is_extended: options.is_extended,
             places: Box::default(),
+            bytes,
         };
+        self.memory.add(bytes);
         self.held.entry(patterns.clone()).or_default().push(version);
         self.pending.push(PendingSubscription {
             serial: self.last_serial,
@@ -451,6 +462,7 @@ impl Subscriptions {
         (subscriber, patterns): (Subscriber, &Patterns),
         version: &Version,
     ) {
+        self.memory.remove(version.bytes);
         match &version.kind {
             Kind::Plain => {
                 for pattern in patterns.each() {
@@ -568,6 +580,16 @@ impl Subscriptions {
         self.client.as_ref().map_or(0, |client| client.heap_bytes()) + self.catching.heap_bytes()
     }
 
+    /// What the subscriptions themselves take, bytes.
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.memory.held()
+    }
+
+    /// The connection was counted with that.
+    pub(crate) fn note_counted(&mut self) {
+        self.memory.note_counted();
+    }
+
     /// Gives back heap that an idle connection does not need.
     pub(crate) fn trim(&mut self) {
         self.pending.shrink_to_fit();
@@ -575,35 +597,12 @@ impl Subscriptions {
 
     /// Counts one more subscription, of all connections and of the client's address.
     fn count<L>(&self, context: &Context<L>) -> Result<(), ApiError> {
-        let (runtime, counters) = (&context.tenants.runtime, &context.counters);
-        let limit = runtime.max_subscriptions;
-        if counters.subscriptions() >= u64::from(limit) {
-            let holder = "all connections together hold";
-            return Err(ApiError::SubscriptionsExhausted { holder, limit });
-        }
-        let limit = runtime.max_subscriptions_per_address;
-        let added = match self.address {
-            None => Ok(()),
-            Some(address) => counters.subscribed.add(address, limit),
-        };
-        added.map_err(|Exhausted| ApiError::SubscriptionsExhausted {
-            holder: "the connections from one address hold",
-            limit,
-        })?;
-        let own = counters.of(context.router.core);
-        own.subscriptions.fetch_add(1, Relaxed);
-        context.tally().note_subscribed(self.framing.kind);
-        Ok(())
+        bounds::count(context, (self.address, self.framing.kind))
     }
 
     /// Counts one less.
     pub(super) fn discount<L>(&self, context: &Context<L>) {
-        let own = context.counters.of(context.router.core);
-        own.subscriptions.fetch_sub(1, Relaxed);
-        context.tally().note_unsubscribed(self.framing.kind);
-        if let Some(address) = self.address {
-            context.counters.subscribed.remove(address);
-        }
+        bounds::discount(context, (self.address, self.framing.kind));
     }
 }
 
@@ -637,6 +636,10 @@ mod tests {
     use super::*;
     use crate::api::stream_options::StreamMode;
     use crate::model::{Cursor, CursorScope};
+
+    fn none_yet() -> Subscriptions {
+        Subscriptions::new((None, MemoryHolders::default()), Framing::BARE)
+    }
 
     const SUBSCRIBER: Subscriber = Subscriber {
         index: 3,
@@ -683,7 +686,7 @@ mod tests {
     #[test]
     fn a_subscription_is_in_force_when_every_shard_concerned_has_said_so() {
         let mut cores = TestCores::new(2);
-        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
+        let mut subscriptions = none_yet();
         let all = plain("*");
         assert_eq!(
             subscribe(&mut cores, &mut subscriptions, &all),
@@ -707,13 +710,16 @@ mod tests {
     #[test]
     fn one_that_a_shard_rejects_is_taken_back_and_counts_nothing() {
         let mut cores = TestCores::new(2);
-        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
+        let mut subscriptions = none_yet();
         subscribe(&mut cores, &mut subscriptions, &plain("n/*"));
         let refused = Reply::Refused(ApiError::Overloaded);
         let context = cores.context(0);
         let resumed = subscriptions.resume(context, SUBSCRIBER, (serial(1), 0, &refused));
         assert_eq!(resumed, [verdict(Err(ApiError::Overloaded))]);
-        assert_eq!(context.counters.subscriptions(), 0);
+        assert_eq!(
+            (context.counters.subscriptions(), subscriptions.held_bytes()),
+            (0, 0)
+        );
         let gone = subscriptions.unsubscribe(context, SUBSCRIBER, "n/*");
         assert_eq!(gone, Err(ApiError::NotSubscribed));
     }
@@ -722,8 +728,9 @@ mod tests {
     fn beyond_the_bound_nothing_is_subscribed() {
         let mut cores = TestCores::new(1);
         cores.context(0).tenants.runtime.max_subscriptions = 1;
-        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
+        let mut subscriptions = none_yet();
         subscribe(&mut cores, &mut subscriptions, &plain("a"));
+        assert!(subscriptions.held_bytes() > 0);
         let call = (&plain("b"), None);
         let second = subscriptions.subscribe(cores.context(0), SUBSCRIBER, call);
         assert!(matches!(
@@ -740,7 +747,7 @@ mod tests {
     #[test]
     fn what_is_subscribed_again_replaces_the_earlier_unless_it_is_refused() {
         let mut cores = TestCores::new(1);
-        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
+        let mut subscriptions = none_yet();
         let kinds = |subscriptions: &Subscriptions| -> Vec<bool> {
             let versions = subscriptions.held.values().flatten();
             versions.map(|it| matches!(it.kind, Kind::Plain)).collect()
@@ -772,7 +779,7 @@ mod tests {
     #[test]
     fn a_cursor_names_the_place_that_all_subscriptions_have_come_to() {
         let mut cores = TestCores::new(1);
-        let mut subscriptions = Subscriptions::new(None, Framing::BARE);
+        let mut subscriptions = none_yet();
         subscribe(&mut cores, &mut subscriptions, &by_entity("n/*"));
         subscribe(&mut cores, &mut subscriptions, &plain("n/a"));
         let context = cores.context(0);

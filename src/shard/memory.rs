@@ -48,12 +48,14 @@ pub struct MemoryHolding {
     pub outboxes: usize,
     /// Of [`MemoryPart::Queries`].
     pub queries: usize,
+    /// Of [`MemoryPart::Streams`].
+    pub streams: usize,
 }
 
 impl MemoryHolding {
     /// All of it.
     pub const fn total(&self) -> usize {
-        self.bodies + self.answers + self.outboxes + self.queries
+        self.bodies + self.answers + self.outboxes + self.queries + self.streams
     }
 }
 
@@ -171,6 +173,7 @@ impl MemoryAccount {
         self.change(MemoryPart::Answers, counted.answers, holding.answers);
         self.change(MemoryPart::Outboxes, counted.outboxes, holding.outboxes);
         self.change(MemoryPart::Queries, counted.queries, holding.queries);
+        self.change(MemoryPart::Streams, counted.streams, holding.streams);
         *counted = holding;
         for index in holders.each() {
             if let Some(account) = self.clients.get_mut(index.0 as usize) {

@@ -42,7 +42,7 @@ pub enum MemoryPart {
     Outboxes,
     /// Queries of the past: running, or about to be answered.
     Queries,
-    /// What streams are owed.
+    /// Subscriptions: their patterns and filters.
     Streams,
     /// What connectors have fetched.
     Connectors,

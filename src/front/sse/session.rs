@@ -18,7 +18,7 @@ use crate::service::patterns::patterns_of;
 use crate::service::streams::{Catching, Ended, Feed};
 use crate::service::subscribe::{InForce, Subscriber, Verdict};
 use crate::service::{Context, KeptToken};
-use crate::shard::Reply;
+use crate::shard::{MemoryHolders, Reply};
 use std::net::IpAddr;
 
 /// The code of the error that a client is sent that reads too slowly.
@@ -74,7 +74,7 @@ impl EventStream {
     /// Begins a stream.
     pub(crate) fn begin<L: Log>(
         context: &mut Context<L>,
-        (subscriber, address): (Subscriber, Option<IpAddr>),
+        (subscriber, client): (Subscriber, (Option<IpAddr>, MemoryHolders)),
         call: StreamCall,
         now_ms: u64,
     ) -> Self {
@@ -93,7 +93,7 @@ impl EventStream {
             RowIds::None
         };
         let mut stream = Self {
-            feed: Feed::new((address, token), coding.framing(row_ids)),
+            feed: Feed::new(client, token, coding.framing(row_ids)),
             coding,
             has_snapshot,
             stage: Stage::Opening,

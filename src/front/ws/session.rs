@@ -100,17 +100,18 @@ pub(crate) enum After {
 }
 
 impl WebSocket {
-    /// A session without subscriptions. `holders`: who is answerable for its memory.
+    /// A session without subscriptions. `client`: where it is, and who is answerable for its
+    /// memory.
     pub(crate) fn new(
         metrics: bool,
         token: Option<KeptToken>,
-        (address, holders): (Option<IpAddr>, MemoryHolders),
+        client: (Option<IpAddr>, MemoryHolders),
     ) -> Self {
         Self {
             reader: MessageReader::default(),
-            feed: Feed::new((address, token), FRAMING),
+            feed: Feed::new(client, token, FRAMING),
             metrics,
-            requests: Requests::new(holders),
+            requests: Requests::new(client.1),
             withheld: Withheld::default(),
             paused: false,
             is_leaving: false,

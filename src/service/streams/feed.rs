@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::service::patterns::parse;
 use crate::service::subscribe::{InForce, Subscriber, Subscriptions};
 use crate::service::{ConnectionTokens, Context, KeptToken};
-use crate::shard::Reply;
+use crate::shard::{MemoryHolders, Reply};
 use crate::subscribe::{Outbox, OutboxLimits, Overflow, Patterns};
 use std::net::IpAddr;
 
@@ -33,16 +33,18 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Without subscriptions. `address`: where the client is.
+    /// Without subscriptions. `client`: where the client is, and who is answerable for what it
+    /// holds in memory.
     pub(crate) fn new(
-        (address, token): (Option<IpAddr>, Option<KeptToken>),
+        client: (Option<IpAddr>, MemoryHolders),
+        token: Option<KeptToken>,
         framing: Framing,
     ) -> Self {
         Self {
             tokens: ConnectionTokens::new(token),
             has_other_access: false,
             outbox: Outbox::new(OutboxLimits::default()),
-            subscriptions: Subscriptions::new(address, framing),
+            subscriptions: Subscriptions::new(client, framing),
             framing,
         }
     }

@@ -224,6 +224,7 @@ mod tests {
     use crate::service::streams::{Framing, write_merged};
     use crate::service::subscribe::SUBSCRIPTION_BIT;
     use crate::service::testing::TestCores;
+    use crate::shard::MemoryHolders;
     use crate::subscribe::{Filter, Outbox, OutboxLimits};
     use flux_storage::Sequence;
 
@@ -254,7 +255,7 @@ mod tests {
     impl Connection {
         fn new() -> Self {
             Self {
-                subscriptions: Subscriptions::new(None, FRAMING),
+                subscriptions: Subscriptions::new((None, MemoryHolders::default()), FRAMING),
                 outbox: Outbox::new(OutboxLimits::default()),
                 serial: SUBSCRIPTION_BIT,
             }
