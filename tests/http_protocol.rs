@@ -450,3 +450,44 @@ fn the_content_type_does_not_matter_and_an_unknown_content_encoding_is_415() {
         assert_eq!(server.entity(&id).json()["version"], 3);
     });
 }
+
+/// A write whose answer is known before that of the request in front of it: a page that is sent
+/// first, the list of tools, a poll that ends without a change.
+#[test]
+fn a_write_behind_what_takes_longer_is_answered() {
+    on_each(|server| {
+        let ns = namespace("behind");
+        let gzip = &["Accept-Encoding: gzip"];
+        let changes = server.get(&format!("/api/state/entities?namespace={ns}"));
+        let since = changes.header("flux-cursor").expect("a cursor").to_owned();
+        let tools = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
+        let mcp = &["Content-Type: application/json"];
+        let poll = format!("/api/changes?entity_id={ns}/*&wait=1&since={since}");
+        let fronts = [
+            request("GET", "/llms.txt", &[], ""),
+            request("GET", "/docs", gzip, ""),
+            request("GET", "/docs", &[], ""),
+            request("POST", "/mcp", mcp, tools),
+            request("GET", &poll, &[], ""),
+        ];
+        for (number, front) in fronts.iter().enumerate() {
+            for last in ["Connection: keep-alive", "Connection: close"] {
+                let (id, headers) = (format!("{ns}-2/{number}"), [last]);
+                let body = event(&id, r#"{"n":1}"#);
+                let write = request("POST", "/api/events", &headers, &body);
+                let mut connection = server.connect();
+                connection.send(format!("{front}{write}"));
+                let first = connection.response();
+                assert_eq!(first.status, 200, "{number}");
+                let second = connection.response();
+                assert_eq!(second.status, 200, "{number}: {}", second.text());
+                if last.ends_with("close") {
+                    connection.expect_closed();
+                } else {
+                    let id = format!("/api/state/entities/{id}");
+                    assert_eq!(connection.request("GET", &id, "").status, 200);
+                }
+            }
+        }
+    });
+}

@@ -275,6 +275,25 @@ impl<S: System> Core<S> {
         self.queue_write(index);
     }
 
+    /// An answer that was behind another one is next in line now, and its events may be durable or
+    /// not.
+    pub(super) fn open_late_gates(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
+        if connection.gated || !connection.is_gated() {
+            return;
+        }
+        if let Some(shard) = &self.context.router.shard
+            && !shard.failed()
+        {
+            let tally = self.context.counters.tally(self.context.router.core);
+            let count = |pattern, status| tally.note_request(pattern, status);
+            if !connection.open_gates(shard.visible(), count) {
+                connection.queue_write(index, &mut self.to_write);
+                return;
+            }
+        }
+        self.note_gate(index, connection);
+    }
+
     /// Puts a connection with withheld answers on the list that a flush goes through.
     pub(crate) fn note_gate(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
         if connection.is_gated() && !connection.gated {

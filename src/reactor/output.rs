@@ -195,6 +195,7 @@ impl<S: System> Core<S> {
         let sent = self.context.router.spent() - before;
         connection.account.note_sent(sent);
         self.log_access(connection);
+        self.open_late_gates(index, connection);
         if !connection.writable {
             connection.stalled = true;
         }
